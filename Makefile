@@ -1,0 +1,60 @@
+# `make` alone lists what one can do.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Real photos, where a mirror of the data sets lies beside this folder; else they are downloaded.
+ifneq ($(wildcard ../shared/data),)
+export IMMR_DATA_MIRROR ?= $(abspath ../shared/data)
+endif
+
+.PHONY: help demo test lint types imports unit pipelines setup browser bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(READY) ## make .venv with everything in it, from constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "IMMR needs Python 3.11: install it, or say which one with PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || { echo "· making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "· installing torch (CPU)"
+	@$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt torch==2.13.0
+	@echo "· installing IMMR and the libraries it stands on (about two minutes)"
+	@$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable '.[serve,train,pipeline,dev]'
+	@touch $(READY)
+
+demo: $(READY) ## run the whole loop on real photos and open the search (ARGS=--once to end after the A/B)
+	@$(BIN)/python -m demo $(ARGS)
+
+test: lint types imports unit ## everything that must be green
+
+lint: $(READY) ## ruff: style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## mypy --strict
+	$(BIN)/mypy
+
+imports: $(READY) ## who may import whom
+	$(BIN)/lint-imports --no-cache
+
+unit: $(READY) browser ## pytest (ARGS=... to choose)
+	$(BIN)/pytest $(ARGS)
+
+browser: # Chromium for the page's test, where apt is at hand; without it that test says why it skips
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "· installing Chromium for the page's test"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
+	      || echo "· Chromium could not be installed: the page's test will be skipped"; \
+	  fi; }
+
+pipelines: $(READY) ## compile pipelines/*.py to pipelines/*.yaml
+	$(BIN)/python -m pipelines compile
+
+clean: ## forget what was computed here (.immr), keep the environment
+	rm -rf .immr

@@ -1,0 +1,1 @@
+"""What comes in: the table contract, named data sets, image reading, click simulation, the training set."""

@@ -1,0 +1,93 @@
+"""The training set: what governance writes and training, evaluation and indexing read.
+
+A folder with
+    items.parquet       the contract's items, plus class_id (one class = one thing that can be bought)
+    queries.parquet     query_id, user_id, ts, image, class_id, weight: photos to learn from
+    judgements.parquet  query_id, image, item_id, class_id: photos held out, whose right item is known
+    manifest.json       content hashes, parameters, rows in and out of each step
+    report.html         the same for people, with pictures
+    rejected/           rows that break the contract, with their reason
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from immr.errors import ContractError
+from immr.types import Item
+
+
+@dataclass(frozen=True)
+class LabelledPhoto:
+    """A photo and the class it shows."""
+
+    query_id: str
+    image: str
+    class_id: int
+    item_id: str | None = None  # known for judgements
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """A finished training set on disk."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        if not (self.folder / "manifest.json").is_file():
+            raise ContractError(f"{self.folder} is no training set (no manifest.json): run `immr govern` first")
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """As written; `hash` names the whole set."""
+        manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text())
+        return manifest
+
+    @property
+    def hash(self) -> str:
+        """Same input and recipe, same hash."""
+        return str(self.manifest["hash"])
+
+    @cached_property
+    def items(self) -> list[Item]:
+        """All documents, in item_id order."""
+        columns = [name for name in Item.__dataclass_fields__]
+        return [Item(**row) for row in self._rows("items", columns)]
+
+    @cached_property
+    def item_classes(self) -> list[int]:
+        """class_id of each of `items`."""
+        return [row["class_id"] for row in self._rows("items", ["class_id"])]
+
+    @cached_property
+    def class_count(self) -> int:
+        """Number of classes; ids are 0 … class_count−1."""
+        return max(self.item_classes) + 1
+
+    @cached_property
+    def queries(self) -> list[LabelledPhoto]:
+        """Photos to learn from, in query_id order."""
+        return [
+            LabelledPhoto(**row) for row in self._rows("queries", ["query_id", "image", "class_id", "weight"])
+        ]
+
+    @cached_property
+    def judgements(self) -> list[LabelledPhoto]:
+        """Photos to be judged by, in query_id order; never trained on."""
+        return [
+            LabelledPhoto(**row)
+            for row in self._rows("judgements", ["query_id", "image", "class_id", "item_id"])
+        ]
+
+    def _rows(self, table: str, columns: list[str]) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = pq.read_table(
+            self.folder / f"{table}.parquet", columns=columns
+        ).to_pylist()
+        return rows

@@ -1,0 +1,1 @@
+"""Where a version serves: `local` (`bentoml serve`)."""

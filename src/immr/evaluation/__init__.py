@@ -1,0 +1,1 @@
+"""How good a version is: metrics, intervals, the gate, the gallery."""

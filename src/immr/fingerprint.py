@@ -1,0 +1,37 @@
+"""Content hashes: the names of everything that is computed once and reused."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def of_bytes(content: bytes) -> str:
+    """SHA-256 of some bytes, hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """SHA-256 of a file's content, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_values(*values: Any) -> str:
+    """SHA-256 of plain values, dataclasses and their nestings, independent of key order; hex.
+
+    Raises:
+        TypeError: a value that JSON and dataclasses cannot express, so that nothing is hashed by its address.
+    """
+    return of_bytes(json.dumps(values, sort_keys=True, default=_plain, ensure_ascii=False).encode())
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"cannot fingerprint a {type(value).__name__}")

@@ -1,0 +1,1 @@
+"""Document embeddings in Qdrant: one collection per model version, bound to it."""

@@ -1,0 +1,42 @@
+"""The card that travels with a version's files: what it takes to encode a photo as training did.
+
+A version is a folder with `card.json`, `query_encoder.onnx` and `towers.pt`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from immr.files import write_whole
+from immr.model.preprocessing import Preprocessing
+from immr.model.recipe import ModelRecipe
+
+CARD = "card.json"
+QUERY_ENCODER = "query_encoder.onnx"
+TOWERS = "towers.pt"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a version is; plain values, so that a Bento needs no torch to read it."""
+
+    recipe: str
+    model: ModelRecipe
+    preprocessing: Preprocessing
+    manifest_hash: str
+    key: str
+
+    def write(self, folder: Path) -> None:
+        """Write `card.json` into a version's folder."""
+        write_whole(folder / CARD, json.dumps(dataclasses.asdict(self), indent=1))
+
+    @classmethod
+    def read(cls, folder: Path) -> Card:
+        """Read `card.json` from a version's folder."""
+        fields = json.loads((folder / CARD).read_text())
+        fields["model"] = ModelRecipe(**fields["model"])
+        fields["preprocessing"] = Preprocessing(**fields["preprocessing"])
+        return cls(**fields)

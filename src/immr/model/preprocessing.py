@@ -1,0 +1,31 @@
+"""From a picture to the encoder's input; the same code in training, evaluation and serving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from immr import fingerprint
+from immr.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Fit the short side, crop the centre, scale to (x − mean) / std with x in 0…255."""
+
+    image_size_px: int
+    mean: float = 127.0
+    std: float = 128.0
+
+    def apply(self, image: Image.Image) -> FloatArray:
+        """(3, S, S) float32 from an upright RGB picture."""
+        square = ImageOps.fit(image, (self.image_size_px, self.image_size_px), Image.Resampling.BICUBIC)
+        pixels_HWC = (np.asarray(square, dtype=np.float32) - self.mean) / self.std
+        return np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1), dtype=np.float32)
+
+    @property
+    def hash(self) -> str:
+        """Changes whenever the same photo would be encoded from other numbers."""
+        return fingerprint.of_values("fit-bicubic-1", self)[:16]

@@ -1,0 +1,1 @@
+"""A registry version becomes a Bento; the only place that imports bentoml."""

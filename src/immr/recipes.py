@@ -1,0 +1,67 @@
+"""WHAT is done: functions that return frozen recipes. Vary one with `dataclasses.replace`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from immr.errors import RecipeError
+from immr.evaluation.recipe import GateRecipe
+from immr.governance.recipe import GovernanceRecipe
+from immr.model.recipe import ModelRecipe
+from immr.ranking import RankingRecipe
+from immr.train.recipe import TrainRecipe
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to go round the loop."""
+
+    name: str
+    governance: GovernanceRecipe = field(default_factory=GovernanceRecipe)
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    train: TrainRecipe = field(default_factory=TrainRecipe)
+    gate: GateRecipe = field(default_factory=GateRecipe)
+    ranking: RankingRecipe = field(default_factory=RankingRecipe)
+
+
+def concept() -> Recipe:
+    """Picture and text, joined by concept-aware fusion."""
+    return Recipe(name="concept")
+
+
+def image_only() -> Recipe:
+    """The picture alone: what a shop has before it reads its own texts."""
+    return Recipe(name="image_only", model=ModelRecipe(fusion="image"))
+
+
+def smoke() -> Recipe:
+    """Seconds, not minutes: for tests of the loop, not for shoppers."""
+    return Recipe(
+        name="smoke",
+        model=ModelRecipe(image_size_px=96, dim=32, concepts=8, max_tokens=32),
+        train=TrainRecipe(epochs=8, batch_size=32, views=1, checkpoint_every_epochs=4),
+        gate=GateRecipe(floor=0.05, margin=-0.5, bootstrap_rounds=200),
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    function.__name__: function for function in (concept, image_only, smoke)
+}
+
+
+def by_name(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        RecipeError: no such recipe; the message lists those there are.
+    """
+    if name not in RECIPES:
+        raise RecipeError(f"there is no recipe {name!r}; take one of: {', '.join(sorted(RECIPES))}")
+    return RECIPES[name]()
+
+
+def with_processes(recipe: Recipe, processes: int) -> Recipe:
+    """The same recipe, trained by another number of processes."""
+    return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, processes=processes))

@@ -1,0 +1,1 @@
+"""MLflow: model versions, champion and challenger, the promotion log."""

@@ -1,0 +1,73 @@
+"""WHERE things are: one frozen record of URLs and paths, read from IMMR_* at an entry point.
+
+Every default is embedded: everything lives under `IMMR_HOME` (`.immr`) and needs no server.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """URLs and paths. An empty URL means: the embedded default below `home`."""
+
+    model_config = SettingsConfigDict(env_prefix="IMMR_", frozen=True)
+
+    home: Path = Path(".immr")
+    data_mirror: Path | None = None
+    engine_url: str = "duckdb://"
+    tracking_url: str = ""
+    index_url: str = ""
+    features_url: str = ""
+    events_url: str = ""
+    launch_url: str = "local://"
+    deploy_url: str = "local://"
+    token_key_file: Path | None = None
+    model_name: str = "immr"
+
+    @model_validator(mode="after")
+    def _fill_embedded(self) -> Self:
+        home = self.home.absolute()
+        embedded: dict[str, object] = {
+            "home": home,
+            "tracking_url": self.tracking_url or f"sqlite:///{home}/mlflow/mlflow.db",
+            "index_url": self.index_url or f"file://{home}/index",
+            "features_url": self.features_url or f"file://{home}/features",
+            "events_url": self.events_url or f"sqlite:///{home}/events/events.db",
+            "token_key_file": self.token_key_file or home / "events" / "token.key",
+        }
+        for name, value in embedded.items():
+            object.__setattr__(self, name, value)
+        return self
+
+    @property
+    def cache_dir(self) -> Path:
+        """What can be deleted and made again: image features, downloads."""
+        return self.home / "cache"
+
+    @property
+    def work_dir(self) -> Path:
+        """Training sets, checkpoints and version files, each in a folder named by its key."""
+        return self.home / "work"
+
+    @property
+    def bento_home(self) -> Path:
+        """BentoML's own store."""
+        return self.home / "bentoml"
+
+    @property
+    def experiment_file(self) -> Path:
+        """The running experiment: salt, variants, weights, URLs."""
+        return self.home / "experiment" / "experiment.json"
+
+    def environment(self) -> dict[str, str]:
+        """These settings as IMMR_* variables, for a process that is started with them."""
+        return {
+            f"IMMR_{name.upper()}": str(value)
+            for name, value in self.model_dump().items()
+            if value is not None
+        }

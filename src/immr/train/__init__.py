@@ -1,0 +1,1 @@
+"""How the towers learn: loop, sharded classifier, collectives, checkpoints, ONNX export."""

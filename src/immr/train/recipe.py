@@ -1,0 +1,26 @@
+"""How training goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """Sizes are per process; rates are per step."""
+
+    processes: int = 2
+    epochs: int = 40
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+    warmup_share: float = 0.05
+    margin_kind: Literal["cosface", "arcface"] = "cosface"
+    margin: float = 0.2
+    scale: float = 24.0
+    negative_rate: float = 1.0  # share of the classes that a step's softmax sees; 1.0 is the exact softmax
+    views: int = 4  # augmented views of each training photo whose frozen features are cached
+    dropout: float = 0.2
+    checkpoint_every_epochs: int = 5
+    seed: int = 0

@@ -1,0 +1,118 @@
+"""The records that parts of IMMR hand to each other. Frozen, small, and free of heavy libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+"""float32 array; embeddings are (N, D) with unit rows."""
+
+EventType = Literal["click", "order"]
+Role = Literal["champion", "challenger"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A document: one thing in the catalogue, with picture and text."""
+
+    item_id: str
+    title: str
+    description: str
+    category: str  # a path: "Packages/Milk"
+    image: str  # URI or path
+    price: float
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A shopper's photo."""
+
+    query_id: str
+    user_id: str
+    ts: datetime
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class Impression:
+    """One item that a query showed, at a 1-based position."""
+
+    query_id: str
+    item_id: str
+    position: int
+    user_id: str
+    variant: str
+    model_version: str
+    ts: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Click:
+    """What a shopper did with an impression; `event_id` makes a repeat harmless."""
+
+    event_id: str
+    type: EventType
+    query_id: str
+    item_id: str
+    ts: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFeatures:
+    """Entity features of an item as the feature store knows them: 7 days, CTR smoothed to the mean."""
+
+    price: float
+    category: str
+    impressions_7d: int
+    clicks_7d: int
+    ctr_7d: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What the index gives back: an item, its cosine similarity, and its payload."""
+
+    item_id: str
+    cosine: float
+    title: str
+    category: str
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A ranked answer; `score_parts` add up to `score`."""
+
+    item_id: str
+    score: float
+    title: str
+    category: str
+    image: str
+    features: ItemFeatures | None = None
+    score_parts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A trained model in the registry. `id` names its Bento, its collection and its rows in the event log."""
+
+    name: str
+    number: int
+    key: str  # hash of what it was trained from: the same key is never trained twice
+    run_id: str
+    dim: int
+    preprocessing_hash: str
+    manifest_hash: str
+    recipe: str
+
+    @property
+    def id(self) -> str:
+        """For example `immr-3`."""
+        return f"{self.name}-{self.number}"
