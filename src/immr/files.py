@@ -27,7 +27,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def folder_written_whole(path: Path) -> Iterator[Path]:
-    """Give an empty folder aside; on success it becomes `path` (replacing an old one), on error it is gone."""
+    """Give an empty folder aside; on success it replaces `path`, on error it is gone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     aside.chmod(0o755)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from immr.errors import RecipeError
 from immr.evaluation.recipe import GateRecipe
@@ -64,4 +63,9 @@ def by_name(name: str) -> Recipe:
 
 def with_processes(recipe: Recipe, processes: int) -> Recipe:
     """The same recipe, trained by another number of processes."""
-    return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, processes=processes))
+    return replace(recipe, train=replace(recipe.train, processes=processes))
+
+
+def with_gate_margin(recipe: Recipe, margin: float) -> Recipe:
+    """The same recipe behind a stricter or milder gate."""
+    return replace(recipe, gate=replace(recipe.gate, margin=margin))

@@ -65,6 +65,21 @@ class Click:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchRecord:
+    """One answered search: known even where it showed nothing."""
+
+    query_id: str
+    user_id: str
+    ts: datetime
+    variant: str  # what the user is assigned to
+    model_version: str  # what answered
+    took_ms: float
+    results: int
+    degraded: bool = False  # answered without features
+    fallback: bool = False  # another variant had to answer
+
+
+@dataclass(frozen=True, slots=True)
 class ItemFeatures:
     """Entity features of an item as the feature store knows them: 7 days, CTR smoothed to the mean."""
 

@@ -42,7 +42,9 @@ class TrainingSet:
 
     def __post_init__(self) -> None:
         if not (self.folder / "manifest.json").is_file():
-            raise ContractError(f"{self.folder} is no training set (no manifest.json): run `immr govern` first")
+            raise ContractError(
+                f"{self.folder} is no training set (no manifest.json): run `immr govern` first"
+            )
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -58,7 +60,7 @@ class TrainingSet:
     @cached_property
     def items(self) -> list[Item]:
         """All documents, in item_id order."""
-        columns = [name for name in Item.__dataclass_fields__]
+        columns = list(Item.__dataclass_fields__)
         return [Item(**row) for row in self._rows("items", columns)]
 
     @cached_property

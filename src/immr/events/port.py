@@ -8,11 +8,54 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from immr.types import Click, Impression
+from immr.events.aggregates import CtrBucket, Funnel, Latency
+from immr.types import Click, Impression, SearchRecord
+
+_TS = pa.timestamp("us", tz="UTC")
+
+JOINED_SCHEMA = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("position", pa.int64()),
+        ("clicked", pa.bool_()),
+        ("ordered", pa.bool_()),
+        ("variant", pa.string()),
+        ("model_version", pa.string()),
+        ("ts", _TS),
+    ]
+)
+"""The contract's `impressions` columns and user_id."""
+
+SEARCHES_SCHEMA = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("user_id", pa.string()),
+        ("ts", _TS),
+        ("variant", pa.string()),
+        ("model_version", pa.string()),
+        ("took_ms", pa.float64()),
+        ("results", pa.int64()),
+        ("degraded", pa.bool_()),
+        ("fallback", pa.bool_()),
+    ]
+)
+"""The fields of `SearchRecord`."""
 
 
 class EventLog(Protocol):
-    """An append-only log. Returning from a `record` means: it will not be lost."""
+    """An append-only log, safe to share between threads. After a `record` returns, nothing is lost.
+
+    Times are aware of their zone. A click may come before its impression is known; it joins later.
+    """
+
+    def record_search(self, search: SearchRecord, impressions: Sequence[Impression]) -> int:
+        """Append a search and what it showed, both or neither. Returns the new impressions.
+
+        Raises:
+            EventLogError: the log does not take it.
+        """
 
     def record_impressions(self, impressions: Sequence[Impression]) -> int:
         """Append; those already there (same query, item and position) are left out. Returns the new ones."""
@@ -21,7 +64,22 @@ class EventLog(Protocol):
         """Append clicks and orders; a repeated event_id is left out. Returns the new ones."""
 
     def joined(self, since: datetime | None = None) -> pa.Table:
-        """Impressions with what came of them: the contract's `impressions` columns and user_id."""
+        """Impressions from `since` on with what came of them, by `JOINED_SCHEMA`, in the order of time.
+
+        An order implies its click; what comes later than the log's join window is left out.
+        """
+
+    def searches(self, since: datetime | None = None) -> pa.Table:
+        """Searches from `since` on, by `SEARCHES_SCHEMA`, in the order of time."""
+
+    def ctr_over_time(self, bucket_s: int, since: datetime | None = None) -> list[CtrBucket]:
+        """Impressions and clicks by time, variant and model version; empty buckets are left out."""
+
+    def funnel(self, since: datetime | None = None) -> list[Funnel]:
+        """From queries to orders, by variant."""
+
+    def latency(self, since: datetime | None = None) -> list[Latency]:
+        """How long searches took, by variant."""
 
     def close(self) -> None:
         """Flush and let go."""

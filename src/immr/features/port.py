@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 import pyarrow as pa
@@ -12,6 +13,17 @@ from immr.types import ItemFeatures
 
 class FeatureStore(Protocol):
     """Entity features of items. A stats table has the columns of `immr.features.stats.COLUMNS`."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether a read is fast now: the store's library is loaded and its definitions are known."""
+
+    def warm(self) -> None:
+        """Do what makes the first read slow, so that it can be done in a background thread.
+
+        Raises:
+            FeaturesUnavailableError: the store does not answer, or was never materialized: try again later.
+        """
 
     def materialize(self, stats: pa.Table) -> int:
         """Make these rows the offline source and load them online; returns the rows loaded."""
@@ -25,3 +37,6 @@ class FeatureStore(Protocol):
         Raises:
             FeaturesUnavailableError: the store does not answer.
         """
+
+    def freshness(self) -> datetime | None:
+        """The newest event_timestamp that was brought online, None where none is known."""

@@ -38,9 +38,7 @@ class Collection(Protocol):
 class VectorIndex(Protocol):
     """Collections by model version."""
 
-    def build(
-        self, version: ModelVersion, items: Sequence[Item], embeddings_ND: FloatArray
-    ) -> IndexReport:
+    def build(self, version: ModelVersion, items: Sequence[Item], embeddings_ND: FloatArray) -> IndexReport:
         """Make and verify the version's collection; a finished one with the same content is reused."""
 
     def open(self, version_id: str, dim: int, preprocessing_hash: str) -> Collection:

@@ -1,1 +1,1 @@
-"""The two towers, readable on one device: encoders, concept-aware fusion, preprocessing. No torch.distributed."""
+"""The two towers, readable on one device: encoders, fusion, preprocessing. No torch.distributed."""

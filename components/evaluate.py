@@ -1,0 +1,33 @@
+"""Model version → metrics, gallery, and the gate's yes or no."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def evaluate(
+    training_set: dsl.Input[dsl.Dataset],
+    model_version: str,
+    recipe: str,
+    gate_margin: float,
+    metrics: dsl.Output[dsl.Metrics],
+    gallery: dsl.Output[dsl.HTML],
+) -> NamedTuple("Verdict", [("passed", bool), ("sentence", str)]):
+    """Judge a version on held-out photos, against the champion; the gate says yes or no."""
+    from pathlib import Path
+
+    from immr import recipes, steps, wiring
+    from immr.data.training_set import TrainingSet
+    from immr.settings import Settings
+
+    settings = Settings()
+    version = wiring.registry(settings).get(model_version)
+    data = TrainingSet(Path(training_set.path))
+    chosen = recipes.with_gate_margin(recipes.by_name(recipe), gate_margin)
+    result = steps.evaluate(settings, version, data, chosen, Path(gallery.path))
+    for name, value in result.evaluation.means().items():
+        metrics.log_metric(name, value)
+    return (result.verdict.passed, result.verdict.sentence)

@@ -1,0 +1,19 @@
+"""Model version and catalogue → the version's Qdrant collection."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def index(model_version: str, training_set: dsl.Input[dsl.Dataset]) -> str:
+    """Embed the catalogue into the version's own collection, verified; returns its name."""
+    from pathlib import Path
+
+    from immr import steps, wiring
+    from immr.data.training_set import TrainingSet
+    from immr.settings import Settings
+
+    settings = Settings()
+    version = wiring.registry(settings).get(model_version)
+    return steps.index(settings, version, TrainingSet(Path(training_set.path)).items).collection

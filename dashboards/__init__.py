@@ -1,0 +1,1 @@
+"""The web page: search side by side, CTR, readout, latency and reports."""

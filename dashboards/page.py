@@ -1,0 +1,272 @@
+"""The web page: search side by side, CTR by version, the readout, latency, and the last pipeline run's reports.
+
+Server-rendered; htmx puts fresh sections in place. No other host is asked for anything, and what is searched here
+counts as no impression.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import mimetypes
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Form, Request, UploadFile
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from fastapi.staticfiles import StaticFiles
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from dashboards import charts, figures, reports
+from dashboards.live import Live
+from dashboards.versions import Photo, Versions
+from immr.errors import ImmrError
+from immr.experiment.definition import Variant
+
+log = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent
+MAX_PHOTO_BYTES = 10 * 1024 * 1024
+SECTIONS = ("ctr", "readout", "latency", "reports")
+MOST_SAMPLES = 12
+_WIDE_PX, _NARROW_PX = 940, 330
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+
+_POLICY = (
+    "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+_REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox allow-popups; frame-ancestors 'self'"
+)
+
+
+def create_page(live: Live, reports_folder: Path, samples_folder: Path | None = None) -> FastAPI:
+    """The page as an application.
+
+    Args:
+        live: the running experiment and its event log.
+        reports_folder: where the pipeline's steps leave copies of their reports.
+        samples_folder: photos that one can click instead of having one at hand; a few of them are taken.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await page.versions.close()
+
+    page = _Page(live, Versions(), reports_folder, _samples(samples_folder), _templates())
+    app = FastAPI(title="IMMR", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    app.middleware("http")(_with_headers)
+    _add_sections(app, page)
+    _add_search(app, page)
+    _add_files(app, page)
+    return app
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What the routes share."""
+
+    live: Live
+    versions: Versions
+    reports_folder: Path
+    samples: Sequence[Path]
+    templates: Environment
+
+    def render(self, template: str, **values: Any) -> str:
+        return self.templates.get_template(template).render(**values)
+
+    def section(self, name: str) -> tuple[Markup, str]:
+        """A section's content and its fingerprint; an error becomes its sentence."""
+        try:
+            content = self.render(f"{name}.html", **_CONTEXTS[name](self))
+        except ImmrError as error:
+            content = self.render("problem.html", sentence=str(error))
+        return Markup(content), hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def variant(self, version: str) -> Variant | None:
+        return next((one for one in self.live.variants() if one.model_version == version), None)
+
+
+def _ctr_context(page: _Page) -> dict[str, Any]:
+    lines = page.live.ctr()
+    shown = [one for one in lines.series if one.points]
+    description = ". ".join(f"{one.name}: {one.points[-1].label}" for one in shown)
+
+    def chart(name: str, width_px: int) -> Markup:
+        return charts.line_chart(
+            lines.series,
+            name=name,
+            title="CTR by version over time",
+            description=f"Clicks per impression, the newest first of each line. {description}",
+            value_text=lambda value: f"{100 * value:g} %" if value else "0",
+            width_px=width_px,
+        )
+
+    wide, narrow = chart("ctr-wide", _WIDE_PX), chart("ctr-narrow", _NARROW_PX)
+    return {"lines": lines, "shown": shown, "wide": wide, "narrow": narrow}
+
+
+def _latency_context(page: _Page) -> dict[str, Any]:
+    speed = page.live.speed()
+    spoken = ". ".join(f"{bar.group}, {bar.name}: {bar.value:.0f} ms" for bar in speed.bars)
+
+    def chart(name: str, width_px: int) -> Markup:
+        return charts.bar_chart(
+            speed.bars,
+            name=name,
+            title="Search latency by version",
+            description=spoken,
+            value_text=lambda value: f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms",
+            width_px=width_px,
+        )
+
+    return {
+        "funnel": speed.funnel,
+        "versions": {variant.name: variant.model_version for variant in page.live.variants()},
+        "wide": chart("latency-wide", _WIDE_PX // 2),
+        "narrow": chart("latency-narrow", _NARROW_PX),
+    }
+
+
+_CONTEXTS: dict[str, Callable[[_Page], dict[str, Any]]] = {
+    "ctr": _ctr_context,
+    "readout": lambda page: {"standing": page.live.standing()},
+    "latency": _latency_context,
+    "reports": lambda page: {"reports": reports.listed(page.reports_folder)},
+}
+
+
+def _add_sections(app: FastAPI, page: _Page) -> None:
+    @app.get("/", response_class=HTMLResponse)
+    def whole() -> str:
+        sections = {name: page.section(name) for name in SECTIONS}
+        return page.render(
+            "page.html", sections=sections, variants=page.live.variants(), samples=range(len(page.samples))
+        )
+
+    @app.get("/sections/{name}", response_class=HTMLResponse)
+    def section(name: str, seen: str = "") -> Response:
+        if name not in SECTIONS:
+            raise HTTPException(404, f"there is no section {name!r}")
+        content, fingerprint = page.section(name)
+        if fingerprint == seen:
+            return Response(status_code=204)
+        return HTMLResponse(page.render("section.html", name=name, content=content, fingerprint=fingerprint))
+
+    @app.get("/health/live")
+    def alive() -> PlainTextResponse:
+        return PlainTextResponse("ok")
+
+
+def _add_search(app: FastAPI, page: _Page) -> None:
+    async def answers(photo: Photo) -> HTMLResponse:
+        variants = await run_in_threadpool(page.live.variants)
+        told = await page.versions.search(variants, photo)
+        answered = [answer for answer in told if not answer.problem]
+        return HTMLResponse(
+            page.render("answers.html", answers=told, answered=answered, category=photo.category),
+            502 if told and not answered and not any(answer.refused for answer in told) else 200,
+        )
+
+    @app.post("/search", response_class=HTMLResponse)
+    async def search(
+        image: UploadFile | None = None,
+        k: Annotated[int, Form(ge=1, le=50)] = 5,
+        category: Annotated[str, Form(max_length=200)] = "",
+    ) -> HTMLResponse:
+        content = await image.read(MAX_PHOTO_BYTES + 1) if image else b""
+        if not content:
+            return _sentence(page, "Choose a photo first.", 422)
+        if len(content) > MAX_PHOTO_BYTES:
+            return _sentence(page, "That photo is larger than 10 MB. Take a smaller one.", 413)
+        media_type = (image.content_type if image else None) or "application/octet-stream"
+        return await answers(Photo(content, media_type, k, category.strip()))
+
+    @app.post("/search/samples/{number}", response_class=HTMLResponse)
+    async def search_sample(
+        number: int,
+        k: Annotated[int, Form(ge=1, le=50)] = 5,
+        category: Annotated[str, Form(max_length=200)] = "",
+    ) -> HTMLResponse:
+        path = _sample(page, number)
+        content = await run_in_threadpool(path.read_bytes)
+        return await answers(Photo(content, _media_type(path), k, category.strip()))
+
+
+def _add_files(app: FastAPI, page: _Page) -> None:
+    @app.get("/samples/{number}")
+    def sample(number: int) -> FileResponse:
+        path = _sample(page, number)
+        return FileResponse(path, media_type=_media_type(path), headers={"cache-control": "private, max-age=300"})
+
+    @app.get("/items/{version}/{item_id:path}/image")
+    async def item_image(version: str, item_id: str) -> Response:
+        variant = await run_in_threadpool(page.variant, version)
+        found = await page.versions.image(variant, item_id) if variant else None
+        if found is None:
+            return FileResponse(HERE / "static" / "no-picture.svg", 404, media_type="image/svg+xml")
+        return Response(found[0], media_type=found[1], headers={"cache-control": "private, max-age=300"})
+
+    @app.get("/reports/{name}")
+    def report(name: str) -> FileResponse:
+        path = reports.file_of(page.reports_folder, name)
+        if path is None:
+            raise HTTPException(404, f"there is no report {name!r}; run the pipeline")
+        return FileResponse(path, media_type="text/html", headers={"content-security-policy": _REPORT_POLICY})
+
+
+async def _with_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """No page of another host is asked for anything, and none may frame this one."""
+    response = await call_next(request)
+    response.headers.setdefault("content-security-policy", _POLICY)
+    response.headers.setdefault("x-content-type-options", "nosniff")
+    response.headers.setdefault("referrer-policy", "no-referrer")
+    response.headers.setdefault("cache-control", "no-cache")
+    return response
+
+
+def _sentence(page: _Page, sentence: str, status: int) -> HTMLResponse:
+    return HTMLResponse(page.render("refused.html", sentence=sentence), status)
+
+
+def _sample(page: _Page, number: int) -> Path:
+    if not 0 <= number < len(page.samples):
+        raise HTTPException(404, "there is no such sample photo")
+    return page.samples[number]
+
+
+def _samples(folder: Path | None) -> Sequence[Path]:
+    """A dozen photos, spread over the folder and what is below it."""
+    if folder is None or not folder.is_dir():
+        return []
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES and path.is_file())
+    if len(found) <= MOST_SAMPLES:
+        return found
+    return [found[number * len(found) // MOST_SAMPLES] for number in range(MOST_SAMPLES)]
+
+
+def _media_type(path: Path) -> str:
+    return mimetypes.guess_type(path.name)[0] or "image/jpeg"
+
+
+def _templates() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = figures.percent
+    environment.filters["span"] = figures.span
+    environment.filters["leaf"] = lambda category: category.rsplit("/", 1)[-1]
+    return environment

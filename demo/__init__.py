@@ -1,0 +1,1 @@
+"""`python -m demo`: the whole loop on one machine, with simulated shoppers."""

@@ -1,0 +1,212 @@
+"""`python -m demo`: the story of the README's first command, from photos to an A/B decision."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from demo import data, processes
+from demo.narration import Narration
+from demo.shoppers import ShoppingReport, play
+from immr import reports, steps, wiring
+from immr.data.datasets import LabelledSet
+from immr.data.training_set import TrainingSet
+from immr.deploy.local import LocalDeployer
+from immr.errors import ImmrError
+from immr.experiment.definition import Experiment, Variant, save
+from immr.files import write_whole
+from immr.settings import Settings
+
+CHAMPION_RECIPE, CHALLENGER_RECIPE = "image_only", "concept"
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option(help="End after the A/B decision, without the page.")] = False,
+    dataset: Annotated[str, typer.Option(help="grocery (real photos) or synthetic.")] = "grocery",
+    shoppers: Annotated[int, typer.Option(help="How many shoppers to simulate.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the shoppers.")] = 0,
+    recipes: Annotated[
+        str, typer.Option(help="Champion's and challenger's recipe.")
+    ] = f"{CHAMPION_RECIPE},{CHALLENGER_RECIPE}",
+    port: Annotated[int, typer.Option(help="Port of the gateway; the page takes the next one.")] = 8080,
+) -> None:
+    """Run the whole loop: data, two pipeline runs, two versions in A/B, shoppers, the decision, the page."""
+    os.environ.setdefault("IMMR_HOME", str(Path(".immr/demo").absolute()))
+    settings = Settings()
+    os.environ.update(settings.environment())
+    story = Narration()
+    started = time.monotonic()
+
+    with story.chapter("data", "Photos, catalogue and click log"):
+        labelled = data.choose(settings, dataset, story.say)
+        shop = data.make_shop(settings, labelled)
+    story.say(f"{len(labelled.items)} items, {len(labelled.photos)} photos ({labelled.name})")
+
+    _begin_anew(settings)
+    for role, recipe in zip(("champion", "challenger"), recipes.split(","), strict=True):
+        _refresh(story, settings, shop, recipe, role)
+
+    with ExitStack() as running:
+        with story.chapter("start", "Two versions and the gateway come up"):
+            gateway_url = _bring_up(settings, running, port)
+        report = _shop(story, labelled, gateway_url, shoppers, seed)
+        watched = _decide(story, settings, shop)
+        summary = _summary(settings, story, labelled, report, watched)
+        write_whole(settings.home / "summary.json", json.dumps(summary, indent=1))
+        minutes, seconds = divmod(round(time.monotonic() - started), 60)
+        story.say(f"The loop took {minutes} min {seconds} s; numbers: {settings.home / 'summary.json'}")
+        if not once:
+            _stay_open(story, settings, port + 1)
+
+
+def _begin_anew(settings: Settings) -> None:
+    """Each demo tells the story from its start: no champion yet. Versions stay and are reused."""
+    registry = wiring.registry(settings)
+    registry.clear_roles()
+    deployer = wiring.deployer(settings)
+    for deployment in deployer.current():
+        deployer.remove(deployment.role)
+
+
+def _refresh(story: Narration, settings: Settings, shop: Path, recipe: str, role: str) -> None:
+    with story.chapter(f"refresh_{recipe}", f"Pipeline run: {recipe}") as chapter:
+        processes.run(
+            ["-m", "pipelines", "run", str(shop), "--recipe", recipe],
+            settings.environment(),
+            settings.home / "logs" / f"pipeline-{recipe}.log",
+            chapter.tell,
+        )
+    for report in reversed(reports.published(settings.home)[:2]):
+        story.say(report["sentence"])
+    if wiring.registry(settings).role(role) is None:  # type: ignore[arg-type]
+        raise ImmrError(
+            f"the gate did not let {recipe} become {role}; see the report in {settings.home / 'reports'}"
+        )
+
+
+def _bring_up(settings: Settings, running: ExitStack, port: int) -> str:
+    deployer = wiring.deployer(settings)
+    assert isinstance(deployer, LocalDeployer)
+    started = datetime.now(UTC)
+    name = f"demo-{started:%Y%m%d-%H%M%S}"
+    variants = tuple(
+        Variant(deployment.role, deployment.url, deployment.version_id, 0.5)
+        for deployment in running.enter_context(deployer.running())
+    )
+    save(Experiment(name, salt=name, variants=variants, started=started), settings.experiment_file)
+    url = f"http://127.0.0.1:{port}"
+    running.enter_context(
+        processes.serving(
+            ["-m", "serving.gateway", "--port", str(port)],
+            settings.environment(),
+            settings.home / "logs" / "gateway.log",
+            f"{url}/health/ready",
+        )
+    )
+    return url
+
+
+def _shop(
+    story: Narration, labelled: LabelledSet, gateway_url: str, shoppers: int, seed: int
+) -> ShoppingReport:
+    with story.chapter("shoppers", f"{shoppers} shoppers search with photos and click") as chapter:
+        report = play(
+            gateway_url,
+            data.photos_for_shoppers(labelled),
+            shoppers=shoppers,
+            seed=seed,
+            progress=chapter.count,
+        )
+    story.say(
+        f"{report.searches} searches, {report.clicks} clicks, {report.errors} errors; "
+        f"p50 {report.latency_p50_ms:.0f} ms, p99 {report.latency_p99_ms:.0f} ms"
+    )
+    return report
+
+
+def _decide(story: Narration, settings: Settings, shop: Path) -> steps.Watched:
+    with story.chapter("watch", "Readout, decision, fresh features"):
+        watched = steps.watch(settings)
+        steps.push(settings, _training_set(settings), shop)
+    for side in watched.readout.variants:
+        rate = side.ctr
+        between = f" ({rate.interval.low:.4f} – {rate.interval.high:.4f})" if rate and rate.interval else ""
+        ctr = f"{rate.value:.4f}{between}" if rate else "none yet"
+        story.say(f"{side.name} {side.model_version}: {side.users} users, CTR {ctr}")
+    story.say(f"[bold]{watched.decision.action}[/]: {watched.decision.reason}")
+    return watched
+
+
+def _training_set(settings: Settings) -> TrainingSet:
+    newest = max((settings.work_dir / "training-sets").iterdir(), key=lambda folder: folder.stat().st_mtime)
+    return TrainingSet(newest)
+
+
+def _summary(
+    settings: Settings,
+    story: Narration,
+    labelled: LabelledSet,
+    report: ShoppingReport,
+    watched: steps.Watched,
+) -> dict[str, Any]:
+    registry = wiring.registry(settings)
+    versions = {}
+    for side in watched.experiment.variants:
+        version = registry.get(side.model_version)
+        versions[side.name] = {
+            "model_version": version.id,
+            "recipe": version.recipe,
+            "metrics": evaluations[version.id],
+            "gate": registry.tags(version).get("gate"),
+        }
+    return {
+        "data_set": labelled.name,
+        "items": len(labelled.items),
+        "governance": _training_set(settings).manifest["steps"],
+        "versions": versions,
+        "shopping": asdict(report),
+        "readout": watched.readout.to_json(),
+        "decision": asdict(watched.decision),
+        "seconds": story.seconds,
+    }
+
+
+def _stay_open(story: Narration, settings: Settings, port: int) -> None:
+    url = f"http://127.0.0.1:{port}"
+    with processes.serving(
+        ["-m", "dashboards", "--port", str(port)],
+        settings.environment(),
+        settings.home / "logs" / "page.log",
+        f"{url}/health/live",
+    ):
+        story.say(f"[bold]The search is open: {url}[/]  (Ctrl-C ends everything)")
+        signal.pause()
+
+
+def main() -> None:
+    """Entry point: Ctrl-C and errors made on purpose end in one sentence, with nothing left running."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app(standalone_mode=False)
+    except KeyboardInterrupt:
+        print("\nstopped; the next run goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except ImmrError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

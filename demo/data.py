@@ -1,0 +1,48 @@
+"""The demo's shop: a named data set as catalogue and click log, made once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from demo.shoppers import Photo
+from immr.data import datasets
+from immr.data.simulate import SimulationRecipe, simulate
+from immr.errors import DatasetError
+from immr.files import write_whole
+from immr.settings import Settings
+
+BROKEN_ROWS = 40  # so that the contract has something to reject
+
+
+def choose(settings: Settings, wanted: str, say: Callable[[str], None]) -> datasets.LabelledSet:
+    """The wanted data set; where it cannot be had, says so in a sentence and takes `synthetic`."""
+    try:
+        return datasets.load(wanted, settings.data_mirror, settings.cache_dir)
+    except DatasetError as error:
+        if wanted == "synthetic":
+            raise
+        say(f"{error} Going on with the synthetic data set.")
+        return datasets.load("synthetic", settings.data_mirror, settings.cache_dir)
+
+
+def make_shop(settings: Settings, labelled: datasets.LabelledSet) -> Path:
+    """A folder with items, queries, impressions and judgements; the one from an earlier run is kept."""
+    folder = settings.home / "shop"
+    recipe = SimulationRecipe(broken_rows=BROKEN_ROWS)
+    made_from = {"dataset": labelled.name, "photos": len(labelled.photos), "recipe": repr(recipe)}
+    note = settings.home / "shop.json"
+    if folder.is_dir() and note.is_file() and json.loads(note.read_text()) == made_from:
+        return folder
+    simulate(labelled, folder, recipe)
+    write_whole(note, json.dumps(made_from, indent=1))
+    return folder
+
+
+def photos_for_shoppers(labelled: datasets.LabelledSet) -> list[Photo]:
+    """Photos that nothing was trained on, with what they really show."""
+    category_of = {item.item_id: item.category for item in labelled.items}
+    return [
+        Photo(Path(photo.image), photo.item_id, category_of[photo.item_id]) for photo in labelled.split("val")
+    ]

@@ -1,0 +1,111 @@
+"""The demo's own processes beside the Bentos: the gateway, the page, a pipeline run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from immr.errors import DeployError
+
+STOP_TIMEOUT_S = 10.0
+
+
+def run(
+    command: Sequence[str], environment: Mapping[str, str], log_file: Path, tell: Callable[[str], None]
+) -> None:
+    """Run `python <command>` to its end; its lines go to a file and to `tell`.
+
+    Raises:
+        DeployError: it failed; the message carries its last lines.
+    """
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    tail: list[str] = []
+    with log_file.open("a") as log:
+        process = _start(command, environment, subprocess.PIPE)
+        try:
+            assert process.stdout is not None
+            for raw in process.stdout:
+                line = raw.decode(errors="replace")
+                log.write(line)
+                log.flush()
+                tail = [*tail[-29:], line]
+                tell(line)
+        finally:
+            stop(process)
+    if process.returncode:
+        last = "".join(tail).strip()
+        raise DeployError(
+            f"`python {' '.join(command)}` failed; all of it is in {log_file}. Its end:\n{last}"
+        )
+
+
+@contextmanager
+def serving(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    log_file: Path,
+    ready_url: str,
+    timeout_s: float = 60,
+) -> Iterator[None]:
+    """Keep `python <command>` running while the block runs, entered once `ready_url` answers 200.
+
+    Raises:
+        DeployError: it ended, or was not ready in time; the message carries its last lines.
+    """
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("ab") as log:
+        process = _start(command, environment, log)
+    try:
+        _wait_until_ready(process, command, log_file, ready_url, time.monotonic() + timeout_s)
+        yield
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started."""
+    for sign, patience_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, STOP_TIMEOUT_S)):
+        try:
+            os.killpg(process.pid, sign)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str], output: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, *command],
+        env={**os.environ, **environment},
+        stdout=output,  # type: ignore[call-overload]
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], command: Sequence[str], log_file: Path, url: str, deadline: float
+) -> None:
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if httpx.get(url, timeout=2).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.2)
+    last = "\n".join(log_file.read_text(errors="replace").splitlines()[-20:])
+    raise DeployError(
+        f"`python {' '.join(command)}` did not get ready at {url}. The end of {log_file}:\n{last}"
+    )

@@ -1,0 +1,1 @@
+"""Pipelines for Kubeflow; the same files run on one machine through `kfp.local`."""

@@ -1,0 +1,245 @@
+"""The HTTP application of one model version: what a Bento serves."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import os
+import re
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, unquote, urlsplit
+
+from fastapi import Depends, FastAPI, File, Header, Response, UploadFile
+from fastapi.responses import FileResponse, RedirectResponse
+
+from immr import wiring
+from immr.events import tokens
+from immr.search import Answer, Searcher
+from immr.settings import Settings
+from immr.types import Hit
+from serving.http import (
+    DIRECT,
+    EVENTS_DESCRIPTION,
+    VARIANT_HEADER,
+    CategoryField,
+    EventsAnswer,
+    EventsBody,
+    FeaturesBody,
+    HitBody,
+    KField,
+    ProblemError,
+    SearchBody,
+    UserField,
+    create_app,
+    problem_responses,
+    require_json,
+    require_multipart,
+    unavailable,
+)
+from serving.metrics import Metrics
+from serving.recording import Recorder
+from serving.version import ServedVersion
+
+_VARIANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+VariantHeader = Annotated[
+    str, Header(alias=VARIANT_HEADER, description="Set by the gateway; `preview` is recorded nowhere.")
+]
+
+
+class VersionService:
+    """One version behind HTTP. `start` and `stop` belong to the server's event loop."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.version = ServedVersion(folder, settings, threads=int(os.environ.get("IMMR_THREADS", "1")))
+        self.metrics = Metrics()
+        self._settings = settings
+        self._keys = wiring.token_keys(settings)
+        self._recorder: Recorder | None = None
+        # decoding and onnxruntime let go of the GIL: two photos at once keep two cores busy
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="search")
+
+    async def start(self) -> None:
+        """Bring the version up in the background."""
+        self.version.start()
+
+    async def stop(self) -> None:
+        """Finish what is under way, then let go of everything."""
+        self._pool.shutdown()
+        self.version.close()
+        if self._recorder is not None:
+            await self._recorder.close()
+
+    @property
+    def recorder(self) -> Recorder:
+        """Opened when first needed: behind a gateway a Bento has no event log."""
+        if self._recorder is None:
+            self._recorder = Recorder(wiring.event_log(self._settings), self._keys, self.metrics)
+        return self._recorder
+
+    async def search(
+        self, image: bytes, k: int, user_id: str | None, category: str | None, variant: str
+    ) -> tuple[SearchBody, Answer]:
+        """Answer a photo, and record it where no gateway does.
+
+        Raises:
+            ProblemError: 503 while the version is not ready.
+            ImageError: the photo is none.
+        """
+        start = time.perf_counter()
+        answer = await self._in_pool(self.searcher(), image, k, category)
+        now = datetime.now(UTC)
+        query_id = uuid.uuid4().hex
+        body = SearchBody(
+            query_id=query_id,
+            variant=variant,
+            model_version=self.version.file.id,
+            hits=[
+                self._hit(hit, query_id, position, variant, now)
+                for position, hit in enumerate(answer.hits, start=1)
+            ],
+            degraded=answer.degraded,
+            took_ms=1000 * (time.perf_counter() - start),
+        )
+        self.metrics.observe({**answer.stage_ms, "total": body.took_ms})
+        for part in answer.degraded:
+            self.metrics.degraded.labels(part).inc()
+        if variant == DIRECT and not await self.recorder.search(
+            body, user_id or f"anonymous-{query_id}", now
+        ):
+            body.degraded.append("events")
+        return body, answer
+
+    def searcher(self) -> Searcher:
+        """The version's search.
+
+        Raises:
+            ProblemError: 503 with the reason while it is not ready.
+        """
+        searcher = self.version.searcher
+        if searcher is None:
+            raise unavailable(self.version.reason)
+        return searcher
+
+    async def _in_pool(self, searcher: Searcher, image: bytes, k: int, category: str | None) -> Answer:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, searcher.search, image, k, category)
+
+    def _hit(self, hit: Hit, query_id: str, position: int, variant: str, now: datetime) -> HitBody:
+        features = hit.features
+        return HitBody(
+            item_id=hit.item_id,
+            score=hit.score,
+            score_parts=dict(hit.score_parts),
+            title=hit.title,
+            category=hit.category,
+            image_url=f"/v1/items/{quote(hit.item_id, safe='')}/image",
+            features=FeaturesBody.model_validate(features, from_attributes=True) if features else None,
+            click_token=tokens.sign(
+                self._keys[0], query_id, hit.item_id, position, variant, self.version.file.id, now
+            ),
+        )
+
+
+def create_version_app(service: VersionService, **options: Any) -> FastAPI:
+    """The application around a service; whoever serves it calls `start` and `stop`."""
+    app = create_app(
+        "IMMR search", "Visual search by one model version: a photo in, items out, clicks back.", **options
+    )
+    service.metrics.attach(app)
+    _add_search(app, service)
+    _add_events(app, service)
+    _add_images(app, service)
+    _add_health(app, service)
+    return app
+
+
+def _add_search(app: FastAPI, service: VersionService) -> None:
+    @app.post(
+        "/v1/search",
+        summary="Find the items that a photo shows",
+        responses=problem_responses(400, 413, 415, 422, 503),
+        dependencies=[Depends(require_multipart)],
+    )
+    async def search(
+        response: Response,
+        image: Annotated[UploadFile, File(description="A JPEG, PNG, WebP, GIF or BMP, up to 10 MB.")],
+        k: KField = 10,
+        user_id: UserField = None,
+        category: CategoryField = None,
+        variant: VariantHeader = DIRECT,
+    ) -> SearchBody:
+        if not _VARIANT.fullmatch(variant):
+            raise ProblemError(422, "x-immr-variant has letters, digits, '.', '_' and '-' only, 64 at most")
+        body, answer = await service.search(await image.read(), k, user_id, category or None, variant)
+        response.headers["Server-Timing"] = ", ".join(
+            f"{stage};dur={took_ms:.2f}" for stage, took_ms in answer.stage_ms.items()
+        )
+        return body
+
+
+def _add_events(app: FastAPI, service: VersionService) -> None:
+    @app.post(
+        "/v1/events",
+        summary="Tell what a shopper did with hits",
+        description=EVENTS_DESCRIPTION,
+        responses=problem_responses(400, 413, 415, 422, 503),
+        dependencies=[Depends(require_json)],
+    )
+    async def events(body: EventsBody) -> EventsAnswer:
+        return await service.recorder.events(body.events)
+
+
+def _add_images(app: FastAPI, service: VersionService) -> None:
+    @app.get(
+        "/v1/items/{item_id:path}/image",
+        summary="An item's catalogue picture",
+        response_class=Response,
+        responses={
+            200: {"content": {"image/*": {}}, "description": "The picture"},
+            307: {"description": "The picture lies elsewhere"},
+            **problem_responses(404, 422, 503),
+        },
+    )
+    def item_image(item_id: str) -> Response:
+        service.searcher()
+        item = service.version.item(item_id)
+        if item is None:
+            raise ProblemError(404, f"there is no item {item_id[:100]!r} in {service.version.file.id}")
+        return _picture(item_id, item.image)
+
+
+def _picture(item_id: str, image: str) -> Response:
+    parts = urlsplit(image)
+    if parts.scheme in ("http", "https"):
+        return RedirectResponse(image)
+    path = Path(unquote(parts.path)) if parts.scheme == "file" else Path(image)
+    media_type = mimetypes.guess_type(path.name)[0] or ""
+    if not media_type.startswith("image/") or not path.is_file():
+        raise ProblemError(404, f"the catalogue has no picture of {item_id[:100]!r}: see its image column")
+    return FileResponse(path, media_type=media_type, headers={"Cache-Control": "public, max-age=3600"})
+
+
+def _add_health(app: FastAPI, service: VersionService) -> None:
+    @app.get("/health/live", summary="Whether the process runs")
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @app.get(
+        "/health/ready",
+        summary="Whether searches can be answered, else why not",
+        responses=problem_responses(503),
+    )
+    def ready() -> dict[str, bool | int | str]:
+        service.searcher()
+        return {
+            "ready": True,
+            "features": service.version.features_ready,
+            "model_version": service.version.file.id,
+            "documents": service.version.count(),
+        }

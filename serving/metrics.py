@@ -1,0 +1,78 @@
+"""What Prometheus reads: requests, errors, latency by stage, impressions, clicks. Never a user in a label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """One process's figures, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "immr_requests_total", "HTTP requests", ["route", "status"], registry=self.registry
+        )
+        self.errors = Counter("immr_errors_total", "What went wrong", ["kind"], registry=self.registry)
+        self.stage_s = Histogram(
+            "immr_stage_seconds", "Time in each stage", ["stage"], buckets=_BUCKETS_S, registry=self.registry
+        )
+        self.impressions = Counter(
+            "immr_impressions_total", "Items shown", ["variant", "model_version"], registry=self.registry
+        )
+        self.events = Counter(
+            "immr_events_total",
+            "Clicks and orders",
+            ["type", "variant", "model_version"],
+            registry=self.registry,
+        )
+        self.degraded = Counter(
+            "immr_degraded_total", "Answers that did without a part", ["part"], registry=self.registry
+        )
+
+    def observe(self, stage_ms: Mapping[str, float]) -> None:
+        """Add the stages of one request."""
+        for stage, took_ms in stage_ms.items():
+            self.stage_s.labels(stage).observe(took_ms / 1000)
+
+    def attach(self, app: FastAPI) -> None:
+        """Serve them at /metrics, and count the application's requests."""
+        app.add_middleware(_Counted, metrics=self)
+
+        @app.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+        def metrics() -> Response:
+            return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Counted:
+    """ASGI: counts by the route's template, so that labels stay few whatever is asked."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            self._metrics.requests.labels(route, str(status)).inc()
+            if status >= 400:
+                self._metrics.errors.labels(f"http_{status}").inc()

@@ -1,0 +1,113 @@
+"""The one model version that a Bento serves: brought up in the background, ready when its parts fit."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from immr import wiring
+from immr.errors import FeaturesUnavailableError, ImmrError
+from immr.features.port import FeatureStore
+from immr.index.port import Collection
+from immr.packaging.version_file import VersionFile
+from immr.search import QueryEncoder, Searcher
+from immr.settings import Settings
+from immr.types import Candidate, ItemFeatures
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 2.0
+
+
+class ServedVersion:
+    """Opens encoder, collection and features in threads, again and again until they fit."""
+
+    def __init__(self, folder: Path, settings: Settings, threads: int = 1) -> None:
+        """`folder` holds a version's files and `version.json`; `threads` are onnxruntime's."""
+        self.file = VersionFile.read(folder)
+        self.reason = f"{self.file.id} is starting"
+        self.features_ready = False
+        self._folder = folder
+        self._settings = settings
+        self._threads = threads
+        self._collection: Collection | None = None
+        self._searcher: Searcher | None = None
+        self._features: FeatureStore | None = None
+        self._stop = threading.Event()
+        self._workers = [
+            threading.Thread(target=self._until_done, args=(self._open, "search"), daemon=True),
+            threading.Thread(target=self._until_done, args=(self._warm, "features"), daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        for worker in self._workers:
+            worker.start()
+
+    def close(self) -> None:
+        """Stop trying and let go of the collection."""
+        self._stop.set()
+        if self._collection is not None:
+            self._collection.close()
+
+    @property
+    def searcher(self) -> Searcher | None:
+        """None until the version is ready; `reason` says why."""
+        return self._searcher
+
+    def item(self, item_id: str) -> Candidate | None:
+        """A document of this version's index."""
+        return self._collection.item(item_id) if self._collection else None
+
+    def count(self) -> int:
+        """Number of documents in this version's index."""
+        return self._collection.count() if self._collection else 0
+
+    def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
+        """Features once they are warm; until then the answer does without, rather than wait.
+
+        Raises:
+            FeaturesUnavailableError: not warm yet, or the store does not answer.
+        """
+        if not self.features_ready or self._features is None:
+            raise FeaturesUnavailableError("the feature store is still starting: wait, or look at the log")
+        return self._features.read(item_ids)
+
+    def _open(self) -> None:
+        encoder = self._open_encoder()
+        self._collection = wiring.index(self._settings).open(
+            self.file.id, self.file.dim, self.file.preprocessing_hash
+        )
+        self._searcher = Searcher(encoder, self._collection, self, self.file.ranking)
+        self.reason = ""
+        log.info("%s is ready with %d documents", self.file.id, self._collection.count())
+
+    def _open_encoder(self) -> QueryEncoder:
+        from immr.model.query_encoder import OnnxQueryEncoder
+
+        return OnnxQueryEncoder(self._folder, self._threads)
+
+    def _warm(self) -> None:
+        start = time.perf_counter()
+        self._features = self._features or wiring.features(self._settings)
+        self._features.warm()
+        self.features_ready = True
+        log.info("features are ready after %.1f s", time.perf_counter() - start)
+
+    def _until_done(self, attempt: Callable[[], None], part: str) -> None:
+        said = ""
+        while not self._stop.is_set():
+            try:
+                attempt()
+                return
+            except Exception as error:  # a thread that dies would leave the service waiting for ever
+                reason = str(error) if isinstance(error, ImmrError) else f"{type(error).__name__}: {error}"
+                if part == "search":
+                    self.reason = reason
+                if reason != said:
+                    log.warning("%s is not ready, trying again: %s", part, reason)
+                said = reason
+            self._stop.wait(RETRY_S)

@@ -1,0 +1,109 @@
+"""Reading pictures: bytes from where they lie, and an upright RGB image from what phones and shops send."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from immr.errors import DataError, ImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+MAX_PIXELS = 64_000_000
+"""A 50-megapixel phone photo passes; a decompression bomb does not."""
+
+_ORIENTATION = 0x0112
+
+
+def read(uri: str) -> bytes:
+    """The content behind a path or a file:// URI.
+
+    Raises:
+        DataError: another kind of URI, or nothing readable there.
+    """
+    path = _path_of(uri)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"cannot read the image {uri} ({error.strerror or error}): check the path in the table, "
+            "or that the folder is mounted here"
+        ) from error
+
+
+def decode(content: bytes, min_side_px: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """An upright 8-bit RGB picture: EXIF turned, first frame, white behind transparency.
+
+    Args:
+        content: a JPEG, PNG, WebP, GIF or BMP file.
+        min_side_px: a JPEG may come out smaller than it is, with no side below this; several times faster.
+        max_pixels: width × height above this is refused before anything is decoded.
+
+    Raises:
+        ImageError: empty, of another format, too large, or broken.
+    """
+    if not content:
+        raise ImageError("the image is empty (0 bytes): send the file's content")
+    image = _open(content)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"the image has {width}×{height} pixels, more than the limit of {max_pixels:,}: "
+            "send a smaller one"
+        )
+    if min_side_px and image.format in ("JPEG", "MPO"):
+        image.draft("RGB", (min_side_px, min_side_px))
+    try:
+        image.load()
+        return _on_white(_upright(image))
+    except Exception as error:  # broken files make Pillow raise nearly anything
+        raise ImageError(f"the image is broken or cut off ({error}): save it again and resend it") from error
+
+
+def _path_of(uri: str) -> Path:
+    if "://" not in uri:
+        return Path(uri)
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise DataError(
+            f"images are read from paths and file:// URIs, not from {uri}: copy the images to a folder first"
+        )
+    return Path(unquote(parts.path))
+
+
+def _open(content: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError("the image has far too many pixels: send a smaller one") from error
+    except Exception as error:  # not only UnidentifiedImageError: a broken header raises what it likes
+        raise ImageError("this is no picture that we read: send a JPEG, PNG, WebP, GIF or BMP") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+        return ImageOps.exif_transpose(image) if turned else image
+    except Exception:  # a broken EXIF block is no reason to refuse a good picture
+        return image
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image if type(image) is Image.Image else image.copy()
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return _from_deep_grey(image)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        front = image.convert("RGBA")
+        white = Image.new("RGBA", front.size, "white")
+        return Image.alpha_composite(white, front).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    values = np.asarray(image, dtype=np.float64)
+    full = 65535.0 if values.max(initial=0.0) > 255 else 255.0
+    return Image.fromarray((values / full * 255).clip(0, 255).astype(np.uint8)).convert("RGB")

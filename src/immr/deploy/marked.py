@@ -1,0 +1,74 @@
+"""Processes found again by a mark in their environment, also where they lost group or parent."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+MARK = "IMMR_STARTED_BY"
+
+
+def mark(folder: Path, name: str) -> str:
+    """What the processes carry that this process starts for that folder under that name."""
+    return f"{folder.absolute()}|{os.getpid()}|{psutil.Process().create_time():.2f}|{name}"
+
+
+def stop(wanted: str, timeout_s: float) -> None:
+    """End every process with that mark: SIGTERM, and SIGKILL for what is left after the timeout."""
+    _terminate(_marked(wanted))
+    deadline = time.monotonic() + timeout_s
+    while _marked(wanted) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    # again until none is found: a supervisor may have started a worker in between
+    while left := _marked(wanted):
+        for process in left:
+            _send(process, "kill")
+        psutil.wait_procs(left, timeout=1)
+
+
+def stop_orphans(folder: Path, timeout_s: float) -> int:
+    """End what a run for that folder left behind that was killed itself; returns how many processes."""
+    orphans = {
+        found
+        for process in psutil.process_iter()
+        if (found := _mark_of(process)).startswith(f"{folder.absolute()}|") and not _starter_lives(found)
+    }
+    count = sum(len(_marked(orphan)) for orphan in orphans)
+    for orphan in orphans:
+        stop(orphan, timeout_s)
+    return count
+
+
+def _marked(wanted: str) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if _mark_of(process) == wanted]
+
+
+def _mark_of(process: psutil.Process) -> str:
+    try:
+        if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        return str(process.environ().get(MARK, ""))
+    except (psutil.Error, OSError):  # gone meanwhile, or another user's
+        return ""
+
+
+def _starter_lives(found: str) -> bool:
+    _, pid, started, _ = found.rsplit("|", 3)
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.2f}" == started
+    except psutil.Error:
+        return False
+
+
+def _terminate(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        _send(process, "terminate")
+
+
+def _send(process: psutil.Process, what: str) -> None:
+    with suppress(psutil.NoSuchProcess):
+        getattr(process, what)()

@@ -1,0 +1,187 @@
+"""Click tokens: what was shown, where and by which version, signed so that no one can invent clicks.
+
+A token is `<payload>.<signature>`, both URL-safe base64 without padding; the payload is a JSON list and the
+signature is HMAC-SHA256 over the payload's text. To rotate keys, sign with the new one and verify with both
+until tokens of the old one are too old.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from immr.errors import TokenError
+from immr.types import Click, EventType
+
+_LOG = logging.getLogger(__name__)
+_FORMAT = 1
+_KEY_BYTES = 32
+_MAX_CHARS = 4096
+_CLOCK_SKEW = timedelta(minutes=1)  # two machines' clocks may differ by this much
+
+
+@dataclass(frozen=True, slots=True)
+class ClickToken:
+    """What a valid token says: this item was shown here, then, by this version."""
+
+    query_id: str
+    item_id: str
+    position: int
+    variant: str
+    model_version: str
+    issued: datetime
+
+
+def sign(
+    key: bytes,
+    query_id: str,
+    item_id: str,
+    position: int,
+    variant: str,
+    model_version: str,
+    issued: datetime,
+) -> str:
+    """A token for one impression, safe in a URL and in JSON.
+
+    Raises:
+        TokenError: the key is too short, or `issued` has no time zone.
+    """
+    _check_keys([key])
+    issued_ms = round(_aware(issued).timestamp() * 1000)
+    fields = [_FORMAT, query_id, item_id, position, variant, model_version, issued_ms]
+    payload = _encode(json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode())
+    return f"{payload}.{_signature(key, payload)}"
+
+
+def verify(keys: Sequence[bytes], token: str, now: datetime, max_age: timedelta) -> ClickToken:
+    """What the token says, if one of `keys` signed it and it is of the right age.
+
+    Raises:
+        TokenError: broken, forged, too old, or from the future.
+    """
+    _check_keys(keys)
+    payload, dot, signature = token.partition(".")
+    if not (payload and dot and signature and token.isascii() and len(token) <= _MAX_CHARS):
+        raise TokenError("this is not a click token: send back the `click_token` of a hit, unchanged")
+    # Every key is tried, so that the time taken does not tell which one signed.
+    matches = [hmac.compare_digest(_signature(key, payload), signature) for key in keys]
+    if not any(matches):
+        raise TokenError(
+            "the click token was not signed by our key: send back the `click_token` of a hit, unchanged"
+        )
+    said = _decode(payload)
+    _check_age(said, _aware(now), max_age)
+    return said
+
+
+def event_id(token: ClickToken, event_type: EventType) -> str:
+    """The id of a click or an order on this impression: the same however often it is sent, or signed."""
+    identity = json.dumps([token.query_id, token.item_id, token.position, event_type])
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+def to_click(token: ClickToken, event_type: EventType, ts: datetime) -> Click:
+    """The event-log record of a click or an order that came with a valid token."""
+    return Click(event_id(token, event_type), event_type, token.query_id, token.item_id, ts)
+
+
+def load_or_create_key(path: Path) -> bytes:
+    """The key in this file; where there is none, a new random one, readable by its owner only.
+
+    Processes that start at once agree: the file appears whole, and only one of them makes it.
+
+    Raises:
+        TokenError: the file holds something too short to be a key, or cannot be read or made.
+    """
+    try:
+        if not path.exists():
+            _create_key(path)
+        key = path.read_bytes()
+    except OSError as error:
+        raise TokenError(
+            f"the click-token key {path} cannot be read or made ({error}): set IMMR_TOKEN_KEY_FILE to a "
+            "file that this process may use"
+        ) from error
+    if len(key) < _KEY_BYTES:
+        raise TokenError(
+            f"the click-token key {path} has {len(key)} bytes, {_KEY_BYTES} are needed: delete it and a new "
+            "one is made"
+        )
+    return key
+
+
+def _create_key(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(aside, path)  # unlike a rename, this never replaces the key of a faster process
+        _LOG.info("made a new click-token key: %s", path)
+    except FileExistsError:
+        pass
+    finally:
+        Path(aside).unlink()
+
+
+def _check_keys(keys: Sequence[bytes]) -> None:
+    if not keys or any(len(key) < _KEY_BYTES for key in keys):
+        raise TokenError(
+            f"click tokens need at least one key, and {_KEY_BYTES} bytes in each: use load_or_create_key"
+        )
+
+
+def _check_age(token: ClickToken, now: datetime, max_age: timedelta) -> None:
+    age = now - token.issued
+    if age > max_age:
+        raise TokenError(
+            f"the click token is {age.total_seconds():.0f} s old, at most {max_age.total_seconds():.0f} s "
+            "are allowed: search again for a fresh one"
+        )
+    if age < -_CLOCK_SKEW:
+        raise TokenError(
+            f"the click token was issued {-age.total_seconds():.0f} s in the future: check the clocks of the "
+            "machines that serve"
+        )
+
+
+def _signature(key: bytes, payload: str) -> str:
+    return _encode(hmac.digest(key, payload.encode(), "sha256"))
+
+
+def _encode(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def _decode(payload: str) -> ClickToken:
+    """Read a payload whose signature is right, so a fault here means another version of IMMR wrote it."""
+    try:
+        fields = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        version, query_id, item_id, position, variant, model_version, issued_ms = fields
+        if version != _FORMAT:
+            raise ValueError(f"format {version}")
+        issued = datetime.fromtimestamp(issued_ms / 1000, tz=UTC)
+        return ClickToken(query_id, item_id, position, variant, model_version, issued)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise TokenError(
+            f"the click token is signed, but not in a form that this version reads ({error}): search again "
+            "for a fresh one"
+        ) from error
+
+
+def _aware(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise TokenError(f"the time {moment.isoformat()} has no time zone: use datetime.now(UTC)")
+    return moment

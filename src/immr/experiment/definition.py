@@ -1,0 +1,202 @@
+"""The running experiment: one JSON file that the gateway watches and the readout reads."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from immr.errors import ExperimentError
+from immr.files import write_whole
+
+_LOG = logging.getLogger(__name__)
+State = Literal["running", "stopped"]
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One side of the experiment: a model version, where it serves, and its share of the users."""
+
+    name: str  # "champion" or "challenger"
+    url: str
+    model_version: str
+    weight: float  # of 1
+
+    def __post_init__(self) -> None:
+        if self.name not in (CHAMPION, CHALLENGER):
+            raise ExperimentError(f"a variant is named champion or challenger, not {self.name!r}")
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ExperimentError(
+                f"variant {self.name!r} has the url {self.url!r}: give an address like http://127.0.0.1:3001"
+            )
+        if not self.model_version:
+            raise ExperimentError(f"variant {self.name!r} has no model_version: give one like immr-3")
+        if not 0 <= self.weight <= 1:
+            raise ExperimentError(
+                f"variant {self.name!r} has weight {self.weight}: give a share between 0 and 1"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A champion and at most one challenger. A new comparison takes a new name, salt and `started`.
+
+    Raises:
+        ExperimentError: the parts do not fit together; says which and what to do.
+    """
+
+    name: str
+    salt: str
+    variants: tuple[Variant, ...]
+    state: State = "running"
+    started: datetime | None = None  # the readout begins here: set it anew when weights change
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.salt:
+            raise ExperimentError(
+                "an experiment needs a name and a salt: give both, the salt new for each test"
+            )
+        if self.state not in ("running", "stopped"):
+            raise ExperimentError(f"the experiment's state is running or stopped, not {self.state!r}")
+        if self.started is not None and self.started.tzinfo is None:
+            raise ExperimentError(
+                f"`started` {self.started.isoformat()} has no time zone: end it with +00:00"
+            )
+        names = [variant.name for variant in self.variants]
+        if len(set(names)) < len(names):
+            raise ExperimentError(f"variants need different names, these are {names}")
+        if CHAMPION not in names:
+            raise ExperimentError(f"there is no champion among the variants {names}: add one")
+        total = math.fsum(variant.weight for variant in self.variants)
+        if not math.isclose(total, 1, abs_tol=1e-6):
+            raise ExperimentError(f"the variants' weights sum to {total:g}: make them sum to 1")
+
+    @property
+    def champion(self) -> Variant:
+        """What users get who are not in the test."""
+        return next(variant for variant in self.variants if variant.name == CHAMPION)
+
+    @property
+    def challenger(self) -> Variant | None:
+        """What is tested, if anything is."""
+        return next((variant for variant in self.variants if variant.name == CHALLENGER), None)
+
+
+def save(experiment: Experiment, path: Path) -> None:
+    """Write the file whole, so that a gateway that watches it never reads a part."""
+    content = asdict(experiment)
+    content["started"] = experiment.started.isoformat() if experiment.started else None
+    write_whole(path, json.dumps(content, indent=1) + "\n")
+
+
+def load(path: Path) -> Experiment:
+    """Read and check an experiment file.
+
+    Raises:
+        ExperimentError: not there, not JSON, or not an experiment; names the file and the fault.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise ExperimentError(
+            f"there is no experiment in {path} ({error.strerror}): deploy a version first, or save one there"
+        ) from error
+    except ValueError as error:
+        raise ExperimentError(f"{path} is not JSON ({error}): correct it or save it anew") from error
+    try:
+        return _experiment(content)
+    except ExperimentError as error:
+        raise ExperimentError(f"{path}: {error}") from error
+
+
+class ExperimentWatcher:
+    """The experiment as the file has it now. A wrong file changes nothing but the log. Thread safe.
+
+    Raises:
+        ExperimentError: the file is wrong at the start, when there is no older one to keep.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._seen = self._stamp()
+        self._experiment = load(path)
+
+    def current(self) -> Experiment:
+        """The newest valid experiment; costs one `stat` where nothing changed."""
+        with self._lock:
+            stamp = self._stamp()
+            if stamp != self._seen:
+                self._seen = stamp
+                self._reload()
+            return self._experiment
+
+    def _reload(self) -> None:
+        try:
+            self._experiment = load(self._path)
+            _LOG.info("experiment %s is now in force", self._experiment.name)
+        except ExperimentError as error:
+            _LOG.error("kept the experiment that was in force, the new one is wrong: %s", error)
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        """Changes with every rename onto the file, even within one tick of its clock."""
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def _experiment(content: Any) -> Experiment:
+    values = _fields(content, Experiment, "an experiment")
+    variants = values.get("variants")
+    if not isinstance(variants, list):
+        raise ExperimentError(
+            "`variants` is not a list: give the champion, and the challenger if there is one"
+        )
+    values["variants"] = tuple(_variant(variant) for variant in variants)
+    if values.get("started") is not None:
+        values["started"] = _moment(values["started"])
+    return Experiment(**values)
+
+
+def _variant(content: Any) -> Variant:
+    values = _fields(content, Variant, "a variant")
+    if isinstance(values["weight"], bool) or not isinstance(values["weight"], int | float):
+        raise ExperimentError(f"variant {values['name']!r} has weight {values['weight']!r}: give a number")
+    for name in ("name", "url", "model_version"):
+        if not isinstance(values[name], str):
+            raise ExperimentError(f"a variant's {name} is {values[name]!r}: give text")
+    return Variant(**values)
+
+
+def _fields(content: Any, record: type[Variant] | type[Experiment], what: str) -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        raise ExperimentError(f"{what} is not a JSON object: {content!r}")
+    known = {field.name for field in fields(record)}
+    required = known - {"state", "started"}
+    if missing := sorted(required - set(content)):
+        raise ExperimentError(f"{what} lacks {', '.join(missing)}: add it")
+    if unknown := sorted(set(content) - known):
+        raise ExperimentError(
+            f"{what} has no {', '.join(unknown)}: its fields are {', '.join(sorted(known))}"
+        )
+    return dict(content)
+
+
+def _moment(text: Any) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError) as error:
+        raise ExperimentError(f"`started` is {text!r}: give a time like 2024-05-01T12:00:00+00:00") from error

@@ -1,0 +1,23 @@
+"""Feast's file registry, written whole: Feast's own truncates the file that other processes are reading.
+
+`feature_store.yaml` names the class, and Feast imports it by that name.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from feast.infra.registry.file import FileRegistryStore
+
+from immr.files import write_whole
+
+
+class WholeFileRegistryStore(FileRegistryStore):
+    """The same file, renamed into place."""
+
+    def _write_registry(self, registry_proto: Any) -> None:
+        registry_proto.version_id = str(uuid.uuid4())
+        registry_proto.last_updated.FromDatetime(datetime.now(UTC))
+        write_whole(self._filepath, registry_proto.SerializeToString())

@@ -1,0 +1,60 @@
+"""From clicks to labels: which item does each query mean, and how sure is that? (ours, after known parts)
+
+A click at position p is worth p^η, for it had to be seen first (inverse propensity weighting: Joachims,
+Swaminathan, Schnabel, 2017); an order is worth several clicks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from immr.governance.bounds import wilson_lower
+from immr.governance.recipe import GovernanceRecipe
+
+
+def edges(impressions: Any, recipe: GovernanceRecipe) -> Any:
+    """Table (query_id, item_id, weight) of what was clicked."""
+    import ibis
+
+    clicks = impressions.filter(impressions.clicked)
+    seen = ibis.least(clicks.position.cast("float64") ** recipe.position_bias, recipe.max_click_weight)
+    worth = ibis.ifelse(clicks.ordered, recipe.order_weight, 1.0)
+    return clicks.select("query_id", "item_id", weight=(seen * worth).round(9))
+
+
+def best_items(edges: Any) -> Any:
+    """Table (query_id, item_id, share, lower_bound, weight), one row per query: the item with most evidence.
+
+    `share` is the item's part of all the query's evidence and `lower_bound` Wilson's bound of it. `weight` is
+    the share with one more observation that is half right (Laplace): how far training should trust the label.
+    """
+    import ibis
+
+    per_query = ibis.window(group_by=edges.query_id)
+    best_first = ibis.window(group_by=edges.query_id, order_by=[edges.weight.desc(), edges.item_id])
+    ranked = edges.mutate(
+        total=edges.weight.sum().over(per_query).round(9), rank=ibis.row_number().over(best_first)
+    )
+    best = ranked.filter(ranked["rank"] == 0)
+    share = (best.weight / best.total).round(9)
+    return best.select(
+        "query_id",
+        "item_id",
+        share=share,
+        lower_bound=wilson_lower(share, best.total),
+        weight=((best.weight + 0.5) / (best.total + 1)).round(9),
+    )
+
+
+def verdicts(queries: Any, best: Any, recipe: GovernanceRecipe) -> Any:
+    """`queries` with their best item and `reason`: empty, or why no label can be drawn from them."""
+    import ibis
+
+    joined = queries.left_join(best, "query_id").drop("query_id_right")
+    reason = ibis.cases(
+        (joined.item_id.isnull(), "no click on a valid item"),
+        (joined.share < recipe.min_share, "clicks do not agree on one item"),
+        (joined.lower_bound < recipe.min_share_lower_bound, "too little evidence"),
+        else_="",
+    )
+    return joined.mutate(reason=reason)

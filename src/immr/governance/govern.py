@@ -1,0 +1,217 @@
+"""From a raw click log to a training set: the steps of governance in their order."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, Admission, TableContract, admit
+from immr.data.training_set import TrainingSet
+from immr.errors import ContractError
+from immr.files import folder_written_whole
+from immr.governance import classes, edges, images, manifest, report, split
+from immr.governance.engine import connect
+from immr.governance.recipe import GovernanceRecipe
+from immr.governance.steps import Step
+from immr.governance.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+_SHA = pa.field("image_sha256", pa.string())
+_CLASS = pa.field("class_id", pa.int64())
+_ITEMS = ITEMS.columns.append(_SHA).append(_CLASS)
+_QUERIES = (
+    QUERIES.columns.append(_SHA)
+    .append(_CLASS)
+    .append(pa.field("item_id", pa.string()))
+    .append(pa.field("lower_bound", pa.float64()))
+    .append(pa.field("weight", pa.float64()))
+)
+_JUDGEMENTS = JUDGEMENTS.columns.append(_SHA).append(_CLASS)
+
+
+def govern(data: Path, out: Path, recipe: GovernanceRecipe, engine_url: str = "duckdb://") -> TrainingSet:
+    """Turn the tables in `data` into a training set; the same data and recipe give the same manifest hash.
+
+    Args:
+        data: a folder with the contract's tables.
+        out: the training set's folder, written whole; one that is there is replaced.
+        recipe: which steps, and how strictly.
+        engine_url: where tables are computed.
+
+    Raises:
+        ContractError: the data do not keep the contract, or nothing is left to learn from.
+        SettingsError: no engine understands the URL.
+    """
+    backend = connect(engine_url)
+    try:
+        with TemporaryDirectory(prefix="immr-govern-") as scratch, folder_written_whole(out) as folder:
+            admission = admit(data, Path(scratch))
+            shutil.copytree(Path(scratch) / "rejected", folder / "rejected")
+            _Run(Workspace(backend, Path(scratch)), recipe, admission, Path(scratch), folder).go()
+    finally:
+        backend.disconnect()
+    training_set = TrainingSet(out)
+    _log.info("training set %s in %s", training_set.hash[:12], out)
+    return training_set
+
+
+class _Run:
+    """One run: the tables as they get fewer, and the steps as they are counted."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        recipe: GovernanceRecipe,
+        admission: Admission,
+        scratch: Path,
+        folder: Path,
+    ) -> None:
+        self._work = workspace
+        self._recipe = recipe
+        self._admission = admission
+        self._scratch = scratch
+        self._folder = folder
+        self._class_count = 0
+        self._steps = [
+            Step("contract", name, counts.rows_in, counts.valid, counts.rejected)
+            for name, counts in admission.tables.items()
+        ]
+
+    def go(self) -> None:
+        """All steps."""
+        items, queries, judgements = self._pictured()
+        inputs = self._inputs(items, queries, judgements)
+        items = self._without("images", "items", items)
+        queries = self._without("images", "queries", queries)
+        judgements = self._judgeable(judgements, items)
+        impressions = self._work.read(self._admission.path("impressions"))
+        impressions = self._work.keep(impressions.semi_join(items, "item_id").semi_join(queries, "query_id"))
+
+        best = edges.best_items(edges.edges(impressions, self._recipe))
+        judged = self._work.keep(edges.verdicts(queries, best, self._recipe))
+        labelled = self._without("edges", "queries", judged, keep_columns=True)
+        item_classes = self._classes(items, impressions)
+        items = items.join(item_classes, "item_id")
+        labelled = self._work.keep(labelled.join(item_classes, "item_id"))
+        queries, judgements = self._split(labelled, judgements, item_classes)
+
+        outputs = {
+            "items": self._write("items", items, _ITEMS, "item_id"),
+            "queries": self._write("queries", queries, _QUERIES, "query_id"),
+            "judgements": self._write("judgements", judgements, _JUDGEMENTS, "query_id"),
+        }
+        written = manifest.write(self._folder, self._recipe, inputs, self._steps, outputs, self._class_count)
+        doubtful = judged.filter(judged.reason != "").filter(judged.item_id.notnull())
+        report.write(self._folder, written, self._work.fetch(doubtful, ["query_id"], limit=report.EXAMPLES))
+
+    def _pictured(self) -> tuple[Any, Any, Any]:
+        """items, queries and judgements, each with image_sha256, reason and detail."""
+        tables = [self._table(contract) for contract in (ITEMS, QUERIES, JUDGEMENTS)]
+        images_of = tables[0].select("image")
+        for table in tables[1:]:
+            images_of = images_of.union(table.select("image"))
+        uris = (
+            row["image"]
+            for batch in self._work.batches(images_of.distinct(), ["image"])
+            for row in batch.to_pylist()
+        )
+        path = self._scratch / "images.parquet"
+        images.inspect_all(uris, path, self._recipe)
+        found = self._work.read(path)
+        items, queries, judgements = (self._work.keep(table.join(found, "image")) for table in tables)
+        self._write_refused({"items": items, "queries": queries, "judgements": judgements})
+        return items, queries, judgements
+
+    def _table(self, contract: TableContract) -> Any:
+        path = self._admission.path(contract.name)
+        if not path.exists():
+            pq.write_table(contract.columns.empty_table(), path)
+        return self._work.read(path)
+
+    def _write_refused(self, tables: dict[str, Any]) -> None:
+        names = {"items": "item_id", "queries": "query_id", "judgements": "query_id"}
+        refused = [
+            {
+                "table": name,
+                "id": row[names[name]],
+                **{key: row[key] for key in ("image", "reason", "detail")},
+            }
+            for name, table in tables.items()
+            for row in self._work.fetch(table.filter(table.reason != ""), [names[name]])
+        ]
+        if refused:
+            pq.write_table(pa.Table.from_pylist(refused), self._folder / "rejected" / "images.parquet")
+
+    def _inputs(self, items: Any, queries: Any, judgements: Any) -> dict[str, Any]:
+        impressions = self._work.read(self._admission.path("impressions"))
+        return {
+            "items": self._hash(items, ITEMS),
+            "queries": self._hash(queries, QUERIES),
+            "judgements": self._hash(judgements, JUDGEMENTS),
+            "impressions": manifest.of_rows(self._work.batches(impressions, IMPRESSIONS.key)),
+        }
+
+    def _hash(self, table: Any, contract: TableContract) -> dict[str, Any]:
+        columns = [name for name in contract.columns.names if name != "image"]
+        return manifest.of_rows(self._work.batches(table.select(*columns, "image_sha256"), contract.key))
+
+    def _without(self, step: str, name: str, table: Any, keep_columns: bool = False) -> Any:
+        """The rows that have no reason to go; the others are counted."""
+        reasons = self._work.fetch(table.group_by("reason").aggregate(rows=table.count()), ["reason"])
+        dropped = {row["reason"]: row["rows"] for row in reasons if row["reason"]}
+        rows_in = sum(row["rows"] for row in reasons)
+        rows_out = rows_in - sum(dropped.values())
+        self._steps.append(Step(step, name, rows_in, rows_out, dropped))
+        if not rows_out and name != "judgements":
+            why = "; ".join(f"{reason} ({rows})" for reason, rows in dropped.items()) or "there were none"
+            raise ContractError(
+                f"no {name} are left after the step {step}: {why}. Correct the data or the recipe"
+            )
+        gone = ["reason"] if keep_columns else ["reason", "detail"]
+        return table.filter(table.reason == "").drop(*gone)
+
+    def _judgeable(self, judgements: Any, items: Any) -> Any:
+        import ibis
+
+        known = items.select(known_id="item_id")
+        joined = judgements.left_join(known, judgements.item_id == known.known_id)
+        lost = (joined.reason == "") & joined.known_id.isnull()
+        reason = ibis.ifelse(lost, "its item was rejected", joined.reason)
+        return self._without(
+            "images", "judgements", self._work.keep(joined.mutate(reason=reason).drop("known_id"))
+        )
+
+    def _classes(self, items: Any, impressions: Any) -> Any:
+        if self._recipe.group_items:
+            pairs = classes.same_things(items, impressions, self._recipe)
+            labels = classes.components(self._work, items, pairs)
+        else:
+            labels = items.select("item_id", label=items.item_id)
+        numbered = self._work.keep(classes.numbered(labels))
+        rows = self._work.rows(numbered)
+        self._class_count = self._work.rows(numbered.select("class_id").distinct())
+        self._steps.append(Step("classes", "items", rows, rows, note=f"{self._class_count} classes"))
+        return numbered
+
+    def _split(self, labelled: Any, judgements: Any, item_classes: Any) -> tuple[Any, Any]:
+        held_out = None
+        if self._work.rows(judgements):
+            judgements = judgements.join(item_classes, "item_id")
+        else:
+            held_out = self._work.keep(split.newest_of_some_users(self._work, labelled, self._recipe))
+            judgements = held_out
+        judgements = self._work.keep(judgements.select(*_JUDGEMENTS.names))
+        verdicts = self._work.keep(split.verdicts(labelled, judgements, held_out))
+        return self._without("split", "queries", verdicts, keep_columns=True), judgements
+
+    def _write(self, name: str, table: Any, schema: pa.Schema, key: str) -> dict[str, Any]:
+        path = self._folder / f"{name}.parquet"
+        self._work.write(table, path, schema, [key])
+        with pq.ParquetFile(path) as file:
+            return manifest.of_rows(file.iter_batches())

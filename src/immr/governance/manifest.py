@@ -1,0 +1,83 @@
+"""The manifest: what went in, what was done, what came out, and one hash over all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from immr import fingerprint
+from immr.files import write_whole
+from immr.governance.recipe import GovernanceRecipe
+from immr.governance.steps import Step
+
+FORMAT = 1
+
+
+def of_rows(batches: Iterable[pa.RecordBatch]) -> dict[str, Any]:
+    """Rows and logical SHA-256 of an ordered table: the same however it is chunked, compressed or stored.
+
+    The column `image` says where a picture lies, not what it shows: `image_sha256` stands for it.
+    """
+    hashes: dict[str, Any] = {}
+    rows = 0
+    for batch in batches:
+        rows += batch.num_rows
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if name != "image":
+                _update(hashes, name, column)
+    digests = {name: digest.hexdigest() for name, digest in hashes.items()}
+    return {"rows": rows, "sha256": fingerprint.of_values(rows, digests)}
+
+
+def write(
+    folder: Path,
+    recipe: GovernanceRecipe,
+    inputs: dict[str, Any],
+    steps: Sequence[Step],
+    outputs: dict[str, Any],
+    classes: int,
+) -> dict[str, Any]:
+    """Write `manifest.json`; its `hash` knows nothing of time, place, engine or number of threads."""
+    content = {
+        "format": FORMAT,
+        "recipe": dataclasses.asdict(recipe),
+        "inputs": inputs,
+        "steps": [dataclasses.asdict(step) for step in steps],
+        "outputs": outputs,
+        "classes": classes,
+    }
+    manifest = {"hash": fingerprint.of_values(content), **content}
+    write_whole(folder / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
+    return manifest
+
+
+def _update(hashes: dict[str, Any], name: str, column: pa.Array) -> None:
+    missing = np.asarray(column.is_null())
+    _feed(hashes, f"{name}:null", missing.tobytes())
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        values = [value.encode() for value in column.fill_null("").to_pylist()]
+        _feed(hashes, f"{name}:length", np.array([len(value) for value in values], dtype="<i8").tobytes())
+        _feed(hashes, f"{name}:text", b"".join(values))
+    elif pa.types.is_timestamp(column.type):
+        _feed(hashes, name, _numbers(column.cast(pa.timestamp("us")).cast(pa.int64()), "<i8"))
+    elif pa.types.is_boolean(column.type):
+        _feed(hashes, name, _numbers(column.cast(pa.int8()), "<i1"))
+    elif pa.types.is_floating(column.type):
+        _feed(hashes, name, _numbers(column.cast(pa.float64()), "<f8"))
+    else:
+        _feed(hashes, name, _numbers(column.cast(pa.int64()), "<i8"))
+
+
+def _numbers(column: pa.Array, dtype: str) -> bytes:
+    return np.asarray(column.fill_null(0)).astype(dtype).tobytes()
+
+
+def _feed(hashes: dict[str, Any], name: str, content: bytes) -> None:
+    hashes.setdefault(name, hashlib.sha256()).update(content)

@@ -1,0 +1,56 @@
+"""Where governance's tables live while it works: an Ibis backend, and how tables enter and leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class Workspace:
+    """Reads Parquet into the engine, keeps what is used more than once, and writes ordered Parquet.
+
+    Only what every Ibis backend can do is used, and nothing is dropped: the database ends with the backend.
+    Ordered rows leave through Parquet files in the scratch folder, so that no result is held in memory.
+    """
+
+    def __init__(self, backend: Any, scratch: Path) -> None:
+        self._backend = backend
+        self._scratch = scratch
+        self._numbers = count()
+
+    def read(self, path: Path) -> Any:
+        """A Parquet file as an Ibis table."""
+        return self._backend.read_parquet(str(path))
+
+    def keep(self, table: Any) -> Any:
+        """The same table, computed once."""
+        return self._backend.create_table(f"kept_{next(self._numbers)}", table)
+
+    def rows(self, table: Any) -> int:
+        """How many rows there are."""
+        return int(self._backend.to_pyarrow(table.count()).as_py())
+
+    def batches(self, table: Any, order_by: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows in order, chunk by chunk."""
+        path = self._scratch / f"rows_{next(self._numbers)}.parquet"
+        self._backend.to_parquet(table.order_by(list(order_by)), str(path))
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(131_072)
+        path.unlink()
+
+    def fetch(self, table: Any, order_by: Sequence[str], limit: int | None = None) -> list[dict[str, Any]]:
+        """All rows in order, or the first of them: for what is known to be small."""
+        if limit is not None:
+            table = table.order_by(list(order_by)).limit(limit)
+        return [row for batch in self.batches(table, order_by) for row in batch.to_pylist()]
+
+    def write(self, table: Any, path: Path, schema: pa.Schema, order_by: Sequence[str]) -> None:
+        """Write the schema's columns to a Parquet file, rows in order."""
+        with pq.ParquetWriter(path, schema) as writer:
+            for batch in self.batches(table.select(*schema.names), order_by):
+                writer.write_table(pa.Table.from_batches([batch]).cast(schema))

@@ -1,0 +1,52 @@
+"""Whether an index finds what exact search finds. Pure functions over arrays.
+
+Shapes: N documents, D dimensions, Q queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from immr.types import FloatArray
+
+TIE_TOLERANCE = 1e-5  # float32 sums in another order differ by less
+
+
+def sample_rows(rows: int, size: int, seed: int = 0) -> npt.NDArray[np.int64]:
+    """Up to `size` distinct row numbers out of `rows`, ascending; the same for the same seed."""
+    generator = np.random.default_rng(seed)
+    return np.sort(generator.choice(rows, size=min(size, rows), replace=False)).astype(np.int64)
+
+
+def are_unit_rows(embeddings_ND: FloatArray, tolerance: float = 1e-3) -> bool:
+    """Whether every row is finite and has length 1."""
+    return bool(np.all(np.abs(np.linalg.norm(embeddings_ND, axis=1) - 1.0) <= tolerance))
+
+
+def recall_at_k(
+    found: Sequence[Sequence[int]], queries_QD: FloatArray, documents_ND: FloatArray, k: int = 10
+) -> float:
+    """Share of the exact k nearest documents that were found, mean over the queries.
+
+    A found document counts when it is as similar as the k-th exact neighbour: among equals, any will do.
+
+    Args:
+        found: for each query the row numbers of the documents that the index gave, best first.
+        queries_QD: unit rows.
+        documents_ND: unit rows.
+        k: neighbours per query; with fewer documents, all of them.
+
+    Returns:
+        A number in 0…1.
+    """
+    k = min(k, len(documents_ND))
+    similarities_QN = queries_QD @ documents_ND.T
+    reach_Q = np.partition(similarities_QN, -k, axis=1)[:, -k]
+    shares = [
+        sum(similarities_N[row] >= reach - TIE_TOLERANCE for row in set(rows[:k])) / k
+        for rows, similarities_N, reach in zip(found, similarities_QN, reach_Q, strict=True)
+    ]
+    return float(np.mean(shares))

@@ -1,0 +1,144 @@
+"""Training on this machine: torchrun as a subprocess that never outlives us."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from types import FrameType
+
+from immr.errors import TrainingError
+from immr.launch.port import TrainingJob
+
+_KEPT_LINES = 200
+_SHOWN_LINES = 20
+_GRACE_S = 10.0
+_OWN_ERROR = "training error: "
+
+
+class LocalLauncher:
+    """`torchrun` with as many gloo processes as the job asks for, which share this machine's cores."""
+
+    def run(self, job: TrainingJob) -> None:
+        """Block until the job is done, its output streamed to our stderr.
+
+        Ctrl-C and SIGTERM end the whole process group before they take their course here.
+
+        Raises:
+            TrainingError: a process failed; the message carries its last lines.
+        """
+        if not job.job_file.is_file():
+            raise TrainingError(f"there is no job file {job.job_file}: write one with TrainJob.write")
+        lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        with _sigterm_raises(), _running(_command(job), _environment(job.processes), lines) as process:
+            code = process.wait()
+        if code:
+            raise TrainingError(f"training {job.name} failed (exit code {code}): {_reason(lines)}")
+
+
+def _command(job: TrainingJob) -> list[str]:
+    python = [sys.executable, "-m"]
+    if job.processes == 1:
+        return [*python, "immr.train", str(job.job_file)]
+    return [
+        *python,
+        "torch.distributed.run",
+        "--standalone",
+        "--local-addr=127.0.0.1",
+        f"--nproc-per-node={job.processes}",
+        "-m",
+        "immr.train",
+        str(job.job_file),
+    ]
+
+
+def _environment(processes: int) -> dict[str, str]:
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    # gloo would else look up this machine's name, which is slow or wrong where there is no DNS
+    loopback = "lo0" if sys.platform == "darwin" else "lo"
+    own = {"OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": loopback, "PYTHONUNBUFFERED": "1"}
+    return os.environ | own
+
+
+@contextlib.contextmanager
+def _running(
+    command: list[str], environment: dict[str, str], lines: deque[str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a session of its own, its output streamed; whatever happens, nothing of it is left."""
+    # where people watch, the processes get a terminal of their own: that is how they know to draw bars
+    source, sink = pty.openpty() if sys.stderr.isatty() else os.pipe()
+    try:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+        )
+    finally:
+        os.close(sink)
+    reader = threading.Thread(target=_stream, args=(source, lines), daemon=True)
+    reader.start()
+    try:
+        yield process
+    finally:
+        _end(process)
+        reader.join(_GRACE_S)
+        os.close(source)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    # SIGTERM first: torchrun then ends its workers, which live in sessions of their own
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(_GRACE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C, so that what is running gets ended; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stream(source: int, lines: deque[str]) -> None:
+    rest = b""
+    while part := _read(source):
+        sys.stderr.write(part.decode(errors="replace"))
+        sys.stderr.flush()
+        *whole, rest = (rest + part).replace(b"\r", b"\n").split(b"\n")
+        lines.extend(filter(None, (line.decode(errors="replace").rstrip() for line in whole)))
+
+
+def _read(source: int) -> bytes:
+    try:
+        return os.read(source, 65536)
+    except OSError:  # a terminal's way to say that the other side is gone
+        return b""
+
+
+def _reason(lines: deque[str]) -> str:
+    own = [line.removeprefix(_OWN_ERROR) for line in lines if line.startswith(_OWN_ERROR)]
+    return own[0] if own else "its last lines were\n" + "\n".join(list(lines)[-_SHOWN_LINES:])

@@ -1,0 +1,46 @@
+"""Documents of a version, embedded: for its index and for its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from immr.model.card import TOWERS, Card
+from immr.types import FloatArray, Item
+
+_BATCH = 256
+
+
+def encode_documents(folder: Path, items: Sequence[Item], cache_dir: Path) -> FloatArray:
+    """Embed items with the document tower of the version in `folder`.
+
+    Args:
+        folder: a version's folder (card.json, towers.pt).
+        items: an item without picture or text gets an embedding too.
+        cache_dir: where frozen features are kept; only what it lacks is computed.
+
+    Returns:
+        (N, D) with unit rows, in the order of `items`.
+    """
+    import torch
+
+    from immr.model.document_features import DocumentFeatures
+    from immr.model.image_features import Share
+    from immr.model.towers import Towers
+
+    recipe = Card.read(folder).model
+    if not items:
+        return np.zeros((0, recipe.dim), dtype=np.float32)
+    features = DocumentFeatures(recipe, cache_dir)
+    features.compute(items, ["fit"], Share(threads=torch.get_num_threads()))
+    arrays = features.read(items, ["fit"])
+    tower = Towers.read(recipe, folder / TOWERS).document
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(items), _BATCH):
+            rows_B = torch.arange(start, min(start + _BATCH, len(items)))
+            parts.append(tower(arrays.batch(rows_B, torch.zeros_like(rows_B))))
+    embeddings_ND: FloatArray = torch.cat(parts).numpy()
+    return embeddings_ND

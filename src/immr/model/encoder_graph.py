@@ -1,0 +1,100 @@
+"""The frozen image encoder as an ONNX graph: what computes features in training is what serves.
+
+Graph: `pixels` (B, 3, S, S) float32 → `pooled` (B, F), `patches` (B, P, F). On a CPU, ONNX Runtime runs it
+several times faster than eager torch, and the query encoder is this graph with the query tower behind it.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from immr import fingerprint
+from immr.files import write_whole
+from immr.model.recipe import ModelRecipe
+from immr.types import FloatArray
+
+Output = Literal["pooled", "patches"]
+OPSET = 20
+_POOLING = "power-normalized-head-and-stage-statistics-1"
+
+
+def encoder_graph(recipe: ModelRecipe, cache_dir: Path) -> Path:
+    """The graph's file, made on first use and kept under `cache_dir` by the weights' hash."""
+    from immr.model.encoders import image_encoder_spec
+
+    spec = image_encoder_spec(recipe.image_encoder)
+    path = cache_dir / "encoders" / f"{spec.name}-{recipe.image_size_px}-{frozen_hash(recipe)}.onnx"
+    if not path.is_file():
+        write_whole(path, _export(recipe))
+    return path
+
+
+class FrozenImageEncoder:
+    """Runs the graph. Threads are those of one process."""
+
+    def __init__(self, recipe: ModelRecipe, cache_dir: Path, threads: int = 1):
+        self._session = session(encoder_graph(recipe, cache_dir), threads)
+
+    def encode(self, pixels_B3SS: FloatArray, output: Output) -> FloatArray:
+        """`pooled` (B, F) or `patches` (B, P, F)."""
+        features: FloatArray = self._session.run([output], {"pixels": pixels_B3SS})[0]
+        return features
+
+
+def session(graph: Path, threads: int) -> Any:
+    """An ONNX Runtime session on the CPU with so many threads, which rest when there is no work."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def frozen_hash(recipe: ModelRecipe) -> str:
+    """Names the space of this recipe's frozen image features: weights, preprocessing, pooling."""
+    from immr.model.encoders import image_encoder_spec, preprocessing_of
+
+    spec = image_encoder_spec(recipe.image_encoder)
+    return fingerprint.of_values(_POOLING, spec.hash, preprocessing_of(recipe).hash)[:16]
+
+
+def _export(recipe: ModelRecipe) -> bytes:
+    import torch
+
+    from immr.model.encoders import load_image_encoder
+
+    encoder = load_image_encoder(recipe.image_encoder, recipe.image_size_px)
+    side = recipe.image_size_px
+    pixels_B3SS = torch.from_numpy(np.zeros((2, 3, side, side), dtype=np.float32))
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)  # it warns that torchvision is not there, which nothing here needs
+    try:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, on its tree specs
+            warnings.simplefilter("ignore", DeprecationWarning)
+            path = Path(folder) / "encoder.onnx"
+            torch.onnx.export(
+                encoder,
+                (pixels_B3SS,),
+                path,
+                input_names=["pixels"],
+                output_names=["pooled", "patches"],
+                dynamic_shapes={"pixels_B3SS": {0: torch.export.Dim("batch", min=1)}},
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+            return path.read_bytes()
+    finally:
+        registration.setLevel(level)

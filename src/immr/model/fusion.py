@@ -1,0 +1,200 @@
+"""How a picture and a text become one document vector: one interface, one small module per way.
+
+Shapes: B documents, D embedding, P patches, F patch features, T tokens, E text features, K concepts.
+
+Every fusion takes the picture `v_BD`, the patches `patches_BPF` (only where `needs_patches`), the tokens
+`tokens_BTE` and their mask `mask_BT` (at least one true per row), and gives (B, D), not yet normalized.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from immr.model.recipe import FusionName
+
+
+class Fusion(nn.Module, ABC):
+    """The interface; what a fusion does not use, it need not be given meaningful values for."""
+
+    uses_picture = True
+    uses_text = True
+    needs_patches = False
+
+    @abstractmethod
+    def forward(
+        self, v_BD: Tensor, patches_BPF: Tensor | None, tokens_BTE: Tensor, mask_BT: Tensor
+    ) -> Tensor:
+        """(B, D), not normalized."""
+
+
+class ImageFusion(Fusion):
+    """The picture alone: d = v."""
+
+    uses_text = False
+
+    def forward(
+        self, v_BD: Tensor, patches_BPF: Tensor | None, tokens_BTE: Tensor, mask_BT: Tensor
+    ) -> Tensor:
+        """(B, D)."""
+        return v_BD
+
+
+class TextFusion(Fusion):
+    """The text alone: d = W mean(t)."""
+
+    uses_picture = False
+
+    def __init__(self, dim: int, text_dim: int):
+        super().__init__()
+        self.project = nn.Linear(text_dim, dim)
+
+    def forward(
+        self, v_BD: Tensor, patches_BPF: Tensor | None, tokens_BTE: Tensor, mask_BT: Tensor
+    ) -> Tensor:
+        """(B, D)."""
+        projected: Tensor = self.project(_mean_token(tokens_BTE, mask_BT))
+        return projected
+
+
+class ConcatFusion(Fusion):
+    """d = W [v; mean(t)]: the plain baseline."""
+
+    def __init__(self, dim: int, text_dim: int):
+        super().__init__()
+        self.project = nn.Linear(dim + text_dim, dim)
+
+    def forward(
+        self, v_BD: Tensor, patches_BPF: Tensor | None, tokens_BTE: Tensor, mask_BT: Tensor
+    ) -> Tensor:
+        """(B, D)."""
+        joined: Tensor = self.project(torch.cat([v_BD, _mean_token(tokens_BTE, mask_BT)], dim=-1))
+        return joined
+
+
+class GatedFusion(Fusion):
+    """z = W mean(t); d = v + σ(W₇[v; z]) ⊙ z: the gate of concept fusion without its concepts."""
+
+    def __init__(self, dim: int, text_dim: int):
+        super().__init__()
+        self.project = nn.Linear(text_dim, dim)
+        self.gate = Gate(dim)
+
+    def forward(
+        self, v_BD: Tensor, patches_BPF: Tensor | None, tokens_BTE: Tensor, mask_BT: Tensor
+    ) -> Tensor:
+        """(B, D)."""
+        fused: Tensor = self.gate(v_BD, self.project(_mean_token(tokens_BTE, mask_BT)))
+        return fused
+
+
+class ConceptFusion(Fusion):
+    """Concept-aware fusion (arXiv 2305.03972): the picture asks concepts that were read from the text.
+
+    C = softmax(M W₁ (t W₂)ᵀ/√d) t W₃, z = softmax(v W₄ (C W₅)ᵀ/√d) C W₆, d = v + σ(W₇[v; z]) ⊙ z.
+    """
+
+    def __init__(self, dim: int, text_dim: int, concepts: int):
+        super().__init__()
+        self.read = ConceptReader(dim, text_dim, concepts)
+        self.w4 = nn.Linear(dim, dim, bias=False)
+        self.w5 = nn.Linear(dim, dim, bias=False)
+        self.w6 = nn.Linear(dim, dim, bias=False)
+        self.gate = Gate(dim)
+
+    def forward(
+        self, v_BD: Tensor, patches_BPF: Tensor | None, tokens_BTE: Tensor, mask_BT: Tensor
+    ) -> Tensor:
+        """(B, D)."""
+        concepts_BKD = self.read(tokens_BTE, mask_BT)
+        z_B1D = attend(self.w4(v_BD)[:, None], self.w5(concepts_BKD), self.w6(concepts_BKD))
+        fused: Tensor = self.gate(v_BD, z_B1D[:, 0])
+        return fused
+
+
+class ConceptPatchFusion(Fusion):
+    """Concepts from the text attend to the picture's patches instead (ours, for the ablation).
+
+    C as in `ConceptFusion`, Z = softmax(C W₄ (p W₅)ᵀ/√d) p W₆ over patches p, z = mean of Z over concepts.
+    """
+
+    needs_patches = True
+
+    def __init__(self, dim: int, text_dim: int, patch_dim: int, concepts: int):
+        super().__init__()
+        self.read = ConceptReader(dim, text_dim, concepts)
+        self.w4 = nn.Linear(dim, dim, bias=False)
+        self.w5 = nn.Linear(patch_dim, dim, bias=False)
+        self.w6 = nn.Linear(patch_dim, dim, bias=False)
+        self.gate = Gate(dim)
+
+    def forward(
+        self, v_BD: Tensor, patches_BPF: Tensor | None, tokens_BTE: Tensor, mask_BT: Tensor
+    ) -> Tensor:
+        """(B, D)."""
+        assert patches_BPF is not None, "needs_patches says that patches are given"
+        concepts_BKD = self.read(tokens_BTE, mask_BT)
+        seen_BKD = attend(self.w4(concepts_BKD), self.w5(patches_BPF), self.w6(patches_BPF))
+        fused: Tensor = self.gate(v_BD, seen_BKD.mean(1))
+        return fused
+
+
+class ConceptReader(nn.Module):
+    """A learned memory M (K, D) reads the tokens: C = softmax(M W₁ (t W₂)ᵀ/√d) t W₃."""
+
+    def __init__(self, dim: int, text_dim: int, concepts: int):
+        super().__init__()
+        self.memory_KD = nn.Parameter(torch.randn(concepts, dim) / math.sqrt(dim))
+        self.w1 = nn.Linear(dim, dim, bias=False)
+        self.w2 = nn.Linear(text_dim, dim, bias=False)
+        self.w3 = nn.Linear(text_dim, dim, bias=False)
+
+    def forward(self, tokens_BTE: Tensor, mask_BT: Tensor) -> Tensor:
+        """Concepts (B, K, D)."""
+        asked_BKD = self.w1(self.memory_KD).expand(len(tokens_BTE), -1, -1)
+        return attend(asked_BKD, self.w2(tokens_BTE), self.w3(tokens_BTE), mask_BT)
+
+
+class Gate(nn.Module):
+    """What helps of z is added to v: v + σ(W₇[v; z]) ⊙ z."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.w7 = nn.Linear(2 * dim, dim)
+
+    def forward(self, v_BD: Tensor, z_BD: Tensor) -> Tensor:
+        """(B, D)."""
+        return v_BD + torch.sigmoid(self.w7(torch.cat([v_BD, z_BD], dim=-1))) * z_BD
+
+
+def make_fusion(name: FusionName, dim: int, text_dim: int, patch_dim: int, concepts: int) -> Fusion:
+    """The fusion of that name."""
+    match name:
+        case "image":
+            return ImageFusion()
+        case "text":
+            return TextFusion(dim, text_dim)
+        case "concat":
+            return ConcatFusion(dim, text_dim)
+        case "gated":
+            return GatedFusion(dim, text_dim)
+        case "concept":
+            return ConceptFusion(dim, text_dim, concepts)
+        case "concept_patch":
+            return ConceptPatchFusion(dim, text_dim, patch_dim, concepts)
+
+
+def attend(asked_BKD: Tensor, keys_BTD: Tensor, values_BTD: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+    """softmax(asked keysᵀ / √D) values, (B, K, D); where the mask is false, nothing is read."""
+    logits_BKT = asked_BKD @ keys_BTD.transpose(1, 2) / math.sqrt(asked_BKD.shape[-1])
+    if mask_BT is not None:
+        logits_BKT = logits_BKT.masked_fill(~mask_BT[:, None], -math.inf)
+    return logits_BKT.softmax(-1) @ values_BTD
+
+
+def _mean_token(tokens_BTE: Tensor, mask_BT: Tensor) -> Tensor:
+    weights_BT1 = mask_BT[..., None].to(tokens_BTE.dtype)
+    return (tokens_BTE * weights_BT1).sum(1) / weights_BT1.sum(1)

@@ -1,0 +1,48 @@
+"""Augmented views of a picture, each with its own frozen features; the same photo gives the same views."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from immr.errors import RecipeError
+
+_FIXED = ("fit", "flip")
+_CROP_AREA = (0.4, 1.0)  # share of the picture
+_CROP_ASPECT = (3 / 4, 4 / 3)
+
+
+def view_names(count: int) -> list[str]:
+    """The first `count` views: the picture as it is served, its mirror image, then random crops.
+
+    Raises:
+        RecipeError: less than one view.
+    """
+    if count < 1:
+        raise RecipeError(f"views is {count}, but training needs at least the picture itself: take 1 or more")
+    return [*_FIXED, *(f"crop-{number}" for number in range(1, count - len(_FIXED) + 1))][:count]
+
+
+def take_view(image: Image.Image, name: str, image_hash: str) -> Image.Image:
+    """The picture as that view shows it; `image_hash` (hex) seeds the random ones."""
+    if name == "fit":
+        return image
+    if name == "flip":
+        return ImageOps.mirror(image)
+    generator = np.random.default_rng([int(image_hash[:16], 16), int(name.removeprefix("crop-"))])
+    crop = image.crop(_crop_box(image.width, image.height, generator))
+    side = max(crop.size)
+    square = crop.resize((side, side), Image.Resampling.BICUBIC)
+    return ImageOps.mirror(square) if generator.random() < 0.5 else square
+
+
+def _crop_box(width: int, height: int, generator: np.random.Generator) -> tuple[int, int, int, int]:
+    area = generator.uniform(*_CROP_AREA) * width * height
+    aspect = math.exp(generator.uniform(*np.log(_CROP_ASPECT)))
+    crop_width = max(1, min(width, round(math.sqrt(area * aspect))))
+    crop_height = max(1, min(height, round(math.sqrt(area / aspect))))
+    left = int(generator.integers(0, width - crop_width + 1))
+    top = int(generator.integers(0, height - crop_height + 1))
+    return left, top, left + crop_width, top + crop_height

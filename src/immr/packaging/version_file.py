@@ -1,0 +1,46 @@
+"""`version.json`: what a Bento must know of its version beside the version's own files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from immr.errors import PackagingError
+from immr.files import write_whole
+from immr.ranking import RankingRecipe
+
+VERSION_FOLDER = "version"
+VERSION_FILE = "version.json"
+
+
+@dataclass(frozen=True)
+class VersionFile:
+    """The version's identity, which its collection must share, and how its hits are ranked."""
+
+    id: str
+    dim: int
+    preprocessing_hash: str
+    manifest_hash: str
+    ranking: RankingRecipe
+
+    def write(self, folder: Path) -> None:
+        """Write `version.json` into a version's folder."""
+        write_whole(folder / VERSION_FILE, json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def read(cls, folder: Path) -> VersionFile:
+        """Read `version.json` from a version's folder.
+
+        Raises:
+            PackagingError: it is not there, or not what packaging writes.
+        """
+        try:
+            fields: dict[str, Any] = json.loads((folder / VERSION_FILE).read_text())
+            fields["ranking"] = RankingRecipe(**fields["ranking"])
+            return cls(**fields)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise PackagingError(
+                f"{folder / VERSION_FILE} is not what packaging writes ({error}): run `immr package` again"
+            ) from error

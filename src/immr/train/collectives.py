@@ -1,0 +1,85 @@
+"""Collectives that gradients pass through. In a world of one they do nothing.
+
+A loss made with these is the same number on every rank, and every rank calls backward on it. So the gradient
+of a sum over ranks goes back unchanged, that of a gather is summed over ranks before each takes its own part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from immr.train.world import World
+
+
+def gather_rows(rows_BD: Tensor, world: World) -> Tensor:
+    """All ranks' rows in rank order, (size·B, D); every rank must bring the same B. Differentiable."""
+    if world.size == 1:
+        return rows_BD
+    gathered: Tensor = _GatherRows.apply(rows_BD, world)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def sum_over_ranks(values: Tensor, world: World) -> Tensor:
+    """Elementwise sum over ranks. Differentiable."""
+    if world.size == 1:
+        return values
+    total: Tensor = _SumOverRanks.apply(values)  # type: ignore[no-untyped-call]
+    return total
+
+
+def max_over_ranks(values: Tensor, world: World) -> Tensor:
+    """Elementwise maximum over ranks, without a gradient."""
+    highest = values.detach().clone()
+    if world.size > 1:
+        dist.all_reduce(highest, dist.ReduceOp.MAX)
+    return highest
+
+
+def sum_gradients(parameters: Iterable[torch.nn.Parameter], world: World) -> None:
+    """Add up the gradients of replicated parameters in one message; one that got none counts as zero."""
+    if world.size == 1:
+        return
+    replicated = list(parameters)
+    for parameter in replicated:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = torch.cat([parameter.grad.flatten() for parameter in replicated if parameter.grad is not None])
+    dist.all_reduce(flat)
+    start = 0
+    for parameter in replicated:
+        count = parameter.numel()
+        parameter.grad = flat[start : start + count].view_as(parameter).clone()
+        start += count
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows_BD: Tensor, world: World) -> Tensor:
+        ctx.world, ctx.count = world, len(rows_BD)
+        parts = [torch.empty_like(rows_BD) for _ in range(world.size)]
+        dist.all_gather(parts, rows_BD.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        gradient = gradients[0].contiguous().clone()
+        dist.all_reduce(gradient)
+        start = ctx.world.rank * ctx.count
+        return gradient[start : start + ctx.count], None
+
+
+class _SumOverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]

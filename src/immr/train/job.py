@@ -1,0 +1,120 @@
+"""A training job: everything a process needs to know, as one JSON file; and what it leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from immr.data.training_set import TrainingSet
+from immr.files import folder_written_whole, write_whole
+from immr.model.card import CARD, TOWERS, Card
+from immr.model.recipe import ModelRecipe
+from immr.train.recipe import TrainRecipe
+from immr.train.world import World
+
+CURVES = "curves.json"
+JOURNAL = "metrics.jsonl"
+_PATHS = ("training_set", "out", "checkpoints", "cache_dir")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What to train, from what, to where."""
+
+    training_set: Path
+    out: Path  # the version's folder: card.json, query_encoder.onnx, towers.pt, curves.json
+    checkpoints: Path
+    cache_dir: Path
+    recipe_name: str
+    model: ModelRecipe
+    train: TrainRecipe
+    key: str
+    manifest_hash: str
+    tracking_url: str | None = None
+    run_id: str | None = None
+
+    def write(self, path: Path) -> None:
+        """Write the job to a JSON file."""
+        fields = dataclasses.asdict(self) | {name: str(getattr(self, name).absolute()) for name in _PATHS}
+        write_whole(path, json.dumps(fields, indent=1))
+
+    @classmethod
+    def read(cls, path: Path) -> TrainJob:
+        """Read a job from its JSON file."""
+        fields: dict[str, Any] = json.loads(path.read_text())
+        fields |= {name: Path(fields[name]) for name in _PATHS}
+        fields["model"] = ModelRecipe(**fields["model"])
+        fields["train"] = TrainRecipe(**fields["train"])
+        return cls(**fields)
+
+    @property
+    def done(self) -> bool:
+        """Whether `out` already holds the version of this key."""
+        return (self.out / CARD).is_file() and Card.read(self.out).key == self.key
+
+
+def run(job: TrainJob, world: World) -> None:
+    """Train and write the version's folder; what is already there is left as it is.
+
+    Raises:
+        TrainingError: the loss went bad, the data are too few, or the export differs from torch.
+    """
+    if job.done:
+        _log.info("%s already holds version %s", job.out, job.key)
+        return
+    from immr.train.checkpoint import Checkpoints
+    from immr.train.features import training_arrays
+    from immr.train.loop import Trainer
+    from immr.train.tracking import Tracker
+
+    started = time.monotonic()
+    tracker = None
+    if world.leads:
+        tracker = Tracker(job.checkpoints.parent / JOURNAL, job.tracking_url, job.run_id)
+        tracker.params(_params(job))
+    arrays = training_arrays(TrainingSet(job.training_set), job.model, job.train.views, job.cache_dir, world)
+    featured = time.monotonic()
+    trainer = Trainer(arrays, job.model, job.train, world)
+    checkpoints = Checkpoints(job.checkpoints, job.key, world)
+    trainer.run(checkpoints, tracker)
+    trained = time.monotonic()
+    if tracker:
+        difference = _write_version(job, trainer.towers, trainer.curves)
+        seconds = {"features_s": featured - started, "training_s": trained - featured}
+        tracker.metrics(seconds | {"onnx_max_abs_diff": difference}, step=job.train.epochs)
+        tracker.close()
+        _log.info("features %.1f s, training %.1f s, ONNX differs by %.1g", *seconds.values(), difference)
+    checkpoints.clear()
+
+
+def _write_version(job: TrainJob, towers: Any, curves: dict[str, list[float]]) -> float:
+    import torch
+
+    from immr.model.encoders import preprocessing_of
+    from immr.train.export import export_query_encoder
+
+    with folder_written_whole(job.out) as folder:
+        difference = export_query_encoder(job.model, towers.query, folder, job.cache_dir)
+        torch.save(towers.state_dict(), folder / TOWERS)
+        (folder / CURVES).write_text(json.dumps(curves, indent=1))
+        card = Card(
+            recipe=job.recipe_name,
+            model=job.model,
+            preprocessing=preprocessing_of(job.model),
+            manifest_hash=job.manifest_hash,
+            key=job.key,
+        )
+        card.write(folder)
+    return difference
+
+
+def _params(job: TrainJob) -> dict[str, object]:
+    parts = {"model": dataclasses.asdict(job.model), "train": dataclasses.asdict(job.train)}
+    values = {f"{part}.{name}": value for part, fields in parts.items() for name, value in fields.items()}
+    return {"recipe": job.recipe_name, "key": job.key, "manifest_hash": job.manifest_hash} | values

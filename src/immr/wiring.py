@@ -1,0 +1,102 @@
+"""The only place where a URL becomes an adapter. Nothing else knows which one it talks to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from immr.errors import SettingsError
+from immr.settings import Settings
+
+if TYPE_CHECKING:
+    from immr.deploy.port import Deployer
+    from immr.events.port import EventLog
+    from immr.features.port import FeatureStore
+    from immr.index.port import VectorIndex
+    from immr.launch.port import Launcher
+    from immr.registry.versions import Registry
+
+
+def index(settings: Settings) -> VectorIndex:
+    """Qdrant: `file://` for local mode, `http(s)://` for a server."""
+    from immr.index.qdrant import QdrantIndex
+
+    _expect("IMMR_INDEX_URL", settings.index_url, "file", "http", "https")
+    return QdrantIndex(settings.index_url)
+
+
+def features(settings: Settings) -> FeatureStore:
+    """Feast: `file://` for a repository with a SQLite online store."""
+    from immr.features.feast_store import FeastFeatures
+
+    return FeastFeatures(_path("IMMR_FEATURES_URL", settings.features_url, "file"))
+
+
+def event_log(settings: Settings) -> EventLog:
+    """Events: `sqlite:///` for one machine."""
+    from immr.events.sqlite import SqliteEventLog
+
+    return SqliteEventLog(_path("IMMR_EVENTS_URL", settings.events_url, "sqlite"))
+
+
+def registry(settings: Settings) -> Registry:
+    """MLflow: `sqlite:///` for one machine, `http(s)://` for a server."""
+    from immr.registry.versions import Registry
+
+    _expect("IMMR_TRACKING_URL", settings.tracking_url, "sqlite", "http", "https")
+    return Registry(
+        settings.tracking_url, settings.model_name, promotion_log=settings.home / "promotions.jsonl"
+    )
+
+
+def launcher(settings: Settings) -> Launcher:
+    """Training: `local://` for torchrun on this machine."""
+    from immr.launch.local import LocalLauncher
+
+    _expect("IMMR_LAUNCH_URL", settings.launch_url, "local")
+    return LocalLauncher()
+
+
+def deployer(settings: Settings) -> Deployer:
+    """Serving: `local://` for `bentoml serve` on this machine."""
+    from immr.deploy.local import LocalDeployer
+
+    _expect("IMMR_DEPLOY_URL", settings.deploy_url, "local")
+    return LocalDeployer(
+        settings.home / "deployments",
+        bento_home=settings.bento_home,
+        environment=settings.environment(),
+    )
+
+
+def token_keys(settings: Settings) -> list[bytes]:
+    """Keys of click tokens: the first signs, all verify. Made on first use where there is none."""
+    from immr.events.tokens import load_or_create_key
+
+    assert settings.token_key_file is not None
+    return [load_or_create_key(settings.token_key_file)]
+
+
+def service_folder() -> Path:
+    """The application's `serving/` folder, which a Bento is built from: $IMMR_APP or the working folder."""
+    folder = Path(os.environ.get("IMMR_APP", ".")).absolute() / "serving"
+    if not (folder / "service.py").is_file():
+        raise SettingsError(
+            f"no serving/service.py in {folder.parent}: run from IMMR's folder, or set IMMR_APP to it"
+        )
+    return folder
+
+
+def _expect(variable: str, url: str, *schemes: str) -> str:
+    scheme = urlsplit(url).scheme
+    if scheme not in schemes:
+        known = ", ".join(f"{name}://" for name in schemes)
+        raise SettingsError(f"{variable}={url!r}: no adapter for {scheme!r}; one of {known} is known")
+    return scheme
+
+
+def _path(variable: str, url: str, scheme: str) -> Path:
+    _expect(variable, url, scheme)
+    return Path(urlsplit(url).path)

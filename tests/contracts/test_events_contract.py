@@ -1,0 +1,252 @@
+"""What every event log must do, run on each adapter that needs no server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from immr.errors import EventLogError
+from immr.events.port import JOINED_SCHEMA, SEARCHES_SCHEMA, EventLog
+from immr.events.sqlite import SqliteEventLog
+from immr.types import Click, EventType, Impression, SearchRecord
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+WINDOW = timedelta(hours=24)
+
+ADAPTERS: dict[str, Callable[[Path], EventLog]] = {
+    "sqlite": lambda folder: SqliteEventLog(folder / "deep" / "events.db", join_window=WINDOW),
+}
+
+
+@pytest.fixture(params=sorted(ADAPTERS))
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
+    log = ADAPTERS[request.param](tmp_path)
+    yield log
+    log.close()
+
+
+def impression(query: str, item: str, position: int = 1, variant: str = "champion", **more) -> Impression:
+    values = {"user_id": f"user-of-{query}", "model_version": f"{variant}-model", "ts": NOON} | more
+    return Impression(query_id=query, item_id=item, position=position, variant=variant, **values)
+
+
+def click(query: str, item: str, kind: EventType = "click", after: timedelta = timedelta(seconds=5)) -> Click:
+    return Click(f"{query}/{item}/{kind}", kind, query, item, NOON + after)
+
+
+def search(query: str, variant: str = "champion", took_ms: float = 10.0, results: int = 1, **more):
+    values = {"user_id": f"user-of-{query}", "model_version": f"{variant}-model", "ts": NOON} | more
+    return SearchRecord(query_id=query, variant=variant, took_ms=took_ms, results=results, **values)
+
+
+def test_empty_log_gives_empty_tables_and_sums(log: EventLog) -> None:
+    assert log.joined().schema == JOINED_SCHEMA
+    assert log.searches().schema == SEARCHES_SCHEMA
+    assert (log.joined().num_rows, log.searches().num_rows) == (0, 0)
+    assert (log.ctr_over_time(60), log.funnel(), log.latency()) == ([], [], [])
+
+
+def test_nothing_to_record_is_no_error(log: EventLog) -> None:
+    assert log.record_impressions([]) == 0
+    assert log.record_clicks([]) == 0
+
+
+def test_joined_has_the_contracts_columns_and_values(log: EventLog) -> None:
+    log.record_impressions([impression("q", "a"), impression("q", "b", 2)])
+    log.record_clicks([click("q", "b")])
+    table = log.joined()
+    assert table.schema == JOINED_SCHEMA
+    assert table.to_pylist() == [
+        {
+            "query_id": "q",
+            "user_id": "user-of-q",
+            "item_id": item,
+            "position": position,
+            "clicked": clicked,
+            "ordered": False,
+            "variant": "champion",
+            "model_version": "champion-model",
+            "ts": NOON,
+        }
+        for item, position, clicked in (("a", 1, False), ("b", 2, True))
+    ]
+
+
+def test_repeats_are_harmless_within_a_batch_and_between(log: EventLog) -> None:
+    twice = [impression("q", "a"), impression("q", "a")]
+    assert log.record_impressions(twice) == 1
+    assert log.record_impressions([*twice, impression("q", "b", 2)]) == 1
+    assert log.record_clicks([click("q", "a"), click("q", "a")]) == 1
+    assert log.record_clicks([click("q", "a")]) == 0
+    assert log.record_search(search("q"), [impression("q", "a")]) == 0
+    assert log.record_search(search("q"), []) == 0
+    assert log.joined().num_rows == 2
+    assert log.searches().num_rows == 1
+
+
+def test_click_that_comes_first_joins_later(log: EventLog) -> None:
+    assert log.record_clicks([click("q", "a")]) == 1
+    assert log.joined().num_rows == 0
+    log.record_impressions([impression("q", "a")])
+    assert log.joined()["clicked"].to_pylist() == [True]
+
+
+def test_order_implies_its_click_and_a_click_no_order(log: EventLog) -> None:
+    log.record_impressions([impression("q", "a"), impression("q", "b", 2)])
+    log.record_clicks([click("q", "a"), click("q", "b", "order")])
+    rows = log.joined().to_pylist()
+    assert [(row["clicked"], row["ordered"]) for row in rows] == [(True, False), (True, True)]
+
+
+def test_two_clicks_on_one_impression_count_once(log: EventLog) -> None:
+    log.record_impressions([impression("q", "a")])
+    log.record_clicks([click("q", "a"), Click("another", "click", "q", "a", NOON)])
+    assert log.joined()["clicked"].to_pylist() == [True]
+    assert log.ctr_over_time(60)[0].clicks == 1
+
+
+@pytest.mark.parametrize(
+    ("after", "counts"),
+    [(-timedelta(seconds=3), True), (WINDOW, True), (WINDOW + timedelta(microseconds=1), False)],
+)
+def test_join_window(log: EventLog, after: timedelta, counts: bool) -> None:
+    log.record_impressions([impression("q", "a")])
+    log.record_clicks([click("q", "a", after=after), click("q", "a", "order", after)])
+    row = log.joined().to_pylist()[0]
+    assert (row["clicked"], row["ordered"]) == (counts, counts)
+
+
+def test_since_keeps_what_is_not_older(log: EventLog) -> None:
+    for minute in range(3):
+        when = NOON + timedelta(minutes=minute)
+        log.record_search(search(f"q{minute}", ts=when), [impression(f"q{minute}", "a", ts=when)])
+    since = NOON + timedelta(minutes=1)
+    assert log.joined(since)["query_id"].to_pylist() == ["q1", "q2"]
+    assert log.searches(since)["query_id"].to_pylist() == ["q1", "q2"]
+    assert log.funnel(since)[0].queries == 2
+    assert log.latency(since)[0].searches == 2
+    assert len(log.ctr_over_time(60, since)) == 2
+
+
+def test_other_time_zones_are_the_same_moments(log: EventLog) -> None:
+    elsewhere = NOON.astimezone(timezone(timedelta(hours=-7)))
+    log.record_impressions([impression("q", "a", ts=elsewhere)])
+    assert log.joined(elsewhere)["ts"].to_pylist() == [NOON]
+
+
+def test_time_without_zone_is_refused(log: EventLog) -> None:
+    with pytest.raises(EventLogError, match="no time zone"):
+        log.record_impressions([impression("q", "a", ts=NOON.replace(tzinfo=None))])
+    assert log.joined().num_rows == 0
+
+
+def test_batch_is_taken_whole_or_not_at_all(log: EventLog) -> None:
+    broken = impression("q", "b", 2, user_id=None)
+    with pytest.raises(EventLogError):
+        log.record_search(search("q"), [impression("q", "a"), broken])
+    assert (log.joined().num_rows, log.searches().num_rows) == (0, 0)
+    assert log.record_search(search("q"), [impression("q", "a")]) == 1
+
+
+def test_searches_come_back_as_recorded(log: EventLog) -> None:
+    log.record_search(search("q", "challenger", 12.5, 0, degraded=True, fallback=True), [])
+    assert log.searches().to_pylist() == [
+        {
+            "query_id": "q",
+            "user_id": "user-of-q",
+            "ts": NOON,
+            "variant": "challenger",
+            "model_version": "challenger-model",
+            "took_ms": 12.5,
+            "results": 0,
+            "degraded": True,
+            "fallback": True,
+        }
+    ]
+
+
+def test_ctr_over_time_is_bucketed_by_variant_and_version(log: EventLog) -> None:
+    late = NOON + timedelta(seconds=90)
+    log.record_impressions(
+        [
+            impression("q1", "a"),
+            impression("q1", "b", 2),
+            impression("q2", "a", variant="challenger"),
+            impression("q3", "a", ts=late),
+            impression("q4", "a", ts=late, model_version="newer"),
+        ]
+    )
+    log.record_clicks([click("q1", "a"), click("q3", "a", after=timedelta(minutes=2))])
+    found = [
+        (bucket.start, bucket.variant, bucket.model_version, bucket.impressions, bucket.clicks, bucket.ctr)
+        for bucket in log.ctr_over_time(bucket_s=60)
+    ]
+    minute = NOON + timedelta(minutes=1)
+    assert found == [
+        (NOON, "challenger", "challenger-model", 1, 0, 0.0),
+        (NOON, "champion", "champion-model", 2, 1, 0.5),
+        (minute, "champion", "champion-model", 1, 1, 1.0),
+        (minute, "champion", "newer", 1, 0, 0.0),
+    ]
+
+
+def test_funnel_counts_each_stage(log: EventLog) -> None:
+    log.record_search(search("q1", results=2), [impression("q1", "a"), impression("q1", "b", 2)])
+    log.record_search(search("q2", results=0, degraded=True), [])
+    log.record_search(
+        search("q3", "challenger", fallback=True), [impression("q3", "a", variant="challenger")]
+    )
+    log.record_clicks([click("q1", "a"), click("q1", "b", "order"), click("unknown", "a")])
+    challenger, champion = log.funnel()
+    assert (champion.variant, champion.queries, champion.zero_result_queries) == ("champion", 2, 1)
+    assert (champion.degraded_queries, champion.fallback_queries) == (1, 0)
+    assert (champion.impressions, champion.clicks, champion.orders) == (2, 2, 1)
+    assert (challenger.queries, challenger.impressions, challenger.clicks) == (1, 1, 0)
+    assert challenger.fallback_queries == 1
+
+
+def test_funnel_knows_a_variant_with_impressions_only(log: EventLog) -> None:
+    log.record_impressions([impression("q", "a")])
+    assert (log.funnel()[0].queries, log.funnel()[0].impressions) == (0, 1)
+
+
+def test_latency_percentiles_are_by_nearest_rank(log: EventLog) -> None:
+    for place in range(1, 201):
+        log.record_search(search(f"q{place}", took_ms=float(place)), [])
+    log.record_search(search("one", "challenger", took_ms=7.0), [])
+    challenger, champion = log.latency()
+    assert (champion.searches, champion.p50_ms, champion.p99_ms) == (200, 100.0, 198.0)
+    assert (challenger.searches, challenger.p50_ms, challenger.p99_ms) == (1, 7.0, 7.0)
+
+
+def test_bucket_below_a_second_is_refused(log: EventLog) -> None:
+    with pytest.raises(EventLogError, match="at least one second"):
+        log.ctr_over_time(0)
+
+
+def test_threads_share_one_log(log: EventLog) -> None:
+    def work(thread: int) -> None:
+        for number in range(10):
+            query = f"q{thread}-{number}"
+            log.record_search(search(query), [impression(query, "a")])
+            log.record_clicks([click(query, "a")])
+            log.joined()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert log.joined().num_rows == 40
+    assert log.joined()["clicked"].to_pylist() == [True] * 40
+
+
+def test_closing_twice_is_harmless_and_writing_then_is_an_error(log: EventLog) -> None:
+    log.close()
+    log.close()
+    with pytest.raises(EventLogError):
+        log.record_impressions([impression("q", "a")])

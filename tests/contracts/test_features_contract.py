@@ -1,0 +1,104 @@
+"""The same cases on every feature store. Embedded Feast for now; another one is another `param`."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+
+from immr.errors import ContractError, FeaturesUnavailableError
+from immr.features.feast_store import FeastFeatures
+from immr.features.stats import SCHEMA
+from immr.types import ItemFeatures
+
+NOW = datetime(2025, 6, 8, 12, tzinfo=UTC)
+
+
+def _stats(names, price=2.0, clicks=3, when=NOW):
+    return pa.Table.from_pylist(
+        [
+            {
+                "item_id": name,
+                "price": price,
+                "category": f"Fruit/{name}",
+                "impressions_7d": 30,
+                "clicks_7d": clicks,
+                "ctr_7d": clicks / 30,
+                "event_timestamp": when,
+            }
+            for name in names
+        ],
+        SCHEMA,
+    )
+
+
+@pytest.fixture(params=["feast"])
+def store(request, tmp_path):
+    return FeastFeatures(tmp_path / "features")
+
+
+def test_before_the_first_materialization_it_says_what_to_do(store):
+    for attempt in (lambda: store.read(["a"]), store.warm, lambda: store.push(_stats(["a"]))):
+        with pytest.raises(FeaturesUnavailableError, match="never materialized: run `immr materialize`"):
+            attempt()
+    assert not store.ready
+    assert store.freshness() is None
+
+
+def test_reads_what_was_materialized_and_leaves_out_the_unknown(store):
+    assert store.materialize(_stats(["apple", "pear"])) == 2
+    found = store.read(["pear", "no such item", "apple", "pear"])
+    assert found == {
+        "apple": ItemFeatures(2.0, "Fruit/apple", 30, 3, pytest.approx(0.1)),
+        "pear": ItemFeatures(2.0, "Fruit/pear", 30, 3, pytest.approx(0.1)),
+    }
+    assert [type(value) for value in (found["pear"].price, found["pear"].clicks_7d)] == [float, int]
+    assert store.read([]) == {}
+
+
+def test_pushes_are_read_at_once_and_materializing_again_replaces_them(store):
+    store.materialize(_stats(["apple", "pear"]))
+    assert store.push(_stats(["pear", "kiwi"], clicks=9, when=NOW + timedelta(minutes=1))) == 2
+    clicks = {item: features.clicks_7d for item, features in store.read(["apple", "pear", "kiwi"]).items()}
+    assert clicks == {"apple": 3, "pear": 9, "kiwi": 9}
+    store.materialize(_stats(["apple", "pear"], price=5.0, when=NOW + timedelta(hours=1)))
+    assert {features.price for features in store.read(["apple", "pear"]).values()} == {5.0}
+    assert store.push(_stats([])) == 0
+
+
+def test_freshness_is_the_newest_row(store):
+    store.materialize(_stats(["apple"]))
+    assert store.freshness() == NOW
+    store.push(_stats(["apple"], when=NOW + timedelta(minutes=1)))
+    assert store.freshness() == NOW + timedelta(minutes=1)
+    store.push(_stats(["apple"], when=NOW - timedelta(minutes=1)))
+    assert store.freshness() == NOW + timedelta(minutes=1)
+
+
+def test_warm_makes_it_ready(store):
+    store.materialize(_stats(["apple"]))
+    assert not store.ready
+    store.warm()
+    assert store.ready
+
+
+def test_tables_that_do_not_fit_are_refused(store):
+    with pytest.raises(ContractError, match="price"):
+        store.materialize(_stats(["apple"]).drop_columns(["price"]))
+    with pytest.raises(ContractError, match="no row"):
+        store.materialize(_stats([]))
+    with pytest.raises(ContractError, match="item_stats"):
+        store.push(_stats(["a"]).set_column(1, "price", pa.array(["dear"])))
+
+
+def test_threads_read_while_others_push(store):
+    names = [f"i{n}" for n in range(50)]
+    store.materialize(_stats(names))
+    with ThreadPoolExecutor(6) as pool:
+        pushes = [pool.submit(store.push, _stats(names, clicks=n)) for n in range(8)]
+        reads = [pool.submit(store.read, names) for _ in range(40)]
+        found = [read.result() for read in reads]
+        assert [push.result() for push in pushes] == [50] * 8
+    assert all(len(features) == 50 for features in found)
+    for features in found:  # a push is seen whole or not at all
+        assert len({one.clicks_7d for one in features.values()}) == 1

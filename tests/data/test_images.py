@@ -1,0 +1,134 @@
+import io
+import struct
+import zlib
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from immr.data.images import decode, read
+from immr.errors import DataError, ImageError
+
+
+def encoded(image: Image.Image, format: str, **options: object) -> bytes:
+    content = io.BytesIO()
+    image.save(content, format, **options)
+    return content.getvalue()
+
+
+def half_and_half(mode: str = "RGB") -> Image.Image:
+    """Red left, blue right, 60×40."""
+    image = Image.new("RGB", (60, 40), (220, 20, 20))
+    image.paste((20, 20, 220), (30, 0, 60, 40))
+    return image.convert(mode)
+
+
+def left_is_red(image: Image.Image) -> bool:
+    red, _, blue = image.getpixel((5, 20))
+    return red > 150 and blue < 100
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+def test_every_format_becomes_rgb(format: str) -> None:
+    image = decode(encoded(half_and_half(), format))
+    assert (image.mode, image.size) == ("RGB", (60, 40))
+    assert left_is_red(image)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L"])
+def test_other_jpeg_modes_become_rgb(mode: str) -> None:
+    assert decode(encoded(half_and_half(mode), "JPEG")).mode == "RGB"
+
+
+def test_exif_orientation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned right by 90°
+    image = decode(encoded(half_and_half(), "JPEG", exif=exif))
+    assert image.size == (40, 60)
+    red, _, _ = image.getpixel((20, 5))
+    assert red > 150
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_becomes_white(mode: str) -> None:
+    assert decode(encoded(Image.new(mode, (8, 8)), "PNG")).getpixel((4, 4)) == (255, 255, 255)
+
+
+def test_transparent_palette_becomes_white() -> None:
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([10, 200, 10] * 256)
+    assert decode(encoded(image, "PNG", transparency=0)).getpixel((4, 4)) == (255, 255, 255)
+    assert decode(encoded(image, "PNG")).getpixel((4, 4)) == (10, 200, 10)
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
+    deep = Image.fromarray(np.full((8, 8), 32768, dtype=np.uint16))
+    assert decode(encoded(deep, "PNG")).getpixel((4, 4)) == (127, 127, 127)
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP"])
+def test_first_frame_of_an_animation(format: str) -> None:
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+    content = encoded(frames[0], format, save_all=True, append_images=frames[1:])
+    red, _, blue = decode(content).getpixel((10, 10))
+    assert red > 200 and blue < 50
+
+
+def test_a_jpeg_may_come_out_smaller_but_never_below_the_asked_side() -> None:
+    content = encoded(half_and_half().resize((1200, 800)), "JPEG")
+    image = decode(content, min_side_px=150)
+    assert 150 <= min(image.size) < 800
+    assert decode(content).size == (1200, 800)
+
+
+def test_a_bomb_is_refused_before_it_is_decoded() -> None:
+    header = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    content = b"IDAT" + zlib.compress(bytes(1000))
+    bomb = b"\x89PNG\r\n\x1a\n"
+    for chunk in (header, content):
+        bomb += struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    with pytest.raises(ImageError, match="too many pixels"):
+        decode(bomb)
+    with pytest.raises(ImageError, match="60×40 pixels, more than the limit of 100"):
+        decode(encoded(half_and_half(), "PNG"), max_pixels=100)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "empty"),
+        (b"hello, this is text", "no picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no picture"),
+        (encoded(half_and_half(), "JPEG")[:300], "picture|broken"),
+        (encoded(half_and_half().resize((300, 300)), "PNG")[:200], "broken"),
+        (encoded(half_and_half(), "TIFF"), "no picture"),
+    ],
+)
+def test_what_is_no_picture_says_so(content: bytes, says: str) -> None:
+    with pytest.raises(ImageError, match=says):
+        decode(content)
+
+
+def test_random_damage_never_raises_anything_else() -> None:
+    rng = np.random.default_rng(0)
+    for format in ("JPEG", "PNG", "WEBP", "GIF", "BMP"):
+        whole = np.frombuffer(encoded(half_and_half(), format), dtype=np.uint8)
+        for _ in range(40):
+            damaged = whole.copy()
+            damaged[rng.integers(0, len(whole), 12)] = rng.integers(0, 256, 12)
+            with suppress(ImageError):
+                assert decode(damaged.tobytes()).mode == "RGB"
+
+
+def test_reads_paths_and_file_uris(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "a photo.jpg"
+    path.write_bytes(b"content")
+    assert read(str(path)) == read(path.as_uri()) == b"content"
+
+
+def test_other_uris_and_missing_files_say_what_to_do(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(DataError, match=r"s3://bucket/a\.jpg: copy"):
+        read("s3://bucket/a.jpg")
+    with pytest.raises(DataError, match="check the path"):
+        read(str(tmp_path / "gone.jpg"))

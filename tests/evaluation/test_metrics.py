@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import ndcg_score
+from sklearn.metrics.pairwise import cosine_similarity
+
+from immr.evaluation import metrics
+
+SCORES_QN = np.array(
+    [
+        [0.9, 0.8, 0.7, 0.1],  # right at once
+        [0.9, 0.8, 0.7, 0.1],  # right third, and a second right one fourth
+        [0.5, 0.5, 0.5, 0.1],  # right one ties with two wrong ones
+        [0.2, 0.3, 0.4, 0.9],  # nothing right
+    ],
+    dtype=np.float32,
+)
+RELEVANT_QN = np.array([[1, 0, 0, 0], [0, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0]], dtype=bool)
+
+
+def random_case(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    scores_QN = generator.permuted(np.tile(np.linspace(-1, 1, 40, dtype=np.float32), (25, 1)), axis=1)
+    classes_Q, classes_N = np.arange(25) % 8, generator.permutation(np.arange(40) % 8)
+    return scores_QN, metrics.relevance(classes_Q, classes_N)
+
+
+def test_ranks_are_pessimistic_at_ties() -> None:
+    assert metrics.ranks(SCORES_QN, RELEVANT_QN).tolist() == [1, 3, 3, metrics.NEVER]
+
+
+def test_the_order_shown_agrees_with_the_ranks() -> None:
+    order_QK = metrics.best_first(SCORES_QN, RELEVANT_QN, 10)
+    assert order_QK[2].tolist() == [0, 2, 1, 3]
+    scores_QN, relevant_QN = random_case(0)
+    order_QN = metrics.best_first(scores_QN, relevant_QN, 40)
+    first_right_Q = np.take_along_axis(relevant_QN, order_QN, axis=1).argmax(axis=1) + 1
+    assert metrics.ranks(scores_QN, relevant_QN).tolist() == first_right_Q.tolist()
+
+
+def test_all_metrics_on_a_case_made_by_hand() -> None:
+    values = metrics.per_query(SCORES_QN, RELEVANT_QN)
+    assert values["recall@1"].tolist() == [1, 0, 0, 0]
+    assert values["recall@5"].tolist() == values["recall@10"].tolist() == [1, 1, 1, 0]
+    assert values["mrr@10"].tolist() == pytest.approx([1, 1 / 3, 1 / 3, 0])
+    third, fourth, second = 1 / np.log2(4), 1 / np.log2(5), 1 / np.log2(3)
+    assert values["ndcg@10"].tolist() == pytest.approx([1, (third + fourth) / (1 + second), third, 0])
+
+
+def test_beyond_the_cut_counts_nothing() -> None:
+    ranks_Q = np.array([1, 10, 11])
+    assert metrics.recall_at(ranks_Q, 10).tolist() == [1, 1, 0]
+    assert metrics.reciprocal_rank_at(ranks_Q).tolist() == pytest.approx([1, 0.1, 0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ndcg_agrees_with_scikit_learn(seed: int) -> None:
+    scores_QN, relevant_QN = random_case(seed)
+    ours = metrics.ndcg_at(scores_QN, relevant_QN)
+    theirs = [
+        ndcg_score(relevant_QN[query : query + 1], scores_QN[query : query + 1], k=10) for query in range(25)
+    ]
+    assert ours.tolist() == pytest.approx(theirs)
+
+
+def test_cosine_agrees_with_scikit_learn_and_twins_tie() -> None:
+    generator = np.random.default_rng(0)
+    queries_QD = generator.normal(size=(7, 16)).astype(np.float32)
+    documents_ND = generator.normal(size=(9, 16)).astype(np.float32)
+    documents_ND[8] = documents_ND[0] * 3
+    scores_QN = metrics.cosine_scores(queries_QD, documents_ND)
+    np.testing.assert_allclose(scores_QN, cosine_similarity(queries_QD, documents_ND), atol=1e-6)
+    assert scores_QN.dtype == np.float32
+    np.testing.assert_allclose(scores_QN[:, 0], scores_QN[:, 8], atol=1.1e-6)
+
+
+def test_equal_scores_everywhere_earn_nothing() -> None:
+    flat_QN = np.zeros((2, 30), dtype=np.float32)
+    values = metrics.per_query(flat_QN, metrics.relevance(np.array([0, 1]), np.arange(30)))
+    assert all(row_Q.sum() == 0 for row_Q in values.values())
+
+
+def test_macro_gives_every_class_the_same_weight() -> None:
+    values = {"recall@1": np.array([1.0, 1.0, 1.0, 0.0])}
+    means = metrics.class_means(values, [5, 5, 5, 9])
+    assert means["recall@1"].tolist() == [1.0, 0.0]
+    assert metrics.summarize(values, rounds=50)["recall@1"].mean == 0.75
+    assert metrics.summarize(means, rounds=50)["recall@1"].mean == 0.5
+
+
+def test_summary_has_an_interval_for_each_metric() -> None:
+    summary = metrics.summarize(metrics.per_query(*random_case(1)), rounds=200, seed=3)
+    assert list(summary) == ["recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10"]
+    for interval in summary.values():
+        assert 0 <= interval.low <= interval.mean <= interval.high <= 1

@@ -1,0 +1,103 @@
+"""What is special to the SQLite event log: its file, other processes, and sudden death."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from immr.errors import EventLogError
+from immr.events.sqlite import SqliteEventLog
+from immr.types import Click, Impression
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+WRITER = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from immr.events.sqlite import SqliteEventLog
+from immr.types import Impression
+path, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+log = SqliteEventLog(path)
+now = datetime(2024, 5, 1, tzinfo=UTC)
+for number in range(count):
+    query = f"{name}-{number}"
+    log.record_impressions([Impression(query, i, 1, "u", "champion", "m", now) for i in ("a", "b")])
+    print(query, flush=True)
+"""
+
+
+def start_writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), name, str(count)], stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("acknowledged", [1, 25])
+def test_acknowledged_writes_survive_sigkill(tmp_path: Path, acknowledged: int) -> None:
+    path = tmp_path / "events.db"
+    with start_writer(path, "q", 1_000_000) as writer:
+        assert writer.stdout is not None
+        seen = [writer.stdout.readline().strip() for _ in range(acknowledged)]
+        writer.send_signal(signal.SIGKILL)
+        seen += writer.stdout.read().split()
+    assert writer.returncode == -signal.SIGKILL
+    kept = SqliteEventLog(path).joined()["query_id"].to_pylist()
+    assert set(seen) <= set(kept)
+    assert all(kept.count(query) == 2 for query in kept), "a batch is there whole or not at all"
+
+
+def test_processes_that_start_at_once_share_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    writers = [start_writer(path, f"p{number}", 30) for number in range(3)]
+    for writer in writers:
+        out, _ = writer.communicate(timeout=60)
+        assert (writer.returncode, len(out.split())) == (0, 30)
+    assert SqliteEventLog(path).joined().num_rows == 3 * 30 * 2
+
+
+def test_reopened_log_has_everything(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    log = SqliteEventLog(path, synchronous="NORMAL")
+    log.record_impressions([Impression("q", "a", 1, "u", "champion", "m", NOON)])
+    log.record_clicks([Click("id", "click", "q", "a", NOON)])
+    log.close()
+    again = SqliteEventLog(path)
+    assert again.joined()["clicked"].to_pylist() == [True]
+    assert again.record_clicks([Click("id", "click", "q", "a", NOON)]) == 0
+
+
+def test_log_of_another_schema_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    SqliteEventLog(path).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE schema_version SET version = 99")
+    with pytest.raises(EventLogError, match="schema version 99"):
+        SqliteEventLog(path)
+
+
+def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    path.write_text("not a database at all, but long enough to be one\n" * 50)
+    with pytest.raises(EventLogError, match=r"events\.db failed"):
+        SqliteEventLog(path)
+
+
+def test_a_large_log_is_read_in_batches(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "events.db")
+    log.record_impressions(
+        [
+            Impression(f"q{n // 10}", f"i{n % 10}", n % 10 + 1, "u", "champion", "m", NOON)
+            for n in range(60_000)
+        ]
+    )
+    table = log.joined()
+    assert table.num_rows == 60_000
+    assert table["ts"].num_chunks == 2

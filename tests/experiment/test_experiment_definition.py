@@ -1,0 +1,126 @@
+"""The experiment file: what is right loads, what is wrong is refused, the watcher keeps calm."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from immr.errors import ExperimentError
+from immr.experiment.definition import Experiment, ExperimentWatcher, Variant, load, save
+
+CHAMPION = {"name": "champion", "url": "http://127.0.0.1:3001", "model_version": "immr-1", "weight": 0.5}
+CHALLENGER = CHAMPION | {"name": "challenger", "url": "https://b.example/x", "model_version": "immr-2"}
+GOOD: dict[str, Any] = {"name": "test", "salt": "s", "variants": [CHAMPION, CHALLENGER]}
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_saved_experiment_loads_the_same(tmp_path: Path) -> None:
+    experiment = Experiment(
+        "test",
+        "s",
+        (Variant(**CHAMPION), Variant(**CHALLENGER)),
+        "stopped",
+        datetime(2024, 5, 1, tzinfo=UTC),
+    )
+    path = tmp_path / "deep" / "experiment.json"
+    save(experiment, path)
+    assert load(path) == experiment
+    assert experiment.champion.model_version == "immr-1"
+    assert experiment.challenger is not None
+    assert [file.name for file in path.parent.iterdir()] == ["experiment.json"]
+
+
+def test_champion_alone_is_an_experiment(tmp_path: Path) -> None:
+    alone = load(write(tmp_path / "e.json", GOOD | {"variants": [CHAMPION | {"weight": 1}]}))
+    assert alone.challenger is None
+    assert (alone.state, alone.started) == ("running", None)
+
+
+def without(record: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "not a JSON object"),
+        (without(GOOD, "salt"), "lacks salt: add it"),
+        (GOOD | {"salt": ""}, "needs a name and a salt"),
+        (GOOD | {"extra": 1}, "has no extra: its fields are"),
+        (GOOD | {"state": "paused"}, "running or stopped, not 'paused'"),
+        (GOOD | {"started": "yesterday"}, "give a time like"),
+        (GOOD | {"started": "2024-05-01T12:00:00"}, "has no time zone"),
+        (GOOD | {"variants": "champion"}, "not a list"),
+        (GOOD | {"variants": ["champion"]}, "a variant is not a JSON object"),
+        (GOOD | {"variants": []}, "there is no champion"),
+        (GOOD | {"variants": [CHALLENGER | {"weight": 1}]}, "there is no champion"),
+        (GOOD | {"variants": [CHAMPION, CHAMPION]}, "different names"),
+        (GOOD | {"variants": [CHAMPION, CHALLENGER | {"weight": 0.6}]}, "sum to 1.1: make them sum to 1"),
+        (GOOD | {"variants": [CHAMPION | {"weight": -1}, CHALLENGER]}, "between 0 and 1"),
+        (GOOD | {"variants": [CHAMPION | {"weight": float("nan")}, CHALLENGER]}, "between 0 and 1"),
+        (GOOD | {"variants": [CHAMPION | {"weight": "half"}, CHALLENGER]}, "'half': give a number"),
+        (GOOD | {"variants": [CHAMPION | {"weight": True}, CHALLENGER]}, "True: give a number"),
+        (GOOD | {"variants": [CHAMPION, CHALLENGER | {"name": "b"}]}, "champion or challenger, not 'b'"),
+        (GOOD | {"variants": [CHAMPION | {"url": "file:///x"}, CHALLENGER]}, "give an address like"),
+        (GOOD | {"variants": [CHAMPION | {"url": "http://"}, CHALLENGER]}, "give an address like"),
+        (GOOD | {"variants": [CHAMPION | {"url": None}, CHALLENGER]}, "url is None: give text"),
+        (GOOD | {"variants": [CHAMPION | {"model_version": ""}, CHALLENGER]}, "no model_version"),
+        (GOOD | {"variants": [without(CHAMPION, "url"), CHALLENGER]}, "a variant lacks url"),
+    ],
+)
+def test_wrong_file_is_refused_and_named(tmp_path: Path, content: Any, sentence: str) -> None:
+    path = write(tmp_path / "e.json", content)
+    with pytest.raises(ExperimentError, match=r"e\.json") as caught:
+        load(path)
+    assert sentence in str(caught.value)
+
+
+def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="deploy a version first"):
+        load(tmp_path / "none.json")
+    with pytest.raises(ExperimentError):
+        ExperimentWatcher(tmp_path / "none.json")
+
+
+def test_watcher_follows_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.json", GOOD)
+    watcher = ExperimentWatcher(path)
+    assert watcher.current() is watcher.current()
+    save(Experiment("next", "s2", (Variant(**CHAMPION | {"weight": 1.0}),)), path)
+    assert watcher.current().name == "next"
+
+
+def test_watcher_sees_a_change_of_the_same_size_and_time(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.json", GOOD)
+    before = path.stat()
+    watcher = ExperimentWatcher(path)
+    aside = write(tmp_path / "aside", GOOD | {"name": "tesT"})
+    os.utime(aside, ns=(before.st_atime_ns, before.st_mtime_ns))
+    aside.replace(path)
+    assert watcher.current().name == "tesT"
+
+
+def test_watcher_keeps_the_old_one_and_logs_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "e.json", GOOD)
+    watcher = ExperimentWatcher(path)
+    write(path, GOOD | {"variants": [CHAMPION]})
+    with caplog.at_level(logging.ERROR):
+        assert watcher.current().name == "test"
+        watcher.current()
+    assert len(caplog.records) == 1, "said once, not at every request"
+    assert "sum to 0.5" in caplog.text
+    path.unlink()
+    assert watcher.current().name == "test"
+    write(path, GOOD | {"name": "mended"})
+    assert watcher.current().name == "mended"

@@ -1,0 +1,133 @@
+"""What embedded Feast adds to the contract: the folder, other processes, and damage."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from immr.errors import FeaturesUnavailableError
+from immr.features.definitions import FEATURE_STORE_YAML
+from immr.features.feast_store import FeastFeatures
+from immr.features.stats import SCHEMA
+
+NOW = datetime(2025, 6, 8, 12, tzinfo=UTC)
+NAMES = [f"i{n}" for n in range(40)]
+
+WRITE_ELSEWHERE = """
+import sys
+from datetime import datetime
+from pathlib import Path
+import pyarrow.parquet as pq
+from immr.features.feast_store import FeastFeatures
+stats = pq.read_table(sys.argv[2])
+store = FeastFeatures(Path(sys.argv[1]))
+print("writing", flush=True)
+for _ in range(5):
+    store.push(stats)
+    store.materialize(stats)
+print("done", flush=True)
+"""
+
+
+def _stats(clicks=3):
+    rows = len(NAMES)
+    columns = [
+        NAMES,
+        [2.0] * rows,
+        ["Fruit"] * rows,
+        [30] * rows,
+        [clicks] * rows,
+        [0.1] * rows,
+        [NOW] * rows,
+    ]
+    return pa.table(
+        [pa.array(column, kind.type) for column, kind in zip(columns, SCHEMA, strict=True)], SCHEMA
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "features"
+
+
+def test_reads_go_on_while_another_process_pushes_and_materializes(folder, tmp_path):
+    store = FeastFeatures(folder)
+    store.materialize(_stats(clicks=1))
+    pq.write_table(_stats(clicks=2), tmp_path / "stats.parquet")
+    command = [sys.executable, "-c", WRITE_ELSEWHERE, str(folder), str(tmp_path / "stats.parquet")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        reads = 0
+        while process.poll() is None:
+            found = store.read(NAMES)
+            assert len(found) == len(NAMES)
+            assert len({features.clicks_7d for features in found.values()}) == 1
+            reads += 1
+            time.sleep(0.01)  # leave the writer some of the processor
+        assert process.stdout.read() == "writing\ndone\n"  # Feast's own prints are kept away
+        assert process.returncode == 0
+    assert reads > 10
+    assert {features.clicks_7d for features in store.read(NAMES).values()} == {2}
+
+
+def test_a_push_is_appended_offline_and_materializing_starts_over(folder):
+    store = FeastFeatures(folder)
+    offline = folder / "data" / "item_stats.parquet"
+    store.materialize(_stats())
+    store.push(_stats(clicks=4))
+    assert pq.read_table(offline).num_rows == 2 * len(NAMES)
+    store.materialize(_stats())
+    assert pq.read_table(offline).schema.equals(SCHEMA)
+    assert pq.read_table(offline).num_rows == len(NAMES)
+
+
+def test_definitions_are_applied_once(folder):
+    FeastFeatures(folder).materialize(_stats())
+    applied = folder / "data" / "applied.json"
+    before = applied.stat().st_mtime_ns
+    FeastFeatures(folder).materialize(_stats())
+    assert applied.stat().st_mtime_ns == before
+    applied.write_text(json.dumps({"key": "of other definitions"}))
+    FeastFeatures(folder).materialize(_stats())
+    assert "other" not in applied.read_text()
+
+
+def test_the_folder_may_be_moved_and_its_yaml_is_kept(folder, tmp_path):
+    FeastFeatures(folder).materialize(_stats())
+    assert (folder / "feature_store.yaml").read_text() == FEATURE_STORE_YAML
+    own = FEATURE_STORE_YAML + "# ours\n"
+    (folder / "feature_store.yaml").write_text(own)
+    moved = folder.rename(tmp_path / "moved")
+    store = FeastFeatures(moved)
+    store.materialize(_stats(clicks=5))
+    assert store.read(["i0"])["i0"].clicks_7d == 5
+    assert (moved / "feature_store.yaml").read_text() == own
+
+
+@pytest.mark.parametrize("damaged", ["data/registry.db", "data/online.db"])
+def test_a_damaged_store_does_not_answer_and_says_so(folder, damaged):
+    FeastFeatures(folder).materialize(_stats())
+    for file in folder.glob(f"{damaged}*"):
+        file.write_bytes(b"this is neither a registry nor a database" * 100)
+    with pytest.raises(FeaturesUnavailableError, match="does not answer"):
+        FeastFeatures(folder).read(["i0"])
+
+
+def test_prometheus_stays_as_it_was(folder):
+    FeastFeatures(folder).materialize(_stats())
+    FeastFeatures(folder).warm()
+    assert not {"PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR"} & set(os.environ)
+
+
+def test_a_reader_that_came_too_early_reads_later(folder):
+    early = FeastFeatures(folder)
+    with pytest.raises(FeaturesUnavailableError):
+        early.warm()
+    FeastFeatures(folder).materialize(_stats())
+    early.warm()
+    assert early.ready

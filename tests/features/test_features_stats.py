@@ -1,0 +1,94 @@
+from datetime import UTC, datetime, timedelta, timezone
+
+import pyarrow as pa
+import pytest
+
+from immr.errors import ContractError
+from immr.features.stats import COLUMNS, PRIOR_IMPRESSIONS, SCHEMA, item_stats
+from immr.types import Item
+
+NOW = datetime(2025, 6, 8, 12, tzinfo=UTC)
+ITEMS = [Item(name, name, "", f"Fruit/{name}", "x.jpg", 2.0, NOW) for name in ("pear", "apple", "kiwi")]
+
+
+def _impressions(rows, zone="UTC"):
+    return pa.table(
+        {
+            "query_id": [f"q{n}" for n in range(len(rows))],
+            "item_id": [row[0] for row in rows],
+            "position": [1] * len(rows),
+            "clicked": [row[1] for row in rows],
+            "ordered": [False] * len(rows),
+            "variant": ["A"] * len(rows),
+            "model_version": ["immr-1"] * len(rows),
+            "ts": pa.array([row[2] for row in rows], pa.timestamp("us", tz=zone)),
+        }
+    )
+
+
+ROWS = [("apple", n < 6, NOW - timedelta(hours=n)) for n in range(20)] + [
+    ("pear", n < 1, NOW - timedelta(days=1, hours=n)) for n in range(50)
+]
+
+
+def _by_item(table):
+    return {row["item_id"]: row for row in table.to_pylist()}
+
+
+def test_counts_and_smoothing():
+    table = item_stats(ITEMS, _impressions(ROWS), NOW)
+    assert table.schema == SCHEMA
+    assert tuple(table.column_names) == COLUMNS
+    assert table["item_id"].to_pylist() == ["apple", "kiwi", "pear"]
+    rows = _by_item(table)
+    mean = 7 / 70
+    assert (rows["apple"]["impressions_7d"], rows["apple"]["clicks_7d"]) == (20, 6)
+    assert rows["apple"]["ctr_7d"] == pytest.approx((6 + PRIOR_IMPRESSIONS * mean) / (20 + PRIOR_IMPRESSIONS))
+    assert rows["kiwi"]["ctr_7d"] == pytest.approx(mean)  # never shown: the mean
+    assert rows["kiwi"]["event_timestamp"] == NOW
+    assert rows["pear"]["category"] == "Fruit/pear"
+
+
+def test_the_window_ends_with_now_and_leaves_out_its_start():
+    rows = [
+        ("apple", True, NOW),
+        ("apple", True, NOW + timedelta(microseconds=1)),
+        ("apple", True, NOW - timedelta(days=7)),
+        ("apple", True, NOW - timedelta(days=7) + timedelta(microseconds=1)),
+    ]
+    assert _by_item(item_stats(ITEMS, _impressions(rows), NOW))["apple"]["impressions_7d"] == 2
+    assert _by_item(item_stats(ITEMS, _impressions(rows), NOW, days=8))["apple"]["impressions_7d"] == 3
+
+
+def test_no_impressions_gives_rows_of_zeros():
+    rows = item_stats(ITEMS, _impressions([]), NOW).to_pylist()
+    assert [(row["impressions_7d"], row["clicks_7d"], row["ctr_7d"]) for row in rows] == [(0, 0, 0.0)] * 3
+
+
+def test_items_that_left_the_catalogue_do_not_count():
+    extra = [*ROWS, *[("gone", True, NOW)] * 100]
+    assert item_stats(ITEMS, _impressions(extra), NOW) == item_stats(ITEMS, _impressions(ROWS), NOW)
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
+def test_time_zones_do_not_move_the_window(zone):
+    rows = ROWS if zone else [(item, clicked, ts.replace(tzinfo=None)) for item, clicked, ts in ROWS]
+    there = NOW.astimezone(timezone(timedelta(hours=9)))
+    assert item_stats(ITEMS, _impressions(rows, zone), there) == item_stats(ITEMS, _impressions(ROWS), NOW)
+
+
+def test_the_order_of_rows_does_not_matter_and_a_table_of_items_will_do():
+    expected = item_stats(ITEMS, _impressions(ROWS), NOW)
+    table = pa.Table.from_pylist(
+        [{"item_id": item.item_id, "price": item.price, "category": item.category} for item in ITEMS]
+    )
+    assert item_stats(table, _impressions(ROWS[::-1]), NOW) == expected
+
+
+def test_broken_input_is_refused():
+    with pytest.raises(ContractError, match="no time zone"):
+        item_stats(ITEMS, _impressions(ROWS), NOW.replace(tzinfo=None))
+    with pytest.raises(ContractError, match="no column clicked"):
+        item_stats(ITEMS, _impressions(ROWS).drop_columns(["clicked"]), NOW)
+    with pytest.raises(ContractError, match="twice"):
+        item_stats([*ITEMS, ITEMS[0]], _impressions(ROWS), NOW)

@@ -1,0 +1,122 @@
+"""A real Bento, built offline: what is in it, what is not, and when it is built again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from immr.errors import PackagingError
+from immr.packaging import bento
+from immr.packaging.requirements import pinned_requirements
+from immr.packaging.version_file import VersionFile
+from immr.ranking import RankingRecipe
+from tests import tiny_version
+
+SERVICE = Path(__file__).resolve().parents[2] / "serving"
+
+
+@pytest.fixture(scope="module")
+def version_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_version.write_files(tmp_path_factory.mktemp("version"))
+
+
+@pytest.fixture(scope="module")
+def bento_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bentoml")
+
+
+@pytest.fixture(scope="module")
+def built(version_folder: Path, bento_home: Path) -> Path:
+    tag = bento.build(tiny_version.version(3), version_folder, RankingRecipe(), SERVICE, bento_home)
+    assert tag == "immr-search:immr-3"
+    return bento_home / "bentos" / "immr-search" / "immr-3"
+
+
+def test_the_version_is_in_it(built: Path, version_folder: Path) -> None:
+    inside = built / "src" / "version"
+    for name in ("card.json", "query_encoder.onnx"):
+        assert (inside / name).read_bytes() == (version_folder / name).read_bytes()
+    assert not (inside / "towers.pt").exists()
+    made = VersionFile.read(inside)
+    assert (made.id, made.ranking) == ("immr-3", RankingRecipe())
+
+
+def test_it_is_labelled(built: Path) -> None:
+    described = yaml.safe_load((built / "bento.yaml").read_text())
+    labels = described["labels"]
+    assert labels["immr.version"] == "immr-3"
+    assert labels["immr.preprocessing"] == tiny_version.PREPROCESSING.hash
+    assert labels["immr.manifest"].startswith("aaaa")
+
+
+def test_it_carries_immr_and_no_torch(built: Path) -> None:
+    wheels = list((built / "env" / "python" / "wheels").glob("*.whl"))
+    assert [wheel.name.split("-")[0] for wheel in wheels] == ["immr"]
+    requirements = (built / "env" / "python" / "requirements.txt").read_text().splitlines()
+    names = {line.split("==")[0] for line in requirements}
+    assert {"bentoml", "onnxruntime", "qdrant-client", "feast", "fastapi"} <= names
+    assert not {"torch", "transformers", "mlflow", "kfp"} & names
+    assert all("==" in line for line in requirements if line)
+
+
+def test_the_service_imports_no_torch(built: Path) -> None:
+    code = (
+        "import sys, serving.service, serving.app\n"
+        "heavy = {'torch', 'feast', 'mlflow', 'transformers', 'qdrant_client'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(built / "src")}
+    subprocess.run([sys.executable, "-c", code], cwd=built / "src", env=environment, check=True, timeout=60)
+
+
+def test_the_same_content_is_reused(built: Path, version_folder: Path, bento_home: Path) -> None:
+    before = (built / "bento.yaml").stat().st_mtime_ns
+    bento.build(tiny_version.version(3), version_folder, RankingRecipe(), SERVICE, bento_home)
+    assert (built / "bento.yaml").stat().st_mtime_ns == before
+
+
+def test_other_content_is_built_anew_and_a_failure_leaves_the_old_one(
+    version_folder: Path, tmp_path: Path
+) -> None:
+    version = tiny_version.version(4)
+    service = shutil.copytree(SERVICE, tmp_path / "serving")
+    bento.build(version, version_folder, RankingRecipe(), service, tmp_path / "home")
+    built = tmp_path / "home" / "bentos" / "immr-search" / "immr-4"
+    bento.build(version, version_folder, RankingRecipe(ctr_weight=0.5), service, tmp_path / "home")
+    assert json.loads((built / "src/version/version.json").read_text())["ranking"]["ctr_weight"] == 0.5
+    (service / "service.py").write_text("raise RuntimeError('broken on purpose')")
+    with pytest.raises(PackagingError, match="broken on purpose"):
+        bento.build(version, version_folder, RankingRecipe(), service, tmp_path / "home")
+    assert (built / "bento.yaml").is_file()
+
+
+def test_files_of_another_version_are_refused(version_folder: Path, tmp_path: Path) -> None:
+    other = dataclasses.replace(tiny_version.version(5), preprocessing_hash="something else")
+    with pytest.raises(PackagingError, match="something else"):
+        bento.build(other, version_folder, RankingRecipe(), SERVICE, tmp_path)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(PackagingError, match=r"card\.json is missing"):
+        bento.build(tiny_version.version(), tmp_path, RankingRecipe(), SERVICE, tmp_path)
+
+
+def test_a_broken_version_file_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "version.json").write_text('{"id": "x"}')
+    with pytest.raises(PackagingError, match="immr package"):
+        VersionFile.read(tmp_path)
+
+
+def test_requirements_are_those_of_the_extra_only() -> None:
+    names = [line.split("==")[0] for line in pinned_requirements("serve")]
+    assert names == sorted(names)
+    assert "starlette" in names  # what fastapi needs is pinned too
+    assert "torch" not in names and "pytest" not in names

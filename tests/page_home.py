@@ -1,0 +1,70 @@
+"""A home with an experiment, an event log and reports in it, as a pipeline and some shoppers leave it behind."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from immr.events.sqlite import SqliteEventLog
+from immr.experiment.assignment import assign
+from immr.experiment.definition import Experiment, Variant, save
+from immr.types import Click, Impression, SearchRecord
+
+CTR = {"champion": 0.05, "challenger": 0.09}
+
+
+def experiment(urls: Sequence[str], started: datetime) -> Experiment:
+    names = ("champion", "challenger")[: len(urls)]
+    variants = tuple(
+        Variant(name, url, f"immr-{number}", 1 / len(urls))
+        for number, (name, url) in enumerate(zip(names, urls, strict=True), start=1)
+    )
+    return Experiment("first", "salt", variants, started=started)
+
+
+def fill(home: Path, urls: Sequence[str], users: int, started: datetime) -> None:
+    """Write the experiment, and what so many users did in the two minutes after its start."""
+    running = experiment(urls, started)
+    save(running, home / "experiment" / "experiment.json")
+    log = SqliteEventLog(home / "events" / "events.db", synchronous="NORMAL")
+    dice = random.Random(0)
+    for user in range(users):
+        _shop(log, running, f"user-{user}", started + timedelta(seconds=120 * user / users), dice)
+    log.close()
+
+
+def _shop(log: SqliteEventLog, running: Experiment, user_id: str, ts: datetime, dice: random.Random) -> None:
+    variant = assign(running, user_id)
+    query_id = f"q-{user_id}"
+    search = SearchRecord(
+        query_id, user_id, ts, variant.name, variant.model_version, 20 + dice.expovariate(1 / 8), 10
+    )
+    shown = [
+        Impression(query_id, f"item-{place}", place, user_id, variant.name, variant.model_version, ts)
+        for place in range(1, 11)
+    ]
+    log.record_search(search, shown)
+    clicked = [one.item_id for one in shown if dice.random() < CTR[variant.name]]
+    clicks = [Click(f"{query_id}-{item}", "click", query_id, item, ts) for item in clicked]
+    orders = [Click(f"{query_id}-{item}-o", "order", query_id, item, ts) for item in clicked if dice.random() < 0.3]
+    log.record_clicks([*clicks, *orders])
+
+
+def add_reports(home: Path) -> None:
+    folder = home / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    html = "<!doctype html><title>r</title><style>body{font-family:system-ui}</style><h1>What was kept</h1><p>All.</p>"
+    (folder / "governance-concept.html").write_text(html)
+    entries = [
+        {"title": "Evaluation of immr-2", "file": "missing.html", "recipe": "concept", "sentence": "It may go on."},
+        {
+            "title": "Data governance",
+            "file": "governance-concept.html",
+            "recipe": "concept",
+            "sentence": "2,640 photos in 81 classes to learn from.",
+        },
+    ]
+    (folder / "summary.json").write_text(json.dumps(entries))

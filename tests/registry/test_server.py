@@ -1,0 +1,102 @@
+"""The same registry on a real MLflow server, as on a cluster."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from immr.errors import RegistryError
+from immr.registry.versions import Registry
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return int(door.getsockname()[1])
+
+
+def wait_until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        assert process.poll() is None, "the MLflow server died"
+        try:
+            urllib.request.urlopen(f"{url}/health", timeout=5).close()
+            return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.2)
+    raise AssertionError("the MLflow server did not come up")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copyfile(migrated_database, folder / "mlflow.db")
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            wait_until_it_answers(url, process)
+            yield url
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(timeout=20)
+
+
+def test_a_version_goes_to_a_server_and_comes_back(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = Registry(server, "immr", tmp_path / "promotions.jsonl")
+    with pytest.raises(RegistryError, match="there is none yet"):
+        registry.get("champion")
+    run_id = registry.start_run("concept", {"dim": 8}, key="key-1")
+    assert registry.start_run("concept", {"dim": 8}, key="key-1") == run_id
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "card.json").write_text("{}")
+    version = registry.register(
+        tmp_path / "trained",
+        "key-1",
+        run_id,
+        dim=8,
+        preprocessing_hash="p",
+        manifest_hash="m",
+        recipe="concept",
+    )
+    registry.log_metrics(run_id, {"recall@1": 0.5})
+    registry.log_report(run_id, tmp_path / "trained" / "card.json", "gallery.html")
+    registry.finish_run(run_id)
+    assert registry.find("key-1") == version
+
+    registry.set_role("champion", version)
+    assert registry.get("champion") == registry.role("champion") == version
+    registry.record_decision("keep", "No challenger.", {}, version, None)
+    assert '"keep"' in registry.tags(version)["immr.decision"]
+    registry.clear_roles()
+    assert registry.role("champion") is None
+
+    folder = registry.fetch(version, tmp_path / "cache")
+    assert (folder / "card.json").read_text() == "{}"
+    (folder / "card.json").write_text("kept")
+    assert (registry.fetch(version, tmp_path / "cache") / "card.json").read_text() == "kept"
+    assert capsys.readouterr().out == ""

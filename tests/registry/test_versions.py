@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from immr.errors import RegistryError
+from immr.registry.versions import Registry
+from immr.types import ModelVersion
+
+HIDES_TELEMETRY = ("PYTEST_CURRENT_TEST", "CI", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")
+
+
+def another(registry: Registry, home: Path) -> Registry:
+    """The same registry, as another process would open it."""
+    return Registry(f"sqlite:///{home}/mlflow/mlflow.db", "immr", home / "promotions.jsonl")
+
+
+def files(home: Path, content: str = "{}") -> Path:
+    folder = home / "trained"
+    folder.mkdir(exist_ok=True)
+    (folder / "card.json").write_text(content)
+    (folder / "query_encoder.onnx").write_bytes(b"onnx")
+    return folder
+
+
+def register(registry: Registry, home: Path, key: str, recipe: str = "concept") -> ModelVersion:
+    run_id = registry.start_run(recipe, {"dim": 8}, key=key)
+    version = registry.register(
+        files(home), key, run_id, dim=8, preprocessing_hash="p1", manifest_hash="m1", recipe=recipe
+    )
+    registry.finish_run(run_id)
+    return version
+
+
+def test_an_empty_registry_says_what_to_do(registry: Registry) -> None:
+    assert registry.versions() == []
+    assert registry.find("k") is None
+    assert registry.role("champion") is None
+    registry.clear_roles()
+    with pytest.raises(RegistryError, match="none yet: run `immr train`"):
+        registry.get("champion")
+
+
+def test_a_version_carries_all_its_fields(registry: Registry, home: Path) -> None:
+    made = register(registry, home, "key-1", recipe="image_only")
+    assert made == ModelVersion("immr", 1, "key-1", made.run_id, 8, "p1", "m1", "image_only")
+    assert made.id == "immr-1"
+    seen_by_another = another(registry, home)
+    assert seen_by_another.find("key-1") == made
+    assert seen_by_another.versions() == [made]
+    assert seen_by_another.find("key-2") is None
+
+
+@pytest.mark.parametrize("reference", ["immr-2", "2", "challenger"])
+def test_a_version_is_got_by_id_number_or_role(registry: Registry, home: Path, reference: str) -> None:
+    register(registry, home, "key-1")
+    second = register(registry, home, "key-2")
+    registry.set_role("challenger", second)
+    assert registry.get(reference) == second
+
+
+@pytest.mark.parametrize("reference", ["immr-9", "9", "best", "champion", "other-1", ""])
+def test_what_is_not_there_is_an_error_that_lists_what_is(
+    registry: Registry, home: Path, reference: str
+) -> None:
+    register(registry, home, "key-1")
+    second = register(registry, home, "key-2")
+    registry.set_role("challenger", second)
+    with pytest.raises(RegistryError, match=r"there are: immr-1, immr-2 \(challenger\)"):
+        registry.get(reference)
+
+
+def test_registering_a_key_again_changes_nothing(registry: Registry, home: Path) -> None:
+    first = register(registry, home, "key-1")
+    assert register(registry, home, "key-1") == first
+    assert registry.versions() == [first]
+
+
+def test_register_finishes_what_was_cut_off_after_the_upload(registry: Registry, home: Path) -> None:
+    run_id = registry.start_run("concept", {}, key="key-1")
+    half = home / "mlflow" / "artifacts" / run_id / "artifacts" / "version"
+    half.mkdir(parents=True)
+    (half / "card.json").write_text("{")
+    assert registry.find("key-1") is None
+    version = registry.register(
+        files(home), "key-1", run_id, dim=8, preprocessing_hash="p", manifest_hash="m", recipe="concept"
+    )
+    assert version.number == 1
+    assert (registry.fetch(version, home / "cache") / "card.json").read_text() == "{}"
+
+
+def test_a_folder_without_files_is_not_registered(registry: Registry, home: Path) -> None:
+    run_id = registry.start_run("concept", {}, key="key-1")
+    with pytest.raises(RegistryError, match="train first"):
+        registry.register(
+            home / "nothing", "key-1", run_id, dim=8, preprocessing_hash="p", manifest_hash="m", recipe="r"
+        )
+    assert registry.versions() == []
+
+
+def test_fetch_gives_the_folder_where_the_files_lie(registry: Registry, home: Path) -> None:
+    version = register(registry, home, "key-1")
+    folder = registry.fetch(version, home / "cache")
+    assert folder == registry.fetch(version, home / "cache")
+    assert {path.name for path in folder.iterdir()} == {"card.json", "query_encoder.onnx"}
+    assert not (home / "cache").exists()
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    with pytest.raises(RegistryError, match="files of immr-1 are gone"):
+        registry.fetch(version, home / "cache")
+
+
+def test_an_unfinished_run_is_continued_and_a_finished_one_is_not(registry: Registry, home: Path) -> None:
+    first = registry.start_run("concept", {"train": {"epochs": 3, "seed": 0}}, {"who": "test"}, key="k")
+    assert another(registry, home).start_run("concept", {"train": {"epochs": 9}, "new": 1}, key="k") == first
+    registry.finish_run(first, failed=True)
+    assert registry.start_run("concept", {}, key="k") == first
+    assert registry.start_run("concept", {}, key="other") != first
+    registry.finish_run(first)
+    assert registry.start_run("concept", {}, key="k") != first
+
+
+def test_params_metrics_and_reports_reach_mlflow(registry: Registry, home: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    params = {"train": {"epochs": 3}, "long": "x" * 7000, **{f"p{number}": number for number in range(150)}}
+    run_id = registry.start_run("concept", params, {"who": "test"}, key="k")
+    registry.log_metrics(run_id, {"recall@1": 0.5, "loss": 2})
+    registry.log_metrics(run_id, {"loss": 1.5}, step=1)
+    report = home / "some.html"
+    report.write_text("<p>hello")
+    registry.log_report(run_id, report, "gallery.html")
+
+    url = f"sqlite:///{home}/mlflow/mlflow.db"
+    client = MlflowClient(tracking_uri=url, registry_uri=url)
+    run = client.get_run(run_id)
+    assert run.info.run_name == "concept"
+    assert run.data.params["train.epochs"] == "3"
+    assert len(run.data.params) == 152
+    assert run.data.metrics == {"recall_at_1": 0.5, "loss": 1.5}
+    assert run.data.tags["who"] == "test"
+    assert [entry.path for entry in client.list_artifacts(run_id, "reports")] == ["reports/gallery.html"]
+
+
+def test_roles_move_and_clear(registry: Registry, home: Path) -> None:
+    first, second = register(registry, home, "key-1"), register(registry, home, "key-2")
+    registry.set_role("champion", first)
+    registry.set_role("challenger", second)
+    assert (registry.role("champion"), registry.role("challenger")) == (first, second)
+    registry.set_role("champion", second)
+    registry.clear_role("challenger")
+    assert (registry.role("champion"), registry.role("challenger")) == (second, None)
+    registry.clear_roles()
+    assert registry.role("champion") is None
+
+
+def test_a_version_can_play_both_roles(registry: Registry, home: Path) -> None:
+    first = register(registry, home, "key-1")
+    registry.set_role("champion", first)
+    registry.set_role("challenger", first)
+    with pytest.raises(RegistryError, match=r"immr-1 \(challenger, champion\)"):
+        registry.get("7")
+
+
+def test_notes_on_a_version_are_replaced(registry: Registry, home: Path) -> None:
+    first = register(registry, home, "key-1")
+    registry.tag(first, "gate", "no")
+    registry.tag(first, "gate", "yes")
+    assert registry.tags(first)["gate"] == "yes"
+
+
+def test_a_decision_is_logged_and_noted_on_the_version(registry: Registry, home: Path) -> None:
+    first, second = register(registry, home, "key-1"), register(registry, home, "key-2")
+    ts = datetime(2025, 1, 2, tzinfo=UTC)
+    made = registry.record_decision("promote", "It earned more clicks.", {"lift": 0.1}, first, second, ts)
+    assert made == {
+        "ts": "2025-01-02T00:00:00+00:00",
+        "action": "promote",
+        "reason": "It earned more clicks.",
+        "numbers": {"lift": 0.1},
+        "champion": "immr-1",
+        "challenger": "immr-2",
+    }
+    registry.record_decision("wait", "Too early.", {}, first, None, ts)
+    assert [decision["action"] for decision in another(registry, home).decisions()] == ["promote", "wait"]
+    assert '"promote"' in registry.tags(second)["immr.decision"]
+    assert '"wait"' in registry.tags(first)["immr.decision"]
+
+
+def test_a_version_that_is_not_ours_is_left_out(registry: Registry, home: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    first = register(registry, home, "key-1")
+    url = f"sqlite:///{home}/mlflow/mlflow.db"
+    client = MlflowClient(tracking_uri=url, registry_uri=url)
+    client.create_model_version("immr", (home / "trained").as_uri())
+    assert registry.versions() == [first]
+    with pytest.raises(RegistryError, match=r"there are: immr-1$"):
+        registry.get("2")
+
+
+def test_what_mlflow_refuses_is_a_registry_error(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match="did not do set_terminated"):
+        registry.finish_run("no-such-run")
+
+
+@pytest.mark.parametrize("url", ["postgresql://db/mlflow", "mlflow.db", ""])
+def test_another_kind_of_address_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="no address of a registry"):
+        Registry(url, "immr", tmp_path / "promotions.jsonl")
+
+
+def test_nothing_runs_on_and_nothing_is_printed(registry: Registry, home: Path) -> None:
+    code = (
+        "import sys, threading; from pathlib import Path; from immr.registry.versions import Registry\n"
+        "home = Path(sys.argv[1])\n"
+        "registry = Registry(f'sqlite:///{home}/mlflow/mlflow.db', 'immr', home / 'log.jsonl')\n"
+        "assert 'mlflow' not in sys.modules, 'imported too early'\n"
+        "registry.start_run('concept', {}, key='k')\n"
+        "assert threading.active_count() == 1, threading.enumerate()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(home)],
+        capture_output=True,
+        text=True,
+        cwd=home,
+        timeout=60,
+        env={name: value for name, value in os.environ.items() if name not in HIDES_TELEMETRY},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert sorted(path.name for path in home.iterdir()) == ["mlflow"]
+
+
+def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
+    """The one that comes second waits for the first, and uses its database."""
+    code = (
+        "import sys; from pathlib import Path; from immr.registry.versions import Registry\n"
+        "home = Path(sys.argv[1])\n"
+        "registry = Registry(f'sqlite:///{home}/new/mlflow.db', 'immr', home / 'log.jsonl')\n"
+        "print(registry.start_run('concept', {}, key=sys.argv[2]))"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), key], stdout=subprocess.PIPE, text=True)
+        for key in ("a", "b")
+    ]
+    first, second = (process.communicate(timeout=120)[0].strip() for process in running)
+    assert [process.returncode for process in running] == [0, 0]
+    registry = Registry(f"sqlite:///{tmp_path}/new/mlflow.db", "immr", tmp_path / "log.jsonl")
+    assert registry.start_run("concept", {}, key="a") == first
+    assert registry.start_run("concept", {}, key="b") == second

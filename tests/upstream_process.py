@@ -1,0 +1,187 @@
+"""A small HTTP server that speaks the search API, run as a process of its own.
+
+It knows nothing of models: it ranks a fixed catalogue by the photo's bytes. For tests of whoever calls the API.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CATEGORIES = ("Fruit/Apple", "Fruit/Pear", "Packages/Milk", "Vegetables/Pepper")
+TITLES = (
+    "Pink Lady", "Golden Delicious", "Granny Smith", "Conference Pear", "Anjou Pear", "Arla Standard Milk",
+    "Oatly Oat Drink", "Garant Ecological Medium Fat Milk", "Red Bell Pepper", "Green Bell Pepper",
+    "Yellow Bell Pepper", "Kaiser Pear",
+)  # fmt: skip
+
+
+def catalogue() -> list[dict[str, Any]]:
+    return [
+        {
+            "item_id": f"item-{number}",
+            "title": title,
+            "category": CATEGORIES[number % len(CATEGORIES)],
+            "features": {
+                "price": 1.5 + number,
+                "category": CATEGORIES[number % len(CATEGORIES)],
+                "impressions_7d": 100 * number,
+                "clicks_7d": 7 * number,
+                "ctr_7d": 0.02 * number,
+            },
+        }
+        for number, title in enumerate(TITLES)
+    ]
+
+
+def picture(number: int, side_px: int = 160) -> bytes:
+    """A round thing on a pale ground, as JPEG."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", (side_px, side_px), (244, 242, 238))
+    colour = tuple(60 + int(byte) % 170 for byte in hashlib.sha256(str(number).encode()).digest()[:3])
+    inset = side_px // 6 + number
+    ImageDraw.Draw(image).ellipse((inset, inset, side_px - inset, side_px - inset), fill=colour)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def rank(photo: bytes, version: str, k: int, category: str | None) -> list[dict[str, Any]]:
+    def cosine(item: dict[str, Any]) -> float:
+        digest = hashlib.sha256(version.encode() + photo + item["item_id"].encode()).digest()
+        return 0.4 + 0.5 * digest[0] / 255
+
+    def hit(item: dict[str, Any]) -> dict[str, Any]:
+        parts = {"cosine": cosine(item), "ctr": 0.05 * item["features"]["ctr_7d"]}
+        return item | {
+            "score": sum(parts.values()),
+            "score_parts": parts,
+            "image_url": f"/v1/items/{item['item_id']}/image",
+            "click_token": f"token-{item['item_id']}",
+        }
+
+    kept = [item for item in catalogue() if category is None or item["category"].startswith(category)]
+    return sorted(map(hit, kept), key=lambda answer: -answer["score"])[:k]
+
+
+def serve(port: int, variant: str, version: str, busy: int, degraded: bool) -> None:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+
+    seen: dict[str, Any] = {"searches": [], "events": [], "refused": 0}
+
+    async def search(request: Request) -> Response:
+        if seen["refused"] < busy:
+            seen["refused"] += 1
+            return JSONResponse({"title": "busy", "detail": "try again"}, 503, {"retry-after": "0"})
+        form = await request.form()
+        photo = await form["image"].read()
+        if not photo.startswith((b"\xff\xd8", b"\x89PNG")):
+            problem = {
+                "title": "bad image",
+                "status": 422,
+                "detail": "That is not a JPEG, PNG or WebP picture.",
+            }
+            return JSONResponse(problem, 422, media_type="application/problem+json")
+        told = {name: value for name, value in form.items() if name != "image"}
+        seen["searches"].append(told | {"preview": request.headers.get("x-immr-variant", "")})
+        hits = rank(photo, version, int(told.get("k", 10)), told.get("category"))
+        answer = {"query_id": f"q{len(seen['searches'])}", "variant": variant, "model_version": version}
+        return JSONResponse(answer | {"hits": hits, "degraded": degraded, "took_ms": 12.3})
+
+    async def events(request: Request) -> Response:
+        seen["events"].append((await request.json())["events"])
+        return JSONResponse({"recorded": len(seen["events"][-1])})
+
+    async def image(request: Request) -> Response:
+        known = {item["item_id"]: number for number, item in enumerate(catalogue())}
+        number = known.get(request.path_params["item_id"])
+        if number is None:
+            return JSONResponse({"title": "no such item"}, 404)
+        return Response(picture(number), media_type="image/jpeg")
+
+    routes = [
+        Route("/v1/search", search, methods=["POST"]),
+        Route("/v1/events", events, methods=["POST"]),
+        Route("/v1/items/{item_id}/image", image),
+        Route("/seen", lambda request: JSONResponse(seen)),
+        Route("/health/live", lambda request: Response()),
+    ]
+    uvicorn.run(Starlette(routes=routes), host="127.0.0.1", port=port, log_level="warning", access_log=False)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def await_port(process: subprocess.Popen[bytes], port: int, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the process on port {port} ended with {process.returncode}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise TimeoutError(f"nothing listens on port {port}")
+
+
+@contextmanager
+def process_on(port: int, *command: str, env: dict[str, str] | None = None) -> Iterator[str]:
+    """Run a command that will listen on a port; give its URL; end it."""
+    process = subprocess.Popen(command, env=env)
+    try:
+        await_port(process, port)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@contextmanager
+def upstream(variant: str = "champion", version: str = "immr-1", *flags: str) -> Iterator[str]:
+    """A running upstream; gives its URL."""
+    port = free_port()
+    command = [
+        sys.executable,
+        str(Path(__file__)),
+        f"--port={port}",
+        f"--variant={variant}",
+        f"--version={version}",
+    ]
+    with process_on(port, *command, *flags) as url:
+        yield url
+
+
+def seen_by(url: str) -> dict[str, Any]:
+    import httpx
+
+    answer: dict[str, Any] = json.loads(httpx.get(f"{url}/seen", trust_env=False).content)
+    return answer
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--variant", required=True)
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--busy", type=int, default=0)
+    parser.add_argument("--degraded", action="store_true")
+    options = parser.parse_args()
+    serve(options.port, options.variant, options.version, options.busy, options.degraded)
