@@ -24,7 +24,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "· installing torch (CPU)"
 	@$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt torch==2.13.0
 	@echo "· installing IMMR and the libraries it stands on (about two minutes)"
-	@$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable '.[serve,train,pipeline,dev]'
+	@$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable '.[train,serve,watch,pipeline,dev]'
 	@touch $(READY)
 
 demo: $(READY) ## run the whole loop on real photos and open the search (ARGS=--once to end after the A/B)

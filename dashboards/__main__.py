@@ -10,7 +10,9 @@ from pathlib import Path
 def main() -> None:
     """Read the settings from IMMR_*, wire the event log and the registry, and serve until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m dashboards", description="IMMR's web page.")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
+    )
     parser.add_argument("--port", type=int, default=8081)
     parser.add_argument("--samples", type=Path, help="folder of photos to click on")
     options = parser.parse_args()

@@ -191,7 +191,9 @@ def _value_axis(frame: _Frame, value_text: Callable[[float], str]) -> list[Marku
 def _time_axis(frame: _Frame) -> list[Markup]:
     about = max(2, int((frame.right - frame.left) / 95))
     return [
-        _text(min(max(frame.x(at_s), frame.left + 20), frame.right - 22), frame.bottom + 20, text, "tick middle")
+        _text(
+            min(max(frame.x(at_s), frame.left + 20), frame.right - 22), frame.bottom + 20, text, "tick middle"
+        )
         for at_s, text in time_steps(frame.from_s, frame.to_s, about)
     ]
 
@@ -201,7 +203,10 @@ def _band(one: Series, frame: _Frame) -> Markup:
     lower = [(frame.x(p.at_s), frame.y(p.low)) for p in reversed(one.points)]
     if len(one.points) == 1:
         x = upper[0][0]
-        upper, lower = [(x - 4, upper[0][1]), (x + 4, upper[0][1])], [(x + 4, lower[0][1]), (x - 4, lower[0][1])]
+        upper, lower = (
+            [(x - 4, upper[0][1]), (x + 4, upper[0][1])],
+            [(x + 4, lower[0][1]), (x - 4, lower[0][1])],
+        )
     return Markup('<polygon class="band series-{}" points="{}"/>').format(
         one.look % SERIES_COLOURS, _coordinates([*upper, *lower])
     )

@@ -107,7 +107,9 @@ class Live:
         since = experiment.started
         result = readout(self._events.joined(since), experiment, self._events.searches(since))
         recorded = self._decisions()
-        return Standing(experiment, result, decide(result, DecisionPolicy()), recorded[-1] if recorded else None)
+        return Standing(
+            experiment, result, decide(result, DecisionPolicy()), recorded[-1] if recorded else None
+        )
 
     def _since(self) -> datetime | None:
         try:

@@ -42,9 +42,7 @@ _POLICY = (
     "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-_REPORT_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox allow-popups; frame-ancestors 'self'"
-)
+_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox allow-popups; frame-ancestors 'self'"
 
 
 def create_page(live: Live, reports_folder: Path, samples_folder: Path | None = None) -> FastAPI:
@@ -206,7 +204,9 @@ def _add_files(app: FastAPI, page: _Page) -> None:
     @app.get("/samples/{number}")
     def sample(number: int) -> FileResponse:
         path = _sample(page, number)
-        return FileResponse(path, media_type=_media_type(path), headers={"cache-control": "private, max-age=300"})
+        return FileResponse(
+            path, media_type=_media_type(path), headers={"cache-control": "private, max-age=300"}
+        )
 
     @app.get("/items/{version}/{item_id:path}/image")
     async def item_image(version: str, item_id: str) -> Response:

@@ -104,7 +104,10 @@ class Versions:
         except httpx.TimeoutException:
             problem, refused = f"It did not answer in time at {variant.url}. Try again in a moment.", False
         except httpx.TransportError:
-            problem, refused = f"Nothing answers at {variant.url}. Start this version again, or read its log.", False
+            problem, refused = (
+                f"Nothing answers at {variant.url}. Start this version again, or read its log.",
+                False,
+            )
         except (ValueError, KeyError, TypeError) as error:
             log.warning("%s gave an answer that is not the API's: %r", variant.name, error)
             problem, refused = f"What answers at {variant.url} is no IMMR. Check the experiment file.", False

@@ -18,7 +18,7 @@ import typer
 from demo import data, processes
 from demo.narration import Narration
 from demo.shoppers import ShoppingReport, play
-from immr import reports, steps, wiring
+from immr import recipes, reports, steps, wiring
 from immr.data.datasets import LabelledSet
 from immr.data.training_set import TrainingSet
 from immr.deploy.local import LocalDeployer
@@ -26,8 +26,8 @@ from immr.errors import ImmrError
 from immr.experiment.definition import Experiment, Variant, save
 from immr.files import write_whole
 from immr.settings import Settings
+from immr.types import Role
 
-CHAMPION_RECIPE, CHALLENGER_RECIPE = "image_only", "concept"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -37,9 +37,8 @@ def demo(
     dataset: Annotated[str, typer.Option(help="grocery (real photos) or synthetic.")] = "grocery",
     shoppers: Annotated[int, typer.Option(help="How many shoppers to simulate.")] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the shoppers.")] = 0,
-    recipes: Annotated[
-        str, typer.Option(help="Champion's and challenger's recipe.")
-    ] = f"{CHAMPION_RECIPE},{CHALLENGER_RECIPE}",
+    champion: Annotated[str, typer.Option(help="The champion's recipe.")] = "image_only",
+    challenger: Annotated[str, typer.Option(help="The challenger's recipe.")] = "concept",
     port: Annotated[int, typer.Option(help="Port of the gateway; the page takes the next one.")] = 8080,
 ) -> None:
     """Run the whole loop: data, two pipeline runs, two versions in A/B, shoppers, the decision, the page."""
@@ -55,8 +54,8 @@ def demo(
     story.say(f"{len(labelled.items)} items, {len(labelled.photos)} photos ({labelled.name})")
 
     _begin_anew(settings)
-    for role, recipe in zip(("champion", "challenger"), recipes.split(","), strict=True):
-        _refresh(story, settings, shop, recipe, role)
+    _refresh(story, settings, shop, champion, "champion")
+    _refresh(story, settings, shop, challenger, "challenger")
 
     with ExitStack() as running:
         with story.chapter("start", "Two versions and the gateway come up"):
@@ -80,7 +79,7 @@ def _begin_anew(settings: Settings) -> None:
         deployer.remove(deployment.role)
 
 
-def _refresh(story: Narration, settings: Settings, shop: Path, recipe: str, role: str) -> None:
+def _refresh(story: Narration, settings: Settings, shop: Path, recipe: str, role: Role) -> None:
     with story.chapter(f"refresh_{recipe}", f"Pipeline run: {recipe}") as chapter:
         processes.run(
             ["-m", "pipelines", "run", str(shop), "--recipe", recipe],
@@ -90,7 +89,7 @@ def _refresh(story: Narration, settings: Settings, shop: Path, recipe: str, role
         )
     for report in reversed(reports.published(settings.home)[:2]):
         story.say(report["sentence"])
-    if wiring.registry(settings).role(role) is None:  # type: ignore[arg-type]
+    if wiring.registry(settings).role(role) is None:
         raise ImmrError(
             f"the gate did not let {recipe} become {role}; see the report in {settings.home / 'reports'}"
         )
@@ -161,25 +160,31 @@ def _summary(
     report: ShoppingReport,
     watched: steps.Watched,
 ) -> dict[str, Any]:
-    registry = wiring.registry(settings)
-    versions = {}
-    for side in watched.experiment.variants:
-        version = registry.get(side.model_version)
-        versions[side.name] = {
-            "model_version": version.id,
-            "recipe": version.recipe,
-            "metrics": evaluations[version.id],
-            "gate": registry.tags(version).get("gate"),
-        }
+    training_set = _training_set(settings)
     return {
         "data_set": labelled.name,
         "items": len(labelled.items),
-        "governance": _training_set(settings).manifest["steps"],
-        "versions": versions,
+        "governance": training_set.manifest["steps"],
+        "versions": {
+            side.name: _version_summary(settings, side.model_version, training_set)
+            for side in watched.experiment.variants
+        },
         "shopping": asdict(report),
         "readout": watched.readout.to_json(),
         "decision": asdict(watched.decision),
         "seconds": story.seconds,
+    }
+
+
+def _version_summary(settings: Settings, version_id: str, training_set: TrainingSet) -> dict[str, Any]:
+    registry = wiring.registry(settings)
+    version = registry.get(version_id)
+    evaluation = steps.evaluation_of(settings, version, training_set, recipes.by_name(version.recipe))
+    return {
+        "model_version": version.id,
+        "recipe": version.recipe,
+        "metrics": {name: asdict(interval) for name, interval in evaluation.intervals.items()},
+        "gate": registry.tags(version).get("gate"),
     }
 
 

@@ -55,8 +55,9 @@ VariantHeader = Annotated[
 class VersionService:
     """One version behind HTTP. `start` and `stop` belong to the server's event loop."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
-        self.version = ServedVersion(folder, settings, threads=int(os.environ.get("IMMR_THREADS", "1")))
+    def __init__(self, folder: Path, settings: Settings, threads: int = 1) -> None:
+        """`folder` holds what packaging put beside the service; `threads` are those of one encoding."""
+        self.version = ServedVersion(folder, settings, threads)
         self.metrics = Metrics()
         self._settings = settings
         self._keys = wiring.token_keys(settings)

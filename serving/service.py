@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 
 import bentoml
@@ -41,7 +43,8 @@ class ImmrSearch:
         from serving.app import VersionService, create_version_app
 
         folder = Path(__file__).resolve().parent.parent / VERSION_FOLDER
-        self.service = VersionService(folder, Settings())
+        _log_as_bentoml_does()
+        self.service = VersionService(folder, Settings(), threads=int(os.environ.get("IMMR_THREADS", "1")))
         mounted.app = create_version_app(self.service)
         await self.service.start()
 
@@ -52,3 +55,12 @@ class ImmrSearch:
 
     async def __is_ready__(self) -> bool:
         return self.service.version.searcher is not None
+
+
+def _log_as_bentoml_does() -> None:
+    """Without this, what we log would go nowhere: BentoML gives handlers to its own loggers only."""
+    for name in ("immr", "serving"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.handlers = list(logging.getLogger("bentoml").handlers)
+        logger.propagate = False

@@ -49,7 +49,9 @@ def _shop(log: SqliteEventLog, running: Experiment, user_id: str, ts: datetime, 
     log.record_search(search, shown)
     clicked = [one.item_id for one in shown if dice.random() < CTR[variant.name]]
     clicks = [Click(f"{query_id}-{item}", "click", query_id, item, ts) for item in clicked]
-    orders = [Click(f"{query_id}-{item}-o", "order", query_id, item, ts) for item in clicked if dice.random() < 0.3]
+    orders = [
+        Click(f"{query_id}-{item}-o", "order", query_id, item, ts) for item in clicked if dice.random() < 0.3
+    ]
     log.record_clicks([*clicks, *orders])
 
 
@@ -59,7 +61,12 @@ def add_reports(home: Path) -> None:
     html = "<!doctype html><title>r</title><style>body{font-family:system-ui}</style><h1>What was kept</h1><p>All.</p>"
     (folder / "governance-concept.html").write_text(html)
     entries = [
-        {"title": "Evaluation of immr-2", "file": "missing.html", "recipe": "concept", "sentence": "It may go on."},
+        {
+            "title": "Evaluation of immr-2",
+            "file": "missing.html",
+            "recipe": "concept",
+            "sentence": "It may go on.",
+        },
         {
             "title": "Data governance",
             "file": "governance-concept.html",

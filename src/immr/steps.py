@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from immr.experiment.definition import Experiment
     from immr.experiment.readout import Readout
     from immr.index.port import IndexReport
-    from immr.registry.versions import Registry
 
 log = logging.getLogger(__name__)
 
@@ -139,11 +138,11 @@ def evaluate(
     from immr.evaluation.gate import gate
 
     registry = wiring.registry(settings)
-    evaluation = _evaluation_of(settings, registry, version, training_set, recipe)
+    evaluation = evaluation_of(settings, version, training_set, recipe)
     champion = registry.role("champion")
     if champion is not None and champion.id == version.id:
         champion = None
-    before = _evaluation_of(settings, registry, champion, training_set, recipe) if champion else None
+    before = evaluation_of(settings, champion, training_set, recipe) if champion else None
     verdict = gate(evaluation, before, recipe.gate)
 
     write_gallery(
@@ -166,6 +165,29 @@ def evaluate(
     return Evaluated(evaluation, verdict, champion)
 
 
+def evaluation_of(
+    settings: Settings, version: ModelVersion, training_set: TrainingSet, recipe: Recipe
+) -> Evaluation:
+    """A version's answers to the held-out photos; kept, since neither ever changes."""
+    from immr.evaluation.evaluate import Evaluation
+
+    intervals = (recipe.gate.confidence, recipe.gate.bootstrap_rounds, recipe.gate.seed)
+    key = fingerprint.of_values(version.key, training_set.hash, *intervals)[:16]
+    kept = settings.work_dir / "evaluations" / f"{version.id}-{key}.json"
+    if kept.is_file():
+        return Evaluation.read(kept)
+    evaluation = _judge(
+        settings,
+        version,
+        training_set.judgements,
+        training_set.items,
+        training_set.item_classes,
+        recipe,
+    )
+    evaluation.write(kept)
+    return evaluation
+
+
 def evaluate_dataset(
     settings: Settings, version: ModelVersion, dataset: str, split: str, recipe: Recipe
 ) -> Evaluation:
@@ -182,9 +204,7 @@ def evaluate_dataset(
         LabelledPhoto(f"{split}-{number}", photo.image, class_of[photo.item_id], photo.item_id)
         for number, photo in enumerate(labelled.split(split))
     ]
-    return _judge(
-        settings, wiring.registry(settings), version, photos, labelled.items, list(class_of.values()), recipe
-    )
+    return _judge(settings, version, photos, labelled.items, list(class_of.values()), recipe)
 
 
 def package(settings: Settings, version: ModelVersion, recipe: Recipe) -> str:
@@ -308,31 +328,8 @@ def embed_photos(folder: Path, uris: Sequence[str], threads: int = 2) -> FloatAr
     return np.concatenate(embeddings)
 
 
-def _evaluation_of(
-    settings: Settings, registry: Registry, version: ModelVersion, training_set: TrainingSet, recipe: Recipe
-) -> Evaluation:
-    from immr.evaluation.evaluate import Evaluation
-
-    key = fingerprint.of_values(version.key, training_set.hash, recipe.gate)[:16]
-    kept = settings.work_dir / "evaluations" / f"{version.id}-{key}.json"
-    if kept.is_file():
-        return Evaluation.read(kept)
-    evaluation = _judge(
-        settings,
-        registry,
-        version,
-        training_set.judgements,
-        training_set.items,
-        training_set.item_classes,
-        recipe,
-    )
-    evaluation.write(kept)
-    return evaluation
-
-
 def _judge(
     settings: Settings,
-    registry: Registry,
     version: ModelVersion,
     photos: Sequence[LabelledPhoto],
     items: Sequence[Item],
@@ -342,7 +339,7 @@ def _judge(
     from immr.evaluation.evaluate import evaluate as judge
     from immr.model.documents import encode_documents
 
-    folder = registry.fetch(version, settings.cache_dir)
+    folder = wiring.registry(settings).fetch(version, settings.cache_dir)
     embeddings_QD = embed_photos(folder, [photo.image for photo in photos])
     embeddings_ND = encode_documents(folder, items, settings.cache_dir)
     return judge(embeddings_QD, photos, embeddings_ND, items, item_classes, recipe.gate)

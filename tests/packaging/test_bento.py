@@ -84,12 +84,12 @@ def test_the_same_content_is_reused(built: Path, version_folder: Path, bento_hom
 
 
 def test_other_content_is_built_anew_and_a_failure_leaves_the_old_one(
-    version_folder: Path, tmp_path: Path
+    built: Path, version_folder: Path, bento_home: Path, tmp_path: Path
 ) -> None:
-    version = tiny_version.version(4)
+    version = tiny_version.version(3)
     service = shutil.copytree(SERVICE, tmp_path / "serving")
-    bento.build(version, version_folder, RankingRecipe(), service, tmp_path / "home")
-    built = tmp_path / "home" / "bentos" / "immr-search" / "immr-4"
+    shutil.copytree(bento_home, tmp_path / "home")
+    built = tmp_path / "home" / built.relative_to(bento_home)
     bento.build(version, version_folder, RankingRecipe(ctr_weight=0.5), service, tmp_path / "home")
     assert json.loads((built / "src/version/version.json").read_text())["ranking"]["ctr_weight"] == 0.5
     (service / "service.py").write_text("raise RuntimeError('broken on purpose')")

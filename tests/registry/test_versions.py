@@ -237,6 +237,7 @@ def test_nothing_runs_on_and_nothing_is_printed(registry: Registry, home: Path) 
     assert sorted(path.name for path in home.iterdir()) == ["mlflow"]
 
 
+@pytest.mark.slow
 def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
     """The one that comes second waits for the first, and uses its database."""
     code = (

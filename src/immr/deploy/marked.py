@@ -27,7 +27,7 @@ def stop(wanted: str, timeout_s: float) -> None:
     while left := _marked(wanted):
         for process in left:
             _send(process, "kill")
-        psutil.wait_procs(left, timeout=1)
+        time.sleep(0.02)
 
 
 def stop_orphans(folder: Path, timeout_s: float) -> int:

@@ -89,7 +89,6 @@ def write_gallery(
         verdict=verdict,
         shown=_shown(evaluation, items, others, choose(evaluation.ranks, max_queries)),
         failures=int((evaluation.ranks > 1).sum()),
-        thumbnail_px=THUMBNAIL_PX,
     )
     write_whole(out, page)
     return out

@@ -150,7 +150,9 @@ class MiniLm:
 
     def __init__(self, spec: TextEncoderSpec):
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()  # it draws one even where there is no terminal
         self.tokenizer: Any = AutoTokenizer.from_pretrained(str(spec.folder), local_files_only=True)
         self.network: Any = AutoModel.from_pretrained(str(spec.folder), local_files_only=True)
         self.network.eval().requires_grad_(False)

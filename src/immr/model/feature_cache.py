@@ -53,7 +53,7 @@ class FeatureCache:
 
 def _read_shard(path: Path) -> dict[str, HalfArray]:
     try:
-        with np.load(path, allow_pickle=False) as shard:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as shard:
             keys, lengths, values = shard["keys"], shard["lengths"], shard["values"]
     except FileNotFoundError:
         return {}

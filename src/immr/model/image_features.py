@@ -107,7 +107,8 @@ class ImageFeatures:
     ) -> dict[str, HalfArray]:
         preprocessing, entries = preprocessing_of(self.recipe), dict[str, HalfArray]()
         for keys in _batches(list(pictures), _BATCH):
-            pixels_B3SS = np.stack([preprocessing.apply(take_view(pictures[key], view, key)) for key in keys])
+            views = [take_view(pictures[key], view, key, preprocessing.image_size_px) for key in keys]
+            pixels_B3SS = np.stack([preprocessing.apply(image) for image in views])
             features = encoder.encode(pixels_B3SS, self.output).astype(np.float16)
             rows_BLF = features[:, None] if self.output == "pooled" else features
             entries |= dict(zip(keys, rows_BLF, strict=True))

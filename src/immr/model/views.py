@@ -25,16 +25,15 @@ def view_names(count: int) -> list[str]:
     return [*_FIXED, *(f"crop-{number}" for number in range(1, count - len(_FIXED) + 1))][:count]
 
 
-def take_view(image: Image.Image, name: str, image_hash: str) -> Image.Image:
-    """The picture as that view shows it; `image_hash` (hex) seeds the random ones."""
+def take_view(image: Image.Image, name: str, image_hash: str, size_px: int) -> Image.Image:
+    """The picture as that view shows it; `image_hash` (hex) seeds the crops, `size_px` is their side."""
     if name == "fit":
         return image
     if name == "flip":
         return ImageOps.mirror(image)
     generator = np.random.default_rng([int(image_hash[:16], 16), int(name.removeprefix("crop-"))])
-    crop = image.crop(_crop_box(image.width, image.height, generator))
-    side = max(crop.size)
-    square = crop.resize((side, side), Image.Resampling.BICUBIC)
+    box = _crop_box(image.width, image.height, generator)
+    square = image.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box)
     return ImageOps.mirror(square) if generator.random() < 0.5 else square
 
 

@@ -38,6 +38,7 @@ class BatchPlan:
     documents: int
     views: int
     batch_size: int
+    document_batch_size: int
     seed: int
     world: World
 
@@ -56,7 +57,7 @@ class BatchPlan:
     @property
     def document_batch(self) -> int:
         """Documents per rank and step."""
-        return max(1, min(self.batch_size, self.documents // self.world.size))
+        return max(1, min(self.document_batch_size, self.documents // self.world.size))
 
     @property
     def steps_per_epoch(self) -> int:

@@ -86,6 +86,7 @@ class Trainer:
             documents=len(arrays.document_classes_M),
             views=arrays.photos_NVF.shape[1],
             batch_size=recipe.batch_size,
+            document_batch_size=recipe.document_batch_size,
             seed=recipe.seed,
             world=self.world,
         )

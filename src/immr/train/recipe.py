@@ -12,7 +12,8 @@ class TrainRecipe:
 
     processes: int = 2
     epochs: int = 25
-    batch_size: int = 64
+    batch_size: int = 64  # photos
+    document_batch_size: int = 16
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
     warmup_share: float = 0.1
@@ -20,7 +21,7 @@ class TrainRecipe:
     margin: float = 0.2
     scale: float = 10.0
     negative_rate: float = 1.0  # share of the classes that a step's softmax sees; 1.0 is the exact softmax
-    views: int = 6  # augmented views of each training photo whose frozen features are cached
+    views: int = 4  # augmented views of each training photo whose frozen features are cached
     dropout: float = 0.5  # of the frozen, standardized features
     hide_modality: float = 0.1  # share of documents whose picture or text a step hides
     checkpoint_every_epochs: int = 5

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dashboards.figures import (
+    Kept,
+    bucket_size,
+    ctr_buckets,
+    ctr_lines,
+    latency_bars,
+    merge,
+    percent,
+    span,
+    wilson,
+)
+from immr.events.aggregates import CtrBucket, Latency
+
+START = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+def bucket(
+    after_s: float, version: str, impressions: int, clicks: int, variant: str = "champion"
+) -> CtrBucket:
+    return CtrBucket(START + timedelta(seconds=after_s), variant, version, impressions, clicks)
+
+
+def test_wilson_is_the_textbook_interval() -> None:
+    low, high = wilson(10, 100)
+    assert low == pytest.approx(0.0552, abs=1e-4)
+    assert high == pytest.approx(0.1744, abs=1e-4)
+    assert wilson(0, 5)[0] == 0
+    assert wilson(5, 5)[1] == 1
+    assert wilson(0, 0) == (0, 1)
+
+
+def test_merging_keeps_the_sums_and_joins_variants() -> None:
+    merged = merge(
+        [
+            bucket(0, "a", 10, 1),
+            bucket(5, "a", 20, 2, "challenger"),
+            bucket(5, "b", 5, 5),
+            bucket(10, "a", 1, 0),
+        ],
+        10,
+    )
+    assert [(one.model_version, one.impressions, one.clicks) for one in merged] == [
+        ("a", 30, 3),
+        ("b", 5, 5),
+        ("a", 1, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size"), [(0, 5), (150, 5), (151, 10), (7200, 300), (40 * 86400, 7 * 86400)]
+)
+def test_a_span_is_cut_into_thirty_at_most(seconds: float, size: int) -> None:
+    assert bucket_size(seconds) == size
+
+
+def test_a_young_log_is_asked_again_for_finer_buckets() -> None:
+    asked = []
+
+    def ctr_over_time(bucket_s: int, since: datetime | None) -> list[CtrBucket]:
+        asked.append((bucket_s, since))
+        if bucket_s == 3600:
+            return [bucket(0, "a", 100, 9)]
+        return [bucket(0, "a", 50, 4), bucket(60, "a", 50, 5), bucket(60, "a", 9, 9, "preview")]
+
+    size_s, buckets = ctr_buckets(ctr_over_time)
+    assert asked == [(3600, None), (5, START)]
+    assert size_s == 5
+    assert [one.impressions for one in buckets] == [50, 50]
+
+
+def test_running_versions_come_first() -> None:
+    lines = ctr_lines(
+        5, merge([bucket(0, "immr-1", 10, 1), bucket(0, "immr-9", 10, 2)], 5), {"immr-9": "champion"}
+    )
+    assert [one.name for one in lines.series] == ["immr-9 (champion)", "immr-1"]
+    assert lines.series[0].points[0].value == pytest.approx(0.2)
+    assert ("12:00:00", "immr-1", "1", "10", "10.0 %", "1.8 % to 40.4 %") in lines.rows
+
+
+def test_latency_is_named_by_version_and_leaves_out_previews() -> None:
+    told = [Latency("preview", 3, 1, 1), Latency("challenger", 10, 20, 30), Latency("champion", 12, 10, 15)]
+    bars = latency_bars(told, {"champion": "immr-1", "challenger": "immr-2"}, ["champion", "challenger"])
+    assert [(bar.group, bar.name, bar.value) for bar in bars] == [
+        ("immr-1 (champion) · 12 searches", "p50", 10),
+        ("immr-1 (champion) · 12 searches", "p99", 15),
+        ("immr-2 (challenger) · 10 searches", "p50", 20),
+        ("immr-2 (challenger) · 10 searches", "p99", 30),
+    ]
+
+
+def test_a_kept_value_is_computed_once() -> None:
+    computed: list[int] = []
+
+    def compute() -> int:
+        computed.append(1)
+        return len(computed)
+
+    kept = Kept(compute, keep_s=60)
+    assert [kept(), kept(), kept()] == [1, 1, 1]
+    eager = Kept(compute, keep_s=0)
+    assert eager() == 2
+    time.sleep(0.01)
+    assert eager() == 3
+
+
+def test_words() -> None:
+    assert percent(0.0712) == "7.1 %"
+    assert [span(seconds) for seconds in (5, 60, 900, 3600, 86400)] == [
+        "5 seconds",
+        "1 minute",
+        "15 minutes",
+        "1 hour",
+        "1 day",
+    ]

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from dashboards.live import Live
+from dashboards.page import create_page
+from immr.events.sqlite import SqliteEventLog
+from tests.page_home import add_reports, fill
+from tests.upstream_process import free_port, picture, seen_by, upstream
+
+STARTED = datetime(2024, 5, 1, 12, tzinfo=UTC)
+DECISION = {"ts": "2024-05-01T12:05:00+00:00", "action": "wait", "reason": "Too early.", "champion": "immr-1"}
+
+
+@pytest.fixture(scope="module")
+def upstreams() -> Iterator[list[str]]:
+    with upstream("champion", "immr-1") as first, upstream("challenger", "immr-2", "--degraded") as second:
+        yield [first, second]
+
+
+@contextmanager
+def opened(
+    home: Path, samples: Path | None = None, decisions: Sequence[Mapping[str, Any]] = ()
+) -> Iterator[TestClient]:
+    log = SqliteEventLog(home / "events" / "events.db")
+    live = Live(home / "experiment" / "experiment.json", log, lambda: decisions, keep_s=0)
+    with TestClient(create_page(live, home / "reports", samples)) as client:
+        yield client
+    log.close()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, upstreams: list[str]) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    fill(folder, upstreams, 600, STARTED)
+    add_reports(folder)
+    (folder / "photos" / "below").mkdir(parents=True)
+    for number in range(15):
+        (folder / "photos" / "below" / f"{number:02d}.jpg").write_bytes(picture(number, 48))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(home: Path) -> Iterator[TestClient]:
+    with opened(home, home / "photos", [DECISION]) as client:
+        yield client
+
+
+def photo(content: bytes = picture(3)) -> dict[str, Any]:
+    return {"image": ("photo.jpg", content, "image/jpeg")}
+
+
+def text(html: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+
+
+def test_the_whole_page(page: TestClient) -> None:
+    answer = page.get("/")
+    told = text(answer.text)
+    assert answer.status_code == 200
+    for sentence in (
+        "Both versions answer, side by side.",
+        "in steps of 5 seconds",
+        "immr-1 (champion)",
+        "The challenger is better",
+        "Last written down: wait, 2024-05-01 12:05 UTC.",
+        "fits the weights",
+        "2,640 photos in 81 classes to learn from.",
+        "Its file is missing. Run the pipeline again.",
+    ):
+        assert sentence in told
+    assert answer.text.count('<svg class="chart"') == 4
+
+
+def test_nothing_is_asked_of_other_hosts(page: TestClient) -> None:
+    answer = page.get("/")
+    assert answer.headers["content-security-policy"].startswith("default-src 'self'")
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", answer.text)
+    assert " style=" not in answer.text
+    assert "<script>" not in answer.text
+    for address in set(re.findall(r'(?:src|href)="(/static/[^"]+)"', answer.text)):
+        assert page.get(address).status_code == 200
+
+
+def test_both_versions_answer_and_nothing_is_counted(page: TestClient, upstreams: list[str]) -> None:
+    before = [len(seen_by(url)["searches"]) for url in upstreams]
+    answer = page.post("/search", files=photo(), data={"k": "3"})
+    assert answer.status_code == 200
+    assert answer.text.count('<li class="hit">') == 6
+    told = text(answer.text)
+    assert "Both versions answered." in told
+    assert told.count("Degraded:") == 1
+    assert re.search(r"cosine 0\.\d{3} \+ ctr 0\.\d{3}", told)
+    for url, count in zip(upstreams, before, strict=True):
+        searches = seen_by(url)["searches"]
+        assert len(searches) == count + 1
+        assert searches[-1] == {"k": "3", "user_id": "preview", "preview": "preview"}
+
+
+def test_an_item_says_where_the_other_version_has_it(page: TestClient) -> None:
+    told = text(page.post("/search", files=photo(), data={"k": "12"}).text)
+    assert len(re.findall(r"\d(?:st|nd|rd|th) in immr-2", told)) == 12
+    assert "not in immr-" in text(page.post("/search", files=photo(), data={"k": "3"}).text)
+
+
+def test_a_category_is_passed_on(page: TestClient) -> None:
+    told = text(page.post("/search", files=photo(), data={"category": " Fruit/Pear "}).text)
+    assert "Fruit/Pear" in told
+    assert "Packages/Milk" not in told
+    nothing = page.post("/search", files=photo(), data={"category": "Toys"})
+    assert text(nothing.text).count("No item found in category Toys.") == 2
+
+
+def test_what_is_no_photo_gets_a_sentence(page: TestClient) -> None:
+    refused = page.post("/search", files=photo(b"no picture"))
+    assert refused.status_code == 200
+    assert "That is not a JPEG, PNG or WebP picture." in refused.text
+    assert page.post("/search", data={"k": "5"}).status_code == 422
+    assert "Choose a photo first." in page.post("/search", files=photo(b"")).text
+    large = page.post("/search", files=photo(b"\xff\xd8" + bytes(10 * 1024 * 1024)))
+    assert (large.status_code, "larger than 10 MB" in large.text) == (413, True)
+
+
+def test_samples_are_a_dozen_and_can_be_searched(page: TestClient) -> None:
+    assert page.get("/").text.count('class="sample"') == 12
+    assert page.get("/samples/11").content == picture(13, 48)
+    assert "Both versions answered." in page.post("/search/samples/0").text
+    assert page.get("/samples/12").status_code == 404
+    assert page.post("/search/samples/-1").status_code == 404
+
+
+def test_pictures_come_through_the_page(page: TestClient) -> None:
+    found = page.get("/items/immr-2/item-4/image")
+    assert (found.headers["content-type"], found.content) == ("image/jpeg", picture(4))
+    for address in (
+        "/items/immr-2/nothing/image",
+        "/items/immr-77/item-4/image",
+        "/items/immr-2/..%2f..%2fseen/image",
+    ):
+        missing = page.get(address)
+        assert (missing.status_code, missing.headers["content-type"]) == (404, "image/svg+xml")
+
+
+def test_a_report_may_run_nothing(page: TestClient) -> None:
+    report = page.get("/reports/governance-concept.html")
+    assert "What was kept" in report.text
+    policy = report.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "sandbox" in policy
+    assert page.get("/reports/summary.json").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["ctr", "readout", "latency", "reports"])
+def test_an_unchanged_section_is_not_sent_again(page: TestClient, name: str) -> None:
+    first = page.get(f"/sections/{name}")
+    seen = re.search(r"\?seen=(\w+)", first.text)
+    assert first.status_code == 200
+    assert seen
+    assert page.get(f"/sections/{name}", params={"seen": seen[1]}).status_code == 204
+
+
+def test_there_is_no_other_section(page: TestClient) -> None:
+    assert page.get("/sections/page").status_code == 404
+
+
+def test_nothing_there_yet(tmp_path: Path) -> None:
+    with opened(tmp_path) as client:
+        told = text(client.get("/").text)
+        searched = client.post("/search", files=photo())
+    for sentence in (
+        "No version is serving yet.",
+        "No shopper has seen an item yet.",
+        "No experiment is running.",
+        "No search has come through the gateway yet.",
+        "No pipeline has run yet.",
+    ):
+        assert sentence in told
+    assert searched.status_code == 200
+    assert "No version is serving yet" in searched.text
+
+
+def test_an_experiment_without_shoppers_or_versions(tmp_path: Path) -> None:
+    away = [f"http://127.0.0.1:{free_port()}" for _ in range(2)]
+    fill(tmp_path, away, 0, STARTED)
+    with opened(tmp_path) as client:
+        told = text(client.get("/").text)
+        searched = client.post("/search", files=photo())
+    assert "not checked yet" in told
+    assert "No comparison:" in told
+    assert searched.status_code == 502
+    assert text(searched.text).count("Nothing answers at") == 2
+
+
+def test_one_version_away_does_not_hide_the_other(tmp_path: Path, upstreams: list[str]) -> None:
+    fill(tmp_path, [upstreams[0], f"http://127.0.0.1:{free_port()}"], 0, STARTED)
+    with opened(tmp_path) as client:
+        answer = client.post("/search", files=photo())
+    assert answer.status_code == 200
+    assert "immr-1 answered, immr-2 did not." in answer.text
+
+
+def test_a_champion_alone(tmp_path: Path, upstreams: list[str]) -> None:
+    fill(tmp_path, upstreams[:1], 40, STARTED)
+    with opened(tmp_path) as client:
+        assert "One version is serving: immr-1." in text(client.get("/").text)
+        assert "The version answered." in client.post("/search", files=photo()).text
+
+
+def test_a_wrong_experiment_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "experiment.json").write_text("{")
+    with opened(tmp_path) as client:
+        answer = client.get("/")
+    assert answer.status_code == 200
+    assert "is not JSON" in answer.text

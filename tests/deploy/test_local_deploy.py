@@ -1,0 +1,167 @@
+"""Real Bentos as real processes: wanted state, readiness, and that nothing of them is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from immr.deploy import marked
+from immr.deploy.local import LocalDeployer
+from immr.errors import DeployError
+from immr.packaging import bento
+from immr.ranking import RankingRecipe
+from immr.settings import Settings
+from tests import tiny_version
+
+SERVICE = Path(__file__).resolve().parents[2] / "serving"
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home with one packaged version, immr-1, and its index."""
+    settings = Settings(home=tmp_path_factory.mktemp("home"))
+    folder = tiny_version.write_files(settings.home / "version")
+    tiny_version.build_index(settings, folder, tiny_version.items(settings.home / "pictures"))
+    bento.build(tiny_version.version(), folder, RankingRecipe(), SERVICE, settings.bento_home)
+    return settings
+
+
+@pytest.fixture
+def deployer(settings: Settings, tmp_path: Path) -> LocalDeployer:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ports = {"champion": port, "challenger": port + 1}
+    return LocalDeployer(tmp_path / "deploy", settings.bento_home, settings.environment(), ports)
+
+
+def descendants(folder: Path) -> list[psutil.Process]:
+    """Every process that was started for this folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(marked.MARK, "").startswith(f"{folder}|"):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def test_applying_twice_changes_nothing(deployer: LocalDeployer) -> None:
+    version = tiny_version.version()
+    challenger = deployer.apply(tiny_version.version(2), "immr-search:immr-2", "challenger")
+    champion = deployer.apply(version, "immr-search:immr-1", "champion")
+    assert deployer.apply(version, "immr-search:immr-1", "champion") == champion
+    assert deployer.current() == [champion, challenger]
+    deployer.remove("challenger")
+    deployer.remove("challenger")
+    assert deployer.current() == [champion]
+    newer = deployer.apply(tiny_version.version(3), "immr-search:immr-3", "champion")
+    assert deployer.current() == [newer]
+
+
+def test_nothing_deployed_says_so(deployer: LocalDeployer) -> None:
+    assert deployer.current() == []
+    with pytest.raises(DeployError, match="immr deploy"), deployer.running():
+        pass
+
+
+def test_a_broken_state_says_so(deployer: LocalDeployer, tmp_path: Path) -> None:
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "deploy" / "deployments.json").write_text("{")
+    with pytest.raises(DeployError, match="is broken"):
+        deployer.current()
+
+
+def test_a_bento_runs_on_a_free_port_and_leaves_nothing(deployer: LocalDeployer, tmp_path: Path) -> None:
+    wanted = deployer.apply(tiny_version.version(), "immr-search:immr-1", "champion")
+    port = int(wanted.url.rsplit(":", 1)[1])
+    with socket.create_server(("127.0.0.1", port)), deployer.running(ready_timeout_s=60) as running:
+        assert running[0].url != wanted.url
+        assert deployer.current() == running
+        answer = httpx.post(
+            f"{running[0].url}/v1/search",
+            files={"image": tiny_version.photo("red")},
+            headers={"x-immr-variant": "champion"},
+        )
+        assert answer.json()["hits"][0]["item_id"] == "red"
+        assert answer.json()["model_version"] == "immr-1"
+        missing = httpx.get(f"{running[0].url}/nothing")
+        assert missing.headers["content-type"] == "application/problem+json"
+        assert "immr_stage_seconds" in httpx.get(f"{running[0].url}/metrics").text
+        assert httpx.get(f"{running[0].url}/openapi.json").json()["info"]["title"] == "IMMR search"
+        assert len(descendants(tmp_path / "deploy")) >= 2
+    assert descendants(tmp_path / "deploy") == []
+
+
+def test_a_bento_that_cannot_start_is_explained(deployer: LocalDeployer, tmp_path: Path) -> None:
+    deployer.apply(tiny_version.version(9), "immr-search:immr-9", "champion")
+    with pytest.raises(DeployError, match=r"(?s)ended with exit code.*immr-9"), deployer.running():
+        pass
+    assert descendants(tmp_path / "deploy") == []
+
+
+def test_what_a_killed_run_leaves_behind_is_found_and_stopped(tmp_path: Path) -> None:
+    code = (
+        "import os, subprocess, sys\n"
+        "from pathlib import Path\n"
+        "from immr.deploy import marked\n"
+        "environment = {**os.environ, marked.MARK: marked.mark(Path(sys.argv[1]), 'champion')}\n"
+        "sleeper = ['sleep', '600']\n"
+        "print(subprocess.Popen(sleeper, env=environment, start_new_session=True).pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as run:
+        assert run.stdout is not None
+        sleeper = psutil.Process(int(run.stdout.readline()))
+        assert marked.stop_orphans(tmp_path, timeout_s=5) == 0  # the run that started it lives
+        os.kill(run.pid, signal.SIGKILL)
+    assert marked.stop_orphans(tmp_path, timeout_s=5) == 1
+    assert not sleeper.is_running() or sleeper.status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
+    wanted = marked.mark(tmp_path, "champion")
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, marked.MARK: wanted}
+    ) as stubborn:
+        assert stubborn.stdout is not None
+        stubborn.stdout.readline()
+        start = time.monotonic()
+        marked.stop(wanted, timeout_s=0.3)
+        assert stubborn.wait(timeout=5) == -signal.SIGKILL
+        assert time.monotonic() - start >= 0.3
+
+
+def test_ctrl_c_while_it_starts_leaves_nothing(
+    deployer: LocalDeployer, settings: Settings, tmp_path: Path
+) -> None:
+    deployer.apply(tiny_version.version(), "immr-search:immr-1", "champion")
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from immr.deploy.local import LocalDeployer\n"
+        "with LocalDeployer(Path(sys.argv[1]), Path(sys.argv[2]), {}).running(): sys.exit('was ready')\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "deploy"), str(settings.bento_home)]
+    environment = {**os.environ, **settings.environment(), "IMMR_INDEX_URL": f"file://{tmp_path}/none"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as run:
+        while len(descendants(tmp_path / "deploy")) < 2:  # the supervisor and its worker
+            assert run.poll() is None
+            time.sleep(0.1)
+        run.send_signal(signal.SIGINT)
+        assert run.stderr is not None
+        assert b"KeyboardInterrupt" in run.stderr.read()
+    assert descendants(tmp_path / "deploy") == []

@@ -1,0 +1,152 @@
+"""The page in a real browser, served by its own process, in front of two versions that are processes too."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.page_home import add_reports, fill
+from tests.upstream_process import free_port, picture, process_on, seen_by, upstream
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH"),
+]
+VERSIONS = ("immr-1", "immr-2")
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photo") / "photo.jpg"
+    path.write_bytes(picture(5))
+    return path
+
+
+@pytest.fixture(scope="module")
+def versions() -> Iterator[list[str]]:
+    with upstream("champion", VERSIONS[0]) as first, upstream("challenger", VERSIONS[1]) as second:
+        yield [first, second]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, versions: list[str], photo: Path) -> Iterator[str]:
+    home = tmp_path_factory.mktemp("home")
+    fill(home, versions, 400, datetime(2024, 5, 1, 12, tzinfo=UTC))
+    add_reports(home)
+    port = free_port()
+    command = [sys.executable, "-m", "dashboards", f"--port={port}", f"--samples={photo.parent}"]
+    with process_on(port, *command, env=os.environ | {"IMMR_HOME": str(home)}) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The opened page; at the end, nothing was asked of others and nothing was wrong in the console."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    asked: list[str] = []
+    wrong: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(address)
+    yield page
+    page.close()
+    assert [url for url in asked if not url.startswith((address, "blob:"))] == []
+    assert wrong == []
+
+
+def expect_both_answers(page: Page) -> None:
+    expect(page.locator("#search-status")).to_contain_text("Both versions answered.")
+    expect(page.locator(".version")).to_have_count(2)
+    expect(page.locator(".hit")).to_have_count(10)
+    for number, version in enumerate(VERSIONS):
+        expect(page.locator(".version h3").nth(number)).to_contain_text(version)
+
+
+def test_an_uploaded_photo_gets_both_answers(page: Page, photo: Path, versions: list[str]) -> None:
+    page.set_input_files("#photo", photo)
+    expect_both_answers(page)
+    expect(page.get_by_alt_text("The photo you search with")).to_be_visible()
+    drawn = "image => image.decode().then(() => image.naturalWidth)"
+    assert page.locator(".hit img").first.evaluate(drawn) == 160
+    assert seen_by(versions[0])["searches"][-1]["preview"] == "preview"
+
+
+def test_a_dropped_photo_gets_both_answers(page: Page) -> None:
+    page.evaluate(
+        """async () => {
+            const bytes = await (await fetch("/samples/0")).blob();
+            const dropped = new DataTransfer();
+            dropped.items.add(new File([bytes], "dropped.jpg", { type: "image/jpeg" }));
+            const drop = document.getElementById("drop");
+            drop.dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }));
+        }"""
+    )
+    expect_both_answers(page)
+
+
+def test_samples_and_options_by_keyboard(page: Page, photo: Path) -> None:
+    page.get_by_role("button", name="Search again").click()
+    expect(page.locator("#search-status")).to_have_text("Choose a photo first.")
+    page.get_by_role("button", name="Sample photo 1").focus()
+    page.keyboard.press("Enter")
+    expect_both_answers(page)
+    page.get_by_label("Hits").select_option("3")
+    page.get_by_role("button", name="Search again").press("Enter")
+    expect(page.locator(".hit")).to_have_count(6)
+
+
+def test_what_is_no_picture_gets_a_sentence(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "notes.jpg").write_text("not a picture")
+    page.set_input_files("#photo", tmp_path / "notes.jpg")
+    expect(page.locator("#search-status")).to_have_text("No version gave an answer.")
+    expect(page.locator(".problem").first).to_have_text("That is not a JPEG, PNG or WebP picture.")
+
+
+def test_figures_stand_below_and_refresh_without_losing_what_is_open(page: Page) -> None:
+    for section in ("ctr", "readout", "latency", "reports"):
+        expect(page.locator(f"#{section}")).to_be_visible()
+    expect(page.locator("#ctr svg.chart:visible")).to_have_count(1)
+    expect(page.locator("#readout .decision")).to_contain_text("The challenger is better")
+    page.get_by_text("The same as a table").click()
+    page.evaluate("document.querySelector('#ctr').setAttribute('hx-get', '/sections/ctr?seen=old')")
+    page.evaluate("htmx.process(document.querySelector('#ctr')); htmx.trigger(document.body, 'refresh')")
+    expect(page.locator("#ctr[hx-get$='old']")).to_have_count(0)
+    expect(page.locator("#ctr-figures")).to_have_attribute("open", "")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_scrolls_one_way_only(browser: Browser, address: str, photo: Path, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme=scheme)  # type: ignore[arg-type]
+    page.goto(address)
+    page.set_input_files("#photo", photo)
+    expect_both_answers(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.close()

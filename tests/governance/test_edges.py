@@ -1,0 +1,95 @@
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy.stats import binomtest
+
+from immr.governance.edges import best_items, edges, verdicts
+from immr.governance.engine import connect
+from immr.governance.recipe import GovernanceRecipe
+from immr.governance.workspace import Workspace
+
+RECIPE = GovernanceRecipe(max_click_weight=10.0, order_weight=3.0)
+
+
+def impression(
+    query: str, item: str, position: int, clicked: bool = True, ordered: bool = False
+) -> dict[str, Any]:
+    return {"query_id": query, "item_id": item, "position": position, "clicked": clicked, "ordered": ordered}
+
+
+LOG = [
+    impression("alone", "a", 1),
+    impression("alone", "b", 2, clicked=False),
+    impression("deep", "a", 1),
+    impression("deep", "b", 4),
+    impression("order", "a", 1, ordered=True),
+    impression("order", "b", 2),
+    impression("tie", "b", 2),
+    impression("tie", "a", 2),
+    impression("bottom", "a", 100),
+    impression("silent", "a", 1, clicked=False),
+]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(connect("duckdb://"), tmp_path)
+
+
+def read(workspace: Workspace, path: Path, rows: list[dict[str, Any]]) -> Any:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return workspace.read(path)
+
+
+def test_clicks_weigh_by_position_and_orders_more(workspace: Workspace, tmp_path: Path) -> None:
+    log = read(workspace, tmp_path / "log.parquet", LOG)
+    found = workspace.fetch(edges(log, RECIPE), ["query_id", "item_id"])
+    weights = {(row["query_id"], row["item_id"]): row["weight"] for row in found}
+    assert weights == {
+        ("alone", "a"): 1,
+        ("bottom", "a"): 10,
+        ("deep", "a"): 1,
+        ("deep", "b"): 4,
+        ("order", "a"): 3,
+        ("order", "b"): 2,
+        ("tie", "a"): 2,
+        ("tie", "b"): 2,
+    }
+
+
+def test_the_best_item_has_most_evidence_and_its_wilson_bound(workspace: Workspace, tmp_path: Path) -> None:
+    log = read(workspace, tmp_path / "log.parquet", LOG)
+    found = {row["query_id"]: row for row in workspace.fetch(best_items(edges(log, RECIPE)), ["query_id"])}
+    assert {query: row["item_id"] for query, row in found.items()} == {
+        "alone": "a",
+        "bottom": "a",
+        "deep": "b",
+        "order": "a",
+        "tie": "a",
+    }
+    assert found["deep"]["share"] == pytest.approx(0.8)
+    expected = binomtest(4, 5).proportion_ci(0.95, method="wilson").low
+    assert found["deep"]["lower_bound"] == pytest.approx(expected, abs=1e-6)
+    assert found["alone"]["weight"] == pytest.approx(0.75)
+    assert found["bottom"]["weight"] > found["deep"]["weight"] > found["tie"]["weight"]
+
+
+def test_queries_without_a_clear_item_say_why(workspace: Workspace, tmp_path: Path) -> None:
+    log = read(workspace, tmp_path / "log.parquet", LOG)
+    names = sorted({row["query_id"] for row in LOG})
+    queries = read(workspace, tmp_path / "queries.parquet", [{"query_id": name} for name in names])
+    judged = verdicts(queries, best_items(edges(log, RECIPE)), RECIPE)
+    assert {row["query_id"]: row["reason"] for row in workspace.fetch(judged, ["query_id"])} == {
+        "alone": "",
+        "bottom": "",
+        "deep": "",
+        "order": "clicks do not agree on one item",
+        "silent": "no click on a valid item",
+        "tie": "clicks do not agree on one item",
+    }
+    strict = GovernanceRecipe(min_share_lower_bound=0.25)
+    judged = verdicts(queries, best_items(edges(log, strict)), strict)
+    assert workspace.fetch(judged, ["query_id"])[0]["reason"] == "too little evidence"

@@ -1,0 +1,168 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from immr.data import synthetic
+from immr.data.simulate import SimulationRecipe, simulate
+from immr.data.training_set import TrainingSet
+from immr.errors import ContractError
+from immr.governance.govern import govern
+from immr.governance.recipe import GovernanceRecipe
+
+PICTURES = synthetic.SyntheticRecipe(items=20, train_photos=15, val_photos=2, side_px=48)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 queries, with rows and photos that are broken."""
+    root = tmp_path_factory.mktemp("log")
+    simulate(synthetic.load(PICTURES, root / "cache"), root / "log", SimulationRecipe(broken_rows=8))
+    return root / "log"
+
+
+@pytest.fixture(scope="module")
+def governed(log: Path) -> TrainingSet:
+    return govern(log, log.parent / "set", GovernanceRecipe())
+
+
+def with_truth(training_set: TrainingSet, log: Path) -> pd.DataFrame:
+    truth = pq.read_table(log / "truth.parquet").rename_columns(["query_id", "truth"]).to_pandas()
+    queries = pq.read_table(training_set.folder / "queries.parquet").to_pandas().merge(truth, on="query_id")
+    return queries.assign(right=queries.item_id == queries.truth)
+
+
+def test_it_is_a_training_set(governed: TrainingSet) -> None:
+    assert len(governed.items) == governed.class_count == 20
+    assert governed.item_classes == list(range(20))
+    assert len(governed.judgements) == 40
+    assert {photo.class_id for photo in governed.queries} <= set(range(20))
+    assert all(0.5 < photo.weight <= 1 for photo in governed.queries)
+    class_of = dict(zip([item.item_id for item in governed.items], governed.item_classes, strict=True))
+    assert all(class_of[str(photo.item_id)] == photo.class_id for photo in governed.judgements)
+    assert not {photo.image for photo in governed.judgements} & {photo.image for photo in governed.queries}
+    assert [photo.query_id for photo in governed.queries] == sorted(
+        photo.query_id for photo in governed.queries
+    )
+
+
+def test_labels_are_cleaner_than_the_clicks_and_few_are_lost(governed: TrainingSet, log: Path) -> None:
+    queries = with_truth(governed, log)
+    clicks = pq.read_table(log / "impressions.parquet").to_pandas().query("clicked")
+    truth = pq.read_table(log / "truth.parquet").rename_columns(["query_id", "truth"]).to_pandas()
+    clicks = clicks.merge(truth, on="query_id")
+    assert queries.right.mean() > (clicks.item_id == clicks.truth).mean() + 0.02
+    assert len(queries) > 0.85 * clicks.query_id.nunique()
+
+
+def test_every_row_is_accounted_for(governed: TrainingSet) -> None:
+    steps = governed.manifest["steps"]
+    for step in steps:
+        assert step["rows_in"] == step["rows_out"] + sum(step["dropped"].values())
+    after: dict[str, int] = {}
+    for step in steps:
+        assert step["rows_in"] == after.get(step["table"], step["rows_in"])
+        after[step["table"]] = step["rows_out"]
+    outputs = governed.manifest["outputs"]
+    assert {name: outputs[name]["rows"] for name in outputs} == {
+        "items": after["items"],
+        "queries": after["queries"],
+        "judgements": after["judgements"],
+    }
+    refused = pq.read_table(governed.folder / "rejected" / "images.parquet").to_pandas()
+    assert refused.set_index("id").reason.to_dict() == {
+        "broken-cut": "image cannot be decoded",
+        "broken-gone": "image cannot be read",
+        "broken-text": "image cannot be decoded",
+    }
+    assert pq.read_metadata(governed.folder / "rejected" / "impressions.parquet").num_rows == 8
+
+
+@pytest.mark.parametrize("change", ["threads", "place"])
+def test_the_hash_knows_nothing_of_threads_time_and_place(
+    governed: TrainingSet, log: Path, tmp_path: Path, change: str
+) -> None:
+    if change == "threads":
+        again = govern(log, tmp_path / "set", GovernanceRecipe(), "duckdb://?threads=1")
+        for name in ("items", "queries", "judgements"):
+            file = f"{name}.parquet"
+            assert pq.read_table(again.folder / file).equals(pq.read_table(governed.folder / file))
+    else:
+        moved = synthetic.load(PICTURES, tmp_path / "elsewhere")
+        simulate(moved, tmp_path / "log", SimulationRecipe(broken_rows=8))
+        again = govern(tmp_path / "log", tmp_path / "set", GovernanceRecipe())
+        assert again.queries[0].image != governed.queries[0].image
+    assert again.hash == governed.hash
+
+
+def test_the_hash_knows_the_recipe_and_the_data(governed: TrainingSet, log: Path, tmp_path: Path) -> None:
+    other_recipe = govern(log, tmp_path / "a", GovernanceRecipe(order_weight=4.0))
+    less = tmp_path / "less"
+    less.mkdir()
+    for path in log.glob("*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(
+            table.slice(0, len(table) - 1) if path.stem == "judgements" else table, less / path.name
+        )
+    other_data = govern(less, tmp_path / "b", GovernanceRecipe())
+    assert len({governed.hash, other_recipe.hash, other_data.hash}) == 3
+
+
+def test_without_judgements_some_users_newest_queries_are_held_out(log: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("items", "queries", "impressions"):
+        (data / f"{name}.parquet").write_bytes((log / f"{name}.parquet").read_bytes())
+    training_set = govern(data, tmp_path / "set", GovernanceRecipe(held_out_share=0.2))
+    held, kept = training_set.judgements, training_set.queries
+    assert 0 < len(held) < len(kept)
+    assert not {photo.query_id for photo in held} & {photo.query_id for photo in kept}
+    assert not {photo.image for photo in held} & {photo.image for photo in kept}
+    asked = (
+        pq.read_table(data / "queries.parquet").to_pandas().drop_duplicates("query_id").set_index("query_id")
+    )
+    newest_kept = asked.loc[[photo.query_id for photo in kept]].groupby("user_id").ts.max()
+    for photo in held:
+        user = asked.loc[photo.query_id].user_id
+        assert user not in newest_kept or asked.loc[photo.query_id].ts >= newest_kept[user]
+
+
+def test_a_photo_that_is_judged_is_not_learned_from(governed: TrainingSet, log: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in log.glob("*.parquet"):
+        (data / path.name).write_bytes(path.read_bytes())
+    copy = tmp_path / "copy.jpg"
+    copy.write_bytes(Path(governed.queries[0].image).read_bytes())
+    judgements = pq.read_table(log / "judgements.parquet").to_pandas()
+    judgements.loc[0, "image"] = str(copy)
+    judgements.to_parquet(data / "judgements.parquet")
+    training_set = govern(data, tmp_path / "set", GovernanceRecipe())
+    assert governed.queries[0].query_id not in {photo.query_id for photo in training_set.queries}
+    assert training_set.manifest["steps"][-1]["dropped"] == {"same photo as a judgement": 1}
+
+
+def test_images_are_hashed_but_not_refused_when_the_step_is_off(log: Path, tmp_path: Path) -> None:
+    training_set = govern(log, tmp_path / "set", GovernanceRecipe(check_images=False, group_items=False))
+    assert not (tmp_path / "set" / "rejected" / "images.parquet").exists()
+    assert pq.read_table(tmp_path / "set" / "items.parquet")["image_sha256"].to_pylist()[0]
+    assert training_set.class_count == 20
+
+
+def test_the_report_is_one_small_file_with_pictures(governed: TrainingSet) -> None:
+    page = (governed.folder / "report.html").read_text()
+    assert governed.hash in page
+    assert page.count("data:image/jpeg;base64,") > 30
+    assert "clicks do not agree on one item" in page and "price is negative" in page and "broken-cut" in page
+    assert "prefers-color-scheme: dark" in page
+    assert "http://" not in page and "https://" not in page
+    assert len(page) < 2_000_000
+
+
+def test_a_run_that_fails_leaves_no_half_of_a_training_set(log: Path, tmp_path: Path) -> None:
+    recipe = replace(GovernanceRecipe(), min_image_side_px=500)
+    with pytest.raises(ContractError, match="no items are left after the step images"):
+        govern(log, tmp_path / "set", recipe)
+    assert not list(tmp_path.iterdir())

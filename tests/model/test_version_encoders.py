@@ -1,0 +1,69 @@
+"""encode_documents and OnnxQueryEncoder on a version's folder, here with untrained towers."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from immr.model.card import TOWERS, Card
+from immr.model.documents import encode_documents
+from immr.model.encoders import preprocessing_of
+from immr.model.query_encoder import OnnxQueryEncoder
+from immr.model.recipe import FusionName
+from immr.model.towers import Towers
+from immr.train.export import export_query_encoder
+from tests.tiny_training_set import MODEL
+
+
+def _version(folder: Path, fusion: FusionName) -> Towers:
+    torch.manual_seed(0)
+    recipe = dataclasses.replace(MODEL, fusion=fusion)
+    towers = Towers(recipe).eval()
+    folder.mkdir(exist_ok=True)
+    torch.save(towers.state_dict(), folder / TOWERS)
+    Card("tiny", recipe, preprocessing_of(recipe), manifest_hash="m", key="k").write(folder)
+    return towers
+
+
+@pytest.mark.parametrize("fusion", get_args(FusionName))
+def test_every_item_gets_a_unit_embedding(fusion, training_set, cache_dir, tmp_path):
+    _version(tmp_path, fusion)
+    wordless = dataclasses.replace(training_set.items[0], title="", description="", category="")
+    lost = dataclasses.replace(training_set.items[1], image=str(tmp_path / "gone.png"))
+    items = [*training_set.items, wordless, lost]
+    embeddings_ND = encode_documents(tmp_path, items, cache_dir)
+    assert embeddings_ND.shape == (8, MODEL.dim) and embeddings_ND.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(embeddings_ND, axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(
+        encode_documents(tmp_path, items[2:3], cache_dir)[0], embeddings_ND[2], atol=1e-5
+    )
+
+
+def test_no_items_are_no_error(cache_dir, tmp_path):
+    _version(tmp_path, "concept")
+    assert encode_documents(tmp_path, [], cache_dir).shape == (0, MODEL.dim)
+
+
+def test_query_encoder_needs_no_torch(training_set, cache_dir, tmp_path):
+    towers = _version(tmp_path, "concept")
+    assert export_query_encoder(MODEL, towers.query, tmp_path, cache_dir) < 1e-5
+    encoder = OnnxQueryEncoder(tmp_path)
+    images = [Image.open(query.image) for query in training_set.queries[:17]]
+    embeddings_ND = encoder.encode(images)
+    assert embeddings_ND.shape == (17, encoder.card.model.dim)
+    np.testing.assert_allclose(np.linalg.norm(embeddings_ND, axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode(images[16:]), embeddings_ND[16:], atol=1e-5)
+    assert encoder.encode([]).shape == (0, MODEL.dim)
+    code = (
+        "import sys; from pathlib import Path; from PIL import Image;"
+        "from immr.model.query_encoder import OnnxQueryEncoder;"
+        f"OnnxQueryEncoder(Path({str(tmp_path)!r})).encode([Image.new('RGB', (80, 90))]);"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,60 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from immr.model.card import Card
+from immr.model.documents import encode_documents
+from immr.model.query_encoder import OnnxQueryEncoder
+from immr.train.job import TrainJob, run
+from immr.train.world import World
+from tests.tiny_training_set import MODEL, TRAIN
+
+
+@pytest.fixture
+def job(training_set, cache_dir, tmp_path) -> TrainJob:
+    return TrainJob(
+        training_set=training_set.folder,
+        out=tmp_path / "version",
+        checkpoints=tmp_path / "checkpoints",
+        cache_dir=cache_dir,
+        recipe_name="tiny",
+        model=MODEL,
+        train=dataclasses.replace(TRAIN, epochs=12),
+        key="key-1",
+        manifest_hash="tiny",
+    )
+
+
+def test_a_job_survives_json(job, tmp_path):
+    job.write(tmp_path / "job.json")
+    assert TrainJob.read(tmp_path / "job.json") == job
+
+
+def test_a_version_is_written_whole_and_finds_what_was_held_out(job, training_set):
+    run(job, World())
+    assert sorted(path.name for path in job.out.iterdir()) == [
+        "card.json",
+        "curves.json",
+        "query_encoder.onnx",
+        "towers.pt",
+    ]
+    assert Card.read(job.out).key == "key-1"
+    assert len(json.loads((job.out / "curves.json").read_text())["loss"]) == 12
+    assert not job.checkpoints.exists()
+    documents_MD = encode_documents(job.out, training_set.items, job.cache_dir)
+    photos = [Image.open(judgement.image).convert("RGB") for judgement in training_set.judgements]
+    queries_ND = OnnxQueryEncoder(job.out).encode(photos)
+    assert ((queries_ND @ documents_MD.T).argmax(1) == np.arange(6)).mean() >= 5 / 6
+
+
+def test_what_is_there_is_not_trained_again(job):
+    job = dataclasses.replace(job, train=TRAIN)
+    run(job, World())
+    before = (job.out / "towers.pt").stat().st_mtime_ns
+    run(job, World())
+    assert (job.out / "towers.pt").stat().st_mtime_ns == before
+    run(dataclasses.replace(job, key="key-2"), World())
+    assert Card.read(job.out).key == "key-2"
