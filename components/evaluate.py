@@ -1,7 +1,5 @@
 """Model version → metrics, gallery, and the gate's yes or no."""
 
-from typing import NamedTuple
-
 from kfp import dsl
 
 from components.image import IMAGE
@@ -15,8 +13,8 @@ def evaluate(
     gate_margin: float,
     metrics: dsl.Output[dsl.Metrics],
     gallery: dsl.Output[dsl.HTML],
-) -> NamedTuple("Verdict", [("passed", bool), ("sentence", str)]):
-    """Judge a version on held-out photos, against the champion; the gate says yes or no."""
+) -> bool:
+    """Judge a version on held-out photos, against the champion; returns the gate's yes or no."""
     from pathlib import Path
 
     from immr import recipes, steps, wiring
@@ -30,4 +28,5 @@ def evaluate(
     result = steps.evaluate(settings, version, data, chosen, Path(gallery.path))
     for name, value in result.evaluation.means().items():
         metrics.log_metric(name, value)
-    return (result.verdict.passed, result.verdict.sentence)
+    metrics.metadata["gate"] = result.verdict.sentence
+    return result.verdict.passed

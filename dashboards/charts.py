@@ -1,7 +1,7 @@
 """Charts as SVG: pure functions from figures to markup. Colours and fonts are the style sheet's (ours).
 
-A chart is drawn in its own pixels, so that its text stays readable: the page asks for a wide and a narrow one and shows
-the one that fits.
+A chart is drawn in its own pixels, so that its text stays readable: the page asks for a wide and a narrow one
+and shows the one that fits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A value at a time (seconds since 1970, UTC) with its interval; `label` is read out and shown on hover."""
+    """A value at a time (seconds since 1970, UTC) with its interval; `label` is shown on hover."""
 
     at_s: float
     value: float
@@ -171,7 +171,7 @@ class _Frame:
 
 
 def _top_shown(points: Sequence[Point]) -> float:
-    """The highest upper bound that is worth the room: a bucket of two impressions must not flatten the rest."""
+    """The highest bound that is worth the room: a bucket of two impressions must not flatten the rest."""
     return min(max(p.high for p in points), 2.0 * max(p.value for p in points) or math.inf)
 
 

@@ -1,4 +1,4 @@
-"""The running experiment as the page's sections need it: each a function that is asked often and computes rarely."""
+"""The running experiment as the page's sections need it: asked often, computed rarely."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dashboards import figures
 from dashboards.charts import Bar
 from dashboards.figures import CtrLines, Kept
 from immr.errors import ImmrError
-from immr.events.aggregates import Funnel
+from immr.events.aggregates import CtrBucket, Funnel
 from immr.events.port import EventLog
 from immr.experiment.definition import Experiment, Variant, load
 
@@ -80,7 +80,7 @@ class Live:
         return (experiment.champion, challenger) if challenger else (experiment.champion,)
 
     def _ctr(self) -> CtrLines:
-        def ask(bucket_s: int, since: datetime | None) -> list[figures.CtrBucket]:
+        def ask(bucket_s: int, since: datetime | None) -> list[CtrBucket]:
             return self._events.ctr_over_time(bucket_s, since)
 
         size_s, buckets = figures.ctr_buckets(ask)

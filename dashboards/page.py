@@ -1,11 +1,12 @@
-"""The web page: search side by side, CTR by version, the readout, latency, and the last pipeline run's reports.
+"""The web page: search side by side, CTR by version, the readout, latency, the last pipeline run's reports.
 
-Server-rendered; htmx puts fresh sections in place. No other host is asked for anything, and what is searched here
-counts as no impression.
+Server-rendered; htmx puts fresh sections in place. No other host is asked for anything, and what is searched
+here counts as no impression.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import mimetypes
@@ -42,7 +43,10 @@ _POLICY = (
     "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox allow-popups; frame-ancestors 'self'"
+_REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox allow-popups; "
+    "frame-ancestors 'self'"
+)
 
 
 def create_page(live: Live, reports_folder: Path, samples_folder: Path | None = None) -> FastAPI:
@@ -56,7 +60,10 @@ def create_page(live: Live, reports_folder: Path, samples_folder: Path | None = 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # The statistics behind the readout take seconds to import: not while the first visitor waits.
+        warm_up = asyncio.create_task(run_in_threadpool(page.section, "readout"))
         yield
+        await asyncio.gather(warm_up, return_exceptions=True)
         await page.versions.close()
 
     page = _Page(live, Versions(), reports_folder, _samples(samples_folder), _templates())

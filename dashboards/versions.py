@@ -1,4 +1,4 @@
-"""Asking every variant's Bento the same question at the same time, without leaving a trace in the event log."""
+"""Asking every variant's Bento the same question at once, without a trace in the event log."""
 
 from __future__ import annotations
 

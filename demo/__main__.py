@@ -67,7 +67,8 @@ def demo(
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
         story.say(f"The loop took {minutes} min {seconds} s; numbers: {settings.home / 'summary.json'}")
         if not once:
-            _stay_open(story, settings, port + 1)
+            samples = data.samples(settings, labelled)
+            _stay_open(story, settings, port + 1, samples)
 
 
 def _begin_anew(settings: Settings) -> None:
@@ -188,10 +189,10 @@ def _version_summary(settings: Settings, version_id: str, training_set: Training
     }
 
 
-def _stay_open(story: Narration, settings: Settings, port: int) -> None:
+def _stay_open(story: Narration, settings: Settings, port: int, samples: Path) -> None:
     url = f"http://127.0.0.1:{port}"
     with processes.serving(
-        ["-m", "dashboards", "--port", str(port)],
+        ["-m", "dashboards", "--port", str(port), "--samples", str(samples)],
         settings.environment(),
         settings.home / "logs" / "page.log",
         f"{url}/health/live",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from demo.shoppers import Photo
 from immr.data import datasets
 from immr.data.simulate import SimulationRecipe, simulate
 from immr.errors import DatasetError
-from immr.files import write_whole
+from immr.files import folder_written_whole, write_whole
 from immr.settings import Settings
 
 BROKEN_ROWS = 40  # so that the contract has something to reject
@@ -23,7 +24,7 @@ def choose(settings: Settings, wanted: str, say: Callable[[str], None]) -> datas
     except DatasetError as error:
         if wanted == "synthetic":
             raise
-        say(f"{error} Going on with the synthetic data set.")
+        say(f"{error}. Going on with the synthetic data set.")
         return datasets.load("synthetic", settings.data_mirror, settings.cache_dir)
 
 
@@ -46,3 +47,12 @@ def photos_for_shoppers(labelled: datasets.LabelledSet) -> list[Photo]:
     return [
         Photo(Path(photo.image), photo.item_id, category_of[photo.item_id]) for photo in labelled.split("val")
     ]
+
+
+def samples(settings: Settings, labelled: datasets.LabelledSet, count: int = 12) -> Path:
+    """A folder of a few photos that nothing was trained on, for the page to offer."""
+    photos = labelled.split("val")
+    with folder_written_whole(settings.home / "samples") as folder:
+        for photo in photos[:: max(1, len(photos) // count)][:count]:
+            shutil.copyfile(photo.image, folder / f"{photo.item_id}{Path(photo.image).suffix}")
+    return settings.home / "samples"

@@ -18,7 +18,7 @@ def refresh(
         data_uri: Folder with items, queries and impressions as Parquet (docs/your-data.md).
         recipe: What is done, by name: `concept`, `image_only`, … (immr/recipes.py).
         processes: Training processes.
-        gate_margin: The gate passes where the lower bound of (candidate − champion) in recall@1 is above this.
+        gate_margin: The gate passes where the lower bound of (candidate − champion) is above this.
     """
     governed = components.govern(data_uri=data_uri, recipe=recipe)
     training_set = governed.outputs["training_set"]
@@ -27,7 +27,7 @@ def refresh(
         training_set=training_set, model_version=trained.output, recipe=recipe, gate_margin=gate_margin
     )
     materialized = components.materialize(data_uri=data_uri, training_set=training_set)
-    with dsl.If(judged.outputs["passed"] == True, name="gate passed"):  # noqa: E712 - KFP's own condition
+    with dsl.If(judged.outputs["Output"] == True, name="gate passed"):  # noqa: E712 - KFP's own condition
         packaged = components.package(model_version=trained.output, recipe=recipe)
         indexed = components.index(model_version=trained.output, training_set=training_set)
         deployed = components.deploy(

@@ -1,4 +1,4 @@
-"""A home with an experiment, an event log and reports in it, as a pipeline and some shoppers leave it behind."""
+"""A home with an experiment, an event log and reports in it, as a pipeline and shoppers leave it behind."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _shop(log: SqliteEventLog, running: Experiment, user_id: str, ts: datetime, 
 def add_reports(home: Path) -> None:
     folder = home / "reports"
     folder.mkdir(parents=True, exist_ok=True)
-    html = "<!doctype html><title>r</title><style>body{font-family:system-ui}</style><h1>What was kept</h1><p>All.</p>"
+    html = "<!doctype html><title>r</title><style>h1{color:#123}</style><h1>What was kept</h1><p>All.</p>"
     (folder / "governance-concept.html").write_text(html)
     entries = [
         {

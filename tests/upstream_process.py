@@ -1,6 +1,6 @@
 """A small HTTP server that speaks the search API, run as a process of its own.
 
-It knows nothing of models: it ranks a fixed catalogue by the photo's bytes. For tests of whoever calls the API.
+It knows nothing of models and ranks a fixed catalogue by the photo's bytes. For tests of callers of the API.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def drawn(*series: Series) -> ElementTree.Element:
     markup = line_chart(
         series, name="c", title="A <title>", description="what & why", value_text=lambda value: f"{value:g}"
     )
-    return ElementTree.fromstring(markup.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
+    return ElementTree.fromstring(str(markup).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
 
 
 def test_a_chart_has_a_title_and_a_description_that_are_escaped() -> None:

@@ -50,7 +50,7 @@ def versions() -> Iterator[list[str]]:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory, versions: list[str], photo: Path) -> Iterator[str]:
     home = tmp_path_factory.mktemp("home")
-    fill(home, versions, 400, datetime(2024, 5, 1, 12, tzinfo=UTC))
+    fill(home, versions, 600, datetime(2024, 5, 1, 12, tzinfo=UTC))
     add_reports(home)
     port = free_port()
     command = [sys.executable, "-m", "dashboards", f"--port={port}", f"--samples={photo.parent}"]
@@ -105,8 +105,8 @@ def test_a_dropped_photo_gets_both_answers(page: Page) -> None:
             const bytes = await (await fetch("/samples/0")).blob();
             const dropped = new DataTransfer();
             dropped.items.add(new File([bytes], "dropped.jpg", { type: "image/jpeg" }));
-            const drop = document.getElementById("drop");
-            drop.dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }));
+            const event = new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true });
+            document.getElementById("drop").dispatchEvent(event);
         }"""
     )
     expect_both_answers(page)

@@ -40,7 +40,7 @@ def test_every_parameter_has_a_default(spec: dict[str, Any]) -> None:
 
 def test_packaging_indexing_and_deploying_wait_for_the_gate(spec: dict[str, Any]) -> None:
     condition = spec["root"]["dag"]["tasks"]["condition-1"]
-    assert "passed" in condition["triggerPolicy"]["condition"]
+    assert "evaluate-Output" in condition["triggerPolicy"]["condition"]
     assert set(spec["components"]["comp-condition-1"]["dag"]["tasks"]) == {"package", "index", "deploy"}
 
 

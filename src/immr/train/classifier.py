@@ -18,7 +18,7 @@ from immr.train.margins import Margin
 from immr.train.seeds import derived_seed
 from immr.train.world import World
 
-_INIT_BLOCK = 65_536  # rows that share an initial seed: no rank makes all rows to keep its own
+_INIT_BLOCK = 1024  # rows that share an initial seed: no rank makes all rows to keep its own
 
 
 class ShardedClassifier(nn.Module):
@@ -104,8 +104,8 @@ def _initial_rows(start: int, stop: int, dim: int, seed: int) -> Tensor:
     parts = []
     for block in range(start // _INIT_BLOCK, math.ceil(stop / _INIT_BLOCK)):
         first = block * _INIT_BLOCK
-        rows = torch.randn(min(stop - first, _INIT_BLOCK), dim, generator=_generator(seed, block, -1))
-        parts.append(rows[max(0, start - first) :])
+        rows = torch.randn(_INIT_BLOCK, dim, generator=_generator(seed, block, -1))
+        parts.append(rows[max(0, start - first) : stop - first])
     return torch.cat([torch.zeros(0, dim), *parts])
 
 
