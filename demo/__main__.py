@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 
 from demo import data, processes
@@ -22,7 +23,7 @@ from immr import recipes, reports, steps, wiring
 from immr.data.datasets import LabelledSet
 from immr.data.training_set import TrainingSet
 from immr.deploy.local import LocalDeployer
-from immr.errors import ImmrError
+from immr.errors import DeployError, ImmrError
 from immr.experiment.definition import Experiment, Variant, save
 from immr.files import write_whole
 from immr.settings import Settings
@@ -105,6 +106,8 @@ def _bring_up(settings: Settings, running: ExitStack, port: int) -> str:
         Variant(deployment.role, deployment.url, deployment.version_id, 0.5)
         for deployment in running.enter_context(deployer.running())
     )
+    for variant in variants:
+        _wait_for_features(variant.url)
     save(Experiment(name, salt=name, variants=variants, started=started), settings.experiment_file)
     url = f"http://127.0.0.1:{port}"
     running.enter_context(
@@ -116,6 +119,15 @@ def _bring_up(settings: Settings, running: ExitStack, port: int) -> str:
         )
     )
     return url
+
+
+def _wait_for_features(bento_url: str, timeout_s: float = 60) -> None:
+    """A Bento answers before its feature store is loaded, and says so; the demo measures what comes after."""
+    deadline = time.monotonic() + timeout_s
+    while not httpx.get(f"{bento_url}/health/ready", timeout=10).json()["features"]:
+        if time.monotonic() > deadline:
+            raise DeployError(f"{bento_url} has no item features after {timeout_s:.0f} s: see its log")
+        time.sleep(0.25)
 
 
 def _shop(
@@ -139,7 +151,8 @@ def _shop(
 def _decide(story: Narration, settings: Settings, shop: Path) -> steps.Watched:
     with story.chapter("watch", "Readout, decision, fresh features"):
         watched = steps.watch(settings)
-        steps.push(settings, _training_set(settings), shop)
+        champion = wiring.registry(settings).get(watched.experiment.champion.model_version)
+        steps.push(settings, steps.training_set_of(settings, champion), shop)
     for side in watched.readout.variants:
         rate = side.ctr
         between = f" ({rate.interval.low:.4f} – {rate.interval.high:.4f})" if rate and rate.interval else ""
@@ -149,11 +162,6 @@ def _decide(story: Narration, settings: Settings, shop: Path) -> steps.Watched:
     return watched
 
 
-def _training_set(settings: Settings) -> TrainingSet:
-    newest = max((settings.work_dir / "training-sets").iterdir(), key=lambda folder: folder.stat().st_mtime)
-    return TrainingSet(newest)
-
-
 def _summary(
     settings: Settings,
     story: Narration,
@@ -161,7 +169,8 @@ def _summary(
     report: ShoppingReport,
     watched: steps.Watched,
 ) -> dict[str, Any]:
-    training_set = _training_set(settings)
+    champion = wiring.registry(settings).get(watched.experiment.champion.model_version)
+    training_set = steps.training_set_of(settings, champion)
     return {
         "data_set": labelled.name,
         "items": len(labelled.items),

@@ -91,7 +91,7 @@ def play(
     photos: Sequence[Photo],
     shoppers: int = 2000,
     seed: int = 0,
-    concurrency: int = 8,
+    concurrency: int = 4,
     progress: Progress | None = None,
     behaviour: Behaviour | None = None,
 ) -> ShoppingReport:

@@ -18,6 +18,7 @@ import numpy as np
 
 from immr import __version__, fingerprint, wiring
 from immr.data.training_set import LabelledPhoto, TrainingSet
+from immr.errors import ContractError
 from immr.recipes import Recipe
 from immr.reports import Report, publish
 from immr.settings import Settings
@@ -61,6 +62,22 @@ def govern(settings: Settings, data: Path, recipe: Recipe, out: Path) -> Trainin
         settings.home, out / "report.html", Report("governance", "Data governance", recipe.name, sentence)
     )
     return training_set
+
+
+def training_set_of(settings: Settings, version: ModelVersion) -> TrainingSet:
+    """The training set that a version was trained on, where this machine governed it.
+
+    Raises:
+        ContractError: it is not here; the message says what to do.
+    """
+    for folder in sorted((settings.work_dir / "training-sets").glob("[!.]*")):
+        kept = TrainingSet(folder)
+        if kept.hash == version.manifest_hash:
+            return kept
+    raise ContractError(
+        f"the training set of {version.id} (manifest {version.manifest_hash[:16]}) is not in "
+        f"{settings.work_dir / 'training-sets'}: run `immr govern` on its data again"
+    )
 
 
 def train(settings: Settings, training_set: TrainingSet, recipe: Recipe) -> ModelVersion:

@@ -1,5 +1,4 @@
 import dataclasses
-import os
 import signal
 import subprocess
 import sys
@@ -17,21 +16,18 @@ from tests import tiny_training_set
 from tests.tiny_training_set import MODEL, TRAIN
 
 
-def _job(folder: Path, **changes: object) -> Path:
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def _job(folder: Path, cache_dir: Path, **changes: object) -> Path:
     (folder / "ts").mkdir()
     tiny_training_set.write(folder / "ts", photos_per_class=4)
     recipe = dataclasses.replace(TRAIN, processes=2, **changes)
     model = dataclasses.replace(MODEL, fusion="image")
     job = TrainJob(
-        folder / "ts",
-        folder / "version",
-        folder / "ck",
-        folder / "cache",
-        "tiny",
-        model,
-        recipe,
-        "key",
-        "tiny",
+        folder / "ts", folder / "version", folder / "ck", cache_dir, "tiny", model, recipe, "key", "tiny"
     )
     job.write(folder / "job.json")
     return folder / "job.json"
@@ -49,14 +45,14 @@ def _processes_that_name(text: str) -> list[str]:
     return found
 
 
-def test_two_processes_make_a_version(tmp_path, capfd):
-    LocalLauncher().run(TrainingJob("tiny", _job(tmp_path), processes=2))
+def test_two_processes_make_a_version(tmp_path, cache_dir, capfd):
+    LocalLauncher().run(TrainingJob("tiny", _job(tmp_path, cache_dir), processes=2))
     assert Card.read(tmp_path / "version").key == "key"
     assert "epoch 4 of 4" in capfd.readouterr().err
 
 
-def test_a_failure_says_why(tmp_path):
-    job_file = _job(tmp_path)
+def test_a_failure_says_why(tmp_path, cache_dir):
+    job_file = _job(tmp_path, cache_dir)
     (tmp_path / "ts" / "manifest.json").unlink()
     with pytest.raises(TrainingError, match=r"training tiny failed \(exit code 1\): .*is no training set"):
         LocalLauncher().run(TrainingJob("tiny", job_file, processes=1))
@@ -65,25 +61,22 @@ def test_a_failure_says_why(tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signals_leave_nothing_running(tmp_path, number, code):
-    job_file = _job(tmp_path, epochs=1_000_000)
+def test_signals_leave_nothing_running(tmp_path, cache_dir, number, code):
+    job_file = _job(tmp_path, cache_dir, epochs=1_000_000)
     script = (
         "import sys\nfrom pathlib import Path\nfrom immr.launch.local import LocalLauncher\n"
         "from immr.launch.port import TrainingJob\n"
         "try: LocalLauncher().run(TrainingJob('tiny', Path(sys.argv[1]), 2))\n"
         "except KeyboardInterrupt: sys.exit(130)\n"
     )
-    launcher = subprocess.Popen(
-        [sys.executable, "-c", script, str(job_file)], stderr=subprocess.PIPE, env=os.environ, text=True
-    )
-    assert launcher.stderr is not None
-    for line in launcher.stderr:
-        if "epoch 2 of" in line:
-            break
-    assert len(_processes_that_name(str(job_file))) >= 4  # ours, torchrun, two ranks
-    launcher.send_signal(number)
-    launcher.stderr.read()
-    assert launcher.wait(30) == code
+    command = [sys.executable, "-c", script, str(job_file)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stderr is not None
+        any("epoch 2 of" in line for line in launcher.stderr)
+        assert len(_processes_that_name(str(job_file))) >= 4  # the launcher, torchrun, two ranks
+        launcher.send_signal(number)
+        launcher.stderr.read()
+        assert launcher.wait(30) == code
     deadline = time.monotonic() + 10
     while _processes_that_name(str(job_file)) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -150,9 +150,10 @@ class MiniLm:
 
     def __init__(self, spec: TextEncoderSpec):
         from transformers import AutoModel, AutoTokenizer
-        from transformers.utils.logging import disable_progress_bar
+        from transformers.utils import logging as transformers_logging
 
-        disable_progress_bar()  # it draws one even where there is no terminal
+        silence: Any = transformers_logging.disable_progress_bar
+        silence()  # it draws one even where there is no terminal
         self.tokenizer: Any = AutoTokenizer.from_pretrained(str(spec.folder), local_files_only=True)
         self.network: Any = AutoModel.from_pretrained(str(spec.folder), local_files_only=True)
         self.network.eval().requires_grad_(False)

@@ -143,7 +143,11 @@ class ConceptPatchFusion(Fusion):
 
 
 class ConceptReader(nn.Module):
-    """A learned memory M (K, D) reads the tokens: C = softmax(M W₁ (t W₂)ᵀ/√d) t W₃."""
+    """A learned memory M (K, D) reads the tokens: C = softmax(M W₁ (t W₂)ᵀ/√d) t W₃.
+
+    Computed as softmax((M W₁ W₂ᵀ) tᵀ/√d) t, then W₃: the same numbers, but no token is projected, which would cost
+    several times more as there are fewer concepts than tokens.
+    """
 
     def __init__(self, dim: int, text_dim: int, concepts: int):
         super().__init__()
@@ -154,8 +158,10 @@ class ConceptReader(nn.Module):
 
     def forward(self, tokens_BTE: Tensor, mask_BT: Tensor) -> Tensor:
         """Concepts (B, K, D)."""
-        asked_BKD = self.w1(self.memory_KD).expand(len(tokens_BTE), -1, -1)
-        return attend(asked_BKD, self.w2(tokens_BTE), self.w3(tokens_BTE), mask_BT)
+        asked_KE = self.w1(self.memory_KD) @ self.w2.weight / math.sqrt(len(self.w2.weight))
+        read_BKE = _weigh(asked_KE @ tokens_BTE.transpose(1, 2), mask_BT) @ tokens_BTE
+        concepts_BKD: Tensor = self.w3(read_BKE)
+        return concepts_BKD
 
 
 class Gate(nn.Module):
@@ -187,12 +193,14 @@ def make_fusion(name: FusionName, dim: int, text_dim: int, patch_dim: int, conce
             return ConceptPatchFusion(dim, text_dim, patch_dim, concepts)
 
 
-def attend(asked_BKD: Tensor, keys_BTD: Tensor, values_BTD: Tensor, mask_BT: Tensor | None = None) -> Tensor:
-    """softmax(asked keysᵀ / √D) values, (B, K, D); where the mask is false, nothing is read."""
+def attend(asked_BKD: Tensor, keys_BTD: Tensor, values_BTD: Tensor) -> Tensor:
+    """softmax(asked keysᵀ / √D) values, (B, K, D)."""
     logits_BKT = asked_BKD @ keys_BTD.transpose(1, 2) / math.sqrt(asked_BKD.shape[-1])
-    if mask_BT is not None:
-        logits_BKT = logits_BKT.masked_fill(~mask_BT[:, None], -math.inf)
     return logits_BKT.softmax(-1) @ values_BTD
+
+
+def _weigh(logits_BKT: Tensor, mask_BT: Tensor) -> Tensor:
+    return logits_BKT.masked_fill(~mask_BT[:, None], -math.inf).softmax(-1)
 
 
 def _mean_token(tokens_BTE: Tensor, mask_BT: Tensor) -> Tensor:
