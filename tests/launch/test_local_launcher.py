@@ -56,6 +56,10 @@ def test_a_failure_says_why(tmp_path, cache_dir):
     (tmp_path / "ts" / "manifest.json").unlink()
     with pytest.raises(TrainingError, match=r"training tiny failed \(exit code 1\): .*is no training set"):
         LocalLauncher().run(TrainingJob("tiny", job_file, processes=1))
+    broken = tmp_path / "broken.json"
+    broken.write_text("{}")
+    with pytest.raises(TrainingError, match=r"last lines were[\s\S]*KeyError: 'training_set'\Z"):
+        LocalLauncher().run(TrainingJob("tiny", broken, processes=2))
     with pytest.raises(TrainingError, match="no job file"):
         LocalLauncher().run(TrainingJob("tiny", tmp_path / "gone.json", processes=1))
 

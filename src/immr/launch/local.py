@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pty
 import signal
@@ -20,6 +21,7 @@ _KEPT_LINES = 200
 _SHOWN_LINES = 20
 _GRACE_S = 10.0
 _OWN_ERROR = "training error: "
+_TORCHRUN = "torch/distributed/elastic/"  # from here on it tells only that a process failed
 
 
 class LocalLauncher:
@@ -141,4 +143,7 @@ def _read(source: int) -> bytes:
 
 def _reason(lines: deque[str]) -> str:
     own = [line.removeprefix(_OWN_ERROR) for line in lines if line.startswith(_OWN_ERROR)]
-    return own[0] if own else "its last lines were\n" + "\n".join(list(lines)[-_SHOWN_LINES:])
+    if own:
+        return own[0]
+    told = list(itertools.takewhile(lambda line: _TORCHRUN not in line, lines)) or list(lines)
+    return "its last lines were\n" + "\n".join(told[-_SHOWN_LINES:])

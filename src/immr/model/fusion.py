@@ -145,8 +145,8 @@ class ConceptPatchFusion(Fusion):
 class ConceptReader(nn.Module):
     """A learned memory M (K, D) reads the tokens: C = softmax(M W₁ (t W₂)ᵀ/√d) t W₃.
 
-    Computed as softmax((M W₁ W₂ᵀ) tᵀ/√d) t, then W₃: the same numbers, but no token is projected, which would cost
-    several times more as there are fewer concepts than tokens.
+    Computed as softmax((M W₁ W₂ᵀ) tᵀ/√d) t, then W₃: the same numbers, but no token is projected, which would
+    cost several times more as there are fewer concepts than tokens.
     """
 
     def __init__(self, dim: int, text_dim: int, concepts: int):

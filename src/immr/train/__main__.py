@@ -17,11 +17,10 @@ def main(job_file: Path) -> int:
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         with world_from_environment() as world:
-            if not world.leads:
-                logging.getLogger("immr").setLevel(logging.WARNING)
+            logging.getLogger("immr").setLevel(logging.INFO if world.leads else logging.WARNING)
             run(TrainJob.read(job_file), world)
     except ImmrError as error:
         print(f"training error: {error}", file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ from immr.train import margins
 from immr.train.batches import BatchPlan, Rows
 from immr.train.checkpoint import Checkpoints
 from immr.train.classifier import ShardedClassifier
-from immr.train.collectives import sum_gradients, sum_over_ranks
+from immr.train.collectives import gather_rows, sum_gradients, sum_over_ranks
 from immr.train.features import TrainingArrays
 from immr.train.recipe import TrainRecipe
 from immr.train.schedule import learning_rate
@@ -119,8 +119,7 @@ class Trainer:
             [arrays.photo_classes_N[rows.photos_B], arrays.document_classes_M[rows.documents_B]]
         )
         loss_A = self.classifier(torch.cat([query_BD, document_BD]), labels_B, step)
-        own_B = loss_A.view(self.world.size, -1)[self.world.rank]
-        self._check(own_B[: len(query_BD)], bool(loss_A.isfinite().all()), rows, step)
+        self._check(loss_A, rows, step)
         weights_A = self._weights(rows)
         both_A2 = loss_A[:, None] * weights_A
         query, document = both_A2.sum(0) / weights_A.sum(0).clamp_min(1e-12)
@@ -202,11 +201,13 @@ class Trainer:
         whole[self.world.rank] = weights_B2
         return sum_over_ranks(whole, self.world).flatten(0, 1)
 
-    def _check(self, own_loss_B: Tensor, finite: bool, rows: Rows, step: int) -> None:
-        if finite:
+    def _check(self, loss_A: Tensor, rows: Rows, step: int) -> None:
+        if bool(loss_A.isfinite().all()):
             return
-        culprits = rows.photos_B[~own_loss_B.detach().isfinite()][:_NAMED_QUERIES].tolist()
-        names = ", ".join(self.arrays.query_ids[row] for row in culprits) or "none of this process"
+        photos_A = gather_rows(rows.photos_B, self.world)
+        of_photos_A = loss_A.detach().view(self.world.size, -1)[:, : len(rows.photos_B)].flatten()
+        culprits = photos_A[~of_photos_A.isfinite()][:_NAMED_QUERIES].tolist()
+        names = ", ".join(self.arrays.query_ids[row] for row in culprits) or "none, so look at the documents"
         raise TrainingError(
             f"the loss is no finite number at step {step} (learning rate {self._rate(step):.2g}); "
             f"queries: {names}. Look at these photos, or take a lower learning_rate"
