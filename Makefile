@@ -1,6 +1,7 @@
 # `make` alone lists what one can do.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,13 +19,21 @@ help: ## list the targets
 
 setup: $(READY) ## make .venv with everything in it, from constraints.txt
 
+# pip's many lines become one that counts; what goes wrong is shown.
+define PIP_INSTALL
+$(BIN)/pip install --progress-bar off --constraint constraints.txt $(1) 2>&1 | awk -v live="$$(test -t 1 && echo 1)" ' \
+  /^ERROR|^error|^  *error:/ { print } \
+  /^(Collecting|Requirement already)/ { n++; if (live) printf "\r  %d packages found ", n; fflush() } \
+  /^Installing collected/ { printf "%s  %d packages found, unpacking\n", live ? "\r" : "", n; fflush() }'
+endef
+
 $(READY): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "IMMR needs Python 3.11: install it, or say which one with PYTHON=..."; exit 1; }
 	@test -x $(BIN)/python || { echo "· making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "· installing torch (CPU)"
-	@$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt torch==2.13.0
+	@$(call PIP_INSTALL,torch==2.13.0)
 	@echo "· installing IMMR and the libraries it stands on (about two minutes)"
-	@$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable '.[train,serve,watch,pipeline,dev]'
+	@$(call PIP_INSTALL,--editable '.[train,serve,watch,pipeline,dev]')
 	@touch $(READY)
 
 demo: $(READY) ## run the whole loop on real photos and open the search (ARGS=--once to end after the A/B)

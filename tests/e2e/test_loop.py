@@ -38,7 +38,9 @@ class Shop:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     home = tmp_path_factory.mktemp("home")
     settings = Settings(home=home, model_name="tiny")
-    labelled = load_synthetic(SyntheticRecipe(items=12, train_photos=12, val_photos=3, side_px=96), settings.cache_dir)
+    labelled = load_synthetic(
+        SyntheticRecipe(items=12, train_photos=12, val_photos=3, side_px=96), settings.cache_dir
+    )
     simulate(labelled, home / "shop", SimulationRecipe(users=40, broken_rows=6))
     category_of = {item.item_id: item.category for item in labelled.items}
     photos = [Photo(Path(p.image), p.item_id, category_of[p.item_id]) for p in labelled.split("val")]

@@ -14,7 +14,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+    return tmp_path_factory.getbasetemp() / "feature-cache"  # one for all tests of model, train and launch
 
 
 @pytest.fixture(scope="session")

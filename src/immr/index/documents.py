@@ -50,7 +50,7 @@ class Documents:
 
     ids: list[str]
     payloads: list[dict[str, Any]]
-    embeddings_ND: FloatArray  # noqa: N815
+    embeddings_ND: FloatArray
     binding: Binding
 
     @classmethod

@@ -46,7 +46,8 @@ class Tracker:
             return
         self._unsent.put(None)
         self._thread.join(_CLOSE_TIMEOUT_S)
-        if self._thread.is_alive() or not all([self._sender.send(record) for record in self._failed]):
+        lost = [record for record in self._failed if not self._sender.send(record)]
+        if self._thread.is_alive() or lost:
             _log.warning("MLflow did not take all records of this run; they are in %s", self._journal)
 
     def _write(self, record: dict[str, Any]) -> None:

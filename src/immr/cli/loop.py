@@ -1,10 +1,8 @@
-"""`immr <step>`: the loop from the command line. Settings come from IMMR_*; see `immr doctor`."""
+"""The steps of the loop, one command each."""
 
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,29 +12,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr import recipes, steps, wiring
+from immr import recipes, steps
+from immr.cli.options import (
+    AsJson,
+    DataFolder,
+    ModelName,
+    RecipeName,
+    SetFolder,
+    console,
+    settings_and_version,
+)
 from immr.data.training_set import TrainingSet
-from immr.doctor import examine
-from immr.errors import ImmrError
 from immr.evaluation.bootstrap import Interval
 from immr.settings import Settings
-from immr.types import ModelVersion
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="From a shop's click log and catalogue to a visual search that is A/B-tested and watched.",
-)
-experiment_app = typer.Typer(no_args_is_help=True, help="A/B tests: start, read out, decide, stop.")
-app.add_typer(experiment_app, name="experiment")
-console = Console()
-
-RecipeName = Annotated[str, typer.Option("--recipe", help=f"One of: {', '.join(sorted(recipes.RECIPES))}.")]
-DataFolder = Annotated[Path, typer.Argument(help="Folder with items, queries and impressions as Parquet.")]
-SetFolder = Annotated[Path, typer.Argument(help="Training set, as `immr govern` writes it.")]
-ModelName = Annotated[str, typer.Option("--model", help="Version id (immr-3), champion or challenger.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+app = typer.Typer()
 
 
 @app.command()
@@ -99,7 +89,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Judge a version; with --training-set the gate speaks too, and exit 1 means no."""
-    settings, version = _settings_and_version(model)
+    settings, version = settings_and_version(model)
     chosen = recipes.by_name(recipe)
     if training_set is None:
         result = steps.evaluate_dataset(settings, version, dataset, split, chosen)
@@ -114,14 +104,14 @@ def evaluate(
 @app.command()
 def package(model: ModelName, recipe: RecipeName = "concept") -> None:
     """Build a version's Bento."""
-    settings, version = _settings_and_version(model)
+    settings, version = settings_and_version(model)
     console.print(steps.package(settings, version, recipes.by_name(recipe)))
 
 
 @app.command()
 def index(training_set: SetFolder, model: ModelName) -> None:
     """Embed the catalogue into a version's own collection, and verify it."""
-    settings, version = _settings_and_version(model)
+    settings, version = settings_and_version(model)
     report = steps.index(settings, version, TrainingSet(training_set).items)
     console.print(
         f"{report.collection}: {report.points} documents, recall@10 {report.recall_at_10:.3f} of exact search"
@@ -146,58 +136,9 @@ def push(training_set: SetFolder, data: DataFolder) -> None:
 @app.command()
 def deploy(model: ModelName, bento: Annotated[str, typer.Option(help="The Bento's tag.")]) -> None:
     """Let a packaged and indexed version serve: as challenger, or as the first champion."""
-    settings, version = _settings_and_version(model)
+    settings, version = settings_and_version(model)
     deployment = steps.deploy(settings, version, bento)
     console.print(f"{deployment.version_id} serves as {deployment.role} at {deployment.url}")
-
-
-@app.command()
-def watch(as_json: AsJson = False) -> None:
-    """Read the running experiment out, decide, and write the decision to the promotion log."""
-    watched = steps.watch(Settings())
-    if as_json:
-        typer.echo(json.dumps({"readout": watched.readout.to_json(), "decision": asdict(watched.decision)}))
-        return
-    _print_readout(watched)
-
-
-@experiment_app.command("readout")
-def experiment_readout(as_json: AsJson = False) -> None:
-    """Per variant: users, CTR with interval, and the difference; decides nothing."""
-    watched = steps.read_out(Settings())
-    if as_json:
-        typer.echo(json.dumps({"readout": watched.readout.to_json(), "decision": asdict(watched.decision)}))
-        return
-    _print_readout(watched)
-
-
-@app.command()
-def doctor() -> None:
-    """Say what is installed, reachable and missing, and the remedy; exit 1 where something is missing."""
-    findings = examine(Settings())
-    table = Table()
-    for column in ("", "what", "found", "remedy"):
-        table.add_column(column, overflow="fold")
-    for finding in findings:
-        mark = "[green]ok[/]" if finding.ok else "[red]missing[/]"
-        table.add_row(mark, finding.what, finding.found, finding.remedy if not finding.ok else "")
-    console.print(table)
-    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
-
-
-def main() -> None:
-    """Entry point: errors made on purpose are one sentence, not a stack."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        app()
-    except ImmrError as error:
-        Console(stderr=True).print(f"[red]{type(error).__name__}[/]: {error}", highlight=False)
-        sys.exit(1)
-
-
-def _settings_and_version(model: str) -> tuple[Settings, ModelVersion]:
-    settings = Settings()
-    return settings, wiring.registry(settings).get(model)
 
 
 def _print_metrics(title: str, metrics: Mapping[str, Interval], as_json: bool) -> None:
@@ -210,20 +151,3 @@ def _print_metrics(title: str, metrics: Mapping[str, Interval], as_json: bool) -
     for name, interval in metrics.items():
         table.add_row(name, f"{interval.mean:.3f}", f"{interval.low:.3f} – {interval.high:.3f}")
     console.print(table)
-
-
-def _print_readout(watched: steps.Watched) -> None:
-    from immr.experiment.readout import as_rows
-
-    table = Table(title="A/B readout")
-    header, *rows = as_rows(watched.readout)
-    for column in header:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-    console.print(f"[bold]{watched.decision.action}[/]: {watched.decision.reason}", highlight=False)
-
-
-if __name__ == "__main__":
-    main()

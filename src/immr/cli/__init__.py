@@ -1,0 +1,50 @@
+"""`immr <step>`: the loop from the command line. Settings come from IMMR_*; see `immr doctor`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from immr.cli import experiment, loop
+from immr.cli.options import console
+from immr.doctor import examine
+from immr.errors import ImmrError
+from immr.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From a shop's click log and catalogue to a visual search that is A/B-tested and watched.",
+)
+app.add_typer(loop.app)
+app.add_typer(experiment.app)
+app.add_typer(experiment.experiment_app, name="experiment")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, reachable and missing, and the remedy; exit 1 where something is missing."""
+    findings = examine(Settings())
+    table = Table()
+    for column in ("", "what", "found", "remedy"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.ok else "[red]missing[/]"
+        table.add_row(mark, finding.what, finding.found, finding.remedy if not finding.ok else "")
+    console.print(table)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+def main() -> None:
+    """Entry point: errors made on purpose are one sentence, not a stack."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except ImmrError as error:
+        Console(stderr=True).print(f"[red]{type(error).__name__}[/]: {error}", highlight=False)
+        sys.exit(1)

@@ -1,0 +1,5 @@
+"""`python -m immr.cli`."""
+
+from immr.cli import main
+
+main()
