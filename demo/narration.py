@@ -68,7 +68,7 @@ class Narration:
 
     def say(self, sentence: str) -> None:
         """One plain sentence."""
-        self.console.print(f"  {sentence}", highlight=False)
+        self.console.print(f"  {sentence}", highlight=False, soft_wrap=True)
 
 
 def _bars(console: Console) -> Progress:
