@@ -6,6 +6,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+EVERYTHING := --editable '.[train,serve,watch,pipeline,dev]'
 
 # Real photos, where a mirror of the data sets lies beside this folder; else they are downloaded.
 ifneq ($(wildcard ../shared/data),)
@@ -33,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "· installing torch (CPU)"
 	@$(call PIP_INSTALL,torch==2.13.0)
 	@echo "· installing IMMR and the libraries it stands on (about two minutes)"
-	@$(call PIP_INSTALL,--editable '.[train,serve,watch,pipeline,dev]')
+	@$(call PIP_INSTALL,$(EVERYTHING))
 	@touch $(READY)
 
 demo: $(READY) ## run the whole loop on real photos and open the search (ARGS=--once to end after the A/B)
