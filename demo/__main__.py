@@ -108,7 +108,10 @@ def _bring_up(settings: Settings, running: ExitStack, port: int) -> str:
     )
     for variant in variants:
         _wait_for_features(variant.url)
-    save(Experiment(name, salt=name, variants=variants, started=started), settings.experiment_file)
+    save(
+        Experiment(name, salt="demo", variants=variants, started=started),  # the same users, the same sides
+        settings.experiment_file,
+    )
     url = f"http://127.0.0.1:{port}"
     running.enter_context(
         processes.serving(
