@@ -215,10 +215,11 @@ def _stay_open(story: Narration, settings: Settings, port: int, samples: Path) -
 
 def main() -> None:
     """Entry point: Ctrl-C and errors made on purpose end in one sentence, with nothing left running."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for sign in (signal.SIGINT, signal.SIGTERM):  # also where a shell started us with Ctrl-C ignored
+        signal.signal(sign, signal.default_int_handler)
     try:
         app(standalone_mode=False)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("\nstopped; the next run goes on from here", file=sys.stderr)
         sys.exit(130)
     except ImmrError as error:
