@@ -30,8 +30,8 @@ def run(
     tail: list[str] = []
     with log_file.open("a") as log:
         process = _start(command, environment, subprocess.PIPE)
+        assert process.stdout is not None
         try:
-            assert process.stdout is not None
             for raw in process.stdout:
                 line = raw.decode(errors="replace")
                 log.write(line)
@@ -40,6 +40,7 @@ def run(
                 tell(line)
         finally:
             stop(process)
+            process.stdout.close()
     if process.returncode:
         last = "".join(tail).strip()
         raise DeployError(

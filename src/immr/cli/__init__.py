@@ -7,6 +7,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from immr.cli import experiment, loop
@@ -46,5 +47,7 @@ def main() -> None:
     try:
         app()
     except ImmrError as error:
-        Console(stderr=True).print(f"[red]{type(error).__name__}[/]: {error}", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(
+            f"[red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False
+        )
         sys.exit(1)

@@ -1,0 +1,61 @@
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from demo import processes
+from demo.narration import PROGRESS, TASK
+from immr.errors import DeployError
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_server_is_ready_inside_the_block_and_gone_after_it(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    command = ["-m", "http.server", "--bind", "127.0.0.1", url.rsplit(":", 1)[1]]
+    with processes.serving(command, {}, tmp_path / "log", url):
+        assert httpx.get(url).status_code == 200
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+
+
+def test_one_that_ends_at_once_is_told_with_its_last_lines(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DeployError, match="no such thing"),
+        processes.serving(
+            ["-c", "raise SystemExit('no such thing')"], {}, tmp_path / "log", "http://127.0.0.1:9"
+        ),
+    ):
+        pass
+
+
+def test_a_run_tells_its_lines_and_its_failure(tmp_path: Path) -> None:
+    lines: list[str] = []
+    processes.run(["-c", "print('one'); print('two')"], {}, tmp_path / "log", lines.append)
+    assert lines == ["one\n", "two\n"] and (tmp_path / "log").read_text() == "one\ntwo\n"
+    with pytest.raises(DeployError, match="went wrong"):
+        processes.run(["-c", "raise SystemExit('went wrong')"], {}, tmp_path / "log", lines.append)
+
+
+def test_stopping_ends_what_a_process_started(tmp_path: Path) -> None:
+    grandchild = (
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", grandchild], start_new_session=True)
+    processes.stop(process)
+    assert process.returncode is not None
+
+
+def test_lines_of_a_pipeline_run_move_the_bar() -> None:
+    task = TASK.search("12:00:00.000 - INFO - Executing task \x1b[96m'train'\x1b[0m")
+    assert task is not None and task["name"] == "train"
+    seen = PROGRESS.search("    features 640/2640 pictures")
+    assert seen is not None and (seen["done"], seen["total"]) == ("640", "2640")

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from immr import wiring
+from immr.errors import SettingsError
+from immr.settings import Settings
+
+
+def test_everything_embedded_lives_below_home(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    for url in (settings.tracking_url, settings.index_url, settings.features_url, settings.events_url):
+        assert str(tmp_path) in url
+
+
+def test_a_process_started_with_the_environment_sees_the_same(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(home=tmp_path, tracking_url="http://mlflow:5000", data_mirror=tmp_path)
+    values = {name.removeprefix("IMMR_").lower(): value for name, value in settings.environment().items()}
+    assert Settings(**values) == settings
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().home = Path("elsewhere")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "field"),
+    [
+        ("index", "index_url"),
+        ("features", "features_url"),
+        ("event_log", "events_url"),
+        ("registry", "tracking_url"),
+        ("launcher", "launch_url"),
+        ("deployer", "deploy_url"),
+    ],
+)
+def test_a_url_that_no_adapter_understands_names_the_variable(
+    tmp_path: Path, adapter: str, field: str
+) -> None:
+    settings = Settings(home=tmp_path, **{field: "gopher://somewhere"})
+    with pytest.raises(SettingsError, match=f"IMMR_{field.upper()}='gopher://somewhere'"):
+        getattr(wiring, adapter)(settings)
