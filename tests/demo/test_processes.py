@@ -46,12 +46,14 @@ def test_a_run_tells_its_lines_and_its_failure(tmp_path: Path) -> None:
 
 
 def test_stopping_ends_what_a_process_started(tmp_path: Path) -> None:
-    grandchild = (
-        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
-    )
-    process = subprocess.Popen([sys.executable, "-c", grandchild], start_new_session=True)
-    processes.stop(process)
-    assert process.returncode is not None
+    parent = "import subprocess; child = subprocess.Popen(['sleep', '60']); print(child.pid); child.wait()"
+    with subprocess.Popen(
+        [sys.executable, "-uc", parent], stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        processes.stop(process)
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
 def test_lines_of_a_pipeline_run_move_the_bar() -> None:
