@@ -43,6 +43,19 @@ def demo(
     port: Annotated[int, typer.Option(help="Port of the gateway; the page takes the next one.")] = 8080,
 ) -> None:
     """Run the whole loop: data, two pipeline runs, two versions in A/B, shoppers, the decision, the page."""
+    try:
+        _tell(once, dataset, shoppers, seed, champion, challenger, port)
+    except KeyboardInterrupt:
+        print("\nstopped; the next run goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except ImmrError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _tell(
+    once: bool, dataset: str, shoppers: int, seed: int, champion: str, challenger: str, port: int
+) -> None:
     os.environ.setdefault("IMMR_HOME", str(Path(".immr/demo").absolute()))
     settings = Settings()
     os.environ.update(settings.environment())
@@ -214,17 +227,10 @@ def _stay_open(story: Narration, settings: Settings, port: int, samples: Path) -
 
 
 def main() -> None:
-    """Entry point: Ctrl-C and errors made on purpose end in one sentence, with nothing left running."""
-    for sign in (signal.SIGINT, signal.SIGTERM):  # also where a shell started us with Ctrl-C ignored
+    """Entry point; Ctrl-C counts even where a shell started us with it ignored."""
+    for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, signal.default_int_handler)
-    try:
-        app(standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
-        print("\nstopped; the next run goes on from here", file=sys.stderr)
-        sys.exit(130)
-    except ImmrError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(1)
+    app()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+"""Ctrl-C in the middle of the demo leaves nothing running and nothing that the next run trips over."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def started_with(home: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("IMMR_HOME") == str(home) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_pipeline_run_ends_everything(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with subprocess.Popen(
+        [sys.executable, "-m", "demo", "--once", "--dataset", "synthetic"],
+        cwd=ROOT,
+        env={**os.environ, "IMMR_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "· train" in line:
+                break
+        time.sleep(5)  # torchrun and its workers come up
+        assert len(started_with(home)) > 2
+        demo.send_signal(signal.SIGINT)
+        told = demo.stdout.read()
+        assert demo.wait(30) == 130 and "the next run goes on from here" in told
+    assert started_with(home) == []
+    assert list((home / "work" / "training-sets").iterdir())  # what was finished stays
