@@ -16,6 +16,9 @@ def main(job_file: Path) -> int:
     """Run the job; the exit code."""
     import torch
 
+    from immr.train.allocator import keep_freed_memory
+
+    keep_freed_memory()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:

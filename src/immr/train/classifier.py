@@ -1,113 +1,189 @@
 """The classifier with its rows sharded over the ranks: no rank ever holds all classes or all logits.
 
-Shapes: B examples of this rank, A examples of all ranks, R rows (classes) of this rank, S sampled rows,
-D embedding.
-Hybrid parallel training as in arXiv 2305.03972; sampled rows as in Partial FC (arXiv 2010.05222).
+Hybrid parallel training as in arXiv 2305.03972; sampled rows as in Partial FC (arXiv 2010.05222), but with
+an optimizer that touches sampled rows only (see `lazy_rows`).
+
+Shapes: B examples of this rank, A examples of all ranks, C classes, R rows (classes) of this rank, S sampled
+rows, D embedding.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from immr.train.collectives import gather_rows, max_over_ranks, sum_over_ranks
-from immr.train.margins import Margin
+from immr.train import margins
+from immr.train.allocator import empty_rows
+from immr.train.collectives import gather_rows
+from immr.train.lazy_rows import AdamW, LazyRows, Sgd
+from immr.train.recipe import TrainRecipe
+from immr.train.sampling import sample_rows
 from immr.train.seeds import derived_seed
+from immr.train.softmax import MarginSoftmax, Targets
 from immr.train.world import World
 
 _INIT_BLOCK = 1024  # rows that share an initial seed: no rank makes all rows to keep its own
 
+DenseOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
-class ShardedClassifier(nn.Module):
-    """Cosine softmax with margin over the batch's classes and sampled negatives."""
 
-    def __init__(
-        self,
-        class_count: int,
-        dim: int,
-        margin: Margin,
-        scale: float,
-        negative_rate: float,
-        world: World,
-        seed: int,
-    ):
-        super().__init__()
-        self.margin, self.scale, self.negative_rate = margin, scale, negative_rate
-        self.world, self.seed = world, seed
-        self.start, self.stop = shard_bounds(class_count, world)
-        self.rows_RD = nn.Parameter(_initial_rows(self.start, self.stop, dim, seed))
+@dataclass(frozen=True)
+class Shard:
+    """The classes `start` … `stop` of this rank; shards differ by one row at most."""
 
-    def forward(self, embeddings_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
+    class_count: int
+    dim: int
+    world: World
+    seed: int = 0
+
+    @property
+    def start(self) -> int:
+        """First class of this rank."""
+        return self.class_count * self.world.rank // self.world.size
+
+    @property
+    def stop(self) -> int:
+        """Past-last class of this rank."""
+        return self.class_count * (self.world.rank + 1) // self.world.size
+
+    def first_rows(self) -> Tensor:
+        """(R, D), normal; each row is the same for every number of ranks."""
+        rows_RD = empty_rows(self.stop - self.start, self.dim)
+        for block in range(self.start // _INIT_BLOCK, math.ceil(self.stop / _INIT_BLOCK)):
+            first = block * _INIT_BLOCK
+            generator = torch.Generator().manual_seed(derived_seed(self.seed, block, 0))
+            rows = torch.randn(_INIT_BLOCK, self.dim, generator=generator)
+            mine = rows[max(0, self.start - first) : self.stop - first]
+            begin = max(self.start, first) - self.start
+            rows_RD[begin : begin + len(mine)] = mine
+        return rows_RD
+
+    def gather(self, embeddings_BD: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor]:
+        """All ranks' embeddings, (A, D), and labels counted from this shard's first row, (A,)."""
+        return gather_rows(embeddings_BD, self.world), gather_rows(labels_B, self.world) - self.start
+
+    def sample(self, local_labels_A: Tensor, rate: float, step: int) -> Tensor:
+        """Rows that a step's softmax sees, sorted, (S,): the batch's classes and negatives."""
+        count = self.stop - self.start
+        mine_A = (local_labels_A >= 0) & (local_labels_A < count)
+        positive_P = torch.unique(local_labels_A[mine_A])
+        return sample_rows(positive_P, count, rate, self.seed, step, self.world.rank)
+
+
+class Classifier(Protocol):
+    """One rank's shard of the classes, and the optimizer of its rows."""
+
+    def __call__(self, embeddings_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
         """−log softmax of the right class for every rank's examples, (A,) in rank order, equal on all ranks.
 
         Args:
-            embeddings_BD: unit rows; every rank brings the same B.
+            embeddings_BD: unit rows, of both streams; every rank brings the same B.
             labels_B: class ids.
             step: seeds the sampled negatives.
         """
-        embeddings_AD = gather_rows(embeddings_BD, self.world)
-        labels_A = gather_rows(labels_B, self.world)
-        sampled_S = self.sample(labels_A, step)
-        rows_SD = self.rows_RD if len(sampled_S) == len(self.rows_RD) else self.rows_RD[sampled_S]
-        cosine_AS = embeddings_AD @ F.normalize(rows_SD, dim=-1).T
-        return self._loss(cosine_AS, labels_A - self.start, sampled_S)
 
-    def sample(self, labels_A: Tensor, step: int) -> Tensor:
-        """Rows of this shard that a step's softmax sees, sorted, (S,): the batch's classes and negatives."""
-        count = len(self.rows_RD)
-        if self.negative_rate >= 1.0:
-            return torch.arange(count)
-        positive_P = torch.unique(labels_A[(labels_A >= self.start) & (labels_A < self.stop)]) - self.start
-        priority_R = torch.rand(count, generator=_generator(self.seed, step, self.world.rank))
-        priority_R[positive_P] = 2.0
-        size = max(len(positive_P), math.ceil(self.negative_rate * count))
-        return priority_R.topk(size).indices.sort().values
+    def update(self, learning_rate: float) -> None:
+        """Move the rows by the gradient of the last loss, after its backward pass."""
 
-    def _loss(self, cosine_AS: Tensor, local_labels_A: Tensor, sampled_S: Tensor) -> Tensor:
-        own_A, column_A = _columns(local_labels_A, sampled_S)
-        target_A = torch.zeros(len(cosine_AS), dtype=cosine_AS.dtype)
-        logits_AS = self.scale * cosine_AS
-        if bool(own_A.any()):
-            rows = own_A.nonzero().flatten()
-            hardened = self.scale * self.margin(cosine_AS[rows, column_A[rows]])
-            logits_AS = logits_AS.index_put((rows, column_A[rows]), hardened)
-            target_A = target_A.index_put((rows,), hardened)
-        highest_A = max_over_ranks(_row_max(logits_AS), self.world)
-        exponent_sum_A = sum_over_ranks((logits_AS - highest_A[:, None]).exp().sum(1), self.world)
-        return exponent_sum_A.log() + highest_A - sum_over_ranks(target_A, self.world)
+    def state_dict(self) -> dict[str, Any]:
+        """Rows and the state of their optimizer."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
 
 
-def shard_bounds(class_count: int, world: World) -> tuple[int, int]:
-    """First and past-last class of this rank; shards differ by one row at most."""
-    return class_count * world.rank // world.size, class_count * (world.rank + 1) // world.size
+class ShardedClassifier:
+    """All classes in every step: the exact softmax, and a dense optimizer."""
+
+    def __init__(self, shard: Shard, softmax: MarginSoftmax, optimizer: DenseOptimizer):
+        self.shard, self.softmax = shard, softmax
+        self.rows_RD = nn.Parameter(shard.first_rows())
+        self.optimizer = optimizer([self.rows_RD])
+
+    def __call__(self, embeddings_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
+        """As in `Classifier`; the step makes no difference."""
+        self.optimizer.zero_grad()
+        embeddings_AD, labels_A = self.shard.gather(embeddings_BD, labels_B)
+        targets = Targets.among(labels_A, torch.arange(len(self.rows_RD)))
+        return self.softmax(embeddings_AD, self.rows_RD, targets)
+
+    def update(self, learning_rate: float) -> None:
+        """One dense step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows and the state of their optimizer."""
+        return {"rows": self.rows_RD.detach(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        with torch.no_grad():
+            self.rows_RD.copy_(state["rows"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
-def _columns(local_labels_A: Tensor, sampled_S: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether an example's class is among the sampled rows, and in which column; both (A,)."""
-    if not len(sampled_S):
-        return torch.zeros_like(local_labels_A, dtype=torch.bool), torch.zeros_like(local_labels_A)
-    column_A = torch.searchsorted(sampled_S, local_labels_A).clamp_max(len(sampled_S) - 1)
-    return sampled_S[column_A] == local_labels_A, column_A
+class SampledClassifier:
+    """The batch's classes and sampled negatives: a step costs what the sample costs, whatever R is."""
+
+    def __init__(self, shard: Shard, softmax: MarginSoftmax, rows: LazyRows, negative_rate: float):
+        self.shard, self.softmax, self.rows = shard, softmax, rows
+        self.negative_rate = negative_rate
+        self._sampled_S = torch.zeros(0, dtype=torch.long)
+        self._values: list[Tensor] = []
+
+    def __call__(self, embeddings_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
+        """As in `Classifier`, with the softmax over the step's sample."""
+        embeddings_AD, labels_A = self.shard.gather(embeddings_BD, labels_B)
+        self._sampled_S = self.shard.sample(labels_A, self.negative_rate, step)
+        self._values = self.rows.read(self._sampled_S)
+        self._values[0].requires_grad_()
+        return self.softmax(embeddings_AD, self._values[0], Targets.among(labels_A, self._sampled_S))
+
+    def update(self, learning_rate: float) -> None:
+        """One step of the lazy optimizer."""
+        rows_SD, values = self._values[0].detach(), self._values[1:]
+        gradient_SD = self._values[0].grad
+        if gradient_SD is None:
+            raise RuntimeError("update needs the backward pass of this step's loss")
+        self.rows.step(self._sampled_S, [rows_SD, *values], gradient_SD, learning_rate)
+        self._values = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows and slots, all current."""
+        return self.rows.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.rows.load_state_dict(state)
 
 
-def _row_max(logits_AS: Tensor) -> Tensor:
-    if logits_AS.shape[1]:
-        return logits_AS.amax(1)
-    return torch.full((len(logits_AS),), -math.inf, dtype=logits_AS.dtype)
+def make_classifier(recipe: TrainRecipe, shard: Shard) -> Classifier:
+    """Dense where the recipe sees all classes, lazy where it samples.
+
+    Raises:
+        RecipeError: no such margin.
+    """
+    softmax = MarginSoftmax(margins.by_name(recipe.margin_kind, recipe.margin), recipe.scale, shard.world)
+    if recipe.negative_rate >= 1.0:
+        return ShardedClassifier(shard, softmax, dense_optimizer(recipe))
+    rule = (
+        AdamW(weight_decay=recipe.weight_decay)
+        if recipe.classifier_optimizer == "adamw"
+        else Sgd(recipe.momentum, recipe.weight_decay)
+    )
+    return SampledClassifier(shard, softmax, LazyRows(shard.first_rows(), rule), recipe.negative_rate)
 
 
-def _initial_rows(start: int, stop: int, dim: int, seed: int) -> Tensor:
-    """Rows `start` … `stop`: the same for every number of ranks."""
-    parts = []
-    for block in range(start // _INIT_BLOCK, math.ceil(stop / _INIT_BLOCK)):
-        first = block * _INIT_BLOCK
-        rows = torch.randn(_INIT_BLOCK, dim, generator=_generator(seed, block, -1))
-        parts.append(rows[max(0, start - first) : stop - first])
-    return torch.cat([torch.zeros(0, dim), *parts])
-
-
-def _generator(seed: int, number: int, rank: int) -> torch.Generator:
-    return torch.Generator().manual_seed(derived_seed(seed, number, rank + 1))
+def dense_optimizer(recipe: TrainRecipe) -> DenseOptimizer:
+    """torch's own, over all rows."""
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.classifier_optimizer == "adamw":
+        return lambda rows: torch.optim.AdamW(rows, lr=rate, weight_decay=decay)
+    return lambda rows: torch.optim.SGD(rows, lr=rate, momentum=recipe.momentum, weight_decay=decay)

@@ -17,10 +17,9 @@ from tqdm import tqdm
 from immr.errors import TrainingError
 from immr.model.recipe import ModelRecipe
 from immr.model.towers import Towers
-from immr.train import margins
 from immr.train.batches import BatchPlan, Rows
 from immr.train.checkpoint import Checkpoints
-from immr.train.classifier import ShardedClassifier
+from immr.train.classifier import Shard, make_classifier
 from immr.train.collectives import gather_rows, sum_gradients, sum_over_ranks
 from immr.train.features import TrainingArrays
 from immr.train.recipe import TrainRecipe
@@ -67,20 +66,11 @@ class Trainer:
         there_N = arrays.documents.has_picture_N
         if bool(there_N.any()):
             self.towers.document.transform.fit(_flat(arrays.documents.pictures_NVF[there_N]))
-        self.classifier = ShardedClassifier(
-            arrays.class_count,
-            self.model.dim,
-            margins.by_name(recipe.margin_kind, recipe.margin),
-            recipe.scale,
-            recipe.negative_rate,
-            self.world,
-            recipe.seed,
+        shard = Shard(arrays.class_count, self.model.dim, self.world, recipe.seed)
+        self.classifier = make_classifier(recipe, shard)
+        self.optimizer = torch.optim.AdamW(
+            self.towers.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
-        # the classifier's own: its shard differs from rank to rank, and grows with the classes
-        self.optimizers = [
-            torch.optim.AdamW(module.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-            for module in (self.towers, self.classifier)
-        ]
         self.plan = BatchPlan(
             photos=len(arrays.query_ids),
             documents=len(arrays.document_classes_M),
@@ -130,7 +120,7 @@ class Trainer:
         return {
             "towers": self.towers.state_dict(),
             "classifier": self.classifier.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizer": self.optimizer.state_dict(),
             "curves": self.curves,
         }
 
@@ -141,8 +131,7 @@ class Trainer:
         epoch, state = newest
         self.towers.load_state_dict(state["towers"])
         self.classifier.load_state_dict(state["classifier"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
         self.curves = state["curves"]
         return epoch
 
@@ -167,7 +156,7 @@ class Trainer:
         for number, rows in enumerate(self.plan.epoch(epoch)):
             sums += self._step(rows, epoch * self.plan.steps_per_epoch + number)
         query, document = (sums / self.plan.steps_per_epoch).tolist()
-        rate = float(self.optimizers[0].param_groups[0]["lr"])
+        rate = float(self.optimizer.param_groups[0]["lr"])
         means = {"loss": query + document, "loss_query": query, "loss_document": document}
         for name, value in (means | {"learning_rate": rate}).items():
             self.curves.setdefault(name, []).append(value)
@@ -176,15 +165,14 @@ class Trainer:
 
     def _step(self, rows: Rows, step: int) -> Tensor:
         rate = self._rate(step)
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+        self.optimizer.zero_grad()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         losses = self.losses(rows, step)
         torch.autograd.backward(losses.total)
         sum_gradients(self.towers.parameters(), self.world)
-        for optimizer in self.optimizers:
-            optimizer.step()
+        self.optimizer.step()
+        self.classifier.update(rate * self.recipe.classifier_rate_factor)
         return torch.stack([losses.query, losses.document]).detach()
 
     def _rate(self, step: int) -> float:

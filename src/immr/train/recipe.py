@@ -21,6 +21,9 @@ class TrainRecipe:
     margin: float = 0.2
     scale: float = 10.0
     negative_rate: float = 1.0  # share of the classes that a step's softmax sees; 1.0 is the exact softmax
+    classifier_optimizer: Literal["adamw", "sgd"] = "adamw"
+    classifier_rate_factor: float = 1.0  # of learning_rate; SGD wants a larger one
+    momentum: float = 0.9  # of SGD
     views: int = 4  # augmented views of each training photo whose frozen features are cached
     dropout: float = 0.5  # of the frozen, standardized features
     hide_modality: float = 0.1  # share of documents whose picture or text a step hides

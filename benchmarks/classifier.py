@@ -1,0 +1,295 @@
+"""What a step of the classifier costs, in time and memory, beside two well-known ways to do it.
+
+    python -m benchmarks.classifier --classes 100000 1000000 4000000 --json classifier.json
+
+- lazy: this project's classifier, rows sharded, only sampled rows touched, SGD with momentum or AdamW
+- sharded-dense: rows sharded and sampled too, but with a dense gradient and torch's optimizer over the shard
+- dense: all rows on every rank, full softmax, DistributedDataParallel, torch's SGD with momentum
+
+Every line is a fresh set of gloo processes with one thread each. A step is forward, backward (to the rows and
+to the embeddings) and optimizer; the median over steps on rank 0, and the fastest of them, which says more
+where other work shares the cores. Memory is a rank's highest resident size
+with everything (Python and torch alone: see "empty"). The lazy rows' pass over all rows, once in 4,096 steps,
+is measured apart and counted in with its share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+KINDS = ("lazy-sgd", "lazy-adamw", "sharded-dense-sgd", "sharded-dense-adamw", "dense-sgd")
+MILLION = 1_000_000
+WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    kind: str
+    classes: int
+    rate: float
+    dim: int
+    batch: int
+    procs: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    case: Case
+    step_s: float
+    fastest_s: float
+    peak_mib: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--classes", type=int, nargs="+", default=[100_000, MILLION, 4 * MILLION])
+    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=128, help="per process")
+    parser.add_argument("--rate", type=float, default=0.02, help="share of the classes in a step's softmax")
+    parser.add_argument("--procs", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=30, help="timed; the slow peers take fewer")
+    parser.add_argument(
+        "--dense-up-to", type=int, default=MILLION, help="the most classes `dense` is run with"
+    )
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(Case(**json.loads(arguments.worker)))
+        return
+    costs = []
+    for case in cases(arguments):
+        costs.append(measure(case))
+        show(costs[-1])
+    result = {"figures": figures(costs), "costs": [asdict(cost) for cost in costs]}
+    for name, value in result["figures"].items():
+        print(f"{name:32} {value:.3g}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result["figures"] | {"costs": result["costs"]}, indent=1))
+
+
+def cases(arguments: argparse.Namespace) -> list[Case]:
+    """Each kind at each size; the sample is that of `rate` at a million, where there are more classes."""
+    found = []
+    for classes in arguments.classes:
+        rate = arguments.rate * min(1.0, MILLION / classes)
+        for kind in arguments.kinds:
+            if kind == "dense-sgd" and classes > arguments.dense_up_to:
+                continue
+            steps = {"dense-sgd": 3, "lazy-sgd": arguments.steps, "lazy-adamw": arguments.steps}.get(kind, 8)
+            found.append(Case(kind, classes, rate, arguments.dim, arguments.batch, arguments.procs, steps))
+    return [Case("empty", 0, 1.0, arguments.dim, arguments.batch, arguments.procs, 1), *found]
+
+
+def measure(case: Case) -> Cost:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "WORLD_SIZE": str(case.procs),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "benchmarks.classifier", "--worker", json.dumps(asdict(case))]
+    processes = [
+        subprocess.Popen(command, env=environment | {"RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
+        for rank in range(case.procs)
+    ]
+    answers = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        sys.exit(f"{case} failed, with exit codes {[process.returncode for process in processes]}")
+    ranks = [json.loads(answer) for answer in answers]
+    return Cost(case, ranks[0]["step_s"], ranks[0]["fastest_s"], max(rank["peak_mib"] for rank in ranks))
+
+
+def show(cost: Cost) -> None:
+    case = cost.case
+    print(
+        f"{case.kind:20} {case.classes:>10,} classes  rate {case.rate:<8.3g} "
+        f"{cost.step_s * 1000:>9.1f} ms a step, fastest {cost.fastest_s * 1000:>9.1f}  "
+        f"{cost.peak_mib:>7,.0f} MiB a rank",
+        flush=True,
+    )
+
+
+def figures(costs: list[Cost]) -> dict[str, float]:
+    """The ratios that these costs give; at a million classes, or the most below."""
+    by = {(cost.case.kind, cost.case.classes): cost for cost in costs}
+    size = max((classes for _, classes in by if classes <= MILLION), default=0)
+    lazy, adamw = by.get(("lazy-sgd", size)), by.get(("lazy-adamw", size))
+    found = {"classes": float(size)}
+    for name, peer, mine in (
+        ("vs_dense", by.get(("dense-sgd", size)), lazy),
+        ("vs_sharded_dense", by.get(("sharded-dense-sgd", size)), lazy),
+        ("adamw_vs_sharded_dense", by.get(("sharded-dense-adamw", size)), adamw),
+    ):
+        if peer and mine:
+            found[f"steps_per_s_{name}"] = peer.step_s / mine.step_s
+            found[f"steps_per_s_{name}_fastest"] = peer.fastest_s / mine.fastest_s
+            found[f"memory_{name}"] = mine.peak_mib / peer.peak_mib
+    if lazy and adamw:
+        found["adamw_vs_sgd_step"] = adamw.step_s / lazy.step_s
+        found["adamw_vs_sgd_step_fastest"] = adamw.fastest_s / lazy.fastest_s
+    small, large = by.get(("lazy-sgd", MILLION)), by.get(("lazy-sgd", 4 * MILLION))
+    if small and large:
+        found["step_growth_1m_to_4m"] = large.step_s / small.step_s - 1
+        found["step_growth_1m_to_4m_fastest"] = large.fastest_s / small.fastest_s - 1
+    return found
+
+
+def work(case: Case) -> None:
+    """One rank of a case; prints its figures."""
+    import torch
+
+    from immr.train.allocator import keep_freed_memory
+    from immr.train.world import world_from_environment
+
+    torch.set_num_threads(1)
+    keep_freed_memory()  # for all kinds
+    with world_from_environment() as world:
+        step, extra_s = STEPS[case.kind](case, world)
+        generator = torch.Generator().manual_seed(world.rank)
+        times = []
+        for number in range(WARM_UP + case.steps):
+            embeddings_BD = torch.randn(case.batch, case.dim, generator=generator)
+            embeddings_BD = torch.nn.functional.normalize(embeddings_BD, dim=-1).requires_grad_()
+            labels_B = torch.randint(max(1, case.classes), (case.batch,), generator=generator)
+            world.barrier()
+            started = time.perf_counter()
+            step(embeddings_BD, labels_B, number)
+            times.append(time.perf_counter() - started)
+        world.barrier()
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    steps = times[WARM_UP:]
+    times_s = {"step_s": statistics.median(steps) + extra_s, "fastest_s": min(steps) + extra_s}
+    print(json.dumps(times_s | {"peak_mib": peak_mib}))
+
+
+Step = Callable[[Any, Any, int], None]
+
+
+def empty(case: Case, world: Any) -> tuple[Step, float]:
+    return lambda embeddings_BD, labels_B, number: None, 0.0
+
+
+def lazy(case: Case, world: Any) -> tuple[Step, float]:
+    from immr.train import lazy_rows
+    from immr.train.classifier import SampledClassifier, Shard, make_classifier
+    from immr.train.recipe import TrainRecipe
+
+    optimizer: Any = case.kind.removeprefix("lazy-")
+    recipe = TrainRecipe(negative_rate=case.rate, classifier_optimizer=optimizer, scale=32.0)
+    classifier = make_classifier(recipe, Shard(case.classes, case.dim, world))
+    assert isinstance(classifier, SampledClassifier)
+
+    def step(embeddings_BD: Any, labels_B: Any, number: int) -> None:
+        classifier(embeddings_BD, labels_B, number).mean().backward()
+        classifier.update(0.01)
+
+    classifier.rows.settle()  # the first one makes the pages
+    started = time.perf_counter()
+    classifier.rows.settle()
+    return step, (time.perf_counter() - started) / lazy_rows.HORIZON
+
+
+def sharded_dense(case: Case, world: Any) -> tuple[Step, float]:
+    """As it is often written: autograd through an index into the shard, a draw over all its rows."""
+    import torch
+    from torch.nn import functional as F
+
+    from immr.train import margins
+    from immr.train.classifier import Shard
+    from immr.train.collectives import max_over_ranks, sum_over_ranks
+
+    shard = Shard(case.classes, case.dim, world)
+    rows_RD = torch.nn.Parameter(shard.first_rows())
+    optimizer = _torch_optimizer(case, [rows_RD])
+    count = len(rows_RD)
+    margin = margins.cosface(0.2)
+
+    def step(embeddings_BD: Any, labels_B: Any, number: int) -> None:
+        embeddings_AD, labels_A = shard.gather(embeddings_BD, labels_B)
+        own = ((labels_A >= 0) & (labels_A < count)).nonzero().flatten()
+        priority_R = torch.rand(count)
+        priority_R[labels_A[own]] = 2.0
+        sampled_S = priority_R.topk(int(case.rate * count)).indices.sort().values
+        cosine_AS = embeddings_AD @ F.normalize(rows_RD[sampled_S], dim=-1).T
+        place = (own, torch.searchsorted(sampled_S, labels_A[own]))
+        hardened_T = 32 * margin(cosine_AS[place])
+        logits_AS = (32 * cosine_AS).index_put(place, hardened_T)
+        highest_A = max_over_ranks(logits_AS.amax(1), world)
+        exponent_sum_A = sum_over_ranks((logits_AS - highest_A[:, None]).exp().sum(1), world)
+        target_A = sum_over_ranks(torch.zeros(len(logits_AS)).index_put((own,), hardened_T), world)
+        optimizer.zero_grad()
+        (exponent_sum_A.log() + highest_A - target_A).mean().backward()
+        optimizer.step()
+
+    return step, 0.0
+
+
+def dense(case: Case, world: Any) -> tuple[Step, float]:
+    import torch
+    from torch.nn import functional as F
+    from torch.nn.parallel import DistributedDataParallel
+
+    class Rows(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows_CD = torch.nn.Parameter(torch.randn(case.classes, case.dim))
+
+        def forward(self, embeddings_BD: Any, labels_B: Any) -> Any:
+            logits_BC = embeddings_BD @ F.normalize(self.rows_CD, dim=-1).T
+            logits_BC[torch.arange(len(labels_B)), labels_B] -= 0.2
+            return F.cross_entropy(32 * logits_BC, labels_B)
+
+    module: torch.nn.Module = Rows()
+    if world.size > 1:
+        module = DistributedDataParallel(module, gradient_as_bucket_view=True)
+    optimizer = _torch_optimizer(case, list(module.parameters()))
+
+    def step(embeddings_BD: Any, labels_B: Any, number: int) -> None:
+        optimizer.zero_grad()
+        module(embeddings_BD, labels_B).backward()
+        optimizer.step()
+
+    return step, 0.0
+
+
+def _torch_optimizer(case: Case, rows: list[Any]) -> Any:
+    import torch
+
+    if case.kind.endswith("adamw"):
+        return torch.optim.AdamW(rows, lr=0.01)
+    return torch.optim.SGD(rows, lr=0.01, momentum=0.9)
+
+
+STEPS: dict[str, Callable[[Case, Any], tuple[Step, float]]] = {
+    "empty": empty,
+    "lazy-sgd": lazy,
+    "lazy-adamw": lazy,
+    "sharded-dense-sgd": sharded_dense,
+    "sharded-dense-adamw": sharded_dense,
+    "dense-sgd": dense,
+}
+
+
+if __name__ == "__main__":
+    main()
