@@ -69,6 +69,15 @@ def test_shoppers_behave_as_the_recipe_says(tmp_path: Path) -> None:
     assert wrong[1] > wrong[2] > wrong[6]
 
 
+def test_wrong_clicks_can_stay_in_the_category(tmp_path: Path) -> None:
+    simulate(labelled(), tmp_path, SimulationRecipe(wrong_clicks=0.4, wrong_in_category=True))
+    shown = log(tmp_path)
+    category = {item.item_id: item.category for item in labelled().items}
+    clicks = shown[shown.clicked]
+    assert 0.34 < 1 - clicks.right.mean() < 0.46
+    assert (clicks.item_id.map(category) == clicks.truth.map(category)).all()
+
+
 def test_no_wrong_clicks_when_there_should_be_none(tmp_path: Path) -> None:
     simulate(labelled(), tmp_path, SimulationRecipe(wrong_clicks=0.0))
     shown = log(tmp_path)

@@ -8,11 +8,13 @@ import pytest
 from immr.data import synthetic
 from immr.data.simulate import SimulationRecipe, simulate
 from immr.data.training_set import TrainingSet
-from immr.errors import ContractError
+from immr.errors import ContractError, RecipeError
 from immr.governance.govern import govern
 from immr.governance.recipe import GovernanceRecipe
+from tests.governance.colours import Colours
 
 PICTURES = synthetic.SyntheticRecipe(items=20, train_photos=15, val_photos=2, side_px=48)
+CLICKS_ONLY = GovernanceRecipe(clean_labels=False)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def governed(log: Path) -> TrainingSet:
-    return govern(log, log.parent / "set", GovernanceRecipe())
+    return govern(log, log.parent / "set", CLICKS_ONLY)
 
 
 def with_truth(training_set: TrainingSet, log: Path) -> pd.DataFrame:
@@ -85,20 +87,20 @@ def test_the_hash_knows_nothing_of_threads_time_and_place(
     governed: TrainingSet, log: Path, tmp_path: Path, change: str
 ) -> None:
     if change == "threads":
-        again = govern(log, tmp_path / "set", GovernanceRecipe(), "duckdb://?threads=1")
+        again = govern(log, tmp_path / "set", CLICKS_ONLY, "duckdb://?threads=1")
         for name in ("items", "queries", "judgements"):
             file = f"{name}.parquet"
             assert pq.read_table(again.folder / file).equals(pq.read_table(governed.folder / file))
     else:
         moved = synthetic.load(PICTURES, tmp_path / "elsewhere")
         simulate(moved, tmp_path / "log", SimulationRecipe(broken_rows=8))
-        again = govern(tmp_path / "log", tmp_path / "set", GovernanceRecipe())
+        again = govern(tmp_path / "log", tmp_path / "set", CLICKS_ONLY)
         assert again.queries[0].image != governed.queries[0].image
     assert again.hash == governed.hash
 
 
 def test_the_hash_knows_the_recipe_and_the_data(governed: TrainingSet, log: Path, tmp_path: Path) -> None:
-    other_recipe = govern(log, tmp_path / "a", GovernanceRecipe(order_weight=4.0))
+    other_recipe = govern(log, tmp_path / "a", replace(CLICKS_ONLY, order_weight=4.0))
     less = tmp_path / "less"
     less.mkdir()
     for path in log.glob("*.parquet"):
@@ -106,7 +108,7 @@ def test_the_hash_knows_the_recipe_and_the_data(governed: TrainingSet, log: Path
         pq.write_table(
             table.slice(0, len(table) - 1) if path.stem == "judgements" else table, less / path.name
         )
-    other_data = govern(less, tmp_path / "b", GovernanceRecipe())
+    other_data = govern(less, tmp_path / "b", CLICKS_ONLY)
     assert len({governed.hash, other_recipe.hash, other_data.hash}) == 3
 
 
@@ -115,7 +117,7 @@ def test_without_judgements_some_users_newest_queries_are_held_out(log: Path, tm
     data.mkdir()
     for name in ("items", "queries", "impressions"):
         (data / f"{name}.parquet").write_bytes((log / f"{name}.parquet").read_bytes())
-    training_set = govern(data, tmp_path / "set", GovernanceRecipe(held_out_share=0.2))
+    training_set = govern(data, tmp_path / "set", replace(CLICKS_ONLY, held_out_share=0.2))
     held, kept = training_set.judgements, training_set.queries
     assert 0 < len(held) < len(kept)
     assert not {photo.query_id for photo in held} & {photo.query_id for photo in kept}
@@ -139,13 +141,13 @@ def test_a_photo_that_is_judged_is_not_learned_from(governed: TrainingSet, log: 
     judgements = pq.read_table(log / "judgements.parquet").to_pandas()
     judgements.loc[0, "image"] = str(copy)
     judgements.to_parquet(data / "judgements.parquet")
-    training_set = govern(data, tmp_path / "set", GovernanceRecipe())
+    training_set = govern(data, tmp_path / "set", CLICKS_ONLY)
     assert governed.queries[0].query_id not in {photo.query_id for photo in training_set.queries}
     assert training_set.manifest["steps"][-1]["dropped"] == {"same photo as a judgement": 1}
 
 
 def test_images_are_hashed_but_not_refused_when_the_step_is_off(log: Path, tmp_path: Path) -> None:
-    training_set = govern(log, tmp_path / "set", GovernanceRecipe(check_images=False, group_items=False))
+    training_set = govern(log, tmp_path / "set", replace(CLICKS_ONLY, check_images=False, group_items=False))
     assert not (tmp_path / "set" / "rejected" / "images.parquet").exists()
     assert pq.read_table(tmp_path / "set" / "items.parquet")["image_sha256"].to_pylist()[0]
     assert training_set.class_count == 20
@@ -162,7 +164,62 @@ def test_the_report_is_one_small_file_with_pictures(governed: TrainingSet) -> No
 
 
 def test_a_run_that_fails_leaves_no_half_of_a_training_set(log: Path, tmp_path: Path) -> None:
-    recipe = replace(GovernanceRecipe(), min_image_side_px=500)
+    recipe = replace(CLICKS_ONLY, min_image_side_px=500)
     with pytest.raises(ContractError, match="no items are left after the step images"):
         govern(log, tmp_path / "set", recipe)
     assert not list(tmp_path.iterdir())
+
+
+def test_looks_settle_what_clicks_leave_open(log: Path, governed: TrainingSet, tmp_path: Path) -> None:
+    seen = govern(log, tmp_path / "set", GovernanceRecipe(), embedder=Colours())
+    clicks_only, both = with_truth(governed, log), with_truth(seen, log)
+    assert both.right.mean() > clicks_only.right.mean()
+    assert both.right.sum() > clicks_only.right.sum()
+    steps = {step["name"]: step for step in seen.manifest["steps"] if step["table"] == "queries"}
+    assert steps["looks"]["rows_in"] == steps["looks"]["rows_out"] + sum(steps["looks"]["dropped"].values())
+    assert "colours" in steps["looks"]["note"] and "moved to another clicked item" in steps["looks"]["note"]
+    class_of = dict(zip([item.item_id for item in seen.items], seen.item_classes, strict=True))
+    assert (both.item_id.map(class_of) == both.class_id).all()
+    page = (tmp_path / "set" / "report.html").read_text()
+    assert "Looks: moved to another clicked item" in page and "looks like another class" in page
+    assert govern(log, tmp_path / "again", GovernanceRecipe(), embedder=Colours()).hash == seen.hash
+
+
+def test_looking_needs_an_embedder(log: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="pass an embedder, or turn it off"):
+        govern(log, tmp_path / "set", GovernanceRecipe())
+
+
+def test_heads_are_capped_and_tails_count_more(governed: TrainingSet, log: Path, tmp_path: Path) -> None:
+    recipe = replace(CLICKS_ONLY, balance_classes=True, max_photos_per_class=13, balance_power=1.0)
+    before = pq.read_table(governed.folder / "queries.parquet").to_pandas()
+    after = pq.read_table(govern(log, tmp_path / "set", recipe).folder / "queries.parquet").to_pandas()
+    sizes = before.class_id.value_counts()
+    assert sizes.max() > 13 > sizes.min()
+    assert (after.class_id.value_counts().sort_index() == sizes.clip(upper=13).sort_index()).all()
+    factors = after.merge(before, on="query_id", suffixes=("", "_before"))
+    factors = (factors.weight / factors.weight_before).groupby(factors.class_id).mean()
+    assert (factors * sizes.clip(upper=13)).tolist() == pytest.approx([len(after) / 20] * 20)
+    weakest_kept = after.groupby("class_id").query_id.agg(set)
+    for class_id, group in before.groupby("class_id"):
+        gone = group[~group.query_id.isin(weakest_kept[class_id])]
+        kept = group[group.query_id.isin(weakest_kept[class_id])]
+        assert gone.empty or gone.weight.max() <= kept.weight.min()
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_unseen_classes_have_no_photo_to_learn_from(log: Path, tmp_path: Path, judged: bool) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in log.glob("*.parquet"):
+        if judged or path.stem != "judgements":
+            (data / path.name).write_bytes(path.read_bytes())
+    training_set = govern(data, tmp_path / "set", replace(CLICKS_ONLY, unseen_class_share=0.2))
+    unseen = training_set.unseen_classes
+    assert len(unseen) == 4 and training_set.class_count == 20
+    assert {photo.class_id for photo in training_set.queries} == set(range(20)) - unseen
+    assert unseen <= {photo.class_id for photo in training_set.judgements}
+    assert len(training_set.items) == 20
+    assert any("unseen" in reason for reason in training_set.manifest["steps"][-1]["dropped"])
+    ids = [photo.query_id for photo in training_set.judgements]
+    assert len(ids) == len(set(ids))

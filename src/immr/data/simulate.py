@@ -43,6 +43,7 @@ class SimulationRecipe:
     position_bias: float = 1.0  # η
     relevant_click: float = 0.9  # the right item is clicked when seen
     wrong_clicks: float = 0.1  # share of clicks that go to a wrong item
+    wrong_in_category: bool = False  # only to one of the right one's category: harder to tell
     looks: int = 12  # how many times a shopper goes over the list before giving up
     second_look: float = 0.3  # a shopper who clicked the right item goes over the list once more
     return_rate: float = 0.7  # one who clicked only wrong items comes back, and goes on until the next click
@@ -57,7 +58,7 @@ class _Catalogue:
 
     item_ids: npt.NDArray[np.str_]
     by_category: Ints  # item numbers, sorted by category
-    start: Ints  # (M,) where the item's category begins in by_category
+    start: Ints  # (M,) also names the category: where the item's category begins in by_category
     size: Ints  # (M,) how many items its category has
     popularity: Floats  # (M,) cumulative, ends with 1
 
@@ -96,7 +97,7 @@ def simulate(labelled: LabelledSet, out: Path, recipe: SimulationRecipe, now: da
     asked = _asked(right_of_photo, catalogue, recipe, rng)
     right = right_of_photo[asked]
     shown_QP = _ranked_lists(right, catalogue, recipe, rng)
-    clicked_QP, ordered_QP = _behaviour(shown_QP, right, recipe, rng)
+    clicked_QP, ordered_QP = _behaviour(shown_QP, right, catalogue, recipe, rng)
 
     query_ids = np.array([f"q{index:07d}" for index in range(len(asked))])
     users = np.array([f"u{user:05d}" for user in rng.integers(0, recipe.users, len(asked))])
@@ -189,11 +190,18 @@ def _first_distinct(drawn: Ints, places: int) -> Ints:
 
 
 def _behaviour(
-    shown_QP: Ints, right: Ints, recipe: SimulationRecipe, rng: np.random.Generator
+    shown_QP: Ints,
+    right: Ints,
+    catalogue: _Catalogue,
+    recipe: SimulationRecipe,
+    rng: np.random.Generator,
 ) -> tuple[Bools, Bools]:
     """What was clicked and ordered, (Q, P) each."""
     is_right = shown_QP == right[:, None]
     examined = np.arange(1, shown_QP.shape[1] + 1) ** -recipe.position_bias * (shown_QP >= 0)
+    if recipe.wrong_in_category:  # what lies elsewhere is looked at in vain
+        elsewhere = catalogue.start[shown_QP] != catalogue.start[right][:, None]
+        examined = np.where(elsewhere, 0.0, examined)
     wrong_rate = _wrong_click_rate(examined, is_right, recipe)
     chance = examined * np.where(is_right, recipe.relevant_click, wrong_rate)
     clicked = np.zeros(shown_QP.shape, dtype=bool)

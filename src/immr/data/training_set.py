@@ -74,6 +74,12 @@ class TrainingSet:
         return max(self.item_classes) + 1
 
     @cached_property
+    def unseen_classes(self) -> frozenset[int]:
+        """Classes that no photo is learned from, kept apart to judge unseen items by."""
+        rows = self._rows("items", ["class_id", "unseen"])
+        return frozenset(row["class_id"] for row in rows if row["unseen"])
+
+    @cached_property
     def queries(self) -> list[LabelledPhoto]:
         """Photos to learn from, in query_id order."""
         return [

@@ -11,6 +11,8 @@ from typing import Any
 from immr.governance.bounds import wilson_lower
 from immr.governance.recipe import GovernanceRecipe
 
+DISAGREE = "clicks do not agree on one item"
+
 
 def edges(impressions: Any, recipe: GovernanceRecipe) -> Any:
     """Table (query_id, item_id, weight) of what was clicked."""
@@ -53,7 +55,7 @@ def verdicts(queries: Any, best: Any, recipe: GovernanceRecipe) -> Any:
     joined = queries.left_join(best, "query_id").drop("query_id_right")
     reason = ibis.cases(
         (joined.item_id.isnull(), "no click on a valid item"),
-        (joined.share < recipe.min_share, "clicks do not agree on one item"),
+        (joined.share < recipe.min_share, DISAGREE),
         (joined.lower_bound < recipe.min_share_lower_bound, "too little evidence"),
         else_="",
     )

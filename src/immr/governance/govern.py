@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 
 from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, Admission, TableContract, admit
 from immr.data.training_set import TrainingSet
-from immr.errors import ContractError
+from immr.errors import ContractError, RecipeError
 from immr.files import folder_written_whole
-from immr.governance import classes, edges, images, manifest, report, split
+from immr.governance import balance, classes, edges, images, looks, manifest, report, split
+from immr.governance.embedder import Embedder
 from immr.governance.engine import connect
 from immr.governance.recipe import GovernanceRecipe
 from immr.governance.steps import Step
@@ -24,7 +25,8 @@ from immr.governance.workspace import Workspace
 _log = logging.getLogger(__name__)
 _SHA = pa.field("image_sha256", pa.string())
 _CLASS = pa.field("class_id", pa.int64())
-_ITEMS = ITEMS.columns.append(_SHA).append(_CLASS)
+_UNSEEN = pa.field("unseen", pa.bool_())
+_ITEMS = ITEMS.columns.append(_SHA).append(_CLASS).append(_UNSEEN)
 _QUERIES = (
     QUERIES.columns.append(_SHA)
     .append(_CLASS)
@@ -32,10 +34,17 @@ _QUERIES = (
     .append(pa.field("lower_bound", pa.float64()))
     .append(pa.field("weight", pa.float64()))
 )
-_JUDGEMENTS = JUDGEMENTS.columns.append(_SHA).append(_CLASS)
+_JUDGED = [*JUDGEMENTS.columns.names, "image_sha256", "class_id"]
+_JUDGEMENTS = JUDGEMENTS.columns.append(_SHA).append(_CLASS).append(_UNSEEN)
 
 
-def govern(data: Path, out: Path, recipe: GovernanceRecipe, engine_url: str = "duckdb://") -> TrainingSet:
+def govern(
+    data: Path,
+    out: Path,
+    recipe: GovernanceRecipe,
+    engine_url: str = "duckdb://",
+    embedder: Embedder | None = None,
+) -> TrainingSet:
     """Turn the tables in `data` into a training set; the same data and recipe give the same manifest hash.
 
     Args:
@@ -43,17 +52,21 @@ def govern(data: Path, out: Path, recipe: GovernanceRecipe, engine_url: str = "d
         out: the training set's folder, written whole; one that is there is replaced.
         recipe: which steps, and how strictly.
         engine_url: where tables are computed.
+        embedder: how photos look; needed where the recipe's `clean_labels` is on.
 
     Raises:
+        RecipeError: labels are to be cleaned, and there is no embedder.
         ContractError: the data do not keep the contract, or nothing is left to learn from.
         SettingsError: no engine understands the URL.
     """
+    if recipe.clean_labels and embedder is None:
+        raise RecipeError("clean_labels needs to see the photos: pass an embedder, or turn it off")
     backend = connect(engine_url)
     try:
         with TemporaryDirectory(prefix="immr-govern-") as scratch, folder_written_whole(out) as folder:
             admission = admit(data, Path(scratch))
             shutil.copytree(Path(scratch) / "rejected", folder / "rejected")
-            _Run(Workspace(backend, Path(scratch)), recipe, admission, Path(scratch), folder).go()
+            _Run(Workspace(backend, Path(scratch)), recipe, admission, Path(scratch), folder, embedder).go()
     finally:
         backend.disconnect()
     training_set = TrainingSet(out)
@@ -71,7 +84,9 @@ class _Run:
         admission: Admission,
         scratch: Path,
         folder: Path,
+        embedder: Embedder | None,
     ) -> None:
+        self._embedder = embedder if recipe.clean_labels else None
         self._work = workspace
         self._recipe = recipe
         self._admission = admission
@@ -93,13 +108,21 @@ class _Run:
         impressions = self._work.read(self._admission.path("impressions"))
         impressions = self._work.keep(impressions.semi_join(items, "item_id").semi_join(queries, "query_id"))
 
-        best = edges.best_items(edges.edges(impressions, self._recipe))
-        judged = self._work.keep(edges.verdicts(queries, best, self._recipe))
-        labelled = self._without("edges", "queries", judged, keep_columns=True)
+        clicked = self._work.keep(edges.edges(impressions, self._recipe))
+        judged = self._work.keep(edges.verdicts(queries, edges.best_items(clicked), self._recipe))
+        labelled = self._without("edges", "queries", self._settled(judged), keep_columns=True)
         item_classes = self._classes(items, impressions)
         items = items.join(item_classes, "item_id")
         labelled = self._work.keep(labelled.join(item_classes, "item_id"))
-        queries, judgements = self._split(labelled, judgements, item_classes)
+        seen: list[dict[str, Any]] = []
+        if self._embedder:
+            labelled, seen = self._cleaned(labelled, clicked, item_classes, self._embedder)
+        unseen = split.unseen_classes(self._work, item_classes, self._recipe)
+        queries, judgements = self._split(labelled, judgements, item_classes, unseen)
+        if self._recipe.balance_classes:
+            weighed = self._work.keep(balance.balanced(self._work, queries, self._recipe))
+            queries = self._without("balance", "queries", weighed, keep_columns=True)
+        items, judgements = self._marked(items, unseen), self._marked(judgements, unseen)
 
         outputs = {
             "items": self._write("items", items, _ITEMS, "item_id"),
@@ -108,7 +131,8 @@ class _Run:
         }
         written = manifest.write(self._folder, self._recipe, inputs, self._steps, outputs, self._class_count)
         doubtful = judged.filter(judged.reason != "").filter(judged.item_id.notnull())
-        report.write(self._folder, written, self._work.fetch(doubtful, ["query_id"], limit=report.EXAMPLES))
+        examples = self._work.fetch(doubtful, ["query_id"], limit=report.EXAMPLES)
+        report.write(self._folder, written, examples, seen)
 
     def _pictured(self) -> tuple[Any, Any, Any]:
         """items, queries and judgements, each with image_sha256, reason and detail."""
@@ -161,13 +185,13 @@ class _Run:
         columns = [name for name in contract.columns.names if name != "image"]
         return manifest.of_rows(self._work.batches(table.select(*columns, "image_sha256"), contract.key))
 
-    def _without(self, step: str, name: str, table: Any, keep_columns: bool = False) -> Any:
+    def _without(self, step: str, name: str, table: Any, keep_columns: bool = False, note: str = "") -> Any:
         """The rows that have no reason to go; the others are counted."""
         reasons = self._work.fetch(table.group_by("reason").aggregate(rows=table.count()), ["reason"])
         dropped = {row["reason"]: row["rows"] for row in reasons if row["reason"]}
         rows_in = sum(row["rows"] for row in reasons)
         rows_out = rows_in - sum(dropped.values())
-        self._steps.append(Step(step, name, rows_in, rows_out, dropped))
+        self._steps.append(Step(step, name, rows_in, rows_out, dropped, note))
         if not rows_out and name != "judgements":
             why = "; ".join(f"{reason} ({rows})" for reason, rows in dropped.items()) or "there were none"
             raise ContractError(
@@ -175,6 +199,36 @@ class _Run:
             )
         gone = ["reason"] if keep_columns else ["reason", "detail"]
         return table.filter(table.reason == "").drop(*gone)
+
+    def _settled(self, judged: Any) -> Any:
+        """Queries whose clicks disagree go on to where their looks decide, if looks are asked at all."""
+        import ibis
+
+        disagree = judged.reason == edges.DISAGREE
+        judged = judged.mutate(settled=~disagree)
+        if self._embedder is None:
+            return judged
+        return self._work.keep(judged.mutate(reason=ibis.ifelse(disagree, "", judged.reason)))
+
+    def _cleaned(
+        self, labelled: Any, clicked: Any, item_classes: Any, embedder: Embedder
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """The labels that their looks confirm, and examples of those dropped and moved."""
+        judged, wrong_share = looks.judged(
+            self._work, labelled, clicked, item_classes, embedder, self._recipe, self._scratch
+        )
+        judged = self._work.keep(judged)
+        why = judged.mutate(why=judged.reason + judged.moved)
+        counts = self._work.fetch(why.group_by(["moved"]).aggregate(rows=why.count()), ["moved"])
+        moved = "; ".join(f"{row['rows']} {row['moved']}" for row in counts if row["moved"])
+        note = f"{wrong_share:.1%} of agreed labels judged wrong, by {embedder.name}; {moved or 'none moved'}"
+        kept = self._without("looks", "queries", judged, keep_columns=True, note=note)
+        examples = []
+        for reason in (row["why"] for row in self._work.fetch(why.select("why").distinct(), ["why"])):
+            if reason:
+                rows = why.filter(why.why == reason)
+                examples += self._work.fetch(rows, ["query_id"], limit=report.EXAMPLES // 2)
+        return kept, examples
 
     def _judgeable(self, judgements: Any, items: Any) -> Any:
         import ibis
@@ -199,15 +253,22 @@ class _Run:
         self._steps.append(Step("classes", "items", rows, rows, note=f"{self._class_count} classes"))
         return numbered
 
-    def _split(self, labelled: Any, judgements: Any, item_classes: Any) -> tuple[Any, Any]:
+    def _marked(self, table: Any, unseen: Any) -> Any:
+        """The table with `unseen`: whether its class is kept out of training."""
+        strange = unseen.select(unseen_id="class_id")
+        joined = table.left_join(strange, table.class_id == strange.unseen_id)
+        return joined.mutate(unseen=joined.unseen_id.notnull()).drop("unseen_id")
+
+    def _split(self, labelled: Any, judgements: Any, item_classes: Any, unseen: Any) -> tuple[Any, Any]:
         held_out = None
         if self._work.rows(judgements):
             judgements = judgements.join(item_classes, "item_id")
         else:
             held_out = self._work.keep(split.newest_of_some_users(self._work, labelled, self._recipe))
-            judgements = held_out
-        judgements = self._work.keep(judgements.select(*_JUDGEMENTS.names))
-        verdicts = self._work.keep(split.verdicts(labelled, judgements, held_out))
+            strange = labelled.semi_join(unseen, "class_id").anti_join(held_out, "query_id")
+            judgements = held_out.select(*_JUDGED).union(strange.select(*_JUDGED))
+        judgements = self._work.keep(judgements.select(*_JUDGED))
+        verdicts = self._work.keep(split.verdicts(labelled, judgements, held_out, unseen))
         return self._without("split", "queries", verdicts, keep_columns=True), judgements
 
     def _write(self, name: str, table: Any, schema: pa.Schema, key: str) -> dict[str, Any]:

@@ -42,13 +42,20 @@ class _ClassCard:
     photos: Sequence[_Picture]
 
 
-def write(folder: Path, manifest: dict[str, Any], doubtful: Sequence[dict[str, Any]]) -> None:
+def write(
+    folder: Path,
+    manifest: dict[str, Any],
+    doubtful: Sequence[dict[str, Any]],
+    seen: Sequence[dict[str, Any]],
+) -> None:
     """Write `report.html` beside the manifest.
 
     Args:
         folder: the training set as written so far.
         manifest: its content.
         doubtful: queries that were dropped though something was clicked: image, item_id, reason, share.
+        seen: queries whose looks contradict their clicks: image, why, clicked_item, best_item, given_score,
+            best_score.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -68,6 +75,7 @@ def write(folder: Path, manifest: dict[str, Any], doubtful: Sequence[dict[str, A
         largest=_cards(folder, largest, sizes),
         smallest=_cards(folder, smallest, sizes),
         doubtful=[_doubtful_picture(row) for row in doubtful[:EXAMPLES]],
+        seen=_by_reason(seen),
         refused=_refused(folder),
     )
     write_whole(folder / "report.html", page)
@@ -107,6 +115,16 @@ def _card(
 
 def _doubtful_picture(row: dict[str, Any]) -> _Picture:
     return _Picture(_thumbnail(row["image"]), f"{row['item_id']}: {row['share']:.0%} of the evidence")
+
+
+def _by_reason(rows: Sequence[dict[str, Any]]) -> dict[str, list[_Picture]]:
+    """Why → photos that were dropped or moved for it."""
+    found: dict[str, list[_Picture]] = {}
+    for row in rows:
+        given = "not known" if row["given_score"] != row["given_score"] else f"{row['given_score']:.2f}"
+        caption = f"clicked {row['clicked_item']} {given}, looks {row['best_item']} {row['best_score']:.2f}"
+        found.setdefault(row["why"], []).append(_Picture(_thumbnail(row["image"]), caption))
+    return found
 
 
 def _refused(folder: Path) -> list[dict[str, Any]]:

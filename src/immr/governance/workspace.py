@@ -35,13 +35,18 @@ class Workspace:
         """How many rows there are."""
         return int(self._backend.to_pyarrow(table.count()).as_py())
 
-    def batches(self, table: Any, order_by: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, table: Any, order_by: Sequence[Any]) -> Iterator[pa.RecordBatch]:
         """The rows in order, chunk by chunk."""
         path = self._scratch / f"rows_{next(self._numbers)}.parquet"
         self._backend.to_parquet(table.order_by(list(order_by)), str(path))
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(131_072)
         path.unlink()
+
+    def table(self, table: Any, order_by: Sequence[Any]) -> pa.Table:
+        """All rows in order, as columns in memory."""
+        batches = list(self.batches(table, order_by))
+        return pa.Table.from_batches(batches) if batches else table.schema().to_pyarrow().empty_table()
 
     def fetch(self, table: Any, order_by: Sequence[str], limit: int | None = None) -> list[dict[str, Any]]:
         """All rows in order, or the first of them: for what is known to be small."""

@@ -1,0 +1,37 @@
+"""Heads are capped, tails are kept: how many photos a class brings, and how much each counts.
+
+A photo counts (mean size / its class's size)^power: at power 1 all classes count alike, at 0 all photos do
+(class-balanced sampling; the power in between as in Mikolov et al., 2013, and Joulin et al., 2016).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from immr.governance.recipe import GovernanceRecipe
+from immr.governance.workspace import Workspace
+
+ENOUGH = "its class has enough photos"
+
+
+def balanced(workspace: Workspace, queries: Any, recipe: GovernanceRecipe) -> Any:
+    """`queries` with `reason` (empty, or ENOUGH) and `weight` times its class's.
+
+    Args:
+        workspace: where the tables live.
+        queries: query_id, class_id, weight.
+        recipe: cap, power, and the largest factor.
+    """
+    import ibis
+
+    order = [queries.weight.desc(), queries.query_id.hexdigest("md5"), queries.query_id]
+    place = ibis.row_number().over(ibis.window(group_by=queries.class_id, order_by=order))
+    size = ibis.least(queries.query_id.count().over(group_by=queries.class_id), recipe.max_photos_per_class)
+    placed = workspace.keep(queries.mutate(place=place, size=size))
+    kept = placed.filter(placed.place < recipe.max_photos_per_class)
+    mean_size = workspace.rows(kept) / max(workspace.rows(kept.select("class_id").distinct()), 1)
+    factor = (mean_size / placed["size"].cast("float64")) ** recipe.balance_power
+    return placed.mutate(
+        reason=ibis.ifelse(placed.place < recipe.max_photos_per_class, "", ENOUGH),
+        weight=(placed.weight * ibis.least(factor, recipe.max_class_factor)).round(9),
+    ).drop("place", "size")

@@ -1,0 +1,56 @@
+"""Where governance gets embeddings of photos from: a port, and the pretrained encoder behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from immr.model.recipe import ModelRecipe
+from immr.types import FloatArray
+
+
+class Embedder(Protocol):
+    """Anything that says how a photo looks."""
+
+    @property
+    def name(self) -> str:
+        """Names the embedding: goes into the manifest, so the same name means the same numbers."""
+
+    def embed(self, uris: Mapping[str, str], hashes: Sequence[str]) -> FloatArray:
+        """(N, F) in the order of `hashes`; a row of NaN where a picture cannot be read.
+
+        Args:
+            uris: content hash → where the picture lies.
+            hashes: N content hashes.
+        """
+
+
+class FrozenEmbedder:
+    """The recipe's pretrained image encoder, through the cache that training reads afterwards."""
+
+    def __init__(self, recipe: ModelRecipe, cache_dir: Path, threads: int = 1):
+        self._recipe = recipe
+        self._cache_dir = cache_dir
+        self._threads = threads
+
+    @property
+    def name(self) -> str:
+        """Encoder and image size; its weights are pinned by their package."""
+        return f"{self._recipe.image_encoder} at {self._recipe.image_size_px} px"
+
+    def embed(self, uris: Mapping[str, str], hashes: Sequence[str]) -> FloatArray:
+        """See the port."""
+        from immr.model.image_features import ImageFeatures, Share
+        from immr.model.views import view_names
+
+        features, views = ImageFeatures(self._recipe, self._cache_dir), view_names(1)
+        features.compute({uri: content for content, uri in uris.items()}, views, Share(threads=self._threads))
+        known = features.known(hashes, views)
+        found_NF = np.full((len(hashes), features.dim), np.nan, np.float32)
+        rows = [row for row, content in enumerate(hashes) if content in known]
+        if rows:
+            found_NF[rows] = features.read([hashes[row] for row in rows], views)[:, 0, 0]
+        return found_NF

@@ -1,0 +1,141 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from immr import fingerprint
+from immr.governance import cleaning
+from immr.governance.cleaning import Labels, Verdicts, clean
+from immr.governance.recipe import GovernanceRecipe
+from immr.types import FloatArray
+
+RECIPE = GovernanceRecipe()
+CLASSES, PHOTOS, FEATURES = 12, 30, 24
+
+
+def photos(spread: float = 0.5, looks: int = 1) -> tuple[FloatArray, cleaning.Ints]:
+    """Photos around `looks` centres per class, and their true classes."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((CLASSES, looks, FEATURES))
+    truth = np.repeat(np.arange(CLASSES), PHOTOS)
+    look = np.tile(np.arange(looks), len(truth) // looks)
+    features = centres[truth, look] + spread * rng.standard_normal((len(truth), FEATURES))
+    return features.astype(np.float32), truth
+
+
+def with_wrong(truth: cleaning.Ints, share: float) -> cleaning.Ints:
+    rng = np.random.default_rng(1)
+    wrong = rng.random(len(truth)) < share
+    return np.where(wrong, (truth + rng.integers(1, CLASSES, len(truth))) % CLASSES, truth)
+
+
+def judge(
+    features: FloatArray,
+    given: cleaning.Ints,
+    recipe: GovernanceRecipe = RECIPE,
+    settled: cleaning.Bools | None = None,
+    also_clicked: list[tuple[int, int]] | None = None,
+    hashes: list[str] | None = None,
+) -> Verdicts:
+    rows = len(given)
+    clicks = [*enumerate(given.tolist()), *(also_clicked or [])]
+    labels = Labels(
+        given,
+        np.full(rows, 0.75, np.float32),
+        np.ones(rows, bool) if settled is None else settled,
+        np.array(clicks, np.int64),
+        np.ones(len(clicks), np.float32),
+        CLASSES,
+    )
+    return clean(features, hashes or [fingerprint.of_values(row) for row in range(rows)], labels, recipe)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.4])
+def test_labels_become_precise_and_the_right_ones_stay(share: float) -> None:
+    features, truth = photos()
+    given = with_wrong(truth, share)
+    found = judge(features, given)
+    out = found.class_N >= 0
+    assert (found.class_N == truth)[out].mean() > 0.97
+    assert (found.class_N == truth)[given == truth].mean() > 0.9
+    assert found.wrong_share == pytest.approx((given != truth).mean(), abs=0.02)
+    assert found.sharpness > 1
+
+
+def test_looks_that_say_nothing_change_nothing() -> None:
+    _, truth = photos()
+    features = np.random.default_rng(8).standard_normal((len(truth), FEATURES)).astype(np.float32)
+    found = judge(features, with_wrong(truth, 0.2))
+    assert found.sharpness < 1
+    assert found.reason == [cleaning.KEPT] * len(truth)
+
+
+def test_each_fate_has_its_reason() -> None:
+    features, truth = photos(spread=0.2)
+    given, settled = with_wrong(truth, 0.2), np.ones(len(truth), bool)
+    given[:5], settled[[1, 2, 3]] = 5, False
+    given[4] = 0
+    features[3] = (features[3] + features[5 * PHOTOS]) / 2  # looks like both of what was clicked
+    clicks = [(1, 0), (3, 0)]
+    found = judge(features, given, settled=settled, also_clicked=clicks)
+    assert [found.reason[row] for row in range(5)] == [
+        cleaning.MOVED,
+        cleaning.MOVED_TO_CLICKED,
+        cleaning.MOVED,
+        found.reason[3],
+        cleaning.KEPT,
+    ]
+    assert [found.class_N[row] for row in (0, 1, 2, 4)] == [0, 0, 0, 0]
+    never = replace(RECIPE, clean_move=1.1, clean_settle=1.1)
+    found = judge(features, given, never, settled, clicks)
+    assert [found.reason[row] for row in range(5)] == [
+        cleaning.LOOKS_LIKE_ANOTHER,
+        cleaning.UNDECIDED,
+        cleaning.UNDECIDED,
+        cleaning.UNDECIDED,
+        cleaning.KEPT,
+    ]
+    assert (found.class_N[:4] == -1).all()
+
+
+def test_a_label_is_judged_by_photos_that_are_not_it() -> None:
+    """A photo that is in the log many times, always with the same wrong label, cannot vouch for itself."""
+    features, truth = photos(spread=0.2)
+    given = with_wrong(truth, 0.2)
+    features[:6], given[:6] = features[0], 5
+    hashes = [fingerprint.of_values(0 if row < 6 else row) for row in range(len(truth))]
+    found = judge(features, given, hashes=hashes)
+    assert (found.class_N[:6] == 0).all()
+
+
+def test_what_cannot_be_judged_stays_as_clicked() -> None:
+    features, truth = photos()
+    given = truth.copy()
+    given[given == 7] = 6  # class 7 has one photo
+    given[7 * PHOTOS] = 7
+    features[3] = np.nan
+    found = judge(features, given)
+    assert found.class_N[7 * PHOTOS] == 7 and np.isnan(found.given_N[7 * PHOTOS])
+    assert found.class_N[3] == 0
+
+
+def test_sub_centres_hold_what_has_several_looks() -> None:
+    features, _ = photos(spread=0.15, looks=2)
+    x = cleaning.power_normalised(features)
+    rows = slice(0, PHOTOS)
+    groups = cleaning.sub_centres(x[rows], np.zeros(PHOTOS, np.int64), np.ones(PHOTOS, np.float32), 2)
+    assert (groups[::2] == groups[0]).all() and (groups[1::2] == groups[1]).all() and groups[0] != groups[1]
+    truth = np.repeat(np.arange(CLASSES), PHOTOS)
+    given = with_wrong(truth, 0.2)
+    found = judge(features, given, replace(RECIPE, clean_sub_centres=2))
+    assert (found.class_N == truth)[given == truth].mean() > 0.9
+
+
+def test_it_is_the_same_in_any_order() -> None:
+    features, truth = photos()
+    given = with_wrong(truth, 0.4)
+    hashes = [fingerprint.of_values(row) for row in range(len(truth))]
+    order = np.random.default_rng(5).permutation(len(truth))
+    one = judge(features, given, hashes=hashes)
+    other = judge(features[order], given[order], hashes=[hashes[row] for row in order])
+    assert (one.class_N[order] == other.class_N).all()
