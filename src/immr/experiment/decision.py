@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from immr.errors import ExperimentError
-from immr.experiment.readout import Comparison, Readout
+from immr.experiment.comparison import Comparison
+from immr.experiment.definition import CHALLENGER, CHAMPION
+from immr.experiment.guardrails import GuardrailPolicy, breaches
+from immr.experiment.readout import Readout
 
 Action = Literal["promote", "keep", "wait", "roll back"]
 
@@ -20,6 +23,7 @@ class DecisionPolicy:
     min_users_to_brake: int = 50  # in each variant, before an early roll back
     minimum_effect: float = 0.02  # a gain below this share is not worth a new version
     brake_at_loss: float = 0.5  # roll back early where the loss reaches this share, proven at one look
+    guardrails: GuardrailPolicy = field(default_factory=GuardrailPolicy)
 
     def __post_init__(self) -> None:
         if self.min_users < 2 or self.min_users_to_brake < 2:
@@ -50,8 +54,14 @@ def decide(readout: Readout, policy: DecisionPolicy) -> Decision:
     Safe to ask after every click: over all looks together, the interval misses the true difference with its
     error probability at most (asymptotically), so an equal challenger is seldom promoted or rolled back.
     The brake trades this for speed: it acts on the one-look interval, but only where the loss is large.
+    Guardrails come first, even where the comparison is withheld: a challenger that fails loses its users.
     """
     numbers = _numbers(readout)
+    health = {each.variant: each for each in readout.health}
+    if CHAMPION in health and CHALLENGER in health:
+        broken = breaches(health[CHAMPION], health[CHALLENGER], policy.guardrails)
+        if broken:
+            return Decision("roll back", " ".join(breach.reason for breach in broken), numbers)
     if readout.withheld is not None:
         return Decision("wait", f"No readout: {readout.withheld}.", numbers)
     if readout.ctr is None:
@@ -105,6 +115,12 @@ def _numbers(readout: Readout) -> dict[str, float]:
     numbers: dict[str, float] = {f"users_{side.name}": side.users for side in readout.variants}
     if readout.sample_ratio is not None:
         numbers["sample_ratio_p_value"] = readout.sample_ratio.p_value
+    for health in readout.health:
+        numbers |= {
+            f"fallback_rate_{health.variant}": health.fallback_rate,
+            f"zero_result_rate_{health.variant}": health.zero_result_rate,
+            f"p99_ms_{health.variant}": health.p99_ms,
+        }
     if readout.ctr is not None:
         numbers |= {
             "ctr_champion": readout.ctr.champion,

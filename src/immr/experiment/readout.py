@@ -1,60 +1,48 @@
 """What the experiment shows so far: CTR by variant and the difference, counted on users.
 
-The primary metric is CTR = clicks per impression; the share of queries with a click stands beside it. Both
-are ratios over users who come back, so their variance is the delta method's on users (A. Deng, U. Knoblich,
-J. Lu, *Applying the Delta Method in Metric Analytics*, KDD 2018), as tea-tasting has it. Before any
-difference is shown, the number of users per variant must fit the weights.
+The primary metric is CTR = clicks per impression, the one that decides; others stand beside it to explain it.
+Before any difference is shown, bots are left out and the number of users per variant must fit the weights.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from statistics import NormalDist
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from immr.errors import ExperimentError
-from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment
-from immr.experiment.sequential import always_valid_half_width, tuned_rho
-from immr.experiment.users import (
-    COUNTS,
-    aggregate,
-    exposures,
-    of_experiment,
-    per_user,
-    users_in_both,
-    without_fallback,
-)
+from immr.experiment import bots as bot_rules
+from immr.experiment import users as user_sums
+from immr.experiment.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked
+from immr.experiment.comparison import Comparison, Interval, Look, Rate, Ratio, compare, rate
+from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Variant
+from immr.experiment.health import Health, health
+from immr.experiment.power import Plan, plan
+from immr.experiment.sample_ratio import SampleRatio, sample_ratio
 
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
 
-_SAMPLE_RATIO_ALPHA = 0.001
+__all__ = ["Comparison", "Interval", "RankCtr", "Rate", "Readout", "SampleRatio", "VariantReadout", "readout"]
 
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """From `low` to `high`."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A ratio in one variant; no interval where nothing, or everything, was clicked, or with one user."""
-
-    value: float
-    interval: Interval | None
+_NOTHING_LEFT = 1e-9  # share of a variance that is only rounding
+CTR = Ratio("CTR", "clicks", "impressions")
+CTR_PER_QUERY = Ratio("CTR per query", "queries_with_click", "queries")
+CTR_AT_1 = Ratio("CTR@1", "first_clicks", "first_impressions")
+ORDERS_PER_USER = Ratio("orders per user", "orders", None, highest=float("inf"))
+ZERO_RESULT_RATE = Ratio("zero-result rate", "queries_without_result", "queries")
+WEIGHTED_CTR = Ratio(
+    "position-weighted CTR", "weighted_clicks", "impressions", highest=user_sums.MAX_CLICK_WEIGHT
+)
+CTR_CUPED = Ratio("CTR (CUPED)", "clicks", "impressions", covariates=("clicks_before", "impressions_before"))
 
 
 @dataclass(frozen=True, slots=True)
 class VariantReadout:
-    """What one variant's users did."""
+    """What one variant's users did. `rates` has the metrics beside the CTR, by name, where they are known."""
 
     name: str
     model_version: str
@@ -66,31 +54,18 @@ class VariantReadout:
     orders: int
     ctr: Rate | None  # clicks per impression
     ctr_per_query: Rate | None  # share of queries with a click
+    rates: Mapping[str, Rate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """Challenger minus champion, and the lift as a share of the champion's value."""
+class RankCtr:
+    """What one position of one variant got."""
 
-    metric: str
-    champion: float
-    challenger: float
-    difference: float
-    interval: Interval  # for one look, at a time chosen before
-    always_valid: Interval  # for any number of looks
-    relative_lift: float | None  # None where the champion is at zero
-    relative_interval: Interval | None
-    p_value: float
-
-
-@dataclass(frozen=True, slots=True)
-class SampleRatio:
-    """Do the users per variant fit the weights? If not, something other than the models differs."""
-
-    observed: Mapping[str, int]
-    expected: Mapping[str, float]
-    p_value: float
-    ok: bool
+    variant: str
+    position: int
+    impressions: int
+    clicks: int
+    ctr: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +82,20 @@ class Readout:
     fallback_queries: int  # left out: another variant answered
     users_in_both: int  # seen in both variants, counted in each: weights changed, or assignment is not sticky
     foreign_queries: int  # left out: variant and model version are not this experiment's
+    cuped: Comparison | None = None  # CTR, with what the same users did before the test
+    secondary: Mapping[str, Comparison] = field(default_factory=dict)  # explain the CTR; decide nothing
+    by_rank: tuple[RankCtr, ...] = ()
+    bots: tuple[Marked, ...] = ()  # left out
+    health: tuple[Health, ...] = ()  # for the guardrails
+    plan: Plan | None = None  # users needed to find the effect that was asked for
+    days: float = 0.0  # from the first event to the last
+
+    @property
+    def days_to_go(self) -> float | None:
+        """Until the plan's users are there, looking at any time; None where that is not known."""
+        if self.plan is None:
+            return None
+        return self.plan.days(sum(side.users for side in self.variants), self.days)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""
@@ -119,8 +108,11 @@ def readout(
     searches: pa.Table | None = None,
     confidence: float = 0.95,
     tuned_for_users: int = 2000,
+    before: pa.Table | None = None,
+    bot_policy: BotPolicy = DEFAULT_BOT_POLICY,
+    effect: float = 0.05,
 ) -> Readout:
-    """Read the experiment out. The unit is the user; fallback exposures are left out.
+    """Read the experiment out. The unit is the user; bots and fallback exposures are left out.
 
     Args:
         joined: Impressions with what came of them (`EventLog.joined`, from the experiment's start).
@@ -130,105 +122,143 @@ def readout(
         confidence: Of all intervals.
         tuned_for_users: Where the always-valid interval is narrowest, in users of both variants; fix it
             before the test starts.
+        before: Impressions of the time before any user saw the challenger (`before_the_test`), for CUPED.
+        bot_policy: Who is no shopper.
+        effect: The relative lift to plan for.
 
     Raises:
         ExperimentError: a column is missing, or the confidence is not between 0 and 1.
     """
     if not 0 < confidence < 1:
         raise ExperimentError(f"the confidence is {confidence}: give a share between 0 and 1, like 0.95")
-    rows = exposures(joined, searches)
-    rows, fallback_queries = without_fallback(rows, searches)
-    rows, foreign_queries = of_experiment(rows, experiment)
-    users = per_user(rows)
-    by_variant = {variant.name: aggregate(users, variant.name) for variant in experiment.variants}
+    look = Look(confidence, tuned_for_users)
+    exposed = user_sums.exposures(joined, searches)
+    bots = bot_rules.mark(exposed, bot_policy)
+    rows, marked = bot_rules.without(exposed, bots)
+    rows, fallback_queries = user_sums.without_fallback(rows, searches)
+    rows, foreign_queries = user_sums.of_experiment(rows, experiment)
+    users = user_sums.per_user(rows)
+    if before is not None:
+        users = user_sums.with_before(users, before)
+    sides = {variant.name: user_sums.aggregate(users, variant.name) for variant in experiment.variants}
+    secondary = _secondary(rows, searches)
     variants = tuple(
-        _variant_readout(variant.name, variant.model_version, users, by_variant[variant.name], confidence)
+        _variant_readout(variant, users, sides[variant.name], secondary, confidence)
         for variant in experiment.variants
     )
-    sample_ratio = _sample_ratio(experiment, {side.name: side.users for side in variants})
-    withheld = _why_withheld(variants, sample_ratio)
-    ctr = ctr_per_query = None
-    if withheld is None:
-        champion, challenger = by_variant[CHAMPION], by_variant[CHALLENGER]
-        look = (champion, challenger, confidence, tuned_for_users)
-        ctr = _compare("clicks", "impressions", "CTR", *look)
-        ctr_per_query = _compare("queries_with_click", "queries", "CTR per query", *look)
+    ratio = sample_ratio(
+        {variant.name: variant.weight for variant in experiment.variants},
+        {side.name: side.users for side in variants},
+    )
+    withheld = _why_withheld(variants, ratio)
+    found = {} if withheld else _comparisons((CTR, CTR_PER_QUERY, *secondary), sides, look)
+    cuped = _cuped(sides, look) if before is not None and not withheld else None
     return Readout(
         experiment=experiment.name,
         confidence=confidence,
         variants=variants,
-        sample_ratio=sample_ratio,
-        ctr=ctr,
-        ctr_per_query=ctr_per_query,
+        sample_ratio=ratio,
+        ctr=found.pop(CTR.name, None),
+        ctr_per_query=found.pop(CTR_PER_QUERY.name, None),
         withheld=withheld,
         fallback_queries=fallback_queries,
-        users_in_both=users_in_both(users),
+        users_in_both=user_sums.users_in_both(users),
         foreign_queries=foreign_queries,
+        cuped=cuped,
+        secondary=found,
+        by_rank=tuple(RankCtr(*row, row[3] / row[2]) for row in user_sums.by_position(rows)),
+        bots=marked,
+        health=health(searches, experiment, bots) if searches is not None else (),
+        plan=_plan(sides, experiment, effect, look),
+        days=_days(rows),
     )
 
 
+def before_the_test(joined: pa.Table, experiment: Experiment) -> pa.Table:
+    """Impressions of the time before anyone saw the challenger: what it cannot have changed.
+
+    A weight that was raised starts the readout anew, but some had seen the challenger already; so the time
+    ends with the challenger's first impression, not with `started` alone.
+
+    Args:
+        joined: Impressions from some time before `started` on.
+        experiment: As for the readout.
+    """
+    challenger = experiment.challenger
+    if experiment.started is None or challenger is None:
+        return joined.slice(0, 0)
+    shown = joined.filter(pc.equal(joined["model_version"], challenger.model_version))["ts"]
+    first = pc.min(shown).as_py()
+    end = experiment.started if first is None else min(first, experiment.started)
+    return joined.filter(pc.less(joined["ts"], pa.scalar(end, joined["ts"].type)))
+
+
+def _plan(sides: Mapping[str, Aggregates], experiment: Experiment, effect: float, look: Look) -> Plan | None:
+    challenger = experiment.challenger
+    if challenger is None or not 0 < challenger.weight < 1:
+        return None
+    return plan(CTR, sides[CHAMPION], effect, share=challenger.weight, look=look)
+
+
+def _days(rows: pa.Table) -> float:
+    ends = pc.min_max(rows["ts"]).as_py()
+    return (ends["max"] - ends["min"]).total_seconds() / 86_400 if ends["min"] else 0.0
+
+
+def _secondary(rows: pa.Table, searches: pa.Table | None) -> tuple[Ratio, ...]:
+    """Metrics beside the CTR, as far as what they need is known."""
+    positions_known = bool(pc.any(pc.greater(rows["position"], 0)).as_py())
+    known = [(CTR_AT_1, positions_known), (ORDERS_PER_USER, True), (WEIGHTED_CTR, positions_known)]
+    known.append((ZERO_RESULT_RATE, searches is not None))
+    return tuple(ratio for ratio, is_known in known if is_known)
+
+
+def _comparisons(
+    ratios: Sequence[Ratio], sides: Mapping[str, Aggregates], look: Look
+) -> dict[str, Comparison]:
+    found = {ratio.name: compare(ratio, sides[CHAMPION], sides[CHALLENGER], look) for ratio in ratios}
+    return {name: comparison for name, comparison in found.items() if comparison is not None}
+
+
+def _cuped(sides: Mapping[str, Aggregates], look: Look) -> Comparison | None:
+    """None where no user is known from before, or they clicked all alike then, or just as they do now."""
+    names = ("clicks", "impressions", "clicks_before", "impressions_before")
+    if not all(side.mean("clicks_before") for side in sides.values()):
+        return None
+    pooled = sides[CHAMPION] + sides[CHALLENGER]
+    variance, before = pooled.ratio_var(*names[:2]), pooled.ratio_var(*names[2:])
+    if not before > 0 or variance - pooled.ratio_cov(*names) ** 2 / before < _NOTHING_LEFT * variance:
+        return None
+    return compare(CTR_CUPED, sides[CHAMPION], sides[CHALLENGER], look)
+
+
 def _variant_readout(
-    name: str, model_version: str, users: pa.Table, aggregates: Aggregates, confidence: float
+    variant: Variant,
+    users: pa.Table,
+    sums: Aggregates,
+    secondary: Sequence[Ratio],
+    confidence: float,
 ) -> VariantReadout:
-    of_variant = users.filter(pc.equal(users["variant"], name))
-    totals = {count: int(pc.sum(of_variant[count]).as_py() or 0) for count in COUNTS}
+    of_variant = users.filter(pc.equal(users["variant"], variant.name))
+    counts = ("queries", "queries_with_click", "impressions", "clicks", "orders")
+    totals = {count: int(pc.sum(of_variant[count]).as_py() or 0) for count in counts}
+    rates = {ratio.name: rate(ratio, sums, confidence) for ratio in secondary}
     return VariantReadout(
-        name=name,
-        model_version=model_version,
+        name=variant.name,
+        model_version=variant.model_version,
         users=of_variant.num_rows,
-        ctr=_rate(aggregates, "clicks", "impressions", confidence),
-        ctr_per_query=_rate(aggregates, "queries_with_click", "queries", confidence),
+        ctr=rate(CTR, sums, confidence),
+        ctr_per_query=rate(CTR_PER_QUERY, sums, confidence),
+        rates={metric: value for metric, value in rates.items() if value is not None},
         **totals,
     )
 
 
-def _rate(aggregates: Aggregates, numerator: str, denominator: str, confidence: float) -> Rate | None:
-    if not aggregates.mean(denominator):
-        return None
-    value = aggregates.mean(numerator) / aggregates.mean(denominator)
-    error = _standard_error(aggregates, numerator, denominator)
-    if error == 0:
-        return Rate(value, None)
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * error
-    return Rate(value, Interval(max(value - half, 0.0), min(value + half, 1.0)))
-
-
-def _standard_error(aggregates: Aggregates, numerator: str, denominator: str) -> float:
-    """Of a ratio of means over users, by the delta method."""
-    variance = aggregates.ratio_var(numerator, denominator) / aggregates.count()
-    return math.sqrt(variance) if variance > 1e-20 else 0.0  # below: rounding of what is exactly zero
-
-
-def _sample_ratio(experiment: Experiment, observed: Mapping[str, int]) -> SampleRatio | None:
-    """Chi-square of users against weights; None where there is nothing to compare."""
-    from scipy.stats import chisquare
-
-    total = sum(observed.values())
-    expected = {variant.name: variant.weight * total for variant in experiment.variants}
-    weighted = [name for name, users in expected.items() if users > 0]
-    if any(observed[name] and not expected[name] for name in expected):
-        p_value = 0.0  # users where none can be
-    elif len(weighted) < 2:
-        return None
-    else:
-        test = chisquare([observed[name] for name in weighted], [expected[name] for name in weighted])
-        p_value = float(test.pvalue)
-    return SampleRatio(dict(observed), expected, p_value, p_value >= _SAMPLE_RATIO_ALPHA)
-
-
-def _why_withheld(variants: Sequence[VariantReadout], sample_ratio: SampleRatio | None) -> str | None:
+def _why_withheld(variants: Sequence[VariantReadout], ratio: SampleRatio | None) -> str | None:
     if len(variants) < 2:
         return "there is no challenger to compare: deploy one"
-    if sample_ratio is not None and not sample_ratio.ok:
-        counts = ", ".join(
-            f"{name} has {sample_ratio.observed[name]} users where {expected:.0f} are expected"
-            for name, expected in sample_ratio.expected.items()
-        )
-        return (
-            f"the users do not fit the weights ({counts}; p = {sample_ratio.p_value:.2g}). Likely causes: "
-            "one variant fails or falls back more often, its events get lost, bots, or weights that changed "
-            "during the test (then set `started` anew and read out from there)"
-        )
+    if ratio is not None and not ratio.ok:
+        return ratio.sentence
     for variant in variants:
         if variant.users < 2 or variant.impressions == 0:
             return (
@@ -237,49 +267,6 @@ def _why_withheld(variants: Sequence[VariantReadout], sample_ratio: SampleRatio 
     if all(variant.ctr is None or variant.ctr.interval is None for variant in variants):
         return "the users' clicks do not vary yet, so no interval can be given: wait"
     return None
-
-
-def _compare(
-    numerator: str,
-    denominator: str,
-    metric: str,
-    champion: Aggregates,
-    challenger: Aggregates,
-    confidence: float,
-    tuned_for_users: int,
-) -> Comparison | None:
-    from tea_tasting.metrics import RatioOfMeans
-
-    errors = [_standard_error(side, numerator, denominator) for side in (champion, challenger)]
-    if not any(errors):
-        return None
-    ratio = RatioOfMeans(
-        numerator,
-        denominator,
-        confidence_level=confidence,
-        alternative="two-sided",
-        equal_var=False,
-        use_t=False,
-    )
-    found = ratio.analyze_aggregates(champion, challenger)
-    alpha = 1 - confidence
-    users = champion.count() + challenger.count()
-    half = always_valid_half_width(math.hypot(*errors), users, tuned_rho(tuned_for_users, alpha), alpha)
-    relative = Interval(float(found.rel_effect_size_ci_lower), float(found.rel_effect_size_ci_upper))
-    difference = float(found.effect_size)
-    lift_known = float(found.control) > 0
-    interval_known = lift_known and math.isfinite(relative.low) and math.isfinite(relative.high)
-    return Comparison(
-        metric=metric,
-        champion=float(found.control),
-        challenger=float(found.treatment),
-        difference=difference,
-        interval=Interval(float(found.effect_size_ci_lower), float(found.effect_size_ci_upper)),
-        always_valid=Interval(max(difference - half, -1.0), min(difference + half, 1.0)),
-        relative_lift=float(found.rel_effect_size) if lift_known else None,
-        relative_interval=relative if interval_known else None,
-        p_value=float(found.pvalue),
-    )
 
 
 def as_rows(readout: Readout) -> list[tuple[str, ...]]:
@@ -310,3 +297,17 @@ def _rate_text(rate: Rate | None) -> str:
 def _difference_text(comparison: Comparison, interval: Interval) -> str:
     points = [100 * value for value in (comparison.difference, interval.low, interval.high)]
     return "{:+.2f} points ({:+.2f} – {:+.2f})".format(*points)
+
+
+def secondary_rows(readout: Readout) -> list[tuple[str, str, str, str, str]]:
+    """What stands beside the CTR, to print: metric, champion, challenger, difference with interval, lift."""
+    rows = [("metric", "champion", "challenger", "difference", "lift")]
+    found = [readout.ctr, readout.cuped, *readout.secondary.values()]
+    for each in found:
+        if each is not None:
+            lift = "–" if each.relative_lift is None else f"{each.relative_lift:+.1%}"
+            if each.relative_interval is not None:
+                lift += f" ({each.relative_interval.low:+.1%} – {each.relative_interval.high:+.1%})"
+            difference = f"{each.difference:+.4f} ({each.interval.low:+.4f} – {each.interval.high:+.4f})"
+            rows.append((each.metric, f"{each.champion:.4f}", f"{each.challenger:.4f}", difference, lift))
+    return rows

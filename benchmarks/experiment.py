@@ -1,0 +1,168 @@
+"""Can the A/B statistics be trusted? Simulated users who come back and click in clumps, and known truth.
+
+    python -m benchmarks.experiment                 # 2,000 A/A runs
+    python -m benchmarks.experiment --json out.json
+
+Each run is read out by the product's own functions, on sums of users; beside it stands the z-test that takes
+impressions for independent, as one often finds it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import typer
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import norm
+
+from immr.experiment.comparison import Comparison, compare
+from immr.experiment.power import plan
+from immr.experiment.readout import CTR
+from immr.experiment.sample_ratio import sample_ratio
+from immr.experiment.users import aggregates_of
+
+POSITIONS = 10
+QUERIES_PER_USER = 5.0
+CLICK_SHAPE = (0.8, 7.2)  # Beta: a CTR of 10 %, very different from user to user
+ALPHA = 0.05
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Users:
+    """Sums of users (U,) at each look (L,), and who is in the challenger."""
+
+    challenged_U: npt.NDArray[np.bool_]
+    impressions_LU: Ints
+    clicks_LU: Ints
+
+    def compared(self, look: int) -> Comparison | None:
+        """The product's readout of the CTR at one look, over the users who were there by then."""
+        seen_U = self.impressions_LU[look] > 0
+        sides = [
+            aggregates_of(
+                {"impressions": self.impressions_LU[look][side], "clicks": self.clicks_LU[look][side]}
+            )
+            for side in (seen_U & ~self.challenged_U, seen_U & self.challenged_U)
+        ]
+        return compare(CTR, *sides)
+
+    def naive_p_values(self) -> npt.NDArray[np.float64]:
+        """Per look, what a test on impressions would say."""
+        champion, challenger = (
+            [sums[:, side].sum(axis=1) for sums in (self.clicks_LU, self.impressions_LU)]
+            for side in (~self.challenged_U, self.challenged_U)
+        )
+        shown = champion[1] + challenger[1]
+        pooled = (champion[0] + challenger[0]) / shown
+        error = np.sqrt(pooled * (1 - pooled) * (1 / champion[1] + 1 / challenger[1]))
+        difference = challenger[0] / challenger[1] - champion[0] / champion[1]
+        return 2 * norm.sf(np.abs(difference) / error)
+
+
+def users(rng: np.random.Generator, count: int, looks: int = 1, lift: float = 0.0) -> Users:
+    """Users who arrive at any time, come back at a pace of their own, and click at a rate of their own."""
+    challenged = rng.random(count) < 0.5
+    pace = rng.gamma(1.5, 1 / 1.5, count) * QUERIES_PER_USER / looks
+    arrival = rng.integers(0, looks, count) if looks > 1 else np.zeros(count, dtype=np.int64)
+    there_LU = np.arange(looks)[:, None] >= arrival
+    queries_LU = rng.poisson(pace * there_LU * (2 if looks > 1 else 1))
+    rate = rng.beta(*CLICK_SHAPE, count) * np.where(challenged, 1 + lift, 1)
+    clicks_LU = rng.binomial(queries_LU * POSITIONS, np.minimum(rate, 1))
+    return Users(challenged, (queries_LU * POSITIONS).cumsum(axis=0), clicks_LU.cumsum(axis=0))
+
+
+def same_versions(rng: np.random.Generator, runs: int, count: int, looks: int) -> dict[str, float]:
+    """A/A: how often each way of reading says that there is a difference, at the end and at any look."""
+    end = naive_end = peeked = fixed_peeked = naive_peeked = 0
+    for _ in range(runs):
+        shop = users(rng, count, looks)
+        found = [each for each in map(shop.compared, range(looks)) if each is not None]
+        naive = shop.naive_p_values() < ALPHA
+        end += found[-1].p_value < ALPHA
+        naive_end += naive[-1]
+        peeked += any(not each.always_valid.low <= 0 <= each.always_valid.high for each in found)
+        fixed_peeked += any(each.p_value < ALPHA for each in found)
+        naive_peeked += naive.any()
+    return {
+        "aa_false_positive_rate": end / runs,
+        "aa_false_positive_rate_naive": naive_end / runs,
+        "peeking_false_positive_rate": peeked / runs,
+        "peeking_false_positive_rate_one_look_interval": fixed_peeked / runs,
+        "peeking_false_positive_rate_naive": naive_peeked / runs,
+    }
+
+
+def planned(rng: np.random.Generator, runs: int, lift: float) -> dict[str, float]:
+    """Plan on a pilot of the champion's users, then run so many users with the true lift."""
+    pilot = users(rng, 20_000)
+    seen = pilot.impressions_LU[0] > 0
+    sums = aggregates_of({"impressions": pilot.impressions_LU[0][seen], "clicks": pilot.clicks_LU[0][seen]})
+    wanted = plan(CTR, sums, lift, power=0.8)
+    assert wanted is not None
+    found = always = 0
+    for _ in range(runs):
+        one_look = users(rng, round(wanted.users_one_look / seen.mean()), lift=lift).compared(0)
+        found += one_look is not None and one_look.p_value < ALPHA and one_look.difference > 0
+        at_any = users(rng, round(wanted.users_always_valid / seen.mean()), lift=lift).compared(0)
+        always += at_any is not None and at_any.always_valid.low > 0
+    return {
+        "planned_users": wanted.users_one_look,
+        "power_at_plan": found / runs,
+        "planned_users_always_valid": wanted.users_always_valid,
+        "power_at_plan_always_valid": always / runs,
+    }
+
+
+def lost_events(rng: np.random.Generator, runs: int, count: int) -> dict[str, float]:
+    """How often the sample-ratio check speaks, with 2 % of the challenger's users lost, and with none."""
+
+    def spoke(kept: float) -> float:
+        challenger = rng.binomial(count, 0.5, runs)
+        champion, challenger = count - challenger, rng.binomial(challenger, kept)
+        weights = {"champion": 0.5, "challenger": 0.5}
+        checks = [
+            sample_ratio(weights, {"champion": int(a), "challenger": int(b)})
+            for a, b in zip(champion, challenger, strict=True)
+        ]
+        return sum(check is not None and not check.ok for check in checks) / runs
+
+    return {"srm_users": count, "srm_found_rate": spoke(0.98), "srm_false_alarm_rate": spoke(1.0)}
+
+
+def main(
+    runs: Annotated[int, typer.Option(help="A/A runs.")] = 2000,
+    count: Annotated[int, typer.Option("--users", help="Users of an A/A run.")] = 2000,
+    looks: Annotated[int, typer.Option(help="Looks of an A/A run.")] = 20,
+    power_runs: Annotated[int, typer.Option(help="Runs with a true lift.")] = 1000,
+    lift: Annotated[float, typer.Option(help="The true lift.")] = 0.05,
+    srm_users: Annotated[int, typer.Option(help="Users where one side loses some.")] = 300_000,
+    seed: Annotated[int, typer.Option(help="Another seed, other users.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Simulate, read out, and count how often the readout is wrong."""
+    rng = np.random.default_rng(seed)
+    figures = {
+        **same_versions(rng, runs, count, looks),
+        **planned(rng, power_runs, lift),
+        **lost_events(rng, runs, srm_users),
+    }
+    table = Table("figure", "value", title=f"{runs} A/A runs of {count} users, {looks} looks each")
+    for name, value in figures.items():
+        table.add_row(
+            name, f"{value:,}" if name.endswith(("users", "valid")) and value > 1 else f"{value:.2%}"
+        )
+    Console().print(table)
+    if json_file is not None:
+        settings = {"runs": runs, "users": count, "looks": looks, "power_runs": power_runs, "lift": lift}
+        json_file.write_text(json.dumps({**figures, "settings": {**settings, "seed": seed}}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,181 @@
+"""Who gets which variant: start, ramp, stop and decide, never two at once.
+
+The experiment file is what the gateway follows; registry roles and deployments are brought into line with it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from immr import steps, wiring
+from immr.errors import ExperimentError
+from immr.experiment import changes
+from immr.experiment.definition import Experiment, Variant, load, save
+from immr.settings import Settings
+from immr.types import Role
+
+if TYPE_CHECKING:
+    from immr.deploy.port import Deployer, Deployment
+    from immr.registry.versions import Registry
+
+log = logging.getLogger(__name__)
+
+
+def start(settings: Settings, weight: float = 0.5) -> Experiment:
+    """Compare the registry's challenger with its champion, where both are deployed.
+
+    Without a challenger the champion serves all users.
+
+    Raises:
+        ExperimentError: a comparison runs already, or a version is not deployed.
+    """
+    with _alone(settings):
+        _refuse_second(settings)
+        registry = wiring.registry(settings)
+        deployments = {each.role: each for each in wiring.deployer(settings).current()}
+        champion = _serving(registry, deployments, "champion")
+        if champion is None:
+            raise ExperimentError(
+                "there is no champion to start with: train, package and deploy a version first"
+            )
+        challenger = _serving(registry, deployments, "challenger")
+        begun = changes.begin(champion, challenger, weight, datetime.now(UTC))
+        save(begun, settings.experiment_file)
+        return begun
+
+
+def ramp(settings: Settings, weight: float) -> Experiment:
+    """Give the challenger a larger share of the users; the readout begins anew.
+
+    Raises:
+        ExperimentError: no comparison runs, or the share is not larger.
+    """
+    with _alone(settings):
+        ramped = changes.ramp(load(settings.experiment_file), weight, datetime.now(UTC))
+        save(ramped, settings.experiment_file)
+        return ramped
+
+
+def stop(settings: Settings) -> Experiment:
+    """Send all users to the champion.
+
+    Raises:
+        ExperimentError: there is no experiment.
+    """
+    with _alone(settings):
+        stopped = changes.stop(load(settings.experiment_file))
+        save(stopped, settings.experiment_file)
+        return stopped
+
+
+def decide(settings: Settings, apply: bool = False, record_wait: bool = True) -> steps.Watched:
+    """Read out, decide, write the decision to the promotion log, and act on it if asked to.
+
+    A challenger that is promoted becomes the champion in registry, deployment and experiment file. One that
+    is rolled back, or that the champion was kept against, gets no more users and loses role and place.
+    A crash half-way is healed by the next call.
+
+    Args:
+        settings: Where things are.
+        apply: Act; otherwise only the log is written.
+        record_wait: Write down that there is nothing to do yet, too.
+
+    Raises:
+        ExperimentError: there is no experiment, or another process decides just now.
+    """
+    with _alone(settings):
+        experiment = load(settings.experiment_file)
+        if experiment.state == "stopped" or experiment.challenger is None:
+            return _nothing_to_decide(settings)
+        if not record_wait and (seen := steps.read_out(settings)).decision.action == "wait":
+            return seen
+        watched = steps.watch(settings)
+        if apply and watched.decision.action == "promote":
+            _promote(settings, experiment, experiment.challenger)
+        elif apply and watched.decision.action in ("roll back", "keep"):
+            _take_off(settings, experiment)
+        return watched
+
+
+def _nothing_to_decide(settings: Settings) -> steps.Watched:
+    """The readout of what was, and no decision about what is over."""
+    seen = steps.read_out(settings)
+    reason = (
+        "There is nothing to decide: no challenger gets users. `immr experiment start` begins a comparison."
+    )
+    return replace(seen, decision=replace(seen.decision, action="wait", reason=reason))
+
+
+def _promote(settings: Settings, experiment: Experiment, challenger: Variant) -> None:
+    """The file comes last: until then the next call decides the same again."""
+    registry, deployer = wiring.registry(settings), wiring.deployer(settings)
+    version = registry.get(challenger.model_version)
+    if deployment := _deployment(deployer, challenger.model_version):
+        deployer.apply(version, deployment.bento, "champion")
+        deployer.remove("challenger")
+    registry.set_role("champion", version)
+    registry.clear_role("challenger")
+    save(changes.promote(experiment, datetime.now(UTC)), settings.experiment_file)
+    log.info("%s is the champion now", version.id)
+
+
+def _take_off(settings: Settings, experiment: Experiment) -> None:
+    """The file comes first: shoppers are rid of the challenger at once."""
+    save(changes.stop(experiment), settings.experiment_file)
+    wiring.registry(settings).clear_role("challenger")
+    wiring.deployer(settings).remove("challenger")
+    log.info("%s has stopped, all users get %s", experiment.name, experiment.champion.model_version)
+
+
+def _deployment(deployer: Deployer, model_version: str) -> Deployment | None:
+    return next((each for each in deployer.current() if each.version_id == model_version), None)
+
+
+def _serving(registry: Registry, deployments: dict[Role, Deployment], role: Role) -> tuple[str, str] | None:
+    """Model version and URL of a role; None where no version plays it."""
+    version = registry.role(role)
+    if version is None:
+        return None
+    deployment = deployments.get(role)
+    if deployment is None or deployment.version_id != version.id:
+        there = deployment.version_id if deployment else "nothing"
+        raise ExperimentError(
+            f"the {role} is {version.id}, but {there} is deployed as {role}: "
+            f"run `immr deploy --model {version.id}`"
+        )
+    return version.id, deployment.url
+
+
+def _refuse_second(settings: Settings) -> None:
+    if not settings.experiment_file.is_file():
+        return
+    running = load(settings.experiment_file)
+    if running.challenger is not None and running.state == "running":
+        raise ExperimentError(
+            f"experiment {running.name} runs already: ramp it, or `immr experiment stop` before the next"
+        )
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Hold the experiment's lock; it is let go with the process, however that ends.
+
+    Raises:
+        ExperimentError: another process holds it.
+    """
+    path = settings.experiment_file.with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ExperimentError(
+                f"another process changes the experiment just now ({path} is held): try again in a moment"
+            ) from error
+        yield

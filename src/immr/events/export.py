@@ -1,0 +1,80 @@
+"""From the event log to the next click log: `queries` and `impressions` as Parquet in the data contract."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from immr.data.contract import IMPRESSIONS, QUERIES
+from immr.errors import EventLogError
+from immr.files import folder_written_whole
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What went out, and what was left out: queries_in = queries + without_photo + of_bots."""
+
+    folder: Path
+    queries_in: int
+    queries: int
+    without_photo: int
+    of_bots: int
+    impressions: int
+
+
+def export(
+    joined: pa.Table, searches: pa.Table, photos: Mapping[str, Path], bots: Collection[str], out: Path
+) -> Exported:
+    """Write the two tables; the third, `items`, is the shop's.
+
+    The event log holds no picture, and a query without one can teach nothing: only queries whose photo was
+    kept go out, with all that they showed. Bots are left out.
+
+    Args:
+        joined: As `EventLog.joined` gives it.
+        searches: As `EventLog.searches` gives it.
+        photos: Photo by query_id (`PhotoStore.by_query`).
+        bots: User ids that are no shoppers.
+        out: The folder, replaced whole.
+
+    Raises:
+        EventLogError: no query is left, or `out` is something other than an earlier export.
+    """
+    is_bot = pc.is_in(searches["user_id"], value_set=pa.array(sorted(bots), pa.string()))
+    human = searches.filter(pc.invert(is_bot))
+    images = pa.array([_uri(photos, query_id) for query_id in human["query_id"].to_pylist()], pa.string())
+    queries = human.append_column("image", images).filter(pc.is_valid(images))
+    if not queries.num_rows:
+        raise EventLogError(
+            f"none of the {searches.num_rows} queries has a photo to learn from ({human.num_rows} are of "
+            "shoppers): let the gateway keep photos with IMMR_KEEP_PHOTOS=1"
+        )
+    shown = joined.filter(pc.is_in(joined["query_id"], value_set=queries["query_id"].combine_chunks()))
+    _refuse_to_replace(out)
+    with folder_written_whole(out) as aside:
+        for contract, table in ((QUERIES, queries), (IMPRESSIONS, shown)):
+            ordered = table.select(contract.columns.names).cast(contract.columns)
+            pq.write_table(ordered, aside / f"{contract.name}.parquet")
+    return Exported(
+        folder=out,
+        queries_in=searches.num_rows,
+        queries=queries.num_rows,
+        without_photo=human.num_rows - queries.num_rows,
+        of_bots=searches.num_rows - human.num_rows,
+        impressions=shown.num_rows,
+    )
+
+
+def _uri(photos: Mapping[str, Path], query_id: str) -> str | None:
+    return str(photos[query_id].absolute()) if query_id in photos else None
+
+
+def _refuse_to_replace(out: Path) -> None:
+    known = {f"{contract}.parquet" for contract in ("queries", "impressions", "items")}
+    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - known):
+        raise EventLogError(f"{out} holds something else than an earlier export: give another folder")

@@ -1,0 +1,72 @@
+"""A challenger that is really bad, behind the running gateway: it goes away by itself."""
+
+from __future__ import annotations
+
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+
+from immr import control, wiring
+from immr.experiment.assignment import assign
+from immr.experiment.changes import begin
+from immr.experiment.definition import load, save
+from immr.settings import Settings
+from serving.gateway import Gateway, create_gateway_app
+from tests import tiny_version
+from tests.serving.conftest import serve, served_version, wait_ready
+
+
+def register_two(settings: Settings) -> None:
+    """immr-1 and immr-2, as the registry knows them; the challenger plays its role."""
+    registry = wiring.registry(settings)
+    folder = settings.home / "trained"
+    folder.mkdir()
+    (folder / "card.json").write_text("{}")
+    for key in ("one", "two"):
+        run_id = registry.start_run(key, {}, key=key)
+        registry.register(
+            folder, key, run_id, dim=8, preprocessing_hash="p", manifest_hash="m", recipe="concept"
+        )
+        registry.finish_run(run_id)
+    registry.set_role("champion", registry.get("immr-1"))
+    registry.set_role("challenger", registry.get("immr-2"))
+
+
+def ask(client: httpx.Client, user: str) -> httpx.Response:
+    return client.post(
+        "/v1/search", files={"image": tiny_version.photo("red")}, data={"user_id": user, "k": "5"}
+    )
+
+
+def test_a_challenger_that_is_down_is_rolled_back_within_two_minutes(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    register_two(settings)
+    catalogue = tiny_version.items(tmp_path / "pictures")
+    folder = tiny_version.write_packaged(tmp_path / "immr-1", 1)
+    tiny_version.build_index(settings, folder, catalogue, 1)
+    with socket.socket() as held, served_version(settings, folder) as champion_url:
+        held.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        dead_url = f"http://127.0.0.1:{held.getsockname()[1]}"
+        wait_ready(champion_url)
+        running = begin(("immr-1", champion_url), ("immr-2", dead_url), 0.5, datetime.now(UTC))
+        save(running, settings.experiment_file)
+        gateway = serve(create_gateway_app(Gateway(settings)))
+        started = time.monotonic()
+        try:
+            with httpx.Client(base_url=gateway.url, timeout=10) as client:
+                users = [f"user-{number}" for number in range(40)]
+                assert {ask(client, user).status_code for user in users} == {200}  # shoppers notice nothing
+                decision = control.decide(settings, apply=True).decision
+                assert (decision.action, "The challenger fails" in decision.reason) == ("roll back", True)
+                user = next(user for user in users if assign(running, user).name == "challenger")
+                assert ask(client, user).json()["variant"] == "champion"
+        finally:
+            gateway.stop()
+    assert time.monotonic() - started < 120
+    assert load(settings.experiment_file).state == "stopped"
+    assert wiring.registry(settings).role("challenger") is None
+    [written] = wiring.registry(settings).decisions()
+    assert written["action"] == "roll back"

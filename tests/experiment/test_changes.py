@@ -1,0 +1,67 @@
+"""Start, ramp, stop, promote: weights, salts and times, and who sees what."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from immr.errors import ExperimentError
+from immr.experiment import changes
+from immr.experiment.assignment import assign
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+LATER = NOON + timedelta(hours=1)
+RUNNING = changes.begin(("immr-1", "http://a:1"), ("immr-2", "http://b:1"), 0.1, NOON)
+USERS = [f"user-{number}" for number in range(2000)]
+
+
+def challenged(experiment: changes.Experiment) -> set[str]:
+    return {user for user in USERS if assign(experiment, user).name == "challenger"}
+
+
+def test_begin_weighs_and_times() -> None:
+    assert (RUNNING.name, RUNNING.started) == ("immr-2-against-immr-1", NOON)
+    assert (RUNNING.champion.weight, RUNNING.state) == (0.9, "running")
+    assert RUNNING.challenger is not None
+    assert RUNNING.challenger.url == "http://b:1"
+
+
+def test_each_begin_mixes_the_users_anew() -> None:
+    again = changes.begin(("immr-1", "http://a:1"), ("immr-2", "http://b:1"), 0.1, LATER)
+    assert again.salt != RUNNING.salt
+    assert challenged(again) != challenged(RUNNING)
+
+
+def test_without_a_challenger_the_champion_serves_all() -> None:
+    alone = changes.begin(("immr-1", "http://a:1"), None, 0.5, NOON)
+    assert (alone.champion.weight, alone.challenger) == (1.0, None)
+
+
+def test_ramp_moves_no_one_away_from_the_challenger_and_reads_out_anew() -> None:
+    ramped = changes.ramp(RUNNING, 0.5, LATER)
+    assert challenged(RUNNING) < challenged(ramped)
+    assert (ramped.started, ramped.salt) == (LATER, RUNNING.salt)
+
+
+@pytest.mark.parametrize("weight", [0.05, 0.1, 0.0, 1.0])
+def test_ramp_down_or_to_all_is_refused(weight: float) -> None:
+    with pytest.raises(ExperimentError):
+        changes.ramp(RUNNING, weight, LATER)
+
+
+def test_only_what_runs_can_be_ramped() -> None:
+    with pytest.raises(ExperimentError, match="no challenger that gets users"):
+        changes.ramp(changes.stop(RUNNING), 0.5, LATER)
+
+
+def test_stop_sends_all_to_the_champion() -> None:
+    assert challenged(changes.stop(RUNNING)) == set()
+
+
+def test_promote_makes_the_challenger_the_champion_where_it_serves() -> None:
+    won = changes.promote(RUNNING, LATER)
+    assert (won.champion.model_version, won.champion.url, won.started) == ("immr-2", "http://b:1", LATER)
+    assert won.challenger is None
+    with pytest.raises(ExperimentError, match="no challenger to promote"):
+        changes.promote(won, LATER)
