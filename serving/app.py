@@ -8,23 +8,28 @@ import os
 import re
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from fastapi import Depends, FastAPI, File, Header, Response, UploadFile
 from fastapi.responses import FileResponse, RedirectResponse
+from starlette.middleware import Middleware
+from starlette.types import Scope
 
 from immr import wiring
 from immr.events import tokens
 from immr.search import Answer, Searcher
 from immr.settings import Settings
-from immr.types import Hit
+from immr.types import FloatArray, Hit
+from serving.admission import MAX_UNDER_WAY, Admission
 from serving.http import (
     DIRECT,
     EVENTS_DESCRIPTION,
+    INFERENCE_PATHS,
     VARIANT_HEADER,
     CategoryField,
     EventsAnswer,
@@ -41,10 +46,12 @@ from serving.http import (
     require_multipart,
     unavailable,
 )
+from serving.inference import InferRequest, add_inference, read_request
 from serving.metrics import Metrics
 from serving.recording import Recorder
 from serving.version import ServedVersion
 
+T = TypeVar("T")
 _VARIANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 VariantHeader = Annotated[
@@ -55,8 +62,14 @@ VariantHeader = Annotated[
 class VersionService:
     """One version behind HTTP. `start` and `stop` belong to the server's event loop."""
 
-    def __init__(self, folder: Path, settings: Settings, threads: int = 1) -> None:
-        """`folder` holds what packaging put beside the service; `threads` are those of one encoding."""
+    def __init__(
+        self, folder: Path, settings: Settings, threads: int = 1, max_under_way: int = MAX_UNDER_WAY
+    ) -> None:
+        """`folder` holds what packaging put beside the service; `threads` are those of one encoding.
+
+        Over `max_under_way` searches at once are refused with 429.
+        """
+        self.max_under_way = max_under_way
         self.version = ServedVersion(folder, settings, threads)
         self.metrics = Metrics()
         self._settings = settings
@@ -93,7 +106,7 @@ class VersionService:
             ImageError: the photo is none.
         """
         start = time.perf_counter()
-        answer = await self._in_pool(self.searcher(), image, k, category)
+        answer = await self._in_pool(self.searcher().search, image, k, category)
         now = datetime.now(UTC)
         query_id = uuid.uuid4().hex
         body = SearchBody(
@@ -127,9 +140,22 @@ class VersionService:
             raise unavailable(self.version.reason)
         return searcher
 
-    async def _in_pool(self, searcher: Searcher, image: bytes, k: int, category: str | None) -> Answer:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, searcher.search, image, k, category)
+    async def embed(self, body: bytes, header_length: str | None) -> tuple[InferRequest, FloatArray]:
+        """Answer a request of the Open Inference Protocol.
+
+        Raises:
+            ProblemError: 503 while the version is not ready, 400 where the request does not fit.
+        """
+        self.searcher()
+        return await self._in_pool(self._embed, body, header_length)
+
+    def _embed(self, body: bytes, header_length: str | None) -> tuple[InferRequest, FloatArray]:
+        encoder = self.version.encoder
+        request = read_request(body, header_length, encoder.image_size_px)
+        return request, encoder.embed(request.pixels_B3SS)
+
+    async def _in_pool(self, function: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
     def _hit(self, hit: Hit, query_id: str, position: int, variant: str, now: datetime) -> HitBody:
         features = hit.features
@@ -150,21 +176,31 @@ class VersionService:
 def create_version_app(service: VersionService, **options: Any) -> FastAPI:
     """The application around a service; whoever serves it calls `start` and `stop`."""
     app = create_app(
-        "IMMR search", "Visual search by one model version: a photo in, items out, clicks back.", **options
+        "IMMR search",
+        "Visual search by one model version: a photo in, items out, clicks back.",
+        inner=[Middleware(Admission, is_work=_is_work, max_under_way=service.max_under_way)],
+        **options,
     )
     service.metrics.attach(app)
     _add_search(app, service)
     _add_events(app, service)
     _add_images(app, service)
     _add_health(app, service)
+    add_inference(app, service)
     return app
+
+
+def _is_work(scope: Scope) -> bool:
+    path: str = scope["path"]
+    infer = path.startswith(INFERENCE_PATHS) and path.endswith("/infer")
+    return scope["method"] == "POST" and (path == "/v1/search" or infer)
 
 
 def _add_search(app: FastAPI, service: VersionService) -> None:
     @app.post(
         "/v1/search",
         summary="Find the items that a photo shows",
-        responses=problem_responses(400, 413, 415, 422, 503),
+        responses=problem_responses(400, 408, 413, 415, 422, 429, 503),
         dependencies=[Depends(require_multipart)],
     )
     async def search(

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,12 +23,17 @@ from urllib.parse import quote
 import httpx
 from fastapi import Cookie, Depends, FastAPI, File, Header, Response, UploadFile
 from pydantic import ValidationError
+from starlette.middleware import Middleware
+from starlette.types import Scope
 
 from immr import wiring
 from immr.errors import ExperimentError, ImmrError
+from immr.events.photos import PhotoStore
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, ExperimentWatcher, Variant
 from immr.settings import Settings
+from serving.admission import Admission
+from serving.breaker import CircuitBreaker
 from serving.http import (
     EVENTS_DESCRIPTION,
     PREVIEW,
@@ -52,6 +57,8 @@ from serving.recording import Recorder
 
 log = logging.getLogger(__name__)
 
+TIMEOUT_S = 3.0
+MAX_UNDER_WAY = 256  # more than a Bento's: whoever waits for a slow variant must not keep out the others
 USER_COOKIE = "immr_user"
 _COOKIE_FORM = re.compile(r"[0-9a-f]{32}")
 _COOKIE_AGE_S = 365 * 24 * 3600
@@ -74,10 +81,18 @@ class Photo:
 class Gateway:
     """Assignment, forwarding with fallback, recording. `start` and `stop` belong to the server."""
 
-    def __init__(self, settings: Settings, timeout_s: float = 5.0) -> None:
-        """`timeout_s` is how long a variant may take before the champion is asked instead."""
+    def __init__(
+        self, settings: Settings, timeout_s: float = TIMEOUT_S, max_under_way: int = MAX_UNDER_WAY
+    ) -> None:
+        """`timeout_s` is how long a variant may take before the champion is asked instead.
+
+        Over `max_under_way` searches at once are refused with 429.
+        """
+        self.max_under_way = max_under_way
+        self._breakers: dict[str, CircuitBreaker] = {}  # by url, so that a new address starts afresh
         self.metrics = Metrics()
         self.recorder = Recorder(wiring.event_log(settings), wiring.token_keys(settings), self.metrics)
+        self._photos = PhotoStore(settings.photos_dir) if settings.keep_photos else None
         self._experiment_file = settings.experiment_file
         self._timeout_s = timeout_s
         self._watcher: ExperimentWatcher | None = None
@@ -86,7 +101,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Open the connection pool."""
-        limits = httpx.Limits(max_connections=200, keepalive_expiry=_KEEPALIVE_S)
+        limits = httpx.Limits(max_connections=MAX_UNDER_WAY, keepalive_expiry=_KEEPALIVE_S)
         self._client = httpx.AsyncClient(limits=limits, timeout=self._timeout_s, trust_env=False)
 
     async def stop(self) -> None:
@@ -133,15 +148,25 @@ class Gateway:
                 recorded = await self.recorder.search(body, user_id, datetime.now(UTC), fallback)
             if not recorded:
                 body.degraded.append("events")
+            if self._photos is not None:
+                await asyncio.to_thread(self._keep, self._photos, body.query_id, photo)
         self.metrics.observe({"total": 1000 * (time.perf_counter() - start)})
         return body
+
+    def _keep(self, photos: PhotoStore, query_id: str, photo: Photo) -> None:
+        try:
+            photos.keep(query_id, photo.image)
+        except OSError as error:
+            log.error("a photo was not kept: %s", error)
+            self.metrics.errors.labels("photos").inc()
 
     async def picture(self, item_id: str) -> Response:
         """An item's picture, from the first variant that has it."""
         path = f"/v1/items/{quote(item_id, safe='')}/image"
         experiment = self.experiment()
         answer: httpx.Response | None = None
-        for variant in _in_order(experiment, experiment.champion):
+        variants = _in_order(experiment, experiment.champion)
+        for variant in sorted(variants, key=lambda variant: self._breaker(variant).is_open):
             try:
                 answer = await self._ask(variant, "GET", path)
             except VariantDownError:
@@ -162,15 +187,44 @@ class Gateway:
     async def _first_answer(
         self, variants: list[Variant], photo: Photo, label: str
     ) -> tuple[SearchBody, bool]:
-        for place, variant in enumerate(variants):
-            try:
-                with self._stage("forward"):
-                    return await self._search_at(variant, photo, label), place > 0
-            except VariantDownError as down:
-                log.warning("%s (%s) %s", variant.name, variant.model_version, down)
-                self.metrics.errors.labels("variant_down").inc()
+        asked = False
+        for variant in variants:
+            if self._breaker(variant).allows():
+                asked = True
+                if body := await self._search_or_none(variant, photo, label):
+                    return body, variant != variants[0]
+        # where every one is left alone, asking is no worse than refusing
+        for variant in variants if not asked else []:
+            if body := await self._search_or_none(variant, photo, label):
+                return body, variant != variants[0]
         self.metrics.errors.labels("all_down").inc()
         raise unavailable("no variant answers now: try again in a moment")
+
+    async def _search_or_none(self, variant: Variant, photo: Photo, label: str) -> SearchBody | None:
+        """A variant's answer, None where it has none; its breaker learns which."""
+        breaker = self._breaker(variant)
+        try:
+            with self._stage("forward"):
+                body = await self._search_at(variant, photo, label)
+        except VariantDownError as down:
+            breaker.failed()
+            log.warning("%s (%s) %s", variant.name, variant.model_version, down)
+            self.metrics.errors.labels("variant_down").inc()
+            return None
+        except ProblemError:  # it is well, the request was not
+            breaker.succeeded()
+            raise
+        except BaseException:
+            breaker.abandoned()
+            raise
+        finally:
+            self.metrics.breaker_open.labels(variant.name).set(breaker.is_open)
+        breaker.succeeded()
+        self.metrics.breaker_open.labels(variant.name).set(0)
+        return body
+
+    def _breaker(self, variant: Variant) -> CircuitBreaker:
+        return self._breakers.setdefault(variant.url, CircuitBreaker())
 
     async def _search_at(self, variant: Variant, photo: Photo, label: str) -> SearchBody:
         answer = await self._ask(
@@ -223,11 +277,13 @@ def _in_order(experiment: Experiment, assigned: Variant) -> list[Variant]:
 
 
 def _their_problem(answer: httpx.Response) -> ProblemError:
-    """The variant's 4xx as ours: gateway and Bento check the same, so it is about the photo."""
+    """The variant's 4xx as ours: gateway and Bento check the same, so it is about the photo, or the load."""
     detail = "the photo was not accepted: send a JPEG, PNG, WebP, GIF or BMP"
     if answer.headers.get("content-type", "").startswith(PROBLEM_JSON):
         detail = str(answer.json().get("detail", detail))
-    return ProblemError(answer.status_code, detail)
+    retry_after = answer.headers.get("retry-after")
+    headers = {"Retry-After": retry_after} if retry_after else {}
+    return ProblemError(answer.status_code, detail, headers=headers)
 
 
 def _stages(server_timing: str) -> dict[str, float]:
@@ -246,7 +302,13 @@ def create_gateway_app(gateway: Gateway) -> FastAPI:
         await gateway.stop()
 
     app = create_app(
-        "IMMR gateway", "Visual search, A/B-tested: a photo in, items out, clicks back.", lifespan=lifespan
+        "IMMR gateway",
+        "Visual search, A/B-tested: a photo in, items out, clicks back.",
+        inner=[
+            Middleware(Admission, is_work=_posts("/v1/search"), max_under_way=gateway.max_under_way),
+            Middleware(Admission, is_work=_posts("/v1/events"), max_under_way=gateway.max_under_way),
+        ],
+        lifespan=lifespan,
     )
     gateway.metrics.attach(app)
     _add_search(app, gateway)
@@ -256,11 +318,15 @@ def create_gateway_app(gateway: Gateway) -> FastAPI:
     return app
 
 
+def _posts(path: str) -> Callable[[Scope], bool]:
+    return lambda scope: scope["method"] == "POST" and scope["path"] == path
+
+
 def _add_search(app: FastAPI, gateway: Gateway) -> None:
     @app.post(
         "/v1/search",
         summary="Find the items that a photo shows",
-        responses=problem_responses(400, 413, 415, 422, 503),
+        responses=problem_responses(400, 408, 413, 415, 422, 429, 503),
         dependencies=[Depends(require_multipart)],
     )
     async def search(
@@ -287,7 +353,7 @@ def _add_events(app: FastAPI, gateway: Gateway) -> None:
         "/v1/events",
         summary="Tell what a shopper did with hits",
         description=EVENTS_DESCRIPTION,
-        responses=problem_responses(400, 413, 415, 422, 503),
+        responses=problem_responses(400, 408, 413, 415, 422, 429, 503),
         dependencies=[Depends(require_json)],
     )
     async def events(body: EventsBody) -> EventsAnswer:
@@ -333,12 +399,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m serving.gateway", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--timeout-s", type=float, default=5.0, help="how long a variant may take")
+    parser.add_argument("--timeout-s", type=float, default=TIMEOUT_S, help="how long a variant may take")
+    parser.add_argument(
+        "--max-under-way", type=int, default=MAX_UNDER_WAY, help="searches at once; more are refused with 429"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        app = create_gateway_app(Gateway(Settings(), arguments.timeout_s))
+        app = create_gateway_app(Gateway(Settings(), arguments.timeout_s, arguments.max_under_way))
     except ImmrError as error:
         print(error, file=sys.stderr)
         return 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from immr.errors import ImageError, ImmrError, IndexUnavailableError
@@ -26,6 +27,7 @@ VARIANT_HEADER = "x-immr-variant"
 DIRECT = "direct"  # asked without a gateway
 PREVIEW = "preview"  # looked at, never counted
 PROBLEM_JSON = "application/problem+json"
+INFERENCE_PATHS = "/v2"  # the Open Inference Protocol has its own form of errors
 EVENTS_DESCRIPTION = """Each event stands for itself: what is valid is recorded, what is not comes back in
 `rejected` with its place and reason. Where not one event is valid, the answer is 422 with the same list.
 Sending an event again is harmless and counts as a duplicate. After a 200 the accepted events will not be
@@ -152,8 +154,10 @@ def unavailable(detail: str) -> ProblemError:
     return ProblemError(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
-def problem_response(error: ProblemError) -> JSONResponse:
-    """That problem as a response."""
+def problem_response(error: ProblemError, path: str) -> JSONResponse:
+    """That problem as a response, in the form that clients of this path know."""
+    if path.startswith(INFERENCE_PATHS):
+        return JSONResponse({"error": error.problem.detail}, error.problem.status, error.headers)
     content = error.problem.model_dump(exclude_defaults=True) | {"type": error.problem.type}
     return JSONResponse(content, error.problem.status, error.headers, media_type=PROBLEM_JSON)
 
@@ -202,7 +206,7 @@ class BodyLimit:
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_bytes:
-            await problem_response(self._too_large())(scope, receive, send)
+            await problem_response(self._too_large(), scope["path"])(scope, receive, send)
             return
         seen_bytes = 0
 
@@ -222,11 +226,16 @@ class BodyLimit:
         return ProblemError(413, f"the request is larger than {limit_mb:g} MB: send a smaller photo")
 
 
-def create_app(title: str, description: str, **options: Any) -> FastAPI:
-    """A FastAPI application whose every error is problem+json, with the body limit and a true OpenAPI."""
+def create_app(title: str, description: str, inner: Sequence[Middleware] = (), **options: Any) -> FastAPI:
+    """A FastAPI application whose every error is problem+json, with the body limit and a true OpenAPI.
+
+    `inner` is middleware that sees bodies within their limit only.
+    """
     from immr import __version__
 
     app = FastAPI(title=title, description=description, version=__version__, **options)
+    for middleware in inner:
+        app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
     app.add_middleware(BodyLimit)
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -253,7 +262,7 @@ def _describe_problems(app: FastAPI) -> None:
 
 async def _on_problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)
-    return problem_response(error)
+    return problem_response(error, request.url.path)
 
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
@@ -263,9 +272,11 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
         for each in error.errors()[:20]
     ]
     if any(each["type"] == "json_invalid" for each in error.errors()):
-        return problem_response(ProblemError(400, "the body is no valid JSON", errors=found))
+        return problem_response(
+            ProblemError(400, "the body is no valid JSON", errors=found), request.url.path
+        )
     detail = "; ".join(f"{each.field}: {each.message}" for each in found[:3])
-    return problem_response(ProblemError(422, detail, errors=found))
+    return problem_response(ProblemError(422, detail, errors=found), request.url.path)
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
@@ -277,18 +288,18 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
         detail = "the body cannot be read: send valid UTF-8 JSON for events, a valid form for a search"
     if error.status_code == 405:
         detail = f"{request.method} is not possible here: see /openapi.json for what is"
-    return problem_response(ProblemError(error.status_code, detail, headers=error.headers))
+    return problem_response(ProblemError(error.status_code, detail, headers=error.headers), request.url.path)
 
 
 async def _on_immr(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, ImageError):
-        return problem_response(ProblemError(422, str(error)))
+        return problem_response(ProblemError(422, str(error)), request.url.path)
     if isinstance(error, IndexUnavailableError):
-        return problem_response(unavailable(str(error)))
+        return problem_response(unavailable(str(error)), request.url.path)
     return await _on_unforeseen(request, error)
 
 
 async def _on_unforeseen(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     detail = "this is our fault, not yours: it is in the log; try again later"
-    return problem_response(ProblemError(500, detail))
+    return problem_response(ProblemError(500, detail), request.url.path)

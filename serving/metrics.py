@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fastapi import FastAPI, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -34,6 +41,9 @@ class Metrics:
         )
         self.degraded = Counter(
             "immr_degraded_total", "Answers that did without a part", ["part"], registry=self.registry
+        )
+        self.breaker_open = Gauge(
+            "immr_breaker_open", "1 while a variant is left alone", ["variant"], registry=self.registry
         )
 
     def observe(self, stage_ms: Mapping[str, float]) -> None:

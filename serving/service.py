@@ -40,11 +40,14 @@ class ImmrSearch:
     async def start(self) -> None:
         """Bring the version up in the background; /health/ready tells when it is there."""
         from immr.settings import Settings
+        from serving.admission import MAX_UNDER_WAY
         from serving.app import VersionService, create_version_app
 
+        threads = int(os.environ.get("IMMR_THREADS", "1"))
+        max_under_way = int(os.environ.get("IMMR_MAX_UNDER_WAY", str(MAX_UNDER_WAY)))
         folder = Path(__file__).resolve().parent.parent / VERSION_FOLDER
         _log_as_bentoml_does()
-        self.service = VersionService(folder, Settings(), threads=int(os.environ.get("IMMR_THREADS", "1")))
+        self.service = VersionService(folder, Settings(), threads, max_under_way)
         mounted.app = create_version_app(self.service)
         await self.service.start()
 

@@ -7,15 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from immr import wiring
 from immr.errors import FeaturesUnavailableError, ImmrError
 from immr.features.port import FeatureStore
 from immr.index.port import Collection
 from immr.packaging.version_file import VersionFile
-from immr.search import QueryEncoder, Searcher
+from immr.search import Searcher
 from immr.settings import Settings
 from immr.types import Candidate, ItemFeatures
+
+if TYPE_CHECKING:
+    from immr.model.query_encoder import OnnxQueryEncoder
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +37,7 @@ class ServedVersion:
         self._folder = folder
         self._settings = settings
         self._threads = threads
+        self._encoder: OnnxQueryEncoder | None = None
         self._collection: Collection | None = None
         self._searcher: Searcher | None = None
         self._features: FeatureStore | None = None
@@ -58,6 +63,12 @@ class ServedVersion:
         """None until the version is ready; `reason` says why."""
         return self._searcher
 
+    @property
+    def encoder(self) -> OnnxQueryEncoder:
+        """The query encoder; only of a version that is ready."""
+        assert self._encoder is not None, self.reason
+        return self._encoder
+
     def item(self, item_id: str) -> Candidate | None:
         """A document of this version's index."""
         return self._collection.item(item_id) if self._collection else None
@@ -77,7 +88,7 @@ class ServedVersion:
         return self._features.read(item_ids)
 
     def _open(self) -> None:
-        encoder = self._open_encoder()
+        encoder = self._encoder = self._open_encoder()
         self._collection = wiring.index(self._settings).open(
             self.file.id, self.file.dim, self.file.preprocessing_hash
         )
@@ -85,7 +96,7 @@ class ServedVersion:
         self.reason = ""
         log.info("%s is ready with %d documents", self.file.id, self._collection.count())
 
-    def _open_encoder(self) -> QueryEncoder:
+    def _open_encoder(self) -> OnnxQueryEncoder:
         from immr.model.query_encoder import OnnxQueryEncoder
 
         return OnnxQueryEncoder(self._folder, self._threads)

@@ -310,9 +310,15 @@ def test_the_openapi_is_true(client: httpx.Client) -> None:
         "/health/live",
         "/health/ready",
         "/metrics",
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/{model}",
+        "/v2/models/{model}/ready",
+        "/v2/models/{model}/infer",
     }
     search_errors = spec["paths"]["/v1/search"]["post"]["responses"]
-    assert {"200", "400", "413", "415", "422", "503"} == set(search_errors)
+    assert {"200", "400", "408", "413", "415", "422", "429", "503"} == set(search_errors)
     assert list(search_errors["422"]["content"]) == ["application/problem+json"]
     assert {"Problem", "Rejected", "SearchBody", "EventsAnswer"} <= set(spec["components"]["schemas"])
     assert "HTTPValidationError" not in json.dumps(spec)

@@ -22,12 +22,20 @@ class OnnxQueryEncoder:
         self.card = Card.read(folder)
         self._session = session(folder / QUERY_ENCODER, threads)
 
+    @property
+    def image_size_px(self) -> int:
+        """The side of the square that it takes."""
+        return self.card.preprocessing.image_size_px
+
     def encode(self, images: Sequence[Image.Image]) -> FloatArray:
         """(N, D) with unit rows from upright RGB pictures; safe to call from several threads."""
         parts = [self._encode(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
         return np.concatenate([np.zeros((0, self.card.model.dim), dtype=np.float32), *parts])
 
     def _encode(self, images: Sequence[Image.Image]) -> FloatArray:
-        pixels_B3SS = np.stack([self.card.preprocessing.apply(image) for image in images])
+        return self.embed(np.stack([self.card.preprocessing.apply(image) for image in images]))
+
+    def embed(self, pixels_B3SS: FloatArray) -> FloatArray:
+        """(B, D) with unit rows from what preprocessing gives."""
         embeddings_BD: FloatArray = self._session.run(["embedding"], {"pixels": pixels_B3SS})[0]
         return embeddings_BD

@@ -1,0 +1,241 @@
+"""How fast is a version served? The whole path, JPEG in and hits with features out, beside two peers.
+
+    IMMR_HOME=.immr/demo python -m benchmarks.serving ../shared/data/grocery/val --json serving.json
+
+Needs the home of a run (`make demo` leaves one) with a champion, and a folder of JPEGs. The Bento is built
+from this source tree. In one run, one after the other because they share the processor: the limit (ONNX
+Runtime on ready tensors), FastAPI with eager torch (both in `serving_peers.py`), the Bento, the gateway.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from immr import wiring
+from immr.deploy import marked
+from immr.deploy.local import BentoProcess, not_ready_because
+from immr.deploy.port import Deployment
+from immr.experiment.definition import CHAMPION, Experiment, Variant, save
+from immr.index.qdrant import collection_name
+from immr.packaging import bento
+from immr.ranking import RankingRecipe
+from immr.settings import Settings
+from immr.types import ModelVersion
+
+READY_TIMEOUT_S = 120.0
+LOAD_SHARE = 0.7
+"""Of its greatest throughput: the load at which the tail is looked at."""
+
+
+def main(
+    photos: Annotated[Path, typer.Argument(help="a folder of JPEGs")],
+    seconds: Annotated[float, typer.Option(help="of each measurement")] = 6.0,
+    connections: int = 4,
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    """Measure, print a table, and write the figures."""
+    given = Settings()
+    version = wiring.registry(given).get("champion")
+    folder = wiring.registry(given).fetch(version, given.cache_dir)
+    with tempfile.TemporaryDirectory(prefix="immr-benchmark-") as temporary:
+        own = Settings(home=Path(temporary), index_url=given.index_url, features_url=given.features_url)
+        run = Run(own, version, folder, photos, seconds, connections)
+        figures = run.all()
+    show(figures)
+    if json_file:
+        json_file.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+class Run:
+    """One run on one version; what it writes goes to a home of its own."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        version: ModelVersion,
+        folder: Path,
+        photos: Path,
+        seconds: float,
+        connections: int,
+    ) -> None:
+        self._settings = settings
+        self._version = version
+        self._folder = folder
+        self._photos = photos
+        self._seconds = seconds
+        self._connections = connections
+
+    def all(self) -> dict[str, float]:
+        """Every figure."""
+        figures = {"onnxruntime_per_s": self._limit()}
+        with self._fastapi() as url:
+            figures["fastapi_torch_per_s"] = self._throughput(url)
+        figures |= self._bento()
+        # again at the end, because a shared machine's speed drifts
+        figures["onnxruntime_per_s"] = (figures["onnxruntime_per_s"] + self._limit()) / 2
+        ours = figures["bento_per_s"]
+        figures["throughput_vs_fastapi_torch"] = ours / figures["fastapi_torch_per_s"]
+        figures["throughput_vs_onnxruntime"] = ours / figures["onnxruntime_per_s"]
+        return figures
+
+    def _limit(self) -> float:
+        command = [
+            "benchmarks.serving_peers",
+            "onnxruntime",
+            str(self._folder),
+            f"--seconds={self._seconds / 2}",
+        ]
+        return float(_output(command))
+
+    @contextmanager
+    def _fastapi(self) -> Iterator[str]:
+        collection = Path(urlsplit(self._settings.index_url).path) / collection_name(self._version.id)
+        content = collection / (collection / "current").read_text()
+        features = urlsplit(self._settings.features_url).path
+        port = _free_port()
+        command = ["fastapi", str(self._folder), str(content), features, str(port)]
+        with _process("benchmarks.serving_peers", *command, port=port) as url:
+            yield url
+
+    def _bento(self) -> dict[str, float]:
+        settings = self._settings
+        tag = bento.build(
+            self._version, self._folder, RankingRecipe(), wiring.service_folder(), settings.bento_home
+        )
+        url = f"http://127.0.0.1:{_free_port()}"
+        deployment = Deployment("champion", self._version.id, tag, url)
+        environment = {**os.environ, **settings.environment(), "BENTOML_HOME": str(settings.bento_home)}
+        start = time.perf_counter()
+        process = BentoProcess.start(deployment, environment, settings.home / "deployments")
+        try:
+            process.wait_until_ready(time.monotonic() + READY_TIMEOUT_S)
+            figures = {"cold_start_s": time.perf_counter() - start}
+            _wait_until(lambda: bool(httpx.get(f"{url}/health/ready").json()["features"]))
+            figures["features_ready_s"] = time.perf_counter() - start
+            figures["bento_per_s"] = self._throughput(url)
+            figures |= self._tail(url, LOAD_SHARE * figures["bento_per_s"])
+            figures |= self._gateway(url)
+            figures["memory_mb"] = _memory_mb(process.mark)
+        finally:
+            process.stop()
+        return figures
+
+    def _tail(self, url: str, rate: float) -> dict[str, float]:
+        latencies_ms = self._load(url, f"--rate={rate}", f"--seconds={2 * self._seconds}")["latencies_ms"]
+        p50, p99 = np.percentile(latencies_ms, [50, 99])
+        return {
+            "p50_at_70_ms": float(p50),
+            "p99_at_70_ms": float(p99),
+            "p99_over_p50_at_70": float(p99 / p50),
+        }
+
+    def _gateway(self, bento_url: str) -> dict[str, float]:
+        champion = Variant(CHAMPION, bento_url, self._version.id, 1.0)
+        save(Experiment("benchmark", "salt", (champion,)), self._settings.experiment_file)
+        port = _free_port()
+        medians: dict[str, list[float]] = {"bento": [], "gateway": []}
+        with _process(
+            "serving.gateway", f"--port={port}", port=port, environment=self._settings.environment()
+        ) as url:
+            for _ in range(3):  # in turns, because a shared machine's speed drifts
+                for name, address in (("bento", bento_url), ("gateway", url)):
+                    seen = self._load(address, "--connections=1", f"--seconds={self._seconds / 3}")
+                    medians[name].append(float(np.median(seen["latencies_ms"])))
+        bento_ms, gateway_ms = (float(np.median(medians[name])) for name in ("bento", "gateway"))
+        return {
+            "bento_p50_ms": bento_ms,
+            "gateway_p50_ms": gateway_ms,
+            "gateway_overhead_ms": gateway_ms - bento_ms,
+        }
+
+    def _throughput(self, url: str) -> float:
+        self._load(url, f"--connections={self._connections}", "--seconds=2")  # warm up
+        return float(
+            self._load(url, f"--connections={self._connections}", f"--seconds={self._seconds}")["per_s"]
+        )
+
+    def _load(self, url: str, *options: str) -> dict[str, Any]:
+        seen: dict[str, Any] = json.loads(_output(["benchmarks.load", url, str(self._photos), *options]))
+        if set(seen["statuses"]) != {"200"}:
+            raise SystemExit(f"{url} did not answer every request: {seen['statuses']}")
+        return seen
+
+
+def show(figures: dict[str, float]) -> None:
+    """The table."""
+    table = Table("figure", "value", title="serving")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.2f}")
+    Console().print(table)
+
+
+def _output(command: list[str]) -> str:
+    done = subprocess.run([sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
+@contextmanager
+def _process(
+    module: str, *arguments: str, port: int, environment: dict[str, str] | None = None
+) -> Iterator[str]:
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], env={**os.environ, **(environment or {})}
+    )
+    try:
+        _wait_until(lambda: process.poll() is not None or not_ready_because(url) is None)
+        if process.poll() is not None:
+            raise SystemExit(f"{module} ended with {process.returncode}")
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not ready after {READY_TIMEOUT_S:g} s")
+        time.sleep(0.1)
+
+
+def _memory_mb(mark: str) -> float:
+    """Resident memory of the largest process that carries the mark: the worker."""
+    import psutil
+
+    largest = 0
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(marked.MARK) == mark:
+                largest = max(largest, process.memory_info().rss)
+        except (psutil.Error, OSError):
+            continue
+    return largest / 1024 / 1024
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    typer.run(main)
