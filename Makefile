@@ -13,7 +13,7 @@ ifneq ($(wildcard ../shared/data),)
 export IMMR_DATA_MIRROR ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help demo test lint types imports unit pipelines setup browser bench clean
+.PHONY: images help demo test lint types imports unit pipelines setup browser bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -65,6 +65,17 @@ browser: # Chromium for the page's test, where apt is at hand; without it that t
 
 pipelines: $(READY) ## compile pipelines/*.py to pipelines/*.yaml
 	$(BIN)/python -m pipelines compile
+
+# Any builder that reads Dockerfiles: IMAGE_TOOL=podman, or IMAGE_TOOL=buildah. A base by digest: PYTHON_IMAGE=...@sha256:...
+IMAGE_TOOL ?= docker
+IMAGE_TAG ?= 0.1.0
+PYTHON_IMAGE ?= docker.io/library/python:3.11-slim-bookworm
+
+images: ## build the images for Kubernetes (IMAGE_TOOL=docker)
+	@for image in pipeline-python:pipeline serving:serving gateway:gateway; do \
+	  $(IMAGE_TOOL) build --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) --build-arg VERSION=$(IMAGE_TAG) \
+	    --file k8s/images/$${image#*:}.Dockerfile --tag immr/$${image%:*}:$(IMAGE_TAG) . || exit 1; \
+	done
 
 clean: ## forget what was computed here (.immr), keep the environment
 	rm -rf .immr

@@ -10,5 +10,6 @@ from components.index import index
 from components.materialize import materialize
 from components.package import package
 from components.train import train
+from components.watch import watch
 
-__all__ = ["deploy", "evaluate", "govern", "index", "materialize", "package", "train"]
+__all__ = ["deploy", "evaluate", "govern", "index", "materialize", "package", "train", "watch"]

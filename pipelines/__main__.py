@@ -1,17 +1,38 @@
-"""`python -m pipelines compile|run`: pipelines to YAML for the Kubeflow UI, or run here through kfp.local."""
+"""`python -m pipelines compile|upload|run|schedule`: to YAML, to Kubeflow, or run here through kfp.local."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
+import tempfile
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-PIPELINES = ("refresh",)
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+from immr.errors import ImmrError, SettingsError
+
+if TYPE_CHECKING:
+    from kfp.client import Client
+
+PIPELINES = ("refresh", "decide")
+SERVICE_ACCOUNT = "immr-pipeline"
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Host = Annotated[
+    str, typer.Option(envvar="KFP_ENDPOINT", help="Address of Kubeflow Pipelines; empty: by kubeconfig.")
+]
+Namespace = Annotated[
+    str, typer.Option(help="Profile's namespace; empty where Kubeflow Pipelines has a single user.")
+]
+Version = Annotated[
+    str, typer.Option(help="Name of the pipeline's version; the same name is not uploaded twice.")
+]
+Recipe = Annotated[str, typer.Option(help="Recipe by name.")]
+Processes = Annotated[int, typer.Option(help="Training processes.")]
+GateMargin = Annotated[float, typer.Option(help="How much worse the lower bound may be.")]
 
 
 @app.command("compile")
@@ -21,33 +42,140 @@ def compile_all(
     """Write one YAML a pipeline, ready to be uploaded in the Kubeflow UI."""
     from kfp import compiler
 
-    from pipelines import refresh
-
     out.mkdir(parents=True, exist_ok=True)
     for name in PIPELINES:
         path = out / f"{name}.yaml"
-        compiler.Compiler().compile(getattr(refresh, name), str(path))
+        compiler.Compiler().compile(getattr(import_module(f"pipelines.{name}"), name), str(path))
         typer.echo(f"wrote {path}")
 
 
 @app.command()
 def run(
-    data: Annotated[Path, typer.Argument(help="Folder with items, queries and impressions as Parquet.")],
-    recipe: Annotated[str, typer.Option(help="Recipe by name.")] = "concept",
-    processes: Annotated[int, typer.Option(help="Training processes.")] = 2,
-    gate_margin: Annotated[float, typer.Option(help="How much worse the lower bound may be.")] = -0.05,
+    data: Annotated[str, typer.Argument(help="Folder with items, queries and impressions as Parquet.")],
+    recipe: Recipe = "concept",
+    processes: Processes = 2,
+    gate_margin: GateMargin = -0.05,
+    on_cluster: Annotated[bool, typer.Option("--on-cluster", help="On Kubeflow, by its address.")] = False,
+    host: Host = "",
+    namespace: Namespace = "",
+    version: Version = "",
 ) -> None:
-    """Run the refresh pipeline on this machine; each step is a process of its own."""
+    """Run the refresh pipeline: on this machine, each step a process of its own, or --on-cluster."""
     from immr import recipes
     from immr.settings import Settings
 
     recipes.by_name(recipe)
+    values = {"recipe": recipe, "processes": processes, "gate_margin": gate_margin}
+    if on_cluster:
+        client = _client(host)
+        pipeline, uploaded = _uploaded(client, "refresh", version)
+        made = client.run_pipeline(
+            client.create_experiment("immr", namespace=namespace or None).experiment_id,
+            job_name=f"refresh-{recipe}",
+            pipeline_id=pipeline,
+            version_id=uploaded,
+            params={"data_uri": data} | values,
+            service_account=SERVICE_ACCOUNT,
+        )
+        typer.echo(f"started run {made.run_id}")
+        return
     root = Settings().home / "pipeline"
     _use_this_machine(root)
     from pipelines.refresh import refresh
 
-    refresh(data_uri=str(data.absolute()), recipe=recipe, processes=processes, gate_margin=gate_margin)
+    refresh(data_uri=str(Path(data).absolute()), **values)
     _keep_newest(root, runs=5)
+
+
+@app.command()
+def decide(
+    apply: Annotated[bool, typer.Option(help="Promote, or take the challenger off.")] = True,
+) -> None:
+    """Run the decide pipeline on this machine: what the running A/B test says, and what follows."""
+    from immr.settings import Settings
+
+    root = Settings().home / "pipeline"
+    _use_this_machine(root)
+    from pipelines.decide import decide as pipeline
+
+    pipeline(apply=apply)
+    _keep_newest(root, runs=5)
+
+
+@app.command()
+def upload(host: Host = "", version: Version = "") -> None:
+    """Bring every pipeline into Kubeflow, as a version named after IMMR's unless --version says otherwise."""
+    client = _client(host)
+    for name in PIPELINES:
+        pipeline, uploaded = _uploaded(client, name, version)
+        typer.echo(f"{_title(name)}: pipeline {pipeline}, version {uploaded}")
+
+
+@app.command()
+def schedule(
+    data: Annotated[str, typer.Argument(help="Folder with the tables, as the cluster's pods see it.")],
+    cron: Annotated[
+        str, typer.Option(help="Seconds first: `0 0 3 * * *` is every night at three.")
+    ] = "0 0 3 * * *",
+    recipe: Recipe = "concept",
+    processes: Processes = 2,
+    gate_margin: GateMargin = -0.05,
+    host: Host = "",
+    namespace: Namespace = "",
+    version: Version = "",
+) -> None:
+    """Let Kubeflow run the refresh pipeline again and again, one run at a time, with no catching up."""
+    from immr import recipes
+
+    recipes.by_name(recipe)
+    client = _client(host)
+    pipeline, uploaded = _uploaded(client, "refresh", version)
+    made = client.create_recurring_run(
+        client.create_experiment("immr", namespace=namespace or None).experiment_id,
+        job_name=f"refresh-{recipe}",
+        cron_expression=cron,
+        max_concurrency=1,
+        no_catchup=True,
+        params={"data_uri": data, "recipe": recipe, "processes": processes, "gate_margin": gate_margin},
+        pipeline_id=pipeline,
+        version_id=uploaded,
+        service_account=SERVICE_ACCOUNT,
+    )
+    typer.echo(f"scheduled {made.recurring_run_id} at {cron}")
+
+
+def _client(host: str) -> Client:
+    from kfp.client import Client
+
+    try:
+        return Client(host=host or None)
+    except Exception as error:  # kfp raises what its parts raise: urllib3, kubernetes, ValueError
+        raise SettingsError(
+            f"Kubeflow Pipelines does not answer ({error}): give --host or set KFP_ENDPOINT"
+        ) from error
+
+
+def _title(name: str) -> str:
+    return f"immr-{name}"
+
+
+def _uploaded(client: Client, name: str, version: str) -> tuple[str, str]:
+    """Ids of a pipeline and of its version of that name; what is there already is not uploaded again."""
+    from immr import __version__
+
+    version = version or __version__
+    with tempfile.TemporaryDirectory() as folder:
+        compile_all(Path(folder))
+        file = str(Path(folder) / f"{name}.yaml")
+        pipeline = client.get_pipeline_id(_title(name))
+        if pipeline is None:
+            pipeline = client.upload_pipeline(file, _title(name)).pipeline_id
+        there: Any = client.list_pipeline_versions(pipeline, page_size=100).pipeline_versions or []
+        for one in there:
+            if one.display_name == version:
+                return str(pipeline), str(one.pipeline_version_id)
+        made = client.upload_pipeline_version(file, version, pipeline_id=pipeline)
+    return str(pipeline), str(made.pipeline_version_id)
 
 
 def _use_this_machine(root: Path) -> None:
@@ -68,4 +196,7 @@ def _keep_newest(root: Path, runs: int) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    try:
+        app()
+    except ImmrError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

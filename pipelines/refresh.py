@@ -3,6 +3,7 @@
 from kfp import dsl
 
 import components
+from pipelines.cluster import at_home
 
 
 @dsl.pipeline(
@@ -10,7 +11,7 @@ import components
     description="From click log and catalogue to a version that serves as challenger, if the gate lets it.",
 )
 def refresh(
-    data_uri: str = "/data/shop", recipe: str = "concept", processes: int = 2, gate_margin: float = -0.05
+    data_uri: str = "/immr/data/shop", recipe: str = "concept", processes: int = 2, gate_margin: float = -0.05
 ):
     """Train, judge and bring up a new version.
 
@@ -33,6 +34,7 @@ def refresh(
         deployed = components.deploy(
             model_version=trained.output, bento=packaged.output, collection=indexed.output
         )
+    at_home(governed, trained, judged, materialized, packaged, indexed, deployed)
     # What these do depends on who is champion and on what shoppers did, not on their inputs alone.
     for task in (judged, materialized, deployed):
         task.set_caching_options(enable_caching=False)

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     deploy_url: str = "local://"
     token_key_file: Path | None = None
     model_name: str = "immr"
+    keep_photos: bool = False
 
     @model_validator(mode="after")
     def _fill_embedded(self) -> Self:
@@ -58,6 +59,11 @@ class Settings(BaseSettings):
     def bento_home(self) -> Path:
         """BentoML's own store."""
         return self.home / "bentoml"
+
+    @property
+    def photos_dir(self) -> Path:
+        """Query photos by content, where `keep_photos` is set."""
+        return self.home / "photos"
 
     @property
     def experiment_file(self) -> Path:

@@ -6,11 +6,12 @@ Each may be called again: what was computed from the same input is found by its 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ import numpy as np
 from immr import __version__, fingerprint, wiring
 from immr.data.training_set import LabelledPhoto, TrainingSet
 from immr.errors import ContractError
+from immr.files import folder_written_whole
 from immr.recipes import Recipe
 from immr.reports import Report, publish
 from immr.settings import Settings
@@ -30,12 +32,15 @@ if TYPE_CHECKING:
     from immr.deploy.port import Deployment
     from immr.evaluation.evaluate import Evaluation
     from immr.evaluation.gate import GateVerdict
+    from immr.events.export import Exported
+    from immr.events.port import EventLog
     from immr.experiment.decision import Decision
     from immr.experiment.definition import Experiment
     from immr.experiment.readout import Readout
     from immr.index.port import IndexReport
 
 log = logging.getLogger(__name__)
+_PRE_PERIOD = timedelta(days=14)  # what users did before an experiment steadies its readout
 
 
 def govern(settings: Settings, data: Path, recipe: Recipe, out: Path) -> TrainingSet:
@@ -44,16 +49,18 @@ def govern(settings: Settings, data: Path, recipe: Recipe, out: Path) -> Trainin
     Raises:
         ContractError: the data do not keep the contract; the message names file and column.
     """
+    from immr.governance.embedder import FrozenEmbedder
     from immr.governance.govern import govern as build
 
+    embedder = FrozenEmbedder(recipe.model, settings.cache_dir, threads=os.cpu_count() or 1)
     key = fingerprint.of_values(
-        "govern", __version__, _content_of(data), recipe.governance, str(data.absolute())
+        "govern", __version__, _content_of(data), recipe.governance, str(data.absolute()), embedder.name
     )
     kept = settings.work_dir / "training-sets" / key[:16]
     if kept.is_dir():
         log.info("govern: the same data and recipe were governed before; reusing %s", kept)
     else:
-        build(data, kept, recipe.governance, settings.engine_url)
+        build(data, kept, recipe.governance, settings.engine_url, embedder)
     if out.absolute() != kept:
         shutil.copytree(kept, out, dirs_exist_ok=True)
     training_set = TrainingSet(out)
@@ -104,7 +111,7 @@ def train(settings: Settings, training_set: TrainingSet, recipe: Recipe) -> Mode
     )
     folder = settings.work_dir / "training" / key[:16]
     job = TrainJob(
-        training_set=training_set.folder.absolute(),
+        training_set=_below_home(settings, training_set).folder.absolute(),
         out=folder / "version",
         checkpoints=folder / "checkpoints",
         cache_dir=settings.cache_dir,
@@ -302,9 +309,8 @@ def read_out(settings: Settings) -> Watched:
 
     experiment = load(settings.experiment_file)
     events = wiring.event_log(settings)
-    result = readout(
-        events.joined(experiment.started), experiment, searches=events.searches(experiment.started)
-    )
+    joined, before = _split_at_start(events, experiment)
+    result = readout(joined, experiment, searches=events.searches(experiment.started), before=before)
     events.close()
     return Watched(experiment, result, decide(result, DecisionPolicy()))
 
@@ -360,6 +366,59 @@ def _judge(
     embeddings_QD = embed_photos(folder, [photo.image for photo in photos])
     embeddings_ND = encode_documents(folder, items, settings.cache_dir)
     return judge(embeddings_QD, photos, embeddings_ND, items, item_classes, recipe.gate)
+
+
+def export_events(settings: Settings, out: Path, since: datetime | None = None) -> Exported:
+    """Write the event log as the next click log: queries and impressions in the data contract, bots left out.
+
+    Args:
+        settings: Where the event log and the kept photos are.
+        out: The folder for the tables.
+        since: From this time on; naive times are UTC.
+
+    Raises:
+        EventLogError: no query has a photo, or `out` holds something else.
+    """
+    from immr.events.export import export
+    from immr.events.photos import PhotoStore
+    from immr.experiment.bots import DEFAULT_BOT_POLICY, mark
+    from immr.experiment.users import exposures
+
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
+    events = wiring.event_log(settings)
+    joined, searches = events.joined(since), events.searches(since)
+    events.close()
+    bots = mark(exposures(joined, searches), DEFAULT_BOT_POLICY)["user_id"].to_pylist()
+    return export(joined, searches, PhotoStore(settings.photos_dir).by_query(), bots, out)
+
+
+def _split_at_start(events: EventLog, experiment: Experiment) -> tuple[pa.Table, pa.Table | None]:
+    """Impressions since the experiment's start, and those that CUPED may use from before it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from immr.experiment.readout import before_the_test
+
+    if experiment.started is None:
+        return events.joined(), None
+    joined = events.joined(experiment.started - _PRE_PERIOD)
+    since = pc.greater_equal(joined["ts"], pa.scalar(experiment.started, joined["ts"].type))
+    return joined.filter(since), before_the_test(joined, experiment)
+
+
+def _below_home(settings: Settings, training_set: TrainingSet) -> TrainingSet:
+    """The same training set where training processes see it too: a cluster's pods share IMMR_HOME only."""
+    if training_set.folder.absolute().is_relative_to(settings.home):
+        return training_set
+    sets = settings.work_dir / "training-sets"
+    for folder in sorted(sets.glob("[!.]*")):
+        kept = TrainingSet(folder)
+        if kept.hash == training_set.hash:
+            return kept
+    with folder_written_whole(sets / f"copy-{training_set.hash[:16]}") as aside:
+        shutil.copytree(training_set.folder, aside, dirs_exist_ok=True)
+    return TrainingSet(sets / f"copy-{training_set.hash[:16]}")
 
 
 def _content_of(data: Path) -> dict[str, str]:

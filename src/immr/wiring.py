@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from immr.errors import SettingsError
 from immr.settings import Settings
@@ -52,18 +52,33 @@ def registry(settings: Settings) -> Registry:
 
 
 def launcher(settings: Settings) -> Launcher:
-    """Training: `local://` for torchrun on this machine."""
+    """Training: `local://` for torchrun here, `kubeflow://<namespace>?<JobShape>` for PyTorchJobs."""
+    if _expect("IMMR_LAUNCH_URL", settings.launch_url, "local", "kubeflow") == "kubeflow":
+        from immr import cluster
+        from immr.launch.job_shape import JobShape
+        from immr.launch.kubeflow import KubeflowLauncher
+
+        namespace, query = _namespace("IMMR_LAUNCH_URL", settings.launch_url)
+        shape = JobShape.from_query(query)
+        return KubeflowLauncher(
+            cluster.connect(), namespace, shape, settings.home, environment=settings.environment()
+        )
     from immr.launch.local import LocalLauncher
 
-    _expect("IMMR_LAUNCH_URL", settings.launch_url, "local")
     return LocalLauncher()
 
 
 def deployer(settings: Settings) -> Deployer:
-    """Serving: `local://` for `bentoml serve` on this machine."""
+    """Serving: `local://` for `bentoml serve` here, `kserve://<namespace>?<ServingShape>` for KServe."""
+    if _expect("IMMR_DEPLOY_URL", settings.deploy_url, "local", "kserve") == "kserve":
+        from immr import cluster
+        from immr.deploy.kserve import KserveDeployer
+        from immr.deploy.kserve_objects import ServingShape
+
+        namespace, query = _namespace("IMMR_DEPLOY_URL", settings.deploy_url)
+        return KserveDeployer(cluster.connect(), namespace, ServingShape.from_query(query))
     from immr.deploy.local import LocalDeployer
 
-    _expect("IMMR_DEPLOY_URL", settings.deploy_url, "local")
     return LocalDeployer(
         settings.home / "deployments",
         bento_home=settings.bento_home,
@@ -95,6 +110,13 @@ def _expect(variable: str, url: str, *schemes: str) -> str:
         known = ", ".join(f"{name}://" for name in schemes)
         raise SettingsError(f"{variable}={url!r}: no adapter for {scheme!r}; one of {known} is known")
     return scheme
+
+
+def _namespace(variable: str, url: str) -> tuple[str, dict[str, str]]:
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise SettingsError(f"{variable}={url!r} names no namespace: give one, like {parts.scheme}://immr")
+    return parts.hostname, dict(parse_qsl(parts.query))
 
 
 def _path(variable: str, url: str, scheme: str) -> Path:

@@ -17,8 +17,9 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     out: Path = tmp_path_factory.mktemp("compiled")
     compile_all(out)
-    loaded: dict[str, Any] = yaml.safe_load((out / "refresh.yaml").read_text())
-    return loaded
+    loaded: dict[str, Any]
+    loaded, platform = yaml.safe_load_all((out / "refresh.yaml").read_text())
+    return loaded | platform
 
 
 def test_every_step_is_a_component_in_the_one_image(spec: dict[str, Any]) -> None:
@@ -48,3 +49,17 @@ def test_steps_that_depend_on_more_than_their_inputs_are_never_cached(spec: dict
     tasks = spec["root"]["dag"]["tasks"] | spec["components"]["comp-condition-1"]["dag"]["tasks"]
     cached = {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
     assert cached == {"govern", "train", "package", "index"}
+
+
+def test_every_step_has_the_shared_home_and_the_settings(spec: dict[str, Any]) -> None:
+    executors = spec["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert {name.removeprefix("exec-") for name in executors} == STEPS
+    base = Path(__file__).resolve().parents[2] / "k8s" / "base"
+    settings = yaml.safe_load((base / "settings" / "settings.yaml").read_text())
+    claim = yaml.safe_load((base / "storage" / "home.yaml").read_text())
+    for executor in executors.values():
+        (mount,), (source,) = executor["pvcMount"], executor["configMapAsEnv"]
+        assert mount["constant"] == claim["metadata"]["name"]
+        assert mount["mountPath"] == settings["data"]["IMMR_HOME"]
+        assert source["configMapName"] == settings["metadata"]["name"]
+        assert {one["configMapKey"] for one in source["keyToEnv"]} == set(settings["data"])

@@ -12,9 +12,9 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
-from types import FrameType
 
 from immr.errors import TrainingError
+from immr.launch.interruption import sigterm_raises
 from immr.launch.port import TrainingJob
 
 _KEPT_LINES = 200
@@ -38,7 +38,7 @@ class LocalLauncher:
         if not job.job_file.is_file():
             raise TrainingError(f"there is no job file {job.job_file}: write one with TrainJob.write")
         lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        with _sigterm_raises(), _running(_command(job), _environment(job.processes), lines) as process:
+        with sigterm_raises(), _running(_command(job), _environment(job.processes), lines) as process:
             code = process.wait()
         if code:
             raise TrainingError(f"training {job.name} failed (exit code {code}): {_reason(lines)}")
@@ -106,23 +106,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C, so that what is running gets ended; only the main thread can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _stream(source: int, lines: deque[str]) -> None:

@@ -1,0 +1,25 @@
+# The A/B gateway and the web page.
+ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/immr
+WORKDIR /build
+COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY src src
+# mlflow: the page reads the promotion log through the registry
+RUN /opt/immr/bin/pip install --constraint constraints.txt '.[watch]' prometheus-client mlflow \
+ && /opt/immr/bin/pip uninstall --yes pip
+
+FROM ${PYTHON_IMAGE}
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="immr-gateway" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /opt/immr /opt/immr
+COPY serving /app/serving
+COPY dashboards /app/dashboards
+ENV PATH=/opt/immr/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+USER 10001:10001
+ENTRYPOINT ["python"]
+CMD ["-m", "serving.gateway", "--host", "0.0.0.0", "--port", "8080"]

@@ -1,0 +1,27 @@
+# Every pipeline step, training pods, and the MLflow server. Build from the repository's root: make images
+ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/immr
+WORKDIR /app
+COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY src src
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN /opt/immr/bin/pip install --constraint constraints.txt --index-url ${TORCH_INDEX} torch==2.13.0
+# editable, because packaging builds immr's wheel for Bentos from this very source, with hatchling
+RUN /opt/immr/bin/pip install --constraint constraints.txt hatchling --editable '.[train,serve,pipeline]'
+
+FROM ${PYTHON_IMAGE}
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="immr-pipeline" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /opt/immr /opt/immr
+COPY --from=build /app /app
+COPY serving /app/serving
+COPY components /app/components
+COPY pipelines /app/pipelines
+ENV PATH=/opt/immr/bin:$PATH IMMR_APP=/app HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+USER 10001:10001
+ENTRYPOINT ["python"]

@@ -1,0 +1,146 @@
+"""A version as an InferenceService; nothing here talks to a cluster. The only place that imports kserve."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from immr.errors import DeployError, SettingsError
+from immr.types import ModelVersion, Role
+
+GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
+MANAGED_BY = ("app.kubernetes.io/managed-by", "immr")
+VERSION_ID, BENTO = "immr.dev/model-version", "immr.dev/bento"
+MODEL_FORMAT = "immr-bento"
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class ServingShape:
+    """How a version serves; each field can be given in the URL, `kserve://immr?max_replicas=4`."""
+
+    runtime: str = "immr-bento"  # ServingRuntime of k8s/base/serving
+    storage: str = "pvc://immr-home/bentoml/bentos"  # where Bentos lie, as <name>/<version> below it
+    service_account: str = "immr-serving"
+    min_replicas: int = 1
+    max_replicas: int = 1
+    cpu_target: int = 70  # percent of the request at which another replica is started
+    cpu: str = "500m"
+    memory: str = "1Gi"
+    ready_timeout_s: int = 600
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> ServingShape:
+        """The defaults, changed by a URL's query.
+
+        Raises:
+            SettingsError: a name that is not known, or a number that is none.
+        """
+        kinds: dict[str, type[int] | type[str]] = {
+            name: type(value) for name, value in dataclasses.asdict(cls()).items()
+        }
+        changes: dict[str, Any] = {}
+        for name, value in query.items():
+            if name not in kinds:
+                raise SettingsError(f"IMMR_DEPLOY_URL has {name!r}; known are {', '.join(sorted(kinds))}")
+            try:
+                changes[name] = kinds[name](value)
+            except ValueError as error:
+                raise SettingsError(f"IMMR_DEPLOY_URL has {name}={value!r}: give a whole number") from error
+        return cls(**changes)
+
+
+def inference_service(
+    version: ModelVersion, bento: str, namespace: str, shape: ServingShape
+) -> dict[str, Any]:
+    """The object, ready to be sent, in no role yet.
+
+    Raises:
+        DeployError: the version's id or the Bento's tag cannot name objects on a cluster.
+    """
+    from kserve import V1beta1InferenceService, V1beta1InferenceServiceSpec
+    from kubernetes.client import ApiClient, V1ObjectMeta
+
+    name = object_name(version.id)
+    metadata = V1ObjectMeta(
+        name=name,
+        namespace=namespace,
+        labels={
+            "app.kubernetes.io/name": "immr-search",
+            "app.kubernetes.io/instance": name,
+            "app.kubernetes.io/part-of": "immr",
+            "app.kubernetes.io/component": "search",
+            MANAGED_BY[0]: MANAGED_BY[1],
+        },
+        annotations={
+            "serving.kserve.io/deploymentMode": "Standard",
+            VERSION_ID: version.id,
+            BENTO: bento,
+        },
+    )
+    body: dict[str, Any] = ApiClient().sanitize_for_serialization(
+        V1beta1InferenceService(
+            api_version=f"{GROUP}/{VERSION}",
+            kind="InferenceService",
+            metadata=metadata,
+            spec=V1beta1InferenceServiceSpec(predictor=_predictor(name, bento, shape)),
+        )
+    )
+    return body
+
+
+def _predictor(name: str, bento: str, shape: ServingShape) -> Any:
+    from kserve import V1beta1ModelFormat, V1beta1ModelSpec, V1beta1PredictorSpec
+    from kubernetes import client
+
+    bento_name, _, tag = bento.partition(":")
+    if not tag:
+        raise DeployError(f"the Bento's tag {bento!r} has no version: give one like immr-search:immr-3")
+    return V1beta1PredictorSpec(
+        service_account_name=shape.service_account,
+        automount_service_account_token=False,
+        min_replicas=shape.min_replicas,
+        max_replicas=shape.max_replicas,
+        scale_metric="cpu",
+        scale_target=shape.cpu_target,
+        termination_grace_period_seconds=45,
+        topology_spread_constraints=[
+            client.V1TopologySpreadConstraint(
+                max_skew=1,
+                topology_key="kubernetes.io/hostname",
+                when_unsatisfiable="ScheduleAnyway",
+                label_selector=client.V1LabelSelector(match_labels={f"{GROUP}/inferenceservice": name}),
+            )
+        ],
+        model=V1beta1ModelSpec(
+            model_format=V1beta1ModelFormat(name=MODEL_FORMAT),
+            runtime=shape.runtime,
+            storage_uri=f"{shape.storage.rstrip('/')}/{bento_name}/{tag}",
+            resources=client.V1ResourceRequirements(
+                requests={"cpu": shape.cpu, "memory": shape.memory}, limits={"memory": shape.memory}
+            ),
+        ),
+    )
+
+
+def object_name(version_id: str) -> str:
+    """A version's name on the cluster: its id, where that can be a host's name.
+
+    Raises:
+        DeployError: it cannot.
+    """
+    name = version_id.lower()
+    if not _NAME.fullmatch(name):
+        raise DeployError(
+            f"{version_id!r} cannot name an InferenceService: let IMMR_MODEL_NAME begin with a letter and "
+            "have letters, digits and '-' only, 35 at most"
+        )
+    return name
+
+
+def role_label(role: Role) -> str:
+    """The label that a version in this role has, with the value `true`."""
+    return f"immr.dev/{role}"

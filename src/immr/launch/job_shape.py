@@ -1,0 +1,52 @@
+"""What the pods of a training job on a cluster look like; everything that is not the training itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from immr.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class JobShape:
+    """Pods of a PyTorchJob; each field can be given in the URL, `kubeflow://immr?gpus=1&queue=team`."""
+
+    image: str = "immr/pipeline-python:0.1.0"
+    claim: str = "immr-home"  # PersistentVolumeClaim (ReadWriteMany) that is mounted at IMMR_HOME
+    service_account: str = "immr-training"
+    processes_per_pod: int = 1
+    elastic_min_pods: int = 0  # go on with as few; 0: all or none
+    cpu: str = "1"
+    memory: str = "3Gi"
+    gpus: int = 0  # per pod
+    shared_memory: str = "512Mi"  # /dev/shm: what data loaders and NCCL pass on
+    queue: str = ""  # Kueue LocalQueue; empty: not queued
+    node_selector: str = ""  # "pool=gpu,zone=a"
+    tolerations: str = ""  # keys of taints that are borne, "nvidia.com/gpu,spot"
+    backoff_limit: int = 2  # restarts of pods before the job has failed
+    active_deadline_s: int = 24 * 3600
+    keep_finished_s: int = 3600  # then the cluster deletes the finished job and its pods
+    pending_grace_s: int = 45  # how long a pod may be unschedulable or without its image
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> JobShape:
+        """The defaults, changed by a URL's query.
+
+        Raises:
+            SettingsError: a name that is not known, or a number that is none.
+        """
+        kinds: dict[str, type[int] | type[str]] = {
+            name: type(value) for name, value in dataclasses.asdict(cls()).items()
+        }
+        changes: dict[str, Any] = {}
+        for name, value in query.items():
+            if name not in kinds:
+                raise SettingsError(f"IMMR_LAUNCH_URL has {name!r}; known are {', '.join(sorted(kinds))}")
+            try:
+                changes[name] = kinds[name](value)
+            except ValueError as error:
+                raise SettingsError(f"IMMR_LAUNCH_URL has {name}={value!r}: give a whole number") from error
+        return cls(**changes)

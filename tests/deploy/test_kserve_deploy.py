@@ -1,0 +1,145 @@
+"""The deployer against an API server over real HTTP, and its object against KServe's own definition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from immr.deploy.kserve import KserveDeployer
+from immr.deploy.kserve_objects import ServingShape, inference_service
+from immr.deploy.port import Deployment
+from immr.errors import DeployError, SettingsError
+from tests import tiny_version
+from tests.k8s import fake_api, schemas
+from tests.k8s.fake_api import FakeApi, Fault
+
+KIND = "inferenceservices"
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeApi]:
+    """Whatever is made is ready at once."""
+    with fake_api.serving() as api:
+        api.on_create = lambda resource, body: ready(api, body["metadata"]["name"])
+        yield api
+
+
+def ready(fake: FakeApi, name: str) -> None:
+    fake.change(KIND, "immr", name, status={"conditions": [{"type": "Ready", "status": "True"}]})
+
+
+def deployer(fake: FakeApi, **shape: Any) -> KserveDeployer:
+    return KserveDeployer(fake_api.client_of(fake), "immr", ServingShape(**shape), poll_s=0.05)
+
+
+def names(fake: FakeApi) -> set[str]:
+    return {name for kind, _, name in fake.objects if kind == KIND}
+
+
+def deploy(fake: FakeApi, number: int, role: Any) -> Deployment:
+    return deployer(fake).apply(tiny_version.version(number), f"immr-search:immr-{number}", role)
+
+
+def test_the_object_is_what_kserve_takes() -> None:
+    body = inference_service(
+        tiny_version.version(3), "immr-search:immr-3", "immr", ServingShape(max_replicas=4)
+    )
+    predictor = body["spec"]["predictor"]
+    assert body["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Standard"
+    assert predictor["model"]["modelFormat"] == {"name": "immr-bento"}
+    assert predictor["model"]["storageUri"] == "pvc://immr-home/bentoml/bentos/immr-search/immr-3"
+    assert predictor["automountServiceAccountToken"] is False
+    schemas.needed()
+    assert schemas.problems(body) == []
+
+
+def test_what_cannot_be_named_on_a_cluster_is_refused() -> None:
+    with pytest.raises(DeployError, match="IMMR_MODEL_NAME"):
+        inference_service(
+            replace(tiny_version.version(), name="my_model"), "immr-search:1", "immr", ServingShape()
+        )
+    with pytest.raises(DeployError, match="has no version"):
+        inference_service(tiny_version.version(), "immr-search", "immr", ServingShape())
+    with pytest.raises(SettingsError, match=r"known are .*max_replicas"):
+        ServingShape.from_query({"replicas": "2"})
+    assert ServingShape.from_query({"max_replicas": "2"}).max_replicas == 2
+
+
+def test_roles_are_taken_one_from_the_other(fake: FakeApi) -> None:
+    first = deploy(fake, 1, "champion")
+    assert first.url == "http://immr-1-predictor.immr.svc.cluster.local"
+    second = deploy(fake, 2, "challenger")
+    assert deployer(fake).current() == [first, second]
+    promoted = deploy(fake, 2, "champion")
+    assert deployer(fake).current()[0] == promoted
+    assert names(fake) == {"immr-1", "immr-2"}  # the one before goes on, without a role
+    deploy(fake, 3, "challenger")
+    assert names(fake) == {"immr-2", "immr-3"}
+
+
+def test_a_rollback_finds_the_one_before_running(fake: FakeApi) -> None:
+    deploy(fake, 1, "champion")
+    deploy(fake, 2, "champion")
+    assert names(fake) == {"immr-1", "immr-2"}
+    assert deploy(fake, 1, "champion").version_id == "immr-1"
+    assert [one.version_id for one in deployer(fake).current()] == ["immr-1"]
+
+
+def test_applying_twice_changes_nothing(fake: FakeApi) -> None:
+    first = deploy(fake, 1, "champion")
+    assert deploy(fake, 1, "champion") == first
+    assert deployer(fake).current() == [first]
+
+
+def test_a_role_that_is_removed_takes_its_version_along(fake: FakeApi) -> None:
+    deploy(fake, 1, "champion")
+    deploy(fake, 2, "challenger")
+    deployer(fake).remove("challenger")
+    deployer(fake).remove("challenger")
+    assert names(fake) == {"immr-1"}
+    deploy(fake, 1, "challenger")
+    deployer(fake).remove("challenger")
+    assert [one.role for one in deployer(fake).current()] == ["champion"]
+
+
+def test_a_version_that_is_not_ready_does_not_get_the_role(fake: FakeApi) -> None:
+    first = deploy(fake, 1, "champion")
+    failing = {
+        "conditions": [{"type": "Ready", "status": "False", "reason": "PredictorNotReady"}],
+        "modelStatus": {"lastFailureInfo": {"message": "no such volume"}},
+    }
+    fake.on_create = lambda resource, body: fake.change(
+        KIND, "immr", body["metadata"]["name"], status=failing
+    )
+    with pytest.raises(DeployError, match=r"no such volume; Ready: PredictorNotReady.*keeps its role"):
+        deployer(fake, ready_timeout_s=0).apply(tiny_version.version(2), "immr-search:immr-2", "champion")
+    assert deployer(fake).current() == [first]
+
+
+def test_an_old_ready_is_no_answer_to_a_new_wish(fake: FakeApi) -> None:
+    deploy(fake, 1, "champion")
+    there = fake.objects[KIND, "immr", "immr-1"]
+    there["metadata"]["generation"], there["status"]["observedGeneration"] = 2, 1
+    fake.put(KIND, there)
+    with pytest.raises(DeployError, match="did not get ready"):
+        deployer(fake, ready_timeout_s=0).apply(tiny_version.version(1), "immr-search:immr-1", "champion")
+
+
+def test_a_service_of_someone_else_is_left_alone(fake: FakeApi) -> None:
+    fake.put(KIND, {"metadata": {"name": "immr-1", "namespace": "immr"}})
+    with pytest.raises(DeployError, match="IMMR did not make"):
+        deploy(fake, 1, "champion")
+    assert fake.asked("patch", KIND) == 0
+
+
+@pytest.mark.parametrize(("verb", "status"), [("create", 403), ("list", 403), ("patch", 500)])
+def test_refusals_and_bad_minutes(fake: FakeApi, verb: str, status: int) -> None:
+    fake.faults = [Fault(verb, KIND, status)]
+    if status == 500:
+        assert deploy(fake, 1, "champion").version_id == "immr-1"
+        return
+    with pytest.raises(DeployError, match=r"says 403, .*compare its Role"):
+        deploy(fake, 1, "champion")

@@ -1,0 +1,52 @@
+"""Dockerfiles, read as text: there need be no builder where the tests run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from components.image import IMAGE
+from tests.k8s import schemas
+
+ROOT = schemas.ROOT
+FILES = sorted((ROOT / "k8s" / "images").glob("*.Dockerfile"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_an_image_is_multi_stage_pinned_and_without_root(file: Path) -> None:
+    text = file.read_text()
+    assert re.findall(r"^FROM (\S+)", text, re.M) == ["${PYTHON_IMAGE}", "${PYTHON_IMAGE}"]
+    assert re.findall(r"^USER (\S+)", text, re.M) == ["10001:10001"]
+    installs = [line for line in text.splitlines() if "pip install" in line]
+    assert installs and all("--constraint constraints.txt" in line for line in installs)
+    for label in ("title", "version", "licenses"):
+        assert f"org.opencontainers.image.{label}=" in text
+    assert re.search(r'^ENTRYPOINT \["', text, re.M)  # no shell
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_what_is_copied_is_there_and_not_ignored(file: Path) -> None:
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    for line in re.findall(r"^COPY (?!--from)(.+)$", file.read_text(), re.M):
+        *sources, _ = line.split()
+        for source in sources:
+            assert (ROOT / source).exists(), source
+            assert f"!{source}" in ignore
+
+
+def test_the_serving_image_knows_no_torch() -> None:
+    assert "torch" not in (ROOT / "k8s/images/serving.Dockerfile").read_text().replace("no torch", "")
+
+
+def test_make_builds_what_the_manifests_name() -> None:
+    done = subprocess.run(
+        ["make", "-n", "images", "IMAGE_TOOL=true"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = {f"immr/{name}:0.1.0" for name in re.findall(r"([a-z-]+):[a-z]+(?=[ ;])", done.stdout)}
+    used = set()
+    for file in (ROOT / "k8s" / "base").rglob("*.yaml"):
+        used |= set(re.findall(r"image: (immr/\S+)", file.read_text()))
+    assert used | {IMAGE} == names

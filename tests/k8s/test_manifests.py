@@ -1,0 +1,211 @@
+"""What `kubectl apply -k` would send: built by kubectl, checked against definitions and our habits."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+import yaml
+
+from immr.deploy.kserve_objects import MODEL_FORMAT, ServingShape, inference_service
+from immr.launch.job_shape import JobShape
+from immr.launch.port import TrainingJob
+from immr.launch.pytorchjob import pytorchjob
+from tests import tiny_version
+from tests.k8s import schemas
+
+OVERLAYS = ("kind", "production")
+BUILT_IN = ("v1", "apps/v1", "policy/v1", "networking.k8s.io/v1", "rbac.authorization.k8s.io/v1")
+KIND_LIMIT_GIB = 8
+UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+
+
+@functools.cache
+def built(overlay: str) -> tuple[dict[str, Any], ...]:
+    if shutil.which("kubectl") is None:
+        pytest.skip("no kubectl: the overlays cannot be built")
+    folder = schemas.ROOT / "k8s" / "overlays" / overlay
+    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def titled(one: dict[str, Any]) -> str:
+    return f"{one['kind']}/{one['metadata']['name']}"
+
+
+def named(overlay: str, kind: str, name: str) -> dict[str, Any]:
+    (found,) = (one for one in built(overlay) if titled(one) == f"{kind}/{name}")
+    return found
+
+
+def pods(overlay: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for one in built(overlay):
+        if one["kind"] in ("Deployment", "StatefulSet"):
+            yield titled(one), one["spec"]["template"]
+        if one["kind"] == "ServingRuntime":
+            yield titled(one), {"spec": one["spec"]}
+
+
+def gib(amount: str) -> float:
+    number, unit = re.fullmatch(r"(\d+)(Ki|Mi|Gi)", amount).groups()  # type: ignore[union-attr]
+    return int(number) * UNITS[unit] / 2**30
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_custom_resources_keep_strictly_to_their_definitions(overlay: str) -> None:
+    schemas.needed()
+    custom = [one for one in built(overlay) if one["apiVersion"] not in BUILT_IN]
+    assert {one["kind"] for one in custom} >= {"HTTPRoute", "ServingRuntime", "ServiceMonitor", "PodMonitor"}
+    assert {titled(one): schemas.problems(one) for one in custom} == {titled(one): [] for one in custom}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_built_in_kinds_keep_to_the_kubernetes_schemas(overlay: str) -> None:
+    validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    for one in built(overlay):
+        if one["apiVersion"] in BUILT_IN:
+            validate.validate(one, "1.33", strict=True)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_object_is_labelled_and_placed(overlay: str) -> None:
+    for one in built(overlay):
+        labels = one["metadata"].get("labels", {})
+        for name in ("name", "component", "part-of", "managed-by"):
+            assert f"app.kubernetes.io/{name}" in labels, titled(one)
+        assert one["kind"] == "Namespace" or one["metadata"]["namespace"] == "immr", titled(one)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_container_keeps_to_the_restricted_standard(overlay: str) -> None:
+    for title, template in pods(overlay):
+        spec = template["spec"]
+        for container in spec["containers"]:
+            where = f"{title}/{container['name']}"
+            security = spec.get("securityContext", {}) | container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False, where
+            assert security["readOnlyRootFilesystem"] is True, where
+            assert security["capabilities"] == {"drop": ["ALL"]}, where
+            assert security["runAsNonRoot"] is True, where
+            assert isinstance(security["runAsUser"], int) and security["runAsUser"] > 0, where
+            assert security["seccompProfile"] == {"type": "RuntimeDefault"}, where
+        assert not any("hostPath" in volume for volume in spec.get("volumes", [])), title
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_container_has_probes_and_resources_and_a_tag(overlay: str) -> None:
+    for title, template in pods(overlay):
+        for container in template["spec"]["containers"]:
+            where = f"{title}/{container['name']}"
+            assert {"livenessProbe", "readinessProbe"} <= set(container), where
+            assert {"cpu", "memory"} <= set(container["resources"]["requests"]), where
+            assert "memory" in container["resources"]["limits"], where
+            assert re.search(r":v?\d", container["image"]), where
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_is_referred_to_is_there(overlay: str) -> None:
+    there = {titled(one) for one in built(overlay)}
+    services = {one["metadata"]["name"] for one in built(overlay) if one["kind"] == "Service"}
+    for title, template in pods(overlay):
+        spec = template["spec"]
+        mounts = {mount["name"] for one in spec["containers"] for mount in one.get("volumeMounts", [])}
+        claims = set()
+        if title == "StatefulSet/qdrant":
+            claims = {"storage"}
+        assert mounts <= {volume["name"] for volume in spec.get("volumes", [])} | claims, title
+        for volume in spec.get("volumes", []):
+            if claim := volume.get("persistentVolumeClaim"):
+                assert f"PersistentVolumeClaim/{claim['claimName']}" in there, title
+        if account := spec.get("serviceAccountName"):
+            assert f"ServiceAccount/{account}" in there, title
+            assert spec["automountServiceAccountToken"] is False, title
+        for container in spec["containers"]:
+            for source in container.get("envFrom", []):
+                assert f"ConfigMap/{source['configMapRef']['name']}" in there, title
+    settings = named(overlay, "ConfigMap", "immr-settings")["data"]
+    for variable in ("IMMR_TRACKING_URL", "IMMR_INDEX_URL"):
+        assert urlsplit(settings[variable]).hostname in services
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_selectors_select(overlay: str) -> None:
+    templates = [template.get("metadata", {}).get("labels", {}) for _, template in pods(overlay)]
+    for one in built(overlay):
+        if one["kind"] == "Service":
+            wanted = one["spec"]["selector"]
+            assert any(wanted.items() <= labels.items() for labels in templates), titled(one)
+        if one["kind"] in ("Deployment", "StatefulSet"):
+            wanted = one["spec"]["selector"]["matchLabels"]
+            assert wanted.items() <= one["spec"]["template"]["metadata"]["labels"].items(), titled(one)
+
+
+def test_no_secret_lies_in_the_repository() -> None:
+    for overlay in OVERLAYS:
+        assert not [titled(one) for one in built(overlay) if one["kind"] == "Secret"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_namespace_is_restricted_and_closed(overlay: str) -> None:
+    labels = named(overlay, "Namespace", "immr")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    default = named(overlay, "NetworkPolicy", "nothing-but-names")["spec"]
+    assert default["podSelector"] == {} and default["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in default
+
+
+def objects_of(overlay: str, tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the code makes with an overlay's own settings."""
+    settings = named(overlay, "ConfigMap", "immr-settings")["data"]
+    job_file = tmp_path / "job.json"
+    job_file.write_text("{}")
+    shapes = [dict(parse_qsl(urlsplit(settings[f"IMMR_{one}_URL"]).query)) for one in ("LAUNCH", "DEPLOY")]
+    shape = JobShape.from_query(shapes[0])
+    job = TrainingJob("immr-abc", job_file, shape.processes_per_pod)
+    version = tiny_version.version(3)
+    serving = ServingShape.from_query(shapes[1])
+    return (
+        pytorchjob(job, "immr", shape, tmp_path, {}),
+        inference_service(version, "immr-search:immr-3", "immr", serving),
+    )
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_the_code_makes_fits_what_stands(overlay: str, tmp_path: Path) -> None:
+    job, service = objects_of(overlay, tmp_path)
+    there = {titled(one) for one in built(overlay)}
+    pod = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
+    assert f"ServiceAccount/{pod['serviceAccountName']}" in there
+    assert f"PersistentVolumeClaim/{pod['volumes'][0]['persistentVolumeClaim']['claimName']}" in there
+    predictor = service["spec"]["predictor"]
+    assert f"ServingRuntime/{predictor['model']['runtime']}" in there
+    assert f"ServiceAccount/{predictor['serviceAccountName']}" in there
+    runtime = named(overlay, "ServingRuntime", predictor["model"]["runtime"])
+    assert runtime["spec"]["supportedModelFormats"][0]["name"] == MODEL_FORMAT
+    claim = predictor["model"]["storageUri"].removeprefix("pvc://").split("/")[0]
+    assert f"PersistentVolumeClaim/{claim}" in there
+    monitored = named(overlay, "PodMonitor", "search")["spec"]["selector"]["matchLabels"]
+    assert monitored.items() <= service["metadata"]["labels"].items()
+
+
+def test_kind_fits_on_a_laptop(tmp_path: Path) -> None:
+    requests = 0.0
+    for one in built("kind"):
+        if one["kind"] in ("Deployment", "StatefulSet"):
+            containers = one["spec"]["template"]["spec"]["containers"]
+            memory = sum(gib(container["resources"]["requests"]["memory"]) for container in containers)
+            requests += memory * one["spec"]["replicas"]
+    job, service = objects_of("kind", tmp_path)
+    for spec in job["spec"]["pytorchReplicaSpecs"].values():
+        (container,) = spec["template"]["spec"]["containers"]
+        requests += spec["replicas"] * gib(container["resources"]["requests"]["memory"])
+    both = 2 * gib(service["spec"]["predictor"]["model"]["resources"]["requests"]["memory"])
+    assert requests + both <= KIND_LIMIT_GIB

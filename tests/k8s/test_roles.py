@@ -1,0 +1,75 @@
+"""Every call that the code makes is allowed by the pipeline's Role, and the Role allows nothing else."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import yaml
+
+from immr.deploy.kserve import KserveDeployer
+from immr.deploy.kserve_objects import ServingShape
+from immr.launch.job_shape import JobShape
+from immr.launch.kubeflow import KubeflowLauncher
+from immr.launch.port import TrainingJob
+from tests import tiny_version
+from tests.k8s import fake_api, schemas
+from tests.k8s.fake_api import FakeApi
+
+NAME = "immr-0123456789ab"
+LABELS = {"training.kubeflow.org/job-name": NAME}
+
+
+def allowed() -> set[tuple[str, str, str]]:
+    role, *_ = yaml.safe_load_all((schemas.ROOT / "k8s/base/accounts/pipeline-role.yaml").read_text())
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def train(fake: FakeApi, folder: Path) -> None:
+    """Once to the end, then once more: the job of the first try has failed, and is made anew."""
+    (folder / "job.json").write_text("{}")
+    pod = {"metadata": {"name": f"{NAME}-master-0", "namespace": "immr", "labels": LABELS}}
+    fake.put("pods", pod | {"status": {"phase": "Running"}})
+    launcher = KubeflowLauncher(fake_api.client_of(fake), "immr", JobShape(), folder, {}, poll_s=1)
+    job = TrainingJob(NAME, folder / "job.json", 1)
+    thread = threading.Thread(target=launcher.run, args=(job,))
+    thread.start()
+    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") >= 1)
+    fake.change("pytorchjobs", "immr", NAME, status=status("Succeeded"))
+    thread.join(10)
+    fake.change("pytorchjobs", "immr", NAME, status=status("Failed"))
+    fake.on_create = lambda resource, body: fake.change(
+        "pytorchjobs", "immr", NAME, status=status("Succeeded")
+    )
+    launcher.run(job)
+
+
+def status(kind: str) -> dict[str, object]:
+    return {"conditions": [{"type": kind, "status": "True"}]}
+
+
+def deploy(fake: FakeApi) -> None:
+    fake.on_create = lambda resource, body: fake.change(
+        "inferenceservices", "immr", body["metadata"]["name"], status=status("Ready")
+    )
+    deployer = KserveDeployer(fake_api.client_of(fake), "immr", ServingShape(), poll_s=0.05)
+    for number in (1, 2, 2):
+        deployer.apply(tiny_version.version(number), f"immr-search:immr-{number}", "champion")
+    deployer.current()
+    deployer.remove("champion")
+
+
+def test_the_role_allows_what_is_asked_and_no_more(tmp_path: Path) -> None:
+    with fake_api.serving() as fake:
+        train(fake, tmp_path)
+        deploy(fake)
+        asked = {(call.group, call.resource, call.verb) for call in fake.calls}
+    # a watch on a list is asked for with the verb `watch`; clusters also want `list` for its start
+    assert asked | {("kubeflow.org", "pytorchjobs", "list")} == allowed()
+    assert {call.namespace for call in fake.calls} == {"immr"}

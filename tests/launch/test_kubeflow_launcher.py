@@ -1,0 +1,330 @@
+"""The launcher against an API server over real HTTP, and its object against the operator's own definition."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from immr.errors import SettingsError, TrainingError
+from immr.launch.job_shape import JobShape
+from immr.launch.kubeflow import KubeflowLauncher
+from immr.launch.port import TrainingJob
+from immr.launch.pytorchjob import pytorchjob
+from tests.k8s import fake_api, schemas
+from tests.k8s.fake_api import CUT, FakeApi, Fault
+
+NAMESPACE = "immr"
+NAME = "immr-0123456789ab"
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeApi]:
+    with fake_api.serving() as api:
+        yield api
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> TrainingJob:
+    (tmp_path / "job.json").write_text("{}")
+    return TrainingJob(NAME, tmp_path / "job.json", processes=2)
+
+
+def launcher(fake: FakeApi, home: Path, poll_s: float = 1.0, **shape: Any) -> KubeflowLauncher:
+    return KubeflowLauncher(
+        fake_api.client_of(fake), NAMESPACE, JobShape(**shape), home, {"IMMR_MODEL_NAME": "immr"}, poll_s
+    )
+
+
+def condition(kind: str, message: str = "") -> dict[str, Any]:
+    return {"conditions": [{"type": kind, "status": "True", "reason": f"Job{kind}", "message": message}]}
+
+
+def pod(role: str, **status: Any) -> dict[str, Any]:
+    labels = {"training.kubeflow.org/job-name": NAME}
+    metadata = {"name": f"{NAME}-{role}-0", "namespace": NAMESPACE, "labels": labels}
+    return {"metadata": metadata, "status": {"phase": "Running", **status}}
+
+
+def finish(fake: FakeApi, kind: str = "Succeeded", message: str = "") -> None:
+    fake.change("pytorchjobs", NAMESPACE, NAME, status=condition(kind, message))
+
+
+def finish_when_created(fake: FakeApi, kind: str = "Succeeded", message: str = "") -> None:
+    fake.on_create = lambda resource, body: finish(fake, kind, message)
+
+
+# --- the object
+
+
+@pytest.mark.parametrize(
+    ("processes", "shape", "replicas"),
+    [
+        (1, JobShape(), {"Master": 1}),
+        (4, JobShape(), {"Master": 1, "Worker": 3}),
+        (4, JobShape(processes_per_pod=4), {"Master": 1}),
+        (8, JobShape(processes_per_pod=2, gpus=2, queue="team", tolerations="gpu", node_selector="pool=gpu"),
+         {"Master": 1, "Worker": 3}),
+        (4, JobShape(elastic_min_pods=2), {"Worker": 4}),
+    ],
+)  # fmt: skip
+def test_the_object_is_what_the_operator_takes(
+    job: TrainingJob, tmp_path: Path, processes: int, shape: JobShape, replicas: dict[str, int]
+) -> None:
+    body = pytorchjob(replace(job, processes=processes), NAMESPACE, shape, tmp_path, {})
+    specs = body["spec"]["pytorchReplicaSpecs"]
+    assert {kind: spec["replicas"] for kind, spec in specs.items()} == replicas
+    for spec in specs.values():
+        (container,) = spec["template"]["spec"]["containers"]
+        assert container["name"] == "pytorch"
+        assert container["command"][-1] == str(job.job_file)
+        assert {"mountPath": str(tmp_path), "name": "home"} in container["volumeMounts"]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert spec["template"]["spec"]["automountServiceAccountToken"] is False
+    schemas.needed()
+    assert schemas.problems(body) == []
+
+
+def test_a_queue_a_selector_and_tolerations_are_passed_on(job: TrainingJob, tmp_path: Path) -> None:
+    shape = JobShape(queue="team", tolerations="nvidia.com/gpu,spot", node_selector="pool=gpu,zone=a", gpus=1)
+    body = pytorchjob(job, NAMESPACE, shape, tmp_path, {"IMMR_TRACKING_URL": "http://mlflow:5000"})
+    template = body["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["spec"]
+    assert body["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+    assert template["nodeSelector"] == {"pool": "gpu", "zone": "a"}
+    assert [one["key"] for one in template["tolerations"]] == ["nvidia.com/gpu", "spot"]
+    assert template["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    names = {one["name"]: one["value"] for one in template["containers"][0]["env"]}
+    assert names["IMMR_TRACKING_URL"] == "http://mlflow:5000"
+    assert "NCCL_SOCKET_IFNAME" in names
+
+
+def test_what_cannot_run_is_refused_before_anything_is_asked(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match="do not fill pods of 2"):
+        launcher(fake, tmp_path, processes_per_pod=2).run(replace(job, processes=3))
+    with pytest.raises(TrainingError, match="is not below IMMR_HOME"):
+        launcher(fake, tmp_path / "elsewhere").run(job)
+    with pytest.raises(TrainingError, match="no job file"):
+        launcher(fake, tmp_path).run(replace(job, job_file=tmp_path / "none.json"))
+    with pytest.raises(TrainingError, match="more than the 2 pods"):
+        launcher(fake, tmp_path, elastic_min_pods=3).run(job)
+    assert fake.calls == []
+
+
+def test_a_shape_is_read_from_a_url_query() -> None:
+    assert JobShape.from_query({"gpus": "2", "queue": "a"}) == JobShape(gpus=2, queue="a")
+    with pytest.raises(SettingsError, match=r"known are .*processes_per_pod"):
+        JobShape.from_query({"gpu": "2"})
+    with pytest.raises(SettingsError, match="whole number"):
+        JobShape.from_query({"gpus": "two"})
+
+
+# --- creating and waiting
+
+
+def test_a_job_is_created_watched_and_its_log_passed_on(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.logs[f"{NAME}-master-0"] = ["epoch 1 of 2", "epoch 2 of 2"]
+    thread = threading.Thread(target=launcher(fake, tmp_path, poll_s=5).run, args=(job,))
+    thread.start()
+    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") == 1)
+    fake.put("pods", pod("master"))
+    fake.change("pytorchjobs", NAMESPACE, NAME, status=condition("Running"))
+    fake.wait_for(lambda: fake.asked("get", "pods/log") >= 1)
+    start = time.monotonic()
+    finish(fake)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert time.monotonic() - start < 4  # the watch told, not the next look
+    assert capfd.readouterr().err.count("epoch 2 of 2") == 1
+    assert ("pytorchjobs", NAMESPACE, NAME) in fake.objects  # the TTL is the cluster's to keep
+
+
+def test_a_retry_finds_its_own_job_and_starts_no_second(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path
+) -> None:
+    finish_when_created(fake)
+    launcher(fake, tmp_path).run(job)
+    launcher(fake, tmp_path).run(job)
+    created = [body for call, body in fake.bodies if call.verb == "create"]
+    assert len(created) == 2  # the second was answered with 409
+    assert fake.asked("delete", "pytorchjobs") == 0
+
+
+def test_a_failed_job_of_an_earlier_try_is_made_anew(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+    finish_when_created(fake, "Failed")
+    with pytest.raises(TrainingError):
+        launcher(fake, tmp_path).run(job)
+    finish_when_created(fake)
+    launcher(fake, tmp_path).run(job)
+    assert fake.asked("delete", "pytorchjobs") == 1
+
+
+def test_a_job_of_someone_else_is_left_alone(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+    fake.put("pytorchjobs", {"metadata": {"name": NAME, "namespace": NAMESPACE}})
+    with pytest.raises(TrainingError, match="IMMR did not make"):
+        launcher(fake, tmp_path).run(job)
+    assert fake.asked("delete", "pytorchjobs") == 0
+
+
+@pytest.mark.parametrize("status", [CUT, 410, 500, 429])
+def test_a_broken_watch_is_taken_up_again(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path, status: int | str
+) -> None:
+    fake.faults = [Fault("watch", "pytorchjobs", status, times=2)]
+    thread = threading.Thread(target=launcher(fake, tmp_path).run, args=(job,))
+    thread.start()
+    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") == 3)
+    finish(fake)
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("verb", ["create", "get"])
+@pytest.mark.parametrize("status", [429, 500, 503, CUT])
+def test_a_busy_server_is_waited_for(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path, verb: str, status: int | str
+) -> None:
+    finish_when_created(fake)
+    fake.faults = [Fault(verb, "pytorchjobs", status, headers={"Retry-After": "0.1"})]
+    launcher(fake, tmp_path).run(job)
+    assert fake.asked(verb, "pytorchjobs") >= 2
+
+
+def test_retry_after_is_kept_to(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+    finish_when_created(fake)
+    fake.faults = [Fault("create", "pytorchjobs", 429, headers={"Retry-After": "1"})]
+    start = time.monotonic()
+    launcher(fake, tmp_path).run(job)
+    assert time.monotonic() - start >= 1
+
+
+@pytest.mark.parametrize(("status", "remedy"), [(403, "compare its Role"), (404, "operator installed")])
+def test_a_refusal_says_what_to_do(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path, status: int, remedy: str
+) -> None:
+    fake.faults = [Fault("create", "pytorchjobs", status)]
+    with pytest.raises(TrainingError, match=f"says {status}, .*{remedy}"):
+        launcher(fake, tmp_path).run(job)
+
+
+def test_a_job_that_is_deleted_meanwhile_is_noticed(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+    fake.on_create = lambda resource, body: fake.remove("pytorchjobs", NAMESPACE, NAME)
+    with pytest.raises(TrainingError, match="was deleted while it was waited for"):
+        launcher(fake, tmp_path).run(job)
+
+
+# --- what goes wrong in pods
+
+
+def test_a_failure_carries_the_reason_and_the_last_lines(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path
+) -> None:
+    ended = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+    fake.put("pods", pod("master"))
+    fake.put(
+        "pods", pod("worker", phase="Failed", containerStatuses=[{"name": "pytorch", "lastState": ended}])
+    )
+    fake.logs[f"{NAME}-worker-0"] = ["loading", "killed"]
+    finish_when_created(fake, "Failed", "job has reached the backoff limit")
+    with pytest.raises(
+        TrainingError, match=r"(?s)backoff limit.*worker-0 is OOMKilled.*more memory.*loading\nkilled"
+    ):
+        launcher(fake, tmp_path).run(job)
+
+
+def test_an_error_made_on_purpose_is_the_whole_reason(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path
+) -> None:
+    fake.put("pods", pod("master", phase="Failed"))
+    fake.logs[f"{NAME}-master-0"] = ["epoch 1", "training error: the loss is NaN: lower it", "Traceback"]
+    finish_when_created(fake, "Failed", "failed")
+    with pytest.raises(TrainingError, match=r"\(failed\): the loss is NaN: lower it$"):
+        launcher(fake, tmp_path).run(job)
+
+
+STUCK = {
+    "Unschedulable": {
+        "phase": "Pending",
+        "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+        ],
+    },
+    "ImagePullBackOff": {
+        "phase": "Pending",
+        "containerStatuses": [
+            {"name": "pytorch", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such"}}}
+        ],
+    },
+    "CreateContainerConfigError": {
+        "phase": "Pending",
+        "initContainerStatuses": [
+            {"name": "init", "state": {"waiting": {"reason": "CreateContainerConfigError"}}}
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("reason", STUCK)
+def test_a_pod_that_is_stuck_ends_the_wait_after_the_grace(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path, reason: str
+) -> None:
+    fake.put("pods", pod("master", **STUCK[reason]))
+    start = time.monotonic()
+    with pytest.raises(TrainingError, match=f"cannot start: pod {NAME}-master-0 is {reason}"):
+        launcher(fake, tmp_path, pending_grace_s=1).run(job)
+    assert 1 <= time.monotonic() - start < 5
+    assert fake.asked("delete", "pytorchjobs") == 1
+
+
+def test_a_pod_that_gets_its_node_in_time_is_no_failure(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path
+) -> None:
+    fake.put("pods", pod("master", **STUCK["Unschedulable"]))
+    thread = threading.Thread(target=launcher(fake, tmp_path, pending_grace_s=60).run, args=(job,))
+    thread.start()
+    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") >= 1)
+    fake.put("pods", pod("master"))
+    finish(fake)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert fake.asked("delete", "pytorchjobs") == 0
+
+
+# --- stopping
+
+CODE = """
+import sys
+from pathlib import Path
+from kubernetes import client
+from immr.launch.job_shape import JobShape
+from immr.launch.kubeflow import KubeflowLauncher
+from immr.launch.port import TrainingJob
+configuration = client.Configuration()
+configuration.host, home = sys.argv[1], Path(sys.argv[2])
+launcher = KubeflowLauncher(client.ApiClient(configuration), "immr", JobShape(), home, {})
+launcher.run(TrainingJob(sys.argv[3], home / "job.json", 1))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_being_told_to_stop_deletes_the_job(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-c", CODE, fake.url, str(tmp_path), NAME]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=dict(os.environ)) as process:
+        fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") >= 1, timeout_s=30)
+        process.send_signal(number)
+        assert process.wait(10) != 0
+    assert ("pytorchjobs", NAMESPACE, NAME) not in fake.objects
