@@ -150,7 +150,8 @@ def test_ctrl_c_while_it_starts_leaves_nothing(
 ) -> None:
     deployer.apply(tiny_version.version(), "immr-search:immr-1", "champion")
     code = (
-        "import sys\n"
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a test run in the background ignores it
         "from pathlib import Path\n"
         "from immr.deploy.local import LocalDeployer\n"
         "with LocalDeployer(Path(sys.argv[1]), Path(sys.argv[2]), {}).running(): sys.exit('was ready')\n"
