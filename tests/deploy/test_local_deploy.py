@@ -151,7 +151,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing(
     deployer.apply(tiny_version.version(), "immr-search:immr-1", "champion")
     code = (
         "import signal, sys\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a test run in the background ignores it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # else ignored in the background
         "from pathlib import Path\n"
         "from immr.deploy.local import LocalDeployer\n"
         "with LocalDeployer(Path(sys.argv[1]), Path(sys.argv[2]), {}).running(): sys.exit('was ready')\n"

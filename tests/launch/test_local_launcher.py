@@ -68,8 +68,9 @@ def test_a_failure_says_why(tmp_path, cache_dir):
 def test_signals_leave_nothing_running(tmp_path, cache_dir, number, code):
     job_file = _job(tmp_path, cache_dir, epochs=1_000_000)
     script = (
-        "import sys\nfrom pathlib import Path\nfrom immr.launch.local import LocalLauncher\n"
+        "import signal, sys\nfrom pathlib import Path\nfrom immr.launch.local import LocalLauncher\n"
         "from immr.launch.port import TrainingJob\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # else ignored in the background
         "try: LocalLauncher().run(TrainingJob('tiny', Path(sys.argv[1]), 2))\n"
         "except KeyboardInterrupt: sys.exit(130)\n"
     )
