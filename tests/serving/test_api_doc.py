@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +37,10 @@ def test_the_example_runs(example: str, gateway_url: str, bento_url: str, tmp_pa
     (tmp_path / "photo.jpg").write_bytes(tiny_version.photo("red"))
     script = example.replace("http://127.0.0.1:8080", gateway_url).replace("http://127.0.0.1:3001", bento_url)
     command = ["bash", "-euo", "pipefail", "-c", script]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    here = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=here, capture_output=True, text=True, timeout=30, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

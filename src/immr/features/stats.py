@@ -75,7 +75,9 @@ def item_stats(
     until = now.astimezone(UTC).replace(tzinfo=None)
     values = {"since": until - timedelta(days=days), "until": until, "prior": PRIOR_IMPRESSIONS}
     counted = _query(catalogue, _events(impressions), values)
-    return counted.append_column("event_timestamp", pa.array([now] * len(counted))).cast(SCHEMA)
+    # pyarrow drops a fixed offset once pandas is imported, so the zone is settled here
+    moments = pa.array([now.astimezone(UTC)] * len(counted), pa.timestamp("us", tz="UTC"))
+    return counted.append_column("event_timestamp", moments).cast(SCHEMA)
 
 
 def _query(items: pa.Table, impressions: pa.Table, values: dict[str, object]) -> pa.Table:

@@ -46,8 +46,9 @@ class Tracker:
             return
         self._unsent.put(None)
         self._thread.join(_CLOSE_TIMEOUT_S)
-        lost = [record for record in self._failed if not self._sender.send(record)]
-        if self._thread.is_alive() or lost:
+        # in order, and no further than the first that fails again: each try at a dead server costs seconds
+        taken = not self._thread.is_alive() and all(self._sender.send(record) for record in self._failed)
+        if not taken:
             _log.warning("MLflow did not take all records of this run; they are in %s", self._journal)
 
     def _write(self, record: dict[str, Any]) -> None:
