@@ -29,7 +29,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr import recipes, steps
+from immr import judging, recipes, steps
 from immr.data import datasets
 from immr.data.simulate import SimulationRecipe, simulate
 from immr.data.training_set import TrainingSet
@@ -140,7 +140,7 @@ def _recall_at_1(
     if epochs:
         recipe = replace(recipe, train=replace(recipe.train, epochs=epochs))
     version = steps.train(settings, training_set, recipe)
-    return float(steps.evaluate_dataset(settings, version, dataset, "val", recipe).means()["recall@1"])
+    return float(judging.evaluate_dataset(settings, version, dataset, "val", recipe).means()["recall@1"])
 
 
 @app.command()

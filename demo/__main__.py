@@ -19,7 +19,7 @@ import typer
 from demo import data, processes
 from demo.narration import Narration
 from demo.shoppers import ShoppingReport, play
-from immr import recipes, reports, steps, wiring
+from immr import judging, recipes, reports, steps, training_sets, wiring
 from immr.data.datasets import LabelledSet
 from immr.data.training_set import TrainingSet
 from immr.deploy.local import LocalDeployer
@@ -170,7 +170,7 @@ def _decide(story: Narration, settings: Settings, shop: Path) -> steps.Watched:
     with story.chapter("watch", "Readout, decision, fresh features"):
         watched = steps.watch(settings)
         champion = wiring.registry(settings).get(watched.experiment.champion.model_version)
-        steps.push(settings, steps.training_set_of(settings, champion), shop)
+        steps.push(settings, training_sets.training_set_of(settings, champion), shop)
     for side in watched.readout.variants:
         rate = side.ctr
         between = f" ({rate.interval.low:.4f} – {rate.interval.high:.4f})" if rate and rate.interval else ""
@@ -188,7 +188,7 @@ def _summary(
     watched: steps.Watched,
 ) -> dict[str, Any]:
     champion = wiring.registry(settings).get(watched.experiment.champion.model_version)
-    training_set = steps.training_set_of(settings, champion)
+    training_set = training_sets.training_set_of(settings, champion)
     return {
         "data_set": labelled.name,
         "items": len(labelled.items),
@@ -207,7 +207,7 @@ def _summary(
 def _version_summary(settings: Settings, version_id: str, training_set: TrainingSet) -> dict[str, Any]:
     registry = wiring.registry(settings)
     version = registry.get(version_id)
-    evaluation = steps.evaluation_of(settings, version, training_set, recipes.by_name(version.recipe))
+    evaluation = judging.evaluation_of(settings, version, training_set, recipes.by_name(version.recipe))
     return {
         "model_version": version.id,
         "recipe": version.recipe,

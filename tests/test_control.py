@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from immr import control, steps, wiring
+from immr import control, steps, watching, wiring
 from immr.cli import app
 from immr.errors import ExperimentError
 from immr.experiment.assignment import assign
@@ -205,7 +205,7 @@ def test_users_known_from_before_steady_the_readout(deployed: Settings) -> None:
     later = replace(running, started=before.started + timedelta(hours=1))
     save(later, deployed.experiment_file)
     shop(deployed, later, {"champion": 9, "challenger": 9}, users=300)
-    readout = steps.read_out(deployed).readout
+    readout = watching.read_out(deployed).readout
     assert readout.ctr is not None
     assert readout.cuped is not None
     steady, plain = readout.cuped.interval, readout.ctr.interval

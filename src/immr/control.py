@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from immr import steps, wiring
+from immr import steps, watching, wiring
 from immr.errors import ExperimentError
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, Variant, load, save
@@ -74,7 +74,7 @@ def stop(settings: Settings) -> Experiment:
         return stopped
 
 
-def decide(settings: Settings, apply: bool = False, record_wait: bool = True) -> steps.Watched:
+def decide(settings: Settings, apply: bool = False, record_wait: bool = True) -> watching.Watched:
     """Read out, decide, write the decision to the promotion log, and act on it if asked to.
 
     A challenger that is promoted becomes the champion in registry, deployment and experiment file. One that
@@ -93,7 +93,7 @@ def decide(settings: Settings, apply: bool = False, record_wait: bool = True) ->
         experiment = load(settings.experiment_file)
         if experiment.state == "stopped" or experiment.challenger is None:
             return _nothing_to_decide(settings)
-        if not record_wait and (seen := steps.read_out(settings)).decision.action == "wait":
+        if not record_wait and (seen := watching.read_out(settings)).decision.action == "wait":
             return seen
         watched = steps.watch(settings)
         if apply and watched.decision.action == "promote":
@@ -103,9 +103,9 @@ def decide(settings: Settings, apply: bool = False, record_wait: bool = True) ->
         return watched
 
 
-def _nothing_to_decide(settings: Settings) -> steps.Watched:
+def _nothing_to_decide(settings: Settings) -> watching.Watched:
     """The readout of what was, and no decision about what is over."""
-    seen = steps.read_out(settings)
+    seen = watching.read_out(settings)
     reason = (
         "There is nothing to decide: no challenger gets users. `immr experiment start` begins a comparison."
     )

@@ -8,23 +8,18 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from immr import __version__, fingerprint, wiring
-from immr.data.training_set import LabelledPhoto, TrainingSet
-from immr.errors import ContractError
-from immr.files import folder_written_whole
+from immr import __version__, fingerprint, judging, training_sets, watching, wiring
+from immr.data.training_set import TrainingSet
 from immr.recipes import Recipe
 from immr.reports import Report, publish
 from immr.settings import Settings
-from immr.types import FloatArray, Item, ModelVersion, Role
+from immr.types import Item, ModelVersion, Role
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,15 +27,9 @@ if TYPE_CHECKING:
     from immr.deploy.port import Deployment
     from immr.evaluation.evaluate import Evaluation
     from immr.evaluation.gate import GateVerdict
-    from immr.events.export import Exported
-    from immr.events.port import EventLog
-    from immr.experiment.decision import Decision
-    from immr.experiment.definition import Experiment
-    from immr.experiment.readout import Readout
     from immr.index.port import IndexReport
 
 log = logging.getLogger(__name__)
-_PRE_PERIOD = timedelta(days=14)  # what users did before an experiment steadies its readout
 
 
 def govern(settings: Settings, data: Path, recipe: Recipe, out: Path) -> TrainingSet:
@@ -71,22 +60,6 @@ def govern(settings: Settings, data: Path, recipe: Recipe, out: Path) -> Trainin
     return training_set
 
 
-def training_set_of(settings: Settings, version: ModelVersion) -> TrainingSet:
-    """The training set that a version was trained on, where this machine governed it.
-
-    Raises:
-        ContractError: it is not here; the message says what to do.
-    """
-    for folder in sorted((settings.work_dir / "training-sets").glob("[!.]*")):
-        kept = TrainingSet(folder)
-        if kept.hash == version.manifest_hash:
-            return kept
-    raise ContractError(
-        f"the training set of {version.id} (manifest {version.manifest_hash[:16]}) is not in "
-        f"{settings.work_dir / 'training-sets'}: run `immr govern` on its data again"
-    )
-
-
 def train(settings: Settings, training_set: TrainingSet, recipe: Recipe) -> ModelVersion:
     """Train the recipe's towers on a training set and register the result; a run that was cut off goes on.
 
@@ -111,7 +84,7 @@ def train(settings: Settings, training_set: TrainingSet, recipe: Recipe) -> Mode
     )
     folder = settings.work_dir / "training" / key[:16]
     job = TrainJob(
-        training_set=_below_home(settings, training_set).folder.absolute(),
+        training_set=training_sets.below_home(settings, training_set).folder.absolute(),
         out=folder / "version",
         checkpoints=folder / "checkpoints",
         cache_dir=settings.cache_dir,
@@ -162,11 +135,11 @@ def evaluate(
     from immr.evaluation.gate import gate
 
     registry = wiring.registry(settings)
-    evaluation = evaluation_of(settings, version, training_set, recipe)
+    evaluation = judging.evaluation_of(settings, version, training_set, recipe)
     champion = registry.role("champion")
     if champion is not None and champion.id == version.id:
         champion = None
-    before = evaluation_of(settings, champion, training_set, recipe) if champion else None
+    before = judging.evaluation_of(settings, champion, training_set, recipe) if champion else None
     verdict = gate(evaluation, before, recipe.gate)
 
     write_gallery(
@@ -187,48 +160,6 @@ def evaluate(
         Report("evaluation", f"Evaluation of {version.id}", recipe.name, verdict.sentence, version.id),
     )
     return Evaluated(evaluation, verdict, champion)
-
-
-def evaluation_of(
-    settings: Settings, version: ModelVersion, training_set: TrainingSet, recipe: Recipe
-) -> Evaluation:
-    """A version's answers to the held-out photos; kept, since neither ever changes."""
-    from immr.evaluation.evaluate import Evaluation
-
-    intervals = (recipe.gate.confidence, recipe.gate.bootstrap_rounds, recipe.gate.seed)
-    key = fingerprint.of_values(version.key, training_set.hash, *intervals)[:16]
-    kept = settings.work_dir / "evaluations" / f"{version.id}-{key}.json"
-    if kept.is_file():
-        return Evaluation.read(kept)
-    evaluation = _judge(
-        settings,
-        version,
-        training_set.judgements,
-        training_set.items,
-        training_set.item_classes,
-        recipe,
-    )
-    evaluation.write(kept)
-    return evaluation
-
-
-def evaluate_dataset(
-    settings: Settings, version: ModelVersion, dataset: str, split: str, recipe: Recipe
-) -> Evaluation:
-    """Judge a version on a split of a named data set, against all of its items.
-
-    Raises:
-        DatasetError: no such data set or split; the message lists those there are.
-    """
-    from immr.data import datasets
-
-    labelled = datasets.load(dataset, settings.data_mirror, settings.cache_dir)
-    class_of = {item.item_id: number for number, item in enumerate(labelled.items)}
-    photos = [
-        LabelledPhoto(f"{split}-{number}", photo.image, class_of[photo.item_id], photo.item_id)
-        for number, photo in enumerate(labelled.split(split))
-    ]
-    return _judge(settings, version, photos, labelled.items, list(class_of.values()), recipe)
 
 
 def package(settings: Settings, version: ModelVersion, recipe: Recipe) -> str:
@@ -288,40 +219,13 @@ def deploy(settings: Settings, version: ModelVersion, bento: str) -> Deployment:
     return deployment
 
 
-@dataclass(frozen=True)
-class Watched:
-    """What an experiment shows, and what follows from it."""
-
-    experiment: Experiment
-    readout: Readout
-    decision: Decision
-
-
-def read_out(settings: Settings) -> Watched:
-    """Read the running experiment out of the event log, and say what would follow; writes nothing.
-
-    Raises:
-        ExperimentError: there is no experiment, or its file is wrong.
-    """
-    from immr.experiment.decision import DecisionPolicy, decide
-    from immr.experiment.definition import load
-    from immr.experiment.readout import readout
-
-    experiment = load(settings.experiment_file)
-    events = wiring.event_log(settings)
-    joined, before = _split_at_start(events, experiment)
-    result = readout(joined, experiment, searches=events.searches(experiment.started), before=before)
-    events.close()
-    return Watched(experiment, result, decide(result, DecisionPolicy()))
-
-
-def watch(settings: Settings) -> Watched:
+def watch(settings: Settings) -> watching.Watched:
     """Read the running experiment out, and write the decision to the promotion log.
 
     Raises:
         ExperimentError: there is no experiment, or its file is wrong.
     """
-    watched = read_out(settings)
+    watched = watching.read_out(settings)
     registry = wiring.registry(settings)
     versions = {side.name: registry.get(side.model_version) for side in watched.experiment.variants}
     registry.record_decision(
@@ -332,93 +236,6 @@ def watch(settings: Settings) -> Watched:
         challenger=versions.get("challenger"),
     )
     return watched
-
-
-def embed_photos(folder: Path, uris: Sequence[str], threads: int = 2) -> FloatArray:
-    """Embed photos as the Bento will: decoded, fitted and encoded by the version's ONNX query encoder.
-
-    Returns:
-        (N, D) float32, unit rows, in the order of `uris`.
-    """
-    from immr.data.images import decode, read
-    from immr.model.query_encoder import OnnxQueryEncoder
-
-    encoder = OnnxQueryEncoder(folder, threads=threads)
-    embeddings = []
-    with ThreadPoolExecutor(threads) as pool:
-        for batch in _batches(uris, 32):
-            embeddings.append(encoder.encode(list(pool.map(lambda uri: decode(read(uri)), batch))))
-    return np.concatenate(embeddings)
-
-
-def _judge(
-    settings: Settings,
-    version: ModelVersion,
-    photos: Sequence[LabelledPhoto],
-    items: Sequence[Item],
-    item_classes: Sequence[int],
-    recipe: Recipe,
-) -> Evaluation:
-    from immr.evaluation.evaluate import evaluate as judge
-    from immr.model.documents import encode_documents
-
-    folder = wiring.registry(settings).fetch(version, settings.cache_dir)
-    embeddings_QD = embed_photos(folder, [photo.image for photo in photos])
-    embeddings_ND = encode_documents(folder, items, settings.cache_dir)
-    return judge(embeddings_QD, photos, embeddings_ND, items, item_classes, recipe.gate)
-
-
-def export_events(settings: Settings, out: Path, since: datetime | None = None) -> Exported:
-    """Write the event log as the next click log: queries and impressions in the data contract, bots left out.
-
-    Args:
-        settings: Where the event log and the kept photos are.
-        out: The folder for the tables.
-        since: From this time on; naive times are UTC.
-
-    Raises:
-        EventLogError: no query has a photo, or `out` holds something else.
-    """
-    from immr.events.export import export
-    from immr.events.photos import PhotoStore
-    from immr.experiment.bots import DEFAULT_BOT_POLICY, mark
-    from immr.experiment.users import exposures
-
-    if since is not None and since.tzinfo is None:
-        since = since.replace(tzinfo=UTC)
-    events = wiring.event_log(settings)
-    joined, searches = events.joined(since), events.searches(since)
-    events.close()
-    bots = mark(exposures(joined, searches), DEFAULT_BOT_POLICY)["user_id"].to_pylist()
-    return export(joined, searches, PhotoStore(settings.photos_dir).by_query(), bots, out)
-
-
-def _split_at_start(events: EventLog, experiment: Experiment) -> tuple[pa.Table, pa.Table | None]:
-    """Impressions since the experiment's start, and those that CUPED may use from before it."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    from immr.experiment.readout import before_the_test
-
-    if experiment.started is None:
-        return events.joined(), None
-    joined = events.joined(experiment.started - _PRE_PERIOD)
-    since = pc.greater_equal(joined["ts"], pa.scalar(experiment.started, joined["ts"].type))
-    return joined.filter(since), before_the_test(joined, experiment)
-
-
-def _below_home(settings: Settings, training_set: TrainingSet) -> TrainingSet:
-    """The same training set where training processes see it too: a cluster's pods share IMMR_HOME only."""
-    if training_set.folder.absolute().is_relative_to(settings.home):
-        return training_set
-    sets = settings.work_dir / "training-sets"
-    for folder in sorted(sets.glob("[!.]*")):
-        kept = TrainingSet(folder)
-        if kept.hash == training_set.hash:
-            return kept
-    with folder_written_whole(sets / f"copy-{training_set.hash[:16]}") as aside:
-        shutil.copytree(training_set.folder, aside, dirs_exist_ok=True)
-    return TrainingSet(sets / f"copy-{training_set.hash[:16]}")
 
 
 def _content_of(data: Path) -> dict[str, str]:
@@ -436,7 +253,3 @@ def _newest(impressions: pa.Table) -> datetime:
 
     newest: datetime = pc.max(impressions["ts"]).as_py()
     return newest
-
-
-def _batches(values: Sequence[str], size: int) -> Iterable[Sequence[str]]:
-    return (values[start : start + size] for start in range(0, len(values), size))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from immr import steps, wiring
+from immr import watching, wiring
 from immr.cli import app
 from immr.data.contract import ITEMS, admit
 from immr.errors import EventLogError
@@ -74,7 +74,7 @@ def test_an_export_is_admitted_whole(settings: Settings, log: EventLog, tmp_path
     for number, content in enumerate((JPEG, PNG, JPEG)):
         ask(log, f"q{number}", ts=NOON + timedelta(minutes=number))
         photos.keep(f"q{number}", content)
-    exported = steps.export_events(settings, tmp_path / "log")
+    exported = watching.export_events(settings, tmp_path / "log")
     assert (exported.queries_in, exported.queries, exported.impressions) == (3, 3, 9)
     write_items(tmp_path / "log")
     admitted = admit(tmp_path / "log", tmp_path / "admitted")
@@ -104,7 +104,7 @@ def test_queries_without_a_photo_and_of_bots_are_left_out_and_counted(
     ask(log, "with")
     ask(log, "without")
     photos.keep("with", JPEG)
-    exported = steps.export_events(settings, tmp_path / "log")
+    exported = watching.export_events(settings, tmp_path / "log")
     assert (exported.queries_in, exported.queries, exported.without_photo, exported.of_bots) == (42, 1, 1, 40)
     assert set(pq.read_table(tmp_path / "log" / "impressions.parquet")["query_id"].to_pylist()) == {"with"}
 
@@ -114,14 +114,14 @@ def test_only_what_is_new(settings: Settings, log: EventLog, tmp_path: Path) -> 
     for query, ts in (("old", NOON), ("new", NOON + timedelta(days=1))):
         ask(log, query, ts=ts)
         photos.keep(query, JPEG)
-    steps.export_events(settings, tmp_path / "log", since=datetime(2024, 5, 2))
+    watching.export_events(settings, tmp_path / "log", since=datetime(2024, 5, 2))
     assert pq.read_table(tmp_path / "log" / "queries.parquet")["query_id"].to_pylist() == ["new"]
 
 
 def test_without_photos_it_says_how_to_keep_them(settings: Settings, log: EventLog, tmp_path: Path) -> None:
     ask(log, "q")
     with pytest.raises(EventLogError, match="IMMR_KEEP_PHOTOS=1"):
-        steps.export_events(settings, tmp_path / "log")
+        watching.export_events(settings, tmp_path / "log")
     assert not (tmp_path / "log").exists()
 
 
@@ -130,7 +130,7 @@ def test_nothing_else_is_overwritten(settings: Settings, log: EventLog, tmp_path
     PhotoStore(settings.photos_dir).keep("q", JPEG)
     (tmp_path / "thesis.tex").write_text("all my work")
     with pytest.raises(EventLogError, match="give another folder"):
-        steps.export_events(settings, tmp_path)
+        watching.export_events(settings, tmp_path)
     assert (tmp_path / "thesis.tex").is_file()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from immr import steps
+from immr import training_sets
 from immr.data.training_set import TrainingSet
 from immr.settings import Settings
 
@@ -19,10 +19,10 @@ def training_set(folder: Path, hash_: str) -> TrainingSet:
 def test_a_training_set_on_a_steps_own_disk_is_found_or_copied_below_home(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
     inside = training_set(settings.work_dir / "training-sets" / "kept", "a" * 64)
-    assert steps._below_home(settings, inside).folder == inside.folder
+    assert training_sets.below_home(settings, inside).folder == inside.folder
     same = training_set(tmp_path / "artifact" / "a", "a" * 64)
-    assert steps._below_home(settings, same).folder == inside.folder
+    assert training_sets.below_home(settings, same).folder == inside.folder
     other = training_set(tmp_path / "artifact" / "b", "b" * 64)
-    copied = steps._below_home(settings, other)
+    copied = training_sets.below_home(settings, other)
     assert copied.folder.is_relative_to(settings.home)
     assert copied.hash == other.hash

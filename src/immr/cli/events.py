@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from immr import steps
+from immr import watching
 from immr.cli.options import AsJson, console
 from immr.settings import Settings
 
@@ -33,7 +33,7 @@ def events_export(
     as_json: AsJson = False,
 ) -> None:
     """Turn what shoppers saw and clicked into a click log to govern and train from."""
-    exported = steps.export_events(Settings(), out, since)
+    exported = watching.export_events(Settings(), out, since)
     if items is not None:
         shutil.copyfile(items, out / "items.parquet")
     if as_json:

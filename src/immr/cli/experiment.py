@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from immr import control, steps
+from immr import control, steps, watching
 from immr.cli.options import AsJson, console
 from immr.experiment.definition import Experiment
 from immr.settings import Settings
@@ -29,7 +29,7 @@ def watch(as_json: AsJson = False) -> None:
 @experiment_app.command("readout")
 def experiment_readout(as_json: AsJson = False) -> None:
     """Per variant: users, CTR with interval, and the difference; decides nothing."""
-    _show(steps.read_out(Settings()), as_json)
+    _show(watching.read_out(Settings()), as_json)
 
 
 Weight = Annotated[float, typer.Option(help="The challenger's share of the users, above 0 and below 1.")]
@@ -69,7 +69,7 @@ def experiment_decide(
     _show(watched, as_json)
 
 
-def _show(watched: steps.Watched, as_json: bool) -> None:
+def _show(watched: watching.Watched, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"readout": watched.readout.to_json(), "decision": asdict(watched.decision)}))
     else:
@@ -83,7 +83,7 @@ def _print_experiment(experiment: Experiment) -> None:
     console.print(f"[bold]{experiment.name}[/] ({experiment.state}): {shares}", highlight=False)
 
 
-def _print_readout(watched: steps.Watched) -> None:
+def _print_readout(watched: watching.Watched) -> None:
     from immr.experiment.readout import as_rows, secondary_rows
 
     readout = watched.readout

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr import recipes, steps
+from immr import judging, recipes, steps
 from immr.cli.options import (
     AsJson,
     DataFolder,
@@ -92,7 +92,7 @@ def evaluate(
     settings, version = settings_and_version(model)
     chosen = recipes.by_name(recipe)
     if training_set is None:
-        result = steps.evaluate_dataset(settings, version, dataset, split, chosen)
+        result = judging.evaluate_dataset(settings, version, dataset, split, chosen)
         _print_metrics(f"{version.id} on {dataset}/{split}", result.intervals, as_json)
         return
     judged = steps.evaluate(settings, version, TrainingSet(training_set), chosen, gallery)

@@ -1,0 +1,99 @@
+"""A registered version judged on photos whose answer is known, as it would serve them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from immr import fingerprint, wiring
+from immr.data.training_set import LabelledPhoto, TrainingSet
+from immr.recipes import Recipe
+from immr.settings import Settings
+from immr.types import FloatArray, Item, ModelVersion
+
+if TYPE_CHECKING:
+    from immr.evaluation.evaluate import Evaluation
+
+
+def evaluation_of(
+    settings: Settings, version: ModelVersion, training_set: TrainingSet, recipe: Recipe
+) -> Evaluation:
+    """A version's answers to the held-out photos; kept, since neither ever changes."""
+    from immr.evaluation.evaluate import Evaluation
+
+    intervals = (recipe.gate.confidence, recipe.gate.bootstrap_rounds, recipe.gate.seed)
+    key = fingerprint.of_values(version.key, training_set.hash, *intervals)[:16]
+    kept = settings.work_dir / "evaluations" / f"{version.id}-{key}.json"
+    if kept.is_file():
+        return Evaluation.read(kept)
+    evaluation = _judge(
+        settings,
+        version,
+        training_set.judgements,
+        training_set.items,
+        training_set.item_classes,
+        recipe,
+    )
+    evaluation.write(kept)
+    return evaluation
+
+
+def evaluate_dataset(
+    settings: Settings, version: ModelVersion, dataset: str, split: str, recipe: Recipe
+) -> Evaluation:
+    """Judge a version on a split of a named data set, against all of its items.
+
+    Raises:
+        DatasetError: no such data set or split; the message lists those there are.
+    """
+    from immr.data import datasets
+
+    labelled = datasets.load(dataset, settings.data_mirror, settings.cache_dir)
+    class_of = {item.item_id: number for number, item in enumerate(labelled.items)}
+    photos = [
+        LabelledPhoto(f"{split}-{number}", photo.image, class_of[photo.item_id], photo.item_id)
+        for number, photo in enumerate(labelled.split(split))
+    ]
+    return _judge(settings, version, photos, labelled.items, list(class_of.values()), recipe)
+
+
+def embed_photos(folder: Path, uris: Sequence[str], threads: int = 2) -> FloatArray:
+    """Embed photos as the Bento will: decoded, fitted and encoded by the version's ONNX query encoder.
+
+    Returns:
+        (N, D) float32, unit rows, in the order of `uris`.
+    """
+    from immr.data.images import decode, read
+    from immr.model.query_encoder import OnnxQueryEncoder
+
+    encoder = OnnxQueryEncoder(folder, threads=threads)
+    embeddings = []
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in _batches(uris, 32):
+            embeddings.append(encoder.encode(list(pool.map(lambda uri: decode(read(uri)), batch))))
+    return np.concatenate(embeddings)
+
+
+def _judge(
+    settings: Settings,
+    version: ModelVersion,
+    photos: Sequence[LabelledPhoto],
+    items: Sequence[Item],
+    item_classes: Sequence[int],
+    recipe: Recipe,
+) -> Evaluation:
+    from immr.evaluation.evaluate import evaluate as judge
+    from immr.model.documents import encode_documents
+
+    folder = wiring.registry(settings).fetch(version, settings.cache_dir)
+    embeddings_QD = embed_photos(folder, [photo.image for photo in photos])
+    embeddings_ND = encode_documents(folder, items, settings.cache_dir)
+    return judge(embeddings_QD, photos, embeddings_ND, items, item_classes, recipe.gate)
+
+
+def _batches(values: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+    return (values[start : start + size] for start in range(0, len(values), size))
