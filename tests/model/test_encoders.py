@@ -41,6 +41,16 @@ def test_the_graph_computes_what_torch_computes(cache_dir, capsys):
     np.testing.assert_allclose(frozen.encode(pixels_B3SS[:1], "pooled"), pooled_BF[:1], atol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "dim"), [("efficientnet-lite1", 2304), ("efficientnet-lite2", 2400)])
+def test_larger_encoders_by_name(name, dim):
+    encoder = load_image_encoder(name, 64)
+    with torch.inference_mode():
+        pooled_BF, patches_BPF = encoder(torch.zeros(1, 3, 64, 64))
+    assert image_encoder_spec(name).dim == dim
+    assert pooled_BF.shape == (1, dim)
+    assert patches_BPF.shape == (1, 4, image_encoder_spec(name).patch_dim)
+
+
 def test_text_tokens_are_masked_and_do_not_depend_on_the_batch():
     encoder = load_text_encoder("minilm")
     tokens_BTE, mask_BT = encoder.encode(["milk", "a bottle of fresh organic whole milk"], max_tokens=6)

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from immr import fingerprint
-from immr.model.encoders import MiniLm, load_text_encoder, text_encoder_spec
+from immr.model.encoders import load_text_encoder, text_encoder_spec
 from immr.model.feature_cache import FeatureCache, HalfArray
 from immr.model.image_features import Share
+from immr.model.minilm import MiniLm
 from immr.model.recipe import ModelRecipe
 from immr.types import FloatArray, Item
 
