@@ -305,7 +305,7 @@ def test_a_pod_that_gets_its_node_in_time_is_no_failure(
 # --- stopping
 
 CODE = """
-import sys
+import signal, sys
 from pathlib import Path
 from kubernetes import client
 from immr.launch.job_shape import JobShape
@@ -313,6 +313,7 @@ from immr.launch.kubeflow import KubeflowLauncher
 from immr.launch.port import TrainingJob
 configuration = client.Configuration()
 configuration.host, home = sys.argv[1], Path(sys.argv[2])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 launcher = KubeflowLauncher(client.ApiClient(configuration), "immr", JobShape(), home, {})
 launcher.run(TrainingJob(sys.argv[3], home / "job.json", 1))
 """
@@ -326,5 +327,8 @@ def test_being_told_to_stop_deletes_the_job(
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=dict(os.environ)) as process:
         fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") >= 1, timeout_s=30)
         process.send_signal(number)
-        assert process.wait(10) != 0
+        try:
+            assert process.wait(30) != 0
+        finally:
+            process.kill()
     assert ("pytorchjobs", NAMESPACE, NAME) not in fake.objects
