@@ -31,17 +31,24 @@ class Watched:
     decision: Decision
 
 
-def read_out(settings: Settings) -> Watched:
+def read_out(settings: Settings, exported: Path | None = None) -> Watched:
     """Read the running experiment out of the event log, and say what would follow; writes nothing.
 
+    Args:
+        settings: Where the experiment and the event log are.
+        exported: Instead of the event log, a folder with its `impressions*.parquet` (columns as
+            `EventLog.joined` has them) and `searches*.parquet`, of any size.
+
     Raises:
-        ExperimentError: there is no experiment, or its file is wrong.
+        ExperimentError: there is no experiment, its file is wrong, or the folder lacks a table or column.
     """
     from immr.experiment.decision import DecisionPolicy, decide
     from immr.experiment.definition import load
     from immr.experiment.readout import readout
 
     experiment = load(settings.experiment_file)
+    if exported is not None:
+        return _read_out_files(exported, experiment)
     events = wiring.event_log(settings)
     joined, before = _split_at_start(events, experiment)
     result = readout(joined, experiment, searches=events.searches(experiment.started), before=before)
@@ -62,16 +69,26 @@ def export_events(settings: Settings, out: Path, since: datetime | None = None) 
     """
     from immr.events.export import export
     from immr.events.photos import PhotoStore
-    from immr.experiment.bots import DEFAULT_BOT_POLICY, mark
-    from immr.experiment.users import exposures
+    from immr.experiment.sums import bots_among
 
     if since is not None and since.tzinfo is None:
         since = since.replace(tzinfo=UTC)
     events = wiring.event_log(settings)
     joined, searches = events.joined(since), events.searches(since)
     events.close()
-    bots = mark(exposures(joined, searches), DEFAULT_BOT_POLICY)["user_id"].to_pylist()
+    bots = bots_among(joined, searches)
     return export(joined, searches, PhotoStore(settings.photos_dir).by_query(), bots, out)
+
+
+def _read_out_files(folder: Path, experiment: Experiment) -> Watched:
+    from immr.experiment.decision import DecisionPolicy, decide
+    from immr.experiment.readout import readout
+    from immr.experiment.sums import Parquet, split_at_start
+
+    joined, before = split_at_start(Parquet(f"{folder}/impressions*.parquet"), experiment, _PRE_PERIOD)
+    searches = Parquet(f"{folder}/searches*.parquet", since=experiment.started)
+    result = readout(joined, experiment, searches, before=before)
+    return Watched(experiment, result, decide(result, DecisionPolicy()))
 
 
 def _split_at_start(events: EventLog, experiment: Experiment) -> tuple[pa.Table, pa.Table | None]:

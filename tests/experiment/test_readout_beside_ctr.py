@@ -13,8 +13,9 @@ import pytest
 from immr.errors import ExperimentError
 from immr.experiment.bots import NO_CLICK, TOO_FAST, BotPolicy
 from immr.experiment.definition import Experiment, Variant
-from immr.experiment.readout import Readout, before_the_test, readout, secondary_rows
-from immr.experiment.users import exposures, per_user, with_before
+from immr.experiment.readout import Readout, before_the_test, readout
+from immr.experiment.sums import sum_up
+from immr.experiment.tables import secondary_rows
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 CHAMPION = Variant("champion", "http://a:1", "immr-1", 0.5)
@@ -83,7 +84,7 @@ def test_ctr_at_1_is_that_of_the_first_position() -> None:
 def test_orders_per_user_is_a_mean_of_users_and_checked() -> None:
     import tea_tasting as tt
 
-    users = per_user(exposures(SHOP, None))
+    users = sum_up(SHOP, EXPERIMENT).users
     theirs = tt.Experiment(orders=tt.Mean("orders", use_t=False, equal_var=False), variant="variant")
     checked = theirs.analyze(users.select(["variant", "orders"]), control="champion")["orders"]
     ours = FOUND.secondary["orders per user"]
@@ -123,7 +124,7 @@ def test_cuped_is_tea_tastings_own_and_narrower() -> None:
 
     before = shopped(seed=1, start=NOON - timedelta(days=3))
     found = readout(SHOP, EXPERIMENT, before=before)
-    users = with_before(per_user(exposures(SHOP, None)), before)
+    users = sum_up(SHOP, EXPERIMENT, before=before).users
     metric = tt.RatioOfMeans("clicks", "impressions", "clicks_before", "impressions_before", use_t=False)
     theirs = tt.Experiment(ctr=metric, variant="variant").analyze(users, control="champion")["ctr"]
     assert found.cuped is not None

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,9 +28,15 @@ def watch(as_json: AsJson = False) -> None:
 
 
 @experiment_app.command("readout")
-def experiment_readout(as_json: AsJson = False) -> None:
+def experiment_readout(
+    exported: Annotated[
+        Path | None,
+        typer.Option("--from", help="Read impressions*.parquet and searches*.parquet of this folder."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Per variant: users, CTR with interval, and the difference; decides nothing."""
-    _show(watching.read_out(Settings()), as_json)
+    _show(watching.read_out(Settings(), exported), as_json)
 
 
 Weight = Annotated[float, typer.Option(help="The challenger's share of the users, above 0 and below 1.")]
@@ -84,7 +91,7 @@ def _print_experiment(experiment: Experiment) -> None:
 
 
 def _print_readout(watched: watching.Watched) -> None:
-    from immr.experiment.readout import as_rows, secondary_rows
+    from immr.experiment.tables import as_rows, secondary_rows
 
     readout = watched.readout
     for title, rows in (("A/B readout", as_rows(readout)), ("Beside the CTR", secondary_rows(readout))):

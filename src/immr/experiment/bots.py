@@ -7,11 +7,12 @@ change, so the number marked is shown by variant: a difference there is a findin
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING
 
 from immr.errors import ExperimentError
+
+if TYPE_CHECKING:
+    import duckdb
 
 TOO_FAST = "too many queries in a minute"
 NO_CLICK = "very many queries, no click"
@@ -42,49 +43,37 @@ class Marked:
     queries: int
 
 
-def mark(exposures: pa.Table, policy: BotPolicy) -> pa.Table:
-    """Users that are no shoppers: `user_id` and `rule`, the first that holds.
+def mark_bots(base: duckdb.DuckDBPyConnection, policy: BotPolicy) -> None:
+    """Make the table `bots` (user_id, rule, the first that holds) from `queries`.
 
-    Args:
-        exposures: As `users.exposures` makes them. Without times only the second rule works.
-        policy: The limits.
+    Without times only the second rule works.
     """
-    queries = exposures.group_by(["user_id", "query_id"], use_threads=False).aggregate(
-        [("ts", "min"), ("clicks", "sum")]
+    base.execute(
+        """CREATE TEMP TABLE bots AS
+        WITH many AS (  -- few users can be bots at all: only their minutes are counted
+            SELECT user_id, count(DISTINCT query_id) AS queries, sum(clicks) AS clicks
+            FROM queries GROUP BY user_id HAVING count(*) >= least($fast, $silent)),
+        minutes AS (
+            SELECT user_id, epoch_us(ts) // 60_000_000 AS minute, count(DISTINCT query_id) AS queries
+            FROM queries SEMI JOIN many USING (user_id) WHERE ts IS NOT NULL GROUP BY user_id, minute),
+        fast AS (SELECT DISTINCT user_id FROM minutes WHERE queries >= $fast)
+        SELECT user_id, $too_fast AS rule FROM fast
+        UNION ALL
+        SELECT user_id, $no_click FROM many ANTI JOIN fast USING (user_id)
+        WHERE queries >= $silent AND clicks = 0""",
+        {
+            "fast": policy.queries_per_minute,
+            "silent": policy.queries_without_click,
+            "too_fast": TOO_FAST,
+            "no_click": NO_CLICK,
+        },
     )
-    fast = _too_fast(queries, policy.queries_per_minute)
-    users = queries.group_by("user_id", use_threads=False).aggregate(
-        [("query_id", "count"), ("clicks_sum", "sum")]
-    )
-    silent = pc.and_(
-        pc.greater_equal(users["query_id_count"], policy.queries_without_click),
-        pc.equal(users["clicks_sum_sum"], 0),
-    )
-    still = users.filter(silent)["user_id"]
-    still = still.filter(pc.invert(pc.is_in(still, value_set=fast)))
-    rules = pa.array([TOO_FAST] * len(fast) + [NO_CLICK] * len(still), pa.string())
-    return pa.table({"user_id": pa.array(fast.to_pylist() + still.to_pylist(), pa.string()), "rule": rules})
 
 
-def _too_fast(queries: pa.Table, limit: int) -> pa.Array:
-    timed = queries.filter(pc.is_valid(queries["ts_min"]))
-    minute = pc.floor_temporal(timed["ts_min"], unit="minute")
-    rates = (
-        pa.table({"user_id": timed["user_id"], "minute": minute})
-        .group_by(["user_id", "minute"], use_threads=False)
-        .aggregate([([], "count_all")])
+def left_out(base: duckdb.DuckDBPyConnection) -> tuple[Marked, ...]:
+    """What `bots` takes away from `queries`, by variant and rule."""
+    found = base.execute(
+        """SELECT variant, rule, count(DISTINCT user_id), count(DISTINCT query_id)
+        FROM queries JOIN bots USING (user_id) GROUP BY variant, rule ORDER BY variant, rule"""
     )
-    return pc.unique(rates.filter(pc.greater_equal(rates["count_all"], limit))["user_id"])
-
-
-def without(exposures: pa.Table, bots: pa.Table) -> tuple[pa.Table, tuple[Marked, ...]]:
-    """Leave the bots out; what was left out, by variant and rule."""
-    is_bot = pc.is_in(exposures["user_id"], value_set=bots["user_id"].combine_chunks())
-    theirs = exposures.filter(is_bot).select(["variant", "user_id", "query_id"]).join(bots, "user_id")
-    counts = theirs.group_by(["variant", "rule"]).aggregate(
-        [("user_id", "count_distinct"), ("query_id", "count_distinct")]
-    )
-    counts = counts.sort_by([("variant", "ascending"), ("rule", "ascending")])
-    names = ("variant", "rule", "user_id_count_distinct", "query_id_count_distinct")
-    marked = tuple(Marked(*row) for row in zip(*(counts[name].to_pylist() for name in names), strict=True))
-    return exposures.filter(pc.invert(is_bot)), marked
+    return tuple(Marked(*row) for row in found.fetchall())

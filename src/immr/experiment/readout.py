@@ -14,14 +14,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from immr.errors import ExperimentError
-from immr.experiment import bots as bot_rules
 from immr.experiment import users as user_sums
 from immr.experiment.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked
-from immr.experiment.comparison import Comparison, Interval, Look, Rate, Ratio, compare, rate
+from immr.experiment.comparison import (
+    DEFAULT_LOOK,
+    Comparison,
+    Interval,
+    Look,
+    Rate,
+    Ratio,
+    compare,
+    rate,
+)
 from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Variant
-from immr.experiment.health import Health, health
+from immr.experiment.health import Health
 from immr.experiment.power import Plan, plan
 from immr.experiment.sample_ratio import SampleRatio, sample_ratio
+from immr.experiment.sums import Relation, Sums, sum_up
 
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
@@ -103,12 +112,12 @@ class Readout:
 
 
 def readout(
-    joined: pa.Table,
+    joined: Relation,
     experiment: Experiment,
-    searches: pa.Table | None = None,
+    searches: Relation | None = None,
     confidence: float = 0.95,
     tuned_for_users: int = 2000,
-    before: pa.Table | None = None,
+    before: Relation | None = None,
     bot_policy: BotPolicy = DEFAULT_BOT_POLICY,
     effect: float = 0.05,
 ) -> Readout:
@@ -131,46 +140,44 @@ def readout(
     """
     if not 0 < confidence < 1:
         raise ExperimentError(f"the confidence is {confidence}: give a share between 0 and 1, like 0.95")
-    look = Look(confidence, tuned_for_users)
-    exposed = user_sums.exposures(joined, searches)
-    bots = bot_rules.mark(exposed, bot_policy)
-    rows, marked = bot_rules.without(exposed, bots)
-    rows, fallback_queries = user_sums.without_fallback(rows, searches)
-    rows, foreign_queries = user_sums.of_experiment(rows, experiment)
-    users = user_sums.per_user(rows)
-    if before is not None:
-        users = user_sums.with_before(users, before)
-    sides = {variant.name: user_sums.aggregate(users, variant.name) for variant in experiment.variants}
-    secondary = _secondary(rows, searches)
+    sums = sum_up(joined, experiment, searches, before, bot_policy)
+    return readout_of_sums(sums, experiment, Look(confidence, tuned_for_users), effect)
+
+
+def readout_of_sums(
+    sums: Sums, experiment: Experiment, look: Look = DEFAULT_LOOK, effect: float = 0.05
+) -> Readout:
+    """The statistics: from sums of users to a readout. See `readout`."""
+    sides = {side.name: user_sums.aggregate(sums.users, side.name) for side in experiment.variants}
+    secondary = _secondary(sums)
     variants = tuple(
-        _variant_readout(variant, users, sides[variant.name], secondary, confidence)
-        for variant in experiment.variants
+        _variant_readout(side, sums.users, sides[side.name], secondary, look.confidence)
+        for side in experiment.variants
     )
     ratio = sample_ratio(
-        {variant.name: variant.weight for variant in experiment.variants},
+        {side.name: side.weight for side in experiment.variants},
         {side.name: side.users for side in variants},
     )
     withheld = _why_withheld(variants, ratio)
     found = {} if withheld else _comparisons((CTR, CTR_PER_QUERY, *secondary), sides, look)
-    cuped = _cuped(sides, look) if before is not None and not withheld else None
     return Readout(
         experiment=experiment.name,
-        confidence=confidence,
+        confidence=look.confidence,
         variants=variants,
         sample_ratio=ratio,
         ctr=found.pop(CTR.name, None),
         ctr_per_query=found.pop(CTR_PER_QUERY.name, None),
         withheld=withheld,
-        fallback_queries=fallback_queries,
-        users_in_both=user_sums.users_in_both(users),
-        foreign_queries=foreign_queries,
-        cuped=cuped,
+        fallback_queries=sums.fallback_queries,
+        users_in_both=user_sums.users_in_both(sums.users),
+        foreign_queries=sums.foreign_queries,
+        cuped=None if withheld else _cuped(sides, look),
         secondary=found,
-        by_rank=tuple(RankCtr(*row, row[3] / row[2]) for row in user_sums.by_position(rows)),
-        bots=marked,
-        health=health(searches, experiment, bots) if searches is not None else (),
+        by_rank=tuple(RankCtr(*rank, rank[3] / rank[2]) for rank in sums.ranks),
+        bots=sums.bots,
+        health=sums.health,
         plan=_plan(sides, experiment, effect, look),
-        days=_days(rows),
+        days=sums.days,
     )
 
 
@@ -200,16 +207,11 @@ def _plan(sides: Mapping[str, Aggregates], experiment: Experiment, effect: float
     return plan(CTR, sides[CHAMPION], effect, share=challenger.weight, look=look)
 
 
-def _days(rows: pa.Table) -> float:
-    ends = pc.min_max(rows["ts"]).as_py()
-    return (ends["max"] - ends["min"]).total_seconds() / 86_400 if ends["min"] else 0.0
-
-
-def _secondary(rows: pa.Table, searches: pa.Table | None) -> tuple[Ratio, ...]:
+def _secondary(sums: Sums) -> tuple[Ratio, ...]:
     """Metrics beside the CTR, as far as what they need is known."""
-    positions_known = bool(pc.any(pc.greater(rows["position"], 0)).as_py())
+    positions_known = bool(sums.ranks)
     known = [(CTR_AT_1, positions_known), (ORDERS_PER_USER, True), (WEIGHTED_CTR, positions_known)]
-    known.append((ZERO_RESULT_RATE, searches is not None))
+    known.append((ZERO_RESULT_RATE, sums.searches_known))
     return tuple(ratio for ratio, is_known in known if is_known)
 
 
@@ -223,7 +225,8 @@ def _comparisons(
 def _cuped(sides: Mapping[str, Aggregates], look: Look) -> Comparison | None:
     """None where no user is known from before, or they clicked all alike then, or just as they do now."""
     names = ("clicks", "impressions", "clicks_before", "impressions_before")
-    if not all(side.mean("clicks_before") for side in sides.values()):
+    known = all("clicks_before" in side.mean_ for side in sides.values())
+    if not known or not all(side.mean("clicks_before") for side in sides.values()):
         return None
     pooled = sides[CHAMPION] + sides[CHALLENGER]
     variance, before = pooled.ratio_var(*names[:2]), pooled.ratio_var(*names[2:])
@@ -267,47 +270,3 @@ def _why_withheld(variants: Sequence[VariantReadout], ratio: SampleRatio | None)
     if all(variant.ctr is None or variant.ctr.interval is None for variant in variants):
         return "the users' clicks do not vary yet, so no interval can be given: wait"
     return None
-
-
-def as_rows(readout: Readout) -> list[tuple[str, ...]]:
-    """The readout as a table to print: header, one row per variant, and the difference where it is known."""
-    rows: list[tuple[str, ...]] = [
-        ("variant", "version", "users", "queries", "impressions", "clicks", "orders", "CTR", "CTR per query")
-    ]
-    for side in readout.variants:
-        counts = (side.users, side.queries, side.impressions, side.clicks, side.orders)
-        rates = (_rate_text(side.ctr), _rate_text(side.ctr_per_query))
-        rows.append((side.name, side.model_version, *(f"{count:,}" for count in counts), *rates))
-    if readout.ctr is not None:
-        found = (readout.ctr, readout.ctr_per_query)
-        one_look = [_difference_text(each, each.interval) if each else "–" for each in found]
-        always = [_difference_text(each, each.always_valid) if each else "–" for each in found]
-        blank = ("",) * 6
-        rows += [("difference", *blank, *one_look), ("at every look", *blank, *always)]
-    return rows
-
-
-def _rate_text(rate: Rate | None) -> str:
-    if rate is None:
-        return "–"
-    between = f" ({rate.interval.low:.2%} – {rate.interval.high:.2%})" if rate.interval else ""
-    return f"{rate.value:.2%}{between}"
-
-
-def _difference_text(comparison: Comparison, interval: Interval) -> str:
-    points = [100 * value for value in (comparison.difference, interval.low, interval.high)]
-    return "{:+.2f} points ({:+.2f} – {:+.2f})".format(*points)
-
-
-def secondary_rows(readout: Readout) -> list[tuple[str, str, str, str, str]]:
-    """What stands beside the CTR, to print: metric, champion, challenger, difference with interval, lift."""
-    rows = [("metric", "champion", "challenger", "difference", "lift")]
-    found = [readout.ctr, readout.cuped, *readout.secondary.values()]
-    for each in found:
-        if each is not None:
-            lift = "–" if each.relative_lift is None else f"{each.relative_lift:+.1%}"
-            if each.relative_interval is not None:
-                lift += f" ({each.relative_interval.low:+.1%} – {each.relative_interval.high:+.1%})"
-            difference = f"{each.difference:+.4f} ({each.interval.low:+.4f} – {each.interval.high:+.4f})"
-            rows.append((each.metric, f"{each.champion:.4f}", f"{each.challenger:.4f}", difference, lift))
-    return rows

@@ -1,0 +1,131 @@
+"""How long does a readout take? Made-up users in Parquet, read out as `immr experiment readout --from` does.
+
+    python -m benchmarks.readout                              # 10 million impressions
+    python -m benchmarks.readout --impressions 100000000 --json out.json
+
+Beside it stands the least that any readout must do: count impressions and clicks by user, in the same DuckDB.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import duckdb
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from immr.experiment.comparison import Comparison
+from immr.experiment.definition import Experiment, Variant
+from immr.experiment.readout import readout
+from immr.experiment.sums import Parquet, split_at_start
+
+PER_QUERY = 10
+QUERIES_PER_USER = 5
+DAYS = 21
+TEST_DAYS = 14
+START = datetime(2026, 9, 1, tzinfo=UTC)
+
+_QUERIES = """CREATE TEMP TABLE asked AS
+    WITH numbered AS (
+        SELECT range AS n, hash(range, 1) % {users} AS user,
+            hash(user, 2) % 2 = 1 AND n >= {test_from} AS new,
+            0.3 * ((hash(user, 4) % 10000) / 10000.0) ** 4 AS rate
+        FROM range({queries}))
+    SELECT md5(n::VARCHAR) AS query_id, md5('user' || user) AS user_id,
+        make_timestamptz({start_us} + n * {step_us}) AS ts,
+        if(new, 'challenger', 'champion') AS variant, if(new, 'immr-2', 'immr-1') AS model_version,
+        5 + 20 * (hash(n, 3) % 1000) / 1000.0 AS took_ms, {per_query} AS results, false AS degraded,
+        false AS fallback, rate * if(new, 1.02, 1) AS rate
+    FROM numbered"""
+
+_IMPRESSIONS = """SELECT query_id, user_id, position, variant, model_version, ts,
+        md5((hash(query_id, position, 5) % 100000)::VARCHAR) AS item_id,
+        (hash(query_id, position, 6) % 1000000) / 1e6 < rate AS clicked,
+        (hash(query_id, position, 6) % 1000000) / 1e6 < rate / 10 AS ordered
+    FROM asked, range(1, {per_query} + 1) ranks(position)"""
+
+
+def write(folder: Path, impressions: int, threads: int) -> None:
+    """An event log's two tables: users come back, and each clicks at a rate of their own."""
+    queries = impressions // PER_QUERY
+    with duckdb.connect(config={"threads": threads}) as base:
+        base.execute(
+            _QUERIES.format(
+                queries=queries,
+                users=max(queries // QUERIES_PER_USER, 1),
+                start_us=int(START.timestamp() * 1e6),
+                step_us=max(DAYS * 86_400_000_000 // queries, 1),
+                test_from=queries * (DAYS - TEST_DAYS) // DAYS,
+                per_query=PER_QUERY,
+            )
+        )
+        for name, sql in (
+            ("searches", "FROM asked SELECT * EXCLUDE rate"),
+            ("impressions", _IMPRESSIONS.format(per_query=PER_QUERY)),
+        ):
+            base.execute(f"COPY ({sql}) TO '{folder / name}.parquet' (FORMAT parquet, COMPRESSION zstd)")
+
+
+def least(path: Path) -> float:
+    """Seconds for nothing but impressions and clicks by user."""
+    started = time.perf_counter()
+    with duckdb.connect() as base:
+        base.execute(
+            f"SELECT variant, user_id, count(*), count(*) FILTER (clicked) FROM '{path}' GROUP BY ALL"
+        ).fetchall()
+    return time.perf_counter() - started
+
+
+def main(
+    impressions: Annotated[int, typer.Option(help="How many.")] = 10_000_000,
+    threads: Annotated[int, typer.Option(help="Of DuckDB, while writing.")] = 2,
+    folder: Annotated[Path | None, typer.Option(help="Where the Parquet is put, and deleted again.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Write, read out with CUPED and all that stands beside the CTR, and delete."""
+    began = START + timedelta(days=DAYS - TEST_DAYS)
+    sides = (Variant("champion", "http://a", "immr-1", 0.5), Variant("challenger", "http://b", "immr-2", 0.5))
+    test = Experiment("benchmark", "salt", sides, started=began)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        here = Path(name)
+        write(here, impressions, threads)
+        size = sum(path.stat().st_size for path in here.iterdir())
+        started = time.perf_counter()
+        joined, before = split_at_start(Parquet(f"{here}/impressions.parquet"), test, timedelta(days=14))
+        searches = Parquet(f"{here}/searches.parquet", since=began)
+        found = readout(joined, test, searches, before=before)
+        took_s = time.perf_counter() - started
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+        least_s = least(here / "impressions.parquet")
+    figures = {
+        "impressions": impressions,
+        "parquet_gib": size / 1024**3,
+        "users": sum(side.users for side in found.variants),
+        "readout_s": took_s,
+        "peak_memory_gib": peak,
+        "sums_by_user_alone_s": least_s,
+        "times_the_least": took_s / least_s,
+        "relative_lift": found.ctr.relative_lift if found.ctr else None,
+        "cuped_width": _width(found.cuped) / _width(found.ctr) if found.cuped and found.ctr else None,
+    }
+    table = Table("figure", "value", title="Readout of Parquet")
+    for figure, value in figures.items():
+        table.add_row(figure, "–" if value is None else f"{value:,.3f}".removesuffix(".000"))
+    Console().print(table)
+    if json_file is not None:
+        json_file.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _width(comparison: Comparison) -> float:
+    return comparison.interval.high - comparison.interval.low
+
+
+if __name__ == "__main__":
+    typer.run(main)
