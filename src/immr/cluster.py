@@ -1,12 +1,15 @@
-"""The Kubernetes API: where it is, patience with it, and its errors in words."""
+"""The Kubernetes API: where it is, patience with it, its objects, and its errors in words."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from immr.errors import SettingsError
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
+Shape = TypeVar("Shape")
 
 CALL_TIMEOUT_S = 30.0
 _TRIES = 6
@@ -23,9 +27,149 @@ _PASSES = (429, 500, 502, 503, 504)  # what an API server says when it may say s
 _REMEDIES = {
     401: "the credentials are not valid (any more): log in again, or look at the ServiceAccount's token",
     403: "the ServiceAccount may not do that: compare its Role with k8s/base",
-    404: "no such object or no such kind: is the operator installed? `immr doctor --cluster` tells",
+    404: "no such object or no such kind: is the operator installed? `immr doctor --cluster` says",
     409: "another one of that name is in the way",
 }
+
+
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Objects of one kind in one namespace; every call is patient, and what it asks may be repeated."""
+
+    api: ApiClient
+    prefix: str  # "/apis/kubeflow.org/v1", "/api/v1"
+    plural: str
+    namespace: str
+
+    def create(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Make it; None where one of that name is there (a first try that did arrive is one too).
+
+        Raises:
+            ApiException: the API refuses.
+            OSError: it does not answer.
+        """
+        from kubernetes.client.exceptions import ApiException
+
+        try:
+            return self._ask("POST", body=body)
+        except ApiException as error:
+            if error.status == 409:
+                return None
+            raise
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """One object; None where there is none.
+
+        Raises:
+            ApiException: the API refuses.
+            OSError: it does not answer.
+        """
+        from kubernetes.client.exceptions import ApiException
+
+        try:
+            return self._ask("GET", name)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def select(self, **selectors: str) -> list[dict[str, Any]]:
+        """All that fit `labelSelector=` and `fieldSelector=`.
+
+        Raises:
+            ApiException: the API refuses.
+            OSError: it does not answer.
+        """
+        items: list[dict[str, Any]] = self._ask("GET", query=selectors)["items"]
+        return items
+
+    def patch(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Change it by RFC 7386: the client's own would send a strategic merge, which no CRD takes.
+
+        Raises:
+            ApiException: the API refuses.
+            OSError: it does not answer.
+        """
+        return self._ask("PATCH", name, body=body, content="application/merge-patch+json")
+
+    def delete(self, name: str, tries: int = 6, **options: str) -> None:
+        """Let it go; one that is gone already is no error.
+
+        Raises:
+            ApiException: the API refuses.
+            OSError: it does not answer.
+        """
+        from kubernetes.client.exceptions import ApiException
+
+        try:
+            self._ask("DELETE", name, query=options, tries=tries)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+
+    def _ask(
+        self,
+        method: str,
+        name: str = "",
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content: str = "application/json",
+        tries: int = 6,
+    ) -> dict[str, Any]:
+        path = f"{self.prefix}/namespaces/{self.namespace}/{self.plural}" + (f"/{name}" if name else "")
+        answer: dict[str, Any] = patiently(
+            lambda: self.api.call_api(
+                path,
+                method,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json", "Content-Type": content},
+                body=body,
+                response_type="object",
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _request_timeout=CALL_TIMEOUT_S,
+            ),
+            tries,
+        )
+        return answer
+
+
+def shape_from_query(shape: Callable[..., Shape], variable: str, query: Mapping[str, str]) -> Shape:
+    """A dataclass of whole numbers and strings, its defaults changed by a URL's query.
+
+    Raises:
+        SettingsError: a name that is not known, or a number that is none.
+    """
+    kinds = {name: type(value) for name, value in dataclasses.asdict(shape()).items()}  # type: ignore[call-overload]
+    changes: dict[str, Any] = {}
+    for name, value in query.items():
+        if name not in kinds:
+            raise SettingsError(f"{variable} has {name!r}; known are {', '.join(sorted(kinds))}")
+        try:
+            changes[name] = kinds[name](value)
+        except ValueError as error:
+            raise SettingsError(f"{variable} has {name}={value!r}: give a whole number") from error
+    return shape(**changes)
+
+
+def own_namespace() -> str:
+    """Where this pod runs; outside a cluster, what the kubeconfig's context says.
+
+    Raises:
+        SettingsError: neither says.
+    """
+    from kubernetes import config
+
+    if _POD_NAMESPACE.is_file():
+        return _POD_NAMESPACE.read_text().strip()
+    try:
+        _, context = config.list_kube_config_contexts(os.environ.get("KUBECONFIG"))
+    except config.ConfigException as error:
+        raise SettingsError(f"no namespace is named, and no cluster configured ({error})") from error
+    return str(context["context"].get("namespace") or "default")
 
 
 def connect() -> ApiClient:

@@ -99,7 +99,9 @@ def train(settings: Settings, training_set: TrainingSet, recipe: Recipe) -> Mode
     job_file = folder / "job.json"
     job.write(job_file)
     try:
-        wiring.launcher(settings).run(TrainingJob(f"immr-{key[:12]}", job_file, recipe.train.processes))
+        wiring.launcher(settings).run(
+            TrainingJob(f"immr-{key[:12]}", job_file, recipe.train.processes, job.out)
+        )
     except BaseException:
         registry.finish_run(run_id, failed=True)
         raise

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def index(settings: Settings) -> VectorIndex:
-    """Qdrant: `file://` for local mode, `http(s)://` for a server."""
+    """Qdrant: `file://` for local mode, `edge://` for its embedded engine, `http(s)://` for a server."""
     from immr.index.qdrant import QdrantIndex
 
-    _expect("IMMR_INDEX_URL", settings.index_url, "file", "http", "https")
+    _expect("IMMR_INDEX_URL", settings.index_url, "file", "edge", "http", "https")
     return QdrantIndex(settings.index_url)
 
 
@@ -52,13 +52,13 @@ def registry(settings: Settings) -> Registry:
 
 
 def launcher(settings: Settings) -> Launcher:
-    """Training: `local://` for torchrun here, `kubeflow://<namespace>?<JobShape>` for PyTorchJobs."""
+    """Training: `local://` for torchrun here, `kubeflow://[<namespace>]?<JobShape>` for PyTorchJobs."""
     if _expect("IMMR_LAUNCH_URL", settings.launch_url, "local", "kubeflow") == "kubeflow":
         from immr import cluster
         from immr.launch.job_shape import JobShape
         from immr.launch.kubeflow import KubeflowLauncher
 
-        namespace, query = _namespace("IMMR_LAUNCH_URL", settings.launch_url)
+        namespace, query = _namespace(settings.launch_url)
         shape = JobShape.from_query(query)
         return KubeflowLauncher(
             cluster.connect(), namespace, shape, settings.home, environment=settings.environment()
@@ -69,13 +69,13 @@ def launcher(settings: Settings) -> Launcher:
 
 
 def deployer(settings: Settings) -> Deployer:
-    """Serving: `local://` for `bentoml serve` here, `kserve://<namespace>?<ServingShape>` for KServe."""
+    """Serving: `local://` for `bentoml serve` here, `kserve://[<namespace>]?<ServingShape>` for KServe."""
     if _expect("IMMR_DEPLOY_URL", settings.deploy_url, "local", "kserve") == "kserve":
         from immr import cluster
         from immr.deploy.kserve import KserveDeployer
         from immr.deploy.kserve_objects import ServingShape
 
-        namespace, query = _namespace("IMMR_DEPLOY_URL", settings.deploy_url)
+        namespace, query = _namespace(settings.deploy_url)
         return KserveDeployer(cluster.connect(), namespace, ServingShape.from_query(query))
     from immr.deploy.local import LocalDeployer
 
@@ -112,11 +112,12 @@ def _expect(variable: str, url: str, *schemes: str) -> str:
     return scheme
 
 
-def _namespace(variable: str, url: str) -> tuple[str, dict[str, str]]:
+def _namespace(url: str) -> tuple[str, dict[str, str]]:
+    """The namespace that a URL names, or our own; and its query."""
+    from immr import cluster
+
     parts = urlsplit(url)
-    if not parts.hostname:
-        raise SettingsError(f"{variable}={url!r} names no namespace: give one, like {parts.scheme}://immr")
-    return parts.hostname, dict(parse_qsl(parts.query))
+    return parts.hostname or cluster.own_namespace(), dict(parse_qsl(parts.query))
 
 
 def _path(variable: str, url: str, scheme: str) -> Path:

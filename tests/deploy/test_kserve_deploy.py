@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from immr.deploy.kserve import KserveDeployer
+from immr.deploy.kserve import ROLES, KserveDeployer
 from immr.deploy.kserve_objects import ServingShape, inference_service
 from immr.deploy.port import Deployment
 from immr.errors import DeployError, SettingsError
@@ -23,6 +23,7 @@ KIND = "inferenceservices"
 def fake() -> Iterator[FakeApi]:
     """Whatever is made is ready at once."""
     with fake_api.serving() as api:
+        api.put("configmaps", {"metadata": {"name": ROLES, "namespace": "immr"}})
         api.on_create = lambda resource, body: ready(api, body["metadata"]["name"])
         yield api
 
@@ -52,6 +53,9 @@ def test_the_object_is_what_kserve_takes() -> None:
     assert predictor["model"]["modelFormat"] == {"name": "immr-bento"}
     assert predictor["model"]["storageUri"] == "pvc://immr-home/bentoml/bentos/immr-search/immr-3"
     assert predictor["automountServiceAccountToken"] is False
+    assert predictor["model"]["protocolVersion"] == "v2"
+    assert body["metadata"]["labels"]["networking.kserve.io/visibility"] == "cluster-local"
+    assert predictor["securityContext"]["fsGroup"] == predictor["securityContext"]["runAsUser"]
     schemas.needed()
     assert schemas.problems(body) == []
 
@@ -126,6 +130,29 @@ def test_an_old_ready_is_no_answer_to_a_new_wish(fake: FakeApi) -> None:
     fake.put(KIND, there)
     with pytest.raises(DeployError, match="did not get ready"):
         deployer(fake, ready_timeout_s=0).apply(tiny_version.version(1), "immr-search:immr-1", "champion")
+
+
+def test_a_role_that_changes_leaves_the_services_alone(fake: FakeApi) -> None:
+    """KServe copies their labels and annotations into the pods' template: a change would restart the pods."""
+    deploy(fake, 1, "champion")
+    before = fake.objects[KIND, "immr", "immr-1"]
+    deploy(fake, 2, "challenger")
+    deploy(fake, 2, "champion")
+    assert fake.objects[KIND, "immr", "immr-1"] == before
+    assert fake.objects["configmaps", "immr", ROLES]["data"] == {"champion": "immr-2", "challenger": "immr-2"}
+
+
+def test_a_headless_service_is_asked_at_its_pods_port(fake: FakeApi) -> None:
+    spec = {"clusterIP": "None", "ports": [{"port": 80, "targetPort": 8080}]}
+    fake.put("services", {"metadata": {"name": "immr-1-predictor", "namespace": "immr"}, "spec": spec})
+    assert deploy(fake, 1, "champion").url == "http://immr-1-predictor.immr.svc.cluster.local:8080"
+
+
+def test_a_namespace_without_immr_is_said(fake: FakeApi) -> None:
+    fake.remove("configmaps", "immr", ROLES)
+    with pytest.raises(DeployError, match="no ConfigMap immr-roles in immr.*apply an overlay"):
+        deploy(fake, 1, "champion")
+    assert names(fake) == set()
 
 
 def test_a_service_of_someone_else_is_left_alone(fake: FakeApi) -> None:

@@ -257,8 +257,9 @@ def _selected(one: dict[str, Any], query: dict[str, str]) -> bool:
         name, _, value = part.partition("=")
         if labels.get(name) != value:
             return False
-    wanted = query.get("fieldSelector", "").removeprefix("metadata.name=")
-    return not wanted or one["metadata"]["name"] == wanted
+    field, _, wanted = query.get("fieldSelector", "").partition("=")
+    above, _, name = field.partition(".")
+    return not wanted or one[above][name] == wanted
 
 
 def _merged(there: Any, patch: Any) -> Any:

@@ -29,7 +29,7 @@ def kubeconfig(fake: FakeApi, path: Path) -> str:
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "fake",
-        "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me"}}],
+        "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me", "namespace": "mine"}}],
         "clusters": [{"name": "fake", "cluster": {"server": fake.url}}],
         "users": [{"name": "me", "user": {"token": "secret"}}],
     }
@@ -46,6 +46,7 @@ def run(code: str, **environment: str) -> str:
 
 
 def test_urls_become_adapters(fake: FakeApi, tmp_path: Path) -> None:
+    fake.put("configmaps", {"metadata": {"name": "immr-roles", "namespace": "shop"}})
     said = run(
         "print(type(wiring.launcher(Settings())).__name__, list(wiring.deployer(Settings()).current()))",
         KUBECONFIG=kubeconfig(fake, tmp_path / "config"),
@@ -57,10 +58,19 @@ def test_urls_become_adapters(fake: FakeApi, tmp_path: Path) -> None:
     assert (fake.calls[-1].verb, fake.calls[-1].namespace) == ("list", "shop")
 
 
-@pytest.mark.parametrize("url", ["kubeflow://", "kubeflow://immr?gpu=1"])
-def test_a_url_that_says_too_little_or_too_much_is_refused(url: str, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError):
-        wiring.launcher(Settings(home=tmp_path, launch_url=url))
+def test_a_url_without_a_namespace_means_our_own(fake: FakeApi, tmp_path: Path) -> None:
+    fake.put("configmaps", {"metadata": {"name": "immr-roles", "namespace": "mine"}})
+    run(
+        "wiring.deployer(Settings()).current()",
+        KUBECONFIG=kubeconfig(fake, tmp_path / "config"),
+        IMMR_DEPLOY_URL="kserve://?max_replicas=2",
+    )
+    assert {call.namespace for call in fake.calls} == {"mine"}
+
+
+def test_a_url_that_says_too_much_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="known are"):
+        wiring.launcher(Settings(home=tmp_path, launch_url="kubeflow://immr?gpu=1"))
 
 
 def test_no_cluster_says_so(tmp_path: Path) -> None:

@@ -225,7 +225,67 @@ def test_a_job_that_is_deleted_meanwhile_is_noticed(fake: FakeApi, job: Training
         launcher(fake, tmp_path).run(job)
 
 
+def test_a_finished_job_whose_output_is_gone_is_made_anew(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path
+) -> None:
+    finish_when_created(fake)
+    job = replace(job, out=tmp_path / "version")
+    (tmp_path / "version").mkdir()
+    launcher(fake, tmp_path).run(job)
+    launcher(fake, tmp_path).run(job)
+    assert fake.asked("delete", "pytorchjobs") == 0
+    (tmp_path / "version").rmdir()
+    fake.on_create = lambda resource, body: ((tmp_path / "version").mkdir(), finish(fake))[1]
+    launcher(fake, tmp_path).run(job)
+    assert fake.asked("delete", "pytorchjobs") == 1
+
+
+def test_a_job_that_ends_without_its_output_is_an_error(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path
+) -> None:
+    finish_when_created(fake)
+    with pytest.raises(TrainingError, match=r"nothing at .*/version: is the claim immr-home"):
+        launcher(fake, tmp_path, output_grace_s=0).run(replace(job, out=tmp_path / "version"))
+
+
 # --- what goes wrong in pods
+
+
+def event(reason: str, message: str) -> dict[str, Any]:
+    about = {"name": NAME, "kind": "PyTorchJob"}
+    metadata = {"name": f"{NAME}.{reason}", "namespace": NAMESPACE}
+    return {"metadata": metadata, "involvedObject": about, "reason": reason, "message": message}
+
+
+def test_pods_that_are_refused_end_the_wait_after_the_grace(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path
+) -> None:
+    fake.put("pods", pod("master"))
+    fake.put("events", event("FailedCreatePod", 'violates PodSecurity "restricted:latest"'))
+    with pytest.raises(TrainingError, match=r"FailedCreatePod: violates PodSecurity.*restricted namespace"):
+        launcher(fake, tmp_path, pending_grace_s=1).run(job)
+
+
+def test_no_operator_is_said(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"0 of 2 pods are there; does the training operator run"):
+        launcher(fake, tmp_path, pending_grace_s=1).run(job)
+
+
+def test_a_queued_job_may_wait(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+    """As Kueue holds it: suspended, without pods."""
+
+    def hold(resource: str, body: dict[str, Any]) -> None:
+        spec = body["spec"] | {"runPolicy": body["spec"]["runPolicy"] | {"suspend": True}}
+        fake.change("pytorchjobs", NAMESPACE, NAME, spec=spec)
+
+    fake.on_create = hold
+    thread = threading.Thread(target=launcher(fake, tmp_path, pending_grace_s=0).run, args=(job,))
+    thread.start()
+    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") >= 2)
+    assert thread.is_alive() and fake.asked("list", "events") == 0
+    finish(fake)
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_a_failure_carries_the_reason_and_the_last_lines(

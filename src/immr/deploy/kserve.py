@@ -1,4 +1,4 @@
-"""Versions that serve on a cluster: one InferenceService each; labels say in which role."""
+"""Versions that serve on a cluster: one InferenceService each; a ConfigMap says which has which role."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from immr.cluster import CALL_TIMEOUT_S, in_words, patiently
+from immr.cluster import Kind, in_words
 from immr.deploy.kserve_objects import (
     BENTO,
     GROUP,
@@ -18,7 +18,6 @@ from immr.deploy.kserve_objects import (
     VERSION_ID,
     ServingShape,
     inference_service,
-    role_label,
 )
 from immr.deploy.port import Deployment
 from immr.errors import DeployError
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 log = logging.getLogger(__name__)
+ROLES = "immr-roles"  # ConfigMap of k8s/base/serving: {champion: <InferenceService>, challenger: …}
 _ROLES: tuple[Role, ...] = ("champion", "challenger")
 
 
@@ -39,10 +39,9 @@ class KserveDeployer:
     """
 
     def __init__(self, api: ApiClient, namespace: str, shape: ServingShape, poll_s: float = 2.0) -> None:
-        from kubernetes import client
-
-        self._api = api
-        self._objects = client.CustomObjectsApi(api)
+        self._services = Kind(api, f"/apis/{GROUP}/{VERSION}", PLURAL, namespace)
+        self._addresses = Kind(api, "/api/v1", "services", namespace)
+        self._maps = Kind(api, "/api/v1", "configmaps", namespace)
         self._namespace = namespace
         self._shape = shape
         self._poll_s = poll_s
@@ -56,14 +55,13 @@ class KserveDeployer:
         body = inference_service(version, bento, self._namespace, self._shape)
         name = body["metadata"]["name"]
         with self._explained(f"deploying {version.id}"):
-            generation = self._make(name, body)
-            self._wait_until_ready(name, generation)
-            before = self._ours()
-            there = self._patch(name, {"metadata": {"labels": {role_label(role): "true"}}})
-            for other in before:
-                if other["metadata"]["name"] != name:
-                    self._retire(other, role)
-        return _deployment(there, role)
+            before = self._roles()
+            made = self._make(name, body)
+            self._wait_until_ready(name, int(made["metadata"].get("generation", 0)))
+            self._give({role: name})
+            for other in self._ours():
+                self._retire(other["metadata"]["name"], before, before | {role: name})
+            return self._deployment(made, role)
 
     def current(self) -> Sequence[Deployment]:
         """See `Deployer.current`.
@@ -72,8 +70,8 @@ class KserveDeployer:
             DeployError: the API refuses.
         """
         with self._explained("listing what serves"):
-            ours = self._ours()
-        return [_deployment(one, role) for role in _ROLES for one in ours if _has(one, role)]
+            roles, ours = self._roles(), {one["metadata"]["name"]: one for one in self._ours()}
+            return [self._deployment(ours[roles[role]], role) for role in _ROLES if roles.get(role) in ours]
 
     def remove(self, role: Role) -> None:
         """See `Deployer.remove`: a version that has no other role is deleted.
@@ -82,40 +80,33 @@ class KserveDeployer:
             DeployError: the API refuses.
         """
         with self._explained(f"removing the {role}"):
-            for one in self._ours():
-                if _has(one, role) and not any(_has(one, other) for other in _ROLES if other != role):
-                    self._delete(one["metadata"]["name"])
-                elif _has(one, role):
-                    self._unlabel(one, role)
+            roles = self._roles()
+            name = roles.pop(role, None)
+            if name is None:
+                return
+            self._give({role: None})
+            if name not in roles.values():
+                self._services.delete(name)
 
-    def _make(self, name: str, body: dict[str, Any]) -> int:
-        """Create it, or bring it to what is wanted; the generation whose status counts."""
-        from kubernetes.client.exceptions import ApiException
-
-        try:
-            made = patiently(
-                lambda: self._objects.create_namespaced_custom_object(
-                    GROUP, VERSION, self._namespace, PLURAL, body, _request_timeout=CALL_TIMEOUT_S
-                )
-            )
-        except ApiException as error:
-            if error.status != 409:
-                raise
-            self._check_ours(name)
-            made = self._patch(name, body)
-        return int(made["metadata"].get("generation", 0))
-
-    def _check_ours(self, name: str) -> None:
-        if self._get(name)["metadata"].get("labels", {}).get(MANAGED_BY[0]) != MANAGED_BY[1]:
+    def _make(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Create it, or bring it to what is wanted; its generation is the one whose status counts."""
+        if made := self._services.create(body):
+            return made
+        there = self._services.get(name) or {"metadata": {}}
+        if there["metadata"].get("labels", {}).get(MANAGED_BY[0]) != MANAGED_BY[1]:
             raise DeployError(
                 f"there is an InferenceService {name} in {self._namespace} that IMMR did not make: "
                 "delete it, or use another namespace"
             )
+        return self._services.patch(name, body)
 
     def _wait_until_ready(self, name: str, generation: int) -> None:
         deadline = time.monotonic() + self._shape.ready_timeout_s
         while True:
-            status = self._get(name).get("status", {})
+            there = self._services.get(name)
+            if there is None:
+                raise DeployError(f"{name} was deleted while it was waited for: deploy it again")
+            status = there.get("status", {})
             ready = _condition(status, "Ready").get("status") == "True"
             if ready and int(status.get("observedGeneration", generation)) >= generation:
                 return
@@ -127,71 +118,44 @@ class KserveDeployer:
                 )
             time.sleep(self._poll_s)
 
-    def _retire(self, other: Mapping[str, Any], role: Role) -> None:
-        name = other["metadata"]["name"]
-        if _has(other, role):
-            log.info("%s is no longer %s; it goes on until the next one", name, role)
-            self._unlabel(other, role)
-        elif not any(_has(other, one) for one in _ROLES):
-            log.info("%s has no role any more: deleting it", name)
-            self._delete(name)
+    def _retire(self, name: str, before: Mapping[Role, str], now: Mapping[Role, str]) -> None:
+        if name in now.values():
+            return
+        if name in before.values():
+            log.info("%s has no role any more; it goes on until the next change", name)
+            return
+        log.info("%s has had no role for a change: deleting it", name)
+        self._services.delete(name)
 
-    def _unlabel(self, one: Mapping[str, Any], role: Role) -> None:
-        self._patch(one["metadata"]["name"], {"metadata": {"labels": {role_label(role): None}}})
+    def _roles(self) -> dict[Role, str]:
+        there = self._maps.get(ROLES)
+        if there is None:
+            raise DeployError(
+                f"there is no ConfigMap {ROLES} in {self._namespace}, which says who has which role: "
+                "apply an overlay of k8s/ to this namespace"
+            )
+        data = there.get("data") or {}
+        return {role: data[role] for role in _ROLES if data.get(role)}
+
+    def _give(self, roles: Mapping[Role, str | None]) -> None:
+        self._maps.patch(ROLES, {"data": dict(roles)})
 
     def _ours(self) -> list[dict[str, Any]]:
-        answer = patiently(
-            lambda: self._objects.list_namespaced_custom_object(
-                GROUP,
-                VERSION,
-                self._namespace,
-                PLURAL,
-                label_selector="=".join(MANAGED_BY),
-                _request_timeout=CALL_TIMEOUT_S,
-            )
-        )
-        items: list[dict[str, Any]] = answer["items"]
-        return items
+        return self._services.select(labelSelector="=".join(MANAGED_BY))
 
-    def _get(self, name: str) -> dict[str, Any]:
-        there: dict[str, Any] = patiently(
-            lambda: self._objects.get_namespaced_custom_object(
-                GROUP, VERSION, self._namespace, PLURAL, name, _request_timeout=CALL_TIMEOUT_S
-            )
-        )
-        return there
+    def _deployment(self, one: Mapping[str, Any], role: Role) -> Deployment:
+        metadata = one["metadata"]
+        notes = metadata.get("annotations", {})
+        version_id = notes.get(VERSION_ID, metadata["name"])
+        return Deployment(role, version_id, notes.get(BENTO, ""), self._address(metadata["name"]))
 
-    def _patch(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        """RFC 7386; the client's own method would send a dict as a strategic merge, which no CRD takes."""
-        there: dict[str, Any] = patiently(
-            lambda: self._api.call_api(
-                f"/apis/{GROUP}/{VERSION}/namespaces/{self._namespace}/{PLURAL}/{name}",
-                "PATCH",
-                header_params={
-                    "Accept": "application/json",
-                    "Content-Type": "application/merge-patch+json",
-                },
-                body=body,
-                response_type="object",
-                auth_settings=["BearerToken"],
-                _return_http_data_only=True,
-                _request_timeout=CALL_TIMEOUT_S,
-            )
-        )
-        return there
-
-    def _delete(self, name: str) -> None:
-        from kubernetes.client.exceptions import ApiException
-
-        try:
-            patiently(
-                lambda: self._objects.delete_namespaced_custom_object(
-                    GROUP, VERSION, self._namespace, PLURAL, name, _request_timeout=CALL_TIMEOUT_S
-                )
-            )
-        except ApiException as error:
-            if error.status != 404:
-                raise
+    def _address(self, name: str) -> str:
+        """Inside the cluster; where KServe makes headless services, a port is the pod's own."""
+        host = f"{name}-predictor"
+        service = (self._addresses.get(host) or {}).get("spec", {})
+        headless = service.get("clusterIP") == "None"
+        port = f":{service['ports'][0]['targetPort']}" if headless else ""
+        return f"http://{host}.{self._namespace}.svc.cluster.local{port}"
 
     @contextmanager
     def _explained(self, doing: str) -> Iterator[None]:
@@ -201,18 +165,6 @@ class KserveDeployer:
             yield
         except (ApiException, OSError) as error:
             raise DeployError(in_words(error, f"{doing} in {self._namespace}")) from error
-
-
-def _has(one: Mapping[str, Any], role: Role) -> bool:
-    return bool(one["metadata"].get("labels", {}).get(role_label(role)) == "true")
-
-
-def _deployment(one: Mapping[str, Any], role: Role) -> Deployment:
-    metadata = one["metadata"]
-    notes = metadata.get("annotations", {})
-    # the address inside the cluster; status.url would go out and in again
-    address = f"http://{metadata['name']}-predictor.{metadata['namespace']}.svc.cluster.local"
-    return Deployment(role, notes.get(VERSION_ID, metadata["name"]), notes.get(BENTO, ""), address)
 
 
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from immr.errors import DeployError, SettingsError
-from immr.types import ModelVersion, Role
+from immr.cluster import shape_from_query
+from immr.errors import DeployError
+from immr.types import ModelVersion
 
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 MANAGED_BY = ("app.kubernetes.io/managed-by", "immr")
 VERSION_ID, BENTO = "immr.dev/model-version", "immr.dev/bento"
 MODEL_FORMAT = "immr-bento"
+_USER = 10001
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 
 
@@ -39,24 +40,16 @@ class ServingShape:
         Raises:
             SettingsError: a name that is not known, or a number that is none.
         """
-        kinds: dict[str, type[int] | type[str]] = {
-            name: type(value) for name, value in dataclasses.asdict(cls()).items()
-        }
-        changes: dict[str, Any] = {}
-        for name, value in query.items():
-            if name not in kinds:
-                raise SettingsError(f"IMMR_DEPLOY_URL has {name!r}; known are {', '.join(sorted(kinds))}")
-            try:
-                changes[name] = kinds[name](value)
-            except ValueError as error:
-                raise SettingsError(f"IMMR_DEPLOY_URL has {name}={value!r}: give a whole number") from error
-        return cls(**changes)
+        return shape_from_query(cls, "IMMR_DEPLOY_URL", query)
 
 
 def inference_service(
     version: ModelVersion, bento: str, namespace: str, shape: ServingShape
 ) -> dict[str, Any]:
-    """The object, ready to be sent, in no role yet.
+    """The object, ready to be sent.
+
+    Which role a version has stands elsewhere: KServe copies an InferenceService's labels and annotations into
+    its pods' template, so a role among them would restart every pod when it changes.
 
     Raises:
         DeployError: the version's id or the Bento's tag cannot name objects on a cluster.
@@ -73,6 +66,7 @@ def inference_service(
             "app.kubernetes.io/instance": name,
             "app.kubernetes.io/part-of": "immr",
             "app.kubernetes.io/component": "search",
+            "networking.kserve.io/visibility": "cluster-local",  # shoppers come through the gateway only
             MANAGED_BY[0]: MANAGED_BY[1],
         },
         annotations={
@@ -102,6 +96,15 @@ def _predictor(name: str, bento: str, shape: ServingShape) -> Any:
     return V1beta1PredictorSpec(
         service_account_name=shape.service_account,
         automount_service_account_token=False,
+        enable_service_links=False,
+        security_context=client.V1PodSecurityContext(
+            run_as_non_root=True,
+            run_as_user=_USER,
+            run_as_group=_USER,
+            fs_group=_USER,
+            fs_group_change_policy="OnRootMismatch",
+            seccomp_profile=client.V1SeccompProfile(type="RuntimeDefault"),
+        ),
         min_replicas=shape.min_replicas,
         max_replicas=shape.max_replicas,
         scale_metric="cpu",
@@ -117,6 +120,7 @@ def _predictor(name: str, bento: str, shape: ServingShape) -> Any:
         ],
         model=V1beta1ModelSpec(
             model_format=V1beta1ModelFormat(name=MODEL_FORMAT),
+            protocol_version="v2",
             runtime=shape.runtime,
             storage_uri=f"{shape.storage.rstrip('/')}/{bento_name}/{tag}",
             resources=client.V1ResourceRequirements(
@@ -139,8 +143,3 @@ def object_name(version_id: str) -> str:
             "have letters, digits and '-' only, 35 at most"
         )
     return name
-
-
-def role_label(role: Role) -> str:
-    """The label that a version in this role has, with the value `true`."""
-    return f"immr.dev/{role}"

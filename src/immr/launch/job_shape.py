@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from immr.errors import SettingsError
+from immr.cluster import shape_from_query
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,8 @@ class JobShape:
     backoff_limit: int = 2  # restarts of pods before the job has failed
     active_deadline_s: int = 24 * 3600
     keep_finished_s: int = 3600  # then the cluster deletes the finished job and its pods
-    pending_grace_s: int = 45  # how long a pod may be unschedulable or without its image
+    pending_grace_s: int = 45  # how long a pod may be missing, unschedulable or without its image
+    output_grace_s: int = 60  # how long a file system on a network may take to show what the pods wrote
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> JobShape:
@@ -38,15 +37,4 @@ class JobShape:
         Raises:
             SettingsError: a name that is not known, or a number that is none.
         """
-        kinds: dict[str, type[int] | type[str]] = {
-            name: type(value) for name, value in dataclasses.asdict(cls()).items()
-        }
-        changes: dict[str, Any] = {}
-        for name, value in query.items():
-            if name not in kinds:
-                raise SettingsError(f"IMMR_LAUNCH_URL has {name!r}; known are {', '.join(sorted(kinds))}")
-            try:
-                changes[name] = kinds[name](value)
-            except ValueError as error:
-                raise SettingsError(f"IMMR_LAUNCH_URL has {name}={value!r}: give a whole number") from error
-        return cls(**changes)
+        return shape_from_query(cls, "IMMR_LAUNCH_URL", query)

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from immr.cluster import CALL_TIMEOUT_S, in_words, patiently
+from immr.cluster import CALL_TIMEOUT_S, Kind, in_words, patiently
 from immr.errors import TrainingError
 from immr.launch.interruption import sigterm_raises
 from immr.launch.job_shape import JobShape
+from immr.launch.job_status import condition, is_ours, leader, useless
 from immr.launch.pod_log import PodLog
-from immr.launch.pod_troubles import Trouble, troubles
+from immr.launch.pod_troubles import Trouble, missing, troubles
 from immr.launch.port import TrainingJob
 from immr.launch.pytorchjob import (
     CONTAINER,
     CONTENT,
     GROUP,
     JOB_NAME_LABEL,
-    MANAGED_BY,
     PLURAL,
     VERSION,
     pytorchjob,
@@ -58,7 +58,10 @@ class KubeflowLauncher:
         """`environment` is given to the pods; pods are looked at every `poll_s`, the job is watched."""
         from kubernetes import client
 
-        self._objects = client.CustomObjectsApi(api)
+        self._jobs = Kind(api, f"/apis/{GROUP}/{VERSION}", PLURAL, namespace)
+        self._pods = Kind(api, "/api/v1", "pods", namespace)
+        self._events = Kind(api, "/api/v1", "events", namespace)
+        self._watched = client.CustomObjectsApi(api)
         self._core = client.CoreV1Api(api)
         self._namespace = namespace
         self._shape = shape
@@ -80,34 +83,35 @@ class KubeflowLauncher:
         try:
             with sigterm_raises():
                 try:
-                    self._create_or_adopt(job.name, body)
-                    self._wait(job.name)
+                    self._create_or_adopt(job, body)
+                    self._wait(job)
                 except (KeyboardInterrupt, SystemExit):
                     self._delete_if_ours(job.name)
                     raise
         except (ApiException, OSError) as error:
             raise TrainingError(in_words(error, f"training {job.name} in {self._namespace}")) from error
 
-    def _create_or_adopt(self, name: str, body: dict[str, Any]) -> None:
-        deadline = time.monotonic() + _GONE_TIMEOUT_S
+    def _create_or_adopt(self, job: TrainingJob, body: dict[str, Any]) -> None:
+        name, deadline = job.name, time.monotonic() + _GONE_TIMEOUT_S
         while True:
-            if self._created(body):
+            if self._jobs.create(body) is not None:
                 _log.info("created PyTorchJob %s in %s", name, self._namespace)
                 return
-            there = self._get(name)
+            there = self._jobs.get(name)
             if there is None:  # it went between our two questions
                 continue
-            if not _is_ours(there):
+            if not is_ours(there):
                 raise TrainingError(
                     f"there is a PyTorchJob {name} in {self._namespace} that IMMR did not make: "
                     "delete it, or use another namespace"
                 )
             going = "deletionTimestamp" in there["metadata"]
-            if not going and not _condition(there, "Failed"):
+            why_not = useless(there, job)
+            if not going and not why_not:
                 self._say_adopted(there, body)
                 return
             if not going:
-                _log.info("PyTorchJob %s of an earlier try has failed: making it anew", name)
+                _log.info("PyTorchJob %s of an earlier try %s: making it anew", name, why_not)
                 self._delete(name)
             if time.monotonic() > deadline:
                 raise TrainingError(
@@ -115,48 +119,49 @@ class KubeflowLauncher:
                 )
             time.sleep(min(1.0, self._poll_s))
 
-    def _created(self, body: dict[str, Any]) -> bool:
-        from kubernetes.client.exceptions import ApiException
-
-        try:
-            # may be repeated: a first try that did arrive makes the second a 409, and the job is adopted
-            patiently(
-                lambda: self._objects.create_namespaced_custom_object(
-                    GROUP, VERSION, self._namespace, PLURAL, body, _request_timeout=CALL_TIMEOUT_S
-                )
-            )
-            return True
-        except ApiException as error:
-            if error.status == 409:
-                return False
-            raise
-
     def _say_adopted(self, there: Mapping[str, Any], body: Mapping[str, Any]) -> None:
         metadata = there["metadata"]
         _log.info("PyTorchJob %s is there already: waiting for it", metadata["name"])
         if metadata.get("annotations", {}).get(CONTENT) != body["metadata"]["annotations"][CONTENT]:
             _log.warning("it was made with other pods (image, size) than are wanted now; it keeps them")
 
-    def _wait(self, name: str) -> None:
-        log = PodLog(self._core, self._namespace, CONTAINER)
+    def _wait(self, job: TrainingJob) -> None:
+        name, log = job.name, PodLog(self._core, self._namespace, CONTAINER)
         seen: dict[tuple[str, str], Seen] = {}
         while True:
-            there = self._get(name)
+            there = self._jobs.get(name)
             if there is None:
                 raise TrainingError(f"PyTorchJob {name} was deleted while it was waited for: start again")
-            pods = self._pods(name)
-            self._note(name, troubles(pods), seen)
-            if leader := _leader(pods):
-                log.ensure(leader)
-            if _condition(there, "Succeeded"):
+            pods = self._pods.select(labelSelector=f"{JOB_NAME_LABEL}={name}")
+            if pod := leader(pods):
+                log.ensure(pod)
+            if condition(there, "Succeeded"):
                 log.finish(5.0)
+                self._check_output(job)
                 return
-            if failed := _condition(there, "Failed"):
+            found = troubles(pods)
+            if failed := condition(there, "Failed"):
                 log.finish(5.0)
+                seen |= {one.key: Seen(one, 0.0) for one in found}
                 raise TrainingError(
                     self._failure(name, failed, pods, [one.trouble for one in seen.values()], log)
                 )
+            self._note(name, found + missing(there, len(pods), lambda: self._events_of(name)), seen)
             self._watch(name, there["metadata"]["resourceVersion"])
+
+    def _check_output(self, job: TrainingJob) -> None:
+        deadline = time.monotonic() + self._shape.output_grace_s
+        while job.out is not None and not job.out.exists():
+            if time.monotonic() < deadline:
+                time.sleep(min(1.0, self._poll_s))
+                continue
+            raise TrainingError(
+                f"PyTorchJob {job.name} succeeded, but there is nothing at {job.out}: is the claim "
+                f"{self._shape.claim} of its pods the one that is mounted here, at {self._home}?"
+            )
+
+    def _events_of(self, name: str) -> list[dict[str, Any]]:
+        return self._events.select(fieldSelector=f"involvedObject.name={name}")
 
     def _note(self, name: str, found: list[Trouble], seen: dict[tuple[str, str], Seen]) -> None:
         """Say what is new; give up where a pod has been stuck for longer than the grace."""
@@ -185,7 +190,7 @@ class KubeflowLauncher:
         start = time.monotonic()
         try:
             for _ in watch.Watch().stream(
-                self._objects.list_namespaced_custom_object,
+                self._watched.list_namespaced_custom_object,
                 GROUP,
                 VERSION,
                 self._namespace,
@@ -211,7 +216,7 @@ class KubeflowLauncher:
     ) -> str:
         what = failed.get("message") or failed.get("reason") or "no reason given"
         reasons = "; ".join(dict.fromkeys(str(trouble) for trouble in seen if not trouble.stuck))
-        blamed = next((trouble.pod for trouble in seen if not trouble.stuck), None) or _leader(pods)
+        blamed = next((trouble.pod for trouble in seen if not trouble.stuck), None) or leader(pods)
         lines = (self._last_lines(blamed) if blamed else []) or list(log.lines)[-_SHOWN_LINES:]
         own = [line.removeprefix("training error: ") for line in lines if line.startswith("training error: ")]
         said = own[0] if own else "its last lines were\n" + "\n".join(lines) if lines else "it left no log"
@@ -234,73 +239,12 @@ class KubeflowLauncher:
             return []
         return str(text).splitlines()
 
-    def _get(self, name: str) -> dict[str, Any] | None:
-        from kubernetes.client.exceptions import ApiException
-
-        try:
-            there: dict[str, Any] = patiently(
-                lambda: self._objects.get_namespaced_custom_object(
-                    GROUP, VERSION, self._namespace, PLURAL, name, _request_timeout=CALL_TIMEOUT_S
-                )
-            )
-            return there
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
-
-    def _pods(self, name: str) -> list[dict[str, Any]]:
-        import json
-
-        answer = patiently(
-            lambda: self._core.list_namespaced_pod(
-                self._namespace,
-                label_selector=f"{JOB_NAME_LABEL}={name}",
-                _preload_content=False,
-                _request_timeout=CALL_TIMEOUT_S,
-            )
-        )
-        pods: list[dict[str, Any]] = json.loads(answer.data)["items"]
-        return pods
-
     def _delete_if_ours(self, name: str) -> None:
-        there = self._get(name)
-        if there is not None and _is_ours(there):
+        there = self._jobs.get(name)
+        if there is not None and is_ours(there):
             _log.warning("told to stop: deleting PyTorchJob %s", name)
             self._delete(name)
 
     def _delete(self, name: str) -> None:
-        from kubernetes.client.exceptions import ApiException
-
-        try:
-            patiently(
-                lambda: self._objects.delete_namespaced_custom_object(
-                    GROUP,
-                    VERSION,
-                    self._namespace,
-                    PLURAL,
-                    name,
-                    propagation_policy="Foreground",
-                    _request_timeout=CALL_TIMEOUT_S,
-                ),
-                tries=3,
-            )
-        except ApiException as error:
-            if error.status != 404:
-                raise
-
-
-def _is_ours(there: Mapping[str, Any]) -> bool:
-    return bool(there["metadata"].get("labels", {}).get(MANAGED_BY[0]) == MANAGED_BY[1])
-
-
-def _condition(there: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
-    conditions: list[Mapping[str, Any]] = there.get("status", {}).get("conditions", [])
-    return next((one for one in conditions if one["type"] == kind and one["status"] == "True"), None)
-
-
-def _leader(pods: list[dict[str, Any]]) -> str | None:
-    """The pod that logs for all: the master, or worker 0 where there is none; None before it runs."""
-    started = [pod for pod in pods if pod.get("status", {}).get("phase") not in (None, "Pending")]
-    names = sorted(str(pod["metadata"]["name"]) for pod in started)
-    return next((name for name in names if name.endswith(("-master-0", "-worker-0"))), None)
+        # in the foreground: a new job of that name must not meet the pods of the old one
+        self._jobs.delete(name, tries=3, propagationPolicy="Foreground")

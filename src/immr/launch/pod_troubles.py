@@ -1,14 +1,17 @@
-"""What is wrong with a pod, read from its status (plain JSON, as the API gives it)."""
+"""What is wrong with a job's pods, read from their status and from events (JSON as the API gives it)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName")
 _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_NO_POD, _NO_OPERATOR = "FailedCreatePod", "NotCreated"
 _REMEDIES = {
+    _NO_POD: "a restricted namespace, a quota or an admission webhook refuses them (docs/kubernetes.md)",
+    _NO_OPERATOR: "does the training operator run, and does it watch this namespace?",
     "Unschedulable": "add nodes, or ask for less (cpu, memory, gpus in IMMR_LAUNCH_URL)",
     "OOMKilled": "give more memory (memory= in IMMR_LAUNCH_URL), or take a smaller batch",
 } | dict.fromkeys(_NO_IMAGE, "push the image, or name another (image= in IMMR_LAUNCH_URL)")
@@ -37,6 +40,29 @@ class Trouble:
 def troubles(pods: Sequence[Mapping[str, Any]]) -> list[Trouble]:
     """Everything that is wrong with these pods now, or was with a container that was restarted."""
     return [trouble for pod in pods for trouble in _of(pod)]
+
+
+def missing(
+    job: Mapping[str, Any], pods: int, events: Callable[[], Sequence[Mapping[str, Any]]]
+) -> list[Trouble]:
+    """Pods that a job should have and has not, and what its events say of them; none while it is queued.
+
+    Args:
+        job: as the API gives it.
+        pods: how many there are.
+        events: asks for the job's events; only asked where pods are missing.
+    """
+    spec = job.get("spec", {})
+    if spec.get("runPolicy", {}).get("suspend"):
+        return []
+    wanted = sum(int(one.get("replicas", 1)) for one in spec.get("pytorchReplicaSpecs", {}).values())
+    if pods >= spec.get("elasticPolicy", {}).get("minReplicas", wanted):
+        return []
+    name = f"of {job['metadata']['name']}"
+    said = [one for one in events() if str(one.get("reason")).startswith("FailedCreate")]
+    if said:
+        return [Trouble(name, _NO_POD, said[-1].get("message", ""), stuck=True)]
+    return [Trouble(name, _NO_OPERATOR, f"{pods} of {wanted} pods are there", stuck=True)]
 
 
 def _of(pod: Mapping[str, Any]) -> Iterator[Trouble]:

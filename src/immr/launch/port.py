@@ -14,6 +14,9 @@ class TrainingJob:
     name: str
     job_file: Path
     processes: int
+    out: Path | None = (
+        None  # what is there once it is done: a job that claims to be, without it, is not believed
+    )
 
 
 class Launcher(Protocol):
