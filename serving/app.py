@@ -93,7 +93,7 @@ class VersionService:
     def recorder(self) -> Recorder:
         """Opened when first needed: behind a gateway a Bento has no event log."""
         if self._recorder is None:
-            self._recorder = Recorder(wiring.event_log(self._settings), self._keys, self.metrics)
+            self._recorder = Recorder(self._settings, self.metrics)
         return self._recorder
 
     async def search(
@@ -123,9 +123,7 @@ class VersionService:
         self.metrics.observe({**answer.stage_ms, "total": body.took_ms})
         for part in answer.degraded:
             self.metrics.degraded.labels(part).inc()
-        if variant == DIRECT and not await self.recorder.search(
-            body, user_id or f"anonymous-{query_id}", now
-        ):
+        if variant == DIRECT and not self.recorder.search(body, user_id or f"anonymous-{query_id}", now):
             body.degraded.append("events")
         return body, answer
 

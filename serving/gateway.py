@@ -26,7 +26,6 @@ from pydantic import ValidationError
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
-from immr import wiring
 from immr.errors import ExperimentError, ImmrError
 from immr.events.photos import PhotoStore
 from immr.experiment.assignment import assign
@@ -91,7 +90,7 @@ class Gateway:
         self.max_under_way = max_under_way
         self._breakers: dict[str, CircuitBreaker] = {}  # by url, so that a new address starts afresh
         self.metrics = Metrics()
-        self.recorder = Recorder(wiring.event_log(settings), wiring.token_keys(settings), self.metrics)
+        self.recorder = Recorder(settings, self.metrics)
         self._photos = PhotoStore(settings.photos_dir) if settings.keep_photos else None
         self._experiment_file = settings.experiment_file
         self._timeout_s = timeout_s
@@ -145,7 +144,7 @@ class Gateway:
             self.metrics.degraded.labels(part).inc()
         if not preview:
             with self._stage("record"):
-                recorded = await self.recorder.search(body, user_id, datetime.now(UTC), fallback)
+                recorded = self.recorder.search(body, user_id, datetime.now(UTC), fallback)
             if not recorded:
                 body.degraded.append("events")
             if self._photos is not None:

@@ -31,7 +31,7 @@ INFERENCE_PATHS = "/v2"  # the Open Inference Protocol has its own form of error
 EVENTS_DESCRIPTION = """Each event stands for itself: what is valid is recorded, what is not comes back in
 `rejected` with its place and reason. Where not one event is valid, the answer is 422 with the same list.
 Sending an event again is harmless and counts as a duplicate. After a 200 the accepted events will not be
-lost; after a 503, send the same events again."""
+lost, whether or not the event log is there; after a 503, send the same events again."""
 
 
 class FeaturesBody(BaseModel):
@@ -92,10 +92,14 @@ class Rejected(BaseModel):
 
 
 class EventsAnswer(BaseModel):
-    """How many were new, how many were there already, and which were not taken."""
+    """How many were new, how many were there already, and which were not taken.
+
+    Of the accepted, `waiting` are safe on disk while the event log is away, and may be repeats.
+    """
 
     accepted: int
     duplicates: int
+    waiting: int = 0
     rejected: list[Rejected]
 
 

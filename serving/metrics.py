@@ -42,6 +42,9 @@ class Metrics:
         self.degraded = Counter(
             "immr_degraded_total", "Answers that did without a part", ["part"], registry=self.registry
         )
+        self.events_waiting_bytes = Gauge(
+            "immr_events_waiting_bytes", "Events on disk that the log has yet to take", registry=self.registry
+        )
         self.breaker_open = Gauge(
             "immr_breaker_open", "1 while a variant is left alone", ["variant"], registry=self.registry
         )

@@ -1,39 +1,50 @@
-"""Between HTTP and the event log: what was shown goes in, and clicks whose tokens are ours."""
+"""Between HTTP and the event log: what was shown goes in, and clicks whose tokens are ours.
+
+A search is answered once its record is in the journal on this machine's disk; a thread brings it to the log.
+Clicks are answered once the log has them, or where the log is away, once they are safe on disk.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import uuid
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
+from immr import wiring
 from immr.errors import EventLogError, TokenError
 from immr.events import tokens
-from immr.events.port import EventLog
-from immr.types import Click, Impression, SearchRecord
+from immr.events.delivery import Delivery
+from immr.events.journal import MAX_WAITING_BYTES, Clicked, EventJournal, Shown
+from immr.settings import Settings
+from immr.types import Click, SearchRecord
 from serving.http import PREVIEW, EventBody, EventsAnswer, ProblemError, Rejected, SearchBody, unavailable
 from serving.metrics import Metrics
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 TOKEN_MAX_AGE = timedelta(hours=24)  # later clicks would not join their impression anyway
 _CLOCK_SKEW = timedelta(minutes=5)
+_LOG_TIMEOUT_S = 2.0
 
 
 class Recorder:
-    """Writes to one event log from a thread of its own, so that the event loop stays free."""
+    """Takes what was shown and clicked; safe to share within one event loop."""
 
-    def __init__(self, event_log: EventLog, keys: Sequence[bytes], metrics: Metrics) -> None:
-        self._log = event_log
-        self._keys = keys
+    def __init__(
+        self, settings: Settings, metrics: Metrics, max_waiting_bytes: int = MAX_WAITING_BYTES
+    ) -> None:
+        """The log may be away; up to so much waits for it in `settings.waiting_events_dir`."""
+        self._keys = wiring.token_keys(settings)
         self._metrics = metrics
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="events")
+        journal = EventJournal(settings.waiting_events_dir, max_waiting_bytes)
+        self._delivery = Delivery(lambda: wiring.event_log(settings), journal, self._count_clicks)
+        metrics.events_waiting_bytes.set_function(lambda: self._delivery.waiting_bytes)
 
-    async def search(self, answer: SearchBody, user_id: str, now: datetime, fallback: bool = False) -> bool:
-        """Record what was shown; False where the log does not take it: the shopper gets an answer anyway."""
+    def search(self, answer: SearchBody, user_id: str, now: datetime, fallback: bool = False) -> bool:
+        """Record what was shown; False where no more may wait: the shopper gets an answer anyway."""
         search = SearchRecord(
             query_id=answer.query_id,
             user_id=user_id,
@@ -45,14 +56,14 @@ class Recorder:
             degraded=bool(answer.degraded),
             fallback=fallback,
         )
-        impressions = _impressions(answer, user_id, now)
+        items = tuple((hit.item_id, position) for position, hit in enumerate(answer.hits, start=1))
         try:
-            await self._in_thread(self._log.record_search, search, impressions)
+            self._delivery.shown(Shown(search, items))
         except EventLogError as error:
             log.error("a search was not recorded: %s", error)
             self._metrics.errors.labels("event_log").inc()
             return False
-        self._metrics.impressions.labels(answer.variant, answer.model_version).inc(len(impressions))
+        self._metrics.impressions.labels(answer.variant, answer.model_version).inc(len(items))
         return True
 
     async def events(self, events: Sequence[EventBody]) -> EventsAnswer:
@@ -76,14 +87,13 @@ class Recorder:
             self._metrics.errors.labels("event_rejected").inc(len(rejected))
         if len(rejected) == len(events):
             raise ProblemError(422, f"no event is valid; the first: {rejected[0].reason}", rejected=rejected)
-        accepted = await self._append(clicks.values())
+        accepted, waiting = await self._append(clicks.values())
         duplicates = len(events) - len(rejected) - accepted
-        return EventsAnswer(accepted=accepted, duplicates=duplicates, rejected=rejected)
+        return EventsAnswer(accepted=accepted, duplicates=duplicates, waiting=waiting, rejected=rejected)
 
     async def close(self) -> None:
-        """Finish what is being written, then let go of the log."""
-        await self._in_thread(self._log.close)
-        self._thread.shutdown()
+        """Bring what waits to the log, if it is there, then let go."""
+        await asyncio.to_thread(self._delivery.close)
 
     def _checked(self, event: EventBody, now: datetime) -> tokens.ClickToken:
         token = tokens.verify(self._keys, event.click_token, now, TOKEN_MAX_AGE)
@@ -96,41 +106,37 @@ class Recorder:
             )
         return token
 
-    async def _append(self, clicks: Iterable[tuple[Click, tokens.ClickToken]]) -> int:
-        """One write per kind of event, because the log says how many are new, not which."""
+    async def _append(self, clicks: Iterable[tuple[Click, tokens.ClickToken]]) -> tuple[int, int]:
+        """How many count as accepted, and how many of those wait on disk.
+
+        One write per kind of event, because the log says how many are new, not which.
+        """
         kinds: dict[tuple[str, str, str], list[Click]] = {}
         for click, token in clicks:
             kinds.setdefault((click.type, token.variant, token.model_version), []).append(click)
-        accepted = 0
+        told: dict[Future[int], int] = {}
         try:
-            for labels, same_kind in kinds.items():
-                new = await self._in_thread(self._log.record_clicks, same_kind)
-                self._metrics.events.labels(*labels).inc(new)
-                accepted += new
+            for (_, variant, version), same_kind in kinds.items():
+                clicked = Clicked(tuple(same_kind), uuid.uuid4().hex, variant, version)
+                told[self._delivery.clicked(clicked)] = len(same_kind)
+            await self._settled(list(told))
+            waiting = sum(count for future, count in told.items() if not future.done())
+            if waiting:
+                await asyncio.to_thread(self._delivery.sync)
         except EventLogError as error:
             log.error("events were not recorded: %s", error)
             self._metrics.errors.labels("event_log").inc()
             raise unavailable("the event log takes no events now: send the same events again") from error
-        return accepted
+        return waiting + sum(future.result() for future in told if future.done()), waiting
 
-    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, function, *arguments)
+    async def _settled(self, told: Sequence[Future[int]]) -> None:
+        """Wait a little; not where the log is known to be away."""
+        if self._delivery.away_because or not told:
+            return
+        await asyncio.wait([asyncio.wrap_future(future) for future in told], timeout=_LOG_TIMEOUT_S)
 
-
-def _impressions(answer: SearchBody, user_id: str, now: datetime) -> list[Impression]:
-    return [
-        Impression(
-            query_id=answer.query_id,
-            item_id=hit.item_id,
-            position=position,
-            user_id=user_id,
-            variant=answer.variant,
-            model_version=answer.model_version,
-            ts=now,
-        )
-        for position, hit in enumerate(answer.hits, start=1)
-    ]
+    def _count_clicks(self, clicked: Clicked, new: int) -> None:
+        self._metrics.events.labels(clicked.clicks[0].type, clicked.variant, clicked.model_version).inc(new)
 
 
 def _aware(moment: datetime) -> datetime:

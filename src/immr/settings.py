@@ -66,6 +66,11 @@ class Settings(BaseSettings):
         return self.home / "photos"
 
     @property
+    def waiting_events_dir(self) -> Path:
+        """Where events wait for the event log; one folder per process below."""
+        return self.home / "events" / "waiting"
+
+    @property
     def experiment_file(self) -> Path:
         """The running experiment: salt, variants, weights, URLs."""
         return self.home / "experiment" / "experiment.json"

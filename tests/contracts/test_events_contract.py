@@ -152,6 +152,16 @@ def test_batch_is_taken_whole_or_not_at_all(log: EventLog) -> None:
     assert log.record_search(search("q"), [impression("q", "a")]) == 1
 
 
+def test_a_batch_is_there_when_it_ends(log: EventLog) -> None:
+    with log.batch():
+        log.record_search(search("q1"), [impression("q1", "a")])
+        assert log.record_clicks([click("q1", "a")]) == 1
+        assert log.record_impressions([impression("q1", "b", 2)]) == 1
+    assert [row["clicked"] for row in log.joined().to_pylist()] == [True, False]
+    log.record_search(search("q2"), [])
+    assert log.searches().num_rows == 2
+
+
 def test_searches_come_back_as_recorded(log: EventLog) -> None:
     log.record_search(search("q", "challenger", 12.5, 0, degraded=True, fallback=True), [])
     assert log.searches().to_pylist() == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -22,7 +24,7 @@ from serving.gateway import Gateway, create_gateway_app
 from serving.recording import Recorder
 from tests import tiny_version
 from tests.serving.conftest import serve, served_version, wait_ready
-from tests.serving.test_bento_app import assert_problem, click, rows, search
+from tests.serving.test_bento_app import assert_problem, click, rows, rows_now, search
 
 RED = tiny_version.photo("red")
 
@@ -72,11 +74,13 @@ def sleeper() -> Iterator[str]:
 
 
 @pytest.fixture
-def own_settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path)
+def own_settings(tmp_path: Path, settings: Settings) -> Settings:
+    """A home of its own, with the key that the Bentos sign with."""
+    return Settings(home=tmp_path, token_key_file=settings.token_key_file)
 
 
 def recorded_search(settings: Settings, query_id: str) -> dict[str, Any]:
+    rows(settings, query_id)  # it is there
     log = wiring.event_log(settings)
     try:
         [row] = [row for row in log.searches().to_pylist() if row["query_id"] == query_id]
@@ -130,7 +134,8 @@ def test_clicks_come_back_through_the_gateway(gateway: httpx.Client, settings: S
 def test_a_preview_is_not_recorded(gateway: httpx.Client, settings: Settings) -> None:
     body = search(gateway, variant="preview", user_id="ann").json()
     assert body["variant"] == "preview"
-    assert rows(settings, body["query_id"]) == []
+    assert rows(settings, search(gateway).json()["query_id"])  # what came later is there
+    assert rows_now(settings, body["query_id"]) == []
     token = body["hits"][0]["click_token"]
     assert_problem(gateway.post("/v1/events", json={"events": [click(token)]}), 422, "preview")
 
@@ -242,14 +247,28 @@ def test_the_experiment_can_change_while_it_runs(
         assert search(client, user_id="ann").json()["model_version"] == "immr-2"
 
 
-def test_an_event_log_that_is_gone_does_not_take_the_search_along(
-    bento_url: str, settings: Settings, own_settings: Settings
-) -> None:
+def test_while_the_event_log_is_away_events_wait_on_disk(bento_url: str, own_settings: Settings) -> None:
+    save(experiment(bento_url, bento_url), own_settings.experiment_file)
+    in_the_way = Path(urlsplit(own_settings.events_url).path)
+    in_the_way.mkdir(parents=True)  # no database can be opened here
+    with served_gateway(own_settings) as client:
+        body = search(client).json()
+        assert body["hits"] and "events" not in body["degraded"]
+        answer = client.post("/v1/events", json={"events": [click(body["hits"][0]["click_token"])]}).json()
+        assert (answer["accepted"], answer["waiting"]) == (1, 1)
+        waiting = re.search(r"immr_events_waiting_bytes ([0-9.]+)", client.get("/metrics").text)
+        assert waiting and float(waiting.group(1)) > 0
+        in_the_way.rmdir()
+        recorded = rows(own_settings, body["query_id"])
+        assert [row["clicked"] for row in recorded] == [True, False, False, False, False]
+        again = client.post("/v1/events", json={"events": [click(body["hits"][0]["click_token"])]}).json()
+        assert (again["accepted"], again["duplicates"], again["waiting"]) == (0, 1, 0)
+
+
+def test_where_no_event_may_wait_a_search_says_so(bento_url: str, own_settings: Settings) -> None:
     save(experiment(bento_url, bento_url), own_settings.experiment_file)
     gateway = Gateway(own_settings)
-    log = wiring.event_log(own_settings)
-    gateway.recorder = Recorder(log, wiring.token_keys(settings), gateway.metrics)
-    log.close()
+    gateway.recorder = Recorder(own_settings, gateway.metrics, max_waiting_bytes=10)
     server = serve(create_gateway_app(gateway))
     try:
         with httpx.Client(base_url=server.url) as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
@@ -45,7 +46,8 @@ SEARCHES_SCHEMA = pa.schema(
 
 
 class EventLog(Protocol):
-    """An append-only log, safe to share between threads. After a `record` returns, nothing is lost.
+    """An append-only log, safe to share between threads. After a `record` returns, nothing is lost;
+    within a `batch`, after the batch.
 
     Times are aware of their zone. A click may come before its impression is known; it joins later.
     """
@@ -62,6 +64,15 @@ class EventLog(Protocol):
 
     def record_clicks(self, clicks: Sequence[Click]) -> int:
         """Append clicks and orders; a repeated event_id is left out. Returns the new ones."""
+
+    def batch(self) -> AbstractContextManager[None]:
+        """What this thread records within is committed together, at the end: one wait for many events.
+
+        An error within takes all of it back, or leaves a part that may be recorded again.
+
+        Raises:
+            EventLogError: the log does not take it.
+        """
 
     def joined(self, since: datetime | None = None) -> pa.Table:
         """Impressions from `since` on with what came of them, by `JOINED_SCHEMA`, in the order of time.

@@ -107,7 +107,7 @@ class SqliteEventLog:
     ) -> None:
         self._path = path
         self._window_us = join_window // _MICROSECOND
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a batch's own thread records within it
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect()
@@ -146,6 +146,12 @@ class SqliteEventLog:
             for click in clicks
         ]
         return self._append("clicks", rows)
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """See `EventLog.batch`: all or nothing."""
+        with self._transaction():
+            yield
 
     def joined(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.joined`."""
@@ -204,6 +210,9 @@ class SqliteEventLog:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._explained(), self._lock:
+            if self._writer.in_transaction:  # within a batch, which commits
+                yield self._writer
+                return
             # IMMEDIATE: a transaction that starts as a reader cannot wait its turn to write.
             self._writer.execute("BEGIN IMMEDIATE")
             try:

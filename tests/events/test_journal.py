@@ -1,0 +1,199 @@
+"""Events that wait on disk: kept in order, through crashes, up to a bound."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from immr.errors import EventLogError
+from immr.events.delivery import Delivery
+from immr.events.journal import MAX_WAITING_BYTES, Clicked, EventJournal, Shown
+from immr.events.port import EventLog
+from immr.events.sqlite import SqliteEventLog
+from immr.types import Click, SearchRecord
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+class Opener(Protocol):
+    def __call__(self, folder: Path, max_bytes: int = ...) -> EventJournal: ...
+
+
+@pytest.fixture
+def opened() -> Iterator[Opener]:
+    """Opens journals, and closes them after the test."""
+    with ExitStack() as stack:
+        yield lambda folder, max_bytes=MAX_WAITING_BYTES: stack.enter_context(
+            closing(EventJournal(folder, max_bytes))
+        )
+
+
+def shown(query: str, user: str = "ann") -> Shown:
+    return Shown(SearchRecord(query, user, NOON, "champion", "immr-1", 12.5, 2), (("a", 1), ("ü", 2)))
+
+
+def clicked(query: str) -> Clicked:
+    return Clicked((Click(f"{query}/a", "click", query, "a", NOON),), query, "champion", "immr-1")
+
+
+def drain(journal: EventJournal, limit: int = 3) -> list[str]:
+    queries = []
+    while (batch := journal.next(limit)).entries:
+        journal.delivered(batch)
+        queries += [entry.search.query_id for entry in batch.entries if isinstance(entry, Shown)]
+    return queries
+
+
+def test_what_goes_in_comes_out_in_order(tmp_path: Path, opened: Opener) -> None:
+    journal = opened(tmp_path)
+    entries = [shown("q1"), clicked("q1"), shown("q2")]
+    for entry in entries:
+        journal.append(entry)
+    assert journal.next(2).entries == entries[:2]
+    batch = journal.next(9)
+    assert batch.entries == entries
+    journal.delivered(batch)
+    assert journal.next(9).entries == [] and journal.waiting_bytes == 0
+
+
+def test_what_is_not_delivered_is_there_after_a_restart(tmp_path: Path) -> None:
+    journal = EventJournal(tmp_path)
+    for number in range(5):
+        journal.append(shown(f"q{number}"))
+    journal.close()
+    again = EventJournal(tmp_path)
+    again.append(shown("q5"))
+    assert drain(again) == [f"q{number}" for number in range(6)]
+    again.close()
+    assert list(tmp_path.rglob("*.jsonl")) == []
+
+
+def test_large_journals_are_many_files_that_go_as_they_are_delivered(tmp_path: Path, opened: Opener) -> None:
+    journal = opened(tmp_path)
+    long = "u" * 100_000
+    for number in range(60):
+        journal.append(shown(f"q{number}", long))
+    assert len(list(tmp_path.rglob("*.jsonl"))) == 2
+    assert drain(journal, limit=7) == [f"q{number}" for number in range(60)]
+    assert len(list(tmp_path.rglob("*.jsonl"))) == 1
+
+
+def test_no_more_waits_than_the_bound(tmp_path: Path, opened: Opener) -> None:
+    journal = opened(tmp_path, max_bytes=600)
+    taken = 0
+    with pytest.raises(EventLogError, match="no more may"):
+        for taken in range(10):
+            journal.append(shown(f"q{taken}"))
+    assert drain(journal) == [f"q{number}" for number in range(taken)]
+
+
+def test_two_processes_have_folders_of_their_own(tmp_path: Path, opened: Opener) -> None:
+    first, second = opened(tmp_path), opened(tmp_path)
+    first.append(shown("q1"))
+    second.append(shown("q2"))
+    assert (drain(first), drain(second)) == (["q1"], ["q2"])
+
+
+def test_a_broken_line_does_not_hold_up_the_others(tmp_path: Path, opened: Opener) -> None:
+    journal = opened(tmp_path)
+    journal.append(shown("q1"))
+    [file] = tmp_path.rglob("*.jsonl")
+    with file.open("ab") as behind:
+        behind.write(b"{no json\n")
+    journal.append(shown("q2"))
+    assert drain(journal) == ["q1", "q2"]
+
+
+def test_half_a_character_is_refused_at_the_door(tmp_path: Path, opened: Opener) -> None:
+    journal = opened(tmp_path)
+    with pytest.raises(EventLogError, match="no text"):
+        journal.append(shown("q", "\ud800"))
+    assert drain(journal) == []
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from immr.events.journal import EventJournal
+from tests.events.test_journal import shown
+journal = EventJournal(Path(sys.argv[1]))
+for number in range(1_000_000):
+    journal.append(shown(f"q{number}"))
+    print(f"q{number}", flush=True)
+"""
+
+
+def test_what_was_taken_survives_sigkill(tmp_path: Path, opened: Opener) -> None:
+    left = opened(tmp_path)  # so that the killed one's folder is another than its heir's
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        seen = [writer.stdout.readline().strip() for _ in range(50)]
+        writer.send_signal(signal.SIGKILL)
+        seen += writer.stdout.read().split()
+    left.close()
+    assert drain(opened(tmp_path), limit=100)[: len(seen)] == seen
+
+
+def wait_for(condition: object) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_delivery_tells_how_many_clicks_were_new(tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
+    delivery = Delivery(
+        lambda: SqliteEventLog(tmp_path / "events.db"),
+        EventJournal(tmp_path / "waiting"),
+        lambda clicked, new: told.append((clicked.ticket, new)),
+    )
+    delivery.shown(shown("q1"))
+    assert delivery.clicked(clicked("q1")).result(timeout=20) == 1
+    assert delivery.clicked(clicked("q1")).result(timeout=20) == 0
+    delivery.close()
+    assert told == [("q1", 1), ("q1", 0)]
+    log = SqliteEventLog(tmp_path / "events.db")
+    assert [(row["item_id"], row["clicked"]) for row in log.joined().to_pylist()] == [
+        ("a", True),
+        ("ü", False),
+    ]
+
+
+def test_delivery_waits_for_a_log_that_is_away(tmp_path: Path) -> None:
+    (tmp_path / "events.db").mkdir()  # in its way
+
+    def open_log() -> EventLog:
+        return SqliteEventLog(tmp_path / "events.db")
+
+    delivery = Delivery(open_log, EventJournal(tmp_path / "waiting"))
+    delivery.shown(shown("q1"))
+    told = delivery.clicked(clicked("q1"))
+    wait_for(lambda: delivery.away_because)
+    assert not told.done() and delivery.waiting_bytes > 0
+    (tmp_path / "events.db").rmdir()
+    assert told.result(timeout=20) == 1
+    assert not delivery.away_because and delivery.waiting_bytes == 0
+    delivery.close()
+
+
+def test_what_a_stopped_process_could_not_deliver_the_next_one_does(tmp_path: Path) -> None:
+    (tmp_path / "events.db").mkdir()
+    delivery = Delivery(lambda: SqliteEventLog(tmp_path / "events.db"), EventJournal(tmp_path / "waiting"))
+    delivery.shown(shown("q1"))
+    delivery.close()
+    (tmp_path / "events.db").rmdir()
+    Delivery(lambda: SqliteEventLog(tmp_path / "events.db"), EventJournal(tmp_path / "waiting")).close()
+    assert SqliteEventLog(tmp_path / "events.db").searches()["query_id"].to_pylist() == ["q1"]
