@@ -107,7 +107,7 @@ class Run:
     @contextmanager
     def _fastapi(self) -> Iterator[str]:
         collection = Path(urlsplit(self._settings.index_url).path) / collection_name(self._version.id)
-        content = collection / (collection / "current").read_text()
+        content = collection / (collection / "current").read_text() / "data"
         features = urlsplit(self._settings.features_url).path
         port = _free_port()
         command = ["fastapi", str(self._folder), str(content), features, str(port)]

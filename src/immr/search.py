@@ -14,7 +14,7 @@ from PIL import Image
 from immr.data import images
 from immr.index.port import Collection
 from immr.ranking import RankingRecipe, rank
-from immr.types import Candidate, FloatArray, Hit, ItemFeatures
+from immr.types import Candidate, Filters, FloatArray, Hit, ItemFeatures
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Searcher:
         with _timed(stage_ms, "encode"):
             embedding_D = self._encoder.encode([picture])[0]
         with _timed(stage_ms, "retrieve"):
-            candidates = self._collection.search(embedding_D, k * self._overfetch, category)
+            candidates = self._collection.search(embedding_D, k * self._overfetch, Filters(category))
         with _timed(stage_ms, "features"):
             features, degraded = self._read_features(candidates)
         with _timed(stage_ms, "rank"):

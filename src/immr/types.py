@@ -91,6 +91,16 @@ class ItemFeatures:
 
 
 @dataclass(frozen=True, slots=True)
+class Filters:
+    """Which items may be found; what is None lets all pass."""
+
+    category: str | None = None  # this path and what is below it
+    price_min: float | None = None
+    price_max: float | None = None
+    exclude: str | None = None  # an item_id
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """What the index gives back: an item, its cosine similarity, and its payload."""
 

@@ -1,10 +1,13 @@
-"""What local mode and connections add to the contract: locks, crashes, and nobody answering."""
+"""What embedded engines and connections add to the contract: locks, crashes, and nobody answering."""
 
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,19 +15,22 @@ import numpy as np
 import pytest
 
 from immr.errors import IndexMismatchError, IndexUnavailableError, SettingsError
+from immr.index.port import Changes
 from immr.index.qdrant import QdrantIndex
 from immr.types import Item, ModelVersion
+from tests.index import dying_build
 
 VERSION = ModelVersion("immr", 3, "key", "run", 4, "prep", "manifest", "concept")
 EMBEDDINGS_ND = np.eye(4, dtype=np.float32)
 REPOSITORY = Path(__file__).parents[2]
 
 HOLD = """
-import sys
+import select, sys
 from immr.index.qdrant import QdrantIndex
-collection = QdrantIndex(sys.argv[1]).open("immr-3", 4, "prep")
+collection = QdrantIndex(sys.argv[1]).open("immr-3", int(sys.argv[2]), "prep")
 print("held", flush=True)
-sys.stdin.read()
+while not select.select([sys.stdin], [], [], 0.02)[0]:
+    collection.refresh()
 """
 
 
@@ -33,14 +39,14 @@ def _items(price=1.5):
     return [Item(f"i{n}", f"title {n}", "text", "Fruit/Apple", f"{n}.jpg", price, when) for n in range(4)]
 
 
-@pytest.fixture
-def url(tmp_path):
-    return f"file://{tmp_path}/index"
+@pytest.fixture(params=["file", "edge"])
+def url(request, tmp_path):
+    return f"{request.param}://{tmp_path}/index"
 
 
-def _hold_elsewhere(url):
+def _hold_elsewhere(url, dim=4):
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, url, str(dim)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "held\n"
     return process
@@ -62,23 +68,15 @@ def test_new_content_is_built_beside_a_process_that_serves_the_old(url, tmp_path
     index.build(VERSION, _items(), EMBEDDINGS_ND)
     with _hold_elsewhere(url) as process:
         assert not index.build(VERSION, _items(price=9.0), EMBEDDINGS_ND).reused
-        with index_open(index) as collection:
+        with closing(index.open("immr-3", 4, "prep")) as collection:
             assert collection.count() == 4
         process.stdin.close()
     index.build(VERSION, _items(price=9.0), EMBEDDINGS_ND)
-    folders = [path for path in (tmp_path / "index" / "immr_immr-3").iterdir() if path.is_dir()]
-    assert len(folders) == 1  # the old one went as soon as nobody held it
+    assert len(_contents(tmp_path)) == 1  # the old one went as soon as nobody held it
 
 
-class index_open:  # noqa: N801
-    def __init__(self, index):
-        self._collection = index.open("immr-3", 4, "prep")
-
-    def __enter__(self):
-        return self._collection
-
-    def __exit__(self, *_):
-        self._collection.close()
+def _contents(tmp_path):
+    return [path for path in (tmp_path / "index" / "immr_immr-3").iterdir() if path.is_dir()]
 
 
 def test_each_version_has_its_own_folder(url, tmp_path):
@@ -86,34 +84,85 @@ def test_each_version_has_its_own_folder(url, tmp_path):
     index.build(VERSION, _items(), EMBEDDINGS_ND)
     other = ModelVersion("immr", 4, "key2", "run", 4, "prep", "manifest", "concept")
     index.build(other, _items(), EMBEDDINGS_ND)
-    with index_open(index):
+    with closing(index.open("immr-3", 4, "prep")):
         index.open("immr-4", 4, "prep").close()
     assert sorted(path.name for path in (tmp_path / "index").iterdir()) == ["immr_immr-3", "immr_immr-4"]
 
 
-def test_a_build_that_was_killed_goes_on_and_meanwhile_the_old_one_serves(url):
+@pytest.mark.parametrize(
+    ("method", "nth"),
+    [
+        ("put", 2),
+        ("settle", 1),
+        ("bind", 1),
+        ("publish", 1),
+        ("discard_others", 1),
+    ],
+)
+def test_a_build_that_was_killed_goes_on_and_meanwhile_the_old_one_serves(url, tmp_path, method, nth):
     index = QdrantIndex(url)
-    index.build(VERSION, _items(), EMBEDDINGS_ND)
-    killed = f"""
-import os, numpy as np
-from contextlib import closing
-from tests.index.test_index_qdrant import _items, VERSION, EMBEDDINGS_ND
-from immr.index import qdrant
-from immr.index.documents import Documents
-index = qdrant.QdrantIndex({url!r})
-documents = Documents.of(VERSION, _items(price=9.0), EMBEDDINGS_ND)
-content = "immr_immr-3--" + documents.binding.content_hash[:12]
-connection = index._storage.connect(content)
-qdrant._create(connection.client, content, documents.binding, payload_index=False)
-half = Documents(documents.ids[:2], documents.payloads[:2], documents.embeddings_ND[:2], documents.binding)
-qdrant._fill(connection.client, content, half)
-os.kill(os.getpid(), 9)
-"""
-    assert subprocess.run([sys.executable, "-c", killed], cwd=REPOSITORY).returncode == -signal.SIGKILL
-    with index_open(index) as collection:
-        assert collection.count() == 4
-    report = index.build(VERSION, _items(price=9.0), EMBEDDINGS_ND)
-    assert (report.points, report.reused) == (4, False)
+    items, embeddings_ND = dying_build.documents(price=1.5)
+    index.build(dying_build.VERSION, items[:10], embeddings_ND[:10])
+    serving = index.open("immr-3", 16, "prep")
+    command = [sys.executable, "-m", "tests.index.dying_build", url, method, str(nth)]
+    assert subprocess.run(command, cwd=REPOSITORY, timeout=120).returncode == -signal.SIGKILL
+    assert serving.search(embeddings_ND[3], 1)[0].item_id == "i3"
+    serving.close()
+    published = method == "discard_others"
+    with closing(index.open("immr-3", 16, "prep")) as collection:
+        assert collection.count() == (dying_build.ROWS if published else 10)
+    report = index.build(dying_build.VERSION, *dying_build.documents(price=9.0))
+    assert (report.points, report.reused) == (dying_build.ROWS, method in ("publish", "discard_others"))
+    assert report.recall_at_10 >= 0.98
+    with closing(index.open("immr-3", 16, "prep")) as collection:
+        assert collection.count() == dying_build.ROWS
+    assert len(_contents(tmp_path)) == 1
+
+
+def test_a_holder_that_is_killed_amid_changes_has_them_all_at_the_next_start(url):
+    index = QdrantIndex(url)
+    items, embeddings_ND = dying_build.documents(price=1.5)
+    index.build(dying_build.VERSION, items[:10], embeddings_ND[:10])
+    with _hold_elsewhere(url, 16) as process:
+        for sequence in range(1, 41):
+            row = 9 + sequence
+            changes = Changes(items[row : row + 1], embeddings_ND[row : row + 1], [], [sequence])
+            index.change(dying_build.VERSION, changes)
+            if sequence == 20:
+                os.kill(process.pid, signal.SIGKILL)
+    with closing(index.open("immr-3", 16, "prep")) as collection:
+        assert collection.count() == 50
+        assert collection.search(embeddings_ND[49], 1)[0].item_id == "i49"
+    assert index.applied("immr-3") == 40
+
+
+def test_a_process_that_serves_takes_over_changes_of_others(url):
+    index = QdrantIndex(url)
+    items, embeddings_ND = dying_build.documents(price=1.5)
+    index.build(dying_build.VERSION, items[:10], embeddings_ND[:10])
+    with _hold_elsewhere(url, 16) as process:
+        index.change(dying_build.VERSION, Changes(items[10:13], embeddings_ND[10:13], ["i0"], range(1, 5)))
+        deadline = time.monotonic() + 60
+        while index.applied("immr-3") != 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert not index.remove("immr-3")  # it is held
+        process.stdin.close()
+    with closing(index.open("immr-3", 16, "prep")) as collection:
+        assert collection.count() == 12
+
+
+def test_searches_go_on_while_changes_come_in(url):
+    index = QdrantIndex(url)
+    items, embeddings_ND = dying_build.documents(price=1.5)
+    index.build(dying_build.VERSION, items[:10], embeddings_ND[:10])
+    with closing(index.open("immr-3", 16, "prep")) as collection, ThreadPoolExecutor(4) as pool:
+        index.change(dying_build.VERSION, Changes(items[10:], embeddings_ND[10:], [], range(1, 41)))
+        index.change(dying_build.VERSION, Changes(items[:10], -embeddings_ND[:10], [], range(41, 51)))
+        searches = [pool.submit(collection.search, embeddings_ND[n % 50], 5) for n in range(300)]
+        assert collection.refresh() == 50
+        assert all(len(search.result()) == 5 for search in searches)
+        assert collection.search(-embeddings_ND[7], 1)[0].item_id == "i7"
 
 
 def test_nobody_answers():
@@ -126,10 +175,11 @@ def test_nobody_answers():
             QdrantIndex(url, timeout_s=2).build(VERSION, _items(), EMBEDDINGS_ND)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+@pytest.mark.parametrize("scheme", ["file", "edge"])
+def test_a_folder_that_cannot_be_made(tmp_path, scheme):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(IndexUnavailableError, match="does not answer"):
-        QdrantIndex(f"file://{tmp_path}/file").build(VERSION, _items(), EMBEDDINGS_ND)
+        QdrantIndex(f"{scheme}://{tmp_path}/file").build(VERSION, _items(), EMBEDDINGS_ND)
 
 
 def test_a_closed_collection_says_so(url):
@@ -142,7 +192,7 @@ def test_a_closed_collection_says_so(url):
         collection.search(EMBEDDINGS_ND[0], 1)
 
 
-@pytest.mark.parametrize("url", ["redis://x", "file://", "/a/path", ""])
+@pytest.mark.parametrize("url", ["redis://x", "file://", "edge://", "/a/path", ""])
 def test_other_urls_are_refused(url):
     with pytest.raises(SettingsError, match="http"):
         QdrantIndex(url)

@@ -6,7 +6,7 @@ import dataclasses
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,12 +15,19 @@ from immr.errors import ContractError, IndexMismatchError
 from immr.index.verify import are_unit_rows
 from immr.types import Candidate, FloatArray, Item, ModelVersion
 
+COLLECTION_PREFIX = "immr_"
+SEPARATOR = "--"
+"""Between a collection's name and the hash of a content of it."""
+
+PAYLOAD_INDEXES: Mapping[str, Literal["keyword", "float"]] = {"categories": "keyword", "price": "float"}
+"""What searches filter by; engines index it before the data come."""
+
 _POINT_NAMESPACE = uuid.UUID("6f1d2a52-8c0b-5b0e-9a55-0d1c7b4f3e21")
 
 
 @dataclass(frozen=True)
 class Binding:
-    """What a collection carries in its metadata, so that no other version's queries ever meet it."""
+    """What a collection carries with it, so that no other version's queries ever meet it."""
 
     version_id: str
     dim: int
@@ -29,10 +36,12 @@ class Binding:
     points: int
     normalization: str = "l2"
     recall_at_10: float = 0.0
+    hnsw_ef: int = 128  # how widely a search looks, as the verification found it to be enough
+    sequence: int = 0  # the last catalogue change that was built in
     ready: bool = False
 
     def as_metadata(self) -> dict[str, Any]:
-        """Plain values for Qdrant."""
+        """Plain values, for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -54,21 +63,27 @@ class Documents:
     binding: Binding
 
     @classmethod
-    def of(cls, version: ModelVersion, items: Sequence[Item], embeddings_ND: FloatArray) -> Documents:
-        """Check and order a version's documents.
+    def of(
+        cls, version: ModelVersion, items: Sequence[Item], embeddings_ND: FloatArray, sequence: int = 0
+    ) -> Documents:
+        """Check and order a version's documents; `sequence` is the last change that they have in them.
 
         Raises:
             ContractError: no items, a repeated item_id, or rows that are not unit vectors.
             IndexMismatchError: the embeddings are not of the version's dimension.
         """
-        _check(version, items, embeddings_ND)
+        if not items:
+            raise ContractError(f"there is no item to index for {version.id}: check the items table")
+        check(version, items, embeddings_ND)
         order = sorted(range(len(items)), key=lambda row: items[row].item_id)
         payloads = [payload(items[row]) for row in order]
         ordered_ND = np.ascontiguousarray(embeddings_ND[order], dtype=np.float32)
         content = fingerprint.of_values(
             version.id, version.preprocessing_hash, payloads, fingerprint.of_bytes(ordered_ND.tobytes())
         )
-        binding = Binding(version.id, version.dim, version.preprocessing_hash, content, len(items))
+        binding = Binding(
+            version.id, version.dim, version.preprocessing_hash, content, len(items), sequence=sequence
+        )
         return cls([point_id(items[row].item_id) for row in order], payloads, ordered_ND, binding)
 
 
@@ -106,14 +121,13 @@ def point_id(item_id: str) -> str:
     return str(uuid.uuid5(_POINT_NAMESPACE, item_id))
 
 
-def _check(version: ModelVersion, items: Sequence[Item], embeddings_ND: FloatArray) -> None:
+def check(version: ModelVersion, items: Sequence[Item], embeddings_ND: FloatArray) -> None:
+    """Whether these embeddings can go into the version's collection; errors as of `Documents.of`."""
     if embeddings_ND.shape != (len(items), version.dim):
         raise IndexMismatchError(
             f"{version.id} has {version.dim} dimensions and there are {len(items)} items, but the embeddings "
             f"have the shape {embeddings_ND.shape}: embed the items with {version.id} itself"
         )
-    if not items:
-        raise ContractError(f"there is no item to index for {version.id}: check the items table")
     if len({item.item_id for item in items}) < len(items):
         raise ContractError(f"an item_id occurs twice among the items for {version.id}: run `immr govern`")
     if not are_unit_rows(embeddings_ND):

@@ -43,10 +43,9 @@ def recall_at_k(
         A number in 0…1.
     """
     k = min(k, len(documents_ND))
-    similarities_QN = queries_QD @ documents_ND.T
-    reach_Q = np.partition(similarities_QN, -k, axis=1)[:, -k]
-    shares = [
-        sum(similarities_N[row] >= reach - TIE_TOLERANCE for row in set(rows[:k])) / k
-        for rows, similarities_N, reach in zip(found, similarities_QN, reach_Q, strict=True)
-    ]
+    shares = []
+    for rows, query_D in zip(found, queries_QD, strict=True):
+        similarities_N = documents_ND @ query_D  # one query at a time: a million documents fit beside it
+        reach = np.partition(similarities_N, -k)[-k]
+        shares.append(sum(similarities_N[row] >= reach - TIE_TOLERANCE for row in set(rows[:k])) / k)
     return float(np.mean(shares))

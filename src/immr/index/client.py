@@ -1,0 +1,189 @@
+"""The engine behind qdrant-client: its local mode in a folder, or a collection of a server."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from immr.errors import IndexUnavailableError
+from immr.index.documents import PAYLOAD_INDEXES, category_prefixes, point_id
+from immr.index.engine import EngineError, Found
+from immr.types import Filters, FloatArray
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient, models
+
+_INDEXING_THRESHOLD_KB = 10_000  # a segment below it is searched exactly
+_POLL_S = 0.5
+
+
+class ClientEngine:
+    """One collection of a client. `guard` keeps writers and readers apart where the client does not."""
+
+    def __init__(
+        self,
+        client: QdrantClient,
+        name: str,
+        is_local: bool = False,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`name` is of a collection or an alias; `release` is called once, when the engine is closed."""
+        self._client = client
+        self._name = name
+        self._is_local = is_local
+        self._release = release
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def create(self, dim: int) -> None:
+        """See `Engine.create`."""
+        from qdrant_client import models
+
+        with self._alone():
+            if not self._client.collection_exists(self._name):
+                self._client.create_collection(
+                    self._name,
+                    vectors_config=models.VectorParams(size=dim, distance=models.Distance.COSINE),
+                    # 0: no graph while points come in, `settle` asks for it
+                    optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0),
+                )
+            if not self._is_local:  # local mode has no payload index
+                for field, kind in PAYLOAD_INDEXES.items():
+                    self._client.create_payload_index(self._name, field, models.PayloadSchemaType(kind))
+
+    def missing(self, ids: Sequence[str]) -> set[str]:
+        """See `Engine.missing`."""
+        with self._alone():
+            there = self._client.retrieve(self._name, list(ids), with_payload=False)
+        return set(ids) - {str(point.id) for point in there}
+
+    def put(
+        self, ids: Sequence[str], embeddings_ND: FloatArray, payloads: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """See `Engine.put`."""
+        from qdrant_client import models
+
+        points = [
+            models.PointStruct(id=id, vector=embedding_D.tolist(), payload=dict(payload))
+            for id, embedding_D, payload in zip(ids, embeddings_ND, payloads, strict=True)
+        ]
+        with self._alone():
+            self._client.upsert(self._name, points, wait=True)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """See `Engine.remove`."""
+        from qdrant_client import models
+
+        with self._alone():
+            self._client.delete(self._name, models.PointIdsList(points=list(ids)), wait=True)
+
+    def settle(self, timeout_s: float) -> None:
+        """See `Engine.settle`.
+
+        Raises:
+            IndexUnavailableError: the optimizers are still at work after this time.
+        """
+        from qdrant_client import models
+
+        if self._is_local:
+            return
+        self._client.update_collection(
+            self._name,
+            optimizers_config=models.OptimizersConfigDiff(indexing_threshold=_INDEXING_THRESHOLD_KB),
+        )
+        deadline = time.monotonic() + timeout_s
+        idle = 0
+        while idle < 2:  # twice in a row: right after the change they may not have begun
+            green = self._client.get_collection(self._name).status == models.CollectionStatus.GREEN
+            idle = idle + 1 if green else 0
+            if time.monotonic() > deadline:
+                raise IndexUnavailableError(
+                    f"the optimizers of {self._name} are still at work after {timeout_s:.0f} s: look at the "
+                    "server's load, then run the same `immr index` again, it goes on from here"
+                )
+            time.sleep(_POLL_S)
+
+    def nearest(
+        self, embedding_D: FloatArray, limit: int, offset: int, filters: Filters, hnsw_ef: int
+    ) -> list[Found]:
+        """See `Engine.nearest`."""
+        from qdrant_client import models
+
+        with self._alone():
+            points = self._client.query_points(
+                self._name,
+                query=embedding_D.tolist(),
+                limit=limit,
+                offset=offset,
+                query_filter=_condition(filters),
+                search_params=None if self._is_local else models.SearchParams(hnsw_ef=hnsw_ef),
+            ).points
+        return [Found(str(point.id), point.score, point.payload or {}) for point in points]
+
+    def payload(self, id: str) -> Mapping[str, Any] | None:
+        """See `Engine.payload`."""
+        with self._alone():
+            points = self._client.retrieve(self._name, [id])
+        return (points[0].payload or {}) if points else None
+
+    def embedding(self, id: str) -> FloatArray | None:
+        """See `Engine.embedding`."""
+        with self._alone():
+            points = self._client.retrieve(self._name, [id], with_payload=False, with_vectors=True)
+        return np.asarray(points[0].vector, dtype=np.float32) if points else None
+
+    def count(self) -> int:
+        """See `Engine.count`."""
+        with self._alone():
+            return self._client.count(self._name, exact=True).count
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        if not self._closed:
+            self._closed = True
+            self._client.close()
+            self._release()
+
+    def _alone(self) -> AbstractContextManager[Any]:
+        if self._closed:
+            raise EngineError("it is closed")
+        # local mode's arrays grow in place: a search must not see them half-way
+        return self._lock if self._is_local else nullcontext()
+
+
+def open_local(folder: Path, release: Callable[[], None]) -> ClientEngine:
+    """Local mode in a folder: brute force in this process, everything in memory."""
+    from qdrant_client import QdrantClient
+
+    with _no_advice():
+        client = QdrantClient(path=str(folder), force_disable_check_same_thread=True)
+    return ClientEngine(client, folder.name, is_local=True, release=release)
+
+
+@contextmanager
+def _no_advice() -> Iterator[None]:
+    with warnings.catch_warnings():  # from 20,000 points on; docs/index.md says when to use what
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def _condition(filters: Filters) -> models.Filter | None:
+    from qdrant_client import models
+
+    must: list[models.Condition] = []
+    if prefixes := category_prefixes(filters.category or ""):
+        must.append(models.FieldCondition(key="categories", match=models.MatchValue(value=prefixes[-1])))
+    if filters.price_min is not None or filters.price_max is not None:
+        price = models.Range(gte=filters.price_min, lte=filters.price_max)
+        must.append(models.FieldCondition(key="price", range=price))
+    if filters.exclude is not None:
+        excluded = models.HasIdCondition(has_id=[point_id(filters.exclude)])
+        return models.Filter(must=must, must_not=[excluded])
+    return models.Filter(must=must) if must else None

@@ -1,0 +1,165 @@
+"""The engine qdrant-edge: Qdrant's own shard inside this process, with HNSW and payload indexes.
+
+For catalogues that are too large for local mode and need no server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from immr.index.documents import PAYLOAD_INDEXES, category_prefixes, point_id
+from immr.index.engine import EngineError, Found
+from immr.types import Filters, FloatArray
+
+if TYPE_CHECKING:
+    import qdrant_edge
+
+_M = 16
+_EF_CONSTRUCT = 128
+_EXACT_BELOW_KB = 10_000  # smaller segments, and filters that leave less, are searched exactly
+
+
+class EdgeEngine:
+    """One shard in a folder; made by `create`, loaded where it is there."""
+
+    def __init__(self, folder: Path, release: Callable[[], None] = lambda: None) -> None:
+        """`release` is called once, when the engine is closed."""
+        import qdrant_edge
+
+        self._edge = qdrant_edge
+        self._folder = folder
+        self._release = release
+        self._closed = False
+        self._shard: qdrant_edge.EdgeShard | None = None
+        if (folder / "edge_config.json").is_file():
+            with _said():
+                self._shard = qdrant_edge.EdgeShard.load(str(folder))
+
+    def create(self, dim: int) -> None:
+        """See `Engine.create`; the graph is built when `settle` asks for it."""
+        edge = self._edge
+        if self._shard is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            config = edge.EdgeConfig(
+                vectors=edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine),
+                hnsw_config=edge.HnswIndexConfig(
+                    m=_M, ef_construct=_EF_CONSTRUCT, full_scan_threshold=_EXACT_BELOW_KB
+                ),
+                optimizers=edge.EdgeOptimizersConfig(
+                    indexing_threshold=_EXACT_BELOW_KB, default_segment_number=1
+                ),
+            )
+            with _said():
+                self._shard = edge.EdgeShard.create(str(self._folder), config)
+        kinds = {"keyword": edge.PayloadSchemaType.Keyword, "float": edge.PayloadSchemaType.Float}
+        for field, kind in PAYLOAD_INDEXES.items():
+            self._update(edge.UpdateOperation.create_field_index(field, kinds[kind]))
+
+    def missing(self, ids: Sequence[str]) -> set[str]:
+        """See `Engine.missing`."""
+        with _said():
+            there = self._open().retrieve(list(ids), with_payload=False, with_vector=False)
+        return set(ids) - {str(record.id) for record in there}
+
+    def put(
+        self, ids: Sequence[str], embeddings_ND: FloatArray, payloads: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """See `Engine.put`; the shard's write-ahead log keeps what was put from a sudden death."""
+        points = [
+            self._edge.Point(id, embedding_D.tolist(), dict(payload))
+            for id, embedding_D, payload in zip(ids, embeddings_ND, payloads, strict=True)
+        ]
+        self._update(self._edge.UpdateOperation.upsert_points(points))
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """See `Engine.remove`."""
+        self._update(self._edge.UpdateOperation.delete_points(list(ids)))
+
+    def settle(self, timeout_s: float) -> None:
+        """See `Engine.settle`; the optimizers run in the caller's time, so there is nothing to wait for."""
+        with _said():
+            shard = self._open()
+            while shard.optimize():
+                pass
+            shard.flush()
+
+    def nearest(
+        self, embedding_D: FloatArray, limit: int, offset: int, filters: Filters, hnsw_ef: int
+    ) -> list[Found]:
+        """See `Engine.nearest`."""
+        edge = self._edge
+        request = edge.QueryRequest(
+            limit=limit,
+            offset=offset,
+            query=edge.Query.Nearest(embedding_D.tolist()),
+            filter=self._condition(filters),
+            params=edge.SearchParams(hnsw_ef=hnsw_ef),
+            with_payload=True,
+        )
+        with _said():
+            points = self._open().query(request)
+        return [Found(str(point.id), point.score, point.payload or {}) for point in points]
+
+    def payload(self, id: str) -> Mapping[str, Any] | None:
+        """See `Engine.payload`."""
+        with _said():
+            records = self._open().retrieve([id], with_payload=True, with_vector=False)
+        return (records[0].payload or {}) if records else None
+
+    def embedding(self, id: str) -> FloatArray | None:
+        """See `Engine.embedding`."""
+        with _said():
+            records = self._open().retrieve([id], with_payload=False, with_vector=True)
+        return np.asarray(records[0].vector, dtype=np.float32) if records else None
+
+    def count(self) -> int:
+        """See `Engine.count`."""
+        with _said():
+            return self._open().count(self._edge.CountRequest(exact=True))
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        if not self._closed:
+            self._closed = True
+            if self._shard is not None:
+                self._shard.close()
+            self._release()
+
+    def _open(self) -> qdrant_edge.EdgeShard:
+        if self._closed or self._shard is None:
+            raise EngineError("it is closed" if self._closed else f"there is no shard in {self._folder}")
+        return self._shard
+
+    def _update(self, operation: qdrant_edge.UpdateOperation) -> None:
+        with _said():
+            self._open().update(operation)
+
+    def _condition(self, filters: Filters) -> qdrant_edge.Filter | None:
+        import qdrant_edge as edge
+
+        must: list[Any] = []
+        if prefixes := category_prefixes(filters.category or ""):
+            must.append(edge.FieldCondition(key="categories", match=edge.MatchValue(value=prefixes[-1])))
+        if filters.price_min is not None or filters.price_max is not None:
+            price = edge.RangeFloat(gte=filters.price_min, lte=filters.price_max)
+            must.append(edge.FieldCondition(key="price", range=price))
+        if filters.exclude is not None:
+            excluded = edge.HasIdCondition({point_id(filters.exclude)})
+            return edge.Filter(must=must, must_not=[excluded])
+        return edge.Filter(must=must) if must else None
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """The engine throws bare exceptions: make them tellable from mistakes of ours."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) is Exception:
+            raise EngineError(str(error)) from error
+        raise
