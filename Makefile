@@ -13,7 +13,7 @@ ifneq ($(wildcard ../shared/data),)
 export IMMR_DATA_MIRROR ?= $(abspath ../shared/data)
 endif
 
-.PHONY: images help demo test lint types imports unit pipelines setup browser bench clean
+.PHONY: images help demo test lint types imports unit pipelines setup browser spark bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,7 +52,7 @@ types: $(READY) ## mypy --strict
 imports: $(READY) ## who may import whom
 	$(BIN)/lint-imports --no-cache
 
-unit: $(READY) browser ## pytest (ARGS=... to choose)
+unit: $(READY) browser spark ## pytest (ARGS=... to choose)
 	$(BIN)/pytest $(ARGS)
 
 browser: # Chromium for the page's test, where apt is at hand; without it that test says why it skips
@@ -61,6 +61,18 @@ browser: # Chromium for the page's test, where apt is at hand; without it that t
 	    echo "· installing Chromium for the page's test"; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
 	      || echo "· Chromium could not be installed: the page's test will be skipped"; \
+	  fi; }
+
+spark: $(READY) # pyspark, and Java where apt is at hand; without them the tests of Spark say why they skip
+	@$(BIN)/python -c 'import pyspark' 2>/dev/null || { \
+	  echo "· installing pyspark (400 MB)"; \
+	  $(BIN)/pip install -q --progress-bar off --constraint constraints.txt --editable '.[spark]' >/dev/null 2>&1 \
+	    || echo "· pyspark could not be installed: the tests of Spark will be skipped"; }
+	@command -v java >/dev/null || [ -n "$$JAVA_HOME" ] || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "· installing Java for Spark"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends default-jre-headless; } >/dev/null 2>&1 \
+	      || echo "· Java could not be installed: the tests of Spark will be skipped"; \
 	  fi; }
 
 pipelines: $(READY) ## compile pipelines/*.py to pipelines/*.yaml

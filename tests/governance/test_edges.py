@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import binomtest
 
 from immr.governance.edges import best_items, edges, verdicts
-from immr.governance.engine import connect
 from immr.governance.recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 
@@ -32,11 +31,6 @@ LOG = [
     impression("bottom", "a", 100),
     impression("silent", "a", 1, clicked=False),
 ]
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(connect("duckdb://"), tmp_path)
 
 
 def read(workspace: Workspace, path: Path, rows: list[dict[str, Any]]) -> Any:

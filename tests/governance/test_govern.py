@@ -15,6 +15,9 @@ from tests.governance.colours import Colours
 
 PICTURES = synthetic.SyntheticRecipe(items=20, train_photos=15, val_photos=2, side_px=48)
 CLICKS_ONLY = GovernanceRecipe(clean_labels=False)
+EVERYTHING = GovernanceRecipe(
+    position_bias=0.7, balance_classes=True, max_photos_per_class=13, unseen_class_share=0.1
+)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,16 @@ def test_the_hash_knows_nothing_of_threads_time_and_place(
         again = govern(tmp_path / "log", tmp_path / "set", CLICKS_ONLY)
         assert again.queries[0].image != governed.queries[0].image
     assert again.hash == governed.hash
+
+
+def test_it_is_the_same_on_spark(log: Path, tmp_path: Path, spark_url: str) -> None:
+    recipe = replace(EVERYTHING, held_out_share=0.2)
+    here = govern(log, tmp_path / "duckdb", recipe, "duckdb://", Colours())
+    there = govern(log, tmp_path / "spark", recipe, spark_url, Colours())
+    for name in ("items", "queries", "judgements"):
+        tables = [pq.read_table(one.folder / f"{name}.parquet") for one in (here, there)]
+        assert tables[0].equals(tables[1])
+    assert here.hash == there.hash
 
 
 def test_the_hash_knows_the_recipe_and_the_data(governed: TrainingSet, log: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from immr.governance.bounds import on_grid
 from immr.governance.recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 
@@ -33,5 +34,5 @@ def balanced(workspace: Workspace, queries: Any, recipe: GovernanceRecipe) -> An
     factor = (mean_size / placed["size"].cast("float64")) ** recipe.balance_power
     return placed.mutate(
         reason=ibis.ifelse(placed.place < recipe.max_photos_per_class, "", ENOUGH),
-        weight=(placed.weight * ibis.least(factor, recipe.max_class_factor)).round(9),
+        weight=on_grid(placed.weight * ibis.least(factor, recipe.max_class_factor)),
     ).drop("place", "size")

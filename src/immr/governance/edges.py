@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from immr.governance.bounds import wilson_lower
+from immr.governance.bounds import on_grid, wilson_lower
 from immr.governance.recipe import GovernanceRecipe
 
 DISAGREE = "clicks do not agree on one item"
@@ -21,7 +21,7 @@ def edges(impressions: Any, recipe: GovernanceRecipe) -> Any:
     clicks = impressions.filter(impressions.clicked)
     seen = ibis.least(clicks.position.cast("float64") ** recipe.position_bias, recipe.max_click_weight)
     worth = ibis.ifelse(clicks.ordered, recipe.order_weight, 1.0)
-    return clicks.select("query_id", "item_id", weight=(seen * worth).round(9))
+    return clicks.select("query_id", "item_id", weight=on_grid(seen * worth))
 
 
 def best_items(edges: Any) -> Any:
@@ -34,17 +34,15 @@ def best_items(edges: Any) -> Any:
 
     per_query = ibis.window(group_by=edges.query_id)
     best_first = ibis.window(group_by=edges.query_id, order_by=[edges.weight.desc(), edges.item_id])
-    ranked = edges.mutate(
-        total=edges.weight.sum().over(per_query).round(9), rank=ibis.row_number().over(best_first)
-    )
+    ranked = edges.mutate(total=edges.weight.sum().over(per_query), rank=ibis.row_number().over(best_first))
     best = ranked.filter(ranked["rank"] == 0)
-    share = (best.weight / best.total).round(9)
+    share = on_grid(best.weight / best.total)
     return best.select(
         "query_id",
         "item_id",
         share=share,
         lower_bound=wilson_lower(share, best.total),
-        weight=((best.weight + 0.5) / (best.total + 1)).round(9),
+        weight=on_grid((best.weight + 0.5) / (best.total + 1)),
     )
 
 

@@ -1,42 +1,62 @@
-"""The engine that governance's tables are computed on, as an Ibis backend."""
+"""The engine that governance's tables are computed on: the port, and which adapter a URL means."""
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
 
 from immr.errors import SettingsError
 
-_OPTIONS = {"threads", "memory_limit", "temp_directory"}
+
+class Engine(Protocol):
+    """Takes tables in as Parquet, computes Ibis expressions, and gives tables out as Parquet.
+
+    Nothing else is asked of it, so that tables are the same on every engine and none is held in memory.
+    """
+
+    @property
+    def scratch(self) -> Path | None:
+        """Where a run's files may lie for as long as it takes; None: where temporary files go."""
+
+    def read(self, path: Path) -> Any:
+        """A Parquet file, or a folder of them, as an Ibis table."""
+
+    def write(self, table: Any, path: Path) -> list[Path]:
+        """Compute a table into Parquet, at `path` or below; the files come in the order of its rows."""
+
+    def keep(self, table: Any, path: Path) -> Any:
+        """The same table, computed once, into Parquet at `path` or below."""
+
+    def count(self, table: Any) -> int:
+        """How many rows there are."""
+
+    def close(self) -> None:
+        """Let go of everything that was opened for this engine."""
 
 
-def connect(engine_url: str) -> Any:
-    """An Ibis backend with a fresh database.
+def connect(engine_url: str) -> Engine:
+    """The engine of a URL, ready to compute.
 
     Args:
-        engine_url: `duckdb://`, or with options `duckdb://?threads=2&memory_limit=4GB&temp_directory=/scratch`.
+        engine_url: `duckdb://`, or with options `duckdb://?threads=2&memory_limit=4GB&temp_directory=/scratch`;
+            `local[2]` for Spark in this process; `spark://host:7077?scratch=/shared` for a cluster, with
+            settings of Spark as further options (`&spark.executor.memory=8g`).
 
     Raises:
-        SettingsError: a URL that no engine understands.
+        SettingsError: a URL that no engine understands, or an engine that cannot be had here.
     """
-    parts = urlsplit(engine_url)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if parts.scheme != "duckdb" or parts.netloc or parts.path:
-        raise SettingsError(
-            f"no governance engine understands {engine_url!r}: set IMMR_ENGINE_URL to duckdb://"
-        )
-    if unknown := sorted(set(options) - _OPTIONS):
-        raise SettingsError(
-            f"the engine URL {engine_url!r} has unknown options {', '.join(unknown)}: "
-            f"take some of {', '.join(sorted(_OPTIONS))}"
-        )
-    import ibis
+    address, _, query = engine_url.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if address == "duckdb://":
+        from immr.governance.duckdb_engine import DuckDBEngine
 
-    try:
-        backend = ibis.duckdb.connect(**options)
-        backend.raw_sql("SET TimeZone = 'UTC'")
-    except Exception as error:  # DuckDB has its own tree of errors for bad option values
-        raise SettingsError(
-            f"DuckDB does not take the options in {engine_url!r} ({error}): correct them"
-        ) from error
-    return backend
+        return DuckDBEngine(options, engine_url)
+    if address.startswith(("spark://", "local[")):
+        from immr.governance.spark_engine import SparkEngine
+
+        return SparkEngine(address, options, engine_url)
+    raise SettingsError(
+        f"no governance engine understands {engine_url!r}: set IMMR_ENGINE_URL to duckdb://, "
+        "to local[2] (Spark in this process) or to spark://host:port"
+    )

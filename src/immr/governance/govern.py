@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -61,14 +62,14 @@ def govern(
     """
     if recipe.clean_labels and embedder is None:
         raise RecipeError("clean_labels needs to see the photos: pass an embedder, or turn it off")
-    backend = connect(engine_url)
-    try:
-        with TemporaryDirectory(prefix="immr-govern-") as scratch, folder_written_whole(out) as folder:
-            admission = admit(data, Path(scratch))
-            shutil.copytree(Path(scratch) / "rejected", folder / "rejected")
-            _Run(Workspace(backend, Path(scratch)), recipe, admission, Path(scratch), folder, embedder).go()
-    finally:
-        backend.disconnect()
+    with (
+        closing(connect(engine_url)) as engine,
+        TemporaryDirectory(prefix="immr-govern-", dir=engine.scratch) as scratch,
+        folder_written_whole(out) as folder,
+    ):
+        admission = admit(data, Path(scratch))
+        shutil.copytree(Path(scratch) / "rejected", folder / "rejected")
+        _Run(Workspace(engine, Path(scratch)), recipe, admission, Path(scratch), folder, embedder).go()
     training_set = TrainingSet(out)
     _log.info("training set %s in %s", training_set.hash[:12], out)
     return training_set
@@ -106,7 +107,7 @@ class _Run:
         queries = self._without("images", "queries", queries)
         judgements = self._judgeable(judgements, items)
         impressions = self._work.read(self._admission.path("impressions"))
-        impressions = self._work.keep(impressions.semi_join(items, "item_id").semi_join(queries, "query_id"))
+        impressions = impressions.semi_join(items, "item_id").semi_join(queries, "query_id")
 
         clicked = self._work.keep(edges.edges(impressions, self._recipe))
         judged = self._work.keep(edges.verdicts(queries, edges.best_items(clicked), self._recipe))
@@ -242,12 +243,7 @@ class _Run:
         )
 
     def _classes(self, items: Any, impressions: Any) -> Any:
-        if self._recipe.group_items:
-            pairs = classes.same_things(items, impressions, self._recipe)
-            labels = classes.components(self._work, items, pairs)
-        else:
-            labels = items.select("item_id", label=items.item_id)
-        numbered = self._work.keep(classes.numbered(labels))
+        numbered = self._work.keep(classes.classes(self._work, items, impressions, self._recipe))
         rows = self._work.rows(numbered)
         self._class_count = self._work.rows(numbered.select("class_id").distinct())
         self._steps.append(Step("classes", "items", rows, rows, note=f"{self._class_count} classes"))

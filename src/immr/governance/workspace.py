@@ -1,4 +1,4 @@
-"""Where governance's tables live while it works: an Ibis backend, and how tables enter and leave it."""
+"""Where governance's tables live while it works: an engine, and how tables enter and leave it."""
 
 from __future__ import annotations
 
@@ -10,38 +10,39 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from immr.governance.engine import Engine
+
 
 class Workspace:
     """Reads Parquet into the engine, keeps what is used more than once, and writes ordered Parquet.
 
-    Only what every Ibis backend can do is used, and nothing is dropped: the database ends with the backend.
-    Ordered rows leave through Parquet files in the scratch folder, so that no result is held in memory.
+    What is kept lies as Parquet in the scratch folder, on every engine: logs that are larger than memory need
+    no more of it, and Spark does not compute a table again for each use.
     """
 
-    def __init__(self, backend: Any, scratch: Path) -> None:
-        self._backend = backend
+    def __init__(self, engine: Engine, scratch: Path) -> None:
+        self._engine = engine
         self._scratch = scratch
         self._numbers = count()
 
     def read(self, path: Path) -> Any:
-        """A Parquet file as an Ibis table."""
-        return self._backend.read_parquet(str(path))
+        """A Parquet file, or a folder of them, as an Ibis table."""
+        return self._engine.read(path)
 
     def keep(self, table: Any) -> Any:
         """The same table, computed once."""
-        return self._backend.create_table(f"kept_{next(self._numbers)}", table)
+        return self._engine.keep(table, self._path("kept"))
 
     def rows(self, table: Any) -> int:
         """How many rows there are."""
-        return int(self._backend.to_pyarrow(table.count()).as_py())
+        return self._engine.count(table)
 
     def batches(self, table: Any, order_by: Sequence[Any]) -> Iterator[pa.RecordBatch]:
         """The rows in order, chunk by chunk."""
-        path = self._scratch / f"rows_{next(self._numbers)}.parquet"
-        self._backend.to_parquet(table.order_by(list(order_by)), str(path))
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(131_072)
-        path.unlink()
+        for path in self._engine.write(table.order_by(list(order_by)), self._path("rows")):
+            with pq.ParquetFile(path) as file:
+                yield from file.iter_batches(131_072)
+            path.unlink()
 
     def table(self, table: Any, order_by: Sequence[Any]) -> pa.Table:
         """All rows in order, as columns in memory."""
@@ -59,3 +60,6 @@ class Workspace:
         with pq.ParquetWriter(path, schema) as writer:
             for batch in self.batches(table.select(*schema.names), order_by):
                 writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+
+    def _path(self, kind: str) -> Path:
+        return self._scratch / f"{kind}_{next(self._numbers)}.parquet"

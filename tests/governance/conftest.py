@@ -1,0 +1,39 @@
+"""One Spark for all tests of governance, and a workspace on each engine."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from immr.governance.engine import connect
+from immr.governance.workspace import Workspace
+
+# Little memory, and no time spent on compiling and planning: the tables here have few rows.
+SPARK = (
+    "local[2]?spark.driver.memory=1g&spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1"
+    "&spark.sql.codegen.wholeStage=false&spark.sql.codegen.factoryMode=NO_CODEGEN"
+    "&spark.sql.adaptive.enabled=false"
+)
+
+
+@pytest.fixture(scope="session")
+def spark_url() -> Iterator[str]:
+    pytest.importorskip("pyspark", reason="Spark is not installed: `make spark`")
+    if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
+        pytest.skip("Spark needs Java: `make spark` installs it where apt is at hand")
+    with closing(connect(SPARK)):  # later ones share its context
+        yield SPARK
+
+
+@pytest.fixture(params=["duckdb", "spark"])
+def engine_url(request: pytest.FixtureRequest) -> str:
+    return "duckdb://" if request.param == "duckdb" else str(request.getfixturevalue("spark_url"))
+
+
+@pytest.fixture
+def workspace(engine_url: str, tmp_path: Path) -> Iterator[Workspace]:
+    with closing(connect(engine_url)) as engine:
+        yield Workspace(engine, tmp_path)
