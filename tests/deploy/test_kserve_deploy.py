@@ -150,7 +150,7 @@ def test_a_headless_service_is_asked_at_its_pods_port(fake: FakeApi) -> None:
 
 def test_a_namespace_without_immr_is_said(fake: FakeApi) -> None:
     fake.remove("configmaps", "immr", ROLES)
-    with pytest.raises(DeployError, match="no ConfigMap immr-roles in immr.*apply an overlay"):
+    with pytest.raises(DeployError, match=r"no ConfigMap immr-roles in immr.*apply an overlay"):
         deploy(fake, 1, "champion")
     assert names(fake) == set()
 

@@ -21,8 +21,19 @@ from immr.launch.pytorchjob import pytorchjob
 from tests import tiny_version
 from tests.k8s import schemas
 
-OVERLAYS = ("kind", "production")
-BUILT_IN = ("v1", "apps/v1", "policy/v1", "networking.k8s.io/v1", "rbac.authorization.k8s.io/v1")
+NAMESPACES = {"kind": "kubeflow", "production": "immr"}
+OVERLAYS = tuple(NAMESPACES)
+BUILT_IN = (
+    "v1",
+    "apps/v1",
+    "autoscaling/v2",
+    "batch/v1",
+    "policy/v1",
+    "networking.k8s.io/v1",
+    "rbac.authorization.k8s.io/v1",
+)
+RUNS_AS = {"kind": "pipeline-runner", "production": "default-editor"}  # Kubeflow's, where a run names none
+KUBERNETES = "1.33"
 KIND_LIMIT_GIB = 8
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
@@ -67,12 +78,33 @@ def test_custom_resources_keep_strictly_to_their_definitions(overlay: str) -> No
     assert {titled(one): schemas.problems(one) for one in custom} == {titled(one): [] for one in custom}
 
 
+def refused(one: dict[str, Any]) -> str:
+    """What Kubernetes' own schema, with unknown fields rejected, says against an object; empty: nothing."""
+    kubernetes = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    try:
+        assert kubernetes.validate(one, KUBERNETES, strict=True) == KUBERNETES
+    except kubernetes.ValidationError as error:
+        return str(error.message)
+    return ""
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_built_in_kinds_keep_to_the_kubernetes_schemas(overlay: str) -> None:
-    validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
-    for one in built(overlay):
-        if one["apiVersion"] in BUILT_IN:
-            validate.validate(one, "1.33", strict=True)
+    built_in = [one for one in built(overlay) if one["apiVersion"] in BUILT_IN]
+    assert {one["kind"] for one in built_in} >= {
+        "Deployment",
+        "StatefulSet",
+        "Service",
+        "NetworkPolicy",
+        "Role",
+    }
+    assert {titled(one): refused(one) for one in built_in if refused(one)} == {}
+
+
+def test_what_kubernetes_refuses_is_found() -> None:
+    service = named("kind", "Service", "gateway")
+    assert "prot" in refused(service | {"spec": {"ports": [{"port": 80, "prot": 80}]}})
+    assert "80000" in refused(service | {"spec": {"ports": "80000"}})
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -81,23 +113,46 @@ def test_every_object_is_labelled_and_placed(overlay: str) -> None:
         labels = one["metadata"].get("labels", {})
         for name in ("name", "component", "part-of", "managed-by"):
             assert f"app.kubernetes.io/{name}" in labels, titled(one)
-        assert one["kind"] == "Namespace" or one["metadata"]["namespace"] == "immr", titled(one)
+        if one["kind"] != "Namespace":
+            assert one["metadata"]["namespace"] == NAMESPACES[overlay], titled(one)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_object_comes_twice_and_none_is_of_the_cluster(overlay: str) -> None:
+    titles = [titled(one) for one in built(overlay)]
+    assert len(titles) == len(set(titles))
+    assert not [one for one in titles if one.startswith(("Cluster", "PersistentVolume/", "CustomResource"))]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_run_that_names_no_account_has_the_permissions(overlay: str) -> None:
+    """Started from the UI with no field changed, a run gets Kubeflow's own account."""
+    subjects = named(overlay, "RoleBinding", "immr-pipeline")["subjects"]
+    assert {(one["name"], one["namespace"]) for one in subjects} == {
+        ("immr-pipeline", NAMESPACES[overlay]),
+        (RUNS_AS[overlay], NAMESPACES[overlay]),
+    }
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_container_keeps_to_the_restricted_standard(overlay: str) -> None:
     for title, template in pods(overlay):
-        spec = template["spec"]
-        for container in spec["containers"]:
-            where = f"{title}/{container['name']}"
-            security = spec.get("securityContext", {}) | container["securityContext"]
-            assert security["allowPrivilegeEscalation"] is False, where
-            assert security["readOnlyRootFilesystem"] is True, where
-            assert security["capabilities"] == {"drop": ["ALL"]}, where
-            assert security["runAsNonRoot"] is True, where
-            assert isinstance(security["runAsUser"], int) and security["runAsUser"] > 0, where
-            assert security["seccompProfile"] == {"type": "RuntimeDefault"}, where
-        assert not any("hostPath" in volume for volume in spec.get("volumes", [])), title
+        assert_restricted(title, template)
+
+
+def assert_restricted(title: str, template: dict[str, Any]) -> None:
+    """Every container: Kubernetes' restricted standard, and a root file system that is read only."""
+    spec = template["spec"]
+    for container in spec["containers"] + spec.get("initContainers", []):
+        where = f"{title}/{container['name']}"
+        security = spec.get("securityContext", {}) | container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False, where
+        assert security["readOnlyRootFilesystem"] is True, where
+        assert security["capabilities"] == {"drop": ["ALL"]}, where
+        assert security["runAsNonRoot"] is True, where
+        assert isinstance(security["runAsUser"], int) and security["runAsUser"] > 0, where
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, where
+    assert not any("hostPath" in volume for volume in spec.get("volumes", [])), title
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -154,12 +209,18 @@ def test_no_secret_lies_in_the_repository() -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_namespace_is_restricted_and_closed(overlay: str) -> None:
-    labels = named(overlay, "Namespace", "immr")["metadata"]["labels"]
-    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+def test_every_pod_of_ours_is_closed_but_for_what_is_allowed(overlay: str) -> None:
     default = named(overlay, "NetworkPolicy", "nothing-but-names")["spec"]
-    assert default["podSelector"] == {} and default["policyTypes"] == ["Ingress", "Egress"]
-    assert "ingress" not in default
+    assert default["policyTypes"] == ["Ingress", "Egress"] and "ingress" not in default
+    for title, template in pods(overlay):
+        if not title.startswith("ServingRuntime"):  # whose pods get the InferenceService's labels
+            labels = template["metadata"]["labels"]
+            assert default["podSelector"]["matchLabels"].items() <= labels.items(), title
+
+
+def test_a_namespace_of_its_own_is_restricted() -> None:
+    labels = named("production", "Namespace", "immr")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
 def objects_of(overlay: str, tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -173,8 +234,8 @@ def objects_of(overlay: str, tmp_path: Path) -> tuple[dict[str, Any], dict[str, 
     version = tiny_version.version(3)
     serving = ServingShape.from_query(shapes[1])
     return (
-        pytorchjob(job, "immr", shape, tmp_path, {}),
-        inference_service(version, "immr-search:immr-3", "immr", serving),
+        pytorchjob(job, NAMESPACES[overlay], shape, tmp_path, {}),
+        inference_service(version, "immr-search:immr-3", NAMESPACES[overlay], serving),
     )
 
 
@@ -194,6 +255,22 @@ def test_what_the_code_makes_fits_what_stands(overlay: str, tmp_path: Path) -> N
     assert f"PersistentVolumeClaim/{claim}" in there
     monitored = named(overlay, "PodMonitor", "search")["spec"]["selector"]["matchLabels"]
     assert monitored.items() <= service["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_that_operators_make_of_our_objects_keep_to_the_restricted_standard(
+    overlay: str, tmp_path: Path
+) -> None:
+    job, service = objects_of(overlay, tmp_path)
+    made = [one["template"] for one in job["spec"]["pytorchReplicaSpecs"].values()]
+    runtime = named(overlay, "ServingRuntime", "immr-bento")["spec"]
+    made.append({"spec": runtime | service["spec"]["predictor"], "metadata": service["metadata"]})
+    default = named(overlay, "NetworkPolicy", "nothing-but-names")["spec"]["podSelector"]["matchLabels"]
+    for template in made:
+        assert default.items() <= template["metadata"]["labels"].items()
+        assert_restricted("made", template)
+        pod = template["spec"]["securityContext"]
+        assert pod["runAsNonRoot"] is True and pod["fsGroup"] == pod["runAsUser"]
 
 
 def test_kind_fits_on_a_laptop(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from immr.deploy.kserve import KserveDeployer
+from immr.deploy.kserve import ROLES, KserveDeployer
 from immr.deploy.kserve_objects import ServingShape
 from immr.launch.job_shape import JobShape
 from immr.launch.kubeflow import KubeflowLauncher
@@ -20,27 +20,30 @@ NAME = "immr-0123456789ab"
 LABELS = {"training.kubeflow.org/job-name": NAME}
 
 
-def allowed() -> set[tuple[str, str, str]]:
+def allowed() -> set[tuple[str, str, str, str]]:
+    """(group, resource, verb, name), the name empty where any will do."""
     role, *_ = yaml.safe_load_all((schemas.ROOT / "k8s/base/accounts/pipeline-role.yaml").read_text())
     return {
-        (group, resource, verb)
+        (group, resource, verb, name)
         for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
     }
 
 
 def train(fake: FakeApi, folder: Path) -> None:
     """Once to the end, then once more: the job of the first try has failed, and is made anew."""
     (folder / "job.json").write_text("{}")
-    pod = {"metadata": {"name": f"{NAME}-master-0", "namespace": "immr", "labels": LABELS}}
-    fake.put("pods", pod | {"status": {"phase": "Running"}})
     launcher = KubeflowLauncher(fake_api.client_of(fake), "immr", JobShape(), folder, {}, poll_s=1)
     job = TrainingJob(NAME, folder / "job.json", 1)
     thread = threading.Thread(target=launcher.run, args=(job,))
     thread.start()
-    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") >= 1)
+    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") >= 1)  # no pod yet: its events are looked at
+    pod = {"metadata": {"name": f"{NAME}-master-0", "namespace": "immr", "labels": LABELS}}
+    fake.put("pods", pod | {"status": {"phase": "Running"}})
+    fake.wait_for(lambda: fake.asked("get", "pods/log") >= 1)
     fake.change("pytorchjobs", "immr", NAME, status=status("Succeeded"))
     thread.join(10)
     fake.change("pytorchjobs", "immr", NAME, status=status("Failed"))
@@ -55,6 +58,7 @@ def status(kind: str) -> dict[str, object]:
 
 
 def deploy(fake: FakeApi) -> None:
+    fake.put("configmaps", {"metadata": {"name": ROLES, "namespace": "immr"}})
     fake.on_create = lambda resource, body: fake.change(
         "inferenceservices", "immr", body["metadata"]["name"], status=status("Ready")
     )
@@ -69,7 +73,16 @@ def test_the_role_allows_what_is_asked_and_no_more(tmp_path: Path) -> None:
     with fake_api.serving() as fake:
         train(fake, tmp_path)
         deploy(fake)
-        asked = {(call.group, call.resource, call.verb) for call in fake.calls}
+        by_name = {(group, resource) for group, resource, _, name in allowed() if name}
+        asked = {
+            (
+                call.group,
+                call.resource,
+                call.verb,
+                call.name if (call.group, call.resource) in by_name else "",
+            )
+            for call in fake.calls
+        }
     # a watch on a list is asked for with the verb `watch`; clusters also want `list` for its start
-    assert asked | {("kubeflow.org", "pytorchjobs", "list")} == allowed()
+    assert asked | {("kubeflow.org", "pytorchjobs", "list", "")} == allowed()
     assert {call.namespace for call in fake.calls} == {"immr"}
