@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import norm
 
+from benchmarks.interleaved import sensitivity
 from immr.experiment.comparison import Comparison, compare
 from immr.experiment.power import plan
 from immr.experiment.readout import CTR
@@ -152,12 +153,11 @@ def main(
         **same_versions(rng, runs, count, looks),
         **planned(rng, power_runs, lift),
         **lost_events(rng, runs, srm_users),
+        **sensitivity(np.random.default_rng(seed), power_runs),
     }
     table = Table("figure", "value", title=f"{runs} A/A runs of {count} users, {looks} looks each")
     for name, value in figures.items():
-        table.add_row(
-            name, f"{value:,}" if name.endswith(("users", "valid")) and value > 1 else f"{value:.2%}"
-        )
+        table.add_row(name, f"{value:,.1f}".removesuffix(".0") if value > 1 else f"{value:.2%}")
     Console().print(table)
     if json_file is not None:
         settings = {"runs": runs, "users": count, "looks": looks, "power_runs": power_runs, "lift": lift}
