@@ -40,7 +40,7 @@ def smoke() -> Recipe:
     return Recipe(
         name="smoke",
         model=ModelRecipe(image_size_px=96, dim=32, concepts=8, max_tokens=32),
-        train=TrainRecipe(epochs=8, batch_size=32, views=1, checkpoint_every_epochs=4),
+        train=TrainRecipe(epochs=8, batch_size=32, views=1, checkpoint_every_steps=20),
         gate=GateRecipe(floor=0.05, margin=-0.5, bootstrap_rounds=200),
     )
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from immr.train.classifier import Classifier, SampledClassifier, Shard, ShardedClassifier, make_classifier
 from immr.train.collectives import sum_gradients
@@ -50,12 +51,18 @@ def in_float64(classifier: Classifier) -> Classifier:
     return classifier
 
 
+def own_rows(classifier: Classifier) -> torch.Tensor:
+    """This rank's, all current."""
+    rows: torch.Tensor = classifier.state_dict()["rows"]
+    return rows.to_local() if isinstance(rows, DTensor) else rows
+
+
 def run(recipe: TrainRecipe, world: World) -> dict[str, torch.Tensor]:
     """Some steps of rows that learn below a tower that does not; what each step gave, and the last rows."""
     mine = slice(world.rank * EXAMPLES // world.size, (world.rank + 1) * EXAMPLES // world.size)
     shard = Shard(CLASSES, DIM, world, recipe.seed)
     head = in_float64(make_classifier(recipe, shard))
-    found: dict[str, torch.Tensor] = {"first_rows": head.state_dict()["rows"].clone()}
+    found: dict[str, torch.Tensor] = {"first_rows": own_rows(head).clone()}
     for step in range(STEPS):
         inputs_AI, labels_A, weights_A = batch(step)
         tower = projection()
@@ -70,7 +77,7 @@ def run(recipe: TrainRecipe, world: World) -> dict[str, torch.Tensor]:
         found[f"sampled {step}"] = shard.start + shard.sample(
             labels_A - shard.start, recipe.negative_rate, step
         )
-    return found | {"last_rows": head.state_dict()["rows"]}
+    return found | {"last_rows": own_rows(head)}
 
 
 if __name__ == "__main__":

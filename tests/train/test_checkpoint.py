@@ -1,39 +1,99 @@
-import torch
+import shutil
 
-from immr.train.checkpoint import Checkpoints
+import pytest
+import torch
+from torch import nn
+
+from immr.errors import TrainingError
+from immr.train.checkpoint import Checkpoints, Learned
 from immr.train.world import World
 
 
-def _state(value: float) -> dict[str, torch.Tensor]:
-    return {"value": torch.tensor(value)}
+class Value:
+    """The smallest thing with a state."""
+
+    def __init__(self, value: float):
+        self.value = torch.tensor(value)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"value": self.value}
+
+    def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
+        self.value = state_dict["value"]
+
+
+def _save(checkpoints: Checkpoints, photos: int) -> None:
+    checkpoints.save(photos, {"part": Value(photos)}, {"epoch": photos, "loss": [0.1 + photos]})
+
+
+def _load(checkpoints: Checkpoints) -> float | None:
+    part = Value(-1)
+    progress = checkpoints.load({"part": part})
+    assert progress is None or progress == {"epoch": int(part.value), "loss": [0.1 + int(part.value)]}
+    return float(part.value) if progress else None
 
 
 def test_newest_complete_comes_back_and_old_ones_go(tmp_path):
     checkpoints = Checkpoints(tmp_path / "run", "key", World())
-    assert checkpoints.newest() is None
-    for epoch in (5, 10, 15):
-        checkpoints.save(epoch, _state(epoch))
-    newest = checkpoints.newest()
-    assert newest is not None and newest[0] == 15 and newest[1]["value"] == 15.0
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["epoch-0010", "epoch-0015"]
+    assert _load(checkpoints) is None
+    for photos in (5, 10, 15):
+        _save(checkpoints, photos)
+    assert _load(checkpoints) == 15
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["after-00000010", "after-00000015"]
     checkpoints.clear()
     assert not (tmp_path / "run").exists()
 
 
-def test_half_written_ones_are_never_read(tmp_path):
+@pytest.mark.parametrize("name", ["complete.json", ".metadata", "__0_0.distcp"])
+@pytest.mark.parametrize("damage", ["gone", "cut short"])
+def test_one_that_was_being_written_when_the_power_went_is_never_loaded(tmp_path, name, damage):
     checkpoints = Checkpoints(tmp_path, "key", World())
-    checkpoints.save(5, _state(5))
-    checkpoints.save(10, _state(10))
-    (tmp_path / "epoch-0010" / "complete.json").unlink()
-    (tmp_path / ".epoch-0015").mkdir()
-    newest = checkpoints.newest()
-    assert newest is not None and newest[0] == 5
-    checkpoints.save(15, _state(15))
-    newest = checkpoints.newest()
-    assert newest is not None and newest[0] == 15
+    _save(checkpoints, 5)
+    _save(checkpoints, 10)
+    # before its rename, whole or not
+    shutil.copytree(tmp_path / "after-00000010", tmp_path / ".after-00000015")
+    # a disk that kept the rename and lost the content, whatever fsync promised
+    victim = tmp_path / "after-00000010" / name
+    if damage == "gone":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[:-7])
+    assert _load(checkpoints) == 5
+    _save(checkpoints, 15)
+    assert _load(checkpoints) == 15
 
 
-def test_those_of_another_key_or_world_are_not_ours(tmp_path):
-    Checkpoints(tmp_path, "key", World()).save(5, _state(5))
-    assert Checkpoints(tmp_path, "other", World()).newest() is None
-    assert Checkpoints(tmp_path, "key", World(0, 2)).newest() is None
+def test_one_that_is_whole_and_cannot_be_read_says_what_to_do(tmp_path):
+    checkpoints = Checkpoints(tmp_path, "key", World())
+    _save(checkpoints, 5)
+    metadata = tmp_path / "after-00000005" / ".metadata"
+    metadata.write_bytes(b"x" * metadata.stat().st_size)
+    with pytest.raises(TrainingError, match=r"could not read the checkpoint .*after-00000005: delete it"):
+        _load(checkpoints)
+
+
+def test_those_of_another_key_are_not_ours(tmp_path):
+    _save(Checkpoints(tmp_path, "key", World()), 5)
+    assert _load(Checkpoints(tmp_path, "other", World())) is None
+
+
+def test_a_module_and_its_optimizer_go_on_as_if_nothing_had_been(tmp_path):
+    def learned(seed: int) -> Learned:
+        torch.manual_seed(seed)
+        module = nn.Linear(3, 2)
+        return Learned(module, torch.optim.AdamW(module.parameters(), lr=0.1))
+
+    def step(part: Learned) -> None:
+        part.optimizer.zero_grad()
+        torch.autograd.backward(part.module(torch.ones(4, 3)).square().sum())
+        part.optimizer.step()
+
+    checkpoints = Checkpoints(tmp_path, "key", World())
+    one, other = learned(0), learned(1)
+    step(one)
+    checkpoints.save(1, {"part": one}, {"epoch": 1})
+    assert checkpoints.load({"part": other}) == {"epoch": 1}
+    step(one)
+    step(other)
+    for ours, theirs in zip(one.module.parameters(), other.module.parameters(), strict=True):
+        assert torch.equal(ours, theirs)

@@ -1,11 +1,6 @@
 import copy
 import dataclasses
 import math
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +10,7 @@ from immr.train import margins
 from immr.train.classifier import SampledClassifier, Shard, dense_optimizer, make_classifier
 from immr.train.recipe import TrainRecipe
 from immr.train.world import World
+from tests.train import ranks
 from tests.train.classifier_worker import (
     CASES,
     CLASSES,
@@ -26,37 +22,15 @@ from tests.train.classifier_worker import (
 )
 
 SIZES = (1, 2, 3, 4)
+WORKER = "tests.train.classifier_worker"
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[list[dict[str, torch.Tensor]]]]:
     """World size → rank → case → what that rank computed."""
     folder = tmp_path_factory.mktemp("ranks")
-    processes = [
-        _start(folder, rank, size, port) for size in SIZES for port in [_port()] for rank in range(size)
-    ]
-    assert [process.wait(90) for process in processes] == [0] * len(processes)
-    return {size: [torch.load(folder / f"{size}-{rank}.pt") for rank in range(size)] for size in SIZES}
-
-
-def _start(folder: Path, rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
-    environment = os.environ | {
-        "RANK": str(rank),
-        "WORLD_SIZE": str(size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "GLOO_SOCKET_IFNAME": "lo",
-        "OMP_NUM_THREADS": "1",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.train.classifier_worker", str(folder)], env=environment
-    )
-
-
-def _port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    ranks.finish([process for size in SIZES for process in ranks.start(WORKER, size, str(folder))])
+    return {size: ranks.answers(folder, size) for size in SIZES}
 
 
 def _one_process(recipe: TrainRecipe, ranks: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -152,5 +126,5 @@ def test_a_saved_classifier_goes_on_bit_for_bit(rate):
 
 def test_more_processes_than_classes_leave_some_without_rows():
     shards = [Shard(2, 4, World(rank, 3)) for rank in range(3)]
-    assert [shard.stop - shard.start for shard in shards] == [0, 1, 1]
+    assert [shard.stop - shard.start for shard in shards] == [1, 1, 0]
     assert shards[0].start == 0 and shards[-1].stop == 2

@@ -1,9 +1,11 @@
 import dataclasses
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from immr.errors import TrainingError
+from immr.train.batches import BatchPlan, Rows
 from immr.train.checkpoint import Checkpoints
 from immr.train.features import TrainingArrays, training_arrays
 from immr.train.loop import Trainer
@@ -54,12 +56,53 @@ def test_same_seed_same_towers(arrays, tmp_path):
 def test_a_resumed_run_ends_where_an_unbroken_one_does(arrays, tmp_path):
     unbroken = _trained(arrays, tmp_path / "unbroken", epochs=4)
     checkpoints = Checkpoints(tmp_path / "unbroken", "key", World())
-    newest = checkpoints.newest()
-    assert newest is not None and newest[0] == 2
+    kept = checkpoints.load(Trainer(arrays, MODEL, TRAIN, World()).state())
+    assert kept is not None and kept["epoch"] == 2
     resumed = _trained(arrays, tmp_path / "unbroken", epochs=4)
     assert resumed.curves == unbroken.curves
     for name, value in unbroken.towers.state_dict().items():
         assert torch.equal(value, resumed.towers.state_dict()[name])
+
+
+@dataclasses.dataclass(frozen=True)
+class Interrupted(BatchPlan):
+    """Breaks off before a step of the run."""
+
+    stop: int = 0
+
+    def epoch(self, epoch: int) -> Iterator[Rows]:
+        for number, rows in enumerate(super().epoch(epoch), epoch * self.steps_per_epoch):
+            if number == self.stop:
+                raise InterruptedError
+            yield rows
+
+
+@pytest.mark.parametrize("negative_rate", [1.0, 0.5])
+def test_whatever_step_it_stops_at_it_ends_the_same(arrays, tmp_path, negative_rate):
+    changes = {"epochs": 3, "checkpoint_every_steps": 3, "negative_rate": negative_rate}
+    unbroken = _trained(arrays, tmp_path / "unbroken", **changes)
+    for stop in range(12):
+        broken = Trainer(arrays, MODEL, dataclasses.replace(TRAIN, **changes), World())
+        broken.plan = Interrupted(**vars(broken.plan), stop=stop)
+        with pytest.raises(InterruptedError):
+            broken.run(Checkpoints(tmp_path / str(stop), "key", World()), tracker=None)
+        resumed = _trained(arrays, tmp_path / str(stop), **changes)
+        assert resumed.curves == unbroken.curves
+        for name, value in unbroken.towers.state_dict().items():
+            assert torch.equal(value, resumed.towers.state_dict()[name])
+
+
+def test_a_run_goes_on_with_batches_of_another_size(arrays, tmp_path):
+    """As it does on another number of ranks: 12 of 36 photos of an epoch done, then 8 at a time."""
+    first = Trainer(arrays, MODEL, dataclasses.replace(TRAIN, batch_size=6), World())
+    first.plan = Interrupted(**vars(first.plan), stop=10)
+    with pytest.raises(InterruptedError):
+        first.run(Checkpoints(tmp_path, "key", World()), tracker=None)
+    resumed = Trainer(arrays, MODEL, TRAIN, World())
+    resumed.run(Checkpoints(tmp_path, "key", World()), tracker=None)
+    assert len(resumed.curves["loss"]) == 4
+    assert resumed.curves["loss"][0] == first.curves["loss"][0]
+    assert resumed.curves["loss"][-1] < first.curves["loss"][0]
 
 
 def test_weights_weigh(arrays, tmp_path):

@@ -21,11 +21,16 @@ _KEPT_LINES = 200
 _SHOWN_LINES = 20
 _GRACE_S = 10.0
 _OWN_ERROR = "training error: "
+_RESTARTS = 3  # of all processes, after one died; they go on from the newest checkpoint
 _TORCHRUN = "torch/distributed/elastic/"  # from here on it tells only that a process failed
 
 
 class LocalLauncher:
-    """`torchrun` with as many gloo processes as the job asks for, which share this machine's cores."""
+    """`torchrun` with as many processes as the job asks for, which share this machine's cores.
+
+    Should one die, torchrun starts all of them again. A single process runs without torchrun; should that die,
+    the same call goes on from its checkpoint.
+    """
 
     def run(self, job: TrainingJob) -> None:
         """Block until the job is done, its output streamed to our stderr.
@@ -43,6 +48,10 @@ class LocalLauncher:
         if code:
             raise TrainingError(f"training {job.name} failed (exit code {code}): {_reason(lines)}")
 
+    def stop(self, run: str) -> list[str]:
+        """See `Launcher.stop`: here training ends with the process that waits for it."""
+        return []
+
 
 def _command(job: TrainingJob) -> list[str]:
     python = [sys.executable, "-m"]
@@ -53,6 +62,7 @@ def _command(job: TrainingJob) -> list[str]:
         "torch.distributed.run",
         "--standalone",
         "--local-addr=127.0.0.1",
+        f"--max-restarts={_RESTARTS}",
         f"--nproc-per-node={job.processes}",
         "-m",
         "immr.train",

@@ -8,27 +8,48 @@ import sys
 from pathlib import Path
 
 from immr.errors import ImmrError
-from immr.train.job import TrainJob, run
-from immr.train.world import world_from_environment
+from immr.files import write_whole
+from immr.train.world import attempt
 
 
 def main(job_file: Path) -> int:
-    """Run the job; the exit code."""
+    """Run the job; the exit code.
+
+    torchrun starts failed processes again whatever they died of. A killed one is worth it; an ImmrError would
+    only come again, so it is noted beside the job, and the next attempts repeat it instead of the work.
+    """
+    last_words = job_file.with_suffix(".failed")
+    if attempt() and last_words.is_file():
+        return _failed(last_words.read_text())
+    last_words.unlink(missing_ok=True)
+    try:
+        _run(job_file)
+    except ImmrError as error:
+        write_whole(last_words, str(error))
+        return _failed(str(error))
+    return 0
+
+
+def _run(job_file: Path) -> None:
     import torch
 
     from immr.train.allocator import keep_freed_memory
+    from immr.train.job import TrainJob, run
+    from immr.train.world import world_from_environment
 
     keep_freed_memory()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    try:
-        with world_from_environment() as world:
-            logging.getLogger("immr").setLevel(logging.INFO if world.leads else logging.WARNING)
-            run(TrainJob.read(job_file), world)
-    except ImmrError as error:
-        print(f"training error: {error}", file=sys.stderr, flush=True)
-        return 1
-    return 0
+    with world_from_environment() as world:
+        logging.getLogger("immr").setLevel(logging.INFO if world.leads else logging.WARNING)
+        if world.attempt and world.leads:
+            logging.getLogger("immr").warning("a process died; all were started again (%d)", world.attempt)
+        run(TrainJob.read(job_file), world)
+
+
+def _failed(why: str) -> int:
+    print(f"training error: {why}", file=sys.stderr, flush=True)
+    return 1
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import Shard as ByRows
 
 from immr.train import margins
 from immr.train.allocator import empty_rows
@@ -34,7 +37,10 @@ DenseOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 @dataclass(frozen=True)
 class Shard:
-    """The classes `start` … `stop` of this rank; shards differ by one row at most."""
+    """The classes `start` … `stop` of this rank: equal parts, rounded up; the last may have less or none.
+
+    That is how torch.chunk and DTensor cut, so a checkpoint of the rows can be read by any number of ranks.
+    """
 
     class_count: int
     dim: int
@@ -44,12 +50,22 @@ class Shard:
     @property
     def start(self) -> int:
         """First class of this rank."""
-        return self.class_count * self.world.rank // self.world.size
+        return self._cut(self.world.rank)
 
     @property
     def stop(self) -> int:
         """Past-last class of this rank."""
-        return self.class_count * (self.world.rank + 1) // self.world.size
+        return self._cut(self.world.rank + 1)
+
+    def whole(self, rows_RD: Tensor) -> Tensor:
+        """The (C, D) tensor of which these are this rank's rows, for a checkpoint; shares their memory."""
+        if self.world.size == 1:
+            return rows_RD
+        mesh = init_device_mesh(rows_RD.device.type, (self.world.size,))
+        size = torch.Size((self.class_count, *rows_RD.shape[1:]))
+        return DTensor.from_local(
+            rows_RD, mesh, [ByRows(0)], run_check=False, shape=size, stride=rows_RD.stride()
+        )
 
     def first_rows(self) -> Tensor:
         """(R, D), normal; each row is the same for every number of ranks."""
@@ -74,6 +90,9 @@ class Shard:
         positive_P = torch.unique(local_labels_A[mine_A])
         return sample_rows(positive_P, count, rate, self.seed, step, self.world.rank)
 
+    def _cut(self, rank: int) -> int:
+        return min(self.class_count, math.ceil(self.class_count / self.world.size) * rank)
+
 
 class Classifier(Protocol):
     """One rank's shard of the classes, and the optimizer of its rows."""
@@ -91,7 +110,7 @@ class Classifier(Protocol):
         """Move the rows by the gradient of the last loss, after its backward pass."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and the state of their optimizer."""
+        """Rows and the state of their optimizer, as parts of tensors over all ranks (`Shard.whole`)."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
@@ -120,13 +139,34 @@ class ShardedClassifier:
 
     def state_dict(self) -> dict[str, Any]:
         """Rows and the state of their optimizer."""
-        return {"rows": self.rows_RD.detach(), "optimizer": self.optimizer.state_dict()}
+        slots = self._slots()
+        rowwise = {name for name, slot in slots.items() if slot.shape == self.rows_RD.shape}
+        return {
+            "rows": self.shard.whole(self.rows_RD.detach()),
+            "slots": {
+                name: self.shard.whole(slot) if name in rowwise else slot for name, slot in slots.items()
+            },
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         with torch.no_grad():
-            self.rows_RD.copy_(state["rows"])
-        self.optimizer.load_state_dict(state["optimizer"])
+            self.rows_RD.copy_(_own(state["rows"]))
+            for name, slot in self._slots().items():
+                slot.copy_(_own(state["slots"][name]))
+
+    def _slots(self) -> dict[str, Tensor]:
+        """The optimizer's state; zeros, as its first step would make them, where there was none yet."""
+        if self.rows_RD not in self.optimizer.state:
+            self.rows_RD.grad = torch.zeros_like(self.rows_RD)
+            for group in self.optimizer.param_groups:
+                group["lr"] = 0.0
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            for slot in self.optimizer.state[self.rows_RD].values():
+                slot.zero_()
+        slots: dict[str, Tensor] = self.optimizer.state[self.rows_RD]
+        return slots
 
 
 class SampledClassifier:
@@ -156,12 +196,15 @@ class SampledClassifier:
         self._values = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and slots, all current."""
-        return self.rows.state_dict()
+        """Rows and slots, all current: no row waits for missed steps, whoever reads them next."""
+        state = self.rows.state_dict()
+        slots = {str(number): self.shard.whole(slot) for number, slot in enumerate(state["slots"])}
+        return {"rows": self.shard.whole(state["rows"]), "slots": slots, "done": state["done"]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.rows.load_state_dict(state)
+        slots = [_own(state["slots"][str(number)]) for number in range(len(state["slots"]))]
+        self.rows.load_state_dict({"rows": _own(state["rows"]), "slots": slots, "done": state["done"]})
 
 
 def make_classifier(recipe: TrainRecipe, shard: Shard) -> Classifier:
@@ -179,6 +222,11 @@ def make_classifier(recipe: TrainRecipe, shard: Shard) -> Classifier:
         else Sgd(recipe.momentum, recipe.weight_decay)
     )
     return SampledClassifier(shard, softmax, LazyRows(shard.first_rows(), rule), recipe.negative_rate)
+
+
+def _own(rows_CD: Tensor) -> Tensor:
+    """This rank's part of what `Shard.whole` made."""
+    return rows_CD.to_local() if isinstance(rows_CD, DTensor) else rows_CD
 
 
 def dense_optimizer(recipe: TrainRecipe) -> DenseOptimizer:

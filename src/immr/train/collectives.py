@@ -41,13 +41,16 @@ def max_over_ranks(values: Tensor, world: World) -> Tensor:
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter], world: World) -> None:
-    """Add up the gradients of replicated parameters in one message; one that got none counts as zero."""
-    if world.size == 1:
-        return
-    replicated = list(parameters)
+    """Add up the gradients of replicated parameters in one message; one that got none counts as zero.
+
+    Also in a world of one, so that the optimizer treats every parameter alike in worlds of all sizes.
+    """
+    replicated = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter in replicated:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
+    if world.size == 1:
+        return
     flat = torch.cat([parameter.grad.flatten() for parameter in replicated if parameter.grad is not None])
     dist.all_reduce(flat)
     start = 0

@@ -8,7 +8,7 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from immr.data.training_set import TrainingSet
 from immr.files import folder_written_whole, write_whole
@@ -16,6 +16,9 @@ from immr.model.card import CARD, TOWERS, Card
 from immr.model.recipe import ModelRecipe
 from immr.train.recipe import TrainRecipe
 from immr.train.world import World
+
+if TYPE_CHECKING:
+    from immr.train.tracking import Tracker
 
 CURVES = "curves.json"
 JOURNAL = "metrics.jsonl"
@@ -62,21 +65,33 @@ class TrainJob:
 def run(job: TrainJob, world: World) -> None:
     """Train and write the version's folder; what is already there is left as it is.
 
+    What an earlier attempt could not tell MLflow is told now, also where nothing is left to train.
+
     Raises:
         TrainingError: the loss went bad, the data are too few, or the export differs from torch.
     """
-    if job.done:
-        _log.info("%s already holds version %s", job.out, job.key)
-        return
-    from immr.train.checkpoint import Checkpoints
-    from immr.train.features import training_arrays
-    from immr.train.loop import Trainer
     from immr.train.tracking import Tracker
 
-    started = time.monotonic()
     tracker = None
     if world.leads:
         tracker = Tracker(job.checkpoints.parent / JOURNAL, job.tracking_url, job.run_id)
+    try:
+        if world.agree(job.done):
+            _log.info("%s already holds version %s", job.out, job.key)
+        else:
+            _train(job, world, tracker)
+    finally:
+        if tracker:
+            tracker.close()
+
+
+def _train(job: TrainJob, world: World, tracker: Tracker | None) -> None:
+    from immr.train.checkpoint import Checkpoints
+    from immr.train.features import training_arrays
+    from immr.train.loop import Trainer
+
+    started = time.monotonic()
+    if tracker:
         tracker.params(_params(job))
     arrays = training_arrays(TrainingSet(job.training_set), job.model, job.train.views, job.cache_dir, world)
     featured = time.monotonic()
@@ -88,7 +103,6 @@ def run(job: TrainJob, world: World) -> None:
         difference = _write_version(job, trainer.towers, trainer.curves)
         seconds = {"features_s": featured - started, "training_s": trained - featured}
         tracker.metrics(seconds | {"onnx_max_abs_diff": difference}, step=job.train.epochs)
-        tracker.close()
         _log.info("features %.1f s, training %.1f s, ONNX differs by %.1g", *seconds.values(), difference)
     checkpoints.clear()
 

@@ -5,34 +5,28 @@ Shapes: B photos and documents of one rank, A those of all ranks, D embedding.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from immr.errors import TrainingError
 from immr.model.recipe import ModelRecipe
 from immr.model.towers import Towers
 from immr.train.batches import BatchPlan, Rows
-from immr.train.checkpoint import Checkpoints
+from immr.train.checkpoint import Checkpoints, Learned, Parts
 from immr.train.classifier import Shard, make_classifier
 from immr.train.collectives import gather_rows, sum_gradients, sum_over_ranks
 from immr.train.features import TrainingArrays
+from immr.train.progress import Curves, Display, Progress
 from immr.train.recipe import TrainRecipe
 from immr.train.schedule import learning_rate
 from immr.train.seeds import derived_seed
 from immr.train.tracking import Tracker
 from immr.train.world import World
 
-Curves = dict[str, list[float]]
-"""One number per epoch: loss, loss_query, loss_document, learning_rate."""
-
 _NAMED_QUERIES = 5
-_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -56,7 +50,7 @@ class Trainer:
     model: ModelRecipe
     recipe: TrainRecipe
     world: World
-    curves: Curves = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
         recipe, arrays = self.recipe, self.arrays
@@ -81,19 +75,27 @@ class Trainer:
             world=self.world,
         )
 
+    @property
+    def curves(self) -> Curves:
+        """What the epochs so far came to."""
+        return self.progress.curves
+
     def run(self, checkpoints: Checkpoints, tracker: Tracker | None) -> Towers:
         """Train to the last epoch, from the newest checkpoint on where there is one.
 
         Raises:
             TrainingError: the loss is no finite number; says at which step and with which photos.
         """
-        for epoch in self._epochs(self._resume(checkpoints)):
-            self._epoch(epoch)
-            done = epoch + 1
-            if tracker:
-                tracker.metrics({name: values[-1] for name, values in self.curves.items()}, step=done)
-            if done % self.recipe.checkpoint_every_epochs == 0 and done < self.recipe.epochs:
-                checkpoints.save(done, self.state())
+        self._resume(checkpoints)
+        epochs, photos = self.recipe.epochs, self.plan.steps_per_epoch * self._photos_per_step
+        with Display(epochs, photos, self.progress, shown=self.world.leads) as display:
+            while self.progress.epoch < epochs:
+                self._epoch(checkpoints, display)
+                display.epoch(self.progress)
+                if tracker:  # before the checkpoint that will not repeat this epoch
+                    latest = {name: values[-1] for name, values in self.curves.items()}
+                    tracker.metrics(latest, step=self.progress.epoch)
+                self._save_if_due(checkpoints)
         return self.towers.eval()
 
     def losses(self, rows: Rows, step: int) -> Losses:
@@ -115,56 +117,46 @@ class Trainer:
         query, document = both_A2.sum(0) / weights_A.sum(0).clamp_min(1e-12)
         return Losses(query, document)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Parts:
         """What a checkpoint keeps of this rank."""
-        return {
-            "towers": self.towers.state_dict(),
-            "classifier": self.classifier.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "curves": self.curves,
-        }
+        return {"towers": Learned(self.towers, self.optimizer), "classifier": self.classifier}
 
-    def _resume(self, checkpoints: Checkpoints) -> int:
-        newest = checkpoints.newest()
-        if newest is None:
-            return 0
-        epoch, state = newest
-        self.towers.load_state_dict(state["towers"])
-        self.classifier.load_state_dict(state["classifier"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.curves = state["curves"]
-        return epoch
+    @property
+    def _photos_per_step(self) -> int:
+        return self.plan.photo_batch * self.world.size
 
-    def _epochs(self, start: int) -> Iterator[int]:
-        quiet = None if self.world.leads else True
-        return iter(
-            tqdm(
-                range(start, self.recipe.epochs),
-                desc="training",
-                unit="epoch",
-                initial=start,
-                total=self.recipe.epochs,
-                disable=quiet,
-                leave=False,
-            )
-        )
+    @property
+    def _steps_done(self) -> int:
+        # rounded up: after another number of ranks some photos may be skipped, but none is seen twice
+        in_epoch = -(-self.progress.photos // self._photos_per_step)
+        return self.progress.epoch * self.plan.steps_per_epoch + min(in_epoch, self.plan.steps_per_epoch)
 
-    def _epoch(self, epoch: int) -> None:
+    def _resume(self, checkpoints: Checkpoints) -> None:
+        if progress := checkpoints.load(self.state()):
+            self.progress = Progress(**progress)
+
+    def _save_if_due(self, checkpoints: Checkpoints) -> None:
+        every, last = self.recipe.checkpoint_every_steps, self.recipe.epochs * self.plan.steps_per_epoch
+        if self._steps_done % every == 0 and self._steps_done < last:
+            photos = self.progress.epoch * len(self.arrays.query_ids) + self.progress.photos
+            checkpoints.save(photos, self.state(), self.progress.to_dict())
+
+    def _epoch(self, checkpoints: Checkpoints, display: Display) -> None:
         self.towers.train()
-        torch.manual_seed(derived_seed(self.recipe.seed, 1, epoch, self.world.rank))  # dropout
-        sums = torch.zeros(2)
-        for number, rows in enumerate(self.plan.epoch(epoch)):
-            sums += self._step(rows, epoch * self.plan.steps_per_epoch + number)
-        query, document = (sums / self.plan.steps_per_epoch).tolist()
-        rate = float(self.optimizer.param_groups[0]["lr"])
-        means = {"loss": query + document, "loss_query": query, "loss_document": document}
-        for name, value in (means | {"learning_rate": rate}).items():
-            self.curves.setdefault(name, []).append(value)
-        if self.world.leads:
-            _log.info("epoch %d of %d: loss %.4f", epoch + 1, self.recipe.epochs, query + document)
+        epoch, start = self.progress.epoch, self._steps_done
+        ahead = islice(self.plan.epoch(epoch), start - epoch * self.plan.steps_per_epoch, None)
+        for step, rows in enumerate(ahead, start):
+            losses = self._step(rows, step).tolist()
+            self.progress.step(self._photos_per_step, losses)
+            display.step(self.progress, sum(losses))
+            if (step + 1) % self.plan.steps_per_epoch:  # at an epoch's end when the curves have it
+                self._save_if_due(checkpoints)
+        self.progress.end_epoch(float(self.optimizer.param_groups[0]["lr"]))
 
     def _step(self, rows: Rows, step: int) -> Tensor:
         rate = self._rate(step)
+        # dropout; by step, so that a run goes on from any of them as if it had not stopped
+        torch.manual_seed(derived_seed(self.recipe.seed, 1, step, self.world.rank))
         self.optimizer.zero_grad()
         for group in self.optimizer.param_groups:
             group["lr"] = rate

@@ -27,5 +27,5 @@ class TrainRecipe:
     views: int = 4  # augmented views of each training photo whose frozen features are cached
     dropout: float = 0.5  # of the frozen, standardized features
     hide_modality: float = 0.1  # share of documents whose picture or text a step hides
-    checkpoint_every_epochs: int = 5
+    checkpoint_every_steps: int = 200
     seed: int = 0

@@ -12,33 +12,50 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from immr.files import write_whole
+
+Record = dict[str, Any]
+
 _log = logging.getLogger(__name__)
 _CLOSE_TIMEOUT_S = 30.0
 
 
 class Tracker:
-    """Journals every record to `metrics.jsonl`; a thread of its own sends them to the MLflow run.
+    """Journals every record to `metrics.jsonl`; a thread of its own sends them to the MLflow run, in order.
 
-    What could not be sent is tried once more at the end; what then still is not there stays in the journal.
+    `metrics.sent` counts those that MLflow took. What it did not take is tried once more at the end; what is
+    still not there then waits in the journal for the next `Tracker` of the same run.
     """
 
     def __init__(self, journal: Path, tracking_url: str | None, run_id: str | None):
         journal.parent.mkdir(parents=True, exist_ok=True)
-        self._journal = journal
-        self._unsent: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._journal, self._counter = journal, journal.with_suffix(".sent")
+        records = _read(journal)
+        self._told = {(name, record["step"]) for record in records for name in record.get("metrics", ())}
+        self._with_params = any("params" in record for record in records)
+        self._sent = int(self._counter.read_text()) if self._counter.is_file() else 0
+        self._unsent: queue.Queue[Record | None] = queue.Queue()
         self._sender = _Sender(tracking_url, run_id) if tracking_url and run_id else None
-        self._failed: list[dict[str, Any]] = []
+        self._failed: list[Record] = []
         self._thread = threading.Thread(target=self._send_all, daemon=True)
         if self._sender:
+            for record in records[self._sent :]:
+                self._unsent.put(record)
             self._thread.start()
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Note what the run was started with."""
+        """Note what the run was started with; once, however often it is started again."""
+        if self._with_params:
+            return
+        self._with_params = True
         self._write({"params": {name: str(value) for name, value in values.items()}})
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Note numbers of a step."""
-        self._write({"metrics": dict(values), "step": step})
+        """Note numbers of a step; those that an earlier attempt at this run has told already are left out."""
+        new = {name: value for name, value in values.items() if (name, step) not in self._told}
+        if new:
+            self._told |= {(name, step) for name in new}
+            self._write({"metrics": new, "step": step})
 
     def close(self) -> None:
         """Wait for what is under way and replay what failed; never raises."""
@@ -47,22 +64,34 @@ class Tracker:
         self._unsent.put(None)
         self._thread.join(_CLOSE_TIMEOUT_S)
         # in order, and no further than the first that fails again: each try at a dead server costs seconds
-        taken = not self._thread.is_alive() and all(self._sender.send(record) for record in self._failed)
-        if not taken:
-            _log.warning("MLflow did not take all records of this run; they are in %s", self._journal)
+        if self._thread.is_alive() or not all(self._send(record) for record in self._failed):
+            _log.warning(
+                "MLflow did not take all records of this run; they wait in %s for the same command",
+                self._journal,
+            )
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def _write(self, record: Record) -> None:
+        record = record | {"ts_ms": int(time.time() * 1000)}
         with self._journal.open("a") as file:
             file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # the checkpoint after it would not tell it again
         if self._sender:
             self._unsent.put(record)
 
     def _send_all(self) -> None:
-        assert self._sender is not None
         while (record := self._unsent.get()) is not None:
             # after one failure all wait for the replay, so that MLflow sees them in order
-            if self._failed or not self._sender.send(record):
+            if self._failed or not self._send(record):
                 self._failed.append(record)
+
+    def _send(self, record: Record) -> bool:
+        assert self._sender is not None
+        if not self._sender.send(record):
+            return False
+        self._sent += 1
+        write_whole(self._counter, str(self._sent))
+        return True
 
 
 class _Sender:
@@ -70,7 +99,7 @@ class _Sender:
         self._tracking_url, self._run_id = tracking_url, run_id
         self._client: Any = None
 
-    def send(self, record: dict[str, Any]) -> bool:
+    def send(self, record: Record) -> bool:
         """Whether MLflow took it."""
         try:
             self._log_batch(record)
@@ -79,16 +108,28 @@ class _Sender:
             return False
         return True
 
-    def _log_batch(self, record: dict[str, Any]) -> None:
+    def _log_batch(self, record: Record) -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # its own default waits for minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         from mlflow.entities import Metric, Param
         from mlflow.tracking import MlflowClient
 
         self._client = self._client or MlflowClient(tracking_uri=self._tracking_url)
-        now_ms, step = int(time.time() * 1000), record.get("step", 0)
+        # the journal's own time: a record that is sent twice is the same row to MLflow
+        ts_ms, step = record["ts_ms"], record.get("step", 0)
         self._client.log_batch(
             self._run_id,
-            metrics=[Metric(name, value, now_ms, step) for name, value in record.get("metrics", {}).items()],
+            metrics=[Metric(name, value, ts_ms, step) for name, value in record.get("metrics", {}).items()],
             params=[Param(name, value) for name, value in record.get("params", {}).items()],
         )
+
+
+def _read(journal: Path) -> list[Record]:
+    """The records of attempts before this one; a last line that a power cut tore is taken out."""
+    if not journal.is_file():
+        return []
+    lines = journal.read_text().splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+        write_whole(journal, "".join(lines))
+    return [json.loads(line) for line in lines]

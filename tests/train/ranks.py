@@ -1,0 +1,33 @@
+"""Processes that meet each other as torchrun's would, without torchrun."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import torch
+
+
+def start(module: str, size: int, *arguments: str) -> list[subprocess.Popen[bytes]]:
+    """`python -m module arguments` as each of so many gloo ranks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", module, *arguments]
+    return [subprocess.Popen(command, env=environment | {"RANK": str(rank)}) for rank in range(size)]
+
+
+def finish(processes: list[subprocess.Popen[bytes]]) -> None:
+    assert [process.wait(240) for process in processes] == [0] * len(processes)
+
+
+def answers(folder, size):
+    """What each rank left as <size>-<rank>.pt."""
+    return [torch.load(folder / f"{size}-{rank}.pt", weights_only=False) for rank in range(size)]

@@ -1,0 +1,46 @@
+import shutil
+
+import pytest
+import torch
+
+from tests.train import ranks
+from tests.train.reshard_worker import CASES
+
+WORKER = "tests.train.reshard_worker"
+STEPS = "7"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """World size → rank → case; 2 wrote a checkpoint after four steps, 1 and 3 went on from it."""
+    wrote = tmp_path_factory.mktemp("wrote")
+    ranks.finish(ranks.start(WORKER, 2, str(wrote), STEPS, "save"))
+    folders = {}
+    for size in (1, 3):
+        folders[size] = tmp_path_factory.mktemp("goes-on") / "folder"
+        shutil.copytree(wrote, folders[size])
+    processes = [
+        process for size in (1, 3) for process in ranks.start(WORKER, size, str(folders[size]), STEPS)
+    ]
+    ranks.finish(processes)
+    return {2: ranks.answers(wrote, 2)} | {size: ranks.answers(folders[size], size) for size in (1, 3)}
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("case", CASES)
+def test_rows_and_optimizer_state_are_cut_anew(results, case, size):
+    """23 classes: 12 and 11 rows, then 23, then 8, 8 and 7."""
+    wrote, found = ([rank[case]["first"] for rank in results[each]] for each in (2, size))
+    assert len(wrote[0]) == (3 if case.endswith("adamw") else 2)
+    for written, loaded in zip(zip(*wrote, strict=True), zip(*found, strict=True), strict=True):
+        assert torch.equal(torch.cat(written), torch.cat(loaded))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("case", ["exact-adamw", "exact-sgd"])
+def test_the_exact_softmax_goes_on_as_if_nothing_had_changed(results, case, size):
+    """At lower rates the negatives are drawn by rank, so another number of ranks draws others."""
+    for rank in results[size]:
+        assert rank[case]["losses"] == pytest.approx(results[2][0][case]["losses"][4:], rel=1e-10)
+        for ours, theirs in zip(rank[case]["towers"], results[2][0][case]["towers"], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
