@@ -2,13 +2,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from immr.data.contract import admit
 from immr.data.datasets import LabelledSet, Photo
-from immr.data.simulate import LOG_END, SimulationRecipe, simulate
+from immr.data.simulate import LOG_END, SimulationRecipe, category_noise, simulate, symmetric_noise
 from immr.errors import RecipeError
 from immr.types import Item
 
@@ -76,6 +77,71 @@ def test_wrong_clicks_can_stay_in_the_category(tmp_path: Path) -> None:
     clicks = shown[shown.clicked]
     assert 0.34 < 1 - clicks.right.mean() < 0.46
     assert (clicks.item_id.map(category) == clicks.truth.map(category)).all()
+
+
+def test_symmetric_wrong_clicks_go_to_all_other_items_alike(tmp_path: Path) -> None:
+    simulate(labelled(), tmp_path, replace(symmetric_noise(0.4), queries_per_photo=10))
+    shown = log(tmp_path)
+    clicks = shown[shown.clicked]
+    assert 0.37 < 1 - clicks.right.mean() < 0.43
+    wrong = clicks[~clicks.right].item_id.value_counts()
+    assert len(wrong) == 40 and wrong.max() < 1.5 * wrong.min()
+    category = {item.item_id: item.category for item in labelled().items}
+    near = (clicks.item_id.map(category) == clicks.truth.map(category))[~clicks.right].mean()
+    assert near == pytest.approx(7 / 39, abs=0.03)
+
+
+def test_category_noise_stays_in_the_category(tmp_path: Path) -> None:
+    simulate(labelled(), tmp_path, category_noise(0.4))
+    shown = log(tmp_path)
+    category = {item.item_id: item.category for item in labelled().items}
+    assert 0.34 < 1 - shown[shown.clicked].right.mean() < 0.46
+    assert (shown.item_id.map(category) == shown.truth.map(category)).all()
+
+
+@pytest.mark.parametrize("bias", [0.0, 1.0])
+def test_a_place_is_looked_at_as_its_bias_says(tmp_path: Path, bias: float) -> None:
+    """With one look and no wrong clicks, the right item's click rate at p over that at 1 is p^-η."""
+    alone = SimulationRecipe(
+        wrong_clicks=0.0, position_bias=bias, looks=1, search_quality=0.0, queries_per_photo=10
+    )
+    simulate(labelled(), tmp_path, alone)
+    shown = log(tmp_path)
+    rate = shown[shown.right].groupby("position").clicked.mean()
+    for place in (2, 4, 8):
+        assert rate[place] / rate[1] == pytest.approx(place**-bias, abs=0.05)
+
+
+def test_what_is_shown_is_skewed_as_zipf_says(tmp_path: Path) -> None:
+    skewed = SimulationRecipe(popularity_skew=1.2, within_category_share=0.0, present=0.0, shown=1)
+    simulate(labelled(photos=400), tmp_path, skewed)
+    counts = log(tmp_path).item_id.value_counts().to_numpy()
+    slope = np.polyfit(np.log(np.arange(1, 41)), np.log(counts), 1)[0]
+    assert slope == pytest.approx(-1.2, abs=0.15)
+
+
+def test_twins_are_offers_of_one_thing_that_shoppers_compare(tmp_path: Path) -> None:
+    simulate(labelled(), tmp_path, SimulationRecipe(twin_items=0.25))
+    twins = pq.read_table(tmp_path / "twins.parquet").to_pandas()
+    items = pq.read_table(tmp_path / "items.parquet").to_pandas().set_index("item_id")
+    assert len(twins) == 10 and len(items) == 50
+    same = ["title", "category", "image"]
+    offers, originals = items.loc[twins.item_id, same], items.loc[twins.twin_of, same]
+    assert offers.to_numpy().tolist() == originals.to_numpy().tolist()
+    shown = log(tmp_path).merge(
+        twins.rename(columns={"item_id": "twin"}), left_on="truth", right_on="twin_of"
+    )
+    both = shown[(shown.item_id == shown.truth) | (shown.item_id == shown.twin)]
+    clicks = both.groupby("query_id").clicked.agg(["size", "sum"])
+    assert (clicks["size"] == 2).all()
+    assert 0.75 < (clicks["sum"] == 2).sum() / (clicks["sum"] > 0).sum() < 0.95
+    assert not admit(tmp_path, tmp_path / "in").tables["items"].rejected
+
+
+def test_without_twins_the_log_is_the_same_as_ever(tmp_path: Path) -> None:
+    simulate(labelled(), tmp_path, SimulationRecipe())
+    assert not pq.read_metadata(tmp_path / "twins.parquet").num_rows
+    assert pq.read_metadata(tmp_path / "impressions.parquet").num_rows == len(log(tmp_path))
 
 
 def test_no_wrong_clicks_when_there_should_be_none(tmp_path: Path) -> None:

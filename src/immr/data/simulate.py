@@ -3,11 +3,12 @@
 A former, mediocre search shows each shopper a list. The shopper looks at position p with probability p^-η
 (the position-based model of Craswell et al., 2008), clicks the item that is in the photo when it is seen, and
 now and then another one. One who clicked nothing looks again; one who clicked a wrong item may come back.
+Where a thing has two offers, one who clicked the first may compare it with the second.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES
 from immr.data.datasets import LabelledSet, Photo
 from immr.errors import RecipeError
 from immr.files import folder_written_whole
+from immr.types import Item
 
 LOG_END = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -44,12 +46,24 @@ class SimulationRecipe:
     relevant_click: float = 0.9  # the right item is clicked when seen
     wrong_clicks: float = 0.1  # share of clicks that go to a wrong item
     wrong_in_category: bool = False  # only to one of the right one's category: harder to tell
+    twin_items: float = 0.0  # share of items with a second offer of the same thing in the catalogue
+    compared: float = 0.8  # a shopper who clicked one of two offers that were shown clicks the other
     looks: int = 12  # how many times a shopper goes over the list before giving up
     second_look: float = 0.3  # a shopper who clicked the right item goes over the list once more
     return_rate: float = 0.7  # one who clicked only wrong items comes back, and goes on until the next click
     order_rate: float = 0.35  # of clicks on the right item; a wrong one is ordered a tenth as often
     days: int = 28
     broken_rows: int = 0  # rows that break the contract, and as many broken or missing photos up to three
+
+
+def symmetric_noise(wrong_clicks: float) -> SimulationRecipe:
+    """Wrong clicks go to any other item alike: lists are filled evenly from the whole catalogue."""
+    return SimulationRecipe(wrong_clicks=wrong_clicks, within_category_share=0.0, popularity_skew=0.0)
+
+
+def category_noise(wrong_clicks: float) -> SimulationRecipe:
+    """Wrong clicks go to the right item's neighbours only: they look alike, and are harder to find."""
+    return SimulationRecipe(wrong_clicks=wrong_clicks, wrong_in_category=True, within_category_share=1.0)
 
 
 @dataclass(frozen=True)
@@ -61,13 +75,15 @@ class _Catalogue:
     start: Ints  # (M,) also names the category: where the item's category begins in by_category
     size: Ints  # (M,) how many items its category has
     popularity: Floats  # (M,) cumulative, ends with 1
+    twin: Ints  # (M,) the other offer of the same thing; −1: there is none
 
 
 def simulate(labelled: LabelledSet, out: Path, recipe: SimulationRecipe, now: datetime = LOG_END) -> None:
-    """Write items, queries, impressions, judgements and truth as Parquet tables; `out` appears whole.
+    """Write items, queries, impressions, judgements and the truth as Parquet tables; `out` appears whole.
 
     Queries come from the split `train`, judgements from `val`; `test` is kept out of both. `truth.parquet`
-    (query_id, item_id) is for tests and benchmarks only: nothing that learns may read it.
+    (query_id, item_id) and `twins.parquet` (item_id, twin_of) are for tests and benchmarks only: nothing that
+    learns may read them.
 
     Args:
         labelled: the catalogue and the photos.
@@ -79,19 +95,12 @@ def simulate(labelled: LabelledSet, out: Path, recipe: SimulationRecipe, now: da
         RecipeError: values that no log can be made from.
         DatasetError: the set has no split `train` or `val`.
     """
-    if (
-        recipe.shown < 1
-        or recipe.users < 1
-        or recipe.queries_per_photo < 1
-        or not 0 <= recipe.wrong_clicks < 1
-    ):
-        raise RecipeError(
-            "a simulation needs shown, users and queries_per_photo of at least 1 and wrong_clicks in 0 … 1, "
-            f"not {recipe}"
-        )
+    _check(recipe)
     rng = np.random.default_rng(recipe.seed)
     photos, judged = labelled.split("train"), labelled.split("val")
-    catalogue = _catalogue(labelled, recipe, rng)
+    twins = _twins(labelled, recipe)
+    labelled = replace(labelled, items=[*labelled.items, *twins.values()])
+    catalogue = _catalogue(labelled, list(twins), recipe, rng)
     number = {item_id: index for index, item_id in enumerate(catalogue.item_ids.tolist())}
     right_of_photo = np.array([number[photo.item_id] for photo in photos])
     asked = _asked(right_of_photo, catalogue, recipe, rng)
@@ -117,6 +126,10 @@ def simulate(labelled: LabelledSet, out: Path, recipe: SimulationRecipe, now: da
         "impressions": _impressions_table(shown_QP, clicked_QP, ordered_QP, query_ids, times, catalogue),
         "judgements": _judgements_table(judged),
         "truth": pa.table({"query_id": query_ids, "item_id": catalogue.item_ids[right]}),
+        "twins": pa.table(
+            {"item_id": [twin.item_id for twin in twins.values()], "twin_of": list(twins)},
+            schema=pa.schema({"item_id": pa.string(), "twin_of": pa.string()}),
+        ),
     }
     with folder_written_whole(out) as aside:
         if recipe.broken_rows:
@@ -125,11 +138,40 @@ def simulate(labelled: LabelledSet, out: Path, recipe: SimulationRecipe, now: da
             pq.write_table(table, aside / f"{name}.parquet")
 
 
+def _check(recipe: SimulationRecipe) -> None:
+    counts = recipe.shown, recipe.users, recipe.queries_per_photo
+    if min(counts) < 1 or not 0 <= recipe.wrong_clicks < 1 or not 0 <= recipe.twin_items <= 1:
+        raise RecipeError(
+            "a simulation needs shown, users and queries_per_photo of at least 1, and wrong_clicks and "
+            f"twin_items in 0 … 1, not {recipe}"
+        )
+
+
+def _twins(labelled: LabelledSet, recipe: SimulationRecipe) -> dict[str, Item]:
+    """item_id → a second offer of the same thing: same picture and text, another price."""
+    chance = np.random.default_rng([recipe.seed, 1])  # of its own, so that all else is as without twins
+    count = round(recipe.twin_items * len(labelled.items))
+    chosen = sorted(chance.permutation(len(labelled.items))[:count].tolist())
+    originals = [labelled.items[number] for number in chosen]
+    return {
+        item.item_id: replace(item, item_id=f"{item.item_id}-twin", price=round(item.price * 1.1, 2))
+        for item in originals
+    }
+
+
 def _microseconds(moment: datetime) -> int:
     return round(moment.timestamp() * 1_000_000)
 
 
-def _catalogue(labelled: LabelledSet, recipe: SimulationRecipe, rng: np.random.Generator) -> _Catalogue:
+def _catalogue(
+    labelled: LabelledSet, twinned: list[str], recipe: SimulationRecipe, rng: np.random.Generator
+) -> _Catalogue:
+    """`labelled` ends with the twins of the items named in `twinned`, in that order."""
+    number = {item.item_id: index for index, item in enumerate(labelled.items)}
+    originals = np.array([number[item_id] for item_id in twinned], dtype=np.int64)
+    twins = np.arange(len(number) - len(twinned), len(number))
+    twin = np.full(len(number), -1)
+    twin[originals], twin[twins] = twins, originals
     categories = np.array([item.category for item in labelled.items])
     _, group, sizes = np.unique(categories, return_inverse=True, return_counts=True)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
@@ -140,6 +182,7 @@ def _catalogue(labelled: LabelledSet, recipe: SimulationRecipe, rng: np.random.G
         start=starts[group],
         size=sizes[group],
         popularity=np.cumsum(weight) / weight.sum(),
+        twin=twin,
     )
 
 
@@ -168,11 +211,16 @@ def _ranked_lists(
         max=len(catalogue.item_ids) - 1
     )
     others = np.where(rng.random(shape) < recipe.within_category_share, near, anywhere)
-    others[others == right[:, None]] = -1
+    twin = catalogue.twin[right]
+    others[(others == right[:, None]) | (others == twin[:, None])] = -1
     others = _first_distinct(others, places)
-    others[rng.random(queries) < recipe.present, -1] = -2  # the right item takes the last place
+    present = rng.random(queries) < recipe.present
+    others[present, -1] = -2  # the right item takes the last place, and its twin the one before
     lists = np.where(others == -2, right[:, None], others)
-    score = rng.standard_normal(lists.shape) + recipe.search_quality * (others == -2)
+    if places > 1:
+        lists[:, -2] = np.where(present & (twin >= 0), twin, lists[:, -2])
+    right_QP = (lists == right[:, None]) | (lists == np.where(twin < 0, -2, twin)[:, None])
+    score = rng.standard_normal(lists.shape) + recipe.search_quality * right_QP
     score[lists < 0] = -np.inf
     return np.take_along_axis(lists, np.argsort(-score, axis=1, kind="stable"), axis=1)
 
@@ -197,7 +245,8 @@ def _behaviour(
     rng: np.random.Generator,
 ) -> tuple[Bools, Bools]:
     """What was clicked and ordered, (Q, P) each."""
-    is_right = shown_QP == right[:, None]
+    twin_Q1 = catalogue.twin[right][:, None]
+    is_right = (shown_QP == right[:, None]) | ((shown_QP == twin_Q1) & (twin_Q1 >= 0))
     examined = np.arange(1, shown_QP.shape[1] + 1) ** -recipe.position_bias * (shown_QP >= 0)
     if recipe.wrong_in_category:  # what lies elsewhere is looked at in vain
         elsewhere = catalogue.start[shown_QP] != catalogue.start[right][:, None]
@@ -210,6 +259,9 @@ def _behaviour(
     again = rng.random(len(clicked)) < np.where(found, recipe.second_look, recipe.return_rate)
     _look(clicked, chance, np.flatnonzero(again & found), 1, rng)
     _look(clicked, chance, np.flatnonzero(again & any_click & ~found), recipe.looks, rng)
+    if recipe.twin_items:
+        compares = (clicked & is_right).any(axis=1) & (rng.random(len(clicked)) < recipe.compared)
+        clicked |= compares[:, None] & is_right
     order_rate = np.where(is_right, recipe.order_rate, recipe.order_rate / 10)
     return clicked, clicked & (rng.random(clicked.shape) < order_rate)
 
