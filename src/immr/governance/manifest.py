@@ -62,9 +62,9 @@ def _update(hashes: dict[str, Any], name: str, column: pa.Array) -> None:
     missing = np.asarray(column.is_null())
     _feed(hashes, f"{name}:null", missing.tobytes())
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        values = [value.encode() for value in column.fill_null("").to_pylist()]
-        _feed(hashes, f"{name}:length", np.array([len(value) for value in values], dtype="<i8").tobytes())
-        _feed(hashes, f"{name}:text", b"".join(values))
+        lengths, text = _text(column.fill_null("").cast(pa.large_string()))
+        _feed(hashes, f"{name}:length", lengths)
+        _feed(hashes, f"{name}:text", text)
     elif pa.types.is_timestamp(column.type):
         _feed(hashes, name, _numbers(column.cast(pa.timestamp("us")).cast(pa.int64()), "<i8"))
     elif pa.types.is_boolean(column.type):
@@ -75,9 +75,16 @@ def _update(hashes: dict[str, Any], name: str, column: pa.Array) -> None:
         _feed(hashes, name, _numbers(column.cast(pa.int64()), "<i8"))
 
 
+def _text(column: pa.LargeStringArray) -> tuple[bytes, memoryview]:
+    """Lengths and UTF-8 of all strings, as Arrow holds them: no string is made for a row."""
+    _, offsets, content = column.buffers()
+    ends = np.frombuffer(offsets, "<i8")[column.offset : column.offset + len(column) + 1]
+    return np.diff(ends).tobytes(), memoryview(content or b"")[ends[0] : ends[-1]]
+
+
 def _numbers(column: pa.Array, dtype: str) -> bytes:
     return np.asarray(column.fill_null(0)).astype(dtype).tobytes()
 
 
-def _feed(hashes: dict[str, Any], name: str, content: bytes) -> None:
+def _feed(hashes: dict[str, Any], name: str, content: bytes | memoryview) -> None:
     hashes.setdefault(name, hashlib.sha256()).update(content)
