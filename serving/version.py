@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_S = 2.0
+FOLLOW_S = 1.0  # how often a collection is asked for catalogue changes that others left
 
 
 class ServedVersion:
@@ -45,6 +46,7 @@ class ServedVersion:
         self._workers = [
             threading.Thread(target=self._until_done, args=(self._open, "search"), daemon=True),
             threading.Thread(target=self._until_done, args=(self._warm, "features"), daemon=True),
+            threading.Thread(target=self._follow, daemon=True),
         ]
 
     def start(self) -> None:
@@ -95,6 +97,19 @@ class ServedVersion:
         self._searcher = Searcher(encoder, self._collection, self, self.file.ranking)
         self.reason = ""
         log.info("%s is ready with %d documents", self.file.id, self._collection.count())
+
+    def _follow(self) -> None:
+        """Take over catalogue changes: an embedded collection is written by the process that serves it."""
+        said = ""
+        while not self._stop.wait(FOLLOW_S):
+            try:
+                if self._collection is not None and (taken := self._collection.refresh()):
+                    log.info("%s took over %d catalogue changes", self.file.id, taken)
+                said = ""
+            except Exception as error:  # searches go on with what was there; the changes stay where they are
+                if str(error) != said and not self._stop.is_set():
+                    log.warning("catalogue changes wait: %s", error)
+                said = str(error)
 
     def _open_encoder(self) -> OnnxQueryEncoder:
         from immr.model.query_encoder import OnnxQueryEncoder

@@ -19,7 +19,7 @@ from immr.model.recipe import ModelRecipe
 from immr.packaging.version_file import VersionFile
 from immr.ranking import RankingRecipe
 from immr.settings import Settings
-from immr.types import Item, ModelVersion
+from immr.types import FloatArray, Item, ModelVersion
 
 DIM = 8
 SIZE_PX = 32
@@ -90,6 +90,10 @@ def items(folder: Path) -> list[Item]:
 
 def build_index(settings: Settings, folder: Path, catalogue: list[Item], number: int = 1) -> None:
     """The version's collection, with the pictures' own embeddings as documents."""
-    encoder = OnnxQueryEncoder(folder)
+    wiring.index(settings).build(version(number), catalogue, embed(folder, catalogue))
+
+
+def embed(folder: Path, catalogue: list[Item]) -> FloatArray:
+    """Documents are embedded as queries are."""
     pictures = [Image.open(item.image).convert("RGB") for item in catalogue]
-    wiring.index(settings).build(version(number), catalogue, encoder.encode(pictures))
+    return OnnxQueryEncoder(folder).encode(pictures)

@@ -14,8 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from immr import __version__, fingerprint, judging, training_sets, watching, wiring
+from immr import __version__, catalogue, fingerprint, judging, training_sets, watching, wiring
 from immr.data.training_set import TrainingSet
+from immr.errors import RegistryError
 from immr.recipes import Recipe
 from immr.reports import Report, publish
 from immr.settings import Settings
@@ -28,12 +29,19 @@ if TYPE_CHECKING:
     from immr.evaluation.evaluate import Evaluation
     from immr.evaluation.gate import GateVerdict
     from immr.index.port import IndexReport
+    from immr.registry.versions import Registry
 
 log = logging.getLogger(__name__)
 
 
-def govern(settings: Settings, data: Path, recipe: Recipe, out: Path) -> TrainingSet:
-    """Clean, group and split a click log and a catalogue into the training set `out`.
+def govern(settings: Settings, data: Path, recipe: Recipe, out: Path | None = None) -> TrainingSet:
+    """Clean, group and split a click log and a catalogue into a training set, kept below IMMR_HOME.
+
+    Args:
+        settings: where things are.
+        data: folder with the tables.
+        recipe: what is done.
+        out: a folder for a copy, which is then the answer.
 
     Raises:
         ContractError: the data do not keep the contract; the message names file and column.
@@ -50,18 +58,22 @@ def govern(settings: Settings, data: Path, recipe: Recipe, out: Path) -> Trainin
         log.info("govern: the same data and recipe were governed before; reusing %s", kept)
     else:
         build(data, kept, recipe.governance, settings.engine_url, embedder)
-    if out.absolute() != kept:
+    if out is not None and out.absolute() != kept:
         shutil.copytree(kept, out, dirs_exist_ok=True)
-    training_set = TrainingSet(out)
+    training_set = TrainingSet(out or kept)
     sentence = f"{len(training_set.queries)} photos in {training_set.class_count} classes to learn from"
     publish(
-        settings.home, out / "report.html", Report("governance", "Data governance", recipe.name, sentence)
+        settings.home,
+        training_set.folder / "report.html",
+        Report("governance", "Data governance", recipe.name, sentence),
     )
     return training_set
 
 
 def train(settings: Settings, training_set: TrainingSet, recipe: Recipe) -> ModelVersion:
     """Train the recipe's towers on a training set and register the result; a run that was cut off goes on.
+
+    What was trained from the same data and recipe is reused, where its files are still there.
 
     Raises:
         TrainingError: a worker failed or the loss is not a number.
@@ -72,7 +84,8 @@ def train(settings: Settings, training_set: TrainingSet, recipe: Recipe) -> Mode
 
     registry = wiring.registry(settings)
     key = fingerprint.of_values("train", __version__, training_set.hash, recipe.model, recipe.train)
-    if found := registry.find(key):
+    found = registry.find(key)
+    if found and _has_files(settings, registry, found):
         log.info("train: %s was trained from the same data and recipe; reusing it", found.id)
         return found
 
@@ -106,7 +119,8 @@ def train(settings: Settings, training_set: TrainingSet, recipe: Recipe) -> Mode
         registry.finish_run(run_id, failed=True)
         raise
     card = Card.read(job.out)
-    version = registry.register(
+    version = registry.restore(found, job.out) if found else None
+    version = version or registry.register(
         job.out,
         key,
         run_id,
@@ -118,6 +132,24 @@ def train(settings: Settings, training_set: TrainingSet, recipe: Recipe) -> Mode
     registry.finish_run(run_id)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return version
+
+
+def stop_training(settings: Settings, run: str) -> list[str]:
+    """End what a pipeline run has left training; returns the jobs' names.
+
+    Raises:
+        TrainingError: the cluster refuses.
+    """
+    return wiring.launcher(settings).stop(run)
+
+
+def _has_files(settings: Settings, registry: Registry, version: ModelVersion) -> bool:
+    try:
+        registry.fetch(version, settings.cache_dir)
+    except RegistryError as error:
+        log.warning("train: %s is registered, but useless (%s): training it again", version.id, error)
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -179,12 +211,18 @@ def package(settings: Settings, version: ModelVersion, recipe: Recipe) -> str:
 
 
 def index(settings: Settings, version: ModelVersion, items: Sequence[Item]) -> IndexReport:
-    """Embed the catalogue with the version's document tower into the version's own collection."""
+    """Embed the catalogue with the version's document tower into the version's own collection.
+
+    Changes since the catalogue was read are taken in; those that come meanwhile are delivered after it.
+    """
     from immr.model.documents import encode_documents
 
+    items, sequence = catalogue.current(settings, items)
     folder = wiring.registry(settings).fetch(version, settings.cache_dir)
     embeddings_ND = encode_documents(folder, items, settings.cache_dir)
-    return wiring.index(settings).build(version, items, embeddings_ND)
+    report = wiring.index(settings).build(version, items, embeddings_ND, sequence)
+    catalogue.built(settings, version, report.sequence)
+    return report
 
 
 def materialize(settings: Settings, training_set: TrainingSet, data: Path) -> int:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from immr.cli import events, experiment, loop
+from immr.cli import events, experiment, index, items, loop
 from immr.cli.options import console
 from immr.doctor import examine
 from immr.errors import ImmrError
@@ -26,6 +26,8 @@ app.add_typer(loop.app)
 app.add_typer(experiment.app)
 app.add_typer(experiment.experiment_app, name="experiment")
 app.add_typer(events.events_app, name="events")
+app.add_typer(index.index_app, name="index")
+app.add_typer(items.items_app, name="items")
 
 
 @app.command()

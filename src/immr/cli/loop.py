@@ -109,17 +109,6 @@ def package(model: ModelName, recipe: RecipeName = "concept") -> None:
 
 
 @app.command()
-def index(training_set: SetFolder, model: ModelName) -> None:
-    """Embed the catalogue into a version's own collection, and verify it."""
-    settings, version = settings_and_version(model)
-    report = steps.index(settings, version, TrainingSet(training_set).items)
-    console.print(
-        f"{report.collection}: {report.points} documents, recall@10 {report.recall_at_10:.3f} of exact search"
-        + (" (was there already)" if report.reused else "")
-    )
-
-
-@app.command()
 def materialize(training_set: SetFolder, data: DataFolder) -> None:
     """Bring item features of a click log's last seven days online."""
     count = steps.materialize(Settings(), TrainingSet(training_set), data)

@@ -110,7 +110,8 @@ class QdrantCollection:
 
     def close(self) -> None:
         """Let go of the folder or the connection; closing twice does no harm."""
-        self._engine.close()
+        with self._refreshing:
+            self._engine.close()
 
 
 def apply(engine: Engine, entries: list[Entry]) -> None:

@@ -1,0 +1,134 @@
+"""The outbox: every change of the catalogue in order, and how far each version has got; a SQLite file."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+from immr.types import Item
+
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS changes (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT, item_id TEXT NOT NULL, item TEXT,
+        recorded TEXT NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS changes_by_item ON changes (item_id, sequence)",
+    "CREATE TABLE IF NOT EXISTS delivered (version_id TEXT PRIMARY KEY, sequence INTEGER NOT NULL)",
+)
+_LAST_OF_EACH = """SELECT MAX(sequence), item_id, item, recorded FROM changes
+    WHERE sequence > ? AND sequence <= ? GROUP BY item_id ORDER BY 1"""
+_BUSY_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """An item as it is from now on, or None where it is gone."""
+
+    sequence: int
+    item_id: str
+    item: Item | None
+    recorded: datetime
+
+
+class Outbox:
+    """Changes are durable when `append` returns; the file is made at the first one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, items: Sequence[Item], deleted: Sequence[str]) -> int:
+        """Write changes down, all or none; returns the last one's sequence."""
+        now = datetime.now(UTC).isoformat()
+        rows: list[tuple[str, str | None, str]] = [(item.item_id, _to_json(item), now) for item in items]
+        rows += [(item_id, None, now) for item_id in deleted]
+        with self._connection() as connection, connection:
+            connection.executemany("INSERT INTO changes (item_id, item, recorded) VALUES (?, ?, ?)", rows)
+        return self.latest()
+
+    def latest(self) -> int:
+        """The sequence of the last change, 0 before the first."""
+        if not self._path.is_file():
+            return 0
+        with self._connection() as connection:
+            return int(connection.execute("SELECT COALESCE(MAX(sequence), 0) FROM changes").fetchone()[0])
+
+    def between(self, after: int, until: int) -> list[Change]:
+        """The last change of each item in this stretch, in order."""
+        if not self._path.is_file():
+            return []
+        with self._connection() as connection:
+            rows = connection.execute(_LAST_OF_EACH, (after, until)).fetchall()
+        return [
+            Change(sequence, item_id, _from_json(item), datetime.fromisoformat(recorded))
+            for sequence, item_id, item, recorded in rows
+        ]
+
+    def delivered(self, version_id: str) -> int:
+        """The last change that the version's collection has been given."""
+        if not self._path.is_file():
+            return 0
+        with self._connection() as connection:
+            row = connection.execute(
+                "SELECT sequence FROM delivered WHERE version_id = ?", (version_id,)
+            ).fetchone()
+        return int(row[0]) if row else 0
+
+    def note_delivered(self, version_id: str, sequence: int) -> None:
+        """Write down how far a version is; also back, where its collection was made anew."""
+        with self._connection() as connection, connection:
+            connection.execute(
+                "INSERT INTO delivered VALUES (?, ?) ON CONFLICT DO UPDATE SET sequence = excluded.sequence",
+                (version_id, sequence),
+            )
+
+    @contextmanager
+    def delivering(self) -> Iterator[None]:
+        """One process delivers at a time, so that every collection gets changes in order; others wait."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.with_suffix(".lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S)) as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            for statement in _TABLES:
+                connection.execute(statement)
+            yield connection
+
+
+def with_changes(items: Sequence[Item], changes: Sequence[Change]) -> list[Item]:
+    """A catalogue brought up to date; what it knows later than a change stays.
+
+    An item counts as later than a change where its `updated_at` is.
+    """
+    current = {item.item_id: item for item in items}
+    for change in changes:
+        known = current.get(change.item_id)
+        made = change.item.updated_at if change.item else change.recorded
+        if known is not None and known.updated_at > made:
+            continue
+        if change.item is not None:
+            current[change.item_id] = change.item
+        else:
+            current.pop(change.item_id, None)
+    return list(current.values())
+
+
+def _to_json(item: Item) -> str:
+    return json.dumps(asdict(item) | {"updated_at": item.updated_at.isoformat()})
+
+
+def _from_json(text: str | None) -> Item | None:
+    if text is None:
+        return None
+    known = {field.name for field in fields(Item)}
+    values = {name: value for name, value in json.loads(text).items() if name in known}
+    return Item(**values | {"updated_at": datetime.fromisoformat(values["updated_at"])})

@@ -1,0 +1,53 @@
+"""Changed items from Parquet and CSV, by the data contract."""
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from immr.errors import ContractError
+from immr.items.reading import read_items
+
+CSV = """item_id,title,description,category,image,price,updated_at
+007,A pear,,Fruit/Pear,pear.jpg,1.5,2025-01-01T12:00:00Z
+008,An apple,red,Fruit/Apple,https://shop.example/a.jpg,2,2025-01-01T12:00:00Z
+008,Twice,red,Fruit/Apple,a.jpg,2,2025-01-01T12:00:00Z
+009,Negative,,Fruit/Apple,a.jpg,-1,2025-01-01T12:00:00Z
+"""
+
+
+def test_csv_keeps_ids_as_text_and_says_what_was_left_out(tmp_path):
+    file = tmp_path / "changes.csv"
+    file.write_text(CSV)
+    read = read_items(file)
+    assert [item.item_id for item in read.items] == ["007", "008"]
+    assert [item.image for item in read.items] == [str(tmp_path / "pear.jpg"), "https://shop.example/a.jpg"]
+    assert (read.items[0].price, read.items[0].updated_at) == (1.5, datetime(2025, 1, 1, 12, tzinfo=UTC))
+    assert (read.counts.rows_in, read.counts.valid) == (4, 2)
+    assert read.counts.rejected == {"duplicate item_id": 1, "price is negative": 1}
+
+
+def test_parquet(tmp_path):
+    columns = {"item_id": ["a"], "title": ["A"], "description": [""], "category": ["X"], "image": ["/a.jpg"]}
+    times = pa.array([datetime(2025, 1, 1)], pa.timestamp("us", tz="UTC"))
+    pq.write_table(pa.table({**columns, "price": [1.0], "updated_at": times}), tmp_path / "i.parquet")
+    assert [item.item_id for item in read_items(tmp_path / "i.parquet").items] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.csv", None, "there is no file"),
+        ("items.xlsx", "x", "neither .parquet nor .csv"),
+        ("items.parquet", "x", "no readable Parquet"),
+        ("items.csv", "item_id,title\na,b\n", "no column"),
+        ("items.csv", CSV.splitlines()[0] + "\na,,,,,,\n", "none of its 1 rows"),
+        ("items.csv", "", "no readable CSV"),
+    ],
+)
+def test_what_is_no_table_of_items_says_so(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ContractError, match=message):
+        read_items(tmp_path / name)
