@@ -28,8 +28,8 @@ _TORCHRUN = "torch/distributed/elastic/"  # from here on it tells only that a pr
 class LocalLauncher:
     """`torchrun` with as many processes as the job asks for, which share this machine's cores.
 
-    Should one die, torchrun starts all of them again. A single process runs without torchrun; should that die,
-    the same call goes on from its checkpoint.
+    Should one die, torchrun starts all of them again. A single process runs without torchrun; should that
+    die, the same call goes on from its checkpoint.
     """
 
     def run(self, job: TrainingJob) -> None:
@@ -74,7 +74,13 @@ def _environment(processes: int) -> dict[str, str]:
     threads = max(1, (os.cpu_count() or 1) // processes)
     # gloo would else look up this machine's name, which is slow or wrong where there is no DNS
     loopback = "lo0" if sys.platform == "darwin" else "lo"
-    own = {"OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": loopback, "PYTHONUNBUFFERED": "1"}
+    own = {
+        "OMP_NUM_THREADS": str(threads),
+        "GLOO_SOCKET_IFNAME": loopback,
+        "PYTHONUNBUFFERED": "1",
+        # a new store for each start: in torchrun's own, the restarted would find the addresses of the dead
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    }
     return os.environ | own
 
 
