@@ -5,11 +5,24 @@ A component's source travels alone to where it runs: what a body needs, it impor
 
 from components.deploy import deploy
 from components.evaluate import evaluate
+from components.finish import finish
 from components.govern import govern
 from components.index import index
 from components.materialize import materialize
 from components.package import package
+from components.start import start
 from components.train import train
 from components.watch import watch
 
-__all__ = ["deploy", "evaluate", "govern", "index", "materialize", "package", "train", "watch"]
+__all__ = [
+    "deploy",
+    "evaluate",
+    "finish",
+    "govern",
+    "index",
+    "materialize",
+    "package",
+    "start",
+    "train",
+    "watch",
+]

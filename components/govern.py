@@ -9,17 +9,18 @@ from components.image import IMAGE
 def govern(
     data_uri: str,
     recipe: str,
-    training_set: dsl.Output[dsl.Dataset],
+    manifest: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
 ) -> str:
-    """Clean, group and split a click log into a training set; returns the manifest's hash."""
+    """Clean, group and split a click log into a training set; returns its folder, and copies no data."""
     import shutil
     from pathlib import Path
 
     from immr import recipes, steps
     from immr.settings import Settings
 
-    result = steps.govern(Settings(), Path(data_uri), recipes.by_name(recipe), Path(training_set.path))
+    result = steps.govern(Settings(), Path(data_uri), recipes.by_name(recipe))
     shutil.copyfile(result.folder / "report.html", report.path)
-    training_set.metadata.update(hash=result.hash, queries=len(result.queries), classes=result.class_count)
-    return result.hash
+    shutil.copyfile(result.folder / "manifest.json", manifest.path)
+    manifest.metadata.update(hash=result.hash, queries=len(result.queries), classes=result.class_count)
+    return str(result.folder)

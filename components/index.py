@@ -6,7 +6,7 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def index(model_version: str, training_set: dsl.Input[dsl.Dataset]) -> str:
+def index(model_version: str, training_set: str) -> str:
     """Embed the catalogue into the version's own collection, verified; returns its name."""
     from pathlib import Path
 
@@ -16,4 +16,4 @@ def index(model_version: str, training_set: dsl.Input[dsl.Dataset]) -> str:
 
     settings = Settings()
     version = wiring.registry(settings).get(model_version)
-    return steps.index(settings, version, TrainingSet(Path(training_set.path)).items).collection
+    return steps.index(settings, version, TrainingSet(Path(training_set)).items).collection

@@ -6,7 +6,7 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def materialize(data_uri: str, training_set: dsl.Input[dsl.Dataset]) -> int:
+def materialize(data_uri: str, training_set: str) -> int:
     """Bring the items' last seven days online; returns the number of items."""
     from pathlib import Path
 
@@ -14,4 +14,4 @@ def materialize(data_uri: str, training_set: dsl.Input[dsl.Dataset]) -> int:
     from immr.data.training_set import TrainingSet
     from immr.settings import Settings
 
-    return steps.materialize(Settings(), TrainingSet(Path(training_set.path)), Path(data_uri))
+    return steps.materialize(Settings(), TrainingSet(Path(training_set)), Path(data_uri))

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from kfp.client import Client
 
 PIPELINES = ("refresh", "decide")
-SERVICE_ACCOUNT = "immr-pipeline"
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 Host = Annotated[
@@ -31,8 +30,14 @@ Version = Annotated[
     str, typer.Option(help="Name of the pipeline's version; the same name is not uploaded twice.")
 ]
 Recipe = Annotated[str, typer.Option(help="Recipe by name.")]
-Processes = Annotated[int, typer.Option(help="Training processes.")]
+Workers = Annotated[int, typer.Option("--workers", "--processes", help="Training processes.")]
+Gpus = Annotated[int, typer.Option(help="GPUs reserved for each of them on a cluster.")]
 GateMargin = Annotated[float, typer.Option(help="How much worse the lower bound may be.")]
+Deploy = Annotated[bool, typer.Option(help="Let a version that passes the gate serve.")]
+Share = Annotated[float, typer.Option(help="Share of the users that a challenger gets.")]
+ServiceAccount = Annotated[
+    str, typer.Option(help="Account of the steps; empty: the one that Kubeflow gives (docs/kubernetes.md).")
+]
 
 
 @app.command("compile")
@@ -53,19 +58,23 @@ def compile_all(
 def run(
     data: Annotated[str, typer.Argument(help="Folder with items, queries and impressions as Parquet.")],
     recipe: Recipe = "concept",
-    processes: Processes = 2,
+    workers: Workers = 2,
+    gpus_per_worker: Gpus = 0,
     gate_margin: GateMargin = -0.05,
+    deploy: Deploy = True,
+    share: Share = 0.5,
     on_cluster: Annotated[bool, typer.Option("--on-cluster", help="On Kubeflow, by its address.")] = False,
     host: Host = "",
     namespace: Namespace = "",
     version: Version = "",
+    service_account: ServiceAccount = "",
 ) -> None:
     """Run the refresh pipeline: on this machine, each step a process of its own, or --on-cluster."""
     from immr import recipes
     from immr.settings import Settings
 
     recipes.by_name(recipe)
-    values = {"recipe": recipe, "processes": processes, "gate_margin": gate_margin}
+    values = _values(recipe, workers, gpus_per_worker, gate_margin, deploy, share)
     if on_cluster:
         client = _client(host)
         pipeline, uploaded = _uploaded(client, "refresh", version)
@@ -75,7 +84,7 @@ def run(
             pipeline_id=pipeline,
             version_id=uploaded,
             params={"data_uri": data} | values,
-            service_account=SERVICE_ACCOUNT,
+            service_account=service_account or None,
         )
         typer.echo(f"started run {made.run_id}")
         return
@@ -83,7 +92,10 @@ def run(
     _use_this_machine(root)
     from pipelines.refresh import refresh
 
-    refresh(data_uri=str(Path(data).absolute()), **values)
+    try:
+        refresh(data_uri=str(Path(data).absolute()), **values)
+    except RuntimeError as error:  # kfp.local's, when a step has failed; the step has said why
+        raise ImmrError(f"the run did not get through; what its steps said is above ({error})") from error
     _keep_newest(root, runs=5)
 
 
@@ -118,11 +130,15 @@ def schedule(
         str, typer.Option(help="Seconds first: `0 0 3 * * *` is every night at three.")
     ] = "0 0 3 * * *",
     recipe: Recipe = "concept",
-    processes: Processes = 2,
+    workers: Workers = 2,
+    gpus_per_worker: Gpus = 0,
     gate_margin: GateMargin = -0.05,
+    deploy: Deploy = True,
+    share: Share = 0.5,
     host: Host = "",
     namespace: Namespace = "",
     version: Version = "",
+    service_account: ServiceAccount = "",
 ) -> None:
     """Let Kubeflow run the refresh pipeline again and again, one run at a time, with no catching up."""
     from immr import recipes
@@ -136,12 +152,26 @@ def schedule(
         cron_expression=cron,
         max_concurrency=1,
         no_catchup=True,
-        params={"data_uri": data, "recipe": recipe, "processes": processes, "gate_margin": gate_margin},
+        params={"data_uri": data} | _values(recipe, workers, gpus_per_worker, gate_margin, deploy, share),
         pipeline_id=pipeline,
         version_id=uploaded,
-        service_account=SERVICE_ACCOUNT,
+        service_account=service_account or None,
     )
     typer.echo(f"scheduled {made.recurring_run_id} at {cron}")
+
+
+def _values(
+    recipe: str, workers: int, gpus_per_worker: int, gate_margin: float, deploy: bool, share: float
+) -> dict[str, Any]:
+    """The refresh pipeline's parameters, all but the data."""
+    return {
+        "recipe": recipe,
+        "workers": workers,
+        "gpus_per_worker": gpus_per_worker,
+        "gate_margin": gate_margin,
+        "deploy": deploy,
+        "share": share,
+    }
 
 
 def _client(host: str) -> Client:
@@ -181,6 +211,7 @@ def _uploaded(client: Client, name: str, version: str) -> tuple[str, str]:
 def _use_this_machine(root: Path) -> None:
     from kfp import local
 
+    os.environ.setdefault("IMMR_PIPELINE_RETRIES", "0")
     # kfp.local starts "python3", and its steps start torchrun and bentoml: all from this environment.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     root.mkdir(parents=True, exist_ok=True)

@@ -18,5 +18,3 @@ def decide(apply: bool = True):
     """
     watched = components.watch(apply=apply)
     at_home(watched)
-    # It depends on what shoppers did, not on its inputs.
-    watched.set_caching_options(enable_caching=False)

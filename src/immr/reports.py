@@ -1,4 +1,7 @@
-"""Copies of the latest reports, for the page: one HTML file a report and `summary.json` beside them."""
+"""Reports for people: copies of the latest for the page, and what a pipeline run shows in Kubeflow's UI.
+
+For the page: one HTML file a report and `summary.json` beside them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from immr.files import write_whole
+from immr.settings import Settings
+from immr.types import ModelVersion
 
 
 @dataclass(frozen=True)
@@ -38,3 +43,39 @@ def published(home: Path) -> list[dict[str, Any]]:
     summary = home / "reports" / "summary.json"
     entries: list[dict[str, Any]] = json.loads(summary.read_text()) if summary.is_file() else []
     return entries
+
+
+def verdict_page(settings: Settings, version: ModelVersion, sentence: str) -> str:
+    """Markdown: the gate's sentence, and where more about the version can be seen."""
+    return "\n".join([f"# {version.id}", "", sentence, "", *_links(settings, version)]) + "\n"
+
+
+def run_page(
+    settings: Settings, data_uri: str, recipe: str, state: str, error: str, stopped: list[str]
+) -> str:
+    """Markdown: how a pipeline run has ended, what it found out, what was cleaned up, what to do now."""
+    lines = [f"# Refresh {state.lower()}", "", f"Recipe `{recipe}` on `{data_uri}`.", ""]
+    if state != "SUCCEEDED":
+        lines += ["What failed:", "", *(f"    {line}" for line in (error or "no message").splitlines()), ""]
+        lines += ["Mend that and start again: steps that were done are found and reused.", ""]
+    lines += [f"- training job {name} was still running: deleted" for name in stopped]
+    about = [one for one in published(settings.home) if one["recipe"] == recipe]
+    lines += [f"- {one['title']}: {one['sentence']}" for one in about]
+    return "\n".join([*lines, *_links(settings)]) + "\n"
+
+
+def _links(settings: Settings, version: ModelVersion | None = None) -> list[str]:
+    """List items; an embedded MLflow has no address."""
+    links = []
+    tracking = settings.tracking_link or settings.tracking_url
+    if tracking.startswith("http"):
+        tracking = tracking.rstrip("/")
+        links += [f"- [MLflow]({tracking})"]
+        if version:
+            links += [
+                f"- [MLflow run]({tracking}/#/runs/{version.run_id})",
+                f"- [model version]({tracking}/#/models/{version.name}/versions/{version.number})",
+            ]
+    if settings.page_link:
+        links += [f"- [search, experiment and reports]({settings.page_link})"]
+    return links

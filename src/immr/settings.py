@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     token_key_file: Path | None = None
     model_name: str = "immr"
     keep_photos: bool = False
+    tracking_link: str = ""  # MLflow and the page as a browser sees them, for the reports of a pipeline run
+    page_link: str = ""
 
     @model_validator(mode="after")
     def _fill_embedded(self) -> Self:
@@ -74,6 +76,11 @@ class Settings(BaseSettings):
     def experiment_file(self) -> Path:
         """The running experiment: salt, variants, weights, URLs."""
         return self.home / "experiment" / "experiment.json"
+
+    @property
+    def drift_file(self) -> Path:
+        """The newest drift report."""
+        return self.home / "drift" / "latest.json"
 
     def environment(self) -> dict[str, str]:
         """These settings as IMMR_* variables, for a process that is started with them."""

@@ -51,6 +51,9 @@ def train(fake: FakeApi, folder: Path) -> None:
         "pytorchjobs", "immr", NAME, status=status("Succeeded")
     )
     launcher.run(job)
+    KubeflowLauncher(fake_api.client_of(fake), "immr", JobShape(run="b"), folder, {}).run(job)
+    fake.change("pytorchjobs", "immr", NAME, status=status("Running"))
+    assert launcher.stop("b") == [NAME]
 
 
 def status(kind: str) -> dict[str, object]:

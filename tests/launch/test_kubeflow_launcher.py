@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from immr.errors import SettingsError, TrainingError
-from immr.launch.job_shape import JobShape
+from immr.launch.job_shape import JobShape, for_run
 from immr.launch.kubeflow import KubeflowLauncher
 from immr.launch.port import TrainingJob
 from immr.launch.pytorchjob import pytorchjob
@@ -248,6 +249,27 @@ def test_a_job_that_ends_without_its_output_is_an_error(
         launcher(fake, tmp_path, output_grace_s=0).run(replace(job, out=tmp_path / "version"))
 
 
+# --- whose job it is
+
+
+def test_what_a_run_left_behind_is_ended(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+    finish_when_created(fake)
+    launcher(fake, tmp_path, run="a").run(job)
+    launcher(fake, tmp_path, run="b").run(job)  # adopted: it is b's now
+    assert launcher(fake, tmp_path).stop("b") == []  # it has ended by itself
+    fake.change("pytorchjobs", NAMESPACE, NAME, status=condition("Running"))
+    assert launcher(fake, tmp_path).stop("a") == []
+    assert launcher(fake, tmp_path).stop("b") == [NAME]
+    assert ("pytorchjobs", NAMESPACE, NAME) not in fake.objects
+
+
+def test_a_launch_url_is_made_for_a_run() -> None:
+    assert for_run("local://", "a", 1) == "local://"
+    query = dict(parse_qsl(urlsplit(for_run("kubeflow://immr?processes_per_pod=2", "a", 2)).query))
+    assert JobShape.from_query(query) == JobShape(processes_per_pod=2, run="a", gpus=4)
+    assert urlsplit(for_run("kubeflow://?cpu=2", "a")).hostname is None
+
+
 # --- what goes wrong in pods
 
 
@@ -368,7 +390,7 @@ CODE = """
 import signal, sys
 from pathlib import Path
 from kubernetes import client
-from immr.launch.job_shape import JobShape
+from immr.launch.job_shape import JobShape, for_run
 from immr.launch.kubeflow import KubeflowLauncher
 from immr.launch.port import TrainingJob
 configuration = client.Configuration()

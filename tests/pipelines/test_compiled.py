@@ -8,7 +8,7 @@ import yaml
 
 from components.image import IMAGE
 
-STEPS = {"govern", "train", "evaluate", "materialize", "package", "index", "deploy"}
+STEPS = {"govern", "train", "evaluate", "materialize", "package", "index", "deploy", "start", "finish"}
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +35,64 @@ def test_nothing_is_installed_at_run_time(spec: dict[str, Any]) -> None:
 
 def test_every_parameter_has_a_default(spec: dict[str, Any]) -> None:
     parameters = spec["root"]["inputDefinitions"]["parameters"]
-    assert {"data_uri", "recipe", "processes", "gate_margin"} == set(parameters)
+    assert set(parameters) == {
+        "data_uri",
+        "recipe",
+        "workers",
+        "gpus_per_worker",
+        "gate_margin",
+        "deploy",
+        "share",
+    }
     assert all("defaultValue" in parameter and parameter["description"] for parameter in parameters.values())
 
 
+def tasks(spec: dict[str, Any], component: str) -> dict[str, Any]:
+    found: dict[str, Any] = spec["components"][f"comp-{component}"]["dag"]["tasks"]
+    return found
+
+
 def test_packaging_indexing_and_deploying_wait_for_the_gate(spec: dict[str, Any]) -> None:
-    condition = spec["root"]["dag"]["tasks"]["condition-1"]
-    assert "evaluate-Output" in condition["triggerPolicy"]["condition"]
-    assert set(spec["components"]["comp-condition-1"]["dag"]["tasks"]) == {"package", "index", "deploy"}
+    run = tasks(spec, "exit-handler-1")
+    assert "evaluate-Output" in run["condition-2"]["triggerPolicy"]["condition"]
+    assert set(tasks(spec, "condition-2")) == {"package", "index", "condition-3"}
+    assert "deploy" in tasks(spec, "condition-2")["condition-3"]["triggerPolicy"]["condition"]
+    assert set(tasks(spec, "condition-3")) == {"deploy", "start"}
 
 
-def test_steps_that_depend_on_more_than_their_inputs_are_never_cached(spec: dict[str, Any]) -> None:
-    tasks = spec["root"]["dag"]["tasks"] | spec["components"]["comp-condition-1"]["dag"]["tasks"]
-    cached = {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
-    assert cached == {"govern", "train", "package", "index"}
+def test_the_end_is_told_however_it_goes(spec: dict[str, Any]) -> None:
+    finish = spec["root"]["dag"]["tasks"]["finish"]
+    assert finish["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert finish["inputs"]["parameters"]["status"]["taskFinalStatus"]["producerTask"] == "exit-handler-1"
+
+
+def test_every_step_is_tried_again_and_none_is_cached(spec: dict[str, Any]) -> None:
+    found = {}
+    for component in ("exit-handler-1", "condition-2", "condition-3"):
+        found |= {name: one for name, one in tasks(spec, component).items() if "condition" not in name}
+    assert set(found) == STEPS - {"finish"}
+    for task in found.values():
+        assert task["retryPolicy"]["maxRetryCount"] == 2
+        assert task["retryPolicy"]["backoffDuration"] == "30s"
+        assert not task.get("cachingOptions", {}).get("enableCache")
+
+
+def test_no_training_set_travels_through_a_steps_disk(spec: dict[str, Any]) -> None:
+    for name in ("train", "evaluate", "index", "materialize"):
+        assert "artifacts" not in spec["components"][f"comp-{name}"]["inputDefinitions"]
+
+
+def test_reports_are_shown_in_the_ui(spec: dict[str, Any]) -> None:
+    shown = {
+        (name, artifact["artifactType"]["schemaTitle"])
+        for name in STEPS
+        for artifact in spec["components"][f"comp-{name}"]
+        .get("outputDefinitions", {})
+        .get("artifacts", {})
+        .values()
+    }
+    assert {("govern", "system.HTML"), ("evaluate", "system.HTML"), ("evaluate", "system.Metrics")} <= shown
+    assert {("evaluate", "system.Markdown"), ("finish", "system.Markdown")} <= shown
 
 
 def test_every_step_has_the_shared_home_and_the_settings(spec: dict[str, Any]) -> None:
@@ -58,6 +102,11 @@ def test_every_step_has_the_shared_home_and_the_settings(spec: dict[str, Any]) -
     settings = yaml.safe_load((base / "settings" / "settings.yaml").read_text())
     claim = yaml.safe_load((base / "storage" / "home.yaml").read_text())
     for executor in executors.values():
+        assert executor["securityContext"] == {
+            "runAsUser": "10001",
+            "runAsGroup": "10001",
+            "runAsNonRoot": True,
+        }
         (mount,), (source,) = executor["pvcMount"], executor["configMapAsEnv"]
         assert mount["constant"] == claim["metadata"]["name"]
         assert mount["mountPath"] == settings["data"]["IMMR_HOME"]

@@ -102,11 +102,29 @@ def test_upload_run_and_schedule_use_one_version(kubeflow: Any) -> None:
     host, kept = kubeflow
     assert "version immr-refresh-2026-01" in pipelines("upload", "--host", host, "--version", "2026-01")
     said = pipelines(
-        "run", "/immr/data/shop", "--on-cluster", "--host", host, "--version", "2026-01", "--processes", "4"
+        "run",
+        "/immr/data/shop",
+        "--on-cluster",
+        "--host",
+        host,
+        "--version",
+        "2026-01",
+        "--workers",
+        "4",
+        "--no-deploy",
     )
     assert "started run runs-1" in said
     said = pipelines(
-        "schedule", "/immr/data/shop", "--host", host, "--version", "2026-01", "--cron", "0 0 4 * * *"
+        "schedule",
+        "/immr/data/shop",
+        "--host",
+        host,
+        "--version",
+        "2026-01",
+        "--cron",
+        "0 0 4 * * *",
+        "--service-account",
+        "immr-pipeline",
     )
     assert "scheduled recurringruns-1" in said
     versions = [one["display_name"] for one in kept["versions"] if one["pipeline_id"] == "immr-refresh"]
@@ -117,9 +135,11 @@ def test_upload_run_and_schedule_use_one_version(kubeflow: Any) -> None:
             "pipeline_id": "immr-refresh",
             "pipeline_version_id": "immr-refresh-2026-01",
         }
-        assert made["service_account"] == "immr-pipeline"
         assert made["runtime_config"]["parameters"]["data_uri"] == "/immr/data/shop"
-    assert run["runtime_config"]["parameters"]["processes"] == 4
+    assert run.get("service_account") is None  # Kubeflow's own, as from the UI
+    assert recurring["service_account"] == "immr-pipeline"
+    assert run["runtime_config"]["parameters"]["workers"] == 4
+    assert run["runtime_config"]["parameters"]["deploy"] is False
     assert recurring["trigger"]["cron_schedule"]["cron"] == "0 0 4 * * *"
     assert (recurring["max_concurrency"], recurring["no_catchup"]) == (1, True)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -114,6 +115,15 @@ def test_fetch_gives_the_folder_where_the_files_lie(registry: Registry, home: Pa
     folder.rmdir()
     with pytest.raises(RegistryError, match="files of immr-1 are gone"):
         registry.fetch(version, home / "cache")
+
+
+def test_files_that_were_lost_are_noticed_and_can_be_restored(registry: Registry, home: Path) -> None:
+    version = register(registry, home, "a")
+    shutil.rmtree(registry.fetch(version, home / "cache"))
+    with pytest.raises(RegistryError, match="are gone"):
+        registry.fetch(version, home / "cache")
+    assert registry.restore(version, files(home)) == version
+    assert list(registry.fetch(version, home / "cache").iterdir())
 
 
 def test_an_unfinished_run_is_continued_and_a_finished_one_is_not(registry: Registry, home: Path) -> None:

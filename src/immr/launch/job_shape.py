@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from immr.cluster import shape_from_query
 
@@ -21,6 +22,7 @@ class JobShape:
     memory: str = "3Gi"
     gpus: int = 0  # per pod
     shared_memory: str = "512Mi"  # /dev/shm: what data loaders and NCCL pass on
+    run: str = ""  # whose job it is, as a label: what a pipeline run leaves behind is found by it
     queue: str = ""  # Kueue LocalQueue; empty: not queued
     node_selector: str = ""  # "pool=gpu,zone=a"
     tolerations: str = ""  # keys of taints that are borne, "nvidia.com/gpu,spot"
@@ -38,3 +40,14 @@ class JobShape:
             SettingsError: a name that is not known, or a number that is none.
         """
         return shape_from_query(cls, "IMMR_LAUNCH_URL", query)
+
+
+def for_run(launch_url: str, run: str, gpus_per_process: int = 0) -> str:
+    """A launch URL whose jobs belong to a pipeline run, with GPUs for each process where any are wanted."""
+    parts = urlsplit(launch_url)
+    if parts.scheme != "kubeflow":
+        return launch_url
+    query = dict(parse_qsl(parts.query)) | {"run": run}
+    if gpus_per_process:
+        query["gpus"] = str(gpus_per_process * JobShape.from_query(query).processes_per_pod)
+    return urlunsplit(parts._replace(query=urlencode(query)))

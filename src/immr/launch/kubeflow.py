@@ -22,7 +22,9 @@ from immr.launch.pytorchjob import (
     CONTENT,
     GROUP,
     JOB_NAME_LABEL,
+    MANAGED_BY,
     PLURAL,
+    RUN,
     VERSION,
     pytorchjob,
 )
@@ -108,7 +110,7 @@ class KubeflowLauncher:
             going = "deletionTimestamp" in there["metadata"]
             why_not = useless(there, job)
             if not going and not why_not:
-                self._say_adopted(there, body)
+                self._adopt(there, body)
                 return
             if not going:
                 _log.info("PyTorchJob %s of an earlier try %s: making it anew", name, why_not)
@@ -119,8 +121,29 @@ class KubeflowLauncher:
                 )
             time.sleep(min(1.0, self._poll_s))
 
-    def _say_adopted(self, there: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+    def stop(self, run: str) -> list[str]:
+        """Delete the jobs of a pipeline run that have not ended; returns their names.
+
+        Raises:
+            TrainingError: the API refuses.
+        """
+        from kubernetes.client.exceptions import ApiException
+
+        try:
+            ours = self._jobs.select(labelSelector=f"{MANAGED_BY[0]}={MANAGED_BY[1]},{RUN}={run}")
+            running = [
+                one for one in ours if not condition(one, "Succeeded") and not condition(one, "Failed")
+            ]
+            for one in running:
+                self._delete(one["metadata"]["name"])
+        except (ApiException, OSError) as error:
+            raise TrainingError(in_words(error, f"stopping the training of run {run}")) from error
+        return [one["metadata"]["name"] for one in running]
+
+    def _adopt(self, there: Mapping[str, Any], body: Mapping[str, Any]) -> None:
         metadata = there["metadata"]
+        if run := body["metadata"]["labels"].get(RUN):
+            self._jobs.patch(metadata["name"], {"metadata": {"labels": {RUN: run}}})
         _log.info("PyTorchJob %s is there already: waiting for it", metadata["name"])
         if metadata.get("annotations", {}).get(CONTENT) != body["metadata"]["annotations"][CONTENT]:
             _log.warning("it was made with other pods (image, size) than are wanted now; it keeps them")

@@ -28,3 +28,6 @@ class Launcher(Protocol):
         Raises:
             TrainingError: a process failed; the message carries its last lines.
         """
+
+    def stop(self, run: str) -> list[str]:
+        """End what a pipeline run has left training; returns the jobs' names."""

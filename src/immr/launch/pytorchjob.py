@@ -16,6 +16,7 @@ CONTAINER = "pytorch"  # the operator sets torchrun's environment in the contain
 JOB_NAME_LABEL = "training.kubeflow.org/job-name"
 MANAGED_BY = ("app.kubernetes.io/managed-by", "immr")
 CONTENT = "immr.dev/content"
+RUN = "immr.dev/run"
 _USER = 10001
 _SCRATCH = "/tmp"
 
@@ -58,6 +59,7 @@ def pytorchjob(
         },
     )
     labels = _labels(job) | ({"kueue.x-k8s.io/queue-name": shape.queue} if shape.queue else {})
+    labels |= {RUN: shape.run} if shape.run else {}
     body: dict[str, Any] = ApiClient().sanitize_for_serialization(
         models.KubeflowOrgV1PyTorchJob(
             api_version=f"{GROUP}/{VERSION}",

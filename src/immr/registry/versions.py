@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,15 @@ class Registry:
         )
         return _version(made)
 
+    def restore(self, version: ModelVersion, folder: Path) -> ModelVersion:
+        """Store the files of a version again that were lost; it stays the version it is.
+
+        Raises:
+            RegistryError: MLflow does not take them.
+        """
+        self._store.ask("log_artifacts", version.run_id, str(folder), _FILES)
+        return version
+
     def versions(self) -> list[ModelVersion]:
         """All versions that IMMR registered, oldest first."""
         return self._search(f"name = '{self._name}'")
@@ -186,6 +195,11 @@ class Registry:
     def tags(self, version: ModelVersion) -> dict[str, str]:
         """What is noted on a version."""
         return dict(self._store.ask("get_model_version", self._name, str(version.number)).tags)
+
+    def created(self, version: ModelVersion) -> datetime:
+        """When a version was registered."""
+        entry = self._store.ask("get_model_version", self._name, str(version.number))
+        return datetime.fromtimestamp(entry.creation_timestamp / 1000, UTC)
 
     # roles
 
