@@ -26,9 +26,9 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)) and bool(mallopt(_TRIM_THRESHOLD, _KEPT))
 
 
-def empty_rows(count: int, dim: int) -> Tensor:
-    """(count, dim) of float32, on huge pages if there are many: random rows are then found without a walk."""
-    rows = torch.empty(count, dim)
+def empty_rows(count: int, dim: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(count, dim), on huge pages if there are many: random rows are then found without a walk."""
+    rows = torch.empty(count, dim, dtype=dtype)
     size, madvise = rows.nbytes, _c_function("madvise")
     if madvise is not None and size > 4 * _HUGE_PAGE:
         start = -(-rows.data_ptr() // _HUGE_PAGE) * _HUGE_PAGE

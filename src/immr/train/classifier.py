@@ -20,6 +20,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor import Shard as ByRows
 
+from immr.errors import RecipeError
 from immr.train import margins
 from immr.train.allocator import empty_rows
 from immr.train.collectives import gather_rows
@@ -67,9 +68,9 @@ class Shard:
             rows_RD, mesh, [ByRows(0)], run_check=False, shape=size, stride=rows_RD.stride()
         )
 
-    def first_rows(self) -> Tensor:
+    def first_rows(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """(R, D), normal; each row is the same for every number of ranks."""
-        rows_RD = empty_rows(self.stop - self.start, self.dim)
+        rows_RD = empty_rows(self.stop - self.start, self.dim, dtype)
         for block in range(self.start // _INIT_BLOCK, math.ceil(self.stop / _INIT_BLOCK)):
             first = block * _INIT_BLOCK
             generator = torch.Generator().manual_seed(derived_seed(self.seed, block, 0))
@@ -211,17 +212,23 @@ def make_classifier(recipe: TrainRecipe, shard: Shard) -> Classifier:
     """Dense where the recipe sees all classes, lazy where it samples.
 
     Raises:
-        RecipeError: no such margin.
+        RecipeError: no such margin, or bfloat16 rows with a dense optimizer.
     """
     softmax = MarginSoftmax(margins.by_name(recipe.margin_kind, recipe.margin), recipe.scale, shard.world)
     if recipe.negative_rate >= 1.0:
+        if recipe.classifier_rows != "float32":
+            raise RecipeError(
+                f"{recipe.classifier_rows} rows are for the sampled classifier: take a negative_rate below 1"
+            )
         return ShardedClassifier(shard, softmax, dense_optimizer(recipe))
     rule = (
         AdamW(weight_decay=recipe.weight_decay)
         if recipe.classifier_optimizer == "adamw"
         else Sgd(recipe.momentum, recipe.weight_decay)
     )
-    return SampledClassifier(shard, softmax, LazyRows(shard.first_rows(), rule), recipe.negative_rate)
+    first_rows_RD = shard.first_rows(getattr(torch, recipe.classifier_rows))
+    rows = LazyRows(first_rows_RD, rule, derived_seed(recipe.seed, 2, shard.world.rank))
+    return SampledClassifier(shard, softmax, rows, recipe.negative_rate)
 
 
 def _own(rows_CD: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ import torch
 from torch import Tensor
 
 from immr.train.allocator import empty_rows
+from immr.train.rounding import to_bfloat16
+from immr.train.seeds import derived_seed
 
 HORIZON = 4096  # steps; after so many all rows are made current, which bounds the tables of missed steps
 _BLOCK = 8192  # rows that are made current at once
@@ -153,18 +155,30 @@ class AdamW:
 
 
 class LazyRows:
-    """A shard's rows and their optimizer's state. A step reads and writes the rows it samples, no others."""
+    """A shard's rows and their optimizer's state. A step reads and writes the rows it samples, no others.
 
-    def __init__(self, rows_RD: Tensor, rule: Rule):
-        self.rows_RD, self.rule = rows_RD, rule
-        self.slots = [empty_rows(*rows_RD.shape).to(rows_RD.dtype).zero_() for _ in range(rule.slots)]
+    Rows may be kept in bfloat16, and their slots with them: half the memory. Steps are then computed in
+    float32 and what they give is rounded at random (`rounding`), so that one which is too small for bfloat16
+    still counts on average.
+    """
+
+    def __init__(self, rows_RD: Tensor, rule: Rule, seed: int = 0):
+        """Take over the rows.
+
+        Args:
+            rows_RD: float32, float64 or bfloat16.
+            rule: of the optimizer.
+            seed: of the rounding; differs by rank.
+        """
+        self.rows_RD, self.rule, self.seed = rows_RD, rule, seed
+        self.slots = [empty_rows(*rows_RD.shape, rows_RD.dtype).zero_() for _ in range(rule.slots)]
         self.done = 0
         self._since = 0  # steps since all rows were current
         self._touched_R = torch.zeros(len(rows_RD), dtype=torch.int16)
 
     def read(self, sampled_S: Tensor) -> list[Tensor]:
         """Copies of these rows and their slots, as the dense optimizer would have them now; each (S, D)."""
-        values = [whole.index_select(0, sampled_S) for whole in (self.rows_RD, *self.slots)]
+        values = [_to_compute(whole.index_select(0, sampled_S)) for whole in (self.rows_RD, *self.slots)]
         self.rule.catch_up(values, self._touched_R.index_select(0, sampled_S).long())
         return values
 
@@ -175,18 +189,23 @@ class LazyRows:
         self.rule.steps(values, gradient_SD, learning_rate, self.done)
         self.rule.passed(learning_rate, self.done)
         self.done, self._since = self.done + 1, self._since + 1
+        dice = self._dice(0)
         for whole, part in zip((self.rows_RD, *self.slots), values, strict=True):
-            _write(whole, sampled_S, part)
+            _write(whole, sampled_S, _to_store(part, whole.dtype, dice))
         self._touched_R[sampled_S] = self._since
         if self._since == HORIZON:
             self.settle()
 
     def settle(self) -> None:
         """Make all rows current: one pass over the shard, once in thousands of steps and for a checkpoint."""
+        dice = self._dice(1)
         for start in range(0, len(self.rows_RD), _BLOCK):
             block = slice(start, start + _BLOCK)
-            values = [whole[block] for whole in (self.rows_RD, *self.slots)]
+            values = [_to_compute(whole[block]) for whole in (self.rows_RD, *self.slots)]
             self.rule.catch_up(values, self._touched_R[block].long())
+            if values[0].dtype != self.rows_RD.dtype:
+                for whole, part in zip((self.rows_RD, *self.slots), values, strict=True):
+                    whole[block] = _to_store(part, whole.dtype, dice)
         self.rule.forget()
         self._since = 0
         self._touched_R.zero_()
@@ -205,10 +224,23 @@ class LazyRows:
         for whole, saved in zip((self.rows_RD, *self.slots), (state["rows"], *state["slots"]), strict=True):
             whole.copy_(saved)
 
+    def _dice(self, purpose: int) -> torch.Generator:
+        """For this step's rounding, so that a resume repeats it."""
+        return torch.Generator().manual_seed(derived_seed(self.seed, self.done, purpose))
+
+
+def _to_compute(values: Tensor) -> Tensor:
+    return values.float() if values.dtype == torch.bfloat16 else values
+
+
+def _to_store(values: Tensor, dtype: torch.dtype, dice: torch.Generator) -> Tensor:
+    return to_bfloat16(values, dice) if dtype == torch.bfloat16 else values
+
 
 def _write(whole_RD: Tensor, at_S: Tensor, part_SD: Tensor) -> None:
     # index_copy_ goes element by element on a CPU, numpy row by row: half the time
     if whole_RD.device.type == "cpu":
-        whole_RD.numpy()[at_S.numpy()] = part_SD.numpy()
+        bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[whole_RD.element_size()]
+        whole_RD.view(bits).numpy()[at_S.numpy()] = part_SD.view(bits).numpy()
     else:
         whole_RD.index_copy_(0, at_S, part_SD)
