@@ -28,12 +28,9 @@ from immr.types import FloatArray, Hit
 from serving.admission import MAX_UNDER_WAY, Admission
 from serving.http import (
     DIRECT,
-    EVENTS_DESCRIPTION,
     INFERENCE_PATHS,
     VARIANT_HEADER,
     CategoryField,
-    EventsAnswer,
-    EventsBody,
     FeaturesBody,
     HitBody,
     KField,
@@ -42,13 +39,22 @@ from serving.http import (
     UserField,
     create_app,
     problem_responses,
-    require_json,
     require_multipart,
     unavailable,
 )
 from serving.inference import InferRequest, add_inference, read_request
 from serving.metrics import Metrics
 from serving.recording import Recorder
+from serving.routes import (
+    PICTURE_PATH,
+    PICTURE_RESPONSES,
+    PICTURE_SUMMARY,
+    READY_SUMMARY,
+    SEARCH_PROBLEMS,
+    SEARCH_SUMMARY,
+    add_events,
+    add_liveness,
+)
 from serving.version import ServedVersion
 
 T = TypeVar("T")
@@ -181,9 +187,10 @@ def create_version_app(service: VersionService, **options: Any) -> FastAPI:
     )
     service.metrics.attach(app)
     _add_search(app, service)
-    _add_events(app, service)
+    add_events(app, lambda body: service.recorder.events(body.events))
     _add_images(app, service)
-    _add_health(app, service)
+    add_liveness(app)
+    _add_readiness(app, service)
     add_inference(app, service)
     return app
 
@@ -194,11 +201,11 @@ def _is_work(scope: Scope) -> bool:
     return scope["method"] == "POST" and (path == "/v1/search" or infer)
 
 
-def _add_search(app: FastAPI, service: VersionService) -> None:
+def _add_search(app: FastAPI, service: VersionService | None) -> None:
     @app.post(
         "/v1/search",
-        summary="Find the items that a photo shows",
-        responses=problem_responses(400, 408, 413, 415, 422, 429, 503),
+        summary=SEARCH_SUMMARY,
+        responses=SEARCH_PROBLEMS,
         dependencies=[Depends(require_multipart)],
     )
     async def search(
@@ -211,6 +218,7 @@ def _add_search(app: FastAPI, service: VersionService) -> None:
     ) -> SearchBody:
         if not _VARIANT.fullmatch(variant):
             raise ProblemError(422, "x-immr-variant has letters, digits, '.', '_' and '-' only, 64 at most")
+        assert service is not None, "this application only describes a search"
         body, answer = await service.search(await image.read(), k, user_id, category or None, variant)
         response.headers["Server-Timing"] = ", ".join(
             f"{stage};dur={took_ms:.2f}" for stage, took_ms in answer.stage_ms.items()
@@ -218,29 +226,19 @@ def _add_search(app: FastAPI, service: VersionService) -> None:
         return body
 
 
-def _add_events(app: FastAPI, service: VersionService) -> None:
-    @app.post(
-        "/v1/events",
-        summary="Tell what a shopper did with hits",
-        description=EVENTS_DESCRIPTION,
-        responses=problem_responses(400, 413, 415, 422, 503),
-        dependencies=[Depends(require_json)],
-    )
-    async def events(body: EventsBody) -> EventsAnswer:
-        return await service.recorder.events(body.events)
+def search_request_body() -> dict[str, Any]:
+    """What a search takes, as OpenAPI says it: for a gateway, which passes searches on as they are."""
+    described = FastAPI()
+    _add_search(described, None)
+    openapi = described.openapi()
+    body: dict[str, Any] = openapi["paths"]["/v1/search"]["post"]["requestBody"]
+    [content] = body["content"].values()
+    content["schema"] = openapi["components"]["schemas"][content["schema"]["$ref"].rsplit("/", 1)[1]]
+    return body
 
 
 def _add_images(app: FastAPI, service: VersionService) -> None:
-    @app.get(
-        "/v1/items/{item_id:path}/image",
-        summary="An item's catalogue picture",
-        response_class=Response,
-        responses={
-            200: {"content": {"image/*": {}}, "description": "The picture"},
-            307: {"description": "The picture lies elsewhere"},
-            **problem_responses(404, 422, 503),
-        },
-    )
+    @app.get(PICTURE_PATH, summary=PICTURE_SUMMARY, response_class=Response, responses=PICTURE_RESPONSES)
     def item_image(item_id: str) -> Response:
         service.searcher()
         item = service.version.item(item_id)
@@ -260,16 +258,8 @@ def _picture(item_id: str, image: str) -> Response:
     return FileResponse(path, media_type=media_type, headers={"Cache-Control": "public, max-age=3600"})
 
 
-def _add_health(app: FastAPI, service: VersionService) -> None:
-    @app.get("/health/live", summary="Whether the process runs")
-    async def live() -> dict[str, bool]:
-        return {"live": True}
-
-    @app.get(
-        "/health/ready",
-        summary="Whether searches can be answered, else why not",
-        responses=problem_responses(503),
-    )
+def _add_readiness(app: FastAPI, service: VersionService) -> None:
+    @app.get("/health/ready", summary=READY_SUMMARY, responses=problem_responses(503))
     def ready() -> dict[str, bool | int | str]:
         service.searcher()
         return {

@@ -21,6 +21,7 @@ from immr.errors import ImageError, ImmrError, IndexUnavailableError
 
 log = logging.getLogger(__name__)
 
+MAX_USER_CHARS = 200
 MAX_BODY_BYTES = 10 * 1024 * 1024
 RETRY_AFTER_S = 2
 VARIANT_HEADER = "x-immr-variant"
@@ -123,7 +124,8 @@ class Problem(BaseModel):
 
 KField = Annotated[int, Form(ge=1, le=100, description="How many hits to return.")]
 UserField = Annotated[
-    str | None, Form(max_length=200, description="Who asks; the same user always gets the same variant.")
+    str | None,
+    Form(max_length=MAX_USER_CHARS, description="Who asks; the same user always gets the same variant."),
 ]
 CategoryField = Annotated[
     str | None, Form(max_length=500, description="Keep items of this category path and what is below it.")
@@ -230,10 +232,16 @@ class BodyLimit:
         return ProblemError(413, f"the request is larger than {limit_mb:g} MB: send a smaller photo")
 
 
-def create_app(title: str, description: str, inner: Sequence[Middleware] = (), **options: Any) -> FastAPI:
+def create_app(
+    title: str,
+    description: str,
+    inner: Sequence[Middleware] = (),
+    protection: Sequence[Middleware] = (),
+    **options: Any,
+) -> FastAPI:
     """A FastAPI application whose every error is problem+json, with the body limit and a true OpenAPI.
 
-    `inner` is middleware that sees bodies within their limit only.
+    `inner` is middleware that sees bodies within their limit only; `protection` stands before all else.
     """
     from immr import __version__
 
@@ -241,6 +249,8 @@ def create_app(title: str, description: str, inner: Sequence[Middleware] = (), *
     for middleware in inner:
         app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
     app.add_middleware(BodyLimit)
+    for middleware in protection:
+        app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)

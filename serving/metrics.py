@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fastapi import FastAPI, Response
 from prometheus_client import (
@@ -12,6 +12,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     generate_latest,
+    start_http_server,
 )
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -49,14 +50,48 @@ class Metrics:
             "immr_breaker_open", "1 while a variant is left alone", ["variant"], registry=self.registry
         )
 
+        self.experiment_wrong = Gauge(
+            "immr_experiment_file_wrong",
+            "1 while the experiment file is wrong and the one before is in force",
+            registry=self.registry,
+        )
+        self.shadow = Counter(
+            "immr_shadow_total", "Copies of searches for the challenger", ["outcome"], registry=self.registry
+        )
+        self.shadow_overlap = Histogram(
+            "immr_shadow_overlap",
+            "Share of hits that champion and challenger have in common",
+            buckets=[number / 10 for number in range(11)],
+            registry=self.registry,
+        )
+        self._on_own_port = False
+
+    def serve(self, host: str, port: int) -> Callable[[], None]:
+        """Serve them on a port of their own instead of beside the API; call what comes back to stop.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        server, thread = start_http_server(port, host, self.registry)
+        self._on_own_port = True
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return stop
+
     def observe(self, stage_ms: Mapping[str, float]) -> None:
         """Add the stages of one request."""
         for stage, took_ms in stage_ms.items():
             self.stage_s.labels(stage).observe(took_ms / 1000)
 
     def attach(self, app: FastAPI) -> None:
-        """Serve them at /metrics, and count the application's requests."""
+        """Count the application's requests, and serve /metrics where it has no port of its own."""
         app.add_middleware(_Counted, metrics=self)
+        if self._on_own_port:
+            return
 
         @app.get("/metrics", summary="Figures for Prometheus", response_class=Response)
         def metrics() -> Response:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import bentoml
@@ -40,30 +39,30 @@ class ImmrSearch:
     async def start(self) -> None:
         """Bring the version up in the background; /health/ready tells when it is there."""
         from immr.settings import Settings
+        from serving import logs, tracing
         from serving.admission import MAX_UNDER_WAY
         from serving.app import VersionService, create_version_app
+        from serving.options import ServingOptions
 
-        threads = int(os.environ.get("IMMR_THREADS", "1"))
-        max_under_way = int(os.environ.get("IMMR_MAX_UNDER_WAY", str(MAX_UNDER_WAY)))
+        options = ServingOptions()
+        logs.configure(options.log_format)
         folder = Path(__file__).resolve().parent.parent / VERSION_FOLDER
-        _log_as_bentoml_does()
-        self.service = VersionService(folder, Settings(), threads, max_under_way)
-        mounted.app = create_version_app(self.service)
+        under_way = options.max_under_way or MAX_UNDER_WAY
+        self.service = VersionService(folder, Settings(), options.threads, under_way)
+        self.stop_metrics: Callable[[], None] | None = None
+        if options.metrics_port:
+            self.stop_metrics = self.service.metrics.serve(options.metrics_host, options.metrics_port)
+        app = create_version_app(self.service, protection=options.protection())
+        tracing.trace(app, "immr-search")
+        mounted.app = app
         await self.service.start()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
         """Finish what is under way."""
         await self.service.stop()
+        if self.stop_metrics is not None:
+            self.stop_metrics()
 
     async def __is_ready__(self) -> bool:
         return self.service.version.searcher is not None
-
-
-def _log_as_bentoml_does() -> None:
-    """Without this, what we log would go nowhere: BentoML gives handlers to its own loggers only."""
-    for name in ("immr", "serving"):
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.INFO)
-        logger.handlers = list(logging.getLogger("bentoml").handlers)
-        logger.propagate = False

@@ -31,6 +31,7 @@ def serve(folder: Path, port: int, max_under_way: int) -> None:
 
     from immr.settings import Settings
     from serving.app import VersionService, create_version_app
+    from serving.options import ServingOptions
 
     service = VersionService(folder, Settings(), max_under_way=max_under_way)
 
@@ -40,7 +41,7 @@ def serve(folder: Path, port: int, max_under_way: int) -> None:
         yield
         await service.stop()
 
-    app = create_version_app(service, lifespan=lifespan)
+    app = create_version_app(service, lifespan=lifespan, protection=ServingOptions().protection())
     uvicorn.run(app, host="127.0.0.1", port=port, access_log=False, log_level="warning")
 
 

@@ -91,7 +91,7 @@ def decide(settings: Settings, apply: bool = False, record_wait: bool = True) ->
     """
     with _alone(settings):
         experiment = load(settings.experiment_file)
-        if experiment.state == "stopped" or experiment.challenger is None:
+        if experiment.state != "running" or experiment.challenger is None:
             return _nothing_to_decide(settings)
         if not record_wait and (seen := watching.read_out(settings)).decision.action == "wait":
             return seen

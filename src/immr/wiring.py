@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
@@ -86,12 +87,12 @@ def deployer(settings: Settings) -> Deployer:
     )
 
 
-def token_keys(settings: Settings) -> list[bytes]:
-    """Keys of click tokens: the first signs, all verify. Made on first use where there is none."""
-    from immr.events.tokens import load_or_create_key
+def token_keys(settings: Settings) -> Sequence[bytes]:
+    """Keys of click tokens: the first signs, all verify. Made on first use, read again when they change."""
+    from immr.events.tokens import KeyRing
 
     assert settings.token_key_file is not None
-    return [load_or_create_key(settings.token_key_file)]
+    return KeyRing(settings.token_key_file)
 
 
 def service_folder() -> Path:

@@ -19,7 +19,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from immr.errors import TokenError
-from immr.events.tokens import ClickToken, event_id, load_or_create_key, sign, to_click, verify
+from immr.events.tokens import (
+    ClickToken,
+    KeyRing,
+    event_id,
+    load_or_create_keys,
+    rotate,
+    sign,
+    to_click,
+    verify,
+)
 from immr.types import Click
 
 KEY = b"k" * 32
@@ -149,20 +158,20 @@ def test_to_click_carries_the_ids() -> None:
     )
 
 
-def test_key_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
+def test_keys_are_made_once_and_for_their_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "events" / "token.key"
-    key = load_or_create_key(path)
+    [key] = load_or_create_keys(path)
     assert len(key) == 32
-    assert load_or_create_key(path) == key
+    assert load_or_create_keys(path) == [key]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [file.name for file in path.parent.iterdir()] == ["token.key"]
 
 
-def test_processes_that_start_at_once_agree_on_the_key(tmp_path: Path) -> None:
+def test_processes_that_start_at_once_agree_on_the_keys(tmp_path: Path) -> None:
     path = tmp_path / "token.key"
     code = (
-        "import sys, pathlib\nfrom immr.events.tokens import load_or_create_key\n"
-        "sys.stdin.readline()\nprint(load_or_create_key(pathlib.Path(sys.argv[1])).hex())"
+        "import sys, pathlib\nfrom immr.events.tokens import load_or_create_keys\n"
+        "sys.stdin.readline()\nprint(load_or_create_keys(pathlib.Path(sys.argv[1]))[0].hex())"
     )
     processes = [
         subprocess.Popen(
@@ -175,13 +184,49 @@ def test_processes_that_start_at_once_agree_on_the_key(tmp_path: Path) -> None:
         process.stdin.write("go\n")
         process.stdin.flush()
     keys = {process.communicate(timeout=30)[0].strip() for process in processes}
-    assert keys == {path.read_bytes().hex()}
+    assert keys == {path.read_text().strip()}
 
 
-def test_broken_key_file_is_explained(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"short", b"", b"abcd\n" + b"00" * 32, b"no hex\n"])
+def test_a_broken_key_file_is_explained(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "token.key"
-    path.write_bytes(b"short")
-    with pytest.raises(TokenError, match="has 5 bytes, 32 are needed"):
-        load_or_create_key(path)
+    path.write_bytes(content)
+    with pytest.raises(TokenError, match="fewer than 32 bytes"):
+        load_or_create_keys(path)
+
+
+def test_a_key_file_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(TokenError, match="IMMR_TOKEN_KEY_FILE"):
-        load_or_create_key(tmp_path / "token.key" / "below-a-file")
+        load_or_create_keys(tmp_path / "file" / "below-a-file")
+
+
+def test_a_key_as_raw_bytes_is_read_too(tmp_path: Path) -> None:
+    (tmp_path / "token.key").write_bytes(bytes(range(200, 232)))
+    assert load_or_create_keys(tmp_path / "token.key") == [bytes(range(200, 232))]
+
+
+def test_after_a_rotation_the_new_key_signs_and_the_old_one_verifies(tmp_path: Path) -> None:
+    path = tmp_path / "token.key"
+    ring = KeyRing(path)
+    [first] = ring
+    of_first = sign(ring[0], "q-1", "item", 1, "champion", "immr-3", NOW)
+    assert rotate(path) == 2
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert ring[0] != first and ring[1] == first  # a process that runs has seen it
+    of_second = sign(ring[0], "q-2", "item", 1, "champion", "immr-3", NOW)
+    assert {verify(ring, signed, NOW, DAY).query_id for signed in (of_first, of_second)} == {"q-1", "q-2"}
+    assert rotate(path) == 2
+    assert verify(ring, of_second, NOW, DAY).query_id == "q-2"
+    with pytest.raises(TokenError, match="not signed by our key"):
+        verify(ring, of_first, NOW, DAY)
+
+
+def test_a_key_file_that_goes_wrong_keeps_the_keys_in_force(tmp_path: Path) -> None:
+    path = tmp_path / "token.key"
+    ring = KeyRing(path)
+    [key] = ring
+    path.write_text("nonsense\n")
+    assert list(ring) == [key]
+    path.unlink()
+    assert list(ring) == [key]

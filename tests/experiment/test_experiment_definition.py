@@ -58,7 +58,7 @@ def without(record: dict[str, Any], name: str) -> dict[str, Any]:
         (without(GOOD, "salt"), "lacks salt: add it"),
         (GOOD | {"salt": ""}, "needs a name and a salt"),
         (GOOD | {"extra": 1}, "has no extra: its fields are"),
-        (GOOD | {"state": "paused"}, "running or stopped, not 'paused'"),
+        (GOOD | {"state": "paused"}, "give one of running, shadow, stopped"),
         (GOOD | {"started": "yesterday"}, "give a time like"),
         (GOOD | {"started": "2024-05-01T12:00:00"}, "has no time zone"),
         (GOOD | {"variants": "champion"}, "not a list"),

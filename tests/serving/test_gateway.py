@@ -17,10 +17,13 @@ import httpx
 import pytest
 
 from immr import wiring
+from immr.events import tokens
+from immr.experiment import changes
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, Variant, save
 from immr.settings import Settings
 from serving.gateway import Gateway, create_gateway_app
+from serving.options import ServingOptions
 from serving.recording import Recorder
 from tests import tiny_version
 from tests.serving.conftest import serve, served_version, wait_ready
@@ -114,12 +117,39 @@ def test_without_a_user_a_cookie_makes_it_sticky(gateway: httpx.Client, settings
     assert "HttpOnly" in first.headers["set-cookie"]
     assert "set-cookie" not in second.headers
     assert first.json()["variant"] == second.json()["variant"]
-    assert recorded_search(settings, second.json()["query_id"])["user_id"] == cookie
+    assert recorded_search(settings, second.json()["query_id"])["user_id"] == cookie.split(".")[0]
 
 
-def test_a_cookie_that_is_not_ours_is_replaced(gateway: httpx.Client) -> None:
-    answer = gateway.post("/v1/search", files={"image": RED}, headers={"cookie": "immr_user=<script>"})
-    assert "immr_user=" in answer.headers["set-cookie"] and "script" not in answer.headers["set-cookie"]
+@pytest.mark.parametrize("cookie", ["<script>", "0" * 32, "0" * 32 + "." + "A" * 22])
+def test_a_cookie_that_is_not_ours_is_replaced(gateway: httpx.Client, cookie: str) -> None:
+    answer = gateway.post(
+        "/v1/search", files={"image": RED}, headers={"cookie": f"immr_user={cookie}", "connection": "close"}
+    )
+    assert "immr_user=" in answer.headers["set-cookie"] and cookie not in answer.headers["set-cookie"]
+
+
+def test_a_cookie_of_an_older_key_keeps_its_user_and_is_signed_anew(bento_url: str, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    save(experiment(bento_url, bento_url), settings.experiment_file)
+    with served_gateway(settings) as client:
+        search(client)
+        before = client.cookies["immr_user"]
+        tokens.rotate(tmp_path / "events" / "token.key")
+        search(client)
+        after = client.cookies["immr_user"]
+        assert before.split(".")[0] == after.split(".")[0] and before != after
+        assert "set-cookie" not in search(client).headers
+
+
+def test_the_cookie_is_for_https_only_where_the_options_say_so(bento_url: str, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    save(experiment(bento_url, bento_url), settings.experiment_file)
+    server = serve(create_gateway_app(Gateway(settings), ServingOptions(cookie_secure=True)))
+    try:
+        cookie = httpx.post(f"{server.url}/v1/search", files={"image": RED}).headers["set-cookie"]
+        assert all(word in cookie for word in ("Secure", "HttpOnly", "SameSite=lax"))
+    finally:
+        server.stop()
 
 
 def test_clicks_come_back_through_the_gateway(gateway: httpx.Client, settings: Settings) -> None:
@@ -245,6 +275,54 @@ def test_the_experiment_can_change_while_it_runs(
         assert search(client, user_id="ann").json()["model_version"] == "immr-1"
         save(experiment(bento_url, challenger_url, weight=1), own_settings.experiment_file)
         assert search(client, user_id="ann").json()["model_version"] == "immr-2"
+
+
+def test_a_wrong_experiment_file_changes_nothing_and_is_told(
+    bento_url: str, challenger_url: str, own_settings: Settings
+) -> None:
+    save(experiment(bento_url, challenger_url, weight=1), own_settings.experiment_file)
+    with served_gateway(own_settings) as client:
+        assert search(client, user_id="ann").json()["model_version"] == "immr-2"
+        assert "immr_experiment_file_wrong 0.0" in client.get("/metrics").text
+        own_settings.experiment_file.write_text("{half of it")
+        assert search(client, user_id="ann").json()["model_version"] == "immr-2"
+        assert "immr_experiment_file_wrong 1.0" in client.get("/metrics").text
+        save(experiment(bento_url, challenger_url, weight=0), own_settings.experiment_file)
+        assert search(client, user_id="ann").json()["model_version"] == "immr-1"
+        assert "immr_experiment_file_wrong 0.0" in client.get("/metrics").text
+
+
+def shadowed(champion_url: str, challenger_url: str) -> Experiment:
+    return changes.shadow(("immr-1", champion_url), ("immr-2", challenger_url), datetime.now(UTC))
+
+
+def test_in_shadow_mode_the_challenger_is_asked_and_never_seen(
+    bento_url: str, challenger_url: str, own_settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(shadowed(bento_url, challenger_url), own_settings.experiment_file)
+    with caplog.at_level("INFO", "serving.shadow"), served_gateway(own_settings) as client:
+        bodies = [search(client, user_id=f"user-{number}").json() for number in range(5)]
+        assert {(body["variant"], body["model_version"]) for body in bodies} == {("champion", "immr-1")}
+        while 'immr_shadow_total{outcome="answered"} 5.0' not in client.get("/metrics").text:
+            time.sleep(0.05)
+    told = {record.said["query_id"]: record.said for record in caplog.records if hasattr(record, "said")}
+    for body in bodies:
+        said = told[body["query_id"]]
+        assert said["model_version"] == "immr-2" and said["overlap"] == 1.0
+        assert said["shown"] == [hit["item_id"] for hit in body["hits"]]
+        assert {row["variant"] for row in rows(own_settings, body["query_id"])} == {"champion"}
+    log = wiring.event_log(own_settings)
+    assert log.searches().num_rows == 5  # the copies are in no readout
+    log.close()
+
+
+def test_a_shadow_that_hangs_holds_up_no_one(bento_url: str, sleeper: str, own_settings: Settings) -> None:
+    save(shadowed(bento_url, sleeper), own_settings.experiment_file)
+    with served_gateway(own_settings, timeout_s=2.0) as client:
+        answers = [search(client, user_id=f"user-{number}") for number in range(60)]
+        assert {answer.status_code for answer in answers} == {200}
+        assert all(answer.elapsed.total_seconds() < 1.5 for answer in answers)
+        assert 'immr_shadow_total{outcome="left_out"}' in client.get("/metrics").text
 
 
 def test_while_the_event_log_is_away_events_wait_on_disk(bento_url: str, own_settings: Settings) -> None:

@@ -20,10 +20,10 @@ def bucket(salt: str, user_id: str) -> int:
 def assign(experiment: Experiment, user_id: str) -> Variant:
     """The user's variant. The challenger owns the lowest buckets, so raising its weight takes no one from it.
 
-    A stopped experiment sends everyone to the champion.
+    An experiment that is stopped, or shadows only, sends everyone to the champion.
     """
     challenger = experiment.challenger
-    if challenger is None or experiment.state == "stopped":
+    if challenger is None or experiment.state != "running":
         return experiment.champion
     owned = round(challenger.weight * BUCKETS)
     return challenger if bucket(experiment.salt, user_id) < owned else experiment.champion

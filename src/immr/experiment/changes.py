@@ -37,6 +37,14 @@ def begin(
     return Experiment(name, f"{name}-{stamp}", variants, started=now)
 
 
+def shadow(champion: tuple[str, str], challenger: tuple[str, str], now: datetime) -> Experiment:
+    """The champion serves all users, and the challenger is asked too, unseen: before it gets any of them."""
+    begun = begin(champion, None, 0.0, now)
+    version, url = challenger
+    variants = (*begun.variants, Variant(CHALLENGER, url, version, 0.0))
+    return replace(begun, name=f"{version}-shadows-{champion[0]}", variants=variants, state="shadow")
+
+
 def ramp(experiment: Experiment, weight: float, now: datetime) -> Experiment:
     """Give the challenger more users. The salt stays: who saw the challenger goes on seeing it.
 
@@ -46,7 +54,7 @@ def ramp(experiment: Experiment, weight: float, now: datetime) -> Experiment:
         ExperimentError: nothing runs that could be ramped, or the weight takes users from the challenger.
     """
     challenger = experiment.challenger
-    if challenger is None or experiment.state == "stopped":
+    if challenger is None or experiment.state != "running":
         raise ExperimentError(
             f"experiment {experiment.name} has no challenger that gets users: `immr experiment start` first"
         )

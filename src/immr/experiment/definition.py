@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from immr.errors import ExperimentError
 from immr.files import write_whole
 
 _LOG = logging.getLogger(__name__)
-State = Literal["running", "stopped"]
+State = Literal["running", "shadow", "stopped"]
+"""Shadow: all users get the champion, and their searches are asked of the challenger too."""
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -67,8 +68,10 @@ class Experiment:
             raise ExperimentError(
                 "an experiment needs a name and a salt: give both, the salt new for each test"
             )
-        if self.state not in ("running", "stopped"):
-            raise ExperimentError(f"the experiment's state is running or stopped, not {self.state!r}")
+        if self.state not in get_args(State):
+            raise ExperimentError(
+                f"the experiment's state is {self.state!r}: give one of {', '.join(get_args(State))}"
+            )
         if self.started is not None and self.started.tzinfo is None:
             raise ExperimentError(
                 f"`started` {self.started.isoformat()} has no time zone: end it with +00:00"
@@ -132,6 +135,8 @@ class ExperimentWatcher:
         self._lock = threading.Lock()
         self._seen = self._stamp()
         self._experiment = load(path)
+        self.wrong = ""
+        """Why the file as it is now is not in force; empty where it is."""
 
     def current(self) -> Experiment:
         """The newest valid experiment; costs one `stat` where nothing changed."""
@@ -145,8 +150,10 @@ class ExperimentWatcher:
     def _reload(self) -> None:
         try:
             self._experiment = load(self._path)
+            self.wrong = ""
             _LOG.info("experiment %s is now in force", self._experiment.name)
         except ExperimentError as error:
+            self.wrong = str(error)
             _LOG.error("kept the experiment that was in force, the new one is wrong: %s", error)
 
     def _stamp(self) -> tuple[int, int, int] | None:

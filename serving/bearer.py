@@ -1,0 +1,120 @@
+"""Bearer keys, where a file names some: SHA-256 hashes, so that the file gives no key away.
+
+One line per key: `<64 hex digits> <whose it is>`; `#` begins a comment. Read again when it changes; a file
+that is wrong or gone keeps the keys that were in force. `python -m serving.bearer` makes a key and its line.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+import secrets
+import sys
+import threading
+from hashlib import sha256
+from pathlib import Path
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from immr.errors import SettingsError
+from serving.http import ProblemError, problem_response
+
+log = logging.getLogger(__name__)
+
+_LINE = re.compile(r"([0-9a-f]{64})(?:\s+(.*))?")
+_OPEN_TO_ALL = ("/health/", "/v2/health/")  # probes carry no keys
+
+
+class BearerKeys:
+    """The keys of one file. Thread safe.
+
+    Raises:
+        SettingsError: the file is not there, is wrong, or names no key.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._seen = _stamp(path)
+        self._hashes = _read(path)
+
+    def knows(self, key: str) -> bool:
+        """Whether this is one of them; takes as long whichever it is."""
+        digest = sha256(key.encode("utf-8", "surrogateescape")).digest()
+        matches = [hmac.compare_digest(digest, known) for known in self._current()]
+        return any(matches)
+
+    def _current(self) -> list[bytes]:
+        with self._lock:
+            if (stamp := _stamp(self._path)) != self._seen:
+                self._seen = stamp
+                try:
+                    self._hashes = _read(self._path)
+                    log.info("%d bearer keys are now in force", len(self._hashes))
+                except SettingsError as error:
+                    log.error("kept the bearer keys that were in force: %s", error)
+            return self._hashes
+
+
+class RequireBearer:
+    """ASGI: 401 for requests without a key that is known, but for health."""
+
+    def __init__(self, app: ASGIApp, keys: BearerKeys) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http" or scope["path"].startswith(_OPEN_TO_ALL) or self._is_known(scope):
+            await self._app(scope, receive, send)
+            return
+        detail = "this needs a key: send it as `Authorization: Bearer <key>`"
+        error = ProblemError(401, detail, headers={"WWW-Authenticate": 'Bearer realm="immr"'})
+        await problem_response(error, scope["path"])(scope, receive, send)
+
+    def _is_known(self, scope: Scope) -> bool:
+        given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        kind, _, key = given.partition(" ")
+        return kind.lower() == "bearer" and self._keys.knows(key.strip())
+
+
+def _read(path: Path) -> list[bytes]:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise SettingsError(
+            f"the bearer keys {path} cannot be read ({error.strerror}): check IMMR_BEARER_KEYS_FILE"
+        ) from error
+    hashes = []
+    for number, line in enumerate(lines, start=1):
+        content = line.split("#")[0].strip()
+        if not content:
+            continue
+        if not (match := _LINE.fullmatch(content)):
+            raise SettingsError(
+                f"line {number} of {path} is no SHA-256 in hex: `python -m serving.bearer` makes one"
+            )
+        hashes.append(bytes.fromhex(match[1]))
+    if not hashes:
+        raise SettingsError(f"{path} names no key: add one, or unset IMMR_BEARER_KEYS_FILE")
+    return hashes
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def main() -> None:
+    """Make a key: the key itself goes to stdout once, its line for the file to stderr."""
+    key = secrets.token_urlsafe(32)
+    print(key)
+    print(f"{sha256(key.encode()).hexdigest()} whose key this is", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

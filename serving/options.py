@@ -1,0 +1,40 @@
+"""How a service behaves on this machine: IMMR_* variables beside those that say where things are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from starlette.middleware import Middleware
+
+from serving.bearer import BearerKeys, RequireBearer
+from serving.logs import Format
+
+
+class ServingOptions(BaseSettings):
+    """Read once, at an entry point."""
+
+    model_config = SettingsConfigDict(env_prefix="IMMR_", frozen=True)
+
+    threads: int = 1
+    """Of one encoding, in a Bento."""
+    max_under_way: int | None = None
+    """Searches at once; the rest gets 429. None: a Bento's 64, a gateway's 256."""
+    bearer_keys_file: Path | None = None
+    """Hashes of keys, one of which every caller needs; None: open to all."""
+    cookie_secure: bool = False
+    """Whether the visitor's cookie goes over HTTPS only: set it wherever shoppers come over HTTPS."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0
+    """Where /metrics is; 0: beside the API."""
+    log_format: Format = "text"
+
+    def protection(self) -> list[Middleware]:
+        """What stands before the application.
+
+        Raises:
+            SettingsError: the file of keys is wrong.
+        """
+        if self.bearer_keys_file is None:
+            return []
+        return [Middleware(RequireBearer, keys=BearerKeys(self.bearer_keys_file))]

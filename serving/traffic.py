@@ -1,0 +1,189 @@
+"""The A/B split: every user gets one variant, whose answer is recorded; another answers for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from immr import wiring
+from immr.errors import ExperimentError
+from immr.events.photos import PhotoStore
+from immr.experiment.assignment import assign
+from immr.experiment.definition import CHAMPION, Experiment, ExperimentWatcher, Variant
+from immr.settings import Settings
+from serving import tracing
+from serving.forms import SearchForm
+from serving.http import PREVIEW, SearchBody, unavailable
+from serving.logs import SEARCHES
+from serving.metrics import Metrics
+from serving.recording import Recorder
+from serving.shadow import Shadow
+from serving.variants import VariantAnswer, VariantDownError, Variants
+
+log = logging.getLogger(__name__)
+searches = logging.getLogger(SEARCHES)
+
+TIMEOUT_S = 3.0
+MAX_UNDER_WAY = 256  # more than a Bento's: whoever waits for a slow variant must not keep out the others
+_NO_ONE = "no variant answers now: try again in a moment"
+
+
+class Gateway:
+    """Assignment, fallback, recording. `start` and `stop` belong to the server's event loop."""
+
+    def __init__(
+        self, settings: Settings, timeout_s: float = TIMEOUT_S, max_under_way: int = MAX_UNDER_WAY
+    ) -> None:
+        """`timeout_s` is how long a variant may take before the champion is asked instead.
+
+        Over `max_under_way` searches at once are refused with 429.
+        """
+        self.max_under_way = max_under_way
+        self.metrics = Metrics()
+        self.keys = wiring.token_keys(settings)
+        self.recorder = Recorder(settings, self.metrics)
+        self._variants = Variants(timeout_s, self.metrics)
+        self._shadow: Shadow | None = None
+        self._photos = PhotoStore(settings.photos_dir) if settings.keep_photos else None
+        self._experiment_file = settings.experiment_file
+        self._watcher: ExperimentWatcher | None = None
+        self._watcher_lock = threading.Lock()
+
+    async def start(self) -> None:
+        """Open the connection pool."""
+        await self._variants.start()
+        self._shadow = Shadow(self._variants, self.metrics)
+        await self._shadow.start()
+
+    async def stop(self) -> None:
+        """Write down what waits, then close."""
+        if self._shadow is not None:
+            await self._shadow.stop()
+        await self._variants.stop()
+        await self.recorder.close()
+
+    def experiment(self) -> Experiment:
+        """The experiment as its file has it now; the one before where the file is wrong.
+
+        Raises:
+            ProblemError: 503 while there is no valid one.
+        """
+        try:
+            with self._watcher_lock:
+                self._watcher = self._watcher or ExperimentWatcher(self._experiment_file)
+            experiment = self._watcher.current()
+        except ExperimentError as error:
+            self.metrics.errors.labels("experiment").inc()
+            self.metrics.experiment_wrong.set(1)
+            raise unavailable(str(error)) from error
+        self.metrics.experiment_wrong.set(bool(self._watcher.wrong))
+        return experiment
+
+    async def search(self, form: SearchForm, user_id: str, preview: bool) -> SearchBody:
+        """Answer by the user's variant, or by another where that one cannot; record unless it is a preview.
+
+        Raises:
+            ProblemError: what the variant finds wrong with the request; 503 where no variant answers.
+        """
+        start = time.perf_counter()
+        experiment = self.experiment()
+        assigned = assign(experiment, user_id).name
+        label = PREVIEW if preview else assigned
+        body, fallback = await self._first_answer(experiment, assigned, form, label)
+        body.took_ms = 1000 * (time.perf_counter() - start)
+        for part in body.degraded:
+            self.metrics.degraded.labels(part).inc()
+        if not preview:
+            await self._record(experiment, body, form, user_id, fallback)
+        self.metrics.observe({"total": 1000 * (time.perf_counter() - start)})
+        _tell(body, fallback)
+        return body
+
+    async def picture(self, item_id: str, headers: Mapping[str, str]) -> VariantAnswer:
+        """An item's picture, from the first variant that has it; `headers` go on to it.
+
+        Raises:
+            ProblemError: 503 where no variant answers.
+        """
+        path = f"/v1/items/{quote(item_id, safe='')}/image"
+        experiment = self.experiment()
+        answer: VariantAnswer | None = None
+        for variant in sorted(_in_order(experiment, CHAMPION), key=self._variants.is_left_alone):
+            try:
+                answer = await self._variants.ask(variant, path, headers)
+            except VariantDownError:
+                continue
+            if answer.status < 400:
+                break
+        if answer is None:
+            raise unavailable(_NO_ONE)
+        return answer
+
+    async def readiness(self) -> dict[str, bool]:
+        """Which variants are ready."""
+        experiment = self.experiment()
+        states = await asyncio.gather(*(self._variants.is_ready(each) for each in experiment.variants))
+        return {variant.name: state for variant, state in zip(experiment.variants, states, strict=True)}
+
+    async def _first_answer(
+        self, experiment: Experiment, assigned: str, form: SearchForm, label: str
+    ) -> tuple[SearchBody, bool]:
+        """The first variant's that has one, and whether that was not the assigned one."""
+        while True:
+            asked = False
+            for variant in (variants := _in_order(experiment, assigned)):
+                if self._variants.allows(variant):
+                    asked = True
+                    if body := await self._variants.search(variant, form, label):
+                        return body, variant.name != assigned
+            # where every one is left alone, asking is no worse than refusing
+            for variant in variants if not asked else []:
+                if body := await self._variants.search(variant, form, label):
+                    return body, variant.name != assigned
+            before, experiment = experiment, self.experiment()
+            if experiment == before:
+                self.metrics.errors.labels("all_down").inc()
+                raise unavailable(_NO_ONE)
+            # they were replaced while we asked: ask those that are there now
+
+    async def _record(
+        self, experiment: Experiment, body: SearchBody, form: SearchForm, user_id: str, fallback: bool
+    ) -> None:
+        start = time.perf_counter()
+        if not self.recorder.search(body, user_id, datetime.now(UTC), fallback):
+            body.degraded.append("events")
+        self.metrics.observe({"record": 1000 * (time.perf_counter() - start)})
+        if experiment.state == "shadow" and experiment.challenger and self._shadow:
+            shown = [hit.item_id for hit in body.hits]
+            self._shadow.copy(experiment.challenger, form, body.query_id, shown)
+        if self._photos is not None:
+            await asyncio.to_thread(self._keep, self._photos, body.query_id, form.file("image"))
+
+    def _keep(self, photos: PhotoStore, query_id: str, photo: bytes) -> None:
+        try:
+            photos.keep(query_id, photo)
+        except OSError as error:
+            log.error("a photo was not kept: %s", error)
+            self.metrics.errors.labels("photos").inc()
+
+
+def _in_order(experiment: Experiment, first: str) -> list[Variant]:
+    """The variant of that name, then the champion, then any other."""
+    return sorted(experiment.variants, key=lambda each: (each.name != first, each.name != CHAMPION))
+
+
+def _tell(body: SearchBody, fallback: bool) -> None:
+    said: dict[str, str | float | bool] = {
+        "query_id": body.query_id,
+        "variant": body.variant,
+        "model_version": body.model_version,
+        "took_ms": round(body.took_ms, 1),
+        "fallback": fallback,
+    }
+    tracing.note(**said)
+    searches.info("answered", extra={"said": {**said, "hits": len(body.hits), "degraded": body.degraded}})

@@ -1,0 +1,187 @@
+"""Asking the variants: one pool of connections, a time limit, a circuit breaker for each address."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from pydantic import ValidationError
+from yarl import URL
+
+from immr.experiment.definition import Variant
+from serving import tracing
+from serving.breaker import CircuitBreaker
+from serving.forms import SearchForm
+from serving.http import PROBLEM_JSON, VARIANT_HEADER, Problem, ProblemError, SearchBody
+from serving.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_MAX_CONNECTIONS = 256
+_KEEPALIVE_S = 2.0  # less than a Bento's, so that a connection is hardly ever reused just as it closes
+
+
+class VariantDownError(Exception):
+    """A variant that does not answer, in time or at all; its text says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class VariantAnswer:
+    """What a variant said, read whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+class Variants:
+    """The gateway's side of its variants. `start` and `stop` belong to the server's event loop."""
+
+    def __init__(self, timeout_s: float, metrics: Metrics) -> None:
+        """`timeout_s` is how long a variant may take."""
+        self._timeout_s = timeout_s
+        self._metrics = metrics
+        self._breakers: dict[str, CircuitBreaker] = {}  # by url, so that a new address starts afresh
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """Open the connection pool."""
+        connector = aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, keepalive_timeout=_KEEPALIVE_S)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=tracing.of_client(),
+        )
+
+    async def stop(self) -> None:
+        """Close the pool."""
+        if self._session is not None:
+            await self._session.close()
+
+    def allows(self, variant: Variant) -> bool:
+        """Whether it is worth asking now; True may be the one trial, and wants the question asked."""
+        return self._breaker(variant).allows()
+
+    def is_left_alone(self, variant: Variant) -> bool:
+        """Whether the last that is known of it is bad."""
+        return self._breaker(variant).is_open
+
+    async def search(self, variant: Variant, form: SearchForm, label: str) -> SearchBody | None:
+        """A variant's answer, None where it has none; its breaker learns which.
+
+        Raises:
+            ProblemError: what it finds wrong with the request.
+        """
+        breaker = self._breaker(variant)
+        start = time.perf_counter()
+        try:
+            body = await self._search(variant, form, label)
+        except VariantDownError as down:
+            breaker.failed()
+            log.warning("%s (%s) %s", variant.name, variant.model_version, down)
+            self._metrics.errors.labels("variant_down").inc()
+            return None
+        except ProblemError:  # it is well, the request was not
+            breaker.succeeded()
+            raise
+        except BaseException:
+            breaker.abandoned()
+            raise
+        else:
+            breaker.succeeded()
+            return body
+        finally:
+            self._metrics.stage_s.labels("forward").observe(time.perf_counter() - start)
+            self._metrics.breaker_open.labels(variant.name).set(breaker.is_open)
+
+    async def ask(
+        self, variant: Variant, path: str, headers: Mapping[str, str] | None = None
+    ) -> VariantAnswer:
+        """What it says to a GET; an answer of its own fault counts as none.
+
+        Raises:
+            VariantDownError: it does not answer.
+        """
+        return await self._request(variant, "GET", path, headers)
+
+    async def is_ready(self, variant: Variant) -> bool:
+        """Whether it says so itself."""
+        try:
+            return (await self.ask(variant, "/health/ready")).status == 200
+        except VariantDownError:
+            return False
+
+    def _breaker(self, variant: Variant) -> CircuitBreaker:
+        return self._breakers.setdefault(variant.url, CircuitBreaker())
+
+    async def _search(self, variant: Variant, form: SearchForm, label: str) -> SearchBody:
+        headers = {VARIANT_HEADER: label, **form.headers}
+        answer = await self._request(variant, "POST", "/v1/search", headers, form.body)
+        if answer.status >= 400:
+            raise _their_problem(answer)
+        self._metrics.observe(_stages(answer.headers.get("server-timing", "")))
+        try:
+            return SearchBody.model_validate_json(answer.content)
+        except ValidationError as error:
+            raise VariantDownError("answers with something else than hits: is its url right?") from error
+
+    async def _request(
+        self,
+        variant: Variant,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> VariantAnswer:
+        url = variant.url.rstrip("/") + path
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                try:
+                    answer = await self._send(method, url, headers, body)
+                except aiohttp.ClientConnectorError:
+                    raise
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                    # closed as we wrote, by a process that stops: what we ask may be asked twice
+                    answer = await self._send(method, url, headers, body)
+        except TimeoutError as error:
+            raise VariantDownError(f"took longer than {self._timeout_s:g} s") from error
+        except aiohttp.ClientError as error:
+            raise VariantDownError(f"is not there ({type(error).__name__})") from error
+        if answer.status >= 500:
+            raise VariantDownError(f"answered {answer.status}")
+        return answer
+
+    async def _send(
+        self, method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None
+    ) -> VariantAnswer:
+        assert self._session is not None, "the gateway has not started"
+        data = io.BytesIO(body) if body is not None else None  # aiohttp wants large bodies in pieces
+        request = self._session.request(
+            method, URL(url, encoded=True), data=data, headers=headers, allow_redirects=False
+        )
+        async with request as response:
+            return VariantAnswer(response.status, response.headers, await response.read())
+
+
+def _their_problem(answer: VariantAnswer) -> ProblemError:
+    """The variant's 4xx as ours: it is about the request, or the load."""
+    retry_after = answer.headers.get("retry-after")
+    headers = {"Retry-After": retry_after} if retry_after else {}
+    if answer.headers.get("content-type", "").startswith(PROBLEM_JSON):
+        problem = Problem.model_validate_json(answer.content)
+        return ProblemError(answer.status, problem.detail, errors=problem.errors, headers=headers)
+    detail = "the photo was not accepted: send a JPEG, PNG, WebP, GIF or BMP"
+    return ProblemError(answer.status, detail, headers=headers)
+
+
+def _stages(server_timing: str) -> dict[str, float]:
+    """`encode;dur=12.3, rank;dur=0.1` → milliseconds by stage."""
+    found = re.findall(r"([a-z]+);dur=([0-9.]+)", server_timing)
+    return {stage: float(took_ms) for stage, took_ms in found}
