@@ -13,7 +13,7 @@ ifneq ($(wildcard ../shared/data),)
 export IMMR_DATA_MIRROR ?= $(abspath ../shared/data)
 endif
 
-.PHONY: images help demo test lint types imports unit pipelines setup browser spark bench clean
+.PHONY: images help demo test lint types imports unit pipelines setup browser spark prometheus bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,7 +52,7 @@ types: $(READY) ## mypy --strict
 imports: $(READY) ## who may import whom
 	$(BIN)/lint-imports --no-cache
 
-unit: $(READY) browser spark ## pytest (ARGS=... to choose)
+unit: $(READY) browser spark prometheus ## pytest (ARGS=... to choose)
 	$(BIN)/pytest $(ARGS)
 
 browser: # Chromium for the page's test, where apt is at hand; without it that test says why it skips
@@ -73,6 +73,14 @@ spark: $(READY) # pyspark, and Java where apt is at hand; without them the tests
 	    echo "· installing Java for Spark"; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends default-jre-headless; } >/dev/null 2>&1 \
 	      || echo "· Java could not be installed: the tests of Spark will be skipped"; \
+	  fi; }
+
+prometheus: # for the tests of boards and rules, where apt is at hand; without it they say why they skip
+	@command -v promtool >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "· installing Prometheus for the rules' tests"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus; } >/dev/null 2>&1 \
+	      || echo "· Prometheus could not be installed: the rules' tests will be skipped"; \
 	  fi; }
 
 pipelines: $(READY) ## compile pipelines/*.py to pipelines/*.yaml

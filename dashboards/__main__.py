@@ -1,4 +1,4 @@
-"""`python -m dashboards --port 8081`: serve the page on this machine."""
+"""The page: `python -m dashboards --port 8081`; Grafana's board: `python -m dashboards grafana --out DIR`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,30 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Read the settings from IMMR_*, wire the event log and the registry, and serve until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m dashboards", description="IMMR's web page.")
+    """Serve the page, or write Grafana's board and Prometheus' rules."""
+    parser = argparse.ArgumentParser(prog="python -m dashboards", description=__doc__)
+    parser.add_argument("command", nargs="?", choices=("serve", "grafana"), default="serve")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     parser.add_argument("--port", type=int, default=8081)
     parser.add_argument("--samples", type=Path, help="folder of photos to click on")
+    parser.add_argument("--out", type=Path, default=Path("dashboards"), help="where the boards go")
     options = parser.parse_args()
+    if options.command == "grafana":
+        from dashboards.boards import write
 
+        for path in write(options.out):
+            print(path)
+    else:
+        _serve(options)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    """Read the settings from IMMR_*, wire what the page reads, and serve until Ctrl-C."""
     import uvicorn
 
+    from dashboards.lineage import Lineage
     from dashboards.live import Live
     from dashboards.page import create_page
     from immr import wiring
@@ -28,8 +41,10 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = Settings()
     events = wiring.event_log(settings)
-    live = Live(settings.experiment_file, events, wiring.registry(settings).decisions)
-    page = create_page(live, settings.home / "reports", options.samples)
+    registry = wiring.registry(settings)
+    live = Live(settings.experiment_file, events, registry.decisions)
+    lineage = Lineage(registry, wiring.features(settings).freshness, settings.drift_file)
+    page = create_page(live, lineage, settings.home / "reports", options.samples)
     try:
         uvicorn.run(page, host=options.host, port=options.port, log_level="warning", access_log=False)
     finally:

@@ -55,7 +55,7 @@ class Live:
     def __init__(
         self, experiment_file: Path, events: EventLog, decisions: Decisions, keep_s: float = 2.0
     ) -> None:
-        self._file, self._events, self._decisions = experiment_file, events, decisions
+        self._file, self._events, self.decisions = experiment_file, events, decisions
         self.ctr = Kept(self._ctr, keep_s)
         self.speed = Kept(self._speed, keep_s)
         self.standing = Kept(self._standing, keep_s)
@@ -106,7 +106,7 @@ class Live:
             return None
         since = experiment.started
         result = readout(self._events.joined(since), experiment, self._events.searches(since))
-        recorded = self._decisions()
+        recorded = self.decisions()
         return Standing(
             experiment, result, decide(result, DecisionPolicy()), recorded[-1] if recorded else None
         )

@@ -21,10 +21,13 @@ from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Res
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from dashboards import charts, figures, reports
+from dashboards.exposed import Exposed
+from dashboards.lineage import Lineage
 from dashboards.live import Live
 from dashboards.versions import Photo, Versions
 from immr.errors import ImmrError
@@ -49,11 +52,14 @@ _REPORT_POLICY = (
 )
 
 
-def create_page(live: Live, reports_folder: Path, samples_folder: Path | None = None) -> FastAPI:
+def create_page(
+    live: Live, lineage: Lineage, reports_folder: Path, samples_folder: Path | None = None
+) -> FastAPI:
     """The page as an application.
 
     Args:
         live: the running experiment and its event log.
+        lineage: the model versions and the features.
         reports_folder: where the pipeline's steps leave copies of their reports.
         samples_folder: photos that one can click instead of having one at hand; a few of them are taken.
     """
@@ -66,7 +72,7 @@ def create_page(live: Live, reports_folder: Path, samples_folder: Path | None = 
         await asyncio.gather(warm_up, return_exceptions=True)
         await page.versions.close()
 
-    page = _Page(live, Versions(), reports_folder, _samples(samples_folder), _templates())
+    page = _Page(live, lineage, Versions(), reports_folder, _samples(samples_folder), _templates())
     app = FastAPI(title="IMMR", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.middleware("http")(_with_headers)
@@ -81,6 +87,7 @@ class _Page:
     """What the routes share."""
 
     live: Live
+    lineage: Lineage
     versions: Versions
     reports_folder: Path
     samples: Sequence[Path]
@@ -170,6 +177,12 @@ def _add_sections(app: FastAPI, page: _Page) -> None:
     @app.get("/health/live")
     def alive() -> PlainTextResponse:
         return PlainTextResponse("ok")
+
+    exposed = Exposed(page.live, page.lineage)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(exposed.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_search(app: FastAPI, page: _Page) -> None:

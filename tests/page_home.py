@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from immr.drift.findings import CATEGORIES, FEATURES, PHOTOS, DriftReport, Finding
 from immr.events.sqlite import SqliteEventLog
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, Variant, save
-from immr.types import Click, Impression, SearchRecord
+from immr.types import Click, Impression, ModelVersion, Role, SearchRecord
 
 CTR = {"champion": 0.05, "challenger": 0.09}
 
@@ -53,6 +54,42 @@ def _shop(log: SqliteEventLog, running: Experiment, user_id: str, ts: datetime, 
         Click(f"{query_id}-{item}-o", "order", query_id, item, ts) for item in clicked if dice.random() < 0.3
     ]
     log.record_clicks([*clicks, *orders])
+
+
+class VersionsThere:
+    """Two versions, as a registry tells of them."""
+
+    def __init__(self, created: datetime) -> None:
+        self._created = created
+        self._versions = [
+            ModelVersion(
+                "immr", number, f"key-{number}", f"run-{number}", 8, "p", f"manifest-{number}", recipe
+            )
+            for number, recipe in ((1, "image-only"), (2, "concept"))
+        ]
+
+    def versions(self) -> list[ModelVersion]:
+        return self._versions
+
+    def role(self, role: Role) -> ModelVersion | None:
+        return self._versions[role == "challenger"]
+
+    def tags(self, version: ModelVersion) -> dict[str, str]:
+        return {"gate": "It may go on."} if version.number == 2 else {}
+
+    def created(self, version: ModelVersion) -> datetime:
+        return self._created
+
+
+def add_drift(home: Path) -> None:
+    """A drift report with one of each: drifted, as it was, not known."""
+    now = datetime(2024, 5, 1, 12, tzinfo=UTC)
+    findings = (
+        Finding(PHOTOS, True, "The photos do not lie where they did.", "Look at the newest.", {"mmd2": 0.02}),
+        Finding(CATEGORIES, False, "The same categories are clicked."),
+        Finding(FEATURES, None, "No item features were ever loaded.", "Run `immr materialize`."),
+    )
+    DriftReport("immr-1", now, now - timedelta(days=7), findings).write(home / "drift.json")
 
 
 def add_reports(home: Path) -> None:

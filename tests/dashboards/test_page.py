@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from dashboards.lineage import Lineage
 from dashboards.live import Live
 from dashboards.page import create_page
 from immr.events.sqlite import SqliteEventLog
-from tests.page_home import add_reports, fill
+from tests.page_home import VersionsThere, add_drift, add_reports, fill
 from tests.upstream_process import free_port, picture, seen_by, upstream
 
 STARTED = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -32,7 +33,8 @@ def opened(
 ) -> Iterator[TestClient]:
     log = SqliteEventLog(home / "events" / "events.db")
     live = Live(home / "experiment" / "experiment.json", log, lambda: decisions, keep_s=0)
-    with TestClient(create_page(live, home / "reports", samples)) as client:
+    lineage = Lineage(VersionsThere(STARTED), lambda: STARTED, home / "drift.json", keep_s=0)
+    with TestClient(create_page(live, lineage, home / "reports", samples)) as client:
         yield client
     log.close()
 
@@ -42,6 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, upstreams: list[str]) -> Path
     folder = tmp_path_factory.mktemp("home")
     fill(folder, upstreams, 600, STARTED)
     add_reports(folder)
+    add_drift(folder)
     (folder / "photos" / "below").mkdir(parents=True)
     for number in range(15):
         (folder / "photos" / "below" / f"{number:02d}.jpg").write_bytes(picture(number, 48))
@@ -165,6 +168,21 @@ def test_an_unchanged_section_is_not_sent_again(page: TestClient, name: str) -> 
     assert first.status_code == 200
     assert seen
     assert page.get(f"/sections/{name}", params={"seen": seen[1]}).status_code == 204
+
+
+def test_prometheus_reads_what_only_the_page_knows(page: TestClient) -> None:
+    told = page.get("/metrics").text
+    for line in (
+        r'immr_experiment_users\{.*variant="challenger".*\} \d{3}\.0',
+        r"immr_experiment_sample_ratio_p_value 0\.\d+",
+        r"immr_experiment_ctr_difference_low 0\.0\d+",
+        r'immr_model_version_created_timestamp_seconds\{.*role="champion"\} 1\.7145648e\+09',
+        r'immr_drift_found\{what="query photos"\} 1\.0',
+        r"immr_features_age_seconds \d",
+        r'immr_decisions\{action="wait"\} 1\.0',
+    ):
+        assert re.search(line, told), line
+    assert "user-" not in told
 
 
 def test_there_is_no_other_section(page: TestClient) -> None:

@@ -1,0 +1,117 @@
+"""What the page knows and Prometheus cannot count: the readout, ages, decisions. Never a user in a label."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from dashboards.lineage import Lineage
+from dashboards.live import Live
+from immr.errors import ImmrError
+
+log = logging.getLogger(__name__)
+
+
+class Exposed(Collector):
+    """Collects at each scrape, from values that are computed rarely and kept."""
+
+    def __init__(self, live: Live, lineage: Lineage) -> None:
+        self._live, self._lineage = live, lineage
+
+    def text(self) -> bytes:
+        """In Prometheus' text format."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """A part that fails is left out and logged; the others are still there."""
+        parts: tuple[Callable[[], list[GaugeMetricFamily]], ...] = (
+            self._experiment,
+            self._versions,
+            self._features,
+            self._drift,
+            self._decisions,
+        )
+        for part in parts:
+            try:
+                yield from part()
+            except ImmrError as error:
+                log.warning("not exposed to Prometheus: %s", error)
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Nothing: what there is shows at the scrape."""
+        return []
+
+    def _experiment(self) -> list[GaugeMetricFamily]:
+        standing = self._live.standing()
+        if standing is None:
+            return []
+        readout = standing.readout
+        users = GaugeMetricFamily(
+            "immr_experiment_users",
+            "Users since the start, bots left out",
+            labels=["variant", "model_version"],
+        )
+        for side in readout.variants:
+            users.add_metric([side.name, side.model_version], side.users)
+        found = [users]
+        if readout.sample_ratio is not None:
+            found.append(
+                GaugeMetricFamily(
+                    "immr_experiment_sample_ratio_p_value",
+                    "Below 0.001 users do not fit the weights",
+                    value=readout.sample_ratio.p_value,
+                )
+            )
+        if readout.ctr is not None:
+            name, what = "immr_experiment_ctr_difference", "Challenger minus champion"
+            always = readout.ctr.always_valid
+            found += [
+                GaugeMetricFamily(name, what, value=readout.ctr.difference),
+                GaugeMetricFamily(f"{name}_low", f"{what}, lower always-valid bound", value=always.low),
+                GaugeMetricFamily(f"{name}_high", f"{what}, upper always-valid bound", value=always.high),
+            ]
+        return found
+
+    def _versions(self) -> list[GaugeMetricFamily]:
+        created = GaugeMetricFamily(
+            "immr_model_version_created_timestamp_seconds",
+            "When a version was registered",
+            labels=["role", "model_version"],
+        )
+        for version in self._lineage.versions():
+            for role in version.roles:
+                created.add_metric([role, version.id], version.created.timestamp())
+        return [created]
+
+    def _features(self) -> list[GaugeMetricFamily]:
+        newest = self._lineage.features_from()
+        if newest is None:
+            return []
+        age_s = (datetime.now(UTC) - newest).total_seconds()
+        return [
+            GaugeMetricFamily("immr_features_age_seconds", "Age of the newest item features", value=age_s)
+        ]
+
+    def _drift(self) -> list[GaugeMetricFamily]:
+        found = GaugeMetricFamily(
+            "immr_drift_found", "1 where what comes in is not what was learned from", labels=["what"]
+        )
+        report = self._lineage.drift()
+        for finding in report.findings if report else ():
+            if finding.found is not None:
+                found.add_metric([finding.what], finding.found)
+        return [found]
+
+    def _decisions(self) -> list[GaugeMetricFamily]:
+        told = GaugeMetricFamily("immr_decisions", "Lines of the promotion log", labels=["action"])
+        for action, count in sorted(Counter(str(each["action"]) for each in self._live.decisions()).items()):
+            told.add_metric([action], count)
+        return [told]

@@ -1,0 +1,76 @@
+"""The tests themselves: false alarms at their rate, what differs is found, by hand where that can be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import chi2_contingency
+
+from immr.drift.two_sample import mmd, numbers, shares
+from immr.types import FloatArray
+
+
+def photos(rng: np.random.Generator, rows: int, spread: float = 0.3, shift: float = 0.0) -> FloatArray:
+    """(N, 16) unit rows in eight clumps; `shift` moves them all a little the same way."""
+    centres = np.random.default_rng(0).normal(size=(8, 16))
+    found = centres[rng.integers(0, 8, rows)] + spread * rng.normal(size=(rows, 16))
+    found[:, 0] += shift
+    unit: FloatArray = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+def by_definition(x: FloatArray, y: FloatArray) -> float:
+    both = np.concatenate([x, y]).astype(np.float64)
+    far = ((both[:, None] - both[None]) ** 2).sum(axis=2)
+    width = np.median(far[np.triu_indices(len(both), 1)])
+    kernel = np.mean([np.exp(-far / (width * share)) for share in (1, 1 / 4, 1 / 16)], axis=0)
+    n = len(x)
+    xx, yy, xy = kernel[:n, :n], kernel[n:, n:], kernel[:n, n:]
+    return float(
+        (xx.sum() - np.trace(xx)) / (n * (n - 1))
+        + (yy.sum() - np.trace(yy)) / (len(y) * (len(y) - 1))
+        - 2 * xy.mean()
+    )
+
+
+def test_mmd_is_its_definition() -> None:
+    rng = np.random.default_rng(1)
+    x, y = photos(rng, 12), photos(rng, 9, shift=0.5)
+    assert mmd(x, y, permutations=10).distance == pytest.approx(by_definition(x, y))
+
+
+def test_mmd_cries_wolf_at_its_rate() -> None:
+    rng = np.random.default_rng(2)
+    p_values = [mmd(photos(rng, 60), photos(rng, 50), permutations=99).p_value for _ in range(300)]
+    assert 4 <= sum(p <= 0.05 for p in p_values) <= 27  # 15 expected, 3.2 standard deviations around
+
+
+@pytest.mark.parametrize("new", [{"shift": 1.0}, {"spread": 0.6}])
+def test_mmd_finds_photos_that_lie_elsewhere_or_wider(new: dict[str, float]) -> None:
+    rng = np.random.default_rng(3)
+    assert mmd(photos(rng, 200), photos(rng, 200, **new)).p_value < 0.001
+
+
+def test_equal_rows_differ_in_nothing() -> None:
+    same = np.ones((30, 4), dtype=np.float32)
+    assert mmd(same, same, permutations=50).p_value == 1.0
+
+
+def test_numbers_and_shares_are_scipys() -> None:
+    assert numbers(np.arange(100.0), np.arange(100.0)).p_value == 1.0
+    assert numbers(np.arange(100.0), np.arange(100.0) + 50).distance == 0.5
+    found = shares({"milk": 60, "juice": 40}, {"milk": 30, "juice": 70})
+    assert found.p_value == pytest.approx(chi2_contingency([[60, 40], [30, 70]]).pvalue)
+    assert {name: (before, now) for name, before, now in found.moved} == {
+        "juice": (0.4, 0.7),
+        "milk": (0.6, 0.3),
+    }
+    before, now = np.array([40.5, 60.5]) / 101, np.array([70.5, 30.5]) / 101
+    assert found.distance == pytest.approx(((now - before) * np.log(now / before)).sum())
+
+
+def test_rare_categories_are_tested_as_one() -> None:
+    before = {"milk": 500} | {f"rare-{number}": 1 for number in range(40)}
+    now = {"milk": 500} | {f"new-{number}": 1 for number in range(40)}
+    assert shares(before, now).p_value > 0.9  # as many rare ones as before
+    assert shares({"milk": 10}, {"milk": 20}).p_value == 1.0
