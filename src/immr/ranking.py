@@ -1,34 +1,60 @@
-"""How candidates become hits: cosine blended with what shoppers did. Pure."""
+"""How candidates become hits: cosine blended with clicks, stock and freshness. Pure; no clock inside."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from immr.types import Candidate, Hit, ItemFeatures
+
+_DAY_S = 24 * 3600
 
 
 @dataclass(frozen=True)
 class RankingRecipe:
-    """score = cosine_weight × cosine + ctr_weight × smoothed CTR."""
+    """Weights of the parts that add up to a hit's score (ours).
+
+    cosine: similarity to the query, in -1…1.
+    ctr: the item's CTR of 7 days, smoothed to the mean.
+    stock: minus one where nothing is left, else 0: what is sold out goes down, what is unknown stays.
+    freshness: 1 for an item that was updated now, half of it every `freshness_half_life_days`.
+    """
 
     cosine_weight: float = 1.0
     ctr_weight: float = 0.05
+    stock_weight: float = 0.1
+    freshness_weight: float = 0.0
+    freshness_half_life_days: float = 30.0
 
 
 def rank(
-    candidates: Sequence[Candidate], features: Mapping[str, ItemFeatures], recipe: RankingRecipe, k: int
+    candidates: Sequence[Candidate],
+    features: Mapping[str, ItemFeatures],
+    recipe: RankingRecipe,
+    k: int,
+    now: datetime,
 ) -> list[Hit]:
     """Best first; ties go to the smaller item_id, so that the order never depends on the engine."""
-    hits = [_hit(candidate, features.get(candidate.item_id), recipe) for candidate in candidates]
+    hits = [_hit(candidate, features.get(candidate.item_id), recipe, now) for candidate in candidates]
     return sorted(hits, key=lambda hit: (-hit.score, hit.item_id))[:k]
 
 
-def _hit(candidate: Candidate, features: ItemFeatures | None, recipe: RankingRecipe) -> Hit:
-    parts = {
-        "cosine": recipe.cosine_weight * candidate.cosine,
-        "ctr": recipe.ctr_weight * features.ctr_7d if features else 0.0,
-    }
+def freshness(updated_at: datetime | None, now: datetime, half_life_days: float) -> float:
+    """1 for now, 0.5 after a half-life; 0 where it is unknown, 1 where it lies in the future."""
+    if updated_at is None:
+        return 0.0
+    age_days = max(0.0, (now - updated_at).total_seconds() / _DAY_S)
+    return float(0.5 ** (age_days / half_life_days))
+
+
+def _hit(candidate: Candidate, features: ItemFeatures | None, recipe: RankingRecipe, now: datetime) -> Hit:
+    parts = {"cosine": recipe.cosine_weight * candidate.cosine, "ctr": 0.0, "stock": 0.0, "freshness": 0.0}
+    if features is not None:
+        age = freshness(features.updated_at, now, recipe.freshness_half_life_days)
+        parts["ctr"] = recipe.ctr_weight * features.ctr_7d
+        parts["stock"] = -recipe.stock_weight if features.stock == 0 else 0.0
+        parts["freshness"] = recipe.freshness_weight * age
     return Hit(
         item_id=candidate.item_id,
         score=sum(parts.values()),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol
 
 from PIL import Image
@@ -78,7 +79,7 @@ class Searcher:
         with _timed(stage_ms, "features"):
             features, degraded = self._read_features(candidates)
         with _timed(stage_ms, "rank"):
-            hits = rank(candidates, features, self._ranking, k)
+            hits = rank(candidates, features, self._ranking, k, datetime.now(UTC))
         return Answer(hits, degraded, stage_ms)
 
     def _read_features(self, candidates: Sequence[Candidate]) -> tuple[dict[str, ItemFeatures], list[str]]:

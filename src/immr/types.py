@@ -28,6 +28,7 @@ class Item:
     image: str  # URI or path
     price: float
     updated_at: datetime
+    stock: float | None = None  # how much can be sold; None where the shop does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,8 @@ class ItemFeatures:
     impressions_7d: int
     clicks_7d: int
     ctr_7d: float
+    stock: float | None = None
+    updated_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from immr.types import ItemFeatures
 NOW = datetime(2025, 6, 8, 12, tzinfo=UTC)
 
 
-def _stats(names, price=2.0, clicks=3, when=NOW):
+def _stats(names, price=2.0, clicks=3, when=NOW, stock=7.0):
     return pa.Table.from_pylist(
         [
             {
@@ -24,6 +24,8 @@ def _stats(names, price=2.0, clicks=3, when=NOW):
                 "impressions_7d": 30,
                 "clicks_7d": clicks,
                 "ctr_7d": clicks / 30,
+                "stock": stock,
+                "updated_at": NOW - timedelta(days=2),
                 "event_timestamp": when,
             }
             for name in names
@@ -49,8 +51,8 @@ def test_reads_what_was_materialized_and_leaves_out_the_unknown(store):
     assert store.materialize(_stats(["apple", "pear"])) == 2
     found = store.read(["pear", "no such item", "apple", "pear"])
     assert found == {
-        "apple": ItemFeatures(2.0, "Fruit/apple", 30, 3, pytest.approx(0.1)),
-        "pear": ItemFeatures(2.0, "Fruit/pear", 30, 3, pytest.approx(0.1)),
+        "apple": ItemFeatures(2.0, "Fruit/apple", 30, 3, pytest.approx(0.1), 7.0, NOW - timedelta(days=2)),
+        "pear": ItemFeatures(2.0, "Fruit/pear", 30, 3, pytest.approx(0.1), 7.0, NOW - timedelta(days=2)),
     }
     assert [type(value) for value in (found["pear"].price, found["pear"].clicks_7d)] == [float, int]
     assert store.read([]) == {}
@@ -64,6 +66,17 @@ def test_pushes_are_read_at_once_and_materializing_again_replaces_them(store):
     store.materialize(_stats(["apple", "pear"], price=5.0, when=NOW + timedelta(hours=1)))
     assert {features.price for features in store.read(["apple", "pear"]).values()} == {5.0}
     assert store.push(_stats([])) == 0
+
+
+def test_a_stock_may_be_unknown_or_nothing(store):
+    store.materialize(pa.concat_tables([_stats(["a"], stock=None), _stats(["b"], stock=0.0), _stats(["c"])]))
+    assert {name: found.stock for name, found in store.read(["a", "b", "c"]).items()} == {
+        "a": None,
+        "b": 0.0,
+        "c": 7.0,
+    }
+    store.push(_stats(["b"], stock=None, when=NOW + timedelta(minutes=1)))
+    assert store.read(["b"])["b"].stock is None
 
 
 def test_freshness_is_the_newest_row(store):

@@ -44,6 +44,8 @@ def _stats(clicks=3):
         [30] * rows,
         [clicks] * rows,
         [0.1] * rows,
+        [5.0] * rows,
+        [NOW] * rows,
         [NOW] * rows,
     ]
     return pa.table(

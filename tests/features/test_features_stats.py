@@ -1,3 +1,4 @@
+import dataclasses
 from datetime import UTC, datetime, timedelta, timezone
 
 import pyarrow as pa
@@ -80,9 +81,24 @@ def test_time_zones_do_not_move_the_window(zone):
 def test_the_order_of_rows_does_not_matter_and_a_table_of_items_will_do():
     expected = item_stats(ITEMS, _impressions(ROWS), NOW)
     table = pa.Table.from_pylist(
-        [{"item_id": item.item_id, "price": item.price, "category": item.category} for item in ITEMS]
+        [
+            {
+                "item_id": item.item_id,
+                "price": item.price,
+                "category": item.category,
+                "updated_at": item.updated_at,
+            }
+            for item in ITEMS
+        ]
     )
     assert item_stats(table, _impressions(ROWS[::-1]), NOW) == expected
+
+
+def test_stock_and_age_come_from_the_item():
+    items = [dataclasses.replace(ITEMS[0], stock=4.0), *ITEMS[1:]]
+    rows = _by_item(item_stats(items, _impressions(ROWS), NOW))
+    assert {name: row["stock"] for name, row in rows.items()} == {"pear": 4.0, "apple": None, "kiwi": None}
+    assert {row["updated_at"] for row in rows.values()} == {NOW}
 
 
 def test_broken_input_is_refused():

@@ -35,6 +35,14 @@ def test_parquet(tmp_path):
     assert [item.item_id for item in read_items(tmp_path / "i.parquet").items] == ["a"]
 
 
+def test_stock_is_optional_and_may_be_unknown(tmp_path):
+    header, *rows = CSV.splitlines()
+    (tmp_path / "s.csv").write_text(
+        "\n".join([f"{header},stock", f"{rows[0]},0", f"{rows[1]},", f"{rows[3]},-1"])
+    )
+    assert [item.stock for item in read_items(tmp_path / "s.csv").items] == [0.0, None]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -34,6 +34,7 @@ class TableContract:
     refers_to: Mapping[str, str] = field(default_factory=dict)  # column → table that must know its value
     apart_from: str | None = None  # a table that must not know the key
     optional: bool = False
+    may_lack: frozenset[str] = frozenset()  # columns that may be missing, as may their values
 
 
 ITEMS = TableContract(
@@ -47,9 +48,11 @@ ITEMS = TableContract(
             "image": pa.string(),
             "price": pa.float64(),
             "updated_at": TIMESTAMP,
+            "stock": pa.float64(),
         }
     ),
     key=("item_id",),
+    may_lack=frozenset({"stock"}),
 )
 QUERIES = TableContract(
     name="queries",
@@ -244,11 +247,12 @@ def _batches(path: Path, contract: TableContract, chunk_rows: int) -> Iterator[p
     except (pa.ArrowException, OSError) as error:
         raise ContractError(f"{path} is no readable Parquet file ({error}): write it again") from error
     with file:
-        missing = [name for name in contract.columns.names if name not in file.schema_arrow.names]
+        needed = [name for name in contract.columns.names if name not in contract.may_lack]
+        missing = [name for name in needed if name not in file.schema_arrow.names]
         if missing:
             raise ContractError(
                 f"{path} has no column {', '.join(missing)}: the table {contract.name} needs "
-                f"{', '.join(contract.columns.names)}"
+                f"{', '.join(needed)}"
             )
         yield from file.iter_batches(chunk_rows)
 
@@ -259,6 +263,9 @@ def _typed(batch: pa.RecordBatch, contract: TableContract, path: Path) -> pd.Dat
 
     columns: dict[str, Any] = {}
     for column in contract.columns:
+        if column.name not in batch.schema.names:
+            columns[column.name] = pd.Series(np.nan, index=range(len(batch)))
+            continue
         values = batch.column(column.name)
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
@@ -314,6 +321,7 @@ def _rules(contract: TableContract) -> Any:
             pandera.Check(np.isfinite, error="price is not finite"),
             pandera.Check.ge(0, error="price is negative"),
         ],
+        "stock": [pandera.Check.ge(0, error="stock is negative")],
         "position": [
             pandera.Check.ge(1, error="position is below 1"),
             pandera.Check(lambda position: position % 1 == 0, error="position is no whole number"),
@@ -327,7 +335,7 @@ def _rules(contract: TableContract) -> Any:
                 pandera.Check(lambda text: text.str.strip() != "", error=f"{column.name} is empty"),
                 *checks,
             ]
-        columns[column.name] = pandera.Column(None, checks, nullable=False)
+        columns[column.name] = pandera.Column(None, checks, nullable=column.name in contract.may_lack)
     across = (
         [pandera.Check(_clicked_before_ordered, error="ordered but not clicked")]
         if contract is IMPRESSIONS

@@ -60,7 +60,8 @@ class TrainingSet:
     @cached_property
     def items(self) -> list[Item]:
         """All documents, in item_id order."""
-        columns = list(Item.__dataclass_fields__)
+        there = pq.read_schema(self.folder / "items.parquet").names
+        columns = [name for name in Item.__dataclass_fields__ if name in there or name != "stock"]
         return [Item(**row) for row in self._rows("items", columns)]
 
     @cached_property

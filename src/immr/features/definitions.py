@@ -11,7 +11,7 @@ PUSH_SOURCE = "item_stats_push"
 REGISTRY_FILE = "data/registry.db"
 ONLINE_FILE = "data/online.db"
 OFFLINE_FILE = "data/item_stats.parquet"
-FEATURES = ("price", "category", "impressions_7d", "clicks_7d", "ctr_7d")
+FEATURES = ("price", "category", "impressions_7d", "clicks_7d", "ctr_7d", "stock", "updated_at")
 
 TTL = timedelta(0)
 """Rows never expire: a CTR of last week ranks better than none. Watch `freshness` for rows that got old."""
@@ -37,7 +37,7 @@ entity_key_serialization_version: 3
 def definitions() -> list[Any]:
     """Entity `item`, its file and push sources, and the view `item_stats`, to be applied."""
     from feast import Entity, FeatureView, Field, FileSource, PushSource, ValueType
-    from feast.types import Float64, Int64, String
+    from feast.types import Float64, Int64, String, UnixTimestamp
 
     item = Entity(
         name="item",
@@ -59,7 +59,9 @@ def definitions() -> list[Any]:
             Field(name="impressions_7d", dtype=Int64),
             Field(name="clicks_7d", dtype=Int64),
             Field(name="ctr_7d", dtype=Float64),
+            Field(name="stock", dtype=Float64),
+            Field(name="updated_at", dtype=UnixTimestamp),
         ],
-        description="Price and category, and what shoppers did in 7 days",
+        description="Price, category, stock and age, and what shoppers did in 7 days",
     )
     return [item, offline, push, view]

@@ -9,11 +9,13 @@ import fcntl
 import io
 import json
 import logging
+import math
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +48,7 @@ _log = logging.getLogger(__name__)
 _YAML = "feature_store.yaml"
 _APPLIED = "data/applied.json"
 _LOADED = "data/loaded.json"
+_MAY_LACK = FEATURES[-2:]  # stock, updated_at
 _PROMETHEUS_VARIABLES = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
 
 
@@ -121,7 +124,8 @@ class FeastFeatures:
             store = self._open_writer()
             store.push(PUSH_SOURCE, rows.to_pandas())
             # Feast's own append maps the file into memory and truncates it while it is read
-            self._write_offline(pa.concat_tables([pq.read_table(self._path / OFFLINE_FILE), rows]))
+            offline = [pq.read_table(self._path / OFFLINE_FILE), rows]  # older rows may lack younger columns
+            self._write_offline(pa.concat_tables(offline, promote_options="default"))
             self._note_loaded(pc.max(rows["event_timestamp"]).as_py())
         return len(rows)
 
@@ -269,7 +273,14 @@ def _checked(stats: pa.Table) -> pa.Table:
 
 def _known(columns: dict[str, list[Any]]) -> dict[str, ItemFeatures]:
     rows = zip(columns["item_id"], *(columns[name] for name in FEATURES), strict=True)
-    return {item_id: ItemFeatures(*values) for item_id, *values in rows if None not in values}
+    needed = len(FEATURES) - len(_MAY_LACK)
+    return {item_id: _features(values) for item_id, *values in rows if None not in values[:needed]}
+
+
+def _features(values: list[Any]) -> ItemFeatures:
+    features = ItemFeatures(*values)
+    unknown = features.stock is None or math.isnan(features.stock)  # pandas, and Feast, know no missing float
+    return replace(features, stock=None) if unknown else features
 
 
 def _let_readers_in_while_writing(database: Path) -> None:

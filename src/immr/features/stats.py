@@ -13,6 +13,8 @@ from immr.types import Item
 PRIOR_IMPRESSIONS = 20.0
 """Strength of the CTR's prior: an item starts as if it had been shown so often, at the mean CTR (ours)."""
 
+_TS = pa.timestamp("us", tz="UTC")
+
 SCHEMA = pa.schema(
     [
         ("item_id", pa.string()),
@@ -21,6 +23,8 @@ SCHEMA = pa.schema(
         ("impressions_7d", pa.int64()),
         ("clicks_7d", pa.int64()),
         ("ctr_7d", pa.float64()),
+        ("stock", pa.float64()),
+        ("updated_at", pa.timestamp("us", tz="UTC")),
         ("event_timestamp", pa.timestamp("us", tz="UTC")),
     ]
 )
@@ -35,7 +39,7 @@ WITH counted AS (
     GROUP BY item_id
 ),
 joined AS (
-    SELECT items.item_id, items.price, items.category,
+    SELECT items.item_id, items.price, items.category, items.stock, items.updated_at,
            coalesce(counted.impressions, 0) AS impressions, coalesce(counted.clicks, 0) AS clicks
     FROM items LEFT JOIN counted USING (item_id)
 ),
@@ -43,7 +47,7 @@ overall AS (
     SELECT coalesce(sum(clicks) / nullif(sum(impressions), 0), 0.0) AS ctr FROM joined
 )
 SELECT item_id, price, category, impressions AS impressions_7d, clicks AS clicks_7d,
-       (clicks + $prior * overall.ctr) / (impressions + $prior) AS ctr_7d
+       (clicks + $prior * overall.ctr) / (impressions + $prior) AS ctr_7d, stock, updated_at
 FROM joined, overall
 ORDER BY item_id
 """
@@ -97,9 +101,16 @@ def _catalogue(items: pa.Table | Sequence[Item]) -> pa.Table:
                 "item_id": pa.array([item.item_id for item in items], pa.string()),
                 "price": pa.array([item.price for item in items], pa.float64()),
                 "category": pa.array([item.category for item in items], pa.string()),
+                "stock": pa.array([item.stock for item in items], pa.float64()),
+                "updated_at": pa.array([item.updated_at for item in items], _TS),
             }
         )
-    catalogue = _only(items, ["item_id", "price", "category"], "items")
+    if "stock" not in items.column_names:
+        items = items.append_column("stock", pa.nulls(len(items), pa.float64()))
+    catalogue = _only(items, ["item_id", "price", "category", "stock", "updated_at"], "items")
+    catalogue = catalogue.set_column(
+        4, "updated_at", catalogue["updated_at"].cast(_TS).cast(pa.timestamp("us"))
+    )
     if len(catalogue["item_id"].unique()) < len(catalogue):
         raise ContractError("an item_id occurs twice in the items table: run `immr govern`")
     return catalogue

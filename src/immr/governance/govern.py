@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 
 from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, Admission, TableContract, admit
 from immr.data.training_set import TrainingSet
-from immr.errors import ContractError, RecipeError
+from immr.errors import RecipeError
 from immr.files import folder_written_whole
 from immr.governance import balance, classes, edges, images, looks, manifest, report, split
 from immr.governance.embedder import Embedder
 from immr.governance.engine import connect
 from immr.governance.recipe import GovernanceRecipe
-from immr.governance.steps import Step
+from immr.governance.steps import Ledger, Step
 from immr.governance.workspace import Workspace
 
 _log = logging.getLogger(__name__)
@@ -94,7 +94,8 @@ class _Run:
         self._scratch = scratch
         self._folder = folder
         self._class_count = 0
-        self._steps = [
+        self._ledger = Ledger(workspace)
+        self._ledger.steps += [
             Step("contract", name, counts.rows_in, counts.valid, counts.rejected)
             for name, counts in admission.tables.items()
         ]
@@ -103,26 +104,30 @@ class _Run:
         """All steps."""
         items, queries, judgements = self._pictured()
         inputs = self._inputs(items, queries, judgements)
-        items = self._without("images", "items", items)
-        queries = self._without("images", "queries", queries)
+        items = self._ledger.passed("images", "items", items, ["detail"], self._off("check_images"))
+        queries = self._ledger.passed("images", "queries", queries, ["detail"], self._off("check_images"))
         judgements = self._judgeable(judgements, items)
         impressions = self._work.read(self._admission.path("impressions"))
         impressions = impressions.semi_join(items, "item_id").semi_join(queries, "query_id")
 
         clicked = self._work.keep(edges.edges(impressions, self._recipe))
         judged = self._work.keep(edges.verdicts(queries, edges.best_items(clicked), self._recipe))
-        labelled = self._without("edges", "queries", self._settled(judged), keep_columns=True)
+        sure = self._off("min_share", "min_share_lower_bound")
+        labelled = self._ledger.passed("edges", "queries", self._settled(judged), note=sure)
         item_classes = self._classes(items, impressions)
         items = items.join(item_classes, "item_id")
         labelled = self._work.keep(labelled.join(item_classes, "item_id"))
-        seen: list[dict[str, Any]] = []
         if self._embedder:
-            labelled, seen = self._cleaned(labelled, clicked, item_classes, self._embedder)
+            labelled = self._cleaned(labelled, clicked, item_classes, self._embedder)
+        else:
+            self._ledger.unchanged("looks", "queries", labelled, self._off("clean_labels"))
         unseen = split.unseen_classes(self._work, item_classes, self._recipe)
         queries, judgements = self._split(labelled, judgements, item_classes, unseen)
         if self._recipe.balance_classes:
             weighed = self._work.keep(balance.balanced(self._work, queries, self._recipe))
-            queries = self._without("balance", "queries", weighed, keep_columns=True)
+            queries = self._ledger.passed("balance", "queries", weighed, note=self._spread(weighed))
+        else:
+            self._ledger.unchanged("balance", "queries", queries, self._off("balance_classes"))
         items, judgements = self._marked(items, unseen), self._marked(judgements, unseen)
 
         outputs = {
@@ -130,10 +135,9 @@ class _Run:
             "queries": self._write("queries", queries, _QUERIES, "query_id"),
             "judgements": self._write("judgements", judgements, _JUDGEMENTS, "query_id"),
         }
-        written = manifest.write(self._folder, self._recipe, inputs, self._steps, outputs, self._class_count)
-        doubtful = judged.filter(judged.reason != "").filter(judged.item_id.notnull())
-        examples = self._work.fetch(doubtful, ["query_id"], limit=report.EXAMPLES)
-        report.write(self._folder, written, examples, seen)
+        steps = self._ledger.steps
+        written = manifest.write(self._folder, self._recipe, inputs, steps, outputs, self._class_count)
+        report.write(self._folder, written, self._ledger.examples)
 
     def _pictured(self) -> tuple[Any, Any, Any]:
         """items, queries and judgements, each with image_sha256, reason and detail."""
@@ -183,23 +187,13 @@ class _Run:
         }
 
     def _hash(self, table: Any, contract: TableContract) -> dict[str, Any]:
-        columns = [name for name in contract.columns.names if name != "image"]
+        # what is in stock today changes nothing that is learned; pictures go by their content
+        columns = [name for name in contract.columns.names if name not in ("image", "stock")]
         return manifest.of_rows(self._work.batches(table.select(*columns, "image_sha256"), contract.key))
 
-    def _without(self, step: str, name: str, table: Any, keep_columns: bool = False, note: str = "") -> Any:
-        """The rows that have no reason to go; the others are counted."""
-        reasons = self._work.fetch(table.group_by("reason").aggregate(rows=table.count()), ["reason"])
-        dropped = {row["reason"]: row["rows"] for row in reasons if row["reason"]}
-        rows_in = sum(row["rows"] for row in reasons)
-        rows_out = rows_in - sum(dropped.values())
-        self._steps.append(Step(step, name, rows_in, rows_out, dropped, note))
-        if not rows_out and name != "judgements":
-            why = "; ".join(f"{reason} ({rows})" for reason, rows in dropped.items()) or "there were none"
-            raise ContractError(
-                f"no {name} are left after the step {step}: {why}. Correct the data or the recipe"
-            )
-        gone = ["reason"] if keep_columns else ["reason", "detail"]
-        return table.filter(table.reason == "").drop(*gone)
+    def _off(self, *switches: str) -> str:
+        """What the report says of a step whose switches are all off."""
+        return "" if any(getattr(self._recipe, name) for name in switches) else "switched off"
 
     def _settled(self, judged: Any) -> Any:
         """Queries whose clicks disagree go on to where their looks decide, if looks are asked at all."""
@@ -211,25 +205,24 @@ class _Run:
             return judged
         return self._work.keep(judged.mutate(reason=ibis.ifelse(disagree, "", judged.reason)))
 
-    def _cleaned(
-        self, labelled: Any, clicked: Any, item_classes: Any, embedder: Embedder
-    ) -> tuple[Any, list[dict[str, Any]]]:
-        """The labels that their looks confirm, and examples of those dropped and moved."""
+    def _cleaned(self, labelled: Any, clicked: Any, item_classes: Any, embedder: Embedder) -> Any:
+        """The labels that their looks confirm."""
         judged, wrong_share = looks.judged(
             self._work, labelled, clicked, item_classes, embedder, self._recipe, self._scratch
         )
         judged = self._work.keep(judged)
-        why = judged.mutate(why=judged.reason + judged.moved)
-        counts = self._work.fetch(why.group_by(["moved"]).aggregate(rows=why.count()), ["moved"])
+        counts = self._work.fetch(judged.group_by("moved").aggregate(rows=judged.count()), ["moved"])
         moved = "; ".join(f"{row['rows']} {row['moved']}" for row in counts if row["moved"])
         note = f"{wrong_share:.1%} of agreed labels judged wrong, by {embedder.name}; {moved or 'none moved'}"
-        kept = self._without("looks", "queries", judged, keep_columns=True, note=note)
-        examples = []
-        for reason in (row["why"] for row in self._work.fetch(why.select("why").distinct(), ["why"])):
-            if reason:
-                rows = why.filter(why.why == reason)
-                examples += self._work.fetch(rows, ["query_id"], limit=report.EXAMPLES // 2)
-        return kept, examples
+        kept = self._ledger.passed("looks", "queries", judged, note=note)
+        self._ledger.show("looks", judged, "moved")
+        return kept
+
+    def _spread(self, weighed: Any) -> str:
+        """How far a photo's weight reaches after balancing."""
+        ends = weighed.aggregate(low=weighed.weight.min(), high=weighed.weight.max())
+        (row,) = self._work.fetch(ends, ["low"])
+        return f"a photo counts {row['low']:.2f} to {row['high']:.2f} times"
 
     def _judgeable(self, judgements: Any, items: Any) -> Any:
         import ibis
@@ -238,15 +231,14 @@ class _Run:
         joined = judgements.left_join(known, judgements.item_id == known.known_id)
         lost = (joined.reason == "") & joined.known_id.isnull()
         reason = ibis.ifelse(lost, "its item was rejected", joined.reason)
-        return self._without(
-            "images", "judgements", self._work.keep(joined.mutate(reason=reason).drop("known_id"))
-        )
+        judged = self._work.keep(joined.mutate(reason=reason).drop("known_id"))
+        return self._ledger.passed("images", "judgements", judged, ["detail"], self._off("check_images"))
 
     def _classes(self, items: Any, impressions: Any) -> Any:
         numbered = self._work.keep(classes.classes(self._work, items, impressions, self._recipe))
-        rows = self._work.rows(numbered)
         self._class_count = self._work.rows(numbered.select("class_id").distinct())
-        self._steps.append(Step("classes", "items", rows, rows, note=f"{self._class_count} classes"))
+        note = self._off("group_items") or f"{self._class_count} classes"
+        self._ledger.unchanged("classes", "items", numbered, note)
         return numbered
 
     def _marked(self, table: Any, unseen: Any) -> Any:
@@ -265,7 +257,8 @@ class _Run:
             judgements = held_out.select(*_JUDGED).union(strange.select(*_JUDGED))
         judgements = self._work.keep(judgements.select(*_JUDGED))
         verdicts = self._work.keep(split.verdicts(labelled, judgements, held_out, unseen))
-        return self._without("split", "queries", verdicts, keep_columns=True), judgements
+        note = f"{self._work.rows(judgements)} judgements"
+        return self._ledger.passed("split", "queries", verdicts, note=note), judgements
 
     def _write(self, name: str, table: Any, schema: pa.Schema, key: str) -> dict[str, Any]:
         path = self._folder / f"{name}.parquet"
