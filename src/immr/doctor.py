@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.error import URLError
@@ -15,6 +14,7 @@ from urllib.request import urlopen
 
 from immr import wiring
 from immr.errors import ImmrError
+from immr.findings import Finding
 from immr.settings import Settings
 
 PACKAGES = {
@@ -22,16 +22,6 @@ PACKAGES = {
     "serve": ("bentoml", "onnxruntime", "qdrant-client", "feast", "fastapi"),
     "pipeline": ("kfp", "kserve", "kubeflow-training"),
 }
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the doctor's answer."""
-
-    what: str
-    ok: bool
-    found: str
-    remedy: str
 
 
 def examine(settings: Settings) -> list[Finding]:

@@ -60,6 +60,7 @@ class FakeApi:
         self.bodies: list[tuple[Call, Any]] = []
         self.on_create: Callable[[str, dict[str, Any]], None] = lambda resource, body: None
         self.allowed: Callable[[dict[str, Any]], bool] = lambda attributes: True
+        self.kinds: dict[str, tuple[str, ...]] = {}  # "group/version": plurals, as discovery tells them
         self.url = ""
 
     def put(self, resource: str, body: dict[str, Any]) -> None:
@@ -106,6 +107,8 @@ class FakeApi:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else every answer waits for the acknowledgement of its headers
+    wbufsize = -1
     fake: FakeApi
 
     def log_message(self, *arguments: Any) -> None:
@@ -133,6 +136,8 @@ class Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if parts.path == "/version":
             return self._json(200, {"major": "1", "minor": "33", "gitVersion": "v1.33.0"})
+        if (served := parts.path.removeprefix("/apis/")) in self.fake.kinds:
+            return self._json(200, {"resources": [{"name": name} for name in self.fake.kinds[served]]})
         matched = PATH.match(parts.path)
         if matched is None:
             return self._status(404)
