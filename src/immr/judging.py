@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +21,8 @@ from immr.types import FloatArray, Item, ModelVersion
 
 if TYPE_CHECKING:
     from immr.evaluation.evaluate import Evaluation
+    from immr.evaluation.gate import GateVerdict
+    from immr.evaluation.report import Background
 
 
 def evaluation_of(
@@ -25,9 +31,7 @@ def evaluation_of(
     """A version's answers to the held-out photos; kept, since neither ever changes."""
     from immr.evaluation.evaluate import Evaluation
 
-    intervals = (recipe.gate.confidence, recipe.gate.bootstrap_rounds, recipe.gate.seed)
-    key = fingerprint.of_values(version.key, training_set.hash, *intervals)[:16]
-    kept = settings.work_dir / "evaluations" / f"{version.id}-{key}.json"
+    kept = _kept(settings, version, training_set, recipe)
     if kept.is_file():
         return Evaluation.read(kept)
     evaluation = _judge(
@@ -37,9 +41,49 @@ def evaluation_of(
         training_set.items,
         training_set.item_classes,
         recipe,
+        Counter(photo.class_id for photo in training_set.queries),
     )
     evaluation.write(kept)
     return evaluation
+
+
+def background(
+    settings: Settings, version: ModelVersion, training_set: TrainingSet, recipe: Recipe
+) -> Background:
+    """What the report shows beside a version's evaluation: its curves, its data, versions judged before."""
+    from immr.evaluation.evaluate import Evaluation
+    from immr.evaluation.report import Background
+
+    registry = wiring.registry(settings)
+    curves = registry.fetch(version, settings.cache_dir) / "curves.json"
+    others = {
+        f"{other.id} ({other.recipe})": _kept(settings, other, training_set, recipe)
+        for other in registry.versions()
+        if other.id != version.id
+    }
+    return Background(
+        curves=json.loads(curves.read_text()) if curves.is_file() else {},
+        manifest=training_set.manifest,
+        others={name: Evaluation.read(path) for name, path in others.items() if path.is_file()},
+    )
+
+
+def numbers(evaluation: Evaluation, verdict: GateVerdict) -> dict[str, float]:
+    """What the registry keeps of an evaluation; names as MLflow takes them, numbers only."""
+    found = evaluation.means()
+    found |= {f"macro.{name}": interval.mean for name, interval in evaluation.macro.items()}
+    found |= {
+        f"slice.{name}.{metric}": part.intervals[metric].mean
+        for name, part in evaluation.slices.items()
+        for metric in ("recall@1", "map@10")
+    }
+    found |= {
+        "calibration_error": evaluation.calibration.error,
+        "score_order": evaluation.calibration.order,
+        "gate.passed": float(verdict.passed),
+    }
+    found |= {f"gate.{name}": value for name, value in verdict.numbers.items()}
+    return {re.sub(r"[^\w\-. @]", "_", name): value for name, value in found.items() if math.isfinite(value)}
 
 
 def evaluate_dataset(
@@ -85,6 +129,7 @@ def _judge(
     items: Sequence[Item],
     item_classes: Sequence[int],
     recipe: Recipe,
+    training_counts: Mapping[int, int] | None = None,
 ) -> Evaluation:
     from immr.evaluation.evaluate import evaluate as judge
     from immr.model.documents import encode_documents
@@ -92,7 +137,23 @@ def _judge(
     folder = wiring.registry(settings).fetch(version, settings.cache_dir)
     embeddings_QD = embed_photos(folder, [photo.image for photo in photos])
     embeddings_ND = encode_documents(folder, items, settings.cache_dir)
-    return judge(embeddings_QD, photos, embeddings_ND, items, item_classes, recipe.gate)
+    return judge(
+        embeddings_QD,
+        photos,
+        embeddings_ND,
+        items,
+        item_classes,
+        recipe.gate,
+        training_counts=training_counts,
+    )
+
+
+def _kept(settings: Settings, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Path:
+    from immr.evaluation.evaluate import FORMAT
+
+    intervals = (recipe.gate.confidence, recipe.gate.bootstrap_rounds, recipe.gate.seed)
+    key = fingerprint.of_values(FORMAT, version.key, training_set.hash, *intervals)[:16]
+    return settings.work_dir / "evaluations" / f"{version.id}-{key}.json"
 
 
 def _batches(values: Sequence[str], size: int) -> Iterable[Sequence[str]]:

@@ -124,7 +124,7 @@ def train(settings: Settings, training_set: TrainingSet, recipe: Recipe) -> Mode
         job.out,
         key,
         run_id,
-        dim=card.model.dim,
+        dim=card.model.embedding_dim,
         preprocessing_hash=card.preprocessing.hash,
         manifest_hash=card.manifest_hash,
         recipe=card.recipe,
@@ -164,9 +164,9 @@ class Evaluated:
 def evaluate(
     settings: Settings, version: ModelVersion, training_set: TrainingSet, recipe: Recipe, gallery: Path
 ) -> Evaluated:
-    """Judge a version on the held-out photos, beside the champion, and write the gallery (HTML)."""
-    from immr.evaluation.gallery import write_gallery
+    """Judge a version on the held-out photos, beside the champion, and write the report (HTML)."""
     from immr.evaluation.gate import gate
+    from immr.evaluation.report import write_report
 
     registry = wiring.registry(settings)
     evaluation = judging.evaluation_of(settings, version, training_set, recipe)
@@ -176,16 +176,17 @@ def evaluate(
     before = judging.evaluation_of(settings, champion, training_set, recipe) if champion else None
     verdict = gate(evaluation, before, recipe.gate)
 
-    write_gallery(
+    write_report(
         evaluation,
         training_set.items,
         gallery,
         name=f"{version.id} ({recipe.name})",
         verdict=verdict,
         comparisons={champion.id: before} if champion and before else None,
+        background=judging.background(settings, version, training_set, recipe),
     )
-    registry.log_metrics(version.run_id, evaluation.means())
-    registry.log_report(version.run_id, gallery, "gallery.html")
+    registry.log_metrics(version.run_id, judging.numbers(evaluation, verdict))
+    registry.log_report(version.run_id, gallery, "evaluation.html")
     registry.log_report(version.run_id, training_set.folder / "report.html", "governance.html")
     registry.tag(version, "gate", verdict.sentence)
     publish(

@@ -52,7 +52,9 @@ def test_slices_are_top_level_categories_and_add_up(model: Model) -> None:
     assert sum(means) / 60 == pytest.approx(evaluation.intervals["recall@1"].mean)
 
 
-def test_head_and_tail(queries: list[LabelledPhoto], items: list[Item], item_classes: list[int]) -> None:
+def test_head_middle_tail_and_unseen(
+    queries: list[LabelledPhoto], items: list[Item], item_classes: list[int]
+) -> None:
     evaluation = evaluate(
         EYE[[query.class_id for query in queries]],
         queries,
@@ -60,9 +62,11 @@ def test_head_and_tail(queries: list[LabelledPhoto], items: list[Item], item_cla
         items,
         item_classes,
         RECIPE,
-        training_counts={class_id: class_id for class_id in range(12)},
+        training_counts={class_id: class_id for class_id in range(12)},  # 0: unseen, 1 … 11 in thirds
     )
-    assert (evaluation.slices["head"].queries, evaluation.slices["tail"].queries) == (30, 30)
+    counts = {name: evaluation.slices[name].queries for name in ("head", "middle", "tail", "unseen")}
+    assert counts == {"head": 15, "middle": 25, "tail": 15, "unseen": 5}
+    assert evaluation.slices["unseen"].members == (0, 12, 24, 36, 48)
 
 
 def test_blocks_of_queries_change_nothing() -> None:

@@ -38,6 +38,52 @@ def test_a_worse_model_does_not_pass(model: Model) -> None:
     assert "is not above the margin" in verdict.sentence
 
 
+def fallen_in(champion: Evaluation, members: tuple[int, ...]) -> Evaluation:
+    """The same evaluation, with these photos answered wrongly."""
+    worse_Q = champion.per_query["recall@1"].copy()
+    worse_Q[list(members)] = 0.0
+    return dataclasses.replace(champion, per_query={**champion.per_query, "recall@1": worse_Q})
+
+
+def test_a_slice_that_falls_stops_what_is_better_overall(model: Model) -> None:
+    champion = model(0.0)
+    candidate = fallen_in(champion, champion.slices["Fruit"].members[:10])
+    mild = dataclasses.replace(RECIPE, margin=-0.5, slice_queries=20)
+    verdict = gate(candidate, champion, mild)
+    assert not verdict.passed
+    assert verdict.sentence.endswith(
+        "lower bound is above the margin of -0.500, but these slices fall: "
+        "Fruit by 0.500 on 20 photos (margin -0.100)."
+    )
+    assert verdict.slices["Fruit"].fell and not verdict.slices["Packages"].fell
+    assert verdict.numbers["slices_fallen"] == 1
+    assert verdict.numbers["difference_mean.Fruit"] == -0.5
+    allowed = gate(candidate, champion, dataclasses.replace(mild, slice_margins={"Fruit": -0.6}))
+    assert allowed.passed
+    assert allowed.sentence.endswith(", and none of 3 slices falls by more than its own.")
+
+
+def test_small_slices_have_no_say(model: Model) -> None:
+    champion = model(0.0)
+    candidate = fallen_in(champion, champion.slices["Fruit"].members)
+    assert gate(candidate, champion, dataclasses.replace(RECIPE, margin=-0.9, slice_queries=21)).passed
+
+
+def test_a_slice_whose_fall_may_be_chance_does_not_fall(model: Model) -> None:
+    """Three of twenty go wrong and one goes right: the mean falls by 0.1, the interval reaches zero."""
+    champion = fallen_in(model(0.0), model(0.0).slices["Fruit"].members[:1])
+    first, *others = champion.slices["Fruit"].members
+    better_Q = champion.per_query["recall@1"].copy()
+    better_Q[first] = 1.0
+    candidate = dataclasses.replace(champion, per_query={**champion.per_query, "recall@1": better_Q})
+    candidate = fallen_in(candidate, tuple(others[:3]))
+    recipe = dataclasses.replace(RECIPE, margin=-0.5, slice_margin=-0.05, slice_queries=20)
+    fruit = gate(candidate, champion, recipe).slices["Fruit"]
+    assert fruit.difference.mean == pytest.approx(-0.1)
+    assert fruit.difference.high > 0
+    assert not fruit.fell
+
+
 def test_an_equal_model_passes_only_where_the_margin_allows(model: Model) -> None:
     candidate = model(0.5)
     assert not gate(candidate, candidate, RECIPE).passed

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pytrec_eval import RelevanceEvaluator
 from sklearn.metrics import ndcg_score
 from sklearn.metrics.pairwise import cosine_similarity
 
@@ -64,6 +65,34 @@ def test_ndcg_agrees_with_scikit_learn(seed: int) -> None:
     assert ours.tolist() == pytest.approx(theirs)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_all_agree_with_trec_eval(seed: int) -> None:
+    """Without ties and with fewer right documents than the cut, where trec_eval means the same."""
+    scores_QN, relevant_QN = random_case(seed)
+    judged = {
+        str(q): {str(n): int(right) for n, right in enumerate(row)} for q, row in enumerate(relevant_QN)
+    }
+    answered = {str(q): {str(n): float(s) for n, s in enumerate(row)} for q, row in enumerate(scores_QN)}
+    measures = {"map_cut.10", "ndcg_cut.10", "recip_rank", "success.1,5,10"}
+    found = RelevanceEvaluator(judged, measures).evaluate(answered)
+    ours = metrics.per_query(scores_QN, relevant_QN)
+    names = {"map@10": "map_cut_10", "ndcg@10": "ndcg_cut_10"}
+    names |= {f"recall@{k}": f"success_{k}" for k in (1, 5, 10)}
+    for name, theirs in names.items():
+        assert ours[name].tolist() == pytest.approx([found[str(q)][theirs] for q in range(25)]), name
+    first = [found[str(q)]["recip_rank"] for q in range(25)]
+    assert ours["mrr@10"].tolist() == pytest.approx([value if value >= 0.1 else 0 for value in first])
+
+
+def test_average_precision_by_hand() -> None:
+    """Right are the first and the third of the answers; then more right ones than the cut holds."""
+    scores_QN = np.array([[0.9, 0.8, 0.7, 0.1], [0.9, 0.8, 0.7, 0.1]], dtype=np.float32)
+    relevant_QN = np.array([[1, 0, 1, 0], [1, 1, 1, 1]], dtype=bool)
+    assert metrics.average_precision_at(scores_QN, relevant_QN, 10).tolist() == [(1 + 2 / 3) / 2, 1.0]
+    assert metrics.average_precision_at(scores_QN, relevant_QN, 2).tolist() == [0.5, 1.0]
+    assert metrics.average_precision_at(scores_QN, np.zeros_like(relevant_QN)).tolist() == [0, 0]
+
+
 def test_cosine_agrees_with_scikit_learn_and_twins_tie() -> None:
     generator = np.random.default_rng(0)
     queries_QD = generator.normal(size=(7, 16)).astype(np.float32)
@@ -91,6 +120,6 @@ def test_macro_gives_every_class_the_same_weight() -> None:
 
 def test_summary_has_an_interval_for_each_metric() -> None:
     summary = metrics.summarize(metrics.per_query(*random_case(1)), rounds=200, seed=3)
-    assert list(summary) == ["recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10"]
+    assert list(summary) == ["recall@1", "recall@5", "recall@10", "mrr@10", "map@10", "ndcg@10"]
     for interval in summary.values():
         assert 0 <= interval.low <= interval.mean <= interval.high <= 1

@@ -1,1 +1,1 @@
-"""How good a version is: metrics, intervals, the gate, the gallery."""
+"""How good a version is: metrics, intervals, slices, calibration, the gate, the report."""

@@ -17,13 +17,15 @@ import numpy as np
 from immr import fingerprint
 from immr.data.training_set import LabelledPhoto
 from immr.errors import DataError
-from immr.evaluation import metrics
+from immr.evaluation import metrics, slices
 from immr.evaluation.bootstrap import Interval, Values
+from immr.evaluation.calibration import Calibration, calibration
 from immr.evaluation.metrics import BoolArray, IntArray
 from immr.evaluation.recipe import GateRecipe
 from immr.files import write_whole
 from immr.types import FloatArray, Item
 
+FORMAT = 2  # of a stored evaluation
 SHOWN = 5  # answers that are kept for each query
 _CELLS_AT_ONCE = 4_000_000  # queries × documents scored at a time
 
@@ -32,8 +34,13 @@ _CELLS_AT_ONCE = 4_000_000  # queries × documents scored at a time
 class Slice:
     """The metrics on some of the queries."""
 
-    queries: int
+    members: tuple[int, ...]  # positions of the queries
     intervals: Mapping[str, Interval]
+
+    @property
+    def queries(self) -> int:
+        """How many."""
+        return len(self.members)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +70,12 @@ class Evaluation:
     def means(self) -> dict[str, float]:
         """Metric means by name, as a tracker wants them."""
         return {name: interval.mean for name, interval in self.intervals.items()}
+
+    @property
+    def calibration(self) -> Calibration:
+        """How far the first answer's score can be trusted."""
+        scores_Q = self.top_scores[:, 0].astype(np.float64)
+        return calibration(scores_Q, self.top_right[:, 0], self.confidence)
 
     def to_json(self) -> str:
         """All of it as JSON; `from_json` gives it back."""
@@ -117,8 +130,8 @@ def evaluate(
         items: the documents.
         item_classes: class_id of each item.
         recipe: gives confidence, rounds and seed of the intervals.
-        training_counts: training photos by class; where given, adds the slices "head" (classes with at least
-            the median count) and "tail" (the others).
+        training_counts: training photos by class; where given, adds the slices "head", "middle", "tail" and
+            "unseen" (`slices.by_frequency`).
 
     Raises:
         DataError: no query, sizes that do not fit, embeddings that are zero or not finite, a repeated
@@ -132,7 +145,9 @@ def evaluate(
     parts = _search(query_embeddings_QD, queries, document_embeddings_ND, items, classes_N)
     values = {name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values}
     right_items = _right_items(queries, items, item_classes)
-    masks = _slice_masks(classes_Q, right_items, items, training_counts)
+    masks = slices.by_category(right_items, items)
+    if training_counts:
+        masks |= slices.by_frequency(classes_Q, training_counts)
     top_QK = np.concatenate([part.top for part in parts])
     return Evaluation(
         queries=tuple(queries),
@@ -197,24 +212,7 @@ def _summary(values: Mapping[str, Values], recipe: GateRecipe) -> dict[str, Inte
 
 def _slice(values: Mapping[str, Values], mask_Q: BoolArray, recipe: GateRecipe) -> Slice:
     chosen = {name: row_Q[mask_Q] for name, row_Q in values.items()}
-    return Slice(int(mask_Q.sum()), _summary(chosen, recipe))
-
-
-def _slice_masks(
-    classes_Q: IntArray,
-    right_items: Sequence[str],
-    items: Sequence[Item],
-    training_counts: Mapping[int, int] | None,
-) -> dict[str, BoolArray]:
-    """(Q,) masks: by top-level category of the right item, and by how often training saw the class."""
-    category = {item.item_id: item.category.split("/")[0] for item in items}
-    tops_Q = np.array([category[item_id] for item_id in right_items])
-    masks: dict[str, BoolArray] = {str(name): tops_Q == name for name in np.unique(tops_Q)}
-    if training_counts:
-        counts_Q = np.array([training_counts.get(int(class_id), 0) for class_id in classes_Q])
-        middle = float(np.median(list(training_counts.values())))
-        masks |= {"head": counts_Q >= middle, "tail": counts_Q < middle}
-    return {name: mask_Q for name, mask_Q in masks.items() if mask_Q.any()}
+    return Slice(tuple(np.flatnonzero(mask_Q).tolist()), _summary(chosen, recipe))
 
 
 def _right_items(
@@ -286,7 +284,7 @@ def _typed(fields: Mapping[str, Any]) -> dict[str, Any]:
         "intervals": _intervals(fields["intervals"]),
         "macro": _intervals(fields["macro"]),
         "slices": {
-            name: Slice(part["queries"], _intervals(part["intervals"]))
+            name: Slice(tuple(part["members"]), _intervals(part["intervals"]))
             for name, part in fields["slices"].items()
         },
     }

@@ -1,32 +1,29 @@
-"""The gallery: one HTML file that shows what a version gets right and wrong, with its numbers."""
+"""The gallery: photos with what a version answered, its failures first."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 
 from immr.data import images
 from immr.errors import DataError
 from immr.evaluation.evaluate import Evaluation
-from immr.evaluation.gate import GateVerdict
 from immr.evaluation.metrics import IntArray
-from immr.files import write_whole
 from immr.types import Item
 
+Picture = Callable[[str], str]
+"""A picture's URI → its thumbnail as a data URI; empty where it cannot be read."""
+
 THUMBNAIL_PX = 96
-MAX_QUERIES = 40
 _FAILURE_SHARE = 0.75
 
 
 @dataclass(frozen=True)
-class _Answer:
+class Answer:
     """An item as a query sees it."""
 
     title: str
@@ -36,62 +33,15 @@ class _Answer:
 
 
 @dataclass(frozen=True)
-class _Shown:
+class Shown:
     """One query of the gallery."""
 
     query_id: str
     picture: str
     rank: int
-    right: _Answer
-    answers: Sequence[_Answer]
+    right: Answer
+    answers: Sequence[Answer]
     other_ranks: Mapping[str, int]
-
-
-def write_gallery(
-    evaluation: Evaluation,
-    items: Sequence[Item],
-    out: Path,
-    *,
-    name: str = "candidate",
-    verdict: GateVerdict | None = None,
-    comparisons: Mapping[str, Evaluation] | None = None,
-    max_queries: int = MAX_QUERIES,
-) -> Path:
-    """Write the gallery as one self-contained file: the gate's sentence, metrics, slices, then queries.
-
-    Failures come first, worst first; then some successes. A picture that cannot be read is a gap, no error.
-
-    Args:
-        evaluation: whose answers are shown.
-        items: the documents it was evaluated against.
-        out: the HTML file.
-        name: of the evaluated version, "immr-3".
-        verdict: of the gate.
-        comparisons: other evaluations by name (the champion), for the table and for each query's rank.
-        max_queries: shown at most.
-
-    Returns:
-        The path of the file.
-    """
-    from jinja2 import Environment, StrictUndefined
-
-    others = dict(comparisons or {})
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        resources.files("immr.evaluation").joinpath("gallery.html.j2").read_text(encoding="utf-8")
-    )
-    page = template.render(
-        name=name,
-        evaluation=evaluation,
-        columns={name: evaluation, **others},
-        verdict=verdict,
-        shown=_shown(evaluation, items, others, choose(evaluation.ranks, max_queries)),
-        failures=int((evaluation.ranks > 1).sum()),
-    )
-    write_whole(out, page)
-    return out
 
 
 def choose(ranks_Q: IntArray, limit: int) -> list[int]:
@@ -120,20 +70,31 @@ def thumbnail(uri: str) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _shown(
-    evaluation: Evaluation, items: Sequence[Item], others: Mapping[str, Evaluation], chosen: Sequence[int]
-) -> list[_Shown]:
-    by_id = {item.item_id: item for item in items}
+def shown(
+    evaluation: Evaluation,
+    items: Mapping[str, Item],
+    others: Mapping[str, Evaluation],
+    chosen: Sequence[int],
+    picture: Picture = thumbnail,
+) -> list[Shown]:
+    """The chosen queries with their answers.
+
+    Args:
+        evaluation: whose answers are shown.
+        items: by item_id.
+        others: evaluations by name, whose rank is told beside.
+        chosen: positions of queries.
+        picture: gives a picture's data URI.
+    """
     other_ranks = {
         name: dict(zip(other.query_ids, other.ranks.tolist(), strict=True)) for name, other in others.items()
     }
-    picture = cache(thumbnail)
 
-    def answer(item_id: str, score: float | None, right: bool) -> _Answer:
-        item = by_id.get(item_id)
-        return _Answer(item.title if item else item_id, picture(item.image) if item else "", score, right)
+    def answer(item_id: str, score: float | None, right: bool) -> Answer:
+        item = items.get(item_id)
+        return Answer(item.title if item else item_id, picture(item.image) if item else "", score, right)
 
-    shown = []
+    found = []
     for index in chosen:
         query = evaluation.queries[index]
         row = zip(
@@ -142,8 +103,8 @@ def _shown(
             evaluation.top_right[index].tolist(),
             strict=True,
         )
-        shown.append(
-            _Shown(
+        found.append(
+            Shown(
                 query_id=query.query_id,
                 picture=picture(query.image),
                 rank=int(evaluation.ranks[index]),
@@ -156,4 +117,4 @@ def _shown(
                 },
             )
         )
-    return shown
+    return found

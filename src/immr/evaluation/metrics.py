@@ -61,6 +61,19 @@ def reciprocal_rank_at(ranks_Q: IntArray, k: int = RANK_CUT) -> Values:
     return np.where(ranks_Q <= k, 1.0 / ranks_Q, 0.0)
 
 
+def average_precision_at(scores_QN: FloatArray, relevant_QN: BoolArray, k: int = RANK_CUT) -> Values:
+    """(Q,) mean of the precisions at the right documents among the first K; 0 where none is right.
+
+    The mean is over all right documents, or over K where there are more than fit; its mean over queries is
+    mAP@K.
+    """
+    order_QK = best_first(scores_QN, relevant_QN, k)
+    right_QK = np.take_along_axis(relevant_QN, order_QK, axis=1)
+    precision_QK = right_QK.cumsum(axis=1) / np.arange(1, right_QK.shape[1] + 1)
+    reachable_Q = np.clip(relevant_QN.sum(axis=1), 1, k)
+    return np.asarray((precision_QK * right_QK).sum(axis=1) / reachable_Q, dtype=np.float64)
+
+
 def ndcg_at(scores_QN: FloatArray, relevant_QN: BoolArray, k: int = RANK_CUT) -> Values:
     """(Q,) nDCG@K with binary gains (Järvelin and Kekäläinen, 2002); 0 where no document is right."""
     order_QK = best_first(scores_QN, relevant_QN, k)
@@ -73,10 +86,11 @@ def ndcg_at(scores_QN: FloatArray, relevant_QN: BoolArray, k: int = RANK_CUT) ->
 
 
 def per_query(scores_QN: FloatArray, relevant_QN: BoolArray) -> dict[str, Values]:
-    """All metrics by name, each (Q,): recall@1, recall@5, recall@10, mrr@10, ndcg@10."""
+    """All metrics by name, each (Q,): recall@1, recall@5, recall@10, mrr@10, map@10, ndcg@10."""
     ranks_Q = ranks(scores_QN, relevant_QN)
     values = {f"recall@{k}": recall_at(ranks_Q, k) for k in RECALL_CUTS}
     values[f"mrr@{RANK_CUT}"] = reciprocal_rank_at(ranks_Q)
+    values[f"map@{RANK_CUT}"] = average_precision_at(scores_QN, relevant_QN)
     values[f"ndcg@{RANK_CUT}"] = ndcg_at(scores_QN, relevant_QN)
     return values
 

@@ -171,7 +171,9 @@ class LazyRows:
             seed: of the rounding; differs by rank.
         """
         self.rows_RD, self.rule, self.seed = rows_RD, rule, seed
-        self.slots = [empty_rows(*rows_RD.shape, rows_RD.dtype).zero_() for _ in range(rule.slots)]
+        self.slots = [
+            empty_rows(len(rows_RD), rows_RD.shape[1], rows_RD.dtype).zero_() for _ in range(rule.slots)
+        ]
         self.done = 0
         self._since = 0  # steps since all rows were current
         self._touched_R = torch.zeros(len(rows_RD), dtype=torch.int16)

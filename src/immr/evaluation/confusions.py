@@ -1,0 +1,36 @@
+"""Which item is taken for which: the wrong first answers, counted by pair. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from immr.evaluation.evaluate import Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Photos of one item that got another one as first answer."""
+
+    right: str  # item_id
+    answered: str  # item_id
+    photos: int
+    of: int  # photos of the right item
+    back: int  # photos of the other that got this one: high where the two look alike
+
+
+def confusions(evaluation: Evaluation, limit: int) -> list[Confusion]:
+    """The most frequent ones, then by item_id."""
+    photos = Counter(evaluation.right_items)
+    wrong = Counter(
+        (right, answers[0])
+        for right, answers, is_right in zip(
+            evaluation.right_items, evaluation.top_items, evaluation.top_right[:, 0], strict=True
+        )
+        if not is_right
+    )
+    most = sorted(wrong.items(), key=lambda entry: (-entry[1], entry[0]))[:limit]
+    return [
+        Confusion(right, answered, count, photos[right], wrong[answered, right])
+        for (right, answered), count in most
+    ]

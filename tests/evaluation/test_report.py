@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from immr.data.training_set import LabelledPhoto
+from immr.evaluation.evaluate import Evaluation, evaluate
+from immr.evaluation.gate import gate
+from immr.evaluation.recipe import GateRecipe
+from immr.evaluation.report import Background, ablation, write_report
+from immr.types import Item
+
+RECIPE = GateRecipe(bootstrap_rounds=100)
+Model = Callable[[float], Evaluation]
+VOID = {"meta", "img", "link", "br"}
+
+
+class Page(HTMLParser):
+    """Collects pictures and checks that tags close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pictures: list[dict[str, str | None]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "img":
+            self.pictures.append(dict(attrs))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def read(path: Path) -> tuple[str, Page]:
+    text = path.read_text()
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    return text, page
+
+
+def test_the_page_shows_numbers_verdict_and_answers(model: Model, items: list[Item], tmp_path: Path) -> None:
+    candidate, champion = model(0.8), model(1.5)
+    verdict = gate(candidate, champion, RECIPE)
+    out = write_report(
+        candidate,
+        items,
+        tmp_path / "g.html",
+        name="immr-2",
+        verdict=verdict,
+        comparisons={"immr-1": champion},
+    )
+    text, page = read(out)
+    assert verdict.sentence.replace("'", "&#39;") in text
+    for evaluation in (candidate, champion):
+        interval = evaluation.intervals["recall@1"]
+        assert f"{interval.mean:.3f} <small>{interval.low:.3f}–{interval.high:.3f}</small>" in text
+    assert "Thing 3 &lt;b&gt;&amp;&lt;/b&gt;" in text
+    assert "Thing 3 <b>" not in text
+    assert text.count('<section class="query">') == 40
+    assert len(page.pictures) == 40 * 7 + text.count('<li>\n<figure class="is-right">') * 2
+    assert all(
+        picture["alt"] and str(picture["src"]).startswith("data:image/jpeg") for picture in page.pictures
+    )
+    assert not re.search(r'(src|href)="(?!data:|#)|url\(|@import|<script', text)
+    assert "prefers-color-scheme: dark" in text
+    assert "· immr-1: rank " in text
+    first_bad, last_good = text.index("✗ right item at rank"), text.rindex("✓ right at once")
+    assert first_bad < last_good
+
+
+def test_the_page_needs_neither_champion_nor_verdict(model: Model, items: list[Item], tmp_path: Path) -> None:
+    text, _ = read(write_report(model(0.0), items, tmp_path / "g.html", max_queries=3))
+    assert "0 of 60 photos have a wrong first answer. Shown are 3" in text
+    assert 'class="verdict' not in text
+
+
+def test_a_picture_that_cannot_be_read_is_a_gap(model: Model, items: list[Item], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    lost = [dataclasses.replace(item, image=str(broken)) for item in items[:-1]]  # and one item is gone
+    text, page = read(write_report(model(0.0), lost, tmp_path / "g.html", max_queries=5))
+    assert len(page.pictures) == 5
+    assert text.count("picture not readable") == 5 * 6
+    assert "i12" in text
+
+
+def test_the_file_stays_small_even_with_noisy_photos(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    when = datetime(2025, 1, 1, tzinfo=UTC)
+    for number in range(45):
+        pixels = generator.integers(0, 256, (96, 128, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    names = [str(tmp_path / f"{number}.png") for number in range(45)]
+    items = [Item(f"i{number}", "t", "", "a", name, 1.0, when) for number, name in enumerate(names)]
+    queries = [LabelledPhoto(f"q{number}", name, number) for number, name in enumerate(names)]
+    embeddings = generator.normal(size=(45, 4)).astype(np.float32)
+    evaluation = evaluate(embeddings, queries, embeddings, items, list(range(45)), RECIPE)
+    assert write_report(evaluation, items, tmp_path / "g.html").stat().st_size < 3_000_000
+
+
+def test_the_page_tells_what_else_is_known(model: Model, items: list[Item], tmp_path: Path) -> None:
+    evaluation = model(1.0)
+    step = {"name": "clean <labels>", "table": "clicks", "rows_in": 1200, "rows_out": 1100}
+    manifest = {
+        "hash": "0123456789abcdef01234",
+        "classes": 12,
+        "outputs": {"queries": {"rows": 50}, "items": {"rows": 13}},
+        "steps": [{**step, "dropped": {"weak": 100}, "note": ""}],
+    }
+    curves = {"loss": [3.0, 2.0, 1.5], "loss_query": [2.0, 1.2, 0.9], "learning_rate": [0.1, 0.2, 0.1]}
+    known = Background(curves, manifest, {"immr-1 (image_only)": model(1.5), "immr-2 (concept)": model(0.0)})
+    text, _ = read(write_report(evaluation, items, tmp_path / "r.html", name="immr-3", background=known))
+    assert text.count("<svg ") == 3
+    assert "loss_query" in text and "learning_rate" not in text
+    assert "50 photos and 13 items in 12 classes; manifest 0123456789abcdef." in text
+    assert "clean &lt;labels&gt;" in text and "100 weak" in text
+    versions = text[text.index('id="ablation"') : text.index('id="training"')]
+    places = [versions.index(name + "<") for name in ("immr-2 (concept)", "immr-3", "immr-1 (image_only)")]
+    assert places == sorted(places)
+    assert "Taken for the chance to be right" in text
+    for part in evaluation.calibration.bins:
+        assert f"{part.low:.1f} to {part.high:.1f}</th><td>{part.answers}</td>" in text
+    assert "What is taken for what" in text
+
+
+def test_a_slice_that_fell_is_marked(model: Model, items: list[Item], tmp_path: Path) -> None:
+    candidate, champion = model(2.0), model(0.0)
+    verdict = gate(candidate, champion, GateRecipe(bootstrap_rounds=100, slice_queries=20))
+    text, _ = read(write_report(candidate, items, tmp_path / "r.html", verdict=verdict))
+    assert text.count("✗ falls") == sum(part.fell for part in verdict.slices.values()) > 0
+
+
+def test_others_on_other_photos_are_not_compared(model: Model) -> None:
+    evaluation = model(1.0)
+    elsewhere = dataclasses.replace(model(0.0), documents_hash="other")
+    fewer = dataclasses.replace(model(0.0), queries=evaluation.queries[:-1])
+    rows = ablation("ours", evaluation, {"elsewhere": elsewhere, "fewer": fewer, "same": model(0.0)})
+    assert [row.name for row in rows] == ["same", "ours"]
+    assert rows[0].difference is not None and rows[0].difference.mean > 0
