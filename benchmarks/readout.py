@@ -24,7 +24,7 @@ from rich.table import Table
 from immr.experiment.comparison import Comparison
 from immr.experiment.definition import Experiment, Variant
 from immr.experiment.readout import readout
-from immr.experiment.sums import Parquet, split_at_start
+from immr.experiment.relations import Parquet, split_at_start
 
 PER_QUERY = 10
 QUERIES_PER_USER = 5

@@ -83,7 +83,7 @@ def export_events(settings: Settings, out: Path, since: datetime | None = None) 
 def _read_out_files(folder: Path, experiment: Experiment) -> Watched:
     from immr.experiment.decision import DecisionPolicy, decide
     from immr.experiment.readout import readout
-    from immr.experiment.sums import Parquet, split_at_start
+    from immr.experiment.relations import Parquet, split_at_start
 
     joined, before = split_at_start(Parquet(f"{folder}/impressions*.parquet"), experiment, _PRE_PERIOD)
     searches = Parquet(f"{folder}/searches*.parquet", since=experiment.started)

@@ -204,6 +204,33 @@ def test_ctr_over_time_is_bucketed_by_variant_and_version(log: EventLog) -> None
     ]
 
 
+def test_sums_by_query_are_those_of_the_rows(log: EventLog) -> None:
+    shown = [impression("q1", item, place) for place, item in enumerate("abcdefghijkl", start=1)]
+    log.record_impressions([*shown, impression("q2", "a", 1)])
+    log.record_clicks([click("q1", "a"), click("q1", "a"), click("q1", "l", "order"), click("q2", "z")])
+    one, two = sorted(log.by_query().to_pylist(), key=lambda row: row["query_id"])
+    assert (one["impressions"], one["clicks"], one["orders"]) == (12, 2, 1)
+    assert (one["first_impressions"], one["first_clicks"], one["clicked_positions"]) == (1, 1, 1 + 10)
+    assert (two["impressions"], two["clicks"], two["clicked_positions"]) == (1, 0, 0)
+    assert (one["user_id"], one["variant"], one["model_version"], one["ts"]) == (
+        "user-of-q1",
+        "champion",
+        "champion-model",
+        NOON,
+    )
+    assert log.by_query(since=NOON + timedelta(days=1)).num_rows == 0
+
+
+def test_sums_by_position_and_item_leave_users_out(log: EventLog) -> None:
+    log.record_impressions([impression("q1", "a", 1), impression("q1", "b", 2)])
+    log.record_clicks([click("q1", "b")])
+    found = [(each.of, each.impressions, each.clicks) for each in log.summed_by("position")]
+    assert found == [(1, 1, 0), (2, 1, 1)]
+    assert [each.of for each in log.summed_by("item_id")] == ["a", "b"]
+    assert log.summed_by("position", without_users=["user-of-q1"]) == []
+    assert log.summed_by("position", since=NOON + timedelta(days=1)) == []
+
+
 def test_funnel_counts_each_stage(log: EventLog) -> None:
     log.record_search(search("q1", results=2), [impression("q1", "a"), impression("q1", "b", 2)])
     log.record_search(search("q2", results=0, degraded=True), [])

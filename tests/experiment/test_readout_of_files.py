@@ -11,7 +11,8 @@ import pytest
 from immr import watching, wiring
 from immr.errors import ExperimentError
 from immr.experiment.readout import readout
-from immr.experiment.sums import Parquet, bots_among
+from immr.experiment.relations import Parquet
+from immr.experiment.sums import bots_among
 from immr.settings import Settings
 from tests.page_home import experiment, fill
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,20 @@ class CtrBucket:
     def ctr(self) -> float:
         """Clicks per impression."""
         return self.clicks / self.impressions
+
+
+SummedBy = Literal["position", "item_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Impressions of one variant and version at one position, or of one item, and those that were clicked."""
+
+    variant: str
+    model_version: str
+    of: int | str  # the position, or the item's id
+    impressions: int
+    clicks: int
 
 
 @dataclass(frozen=True, slots=True)

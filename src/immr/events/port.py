@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
 import pyarrow as pa
 
-from immr.events.aggregates import CtrBucket, Funnel, Latency
+from immr.events.aggregates import Counted, CtrBucket, Funnel, Latency, SummedBy
 from immr.types import Click, Impression, SearchRecord
 
 _TS = pa.timestamp("us", tz="UTC")
@@ -43,6 +43,24 @@ SEARCHES_SCHEMA = pa.schema(
     ]
 )
 """The fields of `SearchRecord`."""
+
+
+QUERIES_SCHEMA = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("user_id", pa.string()),
+        ("variant", pa.string()),
+        ("model_version", pa.string()),
+        ("ts", _TS),
+        ("impressions", pa.int64()),
+        ("clicks", pa.int64()),
+        ("orders", pa.int64()),
+        ("first_impressions", pa.int64()),  # at position 1
+        ("first_clicks", pa.int64()),
+        ("clicked_positions", pa.int64()),  # summed up, each position as 10 at most
+    ]
+)
+"""One row per query that showed something: its impressions and what came of them, summed up."""
 
 
 class EventLog(Protocol):
@@ -82,6 +100,14 @@ class EventLog(Protocol):
 
     def searches(self, since: datetime | None = None) -> pa.Table:
         """Searches from `since` on, by `SEARCHES_SCHEMA`, in the order of time."""
+
+    def by_query(self, since: datetime | None = None) -> pa.Table:
+        """The same summed up by query, by `QUERIES_SCHEMA`, in no order."""
+
+    def summed_by(
+        self, what: SummedBy, since: datetime | None = None, without_users: Collection[str] = ()
+    ) -> list[Counted]:
+        """Impressions and clicks by variant, model version and position or item, in the order of these."""
 
     def ctr_over_time(self, bucket_s: int, since: datetime | None = None) -> list[CtrBucket]:
         """Impressions and clicks by time, variant and model version; empty buckets are left out."""

@@ -5,11 +5,12 @@ Times are kept as whole microseconds since 1970 (UTC), so that the join and the 
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,8 +19,9 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from immr.errors import EventLogError
-from immr.events.aggregates import CtrBucket, Funnel, Latency
-from immr.events.port import JOINED_SCHEMA, SEARCHES_SCHEMA
+from immr.events import sqlite_sums
+from immr.events.aggregates import Counted, CtrBucket, Funnel, Latency, SummedBy
+from immr.events.port import JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA
 from immr.types import Click, Impression, SearchRecord
 
 _LOG = logging.getLogger(__name__)
@@ -161,6 +163,17 @@ class SqliteEventLog:
         """See `EventLog.searches`."""
         return self._table(_SEARCHES, SEARCHES_SCHEMA, since)
 
+    def by_query(self, since: datetime | None = None) -> pa.Table:
+        """See `EventLog.by_query`."""
+        return self._table(sqlite_sums.BY_QUERY, QUERIES_SCHEMA, since)
+
+    def summed_by(
+        self, what: SummedBy, since: datetime | None = None, without_users: Collection[str] = ()
+    ) -> list[Counted]:
+        """See `EventLog.summed_by`."""
+        without = json.dumps(sorted(without_users))
+        return [Counted(*row) for row in self._rows(sqlite_sums.SUMMED_BY[what], since, without=without)]
+
     def ctr_over_time(self, bucket_s: int, since: datetime | None = None) -> list[CtrBucket]:
         """See `EventLog.ctr_over_time`."""
         if bucket_s < 1:
@@ -223,7 +236,7 @@ class SqliteEventLog:
                     self._writer.execute("ROLLBACK")
                 raise
 
-    def _rows(self, sql: str, since: datetime | None, **values: int) -> list[tuple[Any, ...]]:
+    def _rows(self, sql: str, since: datetime | None, **values: int | str) -> list[tuple[Any, ...]]:
         with self._explained(), closing(self._connect()) as connection:
             return list(self._select(connection, sql, since, **values))
 
@@ -236,7 +249,7 @@ class SqliteEventLog:
             return pa.Table.from_batches(batches, schema=schema)
 
     def _select(
-        self, connection: sqlite3.Connection, sql: str, since: datetime | None, **values: int
+        self, connection: sqlite3.Connection, sql: str, since: datetime | None, **values: int | str
     ) -> sqlite3.Cursor:
         start = _microseconds(since) if since is not None else -(2**62)
         named = {"since": start, "window": self._window_us, **values}

@@ -29,8 +29,9 @@ from immr.experiment.comparison import (
 from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Variant
 from immr.experiment.health import Health
 from immr.experiment.power import Plan, plan
+from immr.experiment.relations import Relation
 from immr.experiment.sample_ratio import SampleRatio, sample_ratio
-from immr.experiment.sums import Relation, Sums, sum_up
+from immr.experiment.sums import Sums, sum_up
 
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
@@ -173,7 +174,7 @@ def readout_of_sums(
         foreign_queries=sums.foreign_queries,
         cuped=None if withheld else _cuped(sides, look),
         secondary=found,
-        by_rank=tuple(RankCtr(*rank, rank[3] / rank[2]) for rank in sums.ranks),
+        by_rank=tuple(RankCtr(*rank, rank.clicks / rank.impressions) for rank in sums.ranks),
         bots=sums.bots,
         health=sums.health,
         plan=_plan(sides, experiment, effect, look),

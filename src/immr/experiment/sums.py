@@ -6,11 +6,10 @@ summed up by user. The statistics see users only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,70 +18,60 @@ from immr.errors import ExperimentError
 from immr.experiment.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked, left_out, mark_bots
 from immr.experiment.definition import Experiment
 from immr.experiment.health import Health, health
+from immr.experiment.relations import ASKED, ASKED_OPTIONAL, SHOWN, SHOWN_OPTIONAL, Relation, view
 from immr.experiment.users import BEFORE, MAX_CLICK_WEIGHT, POSITION_BIAS
 
 if TYPE_CHECKING:
     import duckdb
 
 
-@dataclass(frozen=True, slots=True)
-class Parquet:
-    """Parquet files with the columns of the event log: a path, with `*` for many, and the time to read."""
-
-    path: str
-    since: datetime | None = None
-    until: datetime | None = None  # not included
-
-
-Relation: TypeAlias = pa.Table | Parquet
-"""Where events are read from."""
-
 _DAY_US = 86_400e6
-_SHOWN = {
-    "query_id": "VARCHAR",
-    "user_id": "VARCHAR",
-    "variant": "VARCHAR",
-    "model_version": "VARCHAR",
-    "clicked": "BOOLEAN",
-    "ordered": "BOOLEAN",
-}
-_SHOWN_OPTIONAL = {"position": "BIGINT", "ts": "TIMESTAMPTZ"}
-_ASKED = dict.fromkeys(("query_id", "user_id", "variant", "model_version"), "VARCHAR") | {
-    "fallback": "BOOLEAN"
-}
-_ASKED_OPTIONAL = {"ts": "TIMESTAMPTZ", "took_ms": "DOUBLE", "results": "BIGINT"}
+
+
+def _summed(columns: Sequence[str]) -> str:
+    whole = {"weighted_clicks": "DOUBLE"}
+    return ", ".join(f"sum({name})::{whole.get(name, 'BIGINT')} AS {name}" for name in columns)
+
+
+_SUMS = (
+    "impressions",
+    "clicks",
+    "orders",
+    "first_impressions",
+    "first_clicks",
+    "weighted_clicks",
+)
+
+_ROWS = f"""CREATE VIEW exposures AS
+    SELECT query_id, user_id, variant, model_version, ts, 1 AS impressions, clicked::INT AS clicks,
+        ordered::INT AS orders, coalesce(position = 1, false)::INT AS first_impressions,
+        coalesce(position = 1 AND clicked, false)::INT AS first_clicks,
+        CASE WHEN clicked THEN least(coalesce(position, 0) ** {POSITION_BIAS}, {MAX_CLICK_WEIGHT}) ELSE 0 END
+            AS weighted_clicks
+    FROM shown"""
 
 _QUERIES = f"""CREATE TEMP TABLE queries AS
-    SELECT query_id, user_id, variant, model_version, min(ts) AS ts,
-        sum(shown)::BIGINT AS impressions, sum(clicked::INT)::BIGINT AS clicks,
-        sum(ordered::INT)::BIGINT AS orders,
-        count(*) FILTER (position = 1) AS first_impressions,
-        count(*) FILTER (position = 1 AND clicked) AS first_clicks,
-        sum(CASE WHEN clicked THEN least(position ** {POSITION_BIAS}, {MAX_CLICK_WEIGHT}) ELSE 0 END)
-            AS weighted_clicks
+    SELECT query_id, user_id, variant, model_version, min(ts) AS ts, {_summed(_SUMS)}
     FROM (
-        SELECT query_id, user_id, variant, model_version, ts, 1 AS shown, clicked, ordered,
-            coalesce(position, 0) AS position FROM shown
+        SELECT query_id, user_id, variant, model_version, ts, {", ".join(_SUMS)} FROM exposures
         UNION ALL  -- a row without impression for each search, so that those without results count
-        SELECT query_id, user_id, variant, model_version, ts, 0, false, false, 0 FROM asked)
+        SELECT query_id, user_id, variant, model_version, ts, {", ".join("0" for _ in _SUMS)} FROM asked)
     GROUP BY ALL"""
 
 _EXPOSED = """CREATE TEMP VIEW exposed AS
     SELECT queries.*, (variant, model_version) IN (FROM variants) AS ours
     FROM queries ANTI JOIN bots USING (user_id) ANTI JOIN fallbacks USING (query_id)"""
 
-_USERS = """SELECT variant, user_id, count(*) AS queries,
+_USERS = f"""SELECT variant, user_id, count(*) AS queries,
         count(*) FILTER (clicks > 0) AS queries_with_click,
         count(*) FILTER (impressions = 0) AS queries_without_result,
-        sum(impressions)::BIGINT AS impressions, sum(clicks)::BIGINT AS clicks, sum(orders)::BIGINT AS orders,
-        sum(first_impressions)::BIGINT AS first_impressions, sum(first_clicks)::BIGINT AS first_clicks,
-        sum(weighted_clicks) AS weighted_clicks, epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us
+        {_summed(_SUMS)}, epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us
     FROM exposed WHERE ours GROUP BY variant, user_id"""
 
 _WITH_BEFORE = f"""SELECT users.*, coalesce(seen.impressions, 0) AS {BEFORE[0]},
         coalesce(seen.clicks, 0) AS {BEFORE[1]}
     FROM ({_USERS}) users LEFT JOIN (
-        SELECT user_id, count(*) AS impressions, count(*) FILTER (clicked) AS clicks
+        SELECT user_id, sum(impressions)::BIGINT AS impressions, sum(clicks)::BIGINT AS clicks
         FROM before GROUP BY user_id) seen USING (user_id)"""
 
 _RANKS = """SELECT variant, position, count(*), count(*) FILTER (clicked)
@@ -91,12 +80,21 @@ _RANKS = """SELECT variant, position, count(*), count(*) FILTER (clicked)
     WHERE position > 0 GROUP BY variant, position ORDER BY variant, position"""
 
 
+class Rank(NamedTuple):
+    """What one position of one variant got."""
+
+    variant: str
+    position: int
+    impressions: int
+    clicks: int
+
+
 @dataclass(frozen=True)
 class Sums:
     """All that a readout rests on."""
 
     users: pa.Table  # one row per variant and user_id with `users.COUNTS`, and `users.BEFORE` where known
-    ranks: tuple[tuple[str, int, int, int], ...]  # variant, position, impressions, clicks
+    ranks: tuple[Rank, ...]
     bots: tuple[Marked, ...]
     health: tuple[Health, ...]
     fallback_queries: int
@@ -125,29 +123,70 @@ def sum_up(
         ExperimentError: a column is missing, or a file is not there.
     """
     with _queries(joined, searches) as base:
-        mark_bots(base, policy)
-        _leave_out(base, experiment)
         if before is not None:
-            _view(
-                base,
-                "before",
-                before,
-                {"user_id": "VARCHAR", "clicked": "BOOLEAN"},
-                what="impressions before",
+            types = {"user_id": "VARCHAR", "clicked": "BOOLEAN"}
+            view(base, "shown_before", before, types, what="impressions before")
+            base.execute(
+                "CREATE VIEW before AS "
+                "SELECT user_id, 1 AS impressions, clicked::INT AS clicks FROM shown_before"
             )
-        users = (
-            base.sql(_USERS if before is None else _WITH_BEFORE).order("variant, user_id").to_arrow_table()
-        )
-        return Sums(
-            users=users,
-            ranks=tuple(base.execute(_RANKS).fetchall()),
-            bots=left_out(base),
-            health=health(base, experiment),
-            fallback_queries=_one(base, "SELECT count(*) FROM fallbacks")[0],
-            foreign_queries=_one(base, "SELECT count(DISTINCT query_id) FROM exposed WHERE NOT ours")[0],
-            days=_days(users),
-            searches_known=searches is not None,
-        )
+
+        def ranks(bots: list[str]) -> Sequence[Rank]:
+            return [Rank(*row) for row in base.execute(_RANKS).fetchall()]
+
+        return _sums(base, experiment, policy, ranks, before is not None, searches is not None)
+
+
+def sum_up_queries(
+    queries: pa.Table,
+    experiment: Experiment,
+    searches: pa.Table,
+    ranks: Callable[[list[str]], Sequence[Rank]],
+    before: pa.Table | None = None,
+    policy: BotPolicy = DEFAULT_BOT_POLICY,
+) -> Sums:
+    """The same from queries that the event log has summed up itself.
+
+    Args:
+        queries: As `EventLog.by_query` gives them, from the experiment's start.
+        experiment: Its variants and versions.
+        searches: As `EventLog.searches` gives them, from the same time.
+        ranks: Impressions and clicks by position of the experiment's variants, without these users.
+        before: Queries of the time before the test.
+        policy: Who is no shopper.
+    """
+    import duckdb
+
+    with duckdb.connect() as base:
+        for name, table in (("exposures", queries), ("before", before)):
+            if table is not None:
+                base.register(name, table.rename_columns({"clicked_positions": "weighted_clicks"}))
+        view(base, "asked", searches, ASKED, ASKED_OPTIONAL, what="searches")
+        base.execute(_QUERIES)
+        return _sums(base, experiment, policy, ranks, before is not None, searches_known=True)
+
+
+def _sums(
+    base: duckdb.DuckDBPyConnection,
+    experiment: Experiment,
+    policy: BotPolicy,
+    ranks: Callable[[list[str]], Sequence[Rank]],
+    before_known: bool,
+    searches_known: bool,
+) -> Sums:
+    mark_bots(base, policy)
+    _leave_out(base, experiment)
+    users = base.sql(_WITH_BEFORE if before_known else _USERS).order("variant, user_id").to_arrow_table()
+    return Sums(
+        users=users,
+        ranks=tuple(ranks(_bots(base))),
+        bots=left_out(base),
+        health=health(base, experiment),
+        fallback_queries=_one(base, "SELECT count(*) FROM fallbacks")[0],
+        foreign_queries=_one(base, "SELECT count(DISTINCT query_id) FROM exposed WHERE NOT ours")[0],
+        days=_days(users),
+        searches_known=searches_known,
+    )
 
 
 def bots_among(
@@ -160,38 +199,7 @@ def bots_among(
     """
     with _queries(joined, searches) as base:
         mark_bots(base, policy)
-        return [user for (user,) in base.execute("SELECT user_id FROM bots ORDER BY user_id").fetchall()]
-
-
-def split_at_start(
-    joined: Parquet, experiment: Experiment, reach: timedelta
-) -> tuple[Parquet, Parquet | None]:
-    """The test's own impressions, and what CUPED may use from so long before: `before_the_test` in files.
-
-    Raises:
-        ExperimentError: a file is not there, or is no event log's.
-    """
-    import duckdb
-
-    if experiment.started is None or experiment.challenger is None:
-        return joined, None
-    start = experiment.started - reach
-    with duckdb.connect() as base:
-        _view(
-            base,
-            "early",
-            Parquet(joined.path, start, experiment.started),
-            _SHOWN,
-            _SHOWN_OPTIONAL,
-            what="impressions",
-        )
-        base.execute(
-            "SELECT epoch_us(min(ts)) FROM early WHERE model_version = $version",
-            {"version": experiment.challenger.model_version},
-        )
-        [(first,)] = base.fetchall()
-    until = experiment.started if first is None else datetime.fromtimestamp(first / 1e6, UTC)
-    return replace(joined, since=experiment.started), replace(joined, since=start, until=until)
+        return _bots(base)
 
 
 @contextmanager
@@ -200,15 +208,20 @@ def _queries(joined: Relation, searches: Relation | None) -> Iterator[duckdb.Duc
     import duckdb
 
     with duckdb.connect() as base:
-        _view(base, "shown", joined, _SHOWN, _SHOWN_OPTIONAL, what="impressions")
-        nothing = pa.table({name: pa.array([], pa.string()) for name in _ASKED})
+        view(base, "shown", joined, SHOWN, SHOWN_OPTIONAL, what="impressions")
+        nothing = pa.table({name: pa.array([], pa.string()) for name in ASKED})
         asked = nothing if searches is None else searches
-        _view(base, "asked", asked, _ASKED, _ASKED_OPTIONAL, what="searches")
+        view(base, "asked", asked, ASKED, ASKED_OPTIONAL, what="searches")
+        base.execute(_ROWS)
         try:
             base.execute(_QUERIES)
         except duckdb.ConversionException as error:
             raise ExperimentError(f"the events have other types than the event log's ({error})") from error
         yield base
+
+
+def _bots(base: duckdb.DuckDBPyConnection) -> list[str]:
+    return [user for (user,) in base.execute("SELECT user_id FROM bots ORDER BY user_id").fetchall()]
 
 
 def _leave_out(base: duckdb.DuckDBPyConnection, experiment: Experiment) -> None:
@@ -217,48 +230,6 @@ def _leave_out(base: duckdb.DuckDBPyConnection, experiment: Experiment) -> None:
     sides = [(side.name, side.model_version) for side in experiment.variants]
     base.executemany("INSERT INTO variants VALUES (?, ?)", sides)
     base.execute(_EXPOSED)
-
-
-def _view(
-    base: duckdb.DuckDBPyConnection,
-    name: str,
-    relation: Relation,
-    columns: dict[str, str],
-    optional: dict[str, str] | None = None,
-    *,
-    what: str,
-) -> None:
-    """A view with these columns in these types; an optional one that is missing is null."""
-    import duckdb
-
-    source = f"{name}_source"
-    if isinstance(relation, Parquet):
-        try:
-            base.execute(f"CREATE VIEW {source} AS {_scan(relation)}")
-        except duckdb.Error as error:
-            raise ExperimentError(f"the {what} in {relation.path} cannot be read ({error})") from error
-    else:
-        base.register(source, relation)
-    there = {row[0] for row in base.execute(f"DESCRIBE {source}").fetchall()}
-    if missing := [column for column in columns if column not in there]:
-        raise ExperimentError(
-            f"the table of {what} has no column {', '.join(missing)}: read it from the event log, or add it"
-        )
-    typed = [
-        f"{column if column in there else 'NULL'}::{kind} AS {column}"
-        for column, kind in (columns | (optional or {})).items()
-    ]
-    base.execute(f"CREATE VIEW {name} AS SELECT {', '.join(typed)} FROM {source}")
-
-
-def _scan(files: Parquet) -> str:
-    path = files.path.replace("'", "''")
-    bounds = [
-        f"ts {comparison} '{moment.isoformat()}'::TIMESTAMPTZ"
-        for comparison, moment in ((">=", files.since), ("<", files.until))
-        if moment is not None
-    ]
-    return f"FROM read_parquet('{path}')" + (f" WHERE {' AND '.join(bounds)}" if bounds else "")
 
 
 def _days(users: pa.Table) -> float:

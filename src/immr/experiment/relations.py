@@ -1,0 +1,121 @@
+"""Where events are read from, as views in DuckDB: tables in memory, or Parquet files of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeAlias
+
+import pyarrow as pa
+
+from immr.errors import ExperimentError
+from immr.experiment.definition import Experiment
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+@dataclass(frozen=True, slots=True)
+class Parquet:
+    """Parquet files with the columns of the event log: a path, with `*` for many, and the time to read."""
+
+    path: str
+    since: datetime | None = None
+    until: datetime | None = None  # not included
+
+
+Relation: TypeAlias = pa.Table | Parquet
+"""Where events are read from."""
+
+
+SHOWN = {
+    "query_id": "VARCHAR",
+    "user_id": "VARCHAR",
+    "variant": "VARCHAR",
+    "model_version": "VARCHAR",
+    "clicked": "BOOLEAN",
+    "ordered": "BOOLEAN",
+}
+SHOWN_OPTIONAL = {"position": "BIGINT", "ts": "TIMESTAMPTZ"}
+ASKED = dict.fromkeys(("query_id", "user_id", "variant", "model_version"), "VARCHAR") | {
+    "fallback": "BOOLEAN"
+}
+ASKED_OPTIONAL = {"ts": "TIMESTAMPTZ", "took_ms": "DOUBLE", "results": "BIGINT"}
+
+
+def split_at_start(
+    joined: Parquet, experiment: Experiment, reach: timedelta
+) -> tuple[Parquet, Parquet | None]:
+    """The test's own impressions, and what CUPED may use from so long before: `before_the_test` in files.
+
+    Raises:
+        ExperimentError: a file is not there, or is no event log's.
+    """
+    import duckdb
+
+    if experiment.started is None or experiment.challenger is None:
+        return joined, None
+    start = experiment.started - reach
+    with duckdb.connect() as base:
+        view(
+            base,
+            "early",
+            Parquet(joined.path, start, experiment.started),
+            SHOWN,
+            SHOWN_OPTIONAL,
+            what="impressions",
+        )
+        base.execute(
+            "SELECT epoch_us(min(ts)) FROM early WHERE model_version = $version",
+            {"version": experiment.challenger.model_version},
+        )
+        [(first,)] = base.fetchall()
+    until = experiment.started if first is None else datetime.fromtimestamp(first / 1e6, UTC)
+    return replace(joined, since=experiment.started), replace(joined, since=start, until=until)
+
+
+def view(
+    base: duckdb.DuckDBPyConnection,
+    name: str,
+    relation: Relation,
+    columns: Mapping[str, str],
+    optional: Mapping[str, str] | None = None,
+    *,
+    what: str,
+) -> None:
+    """A view with these columns in these types; an optional one that is missing is null.
+
+    Raises:
+        ExperimentError: a column is missing, or a file cannot be read; `what` says of what.
+    """
+    import duckdb
+
+    source = f"{name}_source"
+    if isinstance(relation, Parquet):
+        try:
+            base.execute(f"CREATE VIEW {source} AS {_scan(relation)}")
+        except duckdb.Error as error:
+            raise ExperimentError(f"the {what} in {relation.path} cannot be read ({error})") from error
+    else:
+        base.register(source, relation)
+    there = {row[0] for row in base.execute(f"DESCRIBE {source}").fetchall()}
+    if missing := [column for column in columns if column not in there]:
+        raise ExperimentError(
+            f"the table of {what} has no column {', '.join(missing)}: read it from the event log, or add it"
+        )
+    typed = [
+        f"{column if column in there else 'NULL'}::{kind} AS {column}"
+        for column, kind in {**columns, **(optional or {})}.items()
+    ]
+    base.execute(f"CREATE VIEW {name} AS SELECT {', '.join(typed)} FROM {source}")
+
+
+def _scan(files: Parquet) -> str:
+    path = files.path.replace("'", "''")
+    bounds = [
+        f"ts {comparison} '{moment.isoformat()}'::TIMESTAMPTZ"
+        for comparison, moment in ((">=", files.since), ("<", files.until))
+        if moment is not None
+    ]
+    return f"FROM read_parquet('{path}')" + (f" WHERE {' AND '.join(bounds)}" if bounds else "")
