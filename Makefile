@@ -13,7 +13,7 @@ ifneq ($(wildcard ../shared/data),)
 export IMMR_DATA_MIRROR ?= $(abspath ../shared/data)
 endif
 
-.PHONY: images help demo test lint types imports unit pipelines setup browser spark prometheus bench clean
+.PHONY: images rules help demo test lint types imports unit pipelines setup browser spark prometheus bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -85,6 +85,9 @@ prometheus: # for the tests of boards and rules, where apt is at hand; without i
 
 pipelines: $(READY) ## compile pipelines/*.py to pipelines/*.yaml
 	$(BIN)/python -m pipelines compile
+
+rules: ## Prometheus' rules as Kubernetes takes them, from dashboards/prometheus/rules.yaml
+	@cd k8s/base/monitoring && { cat rules-head.yaml; sed 's/^\(.\)/  \1/' ../../../dashboards/prometheus/rules.yaml; } > rules.yaml
 
 # Any builder that reads Dockerfiles: IMAGE_TOOL=podman, or IMAGE_TOOL=buildah. A base by digest: PYTHON_IMAGE=...@sha256:...
 IMAGE_TOOL ?= docker

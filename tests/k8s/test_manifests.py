@@ -174,8 +174,9 @@ def test_what_is_referred_to_is_there(overlay: str) -> None:
         spec = template["spec"]
         mounts = {mount["name"] for one in spec["containers"] for mount in one.get("volumeMounts", [])}
         claims = set()
-        if title == "StatefulSet/qdrant":
-            claims = {"storage"}
+        claims = {"StatefulSet/qdrant": {"storage"}, "StatefulSet/mlflow-postgres": {"data"}}.get(
+            title, claims
+        )
         assert mounts <= {volume["name"] for volume in spec.get("volumes", [])} | claims, title
         for volume in spec.get("volumes", []):
             if claim := volume.get("persistentVolumeClaim"):
@@ -201,6 +202,69 @@ def test_selectors_select(overlay: str) -> None:
         if one["kind"] in ("Deployment", "StatefulSet"):
             wanted = one["spec"]["selector"]["matchLabels"]
             assert wanted.items() <= one["spec"]["template"]["metadata"]["labels"].items(), titled(one)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_rules_and_boards_have_one_source(overlay: str) -> None:
+    dashboards = schemas.ROOT / "dashboards"
+    source = yaml.safe_load((dashboards / "prometheus" / "rules.yaml").read_text())
+    written = yaml.safe_load((schemas.ROOT / "k8s/base/monitoring/rules.yaml").read_text())
+    assert written["spec"] == source, "run `make rules`"
+    # kustomize folds long expressions anew, which Prometheus does not mind
+    assert one_line(named(overlay, "PrometheusRule", "immr")["spec"]) == one_line(source)
+    board = named(overlay, "ConfigMap", "immr-dashboards")
+    assert board["data"] == {"immr.json": (dashboards / "grafana" / "immr.json").read_text()}
+    assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_is_scraped_may_be_reached(overlay: str) -> None:
+    for pod in ("gateway", "search"):
+        figures = {"from": [{"namespaceSelector": {"matchLabels": {"immr.dev/access": "figures"}}}]}
+        rules = named(overlay, "NetworkPolicy", pod)["spec"]["ingress"]
+        assert figures | {"ports": [{"protocol": "TCP", "port": 9090}]} in rules
+    gateway = named(overlay, "Deployment", "gateway")["spec"]["template"]["spec"]["containers"][0]
+    runtime = named(overlay, "ServingRuntime", "immr-bento")["spec"]["containers"][0]
+    for container in (gateway, runtime):
+        assert {one["name"]: one["containerPort"] for one in container["ports"]}["metrics"] == 9090
+        assert {"name": "IMMR_METRICS_PORT", "value": "9090"} in container["env"]
+
+
+def one_line(value: Any) -> Any:
+    """The same with any white space in strings as one space."""
+    if isinstance(value, dict):
+        return {name: one_line(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [one_line(part) for part in value]
+    return " ".join(value.split()) if isinstance(value, str) else value
+
+
+def test_components_build_too() -> None:
+    """Those that no overlay uses are for overlays of others."""
+    schemas.needed()
+    made = composed("redis", "kafka")
+    assert {one["kind"] for one in made} >= {"Kafka", "KafkaNodePool", "KafkaTopic", "StatefulSet"}
+    for one in made:
+        found = refused(one) if one["apiVersion"] in BUILT_IN else schemas.problems(one)
+        assert not found, titled(one)
+        if one["kind"] == "StatefulSet":
+            assert_restricted(titled(one), one["spec"]["template"])
+
+
+@functools.cache
+def composed(*components: str) -> tuple[dict[str, Any], ...]:
+    """The kind overlay with components on top."""
+    parts = "".join(f"- ../../components/{one}\n" for one in components)
+    folder = schemas.ROOT / "k8s" / "overlays" / f".test-{'-'.join(components)}"
+    folder.mkdir()
+    try:
+        text = f"resources:\n- ../kind\ncomponents:\n{parts}namespace: kubeflow\n"
+        (folder / "kustomization.yaml").write_text(text)
+        done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
+    finally:
+        shutil.rmtree(folder)
+    assert done.returncode == 0, done.stderr
+    return tuple(yaml.safe_load_all(done.stdout))
 
 
 def test_no_secret_lies_in_the_repository() -> None:
