@@ -1,6 +1,9 @@
+import dataclasses
+
 import pytest
 import torch
 
+from immr.errors import RecipeError
 from immr.model.encoders import image_encoder_spec
 from immr.model.towers import DocumentBatch, DocumentTower, QueryTower, Towers
 from tests.tiny_training_set import MODEL
@@ -56,3 +59,57 @@ def test_standardized_features_have_no_mean_and_unit_deviation():
     standardized = transform(features_BF).detach()
     assert standardized.mean(0).abs().max() < 1e-3
     assert standardized.std(0).numpy() == pytest.approx(1.0, abs=0.01)
+
+
+def _fitted(**changes: object) -> Towers:
+    torch.manual_seed(0)
+    towers = Towers(dataclasses.replace(MODEL, **changes))
+    towers.fit(torch.randn(60, F) + 1, torch.randn(20, F) * 2)
+    return towers
+
+
+def test_a_cosine_is_the_parts_cosines_weighed():
+    towers = _fitted(plain_share=0.3).eval()
+    photos_BF, batch = torch.randn(5, F), _batch([True] * 4, [True] * 4)
+    query_BD, document_BD = towers.query(photos_BF), towers.document(batch)
+    plain = towers.query.transform.plain(photos_BF) @ towers.document.transform.plain(batch.pictures_BF).T
+    towers.train()
+    towers.query.transform.dropout.p = towers.document.transform.dropout.p = 0.0
+    learned = towers.query(photos_BF) @ towers.document(batch).T
+    assert learned.shape == plain.shape == (5, 4)
+    torch.testing.assert_close(query_BD @ document_BD.T, 0.7 * learned + 0.3 * plain)
+
+
+def test_without_a_picture_the_learned_part_speaks_alone():
+    towers = _fitted().eval()
+    document_BD = towers.document(_batch([True, False], [True, True]))
+    assert document_BD.shape == (2, MODEL.embedding_dim)
+    assert document_BD[0, MODEL.dim :].square().sum().item() == pytest.approx(MODEL.plain_share)
+    assert not document_BD[1, MODEL.dim :].any()
+
+
+def test_the_plain_part_is_made_of_principal_directions():
+    towers = _fitted()
+    basis_CF = towers.query.transform.basis_CF
+    torch.testing.assert_close(basis_CF @ basis_CF.T, torch.eye(MODEL.plain_dim), atol=1e-4, rtol=1e-4)
+    assert torch.equal(basis_CF, towers.document.transform.basis_CF)
+    assert torch.equal(basis_CF, _fitted().query.transform.basis_CF)
+
+
+def test_fewer_pictures_than_components_leave_the_rest_zero():
+    towers = Towers(dataclasses.replace(MODEL, plain_dim=50)).eval()
+    towers.fit(torch.randn(6, F), torch.randn(0, F))
+    assert towers.query.transform.basis_CF.any(1).sum() == 6
+    torch.testing.assert_close(towers.query(torch.randn(3, F)).norm(dim=-1), torch.ones(3))
+
+
+def test_one_projection_serves_both_sides_unless_the_recipe_wants_two():
+    def shared(towers: Towers) -> bool:
+        return towers.query.transform.project is towers.document.transform.project
+
+    assert shared(_fitted()) and not shared(_fitted(shared_projection=False))
+
+
+def test_a_plain_part_cannot_be_all():
+    with pytest.raises(RecipeError, match="less than 1"):
+        Towers(dataclasses.replace(MODEL, plain_share=1.0))

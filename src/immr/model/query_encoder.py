@@ -30,7 +30,7 @@ class OnnxQueryEncoder:
     def encode(self, images: Sequence[Image.Image]) -> FloatArray:
         """(N, D) with unit rows from upright RGB pictures; safe to call from several threads."""
         parts = [self._encode(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
-        return np.concatenate([np.zeros((0, self.card.model.dim), dtype=np.float32), *parts])
+        return np.concatenate([np.zeros((0, self.card.model.embedding_dim), dtype=np.float32), *parts])
 
     def _encode(self, images: Sequence[Image.Image]) -> FloatArray:
         return self.embed(np.stack([self.card.preprocessing.apply(image) for image in images]))

@@ -1,6 +1,8 @@
-"""The two towers over frozen features: q = norm(T_q E(x_q)) and d = norm(fuse(T_d E(x_d), text)).
+"""The two towers over an encoder's features: q = norm(T_q E(x_q)) and d = norm(fuse(T_d E(x_d), text)).
 
-Shapes: B examples, F image features, P patches, T tokens, E text features, D embedding.
+An embedding has two parts: this learned one (D), and a plain one (C) that no label has touched.
+
+Shapes: B examples, F image features, P patches, T tokens, E text features, D learned and C plain part.
 """
 
 from __future__ import annotations
@@ -13,9 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from immr.errors import RecipeError
 from immr.model.encoders import image_encoder_spec, text_encoder_spec
 from immr.model.fusion import make_fusion
 from immr.model.recipe import ModelRecipe
+
+_FITTED_ROWS = 8192  # of each domain: enough for its principal directions
+_OVERSAMPLED, _ITERATIONS = 16, 4  # of the randomized SVD
 
 
 @dataclass(frozen=True)
@@ -36,16 +42,29 @@ class Affine(NamedTuple):
     bias_D: Tensor
 
 
+class Part(NamedTuple):
+    """A part of an embedding as it is exported: norm(affine) × √share."""
+
+    affine: Affine
+    share: float
+
+
 class Transform(nn.Module):
-    """One domain's own way into the shared space: standardize, drop, project."""
+    """One domain's own way into the shared space: standardize, then project twice.
+
+    The learned projection fits the classes of training. The plain one, principal components that no label has
+    touched (ours), keeps apart what training never saw: its cosine stands beside the learned one.
+    """
 
     mean_F: Tensor
     deviation_F: Tensor
+    basis_CF: Tensor
 
-    def __init__(self, feature_dim: int, dim: int, dropout: float):
+    def __init__(self, feature_dim: int, dim: int, dropout: float, plain_dim: int = 0):
         super().__init__()
         self.register_buffer("mean_F", torch.zeros(feature_dim))
         self.register_buffer("deviation_F", torch.ones(feature_dim))
+        self.register_buffer("basis_CF", torch.zeros(plain_dim, feature_dim))
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(feature_dim, dim)
 
@@ -54,54 +73,84 @@ class Transform(nn.Module):
         self.mean_F.copy_(features_BF.mean(0))
         self.deviation_F.copy_(features_BF.std(0, correction=0) + 1e-3)
 
+    def standardized(self, features_BF: Tensor) -> Tensor:
+        """No mean and unit deviation, over this domain; (B, F)."""
+        return (features_BF - self.mean_F) / self.deviation_F
+
     def forward(self, features_BF: Tensor) -> Tensor:
-        """(B, D)."""
-        projected: Tensor = self.project(self.dropout((features_BF - self.mean_F) / self.deviation_F))
+        """The learned part, (B, D)."""
+        projected: Tensor = self.project(self.dropout(self.standardized(features_BF)))
         return projected
 
+    def plain(self, features_BF: Tensor) -> Tensor:
+        """The plain part, unit rows (B, C)."""
+        return F.normalize(self.standardized(features_BF) @ self.basis_CF.T, dim=-1)
+
     def folded(self) -> Affine:
-        """The same map without dropout, as one matrix and bias: what is exported."""
+        """The learned part without dropout, as one matrix and bias: what is exported."""
         weight_DF = self.project.weight / self.deviation_F
         return Affine(weight_DF.detach(), (self.project.bias - weight_DF @ self.mean_F).detach())
 
+    def folded_plain(self) -> Affine:
+        """The plain part before its norm, as one matrix and bias."""
+        weight_CF = self.basis_CF / self.deviation_F
+        return Affine(weight_CF, -weight_CF @ self.mean_F)
+
 
 class QueryTower(nn.Module):
-    """A shopper's photo: q = norm(T_q E(x_q))."""
+    """A shopper's photo: q = norm(T_q E(x_q)), with the plain part beside it once it has learned."""
 
-    def __init__(self, feature_dim: int, dim: int, dropout: float):
+    def __init__(
+        self, feature_dim: int, dim: int, dropout: float, plain_dim: int = 0, plain_share: float = 0.0
+    ):
         super().__init__()
-        self.transform = Transform(feature_dim, dim, dropout)
+        self.plain_share = plain_share
+        self.transform = Transform(feature_dim, dim, dropout, plain_dim)
 
     def forward(self, features_BF: Tensor) -> Tensor:
-        """Unit rows (B, D)."""
-        return F.normalize(self.transform(features_BF), dim=-1)
+        """Unit rows: in training the learned part (B, D), else the whole embedding (B, D + C)."""
+        learned_BD = F.normalize(self.transform(features_BF), dim=-1)
+        if self.training:
+            return learned_BD
+        return _joined(learned_BD, self.transform.plain(features_BF), self.plain_share)
+
+    def parts(self) -> list[Part]:
+        """What the whole embedding is made of, in its order."""
+        learned = Part(self.transform.folded(), 1 - self.plain_share)
+        plain = Part(self.transform.folded_plain(), self.plain_share)
+        return [learned, plain] if len(self.transform.basis_CF) else [learned]
 
 
 class DocumentTower(nn.Module):
-    """An item: v = T_d E(x_d), then fusion with its text.
+    """An item: v = T_d E(x_d), then fusion with its text, and the picture's plain part beside it.
 
     A missing picture or text is replaced by a learned vector, which training makes meaningful by hiding one
-    of the two at random (ours).
+    of the two at random (ours); without a picture the plain part is zero.
     """
 
     def __init__(self, recipe: ModelRecipe, dropout: float, hide: float):
         super().__init__()
         image, text = image_encoder_spec(recipe.image_encoder), text_encoder_spec(recipe.text_encoder)
         self.hide = hide
-        self.transform = Transform(image.dim, recipe.dim, dropout)
+        self.plain_share = recipe.plain_share
+        self.transform = Transform(image.dim, recipe.dim, dropout, recipe.embedding_dim - recipe.dim)
         self.fusion = make_fusion(recipe.fusion, recipe.dim, text.dim, image.patch_dim, recipe.concepts)
         self.no_picture_D = nn.Parameter(torch.randn(recipe.dim) / recipe.dim**0.5)
         self.no_text_E = nn.Parameter(torch.randn(text.dim) / text.dim**0.5)
 
     def forward(self, batch: DocumentBatch) -> Tensor:
-        """Unit rows (B, D)."""
+        """Unit rows: in training the learned part (B, D), else the whole embedding (B, D + C)."""
         has_picture_B, has_text_B = self._present(batch)
         v_BD = torch.where(has_picture_B[:, None], self.transform(batch.pictures_BF), self.no_picture_D)
         patches_BPF = batch.patches_BPF
         if patches_BPF is not None:
             patches_BPF = patches_BPF * has_picture_B[:, None, None]
         tokens_BTE, mask_BT = self._tokens(batch, has_text_B)
-        return F.normalize(self.fusion(v_BD, patches_BPF, tokens_BTE, mask_BT), dim=-1)
+        learned_BD = F.normalize(self.fusion(v_BD, patches_BPF, tokens_BTE, mask_BT), dim=-1)
+        if self.training:
+            return learned_BD
+        plain_BC = self.transform.plain(batch.pictures_BF) * has_picture_B[:, None]
+        return _joined(learned_BD, plain_BC, self.plain_share)
 
     def _present(self, batch: DocumentBatch) -> tuple[Tensor, Tensor]:
         has_picture_B, has_text_B = batch.has_picture_B, batch.mask_BT.any(1)
@@ -122,14 +171,47 @@ class DocumentTower(nn.Module):
 
 
 class Towers(nn.Module):
-    """Both sides of a version; the encoders below them are frozen and kept apart."""
+    """Both sides of a version; the encoders below them are kept apart.
+
+    Raises:
+        RecipeError: the plain part's share is not below 1.
+    """
 
     def __init__(self, recipe: ModelRecipe, dropout: float = 0.0, hide: float = 0.0):
         super().__init__()
+        if not 0 <= recipe.plain_share < 1:
+            raise RecipeError(
+                f"plain_share is {recipe.plain_share}, but it is a share of the embedding's cosine: "
+                "take 0 or more, and less than 1"
+            )
         self.recipe = recipe
-        feature_dim = image_encoder_spec(recipe.image_encoder).dim
-        self.query = QueryTower(feature_dim, recipe.dim, dropout)
+        feature_dim, plain_dim = (
+            image_encoder_spec(recipe.image_encoder).dim,
+            recipe.embedding_dim - recipe.dim,
+        )
+        self.query = QueryTower(feature_dim, recipe.dim, dropout, plain_dim, recipe.plain_share)
         self.document = DocumentTower(recipe, dropout, hide)
+        if recipe.shared_projection:
+            self.document.transform.project = self.query.transform.project
+
+    def fit(self, photos_BF: Tensor, pictures_BF: Tensor) -> None:
+        """Take each domain's statistics, and the plain part's components from both.
+
+        Args:
+            photos_BF: features of photos.
+            pictures_BF: of catalogue pictures; may have no rows.
+        """
+        domains = [(self.query.transform, photos_BF), (self.document.transform, pictures_BF)]
+        there = [(transform, features_BF) for transform, features_BF in domains if len(features_BF)]
+        for transform, features_BF in there:
+            transform.fit(features_BF)
+        plain_dim = len(self.query.transform.basis_CF)
+        if plain_dim:
+            basis_CF = _components(
+                [transform.standardized(_some(rows)) for transform, rows in there], plain_dim
+            )
+            for transform, _ in domains:
+                transform.basis_CF[: len(basis_CF)].copy_(basis_CF)
 
     @classmethod
     def read(cls, recipe: ModelRecipe, path: Path) -> Towers:
@@ -137,3 +219,24 @@ class Towers(nn.Module):
         towers = cls(recipe)
         towers.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         return towers.eval()
+
+
+def _joined(learned_BD: Tensor, plain_BC: Tensor, plain_share: float) -> Tensor:
+    """Unit rows whose cosines are the weighted sums of the two parts' cosines."""
+    parts = (1 - plain_share) ** 0.5 * learned_BD, plain_share**0.5 * plain_BC
+    return F.normalize(torch.cat(parts, dim=-1), dim=-1)
+
+
+def _some(features_BF: Tensor) -> Tensor:
+    """At most `_FITTED_ROWS` of them, evenly spaced."""
+    return features_BF[:: -(-len(features_BF) // _FITTED_ROWS)]
+
+
+def _components(domains: list[Tensor], count: int) -> Tensor:
+    """The first principal directions (≤ count, F) of unit rows; every domain weighs the same."""
+    rows_BF = torch.cat([F.normalize(rows, dim=-1) / len(rows) ** 0.5 for rows in domains])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the start of a randomized SVD (arXiv 0909.4061)
+        wanted = min(count + _OVERSAMPLED, *rows_BF.shape)
+        directions_FC = torch.svd_lowrank(rows_BF, q=wanted, niter=_ITERATIONS)[2]
+    return directions_FC[:, :count].T.contiguous()
