@@ -2,11 +2,12 @@ import sys
 
 import torch
 
-from immr.train.allocator import empty_rows, keep_freed_memory
+from immr.train.allocator import empty_rows, keep_freed_memory, keep_large_buffers
 
 
 def test_glibc_listens_and_others_are_left_alone():
-    assert keep_freed_memory() in ((True, False) if sys.platform.startswith("linux") else (False,))
+    for keep in (keep_freed_memory, keep_large_buffers):
+        assert keep() in ((True, False) if sys.platform.startswith("linux") else (False,))
 
 
 def test_rows_are_ordinary_tensors_of_any_size():

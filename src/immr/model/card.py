@@ -1,6 +1,7 @@
 """The card that travels with a version's files: what it takes to encode a photo as training did.
 
-A version is a folder with `card.json`, `query_encoder.onnx` and `towers.pt`.
+A version is a folder with `card.json`, `query_encoder.onnx` and `towers.pt`; one whose encoder was fine-tuned
+also has `image_encoder.pt`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,13 @@ from immr.model.recipe import ModelRecipe
 CARD = "card.json"
 QUERY_ENCODER = "query_encoder.onnx"
 TOWERS = "towers.pt"
+IMAGE_ENCODER = "image_encoder.pt"
+
+
+def tuned_weights(folder: Path) -> Path | None:
+    """The fine-tuned encoder's weights in a version's folder; None where the pretrained encoder was kept."""
+    path = folder / IMAGE_ENCODER
+    return path if path.is_file() else None
 
 
 @dataclass(frozen=True)

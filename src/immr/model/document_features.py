@@ -48,15 +48,18 @@ class DocumentArrays:
 
 
 class DocumentFeatures:
-    """Reads items with the frozen encoders that the recipe's fusion needs, and no other."""
+    """Reads items with the encoders that the recipe's fusion needs, and no other.
 
-    def __init__(self, recipe: ModelRecipe, cache_dir: Path):
+    `weights` are those of a fine-tuned image encoder; without them it is the pretrained one.
+    """
+
+    def __init__(self, recipe: ModelRecipe, cache_dir: Path, weights: Path | None = None):
         self._image_dim = image_encoder_spec(recipe.image_encoder).dim
         self._text_dim = text_encoder_spec(recipe.text_encoder).dim
         with torch.device("meta"):  # only to ask what it needs
             fusion = make_fusion(recipe.fusion, dim=1, text_dim=1, patch_dim=1, concepts=1)
-        self._pooled = ImageFeatures(recipe, cache_dir) if fusion.uses_picture else None
-        self._patches = ImageFeatures(recipe, cache_dir, "patches") if fusion.needs_patches else None
+        self._pooled = ImageFeatures(recipe, cache_dir, "pooled", weights) if fusion.uses_picture else None
+        self._patches = ImageFeatures(recipe, cache_dir, "patches", weights) if fusion.needs_patches else None
         self._texts = TextFeatures(recipe, cache_dir) if fusion.uses_text else None
 
     def compute(self, items: Sequence[Item], views: Sequence[str], share: Share | None = None) -> None:

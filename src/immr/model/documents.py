@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from immr.model.card import TOWERS, Card
+from immr.model.card import TOWERS, Card, tuned_weights
 from immr.types import FloatArray, Item
 
 _BATCH = 256
@@ -17,7 +17,7 @@ def encode_documents(folder: Path, items: Sequence[Item], cache_dir: Path) -> Fl
     """Embed items with the document tower of the version in `folder`.
 
     Args:
-        folder: a version's folder (card.json, towers.pt).
+        folder: a version's folder (card.json, towers.pt, image_encoder.pt where it was fine-tuned).
         items: an item without picture or text gets an embedding too.
         cache_dir: where frozen features are kept; only what it lacks is computed.
 
@@ -32,8 +32,8 @@ def encode_documents(folder: Path, items: Sequence[Item], cache_dir: Path) -> Fl
 
     recipe = Card.read(folder).model
     if not items:
-        return np.zeros((0, recipe.dim), dtype=np.float32)
-    features = DocumentFeatures(recipe, cache_dir)
+        return np.zeros((0, recipe.embedding_dim), dtype=np.float32)
+    features = DocumentFeatures(recipe, cache_dir, tuned_weights(folder))
     features.compute(items, ["fit"], Share(threads=torch.get_num_threads()))
     arrays = features.read(items, ["fit"])
     tower = Towers.read(recipe, folder / TOWERS).document

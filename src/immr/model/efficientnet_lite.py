@@ -27,6 +27,7 @@ _VERSIONS = {
     "efficientnet-lite2": _Version("efficientnet-lite2-9656183e.pth", (208, 352)),
 }
 _HEAD_CHANNELS = 1280
+_NO_SLOPE_BELOW = 1e-12  # a square root is infinitely steep at zero, where fine-tuning would end in NaN
 NAMES = tuple(_VERSIONS)
 
 
@@ -64,8 +65,16 @@ class EfficientNetLite(nn.Module):
             self.network = EfficientNet.from_pretrained(
                 spec.name, weights_path=str(spec.weights), image_size=image_size_px
             )
-        self._pooled_after = _last_stage_ends(self.network._blocks)
+        self._pooled_after = _stage_ends(self.network._blocks)[-2:]
         self.eval().requires_grad_(False)
+
+    def stages(self) -> list[nn.Module]:
+        """The parts that learn, from the one that sees pixels to the one that gives features."""
+        network, ends = self.network, _stage_ends(self.network._blocks)
+        starts = [0, *(end + 1 for end in ends[:-1])]
+        between = [network._blocks[start : end + 1] for start, end in zip(starts, ends, strict=True)]
+        stem = nn.ModuleList([network._conv_stem, network._bn0])
+        return [stem, *between, nn.ModuleList([network._conv_head, network._bn1])]
 
     def forward(self, pixels_B3SS: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled features (B, F) and the head's patch features (B, P, 1280)."""
@@ -82,17 +91,17 @@ class EfficientNetLite(nn.Module):
 
 def power_normalized(features_BF: Tensor) -> Tensor:
     """sign(x) √|x|, then rows to unit length: a few loud channels no longer outvote the rest."""
-    return F.normalize(features_BF.sign() * features_BF.abs().sqrt(), dim=-1)
+    return F.normalize(features_BF.sign() * features_BF.abs().clamp_min(_NO_SLOPE_BELOW).sqrt(), dim=-1)
 
 
 def _mean_and_deviation(map_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     mean_BC11 = map_BCHW.mean((2, 3), keepdim=True)
     variance_BC = (map_BCHW - mean_BC11).square().mean((2, 3))
-    return mean_BC11.flatten(1), variance_BC.sqrt()
+    return mean_BC11.flatten(1), variance_BC.clamp_min(_NO_SLOPE_BELOW).sqrt()
 
 
-def _last_stage_ends(blocks: nn.ModuleList) -> tuple[int, ...]:
-    """Numbers of the last two blocks that are followed by another width, or by none."""
+def _stage_ends(blocks: nn.ModuleList) -> list[int]:
+    """Numbers of the blocks that are followed by another width, or by none."""
     widths = [block.get_submodule("_project_conv").out_channels for block in blocks]
     followers = [*widths[1:], 0]
-    return tuple(number for number, width in enumerate(widths) if width != followers[number])[-2:]
+    return [number for number, width in enumerate(widths) if width != followers[number]]

@@ -1,7 +1,10 @@
-"""The frozen image encoder as an ONNX graph: what computes features in training is what serves.
+"""The image encoder as an ONNX graph: what computes features in training is what serves.
 
 Graph: `pixels` (B, 3, S, S) float32 → `pooled` (B, F), `patches` (B, P, F). On a CPU, ONNX Runtime runs it
 several times faster than eager torch, and the query encoder is this graph with the query tower behind it.
+
+`weights` is everywhere the state of a fine-tuned encoder (a version's `image_encoder.pt`); without it the
+encoder is the pretrained one. Graphs and features of different weights never meet: all are named by a hash.
 """
 
 from __future__ import annotations
@@ -24,22 +27,22 @@ OPSET = 20
 _POOLING = "power-normalized-head-and-stage-statistics-1"
 
 
-def encoder_graph(recipe: ModelRecipe, cache_dir: Path) -> Path:
+def encoder_graph(recipe: ModelRecipe, cache_dir: Path, weights: Path | None = None) -> Path:
     """The graph's file, made on first use and kept under `cache_dir` by the weights' hash."""
     from immr.model.encoders import image_encoder_spec
 
     spec = image_encoder_spec(recipe.image_encoder)
-    path = cache_dir / "encoders" / f"{spec.name}-{recipe.image_size_px}-{frozen_hash(recipe)}.onnx"
+    path = cache_dir / "encoders" / f"{spec.name}-{recipe.image_size_px}-{frozen_hash(recipe, weights)}.onnx"
     if not path.is_file():
-        write_whole(path, _export(recipe))
+        write_whole(path, _export(recipe, weights))
     return path
 
 
 class FrozenImageEncoder:
     """Runs the graph. Threads are those of one process."""
 
-    def __init__(self, recipe: ModelRecipe, cache_dir: Path, threads: int = 1):
-        self._session = session(encoder_graph(recipe, cache_dir), threads)
+    def __init__(self, recipe: ModelRecipe, cache_dir: Path, threads: int = 1, weights: Path | None = None):
+        self._session = session(encoder_graph(recipe, cache_dir, weights), threads)
 
     def encode(self, pixels_B3SS: FloatArray, output: Output) -> FloatArray:
         """`pooled` (B, F) or `patches` (B, P, F)."""
@@ -59,20 +62,21 @@ def session(graph: Path, threads: int) -> Any:
     return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
-def frozen_hash(recipe: ModelRecipe) -> str:
-    """Names the space of this recipe's frozen image features: weights, preprocessing, pooling."""
+def frozen_hash(recipe: ModelRecipe, weights: Path | None = None) -> str:
+    """Names the space of an encoder's image features: weights, preprocessing, pooling."""
     from immr.model.encoders import image_encoder_spec, preprocessing_of
 
     spec = image_encoder_spec(recipe.image_encoder)
-    return fingerprint.of_values(_POOLING, spec.hash, preprocessing_of(recipe).hash)[:16]
+    tuned = [fingerprint.of_file(weights)] if weights else []
+    return fingerprint.of_values(_POOLING, spec.hash, preprocessing_of(recipe).hash, *tuned)[:16]
 
 
-def _export(recipe: ModelRecipe) -> bytes:
+def _export(recipe: ModelRecipe, weights: Path | None) -> bytes:
     import torch
 
     from immr.model.encoders import load_image_encoder
 
-    encoder = load_image_encoder(recipe.image_encoder, recipe.image_size_px)
+    encoder = load_image_encoder(recipe.image_encoder, recipe.image_size_px, weights)
     side = recipe.image_size_px
     pixels_B3SS = torch.from_numpy(np.zeros((2, 3, side, side), dtype=np.float32))
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")

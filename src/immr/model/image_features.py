@@ -42,15 +42,18 @@ class Share:
 
 
 class ImageFeatures:
-    """Features of a recipe's image encoder, cached under `cache_dir`."""
+    """Features of a recipe's image encoder, pretrained or of these fine-tuned weights, under `cache_dir`."""
 
-    def __init__(self, recipe: ModelRecipe, cache_dir: Path, output: Output = "pooled"):
+    def __init__(
+        self, recipe: ModelRecipe, cache_dir: Path, output: Output = "pooled", weights: Path | None = None
+    ):
         self.recipe = recipe
         self.output: Output = output
         spec = image_encoder_spec(recipe.image_encoder)
         self.dim = spec.dim if output == "pooled" else spec.patch_dim
-        self._cache_dir = cache_dir
-        self._folder = cache_dir / "features" / f"{recipe.image_encoder}-{output}-{frozen_hash(recipe)}"
+        self._cache_dir, self._weights = cache_dir, weights
+        space = f"{spec.name}-{output}-{frozen_hash(recipe, weights)}"
+        self._folder = cache_dir / "features" / space
 
     def compute(self, hashes: dict[str, str], views: Sequence[str], share: Share | None = None) -> None:
         """Compute what the cache lacks of this share.
@@ -70,7 +73,7 @@ class ImageFeatures:
         if not todo:
             return
         _log.info("computing frozen features of %d pictures in up to %d views", len(todo), len(views))
-        encoder = FrozenImageEncoder(self.recipe, self._cache_dir, share.threads)
+        encoder = FrozenImageEncoder(self.recipe, self._cache_dir, share.threads, self._weights)
         with _progress(sum(map(len, missing.values())), share) as progress:
             for start in range(0, len(todo), _SHARD_IMAGES):
                 part = todo[start : start + _SHARD_IMAGES]
