@@ -44,6 +44,9 @@ def test_the_graph_computes_what_torch_computes(cache_dir, capsys):
 @pytest.mark.parametrize(("name", "dim"), [("efficientnet-lite1", 2304), ("efficientnet-lite2", 2400)])
 def test_larger_encoders_by_name(name, dim):
     encoder = load_image_encoder(name, 64)
+    learned = sum(parameter.numel() for stage in encoder.stages() for parameter in stage.parameters())
+    head_of_imagenet = 1280 * 1000 + 1000
+    assert learned + head_of_imagenet == sum(parameter.numel() for parameter in encoder.parameters())
     with torch.inference_mode():
         pooled_BF, patches_BPF = encoder(torch.zeros(1, 3, 64, 64))
     assert image_encoder_spec(name).dim == dim

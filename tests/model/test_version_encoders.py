@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from immr.model.card import TOWERS, Card
+from immr.model.card import IMAGE_ENCODER, TOWERS, Card
 from immr.model.documents import encode_documents
-from immr.model.encoders import preprocessing_of
+from immr.model.encoders import image_encoder_spec, load_image_encoder, preprocessing_of
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.model.recipe import FusionName
 from immr.model.towers import Towers
@@ -25,6 +25,8 @@ def _version(folder: Path, fusion: FusionName) -> Towers:
     torch.manual_seed(0)
     recipe = dataclasses.replace(MODEL, fusion=fusion)
     towers = Towers(recipe).eval()
+    feature_dim = image_encoder_spec(recipe.image_encoder).dim
+    towers.fit(torch.rand(40, feature_dim), torch.rand(20, feature_dim))
     folder.mkdir(exist_ok=True)
     torch.save(towers.state_dict(), folder / TOWERS)
     Card("tiny", recipe, preprocessing_of(recipe), manifest_hash="m", key="k").write(folder)
@@ -38,7 +40,8 @@ def test_every_item_gets_a_unit_embedding(fusion, training_set, cache_dir, tmp_p
     lost = dataclasses.replace(training_set.items[1], image=str(tmp_path / "gone.png"))
     items = [*training_set.items, wordless, lost]
     embeddings_ND = encode_documents(tmp_path, items, cache_dir)
-    assert embeddings_ND.shape == (8, MODEL.dim) and embeddings_ND.dtype == np.float32
+    assert embeddings_ND.shape == (8, MODEL.dim if fusion == "text" else MODEL.embedding_dim)
+    assert embeddings_ND.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(embeddings_ND, axis=1), 1.0, atol=1e-5)
     np.testing.assert_allclose(
         encode_documents(tmp_path, items[2:3], cache_dir)[0], embeddings_ND[2], atol=1e-5
@@ -47,7 +50,29 @@ def test_every_item_gets_a_unit_embedding(fusion, training_set, cache_dir, tmp_p
 
 def test_no_items_are_no_error(cache_dir, tmp_path):
     _version(tmp_path, "concept")
-    assert encode_documents(tmp_path, [], cache_dir).shape == (0, MODEL.dim)
+    assert encode_documents(tmp_path, [], cache_dir).shape == (0, MODEL.embedding_dim)
+
+
+def test_a_fine_tuned_encoder_is_used_on_both_sides(training_set, cache_dir, tmp_path):
+    towers = _version(tmp_path, "image")
+    photo = Image.open(training_set.queries[0].image)
+    export_query_encoder(MODEL, towers.query, tmp_path, cache_dir)
+    before_D = OnnxQueryEncoder(tmp_path).encode([photo])[0]
+    pretrained_ND = encode_documents(tmp_path, training_set.items[:2], cache_dir)
+
+    encoder = load_image_encoder(MODEL.image_encoder, MODEL.image_size_px)
+    with torch.no_grad():
+        for parameter in encoder.stages()[-1].parameters():
+            parameter.mul_(0.5).add_(0.05)
+    torch.save(encoder.state_dict(), tmp_path / IMAGE_ENCODER)
+    assert export_query_encoder(MODEL, towers.query, tmp_path, cache_dir) < 1e-5
+    assert not np.allclose(OnnxQueryEncoder(tmp_path).encode([photo])[0], before_D, atol=1e-3)
+    tuned_ND = encode_documents(tmp_path, training_set.items[:2], cache_dir)
+    assert not np.allclose(tuned_ND, pretrained_ND, atol=1e-3)
+
+    (tmp_path / IMAGE_ENCODER).unlink()
+    again_ND = encode_documents(tmp_path, training_set.items[:2], cache_dir)
+    np.testing.assert_array_equal(again_ND, pretrained_ND)
 
 
 def test_query_encoder_needs_no_torch(training_set, cache_dir, tmp_path):
@@ -56,10 +81,10 @@ def test_query_encoder_needs_no_torch(training_set, cache_dir, tmp_path):
     encoder = OnnxQueryEncoder(tmp_path)
     images = [Image.open(query.image) for query in training_set.queries[:17]]
     embeddings_ND = encoder.encode(images)
-    assert embeddings_ND.shape == (17, encoder.card.model.dim)
+    assert embeddings_ND.shape == (17, MODEL.embedding_dim)
     np.testing.assert_allclose(np.linalg.norm(embeddings_ND, axis=1), 1.0, atol=1e-5)
     np.testing.assert_allclose(encoder.encode(images[16:]), embeddings_ND[16:], atol=1e-5)
-    assert encoder.encode([]).shape == (0, MODEL.dim)
+    assert encoder.encode([]).shape == (0, MODEL.embedding_dim)
     code = (
         "import sys; from pathlib import Path; from PIL import Image;"
         "from immr.model.query_encoder import OnnxQueryEncoder;"

@@ -8,8 +8,10 @@ from immr.errors import TrainingError
 from immr.train.batches import BatchPlan, Rows
 from immr.train.checkpoint import Checkpoints
 from immr.train.features import TrainingArrays, training_arrays
+from immr.train.inputs import FrozenInputs
 from immr.train.loop import Trainer
 from immr.train.world import World
+from tests import tiny_training_set
 from tests.tiny_training_set import MODEL, TRAIN
 
 
@@ -77,13 +79,18 @@ class Interrupted(BatchPlan):
             yield rows
 
 
+def _interrupt(trainer: Trainer, stop: int) -> None:
+    plan = Interrupted(**vars(trainer.stage.plan), stop=stop)
+    trainer.stage = dataclasses.replace(trainer.stage, plan=plan)
+
+
 @pytest.mark.parametrize("negative_rate", [1.0, 0.5])
 def test_whatever_step_it_stops_at_it_ends_the_same(arrays, tmp_path, negative_rate):
     changes = {"epochs": 3, "checkpoint_every_steps": 3, "negative_rate": negative_rate}
     unbroken = _trained(arrays, tmp_path / "unbroken", **changes)
     for stop in range(12):
         broken = Trainer(arrays, MODEL, dataclasses.replace(TRAIN, **changes), World())
-        broken.plan = Interrupted(**vars(broken.plan), stop=stop)
+        _interrupt(broken, stop)
         with pytest.raises(InterruptedError):
             broken.run(Checkpoints(tmp_path / str(stop), "key", World()), tracker=None)
         resumed = _trained(arrays, tmp_path / str(stop), **changes)
@@ -95,7 +102,7 @@ def test_whatever_step_it_stops_at_it_ends_the_same(arrays, tmp_path, negative_r
 def test_a_run_goes_on_with_batches_of_another_size(arrays, tmp_path):
     """As it does on another number of ranks: 12 of 36 photos of an epoch done, then 8 at a time."""
     first = Trainer(arrays, MODEL, dataclasses.replace(TRAIN, batch_size=6), World())
-    first.plan = Interrupted(**vars(first.plan), stop=10)
+    _interrupt(first, 10)
     with pytest.raises(InterruptedError):
         first.run(Checkpoints(tmp_path, "key", World()), tracker=None)
     resumed = Trainer(arrays, MODEL, TRAIN, World())
@@ -122,7 +129,8 @@ def test_a_loss_that_is_no_number_names_step_photo_and_rate(arrays, tmp_path):
     photos_NVF = arrays.photos_NVF.clone()
     trainer = Trainer(arrays, MODEL, TRAIN, World())
     photos_NVF[7] = torch.nan
-    trainer.arrays = dataclasses.replace(arrays, photos_NVF=photos_NVF)
+    inputs = FrozenInputs(dataclasses.replace(arrays, photos_NVF=photos_NVF))
+    trainer.stage = dataclasses.replace(trainer.stage, inputs=inputs)
     with pytest.raises(TrainingError, match=rf"step \d.*learning rate.*queries: {arrays.query_ids[7]}\."):
         trainer.run(Checkpoints(tmp_path, "key", World()), tracker=None)
 
@@ -131,3 +139,12 @@ def test_a_loss_that_is_no_number_names_step_photo_and_rate(arrays, tmp_path):
 def test_other_losses_learn_too(arrays, tmp_path, changes):
     loss = _trained(arrays, tmp_path, **changes).curves["loss"]
     assert loss[-1] < loss[0]
+
+
+def test_unseen_classes_leave_no_trace_in_training(cache_dir, tmp_path):
+    training_set = tiny_training_set.write(tmp_path, unseen=frozenset({1, 4}))
+    arrays = training_arrays(training_set, MODEL, TRAIN.views, cache_dir, World())
+    assert arrays.class_count == 4 and len(arrays.query_ids) == 24
+    assert arrays.document_classes_M.tolist() == [0, 1, 2, 3]
+    assert not any("green" in image or "violet" in image for image in arrays.document_images)
+    assert arrays.photo_classes_N.unique().tolist() == [0, 1, 2, 3]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from immr.errors import TrainingError
-from immr.model.card import QUERY_ENCODER
+from immr.model.card import QUERY_ENCODER, tuned_weights
 from immr.model.encoder_graph import OPSET, encoder_graph, session
 from immr.model.recipe import ModelRecipe
-from immr.model.towers import Affine, QueryTower
+from immr.model.towers import Part, QueryTower
 
 TOLERANCE = 1e-4
 _CHECKED_IMAGES = 4
@@ -19,10 +20,10 @@ _SMALLEST_NORM = 1e-12  # as in torch.nn.functional.normalize
 
 
 def export_query_encoder(recipe: ModelRecipe, tower: QueryTower, folder: Path, cache_dir: Path) -> float:
-    """Write `query_encoder.onnx` into `folder`.
+    """Write `query_encoder.onnx` into `folder`, over its `image_encoder.pt` where there is one.
 
     Standardization is folded into the projection, and the tower is set behind the graph that computed the
-    frozen features: it needs no second trace, and serves the very numbers that were trained on.
+    documents' features: it needs no second trace, and both sides of a version see with the same eyes.
 
     Returns:
         The largest absolute difference to torch, over random pictures.
@@ -32,37 +33,50 @@ def export_query_encoder(recipe: ModelRecipe, tower: QueryTower, folder: Path, c
     """
     import onnx
 
-    encoder = onnx.load(encoder_graph(recipe, cache_dir))
+    weights = tuned_weights(folder)
+    graph = encoder_graph(recipe, cache_dir, weights)
+    encoder = onnx.load(graph)
     tower.eval()
-    model = _with_tower(encoder, tower.transform.folded())
+    model = _with_tower(encoder, tower.parts())
     path = folder / QUERY_ENCODER
     onnx.save(model, path)
-    difference = _difference_to_torch(recipe, tower, path)
+    difference = _difference_to_torch(recipe, tower, path, weights)
     if not difference <= TOLERANCE:
         raise TrainingError(
             f"the exported query encoder differs from torch by {difference:.2g}, more than {TOLERANCE:.0e}: "
-            f"remove {encoder_graph(recipe, cache_dir)} and train again"
+            f"remove {graph} and train again"
         )
     return difference
 
 
-def _with_tower(encoder: Any, affine: Affine) -> Any:
+def _with_tower(encoder: Any, parts: Sequence[Part]) -> Any:
     from onnx import checker, compose, helper, numpy_helper
 
     constants = {
-        "weight_DF": affine.weight_DF.numpy(),
-        "bias_D": affine.bias_D.numpy(),
         "smallest_norm": np.array(_SMALLEST_NORM, dtype=np.float32),
         "last_axis": np.array([-1], dtype=np.int64),
     }
-    dim, feature_dim = affine.weight_DF.shape
+    nodes = []
+    for number, part in enumerate(parts):
+        constants |= {
+            f"weight_{number}": part.affine.weight_DF.numpy(),
+            f"bias_{number}": part.affine.bias_D.numpy(),
+            f"root_share_{number}": np.array(part.share**0.5, dtype=np.float32),
+        }
+        projection = ["features", f"weight_{number}", f"bias_{number}"]
+        nodes += [
+            helper.make_node("Gemm", projection, [f"projected_{number}"], transB=1),
+            *_normalized(f"projected_{number}", f"unit_{number}"),
+            helper.make_node("Mul", [f"unit_{number}", f"root_share_{number}"], [f"part_{number}"]),
+        ]
+    nodes.append(
+        helper.make_node("Concat", [f"part_{number}" for number in range(len(parts))], ["joined"], axis=1)
+    )
+    nodes += _normalized("joined", "embedding")
+    feature_dim = parts[0].affine.weight_DF.shape[1]
+    dim = sum(len(part.affine.bias_D) for part in parts)
     graph = helper.make_graph(
-        [
-            helper.make_node("Gemm", ["features", "weight_DF", "bias_D"], ["projected"], transB=1),
-            helper.make_node("ReduceL2", ["projected", "last_axis"], ["norm"], keepdims=1),
-            helper.make_node("Max", ["norm", "smallest_norm"], ["safe_norm"]),
-            helper.make_node("Div", ["projected", "safe_norm"], ["embedding"]),
-        ],
+        nodes,
         "query_tower",
         [helper.make_tensor_value_info("features", _FLOAT, ["batch", feature_dim])],
         [helper.make_tensor_value_info("embedding", _FLOAT, ["batch", dim])],
@@ -81,10 +95,21 @@ def _with_tower(encoder: Any, affine: Affine) -> Any:
     return merged
 
 
+def _normalized(source: str, target: str) -> list[Any]:
+    """Nodes that bring the rows of `source` to unit length."""
+    from onnx import helper
+
+    return [
+        helper.make_node("ReduceL2", [source, "last_axis"], [f"{source}_norm"], keepdims=1),
+        helper.make_node("Max", [f"{source}_norm", "smallest_norm"], [f"{source}_safe_norm"]),
+        helper.make_node("Div", [source, f"{source}_safe_norm"], [target]),
+    ]
+
+
 _FLOAT = 1  # onnx.TensorProto.FLOAT
 
 
-def _difference_to_torch(recipe: ModelRecipe, tower: QueryTower, path: Path) -> float:
+def _difference_to_torch(recipe: ModelRecipe, tower: QueryTower, path: Path, weights: Path | None) -> float:
     import torch
 
     from immr.model.encoders import load_image_encoder
@@ -92,7 +117,7 @@ def _difference_to_torch(recipe: ModelRecipe, tower: QueryTower, path: Path) -> 
     generator = np.random.default_rng(0)
     shape = (_CHECKED_IMAGES, 3, recipe.image_size_px, recipe.image_size_px)
     pixels_B3SS = generator.uniform(-1, 1, shape).astype(np.float32)
-    encoder = load_image_encoder(recipe.image_encoder, recipe.image_size_px)
+    encoder = load_image_encoder(recipe.image_encoder, recipe.image_size_px, weights)
     with torch.inference_mode():
         expected_BD = tower(encoder(torch.from_numpy(pixels_B3SS))[0]).numpy()
     exported_BD = session(path, threads=1).run(["embedding"], {"pixels": pixels_B3SS})[0]

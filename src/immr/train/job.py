@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from immr.data.training_set import TrainingSet
 from immr.files import folder_written_whole, write_whole
-from immr.model.card import CARD, TOWERS, Card
+from immr.model.card import CARD, IMAGE_ENCODER, TOWERS, Card
 from immr.model.recipe import ModelRecipe
+from immr.train.fine_tune_recipe import FineTuneRecipe
 from immr.train.recipe import TrainRecipe
 from immr.train.world import World
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from immr.model.towers import Towers
     from immr.train.tracking import Tracker
 
 CURVES = "curves.json"
@@ -31,7 +35,7 @@ class TrainJob:
     """What to train, from what, to where."""
 
     training_set: Path
-    out: Path  # the version's folder: card.json, query_encoder.onnx, towers.pt, curves.json
+    out: Path  # the version's folder: card.json, query_encoder.onnx, towers.pt, curves.json …
     checkpoints: Path
     cache_dir: Path
     recipe_name: str
@@ -53,6 +57,8 @@ class TrainJob:
         fields: dict[str, Any] = json.loads(path.read_text())
         fields |= {name: Path(fields[name]) for name in _PATHS}
         fields["model"] = ModelRecipe(**fields["model"])
+        if tuning := fields["train"]["fine_tune"]:
+            fields["train"]["fine_tune"] = FineTuneRecipe(**tuning)
         fields["train"] = TrainRecipe(**fields["train"])
         return cls(**fields)
 
@@ -86,6 +92,7 @@ def run(job: TrainJob, world: World) -> None:
 
 
 def _train(job: TrainJob, world: World, tracker: Tracker | None) -> None:
+    from immr.train.allocator import keep_large_buffers
     from immr.train.checkpoint import Checkpoints
     from immr.train.features import training_arrays
     from immr.train.loop import Trainer
@@ -98,22 +105,31 @@ def _train(job: TrainJob, world: World, tracker: Tracker | None) -> None:
     trainer = Trainer(arrays, job.model, job.train, world)
     checkpoints = Checkpoints(job.checkpoints, job.key, world)
     trainer.run(checkpoints, tracker)
+    encoder = None
+    if job.train.fine_tune:
+        keep_large_buffers()
+        own = Checkpoints(job.checkpoints / "fine-tune", job.key, world)
+        encoder = trainer.fine_tune(own, tracker, job.cache_dir)
     trained = time.monotonic()
     if tracker:
-        difference = _write_version(job, trainer.towers, trainer.curves)
+        difference = _write_version(job, trainer.towers, encoder, trainer.curves)
         seconds = {"features_s": featured - started, "training_s": trained - featured}
-        tracker.metrics(seconds | {"onnx_max_abs_diff": difference}, step=job.train.epochs)
+        tracker.metrics(seconds | {"onnx_max_abs_diff": difference}, step=trainer.progress.epoch)
         _log.info("features %.1f s, training %.1f s, ONNX differs by %.1g", *seconds.values(), difference)
     checkpoints.clear()
 
 
-def _write_version(job: TrainJob, towers: Any, curves: dict[str, list[float]]) -> float:
+def _write_version(
+    job: TrainJob, towers: Towers, encoder: nn.Module | None, curves: dict[str, list[float]]
+) -> float:
     import torch
 
     from immr.model.encoders import preprocessing_of
     from immr.train.export import export_query_encoder
 
     with folder_written_whole(job.out) as folder:
+        if encoder:
+            torch.save(encoder.state_dict(), folder / IMAGE_ENCODER)
         difference = export_query_encoder(job.model, towers.query, folder, job.cache_dir)
         torch.save(towers.state_dict(), folder / TOWERS)
         (folder / CURVES).write_text(json.dumps(curves, indent=1))

@@ -1,4 +1,4 @@
-"""The training loop: both towers on frozen features, photos and documents in one step.
+"""The training loop: both towers, photos and documents in one step; what else learns is the stage's matter.
 
 Shapes: B photos and documents of one rank, A those of all ranks, D embedding.
 """
@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from immr.errors import TrainingError
 from immr.model.recipe import ModelRecipe
 from immr.model.towers import Towers
-from immr.train.batches import BatchPlan, Rows
-from immr.train.checkpoint import Checkpoints, Learned, Parts
+from immr.train import stages
+from immr.train.batches import Rows
+from immr.train.checkpoint import Checkpoints, Parts
 from immr.train.classifier import Shard, make_classifier
 from immr.train.collectives import gather_rows, sum_gradients, sum_over_ranks
 from immr.train.features import TrainingArrays
 from immr.train.progress import Curves, Display, Progress
 from immr.train.recipe import TrainRecipe
-from immr.train.schedule import learning_rate
 from immr.train.seeds import derived_seed
 from immr.train.tracking import Tracker
 from immr.train.world import World
@@ -55,25 +56,9 @@ class Trainer:
     def __post_init__(self) -> None:
         recipe, arrays = self.recipe, self.arrays
         torch.manual_seed(derived_seed(recipe.seed, 0))  # the same first towers on every rank
-        self.towers = Towers(self.model, recipe.dropout, recipe.hide_modality)
-        self.towers.query.transform.fit(_flat(arrays.photos_NVF))
-        there_N = arrays.documents.has_picture_N
-        if bool(there_N.any()):
-            self.towers.document.transform.fit(_flat(arrays.documents.pictures_NVF[there_N]))
+        self.towers, self.stage = stages.heads(arrays, self.model, recipe, self.world)
         shard = Shard(arrays.class_count, self.model.dim, self.world, recipe.seed)
         self.classifier = make_classifier(recipe, shard)
-        self.optimizer = torch.optim.AdamW(
-            self.towers.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-        self.plan = BatchPlan(
-            photos=len(arrays.query_ids),
-            documents=len(arrays.document_classes_M),
-            views=arrays.photos_NVF.shape[1],
-            batch_size=recipe.batch_size,
-            document_batch_size=recipe.document_batch_size,
-            seed=recipe.seed,
-            world=self.world,
-        )
 
     @property
     def curves(self) -> Curves:
@@ -81,13 +66,17 @@ class Trainer:
         return self.progress.curves
 
     def run(self, checkpoints: Checkpoints, tracker: Tracker | None) -> Towers:
-        """Train to the last epoch, from the newest checkpoint on where there is one.
+        """Train to the stage's last epoch, from the newest checkpoint on where there is one.
+
+        Args:
+            checkpoints: of this stage and no other.
+            tracker: is told each epoch's curves.
 
         Raises:
             TrainingError: the loss is no finite number; says at which step and with which photos.
         """
         self._resume(checkpoints)
-        epochs, photos = self.recipe.epochs, self.plan.steps_per_epoch * self._photos_per_step
+        epochs, photos = self.stage.last_epoch, self.stage.plan.steps_per_epoch * self._photos_per_step
         with Display(epochs, photos, self.progress, shown=self.world.leads) as display:
             while self.progress.epoch < epochs:
                 self._epoch(checkpoints, display)
@@ -96,7 +85,24 @@ class Trainer:
                     latest = {name: values[-1] for name, values in self.curves.items()}
                     tracker.metrics(latest, step=self.progress.epoch)
                 self._save_if_due(checkpoints)
+        self.stage.settle()
         return self.towers.eval()
+
+    def fine_tune(self, checkpoints: Checkpoints, tracker: Tracker | None, cache_dir: Path) -> nn.Module:
+        """Go on with the recipe's second stage, after `run` has ended the first; the encoder, fine-tuned.
+
+        Args:
+            checkpoints: of this stage and no other.
+            tracker: is told each epoch's curves.
+            cache_dir: where decoded pictures are kept.
+
+        Raises:
+            TrainingError: as `run` does.
+            RecipeError: the encoder cannot be fine-tuned as the recipe says.
+        """
+        self.stage = stages.fine_tuning(self.arrays, self.towers, self.recipe, cache_dir, self.world)
+        self.run(checkpoints, tracker)
+        return self.stage.network.eval().get_submodule("encoder")
 
     def losses(self, rows: Rows, step: int) -> Losses:
         """One step's losses, equal on all ranks.
@@ -105,8 +111,9 @@ class Trainer:
             TrainingError: they are no finite numbers.
         """
         arrays = self.arrays
-        query_BD = self.towers.query(arrays.photos_NVF[rows.photos_B, rows.photo_views_B].float())
-        document_BD = self.towers.document(arrays.documents.batch(rows.documents_B, rows.document_views_B))
+        inputs = self.stage.inputs(rows, step)
+        query_BD = self.towers.query(inputs.photos_BF)
+        document_BD = self.towers.document(inputs.documents)
         labels_B = torch.cat(
             [arrays.photo_classes_N[rows.photos_B], arrays.document_classes_M[rows.documents_B]]
         )
@@ -119,57 +126,53 @@ class Trainer:
 
     def state(self) -> Parts:
         """What a checkpoint keeps of this rank."""
-        return {"towers": Learned(self.towers, self.optimizer), "classifier": self.classifier}
+        return {**self.stage.state(), "classifier": self.classifier}
 
     @property
     def _photos_per_step(self) -> int:
-        return self.plan.photo_batch * self.world.size
+        return self.stage.plan.photo_batch * self.world.size
 
     @property
     def _steps_done(self) -> int:
         # rounded up: after another number of ranks some photos may be skipped, but none is seen twice
         in_epoch = -(-self.progress.photos // self._photos_per_step)
-        return self.progress.epoch * self.plan.steps_per_epoch + min(in_epoch, self.plan.steps_per_epoch)
+        per_epoch = self.stage.plan.steps_per_epoch
+        return self.progress.epoch * per_epoch + min(in_epoch, per_epoch)
 
     def _resume(self, checkpoints: Checkpoints) -> None:
         if progress := checkpoints.load(self.state()):
             self.progress = Progress(**progress)
 
     def _save_if_due(self, checkpoints: Checkpoints) -> None:
-        every, last = self.recipe.checkpoint_every_steps, self.recipe.epochs * self.plan.steps_per_epoch
+        every, stage = self.recipe.checkpoint_every_steps, self.stage
+        last = stage.last_epoch * stage.plan.steps_per_epoch
         if self._steps_done % every == 0 and self._steps_done < last:
             photos = self.progress.epoch * len(self.arrays.query_ids) + self.progress.photos
             checkpoints.save(photos, self.state(), self.progress.to_dict())
 
     def _epoch(self, checkpoints: Checkpoints, display: Display) -> None:
         self.towers.train()
-        epoch, start = self.progress.epoch, self._steps_done
-        ahead = islice(self.plan.epoch(epoch), start - epoch * self.plan.steps_per_epoch, None)
+        epoch, start, plan = self.progress.epoch, self._steps_done, self.stage.plan
+        ahead = islice(plan.epoch(epoch), start - epoch * plan.steps_per_epoch, None)
         for step, rows in enumerate(ahead, start):
             losses = self._step(rows, step).tolist()
             self.progress.step(self._photos_per_step, losses)
             display.step(self.progress, sum(losses))
-            if (step + 1) % self.plan.steps_per_epoch:  # at an epoch's end when the curves have it
+            if (step + 1) % plan.steps_per_epoch:  # at an epoch's end when the curves have it
                 self._save_if_due(checkpoints)
-        self.progress.end_epoch(float(self.optimizer.param_groups[0]["lr"]))
+        self.progress.end_epoch(self.stage.rate(self._steps_done - 1))
 
     def _step(self, rows: Rows, step: int) -> Tensor:
-        rate = self._rate(step)
         # dropout; by step, so that a run goes on from any of them as if it had not stopped
         torch.manual_seed(derived_seed(self.recipe.seed, 1, step, self.world.rank))
-        self.optimizer.zero_grad()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.stage.optimizer.zero_grad()
         losses = self.losses(rows, step)
         torch.autograd.backward(losses.total)
-        sum_gradients(self.towers.parameters(), self.world)
-        self.optimizer.step()
+        sum_gradients(self.stage.network.parameters(), self.world)
+        rate = self.stage.rate(step)
+        self.stage.step(rate)
         self.classifier.update(rate * self.recipe.classifier_rate_factor)
         return torch.stack([losses.query, losses.document]).detach()
-
-    def _rate(self, step: int) -> float:
-        steps = self.recipe.epochs * self.plan.steps_per_epoch
-        return learning_rate(step, steps, self.recipe.learning_rate, self.recipe.warmup_share)
 
     def _weights(self, rows: Rows) -> Tensor:
         """(A, 2): each example's weight in the query loss and in the document loss."""
@@ -189,10 +192,6 @@ class Trainer:
         culprits = photos_A[~of_photos_A.isfinite()][:_NAMED_QUERIES].tolist()
         names = ", ".join(self.arrays.query_ids[row] for row in culprits) or "none, so look at the documents"
         raise TrainingError(
-            f"the loss is no finite number at step {step} (learning rate {self._rate(step):.2g}); "
+            f"the loss is no finite number at step {step} (learning rate {self.stage.rate(step):.2g}); "
             f"queries: {names}. Look at these photos, or take a lower learning_rate"
         )
-
-
-def _flat(features_NVF: Tensor) -> Tensor:
-    return features_NVF.flatten(0, 1).float()

@@ -1,0 +1,166 @@
+"""The two stages of a run: first the towers on frozen features, then the encoder with them.
+
+Fine-tuning under towers that know nothing yet distorts what the encoder learned (LP-FT, arXiv 2202.10054).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+from torch.distributed.checkpoint.stateful import Stateful
+
+from immr.model.encoders import load_image_encoder, preprocessing_of
+from immr.model.image_features import Share, image_hashes
+from immr.model.pixels import PixelCache
+from immr.model.recipe import ModelRecipe
+from immr.model.towers import Towers
+from immr.train.averaging import Average
+from immr.train.batches import BatchPlan
+from immr.train.checkpoint import Learned, Parts
+from immr.train.features import TrainingArrays
+from immr.train.fine_tune_recipe import FineTuneRecipe
+from immr.train.inputs import FrozenInputs, Inputs, LiveInputs, Pictures
+from immr.train.layer_rates import encoder_groups
+from immr.train.recipe import TrainRecipe
+from immr.train.schedule import learning_rate
+from immr.train.world import World
+
+_STORED_OVER_TRAINED = 1.4  # sides of pictures: most crops then have as many pixels as what they fill
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What learns in some epochs of a run, from which inputs, and how fast."""
+
+    first_epoch: int
+    epochs: int
+    plan: BatchPlan
+    inputs: Inputs
+    network: nn.Module
+    optimizer: optim.Optimizer  # a group's `share` is of the stage's rate, 1 where it has none
+    peak_rate: float
+    warmup_share: float
+    average: Average | None = None
+
+    @property
+    def last_epoch(self) -> int:
+        """Past-last epoch, counted from the run's start."""
+        return self.first_epoch + self.epochs
+
+    def rate(self, step: int) -> float:
+        """At a step, counted from the run's start as if every epoch had this stage's steps."""
+        per_epoch = self.plan.steps_per_epoch
+        own_step = step - self.first_epoch * per_epoch
+        return learning_rate(own_step, self.epochs * per_epoch, self.peak_rate, self.warmup_share)
+
+    def step(self, rate: float) -> None:
+        """Move what learns by its gradients."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("share", 1.0)
+        self.optimizer.step()
+        if self.average:
+            self.average.update(self.network)
+
+    def settle(self) -> None:
+        """At the stage's end: what has learned takes its own average's place."""
+        if self.average:
+            self.network.load_state_dict(self.average.network.state_dict())
+
+    def state(self) -> Parts:
+        """What a checkpoint keeps of it."""
+        parts: dict[str, Stateful] = {"learned": Learned(self.network, self.optimizer)}
+        return parts | ({"average": self.average} if self.average else {})
+
+
+def heads(
+    arrays: TrainingArrays, model: ModelRecipe, recipe: TrainRecipe, world: World
+) -> tuple[Towers, Stage]:
+    """New towers that know their domains' statistics, and the stage in which they learn."""
+    towers = Towers(model, recipe.dropout, recipe.hide_modality)
+    there_N = arrays.documents.has_picture_N
+    towers.fit(_flat(arrays.photos_NVF), _flat(arrays.documents.pictures_NVF[there_N]))
+    stage = Stage(
+        first_epoch=0,
+        epochs=recipe.epochs,
+        plan=_plan(arrays, recipe, recipe.seed, world),
+        inputs=FrozenInputs(arrays),
+        network=towers,
+        optimizer=optim.AdamW(towers.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay),
+        peak_rate=recipe.learning_rate,
+        warmup_share=recipe.warmup_share,
+    )
+    return towers, stage
+
+
+def fine_tuning(
+    arrays: TrainingArrays,
+    towers: Towers,
+    run: TrainRecipe,
+    cache_dir: Path,
+    world: World,
+) -> Stage:
+    """The stage in which the encoder learns with towers that the stage before has left.
+
+    Batch normalization keeps its pretrained statistics, so nothing depends on what else is in a rank's batch.
+
+    Raises:
+        RecipeError: the encoder cannot learn in stages, or not at this image size.
+        ImageError: a photo is broken.
+    """
+    recipe = run.fine_tune or FineTuneRecipe()
+    model = replace(towers.recipe, image_size_px=recipe.image_size_px)
+    preprocessing = preprocessing_of(model)
+    encoder: Any = load_image_encoder(model.image_encoder, model.image_size_px)
+    encoder = encoder.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+    groups = [
+        {"params": list(towers.parameters()), "weight_decay": run.weight_decay},
+        *encoder_groups(encoder, recipe.encoder_share, recipe.stage_decay, recipe.frozen_stages),
+    ]
+    network = nn.ModuleDict({"encoder": encoder, "towers": towers})
+    network.zero_grad()  # where gradients are left over, torch's checkpoints load no state of a new optimizer
+    stored = PixelCache(cache_dir, round(recipe.image_size_px * _STORED_OVER_TRAINED))
+    pictures = _pictures(arrays, stored, world)
+    return Stage(
+        first_epoch=run.epochs,
+        epochs=recipe.epochs,
+        plan=_plan(arrays, recipe, run.seed, world),
+        inputs=LiveInputs(arrays, pictures, encoder, preprocessing, run.seed, recipe.autocast),
+        network=network,
+        optimizer=optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay),
+        peak_rate=recipe.learning_rate,
+        warmup_share=recipe.warmup_share,
+        average=Average(network, recipe.average_decay),
+    )
+
+
+def _plan(arrays: TrainingArrays, recipe: TrainRecipe | FineTuneRecipe, seed: int, world: World) -> BatchPlan:
+    return BatchPlan(
+        photos=len(arrays.query_ids),
+        documents=len(arrays.document_classes_M),
+        views=arrays.photos_NVF.shape[1],
+        batch_size=recipe.batch_size,
+        document_batch_size=recipe.document_batch_size,
+        seed=seed,
+        world=world,
+    )
+
+
+def _pictures(arrays: TrainingArrays, cache: PixelCache, world: World) -> Pictures:
+    shown = [
+        image if there else None
+        for image, there in zip(arrays.document_images, arrays.documents.has_picture_N.tolist(), strict=True)
+    ]
+    hashes = image_hashes([*arrays.photo_images, *filter(None, shown)])
+    cache.compute(hashes, Share(world.rank, world.size))
+    world.barrier()
+    photos = cache.read([hashes[image] for image in arrays.photo_images])
+    of_documents = iter(cache.read([hashes[image] for image in shown if image]))
+    return Pictures(photos, [next(of_documents) if image else None for image in shown])
+
+
+def _flat(features_NVF: Tensor) -> Tensor:
+    return features_NVF.flatten(0, 1).float()

@@ -1,0 +1,127 @@
+"""The second stage: the encoder learns with the towers, on pictures that are augmented anew in each step."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from immr.errors import RecipeError
+from immr.model.card import IMAGE_ENCODER
+from immr.model.documents import encode_documents
+from immr.model.encoders import load_image_encoder
+from immr.model.query_encoder import OnnxQueryEncoder
+from immr.train.batches import Rows
+from immr.train.checkpoint import Checkpoints
+from immr.train.features import TrainingArrays, training_arrays
+from immr.train.fine_tune_recipe import FineTuneRecipe
+from immr.train.job import TrainJob, run
+from immr.train.loop import Trainer
+from immr.train.stages import fine_tuning, heads
+from immr.train.world import World
+from tests.tiny_training_set import MODEL, TRAIN
+
+TUNE = FineTuneRecipe(
+    epochs=2,
+    image_size_px=32,
+    batch_size=6,
+    document_batch_size=3,
+    frozen_stages=6,
+    encoder_share=0.3,
+    stage_decay=0.8,
+)
+RECIPE = dataclasses.replace(TRAIN, epochs=1, fine_tune=TUNE, checkpoint_every_steps=4)
+
+
+@pytest.fixture(scope="module")
+def arrays(training_set, cache_dir) -> TrainingArrays:
+    torch.set_num_threads(1)
+    return training_arrays(training_set, MODEL, TRAIN.views, cache_dir, World())
+
+
+def _tuned(arrays, cache_dir, folder: Path, recipe=RECIPE) -> tuple[Trainer, torch.nn.Module]:
+    trainer = Trainer(arrays, MODEL, recipe, World())
+    trainer.run(Checkpoints(folder / "heads", "key", World()), None)
+    return trainer, trainer.fine_tune(Checkpoints(folder / "tune", "key", World()), None, cache_dir)
+
+
+def test_only_the_late_stages_learn_and_the_curves_go_on(arrays, cache_dir, tmp_path):
+    trainer, encoder = _tuned(arrays, cache_dir, tmp_path)
+    assert len(trainer.curves["loss"]) == 3
+    pretrained = load_image_encoder(MODEL.image_encoder, 32)
+    same = [
+        all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+        for ours, theirs in zip(encoder.stages(), pretrained.stages(), strict=True)
+    ]
+    assert same == [True] * 6 + [False] * 3
+    buffers = zip(encoder.buffers(), pretrained.buffers(), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in buffers), "statistics of batch norm stay"
+
+
+def test_it_goes_on_from_any_checkpoint_as_if_unbroken(arrays, cache_dir, tmp_path):
+    unbroken, encoder = _tuned(arrays, cache_dir, tmp_path)
+    kept = sorted(path.name for path in (tmp_path / "tune").iterdir())
+    assert len(kept) == 2
+    resumed, again = _tuned(arrays, cache_dir, tmp_path)
+    assert resumed.curves == unbroken.curves
+    for ours, theirs in ((unbroken.towers, resumed.towers), (encoder, again)):
+        state = theirs.state_dict()
+        assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
+
+
+def test_inputs_depend_on_seed_step_and_row_only(arrays, cache_dir):
+    towers, _ = heads(arrays, MODEL, RECIPE, World())
+    stage = fine_tuning(arrays, towers, RECIPE, cache_dir, World())
+    rows = Rows(torch.tensor([3, 8]), torch.zeros(2).long(), torch.tensor([0, 5]), torch.zeros(2).long())
+    alone = Rows(torch.tensor([8]), torch.zeros(1).long(), torch.tensor([5, 0]), torch.zeros(2).long())
+    with torch.no_grad():
+        both, one, later = stage.inputs(rows, 7), stage.inputs(alone, 7), stage.inputs(rows, 8)
+    torch.testing.assert_close(both.photos_BF[1], one.photos_BF[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        both.documents.pictures_BF[0], one.documents.pictures_BF[1], atol=1e-5, rtol=1e-4
+    )
+    assert not torch.allclose(both.photos_BF, later.photos_BF, atol=1e-3)
+    assert both.documents.has_picture_B.tolist() == [True, False]
+
+
+def test_rates_fall_from_stage_to_stage(arrays, cache_dir):
+    towers, _ = heads(arrays, MODEL, RECIPE, World())
+    stage = fine_tuning(arrays, towers, RECIPE, cache_dir, World())
+    first = stage.first_epoch * stage.plan.steps_per_epoch
+    for parameter in stage.network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    stage.step(stage.rate(first + 1))
+    rates = [group["lr"] / stage.rate(first + 1) for group in stage.optimizer.param_groups]
+    assert rates == pytest.approx([1.0, 0.3, 0.3 * 0.8, 0.3 * 0.8**2])
+    assert stage.rate(first) > 0 and stage.rate(first + 2 * stage.plan.steps_per_epoch - 1) < 1e-4
+
+
+def test_what_cannot_be_tuned_is_said(arrays, cache_dir):
+    towers, _ = heads(arrays, MODEL, RECIPE, World())
+    for changes, why in (({"frozen_stages": 9}, "has 9 in all"), ({"image_size_px": 40}, "multiple of 32")):
+        recipe = dataclasses.replace(RECIPE, fine_tune=dataclasses.replace(TUNE, **changes))
+        with pytest.raises(RecipeError, match=why):
+            fine_tuning(arrays, towers, recipe, cache_dir, World())
+
+
+def test_a_version_carries_its_encoder_to_both_sides(training_set, arrays, cache_dir, tmp_path):
+    job = TrainJob(
+        training_set=training_set.folder,
+        out=tmp_path / "version",
+        checkpoints=tmp_path / "checkpoints",
+        cache_dir=cache_dir,
+        recipe_name="tiny",
+        model=MODEL,
+        train=dataclasses.replace(RECIPE, epochs=12),
+        key="key-1",
+        manifest_hash="tiny",
+    )
+    job.write(tmp_path / "job.json")
+    run(TrainJob.read(tmp_path / "job.json"), World())
+    assert (job.out / IMAGE_ENCODER).is_file()
+    documents_MD = encode_documents(job.out, training_set.items, job.cache_dir)
+    photos = [Image.open(judgement.image).convert("RGB") for judgement in training_set.judgements]
+    queries_ND = OnnxQueryEncoder(job.out).encode(photos)
+    assert ((queries_ND @ documents_MD.T).argmax(1) == np.arange(6)).mean() >= 4 / 6
