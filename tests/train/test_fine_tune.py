@@ -22,6 +22,7 @@ from immr.train.loop import Trainer
 from immr.train.stages import fine_tuning, heads
 from immr.train.world import World
 from tests.tiny_training_set import MODEL, TRAIN
+from tests.train import ranks
 
 TUNE = FineTuneRecipe(
     epochs=2,
@@ -69,6 +70,18 @@ def test_it_goes_on_from_any_checkpoint_as_if_unbroken(arrays, cache_dir, tmp_pa
     for ours, theirs in ((unbroken.towers, resumed.towers), (encoder, again)):
         state = theirs.state_dict()
         assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
+
+
+def test_gradients_of_two_ranks_are_those_of_one(training_set, arrays, cache_dir, tmp_path):
+    for size in (1, 2):
+        where = (str(path) for path in (training_set.folder, cache_dir, tmp_path))
+        ranks.finish(ranks.start("tests.train.fine_tune_worker", size, *where))
+    alone, *together = (*ranks.answers(tmp_path, 1), *ranks.answers(tmp_path, 2))
+    assert len(alone) > 30
+    for of_one, *of_two in zip(alone, *together, strict=True):
+        for gradient in of_two:
+            torch.testing.assert_close(gradient, of_one, atol=1e-5, rtol=1e-3)
+        assert torch.equal(*of_two)
 
 
 def test_inputs_depend_on_seed_step_and_row_only(arrays, cache_dir):

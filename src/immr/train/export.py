@@ -52,7 +52,7 @@ def export_query_encoder(recipe: ModelRecipe, tower: QueryTower, folder: Path, c
 def _with_tower(encoder: Any, parts: Sequence[Part]) -> Any:
     from onnx import checker, compose, helper, numpy_helper
 
-    constants = {
+    constants: dict[str, Any] = {
         "smallest_norm": np.array(_SMALLEST_NORM, dtype=np.float32),
         "last_axis": np.array([-1], dtype=np.int64),
     }
