@@ -1,9 +1,11 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from threadpoolctl import threadpool_limits
 
 from immr.data import synthetic
 from immr.data.simulate import SimulationRecipe, simulate
@@ -14,6 +16,7 @@ from immr.governance.recipe import GovernanceRecipe
 from tests.governance.colours import Colours
 
 PICTURES = synthetic.SyntheticRecipe(items=20, train_photos=15, val_photos=2, side_px=48)
+SHOPPERS = SimulationRecipe(broken_rows=8)
 CLICKS_ONLY = GovernanceRecipe(clean_labels=False)
 EVERYTHING = GovernanceRecipe(
     position_bias=0.7, balance_classes=True, max_photos_per_class=13, unseen_class_share=0.1
@@ -24,7 +27,16 @@ EVERYTHING = GovernanceRecipe(
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """300 queries, with rows and photos that are broken."""
     root = tmp_path_factory.mktemp("log")
-    simulate(synthetic.load(PICTURES, root / "cache"), root / "log", SimulationRecipe(broken_rows=8))
+    simulate(synthetic.load(PICTURES, root / "cache"), root / "log", SHOPPERS)
+    return root / "log"
+
+
+@pytest.fixture(scope="module")
+def twin_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """900 queries; of the 20 items five have a second offer."""
+    root = tmp_path_factory.mktemp("twins")
+    shoppers = SimulationRecipe(twin_items=0.25, queries_per_photo=3, broken_rows=8)
+    simulate(synthetic.load(PICTURES, root / "cache"), root / "log", shoppers)
     return root / "log"
 
 
@@ -37,6 +49,13 @@ def with_truth(training_set: TrainingSet, log: Path) -> pd.DataFrame:
     truth = pq.read_table(log / "truth.parquet").rename_columns(["query_id", "truth"]).to_pandas()
     queries = pq.read_table(training_set.folder / "queries.parquet").to_pandas().merge(truth, on="query_id")
     return queries.assign(right=queries.item_id == queries.truth)
+
+
+def step_of(training_set: TrainingSet, name: str, table: str = "queries") -> dict[str, Any]:
+    (step,) = (
+        step for step in training_set.manifest["steps"] if (step["name"], step["table"]) == (name, table)
+    )
+    return dict(step)
 
 
 def test_it_is_a_training_set(governed: TrainingSet) -> None:
@@ -85,27 +104,28 @@ def test_every_row_is_accounted_for(governed: TrainingSet) -> None:
     assert pq.read_metadata(governed.folder / "rejected" / "impressions.parquet").num_rows == 8
 
 
-@pytest.mark.parametrize("change", ["threads", "place"])
-def test_the_hash_knows_nothing_of_threads_time_and_place(
-    governed: TrainingSet, log: Path, tmp_path: Path, change: str
-) -> None:
-    if change == "threads":
-        again = govern(log, tmp_path / "set", CLICKS_ONLY, "duckdb://?threads=1")
-        for name in ("items", "queries", "judgements"):
-            file = f"{name}.parquet"
-            assert pq.read_table(again.folder / file).equals(pq.read_table(governed.folder / file))
-    else:
-        moved = synthetic.load(PICTURES, tmp_path / "elsewhere")
-        simulate(moved, tmp_path / "log", SimulationRecipe(broken_rows=8))
-        again = govern(tmp_path / "log", tmp_path / "set", CLICKS_ONLY)
-        assert again.queries[0].image != governed.queries[0].image
+def test_the_hash_knows_nothing_of_time_and_place(governed: TrainingSet, tmp_path: Path) -> None:
+    moved = synthetic.load(PICTURES, tmp_path / "elsewhere")
+    simulate(moved, tmp_path / "log", SHOPPERS)
+    again = govern(tmp_path / "log", tmp_path / "set", CLICKS_ONLY)
+    assert again.queries[0].image != governed.queries[0].image
     assert again.hash == governed.hash
 
 
-def test_it_is_the_same_on_spark(log: Path, tmp_path: Path, spark_url: str) -> None:
-    recipe = replace(EVERYTHING, held_out_share=0.2)
-    here = govern(log, tmp_path / "duckdb", recipe, "duckdb://", Colours())
-    there = govern(log, tmp_path / "spark", recipe, spark_url, Colours())
+def test_the_hash_knows_nothing_of_threads(twin_log: Path, tmp_path: Path) -> None:
+    """Neither of the engine's nor of those that multiply matrices when labels are cleaned."""
+    hashes = set()
+    for threads in (1, 2, 4):
+        with threadpool_limits(threads):
+            url = f"duckdb://?threads={threads}"
+            hashes.add(govern(twin_log, tmp_path / str(threads), EVERYTHING, url, Colours()).hash)
+    assert len(hashes) == 1
+
+
+def test_it_is_the_same_on_spark(twin_log: Path, tmp_path: Path, spark_url: str) -> None:
+    here = govern(twin_log, tmp_path / "duckdb", EVERYTHING, "duckdb://", Colours())
+    there = govern(twin_log, tmp_path / "spark", EVERYTHING, spark_url, Colours())
+    assert here.class_count < len(here.items)
     for name in ("items", "queries", "judgements"):
         tables = [pq.read_table(one.folder / f"{name}.parquet") for one in (here, there)]
         assert tables[0].equals(tables[1])
@@ -156,7 +176,7 @@ def test_a_photo_that_is_judged_is_not_learned_from(governed: TrainingSet, log: 
     judgements.to_parquet(data / "judgements.parquet")
     training_set = govern(data, tmp_path / "set", CLICKS_ONLY)
     assert governed.queries[0].query_id not in {photo.query_id for photo in training_set.queries}
-    assert training_set.manifest["steps"][-1]["dropped"] == {"same photo as a judgement": 1}
+    assert step_of(training_set, "split")["dropped"] == {"same photo as a judgement": 1}
 
 
 def test_images_are_hashed_but_not_refused_when_the_step_is_off(log: Path, tmp_path: Path) -> None:
@@ -194,8 +214,36 @@ def test_looks_settle_what_clicks_leave_open(log: Path, governed: TrainingSet, t
     class_of = dict(zip([item.item_id for item in seen.items], seen.item_classes, strict=True))
     assert (both.item_id.map(class_of) == both.class_id).all()
     page = (tmp_path / "set" / "report.html").read_text()
-    assert "Looks: moved to another clicked item" in page and "looks like another class" in page
+    assert "moved to another clicked item" in page and "looks like another class" in page
     assert govern(log, tmp_path / "again", GovernanceRecipe(), embedder=Colours()).hash == seen.hash
+
+
+def test_offers_of_one_thing_become_one_class_and_are_shown(twin_log: Path, tmp_path: Path) -> None:
+    training_set = govern(twin_log, tmp_path / "set", CLICKS_ONLY)
+    twins = pq.read_table(twin_log / "twins.parquet").to_pylist()
+    class_of = dict(
+        zip([item.item_id for item in training_set.items], training_set.item_classes, strict=True)
+    )
+    assert len(twins) == 5 and len(class_of) == 25 and training_set.class_count == 20
+    assert all(class_of[row["item_id"]] == class_of[row["twin_of"]] for row in twins)
+    page = (training_set.folder / "report.html").read_text()
+    assert "several items, one class" in page and page.count("2 items") >= 5
+
+
+def test_a_step_that_is_off_says_so_and_drops_nothing(log: Path, tmp_path: Path) -> None:
+    off = GovernanceRecipe(
+        check_images=False,
+        min_share=0.0,
+        min_share_lower_bound=0.0,
+        group_items=False,
+        clean_labels=False,
+        balance_classes=False,
+    )
+    training_set = govern(log, tmp_path / "set", off)
+    for name in ("images", "edges", "classes", "looks", "balance"):
+        step = step_of(training_set, name, "items" if name == "classes" else "queries")
+        assert step["note"] == "switched off"
+        assert set(step["dropped"]) <= {"no click on a valid item"}
 
 
 def test_looking_needs_an_embedder(log: Path, tmp_path: Path) -> None:
@@ -233,6 +281,6 @@ def test_unseen_classes_have_no_photo_to_learn_from(log: Path, tmp_path: Path, j
     assert {photo.class_id for photo in training_set.queries} == set(range(20)) - unseen
     assert unseen <= {photo.class_id for photo in training_set.judgements}
     assert len(training_set.items) == 20
-    assert any("unseen" in reason for reason in training_set.manifest["steps"][-1]["dropped"])
+    assert any("unseen" in reason for reason in step_of(training_set, "split")["dropped"])
     ids = [photo.query_id for photo in training_set.judgements]
     assert len(ids) == len(set(ids))

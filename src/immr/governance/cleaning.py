@@ -32,6 +32,7 @@ MOVED = "moved to the class that it surely looks like"
 LOOKS_LIKE_ANOTHER = "looks like another class than its clicks say"
 UNDECIDED = "clicks do not agree, and its looks do not decide"
 
+_BLOCK_ROWS = 8192  # that are float64 at a time
 _SPLITS = 8  # rounds of looking for sub-centres
 _MIN_SUPPORT = 1.5  # weight that a class needs outside the fold, to be judged by or moved to
 _SHARPNESS = tuple(float(2 ** (half / 2)) for half in range(-4, 15))  # 0.25 … 128
@@ -146,7 +147,7 @@ def sub_centres(x_NF: FloatArray, class_N: Ints, trust_N: FloatArray, k: int) ->
 
 
 def _k_means(x_MF: FloatArray, trust_M: FloatArray, k: int) -> Ints:
-    trusted = trust_M > 0
+    trusted, x_MF = trust_M > 0, x_MF.astype(np.float64)
     if np.count_nonzero(trusted) < 2 * k:
         return np.zeros(len(x_MF), np.int64)
     centres = [np.average(x_MF, axis=0, weights=trust_M)]
@@ -174,7 +175,7 @@ def out_of_fold_scores(
 ) -> FloatArray:
     """(N, C) cosine of each photo to each class's nearest sub-centre, both whitened by the other folds.
 
-    −inf where a class has too little outside the fold. Rounded, so that summation order hardly ever shows.
+    −inf where a class has too little outside the fold. Rounded, so that no number of threads shows.
     """
     groups = class_count * recipe.clean_sub_centres
     folds = [
@@ -191,7 +192,11 @@ def out_of_fold_scores(
 
 @dataclass(frozen=True)
 class _Sums:
-    """All that is learned: Σ w, Σ w x per group, and Σ w x xᵀ."""
+    """All that is learned: Σ w, Σ w x per group, and Σ w x xᵀ.
+
+    In float64: how many threads share a product shows in its last bits, and those are then far below the
+    fourth digit that scores are rounded to.
+    """
 
     weight_G: Any
     x_GF: Any
@@ -204,21 +209,24 @@ class _Sums:
     @classmethod
     def of(cls, x_NF: FloatArray, group_N: Ints, weight_N: FloatArray, groups: int) -> _Sums:
         rows = np.flatnonzero(weight_N > 0)
-        x, group, weight = x_NF[rows], group_N[rows], weight_N[rows]
-        weighted = x * weight[:, None]
-        sums_GF = np.zeros((groups, x_NF.shape[1]), np.float32)
-        np.add.at(sums_GF, group, weighted)
-        return cls(np.bincount(group, weight, groups), sums_GF, weighted.T @ x)
+        features = x_NF.shape[1]
+        sums_GF, sums_FF = np.zeros((groups, features)), np.zeros((features, features))
+        for block in np.split(rows, range(_BLOCK_ROWS, len(rows), _BLOCK_ROWS)):
+            x = x_NF[block].astype(np.float64)
+            weighted = x * weight_N[block, None]
+            np.add.at(sums_GF, group_N[block], weighted)
+            sums_FF += weighted.T @ x
+        return cls(np.bincount(group_N[rows], weight_N[rows], groups), sums_GF, sums_FF)
 
     def scores(self, x_BF: FloatArray, class_count: int, recipe: GovernanceRecipe) -> FloatArray:
         """(B, C) best cosine over a class's sub-centres that hold enough of it."""
         whole = max(float(self.weight_G.sum()), 1e-12)
         mean_F = self.x_GF.sum(axis=0) / whole
-        weight_G1 = np.maximum(self.weight_G, 1e-12).astype(np.float32)[:, None]
+        weight_G1 = np.maximum(self.weight_G, 1e-12)[:, None]
         centres_GF = self.x_GF / weight_G1 - mean_F
         spread_FF = self.xx_FF / whole - np.outer(mean_F, mean_F)
         ridge = recipe.clean_ridge * max(float(np.trace(spread_FF)) / len(spread_FF), 1e-12)
-        root_FF = np.linalg.cholesky(spread_FF + ridge * np.eye(len(spread_FF), dtype=spread_FF.dtype))
+        root_FF = np.linalg.cholesky(spread_FF + ridge * np.eye(len(spread_FF)))
         both = np.linalg.solve(root_FF, np.concatenate([centres_GF, x_BF - mean_F]).T).T
         both /= np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-12)
         cosine_BG = both[len(centres_GF) :] @ both[: len(centres_GF)].T

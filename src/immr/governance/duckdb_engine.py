@@ -11,14 +11,14 @@ from typing import Any
 from immr.errors import SettingsError
 
 _OPTIONS = {"threads", "memory_limit", "temp_directory"}
-_MOST_MEMORY_GB = 7.0
+_MOST_MEMORY_GB = 6.0
 _SHARE_OF_MEMORY = 0.5  # training, or another person, may want the rest
 
 
 class DuckDBEngine:
     """A fresh database in memory; what does not fit into `memory_limit` goes to `temp_directory`.
 
-    By default it takes up to half of the machine's memory, at most 7 GB, and spills to where temporary files
+    By default it takes up to half of the machine's memory, at most 6 GB, and spills to where temporary files
     go. A run's tables lie in `temp_directory` too, where one is given.
 
     Raises:

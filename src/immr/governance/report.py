@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from PIL import ImageOps
 from immr.data import images
 from immr.errors import DataError
 from immr.files import write_whole
+from immr.governance.steps import Example
 
-EXAMPLES = 24
+_REJECTED_SHOWN = 40
 _CLASSES_SHOWN = 6
-_PHOTOS_PER_CLASS = 5
+_ITEMS_PER_CLASS = 3
+_PHOTOS_PER_CLASS = 4
 _THUMBNAIL_PX = 84
 
 
@@ -42,20 +44,13 @@ class _ClassCard:
     photos: Sequence[_Picture]
 
 
-def write(
-    folder: Path,
-    manifest: dict[str, Any],
-    doubtful: Sequence[dict[str, Any]],
-    seen: Sequence[dict[str, Any]],
-) -> None:
+def write(folder: Path, manifest: dict[str, Any], examples: Sequence[Example]) -> None:
     """Write `report.html` beside the manifest.
 
     Args:
         folder: the training set as written so far.
         manifest: its content.
-        doubtful: queries that were dropped though something was clicked: image, item_id, reason, share.
-        seen: queries whose looks contradict their clicks: image, why, clicked_item, best_item, given_score,
-            best_score.
+        examples: rows that were dropped or changed by a step, with their image.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -74,9 +69,9 @@ def write(
         without_photo=int((sizes == 0).sum()),
         largest=_cards(folder, largest, sizes),
         smallest=_cards(folder, smallest, sizes),
-        doubtful=[_doubtful_picture(row) for row in doubtful[:EXAMPLES]],
-        seen=_by_reason(seen),
-        refused=_refused(folder),
+        grouped=_cards(folder, _grouped(folder), sizes),
+        examples=_by_step(examples),
+        rejected=_rejected(folder),
     )
     write_whole(folder / "report.html", page)
 
@@ -108,32 +103,57 @@ def _card(
         class_id,
         photos_in_all,
         len(own_items),
-        [_Picture(_thumbnail(row["image"]), row["title"]) for row in own_items[:2]],
+        [_Picture(_thumbnail(row["image"]), row["title"]) for row in own_items[:_ITEMS_PER_CLASS]],
         [_Picture(_thumbnail(row["image"]), f"weight {row['weight']:.2f}") for row in own_photos],
     )
 
 
-def _doubtful_picture(row: dict[str, Any]) -> _Picture:
-    return _Picture(_thumbnail(row["image"]), f"{row['item_id']}: {row['share']:.0%} of the evidence")
+def _grouped(folder: Path) -> Sequence[int]:
+    """The first classes that more than one item is in, those with most items first."""
+    class_ids = pq.read_table(folder / "items.parquet", columns=["class_id"])["class_id"]
+    items = np.bincount(class_ids.to_numpy())
+    largest = np.argsort(-items, kind="stable")[:_CLASSES_SHOWN]
+    return [int(class_id) for class_id in largest if items[class_id] > 1]
 
 
-def _by_reason(rows: Sequence[dict[str, Any]]) -> dict[str, list[_Picture]]:
-    """Why → photos that were dropped or moved for it."""
-    found: dict[str, list[_Picture]] = {}
-    for row in rows:
-        given = "not known" if row["given_score"] != row["given_score"] else f"{row['given_score']:.2f}"
-        caption = f"clicked {row['clicked_item']} {given}, looks {row['best_item']} {row['best_score']:.2f}"
-        found.setdefault(row["why"], []).append(_Picture(_thumbnail(row["image"]), caption))
+def _by_step(examples: Sequence[Example]) -> dict[str, dict[str, list[_Picture]]]:
+    """Step → why → pictures of what was dropped or changed for it."""
+    found: dict[str, dict[str, list[_Picture]]] = {}
+    for one in examples:
+        picture = _Picture(_thumbnail(one.row["image"]), _caption(one.step, one.row))
+        found.setdefault(one.step, {}).setdefault(one.reason, []).append(picture)
     return found
 
 
-def _refused(folder: Path) -> list[dict[str, Any]]:
-    """The first images that were refused, and why."""
-    path = folder / "rejected" / "images.parquet"
-    if not path.exists():
-        return []
-    table = pq.read_table(path)
-    return list(table.slice(0, EXAMPLES).select(["table", "id", "reason"]).to_pylist())
+def _caption(step: str, row: Mapping[str, Any]) -> str:
+    """What one has to know of a row to judge whether the step was right."""
+    name = row.get("query_id") or row.get("item_id")
+    match step:
+        case "edges" if row["item_id"]:
+            return f"{row['item_id']}: {row['share']:.0%} of the evidence"
+        case "looks":
+            given = "not known" if row["given_score"] != row["given_score"] else f"{row['given_score']:.2f}"
+            looks = f"looks {row['best_item']} {row['best_score']:.2f}"
+            return f"clicked {row['clicked_item']} {given}, {looks}"
+        case "split":
+            return f"{row['item_id']}, class {row['class_id']}"
+        case "balance":
+            return f"{row['item_id']}, weight {row['weight']:.2f}"
+        case _:
+            return f"{name} {row.get('detail') or ''}".rstrip()
+
+
+def _rejected(folder: Path) -> list[dict[str, Any]]:
+    """The first rows that broke the data contract: table, reason, and what is in them."""
+    found: list[dict[str, Any]] = []
+    for path in sorted((folder / "rejected").glob("*.parquet")):
+        if path.stem != "images":
+            rows = pq.ParquetFile(path).iter_batches(_REJECTED_SHOWN)
+            for row in next(rows).to_pylist():
+                reason = row.pop("reason")
+                content = ", ".join(f"{name}: {value}" for name, value in row.items())
+                found.append({"table": path.stem, "reason": reason, "content": content})
+    return found
 
 
 def _thumbnail(uri: str) -> str:

@@ -1,9 +1,20 @@
-"""What each step of governance took in, gave out and left behind."""
+"""What each step of governance took in, gave out and left behind, with examples to look at."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from immr.errors import ContractError
+from immr.governance.workspace import Workspace
+
+EXAMPLES = 12  # per step and reason
+_OPTIONAL = {"judgements"}
+_SHOWN = (
+    *("query_id", "item_id", "image", "detail", "share", "class_id", "weight"),
+    *("clicked_item", "best_item", "given_score", "best_score"),
+)
 
 
 @dataclass(frozen=True)
@@ -16,3 +27,57 @@ class Step:
     rows_out: int
     dropped: Mapping[str, int] = field(default_factory=dict)  # reason → rows
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row that a step dropped or changed: its image, and what else is known of it."""
+
+    step: str
+    reason: str
+    row: Mapping[str, Any]
+
+
+class Ledger:
+    """Counts rows through the steps, and keeps some of those that were dropped or changed."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._work = workspace
+        self.steps: list[Step] = []
+        self.examples: list[Example] = []
+
+    def passed(self, step: str, name: str, table: Any, drop: Sequence[str] = (), note: str = "") -> Any:
+        """The rows that have no `reason` to go, without the columns `reason` and `drop`; others are counted.
+
+        Raises:
+            ContractError: no row is left, in a table that cannot be empty.
+        """
+        counts = self._work.fetch(table.group_by("reason").aggregate(rows=table.count()), ["reason"])
+        dropped = {row["reason"]: row["rows"] for row in counts if row["reason"]}
+        rows_in = sum(row["rows"] for row in counts)
+        rows_out = rows_in - sum(dropped.values())
+        self.steps.append(Step(step, name, rows_in, rows_out, dropped, note))
+        if not rows_out and name not in _OPTIONAL:
+            why = "; ".join(f"{reason} ({rows})" for reason, rows in dropped.items()) or "there were none"
+            raise ContractError(
+                f"no {name} are left after the step {step}: {why}. Correct the data or the recipe"
+            )
+        if dropped:
+            self.show(step, table, "reason")
+        return table.filter(table.reason == "").drop("reason", *drop)
+
+    def unchanged(self, step: str, name: str, table: Any, note: str) -> None:
+        """A step that drops nothing, or is switched off."""
+        rows = self._work.rows(table)
+        self.steps.append(Step(step, name, rows, rows, note=note))
+
+    def show(self, step: str, table: Any, column: str) -> None:
+        """Keep the first rows of each reason in `column` as examples."""
+        import ibis
+
+        shown = [name for name in _SHOWN if name in table.columns]
+        why = table.filter(table[column] != "").select(*shown, why=column)
+        place = ibis.row_number().over(ibis.window(group_by=why.why, order_by=why[shown[0]]))
+        first = why.mutate(place=place).filter(lambda row: row.place < EXAMPLES).drop("place")
+        for row in self._work.fetch(first, ["why", shown[0]]):
+            self.examples.append(Example(step, row.pop("why"), row))
