@@ -10,6 +10,8 @@ from immr import fingerprint
 from immr.errors import RecipeError
 from immr.model.preprocessing import Preprocessing
 
+_TEXT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "tokenizer.json")
+
 
 @dataclass(frozen=True)
 class ImageEncoderSpec:
@@ -44,7 +46,7 @@ class TextEncoderSpec:
     @property
     def hash(self) -> str:
         """Changes with the name, the weights' and the tokenizer's content."""
-        files = [self.folder / file for file in ("model.safetensors", "tokenizer.json")]
+        files = [self.folder / file for file in _TEXT_FILES if (self.folder / file).is_file()]
         return fingerprint.of_values(self.name, *map(fingerprint.of_file, files))[:16]
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
 from torch import nn
 
 from immr.errors import RecipeError
-from immr.model import efficientnet_lite, minilm
+from immr.model import efficientnet_lite, minilm, transformers_folder, transformers_image, transformers_text
 from immr.model.encoder_specs import ImageEncoderSpec, TextEncoderSpec
 from immr.model.preprocessing import Preprocessing
 from immr.model.recipe import ModelRecipe
+
+_ANY_MODEL = "a `transformers` model, by its name (owner/model) or by the path of its folder"
 
 
 def image_encoder_spec(name: str) -> ImageEncoderSpec:
@@ -19,8 +24,10 @@ def image_encoder_spec(name: str) -> ImageEncoderSpec:
     """
     if name in efficientnet_lite.NAMES:
         return efficientnet_lite.spec_of(name)
+    if transformers_folder.is_named(name):
+        return transformers_image.spec_of(name)
     known = ", ".join(efficientnet_lite.NAMES)
-    raise RecipeError(f"there is no image encoder {name!r}; take one of: {known}")
+    raise RecipeError(f"there is no image encoder {name!r}; take one of: {known}; or {_ANY_MODEL}")
 
 
 def text_encoder_spec(name: str) -> TextEncoderSpec:
@@ -31,7 +38,9 @@ def text_encoder_spec(name: str) -> TextEncoderSpec:
     """
     if name == minilm.NAME:
         return minilm.spec()
-    raise RecipeError(f"there is no text encoder {name!r}; take one of: {minilm.NAME}")
+    if transformers_folder.is_named(name):
+        return transformers_text.spec_of(name)
+    raise RecipeError(f"there is no text encoder {name!r}; take one of: {minilm.NAME}; or {_ANY_MODEL}")
 
 
 def preprocessing_of(recipe: ModelRecipe) -> Preprocessing:
@@ -49,11 +58,24 @@ def preprocessing_of(recipe: ModelRecipe) -> Preprocessing:
     return spec.preprocessing(recipe.image_size_px)
 
 
-def load_image_encoder(name: str, image_size_px: int) -> nn.Module:
-    """A module from pixels (B, 3, S, S) to pooled (B, F) and patch features (B, P, F)."""
-    return efficientnet_lite.EfficientNetLite(image_encoder_spec(name), image_size_px)
+def load_image_encoder(name: str, image_size_px: int, weights: Path | None = None) -> nn.Module:
+    """A module from pixels (B, 3, S, S) to pooled (B, F) and patch features (B, P, F).
+
+    Args:
+        name: of the encoder.
+        image_size_px: S.
+        weights: its state after fine-tuning (`image_encoder.pt` of a version); else it is the pretrained one.
+    """
+    spec = image_encoder_spec(name)
+    if name in efficientnet_lite.NAMES:
+        encoder: nn.Module = efficientnet_lite.EfficientNetLite(spec, image_size_px)
+    else:
+        encoder = transformers_image.TransformersImage(spec, image_size_px)
+    if weights:
+        encoder.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return encoder
 
 
-def load_text_encoder(name: str) -> minilm.MiniLm:
+def load_text_encoder(name: str) -> transformers_text.TransformersText:
     """An encoder from texts to token features and their mask."""
-    return minilm.MiniLm(text_encoder_spec(name))
+    return transformers_text.TransformersText(text_encoder_spec(name))

@@ -16,8 +16,8 @@ from immr import fingerprint
 from immr.model.encoders import load_text_encoder, text_encoder_spec
 from immr.model.feature_cache import FeatureCache, HalfArray
 from immr.model.image_features import Share
-from immr.model.minilm import MiniLm
 from immr.model.recipe import ModelRecipe
+from immr.model.transformers_text import TransformersText
 from immr.types import FloatArray, Item
 
 _SHARD_TEXTS = 64
@@ -71,7 +71,7 @@ class TextFeatures:
                 mask_NT[row, : len(found[key])] = True
         return tokens_NTE, mask_NT
 
-    def _encode(self, encoder: MiniLm, texts: dict[str, str]) -> dict[str, HalfArray]:
+    def _encode(self, encoder: TransformersText, texts: dict[str, str]) -> dict[str, HalfArray]:
         tokens_BTE, mask_BT = encoder.encode(list(texts.values()), self.recipe.max_tokens)
         return {
             key: tokens_TE[mask_T].numpy().astype(np.float16)
