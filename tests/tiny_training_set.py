@@ -23,11 +23,11 @@ COLOURS = {
     "violet": (150, 30, 180),
     "white": (235, 235, 235),
 }
-MODEL = ModelRecipe(image_size_px=64, dim=16, concepts=4, max_tokens=16)
+MODEL = ModelRecipe(image_size_px=64, dim=16, plain_dim=8, concepts=4, max_tokens=16)
 TRAIN = TrainRecipe(processes=1, epochs=4, batch_size=8, views=2, checkpoint_every_steps=8)
 
 
-def write(folder: Path, photos_per_class: int = 6) -> TrainingSet:
+def write(folder: Path, photos_per_class: int = 6, unseen: frozenset[int] = frozenset()) -> TrainingSet:
     """Photos `q00…`, judgements `j00…`, items `item-<colour>`; the last item has no picture."""
     rng = np.random.default_rng(0)
     items, queries, judgements = [], [], []
@@ -44,9 +44,10 @@ def write(folder: Path, photos_per_class: int = 6) -> TrainingSet:
                 "price": 1.0 + number,
                 "updated_at": when,
                 "class_id": number,
+                "unseen": number in unseen,
             }
         )
-        for photo in range(photos_per_class):
+        for photo in range(0 if number in unseen else photos_per_class):
             image = _picture(folder / f"photo-{name}-{photo}.jpg", colour, rng)
             queries.append(
                 {

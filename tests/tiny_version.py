@@ -40,7 +40,9 @@ def version(number: int = 1) -> ModelVersion:
 def write_files(folder: Path) -> Path:
     """card.json and query_encoder.onnx: average pool, then a fixed matrix, then unit length."""
     folder.mkdir(parents=True, exist_ok=True)
-    card = Card("tiny", ModelRecipe(image_size_px=SIZE_PX, dim=DIM), PREPROCESSING, "a" * 64, "key")
+    card = Card(
+        "tiny", ModelRecipe(image_size_px=SIZE_PX, dim=DIM, plain_dim=0), PREPROCESSING, "a" * 64, "key"
+    )
     card.write(folder)
     matrix = np.random.default_rng(0).normal(size=(3, DIM)).astype(np.float32)
     shape = np.array([0, 3], dtype=np.int64)
