@@ -7,13 +7,17 @@ WORKDIR /build
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY src src
 # mlflow: the page reads the promotion log through the registry
-RUN /opt/immr/bin/pip install --constraint constraints.txt '.[watch]' prometheus-client mlflow \
+RUN /opt/immr/bin/pip install --constraint constraints.txt '.[watch]' aiohttp confluent-kafka httptools mlflow uvloop \
  && /opt/immr/bin/pip uninstall --yes pip
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG PYTHON_IMAGE
 LABEL org.opencontainers.image.title="immr-gateway" \
       org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${PYTHON_IMAGE}" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/immr /opt/immr
 COPY serving /app/serving

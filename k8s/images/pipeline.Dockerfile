@@ -9,12 +9,16 @@ COPY src src
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN /opt/immr/bin/pip install --constraint constraints.txt --index-url ${TORCH_INDEX} torch==2.13.0
 # editable, because packaging builds immr's wheel for Bentos from this very source, with hatchling
-RUN /opt/immr/bin/pip install --constraint constraints.txt hatchling --editable '.[train,serve,pipeline]'
+RUN /opt/immr/bin/pip install --constraint constraints.txt hatchling --editable '.[train,serve,watch,pipeline,cluster]'
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG PYTHON_IMAGE
 LABEL org.opencontainers.image.title="immr-pipeline" \
       org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${PYTHON_IMAGE}" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/immr /opt/immr
 COPY --from=build /app /app

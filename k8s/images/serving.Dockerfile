@@ -11,8 +11,12 @@ RUN /opt/immr/bin/pip install --constraint constraints.txt '.[serve]' \
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG PYTHON_IMAGE
 LABEL org.opencontainers.image.title="immr-serving" \
       org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${PYTHON_IMAGE}" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/immr /opt/immr
 ENV PATH=/opt/immr/bin:$PATH HOME=/tmp BENTOML_HOME=/tmp/bentoml BENTOML_DO_NOT_TRACK=True \

@@ -22,7 +22,7 @@ def test_an_image_is_multi_stage_pinned_and_without_root(file: Path) -> None:
     assert re.findall(r"^USER (\S+)", text, re.M) == ["10001:10001"]
     installs = [line for line in text.splitlines() if "pip install" in line]
     assert installs and all("--constraint constraints.txt" in line for line in installs)
-    for label in ("title", "version", "licenses"):
+    for label in ("title", "version", "revision", "base.name", "licenses"):
         assert f"org.opencontainers.image.{label}=" in text
     assert re.search(r'^ENTRYPOINT \["', text, re.M)  # no shell
 

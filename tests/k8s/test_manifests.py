@@ -230,6 +230,13 @@ def test_what_is_scraped_may_be_reached(overlay: str) -> None:
         assert {"name": "IMMR_METRICS_PORT", "value": "9090"} in container["env"]
 
 
+def test_every_alert_is_explained() -> None:
+    said = (schemas.ROOT / "docs" / "operations.md").read_text()
+    rules = yaml.safe_load((schemas.ROOT / "dashboards/prometheus/rules.yaml").read_text())
+    alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule}
+    assert alerts == set(re.findall(r"^### (\w+)$", said, re.M))
+
+
 def one_line(value: Any) -> Any:
     """The same with any white space in strings as one space."""
     if isinstance(value, dict):
