@@ -99,6 +99,18 @@ def test_inputs_depend_on_seed_step_and_row_only(arrays, cache_dir):
     assert both.documents.has_picture_B.tolist() == [True, False]
 
 
+def test_bfloat16_gives_nearly_the_same_features(arrays, cache_dir):
+    rows = Rows(torch.tensor([3, 8]), torch.zeros(2).long(), torch.tensor([0]), torch.zeros(1).long())
+    photos = []
+    for autocast in (False, True):
+        recipe = dataclasses.replace(RECIPE, fine_tune=dataclasses.replace(TUNE, autocast=autocast))
+        towers, _ = heads(arrays, MODEL, recipe, World())
+        photos.append(fine_tuning(arrays, towers, recipe, cache_dir, World()).inputs(rows, 7).photos_BF)
+    full_BF, reduced_BF = photos
+    assert reduced_BF.dtype == torch.float32 and not torch.equal(*photos)
+    assert torch.nn.functional.cosine_similarity(full_BF, reduced_BF).min() > 0.98
+
+
 def test_rates_fall_from_stage_to_stage(arrays, cache_dir):
     towers, _ = heads(arrays, MODEL, RECIPE, World())
     stage = fine_tuning(arrays, towers, RECIPE, cache_dir, World())

@@ -9,9 +9,11 @@ encoder is the pretrained one. Graphs and features of different weights never me
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +26,7 @@ from immr.types import FloatArray
 
 Output = Literal["pooled", "patches"]
 OPSET = 20
+_EXPORTERS_LOGGERS = ("torch.onnx._internal.exporter._registration", "onnx_ir")
 _POOLING = "power-normalized-head-and-stage-statistics-1"
 
 
@@ -79,26 +82,34 @@ def _export(recipe: ModelRecipe, weights: Path | None) -> bytes:
     encoder = load_image_encoder(recipe.image_encoder, recipe.image_size_px, weights)
     side = recipe.image_size_px
     pixels_B3SS = torch.from_numpy(np.zeros((2, 3, side, side), dtype=np.float32))
-    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = registration.level
-    registration.setLevel(logging.ERROR)  # it warns that torchvision is not there, which nothing here needs
+    with _quiet_exporter(), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, on its tree specs
+        warnings.simplefilter("ignore", DeprecationWarning)
+        path = Path(folder) / "encoder.onnx"
+        torch.onnx.export(
+            encoder,
+            (pixels_B3SS,),
+            path,
+            input_names=["pixels"],
+            output_names=["pooled", "patches"],
+            dynamic_shapes={"pixels_B3SS": {0: torch.export.Dim("batch", min=1)}},
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        return path.read_bytes()
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """It warns of a missing torchvision, which nothing needs, and tells each constant that it finds twice."""
+    loggers = [logging.getLogger(name) for name in _EXPORTERS_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, on its tree specs
-            warnings.simplefilter("ignore", DeprecationWarning)
-            path = Path(folder) / "encoder.onnx"
-            torch.onnx.export(
-                encoder,
-                (pixels_B3SS,),
-                path,
-                input_names=["pixels"],
-                output_names=["pooled", "patches"],
-                dynamic_shapes={"pixels_B3SS": {0: torch.export.Dim("batch", min=1)}},
-                opset_version=OPSET,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-            return path.read_bytes()
+        yield
     finally:
-        registration.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
