@@ -123,6 +123,18 @@ def test_a_text_model_gives_masked_tokens_whatever_else_is_in_the_batch(kind, tm
     assert long_BTE.shape[1] == 12
 
 
+@pytest.mark.parametrize("kind", ["clip", "siglip", "dinov2"])
+def test_an_encoder_learns_in_stages(kind, tmp_path):
+    encoder = load_image_encoder(_image_model(kind, tmp_path / kind), SIDE)
+    stages = [list(stage.parameters()) for stage in encoder.stages()]
+    assert len(stages) == 1 + TINY["num_hidden_layers"] + 1
+    assert {id(parameter) for stage in stages for parameter in stage} == set(map(id, encoder.parameters()))
+    encoder.requires_grad_(True)
+    pooled_BH, _ = encoder(torch.rand(2, 3, SIDE, SIDE))
+    torch.autograd.backward(pooled_BH.square().sum())
+    assert all(any(parameter.grad is not None for parameter in stage) for stage in stages)
+
+
 def test_what_is_no_encoder_says_what_to_take(tmp_path):
     with pytest.raises(RecipeError, match=r"owner/model.*path of its folder"):
         image_encoder_spec("resnet")

@@ -100,6 +100,15 @@ class TransformersImage(nn.Module):
         self._options = {"interpolate_pos_encoding": True} if resized else {}
         self.eval().requires_grad_(False)
 
+    def stages(self) -> list[nn.Module]:
+        """The parts that learn: embeddings, each layer, and what follows the last one."""
+        layers = max((part for part in self.network.modules() if isinstance(part, nn.ModuleList)), key=len)
+        in_layers = set(layers.parameters())
+        around = [pair for pair in self.network.named_parameters() if pair[1] not in in_layers]
+        before = nn.ParameterList(parameter for name, parameter in around if "embeddings" in name)
+        after = nn.ParameterList(parameter for name, parameter in around if "embeddings" not in name)
+        return [before, *layers, after]
+
     def forward(self, pixels_B3SS: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled features (B, H) and patch features (B, P, H)."""
         scaled_B3SS = (pixels_B3SS - self.mean_131) / self.std_131
