@@ -33,6 +33,11 @@ LOG = [
 ]
 
 
+def alone(clicks: Any) -> Any:
+    """Each item is a class of its own."""
+    return clicks.mutate(class_id=clicks.item_id)
+
+
 def read(workspace: Workspace, path: Path, rows: list[dict[str, Any]]) -> Any:
     pq.write_table(pa.Table.from_pylist(rows), path)
     return workspace.read(path)
@@ -56,7 +61,9 @@ def test_clicks_weigh_by_position_and_orders_more(workspace: Workspace, tmp_path
 
 def test_the_best_item_has_most_evidence_and_its_wilson_bound(workspace: Workspace, tmp_path: Path) -> None:
     log = read(workspace, tmp_path / "log.parquet", LOG)
-    found = {row["query_id"]: row for row in workspace.fetch(best_items(edges(log, RECIPE)), ["query_id"])}
+    found = {
+        row["query_id"]: row for row in workspace.fetch(best_items(alone(edges(log, RECIPE))), ["query_id"])
+    }
     assert {query: row["item_id"] for query, row in found.items()} == {
         "alone": "a",
         "bottom": "a",
@@ -75,7 +82,7 @@ def test_queries_without_a_clear_item_say_why(workspace: Workspace, tmp_path: Pa
     log = read(workspace, tmp_path / "log.parquet", LOG)
     names = sorted({row["query_id"] for row in LOG})
     queries = read(workspace, tmp_path / "queries.parquet", [{"query_id": name} for name in names])
-    judged = verdicts(queries, best_items(edges(log, RECIPE)), RECIPE)
+    judged = verdicts(queries, best_items(alone(edges(log, RECIPE))), RECIPE)
     assert {row["query_id"]: row["reason"] for row in workspace.fetch(judged, ["query_id"])} == {
         "alone": "",
         "bottom": "",
@@ -85,5 +92,16 @@ def test_queries_without_a_clear_item_say_why(workspace: Workspace, tmp_path: Pa
         "tie": "clicks do not agree on one item",
     }
     strict = GovernanceRecipe(min_share_lower_bound=0.25)
-    judged = verdicts(queries, best_items(edges(log, strict)), strict)
+    judged = verdicts(queries, best_items(alone(edges(log, strict))), strict)
     assert workspace.fetch(judged, ["query_id"])[0]["reason"] == "too little evidence"
+
+
+def test_two_offers_of_one_thing_do_not_disagree(workspace: Workspace, tmp_path: Path) -> None:
+    log = read(workspace, tmp_path / "log.parquet", LOG)
+    clicks = edges(log, RECIPE)
+    found = workspace.fetch(best_items(clicks.mutate(class_id=1)), ["query_id"])
+    assert all(row["share"] == 1 for row in found)
+    assert {row["query_id"]: row["item_id"] for row in found}["deep"] == "b"
+    deep = next(row for row in found if row["query_id"] == "deep")
+    expected = binomtest(5, 5).proportion_ci(0.95, method="wilson").low
+    assert deep["lower_bound"] == pytest.approx(expected, abs=1e-6)

@@ -27,22 +27,33 @@ def edges(impressions: Any, recipe: GovernanceRecipe) -> Any:
 def best_items(edges: Any) -> Any:
     """Table (query_id, item_id, share, lower_bound, weight), one row per query: the item with most evidence.
 
-    `share` is the item's part of all the query's evidence and `lower_bound` Wilson's bound of it. `weight` is
-    the share with one more observation that is half right (Laplace): how far training should trust the label.
+    Items of one class are one thing, so their evidence counts together: `share` is the class's part of all
+    the query's evidence and `lower_bound` Wilson's bound of it; the item is the class's strongest. `weight`
+    is the share with one more observation that is half right (Laplace): how far training should trust it.
+
+    Args:
+        edges: query_id, item_id, weight and class_id.
     """
     import ibis
 
     per_query = ibis.window(group_by=edges.query_id)
-    best_first = ibis.window(group_by=edges.query_id, order_by=[edges.weight.desc(), edges.item_id])
-    ranked = edges.mutate(total=edges.weight.sum().over(per_query), rank=ibis.row_number().over(best_first))
+    per_class = ibis.window(group_by=[edges.query_id, edges.class_id])
+    summed = edges.mutate(
+        total=edges.weight.sum().over(per_query), of_class=edges.weight.sum().over(per_class)
+    )
+    best_first = ibis.window(
+        group_by=summed.query_id,
+        order_by=[summed.of_class.desc(), summed.weight.desc(), summed.item_id],
+    )
+    ranked = summed.mutate(rank=ibis.row_number().over(best_first))
     best = ranked.filter(ranked["rank"] == 0)
-    share = on_grid(best.weight / best.total)
+    share = on_grid(best.of_class / best.total)
     return best.select(
         "query_id",
         "item_id",
         share=share,
         lower_bound=wilson_lower(share, best.total),
-        weight=on_grid((best.weight + 0.5) / (best.total + 1)),
+        weight=on_grid((best.of_class + 0.5) / (best.total + 1)),
     )
 
 

@@ -110,11 +110,11 @@ class _Run:
         impressions = self._work.read(self._admission.path("impressions"))
         impressions = impressions.semi_join(items, "item_id").semi_join(queries, "query_id")
 
-        clicked = self._work.keep(edges.edges(impressions, self._recipe))
+        item_classes = self._classes(items, impressions)
+        clicked = self._work.keep(edges.edges(impressions, self._recipe).join(item_classes, "item_id"))
         judged = self._work.keep(edges.verdicts(queries, edges.best_items(clicked), self._recipe))
         sure = self._off("min_share", "min_share_lower_bound")
         labelled = self._ledger.passed("edges", "queries", self._settled(judged), note=sure)
-        item_classes = self._classes(items, impressions)
         items = items.join(item_classes, "item_id")
         labelled = self._work.keep(labelled.join(item_classes, "item_id"))
         if self._embedder:

@@ -68,7 +68,7 @@ def judged(
         workspace: where the tables live.
         labelled: queries with query_id, image, image_sha256, item_id, class_id, weight and `settled`: whether
             their clicks agree on one item.
-        clicked: (query_id, item_id, weight) of all clicks, as `edges` gives it.
+        clicked: (query_id, item_id, weight, class_id) of all clicks.
         item_classes: (item_id, class_id).
         embedder: how photos look.
         recipe: how strict to be.
@@ -95,8 +95,7 @@ def _evidence(workspace: Workspace, labelled: Any, clicked: Any, item_classes: A
     import ibis
 
     columns = ["query_id", "image", "image_sha256", "item_id", "class_id", "weight", "settled"]
-    rivals = clicked.semi_join(labelled, "query_id").join(item_classes, "item_id")
-    rivals = rivals.select("query_id", "item_id", "class_id", "weight")
+    rivals = clicked.semi_join(labelled, "query_id").select("query_id", "item_id", "class_id", "weight")
     classes = workspace.fetch(
         item_classes.group_by("class_id").aggregate(item_id=item_classes.item_id.min()), ["class_id"]
     )
