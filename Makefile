@@ -13,7 +13,7 @@ ifneq ($(wildcard ../shared/data),)
 export IMMR_DATA_MIRROR ?= $(abspath ../shared/data)
 endif
 
-.PHONY: images rules help demo test lint types imports unit pipelines setup browser spark prometheus bench clean
+.PHONY: audit images rules help demo test lint types imports unit pipelines setup browser spark prometheus bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,15 @@ lint: $(READY) ## ruff: style and format
 
 types: $(READY) ## mypy --strict
 	$(BIN)/mypy
+
+# Ends with 3 where advisories cannot be had: then nothing is known, which is neither good nor bad.
+audit: $(READY) ## known vulnerabilities of what constraints.txt pins (asks pypi.org)
+	@$(BIN)/pip-audit --disable-pip --no-deps --progress-spinner off --requirement constraints.txt > $(VENV)/audit.txt 2>&1; code=$$?; \
+	unknown=$$(grep -c 'could not be audited' $(VENV)/audit.txt); \
+	grep -v 'could not be audited' $(VENV)/audit.txt | tail -60; \
+	if [ $$unknown -gt 0 ] || { [ $$code -ne 0 ] && grep -qE 'Max retries|ConnectionError|ServiceError' $(VENV)/audit.txt; }; then \
+	  echo "· NOT audited: pypi.org gives no advisories here ($$unknown of $$(wc -l < constraints.txt) pins)"; exit 3; \
+	fi; exit $$code
 
 imports: $(READY) ## who may import whom
 	$(BIN)/lint-imports --no-cache
@@ -97,6 +106,7 @@ PYTHON_IMAGE ?= docker.io/library/python:3.11-slim-bookworm
 images: ## build the images for Kubernetes (IMAGE_TOOL=docker)
 	@for image in pipeline-python:pipeline serving:serving gateway:gateway; do \
 	  $(IMAGE_TOOL) build --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) --build-arg VERSION=$(IMAGE_TAG) \
+	    --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
 	    --file k8s/images/$${image#*:}.Dockerfile --tag immr/$${image%:*}:$(IMAGE_TAG) . || exit 1; \
 	done
 

@@ -24,9 +24,9 @@ class ServingOptions(BaseSettings):
     """Hashes of keys, one of which every caller needs; None: open to all."""
     cookie_secure: bool = False
     """Whether the visitor's cookie goes over HTTPS only: set it wherever shoppers come over HTTPS."""
-    metrics_host: str = "127.0.0.1"
+    metrics_host: str = "0.0.0.0"
     metrics_port: int = 0
-    """Where /metrics is; 0: beside the API."""
+    """Where /metrics is, for a scraper on another machine; 0: beside the API."""
     log_format: Format = "text"
 
     def protection(self) -> list[Middleware]:
