@@ -10,7 +10,7 @@ def test_a_recipe_is_called_what_it_is_found_by() -> None:
 
 
 def test_an_unknown_name_lists_those_there_are() -> None:
-    with pytest.raises(RecipeError, match="concept, grocery, image_only"):
+    with pytest.raises(RecipeError, match="concept, demo, grocery, image_only"):
         recipes.by_name("concpet")
 
 
