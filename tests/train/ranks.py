@@ -25,7 +25,12 @@ def start(module: str, size: int, *arguments: str) -> list[subprocess.Popen[byte
 
 
 def finish(processes: list[subprocess.Popen[bytes]]) -> None:
-    assert [process.wait(240) for process in processes] == [0] * len(processes)
+    """Wait until all have ended well; none outlives a failure."""
+    try:
+        assert [process.wait(280) for process in processes] == [0] * len(processes)
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def answers(folder, size):

@@ -174,6 +174,7 @@ def _container(job: TrainingJob, shape: JobShape, home: Path, environment: Mappi
         "HOME": _SCRATCH,
         "OMP_NUM_THREADS": _threads(shape),
         "GLOO_SOCKET_IFNAME": "eth0",  # a pod's interface; gloo would else look up the pod's own name
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # else the restarted of an elastic job find the dead
     } | ({"NCCL_SOCKET_IFNAME": "eth0"} if shape.gpus else {})
     variables = {**environment, "IMMR_HOME": str(home), **own}
     # torchrun takes nodes, rank and the master's address from the PET_* that the operator sets

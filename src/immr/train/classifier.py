@@ -78,25 +78,30 @@ class Shard:
             mine = rows[max(0, self.start - first) : self.stop - first]
             begin = max(self.start, first) - self.start
             rows_RD[begin : begin + len(mine)] = mine
-        return rows_RD
+        return rows_RD.to(self.world.device)
 
     def gather(self, embeddings_BD: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor]:
-        """All ranks' embeddings, (A, D), and labels counted from this shard's first row, (A,)."""
+        """All ranks' embeddings, (A, D), and labels counted from this shard's first row, (A,).
+
+        Both on the rank's device, wherever they come from.
+        """
+        embeddings_BD, labels_B = embeddings_BD.to(self.world.device), labels_B.to(self.world.device)
         return gather_rows(embeddings_BD, self.world), gather_rows(labels_B, self.world) - self.start
 
     def sample(self, local_labels_A: Tensor, rate: float, step: int) -> Tensor:
         """Rows that a step's softmax sees, sorted, (S,): the batch's classes and negatives."""
         count = self.stop - self.start
         mine_A = (local_labels_A >= 0) & (local_labels_A < count)
-        positive_P = torch.unique(local_labels_A[mine_A])
-        return sample_rows(positive_P, count, rate, self.seed, step, self.world.rank)
+        positive_P = torch.unique(local_labels_A[mine_A]).cpu()
+        sampled_S = sample_rows(positive_P, count, rate, self.seed, step, self.world.rank)
+        return sampled_S.to(local_labels_A.device)
 
     def _cut(self, rank: int) -> int:
         return min(self.class_count, math.ceil(self.class_count / self.world.size) * rank)
 
 
 class Classifier(Protocol):
-    """One rank's shard of the classes, and the optimizer of its rows."""
+    """One rank's shard of the classes, and the optimizer of its rows; it computes on `World.device`."""
 
     def __call__(self, embeddings_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
         """−log softmax of the right class for every rank's examples, (A,) in rank order, equal on all ranks.
@@ -129,8 +134,8 @@ class ShardedClassifier:
         """As in `Classifier`; the step makes no difference."""
         self.optimizer.zero_grad()
         embeddings_AD, labels_A = self.shard.gather(embeddings_BD, labels_B)
-        targets = Targets.among(labels_A, torch.arange(len(self.rows_RD)))
-        return self.softmax(embeddings_AD, self.rows_RD, targets)
+        targets = Targets.among(labels_A, torch.arange(len(self.rows_RD), device=labels_A.device))
+        return self.softmax(embeddings_AD, self.rows_RD, targets).to(embeddings_BD.device)
 
     def update(self, learning_rate: float) -> None:
         """One dense step."""
@@ -185,7 +190,8 @@ class SampledClassifier:
         self._sampled_S = self.shard.sample(labels_A, self.negative_rate, step)
         self._values = self.rows.read(self._sampled_S)
         self._values[0].requires_grad_()
-        return self.softmax(embeddings_AD, self._values[0], Targets.among(labels_A, self._sampled_S))
+        loss_A = self.softmax(embeddings_AD, self._values[0], Targets.among(labels_A, self._sampled_S))
+        return loss_A.to(embeddings_BD.device)
 
     def update(self, learning_rate: float) -> None:
         """One step of the lazy optimizer."""

@@ -76,7 +76,7 @@ class Sgd:
     def catch_up(self, values: list[Tensor], touched_S: Tensor) -> None:
         """Take the missed steps, in place."""
         rows_SD, momentum_SD = values
-        maps_4S1 = self._maps_H22[touched_S].flatten(1).to(rows_SD.dtype).T[:, :, None]
+        maps_4S1 = self._maps_H22[touched_S.cpu()].flatten(1).to(rows_SD).T[:, :, None]
         if not self.weight_decay:
             rows_SD.addcmul_(momentum_SD, maps_4S1[1])
             momentum_SD.mul_(maps_4S1[3])
@@ -128,7 +128,7 @@ class AdamW:
     def catch_up(self, values: list[Tensor], touched_S: Tensor) -> None:
         """Take the missed steps, in place."""
         rows_SD, mean_SD, square_SD = values
-        factors_4S1 = self._factors_H4[touched_S].to(rows_SD.dtype).T[:, :, None]
+        factors_4S1 = self._factors_H4[touched_S.cpu()].to(rows_SD).T[:, :, None]
         tiny = torch.finfo(rows_SD.dtype).tiny
         epsilon = max(self.epsilon * self._corrections(max(1, self._done))[1], tiny)
         direction_SD = square_SD.sqrt().add_(epsilon).reciprocal_().mul_(mean_SD)
@@ -171,12 +171,11 @@ class LazyRows:
             seed: of the rounding; differs by rank.
         """
         self.rows_RD, self.rule, self.seed = rows_RD, rule, seed
-        self.slots = [
-            empty_rows(len(rows_RD), rows_RD.shape[1], rows_RD.dtype).zero_() for _ in range(rule.slots)
-        ]
+        (count, dim), dtype, device = rows_RD.shape, rows_RD.dtype, rows_RD.device
+        self.slots = [empty_rows(count, dim, dtype).zero_().to(device) for _ in range(rule.slots)]
         self.done = 0
         self._since = 0  # steps since all rows were current
-        self._touched_R = torch.zeros(len(rows_RD), dtype=torch.int16)
+        self._touched_R = torch.zeros(len(rows_RD), dtype=torch.int16, device=rows_RD.device)
 
     def read(self, sampled_S: Tensor) -> list[Tensor]:
         """Copies of these rows and their slots, as the dense optimizer would have them now; each (S, D)."""

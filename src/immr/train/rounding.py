@@ -16,8 +16,9 @@ def to_bfloat16(values: Tensor, generator: torch.Generator) -> Tensor:
 
     A value that bfloat16 can hold stays as it is.
     """
-    lanes = torch.empty(-(-values.numel() // 4), dtype=torch.int64, device=values.device)
-    noise = lanes.random_(-(2**63), None, generator=generator).view(torch.int16)[: values.numel()]
+    lanes = torch.empty(-(-values.numel() // 4), dtype=torch.int64, device=generator.device)
+    lanes = lanes.random_(-(2**63), None, generator=generator).to(values.device)
+    noise = lanes.view(torch.int16)[: values.numel()]
     bits = values.contiguous().view(torch.int32)
     bits = bits + noise.view_as(values).to(torch.int32).bitwise_and_(0xFFFF)
     return bits.bitwise_right_shift_(16).to(torch.int16).view(torch.bfloat16)

@@ -1,0 +1,42 @@
+import os
+import subprocess
+import sys
+
+from immr.train.world import World, attempt, world_from_environment
+from tests.train import ranks
+
+
+def test_alone_without_torchrun():
+    with world_from_environment() as world:
+        assert (world.rank, world.size, world.leads, world.attempt) == (0, 1, True, 0)
+        assert world.agree("mine") == "mine"
+
+
+def test_attempts_are_torchruns_restarts():
+    assert attempt({}) == 0
+    assert attempt({"TORCHELASTIC_RESTART_COUNT": "2"}) == 2
+
+
+def test_ranks_agree_on_what_the_leader_sees():
+    """Run as a module by the ranks themselves, see below."""
+    ranks.finish(ranks.start("tests.train.test_world", 2))
+
+
+def test_torchruns_variables_are_read_in_one_place():
+    """torchrun's own; what a PyTorchJob's operator sets, PET_*, is read by torchrun."""
+    found = subprocess.run(
+        ["grep", "-rlE", 'LOCAL_RANK|WORLD_SIZE|TORCHELASTIC|"RANK"|init_process_group', "src/immr"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [path for path in found.stdout.split() if path.endswith(".py")] == ["src/immr/train/world.py"]
+
+
+if __name__ == "__main__":
+    with world_from_environment() as world:
+        assert isinstance(world, World) and world.size == 2
+        assert world.agree(f"seen by {world.rank}") == "seen by 0"
+        assert world.rank == int(os.environ["RANK"])
+        world.barrier()
+    sys.exit(0)
