@@ -35,6 +35,8 @@ def at_home(*tasks: PipelineTask) -> None:
     """
     for task in tasks:
         kubernetes.mount_pvc(task, pvc_name=CLAIM, mount_path=HOME)
+        # what a step reads of Kafka's topic is a view of its own: SQLite must not lie on a shared file system
+        kubernetes.empty_dir_mount(task, volume_name="events", mount_path=f"{HOME}/events")
         kubernetes.use_config_map_as_env(task, SETTINGS, {name: name for name in VARIABLES})
         kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
         kubernetes.set_timeout(task, DAY_S)

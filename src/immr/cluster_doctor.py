@@ -195,7 +195,7 @@ def _objects(asking: _Asking, namespace: str) -> Iterator[Finding]:
 
 
 def _claims(asking: _Asking, namespace: str) -> Iterator[Finding]:
-    for name in ("immr-home", "immr-events"):
+    for name, needed in (("immr-home", True), ("immr-events", False)):
 
         def bound(name: str = name) -> str:
             claim = asking.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}")
@@ -205,11 +205,14 @@ def _claims(asking: _Asking, namespace: str) -> Iterator[Finding]:
                 raise ImmrError(said)
             return said
 
-        yield asking.finding(
+        found = asking.finding(
             f"claim {name}",
             bound,
             "name a storage class that the cluster has (kubectl get storageclass) in the overlay",
         )
+        if not needed and found.found == "not there":
+            found = Finding(found.what, True, "not there; only needed for an event log in SQLite", "")
+        yield found
 
 
 def _comes_later(asking: _Asking, wanted: str | None) -> bool:

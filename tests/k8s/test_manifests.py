@@ -237,6 +237,21 @@ def test_every_alert_is_explained() -> None:
     assert alerts == set(re.findall(r"^### (\w+)$", said, re.M))
 
 
+def test_events_in_kafka_let_the_gateway_have_replicas() -> None:
+    deployment = named("production", "Deployment", "gateway")["spec"]
+    scaler = named("production", "HorizontalPodAutoscaler", "gateway")["spec"]
+    assert "replicas" not in deployment and deployment["strategy"]["type"] == "RollingUpdate"
+    assert scaler["minReplicas"] >= 2
+    url = named("production", "ConfigMap", "immr-settings")["data"]["IMMR_EVENTS_URL"]
+    assert urlsplit(url).path == f"/{named('production', 'KafkaTopic', 'immr-events')['metadata']['name']}"
+    for container in deployment["template"]["spec"]["containers"]:
+        assert {"name": "IMMR_EVENTS_URL", "value": url} in container["env"]
+        mounts = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+        assert mounts["/immr/events"] == "events" and "/events" not in mounts
+    (events,) = (one for one in deployment["template"]["spec"]["volumes"] if one["name"] == "events")
+    assert events == {"name": "events", "emptyDir": {}}
+
+
 def one_line(value: Any) -> Any:
     """The same with any white space in strings as one space."""
     if isinstance(value, dict):
