@@ -36,7 +36,11 @@ def features(settings: Settings) -> FeatureStore:
 
 
 def event_log(settings: Settings) -> EventLog:
-    """Events: `sqlite:///` for one machine."""
+    """Events: `sqlite:///` for one machine, `kafka://host:9092/topic` for many."""
+    if _expect("IMMR_EVENTS_URL", settings.events_url, "sqlite", "kafka") == "kafka":
+        from immr.events.kafka import KafkaEventLog
+
+        return KafkaEventLog(settings.events_url, settings.home / "events" / "kafka-view.db")
     from immr.events.sqlite import SqliteEventLog
 
     return SqliteEventLog(_path("IMMR_EVENTS_URL", settings.events_url, "sqlite"))

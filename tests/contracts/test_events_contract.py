@@ -1,32 +1,42 @@
-"""What every event log must do, run on each adapter that needs no server."""
+"""What every event log must do, on SQLite and on Kafka (librdkafka's own cluster in memory)."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 from immr.errors import EventLogError
+from immr.events.kafka import KafkaEventLog
 from immr.events.port import JOINED_SCHEMA, SEARCHES_SCHEMA, EventLog
 from immr.events.sqlite import SqliteEventLog
 from immr.types import Click, EventType, Impression, SearchRecord
+from tests.kafka_cluster import mock_cluster
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 WINDOW = timedelta(hours=24)
 
-ADAPTERS: dict[str, Callable[[Path], EventLog]] = {
-    "sqlite": lambda folder: SqliteEventLog(folder / "deep" / "events.db", join_window=WINDOW),
-}
 
-
-@pytest.fixture(params=sorted(ADAPTERS))
+@pytest.fixture(params=["kafka", "sqlite"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
-    log = ADAPTERS[request.param](tmp_path)
+    if request.param == "sqlite":
+        log: EventLog = SqliteEventLog(tmp_path / "deep" / "events.db", join_window=WINDOW)
+    else:
+        brokers = request.getfixturevalue("brokers")
+        url = f"kafka://{brokers}/{uuid.uuid4().hex}"
+        log = KafkaEventLog(url, tmp_path / "deep" / "view.db", join_window=WINDOW)
     yield log
     log.close()
+
+
+@pytest.fixture(scope="module")
+def brokers() -> Iterator[str]:
+    with mock_cluster() as addresses:
+        yield addresses
 
 
 def impression(query: str, item: str, position: int = 1, variant: str = "champion", **more) -> Impression:
