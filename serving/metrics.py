@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 from fastapi import FastAPI, Response
 from prometheus_client import (
@@ -65,6 +67,18 @@ class Metrics:
             registry=self.registry,
         )
         self._on_own_port = False
+
+    def watch(self, documents: Callable[[], int], newest_feature: Callable[[], datetime | None]) -> None:
+        """Tell the size of the index and the age of the features, as they are when someone asks."""
+        size = Gauge("immr_index_documents", "Documents in the index", registry=self.registry)
+        size.set_function(documents)
+
+        def age_s() -> float:
+            newest = newest_feature()
+            return (datetime.now(UTC) - newest).total_seconds() if newest else math.nan
+
+        age = Gauge("immr_features_age_seconds", "Since the newest feature", registry=self.registry)
+        age.set_function(age_s)
 
     def serve(self, host: str, port: int) -> Callable[[], None]:
         """Serve them on a port of their own instead of beside the API; call what comes back to stop.

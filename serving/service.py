@@ -49,6 +49,8 @@ class ImmrSearch:
         folder = Path(__file__).resolve().parent.parent / VERSION_FOLDER
         under_way = options.max_under_way or MAX_UNDER_WAY
         self.service = VersionService(folder, Settings(), options.threads, under_way)
+        version = self.service.version
+        self.service.metrics.watch(version.count, version.newest_feature)
         self.stop_metrics: Callable[[], None] | None = None
         if options.metrics_port:
             self.stop_metrics = self.service.metrics.serve(options.metrics_host, options.metrics_port)

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,10 @@ class ServedVersion:
     def count(self) -> int:
         """Number of documents in this version's index."""
         return self._collection.count() if self._collection else 0
+
+    def newest_feature(self) -> datetime | None:
+        """When the newest feature was made; None until the store is there."""
+        return self._features.freshness() if self._features else None
 
     def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
         """Features once they are warm; until then the answer does without, rather than wait.
