@@ -10,12 +10,13 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
-from fastapi import Depends, FastAPI, File, Header, Response, UploadFile
+from fastapi import Depends, FastAPI, Header, Response
 from fastapi.responses import FileResponse, RedirectResponse
 from starlette.middleware import Middleware
 from starlette.types import Scope
@@ -25,25 +26,25 @@ from immr.events import tokens
 from immr.search import Answer, Searcher
 from immr.settings import Settings
 from immr.types import FloatArray, Hit
+from serving import paging
 from serving.admission import MAX_UNDER_WAY, Admission
+from serving.asked import Asked, read_search, request_body
 from serving.http import (
     DIRECT,
     INFERENCE_PATHS,
     VARIANT_HEADER,
-    CategoryField,
     FeaturesBody,
     HitBody,
-    KField,
     ProblemError,
     SearchBody,
-    UserField,
     create_app,
     problem_responses,
-    require_multipart,
+    require_search,
     unavailable,
 )
 from serving.inference import InferRequest, add_inference, read_request
 from serving.metrics import Metrics
+from serving.paging import Page
 from serving.recording import Recorder
 from serving.routes import (
     PICTURE_PATH,
@@ -58,6 +59,8 @@ from serving.routes import (
 from serving.version import ServedVersion
 
 T = TypeVar("T")
+MAX_DEPTH = 1000
+"""Hits that can be paged through: deeper ones cost the index more and help nobody."""
 _VARIANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 VariantHeader = Annotated[
@@ -102,36 +105,59 @@ class VersionService:
             self._recorder = Recorder(self._settings, self.metrics)
         return self._recorder
 
-    async def search(
-        self, image: bytes, k: int, user_id: str | None, category: str | None, variant: str
-    ) -> tuple[SearchBody, Answer]:
-        """Answer a photo, and record it where no gateway does.
+    async def search(self, asked: Asked, variant: str) -> tuple[SearchBody, Answer]:
+        """Answer a search, and record it where no gateway does.
 
         Raises:
-            ProblemError: 503 while the version is not ready.
+            ProblemError: 503 while the version is not ready; 404 for an unknown item, 400 for a page token.
             ImageError: the photo is none.
         """
         start = time.perf_counter()
-        answer = await self._in_pool(self.searcher().search, image, k, category)
+        searcher = self.searcher()
+        answer, page = await self._in_pool(self._answer, searcher, asked)
         now = datetime.now(UTC)
         query_id = uuid.uuid4().hex
+        first = page.k * page.number + 1
         body = SearchBody(
             query_id=query_id,
             variant=variant,
             model_version=self.version.file.id,
             hits=[
                 self._hit(hit, query_id, position, variant, now)
-                for position, hit in enumerate(answer.hits, start=1)
+                for position, hit in enumerate(answer.hits, start=first)
             ],
             degraded=answer.degraded,
             took_ms=1000 * (time.perf_counter() - start),
+            next_page=self._next_page(answer, page),
         )
         self.metrics.observe({**answer.stage_ms, "total": body.took_ms})
         for part in answer.degraded:
             self.metrics.degraded.labels(part).inc()
-        if variant == DIRECT and not self.recorder.search(body, user_id or f"anonymous-{query_id}", now):
+        user_id = asked.fields.user_id or f"anonymous-{query_id}"
+        if variant == DIRECT and not self.recorder.search(body, user_id, now):
             body.degraded.append("events")
         return body, answer
+
+    def _answer(self, searcher: Searcher, asked: Asked) -> tuple[Answer, Page]:
+        fields, filters, version = asked.fields, asked.filters, self.version.file.id
+        if fields.page is not None:
+            page = paging.read(fields.page, self._keys, version)
+            return searcher.page(page.embedding_D, page.k, page.filters, page.number), page
+        if fields.item_id is not None:
+            answer = searcher.more_like(fields.item_id, fields.k, filters)
+            if answer is None:
+                raise ProblemError(404, f"there is no item {fields.item_id[:100]!r} in {version}")
+            filters = replace(filters, exclude=fields.item_id)
+        else:
+            assert asked.photo is not None, "one of the three is there"
+            answer = searcher.search(asked.photo, fields.k, filters)
+        return answer, Page(version, fields.k, 0, filters, answer.embedding_D)
+
+    def _next_page(self, answer: Answer, page: Page) -> str | None:
+        following = replace(page, number=page.number + 1)
+        if not answer.has_more or following.number * page.k >= MAX_DEPTH:
+            return None
+        return paging.sign(following, self._keys[0])
 
     def searcher(self) -> Searcher:
         """The version's search.
@@ -165,6 +191,7 @@ class VersionService:
         features = hit.features
         return HitBody(
             item_id=hit.item_id,
+            position=position,
             score=hit.score,
             score_parts=dict(hit.score_parts),
             title=hit.title,
@@ -201,40 +228,26 @@ def _is_work(scope: Scope) -> bool:
     return scope["method"] == "POST" and (path == "/v1/search" or infer)
 
 
-def _add_search(app: FastAPI, service: VersionService | None) -> None:
+def _add_search(app: FastAPI, service: VersionService) -> None:
     @app.post(
         "/v1/search",
         summary=SEARCH_SUMMARY,
         responses=SEARCH_PROBLEMS,
-        dependencies=[Depends(require_multipart)],
+        dependencies=[Depends(require_search)],
+        openapi_extra={"requestBody": request_body()},
     )
     async def search(
         response: Response,
-        image: Annotated[UploadFile, File(description="A JPEG, PNG, WebP, GIF or BMP, up to 10 MB.")],
-        k: KField = 10,
-        user_id: UserField = None,
-        category: CategoryField = None,
+        asked: Annotated[Asked, Depends(read_search)],
         variant: VariantHeader = DIRECT,
     ) -> SearchBody:
         if not _VARIANT.fullmatch(variant):
             raise ProblemError(422, "x-immr-variant has letters, digits, '.', '_' and '-' only, 64 at most")
-        assert service is not None, "this application only describes a search"
-        body, answer = await service.search(await image.read(), k, user_id, category or None, variant)
+        body, answer = await service.search(asked, variant)
         response.headers["Server-Timing"] = ", ".join(
             f"{stage};dur={took_ms:.2f}" for stage, took_ms in answer.stage_ms.items()
         )
         return body
-
-
-def search_request_body() -> dict[str, Any]:
-    """What a search takes, as OpenAPI says it: for a gateway, which passes searches on as they are."""
-    described = FastAPI()
-    _add_search(described, None)
-    openapi = described.openapi()
-    body: dict[str, Any] = openapi["paths"]["/v1/search"]["post"]["requestBody"]
-    [content] = body["content"].values()
-    content["schema"] = openapi["components"]["schemas"][content["schema"]["$ref"].rsplit("/", 1)[1]]
-    return body
 
 
 def _add_images(app: FastAPI, service: VersionService) -> None:

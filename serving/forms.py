@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
 
-from serving.http import ProblemError
+from serving.http import JSON, ProblemError
 
 _NAME = re.compile(rb'content-disposition:[^\r\n]*;\s*name="([^"\r\n]*)"', re.IGNORECASE)
 _MAX_PARTS = 32
@@ -25,13 +26,15 @@ class SearchForm:
 
     @classmethod
     def read(cls, body: bytes, headers: Mapping[str, str]) -> SearchForm:
-        """Find the parts of a multipart body (RFC 7578): bytes between delimiter lines.
+        """Find the parts of a multipart body (RFC 7578), bytes between delimiter lines, or of a JSON object.
 
         Raises:
             ProblemError: 400 where it has no boundary, or more parts than a search can have.
         """
         header = Message()
         header["content-type"] = headers.get("content-type", "")
+        if header.get_content_type() == JSON:
+            return cls(body, passed_on(headers, "content-type", "authorization"), _parts_of_json(body))
         boundary = header.get_param("boundary")
         if not isinstance(boundary, str) or not boundary.isascii():
             raise ProblemError(400, f"{_UNREADABLE}; it names no boundary")
@@ -63,6 +66,18 @@ class SearchForm:
     def file(self, name: str) -> bytes:
         """A file's content, empty where there is none."""
         return bytes(self.parts.get(name, b""))
+
+
+def _parts_of_json(body: bytes) -> dict[str, memoryview]:
+    """Its texts; whatever else is there is for the variant to judge."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    texts = found.items() if isinstance(found, dict) else ()
+    return {
+        name: memoryview(value.encode(errors="replace")) for name, value in texts if isinstance(value, str)
+    }
 
 
 def passed_on(headers: Mapping[str, str], *names: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from immr.errors import ImmrError
 from immr.settings import Settings
 from serving import logs, tracing
 from serving.admission import Admission
-from serving.app import search_request_body
+from serving.asked import request_body
 from serving.forms import SearchForm, passed_on
 from serving.http import (
     MAX_USER_CHARS,
@@ -29,7 +29,7 @@ from serving.http import (
     SearchBody,
     create_app,
     problem_responses,
-    require_multipart,
+    require_search,
     unavailable,
 )
 from serving.options import ServingOptions
@@ -89,8 +89,8 @@ def _add_search(app: FastAPI, gateway: Gateway, cookie_secure: bool) -> None:
         summary=SEARCH_SUMMARY,
         response_model=SearchBody,
         responses=SEARCH_PROBLEMS,
-        dependencies=[Depends(require_multipart)],
-        openapi_extra={"requestBody": search_request_body()},
+        dependencies=[Depends(require_search)],
+        openapi_extra={"requestBody": request_body()},
     )
     async def search(
         request: Request,

@@ -8,7 +8,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Form, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,6 +28,7 @@ VARIANT_HEADER = "x-immr-variant"
 DIRECT = "direct"  # asked without a gateway
 PREVIEW = "preview"  # looked at, never counted
 PROBLEM_JSON = "application/problem+json"
+JSON = "application/json"
 INFERENCE_PATHS = "/v2"  # the Open Inference Protocol has its own form of errors
 EVENTS_DESCRIPTION = """Each event stands for itself: what is valid is recorded, what is not comes back in
 `rejected` with its place and reason. Where not one event is valid, the answer is 422 with the same list.
@@ -43,12 +44,15 @@ class FeaturesBody(BaseModel):
     impressions_7d: int
     clicks_7d: int
     ctr_7d: float
+    stock: float | None = None
+    updated_at: datetime | None = None
 
 
 class HitBody(BaseModel):
     """A ranked item; `score_parts` add up to `score`. Send `click_token` back with a click or an order."""
 
     item_id: str
+    position: Annotated[int, Field(ge=1, description="1 is the top; later pages count on.")]
     score: float
     score_parts: dict[str, float]
     title: str
@@ -69,6 +73,9 @@ class SearchBody(BaseModel):
     hits: list[HitBody]
     degraded: list[str]
     took_ms: float
+    next_page: Annotated[
+        str | None, Field(description="Send it as `page` for the next hits; null where there are no more.")
+    ] = None
 
 
 class EventBody(BaseModel):
@@ -122,16 +129,6 @@ class Problem(BaseModel):
     rejected: list[Rejected] = []
 
 
-KField = Annotated[int, Form(ge=1, le=100, description="How many hits to return.")]
-UserField = Annotated[
-    str | None,
-    Form(max_length=MAX_USER_CHARS, description="Who asks; the same user always gets the same variant."),
-]
-CategoryField = Annotated[
-    str | None, Form(max_length=500, description="Keep items of this category path and what is below it.")
-]
-
-
 class ProblemError(Exception):
     """Raised anywhere in a request to answer with that problem."""
 
@@ -180,21 +177,29 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-async def require_multipart(request: Request) -> None:
-    """Dependency: 415 for a search that is no form."""
+async def require_search(request: Request) -> None:
+    """Dependency: 415 for a search that is neither a form nor JSON."""
     _require(
-        request, "multipart/form-data", "send the photo as multipart/form-data with a file field 'image'"
+        request,
+        "send the photo as multipart/form-data with a file field 'image', or {\"item_id\": …} as JSON",
+        "multipart/form-data",
+        JSON,
     )
 
 
 async def require_json(request: Request) -> None:
     """Dependency: 415 for events that are not JSON."""
-    _require(request, "application/json", "send the events as application/json")
+    _require(request, "send the events as application/json", JSON)
 
 
-def _require(request: Request, media_type: str, remedy: str) -> None:
-    given = request.headers.get("content-type", "")
-    if given.split(";")[0].strip().lower() != media_type:
+def media_type(request: Request) -> str:
+    """Of the request's body, without its parameters."""
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def _require(request: Request, remedy: str, *media_types: str) -> None:
+    if media_type(request) not in media_types:
+        given = request.headers.get("content-type", "")
         raise ProblemError(415, f"the content type is {given[:100]!r}: {remedy}")
 
 

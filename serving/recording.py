@@ -56,7 +56,7 @@ class Recorder:
             degraded=bool(answer.degraded),
             fallback=fallback,
         )
-        items = tuple((hit.item_id, position) for position, hit in enumerate(answer.hits, start=1))
+        items = tuple((hit.item_id, hit.position) for hit in answer.hits)
         try:
             self._delivery.shown(Shown(search, items))
         except EventLogError as error:

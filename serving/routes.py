@@ -9,8 +9,8 @@ from fastapi import Depends, FastAPI
 
 from serving.http import EVENTS_DESCRIPTION, EventsAnswer, EventsBody, problem_responses, require_json
 
-SEARCH_SUMMARY = "Find the items that a photo shows"
-SEARCH_PROBLEMS = problem_responses(400, 408, 413, 415, 422, 429, 503)
+SEARCH_SUMMARY = "Find the items that a photo shows, or more like an item"
+SEARCH_PROBLEMS = problem_responses(400, 404, 408, 413, 415, 422, 429, 503)
 READY_SUMMARY = "Whether searches can be answered, else why not"
 PICTURE_PATH = "/v1/items/{item_id:path}/image"
 PICTURE_SUMMARY = "An item's catalogue picture"

@@ -14,7 +14,7 @@ from immr.model.query_encoder import OnnxQueryEncoder
 from immr.ranking import RankingRecipe
 from immr.search import Searcher
 from immr.settings import Settings
-from immr.types import ItemFeatures
+from immr.types import Filters, ItemFeatures
 from tests import tiny_version
 
 
@@ -89,8 +89,9 @@ def test_failing_features_degrade_the_answer(encoder: OnnxQueryEncoder, collecti
 
 def test_a_category_keeps_what_is_below_it(encoder: OnnxQueryEncoder, collection: Collection) -> None:
     searcher = Searcher(encoder, collection, None, RankingRecipe())
-    assert [hit.item_id for hit in searcher.search(tiny_version.photo("blue"), 5, "Warm").hits] == ["red"]
-    assert searcher.search(tiny_version.photo("blue"), 5, "Nowhere").hits == []
+    photo = tiny_version.photo("blue")
+    assert [hit.item_id for hit in searcher.search(photo, 5, Filters("Warm")).hits] == ["red"]
+    assert searcher.search(photo, 5, Filters("Nowhere")).hits == []
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", tiny_version.photo("red")[:200]])
@@ -99,3 +100,27 @@ def test_what_is_no_picture_is_an_image_error(
 ) -> None:
     with pytest.raises(ImageError):
         Searcher(encoder, collection, None, RankingRecipe()).search(content, 1)
+
+
+def test_more_like_an_item_leaves_it_out(encoder: OnnxQueryEncoder, collection: Collection) -> None:
+    searcher = Searcher(encoder, collection, None, RankingRecipe())
+    found = searcher.more_like("red", 10)
+    assert found is not None
+    assert sorted(hit.item_id for hit in found.hits) == sorted(set(tiny_version.COLOURS) - {"red"})
+    assert searcher.more_like("no such item", 10) is None
+
+
+@pytest.mark.parametrize(("k", "overfetch"), [(1, 1), (1, 3), (2, 1), (2, 2), (3, 3), (5, 1), (10, 3)])
+def test_pages_have_every_item_once(
+    encoder: OnnxQueryEncoder, collection: Collection, k: int, overfetch: int
+) -> None:
+    popular = KnownFeatures({"blue": ItemFeatures(2.0, "Other/2", 100, 90, 0.9)})
+    searcher = Searcher(encoder, collection, popular, RankingRecipe(ctr_weight=0.3), overfetch)
+    answer, seen, number = searcher.search(tiny_version.photo("red"), k), [], 0
+    seen += answer.hits
+    while answer.has_more:
+        number += 1
+        answer = searcher.page(answer.embedding_D, k, Filters(), number)
+        assert answer.hits, "no page is empty"
+        seen += answer.hits
+    assert sorted(hit.item_id for hit in seen) == sorted(tiny_version.COLOURS)

@@ -48,7 +48,7 @@ def serve(app: FastAPI) -> Server:
 
 
 def wait_ready(url: str) -> httpx.Response:
-    for _ in range(200):
+    for _ in range(1200):  # a busy machine takes its time
         answer = httpx.get(f"{url}/health/ready")
         if answer.status_code == 200:
             return answer

@@ -188,7 +188,7 @@ def test_a_search_without_a_photo_says_so(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize(
     ("content_type", "status"),
-    [("application/json", 415), ("image/jpeg", 415), ("", 415), ("multipart/form-data", 400)],
+    [("application/json", 400), ("image/jpeg", 415), ("", 415), ("multipart/form-data", 400)],
 )
 def test_a_search_is_a_form(client: httpx.Client, content_type: str, status: int) -> None:
     answer = client.post("/v1/search", content=RED, headers={"content-type": content_type})
@@ -330,7 +330,7 @@ def test_the_openapi_is_true(client: httpx.Client) -> None:
         "/v2/models/{model}/infer",
     }
     search_errors = spec["paths"]["/v1/search"]["post"]["responses"]
-    assert {"200", "400", "408", "413", "415", "422", "429", "503"} == set(search_errors)
+    assert {"200", "400", "404", "408", "413", "415", "422", "429", "503"} == set(search_errors)
     assert list(search_errors["422"]["content"]) == ["application/problem+json"]
     assert {"Problem", "Rejected", "SearchBody", "EventsAnswer"} <= set(spec["components"]["schemas"])
     assert "HTTPValidationError" not in json.dumps(spec)

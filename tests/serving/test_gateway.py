@@ -182,7 +182,8 @@ def test_the_variants_problem_is_passed_on(gateway: httpx.Client, image: bytes) 
 def test_bad_input_is_a_problem_here_too(gateway: httpx.Client) -> None:
     assert_problem(search(gateway, k="0"), 422, "k: ")
     assert_problem(search(gateway, bytes(11 * 1024 * 1024)), 413, "10 MB")
-    assert_problem(gateway.post("/v1/search", json={}), 415)
+    assert_problem(gateway.post("/v1/search", json={}), 422, "send one of image, item_id and page")
+    assert_problem(gateway.post("/v1/search", content=b"x", headers={"content-type": "text/plain"}), 415)
     assert_problem(
         gateway.post("/v1/events", content=b"{", headers={"content-type": "application/json"}), 400
     )
