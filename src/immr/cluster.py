@@ -22,6 +22,7 @@ Answer = TypeVar("Answer")
 Shape = TypeVar("Shape")
 
 CALL_TIMEOUT_S = 30.0
+_USER = 10001  # of the images
 _TRIES = 6
 _PASSES = (429, 500, 502, 503, 504)  # what an API server says when it may say something else soon
 _REMEDIES = {
@@ -153,6 +154,20 @@ def shape_from_query(shape: Callable[..., Shape], variable: str, query: Mapping[
         except ValueError as error:
             raise SettingsError(f"{variable} has {name}={value!r}: give a whole number") from error
     return shape(**changes)
+
+
+def restricted_pod() -> Any:
+    """A pod's security context: the user of IMMR's images, and their group on volumes."""
+    from kubernetes import client
+
+    return client.V1PodSecurityContext(
+        run_as_non_root=True,
+        run_as_user=_USER,
+        run_as_group=_USER,
+        fs_group=_USER,
+        fs_group_change_policy="OnRootMismatch",
+        seccomp_profile=client.V1SeccompProfile(type="RuntimeDefault"),
+    )
 
 
 def own_namespace() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from immr.cluster import shape_from_query
+from immr.cluster import restricted_pod, shape_from_query
 from immr.errors import DeployError
 from immr.types import ModelVersion
 
@@ -15,7 +15,6 @@ GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 MANAGED_BY = ("app.kubernetes.io/managed-by", "immr")
 VERSION_ID, BENTO = "immr.dev/model-version", "immr.dev/bento"
 MODEL_FORMAT = "immr-bento"
-_USER = 10001
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 
 
@@ -97,14 +96,7 @@ def _predictor(name: str, bento: str, shape: ServingShape) -> Any:
         service_account_name=shape.service_account,
         automount_service_account_token=False,
         enable_service_links=False,
-        security_context=client.V1PodSecurityContext(
-            run_as_non_root=True,
-            run_as_user=_USER,
-            run_as_group=_USER,
-            fs_group=_USER,
-            fs_group_change_policy="OnRootMismatch",
-            seccomp_profile=client.V1SeccompProfile(type="RuntimeDefault"),
-        ),
+        security_context=restricted_pod(),
         min_replicas=shape.min_replicas,
         max_replicas=shape.max_replicas,
         scale_metric="cpu",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from immr import __version__, fingerprint
+from immr.cluster import restricted_pod
 from immr.errors import TrainingError
 from immr.launch.job_shape import JobShape
 from immr.launch.port import TrainingJob
@@ -17,7 +18,6 @@ JOB_NAME_LABEL = "training.kubeflow.org/job-name"
 MANAGED_BY = ("app.kubernetes.io/managed-by", "immr")
 CONTENT = "immr.dev/content"
 RUN = "immr.dev/run"
-_USER = 10001
 _SCRATCH = "/tmp"
 
 
@@ -130,14 +130,7 @@ def _template(job: TrainingJob, shape: JobShape, home: Path, environment: Mappin
         service_account_name=shape.service_account,
         automount_service_account_token=False,
         enable_service_links=False,
-        security_context=client.V1PodSecurityContext(
-            run_as_non_root=True,
-            run_as_user=_USER,
-            run_as_group=_USER,
-            fs_group=_USER,
-            fs_group_change_policy="OnRootMismatch",
-            seccomp_profile=client.V1SeccompProfile(type="RuntimeDefault"),
-        ),
+        security_context=restricted_pod(),
         node_selector=dict(pair.split("=", 1) for pair in shape.node_selector.split(",") if "=" in pair)
         or None,
         tolerations=[
