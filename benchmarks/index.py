@@ -1,0 +1,197 @@
+"""How fast and how exact is the vector index? Qdrant Edge as IMMR builds it, beside two exact searches.
+
+    python -m benchmarks.index --points 100000 1000000 --json index.json
+
+- edge: this project's index with `edge:///…`: HNSW, payload indexes, filled, settled and verified
+- numpy: one matrix product and a partial sort over all vectors: what exact search costs at the least
+- local: qdrant-client's local mode, in memory (`--local-up-to` points, because it takes seconds above)
+
+Vectors are clustered, as embeddings of a catalogue are: points around centres, 100 to a centre, and queries
+that are no documents drawn around the same centres. Recall counts against exact search. The filter keeps one
+category of 20, spread over all clusters. One query at a time, after a warm-up.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from immr.index.client import ClientEngine
+from immr.index.documents import payload, point_id
+from immr.index.qdrant import QdrantIndex
+from immr.index.verify import recall_at_k
+from immr.types import Filters, FloatArray, Item, ModelVersion
+
+K = 10
+CATEGORIES = 20
+POINTS_PER_CLUSTER = 100
+NOISE = 0.5
+"""Length of a point's way from its centre, per dimension, where centres are standard normal."""
+
+Search = Callable[[FloatArray, bool], list[int]]
+"""Rows of the K nearest documents; the flag asks for category 0 only."""
+
+
+def main(
+    points: Annotated[list[int], typer.Option(help="sizes")] = [100_000, 1_000_000],  # noqa: B006
+    dim: int = 128,
+    queries: Annotated[int, typer.Option(help="of each measurement")] = 500,
+    local_up_to: Annotated[int, typer.Option(help="largest size that local mode is asked at")] = 100_000,
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    """Measure, print a table, and write the figures."""
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    for size in points:
+        data = Data.of(size, dim, queries)
+        figures[str(size)] = {"edge": edge(data), "numpy": measure(data, exact(data))}
+        if size <= local_up_to:
+            with local(data) as search:
+                figures[str(size)]["local"] = measure(data, search, at_most=50)
+    show(figures)
+    if json_file:
+        by_size = {size: {**kinds["edge"], "peers": kinds} for size, kinds in figures.items()}
+        json_file.write_text(json.dumps(by_size, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Documents and queries, unit rows."""
+
+    documents_ND: FloatArray
+    queries_QD: FloatArray
+
+    @classmethod
+    def of(cls, size: int, dim: int, queries: int) -> Data:
+        generator = np.random.default_rng(0)
+        centres_CD = generator.normal(size=(max(1, size // POINTS_PER_CLUSTER), dim)).astype(np.float32)
+        return cls(
+            _around(generator, centres_CD, size),
+            _around(generator, centres_CD, queries),
+        )
+
+    def items(self) -> list[Item]:
+        """One item for each document; categories go round."""
+        when = datetime(2025, 1, 1, tzinfo=UTC)
+        return [
+            Item(str(row), f"item {row}", "", category(row), f"{row}.jpg", float(row % 500), when)
+            for row in range(len(self.documents_ND))
+        ]
+
+
+def category(row: int) -> str:
+    return f"Shop/{row % CATEGORIES}"
+
+
+def edge(data: Data) -> dict[str, float]:
+    dim = data.documents_ND.shape[1]
+    version = ModelVersion("bench", 1, "key", "run", dim, "prep", "manifest", "none")
+    with tempfile.TemporaryDirectory(prefix="immr-index-") as folder:
+        index = QdrantIndex(f"edge://{folder}")
+        items = data.items()
+        start = time.perf_counter()
+        index.build(version, items, data.documents_ND)
+        build_s = time.perf_counter() - start
+        with closing(index.open(version.id, dim, "prep")) as collection:
+
+            def search(query_D: FloatArray, filtered: bool) -> list[int]:
+                filters = Filters(category(0)) if filtered else Filters()
+                return [int(found.item_id) for found in collection.search(query_D, K, filters)]
+
+            return {
+                "build_s": build_s,
+                "hnsw_ef": collection.binding.hnsw_ef,
+                "disk_mb": sum(file.stat().st_size for file in Path(folder).rglob("*")) / 1e6,
+                **measure(data, search),
+            }
+
+
+def exact(data: Data) -> Search:
+    in_category = np.arange(0, len(data.documents_ND), CATEGORIES)
+    filtered_ND = data.documents_ND[in_category]
+
+    def search(query_D: FloatArray, filtered: bool) -> list[int]:
+        similarities_N = (filtered_ND if filtered else data.documents_ND) @ query_D
+        best = np.argpartition(-similarities_N, K)[:K]
+        return list(in_category[best] if filtered else best)
+
+    return search
+
+
+@contextmanager
+def local(data: Data) -> Iterator[Search]:
+    from qdrant_client import QdrantClient
+
+    with closing(ClientEngine(QdrantClient(":memory:"), "documents", is_local=True)) as engine:
+        engine.create(data.documents_ND.shape[1])
+        items = data.items()
+        for start in range(0, len(items), 1000):
+            some = items[start : start + 1000]
+            rows_ND = data.documents_ND[start : start + 1000]
+            engine.put([point_id(item.item_id) for item in some], rows_ND, [payload(item) for item in some])
+
+        def search(query_D: FloatArray, filtered: bool) -> list[int]:
+            filters = Filters(category(0)) if filtered else Filters()
+            return [int(found.payload["item_id"]) for found in engine.nearest(query_D, K, 0, filters, 0)]
+
+        yield search
+
+
+def measure(data: Data, search: Search, at_most: int | None = None) -> dict[str, float]:
+    """Latency and recall, without and with the filter."""
+    figures = {}
+    queries_QD = data.queries_QD[:at_most]
+    for prefix, filtered in (("", False), ("filtered_", True)):
+        for query_D in queries_QD[: len(queries_QD) // 5]:
+            search(query_D, filtered)
+        found, took_ms = _timed(queries_QD, lambda query_D, filtered=filtered: search(query_D, filtered))
+        documents_ND = data.documents_ND[::CATEGORIES] if filtered else data.documents_ND
+        rows = [[row // CATEGORIES if filtered else row for row in each] for each in found]
+        figures[f"{prefix}recall_at_10"] = recall_at_k(rows, queries_QD, documents_ND, K)
+        figures[f"{prefix}p50_ms"] = float(np.percentile(took_ms, 50))
+        figures[f"{prefix}p99_ms"] = float(np.percentile(took_ms, 99))
+    return figures
+
+
+def show(figures: dict[str, dict[str, dict[str, float]]]) -> None:
+    columns = ("build_s", "recall_at_10", "p50_ms", "p99_ms")
+    filtered = ("filtered_recall_at_10", "filtered_p50_ms", "filtered_p99_ms")
+    table = Table("points", "index", *columns, *filtered)
+    for size, kinds in figures.items():
+        for kind, values in kinds.items():
+            cells = [f"{values[name]:.3f}" if name in values else "" for name in (*columns, *filtered)]
+            table.add_row(f"{int(size):,}", kind, *cells)
+    Console(width=140).print(table)
+
+
+def _around(generator: np.random.Generator, centres_CD: FloatArray, rows: int) -> FloatArray:
+    points_ND = centres_CD[generator.integers(0, len(centres_CD), rows)]
+    points_ND = points_ND + NOISE * generator.normal(size=points_ND.shape).astype(np.float32)
+    points_ND /= np.linalg.norm(points_ND, axis=1, keepdims=True)
+    return points_ND
+
+
+def _timed(
+    queries_QD: FloatArray, search: Callable[[FloatArray], Sequence[int]]
+) -> tuple[list[Sequence[int]], list[float]]:
+    found, took_ms = [], []
+    for query_D in queries_QD:
+        start = time.perf_counter()
+        found.append(search(query_D))
+        took_ms.append(1000 * (time.perf_counter() - start))
+    return found, took_ms
+
+
+if __name__ == "__main__":
+    typer.run(main)
