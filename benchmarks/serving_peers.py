@@ -20,7 +20,7 @@ import typer
 from fastapi import FastAPI, Form, UploadFile
 
 from immr.features.definitions import FEATURES, VIEW
-from immr.model.card import QUERY_ENCODER, Card
+from immr.model.card import QUERY_ENCODER, Card, tuned_weights
 
 app = typer.Typer()
 
@@ -73,9 +73,11 @@ def fastapi(
 
     torch.set_num_threads(1)  # its pool of threads gives the parallelism; more threads fight
     card = Card.read(folder)
-    encoder = load_image_encoder(card.model.image_encoder, card.model.image_size_px)
+    weights = tuned_weights(folder)
+    encoder = load_image_encoder(card.model.image_encoder, card.model.image_size_px, weights)
     tower = Towers.read(card.model, folder / "towers.pt").query
     client = QdrantClient(path=str(collection))
+    [name] = [each.name for each in client.get_collections().collections]
     store = FeatureStore(repo_path=str(features))
     one_at_a_time = threading.Lock()  # Feast's SQLite store has one connection
     server = FastAPI()
@@ -90,7 +92,7 @@ def fastapi(
         pixels_B3SS = torch.from_numpy(card.preprocessing.apply(picture))[None]
         with torch.inference_mode():
             embedding_D = tower(encoder(pixels_B3SS)[0])[0]
-        points = client.query_points(collection.name, query=embedding_D.tolist(), limit=3 * k).points
+        points = client.query_points(name, query=embedding_D.tolist(), limit=3 * k).points
         item_ids = [point.payload["item_id"] for point in points if point.payload]
         wanted = [f"{VIEW}:{name}" for name in FEATURES]
         with one_at_a_time:
