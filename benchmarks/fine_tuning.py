@@ -1,0 +1,135 @@
+"""What fine-tuning is worth: recall@1 before and after it, of seen and unseen items, and its time.
+
+    python -m benchmarks.fine_tuning --json fine_tuning.json     # both, two processes; minutes
+    python -m benchmarks.fine_tuning --only seen --epochs 4
+
+The data set's own labels, so that governance plays no part. A row is a version as it serves: its ONNX query
+encoder and its documents. `frozen` is the same recipe without its second stage.
+
+seen: all classes are learned; photos of the split `val` among all documents.
+unseen: ten classes of packaged goods are kept out of training, photos and documents both; then all of their
+    photos are searched with, among all documents.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.fusion import UNSEEN_CATEGORY, UNSEEN_CLASSES, training_set_of
+from immr import fingerprint
+from immr.data import datasets, images
+from immr.data.datasets import LabelledSet, Photo
+from immr.launch.local import LocalLauncher
+from immr.launch.port import TrainingJob
+from immr.model.documents import encode_documents
+from immr.model.query_encoder import OnnxQueryEncoder
+from immr.recipes import Recipe, by_name
+from immr.settings import Settings
+from immr.train.job import TrainJob
+
+_BATCH = 64
+
+
+def main(
+    recipe: str = "grocery",
+    dataset: str = "grocery",
+    only: Annotated[str, typer.Option(help="seen or unseen; both if empty.")] = "",
+    epochs: Annotated[int | None, typer.Option(help="Of fine-tuning, instead of the recipe's.")] = None,
+    seed: int = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Recall@1 and seconds, frozen and fine-tuned, for seen and unseen items."""
+    settings = Settings()
+    labelled = datasets.load(dataset, settings.data_mirror, settings.cache_dir)
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    with TemporaryDirectory() as folder:
+        for what in [only] if only else ["seen", "unseen"]:
+            unseen = _drawn(labelled, seed) if what == "unseen" else frozenset[int]()
+            for name, tried in _variants(by_name(recipe), epochs, seed).items():
+                place = Path(folder) / f"{what}-{name}"
+                figures.setdefault(what, {})[name] = _measured(labelled, tried, unseen, place, settings)
+    _show(figures)
+    if json_file:
+        json_file.write_text(json.dumps(figures, indent=1))
+
+
+def _variants(recipe: Recipe, epochs: int | None, seed: int) -> dict[str, Recipe]:
+    train = replace(recipe.train, seed=seed)
+    if train.fine_tune is None:
+        raise SystemExit(f"the recipe {recipe.name} does not fine-tune: take one with train.fine_tune")
+    tuning = replace(train.fine_tune, epochs=epochs or train.fine_tune.epochs)
+    return {
+        "frozen": replace(recipe, train=replace(train, fine_tune=None)),
+        "fine-tuned": replace(recipe, train=replace(train, fine_tune=tuning)),
+    }
+
+
+def _drawn(labelled: LabelledSet, seed: int) -> frozenset[int]:
+    goods = [row for row, item in enumerate(labelled.items) if item.category.startswith(UNSEEN_CATEGORY)]
+    chosen = np.random.default_rng(seed).choice(goods, UNSEEN_CLASSES, replace=False)
+    return frozenset(int(row) for row in chosen)
+
+
+def _measured(
+    labelled: LabelledSet, recipe: Recipe, unseen: frozenset[int], place: Path, settings: Settings
+) -> dict[str, float]:
+    place.mkdir()
+    training_set = training_set_of(labelled, unseen, place / "training-set")
+    job = TrainJob(
+        training_set=training_set.folder,
+        out=place / "version",
+        checkpoints=place / "checkpoints",
+        cache_dir=settings.cache_dir,
+        recipe_name=recipe.name,
+        model=recipe.model,
+        train=recipe.train,
+        key=fingerprint.of_values(recipe.train, sorted(unseen)),
+        manifest_hash="benchmark",
+    )
+    job.write(place / "job.json")
+    began = time.perf_counter()
+    LocalLauncher().run(TrainingJob("benchmark", place / "job.json", recipe.train.processes, job.out))
+    seconds = time.perf_counter() - began
+    row_of = {item.item_id: row for row, item in enumerate(labelled.items)}
+
+    def wanted(photo: Photo) -> bool:
+        return row_of[photo.item_id] in unseen if unseen else photo.split == "val"
+
+    return {"recall_at_1": _recall(labelled, job.out, settings.cache_dir, wanted), "seconds": seconds}
+
+
+def _recall(labelled: LabelledSet, version: Path, cache_dir: Path, wanted: Callable[[Photo], bool]) -> float:
+    row_of = {item.item_id: row for row, item in enumerate(labelled.items)}
+    photos = [photo for photo in labelled.photos if wanted(photo)]
+    documents_MD = encode_documents(version, labelled.items, cache_dir)
+    encoder, right = OnnxQueryEncoder(version, threads=torch.get_num_threads()), 0
+    for start in range(0, len(photos), _BATCH):
+        part = photos[start : start + _BATCH]
+        queries_BD = encoder.encode([images.decode(images.read(photo.image)) for photo in part])
+        found_B = (queries_BD @ documents_MD.T).argmax(1)
+        right += sum(int(row) == row_of[photo.item_id] for row, photo in zip(found_B, part, strict=True))
+    return right / len(photos)
+
+
+def _show(figures: dict[str, dict[str, dict[str, float]]]) -> None:
+    table = Table("", "encoder", "recall@1", "minutes", title="Fine-tuning, features and export included")
+    for what, rows in figures.items():
+        for name, row in rows.items():
+            table.add_row(what, name, f"{row['recall_at_1']:.3f}", f"{row['seconds'] / 60:.1f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
