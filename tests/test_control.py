@@ -5,8 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+import socket
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from typer.testing import CliRunner
 from immr import control, steps, watching, wiring
 from immr.cli import app
 from immr.errors import ExperimentError
+from immr.experiment import changes
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, load, save
 from immr.registry.versions import Registry
@@ -100,6 +105,60 @@ def test_start_takes_roles_and_addresses_from_registry_and_deployer(deployed: Se
     ]
     assert begun.challenger is not None
     assert begun.challenger.url == wiring.deployer(deployed).current()[1].url
+
+
+@pytest.fixture
+def ready() -> Iterator[str]:
+    """An address at which everything is fine."""
+
+    class Fine(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Fine) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_rollback_brings_the_champion_before_back_everywhere(deployed: Settings, ready: str) -> None:
+    begun = control.start(deployed)
+    champion = replace(begun.champion, url=ready)
+    promoted = changes.promote(replace(begun, variants=(champion, begun.variants[1])), datetime.now(UTC))
+    save(promoted, deployed.experiment_file)
+    registry = wiring.registry(deployed)
+    registry.set_role("champion", registry.get("immr-2"))
+    back = control.roll_back(deployed)
+    assert load(deployed.experiment_file) == back
+    assert (back.champion.model_version, back.champion.url) == ("immr-1", ready)
+    assert roles(deployed) == ("immr-1", None)
+    assert deployments(deployed) == {"champion": "immr-1"}
+    assert "rolled back by hand" in registry.decisions()[-1]["reason"]
+
+
+def test_a_version_that_does_not_answer_is_not_rolled_back_to(deployed: Settings) -> None:
+    begun = control.start(deployed)
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        champion = replace(begun.champion, url=f"http://127.0.0.1:{held.getsockname()[1]}")
+        promoted = changes.promote(replace(begun, variants=(champion, begun.variants[1])), datetime.now(UTC))
+        save(promoted, deployed.experiment_file)
+        with pytest.raises(ExperimentError, match=r"immr-1 at \S+ cannot serve"):
+            control.roll_back(deployed)
+    assert load(deployed.experiment_file) == promoted
+
+
+def test_a_shadow_begins_with_the_deployed_challenger(deployed: Settings) -> None:
+    shadowed = control.shadow(deployed)
+    assert (shadowed.state, shadowed.champion.model_version) == ("shadow", "immr-1")
+    assert shadowed.challenger is not None and shadowed.challenger.model_version == "immr-2"
+    assert control.start(deployed).state == "running"  # from shadow to a share of the users
 
 
 def test_a_second_experiment_waits_for_the_first(deployed: Settings) -> None:

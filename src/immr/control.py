@@ -14,9 +14,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from immr import steps, watching, wiring
+from immr.deploy.local import not_ready_because
 from immr.errors import ExperimentError
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, Variant, load, save
+from immr.packaging import bento
 from immr.settings import Settings
 from immr.types import Role
 
@@ -37,17 +39,9 @@ def start(settings: Settings, weight: float = 0.5) -> Experiment:
     """
     with _alone(settings):
         _refuse_second(settings)
-        registry = wiring.registry(settings)
-        deployments = {each.role: each for each in wiring.deployer(settings).current()}
-        champion = _serving(registry, deployments, "champion")
-        if champion is None:
-            raise ExperimentError(
-                "there is no champion to start with: train, package and deploy a version first"
-            )
-        challenger = _serving(registry, deployments, "challenger")
+        champion, challenger = _deployed(settings)
         begun = changes.begin(champion, challenger, weight, datetime.now(UTC))
-        save(begun, settings.experiment_file)
-        return begun
+        return _save_begun(settings, begun)
 
 
 def ramp(settings: Settings, weight: float) -> Experiment:
@@ -72,6 +66,56 @@ def stop(settings: Settings) -> Experiment:
         stopped = changes.stop(load(settings.experiment_file))
         save(stopped, settings.experiment_file)
         return stopped
+
+
+def shadow(settings: Settings) -> Experiment:
+    """Ask the registry's challenger what shoppers ask the champion, and show its answers to no one.
+
+    Raises:
+        ExperimentError: a comparison runs already, or a version is not deployed.
+    """
+    with _alone(settings):
+        _refuse_second(settings)
+        champion, challenger = _deployed(settings)
+        if challenger is None:
+            raise ExperimentError("there is no challenger to ask: package and deploy a version first")
+        begun = changes.shadow(champion, challenger, datetime.now(UTC))
+        return _save_begun(settings, begun)
+
+
+def roll_back(settings: Settings) -> Experiment:
+    """Give all users the champion before this one again; it has gone on serving since it was replaced.
+
+    The file comes first: shoppers are rid of a bad version at once. Registry and deployment follow.
+
+    Raises:
+        ExperimentError: it is not known which one that was, or it does not answer.
+    """
+    with _alone(settings):
+        experiment = load(settings.experiment_file)
+        back = changes.roll_back(experiment, datetime.now(UTC))
+        url = back.champion.url
+        if reason := not_ready_because(url):
+            raise ExperimentError(
+                f"{back.champion.model_version} at {url} cannot serve ({reason}): bring it up there first; "
+                f"until then {experiment.champion.model_version} goes on"
+            )
+        save(back, settings.experiment_file)
+        _follow(settings, experiment.champion.model_version, back.champion.model_version)
+        return back
+
+
+def _follow(settings: Settings, bad: str, champion: str) -> None:
+    """Bring registry, promotion log and deployment into line with the experiment file."""
+    registry, deployer = wiring.registry(settings), wiring.deployer(settings)
+    version = registry.get(champion)
+    registry.set_role("champion", version)
+    registry.clear_role("challenger")
+    reason = f"{bad} was rolled back by hand: all users get {champion} again."
+    registry.record_decision("roll back", reason, {}, champion=registry.get(bad), challenger=None)
+    deployer.apply(version, f"{bento.NAME}:{champion}", "champion")
+    deployer.remove("challenger")
+    log.info("%s is the champion again", champion)
 
 
 def decide(settings: Settings, apply: bool = False, record_wait: bool = True) -> watching.Watched:
@@ -137,6 +181,16 @@ def _deployment(deployer: Deployer, model_version: str) -> Deployment | None:
     return next((each for each in deployer.current() if each.version_id == model_version), None)
 
 
+def _deployed(settings: Settings) -> tuple[tuple[str, str], tuple[str, str] | None]:
+    """Model version and URL of the champion, and of the challenger if there is one."""
+    registry = wiring.registry(settings)
+    deployments = {each.role: each for each in wiring.deployer(settings).current()}
+    champion = _serving(registry, deployments, "champion")
+    if champion is None:
+        raise ExperimentError("there is no champion to start with: train, package and deploy a version first")
+    return champion, _serving(registry, deployments, "challenger")
+
+
 def _serving(registry: Registry, deployments: dict[Role, Deployment], role: Role) -> tuple[str, str] | None:
     """Model version and URL of a role; None where no version plays it."""
     version = registry.role(role)
@@ -150,6 +204,16 @@ def _serving(registry: Registry, deployments: dict[Role, Deployment], role: Role
             f"run `immr deploy --model {version.id}`"
         )
     return version.id, deployment.url
+
+
+def _save_begun(settings: Settings, begun: Experiment) -> Experiment:
+    """With the version to roll back to, as long as the champion is the one that replaced it."""
+    if settings.experiment_file.is_file():
+        before = load(settings.experiment_file)
+        if before.champion.model_version == begun.champion.model_version:
+            begun = replace(begun, previous=before.previous)
+    save(begun, settings.experiment_file)
+    return begun
 
 
 def _refuse_second(settings: Settings) -> None:

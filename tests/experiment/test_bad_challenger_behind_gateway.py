@@ -41,6 +41,16 @@ def ask(client: httpx.Client, user: str) -> httpx.Response:
     )
 
 
+def wait_until_recorded(settings: Settings, searches: int) -> None:
+    """Searches get to the log after their answers."""
+    log = wiring.event_log(settings)
+    deadline = time.monotonic() + 60
+    while log.searches().num_rows < searches:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    log.close()
+
+
 def test_a_challenger_that_is_down_is_rolled_back_within_two_minutes(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     register_two(settings)
@@ -59,6 +69,7 @@ def test_a_challenger_that_is_down_is_rolled_back_within_two_minutes(tmp_path: P
             with httpx.Client(base_url=gateway.url, timeout=10) as client:
                 users = [f"user-{number}" for number in range(40)]
                 assert {ask(client, user).status_code for user in users} == {200}  # shoppers notice nothing
+                wait_until_recorded(settings, len(users))
                 decision = control.decide(settings, apply=True).decision
                 assert (decision.action, "The challenger fails" in decision.reason) == ("roll back", True)
                 user = next(user for user in users if assign(running, user).name == "challenger")

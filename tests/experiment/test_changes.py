@@ -65,3 +65,22 @@ def test_promote_makes_the_challenger_the_champion_where_it_serves() -> None:
     assert won.challenger is None
     with pytest.raises(ExperimentError, match="no challenger to promote"):
         changes.promote(won, LATER)
+
+
+def test_a_rollback_brings_back_the_champion_before_and_can_be_undone() -> None:
+    begun = changes.begin(("immr-1", "http://a"), ("immr-2", "http://b"), 0.5, NOON)
+    promoted = changes.promote(begun, NOON)
+    back = changes.roll_back(promoted, NOON)
+    assert (back.champion.model_version, back.champion.url, back.challenger) == ("immr-1", "http://a", None)
+    assert changes.roll_back(back, NOON).champion == promoted.champion
+
+
+def test_where_nothing_was_promoted_nothing_is_rolled_back() -> None:
+    with pytest.raises(ExperimentError, match="knows no champion before immr-1"):
+        changes.roll_back(changes.begin(("immr-1", "http://a"), None, 0.0, NOON), NOON)
+
+
+def test_a_shadow_gets_no_user() -> None:
+    shadowed = changes.shadow(("immr-1", "http://a"), ("immr-2", "http://b"), NOON)
+    assert shadowed.challenger is not None and shadowed.challenger.model_version == "immr-2"
+    assert {assign(shadowed, f"user-{number}").name for number in range(200)} == {"champion"}

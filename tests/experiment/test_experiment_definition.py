@@ -124,3 +124,12 @@ def test_watcher_keeps_the_old_one_and_logs_why(tmp_path: Path, caplog: pytest.L
     assert watcher.current().name == "test"
     write(path, GOOD | {"name": "mended"})
     assert watcher.current().name == "mended"
+
+
+def test_the_champion_before_is_kept_in_the_file(tmp_path: Path) -> None:
+    previous = Variant("champion", "http://127.0.0.1:3003", "immr-0", 0.0)
+    path = tmp_path / "experiment.json"
+    alone = Variant("champion", "http://127.0.0.1:3001", "immr-1", 1.0)
+    kept = Experiment("test", "salt", (alone,), previous=previous)
+    save(kept, path)
+    assert load(path) == kept

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from immr.cli import events, experiment, index, items, loop
+from immr import cluster
+from immr.cli import drift, events, experiment, index, items, keys, loop
 from immr.cli.options import console
+from immr.cluster_doctor import examine_cluster
 from immr.doctor import examine
 from immr.errors import ImmrError
 from immr.settings import Settings
@@ -25,15 +28,21 @@ app = typer.Typer(
 app.add_typer(loop.app)
 app.add_typer(experiment.app)
 app.add_typer(experiment.experiment_app, name="experiment")
+app.add_typer(drift.app)
 app.add_typer(events.events_app, name="events")
+app.add_typer(keys.keys_app, name="keys")
 app.add_typer(index.index_app, name="index")
 app.add_typer(items.items_app, name="items")
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    of_cluster: Annotated[
+        bool, typer.Option("--cluster", help="Look at the Kubernetes cluster instead of this machine.")
+    ] = False,
+) -> None:
     """Say what is installed, reachable and missing, and the remedy; exit 1 where something is missing."""
-    findings = examine(Settings())
+    findings = examine_cluster(cluster.connect(), Settings()) if of_cluster else examine(Settings())
     table = Table()
     for column in ("", "what", "found", "remedy"):
         table.add_column(column, overflow="fold")

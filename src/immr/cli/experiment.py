@@ -48,6 +48,18 @@ def experiment_start(weight: Weight = 0.5) -> None:
     _print_experiment(control.start(Settings(), weight))
 
 
+@experiment_app.command("shadow")
+def experiment_shadow() -> None:
+    """Ask the deployed challenger too, unseen: its answers go to the gateway's log."""
+    _print_experiment(control.shadow(Settings()))
+
+
+@experiment_app.command("rollback")
+def experiment_rollback() -> None:
+    """Give all users the champion before this one again, at once."""
+    _print_experiment(control.roll_back(Settings()))
+
+
 @experiment_app.command("ramp")
 def experiment_ramp(weight: Weight) -> None:
     """Give the challenger a larger share; no user goes back, and the readout begins anew."""

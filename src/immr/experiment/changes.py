@@ -84,8 +84,26 @@ def promote(experiment: Experiment, now: datetime) -> Experiment:
     """
     if experiment.challenger is None:
         raise ExperimentError(f"experiment {experiment.name} has no challenger to promote")
-    winner = (experiment.challenger.model_version, experiment.challenger.url)
-    return begin(winner, None, 0.0, now)
+    return _replace_champion(experiment, experiment.challenger, now)
+
+
+def roll_back(experiment: Experiment, now: datetime) -> Experiment:
+    """The champion before this one is the champion again, alone; rolling back once more brings this one back.
+
+    Raises:
+        ExperimentError: it is not known which one that was.
+    """
+    if experiment.previous is None:
+        raise ExperimentError(
+            f"experiment {experiment.name} knows no champion before {experiment.champion.model_version}: "
+            "only a promoted version can be rolled back"
+        )
+    return _replace_champion(experiment, experiment.previous, now)
+
+
+def _replace_champion(experiment: Experiment, champion: Variant, now: datetime) -> Experiment:
+    alone = begin((champion.model_version, champion.url), None, 0.0, now)
+    return replace(alone, previous=replace(experiment.champion, weight=0.0))
 
 
 def _check_weight(weight: float) -> None:

@@ -62,6 +62,7 @@ class Experiment:
     variants: tuple[Variant, ...]
     state: State = "running"
     started: datetime | None = None  # the readout begins here: set it anew when weights change
+    previous: Variant | None = None  # the champion before this one, to roll back to; gets no users
 
     def __post_init__(self) -> None:
         if not self.name or not self.salt:
@@ -173,6 +174,8 @@ def _experiment(content: Any) -> Experiment:
             "`variants` is not a list: give the champion, and the challenger if there is one"
         )
     values["variants"] = tuple(_variant(variant) for variant in variants)
+    if values.get("previous") is not None:
+        values["previous"] = _variant(values["previous"])
     if values.get("started") is not None:
         values["started"] = _moment(values["started"])
     return Experiment(**values)
@@ -192,7 +195,7 @@ def _fields(content: Any, record: type[Variant] | type[Experiment], what: str) -
     if not isinstance(content, Mapping):
         raise ExperimentError(f"{what} is not a JSON object: {content!r}")
     known = {field.name for field in fields(record)}
-    required = known - {"state", "started"}
+    required = known - {"state", "started", "previous"}
     if missing := sorted(required - set(content)):
         raise ExperimentError(f"{what} lacks {', '.join(missing)}: add it")
     if unknown := sorted(set(content) - known):

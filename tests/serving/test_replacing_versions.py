@@ -1,0 +1,155 @@
+"""Versions come and go under load, on real processes: shoppers notice nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from immr import wiring
+from immr.experiment import changes
+from immr.experiment.definition import save
+from immr.settings import Settings
+from tests import tiny_version
+from tests.serving.test_overload import gateway_process
+from tests.upstream_process import await_port, free_port
+from tests.version_process import version_process
+
+RED = tiny_version.photo("red")
+
+
+@dataclass
+class Shoppers:
+    """What they got: a status or an error, and which version answered."""
+
+    answers: list[tuple[str, str]] = field(default_factory=list)
+    done: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def trouble(self) -> set[str]:
+        return {status for status, _ in self.answers if status != "200"}
+
+    def wait_until_served_by(self, version: str, times: int = 20) -> None:
+        deadline = time.monotonic() + 60
+        start = len(self.answers)
+        while sum(by == version for _, by in self.answers[start:]) < times:
+            assert time.monotonic() < deadline, self.answers[-5:]
+            time.sleep(0.02)
+
+    def ask(self, url: str) -> None:
+        with httpx.Client(base_url=url, timeout=20) as client:
+            while not self.done.is_set():
+                try:
+                    answer = client.post("/v1/search", files={"image": RED})
+                    by = answer.json().get("model_version", "") if answer.status_code == 200 else ""
+                    self.answers.append((str(answer.status_code), by))
+                except httpx.HTTPError as error:
+                    self.answers.append((type(error).__name__, ""))
+
+
+@contextmanager
+def shoppers(url: str, count: int = 4) -> Iterator[Shoppers]:
+    made = Shoppers()
+    threads = [threading.Thread(target=made.ask, args=(url,)) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield made
+    finally:
+        made.done.set()
+        for thread in threads:
+            thread.join(timeout=30)
+
+
+@pytest.fixture
+def environment(home: Path) -> dict[str, str]:
+    return {**os.environ, **Settings(home=home).environment(), "OMP_NUM_THREADS": "1"}
+
+
+def test_no_request_fails_while_a_champion_is_replaced_and_stopped(
+    home: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A rolling restart: the next process comes up, the file names it, SIGTERM ends the one before."""
+    settings = Settings(home=tmp_path)
+    now = datetime.now(UTC)
+    with ExitStack() as running:
+        old = ExitStack()
+        old_url = old.enter_context(version_process(home / "immr-1", environment))
+        save(changes.begin(("immr-1", old_url), None, 0.0, now), settings.experiment_file)
+        url = running.enter_context(gateway_process(settings))
+        with shoppers(url) as asking:
+            asking.wait_until_served_by("immr-1")
+            new_url = running.enter_context(version_process(home / "immr-2", environment))
+            save(changes.begin(("immr-2", new_url), None, 0.0, now), settings.experiment_file)
+            old.close()  # at once: requests are still under way there
+            asking.wait_until_served_by("immr-2", times=50)
+        assert asking.trouble == set()
+
+
+def test_no_request_fails_while_a_version_is_rolled_back(
+    home: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """What `immr experiment rollback` does to the file that the gateway follows."""
+    settings = Settings(home=tmp_path)
+    now = datetime.now(UTC)
+    with ExitStack() as running:
+        urls = [
+            running.enter_context(version_process(home / f"immr-{number}", environment)) for number in (1, 2)
+        ]
+        promoted = changes.promote(changes.begin(("immr-1", urls[0]), ("immr-2", urls[1]), 0.5, now), now)
+        save(promoted, settings.experiment_file)
+        url = running.enter_context(gateway_process(settings))
+        with shoppers(url) as asking:
+            asking.wait_until_served_by("immr-2")
+            save(changes.roll_back(promoted, now), settings.experiment_file)
+            asking.wait_until_served_by("immr-1", times=50)
+        assert asking.trouble == set()
+
+
+def test_a_gateway_that_is_killed_loses_no_search_it_answered(
+    home: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """SIGKILL under load; the next gateway in this home brings what the dead one left to the log."""
+    settings = Settings(home=tmp_path)
+    answered: list[str] = []
+    with version_process(home / "immr-1", environment) as bento:
+        save(changes.begin(("immr-1", bento), None, 0.0, datetime.now(UTC)), settings.experiment_file)
+        port = free_port()
+        command = [sys.executable, "-m", "serving.gateway", f"--port={port}"]
+
+        def shopper() -> None:
+            with suppress(httpx.HTTPError), httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+                while True:
+                    answer = client.post("/v1/search", files={"image": RED}, timeout=10)
+                    answered.append(answer.json()["query_id"])
+
+        with subprocess.Popen(command, env={**os.environ, **settings.environment()}) as gateway:
+            await_port(gateway, port)
+            threads = [threading.Thread(target=shopper) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            while len(answered) < 40:
+                time.sleep(0.02)
+            gateway.send_signal(signal.SIGKILL)
+            for thread in threads:
+                thread.join(timeout=30)
+        with gateway_process(settings):
+            missing = set(answered)
+            deadline = time.monotonic() + 60
+            while missing:
+                assert time.monotonic() < deadline, f"{len(missing)} of {len(answered)} are lost"
+                log = wiring.event_log(settings)
+                missing -= set(log.searches()["query_id"].to_pylist())
+                log.close()
+                time.sleep(0.1)
