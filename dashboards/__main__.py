@@ -42,8 +42,9 @@ def _serve(options: argparse.Namespace) -> None:
     settings = Settings()
     events = wiring.event_log(settings)
     registry = wiring.registry(settings)
-    live = Live(settings.experiment_file, events, registry.decisions)
-    lineage = Lineage(registry, wiring.features(settings).freshness, settings.drift_file)
+    freshness = wiring.features(settings).freshness
+    lineage = Lineage(registry, freshness, settings.drift_file, settings.work_dir / "training-sets")
+    live = Live(settings.experiment_file, events, registry.decisions, lineage.categories)
     page = create_page(live, lineage, settings.home / "reports", options.samples)
     try:
         uvicorn.run(page, host=options.host, port=options.port, log_level="warning", access_log=False)

@@ -93,12 +93,13 @@ def bar_chart(
     description: str,
     value_text: Callable[[float], str],
     width_px: int = 720,
+    names_px: int = 44,
 ) -> Markup:
     """Horizontal bars from zero, a heading line per group. Nothing where there are no bars."""
     if not bars:
         return Markup("")
     top = max((bar.value for bar in bars), default=0.0) or 1.0
-    left, right = 44, 84
+    left, right = names_px, 84
     parts: list[Markup] = []
     y, group = 0, None
     for bar in bars:

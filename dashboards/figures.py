@@ -12,6 +12,7 @@ from math import sqrt
 from typing import Generic, TypeVar
 
 from dashboards.charts import Bar, Point, Series
+from immr.errors import ImmrError
 from immr.events.aggregates import CtrBucket, Latency
 
 T = TypeVar("T")
@@ -23,29 +24,47 @@ BUCKETS_S = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 216
 _HOUR_S = 3600
 _MOST_BUCKETS = 30
 _95 = 1.959964
+_LONG_S = 0.25  # nobody minds to wait so long
 
 
 class Kept(Generic[T]):
     """A value that is computed at most every so often, by one thread at a time.
 
-    What took long is kept ten times as long as it took, so that watching never becomes the load.
+    What took long is kept ten times as long as it took, so that watching never becomes the load; and it is
+    computed aside while the value before goes on being shown, so that only the first one is waited for.
     """
 
     def __init__(self, compute: Callable[[], T], keep_s: float = 2.0) -> None:
         self._compute, self._keep_s = compute, keep_s
         self._lock = threading.Lock()
         self._until = -1.0
-        self._value: T
+        self._took_s = 0.0
+        self._kept: list[T] = []
 
     def __call__(self) -> T:
         """The kept value, or a new one."""
+        if self._kept and self._took_s > _LONG_S:
+            if time.monotonic() >= self._until and self._lock.acquire(blocking=False):
+                threading.Thread(target=self._renew_aside, daemon=True).start()
+            return self._kept[0]
         with self._lock:
-            started = time.monotonic()
-            if started >= self._until:
-                self._value = self._compute()
-                ended = time.monotonic()
-                self._until = ended + max(self._keep_s, 10 * (ended - started))
-            return self._value
+            if time.monotonic() >= self._until:
+                self._renew()
+            return self._kept[0]
+
+    def _renew(self) -> None:
+        started = time.monotonic()
+        self._kept[:] = [self._compute()]
+        self._took_s = time.monotonic() - started
+        self._until = started + self._took_s + max(self._keep_s, 10 * self._took_s)
+
+    def _renew_aside(self) -> None:
+        try:
+            self._renew()
+        except ImmrError:
+            self._took_s = 0.0  # whoever asks next waits, and is told
+        finally:
+            self._lock.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +154,29 @@ def ctr_lines(size_s: int, buckets: Sequence[VersionBucket], running: Mapping[st
         name = f"{version} ({running[version]})" if version in running else version
         series.append(Series(name, points, look))
     return CtrLines(size_s, series, sorted(rows, reverse=True))
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryCtr:
+    """What one variant showed of one category, and how much of it was clicked."""
+
+    category: str
+    variant: str
+    impressions: int
+    clicks: int
+
+
+def by_category(counted: Mapping[tuple[str, str], Sequence[int]]) -> list[CategoryCtr]:
+    """Rows of category and variant, the category that was shown most first."""
+    shown: dict[str, int] = defaultdict(int)
+    for (category, _), (impressions, _) in counted.items():
+        shown[category] += impressions
+    return [
+        CategoryCtr(category, variant, *sums)
+        for (category, variant), sums in sorted(
+            counted.items(), key=lambda entry: (-shown[entry[0][0]], entry[0])
+        )
+    ]
 
 
 def latency_bars(latencies: Sequence[Latency], versions: dict[str, str], order: Sequence[str]) -> list[Bar]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from dashboards.figures import Kept
+from immr.data.training_set import TrainingSet
 from immr.drift.findings import DriftReport
 from immr.types import ModelVersion, Role
 
@@ -52,6 +53,7 @@ class Lineage:
         registry: the model versions.
         freshness: gives the time of the newest item features (`FeatureStore.freshness`).
         drift_file: where `immr drift` leaves its report; it need not be there.
+        training_sets: where training sets are kept; those of the versions need not be among them.
         keep_s: how long an answer is kept at least.
     """
 
@@ -60,12 +62,23 @@ class Lineage:
         registry: VersionsThere,
         freshness: Callable[[], datetime | None],
         drift_file: Path,
+        training_sets: Path,
         keep_s: float = _KEEP_S,
     ) -> None:
-        self._registry = registry
+        self._registry, self._training_sets = registry, training_sets
         self.versions = Kept(self._versions, keep_s)
         self.features_from = Kept(freshness, keep_s)
+        self.categories = Kept(self._categories, keep_s)
         self.drift = Kept(lambda: DriftReport.read(drift_file), keep_s)
+
+    def _categories(self) -> Mapping[str, str]:
+        """Category of each item that the champion knows, from its training set."""
+        champion = self._registry.role("champion")
+        for manifest in self._training_sets.glob("*/manifest.json") if champion else ():
+            training_set = TrainingSet(manifest.parent)
+            if champion and training_set.hash == champion.manifest_hash:
+                return {item.item_id: item.category for item in training_set.items}
+        return {}
 
     def _versions(self) -> Sequence[Line]:
         """Newest first."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from dashboards import figures
 from dashboards.charts import Bar
@@ -18,8 +21,10 @@ from immr.experiment.definition import Experiment, Variant, load
 
 if TYPE_CHECKING:
     from immr.experiment.decision import Decision
-    from immr.experiment.readout import Readout
+    from immr.experiment.readout import RankCtr, Readout
+    from immr.experiment.sums import Sums
 
+PRE_PERIOD = timedelta(days=14)  # what users did before an experiment steadies its readout
 Decisions = Callable[[], Sequence[Mapping[str, Any]]]
 """The promotion log, oldest first: mappings with `ts`, `action`, `reason`, `champion`, `challenger`."""
 
@@ -42,6 +47,15 @@ class Speed:
     funnel: Sequence[Funnel]
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where clicks fall: by rank, and by category and variant as [impressions, clicks]."""
+
+    ranks: Sequence[RankCtr]
+    categories: Mapping[tuple[str, str], Sequence[int]]
+    variants: Sequence[str]
+
+
 class Live:
     """Reads the experiment file, the event log and the promotion log.
 
@@ -49,16 +63,24 @@ class Live:
         experiment_file: the running experiment; it need not be there.
         events: the event log.
         decisions: gives the promotion log.
+        categories: gives the items' categories by id; none where they are not known.
         keep_s: how long an answer is kept at least.
     """
 
     def __init__(
-        self, experiment_file: Path, events: EventLog, decisions: Decisions, keep_s: float = 2.0
+        self,
+        experiment_file: Path,
+        events: EventLog,
+        decisions: Decisions,
+        categories: Callable[[], Mapping[str, str]],
+        keep_s: float = 2.0,
     ) -> None:
+        self._categories = categories
         self._file, self._events, self.decisions = experiment_file, events, decisions
         self.ctr = Kept(self._ctr, keep_s)
         self.speed = Kept(self._speed, keep_s)
         self.standing = Kept(self._standing, keep_s)
+        self.places = Kept(self._places, keep_s)
 
     def experiment(self) -> Experiment | None:
         """The experiment as its file has it now; None where there is no file.
@@ -68,12 +90,16 @@ class Live:
         """
         return load(self._file) if self._file.is_file() else None
 
+    def running(self) -> Experiment | None:
+        """The same, and None where the file is wrong."""
+        try:
+            return self.experiment()
+        except ImmrError:
+            return None
+
     def variants(self) -> Sequence[Variant]:
         """The champion and the challenger, so far as there are any; none where the file is wrong."""
-        try:
-            experiment = self.experiment()
-        except ImmrError:
-            return ()
+        experiment = self.running()
         if experiment is None:
             return ()
         challenger = experiment.challenger
@@ -99,21 +125,53 @@ class Live:
 
     def _standing(self) -> Standing | None:
         from immr.experiment.decision import DecisionPolicy, decide
-        from immr.experiment.readout import readout
+        from immr.experiment.readout import readout_of_sums
 
         experiment = self.experiment()
         if experiment is None:
             return None
-        since = experiment.started
-        result = readout(self._events.joined(since), experiment, self._events.searches(since))
+        result = readout_of_sums(self._sums(experiment), experiment)
         recorded = self.decisions()
         return Standing(
             experiment, result, decide(result, DecisionPolicy()), recorded[-1] if recorded else None
         )
 
+    def _sums(self, experiment: Experiment) -> Sums:
+        """Sums of users, from sums that the event log makes: no impression comes here."""
+        from immr.experiment.readout import before_the_test
+        from immr.experiment.sums import Rank, sum_up_queries
+
+        versions = {(side.name, side.model_version) for side in experiment.variants}
+        start = experiment.started
+
+        def ranks(bots: list[str]) -> list[Rank]:
+            return [
+                Rank(each.variant, int(each.of), each.impressions, each.clicks)
+                for each in self._events.summed_by("position", start, bots)
+                if (each.variant, each.model_version) in versions
+            ]
+
+        queries, before = self._events.by_query(start and start - PRE_PERIOD), None
+        if start is not None:
+            before = before_the_test(queries, experiment)
+            queries = queries.filter(pc.greater_equal(queries["ts"], pa.scalar(start, queries["ts"].type)))
+        return sum_up_queries(queries, experiment, self._events.searches(start), ranks, before)
+
+    def _places(self) -> Places:
+        """CTR by category; by rank it stands in the readout."""
+        categories = self._categories()
+        counted: dict[tuple[str, str], list[int]] = {}
+        running = {side.name: side.model_version for side in self.variants()}
+        for each in self._events.summed_by("item_id", self._since()) if categories else ():
+            if running.get(each.variant) == each.model_version:
+                key = (categories.get(str(each.of), "other items"), each.variant)
+                sums = counted.setdefault(key, [0, 0])
+                sums[0] += each.impressions
+                sums[1] += each.clicks
+        standing = self.standing()
+        ranks = standing.readout.by_rank if standing else ()
+        return Places(ranks, counted, list(running))
+
     def _since(self) -> datetime | None:
-        try:
-            experiment = self.experiment()
-        except ImmrError:
-            return None
+        experiment = self.running()
         return experiment.started if experiment else None

@@ -1,4 +1,4 @@
-"""The web page: search side by side, CTR by version, the readout, latency, the last pipeline run's reports.
+"""The web page: search side by side, and below it the sections that `sections.py` fills.
 
 Server-rendered; htmx puts fresh sections in place. No other host is asked for anything, and what is searched
 here counts as no impression.
@@ -11,8 +11,10 @@ import hashlib
 import logging
 import mimetypes
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import wait
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,10 +27,12 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from dashboards import charts, figures, reports
+from dashboards import figures, reports
+from dashboards.aside import Aside
 from dashboards.exposed import Exposed
 from dashboards.lineage import Lineage
 from dashboards.live import Live
+from dashboards.sections import SECTIONS, Sources
 from dashboards.versions import Photo, Versions
 from immr.errors import ImmrError
 from immr.experiment.definition import Variant
@@ -37,9 +41,9 @@ log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 MAX_PHOTO_BYTES = 10 * 1024 * 1024
-SECTIONS = ("ctr", "readout", "latency", "reports")
+PATIENCE_S = 20.0  # for one section; the page asks again
+FIRST_VIEW_S = 0.4  # what takes longer comes a moment later, so that the page is there at once
 MOST_SAMPLES = 12
-_WIDE_PX, _NARROW_PX = 940, 330
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 _POLICY = (
@@ -66,13 +70,14 @@ def create_page(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # The statistics behind the readout take seconds to import: not while the first visitor waits.
-        warm_up = asyncio.create_task(run_in_threadpool(page.section, "readout"))
+        # What takes long is computed before the first visitor comes.
+        for name in SECTIONS:
+            page.aside(name)
         yield
-        await asyncio.gather(warm_up, return_exceptions=True)
         await page.versions.close()
 
-    page = _Page(live, lineage, Versions(), reports_folder, _samples(samples_folder), _templates())
+    sources = Sources(live, lineage, reports_folder)
+    page = _Page(sources, Versions(), _samples(samples_folder), _templates())
     app = FastAPI(title="IMMR", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.middleware("http")(_with_headers)
@@ -82,103 +87,73 @@ def create_page(
     return app
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Page:
     """What the routes share."""
 
-    live: Live
-    lineage: Lineage
+    sources: Sources
     versions: Versions
-    reports_folder: Path
     samples: Sequence[Path]
     templates: Environment
 
     def render(self, template: str, **values: Any) -> str:
         return self.templates.get_template(template).render(**values)
 
+    @cached_property
+    def aside(self) -> Aside[tuple[Markup, str]]:
+        """Sections are filled aside: however long one takes, searches and pictures go on being answered."""
+        return Aside(self.section)
+
     def section(self, name: str) -> tuple[Markup, str]:
         """A section's content and its fingerprint; an error becomes its sentence."""
         try:
-            content = self.render(f"{name}.html", **_CONTEXTS[name](self))
+            content = self.render(f"{name}.html", **SECTIONS[name](self.sources))
         except ImmrError as error:
             content = self.render("problem.html", sentence=str(error))
         return Markup(content), hashlib.sha256(content.encode()).hexdigest()[:16]
 
+    def first_view(self) -> dict[str, tuple[Markup, str, bool]]:
+        """All sections, as far as they are there in time: content, fingerprint, and whether it is to come."""
+        asked = {name: self.aside(name) for name in SECTIONS}
+        wait(asked.values(), FIRST_VIEW_S)
+        waiting = Markup(self.render("waiting.html"))
+        return {
+            name: (*found.result(), False) if found.done() else (waiting, "", True)
+            for name, found in asked.items()
+        }
+
     def variant(self, version: str) -> Variant | None:
-        return next((one for one in self.live.variants() if one.model_version == version), None)
-
-
-def _ctr_context(page: _Page) -> dict[str, Any]:
-    lines = page.live.ctr()
-    shown = [one for one in lines.series if one.points]
-    description = ". ".join(f"{one.name}: {one.points[-1].label}" for one in shown)
-
-    def chart(name: str, width_px: int) -> Markup:
-        return charts.line_chart(
-            lines.series,
-            name=name,
-            title="CTR by version over time",
-            description=f"Clicks per impression, the newest first of each line. {description}",
-            value_text=lambda value: f"{100 * value:g} %" if value else "0",
-            width_px=width_px,
-        )
-
-    wide, narrow = chart("ctr-wide", _WIDE_PX), chart("ctr-narrow", _NARROW_PX)
-    return {"lines": lines, "shown": shown, "wide": wide, "narrow": narrow}
-
-
-def _latency_context(page: _Page) -> dict[str, Any]:
-    speed = page.live.speed()
-    spoken = ". ".join(f"{bar.group}, {bar.name}: {bar.value:.0f} ms" for bar in speed.bars)
-
-    def chart(name: str, width_px: int) -> Markup:
-        return charts.bar_chart(
-            speed.bars,
-            name=name,
-            title="Search latency by version",
-            description=spoken,
-            value_text=lambda value: f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms",
-            width_px=width_px,
-        )
-
-    return {
-        "funnel": speed.funnel,
-        "versions": {variant.name: variant.model_version for variant in page.live.variants()},
-        "wide": chart("latency-wide", _WIDE_PX // 2),
-        "narrow": chart("latency-narrow", _NARROW_PX),
-    }
-
-
-_CONTEXTS: dict[str, Callable[[_Page], dict[str, Any]]] = {
-    "ctr": _ctr_context,
-    "readout": lambda page: {"standing": page.live.standing()},
-    "latency": _latency_context,
-    "reports": lambda page: {"reports": reports.listed(page.reports_folder)},
-}
+        return next((one for one in self.sources.live.variants() if one.model_version == version), None)
 
 
 def _add_sections(app: FastAPI, page: _Page) -> None:
     @app.get("/", response_class=HTMLResponse)
     def whole() -> str:
-        sections = {name: page.section(name) for name in SECTIONS}
         return page.render(
-            "page.html", sections=sections, variants=page.live.variants(), samples=range(len(page.samples))
+            "page.html",
+            sections=page.first_view(),
+            variants=page.sources.live.variants(),
+            samples=range(len(page.samples)),
         )
 
     @app.get("/sections/{name}", response_class=HTMLResponse)
-    def section(name: str, seen: str = "") -> Response:
+    async def section(name: str, seen: str = "") -> Response:
         if name not in SECTIONS:
             raise HTTPException(404, f"there is no section {name!r}")
-        content, fingerprint = page.section(name)
-        if fingerprint == seen:
+        told = asyncio.wrap_future(page.aside(name))
+        done, _ = await asyncio.wait([told], timeout=PATIENCE_S)
+        if not done or told.result()[1] == seen:
             return Response(status_code=204)
-        return HTMLResponse(page.render("section.html", name=name, content=content, fingerprint=fingerprint))
+        content, fingerprint = told.result()
+        return HTMLResponse(
+            page.render("section.html", name=name, content=content, fingerprint=fingerprint, waiting=False)
+        )
 
     @app.get("/health/live")
     def alive() -> PlainTextResponse:
         return PlainTextResponse("ok")
 
-    exposed = Exposed(page.live, page.lineage)
+    exposed = Exposed(page.sources.live, page.sources.lineage)
 
     @app.get("/metrics")
     def metrics() -> Response:
@@ -187,7 +162,7 @@ def _add_sections(app: FastAPI, page: _Page) -> None:
 
 def _add_search(app: FastAPI, page: _Page) -> None:
     async def answers(photo: Photo) -> HTMLResponse:
-        variants = await run_in_threadpool(page.live.variants)
+        variants = await run_in_threadpool(page.sources.live.variants)
         told = await page.versions.search(variants, photo)
         answered = [answer for answer in told if not answer.problem]
         return HTMLResponse(
@@ -238,7 +213,7 @@ def _add_files(app: FastAPI, page: _Page) -> None:
 
     @app.get("/reports/{name}")
     def report(name: str) -> FileResponse:
-        path = reports.file_of(page.reports_folder, name)
+        path = reports.file_of(page.sources.reports_folder, name)
         if path is None:
             raise HTTPException(404, f"there is no report {name!r}; run the pipeline")
         return FileResponse(path, media_type="text/html", headers={"content-security-policy": _REPORT_POLICY})

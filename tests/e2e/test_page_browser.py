@@ -31,6 +31,17 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH"),
 ]
+expect.set_options(timeout=60_000)  # a busy machine is no fault of the page
+CONTRAST = """names => {
+    const light = name => {
+        const hex = getComputedStyle(document.documentElement).getPropertyValue(name).trim().slice(1);
+        const parts = [0, 2, 4].map(at => parseInt(hex.slice(at, at + 2), 16) / 255)
+            .map(part => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+    };
+    const [low, high] = names.map(light).sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
+}"""
 VERSIONS = ("immr-1", "immr-2")
 
 
@@ -131,15 +142,55 @@ def test_what_is_no_picture_gets_a_sentence(page: Page, tmp_path: Path) -> None:
 
 
 def test_figures_stand_below_and_refresh_without_losing_what_is_open(page: Page) -> None:
-    for section in ("ctr", "readout", "latency", "reports"):
+    for section in ("ctr", "readout", "places", "latency", "models", "reports"):
         expect(page.locator(f"#{section}")).to_be_visible()
+        expect(page.locator(f"#{section}")).not_to_have_attribute("aria-busy", "true")
     expect(page.locator("#ctr svg.chart:visible")).to_have_count(1)
     expect(page.locator("#readout .decision")).to_contain_text("The challenger is better")
+    expect(page.locator("#readout")).to_contain_text("All metrics, challenger against champion")
+    expect(page.locator("#places svg.chart")).to_have_count(1)
+    expect(page.locator("#models")).to_contain_text("Nobody has looked yet")
     page.get_by_text("The same as a table").click()
     page.evaluate("document.querySelector('#ctr').setAttribute('hx-get', '/sections/ctr?seen=old')")
     page.evaluate("htmx.process(document.querySelector('#ctr')); htmx.trigger(document.body, 'refresh')")
     expect(page.locator("#ctr[hx-get$='old']")).to_have_count(0)
     expect(page.locator("#ctr-figures")).to_have_attribute("open", "")
+
+
+def test_by_keyboard_one_skips_to_the_search_and_sees_where_one_is(page: Page) -> None:
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#search")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "photo"
+    ring = "getComputedStyle(document.querySelector('label.button')).outlineStyle"
+    assert page.evaluate(ring) == "solid"
+
+
+def test_a_screen_reader_finds_names_and_tables(page: Page) -> None:
+    expect(page.locator("#readout .decision")).to_be_visible()
+    for section in ("ctr", "readout", "places", "latency", "models", "reports"):
+        assert page.locator(f"#{section}").get_attribute("aria-labelledby") == f"{section}-heading"
+    assert page.locator("svg[role=img]:not([aria-labelledby])").count() == 0
+    assert page.locator("img:not([alt])").count() == 0
+    assert page.locator("th:not([scope])").count() == 0
+    expect(page.locator("#search-status")).to_have_attribute("aria-live", "polite")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(browser: Browser, address: str, scheme: str) -> None:
+    """WCAG 2.1 AA: 4.5 : 1, for the colours of the style sheet as the browser computes them."""
+    page = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
+    page.goto(address)
+    pairs = [
+        ("--ink", "--card"), ("--quiet", "--card"), ("--quiet", "--sunk"), ("--accent", "--card"),
+        ("--good", "--good-soft"), ("--bad", "--bad-soft"), ("--wait", "--wait-soft"),
+        ("--on-accent", "--accent"),
+    ]  # fmt: skip
+    for text, ground in pairs:
+        assert page.evaluate(CONTRAST, [text, ground]) >= 4.5, (text, ground)
+    page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,7 +1,8 @@
 """What the SQLite log sums up itself, so that no impression becomes a row in Python.
 
 Clicks are few beside impressions: what was clicked is looked up from them, not asked of each impression.
-A query has one user, variant and version, so that grouping by its id alone goes along the table as it lies.
+The + keeps the index of times out of that look-up. A query has one user, variant and version: grouping by its
+id alone goes along the table as it lies.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ _CLICKED = """(SELECT i.*, click_ts <= i.ts + :window AS clicked,
         coalesce(order_ts <= i.ts + :window, 0) AS ordered
     FROM (SELECT query_id, item_id, MIN(ts) AS click_ts, MIN(CASE WHEN type = 'order' THEN ts END) AS order_ts
         FROM clicks GROUP BY query_id, item_id)
-    CROSS JOIN impressions i USING (query_id, item_id) WHERE i.ts >= :since AND clicked)"""
+    CROSS JOIN impressions i USING (query_id, item_id) WHERE +i.ts >= :since AND clicked)"""
 
 BY_QUERY = f"""WITH shown AS (
         SELECT query_id, user_id, variant, model_version, MIN(ts) AS ts, COUNT(*) AS impressions,

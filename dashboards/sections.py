@@ -1,0 +1,127 @@
+"""What stands in the page's sections: from the event log's and the registry's sums to charts and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from dashboards import charts, figures, reports
+from dashboards.lineage import Lineage
+from dashboards.live import Live
+
+_SHOWN_RANKS = (1, 2, 3, 5, 10)
+_MOST_CATEGORIES = 6
+_WIDE_PX, _NARROW_PX = 940, 330
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the sections read."""
+
+    live: Live
+    lineage: Lineage
+    reports_folder: Path
+
+
+def _ctr_context(sources: Sources) -> dict[str, Any]:
+    lines = sources.live.ctr()
+    shown = [one for one in lines.series if one.points]
+    description = ". ".join(f"{one.name}: {one.points[-1].label}" for one in shown)
+
+    def chart(name: str, width_px: int) -> Markup:
+        return charts.line_chart(
+            lines.series,
+            name=name,
+            title="CTR by version over time",
+            description=f"Clicks per impression, the newest first of each line. {description}",
+            value_text=lambda value: f"{100 * value:g} %" if value else "0",
+            width_px=width_px,
+        )
+
+    wide, narrow = chart("ctr-wide", _WIDE_PX), chart("ctr-narrow", _NARROW_PX)
+    return {"lines": lines, "shown": shown, "wide": wide, "narrow": narrow}
+
+
+def _readout_context(sources: Sources) -> dict[str, Any]:
+    standing = sources.live.standing()
+    found = [standing.readout.ctr, standing.readout.cuped] if standing else []
+    secondary = standing.readout.secondary.values() if standing else ()
+    return {"standing": standing, "compared": [each for each in (*found, *secondary) if each is not None]}
+
+
+def _places_context(sources: Sources) -> dict[str, Any]:
+    places = sources.live.places()
+    looks = {name: look for look, name in enumerate(places.variants)}
+    rows = figures.by_category(places.categories)
+
+    def chart(name: str, title: str, bars: list[charts.Bar]) -> Markup:
+        spoken = ". ".join(f"{bar.group}, {bar.name}: {figures.percent(bar.value)}" for bar in bars)
+        return charts.bar_chart(
+            bars,
+            name=name,
+            title=title,
+            description=spoken,
+            value_text=figures.percent,
+            width_px=_WIDE_PX // 2,
+            names_px=78,
+        )
+
+    ranks = sorted(places.ranks, key=lambda rank: (rank.position, looks.get(rank.variant, len(looks))))
+    by_rank = [
+        charts.Bar(f"rank {rank.position}", rank.variant, rank.ctr, looks.get(rank.variant, len(looks)))
+        for rank in ranks
+        if rank.position in _SHOWN_RANKS
+    ]
+    by_category = [
+        charts.Bar(row.category, row.variant, row.clicks / row.impressions, looks.get(row.variant, 0))
+        for row in rows[: 2 * _MOST_CATEGORIES]
+    ]
+    return {
+        "ranks": ranks,
+        "categories": rows,
+        "rank_chart": chart("by-rank", "CTR by rank", by_rank),
+        "category_chart": chart("by-category", "CTR by category", by_category),
+    }
+
+
+def _models_context(sources: Sources) -> dict[str, Any]:
+    running = sources.live.running()
+    names = {side.model_version: running.name for side in running.variants} if running else {}
+    return {"versions": sources.lineage.versions(), "drift": sources.lineage.drift(), "experiment": names}
+
+
+def _latency_context(sources: Sources) -> dict[str, Any]:
+    speed = sources.live.speed()
+    spoken = ". ".join(f"{bar.group}, {bar.name}: {bar.value:.0f} ms" for bar in speed.bars)
+
+    def chart(name: str, width_px: int) -> Markup:
+        return charts.bar_chart(
+            speed.bars,
+            name=name,
+            title="Search latency by version",
+            description=spoken,
+            value_text=lambda value: f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms",
+            width_px=width_px,
+        )
+
+    return {
+        "funnel": speed.funnel,
+        "versions": {variant.name: variant.model_version for variant in sources.live.variants()},
+        "wide": chart("latency-wide", _WIDE_PX // 2),
+        "narrow": chart("latency-narrow", _NARROW_PX),
+    }
+
+
+SECTIONS: dict[str, Callable[[Sources], dict[str, Any]]] = {
+    "ctr": _ctr_context,
+    "readout": _readout_context,
+    "places": _places_context,
+    "latency": _latency_context,
+    "models": _models_context,
+    "reports": lambda sources: {"reports": reports.listed(sources.reports_folder)},
+}
+"""What each section's template is given, in the order of the page."""
