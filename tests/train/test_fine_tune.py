@@ -131,18 +131,8 @@ def test_what_cannot_be_tuned_is_said(arrays, cache_dir):
             fine_tuning(arrays, towers, recipe, cache_dir, World())
 
 
-def test_a_version_carries_its_encoder_to_both_sides(training_set, arrays, cache_dir, tmp_path):
-    job = TrainJob(
-        training_set=training_set.folder,
-        out=tmp_path / "version",
-        checkpoints=tmp_path / "checkpoints",
-        cache_dir=cache_dir,
-        recipe_name="tiny",
-        model=MODEL,
-        train=dataclasses.replace(RECIPE, epochs=12),
-        key="key-1",
-        manifest_hash="tiny",
-    )
+def test_a_version_carries_its_encoder_to_both_sides(job, training_set, tmp_path):
+    job = dataclasses.replace(job, train=dataclasses.replace(RECIPE, epochs=12))
     job.write(tmp_path / "job.json")
     run(TrainJob.read(tmp_path / "job.json"), World())
     assert (job.out / IMAGE_ENCODER).is_file()

@@ -2,7 +2,6 @@ import dataclasses
 import json
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from immr.model.card import Card
@@ -10,22 +9,7 @@ from immr.model.documents import encode_documents
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.train.job import TrainJob, run
 from immr.train.world import World
-from tests.tiny_training_set import MODEL, TRAIN
-
-
-@pytest.fixture
-def job(training_set, cache_dir, tmp_path) -> TrainJob:
-    return TrainJob(
-        training_set=training_set.folder,
-        out=tmp_path / "version",
-        checkpoints=tmp_path / "checkpoints",
-        cache_dir=cache_dir,
-        recipe_name="tiny",
-        model=MODEL,
-        train=dataclasses.replace(TRAIN, epochs=12),
-        key="key-1",
-        manifest_hash="tiny",
-    )
+from tests.tiny_training_set import TRAIN
 
 
 def test_a_job_survives_json(job, tmp_path):
