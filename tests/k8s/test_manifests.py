@@ -219,15 +219,42 @@ def test_rules_and_boards_have_one_source(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_what_is_scraped_may_be_reached(overlay: str) -> None:
-    for pod in ("gateway", "search"):
-        figures = {"from": [{"namespaceSelector": {"matchLabels": {"immr.dev/access": "figures"}}}]}
-        rules = named(overlay, "NetworkPolicy", pod)["spec"]["ingress"]
-        assert figures | {"ports": [{"protocol": "TCP", "port": 9090}]} in rules
+    allowed = {pod: ports_for_figures(overlay, pod) for pod in ("gateway", "search", "qdrant")}
+    assert allowed == {"gateway": {9090, 8081}, "search": {9090}, "qdrant": {6333}}
+    for monitor, service, pod in (
+        ("gateway", "gateway", "gateway"),
+        ("page", "gateway", "gateway"),
+        ("qdrant", "qdrant", "qdrant"),
+    ):
+        for endpoint in named(overlay, "ServiceMonitor", monitor)["spec"]["endpoints"]:
+            assert port_behind(overlay, service, endpoint["port"]) in allowed[pod]
     gateway = named(overlay, "Deployment", "gateway")["spec"]["template"]["spec"]["containers"][0]
     runtime = named(overlay, "ServingRuntime", "immr-bento")["spec"]["containers"][0]
     for container in (gateway, runtime):
         assert {one["name"]: one["containerPort"] for one in container["ports"]}["metrics"] == 9090
         assert {"name": "IMMR_METRICS_PORT", "value": "9090"} in container["env"]
+
+
+def ports_for_figures(overlay: str, policy: str) -> set[int]:
+    """The pods' ports that a NetworkPolicy opens to namespaces labelled `figures`."""
+    prometheus = [{"namespaceSelector": {"matchLabels": {"immr.dev/access": "figures"}}}]
+    rules = named(overlay, "NetworkPolicy", policy)["spec"]["ingress"]
+    return {port["port"] for rule in rules if rule["from"] == prometheus for port in rule["ports"]}
+
+
+def port_behind(overlay: str, service: str, port: str) -> int:
+    """The container's port that a named port of a Service leads to."""
+    spec = named(overlay, "Service", service)["spec"]
+    (target,) = (one["targetPort"] for one in spec["ports"] if one["name"] == port)
+    (found,) = (
+        one["containerPort"]
+        for _, template in pods(overlay)
+        if spec["selector"].items() <= template.get("metadata", {}).get("labels", {}).items()
+        for container in template["spec"]["containers"]
+        for one in container["ports"]
+        if one["name"] == target
+    )
+    return int(found)
 
 
 def test_every_alert_is_explained() -> None:
