@@ -13,7 +13,7 @@ ifneq ($(wildcard ../shared/data),)
 export IMMR_DATA_MIRROR ?= $(abspath ../shared/data)
 endif
 
-.PHONY: audit images rules help demo test lint types imports unit pipelines setup browser spark prometheus bench clean
+.PHONY: audit images image-spark rules help demo test lint types imports unit pipelines setup browser spark prometheus bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -109,6 +109,11 @@ images: ## build the images for Kubernetes (IMAGE_TOOL=docker)
 	    --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
 	    --file k8s/images/$${image#*:}.Dockerfile --tag immr/$${image%:*}:$(IMAGE_TAG) . || exit 1; \
 	done
+
+image-spark: ## build the image for governance on Spark, on top of that of the pipeline (make images)
+	@$(IMAGE_TOOL) build --build-arg PIPELINE_IMAGE=immr/pipeline-python:$(IMAGE_TAG) --build-arg VERSION=$(IMAGE_TAG) \
+	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
+	  --file k8s/images/spark.Dockerfile --tag immr/spark:$(IMAGE_TAG) .
 
 clean: ## forget what was computed here (.immr), keep the environment
 	rm -rf .immr

@@ -71,8 +71,9 @@ def problems(body: dict[str, Any]) -> list[str]:
     found = schema(group, version, body["kind"])
     if found is None:
         raise LookupError(f"no definition of {body['apiVersion']} {body['kind']}")
-    without_metadata = {name: value for name, value in body.items() if name != "metadata"}
-    return list(_problems(without_metadata, found, body["kind"]))
+    metadata = {name: {} for name in ("metadata",) if name in body and name in found["properties"]}
+    checked = {name: value for name, value in body.items() if name != "metadata"}  # which is Kubernetes' own
+    return list(_problems(checked | metadata, found, body["kind"]))
 
 
 def _problems(value: Any, schema: dict[str, Any], at: str) -> Iterator[str]:

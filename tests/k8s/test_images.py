@@ -18,8 +18,10 @@ FILES = sorted((ROOT / "k8s" / "images").glob("*.Dockerfile"))
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_an_image_is_multi_stage_pinned_and_without_root(file: Path) -> None:
     text = file.read_text()
-    assert re.findall(r"^FROM (\S+)", text, re.M) == ["${PYTHON_IMAGE}", "${PYTHON_IMAGE}"]
-    assert re.findall(r"^USER (\S+)", text, re.M) == ["10001:10001"]
+    bases = re.findall(r"^FROM \$\{(\w+_IMAGE)\}", text, re.M)
+    assert len(bases) == 2 == len(re.findall(r"^FROM ", text, re.M))
+    assert all(re.search(rf"^ARG {base}=\S+:\S*\d", text, re.M) for base in bases)
+    assert re.findall(r"^USER (\S+)", text, re.M)[-1] == "10001:10001"
     installs = [line for line in text.splitlines() if "pip install" in line]
     assert installs and all("--constraint constraints.txt" in line for line in installs)
     for label in ("title", "version", "revision", "base.name", "licenses"):
@@ -43,10 +45,26 @@ def test_the_serving_image_knows_no_torch() -> None:
 
 def test_make_builds_what_the_manifests_name() -> None:
     done = subprocess.run(
-        ["make", "-n", "images", "IMAGE_TOOL=true"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "-n", "images", "image-spark", "IMAGE_TOOL=true"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     names = {f"immr/{name}:0.1.0" for name in re.findall(r"([a-z-]+):[a-z]+(?=[ ;])", done.stdout)}
+    names |= set(re.findall(r"--tag (immr/spark:\S+)", done.stdout))
     used = set()
-    for file in (ROOT / "k8s" / "base").rglob("*.yaml"):
-        used |= set(re.findall(r"image: (immr/\S+)", file.read_text()))
+    for part in ("base", "components"):
+        for file in (ROOT / "k8s" / part).rglob("*.yaml"):
+            used |= set(re.findall(r"image: (immr/\S+)", file.read_text()))
     assert used | {IMAGE} == names
+
+
+def test_spark_is_the_one_that_the_code_was_tested_with() -> None:
+    (pinned,) = re.findall(r"^pyspark==(\S+)", (ROOT / "constraints.txt").read_text(), re.M)
+    manifest = (ROOT / "k8s/components/spark/application.yaml").read_text()
+    assert re.findall(r"sparkVersion: (\S+)", manifest) == [pinned]
+    taken = re.search(
+        r"^ARG SPARK_IMAGE=\S+:(\d+\.\d+)\.", (ROOT / "k8s/images/spark.Dockerfile").read_text(), re.M
+    )
+    assert taken is not None and pinned.startswith(f"{taken[1]}.")

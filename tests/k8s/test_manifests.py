@@ -291,8 +291,9 @@ def one_line(value: Any) -> Any:
 def test_components_build_too() -> None:
     """Those that no overlay uses are for overlays of others."""
     schemas.needed()
-    made = composed("redis", "kafka")
-    assert {one["kind"] for one in made} >= {"Kafka", "KafkaNodePool", "KafkaTopic", "StatefulSet"}
+    made = composed("redis", "kafka", "spark")
+    kinds = {one["kind"] for one in made}
+    assert kinds >= {"Kafka", "KafkaNodePool", "KafkaTopic", "SparkApplication", "StatefulSet"}
     for one in made:
         found = refused(one) if one["apiVersion"] in BUILT_IN else schemas.problems(one)
         assert not found, titled(one)
@@ -314,6 +315,43 @@ def composed(*components: str) -> tuple[dict[str, Any], ...]:
         shutil.rmtree(folder)
     assert done.returncode == 0, done.stderr
     return tuple(yaml.safe_load_all(done.stdout))
+
+
+@pytest.mark.parametrize("role", ["driver", "executor"])
+def test_the_pods_of_spark_are_ours(role: str) -> None:
+    made = {titled(one): one for one in composed("spark")}
+    spec = made["SparkApplication/immr-govern"]["spec"]
+    pod = spec[role]
+    template = {
+        "spec": {
+            "containers": [{"name": role, "securityContext": pod["securityContext"]}],
+            "securityContext": pod["podSecurityContext"],
+            "volumes": spec["volumes"],
+        }
+    }
+    assert_restricted("SparkApplication/immr-govern", template)
+    default = made["NetworkPolicy/nothing-but-names"]["spec"]["podSelector"]["matchLabels"]
+    opened = made["NetworkPolicy/spark"]["spec"]["podSelector"]["matchLabels"]
+    assert (default | opened).items() <= pod["labels"].items()
+    assert f"ServiceAccount/{pod['serviceAccount']}" in made
+    for volume in spec["volumes"]:
+        if claim := volume.get("persistentVolumeClaim"):
+            assert f"PersistentVolumeClaim/{claim['claimName']}" in made
+    assert {one["name"] for one in pod["volumeMounts"]} == {one["name"] for one in spec["volumes"]}
+
+
+def test_only_the_driver_of_spark_may_ask_for_pods() -> None:
+    made = {titled(one): one for one in composed("spark")}
+    spec = made["SparkApplication/immr-govern"]["spec"]
+    (subject,) = made["RoleBinding/immr-spark"]["subjects"]
+    assert subject["name"] == spec["driver"]["serviceAccount"] != spec["executor"]["serviceAccount"]
+    assert made[f"ServiceAccount/{subject['name']}"]["automountServiceAccountToken"] is True
+    assert (
+        made[f"ServiceAccount/{spec['executor']['serviceAccount']}"]["automountServiceAccountToken"] is False
+    )
+    (url,) = (one["value"] for one in spec["driver"]["env"] if one["name"] == "IMMR_ENGINE_URL")
+    mounted = {one["mountPath"] for part in ("driver", "executor") for one in spec[part]["volumeMounts"]}
+    assert dict(parse_qsl(urlsplit(url).query))["scratch"] in mounted
 
 
 def test_no_secret_lies_in_the_repository() -> None:

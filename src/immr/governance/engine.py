@@ -41,7 +41,8 @@ def connect(engine_url: str) -> Engine:
     Args:
         engine_url: `duckdb://`, or with options `duckdb://?threads=2&memory_limit=4GB&temp_directory=/scratch`;
             `local[2]` for Spark in this process; `spark://host:7077?scratch=/shared` for a cluster, with
-            settings of Spark as further options (`&spark.executor.memory=8g`).
+            settings of Spark as further options (`&spark.executor.memory=8g`); `spark://?scratch=/shared` in
+            a process that `spark-submit` has started: master and settings are those of the submission.
 
     Raises:
         SettingsError: a URL that no engine understands, or an engine that cannot be had here.
@@ -58,5 +59,5 @@ def connect(engine_url: str) -> Engine:
         return SparkEngine(address, options, engine_url)
     raise SettingsError(
         f"no governance engine understands {engine_url!r}: set IMMR_ENGINE_URL to duckdb://, "
-        "to local[2] (Spark in this process) or to spark://host:port"
+        "to local[2] (Spark in this process) or to spark://host:port?scratch=/shared"
     )

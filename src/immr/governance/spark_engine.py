@@ -33,7 +33,7 @@ class SparkEngine:
     cluster `scratch` names a folder that all of them see (an NFS or ReadWriteMany volume).
 
     Args:
-        master: `local[2]` or `spark://host:7077`.
+        master: `local[2]` or `spark://host:7077`; `spark://`: what `spark-submit` was told.
         options: `scratch`, and any `spark.…` setting. Only those of a session can change in a context that
             is shared.
         engine_url: what was asked for, to be named in errors.
@@ -107,7 +107,9 @@ def _session(master: str, settings: Mapping[str, str], engine_url: str) -> tuple
     running = SparkSession.getActiveSession()
     try:
         if running is None:
-            conf = SparkConf().setMaster(master).setAll(list(wanted.items()))
+            conf = SparkConf().setAll(list(wanted.items()))
+            if master != "spark://":
+                conf.setMaster(master)
             return SparkSession.builder.config(conf=conf).getOrCreate(), True
         session = running.newSession()
         for name, value in wanted.items():
