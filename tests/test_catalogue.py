@@ -49,7 +49,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder,
             str(seed),
             run_id,
-            dim=RECIPE.dim,
+            dim=RECIPE.embedding_dim,
             preprocessing_hash=PREPROCESSING,
             manifest_hash="m",
             recipe="tiny",
@@ -94,7 +94,7 @@ def version(settings: Settings, number: int) -> ModelVersion:
 
 
 def titles(settings: Settings, number: int) -> dict[str, str]:
-    with closing(wiring.index(settings).open(f"immr-{number}", RECIPE.dim, PREPROCESSING)) as collection:
+    with closing(wiring.index(settings).open(f"immr-{number}", RECIPE.embedding_dim, PREPROCESSING)) as collection:
         found = collection.search(embedding(settings, number, items(settings.home)[0]), 10)
     return {candidate.item_id: candidate.title for candidate in found}
 
@@ -120,7 +120,7 @@ def test_a_new_item_reaches_every_collection_by_each_versions_own_tower(
         ("immr-2", False, 0),
     ]
     for number in (1, 2):
-        with closing(wiring.index(settings).open(f"immr-{number}", RECIPE.dim, PREPROCESSING)) as collection:
+        with closing(wiring.index(settings).open(f"immr-{number}", RECIPE.embedding_dim, PREPROCESSING)) as collection:
             best = collection.search(embedding(settings, number, blue(settings)), 1)[0]
             assert (best.item_id, best.cosine) == ("blue", pytest.approx(1.0, abs=1e-4))
 
@@ -168,7 +168,7 @@ def test_gc_keeps_what_is_live_and_the_newest(settings: Settings) -> None:
         "immr-2": "would be deleted",
         "immr-1": "live, stays",
     }
-    with closing(wiring.index(settings).open("immr-2", RECIPE.dim, PREPROCESSING)):
+    with closing(wiring.index(settings).open("immr-2", RECIPE.embedding_dim, PREPROCESSING)):
         assert catalogue.collect_garbage(settings, keep=1)["immr-2"] == "held by a process, stays"
     save(Experiment("e", "salt", (Variant(CHAMPION, "http://x", "immr-2", 1.0),)), settings.experiment_file)
     assert catalogue.collect_garbage(settings, keep=0) == {
