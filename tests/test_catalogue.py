@@ -94,7 +94,9 @@ def version(settings: Settings, number: int) -> ModelVersion:
 
 
 def titles(settings: Settings, number: int) -> dict[str, str]:
-    with closing(wiring.index(settings).open(f"immr-{number}", RECIPE.embedding_dim, PREPROCESSING)) as collection:
+    with closing(
+        wiring.index(settings).open(f"immr-{number}", RECIPE.embedding_dim, PREPROCESSING)
+    ) as collection:
         found = collection.search(embedding(settings, number, items(settings.home)[0]), 10)
     return {candidate.item_id: candidate.title for candidate in found}
 
@@ -120,7 +122,9 @@ def test_a_new_item_reaches_every_collection_by_each_versions_own_tower(
         ("immr-2", False, 0),
     ]
     for number in (1, 2):
-        with closing(wiring.index(settings).open(f"immr-{number}", RECIPE.embedding_dim, PREPROCESSING)) as collection:
+        with closing(
+            wiring.index(settings).open(f"immr-{number}", RECIPE.embedding_dim, PREPROCESSING)
+        ) as collection:
             best = collection.search(embedding(settings, number, blue(settings)), 1)[0]
             assert (best.item_id, best.cosine) == ("blue", pytest.approx(1.0, abs=1e-4))
 
