@@ -13,7 +13,7 @@ ifneq ($(wildcard ../shared/data),)
 export IMMR_DATA_MIRROR ?= $(abspath ../shared/data)
 endif
 
-.PHONY: audit images image-spark rules help demo test lint types imports unit pipelines setup browser spark prometheus bench clean
+.PHONY: audit images image-spark rules help demo test lint types imports unit pipelines setup browser spark prometheus redis bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -61,7 +61,7 @@ audit: $(READY) ## known vulnerabilities of what constraints.txt pins (asks pypi
 imports: $(READY) ## who may import whom
 	$(BIN)/lint-imports --no-cache
 
-unit: $(READY) browser spark prometheus ## pytest (ARGS=... to choose)
+unit: $(READY) browser spark prometheus redis ## pytest (ARGS=... to choose)
 	$(BIN)/pytest $(ARGS)
 
 browser: # Chromium for the page's test, where apt is at hand; without it that test says why it skips
@@ -90,6 +90,14 @@ prometheus: # for the tests of boards and rules, where apt is at hand; without i
 	    echo "· installing Prometheus for the rules' tests"; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus; } >/dev/null 2>&1 \
 	      || echo "· Prometheus could not be installed: the rules' tests will be skipped"; \
+	  fi; }
+
+redis: # for the feature store's tests, where apt is at hand; without it they say why they skip
+	@command -v redis-server >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "· installing Redis for the feature store's tests"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; } >/dev/null 2>&1 \
+	      || echo "· Redis could not be installed: its tests will be skipped"; \
 	  fi; }
 
 pipelines: $(READY) ## compile pipelines/*.py to pipelines/*.yaml

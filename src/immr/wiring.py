@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,10 +30,27 @@ def index(settings: Settings) -> VectorIndex:
 
 
 def features(settings: Settings) -> FeatureStore:
-    """Feast: `file://` for a repository with a SQLite online store."""
+    """Feast: `file://` for a repository with SQLite online, `redis://host:port[/database]` for Redis."""
+    from immr.features.definitions import on_redis
     from immr.features.feast_store import FeastFeatures
 
+    if _expect("IMMR_FEATURES_URL", settings.features_url, "file", "redis") == "redis":
+        host, port, database = _redis(settings.features_url)
+        # a folder for each store: what Feast notes in it is true of one only
+        folder = settings.home / "features" / f"redis-{host}-{port}-{database}"
+        return FeastFeatures(folder, on_redis(host, port, database))
     return FeastFeatures(_path("IMMR_FEATURES_URL", settings.features_url, "file"))
+
+
+def _redis(url: str) -> tuple[str, int, int]:
+    found = re.fullmatch(r"redis://([\w.-]+)(?::(\d+))?(?:/(\d+))?", url)
+    if found is None:
+        raise SettingsError(
+            f"IMMR_FEATURES_URL={url!r} is not redis://host:port[/database]: correct it; for a "
+            "password or a cluster name a Feast repository (file://…) with a feature_store.yaml of your own"
+        )
+    host, port, database = found.groups()
+    return host, int(port or 6379), int(database or 0)
 
 
 def event_log(settings: Settings) -> EventLog:

@@ -11,10 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from immr.errors import FeaturesUnavailableError
+from immr import wiring
+from immr.errors import FeaturesUnavailableError, SettingsError
 from immr.features.definitions import FEATURE_STORE_YAML
 from immr.features.feast_store import FeastFeatures
 from immr.features.stats import SCHEMA
+from immr.settings import Settings
+from tests import redis_process
 
 NOW = datetime(2025, 6, 8, 12, tzinfo=UTC)
 NAMES = [f"i{n}" for n in range(40)]
@@ -133,3 +136,29 @@ def test_a_reader_that_came_too_early_reads_later(folder):
     FeastFeatures(folder).materialize(_stats())
     early.warm()
     assert early.ready
+
+
+def test_redis_that_is_away_is_told_at_once(tmp_path):
+    with redis_process.serving(tmp_path) as port:
+        store = wiring.features(Settings(home=tmp_path, features_url=f"redis://127.0.0.1:{port}"))
+        store.materialize(_stats())
+        assert len(store.read(NAMES)) == len(NAMES)
+    with pytest.raises(FeaturesUnavailableError, match="does not answer"):
+        store.read(NAMES)
+
+
+def test_databases_of_one_redis_do_not_mix(tmp_path):
+    with redis_process.serving(tmp_path) as port:
+        urls = [f"redis://127.0.0.1:{port}{database}" for database in ("", "/1")]
+        first, second = (wiring.features(Settings(home=tmp_path, features_url=url)) for url in urls)
+        first.materialize(_stats(clicks=1))
+        second.materialize(_stats(clicks=2))
+        assert [store.read(["i0"])["i0"].clicks_7d for store in (first, second)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://", "redis://:secret@host:6379", "redis://host/one", "redis://h?ssl=1"]
+)
+def test_a_redis_url_that_says_more_is_refused(tmp_path, url):
+    with pytest.raises(SettingsError, match=r"a feature_store\.yaml of your own"):
+        wiring.features(Settings(home=tmp_path, features_url=url))

@@ -317,6 +317,13 @@ def composed(*components: str) -> tuple[dict[str, Any], ...]:
     return tuple(yaml.safe_load_all(done.stdout))
 
 
+def test_with_redis_features_are_read_there() -> None:
+    made = {titled(one): one for one in composed("redis")}
+    url = urlsplit(made["ConfigMap/immr-settings"]["data"]["IMMR_FEATURES_URL"])
+    (port,) = made[f"Service/{url.hostname}"]["spec"]["ports"]
+    assert (url.scheme, url.port) == ("redis", port["port"])
+
+
 @pytest.mark.parametrize("role", ["driver", "executor"])
 def test_the_pods_of_spark_are_ours(role: str) -> None:
     made = {titled(one): one for one in composed("spark")}

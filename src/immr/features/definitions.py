@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,10 @@ FEATURES = ("price", "category", "impressions_7d", "clicks_7d", "ctr_7d", "stock
 TTL = timedelta(0)
 """Rows never expire: a CTR of last week ranks better than none. Watch `freshness` for rows that got old."""
 
-FEATURE_STORE_YAML = f"""\
+
+def feature_store_yaml(online_store: str) -> str:
+    """`feature_store.yaml`, with an online store given as lines of YAML."""
+    return f"""\
 # Made by IMMR where it was missing; change it (another online store, another registry) and it stays so.
 project: {PROJECT}
 provider: local
@@ -26,12 +30,20 @@ registry:
   cache_ttl_seconds: 0  # read again when the file changes
   serve_features_while_materializing: true
 online_store:
-  type: sqlite
-  path: {ONLINE_FILE}
+{textwrap.indent(online_store, "  ")}
 offline_store:
   type: file
 entity_key_serialization_version: 3
 """
+
+
+FEATURE_STORE_YAML = feature_store_yaml(f"type: sqlite\npath: {ONLINE_FILE}")
+
+
+def on_redis(host: str, port: int, database: int) -> str:
+    """`feature_store.yaml` with Feast's Redis store. Searches wait for it: one that hangs is given up."""
+    waits = "socket_connect_timeout=1,socket_timeout=5"
+    return feature_store_yaml(f"type: redis\nconnection_string: {host}:{port},db={database},{waits}")
 
 
 def definitions() -> list[Any]:

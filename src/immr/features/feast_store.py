@@ -1,4 +1,4 @@
-"""Feast as the feature store: a repository folder, SQLite online, Parquet offline.
+"""Feast as the feature store: a repository folder, SQLite or Redis online, Parquet offline.
 
 Importing Feast takes seconds, so it happens at the first use or in `warm`, never in the constructor.
 """
@@ -56,11 +56,14 @@ class FeastFeatures:
     """A Feast repository below `path`; made at the first `materialize`.
 
     May be used from many threads and processes: reads go on while one of them writes. A `feature_store.yaml`
-    that is already there is taken as it is.
+    that is already there is taken as it is, and made of `yaml` where it is missing.
+
+    On Redis a row is replaced by a newer one only, and a push is seen item by item.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, yaml: str = FEATURE_STORE_YAML) -> None:
         self._path = path.absolute()
+        self._yaml = yaml
         self._reader: FeatureStore | None = None
         self._writer: FeatureStore | None = None  # its own connection: readers never see half a write
         self._reading = threading.Lock()
@@ -160,7 +163,7 @@ class FeastFeatures:
         if self._writer is None:
             yaml = self._path / _YAML
             if not yaml.is_file():
-                write_whole(yaml, FEATURE_STORE_YAML)
+                write_whole(yaml, self._yaml)
             self._writer = _open(self._path)
         self._apply_if_changed(self._writer)
         return self._writer
@@ -190,9 +193,9 @@ class FeastFeatures:
             )
 
     def _registry_is_missing(self) -> bool:
-        """Whether this is our own embedded repository, and nothing was applied to it."""
-        embedded = (self._path / _YAML).read_text() == FEATURE_STORE_YAML
-        return embedded and not (self._path / REGISTRY_FILE).is_file()
+        """Whether this is a repository as we make it, and nothing was applied to it."""
+        ours = (self._path / _YAML).read_text() == self._yaml
+        return ours and not (self._path / REGISTRY_FILE).is_file()
 
     def _write_offline(self, rows: pa.Table) -> None:
         sink = pa.BufferOutputStream()
