@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from immr.train.world import World
 
@@ -44,13 +45,15 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter], world: World) -> Non
     """Add up the gradients of replicated parameters in one message; one that got none counts as zero.
 
     Also in a world of one, so that the optimizer treats every parameter alike in worlds of all sizes.
+    Those of sharded parameters were summed when their pieces were dealt out.
     """
-    replicated = [parameter for parameter in parameters if parameter.requires_grad]
-    for parameter in replicated:
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in learning:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     if world.size == 1:
         return
+    replicated = [parameter for parameter in learning if not isinstance(parameter, DTensor)]
     flat = torch.cat([parameter.grad.flatten() for parameter in replicated if parameter.grad is not None])
     dist.all_reduce(flat)
     start = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -21,3 +22,4 @@ class FineTuneRecipe:
     warmup_share: float = 0.1
     average_decay: float = 0.98  # of the moving average that becomes the version
     autocast: bool = False  # bfloat16; on CPUs without AMX it halves the speed
+    encoder_parallel: Literal["replicated", "fsdp2"] = "replicated"  # fsdp2: in shards, for big ones

@@ -19,7 +19,7 @@ from immr.train.recipe import TrainRecipe
 from immr.train.world import World
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
 
     from immr.model.towers import Towers
     from immr.train.tracking import Tracker
@@ -96,6 +96,7 @@ def _train(job: TrainJob, world: World, tracker: Tracker | None) -> None:
     from immr.train.checkpoint import Checkpoints
     from immr.train.features import training_arrays
     from immr.train.loop import Trainer
+    from immr.train.parallel import whole_state
 
     started = time.monotonic()
     if tracker:
@@ -105,14 +106,14 @@ def _train(job: TrainJob, world: World, tracker: Tracker | None) -> None:
     trainer = Trainer(arrays, job.model, job.train, world)
     checkpoints = Checkpoints(job.checkpoints, job.key, world)
     trainer.run(checkpoints, tracker)
-    encoder = None
+    encoder_state = None
     if job.train.fine_tune:
         keep_large_buffers()
         own = Checkpoints(job.checkpoints / "fine-tune", job.key, world)
-        encoder = trainer.fine_tune(own, tracker, job.cache_dir)
+        encoder_state = whole_state(trainer.fine_tune(own, tracker, job.cache_dir))
     trained = time.monotonic()
     if tracker:
-        difference = _write_version(job, trainer.towers, encoder, trainer.curves)
+        difference = _write_version(job, trainer.towers, encoder_state, trainer.curves)
         seconds = {"features_s": featured - started, "training_s": trained - featured}
         tracker.metrics(seconds | {"onnx_max_abs_diff": difference}, step=trainer.progress.epoch)
         _log.info("features %.1f s, training %.1f s, ONNX differs by %.1g", *seconds.values(), difference)
@@ -120,7 +121,7 @@ def _train(job: TrainJob, world: World, tracker: Tracker | None) -> None:
 
 
 def _write_version(
-    job: TrainJob, towers: Towers, encoder: nn.Module | None, curves: dict[str, list[float]]
+    job: TrainJob, towers: Towers, encoder_state: dict[str, Tensor] | None, curves: dict[str, list[float]]
 ) -> float:
     import torch
 
@@ -128,8 +129,8 @@ def _write_version(
     from immr.train.export import export_query_encoder
 
     with folder_written_whole(job.out) as folder:
-        if encoder:
-            torch.save(encoder.state_dict(), folder / IMAGE_ENCODER)
+        if encoder_state:
+            torch.save(encoder_state, folder / IMAGE_ENCODER)
         difference = export_query_encoder(job.model, towers.query, folder, job.cache_dir)
         torch.save(towers.state_dict(), folder / TOWERS)
         (folder / CURVES).write_text(json.dumps(curves, indent=1))

@@ -1,0 +1,49 @@
+"""An encoder in shards learns what a replicated one learns."""
+
+import json
+
+import pytest
+import torch
+
+from immr.model.card import IMAGE_ENCODER, TOWERS
+from immr.model.encoders import load_image_encoder
+from immr.train.job import CURVES
+from tests.tiny_training_set import MODEL
+from tests.train import ranks
+
+
+@pytest.fixture(scope="module")
+def folder(training_set, cache_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parallel")
+    where = (str(path) for path in (training_set.folder, cache_dir, folder))
+    ranks.finish(ranks.start("tests.train.parallel_worker", 2, *where))
+    return folder
+
+
+def test_losses_weights_and_gradients_are_those_of_replicas(folder):
+    """Weights alone would not tell a gradient's size: Adam divides by it."""
+    for rank, found in enumerate(ranks.answers(folder, 2)):  # the leader alone has the whole encoder
+        sharded, replicated = found["sharded"], found["replicated"]
+        assert len(sharded["curves"]["loss"]) == 2
+        assert sharded["curves"]["loss"] == pytest.approx(replicated["curves"]["loss"], abs=1e-5)
+        parts = ("encoder", "towers", "gradients") if rank == 0 else ("towers", "gradients")
+        for part in parts:
+            torch.testing.assert_close(sharded[part], replicated[part], atol=1e-5, rtol=1e-5)
+
+
+def test_a_version_goes_on_from_a_checkpoint_and_has_whole_tensors(folder):
+    unbroken = ranks.answers(folder, 2)[0]["sharded"]
+    curves = json.loads((folder / "version" / CURVES).read_text())
+    assert curves == unbroken["curves"]
+    for file, part in ((IMAGE_ENCODER, "encoder"), (TOWERS, "towers")):
+        state = torch.load(folder / "version" / file, weights_only=True)
+        torch.testing.assert_close(state, unbroken[part], atol=0, rtol=0)
+    load_image_encoder(MODEL.image_encoder, 64, folder / "version" / IMAGE_ENCODER)
+
+
+def test_each_rank_holds_half_of_parameters_and_moments(folder):
+    answers = ranks.answers(folder, 2)
+    for number, whole in enumerate(answers[0]["replicated"]["held"]):
+        held = [rank["sharded"]["held"][number] for rank in answers]
+        assert sum(held) == whole
+        assert max(held) < 0.52 * whole
