@@ -42,7 +42,7 @@ def max_over_ranks(values: Tensor, world: World) -> Tensor:
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter], world: World) -> None:
-    """Add up the gradients of replicated parameters in one message; one that got none counts as zero.
+    """Add up the gradients of replicated parameters, one message a device; one that got none counts as zero.
 
     Also in a world of one, so that the optimizer treats every parameter alike in worlds of all sizes.
     Those of sharded parameters were summed when their pieces were dealt out.
@@ -53,11 +53,19 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter], world: World) -> Non
             parameter.grad = torch.zeros_like(parameter)
     if world.size == 1:
         return
-    replicated = [parameter for parameter in learning if not isinstance(parameter, DTensor)]
-    flat = torch.cat([parameter.grad.flatten() for parameter in replicated if parameter.grad is not None])
+    replicated: dict[torch.device, list[torch.nn.Parameter]] = {}
+    for parameter in learning:
+        if not isinstance(parameter, DTensor):
+            replicated.setdefault(parameter.device, []).append(parameter)
+    for together in replicated.values():
+        _sum_gradients(together)
+
+
+def _sum_gradients(parameters: list[torch.nn.Parameter]) -> None:
+    flat = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
     dist.all_reduce(flat)
     start = 0
-    for parameter in replicated:
+    for parameter in parameters:
         count = parameter.numel()
         parameter.grad = flat[start : start + count].view_as(parameter).clone()
         start += count

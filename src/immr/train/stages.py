@@ -115,7 +115,7 @@ def fine_tuning(
     recipe = run.fine_tune or FineTuneRecipe()
     model = replace(towers.recipe, image_size_px=recipe.image_size_px)
     preprocessing = preprocessing_of(model)
-    encoder: Any = load_image_encoder(model.image_encoder, model.image_size_px)
+    encoder: Any = load_image_encoder(model.image_encoder, model.image_size_px).to(world.device)
     if recipe.encoder_parallel == "fsdp2":
         parallel.shard(encoder, world)
     else:
