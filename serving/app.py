@@ -117,13 +117,13 @@ class VersionService:
         answer, page = await self._in_pool(self._answer, searcher, asked)
         now = datetime.now(UTC)
         query_id = uuid.uuid4().hex
-        first = page.k * page.number + 1
+        first, key = page.k * page.number + 1, self._keys[0]
         body = SearchBody(
             query_id=query_id,
             variant=variant,
             model_version=self.version.file.id,
             hits=[
-                self._hit(hit, query_id, position, variant, now)
+                self._hit(hit, query_id, position, variant, now, key)
                 for position, hit in enumerate(answer.hits, start=first)
             ],
             degraded=answer.degraded,
@@ -187,7 +187,9 @@ class VersionService:
     async def _in_pool(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
-    def _hit(self, hit: Hit, query_id: str, position: int, variant: str, now: datetime) -> HitBody:
+    def _hit(
+        self, hit: Hit, query_id: str, position: int, variant: str, now: datetime, key: bytes
+    ) -> HitBody:
         features = hit.features
         return HitBody(
             item_id=hit.item_id,
@@ -198,9 +200,7 @@ class VersionService:
             category=hit.category,
             image_url=f"/v1/items/{quote(hit.item_id, safe='')}/image",
             features=FeaturesBody.model_validate(features, from_attributes=True) if features else None,
-            click_token=tokens.sign(
-                self._keys[0], query_id, hit.item_id, position, variant, self.version.file.id, now
-            ),
+            click_token=tokens.sign(key, query_id, hit.item_id, position, variant, self.version.file.id, now),
         )
 
 

@@ -7,20 +7,17 @@ that is wrong or gone keeps the keys that were in force. `python -m serving.bear
 from __future__ import annotations
 
 import hmac
-import logging
 import re
 import secrets
 import sys
-import threading
 from hashlib import sha256
 from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from immr.errors import SettingsError
+from immr.watched_file import WatchedFile
 from serving.http import ProblemError, problem_response
-
-log = logging.getLogger(__name__)
 
 _LINE = re.compile(r"([0-9a-f]{64})(?:\s+(.*))?")
 _OPEN_TO_ALL = ("/health/", "/v2/health/")  # probes carry no keys
@@ -34,27 +31,13 @@ class BearerKeys:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._seen = _stamp(path)
-        self._hashes = _read(path)
+        self._hashes = WatchedFile(path, _read, "bearer keys")
 
     def knows(self, key: str) -> bool:
         """Whether this is one of them; takes as long whichever it is."""
         digest = sha256(key.encode("utf-8", "surrogateescape")).digest()
-        matches = [hmac.compare_digest(digest, known) for known in self._current()]
+        matches = [hmac.compare_digest(digest, known) for known in self._hashes.current()]
         return any(matches)
-
-    def _current(self) -> list[bytes]:
-        with self._lock:
-            if (stamp := _stamp(self._path)) != self._seen:
-                self._seen = stamp
-                try:
-                    self._hashes = _read(self._path)
-                    log.info("%d bearer keys are now in force", len(self._hashes))
-                except SettingsError as error:
-                    log.error("kept the bearer keys that were in force: %s", error)
-            return self._hashes
 
 
 class RequireBearer:
@@ -99,14 +82,6 @@ def _read(path: Path) -> list[bytes]:
     if not hashes:
         raise SettingsError(f"{path} names no key: add one, or unset IMMR_BEARER_KEYS_FILE")
     return hashes
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def main() -> None:

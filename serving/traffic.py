@@ -14,8 +14,9 @@ from immr import wiring
 from immr.errors import ExperimentError
 from immr.events.photos import PhotoStore
 from immr.experiment.assignment import assign
-from immr.experiment.definition import CHAMPION, Experiment, ExperimentWatcher, Variant
+from immr.experiment.definition import CHAMPION, Experiment, Variant, load
 from immr.settings import Settings
+from immr.watched_file import WatchedFile
 from serving import tracing
 from serving.forms import SearchForm
 from serving.http import PREVIEW, SearchBody, unavailable
@@ -51,7 +52,7 @@ class Gateway:
         self._shadow: Shadow | None = None
         self._photos = PhotoStore(settings.photos_dir) if settings.keep_photos else None
         self._experiment_file = settings.experiment_file
-        self._watcher: ExperimentWatcher | None = None
+        self._watcher: WatchedFile[Experiment] | None = None
         self._watcher_lock = threading.Lock()
 
     async def start(self) -> None:
@@ -75,7 +76,7 @@ class Gateway:
         """
         try:
             with self._watcher_lock:
-                self._watcher = self._watcher or ExperimentWatcher(self._experiment_file)
+                self._watcher = self._watcher or WatchedFile(self._experiment_file, load, "experiment")
             experiment = self._watcher.current()
         except ExperimentError as error:
             self.metrics.errors.labels("experiment").inc()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from immr.evaluation.gate import GateVerdict
     from immr.index.port import IndexReport
     from immr.registry.versions import Registry
+    from immr.train.job import TrainJob
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +79,6 @@ def train(settings: Settings, training_set: TrainingSet, recipe: Recipe) -> Mode
     Raises:
         TrainingError: a worker failed or the loss is not a number.
     """
-    from immr.launch.port import TrainingJob
-    from immr.model.card import Card
     from immr.train.job import TrainJob
 
     registry = wiring.registry(settings)
@@ -109,28 +108,14 @@ def train(settings: Settings, training_set: TrainingSet, recipe: Recipe) -> Mode
         tracking_url=settings.tracking_url,
         run_id=run_id,
     )
-    job_file = folder / "job.json"
-    job.write(job_file)
     try:
-        wiring.launcher(settings).run(
-            TrainingJob(f"immr-{key[:12]}", job_file, recipe.train.processes, job.out)
-        )
+        _launch(settings, job)
     except BaseException:
         registry.finish_run(run_id, failed=True)
         raise
-    card = Card.read(job.out)
-    version = registry.restore(found, job.out) if found else None
-    version = version or registry.register(
-        job.out,
-        key,
-        run_id,
-        dim=card.model.embedding_dim,
-        preprocessing_hash=card.preprocessing.hash,
-        manifest_hash=card.manifest_hash,
-        recipe=card.recipe,
-    )
+    version = registry.restore(found, job.out) if found else _register(registry, job.out, key, run_id)
     registry.finish_run(run_id)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    shutil.rmtree(job.checkpoints, ignore_errors=True)
     return version
 
 
@@ -277,6 +262,30 @@ def watch(settings: Settings) -> watching.Watched:
         challenger=versions.get("challenger"),
     )
     return watched
+
+
+def _launch(settings: Settings, job: TrainJob) -> None:
+    from immr.launch.port import TrainingJob
+
+    job_file = job.out.parent / "job.json"
+    job.write(job_file)
+    name = f"immr-{job.key[:12]}"
+    wiring.launcher(settings).run(TrainingJob(name, job_file, job.train.processes, job.out))
+
+
+def _register(registry: Registry, files: Path, key: str, run_id: str) -> ModelVersion:
+    from immr.model.card import Card
+
+    card = Card.read(files)
+    return registry.register(
+        files,
+        key,
+        run_id,
+        dim=card.model.embedding_dim,
+        preprocessing_hash=card.preprocessing.hash,
+        manifest_hash=card.manifest_hash,
+        recipe=card.recipe,
+    )
 
 
 def _content_of(data: Path) -> dict[str, str]:

@@ -111,7 +111,7 @@ def deployer(settings: Settings) -> Deployer:
 
 def token_keys(settings: Settings) -> Sequence[bytes]:
     """Keys of click tokens: the first signs, all verify. Made on first use, read again when they change."""
-    from immr.events.tokens import KeyRing
+    from immr.events.token_keys import KeyRing
 
     assert settings.token_key_file is not None
     return KeyRing(settings.token_key_file)

@@ -19,12 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from immr.errors import TokenError
+from immr.events.token_keys import KeyRing, load_or_create_keys, rotate
 from immr.events.tokens import (
     ClickToken,
-    KeyRing,
     event_id,
-    load_or_create_keys,
-    rotate,
     sign,
     to_click,
     verify,
@@ -170,7 +168,7 @@ def test_keys_are_made_once_and_for_their_owner_only(tmp_path: Path) -> None:
 def test_processes_that_start_at_once_agree_on_the_keys(tmp_path: Path) -> None:
     path = tmp_path / "token.key"
     code = (
-        "import sys, pathlib\nfrom immr.events.tokens import load_or_create_keys\n"
+        "import sys, pathlib\nfrom immr.events.token_keys import load_or_create_keys\n"
         "sys.stdin.readline()\nprint(load_or_create_keys(pathlib.Path(sys.argv[1]))[0].hex())"
     )
     processes = [

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from immr.errors import ExperimentError
-from immr.experiment.definition import Experiment, ExperimentWatcher, Variant, load, save
+from immr.experiment.definition import Experiment, Variant, load, save
+from immr.watched_file import WatchedFile
 
 CHAMPION = {"name": "champion", "url": "http://127.0.0.1:3001", "model_version": "immr-1", "weight": 0.5}
 CHALLENGER = CHAMPION | {"name": "challenger", "url": "https://b.example/x", "model_version": "immr-2"}
@@ -90,12 +91,12 @@ def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="deploy a version first"):
         load(tmp_path / "none.json")
     with pytest.raises(ExperimentError):
-        ExperimentWatcher(tmp_path / "none.json")
+        WatchedFile(tmp_path / "none.json", load, "experiment")
 
 
 def test_watcher_follows_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "e.json", GOOD)
-    watcher = ExperimentWatcher(path)
+    watcher = WatchedFile(path, load, "experiment")
     assert watcher.current() is watcher.current()
     save(Experiment("next", "s2", (Variant(**CHAMPION | {"weight": 1.0}),)), path)
     assert watcher.current().name == "next"
@@ -104,7 +105,7 @@ def test_watcher_follows_the_file(tmp_path: Path) -> None:
 def test_watcher_sees_a_change_of_the_same_size_and_time(tmp_path: Path) -> None:
     path = write(tmp_path / "e.json", GOOD)
     before = path.stat()
-    watcher = ExperimentWatcher(path)
+    watcher = WatchedFile(path, load, "experiment")
     aside = write(tmp_path / "aside", GOOD | {"name": "tesT"})
     os.utime(aside, ns=(before.st_atime_ns, before.st_mtime_ns))
     aside.replace(path)
@@ -113,7 +114,7 @@ def test_watcher_sees_a_change_of_the_same_size_and_time(tmp_path: Path) -> None
 
 def test_watcher_keeps_the_old_one_and_logs_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path / "e.json", GOOD)
-    watcher = ExperimentWatcher(path)
+    watcher = WatchedFile(path, load, "experiment")
     write(path, GOOD | {"variants": [CHAMPION]})
     with caplog.at_level(logging.ERROR):
         assert watcher.current().name == "test"

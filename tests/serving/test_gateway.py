@@ -17,7 +17,6 @@ import httpx
 import pytest
 
 from immr import wiring
-from immr.events import tokens
 from immr.experiment import changes
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, Variant, save
@@ -134,7 +133,7 @@ def test_a_cookie_of_an_older_key_keeps_its_user_and_is_signed_anew(bento_url: s
     with served_gateway(settings) as client:
         search(client)
         before = client.cookies["immr_user"]
-        tokens.rotate(tmp_path / "events" / "token.key")
+        rotate(tmp_path / "events" / "token.key")
         search(client)
         after = client.cookies["immr_user"]
         assert before.split(".")[0] == after.split(".")[0] and before != after

@@ -115,7 +115,7 @@ def test_a_token_of_another_version_or_none_of_ours_is_400(url: str, bento_url: 
     ],
 )
 def test_wrong_json_is_a_problem(url: str, content: bytes, status: int) -> None:
-    problem(httpx.post(url, content=content, headers={"content-type": "application/json"}), status)
+    assert problem(httpx.post(url, content=content, headers={"content-type": "application/json"}), status)
 
 
 def test_a_photo_and_an_item_are_two_questions(url: str) -> None:

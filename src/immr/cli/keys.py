@@ -22,9 +22,9 @@ def keys_rotate(
     keep: Annotated[int, typer.Option(min=1, help="How many keys stay, the new one included.")] = 2,
 ) -> None:
     """Sign with a new key from now on, without a restart; what the older ones signed stays valid."""
-    from immr.events import tokens
+    from immr.events import token_keys
 
     settings = Settings()
     assert settings.token_key_file is not None
-    count = tokens.rotate(settings.token_key_file, keep)
+    count = token_keys.rotate(settings.token_key_file, keep)
     console.print(f"{settings.token_key_file} has {count} keys now, the newest signs", highlight=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -122,48 +121,6 @@ def load(path: Path) -> Experiment:
         return _experiment(content)
     except ExperimentError as error:
         raise ExperimentError(f"{path}: {error}") from error
-
-
-class ExperimentWatcher:
-    """The experiment as the file has it now. A wrong file changes nothing but the log. Thread safe.
-
-    Raises:
-        ExperimentError: the file is wrong at the start, when there is no older one to keep.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._seen = self._stamp()
-        self._experiment = load(path)
-        self.wrong = ""
-        """Why the file as it is now is not in force; empty where it is."""
-
-    def current(self) -> Experiment:
-        """The newest valid experiment; costs one `stat` where nothing changed."""
-        with self._lock:
-            stamp = self._stamp()
-            if stamp != self._seen:
-                self._seen = stamp
-                self._reload()
-            return self._experiment
-
-    def _reload(self) -> None:
-        try:
-            self._experiment = load(self._path)
-            self.wrong = ""
-            _LOG.info("experiment %s is now in force", self._experiment.name)
-        except ExperimentError as error:
-            self.wrong = str(error)
-            _LOG.error("kept the experiment that was in force, the new one is wrong: %s", error)
-
-    def _stamp(self) -> tuple[int, int, int] | None:
-        """Changes with every rename onto the file, even within one tick of its clock."""
-        try:
-            stat = self._path.stat()
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def _experiment(content: Any) -> Experiment:
