@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from immr import wiring
+from immr.events.token_keys import rotate
 from immr.experiment import changes
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, Variant, save
