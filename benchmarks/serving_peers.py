@@ -33,11 +33,9 @@ def onnxruntime(folder: Path, seconds: float = 5.0) -> None:
 
 
 def _encodings_per_s(folder: Path, session_threads: int, callers: int, seconds: float) -> float:
-    from immr.model.encoder_graph import session
-
     side = Card.read(folder).preprocessing.image_size_px
     pixels_B3SS = np.random.default_rng(0).uniform(-1, 1, (1, 3, side, side)).astype(np.float32)
-    run = session(folder / QUERY_ENCODER, session_threads).run
+    run = _session(folder / QUERY_ENCODER, session_threads).run
     run(None, {"pixels": pixels_B3SS})
     start = time.perf_counter()
 
@@ -50,6 +48,16 @@ def _encodings_per_s(folder: Path, session_threads: int, callers: int, seconds: 
 
     with ThreadPoolExecutor(callers) as pool:
         return sum(pool.map(count, range(callers))) / (time.perf_counter() - start)
+
+
+def _session(graph: Path, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
 @app.command()

@@ -79,13 +79,14 @@ class VersionService:
         Over `max_under_way` searches at once are refused with 429.
         """
         self.max_under_way = max_under_way
-        self.version = ServedVersion(folder, settings, threads)
+        cores = os.cpu_count() or 1
+        self.version = ServedVersion(folder, settings, threads, at_once=cores)
         self.metrics = Metrics()
         self._settings = settings
         self._keys = wiring.token_keys(settings)
         self._recorder: Recorder | None = None
-        # decoding and onnxruntime let go of the GIL: two photos at once keep two cores busy
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="search")
+        # decoding and encoding let go of the GIL: two photos at once keep two cores busy
+        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="search")
 
     async def start(self) -> None:
         """Bring the version up in the background."""

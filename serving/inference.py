@@ -160,7 +160,7 @@ def _add_model(app: FastAPI, service: VersionService) -> None:
         return ModelMetadata(
             name=model,
             versions=[],
-            platform="onnxruntime_onnx",
+            platform="openvino",
             inputs=[Tensor(name=INPUT, shape=[-1, 3, side, side])],
             outputs=[Tensor(name=OUTPUT, shape=[-1, service.version.file.dim])],
         )

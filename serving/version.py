@@ -31,14 +31,14 @@ FOLLOW_S = 1.0  # how often a collection is asked for catalogue changes that oth
 class ServedVersion:
     """Opens encoder, collection and features in threads, again and again until they fit."""
 
-    def __init__(self, folder: Path, settings: Settings, threads: int = 1) -> None:
-        """`folder` holds a version's files and `version.json`; `threads` are onnxruntime's."""
+    def __init__(self, folder: Path, settings: Settings, threads: int = 1, at_once: int = 1) -> None:
+        """`folder` holds a version's files and `version.json`; for `threads` and `at_once` see `Graph`."""
         self.file = VersionFile.read(folder)
         self.reason = f"{self.file.id} is starting"
         self.features_ready = False
         self._folder = folder
         self._settings = settings
-        self._threads = threads
+        self._threads, self._at_once = threads, at_once
         self._encoder: OnnxQueryEncoder | None = None
         self._collection: Collection | None = None
         self._searcher: Searcher | None = None
@@ -119,7 +119,7 @@ class ServedVersion:
     def _open_encoder(self) -> OnnxQueryEncoder:
         from immr.model.query_encoder import OnnxQueryEncoder
 
-        return OnnxQueryEncoder(self._folder, self._threads)
+        return OnnxQueryEncoder(self._folder, self._threads, self._at_once)
 
     def _warm(self) -> None:
         start = time.perf_counter()

@@ -19,7 +19,7 @@ from immr.settings import Settings
 
 PACKAGES = {
     "train": ("torch", "transformers", "ibis-framework", "duckdb", "mlflow", "onnx", "pandera"),
-    "serve": ("bentoml", "onnxruntime", "qdrant-client", "feast", "fastapi"),
+    "serve": ("bentoml", "openvino", "qdrant-client", "feast", "fastapi"),
     "pipeline": ("kfp", "kserve", "kubeflow-training"),
 }
 

@@ -62,7 +62,7 @@ def test_it_carries_immr_and_no_torch(built: Path) -> None:
     assert [wheel.name.split("-")[0] for wheel in wheels] == ["immr"]
     requirements = (built / "env" / "python" / "requirements.txt").read_text().splitlines()
     names = {line.split("==")[0] for line in requirements}
-    assert {"bentoml", "onnxruntime", "qdrant-client", "feast", "fastapi"} <= names
+    assert {"bentoml", "openvino", "qdrant-client", "feast", "fastapi"} <= names
     assert not {"torch", "transformers", "mlflow", "kfp"} & names
     assert all("==" in line for line in requirements if line)
 

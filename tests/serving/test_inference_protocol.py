@@ -83,7 +83,7 @@ def test_metadata(client: httpx.Client) -> None:
     assert client.get("/v2/models/immr-1").json() == {
         "name": "immr-1",
         "versions": [],
-        "platform": "onnxruntime_onnx",
+        "platform": "openvino",
         "inputs": [{"name": "pixels", "datatype": "FP32", "shape": [-1, 3, side, side]}],
         "outputs": [{"name": "embedding", "datatype": "FP32", "shape": [-1, tiny_version.DIM]}],
     }

@@ -36,6 +36,7 @@ from immr.features.definitions import (
     VIEW,
     definitions,
 )
+from immr.features.online_view import OnlineView
 from immr.features.stats import COLUMNS, SCHEMA
 from immr.files import write_whole
 from immr.types import ItemFeatures
@@ -64,7 +65,7 @@ class FeastFeatures:
     def __init__(self, path: Path, yaml: str = FEATURE_STORE_YAML) -> None:
         self._path = path.absolute()
         self._yaml = yaml
-        self._reader: FeatureStore | None = None
+        self._online: OnlineView | None = None
         self._writer: FeatureStore | None = None  # its own connection: readers never see half a write
         self._reading = threading.Lock()
         self._writing = threading.Lock()
@@ -141,23 +142,17 @@ class FeastFeatures:
         if not item_ids:
             return {}
         with self._reading, _answers(self._path):
-            store = self._open_reader()
-            columns = store.get_online_features(
-                [f"{VIEW}:{name}" for name in FEATURES], {"item_id": list(item_ids)}
-            ).to_dict()
+            if self._online is None:
+                self._check_materialized()
+                self._online = OnlineView(_open(self._path), VIEW, FEATURES)
+            rows = self._online.read(item_ids)
         self._ready = True
-        return _known(columns)
+        return {item_id: _features(values) for item_id, values in rows.items() if _is_known(values)}
 
     def freshness(self) -> datetime | None:
         """The newest event_timestamp that this folder's processes brought online; reads one small file."""
         file = self._path / _LOADED
         return datetime.fromisoformat(json.loads(file.read_text())["newest"]) if file.is_file() else None
-
-    def _open_reader(self) -> FeatureStore:
-        if self._reader is None:
-            self._check_materialized()
-            self._reader = _open(self._path)
-        return self._reader
 
     def _open_writer(self) -> FeatureStore:
         if self._writer is None:
@@ -274,10 +269,8 @@ def _checked(stats: pa.Table) -> pa.Table:
         ) from error
 
 
-def _known(columns: dict[str, list[Any]]) -> dict[str, ItemFeatures]:
-    rows = zip(columns["item_id"], *(columns[name] for name in FEATURES), strict=True)
-    needed = len(FEATURES) - len(_MAY_LACK)
-    return {item_id: _features(values) for item_id, *values in rows if None not in values[:needed]}
+def _is_known(values: list[Any]) -> bool:
+    return None not in values[: len(FEATURES) - len(_MAY_LACK)]
 
 
 def _features(values: list[Any]) -> ItemFeatures:

@@ -131,7 +131,7 @@ def _decoded(uris: dict[str, str]) -> dict[str, Image.Image]:
     pictures = {}
     for key, uri in uris.items():
         try:
-            pictures[key] = images.decode(images.read(uri))
+            pictures[key] = images.load(uri)
         except DataError as error:
             _log.warning("no features for %s: %s", uri, error)
     return pictures

@@ -72,7 +72,7 @@ class PixelCache:
         flat, places, offset = list[ByteArray](), dict[str, tuple[int, int, int]](), 0
         for key, uri in uris.items():
             try:
-                picture = images.decode(images.read(uri), min_side_px=self.side_px)
+                picture = images.load(uri, min_side_px=self.side_px)
             except DataError as error:
                 _log.warning("no pixels of %s: %s", uri, error)
                 continue

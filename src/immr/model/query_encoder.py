@@ -1,4 +1,4 @@
-"""A version's query encoder as it serves: ONNX Runtime, no torch."""
+"""A version's query encoder as it serves, without torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from immr.model.card import QUERY_ENCODER, Card
-from immr.model.encoder_graph import session
+from immr.model.runtime import Graph
 from immr.types import FloatArray
 
 _BATCH = 16
@@ -18,9 +18,10 @@ _BATCH = 16
 class OnnxQueryEncoder:
     """Photos to embeddings with the files of a version's folder."""
 
-    def __init__(self, folder: Path, threads: int = 1):
+    def __init__(self, folder: Path, threads: int = 1, at_once: int = 1):
+        """`threads` of one encoding, and how many encodings run `at_once`; see `Graph`."""
         self.card = Card.read(folder)
-        self._session = session(folder / QUERY_ENCODER, threads)
+        self._graph = Graph(folder / QUERY_ENCODER, threads, at_once, reduced=True)
 
     @property
     def image_size_px(self) -> int:
@@ -37,5 +38,4 @@ class OnnxQueryEncoder:
 
     def embed(self, pixels_B3SS: FloatArray) -> FloatArray:
         """(B, D) with unit rows from what preprocessing gives."""
-        embeddings_BD: FloatArray = self._session.run(["embedding"], {"pixels": pixels_B3SS})[0]
-        return embeddings_BD
+        return self._graph.run("embedding", pixels_B3SS)

@@ -10,8 +10,9 @@ import numpy as np
 
 from immr.errors import TrainingError
 from immr.model.card import QUERY_ENCODER, tuned_weights
-from immr.model.encoder_graph import OPSET, encoder_graph, session
+from immr.model.encoder_graph import OPSET, encoder_graph
 from immr.model.recipe import ModelRecipe
+from immr.model.runtime import Graph
 from immr.model.towers import Part, QueryTower
 
 TOLERANCE = 1e-4
@@ -120,5 +121,5 @@ def _difference_to_torch(recipe: ModelRecipe, tower: QueryTower, path: Path, wei
     encoder = load_image_encoder(recipe.image_encoder, recipe.image_size_px, weights)
     with torch.inference_mode():
         expected_BD = tower(encoder(torch.from_numpy(pixels_B3SS))[0]).numpy()
-    exported_BD = session(path, threads=1).run(["embedding"], {"pixels": pixels_B3SS})[0]
+    exported_BD = Graph(path).run("embedding", pixels_B3SS)
     return float(np.abs(exported_BD - expected_BD).max())
