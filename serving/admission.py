@@ -11,14 +11,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.http import RETRY_AFTER_S, ProblemError, problem_response
 
 MAX_UNDER_WAY = 64
-BODY_TIMEOUT_S = 20.0
+RECEIVE_TIMEOUT_S = 20.0
 
 
 class Admission:
     """ASGI: on the paths where work is done, answers 429 while as many requests as allowed are under way.
 
     A request takes its place once its body is here, so that slow senders hold up no one; one that takes
-    longer to send than `body_timeout_s` gets a 408.
+    longer to send than `receive_timeout_s` gets a 408.
     """
 
     def __init__(
@@ -26,12 +26,12 @@ class Admission:
         app: ASGIApp,
         is_work: Callable[[Scope], bool],
         max_under_way: int = MAX_UNDER_WAY,
-        body_timeout_s: float = BODY_TIMEOUT_S,
+        receive_timeout_s: float = RECEIVE_TIMEOUT_S,
     ) -> None:
         self._app = app
         self._is_work = is_work
         self._max_under_way = max_under_way
-        self._body_timeout_s = body_timeout_s
+        self._receive_timeout_s = receive_timeout_s
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +59,7 @@ class Admission:
         """The body, or None where its sender has gone."""
         parts = []
         try:
-            async with asyncio.timeout(self._body_timeout_s):
+            async with asyncio.timeout(self._receive_timeout_s):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
@@ -68,10 +68,15 @@ class Admission:
                     if not message.get("more_body"):
                         return b"".join(parts)
         except TimeoutError as error:
-            detail = f"the body was not here after {self._body_timeout_s:g} s: send it faster, or less"
+            detail = f"the body was not here after {self._receive_timeout_s:g} s: send it faster, or less"
             raise ProblemError(408, detail, headers={"Connection": "close"}) from error
         except HTTPException as error:  # the body limit
             raise ProblemError(error.status_code, str(error.detail)) from error
+
+
+def posts(path: str) -> Callable[[Scope], bool]:
+    """Whether a request posts to this path."""
+    return lambda scope: scope["method"] == "POST" and scope["path"] == path
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

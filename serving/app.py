@@ -27,7 +27,7 @@ from immr.search import Answer, Searcher
 from immr.settings import Settings
 from immr.types import FloatArray, Hit
 from serving import paging
-from serving.admission import MAX_UNDER_WAY, Admission
+from serving.admission import MAX_UNDER_WAY, RECEIVE_TIMEOUT_S, Admission, posts
 from serving.asked import Asked, read_search, request_body
 from serving.http import (
     DIRECT,
@@ -205,12 +205,17 @@ class VersionService:
         )
 
 
-def create_version_app(service: VersionService, **options: Any) -> FastAPI:
+def create_version_app(
+    service: VersionService, receive_timeout_s: float = RECEIVE_TIMEOUT_S, **options: Any
+) -> FastAPI:
     """The application around a service; whoever serves it calls `start` and `stop`."""
     app = create_app(
         "IMMR search",
         "Visual search by one model version: a photo in, items out, clicks back.",
-        inner=[Middleware(Admission, is_work=_is_work, max_under_way=service.max_under_way)],
+        inner=[
+            Middleware(Admission, is_work, service.max_under_way, receive_timeout_s)
+            for is_work in (_is_work, posts("/v1/events"))
+        ],
         **options,
     )
     service.metrics.attach(app)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 
 from immr.types import Filters
-from serving.http import JSON, MAX_USER_CHARS, ProblemError, media_type
+from serving.forms import PHOTO, SearchForm
+from serving.http import JSON, MAX_USER_CHARS, ProblemError
 
 MAX_K = 100
 _ONE_OF = "send one of image, item_id and page"
-_UNREADABLE = "the body cannot be read: send a valid form, or valid UTF-8 JSON"
 _PHOTO = {
     "type": "string",
     "format": "binary",
@@ -54,8 +51,13 @@ class SearchFields(BaseModel):
 class Asked:
     """One search: exactly one of photo, item_id and page is there."""
 
-    photo: bytes | None
+    photo_view: memoryview | None
     fields: SearchFields
+
+    @property
+    def photo(self) -> bytes | None:
+        """A copy of its own."""
+        return None if self.photo_view is None else bytes(self.photo_view)
 
     @property
     def filters(self) -> Filters:
@@ -70,57 +72,40 @@ async def read_search(request: Request) -> Asked:
         ProblemError: 400 where the body cannot be read, 422 where it asks for nothing or for two things.
         RequestValidationError: a field is out of bounds.
     """
-    if media_type(request) == JSON:
-        values, photo = _of_json(await request.body()), None
-    else:
-        values, photo = await _of_form(request)
+    return asked_by(SearchForm.read(await request.body(), request.headers))
+
+
+def asked_by(form: SearchForm) -> Asked:
+    """The search that a form asks for; an empty field is an absent one.
+
+    Raises:
+        ProblemError: 422 where it asks for two things.
+        RequestValidationError: a field is out of bounds, or it asks for nothing.
+    """
+    values = form.values
+    if isinstance(values, dict):
+        values = {name: value for name, value in values.items() if value != ""}
     try:
         fields = SearchFields.model_validate(values)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False)
         raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from error
     given = [name for name in ("item_id", "page") if getattr(fields, name) is not None]
-    given += ["image"] if photo is not None else []
+    if form.photo is not None and (form.photo or not given):
+        given.append(PHOTO)
     if not given:
         raise RequestValidationError(
-            [{"type": "missing", "loc": ("body", "image"), "msg": f"Field required: {_ONE_OF}", "input": {}}]
+            [{"type": "missing", "loc": ("body", PHOTO), "msg": f"Field required: {_ONE_OF}", "input": {}}]
         )
     if len(given) > 1:
         raise ProblemError(422, f"{' and '.join(given)} came together: {_ONE_OF}")
-    return Asked(photo, fields)
+    return Asked(form.photo if PHOTO in given else None, fields)
 
 
 def request_body() -> dict[str, Any]:
     """What a search takes, as OpenAPI says it."""
     fields = SearchFields.model_json_schema()
-    form = {**fields, "properties": {"image": _PHOTO, **fields["properties"]}}
+    form = {**fields, "properties": {PHOTO: _PHOTO, **fields["properties"]}}
     by_item = {**fields, "anyOf": [{"required": ["item_id"]}, {"required": ["page"]}]}
     content = {"multipart/form-data": {"schema": form}, JSON: {"schema": by_item}}
     return {"required": True, "content": content}
-
-
-def _of_json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ProblemError(400, _UNREADABLE) from error
-
-
-async def _of_form(request: Request) -> tuple[dict[str, Any], bytes | None]:
-    try:
-        async with request.form() as form:
-            photo = form.get("image")
-            values = {name: value for name, value in form.items() if value != "" and name != "image"}
-            if isinstance(photo, UploadFile):
-                return values, await photo.read()
-    except HTTPException as error:
-        if error.status_code != 400:
-            raise
-        raise ProblemError(400, _UNREADABLE) from error
-    except (ValueError, KeyError, RuntimeError) as error:  # the parser has no error of its own for all
-        raise ProblemError(400, _UNREADABLE) from error
-    if photo:
-        raise RequestValidationError(
-            [{"type": "bytes_type", "loc": ("body", "image"), "msg": "send a file", "input": {}}]
-        )
-    return values, None

@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import Cookie, Depends, FastAPI, Header, Request, Response
 from starlette.middleware import Middleware
-from starlette.types import Scope
 
 from immr.errors import ImmrError
 from immr.settings import Settings
 from serving import logs, tracing
-from serving.admission import Admission
-from serving.asked import request_body
+from serving.admission import Admission, posts
+from serving.asked import asked_by, request_body
 from serving.forms import SearchForm, passed_on
 from serving.http import (
-    MAX_USER_CHARS,
     PREVIEW,
     VARIANT_HEADER,
-    ProblemError,
     SearchBody,
     create_app,
     problem_responses,
@@ -33,6 +30,7 @@ from serving.http import (
     unavailable,
 )
 from serving.options import ServingOptions
+from serving.protocol import bounded
 from serving.routes import (
     PICTURE_PATH,
     PICTURE_RESPONSES,
@@ -64,8 +62,8 @@ def create_gateway_app(gateway: Gateway, options: ServingOptions | None = None) 
         "IMMR gateway",
         "Visual search, A/B-tested: a photo in, items out, clicks back.",
         inner=[
-            Middleware(Admission, is_work=_posts("/v1/search"), max_under_way=gateway.max_under_way),
-            Middleware(Admission, is_work=_posts("/v1/events"), max_under_way=gateway.max_under_way),
+            Middleware(Admission, posts(path), gateway.max_under_way, options.receive_timeout_s)
+            for path in ("/v1/search", "/v1/events")
         ],
         protection=options.protection(),
         lifespan=lifespan,
@@ -77,10 +75,6 @@ def create_gateway_app(gateway: Gateway, options: ServingOptions | None = None) 
     add_liveness(app)
     _add_readiness(app, gateway)
     return app
-
-
-def _posts(path: str) -> Callable[[Scope], bool]:
-    return lambda scope: scope["method"] == "POST" and scope["path"] == path
 
 
 def _add_search(app: FastAPI, gateway: Gateway, cookie_secure: bool) -> None:
@@ -100,10 +94,8 @@ def _add_search(app: FastAPI, gateway: Gateway, cookie_secure: bool) -> None:
         ] = "",
     ) -> Response:
         form = SearchForm.read(await request.body(), request.headers)
-        user, set_cookie = form.text("user_id"), ""
-        if len(user) > MAX_USER_CHARS:
-            raise ProblemError(422, f"user_id has {len(user)} characters, {MAX_USER_CHARS} are allowed")
-        if not user:
+        user, set_cookie = asked_by(form).fields.user_id, ""
+        if user is None:
             user, is_newest = visitor_of(cookie, gateway.keys)
             user = user or new_visitor()
             set_cookie = "" if is_newest else signed(user, gateway.keys[0])
@@ -161,6 +153,7 @@ def main() -> int:
         app,
         host=arguments.host,
         port=arguments.port,
+        http=bounded(options.receive_timeout_s),
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=_DRAIN_S,

@@ -23,6 +23,7 @@ def configure(log_format: Format, level: int = logging.INFO) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in ("immr", "serving", "uvicorn"):
         logging.getLogger(name).setLevel(level)
+    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)  # in a Bento it cannot be turned off
     logging.getLogger(SEARCHES).setLevel(logging.INFO if log_format == "json" else logging.WARNING)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from starlette.middleware import Middleware
 
+from serving.admission import RECEIVE_TIMEOUT_S
 from serving.bearer import BearerKeys, RequireBearer
 from serving.logs import Format
 
@@ -20,6 +21,8 @@ class ServingOptions(BaseSettings):
     """Of one encoding, in a Bento."""
     max_under_way: int | None = None
     """Searches at once; the rest gets 429. None: a Bento's 64, a gateway's 256."""
+    receive_timeout_s: float = RECEIVE_TIMEOUT_S
+    """How long a request may take to get here."""
     bearer_keys_file: Path | None = None
     """Hashes of keys, one of which every caller needs; None: open to all."""
     cookie_secure: bool = False

@@ -54,7 +54,7 @@ class ImmrSearch:
         self.stop_metrics: Callable[[], None] | None = None
         if options.metrics_port:
             self.stop_metrics = self.service.metrics.serve(options.metrics_host, options.metrics_port)
-        app = create_version_app(self.service, protection=options.protection())
+        app = create_version_app(self.service, options.receive_timeout_s, protection=options.protection())
         tracing.trace(app, "immr-search")
         mounted.app = app
         await self.service.start()

@@ -162,8 +162,8 @@ class Gateway:
         if experiment.state == "shadow" and experiment.challenger and self._shadow:
             shown = [hit.item_id for hit in body.hits]
             self._shadow.copy(experiment.challenger, form, body.query_id, shown)
-        if self._photos is not None and (photo := form.file("image")):
-            await asyncio.to_thread(self._keep, self._photos, body.query_id, photo)
+        if self._photos is not None and form.photo:
+            await asyncio.to_thread(self._keep, self._photos, body.query_id, bytes(form.photo))
 
     def _keep(self, photos: PhotoStore, query_id: str, photo: bytes) -> None:
         try:

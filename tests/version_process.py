@@ -41,7 +41,10 @@ def serve(folder: Path, port: int, max_under_way: int) -> None:
         yield
         await service.stop()
 
-    app = create_version_app(service, lifespan=lifespan, protection=ServingOptions().protection())
+    options = ServingOptions()
+    app = create_version_app(
+        service, options.receive_timeout_s, lifespan=lifespan, protection=options.protection()
+    )
     uvicorn.run(app, host="127.0.0.1", port=port, access_log=False, log_level="warning")
 
 

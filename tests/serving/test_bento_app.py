@@ -183,7 +183,7 @@ def test_k_has_bounds(client: httpx.Client, k: str) -> None:
 def test_a_search_without_a_photo_says_so(client: httpx.Client) -> None:
     answer = client.post("/v1/search", files={"picture": ("a.jpg", RED)})
     assert_problem(answer, 422, "image: Field required")
-    assert_problem(client.post("/v1/search", files={"image": (None, "text")}), 422, "image")
+    assert_problem(client.post("/v1/search", files={"image": (None, "text")}), 422, "no picture")
 
 
 @pytest.mark.parametrize(

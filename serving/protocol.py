@@ -1,0 +1,102 @@
+"""HTTP as a gateway lets it in: a request's head has bounds, because strangers write it.
+
+uvicorn reads a head of any length, for any time. Bodies are `serving.admission`'s and `serving.http`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from http import HTTPStatus
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serving.http import PROBLEM_JSON, ProblemError
+
+MAX_HEAD_BYTES = 64 * 1024
+
+
+def bounded(timeout_s: float) -> type[BoundedHttp]:
+    """The protocol with this time for a head to be here."""
+
+    class Bounded(BoundedHttp):
+        head_timeout_s = timeout_s
+
+    return Bounded
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """Closes a connection whose next head is too long (431), too slow (408) or no HTTP (400)."""
+
+    head_timeout_s: float
+    _head_bytes: int | None = 0  # of the one that comes in now; None while there is none
+    _too_late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A first head is awaited from now on."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is awaited any more."""
+        self._head_is_here()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, then count what has come of a head that is not whole."""
+        super().data_received(data)
+        if self._head_bytes is not None and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(
+                    431, f"the request's head is over {MAX_HEAD_BYTES // 1024} KB: send fewer headers"
+                )
+
+    def on_message_begin(self) -> None:
+        """A connection that is used again waits idle between requests, which uvicorn sees to itself."""
+        super().on_message_begin()
+        if self._head_bytes is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole; one that came at once was not counted."""
+        self._head_is_here()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What the parser could not read."""
+        self._refuse(400, "this is no valid HTTP request: percent-encode the path, and see RFC 9112")
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        self._too_late = self.loop.call_later(self.head_timeout_s, self._refuse_late)
+
+    def _head_is_here(self) -> None:
+        self._head_bytes = None
+        if self._too_late is not None:
+            self._too_late.cancel()
+
+    def _refuse_late(self) -> None:
+        if self._head_bytes:
+            self._refuse(
+                408, f"the request's head was not here after {self.head_timeout_s:g} s: send it faster"
+            )
+        else:  # opened for later, as browsers do: an answer would be taken for that of the next request
+            self.transport.close()
+
+    def _refuse(self, status: int, detail: str) -> None:
+        if (
+            self.cycle is None or self.cycle.response_complete
+        ):  # else an earlier request's answer is due first
+            self.transport.write(_response(ProblemError(status, detail)))
+        self.transport.close()
+
+
+def _response(error: ProblemError) -> bytes:
+    status = error.problem.status
+    body = json.dumps(error.problem.model_dump(exclude_defaults=True) | {"type": error.problem.type}).encode()
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {PROBLEM_JSON}\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
