@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from immr import wiring
-from immr.data.contract import TableCounts
+from immr.data.admission import TableCounts
 from immr.errors import ImmrError, IndexMismatchError
 from immr.experiment.definition import load
 from immr.index.port import Changes, VectorIndex

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from immr.errors import DataError
 
 
 def write_whole(path: Path, content: str | bytes, mode: int = 0o644) -> None:
@@ -29,14 +31,32 @@ def write_whole(path: Path, content: str | bytes, mode: int = 0o644) -> None:
 @contextmanager
 def folder_written_whole(path: Path) -> Iterator[Path]:
     """Give an empty folder aside; on success it replaces `path`, on error it is gone."""
+    path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     aside.chmod(0o755)
+    before = aside.with_name(f"{aside.name}.before")
     try:
         yield aside
         if path.exists():
-            shutil.rmtree(path)
+            path.rename(before)
         aside.rename(path)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+    shutil.rmtree(before, ignore_errors=True)
+
+
+@contextmanager
+def folder_replaced(path: Path, ours: Collection[str]) -> Iterator[Path]:
+    """The same, where a user has named the folder: one that holds anything but `ours` is not replaced.
+
+    Raises:
+        DataError: it does, or `path` is no folder.
+    """
+    there = {entry.name for entry in path.iterdir()} if path.is_dir() else set[str]()
+    if path.exists() and (not path.is_dir() or there - set(ours)):
+        strange = ", ".join(sorted(there - set(ours))[:3]) or "it is a file"
+        raise DataError(f"{path} holds something else ({strange}), which would be lost: give another folder")
+    with folder_written_whole(path) as aside:
+        yield aside

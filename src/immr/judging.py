@@ -15,6 +15,7 @@ import numpy as np
 
 from immr import fingerprint, wiring
 from immr.data.training_set import LabelledPhoto, TrainingSet
+from immr.errors import DataError
 from immr.recipes import Recipe
 from immr.settings import Settings
 from immr.types import FloatArray, Item, ModelVersion
@@ -111,14 +112,14 @@ def embed_photos(folder: Path, uris: Sequence[str], threads: int = 2) -> FloatAr
     Returns:
         (N, D) float32, unit rows, in the order of `uris`.
     """
-    from immr.data.images import decode, read
+    from immr.data import images
     from immr.model.query_encoder import OnnxQueryEncoder
 
     encoder = OnnxQueryEncoder(folder, threads=threads)
     embeddings = []
     with ThreadPoolExecutor(threads) as pool:
         for batch in _batches(uris, 32):
-            embeddings.append(encoder.encode(list(pool.map(lambda uri: decode(read(uri)), batch))))
+            embeddings.append(encoder.encode(list(pool.map(images.load, batch))))
     return np.concatenate(embeddings)
 
 
@@ -134,6 +135,11 @@ def _judge(
     from immr.evaluation.evaluate import evaluate as judge
     from immr.model.documents import encode_documents
 
+    if not photos:
+        raise DataError(
+            "there are no photos to judge by: add the table judgements to the data, or clicks of more than "
+            "one user, and govern again"
+        )
     folder = wiring.registry(settings).fetch(version, settings.cache_dir)
     embeddings_QD = embed_photos(folder, [photo.image for photo in photos])
     embeddings_ND = encode_documents(folder, items, settings.cache_dir)

@@ -9,14 +9,21 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from immr import __version__, catalogue, fingerprint, judging, training_sets, watching, wiring
-from immr.data.training_set import TrainingSet
+from immr.data.admission import admit_table
+from immr.data.content import content_hash
+from immr.data.contract import IMPRESSIONS
+from immr.data.tables import files_of
+from immr.data.training_set import FILES, TrainingSet
 from immr.errors import RegistryError
+from immr.files import folder_replaced
 from immr.recipes import Recipe
 from immr.reports import Report, publish
 from immr.settings import Settings
@@ -42,17 +49,18 @@ def govern(settings: Settings, data: Path, recipe: Recipe, out: Path | None = No
         settings: where things are.
         data: folder with the tables.
         recipe: what is done.
-        out: a folder for a copy, which is then the answer.
+        out: a folder for a copy, which is then the answer; an earlier training set in it is replaced.
 
     Raises:
         ContractError: the data do not keep the contract; the message names file and column.
+        DataError: `out` holds something else.
     """
     from immr.governance.embedder import FrozenEmbedder
     from immr.governance.govern import govern as build
 
     embedder = FrozenEmbedder(recipe.model, settings.cache_dir, threads=os.cpu_count() or 1)
     key = fingerprint.of_values(
-        "govern", __version__, _content_of(data), recipe.governance, str(data.absolute()), embedder.name
+        "govern", __version__, content_hash(data), recipe.governance, str(data.absolute()), embedder.name
     )
     kept = settings.work_dir / "training-sets" / key[:16]
     if kept.is_dir():
@@ -60,7 +68,8 @@ def govern(settings: Settings, data: Path, recipe: Recipe, out: Path | None = No
     else:
         build(data, kept, recipe.governance, settings.engine_url, embedder)
     if out is not None and out.absolute() != kept:
-        shutil.copytree(kept, out, dirs_exist_ok=True)
+        with folder_replaced(out, FILES) as aside:
+            shutil.copytree(kept, aside, dirs_exist_ok=True)
     training_set = TrainingSet(out or kept)
     sentence = f"{len(training_set.queries)} photos in {training_set.class_count} classes to learn from"
     publish(
@@ -223,14 +232,16 @@ def materialize(settings: Settings, training_set: TrainingSet, data: Path) -> in
 def push(settings: Settings, training_set: TrainingSet, data: Path) -> int:
     """Bring item features online with what the event log has seen since; returns the number of items."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     from immr.features.stats import item_stats
 
     before = _impressions(data)
-    events = wiring.event_log(settings)
-    live = events.joined().select(before.column_names).cast(before.schema)
-    events.close()
-    impressions = pa.concat_tables([before, live])
+    with closing(wiring.event_log(settings)) as events:
+        live = events.joined().select(before.column_names).cast(before.schema)
+    # a click log that was exported from the event log has queries in common with it
+    known = pc.is_in(before["query_id"], value_set=live["query_id"].combine_chunks())
+    impressions = pa.concat_tables([before.filter(pc.invert(known)), live])
     stats = item_stats(training_set.items, impressions, now=_newest(impressions))
     return wiring.features(settings).push(stats)
 
@@ -288,14 +299,13 @@ def _register(registry: Registry, files: Path, key: str, run_id: str) -> ModelVe
     )
 
 
-def _content_of(data: Path) -> dict[str, str]:
-    return {table.name: fingerprint.of_file(table) for table in sorted(data.glob("*.parquet"))}
-
-
 def _impressions(data: Path) -> pa.Table:
+    """The valid impressions of a click log."""
     import pyarrow.parquet as pq
 
-    return pq.read_table(data / "impressions.parquet")
+    with TemporaryDirectory(prefix="immr-impressions-") as folder:
+        admit_table(IMPRESSIONS, files_of(data, IMPRESSIONS), data, Path(folder))
+        return pq.read_table(Path(folder) / "impressions.parquet")
 
 
 def _newest(impressions: pa.Table) -> datetime:

@@ -65,7 +65,8 @@ def export_events(settings: Settings, out: Path, since: datetime | None = None) 
         since: From this time on; naive times are UTC.
 
     Raises:
-        EventLogError: no query has a photo, or `out` holds something else.
+        EventLogError: no query has a photo.
+        DataError: `out` holds something else.
     """
     from immr.events.export import export
     from immr.events.photos import PhotoStore

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from immr.data.contract import admit
+from immr.data.admission import admit
 from immr.data.datasets import LabelledSet, Photo
 from immr.data.simulate import LOG_END, SimulationRecipe, category_noise, simulate, symmetric_noise
 from immr.errors import RecipeError

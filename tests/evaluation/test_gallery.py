@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from immr.evaluation.gallery import choose, thumbnail
+from immr.evaluation.gallery import choose
 
 
 @pytest.mark.parametrize(
@@ -21,10 +19,3 @@ from immr.evaluation.gallery import choose, thumbnail
 )
 def test_failures_come_first_worst_first(ranks: list[int], limit: int, chosen: list[int]) -> None:
     assert choose(np.array(ranks), limit) == chosen
-
-
-def test_a_thumbnail_is_small(pictures: Path) -> None:
-    source = thumbnail(str(pictures / "0.png"))
-    assert source.startswith("data:image/jpeg;base64,")
-    assert len(source) < 4000
-    assert thumbnail(str(pictures / "none.png")) == ""

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from immr import watching, wiring
 from immr.cli import app
-from immr.data.contract import ITEMS, admit
-from immr.errors import EventLogError
+from immr.data.admission import admit
+from immr.data.contract import ITEMS
+from immr.errors import DataError, EventLogError
 from immr.events.photos import PhotoStore
 from immr.events.port import EventLog
 from immr.settings import Settings
@@ -129,7 +130,7 @@ def test_nothing_else_is_overwritten(settings: Settings, log: EventLog, tmp_path
     ask(log, "q")
     PhotoStore(settings.photos_dir).keep("q", JPEG)
     (tmp_path / "thesis.tex").write_text("all my work")
-    with pytest.raises(EventLogError, match="give another folder"):
+    with pytest.raises(DataError, match="give another folder"):
         watching.export_events(settings, tmp_path)
     assert (tmp_path / "thesis.tex").is_file()
 

@@ -24,14 +24,32 @@ def read(uri: str) -> bytes:
     Raises:
         DataError: another kind of URI, or nothing readable there.
     """
-    path = _path_of(uri)
     try:
-        return path.read_bytes()
-    except OSError as error:
+        return path_of(uri).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: no path at all, as one with a zero byte in it
         raise DataError(
-            f"cannot read the image {uri} ({error.strerror or error}): check the path in the table, "
-            "or that the folder is mounted here"
+            f"cannot read the image {uri!r} ({getattr(error, 'strerror', None) or error}): check the path in "
+            "the table, or that the folder is mounted here"
         ) from error
+
+
+def load(uri: str, min_side_px: int | None = None) -> Image.Image:
+    """The picture behind a path or a file:// URI; see `read` and `decode`.
+
+    Raises:
+        DataError: it cannot be read.
+        ImageError: it is no picture, and which one.
+    """
+    content = read(uri)
+    try:
+        return decode(content, min_side_px)
+    except ImageError as error:
+        raise ImageError(f"{uri}: {error}") from error
+
+
+def placed(uri: str, folder: Path) -> str:
+    """The same picture, where a relative path starts from this folder."""
+    return uri if uri.startswith("/") or "://" in uri else str(folder / uri)
 
 
 def decode(content: bytes, min_side_px: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -63,7 +81,13 @@ def decode(content: bytes, min_side_px: int | None = None, max_pixels: int = MAX
         raise ImageError(f"the image is broken or cut off ({error}): save it again and resend it") from error
 
 
-def _path_of(uri: str) -> Path:
+def path_of(uri: str) -> Path:
+    """Where a picture lies.
+
+    Raises:
+        DataError: a URI that is no file's.
+        ValueError: no URI at all.
+    """
     if "://" not in uri:
         return Path(uri)
     parts = urlsplit(uri)

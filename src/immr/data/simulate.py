@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES
 from immr.data.datasets import LabelledSet, Photo
 from immr.errors import RecipeError
-from immr.files import folder_written_whole
+from immr.files import folder_replaced
 from immr.types import Item
 
 LOG_END = datetime(2026, 1, 1, tzinfo=UTC)
@@ -87,13 +87,14 @@ def simulate(labelled: LabelledSet, out: Path, recipe: SimulationRecipe, now: da
 
     Args:
         labelled: the catalogue and the photos.
-        out: the folder to write; one that is there is replaced.
+        out: the folder to write; an earlier log in it is replaced.
         recipe: how shoppers behave.
         now: where the log ends; it begins `recipe.days` before.
 
     Raises:
         RecipeError: values that no log can be made from.
         DatasetError: the set has no split `train` or `val`.
+        DataError: `out` holds something else.
     """
     _check(recipe)
     rng = np.random.default_rng(recipe.seed)
@@ -131,7 +132,7 @@ def simulate(labelled: LabelledSet, out: Path, recipe: SimulationRecipe, now: da
             schema=pa.schema({"item_id": pa.string(), "twin_of": pa.string()}),
         ),
     }
-    with folder_written_whole(out) as aside:
+    with folder_replaced(out, (*(f"{name}.parquet" for name in tables), "broken")) as aside:
         if recipe.broken_rows:
             tables = _with_broken_rows(tables, recipe.broken_rows, aside, out.absolute())
         for name, table in tables.items():

@@ -22,6 +22,10 @@ import pyarrow.parquet as pq
 from immr.errors import ContractError
 from immr.types import Item
 
+FILES = frozenset(
+    {"items.parquet", "queries.parquet", "judgements.parquet", "manifest.json", "report.html", "rejected"}
+)
+
 
 @dataclass(frozen=True)
 class LabelledPhoto:

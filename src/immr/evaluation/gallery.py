@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from immr.data import images
-from immr.errors import DataError
 from immr.evaluation.evaluate import Evaluation
 from immr.evaluation.metrics import IntArray
 from immr.types import Item
@@ -18,7 +14,6 @@ from immr.types import Item
 Picture = Callable[[str], str]
 """A picture's URI → its thumbnail as a data URI; empty where it cannot be read."""
 
-THUMBNAIL_PX = 96
 _FAILURE_SHARE = 0.75
 
 
@@ -58,24 +53,12 @@ def choose(ranks_Q: IntArray, limit: int) -> list[int]:
     return [int(index) for index in [*failures, *successes[spread]]]
 
 
-def thumbnail(uri: str) -> str:
-    """A small JPEG of a picture as a data URI; empty where the picture cannot be read."""
-    try:
-        image = images.decode(images.read(uri), min_side_px=THUMBNAIL_PX)
-    except DataError:
-        return ""
-    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    content = io.BytesIO()
-    image.save(content, "JPEG", quality=72)
-    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
-
-
 def shown(
     evaluation: Evaluation,
     items: Mapping[str, Item],
     others: Mapping[str, Evaluation],
     chosen: Sequence[int],
-    picture: Picture = thumbnail,
+    picture: Picture,
 ) -> list[Shown]:
     """The chosen queries with their answers.
 

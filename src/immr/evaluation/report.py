@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from immr.data.thumbnails import thumbnail
 from immr.evaluation import charts, gallery
 from immr.evaluation.bootstrap import Interval, difference_interval
 from immr.evaluation.confusions import Confusion, confusions
@@ -22,6 +23,7 @@ from immr.types import Item
 
 MAX_QUERIES = 40
 MAX_CONFUSIONS = 12
+_THUMBNAIL_PX = 96
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def write_report(
         resources.files("immr.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
     )
     by_id = {item.item_id: item for item in items}
-    picture = cache(gallery.thumbnail)
+    picture = cache(partial(thumbnail, side_px=_THUMBNAIL_PX))
     page = template.render(
         name=name,
         evaluation=evaluation,

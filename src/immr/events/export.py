@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 
 from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.errors import EventLogError
-from immr.files import folder_written_whole
+from immr.files import folder_replaced
+
+_OURS = ("queries.parquet", "impressions.parquet", "items.parquet")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def export(
         out: The folder, replaced whole.
 
     Raises:
-        EventLogError: no query is left, or `out` is something other than an earlier export.
+        EventLogError: no query is left.
+        DataError: `out` holds something other than an earlier export.
     """
     is_bot = pc.is_in(searches["user_id"], value_set=pa.array(sorted(bots), pa.string()))
     human = searches.filter(pc.invert(is_bot))
@@ -55,8 +58,7 @@ def export(
             "shoppers): let the gateway keep photos with IMMR_KEEP_PHOTOS=1"
         )
     shown = joined.filter(pc.is_in(joined["query_id"], value_set=queries["query_id"].combine_chunks()))
-    _refuse_to_replace(out)
-    with folder_written_whole(out) as aside:
+    with folder_replaced(out, _OURS) as aside:
         for contract, table in ((QUERIES, queries), (IMPRESSIONS, shown)):
             ordered = table.select(contract.columns.names).cast(contract.columns)
             pq.write_table(ordered, aside / f"{contract.name}.parquet")
@@ -72,9 +74,3 @@ def export(
 
 def _uri(photos: Mapping[str, Path], query_id: str) -> str | None:
     return str(photos[query_id].absolute()) if query_id in photos else None
-
-
-def _refuse_to_replace(out: Path) -> None:
-    known = {f"{contract}.parquet" for contract in ("queries", "impressions", "items")}
-    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - known):
-        raise EventLogError(f"{out} holds something else than an earlier export: give another folder")

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, Admission, TableContract, admit
+from immr.data.admission import Admission, admit
+from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, TableContract
 from immr.data.training_set import TrainingSet
 from immr.errors import RecipeError
 from immr.files import folder_written_whole

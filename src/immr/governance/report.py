@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from PIL import ImageOps
 
-from immr.data import images
-from immr.errors import DataError
+from immr.data.thumbnails import thumbnail
 from immr.files import write_whole
 from immr.governance.steps import Example
 
@@ -103,8 +99,8 @@ def _card(
         class_id,
         photos_in_all,
         len(own_items),
-        [_Picture(_thumbnail(row["image"]), row["title"]) for row in own_items[:_ITEMS_PER_CLASS]],
-        [_Picture(_thumbnail(row["image"]), f"weight {row['weight']:.2f}") for row in own_photos],
+        [_Picture(_small(row["image"]), row["title"]) for row in own_items[:_ITEMS_PER_CLASS]],
+        [_Picture(_small(row["image"]), f"weight {row['weight']:.2f}") for row in own_photos],
     )
 
 
@@ -120,7 +116,7 @@ def _by_step(examples: Sequence[Example]) -> dict[str, dict[str, list[_Picture]]
     """Step → why → pictures of what was dropped or changed for it."""
     found: dict[str, dict[str, list[_Picture]]] = {}
     for one in examples:
-        picture = _Picture(_thumbnail(one.row["image"]), _caption(one.step, one.row))
+        picture = _Picture(_small(one.row["image"]), _caption(one.step, one.row))
         found.setdefault(one.step, {}).setdefault(one.reason, []).append(picture)
     return found
 
@@ -156,12 +152,5 @@ def _rejected(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _thumbnail(uri: str) -> str:
-    """A small JPEG as a data URI; empty for an image that cannot be read."""
-    try:
-        picture = images.decode(images.read(uri), min_side_px=_THUMBNAIL_PX)
-    except DataError:
-        return ""
-    small, content = ImageOps.fit(picture, (_THUMBNAIL_PX, _THUMBNAIL_PX)), io.BytesIO()
-    small.save(content, "JPEG", quality=72)
-    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
+def _small(uri: str) -> str:
+    return thumbnail(uri, _THUMBNAIL_PX, square=True)

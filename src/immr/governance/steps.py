@@ -58,13 +58,17 @@ class Ledger:
         rows_out = rows_in - sum(dropped.values())
         self.steps.append(Step(step, name, rows_in, rows_out, dropped, note))
         if not rows_out and name not in _OPTIONAL:
-            why = "; ".join(f"{reason} ({rows})" for reason, rows in dropped.items()) or "there were none"
-            raise ContractError(
-                f"no {name} are left after the step {step}: {why}. Correct the data or the recipe"
-            )
+            raise ContractError(self._nothing_left(step, name, table, dropped))
         if dropped:
             self.show(step, table, "reason")
         return table.filter(table.reason == "").drop("reason", *drop)
+
+    def _nothing_left(self, step: str, name: str, table: Any, dropped: Mapping[str, int]) -> str:
+        why = "; ".join(f"{reason} ({rows})" for reason, rows in dropped.items()) or "there were none"
+        if "detail" in table.columns:
+            (first,) = self._work.fetch(table, ["detail"], limit=1)
+            why += f"; the first: {first['detail']}"
+        return f"no {name} are left after the step {step}: {why}. Correct the data or the recipe"
 
     def unchanged(self, step: str, name: str, table: Any, note: str) -> None:
         """A step that drops nothing, or is switched off."""

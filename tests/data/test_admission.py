@@ -5,7 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from immr.data.contract import CONTRACT, admit
+from immr.data.admission import admit
+from immr.data.contract import CONTRACT
 from immr.errors import ContractError
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
@@ -136,8 +137,8 @@ def test_a_table_may_be_a_folder_and_have_looser_types(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([number, item("a")]), folder / "items/1.parquet")
     admission = admit(folder, tmp_path / "out")
     assert pq.read_table(admission.path("items"))["price"].to_pylist() == [2.5, 3.0]
-    assert admission.tables["items"].rejected == {"duplicate item_id": 1, "price is missing": 1}
-    assert reasons(tmp_path / "out/rejected/items.parquet") == ["price is missing"]
+    assert admission.tables["items"].rejected == {"duplicate item_id": 1, "price is no number": 1}
+    assert reasons(tmp_path / "out/rejected/items.parquet") == ["price is no number"]
     assert reasons(tmp_path / "out/rejected/items-2.parquet") == ["duplicate item_id"]
 
 
@@ -167,4 +168,107 @@ def test_a_column_of_a_useless_type_is_named(tmp_path: Path) -> None:
     folder = write(tmp_path / "in")
     pq.write_table(pa.Table.from_pylist([{**query("q"), "ts": [1, 2]}]), folder / "queries.parquet")
     with pytest.raises(ContractError, match="column ts holds list"):
+        admit(folder, tmp_path / "out")
+
+
+def changed(folder: Path, name: str, column: str, values: pa.Array) -> None:
+    table = pq.read_table(folder / f"{name}.parquet")
+    number = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(number, column, values), folder / f"{name}.parquet")
+
+
+def broken_text(*contents: bytes) -> pa.Array:
+    """A column that says it is UTF-8, as other writers leave it behind."""
+    right = pa.array(contents, pa.binary())
+    return pa.StringArray.from_buffers(len(right), *right.buffers()[1:])
+
+
+def test_text_in_another_encoding_rejects_its_row_alone_and_the_rest_can_be_read(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", items=[item("a"), item("b"), item("c")])
+    changed(folder, "items", "title", broken_text(b"Tea", b"Caf\xe9", b"Milk"))
+    changed(folder, "items", "description", broken_text(b"", b"", b"\xff"))
+    admission = admit(folder, tmp_path / "out")
+    reasons = {"title is no UTF-8 text": 1, "description is no UTF-8 text": 1}
+    assert admission.tables["items"].rejected == dict(sorted(reasons.items()))
+    aside = pq.read_table(tmp_path / "out/rejected/items.parquet").to_pylist()
+    assert [row["title"] for row in aside] == ["Caf\ufffd", "Milk"]
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "values", "reason"),
+    [
+        ("items", "price", pa.array(["2.50", "2,50 EUR"]), "price is no number"),
+        ("items", "stock", pa.array(["1", "a dozen"]), "stock is no number"),
+        ("items", "stock", pa.array([None, float("inf")]), "stock is not finite"),
+        ("items", "updated_at", pa.array(["2025-06-01", "yesterday"]), "updated_at is no time in ISO 8601"),
+        ("impressions", "clicked", pa.array(["True", "yes"]), "clicked is neither true nor false"),
+        ("impressions", "position", pa.array([1.0, 1e30]), "position is beyond any list"),
+        ("impressions", "position", pa.array([1.0, float("inf")]), "position is beyond any list"),
+    ],
+)
+def test_a_value_that_is_none_of_its_type_is_called_so(
+    tmp_path: Path, table: str, column: str, values: pa.Array, reason: str
+) -> None:
+    folder = write(
+        tmp_path / "in",
+        items=[item("a", stock=None), item("b", stock=None)],
+        impressions=[impression("q", "a"), impression("q", "b")],
+    )
+    changed(folder, table, column, values)
+    admission = admit(folder, tmp_path / "out")
+    assert dict(admission.tables[table].rejected) == {reason: 1}
+
+
+def test_a_number_is_no_time_because_it_does_not_say_its_unit(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in")
+    changed(folder, "queries", "ts", pa.array([1_750_000_000]))
+    with pytest.raises(ContractError, match="seconds or microseconds"):
+        admit(folder, tmp_path / "out")
+
+
+def test_a_time_without_zone_is_utc(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in")
+    changed(folder, "queries", "ts", pa.array([NOON.replace(tzinfo=None)]))
+    admission = admit(folder, tmp_path / "out")
+    assert pq.read_table(admission.path("queries"))["ts"].to_pylist() == [NOON]
+
+
+def test_relative_pictures_lie_beside_the_tables(tmp_path: Path) -> None:
+    images = ["photos/q.jpg", "/q.jpg", "file:///q.jpg", " "]
+    folder = write(
+        tmp_path / "in", queries=[query(f"q{n}", image=image) for n, image in enumerate(["q.jpg", *images])]
+    )
+    changed(folder, "impressions", "query_id", pa.array(["q0"]))
+    admission = admit(folder, tmp_path / "out")
+    assert pq.read_table(admission.path("queries"))["image"].to_pylist() == [
+        f"{folder}/q.jpg",
+        f"{folder}/photos/q.jpg",
+        "/q.jpg",
+        "file:///q.jpg",
+    ]
+    assert admission.tables["queries"].rejected == {"image is empty": 1}
+
+
+def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in")
+    table = pq.read_table(folder / "items.parquet")
+    pq.write_table(table.append_column("title", table["title"]), folder / "items.parquet")
+    with pytest.raises(ContractError, match=r"items\.parquet has the column title more than once"):
+        admit(folder, tmp_path / "out")
+
+
+def test_a_column_of_the_name_reason_gives_way_among_the_rejected(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", items=[item("a"), item("b", price=-1.0)])
+    table = pq.read_table(folder / "items.parquet")
+    pq.write_table(table.append_column("reason", pa.array(["x", "y"])), folder / "items.parquet")
+    admit(folder, tmp_path / "out")
+    assert reasons(tmp_path / "out/rejected/items.parquet") == ["price is negative"]
+
+
+def test_a_file_that_is_damaged_inside_is_named(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", items=[item(f"i{n}") for n in range(500)])
+    content = bytearray((folder / "items.parquet").read_bytes())
+    content[4:600] = b"\xff" * 596
+    (folder / "items.parquet").write_bytes(content)
+    with pytest.raises(ContractError, match=r"items\.parquet is no readable Parquet file"):
         admit(folder, tmp_path / "out")

@@ -1,0 +1,44 @@
+"""What is in a shop's folder, in one hash: two folders of one content are governed once."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from immr import fingerprint
+from immr.data import images
+from immr.data.contract import CONTRACT, TableContract
+from immr.data.tables import chunks, files_of
+from immr.errors import DataError
+
+
+def content_hash(folder: Path) -> str:
+    """Of the tables' bytes, and of each picture's size and time of change: pictures are read later, once.
+
+    Raises:
+        ContractError: a table is missing or cannot be read.
+    """
+    tables = {contract.name: files_of(folder, contract) for contract in CONTRACT}
+    by_content = {name: [fingerprint.of_file(file) for file in files] for name, files in tables.items()}
+    pictures = hashlib.sha256()
+    for contract in CONTRACT:
+        if "image" in contract.columns.names:
+            for file in tables[contract.name]:
+                _add_pictures(pictures, file, contract, folder.absolute())
+    return fingerprint.of_values(by_content, pictures.hexdigest())
+
+
+def _add_pictures(pictures: hashlib._Hash, file: Path, contract: TableContract, folder: Path) -> None:
+    for batch in chunks(file, contract, columns=["image"]):
+        for uri in batch.column(0).to_pylist():
+            pictures.update(
+                f"{_state(images.placed(uri, folder)) if isinstance(uri, str) else ''}\n".encode()
+            )
+
+
+def _state(uri: str) -> str:
+    try:
+        found = images.path_of(uri).stat()
+    except (OSError, ValueError, DataError):
+        return "cannot be read"
+    return f"{found.st_size} {found.st_mtime_ns}"

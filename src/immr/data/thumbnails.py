@@ -1,0 +1,26 @@
+"""Small pictures inside a report, which then needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+from PIL import ImageOps
+
+from immr.data import images
+from immr.errors import DataError
+
+
+def thumbnail(uri: str, side_px: int, square: bool = False) -> str:
+    """A small JPEG of a picture as a data URI, whole or cut to a square; empty where it cannot be read."""
+    try:
+        picture = images.load(uri, min_side_px=side_px)
+    except DataError:
+        return ""
+    if square:
+        picture = ImageOps.fit(picture, (side_px, side_px))
+    else:
+        picture.thumbnail((side_px, side_px))
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=72)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()

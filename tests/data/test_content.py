@@ -1,0 +1,60 @@
+"""The hash that decides whether data were governed before."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from immr.data.content import content_hash
+from immr.data.contract import IMPRESSIONS, ITEMS, QUERIES
+from immr.errors import ContractError
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    for contract in (ITEMS, QUERIES, IMPRESSIONS):
+        row = dict.fromkeys(contract.columns.names) | {"image": "photo.jpg"}
+        rows = [{name: row[name] for name in contract.columns.names}] * 4
+        pq.write_table(pa.Table.from_pylist(rows, contract.columns), tmp_path / f"{contract.name}.parquet")
+    (tmp_path / "photo.jpg").write_bytes(b"a photo")
+    return tmp_path
+
+
+def test_it_is_of_the_content_wherever_else_is_written(shop: Path) -> None:
+    before = content_hash(shop)
+    (shop / "notes.txt").write_text("nothing that anyone reads")
+    (shop / "truth.parquet").write_text("nor this")
+    assert content_hash(shop) == before
+
+
+def test_a_table_in_parts_counts(shop: Path) -> None:
+    before = content_hash(shop)
+    (shop / "parts").mkdir()
+    (shop / "impressions.parquet").rename(shop / "parts/0.parquet")
+    (shop / "parts").rename(shop / "impressions")
+    assert content_hash(shop) == before
+    rows = pq.read_table(shop / "impressions/0.parquet")
+    pq.write_table(rows.slice(1), shop / "impressions/1.parquet")
+    more = content_hash(shop)
+    pq.write_table(rows.slice(2), shop / "impressions/1.parquet")
+    assert len({before, more, content_hash(shop)}) == 3
+    (shop / "impressions").rename(shop / "impressions.parquet")
+    assert content_hash(shop)
+
+
+def test_a_picture_that_was_mended_counts(shop: Path) -> None:
+    before = content_hash(shop)
+    (shop / "photo.jpg").write_bytes(b"another photo")
+    mended = content_hash(shop)
+    os.utime(shop / "photo.jpg", (0, 0))
+    touched = content_hash(shop)
+    (shop / "photo.jpg").unlink()
+    assert len({before, mended, touched, content_hash(shop)}) == 4
+
+
+def test_a_table_that_cannot_be_read_is_named(shop: Path) -> None:
+    (shop / "queries.parquet").write_text("no table")
+    with pytest.raises(ContractError, match=r"queries\.parquet is no readable Parquet file"):
+        content_hash(shop)
