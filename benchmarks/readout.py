@@ -9,9 +9,11 @@ Beside it stands the least that any readout must do: count impressions and click
 from __future__ import annotations
 
 import json
+import multiprocessing
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -30,19 +32,25 @@ PER_QUERY = 10
 QUERIES_PER_USER = 5
 DAYS = 21
 TEST_DAYS = 14
+BOTS = 20
+ONE_IN_BOT = 200  # queries
+ONE_IN_FALLBACK = 500
 START = datetime(2026, 9, 1, tzinfo=UTC)
 
 _QUERIES = """CREATE TEMP TABLE asked AS
     WITH numbered AS (
-        SELECT range AS n, hash(range, 1) % {users} AS user,
+        SELECT range AS n, hash(n, 8) % {one_in_bot} = 0 AS bot,
+            if(bot, {users} + hash(n, 9) % {bots}, hash(n, 1) % {users}) AS user,
             hash(user, 2) % 2 = 1 AND n >= {test_from} AS new,
-            0.3 * ((hash(user, 4) % 10000) / 10000.0) ** 4 AS rate
+            if(bot, 0, 0.3 * ((hash(user, 4) % 10000) / 10000.0) ** 4) AS rate,
+            n >= {test_from} AND hash(n, 7) % {one_in_fallback} = 0 AS fallback
         FROM range({queries}))
     SELECT md5(n::VARCHAR) AS query_id, md5('user' || user) AS user_id,
         make_timestamptz({start_us} + n * {step_us}) AS ts,
-        if(new, 'challenger', 'champion') AS variant, if(new, 'immr-2', 'immr-1') AS model_version,
+        if(new, 'challenger', 'champion') AS variant,
+        if(new <> fallback, 'immr-2', 'immr-1') AS model_version,
         5 + 20 * (hash(n, 3) % 1000) / 1000.0 AS took_ms, {per_query} AS results, false AS degraded,
-        false AS fallback, rate * if(new, 1.02, 1) AS rate
+        fallback, rate * if(new, 1.02, 1) AS rate
     FROM numbered"""
 
 _IMPRESSIONS = """SELECT query_id, user_id, position, variant, model_version, ts,
@@ -53,9 +61,10 @@ _IMPRESSIONS = """SELECT query_id, user_id, position, variant, model_version, ts
 
 
 def write(folder: Path, impressions: int, threads: int) -> None:
-    """An event log's two tables: users come back, and each clicks at a rate of their own."""
+    """An event log's two tables: users come back, each clicks at a rate of their own; bots, and fallbacks."""
     queries = impressions // PER_QUERY
     with duckdb.connect(config={"threads": threads}) as base:
+        base.execute("SET enable_progress_bar = false")
         base.execute(
             _QUERIES.format(
                 queries=queries,
@@ -64,6 +73,9 @@ def write(folder: Path, impressions: int, threads: int) -> None:
                 step_us=max(DAYS * 86_400_000_000 // queries, 1),
                 test_from=queries * (DAYS - TEST_DAYS) // DAYS,
                 per_query=PER_QUERY,
+                bots=BOTS,
+                one_in_bot=ONE_IN_BOT,
+                one_in_fallback=ONE_IN_FALLBACK,
             )
         )
         for name, sql in (
@@ -95,7 +107,9 @@ def main(
     test = Experiment("benchmark", "salt", sides, started=began)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         here = Path(name)
-        write(here, impressions, threads)
+        # apart, so that the peak of memory is the readout's
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as writer:
+            writer.submit(write, here, impressions, threads).result()
         size = sum(path.stat().st_size for path in here.iterdir())
         started, cpu_started = time.perf_counter(), time.process_time()
         joined, before = split_at_start(Parquet(f"{here}/impressions.parquet"), test, timedelta(days=14))
@@ -108,6 +122,8 @@ def main(
         "impressions": impressions,
         "parquet_gib": size / 1024**3,
         "users": sum(side.users for side in found.variants),
+        "queries_of_bots_left_out": sum(marked.queries for marked in found.bots),
+        "fallback_queries_left_out": found.fallback_queries,
         "readout_s": took_s,
         "readout_cpu_s": cpu_s,  # of all cores: what a machine that others use does not blur
         "peak_memory_gib": peak,

@@ -50,17 +50,16 @@ def mark_bots(base: duckdb.DuckDBPyConnection, policy: BotPolicy) -> None:
     """
     base.execute(
         """CREATE TEMP TABLE bots AS
-        WITH many AS (  -- few users can be bots at all: only their minutes are counted
-            SELECT user_id, count(DISTINCT query_id) AS queries, sum(clicks) AS clicks
-            FROM queries GROUP BY user_id HAVING count(*) >= least($fast, $silent)),
-        minutes AS (
-            SELECT user_id, epoch_us(ts) // 60_000_000 AS minute, count(DISTINCT query_id) AS queries
-            FROM queries SEMI JOIN many USING (user_id) WHERE ts IS NOT NULL GROUP BY user_id, minute),
-        fast AS (SELECT DISTINCT user_id FROM minutes WHERE queries >= $fast)
-        SELECT user_id, $too_fast AS rule FROM fast
+        WITH many AS (  -- few users can be bots at all: only their queries are looked at
+            SELECT user_id FROM queries GROUP BY user_id HAVING count(*) >= least($fast, $silent)),
+        theirs AS (SELECT * FROM queries SEMI JOIN many USING (user_id)),
+        fast AS (
+            SELECT user_id FROM theirs WHERE ts IS NOT NULL GROUP BY user_id, epoch_us(ts) // 60_000_000
+            HAVING count(DISTINCT query_id) >= $fast)
+        SELECT DISTINCT user_id, $too_fast AS rule FROM fast
         UNION ALL
-        SELECT user_id, $no_click FROM many ANTI JOIN fast USING (user_id)
-        WHERE queries >= $silent AND clicks = 0""",
+        SELECT user_id, $no_click FROM theirs ANTI JOIN fast USING (user_id) GROUP BY user_id
+        HAVING count(DISTINCT query_id) >= $silent AND sum(clicks) = 0""",
         {
             "fast": policy.queries_per_minute,
             "silent": policy.queries_without_click,

@@ -6,7 +6,7 @@ summed up by user. The statistics see users only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,35 +27,28 @@ if TYPE_CHECKING:
 
 _DAY_US = 86_400e6
 
+_OF_ROWS = {  # an impression's row has `shown`; a search's has nothing but who asked, and when
+    "impressions": "count(*) FILTER (shown)",
+    "clicks": "count(*) FILTER (clicked)",
+    "orders": "count(*) FILTER (ordered)",
+    "first_impressions": "count(*) FILTER (position = 1)",
+    "first_clicks": "count(*) FILTER (position = 1 AND clicked)",
+    "weighted_clicks": f"coalesce(sum(least(position ** {POSITION_BIAS}, {MAX_CLICK_WEIGHT}))"
+    " FILTER (clicked), 0)",
+}
+_OF_SUMS = {name: f"coalesce(sum({name}), 0)" for name in _OF_ROWS}
 
-def _summed(columns: Sequence[str]) -> str:
+
+def _summed(sums: Mapping[str, str]) -> str:
     whole = {"weighted_clicks": "DOUBLE"}
-    return ", ".join(f"sum({name})::{whole.get(name, 'BIGINT')} AS {name}" for name in columns)
+    return ", ".join(f"({sql})::{whole.get(name, 'BIGINT')} AS {name}" for name, sql in sums.items())
 
 
-_SUMS = (
-    "impressions",
-    "clicks",
-    "orders",
-    "first_impressions",
-    "first_clicks",
-    "weighted_clicks",
-)
-
-_ROWS = f"""CREATE VIEW exposures AS
-    SELECT query_id, user_id, variant, model_version, ts, 1 AS impressions, clicked::INT AS clicks,
-        ordered::INT AS orders, coalesce(position = 1, false)::INT AS first_impressions,
-        coalesce(position = 1 AND clicked, false)::INT AS first_clicks,
-        CASE WHEN clicked THEN least(coalesce(position, 0) ** {POSITION_BIAS}, {MAX_CLICK_WEIGHT}) ELSE 0 END
-            AS weighted_clicks
-    FROM shown"""
-
-_QUERIES = f"""CREATE TEMP TABLE queries AS
-    SELECT query_id, user_id, variant, model_version, min(ts) AS ts, {_summed(_SUMS)}
-    FROM (
-        SELECT query_id, user_id, variant, model_version, ts, {", ".join(_SUMS)} FROM exposures
-        UNION ALL  -- a row without impression for each search, so that those without results count
-        SELECT query_id, user_id, variant, model_version, ts, {", ".join("0" for _ in _SUMS)} FROM asked)
+# Every search adds a row without impressions, so that one without results counts as a query.
+_QUERIES = """CREATE TEMP TABLE queries AS
+    SELECT query_id, user_id, variant, model_version, min(ts) AS ts, {sums}
+    FROM (SELECT * FROM {exposures}
+        UNION ALL BY NAME SELECT query_id, user_id, variant, model_version, ts FROM asked)
     GROUP BY ALL"""
 
 _EXPOSED = """CREATE TEMP VIEW exposed AS
@@ -65,7 +58,7 @@ _EXPOSED = """CREATE TEMP VIEW exposed AS
 _USERS = f"""SELECT variant, user_id, count(*) AS queries,
         count(*) FILTER (clicks > 0) AS queries_with_click,
         count(*) FILTER (impressions = 0) AS queries_without_result,
-        {_summed(_SUMS)}, epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us
+        {_summed(_OF_SUMS)}, epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us
     FROM exposed WHERE ours GROUP BY variant, user_id"""
 
 _WITH_BEFORE = f"""SELECT users.*, coalesce(seen.impressions, 0) AS {BEFORE[0]},
@@ -74,10 +67,12 @@ _WITH_BEFORE = f"""SELECT users.*, coalesce(seen.impressions, 0) AS {BEFORE[0]},
         SELECT user_id, sum(impressions)::BIGINT AS impressions, sum(clicks)::BIGINT AS clicks
         FROM before GROUP BY user_id) seen USING (user_id)"""
 
-_RANKS = """SELECT variant, position, count(*), count(*) FILTER (clicked)
-    FROM shown SEMI JOIN variants USING (variant, model_version)
-        ANTI JOIN bots USING (user_id) ANTI JOIN fallbacks USING (query_id)
-    WHERE position > 0 GROUP BY variant, position ORDER BY variant, position"""
+_RANKS = """WITH ranks AS (
+        SELECT variant, model_version, position, count(*) AS impressions, count(*) FILTER (clicked) AS clicks
+        FROM shown ANTI JOIN bots USING (user_id) ANTI JOIN fallbacks USING (query_id)
+        WHERE position > 0 GROUP BY ALL)
+    SELECT variant, position, impressions, clicks FROM ranks SEMI JOIN variants USING (variant, model_version)
+    ORDER BY variant, position"""
 
 
 class Rank(NamedTuple):
@@ -157,12 +152,12 @@ def sum_up_queries(
     """
     import duckdb
 
-    with duckdb.connect() as base:
+    with duckdb.connect(config={"preserve_insertion_order": False}) as base:
         for name, table in (("exposures", queries), ("before", before)):
             if table is not None:
                 base.register(name, table.rename_columns({"clicked_positions": "weighted_clicks"}))
         view(base, "asked", searches, ASKED, ASKED_OPTIONAL, what="searches")
-        base.execute(_QUERIES)
+        base.execute(_QUERIES.format(sums=_summed(_OF_SUMS), exposures="exposures"))
         return _sums(base, experiment, policy, ranks, before is not None, searches_known=True)
 
 
@@ -207,14 +202,15 @@ def _queries(joined: Relation, searches: Relation | None) -> Iterator[duckdb.Duc
     """A database with the views `shown` and `asked`, and the table `queries`."""
     import duckdb
 
-    with duckdb.connect() as base:
+    with duckdb.connect(config={"preserve_insertion_order": False}) as base:
         view(base, "shown", joined, SHOWN, SHOWN_OPTIONAL, what="impressions")
         nothing = pa.table({name: pa.array([], pa.string()) for name in ASKED})
         asked = nothing if searches is None else searches
         view(base, "asked", asked, ASKED, ASKED_OPTIONAL, what="searches")
-        base.execute(_ROWS)
         try:
-            base.execute(_QUERIES)
+            base.execute(
+                _QUERIES.format(sums=_summed(_OF_ROWS), exposures="(SELECT true AS shown, * FROM shown)")
+            )
         except duckdb.ConversionException as error:
             raise ExperimentError(f"the events have other types than the event log's ({error})") from error
         yield base
