@@ -28,7 +28,8 @@ from rich.table import Table
 from benchmarks import governance_scale
 from immr import judging, recipes, steps
 from immr.data import datasets
-from immr.data.simulate import category_noise, simulate, symmetric_noise
+from immr.data.simulate import simulate
+from immr.data.simulation_recipe import category_noise, symmetric_noise
 from immr.data.training_set import TrainingSet
 from immr.governance.recipe import GovernanceRecipe
 from immr.settings import Settings

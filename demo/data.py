@@ -9,7 +9,8 @@ from pathlib import Path
 
 from demo.shoppers import Photo
 from immr.data import datasets
-from immr.data.simulate import SimulationRecipe, simulate
+from immr.data.simulate import simulate
+from immr.data.simulation_recipe import SimulationRecipe
 from immr.errors import DatasetError
 from immr.files import folder_written_whole, write_whole
 from immr.settings import Settings

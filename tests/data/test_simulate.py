@@ -9,7 +9,8 @@ import pytest
 
 from immr.data.admission import admit
 from immr.data.datasets import LabelledSet, Photo
-from immr.data.simulate import LOG_END, SimulationRecipe, category_noise, simulate, symmetric_noise
+from immr.data.simulate import LOG_END, simulate
+from immr.data.simulation_recipe import SimulationRecipe, category_noise, symmetric_noise
 from immr.errors import RecipeError
 from immr.types import Item
 

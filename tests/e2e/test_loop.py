@@ -17,7 +17,8 @@ import pytest
 from demo import processes
 from demo.shoppers import Photo, play
 from immr import steps, wiring
-from immr.data.simulate import SimulationRecipe, simulate
+from immr.data.simulate import simulate
+from immr.data.simulation_recipe import SimulationRecipe
 from immr.data.synthetic import SyntheticRecipe
 from immr.data.synthetic import load as load_synthetic
 from immr.deploy.local import LocalDeployer

@@ -8,7 +8,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from immr.data import synthetic
-from immr.data.simulate import SimulationRecipe, simulate
+from immr.data.simulate import simulate
+from immr.data.simulation_recipe import SimulationRecipe
 from immr.data.training_set import TrainingSet
 from immr.errors import ContractError, RecipeError
 from immr.governance.govern import govern

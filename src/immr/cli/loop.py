@@ -37,7 +37,8 @@ def data(
 ) -> None:
     """Turn a named data set into a catalogue and a simulated click log with known truth."""
     from immr.data import datasets
-    from immr.data.simulate import SimulationRecipe, simulate
+    from immr.data.simulate import simulate
+    from immr.data.simulation_recipe import SimulationRecipe
 
     settings = Settings()
     labelled = datasets.load(dataset, settings.data_mirror, settings.cache_dir)
