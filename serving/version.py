@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from immr import wiring
 from immr.errors import FeaturesUnavailableError, ImmrError
 from immr.features.port import FeatureStore
+from immr.features.recent import RecentFeatures
 from immr.index.port import Collection
 from immr.packaging.version_file import VersionFile
 from immr.search import Searcher
@@ -35,7 +36,6 @@ class ServedVersion:
         """`folder` holds a version's files and `version.json`; for `threads` and `at_once` see `Graph`."""
         self.file = VersionFile.read(folder)
         self.reason = f"{self.file.id} is starting"
-        self.features_ready = False
         self._folder = folder
         self._settings = settings
         self._threads, self._at_once = threads, at_once
@@ -43,6 +43,7 @@ class ServedVersion:
         self._collection: Collection | None = None
         self._searcher: Searcher | None = None
         self._features: FeatureStore | None = None
+        self._recent: RecentFeatures | None = None
         self._stop = threading.Event()
         self._workers = [
             threading.Thread(target=self._until_done, args=(self._open, "search"), daemon=True),
@@ -72,6 +73,11 @@ class ServedVersion:
         assert self._encoder is not None, self.reason
         return self._encoder
 
+    @property
+    def features_ready(self) -> bool:
+        """Whether answers come with features."""
+        return self._recent is not None
+
     def item(self, item_id: str) -> Candidate | None:
         """A document of this version's index."""
         return self._collection.item(item_id) if self._collection else None
@@ -90,9 +96,9 @@ class ServedVersion:
         Raises:
             FeaturesUnavailableError: not warm yet, or the store does not answer.
         """
-        if not self.features_ready or self._features is None:
+        if self._recent is None:
             raise FeaturesUnavailableError("the feature store is still starting: wait, or look at the log")
-        return self._features.read(item_ids)
+        return self._recent.read(item_ids)
 
     def _open(self) -> None:
         encoder = self._encoder = self._open_encoder()
@@ -125,7 +131,7 @@ class ServedVersion:
         start = time.perf_counter()
         self._features = self._features or wiring.features(self._settings)
         self._features.warm()
-        self.features_ready = True
+        self._recent = RecentFeatures(self._features)
         log.info("features are ready after %.1f s", time.perf_counter() - start)
 
     def _until_done(self, attempt: Callable[[], None], part: str) -> None:

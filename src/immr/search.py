@@ -13,6 +13,7 @@ from typing import Protocol
 from PIL import Image
 
 from immr.data import images
+from immr.features.port import FeatureReader
 from immr.index.port import EVERYTHING, Collection
 from immr.ranking import RankingRecipe, rank
 from immr.types import Candidate, Filters, FloatArray, Hit, ItemFeatures
@@ -25,13 +26,6 @@ class QueryEncoder(Protocol):
 
     def encode(self, images: Sequence[Image.Image]) -> FloatArray:
         """(N, D) unit rows from N upright RGB pictures."""
-
-
-class FeatureReader(Protocol):
-    """What search asks of a feature store; every `immr.features.port.FeatureStore` is one."""
-
-    def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
-        """Features of those items that are known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,18 @@ import pyarrow as pa
 from immr.types import ItemFeatures
 
 
-class FeatureStore(Protocol):
+class FeatureReader(Protocol):
+    """Who knows features of items; every `FeatureStore` does."""
+
+    def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
+        """Online features; items that are not known are left out.
+
+        Raises:
+            FeaturesUnavailableError: they cannot be told now.
+        """
+
+
+class FeatureStore(FeatureReader, Protocol):
     """Entity features of items. A stats table has the columns of `immr.features.stats.COLUMNS`."""
 
     @property
@@ -30,13 +41,6 @@ class FeatureStore(Protocol):
 
     def push(self, stats: pa.Table) -> int:
         """Bring fresher rows online (and append them offline), between two materializations."""
-
-    def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
-        """Online features; items that the store does not know are left out.
-
-        Raises:
-            FeaturesUnavailableError: the store does not answer.
-        """
 
     def freshness(self) -> datetime | None:
         """The newest event_timestamp that was brought online, None where none is known."""

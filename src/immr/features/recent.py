@@ -1,0 +1,43 @@
+"""Features that were read a moment ago: popular items come up in search after search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from immr.features.port import FeatureReader
+from immr.types import ItemFeatures
+
+MAX_AGE_S = 2.0
+_MAX_ITEMS = 200_000
+
+
+class RecentFeatures:
+    """Asks the reader for what it has not told in the last `max_age_s`, in one call.
+
+    May be used from many threads. Features are at most that much older than the store's, and a store that
+    goes away is noticed as late.
+    """
+
+    def __init__(self, reader: FeatureReader, max_age_s: float = MAX_AGE_S) -> None:
+        self._reader = reader
+        self._max_age_s = max_age_s
+        self._known: dict[str, tuple[float, ItemFeatures | None]] = {}  # None: the store does not know it
+
+    def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
+        """Features of those items that are known.
+
+        Raises:
+            FeaturesUnavailableError: the reader has to be asked, and does not answer.
+        """
+        now = time.monotonic()
+        known, nothing = self._known, (0.0, None)
+        found = {item_id: known.get(item_id, nothing) for item_id in item_ids}
+        if old := [item_id for item_id, (until, _) in found.items() if until <= now]:
+            told = self._reader.read(old)
+            fresh = {item_id: (now + self._max_age_s, told.get(item_id)) for item_id in old}
+            if len(known) + len(fresh) > _MAX_ITEMS:
+                known = self._known = {}
+            known.update(fresh)
+            found |= fresh
+        return {item_id: features for item_id, (_, features) in found.items() if features is not None}

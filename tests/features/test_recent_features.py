@@ -1,0 +1,51 @@
+"""Features of a moment ago are told again; older ones are asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from immr.errors import FeaturesUnavailableError
+from immr.features.recent import RecentFeatures
+from immr.types import ItemFeatures
+
+
+class Store:
+    """A feature store in memory that notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.ctr = 0.1
+        self.asked: list[list[str]] = []
+        self.is_away = False
+
+    def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
+        if self.is_away:
+            raise FeaturesUnavailableError("away")
+        self.asked.append(list(item_ids))
+        return {item: ItemFeatures(1.0, "Fruit", 10, 1, self.ctr) for item in item_ids if item != "unknown"}
+
+
+def test_each_item_is_asked_for_once_until_it_is_old():
+    store = Store()
+    recent = RecentFeatures(store, max_age_s=0.05)
+    assert set(recent.read(["a", "b", "unknown"])) == {"a", "b"}
+    store.ctr = 0.2
+    assert {item: each.ctr_7d for item, each in recent.read(["b", "c", "unknown"]).items()} == {
+        "b": 0.1,
+        "c": 0.2,
+    }
+    assert store.asked == [["a", "b", "unknown"], ["c"]]
+    time.sleep(0.06)
+    assert recent.read(["a"])["a"].ctr_7d == 0.2
+
+
+def test_a_store_that_goes_away_is_noticed_when_it_has_to_be_asked():
+    store = Store()
+    recent = RecentFeatures(store, max_age_s=60)
+    recent.read(["a"])
+    store.is_away = True
+    assert set(recent.read(["a"])) == {"a"}
+    with pytest.raises(FeaturesUnavailableError):
+        recent.read(["a", "b"])
