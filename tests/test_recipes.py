@@ -19,3 +19,8 @@ def test_variations_leave_the_rest_alone() -> None:
     varied = recipes.with_gate_margin(recipes.with_processes(recipe, 3), 0.01)
     assert (varied.train.processes, varied.gate.margin) == (3, 0.01)
     assert (varied.model, varied.governance) == (recipe.model, recipe.governance)
+
+
+def test_nothing_is_trained_by_no_process() -> None:
+    with pytest.raises(RecipeError, match="take 1 or more"):
+        recipes.with_processes(recipes.concept(), 0)

@@ -77,7 +77,13 @@ def by_name(name: str) -> Recipe:
 
 
 def with_processes(recipe: Recipe, processes: int) -> Recipe:
-    """The same recipe, trained by another number of processes."""
+    """The same recipe, trained by another number of processes.
+
+    Raises:
+        RecipeError: there would be none.
+    """
+    if processes < 1:
+        raise RecipeError(f"training by {processes} processes cannot be: take 1 or more")
     return replace(recipe, train=replace(recipe.train, processes=processes))
 
 

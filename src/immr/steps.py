@@ -9,20 +9,22 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from immr import __version__, catalogue, fingerprint, judging, training_sets, watching, wiring
-from immr.data.admission import admit_table
+from immr import (
+    __version__,
+    catalogue,
+    fingerprint,
+    item_features,
+    judging,
+    training_runs,
+    watching,
+    wiring,
+)
 from immr.data.content import content_hash
-from immr.data.contract import IMPRESSIONS
-from immr.data.tables import files_of
 from immr.data.training_set import FILES, TrainingSet
-from immr.errors import RegistryError
 from immr.files import folder_replaced
 from immr.recipes import Recipe
 from immr.reports import Report, publish
@@ -30,14 +32,10 @@ from immr.settings import Settings
 from immr.types import Item, ModelVersion, Role
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from immr.deploy.port import Deployment
     from immr.evaluation.evaluate import Evaluation
     from immr.evaluation.gate import GateVerdict
     from immr.index.port import IndexReport
-    from immr.registry.versions import Registry
-    from immr.train.job import TrainJob
 
 log = logging.getLogger(__name__)
 
@@ -88,42 +86,13 @@ def train(settings: Settings, training_set: TrainingSet, recipe: Recipe) -> Mode
     Raises:
         TrainingError: a worker failed or the loss is not a number.
     """
-    from immr.train.job import TrainJob
-
     registry = wiring.registry(settings)
     key = fingerprint.of_values("train", __version__, training_set.hash, recipe.model, recipe.train)
-    found = registry.find(key)
-    if found and _has_files(settings, registry, found):
+    if found := training_runs.finished(settings, registry, key):
         log.info("train: %s was trained from the same data and recipe; reusing it", found.id)
         return found
-
-    run_id = registry.start_run(
-        f"{recipe.name}-{key[:8]}",
-        params=asdict(recipe),
-        tags={"manifest_hash": training_set.hash, "recipe": recipe.name},
-        key=key,
-    )
-    folder = settings.work_dir / "training" / key[:16]
-    job = TrainJob(
-        training_set=training_sets.below_home(settings, training_set).folder.absolute(),
-        out=folder / "version",
-        checkpoints=folder / "checkpoints",
-        cache_dir=settings.cache_dir,
-        recipe_name=recipe.name,
-        model=recipe.model,
-        train=recipe.train,
-        key=key,
-        manifest_hash=training_set.hash,
-        tracking_url=settings.tracking_url,
-        run_id=run_id,
-    )
-    try:
-        _launch(settings, job)
-    except BaseException:
-        registry.finish_run(run_id, failed=True)
-        raise
-    version = registry.restore(found, job.out) if found else _register(registry, job.out, key, run_id)
-    registry.finish_run(run_id)
+    job = training_runs.run(settings, registry, training_set, recipe, key)
+    version = training_runs.register(registry, job)
     shutil.rmtree(job.checkpoints, ignore_errors=True)
     return version
 
@@ -135,15 +104,6 @@ def stop_training(settings: Settings, run: str) -> list[str]:
         TrainingError: the cluster refuses.
     """
     return wiring.launcher(settings).stop(run)
-
-
-def _has_files(settings: Settings, registry: Registry, version: ModelVersion) -> bool:
-    try:
-        registry.fetch(version, settings.cache_dir)
-    except RegistryError as error:
-        log.warning("train: %s is registered, but useless (%s): training it again", version.id, error)
-        return False
-    return True
 
 
 @dataclass(frozen=True)
@@ -222,27 +182,12 @@ def index(settings: Settings, version: ModelVersion, items: Sequence[Item]) -> I
 
 def materialize(settings: Settings, training_set: TrainingSet, data: Path) -> int:
     """Bring item features of a click log's last seven days online; returns the number of items."""
-    from immr.features.stats import item_stats
-
-    impressions = _impressions(data)
-    stats = item_stats(training_set.items, impressions, now=_newest(impressions))
-    return wiring.features(settings).materialize(stats)
+    return wiring.features(settings).materialize(item_features.of_click_log(training_set, data))
 
 
 def push(settings: Settings, training_set: TrainingSet, data: Path) -> int:
     """Bring item features online with what the event log has seen since; returns the number of items."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    from immr.features.stats import item_stats
-
-    before = _impressions(data)
-    with closing(wiring.event_log(settings)) as events:
-        live = events.joined().select(before.column_names).cast(before.schema)
-    # a click log that was exported from the event log has queries in common with it
-    known = pc.is_in(before["query_id"], value_set=live["query_id"].combine_chunks())
-    impressions = pa.concat_tables([before.filter(pc.invert(known)), live])
-    stats = item_stats(training_set.items, impressions, now=_newest(impressions))
+    stats = item_features.of_click_log_and_events(settings, training_set, data)
     return wiring.features(settings).push(stats)
 
 
@@ -273,43 +218,3 @@ def watch(settings: Settings) -> watching.Watched:
         challenger=versions.get("challenger"),
     )
     return watched
-
-
-def _launch(settings: Settings, job: TrainJob) -> None:
-    from immr.launch.port import TrainingJob
-
-    job_file = job.out.parent / "job.json"
-    job.write(job_file)
-    name = f"immr-{job.key[:12]}"
-    wiring.launcher(settings).run(TrainingJob(name, job_file, job.train.processes, job.out))
-
-
-def _register(registry: Registry, files: Path, key: str, run_id: str) -> ModelVersion:
-    from immr.model.card import Card
-
-    card = Card.read(files)
-    return registry.register(
-        files,
-        key,
-        run_id,
-        dim=card.model.embedding_dim,
-        preprocessing_hash=card.preprocessing.hash,
-        manifest_hash=card.manifest_hash,
-        recipe=card.recipe,
-    )
-
-
-def _impressions(data: Path) -> pa.Table:
-    """The valid impressions of a click log."""
-    import pyarrow.parquet as pq
-
-    with TemporaryDirectory(prefix="immr-impressions-") as folder:
-        admit_table(IMPRESSIONS, files_of(data, IMPRESSIONS), data, Path(folder))
-        return pq.read_table(Path(folder) / "impressions.parquet")
-
-
-def _newest(impressions: pa.Table) -> datetime:
-    import pyarrow.compute as pc
-
-    newest: datetime = pc.max(impressions["ts"]).as_py()
-    return newest
