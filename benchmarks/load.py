@@ -21,6 +21,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
+import uvloop
 
 BOUNDARY = b"immr-load"
 
@@ -141,7 +142,7 @@ def main(
     made = requests(sorted(photos.rglob("*.jpg"))[:64], url)
     start = time.perf_counter()
     loop = open_loop(url, made, rate, seconds) if rate else closed_loop(url, made, connections, seconds)
-    seen = asyncio.run(loop)
+    seen = uvloop.run(loop)
     took_s = time.perf_counter() - start
     print(
         json.dumps(

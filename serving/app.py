@@ -85,8 +85,8 @@ class VersionService:
         self._settings = settings
         self._keys = wiring.token_keys(settings)
         self._recorder: Recorder | None = None
-        # decoding and encoding let go of the GIL: two photos at once keep two cores busy
-        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="search")
+        # one search is encoded while another is decoded or ranked, so that every core has one to encode
+        self._pool = ThreadPoolExecutor(2 * cores, thread_name_prefix="search")
 
     async def start(self) -> None:
         """Bring the version up in the background."""

@@ -27,10 +27,15 @@ class Mounted:
 mounted = Mounted()
 
 
-# one worker, because Qdrant's local mode lets one process at a time hold a collection; /metrics is our own
+# one worker, because Qdrant's local mode lets one process at a time hold a collection; metrics, log and
+# traces are our own
 @bentoml.asgi_app(mounted, path="/")
 @bentoml.service(
-    name="immr-search", workers=1, metrics={"enabled": False}, logging={"access": {"enabled": False}}
+    name="immr-search",
+    workers=1,
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": "."},
 )
 class ImmrSearch:
     """Visual search by one model version."""
