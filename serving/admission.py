@@ -44,8 +44,6 @@ class Admission:
         except ProblemError as error:
             await problem_response(error, scope["path"])(scope, receive, send)
             return
-        if body is None:
-            return
         if self._under_way >= self._max_under_way:
             await problem_response(_too_many(), scope["path"])(scope, receive, send)
             return
@@ -55,15 +53,15 @@ class Admission:
         finally:
             self._under_way -= 1
 
-    async def _whole_body(self, receive: Receive) -> bytes | None:
-        """The body, or None where its sender has gone."""
+    async def _whole_body(self, receive: Receive) -> bytes:
         parts = []
         try:
             async with asyncio.timeout(self._receive_timeout_s):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        return None
+                        # nobody reads this, but BentoML keeps a request for a minute that gets no answer
+                        raise ProblemError(400, "the body ended before it was whole")
                     parts.append(message.get("body", b""))
                     if not message.get("more_body"):
                         return b"".join(parts)

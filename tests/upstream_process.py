@@ -151,7 +151,7 @@ def process_on(port: int, *command: str, env: dict[str, str] | None = None) -> I
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 @contextmanager

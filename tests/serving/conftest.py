@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from immr.settings import Settings
 from serving.app import VersionService, create_version_app
 from tests import tiny_version
+from tests.serving import real_services
 
 
 @dataclass
@@ -92,3 +93,9 @@ def bento_url(home: Path, settings: Settings) -> Iterator[str]:
     with served_version(settings, home / "immr-1") as url:
         wait_ready(url)
         yield url
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_services.Services]:
+    with real_services.running(tmp_path_factory.mktemp("services")) as services:
+        yield services

@@ -69,6 +69,7 @@ def test_with_a_file_of_keys_every_caller_needs_one(home: Path, tmp_path: Path) 
             assert_problem(refused, 401, "Authorization: Bearer")
             assert refused.headers["www-authenticate"].startswith("Bearer")
             assert_problem(search(service, authorization="Bearer wrong"), 401)
+            assert_problem(httpx.get(service, headers=[(b"authorization", b"Bearer \xff\xfe")]), 401)
             assert_problem(search(service, authorization=f"Basic {KEY}"), 401)
             assert httpx.get(f"{service}/metrics").status_code == 401
             assert httpx.get(f"{service}/health/ready").status_code == 200

@@ -19,7 +19,7 @@ import pytest
 
 from immr import wiring
 from immr.experiment import changes
-from immr.experiment.definition import save
+from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.settings import Settings
 from tests import tiny_version
 from tests.serving.test_overload import gateway_process
@@ -48,7 +48,7 @@ class Shoppers:
             time.sleep(0.02)
 
     def ask(self, url: str) -> None:
-        with httpx.Client(base_url=url, timeout=20) as client:
+        with httpx.Client(base_url=url, timeout=60) as client:
             while not self.done.is_set():
                 try:
                     answer = client.post("/v1/search", files={"image": RED})
@@ -131,7 +131,7 @@ def test_a_gateway_that_is_killed_loses_no_search_it_answered(
         def shopper() -> None:
             with suppress(httpx.HTTPError), httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
                 while True:
-                    answer = client.post("/v1/search", files={"image": RED}, timeout=10)
+                    answer = client.post("/v1/search", files={"image": RED}, timeout=60)
                     answered.append(answer.json()["query_id"])
 
         with subprocess.Popen(command, env={**os.environ, **settings.environment()}) as gateway:
@@ -153,3 +153,39 @@ def test_a_gateway_that_is_killed_loses_no_search_it_answered(
                 missing -= set(log.searches()["query_id"].to_pylist())
                 log.close()
                 time.sleep(0.1)
+
+
+def test_sigterm_finishes_what_was_taken(bento_url: str, tmp_path: Path) -> None:
+    """Under load, every request that a gateway has taken is answered; new connections are refused."""
+    settings = Settings(home=tmp_path)
+    save(Experiment("test", "salt", (Variant(CHAMPION, bento_url, "immr-1", 1.0),)), settings.experiment_file)
+    port = free_port()
+    command = [sys.executable, "-m", "serving.gateway", f"--port={port}"]
+    answers: list[str] = []
+
+    def shopper() -> None:
+        while True:
+            try:
+                # a connection for each, as one behind a load balancer that stops sending would see it
+                answer = httpx.post(f"http://127.0.0.1:{port}/v1/search", files={"image": RED}, timeout=60)
+            except httpx.ConnectError:
+                return
+            except httpx.HTTPError as error:
+                answers.append(type(error).__name__)
+                return
+            answers.append(str(answer.status_code))
+
+    with subprocess.Popen(command, env={**os.environ, **settings.environment()}) as gateway:
+        await_port(gateway, port)
+        shoppers = [threading.Thread(target=shopper) for _ in range(4)]
+        for thread in shoppers:
+            thread.start()
+        while len(answers) < 20:
+            time.sleep(0.05)
+        gateway.send_signal(signal.SIGTERM)
+        for thread in shoppers:
+            thread.join(timeout=60)
+        assert gateway.wait(timeout=60) in (0, -signal.SIGTERM)
+    # a connection that waits in the kernel's queue as the listener closes was never taken
+    assert answers.count("200") >= len(answers) - 4
+    assert set(answers) <= {"200", "ReadError"}
