@@ -71,8 +71,8 @@ class Shop:
         won_Q = np.sign((clicked_Q10 * self.team_Q10[mine]).sum(axis=1))
         if swapped is not None:
             won_Q = won_Q * swapped[self.user_Q[mine]]
-        sums = _by_user(self.user_Q[mine], won=won_Q, decided=won_Q != 0)
-        return preference(sums["won"], sums["decided"])
+        sums = _by_user(self.user_Q[mine], queries=1, won=won_Q > 0, lost=won_Q < 0)
+        return preference(**{f"{name}_U": values for name, values in sums.items()})
 
 
 def shop(rng: np.random.Generator, challenger_noise: float) -> Shop:

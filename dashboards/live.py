@@ -137,10 +137,13 @@ class Live:
         )
 
     def _sums(self, experiment: Experiment) -> Sums:
-        """Sums of users, from sums that the event log makes: no impression comes here."""
+        """Sums of users; of an A/B from sums that the event log makes: no impression comes here."""
         from immr.experiment.readout import before_the_test
-        from immr.experiment.sums import Rank, sum_up_queries
+        from immr.experiment.sums import Rank, sum_up, sum_up_queries
 
+        if experiment.kind == "interleave":  # whose items were clicked, only the rows say
+            since = experiment.started
+            return sum_up(self._events.joined(since), experiment, self._events.searches(since))
         versions = {(side.name, side.model_version) for side in experiment.variants}
         start = experiment.started
 

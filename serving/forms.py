@@ -31,6 +31,11 @@ class SearchForm:
     """Of a form its fields by name, texts or files; of JSON whatever it holds."""
     photo: memoryview | None
 
+    @property
+    def asks_for_page(self) -> bool:
+        """Whether it goes on with an answer of one version."""
+        return isinstance(self.values, Mapping) and bool(self.values.get("page"))
+
     @classmethod
     def read(cls, body: bytes, headers: Mapping[str, str]) -> SearchForm:
         """Read a multipart body (RFC 7578) or JSON.

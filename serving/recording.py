@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
@@ -43,8 +44,18 @@ class Recorder:
         self._delivery = Delivery(lambda: wiring.event_log(settings), journal, self._count_clicks)
         metrics.events_waiting_bytes.set_function(lambda: self._delivery.waiting_bytes)
 
-    def search(self, answer: SearchBody, user_id: str, now: datetime, fallback: bool = False) -> bool:
-        """Record what was shown; False where no more may wait: the shopper gets an answer anyway."""
+    def search(
+        self,
+        answer: SearchBody,
+        user_id: str,
+        now: datetime,
+        fallback: bool = False,
+        versions: tuple[str, ...] = (),
+    ) -> bool:
+        """Record what was shown; False where no more may wait: the shopper gets an answer anyway.
+
+        `versions` are those that an interleaved answer's hits are from.
+        """
         search = SearchRecord(
             query_id=answer.query_id,
             user_id=user_id,
@@ -58,12 +69,14 @@ class Recorder:
         )
         items = tuple((hit.item_id, hit.position) for hit in answer.hits)
         try:
-            self._delivery.shown(Shown(search, items))
+            self._delivery.shown(Shown(search, items, versions))
         except EventLogError as error:
             log.error("a search was not recorded: %s", error)
             self._metrics.errors.labels("event_log").inc()
             return False
-        self._metrics.impressions.labels(answer.variant, answer.model_version).inc(len(items))
+        counts = Counter(versions) if versions else {answer.model_version: len(items)}
+        for version, count in counts.items():
+            self._metrics.impressions.labels(answer.variant, version).inc(count)
         return True
 
     async def events(self, events: Sequence[EventBody]) -> EventsAnswer:

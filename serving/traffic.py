@@ -14,12 +14,13 @@ from immr import wiring
 from immr.errors import ExperimentError
 from immr.events.photos import PhotoStore
 from immr.experiment.assignment import assign
-from immr.experiment.definition import CHAMPION, Experiment, Variant, load
+from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Variant, load
 from immr.settings import Settings
 from immr.watched_file import WatchedFile
 from serving import tracing
 from serving.forms import SearchForm
 from serving.http import PREVIEW, SearchBody, unavailable
+from serving.interleaved import interleaved
 from serving.logs import SEARCHES
 from serving.metrics import Metrics
 from serving.recording import Recorder
@@ -95,12 +96,16 @@ class Gateway:
         experiment = self.experiment()
         assigned = assign(experiment, user_id).name
         label = PREVIEW if preview else assigned
-        body, fallback = await self._first_answer(experiment, assigned, form, label)
+        versions: tuple[str, ...] = ()
+        if experiment.kind == "interleave" and assigned == CHALLENGER and not form.asks_for_page:
+            body, fallback, versions = await self._both_answers(experiment, form, label)
+        else:
+            body, fallback = await self._first_answer(experiment, assigned, form, label)
         body.took_ms = 1000 * (time.perf_counter() - start)
         for part in body.degraded:
             self.metrics.degraded.labels(part).inc()
         if not preview:
-            await self._record(experiment, body, form, user_id, fallback)
+            await self._record(experiment, body, form, user_id, fallback, versions)
         self.metrics.observe({"total": 1000 * (time.perf_counter() - start)})
         _tell(body, fallback)
         return body
@@ -131,6 +136,28 @@ class Gateway:
         states = await asyncio.gather(*(self._variants.is_ready(each) for each in experiment.variants))
         return {variant.name: state for variant, state in zip(experiment.variants, states, strict=True)}
 
+    async def _both_answers(
+        self, experiment: Experiment, form: SearchForm, label: str
+    ) -> tuple[SearchBody, bool, tuple[str, ...]]:
+        """Both versions' hits in one answer, and whose each is; where only one of them answers, its own."""
+
+        async def one(variant: Variant) -> SearchBody | None:
+            return (
+                await self._variants.search(variant, form, label) if self._variants.allows(variant) else None
+            )
+
+        found = await asyncio.gather(*(one(variant) for variant in experiment.variants))
+        answers = {
+            variant.name: body for variant, body in zip(experiment.variants, found, strict=True) if body
+        }
+        if len(answers) == 2:
+            body, versions = interleaved(answers, label, self.keys[0], datetime.now(UTC))
+            return body, False, versions
+        if answers:
+            [(name, body)] = answers.items()
+            return body, name != CHALLENGER, ()
+        return *await self._first_answer(experiment, CHALLENGER, form, label), ()
+
     async def _first_answer(
         self, experiment: Experiment, assigned: str, form: SearchForm, label: str
     ) -> tuple[SearchBody, bool]:
@@ -153,10 +180,16 @@ class Gateway:
             # they were replaced while we asked: ask those that are there now
 
     async def _record(
-        self, experiment: Experiment, body: SearchBody, form: SearchForm, user_id: str, fallback: bool
+        self,
+        experiment: Experiment,
+        body: SearchBody,
+        form: SearchForm,
+        user_id: str,
+        fallback: bool,
+        versions: tuple[str, ...],
     ) -> None:
         start = time.perf_counter()
-        if not self.recorder.search(body, user_id, datetime.now(UTC), fallback):
+        if not self.recorder.search(body, user_id, datetime.now(UTC), fallback, versions):
             body.degraded.append("events")
         self.metrics.observe({"record": 1000 * (time.perf_counter() - start)})
         if experiment.state == "shadow" and experiment.challenger and self._shadow:

@@ -17,7 +17,7 @@ from immr import steps, watching, wiring
 from immr.deploy.local import not_ready_because
 from immr.errors import ExperimentError
 from immr.experiment import changes
-from immr.experiment.definition import Experiment, Variant, load, save
+from immr.experiment.definition import Experiment, Kind, Variant, load, save
 from immr.packaging import bento
 from immr.settings import Settings
 from immr.types import Role
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def start(settings: Settings, weight: float = 0.5) -> Experiment:
+def start(settings: Settings, weight: float = 0.5, kind: Kind = "ab") -> Experiment:
     """Compare the registry's challenger with its champion, where both are deployed.
 
-    Without a challenger the champion serves all users.
+    Without a challenger the champion serves all users. By `kind` the challenger's users get its answers, or
+    both versions' interleaved.
 
     Raises:
         ExperimentError: a comparison runs already, or a version is not deployed.
@@ -40,7 +41,7 @@ def start(settings: Settings, weight: float = 0.5) -> Experiment:
     with _alone(settings):
         _refuse_second(settings)
         champion, challenger = _deployed(settings)
-        begun = changes.begin(champion, challenger, weight, datetime.now(UTC))
+        begun = changes.begin(champion, challenger, weight, datetime.now(UTC), kind)
         return _save_begun(settings, begun)
 
 

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from dashboards.lineage import Lineage
 from dashboards.live import Live
 from dashboards.page import create_page
 from immr.events.sqlite import SqliteEventLog
-from tests.page_home import VersionsThere, add_drift, add_reports, fill
+from immr.experiment.definition import save
+from immr.types import Click, Impression, SearchRecord
+from tests.page_home import VersionsThere, add_drift, add_reports, experiment, fill
 from tests.upstream_process import free_port, picture, seen_by, upstream
 
 STARTED = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -257,3 +260,24 @@ def test_a_wrong_experiment_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "experiment" / "experiment.json").write_text("{")
     with opened(tmp_path) as client:
         assert "is not JSON" in whole(client)
+
+
+def test_an_interleaved_experiment_shows_what_shoppers_prefer(tmp_path: Path, upstreams: list[str]) -> None:
+    mixed = replace(experiment(upstreams, STARTED), kind="interleave")
+    save(mixed, tmp_path / "experiment" / "experiment.json")
+    log = SqliteEventLog(tmp_path / "events" / "events.db")
+    for user in range(30):
+        query_id, who = f"q{user}", f"user-{user}"
+        search = SearchRecord(query_id, who, STARTED, "challenger", "immr-2", 20.0, 2)
+        shown = [
+            Impression(query_id, f"item-{place}", place, who, "challenger", f"immr-{place}", STARTED)
+            for place in (1, 2)
+        ]
+        log.record_search(search, shown)
+        wanted = "item-1" if user % 5 == 0 else "item-2"
+        log.record_clicks([Click(f"click-{user}", "click", query_id, wanted, STARTED)])
+    log.close()
+    with opened(tmp_path) as page:
+        told = text(whole(page))
+    assert "+0.60" in told and "the challenger won 24, the champion 6" in told
+    assert "users see the items of both versions" in told

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from immr.experiment.interleaving import Drafted, credit, draft, preference
+from immr.experiment.comparison import Interval
+from immr.experiment.decision import DecisionPolicy, decide
+from immr.experiment.definition import Experiment, Variant
+from immr.experiment.interleaving import Drafted, Preference, credit, draft, preference
+from immr.experiment.readout import Readout, readout
+from immr.experiment.tables import preference_rows
 
 rankings = st.lists(st.sampled_from("abcdefghij"), unique=True, max_size=8)
 
@@ -52,21 +58,23 @@ def test_who_has_more_clicks_wins_the_query() -> None:
 
 
 def test_preference_is_the_delta_method_by_hand() -> None:
-    won, decided = np.array([1, -1, 2, 3, 0]), np.array([1, 1, 2, 3, 0])
+    won, lost = np.array([1, 0, 2, 3, 0]), np.array([0, 1, 0, 0, 0])
     ratio = 5 / 7
-    linearized = (won[:4] - ratio * decided[:4]) / (7 / 4)
+    linearized = (won[:4] - lost[:4] - ratio * (won + lost)[:4]) / (7 / 4)
     error = float(np.sqrt(linearized.var(ddof=1) / 4))
-    found = preference(won, decided)
+    found = preference(won + lost + 1, won, lost)
     assert found is not None
-    assert (found.users, found.decided, found.value) == (4, 7, pytest.approx(ratio))
+    assert (found.users, found.queries, found.won, found.lost) == (4, 12, 6, 1)
+    assert found.value == pytest.approx(ratio)
     assert found.interval.low == pytest.approx(max(ratio - 1.959964 * error, -1))
     assert found.always_valid.low <= found.interval.low
 
 
 def test_nothing_to_say() -> None:
-    assert preference(np.array([0, 0]), np.array([0, 0])) is None
-    assert preference(np.array([1]), np.array([1])) is None
-    assert preference(np.array([1, 1]), np.array([1, 1])) is None
+    none, one, both = np.zeros(2), np.ones(1), np.ones(2)
+    assert preference(both, none, none) is None
+    assert preference(one, one, np.zeros(1)) is None
+    assert preference(both, both, none) is None
 
 
 def test_equal_versions_are_preferred_at_the_nominal_rate() -> None:
@@ -75,8 +83,58 @@ def test_equal_versions_are_preferred_at_the_nominal_rate() -> None:
     wrong = 0
     for _ in range(400):
         decided = rng.geometric(0.3, 200)
-        won = 2 * rng.binomial(decided, 0.5) - decided
-        found = preference(won, decided)
+        won = rng.binomial(decided, 0.5)
+        found = preference(decided, won, decided - won)
         assert found is not None
         wrong += found.p_value < 0.05
     assert 8 <= wrong <= 34  # 20 expected, 3.2 standard deviations around
+
+
+def test_only_what_showed_items_of_both_is_compared() -> None:
+    sides = (Variant("champion", "http://a", "immr-1", 0.5), Variant("challenger", "http://b", "immr-2", 0.5))
+    mixed = Experiment("mixed", "salt", sides, kind="interleave")
+    rows = [  # query, user, variant, version, clicked
+        ("won", "u1", "challenger", "immr-1", False),
+        ("won", "u1", "challenger", "immr-2", True),
+        ("tie", "u1", "challenger", "immr-1", True),
+        ("tie", "u1", "challenger", "immr-2", True),
+        ("lost", "u2", "challenger", "immr-1", True),
+        ("lost", "u2", "challenger", "immr-2", False),
+        ("later page", "u2", "challenger", "immr-2", True),
+        ("fell back", "u3", "challenger", "immr-1", True),
+        ("alone", "u4", "champion", "immr-1", True),
+    ]
+    columns = ("query_id", "user_id", "variant", "model_version", "clicked")
+    shown = pa.table(dict(zip(columns, zip(*rows, strict=True), strict=True)))
+    shown = shown.append_column("ordered", pa.array([False] * len(rows)))
+    asked = {"query_id": "fell back", "user_id": "u3", "variant": "challenger", "model_version": "immr-1"}
+    found = readout(shown, mixed, pa.Table.from_pylist([asked | {"fallback": True}]))
+    assert found.preference is not None
+    counts = (found.preference.users, found.preference.queries, found.preference.won, found.preference.lost)
+    assert (*counts, found.preference.value) == (2, 3, 1, 1, 0.0)
+    [champion, challenger] = found.variants
+    assert (champion.queries, champion.queries_with_click) == (1, 1)
+    assert (challenger.queries, challenger.queries_with_click) == (4, 4)
+    assert found.withheld is not None and "prefer" in found.withheld
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "users", "action", "sentence"),
+    [
+        (0.1, 0.3, 300, "wait", "`immr experiment start`"),
+        (-0.3, -0.1, 300, "keep", "Shoppers prefer the champion"),
+        (-0.1, 0.1, 300, "wait", "Too early to tell"),
+        (-0.3, -0.1, 20, "wait", "20 users have decided, 200 are needed"),
+    ],
+)
+def test_interleaving_rules_out_but_never_promotes(
+    low: float, high: float, users: int, action: str, sentence: str
+) -> None:
+    between = Interval(low, high)
+    seen = Preference(users, 900, 400, 300, (low + high) / 2, between, between, 0.01)
+    found = Readout("mixed", 0.95, (), None, None, None, "why", 0, 0, 0, preference=seen)
+    decision = decide(found, DecisionPolicy())
+    assert (decision.action, sentence in decision.reason) == (action, True)
+    assert decision.numbers["preference_users"] == users
+    [_, row] = preference_rows(found)
+    assert row[0] == str(users)

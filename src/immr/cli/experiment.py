@@ -43,9 +43,14 @@ Weight = Annotated[float, typer.Option(help="The challenger's share of the users
 
 
 @experiment_app.command("start")
-def experiment_start(weight: Weight = 0.5) -> None:
+def experiment_start(
+    weight: Weight = 0.5,
+    interleave: Annotated[
+        bool, typer.Option("--interleave", help="Show these users the items of both versions in one answer.")
+    ] = False,
+) -> None:
     """Compare the deployed challenger with the champion; without one the champion serves all users."""
-    _print_experiment(control.start(Settings(), weight))
+    _print_experiment(control.start(Settings(), weight, "interleave" if interleave else "ab"))
 
 
 @experiment_app.command("shadow")
@@ -103,11 +108,12 @@ def _print_experiment(experiment: Experiment) -> None:
 
 
 def _print_readout(watched: watching.Watched) -> None:
-    from immr.experiment.tables import as_rows, secondary_rows
+    from immr.experiment.tables import as_rows, preference_rows, secondary_rows
 
     readout = watched.readout
-    for title, rows in (("A/B readout", as_rows(readout)), ("Beside the CTR", secondary_rows(readout))):
-        _print_table(title, rows)
+    _print_table("A/B readout", as_rows(readout))
+    _print_table("Interleaving: 1 is the challenger, −1 the champion", preference_rows(readout))
+    _print_table("Beside the CTR", secondary_rows(readout))
     for marked in readout.bots:
         console.print(
             f"left out of {marked.variant}: {marked.users} bots ({marked.rule}), {marked.queries} queries"

@@ -34,14 +34,16 @@ class Shown:
 
     search: SearchRecord
     items: tuple[tuple[str, int], ...]  # item_id, 1-based position
+    versions: tuple[str, ...] = ()  # where the answer is interleaved: which model version each item is from
 
     @property
     def impressions(self) -> list[Impression]:
         """What the event log records of it."""
         of = self.search
+        versions = self.versions or (of.model_version,) * len(self.items)
         return [
-            Impression(of.query_id, item_id, position, of.user_id, of.variant, of.model_version, of.ts)
-            for item_id, position in self.items
+            Impression(of.query_id, item_id, position, of.user_id, of.variant, version, of.ts)
+            for (item_id, position), version in zip(self.items, versions, strict=True)
         ]
 
 
@@ -227,7 +229,7 @@ def _take_over(folder: Path, own: Path) -> None:
 def _line(entry: Entry) -> bytes:
     content: dict[str, Any]
     if isinstance(entry, Shown):
-        content = {"search": asdict(entry.search), "items": entry.items}
+        content = {"search": asdict(entry.search), "items": entry.items, "versions": entry.versions}
     else:
         content = asdict(entry)
     text = json.dumps(content, default=datetime.isoformat, separators=(",", ":"), ensure_ascii=False)
@@ -243,7 +245,8 @@ def _entries(line: bytes, file: IO[bytes]) -> list[Entry]:
         content = json.loads(line)
         if "search" in content:
             items = tuple((str(item_id), int(position)) for item_id, position in content["items"])
-            return [Shown(SearchRecord(**_timed(content["search"])), items)]
+            versions = tuple(map(str, content.get("versions", ())))  # a line of an older release has none
+            return [Shown(SearchRecord(**_timed(content["search"])), items, versions)]
         clicks = tuple(Click(**_timed(click)) for click in content["clicks"])
         return [Clicked(**{**content, "clicks": clicks})]
     except (ValueError, TypeError, KeyError) as error:

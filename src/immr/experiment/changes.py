@@ -6,11 +6,15 @@ from dataclasses import replace
 from datetime import datetime
 
 from immr.errors import ExperimentError
-from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Variant
+from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Kind, Variant
 
 
 def begin(
-    champion: tuple[str, str], challenger: tuple[str, str] | None, weight: float, now: datetime
+    champion: tuple[str, str],
+    challenger: tuple[str, str] | None,
+    weight: float,
+    now: datetime,
+    kind: Kind = "ab",
 ) -> Experiment:
     """A new experiment under a salt of its own, so that its users are mixed anew.
 
@@ -19,6 +23,7 @@ def begin(
         challenger: The same, or None: then all users get the champion and nothing is compared.
         weight: The challenger's share of the users.
         now: When it starts.
+        kind: Whether these users get the challenger's answers, or both versions' in one.
 
     Raises:
         ExperimentError: a weight without sense.
@@ -33,8 +38,8 @@ def begin(
         Variant(CHAMPION, url, version, 1 - weight),
         Variant(CHALLENGER, challenger[1], challenger[0], weight),
     )
-    name = f"{challenger[0]}-against-{version}"
-    return Experiment(name, f"{name}-{stamp}", variants, started=now)
+    name = f"{challenger[0]}-{'against' if kind == 'ab' else 'interleaved-with'}-{version}"
+    return Experiment(name, f"{name}-{stamp}", variants, kind=kind, started=now)
 
 
 def shadow(champion: tuple[str, str], challenger: tuple[str, str], now: datetime) -> Experiment:

@@ -10,6 +10,7 @@ from immr.errors import ExperimentError
 from immr.experiment.comparison import Comparison
 from immr.experiment.definition import CHALLENGER, CHAMPION
 from immr.experiment.guardrails import GuardrailPolicy, breaches
+from immr.experiment.interleaving import Preference
 from immr.experiment.readout import Readout
 
 Action = Literal["promote", "keep", "wait", "roll back"]
@@ -62,6 +63,8 @@ def decide(readout: Readout, policy: DecisionPolicy) -> Decision:
         broken = breaches(health[CHAMPION], health[CHALLENGER], policy.guardrails)
         if broken:
             return Decision("roll back", " ".join(breach.reason for breach in broken), numbers)
+    if readout.preference is not None:
+        return _by_preference(readout.preference, policy, numbers)
     if readout.withheld is not None:
         return Decision("wait", f"No readout: {readout.withheld}.", numbers)
     if readout.ctr is None:
@@ -96,6 +99,28 @@ def _by_interval(ctr: Comparison, policy: DecisionPolicy, numbers: Mapping[str, 
     return Decision("wait", f"Too early to tell: {span}, which holds both no gain and a gain.", numbers)
 
 
+def _by_preference(found: Preference, policy: DecisionPolicy, numbers: Mapping[str, float]) -> Decision:
+    """Interleaving rules a challenger out; what a better one earns is the A/B's to say."""
+    low, high = found.always_valid.low, found.always_valid.high
+    span = (
+        f"of {found.won + found.lost} decided queries the challenger won {found.won}; the always-valid "
+        f"interval of the preference is {low:+.2f} to {high:+.2f}"
+    )
+    if found.users < policy.min_users:
+        reason = f"{found.users} users have decided, {policy.min_users} are needed before a decision: {span}."
+        return Decision("wait", reason, numbers)
+    if low > 0:
+        return Decision(
+            "wait",
+            f"Shoppers prefer the challenger: {span}. What that earns, an A/B says: `immr experiment stop`, "
+            "then `immr experiment start`.",
+            numbers,
+        )
+    if high < 0:
+        return Decision("keep", f"Shoppers prefer the champion: {span}.", numbers)
+    return Decision("wait", f"Too early to tell: {span}.", numbers)
+
+
 def _far_below(ctr: Comparison, policy: DecisionPolicy) -> bool:
     return ctr.difference <= -policy.brake_at_loss * ctr.champion and ctr.interval.high < 0
 
@@ -120,6 +145,14 @@ def _numbers(readout: Readout) -> dict[str, float]:
             f"fallback_rate_{health.variant}": health.fallback_rate,
             f"zero_result_rate_{health.variant}": health.zero_result_rate,
             f"p99_ms_{health.variant}": health.p99_ms,
+        }
+    if readout.preference is not None:
+        found = readout.preference
+        numbers |= {
+            "preference": found.value,
+            "preference_always_valid_low": found.always_valid.low,
+            "preference_always_valid_high": found.always_valid.high,
+            "preference_users": found.users,
         }
     if readout.ctr is not None:
         numbers |= {

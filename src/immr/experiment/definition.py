@@ -18,6 +18,8 @@ from immr.files import write_whole
 _LOG = logging.getLogger(__name__)
 State = Literal["running", "shadow", "stopped"]
 """Shadow: all users get the champion, and their searches are asked of the challenger too."""
+Kind = Literal["ab", "interleave"]
+"""Interleave: the challenger's share of the users gets the items of both variants in one answer."""
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -62,6 +64,7 @@ class Experiment:
     state: State = "running"
     started: datetime | None = None  # the readout begins here: set it anew when weights change
     previous: Variant | None = None  # the champion before this one, to roll back to; gets no users
+    kind: Kind = "ab"
 
     def __post_init__(self) -> None:
         if not self.name or not self.salt:
@@ -71,6 +74,10 @@ class Experiment:
         if self.state not in get_args(State):
             raise ExperimentError(
                 f"the experiment's state is {self.state!r}: give one of {', '.join(get_args(State))}"
+            )
+        if self.kind not in get_args(Kind):
+            raise ExperimentError(
+                f"the experiment's kind is {self.kind!r}: give one of {', '.join(get_args(Kind))}"
             )
         if self.started is not None and self.started.tzinfo is None:
             raise ExperimentError(
@@ -152,7 +159,7 @@ def _fields(content: Any, record: type[Variant] | type[Experiment], what: str) -
     if not isinstance(content, Mapping):
         raise ExperimentError(f"{what} is not a JSON object: {content!r}")
     known = {field.name for field in fields(record)}
-    required = known - {"state", "started", "previous"}
+    required = known - {"state", "kind", "started", "previous"}
     if missing := sorted(required - set(content)):
         raise ExperimentError(f"{what} lacks {', '.join(missing)}: add it")
     if unknown := sorted(set(content) - known):

@@ -21,7 +21,7 @@ from immr.experiment.definition import CHALLENGER, CHAMPION
 from immr.experiment.sequential import always_valid_half_width, tuned_rho
 from immr.experiment.users import aggregates_of
 
-PREFERENCE = Ratio("preference", "won", "decided")
+PREFERENCE = Ratio("preference", "balance", "decided")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,9 @@ class Preference:
     """Queries that the challenger won minus those that it lost, per query that was decided: −1 to 1."""
 
     users: int  # with a decided query
-    decided: int  # queries where one team got more clicks
+    queries: int  # that showed items of both
+    won: int  # where the challenger's items got more clicks
+    lost: int
     value: float
     interval: Interval  # for one look
     always_valid: Interval  # for any number of looks
@@ -80,30 +82,34 @@ def credit(drafted: Sequence[Drafted], clicked: Collection[str]) -> int:
 
 
 def preference(
-    won_U: npt.NDArray[Any], decided_U: npt.NDArray[Any], look: Look = DEFAULT_LOOK
+    queries_U: npt.NDArray[Any], won_U: npt.NDArray[Any], lost_U: npt.NDArray[Any], look: Look = DEFAULT_LOOK
 ) -> Preference | None:
     """Which version shoppers prefer; None where no two users decided, or all decided alike.
 
     Args:
-        won_U: Per user, the sum of `credit` over their queries.
-        decided_U: Per user, the queries whose credit is not 0.
+        queries_U: Per user, their queries.
+        won_U: Those whose `credit` is 1.
+        lost_U: Those whose `credit` is −1.
         look: Confidence, and where the always-valid interval is narrowest.
     """
+    decided_U = won_U + lost_U
     there = decided_U > 0
     users = int(there.sum())
     if users < 2:
         return None
-    sums = aggregates_of({"won": won_U[there], "decided": decided_U[there]})
+    sums = aggregates_of({"balance": (won_U - lost_U)[there], "decided": decided_U[there]})
     error = standard_error(PREFERENCE, sums)
     if error == 0:
         return None
-    value = float(won_U.sum() / decided_U.sum())
+    value = float((won_U - lost_U).sum() / decided_U.sum())
     alpha = 1 - look.confidence
     half = NormalDist().inv_cdf(1 - alpha / 2) * error
     always = always_valid_half_width(error, users, tuned_rho(look.tuned_for_users, alpha), alpha)
     return Preference(
         users=users,
-        decided=int(decided_U.sum()),
+        queries=int(queries_U.sum()),
+        won=int(won_U.sum()),
+        lost=int(lost_U.sum()),
         value=value,
         interval=_within(value, half),
         always_valid=_within(value, always),

@@ -26,8 +26,9 @@ from immr.experiment.comparison import (
     compare,
     rate,
 )
-from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Variant
+from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Kind, Variant
 from immr.experiment.health import Health
+from immr.experiment.interleaving import Preference, preference
 from immr.experiment.power import Plan, plan
 from immr.experiment.relations import Relation
 from immr.experiment.sample_ratio import SampleRatio, sample_ratio
@@ -99,6 +100,7 @@ class Readout:
     health: tuple[Health, ...] = ()  # for the guardrails
     plan: Plan | None = None  # users needed to find the effect that was asked for
     days: float = 0.0  # from the first event to the last
+    preference: Preference | None = None  # of an interleaved experiment, instead of comparisons
 
     @property
     def days_to_go(self) -> float | None:
@@ -159,7 +161,7 @@ def readout_of_sums(
         {side.name: side.weight for side in experiment.variants},
         {side.name: side.users for side in variants},
     )
-    withheld = _why_withheld(variants, ratio)
+    withheld = _why_withheld(variants, ratio, experiment.kind)
     found = {} if withheld else _comparisons((CTR, CTR_PER_QUERY, *secondary), sides, look)
     return Readout(
         experiment=experiment.name,
@@ -179,7 +181,15 @@ def readout_of_sums(
         health=sums.health,
         plan=_plan(sides, experiment, effect, look),
         days=sums.days,
+        preference=_preference(sums, look),
     )
+
+
+def _preference(sums: Sums, look: Look) -> Preference | None:
+    if sums.drafted is None:
+        return None
+    queries_U, won_U, lost_U = (sums.drafted[name].to_numpy() for name in ("queries", "won", "lost"))
+    return preference(queries_U, won_U, lost_U, look)
 
 
 def before_the_test(joined: pa.Table, experiment: Experiment) -> pa.Table:
@@ -203,7 +213,7 @@ def before_the_test(joined: pa.Table, experiment: Experiment) -> pa.Table:
 
 def _plan(sides: Mapping[str, Aggregates], experiment: Experiment, effect: float, look: Look) -> Plan | None:
     challenger = experiment.challenger
-    if challenger is None or not 0 < challenger.weight < 1:
+    if challenger is None or not 0 < challenger.weight < 1 or experiment.kind == "interleave":
         return None
     return plan(CTR, sides[CHAMPION], effect, share=challenger.weight, look=look)
 
@@ -258,9 +268,11 @@ def _variant_readout(
     )
 
 
-def _why_withheld(variants: Sequence[VariantReadout], ratio: SampleRatio | None) -> str | None:
+def _why_withheld(variants: Sequence[VariantReadout], ratio: SampleRatio | None, kind: Kind) -> str | None:
     if len(variants) < 2:
         return "there is no challenger to compare: deploy one"
+    if kind == "interleave":
+        return "the challenger's users see the items of both versions, so which they prefer is all it can say"
     if ratio is not None and not ratio.ok:
         return ratio.sentence
     for variant in variants:

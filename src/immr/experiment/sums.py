@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from immr.errors import ExperimentError
 from immr.experiment.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked, left_out, mark_bots
-from immr.experiment.definition import Experiment
+from immr.experiment.definition import CHALLENGER, Experiment
 from immr.experiment.health import Health, health
 from immr.experiment.relations import ASKED, ASKED_OPTIONAL, SHOWN, SHOWN_OPTIONAL, Relation, view
 from immr.experiment.users import BEFORE, MAX_CLICK_WEIGHT, POSITION_BIAS
@@ -55,9 +55,10 @@ _EXPOSED = """CREATE TEMP VIEW exposed AS
     SELECT queries.*, (variant, model_version) IN (FROM variants) AS ours
     FROM queries ANTI JOIN bots USING (user_id) ANTI JOIN fallbacks USING (query_id)"""
 
-_USERS = f"""SELECT variant, user_id, count(*) AS queries,
-        count(*) FILTER (clicks > 0) AS queries_with_click,
-        count(*) FILTER (impressions = 0) AS queries_without_result,
+# An interleaved query is there once for each version, and counts once.
+_USERS = f"""SELECT variant, user_id, count({{each}} query_id) AS queries,
+        count({{each}} query_id) FILTER (clicks > 0) AS queries_with_click,
+        count({{each}} query_id) FILTER (impressions = 0) AS queries_without_result,
         {_summed(_OF_SUMS)}, epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us
     FROM exposed WHERE ours GROUP BY variant, user_id"""
 
@@ -67,12 +68,23 @@ _WITH_BEFORE = f"""SELECT users.*, coalesce(seen.impressions, 0) AS {BEFORE[0]},
         SELECT user_id, sum(impressions)::BIGINT AS impressions, sum(clicks)::BIGINT AS clicks
         FROM before GROUP BY user_id) seen USING (user_id)"""
 
+# What showed no items of both versions was not interleaved.
+_DRAFTED = """WITH queries AS (
+        SELECT user_id, query_id, coalesce(sum(clicks) FILTER (model_version = $champion), 0) AS champion,
+            coalesce(sum(clicks) FILTER (model_version = $challenger), 0) AS challenger
+        FROM exposed WHERE ours AND variant = 'challenger' AND impressions > 0 GROUP BY user_id, query_id
+        HAVING count(DISTINCT model_version) = 2)
+    SELECT user_id, count(*) AS queries, count(*) FILTER (challenger > champion) AS won,
+        count(*) FILTER (challenger < champion) AS lost
+    FROM queries GROUP BY user_id ORDER BY user_id"""
+
 _RANKS = """WITH ranks AS (
         SELECT variant, model_version, position, count(*) AS impressions, count(*) FILTER (clicked) AS clicks
         FROM shown ANTI JOIN bots USING (user_id) ANTI JOIN fallbacks USING (query_id)
         WHERE position > 0 GROUP BY ALL)
-    SELECT variant, position, impressions, clicks FROM ranks SEMI JOIN variants USING (variant, model_version)
-    ORDER BY variant, position"""
+    SELECT variant, position, sum(impressions)::BIGINT, sum(clicks)::BIGINT
+    FROM ranks SEMI JOIN variants USING (variant, model_version)
+    GROUP BY variant, position ORDER BY variant, position"""
 
 
 class Rank(NamedTuple):
@@ -96,6 +108,9 @@ class Sums:
     foreign_queries: int
     days: float
     searches_known: bool
+    drafted: pa.Table | None = (
+        None  # where interleaved: user_id, queries, and those the challenger won or lost
+    )
 
 
 def sum_up(
@@ -140,7 +155,9 @@ def sum_up_queries(
     before: pa.Table | None = None,
     policy: BotPolicy = DEFAULT_BOT_POLICY,
 ) -> Sums:
-    """The same from queries that the event log has summed up itself.
+    """The same from queries that the event log has summed up itself; not for an interleaved experiment.
+
+    The log sums up a query whole, and does not say whose items were clicked.
 
     Args:
         queries: As `EventLog.by_query` gives them, from the experiment's start.
@@ -171,7 +188,9 @@ def _sums(
 ) -> Sums:
     mark_bots(base, policy)
     _leave_out(base, experiment)
-    users = base.sql(_WITH_BEFORE if before_known else _USERS).order("variant, user_id").to_arrow_table()
+    interleaved = experiment.kind == "interleave" and experiment.challenger is not None
+    sql = (_WITH_BEFORE if before_known else _USERS).format(each="DISTINCT" if interleaved else "")
+    users = base.sql(sql).order("variant, user_id").to_arrow_table()
     return Sums(
         users=users,
         ranks=tuple(ranks(_bots(base))),
@@ -181,7 +200,13 @@ def _sums(
         foreign_queries=_one(base, "SELECT count(DISTINCT query_id) FROM exposed WHERE NOT ours")[0],
         days=_days(users),
         searches_known=searches_known,
+        drafted=_drafted(base, experiment) if interleaved else None,
     )
+
+
+def _drafted(base: duckdb.DuckDBPyConnection, experiment: Experiment) -> pa.Table:
+    versions = {side.name: side.model_version for side in experiment.variants}
+    return base.sql(_DRAFTED, params=versions).to_arrow_table()
 
 
 def bots_among(
@@ -224,6 +249,8 @@ def _leave_out(base: duckdb.DuckDBPyConnection, experiment: Experiment) -> None:
     base.execute("CREATE TEMP TABLE fallbacks AS SELECT DISTINCT query_id FROM asked WHERE fallback")
     base.execute("CREATE TEMP TABLE variants (variant VARCHAR, model_version VARCHAR)")
     sides = [(side.name, side.model_version) for side in experiment.variants]
+    if experiment.kind == "interleave":  # these users are shown items of both
+        sides.append((CHALLENGER, experiment.champion.model_version))
     base.executemany("INSERT INTO variants VALUES (?, ?)", sides)
     base.execute(_EXPOSED)
 

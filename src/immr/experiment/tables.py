@@ -36,6 +36,24 @@ def _difference_text(comparison: Comparison, interval: Interval) -> str:
     return "{:+.2f} points ({:+.2f} – {:+.2f})".format(*points)
 
 
+def preference_rows(readout: Readout) -> list[tuple[str, ...]]:
+    """What an interleaved experiment shows, to print; nothing but the header for an A/B."""
+    rows: list[tuple[str, ...]] = [
+        ("users", "queries", "won by the challenger", "lost", "preference", "at every look", "p")
+    ]
+    if (found := readout.preference) is not None:
+        one, always = found.interval, found.always_valid
+        rows.append(
+            (
+                *(f"{count:,}" for count in (found.users, found.queries, found.won, found.lost)),
+                f"{found.value:+.3f} ({one.low:+.3f} – {one.high:+.3f})",
+                f"{always.low:+.3f} – {always.high:+.3f}",
+                f"{found.p_value:.2g}",
+            )
+        )
+    return rows
+
+
 def secondary_rows(readout: Readout) -> list[tuple[str, str, str, str, str]]:
     """What stands beside the CTR, to print: metric, champion, challenger, difference with interval, lift."""
     rows = [("metric", "champion", "challenger", "difference", "lift")]
