@@ -44,3 +44,8 @@ def test_a_url_that_no_adapter_understands_names_the_variable(
     settings = Settings(home=tmp_path, **{field: "gopher://somewhere"})
     with pytest.raises(SettingsError, match=f"IMMR_{field.upper()}='gopher://somewhere'"):
         getattr(wiring, adapter)(settings)
+
+
+def test_a_value_of_another_type_names_its_variable() -> None:
+    with pytest.raises(SettingsError, match="IMMR_KEEP_PHOTOS='perhaps'"):
+        Settings.model_validate({"keep_photos": "perhaps"})

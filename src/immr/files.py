@@ -49,7 +49,14 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_replaced(path: Path, ours: Collection[str]) -> Iterator[Path]:
-    """The same, where a user has named the folder: one that holds anything but `ours` is not replaced.
+    """The same, where a user has named the folder: see `refuse_to_replace`."""
+    refuse_to_replace(path, ours)
+    with folder_written_whole(path) as aside:
+        yield aside
+
+
+def refuse_to_replace(path: Path, ours: Collection[str]) -> None:
+    """Raise where a folder holds anything but `ours`, which would be lost with it.
 
     Raises:
         DataError: it does, or `path` is no folder.
@@ -58,5 +65,3 @@ def folder_replaced(path: Path, ours: Collection[str]) -> Iterator[Path]:
     if path.exists() and (not path.is_dir() or there - set(ours)):
         strange = ", ".join(sorted(there - set(ours))[:3]) or "it is a file"
         raise DataError(f"{path} holds something else ({strange}), which would be lost: give another folder")
-    with folder_written_whole(path) as aside:
-        yield aside

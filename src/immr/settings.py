@@ -6,14 +6,20 @@ Every default is embedded: everything lives under `IMMR_HOME` (`.immr`) and need
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from immr.errors import SettingsError
 
 
 class Settings(BaseSettings):
-    """URLs and paths. An empty URL means: the embedded default below `home`."""
+    """URLs and paths. An empty URL means: the embedded default below `home`.
+
+    Raises:
+        SettingsError: a variable that holds nothing of its type.
+    """
 
     model_config = SettingsConfigDict(env_prefix="IMMR_", frozen=True)
 
@@ -31,6 +37,18 @@ class Settings(BaseSettings):
     keep_photos: bool = False
     tracking_link: str = ""  # MLflow and the page as a browser sees them, for the reports of a pipeline run
     page_link: str = ""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _named(cls, values: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return read(values)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            name = "IMMR_" + "_".join(str(part) for part in wrong["loc"]).upper()
+            raise SettingsError(
+                f"{name}={wrong['input']!r}: {wrong['msg']}; correct it or unset it"
+            ) from error
 
     @model_validator(mode="after")
     def _fill_embedded(self) -> Self:

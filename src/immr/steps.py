@@ -25,7 +25,7 @@ from immr import (
 )
 from immr.data.content import content_hash
 from immr.data.training_set import FILES, TrainingSet
-from immr.files import folder_replaced
+from immr.files import folder_replaced, refuse_to_replace
 from immr.recipes import Recipe
 from immr.reports import Report, publish
 from immr.settings import Settings
@@ -56,6 +56,8 @@ def govern(settings: Settings, data: Path, recipe: Recipe, out: Path | None = No
     from immr.governance.embedder import FrozenEmbedder
     from immr.governance.govern import govern as build
 
+    if out is not None:
+        refuse_to_replace(out, FILES)  # before the work
     embedder = FrozenEmbedder(recipe.model, settings.cache_dir, threads=os.cpu_count() or 1)
     key = fingerprint.of_values(
         "govern", __version__, content_hash(data), recipe.governance, str(data.absolute()), embedder.name

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+import pyarrow.parquet as pq
 
 STEPS = ("govern", "train", "evaluate", "package", "index", "materialize", "deploy", "watch")
 
@@ -17,14 +17,14 @@ def immr(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
         env={**os.environ, "IMMR_HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_every_step_is_a_command_with_help(tmp_path: Path, step: str) -> None:
-    done = immr(tmp_path, step, "--help")
-    assert done.returncode == 0 and "Usage" in done.stdout
+def test_every_step_is_a_command(tmp_path: Path) -> None:
+    done = immr(tmp_path, "--help")
+    assert done.returncode == 0
+    assert set(STEPS) <= set(done.stdout.split())
 
 
 def test_an_error_is_one_sentence_with_the_remedy(tmp_path: Path) -> None:
@@ -34,10 +34,22 @@ def test_an_error_is_one_sentence_with_the_remedy(tmp_path: Path) -> None:
     assert "run `immr govern` first" in done.stderr
 
 
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = immr(tmp_path / "file" / "home", "data", "synthetic", "--out", str(tmp_path / "shop"))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"{tmp_path / 'file'}" in done.stderr and "look at the path" in done.stderr
+
+
 def test_data_then_govern_gives_a_training_set(tmp_path: Path) -> None:
-    made = immr(tmp_path, "data", "synthetic", "--out", str(tmp_path / "shop"))
-    assert made.returncode == 0, made.stderr
-    done = immr(tmp_path, "govern", str(tmp_path / "shop"), "--out", str(tmp_path / "set"))
+    done = immr(tmp_path, "data", "synthetic", "--out", str(tmp_path / "shop"))
+    assert done.returncode == 0, done.stderr
+    for table, rows in (("queries", 200), ("judgements", 40)):  # what is left is quick to look at
+        file = tmp_path / "shop" / f"{table}.parquet"
+        pq.write_table(pq.read_table(file).slice(0, rows), file)
+    shop = str(tmp_path / "shop")
+    done = immr(tmp_path, "govern", shop, "--out", str(tmp_path / "set"), "--recipe", "smoke")
     assert done.returncode == 0, done.stderr
     manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())
     assert manifest["hash"][:16] in done.stdout

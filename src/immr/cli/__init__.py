@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -54,12 +54,20 @@ def doctor(
 
 
 def main() -> None:
-    """Entry point: errors made on purpose are one sentence, not a stack."""
+    """Entry point: errors made on purpose, and files that cannot be had, are one sentence, not a stack."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         app()
     except ImmrError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"[red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False
-        )
-        sys.exit(1)
+        _fail(error, str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(error, f"{error.filename}: {error.strerror}: look at the path, its rights and the space left")
+
+
+def _fail(error: Exception, sentence: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(
+        f"[red]{type(error).__name__}[/]: {escape(sentence)}", highlight=False
+    )
+    sys.exit(1)
