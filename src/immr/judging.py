@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,12 +115,9 @@ def embed_photos(folder: Path, uris: Sequence[str], threads: int = 2) -> FloatAr
     from immr.data import images
     from immr.model.query_encoder import OnnxQueryEncoder
 
-    encoder = OnnxQueryEncoder(folder, threads=threads)
-    embeddings = []
+    encoder = OnnxQueryEncoder(folder, at_once=threads)
     with ThreadPoolExecutor(threads) as pool:
-        for batch in _batches(uris, 32):
-            embeddings.append(encoder.encode(list(pool.map(images.load, batch))))
-    return np.concatenate(embeddings)
+        return np.concatenate(list(pool.map(lambda uri: encoder.encode([images.load(uri)]), uris)))
 
 
 def _judge(
@@ -160,7 +157,3 @@ def _kept(settings: Settings, version: ModelVersion, training_set: TrainingSet, 
     intervals = (recipe.gate.confidence, recipe.gate.bootstrap_rounds, recipe.gate.seed)
     key = fingerprint.of_values(FORMAT, version.key, training_set.hash, *intervals)[:16]
     return settings.work_dir / "evaluations" / f"{version.id}-{key}.json"
-
-
-def _batches(values: Sequence[str], size: int) -> Iterable[Sequence[str]]:
-    return (values[start : start + size] for start in range(0, len(values), size))

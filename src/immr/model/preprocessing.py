@@ -22,8 +22,10 @@ class Preprocessing:
     def apply(self, image: Image.Image) -> FloatArray:
         """(3, S, S) float32 from an upright RGB picture."""
         square = ImageOps.fit(image, (self.image_size_px, self.image_size_px), Image.Resampling.BICUBIC)
-        pixels_HWC = (np.asarray(square, dtype=np.float32) - self.mean) / self.std
-        return np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1), dtype=np.float32)
+        pixels_CHW = np.asarray(square).transpose(2, 0, 1).astype(np.float32, order="C")
+        pixels_CHW -= self.mean
+        pixels_CHW /= self.std
+        return pixels_CHW
 
     @property
     def hash(self) -> str:

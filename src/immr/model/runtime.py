@@ -25,8 +25,8 @@ class Graph:
             threads: of one run.
             at_once: runs beside each other that are as fast as one alone; further ones wait.
             batch: pictures of every run; None lets it change, which costs a tenth of the time.
-            reduced: compute in bfloat16 where the processor has it, twice as fast as float32: unit rows keep
-                a cosine of 0.999 to those of float32 (benchmarks/precision.py).
+            reduced: compute in bfloat16 where the processor has it: nearly twice as fast as float32, and
+                recall stays the same (benchmarks/precision.py).
         """
         core = _openvino().Core()
         bfloat16 = reduced and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")

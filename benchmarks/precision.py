@@ -1,0 +1,82 @@
+"""What does bfloat16 cost and bring? The champion's query encoder in both precisions on labelled photos.
+
+    IMMR_HOME=.immr/demo python -m benchmarks.precision --json precision.json
+
+Needs the home of a run (`make demo` leaves one) with a champion, and a processor with bfloat16; without it
+both are float32. Times are of the processor, for one picture on one thread, encoding alone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from immr import wiring
+from immr.data import datasets, images
+from immr.model.card import QUERY_ENCODER, Card
+from immr.model.documents import encode_documents
+from immr.model.runtime import Graph
+from immr.settings import Settings
+from immr.types import FloatArray
+
+
+def main(
+    dataset: str = "grocery",
+    split: str = "val",
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    """Measure, print a table, and write the figures."""
+    settings = Settings()
+    registry = wiring.registry(settings)
+    folder = registry.fetch(registry.get("champion"), settings.cache_dir)
+    labelled = datasets.load(dataset, settings.data_mirror, settings.cache_dir)
+    photos = labelled.split(split)
+    row_of = {item.item_id: row for row, item in enumerate(labelled.items)}
+    wanted_Q = np.array([row_of[photo.item_id] for photo in photos])
+    documents_ND = encode_documents(folder, labelled.items, settings.cache_dir)
+    preprocessing = Card.read(folder).preprocessing
+    pixels = [preprocessing.apply(images.load(photo.image))[None] for photo in photos]
+    full_QD, full_ms = _embedded(folder, pixels, reduced=False)
+    reduced_QD, reduced_ms = _embedded(folder, pixels, reduced=True)
+    figures = {
+        "photos": float(len(photos)),
+        **_recalls("float32", full_QD @ documents_ND.T, wanted_Q),
+        **_recalls("bfloat16", reduced_QD @ documents_ND.T, wanted_Q),
+        "float32_ms": full_ms,
+        "bfloat16_ms": reduced_ms,
+        "lowest_cosine": float((full_QD * reduced_QD).sum(1).min()),
+    }
+    table = Table("figure", "value", title="precision of the query encoder")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4f}")
+    Console().print(table)
+    if json_file:
+        json_file.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _embedded(folder: Path, pixels: list[FloatArray], reduced: bool) -> tuple[FloatArray, float]:
+    graph = Graph(folder / QUERY_ENCODER, batch=1, reduced=reduced)
+    graph.run("embedding", pixels[0])
+    start = time.process_time()
+    embeddings_QD = np.concatenate([graph.run("embedding", each) for each in pixels])
+    return embeddings_QD, 1000 * (time.process_time() - start) / len(pixels)
+
+
+def _recalls(precision: str, cosines_QN: FloatArray, wanted_Q: np.ndarray) -> dict[str, float]:
+    best_QK = np.argsort(-cosines_QN, axis=1)[:, :5]
+    hits_QK = best_QK == wanted_Q[:, None]
+    return {
+        f"{precision}_recall_at_1": float(hits_QK[:, 0].mean()),
+        f"{precision}_recall_at_5": float(hits_QK.any(1).mean()),
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)
