@@ -19,6 +19,7 @@ from immr.settings import Settings
 from immr.watched_file import WatchedFile
 from serving import tracing
 from serving.forms import SearchForm
+from serving.garbage import spare_what_is_loaded
 from serving.http import PREVIEW, SearchBody, unavailable
 from serving.interleaved import interleaved
 from serving.logs import SEARCHES
@@ -61,6 +62,7 @@ class Gateway:
         await self._variants.start()
         self._shadow = Shadow(self._variants, self.metrics)
         await self._shadow.start()
+        spare_what_is_loaded()
 
     async def stop(self) -> None:
         """Write down what waits, then close."""

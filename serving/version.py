@@ -19,6 +19,7 @@ from immr.packaging.version_file import VersionFile
 from immr.search import Searcher
 from immr.settings import Settings
 from immr.types import Candidate, ItemFeatures
+from serving.garbage import spare_what_is_loaded
 
 if TYPE_CHECKING:
     from immr.model.query_encoder import OnnxQueryEncoder
@@ -108,6 +109,7 @@ class ServedVersion:
         self._searcher = Searcher(encoder, self._collection, self, self.file.ranking)
         self.reason = ""
         log.info("%s is ready with %d documents", self.file.id, self._collection.count())
+        spare_what_is_loaded()
 
     def _follow(self) -> None:
         """Take over catalogue changes: an embedded collection is written by the process that serves it."""
@@ -133,6 +135,7 @@ class ServedVersion:
         self._features.warm()
         self._recent = RecentFeatures(self._features)
         log.info("features are ready after %.1f s", time.perf_counter() - start)
+        spare_what_is_loaded()
 
     def _until_done(self, attempt: Callable[[], None], part: str) -> None:
         said = ""
