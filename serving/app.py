@@ -171,6 +171,16 @@ class VersionService:
             raise unavailable(self.version.reason)
         return searcher
 
+    def ready(self) -> int:
+        """How many documents can be found.
+
+        Raises:
+            ProblemError: 503 with the reason while the version is not ready.
+            IndexUnavailableError: the index went away since.
+        """
+        self.searcher()
+        return self.version.count()
+
     async def embed(self, body: bytes, header_length: str | None) -> tuple[InferRequest, FloatArray]:
         """Answer a request of the Open Inference Protocol.
 
@@ -280,10 +290,9 @@ def _picture(item_id: str, image: str) -> Response:
 def _add_readiness(app: FastAPI, service: VersionService) -> None:
     @app.get("/health/ready", summary=READY_SUMMARY, responses=problem_responses(503))
     def ready() -> dict[str, bool | int | str]:
-        service.searcher()
         return {
+            "documents": service.ready(),
             "ready": True,
             "features": service.version.features_ready,
             "model_version": service.version.file.id,
-            "documents": service.version.count(),
         }

@@ -146,8 +146,8 @@ def _add_health(app: FastAPI, service: VersionService) -> None:
         return {"live": True}
 
     @app.get("/v2/health/ready", summary="Whether the model is ready", responses=_errors(503))
-    async def ready() -> dict[str, bool]:
-        service.searcher()
+    def ready() -> dict[str, bool]:
+        service.ready()
         return {"ready": True}
 
 
@@ -168,9 +168,9 @@ def _add_model(app: FastAPI, service: VersionService) -> None:
     @app.get(
         "/v2/models/{model}/ready", summary="Whether this model is ready", responses=_errors(404, 422, 503)
     )
-    async def ready(model: str) -> dict[str, bool | str]:
+    def ready(model: str) -> dict[str, bool | str]:
         _check_name(service, model)
-        service.searcher()
+        service.ready()
         return {"name": model, "ready": True}
 
 

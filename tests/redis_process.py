@@ -11,13 +11,14 @@ import pytest
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[int]:
-    """A server on a free port of this machine that keeps nothing; yields the port."""
+def serving(folder: Path, port: int = 0) -> Iterator[int]:
+    """A server that keeps nothing, on a free port of this machine or on this one; yields the port."""
     redis = pytest.importorskip("redis", reason="the Redis client is not installed: `make setup`")
     if shutil.which("redis-server") is None:
         pytest.skip("there is no redis-server: `make redis` installs it where apt is at hand")
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
         port = probe.getsockname()[1]
     command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
