@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -178,10 +179,13 @@ def _client(host: str) -> Client:
     from kfp.client import Client
 
     try:
-        return Client(host=host or None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # that it is a client of version 2
+            return Client(host=host or None)
     except Exception as error:  # kfp raises what its parts raise: urllib3, kubernetes, ValueError
         raise SettingsError(
-            f"Kubeflow Pipelines does not answer ({error}): give --host or set KFP_ENDPOINT"
+            f"Kubeflow Pipelines does not answer at {host or 'what the kubeconfig says'}: give --host or set "
+            f"KFP_ENDPOINT ({error})"
         ) from error
 
 

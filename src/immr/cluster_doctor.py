@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 10.0
 _APPLY = "kubectl apply -k k8s/overlays/<overlay>"
 _DOCS = "docs/kubernetes.md"
+_OLDEST = (1, 30)  # Kubernetes with `preStop: sleep` and autoscaling by one container's CPU
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ def examine_cluster(api: ApiClient, settings: Settings) -> list[Finding]:
     server = asking.finding("Kubernetes", lambda: _server(asking), "set KUBECONFIG to a cluster that answers")
     if not server.ok:
         return [server]
+    if not _is_new_enough(server.found):
+        server = replace(server, ok=False, remedy=f"the objects of k8s/ need {'.'.join(map(str, _OLDEST))}")
     return [
         server,
         *(_operator(asking, one) for one in OPERATORS),
@@ -126,6 +130,12 @@ def _server(asking: _Asking) -> str:
     return str(asking.get("/version")["gitVersion"])
 
 
+def _is_new_enough(version: str) -> bool:
+    """Of `v1.33.1-eks-4`; what does not look like a version is not judged."""
+    found = re.match(r"v(\d+)\.(\d+)", version)
+    return found is None or (int(found[1]), int(found[2])) >= _OLDEST
+
+
 def _operator(asking: _Asking, operator: Operator) -> Finding:
     version = f"{operator.group}/{operator.version}"
 
@@ -180,7 +190,10 @@ def _may(asking: _Asking, attributes: Mapping[str, str]) -> bool:
 
 def _objects(asking: _Asking, namespace: str) -> Iterator[Finding]:
     core, kserve = f"/api/v1/namespaces/{namespace}", "/apis/serving.kserve.io/v1alpha1"
-    key = f"kubectl -n {namespace} create secret generic immr-click-tokens --from-file=token.key ({_DOCS})"
+    key = (
+        f"openssl rand 32 > token.key; kubectl -n {namespace} create secret generic immr-click-tokens "
+        f"--from-file=token.key ({_DOCS})"
+    )
     for what, path, remedy in (
         ("settings", f"{core}/configmaps/immr-settings", _APPLY),
         ("roles", f"{core}/configmaps/immr-roles", _APPLY),

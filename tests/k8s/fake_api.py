@@ -61,6 +61,7 @@ class FakeApi:
         self.on_create: Callable[[str, dict[str, Any]], None] = lambda resource, body: None
         self.allowed: Callable[[dict[str, Any]], bool] = lambda attributes: True
         self.kinds: dict[str, tuple[str, ...]] = {}  # "group/version": plurals, as discovery tells them
+        self.kubernetes = "v1.33.0"
         self.url = ""
 
     def put(self, resource: str, body: dict[str, Any]) -> None:
@@ -135,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if parts.path == "/version":
-            return self._json(200, {"major": "1", "minor": "33", "gitVersion": "v1.33.0"})
+            return self._json(200, {"gitVersion": self.fake.kubernetes})
         if (served := parts.path.removeprefix("/apis/")) in self.fake.kinds:
             return self._json(200, {"resources": [{"name": name} for name in self.fake.kinds[served]]})
         matched = PATH.match(parts.path)

@@ -78,6 +78,14 @@ def test_a_missing_operator_and_an_old_one_are_named(fake: FakeApi) -> None:
     assert "has no httproutes" in findings["Gateway API (gateways, httproutes)"].found
 
 
+def test_a_kubernetes_that_is_too_old_is_said_and_the_rest_still_asked(fake: FakeApi) -> None:
+    fake.kubernetes = "v1.29.4-gke.100"
+    findings = wrong(fake)
+    assert findings["Kubernetes"].found == "v1.29.4-gke.100"
+    assert "need 1.30" in findings["Kubernetes"].remedy
+    assert len(found(fake)) > 1
+
+
 def test_what_only_some_overlays_use_may_be_missing(fake: FakeApi) -> None:
     del fake.kinds["kafka.strimzi.io/v1"]
     assert wrong(fake) == {}

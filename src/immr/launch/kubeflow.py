@@ -256,7 +256,8 @@ class KubeflowLauncher:
                     container=CONTAINER,
                     tail_lines=_SHOWN_LINES,
                     _request_timeout=CALL_TIMEOUT_S,
-                )
+                ),
+                tries=3,  # a node that is gone has no log to wait for
             )
         except (ApiException, OSError):
             return []
