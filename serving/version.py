@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_S = 2.0
+SEARCH_FIRST_S = 10.0  # searches without features beat none: two imports at once only hold each other up
 FOLLOW_S = 1.0  # how often a collection is asked for catalogue changes that others left
 
 
@@ -46,6 +47,7 @@ class ServedVersion:
         self._features: FeatureStore | None = None
         self._recent: RecentFeatures | None = None
         self._stop = threading.Event()
+        self._opened = threading.Event()
         self._workers = [
             threading.Thread(target=self._until_done, args=(self._open, "search"), daemon=True),
             threading.Thread(target=self._until_done, args=(self._warm, "features"), daemon=True),
@@ -108,6 +110,7 @@ class ServedVersion:
         )
         self._searcher = Searcher(encoder, self._collection, self, self.file.ranking)
         self.reason = ""
+        self._opened.set()
         log.info("%s is ready with %d documents", self.file.id, self._collection.count())
         spare_what_is_loaded()
 
@@ -130,6 +133,7 @@ class ServedVersion:
         return OnnxQueryEncoder(self._folder, self._threads, self._at_once)
 
     def _warm(self) -> None:
+        self._opened.wait(SEARCH_FIRST_S)
         start = time.perf_counter()
         self._features = self._features or wiring.features(self._settings)
         self._features.warm()
