@@ -44,7 +44,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir()
         torch.save(Towers(RECIPE).eval().state_dict(), folder / TOWERS)
         Card("tiny", RECIPE, preprocessing_of(RECIPE), manifest_hash="m", key=str(seed)).write(folder)
-        run_id = registry.start_run(f"run-{seed}", {}, key=str(seed))
+        run_id = registry.runs.start(f"run-{seed}", {}, key=str(seed))
         registry.register(
             folder,
             str(seed),

@@ -30,11 +30,11 @@ from immr.types import Click, Impression, ModelVersion, SearchRecord
 def version_of(registry: Registry, folder: Path, key: str) -> ModelVersion:
     folder.mkdir(exist_ok=True)
     (folder / "card.json").write_text("{}")
-    run_id = registry.start_run(key, {}, key=key)
+    run_id = registry.runs.start(key, {}, key=key)
     version = registry.register(
         folder, key, run_id, dim=8, preprocessing_hash="p", manifest_hash="m", recipe="concept"
     )
-    registry.finish_run(run_id)
+    registry.runs.finish(run_id)
     return version
 
 

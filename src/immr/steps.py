@@ -141,9 +141,9 @@ def evaluate(
         comparisons={champion.id: before} if champion and before else None,
         background=judging.background(settings, version, training_set, recipe),
     )
-    registry.log_metrics(version.run_id, judging.numbers(evaluation, verdict))
-    registry.log_report(version.run_id, gallery, "evaluation.html")
-    registry.log_report(version.run_id, training_set.folder / "report.html", "governance.html")
+    registry.runs.log_metrics(version.run_id, judging.numbers(evaluation, verdict))
+    registry.runs.log_report(version.run_id, gallery, "evaluation.html")
+    registry.runs.log_report(version.run_id, training_set.folder / "report.html", "governance.html")
     registry.tag(version, "gate", verdict.sentence)
     publish(
         settings.home,

@@ -68,7 +68,7 @@ def register(registry: Registry, job: TrainJob) -> ModelVersion:
             manifest_hash=card.manifest_hash,
             recipe=card.recipe,
         )
-    registry.finish_run(job.run_id)
+    registry.runs.finish(job.run_id)
     return version
 
 
@@ -77,7 +77,7 @@ def _job(
 ) -> TrainJob:
     from immr.train.job import TrainJob
 
-    run_id = registry.start_run(
+    run_id = registry.runs.start(
         f"{recipe.name}-{key[:8]}",
         params=asdict(recipe),
         tags={"manifest_hash": training_set.hash, "recipe": recipe.name},
@@ -112,6 +112,6 @@ def _note_failure(registry: Registry, job: TrainJob) -> None:
     """What went wrong counts more than a registry that cannot be told."""
     assert job.run_id is not None
     try:
-        registry.finish_run(job.run_id, failed=True)
+        registry.runs.finish(job.run_id, failed=True)
     except RegistryError as error:
         log.warning("train: the run could not be marked as failed (%s)", error)

@@ -65,7 +65,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Traini
     torch.save(Towers(RECIPE).eval().state_dict(), folder / TOWERS)
     Card("tiny", RECIPE, tiny_version.PREPROCESSING, manifest_hash="tiny", key="k").write(folder)
     registry = wiring.registry(settings)
-    run_id = registry.start_run("run", {}, key="k")
+    run_id = registry.runs.start("run", {}, key="k")
     version = registry.register(
         folder,
         "k",

@@ -26,11 +26,11 @@ def register_two(settings: Settings) -> None:
     folder.mkdir()
     (folder / "card.json").write_text("{}")
     for key in ("one", "two"):
-        run_id = registry.start_run(key, {}, key=key)
+        run_id = registry.runs.start(key, {}, key=key)
         registry.register(
             folder, key, run_id, dim=8, preprocessing_hash="p", manifest_hash="m", recipe="concept"
         )
-        registry.finish_run(run_id)
+        registry.runs.finish(run_id)
     registry.set_role("champion", registry.get("immr-1"))
     registry.set_role("challenger", registry.get("immr-2"))
 

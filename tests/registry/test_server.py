@@ -29,8 +29,8 @@ def test_a_version_goes_to_a_server_and_comes_back(
     registry = Registry(server, "immr", tmp_path / "promotions.jsonl")
     with pytest.raises(RegistryError, match="there is none yet"):
         registry.get("champion")
-    run_id = registry.start_run("concept", {"dim": 8}, key="key-1")
-    assert registry.start_run("concept", {"dim": 8}, key="key-1") == run_id
+    run_id = registry.runs.start("concept", {"dim": 8}, key="key-1")
+    assert registry.runs.start("concept", {"dim": 8}, key="key-1") == run_id
     (tmp_path / "trained").mkdir()
     (tmp_path / "trained" / "card.json").write_text("{}")
     version = registry.register(
@@ -42,9 +42,9 @@ def test_a_version_goes_to_a_server_and_comes_back(
         manifest_hash="m",
         recipe="concept",
     )
-    registry.log_metrics(run_id, {"recall@1": 0.5})
-    registry.log_report(run_id, tmp_path / "trained" / "card.json", "gallery.html")
-    registry.finish_run(run_id)
+    registry.runs.log_metrics(run_id, {"recall@1": 0.5})
+    registry.runs.log_report(run_id, tmp_path / "trained" / "card.json", "gallery.html")
+    registry.runs.finish(run_id)
     assert registry.find("key-1") == version
 
     registry.set_role("champion", version)

@@ -30,11 +30,11 @@ def files(home: Path, content: str = "{}") -> Path:
 
 
 def register(registry: Registry, home: Path, key: str, recipe: str = "concept") -> ModelVersion:
-    run_id = registry.start_run(recipe, {"dim": 8}, key=key)
+    run_id = registry.runs.start(recipe, {"dim": 8}, key=key)
     version = registry.register(
         files(home), key, run_id, dim=8, preprocessing_hash="p1", manifest_hash="m1", recipe=recipe
     )
-    registry.finish_run(run_id)
+    registry.runs.finish(run_id)
     return version
 
 
@@ -83,7 +83,7 @@ def test_registering_a_key_again_changes_nothing(registry: Registry, home: Path)
 
 
 def test_register_finishes_what_was_cut_off_after_the_upload(registry: Registry, home: Path) -> None:
-    run_id = registry.start_run("concept", {}, key="key-1")
+    run_id = registry.runs.start("concept", {}, key="key-1")
     half = home / "mlflow" / "artifacts" / run_id / "artifacts" / "version"
     half.mkdir(parents=True)
     (half / "card.json").write_text("{")
@@ -96,7 +96,7 @@ def test_register_finishes_what_was_cut_off_after_the_upload(registry: Registry,
 
 
 def test_a_folder_without_files_is_not_registered(registry: Registry, home: Path) -> None:
-    run_id = registry.start_run("concept", {}, key="key-1")
+    run_id = registry.runs.start("concept", {}, key="key-1")
     with pytest.raises(RegistryError, match="train first"):
         registry.register(
             home / "nothing", "key-1", run_id, dim=8, preprocessing_hash="p", manifest_hash="m", recipe="r"
@@ -127,25 +127,25 @@ def test_files_that_were_lost_are_noticed_and_can_be_restored(registry: Registry
 
 
 def test_an_unfinished_run_is_continued_and_a_finished_one_is_not(registry: Registry, home: Path) -> None:
-    first = registry.start_run("concept", {"train": {"epochs": 3, "seed": 0}}, {"who": "test"}, key="k")
-    assert another(registry, home).start_run("concept", {"train": {"epochs": 9}, "new": 1}, key="k") == first
-    registry.finish_run(first, failed=True)
-    assert registry.start_run("concept", {}, key="k") == first
-    assert registry.start_run("concept", {}, key="other") != first
-    registry.finish_run(first)
-    assert registry.start_run("concept", {}, key="k") != first
+    first = registry.runs.start("concept", {"train": {"epochs": 3, "seed": 0}}, {"who": "test"}, key="k")
+    assert another(registry, home).runs.start("concept", {"train": {"epochs": 9}, "new": 1}, key="k") == first
+    registry.runs.finish(first, failed=True)
+    assert registry.runs.start("concept", {}, key="k") == first
+    assert registry.runs.start("concept", {}, key="other") != first
+    registry.runs.finish(first)
+    assert registry.runs.start("concept", {}, key="k") != first
 
 
 def test_params_metrics_and_reports_reach_mlflow(registry: Registry, home: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     params = {"train": {"epochs": 3}, "long": "x" * 7000, **{f"p{number}": number for number in range(150)}}
-    run_id = registry.start_run("concept", params, {"who": "test"}, key="k")
-    registry.log_metrics(run_id, {"recall@1": 0.5, "loss": 2})
-    registry.log_metrics(run_id, {"loss": 1.5}, step=1)
+    run_id = registry.runs.start("concept", params, {"who": "test"}, key="k")
+    registry.runs.log_metrics(run_id, {"recall@1": 0.5, "loss": 2})
+    registry.runs.log_metrics(run_id, {"loss": 1.5}, step=1)
     report = home / "some.html"
     report.write_text("<p>hello")
-    registry.log_report(run_id, report, "gallery.html")
+    registry.runs.log_report(run_id, report, "gallery.html")
 
     url = f"sqlite:///{home}/mlflow/mlflow.db"
     client = MlflowClient(tracking_uri=url, registry_uri=url)
@@ -217,7 +217,7 @@ def test_a_version_that_is_not_ours_is_left_out(registry: Registry, home: Path) 
 
 def test_what_mlflow_refuses_is_a_registry_error(registry: Registry) -> None:
     with pytest.raises(RegistryError, match="did not do set_terminated"):
-        registry.finish_run("no-such-run")
+        registry.runs.finish("no-such-run")
 
 
 @pytest.mark.parametrize("url", ["postgresql://db/mlflow", "mlflow.db", ""])
@@ -232,7 +232,7 @@ def test_nothing_runs_on_and_nothing_is_printed(registry: Registry, home: Path) 
         "home = Path(sys.argv[1])\n"
         "registry = Registry(f'sqlite:///{home}/mlflow/mlflow.db', 'immr', home / 'log.jsonl')\n"
         "assert 'mlflow' not in sys.modules, 'imported too early'\n"
-        "registry.start_run('concept', {}, key='k')\n"
+        "registry.runs.start('concept', {}, key='k')\n"
         "assert threading.active_count() == 1, threading.enumerate()"
     )
     done = subprocess.run(
@@ -254,7 +254,7 @@ def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from immr.registry.versions import Registry\n"
         "home = Path(sys.argv[1])\n"
         "registry = Registry(f'sqlite:///{home}/new/mlflow.db', 'immr', home / 'log.jsonl')\n"
-        "print(registry.start_run('concept', {}, key=sys.argv[2]))"
+        "print(registry.runs.start('concept', {}, key=sys.argv[2]))"
     )
     running = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path), key], stdout=subprocess.PIPE, text=True)
@@ -263,5 +263,5 @@ def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
     first, second = (process.communicate(timeout=120)[0].strip() for process in running)
     assert [process.returncode for process in running] == [0, 0]
     registry = Registry(f"sqlite:///{tmp_path}/new/mlflow.db", "immr", tmp_path / "log.jsonl")
-    assert registry.start_run("concept", {}, key="a") == first
-    assert registry.start_run("concept", {}, key="b") == second
+    assert registry.runs.start("concept", {}, key="a") == first
+    assert registry.runs.start("concept", {}, key="b") == second

@@ -6,9 +6,8 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _log = logging.getLogger(__name__)
 
@@ -20,40 +19,14 @@ class PromotionLog:
         """Take the path; the file is made by the first decision."""
         self._path = path
 
-    def record(
-        self,
-        action: str,
-        reason: str,
-        numbers: Mapping[str, float],
-        champion: str | None,
-        challenger: str | None,
-        ts: datetime | None = None,
-    ) -> dict[str, Any]:
-        """Append a decision and return it as it was written.
-
-        Args:
-            action: "promote", "keep", "wait" or "roll back".
-            reason: a sentence.
-            numbers: what the decision rests on.
-            champion: version id, before the decision.
-            challenger: version id.
-            ts: of the decision; now, where it is not given.
-        """
-        decision = {
-            "ts": (ts or datetime.now(UTC)).isoformat(),
-            "action": action,
-            "reason": reason,
-            "numbers": dict(numbers),
-            "champion": champion,
-            "challenger": challenger,
-        }
+    def append(self, decision: Mapping[str, Any]) -> None:
+        """Write a decision down; after the return it is on the disk."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as file:
-            cut_off = file.tell() > 0 and not self._path.read_bytes().endswith(b"\n")
-            file.write(b"\n" * cut_off + json.dumps(decision, ensure_ascii=False).encode() + b"\n")
+        with self._path.open("a+b") as file:
+            line = json.dumps(decision, ensure_ascii=False).encode() + b"\n"
+            file.write((b"\n" if _cut_off(file) else b"") + line)
             file.flush()
             os.fsync(file.fileno())
-        return decision
 
     def read(self) -> list[dict[str, Any]]:
         """All decisions, oldest first."""
@@ -66,3 +39,11 @@ class PromotionLog:
             except ValueError:
                 _log.warning("left out line %d of %s: it was cut off while written", number, self._path)
         return decisions
+
+
+def _cut_off(file: IO[bytes]) -> bool:
+    """Whether the last line has no end."""
+    if not file.seek(0, os.SEEK_END):
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"

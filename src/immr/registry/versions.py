@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,17 +12,19 @@ from urllib.parse import unquote, urlsplit
 from immr.errors import RegistryError
 from immr.files import folder_written_whole
 from immr.registry.promotion_log import PromotionLog
+from immr.registry.runs import KEY, Runs
 from immr.registry.store import Store
 from immr.types import ModelVersion, Role
 
 _FILES = "version"  # the artifact folder of a run that holds a version's files
-_KEY = "immr.key"  # tag of runs and versions
-_PARAMS_AT_ONCE = 100  # MLflow's limit
-_PARAM_CHARACTERS = 6000  # MLflow's limit
 
 
 class Registry:
-    """One registered model: its runs, versions, roles and decisions."""
+    """One registered model: its runs, versions, roles and decisions.
+
+    Attributes:
+        runs: of the experiment that bears the model's name.
+    """
 
     def __init__(self, tracking_url: str, model_name: str, promotion_log: Path) -> None:
         """Nothing is opened before the first question.
@@ -37,54 +36,8 @@ class Registry:
         """
         self._store = Store(tracking_url)
         self._name = model_name
+        self.runs = Runs(self._store, model_name)
         self._decisions = PromotionLog(promotion_log)
-
-    # runs
-
-    def start_run(
-        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, *, key: str
-    ) -> str:
-        """A run to log to; one of the same key that never finished is continued.
-
-        Args:
-            name: what people see.
-            params: plain values; nested mappings become dotted names.
-            tags: of the run.
-            key: of the model version that the run is to make.
-
-        Returns:
-            The run's id.
-        """
-        found = self._store.ask(
-            "search_runs",
-            [self._experiment_id],
-            f"tags.`{_KEY}` = '{key}' and attributes.status != 'FINISHED'",
-            max_results=1,
-        )
-        all_tags = {**(tags or {}), _KEY: key}
-        if found:
-            run = found[0]
-            self._store.ask("update_run", run.info.run_id, status="RUNNING")
-        else:
-            run = self._store.ask("create_run", self._experiment_id, run_name=name, tags=all_tags)
-        logged = run.data.params  # MLflow lets no param change
-        self._log_params(run.info.run_id, {k: v for k, v in _flat(params) if k not in logged})
-        return str(run.info.run_id)
-
-    def finish_run(self, run_id: str, failed: bool = False) -> None:
-        """Say that a run is over."""
-        self._store.ask("set_terminated", run_id, "FAILED" if failed else "FINISHED")
-
-    def log_metrics(self, run_id: str, values: Mapping[str, float], step: int = 0) -> None:
-        """Log values to a run; the @ of recall@1, which MLflow does not take, becomes `_at_`."""
-        for name, value in values.items():
-            self._store.ask("log_metric", run_id, name.replace("@", "_at_"), float(value), step=step)
-
-    def log_report(self, run_id: str, path: Path, name: str) -> None:
-        """Put a file (an HTML report) with a run, as `reports/<name>`; MLflow's page shows it."""
-        with tempfile.TemporaryDirectory() as folder:
-            copy = shutil.copyfile(path, Path(folder) / name)
-            self._store.ask("log_artifact", run_id, str(copy), "reports")
 
     # versions
 
@@ -116,7 +69,7 @@ class Registry:
             self._store.ask("create_registered_model", self._name)
         artifacts_url = self._store.ask("get_run", run_id).info.artifact_uri
         tags = {
-            _KEY: key,
+            KEY: key,
             "immr.dim": str(dim),
             "immr.preprocessing_hash": preprocessing_hash,
             "immr.manifest_hash": manifest_hash,
@@ -142,7 +95,7 @@ class Registry:
 
     def find(self, key: str) -> ModelVersion | None:
         """The version that was trained from this key, if it was."""
-        found = self._search(f"name = '{self._name}' and tags.`{_KEY}` = '{key}'")
+        found = self._search(f"name = '{self._name}' and tags.`{KEY}` = '{key}'")
         return found[-1] if found else None
 
     def get(self, reference: str) -> ModelVersion:
@@ -243,14 +196,15 @@ class Registry:
             challenger: the version it is about, where there is one; else it is about the champion.
             ts: now, where it is not given.
         """
-        decision = self._decisions.record(
-            action,
-            reason,
-            numbers,
-            champion.id if champion else None,
-            challenger.id if challenger else None,
-            ts,
-        )
+        decision = {
+            "ts": (ts or datetime.now(UTC)).isoformat(),
+            "action": action,
+            "reason": reason,
+            "numbers": dict(numbers),
+            "champion": champion.id if champion else None,
+            "challenger": challenger.id if challenger else None,
+        }
+        self._decisions.append(decision)
         if about := challenger or champion:
             self.tag(about, "immr.decision", json.dumps(decision, ensure_ascii=False))
         return decision
@@ -260,20 +214,6 @@ class Registry:
         return self._decisions.read()
 
     # MLflow's side
-
-    @cached_property
-    def _experiment_id(self) -> str:
-        found = self._store.ask("get_experiment_by_name", self._name, or_none=True)
-        if found is not None:
-            return str(found.experiment_id)
-        return str(self._store.ask("create_experiment", self._name, self._store.artifacts_url))
-
-    def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        from mlflow.entities import Param
-
-        rows = [Param(name, value) for name, value in params.items()]
-        for start in range(0, len(rows), _PARAMS_AT_ONCE):
-            self._store.ask("log_batch", run_id, params=rows[start : start + _PARAMS_AT_ONCE])
 
     def _model(self) -> Any:
         return self._store.ask("get_registered_model", self._name, or_none=True)
@@ -287,7 +227,7 @@ class Registry:
         found: list[ModelVersion] = []
         page = self._store.ask("search_model_versions", query)
         while True:
-            found += [_version(entry) for entry in page if _KEY in entry.tags]
+            found += [_version(entry) for entry in page if KEY in entry.tags]
             if not page.token:
                 return sorted(found, key=lambda version: version.number)
             page = self._store.ask("search_model_versions", query, page_token=page.token)
@@ -297,7 +237,7 @@ def _version(entry: Any) -> ModelVersion:
     return ModelVersion(
         name=entry.name,
         number=int(entry.version),
-        key=entry.tags[_KEY],
+        key=entry.tags[KEY],
         run_id=entry.run_id,
         dim=int(entry.tags["immr.dim"]),
         preprocessing_hash=entry.tags["immr.preprocessing_hash"],
@@ -309,13 +249,3 @@ def _version(entry: Any) -> ModelVersion:
 def _with_roles(version: ModelVersion, roles: Mapping[str, str]) -> str:
     played = sorted(role for role, number in roles.items() if number == str(version.number))
     return f"{version.id} ({', '.join(played)})" if played else version.id
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{name}.")
-        else:
-            rows.append((f"{prefix}{name}", str(value)[:_PARAM_CHARACTERS]))
-    return rows
