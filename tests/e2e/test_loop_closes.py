@@ -1,0 +1,91 @@
+"""What shoppers did with one version is what the next one learns from: no part of the way is played."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from immr import recipes, steps, wiring
+from immr.cli import app
+from immr.data.contract import ITEMS
+from immr.data.datasets import LabelledSet
+from immr.data.synthetic import SyntheticRecipe
+from immr.data.synthetic import load as load_synthetic
+from immr.experiment.changes import begin
+from immr.experiment.definition import save
+from immr.settings import Settings
+from tests import tiny_version
+from tests.experiment.test_bad_challenger_behind_gateway import wait_until_recorded
+from tests.serving.conftest import served_version, wait_ready
+from tests.serving.test_bento_app import click
+from tests.serving.test_gateway import served_gateway
+
+ITEMS_OF_SHOP, PHOTOS_OF_ITEM, USERS = 8, 8, 16
+
+
+def shop_for_a_day(settings: Settings, labelled: LabelledSet) -> int:
+    """Each photo is searched for by some user, who clicks the right item; one in ten clicks the first."""
+    folder = tiny_version.write_packaged(settings.home / "immr-1", 1)
+    tiny_version.build_index(settings, folder, list(labelled.items))
+    dice = random.Random(0)
+    photos = labelled.split("train")
+    with served_version(settings, folder) as url:
+        wait_ready(url)
+        save(begin(("immr-1", url), None, 0, datetime.now(UTC)), settings.experiment_file)
+        with served_gateway(settings) as client:
+            for number, photo in enumerate(photos):
+                answer = client.post(
+                    "/v1/search",
+                    files={"image": Path(photo.image).read_bytes()},
+                    data={"user_id": f"user-{number % USERS}", "k": str(ITEMS_OF_SHOP)},
+                )
+                hits = answer.json()["hits"]
+                right = next(hit for hit in hits if hit["item_id"] == photo.item_id)
+                clicked = hits[0] if dice.random() < 0.1 else right
+                kind = "order" if dice.random() < 0.2 else "click"
+                sent = client.post("/v1/events", json={"events": [click(clicked["click_token"], kind)]})
+                assert sent.json()["accepted"] == 1, sent.text
+    wait_until_recorded(settings, len(photos))
+    return len(photos)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_event_log_becomes_the_next_version_and_its_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=tmp_path / "home", keep_photos=True)
+    monkeypatch.setenv("IMMR_HOME", str(settings.home))  # for the command below
+    labelled = load_synthetic(
+        SyntheticRecipe(items=ITEMS_OF_SHOP, train_photos=PHOTOS_OF_ITEM, val_photos=2, side_px=64),
+        settings.cache_dir,
+    )
+    searches = shop_for_a_day(settings, labelled)
+
+    catalogue = tmp_path / "items.parquet"
+    columns = {name: [getattr(item, name) for item in labelled.items] for name in ITEMS.columns.names}
+    pq.write_table(pa.table(columns, schema=ITEMS.columns), catalogue)
+    clicks = tmp_path / "clicks"
+    done = CliRunner().invoke(app, ["events", "export", "--out", str(clicks), "--items", str(catalogue)])
+    assert done.exit_code == 0, done.output
+    assert pq.read_metadata(clicks / "queries.parquet").num_rows == searches
+
+    recipe = recipes.with_processes(recipes.smoke(), 1)
+    training_set = steps.govern(settings, clicks, recipe)
+    items = [item.item_id for item in training_set.items]
+    assert set(items) == {item.item_id for item in labelled.items}
+    assert len(training_set.queries) > searches / 2  # the rest is held out
+
+    version = steps.train(settings, training_set, recipe)
+    assert wiring.registry(settings).get(version.id).manifest_hash == training_set.hash
+
+    assert steps.materialize(settings, training_set, clicks) == ITEMS_OF_SHOP
+    features = wiring.features(settings).read(items)
+    assert sum(each.impressions_7d for each in features.values()) == searches * ITEMS_OF_SHOP
+    assert sum(each.clicks_7d for each in features.values()) == searches
