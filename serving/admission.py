@@ -8,7 +8,7 @@ from collections.abc import Callable
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.http import RETRY_AFTER_S, ProblemError, problem_response
+from serving.problems import RETRY_AFTER_S, ProblemError, problem_response
 
 MAX_UNDER_WAY = 64
 RECEIVE_TIMEOUT_S = 20.0

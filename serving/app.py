@@ -29,22 +29,12 @@ from immr.types import FloatArray, Hit
 from serving import paging
 from serving.admission import MAX_UNDER_WAY, RECEIVE_TIMEOUT_S, Admission, posts
 from serving.asked import Asked, read_search, request_body
-from serving.http import (
-    DIRECT,
-    INFERENCE_PATHS,
-    VARIANT_HEADER,
-    FeaturesBody,
-    HitBody,
-    ProblemError,
-    SearchBody,
-    create_app,
-    problem_responses,
-    require_search,
-    unavailable,
-)
+from serving.bodies import DIRECT, VARIANT_HEADER, FeaturesBody, HitBody, SearchBody
+from serving.http import create_app, require_search
 from serving.inference import InferRequest, add_inference, read_request
 from serving.metrics import Metrics
 from serving.paging import Page
+from serving.problems import INFERENCE_PATHS, ProblemError, problem_responses, unavailable
 from serving.recording import Recorder
 from serving.routes import (
     PICTURE_PATH,

@@ -10,8 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from immr.types import Filters
+from serving.bodies import MAX_USER_CHARS
 from serving.forms import PHOTO, SearchForm
-from serving.http import JSON, MAX_USER_CHARS, ProblemError
+from serving.http import JSON
+from serving.problems import ProblemError
 
 MAX_K = 100
 _ONE_OF = "send one of image, item_id and page"

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from immr.errors import SettingsError
 from immr.watched_file import WatchedFile
-from serving.http import ProblemError, problem_response
+from serving.problems import ProblemError, problem_response
 
 _LINE = re.compile(r"([0-9a-f]{64})(?:\s+(.*))?")
 _OPEN_TO_ALL = ("/health/", "/v2/health/")  # probes carry no keys

@@ -11,7 +11,8 @@ from typing import Any
 
 from python_multipart.multipart import parse_options_header
 
-from serving.http import JSON, ProblemError, media_type
+from serving.http import JSON, media_type
+from serving.problems import ProblemError
 
 PHOTO = "image"
 _MAX_PARTS = 32

@@ -19,17 +19,11 @@ from immr.settings import Settings
 from serving import logs, tracing
 from serving.admission import Admission, posts
 from serving.asked import asked_by, request_body
+from serving.bodies import PREVIEW, VARIANT_HEADER, SearchBody
 from serving.forms import SearchForm, passed_on
-from serving.http import (
-    PREVIEW,
-    VARIANT_HEADER,
-    SearchBody,
-    create_app,
-    problem_responses,
-    require_search,
-    unavailable,
-)
+from serving.http import create_app, require_search
 from serving.options import ServingOptions
+from serving.problems import problem_responses, unavailable
 from serving.protocol import bounded
 from serving.routes import (
     PICTURE_PATH,

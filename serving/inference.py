@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from immr.types import FloatArray
-from serving.http import ProblemError
+from serving.problems import ProblemError
 
 if TYPE_CHECKING:
     from serving.app import VersionService

@@ -8,7 +8,7 @@ from datetime import datetime
 from immr.events import tokens
 from immr.experiment.definition import CHALLENGER, CHAMPION
 from immr.experiment.interleaving import draft
-from serving.http import SearchBody
+from serving.bodies import SearchBody
 
 
 def interleaved(

@@ -15,7 +15,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from immr.types import Filters, FloatArray
-from serving.http import ProblemError
+from serving.problems import ProblemError
 
 _FORMAT = 1
 _CONTEXT = b"immr page 1:"  # a click token's signature is none of a page's, though the keys are the same

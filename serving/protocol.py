@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.http import PROBLEM_JSON, ProblemError
+from serving.problems import PROBLEM_JSON, ProblemError
 
 MAX_HEAD_BYTES = 64 * 1024
 

@@ -21,8 +21,9 @@ from immr.events.delivery import Delivery
 from immr.events.journal import MAX_WAITING_BYTES, Clicked, EventJournal, Shown
 from immr.settings import Settings
 from immr.types import Click, SearchRecord
-from serving.http import PREVIEW, EventBody, EventsAnswer, ProblemError, Rejected, SearchBody, unavailable
+from serving.bodies import PREVIEW, EventBody, EventsAnswer, Rejected, SearchBody
 from serving.metrics import Metrics
+from serving.problems import ProblemError, unavailable
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,14 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
-from serving.http import EVENTS_DESCRIPTION, EventsAnswer, EventsBody, problem_responses, require_json
+from serving.bodies import EventsAnswer, EventsBody
+from serving.http import require_json
+from serving.problems import problem_responses
 
+EVENTS_DESCRIPTION = """Each event stands for itself: what is valid is recorded, what is not comes back in
+`rejected` with its place and reason. Where not one event is valid, the answer is 422 with the same list.
+Sending an event again is harmless and counts as a duplicate. After a 200 the accepted events will not be
+lost, whether or not the event log is there; after a 503, send the same events again."""
 SEARCH_SUMMARY = "Find the items that a photo shows, or more like an item"
 SEARCH_PROBLEMS = problem_responses(400, 404, 408, 413, 415, 422, 429, 503)
 READY_SUMMARY = "Whether searches can be answered, else why not"

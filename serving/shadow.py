@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from immr.experiment.definition import Variant
 from serving.forms import SearchForm
-from serving.http import ProblemError
 from serving.metrics import Metrics
+from serving.problems import ProblemError
 from serving.variants import Variants
 
 log = logging.getLogger(__name__)

@@ -18,12 +18,13 @@ from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Variant
 from immr.settings import Settings
 from immr.watched_file import WatchedFile
 from serving import tracing
+from serving.bodies import PREVIEW, SearchBody
 from serving.forms import SearchForm
 from serving.garbage import spare_what_is_loaded
-from serving.http import PREVIEW, SearchBody, unavailable
 from serving.interleaved import interleaved
 from serving.logs import SEARCHES
 from serving.metrics import Metrics
+from serving.problems import unavailable
 from serving.recording import Recorder
 from serving.shadow import Shadow
 from serving.variants import VariantAnswer, VariantDownError, Variants

@@ -16,10 +16,11 @@ from yarl import URL
 
 from immr.experiment.definition import Variant
 from serving import tracing
+from serving.bodies import VARIANT_HEADER, SearchBody
 from serving.breaker import CircuitBreaker
 from serving.forms import SearchForm
-from serving.http import PROBLEM_JSON, VARIANT_HEADER, Problem, ProblemError, SearchBody
 from serving.metrics import Metrics
+from serving.problems import PROBLEM_JSON, Problem, ProblemError
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from serving.asked import asked_by
 from serving.forms import SearchForm
-from serving.http import ProblemError
+from serving.problems import ProblemError
 
 PLAIN = "multipart/form-data; boundary=b"
 IMAGE = b'Content-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
