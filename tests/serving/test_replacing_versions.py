@@ -22,7 +22,9 @@ from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.settings import Settings
 from tests import tiny_version
+from tests.serving.test_bento_app import click
 from tests.serving.test_overload import gateway_process
+from tests.test_control import version_of
 from tests.upstream_process import await_port, free_port
 from tests.version_process import version_process
 
@@ -100,8 +102,11 @@ def test_no_request_fails_while_a_champion_is_replaced_and_stopped(
 def test_no_request_fails_while_a_version_is_rolled_back(
     home: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """What `immr experiment rollback` does to the file that the gateway follows."""
+    """By the command, with shoppers at the gateway. `pytest -s -k rolled_back` prints what it took."""
     settings = Settings(home=tmp_path)
+    registry = wiring.registry(settings)
+    for key in ("key-1", "key-2"):
+        version_of(registry, tmp_path / "trained", key)
     now = datetime.now(UTC)
     with ExitStack() as running:
         urls = [
@@ -109,21 +114,44 @@ def test_no_request_fails_while_a_version_is_rolled_back(
         ]
         promoted = changes.promote(changes.begin(("immr-1", urls[0]), ("immr-2", urls[1]), 0.5, now), now)
         save(promoted, settings.experiment_file)
+        registry.set_role("champion", registry.get("immr-2"))
         url = running.enter_context(gateway_process(settings))
         with shoppers(url) as asking:
             asking.wait_until_served_by("immr-2")
-            save(changes.roll_back(promoted, now), settings.experiment_file)
+            before, start = len(asking.answers), time.monotonic()
+            command = [Path(sys.executable).with_name("immr"), "experiment", "rollback"]
+            with subprocess.Popen(command, env={**os.environ, **settings.environment()}) as rollback:
+                asking.wait_until_served_by("immr-1", times=1)
+                switched_s = time.monotonic() - start
+            took_s, meanwhile = time.monotonic() - start, len(asking.answers) - before
+            assert rollback.returncode == 0
             asking.wait_until_served_by("immr-1", times=50)
+        print(f"users were back after {switched_s:.1f} s, the command after {took_s:.1f} s")
+        print(f"{meanwhile} searches meanwhile; troubles: {len(asking.trouble)}")
         assert asking.trouble == set()
+        assert {by for _, by in asking.answers[-4:]} == {"immr-1"}
+    [champion] = [each for each in registry.versions() if registry.role("champion") == each]
+    assert champion.id == "immr-1"
 
 
-def test_a_gateway_that_is_killed_loses_no_search_it_answered(
+def recorded(settings: Settings, clicked: bool = False) -> set[str]:
+    """Ids of the searches in the log, or of those with a click."""
+    log = wiring.event_log(settings)
+    try:
+        return {row["query_id"] for row in log.joined().to_pylist() if row["clicked"] or not clicked}
+    finally:
+        log.close()
+
+
+def test_a_gateway_that_is_killed_loses_no_event_it_answered(
     home: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """SIGKILL under load; the next gateway in this home brings what the dead one left to the log."""
     settings = Settings(home=tmp_path)
+    token_key = {"IMMR_TOKEN_KEY_FILE": str(settings.token_key_file)}
     answered: list[str] = []
-    with version_process(home / "immr-1", environment) as bento:
+    clicked: list[str] = []
+    with version_process(home / "immr-1", environment | token_key) as bento:
         save(changes.begin(("immr-1", bento), None, 0.0, datetime.now(UTC)), settings.experiment_file)
         port = free_port()
         command = [sys.executable, "-m", "serving.gateway", f"--port={port}"]
@@ -132,7 +160,11 @@ def test_a_gateway_that_is_killed_loses_no_search_it_answered(
             with suppress(httpx.HTTPError), httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
                 while True:
                     answer = client.post("/v1/search", files={"image": RED}, timeout=60)
-                    answered.append(answer.json()["query_id"])
+                    body = answer.json()
+                    answered.append(body["query_id"])
+                    event = click(body["hits"][0]["click_token"])
+                    told = client.post("/v1/events", json={"events": [event]}, timeout=60).json()
+                    clicked.extend([body["query_id"]] * told["accepted"])
 
         with subprocess.Popen(command, env={**os.environ, **settings.environment()}) as gateway:
             await_port(gateway, port)
@@ -145,14 +177,13 @@ def test_a_gateway_that_is_killed_loses_no_search_it_answered(
             for thread in threads:
                 thread.join(timeout=30)
         with gateway_process(settings):
-            missing = set(answered)
             deadline = time.monotonic() + 60
-            while missing:
-                assert time.monotonic() < deadline, f"{len(missing)} of {len(answered)} are lost"
-                log = wiring.event_log(settings)
-                missing -= set(log.searches()["query_id"].to_pylist())
-                log.close()
+            while (lost := set(answered) - recorded(settings)) or (
+                unclicked := set(clicked) - recorded(settings, clicked=True)
+            ):
+                assert time.monotonic() < deadline, f"lost: {len(lost)} searches, {len(unclicked)} clicks"
                 time.sleep(0.1)
+        assert len(clicked) >= 30
 
 
 def test_sigterm_finishes_what_was_taken(bento_url: str, tmp_path: Path) -> None:
