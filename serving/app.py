@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
-import os
 import re
 import time
 import uuid
@@ -21,7 +20,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
-from immr import wiring
+from immr import cores, wiring
 from immr.events import tokens
 from immr.search import Answer, Searcher
 from immr.settings import Settings
@@ -69,14 +68,14 @@ class VersionService:
         Over `max_under_way` searches at once are refused with 429.
         """
         self.max_under_way = max_under_way
-        cores = os.cpu_count() or 1
-        self.version = ServedVersion(folder, settings, threads, at_once=cores)
+        at_once = cores.usable()
+        self.version = ServedVersion(folder, settings, threads, at_once)
         self.metrics = Metrics()
         self._settings = settings
         self._keys = wiring.token_keys(settings)
         self._recorder: Recorder | None = None
         # one search is encoded while another is decoded or ranked, so that every core has one to encode
-        self._pool = ThreadPoolExecutor(2 * cores, thread_name_prefix="search")
+        self._pool = ThreadPoolExecutor(2 * at_once, thread_name_prefix="search")
 
     async def start(self) -> None:
         """Bring the version up in the background."""

@@ -6,7 +6,6 @@ Each may be called again: what was computed from the same input is found by its 
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from immr import (
     __version__,
     catalogue,
+    cores,
     fingerprint,
     item_features,
     judging,
@@ -58,7 +58,7 @@ def govern(settings: Settings, data: Path, recipe: Recipe, out: Path | None = No
 
     if out is not None:
         refuse_to_replace(out, FILES)  # before the work
-    embedder = FrozenEmbedder(recipe.model, settings.cache_dir, threads=os.cpu_count() or 1)
+    embedder = FrozenEmbedder(recipe.model, settings.cache_dir, threads=cores.usable())
     key = fingerprint.of_values(
         "govern", __version__, content_hash(data), recipe.governance, str(data.absolute()), embedder.name
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from immr import fingerprint
+from immr import cores, fingerprint
 from immr.data import images
 from immr.errors import DataError, ImageError
 from immr.governance.recipe import GovernanceRecipe
@@ -75,7 +74,7 @@ def _judged(inspection: Inspection, recipe: GovernanceRecipe) -> Inspection:
 def _inspections(uris: Iterable[str], recipe: GovernanceRecipe) -> Iterator[Inspection]:
     from tqdm import tqdm
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores.usable()) as pool:
         for chunk in _in_chunks(tqdm(uris, desc="checking images", disable=None)):
             yield from pool.map(lambda uri: inspect(uri, recipe), chunk)
 

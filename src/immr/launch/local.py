@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 
+from immr import cores
 from immr.errors import TrainingError
 from immr.launch.interruption import sigterm_raises
 from immr.launch.port import TrainingJob
@@ -71,7 +72,7 @@ def _command(job: TrainingJob) -> list[str]:
 
 
 def _environment(processes: int) -> dict[str, str]:
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, cores.usable() // processes)
     # gloo would else look up this machine's name, which is slow or wrong where there is no DNS
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     own = {
