@@ -21,7 +21,8 @@ spec: {controllerName: gateway.envoyproxy.io/gatewayclass-controller}
 CLASS
 
 helm upgrade --install kserve-crd oci://ghcr.io/kserve/charts/kserve-crd --version v0.20.0 --namespace kserve --create-namespace
-helm upgrade --install kserve oci://ghcr.io/kserve/charts/kserve --version v0.20.0 --namespace kserve \
+# the chart is called kserve-resources since 0.17
+helm upgrade --install kserve oci://ghcr.io/kserve/charts/kserve-resources --version v0.20.0 --namespace kserve \
   --set kserve.controller.deploymentMode=Standard --wait
 
 helm upgrade --install prometheus oci://ghcr.io/prometheus-community/charts/kube-prometheus-stack --version 77.5.0 \

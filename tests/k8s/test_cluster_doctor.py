@@ -79,10 +79,10 @@ def test_a_missing_operator_and_an_old_one_are_named(fake: FakeApi) -> None:
 
 
 def test_a_kubernetes_that_is_too_old_is_said_and_the_rest_still_asked(fake: FakeApi) -> None:
-    fake.kubernetes = "v1.29.4-gke.100"
+    fake.kubernetes = "v1.31.4-gke.100"
     findings = wrong(fake)
-    assert findings["Kubernetes"].found == "v1.29.4-gke.100"
-    assert "need 1.30" in findings["Kubernetes"].remedy
+    assert findings["Kubernetes"].found == "v1.31.4-gke.100"
+    assert "needs 1.32" in findings["Kubernetes"].remedy
     assert len(found(fake)) > 1
 
 
