@@ -118,7 +118,7 @@ class VersionService:
             ],
             degraded=answer.degraded,
             took_ms=1000 * (time.perf_counter() - start),
-            next_page=self._next_page(answer, page),
+            next_page=self._next_page(answer, page, key),
         )
         self.metrics.observe({**answer.stage_ms, "total": body.took_ms})
         for part in answer.degraded:
@@ -143,11 +143,11 @@ class VersionService:
             answer = searcher.search(asked.photo, fields.k, filters)
         return answer, Page(version, fields.k, 0, filters, answer.embedding_D)
 
-    def _next_page(self, answer: Answer, page: Page) -> str | None:
+    def _next_page(self, answer: Answer, page: Page, key: bytes) -> str | None:
         following = replace(page, number=page.number + 1)
         if not answer.has_more or following.number * page.k >= MAX_DEPTH:
             return None
-        return paging.sign(following, self._keys[0])
+        return paging.sign(following, key)
 
     def searcher(self) -> Searcher:
         """The version's search.
