@@ -75,6 +75,13 @@ def test_alerts_on_shares_need_a_denominator_and_say_what_to_look_at() -> None:
             assert re.search(r"> \d{3,}", rule["expr"]), f"{rule['alert']} divides by whatever is there"
 
 
+def test_no_alert_fires_once_per_replica() -> None:
+    for rule in rules():
+        if "alert" in rule:
+            over_replicas = re.search(r"\b(sum|min|max)\b|\w+:immr_\w+:", rule["expr"])
+            assert over_replicas, f"{rule['alert']} keeps the label of its replica"
+
+
 @pytest.mark.skipif(PROMTOOL is None, reason="no promtool: apt-get install prometheus (make prometheus)")
 def test_rules_do_what_they_say() -> None:
     assert PROMTOOL is not None
