@@ -32,10 +32,13 @@ class Seen:
 
     latencies_ms: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
+    without_retry_after: int = 0
 
-    def add(self, status: int, since: float) -> None:
+    def add(self, status: int, head: bytes, since: float) -> None:
         """Note one answer."""
         self.statuses[status] += 1
+        if status in (429, 503):
+            self.without_retry_after += b"retry-after:" not in head
         if status == 200:
             self.latencies_ms.append(1000 * (time.perf_counter() - since))
 
@@ -48,8 +51,8 @@ class Connection:
         self._host, self._port = parts.hostname or "", parts.port or 80
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def send(self, request: bytes) -> int:
-        """Send one request; its answer's status, 0 where the connection broke.
+    async def send(self, request: bytes) -> tuple[int, bytes]:
+        """Send one request; its answer's status and head in lower case, 0 where the connection broke.
 
         A kept connection may have been closed for idleness meanwhile: then a new one, as every client does.
         """
@@ -64,11 +67,11 @@ class Connection:
             await reader.readexactly(int(length))
         except (OSError, asyncio.IncompleteReadError):
             self._streams = None
-            return await self.send(request) if kept else 0
+            return await self.send(request) if kept else (0, b"")
         if b"connection: close" in head:
             writer.close()
             self._streams = None
-        return int(head.split(b" ", 2)[1])
+        return int(head.split(b" ", 2)[1]), head
 
 
 def requests(photos: list[Path], url: str) -> list[bytes]:
@@ -101,7 +104,7 @@ async def closed_loop(url: str, made: list[bytes], connections: int, seconds: fl
     async def client(number: int) -> None:
         connection = Connection(url)
         while (start := time.perf_counter()) < end:
-            seen.add(await connection.send(made[number % len(made)]), start)
+            seen.add(*await connection.send(made[number % len(made)]), start)
             number += connections
 
     await asyncio.gather(*(client(number) for number in range(connections)))
@@ -117,7 +120,7 @@ async def open_loop(url: str, made: list[bytes], rate: float, seconds: float) ->
 
     async def one(request: bytes, due: float) -> None:
         connection = free.pop() if free else Connection(url)
-        seen.add(await connection.send(request), due)
+        seen.add(*await connection.send(request), due)
         free.append(connection)
 
     due = start = time.perf_counter()
@@ -150,6 +153,7 @@ def main(
                 "per_s": len(seen.latencies_ms) / took_s,
                 "latencies_ms": sorted(seen.latencies_ms),
                 "statuses": seen.statuses,
+                "without_retry_after": seen.without_retry_after,
             }
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
@@ -10,7 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.problems import RETRY_AFTER_S, ProblemError, problem_response
 
-MAX_UNDER_WAY = 64
+MAX_UNDER_WAY = 8 * (os.cpu_count() or 1)
+"""Of a Bento: enough to keep its cores busy; more would only wait, for longer than a gateway does."""
 RECEIVE_TIMEOUT_S = 20.0
 
 
@@ -39,13 +41,16 @@ class Admission:
         if scope["type"] != "http" or not self._is_work(scope):
             await self._app(scope, receive, send)
             return
+        if self._under_way >= self._max_under_way:  # what is still to come of it is not read
+            await problem_response(too_many(), scope["path"])(scope, receive, send)
+            return
         try:
             body = await self._whole_body(receive)
         except ProblemError as error:
             await problem_response(error, scope["path"])(scope, receive, send)
             return
         if self._under_way >= self._max_under_way:
-            await problem_response(_too_many(), scope["path"])(scope, receive, send)
+            await problem_response(too_many(), scope["path"])(scope, receive, send)
             return
         self._under_way += 1
         try:
@@ -86,7 +91,8 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-def _too_many() -> ProblemError:
+def too_many() -> ProblemError:
+    """429 with Retry-After."""
     return ProblemError(
         429,
         "more is asked than can be answered now: try again in a moment",

@@ -20,7 +20,7 @@ class ServingOptions(BaseSettings):
     threads: int = 1
     """Of one encoding, in a Bento."""
     max_under_way: int | None = None
-    """Searches at once; the rest gets 429. None: a Bento's 64, a gateway's 256."""
+    """Searches at once; the rest gets 429. None: a Bento's 8 a core, a gateway's 256."""
     receive_timeout_s: float = RECEIVE_TIMEOUT_S
     """How long a request may take to get here."""
     bearer_keys_file: Path | None = None

@@ -1,4 +1,4 @@
-"""Asking the variants: one pool of connections, a time limit, a circuit breaker for each address."""
+"""Asking the variants: one pool of connections, a time limit, and for each address a breaker and a limit."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from yarl import URL
 
 from immr.experiment.definition import Variant
 from serving import tracing
+from serving.admission import too_many
 from serving.bodies import VARIANT_HEADER, SearchBody
 from serving.breaker import CircuitBreaker
 from serving.forms import SearchForm
+from serving.limit import AdaptiveLimit
 from serving.metrics import Metrics
 from serving.problems import PROBLEM_JSON, Problem, ProblemError
 
@@ -49,6 +51,7 @@ class Variants:
         self._timeout_s = timeout_s
         self._metrics = metrics
         self._breakers: dict[str, CircuitBreaker] = {}  # by url, so that a new address starts afresh
+        self._limits: dict[str, AdaptiveLimit] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -78,27 +81,35 @@ class Variants:
         """A variant's answer, None where it has none; its breaker learns which.
 
         Raises:
-            ProblemError: what it finds wrong with the request.
+            ProblemError: what it finds wrong with the request; 429 where it bears no more.
         """
-        breaker = self._breaker(variant)
+        breaker, limit = self._breaker(variant), self._limit(variant)
+        if not limit.enter():
+            breaker.abandoned()
+            raise too_many()
         start = time.perf_counter()
         try:
             body = await self._search(variant, form, label)
         except VariantDownError as down:
+            limit.refused()
             breaker.failed()
             log.warning("%s (%s) %s", variant.name, variant.model_version, down)
             self._metrics.errors.labels("variant_down").inc()
             return None
-        except ProblemError:  # it is well, the request was not
+        except ProblemError as error:  # it is well: the request was not, or there are too many
+            if error.problem.status == 429:
+                limit.refused()
             breaker.succeeded()
             raise
         except BaseException:
             breaker.abandoned()
             raise
         else:
+            limit.answered()
             breaker.succeeded()
             return body
         finally:
+            limit.leave()
             self._metrics.stage_s.labels("forward").observe(time.perf_counter() - start)
             self._metrics.breaker_open.labels(variant.name).set(breaker.is_open)
 
@@ -121,6 +132,9 @@ class Variants:
 
     def _breaker(self, variant: Variant) -> CircuitBreaker:
         return self._breakers.setdefault(variant.url, CircuitBreaker())
+
+    def _limit(self, variant: Variant) -> AdaptiveLimit:
+        return self._limits.setdefault(variant.url, AdaptiveLimit(_MAX_CONNECTIONS))
 
     async def _search(self, variant: Variant, form: SearchForm, label: str) -> SearchBody:
         headers = {VARIANT_HEADER: label, **form.headers}
