@@ -32,16 +32,6 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """A shopper's photo."""
-
-    query_id: str
-    user_id: str
-    ts: datetime
-    image: str
-
-
-@dataclass(frozen=True, slots=True)
 class Impression:
     """One item that a query showed, at a 1-based position."""
 

@@ -1,0 +1,60 @@
+"""What the docs name is there: commands, targets, settings, files."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from immr.cli import app
+from immr.settings import Settings
+from serving.options import ServingOptions
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+OF_ONE_PLACE = {"IMMR_APP", "IMMR_PIPELINE_IMAGE", "IMMR_PIPELINE_RETRIES"}  # of no record of settings
+
+
+def variables() -> set[str]:
+    fields = [*Settings.model_fields, *ServingOptions.model_fields]
+    return OF_ONE_PLACE | {f"IMMR_{name.upper()}" for name in fields}
+
+
+def named(text: str) -> set[str]:
+    """Variables of IMMR's own; those of the tests are said where a test skips."""
+    return set(re.findall(r"IMMR_(?!TEST_)[A-Z_]+", text))
+
+
+def commands(command: Any, path: str) -> dict[str, set[str]]:
+    """Each command with its options and those of the commands below it."""
+    found = {path: {option for parameter in command.params for option in parameter.opts}}
+    for name, below in getattr(command, "commands", {}).items():
+        found |= commands(below, f"{path} {name}")
+        found[path] |= found[f"{path} {name}"]
+    return found
+
+
+def test_every_setting_is_on_the_page_of_the_command_line() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert variables() <= named(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text()
+    assert named(text) <= variables()
+    there = commands(typer.main.get_command(app), "immr")
+    for line in re.findall(r"(?:^|`|\$ )(immr [a-z][^`\n]*)", text, re.MULTILINE):
+        words = line.split()
+        options = there.get(" ".join(words[:3])) or there.get(" ".join(words[:2]))
+        assert options is not None, f"{line}: no such command"
+        if "|" not in line:
+            assert set(re.findall(r"--[a-z-]+", line)) <= options, line
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= targets
+    for module in re.findall(r"python -m ((?:benchmarks|dashboards|demo|pipelines|serving)[a-z_.]*)", text):
+        path = ROOT / module.rstrip(".").replace(".", "/")
+        assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
+    for link in re.findall(r"\]\(([^)#\s]+)", text):
+        assert link.startswith("http") or (page.parent / link).exists(), link
