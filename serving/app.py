@@ -140,6 +140,7 @@ class VersionService:
             filters = replace(filters, exclude=fields.item_id)
         else:
             assert asked.photo is not None, "one of the three is there"
+            self.metrics.batch_size.observe(1)
             answer = searcher.search(asked.photo, fields.k, filters)
         return answer, Page(version, fields.k, 0, filters, answer.embedding_D)
 
@@ -182,6 +183,7 @@ class VersionService:
     def _embed(self, body: bytes, header_length: str | None) -> tuple[InferRequest, FloatArray]:
         encoder = self.version.encoder
         request = read_request(body, header_length, encoder.image_size_px)
+        self.metrics.batch_size.observe(len(request.pixels_B3SS))
         return request, encoder.embed(request.pixels_B3SS)
 
     async def _in_pool(self, function: Callable[..., T], *arguments: object) -> T:

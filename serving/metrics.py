@@ -33,6 +33,12 @@ class Metrics:
         self.stage_s = Histogram(
             "immr_stage_seconds", "Time in each stage", ["stage"], buckets=_BUCKETS_S, registry=self.registry
         )
+        self.batch_size = Histogram(
+            "immr_batch_size",
+            "Pictures in one request to the encoder",
+            buckets=(1, 2, 4, 8, 16),
+            registry=self.registry,
+        )
         self.impressions = Counter(
             "immr_impressions_total", "Items shown", ["variant", "model_version"], registry=self.registry
         )

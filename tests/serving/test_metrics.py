@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import httpx
 from prometheus_client import generate_latest
 
 from serving.metrics import Metrics
+from tests import tiny_version
+from tests.serving.real_services import Services
 
 
 def value(metrics: Metrics, name: str) -> float:
-    lines = generate_latest(metrics.registry).decode().splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+    return value_of(generate_latest(metrics.registry).decode(), name)
 
 
 def test_index_and_features_are_looked_at_when_asked() -> None:
@@ -24,3 +28,67 @@ def test_index_and_features_are_looked_at_when_asked() -> None:
     newest.pop(0)
     assert value(metrics, "immr_index_documents") == 6
     assert 7190 < value(metrics, "immr_features_age_seconds") < 8000
+
+
+def test_every_figure_of_the_docs_is_on_a_metrics_port_and_every_other_is_documented(
+    services: Services,
+) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text()
+    documented = {
+        (name, of)
+        for names, of in re.findall(r"^\| (`immr_.*?`) \| (both|Bento|gateway) \|", page, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert len(documented) >= 14
+    for of, url, other in (
+        ("Bento", services.bento_metrics, "gateway"),
+        ("gateway", services.gateway_metrics, "Bento"),
+    ):
+        text = httpx.get(f"{url}/metrics", timeout=60).text
+        told = set(re.findall(r"^# TYPE (immr_\w+) ", text, re.MULTILINE))
+        told = {name for name in told if not name.endswith("_created")}
+        wanted = {name for name, whose in documented if whose != other}
+        assert wanted <= told, f"missing on the port of the {of}"
+        assert told <= {name for name, _ in documented}, f"not documented, on the port of the {of}"
+
+
+def test_figures_count_what_happened(services: Services) -> None:
+    red = tiny_version.photo("red")
+    with httpx.Client(base_url=services.bento, timeout=60) as bento:
+        bento.post("/v1/search", files={"image": b""})
+        hit = bento.post("/v1/search", files={"image": red}).json()["hits"][0]
+        event = {"type": "click", "click_token": hit["click_token"], "ts": datetime.now(UTC).isoformat()}
+        assert bento.post("/v1/events", json={"events": [event]}).json()["accepted"] == 1
+        side = tiny_version.SIZE_PX
+        tensor = {
+            "name": "pixels",
+            "datatype": "FP32",
+            "shape": [2, 3, side, side],
+            "data": [0] * 6 * side**2,
+        }
+        bento.post("/v2/models/immr-1/infer", json={"inputs": [tensor]}).raise_for_status()
+        assert bento.get("/metrics").status_code == 404
+    text = httpx.get(f"{services.bento_metrics}/metrics", timeout=60).text
+    for line in (
+        r'immr_requests_total{route="/v1/search",status="200"} [1-9]',
+        r'immr_errors_total{kind="http_422"} [1-9]',
+        *[
+            rf'immr_stage_seconds_count{{stage="{stage}"}} [1-9]'
+            for stage in ("decode", "encode", "retrieve", "features", "rank", "total")
+        ],
+        r'immr_batch_size_bucket{le="1.0"} [1-9]',
+        r'immr_impressions_total{model_version="immr-1",variant="direct"} [1-9]',
+        r'immr_events_total{model_version="immr-1",type="click",variant="direct"} [1-9]',
+        r'immr_degraded_total{part="features"} [1-9]',
+        r"immr_index_documents 5\.0",
+        r"immr_features_age_seconds NaN",
+        r"immr_events_waiting_bytes [0-9]",
+    ):
+        assert re.search(f"^{line}", text, re.MULTILINE), line
+    assert value_of(text, 'immr_batch_size_bucket{le="2.0"}') > value_of(
+        text, 'immr_batch_size_bucket{le="1.0"}'
+    )
+
+
+def value_of(text: str, name: str) -> float:
+    return next(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(f"{name} "))
