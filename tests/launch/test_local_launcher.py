@@ -16,11 +16,6 @@ from tests import tiny_training_set
 from tests.tiny_training_set import MODEL, TRAIN
 
 
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "feature-cache"  # one for all tests of model, train and launch
-
-
 def _job(folder: Path, cache_dir: Path, **changes: object) -> Path:
     (folder / "ts").mkdir()
     tiny_training_set.write(folder / "ts", photos_per_class=4)

@@ -32,11 +32,6 @@ RECIPE = dataclasses.replace(
 
 
 @pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "feature-cache"  # one for all tests of model, train and launch
-
-
-@pytest.fixture(scope="module")
 def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ts")
     tiny_training_set.write(folder, photos_per_class=4)

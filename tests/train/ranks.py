@@ -25,9 +25,15 @@ def start(module: str, size: int, *arguments: str) -> list[subprocess.Popen[byte
 
 
 def finish(processes: list[subprocess.Popen[bytes]]) -> None:
-    """Wait until all have ended well; none outlives a failure."""
+    """Wait until all have ended; none outlives a failure.
+
+    Raises:
+        RuntimeError: one did not end well.
+    """
     try:
-        assert [process.wait(280) for process in processes] == [0] * len(processes)
+        codes = [process.wait(280) for process in processes]
+        if any(codes):
+            raise RuntimeError(f"the ranks ended with {codes}: what they said is above")
     finally:
         for process in processes:
             process.kill()

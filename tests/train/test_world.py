@@ -2,7 +2,9 @@ import os
 import subprocess
 import sys
 
-from immr.train.world import World, attempt, world_from_environment
+import torch
+
+from immr.train.world import attempt, world_from_environment
 from tests.train import ranks
 
 
@@ -17,9 +19,10 @@ def test_attempts_are_torchruns_restarts():
     assert attempt({"TORCHELASTIC_RESTART_COUNT": "2"}) == 2
 
 
-def test_ranks_agree_on_what_the_leader_sees():
+def test_ranks_agree_on_what_the_leader_sees(tmp_path):
     """Run as a module by the ranks themselves, see below."""
-    ranks.finish(ranks.start("tests.train.test_world", 2))
+    ranks.finish(ranks.start("tests.train.test_world", 2, str(tmp_path)))
+    assert ranks.answers(tmp_path, 2) == [(0, 2, "seen by 0"), (1, 2, "seen by 0")]
 
 
 def test_torchruns_variables_are_read_in_one_place():
@@ -35,8 +38,6 @@ def test_torchruns_variables_are_read_in_one_place():
 
 if __name__ == "__main__":
     with world_from_environment() as world:
-        assert isinstance(world, World) and world.size == 2
-        assert world.agree(f"seen by {world.rank}") == "seen by 0"
-        assert world.rank == int(os.environ["RANK"])
+        found = world.rank, world.size, world.agree(f"seen by {world.rank}")
+        torch.save(found, f"{sys.argv[1]}/2-{os.environ['RANK']}.pt")
         world.barrier()
-    sys.exit(0)
