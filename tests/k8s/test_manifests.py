@@ -18,6 +18,7 @@ from immr.deploy.kserve_objects import MODEL_FORMAT, ServingShape, inference_ser
 from immr.launch.job_shape import JobShape
 from immr.launch.port import TrainingJob
 from immr.launch.pytorchjob import pytorchjob
+from pipelines import cluster
 from tests import tiny_version
 from tests.k8s import schemas
 
@@ -379,6 +380,23 @@ def test_every_pod_of_ours_is_closed_but_for_what_is_allowed(overlay: str) -> No
 def test_a_namespace_of_its_own_is_restricted() -> None:
     labels = named("production", "Namespace", "immr")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_the_pod_for_people_is_what_a_step_is() -> None:
+    pod = yaml.safe_load((schemas.ROOT / "k8s" / "tools" / "pod.yaml").read_text())
+    assert refused(pod) == ""
+    assert_restricted("tools", pod)
+    (container,) = pod["spec"]["containers"]
+    assert container["image"] == JobShape().image
+    mounted = {one["mountPath"] for one in container["volumeMounts"]}
+    assert {cluster.HOME, f"{cluster.HOME}/events", "/tmp"} == mounted
+    assert container["envFrom"] == [{"configMapRef": {"name": cluster.SETTINGS}}]
+    assert named("kind", "ServiceAccount", pod["spec"]["serviceAccountName"])
+    for asked in ("mlflow", "qdrant", "search"):  # `immr experiment rollback` asks a version itself
+        policy = named("kind", "NetworkPolicy", asked)["spec"]
+        callers = [one["podSelector"]["matchLabels"] for rule in policy["ingress"] for one in rule["from"]
+                   if "podSelector" in one]  # fmt: skip
+        assert any(caller.items() <= pod["metadata"]["labels"].items() for caller in callers), asked
 
 
 def objects_of(overlay: str, tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
