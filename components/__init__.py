@@ -3,6 +3,7 @@
 A component's source travels alone to where it runs: what a body needs, it imports itself.
 """
 
+from components.deliver import deliver
 from components.deploy import deploy
 from components.evaluate import evaluate
 from components.finish import finish
@@ -13,8 +14,10 @@ from components.package import package
 from components.start import start
 from components.train import train
 from components.watch import watch
+from components.write_down import write_down
 
 __all__ = [
+    "deliver",
     "deploy",
     "evaluate",
     "finish",
@@ -25,4 +28,5 @@ __all__ = [
     "start",
     "train",
     "watch",
+    "write_down",
 ]

@@ -18,7 +18,7 @@ from immr.errors import ImmrError, SettingsError
 if TYPE_CHECKING:
     from kfp.client import Client
 
-PIPELINES = ("refresh", "decide")
+PIPELINES = ("refresh", "decide", "catalogue")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 Host = Annotated[
@@ -96,7 +96,7 @@ def run(
     try:
         refresh(data_uri=str(Path(data).absolute()), **values)
     except RuntimeError as error:  # kfp.local's, when a step has failed; the step has said why
-        raise ImmrError(f"the run did not get through; what its steps said is above ({error})") from error
+        raise ImmrError(_step_failed(error)) from error
     _keep_newest(root, runs=5)
 
 
@@ -112,6 +112,26 @@ def decide(
     from pipelines.decide import decide as pipeline
 
     pipeline(apply=apply)
+    _keep_newest(root, runs=5)
+
+
+@app.command()
+def catalogue(
+    changed: Annotated[str, typer.Option(help="Items that are new or different, as Parquet or CSV.")] = "",
+    deleted: Annotated[str, typer.Option(help="Items that are gone: a file with a column item_id.")] = "",
+) -> None:
+    """Run the catalogue pipeline on this machine: changed and deleted items reach every collection."""
+    from immr.settings import Settings
+
+    root = Settings().home / "pipeline"
+    _use_this_machine(root)
+    from pipelines.catalogue import catalogue as pipeline
+
+    uris = [str(Path(file).absolute()) if file else "" for file in (changed, deleted)]
+    try:
+        pipeline(changed_uri=uris[0], deleted_uri=uris[1])
+    except RuntimeError as error:
+        raise ImmrError(_step_failed(error)) from error
     _keep_newest(root, runs=5)
 
 
@@ -159,6 +179,10 @@ def schedule(
         service_account=service_account or None,
     )
     typer.echo(f"scheduled {made.recurring_run_id} at {cron}")
+
+
+def _step_failed(error: RuntimeError) -> str:
+    return f"the run did not get through; what its steps said is above ({error})"
 
 
 def _values(

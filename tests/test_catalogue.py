@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from immr import catalogue, steps, wiring
 from immr.cli import app
+from immr.errors import ContractError
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.model.card import TOWERS, Card
 from immr.model.documents import encode_documents
@@ -148,6 +149,14 @@ def test_changes_wait_for_an_index_that_is_away_and_come_in_order(settings: Sett
     assert run(away, "deliver", exit_code=1)[0]["waiting"] == 4
     run(settings, "deliver")
     assert [titles(settings, number) for number in (1, 2)] == [{"red": "renamed"}] * 2
+
+
+def test_what_is_changed_and_deleted_at_once_is_refused_whole(settings: Settings, tmp_path: Path) -> None:
+    changed = write(tmp_path / "changed.parquet", [blue(settings)])
+    (tmp_path / "gone.csv").write_text("item_id\nred\nblue\n")
+    with pytest.raises(ContractError, match="blue is changed and deleted"):
+        catalogue.write_down(settings, changed, tmp_path / "gone.csv")
+    assert catalogue.outbox(settings).latest() == 0
 
 
 def test_a_version_that_is_indexed_later_has_the_changes_too(settings: Settings) -> None:

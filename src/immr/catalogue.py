@@ -15,11 +15,11 @@ import numpy as np
 
 from immr import wiring
 from immr.data.admission import TableCounts
-from immr.errors import ImmrError, IndexMismatchError
+from immr.errors import ContractError, ImmrError, IndexMismatchError
 from immr.experiment.definition import load
 from immr.index.port import Changes, VectorIndex
 from immr.items.outbox import Change, Outbox, with_changes
-from immr.items.reading import read_items
+from immr.items.reading import read_ids, read_items
 from immr.settings import Settings
 from immr.types import Item, ModelVersion
 
@@ -45,6 +45,16 @@ class Progress:
         return self.latest - self.delivered
 
 
+@dataclass(frozen=True)
+class Written:
+    """Changes that are safe: how many of each kind, what was left out and why, the last one's sequence."""
+
+    changed: int
+    deleted: int
+    rejected: dict[str, int]
+    sequence: int
+
+
 def outbox(settings: Settings) -> Outbox:
     """The outbox of this home."""
     return Outbox(settings.home / "items" / "outbox.db")
@@ -67,6 +77,26 @@ def upsert(settings: Settings, file: Path) -> tuple[TableCounts, list[Progress]]
     """
     found = read_items(file)
     return found.counts, change(settings, found.items)
+
+
+def write_down(settings: Settings, changed: Path | None, deleted: Path | None) -> Written:
+    """Take two files of changes into the outbox, both or neither; delivers nothing yet.
+
+    Args:
+        settings: Where things are.
+        changed: Items that are new or different, by the data contract.
+        deleted: Items that are gone: a file with a column `item_id`.
+
+    Raises:
+        ContractError: a file cannot be read or holds no valid item, or one item is in both.
+    """
+    found = read_items(changed) if changed else None
+    items = found.items if found else []
+    gone = read_ids(deleted) if deleted else []
+    if both := sorted({item.item_id for item in items} & set(gone)):
+        raise ContractError(f"{both[0]} is changed and deleted ({len(both)} such items): leave one out")
+    sequence = outbox(settings).append(items, gone)
+    return Written(len(items), len(gone), dict(found.counts.rejected) if found else {}, sequence)
 
 
 def deliver(settings: Settings) -> list[Progress]:

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from immr.errors import ContractError
-from immr.items.reading import read_items
+from immr.items.reading import read_ids, read_items
 
 CSV = """item_id,title,description,category,image,price,updated_at
 007,A pear,,Fruit/Pear,pear.jpg,1.5,2025-01-01T12:00:00Z
@@ -59,3 +59,30 @@ def test_what_is_no_table_of_items_says_so(tmp_path, name, content, message):
         (tmp_path / name).write_text(content)
     with pytest.raises(ContractError, match=message):
         read_items(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_ids_are_text_and_each_comes_once(tmp_path, suffix):
+    file = tmp_path / f"gone.{suffix}"
+    if suffix == "csv":
+        file.write_text("why,item_id\nsold,007\nsold,ü/b\nsold,007\n")
+    else:
+        pq.write_table(pa.table({"item_id": ["007", "ü/b", "007"], "why": ["sold"] * 3}), file)
+    assert read_ids(file) == ["007", "ü/b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.csv", None, "there is no file"),
+        ("gone.txt", "x", "neither .parquet nor .csv"),
+        ("gone.parquet", "x", "no readable column item_id"),
+        ("gone.csv", "id\na\n", "no readable column item_id"),
+        ("gone.csv", "item_id,why\na,x\n,y\n", "without an item_id"),
+    ],
+)
+def test_what_is_no_table_of_ids_says_so(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ContractError, match=message):
+        read_ids(tmp_path / name)

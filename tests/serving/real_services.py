@@ -25,7 +25,7 @@ from immr.settings import Settings
 from tests import tiny_version
 from tests.upstream_process import free_port, process_on
 
-RECEIVE_TIMEOUT_S = 3
+RECEIVE_TIMEOUT_S = 2
 READY_TIMEOUT_S = 120
 
 

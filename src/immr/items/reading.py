@@ -6,6 +6,8 @@ import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from immr.data.admission import TableCounts, admit_table
@@ -28,12 +30,36 @@ def read_items(file: Path) -> ReadItems:
     Raises:
         ContractError: no such file, another kind of file, a missing column, or no valid row.
     """
-    if not file.is_file():
-        raise ContractError(f"there is no file {file}: give a Parquet or CSV file with the items' columns")
-    if file.suffix not in (".csv", ".parquet"):
-        raise ContractError(f"{file} is neither .parquet nor .csv: write it as one of them")
+    _check_kind(file, "the items' columns")
     with tempfile.TemporaryDirectory(prefix="immr-items-") as folder:
         counts = admit_table(ITEMS, [file], file.parent, Path(folder))
         columns = [field.name for field in fields(Item)]
         rows = pq.read_table(Path(folder) / "items.parquet", columns=columns).to_pylist()
     return ReadItems([Item(**row) for row in rows], counts)
+
+
+def read_ids(file: Path) -> list[str]:
+    """The `item_id` column of a Parquet or CSV file, each id once; other columns may be there.
+
+    Raises:
+        ContractError: no such file, another kind of file, no such column, or an id that is missing or empty.
+    """
+    _check_kind(file, "a column item_id")
+    try:
+        if file.suffix == ".csv":
+            as_text = csv.ConvertOptions(include_columns=["item_id"], column_types={"item_id": pa.string()})
+            ids = csv.read_csv(file, convert_options=as_text)["item_id"].to_pylist()
+        else:
+            ids = pq.read_table(file, columns=["item_id"])["item_id"].cast(pa.string()).to_pylist()
+    except (pa.ArrowException, KeyError) as error:
+        raise ContractError(f"{file} has no readable column item_id ({error}): write it again") from error
+    if not all(ids):
+        raise ContractError(f"{file} has rows without an item_id: leave them out")
+    return list(dict.fromkeys(ids))
+
+
+def _check_kind(file: Path, columns: str) -> None:
+    if not file.is_file():
+        raise ContractError(f"there is no file {file}: give a Parquet or CSV file with {columns}")
+    if file.suffix not in (".csv", ".parquet"):
+        raise ContractError(f"{file} is neither .parquet nor .csv: write it as one of them")

@@ -1,0 +1,23 @@
+"""Files of catalogue changes → the outbox, where they are safe."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def write_down(changed_uri: str, deleted_uri: str, metrics: dsl.Output[dsl.Metrics]) -> int:
+    """Write changed and deleted items down, once; returns the last change's number."""
+    from pathlib import Path
+
+    from immr import catalogue
+    from immr.settings import Settings
+
+    files = [Path(uri) if uri else None for uri in (changed_uri, deleted_uri)]
+    written = catalogue.write_down(Settings(), *files)
+    metrics.log_metric("changed", written.changed)
+    metrics.log_metric("deleted", written.deleted)
+    for reason, rows in written.rejected.items():
+        print(f"left out: {reason} ({rows} rows)")
+        metrics.log_metric(f"left out: {reason}", rows)
+    return written.sequence
