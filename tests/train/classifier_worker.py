@@ -1,6 +1,10 @@
-"""One rank of `test_classifier`: python classifier_worker.py <out folder>, with torchrun's environment."""
+"""One rank of `test_classifier`: python classifier_worker.py <out folder> <size>:<port>…
+
+With torchrun's environment. The ranks meet once for each size, in as many of them.
+"""
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
@@ -82,6 +86,10 @@ def run(recipe: TrainRecipe, world: World) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with world_from_environment() as world:
-        results = [run(recipe, world) for recipe in CASES]
-        torch.save(results, Path(sys.argv[1]) / f"{world.size}-{world.rank}.pt")
+    folder, *groups = sys.argv[1:]
+    for size, port in (group.split(":") for group in groups):
+        if int(os.environ["RANK"]) < int(size):
+            os.environ |= {"WORLD_SIZE": size, "MASTER_PORT": port}
+            with world_from_environment() as world:
+                results = [run(recipe, world) for recipe in CASES]
+                torch.save(results, Path(folder) / f"{world.size}-{world.rank}.pt")

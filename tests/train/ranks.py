@@ -8,15 +8,19 @@ import sys
 import torch
 
 
-def start(module: str, size: int, *arguments: str) -> list[subprocess.Popen[bytes]]:
-    """`python -m module arguments` as each of so many gloo ranks."""
+def free_port() -> int:
+    """That ranks may meet at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+def start(module: str, size: int, *arguments: str) -> list[subprocess.Popen[bytes]]:
+    """`python -m module arguments` as each of so many gloo ranks."""
     environment = os.environ | {
         "WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(free_port()),
         "GLOO_SOCKET_IFNAME": "lo",
         "OMP_NUM_THREADS": "1",
     }

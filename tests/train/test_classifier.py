@@ -29,7 +29,8 @@ WORKER = "tests.train.classifier_worker"
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[list[dict[str, torch.Tensor]]]]:
     """World size → rank → case → what that rank computed."""
     folder = tmp_path_factory.mktemp("ranks")
-    ranks.finish([process for size in SIZES for process in ranks.start(WORKER, size, str(folder))])
+    groups = [f"{size}:{ranks.free_port()}" for size in SIZES]
+    ranks.finish(ranks.start(WORKER, max(SIZES), str(folder), *groups))
     return {size: ranks.answers(folder, size) for size in SIZES}
 
 

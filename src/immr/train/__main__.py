@@ -31,10 +31,13 @@ def main(job_file: Path) -> int:
 
 
 def _run(job_file: Path) -> None:
+    from immr.train.job import TrainJob, run
+
+    job = TrainJob.read(job_file)  # before torch, which takes seconds to come
+
     import torch
 
     from immr.train.allocator import keep_freed_memory
-    from immr.train.job import TrainJob, run
     from immr.train.world import world_from_environment
 
     keep_freed_memory()
@@ -44,7 +47,7 @@ def _run(job_file: Path) -> None:
         logging.getLogger("immr").setLevel(logging.INFO if world.leads else logging.WARNING)
         if world.attempt and world.leads:
             logging.getLogger("immr").warning("a process died; all were started again (%d)", world.attempt)
-        run(TrainJob.read(job_file), world)
+        run(job, world)
 
 
 def _failed(why: str) -> int:
