@@ -30,6 +30,7 @@ _REMEDIES = {
     403: "the ServiceAccount may not do that: compare its Role with k8s/base",
     404: "no such object or no such kind: is the operator installed? `immr doctor --cluster` says",
     409: "another one of that name is in the way",
+    422: "the field it names comes from IMMR_LAUNCH_URL or IMMR_DEPLOY_URL: correct it there",
 }
 
 

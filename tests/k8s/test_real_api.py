@@ -214,6 +214,13 @@ def test_what_cannot_start_is_said_and_its_job_deleted(
     eventually(lambda: place.jobs.get(NAME) is None)
 
 
+def test_an_object_that_is_not_valid_is_refused_at_once(place: Place, tmp_path: Path) -> None:
+    _, job = training(place, tmp_path)
+    shape = JobShape(memory="3Gx")
+    with pytest.raises(TrainingError, match=r"says 422.*memory.*IMMR_LAUNCH_URL"):
+        KubeflowLauncher(place.steps, place.namespace, shape, tmp_path, {}).run(job)
+
+
 def test_what_a_run_left_behind_is_stopped(place: Place, pool: ThreadPoolExecutor, tmp_path: Path) -> None:
     launcher, job = training(place, tmp_path, run="a")
     waiting = pool.submit(launcher.run, job)

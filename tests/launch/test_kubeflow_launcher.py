@@ -211,7 +211,10 @@ def test_retry_after_is_kept_to(fake: FakeApi, job: TrainingJob, tmp_path: Path)
     assert time.monotonic() - start >= 1
 
 
-@pytest.mark.parametrize(("status", "remedy"), [(403, "compare its Role"), (404, "operator installed")])
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [(403, "compare its Role"), (404, "operator installed"), (422, "IMMR_LAUNCH_URL")],
+)
 def test_a_refusal_says_what_to_do(
     fake: FakeApi, job: TrainingJob, tmp_path: Path, status: int, remedy: str
 ) -> None:
