@@ -39,7 +39,7 @@ class AdaptiveLimit:
             self._limit = min(self._most, self._limit + 1 / self._limit)
 
     def refused(self) -> None:
-        """The variant said that it is too much, or took too long."""
+        """The variant said that it is too much."""
         now = self._clock()
         if now - self._shrunk_at >= _ROUND_S:
             self._limit = max(1.0, _SHRINK * min(self._limit, self._under_way))

@@ -91,7 +91,6 @@ class Variants:
         try:
             body = await self._search(variant, form, label)
         except VariantDownError as down:
-            limit.refused()
             breaker.failed()
             log.warning("%s (%s) %s", variant.name, variant.model_version, down)
             self._metrics.errors.labels("variant_down").inc()

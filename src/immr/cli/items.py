@@ -17,6 +17,11 @@ from immr.catalogue import Progress
 from immr.cli.options import AsJson, console
 from immr.settings import Settings
 
+_FILE = (
+    "Items as Parquet or CSV: item_id, title, description, category, image (a path or URI), price, "
+    "updated_at, and stock where it is known."
+)
+
 items_app = typer.Typer(
     no_args_is_help=True,
     help="Changes of the catalogue: written down first, then brought to every version's collection.",
@@ -25,7 +30,7 @@ items_app = typer.Typer(
 
 @items_app.command("upsert")
 def items_upsert(
-    file: Annotated[Path, typer.Argument(help="Items as Parquet or CSV, with the contract's columns.")],
+    file: Annotated[Path, typer.Argument(help=_FILE)],
     as_json: AsJson = False,
 ) -> None:
     """Add items, or replace those of the same item_id; exit 1 while a live version does not have them."""
@@ -38,7 +43,9 @@ def items_upsert(
 
 @items_app.command("delete")
 def items_delete(
-    item_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Items that are gone.")],
+    item_ids: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="The item_id of each item that is gone.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Take items out of the catalogue; exit 1 while a live version still has them."""
