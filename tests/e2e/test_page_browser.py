@@ -31,7 +31,8 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH"),
 ]
-expect.set_options(timeout=60_000)  # a busy machine is no fault of the page
+PATIENCE_MS = 60_000  # a busy machine is no fault of the page
+expect.set_options(timeout=PATIENCE_MS)
 CONTRAST = """names => {
     const light = name => {
         const hex = getComputedStyle(document.documentElement).getPropertyValue(name).trim().slice(1);
@@ -86,6 +87,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.set_default_timeout(PATIENCE_MS)
     page.goto(address)
     yield page
     page.close()
@@ -98,7 +100,7 @@ def expect_both_answers(page: Page) -> None:
     expect(page.locator(".version")).to_have_count(2)
     expect(page.locator(".hit")).to_have_count(10)
     for number, version in enumerate(VERSIONS):
-        expect(page.locator(".version h3").nth(number)).to_contain_text(version)
+        expect(page.locator(".version h2").nth(number)).to_contain_text(version)
 
 
 def test_an_uploaded_photo_gets_both_answers(page: Page, photo: Path, versions: list[str]) -> None:
