@@ -16,10 +16,10 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from demo import data, processes
+from demo import data
 from demo.narration import Narration
 from demo.shoppers import ShoppingReport, play
-from immr import judging, recipes, reports, steps, training_sets, wiring
+from immr import judging, local_serving, processes, recipes, reports, steps, training_sets, wiring
 from immr.data.datasets import LabelledSet
 from immr.data.training_set import TrainingSet
 from immr.deploy.local import LocalDeployer
@@ -127,16 +127,7 @@ def _bring_up(settings: Settings, running: ExitStack, port: int) -> str:
         Experiment(name, salt="demo", variants=variants, started=started),  # the same users, the same sides
         settings.experiment_file,
     )
-    url = f"http://127.0.0.1:{port}"
-    running.enter_context(
-        processes.serving(
-            ["-m", "serving.gateway", "--port", str(port)],
-            settings.environment(),
-            settings.home / "logs" / "gateway.log",
-            f"{url}/health/ready",
-        )
-    )
-    return url
+    return running.enter_context(local_serving.gateway(settings, port))
 
 
 def _wait_for_features(bento_url: str, timeout_s: float = 60) -> None:
@@ -217,13 +208,7 @@ def _version_summary(settings: Settings, version_id: str, training_set: Training
 
 
 def _stay_open(story: Narration, settings: Settings, port: int, samples: Path) -> None:
-    url = f"http://127.0.0.1:{port}"
-    with processes.serving(
-        ["-m", "dashboards", "--port", str(port), "--samples", str(samples)],
-        settings.environment(),
-        settings.home / "logs" / "page.log",
-        f"{url}/health/live",
-    ):
+    with local_serving.page(settings, port, samples) as url:
         story.say(f"[bold]The search is open: {url}[/]  (Ctrl-C ends everything)")
         signal.pause()
 

@@ -50,31 +50,31 @@ def experiment_start(
     ] = False,
 ) -> None:
     """Compare the deployed challenger with the champion; without one the champion serves all users."""
-    _print_experiment(control.start(Settings(), weight, "interleave" if interleave else "ab"))
+    print_experiment(control.start(Settings(), weight, "interleave" if interleave else "ab"))
 
 
 @experiment_app.command("shadow")
 def experiment_shadow() -> None:
     """Ask the deployed challenger too, unseen: its answers go to the gateway's log."""
-    _print_experiment(control.shadow(Settings()))
+    print_experiment(control.shadow(Settings()))
 
 
 @experiment_app.command("rollback")
 def experiment_rollback() -> None:
     """Give all users the champion before this one again, at once."""
-    _print_experiment(control.roll_back(Settings()))
+    print_experiment(control.roll_back(Settings()))
 
 
 @experiment_app.command("ramp")
 def experiment_ramp(weight: Weight) -> None:
     """Give the challenger a larger share; no user goes back, and the readout begins anew."""
-    _print_experiment(control.ramp(Settings(), weight))
+    print_experiment(control.ramp(Settings(), weight))
 
 
 @experiment_app.command("stop")
 def experiment_stop() -> None:
     """Send all users to the champion."""
-    _print_experiment(control.stop(Settings()))
+    print_experiment(control.stop(Settings()))
 
 
 @experiment_app.command("decide")
@@ -100,7 +100,8 @@ def _show(watched: watching.Watched, as_json: bool) -> None:
         _print_readout(watched)
 
 
-def _print_experiment(experiment: Experiment) -> None:
+def print_experiment(experiment: Experiment) -> None:
+    """Its name, its state, and who serves whom where."""
     shares = ", ".join(
         f"{side.name} {side.model_version} {side.weight:.0%} at {side.url}" for side in experiment.variants
     )

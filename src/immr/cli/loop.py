@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr import judging, recipes, steps
+from immr import judging, local_serving, recipes, steps
+from immr.cli.experiment import print_experiment
 from immr.cli.options import (
     AsJson,
     DataFolder,
@@ -128,7 +130,28 @@ def deploy(model: ModelName, bento: Annotated[str, typer.Option(help="The Bento'
     """Let a packaged and indexed version serve: as challenger, or as the first champion."""
     settings, version = settings_and_version(model)
     deployment = steps.deploy(settings, version, bento)
-    console.print(f"{deployment.version_id} serves as {deployment.role} at {deployment.url}")
+    if settings.deploy_url.startswith("local:"):
+        console.print(f"{deployment.version_id} is to serve as {deployment.role}: `immr serve` brings it up")
+    else:
+        console.print(f"{deployment.version_id} serves as {deployment.role} at {deployment.url}")
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="Port of the gateway.")] = 8080,
+    page_port: Annotated[int, typer.Option(help="Port of the page.")] = 8081,
+) -> None:
+    """Bring up what is deployed on this machine, with gateway and page, until Ctrl-C."""
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, signal.default_int_handler)
+    console.print("the deployed versions come up …")
+    try:
+        with local_serving.serving(Settings(), port, page_port) as served:
+            print_experiment(served.experiment)
+            console.print(f"search {served.search_url}/v1/search, page {served.page_url}; Ctrl-C ends both")
+            signal.pause()
+    except KeyboardInterrupt:
+        console.print("stopped")
 
 
 def _print_metrics(title: str, metrics: Mapping[str, Interval], as_json: bool) -> None:

@@ -7,8 +7,7 @@ import httpx
 import psutil
 import pytest
 
-from demo import processes
-from demo.narration import PROGRESS, TASK
+from immr import processes
 from immr.errors import DeployError
 
 
@@ -61,10 +60,3 @@ def test_stopping_ends_what_a_process_started(tmp_path: Path) -> None:
         child = int(process.stdout.readline())
         processes.stop(process)
     assert ended(child)
-
-
-def test_lines_of_a_pipeline_run_move_the_bar() -> None:
-    task = TASK.search("12:00:00.000 - INFO - Executing task \x1b[96m'train'\x1b[0m")
-    assert task is not None and task["name"] == "train"
-    seen = PROGRESS.search("    features 640/2640 pictures")
-    assert seen is not None and (seen["done"], seen["total"]) == ("640", "2640")

@@ -1,4 +1,4 @@
-"""The demo's own processes beside the Bentos: the gateway, the page, a pipeline run."""
+"""Python processes beside this one, their output in files: run to their end, or kept while a block runs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import httpx
+from typing import IO
+from urllib.request import ProxyHandler, build_opener
 
 from immr.errors import DeployError
 
@@ -55,15 +55,16 @@ def serving(
     log_file: Path,
     ready_url: str,
     timeout_s: float = 60,
+    folder: Path | None = None,
 ) -> Iterator[None]:
-    """Keep `python <command>` running while the block runs, entered once `ready_url` answers 200.
+    """Keep `python <command>` running in a folder while the block runs, entered once `ready_url` answers 200.
 
     Raises:
         DeployError: it ended, or was not ready in time; the message carries its last lines.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as log:
-        process = _start(command, environment, log)
+        process = _start(command, environment, log, folder)
     try:
         _wait_until_ready(process, command, log_file, ready_url, time.monotonic() + timeout_s)
         yield
@@ -85,11 +86,17 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _start(command: Sequence[str], environment: Mapping[str, str], output: object) -> subprocess.Popen[bytes]:
+def _start(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    output: IO[bytes] | int,
+    folder: Path | None = None,
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, *command],
+        cwd=folder,
         env={**os.environ, **environment},
-        stdout=output,  # type: ignore[call-overload]
+        stdout=output,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
@@ -99,12 +106,10 @@ def _start(command: Sequence[str], environment: Mapping[str, str], output: objec
 def _wait_until_ready(
     process: subprocess.Popen[bytes], command: Sequence[str], log_file: Path, url: str, deadline: float
 ) -> None:
+    opener = build_opener(ProxyHandler({}))  # a proxy has no business between processes of one machine
     while process.poll() is None and time.monotonic() < deadline:
-        try:
-            if httpx.get(url, timeout=2).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
+        with suppress(OSError), opener.open(url, timeout=2):  # an HTTPError is an OSError, a URLError too
+            return
         time.sleep(0.2)
     last = "\n".join(log_file.read_text(errors="replace").splitlines()[-20:])
     raise DeployError(
