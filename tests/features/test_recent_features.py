@@ -21,9 +21,9 @@ class Store:
         self.is_away = False
 
     def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
+        self.asked.append(list(item_ids))
         if self.is_away:
             raise FeaturesUnavailableError("away")
-        self.asked.append(list(item_ids))
         return {item: ItemFeatures(1.0, "Fruit", 10, 1, self.ctr) for item in item_ids if item != "unknown"}
 
 
@@ -49,3 +49,16 @@ def test_a_store_that_goes_away_is_noticed_when_it_has_to_be_asked():
     assert set(recent.read(["a"])) == {"a"}
     with pytest.raises(FeaturesUnavailableError):
         recent.read(["a", "b"])
+
+
+def test_a_store_that_does_not_answer_is_left_alone_for_a_while() -> None:
+    store = Store()
+    recent = RecentFeatures(store, away_s=0.05)
+    store.is_away = True
+    for _ in range(3):
+        with pytest.raises(FeaturesUnavailableError):
+            recent.read(["a"])
+    assert len(store.asked) == 1
+    store.is_away = False
+    time.sleep(0.06)
+    assert set(recent.read(["a"])) == {"a"}

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from immr.errors import TrainingError
 from immr.model.card import IMAGE_ENCODER, TOWERS, Card
 from immr.model.documents import encode_documents
 from immr.model.encoders import image_encoder_spec, load_image_encoder, preprocessing_of
@@ -51,6 +52,12 @@ def test_every_item_gets_a_unit_embedding(fusion, training_set, cache_dir, tmp_p
 def test_no_items_are_no_error(cache_dir, tmp_path):
     _version(tmp_path, "concept")
     assert encode_documents(tmp_path, [], cache_dir).shape == (0, MODEL.embedding_dim)
+
+
+def test_towers_of_another_recipe_say_so(tmp_path):
+    _version(tmp_path, "concept")
+    with pytest.raises(TrainingError, match="towers.pt does not fit its recipe: .*train it again"):
+        Towers.read(dataclasses.replace(MODEL, fusion="image"), tmp_path / TOWERS)
 
 
 def test_a_fine_tuned_encoder_is_used_on_both_sides(training_set, cache_dir, tmp_path):

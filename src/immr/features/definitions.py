@@ -42,7 +42,7 @@ FEATURE_STORE_YAML = feature_store_yaml(f"type: sqlite\npath: {ONLINE_FILE}")
 
 def on_redis(host: str, port: int, database: int) -> str:
     """`feature_store.yaml` with Feast's Redis store. Searches wait for it: one that hangs is given up."""
-    waits = "socket_connect_timeout=1,socket_timeout=5"
+    waits = "socket_connect_timeout=1,socket_timeout=1"
     return feature_store_yaml(f"type: redis\nconnection_string: {host}:{port},db={database},{waits}")
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 
+from immr.errors import FeaturesUnavailableError
 from immr.features.port import FeatureReader
 from immr.types import ItemFeatures
 
 MAX_AGE_S = 2.0
+AWAY_S = 2.0
 _MAX_ITEMS = 200_000
 
 
@@ -17,27 +20,44 @@ class RecentFeatures:
 
     May be used from many threads. Features are at most that much older than the store's, and a store that
     goes away is noticed as late.
+
+    One that does not answer is left alone for `away_s`: searches go on without features, and do not queue up
+    behind a store that hangs.
     """
 
-    def __init__(self, reader: FeatureReader, max_age_s: float = MAX_AGE_S) -> None:
+    def __init__(self, reader: FeatureReader, max_age_s: float = MAX_AGE_S, away_s: float = AWAY_S) -> None:
         self._reader = reader
-        self._max_age_s = max_age_s
+        self._max_age_s, self._away_s = max_age_s, away_s
+        self._asking = threading.Lock()
+        self._away: tuple[float, FeaturesUnavailableError] | None = None
         self._known: dict[str, tuple[float, ItemFeatures | None]] = {}  # None: the store does not know it
 
     def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
         """Features of those items that are known.
 
         Raises:
-            FeaturesUnavailableError: the reader has to be asked, and does not answer.
+            FeaturesUnavailableError: the reader has to be asked, and does not answer, or did not just now.
         """
         now = time.monotonic()
         known, nothing = self._known, (0.0, None)
         found = {item_id: known.get(item_id, nothing) for item_id in item_ids}
         if old := [item_id for item_id, (until, _) in found.items() if until <= now]:
-            told = self._reader.read(old)
+            told = self._ask(old)
             fresh = {item_id: (now + self._max_age_s, told.get(item_id)) for item_id in old}
             if len(known) + len(fresh) > _MAX_ITEMS:
                 known = self._known = {}
             known.update(fresh)
             found |= fresh
         return {item_id: features for item_id, (_, features) in found.items() if features is not None}
+
+    def _ask(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
+        with self._asking:
+            if self._away and time.monotonic() < self._away[0]:
+                raise self._away[1]
+            try:
+                told = self._reader.read(item_ids)
+            except FeaturesUnavailableError as error:
+                self._away = (time.monotonic() + self._away_s, error)
+                raise
+            self._away = None
+            return told

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from immr.errors import RecipeError
+from immr.errors import RecipeError, TrainingError
 from immr.model.encoders import image_encoder_spec, text_encoder_spec
 from immr.model.fusion import make_fusion
 from immr.model.recipe import ModelRecipe
@@ -215,9 +215,19 @@ class Towers(nn.Module):
 
     @classmethod
     def read(cls, recipe: ModelRecipe, path: Path) -> Towers:
-        """The towers of a version, ready to encode."""
+        """The towers of a version, ready to encode.
+
+        Raises:
+            TrainingError: they are of another release of IMMR, or of another recipe.
+        """
         towers = cls(recipe)
-        towers.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        try:
+            towers.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        except RuntimeError as error:
+            raise TrainingError(
+                f"{path} does not fit its recipe: it comes from another release of IMMR, train it again "
+                f"({str(error).splitlines()[0]})"
+            ) from error
         return towers.eval()
 
 
