@@ -56,7 +56,7 @@ def test_no_items_are_no_error(cache_dir, tmp_path):
 
 def test_towers_of_another_recipe_say_so(tmp_path):
     _version(tmp_path, "concept")
-    with pytest.raises(TrainingError, match="towers.pt does not fit its recipe: .*train it again"):
+    with pytest.raises(TrainingError, match=r"towers\.pt does not fit its recipe: .*train it again"):
         Towers.read(dataclasses.replace(MODEL, fusion="image"), tmp_path / TOWERS)
 
 
