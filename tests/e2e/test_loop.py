@@ -14,9 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from demo import processes
 from demo.shoppers import Photo, play
-from immr import steps, wiring
+from immr import processes, steps, wiring
 from immr.data.simulate import simulate
 from immr.data.simulation_recipe import SimulationRecipe
 from immr.data.synthetic import SyntheticRecipe
