@@ -11,6 +11,8 @@ import numpy as np
 
 from immr.types import FloatArray
 
+_FIRST_RUN = threading.Lock()
+
 
 class Graph:
     """One graph with the input `pixels`, ready to run; may be used from many threads."""
@@ -43,6 +45,7 @@ class Graph:
             model.reshape(shape)
         self._compiled = core.compile_model(model, "CPU", settings)
         self._of_thread = threading.local()
+        self._run_once()
 
     def run(self, output: str, pixels_B3SS: FloatArray) -> FloatArray:
         """One output, float32."""
@@ -50,6 +53,16 @@ class Graph:
         request.infer({"pixels": np.ascontiguousarray(pixels_B3SS)}, share_inputs=True)
         result: FloatArray = request.get_tensor(output).data.copy()  # the next run writes over it
         return result
+
+    def _run_once(self) -> None:
+        """Set up the binding from one thread.
+
+        Whoever makes the first tensor does it, and lets go of the GIL half-way: another who comes to it then
+        waits with the GIL, and both wait for ever.
+        """
+        shape = [size.get_length() if size.is_static else 1 for size in self._compiled.input().partial_shape]
+        with _FIRST_RUN:
+            self.run(self._compiled.output(0).any_name, np.zeros(shape, dtype=np.float32))
 
     def _request(self) -> Any:
         if not hasattr(self._of_thread, "request"):
