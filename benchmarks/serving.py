@@ -47,7 +47,7 @@ LOAD_SHARE = 0.7
 def main(
     photos: Annotated[Path, typer.Argument(help="a folder of JPEGs")],
     seconds: Annotated[float, typer.Option(help="of each measurement")] = 6.0,
-    connections: int = 4,
+    connections: int = 8,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Measure, print a table, and write the figures."""

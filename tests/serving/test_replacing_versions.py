@@ -217,6 +217,6 @@ def test_sigterm_finishes_what_was_taken(bento_url: str, tmp_path: Path) -> None
         for thread in shoppers:
             thread.join(timeout=60)
         assert gateway.wait(timeout=60) in (0, -signal.SIGTERM)
-    # a connection that waits in the kernel's queue as the listener closes was never taken
+    # never taken: connections in the kernel's queue as the listener closes, and those not yet read from
     assert answers.count("200") >= len(answers) - 4
-    assert set(answers) <= {"200", "ReadError"}
+    assert set(answers) <= {"200", "ReadError", "RemoteProtocolError"}

@@ -14,6 +14,7 @@ from immr.events.port import EventLog
 _LOG = logging.getLogger(__name__)
 
 _BATCH = 500
+_GATHER_S = 0.05  # a commit for each search would take as long as the search's own way through the gateway
 _FIRST_PAUSE_S = 0.05
 _MAX_PAUSE_S = 2.0
 _STOP_TIMEOUT_S = 30.0
@@ -44,6 +45,7 @@ class Delivery:
         self._away = ""
         self._wake = threading.Event()
         self._wake.set()  # for what an earlier process has left
+        self._hurry = threading.Event()  # somebody waits for the log
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
@@ -80,6 +82,7 @@ class Delivery:
         except EventLogError:
             del self._tickets[clicked.ticket]
             raise
+        self._hurry.set()
         self._wake.set()
         return told
 
@@ -94,6 +97,7 @@ class Delivery:
     def close(self) -> None:
         """Deliver what waits, where the log takes it; the rest stays in the journal."""
         self._stopping.set()
+        self._hurry.set()
         self._wake.set()
         self._thread.join(_STOP_TIMEOUT_S)
         self._journal.close()
@@ -103,6 +107,8 @@ class Delivery:
         while True:
             self._wake.wait()
             self._wake.clear()
+            self._hurry.wait(_GATHER_S)
+            self._hurry.clear()
             try:
                 self._deliver_all()
                 pause_s = _FIRST_PAUSE_S
