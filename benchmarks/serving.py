@@ -24,7 +24,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
+import psutil
 import typer
+from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
@@ -129,10 +131,19 @@ class Run:
             figures = {"cold_start_s": time.perf_counter() - start}
             _wait_until(lambda: bool(httpx.get(f"{url}/health/ready").json()["features"]))
             figures["features_ready_s"] = time.perf_counter() - start
+            worker = _worker(process.mark)
+            cpu_s = sum(worker.cpu_times()[:2])
             figures["bento_per_s"] = self._throughput(url)
+            searches, _ = _stages(url)["total"]
+            figures["worker_cpu_ms"] = 1000 * (sum(worker.cpu_times()[:2]) - cpu_s) / searches
             figures |= self._tail(url, LOAD_SHARE * figures["bento_per_s"])
+            before = _stages(url)
             figures |= self._gateway(url)
-            figures["memory_mb"] = _memory_mb(process.mark)
+            after = _stages(url)
+            for stage, (count, total_s) in after.items():  # of searches one after the other
+                asked, spent_s = count - before[stage][0], total_s - before[stage][1]
+                figures[f"{stage}_ms"] = 1000 * spent_s / asked
+            figures["memory_mb"] = worker.memory_info().rss / 1024 / 1024
         finally:
             process.stop()
         return figures
@@ -217,18 +228,26 @@ def _wait_until(condition: Any) -> None:
         time.sleep(0.1)
 
 
-def _memory_mb(mark: str) -> float:
-    """Resident memory of the largest process that carries the mark: the worker."""
-    import psutil
-
-    largest = 0
+def _worker(mark: str) -> psutil.Process:
+    """The largest process that carries the mark."""
+    found = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(marked.MARK) == mark:
-                largest = max(largest, process.memory_info().rss)
+                found.append((process.memory_info().rss, process.pid))
         except (psutil.Error, OSError):
             continue
-    return largest / 1024 / 1024
+    return psutil.Process(max(found)[1])
+
+
+def _stages(url: str) -> dict[str, tuple[float, float]]:
+    """How often each stage of a search was passed so far, and the seconds spent in it, from /metrics."""
+    found: dict[str, dict[str, float]] = {}
+    for family in text_string_to_metric_families(httpx.get(f"{url}/metrics").text):
+        for sample in family.samples:
+            if family.name == "immr_stage_seconds" and "le" not in sample.labels:
+                found.setdefault(sample.labels["stage"], {})[sample.name.rsplit("_", 1)[1]] = sample.value
+    return {stage: (values["count"], values["sum"]) for stage, values in found.items()}
 
 
 def _free_port() -> int:

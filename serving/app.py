@@ -28,7 +28,7 @@ from immr.types import FloatArray, Hit
 from serving import paging
 from serving.admission import MAX_UNDER_WAY, RECEIVE_TIMEOUT_S, Admission, posts
 from serving.asked import Asked, read_search, request_body
-from serving.bodies import DIRECT, VARIANT_HEADER, FeaturesBody, HitBody, SearchBody
+from serving.bodies import DIRECT, VARIANT_HEADER, HitBody, SearchBody
 from serving.http import create_app, require_search
 from serving.inference import InferRequest, add_inference, read_request
 from serving.metrics import Metrics
@@ -192,7 +192,6 @@ class VersionService:
     def _hit(
         self, hit: Hit, query_id: str, position: int, variant: str, now: datetime, key: bytes
     ) -> HitBody:
-        features = hit.features
         return HitBody(
             item_id=hit.item_id,
             position=position,
@@ -201,7 +200,7 @@ class VersionService:
             title=hit.title,
             category=hit.category,
             image_url=f"/v1/items/{quote(hit.item_id, safe='')}/image",
-            features=FeaturesBody.model_validate(features, from_attributes=True) if features else None,
+            features=hit.features,
             click_token=tokens.sign(key, query_id, hit.item_id, position, variant, self.version.file.id, now),
         )
 

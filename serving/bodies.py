@@ -7,22 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from immr.types import ItemFeatures
+
 MAX_USER_CHARS = 200
 VARIANT_HEADER = "x-immr-variant"
 DIRECT = "direct"  # asked without a gateway
 PREVIEW = "preview"  # looked at, never counted
-
-
-class FeaturesBody(BaseModel):
-    """Entity features of an item: 7 days, CTR smoothed to the mean."""
-
-    price: float
-    category: str
-    impressions_7d: int
-    clicks_7d: int
-    ctr_7d: float
-    stock: float | None = None
-    updated_at: datetime | None = None
 
 
 class HitBody(BaseModel):
@@ -35,7 +25,7 @@ class HitBody(BaseModel):
     title: str
     category: str
     image_url: str
-    features: FeaturesBody | None
+    features: ItemFeatures | None
     click_token: str
 
 
