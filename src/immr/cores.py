@@ -14,7 +14,12 @@ def usable(cgroup: Path = _CGROUP) -> int:
 
     `os.cpu_count()` tells the node's, and a thread for each would fight over the few that the limit leaves.
     """
-    return max(1, min(len(os.sched_getaffinity(0)), _limit(cgroup)))
+    return max(1, min(_allowed(), _limit(cgroup)))
+
+
+def _allowed() -> int:
+    """Linux can bind a process to a part of the cores; elsewhere it has all of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _limit(cgroup: Path) -> int:
