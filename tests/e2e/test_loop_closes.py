@@ -57,11 +57,8 @@ def shop_for_a_day(settings: Settings, labelled: LabelledSet) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_event_log_becomes_the_next_version_and_its_features(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_event_log_becomes_the_next_version_and_its_features(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", keep_photos=True)
-    monkeypatch.setenv("IMMR_HOME", str(settings.home))  # for the command below
     labelled = load_synthetic(
         SyntheticRecipe(items=ITEMS_OF_SHOP, train_photos=PHOTOS_OF_ITEM, val_photos=2, side_px=64),
         settings.cache_dir,
@@ -72,7 +69,8 @@ def test_the_event_log_becomes_the_next_version_and_its_features(
     columns = {name: [getattr(item, name) for item in labelled.items] for name in ITEMS.columns.names}
     pq.write_table(pa.table(columns, schema=ITEMS.columns), catalogue)
     clicks = tmp_path / "clicks"
-    done = CliRunner().invoke(app, ["events", "export", "--out", str(clicks), "--items", str(catalogue)])
+    command = ["events", "export", "--out", str(clicks), "--items", str(catalogue)]
+    done = CliRunner(env=settings.environment()).invoke(app, command)
     assert done.exit_code == 0, done.output
     assert pq.read_metadata(clicks / "queries.parquet").num_rows == searches
 

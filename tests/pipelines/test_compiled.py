@@ -12,13 +12,9 @@ STEPS = {"govern", "train", "evaluate", "materialize", "package", "index", "depl
 
 
 @pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    from pipelines.__main__ import compile_all
-
-    out: Path = tmp_path_factory.mktemp("compiled")
-    compile_all(out)
+def spec(compiled: Path) -> dict[str, Any]:
     loaded: dict[str, Any]
-    loaded, platform = yaml.safe_load_all((out / "refresh.yaml").read_text())
+    loaded, platform = yaml.safe_load_all((compiled / "refresh.yaml").read_text())
     return loaded | platform
 
 

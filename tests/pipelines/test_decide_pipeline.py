@@ -22,12 +22,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    from pipelines.__main__ import compile_all
-
-    out: Path = tmp_path_factory.mktemp("compiled")
-    compile_all(out)
-    loaded: dict[str, Any] = next(yaml.safe_load_all((out / "decide.yaml").read_text()))
+def spec(compiled: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = next(yaml.safe_load_all((compiled / "decide.yaml").read_text()))
     return loaded
 
 

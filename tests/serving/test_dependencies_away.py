@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from immr.index.qdrant import collection_name
 from immr.settings import Settings
 from tests import qdrant_process, redis_process, tiny_version
 from tests.serving.test_bento_app import assert_problem, click, rows
-from tests.upstream_process import await_port, free_port
+from tests.upstream_process import free_port, process_on
 from tests.version_process import version_process
 
 RED = tiny_version.photo("red")
@@ -124,13 +123,8 @@ def gateway(settings: Settings, champion: str, *before: str) -> Iterator[str]:
     save(Experiment("test", "salt", (Variant(CHAMPION, champion, "immr-1", 1.0),)), settings.experiment_file)
     port = free_port()
     command = [*before, sys.executable, "-m", "serving.gateway", f"--port={port}"]
-    process = subprocess.Popen(command, env={**os.environ, **settings.environment()})
-    try:
-        await_port(process, port)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+    with process_on(port, *command, env={**os.environ, **settings.environment()}) as url:
+        yield url
 
 
 def clicked(url: str, body: dict[str, Any]) -> httpx.Response:

@@ -1,0 +1,13 @@
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with every pipeline's YAML, as `python -m pipelines compile` writes it."""
+    from pipelines.__main__ import compile_all
+
+    out = tmp_path_factory.mktemp("compiled")
+    compile_all(out)
+    return out
