@@ -174,6 +174,18 @@ def test_a_version_that_is_indexed_later_has_the_changes_too(settings: Settings)
     assert set(titles(settings, 3)) == {"red"}
 
 
+def test_an_export_that_takes_changes_back_is_what_is_served(settings: Settings) -> None:
+    before = items(settings.home)
+    sale = dataclasses.replace(before[0], title="SALE")
+    catalogue.change(settings, [sale], ["green"])
+    assert titles(settings, 2) == {"red": "SALE"}
+    later = [dataclasses.replace(item, updated_at=datetime.now(UTC)) for item in before]
+    report = steps.index(settings, version(settings, 2), later)
+    assert (report.points, report.reused) == (2, False)
+    assert titles(settings, 2) == {"red": "a red thing", "green": "a green thing"}
+    assert steps.index(settings, version(settings, 2), later).reused
+
+
 def test_gc_keeps_what_is_live_and_the_newest(settings: Settings) -> None:
     steps.index(settings, version(settings, 3), items(settings.home))
     assert catalogue.collect_garbage(settings, keep=1, dry_run=True) == {

@@ -183,6 +183,23 @@ def test_a_new_build_keeps_the_changes_that_it_did_not_know_of(index, version, i
     collection.close()
 
 
+def test_a_content_that_was_changed_is_not_taken_for_what_it_was_built_as(
+    index, version, items, embeddings_ND
+):
+    index.build(version, items, embeddings_ND)
+    sale = dataclasses.replace(items[0], title="SALE")
+    index.change(version, _changes([sale], embeddings_ND[:1], deleted=["i1"]))
+    index.open(version.id, DIM, "prep").close()  # an embedded one takes them over
+    as_before = index.build(version, items, embeddings_ND, sequence=2)
+    assert not as_before.reused
+    collection = index.open(version.id, DIM, "prep")
+    assert (collection.item("i0").title, collection.item("i1").title) == ("title 0", "title 1")
+    assert collection.count() == ROWS
+    collection.close()
+    again = index.build(version, items, embeddings_ND, sequence=2)
+    assert again == dataclasses.replace(as_before, reused=True)
+
+
 def test_a_change_needs_a_finished_collection_and_its_dimension(index, version, items, embeddings_ND):
     with pytest.raises(IndexMismatchError, match=f"no finished collection immr_{version.id}"):
         index.change(version, _changes(items[:1], embeddings_ND[:1]))

@@ -24,7 +24,7 @@ def test_order_of_items_does_not_change_the_content():
     assert np.array_equal(forward.embeddings_ND, backward.embeddings_ND)
 
 
-def test_a_price_an_embedding_or_a_version_changes_the_content():
+def test_a_price_an_embedding_a_version_or_a_sequence_changes_the_content():
     items, embeddings_ND = _items(4), np.eye(4, dtype=np.float32)
     first = Documents.of(VERSION, items, embeddings_ND).binding.content_hash
     dearer = [dataclasses.replace(items[0], price=9.0), *items[1:]]
@@ -32,6 +32,7 @@ def test_a_price_an_embedding_or_a_version_changes_the_content():
     assert Documents.of(VERSION, items, embeddings_ND[[1, 0, 2, 3]]).binding.content_hash != first
     other = dataclasses.replace(VERSION, number=4)
     assert Documents.of(other, items, embeddings_ND).binding.content_hash != first
+    assert Documents.of(VERSION, items, embeddings_ND, sequence=1).binding.content_hash != first
 
 
 def test_what_cannot_be_indexed_is_refused():

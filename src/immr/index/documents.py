@@ -78,8 +78,13 @@ class Documents:
         order = sorted(range(len(items)), key=lambda row: items[row].item_id)
         payloads = [payload(items[row]) for row in order]
         ordered_ND = np.ascontiguousarray(embeddings_ND[order], dtype=np.float32)
+        # a content takes in later changes where it lies: one of an earlier sequence may be another by now
         content = fingerprint.of_values(
-            version.id, version.preprocessing_hash, payloads, fingerprint.of_bytes(ordered_ND.tobytes())
+            version.id,
+            version.preprocessing_hash,
+            payloads,
+            fingerprint.of_bytes(ordered_ND.tobytes()),
+            sequence,
         )
         binding = Binding(
             version.id, version.dim, version.preprocessing_hash, content, len(items), sequence=sequence
