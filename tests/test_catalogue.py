@@ -176,6 +176,7 @@ def test_a_version_that_is_indexed_later_has_the_changes_too(settings: Settings)
 
 def test_an_export_that_takes_changes_back_is_what_is_served(settings: Settings) -> None:
     before = items(settings.home)
+    steps.index(settings, version(settings, 2), before)
     sale = dataclasses.replace(before[0], title="SALE")
     catalogue.change(settings, [sale], ["green"])
     assert titles(settings, 2) == {"red": "SALE"}
