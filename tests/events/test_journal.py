@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -120,6 +122,81 @@ def test_half_a_character_is_refused_at_the_door(tmp_path: Path, opened: Opener)
     assert drain(journal) == []
 
 
+def test_broken_lines_alone_wait_no_longer(tmp_path: Path) -> None:
+    left = tmp_path / "waiting" / "0" / "00000000.jsonl"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"{no json\n")
+    Delivery(lambda: SqliteEventLog(tmp_path / "events.db"), EventJournal(tmp_path / "waiting")).close()
+    assert list(tmp_path.rglob("*.jsonl")) == []
+
+
+LONG = "u" * 100_000  # 60 of these are more than a file
+
+
+def test_whoever_appends_waits_for_no_disk(
+    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, ready = threading.Event(), threading.Event()
+
+    def fsync(descriptor: int) -> None:
+        reached.set()
+        assert ready.wait(60)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    journal = opened(tmp_path)
+    journal.append(shown("first"))
+    syncing = threading.Thread(target=journal.sync)
+    appending = threading.Thread(target=lambda: [journal.append(shown("q", LONG)) for _ in range(60)])
+    syncing.start()
+    assert reached.wait(20)
+    appending.start()
+    appending.join(10)
+    held_up = appending.is_alive()
+    ready.set()
+    syncing.join()
+    assert not held_up and len(drain(journal)) == 61
+
+
+def test_a_sync_reaches_every_file_that_has_what_was_appended(
+    tmp_path: Path, opened: Opener, synced: list[int]
+) -> None:
+    journal = opened(tmp_path)
+    for number in range(60):
+        journal.append(shown(f"q{number}", LONG))
+    files = sorted(tmp_path.rglob("*.jsonl"))
+    names = [path.stat().st_ino for path in (*files, files[0].parent)]
+    assert len(files) == 2 and synced == []
+    journal.sync()
+    assert synced == names
+    journal.sync()
+    assert synced == names + names[1:], "a full file is synced once"
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The inodes of what was brought to the disk."""
+    found, fsync = [], os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        found.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return found
+
+
+def test_a_disk_that_took_no_new_file_for_a_while_gets_one_later(tmp_path: Path, opened: Opener) -> None:
+    journal = opened(tmp_path / "waiting")
+    (tmp_path / "waiting").rename(tmp_path / "away")
+    taken = 0
+    with pytest.raises(EventLogError, match="takes no event"):
+        for taken in range(60):
+            journal.append(shown(f"q{taken}", LONG))
+    (tmp_path / "away").rename(tmp_path / "waiting")
+    journal.append(shown("last"))
+    assert drain(journal) == [*(f"q{number}" for number in range(taken)), "last"]
+
+
 WRITER = """
 import sys
 from pathlib import Path
@@ -186,6 +263,15 @@ def test_delivery_waits_for_a_log_that_is_away(tmp_path: Path) -> None:
     (tmp_path / "events.db").rmdir()
     assert told.result(timeout=20) == 1
     assert not delivery.away_because and delivery.waiting_bytes == 0
+    delivery.close()
+
+
+def test_what_waits_for_a_log_that_is_away_gets_to_the_disk(tmp_path: Path, synced: list[int]) -> None:
+    (tmp_path / "events.db").mkdir()
+    delivery = Delivery(lambda: SqliteEventLog(tmp_path / "events.db"), EventJournal(tmp_path / "waiting"))
+    delivery.shown(shown("q1"))
+    [file] = tmp_path.rglob("*.jsonl")
+    wait_for(lambda: file.stat().st_ino in synced)
     delivery.close()
 
 

@@ -114,6 +114,7 @@ class Delivery:
                 pause_s = _FIRST_PAUSE_S
             except Exception as error:  # a thread that dies would leave events waiting for ever
                 self._note_away(error)
+                self._secure()
                 if self._stopping.is_set():
                     break
                 self._stopping.wait(pause_s)
@@ -124,9 +125,12 @@ class Delivery:
         self._let_go()
 
     def _deliver_all(self) -> None:
-        while (batch := self._journal.next(_BATCH)).entries:
-            new = self._record(batch.entries)
+        while True:
+            batch = self._journal.next(_BATCH)
+            new = self._record(batch.entries) if batch.entries else []
             self._journal.delivered(batch)
+            if not batch.entries:  # there may have been broken lines, which wait no longer
+                return
             if self._away:
                 _LOG.info("the event log is back")
                 self._away = ""
@@ -157,6 +161,13 @@ class Delivery:
             )
         self._away = str(error) or type(error).__name__
         self._let_go()
+
+    def _secure(self) -> None:
+        """What waits is to survive a power cut too, though it was answered before."""
+        try:
+            self._journal.sync()
+        except EventLogError as error:
+            _LOG.error("what waits is not on the disk: %s", error)
 
     def _let_go(self) -> None:
         if self._log is not None:

@@ -26,6 +26,7 @@ _LOG = logging.getLogger(__name__)
 MAX_WAITING_BYTES = 256 * 1024 * 1024
 """About 150,000 searches of ten hits: the most that waits while the log is away."""
 _FILE_BYTES = 4 * 1024 * 1024
+_CLOSED = -1  # a number that no other file can get meanwhile
 _SEARCH_FIELDS = [field.name for field in fields(SearchRecord)]
 
 
@@ -85,13 +86,15 @@ class EventJournal:
 
     def __init__(self, folder: Path, max_bytes: int = MAX_WAITING_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # event loops wait for it: nobody waits for the disk under it
+        self._syncing = threading.Lock()
         try:
             self._folder, self._held = _claim(folder)
             _take_over(folder, self._folder)
             self._files = sorted(int(path.stem) for path in self._folder.glob("*.jsonl"))
             self._bytes = sum(self._path(file).stat().st_size for file in self._files)
             self._read_to = 0  # in the oldest file
+            self._full = set(self._files)  # files that get no more lines, and were not synced yet
             self._writing = self._open_next()
         except OSError as error:
             raise EventLogError(
@@ -122,16 +125,21 @@ class EventJournal:
                 raise EventLogError(f"{self._folder} takes no event ({error}): is the disk full?") from error
 
     def sync(self) -> None:
-        """Bring what was appended to the disk.
+        """Bring what was appended to the disk; more may be appended meanwhile.
 
         Raises:
             EventLogError: the disk does not take it.
         """
-        try:
+        with self._syncing:  # the second must not return while the first still syncs files that it needs too
             with self._lock:
-                os.fsync(self._writing)
-        except OSError as error:
-            raise EventLogError(f"{self._folder} takes no event ({error}): is the disk full?") from error
+                full, last = sorted(self._full), self._files[-1]
+            try:
+                for path in (*map(self._path, [*full, last]), self._folder):  # it holds the files' names
+                    _sync(path)
+            except OSError as error:
+                raise EventLogError(f"{self._folder} takes no event ({error}): is the disk full?") from error
+            with self._lock:
+                self._full.difference_update(full)
 
     def next(self, limit: int) -> Batch:
         """Up to `limit` lines that were not delivered; the same again until `delivered`."""
@@ -154,11 +162,13 @@ class EventJournal:
     def delivered(self, batch: Batch) -> None:
         """The log has these; files that are through are deleted."""
         with self._lock:
-            while self._files[0] < batch.file:
-                path = self._path(self._files.pop(0))
-                self._bytes -= path.stat().st_size
-                path.unlink()
+            through = [file for file in self._files if file < batch.file]
+            self._files = self._files[len(through) :]
+            self._bytes -= sum(self._path(file).stat().st_size for file in through)
             self._read_to = batch.offset
+            self._full.difference_update(through)
+        for file in through:
+            self._path(file).unlink()
 
     def close(self) -> None:
         """Let go of the folder; where nothing waits, nothing is left. A second time does nothing."""
@@ -166,6 +176,7 @@ class EventJournal:
             if self._held.closed:
                 return
             os.close(self._writing)
+            self._writing = _CLOSED
             if not self.waiting_bytes:
                 for file in self._files:
                     self._path(file).unlink()
@@ -174,9 +185,10 @@ class EventJournal:
     def _write(self, line: bytes) -> None:
         size = os.fstat(self._writing).st_size
         if size + len(line) > _FILE_BYTES:
-            os.fsync(self._writing)
-            os.close(self._writing)
-            self._writing, size = self._open_next(), 0
+            full, before = self._files[-1], self._writing
+            self._writing, size = self._open_next(), 0  # an error leaves the old one open
+            self._full.add(full)
+            os.close(before)
         written = os.write(self._writing, line)
         if written < len(line):  # what is there of it would spoil the next line
             os.ftruncate(self._writing, size)
@@ -191,6 +203,18 @@ class EventJournal:
 
     def _path(self, file: int) -> Path:
         return self._folder / f"{file:08d}.jsonl"
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has it; one that is gone is in the log."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _claim(folder: Path) -> tuple[Path, IO[str]]:
