@@ -24,7 +24,7 @@ from serving.garbage import spare_what_is_loaded
 from serving.interleaved import interleaved
 from serving.logs import SEARCHES
 from serving.metrics import Metrics
-from serving.problems import unavailable
+from serving.problems import ProblemError, unavailable
 from serving.recording import Recorder
 from serving.shadow import Shadow
 from serving.variants import VariantAnswer, VariantDownError, Variants
@@ -117,21 +117,19 @@ class Gateway:
         """An item's picture, from the first variant that has it; `headers` go on to it.
 
         Raises:
-            ProblemError: 503 where no variant answers.
+            ProblemError: 404 where none has it, 503 where no variant answers.
         """
         path = f"/v1/items/{quote(item_id, safe='')}/image"
         experiment = self.experiment()
-        answer: VariantAnswer | None = None
+        problem: ProblemError | None = None
         for variant in sorted(_in_order(experiment, CHAMPION), key=self._variants.is_left_alone):
             try:
-                answer = await self._variants.ask(variant, path, headers)
+                return await self._variants.picture(variant, path, headers)
             except VariantDownError:
                 continue
-            if answer.status < 400:
-                break
-        if answer is None:
-            raise unavailable(_NO_ONE)
-        return answer
+            except ProblemError as error:
+                problem = error
+        raise problem or unavailable(_NO_ONE)
 
     async def readiness(self) -> dict[str, bool]:
         """Which variants are ready."""
@@ -145,9 +143,7 @@ class Gateway:
         """Both versions' hits in one answer, and whose each is; where only one of them answers, its own."""
 
         async def one(variant: Variant) -> SearchBody | None:
-            return (
-                await self._variants.search(variant, form, label) if self._variants.allows(variant) else None
-            )
+            return await self._known(variant, form, label, []) if self._variants.allows(variant) else None
 
         found = await asyncio.gather(*(one(variant) for variant in experiment.variants))
         answers = {
@@ -165,22 +161,38 @@ class Gateway:
         self, experiment: Experiment, assigned: str, form: SearchForm, label: str
     ) -> tuple[SearchBody, bool]:
         """The first variant's that has one, and whether that was not the assigned one."""
+        refusals: list[ProblemError] = []
         while True:
             asked = False
             for variant in (variants := _in_order(experiment, assigned)):
                 if self._variants.allows(variant):
                     asked = True
-                    if body := await self._variants.search(variant, form, label):
+                    if body := await self._known(variant, form, label, refusals):
                         return body, variant.name != assigned
             # where every one is left alone, asking is no worse than refusing
             for variant in variants if not asked else []:
-                if body := await self._variants.search(variant, form, label):
+                if body := await self._known(variant, form, label, refusals):
                     return body, variant.name != assigned
             before, experiment = experiment, self.experiment()
             if experiment == before:
-                self.metrics.errors.labels("all_down").inc()
-                raise unavailable(_NO_ONE)
+                break
             # they were replaced while we asked: ask those that are there now
+        if refusals:
+            raise refusals[0]
+        self.metrics.errors.labels("all_down").inc()
+        raise unavailable(_NO_ONE)
+
+    async def _known(
+        self, variant: Variant, form: SearchForm, label: str, refusals: list[ProblemError]
+    ) -> SearchBody | None:
+        """Its answer; None where it has none, or does not know the caller's key, which another may know."""
+        try:
+            return await self._variants.search(variant, form, label)
+        except ProblemError as error:
+            if error.problem.status != 401:
+                raise
+            refusals.append(error)
+            return None
 
     async def _record(
         self,

@@ -19,7 +19,8 @@ from serving import tracing
 from serving.admission import too_many
 from serving.bodies import VARIANT_HEADER, SearchBody
 from serving.breaker import CircuitBreaker
-from serving.forms import SearchForm
+from serving.forms import SearchForm, passed_on
+from serving.http import media_type
 from serving.limit import AdaptiveLimit
 from serving.metrics import Metrics
 from serving.problems import PROBLEM_JSON, Problem, ProblemError
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _MAX_CONNECTIONS = 256
 _KEEPALIVE_S = 2.0  # less than a Bento's, so that a connection is hardly ever reused just as it closes
+_OF_A_REQUEST = frozenset({400, 401, 404, 408, 413, 415, 422, 429, 431})
+"""What a Bento says of a request; any other 4xx is of something before it, or in its place."""
 
 
 class VariantDownError(Exception):
@@ -81,7 +84,8 @@ class Variants:
         """A variant's answer, None where it has none; its breaker learns which.
 
         Raises:
-            ProblemError: what it finds wrong with the request; 429 where it bears no more.
+            ProblemError: what it finds wrong with the request; 401 where it does not know the caller's key,
+                429 where it bears no more.
         """
         breaker, limit = self._breaker(variant), self._limit(variant)
         if not limit.enter():
@@ -98,7 +102,10 @@ class Variants:
         except ProblemError as error:  # it is well: the request was not, or there are too many
             if error.problem.status == 429:
                 limit.refused()
-            breaker.succeeded()
+            if error.problem.status == 401:
+                breaker.abandoned()  # the key may be wrong, or the variant's file of keys
+            else:
+                breaker.succeeded()
             raise
         except BaseException:
             breaker.abandoned()
@@ -112,20 +119,22 @@ class Variants:
             self._metrics.stage_s.labels("forward").observe(time.perf_counter() - start)
             self._metrics.breaker_open.labels(variant.name).set(breaker.is_open)
 
-    async def ask(
-        self, variant: Variant, path: str, headers: Mapping[str, str] | None = None
-    ) -> VariantAnswer:
-        """What it says to a GET; an answer of its own fault counts as none.
+    async def picture(self, variant: Variant, path: str, headers: Mapping[str, str]) -> VariantAnswer:
+        """An item's picture, or where it lies.
 
         Raises:
+            ProblemError: it has none, or does not know the caller's key.
             VariantDownError: it does not answer.
         """
-        return await self._request(variant, "GET", path, headers)
+        answer = await self._request(variant, "GET", path, headers)
+        if answer.status >= 400:
+            raise _their_problem(answer)
+        return answer
 
     async def is_ready(self, variant: Variant) -> bool:
         """Whether it says so itself."""
         try:
-            return (await self.ask(variant, "/health/ready")).status == 200
+            return (await self._request(variant, "GET", "/health/ready")).status == 200
         except VariantDownError:
             return False
 
@@ -185,14 +194,20 @@ class Variants:
 
 
 def _their_problem(answer: VariantAnswer) -> ProblemError:
-    """The variant's 4xx as ours: it is about the request, or the load."""
-    retry_after = answer.headers.get("retry-after")
-    headers = {"Retry-After": retry_after} if retry_after else {}
-    if answer.headers.get("content-type", "").startswith(PROBLEM_JSON):
+    """The variant's 4xx as ours: it is about the request, or the load.
+
+    Raises:
+        VariantDownError: it is not what a Bento says of a request: an ingress does where its service is gone.
+    """
+    is_problem = media_type(answer.headers.get("content-type", "")) == PROBLEM_JSON
+    if not is_problem or answer.status not in _OF_A_REQUEST:
+        raise VariantDownError(f"answered {answer.status}, which is not about the request: is its url right?")
+    try:
         problem = Problem.model_validate_json(answer.content)
-        return ProblemError(answer.status, problem.detail, errors=problem.errors, headers=headers)
-    detail = "the photo was not accepted: send a JPEG, PNG, WebP, GIF or BMP"
-    return ProblemError(answer.status, detail, headers=headers)
+    except ValidationError as error:
+        raise VariantDownError(f"answered {answer.status} with a problem that cannot be read") from error
+    headers = passed_on(answer.headers, "retry-after", "www-authenticate")
+    return ProblemError(answer.status, problem.detail, errors=problem.errors, headers=headers)
 
 
 def _stages(server_timing: str) -> dict[str, float]:

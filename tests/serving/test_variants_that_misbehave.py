@@ -1,0 +1,120 @@
+"""Variants that answer what no Bento should, on real HTTP: the champion answers, and no shopper sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import Request, Response
+
+from immr.experiment.definition import Experiment, save
+from immr.settings import Settings
+from serving.problems import PROBLEM_JSON
+from tests import tiny_version
+from tests.serving.stand_in import StandIn, problem, stand_in
+from tests.serving.test_bento_app import assert_problem, search
+from tests.serving.test_gateway import experiment, recorded_search, served_gateway, user_of
+
+RED = tiny_version.photo("red")
+
+
+class Shop:
+    """A gateway before two stand-ins; `ann` is the challenger's, `ben` the champion's."""
+
+    def __init__(self, home: Path, champion: StandIn, challenger: StandIn, gateway: httpx.Client) -> None:
+        self.settings, self.client = Settings(home=home), gateway
+        self.champion, self.challenger = champion, challenger
+        self.experiment = experiment(champion.url, challenger.url)
+        self.ann = user_of("challenger", self.experiment)
+        self.ben = user_of("champion", self.experiment)
+        self.runs(self.experiment)
+
+    def runs(self, wanted: Experiment) -> None:
+        save(wanted, self.settings.experiment_file)
+
+    def search(self, user: str = "", **fields: str) -> httpx.Response:
+        return search(self.client, user_id=user or self.ann, **fields)
+
+    def figure(self, name: str) -> float | None:
+        text = self.client.get("/metrics").text
+        return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(name)), None)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with ExitStack() as running:
+        champion = running.enter_context(stand_in("immr-1"))
+        challenger = running.enter_context(stand_in("immr-2"))
+        gateway = running.enter_context(served_gateway(Settings(home=tmp_path), timeout_s=1.0))
+        yield Shop(tmp_path, champion, challenger, gateway)
+
+
+def falls_back(shop: Shop) -> bool:
+    body = shop.search().json()
+    assert (body["variant"], body["model_version"]) == ("challenger", "immr-1")
+    return bool(recorded_search(shop.settings, body["query_id"])["fallback"])
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "content_type"),
+    [
+        (404, "<h1>404 page not found</h1>", "text/html"),
+        (403, "<h1>Forbidden</h1>", "text/html"),
+        (401, "<h1>Log in</h1>", "text/html"),
+        (413, "<h1>Too large</h1>", "text/html"),
+        (403, '{"title": "x", "status": 403, "detail": "x"}', PROBLEM_JSON),
+        (418, '{"title": "x", "status": 418, "detail": "x"}', PROBLEM_JSON),
+        (460, "", "text/plain"),
+        (422, "{}", PROBLEM_JSON),
+        (422, "not JSON", PROBLEM_JSON),
+        (302, "", "text/html"),
+    ],
+)
+def test_a_4xx_that_no_bento_gives_is_a_failure(
+    shop: Shop, status: int, content: str, content_type: str
+) -> None:
+    shop.challenger.says(status, content, content_type)
+    for _ in range(5):
+        assert falls_back(shop)
+    assert shop.figure('immr_errors_total{kind="variant_down"}') == 5
+    shop.search()
+    assert len(shop.challenger.asked) == 5, "it is left alone"
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 415, 422, 431])
+def test_a_bentos_own_4xx_is_about_the_request(shop: Shop, status: int) -> None:
+    async def refused(request: Request) -> Response:
+        return problem(status, "what was wrong")
+
+    shop.challenger.answer = refused
+    for _ in range(6):
+        assert_problem(shop.search(), status, "what was wrong")
+    assert shop.champion.asked == []
+
+
+def test_a_key_that_only_one_variant_does_not_know_is_the_variants_fault(shop: Shop) -> None:
+    async def refused(request: Request) -> Response:
+        return problem(401, "this needs a key", **{"WWW-Authenticate": "Bearer"})
+
+    shop.challenger.answer = refused
+    for _ in range(6):
+        assert falls_back(shop)
+    assert len(shop.challenger.asked) == 6, "a stranger without a key takes no variant from the others"
+    shop.runs(replace(shop.experiment, kind="interleave"))
+    assert falls_back(shop)
+    shop.champion.answer = refused
+    answer = shop.search()
+    assert_problem(answer, 401, "this needs a key")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_foreign_404_is_no_picture(shop: Shop) -> None:
+    shop.champion.says(404, "<h1>404 page not found</h1>")
+    shop.challenger.says(200, RED, "image/png")
+    assert shop.client.get("/v1/items/red/image").content == RED
+    shop.challenger.says(404, "<h1>404 page not found</h1>")
+    assert_problem(shop.client.get("/v1/items/red/image"), 503, "no variant answers")
