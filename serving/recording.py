@@ -38,12 +38,20 @@ class Recorder:
     def __init__(
         self, settings: Settings, metrics: Metrics, max_waiting_bytes: int = MAX_WAITING_BYTES
     ) -> None:
-        """The log may be away; up to so much waits for it in `settings.waiting_events_dir`."""
+        """The log may be away; up to so much waits for it in `settings.waiting_events_dir`.
+
+        Where that folder cannot be written nothing is recorded, until it can.
+        """
         self._keys = wiring.token_keys(settings)
+        self._settings = settings
         self._metrics = metrics
-        journal = EventJournal(settings.waiting_events_dir, max_waiting_bytes)
-        self._delivery = Delivery(lambda: wiring.event_log(settings), journal, self._count_clicks)
-        metrics.events_waiting_bytes.set_function(lambda: self._delivery.waiting_bytes)
+        self._max_waiting_bytes = max_waiting_bytes
+        self._opened: Delivery | None = None
+        metrics.events_waiting_bytes.set_function(lambda: self._opened.waiting_bytes if self._opened else 0)
+        try:
+            self._delivery()  # now, for what an earlier process has left
+        except EventLogError as error:
+            log.error("nothing is recorded: %s", error)
 
     def search(
         self,
@@ -70,7 +78,7 @@ class Recorder:
         )
         items = tuple((hit.item_id, hit.position) for hit in answer.hits)
         try:
-            self._delivery.shown(Shown(search, items, versions))
+            self._delivery().shown(Shown(search, items, versions))
         except EventLogError as error:
             log.error("a search was not recorded: %s", error)
             self._metrics.errors.labels("event_log").inc()
@@ -107,7 +115,19 @@ class Recorder:
 
     async def close(self) -> None:
         """Bring what waits to the log, if it is there, then let go."""
-        await asyncio.to_thread(self._delivery.close)
+        if self._opened is not None:
+            await asyncio.to_thread(self._opened.close)
+
+    def _delivery(self) -> Delivery:
+        """Opened when first asked for: a Bento of a cluster has no folder that it may write to.
+
+        Raises:
+            EventLogError: the folder cannot be written.
+        """
+        if self._opened is None:
+            journal = EventJournal(self._settings.waiting_events_dir, self._max_waiting_bytes)
+            self._opened = Delivery(lambda: wiring.event_log(self._settings), journal, self._count_clicks)
+        return self._opened
 
     def _checked(self, event: EventBody, now: datetime) -> tokens.ClickToken:
         token = tokens.verify(self._keys, event.click_token, now, TOKEN_MAX_AGE)
@@ -130,27 +150,30 @@ class Recorder:
             kinds.setdefault((click.type, token.variant, token.model_version), []).append(click)
         told: dict[Future[int], int] = {}
         try:
+            delivery = self._delivery()
             for (_, variant, version), same_kind in kinds.items():
                 clicked = Clicked(tuple(same_kind), uuid.uuid4().hex, variant, version)
-                told[self._delivery.clicked(clicked)] = len(same_kind)
-            await self._settled(list(told))
-            waiting = sum(count for future, count in told.items() if not future.done())
-            if waiting:
-                await asyncio.to_thread(self._delivery.sync)
+                told[delivery.clicked(clicked)] = len(same_kind)
+            if not delivery.away_because:
+                await _settled(told)
+            if not all(future.done() for future in told):
+                await asyncio.to_thread(delivery.sync)
         except EventLogError as error:
             log.error("events were not recorded: %s", error)
             self._metrics.errors.labels("event_log").inc()
             raise unavailable("the event log takes no events now: send the same events again") from error
-        return waiting + sum(future.result() for future in told if future.done()), waiting
-
-    async def _settled(self, told: Sequence[Future[int]]) -> None:
-        """Wait a little; not where the log is known to be away."""
-        if self._delivery.away_because or not told:
-            return
-        await asyncio.wait([asyncio.wrap_future(future) for future in told], timeout=_LOG_TIMEOUT_S)
+        new = {future: future.result() for future in told if future.done()}  # once: any moment more are done
+        waiting = sum(count for future, count in told.items() if future not in new)
+        return waiting + sum(new.values()), waiting
 
     def _count_clicks(self, clicked: Clicked, new: int) -> None:
         self._metrics.events.labels(clicked.clicks[0].type, clicked.variant, clicked.model_version).inc(new)
+
+
+async def _settled(told: Iterable[Future[int]]) -> None:
+    """Wait a little."""
+    if futures := [asyncio.wrap_future(future) for future in told]:
+        await asyncio.wait(futures, timeout=_LOG_TIMEOUT_S)
 
 
 def _aware(moment: datetime) -> datetime:

@@ -1,0 +1,87 @@
+"""What is recorded, and what is answered where it cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from immr.events.delivery import Delivery
+from immr.events.journal import Clicked
+from immr.settings import Settings
+from serving.bodies import EventBody
+from serving.metrics import Metrics
+from serving.recording import Recorder
+from tests import tiny_version
+from tests.serving.conftest import served_version, wait_ready
+from tests.serving.test_bento_app import assert_problem, click, rows
+
+RED = tiny_version.photo("red")
+
+
+def search(url: str, **headers: str) -> dict[str, Any]:
+    answer = httpx.post(f"{url}/v1/search", files={"image": RED}, headers=headers, timeout=60)
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def clicked(url: str, body: dict[str, Any]) -> httpx.Response:
+    events = {"events": [click(body["hits"][0]["click_token"])]}
+    return httpx.post(f"{url}/v1/events", json=events, timeout=60)
+
+
+def test_an_event_that_gets_to_the_log_while_the_disk_is_waited_for_counts_once(
+    bento_url: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Settings(home=tmp_path, token_key_file=settings.token_key_file)
+    in_the_way = Path(urlsplit(own.events_url).path)
+    in_the_way.mkdir(parents=True)  # no database can be opened here
+    told: list[Future[int]] = []
+    take, sync = Delivery.clicked, Delivery.sync
+
+    def noted(delivery: Delivery, clicked: Clicked) -> Future[int]:
+        told.append(take(delivery, clicked))
+        return told[-1]
+
+    def slow(delivery: Delivery) -> None:
+        sync(delivery)
+        in_the_way.rmdir()
+        told[-1].result(timeout=20)
+
+    monkeypatch.setattr(Delivery, "clicked", noted)
+    monkeypatch.setattr(Delivery, "sync", slow)
+    token = search(bento_url, **{"x-immr-variant": "champion"})["hits"][0]["click_token"]
+    event = EventBody.model_validate(click(token))
+
+    async def send() -> tuple[int, int, int]:
+        recorder = Recorder(own, Metrics())
+        answer = await recorder.events([event, event])
+        await recorder.close()
+        return answer.accepted, answer.waiting, answer.duplicates
+
+    assert asyncio.run(send()) == (1, 0, 1)
+
+
+def test_where_no_event_can_be_kept_searches_are_answered_all_the_same(
+    home: Path, settings: Settings, tmp_path: Path
+) -> None:
+    """A cluster's Bento has a home that it may only read; here a file stands where the folder would be."""
+    own = Settings(home=tmp_path, index_url=settings.index_url, token_key_file=settings.token_key_file)
+    own.waiting_events_dir.parent.mkdir()
+    own.waiting_events_dir.touch()
+    with served_version(own, home / "immr-2") as url:
+        wait_ready(url)
+        body = search(url)
+        assert body["variant"] == "direct" and body["hits"] and "events" in body["degraded"]
+        assert_problem(clicked(url, body), 503, "send the same events again")
+        own.waiting_events_dir.unlink()
+        body = search(url)
+        assert "events" not in body["degraded"]
+        assert clicked(url, body).json()["accepted"] == 1
+        assert sum(row["clicked"] for row in rows(own, body["query_id"])) == 1
