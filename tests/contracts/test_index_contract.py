@@ -1,4 +1,7 @@
-"""The same cases on every vector index: local mode, edge, and the server that IMMR_TEST_QDRANT_URL names."""
+"""The same cases on every vector index: local mode, edge, and a server.
+
+The server is the one that IMMR_TEST_QDRANT_URL names, or a stand-in that speaks its HTTP.
+"""
 
 import dataclasses
 import os
@@ -10,22 +13,33 @@ import numpy as np
 import pytest
 
 from immr.errors import IndexMismatchError
+from immr.index import client
 from immr.index.port import Changes
 from immr.index.qdrant import QdrantIndex
 from immr.types import Filters, Item, ModelVersion
+from tests import qdrant_process
 
 DIM = 16
 ROWS = 300
 CATEGORIES = ["Fruit/Apple", "Fruit/Pear", "Packages/Milk", "Packages/Milk/Oat", "Packages/Milkshake"]
 
 
+@pytest.fixture(scope="module")
+def server():
+    if there := os.environ.get("IMMR_TEST_QDRANT_URL"):
+        yield there
+    else:
+        with qdrant_process.empty() as stand_in:
+            yield stand_in
+
+
 @pytest.fixture(params=["file", "edge", "server"])
-def url(request, tmp_path):
-    if request.param != "server":
-        return f"{request.param}://{tmp_path}/index"
-    if not (server := os.environ.get("IMMR_TEST_QDRANT_URL")):
-        pytest.skip("IMMR_TEST_QDRANT_URL names no Qdrant server")
-    return server
+def url(request, tmp_path, monkeypatch):
+    if request.param == "server":
+        if "IMMR_TEST_QDRANT_URL" not in os.environ:
+            monkeypatch.setattr(client, "_POLL_S", 0.01)  # the stand-in has no optimizers to wait for
+        return request.getfixturevalue("server")
+    return f"{request.param}://{tmp_path}/index"
 
 
 @pytest.fixture
