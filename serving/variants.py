@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from yarl import URL
 
 from immr.experiment.definition import Variant
@@ -44,6 +44,14 @@ class VariantAnswer:
     status: int
     headers: Mapping[str, str]
     content: bytes
+
+
+class _Ready(BaseModel):
+    """Of what a Bento says when it is ready."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_version: str
 
 
 class Variants:
@@ -132,11 +140,13 @@ class Variants:
         return answer
 
     async def is_ready(self, variant: Variant) -> bool:
-        """Whether it says so itself."""
+        """Whether it says so itself, and is the version that the experiment names."""
         try:
-            return (await self._request(variant, "GET", "/health/ready")).status == 200
-        except VariantDownError:
+            answer = await self._request(variant, "GET", "/health/ready")
+            told = _Ready.model_validate_json(answer.content)
+        except (VariantDownError, ValidationError):
             return False
+        return answer.status == 200 and told.model_version == variant.model_version
 
     def _breaker(self, variant: Variant) -> CircuitBreaker:
         return self._breakers.setdefault(variant.url, CircuitBreaker())
@@ -151,9 +161,12 @@ class Variants:
             raise _their_problem(answer)
         self._metrics.observe(_stages(answer.headers.get("server-timing", "")))
         try:
-            return SearchBody.model_validate_json(answer.content)
+            body = SearchBody.model_validate_json(answer.content)
         except ValidationError as error:
             raise VariantDownError("answers with something else than hits: is its url right?") from error
+        if body.model_version != variant.model_version:
+            raise VariantDownError(f"answers as {body.model_version}: is its url of another version by now?")
+        return body
 
     async def _request(
         self,

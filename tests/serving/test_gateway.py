@@ -37,6 +37,10 @@ def experiment(champion_url: str, challenger_url: str, weight: float = 0.5) -> E
     return Experiment("test", "salt", (champion, Variant("challenger", challenger_url, "immr-2", weight)))
 
 
+def alone(url: str, version: str = "immr-1") -> Experiment:
+    return Experiment("test", "salt", (Variant("champion", url, version, 1.0),))
+
+
 @contextmanager
 def served_gateway(settings: Settings, timeout_s: float = 5.0) -> Iterator[httpx.Client]:
     server = serve(create_gateway_app(Gateway(settings, timeout_s)))
@@ -130,7 +134,7 @@ def test_a_cookie_that_is_not_ours_is_replaced(gateway: httpx.Client, cookie: st
 
 def test_a_cookie_of_an_older_key_keeps_its_user_and_is_signed_anew(bento_url: str, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    save(experiment(bento_url, bento_url), settings.experiment_file)
+    save(alone(bento_url), settings.experiment_file)
     with served_gateway(settings) as client:
         search(client)
         before = client.cookies["immr_user"]
@@ -143,7 +147,7 @@ def test_a_cookie_of_an_older_key_keeps_its_user_and_is_signed_anew(bento_url: s
 
 def test_the_cookie_is_for_https_only_where_the_options_say_so(bento_url: str, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    save(experiment(bento_url, bento_url), settings.experiment_file)
+    save(alone(bento_url), settings.experiment_file)
     server = serve(create_gateway_app(Gateway(settings), ServingOptions(cookie_secure=True)))
     try:
         cookie = httpx.post(f"{server.url}/v1/search", files={"image": RED}).headers["set-cookie"]
@@ -232,13 +236,13 @@ def test_a_variant_that_is_down_is_answered_for_by_the_champion(
 
 
 def test_a_champion_that_is_down_is_answered_for_too(
-    bento_url: str, nobody: str, own_settings: Settings
+    challenger_url: str, nobody: str, own_settings: Settings
 ) -> None:
-    wanted = experiment(nobody, bento_url)
+    wanted = experiment(nobody, challenger_url)
     save(wanted, own_settings.experiment_file)
     with served_gateway(own_settings) as client:
         body = search(client, user_id=user_of("champion", wanted)).json()
-        assert body["variant"] == "champion" and body["hits"]
+        assert (body["variant"], body["model_version"]) == ("champion", "immr-2")
         assert client.get(body["hits"][0]["image_url"]).status_code == 200
 
 
@@ -264,7 +268,7 @@ def test_all_down_is_a_503(nobody: str, own_settings: Settings) -> None:
 def test_without_an_experiment_it_waits_for_one(bento_url: str, own_settings: Settings) -> None:
     with served_gateway(own_settings) as client:
         assert_problem(search(client), 503, "there is no experiment")
-        save(experiment(bento_url, bento_url), own_settings.experiment_file)
+        save(alone(bento_url), own_settings.experiment_file)
         assert search(client).status_code == 200
 
 
@@ -327,7 +331,7 @@ def test_a_shadow_that_hangs_holds_up_no_one(bento_url: str, sleeper: str, own_s
 
 
 def test_while_the_event_log_is_away_events_wait_on_disk(bento_url: str, own_settings: Settings) -> None:
-    save(experiment(bento_url, bento_url), own_settings.experiment_file)
+    save(alone(bento_url), own_settings.experiment_file)
     in_the_way = Path(urlsplit(own_settings.events_url).path)
     in_the_way.mkdir(parents=True)  # no database can be opened here
     with served_gateway(own_settings) as client:
@@ -345,7 +349,7 @@ def test_while_the_event_log_is_away_events_wait_on_disk(bento_url: str, own_set
 
 
 def test_where_no_event_may_wait_a_search_says_so(bento_url: str, own_settings: Settings) -> None:
-    save(experiment(bento_url, bento_url), own_settings.experiment_file)
+    save(alone(bento_url), own_settings.experiment_file)
     gateway = Gateway(own_settings)
     gateway.recorder = Recorder(own_settings, gateway.metrics, max_waiting_bytes=10)
     server = serve(create_gateway_app(gateway))

@@ -118,3 +118,17 @@ def test_a_foreign_404_is_no_picture(shop: Shop) -> None:
     assert shop.client.get("/v1/items/red/image").content == RED
     shop.challenger.says(404, "<h1>404 page not found</h1>")
     assert_problem(shop.client.get("/v1/items/red/image"), 503, "no variant answers")
+
+
+def test_an_address_of_another_version_is_not_shown_as_this_one(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.challenger.finds("immr-3")
+    with caplog.at_level("WARNING"):
+        assert falls_back(shop)
+    assert "challenger (immr-2) answers as immr-3" in caplog.text
+    shop.champion.says(200, '{"ready": true, "model_version": "immr-1"}', "application/json")
+    shop.challenger.says(200, '{"ready": true, "model_version": "immr-3"}', "application/json")
+    assert shop.client.get("/health/ready").json()["variants"] == {"champion": True, "challenger": False}
+    shop.champion.says(200, "<h1>Welcome</h1>")
+    assert_problem(shop.client.get("/health/ready"), 503, "no variant is ready")
