@@ -132,10 +132,10 @@ class Gateway:
         raise problem or unavailable(_NO_ONE)
 
     async def readiness(self) -> dict[str, bool]:
-        """Which variants are ready."""
-        experiment = self.experiment()
-        states = await asyncio.gather(*(self._variants.is_ready(each) for each in experiment.variants))
-        return {variant.name: state for variant, state in zip(experiment.variants, states, strict=True)}
+        """Which of the variants that may answer shoppers are ready."""
+        variants = _in_order(self.experiment(), CHAMPION)
+        states = await asyncio.gather(*(self._variants.is_ready(each) for each in variants))
+        return {variant.name: state for variant, state in zip(variants, states, strict=True)}
 
     async def _both_answers(
         self, experiment: Experiment, form: SearchForm, label: str
@@ -222,8 +222,12 @@ class Gateway:
 
 
 def _in_order(experiment: Experiment, first: str) -> list[Variant]:
-    """The variant of that name, then the champion, then any other."""
-    return sorted(experiment.variants, key=lambda each: (each.name != first, each.name != CHAMPION))
+    """Who may answer shoppers: the variant of that name, then the champion, then any other.
+
+    A challenger that is stopped or in shadow never does, whoever else fails.
+    """
+    answering = experiment.variants if experiment.state == "running" else [experiment.champion]
+    return sorted(answering, key=lambda each: (each.name != first, each.name != CHAMPION))
 
 
 def _tell(body: SearchBody, fallback: bool) -> None:

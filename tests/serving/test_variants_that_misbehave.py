@@ -11,7 +11,7 @@ import httpx
 import pytest
 from fastapi import Request, Response
 
-from immr.experiment.definition import Experiment, save
+from immr.experiment.definition import Experiment, State, save
 from immr.settings import Settings
 from serving.problems import PROBLEM_JSON
 from tests import tiny_version
@@ -132,3 +132,14 @@ def test_an_address_of_another_version_is_not_shown_as_this_one(
     assert shop.client.get("/health/ready").json()["variants"] == {"champion": True, "challenger": False}
     shop.champion.says(200, "<h1>Welcome</h1>")
     assert_problem(shop.client.get("/health/ready"), 503, "no variant is ready")
+
+
+@pytest.mark.parametrize("state", ["stopped", "shadow"])
+def test_a_challenger_that_gets_no_users_answers_none(shop: Shop, state: State) -> None:
+    shop.runs(replace(shop.experiment, state=state))
+    shop.champion.says(500)
+    for user in (shop.ann, shop.ben):
+        assert_problem(shop.search(user), 503, "no variant answers")
+    assert_problem(shop.client.get("/v1/items/red/image"), 503)
+    assert_problem(shop.client.get("/health/ready"), 503, "no variant is ready: champion;")
+    assert shop.challenger.asked == []
