@@ -31,6 +31,7 @@ _MAX_CONNECTIONS = 256
 _KEEPALIVE_S = 2.0  # less than a Bento's, so that a connection is hardly ever reused just as it closes
 _OF_A_REQUEST = frozenset({400, 401, 404, 408, 413, 415, 422, 429, 431})
 """What a Bento says of a request; any other 4xx is of something before it, or in its place."""
+_SAYS_LITTLE = (401, 429)  # of the variant: a key may be wrong here or there, a queue full as it hangs
 
 
 class VariantDownError(Exception):
@@ -91,6 +92,8 @@ class Variants:
     async def search(self, variant: Variant, form: SearchForm, label: str) -> SearchBody | None:
         """A variant's answer, None where it has none; its breaker learns which.
 
+        One that is left alone and bears no more has none: it may hang with its queue full.
+
         Raises:
             ProblemError: what it finds wrong with the request; 401 where it does not know the caller's key,
                 429 where it bears no more.
@@ -98,6 +101,8 @@ class Variants:
         breaker, limit = self._breaker(variant), self._limit(variant)
         if not limit.enter():
             breaker.abandoned()
+            if breaker.is_open:
+                return None
             raise too_many()
         start = time.perf_counter()
         try:
@@ -107,12 +112,15 @@ class Variants:
             log.warning("%s (%s) %s", variant.name, variant.model_version, down)
             self._metrics.errors.labels("variant_down").inc()
             return None
-        except ProblemError as error:  # it is well: the request was not, or there are too many
+        except ProblemError as error:
             if error.problem.status == 429:
                 limit.refused()
-            if error.problem.status == 401:
-                breaker.abandoned()  # the key may be wrong, or the variant's file of keys
-            else:
+                if breaker.is_open:
+                    breaker.failed()
+                    return None
+            if error.problem.status in _SAYS_LITTLE:
+                breaker.abandoned()
+            else:  # it is well: the request was not
                 breaker.succeeded()
             raise
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -132,6 +133,41 @@ def test_an_address_of_another_version_is_not_shown_as_this_one(
     assert shop.client.get("/health/ready").json()["variants"] == {"champion": True, "challenger": False}
     shop.champion.says(200, "<h1>Welcome</h1>")
     assert_problem(shop.client.get("/health/ready"), 503, "no variant is ready")
+
+
+def test_a_variant_that_hangs_with_its_queue_full_is_left_alone(shop: Shop) -> None:
+    """The trial is answered 429 as long as those before it wait in the queue."""
+
+    async def full(request: Request) -> Response:
+        return problem(429, "too much", **{"Retry-After": "2"})
+
+    shop.challenger.says(500)
+    for _ in range(5):
+        assert falls_back(shop)
+    assert shop.figure("immr_breaker_open") == 1
+    shop.challenger.answer = full
+    time.sleep(1.0)
+    for _ in range(2):
+        assert shop.search().json()["model_version"] == "immr-1"
+        assert len(shop.challenger.asked) == 6
+
+
+def test_429_neither_opens_a_breaker_nor_makes_up_for_failures(shop: Shop) -> None:
+    async def full(request: Request) -> Response:
+        return problem(429, "too much", **{"Retry-After": "2"})
+
+    shop.challenger.answer = full
+    for _ in range(6):
+        answer = shop.search()
+        assert_problem(answer, 429, "too much")
+        assert answer.headers["retry-after"] == "2"
+    for _ in range(5):
+        shop.challenger.says(500)
+        assert falls_back(shop)
+        shop.challenger.answer = full
+        if shop.figure("immr_breaker_open") == 0:
+            assert_problem(shop.search(), 429)
+    assert shop.figure("immr_breaker_open") == 1
 
 
 @pytest.mark.parametrize("state", ["stopped", "shadow"])
