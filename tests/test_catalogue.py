@@ -9,6 +9,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 from immr import catalogue, steps, wiring
 from immr.cli import app
 from immr.errors import ContractError
+from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.model.card import TOWERS, Card
 from immr.model.documents import encode_documents
@@ -26,6 +28,7 @@ from immr.model.encoders import preprocessing_of
 from immr.model.towers import Towers
 from immr.settings import Settings
 from immr.types import FloatArray, Item, ModelVersion
+from tests import qdrant_process
 from tests.tiny_training_set import MODEL
 
 RECIPE = dataclasses.replace(MODEL, fusion="image")
@@ -185,6 +188,30 @@ def test_an_export_that_takes_changes_back_is_what_is_served(settings: Settings)
     assert (report.points, report.reused) == (2, False)
     assert titles(settings, 2) == {"red": "a red thing", "green": "a green thing"}
     assert steps.index(settings, version(settings, 2), later).reused
+
+
+def test_changes_amid_a_build_that_dies_once_published_reach_the_new_content(
+    settings: Settings,
+) -> None:
+    with qdrant_process.empty() as url:
+        server = settings.model_copy(update={"index_url": url})
+        for number in (1, 2):
+            steps.index(server, version(server, number), items(server.home))
+        export = [dataclasses.replace(item, price=2.0) for item in items(server.home)]
+        _, sequence = catalogue.current(server, export)
+        renamed = dataclasses.replace(items(server.home)[0], title="renamed")
+        catalogue.change(server, [renamed], ["green"])  # goes to what serves until the build is done
+        embeddings_ND = np.stack([embedding(server, 1, item) for item in export])
+        wiring.index(server).build(version(server, 1), export, embeddings_ND, sequence)  # and no more of it
+        assert [each["waiting"] for each in run(server, "status", exit_code=1)] == [2, 0]
+        assert [each["waiting"] for each in run(server, "deliver")] == [0, 0]
+        assert titles(server, 1) == {"red": "renamed"}
+
+
+def test_gc_keeps_the_version_to_roll_back_to(settings: Settings) -> None:
+    begun = changes.begin(("immr-2", "http://a"), ("immr-1", "http://b"), 0.5, NOON)
+    save(changes.promote(begun, NOON), settings.experiment_file)
+    assert catalogue.collect_garbage(settings, keep=0, dry_run=True)["immr-2"] == "live, stays"
 
 
 def test_gc_keeps_what_is_live_and_the_newest(settings: Settings) -> None:

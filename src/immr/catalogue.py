@@ -18,7 +18,7 @@ from immr.data.admission import TableCounts
 from immr.errors import ContractError, ImmrError, IndexMismatchError
 from immr.experiment.definition import load
 from immr.index.port import Changes, VectorIndex
-from immr.items.outbox import Change, Outbox, with_changes
+from immr.items.outbox import Change, Delivered, Outbox, with_changes
 from immr.items.reading import read_ids, read_items
 from immr.settings import Settings
 from immr.types import Item, ModelVersion
@@ -121,13 +121,14 @@ def status(settings: Settings) -> list[Progress]:
     live = live_versions(settings)
     found = []
     for version in _with_collection(settings, index):
-        searched, error = None, ""
+        delivered, searched, error = box.delivered(version.id), None, ""
         try:
+            delivered = _delivered(index, box, version)
             searched = index.applied(version.id)
         except ImmrError as unavailable:
             error = str(unavailable)
-        delivered = box.delivered(version.id)
-        found.append(Progress(version.id, version.id in live, delivered, box.latest(), searched, error))
+        is_live = version.id in live
+        found.append(Progress(version.id, is_live, delivered.sequence, box.latest(), searched, error))
     return found
 
 
@@ -138,23 +139,24 @@ def current(settings: Settings, items: Sequence[Item]) -> tuple[list[Item], int]
     return with_changes(items, box.between(0, latest)), latest
 
 
-def built(settings: Settings, version: ModelVersion, sequence: int) -> None:
-    """A version's collection was made with changes up to this one: deliver what came while it was built."""
+def built(settings: Settings, version: ModelVersion) -> None:
+    """A version's collection was made: deliver what came while it was built."""
     box = outbox(settings)
     with box.delivering():
-        latest = box.latest()
-        if latest:
-            box.note_delivered(version.id, sequence)
+        if latest := box.latest():
             _deliver_to(settings, wiring.index(settings), box, version, latest)
 
 
 def live_versions(settings: Settings) -> set[str]:
-    """Versions that somebody counts on: by role, by the experiment file, or because they are deployed."""
+    """Versions that somebody counts on: by role, by the experiment file (rollback too), or deployed."""
     registry = wiring.registry(settings)
     live = {version.id for role in ("champion", "challenger") if (version := registry.role(role))}
     live |= {deployment.version_id for deployment in wiring.deployer(settings).current()}
     if settings.experiment_file.is_file():
-        live |= {variant.model_version for variant in load(settings.experiment_file).variants}
+        experiment = load(settings.experiment_file)
+        live |= {variant.model_version for variant in experiment.variants}
+        if experiment.previous is not None:
+            live.add(experiment.previous.model_version)
     return live
 
 
@@ -200,18 +202,26 @@ def _with_collection(settings: Settings, index: VectorIndex) -> list[ModelVersio
 def _deliver_to(
     settings: Settings, index: VectorIndex, box: Outbox, version: ModelVersion, latest: int
 ) -> None:
-    done = box.delivered(version.id)
-    while done < latest:
-        until = min(latest, done + CHANGES_AT_ONCE)
-        changes = box.between(done, until)
+    done = _delivered(index, box, version)
+    while done.sequence < latest:
+        until = min(latest, done.sequence + CHANGES_AT_ONCE)
+        changes = box.between(done.sequence, until)
         try:
             index.change(version, _embedded(settings, version, changes))
         except IndexMismatchError:
             if version.id in live_versions(settings):
                 raise
             return  # a build that was given up: whoever finishes it takes the changes in
-        box.note_delivered(version.id, until)
-        done = until
+        done = replace(done, sequence=until)
+        box.note_delivered(version.id, done)
+
+
+def _delivered(index: VectorIndex, box: Outbox, version: ModelVersion) -> Delivered:
+    """How far the content is that serves now: a new one lacks what the one before it was given."""
+    noted, content = box.delivered(version.id), index.content(version.id)
+    if content is None or content.name == noted.content:
+        return noted
+    return Delivered(content.name, content.sequence)
 
 
 def _embedded(settings: Settings, version: ModelVersion, changes: Sequence[Change]) -> Changes:

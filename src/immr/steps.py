@@ -178,7 +178,7 @@ def index(settings: Settings, version: ModelVersion, items: Sequence[Item]) -> I
     folder = wiring.registry(settings).fetch(version, settings.cache_dir)
     embeddings_ND = encode_documents(folder, items, settings.cache_dir)
     report = wiring.index(settings).build(version, items, embeddings_ND, sequence)
-    catalogue.built(settings, version, report.sequence)
+    catalogue.built(settings, version)
     return report
 
 

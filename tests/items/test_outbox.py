@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from immr.items.outbox import Outbox, with_changes
+from immr.items.outbox import Delivered, Outbox, with_changes
 from immr.types import Item
 
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
@@ -36,7 +36,7 @@ def box(tmp_path):
 
 
 def test_an_outbox_that_was_never_used_is_empty_and_makes_no_file(box, tmp_path):
-    assert (box.latest(), box.between(0, 10), box.delivered("immr-1")) == (0, [], 0)
+    assert (box.latest(), box.between(0, 10), box.delivered("immr-1")) == (0, [], Delivered("", 0))
     assert not list(tmp_path.iterdir())
 
 
@@ -51,10 +51,11 @@ def test_changes_come_back_in_order_the_last_of_each_item(box):
 
 def test_each_version_has_its_own_place(box):
     box.append([item("a")], [])
-    box.note_delivered("immr-1", 1)
-    assert (box.delivered("immr-1"), box.delivered("immr-2")) == (1, 0)
-    box.note_delivered("immr-1", 0)  # made anew
-    assert box.delivered("immr-1") == 0
+    box.note_delivered("immr-1", Delivered("a content", 1))
+    assert box.delivered("immr-1") == Delivered("a content", 1)
+    assert box.delivered("immr-2") == Delivered("", 0)
+    box.note_delivered("immr-1", Delivered("made anew", 0))
+    assert box.delivered("immr-1") == Delivered("made anew", 0)
 
 
 def test_what_was_acknowledged_survives_sigkill_and_two_writers(box, tmp_path):

@@ -23,6 +23,14 @@ class IndexReport:
 
 
 @dataclass(frozen=True)
+class Content:
+    """What a collection serves from; a new build replaces it."""
+
+    name: str
+    sequence: int  # the last catalogue change that was built in
+
+
+@dataclass(frozen=True)
 class Changes:
     """Catalogue changes for one collection, each item once; `sequences` has one number per upsert, then
     one per deletion, and larger is later."""
@@ -82,6 +90,13 @@ class VectorIndex(Protocol):
         Raises:
             IndexMismatchError: the version has no finished collection.
             IndexUnavailableError: the database does not answer; deliver the same changes again.
+        """
+
+    def content(self, version_id: str) -> Content | None:
+        """What the version's collection serves from now; None where it has no finished one.
+
+        Raises:
+            IndexUnavailableError: the database does not answer.
         """
 
     def applied(self, version_id: str) -> int | None:

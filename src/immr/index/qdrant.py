@@ -19,7 +19,7 @@ from immr.index.edge import EdgeEngine
 from immr.index.engine import Storage
 from immr.index.folders import Folders
 from immr.index.journal import Entry
-from immr.index.port import Changes, IndexReport
+from immr.index.port import Changes, Content, IndexReport
 from immr.index.server import Server
 from immr.types import FloatArray, Item, ModelVersion
 
@@ -120,6 +120,15 @@ class QdrantIndex:
                 return
             with closing(self._storage.serving(collection_name(version.id), content)) as engine:
                 apply(engine, entries)
+
+    def content(self, version_id: str) -> Content | None:
+        """See `VectorIndex.content`."""
+        with answers(self._storage.where):
+            try:
+                name, binding = self._published(version_id)
+            except IndexMismatchError:
+                return None
+        return Content(name, binding.sequence)
 
     def applied(self, version_id: str) -> int | None:
         """See `VectorIndex.applied`."""

@@ -18,7 +18,8 @@ _TABLES = (
         sequence INTEGER PRIMARY KEY AUTOINCREMENT, item_id TEXT NOT NULL, item TEXT,
         recorded TEXT NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS changes_by_item ON changes (item_id, sequence)",
-    "CREATE TABLE IF NOT EXISTS delivered (version_id TEXT PRIMARY KEY, sequence INTEGER NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS deliveries (
+        version_id TEXT PRIMARY KEY, content TEXT NOT NULL, sequence INTEGER NOT NULL)""",
 )
 _LAST_OF_EACH = """SELECT MAX(sequence), item_id, item, recorded FROM changes
     WHERE sequence > ? AND sequence <= ? GROUP BY item_id ORDER BY 1"""
@@ -33,6 +34,14 @@ class Change:
     item_id: str
     item: Item | None
     recorded: datetime
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """The last change that a content of a version's collection was given."""
+
+    content: str
+    sequence: int
 
 
 class Outbox:
@@ -68,22 +77,22 @@ class Outbox:
             for sequence, item_id, item, recorded in rows
         ]
 
-    def delivered(self, version_id: str) -> int:
-        """The last change that the version's collection has been given."""
+    def delivered(self, version_id: str) -> Delivered:
+        """How far the version was when it was last given something, and which content that went to."""
         if not self._path.is_file():
-            return 0
+            return Delivered("", 0)
         with self._connection() as connection:
             row = connection.execute(
-                "SELECT sequence FROM delivered WHERE version_id = ?", (version_id,)
+                "SELECT content, sequence FROM deliveries WHERE version_id = ?", (version_id,)
             ).fetchone()
-        return int(row[0]) if row else 0
+        return Delivered(*row) if row else Delivered("", 0)
 
-    def note_delivered(self, version_id: str, sequence: int) -> None:
-        """Write down how far a version is; also back, where its collection was made anew."""
+    def note_delivered(self, version_id: str, delivered: Delivered) -> None:
+        """Write down how far a version is, in place of what stood there."""
         with self._connection() as connection, connection:
             connection.execute(
-                "INSERT INTO delivered VALUES (?, ?) ON CONFLICT DO UPDATE SET sequence = excluded.sequence",
-                (version_id, sequence),
+                "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?)",
+                (version_id, delivered.content, delivered.sequence),
             )
 
     @contextmanager
