@@ -166,8 +166,10 @@ def test_a_batch_is_there_when_it_ends(log: EventLog) -> None:
     with log.batch():
         log.record_search(search("q1"), [impression("q1", "a")])
         assert log.record_clicks([click("q1", "a")]) == 1
+        assert log.record_clicks([click("q1", "a")]) == 0
         assert log.record_impressions([impression("q1", "b", 2)]) == 1
-    assert [row["clicked"] for row in log.joined().to_pylist()] == [True, False]
+        assert log.record_impressions([impression("q1", "b", 2), impression("q1", "c", 3)]) == 1
+    assert [row["clicked"] for row in log.joined().to_pylist()] == [True, False, False]
     log.record_search(search("q2"), [])
     assert log.searches().num_rows == 2
 

@@ -1,4 +1,4 @@
-"""What is special to Kafka as the event log: other processes, repeats, order by user, absent brokers."""
+"""What is special to Kafka as the event log: other processes, repeats, order, absent brokers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import traceback
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from immr import wiring
 from immr.errors import EventLogError, SettingsError
 from immr.events.kafka import KafkaEventLog, KafkaUrl
+from immr.events.order import new_query_id, user_key
 from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord
 from tests.kafka_cluster import mock_cluster
@@ -92,22 +94,116 @@ def test_a_view_that_lost_its_place_reads_all_again_without_harm(url: str, tmp_p
     log.close()
 
 
-def test_each_users_events_are_in_one_partition_in_order(url: str, brokers: str, tmp_path: Path) -> None:
-    log = KafkaEventLog(url, tmp_path / "view.db")
+def test_a_users_events_share_a_partition_in_order_whichever_gateway_takes_them(
+    url: str, brokers: str, tmp_path: Path
+) -> None:
+    gateways = [KafkaEventLog(url, tmp_path / f"{name}.db") for name in ("one", "two")]
+    user_of: dict[str, str] = {}
+    wanted: dict[str, list[str]] = {}
     for number in range(30):
         user = f"u{number % 4}"
-        log.record_search(search(f"q{number}", user), [shown(f"q{number}", user)])
-        log.record_clicks([Click(f"c{number}", "click", f"q{number}", "a", NOON)])
+        query = new_query_id(user_key(user))
+        user_of[query] = user
+        wanted.setdefault(user, []).extend([query, f"{query}/a"])
+        gateways[number % 2].record_search(search(query, user), [shown(query, user)])
+        gateways[1 - number % 2].record_clicks([Click(f"{query}/a", "click", query, "a", NOON)])
+    close(*gateways)
+    found: dict[str, list[tuple[int, str]]] = {}
+    for partition, _, body in messages(brokers, KafkaUrl.parse(url).topic):
+        event = body.get("search") or body["click"]
+        found.setdefault(user_of[event["query_id"]], []).append(
+            (partition, event.get("event_id") or event["query_id"])
+        )
+    for user, events in found.items():
+        assert [what for _, what in events] == wanted[user]
+        assert len({partition for partition, _ in events}) == 1
+    assert set(found) == set(wanted)
+
+
+def test_a_query_that_names_no_user_keeps_its_own_order(url: str, brokers: str, tmp_path: Path) -> None:
+    gateways = [KafkaEventLog(url, tmp_path / f"{name}.db") for name in ("one", "two")]
+    queries = [new_query_id() for _ in range(8)]
+    for query in queries:
+        gateways[0].record_search(search(query, "u"), [shown(query, "u")])
+        gateways[1].record_clicks([Click(f"{query}/a", "click", query, "a", NOON)])
+    close(*gateways)
+    partitions: dict[str, set[int]] = {}
+    for partition, key, _ in messages(brokers, KafkaUrl.parse(url).topic):
+        partitions.setdefault(key, set()).add(partition)
+    assert set(partitions) == set(queries)
+    assert all(len(those) == 1 for those in partitions.values())
+    assert len(set.union(*partitions.values())) > 1, "no partition takes it all"
+
+
+def close(*logs: KafkaEventLog) -> None:
+    for log in logs:
+        log.close()
+
+
+def test_a_repeat_in_one_batch_is_not_new(url: str, tmp_path: Path) -> None:
+    log = KafkaEventLog(url, tmp_path / "view.db")
+    click = Click("c", "click", "q", "a", NOON)
+    with log.batch():
+        assert log.record_search(search("q", "u"), [shown("q", "u")]) == 1
+        assert log.record_search(search("q", "u"), [shown("q", "u")]) == 0
+        assert (log.record_clicks([click]), log.record_clicks([click])) == (1, 0)
+    assert log.record_clicks([click]) == 0
+    assert log.joined().num_rows == 1
     log.close()
-    by_user: dict[str, list[tuple[int, str]]] = {}
-    for partition, key, body in messages(brokers, KafkaUrl.parse(url).topic):
-        what = body["search"]["query_id"] if "search" in body else body["click"]["event_id"]
-        by_user.setdefault(key, []).append((partition, what))
-    assert set(by_user) == {"u0", "u1", "u2", "u3"}
-    for name, found in by_user.items():
-        numbers = range(int(name[1]), 30, 4)
-        assert [what for _, what in found] == [f"{kind}{number}" for number in numbers for kind in "qc"]
-        assert len({partition for partition, _ in found}) == 1
+
+
+def test_a_batch_that_did_not_get_there_is_new_again(url: str, tmp_path: Path) -> None:
+    log = KafkaEventLog(url, tmp_path / "view.db")
+    with pytest.raises(ZeroDivisionError), log.batch():
+        assert log.record_clicks([Click("c", "click", "q", "a", NOON)]) == 1
+        _ = 1 / 0
+    assert log.record_clicks([Click("c", "click", "q", "a", NOON)]) == 1
+    log.close()
+
+
+def test_many_searches_do_not_make_a_click_forgotten(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("immr.events.kafka._REMEMBERED", 20)
+    log = KafkaEventLog(url, tmp_path / "view.db")
+    assert log.record_clicks([Click("c", "click", "q0", "a", NOON)]) == 1
+    with log.batch():
+        for number in range(50):
+            log.record_search(search(f"q{number}", "u"), [shown(f"q{number}", "u")])
+    assert log.record_clicks([Click("c", "click", "q0", "a", NOON)]) == 0
+    assert log.record_search(search("q0", "u"), []) == 0
+    assert log.record_search(search("q0", "u"), [shown("q0", "u")]) == 1, "no more than fit are remembered"
+    log.close()
+
+
+def test_more_events_than_the_producers_queue_holds_get_there(url: str, tmp_path: Path) -> None:
+    log = KafkaEventLog(f"{url}?queue.buffering.max.messages=10", tmp_path / "view.db")
+    with log.batch():
+        assert log.record_clicks([Click(f"c{n}", "click", "q", f"i{n}", NOON) for n in range(500)]) == 500
+        log.record_impressions([shown("q", "u", f"i{n}") for n in range(500)])
+    assert log.joined()["clicked"].to_pylist() == [True] * 500
+    log.close()
+
+
+def test_a_full_queue_before_brokers_that_are_away_is_an_error_in_time(tmp_path: Path) -> None:
+    log = KafkaEventLog(
+        "kafka://127.0.0.1:9/events?queue.buffering.max.messages=10", tmp_path / "view.db", timeout_s=1.0
+    )
+    with pytest.raises(EventLogError, match="did not take"):
+        log.record_clicks([Click(f"c{n}", "click", "q", "a", NOON) for n in range(500)])
+    log.close()
+
+
+@pytest.mark.parametrize("place", [7, -3])
+def test_a_place_that_the_topic_does_not_have_is_read_from_its_first_message(
+    url: str, tmp_path: Path, place: int
+) -> None:
+    """As after a topic was made anew, or has forgotten what is old."""
+    log = KafkaEventLog(url, tmp_path / "view.db")
+    (tmp_path / "view.places.json").write_text(json.dumps({str(number): place for number in range(4)}))
+    log.record_search(search("q", "u"), [shown("q", "u")])
+    assert log.joined().num_rows == 1
+    log.close()
 
 
 def messages(brokers: str, topic: str) -> list[tuple[int, str, dict[str, dict[str, str]]]]:
@@ -164,14 +260,46 @@ def test_a_url_names_brokers_topic_and_settings(tmp_path: Path) -> None:
         "security.protocol": "SSL",
         "sasl.password": "secret",
     }
-    for wrong in ("kafka://a:1", "kafka:///t", "http://a/t", "kafka://a/t/u", "kafka://a/t?x.file=/no/file"):
+    assert "secret" not in repr(url)
+    (tmp_path / "binary").write_bytes(b"\xff\xff")
+    for wrong in (
+        "kafka://a:1",
+        "kafka:///t",
+        "http://a/t",
+        "kafka://a/t/u",
+        "kafka://a/t?x.file=/no/file",
+        f"kafka://a/t?x.file={tmp_path}/binary",
+        "kafka://[a/t",
+    ):
         with pytest.raises(SettingsError):
             KafkaUrl.parse(wrong)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "kafka://a:1?sasl.password=hunter2",
+        "kafka://a:1/t/u?sasl.password=hunter2",
+        "kafka:///t?sasl.password=hunter2",
+        "kafka://ann:hunter2@a:1/t",
+        "kafka://ann:hunter2@a:1",
+        "kafka://ann:of/hunter2@a:1/t",
+        "kafka://[ann:hunter2@a:1/t",
+        "kafka://ann:hunter2@\u2100a:1/t",
+        "kafka://a:1/t?sasl.password=hunter2&x.file=/no/file",
+    ],
+)
+def test_no_message_shows_a_password_of_the_url(wrong: str) -> None:
+    with pytest.raises(SettingsError) as told:
+        KafkaUrl.parse(wrong)
+    said = "".join(traceback.format_exception(told.value))
+    assert "hunter2" not in said.replace(f"KafkaUrl.parse({wrong!r})", "")
+
+
 def test_settings_that_librdkafka_does_not_know_are_told(tmp_path: Path) -> None:
-    with pytest.raises(EventLogError, match=r"no\.such\.setting"):
-        KafkaEventLog("kafka://127.0.0.1:9/t?no.such.setting=1", tmp_path / "view.db")
+    with pytest.raises(EventLogError, match=r"no\.such\.setting") as told:
+        KafkaEventLog("kafka://127.0.0.1:9/t?sasl.password=hunter2&no.such.setting=1", tmp_path / "view.db")
+    assert "hunter2" not in str(told.value)
 
 
 def test_the_wiring_knows_it(url: str, tmp_path: Path) -> None:

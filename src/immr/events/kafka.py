@@ -1,17 +1,17 @@
 """Kafka as the event log: appended to by many gateways, read through a view on this machine.
 
-A message is one search with all it showed, or one click; its key is the user, so that a partition has each
-user's events in order. A producer repeats what was not acknowledged, so a message may come twice: the view, a
-SQLite event log, keeps the first by its ids. Reading first brings the view up to the end of the topic.
+A message is one search with all it showed, or one click. Its key comes from the query's id, so that a click
+goes to its search's partition, whichever gateway takes it. A producer repeats what was not acknowledged, so
+a message may come twice: the view, a SQLite event log, keeps the first by its ids. Reading first brings it up
+to the end of the topic.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,12 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Producer
 
 _TIMEOUT_S = 10.0
+_POLL_S = 0.1
 _REMEMBERED = 100_000
+_EXAMPLE = "kafka://host:9092/immr-events"
+
+_Id = tuple[str, ...] | tuple[str, str, str, int]
+"""Its kind, and what makes an event of that kind one of its own."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +45,34 @@ class KafkaUrl:
     """
 
     topic: str
-    config: Mapping[str, str]
+    config: Mapping[str, str] = field(repr=False)  # there are secrets in it
 
     @classmethod
     def parse(cls, url: str) -> KafkaUrl:
         """Read a URL.
 
         Raises:
-            SettingsError: it names no broker or no topic, or a file that cannot be read.
+            SettingsError: it names no broker or no topic, or a file that cannot be read. The text has
+                nothing of the URL, where passwords may be anywhere.
         """
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise SettingsError(f"the Kafka URL is none: use {_EXAMPLE}") from None
+        if "@" in parts.netloc:
+            raise SettingsError(
+                "the Kafka URL has a user before its broker: name both as settings, "
+                "?sasl.username=…&sasl.password.file=…"
+            )
         topic = parts.path.strip("/")
         if parts.scheme != "kafka" or not parts.netloc or not topic or "/" in topic:
-            raise SettingsError(f"{url!r} names no Kafka topic: use kafka://host:9092/immr-events")
+            raise SettingsError(f"the Kafka URL names no broker or no topic: use {_EXAMPLE}")
         config = {"bootstrap.servers": parts.netloc}
         for name, value in parse_qsl(parts.query):
             if name.endswith(".file"):
                 try:
                     config[name.removesuffix(".file")] = Path(value).read_text().strip()
-                except OSError as error:
+                except (OSError, UnicodeDecodeError) as error:
                     raise SettingsError(f"{name} of the Kafka URL cannot be read: {error}") from error
             else:
                 config[name] = value
@@ -93,9 +107,8 @@ class KafkaEventLog:
         self._timeout_s = timeout_s
         self._view = KafkaView(self._url.topic, self._url.config, view, join_window, timeout_s)
         self._recorded = _Recent()
-        self._user_of = _Recent()  # query_id → user_id, for the keys of clicks
         self._lock = threading.Lock()
-        self._waiting = threading.local()  # what a thread's batch has not sent yet
+        self._thread = _OfThread()
         self._closed = False
         with self._explained():
             self._producer = self._open_producer()
@@ -104,8 +117,7 @@ class KafkaEventLog:
         """See `EventLog.record_search`: one message, so both or neither."""
         new = self._new_impressions(impressions)
         id = ("search", search.query_id)
-        self._user_of.add(search.query_id, search.user_id)
-        if new or id not in self._recorded:
+        if new or self._is_new(id):
             self._send([of_search(search, list(new.values()))], [id, *new])
         return len(new)
 
@@ -115,33 +127,25 @@ class KafkaEventLog:
         by_query: dict[str, list[Impression]] = {}
         for impression in new.values():
             by_query.setdefault(impression.query_id, []).append(impression)
-            self._user_of.add(impression.query_id, impression.user_id)
         self._send([of_search(None, shown) for shown in by_query.values()], list(new))
         return len(new)
 
     def record_clicks(self, clicks: Sequence[Click]) -> int:
-        """See `EventLog.record_clicks`.
-
-        The key is the user whose query it was, as this process recorded it; that of a query recorded
-        elsewhere is the query's id, and such a click has no order among the user's other events.
-        """
-        new = {("click", click.event_id): click for click in clicks}
-        new = {id: click for id, click in new.items() if id not in self._recorded}
-        keys = {click.query_id: self._user_of.get(click.query_id) for click in new.values()}
-        messages = [of_click(click, keys[click.query_id] or click.query_id) for click in new.values()]
-        self._send(messages, list(new))
+        """See `EventLog.record_clicks`: one message a click."""
+        ids = {("click", click.event_id): click for click in clicks}
+        new = {id: click for id, click in ids.items() if self._is_new(id)}
+        self._send([of_click(click) for click in new.values()], list(new))
         return len(new)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
         """See `EventLog.batch`: the brokers are waited for once; an error may leave a part."""
-        self._waiting.messages, self._waiting.ids = [], []
+        batch = self._thread.batch = _Batch()
         try:
             yield
-            messages, ids = self._waiting.messages, self._waiting.ids
         finally:
-            self._waiting.messages = None
-        self._send(messages, ids)
+            self._thread.batch = None
+        self._send(batch.messages, list(batch.ids))
 
     def joined(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.joined`."""
@@ -200,23 +204,20 @@ class KafkaEventLog:
             }
         )
 
-    def _send(self, messages: Sequence[Message], ids: Sequence[Hashable]) -> None:
+    def _send(self, messages: Sequence[Message], ids: Sequence[_Id]) -> None:
         """Return once the brokers have all of them, or in a batch once they wait for its end."""
         if self._closed:
             raise EventLogError("the event log is closed: open it again")
-        if (waiting := getattr(self._waiting, "messages", None)) is not None:
-            waiting += messages
-            self._waiting.ids += ids
+        if (batch := self._thread.batch) is not None:
+            batch.messages += messages
+            batch.ids.update(dict.fromkeys(ids))
             return
         failed: list[KafkaError] = []
         with self._explained(), self._lock:
             for message in messages:
-                self._producer.produce(
-                    self._url.topic,
-                    value=message.value,
-                    key=message.key,
-                    on_delivery=lambda error, _: failed.append(error) if error else None,
-                )
+                self._produce(message, failed)
+                if failed:
+                    break
             left = self._producer.flush(2 * self._timeout_s) if messages else 0
         if failed or left:
             why = failed[0].str() if failed else "no answer in time"
@@ -224,15 +225,33 @@ class KafkaEventLog:
                 f"Kafka did not take {len(failed) or left} of {len(messages)} messages ({why}): "
                 f"check the brokers {self._url.config['bootstrap.servers']} and the topic {self._url.topic}"
             )
+        self._recorded.add(ids)
 
-        for id in ids:
-            self._recorded.add(id)
+    def _produce(self, message: Message, failed: list[KafkaError]) -> None:
+        """Queue it, once there is room: what the brokers have leaves the queue, or do not take in time."""
+        while not failed:
+            try:
+                self._producer.produce(
+                    self._url.topic,
+                    value=message.value,
+                    key=message.key,
+                    on_delivery=lambda error, _: failed.append(error) if error else None,
+                )
+                return
+            except BufferError:
+                if not len(self._producer):
+                    raise  # it is too small for a single one
+                self._producer.poll(_POLL_S)
 
-    def _new_impressions(self, impressions: Iterable[Impression]) -> dict[Hashable, Impression]:
-        ids: dict[Hashable, Impression] = {
-            (each.query_id, each.item_id, each.position): each for each in impressions
+    def _new_impressions(self, impressions: Iterable[Impression]) -> dict[_Id, Impression]:
+        ids: dict[_Id, Impression] = {
+            ("impression", each.query_id, each.item_id, each.position): each for each in impressions
         }
-        return {id: each for id, each in ids.items() if id not in self._recorded}
+        return {id: each for id, each in ids.items() if self._is_new(id)}
+
+    def _is_new(self, id: _Id) -> bool:
+        batch = self._thread.batch
+        return id not in self._recorded and not (batch and id in batch.ids)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -247,21 +266,35 @@ class KafkaEventLog:
             ) from error
 
 
+@dataclass
+class _Batch:
+    """What was recorded and not sent yet."""
+
+    messages: list[Message] = field(default_factory=list)
+    ids: dict[_Id, None] = field(default_factory=dict)  # in the order in which they came
+
+
+class _OfThread(threading.local):
+    batch: _Batch | None = None
+
+
 class _Recent:
-    """The last keys with their values, and no more than fit; may be used from many threads."""
+    """The last ids of each kind, and no more than fit; may be used from many threads.
+
+    Clicks are few beside impressions, and come again much later.
+    """
 
     def __init__(self) -> None:
-        self._values: OrderedDict[Hashable, str] = OrderedDict()
+        self._ids: dict[str, dict[_Id, None]] = {"search": {}, "impression": {}, "click": {}}
         self._lock = threading.Lock()
 
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._values
+    def __contains__(self, id: _Id) -> bool:
+        return id in self._ids[id[0]]
 
-    def add(self, key: Hashable, value: str = "") -> None:
+    def add(self, ids: Iterable[_Id]) -> None:
         with self._lock:
-            self._values[key] = value
-            if len(self._values) > _REMEMBERED:
-                self._values.popitem(last=False)
-
-    def get(self, key: Hashable) -> str | None:
-        return self._values.get(key)
+            for id in ids:
+                of_kind = self._ids[id[0]]
+                of_kind[id] = None
+                if len(of_kind) > _REMEMBERED:
+                    del of_kind[next(iter(of_kind))]

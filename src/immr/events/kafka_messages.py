@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from immr.errors import EventLogError
+from immr.events.order import order_key
 from immr.types import Click, Impression, SearchRecord
 
 T = TypeVar("T", SearchRecord, Impression, Click)
@@ -18,7 +19,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class Message:
-    """What goes to the topic; messages of one key keep their order."""
+    """What goes to the topic; messages of one key share a partition, which keeps their order."""
 
     key: bytes
     value: bytes
@@ -34,20 +35,20 @@ class Events:
 
 
 def of_search(search: SearchRecord | None, impressions: Sequence[Impression]) -> Message:
-    """One message with both; its key is their user.
+    """One message with both, all of one query, whose order its key keeps.
 
     Raises:
         EventLogError: a value is missing, or a time has no zone.
     """
     shown = [_plain(impression) for impression in impressions]
-    user = search.user_id if search else impressions[0].user_id
+    query_id = search.query_id if search else impressions[0].query_id
     body = {"search": _plain(search) if search else None, "impressions": shown}
-    return Message(str(user).encode(), _json(body))
+    return Message(_key(query_id), _json(body))
 
 
-def of_click(click: Click, key: str) -> Message:
-    """One message; errors as of `of_search`."""
-    return Message(key.encode(), _json({"click": _plain(click)}))
+def of_click(click: Click) -> Message:
+    """One message, with the key of its search; errors as of `of_search`."""
+    return Message(_key(click.query_id), _json({"click": _plain(click)}))
 
 
 def read(value: bytes) -> Events:
@@ -68,6 +69,10 @@ def read(value: bytes) -> Events:
         raise EventLogError(
             f"a message of the topic is no event of IMMR ({error}): give the event log a topic of its own"
         ) from error
+
+
+def _key(query_id: str) -> bytes:
+    return order_key(query_id).encode("utf-8", "replace")
 
 
 def _plain(record: SearchRecord | Impression | Click) -> dict[str, Any]:

@@ -63,8 +63,11 @@ class KafkaView:
     def _catch_up(self, log: SqliteEventLog) -> None:
         consumer = self._open_consumer()
         try:
-            ends = self._ends(consumer)
-            places = {partition: self._places().get(str(partition), 0) for partition in ends}
+            noted, places, ends = self._places(), {}, {}
+            for partition, (first, ends[partition]) in self._bounds(consumer).items():
+                place = noted.get(str(partition), first)
+                # a topic forgets what is old, and may be made anew
+                places[partition] = place if first <= place <= ends[partition] else first
             left = {partition for partition, end in ends.items() if places[partition] < end}
             consumer.assign([self._at(partition, places[partition]) for partition in sorted(left)])
             while left:
@@ -94,13 +97,19 @@ class KafkaView:
             }
         )
 
-    def _ends(self, consumer: Consumer) -> dict[int, int]:
+    def _bounds(self, consumer: Consumer) -> dict[int, tuple[int, int]]:
+        """By partition, where the first message is and where the next would be."""
+        from confluent_kafka import KafkaError, KafkaException
+
         found = consumer.list_topics(self._topic, timeout=self._timeout_s).topics[self._topic]
-        ends = {}
+        # one that is not there yet is empty; any other error is not to pass for an empty log
+        if found.error is not None and found.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise KafkaException(found.error)
+        bounds = {}
         for partition in found.partitions:
             first, end = consumer.get_watermark_offsets(self._at(partition, 0), timeout=self._timeout_s)
-            ends[partition] = end if end > first else 0
-        return ends
+            bounds[partition] = (first, end)
+        return bounds
 
     def _store(self, log: SqliteEventLog, messages: Sequence[Message], places: dict[int, int]) -> None:
         with log.batch():
