@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from fastapi import FastAPI, Response
@@ -16,6 +16,8 @@ from prometheus_client import (
     generate_latest,
     start_http_server,
 )
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -54,10 +56,6 @@ class Metrics:
         self.events_waiting_bytes = Gauge(
             "immr_events_waiting_bytes", "Events on disk that the log has yet to take", registry=self.registry
         )
-        self.breaker_open = Gauge(
-            "immr_breaker_open", "1 while a variant is left alone", ["variant"], registry=self.registry
-        )
-
         self.experiment_wrong = Gauge(
             "immr_experiment_file_wrong",
             "1 while the experiment file is wrong and the one before is in force",
@@ -85,6 +83,10 @@ class Metrics:
 
         age = Gauge("immr_features_age_seconds", "Since the newest feature", registry=self.registry)
         age.set_function(age_s)
+
+    def watch_variants(self, left_alone: Callable[[], Mapping[str, bool]]) -> None:
+        """Tell of each variant that there is whether it is left alone, when someone asks."""
+        self.registry.register(_LeftAlone(left_alone))
 
     def serve(self, host: str, port: int) -> Callable[[], None]:
         """Serve them on a port of their own instead of beside the API; call what comes back to stop.
@@ -116,6 +118,19 @@ class Metrics:
         @app.get("/metrics", summary="Figures for Prometheus", response_class=Response)
         def metrics() -> Response:
             return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class _LeftAlone(Collector):
+    """A gauge whose variants come and go: one that is gone is told of no more."""
+
+    def __init__(self, left_alone: Callable[[], Mapping[str, bool]]) -> None:
+        self._left_alone = left_alone
+
+    def collect(self) -> Iterator[Metric]:
+        gauge = GaugeMetricFamily("immr_breaker_open", "1 while a variant is left alone", labels=["variant"])
+        for variant, is_open in self._left_alone().items():
+            gauge.add_metric([variant], is_open)
+        yield gauge
 
 
 class _Counted:

@@ -57,6 +57,9 @@ class Gateway:
         self._experiment_file = settings.experiment_file
         self._watcher: WatchedFile[Experiment] | None = None
         self._watcher_lock = threading.Lock()
+        self._seen: Experiment | None = None
+        self.metrics.watch_variants(self._left_alone)
+        self.metrics.experiment_wrong.set_function(self._is_file_wrong)
 
     async def start(self) -> None:
         """Open the connection pool."""
@@ -79,15 +82,38 @@ class Gateway:
             ProblemError: 503 while there is no valid one.
         """
         try:
-            with self._watcher_lock:
-                self._watcher = self._watcher or WatchedFile(self._experiment_file, load, "experiment")
-            experiment = self._watcher.current()
+            experiment = self._watched().current()
         except ExperimentError as error:
             self.metrics.errors.labels("experiment").inc()
-            self.metrics.experiment_wrong.set(1)
             raise unavailable(str(error)) from error
-        self.metrics.experiment_wrong.set(bool(self._watcher.wrong))
+        if experiment is not self._seen:
+            self._variants.keep_only(experiment.variants)
+            self._seen = experiment
         return experiment
+
+    def _watched(self) -> WatchedFile[Experiment]:
+        """Safe in any thread."""
+        with self._watcher_lock:
+            self._watcher = self._watcher or WatchedFile(self._experiment_file, load, "experiment")
+        return self._watcher
+
+    def _left_alone(self) -> dict[str, bool]:
+        """Of each variant that is asked, shown or not."""
+        try:
+            experiment = self._watched().current()
+        except ExperimentError:
+            return {}
+        asked = [experiment.champion] if experiment.state == "stopped" else experiment.variants
+        return {variant.name: self._variants.is_left_alone(variant) for variant in asked}
+
+    def _is_file_wrong(self) -> bool:
+        """Where there is none yet, nothing is wrong."""
+        try:
+            watched = self._watched()
+        except ExperimentError:
+            return self._experiment_file.exists()
+        watched.current()
+        return bool(watched.wrong)
 
     async def search(self, form: SearchForm, user_id: str, preview: bool) -> SearchBody:
         """Answer by the user's variant, or by another where that one cannot; record unless it is a preview.

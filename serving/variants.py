@@ -7,7 +7,7 @@ import io
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -86,8 +86,15 @@ class Variants:
         return self._breaker(variant).allows()
 
     def is_left_alone(self, variant: Variant) -> bool:
-        """Whether the last that is known of it is bad."""
-        return self._breaker(variant).is_open
+        """Whether the last that is known of it is bad. Safe in any thread."""
+        breaker = self._breakers.get(variant.url)
+        return breaker is not None and breaker.is_open
+
+    def keep_only(self, variants: Sequence[Variant]) -> None:
+        """Forget what is known of any other address."""
+        urls = {variant.url for variant in variants}
+        self._breakers = {url: breaker for url, breaker in self._breakers.items() if url in urls}
+        self._limits = {url: limit for url, limit in self._limits.items() if url in urls}
 
     async def search(self, variant: Variant, form: SearchForm, label: str) -> SearchBody | None:
         """A variant's answer, None where it has none; its breaker learns which.
@@ -133,7 +140,6 @@ class Variants:
         finally:
             limit.leave()
             self._metrics.stage_s.labels("forward").observe(time.perf_counter() - start)
-            self._metrics.breaker_open.labels(variant.name).set(breaker.is_open)
 
     async def picture(self, variant: Variant, path: str, headers: Mapping[str, str]) -> VariantAnswer:
         """An item's picture, or where it lies.

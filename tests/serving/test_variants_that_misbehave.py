@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,16 +12,22 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import Request, Response
+from prometheus_client import generate_latest
 
 from immr.experiment.definition import Experiment, State, save
 from immr.settings import Settings
 from serving.problems import PROBLEM_JSON
+from serving.traffic import Gateway
 from tests import tiny_version
 from tests.serving.stand_in import StandIn, problem, stand_in
 from tests.serving.test_bento_app import assert_problem, search
-from tests.serving.test_gateway import experiment, recorded_search, served_gateway, user_of
+from tests.serving.test_gateway import alone, experiment, recorded_search, served_gateway, user_of
 
+NOWHERE = "http://127.0.0.1:9"
 RED = tiny_version.photo("red")
+
+
+LEFT_ALONE = 'immr_breaker_open{variant="challenger"}'
 
 
 class Shop:
@@ -144,7 +151,7 @@ def test_a_variant_that_hangs_with_its_queue_full_is_left_alone(shop: Shop) -> N
     shop.challenger.says(500)
     for _ in range(5):
         assert falls_back(shop)
-    assert shop.figure("immr_breaker_open") == 1
+    assert shop.figure(LEFT_ALONE) == 1
     shop.challenger.answer = full
     time.sleep(1.0)
     for _ in range(2):
@@ -165,9 +172,9 @@ def test_429_neither_opens_a_breaker_nor_makes_up_for_failures(shop: Shop) -> No
         shop.challenger.says(500)
         assert falls_back(shop)
         shop.challenger.answer = full
-        if shop.figure("immr_breaker_open") == 0:
+        if shop.figure(LEFT_ALONE) == 0:
             assert_problem(shop.search(), 429)
-    assert shop.figure("immr_breaker_open") == 1
+    assert shop.figure(LEFT_ALONE) == 1
 
 
 @pytest.mark.parametrize("state", ["stopped", "shadow"])
@@ -179,3 +186,49 @@ def test_a_challenger_that_gets_no_users_answers_none(shop: Shop, state: State) 
     assert_problem(shop.client.get("/v1/items/red/image"), 503)
     assert_problem(shop.client.get("/health/ready"), 503, "no variant is ready: champion;")
     assert shop.challenger.asked == []
+
+
+@pytest.mark.parametrize("end", ["promoted", "stopped", "elsewhere"])
+def test_a_challenger_that_is_gone_is_left_alone_no_more(shop: Shop, end: str) -> None:
+    shop.challenger.says(500)
+    for _ in range(5):
+        shop.search()
+    assert shop.figure(LEFT_ALONE) == 1
+    [champion, challenger] = shop.experiment.variants
+    shop.runs(
+        {
+            "promoted": replace(shop.experiment, variants=(replace(champion, weight=1.0),)),
+            "stopped": replace(shop.experiment, state="stopped"),
+            "elsewhere": replace(shop.experiment, variants=(champion, replace(challenger, url=NOWHERE))),
+        }[end]
+    )
+    assert shop.figure(LEFT_ALONE) == (0 if end == "elsewhere" else None)
+    assert shop.figure('immr_breaker_open{variant="champion"}') == 0
+
+
+def test_addresses_that_are_gone_are_forgotten(tmp_path: Path) -> None:
+    gateway = Gateway(settings := Settings(home=tmp_path))
+    variants = gateway._variants
+    for number in range(100):
+        wanted = experiment(f"http://127.0.0.1:{1000 + number}", f"http://127.0.0.1:{2000 + number}")
+        save(wanted, settings.experiment_file)
+        assert all(variants.allows(variant) for variant in gateway.experiment().variants)
+    assert len(variants._breakers) == 2
+    asyncio.run(gateway.recorder.close())
+
+
+def test_a_wrong_file_is_told_before_anyone_searches(tmp_path: Path) -> None:
+    gateway = Gateway(settings := Settings(home=tmp_path))
+
+    def is_wrong() -> bool:
+        return "immr_experiment_file_wrong 1.0" in generate_latest(gateway.metrics.registry).decode()
+
+    assert not is_wrong(), "there is none yet"
+    settings.experiment_file.parent.mkdir()
+    settings.experiment_file.write_text("{half of it")
+    assert is_wrong()
+    save(alone(NOWHERE), settings.experiment_file)
+    assert not is_wrong()
+    settings.experiment_file.unlink()
+    assert is_wrong()
+    asyncio.run(gateway.recorder.close())
