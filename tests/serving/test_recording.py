@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from serving.bodies import EventBody
 from serving.metrics import Metrics
 from serving.recording import Recorder
 from tests import tiny_version
+from tests.kafka_cluster import mock_cluster
 from tests.serving.conftest import served_version, wait_ready
 from tests.serving.test_bento_app import assert_problem, click, rows
+from tests.serving.test_dependencies_away import gateway
+from tests.upstream_process import free_port
 
 RED = tiny_version.photo("red")
 
@@ -85,3 +89,50 @@ def test_where_no_event_can_be_kept_searches_are_answered_all_the_same(
         assert "events" not in body["degraded"]
         assert clicked(url, body).json()["accepted"] == 1
         assert sum(row["clicked"] for row in rows(own, body["query_id"])) == 1
+
+
+@pytest.fixture(scope="module")
+def topic_url() -> Iterator[str]:
+    with mock_cluster() as brokers:
+        yield f"kafka://{brokers}/immr-events"
+
+
+def counts(answer: httpx.Response) -> tuple[int, int, int]:
+    body = answer.json()
+    return body["accepted"], body["waiting"], body["duplicates"]
+
+
+def test_gateways_record_to_one_topic(
+    bento_url: str, settings: Settings, topic_url: str, tmp_path: Path
+) -> None:
+    first, second = (
+        Settings(home=tmp_path / name, token_key_file=settings.token_key_file, events_url=topic_url)
+        for name in ("first", "second")
+    )
+    with gateway(first, bento_url) as one, gateway(second, bento_url) as other:
+        body = search(one)
+        assert body["variant"] == "champion" and "events" not in body["degraded"]
+        assert counts(clicked(one, body)) == (1, 0, 0)
+        assert counts(clicked(one, body)) == (0, 0, 1)
+        elsewhere = search(one)
+        assert counts(clicked(other, elsewhere)) == (1, 0, 0)
+        for each in (body, elsewhere):
+            shown = rows(second, each["query_id"])
+            assert [row["item_id"] for row in shown] == [hit["item_id"] for hit in each["hits"]]
+            assert [row["clicked"] for row in shown] == [True] + [False] * (len(shown) - 1)
+
+
+def test_what_waits_while_kafka_is_away_the_next_gateway_with_that_disk_delivers(
+    bento_url: str, settings: Settings, topic_url: str, tmp_path: Path
+) -> None:
+    key = settings.token_key_file
+    away = Settings(
+        home=tmp_path, token_key_file=key, events_url=f"kafka://127.0.0.1:{free_port()}/immr-events"
+    )
+    there = Settings(home=tmp_path, token_key_file=key, events_url=topic_url)
+    with gateway(away, bento_url) as url:
+        body = search(url)
+        assert "events" not in body["degraded"]
+        assert counts(clicked(url, body)) == (1, 1, 0)
+    with gateway(there, bento_url):
+        assert sum(row["clicked"] for row in rows(there, body["query_id"])) == 1
