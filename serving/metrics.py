@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from concurrent.futures import Future
+from datetime import datetime
 
 from fastapi import FastAPI, Response
 from prometheus_client import (
@@ -20,6 +24,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+log = logging.getLogger(__name__)
+
+FRESH_S = 5.0
+_SCRAPE_WAITS_S = 0.5  # for one figure: Prometheus gives up on all of them after ten seconds
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -72,17 +80,26 @@ class Metrics:
         )
         self._on_own_port = False
 
-    def watch(self, documents: Callable[[], int], newest_feature: Callable[[], datetime | None]) -> None:
-        """Tell the size of the index and the age of the features, as they are when someone asks."""
-        size = Gauge("immr_index_documents", "Documents in the index", registry=self.registry)
-        size.set_function(documents)
+    def watch(
+        self,
+        documents: Callable[[], int],
+        newest_feature: Callable[[], datetime | None],
+        fresh_s: float = FRESH_S,
+    ) -> None:
+        """Tell the size of the index and the age of the features, as they were in the last `fresh_s`.
 
-        def age_s() -> float:
+        Where they cannot be told, or not soon, they are NaN; the other figures are there all the same.
+        """
+
+        def made_at() -> float:
             newest = newest_feature()
-            return (datetime.now(UTC) - newest).total_seconds() if newest else math.nan
+            return newest.timestamp() if newest else math.nan
 
+        size, made_at_s = _Aside(documents, fresh_s), _Aside(made_at, fresh_s)
+        documents_gauge = Gauge("immr_index_documents", "Documents in the index", registry=self.registry)
+        documents_gauge.set_function(size.value)
         age = Gauge("immr_features_age_seconds", "Since the newest feature", registry=self.registry)
-        age.set_function(age_s)
+        age.set_function(lambda: time.time() - made_at_s.value())
 
     def watch_variants(self, left_alone: Callable[[], Mapping[str, bool]]) -> None:
         """Tell of each variant that there is whether it is left alone, when someone asks."""
@@ -118,6 +135,42 @@ class Metrics:
         @app.get("/metrics", summary="Figures for Prometheus", response_class=Response)
         def metrics() -> Response:
             return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Aside:
+    """A figure that someone else has to tell, who may be away: asked in a thread, one at a time."""
+
+    def __init__(self, ask: Callable[[], float], fresh_s: float) -> None:
+        self._ask = ask
+        self._fresh_s = fresh_s
+        self._lock = threading.Lock()
+        self._answer: Future[float] | None = None
+        self._asked_at_s = 0.0
+        self._said = ""
+
+    def value(self) -> float:
+        """What was told last; NaN where that is nothing, or does not come soon."""
+        with self._lock:
+            now_s = time.monotonic()
+            if self._answer is None or (self._answer.done() and now_s - self._asked_at_s >= self._fresh_s):
+                self._answer, self._asked_at_s = Future(), now_s
+                threading.Thread(target=self._fill, args=(self._answer,), daemon=True).start()
+            answer = self._answer
+        try:
+            return answer.result(_SCRAPE_WAITS_S)
+        except TimeoutError:
+            return math.nan
+
+    def _fill(self, answer: Future[float]) -> None:
+        told, said = math.nan, ""
+        try:
+            told = float(self._ask())
+        except Exception as error:  # whatever it is, a scrape goes on without this figure
+            said = f"{type(error).__name__}: {error}"
+            if said != self._said:
+                log.warning("a figure cannot be told: %s", said)
+        self._said = said
+        answer.set_result(told)
 
 
 class _LeftAlone(Collector):

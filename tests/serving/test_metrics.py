@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import pytest
 from prometheus_client import generate_latest
 
 from serving.metrics import Metrics
 from tests import tiny_version
 from tests.serving.real_services import Services
+from tests.upstream_process import free_port
 
 
 def value(metrics: Metrics, name: str) -> float:
@@ -21,13 +26,55 @@ def value(metrics: Metrics, name: str) -> float:
 def test_index_and_features_are_looked_at_when_asked() -> None:
     metrics = Metrics()
     documents, newest = [5], [None, datetime.now(UTC) - timedelta(hours=2)]
-    metrics.watch(lambda: documents[0], lambda: newest[0])
+    metrics.watch(lambda: documents[0], lambda: newest[0], fresh_s=0)
     assert value(metrics, "immr_index_documents") == 5
     assert value(metrics, "immr_features_age_seconds") != value(metrics, "immr_features_age_seconds")  # NaN
     documents[0] = 6
     newest.pop(0)
     assert value(metrics, "immr_index_documents") == 6
     assert 7190 < value(metrics, "immr_features_age_seconds") < 8000
+
+
+def test_what_cannot_be_told_is_nan_and_nobody_waits_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    metrics, hanging, asked = Metrics(), threading.Event(), []
+
+    def away() -> int:
+        asked.append("documents")
+        raise ConnectionError("the index is away")
+
+    def hangs() -> datetime:
+        asked.append("features")
+        hanging.wait(60)
+        return datetime.now(UTC)
+
+    metrics.watch(away, hangs, fresh_s=0.2)
+    stop = metrics.serve("127.0.0.1", port := free_port())
+    try:
+        for _ in range(3):
+            answer = httpx.get(f"http://127.0.0.1:{port}/metrics")
+            assert answer.elapsed.total_seconds() < 1.5
+            assert math.isnan(value_of(answer.text, "immr_index_documents"))
+            assert math.isnan(value_of(answer.text, "immr_features_age_seconds"))
+            assert value_of(answer.text, "immr_events_waiting_bytes") == 0
+        assert asked.count("features") == 1, "one that hangs is not asked again"
+        assert caplog.text.count("the index is away") == 1
+        hanging.set()
+        while math.isnan(value(metrics, "immr_features_age_seconds")):
+            time.sleep(0.05)
+    finally:
+        stop()
+
+
+def test_a_figure_is_asked_for_now_and_then_only() -> None:
+    metrics, asked = Metrics(), []
+
+    def documents() -> int:
+        asked.append(1)
+        return 5
+
+    metrics.watch(documents, lambda: None)
+    assert [value(metrics, "immr_index_documents") for _ in range(5)] == [5] * 5
+    assert len(asked) == 1
 
 
 def test_every_figure_of_the_docs_is_on_a_metrics_port_and_every_other_is_documented(
