@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
@@ -11,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.problems import RETRY_AFTER_S, ProblemError, problem_response
 
-MAX_UNDER_WAY = 8 * (os.cpu_count() or 1)
+UNDER_WAY_PER_CORE = 8
 """Of a Bento: enough to keep its cores busy; more would only wait, for longer than a gateway does."""
 RECEIVE_TIMEOUT_S = 20.0
 
@@ -27,7 +26,7 @@ class Admission:
         self,
         app: ASGIApp,
         is_work: Callable[[Scope], bool],
-        max_under_way: int = MAX_UNDER_WAY,
+        max_under_way: int,
         receive_timeout_s: float = RECEIVE_TIMEOUT_S,
     ) -> None:
         self._app = app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import mimetypes
 import re
 import time
@@ -12,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
-from fastapi import Depends, FastAPI, Header, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 from starlette.middleware import Middleware
 from starlette.types import Scope
@@ -26,11 +27,12 @@ from immr.search import Answer, Searcher
 from immr.settings import Settings
 from immr.types import FloatArray, Hit
 from serving import paging
-from serving.admission import MAX_UNDER_WAY, RECEIVE_TIMEOUT_S, Admission, posts
+from serving.admission import RECEIVE_TIMEOUT_S, UNDER_WAY_PER_CORE, Admission, posts
 from serving.asked import Asked, read_search, request_body
 from serving.bodies import DIRECT, VARIANT_HEADER, HitBody, SearchBody
-from serving.http import create_app, require_search
+from serving.http import JSON, create_app
 from serving.inference import InferRequest, add_inference, read_request
+from serving.logs import SEARCHES
 from serving.metrics import Metrics
 from serving.paging import Page
 from serving.problems import INFERENCE_PATHS, ProblemError, problem_responses, unavailable
@@ -47,28 +49,33 @@ from serving.routes import (
 )
 from serving.version import ServedVersion
 
+searches = logging.getLogger(SEARCHES)
+
 T = TypeVar("T")
 MAX_DEPTH = 1000
 """Hits that can be paged through: deeper ones cost the index more and help nobody."""
 _VARIANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-VariantHeader = Annotated[
-    str, Header(alias=VARIANT_HEADER, description="Set by the gateway; `preview` is recorded nowhere.")
-]
+_VARIANT_PARAMETER = {
+    "name": VARIANT_HEADER,
+    "in": "header",
+    "description": "Set by the gateway; `preview` is recorded nowhere.",
+    "schema": {"type": "string", "default": DIRECT, "pattern": f"^{_VARIANT.pattern}$"},
+}
 
 
 class VersionService:
     """One version behind HTTP. `start` and `stop` belong to the server's event loop."""
 
     def __init__(
-        self, folder: Path, settings: Settings, threads: int = 1, max_under_way: int = MAX_UNDER_WAY
+        self, folder: Path, settings: Settings, threads: int = 1, max_under_way: int | None = None
     ) -> None:
         """`folder` holds what packaging put beside the service; `threads` are those of one encoding.
 
-        Over `max_under_way` searches at once are refused with 429.
+        Over `max_under_way` searches at once are refused with 429; by default 8 for a core.
         """
-        self.max_under_way = max_under_way
         at_once = cores.usable()
+        self.max_under_way = max_under_way or UNDER_WAY_PER_CORE * at_once
         self.version = ServedVersion(folder, settings, threads, at_once)
         self.metrics = Metrics()
         self._settings = settings
@@ -108,19 +115,18 @@ class VersionService:
         now = datetime.now(UTC)
         query_id = uuid.uuid4().hex
         first, key = page.k * page.number + 1, self._keys[0]
+        signer = tokens.Signer(key, query_id, variant, self.version.file.id, now)
         body = SearchBody(
             query_id=query_id,
             variant=variant,
             model_version=self.version.file.id,
-            hits=[
-                self._hit(hit, query_id, position, variant, now, key)
-                for position, hit in enumerate(answer.hits, start=first)
-            ],
+            hits=[_hit_body(hit, position, signer) for position, hit in enumerate(answer.hits, start=first)],
             degraded=answer.degraded,
             took_ms=1000 * (time.perf_counter() - start),
             next_page=self._next_page(answer, page, key),
         )
         self.metrics.observe({**answer.stage_ms, "total": body.took_ms})
+        _tell(body, answer)
         for part in answer.degraded:
             self.metrics.degraded.labels(part).inc()
         user_id = asked.fields.user_id or f"anonymous-{query_id}"
@@ -189,21 +195,6 @@ class VersionService:
     async def _in_pool(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
-    def _hit(
-        self, hit: Hit, query_id: str, position: int, variant: str, now: datetime, key: bytes
-    ) -> HitBody:
-        return HitBody(
-            item_id=hit.item_id,
-            position=position,
-            score=hit.score,
-            score_parts=dict(hit.score_parts),
-            title=hit.title,
-            category=hit.category,
-            image_url=f"/v1/items/{quote(hit.item_id, safe='')}/image",
-            features=hit.features,
-            click_token=tokens.sign(key, query_id, hit.item_id, position, variant, self.version.file.id, now),
-        )
-
 
 def create_version_app(
     service: VersionService, receive_timeout_s: float = RECEIVE_TIMEOUT_S, **options: Any
@@ -228,6 +219,27 @@ def create_version_app(
     return app
 
 
+def _hit_body(hit: Hit, position: int, signer: tokens.Signer) -> HitBody:
+    return HitBody(
+        item_id=hit.item_id,
+        position=position,
+        score=hit.score,
+        score_parts=dict(hit.score_parts),
+        title=hit.title,
+        category=hit.category,
+        image_url=f"/v1/items/{quote(hit.item_id, safe='')}/image",
+        features=hit.features,
+        click_token=signer.sign(hit.item_id, position),
+    )
+
+
+def _tell(body: SearchBody, answer: Answer) -> None:
+    if searches.isEnabledFor(logging.INFO):
+        said = body.model_dump(include={"query_id", "variant", "model_version", "degraded"})
+        stages = {f"{stage}_ms": round(took_ms, 2) for stage, took_ms in answer.stage_ms.items()}
+        searches.info("answered", extra={"said": {**said, "hits": len(body.hits), **stages}})
+
+
 def _is_work(scope: Scope) -> bool:
     path: str = scope["path"]
     infer = path.startswith(INFERENCE_PATHS) and path.endswith("/infer")
@@ -235,25 +247,22 @@ def _is_work(scope: Scope) -> bool:
 
 
 def _add_search(app: FastAPI, service: VersionService) -> None:
+    # the request is read and the answer written without FastAPI's dependencies and serialization, which cost
+    # a search as much as reading its form does
     @app.post(
         "/v1/search",
         summary=SEARCH_SUMMARY,
+        response_model=SearchBody,
         responses=SEARCH_PROBLEMS,
-        dependencies=[Depends(require_search)],
-        openapi_extra={"requestBody": request_body()},
+        openapi_extra={"requestBody": request_body(), "parameters": [_VARIANT_PARAMETER]},
     )
-    async def search(
-        response: Response,
-        asked: Annotated[Asked, Depends(read_search)],
-        variant: VariantHeader = DIRECT,
-    ) -> SearchBody:
+    async def search(request: Request) -> Response:
+        variant = request.headers.get(VARIANT_HEADER, DIRECT)
         if not _VARIANT.fullmatch(variant):
             raise ProblemError(422, "x-immr-variant has letters, digits, '.', '_' and '-' only, 64 at most")
-        body, answer = await service.search(asked, variant)
-        response.headers["Server-Timing"] = ", ".join(
-            f"{stage};dur={took_ms:.2f}" for stage, took_ms in answer.stage_ms.items()
-        )
-        return body
+        body, answer = await service.search(await read_search(request), variant)
+        timing = ", ".join(f"{stage};dur={took_ms:.2f}" for stage, took_ms in answer.stage_ms.items())
+        return Response(body.model_dump_json(), media_type=JSON, headers={"Server-Timing": timing})
 
 
 def _add_images(app: FastAPI, service: VersionService) -> None:

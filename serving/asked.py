@@ -68,11 +68,12 @@ class Asked:
 
 
 async def read_search(request: Request) -> Asked:
-    """Dependency: the search that a request's body asks for.
+    """The search that a request's body asks for.
 
     Raises:
-        ProblemError: 400 where the body cannot be read, 422 where it asks for nothing or for two things.
-        RequestValidationError: a field is out of bounds.
+        ProblemError: 415 for what is neither a form nor JSON, 400 where the body cannot be read, 422 where it
+            asks for two things.
+        RequestValidationError: a field is out of bounds, or it asks for nothing.
     """
     return asked_by(SearchForm.read(await request.body(), request.headers))
 

@@ -17,6 +17,8 @@ from serving.problems import ProblemError
 PHOTO = "image"
 _MAX_PARTS = 32
 _MAX_HEAD_BYTES = 4096  # of one part
+_MULTIPART = "multipart/form-data"
+_KINDS = "send the photo as multipart/form-data with a file field 'image', or {\"item_id\": …} as JSON"
 _FORM = "the form cannot be read: send multipart/form-data as every HTTP client does"
 _JSON = "the body cannot be read: send a valid form, or valid UTF-8 JSON"
 
@@ -42,12 +44,15 @@ class SearchForm:
         """Read a multipart body (RFC 7578) or JSON.
 
         Raises:
-            ProblemError: 400 where it cannot be read, 422 where a field is there twice.
+            ProblemError: 415 for another kind of body, 400 where it cannot be read, 422 where a field is
+                there twice.
         """
         content_type = headers.get("content-type", "")
         goes_on = passed_on(headers, "content-type", "authorization")
-        if media_type(content_type) == JSON:
+        if (kind := media_type(content_type)) == JSON:
             return cls(body, goes_on, _of_json(body), None)
+        if kind != _MULTIPART:
+            raise ProblemError(415, f"the content type is {content_type[:100]!r}: {_KINDS}")
         parts = _parts(body, _boundary(content_type))
         fields = {name: _text(name, part) for name, part in parts.items() if name != PHOTO}
         return cls(body, goes_on, fields, parts[PHOTO].content if PHOTO in parts else None)

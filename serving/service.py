@@ -45,15 +45,13 @@ class ImmrSearch:
         """Bring the version up in the background; /health/ready tells when it is there."""
         from immr.settings import Settings
         from serving import logs, tracing
-        from serving.admission import MAX_UNDER_WAY
         from serving.app import VersionService, create_version_app
         from serving.options import ServingOptions
 
         options = ServingOptions()
         logs.configure(options.log_format)
         folder = Path(__file__).resolve().parent.parent / VERSION_FOLDER
-        under_way = options.max_under_way or MAX_UNDER_WAY
-        self.service = VersionService(folder, Settings(), options.threads, under_way)
+        self.service = VersionService(folder, Settings(), options.threads, options.max_under_way)
         version = self.service.version
         self.service.metrics.watch(version.count, version.newest_feature)
         self.stop_metrics: Callable[[], None] | None = None

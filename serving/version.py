@@ -104,7 +104,7 @@ class ServedVersion:
         return self._recent.read(item_ids)
 
     def _open(self) -> None:
-        encoder = self._encoder = self._open_encoder()
+        encoder = self._encoder = self._encoder or self._open_encoder()
         self._collection = wiring.index(self._settings).open(
             self.file.id, self.file.dim, self.file.preprocessing_hash
         )

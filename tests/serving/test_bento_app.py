@@ -16,7 +16,10 @@ from PIL import Image
 
 from immr import wiring
 from immr.events import tokens
+from immr.model import runtime
 from immr.settings import Settings
+from serving import version
+from serving.logs import SEARCHES
 from tests import tiny_version
 from tests.serving.conftest import served_version, wait_ready
 
@@ -351,3 +354,50 @@ def test_another_versions_collection_is_refused_until_it_fits(tmp_path: Path) ->
         assert httpx.get(f"{url}/health/live").status_code == 200
         tiny_version.build_index(settings, folder, tiny_version.items(tmp_path / "pictures"))
         wait_ready(url)
+
+
+@pytest.mark.parametrize(
+    ("field", "another"),
+    [
+        ("version_id", "immr-7"),
+        ("dim", "7"),
+        ("preprocessing_hash", "of-another-training"),
+        ("normalization", "none"),
+    ],
+)
+def test_a_collection_of_another_training_is_refused_and_both_are_named(
+    field: str, another: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(version, "RETRY_S", 0.05)
+    settings = Settings(home=tmp_path)
+    folder = tiny_version.write_packaged(tmp_path / "immr-1")
+    tiny_version.build_index(settings, folder, tiny_version.items(tmp_path / "pictures"))
+    opened: list[runtime.Graph] = []
+    monkeypatch.setattr(runtime.Graph, "_run_once", lambda graph: opened.append(graph))
+    [binding_file] = (tmp_path / "index").rglob("binding.json")
+    right = binding_file.read_text()
+    binding = json.loads(right)
+    own = binding[field]
+    binding_file.write_text(json.dumps(binding | {field: type(own)(another)}))
+    with served_version(settings, folder) as url:
+        deadline = time.monotonic() + 60
+        while "starting" in (problem := httpx.get(f"{url}/health/ready").json())["detail"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert "was made for" in problem["detail"]
+        assert str(own) in problem["detail"] and another in problem["detail"]
+        assert httpx.get(f"{url}/v2/health/ready").status_code == 503
+        time.sleep(0.5)
+        binding_file.write_text(right)
+        wait_ready(url)
+    assert len(opened) == 1, "the encoder is opened once, however often the collection is tried"
+
+
+def test_a_log_for_a_store_has_a_line_for_each_search(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", SEARCHES):
+        query_id = search(client).json()["query_id"]
+    [said] = [record.said for record in caplog.records if hasattr(record, "said")]
+    assert (said["query_id"], said["variant"], said["model_version"]) == (query_id, "direct", "immr-1")
+    assert said["hits"] == 5 and said["encode_ms"] > 0

@@ -20,7 +20,7 @@ from immr.types import Click, EventType
 
 _FORMAT = 1
 _MAX_CHARS = 4096
-_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)  # made once: ten tokens to a search
+_JSON = json.JSONEncoder(ensure_ascii=False)  # made once: ten tokens to a search
 _CLOCK_SKEW = timedelta(minutes=1)  # two machines' clocks may differ by this much
 
 
@@ -36,6 +36,27 @@ class ClickToken:
     issued: datetime
 
 
+class Signer:
+    """Signs the impressions of one search: what they have in common is laid out once."""
+
+    def __init__(self, key: bytes, query_id: str, variant: str, model_version: str, issued: datetime) -> None:
+        """Take what is the same for all hits.
+
+        Raises:
+            TokenError: the key is too short, or `issued` has no time zone.
+        """
+        _check_keys([key])
+        issued_ms = round(_aware(issued).timestamp() * 1000)
+        self._before = f"[{_FORMAT},{_JSON.encode(query_id)},"
+        self._after = f",{_JSON.encode(variant)},{_JSON.encode(model_version)},{issued_ms}]"
+        self._mac = hmac.new(key, digestmod="sha256")
+
+    def sign(self, item_id: str, position: int) -> str:
+        """A token for one impression, safe in a URL and in JSON."""
+        payload = _encode(f"{self._before}{_JSON.encode(item_id)},{position}{self._after}".encode())
+        return f"{payload}.{_signed(self._mac.copy(), payload)}"
+
+
 def sign(
     key: bytes,
     query_id: str,
@@ -45,16 +66,8 @@ def sign(
     model_version: str,
     issued: datetime,
 ) -> str:
-    """A token for one impression, safe in a URL and in JSON.
-
-    Raises:
-        TokenError: the key is too short, or `issued` has no time zone.
-    """
-    _check_keys([key])
-    issued_ms = round(_aware(issued).timestamp() * 1000)
-    fields = [_FORMAT, query_id, item_id, position, variant, model_version, issued_ms]
-    payload = _encode(_JSON.encode(fields).encode())
-    return f"{payload}.{_signature(key, payload)}"
+    """A token for one impression; see `Signer`."""
+    return Signer(key, query_id, variant, model_version, issued).sign(item_id, position)
 
 
 def verify(keys: Sequence[bytes], token: str, now: datetime, max_age: timedelta) -> ClickToken:
@@ -109,8 +122,13 @@ def _check_age(token: ClickToken, now: datetime, max_age: timedelta) -> None:
 
 
 def _signature(key: bytes, payload: str) -> str:
+    return _signed(hmac.new(key, digestmod="sha256"), payload)
+
+
+def _signed(mac: hmac.HMAC, payload: str) -> str:
     # not hmac.digest, which lets go of the GIL: under load, ten tokens to a search, each waits to get it back
-    return _encode(hmac.new(key, payload.encode(), "sha256").digest())
+    mac.update(payload.encode())
+    return _encode(mac.digest())
 
 
 def _encode(content: bytes) -> str:
