@@ -64,7 +64,7 @@ class RequireBearer:
 
 def _read(path: Path) -> list[bytes]:
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(errors="replace").splitlines()
     except OSError as error:
         raise SettingsError(
             f"the bearer keys {path} cannot be read ({error.strerror}): check IMMR_BEARER_KEYS_FILE"

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from immr.errors import ImmrError
-
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
@@ -17,7 +15,7 @@ _LOG = logging.getLogger(__name__)
 class WatchedFile(Generic[T]):
     """What `read` makes of a file, as it is now; one that is wrong or gone changes nothing but the log.
 
-    Thread safe. `read` raises an `ImmrError` for a wrong file; at the start that goes on to the caller.
+    Thread safe. What `read` raises for a wrong file goes on to the caller at the start.
     """
 
     def __init__(self, path: Path, read: Callable[[Path], T], what: str) -> None:
@@ -42,9 +40,9 @@ class WatchedFile(Generic[T]):
             self._content = self._read(self._path)
             self.wrong = ""
             _LOG.info("the %s in %s are in force", self._what, self._path)
-        except ImmrError as error:
-            self.wrong = str(error)
-            _LOG.error("kept the %s that were in force, the new ones are wrong: %s", self._what, error)
+        except Exception as error:  # a fault that `read` does not foresee is one of the file all the same
+            self.wrong = str(error) or type(error).__name__
+            _LOG.error("kept the %s that were in force, the new ones are wrong: %s", self._what, self.wrong)
 
     def _stamp(self) -> tuple[int, int, int] | None:
         """Changes with every rename onto the file, even within one tick of its clock."""

@@ -58,6 +58,16 @@ def without(record: dict[str, Any], name: str) -> dict[str, Any]:
         ("[]", "not a JSON object"),
         (without(GOOD, "salt"), "lacks salt: add it"),
         (GOOD | {"salt": ""}, "needs a name and a salt"),
+        (GOOD | {"salt": 123}, "an experiment's salt is 123: give text"),
+        (GOOD | {"name": ["test"]}, "an experiment's name is ['test']: give text"),
+        (GOOD | {"salt": "\ud800"}, "is not JSON"),
+        (GOOD | {"\ud800": 1}, "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"name": ' + "[" * 900 + "]" * 900 + "}", "lacks salt, variants"),
+        (GOOD | {"state": ["running"]}, "give one of running, shadow, stopped"),
+        (GOOD | {"kind": {}}, "give one of ab, interleave"),
+        (GOOD | {"started": 0}, "give a time like"),
+        (GOOD | {"previous": "immr-0"}, "a variant is not a JSON object"),
         (GOOD | {"extra": 1}, "has no extra: its fields are"),
         (GOOD | {"state": "paused"}, "give one of running, shadow, stopped"),
         (GOOD | {"started": "yesterday"}, "give a time like"),
@@ -85,6 +95,44 @@ def test_wrong_file_is_refused_and_named(tmp_path: Path, content: Any, sentence:
     with pytest.raises(ExperimentError, match=r"e\.json") as caught:
         load(path)
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[",
+        "http://[::1",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:0",
+        "http://127.0.0.1:abc",
+        "http://127.0.0.1:-1",
+        "http://a..b:3001",
+        f"http://{'a' * 64}.example",
+        "http://ann:secret@127.0.0.1:3001",
+        "http://127.0.0.1:3001/?version=1",
+        "http://127.0.0.1:3001/#top",
+        "http://127.0.0.1:3001/a b",
+        "http://127.0.0.1:3001\n",
+        "http://127.0.0.1\\x",
+        "ftp://127.0.0.1:3001",
+    ],
+)
+def test_a_url_that_no_one_can_be_asked_at_is_refused(tmp_path: Path, url: str) -> None:
+    path = write(tmp_path / "e.json", GOOD | {"variants": [CHAMPION | {"url": url}, CHALLENGER]})
+    with pytest.raises(ExperimentError, match=r"e\.json.*give an address like"):
+        load(path)
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:3001", "https://a.example/b/", "http://immr-3.shop.svc:80"])
+def test_other_urls_are_fine(tmp_path: Path, url: str) -> None:
+    path = write(tmp_path / "e.json", GOOD | {"variants": [CHAMPION | {"url": url}, CHALLENGER]})
+    assert load(path).champion.url == url
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (path := tmp_path / "e.json").write_bytes(b'{"name": "\xff"}')
+    with pytest.raises(ExperimentError, match="is not JSON"):
+        load(path)
 
 
 def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
@@ -125,6 +173,20 @@ def test_watcher_keeps_the_old_one_and_logs_why(tmp_path: Path, caplog: pytest.L
     assert watcher.current().name == "test"
     write(path, GOOD | {"name": "mended"})
     assert watcher.current().name == "mended"
+
+
+def test_watcher_notes_a_fault_that_nobody_foresaw(tmp_path: Path) -> None:
+    def read(path: Path) -> int:
+        return 1 // int(path.read_text())
+
+    path = write(tmp_path / "number", "1")
+    watcher = WatchedFile(path, read, "number")
+    for wrong, why in (("0", "integer division"), ("many", "invalid literal"), ("x" * 10, "invalid literal")):
+        write(path, wrong)
+        assert watcher.current() == 1
+        assert why in watcher.wrong
+    write(path, "01")
+    assert watcher.current() == 1 and watcher.wrong == ""
 
 
 def test_the_champion_before_is_kept_in_the_file(tmp_path: Path) -> None:

@@ -89,13 +89,15 @@ def test_keys_change_without_a_restart_and_a_wrong_file_keeps_them(tmp_path: Pat
     assert keys.knows("other") and keys.knows("third") and not keys.knows(KEY)
     path.write_text("not a hash\n")
     assert keys.knows("other")
+    path.write_bytes(b"\xff\xfe\n")
+    assert keys.knows("other")
     path.unlink()
     assert keys.knows("other")
 
 
-@pytest.mark.parametrize("content", ["", "# none\n", "nonsense\n", KEY + "\n"])
-def test_a_wrong_file_of_keys_is_explained(tmp_path: Path, content: str) -> None:
-    (tmp_path / "keys").write_text(content)
+@pytest.mark.parametrize("content", [b"", b"# none\n", b"nonsense\n", b"\xff\xfe", KEY.encode() + b"\n"])
+def test_a_wrong_file_of_keys_is_explained(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "keys").write_bytes(content)
     with pytest.raises(SettingsError, match="keys") as raised:
         BearerKeys(tmp_path / "keys")
     assert KEY not in str(raised.value)

@@ -232,3 +232,12 @@ def test_a_wrong_file_is_told_before_anyone_searches(tmp_path: Path) -> None:
     settings.experiment_file.unlink()
     assert is_wrong()
     asyncio.run(gateway.recorder.close())
+
+
+@pytest.mark.parametrize("wrong", ['"salt": 123', '"salt": "\\ud800"', '"variants": ' + "[" * 5000])
+def test_a_file_that_is_wrong_in_any_way_keeps_the_one_before(shop: Shop, wrong: str) -> None:
+    assert shop.search().json()["model_version"] == "immr-2"
+    text = shop.settings.experiment_file.read_text()
+    shop.settings.experiment_file.write_text(text.replace('"salt": "salt"', wrong))
+    assert shop.search().json()["model_version"] == "immr-2"
+    assert shop.figure("immr_experiment_file_wrong") == 1

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +14,6 @@ from urllib.parse import urlsplit
 from immr.errors import ExperimentError
 from immr.files import write_whole
 
-_LOG = logging.getLogger(__name__)
 State = Literal["running", "shadow", "stopped"]
 """Shadow: all users get the champion, and their searches are asked of the challenger too."""
 Kind = Literal["ab", "interleave"]
@@ -37,8 +35,7 @@ class Variant:
     def __post_init__(self) -> None:
         if self.name not in (CHAMPION, CHALLENGER):
             raise ExperimentError(f"a variant is named champion or challenger, not {self.name!r}")
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_address(self.url):
             raise ExperimentError(
                 f"variant {self.name!r} has the url {self.url!r}: give an address like http://127.0.0.1:3001"
             )
@@ -117,21 +114,34 @@ def load(path: Path) -> Experiment:
         ExperimentError: not there, not JSON, or not an experiment; names the file and the fault.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(content, ensure_ascii=False).encode()  # halves of characters can be escaped, not written
+        return _experiment(content)
     except OSError as error:
         raise ExperimentError(
             f"there is no experiment in {path} ({error.strerror}): deploy a version first, or save one there"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ExperimentError(f"{path} is not JSON ({error}): correct it or save it anew") from error
-    try:
-        return _experiment(content)
     except ExperimentError as error:
         raise ExperimentError(f"{path}: {error}") from error
 
 
+def _is_address(url: str) -> bool:
+    """Whether it is one that paths can be added to, and requests sent to."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+        (host or "").encode("idna")
+    except ValueError:  # of brackets, a port or a name that are none
+        return False
+    is_plain = url.isascii() and url.isprintable() and not set(url) & set(" ?#@\\")
+    return parts.scheme in ("http", "https") and bool(host) and port != 0 and is_plain
+
+
 def _experiment(content: Any) -> Experiment:
     values = _fields(content, Experiment, "an experiment")
+    _require_text(values, ("name", "salt"), "an experiment")
     variants = values.get("variants")
     if not isinstance(variants, list):
         raise ExperimentError(
@@ -149,15 +159,19 @@ def _variant(content: Any) -> Variant:
     values = _fields(content, Variant, "a variant")
     if isinstance(values["weight"], bool) or not isinstance(values["weight"], int | float):
         raise ExperimentError(f"variant {values['name']!r} has weight {values['weight']!r}: give a number")
-    for name in ("name", "url", "model_version"):
-        if not isinstance(values[name], str):
-            raise ExperimentError(f"a variant's {name} is {values[name]!r}: give text")
+    _require_text(values, ("name", "url", "model_version"), "a variant")
     return Variant(**values)
+
+
+def _require_text(values: Mapping[str, Any], names: Sequence[str], what: str) -> None:
+    for name in names:
+        if not isinstance(values[name], str):
+            raise ExperimentError(f"{what}'s {name} is {values[name]!r:.100}: give text")
 
 
 def _fields(content: Any, record: type[Variant] | type[Experiment], what: str) -> dict[str, Any]:
     if not isinstance(content, Mapping):
-        raise ExperimentError(f"{what} is not a JSON object: {content!r}")
+        raise ExperimentError(f"{what} is not a JSON object: {content!r:.100}")
     known = {field.name for field in fields(record)}
     required = known - {"state", "kind", "started", "previous"}
     if missing := sorted(required - set(content)):
