@@ -117,7 +117,7 @@ def _recall(labelled: LabelledSet, version: Path, cache_dir: Path, wanted: Calla
     encoder, right = OnnxQueryEncoder(version, threads=torch.get_num_threads()), 0
     for start in range(0, len(photos), _BATCH):
         part = photos[start : start + _BATCH]
-        queries_BD = encoder.encode([images.load(photo.image) for photo in part])
+        queries_BD = encoder.encode([encoder.decode(images.read(photo.image)) for photo in part])
         found_B = (queries_BD @ documents_MD.T).argmax(1)
         right += sum(int(row) == row_of[photo.item_id] for row, photo in zip(found_B, part, strict=True))
     return right / len(photos)

@@ -42,7 +42,9 @@ def main(
     wanted_Q = np.array([row_of[photo.item_id] for photo in photos])
     documents_ND = encode_documents(folder, labelled.items, settings.cache_dir)
     preprocessing = Card.read(folder).preprocessing
-    pixels = [preprocessing.apply(images.load(photo.image))[None] for photo in photos]
+    pixels = [
+        preprocessing.apply(images.load(photo.image, preprocessing.enough_px))[None] for photo in photos
+    ]
     full_QD, full_ms = _embedded(folder, pixels, reduced=False)
     reduced_QD, reduced_ms = _embedded(folder, pixels, reduced=True)
     figures = {

@@ -116,8 +116,10 @@ def embed_photos(folder: Path, uris: Sequence[str], threads: int = 2) -> FloatAr
     from immr.model.query_encoder import OnnxQueryEncoder
 
     encoder = OnnxQueryEncoder(folder, at_once=threads)
+    enough_px = encoder.card.preprocessing.enough_px
     with ThreadPoolExecutor(threads) as pool:
-        return np.concatenate(list(pool.map(lambda uri: encoder.encode([images.load(uri)]), uris)))
+        photos = pool.map(lambda uri: encoder.encode([images.load(uri, enough_px)]), uris)
+        return np.concatenate(list(photos))
 
 
 def _judge(

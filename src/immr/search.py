@@ -12,7 +12,6 @@ from typing import Protocol
 
 from PIL import Image
 
-from immr.data import images
 from immr.features.port import FeatureReader
 from immr.index.port import EVERYTHING, Collection
 from immr.ranking import RankingRecipe, rank
@@ -24,7 +23,10 @@ log = logging.getLogger(__name__)
 class QueryEncoder(Protocol):
     """What search asks of an encoder; `immr.model.query_encoder.OnnxQueryEncoder` is one."""
 
-    def encode(self, images: Sequence[Image.Image]) -> FloatArray:
+    def decode(self, photo: bytes) -> Image.Image:
+        """The picture as `encode` takes it; raises ImageError where there is none."""
+
+    def encode(self, pictures: Sequence[Image.Image]) -> FloatArray:
         """(N, D) unit rows from N upright RGB pictures."""
 
 
@@ -58,7 +60,7 @@ class Searcher:
         self._overfetch = overfetch
         self._degraded = False
 
-    def search(self, image: bytes, k: int, filters: Filters = EVERYTHING) -> Answer:
+    def search(self, photo: bytes, k: int, filters: Filters = EVERYTHING) -> Answer:
         """The k best items for a photo.
 
         Raises:
@@ -67,7 +69,7 @@ class Searcher:
         """
         stage_ms: dict[str, float] = {}
         with _timed(stage_ms, "decode"):
-            picture = images.decode(image)
+            picture = self._encoder.decode(photo)
         with _timed(stage_ms, "encode"):
             embedding_D = self._encoder.encode([picture])[0]
         return self._answer(embedding_D, k, filters, 0, stage_ms)

@@ -1,7 +1,12 @@
 import io
 import struct
+import subprocess
+import sys
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +85,100 @@ def test_a_jpeg_may_come_out_smaller_but_never_below_the_asked_side() -> None:
     image = decode(content, min_side_px=150)
     assert 150 <= min(image.size) < 800
     assert decode(content).size == (1200, 800)
+
+
+@pytest.mark.parametrize(
+    ("format", "mode"),
+    [
+        *(("PNG", mode) for mode in ("RGB", "RGBA", "LA", "L", "P", "1", "I;16")),
+        ("WEBP", "RGBA"),
+        ("GIF", "P"),
+        ("BMP", "RGB"),
+        ("JPEG", "CMYK"),
+    ],
+)
+def test_what_comes_out_smaller_looks_the_same(format: str, mode: str) -> None:
+    if mode == "I;16":
+        picture = Image.fromarray(np.linspace(0, 65535, 600 * 400, dtype=np.uint16).reshape(400, 600))
+    else:
+        picture = half_and_half().resize((600, 400), Image.Resampling.NEAREST).convert(mode)
+    content = encoded(picture, format)
+    whole, smaller = decode(content), decode(content, min_side_px=50)
+    assert 50 <= min(smaller.size) < 100 < min(whole.size)
+    values = [np.asarray(each.resize((60, 40)), dtype=np.float32) for each in (whole, smaller)]
+    assert np.abs(values[0] - values[1]).mean() < 3
+
+
+def test_transparency_survives_being_made_smaller() -> None:
+    keyed = encoded(Image.new("RGB", (400, 400), (10, 200, 10)), "PNG", transparency=(10, 200, 10))
+    clear = encoded(Image.new("RGBA", (400, 400)), "PNG")
+    for content in (keyed, clear):
+        assert decode(content, min_side_px=50).getpixel((20, 20)) == (255, 255, 255)
+
+
+def test_a_turned_photo_is_turned_when_it_is_made_smaller() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for format in ("JPEG", "PNG"):
+        content = encoded(half_and_half().resize((600, 400)), format, exif=exif)
+        image = decode(content, min_side_px=50)
+        assert image.width < image.height
+        red, _, _ = image.getpixel((image.width // 2, 5))
+        assert red > 150
+
+
+MEMORY_OF_DECODING = """
+import sys
+from pathlib import Path
+import numpy
+from immr.data.images import decode
+def most_kb():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+content, before_kb = Path(sys.argv[1]).read_bytes(), most_kb()
+assert min(decode(content, 448).size) >= 448
+print((most_kb() - before_kb) / 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux tells a process's memory")
+@pytest.mark.parametrize(
+    ("format", "mode", "size", "options"),
+    [
+        ("PNG", "P", (8000, 4000), {"transparency": 0}),
+        ("PNG", "RGBA", (8000, 4000), {"compress_level": 1}),
+        ("WEBP", "RGBA", (4000, 4000), {"quality": 10, "method": 0}),
+        ("JPEG", "RGB", (8000, 4000), {"progressive": True, "subsampling": 0}),
+        ("JPEG", "RGB", (8000, 8000), {}),
+    ],
+)
+def test_the_largest_photos_cost_300_mb_at_the_most(  # type: ignore[no-untyped-def]
+    format, mode, size, options, tmp_path
+) -> None:
+    """In a process of its own, because Pillow's memory is none that Python counts."""
+    photo = tmp_path / "photo"
+    photo.write_bytes(encoded(Image.new(mode, size), format, **options))
+    command = [sys.executable, "-c", MEMORY_OF_DECODING, str(photo)]
+    measured = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(measured.stdout) < 300
+
+
+def test_what_must_be_in_memory_whole_has_a_lower_limit() -> None:
+    with pytest.raises(ImageError, match="8000×4001 pixels, more than the limit of 32,000,000"):
+        decode(encoded(Image.new("1", (8000, 4001)), "PNG"))
+    with pytest.raises(ImageError, match="limit of 16,000,000"):
+        decode(encoded(Image.new("RGB", (4001, 4000)), "WEBP", quality=10, method=0))
+
+
+def test_large_pictures_hold_what_they_are_given() -> None:
+    lock = threading.Lock()
+    content = encoded(Image.new("L", (2001, 2000)), "PNG")
+    with lock, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(decode, content, 100, large=lock)
+        assert decode(encoded(half_and_half(), "PNG"), large=lock).size == (60, 40)
+        assert not waiting.done()
+        lock.release()
+        assert min(waiting.result().size) == 100
+        lock.acquire()
 
 
 def test_a_bomb_is_refused_before_it_is_decoded() -> None:

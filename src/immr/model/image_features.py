@@ -77,7 +77,7 @@ class ImageFeatures:
         with _progress(sum(map(len, missing.values())), share) as progress:
             for start in range(0, len(todo), _SHARD_IMAGES):
                 part = todo[start : start + _SHARD_IMAGES]
-                pictures = _decoded({key: by_hash[key] for key in part})
+                pictures = self._decoded({key: by_hash[key] for key in part})
                 for view in views:
                     wanted = {key: pictures[key] for key in pictures if key in missing[view]}
                     self._cache(view).add(self._encode(encoder, wanted, view))
@@ -105,6 +105,15 @@ class ImageFeatures:
     def _cache(self, view: str) -> FeatureCache:
         return FeatureCache(self._folder / view)
 
+    def _decoded(self, uris: dict[str, str]) -> dict[str, Image.Image]:
+        pictures = {}
+        for key, uri in uris.items():
+            try:
+                pictures[key] = images.load(uri, preprocessing_of(self.recipe).enough_px)
+            except DataError as error:
+                _log.warning("no features for %s: %s", uri, error)
+        return pictures
+
     def _encode(
         self, encoder: FrozenImageEncoder, pictures: dict[str, Image.Image], view: str
     ) -> dict[str, HalfArray]:
@@ -125,16 +134,6 @@ def image_hashes(uris: Sequence[str]) -> dict[str, str]:
         DataError: a picture that cannot be read.
     """
     return {uri: fingerprint.of_bytes(images.read(uri)) for uri in dict.fromkeys(uris)}
-
-
-def _decoded(uris: dict[str, str]) -> dict[str, Image.Image]:
-    pictures = {}
-    for key, uri in uris.items():
-        try:
-            pictures[key] = images.load(uri)
-        except DataError as error:
-            _log.warning("no features for %s: %s", uri, error)
-    return pictures
 
 
 def _batches(keys: list[str], size: int) -> Iterator[list[str]]:

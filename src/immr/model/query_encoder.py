@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from immr.data import images
 from immr.model.card import QUERY_ENCODER, Card
 from immr.model.runtime import Graph
 from immr.types import FloatArray
@@ -20,15 +22,24 @@ class OnnxQueryEncoder:
         """`threads` of one encoding, and how many encodings run `at_once`; see `Graph`."""
         self.card = Card.read(folder)
         self._graph = Graph(folder / QUERY_ENCODER, threads, at_once, batch=1, reduced=True)
+        self._large = threading.Lock()
 
     @property
     def image_size_px(self) -> int:
         """The side of the square that it takes."""
         return self.card.preprocessing.image_size_px
 
-    def encode(self, images: Sequence[Image.Image]) -> FloatArray:
+    def decode(self, photo: bytes) -> Image.Image:
+        """The picture as `encode` takes it; large ones one at a time, so that memory has a bound.
+
+        Raises:
+            ImageError: the bytes are not a picture that we read.
+        """
+        return images.decode(photo, self.card.preprocessing.enough_px, large=self._large)
+
+    def encode(self, pictures: Sequence[Image.Image]) -> FloatArray:
         """(N, D) with unit rows from upright RGB pictures; safe to call from several threads."""
-        rows = [self.embed(self.card.preprocessing.apply(image)[None]) for image in images]
+        rows = [self.embed(self.card.preprocessing.apply(picture)[None]) for picture in pictures]
         return np.concatenate([np.zeros((0, self.card.model.embedding_dim), dtype=np.float32), *rows])
 
     def embed(self, pixels_B3SS: FloatArray) -> FloatArray:
