@@ -15,10 +15,13 @@ import pytest
 import yaml
 
 from immr.deploy.kserve_objects import MODEL_FORMAT, ServingShape, inference_service
+from immr.events.delivery import STOP_TIMEOUT_S
 from immr.launch.job_shape import JobShape
 from immr.launch.port import TrainingJob
 from immr.launch.pytorchjob import pytorchjob
+from immr.settings import Settings
 from pipelines import cluster
+from serving.gateway import _DRAIN_S
 from tests import tiny_version
 from tests.k8s import schemas
 
@@ -174,11 +177,9 @@ def test_what_is_referred_to_is_there(overlay: str) -> None:
     for title, template in pods(overlay):
         spec = template["spec"]
         mounts = {mount["name"] for one in spec["containers"] for mount in one.get("volumeMounts", [])}
-        claims = set()
-        claims = {"StatefulSet/qdrant": {"storage"}, "StatefulSet/mlflow-postgres": {"data"}}.get(
-            title, claims
+        assert mounts <= {volume["name"] for volume in spec.get("volumes", [])} | claimed(overlay, title), (
+            title
         )
-        assert mounts <= {volume["name"] for volume in spec.get("volumes", [])} | claims, title
         for volume in spec.get("volumes", []):
             if claim := volume.get("persistentVolumeClaim"):
                 assert f"PersistentVolumeClaim/{claim['claimName']}" in there, title
@@ -191,6 +192,12 @@ def test_what_is_referred_to_is_there(overlay: str) -> None:
     settings = named(overlay, "ConfigMap", "immr-settings")["data"]
     for variable in ("IMMR_TRACKING_URL", "IMMR_INDEX_URL"):
         assert urlsplit(settings[variable]).hostname in services
+
+
+def claimed(overlay: str, title: str) -> set[str]:
+    """Names of the volumes that each pod of a StatefulSet gets for itself."""
+    (found,) = (one for one in built(overlay) if titled(one) == title)
+    return {one["metadata"]["name"] for one in found["spec"].get("volumeClaimTemplates", [])}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -229,7 +236,7 @@ def test_what_is_scraped_may_be_reached(overlay: str) -> None:
     ):
         for endpoint in named(overlay, "ServiceMonitor", monitor)["spec"]["endpoints"]:
             assert port_behind(overlay, service, endpoint["port"]) in allowed[pod]
-    gateway = named(overlay, "Deployment", "gateway")["spec"]["template"]["spec"]["containers"][0]
+    gateway = named(overlay, "StatefulSet", "gateway")["spec"]["template"]["spec"]["containers"][0]
     runtime = named(overlay, "ServingRuntime", "immr-bento")["spec"]["containers"][0]
     for container in (gateway, runtime):
         assert {one["name"]: one["containerPort"] for one in container["ports"]}["metrics"] == 9090
@@ -265,19 +272,49 @@ def test_every_alert_is_explained() -> None:
     assert alerts == set(re.findall(r"^### (\w+)$", said, re.M))
 
 
+def gateway_volumes(overlay: str, container: str) -> dict[str, str]:
+    """By mount path, the names of what a container of the gateway's pods mounts."""
+    containers = named(overlay, "StatefulSet", "gateway")["spec"]["template"]["spec"]["containers"]
+    (found,) = (one for one in containers if one["name"] == container)
+    return {one["mountPath"]: one["name"] for one in found["volumeMounts"]}
+
+
 def test_events_in_kafka_let_the_gateway_have_replicas() -> None:
-    deployment = named("production", "Deployment", "gateway")["spec"]
+    gateway = named("production", "StatefulSet", "gateway")
     scaler = named("production", "HorizontalPodAutoscaler", "gateway")["spec"]
-    assert "replicas" not in deployment and deployment["strategy"]["type"] == "RollingUpdate"
-    assert scaler["minReplicas"] >= 2
+    assert "replicas" not in gateway["spec"] and scaler["minReplicas"] >= 2
+    scaled = {"apiVersion": gateway["apiVersion"], "kind": gateway["kind"], "name": "gateway"}
+    assert scaler["scaleTargetRef"] == scaled
     url = named("production", "ConfigMap", "immr-settings")["data"]["IMMR_EVENTS_URL"]
     assert urlsplit(url).path == f"/{named('production', 'KafkaTopic', 'immr-events')['metadata']['name']}"
-    for container in deployment["template"]["spec"]["containers"]:
-        assert {"name": "IMMR_EVENTS_URL", "value": url} in container["env"]
-        mounts = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
-        assert mounts["/immr/events"] == "events" and "/events" not in mounts
-    (events,) = (one for one in deployment["template"]["spec"]["volumes"] if one["name"] == "events")
-    assert events == {"name": "events", "emptyDir": {}}
+    for container in gateway["spec"]["template"]["spec"]["containers"]:
+        assert container["envFrom"] == [{"configMapRef": {"name": "immr-settings"}}]
+        assert "IMMR_EVENTS_URL" not in {one["name"] for one in container["env"]}, "it would be another log"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_events_wait_on_a_disk_that_outlives_the_gateways_pod(overlay: str) -> None:
+    home = Path(named(overlay, "ConfigMap", "immr-settings")["data"]["IMMR_HOME"])
+    waiting = Settings(home=home).waiting_events_dir
+    mounts = gateway_volumes(overlay, "gateway")
+    on = max((path for path in mounts if waiting.is_relative_to(path)), key=len)
+    pod = named(overlay, "StatefulSet", "gateway")["spec"]["template"]["spec"]
+    volumes = {one["name"]: one for one in pod["volumes"]}
+    claims = claimed(overlay, "StatefulSet/gateway")
+    assert mounts[on] in claims or "persistentVolumeClaim" in volumes[mounts[on]]
+    if overlay == "production":  # with many pods each has its own
+        assert mounts[on] in claims and mounts[on] not in volumes
+    else:
+        page = gateway_volumes(overlay, "page")
+        assert page == mounts, "both open the same SQLite file"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_gateway_has_the_time_to_bring_its_events_to_the_log(overlay: str) -> None:
+    pod = named(overlay, "StatefulSet", "gateway")["spec"]["template"]["spec"]
+    (gateway,) = (one for one in pod["containers"] if one["name"] == "gateway")
+    takes_s = gateway["lifecycle"]["preStop"]["sleep"]["seconds"] + _DRAIN_S + STOP_TIMEOUT_S
+    assert pod["terminationGracePeriodSeconds"] > takes_s
 
 
 def one_line(value: Any) -> Any:

@@ -17,7 +17,8 @@ _BATCH = 500
 _GATHER_S = 0.05  # a commit for each search would take as long as the search's own way through the gateway
 _FIRST_PAUSE_S = 0.05
 _MAX_PAUSE_S = 2.0
-_STOP_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 30.0
+"""How long a process that stops may take for what waits."""
 
 
 class Delivery:
@@ -99,7 +100,7 @@ class Delivery:
         self._stopping.set()
         self._hurry.set()
         self._wake.set()
-        self._thread.join(_STOP_TIMEOUT_S)
+        self._thread.join(STOP_TIMEOUT_S)
         self._journal.close()
 
     def _run(self) -> None:
