@@ -34,7 +34,7 @@ class PixelCache:
 
     def __init__(self, cache_dir: Path, side_px: int):
         self.side_px = side_px
-        self._folder = cache_dir / "pixels" / f"{side_px}-bicubic-1"
+        self._folder = cache_dir / "pixels" / f"{side_px}-bicubic-2"
 
     def compute(self, hashes: Mapping[str, str], share: Share | None = None) -> None:
         """Decode what the cache lacks of this share; `hashes`: image URI → hash of its content.
@@ -72,7 +72,7 @@ class PixelCache:
         flat, places, offset = list[ByteArray](), dict[str, tuple[int, int, int]](), 0
         for key, uri in uris.items():
             try:
-                picture = images.load(uri, min_side_px=self.side_px)
+                picture = images.load(uri, min_side_px=2 * self.side_px)
             except DataError as error:
                 _log.warning("no pixels of %s: %s", uri, error)
                 continue
