@@ -19,7 +19,7 @@ import typer
 from demo import data
 from demo.narration import Narration
 from demo.shoppers import ShoppingReport, play
-from immr import judging, local_serving, processes, recipes, reports, steps, training_sets, wiring
+from immr import judging, local_serving, processes, recipes, reports, steps, training_sets, watching, wiring
 from immr.data.datasets import LabelledSet
 from immr.data.training_set import TrainingSet
 from immr.deploy.local import LocalDeployer
@@ -157,7 +157,7 @@ def _shop(
     return report
 
 
-def _decide(story: Narration, settings: Settings, shop: Path) -> steps.Watched:
+def _decide(story: Narration, settings: Settings, shop: Path) -> watching.Watched:
     with story.chapter("watch", "Readout, decision, fresh features"):
         watched = steps.watch(settings)
         champion = wiring.registry(settings).get(watched.experiment.champion.model_version)
@@ -176,7 +176,7 @@ def _summary(
     story: Narration,
     labelled: LabelledSet,
     report: ShoppingReport,
-    watched: steps.Watched,
+    watched: watching.Watched,
 ) -> dict[str, Any]:
     champion = wiring.registry(settings).get(watched.experiment.champion.model_version)
     training_set = training_sets.training_set_of(settings, champion)
