@@ -47,16 +47,31 @@ def read(token: str, keys: Sequence[bytes], model_version: str) -> Page:
     Raises:
         ProblemError: 400 where we did not give it, or another model version did.
     """
-    payload, _, signature = token.rpartition(".")
-    # Every key is tried, so that the time taken does not tell which one signed.
-    matches = [hmac.compare_digest(_signature(payload, key).encode(), signature.encode()) for key in keys]
-    if not any(matches):
+    payload = _payload(token, keys)
+    if payload is None:
         raise ProblemError(400, f"the page token is not ours: {_REMEDY}")
     head, _, embedding = payload.partition(".")
     form, version, k, number, *filters = json.loads(_decode(head))
     if form != _FORMAT or version != model_version:
         raise ProblemError(400, f"the page token is of {version}, but {model_version} answers now: {_REMEDY}")
     return Page(version, k, number, Filters(*filters), np.frombuffer(_decode(embedding), dtype="<f4"))
+
+
+def version_of(token: str, keys: Sequence[bytes]) -> str | None:
+    """The model version that gave a token; None where we did not."""
+    payload = _payload(token, keys)
+    if payload is None:
+        return None
+    form, version, *_ = json.loads(_decode(payload.partition(".")[0]))
+    return str(version) if form == _FORMAT else None
+
+
+def _payload(token: str, keys: Sequence[bytes]) -> str | None:
+    """What is signed of a token; None where none of the keys did."""
+    payload, _, signature = token.rpartition(".")
+    # Every key is tried, so that the time taken does not tell which one signed.
+    matches = [hmac.compare_digest(_signature(payload, key).encode(), signature.encode()) for key in keys]
+    return payload if any(matches) else None
 
 
 def _signature(payload: str, key: bytes) -> str:

@@ -17,7 +17,7 @@ from immr.experiment.assignment import assign
 from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Variant, load
 from immr.settings import Settings
 from immr.watched_file import WatchedFile
-from serving import tracing
+from serving import paging, tracing
 from serving.bodies import PREVIEW, SearchBody
 from serving.forms import SearchForm
 from serving.garbage import spare_what_is_loaded
@@ -188,9 +188,10 @@ class Gateway:
     ) -> tuple[SearchBody, bool]:
         """The first variant's that has one, and whether that was not the assigned one."""
         refusals: list[ProblemError] = []
+        begun_by = paging.version_of(form.values["page"], self.keys) if form.asks_for_page else None
         while True:
             asked = False
-            for variant in (variants := _in_order(experiment, assigned)):
+            for variant in (variants := _in_order(experiment, assigned, begun_by)):
                 if self._variants.allows(variant):
                     asked = True
                     if body := await self._known(variant, form, label, refusals):
@@ -247,13 +248,17 @@ class Gateway:
             self.metrics.errors.labels("photos").inc()
 
 
-def _in_order(experiment: Experiment, first: str) -> list[Variant]:
+def _in_order(experiment: Experiment, first: str, begun_by: str | None = None) -> list[Variant]:
     """Who may answer shoppers: the variant of that name, then the champion, then any other.
 
-    A challenger that is stopped or in shadow never does, whoever else fails.
+    Before them all comes the version that began what a page goes on with, for no other can.
+    A challenger that is stopped or in shadow never answers, whoever else fails.
     """
     answering = experiment.variants if experiment.state == "running" else [experiment.champion]
-    return sorted(answering, key=lambda each: (each.name != first, each.name != CHAMPION))
+    return sorted(
+        answering,
+        key=lambda each: (each.model_version != begun_by, each.name != first, each.name != CHAMPION),
+    )
 
 
 def _tell(body: SearchBody, fallback: bool) -> None:

@@ -95,6 +95,13 @@ def bento_url(home: Path, settings: Settings) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def challenger_url(home: Path, settings: Settings) -> Iterator[str]:
+    with served_version(settings, home / "immr-2") as url:
+        wait_ready(url)
+        yield url
+
+
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_services.Services]:
     with real_services.running(tmp_path_factory.mktemp("services")) as services:

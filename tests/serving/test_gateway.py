@@ -26,7 +26,7 @@ from serving.gateway import Gateway, create_gateway_app
 from serving.options import ServingOptions
 from serving.recording import Recorder
 from tests import tiny_version
-from tests.serving.conftest import serve, served_version, wait_ready
+from tests.serving.conftest import serve
 from tests.serving.test_bento_app import assert_problem, click, rows, rows_now, search
 
 RED = tiny_version.photo("red")
@@ -49,13 +49,6 @@ def served_gateway(settings: Settings, timeout_s: float = 5.0) -> Iterator[httpx
             yield client
         finally:
             server.stop()
-
-
-@pytest.fixture(scope="module")
-def challenger_url(home: Path, settings: Settings) -> Iterator[str]:
-    with served_version(settings, home / "immr-2") as url:
-        wait_ready(url)
-        yield url
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from fastapi import Request, Response
 from prometheus_client import generate_latest
 
-from immr.experiment.definition import Experiment, State, save
+from immr.experiment.definition import Experiment, Kind, State, save
 from immr.settings import Settings
 from serving.problems import PROBLEM_JSON
 from serving.traffic import Gateway
@@ -241,3 +241,27 @@ def test_a_file_that_is_wrong_in_any_way_keeps_the_one_before(shop: Shop, wrong:
     shop.settings.experiment_file.write_text(text.replace('"salt": "salt"', wrong))
     assert shop.search().json()["model_version"] == "immr-2"
     assert shop.figure("immr_experiment_file_wrong") == 1
+
+
+@pytest.mark.parametrize("kind", ["ab", "interleave"])
+def test_a_page_goes_on_with_the_version_that_answered_for_another(
+    bento_url: str, challenger_url: str, settings: Settings, tmp_path: Path, kind: Kind
+) -> None:
+    own = Settings(home=tmp_path, token_key_file=settings.token_key_file)
+    wanted = replace(experiment(bento_url, NOWHERE), kind=kind)
+    ann = user_of("challenger", wanted)
+    save(wanted, own.experiment_file)
+    with served_gateway(own) as client:
+        first = search(client, user_id=ann, k="2").json()
+        assert (first["variant"], first["model_version"]) == ("challenger", "immr-1")
+        save(replace(experiment(bento_url, challenger_url), kind=kind), own.experiment_file)
+        assert search(client, user_id=ann).json()["model_version"] == "immr-2"
+        following = client.post("/v1/search", json={"page": first["next_page"], "user_id": ann})
+        assert following.json()["model_version"] == "immr-1"
+        assert [hit["position"] for hit in following.json()["hits"]] == [3, 4]
+        assert recorded_search(own, following.json()["query_id"])["fallback"] is True
+        forged = first["next_page"][:-4] + "AAAA"
+        assert_problem(client.post("/v1/search", json={"page": forged, "user_id": ann}), 400, "not ours")
+        save(alone(challenger_url, "immr-2"), own.experiment_file)
+        gone = client.post("/v1/search", json={"page": first["next_page"], "user_id": ann})
+        assert_problem(gone, 400, "search anew")
