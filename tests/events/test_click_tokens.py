@@ -185,7 +185,9 @@ def test_processes_that_start_at_once_agree_on_the_keys(tmp_path: Path) -> None:
     assert keys == {path.read_text().strip()}
 
 
-@pytest.mark.parametrize("content", [b"short", b"", b"abcd\n" + b"00" * 32, b"no hex\n"])
+@pytest.mark.parametrize(
+    "content", [b"short", b"", b"abcd\n" + b"00" * 32, b"no hex\n", b"00" * 32 + b"\n" + b"0g" * 32]
+)
 def test_a_broken_key_file_is_explained(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "token.key"
     path.write_bytes(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -113,6 +114,25 @@ def test_a_broken_line_does_not_hold_up_the_others(tmp_path: Path, opened: Opene
         behind.write(b"{no json\n")
     journal.append(shown("q2"))
     assert drain(journal) == ["q1", "q2"]
+
+
+def test_a_line_of_a_newer_release_is_read_without_what_is_new(tmp_path: Path, opened: Opener) -> None:
+    journal = opened(tmp_path)
+    journal.append(shown("q1"))
+    journal.append(clicked("q1"))
+    [file] = tmp_path.rglob("*.jsonl")
+    search, clicks = map(json.loads, file.read_text().splitlines())
+    search["search"]["new"] = search["new"] = clicks["new"] = clicks["clicks"][0]["new"] = 1
+    file.write_text(f"{json.dumps(search)}\n{json.dumps(clicks)}\n")
+    assert journal.next(9).entries == [shown("q1"), clicked("q1")]
+
+
+def test_long_lines_come_in_small_batches(tmp_path: Path, opened: Opener) -> None:
+    journal = opened(tmp_path)
+    for number in range(60):
+        journal.append(shown(f"q{number}", LONG))
+    assert 5 < len(journal.next(500).entries) < 15
+    assert drain(journal, limit=500) == [f"q{number}" for number in range(60)]
 
 
 def test_half_a_character_is_refused_at_the_door(tmp_path: Path, opened: Opener) -> None:

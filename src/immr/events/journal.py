@@ -16,16 +16,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from immr.errors import EventLogError
 from immr.types import Click, Impression, SearchRecord
 
+T = TypeVar("T", SearchRecord, Click)
 _LOG = logging.getLogger(__name__)
 
 MAX_WAITING_BYTES = 256 * 1024 * 1024
 """About 150,000 searches of ten hits: the most that waits while the log is away."""
 _FILE_BYTES = 4 * 1024 * 1024
+_BATCH_BYTES = 1024 * 1024  # a line of a thousand clicks has 200 KB, and many times as much in memory
 _CLOSED = -1  # a number that no other file can get meanwhile
 _SEARCH_FIELDS = [field.name for field in fields(SearchRecord)]
 
@@ -142,21 +144,26 @@ class EventJournal:
                 self._full.difference_update(full)
 
     def next(self, limit: int) -> Batch:
-        """Up to `limit` lines that were not delivered; the same again until `delivered`."""
+        """Up to `limit` lines that were not delivered, fewer where they are long.
+
+        The same again until `delivered`.
+        """
         with self._lock:
             files, offset = list(self._files), self._read_to
         entries: list[Entry] = []
+        size = 0
         for file in files:
             offset = offset if file == files[0] else 0
             with self._path(file).open("rb") as content:
                 content.seek(offset)
                 for line in content:
-                    if len(entries) == limit:
+                    if len(entries) == limit or size > _BATCH_BYTES:
                         return Batch(entries, file, offset)
                     if not line.endswith(b"\n"):  # its process died, or is writing just now
                         break
                     entries += _entries(line, content)
                     offset += len(line)
+                    size += len(line)
         return Batch(entries, files[-1], offset)
 
     def delivered(self, batch: Batch) -> None:
@@ -272,13 +279,15 @@ def _entries(line: bytes, file: IO[bytes]) -> list[Entry]:
         if "search" in content:
             items = tuple((str(item_id), int(position)) for item_id, position in content["items"])
             versions = tuple(map(str, content.get("versions", ())))  # a line of an older release has none
-            return [Shown(SearchRecord(**_timed(content["search"])), items, versions)]
-        clicks = tuple(Click(**_timed(click)) for click in content["clicks"])
-        return [Clicked(**{**content, "clicks": clicks})]
+            return [Shown(_record(SearchRecord, content["search"]), items, versions)]
+        clicks = tuple(_record(Click, click) for click in content["clicks"])
+        return [Clicked(clicks, content["ticket"], content["variant"], content["model_version"])]
     except (ValueError, TypeError, KeyError) as error:
         _LOG.error("left out a broken line of %s (%s)", file.name, error)
         return []
 
 
-def _timed(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {**fields, "ts": datetime.fromisoformat(fields["ts"])}
+def _record(kind: type[T], values: Mapping[str, Any]) -> T:
+    """What a newer release has written too is left out: it may be taken back while its lines wait."""
+    known = {field.name: values[field.name] for field in fields(kind) if field.name in values}
+    return kind(**known | {"ts": datetime.fromisoformat(values["ts"])})

@@ -86,10 +86,11 @@ def _read_keys(path: Path) -> list[bytes]:
         content = path.read_bytes()
     except OSError as error:
         raise _unusable(path, error) from error
+    lines = content.split() if content.isascii() else [content]
     try:
-        keys = [bytes.fromhex(line) for line in content.decode("ascii").split()]
+        keys = [bytes.fromhex(line.decode("ascii")) for line in lines]
     except ValueError:
-        keys = [content]  # one key as raw bytes
+        keys = [content] if len(lines) == 1 else []  # raw bytes; of many lines one is mistyped
     if not keys or any(len(key) < KEY_BYTES for key in keys):
         raise TokenError(
             f"the click-token keys in {path} have fewer than {KEY_BYTES} bytes: give one per line as "
