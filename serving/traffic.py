@@ -234,9 +234,11 @@ class Gateway:
         if not self.recorder.search(body, user_id, datetime.now(UTC), fallback, versions):
             body.degraded.append("events")
         self.metrics.observe({"record": 1000 * (time.perf_counter() - start)})
-        if experiment.state == "shadow" and experiment.challenger and self._shadow:
+        # a page goes on with the champion's answer: the challenger would have to refuse it
+        in_shadow = experiment.challenger if experiment.state == "shadow" and not form.asks_for_page else None
+        if in_shadow and self._shadow:
             shown = [hit.item_id for hit in body.hits]
-            self._shadow.copy(experiment.challenger, form, body.query_id, shown)
+            self._shadow.copy(in_shadow, form, body.query_id, shown)
         if self._photos is not None and form.photo:
             await asyncio.to_thread(self._keep, self._photos, body.query_id, bytes(form.photo))
 

@@ -299,10 +299,14 @@ def test_in_shadow_mode_the_challenger_is_asked_and_never_seen(
 ) -> None:
     save(shadowed(bento_url, challenger_url), own_settings.experiment_file)
     with caplog.at_level("INFO", "serving.shadow"), served_gateway(own_settings) as client:
+        first = search(client, user_id="user-0", k="2", variant="preview").json()
+        page = client.post("/v1/search", json={"page": first["next_page"], "user_id": "user-0"})
+        assert page.json()["hits"][0]["position"] == 3
         bodies = [search(client, user_id=f"user-{number}").json() for number in range(5)]
         assert {(body["variant"], body["model_version"]) for body in bodies} == {("champion", "immr-1")}
         while 'immr_shadow_total{outcome="answered"} 5.0' not in client.get("/metrics").text:
             time.sleep(0.05)
+        assert 'immr_shadow_total{outcome="failed"}' not in client.get("/metrics").text
     told = {record.said["query_id"]: record.said for record in caplog.records if hasattr(record, "said")}
     for body in bodies:
         said = told[body["query_id"]]
@@ -310,7 +314,7 @@ def test_in_shadow_mode_the_challenger_is_asked_and_never_seen(
         assert said["shown"] == [hit["item_id"] for hit in body["hits"]]
         assert {row["variant"] for row in rows(own_settings, body["query_id"])} == {"champion"}
     log = wiring.event_log(own_settings)
-    assert log.searches().num_rows == 5  # the copies are in no readout
+    assert log.searches().num_rows == 6  # the copies are in no readout
     log.close()
 
 
