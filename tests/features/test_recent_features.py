@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -39,6 +40,20 @@ def test_each_item_is_asked_for_once_until_it_is_old():
     assert store.asked == [["a", "b", "unknown"], ["c"]]
     time.sleep(0.06)
     assert recent.read(["a"])["a"].ctr_7d == 0.2
+
+
+def test_who_waits_for_the_same_items_is_told_what_the_first_was_told():
+    class Slow(Store):
+        def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
+            time.sleep(0.05)
+            return super().read(item_ids)
+
+    store = Slow()
+    recent = RecentFeatures(store, max_age_s=60)
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(recent.read, [["a", "b"]] * 4))
+    assert all(set(each) == {"a", "b"} for each in told)
+    assert store.asked == [["a", "b"]]
 
 
 def test_a_store_that_goes_away_is_noticed_when_it_has_to_be_asked():

@@ -38,26 +38,31 @@ class RecentFeatures:
         Raises:
             FeaturesUnavailableError: the reader has to be asked, and does not answer, or did not just now.
         """
-        now = time.monotonic()
-        known, nothing = self._known, (0.0, None)
-        found = {item_id: known.get(item_id, nothing) for item_id in item_ids}
-        if old := [item_id for item_id, (until, _) in found.items() if until <= now]:
-            told = self._ask(old)
-            fresh = {item_id: (now + self._max_age_s, told.get(item_id)) for item_id in old}
-            if len(known) + len(fresh) > _MAX_ITEMS:
-                known = self._known = {}
-            known.update(fresh)
-            found |= fresh
-        return {item_id: features for item_id, (_, features) in found.items() if features is not None}
+        found = self._kept(item_ids)
+        if old := [item_id for item_id in item_ids if item_id not in found]:
+            with self._asking:
+                found |= self._kept(old)  # others who waited here asked for the same
+                if old := [item_id for item_id in old if item_id not in found]:
+                    found |= self._ask(old)
+        return {item_id: features for item_id, features in found.items() if features is not None}
 
-    def _ask(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
-        with self._asking:
-            if self._away and time.monotonic() < self._away[0]:
-                raise self._away[1]
-            try:
-                told = self._reader.read(item_ids)
-            except FeaturesUnavailableError as error:
-                self._away = (time.monotonic() + self._away_s, error)
-                raise
-            self._away = None
-            return told
+    def _kept(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures | None]:
+        now, known, nothing = time.monotonic(), self._known, (0.0, None)
+        kept = ((item_id, *known.get(item_id, nothing)) for item_id in item_ids)
+        return {item_id: features for item_id, until, features in kept if until > now}
+
+    def _ask(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures | None]:
+        if self._away and time.monotonic() < self._away[0]:
+            raise self._away[1]
+        until = time.monotonic() + self._max_age_s
+        try:
+            told = self._reader.read(item_ids)
+        except FeaturesUnavailableError as error:
+            self._away = (time.monotonic() + self._away_s, error)
+            raise
+        self._away = None
+        if len(self._known) + len(item_ids) > _MAX_ITEMS:
+            self._known = {}
+        fresh = {item_id: told.get(item_id) for item_id in item_ids}
+        self._known.update({item_id: (until, features) for item_id, features in fresh.items()})
+        return fresh
