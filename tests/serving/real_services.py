@@ -19,7 +19,7 @@ from immr import wiring
 from immr.deploy.local import BentoProcess
 from immr.deploy.port import Deployment
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
-from immr.packaging import bento
+from immr.packaging import bento as packaging
 from immr.ranking import RankingRecipe
 from immr.settings import Settings
 from tests import tiny_version
@@ -46,7 +46,7 @@ def running(home: Path) -> Iterator[Services]:
     settings = Settings(home=home)
     folder = tiny_version.write_packaged(home / "immr-1")
     tiny_version.build_index(settings, folder, tiny_version.items(home / "pictures"))
-    with bento_process(settings, folder, (metrics := free_port())) as bento_url:
+    with bento(settings, folder, (metrics := free_port())) as (_, bento_url):
         champion = Variant(CHAMPION, bento_url, "immr-1", 1.0)
         save(Experiment("real", "salt", (champion,)), settings.experiment_file)
         port, own = free_port(), free_port()
@@ -58,16 +58,16 @@ def running(home: Path) -> Iterator[Services]:
 
 
 @contextmanager
-def bento_process(settings: Settings, folder: Path, metrics_port: int) -> Iterator[str]:
-    """The version as a Bento, built and served; gives its URL once it is ready."""
+def bento(settings: Settings, folder: Path, metrics_port: int) -> Iterator[tuple[BentoProcess, str]]:
+    """The version as a Bento, built and served; gives its process and URL once it is ready."""
     made = tiny_version.version()
-    tag = bento.build(made, folder, RankingRecipe(), wiring.service_folder(), settings.bento_home)
+    tag = packaging.build(made, folder, RankingRecipe(), wiring.service_folder(), settings.bento_home)
     deployment = Deployment("champion", made.id, tag, f"http://127.0.0.1:{free_port()}")
     environment = _environment(settings, metrics_port) | {"BENTOML_HOME": str(settings.bento_home)}
     process = BentoProcess.start(deployment, environment, settings.home / "deployments")
     try:
         process.wait_until_ready(time.monotonic() + READY_TIMEOUT_S)
-        yield deployment.url
+        yield process, deployment.url
     finally:
         process.stop()
 
