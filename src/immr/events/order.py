@@ -13,8 +13,11 @@ _KEY_CHARS = 4  # hex digits: far more keys than partitions, and far fewer than 
 
 
 def user_key(user_id: str) -> str:
-    """What the ids of this user's queries end in; it is other users' too, and tells nobody apart."""
-    return hashlib.sha256(user_id.encode("utf-8", "replace")).hexdigest()[:_KEY_CHARS]
+    """What the ids of this user's queries end in; it is other users' too, and tells nobody apart.
+
+    Nothing where there is no user.
+    """
+    return user_id and hashlib.sha256(user_id.encode("utf-8", "replace")).hexdigest()[:_KEY_CHARS]
 
 
 def new_query_id(user_key: str = "") -> str:
