@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.settings import Settings
 from serving.bearer import BearerKeys
 from tests import tiny_version
+from tests.serving import real_services
 from tests.serving.test_bento_app import assert_problem
 from tests.upstream_process import await_port, free_port
 from tests.version_process import version_process
@@ -145,6 +147,31 @@ def test_traces_are_off_until_the_environment_asks(bento_url: str, tmp_path: Pat
             time.sleep(0.1)
         text = said.read_text()
     assert '"immr.model_version": "immr-1"' in text and "SpanKind.CLIENT" in text
+
+
+@pytest.mark.slow
+def test_a_search_is_one_trace_through_gateway_and_bento(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+    settings = Settings(home=tmp_path)
+    folder = tiny_version.write_packaged(tmp_path / "immr-1")
+    tiny_version.build_index(settings, folder, tiny_version.items(tmp_path / "pictures"))
+    with (
+        real_services.bento(settings, folder, free_port()) as (bento, bento_url),
+        gateway(tmp_path, bento_url) as (url, said),
+    ):
+        assert search(url).status_code == 200
+        deadline = time.monotonic() + 20
+        while not (shared := _traces(said) & _traces(bento.log_file)):
+            assert time.monotonic() < deadline, said.read_text() + bento.log_file.read_text()
+            time.sleep(0.1)
+    assert len(shared) == 1
+
+
+def _traces(log_file: Path) -> set[str]:
+    return set(re.findall(r'"trace_id": "(0x[0-9a-f]+)"', log_file.read_text()))
 
 
 def test_an_exporter_that_is_not_installed_is_explained(bento_url: str, tmp_path: Path) -> None:
