@@ -13,6 +13,7 @@ from typing import Annotated
 
 from fastapi import Cookie, Depends, FastAPI, Header, Request, Response
 from starlette.middleware import Middleware
+from starlette.types import Scope
 
 from immr.errors import ImmrError
 from immr.settings import Settings
@@ -39,6 +40,7 @@ from serving.traffic import MAX_UNDER_WAY, TIMEOUT_S, Gateway
 from serving.visitor import COOKIE, COOKIE_AGE_S, new_visitor, signed, visitor_of
 
 _DRAIN_S = 10
+_MAX_PICTURES = 256  # at once; more than there are connections for, which one page of hits may ask for
 _OF_PICTURES = ("content-type", "cache-control", "etag", "last-modified", "location")
 
 
@@ -56,8 +58,12 @@ def create_gateway_app(gateway: Gateway, options: ServingOptions | None = None) 
         "IMMR gateway",
         "Visual search, A/B-tested: a photo in, items out, clicks back.",
         inner=[
-            Middleware(Admission, posts(path), gateway.max_under_way, options.receive_timeout_s)
-            for path in ("/v1/search", "/v1/events")
+            Middleware(Admission, is_work, at_once, options.receive_timeout_s)
+            for is_work, at_once in (
+                (posts("/v1/search"), gateway.max_under_way),
+                (posts("/v1/events"), gateway.max_under_way),
+                (_is_picture, _MAX_PICTURES),
+            )
         ],
         protection=options.protection(),
         lifespan=lifespan,
@@ -69,6 +75,11 @@ def create_gateway_app(gateway: Gateway, options: ServingOptions | None = None) 
     add_liveness(app)
     _add_readiness(app, gateway)
     return app
+
+
+def _is_picture(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path.startswith("/v1/items/")
 
 
 def _add_search(app: FastAPI, gateway: Gateway, cookie_secure: bool) -> None:
@@ -103,7 +114,9 @@ def _add_search(app: FastAPI, gateway: Gateway, cookie_secure: bool) -> None:
 
 
 def _add_pictures(app: FastAPI, gateway: Gateway) -> None:
-    @app.get(PICTURE_PATH, summary=PICTURE_SUMMARY, response_class=Response, responses=PICTURE_RESPONSES)
+    responses = {**PICTURE_RESPONSES, **problem_responses(408, 429)}
+
+    @app.get(PICTURE_PATH, summary=PICTURE_SUMMARY, response_class=Response, responses=responses)
     async def item_image(item_id: str, request: Request) -> Response:
         answer = await gateway.picture(item_id, passed_on(request.headers, "authorization"))
         return Response(answer.content, answer.status, passed_on(answer.headers, *_OF_PICTURES))

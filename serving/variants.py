@@ -1,4 +1,4 @@
-"""Asking the variants: one pool of connections, a time limit, and for each address a breaker and a limit."""
+"""Asking the variants: pools of connections, a time limit, and for each address a breaker and a limit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from serving.problems import PROBLEM_JSON, Problem, ProblemError
 
 log = logging.getLogger(__name__)
 
-_MAX_CONNECTIONS = 256
+_MAX_SEARCHES = 256  # of one variant
+_PICTURE_CONNECTIONS = 64
 _KEEPALIVE_S = 2.0  # less than a Bento's, so that a connection is hardly ever reused just as it closes
 _OF_A_REQUEST = frozenset({400, 401, 404, 408, 413, 415, 422, 429, 431})
 """What a Bento says of a request; any other 4xx is of something before it, or in its place."""
@@ -64,22 +65,20 @@ class Variants:
         self._metrics = metrics
         self._breakers: dict[str, CircuitBreaker] = {}  # by url, so that a new address starts afresh
         self._limits: dict[str, AdaptiveLimit] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self._searches: aiohttp.ClientSession | None = None
+        self._pictures: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        """Open the connection pool."""
-        connector = aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, keepalive_timeout=_KEEPALIVE_S)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trace_configs=tracing.of_client(),
-        )
+        """Open the pools of connections."""
+        # a search never waits for a connection, which would count against its variant: it has its limit
+        self._searches = _pool(0)
+        self._pictures = _pool(_PICTURE_CONNECTIONS)
 
     async def stop(self) -> None:
-        """Close the pool."""
-        if self._session is not None:
-            await self._session.close()
+        """Close the pools."""
+        for pool in (self._searches, self._pictures):
+            if pool is not None:
+                await pool.close()
 
     def allows(self, variant: Variant) -> bool:
         """Whether it is worth asking now; True may be the one trial, and wants the question asked."""
@@ -148,7 +147,7 @@ class Variants:
             ProblemError: it has none, or does not know the caller's key.
             VariantDownError: it does not answer.
         """
-        answer = await self._request(variant, "GET", path, headers)
+        answer = await self._request(self._pictures, variant, "GET", path, headers)
         if answer.status >= 400:
             raise _their_problem(answer)
         return answer
@@ -156,7 +155,7 @@ class Variants:
     async def is_ready(self, variant: Variant) -> bool:
         """Whether it says so itself, and is the version that the experiment names."""
         try:
-            answer = await self._request(variant, "GET", "/health/ready")
+            answer = await self._request(self._searches, variant, "GET", "/health/ready")
             told = _Ready.model_validate_json(answer.content)
         except (VariantDownError, ValidationError):
             return False
@@ -166,11 +165,11 @@ class Variants:
         return self._breakers.setdefault(variant.url, CircuitBreaker())
 
     def _limit(self, variant: Variant) -> AdaptiveLimit:
-        return self._limits.setdefault(variant.url, AdaptiveLimit(_MAX_CONNECTIONS))
+        return self._limits.setdefault(variant.url, AdaptiveLimit(_MAX_SEARCHES))
 
     async def _search(self, variant: Variant, form: SearchForm, label: str) -> SearchBody:
         headers = {VARIANT_HEADER: label, **form.headers}
-        answer = await self._request(variant, "POST", "/v1/search", headers, form.body)
+        answer = await self._request(self._searches, variant, "POST", "/v1/search", headers, form.body)
         if answer.status >= 400:
             raise _their_problem(answer)
         self._metrics.observe(_stages(answer.headers.get("server-timing", "")))
@@ -184,22 +183,24 @@ class Variants:
 
     async def _request(
         self,
+        pool: aiohttp.ClientSession | None,
         variant: Variant,
         method: str,
         path: str,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> VariantAnswer:
+        assert pool is not None, "the gateway has not started"
         url = variant.url.rstrip("/") + path
         try:
             async with asyncio.timeout(self._timeout_s):
                 try:
-                    answer = await self._send(method, url, headers, body)
+                    answer = await _send(pool, method, url, headers, body)
                 except aiohttp.ClientConnectorError:
                     raise
                 except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                     # closed as we wrote, by a process that stops: what we ask may be asked twice
-                    answer = await self._send(method, url, headers, body)
+                    answer = await _send(pool, method, url, headers, body)
         except TimeoutError as error:
             raise VariantDownError(f"took longer than {self._timeout_s:g} s") from error
         except aiohttp.ClientError as error:
@@ -208,16 +209,24 @@ class Variants:
             raise VariantDownError(f"answered {answer.status}")
         return answer
 
-    async def _send(
-        self, method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None
-    ) -> VariantAnswer:
-        assert self._session is not None, "the gateway has not started"
-        data = io.BytesIO(body) if body is not None else None  # aiohttp wants large bodies in pieces
-        request = self._session.request(
-            method, URL(url, encoded=True), data=data, headers=headers, allow_redirects=False
-        )
-        async with request as response:
-            return VariantAnswer(response.status, response.headers, await response.read())
+
+def _pool(connections: int) -> aiohttp.ClientSession:
+    """So many at once; 0: as many as are wanted."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=_KEEPALIVE_S),
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=tracing.of_client(),
+    )
+
+
+async def _send(
+    pool: aiohttp.ClientSession, method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None
+) -> VariantAnswer:
+    data = io.BytesIO(body) if body is not None else None  # aiohttp wants large bodies in pieces
+    request = pool.request(method, URL(url, encoded=True), data=data, headers=headers, allow_redirects=False)
+    async with request as response:
+        return VariantAnswer(response.status, response.headers, await response.read())
 
 
 def _their_problem(answer: VariantAnswer) -> ProblemError:

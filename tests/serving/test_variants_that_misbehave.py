@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,10 +17,11 @@ from prometheus_client import generate_latest
 
 from immr.experiment.definition import Experiment, Kind, State, save
 from immr.settings import Settings
+from serving.bodies import VARIANT_HEADER
 from serving.problems import PROBLEM_JSON
 from serving.traffic import Gateway
 from tests import tiny_version
-from tests.serving.stand_in import StandIn, problem, stand_in
+from tests.serving.stand_in import StandIn, hits, problem, stand_in
 from tests.serving.test_bento_app import assert_problem, search
 from tests.serving.test_gateway import alone, experiment, recorded_search, served_gateway, user_of
 
@@ -232,6 +234,40 @@ def test_a_wrong_file_is_told_before_anyone_searches(tmp_path: Path) -> None:
     settings.experiment_file.unlink()
     assert is_wrong()
     asyncio.run(gateway.recorder.close())
+
+
+async def pictures(url: str, count: int) -> list[int]:
+    """So many at once; their statuses."""
+    async with httpx.AsyncClient(base_url=url, timeout=20, limits=httpx.Limits()) as client:
+        answers = await asyncio.gather(*(client.get("/v1/items/red/image") for _ in range(count)))
+    return [answer.status_code for answer in answers]
+
+
+def test_pictures_that_hang_hold_up_no_search(tmp_path: Path) -> None:
+    released, statuses = threading.Event(), []
+
+    async def slow_pictures(request: Request) -> Response:
+        if request.method == "POST":
+            return hits("immr-1", variant=request.headers[VARIANT_HEADER])
+        while not released.is_set():
+            await asyncio.sleep(0.05)
+        return Response(RED, media_type="image/png")
+
+    settings = Settings(home=tmp_path)
+    with stand_in() as champion, served_gateway(settings, timeout_s=8.0) as client:
+        save(alone(champion.url), settings.experiment_file)
+        champion.answer = slow_pictures
+        asking = pictures(str(client.base_url), 300)
+        looking = threading.Thread(target=lambda: statuses.extend(asyncio.run(asking)))
+        looking.start()
+        while sum(path.endswith("image") for path in champion.asked) < 64:
+            time.sleep(0.02)
+        took_s = [search(client, user_id="ann").elapsed.total_seconds() for _ in range(3)]
+        released.set()
+        looking.join()
+        assert "variant_down" not in client.get("/metrics").text
+    assert max(took_s) < 4
+    assert set(statuses) == {200, 429}
 
 
 @pytest.mark.parametrize("wrong", ['"salt": 123', '"salt": "\\ud800"', '"variants": ' + "[" * 5000])
