@@ -1,10 +1,12 @@
 """What embedded engines and connections add to the contract: locks, crashes, and nobody answering."""
 
+import dataclasses
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 
 from immr.errors import IndexMismatchError, IndexUnavailableError, SettingsError
+from immr.index.journal import Journal
 from immr.index.port import Changes
 from immr.index.qdrant import QdrantIndex
 from immr.types import Item, ModelVersion
@@ -63,16 +66,75 @@ def test_a_held_folder_names_its_holder_and_a_killed_holder_lets_go(url):
     index.open("immr-3", 4, "prep").close()
 
 
-def test_new_content_is_built_beside_a_process_that_serves_the_old(url, tmp_path):
+def test_new_content_is_taken_over_by_the_process_that_serves_the_old(url, tmp_path):
     index = QdrantIndex(url)
     index.build(VERSION, _items(), EMBEDDINGS_ND)
     with _hold_elsewhere(url) as process:
         assert not index.build(VERSION, _items(price=9.0), EMBEDDINGS_ND).reused
-        with closing(index.open("immr-3", 4, "prep")) as collection:
-            assert collection.count() == 4
+        index.change(VERSION, Changes([], EMBEDDINGS_ND[:0], ["i0"], [1]))
+        deadline = time.monotonic() + 60
+        while index.applied("immr-3") != 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        index.build(VERSION, _items(price=9.0), EMBEDDINGS_ND)
+        assert len(_contents(tmp_path)) == 1  # nobody holds the old one any more
+        with pytest.raises(IndexUnavailableError, match=f"held by process {process.pid}"):
+            index.open("immr-3", 4, "prep")
         process.stdin.close()
-    index.build(VERSION, _items(price=9.0), EMBEDDINGS_ND)
-    assert len(_contents(tmp_path)) == 1  # the old one went as soon as nobody held it
+    with closing(index.open("immr-3", 4, "prep")) as collection:
+        assert collection.count() == 3
+
+
+def test_searches_go_on_while_new_contents_are_taken_over(url):
+    index = QdrantIndex(url)
+    items, embeddings_ND = dying_build.documents(price=1.5)
+    index.build(dying_build.VERSION, items[:10], embeddings_ND[:10])
+    done = threading.Event()
+
+    def shopper(collection):
+        asked = 0
+        while not done.is_set() or asked < 50:
+            assert len(collection.search(embeddings_ND[asked % 50], 5)) == 5
+            assert collection.item("i3") is not None
+            asked += 1
+
+    with closing(index.open("immr-3", 16, "prep")) as collection, ThreadPoolExecutor(4) as pool:
+        shoppers = [pool.submit(shopper, collection) for _ in range(4)]
+        try:
+            for rows in range(11, 16):
+                index.build(dying_build.VERSION, items[:rows], embeddings_ND[:rows])
+                index.change(dying_build.VERSION, Changes([], embeddings_ND[:0], ["i0"], [rows]))
+                assert collection.refresh() == rows - 10  # the new one lacks them all
+                assert collection.count() == rows - 1
+        finally:
+            done.set()
+        for each in shoppers:
+            each.result()
+    assert collection.refresh() == 0  # closed
+    index.open("immr-3", 16, "prep").close()
+
+
+def test_a_new_content_of_another_make_is_not_taken_over(url):
+    index = QdrantIndex(url)
+    index.build(VERSION, _items(), EMBEDDINGS_ND)
+    with closing(index.open("immr-3", 4, "prep")) as collection:
+        other = dataclasses.replace(VERSION, preprocessing_hash="other")
+        index.build(other, _items(), EMBEDDINGS_ND)
+        with pytest.raises(IndexMismatchError, match="preprocessing other"):
+            collection.refresh()
+        assert collection.count() == 4
+
+
+def test_a_journal_forgets_what_is_long_taken_over(url, tmp_path, monkeypatch):
+    monkeypatch.setattr("immr.index.collection._ENTRIES_KEPT", 5)
+    index = QdrantIndex(url)
+    index.build(VERSION, _items(), EMBEDDINGS_ND)
+    with closing(index.open("immr-3", 4, "prep")) as collection:
+        for first in range(1, 21, 4):
+            index.change(VERSION, Changes(_items(), EMBEDDINGS_ND, [], range(first, first + 4)))
+        assert collection.refresh() == 20
+    journal = Journal(tmp_path / "index" / "immr_immr-3" / "changes.db")
+    assert [entry.sequence for entry in journal.after(0, 100)] == [16, 17, 18, 19, 20]
 
 
 def _contents(tmp_path):

@@ -43,3 +43,22 @@ def test_an_upserted_item_is_found_and_a_deleted_one_is_not(tmp_path: Path, sche
     with served_version(settings, folder) as url:
         wait_ready(url)
         assert found(url)[0] == "new red" and "red" not in found(url)
+
+
+@pytest.mark.parametrize("scheme", ["file", "edge"])
+def test_a_version_that_is_indexed_anew_while_it_serves_is_searched_anew(tmp_path: Path, scheme: str) -> None:
+    settings = Settings(home=tmp_path, index_url=f"{scheme}://{tmp_path}/index")
+    folder = tiny_version.write_packaged(tmp_path / "immr-1")
+    catalogue = tiny_version.items(tmp_path / "pictures")
+    tiny_version.build_index(settings, folder, catalogue)
+    index, version = wiring.index(settings), tiny_version.version()
+    with served_version(settings, folder) as url:
+        wait_ready(url)
+        tiny_version.build_index(settings, folder, catalogue[1:])
+        index.change(version, Changes([], tiny_version.embed(folder, catalogue[:1])[:0], ["blue"], [1]))
+        deadline = time.monotonic() + 60
+        while {"red", "blue"} & set(found(url)):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert len(found(url)) == 3
+        assert index.applied("immr-1") == 1

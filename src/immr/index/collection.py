@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from immr.errors import IndexMismatchError
 from immr.index.answers import answers
-from immr.index.documents import Binding, candidate, point_id
+from immr.index.documents import Binding, candidate, check_bound, point_id
 from immr.index.engine import Engine, Storage
-from immr.index.journal import Entry
+from immr.index.journal import Entry, Journal
 from immr.index.port import EVERYTHING
 from immr.types import Candidate, Filters, FloatArray
 
 _ENTRIES_AT_ONCE = 256
+_ENTRIES_KEPT = 10_000  # for a content that is being built: what is older is delivered to it anew
 _SETTLE_TIMEOUT_S = 600.0
+
+
+class _Opened:
+    """A content that is open; its engine is closed once nobody uses it any more."""
+
+    def __init__(self, content: str, binding: Binding, engine: Engine) -> None:
+        self.content = content
+        self.binding = binding
+        self.engine = engine
+        self._users = 1  # the collection; and every search that is under way
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        """Use it; False where it was let go of meanwhile."""
+        with self._lock:
+            self._users += 1 if self._users else 0
+            return self._users > 0
+
+    def let_go(self) -> None:
+        """Use it no more."""
+        with self._lock:
+            self._users -= 1
+            unused = self._users == 0
+        if unused:
+            self.engine.close()
 
 
 class QdrantCollection:
@@ -29,10 +57,14 @@ class QdrantCollection:
         """
         self._storage = storage
         self._name = collection
-        self._content = content
-        self._engine: Engine = storage.serving(collection, content)
+        self._opened = _Opened(content, binding, storage.serving(collection, content))
         self._refreshing = threading.Lock()
-        self.binding = binding
+        self._closed = False
+
+    @property
+    def binding(self) -> Binding:
+        """What the content is bound to that is searched now."""
+        return self._opened.binding
 
     def search(
         self, embedding_D: FloatArray, k: int, filters: Filters = EVERYTHING, offset: int = 0
@@ -54,8 +86,8 @@ class QdrantCollection:
                 f"the query embedding has the shape {embedding_D.shape}, but the documents of "
                 f"{self.binding.version_id} have {self.binding.dim} dimensions: encode it with that version"
             )
-        with answers(self._storage.where):
-            points = self._engine.nearest(embedding_D, k, offset, filters, self.binding.hnsw_ef)
+        with self._in_use() as opened:
+            points = opened.engine.nearest(embedding_D, k, offset, filters, opened.binding.hnsw_ef)
         return [candidate(point.payload, point.score) for point in points]
 
     def item(self, item_id: str) -> Candidate | None:
@@ -64,8 +96,8 @@ class QdrantCollection:
         Raises:
             IndexUnavailableError: the database does not answer.
         """
-        with answers(self._storage.where):
-            payload = self._engine.payload(point_id(item_id))
+        with self._in_use() as opened:
+            payload = opened.engine.payload(point_id(item_id))
         return candidate(payload, 1.0) if payload is not None else None
 
     def embedding(self, item_id: str) -> FloatArray | None:
@@ -74,8 +106,8 @@ class QdrantCollection:
         Raises:
             IndexUnavailableError: the database does not answer.
         """
-        with answers(self._storage.where):
-            return self._engine.embedding(point_id(item_id))
+        with self._in_use() as opened:
+            return opened.engine.embedding(point_id(item_id))
 
     def count(self) -> int:
         """Number of documents.
@@ -83,35 +115,78 @@ class QdrantCollection:
         Raises:
             IndexUnavailableError: the database does not answer.
         """
-        with answers(self._storage.where):
-            return self._engine.count()
+        with self._in_use() as opened:
+            return opened.engine.count()
 
     def refresh(self) -> int:
-        """Take over changes that others left in the journal; returns how many.
+        """Take over what others left: a content that a build has published since, and the journal's changes.
 
-        What is applied is noted after it is durable: after a sudden death it is done again, without harm.
+        Searches go on in the content before until the new one is up to date. What is applied is noted after
+        it is durable: after a sudden death it is done again, without harm.
+
+        Returns:
+            The number of changes.
 
         Raises:
-            IndexUnavailableError: the database does not answer.
+            IndexUnavailableError: the database does not answer, or another process holds the new content.
+            IndexMismatchError: the new content was made for something else; searches stay in the one before.
         """
         journal = self._storage.journal(self._name)
         if journal is None:
             return 0
-        taken = 0
         with self._refreshing, answers(self._storage.where):
-            done = self._storage.applied(self._content)
-            while entries := journal.after(done, _ENTRIES_AT_ONCE):
-                apply(self._engine, entries)
-                taken += len(entries)
-                done = entries[-1].sequence
-                self._engine.settle(_SETTLE_TIMEOUT_S)
-                self._storage.note_applied(self._content, done)
+            if self._closed:
+                return 0
+            before, newest = self._opened, self._newest()
+            try:
+                taken = self._take_over(newest, journal)
+            except BaseException:
+                if newest is not before:
+                    newest.let_go()
+                raise
+            if newest is not before:
+                self._opened = newest
+                before.let_go()
         return taken
 
     def close(self) -> None:
         """Let go of the folder or the connection; closing twice does no harm."""
         with self._refreshing:
-            self._engine.close()
+            self._closed = True
+            self._opened.engine.close()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[_Opened]:
+        """The content that is searched now, which stays open for as long as the block takes."""
+        while not (opened := self._opened).take():
+            pass  # replaced between the two: the next one is there already
+        try:
+            with answers(self._storage.where):
+                yield opened
+        finally:
+            opened.let_go()
+
+    def _newest(self) -> _Opened:
+        """The content that is published, opened where it is another than the one that is searched."""
+        content = self._storage.published(self._name)
+        if content is None or content == self._opened.content:
+            return self._opened
+        binding, now = self._storage.binding(content), self.binding
+        if binding is None:
+            return self._opened
+        check_bound(self._name, binding, now.version_id, now.dim, now.preprocessing_hash)
+        return _Opened(content, binding, self._storage.serving(self._name, content))
+
+    def _take_over(self, opened: _Opened, journal: Journal) -> int:
+        done, taken = self._storage.applied(opened.content), 0
+        while entries := journal.after(done, _ENTRIES_AT_ONCE):
+            apply(opened.engine, entries)
+            taken += len(entries)
+            done = entries[-1].sequence
+            opened.engine.settle(_SETTLE_TIMEOUT_S)
+            self._storage.note_applied(opened.content, done)
+            journal.forget(done - _ENTRIES_KEPT)
+        return taken
 
 
 def apply(engine: Engine, entries: list[Entry]) -> None:

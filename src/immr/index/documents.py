@@ -139,3 +139,32 @@ def check(version: ModelVersion, items: Sequence[Item], embeddings_ND: FloatArra
         raise ContractError(
             f"an embedding for {version.id} is not of length 1: normalise the rows before indexing"
         )
+
+
+def check_bound(collection: str, found: Binding, version_id: str, dim: int, preprocessing_hash: str) -> None:
+    """Whether a collection is the one that a query encoder needs.
+
+    Raises:
+        IndexMismatchError: it is not; names both sides.
+    """
+    there = {
+        "version": found.version_id,
+        "dim": found.dim,
+        "preprocessing": found.preprocessing_hash,
+        "normalization": found.normalization,
+    }
+    asked = {
+        "version": version_id,
+        "dim": dim,
+        "preprocessing": preprocessing_hash,
+        "normalization": "l2",
+    }
+    different = [name for name in there if there[name] != asked[name]]
+    if different:
+        raise IndexMismatchError(
+            f"the collection {collection} was made for "
+            + ", ".join(f"{name} {there[name]}" for name in different)
+            + ", but the query encoder has "
+            + ", ".join(f"{name} {asked[name]}" for name in different)
+            + f": run `immr index --model {version_id}`"
+        )

@@ -14,7 +14,16 @@ from immr.index.answers import answers
 from immr.index.build import BATCH_POINTS, fill, verify
 from immr.index.client import open_local
 from immr.index.collection import QdrantCollection, apply
-from immr.index.documents import COLLECTION_PREFIX, SEPARATOR, Binding, Documents, check, payload, point_id
+from immr.index.documents import (
+    COLLECTION_PREFIX,
+    SEPARATOR,
+    Binding,
+    Documents,
+    check,
+    check_bound,
+    payload,
+    point_id,
+)
 from immr.index.edge import EdgeEngine
 from immr.index.engine import Storage
 from immr.index.folders import Folders
@@ -49,7 +58,7 @@ class QdrantIndex:
 
         Idempotent and resumable: the same content is reused, a build that died goes on where it was, and
         what served before serves until the new content is verified. A process that has the old content open
-        in an embedded engine keeps it until it opens the collection again.
+        in an embedded engine takes the new one with its next refresh.
 
         Args:
             version: whose documents these are.
@@ -89,7 +98,7 @@ class QdrantIndex:
         collection = collection_name(version_id)
         with answers(self._storage.where):
             content, binding = self._published(version_id)
-            _check_same(collection, binding, version_id, dim, preprocessing_hash)
+            check_bound(collection, binding, version_id, dim, preprocessing_hash)
             opened = QdrantCollection(self._storage, collection, content, binding)
         try:
             opened.refresh()
@@ -199,27 +208,3 @@ def _storage(url: str, timeout_s: int) -> Storage:
     raise SettingsError(
         f"no index understands {url!r}: use file:///a/folder, edge:///a/folder or http(s)://host:port"
     )
-
-
-def _check_same(collection: str, found: Binding, version_id: str, dim: int, preprocessing_hash: str) -> None:
-    there = {
-        "version": found.version_id,
-        "dim": found.dim,
-        "preprocessing": found.preprocessing_hash,
-        "normalization": found.normalization,
-    }
-    asked = {
-        "version": version_id,
-        "dim": dim,
-        "preprocessing": preprocessing_hash,
-        "normalization": "l2",
-    }
-    different = [name for name in there if there[name] != asked[name]]
-    if different:
-        raise IndexMismatchError(
-            f"the collection {collection} was made for "
-            + ", ".join(f"{name} {there[name]}" for name in different)
-            + ", but the query encoder has "
-            + ", ".join(f"{name} {asked[name]}" for name in different)
-            + f": run `immr index --model {version_id}`"
-        )

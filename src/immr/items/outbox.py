@@ -51,11 +51,15 @@ class Outbox:
         self._path = path
 
     def append(self, items: Sequence[Item], deleted: Sequence[str]) -> int:
-        """Write changes down, all or none; returns the last one's sequence."""
+        """Write changes down, all or none; returns the last one's sequence.
+
+        What was written down of the same items before is forgotten: whoever lacks it needs only the last.
+        """
         now = datetime.now(UTC).isoformat()
         rows: list[tuple[str, str | None, str]] = [(item.item_id, _to_json(item), now) for item in items]
         rows += [(item_id, None, now) for item_id in deleted]
         with self._connection() as connection, connection:
+            connection.executemany("DELETE FROM changes WHERE item_id = ?", ((row[0],) for row in rows))
             connection.executemany("INSERT INTO changes (item_id, item, recorded) VALUES (?, ?, ?)", rows)
         return self.latest()
 
