@@ -14,13 +14,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from serving.problems import PROBLEM_JSON, ProblemError
 
 MAX_HEAD_BYTES = 64 * 1024
+_AROUND_A_FIELD = len(": \r\n")
 
 
-def bounded(timeout_s: float) -> type[BoundedHttp]:
-    """The protocol with this time for a head to be here."""
+def bounded(timeout_s: float, max_head_bytes: int = MAX_HEAD_BYTES) -> type[BoundedHttp]:
+    """The protocol with these bounds for a head, as the `http` of a `uvicorn.Config`."""
 
     class Bounded(BoundedHttp):
         head_timeout_s = timeout_s
+        head_bytes = max_head_bytes
 
     return Bounded
 
@@ -29,7 +31,11 @@ class BoundedHttp(HttpToolsProtocol):
     """Closes a connection whose next head is too long (431), too slow (408) or no HTTP (400)."""
 
     head_timeout_s: float
-    _head_bytes: int | None = 0  # of the one that comes in now; None while there is none
+    head_bytes: int
+    _come_bytes: int | None = 0  # of a head that is not whole; None while none is awaited
+    _began_now = False  # in what is read now, which may begin with the end of another request
+    _read_bytes = 0  # of a head that may be whole
+    _is_too_long = False
     _too_late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -44,45 +50,71 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, then count what has come of a head that is not whole."""
+        self._began_now = False
         super().data_received(data)
-        if self._head_bytes is not None and not self.transport.is_closing():
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(
-                    431, f"the request's head is over {MAX_HEAD_BYTES // 1024} KB: send fewer headers"
-                )
+        if self._come_bytes is None or self._began_now or self.transport.is_closing():
+            return
+        self._come_bytes += len(data)
+        if self._come_bytes > self.head_bytes:
+            self._refuse_length()
 
     def on_message_begin(self) -> None:
         """A connection that is used again waits idle between requests, which uvicorn sees to itself."""
         super().on_message_begin()
-        if self._head_bytes is None:
+        self._read_bytes = 0
+        if self._come_bytes is None:
             self._await_head()
+            self._come_bytes = 1
+            self._began_now = True
+
+    def on_url(self, url: bytes) -> None:
+        """A part of it."""
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field, of the head or after a body in chunks."""
+        super().on_header(name, value)
+        self._count(len(name) + len(value) + _AROUND_A_FIELD)
 
     def on_headers_complete(self) -> None:
-        """The head is whole; one that came at once was not counted."""
+        """The head is whole."""
         self._head_is_here()
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What the parser could not read."""
-        self._refuse(400, "this is no valid HTTP request: percent-encode the path, and see RFC 9112")
+        """What ended the parser."""
+        if self._is_too_long:
+            self._refuse_length()
+        else:
+            self._refuse(400, "this is no valid HTTP request: percent-encode the path, and see RFC 9112")
+
+    def _count(self, read: int) -> None:
+        """A head that comes at once, which is never seen as one that is not whole."""
+        self._read_bytes += read
+        if self._read_bytes > self.head_bytes:
+            self._is_too_long = True
+            raise ValueError("too long")  # which ends the parser
 
     def _await_head(self) -> None:
-        self._head_bytes = 0
+        self._come_bytes = 0
         self._too_late = self.loop.call_later(self.head_timeout_s, self._refuse_late)
 
     def _head_is_here(self) -> None:
-        self._head_bytes = None
+        self._come_bytes = None
         if self._too_late is not None:
             self._too_late.cancel()
 
     def _refuse_late(self) -> None:
-        if self._head_bytes:
+        if self._come_bytes:
             self._refuse(
                 408, f"the request's head was not here after {self.head_timeout_s:g} s: send it faster"
             )
         else:  # opened for later, as browsers do: an answer would be taken for that of the next request
             self.transport.close()
+
+    def _refuse_length(self) -> None:
+        self._refuse(431, f"the request's head is over {self.head_bytes // 1024} KB: send fewer headers")
 
     def _refuse(self, status: int, detail: str) -> None:
         if (

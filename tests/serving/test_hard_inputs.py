@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -343,6 +344,43 @@ def test_a_flood_of_headers_is_a_431_of_the_gateway(services: Services, flood: b
         except ConnectionError:  # it was closed while we wrote, and its answer went with it
             return
     assert_problem(answer, 431, "send fewer headers")
+
+
+def head_of(size: int) -> bytes:
+    """A whole request of so many bytes."""
+    start, end = b"GET /health/live HTTP/1.1\r\nhost: x\r\nx: ", b"\r\n\r\n"
+    return start + b"a" * (size - len(start) - len(end)) + end
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (head_of(60 * 1024), 200),
+        (head_of(66 * 1024), 431),
+        (head_of(200 * 1024), 431),
+        (b"GET /health/live?" + b"a" * 150_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"x: 1\r\n" * 12_000 + b"\r\n", 431),
+    ],
+    ids=["short", "long", "longer", "url", "many"],
+)
+def test_a_head_that_comes_whole_has_the_same_bound(services: Services, request_: bytes, status: int) -> None:
+    for read_at_once in (True, False):
+        with connect(services.gateway) as connection:
+            pieces = [request_] if read_at_once else [request_[:1000], request_[1000:]]
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(0.05)
+            assert answer_on(connection).status_code == status
+
+
+def test_a_head_behind_a_large_body_is_not_taken_for_part_of_it(services: Services) -> None:
+    body = bytes(120_000)
+    first = post("/v1/events", b"content-type: text/plain\r\n", body)
+    with connect(services.gateway) as connection:
+        connection.sendall(first + head_of(1000)[:-10])
+        assert answer_on(connection).status_code == 415
+        connection.sendall(head_of(1000)[-10:])
+        assert answer_on(connection).status_code == 200
 
 
 def test_a_head_that_does_not_come_is_a_408_of_the_gateway(services: Services) -> None:
