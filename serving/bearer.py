@@ -10,17 +10,21 @@ import hmac
 import re
 import secrets
 import sys
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from immr.errors import SettingsError
 from immr.watched_file import WatchedFile
-from serving.problems import ProblemError, problem_response
+from serving.problems import ProblemError, problem_response, problem_responses
 
 _LINE = re.compile(r"([0-9a-f]{64})(?:\s+(.*))?")
 _OPEN_TO_ALL = ("/health/", "/v2/health/")  # probes carry no keys
+_SCHEME = "bearer"
 
 
 class BearerKeys:
@@ -60,6 +64,26 @@ class RequireBearer:
         given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
         kind, _, key = given.partition(" ")
         return kind.lower() == "bearer" and self._keys.knows(key.strip())
+
+
+def tell_of_keys(app: FastAPI) -> None:
+    """Let an application's OpenAPI say that every request needs a key, but for health."""
+    generate: Callable[[], dict[str, Any]] = app.openapi
+    [(status, refused)] = problem_responses(401).items()
+
+    def openapi() -> dict[str, Any]:
+        schema = generate()
+        schema["components"].setdefault("securitySchemes", {})[_SCHEME] = {"type": "http", "scheme": "bearer"}
+        schema["security"] = [{_SCHEME: []}]
+        for path, operations in schema["paths"].items():
+            for operation in operations.values():
+                if path.startswith(_OPEN_TO_ALL):
+                    operation["security"] = []
+                else:
+                    operation["responses"][str(status)] = refused
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _read(path: Path) -> list[bytes]:

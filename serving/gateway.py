@@ -20,6 +20,7 @@ from immr.settings import Settings
 from serving import logs, tracing
 from serving.admission import Admission, posts
 from serving.asked import asked_by, request_body
+from serving.bearer import tell_of_keys
 from serving.bodies import PREVIEW, VARIANT_HEADER, SearchBody
 from serving.forms import SearchForm, passed_on
 from serving.http import create_app, require_search
@@ -74,6 +75,8 @@ def create_gateway_app(gateway: Gateway, options: ServingOptions | None = None) 
     _add_pictures(app, gateway)
     add_liveness(app)
     _add_readiness(app, gateway)
+    if options.bearer_keys_file is not None:
+        tell_of_keys(app)
     return app
 
 

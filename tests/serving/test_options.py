@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from immr.errors import SettingsError
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.settings import Settings
 from serving.bearer import BearerKeys
+from serving.gateway import Gateway, create_gateway_app
 from tests import tiny_version
 from tests.serving import real_services
 from tests.serving.test_bento_app import assert_problem
@@ -77,10 +79,25 @@ def test_with_a_file_of_keys_every_caller_needs_one(home: Path, tmp_path: Path) 
             assert httpx.get(f"{service}/health/ready").status_code == 200
             assert search(service, authorization=f"Bearer {KEY}").status_code == 200
         assert httpx.get(f"{bento}/v2/models/immr-1").json()["error"].startswith("this needs a key")
+        told = httpx.get(f"{url}/openapi.json", headers={"authorization": f"Bearer {KEY}"}).json()
+        assert told["components"]["securitySchemes"] == {"bearer": {"type": "http", "scheme": "bearer"}}
+        assert told["security"] == [{"bearer": []}]
+        for path, operations in told["paths"].items():
+            for operation in operations.values():
+                is_open = path.startswith("/health/")
+                assert ("401" not in operation["responses"]) == is_open == (operation.get("security") == [])
         hit = search(url, authorization=f"bearer {KEY}").json()["hits"][0]
         picture = httpx.get(url + hit["image_url"], headers={"authorization": f"Bearer {KEY}"})
         assert picture.status_code == 200
     assert KEY not in said.read_text()
+
+
+def test_without_keys_the_openapi_asks_for_none(tmp_path: Path) -> None:
+    gateway = Gateway(Settings(home=tmp_path))
+    told = create_gateway_app(gateway).openapi()
+    assert "security" not in told and "securitySchemes" not in told["components"]
+    assert all("401" not in each["responses"] for path in told["paths"].values() for each in path.values())
+    asyncio.run(gateway.recorder.close())
 
 
 def test_keys_change_without_a_restart_and_a_wrong_file_keeps_them(tmp_path: Path) -> None:
