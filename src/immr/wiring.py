@@ -131,7 +131,8 @@ def _expect(variable: str, url: str, *schemes: str) -> str:
     scheme = urlsplit(url).scheme
     if scheme not in schemes:
         known = ", ".join(f"{name}://" for name in schemes)
-        raise SettingsError(f"{variable}={url!r}: no adapter for {scheme!r}; one of {known} is known")
+        # not the URL: it may hold a password
+        raise SettingsError(f"{variable} begins with '{scheme}://', which has no adapter: take one of {known}")
     return scheme
 
 
