@@ -132,7 +132,7 @@ def _expect(variable: str, url: str, *schemes: str) -> str:
     if scheme not in schemes:
         known = ", ".join(f"{name}://" for name in schemes)
         # not the URL: it may hold a password
-        raise SettingsError(f"{variable} begins with '{scheme}://', which has no adapter: take one of {known}")
+        raise SettingsError(f"{variable} begins with '{scheme}://', which has no adapter: take {known}")
     return scheme
 
 
