@@ -8,6 +8,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -18,8 +19,8 @@ from typer.testing import CliRunner
 
 from immr import control, steps, watching, wiring
 from immr.cli import app
+from immr.deploy.local import LocalDeployer
 from immr.errors import ExperimentError
-from immr.experiment import changes
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, load, save
 from immr.registry.versions import Registry
@@ -107,14 +108,15 @@ def test_start_takes_roles_and_addresses_from_registry_and_deployer(deployed: Se
     assert begun.challenger.url == wiring.deployer(deployed).current()[1].url
 
 
-@pytest.fixture
-def ready() -> Iterator[str]:
-    """An address at which everything is fine."""
+@contextmanager
+def ready(version: str) -> Iterator[str]:
+    """An address at which this version says that it is ready."""
 
     class Fine(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
+            self.wfile.write(json.dumps({"ready": True, "model_version": version}).encode())
 
         def log_message(self, *arguments: object) -> None:
             pass
@@ -127,31 +129,81 @@ def ready() -> Iterator[str]:
         thread.join()
 
 
-def test_rollback_brings_the_champion_before_back_everywhere(deployed: Settings, ready: str) -> None:
-    begun = control.start(deployed)
-    champion = replace(begun.champion, url=ready)
-    promoted = changes.promote(replace(begun, variants=(champion, begun.variants[1])), datetime.now(UTC))
-    save(promoted, deployed.experiment_file)
-    registry = wiring.registry(deployed)
-    registry.set_role("champion", registry.get("immr-2"))
-    back = control.roll_back(deployed)
+def promoted(settings: Settings, before: str) -> Experiment:
+    """immr-2 is the champion; immr-1, the one before, is said to serve at an address."""
+    begun = control.start(settings)
+    champion = replace(begun.champion, url=before)
+    running = replace(begun, variants=(champion, begun.variants[1]))
+    save(running, settings.experiment_file)
+    assert running.challenger is not None
+    control._promote(settings, running, running.challenger)
+    assert (roles(settings), deployments(settings)) == (("immr-2", None), {"champion": "immr-2"})
+    return load(settings.experiment_file)
+
+
+def test_rollback_brings_the_champion_before_back_everywhere(deployed: Settings) -> None:
+    with ready("immr-1") as url:
+        promoted(deployed, url)
+        back = control.roll_back(deployed)
     assert load(deployed.experiment_file) == back
-    assert (back.champion.model_version, back.champion.url) == ("immr-1", ready)
+    assert (back.champion.model_version, back.champion.url) == ("immr-1", url)
     assert roles(deployed) == ("immr-1", None)
     assert deployments(deployed) == {"champion": "immr-1"}
-    assert "rolled back by hand" in registry.decisions()[-1]["reason"]
+    assert "rolled back by hand" in wiring.registry(deployed).decisions()[-1]["reason"]
+
+
+def test_a_rollback_to_where_another_version_serves_is_refused(deployed: Settings) -> None:
+    with ready("immr-2") as url:  # as after a restart, which gives the champion its port
+        before = promoted(deployed, url)
+        with pytest.raises(
+            ExperimentError, match=r"immr-2 serves there.*immr deploy --model immr-1.*immr serve"
+        ):
+            control.roll_back(deployed)
+    assert load(deployed.experiment_file) == before
+    assert roles(deployed) == ("immr-2", None)
+
+
+def test_a_rollback_that_was_cut_off_is_finished_and_not_undone(
+    deployed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    away = deployed.model_copy(update={"tracking_url": "http://127.0.0.1:9"})
+    with ready("immr-1") as url:
+        promoted(deployed, url)
+        for _ in range(2):
+            with pytest.raises(ExperimentError, match="all users get immr-1 again, but registry"):
+                control.roll_back(away)
+            assert load(deployed.experiment_file).champion.model_version == "immr-1"
+        assert roles(deployed) == ("immr-2", None)
+        with pytest.raises(ExperimentError, match="`immr experiment rollback` does the rest"):
+            control.start(deployed)
+        assert control.roll_back(deployed).champion.model_version == "immr-1"
+        assert roles(deployed) == ("immr-1", None)
+        assert deployments(deployed) == {"champion": "immr-1"}
+    with ready("immr-2") as url:  # once it is through, the next call is a rollback of its own
+        back = load(deployed.experiment_file)
+        assert back.previous is not None
+        save(replace(back, previous=replace(back.previous, url=url)), deployed.experiment_file)
+        assert control.roll_back(deployed).champion.model_version == "immr-2"
+
+
+def test_start_refuses_an_address_where_another_version_serves(deployed: Settings) -> None:
+    with ready("immr-7") as url:
+        deployer = wiring.deployer(deployed)
+        assert isinstance(deployer, LocalDeployer)
+        there = {each.role: each for each in deployer.current()}
+        deployer._write({**there, "challenger": replace(there["challenger"], url=url)})
+        with pytest.raises(ExperimentError, match=f"challenger is immr-2, but at {url} serves immr-7"):
+            control.start(deployed)
 
 
 def test_a_version_that_does_not_answer_is_not_rolled_back_to(deployed: Settings) -> None:
-    begun = control.start(deployed)
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # taken, and nobody listens
-        champion = replace(begun.champion, url=f"http://127.0.0.1:{held.getsockname()[1]}")
-        promoted = changes.promote(replace(begun, variants=(champion, begun.variants[1])), datetime.now(UTC))
-        save(promoted, deployed.experiment_file)
+        before = promoted(deployed, f"http://127.0.0.1:{held.getsockname()[1]}")
         with pytest.raises(ExperimentError, match=r"immr-1 at \S+ cannot serve"):
             control.roll_back(deployed)
-    assert load(deployed.experiment_file) == promoted
+    assert load(deployed.experiment_file) == before
 
 
 def test_a_shadow_begins_with_the_deployed_challenger(deployed: Settings) -> None:

@@ -14,15 +14,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from immr import steps, watching, wiring
-from immr.deploy.local import not_ready_because
-from immr.errors import ExperimentError
+from immr.deploy.readiness import not_ready_because, served_at
+from immr.errors import ExperimentError, ImmrError
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, Kind, Variant, load, save
+from immr.files import write_whole
 from immr.packaging import bento
 from immr.settings import Settings
 from immr.types import Role
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from immr.deploy.port import Deployer, Deployment
     from immr.registry.versions import Registry
 
@@ -87,36 +90,67 @@ def shadow(settings: Settings) -> Experiment:
 def roll_back(settings: Settings) -> Experiment:
     """Give all users the champion before this one again; it has gone on serving since it was replaced.
 
-    The file comes first: shoppers are rid of a bad version at once. Registry and deployment follow.
+    The file comes first: shoppers are rid of a bad version at once. Registry and deployment follow; where
+    that was cut off, the next call does the rest of it, and does not roll back once more.
 
     Raises:
-        ExperimentError: it is not known which one that was, or it does not answer.
+        ExperimentError: it is not known which one that was, it does not serve where it is said to, or
+            registry or deployment could not follow.
     """
     with _alone(settings):
         experiment = load(settings.experiment_file)
-        back = changes.roll_back(experiment, datetime.now(UTC))
-        url = back.champion.url
-        if reason := not_ready_because(url):
+        unfinished = _has_to_follow(settings, experiment)
+        back = experiment if unfinished else _switch_back(settings, experiment)
+        try:
+            _follow(settings, back)
+        except ImmrError as error:
             raise ExperimentError(
-                f"{back.champion.model_version} at {url} cannot serve ({reason}): bring it up there first; "
-                f"until then {experiment.champion.model_version} goes on"
-            )
-        save(back, settings.experiment_file)
-        _follow(settings, experiment.champion.model_version, back.champion.model_version)
+                f"all users get {back.champion.model_version} again, but registry and deployment did not "
+                f"follow ({error}): see to that, then `immr experiment rollback` does the rest"
+            ) from error
+        _following(settings).unlink()
         return back
 
 
-def _follow(settings: Settings, bad: str, champion: str) -> None:
-    """Bring registry, promotion log and deployment into line with the experiment file."""
+def _switch_back(settings: Settings, experiment: Experiment) -> Experiment:
+    """All users get the champion before this one, and it is noted that registry and deployment follow."""
+    back = changes.roll_back(experiment, datetime.now(UTC))
+    version, url = back.champion.model_version, back.champion.url
+    if reason := not_ready_because(url, version):
+        serve = " and `immr serve` anew" if settings.deploy_url.startswith("local:") else ""
+        raise ExperimentError(
+            f"{version} at {url} cannot serve ({reason}), and {experiment.champion.model_version} goes on: "
+            f"bring it up with `immr deploy --model {version} --bento {bento.NAME}:{version}`{serve}, "
+            "then roll back"
+        )
+    write_whole(_following(settings), back.salt)
+    save(back, settings.experiment_file)
+    return back
+
+
+def _follow(settings: Settings, back: Experiment) -> None:
+    """Bring registry, deployment and promotion log into line with the experiment file."""
+    assert back.previous is not None, "it was rolled back from a version"
+    champion, bad = back.champion.model_version, back.previous.model_version
     registry, deployer = wiring.registry(settings), wiring.deployer(settings)
     version = registry.get(champion)
     registry.set_role("champion", version)
     registry.clear_role("challenger")
-    reason = f"{bad} was rolled back by hand: all users get {champion} again."
-    registry.record_decision("roll back", reason, {}, champion=registry.get(bad), challenger=None)
     deployer.apply(version, f"{bento.NAME}:{champion}", "champion")
     deployer.remove("challenger")
+    reason = f"{bad} was rolled back by hand: all users get {champion} again."
+    registry.record_decision("roll back", reason, {}, champion=registry.get(bad), challenger=None)
     log.info("%s is the champion again", champion)
+
+
+def _following(settings: Settings) -> Path:
+    """There while registry and deployment follow a rollback: the salt of the experiment that they follow."""
+    return settings.experiment_file.with_name("following")
+
+
+def _has_to_follow(settings: Settings, experiment: Experiment) -> bool:
+    note = _following(settings)
+    return note.is_file() and note.read_text() == experiment.salt
 
 
 def decide(settings: Settings, apply: bool = False, record_wait: bool = True) -> watching.Watched:
@@ -204,6 +238,12 @@ def _serving(registry: Registry, deployments: dict[Role, Deployment], role: Role
             f"the {role} is {version.id}, but {there} is deployed as {role}: "
             f"run `immr deploy --model {version.id}`"
         )
+    found, _ = served_at(deployment.url)
+    if found and found != version.id:
+        raise ExperimentError(
+            f"the {role} is {version.id}, but at {deployment.url} serves {found}: bring up what is deployed, "
+            "on one machine with `immr serve` anew"
+        )
     return version.id, deployment.url
 
 
@@ -221,6 +261,11 @@ def _refuse_second(settings: Settings) -> None:
     if not settings.experiment_file.is_file():
         return
     running = load(settings.experiment_file)
+    if _has_to_follow(settings, running):
+        raise ExperimentError(
+            f"registry and deployment do not say yet that {running.champion.model_version} is the champion "
+            "again: `immr experiment rollback` does the rest of it"
+        )
     if running.challenger is not None and running.state == "running":
         raise ExperimentError(
             f"experiment {running.name} runs already: ramp it, or `immr experiment stop` before the next"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from immr.deploy.local import LocalDeployer
 from immr.deploy.port import Deployment
 from immr.errors import DeployError
 from immr.experiment import changes
-from immr.experiment.definition import Experiment, load, save
+from immr.experiment.definition import Experiment, Variant, load, save
 from immr.settings import Settings
 
 
@@ -76,8 +76,9 @@ def _experiment(settings: Settings, deployments: Sequence[Deployment]) -> Experi
     url_of = {deployment.version_id: deployment.url for deployment in deployments}
     if settings.experiment_file.is_file():
         before = load(settings.experiment_file)
-        variants = (replace(each, url=url_of.get(each.model_version, each.url)) for each in before.variants)
-        experiment = replace(before, variants=tuple(variants))
+        variants = tuple(_moved(each, url_of) for each in before.variants)
+        previous = _moved(before.previous, url_of) if before.previous else None
+        experiment = replace(before, variants=variants, previous=previous)
         if experiment == before:
             return experiment
     else:
@@ -85,3 +86,7 @@ def _experiment(settings: Settings, deployments: Sequence[Deployment]) -> Experi
         experiment = changes.begin((champion.version_id, champion.url), None, 0.0, datetime.now(UTC))
     save(experiment, settings.experiment_file)
     return experiment
+
+
+def _moved(variant: Variant, url_of: Mapping[str, str]) -> Variant:
+    return replace(variant, url=url_of.get(variant.model_version, variant.url))

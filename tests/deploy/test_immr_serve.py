@@ -10,12 +10,14 @@ from pathlib import Path
 
 import httpx
 
-from immr import wiring
+from immr import control, steps, wiring
+from immr.deploy.readiness import not_ready_because
 from immr.experiment.definition import load
 from immr.packaging import bento
 from immr.ranking import RankingRecipe
 from immr.settings import Settings
 from tests import tiny_version
+from tests.test_control import version_of
 from tests.upstream_process import free_port
 
 
@@ -54,6 +56,53 @@ def test_what_is_deployed_comes_up_and_goes_with_ctrl_c(tmp_path: Path) -> None:
     assert (champion.model_version, champion.weight) == ("immr-1", 1.0)
     for url in (f"http://127.0.0.1:{port}", f"http://127.0.0.1:{page_port}", champion.url):
         assert gone(url), url
+
+
+def test_a_promoted_champion_can_be_rolled_back_after_a_restart(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    registry = wiring.registry(settings)
+    catalogue = tiny_version.items(tmp_path / "pictures")
+    for number in (1, 2):
+        version = version_of(registry, tmp_path / "trained", f"key-{number}")
+        folder = tiny_version.write_packaged(tmp_path / version.id, number)
+        tiny_version.build_index(settings, folder, catalogue, number)
+        made = tiny_version.version(number)
+        tag = bento.build(made, folder, RankingRecipe(), wiring.service_folder(), settings.bento_home)
+        steps.deploy(settings, version, tag)
+    running = control.start(settings)
+    assert running.challenger is not None
+    control._promote(settings, running, running.challenger)
+    port = free_port()
+    with serve(settings, f"--port={port}", f"--page-port={free_port()}") as process:
+        try:
+            told = ""
+            while process.stdout and "Ctrl-C" not in told:
+                line = process.stdout.readline()
+                assert line, told
+                told += line
+            assert answered_by(port) == "immr-2"
+            previous = load(settings.experiment_file).previous
+            assert previous is not None
+            deadline = time.monotonic() + 120
+            while not_ready_because(previous.url, "immr-1"):  # nothing waits for it
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            control.roll_back(settings)
+            while answered_by(port) != "immr-1":
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+    champion = registry.role("champion")
+    assert champion is not None and champion.id == "immr-1"
+    assert gone(previous.url)
+
+
+def answered_by(port: int) -> str:
+    photo = {"image": ("photo.jpg", tiny_version.photo("red"), "image/jpeg")}
+    answer = httpx.post(f"http://127.0.0.1:{port}/v1/search", files=photo, timeout=30)
+    return str(answer.json()["model_version"])
 
 
 def gone(url: str) -> bool:

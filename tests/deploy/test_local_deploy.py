@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -67,6 +68,30 @@ def test_applying_twice_changes_nothing(deployer: LocalDeployer) -> None:
     assert deployer.current() == [champion]
     newer = deployer.apply(tiny_version.version(3), "immr-search:immr-3", "champion")
     assert deployer.current() == [newer]
+
+
+def test_the_champion_before_is_kept_where_it_is_until_another_is(
+    deployer: LocalDeployer, tmp_path: Path
+) -> None:
+    def kept() -> dict[str, tuple[str, str]]:
+        rows = json.loads((tmp_path / "deploy" / "deployments.json").read_text())
+        return {row["place"]: (row["version_id"], row["url"]) for row in rows}
+
+    first, second = tiny_version.version(1), tiny_version.version(2)
+    champion = deployer.apply(first, "immr-search:immr-1", "champion")
+    challenger = deployer.apply(second, "immr-search:immr-2", "challenger")
+    promoted = deployer.apply(second, "immr-search:immr-2", "champion")
+    deployer.remove("challenger")
+    assert (promoted.role, promoted.url) == ("champion", challenger.url)
+    assert deployer.current() == [promoted]
+    assert kept() == {"champion": ("immr-2", challenger.url), "previous": ("immr-1", champion.url)}
+    assert deployer.apply(first, "immr-search:immr-1", "champion") == champion
+    assert kept() == {"champion": ("immr-1", champion.url), "previous": ("immr-2", challenger.url)}
+    assert deployer.apply(second, "immr-search:immr-2", "challenger") == challenger
+    assert kept() == {"champion": ("immr-1", champion.url), "challenger": ("immr-2", challenger.url)}
+    deployer.apply(second, "immr-search:immr-2", "champion")
+    deployer.remove("champion")
+    assert set(kept()) == {"challenger"}
 
 
 def test_nothing_deployed_says_so(deployer: LocalDeployer) -> None:

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from urllib.error import HTTPError, URLError
+from typing import Literal
 from urllib.parse import urlsplit
-from urllib.request import ProxyHandler, build_opener
 
 from immr.deploy import marked
 from immr.deploy.port import Deployment
+from immr.deploy.readiness import not_ready_because
 from immr.errors import DeployError
 from immr.files import write_whole
 from immr.types import ModelVersion, Role
@@ -29,11 +29,16 @@ DEFAULT_PORTS: Mapping[Role, int] = {"champion": 3001, "challenger": 3002}
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 _HOST = "127.0.0.1"
-_ORDER: tuple[Role, ...] = ("champion", "challenger")
+Place = Role | Literal["previous"]
+"""A role, or where the champion before waits for a rollback."""
+_ORDER: tuple[Place, ...] = ("champion", "challenger", "previous")
 
 
 class LocalDeployer:
-    """A `Deployer` for one machine. `apply` says what is wanted; `running` starts it."""
+    """A `Deployer` for one machine. `apply` says what is wanted; `running` starts it.
+
+    What a new champion replaces is started too, in no role, so that a rollback finds it running.
+    """
 
     def __init__(
         self,
@@ -49,13 +54,19 @@ class LocalDeployer:
         self._ports = dict(ports)
 
     def apply(self, version: ModelVersion, bento: str, role: Role) -> Deployment:
-        """See `Deployer.apply`: wants this version in this role; a running one is not touched."""
-        wanted = Deployment(role, version.id, bento, f"http://{_HOST}:{self._ports[role]}")
-        there = {deployment.role: deployment for deployment in self.current()}
-        if role in there and there[role].version_id == version.id and there[role].bento == bento:
-            return there[role]
-        self._write({**there, role: wanted})
-        return wanted
+        """See `Deployer.apply`: wants this version in this role; a running one goes on where it is."""
+        there = self._wanted()
+        same = {place: each for place, each in there.items() if _is_of(each, version, bento)}
+        if role in same:
+            return same[role]
+        url = next(iter(same.values())).url if same else f"http://{_HOST}:{self._ports[role]}"
+        wanted = {**there, role: Deployment(role, version.id, bento, url)}
+        if role == "champion" and role in there and there[role].version_id != version.id:
+            wanted["previous"] = there[role]
+        elif "previous" in wanted and wanted["previous"].version_id == version.id:
+            del wanted["previous"]
+        self._write(wanted)
+        return wanted[role]
 
     def current(self) -> Sequence[Deployment]:
         """See `Deployer.current`.
@@ -63,23 +74,29 @@ class LocalDeployer:
         Raises:
             DeployError: the state's file is broken.
         """
+        return [deployment for place, deployment in self._wanted().items() if place != "previous"]
+
+    def _wanted(self) -> dict[Place, Deployment]:
         try:
             rows = json.loads(self._state_file.read_text())
-            return [Deployment(**row) for row in rows]
+            return {row.pop("place", row["role"]): Deployment(**row) for row in rows}
         except FileNotFoundError:
-            return []
-        except (ValueError, TypeError) as error:
+            return {}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DeployError(
                 f"{self._state_file} is broken ({error}): delete it and deploy again"
             ) from error
 
     def remove(self, role: Role) -> None:
-        """See `Deployer.remove`; a role in which nothing serves is fine."""
-        self._write({deployment.role: deployment for deployment in self.current() if deployment.role != role})
+        """See `Deployer.remove`; a role in which nothing serves is fine. A champion's previous goes too."""
+        gone = {role, "previous"} if role == "champion" else {role}
+        self._write({place: each for place, each in self._wanted().items() if place not in gone})
 
     @contextmanager
     def running(self, ready_timeout_s: float = READY_TIMEOUT_S) -> Iterator[Sequence[Deployment]]:
         """Every wanted version as a process that is ready; none is left on the way out, whatever happens.
+
+        The champion before comes up last, and nothing waits for it.
 
         Yields:
             What serves, champion first. A taken port is replaced by a free one, and the state says so.
@@ -87,47 +104,50 @@ class LocalDeployer:
         Raises:
             DeployError: nothing is wanted, or one ended or was not ready in time; with its last lines.
         """
-        wanted = self.current()
-        if not wanted:
+        if not self.current():
             raise DeployError("nothing is deployed: run `immr deploy` first")
         if left := marked.stop_orphans(self._folder, STOP_TIMEOUT_S):
             log.warning("stopped %d processes that a killed run had left behind", left)
         with ExitStack() as stack:
-            deployments = self._on_free_ports(wanted)
-            self._write({deployment.role: deployment for deployment in deployments})
-            processes = [stack.enter_context(self._process(deployment)) for deployment in deployments]
+            deployments = self._on_free_ports(self._wanted())
+            self._write(deployments)
+            previous = deployments.pop("previous", None)
+            processes = [stack.enter_context(self._process(*each)) for each in deployments.items()]
             deadline = time.monotonic() + ready_timeout_s
             for process in processes:
                 process.wait_until_ready(deadline)
-            yield deployments
+            if previous is not None:
+                stack.enter_context(self._process("previous", previous))
+            yield [*deployments.values(), *([previous] if previous else [])]
 
     @contextmanager
-    def _process(self, deployment: Deployment) -> Iterator[BentoProcess]:
+    def _process(self, place: Place, deployment: Deployment) -> Iterator[BentoProcess]:
         process = BentoProcess.start(
             deployment,
             {**os.environ, **self._environment, "BENTOML_HOME": str(self._bento_home)},
             self._folder,
+            place,
         )
         try:
             yield process
         finally:
             process.stop()
 
-    def _on_free_ports(self, wanted: Sequence[Deployment]) -> list[Deployment]:
+    def _on_free_ports(self, wanted: Mapping[Place, Deployment]) -> dict[Place, Deployment]:
         taken: set[int] = set()
-        deployments = []
-        for deployment in wanted:
+        deployments = {}
+        for place, deployment in wanted.items():
             port = _free_port(urlsplit(deployment.url).port or 0, taken)
             taken.add(port)
-            deployments.append(replace(deployment, url=f"http://{_HOST}:{port}"))
+            deployments[place] = replace(deployment, url=f"http://{_HOST}:{port}")
         return deployments
 
     @property
     def _state_file(self) -> Path:
         return self._folder / "deployments.json"
 
-    def _write(self, deployments: Mapping[Role, Deployment]) -> None:
-        rows = [asdict(deployments[role]) for role in _ORDER if role in deployments]
+    def _write(self, deployments: Mapping[Place, Deployment]) -> None:
+        rows = [asdict(deployments[place]) | {"place": place} for place in _ORDER if place in deployments]
         write_whole(self._state_file, json.dumps(rows, indent=1) + "\n")
 
 
@@ -141,10 +161,12 @@ class BentoProcess:
     mark: str
 
     @classmethod
-    def start(cls, deployment: Deployment, environment: Mapping[str, str], folder: Path) -> BentoProcess:
-        """Start it; its output goes to a log file in the folder."""
-        log_file = folder / f"{deployment.role}.log"
-        mark = marked.mark(folder, deployment.role)
+    def start(
+        cls, deployment: Deployment, environment: Mapping[str, str], folder: Path, name: str = ""
+    ) -> BentoProcess:
+        """Start it; its output goes to a log file in the folder, by its name or else its role."""
+        log_file = folder / f"{name or deployment.role}.log"
+        mark = marked.mark(folder, name or deployment.role)
         port = urlsplit(deployment.url).port
         command = [sys.executable, "-m", "bentoml", "serve", deployment.bento]
         command += ["--host", _HOST, "--port", str(port)]
@@ -168,7 +190,7 @@ class BentoProcess:
             DeployError: it ended, or the deadline passed; with its reason and its last lines.
         """
         while True:
-            reason = not_ready_because(self.deployment.url)
+            reason = not_ready_because(self.deployment.url, self.deployment.version_id)
             if reason is None:
                 return
             if self.popen.poll() is not None:
@@ -191,26 +213,6 @@ class BentoProcess:
         )
 
 
-def not_ready_because(url: str, timeout_s: float = 2.0) -> str | None:
-    """None when the service at this address is ready, else what it says of the reason."""
-    opener = build_opener(ProxyHandler({}))  # a proxy has no business between processes of one machine
-    try:
-        with opener.open(f"{url}/health/ready", timeout=timeout_s):
-            return None
-    except HTTPError as error:
-        with error:
-            return _reason(error.read(), error.code)
-    except (URLError, OSError) as error:
-        return f"no answer: {getattr(error, 'reason', error)}"
-
-
-def _reason(body: bytes, status: int) -> str:
-    try:
-        return str(json.loads(body)["detail"])
-    except (ValueError, KeyError, TypeError):
-        return f"status {status}"
-
-
 def _free_port(wanted: int, taken: set[int]) -> int:
     for port in (wanted, 0):
         with socket.socket() as probe:
@@ -223,3 +225,7 @@ def _free_port(wanted: int, taken: set[int]) -> int:
             if found not in taken:
                 return found
     raise DeployError(f"no free port on {_HOST}: stop what holds them")
+
+
+def _is_of(deployment: Deployment, version: ModelVersion, bento: str) -> bool:
+    return (deployment.version_id, deployment.bento) == (version.id, bento)
