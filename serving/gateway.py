@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated
 
 from fastapi import Cookie, Depends, FastAPI, Header, Request, Response
@@ -22,6 +22,7 @@ from serving.admission import Admission, posts
 from serving.asked import asked_by, request_body
 from serving.bearer import tell_of_keys
 from serving.bodies import PREVIEW, VARIANT_HEADER, SearchBody
+from serving.draining import DrainingServer
 from serving.forms import SearchForm, passed_on
 from serving.http import create_app, require_search
 from serving.options import ServingOptions
@@ -40,7 +41,7 @@ from serving.routes import (
 from serving.traffic import MAX_UNDER_WAY, TIMEOUT_S, Gateway
 from serving.visitor import COOKIE, COOKIE_AGE_S, new_visitor, signed, visitor_of
 
-_DRAIN_S = 10
+_FINISH_S = 10
 _MAX_PICTURES = 256  # at once; more than there are connections for, which one page of hits may ask for
 _OF_PICTURES = ("content-type", "cache-control", "etag", "last-modified", "location")
 
@@ -135,7 +136,7 @@ def _add_readiness(app: FastAPI, gateway: Gateway) -> None:
 
 
 def main() -> int:
-    """Serve until SIGINT or SIGTERM; requests under way are finished."""
+    """Serve until SIGINT, or SIGTERM and what `serving.draining` says; requests under way are finished."""
     import uvicorn
 
     parser = argparse.ArgumentParser(prog="python -m serving.gateway", description=__doc__)
@@ -159,15 +160,17 @@ def main() -> int:
     except ImmrError as error:
         print(error, file=sys.stderr)
         return 1
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=arguments.host,
         port=arguments.port,
         http=bounded(options.receive_timeout_s),
         access_log=False,
         log_config=None,
-        timeout_graceful_shutdown=_DRAIN_S,
+        timeout_graceful_shutdown=_FINISH_S,
     )
+    with suppress(KeyboardInterrupt):
+        DrainingServer(config).run()
     if stop_metrics is not None:
         stop_metrics()
     return 0
