@@ -7,7 +7,6 @@ import logging
 import mimetypes
 import re
 import time
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,14 +21,14 @@ from starlette.middleware import Middleware
 from starlette.types import Scope
 
 from immr import cores, wiring
-from immr.events import tokens
+from immr.events import order, tokens
 from immr.search import Answer, Searcher
 from immr.settings import Settings
 from immr.types import FloatArray, Hit
 from serving import paging
 from serving.admission import RECEIVE_TIMEOUT_S, UNDER_WAY_PER_CORE, Admission, posts
 from serving.asked import Asked, read_search, request_body
-from serving.bodies import DIRECT, VARIANT_HEADER, HitBody, SearchBody
+from serving.bodies import DIRECT, USER_KEY_HEADER, VARIANT_HEADER, HitBody, SearchBody
 from serving.http import JSON, create_app
 from serving.inference import InferRequest, add_inference, read_request
 from serving.logs import SEARCHES
@@ -55,6 +54,7 @@ T = TypeVar("T")
 MAX_DEPTH = 1000
 """Hits that can be paged through: deeper ones cost the index more and help nobody."""
 _VARIANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_USER_KEY = re.compile(r"[0-9a-f]{0,8}")
 
 _VARIANT_PARAMETER = {
     "name": VARIANT_HEADER,
@@ -102,7 +102,7 @@ class VersionService:
             self._recorder = Recorder(self._settings, self.metrics)
         return self._recorder
 
-    async def search(self, asked: Asked, variant: str) -> tuple[SearchBody, Answer]:
+    async def search(self, asked: Asked, variant: str, user_key: str = "") -> tuple[SearchBody, Answer]:
         """Answer a search, and record it where no gateway does.
 
         Raises:
@@ -113,7 +113,7 @@ class VersionService:
         searcher = self.searcher()
         answer, page = await self._in_pool(self._answer, searcher, asked)
         now = datetime.now(UTC)
-        query_id = uuid.uuid4().hex
+        query_id = order.new_query_id(user_key or order.user_key(asked.fields.user_id or ""))
         first, key = page.k * page.number + 1, self._keys[0]
         signer = tokens.Signer(key, query_id, variant, self.version.file.id, now)
         body = SearchBody(
@@ -125,13 +125,13 @@ class VersionService:
             took_ms=1000 * (time.perf_counter() - start),
             next_page=self._next_page(answer, page, key),
         )
-        self.metrics.observe({**answer.stage_ms, "total": body.took_ms})
-        _tell(body, answer)
-        for part in answer.degraded:
-            self.metrics.degraded.labels(part).inc()
         user_id = asked.fields.user_id or f"anonymous-{query_id}"
         if variant == DIRECT and not self.recorder.search(body, user_id, now):
             body.degraded.append("events")
+        for part in body.degraded:
+            self.metrics.degraded.labels(part).inc()
+        self.metrics.observe({**answer.stage_ms, "total": body.took_ms})
+        _tell(body, answer)
         return body, answer
 
     def _answer(self, searcher: Searcher, asked: Asked) -> tuple[Answer, Page]:
@@ -260,7 +260,10 @@ def _add_search(app: FastAPI, service: VersionService) -> None:
         variant = request.headers.get(VARIANT_HEADER, DIRECT)
         if not _VARIANT.fullmatch(variant):
             raise ProblemError(422, "x-immr-variant has letters, digits, '.', '_' and '-' only, 64 at most")
-        body, answer = await service.search(await read_search(request), variant)
+        user_key = request.headers.get(USER_KEY_HEADER, "")
+        if not _USER_KEY.fullmatch(user_key):
+            raise ProblemError(422, "x-immr-user-key has up to 8 hex digits: leave it to the gateway")
+        body, answer = await service.search(await read_search(request), variant, user_key)
         timing = ", ".join(f"{stage};dur={took_ms:.2f}" for stage, took_ms in answer.stage_ms.items())
         return Response(body.model_dump_json(), media_type=JSON, headers={"Server-Timing": timing})
 

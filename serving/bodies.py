@@ -11,6 +11,7 @@ from immr.types import ItemFeatures
 
 MAX_USER_CHARS = 200
 VARIANT_HEADER = "x-immr-variant"
+USER_KEY_HEADER = "x-immr-user-key"  # set by a gateway: what the query's id is to end in
 DIRECT = "direct"  # asked without a gateway
 PREVIEW = "preview"  # looked at, never counted
 

@@ -12,13 +12,14 @@ from urllib.parse import quote
 
 from immr import wiring
 from immr.errors import ExperimentError
+from immr.events.order import user_key
 from immr.events.photos import PhotoStore
 from immr.experiment.assignment import assign
 from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Variant, load
 from immr.settings import Settings
 from immr.watched_file import WatchedFile
 from serving import paging, tracing
-from serving.bodies import PREVIEW, SearchBody
+from serving.bodies import PREVIEW, USER_KEY_HEADER, SearchBody
 from serving.forms import SearchForm
 from serving.garbage import spare_what_is_loaded
 from serving.interleaved import interleaved
@@ -124,6 +125,7 @@ class Gateway:
         start = time.perf_counter()
         experiment = self.experiment()
         assigned = assign(experiment, user_id).name
+        form.headers[USER_KEY_HEADER] = user_key(user_id)
         label = PREVIEW if preview else assigned
         versions: tuple[str, ...] = ()
         if experiment.kind == "interleave" and assigned == CHALLENGER and not form.asks_for_page:
@@ -131,10 +133,10 @@ class Gateway:
         else:
             body, fallback = await self._first_answer(experiment, assigned, form, label)
         body.took_ms = 1000 * (time.perf_counter() - start)
-        for part in body.degraded:
-            self.metrics.degraded.labels(part).inc()
         if not preview:
             await self._record(experiment, body, form, user_id, fallback, versions)
+        for part in body.degraded:
+            self.metrics.degraded.labels(part).inc()
         self.metrics.observe({"total": 1000 * (time.perf_counter() - start)})
         _tell(body, fallback)
         return body

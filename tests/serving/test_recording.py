@@ -14,11 +14,13 @@ import pytest
 
 from immr.events.delivery import Delivery
 from immr.events.journal import Clicked
+from immr.events.kafka import KafkaUrl
 from immr.settings import Settings
 from serving.bodies import EventBody
 from serving.metrics import Metrics
 from serving.recording import Recorder
 from tests import tiny_version
+from tests.events.test_kafka_event_log import messages
 from tests.kafka_cluster import mock_cluster
 from tests.serving.conftest import served_version, wait_ready
 from tests.serving.test_bento_app import assert_problem, click, rows
@@ -120,6 +122,29 @@ def test_gateways_record_to_one_topic(
             shown = rows(second, each["query_id"])
             assert [row["item_id"] for row in shown] == [hit["item_id"] for hit in each["hits"]]
             assert [row["clicked"] for row in shown] == [True] + [False] * (len(shown) - 1)
+
+
+def test_a_users_events_keep_their_order_over_gateways(
+    bento_url: str, settings: Settings, topic_url: str, tmp_path: Path
+) -> None:
+    own_topic = f"{topic_url}-order"
+    first, second = (
+        Settings(home=tmp_path / name, token_key_file=settings.token_key_file, events_url=own_topic)
+        for name in ("first", "second")
+    )
+    wanted: list[str] = []
+    with gateway(first, bento_url) as one, gateway(second, bento_url) as other, httpx.Client() as visitor:
+        for number in range(8):  # by her cookie, which both know
+            asked, told = (one, other) if number % 2 else (other, one)
+            answer = visitor.post(f"{asked}/v1/search", files={"image": RED}, timeout=60)
+            wanted.append(answer.json()["query_id"])
+            rows(second, wanted[-1])  # it gets to the log after its answer
+            assert counts(clicked(told, answer.json())) == (1, 0, 0)
+    url = KafkaUrl.parse(own_topic)
+    found = messages(url.config["bootstrap.servers"], url.topic)
+    assert len({partition for partition, _, _ in found}) == 1
+    events = [next(iter(body.values()))["query_id"] for _, _, body in found]
+    assert events == [query for query in wanted for _ in ("search", "click")]
 
 
 def test_what_waits_while_kafka_is_away_the_next_gateway_with_that_disk_delivers(
