@@ -32,10 +32,11 @@ class BoundedHttp(HttpToolsProtocol):
 
     head_timeout_s: float
     head_bytes: int
-    _come_bytes: int | None = 0  # of a head that is not whole; None while none is awaited
-    _began_now = False  # in what is read now, which may begin with the end of another request
-    _read_bytes = 0  # of a head that may be whole
+    _field_bytes = 0  # of this request, all told
+    _come_bytes = 0  # since a part was whole: a head, a piece of a body, a request
+    _is_part_whole = False
     _is_too_long = False
+    _has_begun = False  # the head that is awaited
     _too_late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -49,23 +50,19 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, then count what has come of a head that is not whole."""
-        self._began_now = False
+        """Parse, then count what is not parsed yet."""
+        self._is_part_whole = False
         super().data_received(data)
-        if self._come_bytes is None or self._began_now or self.transport.is_closing():
-            return
-        self._come_bytes += len(data)
-        if self._come_bytes > self.head_bytes:
+        self._come_bytes = 0 if self._is_part_whole else self._come_bytes + len(data)
+        if self._come_bytes > self.head_bytes and not self.transport.is_closing():
             self._refuse_length()
 
     def on_message_begin(self) -> None:
         """A connection that is used again waits idle between requests, which uvicorn sees to itself."""
         super().on_message_begin()
-        self._read_bytes = 0
-        if self._come_bytes is None:
+        if self._too_late is None:
             self._await_head()
-            self._come_bytes = 1
-            self._began_now = True
+        self._has_begun, self._field_bytes = True, 0
 
     def on_url(self, url: bytes) -> None:
         """A part of it."""
@@ -79,8 +76,19 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        self._is_part_whole = True
         self._head_is_here()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of it."""
+        self._is_part_whole = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """What comes next is another request."""
+        self._is_part_whole = True
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """What ended the parser."""
@@ -89,24 +97,24 @@ class BoundedHttp(HttpToolsProtocol):
         else:
             self._refuse(400, "this is no valid HTTP request: percent-encode the path, and see RFC 9112")
 
-    def _count(self, read: int) -> None:
-        """A head that comes at once, which is never seen as one that is not whole."""
-        self._read_bytes += read
-        if self._read_bytes > self.head_bytes:
+    def _count(self, field_bytes: int) -> None:
+        """One of many that come at once."""
+        self._field_bytes += field_bytes
+        if self._field_bytes > self.head_bytes:
             self._is_too_long = True
             raise ValueError("too long")  # which ends the parser
 
     def _await_head(self) -> None:
-        self._come_bytes = 0
+        self._has_begun = False
         self._too_late = self.loop.call_later(self.head_timeout_s, self._refuse_late)
 
     def _head_is_here(self) -> None:
-        self._come_bytes = None
         if self._too_late is not None:
             self._too_late.cancel()
+            self._too_late = None
 
     def _refuse_late(self) -> None:
-        if self._come_bytes:
+        if self._has_begun:
             self._refuse(
                 408, f"the request's head was not here after {self.head_timeout_s:g} s: send it faster"
             )

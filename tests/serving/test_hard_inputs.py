@@ -373,6 +373,21 @@ def test_a_head_that_comes_whole_has_the_same_bound(services: Services, request_
             assert answer_on(connection).status_code == status
 
 
+@pytest.mark.parametrize(
+    "trailers",
+    [b"x: 1\r\n" * 200_000, b"x: " + b"a" * 2_000_000, b"1;" + b"a" * 2_000_000],
+    ids=["many", "long", "extension"],
+)
+def test_what_comes_after_a_body_in_chunks_has_the_same_bound(services: Services, trailers: bytes) -> None:
+    head = b"POST /v1/events HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n"
+    with connect(services.gateway) as connection:
+        connection.sendall(head if trailers.startswith(b"1") else head + b"0\r\n")
+        with pytest.raises(ConnectionError):  # while we wrote
+            for _ in range(20):
+                connection.sendall(trailers[:200_000])
+                time.sleep(0.02)
+
+
 def test_a_head_behind_a_large_body_is_not_taken_for_part_of_it(services: Services) -> None:
     body = bytes(120_000)
     first = post("/v1/events", b"content-type: text/plain\r\n", body)
