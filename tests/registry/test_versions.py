@@ -265,3 +265,27 @@ def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
     registry = Registry(f"sqlite:///{tmp_path}/new/mlflow.db", "immr", tmp_path / "log.jsonl")
     assert registry.runs.start("concept", {}, key="a") == first
     assert registry.runs.start("concept", {}, key="b") == second
+
+
+def test_the_first_question_looks_for_no_garbage_in_what_mlflow_loads(home: Path) -> None:
+    """A rollback waits for it; and a later registry of the same process holds on to nothing."""
+    code = (
+        "import gc, sys\n"
+        "from pathlib import Path\n"
+        "from immr.registry.versions import Registry\n"
+        "def ask():\n"
+        "    home = Path(sys.argv[1])\n"
+        "    Registry(f'sqlite:///{home}/mlflow/mlflow.db', 'immr', home / 'promotions.jsonl').versions()\n"
+        "    return gc.get_freeze_count()\n"
+        "looked = []\n"
+        "gc.callbacks.append(lambda phase, info: looked.append('mlflow' in sys.modules))\n"
+        "assert ask() > 100_000\n"
+        "assert looked.count(True) < 20, looked.count(True)\n"
+        "assert gc.isenabled()\n"
+        "before = gc.get_freeze_count()\n"
+        "assert ask() <= before\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(home)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
