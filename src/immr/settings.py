@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     engine_url: str = "duckdb://"
     tracking_url: str = ""
     index_url: str = ""
+    index_key_file: Path | None = None  # holds the API key of a Qdrant server
     features_url: str = ""
     events_url: str = ""
     launch_url: str = "local://"

@@ -26,7 +26,18 @@ def index(settings: Settings) -> VectorIndex:
     from immr.index.qdrant import QdrantIndex
 
     _expect("IMMR_INDEX_URL", settings.index_url, "file", "edge", "http", "https")
-    return QdrantIndex(settings.index_url)
+    key_file = settings.index_key_file
+    return QdrantIndex(settings.index_url, api_key=_key(key_file) if key_file else None)
+
+
+def _key(file: Path) -> str:
+    try:
+        key = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"IMMR_INDEX_KEY_FILE={file} cannot be read ({error}): correct it") from error
+    if not key.isascii() or not key.isprintable() or not key:
+        raise SettingsError(f"IMMR_INDEX_KEY_FILE={file} holds no API key: put one line into it, the key")
+    return key
 
 
 def features(settings: Settings) -> FeatureStore:
@@ -46,7 +57,7 @@ def _redis(url: str) -> tuple[str, int, int]:
     found = re.fullmatch(r"redis://([\w.-]+)(?::(\d+))?(?:/(\d+))?", url)
     if found is None:
         raise SettingsError(
-            f"IMMR_FEATURES_URL={url!r} is not redis://host:port[/database]: correct it; for a "
+            "IMMR_FEATURES_URL is not redis://host:port[/database]: correct it; for a "
             "password or a cluster name a Feast repository (file://…) with a feature_store.yaml of your own"
         )
     host, port, database = found.groups()

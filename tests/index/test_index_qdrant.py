@@ -16,11 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from immr import wiring
 from immr.errors import IndexMismatchError, IndexUnavailableError, SettingsError
 from immr.index.journal import Journal
 from immr.index.port import Changes
 from immr.index.qdrant import QdrantIndex
+from immr.settings import Settings
 from immr.types import Item, ModelVersion
+from tests import qdrant_process
 from tests.index import dying_build
 
 VERSION = ModelVersion("immr", 3, "key", "run", 4, "prep", "manifest", "concept")
@@ -225,6 +228,34 @@ def test_searches_go_on_while_changes_come_in(url):
         assert collection.refresh() == 50
         assert all(len(search.result()) == 5 for search in searches)
         assert collection.search(-embeddings_ND[7], 1)[0].item_id == "i7"
+
+
+def test_a_server_with_a_key_answers_who_has_it(tmp_path):
+    with qdrant_process.empty(api_key="s3cret") as url:
+        key_file = tmp_path / "key"
+        settings = Settings(home=tmp_path, index_url=url, index_key_file=key_file)
+        with pytest.raises(SettingsError, match=r"IMMR_INDEX_KEY_FILE=.*cannot be read"):
+            wiring.index(settings)
+        key_file.write_text("\n")
+        with pytest.raises(SettingsError, match="holds no API key"):
+            wiring.index(settings)
+        key_file.write_text("s3cret\n")
+        index = wiring.index(settings)
+        assert index.build(VERSION, _items(), EMBEDDINGS_ND).points == 4
+        with closing(index.open("immr-3", 4, "prep")) as collection:
+            assert collection.search(EMBEDDINGS_ND[2], 1)[0].item_id == "i2"
+        key_file.write_text("wr0ng")
+        for without in (QdrantIndex(url), wiring.index(settings)):
+            with pytest.raises(IndexUnavailableError, match=f"{url} wants an API key.*KEY_FILE") as refused:
+                without.versions()
+            assert "wr0ng" not in str(refused.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "file"])
+def test_credentials_in_the_url_are_refused_and_not_told(scheme):
+    with pytest.raises(SettingsError, match="IMMR_INDEX_KEY_FILE") as refused:
+        QdrantIndex(f"{scheme}://operator:s3cret@127.0.0.1:6333")
+    assert "s3cret" not in str(refused.value) and "operator" not in str(refused.value)
 
 
 def test_nobody_answers():

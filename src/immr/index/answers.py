@@ -23,6 +23,10 @@ def answers(where: str) -> Iterator[None]:
     try:
         yield
     except (ApiException, EngineError, QdrantException, OSError, sqlite3.Error, RuntimeError) as error:
+        if getattr(error, "status_code", None) in (401, 403):
+            raise IndexUnavailableError(
+                f"{where} wants an API key, or another one: name a file that holds it in IMMR_INDEX_KEY_FILE"
+            ) from error
         reason = getattr(error, "source", error)
         raise IndexUnavailableError(
             f"{where} does not answer ({reason}): check that it is there and that IMMR_INDEX_URL is right"

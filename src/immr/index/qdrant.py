@@ -45,11 +45,13 @@ class QdrantIndex:
         SettingsError: a URL of another kind.
     """
 
-    def __init__(self, url: str, timeout_s: int = 10, batch_points: int = BATCH_POINTS) -> None:
-        """`timeout_s` is of a server; `batch_points` go into an engine at once while building."""
+    def __init__(
+        self, url: str, timeout_s: int = 10, batch_points: int = BATCH_POINTS, api_key: str | None = None
+    ) -> None:
+        """`timeout_s` and `api_key` are of a server; `batch_points` go into an engine at once in a build."""
         self._batch_points = batch_points
         self._is_local_mode = url.startswith("file:")
-        self._storage = _storage(url, timeout_s)
+        self._storage = _storage(url, timeout_s, api_key)
 
     def build(
         self, version: ModelVersion, items: Sequence[Item], embeddings_ND: FloatArray, sequence: int = 0
@@ -197,14 +199,19 @@ def collection_name(version_id: str) -> str:
     return f"{COLLECTION_PREFIX}{version_id}"
 
 
-def _storage(url: str, timeout_s: int) -> Storage:
+def _storage(url: str, timeout_s: int, api_key: str | None) -> Storage:
     parts = urlsplit(url)
+    if "@" in parts.netloc:  # which would be in every message
+        raise SettingsError(
+            "IMMR_INDEX_URL holds credentials: take them out, and name a file with the server's API key in "
+            "IMMR_INDEX_KEY_FILE"
+        )
     if parts.scheme == "file" and parts.path:
         return Folders(Path(url2pathname(parts.path)), open_local)
     if parts.scheme == "edge" and parts.path:
         return Folders(Path(url2pathname(parts.path)), EdgeEngine)
     if parts.scheme in ("http", "https") and parts.hostname:
-        return Server(url, timeout_s)
+        return Server(url, timeout_s, api_key)
     raise SettingsError(
         f"no index understands {url!r}: use file:///a/folder, edge:///a/folder or http(s)://host:port"
     )

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 class Server:
     """A `Storage` on a Qdrant server, which many processes read and write at once."""
 
-    def __init__(self, url: str, timeout_s: int) -> None:
+    def __init__(self, url: str, timeout_s: int, api_key: str | None = None) -> None:
         self._url = url
         self._timeout_s = timeout_s
+        # as a header, since as `api_key` the client warns of http, which may be a cluster's own network
+        self._headers = {"api-key": api_key} if api_key else None
         self.where = f"the Qdrant server {url}"
 
     def engine(self, content: str) -> ClientEngine:
@@ -88,7 +90,9 @@ class Server:
     def _connect(self) -> QdrantClient:
         from qdrant_client import QdrantClient
 
-        return QdrantClient(url=self._url, timeout=self._timeout_s, check_compatibility=False)
+        return QdrantClient(
+            url=self._url, timeout=self._timeout_s, headers=self._headers, check_compatibility=False
+        )
 
     @contextmanager
     def _client(self) -> Iterator[QdrantClient]:
