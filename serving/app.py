@@ -28,6 +28,7 @@ from immr.types import FloatArray, Hit
 from serving import paging
 from serving.admission import RECEIVE_TIMEOUT_S, UNDER_WAY_PER_CORE, Admission, posts
 from serving.asked import Asked, read_search, request_body
+from serving.bearer import tell_of_keys
 from serving.bodies import DIRECT, USER_KEY_HEADER, VARIANT_HEADER, HitBody, SearchBody
 from serving.http import JSON, create_app
 from serving.inference import InferRequest, add_inference, read_request
@@ -216,6 +217,8 @@ def create_version_app(
     add_liveness(app)
     _add_readiness(app, service)
     add_inference(app, service)
+    if options.get("protection"):
+        tell_of_keys(app)
     return app
 
 

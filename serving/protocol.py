@@ -1,4 +1,4 @@
-"""HTTP as a gateway lets it in: a request's head has bounds, because strangers write it.
+"""HTTP as gateway and Bento let it in: a request's head has bounds, because strangers write it.
 
 uvicorn reads a head of any length, for any time. Bodies are `serving.admission`'s and `serving.http`'s.
 """

@@ -7,8 +7,14 @@ from pathlib import Path
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import HTTP_PROTOCOLS
 
 from immr.packaging.version_file import VERSION_FOLDER
+from serving.options import ServingOptions
+from serving.protocol import bounded
+
+# BentoML makes uvicorn's configuration once it has imported this file, and has no setting for the protocol
+HTTP_PROTOCOLS["auto"] = bounded(ServingOptions().receive_timeout_s)  # type: ignore[assignment]
 
 
 class Mounted:
@@ -46,7 +52,6 @@ class ImmrSearch:
         from immr.settings import Settings
         from serving import logs, tracing
         from serving.app import VersionService, create_version_app
-        from serving.options import ServingOptions
 
         options = ServingOptions()
         logs.configure(options.log_format)

@@ -336,8 +336,8 @@ def test_a_length_that_is_none_is_a_400(url: str, length: bytes) -> None:
     [b"".join(b"x-%d: %s\r\n" % (number, b"a" * 500) for number in range(4000)), b"x: " + b"a" * 2_000_000],
     ids=["many", "long"],
 )
-def test_a_flood_of_headers_is_a_431_of_the_gateway(services: Services, flood: bytes) -> None:
-    with connect(services.gateway) as connection:
+def test_a_flood_of_headers_is_a_431(url: str, flood: bytes) -> None:
+    with connect(url) as connection:
         try:
             connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n" + flood)
             answer = answer_on(connection)
@@ -363,9 +363,9 @@ def head_of(size: int) -> bytes:
     ],
     ids=["short", "long", "longer", "url", "many"],
 )
-def test_a_head_that_comes_whole_has_the_same_bound(services: Services, request_: bytes, status: int) -> None:
+def test_a_head_that_comes_whole_has_the_same_bound(url: str, request_: bytes, status: int) -> None:
     for read_at_once in (True, False):
-        with connect(services.gateway) as connection:
+        with connect(url) as connection:
             pieces = [request_] if read_at_once else [request_[:1000], request_[1000:]]
             for piece in pieces:
                 connection.sendall(piece)
@@ -378,9 +378,9 @@ def test_a_head_that_comes_whole_has_the_same_bound(services: Services, request_
     [b"x: 1\r\n" * 200_000, b"x: " + b"a" * 2_000_000, b"1;" + b"a" * 2_000_000],
     ids=["many", "long", "extension"],
 )
-def test_what_comes_after_a_body_in_chunks_has_the_same_bound(services: Services, trailers: bytes) -> None:
+def test_what_comes_after_a_body_in_chunks_has_the_same_bound(url: str, trailers: bytes) -> None:
     head = b"POST /v1/events HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n"
-    with connect(services.gateway) as connection:
+    with connect(url) as connection:
         connection.sendall(head if trailers.startswith(b"1") else head + b"0\r\n")
         with pytest.raises(ConnectionError):  # while we wrote
             for _ in range(20):
@@ -388,18 +388,18 @@ def test_what_comes_after_a_body_in_chunks_has_the_same_bound(services: Services
                 time.sleep(0.02)
 
 
-def test_a_head_behind_a_large_body_is_not_taken_for_part_of_it(services: Services) -> None:
+def test_a_head_behind_a_large_body_is_not_taken_for_part_of_it(url: str) -> None:
     body = bytes(120_000)
     first = post("/v1/events", b"content-type: text/plain\r\n", body)
-    with connect(services.gateway) as connection:
+    with connect(url) as connection:
         connection.sendall(first + head_of(1000)[:-10])
         assert answer_on(connection).status_code == 415
         connection.sendall(head_of(1000)[-10:])
         assert answer_on(connection).status_code == 200
 
 
-def test_a_head_that_does_not_come_is_a_408_of_the_gateway(services: Services) -> None:
-    with connect(services.gateway) as idle, connect(services.gateway) as slow:
+def test_a_head_that_does_not_come_is_a_408(url: str) -> None:
+    with connect(url) as idle, connect(url) as slow:
         slow.sendall(b"GET /health/live HTTP/1.1\r\nx: ")
         assert_problem(answer_on(slow), 408, f"after {RECEIVE_TIMEOUT_S} s: send it faster")
         assert idle.recv(1) == b"", "one that never said anything is closed without a word"
