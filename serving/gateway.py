@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated
 
-from fastapi import Cookie, Depends, FastAPI, Header, Request, Response
+from fastapi import Cookie, FastAPI, Header, Request, Response
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
@@ -24,7 +24,7 @@ from serving.bearer import tell_of_keys
 from serving.bodies import PREVIEW, VARIANT_HEADER, SearchBody
 from serving.draining import DrainingServer
 from serving.forms import SearchForm, passed_on
-from serving.http import create_app, require_search
+from serving.http import create_app
 from serving.options import ServingOptions
 from serving.problems import problem_responses, unavailable
 from serving.protocol import bounded
@@ -92,7 +92,6 @@ def _add_search(app: FastAPI, gateway: Gateway, cookie_secure: bool) -> None:
         summary=SEARCH_SUMMARY,
         response_model=SearchBody,
         responses=SEARCH_PROBLEMS,
-        dependencies=[Depends(require_search)],
         openapi_extra={"requestBody": request_body()},
     )
     async def search(

@@ -16,30 +16,16 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 JSON = "application/json"
 
 
-async def require_search(request: Request) -> None:
-    """Dependency: 415 for a search that is neither a form nor JSON."""
-    _require(
-        request,
-        "send the photo as multipart/form-data with a file field 'image', or {\"item_id\": …} as JSON",
-        "multipart/form-data",
-        JSON,
-    )
-
-
 async def require_json(request: Request) -> None:
     """Dependency: 415 for events that are not JSON."""
-    _require(request, "send the events as application/json", JSON)
+    given = request.headers.get("content-type", "")
+    if media_type(given) != JSON:
+        raise ProblemError(415, f"the content type is {given[:100]!r}: send the events as application/json")
 
 
 def media_type(content_type: str) -> str:
     """Without its parameters."""
     return content_type.split(";")[0].strip().lower()
-
-
-def _require(request: Request, remedy: str, *media_types: str) -> None:
-    given = request.headers.get("content-type", "")
-    if media_type(given) not in media_types:
-        raise ProblemError(415, f"the content type is {given[:100]!r}: {remedy}")
 
 
 class BodyLimit:
