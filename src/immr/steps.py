@@ -26,6 +26,7 @@ from immr import (
 from immr.data.content import content_hash
 from immr.data.training_set import FILES, TrainingSet
 from immr.files import folder_replaced, refuse_to_replace
+from immr.model.preprocessing import READING
 from immr.recipes import Recipe
 from immr.reports import Report, publish
 from immr.settings import Settings
@@ -89,7 +90,7 @@ def train(settings: Settings, training_set: TrainingSet, recipe: Recipe) -> Mode
         TrainingError: a worker failed or the loss is not a number.
     """
     registry = wiring.registry(settings)
-    key = fingerprint.of_values("train", __version__, training_set.hash, recipe.model, recipe.train)
+    key = fingerprint.of_values("train", __version__, READING, training_set.hash, recipe.model, recipe.train)
     if found := training_runs.finished(settings, registry, key):
         log.info("train: %s was trained from the same data and recipe; reusing it", found.id)
         return found

@@ -10,6 +10,9 @@ from PIL import Image, ImageOps
 from immr import fingerprint
 from immr.types import FloatArray
 
+READING = "enough-fit-bicubic-2"
+"""How pictures are read and fitted: in the name of all that is made from them, and changes with the code."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -38,4 +41,4 @@ class Preprocessing:
     @property
     def hash(self) -> str:
         """Changes whenever the same photo would be encoded from other numbers."""
-        return fingerprint.of_values("enough-fit-bicubic-2", self)[:16]
+        return fingerprint.of_values(READING, self)[:16]

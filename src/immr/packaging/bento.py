@@ -78,7 +78,8 @@ def _check(version: ModelVersion, version_folder: Path, service_folder: Path) ->
     if found != version.preprocessing_hash:
         raise PackagingError(
             f"{version_folder} has preprocessing {found}, but {version.id} was registered with "
-            f"{version.preprocessing_hash}: fetch the version's own files from the registry"
+            f"{version.preprocessing_hash}: it is another version's folder, or of a release that read "
+            "pictures otherwise; fetch the version's own files from the registry, or train again"
         )
 
 
