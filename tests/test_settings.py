@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from immr import wiring
 from immr.errors import SettingsError
-from immr.settings import Settings
+from immr.settings import Settings, without_credentials
 
 
 def test_everything_embedded_lives_below_home(tmp_path: Path) -> None:
@@ -49,3 +49,16 @@ def test_a_url_that_no_adapter_understands_names_the_variable(
 def test_a_value_of_another_type_names_its_variable() -> None:
     with pytest.raises(SettingsError, match="IMMR_KEEP_PHOTOS='perhaps'"):
         Settings.model_validate({"keep_photos": "perhaps"})
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://ann:secret@mlflow:5000/a?b=c", "http://mlflow:5000/a?b=c"),
+        ("https://mlflow/p@th", "https://mlflow/p@th"),
+        ("sqlite:////home/ann/mlflow.db", "sqlite:////home/ann/mlflow.db"),
+        ("http://a@b:p@host", "http://host"),
+    ],
+)
+def test_a_url_is_told_without_who_asks_there(url: str, told: str) -> None:
+    assert without_credentials(url) == told

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 from immr import wiring
 from immr.errors import ImmrError
 from immr.findings import Finding
-from immr.settings import Settings
+from immr.settings import Settings, without_credentials
 
 PACKAGES = {
     "train": ("torch", "transformers", "ibis-framework", "duckdb", "mlflow", "onnx", "pandera"),
@@ -71,15 +71,16 @@ def _places(settings: Settings) -> Iterator[Finding]:
 
 
 def _place(variable: str, url: str) -> Finding:
+    told = without_credentials(url)
     if urlsplit(url).scheme not in ("http", "https"):
         path = Path(urlsplit(url).path)
-        return Finding(variable, True, f"{url} ({'there' if path.exists() else 'made on first use'})", "")
+        return Finding(variable, True, f"{told} ({'there' if path.exists() else 'made on first use'})", "")
     try:
         with urlopen(url, timeout=3):
-            return Finding(variable, True, f"{url} answers", "")
+            return Finding(variable, True, f"{told} answers", "")
     except (URLError, OSError) as error:
         return Finding(
-            variable, False, f"{url}: {error}", f"start it, or unset {variable} for the embedded one"
+            variable, False, f"{told}: {error}", f"start it, or unset {variable} for the embedded one"
         )
 
 

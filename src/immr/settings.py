@@ -5,6 +5,7 @@ Every default is embedded: everything lives under `IMMR_HOME` (`.immr`) and need
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -108,3 +109,8 @@ class Settings(BaseSettings):
             for name, value in self.model_dump().items()
             if value is not None
         }
+
+
+def without_credentials(url: str) -> str:
+    """A URL as it may be told to anyone."""
+    return re.sub(r"(?<=://)[^/?#]*@", "", url, count=1)

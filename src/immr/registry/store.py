@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from immr.errors import RegistryError
+from immr.settings import without_credentials
 
 _SQLITE = "sqlite:///"
 _SERVER = ("http://", "https://")
@@ -33,7 +34,7 @@ class Store:
         """
         if not tracking_url.startswith((_SQLITE, *_SERVER)):
             raise RegistryError(
-                f"{tracking_url!r} is no address of a registry: take sqlite:///<file>, or a server's http(s)://…"
+                f"{without_credentials(tracking_url)!r} is no address of a registry: take sqlite:///<file>, or a server's http(s)://…"
             )
         self.url = tracking_url
         self.database: Path | None = None
@@ -68,7 +69,7 @@ class Store:
             if or_none and error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise RegistryError(
-                f"MLflow at {self.url} did not do {method}: {error}. "
+                f"MLflow at {without_credentials(self.url)} did not do {method}: {error}. "
                 "Check that address (IMMR_TRACKING_URL) and what was asked"
             ) from error
 
