@@ -34,7 +34,8 @@ class Store:
         """
         if not tracking_url.startswith((_SQLITE, *_SERVER)):
             raise RegistryError(
-                f"{without_credentials(tracking_url)!r} is no address of a registry: take sqlite:///<file>, or a server's http(s)://…"
+                f"{without_credentials(tracking_url)!r} is no address of a registry: take sqlite:///<file>, "
+                "or a server's http(s)://…"
             )
         self.url = tracking_url
         self.database: Path | None = None
