@@ -55,8 +55,13 @@ class ClientEngine:
                     optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0),
                 )
             if not self._is_local:  # local mode has no payload index
+                kinds: dict[str, models.PayloadSchemaParams] = {
+                    "keyword": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD),
+                    # no links of the graph for every span of prices: see docs/index.md, How fast
+                    "float": models.FloatIndexParams(type=models.FloatIndexType.FLOAT, enable_hnsw=False),
+                }
                 for field, kind in PAYLOAD_INDEXES.items():
-                    self._client.create_payload_index(self._name, field, models.PayloadSchemaType(kind))
+                    self._client.create_payload_index(self._name, field, kinds[kind])
 
     def missing(self, ids: Sequence[str]) -> set[str]:
         """See `Engine.missing`."""

@@ -19,6 +19,7 @@ from immr.types import Candidate, Filters, FloatArray
 _ENTRIES_AT_ONCE = 256
 _ENTRIES_KEPT = 10_000  # for a content that is being built: what is older is delivered to it anew
 _SETTLE_TIMEOUT_S = 600.0
+_FILTERED_WIDER = 4  # a filter leaves few of those that a search comes by: it looks at more (docs/index.md)
 
 
 class _Opened:
@@ -87,7 +88,8 @@ class QdrantCollection:
                 f"{self.binding.version_id} have {self.binding.dim} dimensions: encode it with that version"
             )
         with self._in_use() as opened:
-            points = opened.engine.nearest(embedding_D, k, offset, filters, opened.binding.hnsw_ef)
+            hnsw_ef = opened.binding.hnsw_ef * (1 if filters == EVERYTHING else _FILTERED_WIDER)
+            points = opened.engine.nearest(embedding_D, k, offset, filters, hnsw_ef)
         return [candidate(point.payload, point.score) for point in points]
 
     def item(self, item_id: str) -> Candidate | None:

@@ -56,7 +56,11 @@ class EdgeEngine:
             )
             with _said():
                 self._shard = edge.EdgeShard.create(str(self._folder), config)
-        kinds = {"keyword": edge.PayloadSchemaType.Keyword, "float": edge.PayloadSchemaType.Float}
+        kinds = {
+            "keyword": edge.PayloadSchemaType.Keyword,
+            # no links of the graph for every span of prices: see docs/index.md, How fast
+            "float": edge.FloatIndexParams(enable_hnsw=False),
+        }
         for field, kind in PAYLOAD_INDEXES.items():
             self._update(edge.UpdateOperation.create_field_index(field, kinds[kind]))
 

@@ -34,7 +34,7 @@ from immr.types import FloatArray, Item, ModelVersion
 
 _log = logging.getLogger(__name__)
 
-IDLE_TIMEOUT_S = 600.0
+IDLE_TIMEOUT_S = 3600.0  # a million points took two cores a quarter of an hour
 LOCAL_MODE_POINTS = 20_000
 
 
