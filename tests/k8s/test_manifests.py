@@ -21,7 +21,8 @@ from immr.launch.port import TrainingJob
 from immr.launch.pytorchjob import pytorchjob
 from immr.settings import Settings
 from pipelines import cluster
-from serving.gateway import _DRAIN_S
+from serving.draining import DRAIN_S
+from serving.gateway import _FINISH_S
 from tests import tiny_version
 from tests.k8s import schemas
 
@@ -313,7 +314,7 @@ def test_events_wait_on_a_disk_that_outlives_the_gateways_pod(overlay: str) -> N
 def test_a_gateway_has_the_time_to_bring_its_events_to_the_log(overlay: str) -> None:
     pod = named(overlay, "StatefulSet", "gateway")["spec"]["template"]["spec"]
     (gateway,) = (one for one in pod["containers"] if one["name"] == "gateway")
-    takes_s = gateway["lifecycle"]["preStop"]["sleep"]["seconds"] + _DRAIN_S + STOP_TIMEOUT_S
+    takes_s = gateway["lifecycle"]["preStop"]["sleep"]["seconds"] + DRAIN_S + _FINISH_S + STOP_TIMEOUT_S
     assert pod["terminationGracePeriodSeconds"] > takes_s
 
 
