@@ -34,14 +34,15 @@ def interleaved(
     length = max(map(len, hits.values()))
     drafted = draft(list(hits[CHAMPION]), list(hits[CHALLENGER]), length, query_id)
     versions = tuple(answers[one.team].model_version for one in drafted)
+    signers = {
+        name: tokens.Signer(key, query_id, label, answer.model_version, now)
+        for name, answer in answers.items()
+    }
     shown = [
         hits[one.team][one.item_id].model_copy(
-            update={
-                "position": position,
-                "click_token": tokens.sign(key, query_id, one.item_id, position, label, version, now),
-            }
+            update={"position": position, "click_token": signers[one.team].sign(one.item_id, position)}
         )
-        for position, (one, version) in enumerate(zip(drafted, versions, strict=True), start=1)
+        for position, one in enumerate(drafted, start=1)
     ]
     degraded = sorted({*champion.degraded, *challenger.degraded})
     return challenger.model_copy(update={"hits": shown, "degraded": degraded, "next_page": None}), versions

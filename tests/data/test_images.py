@@ -169,16 +169,18 @@ def test_what_must_be_in_memory_whole_has_a_lower_limit() -> None:
         decode(encoded(Image.new("RGB", (4001, 4000)), "WEBP", quality=10, method=0))
 
 
-def test_large_pictures_hold_what_they_are_given() -> None:
-    lock = threading.Lock()
-    content = encoded(Image.new("L", (2001, 2000)), "PNG")
-    with lock, ThreadPoolExecutor() as pool:
-        waiting = pool.submit(decode, content, 100, large=lock)
-        assert decode(encoded(half_and_half(), "PNG"), large=lock).size == (60, 40)
-        assert not waiting.done()
-        lock.release()
-        assert min(waiting.result().size) == 100
-        lock.acquire()
+def test_large_pictures_wait_for_each_other_where_they_are_in_memory_whole() -> None:
+    lock, large = threading.Lock(), Image.new("L", (2001, 2000))
+    with ThreadPoolExecutor() as pool:
+        with lock:
+            waiting = [
+                pool.submit(decode, encoded(large, format, **options), 100, whole=lock)
+                for format, options in (("PNG", {}), ("JPEG", {"progressive": True}))
+            ]
+            assert min(decode(encoded(large, "JPEG"), 100, whole=lock).size) == 125
+            assert decode(encoded(half_and_half(), "PNG"), whole=lock).size == (60, 40)
+            assert not any(each.done() for each in waiting)
+        assert all(min(each.result().size) >= 100 for each in waiting)
 
 
 def test_a_bomb_is_refused_before_it_is_decoded() -> None:

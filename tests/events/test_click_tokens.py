@@ -22,8 +22,8 @@ from immr.errors import TokenError
 from immr.events.token_keys import KeyRing, load_or_create_keys, rotate
 from immr.events.tokens import (
     ClickToken,
+    Signer,
     event_id,
-    sign,
     to_click,
     verify,
 )
@@ -45,7 +45,9 @@ def token(**changes) -> str:
         "model_version": "immr-2",
         "issued": NOW,
     }
-    return sign(**(values | changes))
+    values |= changes
+    item_id, position = values.pop("item_id"), values.pop("position")
+    return Signer(**values).sign(item_id, position)
 
 
 def test_what_was_signed_comes_back() -> None:
@@ -210,11 +212,11 @@ def test_after_a_rotation_the_new_key_signs_and_the_old_one_verifies(tmp_path: P
     path = tmp_path / "token.key"
     ring = KeyRing(path)
     [first] = ring
-    of_first = sign(ring[0], "q-1", "item", 1, "champion", "immr-3", NOW)
+    of_first = token(key=ring[0], query_id="q-1")
     assert rotate(path) == 2
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert ring[0] != first and ring[1] == first  # a process that runs has seen it
-    of_second = sign(ring[0], "q-2", "item", 1, "champion", "immr-3", NOW)
+    of_second = token(key=ring[0], query_id="q-2")
     assert {verify(ring, signed, NOW, DAY).query_id for signed in (of_first, of_second)} == {"q-1", "q-2"}
     assert rotate(path) == 2
     assert verify(ring, of_second, NOW, DAY).query_id == "q-2"

@@ -135,8 +135,9 @@ def test_a_bad_token_does_not_hold_up_the_good_ones(client: httpx.Client) -> Non
 def test_only_bad_tokens_are_a_problem(client: httpx.Client, settings: Settings) -> None:
     key = wiring.token_keys(settings)[0]
     now = datetime.now(UTC)
-    too_old = tokens.sign(key, "q", "red", 1, "direct", "immr-1", now - timedelta(days=2))
-    other_key = tokens.sign(b"x" * 32, "q", "red", 1, "direct", "immr-1", now)
+    of_search = ("q", "direct", "immr-1")
+    too_old = tokens.Signer(key, *of_search, now - timedelta(days=2)).sign("red", 1)
+    other_key = tokens.Signer(b"x" * 32, *of_search, now).sign("red", 1)
     preview = search(client, variant="preview").json()["hits"][0]["click_token"]
     bad = [click(token) for token in ("x", "ü.ü", too_old, other_key, preview)]
     problem = assert_problem(client.post("/v1/events", json={"events": bad}), 422, "no event is valid")

@@ -15,11 +15,10 @@ from immr.errors import DataError, ImageError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MAX_PIXELS = 64_000_000
 """A 50-megapixel phone photo passes; a decompression bomb does not."""
-LARGE_PIXELS = 4_000_000
-
 # of what has to be in memory whole before it can be made smaller; 300 MB at the most (tests/data)
 _MAX_PIXELS_WHOLE = 32_000_000
 _MAX_PIXELS_WEBP = 16_000_000
+_FEW_PIXELS = 4_000_000
 
 _JPEGS = ("JPEG", "MPO")
 _ORIENTATION = 0x0112
@@ -63,7 +62,7 @@ def decode(
     content: bytes,
     min_side_px: int | None = None,
     max_pixels: int = MAX_PIXELS,
-    large: AbstractContextManager[object] | None = None,
+    whole: AbstractContextManager[object] | None = None,
 ) -> Image.Image:
     """An upright 8-bit RGB picture: EXIF turned, first frame, white behind transparency.
 
@@ -72,8 +71,9 @@ def decode(
         min_side_px: a picture may come out smaller than it is, with no side below this: takes less memory,
             and of a JPEG a fraction of the time.
         max_pixels: width × height above this is refused before anything is decoded. All but plain JPEGs have
-            to be in memory whole: those are refused from 32 million on, WebP from 16.
-        large: held while a picture over `LARGE_PIXELS` is decoded; a lock bounds the memory of many threads.
+            to be in memory whole: those are refused above 32 million, WebP above 16.
+        whole: held while a picture of over 4 million pixels is in memory whole; a lock bounds the memory of
+            many threads.
 
     Raises:
         ImageError: empty, of another format, too large, or broken.
@@ -87,9 +87,10 @@ def decode(
         raise ImageError(
             f"the image has {width}×{height} pixels, more than the limit of {limit:,}: send a smaller one"
         )
-    with large if large is not None and width * height > LARGE_PIXELS else nullcontext():
-        if min_side_px and image.format in _JPEGS:
-            image.draft("RGB", (min_side_px, min_side_px))
+    if min_side_px and image.format in _JPEGS:
+        image.draft("RGB", (min_side_px, min_side_px))
+    is_whole = width * height > _FEW_PIXELS and not (min_side_px and _is_plain_jpeg(image))
+    with whole if whole is not None and is_whole else nullcontext():
         try:
             image.load()
             return _on_white(_upright(_reduced(image, min_side_px) if min_side_px else image))
@@ -125,8 +126,13 @@ def _open(content: bytes) -> Image.Image:
         raise ImageError("this is no picture that we read: send a JPEG, PNG, WebP, GIF or BMP") from error
 
 
+def _is_plain_jpeg(image: Image.Image) -> bool:
+    """Made smaller line by line as it is read; of a progressive one the decoder keeps all."""
+    return image.format in _JPEGS and "progressive" not in image.info
+
+
 def _most_pixels(image: Image.Image) -> int:
-    if image.format in _JPEGS and "progressive" not in image.info:
+    if _is_plain_jpeg(image):
         return MAX_PIXELS
     return _MAX_PIXELS_WEBP if image.format == "WEBP" else _MAX_PIXELS_WHOLE
 

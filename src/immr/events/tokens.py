@@ -57,19 +57,6 @@ class Signer:
         return f"{payload}.{_signed(self._mac.copy(), payload)}"
 
 
-def sign(
-    key: bytes,
-    query_id: str,
-    item_id: str,
-    position: int,
-    variant: str,
-    model_version: str,
-    issued: datetime,
-) -> str:
-    """A token for one impression; see `Signer`."""
-    return Signer(key, query_id, variant, model_version, issued).sign(item_id, position)
-
-
 def verify(keys: Sequence[bytes], token: str, now: datetime, max_age: timedelta) -> ClickToken:
     """What the token says, if one of `keys` signed it and it is of the right age.
 

@@ -106,10 +106,10 @@ class ImageFeatures:
         return FeatureCache(self._folder / view)
 
     def _decoded(self, uris: dict[str, str]) -> dict[str, Image.Image]:
-        pictures = {}
+        pictures, enough_px = {}, preprocessing_of(self.recipe).enough_px
         for key, uri in uris.items():
             try:
-                pictures[key] = images.load(uri, preprocessing_of(self.recipe).enough_px)
+                pictures[key] = images.load(uri, enough_px)
             except DataError as error:
                 _log.warning("no features for %s: %s", uri, error)
         return pictures

@@ -22,7 +22,7 @@ class OnnxQueryEncoder:
         """`threads` of one encoding, and how many encodings run `at_once`; see `Graph`."""
         self.card = Card.read(folder)
         self._graph = Graph(folder / QUERY_ENCODER, threads, at_once, batch=1, reduced=True)
-        self._large = threading.Lock()
+        self._whole = threading.Lock()
 
     @property
     def image_size_px(self) -> int:
@@ -30,12 +30,12 @@ class OnnxQueryEncoder:
         return self.card.preprocessing.image_size_px
 
     def decode(self, photo: bytes) -> Image.Image:
-        """The picture as `encode` takes it; large ones one at a time, so that memory has a bound.
+        """The picture as `encode` takes it; memory has a bound: large ones but plain JPEGs come one at a time.
 
         Raises:
             ImageError: the bytes are not a picture that we read.
         """
-        return images.decode(photo, self.card.preprocessing.enough_px, large=self._large)
+        return images.decode(photo, self.card.preprocessing.enough_px, whole=self._whole)
 
     def encode(self, pictures: Sequence[Image.Image]) -> FloatArray:
         """(N, D) with unit rows from upright RGB pictures; safe to call from several threads."""
