@@ -30,7 +30,9 @@ class OnnxQueryEncoder:
         return self.card.preprocessing.image_size_px
 
     def decode(self, photo: bytes) -> Image.Image:
-        """The picture as `encode` takes it; memory has a bound: large ones but plain JPEGs come one at a time.
+        """The picture as `encode` takes it.
+
+        Memory has a bound: what must be read whole for it comes one at a time where it is large.
 
         Raises:
             ImageError: the bytes are not a picture that we read.
