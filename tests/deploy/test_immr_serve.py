@@ -17,6 +17,7 @@ from immr.packaging import bento
 from immr.ranking import RankingRecipe
 from immr.settings import Settings
 from tests import tiny_version
+from tests.patience import until
 from tests.test_control import version_of
 from tests.upstream_process import free_port
 
@@ -39,11 +40,7 @@ def test_what_is_deployed_comes_up_and_goes_with_ctrl_c(tmp_path: Path) -> None:
     port, page_port = free_port(), free_port()
     with serve(settings, f"--port={port}", f"--page-port={page_port}") as process:
         try:
-            told = ""
-            while process.stdout and "Ctrl-C" not in told:
-                line = process.stdout.readline()
-                assert line, told
-                told += line
+            wait_until_it_serves(process)
             photo = {"image": ("photo.jpg", tiny_version.photo("red"), "image/jpeg")}
             answer = httpx.post(f"http://127.0.0.1:{port}/v1/search", files=photo, timeout=30).json()
             assert answer["hits"] and answer["model_version"] == "immr-1"
@@ -75,28 +72,28 @@ def test_a_promoted_champion_can_be_rolled_back_after_a_restart(tmp_path: Path) 
     port = free_port()
     with serve(settings, f"--port={port}", f"--page-port={free_port()}") as process:
         try:
-            told = ""
-            while process.stdout and "Ctrl-C" not in told:
-                line = process.stdout.readline()
-                assert line, told
-                told += line
+            wait_until_it_serves(process)
             assert answered_by(port) == "immr-2"
             previous = load(settings.experiment_file).previous
             assert previous is not None
-            deadline = time.monotonic() + 120
-            while not_ready_because(previous.url, "immr-1"):  # nothing waits for it
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
+            # nothing waits for it
+            until(lambda: not_ready_because(previous.url, "immr-1") is None, timeout_s=120)
             control.roll_back(settings)
-            while answered_by(port) != "immr-1":
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+            until(lambda: answered_by(port) == "immr-1")
         finally:
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=60)
     champion = registry.role("champion")
     assert champion is not None and champion.id == "immr-1"
     assert gone(previous.url)
+
+
+def wait_until_it_serves(process: subprocess.Popen[str]) -> None:
+    told = ""
+    while process.stdout and "Ctrl-C" not in told:
+        line = process.stdout.readline()
+        assert line, told
+        told += line
 
 
 def answered_by(port: int) -> str:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from immr.events.journal import MAX_WAITING_BYTES, Clicked, EventJournal, Shown
 from immr.events.port import EventLog
 from immr.events.sqlite import SqliteEventLog
 from immr.types import Click, SearchRecord
+from tests.patience import until
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
@@ -242,14 +242,6 @@ def test_what_was_taken_survives_sigkill(tmp_path: Path, opened: Opener) -> None
     assert drain(opened(tmp_path), limit=100)[: len(seen)] == seen
 
 
-def wait_for(condition: object) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_delivery_tells_how_many_clicks_were_new(tmp_path: Path) -> None:
     told: list[tuple[str, int]] = []
     delivery = Delivery(
@@ -278,7 +270,7 @@ def test_delivery_waits_for_a_log_that_is_away(tmp_path: Path) -> None:
     delivery = Delivery(open_log, EventJournal(tmp_path / "waiting"))
     delivery.shown(shown("q1"))
     told = delivery.clicked(clicked("q1"))
-    wait_for(lambda: delivery.away_because)
+    until(lambda: delivery.away_because)
     assert not told.done() and delivery.waiting_bytes > 0
     (tmp_path / "events.db").rmdir()
     assert told.result(timeout=20) == 1
@@ -291,7 +283,8 @@ def test_what_waits_for_a_log_that_is_away_gets_to_the_disk(tmp_path: Path, sync
     delivery = Delivery(lambda: SqliteEventLog(tmp_path / "events.db"), EventJournal(tmp_path / "waiting"))
     delivery.shown(shown("q1"))
     [file] = tmp_path.rglob("*.jsonl")
-    wait_for(lambda: file.stat().st_ino in synced)
+    until(lambda: synced)
+    assert file.stat().st_ino in synced
     delivery.close()
 
 

@@ -25,6 +25,7 @@ from immr.settings import Settings
 from immr.types import Item, ModelVersion
 from tests import qdrant_process
 from tests.index import dying_build
+from tests.patience import until
 
 VERSION = ModelVersion("immr", 3, "key", "run", 4, "prep", "manifest", "concept")
 EMBEDDINGS_ND = np.eye(4, dtype=np.float32)
@@ -207,10 +208,7 @@ def test_a_process_that_serves_takes_over_changes_of_others(url):
     index.build(dying_build.VERSION, items[:10], embeddings_ND[:10])
     with _hold_elsewhere(url, 16) as process:
         index.change(dying_build.VERSION, Changes(items[10:13], embeddings_ND[10:13], ["i0"], range(1, 5)))
-        deadline = time.monotonic() + 60
-        while index.applied("immr-3") != 4:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: index.applied("immr-3") == 4)
         assert not index.remove("immr-3")  # it is held
         process.stdin.close()
     with closing(index.open("immr-3", 16, "prep")) as collection:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,20 @@ def served_version(settings: Settings, folder: Path) -> Iterator[str]:
         asyncio.run(service.stop())
 
 
+@contextmanager
+def in_threads(targets: Iterable[Callable[[], None]], done: threading.Event) -> Iterator[None]:
+    """Run them beside the block; `done` tells them of its end."""
+    threads = [threading.Thread(target=target) for target in targets]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(timeout=60)
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which version immr-1 is packaged and indexed, as is immr-2."""
@@ -86,6 +101,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def settings(home: Path) -> Settings:
     return Settings(home=home)
+
+
+@pytest.fixture
+def environment(home: Path) -> dict[str, str]:
+    """Of a process that serves one of the home's versions."""
+    return {**os.environ, **Settings(home=home).environment(), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")

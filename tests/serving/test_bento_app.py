@@ -21,6 +21,7 @@ from immr.settings import Settings
 from serving import version
 from serving.logs import SEARCHES
 from tests import tiny_version
+from tests.patience import until
 from tests.serving.conftest import served_version, wait_ready
 
 RED = tiny_version.photo("red")
@@ -381,10 +382,8 @@ def test_a_collection_of_another_training_is_refused_and_both_are_named(
     own = binding[field]
     binding_file.write_text(json.dumps(binding | {field: type(own)(another)}))
     with served_version(settings, folder) as url:
-        deadline = time.monotonic() + 60
-        while "starting" in (problem := httpx.get(f"{url}/health/ready").json())["detail"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: "starting" not in httpx.get(f"{url}/health/ready").json()["detail"])
+        problem = httpx.get(f"{url}/health/ready").json()
         assert "was made for" in problem["detail"]
         assert str(own) in problem["detail"] and another in problem["detail"]
         assert httpx.get(f"{url}/v2/health/ready").status_code == 503

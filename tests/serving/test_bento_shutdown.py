@@ -15,11 +15,9 @@ from immr.settings import Settings
 from tests import tiny_version
 from tests.serving import real_services
 from tests.serving.test_overload import gateway_process
-from tests.serving.test_replacing_versions import environment, shoppers
+from tests.serving.test_replacing_versions import shoppers
 from tests.upstream_process import free_port
 from tests.version_process import version_process
-
-__all__ = ["environment"]
 
 
 @pytest.mark.slow

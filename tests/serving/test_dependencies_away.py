@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +21,7 @@ from immr.features.stats import SCHEMA
 from immr.index.qdrant import collection_name
 from immr.settings import Settings
 from tests import qdrant_process, redis_process, tiny_version
+from tests.patience import until
 from tests.serving.test_bento_app import assert_problem, click, rows
 from tests.upstream_process import free_port, process_on
 from tests.version_process import version_process
@@ -31,13 +31,6 @@ RED = tiny_version.photo("red")
 
 def search(url: str) -> httpx.Response:
     return httpx.post(f"{url}/v1/search", files={"image": RED}, timeout=60)
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def stats() -> pa.Table:

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -23,6 +22,7 @@ from immr.settings import Settings
 from serving.bearer import BearerKeys
 from serving.gateway import Gateway, create_gateway_app
 from tests import tiny_version
+from tests.patience import until
 from tests.serving import real_services
 from tests.serving.test_bento_app import assert_problem
 from tests.upstream_process import await_port, free_port
@@ -158,10 +158,7 @@ def test_traces_are_off_until_the_environment_asks(bento_url: str, tmp_path: Pat
     told = {"OTEL_TRACES_EXPORTER": "console", "OTEL_BSP_SCHEDULE_DELAY": "50"}
     with gateway(tmp_path / "on", bento_url, **told) as (url, said):
         body = search(url).json()
-        deadline = time.monotonic() + 20
-        while body["query_id"] not in said.read_text():
-            assert time.monotonic() < deadline, said.read_text()
-            time.sleep(0.1)
+        until(lambda: body["query_id"] in said.read_text(), told=said.read_text)
         text = said.read_text()
     assert '"immr.model_version": "immr-1"' in text and "SpanKind.CLIENT" in text
 
@@ -180,11 +177,8 @@ def test_a_search_is_one_trace_through_gateway_and_bento(
         gateway(tmp_path, bento_url) as (url, said),
     ):
         assert search(url).status_code == 200
-        deadline = time.monotonic() + 20
-        while not (shared := _traces(said) & _traces(bento.log_file)):
-            assert time.monotonic() < deadline, said.read_text() + bento.log_file.read_text()
-            time.sleep(0.1)
-    assert len(shared) == 1
+        until(lambda: _traces(said) & _traces(bento.log_file), told=bento.log_file.read_text)
+    assert len(_traces(said) & _traces(bento.log_file)) == 1
 
 
 def _traces(log_file: Path) -> set[str]:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.settings import Settings
@@ -25,11 +24,6 @@ from tests.version_process import version_process
 
 RED = tiny_version.photo("red")
 CLIENTS, EACH = 24, 10
-
-
-@pytest.fixture
-def environment(home: Path) -> dict[str, str]:
-    return {**os.environ, **Settings(home=home).environment(), "OMP_NUM_THREADS": "1"}
 
 
 @contextmanager

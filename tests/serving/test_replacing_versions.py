@@ -12,16 +12,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import httpx
-import pytest
 
 from immr import wiring
 from immr.experiment import changes
 from immr.experiment.definition import save
 from immr.settings import Settings
 from tests import tiny_version
+from tests.patience import until
+from tests.serving.conftest import in_threads
 from tests.serving.test_bento_app import click
 from tests.serving.test_overload import gateway_process
 from tests.test_control import version_of
@@ -43,11 +45,11 @@ class Shoppers:
         return {status for status, _ in self.answers if status != "200"}
 
     def wait_until_served_by(self, version: str, times: int = 20) -> None:
-        deadline = time.monotonic() + 60
         start = len(self.answers)
-        while sum(by == version for _, by in self.answers[start:]) < times:
-            assert time.monotonic() < deadline, self.answers[-5:]
-            time.sleep(0.02)
+        until(
+            lambda: sum(by == version for _, by in self.answers[start:]) >= times,
+            told=lambda: self.answers[-5:],
+        )
 
     def ask(self, url: str) -> None:
         with httpx.Client(base_url=url, timeout=60) as client:
@@ -63,20 +65,8 @@ class Shoppers:
 @contextmanager
 def shoppers(url: str, count: int = 4) -> Iterator[Shoppers]:
     made = Shoppers()
-    threads = [threading.Thread(target=made.ask, args=(url,)) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    try:
+    with in_threads([partial(made.ask, url)] * count, made.done):
         yield made
-    finally:
-        made.done.set()
-        for thread in threads:
-            thread.join(timeout=30)
-
-
-@pytest.fixture
-def environment(home: Path) -> dict[str, str]:
-    return {**os.environ, **Settings(home=home).environment(), "OMP_NUM_THREADS": "1"}
 
 
 def test_no_request_fails_while_a_champion_is_replaced_and_stopped(

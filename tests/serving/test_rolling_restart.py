@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ import urllib3
 from immr.experiment.definition import save
 from immr.settings import Settings
 from tests import tiny_version
+from tests.patience import until
+from tests.serving.conftest import in_threads
 from tests.serving.real_services import answer_on
 from tests.serving.test_gateway import alone
 from tests.upstream_process import await_port, free_port
@@ -107,10 +110,10 @@ class Shoppers:
 
     def each_got(self, more: int) -> None:
         wanted = [len(own) + more for own in self.answers]
-        deadline = time.monotonic() + 60
-        while any(len(own) < count for own, count in zip(self.answers, wanted, strict=True)):
-            assert time.monotonic() < deadline, [own[-3:] for own in self.answers]
-            time.sleep(0.02)
+        until(
+            lambda: all(len(own) >= count for own, count in zip(self.answers, wanted, strict=True)),
+            told=lambda: [own[-3:] for own in self.answers],
+        )
 
     def shop(self, client: AbstractContextManager[Ask], pause_s: float) -> None:
         self.answers.append(own := [])
@@ -128,18 +131,10 @@ class Shoppers:
 def shoppers(service: Service) -> Iterator[Shoppers]:
     made = Shoppers()
     kinds = [(by_httpx, 0), (by_httpx, 0.05), (by_httpx, 1.5), (by_urllib3, 0), (by_urllib3, 0.05)]
-    threads = [
-        threading.Thread(target=made.shop, args=(client(service), pause_s))
-        for client, pause_s in [*kinds, (by_urllib3, 1.5), (on_a_connection_each, 0.02)]
-    ]
-    for thread in threads:
-        thread.start()
-    try:
+    kinds += [(by_urllib3, 1.5), (on_a_connection_each, 0.02)]
+    targets = [partial(made.shop, client(service), pause_s) for client, pause_s in kinds]
+    with in_threads(targets, made.done):
         yield made
-    finally:
-        made.done.set()
-        for thread in threads:
-            thread.join(timeout=60)
 
 
 @contextmanager
