@@ -28,7 +28,7 @@ from serving.metrics import Metrics
 from serving.problems import ProblemError, unavailable
 from serving.recording import Recorder
 from serving.shadow import Shadow
-from serving.variants import VariantAnswer, VariantDownError, Variants
+from serving.variants import SAYS_LITTLE, VariantAnswer, VariantDownError, Variants
 
 log = logging.getLogger(__name__)
 searches = logging.getLogger(SEARCHES)
@@ -171,7 +171,14 @@ class Gateway:
         """Both versions' hits in one answer, and whose each is; where only one of them answers, its own."""
 
         async def one(variant: Variant) -> SearchBody | None:
-            return await self._known(variant, form, label, []) if self._variants.allows(variant) else None
+            if not self._variants.allows(variant):
+                return None
+            try:
+                return await self._variants.search(variant, form, label)
+            except ProblemError as error:
+                if error.problem.status not in SAYS_LITTLE:
+                    raise
+                return None
 
         found = await asyncio.gather(*(one(variant) for variant in experiment.variants))
         answers = {

@@ -32,7 +32,8 @@ _PICTURE_CONNECTIONS = 64
 _KEEPALIVE_S = 2.0  # less than a Bento's, so that a connection is hardly ever reused just as it closes
 _OF_A_REQUEST = frozenset({400, 401, 404, 408, 413, 415, 422, 429, 431})
 """What a Bento says of a request; any other 4xx is of something before it, or in its place."""
-_SAYS_LITTLE = (401, 429)  # of the variant: a key may be wrong here or there, a queue full as it hangs
+SAYS_LITTLE = (401, 429)
+"""Of the variant: it may not know a key that others know, and its queue may be full because it hangs."""
 
 
 class VariantDownError(Exception):
@@ -124,7 +125,7 @@ class Variants:
                 if breaker.is_open:
                     breaker.failed()
                     return None
-            if error.problem.status in _SAYS_LITTLE:
+            if error.problem.status in SAYS_LITTLE:
                 breaker.abandoned()
             else:  # it is well: the request was not
                 breaker.succeeded()

@@ -122,6 +122,20 @@ def test_a_key_that_only_one_variant_does_not_know_is_the_variants_fault(shop: S
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
+def test_interleaving_goes_on_with_the_version_that_bears_more(shop: Shop) -> None:
+    shop.runs(replace(shop.experiment, kind="interleave"))
+
+    async def refused(request: Request) -> Response:
+        return problem(429, "too many", **{"Retry-After": "2"})
+
+    shop.challenger.answer = refused
+    assert falls_back(shop)
+    shop.champion.answer = refused
+    answer = shop.search()
+    assert_problem(answer, 429)
+    assert answer.headers["retry-after"] == "2"
+
+
 def test_a_foreign_404_is_no_picture(shop: Shop) -> None:
     shop.champion.says(404, "<h1>404 page not found</h1>")
     shop.challenger.says(200, RED, "image/png")
