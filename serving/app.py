@@ -250,8 +250,7 @@ def _is_work(scope: Scope) -> bool:
 
 
 def _add_search(app: FastAPI, service: VersionService) -> None:
-    # the request is read and the answer written without FastAPI's dependencies and serialization, which cost
-    # a search as much as reading its form does
+    # the hot path: without FastAPI's dependencies and serialization
     @app.post(
         "/v1/search",
         summary=SEARCH_SUMMARY,
