@@ -215,8 +215,8 @@ def accuracy(optimizer: Any, rows: Any) -> Accuracy:
     import torch
     from torch.nn.functional import normalize
 
-    from immr.train.classifier import Shard, make_classifier
-    from immr.train.recipe import TrainRecipe
+    from immr.train.classifier.sharded import Shard, make_classifier
+    from immr.train.train_recipe import TrainRecipe
     from immr.train.world import World
 
     torch.set_num_threads(1)
@@ -244,7 +244,7 @@ def work(case: Case) -> None:
     """One rank of a case; prints its figures."""
     import torch
 
-    from immr.train.allocator import keep_freed_memory
+    from immr.machine.allocator import keep_freed_memory
     from immr.train.world import world_from_environment
 
     torch.set_num_threads(1)
@@ -276,9 +276,9 @@ def empty(case: Case, world: Any) -> tuple[Step, float]:
 
 
 def lazy(case: Case, world: Any) -> tuple[Step, float]:
-    from immr.train import lazy_rows
-    from immr.train.classifier import SampledClassifier, Shard, make_classifier
-    from immr.train.recipe import TrainRecipe
+    from immr.train.classifier import lazy_rows
+    from immr.train.classifier.sharded import SampledClassifier, Shard, make_classifier
+    from immr.train.train_recipe import TrainRecipe
 
     optimizer: Any = case.kind.split("-")[1]
     rows: Any = "bfloat16" if case.kind.endswith("bf16") else "float32"
@@ -303,9 +303,9 @@ def sharded_dense(case: Case, world: Any) -> tuple[Step, float]:
     import torch
     from torch.nn import functional as F
 
-    from immr.train import margins
-    from immr.train.classifier import Shard
-    from immr.train.collectives import max_over_ranks, sum_over_ranks
+    from immr.train.classifier import margins
+    from immr.train.classifier.collectives import max_over_ranks, sum_over_ranks
+    from immr.train.classifier.sharded import Shard
 
     shard = Shard(case.classes, case.dim, world)
     rows_RD = torch.nn.Parameter(shard.first_rows())

@@ -22,11 +22,11 @@ from rich.table import Table
 from scipy.stats import norm
 
 from benchmarks.interleaved import sensitivity
-from immr.experiment.comparison import Comparison, compare
-from immr.experiment.power import plan
-from immr.experiment.readout import CTR
-from immr.experiment.sample_ratio import sample_ratio
-from immr.experiment.users import aggregates_of
+from immr.readout.comparison import Comparison, compare
+from immr.readout.power import plan
+from immr.readout.readout import CTR
+from immr.readout.sample_ratio import sample_ratio
+from immr.readout.users import aggregates_of
 
 POSITIONS = 10
 QUERIES_PER_USER = 5.0

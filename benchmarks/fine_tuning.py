@@ -28,15 +28,16 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.fusion import UNSEEN_CATEGORY, UNSEEN_CLASSES, training_set_of
-from immr import fingerprint
-from immr.data import datasets, images
-from immr.data.datasets import LabelledSet, Photo
+from immr.data import images
+from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
+from immr.datasets.named import load_dataset
+from immr.launch.launcher import TrainingJob
 from immr.launch.local import LocalLauncher
-from immr.launch.port import TrainingJob
 from immr.model.documents import encode_documents
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.recipes import Recipe, by_name
 from immr.settings import Settings
+from immr.storage import fingerprint
 from immr.train.job import TrainJob
 
 _BATCH = 64
@@ -52,7 +53,7 @@ def main(
 ) -> None:
     """Recall@1 and seconds, frozen and fine-tuned, for seen and unseen items."""
     settings = Settings()
-    labelled = datasets.load(dataset, settings.data_mirror, settings.cache_dir)
+    labelled = load_dataset(dataset, settings.data_mirror, settings.cache_dir)
     figures: dict[str, dict[str, dict[str, float]]] = {}
     with TemporaryDirectory() as folder:
         for what in [only] if only else ["seen", "unseen"]:
@@ -104,13 +105,15 @@ def _measured(
     seconds = time.perf_counter() - began
     row_of = {item.item_id: row for row, item in enumerate(labelled.items)}
 
-    def wanted(photo: Photo) -> bool:
+    def wanted(photo: DatasetPhoto) -> bool:
         return row_of[photo.item_id] in unseen if unseen else photo.split == "val"
 
     return {"recall_at_1": _recall(labelled, job.out, settings.cache_dir, wanted), "seconds": seconds}
 
 
-def _recall(labelled: LabelledSet, version: Path, cache_dir: Path, wanted: Callable[[Photo], bool]) -> float:
+def _recall(
+    labelled: LabelledSet, version: Path, cache_dir: Path, wanted: Callable[[DatasetPhoto], bool]
+) -> float:
     row_of = {item.item_id: row for row, item in enumerate(labelled.items)}
     photos = [photo for photo in labelled.photos if wanted(photo)]
     documents_MD = encode_documents(version, labelled.items, cache_dir)

@@ -37,19 +37,19 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from immr.data import datasets
-from immr.data.datasets import LabelledSet, Photo
 from immr.data.training_set import TrainingSet
-from immr.model.document_features import DocumentFeatures
-from immr.model.image_features import ImageFeatures, Share, image_hashes
-from immr.model.recipe import FusionName, ModelRecipe
+from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
+from immr.datasets.named import load_dataset
+from immr.model.features.document_features import DocumentFeatures
+from immr.model.features.image_features import ImageFeatures, Share, image_hashes
+from immr.model.model_recipe import FusionName, ModelRecipe
 from immr.model.towers import DocumentBatch, Towers
 from immr.recipes import Recipe, by_name
 from immr.settings import Settings
 from immr.train.checkpoint import Checkpoints
-from immr.train.features import TrainingArrays, training_arrays
+from immr.train.inputs.features import TrainingArrays, training_arrays
 from immr.train.loop import Trainer
-from immr.train.recipe import TrainRecipe
+from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 
 UNSEEN_CLASSES, UNSEEN_CATEGORY = 10, "Packages"
@@ -78,7 +78,7 @@ class Bench:
 
     def __init__(self, recipe: Recipe, dataset: str, settings: Settings, folder: Path):
         self.recipe, self.folder, self.cache_dir = recipe, folder, settings.cache_dir
-        self.labelled: LabelledSet = datasets.load(dataset, settings.data_mirror, settings.cache_dir)
+        self.labelled: LabelledSet = load_dataset(dataset, settings.data_mirror, settings.cache_dir)
         self.row_of = {item.item_id: row for row, item in enumerate(self.labelled.items)}
         photos = ImageFeatures(recipe.model, self.cache_dir)
         hashes = image_hashes([photo.image for photo in self.labelled.photos])
@@ -117,7 +117,7 @@ class Bench:
             figures["plain"] = _recall(towers, photos, batch, start=model.dim)
         return figures
 
-    def _photos(self, wanted: Callable[[Photo], bool]) -> Photos:
+    def _photos(self, wanted: Callable[[DatasetPhoto], bool]) -> Photos:
         rows = [row for row, photo in enumerate(self.labelled.photos) if wanted(photo)]
         right = [self.row_of[self.labelled.photos[row].item_id] for row in rows]
         return Photos(self.features[rows], torch.tensor(right))

@@ -26,12 +26,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import governance_scale
-from immr import judging, recipes, steps
-from immr.data import datasets
-from immr.data.simulate import simulate
-from immr.data.simulation_recipe import category_noise, symmetric_noise
+from immr import recipes, steps
 from immr.data.training_set import TrainingSet
-from immr.governance.recipe import GovernanceRecipe
+from immr.datasets.named import load_dataset
+from immr.datasets.simulation import simulate
+from immr.datasets.simulation_recipe import category_noise, symmetric_noise
+from immr.governance.governance_recipe import GovernanceRecipe
+from immr.loop import evaluate as judging
 from immr.settings import Settings
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
@@ -122,7 +123,7 @@ def _labels(kind: str, noise: float, name: str, dataset: str, trained: str | Non
     import pandas as pd
 
     settings = Settings()
-    labelled = datasets.load(dataset, settings.data_mirror, settings.cache_dir)
+    labelled = load_dataset(dataset, settings.data_mirror, settings.cache_dir)
     recipe = replace(recipes.by_name(trained or "concept"), governance=GOVERNANCE[name])
     with TemporaryDirectory() as scratch:
         log = settings.work_dir / "benchmark-logs" / f"{dataset}-{kind}-{noise}"

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from immr.governance.govern import govern
-from immr.governance.recipe import GovernanceRecipe
+from immr.governance.governance_recipe import GovernanceRecipe
 
 RECIPE = replace(GovernanceRecipe(), check_images=False, clean_labels=False, balance_classes=True)
 

@@ -14,12 +14,12 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from immr.experiment.comparison import Comparison, compare
 from immr.experiment.definition import CHALLENGER
 from immr.experiment.interleaving import Preference, draft, preference
-from immr.experiment.power import plan
-from immr.experiment.readout import CTR
-from immr.experiment.users import aggregates_of
+from immr.readout.comparison import Comparison, compare
+from immr.readout.power import plan
+from immr.readout.readout import CTR
+from immr.readout.users import aggregates_of
 
 CANDIDATES, SHOWN, RELEVANT = 20, 10, 3
 USERS = 20_000

@@ -28,7 +28,7 @@ from immr import wiring
 from immr.deploy.local import not_ready_because
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.packaging import bento
-from immr.ranking import RankingRecipe
+from immr.search.ranking import RankingRecipe
 from immr.settings import Settings
 
 READY_TIMEOUT_S = 120.0

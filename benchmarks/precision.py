@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from immr import wiring
-from immr.data import datasets, images
+from immr.data import images
+from immr.datasets.named import load_dataset
 from immr.model.card import QUERY_ENCODER, Card
 from immr.model.documents import encode_documents
 from immr.model.runtime import Graph
@@ -36,7 +37,7 @@ def main(
     settings = Settings()
     registry = wiring.registry(settings)
     folder = registry.fetch(registry.get("champion"), settings.cache_dir)
-    labelled = datasets.load(dataset, settings.data_mirror, settings.cache_dir)
+    labelled = load_dataset(dataset, settings.data_mirror, settings.cache_dir)
     photos = labelled.split(split)
     row_of = {item.item_id: row for row, item in enumerate(labelled.items)}
     wanted_Q = np.array([row_of[photo.item_id] for photo in photos])

@@ -23,10 +23,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr.experiment.comparison import Comparison
 from immr.experiment.definition import Experiment, Variant
-from immr.experiment.readout import readout
-from immr.experiment.relations import Parquet, split_at_start
+from immr.readout.comparison import Comparison
+from immr.readout.readout import readout
+from immr.readout.relations import Parquet, split_at_start
 
 PER_QUERY = 10
 QUERIES_PER_USER = 5

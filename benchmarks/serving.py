@@ -32,12 +32,12 @@ from rich.table import Table
 
 from immr import wiring
 from immr.deploy import marked
+from immr.deploy.deployer import Deployment
 from immr.deploy.local import BentoProcess, not_ready_because
-from immr.deploy.port import Deployment
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.index.qdrant import collection_name
 from immr.packaging import bento
-from immr.ranking import RankingRecipe
+from immr.search.ranking import RankingRecipe
 from immr.settings import Settings
 from immr.types import ModelVersion
 

@@ -76,7 +76,7 @@ def fastapi(
     from PIL import Image
     from qdrant_client import QdrantClient
 
-    from immr.model.encoders import load_image_encoder
+    from immr.model.encoders.by_name import load_image_encoder
     from immr.model.towers import Towers
 
     torch.set_num_threads(1)  # its pool of threads gives the parallelism; more threads fight

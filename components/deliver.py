@@ -8,8 +8,8 @@ from components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def deliver(until: int, metrics: dsl.Output[dsl.Metrics]):
     """Bring all changes that wait to every collection; fails while a live version lacks one up to `until`."""
-    from immr import catalogue
     from immr.errors import IndexUnavailableError
+    from immr.loop import catalogue
     from immr.settings import Settings
 
     progress = catalogue.deliver(Settings())

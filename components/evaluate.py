@@ -18,8 +18,9 @@ def evaluate(
     """Judge a version on held-out photos, against the champion; returns the gate's yes or no."""
     from pathlib import Path
 
-    from immr import recipes, reports, steps, wiring
+    from immr import recipes, steps, wiring
     from immr.data.training_set import TrainingSet
+    from immr.loop import reports
     from immr.settings import Settings
 
     settings = Settings()

@@ -16,7 +16,8 @@ def finish(
     """Say what happened, and end training that a run which failed or was cancelled has left behind."""
     from pathlib import Path
 
-    from immr import reports, steps
+    from immr import steps
+    from immr.loop import reports
     from immr.settings import Settings
 
     settings = Settings()

@@ -8,8 +8,8 @@ from components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def start(role: str, share: float) -> str:
     """Let the gateway send users to what has just been deployed; a comparison that runs already goes on."""
-    from immr import control
     from immr.errors import ExperimentError
+    from immr.loop import experiment as control
     from immr.settings import Settings
 
     try:

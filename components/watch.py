@@ -8,7 +8,7 @@ from components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def watch(apply: bool, metrics: dsl.Output[dsl.Metrics]) -> str:
     """Decide about the running experiment, and promote or take off the challenger; returns the action."""
-    from immr import control
+    from immr.loop import experiment as control
     from immr.settings import Settings
 
     watched = control.decide(Settings(), apply, record_wait=False)

@@ -10,7 +10,7 @@ def write_down(changed_uri: str, deleted_uri: str, metrics: dsl.Output[dsl.Metri
     """Write changed and deleted items down, once; returns the last change's number."""
     from pathlib import Path
 
-    from immr import catalogue
+    from immr.loop import catalogue
     from immr.settings import Settings
 
     files = [Path(uri) if uri else None for uri in (changed_uri, deleted_uri)]

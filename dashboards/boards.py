@@ -11,7 +11,7 @@ from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeser
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef
 
-from immr.files import write_whole
+from immr.storage.atomic import write_whole
 
 RULES = Path(__file__).parent / "prometheus" / "rules.yaml"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${source}")

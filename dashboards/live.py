@@ -16,13 +16,13 @@ from dashboards.charts import Bar
 from dashboards.figures import CtrLines, Kept
 from immr.errors import ImmrError
 from immr.events.aggregates import CtrBucket, Funnel
-from immr.events.port import EventLog
+from immr.events.event_log import EventLog
 from immr.experiment.definition import Experiment, Variant, load
 
 if TYPE_CHECKING:
-    from immr.experiment.decision import Decision
-    from immr.experiment.readout import RankCtr, Readout
-    from immr.experiment.sums import Sums
+    from immr.readout.decision import Decision
+    from immr.readout.readout import RankCtr, Readout
+    from immr.readout.sums import Sums
 
 PRE_PERIOD = timedelta(days=14)  # what users did before an experiment steadies its readout
 Decisions = Callable[[], Sequence[Mapping[str, Any]]]
@@ -124,8 +124,8 @@ class Live:
         return Speed(bars, funnel)
 
     def _standing(self) -> Standing | None:
-        from immr.experiment.decision import DecisionPolicy, decide
-        from immr.experiment.readout import readout_of_sums
+        from immr.readout.decision import DecisionPolicy, decide
+        from immr.readout.readout import readout_of_sums
 
         experiment = self.experiment()
         if experiment is None:
@@ -138,8 +138,8 @@ class Live:
 
     def _sums(self, experiment: Experiment) -> Sums:
         """Sums of users; of an A/B from sums that the event log makes: no impression comes here."""
-        from immr.experiment.readout import before_the_test
-        from immr.experiment.sums import Rank, sum_up, sum_up_queries
+        from immr.readout.readout import before_the_test
+        from immr.readout.sums import Rank, sum_up, sum_up_queries
 
         if experiment.kind == "interleave":  # whose items were clicked, only the rows say
             since = experiment.started

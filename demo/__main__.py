@@ -19,14 +19,19 @@ import typer
 from demo import data
 from demo.narration import Narration
 from demo.shoppers import ShoppingReport, play
-from immr import judging, local_serving, processes, recipes, reports, steps, training_sets, watching, wiring
-from immr.data.datasets import LabelledSet
+from immr import recipes, steps, wiring
 from immr.data.training_set import TrainingSet
+from immr.datasets.labelled_set import LabelledSet
 from immr.deploy.local import LocalDeployer
 from immr.errors import DeployError, ImmrError
 from immr.experiment.definition import Experiment, Variant, save
-from immr.files import write_whole
+from immr.loop import evaluate as judging
+from immr.loop import reports, training_sets
+from immr.loop import serve as local_serving
+from immr.loop import watch as watching
+from immr.machine import processes
 from immr.settings import Settings
+from immr.storage.atomic import write_whole
 from immr.types import Role
 
 # Milder than the default −0.05: an A/B needs two sides, and the gate stopped `concept` on the last run.

@@ -8,28 +8,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 from demo.shoppers import Photo
-from immr.data import datasets
-from immr.data.simulate import simulate
-from immr.data.simulation_recipe import SimulationRecipe
+from immr.datasets.labelled_set import LabelledSet
+from immr.datasets.named import load_dataset
+from immr.datasets.simulation import simulate
+from immr.datasets.simulation_recipe import SimulationRecipe
 from immr.errors import DatasetError
-from immr.files import folder_written_whole, write_whole
 from immr.settings import Settings
+from immr.storage.atomic import folder_written_whole, write_whole
 
 BROKEN_ROWS = 40  # so that the contract has something to reject
 
 
-def choose(settings: Settings, wanted: str, say: Callable[[str], None]) -> datasets.LabelledSet:
+def choose(settings: Settings, wanted: str, say: Callable[[str], None]) -> LabelledSet:
     """The wanted data set; where it cannot be had, says so in a sentence and takes `synthetic`."""
     try:
-        return datasets.load(wanted, settings.data_mirror, settings.cache_dir)
+        return load_dataset(wanted, settings.data_mirror, settings.cache_dir)
     except DatasetError as error:
         if wanted == "synthetic":
             raise
         say(f"{error}. Going on with the synthetic data set.")
-        return datasets.load("synthetic", settings.data_mirror, settings.cache_dir)
+        return load_dataset("synthetic", settings.data_mirror, settings.cache_dir)
 
 
-def make_shop(settings: Settings, labelled: datasets.LabelledSet) -> Path:
+def make_shop(settings: Settings, labelled: LabelledSet) -> Path:
     """A folder with items, queries, impressions and judgements; the one from an earlier run is kept."""
     folder = settings.home / "shop"
     recipe = SimulationRecipe(broken_rows=BROKEN_ROWS)
@@ -42,7 +43,7 @@ def make_shop(settings: Settings, labelled: datasets.LabelledSet) -> Path:
     return folder
 
 
-def photos_for_shoppers(labelled: datasets.LabelledSet) -> list[Photo]:
+def photos_for_shoppers(labelled: LabelledSet) -> list[Photo]:
     """Photos that nothing was trained on, with what they really show."""
     category_of = {item.item_id: item.category for item in labelled.items}
     return [
@@ -50,7 +51,7 @@ def photos_for_shoppers(labelled: datasets.LabelledSet) -> list[Photo]:
     ]
 
 
-def samples(settings: Settings, labelled: datasets.LabelledSet, count: int = 12) -> Path:
+def samples(settings: Settings, labelled: LabelledSet, count: int = 12) -> Path:
     """A folder of a few photos that nothing was trained on, for the page to offer."""
     photos = labelled.split("val")
     with folder_written_whole(settings.home / "samples") as folder:

@@ -14,6 +14,6 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def training_set(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
-    from tests import tiny_training_set
+    from tests.support import tiny_training_set
 
     return tiny_training_set.write(tmp_path_factory.mktemp("training-set"))

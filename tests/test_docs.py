@@ -9,7 +9,7 @@ import typer.main
 
 from immr.cli import app
 from immr.settings import Settings
-from serving.options import ServingOptions
+from serving.process.options import ServingOptions
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]

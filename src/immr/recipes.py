@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from immr.errors import RecipeError
-from immr.evaluation.recipe import GateRecipe
-from immr.governance.recipe import GovernanceRecipe
-from immr.model.recipe import ModelRecipe
-from immr.ranking import RankingRecipe
+from immr.evaluation.gate_recipe import GateRecipe
+from immr.governance.governance_recipe import GovernanceRecipe
+from immr.model.model_recipe import ModelRecipe
+from immr.search.ranking import RankingRecipe
 from immr.train.fine_tune_recipe import FineTuneRecipe
-from immr.train.recipe import TrainRecipe
+from immr.train.train_recipe import TrainRecipe
 
 
 @dataclass(frozen=True)

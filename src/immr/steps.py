@@ -12,31 +12,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from immr import (
-    __version__,
-    catalogue,
-    cores,
-    fingerprint,
-    item_features,
-    judging,
-    training_runs,
-    watching,
-    wiring,
-)
+from immr import __version__, wiring
 from immr.data.content import content_hash
 from immr.data.training_set import FILES, TrainingSet
-from immr.files import folder_replaced, refuse_to_replace
+from immr.loop import catalogue
+from immr.loop import evaluate as judging
+from immr.loop import materialize as item_features
+from immr.loop import train as training_runs
+from immr.loop import watch as watching
+from immr.loop.reports import Report, publish
+from immr.machine import cores
 from immr.model.preprocessing import READING
 from immr.recipes import Recipe
-from immr.reports import Report, publish
 from immr.settings import Settings
+from immr.storage import fingerprint
+from immr.storage.atomic import folder_replaced, refuse_to_replace
 from immr.types import Item, ModelVersion, Role
 
 if TYPE_CHECKING:
-    from immr.deploy.port import Deployment
+    from immr.deploy.deployer import Deployment
     from immr.evaluation.evaluate import Evaluation
     from immr.evaluation.gate import GateVerdict
-    from immr.index.port import IndexReport
+    from immr.index.vector_index import IndexReport
 
 log = logging.getLogger(__name__)
 

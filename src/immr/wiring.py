@@ -13,11 +13,11 @@ from immr.errors import SettingsError
 from immr.settings import Settings
 
 if TYPE_CHECKING:
-    from immr.deploy.port import Deployer
-    from immr.events.port import EventLog
-    from immr.features.port import FeatureStore
-    from immr.index.port import VectorIndex
-    from immr.launch.port import Launcher
+    from immr.deploy.deployer import Deployer
+    from immr.events.event_log import EventLog
+    from immr.features.feature_store import FeatureStore
+    from immr.index.vector_index import VectorIndex
+    from immr.launch.launcher import Launcher
     from immr.registry.versions import Registry
 
 
@@ -88,7 +88,7 @@ def registry(settings: Settings) -> Registry:
 def launcher(settings: Settings) -> Launcher:
     """Training: `local://` for torchrun here, `kubeflow://[<namespace>]?<JobShape>` for PyTorchJobs."""
     if _expect("IMMR_LAUNCH_URL", settings.launch_url, "local", "kubeflow") == "kubeflow":
-        from immr import cluster
+        from immr.cluster import api as cluster
         from immr.launch.job_shape import JobShape
         from immr.launch.kubeflow import KubeflowLauncher
 
@@ -105,7 +105,7 @@ def launcher(settings: Settings) -> Launcher:
 def deployer(settings: Settings) -> Deployer:
     """Serving: `local://` for `bentoml serve` here, `kserve://[<namespace>]?<ServingShape>` for KServe."""
     if _expect("IMMR_DEPLOY_URL", settings.deploy_url, "local", "kserve") == "kserve":
-        from immr import cluster
+        from immr.cluster import api as cluster
         from immr.deploy.kserve import KserveDeployer
         from immr.deploy.kserve_objects import ServingShape
 
@@ -131,9 +131,9 @@ def token_keys(settings: Settings) -> Sequence[bytes]:
 def service_folder() -> Path:
     """The application's `serving/` folder, which a Bento is built from: $IMMR_APP or the working folder."""
     folder = Path(os.environ.get("IMMR_APP", ".")).absolute() / "serving"
-    if not (folder / "service.py").is_file():
+    if not (folder / "bento" / "service.py").is_file():
         raise SettingsError(
-            f"no serving/service.py in {folder.parent}: run from IMMR's folder, or set IMMR_APP to it"
+            f"no serving/bento/service.py in {folder.parent}: run from IMMR's folder, or set IMMR_APP to it"
         )
     return folder
 
@@ -149,7 +149,7 @@ def _expect(variable: str, url: str, *schemes: str) -> str:
 
 def _namespace(url: str) -> tuple[str, dict[str, str]]:
     """The namespace that a URL names, or our own; and its query."""
-    from immr import cluster
+    from immr.cluster import api as cluster
 
     parts = urlsplit(url)
     return parts.hostname or cluster.own_namespace(), dict(parse_qsl(parts.query))

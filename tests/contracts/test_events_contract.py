@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from immr.errors import EventLogError
+from immr.events.event_log import JOINED_SCHEMA, SEARCHES_SCHEMA, EventLog
 from immr.events.kafka import KafkaEventLog
-from immr.events.port import JOINED_SCHEMA, SEARCHES_SCHEMA, EventLog
 from immr.events.sqlite import SqliteEventLog
 from immr.types import Click, EventType, Impression, SearchRecord
-from tests.kafka_cluster import mock_cluster
+from tests.support.kafka_cluster import mock_cluster
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 WINDOW = timedelta(hours=24)

@@ -11,7 +11,7 @@ from immr.errors import ContractError, FeaturesUnavailableError
 from immr.features.stats import SCHEMA
 from immr.settings import Settings
 from immr.types import ItemFeatures
-from tests import redis_process
+from tests.support import redis_process
 
 NOW = datetime(2025, 6, 8, 12, tzinfo=UTC)
 

@@ -14,10 +14,10 @@ import pytest
 
 from immr.errors import IndexMismatchError
 from immr.index import client
-from immr.index.port import Changes
 from immr.index.qdrant import QdrantIndex
+from immr.index.vector_index import Changes
 from immr.types import Filters, Item, ModelVersion
-from tests import qdrant_process
+from tests.support import qdrant_process
 
 DIM = 16
 ROWS = 300

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from dashboards.boards import ROWS, write
-from serving.metrics import Metrics
+from serving.process.metrics import Metrics
 
 HERE = Path(__file__).parent
 MADE = HERE.parents[1] / "dashboards"

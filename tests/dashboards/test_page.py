@@ -18,8 +18,8 @@ from dashboards.page import create_page
 from immr.events.sqlite import SqliteEventLog
 from immr.experiment.definition import save
 from immr.types import Click, Impression, SearchRecord
-from tests.page_home import VersionsThere, add_drift, add_reports, experiment, fill
-from tests.upstream_process import free_port, picture, seen_by, upstream
+from tests.support.page_home import VersionsThere, add_drift, add_reports, experiment, fill
+from tests.support.upstream_process import free_port, picture, seen_by, upstream
 
 STARTED = datetime(2024, 5, 1, 12, tzinfo=UTC)
 DECISION = {"ts": "2024-05-01T12:05:00+00:00", "action": "wait", "reason": "Too early.", "champion": "immr-1"}

@@ -19,10 +19,10 @@ from immr import wiring
 from immr.experiment.changes import begin
 from immr.experiment.definition import save
 from immr.settings import Settings
-from serving.gateway import Gateway, create_gateway_app
-from tests import tiny_version
+from serving.gateway.app import Gateway, create_gateway_app
 from tests.serving.conftest import serve, served_version, wait_ready
-from tests.upstream_process import free_port, process_on
+from tests.support import tiny_version
+from tests.support.upstream_process import free_port, process_on
 
 PROMETHEUS = shutil.which("prometheus")
 RULES = Path(__file__).parents[2] / "dashboards" / "prometheus" / "rules.yaml"

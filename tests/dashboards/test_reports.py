@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dashboards import reports
-from tests.page_home import add_reports
+from tests.support.page_home import add_reports
 
 
 def test_reports_are_listed_with_those_that_are_missing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from demo.shoppers import Behaviour, Photo, play, react, searches_of
 from immr.errors import DeployError
-from tests.upstream_process import free_port, picture, seen_by, upstream
+from tests.support.upstream_process import free_port, picture, seen_by, upstream
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from immr.deploy.deployer import Deployment
 from immr.deploy.kserve import ROLES, KserveDeployer
 from immr.deploy.kserve_objects import ServingShape, inference_service
-from immr.deploy.port import Deployment
 from immr.errors import DeployError, SettingsError
-from tests import tiny_version
 from tests.k8s import fake_api, schemas
 from tests.k8s.fake_api import FakeApi, Fault
+from tests.support import tiny_version
 
 KIND = "inferenceservices"
 

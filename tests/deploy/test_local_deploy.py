@@ -19,9 +19,9 @@ from immr.deploy import marked
 from immr.deploy.local import LocalDeployer
 from immr.errors import DeployError
 from immr.packaging import bento
-from immr.ranking import RankingRecipe
+from immr.search.ranking import RankingRecipe
 from immr.settings import Settings
-from tests import tiny_version
+from tests.support import tiny_version
 
 SERVICE = Path(__file__).resolve().parents[2] / "serving"
 

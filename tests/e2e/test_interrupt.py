@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.patience import until
+from tests.support.patience import until
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,13 +15,14 @@ import httpx
 import pytest
 
 from demo.shoppers import Photo, play
-from immr import processes, steps, wiring
-from immr.data.simulate import simulate
-from immr.data.simulation_recipe import SimulationRecipe
-from immr.data.synthetic import SyntheticRecipe
-from immr.data.synthetic import load as load_synthetic
+from immr import steps, wiring
+from immr.datasets.simulation import simulate
+from immr.datasets.simulation_recipe import SimulationRecipe
+from immr.datasets.synthetic import SyntheticRecipe
+from immr.datasets.synthetic import load as load_synthetic
 from immr.deploy.local import LocalDeployer
 from immr.experiment.definition import Experiment, Variant, save
+from immr.machine import processes
 from immr.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -170,7 +171,7 @@ def test_bad_photos_are_answered_and_harm_nothing(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_reports_lie_where_the_page_looks(two_versions: Shop) -> None:
-    from immr.reports import published
+    from immr.loop.reports import published
 
     kinds: Sequence[str] = [report["kind"] for report in published(two_versions.settings.home)]
     assert set(kinds) == {"governance", "evaluation"}

@@ -14,17 +14,17 @@ from typer.testing import CliRunner
 from immr import recipes, steps, wiring
 from immr.cli import app
 from immr.data.contract import ITEMS
-from immr.data.datasets import LabelledSet
-from immr.data.synthetic import SyntheticRecipe
-from immr.data.synthetic import load as load_synthetic
+from immr.datasets.labelled_set import LabelledSet
+from immr.datasets.synthetic import SyntheticRecipe
+from immr.datasets.synthetic import load as load_synthetic
 from immr.experiment.changes import begin
 from immr.experiment.definition import save
 from immr.settings import Settings
-from tests import tiny_version
-from tests.experiment.test_bad_challenger_behind_gateway import wait_until_recorded
+from tests.serving.bento.test_app import click
 from tests.serving.conftest import served_version, wait_ready
-from tests.serving.test_bento_app import click
-from tests.serving.test_gateway import served_gateway
+from tests.serving.gateway.test_app import served_gateway
+from tests.serving.gateway.test_bad_challenger import wait_until_recorded
+from tests.support import tiny_version
 
 ITEMS_OF_SHOP, PHOTOS_OF_ITEM, USERS = 8, 8, 16
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.page_home import add_reports, fill
-from tests.upstream_process import free_port, picture, process_on, seen_by, upstream
+from tests.support.page_home import add_reports, fill
+from tests.support.upstream_process import free_port, picture, process_on, seen_by, upstream
 
 pytest.importorskip("playwright")
 from playwright.sync_api import Browser, Page, expect, sync_playwright

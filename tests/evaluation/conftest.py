@@ -12,7 +12,7 @@ from PIL import Image
 
 from immr.data.training_set import LabelledPhoto
 from immr.evaluation.evaluate import Evaluation, evaluate
-from immr.evaluation.recipe import GateRecipe
+from immr.evaluation.gate_recipe import GateRecipe
 from immr.types import Item
 
 RECIPE = GateRecipe(bootstrap_rounds=200)

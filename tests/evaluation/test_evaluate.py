@@ -11,7 +11,7 @@ import pytest
 from immr.data.training_set import LabelledPhoto
 from immr.errors import DataError
 from immr.evaluation.evaluate import Evaluation, evaluate
-from immr.evaluation.recipe import GateRecipe
+from immr.evaluation.gate_recipe import GateRecipe
 from immr.types import Item
 
 RECIPE = GateRecipe(bootstrap_rounds=100)

@@ -9,7 +9,7 @@ import pytest
 from immr.errors import DataError, RecipeError
 from immr.evaluation.evaluate import Evaluation
 from immr.evaluation.gate import gate
-from immr.evaluation.recipe import GateRecipe
+from immr.evaluation.gate_recipe import GateRecipe
 
 RECIPE = GateRecipe(bootstrap_rounds=200, margin=0.0, floor=0.5)
 Model = Callable[[float], Evaluation]

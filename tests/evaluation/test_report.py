@@ -13,7 +13,7 @@ from PIL import Image
 from immr.data.training_set import LabelledPhoto
 from immr.evaluation.evaluate import Evaluation, evaluate
 from immr.evaluation.gate import gate
-from immr.evaluation.recipe import GateRecipe
+from immr.evaluation.gate_recipe import GateRecipe
 from immr.evaluation.report import Background, ablation, write_report
 from immr.types import Item
 

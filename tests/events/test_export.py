@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from immr import watching, wiring
+from immr import wiring
 from immr.cli import app
 from immr.data.admission import admit
 from immr.data.contract import ITEMS
 from immr.errors import DataError, EventLogError
+from immr.events.event_log import EventLog
 from immr.events.photos import PhotoStore
-from immr.events.port import EventLog
+from immr.loop import watch as watching
 from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord
 

@@ -18,11 +18,11 @@ import pytest
 
 from immr.errors import EventLogError
 from immr.events.delivery import Delivery
+from immr.events.event_log import EventLog
 from immr.events.journal import MAX_WAITING_BYTES, Clicked, EventJournal, Shown
-from immr.events.port import EventLog
 from immr.events.sqlite import SqliteEventLog
 from immr.types import Click, SearchRecord
-from tests.patience import until
+from tests.support.patience import until
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 

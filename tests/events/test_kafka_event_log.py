@@ -21,7 +21,7 @@ from immr.events.kafka import KafkaEventLog, KafkaUrl
 from immr.events.order import new_query_id, user_key
 from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord
-from tests.kafka_cluster import mock_cluster
+from tests.support.kafka_cluster import mock_cluster
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from immr.experiment.comparison import Interval
-from immr.experiment.decision import DecisionPolicy, decide
 from immr.experiment.definition import Experiment, Variant
 from immr.experiment.interleaving import Drafted, Preference, credit, draft, preference
-from immr.experiment.readout import Readout, readout
-from immr.experiment.tables import preference_rows
+from immr.readout.comparison import Interval
+from immr.readout.decision import DecisionPolicy, decide
+from immr.readout.readout import Readout, readout
+from immr.readout.tables import preference_rows
 
 rankings = st.lists(st.sampled_from("abcdefghij"), unique=True, max_size=8)
 

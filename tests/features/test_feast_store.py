@@ -17,7 +17,7 @@ from immr.features.definitions import FEATURE_STORE_YAML
 from immr.features.feast_store import FeastFeatures
 from immr.features.stats import SCHEMA
 from immr.settings import Settings
-from tests import redis_process
+from tests.support import redis_process
 
 NOW = datetime(2025, 6, 8, 12, tzinfo=UTC)
 NAMES = [f"i{n}" for n in range(40)]

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from immr import fingerprint
 from immr.governance import cleaning
 from immr.governance.cleaning import Labels, Verdicts, clean
-from immr.governance.recipe import GovernanceRecipe
+from immr.governance.governance_recipe import GovernanceRecipe
+from immr.storage import fingerprint
 from immr.types import FloatArray
 
 RECIPE = GovernanceRecipe()

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from immr.governance.edges import best_items, edges, verdicts
-from immr.governance.recipe import GovernanceRecipe
+from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 
 RECIPE = GovernanceRecipe(max_click_weight=10.0, order_weight=3.0)

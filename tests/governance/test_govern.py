@@ -7,13 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 from threadpoolctl import threadpool_limits
 
-from immr.data import synthetic
-from immr.data.simulate import simulate
-from immr.data.simulation_recipe import SimulationRecipe
 from immr.data.training_set import TrainingSet
+from immr.datasets import synthetic
+from immr.datasets.simulation import simulate
+from immr.datasets.simulation_recipe import SimulationRecipe
 from immr.errors import ContractError, RecipeError
 from immr.governance.govern import govern
-from immr.governance.recipe import GovernanceRecipe
+from immr.governance.governance_recipe import GovernanceRecipe
 from tests.governance.colours import Colours
 
 PICTURES = synthetic.SyntheticRecipe(items=20, train_photos=15, val_photos=2, side_px=48)

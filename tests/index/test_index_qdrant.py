@@ -19,13 +19,13 @@ import pytest
 from immr import wiring
 from immr.errors import IndexMismatchError, IndexUnavailableError, SettingsError
 from immr.index.journal import Journal
-from immr.index.port import Changes
 from immr.index.qdrant import QdrantIndex
+from immr.index.vector_index import Changes
 from immr.settings import Settings
 from immr.types import Item, ModelVersion
-from tests import qdrant_process
 from tests.index import dying_build
-from tests.patience import until
+from tests.support import qdrant_process
+from tests.support.patience import until
 
 VERSION = ModelVersion("immr", 3, "key", "run", 4, "prep", "manifest", "concept")
 EMBEDDINGS_ND = np.eye(4, dtype=np.float32)

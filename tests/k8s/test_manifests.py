@@ -17,14 +17,14 @@ import yaml
 from immr.deploy.kserve_objects import MODEL_FORMAT, ServingShape, inference_service
 from immr.events.delivery import STOP_TIMEOUT_S
 from immr.launch.job_shape import JobShape
-from immr.launch.port import TrainingJob
+from immr.launch.launcher import TrainingJob
 from immr.launch.pytorchjob import pytorchjob
 from immr.settings import Settings
 from pipelines import cluster
-from serving.draining import DRAIN_S
-from serving.gateway import _FINISH_S
-from tests import tiny_version
+from serving.gateway.app import _FINISH_S
+from serving.process.draining import DRAIN_S
 from tests.k8s import schemas
+from tests.support import tiny_version
 
 NAMESPACES = {"kind": "kubeflow", "production": "immr"}
 OVERLAYS = tuple(NAMESPACES)

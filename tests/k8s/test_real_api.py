@@ -21,17 +21,17 @@ from typing import Any
 import pytest
 import yaml
 
-from immr.cluster import Kind, in_words
-from immr.cluster_doctor import OPERATORS, examine_cluster
+from immr.cluster.api import Kind, in_words
 from immr.deploy.kserve import ROLES, KserveDeployer
 from immr.deploy.kserve_objects import ServingShape
+from immr.doctor.cluster import OPERATORS, examine_cluster
 from immr.errors import DeployError, TrainingError
 from immr.launch.job_shape import JobShape
 from immr.launch.kubeflow import KubeflowLauncher
-from immr.launch.port import TrainingJob
+from immr.launch.launcher import TrainingJob
 from immr.settings import Settings
-from tests import tiny_version
 from tests.k8s import schemas
+from tests.support import tiny_version
 
 KUBECONFIG = os.environ.get("IMMR_TEST_KUBECONFIG", "")
 pytestmark = pytest.mark.skipif(not KUBECONFIG, reason="IMMR_TEST_KUBECONFIG names no real API server")

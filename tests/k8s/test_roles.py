@@ -11,10 +11,10 @@ from immr.deploy.kserve import ROLES, KserveDeployer
 from immr.deploy.kserve_objects import ServingShape
 from immr.launch.job_shape import JobShape
 from immr.launch.kubeflow import KubeflowLauncher
-from immr.launch.port import TrainingJob
-from tests import tiny_version
+from immr.launch.launcher import TrainingJob
 from tests.k8s import fake_api, schemas
 from tests.k8s.fake_api import FakeApi
+from tests.support import tiny_version
 
 NAME = "immr-0123456789ab"
 LABELS = {"training.kubeflow.org/job-name": NAME}

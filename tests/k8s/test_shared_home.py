@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from immr import training_sets
 from immr.data.training_set import TrainingSet
+from immr.loop import training_sets
 from immr.settings import Settings
 
 

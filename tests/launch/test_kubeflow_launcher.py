@@ -19,7 +19,7 @@ import pytest
 from immr.errors import SettingsError, TrainingError
 from immr.launch.job_shape import JobShape, for_run
 from immr.launch.kubeflow import KubeflowLauncher
-from immr.launch.port import TrainingJob
+from immr.launch.launcher import TrainingJob
 from immr.launch.pytorchjob import pytorchjob
 from tests.k8s import fake_api, schemas
 from tests.k8s.fake_api import CUT, FakeApi, Fault

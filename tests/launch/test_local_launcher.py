@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from immr.errors import TrainingError
+from immr.launch.launcher import TrainingJob
 from immr.launch.local import LocalLauncher
-from immr.launch.port import TrainingJob
 from immr.model.card import Card
 from immr.train.job import TrainJob
-from tests import tiny_training_set
-from tests.tiny_training_set import MODEL, TRAIN
+from tests.support import tiny_training_set
+from tests.support.tiny_training_set import MODEL, TRAIN
 
 
 def _job(folder: Path, cache_dir: Path, **changes: object) -> Path:
@@ -64,7 +64,7 @@ def test_signals_leave_nothing_running(tmp_path, cache_dir, number, code):
     job_file = _job(tmp_path, cache_dir, epochs=1_000_000)
     script = (
         "import signal, sys\nfrom pathlib import Path\nfrom immr.launch.local import LocalLauncher\n"
-        "from immr.launch.port import TrainingJob\n"
+        "from immr.launch.launcher import TrainingJob\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # else ignored in the background
         "try: LocalLauncher().run(TrainingJob('tiny', Path(sys.argv[1]), 2))\n"
         "except KeyboardInterrupt: sys.exit(130)\n"

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from immr.errors import TrainingError
+from immr.launch.launcher import TrainingJob
 from immr.launch.local import LocalLauncher
-from immr.launch.port import TrainingJob
 from immr.train.job import TrainJob
-from tests import tiny_training_set
-from tests.tiny_training_set import MODEL, TRAIN
+from tests.support import tiny_training_set
+from tests.support.tiny_training_set import MODEL, TRAIN
 
 EPOCHS = 60  # of three steps
 RECIPE = dataclasses.replace(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from immr.model.fusion import ConceptFusion, ConceptPatchFusion, make_fusion
-from immr.model.recipe import FusionName
+from immr.model.model_recipe import FusionName
 
 B, D, E, F, K, T, P = 3, 4, 6, 5, 2, 7, 9
 

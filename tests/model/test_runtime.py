@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests import tiny_version
+from tests.support import tiny_version
 
 MANY_AT_ONCE = """
 import sys, threading

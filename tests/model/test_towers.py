@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from immr.errors import RecipeError
-from immr.model.encoders import image_encoder_spec
+from immr.model.encoders.by_name import image_encoder_spec
 from immr.model.towers import DocumentBatch, DocumentTower, QueryTower, Towers
-from tests.tiny_training_set import MODEL
+from tests.support.tiny_training_set import MODEL
 
 F, E = image_encoder_spec("efficientnet-lite0").dim, 384
 

@@ -14,12 +14,12 @@ from PIL import Image
 from immr.errors import TrainingError
 from immr.model.card import IMAGE_ENCODER, TOWERS, Card
 from immr.model.documents import encode_documents
-from immr.model.encoders import image_encoder_spec, load_image_encoder, preprocessing_of
+from immr.model.encoders.by_name import image_encoder_spec, load_image_encoder, preprocessing_of
+from immr.model.model_recipe import FusionName
 from immr.model.query_encoder import OnnxQueryEncoder
-from immr.model.recipe import FusionName
 from immr.model.towers import Towers
 from immr.train.export import export_query_encoder
-from tests.tiny_training_set import MODEL
+from tests.support.tiny_training_set import MODEL
 
 
 def _version(folder: Path, fusion: FusionName) -> Towers:

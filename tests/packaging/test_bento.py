@@ -17,8 +17,8 @@ from immr.errors import PackagingError
 from immr.packaging import bento
 from immr.packaging.requirements import pinned_requirements
 from immr.packaging.version_file import VersionFile
-from immr.ranking import RankingRecipe
-from tests import tiny_version
+from immr.search.ranking import RankingRecipe
+from tests.support import tiny_version
 
 SERVICE = Path(__file__).resolve().parents[2] / "serving"
 
@@ -69,7 +69,7 @@ def test_it_carries_immr_and_no_torch(built: Path) -> None:
 
 def test_the_service_imports_no_torch(built: Path) -> None:
     code = (
-        "import sys, serving.service, serving.app\n"
+        "import sys, serving.bento.service, serving.bento.app\n"
         "heavy = {'torch', 'feast', 'mlflow', 'transformers', 'qdrant_client'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
@@ -92,7 +92,7 @@ def test_other_content_is_built_anew_and_a_failure_leaves_the_old_one(
     built = tmp_path / "home" / built.relative_to(bento_home)
     bento.build(version, version_folder, RankingRecipe(ctr_weight=0.5), service, tmp_path / "home")
     assert json.loads((built / "src/version/version.json").read_text())["ranking"]["ctr_weight"] == 0.5
-    (service / "service.py").write_text("raise RuntimeError('broken on purpose')")
+    (service / "bento" / "service.py").write_text("raise RuntimeError('broken on purpose')")
     with pytest.raises(PackagingError, match="broken on purpose"):
         bento.build(version, version_folder, RankingRecipe(), service, tmp_path / "home")
     assert (built / "bento.yaml").is_file()

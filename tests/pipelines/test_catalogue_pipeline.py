@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from components.image import IMAGE
-from immr import catalogue
+from immr.loop import catalogue
 from immr.settings import Settings
-from tests.test_catalogue import blue, prepared, settings, titles, write
+from tests.loop.test_catalogue import blue, prepared, settings, titles, write
 
 __all__ = ["prepared", "settings"]  # fixtures
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from components.image import IMAGE
 from immr.experiment import changes
 from immr.experiment.definition import load, save
 from immr.settings import Settings
-from tests.page_home import fill
+from tests.support.page_home import fill
 
 ROOT = Path(__file__).parents[2]
 

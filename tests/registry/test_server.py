@@ -10,7 +10,7 @@ import pytest
 
 from immr.errors import RegistryError
 from immr.registry.versions import Registry
-from tests.mlflow_server import free_port, mlflow_server
+from tests.support.mlflow_server import free_port, mlflow_server
 
 pytestmark = pytest.mark.slow
 

@@ -18,9 +18,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from immr.settings import Settings
-from serving.app import VersionService, create_version_app
-from tests import tiny_version
+from serving.bento.app import VersionService, create_version_app
 from tests.serving import real_services
+from tests.support import tiny_version
 
 
 @dataclass

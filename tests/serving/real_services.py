@@ -16,14 +16,14 @@ from urllib.parse import urlsplit
 import httpx
 
 from immr import wiring
+from immr.deploy.deployer import Deployment
 from immr.deploy.local import BentoProcess
-from immr.deploy.port import Deployment
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.packaging import bento as packaging
-from immr.ranking import RankingRecipe
+from immr.search.ranking import RankingRecipe
 from immr.settings import Settings
-from tests import tiny_version
-from tests.upstream_process import free_port, process_on
+from tests.support import tiny_version
+from tests.support.upstream_process import free_port, process_on
 
 RECEIVE_TIMEOUT_S = 2
 READY_TIMEOUT_S = 120

@@ -11,8 +11,8 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from serving.bodies import VARIANT_HEADER
-from serving.problems import PROBLEM_JSON
+from serving.wire.problems import PROBLEM_JSON
+from serving.wire.schemas import VARIANT_HEADER
 from tests.serving.conftest import serve
 
 Answer = Callable[[Request], Awaitable[Response]]

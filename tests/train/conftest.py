@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from immr.train.job import TrainJob
-from tests.tiny_training_set import MODEL, TRAIN
+from tests.support.tiny_training_set import MODEL, TRAIN
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from immr.data.training_set import TrainingSet
-from immr.train.features import training_arrays
 from immr.train.fine_tune_recipe import FineTuneRecipe
+from immr.train.inputs.features import training_arrays
 from immr.train.loop import Trainer
 from immr.train.stages import fine_tuning
 from immr.train.world import world_from_environment
-from tests.tiny_training_set import MODEL, TRAIN
+from tests.support.tiny_training_set import MODEL, TRAIN
 
 BATCH = 8  # photos and documents of all ranks
 

@@ -12,15 +12,15 @@ from torch.distributed.tensor import DTensor
 
 from immr.data.training_set import TrainingSet
 from immr.train.checkpoint import Checkpoints
-from immr.train.features import TrainingArrays, training_arrays
 from immr.train.fine_tune_recipe import FineTuneRecipe
+from immr.train.inputs.features import TrainingArrays, training_arrays
 from immr.train.job import TrainJob, run
 from immr.train.loop import Trainer
 from immr.train.parallel import whole_state
-from immr.train.recipe import TrainRecipe
 from immr.train.stages import fine_tuning
+from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World, world_from_environment
-from tests.tiny_training_set import MODEL, TRAIN
+from tests.support.tiny_training_set import MODEL, TRAIN
 
 TUNE = FineTuneRecipe(
     epochs=1, image_size_px=32, batch_size=4, document_batch_size=2, frozen_stages=6, stage_decay=0.8

@@ -8,10 +8,24 @@ import torch
 import torch.nn.functional as F
 
 from immr.train.checkpoint import Checkpoints, Learned
-from immr.train.classifier import Classifier, SampledClassifier, Shard, ShardedClassifier, make_classifier
-from immr.train.collectives import sum_gradients
+from immr.train.classifier.collectives import sum_gradients
+from immr.train.classifier.sharded import (
+    Classifier,
+    SampledClassifier,
+    Shard,
+    ShardedClassifier,
+    make_classifier,
+)
 from immr.train.world import World, world_from_environment
-from tests.train.classifier_worker import CLASSES, DIM, RECIPE, batch, in_float64, learning_rate, projection
+from tests.train.classifier.classifier_worker import (
+    CLASSES,
+    DIM,
+    RECIPE,
+    batch,
+    in_float64,
+    learning_rate,
+    projection,
+)
 
 CASES = {
     "exact-adamw": dataclasses.replace(RECIPE, classifier_optimizer="adamw"),

@@ -11,17 +11,17 @@ from PIL import Image
 from immr.errors import RecipeError
 from immr.model.card import IMAGE_ENCODER
 from immr.model.documents import encode_documents
-from immr.model.encoders import load_image_encoder
+from immr.model.encoders.by_name import load_image_encoder
 from immr.model.query_encoder import OnnxQueryEncoder
-from immr.train.batches import Rows
 from immr.train.checkpoint import Checkpoints
-from immr.train.features import TrainingArrays, training_arrays
 from immr.train.fine_tune_recipe import FineTuneRecipe
+from immr.train.inputs.batches import Rows
+from immr.train.inputs.features import TrainingArrays, training_arrays
 from immr.train.job import TrainJob, run
 from immr.train.loop import Trainer
 from immr.train.stages import fine_tuning, heads
 from immr.train.world import World
-from tests.tiny_training_set import MODEL, TRAIN
+from tests.support.tiny_training_set import MODEL, TRAIN
 from tests.train import ranks
 
 TUNE = FineTuneRecipe(

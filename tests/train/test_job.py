@@ -9,7 +9,7 @@ from immr.model.documents import encode_documents
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.train.job import TrainJob, run
 from immr.train.world import World
-from tests.tiny_training_set import TRAIN
+from tests.support.tiny_training_set import TRAIN
 
 
 def test_a_job_survives_json(job, tmp_path):

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from immr.errors import TrainingError
-from immr.train.batches import BatchPlan, Rows
 from immr.train.checkpoint import Checkpoints
-from immr.train.features import TrainingArrays, training_arrays
-from immr.train.inputs import FrozenInputs
+from immr.train.inputs.batches import BatchPlan, Rows
+from immr.train.inputs.features import TrainingArrays, training_arrays
+from immr.train.inputs.sources import FrozenInputs
 from immr.train.loop import Trainer
 from immr.train.world import World
-from tests import tiny_training_set
-from tests.tiny_training_set import MODEL, TRAIN
+from tests.support import tiny_training_set
+from tests.support.tiny_training_set import MODEL, TRAIN
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from immr.model.card import IMAGE_ENCODER, TOWERS
-from immr.model.encoders import load_image_encoder
+from immr.model.encoders.by_name import load_image_encoder
 from immr.train.job import CURVES
-from tests.tiny_training_set import MODEL
+from tests.support.tiny_training_set import MODEL
 from tests.train import ranks
 
 

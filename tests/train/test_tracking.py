@@ -4,7 +4,7 @@ import time
 import pytest
 
 from immr.train.tracking import Tracker
-from tests.mlflow_server import free_port, mlflow_server
+from tests.support.mlflow_server import free_port, mlflow_server
 
 
 def _lines(journal):

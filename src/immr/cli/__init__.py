@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from immr import cluster
 from immr.cli import drift, events, experiment, index, items, keys, loop
 from immr.cli.options import console
-from immr.cluster_doctor import examine_cluster
-from immr.doctor import examine
+from immr.cluster import api as cluster
+from immr.doctor.cluster import examine_cluster
+from immr.doctor.local import examine
 from immr.errors import ImmrError
 from immr.settings import Settings
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from immr import drifting
 from immr.cli.options import AsJson, ModelName, SetFolder, console, settings_and_version
 from immr.data.training_set import TrainingSet
+from immr.loop import drift as drifting
 
 app = typer.Typer()
 _WORDS = {True: "[red]drifted[/]", False: "[green]as it was[/]", None: "[yellow]not known[/]"}

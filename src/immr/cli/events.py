@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from immr import watching
 from immr.cli.options import AsJson, console
+from immr.loop import watch as watching
 from immr.settings import Settings
 
 events_app = typer.Typer(no_args_is_help=True, help="The event log: export.")

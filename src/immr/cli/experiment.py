@@ -12,9 +12,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from immr import control, steps, watching
+from immr import steps
 from immr.cli.options import AsJson, console
 from immr.experiment.definition import Experiment
+from immr.loop import experiment as control
+from immr.loop import watch as watching
 from immr.settings import Settings
 
 app = typer.Typer()
@@ -109,7 +111,7 @@ def print_experiment(experiment: Experiment) -> None:
 
 
 def _print_readout(watched: watching.Watched) -> None:
-    from immr.experiment.tables import as_rows, preference_rows, secondary_rows
+    from immr.readout.tables import as_rows, preference_rows, secondary_rows
 
     readout = watched.readout
     _print_table("A/B readout", as_rows(readout))

@@ -8,9 +8,10 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
-from immr import catalogue, steps
+from immr import steps
 from immr.cli.options import ModelName, SetFolder, console, settings_and_version
 from immr.data.training_set import TrainingSet
+from immr.loop import catalogue
 from immr.settings import Settings
 
 

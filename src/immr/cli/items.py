@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr import catalogue
-from immr.catalogue import Progress
 from immr.cli.options import AsJson, console
+from immr.loop import catalogue
+from immr.loop.catalogue import Progress
 from immr.settings import Settings
 
 _FILE = (

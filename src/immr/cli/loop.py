@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr import judging, local_serving, recipes, steps
+from immr import recipes, steps
 from immr.cli.experiment import print_experiment
 from immr.cli.options import (
     AsJson,
@@ -26,6 +26,8 @@ from immr.cli.options import (
 )
 from immr.data.training_set import TrainingSet
 from immr.evaluation.bootstrap import Interval
+from immr.loop import evaluate as judging
+from immr.loop import serve as local_serving
 from immr.settings import Settings
 
 app = typer.Typer()
@@ -38,12 +40,12 @@ def data(
     seed: Annotated[int, typer.Option(help="Seed of the simulated shoppers.")] = 0,
 ) -> None:
     """Turn a named data set into a catalogue and a simulated click log with known truth."""
-    from immr.data import datasets
-    from immr.data.simulate import simulate
-    from immr.data.simulation_recipe import SimulationRecipe
+    from immr.datasets.named import load_dataset
+    from immr.datasets.simulation import simulate
+    from immr.datasets.simulation_recipe import SimulationRecipe
 
     settings = Settings()
-    labelled = datasets.load(dataset, settings.data_mirror, settings.cache_dir)
+    labelled = load_dataset(dataset, settings.data_mirror, settings.cache_dir)
     simulate(labelled, out, SimulationRecipe(seed=seed))
     console.print(f"{len(labelled.items)} items and the clicks of {dataset} are in {out}")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from immr import fingerprint
 from immr.data import images
 from immr.data.contract import CONTRACT, TableContract
 from immr.data.tables import chunks, files_of
 from immr.errors import DataError
+from immr.storage import fingerprint
 
 
 def content_hash(folder: Path) -> str:

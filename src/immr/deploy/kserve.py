@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from immr.cluster import Kind, in_words
+from immr.cluster.api import Kind, in_words
+from immr.deploy.deployer import Deployment
 from immr.deploy.kserve_objects import (
     BENTO,
     GROUP,
@@ -19,7 +20,6 @@ from immr.deploy.kserve_objects import (
     ServingShape,
     inference_service,
 )
-from immr.deploy.port import Deployment
 from immr.errors import DeployError
 from immr.types import ModelVersion, Role
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from immr.cluster import restricted_pod, shape_from_query
+from immr.cluster.api import restricted_pod, shape_from_query
 from immr.errors import DeployError
 from immr.types import ModelVersion
 

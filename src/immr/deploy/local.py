@@ -17,10 +17,10 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from immr.deploy import marked
-from immr.deploy.port import Deployment
+from immr.deploy.deployer import Deployment
 from immr.deploy.readiness import not_ready_because
 from immr.errors import DeployError
-from immr.files import write_whole
+from immr.storage.atomic import write_whole
 from immr.types import ModelVersion, Role
 
 log = logging.getLogger(__name__)

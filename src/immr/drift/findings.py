@@ -14,7 +14,7 @@ import numpy as np
 
 from immr.drift import two_sample
 from immr.errors import DriftError
-from immr.files import write_whole
+from immr.storage.atomic import write_whole
 from immr.types import FloatArray
 
 PHOTOS, SCORES, CATEGORIES, FEATURES = "query photos", "scores", "categories", "features"

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from immr import fingerprint
 from immr.data.training_set import LabelledPhoto
 from immr.errors import DataError
 from immr.evaluation import metrics, slices
 from immr.evaluation.bootstrap import Interval, Values
 from immr.evaluation.calibration import Calibration, calibration
+from immr.evaluation.gate_recipe import GateRecipe
 from immr.evaluation.metrics import BoolArray, IntArray
-from immr.evaluation.recipe import GateRecipe
-from immr.files import write_whole
+from immr.storage import fingerprint
+from immr.storage.atomic import write_whole
 from immr.types import FloatArray, Item
 
 FORMAT = 2  # of a stored evaluation

@@ -9,8 +9,8 @@ import numpy as np
 from immr.errors import DataError, RecipeError
 from immr.evaluation.bootstrap import Interval, Values, difference_interval
 from immr.evaluation.evaluate import Evaluation
+from immr.evaluation.gate_recipe import GateRecipe
 from immr.evaluation.metrics import IntArray
-from immr.evaluation.recipe import GateRecipe
 
 
 @dataclass(frozen=True)

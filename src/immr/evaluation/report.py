@@ -18,7 +18,7 @@ from immr.evaluation.bootstrap import Interval, difference_interval
 from immr.evaluation.confusions import Confusion, confusions
 from immr.evaluation.evaluate import Evaluation
 from immr.evaluation.gate import GateVerdict
-from immr.files import write_whole
+from immr.storage.atomic import write_whole
 from immr.types import Item
 
 MAX_QUERIES = 40

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from immr.errors import EventLogError
+from immr.events.event_log import EventLog
 from immr.events.journal import Clicked, Entry, EventJournal, Shown
-from immr.events.port import EventLog
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.errors import EventLogError
-from immr.files import folder_replaced
+from immr.storage.atomic import folder_replaced
 
 _OURS = ("queries.parquet", "impressions.parquet", "items.parquet")
 

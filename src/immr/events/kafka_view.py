@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from immr.errors import EventLogError
 from immr.events.kafka_messages import read
 from immr.events.sqlite import SqliteEventLog
-from immr.files import write_whole
+from immr.storage.atomic import write_whole
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, TopicPartition

@@ -21,7 +21,7 @@ import pyarrow as pa
 from immr.errors import EventLogError
 from immr.events import sqlite_sums
 from immr.events.aggregates import Counted, CtrBucket, Funnel, Latency, SummedBy
-from immr.events.port import JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA
+from immr.events.event_log import JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA
 from immr.types import Click, Impression, SearchRecord
 
 _LOG = logging.getLogger(__name__)

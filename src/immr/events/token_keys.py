@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import overload
 
 from immr.errors import TokenError
-from immr.files import write_whole
-from immr.watched_file import WatchedFile
+from immr.storage.atomic import write_whole
+from immr.storage.watched_file import WatchedFile
 
 KEY_BYTES = 32
 _LOG = logging.getLogger(__name__)

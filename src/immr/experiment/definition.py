@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from immr.errors import ExperimentError
-from immr.files import write_whole
+from immr.storage.atomic import write_whole
 
 State = Literal["running", "shadow", "stopped"]
 """Shadow: all users get the champion, and their searches are asked of the challenger too."""

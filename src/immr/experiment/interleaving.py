@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy.typing as npt
 
-from immr.experiment.comparison import DEFAULT_LOOK, Interval, Look, Ratio, standard_error
 from immr.experiment.definition import CHALLENGER, CHAMPION
-from immr.experiment.sequential import always_valid_half_width, tuned_rho
-from immr.experiment.users import aggregates_of
+from immr.readout.comparison import DEFAULT_LOOK, Interval, Look, Ratio, standard_error
+from immr.readout.sequential import always_valid_half_width, tuned_rho
+from immr.readout.users import aggregates_of
 
 PREFERENCE = Ratio("preference", "balance", "decided")
 

@@ -24,7 +24,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from immr import fingerprint
 from immr.errors import ContractError, FeaturesUnavailableError, ImmrError
 from immr.features.definitions import (
     FEATURE_STORE_YAML,
@@ -38,7 +37,8 @@ from immr.features.definitions import (
 )
 from immr.features.online_view import OnlineView
 from immr.features.stats import COLUMNS, SCHEMA
-from immr.files import write_whole
+from immr.storage import fingerprint
+from immr.storage.atomic import write_whole
 from immr.types import ItemFeatures
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from immr.errors import FeaturesUnavailableError
-from immr.features.port import FeatureReader
+from immr.features.feature_store import FeatureReader
 from immr.types import ItemFeatures
 
 MAX_AGE_S = 2.0

@@ -11,7 +11,7 @@ from typing import Any
 
 from feast.infra.registry.file import FileRegistryStore
 
-from immr.files import write_whole
+from immr.storage.atomic import write_whole
 
 
 class WholeFileRegistryStore(FileRegistryStore):

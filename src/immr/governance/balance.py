@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from immr.governance.bounds import on_grid
-from immr.governance.recipe import GovernanceRecipe
+from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 
 ENOUGH = "its class has enough photos"

@@ -6,7 +6,7 @@ from typing import Any
 
 from immr.governance.bounds import wilson_lower
 from immr.governance.components import components
-from immr.governance.recipe import GovernanceRecipe
+from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 
 

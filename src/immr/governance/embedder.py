@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from immr.model.recipe import ModelRecipe
+from immr.model.model_recipe import ModelRecipe
 from immr.types import FloatArray
 
 
@@ -43,8 +43,8 @@ class FrozenEmbedder:
 
     def embed(self, uris: Mapping[str, str], hashes: Sequence[str]) -> FloatArray:
         """See the port."""
-        from immr.model.image_features import ImageFeatures, Share
-        from immr.model.views import view_names
+        from immr.model.features.image_features import ImageFeatures, Share
+        from immr.model.features.views import view_names
 
         features, views = ImageFeatures(self._recipe, self._cache_dir), view_names(1)
         features.compute({uri: content for content, uri in uris.items()}, views, Share(threads=self._threads))

@@ -16,13 +16,13 @@ from immr.data.admission import Admission, admit
 from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, TableContract
 from immr.data.training_set import TrainingSet
 from immr.errors import RecipeError
-from immr.files import folder_written_whole
 from immr.governance import balance, classes, edges, images, looks, manifest, report, split
 from immr.governance.embedder import Embedder
 from immr.governance.engine import connect
-from immr.governance.recipe import GovernanceRecipe
+from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.steps import Ledger, Step
 from immr.governance.workspace import Workspace
+from immr.storage.atomic import folder_written_whole
 
 _log = logging.getLogger(__name__)
 _SHA = pa.field("image_sha256", pa.string())

@@ -11,10 +11,11 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from immr import cores, fingerprint
 from immr.data import images
 from immr.errors import DataError, ImageError
-from immr.governance.recipe import GovernanceRecipe
+from immr.governance.governance_recipe import GovernanceRecipe
+from immr.machine import cores
+from immr.storage import fingerprint
 
 SCHEMA = pa.schema(
     {"image": pa.string(), "image_sha256": pa.string(), "reason": pa.string(), "detail": pa.string()}

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from immr.governance import cleaning
 from immr.governance.embedder import Embedder
-from immr.governance.recipe import GovernanceRecipe
+from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 
 MOVED_WEIGHT = 0.75  # as sure as one plain click

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from immr import fingerprint
-from immr.files import write_whole
-from immr.governance.recipe import GovernanceRecipe
+from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.steps import Step
+from immr.storage import fingerprint
+from immr.storage.atomic import write_whole
 
 FORMAT = 1
 

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from immr.data.thumbnails import thumbnail
-from immr.files import write_whole
 from immr.governance.steps import Example
+from immr.storage.atomic import write_whole
 
 _REJECTED_SHOWN = 40
 _CLASSES_SHOWN = 6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from immr.governance.recipe import GovernanceRecipe
+from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 
 

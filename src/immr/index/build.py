@@ -9,7 +9,7 @@ from tqdm import tqdm
 from immr.errors import IndexMismatchError
 from immr.index.documents import Binding, Documents
 from immr.index.engine import Engine
-from immr.index.port import EVERYTHING
+from immr.index.vector_index import EVERYTHING
 from immr.index.verify import recall_at_k, sample_rows
 from immr.types import FloatArray
 

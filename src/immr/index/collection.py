@@ -13,7 +13,7 @@ from immr.index.answers import answers
 from immr.index.documents import Binding, candidate, check_bound, point_id
 from immr.index.engine import Engine, Storage
 from immr.index.journal import Entry, Journal
-from immr.index.port import EVERYTHING
+from immr.index.vector_index import EVERYTHING
 from immr.types import Candidate, Filters, FloatArray
 
 _ENTRIES_AT_ONCE = 256

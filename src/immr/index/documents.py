@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from immr import fingerprint
 from immr.errors import ContractError, IndexMismatchError
 from immr.index.verify import are_unit_rows
+from immr.storage import fingerprint
 from immr.types import Candidate, FloatArray, Item, ModelVersion
 
 COLLECTION_PREFIX = "immr_"

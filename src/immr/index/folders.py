@@ -16,10 +16,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from immr.errors import IndexUnavailableError
-from immr.files import write_whole
 from immr.index.documents import SEPARATOR, Binding
 from immr.index.engine import Engine
 from immr.index.journal import Journal
+from immr.storage.atomic import write_whole
 
 _CURRENT = "current"
 _BINDING = "binding.json"

@@ -28,8 +28,8 @@ from immr.index.edge import EdgeEngine
 from immr.index.engine import Storage
 from immr.index.folders import Folders
 from immr.index.journal import Entry
-from immr.index.port import Changes, Content, IndexReport
 from immr.index.server import Server
+from immr.index.vector_index import Changes, Content, IndexReport
 from immr.types import FloatArray, Item, ModelVersion
 
 _log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from immr.cluster import shape_from_query
+from immr.cluster.api import shape_from_query
 
 
 @dataclass(frozen=True)

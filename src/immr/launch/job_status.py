@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from immr.launch.port import TrainingJob
+from immr.launch.launcher import TrainingJob
 from immr.launch.pytorchjob import MANAGED_BY
 
 

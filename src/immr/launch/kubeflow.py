@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from immr.cluster import CALL_TIMEOUT_S, Kind, in_words, patiently
+from immr.cluster.api import CALL_TIMEOUT_S, Kind, in_words, patiently
 from immr.errors import TrainingError
 from immr.launch.interruption import sigterm_raises
 from immr.launch.job_shape import JobShape
 from immr.launch.job_status import condition, is_ours, leader, useless
+from immr.launch.launcher import TrainingJob
 from immr.launch.pod_log import PodLog
 from immr.launch.pod_troubles import Trouble, missing, troubles
-from immr.launch.port import TrainingJob
 from immr.launch.pytorchjob import (
     CONTAINER,
     CONTENT,

@@ -13,10 +13,10 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 
-from immr import cores
 from immr.errors import TrainingError
 from immr.launch.interruption import sigterm_raises
-from immr.launch.port import TrainingJob
+from immr.launch.launcher import TrainingJob
+from immr.machine import cores
 
 _KEPT_LINES = 200
 _SHOWN_LINES = 20

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from immr import __version__, fingerprint
-from immr.cluster import restricted_pod
+from immr import __version__
+from immr.cluster.api import restricted_pod
 from immr.errors import TrainingError
 from immr.launch.job_shape import JobShape
-from immr.launch.port import TrainingJob
+from immr.launch.launcher import TrainingJob
+from immr.storage import fingerprint
 
 GROUP, VERSION, PLURAL = "kubeflow.org", "v1", "pytorchjobs"
 CONTAINER = "pytorch"  # the operator sets torchrun's environment in the container of this name only

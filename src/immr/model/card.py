@@ -11,9 +11,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from immr.files import write_whole
+from immr.model.model_recipe import ModelRecipe
 from immr.model.preprocessing import Preprocessing
-from immr.model.recipe import ModelRecipe
+from immr.storage.atomic import write_whole
 
 CARD = "card.json"
 QUERY_ENCODER = "query_encoder.onnx"

@@ -26,8 +26,8 @@ def encode_documents(folder: Path, items: Sequence[Item], cache_dir: Path) -> Fl
     """
     import torch
 
-    from immr.model.document_features import DocumentFeatures
-    from immr.model.image_features import Share
+    from immr.model.features.document_features import DocumentFeatures
+    from immr.model.features.image_features import Share
     from immr.model.towers import Towers
 
     recipe = Card.read(folder).model

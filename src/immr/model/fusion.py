@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from immr.model.recipe import FusionName
+from immr.model.model_recipe import FusionName
 
 
 class Fusion(nn.Module, ABC):

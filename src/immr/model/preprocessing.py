@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
-from immr import fingerprint
+from immr.storage import fingerprint
 from immr.types import FloatArray
 
 READING = "enough-fit-bicubic-2"

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from immr.errors import RecipeError, TrainingError
-from immr.model.encoders import image_encoder_spec, text_encoder_spec
+from immr.model.encoders.by_name import image_encoder_spec, text_encoder_spec
 from immr.model.fusion import make_fusion
-from immr.model.recipe import ModelRecipe
+from immr.model.model_recipe import ModelRecipe
 
 _FITTED_ROWS = 8192  # of each domain: enough for its principal directions
 _OVERSAMPLED, _ITERATIONS = 16, 4  # of the randomized SVD

@@ -15,13 +15,13 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from immr import fingerprint
 from immr.errors import PackagingError
-from immr.files import folder_written_whole, write_whole
 from immr.model.card import CARD, QUERY_ENCODER, Card
 from immr.packaging.requirements import pinned_requirements
 from immr.packaging.version_file import VERSION_FOLDER, VersionFile
-from immr.ranking import RankingRecipe
+from immr.search.ranking import RankingRecipe
+from immr.storage import fingerprint
+from immr.storage.atomic import folder_written_whole, write_whole
 from immr.types import ModelVersion
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,11 @@ def build(
 
 
 def _check(version: ModelVersion, version_folder: Path, service_folder: Path) -> None:
-    for path in (version_folder / CARD, version_folder / QUERY_ENCODER, service_folder / "service.py"):
+    for path in (
+        version_folder / CARD,
+        version_folder / QUERY_ENCODER,
+        service_folder / "bento" / "service.py",
+    ):
         if not path.is_file():
             raise PackagingError(
                 f"{path} is missing: {version.id} cannot be packaged without it, train it again"
@@ -103,7 +107,7 @@ def _stage_files(
 
 def _write_bentofile(stage: Path, version: ModelVersion, content: str) -> None:
     bentofile: dict[str, Any] = {
-        "service": "serving.service:ImmrSearch",
+        "service": "serving.bento.service:ImmrSearch",
         "name": NAME,
         "description": f"IMMR visual search by model version {version.id}.",
         "labels": {

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from immr.errors import PackagingError
-from immr.files import write_whole
-from immr.ranking import RankingRecipe
+from immr.search.ranking import RankingRecipe
+from immr.storage.atomic import write_whole
 
 VERSION_FOLDER = "version"
 VERSION_FILE = "version.json"

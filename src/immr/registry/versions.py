@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from immr.errors import RegistryError
-from immr.files import folder_written_whole
 from immr.registry.promotion_log import PromotionLog
 from immr.registry.runs import KEY, Runs
 from immr.registry.store import Store
+from immr.storage.atomic import folder_written_whole
 from immr.types import ModelVersion, Role
 
 _FILES = "version"  # the artifact folder of a run that holds a version's files

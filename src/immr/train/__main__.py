@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from immr.errors import ImmrError
-from immr.files import write_whole
+from immr.storage.atomic import write_whole
 from immr.train.world import attempt
 
 
@@ -37,7 +37,7 @@ def _run(job_file: Path) -> None:
 
     import torch
 
-    from immr.train.allocator import keep_freed_memory
+    from immr.machine.allocator import keep_freed_memory
     from immr.train.world import world_from_environment
 
     keep_freed_memory()

@@ -31,7 +31,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.stateful import Stateful
 
 from immr.errors import TrainingError
-from immr.files import write_whole
+from immr.storage.atomic import write_whole
 from immr.train.world import World
 
 Parts = Mapping[str, Stateful]

@@ -10,8 +10,8 @@ import numpy as np
 
 from immr.errors import TrainingError
 from immr.model.card import QUERY_ENCODER, tuned_weights
-from immr.model.encoder_graph import OPSET, encoder_graph
-from immr.model.recipe import ModelRecipe
+from immr.model.encoders.graph import OPSET, encoder_graph
+from immr.model.model_recipe import ModelRecipe
 from immr.model.runtime import Graph
 from immr.model.towers import Part, QueryTower
 
@@ -113,7 +113,7 @@ _FLOAT = 1  # onnx.TensorProto.FLOAT
 def _difference_to_torch(recipe: ModelRecipe, tower: QueryTower, path: Path, weights: Path | None) -> float:
     import torch
 
-    from immr.model.encoders import load_image_encoder
+    from immr.model.encoders.by_name import load_image_encoder
 
     generator = np.random.default_rng(0)
     shape = (_CHECKED_IMAGES, 3, recipe.image_size_px, recipe.image_size_px)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from immr.data.training_set import TrainingSet
-from immr.files import folder_written_whole, write_whole
 from immr.model.card import CARD, IMAGE_ENCODER, TOWERS, Card
-from immr.model.recipe import ModelRecipe
+from immr.model.model_recipe import ModelRecipe
+from immr.storage.atomic import folder_written_whole, write_whole
 from immr.train.fine_tune_recipe import FineTuneRecipe
-from immr.train.recipe import TrainRecipe
+from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 
 if TYPE_CHECKING:
@@ -92,9 +92,9 @@ def run(job: TrainJob, world: World) -> None:
 
 
 def _train(job: TrainJob, world: World, tracker: Tracker | None) -> None:
-    from immr.train.allocator import keep_large_buffers
+    from immr.machine.allocator import keep_large_buffers
     from immr.train.checkpoint import Checkpoints
-    from immr.train.features import training_arrays
+    from immr.train.inputs.features import training_arrays
     from immr.train.loop import Trainer
     from immr.train.parallel import whole_state
 
@@ -125,7 +125,7 @@ def _write_version(
 ) -> float:
     import torch
 
-    from immr.model.encoders import preprocessing_of
+    from immr.model.encoders.by_name import preprocessing_of
     from immr.train.export import export_query_encoder
 
     with folder_written_whole(job.out) as folder:

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from immr.errors import TrainingError
-from immr.model.recipe import ModelRecipe
+from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import Towers
 from immr.train import stages
-from immr.train.batches import Rows
 from immr.train.checkpoint import Checkpoints, Parts
-from immr.train.classifier import Shard, make_classifier
-from immr.train.collectives import gather_rows, sum_gradients, sum_over_ranks
-from immr.train.features import TrainingArrays
+from immr.train.classifier.collectives import gather_rows, sum_gradients, sum_over_ranks
+from immr.train.classifier.sharded import Shard, make_classifier
+from immr.train.inputs.batches import Rows
+from immr.train.inputs.features import TrainingArrays
 from immr.train.progress import Curves, Display, Progress
-from immr.train.recipe import TrainRecipe
 from immr.train.seeds import derived_seed
 from immr.train.tracking import Tracker
+from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 
 _NAMED_QUERIES = 5

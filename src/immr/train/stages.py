@@ -13,21 +13,21 @@ import torch
 from torch import Tensor, nn, optim
 from torch.distributed.checkpoint.stateful import Stateful
 
-from immr.model.encoders import load_image_encoder, preprocessing_of
-from immr.model.image_features import Share, image_hashes
-from immr.model.pixels import PixelCache
-from immr.model.recipe import ModelRecipe
+from immr.model.encoders.by_name import load_image_encoder, preprocessing_of
+from immr.model.features.image_features import Share, image_hashes
+from immr.model.features.pixels import PixelCache
+from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import Towers
 from immr.train import parallel
 from immr.train.averaging import Average
-from immr.train.batches import BatchPlan
 from immr.train.checkpoint import Learned, Parts
-from immr.train.features import TrainingArrays
 from immr.train.fine_tune_recipe import FineTuneRecipe
-from immr.train.inputs import FrozenInputs, Inputs, LiveInputs, Pictures
+from immr.train.inputs.batches import BatchPlan
+from immr.train.inputs.features import TrainingArrays
+from immr.train.inputs.sources import FrozenInputs, Inputs, LiveInputs, Pictures
 from immr.train.layer_rates import encoder_groups
-from immr.train.recipe import TrainRecipe
 from immr.train.schedule import learning_rate
+from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 
 _STORED_OVER_TRAINED = 1.4  # sides of pictures: most crops then have as many pixels as what they fill

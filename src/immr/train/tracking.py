@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from immr.files import write_whole
+from immr.storage.atomic import write_whole
 
 Record = dict[str, Any]
 

@@ -1,0 +1,1 @@
+"""The service inside a Bento: one model version behind HTTP."""

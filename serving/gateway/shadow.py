@@ -1,0 +1,89 @@
+"""Shadow mode: searches are asked of the challenger too; its answers are logged, and no shopper waits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from immr.experiment.definition import Variant
+from serving.gateway.variants import Variants
+from serving.process.metrics import Metrics
+from serving.wire.forms import SearchForm
+from serving.wire.problems import ProblemError
+
+log = logging.getLogger(__name__)
+
+LABEL = "shadow"
+MAX_WAITING = 32
+_WORKERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    variant: Variant
+    form: SearchForm
+    query_id: str
+    shown: Sequence[str]  # item_ids, best first
+
+
+class Shadow:
+    """A short queue of copies; what does not fit is left out. For one event loop."""
+
+    def __init__(self, variants: Variants, metrics: Metrics) -> None:
+        self._variants = variants
+        self._metrics = metrics
+        self._copies: asyncio.Queue[_Copy] = asyncio.Queue(MAX_WAITING)
+        self._workers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to ask."""
+        self._workers = [asyncio.create_task(self._work()) for _ in range(_WORKERS)]
+
+    async def stop(self) -> None:
+        """Forget what waits."""
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+
+    def copy(self, variant: Variant, form: SearchForm, query_id: str, shown: Sequence[str]) -> None:
+        """Ask this variant too, some time soon; `shown` is what the shopper got."""
+        try:
+            self._copies.put_nowait(_Copy(variant, form, query_id, shown))
+        except asyncio.QueueFull:
+            self._metrics.shadow.labels("left_out").inc()
+
+    async def _work(self) -> None:
+        while True:
+            copy = await self._copies.get()
+            try:
+                await self._ask(copy)
+            except Exception:  # a worker that dies would leave shadow mode without answers
+                log.exception("a shadow search failed")
+                self._metrics.shadow.labels("failed").inc()
+
+    async def _ask(self, copy: _Copy) -> None:
+        if not self._variants.allows(copy.variant):
+            self._metrics.shadow.labels("left_out").inc()
+            return
+        try:
+            answer = await self._variants.search(copy.variant, copy.form, LABEL)
+        except ProblemError:
+            answer = None
+        if answer is None:
+            self._metrics.shadow.labels("failed").inc()
+            return
+        found = [hit.item_id for hit in answer.hits]
+        overlap = len(set(found) & set(copy.shown)) / max(len(found), len(copy.shown), 1)
+        self._metrics.shadow.labels("answered").inc()
+        self._metrics.shadow_overlap.observe(overlap)
+        told = {
+            "query_id": copy.query_id,
+            "model_version": answer.model_version,
+            "overlap": round(overlap, 3),
+            "took_ms": round(answer.took_ms, 1),
+            "shown": list(copy.shown),
+            "found": found,
+        }
+        log.info("shadow", extra={"said": told})

@@ -1,0 +1,1 @@
+"""What every serving process has: metrics, logs, traces, options, graceful shutdown."""

@@ -1,0 +1,1 @@
+"""HTTP in and out: forms, schemas, problem responses, admission, authentication."""

@@ -1,0 +1,260 @@
+"""What a cluster has and lacks for IMMR, and the remedy for each; asks, and changes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from immr.cluster.api import in_words, own_namespace
+from immr.doctor.finding import Finding
+from immr.errors import ImmrError
+from immr.settings import Settings
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+_TIMEOUT_S = 10.0
+_APPLY = "kubectl apply -k k8s/overlays/<overlay>"
+_DOCS = "docs/kubernetes.md"
+_OLDEST = (1, 32)  # Kubernetes that KServe 0.20 asks for; our own objects need 1.30
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Kinds that somebody else's operator must know, in a version that we write."""
+
+    name: str
+    group: str
+    version: str
+    plurals: tuple[str, ...]
+    needed: bool = True
+
+
+OPERATORS = (
+    Operator("training operator 1.9", "kubeflow.org", "v1", ("pytorchjobs",)),
+    Operator("KServe 0.20", "serving.kserve.io", "v1beta1", ("inferenceservices",)),
+    Operator("KServe 0.20", "serving.kserve.io", "v1alpha1", ("servingruntimes",)),
+    Operator("Kubeflow Pipelines 2.17", "argoproj.io", "v1alpha1", ("workflows",)),
+    Operator("Gateway API", "gateway.networking.k8s.io", "v1", ("gateways", "httproutes")),
+    Operator(
+        "Prometheus operator",
+        "monitoring.coreos.com",
+        "v1",
+        ("servicemonitors", "podmonitors", "prometheusrules"),
+    ),
+    Operator("Strimzi", "kafka.strimzi.io", "v1", ("kafkas", "kafkanodepools"), needed=False),
+    Operator("Spark operator", "sparkoperator.k8s.io", "v1beta2", ("sparkapplications",), needed=False),
+    Operator("Kueue", "kueue.x-k8s.io", "v1beta1", ("localqueues",), needed=False),
+)
+
+# what steps do (k8s/base/accounts/pipeline-role.yaml): (group, resource, subresource, verbs)
+PERMISSIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    ("kubeflow.org", "pytorchjobs", "", ("create", "get", "list", "watch", "patch", "delete")),
+    ("serving.kserve.io", "inferenceservices", "", ("create", "get", "list", "patch", "delete")),
+    ("", "pods", "", ("list",)),
+    ("", "events", "", ("list",)),
+    ("", "pods", "log", ("get",)),
+    ("", "services", "", ("get",)),
+    ("", "configmaps", "", ("get", "patch")),
+)
+
+
+def examine_cluster(api: ApiClient, settings: Settings) -> list[Finding]:
+    """Look at the cluster that the kubeconfig, or the pod we are in, points to."""
+    namespace = urlsplit(settings.launch_url).hostname or own_namespace()
+    asking = _Asking(api)
+    server = asking.finding("Kubernetes", lambda: _server(asking), "set KUBECONFIG to a cluster that answers")
+    if not server.ok:
+        return [server]
+    if not _is_new_enough(server.found):
+        server = replace(server, ok=False, remedy=f"upgrade: KServe 0.20 needs {'.'.join(map(str, _OLDEST))}")
+    return [
+        server,
+        *(_operator(asking, one) for one in OPERATORS),
+        *_permissions(asking, namespace),
+        *_objects(asking, namespace),
+        *_claims(asking, namespace),
+        *_endpoints(asking, namespace),
+    ]
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """One question at a time, each with an end: a slow API server must not hang the doctor."""
+
+    api: ApiClient
+
+    def get(self, path: str) -> dict[str, Any]:
+        return self._ask(path, "GET", None)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self._ask(path, "POST", body)
+
+    def _ask(self, path: str, method: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        answer: dict[str, Any] = self.api.call_api(
+            path,
+            method,
+            header_params={"Accept": "application/json", "Content-Type": "application/json"},
+            body=body,
+            response_type="object",
+            auth_settings=["BearerToken"],
+            _return_http_data_only=True,
+            _request_timeout=_TIMEOUT_S,
+        )
+        return answer
+
+    def finding(self, what: str, question: Callable[[], str], remedy: str) -> Finding:
+        """What the question says; one that the API refuses, or an answer that raises, is not ok."""
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            return Finding(what, True, question(), remedy)
+        except ApiException as error:
+            if error.status == 404:
+                return Finding(what, False, "not there", remedy)
+            if error.status == 403:
+                return Finding(what, False, "you may not ask", f"ask with more rights, or see: {remedy}")
+            return Finding(what, False, in_words(error, "asking"), remedy)
+        except HTTPError as error:
+            said = f"no answer in {_TIMEOUT_S:.0f} s ({type(error).__name__})"
+            return Finding(what, False, said, "is the API server well? kubectl get --raw /readyz")
+        except ImmrError as error:
+            return Finding(what, False, str(error), remedy)
+
+
+def _server(asking: _Asking) -> str:
+    return str(asking.get("/version")["gitVersion"])
+
+
+def _is_new_enough(version: str) -> bool:
+    """Of `v1.33.1-eks-4`; what does not look like a version is not judged."""
+    found = re.match(r"v(\d+)\.(\d+)", version)
+    return found is None or (int(found[1]), int(found[2])) >= _OLDEST
+
+
+def _operator(asking: _Asking, operator: Operator) -> Finding:
+    version = f"{operator.group}/{operator.version}"
+
+    def served() -> str:
+        kinds = {one["name"] for one in asking.get(f"/apis/{version}")["resources"]}
+        missing = [plural for plural in operator.plurals if plural not in kinds]
+        if missing:
+            raise ImmrError(f"{version} has no {', '.join(missing)}")
+        return version
+
+    what = f"{operator.name} ({', '.join(operator.plurals)})"
+    found = asking.finding(what, served, f"install {operator.name}, which serves {version} ({_DOCS})")
+    if not found.ok and not operator.needed:
+        return Finding(what, True, f"{found.found}; only needed where an overlay uses it", "")
+    return found
+
+
+def _permissions(asking: _Asking, namespace: str) -> Iterator[Finding]:
+    for group, resource, subresource, verbs in PERMISSIONS:
+        title = f"{resource}/{subresource}" if subresource else resource
+
+        def may(
+            group: str = group,
+            resource: str = resource,
+            subresource: str = subresource,
+            verbs: Sequence[str] = verbs,
+        ) -> str:
+            attributes = {"namespace": namespace, "group": group, "resource": resource}
+            attributes |= {"subresource": subresource} if subresource else {}
+            attributes |= {"name": "immr-roles"} if resource == "configmaps" else {}
+            refused = [verb for verb in verbs if not _may(asking, attributes | {"verb": verb})]
+            if refused:
+                raise ImmrError(f"may not {', '.join(refused)}")
+            return ", ".join(verbs)
+
+        yield asking.finding(
+            f"permission: {title} in {namespace}",
+            may,
+            f"bind this account to the Role immr-pipeline ({_APPLY})",
+        )
+
+
+def _may(asking: _Asking, attributes: Mapping[str, str]) -> bool:
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": dict(attributes)},
+    }
+    answer = asking.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+    return bool(answer["status"]["allowed"])
+
+
+def _objects(asking: _Asking, namespace: str) -> Iterator[Finding]:
+    core, kserve = f"/api/v1/namespaces/{namespace}", "/apis/serving.kserve.io/v1alpha1"
+    key = (
+        f"openssl rand 32 > token.key; kubectl -n {namespace} create secret generic immr-click-tokens "
+        f"--from-file=token.key ({_DOCS})"
+    )
+    for what, path, remedy in (
+        ("settings", f"{core}/configmaps/immr-settings", _APPLY),
+        ("roles", f"{core}/configmaps/immr-roles", _APPLY),
+        ("key of click tokens", f"{core}/secrets/immr-click-tokens", key),
+        ("runtime of Bentos", f"{kserve}/namespaces/{namespace}/servingruntimes/immr-bento", _APPLY),
+    ):
+
+        def there(path: str = path) -> str:
+            return str(asking.get(path)["metadata"]["name"])
+
+        yield asking.finding(f"{what} in {namespace}", there, remedy)
+
+
+def _claims(asking: _Asking, namespace: str) -> Iterator[Finding]:
+    for name, needed in (("immr-home", True), ("immr-events", False)):
+
+        def bound(name: str = name) -> str:
+            claim = asking.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}")
+            phase, wanted = claim["status"]["phase"], claim["spec"].get("storageClassName")
+            said = f"{phase}, {'/'.join(claim['spec']['accessModes'])}, class {wanted or '(default)'}"
+            if phase != "Bound" and not _comes_later(asking, wanted):
+                raise ImmrError(said)
+            return said
+
+        found = asking.finding(
+            f"claim {name}",
+            bound,
+            "name a storage class that the cluster has (kubectl get storageclass) in the overlay",
+        )
+        if not needed and found.found == "not there":
+            found = Finding(found.what, True, "not there; only needed for an event log in SQLite", "")
+        yield found
+
+
+def _comes_later(asking: _Asking, wanted: str | None) -> bool:
+    """Whether a class makes volumes only once a pod asks for them."""
+    there = asking.get("/apis/storage.k8s.io/v1/storageclasses")["items"]
+    default = "storageclass.kubernetes.io/is-default-class"
+    fit = [
+        one
+        for one in there
+        if one["metadata"]["name"] == wanted
+        or (wanted is None and one["metadata"].get("annotations", {}).get(default) == "true")
+    ]
+    return any(one.get("volumeBindingMode") == "WaitForFirstConsumer" for one in fit)
+
+
+def _endpoints(asking: _Asking, namespace: str) -> Iterator[Finding]:
+    for service in ("mlflow", "qdrant", "gateway"):
+
+        def ready(service: str = service) -> str:
+            path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+            slices = asking.get(f"{path}?labelSelector=kubernetes.io/service-name%3D{service}")["items"]
+            pods = [pod for one in slices for pod in one.get("endpoints") or []]
+            count = sum(bool(pod.get("conditions", {}).get("ready")) for pod in pods)
+            if not count:
+                raise ImmrError(f"none of {len(pods)} pods is ready")
+            return f"{count} ready"
+
+        yield asking.finding(
+            f"endpoints of {service}",
+            ready,
+            f"kubectl -n {namespace} describe pod -l app.kubernetes.io/part-of=immr, and read its events",
+        )

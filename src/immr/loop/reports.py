@@ -1,0 +1,81 @@
+"""Reports for people: copies of the latest for the page, and what a pipeline run shows in Kubeflow's UI.
+
+For the page: one HTML file a report and `summary.json` beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from immr.settings import Settings
+from immr.storage.atomic import write_whole
+from immr.types import ModelVersion
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report is about; a newer one of the same kind and recipe takes its place."""
+
+    kind: str  # "governance" or "evaluation"
+    title: str
+    recipe: str
+    sentence: str
+    version: str | None = None
+
+
+def publish(home: Path, html: Path, report: Report) -> Path:
+    """Copy a report to where the page looks for it, and list it."""
+    folder = home / "reports"
+    copy = folder / f"{report.kind}-{report.recipe}.html"
+    write_whole(copy, html.read_bytes())
+    others = [entry for entry in published(home) if entry["file"] != copy.name]
+    write_whole(
+        folder / "summary.json", json.dumps([{"file": copy.name, **asdict(report)}, *others], indent=1)
+    )
+    return copy
+
+
+def published(home: Path) -> list[dict[str, Any]]:
+    """The reports there are, newest first."""
+    summary = home / "reports" / "summary.json"
+    entries: list[dict[str, Any]] = json.loads(summary.read_text()) if summary.is_file() else []
+    return entries
+
+
+def verdict_page(settings: Settings, version: ModelVersion, sentence: str) -> str:
+    """Markdown: the gate's sentence, and where more about the version can be seen."""
+    return "\n".join([f"# {version.id}", "", sentence, "", *_links(settings, version)]) + "\n"
+
+
+def run_page(
+    settings: Settings, data_uri: str, recipe: str, state: str, error: str, stopped: list[str]
+) -> str:
+    """Markdown: how a pipeline run has ended, what it found out, what was cleaned up, what to do now."""
+    lines = [f"# Refresh {state.lower()}", "", f"Recipe `{recipe}` on `{data_uri}`.", ""]
+    if state != "SUCCEEDED":
+        lines += ["What failed:", "", *(f"    {line}" for line in (error or "no message").splitlines()), ""]
+        lines += ["Mend that and start again: steps that were done are found and reused.", ""]
+    lines += [f"- training job {name} was still running: deleted" for name in stopped]
+    about = [one for one in published(settings.home) if one["recipe"] == recipe]
+    lines += [f"- {one['title']}: {one['sentence']}" for one in about]
+    return "\n".join([*lines, *_links(settings)]) + "\n"
+
+
+def _links(settings: Settings, version: ModelVersion | None = None) -> list[str]:
+    """List items; an embedded MLflow has no address."""
+    links = []
+    tracking = settings.tracking_link or settings.tracking_url
+    if tracking.startswith("http"):
+        tracking = tracking.rstrip("/")
+        links += [f"- [MLflow]({tracking})"]
+        if version:
+            links += [
+                f"- [MLflow run]({tracking}/#/runs/{version.run_id})",
+                f"- [model version]({tracking}/#/models/{version.name}/versions/{version.number})",
+            ]
+    if settings.page_link:
+        links += [f"- [search, experiment and reports]({settings.page_link})"]
+    return links

@@ -1,0 +1,1 @@
+"""This machine: its cores, its memory allocator, its processes."""

@@ -1,0 +1,1 @@
+"""Pretrained image and text encoders, one family per file, looked up by name."""

@@ -1,0 +1,62 @@
+"""What is known of an encoder before its weights are read."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from immr.errors import RecipeError
+from immr.model.preprocessing import Preprocessing
+from immr.storage import fingerprint
+
+_TEXT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "tokenizer.json")
+
+
+@dataclass(frozen=True)
+class ImageEncoderSpec:
+    """An image encoder: pixels to pooled features (B, F) and patch features (B, P, F)."""
+
+    name: str
+    weights: Path
+    dim: int  # F, of the pooled features
+    patch_dim: int  # F, of the patch features
+    stride: int  # an image of side S has (S / stride)² patches
+    mean: float
+    std: float
+
+    def preprocessing(self, image_size_px: int) -> Preprocessing:
+        """How a picture becomes this encoder's input."""
+        return Preprocessing(image_size_px=image_size_px, mean=self.mean, std=self.std)
+
+    @property
+    def hash(self) -> str:
+        """Changes with the name and with the weights' content."""
+        return fingerprint.of_values(self.name, fingerprint.of_file(self.weights))[:16]
+
+
+@dataclass(frozen=True)
+class TextEncoderSpec:
+    """A text encoder: texts to token features (B, T, E)."""
+
+    name: str
+    folder: Path  # in Hugging Face layout
+    dim: int  # E
+
+    @property
+    def hash(self) -> str:
+        """Changes with the name, the weights' and the tokenizer's content."""
+        files = [self.folder / file for file in _TEXT_FILES if (self.folder / file).is_file()]
+        return fingerprint.of_values(self.name, *map(fingerprint.of_file, files))[:16]
+
+
+def package_folder(module: str, distribution: str) -> Path:
+    """The folder of an installed package, which is found, not imported: some pull in far more than weights.
+
+    Raises:
+        RecipeError: it is not installed.
+    """
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        raise RecipeError(f"the package {distribution} is not installed: run `pip install {distribution}`")
+    return Path(found.origin).parent

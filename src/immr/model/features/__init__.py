@@ -1,0 +1,1 @@
+"""Frozen features of pictures and texts, and the caches that keep them."""

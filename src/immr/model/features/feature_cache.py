@@ -1,0 +1,64 @@
+"""Features on disk by content hash, in shards that are written whole: safe with many writers and with Ctrl-C.
+
+Rows are ragged: one entry is (L, F) with its own L (1 for a pooled picture, P for patches, T for tokens).
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from immr.storage import fingerprint
+from immr.storage.atomic import write_whole
+
+HalfArray = npt.NDArray[np.float16]
+_log = logging.getLogger(__name__)
+
+
+class FeatureCache:
+    """One space of features: what one encoder says of one view. Values are float16."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def add(self, entries: Mapping[str, HalfArray]) -> None:
+        """Write a shard with these entries, key → (L, F)."""
+        keys = sorted(entries)
+        if not keys:
+            return
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            keys=np.array(keys),
+            lengths=np.array([len(entries[key]) for key in keys]),
+            values=np.concatenate([entries[key] for key in keys]).astype(np.float16),
+        )
+        write_whole(self.folder / f"{fingerprint.of_values(keys)[:32]}.npz", buffer.getvalue())
+
+    def read(self, keys: Sequence[str]) -> dict[str, HalfArray]:
+        """Those of the keys that are there; a shard that cannot be read is dropped and made again."""
+        wanted, found = set(keys), dict[str, HalfArray]()
+        for path in sorted(self.folder.glob("[!.]*.npz")):
+            if wanted <= found.keys():
+                break
+            found |= {key: value for key, value in _read_shard(path).items() if key in wanted}
+        return found
+
+
+def _read_shard(path: Path) -> dict[str, HalfArray]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as shard:
+            keys, lengths, values = shard["keys"], shard["lengths"], shard["values"]
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        _log.warning("dropping the broken feature shard %s; its features are computed again", path)
+        path.unlink(missing_ok=True)
+        return {}
+    return dict(zip(keys.tolist(), np.split(values, np.cumsum(lengths)[:-1]), strict=True))

@@ -1,0 +1,146 @@
+"""Frozen features of pictures: computed once per content and view, then read from the cache.
+
+Shapes: N pictures, V views, L rows per picture (1 pooled, P patches), F features.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from immr.data import images
+from immr.errors import DataError, ImageError
+from immr.model.encoders.by_name import image_encoder_spec, preprocessing_of
+from immr.model.encoders.graph import FrozenImageEncoder, Output, frozen_hash
+from immr.model.features.feature_cache import FeatureCache, HalfArray
+from immr.model.features.views import take_view
+from immr.model.model_recipe import ModelRecipe
+from immr.storage import fingerprint
+
+_SHARD_IMAGES = 64
+_BATCH = 16
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of the work this process does: every `size`-th picture from `rank` on."""
+
+    rank: int = 0
+    size: int = 1
+    threads: int = 1
+
+    def of(self, keys: Iterable[str]) -> list[str]:
+        """This process's keys; does not depend on what others have already written."""
+        return sorted(keys)[self.rank :: self.size]
+
+
+class ImageFeatures:
+    """Features of a recipe's image encoder, pretrained or of these fine-tuned weights, under `cache_dir`."""
+
+    def __init__(
+        self, recipe: ModelRecipe, cache_dir: Path, output: Output = "pooled", weights: Path | None = None
+    ):
+        self.recipe = recipe
+        self.output: Output = output
+        spec = image_encoder_spec(recipe.image_encoder)
+        self.dim = spec.dim if output == "pooled" else spec.patch_dim
+        self._cache_dir, self._weights = cache_dir, weights
+        space = f"{spec.name}-{output}-{frozen_hash(recipe, weights)}"
+        self._folder = cache_dir / "features" / space
+
+    def compute(self, hashes: dict[str, str], views: Sequence[str], share: Share | None = None) -> None:
+        """Compute what the cache lacks of this share.
+
+        Args:
+            hashes: image URI → hash of its content, as `image_hashes` gives it.
+            views: names of views.
+            share: which part, and with how many threads.
+
+        A broken picture is logged and gets no features.
+        """
+        share = share or Share()
+        by_hash = {content: uri for uri, content in hashes.items()}
+        mine = share.of(by_hash)
+        missing = {view: set(mine) - self._cache(view).read(mine).keys() for view in views}
+        todo = sorted(set().union(*missing.values()))
+        if not todo:
+            return
+        _log.info("computing frozen features of %d pictures in up to %d views", len(todo), len(views))
+        encoder = FrozenImageEncoder(self.recipe, self._cache_dir, share.threads, self._weights)
+        with _progress(sum(map(len, missing.values())), share) as progress:
+            for start in range(0, len(todo), _SHARD_IMAGES):
+                part = todo[start : start + _SHARD_IMAGES]
+                pictures = self._decoded({key: by_hash[key] for key in part})
+                for view in views:
+                    wanted = {key: pictures[key] for key in pictures if key in missing[view]}
+                    self._cache(view).add(self._encode(encoder, wanted, view))
+                    progress.update(len(wanted))
+
+    def read(self, hashes: Sequence[str], views: Sequence[str]) -> HalfArray:
+        """(N, V, L, F) in the order of `hashes`.
+
+        Raises:
+            ImageError: one of them has no features, because its picture is broken.
+        """
+        by_view = [self._cache(view).read(hashes) for view in views]
+        lost = sorted({key for found in by_view for key in set(hashes) - found.keys()})
+        if lost:
+            raise ImageError(
+                f"{len(lost)} pictures have no features, the first with SHA-256 {lost[0]}: they are broken; "
+                "govern with check_images on, which leaves them out"
+            )
+        return np.stack([[found[key] for found in by_view] for key in hashes])
+
+    def known(self, hashes: Sequence[str], views: Sequence[str]) -> set[str]:
+        """Those of the hashes that have features in every view."""
+        return set(hashes).intersection(*(self._cache(view).read(hashes) for view in views))
+
+    def _cache(self, view: str) -> FeatureCache:
+        return FeatureCache(self._folder / view)
+
+    def _decoded(self, uris: dict[str, str]) -> dict[str, Image.Image]:
+        pictures, enough_px = {}, preprocessing_of(self.recipe).enough_px
+        for key, uri in uris.items():
+            try:
+                pictures[key] = images.load(uri, enough_px)
+            except DataError as error:
+                _log.warning("no features for %s: %s", uri, error)
+        return pictures
+
+    def _encode(
+        self, encoder: FrozenImageEncoder, pictures: dict[str, Image.Image], view: str
+    ) -> dict[str, HalfArray]:
+        preprocessing, entries = preprocessing_of(self.recipe), dict[str, HalfArray]()
+        for keys in _batches(list(pictures), _BATCH):
+            views = [take_view(pictures[key], view, key, preprocessing.image_size_px) for key in keys]
+            pixels_B3SS = np.stack([preprocessing.apply(image) for image in views])
+            features = encoder.encode(pixels_B3SS, self.output).astype(np.float16)
+            rows_BLF = features[:, None] if self.output == "pooled" else features
+            entries |= dict(zip(keys, rows_BLF, strict=True))
+        return entries
+
+
+def image_hashes(uris: Sequence[str]) -> dict[str, str]:
+    """URI → SHA-256 of the picture's content.
+
+    Raises:
+        DataError: a picture that cannot be read.
+    """
+    return {uri: fingerprint.of_bytes(images.read(uri)) for uri in dict.fromkeys(uris)}
+
+
+def _batches(keys: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]
+
+
+def _progress(total: int, share: Share) -> tqdm[None]:
+    quiet = True if share.rank else None
+    return tqdm(total=total, desc="image features", unit="img", disable=quiet, leave=False)

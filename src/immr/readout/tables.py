@@ -1,0 +1,68 @@
+"""A readout as rows of text, to be printed."""
+
+from __future__ import annotations
+
+from immr.readout.comparison import Comparison, Interval, Rate
+from immr.readout.readout import Readout
+
+
+def as_rows(readout: Readout) -> list[tuple[str, ...]]:
+    """The readout as a table to print: header, one row per variant, and the difference where it is known."""
+    rows: list[tuple[str, ...]] = [
+        ("variant", "version", "users", "queries", "impressions", "clicks", "orders", "CTR", "CTR per query")
+    ]
+    for side in readout.variants:
+        counts = (side.users, side.queries, side.impressions, side.clicks, side.orders)
+        rates = (_rate_text(side.ctr), _rate_text(side.ctr_per_query))
+        rows.append((side.name, side.model_version, *(f"{count:,}" for count in counts), *rates))
+    if readout.ctr is not None:
+        found = (readout.ctr, readout.ctr_per_query)
+        one_look = [_difference_text(each, each.interval) if each else "–" for each in found]
+        always = [_difference_text(each, each.always_valid) if each else "–" for each in found]
+        blank = ("",) * 6
+        rows += [("difference", *blank, *one_look), ("at every look", *blank, *always)]
+    return rows
+
+
+def _rate_text(rate: Rate | None) -> str:
+    if rate is None:
+        return "–"
+    between = f" ({rate.interval.low:.2%} – {rate.interval.high:.2%})" if rate.interval else ""
+    return f"{rate.value:.2%}{between}"
+
+
+def _difference_text(comparison: Comparison, interval: Interval) -> str:
+    points = [100 * value for value in (comparison.difference, interval.low, interval.high)]
+    return "{:+.2f} points ({:+.2f} – {:+.2f})".format(*points)
+
+
+def preference_rows(readout: Readout) -> list[tuple[str, ...]]:
+    """What an interleaved experiment shows, to print; nothing but the header for an A/B."""
+    rows: list[tuple[str, ...]] = [
+        ("users", "queries", "won by the challenger", "lost", "preference", "at every look", "p")
+    ]
+    if (found := readout.preference) is not None:
+        one, always = found.interval, found.always_valid
+        rows.append(
+            (
+                *(f"{count:,}" for count in (found.users, found.queries, found.won, found.lost)),
+                f"{found.value:+.3f} ({one.low:+.3f} – {one.high:+.3f})",
+                f"{always.low:+.3f} – {always.high:+.3f}",
+                f"{found.p_value:.2g}",
+            )
+        )
+    return rows
+
+
+def secondary_rows(readout: Readout) -> list[tuple[str, str, str, str, str]]:
+    """What stands beside the CTR, to print: metric, champion, challenger, difference with interval, lift."""
+    rows = [("metric", "champion", "challenger", "difference", "lift")]
+    found = [readout.ctr, readout.cuped, *readout.secondary.values()]
+    for each in found:
+        if each is not None:
+            lift = "–" if each.relative_lift is None else f"{each.relative_lift:+.1%}"
+            if each.relative_interval is not None:
+                lift += f" ({each.relative_interval.low:+.1%} – {each.relative_interval.high:+.1%})"
+            difference = f"{each.difference:+.4f} ({each.interval.low:+.4f} – {each.interval.high:+.4f})"
+            rows.append((each.metric, f"{each.champion:.4f}", f"{each.challenger:.4f}", difference, lift))
+    return rows

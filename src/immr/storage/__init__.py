@@ -1,0 +1,1 @@
+"""Atomic writes, content fingerprints and watched files."""

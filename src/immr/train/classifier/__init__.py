@@ -1,0 +1,1 @@
+"""The sharded softmax classifier: rows, margins, sampling and the collectives it needs."""

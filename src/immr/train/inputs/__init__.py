@@ -1,0 +1,1 @@
+"""What training reads: frozen features, batches, augmented pictures."""

@@ -1,0 +1,90 @@
+"""What training reads: frozen features of photos and documents, computed by all ranks together, once.
+
+Shapes: N photos, V views, F image features, M items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from immr.data.training_set import TrainingSet
+from immr.errors import TrainingError
+from immr.model.encoders.graph import encoder_graph
+from immr.model.features.document_features import DocumentArrays, DocumentFeatures
+from immr.model.features.image_features import ImageFeatures, Share, image_hashes
+from immr.model.features.views import view_names
+from immr.model.model_recipe import ModelRecipe
+from immr.train.world import World
+
+
+@dataclass(frozen=True)
+class TrainingArrays:
+    """The training set as the towers see it."""
+
+    query_ids: list[str]
+    photo_images: list[str]  # URIs
+    photos_NVF: Tensor
+    photo_classes_N: Tensor
+    photo_weights_N: Tensor
+    documents: DocumentArrays  # of M items
+    document_classes_M: Tensor
+    document_images: list[str]  # URIs; empty where an item has none
+    class_count: int
+
+
+def training_arrays(
+    training_set: TrainingSet, recipe: ModelRecipe, views: int, cache_dir: Path, world: World
+) -> TrainingArrays:
+    """Each rank computes its share of what the cache lacks; then all read everything.
+
+    Classes that the training set keeps unseen are left out, their documents and classifier rows as well: they
+    would not be there yet. The other classes are numbered anew, without gaps.
+
+    Raises:
+        TrainingError: there are no photos or no items to learn from.
+        ImageError: a photo is broken.
+    """
+    row_of = _rows_of_classes(training_set)
+    queries = [query for query in training_set.queries if query.class_id in row_of]
+    learned = [
+        (item, row_of[class_id])
+        for item, class_id in zip(training_set.items, training_set.item_classes, strict=True)
+        if class_id in row_of
+    ]
+    items, names = [item for item, _ in learned], view_names(views)
+    if not queries or not items:
+        raise TrainingError(
+            f"{training_set.folder} has {len(queries)} photos and {len(items)} items, but training needs "
+            "both: look into its report.html for where they were lost"
+        )
+    hashes = image_hashes([query.image for query in queries])
+    photos, documents = ImageFeatures(recipe, cache_dir), DocumentFeatures(recipe, cache_dir)
+    if world.leads:
+        encoder_graph(recipe, cache_dir)
+    world.barrier()
+    share = Share(world.rank, world.size, torch.get_num_threads())
+    photos.compute(hashes, names, share)
+    documents.compute(items, names, share)
+    world.barrier()
+    photos_NV1F = torch.from_numpy(photos.read([hashes[query.image] for query in queries], names))
+    return TrainingArrays(
+        query_ids=[query.query_id for query in queries],
+        photo_images=[query.image for query in queries],
+        photos_NVF=photos_NV1F[:, :, 0],
+        photo_classes_N=torch.tensor([row_of[query.class_id] for query in queries]),
+        photo_weights_N=torch.tensor([query.weight for query in queries], dtype=torch.float32),
+        documents=documents.read(items, names),
+        document_classes_M=torch.tensor([row for _, row in learned]),
+        document_images=[item.image for item in items],
+        class_count=len(row_of),
+    )
+
+
+def _rows_of_classes(training_set: TrainingSet) -> dict[int, int]:
+    """class_id → row of the classifier, for the classes that are not kept unseen."""
+    learned = sorted(set(training_set.item_classes) - training_set.unseen_classes)
+    return {class_id: row for row, class_id in enumerate(learned)}

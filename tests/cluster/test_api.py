@@ -1,0 +1,91 @@
+"""From a URL to the adapter, with a kubeconfig as people have it; and the API's errors in words."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from immr import wiring
+from immr.cluster import api as cluster
+from immr.errors import SettingsError
+from immr.settings import Settings
+from tests.k8s import fake_api
+from tests.k8s.fake_api import FakeApi
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeApi]:
+    with fake_api.serving() as api:
+        yield api
+
+
+def kubeconfig(fake: FakeApi, path: Path) -> str:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "fake",
+        "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me", "namespace": "mine"}}],
+        "clusters": [{"name": "fake", "cluster": {"server": fake.url}}],
+        "users": [{"name": "me", "user": {"token": "secret"}}],
+    }
+    path.write_text(json.dumps(config))
+    return str(path)
+
+
+def run(code: str, **environment: str) -> str:
+    """In a process of its own, as a kubeconfig is found through the environment."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("KUBE")}
+    command = [sys.executable, "-c", f"from immr import wiring\nfrom immr.settings import Settings\n{code}"]
+    done = subprocess.run(command, env=own | environment, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_urls_become_adapters(fake: FakeApi, tmp_path: Path) -> None:
+    fake.put("configmaps", {"metadata": {"name": "immr-roles", "namespace": "shop"}})
+    said = run(
+        "print(type(wiring.launcher(Settings())).__name__, list(wiring.deployer(Settings()).current()))",
+        KUBECONFIG=kubeconfig(fake, tmp_path / "config"),
+        IMMR_HOME=str(tmp_path),
+        IMMR_LAUNCH_URL="kubeflow://shop?gpus=1",
+        IMMR_DEPLOY_URL="kserve://shop?max_replicas=2",
+    )
+    assert said == "KubeflowLauncher []\n"
+    assert (fake.calls[-1].verb, fake.calls[-1].namespace) == ("list", "shop")
+
+
+def test_a_url_without_a_namespace_means_our_own(fake: FakeApi, tmp_path: Path) -> None:
+    fake.put("configmaps", {"metadata": {"name": "immr-roles", "namespace": "mine"}})
+    run(
+        "wiring.deployer(Settings()).current()",
+        KUBECONFIG=kubeconfig(fake, tmp_path / "config"),
+        IMMR_DEPLOY_URL="kserve://?max_replicas=2",
+    )
+    assert {call.namespace for call in fake.calls} == {"mine"}
+
+
+def test_a_url_that_says_too_much_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="known are"):
+        wiring.launcher(Settings(home=tmp_path, launch_url="kubeflow://immr?gpu=1"))
+
+
+def test_no_cluster_says_so(tmp_path: Path) -> None:
+    said = run("wiring.deployer(Settings(deploy_url='kserve://immr'))", KUBECONFIG=str(tmp_path / "none"))
+    assert "SettingsError: no Kubernetes cluster is configured" in said
+    assert "set KUBECONFIG" in said
+
+
+def test_a_server_that_is_not_there_is_said_in_words() -> None:
+    from kubernetes import client
+
+    configuration = client.Configuration()
+    configuration.host, configuration.retries = "http://127.0.0.1:9", False
+    core = client.CoreV1Api(client.ApiClient(configuration))
+    with pytest.raises(OSError, match="does not answer") as caught:
+        cluster.patiently(lambda: core.list_namespaced_pod("immr"), tries=2, first_wait_s=0.01)
+    assert "is the API server reachable" in cluster.in_words(caught.value, "listing pods")

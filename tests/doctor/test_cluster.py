@@ -1,0 +1,176 @@
+"""`immr doctor --cluster` against an API server over real HTTP."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from immr.doctor.cluster import OPERATORS, PERMISSIONS, examine_cluster
+from immr.doctor.finding import Finding
+from immr.settings import Settings
+from tests.cluster.test_api import kubeconfig
+from tests.k8s import fake_api, schemas
+from tests.k8s.fake_api import CUT, FakeApi, Fault
+
+HOME = "immr-home"
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeApi]:
+    """A cluster with everything."""
+    with fake_api.serving() as api:
+        api.kinds = {
+            f"{one.group}/{one.version}": sum((o.plurals for o in OPERATORS if o.group == one.group), ())
+            for one in OPERATORS
+        }
+        for kind, name in (
+            ("configmaps", "immr-settings"),
+            ("configmaps", "immr-roles"),
+            ("secrets", "immr-click-tokens"),
+            ("servingruntimes", "immr-bento"),
+        ):
+            api.put(kind, {"metadata": {"name": name, "namespace": "immr"}})
+        claim(api, HOME, "Bound")
+        claim(api, "immr-events", "Bound")
+        for service in ("mlflow", "qdrant", "gateway"):
+            endpoints(api, service, ready=True)
+        yield api
+
+
+def claim(fake: FakeApi, name: str, phase: str) -> None:
+    spec = {"accessModes": ["ReadWriteMany"], "storageClassName": "files"}
+    metadata = {"name": name, "namespace": "immr"}
+    fake.put("persistentvolumeclaims", {"metadata": metadata, "spec": spec, "status": {"phase": phase}})
+
+
+def endpoints(fake: FakeApi, service: str, ready: bool) -> None:
+    labels = {"kubernetes.io/service-name": service}
+    metadata = {"name": f"{service}-abc", "namespace": "immr", "labels": labels}
+    fake.put("endpointslices", {"metadata": metadata, "endpoints": [{"conditions": {"ready": ready}}]})
+
+
+def found(fake: FakeApi) -> list[Finding]:
+    return examine_cluster(fake_api.client_of(fake), Settings(launch_url="kubeflow://immr"))
+
+
+def wrong(fake: FakeApi) -> dict[str, Finding]:
+    return {one.what: one for one in found(fake) if not one.ok}
+
+
+def test_a_cluster_with_everything_is_well(fake: FakeApi) -> None:
+    assert wrong(fake) == {}
+    assert {call.verb for call in fake.calls} == {"get", "list", "create"}  # reviews are asked by creating
+    assert {call.resource for call in fake.calls if call.verb == "create"} == {"selfsubjectaccessreviews"}
+
+
+def test_a_missing_operator_and_an_old_one_are_named(fake: FakeApi) -> None:
+    del fake.kinds["kubeflow.org/v1"]
+    fake.kinds["gateway.networking.k8s.io/v1"] = ("gateways",)
+    findings = wrong(fake)
+    assert findings["training operator 1.9 (pytorchjobs)"].found == "not there"
+    assert "install training operator 1.9" in findings["training operator 1.9 (pytorchjobs)"].remedy
+    assert "has no httproutes" in findings["Gateway API (gateways, httproutes)"].found
+
+
+def test_a_kubernetes_that_is_too_old_is_said_and_the_rest_still_asked(fake: FakeApi) -> None:
+    fake.kubernetes = "v1.31.4-gke.100"
+    findings = wrong(fake)
+    assert findings["Kubernetes"].found == "v1.31.4-gke.100"
+    assert "needs 1.32" in findings["Kubernetes"].remedy
+    assert len(found(fake)) > 1
+
+
+def test_what_only_some_overlays_use_may_be_missing(fake: FakeApi) -> None:
+    del fake.kinds["kafka.strimzi.io/v1"]
+    assert wrong(fake) == {}
+
+
+def test_permissions_are_asked_verb_by_verb(fake: FakeApi) -> None:
+    fake.allowed = lambda one: (one["resource"], one["verb"]) != ("pytorchjobs", "delete")
+    findings = wrong(fake)
+    assert set(findings) == {"permission: pytorchjobs in immr"}
+    assert findings["permission: pytorchjobs in immr"].found == "may not delete"
+    assert "Role immr-pipeline" in findings["permission: pytorchjobs in immr"].remedy
+
+
+def test_it_asks_for_just_what_the_role_gives() -> None:
+    role, *_ = yaml.safe_load_all((schemas.ROOT / "k8s/base/accounts/pipeline-role.yaml").read_text())
+    given = {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    asked = {
+        (group, f"{resource}/{sub}" if sub else resource, verb)
+        for group, resource, sub, verbs in PERMISSIONS
+        for verb in verbs
+    }
+    assert asked == given
+
+
+def test_what_an_overlay_brings_is_missed(fake: FakeApi) -> None:
+    fake.remove("secrets", "immr", "immr-click-tokens")
+    fake.remove("persistentvolumeclaims", "immr", HOME)
+    endpoints(fake, "mlflow", ready=False)
+    findings = wrong(fake)
+    assert "create secret generic immr-click-tokens" in findings["key of click tokens in immr"].remedy
+    assert findings["claim immr-home"].found == "not there"
+    assert findings["endpoints of mlflow"].found == "none of 1 pods is ready"
+
+
+@pytest.mark.parametrize(("binding", "well"), [("WaitForFirstConsumer", True), ("Immediate", False)])
+def test_a_claim_may_wait_for_its_first_pod_only(fake: FakeApi, binding: str, well: bool) -> None:
+    claim(fake, HOME, "Pending")
+    fake.put("storageclasses", {"metadata": {"name": "files"}, "volumeBindingMode": binding})
+    assert ("claim immr-home" not in wrong(fake)) == well
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(403, "you may not ask"), (500, "says 500"), (404, "not there"), (CUT, "no answer")]
+)
+def test_what_the_api_refuses_is_said_and_the_rest_still_asked(
+    fake: FakeApi, status: int | str, said: str
+) -> None:
+    fake.faults = [Fault("get", "configmaps", status)]
+    findings = wrong(fake)
+    assert set(findings) == {"settings in immr"}
+    assert said in findings["settings in immr"].found and findings["settings in immr"].remedy
+
+
+def test_a_server_that_is_away_is_one_line() -> None:
+    (only,) = examine_cluster(client_of_nobody(), Settings(launch_url="kubeflow://immr"))
+    assert not only.ok and only.what == "Kubernetes" and only.remedy
+
+
+def client_of_nobody() -> Any:
+    from kubernetes import client
+
+    configuration = client.Configuration()
+    configuration.host, configuration.retries = "http://127.0.0.1:9", False
+    return client.ApiClient(configuration)
+
+
+def test_the_command_prints_a_table_and_fails(fake: FakeApi, tmp_path: Path) -> None:
+    fake.remove("configmaps", "immr", "immr-roles")
+    done = subprocess.run(
+        [sys.executable, "-c", "from immr.cli import main; main()", "doctor", "--cluster"],
+        env={
+            "PATH": "/usr/bin",
+            "COLUMNS": "200",
+            "KUBECONFIG": kubeconfig(fake, tmp_path / "config"),
+            "IMMR_LAUNCH_URL": "kubeflow://immr",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "roles in immr" in done.stdout and "kubectl apply -k" in done.stdout

@@ -1,0 +1,198 @@
+"""The experiment file: what is right loads, what is wrong is refused, the watcher keeps calm."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from immr.errors import ExperimentError
+from immr.experiment.definition import Experiment, Variant, load, save
+from immr.storage.watched_file import WatchedFile
+
+CHAMPION = {"name": "champion", "url": "http://127.0.0.1:3001", "model_version": "immr-1", "weight": 0.5}
+CHALLENGER = CHAMPION | {"name": "challenger", "url": "https://b.example/x", "model_version": "immr-2"}
+GOOD: dict[str, Any] = {"name": "test", "salt": "s", "variants": [CHAMPION, CHALLENGER]}
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_saved_experiment_loads_the_same(tmp_path: Path) -> None:
+    experiment = Experiment(
+        "test",
+        "s",
+        (Variant(**CHAMPION), Variant(**CHALLENGER)),
+        "stopped",
+        datetime(2024, 5, 1, tzinfo=UTC),
+    )
+    path = tmp_path / "deep" / "experiment.json"
+    save(experiment, path)
+    assert load(path) == experiment
+    assert experiment.champion.model_version == "immr-1"
+    assert experiment.challenger is not None
+    assert [file.name for file in path.parent.iterdir()] == ["experiment.json"]
+
+
+def test_champion_alone_is_an_experiment(tmp_path: Path) -> None:
+    alone = load(write(tmp_path / "e.json", GOOD | {"variants": [CHAMPION | {"weight": 1}]}))
+    assert alone.challenger is None
+    assert (alone.state, alone.started) == ("running", None)
+
+
+def without(record: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "not a JSON object"),
+        (without(GOOD, "salt"), "lacks salt: add it"),
+        (GOOD | {"salt": ""}, "needs a name and a salt"),
+        (GOOD | {"salt": 123}, "an experiment's salt is 123: give text"),
+        (GOOD | {"name": ["test"]}, "an experiment's name is ['test']: give text"),
+        (GOOD | {"salt": "\ud800"}, "is not JSON"),
+        (GOOD | {"\ud800": 1}, "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"name": ' + "[" * 900 + "]" * 900 + "}", "lacks salt, variants"),
+        (GOOD | {"state": ["running"]}, "give one of running, shadow, stopped"),
+        (GOOD | {"kind": {}}, "give one of ab, interleave"),
+        (GOOD | {"started": 0}, "give a time like"),
+        (GOOD | {"previous": "immr-0"}, "a variant is not a JSON object"),
+        (GOOD | {"extra": 1}, "has no extra: its fields are"),
+        (GOOD | {"state": "paused"}, "give one of running, shadow, stopped"),
+        (GOOD | {"started": "yesterday"}, "give a time like"),
+        (GOOD | {"started": "2024-05-01T12:00:00"}, "has no time zone"),
+        (GOOD | {"variants": "champion"}, "not a list"),
+        (GOOD | {"variants": ["champion"]}, "a variant is not a JSON object"),
+        (GOOD | {"variants": []}, "there is no champion"),
+        (GOOD | {"variants": [CHALLENGER | {"weight": 1}]}, "there is no champion"),
+        (GOOD | {"variants": [CHAMPION, CHAMPION]}, "different names"),
+        (GOOD | {"variants": [CHAMPION, CHALLENGER | {"weight": 0.6}]}, "sum to 1.1: make them sum to 1"),
+        (GOOD | {"variants": [CHAMPION | {"weight": -1}, CHALLENGER]}, "between 0 and 1"),
+        (GOOD | {"variants": [CHAMPION | {"weight": float("nan")}, CHALLENGER]}, "between 0 and 1"),
+        (GOOD | {"variants": [CHAMPION | {"weight": "half"}, CHALLENGER]}, "'half': give a number"),
+        (GOOD | {"variants": [CHAMPION | {"weight": True}, CHALLENGER]}, "True: give a number"),
+        (GOOD | {"variants": [CHAMPION, CHALLENGER | {"name": "b"}]}, "champion or challenger, not 'b'"),
+        (GOOD | {"variants": [CHAMPION | {"url": "file:///x"}, CHALLENGER]}, "give an address like"),
+        (GOOD | {"variants": [CHAMPION | {"url": "http://"}, CHALLENGER]}, "give an address like"),
+        (GOOD | {"variants": [CHAMPION | {"url": None}, CHALLENGER]}, "url is None: give text"),
+        (GOOD | {"variants": [CHAMPION | {"model_version": ""}, CHALLENGER]}, "no model_version"),
+        (GOOD | {"variants": [without(CHAMPION, "url"), CHALLENGER]}, "a variant lacks url"),
+    ],
+)
+def test_wrong_file_is_refused_and_named(tmp_path: Path, content: Any, sentence: str) -> None:
+    path = write(tmp_path / "e.json", content)
+    with pytest.raises(ExperimentError, match=r"e\.json") as caught:
+        load(path)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[",
+        "http://[::1",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:0",
+        "http://127.0.0.1:abc",
+        "http://127.0.0.1:-1",
+        "http://a..b:3001",
+        f"http://{'a' * 64}.example",
+        "http://ann:secret@127.0.0.1:3001",
+        "http://127.0.0.1:3001/?version=1",
+        "http://127.0.0.1:3001/#top",
+        "http://127.0.0.1:3001/a b",
+        "http://127.0.0.1:3001\n",
+        "http://127.0.0.1\\x",
+        "ftp://127.0.0.1:3001",
+    ],
+)
+def test_a_url_that_no_one_can_be_asked_at_is_refused(tmp_path: Path, url: str) -> None:
+    path = write(tmp_path / "e.json", GOOD | {"variants": [CHAMPION | {"url": url}, CHALLENGER]})
+    with pytest.raises(ExperimentError, match=r"e\.json.*give an address like"):
+        load(path)
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:3001", "https://a.example/b/", "http://immr-3.shop.svc:80"])
+def test_other_urls_are_fine(tmp_path: Path, url: str) -> None:
+    path = write(tmp_path / "e.json", GOOD | {"variants": [CHAMPION | {"url": url}, CHALLENGER]})
+    assert load(path).champion.url == url
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (path := tmp_path / "e.json").write_bytes(b'{"name": "\xff"}')
+    with pytest.raises(ExperimentError, match="is not JSON"):
+        load(path)
+
+
+def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="deploy a version first"):
+        load(tmp_path / "none.json")
+    with pytest.raises(ExperimentError):
+        WatchedFile(tmp_path / "none.json", load, "experiment")
+
+
+def test_watcher_follows_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.json", GOOD)
+    watcher = WatchedFile(path, load, "experiment")
+    assert watcher.current() is watcher.current()
+    save(Experiment("next", "s2", (Variant(**CHAMPION | {"weight": 1.0}),)), path)
+    assert watcher.current().name == "next"
+
+
+def test_watcher_sees_a_change_of_the_same_size_and_time(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.json", GOOD)
+    before = path.stat()
+    watcher = WatchedFile(path, load, "experiment")
+    aside = write(tmp_path / "aside", GOOD | {"name": "tesT"})
+    os.utime(aside, ns=(before.st_atime_ns, before.st_mtime_ns))
+    aside.replace(path)
+    assert watcher.current().name == "tesT"
+
+
+def test_watcher_keeps_the_old_one_and_logs_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "e.json", GOOD)
+    watcher = WatchedFile(path, load, "experiment")
+    write(path, GOOD | {"variants": [CHAMPION]})
+    with caplog.at_level(logging.ERROR):
+        assert watcher.current().name == "test"
+        watcher.current()
+    assert len(caplog.records) == 1, "said once, not at every request"
+    assert "sum to 0.5" in caplog.text
+    path.unlink()
+    assert watcher.current().name == "test"
+    write(path, GOOD | {"name": "mended"})
+    assert watcher.current().name == "mended"
+
+
+def test_watcher_notes_a_fault_that_nobody_foresaw(tmp_path: Path) -> None:
+    def read(path: Path) -> int:
+        return 1 // int(path.read_text())
+
+    path = write(tmp_path / "number", "1")
+    watcher = WatchedFile(path, read, "number")
+    for wrong, why in (("0", "integer division"), ("many", "invalid literal"), ("x" * 10, "invalid literal")):
+        write(path, wrong)
+        assert watcher.current() == 1
+        assert why in watcher.wrong
+    write(path, "01")
+    assert watcher.current() == 1 and watcher.wrong == ""
+
+
+def test_the_champion_before_is_kept_in_the_file(tmp_path: Path) -> None:
+    previous = Variant("champion", "http://127.0.0.1:3003", "immr-0", 0.0)
+    path = tmp_path / "experiment.json"
+    alone = Variant("champion", "http://127.0.0.1:3001", "immr-1", 1.0)
+    kept = Experiment("test", "salt", (alone,), previous=previous)
+    save(kept, path)
+    assert load(path) == kept

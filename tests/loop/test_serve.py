@@ -1,0 +1,123 @@
+"""`immr serve` as a user runs it: what is deployed comes up with gateway and page, and goes with Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from immr import steps, wiring
+from immr.deploy.readiness import not_ready_because
+from immr.experiment.definition import load
+from immr.loop import experiment as control
+from immr.packaging import bento
+from immr.search.ranking import RankingRecipe
+from immr.settings import Settings
+from tests.loop.test_experiment import version_of
+from tests.support import tiny_version
+from tests.support.patience import until
+from tests.support.upstream_process import free_port
+
+
+def serve(settings: Settings, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "immr.cli", "serve", *options]
+    environment = settings.environment() | {"PATH": "/usr/bin:/bin", "COLUMNS": "200"}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def test_what_is_deployed_comes_up_and_goes_with_ctrl_c(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    folder = tiny_version.write_packaged(tmp_path / "immr-1")
+    tiny_version.build_index(settings, folder, tiny_version.items(tmp_path / "pictures"))
+    version = tiny_version.version()
+    tag = bento.build(version, folder, RankingRecipe(), wiring.service_folder(), settings.bento_home)
+    wiring.deployer(settings).apply(version, tag, "champion")
+    port, page_port = free_port(), free_port()
+    with serve(settings, f"--port={port}", f"--page-port={page_port}") as process:
+        try:
+            wait_until_it_serves(process)
+            photo = {"image": ("photo.jpg", tiny_version.photo("red"), "image/jpeg")}
+            answer = httpx.post(f"http://127.0.0.1:{port}/v1/search", files=photo, timeout=30).json()
+            assert answer["hits"] and answer["model_version"] == "immr-1"
+            assert httpx.get(f"http://127.0.0.1:{page_port}/", timeout=30).status_code == 200
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+    assert process.returncode == 0
+    champion = load(settings.experiment_file).champion
+    assert (champion.model_version, champion.weight) == ("immr-1", 1.0)
+    for url in (f"http://127.0.0.1:{port}", f"http://127.0.0.1:{page_port}", champion.url):
+        assert gone(url), url
+
+
+def test_a_promoted_champion_can_be_rolled_back_after_a_restart(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    registry = wiring.registry(settings)
+    catalogue = tiny_version.items(tmp_path / "pictures")
+    for number in (1, 2):
+        version = version_of(registry, tmp_path / "trained", f"key-{number}")
+        folder = tiny_version.write_packaged(tmp_path / version.id, number)
+        tiny_version.build_index(settings, folder, catalogue, number)
+        made = tiny_version.version(number)
+        tag = bento.build(made, folder, RankingRecipe(), wiring.service_folder(), settings.bento_home)
+        steps.deploy(settings, version, tag)
+    running = control.start(settings)
+    assert running.challenger is not None
+    control._promote(settings, running, running.challenger)
+    port = free_port()
+    with serve(settings, f"--port={port}", f"--page-port={free_port()}") as process:
+        try:
+            wait_until_it_serves(process)
+            assert answered_by(port) == "immr-2"
+            previous = load(settings.experiment_file).previous
+            assert previous is not None
+            # nothing waits for it
+            until(lambda: not_ready_because(previous.url, "immr-1") is None, timeout_s=120)
+            control.roll_back(settings)
+            until(lambda: answered_by(port) == "immr-1")
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+    champion = registry.role("champion")
+    assert champion is not None and champion.id == "immr-1"
+    assert gone(previous.url)
+
+
+def wait_until_it_serves(process: subprocess.Popen[str]) -> None:
+    told = ""
+    while process.stdout and "Ctrl-C" not in told:
+        line = process.stdout.readline()
+        assert line, told
+        told += line
+
+
+def answered_by(port: int) -> str:
+    photo = {"image": ("photo.jpg", tiny_version.photo("red"), "image/jpeg")}
+    answer = httpx.post(f"http://127.0.0.1:{port}/v1/search", files=photo, timeout=30)
+    return str(answer.json()["model_version"])
+
+
+def gone(url: str) -> bool:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(url, timeout=2)
+        except httpx.ConnectError:
+            return True
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.1)
+    return False
+
+
+def test_nothing_deployed_is_said_with_what_to_do(tmp_path: Path) -> None:
+    with serve(Settings(home=tmp_path)) as process:
+        told, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "nothing is deployed: run `immr deploy` first" in " ".join(told.split())

@@ -1,0 +1,62 @@
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from immr.errors import DeployError
+from immr.machine import processes
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_server_is_ready_inside_the_block_and_gone_after_it(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    command = ["-m", "http.server", "--bind", "127.0.0.1", url.rsplit(":", 1)[1]]
+    with processes.serving(command, {}, tmp_path / "log", url):
+        assert httpx.get(url).status_code == 200
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+
+
+def test_one_that_ends_at_once_is_told_with_its_last_lines(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DeployError, match="no such thing"),
+        processes.serving(
+            ["-c", "raise SystemExit('no such thing')"], {}, tmp_path / "log", "http://127.0.0.1:9"
+        ),
+    ):
+        pass
+
+
+def test_a_run_tells_its_lines_and_its_failure(tmp_path: Path) -> None:
+    lines: list[str] = []
+    processes.run(["-c", "print('one'); print('two')"], {}, tmp_path / "log", lines.append)
+    assert lines == ["one\n", "two\n"] and (tmp_path / "log").read_text() == "one\ntwo\n"
+    with pytest.raises(DeployError, match="went wrong"):
+        processes.run(["-c", "raise SystemExit('went wrong')"], {}, tmp_path / "log", lines.append)
+
+
+def ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # nobody may be there to reap it
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_stopping_ends_what_a_process_started(tmp_path: Path) -> None:
+    parent = "import subprocess; child = subprocess.Popen(['sleep', '60']); print(child.pid); child.wait()"
+    with subprocess.Popen(
+        [sys.executable, "-uc", parent], stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        processes.stop(process)
+    assert ended(child)

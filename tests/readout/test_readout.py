@@ -1,0 +1,363 @@
+"""The readout: against hand calculation, against tea-tasting's own path, and over simulated users."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.stats import norm
+
+from immr.errors import ExperimentError
+from immr.experiment.definition import Experiment, Variant
+from immr.readout.comparison import Comparison, compare
+from immr.readout.readout import CTR, readout
+from immr.readout.sequential import always_valid_half_width, tuned_rho
+from immr.readout.tables import as_rows
+from immr.readout.users import aggregates_of
+
+POSITIONS = 5
+Z = norm.ppf(0.975)
+
+
+def experiment(challenger_weight: float = 0.5) -> Experiment:
+    return Experiment(
+        "test",
+        "salt",
+        (
+            Variant("champion", "http://a:1", "immr-1", 1 - challenger_weight),
+            Variant("challenger", "http://b:1", "immr-2", challenger_weight),
+        ),
+    )
+
+
+def simulated(rng: np.random.Generator, users: int, lift: float = 0.0, share: float = 0.5) -> pa.Table:
+    """Clumpy users: each has 1 to 9 queries and a click rate of their own; `lift` is the challenger's."""
+    challenged = rng.random(users) < share
+    queries = rng.integers(1, 10, users)
+    rate = rng.beta(0.8, 3.2, users) * np.where(challenged, 1 + lift, 1)
+    user = np.repeat(np.arange(users), queries * POSITIONS)
+    clicked = rng.random(len(user)) < rate[user]
+    return pa.table(
+        {
+            "query_id": np.repeat(np.arange(queries.sum()), POSITIONS),
+            "user_id": pa.array(user),
+            "variant": np.where(challenged, "challenger", "champion")[user],
+            "model_version": np.where(challenged, "immr-2", "immr-1")[user],
+            "clicked": clicked,
+            "ordered": clicked & (rng.random(len(user)) < 0.1),
+        }
+    )
+
+
+def by_hand(clicks: dict[str, list[list[int]]]) -> pa.Table:
+    """Per variant, per user: the clicks (of 4 impressions) of each query."""
+    rows: list[dict[str, Any]] = []
+    for variant, users in clicks.items():
+        for user, queries in enumerate(users):
+            for query, clicked in enumerate(queries):
+                for position in range(4):
+                    rows.append(
+                        {
+                            "query_id": f"{variant}-{user}-{query}",
+                            "user_id": f"{variant}-{user}",
+                            "variant": variant,
+                            "model_version": {"champion": "immr-1", "challenger": "immr-2"}[variant],
+                            "clicked": position < clicked,
+                            "ordered": position < clicked - 1,
+                        }
+                    )
+    return pa.Table.from_pylist(rows)
+
+
+SMALL = by_hand({"champion": [[1, 0], [2], [0, 0, 1]], "challenger": [[2, 1], [3], [0, 2, 1], [1]]})
+
+
+def searches(rows: list[tuple[str, str, str, bool]]) -> pa.Table:
+    names = ["query_id", "user_id", "variant", "fallback"]
+    table = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows])
+    versions = [{"champion": "immr-1", "challenger": "immr-2"}[row[2]] for row in rows]
+    return table.append_column("model_version", pa.array(versions))
+
+
+def delta_method(numerators: list[float], denominators: list[float]) -> tuple[float, float]:
+    """Ratio of means and its variance, from the linearized ratio of each user."""
+    x, y = np.array(numerators), np.array(denominators)
+    ratio = x.mean() / y.mean()
+    linearized = (x - ratio * y) / y.mean()
+    return ratio, linearized.var(ddof=1) / len(x)
+
+
+def test_counts_by_variant() -> None:
+    champion, challenger = readout(SMALL, experiment()).variants
+    assert (champion.name, champion.model_version, champion.users) == ("champion", "immr-1", 3)
+    assert (champion.queries, champion.queries_with_click) == (6, 3)
+    assert (champion.impressions, champion.clicks, champion.orders) == (24, 4, 1)
+    assert (challenger.users, challenger.queries, challenger.impressions) == (4, 7, 28)
+    assert (challenger.clicks, challenger.queries_with_click) == (10, 6)
+    assert champion.ctr is not None
+    assert champion.ctr_per_query is not None
+    assert champion.ctr.value == pytest.approx(4 / 24)
+    assert champion.ctr_per_query.value == pytest.approx(3 / 6)
+
+
+def test_ctr_difference_is_the_delta_method_by_hand() -> None:
+    a, var_a = delta_method([1, 2, 1], [8, 4, 12])
+    b, var_b = delta_method([3, 3, 3, 1], [8, 4, 12, 4])
+    error = math.sqrt(var_a + var_b)
+    found = readout(SMALL, experiment())
+    assert found.ctr is not None
+    assert found.ctr.difference == pytest.approx(b - a)
+    assert found.ctr.interval.low == pytest.approx(b - a - Z * error)
+    assert found.ctr.interval.high == pytest.approx(b - a + Z * error)
+    assert found.ctr.p_value == pytest.approx(2 * norm.sf((b - a) / error))
+    log_error = math.sqrt(var_a / a**2 + var_b / b**2)
+    assert found.ctr.relative_lift == pytest.approx(b / a - 1)
+    assert found.ctr.relative_interval is not None
+    assert found.ctr.relative_interval.low == pytest.approx(b / a * math.exp(-Z * log_error) - 1)
+    half = always_valid_half_width(error, 7, tuned_rho(7, 0.05), 0.05)
+    tuned = readout(SMALL, experiment(), tuned_for_users=7).ctr
+    assert tuned is not None
+    assert tuned.always_valid.high == pytest.approx(b - a + half)
+    champion = found.variants[0].ctr
+    assert champion is not None
+    assert champion.interval is not None
+    assert champion.interval.high == pytest.approx(a + Z * math.sqrt(var_a))
+
+
+def test_ctr_per_query_is_the_delta_method_by_hand() -> None:
+    a, var_a = delta_method([1, 1, 1], [2, 1, 3])
+    b, var_b = delta_method([2, 1, 2, 1], [2, 1, 3, 1])
+    found = readout(SMALL, experiment()).ctr_per_query
+    assert found is not None
+    assert found.difference == pytest.approx(b - a)
+    assert found.interval.low == pytest.approx(b - a - Z * math.sqrt(var_a + var_b))
+
+
+def test_aggregates_agree_with_tea_tastings_own() -> None:
+    import tea_tasting as tt
+
+    table = simulated(np.random.default_rng(7), 500, lift=0.2)
+    users = table.group_by(["variant", "user_id"]).aggregate([("clicked", "sum"), ("clicked", "count")])
+    tested = tt.Experiment(
+        ctr=tt.RatioOfMeans("clicked_sum", "clicked_count", use_t=False), variant="variant"
+    )
+    theirs = tested.analyze(users, control="champion")["ctr"]
+    ours = readout(table, experiment()).ctr
+    assert ours is not None
+    assert (ours.champion, ours.challenger) == pytest.approx((theirs.control, theirs.treatment))
+    assert ours.interval.low == pytest.approx(theirs.effect_size_ci_lower)
+    assert ours.p_value == pytest.approx(theirs.pvalue)
+
+
+def test_order_of_rows_does_not_matter() -> None:
+    table = simulated(np.random.default_rng(1), 100)
+    shuffled = table.take(np.random.default_rng(2).permutation(table.num_rows))
+    one, other = readout(table, experiment()).ctr, readout(shuffled, experiment()).ctr
+    assert one is not None
+    assert other is not None
+    assert one.interval.low == pytest.approx(other.interval.low)
+
+
+def test_zero_result_queries_count_where_searches_are_known() -> None:
+    asked = searches([("champion-0-0", "champion-0", "champion", False), ("empty", "new", "champion", False)])
+    champion = readout(SMALL, experiment(), asked).variants[0]
+    assert (champion.users, champion.queries, champion.queries_with_click, champion.impressions) == (
+        4,
+        7,
+        3,
+        24,
+    )
+
+
+def test_fallback_exposures_are_left_out() -> None:
+    asked = searches([("challenger-0-1", "challenger-0", "challenger", True)])
+    found = readout(SMALL, experiment(), asked)
+    assert found.fallback_queries == 1
+    assert (found.variants[1].queries, found.variants[1].clicks) == (6, 9)
+
+
+def test_answers_of_other_versions_are_left_out() -> None:
+    column = SMALL.column_names.index("model_version")
+    versions = ["immr-0" if n < 4 else value.as_py() for n, value in enumerate(SMALL["model_version"])]
+    found = readout(SMALL.set_column(column, "model_version", [versions]), experiment())
+    assert found.foreign_queries == 1
+    assert found.variants[0].queries == 5
+
+
+def test_users_seen_in_both_variants_are_counted() -> None:
+    column = SMALL.column_names.index("user_id")
+    users = [name.as_py().replace("challenger-0", "champion-0") for name in SMALL["user_id"]]
+    assert readout(SMALL.set_column(column, "user_id", [users]), experiment()).users_in_both == 1
+    assert readout(SMALL, experiment()).users_in_both == 0
+
+
+def test_sample_ratio_mismatch_withholds_the_comparison() -> None:
+    table = simulated(np.random.default_rng(3), 1000, share=0.4)
+    found = readout(table, experiment(0.5))
+    assert found.sample_ratio is not None
+    assert not found.sample_ratio.ok
+    assert (found.ctr, found.ctr_per_query) == (None, None)
+    assert found.withheld is not None
+    assert "Likely causes" in found.withheld
+    assert readout(table, experiment(0.4)).withheld is None
+
+
+def test_sample_ratio_is_the_chi_square_by_hand() -> None:
+    found = readout(SMALL, experiment()).sample_ratio
+    assert found is not None
+    assert (found.observed, found.expected) == (
+        {"champion": 3, "challenger": 4},
+        {"champion": 3.5, "challenger": 3.5},
+    )
+    assert found.p_value == pytest.approx(2 * norm.sf(math.sqrt(1 / 7)))
+
+
+def test_users_of_a_variant_without_weight_are_a_mismatch() -> None:
+    found = readout(SMALL, experiment(0.0))
+    assert found.sample_ratio is not None
+    assert (found.sample_ratio.p_value, found.sample_ratio.ok) == (0.0, False)
+    assert found.ctr is None
+
+
+def test_champion_alone_has_its_ctr_and_nothing_to_compare() -> None:
+    alone = Experiment("test", "s", (Variant("champion", "http://a:1", "immr-1", 1.0),))
+    found = readout(SMALL, alone)
+    assert found.variants[0].ctr is not None
+    assert found.sample_ratio is None
+    assert found.withheld is not None
+    assert "no challenger" in found.withheld
+
+
+def empty() -> pa.Table:
+    return SMALL.slice(0, 0)
+
+
+def one_sided() -> pa.Table:
+    return SMALL.slice(0, 24)
+
+
+def no_clicks() -> pa.Table:
+    return by_hand({"champion": [[0], [0]], "challenger": [[0], [0]]})
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [(empty, "0 users"), (one_sided, "0 users"), (no_clicks, "do not vary")],
+)
+def test_too_little_data_is_said_not_computed(table: Callable[[], pa.Table], sentence: str) -> None:
+    found = readout(table(), experiment())
+    assert found.ctr is None
+    assert found.withheld is not None
+    assert sentence in found.withheld
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("silent", ["champion", "challenger"])
+def test_variant_without_any_click_is_still_compared(silent: str) -> None:
+    clicks = {"champion": [[1], [2], [0]], "challenger": [[1], [2], [0]]}
+    found = readout(by_hand(clicks | {silent: [[0], [0], [0]]}), experiment())
+    assert found.ctr is not None
+    assert found.ctr.difference == pytest.approx(0.25 if silent == "champion" else -0.25)
+    assert found.ctr.relative_interval is None
+    assert found.ctr.relative_lift == (None if silent == "champion" else pytest.approx(-1))
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_all_clicked_has_no_interval() -> None:
+    found = readout(by_hand({"champion": [[4], [4]], "challenger": [[4], [3]]}), experiment())
+    champion = found.variants[0].ctr
+    assert champion is not None
+    assert (champion.value, champion.interval) == (1.0, None)
+
+
+def test_readout_is_plain_json() -> None:
+    found = readout(SMALL, experiment())
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["ctr"]["metric"] == "CTR"
+
+
+def test_rows_to_print_are_all_of_one_width() -> None:
+    header, champion, challenger, difference, always = as_rows(readout(SMALL, experiment()))
+    assert {len(row) for row in (champion, challenger, difference, always)} == {len(header)}
+    assert champion[:4] == ("champion", "immr-1", "3", "6")
+    assert champion[7].startswith("16.67% (")
+    assert difference[7].startswith("+19.05 points (-4.86 – ")
+    assert always[7] == "+19.05 points (-100.00 – +100.00)"
+    assert as_rows(readout(empty(), experiment()))[1][-2:] == ("–", "–")
+    assert len(as_rows(readout(empty(), experiment()))) == 3
+
+
+def test_wrong_input_is_explained() -> None:
+    with pytest.raises(ExperimentError, match="no column user_id"):
+        readout(SMALL.drop_columns(["user_id"]), experiment())
+    with pytest.raises(ExperimentError, match="no column fallback"):
+        readout(SMALL, experiment(), searches([("q", "u", "champion", False)]).drop_columns(["fallback"]))
+    with pytest.raises(ExperimentError, match="between 0 and 1"):
+        readout(SMALL, experiment(), confidence=95)
+
+
+def compared(table: pa.Table) -> tuple[Comparison, Comparison]:
+    """CTR with users as the unit, as the readout has it, and with each impression as a user of its own."""
+    names, clicked = table["variant"].to_numpy(zero_copy_only=False), table["clicked"].to_numpy()
+    users = table["user_id"].to_numpy()
+
+    def sides(unit: Any) -> Comparison:
+        sums = []
+        for name in ("champion", "challenger"):
+            mine = names == name
+            _, of = np.unique(unit[mine], return_inverse=True)
+            sums.append(
+                aggregates_of({"clicks": np.bincount(of, clicked[mine]), "impressions": np.bincount(of)})
+            )
+        found = compare(CTR, *sums)
+        assert found is not None
+        return found
+
+    return sides(users), sides(np.arange(len(users)))
+
+
+def test_equal_versions_differ_at_the_nominal_rate() -> None:
+    """200 A/A tests with clumpy users: users as the unit err at about 5 %, impressions far more often."""
+    rng = np.random.default_rng(11)
+    wrong = naive_wrong = always_wrong = 0
+    for _ in range(200):
+        found, naive = compared(simulated(rng, 300))
+        wrong += found.p_value < 0.05
+        naive_wrong += naive.p_value < 0.05
+        always_wrong += not found.always_valid.low <= 0 <= found.always_valid.high
+    assert 2 <= wrong <= 20
+    assert naive_wrong > 50
+    assert always_wrong <= 4
+
+
+def test_the_readout_compares_the_same_sums() -> None:
+    table = simulated(np.random.default_rng(4), 300)
+    found = readout(table, experiment()).ctr
+    assert found is not None
+    assert found.interval.low == pytest.approx(compared(table)[0].interval.low)
+
+
+def test_strong_lift_is_found() -> None:
+    found = readout(simulated(np.random.default_rng(5), 2000, lift=0.4), experiment())
+    assert found.ctr is not None
+    assert found.ctr.always_valid.low > 0
+    assert found.ctr.relative_interval is not None
+    assert found.ctr.relative_interval.low < 0.4 < found.ctr.relative_interval.high
+
+
+def test_looking_after_every_few_users_keeps_the_error_rate() -> None:
+    """60 A/A tests, looked at 12 times each while users come back: the sequence errs at most at its rate."""
+    rng = np.random.default_rng(13)
+    erred = 0
+    for _ in range(60):
+        whole = simulated(rng, 400)
+        order = np.argsort(rng.random(whole.num_rows // POSITIONS))  # queries of all users, interleaved
+        rows = (order[:, None] * POSITIONS + np.arange(POSITIONS)).ravel()
+        looks = np.linspace(len(rows) // 6, len(rows), 12, dtype=int)
+        found = [compared(whole.take(rows[:n]))[0].always_valid for n in looks]
+        erred += any(not interval.low <= 0 <= interval.high for interval in found)
+    assert erred <= 6

@@ -1,0 +1,231 @@
+"""What stands beside the CTR: first position, orders, empty answers, ranks, bots, CUPED, the plan."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from immr.errors import ExperimentError
+from immr.experiment.definition import Experiment, Variant
+from immr.readout.bots import NO_CLICK, TOO_FAST, BotPolicy
+from immr.readout.readout import Readout, before_the_test, readout
+from immr.readout.sums import sum_up
+from immr.readout.tables import secondary_rows
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+CHAMPION = Variant("champion", "http://a:1", "immr-1", 0.5)
+CHALLENGER = Variant("challenger", "http://b:1", "immr-2", 0.5)
+EXPERIMENT = Experiment("test", "salt", (CHAMPION, CHALLENGER), started=NOON)
+
+
+def shopped(
+    users: int = 800, seed: int = 0, lift: float = 0.0, start: datetime = NOON, **more: Any
+) -> pa.Table:
+    """One query after another, five positions, looked at with the chance 1 / position; rates of their own."""
+    rng = np.random.default_rng(seed)
+    user = np.repeat(np.arange(users), 6)  # six queries each
+    rate = np.random.default_rng(99).beta(0.8, 1.2, users)  # the same users under every seed
+    challenged = np.random.default_rng(98).random(users) < 0.5
+    relevant = (rate * np.where(challenged, 1 + lift, 1))[user]
+    chance = np.minimum(relevant, 1)[:, None] / np.arange(1, 6)
+    clicked = (rng.random(chance.shape) < chance).ravel()
+    n, query = len(user), np.repeat(np.arange(len(user)), 5)
+    names = np.where(challenged, "challenger", "champion")[user]
+    columns = {
+        "query_id": [f"{seed}-{number}" for number in query],
+        "user_id": [f"user-{number}" for number in np.repeat(user, 5)],
+        "position": np.tile(np.arange(1, 6), n),
+        "clicked": clicked,
+        "ordered": clicked & (rng.random(len(clicked)) < 0.3),
+        "variant": np.repeat(names, 5),
+        "model_version": np.repeat(np.where(names == "champion", "immr-1", "immr-2"), 5),
+        "ts": pa.array([start + timedelta(seconds=int(30 * number)) for number in query]),
+    }
+    return pa.table(columns | more)
+
+
+def asked(rows: list[tuple[str, str, int]]) -> pa.Table:
+    """Searches: user, variant, results; a minute apart."""
+    return pa.table(
+        {
+            "query_id": [f"q{number}" for number in range(len(rows))],
+            "user_id": [row[0] for row in rows],
+            "variant": [row[1] for row in rows],
+            "model_version": ["immr-1" if row[1] == "champion" else "immr-2" for row in rows],
+            "ts": pa.array([NOON + timedelta(minutes=number) for number in range(len(rows))]),
+            "took_ms": [10.0 + number for number in range(len(rows))],
+            "results": [row[2] for row in rows],
+            "fallback": [False] * len(rows),
+        }
+    )
+
+
+SHOP = shopped()
+FOUND = readout(SHOP, EXPERIMENT)
+
+
+def side(found: Readout, name: str) -> Any:
+    return next(each for each in found.variants if each.name == name)
+
+
+def test_ctr_at_1_is_that_of_the_first_position() -> None:
+    rows = [row for row in SHOP.to_pylist() if row["variant"] == "champion" and row["position"] == 1]
+    first = side(FOUND, "champion").rates["CTR@1"]
+    assert first.value == pytest.approx(sum(row["clicked"] for row in rows) / len(rows))
+    assert first.interval.low < first.value < first.interval.high
+    assert FOUND.secondary["CTR@1"].champion == pytest.approx(first.value)
+
+
+def test_orders_per_user_is_a_mean_of_users_and_checked() -> None:
+    import tea_tasting as tt
+
+    users = sum_up(SHOP, EXPERIMENT).users
+    theirs = tt.Experiment(orders=tt.Mean("orders", use_t=False, equal_var=False), variant="variant")
+    checked = theirs.analyze(users.select(["variant", "orders"]), control="champion")["orders"]
+    ours = FOUND.secondary["orders per user"]
+    assert ours.champion == pytest.approx(checked.control)
+    assert ours.interval.high == pytest.approx(checked.effect_size_ci_upper)
+
+
+def test_zero_result_rate_is_known_with_searches_only() -> None:
+    searches = asked([("u1", "champion", 0), ("u1", "champion", 5), ("u2", "challenger", 5)])
+    shown = pa.table(
+        {
+            "query_id": ["q1", "q2"],
+            "user_id": ["u1", "u2"],
+            "variant": ["champion", "challenger"],
+            "model_version": ["immr-1", "immr-2"],
+            "clicked": [True, False],
+            "ordered": [False, False],
+        }
+    )
+    found = readout(shown, EXPERIMENT, searches)
+    assert side(found, "champion").rates["zero-result rate"].value == 0.5
+    assert "zero-result rate" not in FOUND.secondary
+    assert "CTR@1" not in side(found, "champion").rates  # no positions
+
+
+def test_ranks_have_their_ctr_and_the_weights_undo_the_position() -> None:
+    champion = [rank for rank in FOUND.by_rank if rank.variant == "champion"]
+    assert [rank.position for rank in champion] == [1, 2, 3, 4, 5]
+    assert champion[0].ctr > 3 * champion[4].ctr
+    assert sum(rank.clicks for rank in champion) == side(FOUND, "champion").clicks
+    weighted = side(FOUND, "champion").rates["position-weighted CTR"]
+    assert weighted.interval.low < 0.4 < weighted.interval.high  # Beta(0.8, 1.2) has the mean 0.4
+
+
+def test_cuped_is_tea_tastings_own_and_narrower() -> None:
+    import tea_tasting as tt
+
+    before = shopped(seed=1, start=NOON - timedelta(days=3))
+    found = readout(SHOP, EXPERIMENT, before=before)
+    users = sum_up(SHOP, EXPERIMENT, before=before).users
+    metric = tt.RatioOfMeans("clicks", "impressions", "clicks_before", "impressions_before", use_t=False)
+    theirs = tt.Experiment(ctr=metric, variant="variant").analyze(users, control="champion")["ctr"]
+    assert found.cuped is not None
+    assert found.ctr is not None
+    assert found.cuped.difference == pytest.approx(theirs.effect_size)
+    assert found.cuped.interval.low == pytest.approx(theirs.effect_size_ci_lower)
+    width, narrow = (each.interval.high - each.interval.low for each in (found.ctr, found.cuped))
+    assert narrow < 0.7 * width
+    assert found.cuped.always_valid.high - found.cuped.always_valid.low > narrow
+
+
+def test_cuped_needs_users_known_from_before() -> None:
+    strangers = shopped(20, seed=1, user_id=[f"stranger-{number}" for number in range(600)])
+    assert readout(SHOP, EXPERIMENT, before=strangers).cuped is None
+    assert readout(SHOP, EXPERIMENT, before=SHOP.slice(0, 0)).cuped is None
+    assert readout(SHOP, EXPERIMENT, before=SHOP).cuped is None  # nothing would be left to compare
+    assert FOUND.cuped is None
+
+
+def test_the_time_before_the_test_ends_with_the_first_look_at_the_challenger() -> None:
+    early = shopped(10, start=NOON - timedelta(days=1))
+    assert (
+        before_the_test(early, EXPERIMENT)["ts"].to_pylist() == early["ts"].to_pylist()[: _first_seen(early)]
+    )
+    only_champion = early.set_column(
+        early.column_names.index("model_version"), "model_version", [["immr-1"] * early.num_rows]
+    )
+    assert before_the_test(only_champion, EXPERIMENT).num_rows == early.num_rows
+    assert before_the_test(shopped(10), EXPERIMENT).num_rows == 0
+    assert (
+        before_the_test(early, Experiment("alone", "s", (Variant("champion", "http://a", "m", 1),))).num_rows
+        == 0
+    )
+
+
+def _first_seen(early: pa.Table) -> int:
+    return early["model_version"].to_pylist().index("immr-2")
+
+
+def crawler(queries: int, seconds_apart: float, variant: str = "champion") -> pa.Table:
+    return pa.table(
+        {
+            "query_id": [f"crawl-{number}" for number in range(queries)],
+            "user_id": ["crawler"] * queries,
+            "position": [1] * queries,
+            "clicked": [False] * queries,
+            "ordered": [False] * queries,
+            "variant": [variant] * queries,
+            "model_version": ["immr-1" if variant == "champion" else "immr-2"] * queries,
+            "ts": pa.array([NOON + timedelta(seconds=seconds_apart * number) for number in range(queries)]),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("queries", "seconds_apart", "rule"),
+    [(40, 0.5, TOO_FAST), (250, 60, NO_CLICK), (250, 0.1, TOO_FAST), (29, 0.5, None), (199, 60, None)],
+)
+def test_bots_are_marked_counted_and_left_out(queries: int, seconds_apart: float, rule: str | None) -> None:
+    table = pa.concat_tables([SHOP.cast(crawler(1, 1).schema), crawler(queries, seconds_apart)])
+    found = readout(table, EXPERIMENT)
+    assert [(each.variant, each.rule, each.users, each.queries) for each in found.bots] == (
+        [("champion", rule, 1, queries)] if rule else []
+    )
+    assert side(found, "champion").users == side(FOUND, "champion").users + (rule is None)
+
+
+def test_bot_rules_can_be_set() -> None:
+    strict = readout(SHOP, EXPERIMENT, bot_policy=BotPolicy(queries_per_minute=1))
+    assert strict.withheld is not None
+    with pytest.raises(ExperimentError, match="bot policy"):
+        BotPolicy(queries_per_minute=0)
+
+
+def test_plan_says_how_many_days_to_go() -> None:
+    assert FOUND.plan is not None
+    assert FOUND.days == pytest.approx(800 * 6 * 30 / 86_400, rel=0.01)
+    assert FOUND.days_to_go == pytest.approx(FOUND.days * (FOUND.plan.users_always_valid / 800 - 1))
+    assert (
+        readout(SHOP, Experiment("alone", "s", (Variant("champion", "http://a", "immr-1", 1),))).plan is None
+    )
+
+
+def test_health_of_the_variants() -> None:
+    rows = [("u1", "champion", 5)] * 60 + [("u2", "challenger", 0), ("u3", "challenger", 5)] * 20
+    champion, challenger = readout(SHOP.slice(0, 0), EXPERIMENT, asked(rows)).health
+    assert (champion.searches, champion.users, champion.zero_result_rate) == (60, 1, 0)
+    assert (challenger.searches, challenger.users, challenger.zero_result_rate) == (40, 2, 0.5)
+    assert champion.p99_ms == 69.0
+    assert 0 < champion.p99_low_ms < champion.p99_ms
+
+
+def test_all_of_it_is_plain_json_and_prints() -> None:
+    found = readout(SHOP, EXPERIMENT, before=shopped(seed=1, start=NOON - timedelta(days=3)))
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["by_rank"]
+    header, *rows = secondary_rows(found)
+    assert [row[0] for row in rows] == [
+        "CTR",
+        "CTR (CUPED)",
+        "CTR@1",
+        "orders per user",
+        "position-weighted CTR",
+    ]
+    assert {len(row) for row in rows} == {len(header)}

@@ -1,0 +1,66 @@
+"""The readout of Parquet files is that of the tables that were written to them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from immr import wiring
+from immr.errors import ExperimentError
+from immr.loop import watch as watching
+from immr.readout.readout import readout
+from immr.readout.relations import Parquet
+from immr.readout.sums import bots_among
+from immr.settings import Settings
+from tests.support.page_home import experiment, fill
+
+STARTED = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """An experiment that began in the middle of what shoppers did, in a log and in files."""
+    home = tmp_path_factory.mktemp("home")
+    fill(home, ["http://a:1", "http://b:1"], 400, STARTED - timedelta(seconds=60))
+    fill(home, ["http://a:1", "http://b:1"], 0, STARTED)
+    settings = Settings(home=home)
+    log = wiring.event_log(settings)
+    (home / "exported").mkdir()
+    joined = log.joined()
+    pq.write_table(joined.slice(0, 1000), home / "exported" / "impressions-1.parquet")
+    pq.write_table(joined.slice(1000), home / "exported" / "impressions-2.parquet")
+    pq.write_table(log.searches(), home / "exported" / "searches.parquet")
+    log.close()
+    return settings
+
+
+def test_files_and_log_say_the_same(settings: Settings) -> None:
+    of_log = watching.read_out(settings).readout
+    of_files = watching.read_out(settings, settings.home / "exported").readout
+    assert of_files == of_log
+    assert of_files.ctr is not None
+    assert sum(side.users for side in of_files.variants) == 200
+
+
+def test_without_a_start_all_is_read(settings: Settings) -> None:
+    files = Parquet(f"{settings.home}/exported/impressions-*.parquet")
+    found = readout(files, experiment(["http://a:1", "http://b:1"], STARTED))
+    assert sum(side.users for side in found.variants) == 400
+    assert bots_among(files, None) == []
+
+
+def test_what_is_missing_is_said(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=r"impressions in .* cannot be read"):
+        watching.read_out(settings, tmp_path)
+    (tmp_path / "impressions.parquet").write_text("no Parquet")
+    with pytest.raises(ExperimentError, match="cannot be read"):
+        watching.read_out(settings, tmp_path)
+    pq.write_table(
+        pq.read_table(settings.home / "exported" / "impressions-1.parquet").drop_columns(["variant"]),
+        tmp_path / "impressions.parquet",
+    )
+    with pytest.raises(ExperimentError, match="no column variant"):
+        watching.read_out(settings, tmp_path)

@@ -1,0 +1,376 @@
+"""The gateway over real HTTP: assignment, recording, fallback."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from immr import wiring
+from immr.events.token_keys import rotate
+from immr.experiment import changes
+from immr.experiment.assignment import assign
+from immr.experiment.definition import Experiment, Variant, save
+from immr.settings import Settings
+from serving.gateway.app import Gateway, create_gateway_app
+from serving.process.options import ServingOptions
+from serving.process.recording import Recorder
+from tests.serving.bento.test_app import assert_problem, click, rows, rows_now, search
+from tests.serving.conftest import serve
+from tests.support import tiny_version
+
+RED = tiny_version.photo("red")
+
+
+def experiment(champion_url: str, challenger_url: str, weight: float = 0.5) -> Experiment:
+    champion = Variant("champion", champion_url, "immr-1", 1 - weight)
+    return Experiment("test", "salt", (champion, Variant("challenger", challenger_url, "immr-2", weight)))
+
+
+def alone(url: str, version: str = "immr-1") -> Experiment:
+    return Experiment("test", "salt", (Variant("champion", url, version, 1.0),))
+
+
+@contextmanager
+def served_gateway(settings: Settings, timeout_s: float = 5.0) -> Iterator[httpx.Client]:
+    server = serve(create_gateway_app(Gateway(settings, timeout_s)))
+    with httpx.Client(base_url=server.url, timeout=10) as client:
+        try:
+            yield client
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def gateway(bento_url: str, challenger_url: str, settings: Settings) -> Iterator[httpx.Client]:
+    save(experiment(bento_url, challenger_url), settings.experiment_file)
+    with served_gateway(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """An address at which no one answers."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"
+
+
+@pytest.fixture
+def sleeper() -> Iterator[str]:
+    """An address at which connections are taken and never answered."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"
+
+
+@pytest.fixture
+def own_settings(tmp_path: Path, settings: Settings) -> Settings:
+    """A home of its own, with the key that the Bentos sign with."""
+    return Settings(home=tmp_path, token_key_file=settings.token_key_file)
+
+
+def recorded_search(settings: Settings, query_id: str) -> dict[str, Any]:
+    rows(settings, query_id)  # it is there
+    log = wiring.event_log(settings)
+    try:
+        [row] = [row for row in log.searches().to_pylist() if row["query_id"] == query_id]
+        return dict(row)
+    finally:
+        log.close()
+
+
+def user_of(variant: str, wanted: Experiment) -> str:
+    return next(user for user in map(str, range(1000)) if assign(wanted, user).name == variant)
+
+
+def test_a_user_always_gets_the_same_variant(
+    gateway: httpx.Client, bento_url: str, challenger_url: str, settings: Settings
+) -> None:
+    wanted = experiment(bento_url, challenger_url)
+    for user in ("ann", "ben", "eve", "joe", "kim", "lea"):
+        body = search(gateway, user_id=user).json()
+        assert body["variant"] == assign(wanted, user).name
+        assert body["model_version"] == assign(wanted, user).model_version
+        recorded = rows(settings, body["query_id"])
+        assert len(recorded) == len(body["hits"]) == 5
+        assert {(row["user_id"], row["variant"]) for row in recorded} == {(user, body["variant"])}
+        assert recorded_search(settings, body["query_id"])["fallback"] is False
+
+
+def test_without_a_user_a_cookie_makes_it_sticky(gateway: httpx.Client, settings: Settings) -> None:
+    with httpx.Client(base_url=gateway.base_url) as browser:
+        first, second = search(browser), search(browser)
+        cookie = browser.cookies["immr_user"]
+    assert "HttpOnly" in first.headers["set-cookie"]
+    assert "set-cookie" not in second.headers
+    assert first.json()["variant"] == second.json()["variant"]
+    assert recorded_search(settings, second.json()["query_id"])["user_id"] == cookie.split(".")[0]
+
+
+@pytest.mark.parametrize("cookie", ["<script>", "0" * 32, "0" * 32 + "." + "A" * 22])
+def test_a_cookie_that_is_not_ours_is_replaced(gateway: httpx.Client, cookie: str) -> None:
+    answer = gateway.post(
+        "/v1/search", files={"image": RED}, headers={"cookie": f"immr_user={cookie}", "connection": "close"}
+    )
+    assert "immr_user=" in answer.headers["set-cookie"] and cookie not in answer.headers["set-cookie"]
+
+
+def test_a_cookie_of_an_older_key_keeps_its_user_and_is_signed_anew(bento_url: str, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    save(alone(bento_url), settings.experiment_file)
+    with served_gateway(settings) as client:
+        search(client)
+        before = client.cookies["immr_user"]
+        rotate(tmp_path / "events" / "token.key")
+        search(client)
+        after = client.cookies["immr_user"]
+        assert before.split(".")[0] == after.split(".")[0] and before != after
+        assert "set-cookie" not in search(client).headers
+
+
+def test_the_cookie_is_for_https_only_where_the_options_say_so(bento_url: str, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    save(alone(bento_url), settings.experiment_file)
+    server = serve(create_gateway_app(Gateway(settings), ServingOptions(cookie_secure=True)))
+    try:
+        cookie = httpx.post(f"{server.url}/v1/search", files={"image": RED}).headers["set-cookie"]
+        assert all(word in cookie for word in ("Secure", "HttpOnly", "SameSite=lax"))
+    finally:
+        server.stop()
+
+
+def test_clicks_come_back_through_the_gateway(gateway: httpx.Client, settings: Settings) -> None:
+    body = search(gateway, user_id="ann").json()
+    events = {"events": [click(body["hits"][0]["click_token"]), click("bad")]}
+    answer = gateway.post("/v1/events", json=events).json()
+    assert (answer["accepted"], answer["duplicates"], len(answer["rejected"])) == (1, 0, 1)
+    assert gateway.post("/v1/events", json=events).json()["duplicates"] == 1
+    assert [row["clicked"] for row in rows(settings, body["query_id"])][:2] == [True, False]
+
+
+def test_a_preview_is_not_recorded(gateway: httpx.Client, settings: Settings) -> None:
+    body = search(gateway, variant="preview", user_id="ann").json()
+    assert body["variant"] == "preview"
+    assert rows(settings, search(gateway).json()["query_id"])  # what came later is there
+    assert rows_now(settings, body["query_id"]) == []
+    token = body["hits"][0]["click_token"]
+    assert_problem(gateway.post("/v1/events", json={"events": [click(token)]}), 422, "preview")
+
+
+def test_another_variant_header_changes_nothing(gateway: httpx.Client) -> None:
+    assert search(gateway, variant="direct", user_id="ann").json()["variant"] in ("champion", "challenger")
+
+
+@pytest.mark.parametrize("image", [b"", RED[:-40]])
+def test_the_variants_problem_is_passed_on(gateway: httpx.Client, image: bytes) -> None:
+    assert_problem(search(gateway, image, user_id="ann"), 422, "image")
+
+
+def test_bad_input_is_a_problem_here_too(gateway: httpx.Client) -> None:
+    assert_problem(search(gateway, k="0"), 422, "k: ")
+    assert_problem(search(gateway, bytes(11 * 1024 * 1024)), 413, "10 MB")
+    assert_problem(gateway.post("/v1/search", json={}), 422, "send one of image, item_id and page")
+    assert_problem(gateway.post("/v1/search", content=b"x", headers={"content-type": "text/plain"}), 415)
+    assert_problem(
+        gateway.post("/v1/events", content=b"{", headers={"content-type": "application/json"}), 400
+    )
+    assert_problem(gateway.get("/nothing"), 404)
+    assert_problem(gateway.delete("/v1/events"), 405)
+
+
+def test_pictures_come_through(gateway: httpx.Client) -> None:
+    for hit in search(gateway, user_id="ann").json()["hits"]:
+        picture = gateway.get(hit["image_url"])
+        assert picture.headers["content-type"] == "image/png"
+        assert picture.content == tiny_version.photo(hit["item_id"], "PNG")
+    assert_problem(gateway.get("/v1/items/nothing/image"), 404)
+
+
+def test_gateway_health_metrics_and_openapi(gateway: httpx.Client) -> None:
+    search(gateway, user_id="secret-user")
+    assert gateway.get("/health/live").status_code == 200
+    ready = gateway.get("/health/ready").json()
+    assert ready == {"ready": True, "variants": {"champion": True, "challenger": True}}
+    text = gateway.get("/metrics").text
+    for expected in (
+        'immr_stage_seconds_count{stage="encode"}',
+        'immr_stage_seconds_count{stage="forward"}',
+        'immr_impressions_total{model_version="immr-',
+        'immr_events_total{model_version="immr-',
+        'immr_errors_total{kind="http_',
+    ):
+        assert expected in text
+    assert "secret-user" not in text
+    assert "/v1/search" in gateway.get("/openapi.json").json()["paths"]
+
+
+def test_a_variant_that_is_down_is_answered_for_by_the_champion(
+    bento_url: str, nobody: str, settings: Settings, own_settings: Settings
+) -> None:
+    wanted = experiment(bento_url, nobody)
+    save(wanted, own_settings.experiment_file)
+    with served_gateway(own_settings) as client:
+        body = search(client, user_id=user_of("challenger", wanted)).json()
+        assert (body["variant"], body["model_version"]) == ("challenger", "immr-1")
+        assert client.get("/health/ready").json()["variants"] == {"champion": True, "challenger": False}
+        assert 'immr_errors_total{kind="variant_down"} 1.0' in client.get("/metrics").text
+    found = recorded_search(own_settings, body["query_id"])
+    assert (found["variant"], found["model_version"], found["fallback"]) == ("challenger", "immr-1", True)
+
+
+def test_a_champion_that_is_down_is_answered_for_too(
+    challenger_url: str, nobody: str, own_settings: Settings
+) -> None:
+    wanted = experiment(nobody, challenger_url)
+    save(wanted, own_settings.experiment_file)
+    with served_gateway(own_settings) as client:
+        body = search(client, user_id=user_of("champion", wanted)).json()
+        assert (body["variant"], body["model_version"]) == ("champion", "immr-2")
+        assert client.get(body["hits"][0]["image_url"]).status_code == 200
+
+
+def test_a_slow_variant_is_not_waited_for(bento_url: str, sleeper: str, own_settings: Settings) -> None:
+    wanted = experiment(bento_url, sleeper)
+    save(wanted, own_settings.experiment_file)
+    with served_gateway(own_settings, timeout_s=0.5) as client:
+        body = search(client, user_id=user_of("challenger", wanted)).json()
+    assert recorded_search(own_settings, body["query_id"])["fallback"] is True
+
+
+def test_all_down_is_a_503(nobody: str, own_settings: Settings) -> None:
+    save(experiment(nobody, nobody), own_settings.experiment_file)
+    with served_gateway(own_settings) as client:
+        answer = search(client)
+        assert_problem(answer, 503, "no variant answers")
+        assert answer.headers["retry-after"] == "2"
+        assert_problem(client.get("/health/ready"), 503, "no variant is ready")
+        assert_problem(client.get("/v1/items/red/image"), 503)
+        assert client.get("/health/live").status_code == 200
+
+
+def test_without_an_experiment_it_waits_for_one(bento_url: str, own_settings: Settings) -> None:
+    with served_gateway(own_settings) as client:
+        assert_problem(search(client), 503, "there is no experiment")
+        save(alone(bento_url), own_settings.experiment_file)
+        assert search(client).status_code == 200
+
+
+def test_the_experiment_can_change_while_it_runs(
+    bento_url: str, challenger_url: str, own_settings: Settings
+) -> None:
+    save(experiment(bento_url, challenger_url, weight=0), own_settings.experiment_file)
+    with served_gateway(own_settings) as client:
+        assert search(client, user_id="ann").json()["model_version"] == "immr-1"
+        save(experiment(bento_url, challenger_url, weight=1), own_settings.experiment_file)
+        assert search(client, user_id="ann").json()["model_version"] == "immr-2"
+
+
+def test_a_wrong_experiment_file_changes_nothing_and_is_told(
+    bento_url: str, challenger_url: str, own_settings: Settings
+) -> None:
+    save(experiment(bento_url, challenger_url, weight=1), own_settings.experiment_file)
+    with served_gateway(own_settings) as client:
+        assert search(client, user_id="ann").json()["model_version"] == "immr-2"
+        assert "immr_experiment_file_wrong 0.0" in client.get("/metrics").text
+        own_settings.experiment_file.write_text("{half of it")
+        assert search(client, user_id="ann").json()["model_version"] == "immr-2"
+        assert "immr_experiment_file_wrong 1.0" in client.get("/metrics").text
+        save(experiment(bento_url, challenger_url, weight=0), own_settings.experiment_file)
+        assert search(client, user_id="ann").json()["model_version"] == "immr-1"
+        assert "immr_experiment_file_wrong 0.0" in client.get("/metrics").text
+
+
+def shadowed(champion_url: str, challenger_url: str) -> Experiment:
+    return changes.shadow(("immr-1", champion_url), ("immr-2", challenger_url), datetime.now(UTC))
+
+
+def test_in_shadow_mode_the_challenger_is_asked_and_never_seen(
+    bento_url: str, challenger_url: str, own_settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(shadowed(bento_url, challenger_url), own_settings.experiment_file)
+    with caplog.at_level("INFO", "serving.gateway.shadow"), served_gateway(own_settings) as client:
+        first = search(client, user_id="user-0", k="2", variant="preview").json()
+        page = client.post("/v1/search", json={"page": first["next_page"], "user_id": "user-0"})
+        assert page.json()["hits"][0]["position"] == 3
+        bodies = [search(client, user_id=f"user-{number}").json() for number in range(5)]
+        assert {(body["variant"], body["model_version"]) for body in bodies} == {("champion", "immr-1")}
+        while 'immr_shadow_total{outcome="answered"} 5.0' not in client.get("/metrics").text:
+            time.sleep(0.05)
+        assert 'immr_shadow_total{outcome="failed"}' not in client.get("/metrics").text
+    told = {record.said["query_id"]: record.said for record in caplog.records if hasattr(record, "said")}
+    for body in bodies:
+        said = told[body["query_id"]]
+        assert said["model_version"] == "immr-2" and said["overlap"] == 1.0
+        assert said["shown"] == [hit["item_id"] for hit in body["hits"]]
+        assert {row["variant"] for row in rows(own_settings, body["query_id"])} == {"champion"}
+    log = wiring.event_log(own_settings)
+    assert log.searches().num_rows == 6  # the copies are in no readout
+    log.close()
+
+
+def test_a_shadow_that_hangs_holds_up_no_one(bento_url: str, sleeper: str, own_settings: Settings) -> None:
+    save(shadowed(bento_url, sleeper), own_settings.experiment_file)
+    with served_gateway(own_settings, timeout_s=2.0) as client:
+        answers = [search(client, user_id=f"user-{number}") for number in range(60)]
+        assert {answer.status_code for answer in answers} == {200}
+        assert all(answer.elapsed.total_seconds() < 1.5 for answer in answers)
+        assert 'immr_shadow_total{outcome="left_out"}' in client.get("/metrics").text
+
+
+def test_while_the_event_log_is_away_events_wait_on_disk(bento_url: str, own_settings: Settings) -> None:
+    save(alone(bento_url), own_settings.experiment_file)
+    in_the_way = Path(urlsplit(own_settings.events_url).path)
+    in_the_way.mkdir(parents=True)  # no database can be opened here
+    with served_gateway(own_settings) as client:
+        body = search(client).json()
+        assert body["hits"] and "events" not in body["degraded"]
+        answer = client.post("/v1/events", json={"events": [click(body["hits"][0]["click_token"])]}).json()
+        assert (answer["accepted"], answer["waiting"]) == (1, 1)
+        waiting = re.search(r"immr_events_waiting_bytes ([0-9.]+)", client.get("/metrics").text)
+        assert waiting and float(waiting.group(1)) > 0
+        in_the_way.rmdir()
+        recorded = rows(own_settings, body["query_id"])
+        assert [row["clicked"] for row in recorded] == [True, False, False, False, False]
+        again = client.post("/v1/events", json={"events": [click(body["hits"][0]["click_token"])]}).json()
+        assert (again["accepted"], again["duplicates"], again["waiting"]) == (0, 1, 0)
+
+
+def test_where_no_event_may_wait_a_search_says_so(bento_url: str, own_settings: Settings) -> None:
+    save(alone(bento_url), own_settings.experiment_file)
+    gateway = Gateway(own_settings)
+    gateway.recorder = Recorder(own_settings, gateway.metrics, max_waiting_bytes=10)
+    server = serve(create_gateway_app(gateway))
+    try:
+        with httpx.Client(base_url=server.url) as client:
+            body = search(client).json()
+            assert body["hits"] and "events" in body["degraded"]
+            events = {"events": [click(body["hits"][0]["click_token"])]}
+            assert_problem(client.post("/v1/events", json=events), 503, "send the same events again")
+    finally:
+        server.stop()
+
+
+def test_shutdown_finishes_what_is_under_way(bento_url: str, sleeper: str, own_settings: Settings) -> None:
+    wanted = experiment(bento_url, sleeper)
+    save(wanted, own_settings.experiment_file)
+    server = serve(create_gateway_app(Gateway(own_settings, timeout_s=1.0)))
+    answers: list[httpx.Response] = []
+    with httpx.Client(base_url=server.url, timeout=10) as client:
+        user = user_of("challenger", wanted)
+        asking = threading.Thread(target=lambda: answers.append(search(client, user_id=user)))
+        asking.start()
+        time.sleep(0.3)  # the search waits for the sleeper now
+        server.stop()
+        asking.join()
+    assert answers[0].status_code == 200
+    assert recorded_search(own_settings, answers[0].json()["query_id"])["ts"] <= datetime.now(UTC)

@@ -1,0 +1,52 @@
+"""The examples of docs/api.md, run as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from immr.experiment.definition import CHAMPION, Experiment, Variant, save
+from immr.settings import Settings
+from serving.gateway.app import Gateway, create_gateway_app
+from tests.serving.conftest import serve
+from tests.support import tiny_version
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "api.md"
+EXAMPLES = re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def gateway_url(bento_url: str, settings: Settings) -> Iterator[str]:
+    champion = Variant(CHAMPION, bento_url, "immr-1", 1.0)
+    save(Experiment("doc", "salt", (champion,)), settings.experiment_file)
+    server = serve(create_gateway_app(Gateway(settings)))
+    yield server.url
+    server.stop()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.strip().splitlines()[-1][:60])
+def test_the_example_runs(example: str, gateway_url: str, bento_url: str, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(tiny_version.photo("red"))
+    script = example.replace("http://127.0.0.1:8080", gateway_url).replace("http://127.0.0.1:3001", bento_url)
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    here = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=here, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_names_every_path(gateway_url: str) -> None:
+    import httpx
+
+    paths = httpx.get(f"{gateway_url}/openapi.json").json()["paths"]
+    page = PAGE.read_text()
+    assert [path for path in paths if path not in page] == []

@@ -1,0 +1,49 @@
+"""The OpenAPI is true: schemathesis makes right and wrong requests from it, and finds no surprise."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from immr.experiment.definition import CHAMPION, Experiment, Variant, save
+from immr.settings import Settings
+from serving.gateway.app import create_gateway_app
+from serving.gateway.split import Gateway
+from tests.serving.conftest import serve
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+)
+MAX_TIME_S = 20
+
+
+@pytest.fixture(scope="module")
+def gateway_url(bento_url: str, settings: Settings) -> Iterator[str]:
+    champion = Variant(CHAMPION, bento_url, "immr-1", 1.0)
+    save(Experiment("openapi", "salt", (champion,)), settings.experiment_file)
+    server = serve(create_gateway_app(Gateway(settings)))
+    yield server.url
+    server.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("service", ["bento_url", "gateway_url"])
+def test_schemathesis_finds_no_surprise(service: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    url = request.getfixturevalue(service)
+    program = Path(sys.executable).with_name("schemathesis")
+    command = [program, "run", f"{url}/openapi.json", "--checks", ",".join(CHECKS)]
+    command += ["--phases", "examples,coverage,fuzzing", "--max-time", str(MAX_TIME_S), "--seed", "1"]
+    command += ["--max-examples", "20", "--suppress-health-check", "all", "--warnings", "off", "--no-color"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ}, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]

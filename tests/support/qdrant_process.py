@@ -1,0 +1,166 @@
+"""A stand-in for a Qdrant server over HTTP, for what IMMR asks of one, as a process of its own.
+
+It answers by qdrant-client's own models from its own local mode. Where a real server is at hand the contract
+tests ask that one (`IMMR_TEST_QDRANT_URL`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from qdrant_client import QdrantClient, models
+
+from tests.support.upstream_process import free_port, process_on
+
+
+@contextmanager
+def serving(index: Path, collection: str, port: int) -> Iterator[str]:
+    """Serve a collection that was built in local mode below `index`."""
+    command = [sys.executable, "-m", "tests.support.qdrant_process", str(port)]
+    with process_on(port, *command, "--index", str(index), "--collection", collection) as url:
+        yield url
+
+
+@contextmanager
+def empty(api_key: str = "") -> Iterator[str]:
+    """Serve nothing yet, to callers that have the key."""
+    port = free_port()
+    with process_on(
+        port, sys.executable, "-m", "tests.support.qdrant_process", str(port), "--api-key", api_key
+    ) as url:
+        yield url
+
+
+def create_app(client: QdrantClient, names: Mapping[str, str], api_key: str = "") -> FastAPI:
+    """What a server answers from a client's collections; `names` are further ones that they go by."""
+    app = FastAPI()
+
+    def answer(result: Any) -> dict[str, Any]:
+        return {"result": result, "status": "ok", "time": 0.0}
+
+    def named(name: str) -> str:
+        aliases = {alias.alias_name: alias.collection_name for alias in client.get_aliases().aliases}
+        return names.get(name, aliases.get(name, name))
+
+    @app.middleware("http")
+    async def authorized(request: Request, call_next: Any) -> Response:
+        if api_key and request.headers.get("api-key") != api_key:
+            return Response("Must provide an API key or an Authorization bearer token", 401)
+        response: Response = await call_next(request)
+        return response
+
+    @app.exception_handler(ValueError)
+    async def refused(_: Request, error: ValueError) -> Response:
+        return JSONResponse({"status": {"error": str(error)}}, 404)
+
+    @app.get("/aliases")
+    async def aliases() -> dict[str, Any]:
+        return answer(client.get_aliases().model_dump(mode="json"))
+
+    @app.post("/collections/aliases")
+    async def move(asked: models.ChangeAliasesOperation) -> dict[str, Any]:
+        return answer(client.update_collection_aliases(asked.actions))
+
+    @app.get("/collections")
+    async def listed() -> dict[str, Any]:
+        return answer(client.get_collections().model_dump(mode="json"))
+
+    @app.get("/collections/{name}/exists")
+    async def exists(name: str) -> dict[str, Any]:
+        return answer({"exists": client.collection_exists(named(name))})
+
+    @app.get("/collections/{name}")
+    async def described(name: str) -> dict[str, Any]:
+        return answer(client.get_collection(named(name)).model_dump(mode="json"))
+
+    @app.put("/collections/{name}")
+    async def create(name: str, asked: models.CreateCollection) -> dict[str, Any]:
+        return answer(client.create_collection(name, vectors_config=asked.vectors))
+
+    @app.patch("/collections/{name}")
+    async def update(name: str, asked: models.UpdateCollection) -> dict[str, Any]:
+        return answer(client.update_collection(name, metadata=asked.metadata))
+
+    @app.delete("/collections/{name}")
+    async def delete(name: str) -> dict[str, Any]:
+        return answer(client.delete_collection(name))
+
+    def done() -> dict[str, Any]:
+        return answer({"operation_id": 0, "status": "completed"})
+
+    @app.put("/collections/{_}/index")
+    async def index_payload(_: str) -> dict[str, Any]:
+        return done()
+
+    @app.put("/collections/{name}/points")
+    async def upsert(name: str, asked: models.PointsList) -> dict[str, Any]:
+        client.upsert(named(name), asked.points)
+        return done()
+
+    @app.post("/collections/{name}/points/delete")
+    async def remove(name: str, asked: models.PointIdsList) -> dict[str, Any]:
+        client.delete(named(name), asked)
+        return done()
+
+    @app.post("/collections/{name}/points")
+    async def retrieve(name: str, asked: models.PointRequest) -> dict[str, Any]:
+        found = client.retrieve(named(name), asked.ids, asked.with_payload, asked.with_vector or False)
+        return answer([record.model_dump(mode="json") for record in found])
+
+    @app.post("/collections/{name}/points/query")
+    async def query(name: str, asked: models.QueryRequest) -> dict[str, Any]:
+        found = client.query_points(
+            named(name),
+            query=asked.query,
+            query_filter=asked.filter,
+            limit=asked.limit or 10,
+            offset=asked.offset,
+            with_payload=True,
+        )
+        return answer(found.model_dump(mode="json"))
+
+    @app.post("/collections/{name}/points/count")
+    async def count(name: str) -> dict[str, Any]:
+        return answer({"count": client.count(named(name)).count})
+
+    return app
+
+
+def built(index: Path, collection: str) -> tuple[QdrantClient, dict[str, str]]:
+    """A client on what was built in local mode, named as on a server."""
+    from immr.index.client import open_local
+    from immr.index.folders import Folders
+
+    folders = Folders(index, open_local)
+    content = folders.published(collection) or ""
+    binding = folders.binding(content)
+    assert binding is not None, f"{collection} is not below {index}"
+    data = next(index.rglob("meta.json")).parent
+    client = QdrantClient(path=str(data), force_disable_check_same_thread=True)
+    client.update_collection(data.name, metadata=binding.as_metadata())
+    alias = models.CreateAlias(collection_name=data.name, alias_name=collection)
+    client.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
+    return client, {content: data.name}
+
+
+if __name__ == "__main__":
+    import uvicorn
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("--index", type=Path)
+    parser.add_argument("--collection", default="")
+    parser.add_argument("--api-key", default="")
+    options = parser.parse_args()
+    client, names = QdrantClient(":memory:", force_disable_check_same_thread=True), {}
+    if options.index:
+        client, names = built(options.index, options.collection)
+    served = create_app(client, names, options.api_key)
+    uvicorn.run(served, host="127.0.0.1", port=options.port, log_level="warning")

@@ -1,0 +1,101 @@
+"""A real model version that takes milliseconds: it embeds a picture by its mean colour."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from immr import wiring
+from immr.model.card import QUERY_ENCODER, Card
+from immr.model.model_recipe import ModelRecipe
+from immr.model.preprocessing import Preprocessing
+from immr.model.query_encoder import OnnxQueryEncoder
+from immr.packaging.version_file import VersionFile
+from immr.search.ranking import RankingRecipe
+from immr.settings import Settings
+from immr.types import FloatArray, Item, ModelVersion
+
+DIM = 8
+SIZE_PX = 32
+COLOURS = {
+    "red": (220, 30, 30),
+    "green": (30, 200, 40),
+    "blue": (20, 40, 230),
+    "yellow": (230, 220, 20),
+    "with/slash ü": (200, 30, 200),
+}
+PREPROCESSING = Preprocessing(SIZE_PX)
+
+
+def version(number: int = 1) -> ModelVersion:
+    return ModelVersion("immr", number, "key", "run", DIM, PREPROCESSING.hash, "a" * 64, "tiny")
+
+
+def write_files(folder: Path) -> Path:
+    """card.json and query_encoder.onnx: average pool, then a fixed matrix, then unit length."""
+    folder.mkdir(parents=True, exist_ok=True)
+    card = Card(
+        "tiny", ModelRecipe(image_size_px=SIZE_PX, dim=DIM, plain_dim=0), PREPROCESSING, "a" * 64, "key"
+    )
+    card.write(folder)
+    matrix = np.random.default_rng(0).normal(size=(3, DIM)).astype(np.float32)
+    shape = np.array([0, 3], dtype=np.int64)
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["pixels"], ["pooled"]),
+            helper.make_node("Reshape", ["pooled", "shape"], ["colour"]),
+            helper.make_node("MatMul", ["colour", "matrix"], ["raw"]),
+            helper.make_node("LpNormalization", ["raw"], ["embedding"], axis=1, p=2),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 3, SIZE_PX, SIZE_PX])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", DIM])],
+        [numpy_helper.from_array(matrix, "matrix"), numpy_helper.from_array(shape, "shape")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, str(folder / QUERY_ENCODER))
+    return folder
+
+
+def write_packaged(folder: Path, number: int = 1) -> Path:
+    """The same as it lies in a Bento, with version.json."""
+    write_files(folder)
+    made = version(number)
+    VersionFile(made.id, made.dim, made.preprocessing_hash, made.manifest_hash, RankingRecipe()).write(folder)
+    return folder
+
+
+def photo(colour: str, image_format: str = "JPEG") -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (48, 40), COLOURS[colour]).save(content, image_format)
+    return content.getvalue()
+
+
+def items(folder: Path) -> list[Item]:
+    """One item per colour; each is of a category of its own, with a picture in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for number, colour in enumerate(COLOURS):
+        picture = folder / f"{number}.png"
+        picture.write_bytes(photo(colour, "PNG"))
+        category = "Warm/Red" if colour == "red" else f"Other/{number}"
+        now = datetime(2024, 5, 1, tzinfo=UTC)
+        made.append(Item(colour, f"a {colour} thing", "", category, str(picture), 1.0 + number, now))
+    return made
+
+
+def build_index(settings: Settings, folder: Path, catalogue: list[Item], number: int = 1) -> None:
+    """The version's collection, with the pictures' own embeddings as documents."""
+    wiring.index(settings).build(version(number), catalogue, embed(folder, catalogue))
+
+
+def embed(folder: Path, catalogue: list[Item]) -> FloatArray:
+    """Documents are embedded as queries are."""
+    pictures = [Image.open(item.image).convert("RGB") for item in catalogue]
+    return OnnxQueryEncoder(folder).encode(pictures)

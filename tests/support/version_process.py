@@ -1,0 +1,64 @@
+"""A packaged version as a process of its own: the Bento's application on uvicorn, without BentoML."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from tests.support.upstream_process import free_port, process_on
+
+
+@contextmanager
+def version_process(
+    folder: Path, env: dict[str, str], max_under_way: int = 64, port: int = 0
+) -> Iterator[str]:
+    """Run it; gives its URL once it is ready."""
+    from tests.serving.conftest import wait_ready
+
+    port = port or free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.version_process",
+        str(folder),
+        str(port),
+        str(max_under_way),
+    ]
+    with process_on(port, *command, env=env) as url:
+        wait_ready(url)
+        yield url
+
+
+def serve(folder: Path, port: int, max_under_way: int) -> None:
+    import uvicorn
+    from fastapi import FastAPI
+
+    from immr.settings import Settings
+    from serving.bento.app import VersionService, create_version_app
+    from serving.process.options import ServingOptions
+
+    service = VersionService(folder, Settings(), max_under_way=max_under_way)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        await service.stop()
+
+    options = ServingOptions()
+    app = create_version_app(
+        service, options.receive_timeout_s, lifespan=lifespan, protection=options.protection()
+    )
+    uvicorn.run(app, host="127.0.0.1", port=port, access_log=False, log_level="warning")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("port", type=int)
+    parser.add_argument("max_under_way", type=int)
+    options = parser.parse_args()
+    serve(options.folder, options.port, options.max_under_way)

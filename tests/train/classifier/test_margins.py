@@ -1,0 +1,31 @@
+import math
+
+import pytest
+import torch
+
+from immr.errors import RecipeError
+from immr.train.classifier import margins
+
+
+def test_cosface_takes_off_a_constant():
+    torch.testing.assert_close(margins.cosface(0.2)(torch.tensor([0.5, -1.0])), torch.tensor([0.3, -1.2]))
+
+
+def test_arcface_adds_to_the_angle():
+    cosine_B = torch.cos(torch.tensor([0.1, 1.0, 2.0], dtype=torch.float64))
+    expected_B = torch.cos(torch.tensor([0.4, 1.3, 2.3], dtype=torch.float64))
+    torch.testing.assert_close(margins.arcface(0.3)(cosine_B), expected_B)
+
+
+def test_arcface_never_rises_again_and_has_gradients_at_the_ends():
+    cosine_B = torch.linspace(-1, 1, 201, dtype=torch.float64, requires_grad=True)
+    hardened_B = margins.arcface(0.5)(cosine_B)
+    assert (hardened_B.diff() > 0).all()
+    hardened_B.sum().backward()
+    assert cosine_B.grad is not None and cosine_B.grad.isfinite().all()
+    assert hardened_B[-1].item() == pytest.approx(math.cos(0.5), abs=1e-6)
+
+
+def test_unknown_margin():
+    with pytest.raises(RecipeError, match="cosface, arcface"):
+        margins.by_name("circle", 0.1)

@@ -1,0 +1,61 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from immr.train.classifier import margins
+from immr.train.classifier.softmax import MarginSoftmax, Targets
+from immr.train.world import World
+
+ONE = World()
+
+
+@pytest.mark.parametrize("margin", [margins.cosface(0.3), margins.arcface(0.4)])
+def test_loss_and_gradients_are_those_of_plain_torch(margin):
+    generator = torch.Generator().manual_seed(0)
+    first_AD = F.normalize(torch.randn(4, 5, generator=generator, dtype=torch.float64), dim=-1)
+    first_SD = torch.randn(6, 5, generator=generator, dtype=torch.float64)
+    weights_A = torch.tensor([1.0, 0.5, 2.0, 0.0], dtype=torch.float64)
+    labels_A = torch.tensor([3, 3, 0, 5])
+
+    def by_hand(embeddings_AD, rows_SD):
+        targets = Targets.among(labels_A, torch.arange(6))
+        return MarginSoftmax(margin, 4.0, ONE)(embeddings_AD, rows_SD, targets)
+
+    def plain(embeddings_AD, rows_SD):
+        cosine_AS = embeddings_AD @ F.normalize(rows_SD, dim=-1).T
+        is_target_AS = F.one_hot(labels_A, 6).bool()
+        logits_AS = 4.0 * torch.where(is_target_AS, margin(cosine_AS), cosine_AS)
+        return F.cross_entropy(logits_AS, labels_A, reduction="none")
+
+    found = []
+    for loss in (by_hand, plain):
+        embeddings_AD, rows_SD = first_AD.clone().requires_grad_(), first_SD.clone().requires_grad_()
+        loss_A = loss(embeddings_AD, rows_SD)
+        (loss_A * weights_A).sum().backward()
+        found.append((loss_A, embeddings_AD.grad, rows_SD.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-14)
+
+
+def test_a_second_backward_pass_is_refused():
+    rows_SD = torch.eye(2, requires_grad=True)
+    targets = Targets.among(torch.tensor([0, 1]), torch.arange(2))
+    loss = MarginSoftmax(margins.cosface(0.1), 4.0, ONE)(torch.eye(2), rows_SD, targets).sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="one backward pass"):
+        loss.backward()
+
+
+def test_targets_are_found_among_sorted_rows():
+    targets = Targets.among(torch.tensor([9, 4, -2, 30]), torch.tensor([2, 4, 9]))
+    assert targets.example_T.tolist() == [0, 1] and targets.column_T.tolist() == [2, 1]
+    assert Targets.among(torch.tensor([9]), torch.zeros(0, dtype=torch.long)).example_T.tolist() == []
+
+
+def test_a_large_scale_does_not_overflow():
+    embeddings_AD = torch.tensor([[1.0, 0.0]])
+    rows_SD = torch.tensor([[-2.0, 0.0], [-1.0, 1e-4]])
+    softmax = MarginSoftmax(margins.cosface(0.0), 1000.0, ONE)
+    loss_A = softmax(embeddings_AD, rows_SD, Targets.among(torch.tensor([0]), torch.arange(2)))
+    assert loss_A.item() == pytest.approx(math.log(2), abs=1e-3)

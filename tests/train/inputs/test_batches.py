@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from immr.errors import TrainingError
+from immr.train.inputs.batches import BatchPlan
+from immr.train.world import World
+
+
+def _plan(rank: int = 0, size: int = 1, photos: int = 50, documents: int = 7) -> BatchPlan:
+    return BatchPlan(
+        photos, documents, views=3, batch_size=8, document_batch_size=8, seed=0, world=World(rank, size)
+    )
+
+
+def test_ranks_share_an_epoch_without_overlap():
+    epochs = [list(_plan(rank, 2).epoch(0)) for rank in range(2)]
+    photos = torch.cat([rows.photos_B for epoch in epochs for rows in epoch]).tolist()
+    assert len(photos) == len(set(photos)) == 48
+    assert len(epochs[0]) == len(epochs[1]) == _plan(0, 2).steps_per_epoch == 3
+
+
+def test_documents_go_round():
+    rows = list(_plan(documents=20).epoch(0))
+    seen = torch.cat([each.documents_B for each in rows]).bincount(minlength=20)
+    assert seen.min() >= 2 and seen.max() <= 3
+
+
+def test_an_epoch_depends_on_its_number_only():
+    one, again, other = (list(_plan().epoch(epoch)) for epoch in (1, 1, 2))
+    for left, right in zip(one, again, strict=True):
+        assert all(torch.equal(getattr(left, name), getattr(right, name)) for name in vars(left))
+    assert not torch.equal(one[0].photos_B, other[0].photos_B)
+
+
+def test_few_photos_make_small_batches_and_too_few_an_error():
+    assert _plan(size=2, photos=3).photo_batch == 1
+    assert _plan(documents=1, size=2).document_batch == 1
+    with pytest.raises(TrainingError, match="fewer processes"):
+        _plan(size=2, photos=1)
