@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from immr.experiment.definition import CHALLENGER
-from immr.experiment.interleaving import Preference, draft, preference
+from immr.experiment.interleaving import draft
 from immr.readout.comparison import Comparison, compare
 from immr.readout.power import plan
+from immr.readout.preference import Preference, preference
 from immr.readout.readout import CTR
 from immr.readout.users import aggregates_of
 

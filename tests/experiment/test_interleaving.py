@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from immr.experiment.definition import Experiment, Variant
-from immr.experiment.interleaving import Drafted, Preference, credit, draft, preference
+from immr.experiment.interleaving import Drafted, credit, draft
 from immr.readout.comparison import Interval
 from immr.readout.decision import DecisionPolicy, decide
+from immr.readout.preference import Preference, preference
 from immr.readout.readout import Readout, readout
 from immr.readout.tables import preference_rows
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from immr.errors import ExperimentError
 from immr.experiment.definition import CHALLENGER, CHAMPION
-from immr.experiment.interleaving import Preference
 from immr.readout.comparison import Comparison
 from immr.readout.guardrails import GuardrailPolicy, breaches
+from immr.readout.preference import Preference
 from immr.readout.readout import Readout
 
 Action = Literal["promote", "keep", "wait", "roll back"]

@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 
 from immr.errors import ExperimentError
 from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Kind, Variant
-from immr.experiment.interleaving import Preference, preference
 from immr.readout import users as user_sums
 from immr.readout.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked
 from immr.readout.comparison import DEFAULT_LOOK, Comparison, Interval, Look, Rate, Ratio, compare, rate
 from immr.readout.health import Health
 from immr.readout.power import Plan, plan
+from immr.readout.preference import Preference, preference
 from immr.readout.relations import Relation
 from immr.readout.sample_ratio import SampleRatio, sample_ratio
 from immr.readout.sums import Sums, sum_up
