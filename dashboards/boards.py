@@ -11,7 +11,7 @@ from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeser
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef
 
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 
 RULES = Path(__file__).parent / "prometheus" / "rules.yaml"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${source}")
@@ -264,7 +264,7 @@ def write(folder: Path) -> list[Path]:
         folder / "prometheus" / "rules.yaml": RULES.read_text(),
     }
     for path, content in made.items():
-        write_whole(path, content)
+        write_atomically(path, content)
     return list(made)
 
 

@@ -31,7 +31,7 @@ from immr.loop import serve as local_serving
 from immr.loop import watch as watching
 from immr.machine import processes
 from immr.settings import Settings
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 from immr.types import Role
 
 # Milder than the default −0.05: an A/B needs two sides, and the gate stopped `concept` on the last run.
@@ -84,7 +84,7 @@ def _tell(
         report = _shop(story, labelled, gateway_url, shoppers, seed)
         watched = _decide(story, settings, shop)
         summary = _summary(settings, story, labelled, report, watched)
-        write_whole(settings.home / "summary.json", json.dumps(summary, indent=1))
+        write_atomically(settings.home / "summary.json", json.dumps(summary, indent=1))
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
         story.say(f"The loop took {minutes} min {seconds} s; numbers: {settings.home / 'summary.json'}")
         if not once:

@@ -14,7 +14,7 @@ from immr.datasets.simulation import simulate
 from immr.datasets.simulation_recipe import SimulationRecipe
 from immr.errors import DatasetError
 from immr.settings import Settings
-from immr.storage.atomic import folder_written_whole, write_whole
+from immr.storage.atomic import replace_folder_atomically, write_atomically
 
 BROKEN_ROWS = 40  # so that the contract has something to reject
 
@@ -39,7 +39,7 @@ def make_shop(settings: Settings, labelled: LabelledSet) -> Path:
     if folder.is_dir() and note.is_file() and json.loads(note.read_text()) == made_from:
         return folder
     simulate(labelled, folder, recipe)
-    write_whole(note, json.dumps(made_from, indent=1))
+    write_atomically(note, json.dumps(made_from, indent=1))
     return folder
 
 
@@ -54,7 +54,7 @@ def photos_for_shoppers(labelled: LabelledSet) -> list[Photo]:
 def samples(settings: Settings, labelled: LabelledSet, count: int = 12) -> Path:
     """A folder of a few photos that nothing was trained on, for the page to offer."""
     photos = labelled.split("val")
-    with folder_written_whole(settings.home / "samples") as folder:
+    with replace_folder_atomically(settings.home / "samples") as folder:
         for photo in photos[:: max(1, len(photos) // count)][:count]:
             shutil.copyfile(photo.image, folder / f"{photo.item_id}{Path(photo.image).suffix}")
     return settings.home / "samples"

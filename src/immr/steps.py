@@ -26,7 +26,7 @@ from immr.model.preprocessing import READING
 from immr.recipes import Recipe
 from immr.settings import Settings
 from immr.storage import fingerprint
-from immr.storage.atomic import folder_replaced, refuse_to_replace
+from immr.storage.atomic import check_replaceable, replace_folder_atomically
 from immr.types import Item, ModelVersion, Role
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def govern(settings: Settings, data: Path, recipe: Recipe, out: Path | None = No
     from immr.governance.govern import govern as build
 
     if out is not None:
-        refuse_to_replace(out, FILES)  # before the work
+        check_replaceable(out, FILES)  # before the work
     embedder = FrozenEmbedder(recipe.model, settings.cache_dir, threads=cores.usable())
     key = fingerprint.of_values(
         "govern", __version__, content_hash(data), recipe.governance, str(data.absolute()), embedder.name
@@ -66,7 +66,7 @@ def govern(settings: Settings, data: Path, recipe: Recipe, out: Path | None = No
     else:
         build(data, kept, recipe.governance, settings.engine_url, embedder)
     if out is not None and out.absolute() != kept:
-        with folder_replaced(out, FILES) as aside:
+        with replace_folder_atomically(out, FILES) as aside:
             shutil.copytree(kept, aside, dirs_exist_ok=True)
     training_set = TrainingSet(out or kept)
     sentence = f"{len(training_set.queries)} photos in {training_set.class_count} classes to learn from"

@@ -131,7 +131,7 @@ def test_nothing_else_is_overwritten(settings: Settings, log: EventLog, tmp_path
     ask(log, "q")
     PhotoStore(settings.photos_dir).keep("q", JPEG)
     (tmp_path / "thesis.tex").write_text("all my work")
-    with pytest.raises(DataError, match="give another folder"):
+    with pytest.raises(DataError, match="choose another folder"):
         watching.export_events(settings, tmp_path)
     assert (tmp_path / "thesis.tex").is_file()
 

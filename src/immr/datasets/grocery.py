@@ -17,7 +17,7 @@ from typing import IO
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.errors import DatasetError
 from immr.storage import fingerprint
-from immr.storage.atomic import folder_written_whole
+from immr.storage.atomic import replace_folder_atomically
 from immr.types import Item
 
 REPOSITORY = "marcusklasson/GroceryStoreDataset"
@@ -54,7 +54,7 @@ def fetch(cache_dir: Path, url: str = URL, timeout_s: float = 60.0) -> Path:
     if folder.is_dir():
         return folder
     _log.info("fetching the data set grocery from %s", url)
-    with folder_written_whole(folder) as aside:
+    with replace_folder_atomically(folder) as aside:
         try:
             with urllib.request.urlopen(url, timeout=timeout_s) as answer:
                 _unpack(answer, aside)

@@ -17,7 +17,7 @@ from immr.datasets.broken_rows import with_broken_rows
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.datasets.shoppers import Bools, Catalogue, Ints
 from immr.datasets.simulation_recipe import SimulationRecipe
-from immr.storage.atomic import folder_replaced
+from immr.storage.atomic import replace_folder_atomically
 from immr.types import Item
 
 LOG_END = datetime(2026, 1, 1, tzinfo=UTC)
@@ -75,7 +75,7 @@ def simulate(labelled: LabelledSet, out: Path, recipe: SimulationRecipe, now: da
             schema=pa.schema({"item_id": pa.string(), "twin_of": pa.string()}),
         ),
     }
-    with folder_replaced(out, (*(f"{name}.parquet" for name in tables), "broken")) as aside:
+    with replace_folder_atomically(out, (*(f"{name}.parquet" for name in tables), "broken")) as aside:
         if recipe.broken_rows:
             tables = with_broken_rows(tables, recipe.broken_rows, aside, out.absolute())
         for name, table in tables.items():

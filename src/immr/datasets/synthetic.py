@@ -19,7 +19,7 @@ from PIL.Image import Resampling, Transpose
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.errors import DatasetError
 from immr.storage import fingerprint
-from immr.storage.atomic import folder_written_whole
+from immr.storage.atomic import replace_folder_atomically
 from immr.types import Item
 
 MADE = datetime(2024, 1, 1, tzinfo=UTC)
@@ -86,7 +86,7 @@ def load(recipe: SyntheticRecipe, cache_dir: Path) -> LabelledSet:
         )
     folder = (cache_dir / f"synthetic-{fingerprint.of_values('render-1', recipe)[:12]}").absolute()
     if not folder.is_dir():
-        with folder_written_whole(folder) as aside:
+        with replace_folder_atomically(folder) as aside:
             _render(recipe, aside)
     return _labelled(recipe, folder)
 

@@ -20,7 +20,7 @@ from immr.deploy import marked
 from immr.deploy.deployer import Deployment
 from immr.deploy.readiness import not_ready_because
 from immr.errors import DeployError
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 from immr.types import ModelVersion, Role
 
 log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class LocalDeployer:
 
     def _write(self, deployments: Mapping[Place, Deployment]) -> None:
         rows = [asdict(deployments[place]) | {"place": place} for place in _ORDER if place in deployments]
-        write_whole(self._state_file, json.dumps(rows, indent=1) + "\n")
+        write_atomically(self._state_file, json.dumps(rows, indent=1) + "\n")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from immr.drift import two_sample
 from immr.errors import DriftError
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 from immr.types import FloatArray
 
 PHOTOS, SCORES, CATEGORIES, FEATURES = "query photos", "scores", "categories", "features"
@@ -65,7 +65,7 @@ class DriftReport:
 
     def write(self, path: Path) -> None:
         """Keep it where the page reads it."""
-        write_whole(path, json.dumps(self.to_json(), indent=1) + "\n")
+        write_atomically(path, json.dumps(self.to_json(), indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> DriftReport | None:

@@ -22,7 +22,7 @@ from immr.evaluation.calibration import Calibration, calibration
 from immr.evaluation.gate_recipe import GateRecipe
 from immr.evaluation.metrics import BoolArray, IntArray
 from immr.storage import fingerprint
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 from immr.types import FloatArray, Item
 
 FORMAT = 2  # of a stored evaluation
@@ -96,7 +96,7 @@ class Evaluation:
 
     def write(self, path: Path) -> Path:
         """Store as JSON; returns the path."""
-        write_whole(path, self.to_json())
+        write_atomically(path, self.to_json())
         return path
 
     @classmethod

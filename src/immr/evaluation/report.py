@@ -18,7 +18,7 @@ from immr.evaluation.bootstrap import Interval, difference_interval
 from immr.evaluation.confusions import Confusion, confusions
 from immr.evaluation.evaluate import Evaluation
 from immr.evaluation.gate import GateVerdict
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 from immr.types import Item
 
 MAX_QUERIES = 40
@@ -100,7 +100,7 @@ def write_report(
         ),
         failures=int((evaluation.ranks > 1).sum()),
     )
-    write_whole(out, page)
+    write_atomically(out, page)
     return out
 
 

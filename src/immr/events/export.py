@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.errors import EventLogError
-from immr.storage.atomic import folder_replaced
+from immr.storage.atomic import replace_folder_atomically
 
 _OURS = ("queries.parquet", "impressions.parquet", "items.parquet")
 
@@ -58,7 +58,7 @@ def export(
             "shoppers): let the gateway keep photos with IMMR_KEEP_PHOTOS=1"
         )
     shown = joined.filter(pc.is_in(joined["query_id"], value_set=queries["query_id"].combine_chunks()))
-    with folder_replaced(out, _OURS) as aside:
+    with replace_folder_atomically(out, _OURS) as aside:
         for contract, table in ((QUERIES, queries), (IMPRESSIONS, shown)):
             ordered = table.select(contract.columns.names).cast(contract.columns)
             pq.write_table(ordered, aside / f"{contract.name}.parquet")

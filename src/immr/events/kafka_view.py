@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from immr.errors import EventLogError
 from immr.events.kafka_messages import read
 from immr.events.sqlite import SqliteEventLog
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, TopicPartition
@@ -124,7 +124,7 @@ class KafkaView:
                 log.record_clicks(events.clicks)
                 places[int(message.partition() or 0)] = int(message.offset() or 0) + 1
         stored = self._places() | {str(partition): place for partition, place in places.items()}
-        write_whole(self._places_file, json.dumps(stored))
+        write_atomically(self._places_file, json.dumps(stored))
 
     def _places(self) -> dict[str, int]:
         file = self._places_file

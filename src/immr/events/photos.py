@@ -12,7 +12,7 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 
 _LOG = logging.getLogger(__name__)
 _KINDS = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp"}
@@ -37,7 +37,7 @@ class PhotoStore:
         digest = sha256(content).hexdigest()
         path = self._folder / digest[:2] / f"{digest}.{_kind(content)}"
         if not path.is_file():
-            write_whole(path, content)
+            write_atomically(path, content)
         line = json.dumps({"query_id": query_id, "photo": f"{digest[:2]}/{path.name}"}) + "\n"
         # One write to a file that is opened to append: lines of other processes stay whole.
         handle = os.open(self._index, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

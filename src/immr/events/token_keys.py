@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import overload
 
 from immr.errors import TokenError
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 from immr.storage.watched_file import WatchedFile
 
 KEY_BYTES = 32
@@ -75,7 +75,7 @@ def rotate(path: Path, keep: int = 2) -> int:
     older = load_or_create_keys(path)[: max(keep - 1, 0)]
     lines = [_new_line(), *(key.hex() + "\n" for key in older)]
     try:
-        write_whole(path, "".join(lines), mode=0o600)
+        write_atomically(path, "".join(lines), mode=0o600)
     except OSError as error:
         raise _unusable(path, error) from error
     return len(lines)

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from immr.errors import ExperimentError
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 
 State = Literal["running", "shadow", "stopped"]
 """Shadow: all users get the champion, and their searches are asked of the challenger too."""
@@ -104,7 +104,7 @@ def save(experiment: Experiment, path: Path) -> None:
     """Write the file whole, so that a gateway that watches it never reads a part."""
     content = asdict(experiment)
     content["started"] = experiment.started.isoformat() if experiment.started else None
-    write_whole(path, json.dumps(content, indent=1) + "\n")
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
 def load(path: Path) -> Experiment:

@@ -38,7 +38,7 @@ from immr.features.definitions import (
 from immr.features.online_view import OnlineView
 from immr.features.stats import COLUMNS, SCHEMA
 from immr.storage import fingerprint
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 from immr.types import ItemFeatures
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class FeastFeatures:
         if self._writer is None:
             yaml = self._path / _YAML
             if not yaml.is_file():
-                write_whole(yaml, self._yaml)
+                write_atomically(yaml, self._yaml)
             self._writer = _open(self._path)
         self._apply_if_changed(self._writer)
         return self._writer
@@ -179,7 +179,7 @@ class FeastFeatures:
             store.apply(definitions())
         if (online := self._path / ONLINE_FILE).is_file():
             _let_readers_in_while_writing(online)
-        write_whole(applied, json.dumps({"key": key}))
+        write_atomically(applied, json.dumps({"key": key}))
 
     def _check_materialized(self) -> None:
         if not (self._path / _YAML).is_file() or self._registry_is_missing():
@@ -195,11 +195,11 @@ class FeastFeatures:
     def _write_offline(self, rows: pa.Table) -> None:
         sink = pa.BufferOutputStream()
         pq.write_table(rows, sink)
-        write_whole(self._path / OFFLINE_FILE, sink.getvalue().to_pybytes())
+        write_atomically(self._path / OFFLINE_FILE, sink.getvalue().to_pybytes())
 
     def _note_loaded(self, newest: datetime) -> None:
         newest = max(newest, self.freshness() or newest)
-        write_whole(self._path / _LOADED, json.dumps({"newest": newest.astimezone(UTC).isoformat()}))
+        write_atomically(self._path / _LOADED, json.dumps({"newest": newest.astimezone(UTC).isoformat()}))
 
     @contextmanager
     def _write_lock(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from feast.infra.registry.file import FileRegistryStore
 
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 
 
 class WholeFileRegistryStore(FileRegistryStore):
@@ -20,4 +20,4 @@ class WholeFileRegistryStore(FileRegistryStore):
     def _write_registry(self, registry_proto: Any) -> None:
         registry_proto.version_id = str(uuid.uuid4())
         registry_proto.last_updated.FromDatetime(datetime.now(UTC))
-        write_whole(self._filepath, registry_proto.SerializeToString())
+        write_atomically(self._filepath, registry_proto.SerializeToString())

@@ -22,7 +22,7 @@ from immr.governance.engine import connect
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.steps import Ledger, Step
 from immr.governance.workspace import Workspace
-from immr.storage.atomic import folder_written_whole
+from immr.storage.atomic import replace_folder_atomically
 
 _log = logging.getLogger(__name__)
 _SHA = pa.field("image_sha256", pa.string())
@@ -66,7 +66,7 @@ def govern(
     with (
         closing(connect(engine_url)) as engine,
         TemporaryDirectory(prefix="immr-govern-", dir=engine.scratch) as scratch,
-        folder_written_whole(out) as folder,
+        replace_folder_atomically(out) as folder,
     ):
         admission = admit(data, Path(scratch))
         shutil.copytree(Path(scratch) / "rejected", folder / "rejected")

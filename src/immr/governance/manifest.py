@@ -15,7 +15,7 @@ import pyarrow as pa
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.steps import Step
 from immr.storage import fingerprint
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 
 FORMAT = 1
 
@@ -54,7 +54,7 @@ def write(
         "classes": classes,
     }
     manifest = {"hash": fingerprint.of_values(content), **content}
-    write_whole(folder / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
+    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
     return manifest
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from immr.data.thumbnails import thumbnail
 from immr.governance.steps import Example
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 
 _REJECTED_SHOWN = 40
 _CLASSES_SHOWN = 6
@@ -69,7 +69,7 @@ def write(folder: Path, manifest: dict[str, Any], examples: Sequence[Example]) -
         examples=_by_step(examples),
         rejected=_rejected(folder),
     )
-    write_whole(folder / "report.html", page)
+    write_atomically(folder / "report.html", page)
 
 
 def _class_sizes(folder: Path, classes: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -19,7 +19,7 @@ from immr.errors import IndexUnavailableError
 from immr.index.documents import SEPARATOR, Binding
 from immr.index.engine import Engine
 from immr.index.journal import Journal
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 
 _CURRENT = "current"
 _BINDING = "binding.json"
@@ -69,11 +69,11 @@ class Folders:
 
     def bind(self, content: str, binding: Binding) -> None:
         """Replace `binding.json`."""
-        write_whole(self._folder(content) / _BINDING, json.dumps(binding.as_metadata(), indent=1))
+        write_atomically(self._folder(content) / _BINDING, json.dumps(binding.as_metadata(), indent=1))
 
     def publish(self, collection: str, content: str) -> None:
         """Replace `current`."""
-        write_whole(self._root / collection / _CURRENT, content)
+        write_atomically(self._root / collection / _CURRENT, content)
 
     def discard_others(self, collection: str, keep: str) -> None:
         """Delete folders that no process holds; the others go with a later build."""
@@ -111,7 +111,7 @@ class Folders:
 
     def note_applied(self, content: str, sequence: int) -> None:
         """Replace `applied.json`."""
-        write_whole(self._folder(content) / _APPLIED, json.dumps({"sequence": sequence}))
+        write_atomically(self._folder(content) / _APPLIED, json.dumps({"sequence": sequence}))
 
     def _contents(self, collection: str) -> list[Path]:
         return sorted(path for path in (self._root / collection).glob(f"*{SEPARATOR}*") if path.is_dir())

@@ -21,7 +21,7 @@ from immr.experiment.definition import Experiment, Kind, Variant, load, save
 from immr.loop import watch as watching
 from immr.packaging import bento
 from immr.settings import Settings
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 from immr.types import Role
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _switch_back(settings: Settings, experiment: Experiment) -> Experiment:
             f"bring it up with `immr deploy --model {version} --bento {bento.NAME}:{version}`{serve}, "
             "then roll back"
         )
-    write_whole(_following(settings), back.salt)
+    write_atomically(_following(settings), back.salt)
     save(back, settings.experiment_file)
     return back
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from immr.settings import Settings
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 from immr.types import ModelVersion
 
 
@@ -30,9 +30,9 @@ def publish(home: Path, html: Path, report: Report) -> Path:
     """Copy a report to where the page looks for it, and list it."""
     folder = home / "reports"
     copy = folder / f"{report.kind}-{report.recipe}.html"
-    write_whole(copy, html.read_bytes())
+    write_atomically(copy, html.read_bytes())
     others = [entry for entry in published(home) if entry["file"] != copy.name]
-    write_whole(
+    write_atomically(
         folder / "summary.json", json.dumps([{"file": copy.name, **asdict(report)}, *others], indent=1)
     )
     return copy

@@ -7,7 +7,7 @@ import shutil
 from immr.data.training_set import TrainingSet
 from immr.errors import ContractError
 from immr.settings import Settings
-from immr.storage.atomic import folder_written_whole
+from immr.storage.atomic import replace_folder_atomically
 from immr.types import ModelVersion
 
 
@@ -36,6 +36,6 @@ def below_home(settings: Settings, training_set: TrainingSet) -> TrainingSet:
         kept = TrainingSet(folder)
         if kept.hash == training_set.hash:
             return kept
-    with folder_written_whole(sets / f"copy-{training_set.hash[:16]}") as aside:
+    with replace_folder_atomically(sets / f"copy-{training_set.hash[:16]}") as aside:
         shutil.copytree(training_set.folder, aside, dirs_exist_ok=True)
     return TrainingSet(sets / f"copy-{training_set.hash[:16]}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from immr.model.model_recipe import ModelRecipe
 from immr.model.preprocessing import Preprocessing
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 
 CARD = "card.json"
 QUERY_ENCODER = "query_encoder.onnx"
@@ -39,7 +39,7 @@ class Card:
 
     def write(self, folder: Path) -> None:
         """Write `card.json` into a version's folder."""
-        write_whole(folder / CARD, json.dumps(dataclasses.asdict(self), indent=1))
+        write_atomically(folder / CARD, json.dumps(dataclasses.asdict(self), indent=1))
 
     @classmethod
     def read(cls, folder: Path) -> Card:

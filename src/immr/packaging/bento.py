@@ -21,7 +21,7 @@ from immr.packaging.requirements import pinned_requirements
 from immr.packaging.version_file import VERSION_FOLDER, VersionFile
 from immr.search.ranking import RankingRecipe
 from immr.storage import fingerprint
-from immr.storage.atomic import folder_written_whole, write_whole
+from immr.storage.atomic import replace_folder_atomically, write_atomically
 from immr.types import ModelVersion
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def _stage_files(
         stage / VERSION_FOLDER
     )
     _build_wheel(stage / "wheels")
-    write_whole(stage / "requirements.txt", "\n".join(pinned_requirements("serve")) + "\n")
+    write_atomically(stage / "requirements.txt", "\n".join(pinned_requirements("serve")) + "\n")
 
 
 def _write_bentofile(stage: Path, version: ModelVersion, content: str) -> None:
@@ -124,7 +124,7 @@ def _write_bentofile(stage: Path, version: ModelVersion, content: str) -> None:
         },
         "docker": {"python_version": f"{sys.version_info.major}.{sys.version_info.minor}"},
     }
-    write_whole(stage / "bentofile.yaml", json.dumps(bentofile, indent=1))  # JSON is YAML
+    write_atomically(stage / "bentofile.yaml", json.dumps(bentofile, indent=1))  # JSON is YAML
 
 
 def _build_wheel(folder: Path) -> None:
@@ -183,7 +183,7 @@ def _bentoml_build(stage: Path, version_id: str, target: Path) -> None:
         environment = {**os.environ, "BENTOML_HOME": home, "BENTOML_DO_NOT_TRACK": "True"}
         command = [sys.executable, "-m", "bentoml", "build", "--version", version_id, str(stage)]
         _run(command, "BentoML failed", environment, stage)
-        with folder_written_whole(target) as aside:
+        with replace_folder_atomically(target) as aside:
             shutil.copytree(_built_folder(Path(home), version_id), aside, dirs_exist_ok=True)
 
 

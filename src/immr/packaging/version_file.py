@@ -9,7 +9,7 @@ from typing import Any
 
 from immr.errors import PackagingError
 from immr.search.ranking import RankingRecipe
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 
 VERSION_FOLDER = "version"
 VERSION_FILE = "version.json"
@@ -27,7 +27,7 @@ class VersionFile:
 
     def write(self, folder: Path) -> None:
         """Write `version.json` into a version's folder."""
-        write_whole(folder / VERSION_FILE, json.dumps(asdict(self), indent=1))
+        write_atomically(folder / VERSION_FILE, json.dumps(asdict(self), indent=1))
 
     @classmethod
     def read(cls, folder: Path) -> VersionFile:

@@ -13,7 +13,7 @@ from immr.errors import RegistryError
 from immr.registry.promotion_log import PromotionLog
 from immr.registry.runs import KEY, Runs
 from immr.registry.store import Store
-from immr.storage.atomic import folder_written_whole
+from immr.storage.atomic import replace_folder_atomically
 from immr.types import ModelVersion, Role
 
 _FILES = "version"  # the artifact folder of a run that holds a version's files
@@ -137,7 +137,7 @@ class Registry:
             return folder
         kept = cache_dir / "versions" / f"{version.id}-{version.run_id}"
         if not kept.is_dir():
-            with folder_written_whole(kept) as aside:
+            with replace_folder_atomically(kept) as aside:
                 self._store.ask("download_artifacts", version.run_id, _FILES, str(aside))
         return kept / _FILES
 

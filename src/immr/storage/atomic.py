@@ -1,67 +1,152 @@
-"""Writing so that nothing half-written is ever read: write aside, then rename."""
+"""Atomic writes of files and folders: readers see the old content or the new, never a mixture."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import functools
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from immr.errors import DataError
 
+_AT_FDCWD = -100  # paths are relative to the working folder
+_RENAME_EXCHANGE = 2  # Linux, renameat2(2)
+_RENAME_SWAP = 2  # macOS, renamex_np(2)
+_OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST}  # the target of a rename is a folder with content
+_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}  # by this file system or kernel
 
-def write_whole(path: Path, content: str | bytes, mode: int = 0o644) -> None:
-    """Write a file aside and rename it into place; readers see the old or the new, never a part."""
+
+def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    """Write a file; its folder is created if necessary, and an existing file is replaced in one step.
+
+    Args:
+        path: the file to write.
+        content: text is encoded as UTF-8.
+        mode: permissions of the new file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        Path(aside).chmod(mode)
-        Path(aside).replace(path)
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(path)
     except BaseException:
-        Path(aside).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
 
 
 @contextmanager
-def folder_written_whole(path: Path) -> Iterator[Path]:
-    """Give an empty folder aside; on success it replaces `path`, on error it is gone."""
-    path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    aside.chmod(0o755)
-    before = aside.with_name(f"{aside.name}.before")
-    try:
-        yield aside
-        if path.exists():
-            path.rename(before)
-        aside.rename(path)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    shutil.rmtree(before, ignore_errors=True)
+def replace_folder_atomically(path: Path, expected: Collection[str] | None = None) -> Iterator[Path]:
+    """Yield an empty temporary folder that takes the place of `path` when the block succeeds.
 
+    `path` exists throughout: it is swapped with the temporary folder in one system call. If the block or the
+    swap fails, `path` is left as it was. Several processes may replace the same folder; the last one wins.
+    A reader that opens several files one after the other may get files of two generations.
 
-@contextmanager
-def folder_replaced(path: Path, ours: Collection[str]) -> Iterator[Path]:
-    """The same, where a user has named the folder: see `refuse_to_replace`."""
-    refuse_to_replace(path, ours)
-    with folder_written_whole(path) as aside:
-        yield aside
+    On file systems that cannot swap (some network mounts) the old folder is renamed first, so `path` is
+    missing for an instant.
 
-
-def refuse_to_replace(path: Path, ours: Collection[str]) -> None:
-    """Raise where a folder holds anything but `ours`, which would be lost with it.
+    Args:
+        path: the folder to create or replace; a symbolic link is followed.
+        expected: refuse to replace a folder that contains anything else; by default replace any folder.
 
     Raises:
-        DataError: it does, or `path` is no folder.
+        DataError: `path` contains something that is not `expected`.
     """
-    there = {entry.name for entry in path.iterdir()} if path.is_dir() else set[str]()
-    if path.exists() and (not path.is_dir() or there - set(ours)):
-        strange = ", ".join(sorted(there - set(ours))[:3]) or "it is a file"
-        raise DataError(f"{path} holds something else ({strange}), which would be lost: give another folder")
+    if expected is not None:
+        check_replaceable(path, expected)
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+        _move_into_place(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # now the former content, or after an error the new one
+
+
+def check_replaceable(path: Path, expected: Collection[str]) -> None:
+    """Raise if replacing a folder would delete anything other than the `expected` files.
+
+    Raises:
+        DataError: it would, or `path` is a file.
+    """
+    found = {entry.name for entry in path.iterdir()} if path.is_dir() else set[str]()
+    if path.exists() and (not path.is_dir() or found - set(expected)):
+        strange = ", ".join(sorted(found - set(expected))[:3]) or "it is a file"
+        raise DataError(f"{path} contains other files that would be lost ({strange}): choose another folder")
+
+
+def _move_into_place(new: Path, path: Path) -> None:
+    """Rename `new` to `path`; an existing folder ends up at `new`."""
+    while True:
+        try:
+            new.rename(path)  # works if `path` is missing or an empty folder
+            return
+        except OSError as error:
+            if error.errno not in _OCCUPIED:
+                raise
+        with suppress(FileNotFoundError):  # another process has just removed `path`: rename again
+            if not _exchange(new, path):
+                _replace_in_two_steps(new, path)
+            return
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two names in one system call; False if the platform or the file system cannot do that."""
+    exchange = _exchange_function()
+    if exchange is None:
+        return False
+    if exchange(os.fsencode(first), os.fsencode(second)) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNSUPPORTED:
+        return False
+    raise OSError(number, os.strerror(number), str(first), None, str(second))
+
+
+@functools.cache
+def _exchange_function() -> Callable[[bytes, bytes], int] | None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if sys.platform == "darwin":
+        return lambda first, second: int(libc.renamex_np(first, second, _RENAME_SWAP))
+    if not hasattr(libc, "renameat2"):
+        return None
+    return lambda first, second: int(
+        libc.renameat2(_AT_FDCWD, first, _AT_FDCWD, second, ctypes.c_uint(_RENAME_EXCHANGE))
+    )
+
+
+def _replace_in_two_steps(new: Path, path: Path) -> None:
+    """Rename the old folder away, then the new one into place; put the old one back if that fails."""
+    former = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        while True:
+            with suppress(FileNotFoundError):
+                path.rename(former)
+            try:
+                new.rename(path)
+                return
+            except OSError as error:
+                if error.errno in (
+                    errno.ENOTEMPTY,
+                    errno.EEXIST,
+                ):  # another writer came first: replace its folder
+                    shutil.rmtree(former, ignore_errors=True)
+                    former.mkdir(exist_ok=True)
+                    continue
+                with suppress(OSError):
+                    former.rename(path)
+                raise
+    finally:
+        shutil.rmtree(former, ignore_errors=True)

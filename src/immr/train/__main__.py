@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from immr.errors import ImmrError
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 from immr.train.world import attempt
 
 
@@ -25,7 +25,7 @@ def main(job_file: Path) -> int:
     try:
         _run(job_file)
     except ImmrError as error:
-        write_whole(last_words, str(error))
+        write_atomically(last_words, str(error))
         return _failed(str(error))
     return 0
 

@@ -31,7 +31,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.stateful import Stateful
 
 from immr.errors import TrainingError
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 from immr.train.world import World
 
 Parts = Mapping[str, Stateful]
@@ -94,7 +94,7 @@ class Checkpoints:
         if self.world.leads:
             files = {path.name: path.stat().st_size for path in sorted(aside.iterdir())}
             marker = {"key": self.key, "photos": photos, "progress": dict(progress), "files": files}
-            write_whole(aside / _MARKER, json.dumps(marker, indent=1))
+            write_atomically(aside / _MARKER, json.dumps(marker, indent=1))
             _sync(aside)
             shutil.rmtree(whole, ignore_errors=True)
             aside.rename(whole)

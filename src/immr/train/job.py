@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from immr.data.training_set import TrainingSet
 from immr.model.card import CARD, IMAGE_ENCODER, TOWERS, Card
 from immr.model.model_recipe import ModelRecipe
-from immr.storage.atomic import folder_written_whole, write_whole
+from immr.storage.atomic import replace_folder_atomically, write_atomically
 from immr.train.fine_tune_recipe import FineTuneRecipe
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
@@ -49,7 +49,7 @@ class TrainJob:
     def write(self, path: Path) -> None:
         """Write the job to a JSON file."""
         fields = dataclasses.asdict(self) | {name: str(getattr(self, name).absolute()) for name in _PATHS}
-        write_whole(path, json.dumps(fields, indent=1))
+        write_atomically(path, json.dumps(fields, indent=1))
 
     @classmethod
     def read(cls, path: Path) -> TrainJob:
@@ -128,7 +128,7 @@ def _write_version(
     from immr.model.encoders.by_name import preprocessing_of
     from immr.train.export import export_query_encoder
 
-    with folder_written_whole(job.out) as folder:
+    with replace_folder_atomically(job.out) as folder:
         if encoder_state:
             torch.save(encoder_state, folder / IMAGE_ENCODER)
         difference = export_query_encoder(job.model, towers.query, folder, job.cache_dir)

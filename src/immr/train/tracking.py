@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 
 Record = dict[str, Any]
 
@@ -90,7 +90,7 @@ class Tracker:
         if not self._sender.send(record):
             return False
         self._sent += 1
-        write_whole(self._counter, str(self._sent))
+        write_atomically(self._counter, str(self._sent))
         return True
 
 
@@ -131,5 +131,5 @@ def _read(journal: Path) -> list[Record]:
     lines = journal.read_text().splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
-        write_whole(journal, "".join(lines))
+        write_atomically(journal, "".join(lines))
     return [json.loads(line) for line in lines]

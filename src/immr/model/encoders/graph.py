@@ -22,7 +22,7 @@ import numpy as np
 from immr.model.model_recipe import ModelRecipe
 from immr.model.runtime import Graph
 from immr.storage import fingerprint
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 from immr.types import FloatArray
 
 Output = Literal["pooled", "patches"]
@@ -38,7 +38,7 @@ def encoder_graph(recipe: ModelRecipe, cache_dir: Path, weights: Path | None = N
     spec = image_encoder_spec(recipe.image_encoder)
     path = cache_dir / "encoders" / f"{spec.name}-{recipe.image_size_px}-{frozen_hash(recipe, weights)}.onnx"
     if not path.is_file():
-        write_whole(path, _export(recipe, weights))
+        write_atomically(path, _export(recipe, weights))
     return path
 
 

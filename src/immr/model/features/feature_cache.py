@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from immr.storage import fingerprint
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 
 HalfArray = npt.NDArray[np.float16]
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class FeatureCache:
             lengths=np.array([len(entries[key]) for key in keys]),
             values=np.concatenate([entries[key] for key in keys]).astype(np.float16),
         )
-        write_whole(self.folder / f"{fingerprint.of_values(keys)[:32]}.npz", buffer.getvalue())
+        write_atomically(self.folder / f"{fingerprint.of_values(keys)[:32]}.npz", buffer.getvalue())
 
     def read(self, keys: Sequence[str]) -> dict[str, HalfArray]:
         """Those of the keys that are there; a shard that cannot be read is dropped and made again."""

@@ -20,7 +20,7 @@ from immr.data import images
 from immr.errors import DataError, ImageError
 from immr.model.features.image_features import Share
 from immr.storage import fingerprint
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 
 ByteArray = npt.NDArray[np.uint8]
 
@@ -84,8 +84,8 @@ class PixelCache:
             return
         name, content = fingerprint.of_values(sorted(places))[:32], io.BytesIO()
         np.save(content, np.concatenate(flat))
-        write_whole(self._folder / f"{name}.npy", content.getvalue())
-        write_whole(self._folder / f"{name}.json", json.dumps(places))
+        write_atomically(self._folder / f"{name}.npy", content.getvalue())
+        write_atomically(self._folder / f"{name}.json", json.dumps(places))
 
     def _index(self) -> dict[str, tuple[Path, int, int, int]]:
         """Hash → shard, offset, height, width."""
