@@ -1,6 +1,6 @@
-"""KFP components, one a step. Each converts artifact paths, calls one step, and logs what came back.
+"""KFP components, one per step. Each converts artifact paths, calls one verb of the loop and logs the result.
 
-A component's source travels alone to where it runs: what a body needs, it imports itself.
+KFP runs a component's source without the module around it, so each body imports what it needs.
 """
 
 from components.deliver import deliver

@@ -1,4 +1,4 @@
-"""The outbox → every version's collection."""
+"""Outbox → the collection of every version."""
 
 from kfp import dsl
 
@@ -7,15 +7,21 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def deliver(until: int, metrics: dsl.Output[dsl.Metrics]):
-    """Bring all changes that wait to every collection; fails while a live version lacks one up to `until`."""
+    """Deliver all pending changes; fails if a live version still lacks one numbered up to `until`."""
     from immr.errors import IndexUnavailableError
     from immr.loop import catalogue
+    from immr.loop.pipeline_run import with_retries
     from immr.settings import Settings
 
-    progress = catalogue.deliver(Settings())
-    for each in progress:
-        print(f"{each.version_id}: {each.delivered} of {each.latest} {each.error}")
-        metrics.log_metric(f"{each.version_id} waiting", each.waiting)
-    late = [f"{each.version_id} ({each.error})" for each in progress if each.live and each.delivered < until]
-    if late:
-        raise IndexUnavailableError(f"changes wait for {', '.join(late)}: they are safe, deliver again")
+    def body():
+        progress = catalogue.deliver(Settings())
+        late = [f"{one.version_id} ({one.error})" for one in progress if one.live and one.delivered < until]
+        if late:
+            raise IndexUnavailableError(
+                f"changes wait for {', '.join(late)}: they are stored, run the delivery again"
+            )
+        return progress
+
+    for one in with_retries("deliver", body):
+        print(f"{one.version_id}: {one.delivered} of {one.latest} {one.error}")
+        metrics.log_metric(f"{one.version_id} waiting", one.waiting)

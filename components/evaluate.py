@@ -1,4 +1,4 @@
-"""Model version → metrics, gallery, verdict, and the gate's yes or no."""
+"""Model version → metrics, gallery, verdict, and whether it passes the gate."""
 
 from kfp import dsl
 
@@ -7,6 +7,7 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def evaluate(
+    run: str,
     training_set: str,
     model_version: str,
     recipe: str,
@@ -15,18 +16,28 @@ def evaluate(
     gallery: dsl.Output[dsl.HTML],
     verdict: dsl.Output[dsl.Markdown],
 ) -> bool:
-    """Judge a version on held-out photos, against the champion; returns the gate's yes or no."""
+    """Compare a version with the champion on held-out photos; returns whether it passes the gate."""
     from pathlib import Path
 
     from immr import recipes, steps, wiring
     from immr.data.training_set import TrainingSet
     from immr.loop import reports
+    from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
 
     settings = Settings()
-    version = wiring.registry(settings).get(model_version)
     chosen = recipes.with_gate_margin(recipes.by_name(recipe), gate_margin)
-    result = steps.evaluate(settings, version, TrainingSet(Path(training_set)), chosen, Path(gallery.path))
+
+    def body():
+        version = wiring.registry(settings).get(model_version)
+        return version, steps.evaluate(
+            settings, version, TrainingSet(Path(training_set)), chosen, Path(gallery.path)
+        )
+
+    def finding(made):
+        return made[1].verdict.sentence
+
+    version, result = PipelineRun.of(settings, run).step("evaluate", body, finding)
     for name, value in result.evaluation.means().items():
         metrics.log_metric(name, value)
     metrics.metadata["gate"] = result.verdict.sentence

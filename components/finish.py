@@ -1,4 +1,4 @@
-"""The end of a run, however it went → a page that says so, and nothing left running."""
+"""Exit step: a summary of the run, however it ended, and no training left behind."""
 
 from kfp import dsl
 
@@ -13,16 +13,18 @@ def finish(
     status: dsl.PipelineTaskFinalStatus,
     summary: dsl.Output[dsl.Markdown],
 ):
-    """Say what happened, and end training that a run which failed or was cancelled has left behind."""
+    """Summarize the run, and delete the training job that a failed or stopped run has left running."""
     from pathlib import Path
 
     from immr import steps
-    from immr.loop import reports
+    from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
 
     settings = Settings()
-    failed = status.state != "SUCCEEDED"
-    stopped = steps.stop_training(settings, run) if failed else []
-    page = reports.run_page(settings, data_uri, recipe, status.state, status.error_message or "", stopped)
+    this = PipelineRun.of(settings, run)
+    outcome = this.outcome(status.state)
+    stopped = [] if outcome == "succeeded" else steps.stop_training(settings, run)
+    page = this.page(settings, f"Recipe `{recipe}` on `{data_uri}`.", outcome, stopped)
     Path(summary.path).write_text(page)
+    this.prune()
     print(page)

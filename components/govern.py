@@ -7,19 +7,29 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def govern(
+    run: str,
     data_uri: str,
     recipe: str,
     manifest: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
 ) -> str:
-    """Clean, group and split a click log into a training set; returns its folder, and copies no data."""
+    """Clean, group and split a click log into a training set; returns its folder on the shared home."""
     import shutil
     from pathlib import Path
 
     from immr import recipes, steps
+    from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
 
-    result = steps.govern(Settings(), Path(data_uri), recipes.by_name(recipe))
+    settings = Settings()
+
+    def body():
+        return steps.govern(settings, Path(data_uri), recipes.by_name(recipe))
+
+    def finding(made):
+        return f"{len(made.queries)} photos in {made.class_count} classes"
+
+    result = PipelineRun.of(settings, run).step("govern", body, finding)
     shutil.copyfile(result.folder / "report.html", report.path)
     shutil.copyfile(result.folder / "manifest.json", manifest.path)
     manifest.metadata.update(hash=result.hash, queries=len(result.queries), classes=result.class_count)

@@ -1,4 +1,4 @@
-"""The one image in which every component runs: IMMR and all it needs, nothing installed at run time."""
+"""The image of every component: IMMR and its libraries. Nothing is installed at run time."""
 
 import os
 

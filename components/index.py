@@ -6,14 +6,19 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def index(model_version: str, training_set: str) -> str:
-    """Embed the catalogue into the version's own collection, verified; returns its name."""
+def index(run: str, model_version: str, training_set: str) -> str:
+    """Embed the catalogue into the version's own collection and verify it; returns the collection's name."""
     from pathlib import Path
 
     from immr import steps, wiring
     from immr.data.training_set import TrainingSet
+    from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
 
     settings = Settings()
-    version = wiring.registry(settings).get(model_version)
-    return steps.index(settings, version, TrainingSet(Path(training_set)).items).collection
+
+    def body():
+        version = wiring.registry(settings).get(model_version)
+        return steps.index(settings, version, TrainingSet(Path(training_set)).items).collection
+
+    return PipelineRun.of(settings, run).step("index", body)

@@ -1,4 +1,4 @@
-"""Click log → item features online."""
+"""Click log → item features in the online store."""
 
 from kfp import dsl
 
@@ -6,12 +6,18 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def materialize(data_uri: str, training_set: str) -> int:
-    """Bring the items' last seven days online; returns the number of items."""
+def materialize(run: str, data_uri: str, training_set: str) -> int:
+    """Write the item features of the last seven days to the online store; returns the number of items."""
     from pathlib import Path
 
     from immr import steps
     from immr.data.training_set import TrainingSet
+    from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
 
-    return steps.materialize(Settings(), TrainingSet(Path(training_set)), Path(data_uri))
+    settings = Settings()
+
+    def body():
+        return steps.materialize(settings, TrainingSet(Path(training_set)), Path(data_uri))
+
+    return PipelineRun.of(settings, run).step("materialize", body)

@@ -1,4 +1,4 @@
-"""Deployed versions → an experiment that gives the challenger its users."""
+"""Deployed versions → an experiment that sends the challenger its share of users."""
 
 from kfp import dsl
 
@@ -6,15 +6,21 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def start(role: str, share: float) -> str:
-    """Let the gateway send users to what has just been deployed; a comparison that runs already goes on."""
-    from immr.errors import ExperimentError
-    from immr.loop import experiment as control
+def start(run: str, role: str, share: float) -> str:
+    """Start an experiment with the version just deployed; one that is running already continues."""
+    from immr.errors import ExperimentRunningError
+    from immr.loop import experiment
+    from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
 
-    try:
-        said = f"{control.start(Settings(), weight=share).name} has started, the {role} is new"
-    except ExperimentError as error:
-        said = f"no new comparison for the {role}: {error}"
-    print(said)
-    return said
+    settings = Settings()
+
+    def body():
+        try:
+            return f"{experiment.start(settings, weight=share).name} started with the new {role}"
+        except ExperimentRunningError as running:
+            return f"no new experiment for the {role}: {running}"
+
+    sentence = PipelineRun.of(settings, run).step("start", body, finding=str)
+    print(sentence)
+    return sentence

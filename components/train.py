@@ -6,16 +6,21 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def train(training_set: str, recipe: str, workers: int, gpus_per_worker: int, run: str) -> str:
-    """Train two towers and register them; returns the model version's id."""
+def train(run: str, training_set: str, recipe: str, workers: int, gpus_per_worker: int) -> str:
+    """Train a recipe's towers and register them; returns the model version's id."""
     from pathlib import Path
 
     from immr import recipes, steps
     from immr.data.training_set import TrainingSet
     from immr.launch.job_shape import for_run
+    from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
 
-    chosen = recipes.with_processes(recipes.by_name(recipe), workers)
     settings = Settings()
     settings = settings.model_copy(update={"launch_url": for_run(settings.launch_url, run, gpus_per_worker)})
-    return steps.train(settings, TrainingSet(Path(training_set)), chosen).id
+
+    def body():
+        chosen = recipes.with_processes(recipes.by_name(recipe), workers)
+        return steps.train(settings, TrainingSet(Path(training_set)), chosen).id
+
+    return PipelineRun.of(settings, run).step("train", body, finding=str)

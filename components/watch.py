@@ -1,4 +1,4 @@
-"""Event log → readout and decision, acted on."""
+"""Event log → readout and decision, applied."""
 
 from kfp import dsl
 
@@ -7,11 +7,11 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def watch(apply: bool, metrics: dsl.Output[dsl.Metrics]) -> str:
-    """Decide about the running experiment, and promote or take off the challenger; returns the action."""
-    from immr.loop import experiment as control
+    """Decide about the running experiment, and promote or remove the challenger; returns the action."""
+    from immr.loop import experiment
     from immr.settings import Settings
 
-    watched = control.decide(Settings(), apply, record_wait=False)
+    watched = experiment.decide(Settings(), apply, record_wait=False)
     for name, value in watched.decision.numbers.items():
         metrics.log_metric(name, float(value))
     metrics.metadata["reason"] = watched.decision.reason

@@ -1,4 +1,4 @@
-"""Files of catalogue changes → the outbox, where they are safe."""
+"""Files with catalogue changes → the outbox."""
 
 from kfp import dsl
 
@@ -7,7 +7,7 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def write_down(changed_uri: str, deleted_uri: str, metrics: dsl.Output[dsl.Metrics]) -> int:
-    """Write changed and deleted items down, once; returns the last change's number."""
+    """Append changed and deleted items to the outbox; returns the number of the last change."""
     from pathlib import Path
 
     from immr.loop import catalogue
@@ -18,6 +18,6 @@ def write_down(changed_uri: str, deleted_uri: str, metrics: dsl.Output[dsl.Metri
     metrics.log_metric("changed", written.changed)
     metrics.log_metric("deleted", written.deleted)
     for reason, rows in written.rejected.items():
-        print(f"left out: {reason} ({rows} rows)")
-        metrics.log_metric(f"left out: {reason}", rows)
+        print(f"rejected: {reason} ({rows} rows)")
+        metrics.log_metric(f"rejected: {reason}", rows)
     return written.sequence

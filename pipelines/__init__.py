@@ -1,1 +1,1 @@
-"""Pipelines for Kubeflow; the same files run on one machine through `kfp.local`."""
+"""Pipelines for Kubeflow; the same files run on this machine through `kfp.local`."""

@@ -1,4 +1,4 @@
-"""Catalogue changes between two trainings: written down once → delivered to every collection."""
+"""The catalogue pipeline: changed and deleted items, stored once, then delivered to every collection."""
 
 from kfp import dsl
 
@@ -11,11 +11,11 @@ from pipelines.cluster import at_home, repeatable
     description="Brings changed and deleted items into every live version's collection.",
 )
 def catalogue(changed_uri: str = "", deleted_uri: str = ""):
-    """Change the catalogue that is searched; nothing is trained or restarted.
+    """Update the searched catalogue without training or restarting anything.
 
     Args:
         changed_uri: Items that are new or different, as Parquet or CSV (docs/your-data.md); empty for none.
-        deleted_uri: Items that are gone: Parquet or CSV with a column item_id; empty for none.
+        deleted_uri: Deleted items: Parquet or CSV with a column item_id; empty for none.
     """
     written = components.write_down(changed_uri=changed_uri, deleted_uri=deleted_uri)
     delivered = components.deliver(until=written.outputs["Output"])

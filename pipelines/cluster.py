@@ -1,9 +1,16 @@
-"""What every step has on a cluster: the shared home, IMMR_* from one ConfigMap, no root; here, nothing."""
+"""What every step gets on a cluster: the shared home, IMMR_* settings, requests and limits, retries."""
+
+from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 from kfp import kubernetes
 from kfp.dsl.pipeline_task import PipelineTask
+
+from immr.errors import SettingsError
+from immr.loop.pipeline_run import TRIES
 
 CLAIM = "immr-home"
 HOME = "/immr"
@@ -23,32 +30,76 @@ VARIABLES = tuple(
         "PAGE_LINK",
     )
 )
-USER = 10001  # of the images
+USER = 10001  # the user of IMMR's images
 DAY_S = 24 * 3600
+SIZES = "IMMR_STEP_SIZES"
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """What a step's pod reserves (`cpu`, `memory`), and the memory above which it is killed."""
+
+    cpu: str = "250m"
+    memory: str = "1Gi"
+    memory_limit: str = "2Gi"
+
+
+_DEFAULT_SIZES: Mapping[str, StepSize] = {
+    "govern": StepSize("1", "2Gi", "4Gi"),
+    "evaluate": StepSize("1", "2Gi", "4Gi"),
+    "index": StepSize("1", "2Gi", "4Gi"),
+}
 
 
 def at_home(*tasks: PipelineTask) -> None:
-    """Mount the claim and read the settings of k8s/base in each of these steps.
+    """Mount the claim, read the settings of k8s/base, and reserve CPU and memory in each of these steps.
 
-    Kubeflow's cache is off: it goes by names and would trust what was deleted or changed since. Our own steps
-    reuse what they find under a key of its content, and look first whether it is there (docs/decisions/0001).
+    Kubeflow's cache is off. It compares names, so it would reuse a result that was deleted or changed since.
+    Our steps find earlier results by a key of their content, and check that they still exist
+    (docs/decisions/0001).
     """
+    changed = step_sizes(os.environ.get(SIZES, ""))
     for task in tasks:
         kubernetes.mount_pvc(task, pvc_name=CLAIM, mount_path=HOME)
-        # what a step reads of Kafka's topic is a view of its own: SQLite must not lie on a shared file system
+        # SQLite must not be on a shared file system: a step reads Kafka's topic into a view on its own disk
         kubernetes.empty_dir_mount(task, volume_name="events", mount_path=f"{HOME}/events")
         kubernetes.use_config_map_as_env(task, SETTINGS, {name: name for name in VARIABLES})
         kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
         kubernetes.set_timeout(task, DAY_S)
         task.set_caching_options(enable_caching=False)
+        size = changed.get(task.name) or _DEFAULT_SIZES.get(task.name, StepSize())
+        task.set_cpu_request(size.cpu).set_memory_request(size.memory).set_memory_limit(size.memory_limit)
+
+
+def step_sizes(text: str) -> dict[str, StepSize]:
+    """Read IMMR_STEP_SIZES, for example `govern=2/8Gi/16Gi,index=1/4Gi/4Gi`.
+
+    Each entry is a step and its CPU request, memory request and memory limit.
+
+    Raises:
+        SettingsError: an entry has another form.
+    """
+    sizes = {}
+    for entry in filter(None, text.split(",")):
+        step, _, values = entry.partition("=")
+        parts = values.split("/")
+        if len(parts) != len(fields(StepSize)) or not all(parts):
+            raise SettingsError(f"{SIZES} has {entry!r}: write step=cpu/memory/memory_limit")
+        sizes[step.strip()] = StepSize(*(part.strip() for part in parts))
+    return sizes
 
 
 def repeatable(*tasks: PipelineTask) -> None:
-    """Try again, later and later: each step finds what an earlier try has done, so a second does no harm.
+    """Retry these steps: each reuses what an earlier try has done.
 
-    On one machine nothing gets better by waiting: IMMR_PIPELINE_RETRIES=0 there.
+    Stock Kubeflow Pipelines 2.17 gives every step Argo's policy `OnError`: it replaces a pod that was lost,
+    but does not retry a container that failed. So the step itself retries after an error (`with_retries`).
+    `backoff_max_duration` limits the time since the first try, not the pause: a day lets a training that lost
+    its pod after hours be retried. On this machine IMMR_PIPELINE_RETRIES=0, as waiting would not help.
     """
     retries = int(os.environ.get("IMMR_PIPELINE_RETRIES", "2"))
+    if not retries:
+        return
     for task in tasks:
-        if retries:
-            task.set_retry(retries, backoff_duration="30s", backoff_factor=3, backoff_max_duration="600s")
+        task.set_retry(retries, backoff_duration="30s", backoff_factor=3, backoff_max_duration=f"{DAY_S}s")
+        task.set_env_variable(TRIES, str(retries + 1))

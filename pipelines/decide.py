@@ -1,4 +1,4 @@
-"""What the A/B says: read out → promote, keep, wait or roll back. Made to run every minute."""
+"""The decide pipeline: read the experiment out, then promote, keep, wait or roll back. Runs every minute."""
 
 from kfp import dsl
 
@@ -14,7 +14,7 @@ def decide(apply: bool = True):
     """Decide about the challenger.
 
     Args:
-        apply: Act on the decision; else it only goes to the promotion log.
+        apply: Apply the decision; else it is only written to the promotion log.
     """
     watched = components.watch(apply=apply)
     at_home(watched)

@@ -15,6 +15,7 @@ ImmrError                    what was wrong, with which input, and what to do
 ├── EventLogError            the event log does not take or give events
 │   └── TokenError           a click token that is forged, broken or too old
 ├── ExperimentError          an experiment file that is wrong, or a readout that cannot be made
+│   └── ExperimentRunningError  an experiment is running, and only one can
 ├── DriftError               a drift report that is none, or a check without sense
 ├── PackagingError           a Bento could not be built
 └── DeployError              a version could not be brought up, or did not get ready in time
@@ -79,6 +80,10 @@ class TokenError(EventLogError):
 
 class ExperimentError(ImmrError):
     """An experiment file that is wrong, or a readout that cannot be made."""
+
+
+class ExperimentRunningError(ExperimentError):
+    """An experiment is running, and only one can."""
 
 
 class DriftError(ImmrError):

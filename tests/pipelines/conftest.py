@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with every pipeline's YAML, as `python -m pipelines compile` writes it."""
+    """A folder with the YAML of every pipeline."""
     from pipelines.__main__ import compile_all
 
     out = tmp_path_factory.mktemp("compiled")

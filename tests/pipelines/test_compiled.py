@@ -1,4 +1,4 @@
-"""The YAML that goes to the Kubeflow UI."""
+"""The YAML that people upload in the Kubeflow UI."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from components.image import IMAGE
+from immr.errors import SettingsError
+from pipelines import cluster
 
 STEPS = {"govern", "train", "evaluate", "materialize", "package", "index", "deploy", "start", "finish"}
 
@@ -56,21 +58,45 @@ def test_packaging_indexing_and_deploying_wait_for_the_gate(spec: dict[str, Any]
     assert set(tasks(spec, "condition-3")) == {"deploy", "start"}
 
 
-def test_the_end_is_told_however_it_goes(spec: dict[str, Any]) -> None:
+def test_the_exit_step_runs_however_the_run_ends(spec: dict[str, Any]) -> None:
     finish = spec["root"]["dag"]["tasks"]["finish"]
     assert finish["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
     assert finish["inputs"]["parameters"]["status"]["taskFinalStatus"]["producerTask"] == "exit-handler-1"
 
 
-def test_every_step_is_tried_again_and_none_is_cached(spec: dict[str, Any]) -> None:
+def test_every_step_is_retried_and_none_is_cached(spec: dict[str, Any]) -> None:
     found = {}
     for component in ("exit-handler-1", "condition-2", "condition-3"):
         found |= {name: one for name, one in tasks(spec, component).items() if "condition" not in name}
     assert set(found) == STEPS - {"finish"}
-    for task in found.values():
+    for name, task in found.items():
         assert task["retryPolicy"]["maxRetryCount"] == 2
         assert task["retryPolicy"]["backoffDuration"] == "30s"
         assert not task.get("cachingOptions", {}).get("enableCache")
+        container = spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
+        assert container["env"] == [{"name": "IMMR_STEP_TRIES", "value": "3"}]
+
+
+def test_a_step_that_lost_its_pod_after_hours_is_retried(spec: dict[str, Any]) -> None:
+    """Argo stops retrying once this time has passed since the first try, however long that ran."""
+    policy = tasks(spec, "exit-handler-1")["train"]["retryPolicy"]
+    assert int(policy["backoffMaxDuration"].removesuffix("s")) >= cluster.DAY_S
+
+
+def test_every_step_reserves_cpu_and_memory(spec: dict[str, Any]) -> None:
+    for name, executor in spec["deploymentSpec"]["executors"].items():
+        resources = executor["container"]["resources"]
+        assert {"resourceCpuRequest", "resourceMemoryRequest", "resourceMemoryLimit"} <= set(resources), name
+
+
+def test_a_steps_size_is_set_by_name() -> None:
+    assert cluster.step_sizes("govern=2/8Gi/16Gi, index=500m/4Gi/4Gi") == {
+        "govern": cluster.StepSize("2", "8Gi", "16Gi"),
+        "index": cluster.StepSize("500m", "4Gi", "4Gi"),
+    }
+    for wrong in ("govern=2/8Gi", "govern", "govern=2//8Gi"):
+        with pytest.raises(SettingsError, match="write step=cpu/memory/memory_limit"):
+            cluster.step_sizes(wrong)
 
 
 def test_no_training_set_travels_through_a_steps_disk(spec: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The exit step, run here as it runs there: after a run that went well, and after one that did not."""
+"""The exit step: after each state that Kubeflow Pipelines passes, and in a run on this machine."""
 
 from __future__ import annotations
 
@@ -6,57 +6,58 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from kfp import dsl
 
+import components
+from immr.loop.pipeline_run import PipelineRun
 from immr.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-PIPELINE = """
-import sys
-from kfp import dsl, local
-import components
-from pipelines.__main__ import _use_this_machine
-from pathlib import Path
-
-@dsl.component(base_image="none", install_kfp_package=False)
-def body(fails: bool):
-    assert not fails, "the shop is shut"
-
-@dsl.pipeline
-def short(fails: bool):
-    finished = components.finish(run=dsl.PIPELINE_JOB_ID_PLACEHOLDER, data_uri="/shop", recipe="concept")
-    with dsl.ExitHandler(finished):
-        body(fails=fails)
-
-_use_this_machine(Path(sys.argv[1]))
-short(fails=sys.argv[2] == "fails")
-"""
 
 
-@pytest.mark.parametrize(
-    ("how", "state", "next_"), [("well", "succeeded", ""), ("fails", "failed", "start again")]
-)
-def test_the_end_says_what_happened(tmp_path: Path, how: str, state: str, next_: str) -> None:
-    (tmp_path / "short.py").write_text(PIPELINE)
-    settings = Settings(home=tmp_path / "home", tracking_link="http://mlflow.example")
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "short.py"), str(tmp_path / "runs"), how],
-        cwd=ROOT,
-        env={**os.environ, **settings.environment(), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
+def finish(tmp_path: Path, state: str) -> str:
+    """Run the exit step's body with what Kubeflow Pipelines 2.17 passes: a state and an empty error."""
+    status = dsl.PipelineTaskFinalStatus(
+        state=state,
+        pipeline_job_resource_name="run-a",
+        pipeline_task_name="exit-handler-1",
+        error_code=None,
+        error_message=None,
     )
-    assert (done.returncode == 0) == (how == "well"), done.stdout[-3000:] + done.stderr[-3000:]
-    (page,) = (tmp_path / "runs").glob("*/finish/summary")
-    text = page.read_text()
-    assert text.startswith(f"# Refresh {state}")
-    assert "Recipe `concept` on `/shop`." in text and "[MLflow](http://mlflow.example)" in text
-    assert next_ in text
+    summary = SimpleNamespace(path=str(tmp_path / "summary"))
+    components.finish.python_func("run-a", "/shop", "concept", status, summary)
+    return (tmp_path / "summary").read_text()
 
 
-def test_a_failed_run_of_the_loop_ends_with_a_sentence(tmp_path: Path) -> None:
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineRun:
+    monkeypatch.setenv("IMMR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("IMMR_TRACKING_LINK", "http://mlflow.example")
+    return PipelineRun.of(Settings(), "run-a")
+
+
+@pytest.mark.parametrize(("state", "last"), [("COMPLETE", "start"), ("RUNNING", "materialize")])
+def test_a_run_that_succeeded_is_summarized(run: PipelineRun, tmp_path: Path, state: str, last: str) -> None:
+    for step in ("govern", "evaluate", last):
+        run.step(step, lambda: None, finding=lambda _: "a finding")
+    text = finish(tmp_path, state)
+    assert text.startswith("# Refresh succeeded\n\nRecipe `concept` on `/shop`.")
+    assert "- evaluate: a finding" in text and "[MLflow](http://mlflow.example)" in text
+    assert "again" not in text
+
+
+def test_a_run_that_failed_says_which_step_and_why(run: PipelineRun, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="shut"):
+        run.step("train", lambda: (_ for _ in ()).throw(OSError("the shop is shut")))
+    text = finish(tmp_path, "FAILED")
+    assert text.startswith("# Refresh failed")
+    assert "OSError: the shop is shut" in text and "start the run again" in text
+
+
+def test_a_failed_run_on_this_machine_ends_with_a_sentence(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pipelines", "run", str(tmp_path / "nothing"), "--recipe", "smoke"],
         cwd=ROOT,
@@ -66,6 +67,7 @@ def test_a_failed_run_of_the_loop_ends_with_a_sentence(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 1
-    assert "ImmrError: the run did not get through" in done.stderr
+    assert "ImmrError: a step of the pipeline failed" in done.stderr
     assert "Traceback" not in done.stderr
-    assert list((tmp_path / "home" / "pipeline").glob("*/finish/summary"))
+    (page,) = (tmp_path / "home" / "pipeline").glob("*/finish/summary")
+    assert "Step `govern` failed" in page.read_text() and "nothing" in page.read_text()

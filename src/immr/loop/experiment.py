@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from immr import steps, wiring
 from immr.deploy.readiness import not_ready_because, served_at
-from immr.errors import ExperimentError, ImmrError
+from immr.errors import ExperimentError, ExperimentRunningError, ImmrError
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, Kind, Variant, load, save
 from immr.loop import watch as watching
@@ -268,7 +268,7 @@ def _refuse_second(settings: Settings) -> None:
             "again: `immr experiment rollback` does the rest of it"
         )
     if running.challenger is not None and running.state == "running":
-        raise ExperimentError(
+        raise ExperimentRunningError(
             f"experiment {running.name} runs already: ramp it, or `immr experiment stop` before the next"
         )
 

@@ -47,25 +47,11 @@ def published(home: Path) -> list[dict[str, Any]]:
 
 def verdict_page(settings: Settings, version: ModelVersion, sentence: str) -> str:
     """Markdown: the gate's sentence, and where more about the version can be seen."""
-    return "\n".join([f"# {version.id}", "", sentence, "", *_links(settings, version)]) + "\n"
+    return "\n".join([f"# {version.id}", "", sentence, "", *links(settings, version)]) + "\n"
 
 
-def run_page(
-    settings: Settings, data_uri: str, recipe: str, state: str, error: str, stopped: list[str]
-) -> str:
-    """Markdown: how a pipeline run has ended, what it found out, what was cleaned up, what to do now."""
-    lines = [f"# Refresh {state.lower()}", "", f"Recipe `{recipe}` on `{data_uri}`.", ""]
-    if state != "SUCCEEDED":
-        lines += ["What failed:", "", *(f"    {line}" for line in (error or "no message").splitlines()), ""]
-        lines += ["Mend that and start again: steps that were done are found and reused.", ""]
-    lines += [f"- training job {name} was still running: deleted" for name in stopped]
-    about = [one for one in published(settings.home) if one["recipe"] == recipe]
-    lines += [f"- {one['title']}: {one['sentence']}" for one in about]
-    return "\n".join([*lines, *_links(settings)]) + "\n"
-
-
-def _links(settings: Settings, version: ModelVersion | None = None) -> list[str]:
-    """List items; an embedded MLflow has no address."""
+def links(settings: Settings, version: ModelVersion | None = None) -> list[str]:
+    """Markdown list items that link to MLflow and the page; an embedded MLflow has no address."""
     links = []
     tracking = settings.tracking_link or settings.tracking_url
     if tracking.startswith("http"):

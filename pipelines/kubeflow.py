@@ -1,0 +1,88 @@
+"""Kubeflow Pipelines as a place to upload, start and schedule pipelines."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from immr import __version__
+from immr.errors import SettingsError
+
+if TYPE_CHECKING:
+    from kfp.client import Client
+
+PIPELINES = ("refresh", "decide", "catalogue")
+_PAGE = 100
+
+
+def compile_to(name: str, folder: Path) -> Path:
+    """Compile one pipeline to `<folder>/<name>.yaml`."""
+    from kfp import compiler
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.yaml"
+    compiler.Compiler().compile(getattr(import_module(f"pipelines.{name}"), name), str(path))
+    return path
+
+
+def connect(host: str) -> Client:
+    """A client for the server at `host`, or for the one that the kubeconfig names.
+
+    Raises:
+        SettingsError: no server answers there.
+    """
+    from kfp.client import Client
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # announces that this client speaks API version 2
+            return Client(host=host or None)
+    except Exception as error:  # kfp raises whatever its parts raise: urllib3, kubernetes, ValueError
+        raise SettingsError(
+            f"Kubeflow Pipelines does not answer at {host or 'the address in the kubeconfig'} ({error}): "
+            "give --host or set KFP_ENDPOINT"
+        ) from error
+
+
+def title(name: str) -> str:
+    """A pipeline's display name in Kubeflow."""
+    return f"immr-{name}"
+
+
+def upload(client: Client, name: str, version: str = "") -> tuple[str, str]:
+    """Upload a pipeline under a version's name, by default IMMR's own, unless that version exists.
+
+    Returns:
+        The ids of the pipeline and of the version.
+    """
+    version = version or __version__
+    pipeline = client.get_pipeline_id(title(name))
+    if pipeline is not None:
+        for one in _versions(client, pipeline):
+            if one.display_name == version:
+                return str(pipeline), str(one.pipeline_version_id)
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(compile_to(name, Path(folder)))
+        if pipeline is None:
+            pipeline = client.upload_pipeline(file, title(name)).pipeline_id
+        made = client.upload_pipeline_version(file, version, pipeline_id=pipeline)
+    for one in list(_versions(client, pipeline)):
+        if one.display_name == title(
+            name
+        ):  # Kubeflow makes it of the first upload, under the pipeline's name
+            client.delete_pipeline_version(pipeline, one.pipeline_version_id)
+    return str(pipeline), str(made.pipeline_version_id)
+
+
+def _versions(client: Client, pipeline: str) -> Iterator[Any]:
+    token = ""
+    while True:
+        page = client.list_pipeline_versions(pipeline, page_token=token, page_size=_PAGE)
+        yield from page.pipeline_versions or []
+        token = page.next_page_token or ""
+        if not token:
+            return

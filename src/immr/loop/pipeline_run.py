@@ -1,0 +1,154 @@
+"""Records of one pipeline run on the shared home: every step writes its own, the exit step reads them all.
+
+The exit step cannot rely on what Kubeflow Pipelines passes to it. Version 2.17 passes ML Metadata's state of
+the exit handler, which is COMPLETE only if every condition held, RUNNING both for a run that stopped at the
+gate and for a run that a user terminated, and an empty error in every case.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from immr.errors import DataError, IndexMismatchError, RecipeError, SettingsError
+from immr.loop.reports import links
+from immr.settings import Settings
+from immr.storage.atomic import write_whole
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+Outcome = Literal["succeeded", "failed", "stopped"]
+
+TRIES = "IMMR_STEP_TRIES"
+"""Environment variable with the number of tries of each step; the compiled pipelines set it on a cluster."""
+_PERMANENT = (DataError, RecipeError, SettingsError, IndexMismatchError)  # the next try would fail alike
+_UNCONDITIONAL = {"evaluate", "materialize"}  # the last steps of a run that the gate stops
+_KEPT_RUNS = 50
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """How one step went. `running` in a run that has ended: the step was stopped or killed."""
+
+    step: str
+    state: Literal["running", "done", "failed"]
+    finding: str = ""
+    error: str = ""
+    peak_mib: int = 0
+
+
+@dataclass(frozen=True)
+class PipelineRun:
+    """Runs the steps of one pipeline run and keeps their records in `folder`."""
+
+    folder: Path
+    tries: int = 1
+    first_pause_s: float = 30.0
+
+    @classmethod
+    def of(cls, settings: Settings, run: str) -> PipelineRun:
+        """The run with this id, with as many tries per step as the environment asks for."""
+        name = "".join(char if char.isalnum() or char in "-_." else "-" for char in run).lstrip(".")
+        return cls(settings.home / "runs" / (name or "run"), tries=int(os.environ.get(TRIES, "1")))
+
+    def step(
+        self, name: str, body: Callable[[], Result], finding: Callable[[Result], str] = lambda result: ""
+    ) -> Result:
+        """Run a step's body, again after transient errors, and record how it went.
+
+        Args:
+            name: Name of the step.
+            body: The work. It must be idempotent.
+            finding: Makes of its result the sentence that the run's summary shows.
+        """
+        self._record(StepRecord(name, "running"))
+        try:
+            result = with_retries(name, body, self.tries, self.first_pause_s)
+        except Exception as error:
+            self._record(StepRecord(name, "failed", error=f"{type(error).__name__}: {error}"))
+            raise
+        self._record(StepRecord(name, "done", finding(result), peak_mib=_peak_mib()))
+        return result
+
+    def records(self) -> list[StepRecord]:
+        """The records of all steps, in the order in which they were last written."""
+        files = sorted(self.folder.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
+        return [StepRecord(**json.loads(file.read_text())) for file in files]
+
+    def outcome(self, state: str) -> Outcome:
+        """How the run ended.
+
+        Args:
+            state: What Kubeflow Pipelines passes as the exit handler's final state: SUCCEEDED or FAILED
+                (`kfp.local`), or COMPLETE, RUNNING, FAILED or CANCELED (ML Metadata's).
+        """
+        records = self.records()
+        if state == "FAILED" or any(record.state == "failed" for record in records):
+            return "failed"
+        done = {record.step for record in records if record.state == "done"}
+        if len(done) < len(records):
+            return "stopped"
+        whole = state in ("SUCCEEDED", "COMPLETE") or (state == "RUNNING" and done >= _UNCONDITIONAL)
+        return "succeeded" if whole else "stopped"
+
+    def page(self, settings: Settings, about: str, outcome: Outcome, stopped_jobs: list[str]) -> str:
+        """Markdown summary: how the run ended, what its steps found, what was cleaned up, what to do next."""
+        records = self.records()
+        lines = [f"# Refresh {outcome}", "", about, ""]
+        for record in records:
+            if record.state == "failed":
+                lines += [f"Step `{record.step}` failed:", ""]
+                lines += [*(f"    {line}" for line in record.error.splitlines()), ""]
+            if record.state == "running":
+                lines += [f"Step `{record.step}` did not finish: it was stopped or killed.", ""]
+        if outcome == "failed" and all(record.state == "done" for record in records):
+            lines += ["A step's pod ended before IMMR ran in it: see the run's graph for its message.", ""]
+        if outcome != "succeeded":
+            lines += ["Fix the cause and start the run again: it reuses the steps that are done.", ""]
+        lines += [f"- training job {name} was still running and was deleted" for name in stopped_jobs]
+        lines += [f"- {record.step}: {record.finding}" for record in records if record.finding]
+        return "\n".join([*lines, *links(settings)]) + "\n"
+
+    def prune(self, keep: int = _KEPT_RUNS) -> None:
+        """Delete the records of all but the newest runs."""
+        runs = sorted(self.folder.parent.glob("*/"), key=lambda path: path.stat().st_mtime)
+        for old in runs[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _record(self, record: StepRecord) -> None:
+        write_whole(self.folder / f"{record.step}.json", json.dumps(asdict(record)))
+
+
+def with_retries(
+    name: str, body: Callable[[], Result], tries: int | None = None, first_pause_s: float = 30.0
+) -> Result:
+    """Call `body`; after a transient error wait (30 s, 90 s, …) and call it again, up to `tries` times.
+
+    Kubeflow Pipelines 2.17 does not do this: its default retry policy only covers pods that were lost.
+    """
+    tries = tries or int(os.environ.get(TRIES, "1"))
+    for attempt in range(1, tries):
+        try:
+            return body()
+        except _PERMANENT:
+            raise
+        except Exception as error:
+            pause_s = first_pause_s * 3 ** (attempt - 1)
+            log.warning("%s failed (%s): try %d of %d in %.0f s", name, error, attempt + 1, tries, pause_s)
+            time.sleep(pause_s)
+    return body()
+
+
+def _peak_mib() -> int:
+    """Peak resident memory of this process or of its largest child."""
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))

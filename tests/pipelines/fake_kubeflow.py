@@ -1,0 +1,129 @@
+"""A small Kubeflow Pipelines server over real HTTP that keeps what a client sends.
+
+It behaves as version 2.17 does where IMMR depends on it: the first upload of a pipeline also makes a version
+with the pipeline's name, names are unique, and lists come in pages.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+API = "/apis/v2beta1"
+NUMBERED = {"experiments": "experiment_id", "runs": "run_id", "recurringruns": "recurring_run_id"}
+
+
+@dataclass
+class Kept:
+    """The server's content."""
+
+    pipelines: list[dict[str, Any]] = field(default_factory=list)
+    versions: list[dict[str, Any]] = field(default_factory=list)
+    experiments: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    recurringruns: list[dict[str, Any]] = field(default_factory=list)
+    uploads: int = 0
+    page_size: int = 100
+    url: str = ""
+
+    def version_names(self, pipeline: str) -> list[str]:
+        return [one["display_name"] for one in self.versions if one["pipeline_id"] == pipeline]
+
+    def add_version(self, pipeline: str, name: str) -> dict[str, Any]:
+        made = {
+            "pipeline_id": pipeline,
+            "pipeline_version_id": f"{pipeline}-version-{name}",
+            "display_name": name,
+        }
+        self.versions.append(made)
+        return made
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    kept: Kept
+
+    def log_message(self, *arguments: Any) -> None:
+        return
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        if parts.path == f"{API}/healthz":
+            return self._answer({"multi_user": False})
+        if parts.path == f"{API}/pipelines":
+            wanted = json.loads(query["filter"])["predicates"][0]["stringValue"]
+            return self._answer(
+                {"pipelines": [one for one in self.kept.pipelines if one["display_name"] == wanted]}
+            )
+        if parts.path.endswith("/versions"):
+            of = [one for one in self.kept.versions if one["pipeline_id"] == parts.path.split("/")[-2]]
+            start = int(query.get("page_token") or 0)
+            end = start + min(int(query["page_size"]), self.kept.page_size)
+            rest = {"next_page_token": str(end)} if end < len(of) else {}
+            return self._answer({"pipeline_versions": of[start:end], **rest})
+        if parts.path == f"{API}/experiments":
+            return self._answer({"experiments": self.kept.experiments})
+        return self._answer({"error": parts.path}, 404)
+
+    def do_POST(self) -> None:
+        parts = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        kind = parts.path.removeprefix(f"{API}/")
+        if kind == "pipelines/upload":
+            self.kept.uploads += 1
+            made = {"pipeline_id": query["name"], "display_name": query["name"]}
+            self.kept.pipelines.append(made)
+            self.kept.add_version(query["name"], query["name"])
+        elif kind == "pipelines/upload_version":
+            self.kept.uploads += 1
+            assert query["pipelineid"].encode() in content  # a pipeline's id is its name here
+            if query["name"] in self.kept.version_names(query["pipelineid"]):
+                return self._answer({"error": "the name already exists"}, 409)
+            made = self.kept.add_version(query["pipelineid"], query["name"])
+        else:
+            made = json.loads(content) | {NUMBERED[kind]: f"{kind}-1"}
+            getattr(self.kept, kind).append(made)
+        return self._answer(made)
+
+    def do_DELETE(self) -> None:
+        *_, pipeline, _, version = urlsplit(self.path).path.split("/")
+        left = [
+            one
+            for one in self.kept.versions
+            if (one["pipeline_id"], one["pipeline_version_id"]) != (pipeline, version)
+        ]
+        gone = len(left) < len(self.kept.versions)
+        self.kept.versions = left
+        return self._answer({}, 200 if gone else 404)
+
+    def _answer(self, body: dict[str, Any], status: int = 200) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@contextmanager
+def serving() -> Iterator[Kept]:
+    """The server on a free port, in threads."""
+    kept = Kept()
+    handler = type("BoundHandler", (Handler,), {"kept": kept})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        kept.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield kept
+        finally:
+            server.shutdown()
+            thread.join()
