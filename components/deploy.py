@@ -20,4 +20,5 @@ def deploy(run: str, model_version: str, bento: str, collection: str) -> str:
     def finding(made):
         return f"{made.version_id} serves as {made.role}"
 
-    return PipelineRun.of(settings, run).step("deploy", body, finding).role
+    role: str = PipelineRun.of(settings, run).step("deploy", body, finding).role
+    return role

@@ -42,4 +42,5 @@ def evaluate(
         metrics.log_metric(name, value)
     metrics.metadata["gate"] = result.verdict.sentence
     Path(verdict.path).write_text(reports.verdict_page(settings, version, result.verdict.sentence))
-    return result.verdict.passed
+    passed: bool = result.verdict.passed
+    return passed

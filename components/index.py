@@ -17,7 +17,7 @@ def index(run: str, model_version: str, training_set: str) -> str:
 
     settings = Settings()
 
-    def body():
+    def body() -> str:
         version = wiring.registry(settings).get(model_version)
         return steps.index(settings, version, TrainingSet(Path(training_set)).items).collection
 

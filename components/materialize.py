@@ -17,7 +17,7 @@ def materialize(run: str, data_uri: str, training_set: str) -> int:
 
     settings = Settings()
 
-    def body():
+    def body() -> int:
         return steps.materialize(settings, TrainingSet(Path(training_set)), Path(data_uri))
 
     return PipelineRun.of(settings, run).step("materialize", body)

@@ -14,7 +14,7 @@ def package(run: str, model_version: str, recipe: str) -> str:
 
     settings = Settings()
 
-    def body():
+    def body() -> str:
         version = wiring.registry(settings).get(model_version)
         return steps.package(settings, version, recipes.by_name(recipe))
 

@@ -15,7 +15,7 @@ def start(run: str, role: str, share: float) -> str:
 
     settings = Settings()
 
-    def body():
+    def body() -> str:
         try:
             return f"{experiment.start(settings, weight=share).name} started with the new {role}"
         except ExperimentRunningError as running:

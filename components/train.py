@@ -19,7 +19,7 @@ def train(run: str, training_set: str, recipe: str, workers: int, gpus_per_worke
     settings = Settings()
     settings = settings.model_copy(update={"launch_url": for_run(settings.launch_url, run, gpus_per_worker)})
 
-    def body():
+    def body() -> str:
         chosen = recipes.with_processes(recipes.by_name(recipe), workers)
         return steps.train(settings, TrainingSet(Path(training_set)), chosen).id
 

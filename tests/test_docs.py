@@ -13,7 +13,13 @@ from serving.process.options import ServingOptions
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
-OF_ONE_PLACE = {"IMMR_APP", "IMMR_PIPELINE_IMAGE", "IMMR_PIPELINE_RETRIES", "IMMR_STEP_SIZES", "IMMR_STEP_TRIES"}  # of no record of settings
+OF_ONE_PLACE = {  # read where pipelines are compiled or a step runs, not by Settings
+    "IMMR_APP",
+    "IMMR_PIPELINE_IMAGE",
+    "IMMR_PIPELINE_RETRIES",
+    "IMMR_STEP_SIZES",
+    "IMMR_STEP_TRIES",
+}
 
 
 def variables() -> set[str]:
