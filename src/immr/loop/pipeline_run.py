@@ -22,7 +22,7 @@ from typing import Literal, TypeVar
 from immr.errors import DataError, IndexMismatchError, RecipeError, SettingsError
 from immr.loop.reports import links
 from immr.settings import Settings
-from immr.storage.atomic import write_whole
+from immr.storage.atomic import write_atomically
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -125,7 +125,7 @@ class PipelineRun:
             shutil.rmtree(old, ignore_errors=True)
 
     def _record(self, record: StepRecord) -> None:
-        write_whole(self.folder / f"{record.step}.json", json.dumps(asdict(record)))
+        write_atomically(self.folder / f"{record.step}.json", json.dumps(asdict(record)))
 
 
 def with_retries(
