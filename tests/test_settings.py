@@ -1,17 +1,49 @@
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
+from sqlalchemy.engine import make_url
 
 from immr import wiring
+from immr.data.contract import IMPRESSIONS
 from immr.errors import SettingsError
+from immr.features.stats import item_stats
 from immr.settings import Settings, without_credentials
+from immr.types import Impression, Item, ModelVersion
 
 
 def test_everything_embedded_lives_below_home(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     for url in (settings.tracking_url, settings.index_url, settings.features_url, settings.events_url):
         assert str(tmp_path) in url
+
+
+def test_everything_stays_below_a_home_with_special_characters(tmp_path: Path) -> None:
+    name = "a#b 50% off;ü&c=d@e:f"
+    settings = Settings(home=tmp_path / name / "home")
+    now = datetime(2025, 6, 1, tzinfo=UTC)
+    item = Item("a", "A", "", "X", "a.jpg", 1.0, now)
+    version = ModelVersion("immr", 1, "key", "run", 4, "p", "m", "r")
+
+    with closing(wiring.event_log(settings)) as events:
+        events.record_impressions([Impression("q", "a", 1, "u", "control", "immr-1", now)])
+    wiring.features(settings).materialize(item_stats([item], IMPRESSIONS.columns.empty_table(), now))
+    assert list(wiring.features(settings).read(["a"])) == ["a"]
+    wiring.index(settings).build(version, [item], np.eye(4, dtype=np.float32)[:1])
+    assert make_url(settings.tracking_url).database == f"{settings.home}/mlflow/mlflow.db"  # as MLflow does
+
+    assert {path.name for path in settings.home.iterdir()} == {"events", "features", "index"}
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in (tmp_path / name).iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("name", ["what?", "50%25"])
+def test_a_home_that_mlflow_would_misread_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match="move it"):
+        Settings(home=Path("/tmp") / name)
 
 
 def test_a_process_started_with_the_environment_sees_the_same(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 from pydantic import ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -55,12 +56,18 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fill_embedded(self) -> Self:
         home = self.home.absolute()
+        if re.search(r"\?|%[0-9a-fA-F]{2}", str(home)):
+            raise SettingsError(
+                f"IMMR_HOME={home} contains '?' or a percent escape, which MLflow misreads: move it"
+            )
+        encoded = quote(str(home))
         embedded: dict[str, object] = {
             "home": home,
+            # not encoded: MLflow creates the folder of a SQLite URL without decoding it
             "tracking_url": self.tracking_url or f"sqlite:///{home}/mlflow/mlflow.db",
-            "index_url": self.index_url or f"file://{home}/index",
-            "features_url": self.features_url or f"file://{home}/features",
-            "events_url": self.events_url or f"sqlite:///{home}/events/events.db",
+            "index_url": self.index_url or f"file://{encoded}/index",
+            "features_url": self.features_url or f"file://{encoded}/features",
+            "events_url": self.events_url or f"sqlite:///{encoded}/events/events.db",
             "token_key_file": self.token_key_file or home / "events" / "token.key",
         }
         for name, value in embedded.items():

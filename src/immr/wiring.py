@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from immr.errors import SettingsError
 from immr.settings import Settings
@@ -157,4 +157,4 @@ def _namespace(url: str) -> tuple[str, dict[str, str]]:
 
 def _path(variable: str, url: str, scheme: str) -> Path:
     _expect(variable, url, scheme)
-    return Path(urlsplit(url).path)
+    return Path(unquote(urlsplit(url).path))
