@@ -57,7 +57,7 @@ def test_grocery_is_read_from_the_mirror(tmp_path: Path) -> None:
     assert Path(first.image).is_absolute()
     assert {photo.split for photo in labelled.photos} == {"train", "val"}
     assert labelled.split("val")[3].item_id == "big-thing-3"
-    with pytest.raises(DatasetError, match="no split 'test' here; take one of: train, val"):
+    with pytest.raises(DatasetError, match="no split 'test': choose one of train, val"):
         labelled.split("test")
 
 
@@ -100,5 +100,5 @@ def test_a_mirror_with_holes_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_lists_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="'groceries'; take one of: grocery, synthetic"):
+    with pytest.raises(DatasetError, match="'groceries': choose one of grocery, icons, synthetic"):
         load_dataset("groceries", None, tmp_path)

@@ -1,4 +1,4 @@
-"""Named data sets, loaded by name: fetched, rendered or read from a mirror."""
+"""Data sets by name."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from immr.errors import DatasetError
 
 
 def load_dataset(name: str, mirror: Path | None, cache_dir: Path) -> LabelledSet:
-    """A data set by its name, fetched or rendered once.
+    """Load a data set; it is downloaded, unpacked or rendered on first use.
 
     Args:
-        name: `grocery` or `synthetic`.
-        mirror: a folder that may hold data sets by name (`<mirror>/grocery`); looked at before the network.
-        cache_dir: where fetched and rendered sets are kept.
+        name: `grocery`, `icons` or `synthetic`.
+        mirror: a folder with data sets by name (`<mirror>/grocery`), searched before the network.
+        cache_dir: where downloaded, unpacked and rendered data are kept.
 
     Raises:
-        DatasetError: unknown name; or the set cannot be fetched, or is not what it should be.
+        DatasetError: the name is unknown, or the data set is unavailable or incomplete.
     """
     if name not in _LOADERS:
-        raise DatasetError(f"there is no data set {name!r}; take one of: {', '.join(sorted(_LOADERS))}")
+        raise DatasetError(f"unknown data set {name!r}: choose one of {', '.join(sorted(_LOADERS))}")
     return _LOADERS[name](mirror, cache_dir)
 
 
@@ -33,6 +33,16 @@ def _grocery(mirror: Path | None, cache_dir: Path) -> LabelledSet:
     return grocery.load(grocery.fetch(cache_dir))
 
 
+def _icons(mirror: Path | None, cache_dir: Path) -> LabelledSet:
+    from immr.datasets import icons
+
+    if mirror is None:
+        raise DatasetError(
+            "the data set icons cannot be downloaded: set IMMR_DATA_MIRROR to the folder that contains icons/"
+        )
+    return icons.load(mirror / "icons", cache_dir)
+
+
 def _synthetic(mirror: Path | None, cache_dir: Path) -> LabelledSet:
     from immr.datasets import synthetic
 
@@ -41,5 +51,6 @@ def _synthetic(mirror: Path | None, cache_dir: Path) -> LabelledSet:
 
 _LOADERS: dict[str, Callable[[Path | None, Path], LabelledSet]] = {
     "grocery": _grocery,
+    "icons": _icons,
     "synthetic": _synthetic,
 }
