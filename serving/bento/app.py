@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import mimetypes
 import re
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from starlette.middleware import Middleware
 from starlette.types import Scope
 
 from immr import wiring
+from immr.data import images
 from immr.events import order, tokens
 from immr.machine import cores
 from immr.search.searcher import Answer, Searcher
@@ -286,8 +286,8 @@ def _picture(item_id: str, image: str) -> Response:
     if parts.scheme in ("http", "https"):
         return RedirectResponse(image)
     path = Path(unquote(parts.path)) if parts.scheme == "file" else Path(image)
-    media_type = mimetypes.guess_type(path.name)[0] or ""
-    if not media_type.startswith("image/") or not path.is_file():
+    media_type = images.media_type_at(path)
+    if media_type is None:
         raise ProblemError(404, f"the catalogue has no picture of {item_id[:100]!r}: see its image column")
     return FileResponse(path, media_type=media_type, headers={"Cache-Control": "public, max-age=3600"})
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from immr.data.images import decode, read
+from immr.data.images import decode, media_type_at, media_type_of, read
 from immr.errors import DataError, ImageError
 
 
@@ -222,6 +222,17 @@ def test_random_damage_never_raises_anything_else() -> None:
                 assert decode(damaged.tobytes()).mode == "RGB"
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+def test_the_media_type_is_that_of_the_content(format: str) -> None:
+    content = encoded(half_and_half(), format)
+    assert media_type_of(content) == media_type_of(content[:16]) == f"image/{format.lower()}"
+
+
+@pytest.mark.parametrize("content", [b"", b"<svg>", b"RIFF1234WAVE", b"\xff\xd8", b"II*\0"])
+def test_other_content_has_no_media_type(content: bytes) -> None:
+    assert media_type_of(content) is None
+
+
 def test_reads_paths_and_file_uris(tmp_path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "a photo.jpg"
     path.write_bytes(b"content")
@@ -233,3 +244,9 @@ def test_other_uris_and_missing_files_say_what_to_do(tmp_path) -> None:  # type:
         read("s3://bucket/a.jpg")
     with pytest.raises(DataError, match="check the path"):
         read(str(tmp_path / "gone.jpg"))
+
+
+def test_a_picture_without_a_suffix_has_the_type_of_its_content(tmp_path: Path) -> None:
+    (tmp_path / "picture").write_bytes(encoded(half_and_half(), "WEBP"))
+    assert media_type_at(tmp_path / "picture") == "image/webp"
+    assert media_type_at(tmp_path / "gone.jpg") is None

@@ -1,27 +1,42 @@
-"""Reading pictures: bytes from where they lie, and an upright RGB image from what phones and shops send."""
+"""Reads pictures: the content behind a path, and an upright sRGB image of what phones and shops send."""
 
 from __future__ import annotations
 
+import hashlib
 import io
+import re
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from immr.data import jpeg
+from immr.data.colour_profiles import to_srgb
+from immr.data.opaque import Box, opaque, scale_transparency
+from immr.data.orientation import orientation_of, upright
 from immr.errors import DataError, ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MAX_PIXELS = 64_000_000
-"""A 50-megapixel phone photo passes; a decompression bomb does not."""
-# of what has to be in memory whole before it can be made smaller; 300 MB at the most (tests/data)
+"""Accepts a 50-megapixel phone photo and refuses a decompression bomb."""
+# formats that are in memory as a whole before they can be made smaller: 300 MB at most (tests/data)
 _MAX_PIXELS_WHOLE = 32_000_000
 _MAX_PIXELS_WEBP = 16_000_000
 _FEW_PIXELS = 4_000_000
 
 _JPEGS = ("JPEG", "MPO")
-_ORIENTATION = 0x0112
+_END_OF_JPEG = b"\xff\xd9"
+_SIGNATURES = [
+    (re.compile(signature, re.DOTALL), f"image/{name}")
+    for signature, name in (
+        (rb"\xff\xd8\xff", "jpeg"),
+        (rb"\x89PNG\r\n\x1a\n", "png"),
+        (rb"RIFF....WEBP", "webp"),
+        (rb"GIF8[79]a", "gif"),
+        (rb"BM", "bmp"),
+    )
+]
 
 
 def read(uri: str) -> bytes:
@@ -64,16 +79,18 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     whole: AbstractContextManager[object] | None = None,
 ) -> Image.Image:
-    """An upright 8-bit RGB picture: EXIF turned, first frame, white behind transparency.
+    """An upright 8-bit picture in sRGB: the first frame, on white where it is transparent.
+
+    A file that lacks its end, but none of its lines, is accepted.
 
     Args:
         content: a JPEG, PNG, WebP, GIF or BMP file.
-        min_side_px: a picture may come out smaller than it is, with no side below this: takes less memory,
-            and of a JPEG a fraction of the time.
-        max_pixels: width × height above this is refused before anything is decoded. All but plain JPEGs have
-            to be in memory whole: those are refused above 32 million, WebP above 16.
-        whole: held while a picture of over 4 million pixels is in memory whole; a lock bounds the memory of
-            many threads.
+        min_side_px: the result may be smaller than the picture, with no side below this. That takes less
+            memory, and for a JPEG a fraction of the time.
+        max_pixels: a picture with more is refused before decoding. The limit is 32 million (WebP: 16) for all
+            but sequential JPEGs, which alone need not be in memory as a whole.
+        whole: entered while a picture of over 4 million pixels is in memory as a whole; a lock bounds the
+            memory of concurrent calls.
 
     Raises:
         ImageError: empty, of another format, too large, or broken.
@@ -82,22 +99,35 @@ def decode(
         raise ImageError("the image is empty (0 bytes): send the file's content")
     image = _open(content)
     width, height = image.size
-    limit = min(max_pixels, _most_pixels(image))
+    is_streamed = image.format in _JPEGS and jpeg.is_streamed(content)
+    limit = min(max_pixels, _most_pixels(image, is_streamed))
     if width * height > limit:
         raise ImageError(
             f"the image has {width}×{height} pixels, more than the limit of {limit:,}: send a smaller one"
         )
-    if min_side_px and image.format in _JPEGS:
-        image.draft("RGB", (min_side_px, min_side_px))
-    is_whole = width * height > _FEW_PIXELS and not (min_side_px and _is_plain_jpeg(image))
+    is_whole = width * height > _FEW_PIXELS and not (min_side_px and is_streamed)
     with whole if whole is not None and is_whole else nullcontext():
         try:
-            image.load()
-            return _on_white(_upright(_reduced(image, min_side_px) if min_side_px else image))
-        except Exception as error:  # broken files make Pillow raise nearly anything
-            raise ImageError(
-                f"the image is broken or cut off ({error}): save it again and resend it"
-            ) from error
+            return _finished(*_loaded(image, content, min_side_px), min_side_px)
+        except Exception as error:  # Pillow raises nearly anything for a broken file
+            raise ImageError(f"the image is broken or truncated ({error}): export it again") from error
+
+
+def media_type_of(content: bytes) -> str | None:
+    """The media type of a picture that `decode` reads, from its first 16 bytes; None for anything else."""
+    for signature, media_type in _SIGNATURES:
+        if signature.match(content):
+            return media_type
+    return None
+
+
+def media_type_at(path: Path) -> str | None:
+    """The media type of a picture file; None if it is missing or not a picture."""
+    try:
+        with path.open("rb") as file:
+            return media_type_of(file.read(16))
+    except (OSError, ValueError):  # ValueError: a zero byte in the path
+        return None
 
 
 def path_of(uri: str) -> Path:
@@ -126,52 +156,53 @@ def _open(content: bytes) -> Image.Image:
         raise ImageError("this is no picture that we read: send a JPEG, PNG, WebP, GIF or BMP") from error
 
 
-def _is_plain_jpeg(image: Image.Image) -> bool:
-    """Made smaller line by line as it is read; of a progressive one the decoder keeps all."""
-    return image.format in _JPEGS and "progressive" not in image.info
-
-
-def _most_pixels(image: Image.Image) -> int:
-    if _is_plain_jpeg(image):
+def _most_pixels(image: Image.Image, is_streamed: bool) -> int:
+    if is_streamed:
         return MAX_PIXELS
     return _MAX_PIXELS_WEBP if image.format == "WEBP" else _MAX_PIXELS_WHOLE
 
 
-def _reduced(image: Image.Image, min_side_px: int) -> Image.Image:
-    """Smaller by a whole factor, with no side below `min_side_px`."""
-    factor = min(image.size) // min_side_px
-    if factor < 2:
-        return image
-    if "transparency" in image.info or image.mode == "PA":
-        image = image.convert("RGBA")
-    elif image.mode in ("P", "1"):
-        image = image.convert("RGB")
-    elif image.mode.startswith("I;16"):
-        image = image.convert("I")
-    return image.reduce(factor)
-
-
-def _upright(image: Image.Image) -> Image.Image:
+def _loaded(image: Image.Image, content: bytes, min_side_px: int | None) -> tuple[Image.Image, Box | None]:
+    """The pixels, and the part of the picture that they cover if that is not all of it."""
+    frame = image.tile[0][1] if image.format == "GIF" and image.tile else None  # type: ignore[attr-defined]
+    if image.format not in _JPEGS:
+        image.load()
+        if image.format == "PNG":
+            scale_transparency(image, content)
+        return image, None if frame == (0, 0, *image.size) else frame
+    if min_side_px and not jpeg.is_lossless(content):
+        image.draft("RGB", (min_side_px, min_side_px))
     try:
-        turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
-        return ImageOps.exif_transpose(image) if turned else image
-    except Exception:  # a broken EXIF block is no reason to refuse a good picture
-        return image
+        image.load()
+    except OSError:
+        if content.endswith(_END_OF_JPEG):
+            raise
+        return _completed(content, min_side_px), None
+    return image, None
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image if type(image) is Image.Image else image.copy()
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _from_deep_grey(image)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        front = image.convert("RGBA")
-        white = Image.new("RGBA", front.size, "white")
-        return Image.alpha_composite(white, front).convert("RGB")
-    return image.convert("RGB")
+def _completed(content: bytes, min_side_px: int | None) -> Image.Image:
+    """A JPEG without an end marker, if all of its pixels are there."""
+    hashes = set()
+    for ending in jpeg.endings(content):
+        image = _open(ending)
+        image, _ = _loaded(image, ending, min_side_px)
+        hashes.add(_hash_of_pixels(image))
+    if len(hashes) > 1:
+        raise OSError("lines are missing at the end")
+    return image
 
 
-def _from_deep_grey(image: Image.Image) -> Image.Image:
-    values = np.asarray(image, dtype=np.float32)
-    full = 65535.0 if values.max(initial=0.0) > 255 else 255.0
-    return Image.fromarray((values / full * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
+def _hash_of_pixels(image: Image.Image) -> str:
+    found = hashlib.sha256()
+    for top in range(0, image.height, 64):
+        found.update(image.crop((0, top, image.width, min(top + 64, image.height))).tobytes())
+    return found.hexdigest()
+
+
+def _finished(image: Image.Image, frame: Box | None, min_side_px: int | None) -> Image.Image:
+    factor = max(1, min(image.size) // min_side_px) if min_side_px else 1
+    info = image.info
+    rgb = to_srgb(opaque(image, factor, frame), info.get("icc_profile"))
+    turned = upright(rgb, orientation_of(info))
+    return turned if type(turned) is Image.Image else turned.copy()

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from immr.storage import fingerprint
 from immr.types import FloatArray
 
-READING = "enough-fit-bicubic-2"
+READING = "srgb-enough-fit-bicubic-3"
 """How pictures are read and fitted: in the name of all that is made from them, and changes with the code."""
 
 

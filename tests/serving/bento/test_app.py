@@ -159,7 +159,7 @@ def test_an_event_of_another_time_is_rejected(client: httpx.Client, ts: str) -> 
     [
         (b"", "empty"),
         (b"<html><body>not a photo</body></html>", "JPEG, PNG"),
-        (RED[:-40], "broken or cut off"),
+        (RED[:-40], "broken or truncated"),
         (RED[:300], "no picture"),
         (b"\xff\xd8\xff\xe0" + bytes(2000), ""),
         (b"GIF89a", ""),

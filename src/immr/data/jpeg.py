@@ -1,0 +1,51 @@
+"""What Pillow does not report about a JPEG: its coding process, and whether its pixels are complete."""
+
+from __future__ import annotations
+
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+_END = b"\xff\xd9"
+
+
+def is_lossless(content: bytes) -> bool:
+    """Coded without a DCT (process 14): a decoder cannot make it smaller while reading."""
+    return _frame_header(content) in _LOSSLESS
+
+
+def is_streamed(content: bytes) -> bool:
+    """Sequential DCT: decoded, and made smaller, line by line. Of others the decoder keeps all in memory."""
+    header = _frame_header(content)
+    return header is not None and header not in _LOSSLESS | _PROGRESSIVE
+
+
+def endings(content: bytes) -> tuple[bytes, bytes]:
+    """Two completed versions of a file without an end marker.
+
+    They decode to the same pixels if every line is in the file; missing lines are filled from what follows,
+    which differs.
+    """
+    content = content.rstrip(b"\xff")
+    return content + _END, content + b"\xaa" * 512 + _END
+
+
+def _frame_header(content: bytes) -> int | None:
+    """The marker of the first frame header (SOFn), ITU-T T.81 table B.1."""
+    place = 2
+    while place + 4 <= len(content):
+        if content[place] != 0xFF:
+            place += 1  # garbage between segments is skipped, as libjpeg does
+            continue
+        marker = content[place + 1]
+        if marker in _FRAME_HEADERS:
+            return marker
+        if marker == 0xFF:
+            place += 1
+        elif marker in _WITHOUT_LENGTH or marker == 0x00:
+            place += 2
+        elif marker in (0xD9, 0xDA):
+            return None
+        else:
+            place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    return None

@@ -1,0 +1,53 @@
+"""JPEGs without an end marker, and those that cannot be made smaller while reading."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from immr.data import jpeg
+from immr.data.images import decode
+from immr.errors import ImageError
+from tests.support.odd_pictures import encoded, left_red_right_blue, lossless_jpeg
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (160, 240, 3), dtype=np.uint8))
+KINDS = [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"subsampling": 0, "quality": 95}]
+
+
+@pytest.mark.parametrize("min_side_px", [None, 32])
+@pytest.mark.parametrize("options", KINDS)
+def test_a_picture_that_lacks_only_the_end_marker_is_whole(
+    options: dict[str, object], min_side_px: int | None
+) -> None:
+    content = encoded(NOISE, "JPEG", **options)
+    whole = decode(content, min_side_px).tobytes()
+    for ending in (content[:-2], content[:-1], content[:-2] + bytes(100)):
+        assert decode(ending, min_side_px).tobytes() == whole
+
+
+@pytest.mark.parametrize("min_side_px", [None, 32])
+@pytest.mark.parametrize("options", [kind for kind in KINDS if "progressive" not in kind])
+@pytest.mark.parametrize("lost", [10, 40, 400, 4000])
+def test_a_picture_that_lacks_lines_is_broken_at_any_size(
+    options: dict[str, object], min_side_px: int | None, lost: int
+) -> None:
+    with pytest.raises(ImageError, match="truncated"):
+        decode(encoded(NOISE, "JPEG", **options)[:-lost], min_side_px)
+
+
+@pytest.mark.parametrize("min_side_px", [None, 20])
+def test_a_lossless_jpeg_is_read_as_it_is(min_side_px: int | None) -> None:
+    grey = np.tile(np.arange(120, dtype=np.uint8) * 2, (100, 1))
+    content = lossless_jpeg(grey)
+    assert jpeg.is_lossless(content)
+    image = decode(content, min_side_px)
+    if min_side_px is None:
+        assert np.array_equal(np.asarray(image)[..., 0], grey)
+    assert abs(np.asarray(image).mean() - grey.mean()) < 1
+
+
+def test_only_sequential_dct_is_streamed() -> None:
+    sequential = encoded(left_red_right_blue(), "JPEG")
+    assert jpeg.is_streamed(sequential)
+    assert not jpeg.is_streamed(encoded(left_red_right_blue(), "JPEG", progressive=True))
+    assert not jpeg.is_streamed(lossless_jpeg(np.zeros((8, 8), dtype=np.uint8)))
+    assert not jpeg.is_streamed(sequential[:20])
