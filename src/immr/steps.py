@@ -86,15 +86,18 @@ def train(settings: Settings, training_set: TrainingSet, recipe: Recipe) -> Mode
     Raises:
         TrainingError: a worker failed or the loss is not a number.
     """
+    from immr.launch.job_lock import job_lock
+
     registry = wiring.registry(settings)
     key = fingerprint.of_values("train", __version__, READING, training_set.hash, recipe.model, recipe.train)
-    if found := training_runs.finished(settings, registry, key):
-        log.info("train: %s was trained from the same data and recipe; reusing it", found.id)
-        return found
-    job = training_runs.run(settings, registry, training_set, recipe, key)
-    version = training_runs.register(registry, job)
-    shutil.rmtree(job.checkpoints, ignore_errors=True)
-    return version
+    with job_lock(training_runs.folder_of(settings, key)):
+        if found := training_runs.finished(settings, registry, key):
+            log.info("train: %s was trained from the same data and recipe; reusing it", found.id)
+            return found
+        job = training_runs.run(settings, registry, training_set, recipe, key)
+        version = training_runs.register(registry, job)
+        shutil.rmtree(job.checkpoints, ignore_errors=True)
+        return version
 
 
 def stop_training(settings: Settings, run: str) -> list[str]:

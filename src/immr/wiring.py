@@ -106,8 +106,8 @@ def deployer(settings: Settings) -> Deployer:
     """Serving: `local://` for `bentoml serve` here, `kserve://[<namespace>]?<ServingShape>` for KServe."""
     if _expect("IMMR_DEPLOY_URL", settings.deploy_url, "local", "kserve") == "kserve":
         from immr.cluster import api as cluster
+        from immr.deploy.inference_service import ServingShape
         from immr.deploy.kserve import KserveDeployer
-        from immr.deploy.kserve_objects import ServingShape
 
         namespace, query = _namespace(settings.deploy_url)
         return KserveDeployer(cluster.connect(), namespace, ServingShape.from_query(query))

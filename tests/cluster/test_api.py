@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from immr import wiring
-from immr.cluster import api as cluster
+from immr.cluster import retries
 from immr.errors import SettingsError
 from immr.settings import Settings
 from tests.k8s import fake_api
@@ -70,7 +70,7 @@ def test_a_url_without_a_namespace_means_our_own(fake: FakeApi, tmp_path: Path) 
 
 
 def test_a_url_that_says_too_much_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="known are"):
+    with pytest.raises(SettingsError, match="known names are"):
         wiring.launcher(Settings(home=tmp_path, launch_url="kubeflow://immr?gpu=1"))
 
 
@@ -80,12 +80,12 @@ def test_no_cluster_says_so(tmp_path: Path) -> None:
     assert "set KUBECONFIG" in said
 
 
-def test_a_server_that_is_not_there_is_said_in_words() -> None:
+def test_an_unreachable_server_is_named() -> None:
     from kubernetes import client
 
     configuration = client.Configuration()
     configuration.host, configuration.retries = "http://127.0.0.1:9", False
     core = client.CoreV1Api(client.ApiClient(configuration))
     with pytest.raises(OSError, match="does not answer") as caught:
-        cluster.patiently(lambda: core.list_namespaced_pod("immr"), tries=2, first_wait_s=0.01)
-    assert "is the API server reachable" in cluster.in_words(caught.value, "listing pods")
+        retries.retried(lambda: core.list_namespaced_pod("immr"), patience_s=0.1, first_wait_s=0.01)
+    assert "can this machine reach the API server" in retries.describe(caught.value, "listing pods")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from immr.deploy.deployer import Deployment
+from immr.deploy.inference_service import ServingShape, inference_service
 from immr.deploy.kserve import ROLES, KserveDeployer
-from immr.deploy.kserve_objects import ServingShape, inference_service
 from immr.errors import DeployError, SettingsError
 from tests.k8s import fake_api, schemas
 from tests.k8s.fake_api import FakeApi, Fault
@@ -67,7 +67,7 @@ def test_what_cannot_be_named_on_a_cluster_is_refused() -> None:
         )
     with pytest.raises(DeployError, match="has no version"):
         inference_service(tiny_version.version(), "immr-search", "immr", ServingShape())
-    with pytest.raises(SettingsError, match=r"known are .*max_replicas"):
+    with pytest.raises(SettingsError, match=r"known names are .*max_replicas"):
         ServingShape.from_query({"replicas": "2"})
     assert ServingShape.from_query({"max_replicas": "2"}).max_replicas == 2
 
@@ -128,7 +128,7 @@ def test_an_old_ready_is_no_answer_to_a_new_wish(fake: FakeApi) -> None:
     there = fake.objects[KIND, "immr", "immr-1"]
     there["metadata"]["generation"], there["status"]["observedGeneration"] = 2, 1
     fake.put(KIND, there)
-    with pytest.raises(DeployError, match="did not get ready"):
+    with pytest.raises(DeployError, match="was not ready after"):
         deployer(fake, ready_timeout_s=0).apply(tiny_version.version(1), "immr-search:immr-1", "champion")
 
 
@@ -150,14 +150,14 @@ def test_a_headless_service_is_asked_at_its_pods_port(fake: FakeApi) -> None:
 
 def test_a_namespace_without_immr_is_said(fake: FakeApi) -> None:
     fake.remove("configmaps", "immr", ROLES)
-    with pytest.raises(DeployError, match=r"no ConfigMap immr-roles in immr.*apply an overlay"):
+    with pytest.raises(DeployError, match=r"namespace immr has no ConfigMap immr-roles.*apply an overlay"):
         deploy(fake, 1, "champion")
     assert names(fake) == set()
 
 
 def test_a_service_of_someone_else_is_left_alone(fake: FakeApi) -> None:
     fake.put(KIND, {"metadata": {"name": "immr-1", "namespace": "immr"}})
-    with pytest.raises(DeployError, match="IMMR did not make"):
+    with pytest.raises(DeployError, match="IMMR did not create"):
         deploy(fake, 1, "champion")
     assert fake.asked("patch", KIND) == 0
 
@@ -168,5 +168,56 @@ def test_refusals_and_bad_minutes(fake: FakeApi, verb: str, status: int) -> None
     if status == 500:
         assert deploy(fake, 1, "champion").version_id == "immr-1"
         return
-    with pytest.raises(DeployError, match=r"says 403, .*compare its Role"):
+    with pytest.raises(DeployError, match=r"answers 403, .*compare its Role"):
         deploy(fake, 1, "champion")
+
+
+def starting(**status: Any) -> dict[str, Any]:
+    labels = {"serving.kserve.io/inferenceservice": "immr-2"}
+    metadata = {"name": "immr-2-predictor-abc", "namespace": "immr", "labels": labels}
+    return {"metadata": metadata, "status": {"phase": "Pending", **status}}
+
+
+def waiting(reason: str, message: str = "", **container: Any) -> dict[str, Any]:
+    state = {"waiting": {"reason": reason, "message": message}}
+    return starting(containerStatuses=[{"name": "kserve-container", "state": state, **container}])
+
+
+OOM = {"lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}, "restartCount": 2}
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason"),
+    [
+        (waiting("ImagePullBackOff", "no such image"), "is ImagePullBackOff: no such image; push the image"),
+        (waiting("CrashLoopBackOff", **OOM), r"is OOMKilled: exit code 137; .*memory= in IMMR_DEPLOY_URL"),
+        (waiting("CrashLoopBackOff", "back-off"), "is CrashLoopBackOff: back-off; read its log"),
+    ],
+)
+def test_a_bento_that_cannot_start_is_explained(fake: FakeApi, pod: dict[str, Any], reason: str) -> None:
+    first = deploy(fake, 1, "champion")
+    fake.on_create = lambda resource, body: fake.put("pods", pod)
+    with pytest.raises(DeployError, match=f"(?s)immr-2 cannot start: .*{reason}.*keeps its role"):
+        deployer(fake, pending_grace_s=0).apply(tiny_version.version(2), "immr-search:immr-2", "champion")
+    assert deployer(fake).current() == [first]
+
+
+@pytest.mark.parametrize(
+    ("reason", "about", "pods"),
+    [("FailedMount", "immr-2-predictor-abc", [starting()]), ("FailedCreate", "immr-2-predictor-77f", [])],
+)
+def test_events_explain_pods_that_do_not_run(
+    fake: FakeApi, reason: str, about: str, pods: list[dict[str, Any]]
+) -> None:
+    for pod in pods:
+        fake.put("pods", pod)
+    event = {
+        "reason": reason,
+        "message": "it is refused",
+        "type": "Warning",
+        "involvedObject": {"name": about},
+    }
+    fake.put("events", event | {"metadata": {"name": "a", "namespace": "immr"}})
+    fake.on_create = lambda resource, body: None
+    with pytest.raises(DeployError, match=f"cannot start: .*{reason}: it is refused"):
+        deployer(fake, pending_grace_s=0).apply(tiny_version.version(2), "immr-search:immr-2", "champion")

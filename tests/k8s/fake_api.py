@@ -264,8 +264,10 @@ def _selected(one: dict[str, Any], query: dict[str, str]) -> bool:
         if labels.get(name) != value:
             return False
     field, _, wanted = query.get("fieldSelector", "").partition("=")
-    above, _, name = field.partition(".")
-    return not wanted or one[above][name] == wanted
+    value: Any = one
+    for part in field.split(".") if wanted else []:
+        value = value.get(part, {})
+    return not wanted or value == wanted
 
 
 def _merged(there: Any, patch: Any) -> Any:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import yaml
 
-from immr.deploy.kserve_objects import MODEL_FORMAT, ServingShape, inference_service
+from immr.deploy.inference_service import MODEL_FORMAT, ServingShape, inference_service
 from immr.events.delivery import STOP_TIMEOUT_S
 from immr.launch.job_shape import JobShape
 from immr.launch.launcher import TrainingJob

@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 import yaml
 
-from immr.cluster.api import Kind, in_words
+from immr.cluster.api import Kind
+from immr.cluster.retries import describe
+from immr.deploy.inference_service import ServingShape
 from immr.deploy.kserve import ROLES, KserveDeployer
-from immr.deploy.kserve_objects import ServingShape
 from immr.doctor.cluster import OPERATORS, examine_cluster
 from immr.errors import DeployError, TrainingError
 from immr.launch.job_shape import JobShape
@@ -288,7 +289,7 @@ def test_nothing_else_may_be_asked(place: Place, prefix: str, plural: str) -> No
     with pytest.raises(ApiException) as raised:
         Kind(place.steps, prefix, plural, place.namespace).select()
     assert raised.value.status == 403
-    assert "compare its Role with k8s/base" in in_words(raised.value, "listing")
+    assert "compare its Role with k8s/base" in describe(raised.value, "listing")
     with pytest.raises(ApiException, match="Forbidden"):
         Kind(place.steps, "/api/v1", "pods", place.namespace).create(
             {"metadata": {"name": "own"}, "spec": {}}

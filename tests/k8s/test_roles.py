@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from immr.deploy.inference_service import ServingShape
 from immr.deploy.kserve import ROLES, KserveDeployer
-from immr.deploy.kserve_objects import ServingShape
 from immr.launch.job_shape import JobShape
 from immr.launch.kubeflow import KubeflowLauncher
 from immr.launch.launcher import TrainingJob

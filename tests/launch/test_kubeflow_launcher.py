@@ -115,7 +115,7 @@ def test_what_cannot_run_is_refused_before_anything_is_asked(
         launcher(fake, tmp_path, processes_per_pod=2).run(replace(job, processes=3))
     with pytest.raises(TrainingError, match="is not below IMMR_HOME"):
         launcher(fake, tmp_path / "elsewhere").run(job)
-    with pytest.raises(TrainingError, match="no job file"):
+    with pytest.raises(TrainingError, match=r"job file .* does not exist"):
         launcher(fake, tmp_path).run(replace(job, job_file=tmp_path / "none.json"))
     with pytest.raises(TrainingError, match="more than the 2 pods"):
         launcher(fake, tmp_path, elastic_min_pods=3).run(job)
@@ -124,7 +124,7 @@ def test_what_cannot_run_is_refused_before_anything_is_asked(
 
 def test_a_shape_is_read_from_a_url_query() -> None:
     assert JobShape.from_query({"gpus": "2", "queue": "a"}) == JobShape(gpus=2, queue="a")
-    with pytest.raises(SettingsError, match=r"known are .*processes_per_pod"):
+    with pytest.raises(SettingsError, match=r"known names are .*processes_per_pod"):
         JobShape.from_query({"gpu": "2"})
     with pytest.raises(SettingsError, match="whole number"):
         JobShape.from_query({"gpus": "two"})
@@ -174,7 +174,7 @@ def test_a_failed_job_of_an_earlier_try_is_made_anew(fake: FakeApi, job: Trainin
 
 def test_a_job_of_someone_else_is_left_alone(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
     fake.put("pytorchjobs", {"metadata": {"name": NAME, "namespace": NAMESPACE}})
-    with pytest.raises(TrainingError, match="IMMR did not make"):
+    with pytest.raises(TrainingError, match="IMMR did not create"):
         launcher(fake, tmp_path).run(job)
     assert fake.asked("delete", "pytorchjobs") == 0
 
@@ -203,6 +203,20 @@ def test_a_busy_server_is_waited_for(
     assert fake.asked(verb, "pytorchjobs") >= 2
 
 
+def test_an_outage_of_the_api_does_not_end_training(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+    """Far more failed calls than a single request is worth; the job continues meanwhile."""
+    thread = threading.Thread(target=launcher(fake, tmp_path).run, args=(job,))
+    thread.start()
+    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") >= 1)
+    for verb, resource in (("watch", "pytorchjobs"), ("get", "pytorchjobs"), ("list", "pods")):
+        fake.faults.append(Fault(verb, resource, 503, times=20, headers={"Retry-After": "0.02"}))
+    fake.wait_for(lambda: fake.asked("list", "pods") >= 22)
+    finish(fake)
+    thread.join(20)
+    assert not thread.is_alive()
+    assert ("pytorchjobs", NAMESPACE, NAME) in fake.objects
+
+
 def test_retry_after_is_kept_to(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
     finish_when_created(fake)
     fake.faults = [Fault("create", "pytorchjobs", 429, headers={"Retry-After": "1"})]
@@ -219,13 +233,13 @@ def test_a_refusal_says_what_to_do(
     fake: FakeApi, job: TrainingJob, tmp_path: Path, status: int, remedy: str
 ) -> None:
     fake.faults = [Fault("create", "pytorchjobs", status)]
-    with pytest.raises(TrainingError, match=f"says {status}, .*{remedy}"):
+    with pytest.raises(TrainingError, match=f"answers {status}, .*{remedy}"):
         launcher(fake, tmp_path).run(job)
 
 
 def test_a_job_that_is_deleted_meanwhile_is_noticed(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
     fake.on_create = lambda resource, body: fake.remove("pytorchjobs", NAMESPACE, NAME)
-    with pytest.raises(TrainingError, match="was deleted while it was waited for"):
+    with pytest.raises(TrainingError, match="was deleted during training"):
         launcher(fake, tmp_path).run(job)
 
 
@@ -248,7 +262,7 @@ def test_a_job_that_ends_without_its_output_is_an_error(
     fake: FakeApi, job: TrainingJob, tmp_path: Path
 ) -> None:
     finish_when_created(fake)
-    with pytest.raises(TrainingError, match=r"nothing at .*/version: is the claim immr-home"):
+    with pytest.raises(TrainingError, match=r"/version does not exist: is the claim immr-home"):
         launcher(fake, tmp_path, output_grace_s=0).run(replace(job, out=tmp_path / "version"))
 
 
@@ -279,7 +293,13 @@ def test_a_launch_url_is_made_for_a_run() -> None:
 def event(reason: str, message: str) -> dict[str, Any]:
     about = {"name": NAME, "kind": "PyTorchJob"}
     metadata = {"name": f"{NAME}.{reason}", "namespace": NAMESPACE}
-    return {"metadata": metadata, "involvedObject": about, "reason": reason, "message": message}
+    return {
+        "metadata": metadata,
+        "involvedObject": about,
+        "reason": reason,
+        "message": message,
+        "type": "Warning",
+    }
 
 
 def test_pods_that_are_refused_end_the_wait_after_the_grace(
@@ -291,9 +311,53 @@ def test_pods_that_are_refused_end_the_wait_after_the_grace(
         launcher(fake, tmp_path, pending_grace_s=1).run(job)
 
 
-def test_no_operator_is_said(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"0 of 2 pods are there; does the training operator run"):
+def test_a_missing_operator_is_suspected(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"0 of 2 pods exist; is the operator running"):
         launcher(fake, tmp_path, pending_grace_s=1).run(job)
+
+
+def test_pods_that_the_operator_is_about_to_create_are_no_problem(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    thread = threading.Thread(target=launcher(fake, tmp_path).run, args=(job,))
+    thread.start()
+    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") >= 2)
+    finish(fake)
+    thread.join(10)
+    assert "NotCreated" not in caplog.text
+
+
+def test_a_volume_that_cannot_be_mounted_ends_the_wait(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path
+) -> None:
+    fake.put("pods", pod("master", phase="Pending"))
+    fake.put("pods", pod("worker", phase="Pending"))
+    failed = event("FailedMount", 'secret "none" not found')
+    fake.put("events", failed | {"involvedObject": {"kind": "Pod", "name": f"{NAME}-master-0"}})
+    with pytest.raises(
+        TrainingError, match=r'master-0 is FailedMount: secret "none" not found; is the claim'
+    ):
+        launcher(fake, tmp_path, pending_grace_s=1).run(job)
+
+
+def test_restarts_are_counted_for_the_whole_job(job: TrainingJob, tmp_path: Path) -> None:
+    """The operator adds up the restarts of all pods, and one crash restarts every pod."""
+    body = pytorchjob(replace(job, processes=4), NAMESPACE, JobShape(backoff_limit=2), tmp_path, {})
+    assert body["spec"]["runPolicy"]["backoffLimit"] == 8
+
+
+def test_the_pods_of_a_failed_job_keep_their_logs_until_we_read_them(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path
+) -> None:
+    fake.put("pods", pod("master"))
+    fake.logs[f"{NAME}-master-0"] = ["Killed"]
+    finish_when_created(fake, "Failed", "backoff limit")
+    assert (
+        pytorchjob(job, NAMESPACE, JobShape(), tmp_path, {})["spec"]["runPolicy"]["cleanPodPolicy"] == "None"
+    )
+    with pytest.raises(TrainingError, match="Killed"):
+        launcher(fake, tmp_path).run(job)
+    assert ("pytorchjobs", NAMESPACE, NAME) not in fake.objects  # its pods were still running
 
 
 def test_a_queued_job_may_wait(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
@@ -395,7 +459,7 @@ from pathlib import Path
 from kubernetes import client
 from immr.launch.job_shape import JobShape, for_run
 from immr.launch.kubeflow import KubeflowLauncher
-from immr.launch.port import TrainingJob
+from immr.launch.launcher import TrainingJob
 configuration = client.Configuration()
 configuration.host, home = sys.argv[1], Path(sys.argv[2])
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background

@@ -1,18 +1,21 @@
+"""`torchrun` on this machine: what comes out, what errors say, and that no process is left behind."""
+
 import dataclasses
+import os
 import signal
 import subprocess
 import sys
-import time
+from collections import deque
 from pathlib import Path
 
 import pytest
 
 from immr.errors import TrainingError
 from immr.launch.launcher import TrainingJob
-from immr.launch.local import LocalLauncher
+from immr.launch.local import LocalLauncher, _stream
 from immr.model.card import Card
 from immr.train.job import TrainJob
-from tests.support import tiny_training_set
+from tests.support import patience, tiny_training_set
 from tests.support.tiny_training_set import MODEL, TRAIN
 
 
@@ -55,17 +58,34 @@ def test_a_failure_says_why(tmp_path, cache_dir):
     broken.write_text("{}")
     with pytest.raises(TrainingError, match=r"last lines were[\s\S]*KeyError: 'training_set'\Z"):
         LocalLauncher().run(TrainingJob("tiny", broken, processes=2))
-    with pytest.raises(TrainingError, match="no job file"):
+    with pytest.raises(TrainingError, match=r"job file .* does not exist"):
         LocalLauncher().run(TrainingJob("tiny", tmp_path / "gone.json", processes=1))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signals_leave_nothing_running(tmp_path, cache_dir, number, code):
+def test_an_unterminated_last_line_is_kept():
+    source, sink = os.pipe()
+    os.write(sink, b"epoch 1\nKilled")
+    os.close(sink)
+    lines: deque[str] = deque()
+    _stream(source, lines)
+    os.close(source)
+    assert list(lines) == ["epoch 1", "Killed"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 143),
+        (signal.SIGKILL, -signal.SIGKILL),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+    ],
+)
+def test_training_ends_with_the_process_that_started_it(tmp_path, cache_dir, number, code):
     job_file = _job(tmp_path, cache_dir, epochs=1_000_000)
     script = (
         "import signal, sys\nfrom pathlib import Path\nfrom immr.launch.local import LocalLauncher\n"
         "from immr.launch.launcher import TrainingJob\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # else ignored in the background
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # otherwise ignored in the background
         "try: LocalLauncher().run(TrainingJob('tiny', Path(sys.argv[1]), 2))\n"
         "except KeyboardInterrupt: sys.exit(130)\n"
     )
@@ -77,8 +97,5 @@ def test_signals_leave_nothing_running(tmp_path, cache_dir, number, code):
         launcher.send_signal(number)
         launcher.stderr.read()
         assert launcher.wait(30) == code
-    deadline = time.monotonic() + 10
-    while _processes_that_name(str(job_file)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert _processes_that_name(str(job_file)) == []
+    patience.until(lambda: _processes_that_name(str(job_file)) == [], timeout_s=30)
     assert not (tmp_path / "version").exists()

@@ -1,1 +1,1 @@
-"""Access to the Kubernetes API."""
+"""Access to the Kubernetes API, shared by `launch`, `deploy` and `doctor`."""

@@ -1,1 +1,1 @@
-"""Where a version serves: `local` (`bentoml serve`)."""
+"""Where versions serve: `bentoml serve` on this machine, or KServe on a cluster."""

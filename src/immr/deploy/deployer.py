@@ -1,4 +1,4 @@
-"""What the rest of IMMR asks of a place where versions serve."""
+"""The port that the rest of IMMR deploys versions through."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from immr.types import ModelVersion, Role
 
 @dataclass(frozen=True)
 class Deployment:
-    """A version that serves, or is to serve, in a role."""
+    """A version that is deployed in a role."""
 
     role: Role
     version_id: str
@@ -20,13 +20,13 @@ class Deployment:
 
 
 class Deployer(Protocol):
-    """Declares what serves; asking twice for the same changes nothing."""
+    """Declares which version serves in which role. Every call is idempotent."""
 
     def apply(self, version: ModelVersion, bento: str, role: Role) -> Deployment:
-        """Let this version serve in this role, in place of the one before."""
+        """Deploy a version in a role, in place of the one that has it."""
 
     def current(self) -> Sequence[Deployment]:
-        """What serves now, champion first."""
+        """What is deployed, champion first."""
 
     def remove(self, role: Role) -> None:
-        """Let nothing serve in this role."""
+        """Remove the version that has this role, if there is one."""

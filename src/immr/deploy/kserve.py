@@ -1,19 +1,21 @@
-"""Versions that serve on a cluster: one InferenceService each; a ConfigMap says which has which role."""
+"""Versions on a cluster: one InferenceService per version, and a ConfigMap that maps roles to them."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from immr.cluster.api import Kind, in_words
+from immr.cluster.api import Kind
+from immr.cluster.objects import MANAGED_BY, condition, is_ours
+from immr.cluster.pod_problems import PodProblem, ProblemWatch, problems, problems_in_events
+from immr.cluster.retries import LONG_PATIENCE_S, api_errors_as
 from immr.deploy.deployer import Deployment
-from immr.deploy.kserve_objects import (
+from immr.deploy.inference_service import (
     BENTO,
     GROUP,
-    MANAGED_BY,
     PLURAL,
     VERSION,
     VERSION_ID,
@@ -29,17 +31,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 ROLES = "immr-roles"  # ConfigMap of k8s/base/serving: {champion: <InferenceService>, challenger: …}
 _ROLES: tuple[Role, ...] = ("champion", "challenger")
+_VARIABLE = "IMMR_DEPLOY_URL"
+_POD_LABEL = "serving.kserve.io/inferenceservice"
 
 
 class KserveDeployer:
-    """A `Deployer` over KServe in Standard mode.
+    """A `Deployer` for KServe in Standard mode.
 
-    What a role's version replaces goes on serving, in no role, until the role changes again: a gateway that
-    still sends it users gets answers, and a rollback finds it running.
+    A version that loses its role keeps serving until the roles change again: a gateway that still routes
+    users to it gets answers, and a rollback finds it running.
     """
 
     def __init__(self, api: ApiClient, namespace: str, shape: ServingShape, poll_s: float = 2.0) -> None:
         self._services = Kind(api, f"/apis/{GROUP}/{VERSION}", PLURAL, namespace)
+        # for the wait, which an outage of the API server must not end
+        self._waited = dataclasses.replace(self._services, patience_s=LONG_PATIENCE_S)
+        self._pods = Kind(api, "/api/v1", "pods", namespace, LONG_PATIENCE_S)
+        self._events = Kind(api, "/api/v1", "events", namespace, LONG_PATIENCE_S)
         self._addresses = Kind(api, "/api/v1", "services", namespace)
         self._maps = Kind(api, "/api/v1", "configmaps", namespace)
         self._namespace = namespace
@@ -47,14 +55,15 @@ class KserveDeployer:
         self._poll_s = poll_s
 
     def apply(self, version: ModelVersion, bento: str, role: Role) -> Deployment:
-        """See `Deployer.apply`; returns when the version is ready, and gives it the role only then.
+        """See `Deployer.apply`; the version gets its role once it is ready.
 
         Raises:
-            DeployError: it does not get ready in time (the one before keeps the role), or the API refuses.
+            DeployError: it cannot start or is not ready in time, and the previous version keeps the role; or
+                the API refused.
         """
         body = inference_service(version, bento, self._namespace, self._shape)
         name = body["metadata"]["name"]
-        with self._explained(f"deploying {version.id}"):
+        with api_errors_as(DeployError, f"deploying {version.id} in {self._namespace}"):
             before = self._roles()
             made = self._make(name, body)
             self._wait_until_ready(name, int(made["metadata"].get("generation", 0)))
@@ -67,19 +76,19 @@ class KserveDeployer:
         """See `Deployer.current`.
 
         Raises:
-            DeployError: the API refuses.
+            DeployError: the API refused.
         """
-        with self._explained("listing what serves"):
+        with api_errors_as(DeployError, f"listing deployments in {self._namespace}"):
             roles, ours = self._roles(), {one["metadata"]["name"]: one for one in self._ours()}
             return [self._deployment(ours[roles[role]], role) for role in _ROLES if roles.get(role) in ours]
 
     def remove(self, role: Role) -> None:
-        """See `Deployer.remove`: a version that has no other role is deleted.
+        """See `Deployer.remove`; a version without another role is deleted.
 
         Raises:
-            DeployError: the API refuses.
+            DeployError: the API refused.
         """
-        with self._explained(f"removing the {role}"):
+        with api_errors_as(DeployError, f"removing the {role} in {self._namespace}"):
             roles = self._roles()
             name = roles.pop(role, None)
             if name is None:
@@ -89,50 +98,66 @@ class KserveDeployer:
                 self._services.delete(name)
 
     def _make(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Create it, or bring it to what is wanted; its generation is the one whose status counts."""
+        """Create or update the InferenceService; its status counts from the returned generation on."""
         if made := self._services.create(body):
             return made
-        there = self._services.get(name) or {"metadata": {}}
-        if there["metadata"].get("labels", {}).get(MANAGED_BY[0]) != MANAGED_BY[1]:
+        if not is_ours(self._services.get(name) or {"metadata": {}}):
             raise DeployError(
-                f"there is an InferenceService {name} in {self._namespace} that IMMR did not make: "
+                f"namespace {self._namespace} has an InferenceService {name} that IMMR did not create: "
                 "delete it, or use another namespace"
             )
         return self._services.patch(name, body)
 
     def _wait_until_ready(self, name: str, generation: int) -> None:
+        """Return once this generation is ready.
+
+        Raises:
+            DeployError: its pods cannot start, which is known within a minute, or the time is up.
+        """
         deadline = time.monotonic() + self._shape.ready_timeout_s
+        watch = ProblemWatch(self._shape.pending_grace_s)
         while True:
-            there = self._services.get(name)
+            there = self._waited.get(name)
             if there is None:
-                raise DeployError(f"{name} was deleted while it was waited for: deploy it again")
+                raise DeployError(f"{name} was deleted while it started: deploy it again")
             status = there.get("status", {})
-            ready = _condition(status, "Ready").get("status") == "True"
-            if ready and int(status.get("observedGeneration", generation)) >= generation:
+            if condition(there, "Ready") and int(status.get("observedGeneration", generation)) >= generation:
                 return
+            if blocking := watch.update(self._problems(name)):
+                raise DeployError(
+                    f"{name} cannot start: {blocking} (waited {self._shape.pending_grace_s} s, "
+                    f"pending_grace_s in {_VARIABLE}). The previous version keeps its role."
+                )
             if time.monotonic() > deadline:
                 raise DeployError(
-                    f"{name} did not get ready in {self._shape.ready_timeout_s} s ({_reasons(status)}); the "
-                    f"version before keeps its role. Look at: kubectl -n {self._namespace} describe "
+                    f"{name} was not ready after {self._shape.ready_timeout_s} s ({_reasons(status)}); the "
+                    f"previous version keeps its role. See kubectl -n {self._namespace} describe "
                     f"inferenceservice {name}"
                 )
             time.sleep(self._poll_s)
+
+    def _problems(self, name: str) -> list[PodProblem]:
+        pods = self._pods.select(labelSelector=f"{_POD_LABEL}={name}")
+        events = self._events.select(fieldSelector="type=Warning")
+        return problems(pods, _VARIABLE, crash_loop_blocks=True) + problems_in_events(
+            events, pods, f"{name}-predictor", _VARIABLE
+        )
 
     def _retire(self, name: str, before: Mapping[Role, str], now: Mapping[Role, str]) -> None:
         if name in now.values():
             return
         if name in before.values():
-            log.info("%s has no role any more; it goes on until the next change", name)
+            log.info("%s has lost its role; it keeps serving until the roles change again", name)
             return
-        log.info("%s has had no role for a change: deleting it", name)
+        log.info("%s has had no role since the last change: deleting it", name)
         self._services.delete(name)
 
     def _roles(self) -> dict[Role, str]:
         there = self._maps.get(ROLES)
         if there is None:
             raise DeployError(
-                f"there is no ConfigMap {ROLES} in {self._namespace}, which says who has which role: "
-                "apply an overlay of k8s/ to this namespace"
+                f"namespace {self._namespace} has no ConfigMap {ROLES}, which maps roles to versions: "
+                "apply an overlay of k8s/ to it"
             )
         data = there.get("data") or {}
         return {role: data[role] for role in _ROLES if data.get(role)}
@@ -150,33 +175,22 @@ class KserveDeployer:
         return Deployment(role, version_id, notes.get(BENTO, ""), self._address(metadata["name"]))
 
     def _address(self, name: str) -> str:
-        """Inside the cluster; where KServe makes headless services, a port is the pod's own."""
+        """URL inside the cluster. A headless Service needs the port of the pod."""
         host = f"{name}-predictor"
         service = (self._addresses.get(host) or {}).get("spec", {})
         headless = service.get("clusterIP") == "None"
         port = f":{service['ports'][0]['targetPort']}" if headless else ""
         return f"http://{host}.{self._namespace}.svc.cluster.local{port}"
 
-    @contextmanager
-    def _explained(self, doing: str) -> Iterator[None]:
-        from kubernetes.client.exceptions import ApiException
-
-        try:
-            yield
-        except (ApiException, OSError) as error:
-            raise DeployError(in_words(error, f"{doing} in {self._namespace}")) from error
-
-
-def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    conditions: list[Mapping[str, Any]] = status.get("conditions", [])
-    return next((one for one in conditions if one["type"] == kind), {})
-
 
 def _reasons(status: Mapping[str, Any]) -> str:
     failure = status.get("modelStatus", {}).get("lastFailureInfo", {})
-    said = [
+    messages = [
         f"{one['type']}: {one.get('message') or one.get('reason')}"
         for one in status.get("conditions", [])
         if one["status"] != "True" and (one.get("message") or one.get("reason"))
     ]
-    return "; ".join(filter(None, [failure.get("message", ""), *said])) or "no condition says why"
+    return (
+        "; ".join(filter(None, [failure.get("message", ""), *messages]))
+        or "KServe reports no reason; is its controller running?"
+    )

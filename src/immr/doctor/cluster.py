@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from immr.cluster.api import in_words, own_namespace
+from immr.cluster.api import own_namespace
+from immr.cluster.retries import describe
 from immr.doctor.finding import Finding
 from immr.errors import ImmrError
 from immr.settings import Settings
@@ -118,7 +119,7 @@ class _Asking:
                 return Finding(what, False, "not there", remedy)
             if error.status == 403:
                 return Finding(what, False, "you may not ask", f"ask with more rights, or see: {remedy}")
-            return Finding(what, False, in_words(error, "asking"), remedy)
+            return Finding(what, False, describe(error, "asking"), remedy)
         except HTTPError as error:
             said = f"no answer in {_TIMEOUT_S:.0f} s ({type(error).__name__})"
             return Finding(what, False, said, "is the API server well? kubectl get --raw /readyz")

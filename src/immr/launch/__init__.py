@@ -1,1 +1,1 @@
-"""Where training runs: `local` (torchrun)."""
+"""Where training runs: `torchrun` on this machine, or a PyTorchJob on a cluster."""

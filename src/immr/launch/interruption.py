@@ -1,4 +1,4 @@
-"""SIGTERM as an exception, so that what a launcher started is ended on the way out."""
+"""SIGTERM as an exception, so that a launcher can stop what it started."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C; only in the main thread, as the others can set no handler."""
+    """SIGTERM raises SystemExit, as Ctrl-C raises KeyboardInterrupt; only the main thread can set this up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

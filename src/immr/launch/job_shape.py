@@ -1,4 +1,4 @@
-"""What the pods of a training job on a cluster look like; everything that is not the training itself."""
+"""The pods of a training job on a cluster: image, resources, restarts, deadlines."""
 
 from __future__ import annotations
 
@@ -6,44 +6,44 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from immr.cluster.api import shape_from_query
+from immr.cluster.objects import shape_from_query
 
 
 @dataclass(frozen=True)
 class JobShape:
-    """Pods of a PyTorchJob; each field can be given in the URL, `kubeflow://immr?gpus=1&queue=team`."""
+    """Pods of a training job. The URL can set each field: `kubeflow://immr?gpus=1&queue=team`."""
 
     image: str = "immr/pipeline-python:0.1.0"
-    claim: str = "immr-home"  # PersistentVolumeClaim (ReadWriteMany) that is mounted at IMMR_HOME
+    claim: str = "immr-home"  # PersistentVolumeClaim (ReadWriteMany) mounted at IMMR_HOME
     service_account: str = "immr-training"
     processes_per_pod: int = 1
-    elastic_min_pods: int = 0  # go on with as few; 0: all or none
+    elastic_min_pods: int = 0  # the fewest pods that training continues with; 0: all or none
     cpu: str = "1"
     memory: str = "3Gi"
     gpus: int = 0  # per pod
-    shared_memory: str = "512Mi"  # /dev/shm: what data loaders and NCCL pass on
-    run: str = ""  # whose job it is, as a label: what a pipeline run leaves behind is found by it
+    shared_memory: str = "512Mi"  # /dev/shm, used by data loaders and NCCL
+    run: str = ""  # label: the pipeline run that owns the job
     queue: str = ""  # Kueue LocalQueue; empty: not queued
     node_selector: str = ""  # "pool=gpu,zone=a"
-    tolerations: str = ""  # keys of taints that are borne, "nvidia.com/gpu,spot"
-    backoff_limit: int = 2  # restarts of pods before the job has failed
+    tolerations: str = ""  # keys of tolerated taints: "nvidia.com/gpu,spot"
+    backoff_limit: int = 2  # restarts of the whole job before it has failed
     active_deadline_s: int = 24 * 3600
-    keep_finished_s: int = 3600  # then the cluster deletes the finished job and its pods
-    pending_grace_s: int = 45  # how long a pod may be missing, unschedulable or without its image
-    output_grace_s: int = 60  # how long a file system on a network may take to show what the pods wrote
+    keep_finished_s: int = 3600  # the cluster deletes a finished job and its pods after this
+    pending_grace_s: int = 45  # how long a pod may be missing, unschedulable or without image or volume
+    output_grace_s: int = 60  # how long a network file system may take to show what the pods wrote
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> JobShape:
-        """The defaults, changed by a URL's query.
+        """The defaults, overridden by a URL's query.
 
         Raises:
-            SettingsError: a name that is not known, or a number that is none.
+            SettingsError: a name is unknown, or a value is not a whole number where one is expected.
         """
         return shape_from_query(cls, "IMMR_LAUNCH_URL", query)
 
 
 def for_run(launch_url: str, run: str, gpus_per_process: int = 0) -> str:
-    """A launch URL whose jobs belong to a pipeline run, with GPUs for each process where any are wanted."""
+    """A launch URL whose jobs belong to a pipeline run, with so many GPUs per process if that is not 0."""
     parts = urlsplit(launch_url)
     if parts.scheme != "kubeflow":
         return launch_url

@@ -1,4 +1,4 @@
-"""What the rest of IMMR asks of a place where training runs."""
+"""The port that the rest of IMMR runs training through."""
 
 from __future__ import annotations
 
@@ -9,25 +9,23 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """`python -m immr.train <job_file>` in so many processes; `name` is derived from the run's key."""
+    """`python -m immr.train <job_file>` in several processes, named by the key of what is trained."""
 
     name: str
     job_file: Path
     processes: int
-    out: Path | None = (
-        None  # what is there once it is done: a job that claims to be, without it, is not believed
-    )
+    out: Path | None = None  # exists once the job is done; a job that claims success without it is rejected
 
 
 class Launcher(Protocol):
-    """Runs a job to its end."""
+    """Runs a training job to its end."""
 
     def run(self, job: TrainingJob) -> None:
-        """Block until the job is done, its output streamed to ours.
+        """Block until the job is done; its output goes to our stderr.
 
         Raises:
-            TrainingError: a process failed; the message carries its last lines.
+            TrainingError: a process failed; the message has its last lines.
         """
 
     def stop(self, run: str) -> list[str]:
-        """End what a pipeline run has left training; returns the jobs' names."""
+        """Stop the training that a pipeline run has left running; returns the jobs' names."""

@@ -1,4 +1,4 @@
-"""Training on this machine: torchrun as a subprocess that never outlives us."""
+"""Training on this machine: torchrun as a subprocess that ends when this process does."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ _KEPT_LINES = 200
 _SHOWN_LINES = 20
 _GRACE_S = 10.0
 _OWN_ERROR = "training error: "
-_RESTARTS = 3  # of all processes, after one died; they go on from the newest checkpoint
-_TORCHRUN = "torch/distributed/elastic/"  # from here on it tells only that a process failed
+_RESTARTS = 3  # of all processes after one died; they resume from the newest checkpoint
+_TORCHRUN = "torch/distributed/elastic/"  # after this, the output only repeats that a process failed
 
 
 class LocalLauncher:
-    """`torchrun` with as many processes as the job asks for, which share this machine's cores.
+    """`torchrun` with the job's number of processes, which share this machine's cores.
 
-    Should one die, torchrun starts all of them again. A single process runs without torchrun; should that
-    die, the same call goes on from its checkpoint.
+    If one dies, torchrun restarts all of them. A single process runs without torchrun; if it dies, calling
+    `run` again resumes from its checkpoint.
     """
 
     def run(self, job: TrainingJob) -> None:
-        """Block until the job is done, its output streamed to our stderr.
+        """Block until the job is done; its output goes to our stderr.
 
-        Ctrl-C and SIGTERM end the whole process group before they take their course here.
+        Ctrl-C and SIGTERM stop all of its processes before they take effect here.
 
         Raises:
-            TrainingError: a process failed; the message carries its last lines.
+            TrainingError: a process failed; the message has its last lines.
         """
         if not job.job_file.is_file():
-            raise TrainingError(f"there is no job file {job.job_file}: write one with TrainJob.write")
+            raise TrainingError(f"the job file {job.job_file} does not exist: write it with TrainJob.write")
         lines: deque[str] = deque(maxlen=_KEPT_LINES)
         with sigterm_raises(), _running(_command(job), _environment(job.processes), lines) as process:
             code = process.wait()
@@ -50,22 +50,24 @@ class LocalLauncher:
             raise TrainingError(f"training {job.name} failed (exit code {code}): {_reason(lines)}")
 
     def stop(self, run: str) -> list[str]:
-        """See `Launcher.stop`: here training ends with the process that waits for it."""
+        """See `Launcher.stop`; here training ends with the process that waits for it."""
         return []
 
 
 def _command(job: TrainingJob) -> list[str]:
-    python = [sys.executable, "-m"]
+    ours = [sys.executable, "-m", "immr.launch.with_parent", str(os.getpid())]
     if job.processes == 1:
-        return [*python, "immr.train", str(job.job_file)]
+        return [*ours, "immr.train", str(job.job_file)]
     return [
-        *python,
+        *ours,
         "torch.distributed.run",
         "--standalone",
         "--local-addr=127.0.0.1",
         f"--max-restarts={_RESTARTS}",
         f"--nproc-per-node={job.processes}",
         "-m",
+        "immr.launch.with_parent",
+        "0",  # torchrun's own process id is not known yet
         "immr.train",
         str(job.job_file),
     ]
@@ -73,13 +75,13 @@ def _command(job: TrainingJob) -> list[str]:
 
 def _environment(processes: int) -> dict[str, str]:
     threads = max(1, cores.usable() // processes)
-    # gloo would else look up this machine's name, which is slow or wrong where there is no DNS
+    # otherwise gloo looks up this machine's name, which is slow or wrong without DNS
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     own = {
         "OMP_NUM_THREADS": str(threads),
         "GLOO_SOCKET_IFNAME": loopback,
         "PYTHONUNBUFFERED": "1",
-        # a new store for each start: in torchrun's own, the restarted would find the addresses of the dead
+        # a new store per start: in torchrun's own, restarted processes find the addresses of dead ones
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     }
     return os.environ | own
@@ -89,8 +91,8 @@ def _environment(processes: int) -> dict[str, str]:
 def _running(
     command: list[str], environment: dict[str, str], lines: deque[str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a session of its own, its output streamed; whatever happens, nothing of it is left."""
-    # where people watch, the processes get a terminal of their own: that is how they know to draw bars
+    """A process in its own session with its output streamed; it is stopped on the way out."""
+    # a terminal of their own lets the processes draw progress bars
     source, sink = pty.openpty() if sys.stderr.isatty() else os.pipe()
     try:
         process = subprocess.Popen(
@@ -116,7 +118,7 @@ def _running(
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
         return
-    # SIGTERM first: torchrun then ends its workers, which live in sessions of their own
+    # SIGTERM first: torchrun then stops its workers, which have sessions of their own
     os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(_GRACE_S)
@@ -131,13 +133,18 @@ def _stream(source: int, lines: deque[str]) -> None:
         sys.stderr.write(part.decode(errors="replace"))
         sys.stderr.flush()
         *whole, rest = (rest + part).replace(b"\r", b"\n").split(b"\n")
-        lines.extend(filter(None, (line.decode(errors="replace").rstrip() for line in whole)))
+        _keep(whole, lines)
+    _keep([rest], lines)
+
+
+def _keep(parts: list[bytes], lines: deque[str]) -> None:
+    lines.extend(filter(None, (part.decode(errors="replace").rstrip() for part in parts)))
 
 
 def _read(source: int) -> bytes:
     try:
         return os.read(source, 65536)
-    except OSError:  # a terminal's way to say that the other side is gone
+    except OSError:  # how a terminal reports that the other side is closed
         return b""
 
 
@@ -145,5 +152,5 @@ def _reason(lines: deque[str]) -> str:
     own = [line.removeprefix(_OWN_ERROR) for line in lines if line.startswith(_OWN_ERROR)]
     if own:
         return own[0]
-    told = list(itertools.takewhile(lambda line: _TORCHRUN not in line, lines)) or list(lines)
-    return "its last lines were\n" + "\n".join(told[-_SHOWN_LINES:])
+    before = list(itertools.takewhile(lambda line: _TORCHRUN not in line, lines)) or list(lines)
+    return "its last lines were\n" + "\n".join(before[-_SHOWN_LINES:])

@@ -1,4 +1,4 @@
-"""The log of a job's leading pod, passed on line by line while it is written."""
+"""The log of a job's leading pod, streamed to our stderr line by line."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _READ_TIMEOUT_S = 60.0
 
 
 class PodLog:
-    """Follows one container in a thread; a cut stream is taken up again where `ensure` is called."""
+    """Follows one container in a thread; `ensure` resumes a stream that was cut."""
 
     def __init__(self, core: CoreV1Api, namespace: str, container: str) -> None:
         self._core = core
         self._namespace = namespace
         self._container = container
         self._thread: threading.Thread | None = None
-        self._newest = ""  # the API's own timestamp of the last line, so that none is shown twice
+        self._newest = ""  # the API's timestamp of the last line, so that no line is shown twice
         self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
 
     def ensure(self, pod: str) -> None:
-        """Follow this pod, if that is not happening already."""
+        """Follow this pod unless a thread does already."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._follow, args=(pod,), daemon=True)
             self._thread.start()
 
     def finish(self, timeout_s: float) -> None:
-        """Let what is still under way arrive."""
+        """Wait for the lines that are still on their way."""
         if self._thread is not None:
             self._thread.join(timeout_s)
 
@@ -54,11 +54,13 @@ class PodLog:
             for part in answer.stream(65536):
                 *whole, rest = (rest + part).split(b"\n")
                 for line in whole:
-                    self._pass_on(line.decode(errors="replace"))
+                    self._show(line.decode(errors="replace"))
+            if rest:
+                self._show(rest.decode(errors="replace"))
         except (ApiException, HTTPError, OSError):
-            return  # the pod is not there yet or any more, or the stream was cut: `ensure` comes again
+            return  # the pod does not exist yet or any more, or the stream was cut: `ensure` tries again
 
-    def _pass_on(self, line: str) -> None:
+    def _show(self, line: str) -> None:
         stamp, _, text = line.partition(" ")
         if stamp <= self._newest:
             return

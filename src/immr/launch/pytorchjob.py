@@ -1,4 +1,4 @@
-"""A TrainingJob as a PyTorchJob of Kubeflow's training operator; nothing here talks to a cluster."""
+"""A TrainingJob as a PyTorchJob of Kubeflow's training operator. Nothing here calls the API."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from immr import __version__
-from immr.cluster.api import restricted_pod
+from immr.cluster.objects import MANAGED_BY, restricted_pod
 from immr.errors import TrainingError
 from immr.launch.job_shape import JobShape
 from immr.launch.launcher import TrainingJob
 from immr.storage import fingerprint
 
 GROUP, VERSION, PLURAL = "kubeflow.org", "v1", "pytorchjobs"
-CONTAINER = "pytorch"  # the operator sets torchrun's environment in the container of this name only
+CONTAINER = "pytorch"  # the operator sets torchrun's environment only in a container with this name
 JOB_NAME_LABEL = "training.kubeflow.org/job-name"
-MANAGED_BY = ("app.kubernetes.io/managed-by", "immr")
 CONTENT = "immr.dev/content"
 RUN = "immr.dev/run"
 _SCRATCH = "/tmp"
@@ -25,17 +24,17 @@ _SCRATCH = "/tmp"
 def pytorchjob(
     job: TrainingJob, namespace: str, shape: JobShape, home: Path, environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The object, ready to be sent.
+    """The object as the API takes it.
 
     Args:
-        job: its file lies below `home`.
-        namespace: where it runs.
-        shape: of the pods.
-        home: IMMR_HOME, at which the claim is mounted in every pod as it is here.
-        environment: IMMR_* for the pods, besides those that the job's file says.
+        job: Its file must be below `home`.
+        namespace: Where it runs.
+        shape: Image, resources, restarts and deadlines of its pods.
+        home: IMMR_HOME; the claim is mounted there in every pod, as it is here.
+        environment: IMMR_* for the pods, in addition to the job's file.
 
     Raises:
-        TrainingError: the job cannot run on a cluster; says why.
+        TrainingError: the job cannot run on a cluster.
     """
     from kubeflow.training import models
     from kubernetes.client import ApiClient, V1ObjectMeta
@@ -46,8 +45,9 @@ def pytorchjob(
         nproc_per_node=str(shape.processes_per_pod),
         run_policy=models.KubeflowOrgV1RunPolicy(
             active_deadline_seconds=shape.active_deadline_s,
-            backoff_limit=shape.backoff_limit,
-            clean_pod_policy="Running",  # finished pods stay until the TTL: their logs say why
+            # the operator adds up the restarts of all pods, and a crash restarts every one of them
+            backoff_limit=shape.backoff_limit * pods,
+            clean_pod_policy="None",  # a crashed container's pod counts as running, and its log is needed
             ttl_seconds_after_finished=shape.keep_finished_s,
         ),
         pytorch_replica_specs={
@@ -74,7 +74,7 @@ def pytorchjob(
 
 
 def _replicas(pods: int, shape: JobShape) -> dict[str, int]:
-    if shape.elastic_min_pods:  # members meet at worker 0; a master would make the size fixed
+    if shape.elastic_min_pods:  # they meet at worker 0; a master would fix their number
         return {"Worker": pods}
     return {"Master": 1} | ({"Worker": pods - 1} if pods > 1 else {})
 
@@ -95,16 +95,16 @@ def _elastic_policy(pods: int, shape: JobShape) -> Any:
 def _pods(job: TrainingJob, shape: JobShape, home: Path) -> int:
     if not job.job_file.absolute().is_relative_to(home):
         raise TrainingError(
-            f"{job.job_file} is not below IMMR_HOME ({home}): the job's pods see only the claim "
-            f"{shape.claim} that is mounted there"
+            f"{job.job_file} is not below IMMR_HOME ({home}): the job's pods only see the claim "
+            f"{shape.claim}, which is mounted there"
         )
     if not job.job_file.is_file():
-        raise TrainingError(f"there is no job file {job.job_file}: write one with TrainJob.write")
+        raise TrainingError(f"the job file {job.job_file} does not exist: write it with TrainJob.write")
     pods, rest = divmod(job.processes, shape.processes_per_pod)
     if rest or pods < 1:
         raise TrainingError(
             f"{job.processes} processes do not fill pods of {shape.processes_per_pod}: "
-            "change processes, or processes_per_pod in IMMR_LAUNCH_URL"
+            "change the number of processes, or processes_per_pod in IMMR_LAUNCH_URL"
         )
     if shape.elastic_min_pods > pods:
         raise TrainingError(
@@ -151,7 +151,7 @@ def _template(job: TrainingJob, shape: JobShape, home: Path, environment: Mappin
             client.V1Volume(name="tmp", empty_dir=client.V1EmptyDirVolumeSource()),
         ],
     )
-    # a service mesh's sidecar would keep the pod running after the training has ended
+    # a service mesh's sidecar would keep the pod running after training
     metadata = client.V1ObjectMeta(labels=_labels(job), annotations={"sidecar.istio.io/inject": "false"})
     return client.V1PodTemplateSpec(metadata=metadata, spec=spec)
 
@@ -167,8 +167,8 @@ def _container(job: TrainingJob, shape: JobShape, home: Path, environment: Mappi
         "PYTHONUNBUFFERED": "1",
         "HOME": _SCRATCH,
         "OMP_NUM_THREADS": _threads(shape),
-        "GLOO_SOCKET_IFNAME": "eth0",  # a pod's interface; gloo would else look up the pod's own name
-        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # else the restarted of an elastic job find the dead
+        "GLOO_SOCKET_IFNAME": "eth0",  # the pod's interface; otherwise gloo looks up the pod's name
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # otherwise a restarted elastic job finds dead members
     } | ({"NCCL_SOCKET_IFNAME": "eth0"} if shape.gpus else {})
     variables = {**environment, "IMMR_HOME": str(home), **own}
     # torchrun takes nodes, rank and the master's address from the PET_* that the operator sets

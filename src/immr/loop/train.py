@@ -15,10 +15,17 @@ from immr.settings import Settings
 from immr.types import ModelVersion
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from immr.registry.versions import Registry
     from immr.train.job import TrainJob
 
 log = logging.getLogger(__name__)
+
+
+def folder_of(settings: Settings, key: str) -> Path:
+    """The folder of this key's job."""
+    return settings.work_dir / "training" / key[:16]
 
 
 def finished(settings: Settings, registry: Registry, key: str) -> ModelVersion | None:
@@ -84,7 +91,7 @@ def _job(
         tags={"manifest_hash": training_set.hash, "recipe": recipe.name},
         key=key,
     )
-    folder = settings.work_dir / "training" / key[:16]
+    folder = folder_of(settings, key)
     return TrainJob(
         training_set=training_sets.below_home(settings, training_set).folder.absolute(),
         out=folder / "version",

@@ -1,4 +1,4 @@
-"""A version as an InferenceService; nothing here talks to a cluster. The only place that imports kserve."""
+"""A version as an InferenceService. Nothing here calls the API; no other module imports kserve."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from immr.cluster.api import restricted_pod, shape_from_query
+from immr.cluster.objects import MANAGED_BY, restricted_pod, shape_from_query
 from immr.errors import DeployError
 from immr.types import ModelVersion
 
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
-MANAGED_BY = ("app.kubernetes.io/managed-by", "immr")
 VERSION_ID, BENTO = "immr.dev/model-version", "immr.dev/bento"
 MODEL_FORMAT = "immr-bento"
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
@@ -20,24 +19,25 @@ _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 
 @dataclass(frozen=True)
 class ServingShape:
-    """How a version serves; each field can be given in the URL, `kserve://immr?max_replicas=4`."""
+    """How a version serves. The URL can set each field: `kserve://immr?max_replicas=4`."""
 
     runtime: str = "immr-bento"  # ServingRuntime of k8s/base/serving
-    storage: str = "pvc://immr-home/bentoml/bentos"  # where Bentos lie, as <name>/<version> below it
+    storage: str = "pvc://immr-home/bentoml/bentos"  # folder of Bentos, each at <name>/<version>
     service_account: str = "immr-serving"
     min_replicas: int = 1
     max_replicas: int = 1
-    cpu_target: int = 70  # percent of the request at which another replica is started
+    cpu_target: int = 70  # CPU use, in percent of the request, above which a replica is added
     cpu: str = "500m"
     memory: str = "1Gi"
     ready_timeout_s: int = 600
+    pending_grace_s: int = 45  # how long a pod may be unschedulable, crashing, or without image or volume
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> ServingShape:
-        """The defaults, changed by a URL's query.
+        """The defaults, overridden by a URL's query.
 
         Raises:
-            SettingsError: a name that is not known, or a number that is none.
+            SettingsError: a name is unknown, or a value is not a whole number where one is expected.
         """
         return shape_from_query(cls, "IMMR_DEPLOY_URL", query)
 
@@ -45,10 +45,10 @@ class ServingShape:
 def inference_service(
     version: ModelVersion, bento: str, namespace: str, shape: ServingShape
 ) -> dict[str, Any]:
-    """The object, ready to be sent.
+    """The object as the API takes it.
 
-    Which role a version has stands elsewhere: KServe copies an InferenceService's labels and annotations into
-    its pods' template, so a role among them would restart every pod when it changes.
+    The version's role is not part of it: KServe copies labels and annotations into the template of the pods,
+    so every change of a role would restart them.
 
     Raises:
         DeployError: the version's id or the Bento's tag cannot name objects on a cluster.
@@ -91,7 +91,7 @@ def _predictor(name: str, bento: str, shape: ServingShape) -> Any:
 
     bento_name, _, tag = bento.partition(":")
     if not tag:
-        raise DeployError(f"the Bento's tag {bento!r} has no version: give one like immr-search:immr-3")
+        raise DeployError(f"the Bento's tag {bento!r} has no version: give a tag such as immr-search:immr-3")
     return V1beta1PredictorSpec(
         service_account_name=shape.service_account,
         automount_service_account_token=False,
@@ -123,15 +123,15 @@ def _predictor(name: str, bento: str, shape: ServingShape) -> Any:
 
 
 def object_name(version_id: str) -> str:
-    """A version's name on the cluster: its id, where that can be a host's name.
+    """The name of a version's InferenceService: its id, which must be a valid host name.
 
     Raises:
-        DeployError: it cannot.
+        DeployError: it is not.
     """
     name = version_id.lower()
     if not _NAME.fullmatch(name):
         raise DeployError(
-            f"{version_id!r} cannot name an InferenceService: let IMMR_MODEL_NAME begin with a letter and "
-            "have letters, digits and '-' only, 35 at most"
+            f"{version_id!r} cannot name an InferenceService: choose an IMMR_MODEL_NAME that starts with a "
+            "letter and has at most 35 letters, digits and '-'"
         )
     return name

@@ -1,0 +1,58 @@
+"""What IMMR's objects on a cluster have in common: labels, security context, conditions, sizes from a URL."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from immr.errors import SettingsError
+
+Shape = TypeVar("Shape")
+
+MANAGED_BY = ("app.kubernetes.io/managed-by", "immr")
+"""Label of the objects that IMMR creates; others are never changed or deleted."""
+_USER = 10001  # the user of IMMR's images
+
+
+def is_ours(there: Mapping[str, Any]) -> bool:
+    """Whether IMMR created this object."""
+    return bool(there["metadata"].get("labels", {}).get(MANAGED_BY[0]) == MANAGED_BY[1])
+
+
+def condition(there: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    """The object's condition of this kind if it is true."""
+    conditions: list[Mapping[str, Any]] = there.get("status", {}).get("conditions", [])
+    return next((one for one in conditions if one["type"] == kind and one["status"] == "True"), None)
+
+
+def restricted_pod() -> Any:
+    """The security context of a pod: the user of IMMR's images, and their group on volumes."""
+    from kubernetes import client
+
+    return client.V1PodSecurityContext(
+        run_as_non_root=True,
+        run_as_user=_USER,
+        run_as_group=_USER,
+        fs_group=_USER,
+        fs_group_change_policy="OnRootMismatch",
+        seccomp_profile=client.V1SeccompProfile(type="RuntimeDefault"),
+    )
+
+
+def shape_from_query(shape: Callable[..., Shape], variable: str, query: Mapping[str, str]) -> Shape:
+    """A dataclass of integers and strings whose defaults are overridden by a URL's query.
+
+    Raises:
+        SettingsError: a name is unknown, or a value is not a whole number where one is expected.
+    """
+    kinds = {name: type(value) for name, value in dataclasses.asdict(shape()).items()}  # type: ignore[call-overload]
+    changes: dict[str, Any] = {}
+    for name, value in query.items():
+        if name not in kinds:
+            raise SettingsError(f"{variable} has {name!r}: the known names are {', '.join(sorted(kinds))}")
+        try:
+            changes[name] = kinds[name](value)
+        except ValueError as error:
+            raise SettingsError(f"{variable} has {name}={value!r}: give a whole number") from error
+    return shape(**changes)

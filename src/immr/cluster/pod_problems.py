@@ -1,0 +1,142 @@
+"""What is wrong with pods, read from their status and their events (JSON as the API returns it)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+_NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName")
+_NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_NO_VOLUME = ("FailedMount", "FailedAttachVolume")
+CRASH_LOOP = "CrashLoopBackOff"
+NOT_CREATED = "NotCreated"
+_NO_POD = ("FailedCreate", "FailedCreatePod")  # of a ReplicaSet; of the training operator
+_CREATED_WITHIN_S = 10.0  # operators take a moment; only then is a missing pod worth a warning
+_REMEDIES = {
+    NOT_CREATED: "is the operator running, and does it watch this namespace?",
+    "Unschedulable": "add nodes, or request less (cpu, memory, gpus in {variable})",
+    "OOMKilled": "give it more memory (memory= in {variable})",
+    CRASH_LOOP: "read its log",
+    **dict.fromkeys(_NO_POD, "a restricted namespace, a quota or an admission webhook rejects it"),
+    **dict.fromkeys(_NO_IMAGE, "push the image, or correct its name"),
+    **dict.fromkeys(_NO_VOLUME, "is the claim or Secret that it names in this namespace?"),
+}
+
+
+@dataclass(frozen=True)
+class PodProblem:
+    """Something that is wrong with a pod. A blocking one will not go away by itself."""
+
+    pod: str
+    reason: str
+    message: str
+    blocks: bool
+    variable: str = ""  # the setting that the remedy names
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Equal for the same problem, although its message counts tries or its back-off grows."""
+        return self.pod, "image" if self.reason in _NO_IMAGE else self.reason
+
+    def __str__(self) -> str:
+        remedy = _REMEDIES.get(self.reason, "").format(variable=self.variable)
+        message = f": {self.message}" if self.message else ""
+        return f"pod {self.pod} is {self.reason}{message}" + (f"; {remedy}" if remedy else "")
+
+
+class ProblemWatch:
+    """Warns of each problem once, and reports a blocking one that has lasted longer than a grace period."""
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self._since: dict[tuple[str, str], float] = {}
+        self._warned: set[tuple[str, str]] = set()
+        self.seen: dict[tuple[str, str], PodProblem] = {}
+
+    def update(self, found: Sequence[PodProblem]) -> PodProblem | None:
+        """Take in what is wrong now; returns a problem that has blocked for the whole grace period."""
+        now = time.monotonic()
+        for problem in found:
+            since = self._since.setdefault(problem.key, now)
+            self.seen[problem.key] = problem
+            early = problem.reason == NOT_CREATED and now - since < _CREATED_WITHIN_S
+            if problem.key not in self._warned and not early:
+                self._warned.add(problem.key)
+                log.warning("%s", problem)
+            if problem.blocks and now - since >= self._grace_s:
+                return problem
+        for key in set(self.seen) - {problem.key for problem in found}:
+            if self.seen[key].blocks:
+                del self.seen[key], self._since[key]
+        return None
+
+
+def problems(
+    pods: Sequence[Mapping[str, Any]], variable: str, crash_loop_blocks: bool = False
+) -> list[PodProblem]:
+    """What is wrong with these pods now, or was with a container before its restart.
+
+    Args:
+        pods: As the API returns them.
+        variable: The setting that remedies name, for example IMMR_LAUNCH_URL.
+        crash_loop_blocks: Whether a container that keeps crashing blocks. It does for a service; a training
+            operator counts restarts itself.
+    """
+    return [found for pod in pods for found in _of_pod(pod, variable, crash_loop_blocks)]
+
+
+def problems_in_events(
+    events: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]], owner: str, variable: str
+) -> list[PodProblem]:
+    """What events report: pods that could not be created, and volumes that could not be mounted.
+
+    Args:
+        events: Warnings in the namespace, as the API returns them.
+        pods: The pods that exist. Only a pod that is still pending can have a blocking volume.
+        owner: Events about objects whose name starts with it count.
+        variable: The setting that remedies name.
+    """
+    pending = {pod["metadata"]["name"] for pod in pods if pod.get("status", {}).get("phase") == "Pending"}
+    found = []
+    for event in events:
+        about, reason = str(event.get("involvedObject", {}).get("name", "")), str(event.get("reason", ""))
+        if reason in _NO_POD and about.startswith(owner) and not pods:
+            found.append(PodProblem(f"of {owner}", reason, event.get("message", ""), True, variable))
+        if reason in _NO_VOLUME and about in pending:
+            found.append(PodProblem(about, reason, event.get("message", ""), True, variable))
+    return found
+
+
+def _of_pod(pod: Mapping[str, Any], variable: str, crash_loop_blocks: bool) -> Iterator[PodProblem]:
+    name, status = pod["metadata"]["name"], pod.get("status", {})
+    if status.get("phase") == "Failed" and status.get("reason"):  # Evicted, NodeLost, …
+        yield PodProblem(name, status["reason"], status.get("message", ""), False, variable)
+    for one in status.get("conditions", []):
+        if one["type"] == "PodScheduled" and one.get("reason") == "Unschedulable":
+            yield PodProblem(name, "Unschedulable", one.get("message", ""), True, variable)
+    for container in status.get("initContainerStatuses", []) + status.get("containerStatuses", []):
+        yield from _of_container(name, container, variable, crash_loop_blocks)
+
+
+def _of_container(
+    pod: str, container: Mapping[str, Any], variable: str, crash_loop_blocks: bool
+) -> Iterator[PodProblem]:
+    waiting = container.get("state", {}).get("waiting", {})
+    reason, message = waiting.get("reason", ""), waiting.get("message", "")
+    if reason in _NO_IMAGE + _NO_CONTAINER:
+        yield PodProblem(pod, reason, message, True, variable)
+    crashing = crash_loop_blocks and (reason == CRASH_LOOP or int(container.get("restartCount", 0)) > 1)
+    ended = False
+    for state in ("state", "lastState"):
+        last = container.get(state, {}).get("terminated")
+        if last and last.get("exitCode"):
+            ended = True
+            text = " ".join(filter(None, [last.get("message", ""), f"exit code {last['exitCode']}"]))
+            yield PodProblem(pod, last.get("reason", "Error"), text, crashing, variable)
+    if crashing and not ended:
+        yield PodProblem(pod, CRASH_LOOP, message, True, variable)

@@ -1,0 +1,97 @@
+"""Retries of Kubernetes API calls, and their errors as sentences."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from immr.errors import ImmrError
+
+if TYPE_CHECKING:
+    from kubernetes.client.exceptions import ApiException
+
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+CALL_TIMEOUT_S = 30.0
+PATIENCE_S = 15.0
+"""How long one call is repeated: enough for a busy server, and short if the address is wrong."""
+LONG_PATIENCE_S = 600.0
+"""The same while waiting for something that was created: an outage of minutes must not end it."""
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 15.0
+_TRANSIENT = (429, 500, 502, 503, 504)
+_REMEDIES = {
+    401: "the credentials are invalid or expired: log in again, or check the ServiceAccount's token",
+    403: "the ServiceAccount may not do that: compare its Role with k8s/base",
+    404: "the object or its kind does not exist: is the operator installed? Run `immr doctor --cluster`",
+    409: "another object with this name exists",
+    422: "the field it names comes from IMMR_LAUNCH_URL or IMMR_DEPLOY_URL: correct it there",
+}
+
+
+def retried(
+    call: Callable[[], Answer], patience_s: float = PATIENCE_S, first_wait_s: float = _FIRST_WAIT_S
+) -> Answer:
+    """Make an idempotent call; repeat it while the server is busy, unreachable or answers 5xx.
+
+    The pause doubles from `first_wait_s` up to 15 s; a `Retry-After` header takes precedence.
+
+    Raises:
+        ApiException: any other answer, or the last one when `patience_s` is over.
+        OSError: no connection could be made in that time.
+    """
+    from kubernetes.client.exceptions import ApiException
+    from urllib3.exceptions import HTTPError
+
+    deadline, wait_s = time.monotonic() + patience_s, first_wait_s
+    while True:
+        pause_s = wait_s
+        try:
+            return call()
+        except ApiException as error:
+            pause_s = _retry_after_s(error, wait_s)
+            if error.status not in _TRANSIENT or time.monotonic() + pause_s > deadline:
+                raise
+            log.info("the Kubernetes API answers %d %s; retry in %.1f s", error.status, error.reason, pause_s)
+        except HTTPError as error:
+            if time.monotonic() + pause_s > deadline:
+                raise OSError(f"the Kubernetes API does not answer: {error}") from error
+            log.warning("the Kubernetes API does not answer; retry in %.1f s", pause_s)
+        time.sleep(pause_s)
+        wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+
+
+@contextmanager
+def api_errors_as(raised: type[ImmrError], doing: str) -> Iterator[None]:
+    """Raise a failed API call as `raised`, with a sentence that ends with what to do."""
+    from kubernetes.client.exceptions import ApiException
+
+    try:
+        yield
+    except (ApiException, OSError) as error:
+        raise raised(describe(error, doing)) from error
+
+
+def describe(error: Exception, doing: str) -> str:
+    """A failed call as a sentence that ends with what to do."""
+    status = int(getattr(error, "status", 0) or 0)
+    if not status:
+        return f"{doing}: {error}; can this machine reach the API server?"
+    try:
+        message = str(json.loads(getattr(error, "body", "") or "{}").get("message") or "")
+    except ValueError:
+        message = ""
+    message = message or str(getattr(error, "reason", ""))
+    remedy = _REMEDIES.get(status, "try again later, or check the API server's log")
+    return f"{doing}: the Kubernetes API answers {status}, {message}; {remedy}"
+
+
+def _retry_after_s(error: ApiException, otherwise_s: float) -> float:
+    try:
+        return min(30.0, float((error.headers or {}).get("Retry-After", otherwise_s)))
+    except ValueError:
+        return otherwise_s
