@@ -1,5 +1,5 @@
 #!/bin/sh
-# The parts that IMMR stands on, for a laptop: versions as in README.md. Needs kubectl and helm. Untried where this was written.
+# Installs what IMMR needs on a laptop's cluster, in the versions of README.md. Needs kubectl and helm. Untested.
 set -eu
 kubectl apply --server-side -f https://github.com/cert-manager/cert-manager/releases/download/v1.18.2/cert-manager.yaml
 kubectl -n cert-manager wait --for=condition=Available deployment --all --timeout=5m
@@ -23,7 +23,10 @@ CLASS
 helm upgrade --install kserve-crd oci://ghcr.io/kserve/charts/kserve-crd --version v0.20.0 --namespace kserve --create-namespace
 # the chart is called kserve-resources since 0.17
 helm upgrade --install kserve oci://ghcr.io/kserve/charts/kserve-resources --version v0.20.0 --namespace kserve \
-  --set kserve.controller.deploymentMode=Standard --wait
+  --set kserve.controller.deploymentMode=Standard --set kserve.controller.gateway.disableIstioVirtualHost=true --wait
+
+helm upgrade --install metrics-server metrics-server --repo https://kubernetes-sigs.github.io/metrics-server/ --version 3.13.0 \
+  --namespace kube-system --set args={--kubelet-insecure-tls} --wait
 
 helm upgrade --install prometheus oci://ghcr.io/prometheus-community/charts/kube-prometheus-stack --version 77.5.0 \
   --namespace monitoring --create-namespace \
