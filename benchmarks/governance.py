@@ -26,14 +26,17 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import governance_scale
-from immr import recipes, steps
+from immr import recipes
 from immr.data.training_set import TrainingSet
 from immr.datasets.named import load_dataset
 from immr.datasets.simulation import simulate
 from immr.datasets.simulation_recipe import category_noise, symmetric_noise
 from immr.governance.governance_recipe import GovernanceRecipe
-from immr.loop import evaluate as judging
+from immr.loop.evaluate import evaluate_dataset
+from immr.loop.govern import govern
+from immr.loop.train import train
 from immr.settings import Settings
+from immr.wiring import Parts, connect
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
@@ -128,7 +131,7 @@ def _labels(kind: str, noise: float, name: str, dataset: str, trained: str | Non
     with TemporaryDirectory() as scratch:
         log = settings.work_dir / "benchmark-logs" / f"{dataset}-{kind}-{noise}"
         simulate(labelled, log, replace(NOISE[kind](noise), twin_items=TWINS))
-        training_set = steps.govern(settings, log, recipe, Path(scratch) / "set")
+        training_set = govern(connect(settings), log, recipe, Path(scratch) / "set")
         twins = pd.read_parquet(log / "twins.parquet")
         thing = dict(zip(twins.item_id, twins.twin_of, strict=True))
         truth = pd.read_parquet(log / "truth.parquet").rename(columns={"item_id": "truth"})
@@ -140,7 +143,7 @@ def _labels(kind: str, noise: float, name: str, dataset: str, trained: str | Non
             dict(zip((i.item_id for i in training_set.items), training_set.item_classes, strict=True))
         )
         same = {frozenset(pair) for pair in thing.items()}
-        recall = None if trained is None else _recall_at_1(settings, training_set, recipe, dataset)
+        recall = None if trained is None else _recall_at_1(connect(settings), training_set, recipe, dataset)
     return Labels(
         kind,
         noise,
@@ -162,11 +165,9 @@ def _pairs(class_of: dict[str, int]) -> set[frozenset[str]]:
     return {frozenset(pair) for items in members.values() for pair in combinations(items, 2)}
 
 
-def _recall_at_1(
-    settings: Settings, training_set: TrainingSet, recipe: recipes.Recipe, dataset: str
-) -> float:
-    version = steps.train(settings, training_set, recipe)
-    return float(judging.evaluate_dataset(settings, version, dataset, "val", recipe).means()["recall@1"])
+def _recall_at_1(parts: Parts, training_set: TrainingSet, recipe: recipes.Recipe, dataset: str) -> float:
+    version = train(parts, training_set, recipe)
+    return float(evaluate_dataset(parts, version, dataset, "val", recipe).means()["recall@1"])
 
 
 app.command()(governance_scale.scale)

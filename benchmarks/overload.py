@@ -24,12 +24,13 @@ import psutil  # type: ignore[import-untyped]
 import typer
 
 from benchmarks.serving import show
-from immr import wiring
 from immr.deploy.local import not_ready_because
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.packaging import bento
+from immr.packaging.application import application_folder
 from immr.search.ranking import RankingRecipe
 from immr.settings import Settings
+from immr.wiring import connect
 
 READY_TIMEOUT_S = 120.0
 PORT = 8099
@@ -95,16 +96,16 @@ def _figures(url: str, photos: Path, seconds: float, times: float, settings: Set
 @contextmanager
 def _services(given: Settings, own: Settings) -> Iterator[str]:
     """The champion as a Bento of this source tree, behind a gateway; what they write goes to `own`."""
-    registry = wiring.registry(given)
+    registry = connect(given).registry
     version = registry.get("champion")
     tag = bento.build(
         version,
         registry.fetch(version, given.cache_dir),
         RankingRecipe(),
-        wiring.service_folder(),
+        application_folder() / "serving",
         own.bento_home,
     )
-    deployer = wiring.deployer(own)
+    deployer = connect(own).deployer
     deployer.apply(version, tag, "champion")
     with deployer.running() as (deployment,):
         _until(lambda: bool(httpx.get(f"{deployment.url}/health/ready", timeout=60).json()["features"]))

@@ -18,7 +18,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr import wiring
 from immr.data import images
 from immr.datasets.named import load_dataset
 from immr.model.card import QUERY_ENCODER, Card
@@ -26,6 +25,7 @@ from immr.model.documents import encode_documents
 from immr.model.runtime import Graph
 from immr.settings import Settings
 from immr.types import FloatArray
+from immr.wiring import connect
 
 
 def main(
@@ -35,7 +35,7 @@ def main(
 ) -> None:
     """Measure, print a table, and write the figures."""
     settings = Settings()
-    registry = wiring.registry(settings)
+    registry = connect(settings).registry
     folder = registry.fetch(registry.get("champion"), settings.cache_dir)
     labelled = load_dataset(dataset, settings.data_mirror, settings.cache_dir)
     photos = labelled.split(split)

@@ -30,16 +30,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
-from immr import wiring
 from immr.deploy import marked
 from immr.deploy.deployer import Deployment
 from immr.deploy.local import BentoProcess, not_ready_because
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.index.qdrant import collection_name
 from immr.packaging import bento
+from immr.packaging.application import application_folder
 from immr.search.ranking import RankingRecipe
 from immr.settings import Settings
 from immr.types import ModelVersion
+from immr.wiring import connect
 
 READY_TIMEOUT_S = 120.0
 LOAD_SHARE = 0.7
@@ -54,8 +55,9 @@ def main(
 ) -> None:
     """Measure, print a table, and write the figures."""
     given = Settings()
-    version = wiring.registry(given).get("champion")
-    folder = wiring.registry(given).fetch(version, given.cache_dir)
+    registry = connect(given).registry
+    version = registry.get("champion")
+    folder = registry.fetch(version, given.cache_dir)
     with tempfile.TemporaryDirectory(prefix="immr-benchmark-") as temporary:
         own = Settings(home=Path(temporary), index_url=given.index_url, features_url=given.features_url)
         run = Run(own, version, folder, photos, seconds, connections)
@@ -119,7 +121,11 @@ class Run:
     def _bento(self) -> dict[str, float]:
         settings = self._settings
         tag = bento.build(
-            self._version, self._folder, RankingRecipe(), wiring.service_folder(), settings.bento_home
+            self._version,
+            self._folder,
+            RankingRecipe(),
+            application_folder() / "serving",
+            settings.bento_home,
         )
         url = f"http://127.0.0.1:{_free_port()}"
         deployment = Deployment("champion", self._version.id, tag, url)

@@ -12,9 +12,10 @@ def deliver(until: int, metrics: dsl.Output[dsl.Metrics]):
     from immr.loop import catalogue
     from immr.loop.pipeline_run import with_retries
     from immr.settings import Settings
+    from immr.wiring import connect
 
     def body():
-        progress = catalogue.deliver(Settings())
+        progress = catalogue.deliver(connect(Settings()))
         late = [f"{one.version_id} ({one.error})" for one in progress if one.live and one.delivered < until]
         if late:
             raise IndexUnavailableError(

@@ -19,28 +19,28 @@ def evaluate(
     """Compare a version with the champion on held-out photos; returns whether it passes the gate."""
     from pathlib import Path
 
-    from immr import recipes, steps, wiring
+    from immr import recipes
     from immr.data.training_set import TrainingSet
     from immr.loop import reports
+    from immr.loop.evaluate import evaluate
     from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
+    from immr.wiring import connect
 
-    settings = Settings()
+    parts = connect(Settings())
     chosen = recipes.with_gate_margin(recipes.by_name(recipe), gate_margin)
 
     def body():
-        version = wiring.registry(settings).get(model_version)
-        return version, steps.evaluate(
-            settings, version, TrainingSet(Path(training_set)), chosen, Path(gallery.path)
-        )
+        version = parts.registry.get(model_version)
+        return version, evaluate(parts, version, TrainingSet(Path(training_set)), chosen, Path(gallery.path))
 
     def finding(made):
         return made[1].verdict.sentence
 
-    version, result = PipelineRun.of(settings, run).step("evaluate", body, finding)
+    version, result = PipelineRun.of(parts.settings, run).step("evaluate", body, finding)
     for name, value in result.evaluation.means().items():
         metrics.log_metric(name, value)
     metrics.metadata["gate"] = result.verdict.sentence
-    Path(verdict.path).write_text(reports.verdict_page(settings, version, result.verdict.sentence))
+    Path(verdict.path).write_text(reports.verdict_page(parts.settings, version, result.verdict.sentence))
     passed: bool = result.verdict.passed
     return passed

@@ -16,15 +16,16 @@ def finish(
     """Summarize the run, and delete the training job that a failed or stopped run has left running."""
     from pathlib import Path
 
-    from immr import steps
     from immr.loop.pipeline_run import PipelineRun
+    from immr.loop.train import stop_training
     from immr.settings import Settings
+    from immr.wiring import connect
 
-    settings = Settings()
-    this = PipelineRun.of(settings, run)
+    parts = connect(Settings())
+    this = PipelineRun.of(parts.settings, run)
     outcome = this.outcome(status.state)
-    stopped = [] if outcome == "succeeded" else steps.stop_training(settings, run)
-    page = this.page(settings, f"Recipe `{recipe}` on `{data_uri}`.", outcome, stopped)
+    stopped = [] if outcome == "succeeded" else stop_training(parts, run)
+    page = this.page(parts.settings, f"Recipe `{recipe}` on `{data_uri}`.", outcome, stopped)
     Path(summary.path).write_text(page)
     this.prune()
     print(page)

@@ -17,19 +17,21 @@ def govern(
     import shutil
     from pathlib import Path
 
-    from immr import recipes, steps
+    from immr import recipes
+    from immr.loop.govern import govern
     from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
+    from immr.wiring import connect
 
-    settings = Settings()
+    parts = connect(Settings())
 
     def body():
-        return steps.govern(settings, Path(data_uri), recipes.by_name(recipe))
+        return govern(parts, Path(data_uri), recipes.by_name(recipe))
 
     def finding(made):
         return f"{len(made.queries)} photos in {made.class_count} classes"
 
-    result = PipelineRun.of(settings, run).step("govern", body, finding)
+    result = PipelineRun.of(parts.settings, run).step("govern", body, finding)
     shutil.copyfile(result.folder / "report.html", report.path)
     shutil.copyfile(result.folder / "manifest.json", manifest.path)
     manifest.metadata.update(hash=result.hash, queries=len(result.queries), classes=result.class_count)

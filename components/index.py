@@ -10,15 +10,16 @@ def index(run: str, model_version: str, training_set: str) -> str:
     """Embed the catalogue into the version's own collection and verify it; returns the collection's name."""
     from pathlib import Path
 
-    from immr import steps, wiring
     from immr.data.training_set import TrainingSet
+    from immr.loop.index import index
     from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
+    from immr.wiring import connect
 
-    settings = Settings()
+    parts = connect(Settings())
 
     def body() -> str:
-        version = wiring.registry(settings).get(model_version)
-        return steps.index(settings, version, TrainingSet(Path(training_set)).items).collection
+        version = parts.registry.get(model_version)
+        return index(parts, version, TrainingSet(Path(training_set)).items).collection
 
-    return PipelineRun.of(settings, run).step("index", body)
+    return PipelineRun.of(parts.settings, run).step("index", body)

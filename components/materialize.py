@@ -10,14 +10,15 @@ def materialize(run: str, data_uri: str, training_set: str) -> int:
     """Write the item features of the last seven days to the online store; returns the number of items."""
     from pathlib import Path
 
-    from immr import steps
     from immr.data.training_set import TrainingSet
+    from immr.loop.materialize import materialize
     from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
+    from immr.wiring import connect
 
-    settings = Settings()
+    parts = connect(Settings())
 
     def body() -> int:
-        return steps.materialize(settings, TrainingSet(Path(training_set)), Path(data_uri))
+        return materialize(parts, TrainingSet(Path(training_set)), Path(data_uri))
 
-    return PipelineRun.of(settings, run).step("materialize", body)
+    return PipelineRun.of(parts.settings, run).step("materialize", body)

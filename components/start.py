@@ -7,20 +7,26 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def start(run: str, role: str, share: float) -> str:
-    """Start an experiment with the version just deployed; one that is running already continues."""
+    """Start an experiment with the version just deployed; one that is running already continues.
+
+    `role` is "waiting" where that experiment kept the version from being deployed.
+    """
     from immr.errors import ExperimentRunningError
     from immr.loop import experiment
     from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
+    from immr.wiring import connect
 
-    settings = Settings()
+    parts = connect(Settings())
 
     def body() -> str:
+        if role == "waiting":
+            return "no new experiment: the new version waits until the running one has ended"
         try:
-            return f"{experiment.start(settings, weight=share).name} started with the new {role}"
+            return f"{experiment.start(parts, weight=share).name} started with the new {role}"
         except ExperimentRunningError as running:
             return f"no new experiment for the {role}: {running}"
 
-    sentence = PipelineRun.of(settings, run).step("start", body, finding=str)
+    sentence = PipelineRun.of(parts.settings, run).step("start", body, finding=str)
     print(sentence)
     return sentence

@@ -10,17 +10,20 @@ def train(run: str, training_set: str, recipe: str, workers: int, gpus_per_worke
     """Train a recipe's towers and register them; returns the model version's id."""
     from pathlib import Path
 
-    from immr import recipes, steps
+    from immr import recipes
     from immr.data.training_set import TrainingSet
     from immr.launch.job_shape import for_run
     from immr.loop.pipeline_run import PipelineRun
+    from immr.loop.train import train
     from immr.settings import Settings
+    from immr.wiring import connect
 
     settings = Settings()
-    settings = settings.model_copy(update={"launch_url": for_run(settings.launch_url, run, gpus_per_worker)})
+    launch_url = for_run(settings.launch_url, run, gpus_per_worker)
+    parts = connect(settings.model_copy(update={"launch_url": launch_url}))
 
     def body() -> str:
         chosen = recipes.with_processes(recipes.by_name(recipe), workers)
-        return steps.train(settings, TrainingSet(Path(training_set)), chosen).id
+        return train(parts, TrainingSet(Path(training_set)), chosen).id
 
-    return PipelineRun.of(settings, run).step("train", body, finding=str)
+    return PipelineRun.of(parts.settings, run).step("train", body, finding=str)

@@ -10,8 +10,10 @@ def watch(apply: bool, metrics: dsl.Output[dsl.Metrics]) -> str:
     """Decide about the running experiment, and promote or remove the challenger; returns the action."""
     from immr.loop import experiment
     from immr.settings import Settings
+    from immr.wiring import connect
 
-    watched = experiment.decide(Settings(), apply, record_wait=False)
+    with connect(Settings()) as parts:
+        watched = experiment.decide(parts, apply, record_wait=False)
     for name, value in watched.decision.numbers.items():
         metrics.log_metric(name, float(value))
     metrics.metadata["reason"] = watched.decision.reason

@@ -12,9 +12,10 @@ def write_down(changed_uri: str, deleted_uri: str, metrics: dsl.Output[dsl.Metri
 
     from immr.loop import catalogue
     from immr.settings import Settings
+    from immr.wiring import connect
 
     files = [Path(uri) if uri else None for uri in (changed_uri, deleted_uri)]
-    written = catalogue.write_down(Settings(), *files)
+    written = catalogue.write_down(connect(Settings()), *files)
     metrics.log_metric("changed", written.changed)
     metrics.log_metric("deleted", written.deleted)
     for reason, rows in written.rejected.items():

@@ -28,28 +28,24 @@ def main() -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    """Read the settings from IMMR_*, wire what the page reads, and serve until Ctrl-C."""
+    """Connect, and serve the page until Ctrl-C."""
     import uvicorn
 
     from dashboards.lineage import Lineage
     from dashboards.live import Live
     from dashboards.page import create_page
-    from immr import wiring
     from immr.settings import Settings
+    from immr.wiring import connect
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    settings = Settings()
-    events = wiring.event_log(settings)
-    registry = wiring.registry(settings)
-    freshness = wiring.features(settings).freshness
-    lineage = Lineage(registry, freshness, settings.drift_file, settings.work_dir / "training-sets")
-    live = Live(settings.experiment_file, events, registry.decisions, lineage.categories)
-    page = create_page(live, lineage, settings.home / "reports", options.samples)
-    try:
+    with connect(Settings()) as parts:
+        settings, registry = parts.settings, parts.registry
+        freshness = parts.features.freshness
+        lineage = Lineage(registry, freshness, settings.drift_file, settings.work_dir / "training-sets")
+        live = Live(settings.experiment_file, parts.events, registry.decisions, lineage.categories)
+        page = create_page(live, lineage, settings.home / "reports", options.samples)
         uvicorn.run(page, host=options.host, port=options.port, log_level="warning", access_log=False)
-    finally:
-        events.close()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The last pipeline run's reports: a folder of HTML files and `summary.json`, which lists them in order."""
+"""The reports that `immr.loop.reports` has published: one HTML file each, with its description as JSON beside it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from immr.loop.reports import described
+
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.html")
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """One report: what it is, of which recipe, and what it says in a sentence."""
+class ListedReport:
+    """One report: its title, its recipe, and its summary in a sentence."""
 
     title: str
     file: str
@@ -26,16 +28,18 @@ class Report:
     there: bool
 
 
-def listed(folder: Path) -> Sequence[Report]:
-    """The reports of `folder/summary.json`; none where it is missing or cannot be read (that is logged)."""
-    try:
-        entries = json.loads((folder / "summary.json").read_text())
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        log.warning("%s cannot be read: %s", folder / "summary.json", error)
-        return []
-    return [_report(folder, entry) for entry in entries if isinstance(entry, dict)]
+def listed(folder: Path) -> Sequence[ListedReport]:
+    """The published reports, newest first; unreadable descriptions are logged and skipped."""
+    found = []
+    for path in described(folder):
+        try:
+            entry = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            log.warning("%s cannot be read: %s", path, error)
+            continue
+        if isinstance(entry, dict):
+            found.append(_report(folder, entry))
+    return found
 
 
 def file_of(folder: Path, name: str) -> Path | None:
@@ -44,9 +48,9 @@ def file_of(folder: Path, name: str) -> Path | None:
     return path if _NAME.fullmatch(name) and path.is_file() else None
 
 
-def _report(folder: Path, entry: dict[str, Any]) -> Report:
+def _report(folder: Path, entry: dict[str, Any]) -> ListedReport:
     file = str(entry.get("file", ""))
-    return Report(
+    return ListedReport(
         title=str(entry.get("title", file)),
         file=file,
         recipe=str(entry.get("recipe") or entry.get("version") or ""),

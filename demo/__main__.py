@@ -19,20 +19,21 @@ import typer
 from demo import data
 from demo.narration import Narration
 from demo.shoppers import ShoppingReport, play
-from immr import recipes, steps, wiring
+from immr import recipes
 from immr.data.training_set import TrainingSet
 from immr.datasets.labelled_set import LabelledSet
 from immr.deploy.local import LocalDeployer
 from immr.errors import DeployError, ImmrError
 from immr.experiment.definition import Experiment, Variant, save
-from immr.loop import evaluate as judging
-from immr.loop import reports, training_sets
-from immr.loop import serve as local_serving
-from immr.loop import watch as watching
+from immr.loop import reports, serve, training_sets
+from immr.loop.evaluate import evaluation_of
+from immr.loop.materialize import push
+from immr.loop.watch import Watched, watch
 from immr.machine import processes
 from immr.settings import Settings
 from immr.storage.atomic import write_atomically
 from immr.types import Role
+from immr.wiring import Parts, connect
 
 # Milder than the default −0.05: an A/B needs two sides, and the gate stopped `concept` on the last run.
 GATE_MARGIN = -0.1
@@ -66,6 +67,21 @@ def _tell(
     os.environ.setdefault("IMMR_HOME", str(Path(".immr/demo").absolute()))
     settings = Settings()
     os.environ.update(settings.environment())
+    with connect(settings) as parts:
+        _tell_with(parts, once, dataset, shoppers, seed, champion, challenger, port)
+
+
+def _tell_with(
+    parts: Parts,
+    once: bool,
+    dataset: str,
+    shoppers: int,
+    seed: int,
+    champion: str,
+    challenger: str,
+    port: int,
+) -> None:
+    settings = parts.settings
     story = Narration()
     started = time.monotonic()
 
@@ -74,51 +90,50 @@ def _tell(
         shop = data.make_shop(settings, labelled)
     story.say(f"{len(labelled.items)} items, {len(labelled.photos)} photos ({labelled.name})")
 
-    _begin_anew(settings)
-    _refresh(story, settings, shop, champion, "champion")
-    _refresh(story, settings, shop, challenger, "challenger")
+    _begin_anew(parts)
+    _refresh(story, parts, shop, champion, "champion")
+    _refresh(story, parts, shop, challenger, "challenger")
 
     with ExitStack() as running:
         with story.chapter("start", "Two versions and the gateway come up"):
-            gateway_url = _bring_up(settings, running, port)
+            gateway_url = _bring_up(parts, running, port)
         report = _shop(story, labelled, gateway_url, shoppers, seed)
-        watched = _decide(story, settings, shop)
-        summary = _summary(settings, story, labelled, report, watched)
+        watched = _decide(story, parts, shop)
+        summary = _summary(parts, story, labelled, report, watched)
         write_atomically(settings.home / "summary.json", json.dumps(summary, indent=1))
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
         story.say(f"The loop took {minutes} min {seconds} s; numbers: {settings.home / 'summary.json'}")
         if not once:
             samples = data.samples(settings, labelled)
-            _stay_open(story, settings, port + 1, samples)
+            _stay_open(story, parts, port + 1, samples)
 
 
-def _begin_anew(settings: Settings) -> None:
+def _begin_anew(parts: Parts) -> None:
     """Each demo tells the story from its start: no champion yet. Versions stay and are reused."""
-    registry = wiring.registry(settings)
-    registry.clear_roles()
-    deployer = wiring.deployer(settings)
-    for deployment in deployer.current():
-        deployer.remove(deployment.role)
+    parts.settings.experiment_file.unlink(missing_ok=True)
+    parts.registry.clear_roles()
+    for deployment in parts.deployer.current():
+        parts.deployer.remove(deployment.role)
 
 
-def _refresh(story: Narration, settings: Settings, shop: Path, recipe: str, role: Role) -> None:
+def _refresh(story: Narration, parts: Parts, shop: Path, recipe: str, role: Role) -> None:
     with story.chapter(f"refresh_{recipe}", f"Pipeline run: {recipe}") as chapter:
         processes.run(
             ["-m", "pipelines", "run", str(shop), "--recipe", recipe, f"--gate-margin={GATE_MARGIN}"],
-            settings.environment(),
-            settings.home / "logs" / f"pipeline-{recipe}.log",
+            parts.settings.environment(),
+            parts.settings.home / "logs" / f"pipeline-{recipe}.log",
             chapter.tell,
         )
-    for report in reversed(reports.published(settings.home)[:2]):
+    for report in reversed(reports.published(parts.settings.home)[:2]):
         story.say(report["sentence"])
-    if wiring.registry(settings).role(role) is None:
+    if parts.registry.role(role) is None:
         raise ImmrError(
-            f"the gate did not let {recipe} become {role}; see the report in {settings.home / 'reports'}"
+            f"the gate did not let {recipe} become {role}; see the report in {parts.settings.home / 'reports'}"
         )
 
 
-def _bring_up(settings: Settings, running: ExitStack, port: int) -> str:
-    deployer = wiring.deployer(settings)
+def _bring_up(parts: Parts, running: ExitStack, port: int) -> str:
+    deployer = parts.deployer
     assert isinstance(deployer, LocalDeployer)
     started = datetime.now(UTC)
     name = f"demo-{started:%Y%m%d-%H%M%S}"
@@ -130,9 +145,9 @@ def _bring_up(settings: Settings, running: ExitStack, port: int) -> str:
         _wait_for_features(variant.url)
     save(
         Experiment(name, salt="demo", variants=variants, started=started),  # the same users, the same sides
-        settings.experiment_file,
+        parts.settings.experiment_file,
     )
-    return running.enter_context(local_serving.gateway(settings, port))
+    return running.enter_context(serve.gateway(parts, port))
 
 
 def _wait_for_features(bento_url: str, timeout_s: float = 60) -> None:
@@ -162,11 +177,11 @@ def _shop(
     return report
 
 
-def _decide(story: Narration, settings: Settings, shop: Path) -> watching.Watched:
+def _decide(story: Narration, parts: Parts, shop: Path) -> Watched:
     with story.chapter("watch", "Readout, decision, fresh features"):
-        watched = steps.watch(settings)
-        champion = wiring.registry(settings).get(watched.experiment.champion.model_version)
-        steps.push(settings, training_sets.training_set_of(settings, champion), shop)
+        watched = watch(parts)
+        champion = parts.registry.get(watched.experiment.champion.model_version)
+        push(parts, training_sets.training_set_of(parts, champion), shop)
     for side in watched.readout.variants:
         rate = side.ctr
         between = f" ({rate.interval.low:.4f} – {rate.interval.high:.4f})" if rate and rate.interval else ""
@@ -177,20 +192,20 @@ def _decide(story: Narration, settings: Settings, shop: Path) -> watching.Watche
 
 
 def _summary(
-    settings: Settings,
+    parts: Parts,
     story: Narration,
     labelled: LabelledSet,
     report: ShoppingReport,
-    watched: watching.Watched,
+    watched: Watched,
 ) -> dict[str, Any]:
-    champion = wiring.registry(settings).get(watched.experiment.champion.model_version)
-    training_set = training_sets.training_set_of(settings, champion)
+    champion = parts.registry.get(watched.experiment.champion.model_version)
+    training_set = training_sets.training_set_of(parts, champion)
     return {
         "data_set": labelled.name,
         "items": len(labelled.items),
         "governance": training_set.manifest["steps"],
         "versions": {
-            side.name: _version_summary(settings, side.model_version, training_set)
+            side.name: _version_summary(parts, side.model_version, training_set)
             for side in watched.experiment.variants
         },
         "shopping": asdict(report),
@@ -200,10 +215,10 @@ def _summary(
     }
 
 
-def _version_summary(settings: Settings, version_id: str, training_set: TrainingSet) -> dict[str, Any]:
-    registry = wiring.registry(settings)
+def _version_summary(parts: Parts, version_id: str, training_set: TrainingSet) -> dict[str, Any]:
+    registry = parts.registry
     version = registry.get(version_id)
-    evaluation = judging.evaluation_of(settings, version, training_set, recipes.by_name(version.recipe))
+    evaluation = evaluation_of(parts, version, training_set, recipes.by_name(version.recipe))
     return {
         "model_version": version.id,
         "recipe": version.recipe,
@@ -212,8 +227,8 @@ def _version_summary(settings: Settings, version_id: str, training_set: Training
     }
 
 
-def _stay_open(story: Narration, settings: Settings, port: int, samples: Path) -> None:
-    with local_serving.page(settings, port, samples) as url:
+def _stay_open(story: Narration, parts: Parts, port: int, samples: Path) -> None:
+    with serve.page(parts, port, samples) as url:
         story.say(f"[bold]The search is open: {url}[/]  (Ctrl-C ends everything)")
         signal.pause()
 

@@ -7,12 +7,12 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 
-from immr import wiring
 from immr.data.contract import IMPRESSIONS
 from immr.errors import SettingsError
 from immr.features.stats import item_stats
 from immr.settings import Settings, without_credentials
 from immr.types import Impression, Item, ModelVersion
+from immr.wiring import connect
 
 
 def test_everything_embedded_lives_below_home(tmp_path: Path) -> None:
@@ -28,11 +28,11 @@ def test_everything_stays_below_a_home_with_special_characters(tmp_path: Path) -
     item = Item("a", "A", "", "X", "a.jpg", 1.0, now)
     version = ModelVersion("immr", 1, "key", "run", 4, "p", "m", "r")
 
-    with closing(wiring.event_log(settings)) as events:
+    with closing(connect(settings).events) as events:
         events.record_impressions([Impression("q", "a", 1, "u", "control", "immr-1", now)])
-    wiring.features(settings).materialize(item_stats([item], IMPRESSIONS.columns.empty_table(), now))
-    assert list(wiring.features(settings).read(["a"])) == ["a"]
-    wiring.index(settings).build(version, [item], np.eye(4, dtype=np.float32)[:1])
+    connect(settings).features.materialize(item_stats([item], IMPRESSIONS.columns.empty_table(), now))
+    assert list(connect(settings).features.read(["a"])) == ["a"]
+    connect(settings).index.build(version, [item], np.eye(4, dtype=np.float32)[:1])
     assert make_url(settings.tracking_url).database == f"{settings.home}/mlflow/mlflow.db"  # as MLflow does
 
     assert {path.name for path in settings.home.iterdir()} == {"events", "features", "index"}
@@ -57,25 +57,6 @@ def test_a_process_started_with_the_environment_sees_the_same(
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         Settings().home = Path("elsewhere")  # type: ignore[misc]
-
-
-@pytest.mark.parametrize(
-    ("adapter", "field"),
-    [
-        ("index", "index_url"),
-        ("features", "features_url"),
-        ("event_log", "events_url"),
-        ("registry", "tracking_url"),
-        ("launcher", "launch_url"),
-        ("deployer", "deploy_url"),
-    ],
-)
-def test_a_url_that_no_adapter_understands_names_the_variable(
-    tmp_path: Path, adapter: str, field: str
-) -> None:
-    settings = Settings(home=tmp_path, **{field: "gopher://somewhere"})
-    with pytest.raises(SettingsError, match=f"IMMR_{field.upper()} begins with 'gopher://'"):
-        getattr(wiring, adapter)(settings)
 
 
 def test_a_value_of_another_type_names_its_variable() -> None:

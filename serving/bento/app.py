@@ -19,13 +19,13 @@ from fastapi.responses import FileResponse, RedirectResponse
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
-from immr import wiring
 from immr.data import images
 from immr.events import order, tokens
 from immr.machine import cores
 from immr.search.searcher import Answer, Searcher
 from immr.settings import Settings
 from immr.types import FloatArray, Hit
+from immr.wiring import connect
 from serving.bento.inference import InferRequest, add_inference, read_request
 from serving.bento.version import ServedVersion
 from serving.process.logs import SEARCHES
@@ -81,7 +81,7 @@ class VersionService:
         self.version = ServedVersion(folder, settings, threads, at_once)
         self.metrics = Metrics()
         self._settings = settings
-        self._keys = wiring.token_keys(settings)
+        self._keys = connect(settings).token_keys
         self._recorder: Recorder | None = None
         # one search is encoded while another is decoded or ranked, so that every core has one to encode
         self._pool = ThreadPoolExecutor(2 * at_once, thread_name_prefix="search")

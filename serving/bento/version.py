@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from immr import wiring
 from immr.errors import FeaturesUnavailableError, ImmrError
 from immr.features.feature_store import FeatureStore
 from immr.features.recent import RecentFeatures
@@ -19,6 +18,7 @@ from immr.packaging.version_file import VersionFile
 from immr.search.searcher import Searcher
 from immr.settings import Settings
 from immr.types import Candidate, ItemFeatures
+from immr.wiring import connect
 from serving.process.garbage import spare_what_is_loaded
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class ServedVersion:
 
     def _open(self) -> None:
         encoder = self._encoder = self._encoder or self._open_encoder()
-        self._collection = wiring.index(self._settings).open(
+        self._collection = connect(self._settings).index.open(
             self.file.id, self.file.dim, self.file.preprocessing_hash
         )
         self._searcher = Searcher(encoder, self._collection, self, self.file.ranking)
@@ -135,7 +135,7 @@ class ServedVersion:
     def _warm(self) -> None:
         self._opened.wait(SEARCH_FIRST_S)
         start = time.perf_counter()
-        self._features = self._features or wiring.features(self._settings)
+        self._features = self._features or connect(self._settings).features
         self._features.warm()
         self._recent = RecentFeatures(self._features)
         log.info("features are ready after %.1f s", time.perf_counter() - start)

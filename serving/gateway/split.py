@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from immr import wiring
 from immr.errors import ExperimentError
 from immr.events.order import user_key
 from immr.events.photos import PhotoStore
@@ -18,6 +17,7 @@ from immr.experiment.assignment import assign
 from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Variant, load
 from immr.settings import Settings
 from immr.storage.watched_file import WatchedFile
+from immr.wiring import connect
 from serving.gateway.interleaved import interleaved
 from serving.gateway.shadow import Shadow
 from serving.gateway.variants import SAYS_LITTLE, VariantAnswer, VariantDownError, Variants
@@ -51,7 +51,7 @@ class Gateway:
         """
         self.max_under_way = max_under_way
         self.metrics = Metrics()
-        self.keys = wiring.token_keys(settings)
+        self.keys = connect(settings).token_keys
         self.recorder = Recorder(settings, self.metrics)
         self._variants = Variants(timeout_s, self.metrics)
         self._shadow: Shadow | None = None

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 
-from immr import wiring
 from immr.errors import EventLogError, TokenError
 from immr.events import tokens
 from immr.events.delivery import Delivery
 from immr.events.journal import MAX_WAITING_BYTES, Clicked, EventJournal, Shown
 from immr.settings import Settings
 from immr.types import Click, SearchRecord
+from immr.wiring import connect
 from serving.process.metrics import Metrics
 from serving.wire.problems import ProblemError, unavailable
 from serving.wire.schemas import PREVIEW, EventBody, EventsAnswer, Rejected, SearchBody
@@ -42,7 +42,7 @@ class Recorder:
 
         Where that folder cannot be written nothing is recorded, until it can.
         """
-        self._keys = wiring.token_keys(settings)
+        self._keys = connect(settings).token_keys
         self._settings = settings
         self._metrics = metrics
         self._max_waiting_bytes = max_waiting_bytes
@@ -126,7 +126,7 @@ class Recorder:
         """
         if self._opened is None:
             journal = EventJournal(self._settings.waiting_events_dir, self._max_waiting_bytes)
-            self._opened = Delivery(lambda: wiring.event_log(self._settings), journal, self._count_clicks)
+            self._opened = Delivery(lambda: connect(self._settings).events, journal, self._count_clicks)
         return self._opened
 
     def _checked(self, event: EventBody, now: datetime) -> tokens.ClickToken:

@@ -1,12 +1,18 @@
-"""The only place where a URL becomes an adapter. Nothing else knows which one it talks to."""
+"""The bootstrap: `connect(settings)` turns URLs into adapters, once per process.
+
+Entry points (the command line, KFP components, the demo, the gateway, a Bento, the page) connect once and hand
+`Parts` to the use cases in `immr.loop`. Nothing else turns a URL into an adapter.
+"""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from immr.errors import SettingsError
@@ -21,138 +27,181 @@ if TYPE_CHECKING:
     from immr.registry.versions import Registry
 
 
-def index(settings: Settings) -> VectorIndex:
-    """Qdrant: `file://` for local mode, `edge://` for its embedded engine, `http(s)://` for a server."""
-    from immr.index.qdrant import QdrantIndex
-
-    _expect("IMMR_INDEX_URL", settings.index_url, "file", "edge", "http", "https")
-    key_file = settings.index_key_file
-    return QdrantIndex(settings.index_url, api_key=_key(key_file) if key_file else None)
+def connect(settings: Settings) -> Parts:
+    """The parts that these settings name; nothing is opened before it is used."""
+    return Parts(settings)
 
 
-def _key(file: Path) -> str:
+@dataclass(frozen=True)
+class Parts:
+    """The adapters of one process. Each is built on first use and kept; `close` closes those that are open.
+
+    A context manager: leaving the block closes everything.
+
+    Attributes:
+        settings: Where things are, for the files that a use case keeps below `IMMR_HOME`.
+    """
+
+    settings: Settings
+
+    @classmethod
+    def of(cls, settings: Settings, **parts: Any) -> Self:
+        """Parts with some of them given, such as fakes in a test: `Parts.of(settings, registry=fake)`."""
+        made = cls(settings)
+        unknown = set(parts) - set(_PARTS)
+        if unknown:
+            raise TypeError(f"unknown parts: {', '.join(sorted(unknown))}; there are {', '.join(_PARTS)}")
+        made.__dict__.update(parts)
+        return made
+
+    @cached_property
+    def registry(self) -> Registry:
+        """MLflow: `sqlite:///` for one machine, `http(s)://` for a server."""
+        from immr.registry.versions import Registry
+
+        settings = self.settings
+        _expect("IMMR_TRACKING_URL", settings.tracking_url, "sqlite", "http", "https")
+        return Registry(
+            settings.tracking_url, settings.model_name, promotion_log=settings.home / "promotions.jsonl"
+        )
+
+    @cached_property
+    def index(self) -> VectorIndex:
+        """Qdrant: `file://` for local mode, `edge://` for its embedded engine, `http(s)://` for a server."""
+        from immr.index.qdrant import QdrantIndex
+
+        _expect("IMMR_INDEX_URL", self.settings.index_url, "file", "edge", "http", "https")
+        key_file = self.settings.index_key_file
+        return QdrantIndex(self.settings.index_url, api_key=_api_key(key_file) if key_file else None)
+
+    @cached_property
+    def features(self) -> FeatureStore:
+        """Feast: `file://` for a repository with SQLite online, `redis://host:port[/database]` for Redis."""
+        from immr.features.definitions import on_redis
+        from immr.features.feast_store import FeastFeatures
+
+        url = self.settings.features_url
+        if _expect("IMMR_FEATURES_URL", url, "file", "redis") == "redis":
+            host, port, database = _redis(url)
+            # Feast's registry file describes one store, so each store gets a folder
+            folder = self.settings.home / "features" / f"redis-{host}-{port}-{database}"
+            return FeastFeatures(folder, on_redis(host, port, database))
+        return FeastFeatures(_path("IMMR_FEATURES_URL", url, "file"))
+
+    @cached_property
+    def events(self) -> EventLog:
+        """Events: `sqlite:///` for one machine, `kafka://host:9092/topic` for many."""
+        url = self.settings.events_url
+        if _expect("IMMR_EVENTS_URL", url, "sqlite", "kafka") == "kafka":
+            from immr.events.kafka import KafkaEventLog
+
+            return KafkaEventLog(url, self.settings.home / "events" / "kafka-view.db")
+        from immr.events.sqlite import SqliteEventLog
+
+        return SqliteEventLog(_path("IMMR_EVENTS_URL", url, "sqlite"))
+
+    @cached_property
+    def launcher(self) -> Launcher:
+        """Training: `local://` for torchrun here, `kubeflow://[<namespace>]?<JobShape>` for PyTorchJobs."""
+        url = self.settings.launch_url
+        if _expect("IMMR_LAUNCH_URL", url, "local", "kubeflow") == "kubeflow":
+            from immr.cluster import api
+            from immr.launch.job_shape import JobShape
+            from immr.launch.kubeflow import KubeflowLauncher
+
+            namespace, query = _namespace(url)
+            shape = JobShape.from_query(query)
+            home, environment = self.settings.home, self.settings.environment()
+            return KubeflowLauncher(api.connect(), namespace, shape, home, environment=environment)
+        from immr.launch.local import LocalLauncher
+
+        return LocalLauncher()
+
+    @cached_property
+    def deployer(self) -> Deployer:
+        """Serving: `local://` for `bentoml serve` here, `kserve://[<namespace>]?<ServingShape>` for KServe."""
+        url = self.settings.deploy_url
+        if _expect("IMMR_DEPLOY_URL", url, "local", "kserve") == "kserve":
+            from immr.cluster import api
+            from immr.deploy.inference_service import ServingShape
+            from immr.deploy.kserve import KserveDeployer
+
+            namespace, query = _namespace(url)
+            return KserveDeployer(api.connect(), namespace, ServingShape.from_query(query))
+        from immr.deploy.local import LocalDeployer
+
+        return LocalDeployer(
+            self.settings.home / "deployments",
+            bento_home=self.settings.bento_home,
+            environment=self.settings.environment(),
+        )
+
+    @cached_property
+    def token_keys(self) -> Sequence[bytes]:
+        """Keys that sign click tokens, cookies and pages: the first signs, all verify. Created on first use."""
+        from immr.events.token_keys import KeyRing
+
+        assert self.settings.token_key_file is not None, "settings fill it in"
+        return KeyRing(self.settings.token_key_file)
+
+    def close(self) -> None:
+        """Close the parts that were opened; one that fails to close does not keep the others open."""
+        with ExitStack() as closing:
+            for part in self._opened().values():
+                if (close := getattr(part, "close", None)) is not None:
+                    closing.callback(close)
+
+    def _opened(self) -> Mapping[str, Any]:
+        return {name: self.__dict__.pop(name) for name in _PARTS if name in self.__dict__}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+_PARTS = tuple(name for name, part in vars(Parts).items() if isinstance(part, cached_property))
+
+
+def _api_key(file: Path) -> str:
     try:
         key = file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"IMMR_INDEX_KEY_FILE={file} cannot be read ({error}): correct it") from error
     if not key.isascii() or not key.isprintable() or not key:
-        raise SettingsError(f"IMMR_INDEX_KEY_FILE={file} holds no API key: put one line into it, the key")
+        raise SettingsError(
+            f"IMMR_INDEX_KEY_FILE={file} holds no API key: write the key into it, on one line"
+        )
     return key
-
-
-def features(settings: Settings) -> FeatureStore:
-    """Feast: `file://` for a repository with SQLite online, `redis://host:port[/database]` for Redis."""
-    from immr.features.definitions import on_redis
-    from immr.features.feast_store import FeastFeatures
-
-    if _expect("IMMR_FEATURES_URL", settings.features_url, "file", "redis") == "redis":
-        host, port, database = _redis(settings.features_url)
-        # a folder for each store: what Feast notes in it is true of one only
-        folder = settings.home / "features" / f"redis-{host}-{port}-{database}"
-        return FeastFeatures(folder, on_redis(host, port, database))
-    return FeastFeatures(_path("IMMR_FEATURES_URL", settings.features_url, "file"))
 
 
 def _redis(url: str) -> tuple[str, int, int]:
     found = re.fullmatch(r"redis://([\w.-]+)(?::(\d+))?(?:/(\d+))?", url)
     if found is None:
         raise SettingsError(
-            "IMMR_FEATURES_URL is not redis://host:port[/database]: correct it; for a "
-            "password or a cluster name a Feast repository (file://…) with a feature_store.yaml of your own"
+            "IMMR_FEATURES_URL is not redis://host:port[/database]: correct it. For a password or a cluster, "
+            "name a Feast repository (file://…) with a feature_store.yaml of your own"
         )
     host, port, database = found.groups()
     return host, int(port or 6379), int(database or 0)
-
-
-def event_log(settings: Settings) -> EventLog:
-    """Events: `sqlite:///` for one machine, `kafka://host:9092/topic` for many."""
-    if _expect("IMMR_EVENTS_URL", settings.events_url, "sqlite", "kafka") == "kafka":
-        from immr.events.kafka import KafkaEventLog
-
-        return KafkaEventLog(settings.events_url, settings.home / "events" / "kafka-view.db")
-    from immr.events.sqlite import SqliteEventLog
-
-    return SqliteEventLog(_path("IMMR_EVENTS_URL", settings.events_url, "sqlite"))
-
-
-def registry(settings: Settings) -> Registry:
-    """MLflow: `sqlite:///` for one machine, `http(s)://` for a server."""
-    from immr.registry.versions import Registry
-
-    _expect("IMMR_TRACKING_URL", settings.tracking_url, "sqlite", "http", "https")
-    return Registry(
-        settings.tracking_url, settings.model_name, promotion_log=settings.home / "promotions.jsonl"
-    )
-
-
-def launcher(settings: Settings) -> Launcher:
-    """Training: `local://` for torchrun here, `kubeflow://[<namespace>]?<JobShape>` for PyTorchJobs."""
-    if _expect("IMMR_LAUNCH_URL", settings.launch_url, "local", "kubeflow") == "kubeflow":
-        from immr.cluster import api as cluster
-        from immr.launch.job_shape import JobShape
-        from immr.launch.kubeflow import KubeflowLauncher
-
-        namespace, query = _namespace(settings.launch_url)
-        shape = JobShape.from_query(query)
-        return KubeflowLauncher(
-            cluster.connect(), namespace, shape, settings.home, environment=settings.environment()
-        )
-    from immr.launch.local import LocalLauncher
-
-    return LocalLauncher()
-
-
-def deployer(settings: Settings) -> Deployer:
-    """Serving: `local://` for `bentoml serve` here, `kserve://[<namespace>]?<ServingShape>` for KServe."""
-    if _expect("IMMR_DEPLOY_URL", settings.deploy_url, "local", "kserve") == "kserve":
-        from immr.cluster import api as cluster
-        from immr.deploy.inference_service import ServingShape
-        from immr.deploy.kserve import KserveDeployer
-
-        namespace, query = _namespace(settings.deploy_url)
-        return KserveDeployer(cluster.connect(), namespace, ServingShape.from_query(query))
-    from immr.deploy.local import LocalDeployer
-
-    return LocalDeployer(
-        settings.home / "deployments",
-        bento_home=settings.bento_home,
-        environment=settings.environment(),
-    )
-
-
-def token_keys(settings: Settings) -> Sequence[bytes]:
-    """Keys of click tokens: the first signs, all verify. Made on first use, read again when they change."""
-    from immr.events.token_keys import KeyRing
-
-    assert settings.token_key_file is not None
-    return KeyRing(settings.token_key_file)
-
-
-def service_folder() -> Path:
-    """The application's `serving/` folder, which a Bento is built from: $IMMR_APP or the working folder."""
-    folder = Path(os.environ.get("IMMR_APP", ".")).absolute() / "serving"
-    if not (folder / "bento" / "service.py").is_file():
-        raise SettingsError(
-            f"no serving/bento/service.py in {folder.parent}: run from IMMR's folder, or set IMMR_APP to it"
-        )
-    return folder
 
 
 def _expect(variable: str, url: str, *schemes: str) -> str:
     scheme = urlsplit(url).scheme
     if scheme not in schemes:
         known = ", ".join(f"{name}://" for name in schemes)
-        # not the URL: it may hold a password
-        raise SettingsError(f"{variable} begins with '{scheme}://', which has no adapter: take {known}")
+        # the URL stays out of the message: it may hold a password
+        raise SettingsError(f"{variable} begins with '{scheme}://', which has no adapter: use one of {known}")
     return scheme
 
 
 def _namespace(url: str) -> tuple[str, dict[str, str]]:
-    """The namespace that a URL names, or our own; and its query."""
-    from immr.cluster import api as cluster
+    """The namespace that a URL names, or our own; and the URL's query."""
+    from immr.cluster import api
 
     parts = urlsplit(url)
-    return parts.hostname or cluster.own_namespace(), dict(parse_qsl(parts.query))
+    return parts.hostname or api.own_namespace(), dict(parse_qsl(parts.query))
 
 
 def _path(variable: str, url: str, scheme: str) -> Path:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from immr import wiring
 from immr.cluster import retries
 from immr.errors import SettingsError
 from immr.settings import Settings
+from immr.wiring import connect
 from tests.k8s import fake_api
 from tests.k8s.fake_api import FakeApi
 
@@ -41,7 +41,11 @@ def kubeconfig(fake: FakeApi, path: Path) -> str:
 def run(code: str, **environment: str) -> str:
     """In a process of its own, as a kubeconfig is found through the environment."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("KUBE")}
-    command = [sys.executable, "-c", f"from immr import wiring\nfrom immr.settings import Settings\n{code}"]
+    command = [
+        sys.executable,
+        "-c",
+        f"from immr.wiring import connect\nfrom immr.settings import Settings\n{code}",
+    ]
     done = subprocess.run(command, env=own | environment, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
 
@@ -49,7 +53,7 @@ def run(code: str, **environment: str) -> str:
 def test_urls_become_adapters(fake: FakeApi, tmp_path: Path) -> None:
     fake.put("configmaps", {"metadata": {"name": "immr-roles", "namespace": "shop"}})
     said = run(
-        "print(type(wiring.launcher(Settings())).__name__, list(wiring.deployer(Settings()).current()))",
+        "print(type(connect(Settings()).launcher).__name__, list(connect(Settings()).deployer.current()))",
         KUBECONFIG=kubeconfig(fake, tmp_path / "config"),
         IMMR_HOME=str(tmp_path),
         IMMR_LAUNCH_URL="kubeflow://shop?gpus=1",
@@ -62,7 +66,7 @@ def test_urls_become_adapters(fake: FakeApi, tmp_path: Path) -> None:
 def test_a_url_without_a_namespace_means_our_own(fake: FakeApi, tmp_path: Path) -> None:
     fake.put("configmaps", {"metadata": {"name": "immr-roles", "namespace": "mine"}})
     run(
-        "wiring.deployer(Settings()).current()",
+        "connect(Settings()).deployer.current()",
         KUBECONFIG=kubeconfig(fake, tmp_path / "config"),
         IMMR_DEPLOY_URL="kserve://?max_replicas=2",
     )
@@ -71,11 +75,11 @@ def test_a_url_without_a_namespace_means_our_own(fake: FakeApi, tmp_path: Path) 
 
 def test_a_url_that_says_too_much_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="known names are"):
-        wiring.launcher(Settings(home=tmp_path, launch_url="kubeflow://immr?gpu=1"))
+        _ = connect(Settings(home=tmp_path, launch_url="kubeflow://immr?gpu=1")).launcher
 
 
 def test_no_cluster_says_so(tmp_path: Path) -> None:
-    said = run("wiring.deployer(Settings(deploy_url='kserve://immr'))", KUBECONFIG=str(tmp_path / "none"))
+    said = run("connect(Settings(deploy_url='kserve://immr')).deployer", KUBECONFIG=str(tmp_path / "none"))
     assert "SettingsError: no Kubernetes cluster is configured" in said
     assert "set KUBECONFIG" in said
 

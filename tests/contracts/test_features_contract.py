@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from immr import wiring
 from immr.errors import ContractError, FeaturesUnavailableError
 from immr.features.stats import SCHEMA
 from immr.settings import Settings
 from immr.types import ItemFeatures
+from immr.wiring import connect
 from tests.support import redis_process
 
 NOW = datetime(2025, 6, 8, 12, tzinfo=UTC)
@@ -39,8 +39,9 @@ def _stats(names, price=2.0, clicks=3, when=NOW, stock=7.0):
 @pytest.fixture(params=["sqlite", "redis"])
 def store(request, tmp_path):
     if request.param == "sqlite":
-        return wiring.features(Settings(home=tmp_path))
-    return wiring.features(Settings(home=tmp_path, features_url=request.getfixturevalue("redis_url")))
+        return connect(Settings(home=tmp_path)).features
+    url = request.getfixturevalue("redis_url")
+    return connect(Settings(home=tmp_path, features_url=url)).features
 
 
 @pytest.fixture(scope="module")

@@ -248,7 +248,7 @@ def test_many_threads_search_at_once(collection, items, embeddings_ND):
 
 
 def test_another_dimension_or_preprocessing_is_a_mismatch(index, version, collection):
-    with pytest.raises(IndexMismatchError, match=rf"dim {DIM}, but .* dim 8: run `immr index --model"):
+    with pytest.raises(IndexMismatchError, match=rf"dim {DIM}, but .* dim 8: run `immr index build --model"):
         index.open(version.id, 8, "prep")
     with pytest.raises(IndexMismatchError, match=r"preprocessing prep, but .* preprocessing other"):
         index.open(version.id, DIM, "other")

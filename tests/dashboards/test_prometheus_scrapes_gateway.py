@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from immr import wiring
 from immr.experiment.changes import begin
 from immr.experiment.definition import save
 from immr.settings import Settings
+from immr.wiring import connect
 from serving.gateway.app import Gateway, create_gateway_app
 from tests.serving.conftest import serve, served_version, wait_ready
 from tests.support import tiny_version
@@ -114,7 +114,7 @@ def shop(gateway: str, users: range) -> None:
 
 def counted(settings: Settings) -> dict[str, tuple[int, int]]:
     """Impressions and clicks by variant, as the event log has them."""
-    log = wiring.event_log(settings)
+    log = connect(settings).events
     try:
         return {row.variant: (row.impressions, row.clicks) for row in log.funnel()}
     finally:

@@ -16,8 +16,8 @@ def test_reports_are_listed_with_those_that_are_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1, null]", "[]"])
-def test_a_summary_that_cannot_be_read_lists_nothing(tmp_path: Path, content: str) -> None:
-    (tmp_path / "summary.json").write_text(content)
+def test_an_unreadable_description_is_skipped(tmp_path: Path, content: str) -> None:
+    (tmp_path / "evaluation-concept.json").write_text(content)
     assert not reports.listed(tmp_path)
     assert not reports.listed(tmp_path / "nowhere")
 

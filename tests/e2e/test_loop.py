@@ -15,15 +15,16 @@ import httpx
 import pytest
 
 from demo.shoppers import Photo, play
-from immr import steps, wiring
 from immr.datasets.simulation import simulate
 from immr.datasets.simulation_recipe import SimulationRecipe
 from immr.datasets.synthetic import SyntheticRecipe
 from immr.datasets.synthetic import load as load_synthetic
 from immr.deploy.local import LocalDeployer
 from immr.experiment.definition import Experiment, Variant, save
+from immr.loop.watch import watch
 from immr.machine import processes
 from immr.settings import Settings
+from immr.wiring import connect
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +66,7 @@ def refresh(shop: Shop, *options: str) -> str:
 @pytest.fixture(scope="module")
 def two_versions(shop: Shop) -> Shop:
     """A champion, a candidate that the gate stopped, and the same one let through as challenger."""
-    registry = wiring.registry(shop.settings)
+    registry = connect(shop.settings).registry
 
     refresh(shop, "--processes", "2", "--gate-margin", "-1")
     champion = registry.role("champion")
@@ -84,7 +85,7 @@ def two_versions(shop: Shop) -> Shop:
 @pytest.fixture(scope="module")
 def gateway(two_versions: Shop) -> Iterator[str]:
     settings = two_versions.settings
-    deployer = wiring.deployer(settings)
+    deployer = connect(settings).deployer
     assert isinstance(deployer, LocalDeployer)
     with ExitStack() as running:
         deployments = running.enter_context(deployer.running())
@@ -145,12 +146,12 @@ def test_clicks_come_back_as_a_readout_and_a_decision(gateway: str, two_versions
     report = play(gateway, two_versions.photos, shoppers=40, concurrency=2)
     assert report.errors == 0 and report.clicks > 0
 
-    watched = steps.watch(two_versions.settings)
+    watched = watch(connect(two_versions.settings))
     users = {side.name: side.users for side in watched.readout.variants}
     assert set(users) == {"champion", "challenger"} and sum(users.values()) >= 40
     assert sum(side.clicks for side in watched.readout.variants) >= report.clicks
     assert watched.decision.action in {"promote", "keep", "wait", "roll back"}
-    written = wiring.registry(two_versions.settings).decisions()
+    written = connect(two_versions.settings).registry.decisions()
     assert written[-1]["reason"] == watched.decision.reason
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from immr import recipes, steps, wiring
+from immr import recipes
 from immr.cli import app
 from immr.data.contract import ITEMS
 from immr.datasets.labelled_set import LabelledSet
@@ -19,7 +19,11 @@ from immr.datasets.synthetic import SyntheticRecipe
 from immr.datasets.synthetic import load as load_synthetic
 from immr.experiment.changes import begin
 from immr.experiment.definition import save
+from immr.loop.govern import govern
+from immr.loop.materialize import materialize
+from immr.loop.train import train
 from immr.settings import Settings
+from immr.wiring import connect
 from tests.serving.bento.test_app import click
 from tests.serving.conftest import served_version, wait_ready
 from tests.serving.gateway.test_app import served_gateway
@@ -75,15 +79,15 @@ def test_the_event_log_becomes_the_next_version_and_its_features(tmp_path: Path)
     assert pq.read_metadata(clicks / "queries.parquet").num_rows == searches
 
     recipe = recipes.with_processes(recipes.smoke(), 1)
-    training_set = steps.govern(settings, clicks, recipe)
+    training_set = govern(connect(settings), clicks, recipe)
     items = [item.item_id for item in training_set.items]
     assert set(items) == {item.item_id for item in labelled.items}
     assert len(training_set.queries) > searches / 2  # the rest is held out
 
-    version = steps.train(settings, training_set, recipe)
-    assert wiring.registry(settings).get(version.id).manifest_hash == training_set.hash
+    version = train(connect(settings), training_set, recipe)
+    assert connect(settings).registry.get(version.id).manifest_hash == training_set.hash
 
-    assert steps.materialize(settings, training_set, clicks) == ITEMS_OF_SHOP
-    features = wiring.features(settings).read(items)
+    assert materialize(connect(settings), training_set, clicks) == ITEMS_OF_SHOP
+    features = connect(settings).features.read(items)
     assert sum(each.impressions_7d for each in features.values()) == searches * ITEMS_OF_SHOP
     assert sum(each.clicks_7d for each in features.values()) == searches

@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from immr import wiring
 from immr.cli import app
 from immr.data.admission import admit
 from immr.data.contract import ITEMS
 from immr.errors import DataError, EventLogError
 from immr.events.event_log import EventLog
 from immr.events.photos import PhotoStore
-from immr.loop import watch as watching
+from immr.loop import watch
 from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord
+from immr.wiring import connect
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 JPEG, PNG = b"\xff\xd8\xff photo", b"\x89PNG photo"
@@ -33,7 +33,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def log(settings: Settings) -> Iterator[EventLog]:
-    log = wiring.event_log(settings)
+    log = connect(settings).events
     yield log
     log.close()
 
@@ -76,7 +76,7 @@ def test_an_export_is_admitted_whole(settings: Settings, log: EventLog, tmp_path
     for number, content in enumerate((JPEG, PNG, JPEG)):
         ask(log, f"q{number}", ts=NOON + timedelta(minutes=number))
         photos.keep(f"q{number}", content)
-    exported = watching.export_events(settings, tmp_path / "log")
+    exported = watch.export_events(connect(settings), tmp_path / "log")
     assert (exported.queries_in, exported.queries, exported.impressions) == (3, 3, 9)
     write_items(tmp_path / "log")
     admitted = admit(tmp_path / "log", tmp_path / "admitted")
@@ -106,7 +106,7 @@ def test_queries_without_a_photo_and_of_bots_are_left_out_and_counted(
     ask(log, "with")
     ask(log, "without")
     photos.keep("with", JPEG)
-    exported = watching.export_events(settings, tmp_path / "log")
+    exported = watch.export_events(connect(settings), tmp_path / "log")
     assert (exported.queries_in, exported.queries, exported.without_photo, exported.of_bots) == (42, 1, 1, 40)
     assert set(pq.read_table(tmp_path / "log" / "impressions.parquet")["query_id"].to_pylist()) == {"with"}
 
@@ -116,14 +116,14 @@ def test_only_what_is_new(settings: Settings, log: EventLog, tmp_path: Path) -> 
     for query, ts in (("old", NOON), ("new", NOON + timedelta(days=1))):
         ask(log, query, ts=ts)
         photos.keep(query, JPEG)
-    watching.export_events(settings, tmp_path / "log", since=datetime(2024, 5, 2))
+    watch.export_events(connect(settings), tmp_path / "log", since=datetime(2024, 5, 2))
     assert pq.read_table(tmp_path / "log" / "queries.parquet")["query_id"].to_pylist() == ["new"]
 
 
 def test_without_photos_it_says_how_to_keep_them(settings: Settings, log: EventLog, tmp_path: Path) -> None:
     ask(log, "q")
     with pytest.raises(EventLogError, match="IMMR_KEEP_PHOTOS=1"):
-        watching.export_events(settings, tmp_path / "log")
+        watch.export_events(connect(settings), tmp_path / "log")
     assert not (tmp_path / "log").exists()
 
 
@@ -132,7 +132,7 @@ def test_nothing_else_is_overwritten(settings: Settings, log: EventLog, tmp_path
     PhotoStore(settings.photos_dir).keep("q", JPEG)
     (tmp_path / "thesis.tex").write_text("all my work")
     with pytest.raises(DataError, match="choose another folder"):
-        watching.export_events(settings, tmp_path)
+        watch.export_events(connect(settings), tmp_path)
     assert (tmp_path / "thesis.tex").is_file()
 
 

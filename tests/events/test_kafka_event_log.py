@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from immr import wiring
 from immr.errors import EventLogError, SettingsError
 from immr.events.kafka import KafkaEventLog, KafkaUrl
 from immr.events.order import new_query_id, user_key
 from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord
+from immr.wiring import connect
 from tests.support.kafka_cluster import mock_cluster
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -303,7 +303,7 @@ def test_settings_that_librdkafka_does_not_know_are_told(tmp_path: Path) -> None
 
 
 def test_the_wiring_knows_it(url: str, tmp_path: Path) -> None:
-    log = wiring.event_log(Settings(home=tmp_path, events_url=url))
+    log = connect(Settings(home=tmp_path, events_url=url)).events
     later = NOON + timedelta(minutes=1)
     log.record_search(search("q", "u"), [shown("q", "u")])
     assert log.joined(later).num_rows == 0

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from immr import wiring
 from immr.errors import FeaturesUnavailableError, SettingsError
 from immr.features.definitions import FEATURE_STORE_YAML
 from immr.features.feast_store import FeastFeatures
 from immr.features.stats import SCHEMA
 from immr.settings import Settings
+from immr.wiring import connect
 from tests.support import redis_process
 
 NOW = datetime(2025, 6, 8, 12, tzinfo=UTC)
@@ -140,7 +140,7 @@ def test_a_reader_that_came_too_early_reads_later(folder):
 
 def test_redis_that_is_away_is_told_at_once(tmp_path):
     with redis_process.serving(tmp_path) as port:
-        store = wiring.features(Settings(home=tmp_path, features_url=f"redis://127.0.0.1:{port}"))
+        store = connect(Settings(home=tmp_path, features_url=f"redis://127.0.0.1:{port}")).features
         store.materialize(_stats())
         assert len(store.read(NAMES)) == len(NAMES)
     with pytest.raises(FeaturesUnavailableError, match="does not answer"):
@@ -150,7 +150,7 @@ def test_redis_that_is_away_is_told_at_once(tmp_path):
 def test_databases_of_one_redis_do_not_mix(tmp_path):
     with redis_process.serving(tmp_path) as port:
         urls = [f"redis://127.0.0.1:{port}{database}" for database in ("", "/1")]
-        first, second = (wiring.features(Settings(home=tmp_path, features_url=url)) for url in urls)
+        first, second = (connect(Settings(home=tmp_path, features_url=url)).features for url in urls)
         first.materialize(_stats(clicks=1))
         second.materialize(_stats(clicks=2))
         assert [store.read(["i0"])["i0"].clicks_7d for store in (first, second)] == [1, 2]
@@ -161,4 +161,4 @@ def test_databases_of_one_redis_do_not_mix(tmp_path):
 )
 def test_a_redis_url_that_says_more_is_refused(tmp_path, url):
     with pytest.raises(SettingsError, match=r"a feature_store\.yaml of your own"):
-        wiring.features(Settings(home=tmp_path, features_url=url))
+        _ = connect(Settings(home=tmp_path, features_url=url)).features

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from immr import wiring
 from immr.errors import IndexMismatchError, IndexUnavailableError, SettingsError
 from immr.index.journal import Journal
 from immr.index.qdrant import QdrantIndex
 from immr.index.vector_index import Changes
 from immr.settings import Settings
 from immr.types import Item, ModelVersion
+from immr.wiring import connect
 from tests.index import dying_build
 from tests.support import qdrant_process
 from tests.support.patience import until
@@ -233,17 +233,17 @@ def test_a_server_with_a_key_answers_who_has_it(tmp_path):
         key_file = tmp_path / "key"
         settings = Settings(home=tmp_path, index_url=url, index_key_file=key_file)
         with pytest.raises(SettingsError, match=r"IMMR_INDEX_KEY_FILE=.*cannot be read"):
-            wiring.index(settings)
+            _ = connect(settings).index
         key_file.write_text("\n")
         with pytest.raises(SettingsError, match="holds no API key"):
-            wiring.index(settings)
+            _ = connect(settings).index
         key_file.write_text("s3cret\n")
-        index = wiring.index(settings)
+        index = connect(settings).index
         assert index.build(VERSION, _items(), EMBEDDINGS_ND).points == 4
         with closing(index.open("immr-3", 4, "prep")) as collection:
             assert collection.search(EMBEDDINGS_ND[2], 1)[0].item_id == "i2"
         key_file.write_text("wr0ng")
-        for without in (QdrantIndex(url), wiring.index(settings)):
+        for without in (QdrantIndex(url), connect(settings).index):
             with pytest.raises(IndexUnavailableError, match=f"{url} wants an API key.*KEY_FILE") as refused:
                 without.versions()
             assert "wr0ng" not in str(refused.value)
@@ -290,6 +290,6 @@ def test_other_urls_are_refused(url):
 
 
 def test_opening_leaves_nothing_behind_when_there_is_nothing(url, tmp_path):
-    with pytest.raises(IndexMismatchError, match=r"immr index --model immr-3"):
+    with pytest.raises(IndexMismatchError, match=r"immr index build --model immr-3"):
         QdrantIndex(url).open("immr-3", 4, "prep")
     assert not (tmp_path / "index").exists()

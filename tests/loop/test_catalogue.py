@@ -17,18 +17,19 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from immr import steps, wiring
 from immr.cli import app
 from immr.errors import ContractError
 from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.loop import catalogue
+from immr.loop.index import index
 from immr.model.card import TOWERS, Card
 from immr.model.documents import encode_documents
 from immr.model.encoders.by_name import preprocessing_of
 from immr.model.towers import Towers
 from immr.settings import Settings
 from immr.types import FloatArray, Item, ModelVersion
+from immr.wiring import connect
 from tests.support import qdrant_process
 from tests.support.tiny_training_set import MODEL
 
@@ -41,7 +42,7 @@ NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with immr-1 and immr-2 registered, immr-3 without a collection; made once."""
     home = tmp_path_factory.mktemp("home")
-    registry = wiring.registry(Settings(home=home))
+    registry = connect(Settings(home=home)).registry
     for seed in (1, 2, 3):
         torch.manual_seed(seed)
         torch.set_num_threads(1)
@@ -63,7 +64,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.new("RGB", (80, 80), colour).save(home / f"{colour}.png")
     settings = Settings(home=home, index_url=f"edge://{home}/index")
     for number in (1, 2):
-        steps.index(settings, registry.get(f"immr-{number}"), items(home))
+        index(connect(settings), registry.get(f"immr-{number}"), items(home))
     registry.set_role("champion", registry.get("immr-1"))
     return home
 
@@ -95,19 +96,19 @@ def write(file: Path, changed: list[Item]) -> Path:
 
 
 def version(settings: Settings, number: int) -> ModelVersion:
-    return wiring.registry(settings).get(f"immr-{number}")
+    return connect(settings).registry.get(f"immr-{number}")
 
 
 def titles(settings: Settings, number: int) -> dict[str, str]:
     with closing(
-        wiring.index(settings).open(f"immr-{number}", RECIPE.embedding_dim, PREPROCESSING)
+        connect(settings).index.open(f"immr-{number}", RECIPE.embedding_dim, PREPROCESSING)
     ) as collection:
         found = collection.search(embedding(settings, number, items(settings.home)[0]), 10)
     return {candidate.item_id: candidate.title for candidate in found}
 
 
 def embedding(settings: Settings, number: int, item: Item) -> FloatArray:
-    folder = wiring.registry(settings).fetch(version(settings, number), settings.cache_dir)
+    folder = connect(settings).registry.fetch(version(settings, number), settings.cache_dir)
     return encode_documents(folder, [item], settings.cache_dir)[0]
 
 
@@ -128,7 +129,7 @@ def test_a_new_item_reaches_every_collection_by_each_versions_own_tower(
     ]
     for number in (1, 2):
         with closing(
-            wiring.index(settings).open(f"immr-{number}", RECIPE.embedding_dim, PREPROCESSING)
+            connect(settings).index.open(f"immr-{number}", RECIPE.embedding_dim, PREPROCESSING)
         ) as collection:
             best = collection.search(embedding(settings, number, blue(settings)), 1)[0]
             assert (best.item_id, best.cosine) == ("blue", pytest.approx(1.0, abs=1e-4))
@@ -147,7 +148,7 @@ def test_changes_wait_for_an_index_that_is_away_and_come_in_order(settings: Sett
     away = settings.model_copy(update={"index_url": "http://127.0.0.1:9"})
     renamed = dataclasses.replace(items(settings.home)[0], title="renamed")
     for changed, deleted in (([blue(settings)], []), ([renamed], ["green"]), ([], ["blue"])):
-        waiting = catalogue.change(away, changed, deleted)
+        waiting = catalogue.change(connect(away), changed, deleted)
         assert [(each.version_id, each.live) for each in waiting] == [("immr-1", True)]
         assert "does not answer" in waiting[0].error
     assert run(away, "deliver", exit_code=1)[0]["waiting"] == 4
@@ -159,36 +160,36 @@ def test_what_is_changed_and_deleted_at_once_is_refused_whole(settings: Settings
     changed = write(tmp_path / "changed.parquet", [blue(settings)])
     (tmp_path / "gone.csv").write_text("item_id\nred\nblue\n")
     with pytest.raises(ContractError, match="blue is changed and deleted"):
-        catalogue.write_down(settings, changed, tmp_path / "gone.csv")
-    assert catalogue.outbox(settings).latest() == 0
+        catalogue.write_down(connect(settings), changed, tmp_path / "gone.csv")
+    assert catalogue.outbox(connect(settings)).latest() == 0
 
 
 def test_a_version_that_is_indexed_later_has_the_changes_too(settings: Settings) -> None:
-    catalogue.change(settings, [blue(settings)], ["green"])
-    report = steps.index(settings, version(settings, 3), items(settings.home))
+    catalogue.change(connect(settings), [blue(settings)], ["green"])
+    report = index(connect(settings), version(settings, 3), items(settings.home))
     assert (report.points, report.sequence) == (2, 2)
     assert set(titles(settings, 3)) == {"red", "blue"}
-    assert {each.version_id: each.waiting for each in catalogue.status(settings)} == {
+    assert {each.version_id: each.waiting for each in catalogue.status(connect(settings))} == {
         "immr-1": 0,
         "immr-2": 0,
         "immr-3": 0,
     }
-    catalogue.change(settings, [], ["blue"])
-    assert steps.index(settings, version(settings, 3), items(settings.home)).sequence == 3
+    catalogue.change(connect(settings), [], ["blue"])
+    assert index(connect(settings), version(settings, 3), items(settings.home)).sequence == 3
     assert set(titles(settings, 3)) == {"red"}
 
 
 def test_an_export_that_takes_changes_back_is_what_is_served(settings: Settings) -> None:
     before = items(settings.home)
-    steps.index(settings, version(settings, 2), before)
+    index(connect(settings), version(settings, 2), before)
     sale = dataclasses.replace(before[0], title="SALE")
-    catalogue.change(settings, [sale], ["green"])
+    catalogue.change(connect(settings), [sale], ["green"])
     assert titles(settings, 2) == {"red": "SALE"}
     later = [dataclasses.replace(item, updated_at=datetime.now(UTC)) for item in before]
-    report = steps.index(settings, version(settings, 2), later)
+    report = index(connect(settings), version(settings, 2), later)
     assert (report.points, report.reused) == (2, False)
     assert titles(settings, 2) == {"red": "a red thing", "green": "a green thing"}
-    assert steps.index(settings, version(settings, 2), later).reused
+    assert index(connect(settings), version(settings, 2), later).reused
 
 
 def test_changes_amid_a_build_that_dies_once_published_reach_the_new_content(
@@ -197,13 +198,13 @@ def test_changes_amid_a_build_that_dies_once_published_reach_the_new_content(
     with qdrant_process.empty() as url:
         server = settings.model_copy(update={"index_url": url})
         for number in (1, 2):
-            steps.index(server, version(server, number), items(server.home))
+            index(connect(server), version(server, number), items(server.home))
         export = [dataclasses.replace(item, price=2.0) for item in items(server.home)]
-        _, sequence = catalogue.current(server, export)
+        _, sequence = catalogue.current(connect(server), export)
         renamed = dataclasses.replace(items(server.home)[0], title="renamed")
-        catalogue.change(server, [renamed], ["green"])  # goes to what serves until the build is done
+        catalogue.change(connect(server), [renamed], ["green"])  # goes to what serves until the build is done
         embeddings_ND = np.stack([embedding(server, 1, item) for item in export])
-        wiring.index(server).build(version(server, 1), export, embeddings_ND, sequence)  # and no more of it
+        connect(server).index.build(version(server, 1), export, embeddings_ND, sequence)  # and no more of it
         assert [each["waiting"] for each in run(server, "status", exit_code=1)] == [2, 0]
         assert [each["waiting"] for each in run(server, "deliver")] == [0, 0]
         assert titles(server, 1) == {"red": "renamed"}
@@ -212,34 +213,25 @@ def test_changes_amid_a_build_that_dies_once_published_reach_the_new_content(
 def test_gc_keeps_the_version_to_roll_back_to(settings: Settings) -> None:
     begun = changes.begin(("immr-2", "http://a"), ("immr-1", "http://b"), 0.5, NOON)
     save(changes.promote(begun, NOON), settings.experiment_file)
-    assert catalogue.collect_garbage(settings, keep=0, dry_run=True)["immr-2"] == "live, stays"
+    assert catalogue.collect_garbage(connect(settings), keep=0, dry_run=True)["immr-2"] == "live, kept"
 
 
 def test_gc_keeps_what_is_live_and_the_newest(settings: Settings) -> None:
-    steps.index(settings, version(settings, 3), items(settings.home))
-    assert catalogue.collect_garbage(settings, keep=1, dry_run=True) == {
-        "immr-3": "one of the 1 newest, stays",
+    index(connect(settings), version(settings, 3), items(settings.home))
+    assert catalogue.collect_garbage(connect(settings), keep=1, dry_run=True) == {
+        "immr-3": "one of the 1 newest, kept",
         "immr-2": "would be deleted",
-        "immr-1": "live, stays",
+        "immr-1": "live, kept",
     }
-    with closing(wiring.index(settings).open("immr-2", RECIPE.embedding_dim, PREPROCESSING)):
-        assert catalogue.collect_garbage(settings, keep=1)["immr-2"] == "held by a process, stays"
+    with closing(connect(settings).index.open("immr-2", RECIPE.embedding_dim, PREPROCESSING)):
+        assert catalogue.collect_garbage(connect(settings), keep=1)["immr-2"] == "in use by a process, kept"
     save(Experiment("e", "salt", (Variant(CHAMPION, "http://x", "immr-2", 1.0),)), settings.experiment_file)
-    assert catalogue.collect_garbage(settings, keep=0) == {
+    assert catalogue.collect_garbage(connect(settings), keep=0) == {
         "immr-3": "deleted",
-        "immr-2": "live, stays",
-        "immr-1": "live, stays",
+        "immr-2": "live, kept",
+        "immr-1": "live, kept",
     }
     settings.experiment_file.unlink()
     done = CliRunner(env=settings.environment()).invoke(app, ["index", "gc", "--keep", "0"])
     assert (done.exit_code, "immr-2" in done.output) == (0, True)
-    assert wiring.index(settings).versions() == ["immr-1"]
-
-
-def test_build_may_be_left_out_of_immr_index(settings: Settings, tmp_path: Path) -> None:
-    for arguments in (
-        ["index", str(tmp_path), "--model", "immr-1"],
-        ["index", "--model", "immr-1", str(tmp_path)],
-    ):
-        done = CliRunner(env=settings.environment()).invoke(app, arguments)
-        assert "is no training set" in str(done.exception)
+    assert connect(settings).index.versions() == ["immr-1"]

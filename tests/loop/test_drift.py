@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from immr import wiring
 from immr.cli import app
 from immr.data.training_set import TrainingSet
 from immr.drift.findings import DriftPolicy, DriftReport
@@ -27,6 +26,7 @@ from immr.model.card import TOWERS, Card
 from immr.model.towers import Towers
 from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord
+from immr.wiring import connect
 from tests.support import tiny_training_set, tiny_version
 
 RECIPE = dataclasses.replace(tiny_training_set.MODEL, fusion="image", dim=tiny_version.DIM, plain_share=0)
@@ -65,7 +65,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Traini
     torch.manual_seed(0)
     torch.save(Towers(RECIPE).eval().state_dict(), folder / TOWERS)
     Card("tiny", RECIPE, tiny_version.PREPROCESSING, manifest_hash="tiny", key="k").write(folder)
-    registry = wiring.registry(settings)
+    registry = connect(settings).registry
     run_id = registry.runs.start("run", {}, key="k")
     version = registry.register(
         folder,
@@ -83,7 +83,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Traini
 def photographed(settings: Settings, home: Path, shares: Mapping[str, int]) -> Settings:
     """So many users of each colour, who each search and click the item of their colour."""
     own = Settings(home=home, tracking_url=settings.tracking_url)
-    log, store, rng = wiring.event_log(own), PhotoStore(own.photos_dir), np.random.default_rng(1)
+    log, store, rng = connect(own).events, PhotoStore(own.photos_dir), np.random.default_rng(1)
     now = datetime.now(UTC)
     for colour, users in shares.items():
         item = f"item-{list(tiny_training_set.COLOURS).index(colour)}-{colour}"
@@ -99,8 +99,8 @@ def photographed(settings: Settings, home: Path, shares: Mapping[str, int]) -> S
 
 
 def found(settings: Settings, training_set: TrainingSet) -> dict[str, bool | None]:
-    version = wiring.registry(settings).get("champion")
-    report = drifting.drift(settings, version, training_set, policy=POLICY)
+    version = connect(settings).registry.get("champion")
+    report = drifting.drift(connect(settings), version, training_set, policy=POLICY)
     assert DriftReport.read(settings.drift_file) == report
     return {finding.what: finding.found for finding in report.findings}
 

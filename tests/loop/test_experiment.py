@@ -8,6 +8,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,17 +18,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from immr import steps, wiring
 from immr.cli import app
 from immr.deploy.local import LocalDeployer
 from immr.errors import ExperimentError
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, load, save
-from immr.loop import experiment as control
-from immr.loop import watch as watching
+from immr.loop import experiment, watch
+from immr.loop.deploy import deploy
 from immr.registry.versions import Registry
 from immr.settings import Settings
 from immr.types import Click, Impression, ModelVersion, SearchRecord
+from immr.wiring import connect
 
 
 def version_of(registry: Registry, folder: Path, key: str) -> ModelVersion:
@@ -45,7 +46,7 @@ def version_of(registry: Registry, folder: Path, key: str) -> ModelVersion:
 def two_registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with immr-1 and immr-2, made once: its migrations take seconds."""
     home = tmp_path_factory.mktemp("registered")
-    registry = wiring.registry(Settings(home=home))
+    registry = connect(Settings(home=home)).registry
     for key in ("key-1", "key-2"):
         version_of(registry, home / "trained", key)
     return home / "mlflow" / "mlflow.db"
@@ -61,9 +62,9 @@ def settings(tmp_path: Path, two_registered: Path) -> Settings:
 @pytest.fixture
 def deployed(settings: Settings) -> Settings:
     """immr-1 serves as champion, immr-2 as challenger."""
-    registry = wiring.registry(settings)
+    registry = connect(settings).registry
     for number in (1, 2):
-        steps.deploy(settings, registry.get(f"immr-{number}"), f"immr-search:immr-{number}")
+        deploy(connect(settings), registry.get(f"immr-{number}"), f"immr-search:immr-{number}")
     return settings
 
 
@@ -71,7 +72,7 @@ def shop(
     settings: Settings, running: Experiment, rates: dict[str, int], users: int = 1500, fails: bool = False
 ) -> None:
     """One search a user, ten items; of 20 users so many click twice. `fails` is the challenger."""
-    log = wiring.event_log(settings)
+    log = connect(settings).events
     assert running.started is not None
     for number in range(users):
         variant = assign(running, f"user-{number}")
@@ -90,24 +91,24 @@ def shop(
 
 
 def roles(settings: Settings) -> tuple[str | None, str | None]:
-    registry = wiring.registry(settings)
+    registry = connect(settings).registry
     champion, challenger = registry.role("champion"), registry.role("challenger")
     return (champion.id if champion else None, challenger.id if challenger else None)
 
 
 def deployments(settings: Settings) -> dict[str, str]:
-    return {each.role: each.version_id for each in wiring.deployer(settings).current()}
+    return {each.role: each.version_id for each in connect(settings).deployer.current()}
 
 
 def test_start_takes_roles_and_addresses_from_registry_and_deployer(deployed: Settings) -> None:
-    begun = control.start(deployed, weight=0.2)
+    begun = experiment.start(connect(deployed), weight=0.2)
     assert load(deployed.experiment_file) == begun
     assert [(side.model_version, side.weight) for side in begun.variants] == [
         ("immr-1", 0.8),
         ("immr-2", 0.2),
     ]
     assert begun.challenger is not None
-    assert begun.challenger.url == wiring.deployer(deployed).current()[1].url
+    assert begun.challenger.url == connect(deployed).deployer.current()[1].url
 
 
 @contextmanager
@@ -133,12 +134,12 @@ def ready(version: str) -> Iterator[str]:
 
 def promoted(settings: Settings, before: str) -> Experiment:
     """immr-2 is the champion; immr-1, the one before, is said to serve at an address."""
-    begun = control.start(settings)
+    begun = experiment.start(connect(settings))
     champion = replace(begun.champion, url=before)
     running = replace(begun, variants=(champion, begun.variants[1]))
     save(running, settings.experiment_file)
     assert running.challenger is not None
-    control._promote(settings, running, running.challenger)
+    experiment._promote(connect(settings), running, running.challenger)
     assert (roles(settings), deployments(settings)) == (("immr-2", None), {"champion": "immr-2"})
     return load(settings.experiment_file)
 
@@ -146,12 +147,12 @@ def promoted(settings: Settings, before: str) -> Experiment:
 def test_rollback_brings_the_champion_before_back_everywhere(deployed: Settings) -> None:
     with ready("immr-1") as url:
         promoted(deployed, url)
-        back = control.roll_back(deployed)
+        back = experiment.roll_back(connect(deployed))
     assert load(deployed.experiment_file) == back
     assert (back.champion.model_version, back.champion.url) == ("immr-1", url)
     assert roles(deployed) == ("immr-1", None)
     assert deployments(deployed) == {"champion": "immr-1"}
-    assert "rolled back by hand" in wiring.registry(deployed).decisions()[-1]["reason"]
+    assert "rolled back by hand" in connect(deployed).registry.decisions()[-1]["reason"]
 
 
 def test_a_rollback_to_where_another_version_serves_is_refused(deployed: Settings) -> None:
@@ -160,7 +161,7 @@ def test_a_rollback_to_where_another_version_serves_is_refused(deployed: Setting
         with pytest.raises(
             ExperimentError, match=r"immr-2 serves there.*immr deploy --model immr-1.*immr serve"
         ):
-            control.roll_back(deployed)
+            experiment.roll_back(connect(deployed))
     assert load(deployed.experiment_file) == before
     assert roles(deployed) == ("immr-2", None)
 
@@ -174,29 +175,29 @@ def test_a_rollback_that_was_cut_off_is_finished_and_not_undone(
         promoted(deployed, url)
         for _ in range(2):
             with pytest.raises(ExperimentError, match="all users get immr-1 again, but registry"):
-                control.roll_back(away)
+                experiment.roll_back(connect(away))
             assert load(deployed.experiment_file).champion.model_version == "immr-1"
         assert roles(deployed) == ("immr-2", None)
-        with pytest.raises(ExperimentError, match="`immr experiment rollback` does the rest"):
-            control.start(deployed)
-        assert control.roll_back(deployed).champion.model_version == "immr-1"
+        with pytest.raises(ExperimentError, match="run `immr experiment rollback` again"):
+            experiment.start(connect(deployed))
+        assert experiment.roll_back(connect(deployed)).champion.model_version == "immr-1"
         assert roles(deployed) == ("immr-1", None)
         assert deployments(deployed) == {"champion": "immr-1"}
     with ready("immr-2") as url:  # once it is through, the next call is a rollback of its own
         back = load(deployed.experiment_file)
         assert back.previous is not None
         save(replace(back, previous=replace(back.previous, url=url)), deployed.experiment_file)
-        assert control.roll_back(deployed).champion.model_version == "immr-2"
+        assert experiment.roll_back(connect(deployed)).champion.model_version == "immr-2"
 
 
 def test_start_refuses_an_address_where_another_version_serves(deployed: Settings) -> None:
     with ready("immr-7") as url:
-        deployer = wiring.deployer(deployed)
+        deployer = connect(deployed).deployer
         assert isinstance(deployer, LocalDeployer)
         there = {each.role: each for each in deployer.current()}
         deployer._write({**there, "challenger": replace(there["challenger"], url=url)})
-        with pytest.raises(ExperimentError, match=f"challenger is immr-2, but at {url} serves immr-7"):
-            control.start(deployed)
+        with pytest.raises(ExperimentError, match=f"challenger is immr-2, but immr-7 serves at {url}"):
+            experiment.start(connect(deployed))
 
 
 def test_a_version_that_does_not_answer_is_not_rolled_back_to(deployed: Settings) -> None:
@@ -204,51 +205,51 @@ def test_a_version_that_does_not_answer_is_not_rolled_back_to(deployed: Settings
         held.bind(("127.0.0.1", 0))  # taken, and nobody listens
         before = promoted(deployed, f"http://127.0.0.1:{held.getsockname()[1]}")
         with pytest.raises(ExperimentError, match=r"immr-1 at \S+ cannot serve"):
-            control.roll_back(deployed)
+            experiment.roll_back(connect(deployed))
     assert load(deployed.experiment_file) == before
 
 
 def test_a_shadow_begins_with_the_deployed_challenger(deployed: Settings) -> None:
-    shadowed = control.shadow(deployed)
+    shadowed = experiment.shadow(connect(deployed))
     assert (shadowed.state, shadowed.champion.model_version) == ("shadow", "immr-1")
     assert shadowed.challenger is not None and shadowed.challenger.model_version == "immr-2"
-    assert control.start(deployed).state == "running"  # from shadow to a share of the users
+    assert experiment.start(connect(deployed)).state == "running"  # from shadow to a share of the users
 
 
 def test_a_second_experiment_waits_for_the_first(deployed: Settings) -> None:
-    control.start(deployed)
-    with pytest.raises(ExperimentError, match="immr-2-against-immr-1 runs already"):
-        control.start(deployed)
-    control.stop(deployed)
-    assert control.start(deployed).state == "running"
+    experiment.start(connect(deployed))
+    with pytest.raises(ExperimentError, match="immr-2-against-immr-1 is already running"):
+        experiment.start(connect(deployed))
+    experiment.stop(connect(deployed))
+    assert experiment.start(connect(deployed)).state == "running"
 
 
 def test_start_without_what_it_needs_says_what_to_do(settings: Settings) -> None:
     with pytest.raises(ExperimentError, match="no champion to start with"):
-        control.start(settings)
-    registry = wiring.registry(settings)
-    steps.deploy(settings, registry.get("immr-1"), "immr-search:immr-1")
-    assert control.start(settings).challenger is None
+        experiment.start(connect(settings))
+    registry = connect(settings).registry
+    deploy(connect(settings), registry.get("immr-1"), "immr-search:immr-1")
+    assert experiment.start(connect(settings)).challenger is None
     registry.set_role("challenger", registry.get("immr-2"))
     with pytest.raises(ExperimentError, match="the challenger is immr-2, but nothing is deployed"):
-        control.start(settings)
+        experiment.start(connect(settings))
 
 
 def test_ramp_and_stop_change_the_file(deployed: Settings) -> None:
-    begun = control.start(deployed, weight=0.1)
-    ramped = control.ramp(deployed, 0.5)
+    begun = experiment.start(connect(deployed), weight=0.1)
+    ramped = experiment.ramp(connect(deployed), 0.5)
     assert load(deployed.experiment_file) == ramped
     assert (ramped.salt, ramped.champion.weight) == (begun.salt, 0.5)
-    control.stop(deployed)
+    experiment.stop(connect(deployed))
     assert load(deployed.experiment_file).state == "stopped"
 
 
 def test_a_better_challenger_becomes_the_champion_everywhere(deployed: Settings) -> None:
-    running = control.start(deployed)
+    running = experiment.start(connect(deployed))
     shop(deployed, running, {"champion": 4, "challenger": 12})
-    assert control.decide(deployed).decision.action == "promote"
+    assert experiment.decide(connect(deployed)).decision.action == "promote"
     assert roles(deployed) == ("immr-1", "immr-2")  # only written down
-    watched = control.decide(deployed, apply=True)
+    watched = experiment.decide(connect(deployed), apply=True)
     assert watched.decision.action == "promote"
     assert roles(deployed) == ("immr-2", None)
     assert deployments(deployed) == {"champion": "immr-2"}
@@ -268,57 +269,61 @@ def test_a_better_challenger_becomes_the_champion_everywhere(deployed: Settings)
 def test_a_bad_challenger_goes_away(
     deployed: Settings, rates: dict[str, int], fails: bool, reason: str
 ) -> None:
-    shop(deployed, control.start(deployed), rates, users=400, fails=fails)
-    decision = control.decide(deployed, apply=True).decision
+    shop(deployed, experiment.start(connect(deployed)), rates, users=400, fails=fails)
+    decision = experiment.decide(connect(deployed), apply=True).decision
     assert (decision.action, reason in decision.reason) == ("roll back", True)
     now = load(deployed.experiment_file)
     assert {assign(now, f"user-{number}").model_version for number in range(200)} == {"immr-1"}
     assert roles(deployed) == ("immr-1", None)
     assert deployments(deployed) == {"champion": "immr-1"}
-    [written] = wiring.registry(deployed).decisions()
+    [written] = connect(deployed).registry.decisions()
     assert (written["action"], written["challenger"]) == ("roll back", "immr-2")
     assert written["reason"] == decision.reason
 
 
 def test_what_is_over_is_decided_no_more(deployed: Settings) -> None:
-    shop(deployed, control.start(deployed), {"champion": 8, "challenger": 2}, users=400)
-    control.decide(deployed, apply=True)
-    again = control.decide(deployed, apply=True).decision
+    shop(deployed, experiment.start(connect(deployed)), {"champion": 8, "challenger": 2}, users=400)
+    experiment.decide(connect(deployed), apply=True)
+    again = experiment.decide(connect(deployed), apply=True).decision
     assert (again.action, "nothing to decide" in again.reason) == ("wait", True)
-    assert len(wiring.registry(deployed).decisions()) == 1
+    assert len(connect(deployed).registry.decisions()) == 1
 
 
 def test_waiting_is_written_down_once_or_not_at_all(deployed: Settings) -> None:
-    control.start(deployed)
-    assert control.decide(deployed, apply=True, record_wait=False).decision.action == "wait"
-    assert wiring.registry(deployed).decisions() == []
-    control.decide(deployed, apply=True)
-    assert len(wiring.registry(deployed).decisions()) == 1
+    experiment.start(connect(deployed))
+    assert experiment.decide(connect(deployed), apply=True, record_wait=False).decision.action == "wait"
+    assert connect(deployed).registry.decisions() == []
+    experiment.decide(connect(deployed), apply=True)
+    assert len(connect(deployed).registry.decisions()) == 1
     assert roles(deployed) == ("immr-1", "immr-2")
 
 
-def test_never_two_at_once(deployed: Settings) -> None:
-    control.start(deployed)
-    with deployed.experiment_file.with_suffix(".lock").open("a") as other:
+def test_one_process_at_a_time_changes_the_experiment(deployed: Settings) -> None:
+    experiment.start(connect(deployed))
+    verbs = (experiment.start, experiment.stop, experiment.decide)
+    with (
+        deployed.experiment_file.with_suffix(".lock").open("a") as other,
+        ThreadPoolExecutor(len(verbs)) as pool,
+    ):
         fcntl.flock(other, fcntl.LOCK_EX)
-        for change in (control.start, control.stop, control.decide):
-            with pytest.raises(ExperimentError, match="another process changes the experiment"):
-                change(deployed)
-    assert control.stop(deployed).state == "stopped"
+        for refused in [pool.submit(verb, connect(deployed)) for verb in verbs]:
+            with pytest.raises(ExperimentError, match="another process is changing the experiment"):
+                refused.result()
+    assert experiment.stop(connect(deployed)).state == "stopped"
 
 
 def test_users_known_from_before_steady_the_readout(deployed: Settings) -> None:
-    alone = wiring.registry(deployed)
+    alone = connect(deployed).registry
     alone.clear_role("challenger")
-    before = control.start(deployed)
+    before = experiment.start(connect(deployed))
     assert before.started is not None
     shop(deployed, before, {"champion": 8}, users=300)
     alone.set_role("challenger", alone.get("immr-2"))
-    running = control.start(deployed)
+    running = experiment.start(connect(deployed))
     later = replace(running, started=before.started + timedelta(hours=1))
     save(later, deployed.experiment_file)
     shop(deployed, later, {"champion": 9, "challenger": 9}, users=300)
-    readout = watching.read_out(deployed).readout
+    readout = watch.read_out(connect(deployed)).readout
     assert readout.ctr is not None
     assert readout.cuped is not None
     steady, plain = readout.cuped.interval, readout.ctr.interval
@@ -334,7 +339,7 @@ def test_on_the_command_line(deployed: Settings) -> None:
     assert run(app, ["experiment", "ramp", "--weight", "0.5"]).exit_code == 0
     shop(deployed, load(deployed.experiment_file), {"champion": 4, "challenger": 12})
     shown = run(app, ["experiment", "readout"]).output
-    assert all(word in shown for word in ("A/B readout", "Beside the CTR", "CTR@1", "days to go", "promote"))
+    assert all(word in shown for word in ("A/B readout", "Other metrics", "CTR@1", "more days", "promote"))
     decided = json.loads(run(app, ["experiment", "decide", "--apply", "--json"]).output)
     assert decided["decision"]["action"] == "promote"
     assert decided["readout"]["by_rank"][0]["position"] == 1
@@ -343,6 +348,6 @@ def test_on_the_command_line(deployed: Settings) -> None:
 
 
 def test_times_of_an_experiment_are_now(deployed: Settings) -> None:
-    started = control.start(deployed).started
+    started = experiment.start(connect(deployed)).started
     assert started is not None
     assert abs(started - datetime.now(UTC)) < timedelta(minutes=1)

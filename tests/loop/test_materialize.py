@@ -2,17 +2,18 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from immr import wiring
 from immr.data.contract import IMPRESSIONS
 from immr.errors import ContractError
-from immr.loop import materialize as item_features
+from immr.loop.materialize import materialize, push
 from immr.settings import Settings
 from immr.types import Impression
+from immr.wiring import Parts, connect
 from tests.support import tiny_training_set
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
@@ -46,26 +47,45 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "shop"
 
 
-def test_of_a_click_log_in_parts_those_count_that_keep_the_contract(tmp_path: Path, data: Path) -> None:
-    features = item_features.of_click_log(tiny_training_set.write(tmp_path), data).to_pylist()
+class RecordedFeatures:
+    """A feature store that keeps the rows it was given."""
+
+    rows: list[dict[str, Any]]
+
+    def materialize(self, stats: pa.Table) -> int:
+        self.rows = stats.to_pylist()
+        return len(self.rows)
+
+    push = materialize
+
+
+def parts_with(home: Path) -> tuple[Parts, RecordedFeatures]:
+    store = RecordedFeatures()
+    return Parts.of(Settings(home=home), features=store), store
+
+
+def test_only_impressions_that_keep_the_contract_count(tmp_path: Path, data: Path) -> None:
+    parts, store = parts_with(tmp_path / "home")
+    assert materialize(parts, tiny_training_set.write(tmp_path), data) == 6
+    features = store.rows
     assert [row["impressions_7d"] for row in features] == [3, 0, 0, 0, 0, 0]
     assert features[0]["clicks_7d"] == 2
 
 
-def test_what_was_exported_from_the_event_log_counts_once(tmp_path: Path, data: Path) -> None:
-    settings = Settings(home=tmp_path / "home")
-    events = wiring.event_log(settings)
+def test_an_exported_query_counts_once(tmp_path: Path, data: Path) -> None:
+    parts, store = parts_with(tmp_path / "home")
     later = NOON + timedelta(hours=1)
-    events.record_impressions(
-        [Impression(name, ITEM, 1, "u", "champion", "immr-1", later) for name in ("c", "e")]
-    )
-    events.close()
-    training_set = tiny_training_set.write(tmp_path)
-    features = item_features.of_click_log_and_events(settings, training_set, data).to_pylist()
-    # of a, b, c and e; what the event log says of c is newer
-    assert (features[0]["impressions_7d"], features[0]["clicks_7d"]) == (4, 1)
+    with connect(parts.settings) as writing:
+        writing.events.record_impressions(
+            [Impression(name, ITEM, 1, "u", "champion", "immr-1", later) for name in ("c", "e")]
+        )
+    push(parts, tiny_training_set.write(tmp_path), data)
+    parts.close()
+    # a, b, c and e; the event log's row of c is newer than the click log's
+    assert (store.rows[0]["impressions_7d"], store.rows[0]["clicks_7d"]) == (4, 1)
 
 
 def test_a_folder_without_a_click_log_says_what_is_missing(tmp_path: Path) -> None:
+    parts, _ = parts_with(tmp_path / "home")
     with pytest.raises(ContractError, match=r"impressions\.parquet is missing"):
-        item_features.of_click_log(tiny_training_set.write(tmp_path), tmp_path)
+        materialize(parts, tiny_training_set.write(tmp_path), tmp_path)

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import httpx
 
-from immr import steps, wiring
 from immr.deploy.readiness import not_ready_because
 from immr.experiment.definition import load
-from immr.loop import experiment as control
+from immr.loop import experiment
+from immr.loop.deploy import deploy
 from immr.packaging import bento
+from immr.packaging.application import application_folder
 from immr.search.ranking import RankingRecipe
 from immr.settings import Settings
+from immr.wiring import connect
 from tests.loop.test_experiment import version_of
 from tests.support import tiny_version
 from tests.support.patience import until
@@ -36,8 +38,8 @@ def test_what_is_deployed_comes_up_and_goes_with_ctrl_c(tmp_path: Path) -> None:
     folder = tiny_version.write_packaged(tmp_path / "immr-1")
     tiny_version.build_index(settings, folder, tiny_version.items(tmp_path / "pictures"))
     version = tiny_version.version()
-    tag = bento.build(version, folder, RankingRecipe(), wiring.service_folder(), settings.bento_home)
-    wiring.deployer(settings).apply(version, tag, "champion")
+    tag = bento.build(version, folder, RankingRecipe(), application_folder() / "serving", settings.bento_home)
+    connect(settings).deployer.apply(version, tag, "champion")
     port, page_port = free_port(), free_port()
     with serve(settings, f"--port={port}", f"--page-port={page_port}") as process:
         try:
@@ -58,18 +60,20 @@ def test_what_is_deployed_comes_up_and_goes_with_ctrl_c(tmp_path: Path) -> None:
 
 def test_a_promoted_champion_can_be_rolled_back_after_a_restart(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    registry = wiring.registry(settings)
+    registry = connect(settings).registry
     catalogue = tiny_version.items(tmp_path / "pictures")
     for number in (1, 2):
         version = version_of(registry, tmp_path / "trained", f"key-{number}")
         folder = tiny_version.write_packaged(tmp_path / version.id, number)
         tiny_version.build_index(settings, folder, catalogue, number)
         made = tiny_version.version(number)
-        tag = bento.build(made, folder, RankingRecipe(), wiring.service_folder(), settings.bento_home)
-        steps.deploy(settings, version, tag)
-    running = control.start(settings)
+        tag = bento.build(
+            made, folder, RankingRecipe(), application_folder() / "serving", settings.bento_home
+        )
+        deploy(connect(settings), version, tag)
+    running = experiment.start(connect(settings))
     assert running.challenger is not None
-    control._promote(settings, running, running.challenger)
+    experiment._promote(connect(settings), running, running.challenger)
     port = free_port()
     with serve(settings, f"--port={port}", f"--page-port={free_port()}") as process:
         try:
@@ -79,7 +83,7 @@ def test_a_promoted_champion_can_be_rolled_back_after_a_restart(tmp_path: Path) 
             assert previous is not None
             # nothing waits for it
             until(lambda: not_ready_because(previous.url, "immr-1") is None, timeout_s=120)
-            control.roll_back(settings)
+            experiment.roll_back(connect(settings))
             until(lambda: answered_by(port) == "immr-1")
         finally:
             process.send_signal(signal.SIGINT)

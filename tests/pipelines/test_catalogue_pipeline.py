@@ -16,6 +16,7 @@ import yaml
 from components.image import IMAGE
 from immr.loop import catalogue
 from immr.settings import Settings
+from immr.wiring import connect
 from tests.loop.test_catalogue import blue, prepared, settings, titles, write
 
 __all__ = ["prepared", "settings"]  # fixtures
@@ -74,5 +75,5 @@ def test_where_a_live_index_is_away_the_run_says_so_and_the_changes_are_safe(
     done = run(away, f"--changed={write(tmp_path / 'changed.parquet', [blue(settings)])}")
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == 1 and "they are stored, run the delivery again" in said
-    assert [each.waiting for each in catalogue.deliver(settings)] == [0, 0]
+    assert [each.waiting for each in catalogue.deliver(connect(settings))] == [0, 0]
     assert set(titles(settings, 1)) == {"red", "green", "blue"}

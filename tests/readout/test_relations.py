@@ -8,13 +8,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from immr import wiring
 from immr.errors import ExperimentError
 from immr.loop import watch as watching
 from immr.readout.readout import readout
 from immr.readout.relations import Parquet
 from immr.readout.sums import bots_among
 from immr.settings import Settings
+from immr.wiring import connect
 from tests.support.page_home import experiment, fill
 
 STARTED = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -27,7 +27,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     fill(home, ["http://a:1", "http://b:1"], 400, STARTED - timedelta(seconds=60))
     fill(home, ["http://a:1", "http://b:1"], 0, STARTED)
     settings = Settings(home=home)
-    log = wiring.event_log(settings)
+    log = connect(settings).events
     (home / "exported").mkdir()
     joined = log.joined()
     pq.write_table(joined.slice(0, 1000), home / "exported" / "impressions-1.parquet")
@@ -38,8 +38,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 def test_files_and_log_say_the_same(settings: Settings) -> None:
-    of_log = watching.read_out(settings).readout
-    of_files = watching.read_out(settings, settings.home / "exported").readout
+    of_log = watching.read_out(connect(settings)).readout
+    of_files = watching.read_out(connect(settings), settings.home / "exported").readout
     assert of_files == of_log
     assert of_files.ctr is not None
     assert sum(side.users for side in of_files.variants) == 200
@@ -54,13 +54,13 @@ def test_without_a_start_all_is_read(settings: Settings) -> None:
 
 def test_what_is_missing_is_said(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match=r"impressions in .* cannot be read"):
-        watching.read_out(settings, tmp_path)
+        watching.read_out(connect(settings), tmp_path)
     (tmp_path / "impressions.parquet").write_text("no Parquet")
     with pytest.raises(ExperimentError, match="cannot be read"):
-        watching.read_out(settings, tmp_path)
+        watching.read_out(connect(settings), tmp_path)
     pq.write_table(
         pq.read_table(settings.home / "exported" / "impressions-1.parquet").drop_columns(["variant"]),
         tmp_path / "impressions.parquet",
     )
     with pytest.raises(ExperimentError, match="no column variant"):
-        watching.read_out(settings, tmp_path)
+        watching.read_out(connect(settings), tmp_path)

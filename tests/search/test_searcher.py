@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from immr import wiring
 from immr.errors import FeaturesUnavailableError, ImageError
 from immr.index.vector_index import Collection
 from immr.model.query_encoder import OnnxQueryEncoder
@@ -15,6 +14,7 @@ from immr.search.ranking import RankingRecipe
 from immr.search.searcher import Searcher
 from immr.settings import Settings
 from immr.types import Filters, ItemFeatures
+from immr.wiring import connect
 from tests.support import tiny_version
 
 
@@ -47,7 +47,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]
     folder = tiny_version.write_files(home / "version")
     tiny_version.build_index(settings, folder, tiny_version.items(home / "pictures"))
     version = tiny_version.version()
-    opened = wiring.index(settings).open(version.id, version.dim, version.preprocessing_hash)
+    opened = connect(settings).index.open(version.id, version.dim, version.preprocessing_hash)
     yield opened
     opened.close()
 

@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from immr import wiring
 from immr.deploy.deployer import Deployment
 from immr.deploy.local import BentoProcess
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.packaging import bento as packaging
+from immr.packaging.application import application_folder
 from immr.search.ranking import RankingRecipe
 from immr.settings import Settings
 from tests.support import tiny_version
@@ -61,7 +61,9 @@ def running(home: Path) -> Iterator[Services]:
 def bento(settings: Settings, folder: Path, metrics_port: int) -> Iterator[tuple[BentoProcess, str]]:
     """The version as a Bento, built and served; gives its process and URL once it is ready."""
     made = tiny_version.version()
-    tag = packaging.build(made, folder, RankingRecipe(), wiring.service_folder(), settings.bento_home)
+    tag = packaging.build(
+        made, folder, RankingRecipe(), application_folder() / "serving", settings.bento_home
+    )
     deployment = Deployment("champion", made.id, tag, f"http://127.0.0.1:{free_port()}")
     environment = _environment(settings, metrics_port) | {"BENTOML_HOME": str(settings.bento_home)}
     process = BentoProcess.start(deployment, environment, settings.home / "deployments")
@@ -72,7 +74,7 @@ def bento(settings: Settings, folder: Path, metrics_port: int) -> Iterator[tuple
         process.stop()
 
 
-def connect(url: str) -> socket.socket:
+def open_connection(url: str) -> socket.socket:
     """A connection, for what no client would send."""
     parts = urlsplit(url)
     return socket.create_connection((parts.hostname or "", parts.port or 80), timeout=60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -111,4 +112,7 @@ def add_reports(home: Path) -> None:
             "sentence": "2,640 photos in 81 classes to learn from.",
         },
     ]
-    (folder / "summary.json").write_text(json.dumps(entries))
+    for age, entry in enumerate(entries):
+        described = folder / f"{age}.json"
+        described.write_text(json.dumps(entry))
+        os.utime(described, (1_700_000_000 - age,) * 2)

@@ -11,7 +11,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from immr import wiring
 from immr.model.card import QUERY_ENCODER, Card
 from immr.model.model_recipe import ModelRecipe
 from immr.model.preprocessing import Preprocessing
@@ -20,6 +19,7 @@ from immr.packaging.version_file import VersionFile
 from immr.search.ranking import RankingRecipe
 from immr.settings import Settings
 from immr.types import FloatArray, Item, ModelVersion
+from immr.wiring import connect
 
 DIM = 8
 SIZE_PX = 32
@@ -92,7 +92,7 @@ def items(folder: Path) -> list[Item]:
 
 def build_index(settings: Settings, folder: Path, catalogue: list[Item], number: int = 1) -> None:
     """The version's collection, with the pictures' own embeddings as documents."""
-    wiring.index(settings).build(version(number), catalogue, embed(folder, catalogue))
+    connect(settings).index.build(version(number), catalogue, embed(folder, catalogue))
 
 
 def embed(folder: Path, catalogue: list[Item]) -> FloatArray:

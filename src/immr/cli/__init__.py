@@ -1,4 +1,4 @@
-"""`immr <step>`: the loop from the command line. Settings come from IMMR_*; see `immr doctor`."""
+"""`immr <verb>`: the loop from the command line. Settings come from IMMR_*; see `immr doctor`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from immr import __version__
 from immr.cli import drift, events, experiment, index, items, keys, loop
-from immr.cli.options import console
-from immr.cluster import api as cluster
-from immr.doctor.cluster import examine_cluster
-from immr.doctor.local import examine
+from immr.cli.options import console, parts_of
 from immr.errors import ImmrError
 from immr.settings import Settings
+from immr.wiring import connect
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="From a shop's click log and catalogue to a visual search that is A/B-tested and watched.",
+    help="Turn a shop's catalogue and click log into a visual search service: train it, deploy it, A/B-test it.",
 )
 app.add_typer(loop.app)
 app.add_typer(experiment.app)
@@ -35,14 +33,37 @@ app.add_typer(index.index_app, name="index")
 app.add_typer(items.items_app, name="items")
 
 
-@app.command()
-def doctor(
-    of_cluster: Annotated[
-        bool, typer.Option("--cluster", help="Look at the Kubernetes cluster instead of this machine.")
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"immr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print IMMR's version.")
     ] = False,
 ) -> None:
-    """Say what is installed, reachable and missing, and the remedy; exit 1 where something is missing."""
-    findings = examine_cluster(cluster.connect(), Settings()) if of_cluster else examine(Settings())
+    """Connect once; every command gets the same parts, and they are closed with the process."""
+    ctx.obj = ctx.with_resource(connect(Settings()))
+
+
+@app.command()
+def doctor(
+    ctx: typer.Context,
+    of_cluster: Annotated[
+        bool, typer.Option("--cluster", help="Check the Kubernetes cluster instead of this machine.")
+    ] = False,
+) -> None:
+    """Check what is installed, reachable and missing, with the remedy; exit 1 if something is missing."""
+    from immr.cluster import api
+    from immr.doctor.cluster import examine_cluster
+    from immr.doctor.local import examine
+
+    parts = parts_of(ctx)
+    findings = examine_cluster(api.connect(), parts.settings) if of_cluster else examine(parts)
     table = Table()
     for column in ("", "what", "found", "remedy"):
         table.add_column(column, overflow="fold")
@@ -54,7 +75,7 @@ def doctor(
 
 
 def main() -> None:
-    """Entry point: errors made on purpose, and files that cannot be had, are one sentence, not a stack."""
+    """Entry point. Errors of ours, and files that cannot be read or written, print one sentence and exit 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         app()
@@ -63,7 +84,9 @@ def main() -> None:
     except OSError as error:
         if error.filename is None:
             raise
-        _fail(error, f"{error.filename}: {error.strerror}: look at the path, its rights and the space left")
+        _fail(
+            error, f"{error.filename}: {error.strerror}: check the path, its permissions and the free space"
+        )
 
 
 def _fail(error: Exception, sentence: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Drift: what comes in against what the champion learned from."""
+"""Drift: recent searches compared with what the champion was trained on."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from immr.cli.options import AsJson, ModelName, SetFolder, console, settings_and_version
+from immr.cli.options import AsJson, ModelName, SetFolder, console, parts_of
 from immr.data.training_set import TrainingSet
-from immr.loop import drift as drifting
+from immr.loop import drift as drift_verb
 
 app = typer.Typer()
-_WORDS = {True: "[red]drifted[/]", False: "[green]as it was[/]", None: "[yellow]not known[/]"}
+_WORDS = {True: "[red]drifted[/]", False: "[green]no drift[/]", None: "[yellow]unknown[/]"}
 
 
 @app.command()
 def drift(
+    ctx: typer.Context,
     training_set: SetFolder,
     model: ModelName = "champion",
-    days: Annotated[float, typer.Option(help="How far to look back.")] = 7.0,
+    days: Annotated[float, typer.Option(help="How many days to look back.")] = 7.0,
     as_json: AsJson = False,
 ) -> None:
-    """Compare photos, scores, categories and features with the training set; exit 2 where one drifted."""
-    settings, version = settings_and_version(model)
-    report = drifting.drift(settings, version, TrainingSet(training_set), days)
+    """Compare photos, scores, categories and features with the training set; exit 2 if one drifted."""
+    parts = parts_of(ctx)
+    report = drift_verb.drift(parts, parts.registry.get(model), TrainingSet(training_set), days)
     if as_json:
         typer.echo(json.dumps(report.to_json()))
     else:

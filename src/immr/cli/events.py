@@ -11,36 +11,37 @@ from typing import Annotated
 
 import typer
 
-from immr.cli.options import AsJson, console
-from immr.loop import watch as watching
-from immr.settings import Settings
+from immr.cli.options import AsJson, console, parts_of
+from immr.loop.watch import export_events
 
 events_app = typer.Typer(no_args_is_help=True, help="The event log: export.")
 
 
 @events_app.callback()
 def events() -> None:
-    """Keeps `export` a command of its own, as long as there is only one."""
+    """Make typer treat `export` as a subcommand although it is the only one."""
 
 
 @events_app.command("export")
 def events_export(
+    ctx: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for queries.parquet and impressions.parquet.")],
     items: Annotated[
-        Path | None, typer.Option(help="items.parquet of the shop, to be copied beside.")
+        Path | None, typer.Option(help="The shop's items.parquet, to copy into the folder.")
     ] = None,
     since: Annotated[datetime | None, typer.Option(help="From this time on (UTC).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn what shoppers saw and clicked into a click log to govern and train from."""
-    exported = watching.export_events(Settings(), out, since)
+    """Export what shoppers saw and clicked as a click log to govern and train from."""
+    exported = export_events(parts_of(ctx), out, since)
     if items is not None:
         shutil.copyfile(items, out / "items.parquet")
     if as_json:
         typer.echo(json.dumps(asdict(exported), default=str))
         return
     console.print(
-        f"{exported.queries:,} of {exported.queries_in:,} queries with {exported.impressions:,} impressions "
-        f"went to {out}; left out: {exported.without_photo:,} without a photo, {exported.of_bots:,} of bots",
+        f"exported {exported.queries:,} of {exported.queries_in:,} queries with {exported.impressions:,} "
+        f"impressions to {out}; left out {exported.without_photo:,} queries without a photo and "
+        f"{exported.of_bots:,} of bots",
         highlight=False,
     )

@@ -6,25 +6,25 @@ from typing import Annotated
 
 import typer
 
-from immr.cli.options import console
-from immr.settings import Settings
+from immr.cli.options import console, parts_of
 
 keys_app = typer.Typer(no_args_is_help=True, help="The keys that sign click tokens: rotate.")
 
 
 @keys_app.callback()
 def keys() -> None:
-    """Keeps `rotate` a command of its own, as long as there is only one."""
+    """Make typer treat `rotate` as a subcommand although it is the only one."""
 
 
 @keys_app.command("rotate")
 def keys_rotate(
-    keep: Annotated[int, typer.Option(min=1, help="How many keys stay, the new one included.")] = 2,
+    ctx: typer.Context,
+    keep: Annotated[int, typer.Option(min=1, help="How many keys to keep, including the new one.")] = 2,
 ) -> None:
-    """Sign with a new key from now on, without a restart; what the older ones signed stays valid."""
+    """Sign with a new key from now on, without a restart; tokens signed by the kept keys stay valid."""
     from immr.events import token_keys
 
-    settings = Settings()
-    assert settings.token_key_file is not None
-    count = token_keys.rotate(settings.token_key_file, keep)
-    console.print(f"{settings.token_key_file} has {count} keys now, the newest signs", highlight=False)
+    key_file = parts_of(ctx).settings.token_key_file
+    assert key_file is not None, "settings fill it in"
+    count = token_keys.rotate(key_file, keep)
+    console.print(f"{key_file} now has {count} keys; the newest signs", highlight=False)

@@ -1,4 +1,4 @@
-"""The steps of the loop, one command each."""
+"""The verbs of the loop, one command each."""
 
 from __future__ import annotations
 
@@ -13,29 +13,26 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr import recipes, steps
+from immr import recipes
 from immr.cli.experiment import print_experiment
-from immr.cli.options import (
-    AsJson,
-    DataFolder,
-    ModelName,
-    RecipeName,
-    SetFolder,
-    console,
-    settings_and_version,
-)
+from immr.cli.options import AsJson, DataFolder, ModelName, RecipeName, SetFolder, console, parts_of
 from immr.data.training_set import TrainingSet
 from immr.evaluation.bootstrap import Interval
-from immr.loop import evaluate as judging
-from immr.loop import serve as local_serving
-from immr.settings import Settings
+from immr.loop import deploy as deploy_verb
+from immr.loop import evaluate as evaluate_verb
+from immr.loop import govern as govern_verb
+from immr.loop import materialize as materialize_verb
+from immr.loop import package as package_verb
+from immr.loop import serve as serve_verb
+from immr.loop import train as train_verb
 
 app = typer.Typer()
 
 
 @app.command()
 def data(
-    dataset: Annotated[str, typer.Argument(help="Named data set: grocery or synthetic.")],
+    ctx: typer.Context,
+    dataset: Annotated[str, typer.Argument(help="Named data set, such as grocery or synthetic.")],
     out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("shop"),
     seed: Annotated[int, typer.Option(help="Seed of the simulated shoppers.")] = 0,
 ) -> None:
@@ -44,20 +41,21 @@ def data(
     from immr.datasets.simulation import simulate
     from immr.datasets.simulation_recipe import SimulationRecipe
 
-    settings = Settings()
+    settings = parts_of(ctx).settings
     labelled = load_dataset(dataset, settings.data_mirror, settings.cache_dir)
     simulate(labelled, out, SimulationRecipe(seed=seed))
-    console.print(f"{len(labelled.items)} items and the clicks of {dataset} are in {out}")
+    console.print(f"wrote {len(labelled.items)} items and simulated clicks of {dataset} to {out}")
 
 
 @app.command()
 def govern(
+    ctx: typer.Context,
     data: DataFolder,
     out: Annotated[Path, typer.Option(help="Folder for the training set.")] = Path("training-set"),
     recipe: RecipeName = "concept",
 ) -> None:
     """Clean, group and split a click log into a training set."""
-    result = steps.govern(Settings(), data, recipes.by_name(recipe), out)
+    result = govern_verb.govern(parts_of(ctx), data, recipes.by_name(recipe), out)
     console.print(
         f"{len(result.queries)} photos in {result.class_count} classes, {len(result.judgements)} held out; "
         f"manifest {result.hash[:16]}; report: {out / 'report.html'}"
@@ -66,18 +64,20 @@ def govern(
 
 @app.command()
 def train(
+    ctx: typer.Context,
     training_set: SetFolder,
     recipe: RecipeName = "concept",
     processes: Annotated[int, typer.Option(help="Training processes.")] = 2,
 ) -> None:
     """Train a recipe on a training set and register the version."""
     chosen = recipes.with_processes(recipes.by_name(recipe), processes)
-    version = steps.train(Settings(), TrainingSet(training_set), chosen)
+    version = train_verb.train(parts_of(ctx), TrainingSet(training_set), chosen)
     console.print(f"registered {version.id} (run {version.run_id})")
 
 
 @app.command()
 def evaluate(
+    ctx: typer.Context,
     model: ModelName = "champion",
     dataset: Annotated[
         str, typer.Option(help="Named data set: its photos against all of its items.")
@@ -85,72 +85,74 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Which of its photos: train, val, test.")] = "val",
     training_set: Annotated[
         Path | None,
-        typer.Option(
-            help="Judge on this training set's held-out photos, beside the champion, through the gate."
-        ),
+        typer.Option(help="Evaluate on this training set's held-out photos instead, and apply the gate."),
     ] = None,
-    gallery: Annotated[Path, typer.Option(help="Where the gate's gallery goes.")] = Path("gallery.html"),
+    report: Annotated[Path, typer.Option(help="File for the HTML report.")] = Path("evaluation.html"),
     recipe: RecipeName = "concept",
     as_json: AsJson = False,
 ) -> None:
-    """Judge a version; with --training-set the gate speaks too, and exit 1 means no."""
-    settings, version = settings_and_version(model)
+    """Evaluate a version. With --training-set the gate applies, and exit code 1 means that it did not pass."""
+    parts = parts_of(ctx)
+    version = parts.registry.get(model)
     chosen = recipes.by_name(recipe)
     if training_set is None:
-        result = judging.evaluate_dataset(settings, version, dataset, split, chosen)
+        result = evaluate_verb.evaluate_dataset(parts, version, dataset, split, chosen)
         _print_metrics(f"{version.id} on {dataset}/{split}", result.intervals, as_json)
         return
-    judged = steps.evaluate(settings, version, TrainingSet(training_set), chosen, gallery)
-    _print_metrics(f"{version.id} on {training_set}", judged.evaluation.intervals, as_json)
-    Console(stderr=True).print(f"{judged.verdict.sentence} Gallery: {gallery}")
-    raise typer.Exit(0 if judged.verdict.passed else 1)
+    evaluated = evaluate_verb.evaluate(parts, version, TrainingSet(training_set), chosen, report)
+    _print_metrics(f"{version.id} on {training_set}", evaluated.evaluation.intervals, as_json)
+    Console(stderr=True).print(f"{evaluated.verdict.sentence} Report: {report}")
+    raise typer.Exit(0 if evaluated.verdict.passed else 1)
 
 
 @app.command()
-def package(model: ModelName, recipe: RecipeName = "concept") -> None:
-    """Build a version's Bento."""
-    settings, version = settings_and_version(model)
-    console.print(steps.package(settings, version, recipes.by_name(recipe)))
+def package(ctx: typer.Context, model: ModelName, recipe: RecipeName = "concept") -> None:
+    """Build a version's Bento, and print its tag."""
+    parts = parts_of(ctx)
+    console.print(package_verb.package(parts, parts.registry.get(model), recipes.by_name(recipe)))
 
 
 @app.command()
-def materialize(training_set: SetFolder, data: DataFolder) -> None:
-    """Bring item features of a click log's last seven days online."""
-    count = steps.materialize(Settings(), TrainingSet(training_set), data)
+def materialize(ctx: typer.Context, training_set: SetFolder, data: DataFolder) -> None:
+    """Write item features of a click log's last seven days to the online store."""
+    count = materialize_verb.materialize(parts_of(ctx), TrainingSet(training_set), data)
     console.print(f"{count} items have features online")
 
 
 @app.command()
-def push(training_set: SetFolder, data: DataFolder) -> None:
-    """Bring item features online with what the event log has seen since."""
-    count = steps.push(Settings(), TrainingSet(training_set), data)
+def push(ctx: typer.Context, training_set: SetFolder, data: DataFolder) -> None:
+    """Update the online features with what the event log has recorded since."""
+    count = materialize_verb.push(parts_of(ctx), TrainingSet(training_set), data)
     console.print(f"{count} items have fresh features online")
 
 
 @app.command()
-def deploy(model: ModelName, bento: Annotated[str, typer.Option(help="The Bento's tag.")]) -> None:
-    """Let a packaged and indexed version serve: as challenger, or as the first champion."""
-    settings, version = settings_and_version(model)
-    deployment = steps.deploy(settings, version, bento)
-    if settings.deploy_url.startswith("local:"):
-        console.print(f"{deployment.version_id} is to serve as {deployment.role}: `immr serve` brings it up")
+def deploy(
+    ctx: typer.Context, model: ModelName, bento: Annotated[str, typer.Option(help="The Bento's tag.")]
+) -> None:
+    """Deploy a packaged and indexed version: as challenger, or as the first champion."""
+    parts = parts_of(ctx)
+    deployment = deploy_verb.deploy(parts, parts.registry.get(model), bento)
+    if parts.settings.deploy_url.startswith("local:"):
+        console.print(f"{deployment.version_id} is deployed as {deployment.role}: `immr serve` starts it")
     else:
         console.print(f"{deployment.version_id} serves as {deployment.role} at {deployment.url}")
 
 
 @app.command()
 def serve(
+    ctx: typer.Context,
     port: Annotated[int, typer.Option(help="Port of the gateway.")] = 8080,
     page_port: Annotated[int, typer.Option(help="Port of the page.")] = 8081,
 ) -> None:
-    """Bring up what is deployed on this machine, with gateway and page, until Ctrl-C."""
+    """Run what is deployed on this machine, with gateway and page, until Ctrl-C."""
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, signal.default_int_handler)
-    console.print("the deployed versions come up …")
+    console.print("starting the deployed versions …")
     try:
-        with local_serving.serving(Settings(), port, page_port) as served:
+        with serve_verb.serve(parts_of(ctx), port, page_port) as served:
             print_experiment(served.experiment)
-            console.print(f"search {served.search_url}/v1/search, page {served.page_url}; Ctrl-C ends both")
+            console.print(f"search {served.search_url}/v1/search, page {served.page_url}; Ctrl-C stops both")
             signal.pause()
     except KeyboardInterrupt:
         console.print("stopped")

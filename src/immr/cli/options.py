@@ -1,16 +1,15 @@
-"""Arguments and options that several commands share, and where their output goes."""
+"""Arguments and options that several commands share, the parts they use, and the console they print to."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
 
-from immr import recipes, wiring
-from immr.settings import Settings
-from immr.types import ModelVersion
+from immr import recipes
+from immr.wiring import Parts
 
 console = Console()
 
@@ -21,7 +20,6 @@ ModelName = Annotated[str, typer.Option("--model", help="Version id (immr-3), ch
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def settings_and_version(model: str) -> tuple[Settings, ModelVersion]:
-    """Settings of this process, and the version that a user names."""
-    settings = Settings()
-    return settings, wiring.registry(settings).get(model)
+def parts_of(ctx: typer.Context) -> Parts:
+    """The parts that the root command connected."""
+    return cast(Parts, ctx.obj)

@@ -12,10 +12,11 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from immr import wiring
 from immr.doctor.finding import Finding
 from immr.errors import ImmrError
+from immr.packaging.application import application_folder
 from immr.settings import Settings, without_credentials
+from immr.wiring import Parts
 
 PACKAGES = {
     "train": ("torch", "transformers", "ibis-framework", "duckdb", "mlflow", "onnx", "pandera"),
@@ -24,9 +25,9 @@ PACKAGES = {
 }
 
 
-def examine(settings: Settings) -> list[Finding]:
+def examine(parts: Parts) -> list[Finding]:
     """Look at everything; nothing is changed, nothing is started."""
-    return [*_interpreter(), *_packages(), *_places(settings), *_loop(settings)]
+    return [*_interpreter(), *_packages(), *_places(parts.settings), *_loop(parts)]
 
 
 def _interpreter() -> Iterator[Finding]:
@@ -84,18 +85,17 @@ def _place(variable: str, url: str) -> Finding:
         )
 
 
-def _loop(settings: Settings) -> Iterator[Finding]:
+def _loop(parts: Parts) -> Iterator[Finding]:
     yield _asked(
         "serving/ (what Bentos are built from)",
-        lambda: str(wiring.service_folder()),
+        lambda: str(application_folder() / "serving"),
         "run from IMMR's folder, or set IMMR_APP to it",
     )
-    if not Path(urlsplit(settings.tracking_url).path).exists():
+    if not Path(urlsplit(parts.settings.tracking_url).path).exists():
         yield Finding("registry", True, "no version trained yet", "")
         return
-    registry = wiring.registry(settings)
     for role in ("champion", "challenger"):
-        holder = registry.role(role)
+        holder = parts.registry.role(role)
         yield Finding(role, True, holder.id if holder else "none yet", "")
 
 

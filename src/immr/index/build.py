@@ -44,7 +44,7 @@ def verify(engine: Engine, content: str, documents: Documents) -> Binding:
     if count != documents.binding.points:
         raise IndexMismatchError(
             f"{content} holds {count} points, but {documents.binding.points} were put in: "
-            f"run `immr index --model {documents.binding.version_id}` again"
+            f"run `immr index build --model {documents.binding.version_id}` again"
         )
     row_of = {point: row for row, point in enumerate(documents.ids)}
     queries_QD = documents.embeddings_ND[sample_rows(len(documents.ids), RECALL_SAMPLE)]

@@ -166,5 +166,5 @@ def check_bound(collection: str, found: Binding, version_id: str, dim: int, prep
             + ", ".join(f"{name} {there[name]}" for name in different)
             + ", but the query encoder has "
             + ", ".join(f"{name} {asked[name]}" for name in different)
-            + f": run `immr index --model {version_id}`"
+            + f": run `immr index build --model {version_id}`"
         )

@@ -168,7 +168,7 @@ class QdrantIndex:
         if content is None or binding is None or not binding.ready:
             raise IndexMismatchError(
                 f"{self._storage.where} has no finished collection {collection}: "
-                f"run `immr index --model {version_id}`"
+                f"run `immr index build --model {version_id}`"
             )
         return content, binding
 

@@ -1,4 +1,4 @@
-"""What comes in now against what the champion was judged by: photos, scores, categories, features."""
+"""Drift: photos, scores, categories and features of the last days, compared with the held-out data."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from immr import wiring
-from immr.data.training_set import TrainingSet
-from immr.loop import evaluate as judging
-from immr.settings import Settings
-from immr.types import FloatArray, ModelVersion
+from immr.loop.evaluate import embed_photos
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from immr.data.training_set import TrainingSet
     from immr.drift.findings import DriftPolicy, DriftReport
+    from immr.types import FloatArray, ModelVersion
+    from immr.wiring import Parts
 
 _CELLS_AT_ONCE = 4_000_000  # photos × documents
 
 
 def drift(
-    settings: Settings,
+    parts: Parts,
     version: ModelVersion,
     training_set: TrainingSet,
     days: float = 7.0,
     policy: DriftPolicy | None = None,
 ) -> DriftReport:
-    """Compare the last days with the photos held out of the training set; the report is kept for the page.
+    """Compare the last days with the photos held out of the training set, and keep the report for the page.
 
-    One photo and one click per user: what one user does again is no new evidence.
+    Each user counts with one photo and one click, because a user's repeats are not independent.
 
     Args:
-        settings: where the event log, the kept photos and the features are.
-        version: whose embeddings are compared; its training set belongs to it.
-        training_set: what it was trained from.
-        days: how far to look back.
-        policy: what counts as drift.
+        parts: The process's adapters.
+        version: The version that embeds both samples.
+        training_set: What that version was trained on.
+        days: How far to look back.
+        policy: What counts as drift.
 
     Raises:
-        ImmrError: a part does not answer, or a held-out photo is gone.
+        EventLogError: The event log does not answer.
+        ImageError: A held-out photo is missing or unreadable.
     """
     from immr.drift import findings
     from immr.readout.sums import bots_among
@@ -49,16 +49,14 @@ def drift(
     policy = policy or findings.DriftPolicy()
     now = datetime.now(UTC)
     since = now - timedelta(days=days)
-    events = wiring.event_log(settings)
-    joined, searches = events.joined(since), events.searches(since)
-    events.close()
+    joined, searches = parts.events.joined(since), parts.events.searches(since)
     bots = frozenset(bots_among(joined, searches))
     seen = [photo for photo in training_set.judgements if photo.class_id not in training_set.unseen_classes]
     held_out = _thinned([photo.image for photo in seen], policy.most_rows, policy.seed)
-    photos = _thinned(_newest_photos(settings, searches, bots), policy.most_rows, policy.seed)
-    folder = wiring.registry(settings).fetch(version, settings.cache_dir)
+    photos = _thinned(_newest_photos(parts, searches, bots), policy.most_rows, policy.seed)
+    folder = parts.registry.fetch(version, parts.settings.cache_dir)
     reference_ND, new_MD = (_embedded(folder, uris) for uris in (held_out, photos))
-    documents_KD = _documents(settings, folder, training_set) if photos else reference_ND
+    documents_KD = _documents(parts, folder, training_set) if photos else reference_ND
     category = {item.item_id: item.category for item in training_set.items}
     of_class = dict(zip(training_set.item_classes, category.values(), strict=True))
     report = findings.DriftReport(
@@ -71,18 +69,18 @@ def drift(
             findings.of_categories(
                 [of_class[photo.class_id] for photo in seen], _clicked(joined, category, bots), policy
             ),
-            findings.of_features(wiring.features(settings).freshness(), now, policy),
+            findings.of_features(parts.features.freshness(), now, policy),
         ),
     )
-    report.write(settings.drift_file)
+    report.write(parts.settings.drift_file)
     return report
 
 
-def _newest_photos(settings: Settings, searches: pa.Table, bots: frozenset[str]) -> list[str]:
+def _newest_photos(parts: Parts, searches: pa.Table, bots: frozenset[str]) -> list[str]:
     """The newest kept photo of each user."""
     from immr.events.photos import PhotoStore
 
-    kept = PhotoStore(settings.photos_dir).by_query()
+    kept = PhotoStore(parts.settings.photos_dir).by_query()
     newest = {
         user: str(kept[query])
         for query, user in zip(*(searches[name].to_pylist() for name in ("query_id", "user_id")), strict=True)
@@ -92,7 +90,7 @@ def _newest_photos(settings: Settings, searches: pa.Table, bots: frozenset[str])
 
 
 def _clicked(joined: pa.Table, category: dict[str, str], bots: frozenset[str]) -> list[str]:
-    """The category of each user's newest click; what is not in the training set is new."""
+    """The category of each user's newest click; items outside the training set count as new."""
     columns = (joined.filter(joined["clicked"])[name].to_pylist() for name in ("user_id", "item_id"))
     newest = dict(zip(*columns, strict=True))
     return [category.get(item, "new items") for user, item in newest.items() if user not in bots]
@@ -105,13 +103,13 @@ def _thinned(uris: list[str], most: int, seed: int) -> list[str]:
 
 
 def _embedded(folder: Path, uris: list[str]) -> FloatArray:
-    return judging.embed_photos(folder, uris) if uris else np.zeros((0, 0), dtype=np.float32)
+    return embed_photos(folder, uris) if uris else np.zeros((0, 0), dtype=np.float32)
 
 
-def _documents(settings: Settings, folder: Path, training_set: TrainingSet) -> FloatArray:
+def _documents(parts: Parts, folder: Path, training_set: TrainingSet) -> FloatArray:
     from immr.model.documents import encode_documents
 
-    return encode_documents(folder, training_set.items, settings.cache_dir)
+    return encode_documents(folder, training_set.items, parts.settings.cache_dir)
 
 
 def _best(photos_ND: FloatArray, documents_KD: FloatArray) -> FloatArray:

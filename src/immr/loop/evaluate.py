@@ -1,4 +1,4 @@
-"""A registered version judged on photos whose answer is known, as it would serve them."""
+"""Evaluate: a version answers photos whose item is known, and the gate compares it with the champion."""
 
 from __future__ import annotations
 
@@ -8,58 +8,147 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from immr import wiring
 from immr.data.training_set import LabelledPhoto, TrainingSet
 from immr.errors import DataError
-from immr.recipes import Recipe
-from immr.settings import Settings
+from immr.loop.reports import Report, publish
 from immr.storage import fingerprint
-from immr.types import FloatArray, Item, ModelVersion
 
 if TYPE_CHECKING:
     from immr.evaluation.evaluate import Evaluation
     from immr.evaluation.gate import GateVerdict
     from immr.evaluation.report import Background
+    from immr.recipes import Recipe
+    from immr.types import FloatArray, Item, ModelVersion
+    from immr.wiring import Parts
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A version's evaluation, the gate's verdict, and the champion it was compared with."""
+
+    evaluation: Evaluation
+    verdict: GateVerdict
+    champion: ModelVersion | None
+
+
+def evaluate(
+    parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe, report: Path
+) -> Evaluated:
+    """Evaluate a version on the held-out photos beside the champion, and write the report.
+
+    Args:
+        parts: The process's adapters.
+        version: The candidate.
+        training_set: Where the held-out photos are.
+        recipe: Holds the gate's settings.
+        report: The HTML file to write.
+
+    Raises:
+        DataError: The training set holds no photo with a known item.
+    """
+    from immr.evaluation.gate import gate
+    from immr.evaluation.report import write_report
+
+    registry = parts.registry
+    evaluation = evaluation_of(parts, version, training_set, recipe)
+    champion = registry.role("champion")
+    if champion is not None and champion.id == version.id:
+        champion = None
+    before = evaluation_of(parts, champion, training_set, recipe) if champion else None
+    verdict = gate(evaluation, before, recipe.gate)
+    write_report(
+        evaluation,
+        training_set.items,
+        report,
+        name=f"{version.id} ({recipe.name})",
+        verdict=verdict,
+        comparisons={champion.id: before} if champion and before else None,
+        background=_background(parts, version, training_set, recipe),
+    )
+    registry.runs.log_metrics(version.run_id, _logged_metrics(evaluation, verdict))
+    registry.runs.log_report(version.run_id, report, "evaluation.html")
+    registry.runs.log_report(version.run_id, training_set.folder / "report.html", "governance.html")
+    registry.tag(version, "gate", verdict.sentence)
+    title = f"Evaluation of {version.id}"
+    publish(
+        parts.settings.home, report, Report("evaluation", title, recipe.name, verdict.sentence, version.id)
+    )
+    return Evaluated(evaluation, verdict, champion)
+
+
+def evaluate_dataset(
+    parts: Parts, version: ModelVersion, dataset: str, split: str, recipe: Recipe
+) -> Evaluation:
+    """Evaluate a version on a split of a named data set, against all of its items.
+
+    Raises:
+        DatasetError: No such data set or split; the message lists those there are.
+    """
+    from immr.datasets.named import load_dataset
+
+    labelled = load_dataset(dataset, parts.settings.data_mirror, parts.settings.cache_dir)
+    class_of = {item.item_id: number for number, item in enumerate(labelled.items)}
+    photos = [
+        LabelledPhoto(f"{split}-{number}", photo.image, class_of[photo.item_id], photo.item_id)
+        for number, photo in enumerate(labelled.split(split))
+    ]
+    return _evaluate(parts, version, photos, labelled.items, list(class_of.values()), recipe)
 
 
 def evaluation_of(
-    settings: Settings, version: ModelVersion, training_set: TrainingSet, recipe: Recipe
+    parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe
 ) -> Evaluation:
-    """A version's answers to the held-out photos; kept, since neither ever changes."""
+    """A version's evaluation on the held-out photos, computed once and kept."""
     from immr.evaluation.evaluate import Evaluation
 
-    kept = _kept(settings, version, training_set, recipe)
+    kept = _kept(parts, version, training_set, recipe)
     if kept.is_file():
         return Evaluation.read(kept)
-    evaluation = _judge(
-        settings,
+    training_counts = Counter(photo.class_id for photo in training_set.queries)
+    evaluation = _evaluate(
+        parts,
         version,
         training_set.judgements,
         training_set.items,
         training_set.item_classes,
         recipe,
-        Counter(photo.class_id for photo in training_set.queries),
+        training_counts,
     )
     evaluation.write(kept)
     return evaluation
 
 
-def background(
-    settings: Settings, version: ModelVersion, training_set: TrainingSet, recipe: Recipe
-) -> Background:
-    """What the report shows beside a version's evaluation: its curves, its data, versions judged before."""
+def embed_photos(folder: Path, uris: Sequence[str], threads: int = 2) -> FloatArray:
+    """Embed photos exactly as the Bento does, with the version's ONNX query encoder.
+
+    Returns:
+        (N, D) float32, unit rows, in the order of `uris`.
+    """
+    from immr.data import images
+    from immr.model.query_encoder import OnnxQueryEncoder
+
+    encoder = OnnxQueryEncoder(folder, at_once=threads)
+    enough_px = encoder.card.preprocessing.enough_px
+    with ThreadPoolExecutor(threads) as pool:
+        photos = pool.map(lambda uri: encoder.encode([images.load(uri, enough_px)]), uris)
+        return np.concatenate(list(photos))
+
+
+def _background(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Background:
+    """What the report shows beside the evaluation: training curves, data, earlier versions."""
     from immr.evaluation.evaluate import Evaluation
     from immr.evaluation.report import Background
 
-    registry = wiring.registry(settings)
-    curves = registry.fetch(version, settings.cache_dir) / "curves.json"
+    registry = parts.registry
+    curves = registry.fetch(version, parts.settings.cache_dir) / "curves.json"
     others = {
-        f"{other.id} ({other.recipe})": _kept(settings, other, training_set, recipe)
+        f"{other.id} ({other.recipe})": _kept(parts, other, training_set, recipe)
         for other in registry.versions()
         if other.id != version.id
     }
@@ -70,8 +159,8 @@ def background(
     )
 
 
-def numbers(evaluation: Evaluation, verdict: GateVerdict) -> dict[str, float]:
-    """What the registry keeps of an evaluation; names as MLflow takes them, numbers only."""
+def _logged_metrics(evaluation: Evaluation, verdict: GateVerdict) -> dict[str, float]:
+    """Finite numbers by names that MLflow accepts."""
     found = evaluation.means()
     found |= {f"macro.{name}": interval.mean for name, interval in evaluation.macro.items()}
     found |= {
@@ -88,43 +177,8 @@ def numbers(evaluation: Evaluation, verdict: GateVerdict) -> dict[str, float]:
     return {re.sub(r"[^\w\-. @]", "_", name): value for name, value in found.items() if math.isfinite(value)}
 
 
-def evaluate_dataset(
-    settings: Settings, version: ModelVersion, dataset: str, split: str, recipe: Recipe
-) -> Evaluation:
-    """Judge a version on a split of a named data set, against all of its items.
-
-    Raises:
-        DatasetError: no such data set or split; the message lists those there are.
-    """
-    from immr.datasets.named import load_dataset
-
-    labelled = load_dataset(dataset, settings.data_mirror, settings.cache_dir)
-    class_of = {item.item_id: number for number, item in enumerate(labelled.items)}
-    photos = [
-        LabelledPhoto(f"{split}-{number}", photo.image, class_of[photo.item_id], photo.item_id)
-        for number, photo in enumerate(labelled.split(split))
-    ]
-    return _judge(settings, version, photos, labelled.items, list(class_of.values()), recipe)
-
-
-def embed_photos(folder: Path, uris: Sequence[str], threads: int = 2) -> FloatArray:
-    """Embed photos as the Bento will: decoded, fitted and encoded by the version's ONNX query encoder.
-
-    Returns:
-        (N, D) float32, unit rows, in the order of `uris`.
-    """
-    from immr.data import images
-    from immr.model.query_encoder import OnnxQueryEncoder
-
-    encoder = OnnxQueryEncoder(folder, at_once=threads)
-    enough_px = encoder.card.preprocessing.enough_px
-    with ThreadPoolExecutor(threads) as pool:
-        photos = pool.map(lambda uri: encoder.encode([images.load(uri, enough_px)]), uris)
-        return np.concatenate(list(photos))
-
-
-def _judge(
-    settings: Settings,
+def _evaluate(
+    parts: Parts,
     version: ModelVersion,
     photos: Sequence[LabelledPhoto],
     items: Sequence[Item],
@@ -137,12 +191,12 @@ def _judge(
 
     if not photos:
         raise DataError(
-            "there are no photos to judge by: add the table judgements to the data, or clicks of more than "
-            "one user, and govern again"
+            "there are no held-out photos to evaluate on: add a table `judgements` to the data, or clicks of "
+            "more than one user, and govern again"
         )
-    folder = wiring.registry(settings).fetch(version, settings.cache_dir)
+    folder = parts.registry.fetch(version, parts.settings.cache_dir)
     embeddings_QD = embed_photos(folder, [photo.image for photo in photos])
-    embeddings_ND = encode_documents(folder, items, settings.cache_dir)
+    embeddings_ND = encode_documents(folder, items, parts.settings.cache_dir)
     return judge(
         embeddings_QD,
         photos,
@@ -154,9 +208,9 @@ def _judge(
     )
 
 
-def _kept(settings: Settings, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Path:
+def _kept(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Path:
     from immr.evaluation.evaluate import FORMAT
 
     intervals = (recipe.gate.confidence, recipe.gate.bootstrap_rounds, recipe.gate.seed)
     key = fingerprint.of_values(FORMAT, version.key, training_set.hash, *intervals)[:16]
-    return settings.work_dir / "evaluations" / f"{version.id}-{key}.json"
+    return parts.settings.work_dir / "evaluations" / f"{version.id}-{key}.json"

@@ -1,57 +1,59 @@
-"""Item features out of what shoppers did: in a click log, and since then in the event log."""
+"""Materialize: item features from what shoppers did go into the online feature store."""
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from immr import wiring
 from immr.data.admission import admit_table
 from immr.data.contract import IMPRESSIONS
 from immr.data.tables import files_of
-from immr.data.training_set import TrainingSet
-from immr.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from immr.data.training_set import TrainingSet
+    from immr.wiring import Parts
 
-def of_click_log(training_set: TrainingSet, data: Path) -> pa.Table:
-    """Features of a training set's items from the last seven days of a click log (`features.stats.SCHEMA`).
+
+def materialize(parts: Parts, training_set: TrainingSet, data: Path) -> int:
+    """Write features of the click log's last seven days; returns the number of items.
 
     Raises:
-        ContractError: there are no impressions that keep the contract.
+        ContractError: No impression keeps the contract.
+        FeaturesUnavailableError: The feature store does not answer.
     """
-    return _stats(training_set, _impressions(data))
+    return parts.features.materialize(_item_features(training_set, _impressions(data)))
 
 
-def of_click_log_and_events(settings: Settings, training_set: TrainingSet, data: Path) -> pa.Table:
-    """The same with what the event log has seen since; seven days back from the newest of both.
+def push(parts: Parts, training_set: TrainingSet, data: Path) -> int:
+    """Write features of the click log and of the event log since then; returns the number of items.
+
+    The seven days end at the newest impression of both.
 
     Raises:
-        ContractError: there are no impressions that keep the contract.
-        EventLogError: the event log does not answer.
+        ContractError: No impression keeps the contract.
+        EventLogError: The event log does not answer.
+        FeaturesUnavailableError: The feature store does not answer.
     """
     import pyarrow as pa
 
-    with closing(wiring.event_log(settings)) as events:
-        live = events.joined()
-    before = _impressions(data)
-    live = live.select(before.column_names).cast(before.schema)
-    return _stats(training_set, pa.concat_tables([_without(before, live), live]))
+    logged = _impressions(data)
+    live = parts.events.joined().select(logged.column_names).cast(logged.schema)
+    return parts.features.push(
+        _item_features(training_set, pa.concat_tables([_without_queries_of(live, logged), live]))
+    )
 
 
-def _without(before: pa.Table, live: pa.Table) -> pa.Table:
-    """A click log that was exported from the event log has queries in common with it: they count once."""
+def _without_queries_of(live: pa.Table, logged: pa.Table) -> pa.Table:
+    """A click log exported from the event log shares queries with it: count them once."""
     import pyarrow.compute as pc
 
-    return before.filter(pc.invert(pc.is_in(before["query_id"], value_set=live["query_id"].unique())))
+    return logged.filter(pc.invert(pc.is_in(logged["query_id"], value_set=live["query_id"].unique())))
 
 
 def _impressions(data: Path) -> pa.Table:
-    """Those that keep the contract."""
     import pyarrow.parquet as pq
 
     with TemporaryDirectory(prefix="immr-impressions-") as folder:
@@ -59,7 +61,7 @@ def _impressions(data: Path) -> pa.Table:
         return pq.read_table(Path(folder) / "impressions.parquet")
 
 
-def _stats(training_set: TrainingSet, impressions: pa.Table) -> pa.Table:
+def _item_features(training_set: TrainingSet, impressions: pa.Table) -> pa.Table:
     import pyarrow.compute as pc
 
     from immr.features.stats import item_stats

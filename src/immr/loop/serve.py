@@ -1,26 +1,31 @@
-"""All that serves on one machine while it is wanted: the deployed versions, the gateway, the page."""
+"""Serve: the deployed versions, the gateway and the page run on this machine."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from immr import wiring
-from immr.deploy.deployer import Deployment
-from immr.deploy.local import LocalDeployer
 from immr.errors import DeployError
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, Variant, load, save
+from immr.loop.experiment import exclusive
 from immr.machine import processes
-from immr.settings import Settings
+from immr.packaging.application import application_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from immr.deploy.deployer import Deployment
+    from immr.wiring import Parts
 
 
 @dataclass(frozen=True)
 class Served:
-    """Where to go to, and who serves what there."""
+    """The URLs to open, and the experiment in force."""
 
     search_url: str
     page_url: str
@@ -28,64 +33,100 @@ class Served:
 
 
 @contextmanager
-def serving(settings: Settings, port: int, page_port: int, samples: Path | None = None) -> Iterator[Served]:
-    """Deployed versions, gateway and page while the block runs; entered once all of them are ready.
+def serve(parts: Parts, port: int, page_port: int, samples: Path | None = None) -> Iterator[Served]:
+    """Run deployed versions, gateway and page while the block runs; enter it once all are ready.
 
-    The experiment goes on where it was; without one the champion serves all users.
+    A running experiment continues. Without one, the champion serves all users.
+
+    Args:
+        parts: The process's adapters.
+        port: The gateway's port.
+        page_port: The page's port.
+        samples: A folder of photos that the page offers to search with.
 
     Raises:
-        DeployError: nothing is deployed, it is deployed elsewhere, or a process did not get ready; says why.
-        ExperimentError: the experiment file is wrong.
+        DeployError: Nothing is deployed, it is deployed elsewhere, a port is taken, or a process did not become
+            ready; the message names which.
+        ExperimentError: The experiment file is wrong, or another process is changing it.
     """
-    deployer = wiring.deployer(settings)
+    from immr.deploy.local import LocalDeployer
+
+    deployer = parts.deployer
     if not isinstance(deployer, LocalDeployer):
-        raise DeployError(f"IMMR_DEPLOY_URL={settings.deploy_url} serves elsewhere: this is for local://")
+        raise DeployError(
+            f"IMMR_DEPLOY_URL={parts.settings.deploy_url} does not serve on this machine: `immr serve` is for local://"
+        )
+    for wanted in (port, page_port):
+        _refuse_taken(wanted)
     with ExitStack() as running:
-        experiment = _experiment(settings, running.enter_context(deployer.running()))
-        search_url = running.enter_context(gateway(settings, port))
-        page_url = running.enter_context(page(settings, page_port, samples))
+        experiment = _experiment(parts, running.enter_context(deployer.running()))
+        search_url = running.enter_context(gateway(parts, port))
+        page_url = running.enter_context(page(parts, page_port, samples))
         yield Served(search_url, page_url, experiment)
 
 
 @contextmanager
-def gateway(settings: Settings, port: int) -> Iterator[str]:
-    """The gateway while the block runs; yields its URL once it is ready."""
-    with _application(settings, "serving.gateway", port, "/health/ready") as url:
+def gateway(parts: Parts, port: int) -> Iterator[str]:
+    """Run the gateway while the block runs; yields its URL once it is ready.
+
+    Raises:
+        DeployError: The port is taken, or the gateway did not become ready.
+    """
+    with _application(parts, "serving.gateway", port, "/health/ready") as url:
         yield url
 
 
 @contextmanager
-def page(settings: Settings, port: int, samples: Path | None = None) -> Iterator[str]:
-    """The page while the block runs, with photos of a folder to click on; yields its URL once it is there."""
+def page(parts: Parts, port: int, samples: Path | None = None) -> Iterator[str]:
+    """Run the page while the block runs, with a folder of sample photos; yields its URL once it is ready.
+
+    Raises:
+        DeployError: The port is taken, or the page did not become ready.
+    """
     options = ("--samples", str(samples.absolute())) if samples else ()
-    with _application(settings, "dashboards", port, "/health/live", *options) as url:
+    with _application(parts, "dashboards", port, "/health/live", *options) as url:
         yield url
 
 
 @contextmanager
-def _application(settings: Settings, module: str, port: int, ready: str, *options: str) -> Iterator[str]:
+def _application(parts: Parts, module: str, port: int, ready: str, *options: str) -> Iterator[str]:
+    _refuse_taken(port)
     url = f"http://127.0.0.1:{port}"
-    log_file = settings.home / "logs" / f"{module.split('.')[-1]}.log"
+    log_file = parts.settings.home / "logs" / f"{module.split('.')[-1]}.log"
     command = ["-m", module, "--port", str(port), *options]
-    folder = wiring.service_folder().parent
-    with processes.serving(command, settings.environment(), log_file, url + ready, folder=folder):
+    environment = parts.settings.environment()
+    with processes.serving(command, environment, log_file, url + ready, folder=application_folder()):
         yield url
 
 
-def _experiment(settings: Settings, deployments: Sequence[Deployment]) -> Experiment:
-    """The experiment in force, its variants where they serve now: a taken port was replaced by a free one."""
+def _refuse_taken(port: int) -> None:
+    """Another server on this port would answer our readiness check in place of our own process."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise DeployError(
+                f"port {port} cannot be used ({error.strerror}): stop what listens there, or choose another port"
+            ) from error
+
+
+def _experiment(parts: Parts, deployments: Sequence[Deployment]) -> Experiment:
+    """The experiment in force, with the addresses where its variants serve now."""
     url_of = {deployment.version_id: deployment.url for deployment in deployments}
-    if settings.experiment_file.is_file():
-        before = load(settings.experiment_file)
-        variants = tuple(_moved(each, url_of) for each in before.variants)
-        previous = _moved(before.previous, url_of) if before.previous else None
-        experiment = replace(before, variants=variants, previous=previous)
-        if experiment == before:
-            return experiment
-    else:
-        champion = deployments[0]
-        experiment = changes.begin((champion.version_id, champion.url), None, 0.0, datetime.now(UTC))
-    save(experiment, settings.experiment_file)
+    file = parts.settings.experiment_file
+    with exclusive(parts):
+        if file.is_file():
+            before = load(file)
+            variants = tuple(_moved(each, url_of) for each in before.variants)
+            previous = _moved(before.previous, url_of) if before.previous else None
+            experiment = replace(before, variants=variants, previous=previous)
+            if experiment == before:
+                return experiment
+        else:
+            champion = deployments[0]
+            experiment = changes.begin((champion.version_id, champion.url), None, 0.0, datetime.now(UTC))
+        save(experiment, file)
     return experiment
 
 

@@ -1,68 +1,122 @@
-"""One run of training: the job for a launcher, the MLflow run beside it, the version that comes out."""
+"""Train: a training set becomes a registered model version."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from immr import wiring
-from immr.data.training_set import TrainingSet
+from immr import __version__
 from immr.errors import RegistryError
 from immr.loop import training_sets
-from immr.recipes import Recipe
-from immr.settings import Settings
-from immr.types import ModelVersion
+from immr.model.preprocessing import READING
+from immr.storage import fingerprint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from immr.registry.versions import Registry
+    from immr.data.training_set import TrainingSet
+    from immr.recipes import Recipe
     from immr.train.job import TrainJob
+    from immr.types import ModelVersion
+    from immr.wiring import Parts
 
 log = logging.getLogger(__name__)
 
 
-def folder_of(settings: Settings, key: str) -> Path:
-    """The folder of this key's job."""
-    return settings.work_dir / "training" / key[:16]
+def train(parts: Parts, training_set: TrainingSet, recipe: Recipe) -> ModelVersion:
+    """Train the recipe's towers on a training set and register the result.
+
+    A run that was interrupted resumes from its last checkpoint. A version trained from the same data and recipe
+    is reused as long as its files exist.
+
+    Raises:
+        TrainingError: A worker failed, or the loss is not a number.
+        RegistryError: MLflow does not answer or refuses the version.
+    """
+    from immr.launch.job_lock import job_lock
+
+    key = fingerprint.of_values("train", __version__, READING, training_set.hash, recipe.model, recipe.train)
+    with job_lock(_job_folder(parts, key)):
+        if found := _trained_before(parts, key):
+            log.info("train: reusing %s, trained from the same data and recipe", found.id)
+            return found
+        job = _job(parts, training_set, recipe, key)
+        try:
+            _launch(parts, job)
+        except BaseException:
+            _mark_as_failed(parts, job)
+            raise
+        version = _register(parts, job)
+        shutil.rmtree(job.checkpoints, ignore_errors=True)
+        return version
 
 
-def finished(settings: Settings, registry: Registry, key: str) -> ModelVersion | None:
-    """The version of this key, where its files are still there."""
-    version = registry.find(key)
+def stop_training(parts: Parts, run: str) -> list[str]:
+    """Stop the training jobs that a pipeline run has left behind; returns their names.
+
+    Raises:
+        TrainingError: The cluster refuses.
+    """
+    return parts.launcher.stop(run)
+
+
+def _trained_before(parts: Parts, key: str) -> ModelVersion | None:
+    version = parts.registry.find(key)
     if version is None:
         return None
     try:
-        registry.fetch(version, settings.cache_dir)
+        parts.registry.fetch(version, parts.settings.cache_dir)
     except RegistryError as error:
-        log.warning("train: %s is registered, but useless (%s): training it again", version.id, error)
+        log.warning("train: the files of %s are missing (%s): training it again", version.id, error)
         return None
     return version
 
 
-def run(
-    settings: Settings, registry: Registry, training_set: TrainingSet, recipe: Recipe, key: str
-) -> TrainJob:
-    """Train, or go on where an earlier run of this key was cut off; what came out lies in the job's `out`.
-
-    Raises:
-        TrainingError: a worker failed or the loss is not a number.
-    """
-    job = _job(settings, registry, training_set, recipe, key)
-    try:
-        _launch(settings, job)
-    except BaseException:
-        _note_failure(registry, job)
-        raise
-    return job
+def _job_folder(parts: Parts, key: str) -> Path:
+    return parts.settings.work_dir / "training" / key[:16]
 
 
-def register(registry: Registry, job: TrainJob) -> ModelVersion:
-    """Register what a job has left behind; a version of its key that lost its files gets them again."""
+def _job(parts: Parts, training_set: TrainingSet, recipe: Recipe, key: str) -> TrainJob:
+    from immr.train.job import TrainJob
+
+    run_id = parts.registry.runs.start(
+        f"{recipe.name}-{key[:8]}",
+        params=asdict(recipe),
+        tags={"manifest_hash": training_set.hash, "recipe": recipe.name},
+        key=key,
+    )
+    folder = _job_folder(parts, key)
+    return TrainJob(
+        training_set=training_sets.below_home(parts, training_set).folder.absolute(),
+        out=folder / "version",
+        checkpoints=folder / "checkpoints",
+        cache_dir=parts.settings.cache_dir,
+        recipe_name=recipe.name,
+        model=recipe.model,
+        train=recipe.train,
+        key=key,
+        manifest_hash=training_set.hash,
+        tracking_url=parts.settings.tracking_url,
+        run_id=run_id,
+    )
+
+
+def _launch(parts: Parts, job: TrainJob) -> None:
+    from immr.launch.launcher import TrainingJob
+
+    job_file = job.out.parent / "job.json"
+    job.write(job_file)
+    parts.launcher.run(TrainingJob(f"immr-{job.key[:12]}", job_file, job.train.processes, job.out))
+
+
+def _register(parts: Parts, job: TrainJob) -> ModelVersion:
+    """Register what a job produced. A version of the same key that lost its files gets them back."""
     from immr.model.card import Card
 
-    assert job.run_id is not None
+    assert job.run_id is not None, "the job was started with its run"
+    registry = parts.registry
     if lost := registry.find(job.key):
         version = registry.restore(lost, job.out)
     else:
@@ -80,46 +134,10 @@ def register(registry: Registry, job: TrainJob) -> ModelVersion:
     return version
 
 
-def _job(
-    settings: Settings, registry: Registry, training_set: TrainingSet, recipe: Recipe, key: str
-) -> TrainJob:
-    from immr.train.job import TrainJob
-
-    run_id = registry.runs.start(
-        f"{recipe.name}-{key[:8]}",
-        params=asdict(recipe),
-        tags={"manifest_hash": training_set.hash, "recipe": recipe.name},
-        key=key,
-    )
-    folder = folder_of(settings, key)
-    return TrainJob(
-        training_set=training_sets.below_home(settings, training_set).folder.absolute(),
-        out=folder / "version",
-        checkpoints=folder / "checkpoints",
-        cache_dir=settings.cache_dir,
-        recipe_name=recipe.name,
-        model=recipe.model,
-        train=recipe.train,
-        key=key,
-        manifest_hash=training_set.hash,
-        tracking_url=settings.tracking_url,
-        run_id=run_id,
-    )
-
-
-def _launch(settings: Settings, job: TrainJob) -> None:
-    from immr.launch.launcher import TrainingJob
-
-    job_file = job.out.parent / "job.json"
-    job.write(job_file)
-    name = f"immr-{job.key[:12]}"
-    wiring.launcher(settings).run(TrainingJob(name, job_file, job.train.processes, job.out))
-
-
-def _note_failure(registry: Registry, job: TrainJob) -> None:
-    """What went wrong counts more than a registry that cannot be told."""
-    assert job.run_id is not None
+def _mark_as_failed(parts: Parts, job: TrainJob) -> None:
+    """Never hide the cause of the failure behind a registry that does not answer."""
+    assert job.run_id is not None, "the job was started with its run"
     try:
-        registry.runs.finish(job.run_id, failed=True)
+        parts.registry.runs.finish(job.run_id, failed=True)
     except RegistryError as error:
         log.warning("train: the run could not be marked as failed (%s)", error)

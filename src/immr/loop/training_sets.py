@@ -1,41 +1,60 @@
-"""Where governed training sets are kept, and found again."""
+"""The training sets kept below IMMR_HOME, found by their hash."""
 
 from __future__ import annotations
 
+import logging
 import shutil
+from typing import TYPE_CHECKING
 
 from immr.data.training_set import TrainingSet
 from immr.errors import ContractError
-from immr.settings import Settings
 from immr.storage.atomic import replace_folder_atomically
-from immr.types import ModelVersion
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from immr.types import ModelVersion
+    from immr.wiring import Parts
+
+log = logging.getLogger(__name__)
 
 
-def training_set_of(settings: Settings, version: ModelVersion) -> TrainingSet:
-    """The training set that a version was trained on, where this machine governed it.
+def training_set_of(parts: Parts, version: ModelVersion) -> TrainingSet:
+    """The training set that a version was trained on.
 
     Raises:
-        ContractError: it is not here; the message says what to do.
+        ContractError: It was not governed in this home; the message says what to do.
     """
-    for folder in sorted((settings.work_dir / "training-sets").glob("[!.]*")):
-        kept = TrainingSet(folder)
-        if kept.hash == version.manifest_hash:
-            return kept
+    if found := _find(parts, version.manifest_hash):
+        return found
     raise ContractError(
         f"the training set of {version.id} (manifest {version.manifest_hash[:16]}) is not in "
-        f"{settings.work_dir / 'training-sets'}: run `immr govern` on its data again"
+        f"{_folder(parts)}: run `immr govern` on its data again"
     )
 
 
-def below_home(settings: Settings, training_set: TrainingSet) -> TrainingSet:
-    """The same training set where training processes see it too: a cluster's pods share IMMR_HOME only."""
-    if training_set.folder.absolute().is_relative_to(settings.home):
+def below_home(parts: Parts, training_set: TrainingSet) -> TrainingSet:
+    """The same training set below IMMR_HOME, which is all that training pods share; copied if needed."""
+    if training_set.folder.absolute().is_relative_to(parts.settings.home):
         return training_set
-    sets = settings.work_dir / "training-sets"
-    for folder in sorted(sets.glob("[!.]*")):
-        kept = TrainingSet(folder)
-        if kept.hash == training_set.hash:
-            return kept
-    with replace_folder_atomically(sets / f"copy-{training_set.hash[:16]}") as aside:
+    if kept := _find(parts, training_set.hash):
+        return kept
+    copy = _folder(parts) / f"copy-{training_set.hash[:16]}"
+    with replace_folder_atomically(copy) as aside:
         shutil.copytree(training_set.folder, aside, dirs_exist_ok=True)
-    return TrainingSet(sets / f"copy-{training_set.hash[:16]}")
+    return TrainingSet(copy)
+
+
+def _folder(parts: Parts) -> Path:
+    return parts.settings.work_dir / "training-sets"
+
+
+def _find(parts: Parts, manifest_hash: str) -> TrainingSet | None:
+    for folder in sorted(_folder(parts).glob("[!.]*")):
+        try:
+            kept = TrainingSet(folder)
+            if kept.hash == manifest_hash:
+                return kept
+        except (ContractError, OSError, ValueError, KeyError) as error:
+            log.warning("ignoring %s, which holds no readable training set (%s)", folder, error)
+    return None

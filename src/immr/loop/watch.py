@@ -1,4 +1,4 @@
-"""What the event log shows: the running experiment's readout, and the next click log."""
+"""Watch: read the running experiment out of the event log, and export the log as the next click log."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from immr import wiring
-from immr.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,55 +15,75 @@ if TYPE_CHECKING:
     from immr.experiment.definition import Experiment
     from immr.readout.decision import Decision
     from immr.readout.readout import Readout
+    from immr.wiring import Parts
 
-_PRE_PERIOD = timedelta(days=14)  # what users did before an experiment steadies its readout
+_PRE_PERIOD = timedelta(days=14)  # CUPED uses what users did before the experiment to reduce variance
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What an experiment shows, and what follows from it."""
+    """An experiment, its readout, and the decision that follows."""
 
     experiment: Experiment
     readout: Readout
     decision: Decision
 
 
-def read_out(settings: Settings, exported: Path | None = None) -> Watched:
-    """Read the running experiment out of the event log, and say what would follow; writes nothing.
-
-    Args:
-        settings: Where the experiment and the event log are.
-        exported: Instead of the event log, a folder with its `impressions*.parquet` (columns as
-            `EventLog.joined` has them) and `searches*.parquet`, of any size.
+def watch(parts: Parts) -> Watched:
+    """Read the running experiment out, and write the decision to the promotion log.
 
     Raises:
-        ExperimentError: there is no experiment, its file is wrong, or the folder lacks a table or column.
+        ExperimentError: There is no experiment, or its file is wrong.
+        EventLogError: The event log does not answer.
+    """
+    watched = read_out(parts)
+    registry = parts.registry
+    versions = {side.name: registry.get(side.model_version) for side in watched.experiment.variants}
+    registry.record_decision(
+        action=watched.decision.action,
+        reason=watched.decision.reason,
+        numbers=watched.decision.numbers,
+        champion=versions["champion"],
+        challenger=versions.get("challenger"),
+    )
+    return watched
+
+
+def read_out(parts: Parts, exported: Path | None = None) -> Watched:
+    """Read the running experiment out of the event log and decide; writes nothing.
+
+    Args:
+        parts: The process's adapters.
+        exported: Read this folder instead of the event log: its `impressions*.parquet` (columns as in
+            `EventLog.joined`) and `searches*.parquet`, of any size.
+
+    Raises:
+        ExperimentError: There is no experiment, its file is wrong, or the folder lacks a table or column.
+        EventLogError: The event log does not answer.
     """
     from immr.experiment.definition import load
     from immr.readout.decision import DecisionPolicy, decide
     from immr.readout.readout import readout
 
-    experiment = load(settings.experiment_file)
+    experiment = load(parts.settings.experiment_file)
     if exported is not None:
         return _read_out_files(exported, experiment)
-    events = wiring.event_log(settings)
-    joined, before = _split_at_start(events, experiment)
-    result = readout(joined, experiment, searches=events.searches(experiment.started), before=before)
-    events.close()
+    joined, before = _split_at_start(parts.events, experiment)
+    result = readout(joined, experiment, searches=parts.events.searches(experiment.started), before=before)
     return Watched(experiment, result, decide(result, DecisionPolicy()))
 
 
-def export_events(settings: Settings, out: Path, since: datetime | None = None) -> Exported:
-    """Write the event log as the next click log: queries and impressions in the data contract, bots left out.
+def export_events(parts: Parts, out: Path, since: datetime | None = None) -> Exported:
+    """Write the event log as the next click log: queries and impressions in the data contract, without bots.
 
     Args:
-        settings: Where the event log and the kept photos are.
+        parts: The process's adapters.
         out: The folder for the tables.
         since: From this time on; naive times are UTC.
 
     Raises:
-        EventLogError: no query has a photo.
-        DataError: `out` holds something else.
+        EventLogError: The event log does not answer, or no query has a photo.
+        DataError: `out` holds something other than an earlier export.
     """
     from immr.events.export import export
     from immr.events.photos import PhotoStore
@@ -74,11 +91,9 @@ def export_events(settings: Settings, out: Path, since: datetime | None = None) 
 
     if since is not None and since.tzinfo is None:
         since = since.replace(tzinfo=UTC)
-    events = wiring.event_log(settings)
-    joined, searches = events.joined(since), events.searches(since)
-    events.close()
+    joined, searches = parts.events.joined(since), parts.events.searches(since)
     bots = bots_among(joined, searches)
-    return export(joined, searches, PhotoStore(settings.photos_dir).by_query(), bots, out)
+    return export(joined, searches, PhotoStore(parts.settings.photos_dir).by_query(), bots, out)
 
 
 def _read_out_files(folder: Path, experiment: Experiment) -> Watched:
@@ -93,7 +108,7 @@ def _read_out_files(folder: Path, experiment: Experiment) -> Watched:
 
 
 def _split_at_start(events: EventLog, experiment: Experiment) -> tuple[pa.Table, pa.Table | None]:
-    """Impressions since the experiment's start, and those that CUPED may use from before it."""
+    """Impressions since the experiment's start, and those before it that CUPED may use."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

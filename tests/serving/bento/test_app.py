@@ -14,10 +14,10 @@ import httpx
 import pytest
 from PIL import Image
 
-from immr import wiring
 from immr.events import tokens
 from immr.model import runtime
 from immr.settings import Settings
+from immr.wiring import connect
 from serving.bento import version
 from serving.process.logs import SEARCHES
 from tests.serving.conftest import served_version, wait_ready
@@ -59,7 +59,7 @@ def assert_problem(answer: httpx.Response, status: int, *words: str) -> dict[str
 
 
 def rows_now(settings: Settings, query_id: str) -> list[dict[str, Any]]:
-    log = wiring.event_log(settings)
+    log = connect(settings).events
     try:
         return [row for row in log.joined().to_pylist() if row["query_id"] == query_id]
     finally:
@@ -134,7 +134,7 @@ def test_a_bad_token_does_not_hold_up_the_good_ones(client: httpx.Client) -> Non
 
 
 def test_only_bad_tokens_are_a_problem(client: httpx.Client, settings: Settings) -> None:
-    key = wiring.token_keys(settings)[0]
+    key = connect(settings).token_keys[0]
     now = datetime.now(UTC)
     of_search = ("q", "direct", "immr-1")
     too_old = tokens.Signer(key, *of_search, now - timedelta(days=2)).sign("red", 1)

@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from immr import wiring
 from immr.index.vector_index import Changes, VectorIndex
 from immr.settings import Settings
 from immr.types import Item
+from immr.wiring import connect
 from tests.serving.conftest import served_version, wait_ready
 from tests.support import tiny_version
 from tests.support.patience import until
@@ -36,7 +36,7 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
     folder = tiny_version.write_packaged(tmp_path / "immr-1")
     catalogue = tiny_version.items(tmp_path / "pictures")
     tiny_version.build_index(settings, folder, catalogue)
-    return Shop(settings, folder, catalogue, wiring.index(settings))
+    return Shop(settings, folder, catalogue, connect(settings).index)
 
 
 def test_an_upserted_item_is_found_and_a_deleted_one_is_not(shop: Shop) -> None:

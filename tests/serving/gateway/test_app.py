@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from immr import wiring
 from immr.events.token_keys import rotate
 from immr.experiment import changes
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, Variant, save
 from immr.settings import Settings
+from immr.wiring import connect
 from serving.gateway.app import Gateway, create_gateway_app
 from serving.process.options import ServingOptions
 from serving.process.recording import Recorder
@@ -81,7 +81,7 @@ def own_settings(tmp_path: Path, settings: Settings) -> Settings:
 
 def recorded_search(settings: Settings, query_id: str) -> dict[str, Any]:
     rows(settings, query_id)  # it is there
-    log = wiring.event_log(settings)
+    log = connect(settings).events
     try:
         [row] = [row for row in log.searches().to_pylist() if row["query_id"] == query_id]
         return dict(row)
@@ -313,7 +313,7 @@ def test_in_shadow_mode_the_challenger_is_asked_and_never_seen(
         assert said["model_version"] == "immr-2" and said["overlap"] == 1.0
         assert said["shown"] == [hit["item_id"] for hit in body["hits"]]
         assert {row["variant"] for row in rows(own_settings, body["query_id"])} == {"champion"}
-    log = wiring.event_log(own_settings)
+    log = connect(own_settings).events
     assert log.searches().num_rows == 6  # the copies are in no readout
     log.close()
 

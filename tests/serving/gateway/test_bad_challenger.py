@@ -14,11 +14,11 @@ from pathlib import Path
 
 import httpx
 
-from immr import wiring
 from immr.experiment.assignment import assign
 from immr.experiment.changes import begin
 from immr.experiment.definition import load, save
 from immr.settings import Settings
+from immr.wiring import connect
 from serving.gateway.app import Gateway, create_gateway_app
 from tests.serving.conftest import serve, served_version, wait_ready
 from tests.support import tiny_version
@@ -26,7 +26,7 @@ from tests.support import tiny_version
 
 def register_two(settings: Settings) -> None:
     """immr-1 and immr-2, as the registry knows them; the challenger plays its role."""
-    registry = wiring.registry(settings)
+    registry = connect(settings).registry
     folder = settings.home / "trained"
     folder.mkdir()
     (folder / "card.json").write_text("{}")
@@ -48,7 +48,7 @@ def ask(client: httpx.Client, user: str) -> httpx.Response:
 
 def wait_until_recorded(settings: Settings, searches: int) -> None:
     """Searches get to the log after their answers."""
-    log = wiring.event_log(settings)
+    log = connect(settings).events
     deadline = time.monotonic() + 60
     while log.searches().num_rows < searches:
         assert time.monotonic() < deadline
@@ -96,7 +96,7 @@ def test_a_challenger_that_is_down_is_rolled_back_within_two_minutes(tmp_path: P
             gateway.stop()
     assert took_s < 120
     assert load(settings.experiment_file).state == "stopped"
-    assert wiring.registry(settings).role("challenger") is None
-    [written] = wiring.registry(settings).decisions()
+    assert connect(settings).registry.role("challenger") is None
+    [written] = connect(settings).registry.decisions()
     assert written["action"] == "roll back"
     assert "The challenger fails" in written["reason"]

@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import httpx
 import pyarrow as pa
 
-from immr import wiring
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.features.stats import SCHEMA
 from immr.index.qdrant import collection_name
 from immr.settings import Settings
+from immr.wiring import connect
 from tests.serving.bento.test_app import assert_problem, click, rows
 from tests.support import qdrant_process, redis_process, tiny_version
 from tests.support.patience import until
@@ -51,7 +51,7 @@ def test_without_features_searches_go_on_and_say_so(home: Path, tmp_path: Path) 
             index_url=Settings(home=home).index_url,
             features_url=f"redis://127.0.0.1:{port}",
         )
-        wiring.features(settings).materialize(stats())
+        connect(settings).features.materialize(stats())
         environment = {**os.environ, **settings.environment(), "OMP_NUM_THREADS": "1"}
         url = running.enter_context(version_process(home / "immr-2", environment))
         until(lambda: search(url).json()["degraded"] == [])
@@ -64,13 +64,13 @@ def test_without_features_searches_go_on_and_say_so(home: Path, tmp_path: Path) 
         assert httpx.get(f"{url}/health/ready").status_code == 200
         running.enter_context(redis_process.serving(tmp_path, port))
         until(lambda: search(url).json()["degraded"] == [])
-        wiring.features(settings).materialize(stats())
+        connect(settings).features.materialize(stats())
         until(lambda: search(url).json()["hits"][0]["features"])
 
 
 def test_a_feature_store_that_is_damaged_is_the_same(home: Path, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, index_url=Settings(home=home).index_url)
-    wiring.features(settings).materialize(stats())
+    connect(settings).features.materialize(stats())
     [online] = Path(urlsplit(settings.features_url).path).rglob("online*.db")
     whole = online.read_bytes()
     online.write_bytes(b"\x00" * len(whole))

@@ -13,12 +13,12 @@ import httpx
 import numpy as np
 import pytest
 
-from immr import wiring
 from immr.experiment.assignment import assign
 from immr.experiment.changes import begin
 from immr.experiment.definition import Experiment, save
 from immr.loop import watch as watching
 from immr.settings import Settings
+from immr.wiring import connect
 from tests.serving.conftest import served_version, wait_ready
 from tests.serving.gateway.test_app import click, served_gateway
 from tests.serving.gateway.test_bad_challenger import wait_until_recorded
@@ -34,7 +34,7 @@ def interleaving(tmp_path: Path) -> Iterator[tuple[httpx.Client, Settings, Exper
     catalogue = tiny_version.items(tmp_path / "pictures")
     folders = [tiny_version.write_packaged(tmp_path / f"immr-{number}", number) for number in (1, 2)]
     mixed_up = np.roll(tiny_version.embed(folders[0], catalogue), 1, axis=0)
-    wiring.index(settings).build(tiny_version.version(1), catalogue, mixed_up)
+    connect(settings).index.build(tiny_version.version(1), catalogue, mixed_up)
     tiny_version.build_index(settings, folders[1], catalogue, 2)
     with served_version(settings, folders[0]) as champion, served_version(settings, folders[1]) as challenger:
         wait_ready(champion)
@@ -73,7 +73,7 @@ def test_shoppers_who_see_both_prefer_the_better_one(
         assert sent.json()["accepted"] == 1
     wait_until_recorded(settings, len(users))
 
-    log = wiring.event_log(settings)
+    log = connect(settings).events
     shown = log.joined().to_pylist()
     log.close()
     versions = Counter((row["variant"], row["model_version"]) for row in shown)
@@ -82,7 +82,7 @@ def test_shoppers_who_see_both_prefer_the_better_one(
     assert min(teams) >= 2 * len(mixed)
     assert sum(teams) == 5 * len(mixed)
 
-    watched = watching.read_out(settings)
+    watched = watching.read_out(connect(settings))
     found = watched.readout.preference
     assert found is not None
     assert (found.queries, found.won + found.lost, found.users) == (len(mixed), len(mixed), len(mixed))
@@ -107,7 +107,7 @@ def test_where_one_version_is_down_the_other_answers_and_nothing_is_compared(
     users = [f"user-{number}" for number in range(30)]
     assert {search(client, user, "red")["model_version"] for user in users} == {"immr-1"}
     wait_until_recorded(settings, len(users))
-    watched = watching.read_out(settings)
+    watched = watching.read_out(connect(settings))
     assert watched.readout.preference is None
     assert watched.readout.fallback_queries == sum(assign(begun, user).name == "challenger" for user in users)
     assert watched.decision.action == "roll back"  # the guardrail sees its failures

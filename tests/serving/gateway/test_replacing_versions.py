@@ -17,10 +17,10 @@ from pathlib import Path
 
 import httpx
 
-from immr import wiring
 from immr.experiment import changes
 from immr.experiment.definition import save
 from immr.settings import Settings
+from immr.wiring import connect
 from tests.loop.test_experiment import version_of
 from tests.serving.bento.test_app import click
 from tests.serving.conftest import in_threads
@@ -94,7 +94,7 @@ def test_no_request_fails_while_a_version_is_rolled_back(
 ) -> None:
     """By the command, with shoppers at the gateway. `pytest -s -k rolled_back` prints what it took."""
     settings = Settings(home=tmp_path)
-    registry = wiring.registry(settings)
+    registry = connect(settings).registry
     for key in ("key-1", "key-2"):
         version_of(registry, tmp_path / "trained", key)
     now = datetime.now(UTC)
@@ -126,7 +126,7 @@ def test_no_request_fails_while_a_version_is_rolled_back(
 
 def recorded(settings: Settings, clicked: bool = False) -> set[str]:
     """Ids of the searches in the log, or of those with a click."""
-    log = wiring.event_log(settings)
+    log = connect(settings).events
     try:
         return {row["query_id"] for row in log.joined().to_pylist() if row["clicked"] or not clicked}
     finally:

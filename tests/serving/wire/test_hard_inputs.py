@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from immr import wiring
 from immr.events import tokens
+from immr.wiring import connect
 from tests.serving.bento.test_app import assert_problem, click, search
-from tests.serving.real_services import RECEIVE_TIMEOUT_S, Services, answer_on, connect
+from tests.serving.real_services import RECEIVE_TIMEOUT_S, Services, answer_on, open_connection
 from tests.support import tiny_version
 
 RED = tiny_version.photo("red")
@@ -49,7 +49,7 @@ def well_afterwards(client: httpx.Client) -> Iterator[None]:
 
 
 def send(url: str, request: bytes) -> httpx.Response:
-    with connect(url) as connection:
+    with open_connection(url) as connection:
         connection.sendall(request)
         return answer_on(connection)
 
@@ -306,7 +306,7 @@ def test_a_hundred_megabytes_are_a_413(client: httpx.Client, url: str, path: str
 def test_a_body_that_does_not_come_is_a_408(url: str, path: str) -> None:
     headers = FORM if path == "/v1/search" else JSON
     request = post(path, headers, bytes(1000))[:-900]
-    with connect(url) as connection:
+    with open_connection(url) as connection:
         connection.sendall(request)
         assert_problem(answer_on(connection), 408, f"after {RECEIVE_TIMEOUT_S} s: send it faster")
 
@@ -337,7 +337,7 @@ def test_a_length_that_is_none_is_a_400(url: str, length: bytes) -> None:
     ids=["many", "long"],
 )
 def test_a_flood_of_headers_is_a_431(url: str, flood: bytes) -> None:
-    with connect(url) as connection:
+    with open_connection(url) as connection:
         try:
             connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n" + flood)
             answer = answer_on(connection)
@@ -365,7 +365,7 @@ def head_of(size: int) -> bytes:
 )
 def test_a_head_that_comes_whole_has_the_same_bound(url: str, request_: bytes, status: int) -> None:
     for read_at_once in (True, False):
-        with connect(url) as connection:
+        with open_connection(url) as connection:
             pieces = [request_] if read_at_once else [request_[:1000], request_[1000:]]
             for piece in pieces:
                 connection.sendall(piece)
@@ -380,7 +380,7 @@ def test_a_head_that_comes_whole_has_the_same_bound(url: str, request_: bytes, s
 )
 def test_what_comes_after_a_body_in_chunks_has_the_same_bound(url: str, trailers: bytes) -> None:
     head = b"POST /v1/events HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n"
-    with connect(url) as connection:
+    with open_connection(url) as connection:
         connection.sendall(head if trailers.startswith(b"1") else head + b"0\r\n")
         with pytest.raises(ConnectionError):  # while we wrote
             for _ in range(20):
@@ -391,7 +391,7 @@ def test_what_comes_after_a_body_in_chunks_has_the_same_bound(url: str, trailers
 def test_a_head_behind_a_large_body_is_not_taken_for_part_of_it(url: str) -> None:
     body = bytes(120_000)
     first = post("/v1/events", b"content-type: text/plain\r\n", body)
-    with connect(url) as connection:
+    with open_connection(url) as connection:
         connection.sendall(first + head_of(1000)[:-10])
         assert answer_on(connection).status_code == 415
         connection.sendall(head_of(1000)[-10:])
@@ -399,7 +399,7 @@ def test_a_head_behind_a_large_body_is_not_taken_for_part_of_it(url: str) -> Non
 
 
 def test_a_head_that_does_not_come_is_a_408(url: str) -> None:
-    with connect(url) as idle, connect(url) as slow:
+    with open_connection(url) as idle, open_connection(url) as slow:
         slow.sendall(b"GET /health/live HTTP/1.1\r\nx: ")
         assert_problem(answer_on(slow), 408, f"after {RECEIVE_TIMEOUT_S} s: send it faster")
         assert idle.recv(1) == b"", "one that never said anything is closed without a word"
@@ -407,7 +407,7 @@ def test_a_head_that_does_not_come_is_a_408(url: str) -> None:
 
 def test_a_thousand_slow_senders_keep_no_one_out(url: str, client: httpx.Client) -> None:
     """The test's own limit of open files allows some hundreds; they trickle until they are refused."""
-    slow = [connect(url) for _ in range(300)]
+    slow = [open_connection(url) for _ in range(300)]
     try:
         for number, sender in enumerate(slow):
             sender.sendall(post("/v1/search", FORM, bytes(1000))[: 40 + number])
@@ -418,7 +418,7 @@ def test_a_thousand_slow_senders_keep_no_one_out(url: str, client: httpx.Client)
 
 
 def test_bad_forged_expired_and_replayed_events(client: httpx.Client, services: Services) -> None:
-    key, now = wiring.token_keys(services.settings)[0], datetime.now(UTC)
+    key, now = connect(services.settings).token_keys[0], datetime.now(UTC)
     hit = search(client, user_id="ann").json()["hits"][0]["click_token"]
     query = ("q", "champion", "immr-1")
     for token, words in (

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from immr import wiring
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.settings import Settings
+from immr.wiring import connect
 from serving.gateway.app import create_gateway_app
 from serving.gateway.split import Gateway
 from tests.serving.conftest import serve
@@ -127,7 +127,7 @@ def test_positions_of_later_pages_are_recorded(bento_url: str, settings: Setting
     url = f"{bento_url}/v1/search"
     token = httpx.post(url, json={"item_id": "red", "k": 3}).json()["next_page"]
     query_id = httpx.post(url, json={"page": token, "user_id": "bob"}).json()["query_id"]
-    log = wiring.event_log(settings)
+    log = connect(settings).events
     for _ in range(600):
         rows = [row for row in log.joined().to_pylist() if row["query_id"] == query_id]
         if rows:

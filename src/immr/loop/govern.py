@@ -1,0 +1,66 @@
+"""Govern: a click log and a catalogue become a training set."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from immr import __version__
+from immr.data.content import content_hash
+from immr.data.training_set import FILES, TrainingSet
+from immr.loop.reports import Report, publish
+from immr.machine import cores
+from immr.storage import fingerprint
+from immr.storage.atomic import check_replaceable, replace_folder_atomically
+
+if TYPE_CHECKING:
+    from immr.recipes import Recipe
+    from immr.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+
+def govern(parts: Parts, data: Path, recipe: Recipe, out: Path | None = None) -> TrainingSet:
+    """Clean, group and split a click log and a catalogue into a training set, kept below IMMR_HOME.
+
+    The same data and recipe are governed once: the key is their content, the recipe and IMMR's version.
+
+    Args:
+        parts: The process's adapters.
+        data: The folder with the tables.
+        recipe: What is done.
+        out: A folder that gets a copy, which is then returned. An earlier training set in it is replaced.
+
+    Raises:
+        ContractError: The data break the contract; the message names file and column.
+        DataError: `out` holds something other than a training set.
+    """
+    from immr.governance.embedder import FrozenEmbedder
+    from immr.governance.govern import govern as build
+
+    settings = parts.settings
+    if out is not None:
+        check_replaceable(out, FILES)  # fail before the work, not after it
+    embedder = FrozenEmbedder(recipe.model, settings.cache_dir, threads=cores.usable())
+    # relative picture paths are read from the folder, so its path is part of what was governed
+    key = fingerprint.of_values(
+        "govern", __version__, content_hash(data), recipe.governance, str(data.absolute()), embedder.name
+    )
+    kept = settings.work_dir / "training-sets" / key[:16]
+    if kept.is_dir():
+        log.info("govern: reusing %s, made from the same data and recipe", kept)
+    else:
+        build(data, kept, recipe.governance, settings.engine_url, embedder)
+    if out is not None and out.absolute() != kept:
+        with replace_folder_atomically(out, FILES) as aside:
+            shutil.copytree(kept, aside, dirs_exist_ok=True)
+    training_set = TrainingSet(out or kept)
+    sentence = f"{len(training_set.queries)} photos in {training_set.class_count} classes to learn from"
+    publish(
+        settings.home,
+        training_set.folder / "report.html",
+        Report("governance", "Data governance", recipe.name, sentence),
+    )
+    return training_set

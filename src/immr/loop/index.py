@@ -1,0 +1,33 @@
+"""Index: the catalogue's document embeddings go into the collection of one model version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from immr.loop import catalogue
+
+if TYPE_CHECKING:
+    from immr.index.vector_index import IndexReport
+    from immr.types import Item, ModelVersion
+    from immr.wiring import Parts
+
+
+def index(parts: Parts, version: ModelVersion, items: Sequence[Item]) -> IndexReport:
+    """Embed the catalogue with the version's document tower into the version's own collection.
+
+    The build includes catalogue changes made since `items` was read. Changes that arrive during the build are
+    delivered after it.
+
+    Raises:
+        IndexUnavailableError: The vector database does not answer.
+        IndexMismatchError: The collection belongs to another version, or misses too much of exact search.
+    """
+    from immr.model.documents import encode_documents
+
+    items, sequence = catalogue.current(parts, items)
+    folder = parts.registry.fetch(version, parts.settings.cache_dir)
+    embeddings_ND = encode_documents(folder, items, parts.settings.cache_dir)
+    report = parts.index.build(version, items, embeddings_ND, sequence)
+    catalogue.deliver_after_build(parts, version)
+    return report

@@ -1,0 +1,84 @@
+"""Deploy: which role a version gets, and that a running test keeps its versions. Fakes stand in for the parts."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from immr.deploy.deployer import Deployment
+from immr.errors import ExperimentRunningError
+from immr.experiment import changes
+from immr.experiment.definition import load, save
+from immr.loop.deploy import deploy
+from immr.settings import Settings
+from immr.types import ModelVersion, Role
+from immr.wiring import Parts
+
+
+@dataclass
+class FakeRegistry:
+    roles: dict[Role, ModelVersion] = field(default_factory=dict)
+
+    def role(self, role: Role) -> ModelVersion | None:
+        return self.roles.get(role)
+
+    def set_role(self, role: Role, version: ModelVersion) -> None:
+        self.roles[role] = version
+
+
+@dataclass
+class FakeDeployer:
+    deployed: dict[Role, str] = field(default_factory=dict)
+
+    def apply(self, version: ModelVersion, bento: str, role: Role) -> Deployment:
+        self.deployed[role] = version.id
+        return Deployment(role, version.id, bento, "http://127.0.0.1:1")
+
+
+def version(number: int) -> ModelVersion:
+    return ModelVersion("immr", number, f"key-{number}", "run", 8, "p", "m", "concept")
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    return Parts.of(Settings(home=tmp_path), registry=FakeRegistry(), deployer=FakeDeployer())
+
+
+def begin_test(parts: Parts, champion: int, challenger: int) -> None:
+    sides = [(f"immr-{number}", "http://127.0.0.1:1") for number in (champion, challenger)]
+    save(changes.begin(sides[0], sides[1], 0.5, datetime.now(UTC)), parts.settings.experiment_file)
+
+
+def test_the_first_version_becomes_champion_and_the_next_challenger(parts: Parts) -> None:
+    assert deploy(parts, version(1), "bento:1").role == "champion"
+    assert deploy(parts, version(2), "bento:2").role == "challenger"
+    assert deploy(parts, version(1), "bento:1").role == "champion"
+
+
+def test_a_running_test_keeps_its_versions(parts: Parts) -> None:
+    for number in (1, 2):
+        deploy(parts, version(number), f"bento:{number}")
+    begin_test(parts, 1, 2)
+    with pytest.raises(
+        ExperimentRunningError, match=r"comparing immr-1 with immr-2, and immr-3 would replace its chal"
+    ):
+        deploy(parts, version(3), "bento:3")
+    assert parts.registry.role("challenger") == version(2)
+    assert parts.deployer.deployed == {"champion": "immr-1", "challenger": "immr-2"}  # type: ignore[attr-defined]
+
+
+def test_versions_of_the_running_test_can_be_deployed_again(parts: Parts) -> None:
+    for number in (1, 2):
+        deploy(parts, version(number), f"bento:{number}")
+    begin_test(parts, 1, 2)
+    assert deploy(parts, version(2), "bento:2").role == "challenger"
+    assert deploy(parts, version(1), "bento:1").role == "champion"
+
+
+def test_a_test_that_has_ended_owns_nothing(parts: Parts) -> None:
+    for number in (1, 2):
+        deploy(parts, version(number), f"bento:{number}")
+    begin_test(parts, 1, 2)
+    save(changes.stop(load(parts.settings.experiment_file)), parts.settings.experiment_file)
+    assert deploy(parts, version(3), "bento:3").role == "challenger"
