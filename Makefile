@@ -13,7 +13,7 @@ ifneq ($(wildcard ../shared/data),)
 export IMMR_DATA_MIRROR ?= $(abspath ../shared/data)
 endif
 
-.PHONY: audit images image-spark rules help demo test lint types imports unit pipelines setup browser spark prometheus redis bench clean
+.PHONY: audit images image-spark rules help demo test test-slow coverage lint types imports unit pipelines setup browser spark prometheus redis bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -61,8 +61,17 @@ audit: $(READY) ## known vulnerabilities of what constraints.txt pins (asks pypi
 imports: $(READY) ## who may import whom
 	$(BIN)/lint-imports --no-cache
 
-unit: $(READY) browser spark prometheus redis ## pytest (ARGS=... to choose)
-	$(BIN)/pytest $(ARGS)
+# Two processes, each test file in one of them, because a file's tests share their set-up.
+PYTEST := $(BIN)/pytest --numprocesses $(or $(WORKERS),2) --dist loadfile
+
+unit: $(READY) browser spark prometheus redis ## pytest, all but the slow tests (ARGS=... to choose, WORKERS=0 for one process)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow: $(READY) browser spark prometheus redis ## the tests that rightly take long: load, chaos, whole pipelines
+	$(PYTEST) -m slow $(ARGS)
+
+coverage: $(READY) browser spark prometheus redis ## line and branch coverage of all tests
+	$(PYTEST) --cov --cov-branch --cov-report=term $(ARGS)
 
 browser: # Chromium for the page's test, where apt is at hand; without it that test says why it skips
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
