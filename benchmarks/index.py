@@ -30,11 +30,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr.index.client import ClientEngine
 from immr.index.documents import payload, point_id
-from immr.index.edge import EdgeEngine
+from immr.index.engines.client import ClientEngine
+from immr.index.engines.edge import EdgeEngine
 from immr.index.qdrant import QdrantIndex
-from immr.index.verify import recall_at_k
+from immr.index.recall import recall_at_k
 from immr.types import Filters, FloatArray, Item, ModelVersion
 
 K = 10

@@ -34,7 +34,7 @@ from immr.deploy import marked
 from immr.deploy.deployer import Deployment
 from immr.deploy.local import BentoProcess, not_ready_because
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
-from immr.index.qdrant import collection_name
+from immr.index.names import collection_name
 from immr.packaging import bento
 from immr.packaging.application import application_folder
 from immr.search.ranking import RankingRecipe

@@ -18,7 +18,7 @@ _ROLES: tuple[Role, ...] = ("champion", "challenger")
 
 
 class VersionsThere(Protocol):
-    """What is asked of the registry; `immr.registry.versions.Registry` is one."""
+    """What is asked of the registry; `immr.registry.registry.Registry` is one."""
 
     def versions(self) -> list[ModelVersion]:
         """All versions, oldest first."""

@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 from starlette.types import Scope
 
 from immr.data import images
-from immr.events import order, tokens
+from immr.events import query_ids, tokens
 from immr.machine import cores
 from immr.search.searcher import Answer, Searcher
 from immr.settings import Settings
@@ -115,7 +115,7 @@ class VersionService:
         searcher = self.searcher()
         answer, page = await self._in_pool(self._answer, searcher, asked)
         now = datetime.now(UTC)
-        query_id = order.new_query_id(user_key or order.user_key(asked.fields.user_id or ""))
+        query_id = query_ids.new_query_id(user_key or query_ids.user_key(asked.fields.user_id or ""))
         first, key = page.k * page.number + 1, self._keys[0]
         signer = tokens.Signer(key, query_id, variant, self.version.file.id, now)
         body = SearchBody(

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 from immr.errors import ExperimentError
-from immr.events.order import user_key
 from immr.events.photos import PhotoStore
+from immr.events.query_ids import user_key
 from immr.experiment.assignment import assign
 from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Variant, load
 from immr.settings import Settings

@@ -17,7 +17,8 @@ from datetime import UTC, datetime, timedelta
 from immr.errors import EventLogError, TokenError
 from immr.events import tokens
 from immr.events.delivery import Delivery
-from immr.events.journal import MAX_WAITING_BYTES, Clicked, EventJournal, Shown
+from immr.events.entries import Clicked, Shown
+from immr.events.journal import MAX_WAITING_BYTES, EventJournal
 from immr.settings import Settings
 from immr.types import Click, SearchRecord
 from immr.wiring import connect

@@ -13,6 +13,7 @@ ImmrError                    what was wrong, with which input, and what to do
 ├── IndexUnavailableError    the vector database does not answer
 ├── FeaturesUnavailableError the feature store does not answer
 ├── EventLogError            the event log does not take or give events
+│   ├── EventRefusedError    an event that the event log will never accept
 │   └── TokenError           a click token that is forged, broken or too old
 ├── ExperimentError          an experiment file that is wrong, or a readout that cannot be made
 │   └── ExperimentRunningError  an experiment is running, and only one can
@@ -72,6 +73,10 @@ class FeaturesUnavailableError(ImmrError):
 
 class EventLogError(ImmrError):
     """The event log does not take or give events."""
+
+
+class EventRefusedError(EventLogError):
+    """An event that the event log will never accept, however often it is sent."""
 
 
 class TokenError(EventLogError):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from immr.features.feature_store import FeatureStore
     from immr.index.vector_index import VectorIndex
     from immr.launch.launcher import Launcher
-    from immr.registry.versions import Registry
+    from immr.registry.registry import Registry
 
 
 def connect(settings: Settings) -> Parts:
@@ -57,12 +57,12 @@ class Parts:
     @cached_property
     def registry(self) -> Registry:
         """MLflow: `sqlite:///` for one machine, `http(s)://` for a server."""
-        from immr.registry.versions import Registry
+        from immr.registry.registry import Registry
 
         settings = self.settings
         _expect("IMMR_TRACKING_URL", settings.tracking_url, "sqlite", "http", "https")
         return Registry(
-            settings.tracking_url, settings.model_name, promotion_log=settings.home / "promotions.jsonl"
+            settings.tracking_url, settings.model_name, decision_log=settings.home / "promotions.jsonl"
         )
 
     @cached_property
@@ -93,7 +93,7 @@ class Parts:
         """Events: `sqlite:///` for one machine, `kafka://host:9092/topic` for many."""
         url = self.settings.events_url
         if _expect("IMMR_EVENTS_URL", url, "sqlite", "kafka") == "kafka":
-            from immr.events.kafka import KafkaEventLog
+            from immr.events.kafka.log import KafkaEventLog
 
             return KafkaEventLog(url, self.settings.home / "events" / "kafka-view.db")
         from immr.events.sqlite import SqliteEventLog

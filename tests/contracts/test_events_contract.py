@@ -12,7 +12,7 @@ import pytest
 
 from immr.errors import EventLogError
 from immr.events.event_log import JOINED_SCHEMA, SEARCHES_SCHEMA, EventLog
-from immr.events.kafka import KafkaEventLog
+from immr.events.kafka.log import KafkaEventLog
 from immr.events.sqlite import SqliteEventLog
 from immr.types import Click, EventType, Impression, SearchRecord
 from tests.support.kafka_cluster import mock_cluster

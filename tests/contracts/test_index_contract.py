@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from immr.errors import IndexMismatchError
-from immr.index import client
+from immr.index.engines import client
 from immr.index.qdrant import QdrantIndex
 from immr.index.vector_index import Changes
 from immr.types import Filters, Item, ModelVersion

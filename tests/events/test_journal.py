@@ -18,8 +18,9 @@ import pytest
 
 from immr.errors import EventLogError
 from immr.events.delivery import Delivery
+from immr.events.entries import Clicked, Shown
 from immr.events.event_log import EventLog
-from immr.events.journal import MAX_WAITING_BYTES, Clicked, EventJournal, Shown
+from immr.events.journal import MAX_WAITING_BYTES, EventJournal
 from immr.events.sqlite import SqliteEventLog
 from immr.types import Click, SearchRecord
 from tests.support.patience import until

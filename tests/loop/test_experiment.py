@@ -25,7 +25,7 @@ from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, load, save
 from immr.loop import experiment, watch
 from immr.loop.deploy import deploy
-from immr.registry.versions import Registry
+from immr.registry.registry import Registry
 from immr.settings import Settings
 from immr.types import Click, Impression, ModelVersion, SearchRecord
 from immr.wiring import connect

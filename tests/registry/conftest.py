@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from immr.registry.versions import Registry
+from immr.registry.registry import Registry
 
 
 @pytest.fixture(scope="session")

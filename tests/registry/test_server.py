@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from immr.errors import RegistryError
-from immr.registry.versions import Registry
+from immr.registry.registry import Registry
 from tests.support.mlflow_server import free_port, mlflow_server
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from immr.errors import RegistryError
-from immr.registry.versions import Registry
+from immr.registry.registry import Registry
 from immr.types import ModelVersion
 
 HIDES_TELEMETRY = ("PYTEST_CURRENT_TEST", "CI", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")
@@ -228,7 +228,7 @@ def test_another_kind_of_address_is_refused(url: str, tmp_path: Path) -> None:
 
 def test_nothing_runs_on_and_nothing_is_printed(registry: Registry, home: Path) -> None:
     code = (
-        "import sys, threading; from pathlib import Path; from immr.registry.versions import Registry\n"
+        "import sys, threading; from pathlib import Path; from immr.registry.registry import Registry\n"
         "home = Path(sys.argv[1])\n"
         "registry = Registry(f'sqlite:///{home}/mlflow/mlflow.db', 'immr', home / 'log.jsonl')\n"
         "assert 'mlflow' not in sys.modules, 'imported too early'\n"
@@ -251,7 +251,7 @@ def test_nothing_runs_on_and_nothing_is_printed(registry: Registry, home: Path) 
 def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
     """The one that comes second waits for the first, and uses its database."""
     code = (
-        "import sys; from pathlib import Path; from immr.registry.versions import Registry\n"
+        "import sys; from pathlib import Path; from immr.registry.registry import Registry\n"
         "home = Path(sys.argv[1])\n"
         "registry = Registry(f'sqlite:///{home}/new/mlflow.db', 'immr', home / 'log.jsonl')\n"
         "print(registry.runs.start('concept', {}, key=sys.argv[2]))"
@@ -272,7 +272,7 @@ def test_the_first_question_looks_for_no_garbage_in_what_mlflow_loads(home: Path
     code = (
         "import gc, sys\n"
         "from pathlib import Path\n"
-        "from immr.registry.versions import Registry\n"
+        "from immr.registry.registry import Registry\n"
         "def ask():\n"
         "    home = Path(sys.argv[1])\n"
         "    Registry(f'sqlite:///{home}/mlflow/mlflow.db', 'immr', home / 'promotions.jsonl').versions()\n"

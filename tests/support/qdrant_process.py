@@ -135,10 +135,9 @@ def create_app(client: QdrantClient, names: Mapping[str, str], api_key: str = ""
 
 def built(index: Path, collection: str) -> tuple[QdrantClient, dict[str, str]]:
     """A client on what was built in local mode, named as on a server."""
-    from immr.index.client import open_local
-    from immr.index.folders import Folders
+    from immr.index.folder_storage import LOCAL_MODE, FolderStorage
 
-    folders = Folders(index, open_local)
+    folders = FolderStorage(index, LOCAL_MODE)
     content = folders.published(collection) or ""
     binding = folders.binding(content)
     assert binding is not None, f"{collection} is not below {index}"

@@ -1,1 +1,1 @@
-"""What shoppers were shown and did: the event log, and the signed tokens that keep clicks honest."""
+"""The event log of searches and clicks, the journal in front of it, and the signed tokens of clicks."""

@@ -1,4 +1,4 @@
-"""What a page shows of an event log: sums that the log's own engine makes, never rows."""
+"""Sums over an event log, computed by the log itself so that pages never load its rows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class CtrBucket:
-    """Impressions shown in one stretch of time, and those that were clicked."""
+    """Impressions and clicks of one variant and model version in one interval of time."""
 
-    start: datetime  # UTC, a whole multiple of the bucket since 1970
+    start: datetime  # UTC, a multiple of the bucket length since 1970
     variant: str
     model_version: str
     impressions: int
@@ -28,18 +28,18 @@ SummedBy = Literal["position", "item_id"]
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Impressions of one variant and version at one position, or of one item, and those that were clicked."""
+    """Impressions and clicks of one variant and model version, at one position or for one item."""
 
     variant: str
     model_version: str
-    of: int | str  # the position, or the item's id
+    of: int | str  # the position or the item_id
     impressions: int
     clicks: int
 
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """From queries to orders in one variant; clicks and orders count impressions, each at most once."""
+    """From queries to orders in one variant; clicks and orders count each impression at most once."""
 
     variant: str
     queries: int
@@ -53,7 +53,7 @@ class Funnel:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long the searches of one variant took; percentiles by nearest rank."""
+    """Duration of the searches of one variant, with percentiles by nearest rank."""
 
     variant: str
     searches: int

@@ -1,4 +1,4 @@
-"""From the journal to the event log: one thread, in order, many events to a commit, until they are there."""
+"""Brings events from the journal to the event log: one thread, in order, many events per commit."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from immr.errors import EventLogError
+from immr.errors import EventLogError, EventRefusedError
+from immr.events.entries import Clicked, Entry, Shown, to_line
 from immr.events.event_log import EventLog
-from immr.events.journal import Clicked, Entry, EventJournal, Shown
+from immr.events.journal import EventJournal
 
 _LOG = logging.getLogger(__name__)
 
 _BATCH = 500
-_GATHER_S = 0.05  # a commit for each search would take as long as the search's own way through the gateway
+_GATHER_S = 0.05  # one commit per search would take as long as the search itself
 _FIRST_PAUSE_S = 0.05
 _MAX_PAUSE_S = 2.0
 STOP_TIMEOUT_S = 30.0
-"""How long a process that stops may take for what waits."""
+"""How long a stopping process waits for its last events to be delivered."""
 
 
 class Delivery:
-    """Takes events at once, and brings them to the log from a thread of its own.
+    """Accepts events at once and delivers them to the log from its own thread.
 
-    What was taken is in the journal: it survives this process, and waits there while the log is away.
+    Accepted events are in the journal: they survive this process and wait there while the log is down. An
+    event that the log refuses for good is set aside (`EventJournal.refused`); the others go on.
 
     Args:
-        open_log: Gives the log; called again after each error.
-        journal: Where events wait.
-        on_clicks: Told of clicks that the log took, and how many of them were new; from the thread.
+        open_log: Opens the log; called again after each error.
+        journal: Where events wait; closed by `close`.
+        on_clicks: Called from the thread with clicks that the log accepted and how many of them were new.
+        on_refused: Called from the thread for each refused event.
     """
 
     def __init__(
@@ -37,66 +40,73 @@ class Delivery:
         open_log: Callable[[], EventLog],
         journal: EventJournal,
         on_clicks: Callable[[Clicked, int], None] = lambda clicked, new: None,
+        on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._open_log = open_log
         self._journal = journal
         self._on_clicks = on_clicks
+        self._on_refused = on_refused
         self._log: EventLog | None = None
-        self._tickets: dict[str, Future[int]] = {}
-        self._away = ""
+        self._waiting: dict[str, Future[int]] = {}  # by ticket
+        self._outage = ""
         self._wake = threading.Event()
-        self._wake.set()  # for what an earlier process has left
-        self._hurry = threading.Event()  # somebody waits for the log
+        self._wake.set()  # an earlier process may have left events
+        self._hurry = threading.Event()  # somebody waits for an answer
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
 
     @property
     def away_because(self) -> str:
-        """Why the log takes nothing now; empty while it does."""
-        return self._away
+        """Why the log accepts nothing at the moment; empty if it does."""
+        return self._outage
 
     @property
     def waiting_bytes(self) -> int:
-        """What the log has yet to take."""
+        """Size of the events that the log does not have yet."""
         return self._journal.waiting_bytes
 
+    @property
+    def refused(self) -> int:
+        """Events that the log refused for good since this process started."""
+        return self._journal.refused.count
+
     def shown(self, shown: Shown) -> None:
-        """Take a search; it survives this process when this returns.
+        """Accept a search; it survives this process once this returns.
 
         Raises:
-            EventLogError: as much waits as may.
+            EventLogError: The journal has reached its limit or cannot be written.
         """
         self._journal.append(shown)
         self._wake.set()
 
     def clicked(self, clicked: Clicked) -> Future[int]:
-        """Take clicks; the future says how many were new, once the log has them.
+        """Accept clicks; the future gives the number of new ones once the log has them.
 
         Raises:
-            EventLogError: as much waits as may.
+            EventLogError: The journal has reached its limit or cannot be written.
         """
-        told: Future[int] = Future()
-        self._tickets[clicked.ticket] = told
+        new: Future[int] = Future()
+        self._waiting[clicked.ticket] = new
         try:
             self._journal.append(clicked)
         except EventLogError:
-            del self._tickets[clicked.ticket]
+            del self._waiting[clicked.ticket]
             raise
         self._hurry.set()
         self._wake.set()
-        return told
+        return new
 
     def sync(self) -> None:
-        """Bring what waits to the disk, so that it survives a power cut too.
+        """Flush waiting events to the disk, so that they survive a power cut as well.
 
         Raises:
-            EventLogError: the disk does not take it.
+            EventLogError: The disk refused.
         """
         self._journal.sync()
 
     def close(self) -> None:
-        """Deliver what waits, where the log takes it; the rest stays in the journal."""
+        """Deliver the waiting events if the log accepts them; the rest stays in the journal."""
         self._stopping.set()
         self._hurry.set()
         self._wake.set()
@@ -113,9 +123,8 @@ class Delivery:
             try:
                 self._deliver_all()
                 pause_s = _FIRST_PAUSE_S
-            except Exception as error:  # a thread that dies would leave events waiting for ever
-                self._note_away(error)
-                self._secure()
+            except Exception as error:  # if the thread died, events would wait for ever
+                self._begin_outage(error)
                 if self._stopping.is_set():
                     break
                 self._stopping.wait(pause_s)
@@ -123,25 +132,41 @@ class Delivery:
                 self._wake.set()
             if self._stopping.is_set() and not self._wake.is_set():
                 break
-        self._let_go()
+        self._close_log()
 
     def _deliver_all(self) -> None:
         while True:
             batch = self._journal.next(_BATCH)
             new = self._record(batch.entries) if batch.entries else []
+            for line, reason in batch.broken:
+                self._set_aside(line, reason)
             self._journal.delivered(batch)
-            if not batch.entries:  # there may have been broken lines, which wait no longer
-                return
-            if self._away:
-                _LOG.info("the event log is back")
-                self._away = ""
             for clicked, count in new:
                 self._on_clicks(clicked, count)
-                if told := self._tickets.pop(clicked.ticket, None):
-                    told.set_result(count)
+                if future := self._waiting.pop(clicked.ticket, None):
+                    future.set_result(count)
+            if not batch.entries:  # at most broken lines are left, and those are delivered now
+                return
+            if self._outage:
+                _LOG.info("the event log is back")
+                self._outage = ""
 
     def _record(self, entries: list[Entry]) -> list[tuple[Clicked, int]]:
-        """Commit these together; for the clicks among them, how many were new."""
+        """Commit the entries together; returns each `Clicked` with the number of new clicks.
+
+        If the log refuses one of them, halves are tried until that entry is found and set aside.
+        """
+        try:
+            return self._commit(entries)
+        except EventRefusedError as error:
+            if len(entries) > 1:
+                middle = len(entries) // 2
+                return self._record(entries[:middle]) + self._record(entries[middle:])
+            [entry] = entries
+            self._set_aside(to_line(entry), str(error))
+            return [(entry, 0)] if isinstance(entry, Clicked) else []
+
+    def _commit(self, entries: list[Entry]) -> list[tuple[Clicked, int]]:
         if self._log is None:
             self._log = self._open_log()
         new = []
@@ -153,24 +178,26 @@ class Delivery:
                     new.append((entry, self._log.record_clicks(entry.clicks)))
         return new
 
-    def _note_away(self, error: Exception) -> None:
-        if not self._away:  # said once per outage
+    def _set_aside(self, line: bytes, reason: str) -> None:
+        self._journal.refused.add(line, reason)
+        self._on_refused()
+
+    def _begin_outage(self, error: Exception) -> None:
+        """Log the first error of an outage, and flush what waits, though its senders have their answers."""
+        if not self._outage:
             _LOG.error(
-                "the event log is away, events wait on disk: %s",
+                "the event log is down, events wait on disk: %s",
                 error,
                 exc_info=None if isinstance(error, EventLogError) else error,
             )
-        self._away = str(error) or type(error).__name__
-        self._let_go()
-
-    def _secure(self) -> None:
-        """What waits is to survive a power cut too, though it was answered before."""
+        self._outage = str(error) or type(error).__name__
+        self._close_log()
         try:
             self._journal.sync()
-        except EventLogError as error:
-            _LOG.error("what waits is not on the disk: %s", error)
+        except EventLogError as sync_error:
+            _LOG.error("waiting events may be lost in a power cut: %s", sync_error)
 
-    def _let_go(self) -> None:
+    def _close_log(self) -> None:
         if self._log is not None:
-            self._log.close()
-            self._log = None
+            log, self._log = self._log, None
+            log.close()

@@ -1,4 +1,4 @@
-"""What the rest of IMMR asks of an event log."""
+"""The port of the event log, and the columns of its tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JOINED_SCHEMA = pa.schema(
         ("ts", _TS),
     ]
 )
-"""The contract's `impressions` columns and user_id."""
+"""The columns of `impressions` in the data contract, and user_id."""
 
 SEARCHES_SCHEMA = pa.schema(
     [
@@ -44,7 +44,6 @@ SEARCHES_SCHEMA = pa.schema(
 )
 """The fields of `SearchRecord`."""
 
-
 QUERIES_SCHEMA = pa.schema(
     [
         ("query_id", pa.string()),
@@ -57,66 +56,72 @@ QUERIES_SCHEMA = pa.schema(
         ("orders", pa.int64()),
         ("first_impressions", pa.int64()),  # at position 1
         ("first_clicks", pa.int64()),
-        ("clicked_positions", pa.int64()),  # summed up, each position as 10 at most
+        ("clicked_positions", pa.int64()),  # the sum of min(position, 10) over the clicked impressions
     ]
 )
-"""One row per query that showed something: its impressions and what came of them, summed up."""
+"""One row per query with impressions: sums over them."""
 
 
 class EventLog(Protocol):
-    """An append-only log, safe to share between threads. After a `record` returns, nothing is lost;
-    within a `batch`, after the batch.
+    """An append-only log, safe to share between threads.
 
-    Times are aware of their zone. A click may come before its impression is known; it joins later.
+    Events are durable once a `record_…` method returns or, within a `batch`, once the batch ends. All times
+    carry a time zone. A click may arrive before its impression and joins it later.
     """
 
     def record_search(self, search: SearchRecord, impressions: Sequence[Impression]) -> int:
-        """Append a search and what it showed, both or neither. Returns the new impressions.
+        """Append a search and its impressions, both or neither.
+
+        Returns:
+            The number of impressions that were new.
 
         Raises:
-            EventLogError: the log does not take it.
+            EventRefusedError: A value is missing or a time has no zone; sending it again will not help.
+            EventLogError: The log is not available.
         """
 
     def record_impressions(self, impressions: Sequence[Impression]) -> int:
-        """Append; those already there (same query, item and position) are left out. Returns the new ones."""
+        """Append impressions, except known ones (same query, item, position); returns how many were new."""
 
     def record_clicks(self, clicks: Sequence[Click]) -> int:
-        """Append clicks and orders; a repeated event_id is left out. Returns the new ones."""
+        """Append clicks and orders, except those with a known event_id; returns how many were new."""
 
     def batch(self) -> AbstractContextManager[None]:
-        """What this thread records within is committed together, at the end: one wait for many events.
+        """Commit everything that this thread records within the block together, at its end.
 
-        An error within takes all of it back, or leaves a part that may be recorded again.
+        After an error either nothing was recorded, or a part, which can safely be recorded again.
 
         Raises:
-            EventLogError: the log does not take it.
+            EventRefusedError: The log will never accept one of the events.
+            EventLogError: The log is not available.
         """
 
     def joined(self, since: datetime | None = None) -> pa.Table:
-        """Impressions from `since` on with what came of them, by `JOINED_SCHEMA`, in the order of time.
+        """Impressions from `since` on, with whether they were clicked and ordered; by `JOINED_SCHEMA`.
 
-        An order implies its click; what comes later than the log's join window is left out.
+        Rows are in order of time. An order implies its click. Clicks and orders after the log's join window
+        do not count.
         """
 
     def searches(self, since: datetime | None = None) -> pa.Table:
-        """Searches from `since` on, by `SEARCHES_SCHEMA`, in the order of time."""
+        """Searches from `since` on, by `SEARCHES_SCHEMA`, in order of time."""
 
     def by_query(self, since: datetime | None = None) -> pa.Table:
-        """The same summed up by query, by `QUERIES_SCHEMA`, in no order."""
+        """Impressions, clicks and orders summed by query, by `QUERIES_SCHEMA`, in any order."""
 
     def summed_by(
         self, what: SummedBy, since: datetime | None = None, without_users: Collection[str] = ()
     ) -> list[Counted]:
-        """Impressions and clicks by variant, model version and position or item, in the order of these."""
+        """Impressions and clicks by variant, model version and position or item, sorted by these."""
 
     def ctr_over_time(self, bucket_s: int, since: datetime | None = None) -> list[CtrBucket]:
-        """Impressions and clicks by time, variant and model version; empty buckets are left out."""
+        """Impressions and clicks by time, variant and model version; empty buckets are omitted."""
 
     def funnel(self, since: datetime | None = None) -> list[Funnel]:
         """From queries to orders, by variant."""
 
     def latency(self, since: datetime | None = None) -> list[Latency]:
-        """How long searches took, by variant."""
+        """Duration of the searches, by variant."""
 
     def close(self) -> None:
-        """Flush and let go."""
+        """Flush and release files and connections. May be called twice."""

@@ -1,4 +1,4 @@
-"""From the event log to the next click log: `queries` and `impressions` as Parquet in the data contract."""
+"""Exports the event log as the next click log: `queries` and `impressions` in the data contract."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.errors import EventLogError
 from immr.storage.atomic import replace_folder_atomically
 
-_OURS = ("queries.parquet", "impressions.parquet", "items.parquet")
+_REPLACEABLE = ("queries.parquet", "impressions.parquet", "items.parquet")
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What went out, and what was left out: queries_in = queries + without_photo + of_bots."""
+    """What was exported and what was left out: queries_in = queries + without_photo + of_bots."""
 
     folder: Path
     queries_in: int
@@ -32,20 +32,20 @@ class Exported:
 def export(
     joined: pa.Table, searches: pa.Table, photos: Mapping[str, Path], bots: Collection[str], out: Path
 ) -> Exported:
-    """Write the two tables; the third, `items`, is the shop's.
+    """Write the `queries` and `impressions` tables; the third table, `items`, comes from the shop.
 
-    The event log holds no picture, and a query without one can teach nothing: only queries whose photo was
-    kept go out, with all that they showed. Bots are left out.
+    A query without its photo cannot be trained on, so only queries with a kept photo are exported, with all
+    their impressions. Queries of bots are left out.
 
     Args:
-        joined: As `EventLog.joined` gives it.
-        searches: As `EventLog.searches` gives it.
-        photos: Photo by query_id (`PhotoStore.by_query`).
-        bots: User ids that are no shoppers.
-        out: The folder, replaced whole.
+        joined: Impressions as `EventLog.joined` returns them.
+        searches: Searches as `EventLog.searches` returns them.
+        photos: The photo of each query_id, as `PhotoStore.by_query` returns them.
+        bots: User ids that are not shoppers.
+        out: The folder to write; an earlier export in it is replaced as a whole.
 
     Raises:
-        EventLogError: no query is left.
+        EventLogError: No query is left.
         DataError: `out` holds something other than an earlier export.
     """
     is_bot = pc.is_in(searches["user_id"], value_set=pa.array(sorted(bots), pa.string()))
@@ -54,14 +54,14 @@ def export(
     queries = human.append_column("image", images).filter(pc.is_valid(images))
     if not queries.num_rows:
         raise EventLogError(
-            f"none of the {searches.num_rows} queries has a photo to learn from ({human.num_rows} are of "
-            "shoppers): let the gateway keep photos with IMMR_KEEP_PHOTOS=1"
+            f"none of {searches.num_rows} queries ({human.num_rows} by shoppers) has a photo to train "
+            "on: set IMMR_KEEP_PHOTOS=1 for the gateway"
         )
     shown = joined.filter(pc.is_in(joined["query_id"], value_set=queries["query_id"].combine_chunks()))
-    with replace_folder_atomically(out, _OURS) as aside:
+    with replace_folder_atomically(out, _REPLACEABLE) as folder:
         for contract, table in ((QUERIES, queries), (IMPRESSIONS, shown)):
             ordered = table.select(contract.columns.names).cast(contract.columns)
-            pq.write_table(ordered, aside / f"{contract.name}.parquet")
+            pq.write_table(ordered, folder / f"{contract.name}.parquet")
     return Exported(
         folder=out,
         queries_in=searches.num_rows,

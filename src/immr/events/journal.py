@@ -1,184 +1,153 @@
-"""Events on their way to the log: lines in local files, which outlive this process and a log that is away.
+"""Events on their way to the log: lines in local files that outlive this process and an outage of the log.
 
-A line is in the kernel's hands once `append` returns: it survives SIGKILL, and with `sync` a power cut too.
-Files are read back in order and deleted once the log has taken all of their lines; after a crash a part is
-delivered again, which the log's ids make harmless.
+A line survives SIGKILL once `append` returns, and a power cut after `sync`. Files are read in order and
+deleted once the log has all of their lines. After a crash some lines are delivered twice, which the event ids
+make harmless.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
-import logging
 import os
 import threading
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO
 
 from immr.errors import EventLogError
-from immr.types import Click, Impression, SearchRecord
-
-T = TypeVar("T", SearchRecord, Click)
-_LOG = logging.getLogger(__name__)
+from immr.events.entries import Entry, from_line, to_line
+from immr.events.refused import RefusedEvents
 
 MAX_WAITING_BYTES = 256 * 1024 * 1024
-"""About 150,000 searches of ten hits: the most that waits while the log is away."""
+"""Limit of the events that wait during an outage: about 150,000 searches with ten hits."""
 _FILE_BYTES = 4 * 1024 * 1024
-_BATCH_BYTES = 1024 * 1024  # a line of a thousand clicks has 200 KB, and many times as much in memory
-_CLOSED = -1  # a number that no other file can get meanwhile
-_SEARCH_FIELDS = [field.name for field in fields(SearchRecord)]
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A search and the items that it showed, by position."""
-
-    search: SearchRecord
-    items: tuple[tuple[str, int], ...]  # item_id, 1-based position
-    versions: tuple[str, ...] = ()  # where the answer is interleaved: which model version each item is from
-
-    @property
-    def impressions(self) -> list[Impression]:
-        """What the event log records of it."""
-        of = self.search
-        versions = self.versions or (of.model_version,) * len(self.items)
-        return [
-            Impression(of.query_id, item_id, position, of.user_id, of.variant, version, of.ts)
-            for (item_id, position), version in zip(self.items, versions, strict=True)
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class Clicked:
-    """Clicks and orders that came in one request, all of one type, variant and model version."""
-
-    clicks: tuple[Click, ...]
-    ticket: str  # by which this process knows its own
-    variant: str
-    model_version: str
-
-
-Entry = Shown | Clicked
+_BATCH_BYTES = 1024 * 1024  # a line with a thousand clicks has 200 KB, and many times that in memory
+_CLOSED = -1  # not a valid descriptor, so it can never name another file
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Lines that are to be delivered together, oldest first, and where they end."""
+    """Lines to deliver together, oldest first, and where they end in the journal."""
 
     entries: list[Entry]
+    broken: list[tuple[bytes, str]]  # lines that hold no entry, with the reason
     file: int
     offset: int
 
 
 class EventJournal:
-    """One process's lines, in a folder of its own below `folder`; takes over those of processes that died.
+    """The lines of one process, in its own folder below `folder`; adopts those of processes that died.
 
-    Safe to append to from several threads; one thread reads.
+    Any thread may append; only one may read.
 
     Args:
-        folder: On a local disk; made if needed.
-        max_bytes: More than this does not wait.
+        folder: On a local disk; created if missing.
+        max_bytes: Limit of the waiting lines.
+
+    Attributes:
+        refused: Events that the log will never accept.
 
     Raises:
-        EventLogError: the folder cannot be written.
+        EventLogError: The folder cannot be written.
     """
 
     def __init__(self, folder: Path, max_bytes: int = MAX_WAITING_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()  # event loops wait for it: nobody waits for the disk under it
+        self._lock = threading.Lock()  # event loops wait for it, so it is never held during a disk sync
         self._syncing = threading.Lock()
-        try:
+        with _translate_errors(folder):
             self._folder, self._held = _claim(folder)
-            _take_over(folder, self._folder)
-            self._files = sorted(int(path.stem) for path in self._folder.glob("*.jsonl"))
-            self._bytes = sum(self._path(file).stat().st_size for file in self._files)
-            self._read_to = 0  # in the oldest file
-            self._full = set(self._files)  # files that get no more lines, and were not synced yet
-            self._writing = self._open_next()
-        except OSError as error:
-            raise EventLogError(
-                f"events cannot wait in {folder} ({error}): give this process a folder that it may write to"
-            ) from error
+            try:
+                _take_over(folder, self._folder)
+                self._files = sorted(_numbered(self._folder))
+                self._bytes = sum(self._path(file).stat().st_size for file in self._files)
+                self._read_to = 0  # offset in the oldest file
+                self._unsynced = set(self._files)  # files that are complete but not yet synced
+                self._writing = self._open_next()
+            except BaseException:
+                self._held.close()
+                raise
+        self.refused = RefusedEvents(folder)
 
     @property
     def waiting_bytes(self) -> int:
-        """What the log has yet to take."""
+        """Size of the lines that the log does not have yet."""
         return self._bytes - self._read_to
 
     def append(self, entry: Entry) -> None:
         """Add a line.
 
         Raises:
-            EventLogError: as much waits as may, or the disk does not take it.
+            EventLogError: The limit is reached, or the disk refused the write.
         """
-        line = _line(entry)
+        line = to_line(entry)
         with self._lock:
             if self._bytes + len(line) > self._max_bytes:
                 raise EventLogError(
-                    f"{self._bytes / 1e6:.0f} MB of events wait in {self._folder} and no more may: "
-                    "bring the event log back"
+                    f"{self._bytes / 1e6:.0f} MB of events wait in {self._folder}, which is the limit: bring "
+                    "the event log back"
                 )
-            try:
+            with _translate_errors(self._folder):
                 self._write(line)
-            except OSError as error:
-                raise EventLogError(f"{self._folder} takes no event ({error}): is the disk full?") from error
 
     def sync(self) -> None:
-        """Bring what was appended to the disk; more may be appended meanwhile.
+        """Flush everything appended so far to the disk; other threads may append meanwhile.
 
         Raises:
-            EventLogError: the disk does not take it.
+            EventLogError: The disk refused.
         """
-        with self._syncing:  # the second must not return while the first still syncs files that it needs too
+        with self._syncing:  # a second caller must not return while the first still syncs files it needs too
             with self._lock:
-                full, last = sorted(self._full), self._files[-1]
-            try:
-                for path in (*map(self._path, [*full, last]), self._folder):  # it holds the files' names
+                full, last = sorted(self._unsynced), self._files[-1]
+            with _translate_errors(self._folder):
+                for path in (
+                    *map(self._path, [*full, last]),
+                    self._folder,
+                ):  # the folder holds the file names
                     _sync(path)
-            except OSError as error:
-                raise EventLogError(f"{self._folder} takes no event ({error}): is the disk full?") from error
             with self._lock:
-                self._full.difference_update(full)
+                self._unsynced.difference_update(full)
 
     def next(self, limit: int) -> Batch:
-        """Up to `limit` lines that were not delivered, fewer where they are long.
+        """Up to `limit` undelivered lines, fewer if they are long.
 
-        The same again until `delivered`.
+        Returns the same lines until `delivered` is called.
         """
         with self._lock:
             files, offset = list(self._files), self._read_to
-        entries: list[Entry] = []
-        size = 0
+        batch, size = Batch([], [], files[0], offset), 0
         for file in files:
             offset = offset if file == files[0] else 0
             with self._path(file).open("rb") as content:
                 content.seek(offset)
                 for line in content:
-                    if len(entries) == limit or size > _BATCH_BYTES:
-                        return Batch(entries, file, offset)
-                    if not line.endswith(b"\n"):  # its process died, or is writing just now
+                    if len(batch.entries) == limit or size > _BATCH_BYTES:
+                        return Batch(batch.entries, batch.broken, file, offset)
+                    if not line.endswith(b"\n"):  # its process died, or is still writing it
                         break
-                    entries += _entries(line, content)
+                    try:
+                        batch.entries.append(from_line(line))
+                    except ValueError as error:
+                        batch.broken.append((line, f"broken line of {content.name}: {error}"))
                     offset += len(line)
                     size += len(line)
-        return Batch(entries, files[-1], offset)
+        return Batch(batch.entries, batch.broken, files[-1], offset)
 
     def delivered(self, batch: Batch) -> None:
-        """The log has these; files that are through are deleted."""
+        """Advance past a batch that the log has; completed files are deleted."""
         with self._lock:
-            through = [file for file in self._files if file < batch.file]
-            self._files = self._files[len(through) :]
-            self._bytes -= sum(self._path(file).stat().st_size for file in through)
+            done = [file for file in self._files if file < batch.file]
+            self._files = self._files[len(done) :]
+            self._bytes -= sum(self._path(file).stat().st_size for file in done)
             self._read_to = batch.offset
-            self._full.difference_update(through)
-        for file in through:
+            self._unsynced.difference_update(done)
+        for file in done:
             self._path(file).unlink()
 
     def close(self) -> None:
-        """Let go of the folder; where nothing waits, nothing is left. A second time does nothing."""
+        """Release the folder and delete its files if nothing waits. May be called twice."""
         with self._lock:
             if self._held.closed:
                 return
@@ -193,13 +162,13 @@ class EventJournal:
         size = os.fstat(self._writing).st_size
         if size + len(line) > _FILE_BYTES:
             full, before = self._files[-1], self._writing
-            self._writing, size = self._open_next(), 0  # an error leaves the old one open
-            self._full.add(full)
+            self._writing, size = self._open_next(), 0  # on an error the old file stays in use
+            self._unsynced.add(full)
             os.close(before)
         written = os.write(self._writing, line)
-        if written < len(line):  # what is there of it would spoil the next line
+        if written < len(line):  # the fragment would corrupt the next line
             os.ftruncate(self._writing, size)
-            raise OSError(f"it took {written} of {len(line)} bytes")
+            raise OSError(f"only {written} of {len(line)} bytes were written")
         self._bytes += written
 
     def _open_next(self) -> int:
@@ -212,8 +181,23 @@ class EventJournal:
         return self._folder / f"{file:08d}.jsonl"
 
 
+@contextmanager
+def _translate_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EventLogError(
+            f"events cannot be written to {folder} ({error}): check that the disk is not full and that this "
+            "process may write there"
+        ) from error
+
+
+def _numbered(folder: Path) -> dict[int, Path]:
+    return {int(path.stem): path for path in folder.glob("*.jsonl") if path.stem.isdecimal()}
+
+
 def _sync(path: Path) -> None:
-    """Wait until the disk has it; one that is gone is in the log."""
+    """Flush a file or folder; one that is gone has been delivered meanwhile."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -225,7 +209,7 @@ def _sync(path: Path) -> None:
 
 
 def _claim(folder: Path) -> tuple[Path, IO[str]]:
-    """The first folder below that no living process holds, and its lock."""
+    """Lock the first numbered folder that no living process holds; returns it with its lock."""
     number = 0
     while True:
         own = folder / str(number)
@@ -235,7 +219,7 @@ def _claim(folder: Path) -> tuple[Path, IO[str]]:
 
 
 def _hold(own: Path) -> IO[str] | None:
-    """The folder's lock, which is let go with the process, however that ends; None where another has it."""
+    """Lock a folder for as long as this process lives; None if another process holds it."""
     own.mkdir(parents=True, exist_ok=True)
     held = (own / "held").open("a")
     try:
@@ -243,51 +227,19 @@ def _hold(own: Path) -> IO[str] | None:
     except BlockingIOError:
         held.close()
         return None
+    except BaseException:
+        held.close()
+        raise
     return held
 
 
 def _take_over(folder: Path, own: Path) -> None:
-    """Move what dead processes left behind to the end of our own."""
-    last = max((int(path.stem) for path in own.glob("*.jsonl")), default=-1)
+    """Move the files of dead processes behind our own."""
+    last = max(_numbered(own), default=-1)
     for other in sorted(folder.glob("*/")):
         if other == own or not (held := _hold(other)):
             continue
         with held:
-            for path in sorted(other.glob("*.jsonl")):
+            for _, path in sorted(_numbered(other).items()):
                 last += 1
                 path.rename(own / f"{last:08d}.jsonl")
-
-
-def _line(entry: Entry) -> bytes:
-    content: dict[str, Any]
-    if isinstance(entry, Shown):
-        search = {name: getattr(entry.search, name) for name in _SEARCH_FIELDS}  # asdict copies deep: slower
-        content = {"search": search, "items": entry.items, "versions": entry.versions}
-    else:
-        content = asdict(entry)
-    text = json.dumps(content, default=datetime.isoformat, separators=(",", ":"), ensure_ascii=False)
-    try:
-        return text.encode() + b"\n"
-    except UnicodeEncodeError as error:  # half a surrogate pair: no log would take it
-        raise EventLogError(f"an event holds what is no text ({error})") from error
-
-
-def _entries(line: bytes, file: IO[bytes]) -> list[Entry]:
-    """The line's entry; none where it cannot be read, which must not hold up the others."""
-    try:
-        content = json.loads(line)
-        if "search" in content:
-            items = tuple((str(item_id), int(position)) for item_id, position in content["items"])
-            versions = tuple(map(str, content.get("versions", ())))  # a line of an older release has none
-            return [Shown(_record(SearchRecord, content["search"]), items, versions)]
-        clicks = tuple(_record(Click, click) for click in content["clicks"])
-        return [Clicked(clicks, content["ticket"], content["variant"], content["model_version"])]
-    except (ValueError, TypeError, KeyError) as error:
-        _LOG.error("left out a broken line of %s (%s)", file.name, error)
-        return []
-
-
-def _record(kind: type[T], values: Mapping[str, Any]) -> T:
-    """What a newer release has written too is left out: it may be taken back while its lines wait."""
-    known = {field.name: values[field.name] for field in fields(kind) if field.name in values}
-    return kind(**known | {"ts": datetime.fromisoformat(values["ts"])})

@@ -1,14 +1,21 @@
-"""Query photos, kept only where someone asked for it: files named by content, and which query sent which.
+"""Query photos: files named by their content, and an index of which query sent which photo.
 
-Photos may show people and homes. Nothing is kept by default; `forget` deletes what is older than it must be.
+Photos may show people and homes, so by default none is kept, and those that are kept are deleted after
+`IMMR_KEEP_PHOTOS_DAYS`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
-from datetime import datetime
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,61 +23,133 @@ from immr.storage.atomic import write_atomically
 
 _LOG = logging.getLogger(__name__)
 _KINDS = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp"}
+_SWEEP_INTERVAL_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A line of the index: a query and its photo, as a path below the folder."""
+
+    query_id: str
+    photo: str
+    ts: float | None = None  # seconds since 1970; None in lines of older releases
 
 
 class PhotoStore:
-    """A folder of photos; safe to share between threads and processes of one machine.
+    """A folder of photos, shared by the threads and processes of one machine.
 
     Args:
-        folder: Made with the first photo.
+        folder: Created by the first photo.
+        max_age: `keep` deletes photos that were last sent longer ago than this, at most once an hour; None
+            never deletes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_age: timedelta | None = None) -> None:
         self._folder = folder
+        self._index = folder / "queries.jsonl"
+        self._max_age = max_age
+        self._next_sweep = 0.0
+        self._sweeping = threading.Lock()
 
     def keep(self, query_id: str, content: bytes) -> Path:
-        """Keep a query's photo; the same bytes are kept once.
+        """Keep a query's photo; identical photos share one file.
 
         Raises:
-            OSError: the folder does not take it.
+            OSError: The folder cannot be written.
         """
+        self.forget_expired()
         digest = sha256(content).hexdigest()
-        path = self._folder / digest[:2] / f"{digest}.{_kind(content)}"
-        if not path.is_file():
-            write_atomically(path, content)
-        line = json.dumps({"query_id": query_id, "photo": f"{digest[:2]}/{path.name}"}) + "\n"
-        # One write to a file that is opened to append: lines of other processes stay whole.
-        handle = os.open(self._index, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(handle, line.encode())
-        finally:
-            os.close(handle)
+        name = f"{digest[:2]}/{digest}.{_kind(content)}"
+        path = self._folder / name
+        sent = _Sent(query_id, name, time.time())
+        with self._locked(fcntl.LOCK_SH):
+            if not path.is_file():
+                write_atomically(path, content)
+            handle = os.open(self._index, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(handle, _line(sent))  # one write: lines of several processes do not mix
+            finally:
+                os.close(handle)
         return path
 
     def by_query(self) -> dict[str, Path]:
-        """Where each query's photo is; those that are gone are left out."""
+        """The photo of each query, except those that were deleted."""
+        photos = {sent.query_id: self._folder / sent.photo for sent in self._sent()}
+        existing = {path for path in set(photos.values()) if path.is_file()}
+        return {query_id: path for query_id, path in photos.items() if path in existing}
+
+    def forget_expired(self) -> int:
+        """Delete photos older than `max_age`, unless that was done within the last hour.
+
+        Returns:
+            The number of photos deleted.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        if self._max_age is None or not self._sweeping.acquire(blocking=False):
+            return 0
+        try:
+            if time.monotonic() < self._next_sweep:
+                return 0
+            self._next_sweep = time.monotonic() + _SWEEP_INTERVAL_S
+            return self.forget(datetime.now(UTC) - self._max_age)
+        finally:
+            self._sweeping.release()
+
+    def forget(self, before: datetime) -> int:
+        """Delete the photos that were last sent before this moment, and their lines in the index.
+
+        Returns:
+            The number of photos deleted.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        if not self._folder.is_dir():
+            return 0
+        with self._locked(fcntl.LOCK_EX):
+            photos = {path: path.stat().st_mtime for path in self._folder.glob("??/*.*")}
+            kept = []
+            for sent in self._sent():
+                path = self._folder / sent.photo
+                sent_at = photos.get(path, 0.0) if sent.ts is None else sent.ts
+                if path in photos and sent_at >= before.timestamp():
+                    kept.append(sent)
+            if self._index.is_file():
+                write_atomically(self._index, b"".join(map(_line, kept)))
+            in_use = {self._folder / sent.photo for sent in kept}
+            old = [path for path, m in photos.items() if m < before.timestamp() and path not in in_use]
+            for path in old:
+                path.unlink(missing_ok=True)
+        if old:
+            _LOG.info("deleted %d photos last sent before %s", len(old), before.isoformat())
+        return len(old)
+
+    def _sent(self) -> list[_Sent]:
+        """The lines of the index, oldest first."""
         if not self._index.is_file():
-            return {}
-        photos: dict[str, Path] = {}
+            return []
+        sent = []
         for number, line in enumerate(self._index.read_bytes().splitlines(), start=1):
             try:
                 entry = json.loads(line)
-                photos[entry["query_id"]] = self._folder / entry["photo"]
+                sent.append(_Sent(entry["query_id"], entry["photo"], entry.get("ts")))
             except (ValueError, KeyError, TypeError):
-                _LOG.warning("left out line %d of %s: it was cut off while written", number, self._index)
-        there = {path for path in set(photos.values()) if path.is_file()}
-        return {query_id: path for query_id, path in photos.items() if path in there}
+                _LOG.warning("skipped line %d of %s: it is incomplete", number, self._index)
+        return sent
 
-    def forget(self, before: datetime) -> int:
-        """Delete photos that were first kept before this moment; returns how many."""
-        old = [path for path in self._folder.glob("??/*") if path.stat().st_mtime < before.timestamp()]
-        for path in old:
-            path.unlink(missing_ok=True)
-        return len(old)
+    @contextmanager
+    def _locked(self, kind: int) -> Iterator[None]:
+        """Keep writers (shared) and the rewriting of the index (exclusive) apart."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / ".lock").open("a") as file:
+            fcntl.flock(file, kind)
+            yield
 
-    @property
-    def _index(self) -> Path:
-        return self._folder / "queries.jsonl"
+
+def _line(sent: _Sent) -> bytes:
+    return json.dumps(asdict(sent)).encode() + b"\n"
 
 
 def _kind(content: bytes) -> str:

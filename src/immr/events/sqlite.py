@@ -1,12 +1,8 @@
-"""The embedded event log: one SQLite file in WAL mode, shared by threads and processes.
-
-Times are kept as whole microseconds since 1970 (UTC), so that the join and the sums need no parsing.
-"""
+"""The embedded event log: one SQLite file in WAL mode, shared by threads and processes."""
 
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 import threading
 import time
@@ -18,87 +14,33 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from immr.errors import EventLogError
-from immr.events import sqlite_sums
+from immr.errors import EventLogError, EventRefusedError
+from immr.events import sqlite_queries
 from immr.events.aggregates import Counted, CtrBucket, Funnel, Latency, SummedBy
 from immr.events.event_log import JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA
 from immr.types import Click, Impression, SearchRecord
 
-_LOG = logging.getLogger(__name__)
 _SCHEMA_VERSION = 1
 _BUSY_TIMEOUT_S = 30.0
 _ROWS_PER_BATCH = 50_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS searches (
-        query_id TEXT PRIMARY KEY, user_id TEXT NOT NULL, ts INTEGER NOT NULL, variant TEXT NOT NULL,
-        model_version TEXT NOT NULL, took_ms REAL NOT NULL, results INTEGER NOT NULL,
-        degraded INTEGER NOT NULL, fallback INTEGER NOT NULL) WITHOUT ROWID""",
-    """CREATE TABLE IF NOT EXISTS impressions (
-        query_id TEXT NOT NULL, item_id TEXT NOT NULL, position INTEGER NOT NULL, user_id TEXT NOT NULL,
-        variant TEXT NOT NULL, model_version TEXT NOT NULL, ts INTEGER NOT NULL,
-        PRIMARY KEY (query_id, item_id, position)) WITHOUT ROWID""",
-    """CREATE TABLE IF NOT EXISTS clicks (
-        event_id TEXT PRIMARY KEY, type TEXT NOT NULL, query_id TEXT NOT NULL, item_id TEXT NOT NULL,
-        ts INTEGER NOT NULL) WITHOUT ROWID""",
-    "CREATE INDEX IF NOT EXISTS searches_by_ts ON searches (ts)",
-    "CREATE INDEX IF NOT EXISTS impressions_by_ts ON impressions (ts)",
-    "CREATE INDEX IF NOT EXISTS clicks_by_impression ON clicks (query_id, item_id, type, ts)",
-)
-
-_CLICKED = """EXISTS (SELECT 1 FROM clicks c WHERE c.query_id = i.query_id AND c.item_id = i.item_id
-    AND c.type IN ('click', 'order') AND c.ts <= i.ts + :window)"""
-_ORDERED = """EXISTS (SELECT 1 FROM clicks c WHERE c.query_id = i.query_id AND c.item_id = i.item_id
-    AND c.type = 'order' AND c.ts <= i.ts + :window)"""
-
-_JOINED = f"""SELECT query_id, user_id, item_id, position, {_CLICKED}, {_ORDERED}, variant, model_version, ts
-    FROM impressions i WHERE ts >= :since ORDER BY ts, query_id, position, item_id"""
-
-_SEARCHES = """SELECT query_id, user_id, ts, variant, model_version, took_ms, results, degraded, fallback
-    FROM searches WHERE ts >= :since ORDER BY ts, query_id"""
-
-_CTR = f"""SELECT ts - ts % :bucket AS start, variant, model_version, COUNT(*), SUM({_CLICKED})
-    FROM impressions i WHERE ts >= :since GROUP BY start, variant, model_version
-    ORDER BY start, variant, model_version"""
-
-_FUNNEL = f"""WITH shown AS (
-        SELECT variant, COUNT(*) AS impressions, SUM({_CLICKED}) AS clicks, SUM({_ORDERED}) AS orders
-        FROM impressions i WHERE ts >= :since GROUP BY variant),
-    asked AS (
-        SELECT variant, COUNT(*) AS queries, SUM(results = 0) AS zero, SUM(degraded) AS degraded,
-            SUM(fallback) AS fallback
-        FROM searches WHERE ts >= :since GROUP BY variant)
-    SELECT variant, COALESCE(queries, 0), COALESCE(zero, 0), COALESCE(degraded, 0), COALESCE(fallback, 0),
-        COALESCE(impressions, 0), COALESCE(clicks, 0), COALESCE(orders, 0)
-    FROM (SELECT variant FROM asked UNION SELECT variant FROM shown)
-    LEFT JOIN asked USING (variant) LEFT JOIN shown USING (variant) ORDER BY variant"""
-
-_LATENCY = """WITH ranked AS (
-        SELECT variant, took_ms, ROW_NUMBER() OVER (PARTITION BY variant ORDER BY took_ms) AS place,
-            COUNT(*) OVER (PARTITION BY variant) AS n
-        FROM searches WHERE ts >= :since)
-    SELECT variant, n, MAX(CASE WHEN place = (n * 50 + 99) / 100 THEN took_ms END),
-        MAX(CASE WHEN place = (n * 99 + 99) / 100 THEN took_ms END)
-    FROM ranked GROUP BY variant, n ORDER BY variant"""
-
 
 class SqliteEventLog:
-    """An `EventLog` in a file (made if needed).
+    """An `EventLog` in a file, created if missing.
 
-    Writers queue behind a lock within a process and behind SQLite's own between processes; readers have their
-    own connections and never wait for writers.
+    Writers queue behind a lock within a process and behind SQLite's own between processes. Each reader has
+    its own connection and never waits for writers.
 
     Args:
         path: The database file.
         join_window: A click or an order counts for an impression until this long after it.
-        synchronous: `FULL` syncs every commit to the disk: what was acknowledged survives a power cut;
-            `NORMAL` only survives the death of the process, and is faster.
+        synchronous: With `FULL`, every commit is flushed to the disk: what was acknowledged survives a power
+            cut. With `NORMAL` it only survives the death of the process, and writes are faster.
 
     Raises:
-        EventLogError: not an event log, one of a newer version, or not writable.
+        EventLogError: The file is not an event log, is one of a newer release, or is not writable.
     """
 
     def __init__(
@@ -109,8 +51,8 @@ class SqliteEventLog:
     ) -> None:
         self._path = path
         self._window_us = join_window // _MICROSECOND
-        self._lock = threading.RLock()  # a batch's own thread records within it
-        with self._explained():
+        self._lock = threading.RLock()  # re-entrant, for the thread that records within its batch
+        with self._translate_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect()
             try:
@@ -151,46 +93,46 @@ class SqliteEventLog:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """See `EventLog.batch`: all or nothing."""
+        """See `EventLog.batch`; an error rolls back the whole batch."""
         with self._transaction():
             yield
 
     def joined(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.joined`."""
-        return self._table(_JOINED, JOINED_SCHEMA, since)
+        return self._table(sqlite_queries.JOINED, JOINED_SCHEMA, since)
 
     def searches(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.searches`."""
-        return self._table(_SEARCHES, SEARCHES_SCHEMA, since)
+        return self._table(sqlite_queries.SEARCHES, SEARCHES_SCHEMA, since)
 
     def by_query(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.by_query`."""
-        return self._table(sqlite_sums.BY_QUERY, QUERIES_SCHEMA, since)
+        return self._table(sqlite_queries.BY_QUERY, QUERIES_SCHEMA, since)
 
     def summed_by(
         self, what: SummedBy, since: datetime | None = None, without_users: Collection[str] = ()
     ) -> list[Counted]:
         """See `EventLog.summed_by`."""
         without = json.dumps(sorted(without_users))
-        return [Counted(*row) for row in self._rows(sqlite_sums.SUMMED_BY[what], since, without=without)]
+        return [Counted(*row) for row in self._rows(sqlite_queries.SUMMED_BY[what], since, without=without)]
 
     def ctr_over_time(self, bucket_s: int, since: datetime | None = None) -> list[CtrBucket]:
         """See `EventLog.ctr_over_time`."""
         if bucket_s < 1:
-            raise EventLogError(f"a bucket of {bucket_s} s is too short: take at least one second")
-        rows = self._rows(_CTR, since, bucket=bucket_s * 1_000_000)
+            raise EventLogError(f"bucket_s is {bucket_s}: use at least one second")
+        rows = self._rows(sqlite_queries.CTR_OVER_TIME, since, bucket=bucket_s * 1_000_000)
         return [CtrBucket(_EPOCH + start * _MICROSECOND, *rest) for start, *rest in rows]
 
     def funnel(self, since: datetime | None = None) -> list[Funnel]:
         """See `EventLog.funnel`."""
-        return [Funnel(*row) for row in self._rows(_FUNNEL, since)]
+        return [Funnel(*row) for row in self._rows(sqlite_queries.FUNNEL, since)]
 
     def latency(self, since: datetime | None = None) -> list[Latency]:
         """See `EventLog.latency`."""
-        return [Latency(*row) for row in self._rows(_LATENCY, since)]
+        return [Latency(*row) for row in self._rows(sqlite_queries.LATENCY, since)]
 
     def close(self) -> None:
-        """See `EventLog.close`; a second time does nothing."""
+        """See `EventLog.close`."""
         with self._lock:
             self._writer.close()
 
@@ -203,15 +145,15 @@ class SqliteEventLog:
         _switch_to_wal(self._writer)
         self._writer.execute(f"PRAGMA synchronous = {synchronous}")
         with self._transaction() as connection:
-            for statement in _TABLES:
+            for statement in sqlite_queries.TABLES:
                 connection.execute(statement)
             found = connection.execute("SELECT MAX(version) FROM schema_version").fetchone()[0]
             if found is None:
                 connection.execute("INSERT INTO schema_version VALUES (?)", (_SCHEMA_VERSION,))
             elif found != _SCHEMA_VERSION:
                 raise EventLogError(
-                    f"the event log {self._path} has schema version {found}, this IMMR reads "
-                    f"{_SCHEMA_VERSION}: use the IMMR that wrote it, or another file"
+                    f"the event log {self._path} has schema version {found}, but this release of IMMR reads "
+                    f"version {_SCHEMA_VERSION}: use the release that wrote it, or another file"
                 )
 
     def _append(self, table: str, rows: list[tuple[Any, ...]]) -> int:
@@ -222,11 +164,11 @@ class SqliteEventLog:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._explained(), self._lock:
+        with self._translate_errors(), self._lock:
             if self._writer.in_transaction:  # within a batch, which commits
                 yield self._writer
                 return
-            # IMMEDIATE: a transaction that starts as a reader cannot wait its turn to write.
+            # IMMEDIATE, because a transaction that began as a reader fails if another process is writing
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -237,11 +179,11 @@ class SqliteEventLog:
                 raise
 
     def _rows(self, sql: str, since: datetime | None, **values: int | str) -> list[tuple[Any, ...]]:
-        with self._explained(), closing(self._connect()) as connection:
+        with self._translate_errors(), closing(self._connect()) as connection:
             return list(self._select(connection, sql, since, **values))
 
     def _table(self, sql: str, schema: pa.Schema, since: datetime | None) -> pa.Table:
-        with self._explained(), closing(self._connect()) as connection:
+        with self._translate_errors(), closing(self._connect()) as connection:
             cursor = self._select(connection, sql, since)
             batches = []
             while rows := cursor.fetchmany(_ROWS_PER_BATCH):
@@ -252,22 +194,25 @@ class SqliteEventLog:
         self, connection: sqlite3.Connection, sql: str, since: datetime | None, **values: int | str
     ) -> sqlite3.Cursor:
         start = _microseconds(since) if since is not None else -(2**62)
-        named = {"since": start, "window": self._window_us, **values}
-        return connection.execute(sql, named)
+        return connection.execute(sql, {"since": start, "window": self._window_us, **values})
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
+        except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeEncodeError) as error:
+            raise EventRefusedError(
+                f"the event log {self._path} refuses an event ({error}): give each field a value of its type"
+            ) from error
         except (sqlite3.Error, OSError) as error:
             raise EventLogError(
-                f"the event log {self._path} failed ({error}): check that it is an event log, that its "
-                "folder is writable and the disk not full, and that the log is not closed"
+                f"the event log {self._path} failed ({error}): check that it is an event log and not closed, "
+                "that its folder is writable and that the disk is not full"
             ) from error
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Journal modes are switched without SQLite's busy wait, so processes that start at once retry."""
+    """Retry while other processes start too: SQLite's busy timeout does not apply to this pragma."""
     deadline = time.monotonic() + _BUSY_TIMEOUT_S
     while True:
         try:
@@ -280,12 +225,12 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 
 def _insert(connection: sqlite3.Connection, table: str, rows: Iterable[tuple[Any, ...]]) -> int:
-    """Insert what is not there yet; the number of new rows."""
+    """Insert the rows that are not there yet; returns how many were new."""
     rows = list(rows)
     if not rows:
         return 0
     marks = ", ".join("?" * len(rows[0]))
-    # ON CONFLICT, not OR IGNORE: the latter would also swallow a NULL where none may be.
+    # not INSERT OR IGNORE, which would also skip rows with a NULL in a NOT NULL column
     cursor = connection.executemany(f"INSERT INTO {table} VALUES ({marks}) ON CONFLICT DO NOTHING", rows)
     return cursor.rowcount
 
@@ -315,5 +260,5 @@ def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
 
 def _microseconds(moment: datetime) -> int:
     if moment.tzinfo is None:
-        raise EventLogError(f"the time {moment.isoformat()} has no time zone: use datetime.now(UTC)")
+        raise EventRefusedError(f"the time {moment.isoformat()} has no time zone: use datetime.now(UTC)")
     return (moment - _EPOCH) // _MICROSECOND

@@ -1,6 +1,6 @@
-"""The keys that sign click tokens, cookies and pages: one per line in a file, newest first.
+"""The keys that sign click tokens, cookies and page links: one per line in a file, newest first.
 
-That one signs, all verify. `immr keys rotate` adds one and lets go of the oldest.
+The newest key signs; all of them verify. `immr keys rotate` adds one and drops the oldest.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _LOG = logging.getLogger(__name__)
 
 
 class KeyRing(Sequence[bytes]):
-    """The keys of a file, newest first; read again when it changes. Thread safe.
+    """The keys of a file, newest first, reloaded when the file changes. Thread safe.
 
-    Made with one random key where there is no file. A changed file that is wrong keeps the keys in force.
+    A missing file is created with one random key. If a changed file is invalid, the previous keys stay valid.
 
     Raises:
-        TokenError: the file holds something else than keys, or cannot be read or made.
+        TokenError: The file holds something other than keys, or cannot be read or created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,12 +49,12 @@ class KeyRing(Sequence[bytes]):
 
 
 def load_or_create_keys(path: Path) -> list[bytes]:
-    """The keys in this file; where there is none, a new random one, readable by its owner only.
+    """The keys in this file; a missing file is created with one random key, readable by its owner only.
 
-    Processes that start at once agree: the file appears whole, and only one of them makes it.
+    Processes that start at the same time agree on the key, because only one of them creates the file.
 
     Raises:
-        TokenError: the file holds something else than keys, or cannot be read or made.
+        TokenError: The file holds something other than keys, or cannot be read or created.
     """
     try:
         if not path.exists():
@@ -65,12 +65,12 @@ def load_or_create_keys(path: Path) -> list[bytes]:
 
 
 def rotate(path: Path, keep: int = 2) -> int:
-    """Put a new key before those of the file, of which `keep` − 1 stay; returns how many there are now.
+    """Add a new key and keep the `keep` − 1 newest of the others; returns the number of keys.
 
-    Rotate no more often than tokens grow old, or clicks on older hits are refused.
+    Wait at least the lifetime of a token between rotations, or clicks on earlier hits are refused.
 
     Raises:
-        TokenError: the file holds something else than keys, or cannot be read or written.
+        TokenError: The file holds something other than keys, or cannot be read or written.
     """
     older = load_or_create_keys(path)[: max(keep - 1, 0)]
     lines = [_new_line(), *(key.hex() + "\n" for key in older)]
@@ -90,11 +90,11 @@ def _read_keys(path: Path) -> list[bytes]:
     try:
         keys = [bytes.fromhex(line.decode("ascii")) for line in lines]
     except ValueError:
-        keys = [content] if len(lines) == 1 else []  # raw bytes; of many lines one is mistyped
+        keys = [content] if len(lines) == 1 else []  # one line of raw bytes; among several, a typing error
     if not keys or any(len(key) < KEY_BYTES for key in keys):
         raise TokenError(
-            f"the click-token keys in {path} have fewer than {KEY_BYTES} bytes: give one per line as "
-            f"{2 * KEY_BYTES} hex digits, or delete the file and a new one is made"
+            f"the click-token keys in {path} have fewer than {KEY_BYTES} bytes: write one per line as "
+            f"{2 * KEY_BYTES} hex digits, or delete the file to get a new key"
         )
     return keys
 
@@ -105,8 +105,8 @@ def _new_line() -> str:
 
 def _unusable(path: Path, error: OSError) -> TokenError:
     return TokenError(
-        f"the click-token keys {path} cannot be read or written ({error}): set IMMR_TOKEN_KEY_FILE to a file "
-        "that this process may use"
+        f"the click-token key file {path} cannot be read or written ({error}): set IMMR_TOKEN_KEY_FILE to a "
+        "file that this process may read and write"
     )
 
 
@@ -118,8 +118,8 @@ def _create_keys(path: Path) -> None:
             file.write(_new_line())
             file.flush()
             os.fsync(file.fileno())
-        os.link(aside, path)  # unlike a rename, this never replaces the keys of a faster process
-        _LOG.info("made a new click-token key: %s", path)
+        os.link(aside, path)  # unlike a rename, fails if a faster process has created the file
+        _LOG.info("created a new click-token key: %s", path)
     except FileExistsError:
         pass
     finally:

@@ -1,6 +1,6 @@
-"""Click tokens: what was shown, where and by which version, signed so that no one can invent clicks.
+"""Click tokens: signed records of what was shown, so that clients cannot invent clicks.
 
-A token is `<payload>.<signature>`, both URL-safe base64 without padding; the payload is a JSON list and the
+A token is `<payload>.<signature>`, both URL-safe base64 without padding. The payload is a JSON list; the
 signature is HMAC-SHA256 over the payload's text.
 """
 
@@ -20,13 +20,13 @@ from immr.types import Click, EventType
 
 _FORMAT = 1
 _MAX_CHARS = 4096
-_JSON = json.JSONEncoder(ensure_ascii=False)  # made once: ten tokens to a search
-_CLOCK_SKEW = timedelta(minutes=1)  # two machines' clocks may differ by this much
+_JSON = json.JSONEncoder(ensure_ascii=False)  # shared, because every search signs ten tokens
+_CLOCK_SKEW = timedelta(minutes=1)  # tolerated between the clocks of two machines
 
 
 @dataclass(frozen=True, slots=True)
 class ClickToken:
-    """What a valid token says: this item was shown here, then, by this version."""
+    """The content of a valid token: which item was shown, at which position, when and by which version."""
 
     query_id: str
     item_id: str
@@ -37,13 +37,13 @@ class ClickToken:
 
 
 class Signer:
-    """Signs the impressions of one search: what they have in common is laid out once."""
+    """Signs the impressions of one search; their common fields are encoded once."""
 
     def __init__(self, key: bytes, query_id: str, variant: str, model_version: str, issued: datetime) -> None:
-        """Take what is the same for all hits.
+        """Encode the fields that all hits share.
 
         Raises:
-            TokenError: the key is too short, or `issued` has no time zone.
+            TokenError: The key is too short, or `issued` has no time zone.
         """
         _check_keys([key])
         issued_ms = round(_aware(issued).timestamp() * 1000)
@@ -52,59 +52,59 @@ class Signer:
         self._mac = hmac.new(key, digestmod="sha256")
 
     def sign(self, item_id: str, position: int) -> str:
-        """A token for one impression, safe in a URL and in JSON."""
+        """A token for one impression, safe to use in URLs and JSON."""
         payload = _encode(f"{self._before}{_JSON.encode(item_id)},{position}{self._after}".encode())
         return f"{payload}.{_signed(self._mac.copy(), payload)}"
 
 
 def verify(keys: Sequence[bytes], token: str, now: datetime, max_age: timedelta) -> ClickToken:
-    """What the token says, if one of `keys` signed it and it is of the right age.
+    """Check a token's signature against all `keys` and its age; returns its content.
 
     Raises:
-        TokenError: broken, forged, too old, or from the future.
+        TokenError: The token is malformed, forged, too old, or from the future.
     """
     _check_keys(keys)
     payload, dot, signature = token.partition(".")
     if not (payload and dot and signature and token.isascii() and len(token) <= _MAX_CHARS):
-        raise TokenError("this is not a click token: send back the `click_token` of a hit, unchanged")
-    # Every key is tried, so that the time taken does not tell which one signed.
+        raise TokenError("not a click token: send the `click_token` of a hit unchanged")
+    # compare with every key, so that the time taken does not reveal which one signed
     matches = [hmac.compare_digest(_signature(key, payload), signature) for key in keys]
     if not any(matches):
         raise TokenError(
-            "the click token was not signed by our key: send back the `click_token` of a hit, unchanged"
+            "the click token was not signed by our key: send the `click_token` of a hit unchanged"
         )
-    said = _decode(payload)
-    _check_age(said, _aware(now), max_age)
-    return said
+    content = _decode(payload)
+    _check_age(content, _aware(now), max_age)
+    return content
 
 
 def event_id(token: ClickToken, event_type: EventType) -> str:
-    """The id of a click or an order on this impression: the same however often it is sent, or signed."""
+    """The id of a click or an order on this impression, the same each time it is sent or signed."""
     identity = json.dumps([token.query_id, token.item_id, token.position, event_type])
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
 
 def to_click(token: ClickToken, event_type: EventType, ts: datetime) -> Click:
-    """The event-log record of a click or an order that came with a valid token."""
+    """The event-log record of a click or an order with a valid token."""
     return Click(event_id(token, event_type), event_type, token.query_id, token.item_id, ts)
 
 
 def _check_keys(keys: Sequence[bytes]) -> None:
     if not keys or any(len(key) < KEY_BYTES for key in keys):
-        raise TokenError(f"click tokens need at least one key, and {KEY_BYTES} bytes in each: use a KeyRing")
+        raise TokenError(f"click tokens need at least one key of {KEY_BYTES} bytes: use a KeyRing")
 
 
 def _check_age(token: ClickToken, now: datetime, max_age: timedelta) -> None:
     age = now - token.issued
     if age > max_age:
         raise TokenError(
-            f"the click token is {age.total_seconds():.0f} s old, at most {max_age.total_seconds():.0f} s "
-            "are allowed: search again for a fresh one"
+            f"the click token is {age.total_seconds():.0f} s old, more than the allowed "
+            f"{max_age.total_seconds():.0f} s: search again for a new one"
         )
     if age < -_CLOCK_SKEW:
         raise TokenError(
             f"the click token was issued {-age.total_seconds():.0f} s in the future: check the clocks of the "
-            "machines that serve"
+            "serving machines"
         )
 
 
@@ -113,7 +113,7 @@ def _signature(key: bytes, payload: str) -> str:
 
 
 def _signed(mac: hmac.HMAC, payload: str) -> str:
-    # not hmac.digest, which lets go of the GIL: under load, ten tokens to a search, each waits to get it back
+    # not hmac.digest, which releases the GIL: under load each of ten tokens would wait to reacquire it
     mac.update(payload.encode())
     return _encode(mac.digest())
 
@@ -123,7 +123,7 @@ def _encode(content: bytes) -> str:
 
 
 def _decode(payload: str) -> ClickToken:
-    """Read a payload whose signature is right, so a fault here means another version of IMMR wrote it."""
+    """Decode a payload with a valid signature; if that fails, another release of IMMR wrote it."""
     try:
         fields = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         version, query_id, item_id, position, variant, model_version, issued_ms = fields
@@ -133,8 +133,8 @@ def _decode(payload: str) -> ClickToken:
         return ClickToken(query_id, item_id, position, variant, model_version, issued)
     except (ValueError, TypeError, OverflowError) as error:
         raise TokenError(
-            f"the click token is signed, but not in a form that this version reads ({error}): search again "
-            "for a fresh one"
+            f"the click token has a format that this release does not read ({error}): search again for a "
+            "new one"
         ) from error
 
 

@@ -1,1 +1,1 @@
-"""Document embeddings in Qdrant: one collection per model version, bound to it."""
+"""Document embeddings in Qdrant: one collection per model version, plus the outbox of catalogue changes."""

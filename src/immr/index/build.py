@@ -1,4 +1,4 @@
-"""Fill a content and verify it, so that what was cut off goes on and nothing unverified serves."""
+"""Filling a content with points, and verifying it before it may serve."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ import dataclasses
 from tqdm import tqdm
 
 from immr.errors import IndexMismatchError
-from immr.index.documents import Binding, Documents
-from immr.index.engine import Engine
+from immr.index.binding import Binding
+from immr.index.documents import Documents
+from immr.index.engines.engine import Engine
+from immr.index.recall import recall_at_k, sample_rows
 from immr.index.vector_index import EVERYTHING
-from immr.index.verify import recall_at_k, sample_rows
 from immr.types import FloatArray
 
 BATCH_POINTS = 1000
 RECALL_SAMPLE = 100
 MIN_RECALL = 0.98
 HNSW_EFS = (64, 128, 256, 512)
-"""How widely a search looks, from fast to thorough: the first that is thorough enough is taken (ours)."""
+"""Search widths, from fast to thorough; the first with enough recall is used (ours)."""
 
 
 def fill(engine: Engine, documents: Documents, batch_points: int = BATCH_POINTS) -> None:
-    """Put in the points that are not there yet: the content's name is its hash, so those there are right."""
+    """Insert the points that are missing.
+
+    Points that exist are correct, because a content is named by the hash of its documents. That makes an
+    interrupted build resumable.
+    """
     for start in tqdm(range(0, len(documents.ids), batch_points), desc="index", disable=None):
         ids = documents.ids[start : start + batch_points]
         missing = engine.missing(ids)
@@ -35,15 +40,18 @@ def fill(engine: Engine, documents: Documents, batch_points: int = BATCH_POINTS)
 
 
 def verify(engine: Engine, content: str, documents: Documents) -> Binding:
-    """The binding of a content that has all points and finds them.
+    """Check that a content has all its points and finds them.
+
+    Returns:
+        The binding with the measured recall and the search width that reached it, marked as ready.
 
     Raises:
-        IndexMismatchError: points are missing, or the recall is too low however widely it looks.
+        IndexMismatchError: Points are missing, or recall is too low at every search width.
     """
     count = engine.count()
     if count != documents.binding.points:
         raise IndexMismatchError(
-            f"{content} holds {count} points, but {documents.binding.points} were put in: "
+            f"{content} holds {count} points although {documents.binding.points} were inserted: "
             f"run `immr index build --model {documents.binding.version_id}` again"
         )
     row_of = {point: row for row, point in enumerate(documents.ids)}
@@ -54,14 +62,15 @@ def verify(engine: Engine, content: str, documents: Documents) -> Binding:
         if recall >= MIN_RECALL:
             return dataclasses.replace(documents.binding, recall_at_10=recall, hnsw_ef=hnsw_ef, ready=True)
     raise IndexMismatchError(
-        f"{content} finds {recall:.3f} of the 10 nearest documents, less than {MIN_RECALL}, even with "
-        f"ef {HNSW_EFS[-1]}: raise ef_construct of the engine and index again"
+        f"recall@10 of {content} is {recall:.3f} even with ef {HNSW_EFS[-1]}, below {MIN_RECALL}: raise "
+        "ef_construct of the engine and index again"
     )
 
 
 def _neighbours(
     engine: Engine, row_of: dict[str, int], queries_QD: FloatArray, hnsw_ef: int
 ) -> list[list[int]]:
+    """Row numbers of the 10 nearest points of each query."""
     return [
         [row_of[point.id] for point in engine.nearest(query_D, 10, 0, EVERYTHING, hnsw_ef)]
         for query_D in queries_QD

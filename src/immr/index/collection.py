@@ -9,37 +9,41 @@ from contextlib import contextmanager
 import numpy as np
 
 from immr.errors import IndexMismatchError
-from immr.index.answers import answers
-from immr.index.documents import Binding, candidate, check_bound, point_id
-from immr.index.engine import Engine, Storage
-from immr.index.journal import Entry, Journal
+from immr.index.binding import Binding, check_binding
+from immr.index.change_journal import ChangeJournal, PointChange
+from immr.index.documents import candidate, point_id
+from immr.index.engines.engine import Engine
+from immr.index.engines.errors import translate_errors
+from immr.index.storage import Storage
 from immr.index.vector_index import EVERYTHING
 from immr.types import Candidate, Filters, FloatArray
 
-_ENTRIES_AT_ONCE = 256
-_ENTRIES_KEPT = 10_000  # for a content that is being built: what is older is delivered to it anew
+_CHANGES_PER_BATCH = 256
+_CHANGES_KEPT = 10_000  # for a content under construction; older changes are delivered to it again
 _SETTLE_TIMEOUT_S = 600.0
-_FILTERED_WIDER = 4  # a filter leaves few of those that a search comes by: it looks at more (docs/index.md)
+_FILTERED_EF_FACTOR = (
+    4  # a filter drops most neighbours that a search visits, so it visits more: docs/index.md
+)
 
 
-class _Opened:
-    """A content that is open; its engine is closed once nobody uses it any more."""
+class _OpenContent:
+    """An open content; its engine is closed when its last user is done."""
 
     def __init__(self, content: str, binding: Binding, engine: Engine) -> None:
         self.content = content
         self.binding = binding
         self.engine = engine
-        self._users = 1  # the collection; and every search that is under way
+        self._users = 1  # the collection, plus every search in progress
         self._lock = threading.Lock()
 
-    def take(self) -> bool:
-        """Use it; False where it was let go of meanwhile."""
+    def acquire(self) -> bool:
+        """Register a user; False if the engine is closed already."""
         with self._lock:
             self._users += 1 if self._users else 0
             return self._users > 0
 
-    def let_go(self) -> None:
-        """Use it no more."""
+    def release(self) -> None:
+        """Unregister a user."""
         with self._lock:
             self._users -= 1
             unused = self._users == 0
@@ -48,65 +52,65 @@ class _Opened:
 
 
 class QdrantCollection:
-    """The documents of one model version, open for search; may be used from many threads."""
+    """The documents of one model version, open for search. Thread safe."""
 
     def __init__(self, storage: Storage, collection: str, content: str, binding: Binding) -> None:
-        """Opens the content's engine.
+        """Open the content's engine.
 
         Raises:
-            IndexUnavailableError: another process holds the folder.
+            IndexUnavailableError: Another process holds the folder.
         """
         self._storage = storage
         self._name = collection
-        self._opened = _Opened(content, binding, storage.serving(collection, content))
+        self._open = _OpenContent(content, binding, storage.serving(collection, content))
         self._refreshing = threading.Lock()
         self._closed = False
 
     @property
     def binding(self) -> Binding:
-        """What the content is bound to that is searched now."""
-        return self._opened.binding
+        """The binding of the content that is searched now."""
+        return self._open.binding
 
     def search(
         self, embedding_D: FloatArray, k: int, filters: Filters = EVERYTHING, offset: int = 0
     ) -> list[Candidate]:
-        """The k most similar documents that pass, best first.
+        """The k most similar documents that pass the filters, best first.
 
         Args:
             embedding_D: (D,) unit vector of the query.
-            k: how many, at least 1; fewer come back when fewer pass.
-            filters: which documents may be found.
-            offset: how many of the best to leave out, for the pages after the first.
+            k: Number of documents, at least 1; fewer are returned if fewer pass.
+            filters: Which documents may be found.
+            offset: Number of best documents to skip, for later pages.
 
         Raises:
-            IndexMismatchError: the embedding is not of the collection's dimension.
-            IndexUnavailableError: the database does not answer.
+            IndexMismatchError: The embedding does not have the collection's dimension.
+            IndexUnavailableError: The database is not available.
         """
         if embedding_D.shape != (self.binding.dim,):
             raise IndexMismatchError(
-                f"the query embedding has the shape {embedding_D.shape}, but the documents of "
+                f"the query embedding has shape {embedding_D.shape}, but the documents of "
                 f"{self.binding.version_id} have {self.binding.dim} dimensions: encode it with that version"
             )
         with self._in_use() as opened:
-            hnsw_ef = opened.binding.hnsw_ef * (1 if filters == EVERYTHING else _FILTERED_WIDER)
+            hnsw_ef = opened.binding.hnsw_ef * (1 if filters == EVERYTHING else _FILTERED_EF_FACTOR)
             points = opened.engine.nearest(embedding_D, k, offset, filters, hnsw_ef)
         return [candidate(point.payload, point.score) for point in points]
 
     def item(self, item_id: str) -> Candidate | None:
-        """One document by its id (its cosine is 1), None where there is none.
+        """One document by its id, with a cosine of 1, or None.
 
         Raises:
-            IndexUnavailableError: the database does not answer.
+            IndexUnavailableError: The database is not available.
         """
         with self._in_use() as opened:
             payload = opened.engine.payload(point_id(item_id))
         return candidate(payload, 1.0) if payload is not None else None
 
     def embedding(self, item_id: str) -> FloatArray | None:
-        """(D,) unit vector of one document, None where there is none.
+        """(D,) unit vector of one document, or None.
 
         Raises:
-            IndexUnavailableError: the database does not answer.
+            IndexUnavailableError: The database is not available.
         """
         with self._in_use() as opened:
             return opened.engine.embedding(point_id(item_id))
@@ -115,92 +119,92 @@ class QdrantCollection:
         """Number of documents.
 
         Raises:
-            IndexUnavailableError: the database does not answer.
+            IndexUnavailableError: The database is not available.
         """
         with self._in_use() as opened:
             return opened.engine.count()
 
     def refresh(self) -> int:
-        """Take over what others left: a content that a build has published since, and the journal's changes.
+        """Switch to a newly published content, and apply the changes in the journal.
 
-        Searches go on in the content before until the new one is up to date. What is applied is noted after
-        it is durable: after a sudden death it is done again, without harm.
+        Searches use the previous content until the new one is up to date. Progress is noted after changes are
+        durable, so after a crash some are applied twice, which is harmless.
 
         Returns:
-            The number of changes.
+            The number of changes applied.
 
         Raises:
-            IndexUnavailableError: the database does not answer, or another process holds the new content.
-            IndexMismatchError: the new content was made for something else; searches stay in the one before.
+            IndexUnavailableError: The database is not available, or another process holds the new content.
+            IndexMismatchError: The new content belongs to another encoder; the previous one stays in use.
         """
         journal = self._storage.journal(self._name)
         if journal is None:
             return 0
-        with self._refreshing, answers(self._storage.where):
+        with self._refreshing, translate_errors(self._storage.where):
             if self._closed:
                 return 0
-            before, newest = self._opened, self._newest()
+            before, newest = self._open, self._newest()
             try:
-                taken = self._take_over(newest, journal)
+                applied = self._apply(newest, journal)
             except BaseException:
                 if newest is not before:
-                    newest.let_go()
+                    newest.release()
                 raise
             if newest is not before:
-                self._opened = newest
-                before.let_go()
-        return taken
+                self._open = newest
+                before.release()
+        return applied
 
     def close(self) -> None:
-        """Let go of the folder or the connection; closing twice does no harm."""
+        """Release the folder or the connection. May be called twice."""
         with self._refreshing:
             self._closed = True
-            self._opened.engine.close()
+            self._open.engine.close()
 
     @contextmanager
-    def _in_use(self) -> Iterator[_Opened]:
-        """The content that is searched now, which stays open for as long as the block takes."""
-        while not (opened := self._opened).take():
-            pass  # replaced between the two: the next one is there already
+    def _in_use(self) -> Iterator[_OpenContent]:
+        """The content that is searched now; it stays open within the block."""
+        while not (opened := self._open).acquire():
+            pass  # replaced just now, so the new one is already there
         try:
-            with answers(self._storage.where):
+            with translate_errors(self._storage.where):
                 yield opened
         finally:
-            opened.let_go()
+            opened.release()
 
-    def _newest(self) -> _Opened:
-        """The content that is published, opened where it is another than the one that is searched."""
+    def _newest(self) -> _OpenContent:
+        """The published content; opened if it is not the one that is searched now."""
         content = self._storage.published(self._name)
-        if content is None or content == self._opened.content:
-            return self._opened
+        if content is None or content == self._open.content:
+            return self._open
         binding, now = self._storage.binding(content), self.binding
         if binding is None:
-            return self._opened
-        check_bound(self._name, binding, now.version_id, now.dim, now.preprocessing_hash)
-        return _Opened(content, binding, self._storage.serving(self._name, content))
+            return self._open
+        check_binding(self._name, binding, now.version_id, now.dim, now.preprocessing_hash)
+        return _OpenContent(content, binding, self._storage.serving(self._name, content))
 
-    def _take_over(self, opened: _Opened, journal: Journal) -> int:
-        done, taken = self._storage.applied(opened.content), 0
-        while entries := journal.after(done, _ENTRIES_AT_ONCE):
-            apply(opened.engine, entries)
-            taken += len(entries)
-            done = entries[-1].sequence
+    def _apply(self, opened: _OpenContent, journal: ChangeJournal) -> int:
+        done, applied = self._storage.applied(opened.content), 0
+        while changes := journal.after(done, _CHANGES_PER_BATCH):
+            apply_changes(opened.engine, changes)
+            applied += len(changes)
+            done = changes[-1].sequence
             opened.engine.settle(_SETTLE_TIMEOUT_S)
             self._storage.note_applied(opened.content, done)
-            journal.forget(done - _ENTRIES_KEPT)
-        return taken
+            journal.forget(done - _CHANGES_KEPT)
+        return applied
 
 
-def apply(engine: Engine, entries: list[Entry]) -> None:
-    """Bring the last entry of each point into the engine."""
-    last = {entry.point: entry for entry in entries}
-    put = [entry for entry in last.values() if entry.payload is not None]
-    removed = [entry.point for entry in last.values() if entry.payload is None]
+def apply_changes(engine: Engine, changes: list[PointChange]) -> None:
+    """Apply the last change of each point."""
+    last = {change.point: change for change in changes}
+    put = [change for change in last.values() if change.payload is not None]
+    removed = [change.point for change in last.values() if change.payload is None]
     if put:
         engine.put(
-            [entry.point for entry in put],
-            np.stack([entry.embedding_D for entry in put if entry.embedding_D is not None]),
-            [entry.payload or {} for entry in put],
+            [change.point for change in put],
+            np.stack([change.embedding_D for change in put if change.embedding_D is not None]),
+            [change.payload or {} for change in put],
         )
     if removed:
         engine.remove(removed)

@@ -1,4 +1,4 @@
-"""The outbox: every change of the catalogue in order, and how far each version has got; a SQLite file."""
+"""The outbox: catalogue changes in order, and how far each version has received them; a SQLite file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BUSY_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Change:
-    """An item as it is from now on, or None where it is gone."""
+    """An item as it is from now on, or None if it was deleted."""
 
     sequence: int
     item_id: str
@@ -38,22 +38,22 @@ class Change:
 
 @dataclass(frozen=True)
 class Delivered:
-    """The last change that a content of a version's collection was given."""
+    """The last change that was delivered to a content of a version's collection."""
 
     content: str
     sequence: int
 
 
 class Outbox:
-    """Changes are durable when `append` returns; the file is made at the first one."""
+    """Changes are durable when `append` returns; the first one creates the file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def append(self, items: Sequence[Item], deleted: Sequence[str]) -> int:
-        """Write changes down, all or none; returns the last one's sequence.
+        """Add all changes or none; returns the sequence of the last one.
 
-        What was written down of the same items before is forgotten: whoever lacks it needs only the last.
+        Earlier changes of the same items are deleted, because only the last one matters.
         """
         now = datetime.now(UTC).isoformat()
         rows: list[tuple[str, str | None, str]] = [(item.item_id, _to_json(item), now) for item in items]
@@ -64,14 +64,14 @@ class Outbox:
         return self.latest()
 
     def latest(self) -> int:
-        """The sequence of the last change, 0 before the first."""
+        """Sequence of the last change, 0 before the first."""
         if not self._path.is_file():
             return 0
         with self._connection() as connection:
             return int(connection.execute("SELECT COALESCE(MAX(sequence), 0) FROM changes").fetchone()[0])
 
     def between(self, after: int, until: int) -> list[Change]:
-        """The last change of each item in this stretch, in order."""
+        """The last change of each item after one sequence and up to another, in order."""
         if not self._path.is_file():
             return []
         with self._connection() as connection:
@@ -82,7 +82,7 @@ class Outbox:
         ]
 
     def delivered(self, version_id: str) -> Delivered:
-        """How far the version was when it was last given something, and which content that went to."""
+        """What the version received last, and which content received it."""
         if not self._path.is_file():
             return Delivered("", 0)
         with self._connection() as connection:
@@ -92,7 +92,7 @@ class Outbox:
         return Delivered(*row) if row else Delivered("", 0)
 
     def note_delivered(self, version_id: str, delivered: Delivered) -> None:
-        """Write down how far a version is, in place of what stood there."""
+        """Store how far a version is, replacing the earlier value."""
         with self._connection() as connection, connection:
             connection.execute(
                 "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?)",
@@ -101,7 +101,7 @@ class Outbox:
 
     @contextmanager
     def delivering(self) -> Iterator[None]:
-        """One process delivers at a time, so that every collection gets changes in order; others wait."""
+        """Wait until no other process delivers, so that every collection receives changes in order."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.with_suffix(".lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -118,10 +118,7 @@ class Outbox:
 
 
 def with_changes(items: Sequence[Item], changes: Sequence[Change]) -> list[Item]:
-    """A catalogue brought up to date; what it knows later than a change stays.
-
-    An item counts as later than a change where its `updated_at` is.
-    """
+    """Apply changes to a catalogue; an item stays as it is if its `updated_at` is later than the change."""
     current = {item.item_id: item for item in items}
     for change in changes:
         known = current.get(change.item_id)

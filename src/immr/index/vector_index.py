@@ -1,4 +1,4 @@
-"""What the rest of IMMR asks of a vector index."""
+"""The port of the vector index: collections of documents by model version."""
 
 from __future__ import annotations
 
@@ -13,27 +13,39 @@ EVERYTHING = Filters()
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What a build put into a collection, and how it was verified."""
+    """The result of a build.
+
+    Attributes:
+        recall_at_10: Measured against exact search on a sample of the documents.
+        reused: Whether a finished content with the same documents was found.
+        sequence: Last catalogue change that the build includes.
+    """
 
     collection: str
     points: int
-    recall_at_10: float  # against exact search, on a sample of the documents
+    recall_at_10: float
     reused: bool
-    sequence: int = 0  # the last catalogue change that the build knew of
+    sequence: int = 0
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a collection serves from; a new build replaces it."""
+    """The documents that a collection serves now; a new build replaces them."""
 
     name: str
-    sequence: int  # the last catalogue change that was built in
+    sequence: int  # last catalogue change that was built in
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Catalogue changes for one collection, each item once; `sequences` has one number per upsert, then
-    one per deletion, and larger is later."""
+    """Catalogue changes for one collection, each item once.
+
+    Attributes:
+        items: New or changed items.
+        embeddings_ND: (N, D) unit rows, one per item.
+        deleted: Ids of deleted items.
+        sequences: One increasing number per item, then one per deletion; a larger number is later.
+    """
 
     items: Sequence[Item]
     embeddings_ND: FloatArray
@@ -47,22 +59,22 @@ class Collection(Protocol):
     def search(
         self, embedding_D: FloatArray, k: int, filters: Filters = EVERYTHING, offset: int = 0
     ) -> list[Candidate]:
-        """The k most similar documents that pass, best first, after the first `offset` ones."""
+        """The k most similar documents that pass the filters, best first, after skipping `offset`."""
 
     def item(self, item_id: str) -> Candidate | None:
-        """One document by its id (its cosine is 1)."""
+        """One document by its id, with a cosine of 1, or None."""
 
     def embedding(self, item_id: str) -> FloatArray | None:
-        """(D,) unit vector of one document, to search for more like it."""
+        """(D,) unit vector of one document, or None."""
 
     def count(self) -> int:
         """Number of documents."""
 
     def refresh(self) -> int:
-        """Take over catalogue changes that were left for this process; returns how many."""
+        """Apply catalogue changes that wait for this process; returns how many."""
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Release files and connections."""
 
 
 class VectorIndex(Protocol):
@@ -71,39 +83,41 @@ class VectorIndex(Protocol):
     def build(
         self, version: ModelVersion, items: Sequence[Item], embeddings_ND: FloatArray, sequence: int = 0
     ) -> IndexReport:
-        """Make and verify the version's collection; a finished one with the same content is reused.
+        """Build and verify the version's collection; a finished one with the same documents is reused.
 
-        `sequence` is the last catalogue change that `items` already have in them.
+        `sequence` is the last catalogue change that `items` include.
         """
 
     def open(self, version_id: str, dim: int, preprocessing_hash: str) -> Collection:
         """Open a version's collection.
 
         Raises:
-            IndexMismatchError: it is not there, not finished, or made for something else; names both sides.
-            IndexUnavailableError: the database does not answer.
+            IndexMismatchError: It is missing, unfinished or built for another encoder; names both sides.
+            IndexUnavailableError: The database is not available.
         """
 
     def change(self, version: ModelVersion, changes: Changes) -> None:
-        """Bring changes to the version's collection; after this they are never lost, and twice does no harm.
+        """Deliver changes to the version's collection; they are durable when this returns.
+
+        Delivering the same changes again is harmless.
 
         Raises:
-            IndexMismatchError: the version has no finished collection.
-            IndexUnavailableError: the database does not answer; deliver the same changes again.
+            IndexMismatchError: The version has no finished collection.
+            IndexUnavailableError: The database is not available; deliver the same changes again.
         """
 
     def content(self, version_id: str) -> Content | None:
-        """What the version's collection serves from now; None where it has no finished one.
+        """The content that the version's collection serves now; None without a finished collection.
 
         Raises:
-            IndexUnavailableError: the database does not answer.
+            IndexUnavailableError: The database is not available.
         """
 
     def applied(self, version_id: str) -> int | None:
-        """The last change that searches see; None where that is known by delivery alone, or not at all."""
+        """Sequence of the last change that searches see; None if only the delivering process knows."""
 
     def versions(self) -> list[str]:
-        """The versions that have a collection, finished or not."""
+        """The ids of all versions with a collection, finished or not."""
 
     def remove(self, version_id: str) -> bool:
-        """Delete a version's collection; False where a process holds it and it stays."""
+        """Delete a version's collection; False if a process holds it, in which case it stays."""

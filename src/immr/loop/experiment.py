@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from immr.deploy.deployer import Deployer, Deployment
-    from immr.registry.versions import Registry
+    from immr.registry.registry import Registry
     from immr.types import Role
     from immr.wiring import Parts
 

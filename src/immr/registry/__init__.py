@@ -1,1 +1,1 @@
-"""MLflow: model versions, champion and challenger, the promotion log."""
+"""Model versions, their roles and the decisions about them, kept in MLflow."""

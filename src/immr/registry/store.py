@@ -1,4 +1,4 @@
-"""Where MLflow keeps things: a SQLite file with a folder of artifacts beside it, or a tracking server."""
+"""The connection to MLflow: a SQLite file with a folder of artifacts beside it, or a tracking server."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from immr.errors import RegistryError
+from immr.registry.relocation import relocate_artifacts
 from immr.settings import without_credentials
 
 _SQLITE = "sqlite:///"
@@ -21,45 +22,52 @@ _SERVER = ("http://", "https://")
 
 
 class Store:
-    """MLflow's client, made at the first question; its errors come out as `RegistryError`."""
+    """MLflow's client, created by the first call; its errors are raised as `RegistryError`.
 
-    def __init__(self, tracking_url: str) -> None:
-        """Take the URL; nothing is opened yet.
+    Attributes:
+        url: The tracking URL, with an absolute path for SQLite.
+        shown_url: The same without credentials, for messages.
+    """
+
+    def __init__(self, tracking_url: str, experiment: str) -> None:
+        """Check the URL; nothing is opened yet.
 
         Args:
-            tracking_url: `sqlite:///<file>` (made where it is missing) or `http(s)://…`.
+            tracking_url: `sqlite:///<file>` (created if missing) or `http(s)://…`.
+            experiment: Name of the experiment whose artifacts lie beside a SQLite file.
 
         Raises:
-            RegistryError: another kind of URL.
+            RegistryError: The URL has another scheme.
         """
+        self.shown_url = without_credentials(tracking_url)
         if not tracking_url.startswith((_SQLITE, *_SERVER)):
             raise RegistryError(
-                f"{without_credentials(tracking_url)!r} is no address of a registry: take sqlite:///<file>, "
-                "or a server's http(s)://…"
+                f"{self.shown_url!r} is not a registry URL: use sqlite:///<file> or a server's http(s)://…"
             )
         self.url = tracking_url
-        self.database: Path | None = None
+        self._experiment = experiment
+        self._database: Path | None = None
         if tracking_url.startswith(_SQLITE):
-            self.database = Path(tracking_url.removeprefix(_SQLITE)).absolute()
-            self.url = f"{_SQLITE}{self.database}"
+            self._database = Path(tracking_url.removeprefix(_SQLITE)).absolute()
+            self.url = self.shown_url = f"{_SQLITE}{self._database}"
         self._client: Any = None
 
     @property
     def artifacts_url(self) -> str | None:
-        """Where a new experiment's files go; None lets the server decide."""
-        return (self.database.parent / "artifacts").as_uri() if self.database else None
+        """Where a new experiment stores its artifacts; None lets the server decide."""
+        return _artifacts(self._database).as_uri() if self._database else None
 
-    def ask(self, method: str, *values: Any, or_none: bool = False, **named: Any) -> Any:
+    def call(self, method: str, *values: Any, or_none: bool = False, **named: Any) -> Any:
         """Call a method of `MlflowClient`.
 
         Args:
-            method: its name.
-            values: its arguments.
-            or_none: give None, instead of an error, where what was asked for does not exist.
-            named: its arguments by name.
+            method: Name of the method.
+            values: Its positional arguments.
+            or_none: Return None instead of raising if the requested object does not exist.
+            named: Its keyword arguments.
 
         Raises:
-            RegistryError: MLflow refused, or did not answer.
+            RegistryError: MLflow refused the request or did not answer.
         """
         client = self._connected()
         from mlflow.exceptions import MlflowException
@@ -70,25 +78,34 @@ class Store:
             if or_none and error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise RegistryError(
-                f"MLflow at {without_credentials(self.url)} did not do {method}: {error}. "
-                "Check that address (IMMR_TRACKING_URL) and what was asked"
+                f"MLflow at {self.shown_url} failed in {method}: {error}. "
+                "Check IMMR_TRACKING_URL and that the server is running"
             ) from error
 
     def _connected(self) -> Any:
         if self._client is None:
-            with _spared():
-                _quiet()
-                if self.database and not self.database.exists():
-                    _create(self.database)
+            with _garbage_collection_paused_for_mlflow():
+                _silence_mlflow()
+                if self._database:
+                    if not self._database.exists():
+                        _create(self._database)
+                    relocate_artifacts(self._database, self._experiment, _artifacts(self._database))
                 from mlflow.tracking import MlflowClient
 
                 self._client = MlflowClient(tracking_uri=self.url, registry_uri=self.url)
         return self._client
 
 
+def _artifacts(database: Path) -> Path:
+    return database.parent / "artifacts"
+
+
 @contextmanager
-def _spared() -> Iterator[None]:
-    """No garbage is looked for while MLflow is loaded, nor in it later: that took half of the time."""
+def _garbage_collection_paused_for_mlflow() -> Iterator[None]:
+    """Import MLflow without garbage collection, and exclude its objects from later ones.
+
+    Collections took half of the import's time.
+    """
     if "mlflow" in sys.modules or not gc.isenabled():
         yield
         return
@@ -100,30 +117,32 @@ def _spared() -> Iterator[None]:
         gc.enable()
 
 
-def _quiet() -> None:
-    """No telemetry, no chatter about migrations, no progress bars where no one looks."""
+def _silence_mlflow() -> None:
+    """Turn off telemetry, migration logs and, outside a terminal, progress bars."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # some seconds; its own 7 are minutes
+    os.environ.setdefault(
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3"
+    )  # a few seconds; the default of 7 is minutes
     if not sys.stderr.isatty():
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    import mlflow.store.db.utils  # noqa: F401  MLflow sets its loggers' levels as it is imported
+    import mlflow.store.db.utils  # noqa: F401  importing it resets the levels that are set below
 
     for name in ("mlflow", "mlflow.store.db.utils", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _create(database: Path) -> None:
-    """Migrate a new database aside, then give it its name: no one ever opens one that is half migrated."""
+    """Create and migrate a database under a temporary name, so that no process opens it half migrated."""
     import mlflow.store.tracking.sqlalchemy_store as sql
 
     make: Any = sql.SqlAlchemyStore
     database.parent.mkdir(parents=True, exist_ok=True)
     with (database.parent / ".creating").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if database.exists():  # another process was faster, and may be using it already
+        if database.exists():  # another process was faster and may already use it
             return
         with tempfile.TemporaryDirectory(dir=database.parent, prefix=".new-") as folder:
-            aside = Path(folder) / database.name
-            make(f"{_SQLITE}{aside}", str(database.parent / "artifacts")).engine.dispose()
-            aside.rename(database)
+            new = Path(folder) / database.name
+            make(f"{_SQLITE}{new}", str(_artifacts(database))).engine.dispose()
+            new.rename(database)

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.features.stats import SCHEMA
-from immr.index.qdrant import collection_name
+from immr.index.names import collection_name
 from immr.settings import Settings
 from immr.wiring import connect
 from tests.serving.bento.test_app import assert_problem, click, rows

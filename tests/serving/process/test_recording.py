@@ -11,15 +11,15 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from tests.events.test_kafka_event_log import messages
 
 from immr.events.delivery import Delivery
-from immr.events.journal import Clicked
-from immr.events.kafka import KafkaUrl
+from immr.events.entries import Clicked
+from immr.events.kafka.url import KafkaUrl
 from immr.settings import Settings
 from serving.process.metrics import Metrics
 from serving.process.recording import Recorder
 from serving.wire.schemas import EventBody
-from tests.events.test_kafka_event_log import messages
 from tests.serving.bento.test_app import assert_problem, click, rows
 from tests.serving.conftest import served_version, wait_ready
 from tests.serving.gateway.test_dependencies_away import gateway

@@ -1,4 +1,4 @@
-"""Events as Kafka messages: JSON, one search with all it showed, or one click. Times are microseconds."""
+"""Events as Kafka messages: JSON with one search and all it showed, or one click. Times are microseconds."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from immr.errors import EventLogError
-from immr.events.order import order_key
+from immr.errors import EventRefusedError
+from immr.events.query_ids import order_key
 from immr.types import Click, Impression, SearchRecord
 
 T = TypeVar("T", SearchRecord, Impression, Click)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_JSON_TYPES: Mapping[str, tuple[type, ...]] = {  # by the annotation of a field
+    "str": (str,),
+    "EventType": (str,),
+    "int": (int,),
+    "datetime": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+}
 
 
 @dataclass(frozen=True)
 class Message:
-    """What goes to the topic; messages of one key share a partition, which keeps their order."""
+    """What is sent to the topic; messages with the same key share a partition, which keeps their order."""
 
     key: bytes
     value: bytes
@@ -27,7 +35,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Events:
-    """What a message says."""
+    """The content of a message."""
 
     search: SearchRecord | None
     impressions: list[Impression]
@@ -35,10 +43,10 @@ class Events:
 
 
 def of_search(search: SearchRecord | None, impressions: Sequence[Impression]) -> Message:
-    """One message with both, all of one query, whose order its key keeps.
+    """One message with a search and its impressions, all of one query.
 
     Raises:
-        EventLogError: a value is missing, or a time has no zone.
+        EventRefusedError: A value is missing, or a time has no zone.
     """
     shown = [_plain(impression) for impression in impressions]
     query_id = search.query_id if search else impressions[0].query_id
@@ -47,15 +55,19 @@ def of_search(search: SearchRecord | None, impressions: Sequence[Impression]) ->
 
 
 def of_click(click: Click) -> Message:
-    """One message, with the key of its search; errors as of `of_search`."""
+    """One message with a click, under the key of its search.
+
+    Raises:
+        EventRefusedError: A value is missing, or its time has no zone.
+    """
     return Message(_key(click.query_id), _json({"click": _plain(click)}))
 
 
 def read(value: bytes) -> Events:
-    """What a message says.
+    """Decode a message.
 
     Raises:
-        EventLogError: it is none of ours.
+        EventRefusedError: IMMR did not write it.
     """
     try:
         body = json.loads(value)
@@ -65,9 +77,9 @@ def read(value: bytes) -> Events:
             [_record(Impression, each) for each in body.get("impressions", ())],
             [_record(Click, body["click"])] if "click" in body else [],
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EventLogError(
-            f"a message of the topic is no event of IMMR ({error}): give the event log a topic of its own"
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise EventRefusedError(
+            f"a Kafka message is not an event of IMMR ({error}): use a topic for IMMR's events alone"
         ) from error
 
 
@@ -78,15 +90,21 @@ def _key(query_id: str) -> bytes:
 def _plain(record: SearchRecord | Impression | Click) -> dict[str, Any]:
     values = asdict(record)
     if missing := [name for name, value in values.items() if value is None]:
-        raise EventLogError(f"{type(record).__name__} has no {', '.join(missing)}: an event needs them all")
+        raise EventRefusedError(f"{type(record).__name__} lacks {', '.join(missing)}: events need all fields")
     if record.ts.tzinfo is None:
-        raise EventLogError(f"ts={record.ts.isoformat()} has no time zone: pass datetime.now(UTC)")
+        raise EventRefusedError(f"the time {record.ts.isoformat()} has no time zone: use datetime.now(UTC)")
     return values | {"ts": (record.ts - _EPOCH) // _MICROSECOND}
 
 
 def _record(kind: type[T], values: Mapping[str, Any]) -> T:
-    names = {field.name for field in fields(kind)}
-    known = {name: value for name, value in values.items() if name in names}
+    """Build a record; unknown fields, which a newer release may have added, are ignored."""
+    known = {}
+    for field in fields(kind):
+        if field.name not in values:
+            continue  # an optional field, or else the constructor raises
+        value = known[field.name] = values[field.name]
+        if type(value) not in _JSON_TYPES[str(field.type)]:
+            raise TypeError(f"{field.name} is {value!r}")
     return kind(**known | {"ts": _EPOCH + values["ts"] * _MICROSECOND})
 
 

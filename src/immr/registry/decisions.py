@@ -1,4 +1,4 @@
-"""The promotion log: every decision about a version, with its reason and numbers, one JSON object a line."""
+"""The decision log: every promotion, rollback or wait, with its reason and numbers, as JSON lines."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-_log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
-class PromotionLog:
-    """Append-only. A line that a crash cut off is left out when reading, and never glued to the next."""
+class DecisionLog:
+    """An append-only file. A line cut short by a crash is skipped on reading and never joined to the next."""
 
     def __init__(self, path: Path) -> None:
-        """Take the path; the file is made by the first decision."""
+        """Store the path; the first decision creates the file."""
         self._path = path
 
     def append(self, decision: Mapping[str, Any]) -> None:
-        """Write a decision down; after the return it is on the disk."""
+        """Write a decision; it is on disk when this returns."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a+b") as file:
             line = json.dumps(decision, ensure_ascii=False).encode() + b"\n"
-            file.write((b"\n" if _cut_off(file) else b"") + line)
+            file.write((b"\n" if _ends_mid_line(file) else b"") + line)
             file.flush()
             os.fsync(file.fileno())
 
@@ -37,12 +37,11 @@ class PromotionLog:
             try:
                 decisions.append(json.loads(line))
             except ValueError:
-                _log.warning("left out line %d of %s: it was cut off while written", number, self._path)
+                _LOG.warning("skipped line %d of %s: it is incomplete", number, self._path)
         return decisions
 
 
-def _cut_off(file: IO[bytes]) -> bool:
-    """Whether the last line has no end."""
+def _ends_mid_line(file: IO[bytes]) -> bool:
     if not file.seek(0, os.SEEK_END):
         return False
     file.seek(-1, os.SEEK_END)

@@ -1,7 +1,7 @@
-"""Changes that wait for the process that serves a collection: a SQLite file beside it.
+"""Changes that wait for the process that serves a collection: a SQLite file beside the collection.
 
-An embedded engine lets one process write. Whoever else has a change leaves it here, and the process that
-holds the collection takes it over, in order; where nobody holds it, the next one that opens it does.
+Only one process can write to an embedded engine. Other processes leave their changes here. The process that
+holds the collection applies them in order; if no process holds it, the next one to open it does.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _BUSY_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A point to be put, or to be removed where it has no payload."""
+class PointChange:
+    """A point to insert or replace, or to delete if it has no payload."""
 
     sequence: int
     point: str
@@ -33,28 +33,28 @@ class Entry:
     embedding_D: FloatArray | None = None
 
 
-class Journal:
-    """Entries in the order of their sequence; the file is made at the first one."""
+class ChangeJournal:
+    """Changes in order of their sequence; the first change creates the file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Add all or none, durably; a sequence that is there already stays as it is."""
+    def append(self, changes: Sequence[PointChange]) -> None:
+        """Add all changes durably, or none; a sequence that is already there is kept as it is."""
         rows = [
             (
-                entry.sequence,
-                entry.point,
-                json.dumps(entry.payload) if entry.payload is not None else None,
-                entry.embedding_D.astype("<f4").tobytes() if entry.embedding_D is not None else None,
+                change.sequence,
+                change.point,
+                json.dumps(change.payload) if change.payload is not None else None,
+                change.embedding_D.astype("<f4").tobytes() if change.embedding_D is not None else None,
             )
-            for entry in entries
+            for change in changes
         ]
         with self._connection() as connection, connection:
             connection.executemany("INSERT OR IGNORE INTO changes VALUES (?, ?, ?, ?)", rows)
 
-    def after(self, sequence: int, limit: int) -> list[Entry]:
-        """The next entries, at most `limit`."""
+    def after(self, sequence: int, limit: int) -> list[PointChange]:
+        """Up to `limit` changes that follow this sequence."""
         if not self._path.is_file():
             return []
         with self._connection() as connection:
@@ -62,7 +62,7 @@ class Journal:
                 "SELECT * FROM changes WHERE sequence > ? ORDER BY sequence LIMIT ?", (sequence, limit)
             ).fetchall()
         return [
-            Entry(
+            PointChange(
                 number,
                 point,
                 json.loads(payload) if payload is not None else None,
@@ -72,7 +72,7 @@ class Journal:
         ]
 
     def forget(self, sequence: int) -> None:
-        """Drop entries up to this one: every content has them."""
+        """Delete changes up to this sequence, once every content has them."""
         if self._path.is_file():
             with self._connection() as connection, connection:
                 connection.execute("DELETE FROM changes WHERE sequence <= ?", (sequence,))

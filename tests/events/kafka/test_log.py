@@ -16,8 +16,9 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from immr.errors import EventLogError, SettingsError
-from immr.events.kafka import KafkaEventLog, KafkaUrl
-from immr.events.order import new_query_id, user_key
+from immr.events.kafka.log import KafkaEventLog
+from immr.events.kafka.url import KafkaUrl
+from immr.events.query_ids import new_query_id, user_key
 from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord
 from immr.wiring import connect
@@ -29,7 +30,7 @@ WRITER = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from immr.events.kafka import KafkaEventLog
+from immr.events.kafka.log import KafkaEventLog
 from immr.types import Impression
 log = KafkaEventLog(sys.argv[1], Path(sys.argv[2]))
 now = datetime(2024, 5, 1, tzinfo=UTC)
@@ -164,7 +165,7 @@ def test_a_batch_that_did_not_get_there_is_new_again(url: str, tmp_path: Path) -
 def test_many_searches_do_not_make_a_click_forgotten(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("immr.events.kafka._REMEMBERED", 20)
+    monkeypatch.setattr("immr.events.kafka.log._REMEMBERED", 20)
     log = KafkaEventLog(url, tmp_path / "view.db")
     assert log.record_clicks([Click("c", "click", "q0", "a", NOON)]) == 1
     with log.batch():

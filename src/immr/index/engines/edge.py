@@ -1,7 +1,4 @@
-"""The engine qdrant-edge: Qdrant's own shard inside this process, with HNSW and payload indexes.
-
-For catalogues that are too large for local mode and need no server.
-"""
+"""The engine on Qdrant Edge, the default: a shard in this process, with HNSW and payload indexes."""
 
 from __future__ import annotations
 
@@ -13,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from immr.index.documents import PAYLOAD_INDEXES, category_prefixes, point_id
-from immr.index.engine import EngineError, Found
+from immr.index.engines.engine import Found
+from immr.index.engines.errors import EngineError
 from immr.types import Filters, FloatArray
 
 if TYPE_CHECKING:
@@ -21,14 +19,14 @@ if TYPE_CHECKING:
 
 _M = 16
 _EF_CONSTRUCT = 128
-_EXACT_BELOW_KB = 10_000  # smaller segments, and filters that leave less, are searched exactly
+_EXACT_BELOW_KB = 10_000  # smaller segments and smaller filtered sets are searched exactly
 
 
 class EdgeEngine:
-    """One shard in a folder; made by `create`, loaded where it is there."""
+    """One shard in a folder, loaded if it exists."""
 
     def __init__(self, folder: Path, release: Callable[[], None] = lambda: None) -> None:
-        """`release` is called once, when the engine is closed."""
+        """Load the shard if there is one. `release` is called once, by `close`."""
         import qdrant_edge
 
         self._edge = qdrant_edge
@@ -37,11 +35,11 @@ class EdgeEngine:
         self._closed = False
         self._shard: qdrant_edge.EdgeShard | None = None
         if (folder / "edge_config.json").is_file():
-            with _said():
+            with _translate_errors():
                 self._shard = qdrant_edge.EdgeShard.load(str(folder))
 
     def create(self, dim: int) -> None:
-        """See `Engine.create`; the graph is built when `settle` asks for it."""
+        """See `Engine.create`."""
         edge = self._edge
         if self._shard is None:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -54,11 +52,11 @@ class EdgeEngine:
                     indexing_threshold=_EXACT_BELOW_KB, default_segment_number=1
                 ),
             )
-            with _said():
+            with _translate_errors():
                 self._shard = edge.EdgeShard.create(str(self._folder), config)
         kinds = {
             "keyword": edge.PayloadSchemaType.Keyword,
-            # no links of the graph for every span of prices: see docs/index.md, How fast
+            # no extra graph links for price ranges: see docs/index.md, Speed
             "float": edge.FloatIndexParams(enable_hnsw=False),
         }
         for field, kind in PAYLOAD_INDEXES.items():
@@ -66,14 +64,14 @@ class EdgeEngine:
 
     def missing(self, ids: Sequence[str]) -> set[str]:
         """See `Engine.missing`."""
-        with _said():
-            there = self._open().retrieve(list(ids), with_payload=False, with_vector=False)
-        return set(ids) - {str(record.id) for record in there}
+        with _translate_errors():
+            found = self._open().retrieve(list(ids), with_payload=False, with_vector=False)
+        return set(ids) - {str(record.id) for record in found}
 
     def put(
         self, ids: Sequence[str], embeddings_ND: FloatArray, payloads: Sequence[Mapping[str, Any]]
     ) -> None:
-        """See `Engine.put`; the shard's write-ahead log keeps what was put from a sudden death."""
+        """See `Engine.put`; points are durable because the shard has a write-ahead log."""
         points = [
             self._edge.Point(id, embedding_D.tolist(), dict(payload))
             for id, embedding_D, payload in zip(ids, embeddings_ND, payloads, strict=True)
@@ -85,8 +83,8 @@ class EdgeEngine:
         self._update(self._edge.UpdateOperation.delete_points(list(ids)))
 
     def settle(self, timeout_s: float) -> None:
-        """See `Engine.settle`; the optimizers run in the caller's time, so there is nothing to wait for."""
-        with _said():
+        """See `Engine.settle`; the optimizers run in this thread, so `timeout_s` does not apply."""
+        with _translate_errors():
             shard = self._open()
             while shard.optimize():
                 pass
@@ -105,25 +103,25 @@ class EdgeEngine:
             params=edge.SearchParams(hnsw_ef=hnsw_ef),
             with_payload=True,
         )
-        with _said():
+        with _translate_errors():
             points = self._open().query(request)
         return [Found(str(point.id), point.score, point.payload or {}) for point in points]
 
     def payload(self, id: str) -> Mapping[str, Any] | None:
         """See `Engine.payload`."""
-        with _said():
+        with _translate_errors():
             records = self._open().retrieve([id], with_payload=True, with_vector=False)
         return (records[0].payload or {}) if records else None
 
     def embedding(self, id: str) -> FloatArray | None:
         """See `Engine.embedding`."""
-        with _said():
+        with _translate_errors():
             records = self._open().retrieve([id], with_payload=False, with_vector=True)
         return np.asarray(records[0].vector, dtype=np.float32) if records else None
 
     def count(self) -> int:
         """See `Engine.count`."""
-        with _said():
+        with _translate_errors():
             return self._open().count(self._edge.CountRequest(exact=True))
 
     def close(self) -> None:
@@ -136,11 +134,11 @@ class EdgeEngine:
 
     def _open(self) -> qdrant_edge.EdgeShard:
         if self._closed or self._shard is None:
-            raise EngineError("it is closed" if self._closed else f"there is no shard in {self._folder}")
+            raise EngineError("the collection is closed" if self._closed else f"no shard in {self._folder}")
         return self._shard
 
     def _update(self, operation: qdrant_edge.UpdateOperation) -> None:
-        with _said():
+        with _translate_errors():
             self._open().update(operation)
 
     def _condition(self, filters: Filters) -> qdrant_edge.Filter | None:
@@ -159,8 +157,8 @@ class EdgeEngine:
 
 
 @contextmanager
-def _said() -> Iterator[None]:
-    """The engine throws bare exceptions: make them tellable from mistakes of ours."""
+def _translate_errors() -> Iterator[None]:
+    """Qdrant Edge raises plain `Exception`; make those distinguishable from bugs."""
     try:
         yield
     except Exception as error:

@@ -1,12 +1,12 @@
-"""The engine behind qdrant-client: its local mode in a folder, or a collection of a server."""
+"""The engine on qdrant-client: its local mode in a folder, or a collection of a server."""
 
 from __future__ import annotations
 
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +14,19 @@ import numpy as np
 
 from immr.errors import IndexUnavailableError
 from immr.index.documents import PAYLOAD_INDEXES, category_prefixes, point_id
-from immr.index.engine import EngineError, Found
+from immr.index.engines.engine import Found
+from immr.index.engines.errors import EngineError
 from immr.types import Filters, FloatArray
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
 
-_INDEXING_THRESHOLD_KB = 10_000  # a segment below it is searched exactly
+_INDEXING_THRESHOLD_KB = 10_000  # smaller segments are searched exactly
 _POLL_S = 0.5
 
 
 class ClientEngine:
-    """One collection of a client. `guard` keeps writers and readers apart where the client does not."""
+    """One collection of a client."""
 
     def __init__(
         self,
@@ -34,7 +35,14 @@ class ClientEngine:
         is_local: bool = False,
         release: Callable[[], None] = lambda: None,
     ) -> None:
-        """`name` is of a collection or an alias; `release` is called once, when the engine is closed."""
+        """Use an open client.
+
+        Args:
+            client: Closed together with the engine.
+            name: Name of a collection, or an alias.
+            is_local: Whether the client runs in local mode, which needs a lock around every call.
+            release: Called once, when the engine is closed.
+        """
         self._client = client
         self._name = name
         self._is_local = is_local
@@ -46,18 +54,18 @@ class ClientEngine:
         """See `Engine.create`."""
         from qdrant_client import models
 
-        with self._alone():
+        with self._exclusive():
             if not self._client.collection_exists(self._name):
                 self._client.create_collection(
                     self._name,
                     vectors_config=models.VectorParams(size=dim, distance=models.Distance.COSINE),
-                    # 0: no graph while points come in, `settle` asks for it
+                    # 0: no graph while points are inserted; `settle` builds it
                     optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0),
                 )
-            if not self._is_local:  # local mode has no payload index
+            if not self._is_local:  # local mode has no payload indexes
                 kinds: dict[str, models.PayloadSchemaParams] = {
                     "keyword": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD),
-                    # no links of the graph for every span of prices: see docs/index.md, How fast
+                    # no extra graph links for price ranges: see docs/index.md, Speed
                     "float": models.FloatIndexParams(type=models.FloatIndexType.FLOAT, enable_hnsw=False),
                 }
                 for field, kind in PAYLOAD_INDEXES.items():
@@ -65,9 +73,9 @@ class ClientEngine:
 
     def missing(self, ids: Sequence[str]) -> set[str]:
         """See `Engine.missing`."""
-        with self._alone():
-            there = self._client.retrieve(self._name, list(ids), with_payload=False)
-        return set(ids) - {str(point.id) for point in there}
+        with self._exclusive():
+            found = self._client.retrieve(self._name, list(ids), with_payload=False)
+        return set(ids) - {str(point.id) for point in found}
 
     def put(
         self, ids: Sequence[str], embeddings_ND: FloatArray, payloads: Sequence[Mapping[str, Any]]
@@ -79,21 +87,21 @@ class ClientEngine:
             models.PointStruct(id=id, vector=embedding_D.tolist(), payload=dict(payload))
             for id, embedding_D, payload in zip(ids, embeddings_ND, payloads, strict=True)
         ]
-        with self._alone():
+        with self._exclusive():
             self._client.upsert(self._name, points, wait=True)
 
     def remove(self, ids: Sequence[str]) -> None:
         """See `Engine.remove`."""
         from qdrant_client import models
 
-        with self._alone():
+        with self._exclusive():
             self._client.delete(self._name, models.PointIdsList(points=list(ids)), wait=True)
 
     def settle(self, timeout_s: float) -> None:
         """See `Engine.settle`.
 
         Raises:
-            IndexUnavailableError: the optimizers are still at work after this time.
+            IndexUnavailableError: The optimizers are still busy after this time.
         """
         from qdrant_client import models
 
@@ -105,13 +113,13 @@ class ClientEngine:
         )
         deadline = time.monotonic() + timeout_s
         idle = 0
-        while idle < 2:  # twice in a row: right after the change they may not have begun
+        while idle < 2:  # right after the change the optimizers may not have started yet
             green = self._client.get_collection(self._name).status == models.CollectionStatus.GREEN
             idle = idle + 1 if green else 0
             if time.monotonic() > deadline:
                 raise IndexUnavailableError(
-                    f"the optimizers of {self._name} are still at work after {timeout_s:.0f} s: look at the "
-                    "server's load, then run the same `immr index` again, it goes on from here"
+                    f"the optimizers of {self._name} are still busy after {timeout_s:.0f} s: check the "
+                    "server's load, then run the same `immr index` command again to resume"
                 )
             time.sleep(_POLL_S)
 
@@ -121,7 +129,7 @@ class ClientEngine:
         """See `Engine.nearest`."""
         from qdrant_client import models
 
-        with self._alone():
+        with self._exclusive():
             points = self._client.query_points(
                 self._name,
                 query=embedding_D.tolist(),
@@ -134,19 +142,19 @@ class ClientEngine:
 
     def payload(self, id: str) -> Mapping[str, Any] | None:
         """See `Engine.payload`."""
-        with self._alone():
+        with self._exclusive():
             points = self._client.retrieve(self._name, [id])
         return (points[0].payload or {}) if points else None
 
     def embedding(self, id: str) -> FloatArray | None:
         """See `Engine.embedding`."""
-        with self._alone():
+        with self._exclusive():
             points = self._client.retrieve(self._name, [id], with_payload=False, with_vectors=True)
         return np.asarray(points[0].vector, dtype=np.float32) if points else None
 
     def count(self) -> int:
         """See `Engine.count`."""
-        with self._alone():
+        with self._exclusive():
             return self._client.count(self._name, exact=True).count
 
     def close(self) -> None:
@@ -156,27 +164,21 @@ class ClientEngine:
             self._client.close()
             self._release()
 
-    def _alone(self) -> AbstractContextManager[Any]:
+    def _exclusive(self) -> AbstractContextManager[Any]:
         if self._closed:
-            raise EngineError("it is closed")
-        # local mode's arrays grow in place: a search must not see them half-way
+            raise EngineError("the collection is closed")
+        # local mode grows its arrays in place, which a concurrent search must not see
         return self._lock if self._is_local else nullcontext()
 
 
 def open_local(folder: Path, release: Callable[[], None]) -> ClientEngine:
-    """Local mode in a folder: brute force in this process, everything in memory."""
+    """Local mode in a folder: exact search in this process, with all points in memory."""
     from qdrant_client import QdrantClient
 
-    with _no_advice():
+    with warnings.catch_warnings():  # about 20,000 points and more; `QdrantIndex` has its own warning
+        warnings.simplefilter("ignore", UserWarning)
         client = QdrantClient(path=str(folder), force_disable_check_same_thread=True)
     return ClientEngine(client, folder.name, is_local=True, release=release)
-
-
-@contextmanager
-def _no_advice() -> Iterator[None]:
-    with warnings.catch_warnings():  # from 20,000 points on; docs/index.md says when to use what
-        warnings.simplefilter("ignore", UserWarning)
-        yield
 
 
 def _condition(filters: Filters) -> models.Filter | None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from immr.errors import IndexMismatchError, IndexUnavailableError, SettingsError
-from immr.index.journal import Journal
+from immr.index.change_journal import Journal
 from immr.index.qdrant import QdrantIndex
 from immr.index.vector_index import Changes
 from immr.settings import Settings

@@ -1,4 +1,4 @@
-"""Contents as collections of a Qdrant server; the name that stays is an alias."""
+"""Contents as collections of a Qdrant server; an alias names the published one."""
 
 from __future__ import annotations
 
@@ -6,51 +6,56 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from immr.index.client import ClientEngine
-from immr.index.documents import COLLECTION_PREFIX, SEPARATOR, Binding
+from immr.index.binding import Binding
+from immr.index.engines.client import ClientEngine
+from immr.index.names import collection_of, is_content
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
 
-class Server:
-    """A `Storage` on a Qdrant server, which many processes read and write at once."""
+class ServerStorage:
+    """A `Storage` on a Qdrant server, which any number of processes may use at once."""
 
     def __init__(self, url: str, timeout_s: int, api_key: str | None = None) -> None:
         self._url = url
         self._timeout_s = timeout_s
-        # as a header, since as `api_key` the client warns of http, which may be a cluster's own network
+        # not as `api_key`: the client would warn about http, which is common within a cluster
         self._headers = {"api-key": api_key} if api_key else None
         self.where = f"the Qdrant server {url}"
 
     def engine(self, content: str) -> ClientEngine:
-        """A client; nothing is asked of the server yet."""
+        """A client of its own; no request is made yet."""
         return ClientEngine(self._connect(), content)
 
     def serving(self, collection: str, content: str) -> ClientEngine:
-        """By its alias: a new content is searched as soon as it is published."""
+        """Use the alias, so that a new content is searched as soon as it is published."""
         return ClientEngine(self._connect(), collection)
 
     def published(self, collection: str) -> str | None:
-        """Ask for the aliases."""
+        """Look the alias up."""
         with self._client() as client:
             aliases = {alias.alias_name: alias.collection_name for alias in client.get_aliases().aliases}
         return aliases.get(collection)
 
     def binding(self, content: str) -> Binding | None:
-        """Ask for the collection's metadata."""
+        """Read the metadata of the collection."""
         with self._client() as client:
             if not client.collection_exists(content):
                 return None
             return Binding.from_metadata(client.get_collection(content).config.metadata)
 
+    def obstacle(self, content: str) -> str:
+        """See `Storage.obstacle`: there is none on a server."""
+        return ""
+
     def bind(self, content: str, binding: Binding) -> None:
-        """Write the collection's metadata."""
+        """Write the metadata of the collection."""
         with self._client() as client:
             client.update_collection(content, metadata=binding.as_metadata())
 
     def publish(self, collection: str, content: str) -> None:
-        """Move the alias: old one away and new one in, in one request, which the server does atomically."""
+        """Move the alias in one request, which the server executes atomically."""
         from qdrant_client import models
 
         create = models.CreateAliasOperation(
@@ -61,31 +66,31 @@ class Server:
             client.update_collection_aliases([delete, create] if self.published(collection) else [create])
 
     def discard_others(self, collection: str, keep: str) -> None:
-        """Delete the collections that begin with this one's name."""
+        """Delete the collections of the other contents."""
         with self._client() as client:
             for content in _contents(client):
-                if content.startswith(collection + SEPARATOR) and content != keep:
+                if collection_of(content) == collection and content != keep:
                     client.delete_collection(content)
 
     def collections(self) -> list[str]:
-        """Names of contents, cut at the hash."""
+        """The collections of all contents."""
         with self._client() as client:
-            return sorted({content.rsplit(SEPARATOR, 1)[0] for content in _contents(client)})
+            return sorted({collection_of(content) for content in _contents(client)})
 
     def remove(self, collection: str) -> bool:
-        """Delete all contents; the alias goes with its collection."""
+        """Delete all contents; the server deletes the alias with them."""
         self.discard_others(collection, keep="")
         return True
 
     def journal(self, collection: str) -> None:
-        """A server takes changes at once."""
+        """See `Storage.journal`: changes are made directly."""
 
     def applied(self, content: str) -> int:
-        """Not known here: whoever delivers knows."""
+        """See `Storage.applied`: unknown here, only the process that delivers knows."""
         return 0
 
     def note_applied(self, content: str, sequence: int) -> None:
-        """Nothing to write down."""
+        """See `Storage.note_applied`: does nothing."""
 
     def _connect(self) -> QdrantClient:
         from qdrant_client import QdrantClient
@@ -105,4 +110,4 @@ class Server:
 
 def _contents(client: QdrantClient) -> list[str]:
     names = [collection.name for collection in client.get_collections().collections]
-    return [name for name in names if name.startswith(COLLECTION_PREFIX) and SEPARATOR in name]
+    return [name for name in names if is_content(name)]

@@ -1,4 +1,4 @@
-"""What clients and engines throw becomes our own error."""
+"""Errors of engines and their translation into IMMR's own."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from immr.errors import IndexUnavailableError
-from immr.index.engine import EngineError
+
+
+class EngineError(Exception):
+    """An engine failed; the text is the engine's own."""
 
 
 @contextmanager
-def answers(where: str) -> Iterator[None]:
-    """Whatever goes wrong inside means that `where` does not answer.
+def translate_errors(where: str) -> Iterator[None]:
+    """Turn the errors of engines, clients and files into IMMR's own.
+
+    Args:
+        where: The folder or server, as error messages name it.
 
     Raises:
-        IndexUnavailableError: with the reason.
+        IndexUnavailableError: With the reason.
     """
     from qdrant_client.common.client_exceptions import QdrantException
     from qdrant_client.http.exceptions import ApiException
@@ -25,9 +31,9 @@ def answers(where: str) -> Iterator[None]:
     except (ApiException, EngineError, QdrantException, OSError, sqlite3.Error, RuntimeError) as error:
         if getattr(error, "status_code", None) in (401, 403):
             raise IndexUnavailableError(
-                f"{where} wants an API key, or another one: name a file that holds it in IMMR_INDEX_KEY_FILE"
+                f"{where} refused the API key: put a valid key into the file that IMMR_INDEX_KEY_FILE names"
             ) from error
         reason = getattr(error, "source", error)
         raise IndexUnavailableError(
-            f"{where} does not answer ({reason}): check that it is there and that IMMR_INDEX_URL is right"
+            f"{where} is not available ({reason}): check that it exists and that IMMR_INDEX_URL is correct"
         ) from error

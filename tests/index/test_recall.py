@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from immr.index.verify import are_unit_rows, recall_at_k, sample_rows
+from immr.index.recall import are_unit_rows, recall_at_k, sample_rows
 
 
 def _unit_rows(rows, dim, seed=0):

@@ -1,0 +1,77 @@
+"""The binding of a collection to a model version, so that no other version's queries can search it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from immr.errors import IndexMismatchError
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Stored with each content of a collection.
+
+    Attributes:
+        points: Number of documents that were indexed.
+        recall_at_10: As the verification measured it against exact search.
+        hnsw_ef: Search width that the verification found sufficient.
+        sequence: Last catalogue change that was built in.
+        ready: Whether the content was verified.
+    """
+
+    version_id: str
+    dim: int
+    preprocessing_hash: str
+    content_hash: str
+    points: int
+    normalization: str = "l2"
+    recall_at_10: float = 0.0
+    hnsw_ef: int = 128
+    sequence: int = 0
+    ready: bool = False
+
+    def as_metadata(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any] | None) -> Binding | None:
+        """The binding in a collection's metadata, or None if the collection is not one of IMMR's."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        if not metadata or any(name not in metadata for name in names):
+            return None
+        return cls(**{name: metadata[name] for name in names})
+
+
+def check_binding(
+    collection: str, found: Binding, version_id: str, dim: int, preprocessing_hash: str
+) -> None:
+    """Check that a collection belongs to a query encoder.
+
+    Raises:
+        IndexMismatchError: It does not; the message names what differs on both sides.
+    """
+    of_collection = {
+        "version": found.version_id,
+        "dim": found.dim,
+        "preprocessing": found.preprocessing_hash,
+        "normalization": found.normalization,
+    }
+    of_encoder = {
+        "version": version_id,
+        "dim": dim,
+        "preprocessing": preprocessing_hash,
+        "normalization": "l2",
+    }
+    different = [name for name in of_collection if of_collection[name] != of_encoder[name]]
+    if different:
+        raise IndexMismatchError(
+            f"the collection {collection} was built for "
+            + ", ".join(f"{name} {of_collection[name]}" for name in different)
+            + ", but the query encoder has "
+            + ", ".join(f"{name} {of_encoder[name]}" for name in different)
+            + f": run `immr index build --model {version_id}`"
+        )

@@ -1,0 +1,56 @@
+"""The port of an engine, which holds the points of one content of a collection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from immr.types import Filters, FloatArray
+
+
+@dataclass(frozen=True)
+class Found:
+    """A point that a search returned."""
+
+    id: str
+    score: float
+    payload: Mapping[str, Any]
+
+
+class Engine(Protocol):
+    """One open content; thread safe. Shapes: N points, D dimensions."""
+
+    def create(self, dim: int) -> None:
+        """Create the content if it does not exist, with payload indexes and without an HNSW graph."""
+
+    def missing(self, ids: Sequence[str]) -> set[str]:
+        """The ids that have no point."""
+
+    def put(
+        self, ids: Sequence[str], embeddings_ND: FloatArray, payloads: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Insert or replace points; they are durable when this returns."""
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Delete points; unknown ids are ignored."""
+
+    def settle(self, timeout_s: float) -> None:
+        """Build the HNSW graph and wait until the optimizers are idle."""
+
+    def nearest(
+        self, embedding_D: FloatArray, limit: int, offset: int, filters: Filters, hnsw_ef: int
+    ) -> list[Found]:
+        """The points most similar to the embedding, best first."""
+
+    def payload(self, id: str) -> Mapping[str, Any] | None:
+        """The payload of a point, or None if there is no such point."""
+
+    def embedding(self, id: str) -> FloatArray | None:
+        """(D,) unit vector of a point, or None if there is no such point."""
+
+    def count(self) -> int:
+        """The exact number of points."""
+
+    def close(self) -> None:
+        """Release files and connections. May be called twice."""

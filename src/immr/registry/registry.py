@@ -1,0 +1,185 @@
+"""One registered model in MLflow: its runs, versions, roles and decisions behind one object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from immr.errors import RegistryError
+from immr.registry.decisions import DecisionLog
+from immr.registry.roles import Roles
+from immr.registry.runs import Runs
+from immr.registry.store import Store
+from immr.registry.versions import Versions
+from immr.types import ModelVersion, Role
+
+
+class Registry:
+    """What the rest of IMMR uses of MLflow.
+
+    Attributes:
+        runs: The runs of the experiment that carries the model's name.
+    """
+
+    def __init__(self, tracking_url: str, model_name: str, decision_log: Path) -> None:
+        """Store the addresses; MLflow is first opened by the first call that needs it.
+
+        Args:
+            tracking_url: `sqlite:///<file>` (artifacts go into a folder beside it) or `http(s)://…` of an
+                MLflow server.
+            model_name: Name of the registered model and of the experiment, usually "immr".
+            decision_log: The JSON lines file of the decisions.
+
+        Raises:
+            RegistryError: The URL has another scheme.
+        """
+        self._store = Store(tracking_url, model_name)
+        self._name = model_name
+        self.runs = Runs(self._store, model_name)
+        self._versions = Versions(self._store, model_name)
+        self._roles = Roles(self._store, model_name)
+        self._decisions = DecisionLog(decision_log)
+
+    def register(
+        self,
+        folder: Path,
+        key: str,
+        run_id: str,
+        *,
+        dim: int,
+        preprocessing_hash: str,
+        manifest_hash: str,
+        recipe: str,
+    ) -> ModelVersion:
+        """Store a version's folder with its run and give it the next number; see `Versions.register`."""
+        return self._versions.register(
+            folder,
+            key,
+            run_id,
+            {
+                "dim": str(dim),
+                "preprocessing_hash": preprocessing_hash,
+                "manifest_hash": manifest_hash,
+                "recipe": recipe,
+            },
+        )
+
+    def restore(self, version: ModelVersion, folder: Path) -> ModelVersion:
+        """Upload the files of a version again after they were lost; its number and tags stay.
+
+        Raises:
+            RegistryError: MLflow refused the upload.
+        """
+        self._versions.upload(version.run_id, folder)
+        return version
+
+    def versions(self) -> list[ModelVersion]:
+        """All versions that IMMR registered, oldest first."""
+        return self._versions.all()
+
+    def find(self, key: str) -> ModelVersion | None:
+        """The version trained from this key, or None."""
+        return self._versions.find(key)
+
+    def get(self, reference: str) -> ModelVersion:
+        """Look up a version by id ("immr-3"), number ("3") or role ("champion").
+
+        Raises:
+            RegistryError: There is no such version; the message lists those that exist.
+        """
+        versions, roles = self.versions(), self._roles.numbers()
+        number = roles.get(reference, reference.removeprefix(f"{self._name}-"))
+        for version in versions:
+            if number == str(version.number):
+                return version
+        known = ", ".join(_with_roles(version, roles) for version in versions)
+        raise RegistryError(
+            f"no model version {reference!r} in {self._store.shown_url}; "
+            + (
+                f"known versions: {known}"
+                if known
+                else "no version is registered yet: run `immr train` first"
+            )
+        )
+
+    def fetch(self, version: ModelVersion, cache_dir: Path) -> Path:
+        """A local folder with the version's files, for reading only; see `Versions.fetch`."""
+        return self._versions.fetch(version, cache_dir)
+
+    def tag(self, version: ModelVersion, key: str, value: str) -> None:
+        """Set a tag on a version, replacing an earlier value."""
+        self._versions.tag(version, key, value)
+
+    def tags(self, version: ModelVersion) -> dict[str, str]:
+        """All tags of a version."""
+        return dict(self._versions.entry(version).tags)
+
+    def created(self, version: ModelVersion) -> datetime:
+        """When the version was registered, in UTC."""
+        return datetime.fromtimestamp(self._versions.entry(version).creation_timestamp / 1000, UTC)
+
+    def set_role(self, role: Role, version: ModelVersion) -> None:
+        """Give a version this role; the version that held it before loses it."""
+        self._roles.set(role, version)
+
+    def role(self, role: Role) -> ModelVersion | None:
+        """The version that holds the role, or None."""
+        number = self._roles.numbers().get(role)
+        return None if number is None else self.get(number)
+
+    def clear_role(self, role: Role) -> None:
+        """Take the role away from whichever version holds it."""
+        self._roles.clear(role)
+
+    def clear_roles(self) -> None:
+        """Leave the model without champion and challenger."""
+        self._roles.clear("champion")
+        self._roles.clear("challenger")
+
+    def record_decision(
+        self,
+        action: str,
+        reason: str,
+        numbers: Mapping[str, float],
+        champion: ModelVersion | None,
+        challenger: ModelVersion | None,
+        ts: datetime | None = None,
+    ) -> dict[str, Any]:
+        """Append a decision to the log and tag the version it is about with it.
+
+        Args:
+            action: "promote", "keep", "wait" or "roll back".
+            reason: One sentence.
+            numbers: The figures the decision is based on.
+            champion: The champion before the decision.
+            challenger: The version decided on; without one, the decision is about the champion.
+            ts: Time of the decision, now by default.
+
+        Returns:
+            The decision as it was logged.
+        """
+        decision = {
+            "ts": (ts or datetime.now(UTC)).isoformat(),
+            "action": action,
+            "reason": reason,
+            "numbers": dict(numbers),
+            "champion": champion.id if champion else None,
+            "challenger": challenger.id if challenger else None,
+        }
+        self._decisions.append(decision)
+        if about := challenger or champion:
+            self.tag(about, "immr.decision", json.dumps(decision, ensure_ascii=False))
+        return decision
+
+    def decisions(self) -> list[dict[str, Any]]:
+        """All decisions, oldest first."""
+        return self._decisions.read()
+
+
+def _with_roles(version: ModelVersion, roles: Mapping[str, str]) -> str:
+    """`immr-2 (challenger)`."""
+    held = sorted(role for role, number in roles.items() if number == str(version.number))
+    return f"{version.id} ({', '.join(held)})" if held else version.id
