@@ -59,6 +59,15 @@ def test_settings_do_not_change() -> None:
         Settings().home = Path("elsewhere")  # type: ignore[misc]
 
 
+def test_the_default_index_is_qdrant_edge_below_home(tmp_path: Path) -> None:
+    assert Settings(home=tmp_path).index_url == f"edge://{tmp_path}/index"
+
+
+def test_photos_are_kept_for_a_positive_number_of_days() -> None:
+    with pytest.raises(SettingsError, match="IMMR_KEEP_PHOTOS_DAYS=0"):
+        Settings.model_validate({"keep_photos_days": 0})
+
+
 def test_a_value_of_another_type_names_its_variable() -> None:
     with pytest.raises(SettingsError, match="IMMR_KEEP_PHOTOS='perhaps'"):
         Settings.model_validate({"keep_photos": "perhaps"})
@@ -71,6 +80,9 @@ def test_a_value_of_another_type_names_its_variable() -> None:
         ("https://mlflow/p@th", "https://mlflow/p@th"),
         ("sqlite:////home/ann/mlflow.db", "sqlite:////home/ann/mlflow.db"),
         ("http://a@b:p@host", "http://host"),
+        ("kafka://a:1/t?sasl.password=s&acks=all", "kafka://a:1/t?sasl.password=…&acks=all"),
+        ("kafka://a:1/t?acks=all&SSL.KEY.password=s#x", "kafka://a:1/t?acks=all&SSL.KEY.password=…#x"),
+        ("redis://:secret@host:6379/0", "redis://host:6379/0"),
     ],
 )
 def test_a_url_is_told_without_who_asks_there(url: str, told: str) -> None:

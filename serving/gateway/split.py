@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 from immr.errors import ExperimentError
@@ -55,7 +55,9 @@ class Gateway:
         self.recorder = Recorder(settings, self.metrics)
         self._variants = Variants(timeout_s, self.metrics)
         self._shadow: Shadow | None = None
-        self._photos = PhotoStore(settings.photos_dir) if settings.keep_photos else None
+        photos = PhotoStore(settings.photos_dir, timedelta(days=settings.keep_photos_days))
+        photos.forget_expired()  # also if no new ones are kept
+        self._photos = photos if settings.keep_photos else None
         self._experiment_file = settings.experiment_file
         self._watcher: WatchedFile[Experiment] | None = None
         self._watcher_lock = threading.Lock()

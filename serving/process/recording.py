@@ -127,7 +127,12 @@ class Recorder:
         """
         if self._opened is None:
             journal = EventJournal(self._settings.waiting_events_dir, self._max_waiting_bytes)
-            self._opened = Delivery(lambda: connect(self._settings).events, journal, self._count_clicks)
+            self._opened = Delivery(
+                lambda: connect(self._settings).events,
+                journal,
+                self._count_clicks,
+                on_refused=self._metrics.errors.labels("event_refused").inc,
+            )
         return self._opened
 
     def _checked(self, event: EventBody, now: datetime) -> tokens.ClickToken:

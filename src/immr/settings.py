@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from pydantic import ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from immr.errors import SettingsError
@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     token_key_file: Path | None = None
     model_name: str = "immr"
     keep_photos: bool = False
+    keep_photos_days: float = Field(default=30.0, gt=0)  # kept photos are deleted after this
     tracking_link: str = ""  # MLflow and the page as a browser sees them, for the reports of a pipeline run
     page_link: str = ""
 
@@ -65,7 +66,7 @@ class Settings(BaseSettings):
             "home": home,
             # not encoded: MLflow creates the folder of a SQLite URL without decoding it
             "tracking_url": self.tracking_url or f"sqlite:///{home}/mlflow/mlflow.db",
-            "index_url": self.index_url or f"file://{encoded}/index",
+            "index_url": self.index_url or f"edge://{encoded}/index",
             "features_url": self.features_url or f"file://{encoded}/features",
             "events_url": self.events_url or f"sqlite:///{encoded}/events/events.db",
             "token_key_file": self.token_key_file or home / "events" / "token.key",
@@ -119,5 +120,6 @@ class Settings(BaseSettings):
 
 
 def without_credentials(url: str) -> str:
-    """A URL as it may be told to anyone."""
-    return re.sub(r"(?<=://)[^/?#]*@", "", url, count=1)
+    """A URL for messages: without user and password, and without secrets among its query settings."""
+    url = re.sub(r"(?<=://)[^/?#]*@", "", url, count=1)
+    return re.sub(r"(?i)([?&][^=&#]*(?:password|secret|token|key|oauthbearer)[^=&#]*=)[^&#]*", r"\1…", url)

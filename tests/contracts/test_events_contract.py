@@ -1,4 +1,4 @@
-"""What every event log must do, on SQLite and on Kafka (librdkafka's own cluster in memory)."""
+"""The same cases on every event log: SQLite, and Kafka on librdkafka's in-memory cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from immr.errors import EventLogError
+from immr.errors import EventLogError, EventRefusedError
 from immr.events.event_log import JOINED_SCHEMA, SEARCHES_SCHEMA, EventLog
 from immr.events.kafka.log import KafkaEventLog
 from immr.events.sqlite import SqliteEventLog
@@ -53,19 +53,19 @@ def search(query: str, variant: str = "champion", took_ms: float = 10.0, results
     return SearchRecord(query_id=query, variant=variant, took_ms=took_ms, results=results, **values)
 
 
-def test_empty_log_gives_empty_tables_and_sums(log: EventLog) -> None:
+def test_an_empty_log_returns_empty_tables_and_sums(log: EventLog) -> None:
     assert log.joined().schema == JOINED_SCHEMA
     assert log.searches().schema == SEARCHES_SCHEMA
     assert (log.joined().num_rows, log.searches().num_rows) == (0, 0)
     assert (log.ctr_over_time(60), log.funnel(), log.latency()) == ([], [], [])
 
 
-def test_nothing_to_record_is_no_error(log: EventLog) -> None:
+def test_recording_nothing_is_allowed(log: EventLog) -> None:
     assert log.record_impressions([]) == 0
     assert log.record_clicks([]) == 0
 
 
-def test_joined_has_the_contracts_columns_and_values(log: EventLog) -> None:
+def test_joined_has_the_columns_and_values_of_the_contract(log: EventLog) -> None:
     log.record_impressions([impression("q", "a"), impression("q", "b", 2)])
     log.record_clicks([click("q", "b")])
     table = log.joined()
@@ -86,7 +86,7 @@ def test_joined_has_the_contracts_columns_and_values(log: EventLog) -> None:
     ]
 
 
-def test_repeats_are_harmless_within_a_batch_and_between(log: EventLog) -> None:
+def test_repeats_are_counted_once(log: EventLog) -> None:
     twice = [impression("q", "a"), impression("q", "a")]
     assert log.record_impressions(twice) == 1
     assert log.record_impressions([*twice, impression("q", "b", 2)]) == 1
@@ -98,14 +98,14 @@ def test_repeats_are_harmless_within_a_batch_and_between(log: EventLog) -> None:
     assert log.searches().num_rows == 1
 
 
-def test_click_that_comes_first_joins_later(log: EventLog) -> None:
+def test_a_click_may_arrive_before_its_impression(log: EventLog) -> None:
     assert log.record_clicks([click("q", "a")]) == 1
     assert log.joined().num_rows == 0
     log.record_impressions([impression("q", "a")])
     assert log.joined()["clicked"].to_pylist() == [True]
 
 
-def test_order_implies_its_click_and_a_click_no_order(log: EventLog) -> None:
+def test_an_order_implies_a_click_but_not_the_reverse(log: EventLog) -> None:
     log.record_impressions([impression("q", "a"), impression("q", "b", 2)])
     log.record_clicks([click("q", "a"), click("q", "b", "order")])
     rows = log.joined().to_pylist()
@@ -130,7 +130,7 @@ def test_join_window(log: EventLog, after: timedelta, counts: bool) -> None:
     assert (row["clicked"], row["ordered"]) == (counts, counts)
 
 
-def test_since_keeps_what_is_not_older(log: EventLog) -> None:
+def test_since_is_inclusive(log: EventLog) -> None:
     for minute in range(3):
         when = NOON + timedelta(minutes=minute)
         log.record_search(search(f"q{minute}", ts=when), [impression(f"q{minute}", "a", ts=when)])
@@ -142,27 +142,27 @@ def test_since_keeps_what_is_not_older(log: EventLog) -> None:
     assert len(log.ctr_over_time(60, since)) == 2
 
 
-def test_other_time_zones_are_the_same_moments(log: EventLog) -> None:
+def test_times_of_other_zones_are_converted(log: EventLog) -> None:
     elsewhere = NOON.astimezone(timezone(timedelta(hours=-7)))
     log.record_impressions([impression("q", "a", ts=elsewhere)])
     assert log.joined(elsewhere)["ts"].to_pylist() == [NOON]
 
 
-def test_time_without_zone_is_refused(log: EventLog) -> None:
-    with pytest.raises(EventLogError, match="no time zone"):
+def test_a_time_without_a_zone_is_refused_for_good(log: EventLog) -> None:
+    with pytest.raises(EventRefusedError, match="no time zone"):
         log.record_impressions([impression("q", "a", ts=NOON.replace(tzinfo=None))])
     assert log.joined().num_rows == 0
 
 
-def test_batch_is_taken_whole_or_not_at_all(log: EventLog) -> None:
+def test_a_search_with_an_invalid_impression_is_refused_entirely(log: EventLog) -> None:
     broken = impression("q", "b", 2, user_id=None)
-    with pytest.raises(EventLogError):
+    with pytest.raises(EventRefusedError):
         log.record_search(search("q"), [impression("q", "a"), broken])
     assert (log.joined().num_rows, log.searches().num_rows) == (0, 0)
     assert log.record_search(search("q"), [impression("q", "a")]) == 1
 
 
-def test_a_batch_is_there_when_it_ends(log: EventLog) -> None:
+def test_a_batch_is_recorded_when_it_ends(log: EventLog) -> None:
     with log.batch():
         log.record_search(search("q1"), [impression("q1", "a")])
         assert log.record_clicks([click("q1", "a")]) == 1
@@ -174,7 +174,7 @@ def test_a_batch_is_there_when_it_ends(log: EventLog) -> None:
     assert log.searches().num_rows == 2
 
 
-def test_searches_come_back_as_recorded(log: EventLog) -> None:
+def test_searches_are_returned_as_recorded(log: EventLog) -> None:
     log.record_search(search("q", "challenger", 12.5, 0, degraded=True, fallback=True), [])
     assert log.searches().to_pylist() == [
         {
@@ -191,7 +191,7 @@ def test_searches_come_back_as_recorded(log: EventLog) -> None:
     ]
 
 
-def test_ctr_over_time_is_bucketed_by_variant_and_version(log: EventLog) -> None:
+def test_ctr_over_time_is_by_bucket_variant_and_version(log: EventLog) -> None:
     late = NOON + timedelta(seconds=90)
     log.record_impressions(
         [
@@ -216,7 +216,7 @@ def test_ctr_over_time_is_bucketed_by_variant_and_version(log: EventLog) -> None
     ]
 
 
-def test_sums_by_query_are_those_of_the_rows(log: EventLog) -> None:
+def test_sums_by_query(log: EventLog) -> None:
     shown = [impression("q1", item, place) for place, item in enumerate("abcdefghijkl", start=1)]
     log.record_impressions([*shown, impression("q2", "a", 1)])
     log.record_clicks([click("q1", "a"), click("q1", "a"), click("q1", "l", "order"), click("q2", "z")])
@@ -233,7 +233,7 @@ def test_sums_by_query_are_those_of_the_rows(log: EventLog) -> None:
     assert log.by_query(since=NOON + timedelta(days=1)).num_rows == 0
 
 
-def test_sums_by_position_and_item_leave_users_out(log: EventLog) -> None:
+def test_sums_by_position_and_item_can_exclude_users(log: EventLog) -> None:
     log.record_impressions([impression("q1", "a", 1), impression("q1", "b", 2)])
     log.record_clicks([click("q1", "b")])
     found = [(each.of, each.impressions, each.clicks) for each in log.summed_by("position")]
@@ -243,7 +243,7 @@ def test_sums_by_position_and_item_leave_users_out(log: EventLog) -> None:
     assert log.summed_by("position", since=NOON + timedelta(days=1)) == []
 
 
-def test_funnel_counts_each_stage(log: EventLog) -> None:
+def test_the_funnel_counts_each_stage(log: EventLog) -> None:
     log.record_search(search("q1", results=2), [impression("q1", "a"), impression("q1", "b", 2)])
     log.record_search(search("q2", results=0, degraded=True), [])
     log.record_search(
@@ -258,7 +258,7 @@ def test_funnel_counts_each_stage(log: EventLog) -> None:
     assert challenger.fallback_queries == 1
 
 
-def test_funnel_knows_a_variant_with_impressions_only(log: EventLog) -> None:
+def test_the_funnel_includes_a_variant_with_impressions_only(log: EventLog) -> None:
     log.record_impressions([impression("q", "a")])
     assert (log.funnel()[0].queries, log.funnel()[0].impressions) == (0, 1)
 
@@ -272,12 +272,12 @@ def test_latency_percentiles_are_by_nearest_rank(log: EventLog) -> None:
     assert (challenger.searches, challenger.p50_ms, challenger.p99_ms) == (1, 7.0, 7.0)
 
 
-def test_bucket_below_a_second_is_refused(log: EventLog) -> None:
+def test_a_bucket_below_a_second_is_refused(log: EventLog) -> None:
     with pytest.raises(EventLogError, match="at least one second"):
         log.ctr_over_time(0)
 
 
-def test_threads_share_one_log(log: EventLog) -> None:
+def test_threads_can_share_a_log(log: EventLog) -> None:
     def work(thread: int) -> None:
         for number in range(10):
             query = f"q{thread}-{number}"
@@ -294,7 +294,7 @@ def test_threads_share_one_log(log: EventLog) -> None:
     assert log.joined()["clicked"].to_pylist() == [True] * 40
 
 
-def test_closing_twice_is_harmless_and_writing_then_is_an_error(log: EventLog) -> None:
+def test_closing_twice_is_allowed_and_writing_afterwards_is_an_error(log: EventLog) -> None:
     log.close()
     log.close()
     with pytest.raises(EventLogError):

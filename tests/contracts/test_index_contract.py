@@ -1,6 +1,6 @@
-"""The same cases on every vector index: local mode, edge, and a server.
+"""The same cases on every vector index: local mode, Qdrant Edge, and a server.
 
-The server is the one that IMMR_TEST_QDRANT_URL names, or a stand-in that speaks its HTTP.
+The server is the one at IMMR_TEST_QDRANT_URL, or else a stand-in with the same HTTP interface.
 """
 
 import dataclasses
@@ -74,14 +74,14 @@ def collection(index, version, items, embeddings_ND):
     collection.close()
 
 
-def test_build_reports_what_it_verified(index, version, items, embeddings_ND):
+def test_a_build_reports_points_and_recall(index, version, items, embeddings_ND):
     report = index.build(version, items, embeddings_ND)
     assert report.collection == f"immr_{version.id}"
     assert (report.points, report.reused) == (ROWS, False)
     assert report.recall_at_10 >= 0.98
 
 
-def test_same_content_is_reused_and_changed_content_is_not(index, version, items, embeddings_ND):
+def test_the_same_documents_are_reused_and_changed_ones_are_not(index, version, items, embeddings_ND):
     first = index.build(version, items, embeddings_ND)
     again = index.build(version, items[::-1], embeddings_ND[::-1])
     assert again == dataclasses.replace(first, reused=True)
@@ -95,7 +95,7 @@ def test_same_content_is_reused_and_changed_content_is_not(index, version, items
     assert index.build(version, items[:-1], embeddings_ND[:-1]).points == ROWS - 1
 
 
-def test_search_finds_what_exact_search_finds(collection, items, embeddings_ND):
+def test_search_finds_the_exact_neighbours(collection, items, embeddings_ND):
     query_D = embeddings_ND[42]
     similarities_N = embeddings_ND @ query_D
     best = np.argsort(-similarities_N)[:5]
@@ -116,7 +116,7 @@ def test_search_finds_what_exact_search_finds(collection, items, embeddings_ND):
         ("", set(CATEGORIES)),
     ],
 )
-def test_a_category_keeps_its_path_and_what_is_below(collection, embeddings_ND, category, kept):
+def test_a_category_filter_matches_the_path_and_its_subcategories(collection, embeddings_ND, category, kept):
     found = collection.search(embeddings_ND[0], ROWS, Filters(category))
     assert {candidate.category for candidate in found} == kept
     assert len(found) == ROWS // 5 * len(kept)
@@ -133,19 +133,19 @@ def test_a_category_keeps_its_path_and_what_is_below(collection, embeddings_ND, 
         (Filters(price_max=3.0, exclude="i1"), (1, 3)),
     ],
 )
-def test_prices_keep_what_lies_between_them(collection, items, embeddings_ND, filters, prices):
+def test_price_filters_are_inclusive(collection, items, embeddings_ND, filters, prices):
     found = collection.search(embeddings_ND[0], ROWS, filters)
     price_of = {item.item_id: item.price for item in items}
     assert sorted(price_of[candidate.item_id] for candidate in found) == [float(price) for price in prices]
 
 
-def test_pages_follow_each_other(collection, embeddings_ND):
+def test_pages_join_up_to_the_whole_result(collection, embeddings_ND):
     whole = collection.search(embeddings_ND[3], 30)
     pages = [collection.search(embeddings_ND[3], 10, offset=offset) for offset in (0, 10, 20)]
     assert [found.item_id for page in pages for found in page] == [found.item_id for found in whole]
 
 
-def test_the_embedding_of_an_item(collection, embeddings_ND):
+def test_the_embedding_of_an_item_is_returned(collection, embeddings_ND):
     assert collection.embedding("i7") == pytest.approx(embeddings_ND[7], abs=1e-6)
     assert collection.embedding("no such item") is None
 
@@ -154,7 +154,7 @@ def _changes(items, embeddings_ND, deleted=(), first=1):
     return Changes(items, embeddings_ND, deleted, range(first, first + len(items) + len(deleted)))
 
 
-def test_changes_reach_an_open_collection_and_twice_does_no_harm(
+def test_changes_reach_an_open_collection_and_may_be_repeated(
     index, version, collection, items, embeddings_ND
 ):
     new = dataclasses.replace(items[0], item_id="new", price=5000.0)
@@ -171,7 +171,7 @@ def test_changes_reach_an_open_collection_and_twice_does_no_harm(
         assert [candidate.item_id for candidate in found] == ["i1"]
 
 
-def test_changes_wait_for_a_collection_that_nobody_has_open(index, version, items, embeddings_ND):
+def test_changes_wait_until_the_collection_is_opened(index, version, items, embeddings_ND):
     index.build(version, items, embeddings_ND)
     index.change(version, _changes([dataclasses.replace(items[0], title="first")], embeddings_ND[:1]))
     index.change(
@@ -184,26 +184,26 @@ def test_changes_wait_for_a_collection_that_nobody_has_open(index, version, item
     assert index.applied(version.id) in (3, None)
 
 
-def test_a_new_build_keeps_the_changes_that_it_did_not_know_of(index, version, items, embeddings_ND):
+def test_a_new_build_keeps_later_changes(index, version, items, embeddings_ND):
     index.build(version, items, embeddings_ND)
     index.change(version, _changes([], embeddings_ND[:0], deleted=["i1"]))
     index.change(version, _changes([], embeddings_ND[:0], deleted=["i2"], first=2))
     kept = [row for row in range(ROWS) if row != 1]
     report = index.build(version, [items[row] for row in kept], embeddings_ND[kept], sequence=1)
     assert report.sequence == 1
-    index.change(version, _changes([], embeddings_ND[:0], deleted=["i2"], first=2))  # as the outbox does
+    index.change(
+        version, _changes([], embeddings_ND[:0], deleted=["i2"], first=2)
+    )  # repeated, like by the outbox
     collection = index.open(version.id, DIM, "prep")
     assert (collection.count(), collection.item("i2")) == (ROWS - 2, None)
     collection.close()
 
 
-def test_a_content_that_was_changed_is_not_taken_for_what_it_was_built_as(
-    index, version, items, embeddings_ND
-):
+def test_a_content_changed_since_its_build_is_not_reused(index, version, items, embeddings_ND):
     index.build(version, items, embeddings_ND)
     sale = dataclasses.replace(items[0], title="SALE")
     index.change(version, _changes([sale], embeddings_ND[:1], deleted=["i1"]))
-    index.open(version.id, DIM, "prep").close()  # an embedded one takes them over
+    index.open(version.id, DIM, "prep").close()  # embedded engines apply them now
     as_before = index.build(version, items, embeddings_ND, sequence=2)
     assert not as_before.reused
     collection = index.open(version.id, DIM, "prep")
@@ -214,7 +214,7 @@ def test_a_content_that_was_changed_is_not_taken_for_what_it_was_built_as(
     assert again == dataclasses.replace(as_before, reused=True)
 
 
-def test_a_change_needs_a_finished_collection_and_its_dimension(index, version, items, embeddings_ND):
+def test_a_change_needs_a_finished_collection_of_its_dimension(index, version, items, embeddings_ND):
     with pytest.raises(IndexMismatchError, match=f"no finished collection immr_{version.id}"):
         index.change(version, _changes(items[:1], embeddings_ND[:1]))
     index.build(version, items, embeddings_ND)
@@ -237,17 +237,17 @@ def test_item_by_id(collection):
     assert collection.item("no such item") is None
 
 
-def test_more_than_there_is_gives_all(collection, embeddings_ND):
+def test_asking_for_more_than_exist_returns_all(collection, embeddings_ND):
     assert len(collection.search(embeddings_ND[0], 10 * ROWS)) == ROWS
 
 
-def test_many_threads_search_at_once(collection, items, embeddings_ND):
+def test_threads_can_search_at_the_same_time(collection, items, embeddings_ND):
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda row: collection.search(embeddings_ND[row], 3)[0].item_id, range(60)))
     assert found == [items[row].item_id for row in range(60)]
 
 
-def test_another_dimension_or_preprocessing_is_a_mismatch(index, version, collection):
+def test_opening_with_another_dimension_or_preprocessing_is_a_mismatch(index, version, collection):
     with pytest.raises(IndexMismatchError, match=rf"dim {DIM}, but .* dim 8: run `immr index build --model"):
         index.open(version.id, 8, "prep")
     with pytest.raises(IndexMismatchError, match=r"preprocessing prep, but .* preprocessing other"):
@@ -256,7 +256,7 @@ def test_another_dimension_or_preprocessing_is_a_mismatch(index, version, collec
         collection.search(np.ones(8, dtype=np.float32), 1)
 
 
-def test_a_version_without_a_collection_is_a_mismatch(index, version):
+def test_opening_a_version_without_a_collection_is_a_mismatch(index, version):
     with pytest.raises(IndexMismatchError, match=f"no finished collection immr_{version.id}"):
         index.open(version.id, DIM, "prep")
 

@@ -1,8 +1,7 @@
-"""The next click log: what the event log and the kept photos give keeps the data contract."""
+"""An export of the event log and the kept photos satisfies the data contract."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,8 +37,8 @@ def log(settings: Settings) -> Iterator[EventLog]:
     log.close()
 
 
-def ask(log: EventLog, query: str, user: str = "ann", ts: datetime = NOON) -> None:
-    """Three items shown, the second clicked, the third ordered."""
+def record(log: EventLog, query: str, user: str = "ann", ts: datetime = NOON) -> None:
+    """Show three items; the second is clicked, the third ordered."""
     shown = [Impression(query, f"item-{place}", place, user, "champion", "immr-1", ts) for place in (1, 2, 3)]
     log.record_search(SearchRecord(query, user, ts, "champion", "immr-1", 12.0, 3), shown)
     log.record_clicks(
@@ -71,10 +70,10 @@ def write_items(folder: Path) -> Path:
     return path
 
 
-def test_an_export_is_admitted_whole(settings: Settings, log: EventLog, tmp_path: Path) -> None:
+def test_every_row_of_an_export_is_valid(settings: Settings, log: EventLog, tmp_path: Path) -> None:
     photos = PhotoStore(settings.photos_dir)
     for number, content in enumerate((JPEG, PNG, JPEG)):
-        ask(log, f"q{number}", ts=NOON + timedelta(minutes=number))
+        record(log, f"q{number}", ts=NOON + timedelta(minutes=number))
         photos.keep(f"q{number}", content)
     exported = watch.export_events(connect(settings), tmp_path / "log")
     assert (exported.queries_in, exported.queries, exported.impressions) == (3, 3, 9)
@@ -96,39 +95,41 @@ def test_an_export_is_admitted_whole(settings: Settings, log: EventLog, tmp_path
     assert [Path(image).read_bytes() for image in images[:2]] == [JPEG, PNG]
 
 
-def test_queries_without_a_photo_and_of_bots_are_left_out_and_counted(
+def test_queries_of_bots_or_without_a_photo_are_left_out_and_counted(
     settings: Settings, log: EventLog, tmp_path: Path
 ) -> None:
     photos = PhotoStore(settings.photos_dir)
     for number in range(40):
-        ask(log, f"bot-{number}", user="crawler", ts=NOON + timedelta(milliseconds=number))
+        record(log, f"bot-{number}", user="crawler", ts=NOON + timedelta(milliseconds=number))
         photos.keep(f"bot-{number}", JPEG)
-    ask(log, "with")
-    ask(log, "without")
+    record(log, "with")
+    record(log, "without")
     photos.keep("with", JPEG)
     exported = watch.export_events(connect(settings), tmp_path / "log")
     assert (exported.queries_in, exported.queries, exported.without_photo, exported.of_bots) == (42, 1, 1, 40)
     assert set(pq.read_table(tmp_path / "log" / "impressions.parquet")["query_id"].to_pylist()) == {"with"}
 
 
-def test_only_what_is_new(settings: Settings, log: EventLog, tmp_path: Path) -> None:
+def test_since_limits_the_export_to_newer_queries(settings: Settings, log: EventLog, tmp_path: Path) -> None:
     photos = PhotoStore(settings.photos_dir)
     for query, ts in (("old", NOON), ("new", NOON + timedelta(days=1))):
-        ask(log, query, ts=ts)
+        record(log, query, ts=ts)
         photos.keep(query, JPEG)
     watch.export_events(connect(settings), tmp_path / "log", since=datetime(2024, 5, 2))
     assert pq.read_table(tmp_path / "log" / "queries.parquet")["query_id"].to_pylist() == ["new"]
 
 
-def test_without_photos_it_says_how_to_keep_them(settings: Settings, log: EventLog, tmp_path: Path) -> None:
-    ask(log, "q")
+def test_an_export_without_photos_names_the_setting_to_keep_them(
+    settings: Settings, log: EventLog, tmp_path: Path
+) -> None:
+    record(log, "q")
     with pytest.raises(EventLogError, match="IMMR_KEEP_PHOTOS=1"):
         watch.export_events(connect(settings), tmp_path / "log")
     assert not (tmp_path / "log").exists()
 
 
-def test_nothing_else_is_overwritten(settings: Settings, log: EventLog, tmp_path: Path) -> None:
-    ask(log, "q")
+def test_other_files_are_not_overwritten(settings: Settings, log: EventLog, tmp_path: Path) -> None:
+    record(log, "q")
     PhotoStore(settings.photos_dir).keep("q", JPEG)
     (tmp_path / "thesis.tex").write_text("all my work")
     with pytest.raises(DataError, match="choose another folder"):
@@ -136,32 +137,13 @@ def test_nothing_else_is_overwritten(settings: Settings, log: EventLog, tmp_path
     assert (tmp_path / "thesis.tex").is_file()
 
 
-def test_on_the_command_line(settings: Settings, log: EventLog, tmp_path: Path) -> None:
+def test_the_command_line_exports_and_replaces(settings: Settings, log: EventLog, tmp_path: Path) -> None:
     run = CliRunner(env={"IMMR_HOME": str(settings.home)}).invoke
-    ask(log, "q")
+    record(log, "q")
     PhotoStore(settings.photos_dir).keep("q", JPEG)
     items = write_items(tmp_path / "shop")
-    for _ in range(2):  # an export replaces the one before
+    for _ in range(2):  # the second export replaces the first
         done = run(app, ["events", "export", "--out", str(tmp_path / "log"), "--items", str(items)])
         assert done.exit_code == 0, done.output
     assert "1 of 1 queries with 3 impressions" in " ".join(done.output.split())
     assert admit(tmp_path / "log", tmp_path / "admitted").tables["queries"].valid == 1
-
-
-def test_the_same_photo_is_kept_once_and_forgotten_in_time(tmp_path: Path) -> None:
-    photos = PhotoStore(tmp_path / "photos")
-    one, other = photos.keep("q1", JPEG), photos.keep("q2", JPEG)
-    assert one == other
-    assert one.suffix == ".jpg"
-    newer = photos.keep("q3", PNG)
-    os.utime(one, (0, 0))
-    assert photos.forget(before=NOON) == 1
-    assert photos.by_query() == {"q3": newer}
-
-
-def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
-    photos = PhotoStore(tmp_path)
-    kept = photos.keep("q1", JPEG)
-    with (tmp_path / "queries.jsonl").open("a") as file:
-        file.write('{"query_id": "q2", "ph')
-    assert photos.by_query() == {"q1": kept}

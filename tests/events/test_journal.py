@@ -1,4 +1,4 @@
-"""Events that wait on disk: kept in order, through crashes, up to a bound."""
+"""Events that wait on disk keep their order, survive crashes and stay within a limit."""
 
 from __future__ import annotations
 
@@ -17,13 +17,9 @@ from typing import Protocol
 import pytest
 
 from immr.errors import EventLogError
-from immr.events.delivery import Delivery
 from immr.events.entries import Clicked, Shown
-from immr.events.event_log import EventLog
 from immr.events.journal import MAX_WAITING_BYTES, EventJournal
-from immr.events.sqlite import SqliteEventLog
 from immr.types import Click, SearchRecord
-from tests.support.patience import until
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
@@ -34,7 +30,7 @@ class Opener(Protocol):
 
 @pytest.fixture
 def opened() -> Iterator[Opener]:
-    """Opens journals, and closes them after the test."""
+    """Opens journals and closes them after the test."""
     with ExitStack() as stack:
         yield lambda folder, max_bytes=MAX_WAITING_BYTES: stack.enter_context(
             closing(EventJournal(folder, max_bytes))
@@ -57,7 +53,7 @@ def drain(journal: EventJournal, limit: int = 3) -> list[str]:
     return queries
 
 
-def test_what_goes_in_comes_out_in_order(tmp_path: Path, opened: Opener) -> None:
+def test_entries_are_returned_in_order(tmp_path: Path, opened: Opener) -> None:
     journal = opened(tmp_path)
     entries = [shown("q1"), clicked("q1"), shown("q2")]
     for entry in entries:
@@ -69,7 +65,7 @@ def test_what_goes_in_comes_out_in_order(tmp_path: Path, opened: Opener) -> None
     assert journal.next(9).entries == [] and journal.waiting_bytes == 0
 
 
-def test_what_is_not_delivered_is_there_after_a_restart(tmp_path: Path) -> None:
+def test_undelivered_entries_survive_a_restart(tmp_path: Path) -> None:
     journal = EventJournal(tmp_path)
     for number in range(5):
         journal.append(shown(f"q{number}"))
@@ -81,7 +77,9 @@ def test_what_is_not_delivered_is_there_after_a_restart(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*.jsonl")) == []
 
 
-def test_large_journals_are_many_files_that_go_as_they_are_delivered(tmp_path: Path, opened: Opener) -> None:
+def test_large_journals_have_several_files_deleted_as_they_are_delivered(
+    tmp_path: Path, opened: Opener
+) -> None:
     journal = opened(tmp_path)
     long = "u" * 100_000
     for number in range(60):
@@ -91,23 +89,23 @@ def test_large_journals_are_many_files_that_go_as_they_are_delivered(tmp_path: P
     assert len(list(tmp_path.rglob("*.jsonl"))) == 1
 
 
-def test_no_more_waits_than_the_bound(tmp_path: Path, opened: Opener) -> None:
+def test_the_limit_of_waiting_bytes_is_enforced(tmp_path: Path, opened: Opener) -> None:
     journal = opened(tmp_path, max_bytes=600)
     taken = 0
-    with pytest.raises(EventLogError, match="no more may"):
+    with pytest.raises(EventLogError, match="which is the limit"):
         for taken in range(10):
             journal.append(shown(f"q{taken}"))
     assert drain(journal) == [f"q{number}" for number in range(taken)]
 
 
-def test_two_processes_have_folders_of_their_own(tmp_path: Path, opened: Opener) -> None:
+def test_two_journals_use_separate_folders(tmp_path: Path, opened: Opener) -> None:
     first, second = opened(tmp_path), opened(tmp_path)
     first.append(shown("q1"))
     second.append(shown("q2"))
     assert (drain(first), drain(second)) == (["q1"], ["q2"])
 
 
-def test_a_broken_line_does_not_hold_up_the_others(tmp_path: Path, opened: Opener) -> None:
+def test_a_broken_line_does_not_block_the_others(tmp_path: Path, opened: Opener) -> None:
     journal = opened(tmp_path)
     journal.append(shown("q1"))
     [file] = tmp_path.rglob("*.jsonl")
@@ -117,7 +115,7 @@ def test_a_broken_line_does_not_hold_up_the_others(tmp_path: Path, opened: Opene
     assert drain(journal) == ["q1", "q2"]
 
 
-def test_a_line_of_a_newer_release_is_read_without_what_is_new(tmp_path: Path, opened: Opener) -> None:
+def test_fields_of_newer_releases_are_ignored(tmp_path: Path, opened: Opener) -> None:
     journal = opened(tmp_path)
     journal.append(shown("q1"))
     journal.append(clicked("q1"))
@@ -128,7 +126,7 @@ def test_a_line_of_a_newer_release_is_read_without_what_is_new(tmp_path: Path, o
     assert journal.next(9).entries == [shown("q1"), clicked("q1")]
 
 
-def test_long_lines_come_in_small_batches(tmp_path: Path, opened: Opener) -> None:
+def test_long_lines_make_small_batches(tmp_path: Path, opened: Opener) -> None:
     journal = opened(tmp_path)
     for number in range(60):
         journal.append(shown(f"q{number}", LONG))
@@ -136,25 +134,17 @@ def test_long_lines_come_in_small_batches(tmp_path: Path, opened: Opener) -> Non
     assert drain(journal, limit=500) == [f"q{number}" for number in range(60)]
 
 
-def test_half_a_character_is_refused_at_the_door(tmp_path: Path, opened: Opener) -> None:
+def test_text_that_is_not_unicode_is_refused_on_append(tmp_path: Path, opened: Opener) -> None:
     journal = opened(tmp_path)
-    with pytest.raises(EventLogError, match="no text"):
+    with pytest.raises(EventLogError, match="not valid Unicode"):
         journal.append(shown("q", "\ud800"))
     assert drain(journal) == []
 
 
-def test_broken_lines_alone_wait_no_longer(tmp_path: Path) -> None:
-    left = tmp_path / "waiting" / "0" / "00000000.jsonl"
-    left.parent.mkdir(parents=True)
-    left.write_bytes(b"{no json\n")
-    Delivery(lambda: SqliteEventLog(tmp_path / "events.db"), EventJournal(tmp_path / "waiting")).close()
-    assert list(tmp_path.rglob("*.jsonl")) == []
+LONG = "u" * 100_000  # 60 lines with it exceed one file
 
 
-LONG = "u" * 100_000  # 60 of these are more than a file
-
-
-def test_whoever_appends_waits_for_no_disk(
+def test_appending_does_not_wait_for_a_sync(
     tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached, ready = threading.Event(), threading.Event()
@@ -172,15 +162,13 @@ def test_whoever_appends_waits_for_no_disk(
     assert reached.wait(20)
     appending.start()
     appending.join(10)
-    held_up = appending.is_alive()
+    blocked = appending.is_alive()
     ready.set()
     syncing.join()
-    assert not held_up and len(drain(journal)) == 61
+    assert not blocked and len(drain(journal)) == 61
 
 
-def test_a_sync_reaches_every_file_that_has_what_was_appended(
-    tmp_path: Path, opened: Opener, synced: list[int]
-) -> None:
+def test_a_sync_covers_every_file_with_new_lines(tmp_path: Path, opened: Opener, synced: list[int]) -> None:
     journal = opened(tmp_path)
     for number in range(60):
         journal.append(shown(f"q{number}", LONG))
@@ -190,12 +178,12 @@ def test_a_sync_reaches_every_file_that_has_what_was_appended(
     journal.sync()
     assert synced == names
     journal.sync()
-    assert synced == names + names[1:], "a full file is synced once"
+    assert synced == names + names[1:], "a completed file is synced once"
 
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The inodes of what was brought to the disk."""
+    """The inodes of synced files and folders."""
     found, fsync = [], os.fsync
 
     def noted(descriptor: int) -> None:
@@ -206,11 +194,11 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def test_a_disk_that_took_no_new_file_for_a_while_gets_one_later(tmp_path: Path, opened: Opener) -> None:
+def test_appending_recovers_after_a_disk_error(tmp_path: Path, opened: Opener) -> None:
     journal = opened(tmp_path / "waiting")
     (tmp_path / "waiting").rename(tmp_path / "away")
     taken = 0
-    with pytest.raises(EventLogError, match="takes no event"):
+    with pytest.raises(EventLogError, match="cannot be written"):
         for taken in range(60):
             journal.append(shown(f"q{taken}", LONG))
     (tmp_path / "away").rename(tmp_path / "waiting")
@@ -230,8 +218,8 @@ for number in range(1_000_000):
 """
 
 
-def test_what_was_taken_survives_sigkill(tmp_path: Path, opened: Opener) -> None:
-    left = opened(tmp_path)  # so that the killed one's folder is another than its heir's
+def test_appended_entries_survive_sigkill(tmp_path: Path, opened: Opener) -> None:
+    left = opened(tmp_path)  # occupies the folder that the journal opened below would otherwise get
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
     ) as writer:
@@ -243,57 +231,23 @@ def test_what_was_taken_survives_sigkill(tmp_path: Path, opened: Opener) -> None
     assert drain(opened(tmp_path), limit=100)[: len(seen)] == seen
 
 
-def test_delivery_tells_how_many_clicks_were_new(tmp_path: Path) -> None:
-    told: list[tuple[str, int]] = []
-    delivery = Delivery(
-        lambda: SqliteEventLog(tmp_path / "events.db"),
-        EventJournal(tmp_path / "waiting"),
-        lambda clicked, new: told.append((clicked.ticket, new)),
-    )
-    delivery.shown(shown("q1"))
-    assert delivery.clicked(clicked("q1")).result(timeout=20) == 1
-    assert delivery.clicked(clicked("q1")).result(timeout=20) == 0
-    delivery.close()
-    assert told == [("q1", 1), ("q1", 0)]
-    log = SqliteEventLog(tmp_path / "events.db")
-    assert [(row["item_id"], row["clicked"]) for row in log.joined().to_pylist()] == [
-        ("a", True),
-        ("ü", False),
-    ]
+def test_a_journal_that_cannot_be_opened_releases_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(folder: Path, own: Path) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("immr.events.journal._take_over", full_disk)
+        with pytest.raises(EventLogError, match="disk full"):
+            EventJournal(tmp_path)
+    EventJournal(tmp_path).close()
+    assert [path.name for path in tmp_path.glob("*/")] == ["0"]
 
 
-def test_delivery_waits_for_a_log_that_is_away(tmp_path: Path) -> None:
-    (tmp_path / "events.db").mkdir()  # in its way
-
-    def open_log() -> EventLog:
-        return SqliteEventLog(tmp_path / "events.db")
-
-    delivery = Delivery(open_log, EventJournal(tmp_path / "waiting"))
-    delivery.shown(shown("q1"))
-    told = delivery.clicked(clicked("q1"))
-    until(lambda: delivery.away_because)
-    assert not told.done() and delivery.waiting_bytes > 0
-    (tmp_path / "events.db").rmdir()
-    assert told.result(timeout=20) == 1
-    assert not delivery.away_because and delivery.waiting_bytes == 0
-    delivery.close()
-
-
-def test_what_waits_for_a_log_that_is_away_gets_to_the_disk(tmp_path: Path, synced: list[int]) -> None:
-    (tmp_path / "events.db").mkdir()
-    delivery = Delivery(lambda: SqliteEventLog(tmp_path / "events.db"), EventJournal(tmp_path / "waiting"))
-    delivery.shown(shown("q1"))
-    [file] = tmp_path.rglob("*.jsonl")
-    until(lambda: synced)
-    assert file.stat().st_ino in synced
-    delivery.close()
-
-
-def test_what_a_stopped_process_could_not_deliver_the_next_one_does(tmp_path: Path) -> None:
-    (tmp_path / "events.db").mkdir()
-    delivery = Delivery(lambda: SqliteEventLog(tmp_path / "events.db"), EventJournal(tmp_path / "waiting"))
-    delivery.shown(shown("q1"))
-    delivery.close()
-    (tmp_path / "events.db").rmdir()
-    Delivery(lambda: SqliteEventLog(tmp_path / "events.db"), EventJournal(tmp_path / "waiting")).close()
-    assert SqliteEventLog(tmp_path / "events.db").searches()["query_id"].to_pylist() == ["q1"]
+def test_files_that_are_not_numbered_are_ignored(tmp_path: Path, opened: Opener) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "notes.jsonl").write_text("mine\n")
+    journal = opened(tmp_path)
+    journal.append(shown("q1"))
+    assert drain(journal) == ["q1"]

@@ -1,7 +1,8 @@
-"""What is special to the SQLite event log: its file, other processes, and sudden death."""
+"""The SQLite event log: its file, other processes, and crashes."""
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sqlite3
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from immr.errors import EventLogError
+from immr.errors import EventLogError, EventRefusedError
 from immr.events.sqlite import SqliteEventLog
 from immr.types import Click, Impression
 
@@ -51,10 +52,10 @@ def test_acknowledged_writes_survive_sigkill(tmp_path: Path, acknowledged: int) 
     assert writer.returncode == -signal.SIGKILL
     kept = SqliteEventLog(path).joined()["query_id"].to_pylist()
     assert set(seen) <= set(kept)
-    assert all(kept.count(query) == 2 for query in kept), "a batch is there whole or not at all"
+    assert all(kept.count(query) == 2 for query in kept), "batches are atomic"
 
 
-def test_processes_that_start_at_once_share_one_file(tmp_path: Path) -> None:
+def test_processes_that_start_together_share_one_file(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     writers = [start_writer(path, f"p{number}", 30) for number in range(3)]
     for writer in writers:
@@ -63,7 +64,7 @@ def test_processes_that_start_at_once_share_one_file(tmp_path: Path) -> None:
     assert SqliteEventLog(path).joined().num_rows == 3 * 30 * 2
 
 
-def test_reopened_log_has_everything(tmp_path: Path) -> None:
+def test_a_reopened_log_has_everything(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     log = SqliteEventLog(path, synchronous="NORMAL")
     log.record_impressions([Impression("q", "a", 1, "u", "champion", "m", NOON)])
@@ -74,7 +75,7 @@ def test_reopened_log_has_everything(tmp_path: Path) -> None:
     assert again.record_clicks([Click("id", "click", "q", "a", NOON)]) == 0
 
 
-def test_log_of_another_schema_is_refused(tmp_path: Path) -> None:
+def test_a_log_of_another_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     SqliteEventLog(path).close()
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -83,7 +84,7 @@ def test_log_of_another_schema_is_refused(tmp_path: Path) -> None:
         SqliteEventLog(path)
 
 
-def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     path.write_text("not a database at all, but long enough to be one\n" * 50)
     with pytest.raises(EventLogError, match=r"events\.db failed"):
@@ -101,3 +102,16 @@ def test_a_large_log_is_read_in_batches(tmp_path: Path) -> None:
     table = log.joined()
     assert table.num_rows == 60_000
     assert table["ts"].num_chunks == 2
+
+
+@pytest.mark.parametrize("change", [{"user_id": None}, {"position": 2**70}, {"item_id": "\ud800"}])
+def test_an_event_that_can_never_be_stored_is_refused_for_good(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    log = SqliteEventLog(tmp_path / "events.db")
+    impression = Impression("q", "a", 1, "u", "champion", "m", NOON)
+    with pytest.raises(EventRefusedError):
+        log.record_impressions([impression, dataclasses.replace(impression, **change)])  # type: ignore[arg-type]
+    assert log.joined().num_rows == 0
+    assert log.record_impressions([impression]) == 1
+    log.close()

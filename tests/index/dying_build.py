@@ -1,4 +1,4 @@
-"""A build that is killed: `python -m tests.index.dying_build URL METHOD NTH` dies as METHOD is called."""
+"""A build that kills itself: `python -m tests.index.dying_build URL METHOD NTH` dies at the NTH call."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ ROWS = 50
 
 
 def documents(price):
-    """Items at this price, and their embeddings."""
+    """Items with this price, and their embeddings."""
     when = datetime(2025, 1, 1, tzinfo=UTC)
     items = [
         Item(f"i{n}", f"title {n}", "text", f"Fruit/{n % 9}", f"{n}.jpg", price, when) for n in range(ROWS)
@@ -26,7 +26,7 @@ def documents(price):
 
 
 class Dying:
-    """Stands before an object; kills the process as the method is called for the nth time."""
+    """Forwards to an object; kills the process when the method is called for the nth time."""
 
     def __init__(self, behind, method, nth):
         self._behind, self._method, self._left = behind, method, nth

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from immr.errors import ContractError, IndexMismatchError
-from immr.index.documents import Binding, Documents, category_prefixes, point_id
+from immr.index.documents import Documents, category_prefixes, point_id
 from immr.types import Item, ModelVersion
 
 VERSION = ModelVersion("immr", 3, "key", "run", 4, "prep", "manifest", "concept")
@@ -16,7 +16,7 @@ def _items(count):
     return [Item(f"i{n}", f"title {n}", "text", "Fruit/Apple", f"{n}.jpg", 1.5, when) for n in range(count)]
 
 
-def test_order_of_items_does_not_change_the_content():
+def test_the_order_of_items_does_not_change_the_content_hash():
     items, embeddings_ND = _items(4), np.eye(4, dtype=np.float32)
     forward = Documents.of(VERSION, items, embeddings_ND)
     backward = Documents.of(VERSION, items[::-1], embeddings_ND[::-1])
@@ -24,7 +24,7 @@ def test_order_of_items_does_not_change_the_content():
     assert np.array_equal(forward.embeddings_ND, backward.embeddings_ND)
 
 
-def test_a_price_an_embedding_a_version_or_a_sequence_changes_the_content():
+def test_price_embedding_version_and_sequence_change_the_content_hash():
     items, embeddings_ND = _items(4), np.eye(4, dtype=np.float32)
     first = Documents.of(VERSION, items, embeddings_ND).binding.content_hash
     dearer = [dataclasses.replace(items[0], price=9.0), *items[1:]]
@@ -35,11 +35,11 @@ def test_a_price_an_embedding_a_version_or_a_sequence_changes_the_content():
     assert Documents.of(VERSION, items, embeddings_ND, sequence=1).binding.content_hash != first
 
 
-def test_what_cannot_be_indexed_is_refused():
+def test_invalid_documents_are_refused():
     embeddings_ND = np.eye(4, dtype=np.float32)
-    with pytest.raises(ContractError, match="no item"):
+    with pytest.raises(ContractError, match="no items"):
         Documents.of(VERSION, [], np.zeros((0, 4), dtype=np.float32))
-    with pytest.raises(ContractError, match="twice"):
+    with pytest.raises(ContractError, match="repeated"):
         Documents.of(VERSION, _items(3) + _items(1), embeddings_ND)
     with pytest.raises(ContractError, match="length 1"):
         Documents.of(VERSION, _items(4), 2 * embeddings_ND)
@@ -47,17 +47,10 @@ def test_what_cannot_be_indexed_is_refused():
         Documents.of(VERSION, _items(5), np.eye(5, dtype=np.float32))
 
 
-def test_prefixes_of_a_category():
+def test_category_prefixes():
     assert category_prefixes("Packages/Milk/Oat") == ["Packages", "Packages/Milk", "Packages/Milk/Oat"]
     assert category_prefixes("") == []
 
 
-def test_point_ids_stay():
+def test_point_ids_are_deterministic():
     assert point_id("i1") == point_id("i1") != point_id("i2")
-
-
-def test_foreign_metadata_is_no_binding():
-    binding = Documents.of(VERSION, _items(4), np.eye(4, dtype=np.float32)).binding
-    assert Binding.from_metadata(binding.as_metadata()) == binding
-    assert Binding.from_metadata({"version_id": "immr-3"}) is None
-    assert Binding.from_metadata(None) is None

@@ -1,4 +1,4 @@
-"""Changes are kept in order, across processes and deaths; a catalogue is brought up to date by them."""
+"""Changes keep their order across processes and crashes, and update a catalogue."""
 
 import dataclasses
 import signal
@@ -16,7 +16,7 @@ NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 WRITER = """
 import sys
 from pathlib import Path
-from immr.items.outbox import Outbox
+from immr.index.outbox import Outbox
 box = Outbox(Path(sys.argv[1]))
 number = 0
 while True:
@@ -35,30 +35,30 @@ def box(tmp_path):
     return Outbox(tmp_path / "deep" / "outbox.db")
 
 
-def test_an_outbox_that_was_never_used_is_empty_and_makes_no_file(box, tmp_path):
+def test_an_unused_outbox_is_empty_and_creates_no_file(box, tmp_path):
     assert (box.latest(), box.between(0, 10), box.delivered("immr-1")) == (0, [], Delivered("", 0))
     assert not list(tmp_path.iterdir())
 
 
-def test_changes_come_back_in_order_the_last_of_each_item(box):
+def test_between_returns_the_last_change_of_each_item_in_order(box):
     assert box.append([item("a"), item("b")], ["c"]) == 3
     assert box.append([item("a", "another")], []) == 4
     found = [(change.sequence, change.item_id, change.item) for change in box.between(0, 4)]
     assert found == [(2, "b", item("b")), (3, "c", None), (4, "a", item("a", "another"))]
     assert [change.sequence for change in box.between(3, 4)] == [4]
-    assert [change.sequence for change in box.between(0, 3)] == [2, 3]  # the first of a is of no use any more
+    assert [change.sequence for change in box.between(0, 3)] == [2, 3]  # the first change of a was replaced
 
 
-def test_each_version_has_its_own_place(box):
+def test_each_version_has_its_own_progress(box):
     box.append([item("a")], [])
     box.note_delivered("immr-1", Delivered("a content", 1))
     assert box.delivered("immr-1") == Delivered("a content", 1)
     assert box.delivered("immr-2") == Delivered("", 0)
-    box.note_delivered("immr-1", Delivered("made anew", 0))
-    assert box.delivered("immr-1") == Delivered("made anew", 0)
+    box.note_delivered("immr-1", Delivered("a rebuilt content", 0))
+    assert box.delivered("immr-1") == Delivered("a rebuilt content", 0)
 
 
-def test_what_was_acknowledged_survives_sigkill_and_two_writers(box, tmp_path):
+def test_acknowledged_changes_of_two_writers_survive_sigkill(box, tmp_path):
     box.append([], ["first"])
     command = [sys.executable, "-c", WRITER, str(tmp_path / "deep" / "outbox.db")]
     writers = [subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in "xy"]
@@ -72,7 +72,7 @@ def test_what_was_acknowledged_survives_sigkill_and_two_writers(box, tmp_path):
     assert {f"{name}-{n}" for name in "xy" for n in range(1, acknowledged[name] + 1)} <= kept
 
 
-def test_a_catalogue_takes_changes_in_but_keeps_what_it_knows_later(box):
+def test_changes_update_a_catalogue_except_newer_items(box):
     later = datetime.now(UTC) + timedelta(days=1)
     catalogue = [item("same"), item("old"), item("gone"), item("back", when=later), item("newer", when=later)]
     box.append([item("old", "changed", NOON + timedelta(hours=1)), item("new")], ["gone", "back", "unknown"])

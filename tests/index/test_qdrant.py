@@ -1,4 +1,4 @@
-"""What embedded engines and connections add to the contract: locks, crashes, and nobody answering."""
+"""What embedded engines and connections add to the contract: locks, crashes, servers that are down."""
 
 import dataclasses
 import os
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from immr.errors import IndexMismatchError, IndexUnavailableError, SettingsError
-from immr.index.change_journal import Journal
+from immr.index.change_journal import ChangeJournal
 from immr.index.qdrant import QdrantIndex
 from immr.index.vector_index import Changes
 from immr.settings import Settings
@@ -59,18 +59,18 @@ def _hold_elsewhere(url, dim=4):
     return process
 
 
-def test_a_held_folder_names_its_holder_and_a_killed_holder_lets_go(url):
+def test_a_held_folder_names_its_holder_and_is_free_once_the_holder_is_killed(url):
     index = QdrantIndex(url)
     index.build(VERSION, _items(), EMBEDDINGS_ND)
     with _hold_elsewhere(url) as process:
         with pytest.raises(IndexUnavailableError, match=f"held by process {process.pid}"):
             index.open("immr-3", 4, "prep")
-        assert index.build(VERSION, _items(), EMBEDDINGS_ND).reused  # asks for no lock
+        assert index.build(VERSION, _items(), EMBEDDINGS_ND).reused  # takes no lock
         os.kill(process.pid, signal.SIGKILL)
     index.open("immr-3", 4, "prep").close()
 
 
-def test_new_content_is_taken_over_by_the_process_that_serves_the_old(url, tmp_path):
+def test_the_serving_process_switches_to_a_new_content(url, tmp_path):
     index = QdrantIndex(url)
     index.build(VERSION, _items(), EMBEDDINGS_ND)
     with _hold_elsewhere(url) as process:
@@ -89,18 +89,18 @@ def test_new_content_is_taken_over_by_the_process_that_serves_the_old(url, tmp_p
         assert collection.count() == 3
 
 
-def test_searches_go_on_while_new_contents_are_taken_over(url):
+def test_searches_continue_while_contents_are_replaced(url):
     index = QdrantIndex(url)
     items, embeddings_ND = dying_build.documents(price=1.5)
     index.build(dying_build.VERSION, items[:10], embeddings_ND[:10])
     done = threading.Event()
 
     def shopper(collection):
-        asked = 0
-        while not done.is_set() or asked < 50:
-            assert len(collection.search(embeddings_ND[asked % 50], 5)) == 5
+        searches = 0
+        while not done.is_set() or searches < 50:
+            assert len(collection.search(embeddings_ND[searches % 50], 5)) == 5
             assert collection.item("i3") is not None
-            asked += 1
+            searches += 1
 
     with closing(index.open("immr-3", 16, "prep")) as collection, ThreadPoolExecutor(4) as pool:
         shoppers = [pool.submit(shopper, collection) for _ in range(4)]
@@ -108,7 +108,7 @@ def test_searches_go_on_while_new_contents_are_taken_over(url):
             for rows in range(11, 16):
                 index.build(dying_build.VERSION, items[:rows], embeddings_ND[:rows])
                 index.change(dying_build.VERSION, Changes([], embeddings_ND[:0], ["i0"], [rows]))
-                assert collection.refresh() == rows - 10  # the new one lacks them all
+                assert collection.refresh() == rows - 10  # the new content has none of them
                 assert collection.count() == rows - 1
         finally:
             done.set()
@@ -118,7 +118,7 @@ def test_searches_go_on_while_new_contents_are_taken_over(url):
     index.open("immr-3", 16, "prep").close()
 
 
-def test_a_new_content_of_another_make_is_not_taken_over(url):
+def test_a_new_content_for_another_encoder_is_refused(url):
     index = QdrantIndex(url)
     index.build(VERSION, _items(), EMBEDDINGS_ND)
     with closing(index.open("immr-3", 4, "prep")) as collection:
@@ -129,16 +129,16 @@ def test_a_new_content_of_another_make_is_not_taken_over(url):
         assert collection.count() == 4
 
 
-def test_a_journal_forgets_what_is_long_taken_over(url, tmp_path, monkeypatch):
-    monkeypatch.setattr("immr.index.collection._ENTRIES_KEPT", 5)
+def test_the_journal_deletes_changes_that_were_applied_long_ago(url, tmp_path, monkeypatch):
+    monkeypatch.setattr("immr.index.collection._CHANGES_KEPT", 5)
     index = QdrantIndex(url)
     index.build(VERSION, _items(), EMBEDDINGS_ND)
     with closing(index.open("immr-3", 4, "prep")) as collection:
         for first in range(1, 21, 4):
             index.change(VERSION, Changes(_items(), EMBEDDINGS_ND, [], range(first, first + 4)))
         assert collection.refresh() == 20
-    journal = Journal(tmp_path / "index" / "immr_immr-3" / "changes.db")
-    assert [entry.sequence for entry in journal.after(0, 100)] == [16, 17, 18, 19, 20]
+    journal = ChangeJournal(tmp_path / "index" / "immr_immr-3" / "changes.db")
+    assert [change.sequence for change in journal.after(0, 100)] == [16, 17, 18, 19, 20]
 
 
 def _contents(tmp_path):
@@ -165,7 +165,7 @@ def test_each_version_has_its_own_folder(url, tmp_path):
         ("discard_others", 1),
     ],
 )
-def test_a_build_that_was_killed_goes_on_and_meanwhile_the_old_one_serves(url, tmp_path, method, nth):
+def test_a_killed_build_resumes_and_the_previous_content_serves_meanwhile(url, tmp_path, method, nth):
     index = QdrantIndex(url)
     items, embeddings_ND = dying_build.documents(price=1.5)
     index.build(dying_build.VERSION, items[:10], embeddings_ND[:10])
@@ -185,7 +185,7 @@ def test_a_build_that_was_killed_goes_on_and_meanwhile_the_old_one_serves(url, t
     assert len(_contents(tmp_path)) == 1
 
 
-def test_a_holder_that_is_killed_amid_changes_has_them_all_at_the_next_start(url):
+def test_a_holder_killed_while_applying_changes_has_them_all_after_a_restart(url):
     index = QdrantIndex(url)
     items, embeddings_ND = dying_build.documents(price=1.5)
     index.build(dying_build.VERSION, items[:10], embeddings_ND[:10])
@@ -202,7 +202,7 @@ def test_a_holder_that_is_killed_amid_changes_has_them_all_at_the_next_start(url
     assert index.applied("immr-3") == 40
 
 
-def test_a_process_that_serves_takes_over_changes_of_others(url):
+def test_the_serving_process_applies_changes_of_other_processes(url):
     index = QdrantIndex(url)
     items, embeddings_ND = dying_build.documents(price=1.5)
     index.build(dying_build.VERSION, items[:10], embeddings_ND[:10])
@@ -215,7 +215,7 @@ def test_a_process_that_serves_takes_over_changes_of_others(url):
         assert collection.count() == 12
 
 
-def test_searches_go_on_while_changes_come_in(url):
+def test_searches_continue_while_changes_are_applied(url):
     index = QdrantIndex(url)
     items, embeddings_ND = dying_build.documents(price=1.5)
     index.build(dying_build.VERSION, items[:10], embeddings_ND[:10])
@@ -228,7 +228,7 @@ def test_searches_go_on_while_changes_come_in(url):
         assert collection.search(-embeddings_ND[7], 1)[0].item_id == "i7"
 
 
-def test_a_server_with_a_key_answers_who_has_it(tmp_path):
+def test_a_server_with_an_api_key_answers_only_with_the_key(tmp_path):
     with qdrant_process.empty(api_key="s3cret") as url:
         key_file = tmp_path / "key"
         settings = Settings(home=tmp_path, index_url=url, index_key_file=key_file)
@@ -244,36 +244,38 @@ def test_a_server_with_a_key_answers_who_has_it(tmp_path):
             assert collection.search(EMBEDDINGS_ND[2], 1)[0].item_id == "i2"
         key_file.write_text("wr0ng")
         for without in (QdrantIndex(url), connect(settings).index):
-            with pytest.raises(IndexUnavailableError, match=f"{url} wants an API key.*KEY_FILE") as refused:
+            with pytest.raises(
+                IndexUnavailableError, match=f"{url} refused the API key.*KEY_FILE"
+            ) as refused:
                 without.versions()
             assert "wr0ng" not in str(refused.value)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "file"])
-def test_credentials_in_the_url_are_refused_and_not_told(scheme):
+def test_credentials_in_the_url_are_refused_and_not_quoted(scheme):
     with pytest.raises(SettingsError, match="IMMR_INDEX_KEY_FILE") as refused:
         QdrantIndex(f"{scheme}://operator:s3cret@127.0.0.1:6333")
     assert "s3cret" not in str(refused.value) and "operator" not in str(refused.value)
 
 
-def test_nobody_answers():
+def test_a_server_that_is_down_is_an_error():
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        taken.bind(("127.0.0.1", 0))  # bound but not listening, so connections are refused
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(IndexUnavailableError, match=f"{url} does not answer.*IMMR_INDEX_URL"):
+        with pytest.raises(IndexUnavailableError, match=f"{url} is not available.*IMMR_INDEX_URL"):
             QdrantIndex(url, timeout_s=2).open("immr-3", 4, "prep")
-        with pytest.raises(IndexUnavailableError, match="does not answer"):
+        with pytest.raises(IndexUnavailableError, match="is not available"):
             QdrantIndex(url, timeout_s=2).build(VERSION, _items(), EMBEDDINGS_ND)
 
 
 @pytest.mark.parametrize("scheme", ["file", "edge"])
-def test_a_folder_that_cannot_be_made(tmp_path, scheme):
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path, scheme):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(IndexUnavailableError, match="does not answer"):
+    with pytest.raises(IndexUnavailableError, match="is not available"):
         QdrantIndex(f"{scheme}://{tmp_path}/file").build(VERSION, _items(), EMBEDDINGS_ND)
 
 
-def test_a_closed_collection_says_so(url):
+def test_searching_a_closed_collection_is_an_error(url):
     index = QdrantIndex(url)
     index.build(VERSION, _items(), EMBEDDINGS_ND)
     collection = index.open("immr-3", 4, "prep")
@@ -284,12 +286,42 @@ def test_a_closed_collection_says_so(url):
 
 
 @pytest.mark.parametrize("url", ["redis://x", "file://", "edge://", "/a/path", ""])
-def test_other_urls_are_refused(url):
+def test_urls_of_other_schemes_are_refused(url):
     with pytest.raises(SettingsError, match="http"):
         QdrantIndex(url)
 
 
-def test_opening_leaves_nothing_behind_when_there_is_nothing(url, tmp_path):
+def test_opening_a_missing_collection_creates_no_files(url, tmp_path):
     with pytest.raises(IndexMismatchError, match=r"immr index build --model immr-3"):
         QdrantIndex(url).open("immr-3", 4, "prep")
     assert not (tmp_path / "index").exists()
+
+
+def test_a_local_mode_collection_is_explained_and_replaced_by_qdrant_edge(tmp_path):
+    root = tmp_path / "index"
+    local, edge = QdrantIndex(f"file://{root}"), QdrantIndex(f"edge://{root}")
+    local.build(VERSION, _items(), EMBEDDINGS_ND)
+    for use in (
+        lambda: edge.open("immr-3", 4, "prep"),
+        lambda: edge.change(VERSION, Changes([], EMBEDDINGS_ND[:0], ["i0"], [1])),
+    ):
+        with pytest.raises(IndexMismatchError, match="built by qdrant-client's local mode") as refused:
+            use()
+        assert f"IMMR_INDEX_URL=file://{root}" in str(refused.value)
+        assert "immr index build --model immr-3" in str(refused.value)
+    assert edge.versions() == ["immr-3"]
+    local.open("immr-3", 4, "prep").close()
+    assert not edge.build(VERSION, _items(), EMBEDDINGS_ND).reused
+    with closing(edge.open("immr-3", 4, "prep")) as collection:
+        assert collection.search(EMBEDDINGS_ND[2], 1)[0].item_id == "i2"
+    with pytest.raises(IndexMismatchError, match="built by Qdrant Edge"):
+        local.open("immr-3", 4, "prep")
+
+
+def test_qdrant_edge_does_not_replace_a_local_mode_collection_in_use(tmp_path):
+    local, edge = (QdrantIndex(f"{scheme}://{tmp_path}/index") for scheme in ("file", "edge"))
+    local.build(VERSION, _items(), EMBEDDINGS_ND)
+    with closing(local.open("immr-3", 4, "prep")) as collection:
+        with pytest.raises(IndexUnavailableError, match="is held by process"):
+            edge.build(VERSION, _items(), EMBEDDINGS_ND)
+        assert collection.count() == 4

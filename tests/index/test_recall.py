@@ -16,19 +16,19 @@ def test_exact_neighbours_have_recall_one():
     assert recall_at_k(found.tolist(), queries_QD, documents_ND) == 1.0
 
 
-def test_every_missed_neighbour_costs_its_share():
+def test_each_missed_neighbour_lowers_recall():
     documents_ND = _unit_rows(50, 8)
     ranked = np.argsort(-documents_ND[:1] @ documents_ND.T, axis=1)[0].tolist()
     assert recall_at_k([ranked[:7] + ranked[-3:]], documents_ND[:1], documents_ND) == pytest.approx(0.7)
 
 
-def test_a_document_that_is_given_twice_counts_once():
+def test_a_repeated_document_counts_once():
     documents_ND = _unit_rows(50, 8)
     ranked = np.argsort(-documents_ND[:1] @ documents_ND.T, axis=1)[0].tolist()
     assert recall_at_k([[ranked[0]] * 10], documents_ND[:1], documents_ND) == pytest.approx(0.1)
 
 
-def test_among_equals_any_will_do():
+def test_ties_count_as_found():
     documents_ND = np.repeat(_unit_rows(1, 4), 30, axis=0)
     assert recall_at_k([list(range(20, 30))], documents_ND[:1], documents_ND) == 1.0
 
@@ -38,7 +38,7 @@ def test_fewer_documents_than_k():
     assert recall_at_k([[0, 1, 2]], documents_ND[:1], documents_ND, k=10) == 1.0
 
 
-def test_samples_repeat_and_fit():
+def test_samples_are_reproducible_and_within_range():
     assert sample_rows(5, 100).tolist() == [0, 1, 2, 3, 4]
     assert sample_rows(1000, 10).tolist() == sample_rows(1000, 10).tolist()
     assert len(set(sample_rows(1000, 10).tolist())) == 10

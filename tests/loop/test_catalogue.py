@@ -150,7 +150,7 @@ def test_changes_wait_for_an_index_that_is_away_and_come_in_order(settings: Sett
     for changed, deleted in (([blue(settings)], []), ([renamed], ["green"]), ([], ["blue"])):
         waiting = catalogue.change(connect(away), changed, deleted)
         assert [(each.version_id, each.live) for each in waiting] == [("immr-1", True)]
-        assert "does not answer" in waiting[0].error
+        assert "is not available" in waiting[0].error
     assert run(away, "deliver", exit_code=1)[0]["waiting"] == 4
     run(settings, "deliver")
     assert [titles(settings, number) for number in (1, 2)] == [{"red": "renamed"}] * 2

@@ -1,4 +1,4 @@
-"""A migrated SQLite database takes MLflow seconds to make: made once, copied for each test."""
+"""An empty registry for each test, copied from one that is migrated once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path, migrated_database: Path) -> Path:
-    """A folder, with a space in its name, that holds an empty registry."""
+    """A home with a space in its path and an empty registry."""
     folder = tmp_path / "a home"
     (folder / "mlflow").mkdir(parents=True)
     shutil.copyfile(migrated_database, folder / "mlflow" / "mlflow.db")

@@ -1,4 +1,4 @@
-"""The same registry on a real MLflow server, as on a cluster."""
+"""The registry on a real MLflow server, as on a cluster."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def server(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) ->
         yield url
 
 
-def test_a_version_goes_to_a_server_and_comes_back(
+def test_a_version_is_stored_on_a_server_and_fetched_back(
     server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry = Registry(server, "immr", tmp_path / "promotions.jsonl")
-    with pytest.raises(RegistryError, match="there is none yet"):
+    with pytest.raises(RegistryError, match="none is registered yet"):
         registry.get("champion")
     run_id = registry.runs.start("concept", {"dim": 8}, key="key-1")
     assert registry.runs.start("concept", {"dim": 8}, key="key-1") == run_id

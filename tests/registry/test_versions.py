@@ -17,7 +17,7 @@ HIDES_TELEMETRY = ("PYTEST_CURRENT_TEST", "CI", "MLFLOW_DISABLE_TELEMETRY", "DO_
 
 
 def another(registry: Registry, home: Path) -> Registry:
-    """The same registry, as another process would open it."""
+    """The same registry as another process opens it."""
     return Registry(f"sqlite:///{home}/mlflow/mlflow.db", "immr", home / "promotions.jsonl")
 
 
@@ -38,16 +38,16 @@ def register(registry: Registry, home: Path, key: str, recipe: str = "concept") 
     return version
 
 
-def test_an_empty_registry_says_what_to_do(registry: Registry) -> None:
+def test_an_empty_registry_asks_for_a_training(registry: Registry) -> None:
     assert registry.versions() == []
     assert registry.find("k") is None
     assert registry.role("champion") is None
     registry.clear_roles()
-    with pytest.raises(RegistryError, match="none yet: run `immr train`"):
+    with pytest.raises(RegistryError, match="none is registered yet: run `immr train`"):
         registry.get("champion")
 
 
-def test_a_version_carries_all_its_fields(registry: Registry, home: Path) -> None:
+def test_a_version_is_read_back_with_all_fields(registry: Registry, home: Path) -> None:
     made = register(registry, home, "key-1", recipe="image_only")
     assert made == ModelVersion("immr", 1, "key-1", made.run_id, 8, "p1", "m1", "image_only")
     assert made.id == "immr-1"
@@ -58,7 +58,7 @@ def test_a_version_carries_all_its_fields(registry: Registry, home: Path) -> Non
 
 
 @pytest.mark.parametrize("reference", ["immr-2", "2", "challenger"])
-def test_a_version_is_got_by_id_number_or_role(registry: Registry, home: Path, reference: str) -> None:
+def test_a_version_is_found_by_id_number_or_role(registry: Registry, home: Path, reference: str) -> None:
     register(registry, home, "key-1")
     second = register(registry, home, "key-2")
     registry.set_role("challenger", second)
@@ -66,13 +66,13 @@ def test_a_version_is_got_by_id_number_or_role(registry: Registry, home: Path, r
 
 
 @pytest.mark.parametrize("reference", ["immr-9", "9", "best", "champion", "other-1", ""])
-def test_what_is_not_there_is_an_error_that_lists_what_is(
+def test_an_unknown_reference_is_an_error_that_lists_the_versions(
     registry: Registry, home: Path, reference: str
 ) -> None:
     register(registry, home, "key-1")
     second = register(registry, home, "key-2")
     registry.set_role("challenger", second)
-    with pytest.raises(RegistryError, match=r"there are: immr-1, immr-2 \(challenger\)"):
+    with pytest.raises(RegistryError, match=r"known versions: immr-1, immr-2 \(challenger\)"):
         registry.get(reference)
 
 
@@ -82,7 +82,7 @@ def test_registering_a_key_again_changes_nothing(registry: Registry, home: Path)
     assert registry.versions() == [first]
 
 
-def test_register_finishes_what_was_cut_off_after_the_upload(registry: Registry, home: Path) -> None:
+def test_register_completes_an_interrupted_registration(registry: Registry, home: Path) -> None:
     run_id = registry.runs.start("concept", {}, key="key-1")
     half = home / "mlflow" / "artifacts" / run_id / "artifacts" / "version"
     half.mkdir(parents=True)
@@ -97,14 +97,14 @@ def test_register_finishes_what_was_cut_off_after_the_upload(registry: Registry,
 
 def test_a_folder_without_files_is_not_registered(registry: Registry, home: Path) -> None:
     run_id = registry.runs.start("concept", {}, key="key-1")
-    with pytest.raises(RegistryError, match="train first"):
+    with pytest.raises(RegistryError, match="run `immr train` first"):
         registry.register(
             home / "nothing", "key-1", run_id, dim=8, preprocessing_hash="p", manifest_hash="m", recipe="r"
         )
     assert registry.versions() == []
 
 
-def test_fetch_gives_the_folder_where_the_files_lie(registry: Registry, home: Path) -> None:
+def test_fetch_returns_the_artifact_folder_itself(registry: Registry, home: Path) -> None:
     version = register(registry, home, "key-1")
     folder = registry.fetch(version, home / "cache")
     assert folder == registry.fetch(version, home / "cache")
@@ -113,20 +113,20 @@ def test_fetch_gives_the_folder_where_the_files_lie(registry: Registry, home: Pa
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
-    with pytest.raises(RegistryError, match="files of immr-1 are gone"):
+    with pytest.raises(RegistryError, match="files of immr-1 are missing"):
         registry.fetch(version, home / "cache")
 
 
-def test_files_that_were_lost_are_noticed_and_can_be_restored(registry: Registry, home: Path) -> None:
+def test_lost_files_are_an_error_and_can_be_restored(registry: Registry, home: Path) -> None:
     version = register(registry, home, "a")
     shutil.rmtree(registry.fetch(version, home / "cache"))
-    with pytest.raises(RegistryError, match="are gone"):
+    with pytest.raises(RegistryError, match="are missing"):
         registry.fetch(version, home / "cache")
     assert registry.restore(version, files(home)) == version
     assert list(registry.fetch(version, home / "cache").iterdir())
 
 
-def test_an_unfinished_run_is_continued_and_a_finished_one_is_not(registry: Registry, home: Path) -> None:
+def test_an_unfinished_run_is_resumed_and_a_finished_one_is_not(registry: Registry, home: Path) -> None:
     first = registry.runs.start("concept", {"train": {"epochs": 3, "seed": 0}}, {"who": "test"}, key="k")
     assert another(registry, home).runs.start("concept", {"train": {"epochs": 9}, "new": 1}, key="k") == first
     registry.runs.finish(first, failed=True)
@@ -158,7 +158,7 @@ def test_params_metrics_and_reports_reach_mlflow(registry: Registry, home: Path)
     assert [entry.path for entry in client.list_artifacts(run_id, "reports")] == ["reports/gallery.html"]
 
 
-def test_roles_move_and_clear(registry: Registry, home: Path) -> None:
+def test_roles_move_between_versions_and_are_cleared(registry: Registry, home: Path) -> None:
     first, second = register(registry, home, "key-1"), register(registry, home, "key-2")
     registry.set_role("champion", first)
     registry.set_role("challenger", second)
@@ -170,7 +170,7 @@ def test_roles_move_and_clear(registry: Registry, home: Path) -> None:
     assert registry.role("champion") is None
 
 
-def test_a_version_can_play_both_roles(registry: Registry, home: Path) -> None:
+def test_a_version_can_hold_both_roles(registry: Registry, home: Path) -> None:
     first = register(registry, home, "key-1")
     registry.set_role("champion", first)
     registry.set_role("challenger", first)
@@ -178,14 +178,14 @@ def test_a_version_can_play_both_roles(registry: Registry, home: Path) -> None:
         registry.get("7")
 
 
-def test_notes_on_a_version_are_replaced(registry: Registry, home: Path) -> None:
+def test_setting_a_tag_again_replaces_its_value(registry: Registry, home: Path) -> None:
     first = register(registry, home, "key-1")
     registry.tag(first, "gate", "no")
     registry.tag(first, "gate", "yes")
     assert registry.tags(first)["gate"] == "yes"
 
 
-def test_a_decision_is_logged_and_noted_on_the_version(registry: Registry, home: Path) -> None:
+def test_a_decision_is_logged_and_tagged_on_the_version(registry: Registry, home: Path) -> None:
     first, second = register(registry, home, "key-1"), register(registry, home, "key-2")
     ts = datetime(2025, 1, 2, tzinfo=UTC)
     made = registry.record_decision("promote", "It earned more clicks.", {"lift": 0.1}, first, second, ts)
@@ -203,7 +203,7 @@ def test_a_decision_is_logged_and_noted_on_the_version(registry: Registry, home:
     assert '"wait"' in registry.tags(first)["immr.decision"]
 
 
-def test_a_version_that_is_not_ours_is_left_out(registry: Registry, home: Path) -> None:
+def test_versions_that_others_registered_are_ignored(registry: Registry, home: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     first = register(registry, home, "key-1")
@@ -211,22 +211,22 @@ def test_a_version_that_is_not_ours_is_left_out(registry: Registry, home: Path) 
     client = MlflowClient(tracking_uri=url, registry_uri=url)
     client.create_model_version("immr", (home / "trained").as_uri())
     assert registry.versions() == [first]
-    with pytest.raises(RegistryError, match=r"there are: immr-1$"):
+    with pytest.raises(RegistryError, match=r"known versions: immr-1$"):
         registry.get("2")
 
 
-def test_what_mlflow_refuses_is_a_registry_error(registry: Registry) -> None:
-    with pytest.raises(RegistryError, match="did not do set_terminated"):
+def test_a_refusal_by_mlflow_is_a_registry_error(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match="failed in set_terminated"):
         registry.runs.finish("no-such-run")
 
 
 @pytest.mark.parametrize("url", ["postgresql://db/mlflow", "mlflow.db", ""])
-def test_another_kind_of_address_is_refused(url: str, tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match="no address of a registry"):
+def test_urls_of_other_schemes_are_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="not a registry URL"):
         Registry(url, "immr", tmp_path / "promotions.jsonl")
 
 
-def test_nothing_runs_on_and_nothing_is_printed(registry: Registry, home: Path) -> None:
+def test_mlflow_starts_no_threads_and_prints_nothing(registry: Registry, home: Path) -> None:
     code = (
         "import sys, threading; from pathlib import Path; from immr.registry.registry import Registry\n"
         "home = Path(sys.argv[1])\n"
@@ -248,8 +248,8 @@ def test_nothing_runs_on_and_nothing_is_printed(registry: Registry, home: Path) 
 
 
 @pytest.mark.slow
-def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
-    """The one that comes second waits for the first, and uses its database."""
+def test_two_processes_can_create_the_database_at_the_same_time(tmp_path: Path) -> None:
+    """The second waits for the first and uses its database."""
     code = (
         "import sys; from pathlib import Path; from immr.registry.registry import Registry\n"
         "home = Path(sys.argv[1])\n"
@@ -267,8 +267,8 @@ def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
     assert registry.runs.start("concept", {}, key="b") == second
 
 
-def test_the_first_question_looks_for_no_garbage_in_what_mlflow_loads(home: Path) -> None:
-    """A rollback waits for it; and a later registry of the same process holds on to nothing."""
+def test_importing_mlflow_triggers_no_garbage_collection(home: Path) -> None:
+    """Every rollback waits for this import. A second registry in the same process freezes nothing more."""
     code = (
         "import gc, sys\n"
         "from pathlib import Path\n"

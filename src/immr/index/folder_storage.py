@@ -74,6 +74,8 @@ class FolderStorage:
         holder = _hold(folder)
         try:
             if self._other_engine(content):
+                for file in (_BINDING, _APPLIED):  # first, so that a crash leaves no finished content
+                    (folder / file).unlink(missing_ok=True)
                 shutil.rmtree(folder / _DATA)
             return self._kind.open(folder / _DATA, lambda: os.close(holder))
         except BaseException:

@@ -98,11 +98,7 @@ class Registry:
         known = ", ".join(_with_roles(version, roles) for version in versions)
         raise RegistryError(
             f"no model version {reference!r} in {self._store.shown_url}; "
-            + (
-                f"known versions: {known}"
-                if known
-                else "no version is registered yet: run `immr train` first"
-            )
+            + (f"known versions: {known}" if known else "none is registered yet: run `immr train` first")
         )
 
     def fetch(self, version: ModelVersion, cache_dir: Path) -> Path:

@@ -384,7 +384,7 @@ def test_a_collection_of_another_training_is_refused_and_both_are_named(
     with served_version(settings, folder) as url:
         until(lambda: "starting" not in httpx.get(f"{url}/health/ready").json()["detail"])
         problem = httpx.get(f"{url}/health/ready").json()
-        assert "was made for" in problem["detail"]
+        assert "was built for" in problem["detail"]
         assert str(own) in problem["detail"] and another in problem["detail"]
         assert httpx.get(f"{url}/v2/health/ready").status_code == 503
         time.sleep(0.5)

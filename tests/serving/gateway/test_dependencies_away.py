@@ -86,24 +86,29 @@ def test_without_its_index_a_version_is_not_ready_and_comes_back_by_itself(
     home: Path, tmp_path: Path
 ) -> None:
     port, collection = free_port(), collection_name("immr-1")
-    index = Path(urlsplit(Settings(home=home).index_url).path) / collection
+    index = tmp_path / "index"  # in local mode, which the stand-in serves
+    tiny_version.build_index(
+        Settings(home=tmp_path, index_url=f"file://{index}"),
+        home / "immr-1",
+        tiny_version.items(tmp_path / "pictures"),
+    )
     settings = Settings(home=tmp_path, index_url=f"http://127.0.0.1:{port}")
     environment = {**os.environ, **settings.environment(), "OMP_NUM_THREADS": "1"}
     probes = ("/health/ready", "/v2/health/ready", "/v2/models/immr-1/ready")
-    with qdrant_process.serving(index.parent, collection, port):
+    with qdrant_process.serving(index, collection, port):
         process = version_process(home / "immr-1", environment)
         url = process.__enter__()
         assert search(url).json()["hits"][0]["item_id"] == "red"
     try:
         for _ in range(3):
             answer = search(url)
-            assert_problem(answer, 503, "does not answer", "IMMR_INDEX_URL")
+            assert_problem(answer, 503, "is not available", "IMMR_INDEX_URL")
             assert answer.headers["retry-after"] == "2"
         for probe in probes:
             answer = httpx.get(url + probe, timeout=60)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
         assert httpx.get(f"{url}/health/live").status_code == 200
-        with qdrant_process.serving(index.parent, collection, port):
+        with qdrant_process.serving(index, collection, port):
             until(lambda: search(url).status_code == 200)
             assert [httpx.get(url + probe, timeout=60).status_code for probe in probes] == [200] * 3
     finally:

@@ -70,6 +70,11 @@ class KafkaEventLog:
         with self._translate_errors():
             self._producer = self._open_producer()
 
+    @property
+    def skipped(self) -> int:
+        """Messages that this process has skipped because IMMR did not write them."""
+        return self._view.skipped
+
     def record_search(self, search: SearchRecord, impressions: Sequence[Impression]) -> int:
         """See `EventLog.record_search`; one message, so it is atomic."""
         new = self._new_impressions(impressions)
