@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from tests.events.test_kafka_event_log import messages
+from tests.events.kafka.test_log import messages
 
 from immr.events.delivery import Delivery
 from immr.events.entries import Clicked
