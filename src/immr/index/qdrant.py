@@ -163,7 +163,9 @@ class QdrantIndex:
         binding = self._storage.binding(content) if content else None
         if content is None or binding is None or not binding.ready:
             if content is not None and (obstacle := self._storage.obstacle(content)):
-                raise IndexMismatchError(f"{obstacle}, or rebuild it with `immr index build --model {version_id}`")
+                raise IndexMismatchError(
+                    f"{obstacle}, or rebuild it with `immr index build --model {version_id}`"
+                )
             raise IndexMismatchError(
                 f"{self._storage.where} has no finished collection {collection}: "
                 f"run `immr index build --model {version_id}`"

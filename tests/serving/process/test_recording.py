@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from tests.events.kafka.test_log import messages
 
 from immr.events.delivery import Delivery
 from immr.events.entries import Clicked
@@ -20,6 +19,7 @@ from immr.settings import Settings
 from serving.process.metrics import Metrics
 from serving.process.recording import Recorder
 from serving.wire.schemas import EventBody
+from tests.events.kafka.test_log import messages
 from tests.serving.bento.test_app import assert_problem, click, rows
 from tests.serving.conftest import served_version, wait_ready
 from tests.serving.gateway.test_dependencies_away import gateway
