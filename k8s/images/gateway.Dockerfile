@@ -1,4 +1,4 @@
-# The A/B gateway and the web page.
+# The A/B gateway, the web page, and `immr experiment` in their pods.
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -6,7 +6,7 @@ RUN python -m venv /opt/immr
 WORKDIR /build
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY src src
-# mlflow: the page reads the promotion log through the registry
+# mlflow: the page and `immr experiment` use the registry
 RUN /opt/immr/bin/pip install --constraint constraints.txt '.[watch]' aiohttp confluent-kafka httptools mlflow uvloop \
  && /opt/immr/bin/pip uninstall --yes pip
 

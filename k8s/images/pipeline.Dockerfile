@@ -1,4 +1,4 @@
-# Every pipeline step, training pods, and the MLflow server. Build from the repository's root: make images
+# Pipeline steps, training pods and the MLflow server. Build from the repository's root: make images
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

@@ -1,7 +1,7 @@
-# Governance on Spark: the pipeline's image, Java and pyspark. Needs `make images` first: make image-spark
+# Governance on Spark: the pipeline's image, Java and pyspark. Run `make images` first, then `make image-spark`.
 ARG PIPELINE_IMAGE=immr/pipeline-python:0.1.0
 ARG SPARK_IMAGE=docker.io/apache/spark:4.0.1-scala2.13-java17-ubuntu
-# only its entrypoint, which pip's pyspark lacks: what Spark's scheduler starts drivers and executors with
+# only for its entrypoint, which starts drivers and executors and is not in pip's pyspark
 FROM ${SPARK_IMAGE} AS spark
 
 FROM ${PIPELINE_IMAGE}
@@ -14,12 +14,12 @@ LABEL org.opencontainers.image.title="immr-spark" \
       org.opencontainers.image.base.name="${PIPELINE_IMAGE}" \
       org.opencontainers.image.licenses="Apache-2.0"
 USER root
-# Hadoop's login wants a name for the user
+# Hadoop's login needs a user name
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends default-jre-headless procps tini \
  && rm -rf /var/lib/apt/lists/* \
  && echo 'immr:x:10001:10001::/tmp:/usr/sbin/nologin' >> /etc/passwd
-# spark-submit takes for Python what ends with .py
+# spark-submit recognizes Python by the suffix .py
 RUN /opt/immr/bin/pip install --no-cache-dir --constraint constraints.txt --editable '.[spark]' \
  && ln -s immr /opt/immr/bin/immr-cli.py
 COPY --from=spark /opt/entrypoint.sh /opt/entrypoint.sh

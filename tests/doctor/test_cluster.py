@@ -38,7 +38,7 @@ def fake() -> Iterator[FakeApi]:
             api.put(kind, {"metadata": {"name": name, "namespace": "immr"}})
         claim(api, HOME, "Bound")
         claim(api, "immr-events", "Bound")
-        for service in ("mlflow", "qdrant", "gateway"):
+        for service in ("mlflow", "qdrant", "gateway", "page"):
             endpoints(api, service, ready=True)
         yield api
 
@@ -63,7 +63,7 @@ def wrong(fake: FakeApi) -> dict[str, Finding]:
     return {one.what: one for one in found(fake) if not one.ok}
 
 
-def test_a_cluster_with_everything_is_well(fake: FakeApi) -> None:
+def test_a_complete_cluster_passes(fake: FakeApi) -> None:
     assert wrong(fake) == {}
     assert {call.verb for call in fake.calls} == {"get", "list", "create"}  # reviews are asked by creating
     assert {call.resource for call in fake.calls if call.verb == "create"} == {"selfsubjectaccessreviews"}
@@ -73,12 +73,12 @@ def test_a_missing_operator_and_an_old_one_are_named(fake: FakeApi) -> None:
     del fake.kinds["kubeflow.org/v1"]
     fake.kinds["gateway.networking.k8s.io/v1"] = ("gateways",)
     findings = wrong(fake)
-    assert findings["training operator 1.9 (pytorchjobs)"].found == "not there"
+    assert findings["training operator 1.9 (pytorchjobs)"].found == "not found"
     assert "install training operator 1.9" in findings["training operator 1.9 (pytorchjobs)"].remedy
     assert "has no httproutes" in findings["Gateway API (gateways, httproutes)"].found
 
 
-def test_a_kubernetes_that_is_too_old_is_said_and_the_rest_still_asked(fake: FakeApi) -> None:
+def test_an_old_kubernetes_is_reported_and_the_rest_checked(fake: FakeApi) -> None:
     fake.kubernetes = "v1.31.4-gke.100"
     findings = wrong(fake)
     assert findings["Kubernetes"].found == "v1.31.4-gke.100"
@@ -86,20 +86,20 @@ def test_a_kubernetes_that_is_too_old_is_said_and_the_rest_still_asked(fake: Fak
     assert len(found(fake)) > 1
 
 
-def test_what_only_some_overlays_use_may_be_missing(fake: FakeApi) -> None:
+def test_operators_that_only_some_overlays_use_may_be_missing(fake: FakeApi) -> None:
     del fake.kinds["kafka.strimzi.io/v1"]
     assert wrong(fake) == {}
 
 
-def test_permissions_are_asked_verb_by_verb(fake: FakeApi) -> None:
+def test_permissions_are_checked_verb_by_verb(fake: FakeApi) -> None:
     fake.allowed = lambda one: (one["resource"], one["verb"]) != ("pytorchjobs", "delete")
     findings = wrong(fake)
     assert set(findings) == {"permission: pytorchjobs in immr"}
-    assert findings["permission: pytorchjobs in immr"].found == "may not delete"
+    assert findings["permission: pytorchjobs in immr"].found == "not allowed: delete"
     assert "Role immr-pipeline" in findings["permission: pytorchjobs in immr"].remedy
 
 
-def test_it_asks_for_just_what_the_role_gives() -> None:
+def test_the_checked_permissions_are_those_of_the_role() -> None:
     role, *_ = yaml.safe_load_all((schemas.ROOT / "k8s/base/accounts/pipeline-role.yaml").read_text())
     given = {
         (group, resource, verb)
@@ -116,36 +116,36 @@ def test_it_asks_for_just_what_the_role_gives() -> None:
     assert asked == given
 
 
-def test_what_an_overlay_brings_is_missed(fake: FakeApi) -> None:
+def test_missing_objects_of_an_overlay_are_named(fake: FakeApi) -> None:
     fake.remove("secrets", "immr", "immr-click-tokens")
     fake.remove("persistentvolumeclaims", "immr", HOME)
     endpoints(fake, "mlflow", ready=False)
     findings = wrong(fake)
     assert "create secret generic immr-click-tokens" in findings["key of click tokens in immr"].remedy
-    assert findings["claim immr-home"].found == "not there"
+    assert findings["claim immr-home"].found == "not found"
     assert findings["endpoints of mlflow"].found == "none of 1 pods is ready"
 
 
 @pytest.mark.parametrize(("binding", "well"), [("WaitForFirstConsumer", True), ("Immediate", False)])
-def test_a_claim_may_wait_for_its_first_pod_only(fake: FakeApi, binding: str, well: bool) -> None:
+def test_a_pending_claim_is_fine_if_it_waits_for_its_first_pod(
+    fake: FakeApi, binding: str, well: bool
+) -> None:
     claim(fake, HOME, "Pending")
     fake.put("storageclasses", {"metadata": {"name": "files"}, "volumeBindingMode": binding})
     assert ("claim immr-home" not in wrong(fake)) == well
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(403, "you may not ask"), (500, "says 500"), (404, "not there"), (CUT, "no answer")]
+    ("status", "said"), [(403, "no permission"), (500, "answers 500"), (404, "not found"), (CUT, "no answer")]
 )
-def test_what_the_api_refuses_is_said_and_the_rest_still_asked(
-    fake: FakeApi, status: int | str, said: str
-) -> None:
+def test_a_refused_call_is_reported_and_the_rest_checked(fake: FakeApi, status: int | str, said: str) -> None:
     fake.faults = [Fault("get", "configmaps", status)]
     findings = wrong(fake)
     assert set(findings) == {"settings in immr"}
     assert said in findings["settings in immr"].found and findings["settings in immr"].remedy
 
 
-def test_a_server_that_is_away_is_one_line() -> None:
+def test_an_unreachable_server_is_one_line() -> None:
     (only,) = examine_cluster(client_of_nobody(), Settings(launch_url="kubeflow://immr"))
     assert not only.ok and only.what == "Kubernetes" and only.remedy
 

@@ -1,25 +1,51 @@
+"""`immr doctor` on this machine: every finding has a remedy, and nothing that is down raises."""
+
+import socket
 from pathlib import Path
 
-from immr.doctor.local import Finding, examine
+import pytest
+
+from immr.doctor.finding import Finding
+from immr.doctor.local import URLS, examine
 from immr.settings import Settings
+from immr.wiring import connect
 
 
 def finding(settings: Settings, what: str) -> Finding:
-    return next(found for found in examine(settings) if found.what == what)
+    return next(found for found in examine(connect(settings)) if found.what == what)
 
 
-def test_embedded_places_are_well_before_they_are_made(tmp_path: Path) -> None:
+def test_embedded_places_are_fine_before_they_exist(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "new")
-    assert finding(settings, "IMMR_HOME").ok
-    assert finding(settings, "IMMR_TRACKING_URL").found.endswith("(made on first use)")
+    findings = {found.what: found for found in examine(connect(settings))}
+    assert all(findings[f"IMMR_{name.upper()}_URL"].ok for name in URLS)
+    assert findings["IMMR_HOME"].ok
+    assert findings["IMMR_TRACKING_URL"].found.endswith("(created on first use)")
+    assert findings["registry"].found == "no version trained yet"
     assert not (tmp_path / "new").exists()
 
 
-def test_a_server_that_is_away_is_named_with_its_remedy(tmp_path: Path) -> None:
+def test_a_server_that_is_down_is_named_with_its_remedy(tmp_path: Path) -> None:
     found = finding(Settings(home=tmp_path, index_url="http://127.0.0.1:9"), "IMMR_INDEX_URL")
-    assert not found.ok and "unset IMMR_INDEX_URL" in found.remedy
+    assert not found.ok and "correct IMMR_INDEX_URL" in found.remedy
 
 
-def test_a_mirror_without_the_data_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("prefix", ["", "/mlflow"])
+def test_with_mlflow_down_the_table_is_complete(tmp_path: Path, prefix: str) -> None:
+    findings = {
+        found.what: found
+        for found in examine(connect(Settings(home=tmp_path, tracking_url=f"http://127.0.0.1:9{prefix}")))
+    }
+    assert not findings["IMMR_TRACKING_URL"].ok
+    assert findings["registry"].found == "MLflow does not answer" and not findings["registry"].ok
+
+
+def test_a_mirror_without_the_data_is_reported(tmp_path: Path) -> None:
     found = finding(Settings(home=tmp_path, data_mirror=tmp_path), "grocery photos")
     assert not found.ok and "IMMR_DATA_MIRROR" in found.remedy
+
+
+def test_a_mirror_that_is_not_set_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IMMR_DATA_MIRROR", raising=False)
+    with socket.socket():
+        assert finding(Settings(home=tmp_path), "grocery photos").ok

@@ -272,7 +272,7 @@ def test_the_doctor_finds_every_permission_as_the_steps_account(place: Place) ->
     assert permissions and all(one.ok for one in permissions), permissions
     assert all(one.ok for what, one in found.items() if what.startswith(tuple(o.name for o in OPERATORS)))
     assert found[f"roles in {place.namespace}"].ok
-    assert found[f"key of click tokens in {place.namespace}"].found == "you may not ask"
+    assert found[f"key of click tokens in {place.namespace}"].found == "no permission to read it"
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""Checks what is installed, reachable and missing, on this machine and on the cluster."""
+"""Checks of what IMMR needs: libraries, folders, services, and a cluster. Nothing is started or changed."""

@@ -1,4 +1,4 @@
-"""What a cluster has and lacks for IMMR, and the remedy for each; asks, and changes nothing."""
+"""What a cluster has and lacks for IMMR: operators, permissions, objects, claims, running pods."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 10.0
 _APPLY = "kubectl apply -k k8s/overlays/<overlay>"
 _DOCS = "docs/kubernetes.md"
-_OLDEST = (1, 32)  # Kubernetes that KServe 0.20 asks for; our own objects need 1.30
+_OLDEST = (1, 32)  # required by KServe 0.20; our own objects need 1.30
 
 
 @dataclass(frozen=True)
 class Operator:
-    """Kinds that somebody else's operator must know, in a version that we write."""
+    """API kinds of a third-party operator, in the version that IMMR uses."""
 
     name: str
     group: str
@@ -46,12 +46,13 @@ OPERATORS = (
         "v1",
         ("servicemonitors", "podmonitors", "prometheusrules"),
     ),
+    Operator("metrics-server, for autoscaling", "metrics.k8s.io", "v1beta1", ("pods",), needed=False),
     Operator("Strimzi", "kafka.strimzi.io", "v1", ("kafkas", "kafkanodepools"), needed=False),
     Operator("Spark operator", "sparkoperator.k8s.io", "v1beta2", ("sparkapplications",), needed=False),
     Operator("Kueue", "kueue.x-k8s.io", "v1beta1", ("localqueues",), needed=False),
 )
 
-# what steps do (k8s/base/accounts/pipeline-role.yaml): (group, resource, subresource, verbs)
+# the calls of pipeline steps (k8s/base/accounts/pipeline-role.yaml): group, resource, subresource, verbs
 PERMISSIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("kubeflow.org", "pytorchjobs", "", ("create", "get", "list", "watch", "patch", "delete")),
     ("serving.kserve.io", "inferenceservices", "", ("create", "get", "list", "patch", "delete")),
@@ -64,10 +65,12 @@ PERMISSIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 
 
 def examine_cluster(api: ApiClient, settings: Settings) -> list[Finding]:
-    """Look at the cluster that the kubeconfig, or the pod we are in, points to."""
+    """Check the cluster of this pod, or of the kubeconfig outside one."""
     namespace = urlsplit(settings.launch_url).hostname or own_namespace()
     asking = _Asking(api)
-    server = asking.finding("Kubernetes", lambda: _server(asking), "set KUBECONFIG to a cluster that answers")
+    server = asking.finding(
+        "Kubernetes", lambda: _server(asking), "set KUBECONFIG to a cluster that is reachable"
+    )
     if not server.ok:
         return [server]
     if not _is_new_enough(server.found):
@@ -84,7 +87,7 @@ def examine_cluster(api: ApiClient, settings: Settings) -> list[Finding]:
 
 @dataclass(frozen=True)
 class _Asking:
-    """One question at a time, each with an end: a slow API server must not hang the doctor."""
+    """API calls with a short timeout: a slow server must not hang the doctor."""
 
     api: ApiClient
 
@@ -108,7 +111,7 @@ class _Asking:
         return answer
 
     def finding(self, what: str, question: Callable[[], str], remedy: str) -> Finding:
-        """What the question says; one that the API refuses, or an answer that raises, is not ok."""
+        """The question's answer as a finding; a refused call or an ImmrError is not ok."""
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
@@ -116,13 +119,15 @@ class _Asking:
             return Finding(what, True, question(), remedy)
         except ApiException as error:
             if error.status == 404:
-                return Finding(what, False, "not there", remedy)
+                return Finding(what, False, "not found", remedy)
             if error.status == 403:
-                return Finding(what, False, "you may not ask", f"ask with more rights, or see: {remedy}")
-            return Finding(what, False, describe(error, "asking"), remedy)
+                return Finding(
+                    what, False, "no permission to read it", f"use an account that may, or: {remedy}"
+                )
+            return Finding(what, False, describe(error, "reading"), remedy)
         except HTTPError as error:
-            said = f"no answer in {_TIMEOUT_S:.0f} s ({type(error).__name__})"
-            return Finding(what, False, said, "is the API server well? kubectl get --raw /readyz")
+            silence = f"no answer in {_TIMEOUT_S:.0f} s ({type(error).__name__})"
+            return Finding(what, False, silence, "check the API server: kubectl get --raw /readyz")
         except ImmrError as error:
             return Finding(what, False, str(error), remedy)
 
@@ -132,7 +137,7 @@ def _server(asking: _Asking) -> str:
 
 
 def _is_new_enough(version: str) -> bool:
-    """Of `v1.33.1-eks-4`; what does not look like a version is not judged."""
+    """Whether a version such as `v1.33.1-eks-4` is supported; other formats pass."""
     found = re.match(r"v(\d+)\.(\d+)", version)
     return found is None or (int(found[1]), int(found[2])) >= _OLDEST
 
@@ -150,7 +155,7 @@ def _operator(asking: _Asking, operator: Operator) -> Finding:
     what = f"{operator.name} ({', '.join(operator.plurals)})"
     found = asking.finding(what, served, f"install {operator.name}, which serves {version} ({_DOCS})")
     if not found.ok and not operator.needed:
-        return Finding(what, True, f"{found.found}; only needed where an overlay uses it", "")
+        return Finding(what, True, f"{found.found}; only needed if an overlay uses it", "")
     return found
 
 
@@ -169,7 +174,7 @@ def _permissions(asking: _Asking, namespace: str) -> Iterator[Finding]:
             attributes |= {"name": "immr-roles"} if resource == "configmaps" else {}
             refused = [verb for verb in verbs if not _may(asking, attributes | {"verb": verb})]
             if refused:
-                raise ImmrError(f"may not {', '.join(refused)}")
+                raise ImmrError(f"not allowed: {', '.join(refused)}")
             return ", ".join(verbs)
 
         yield asking.finding(
@@ -214,23 +219,23 @@ def _claims(asking: _Asking, namespace: str) -> Iterator[Finding]:
         def bound(name: str = name) -> str:
             claim = asking.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}")
             phase, wanted = claim["status"]["phase"], claim["spec"].get("storageClassName")
-            said = f"{phase}, {'/'.join(claim['spec']['accessModes'])}, class {wanted or '(default)'}"
-            if phase != "Bound" and not _comes_later(asking, wanted):
-                raise ImmrError(said)
-            return said
+            status = f"{phase}, {'/'.join(claim['spec']['accessModes'])}, class {wanted or '(default)'}"
+            if phase != "Bound" and not _binds_later(asking, wanted):
+                raise ImmrError(status)
+            return status
 
         found = asking.finding(
             f"claim {name}",
             bound,
-            "name a storage class that the cluster has (kubectl get storageclass) in the overlay",
+            "set a storage class of this cluster in the overlay (kubectl get storageclass)",
         )
-        if not needed and found.found == "not there":
-            found = Finding(found.what, True, "not there; only needed for an event log in SQLite", "")
+        if not needed and found.found == "not found":
+            found = Finding(found.what, True, "not found; only needed for an event log in SQLite", "")
         yield found
 
 
-def _comes_later(asking: _Asking, wanted: str | None) -> bool:
-    """Whether a class makes volumes only once a pod asks for them."""
+def _binds_later(asking: _Asking, wanted: str | None) -> bool:
+    """Whether this storage class creates volumes only when a pod needs them."""
     there = asking.get("/apis/storage.k8s.io/v1/storageclasses")["items"]
     default = "storageclass.kubernetes.io/is-default-class"
     fit = [
@@ -243,7 +248,7 @@ def _comes_later(asking: _Asking, wanted: str | None) -> bool:
 
 
 def _endpoints(asking: _Asking, namespace: str) -> Iterator[Finding]:
-    for service in ("mlflow", "qdrant", "gateway"):
+    for service in ("mlflow", "qdrant", "gateway", "page"):
 
         def ready(service: str = service) -> str:
             path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"

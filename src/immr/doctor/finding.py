@@ -1,4 +1,4 @@
-"""What a doctor says: one line a thing."""
+"""One line of the doctor's table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's answer."""
+    """What was checked, whether it is fine, what was found, and what to do if it is not fine."""
 
     what: str
     ok: bool

@@ -1,4 +1,4 @@
-"""What is installed, reachable and missing, and the remedy for each."""
+"""What is installed, reachable and missing on this machine."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from urllib.error import URLError
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
+from immr.doctor.endpoints import check_url
 from immr.doctor.finding import Finding
 from immr.errors import ImmrError
 from immr.packaging.application import application_folder
-from immr.settings import Settings, without_credentials
+from immr.settings import Settings
+from immr.types import Role
 from immr.wiring import Parts
 
 PACKAGES = {
@@ -23,17 +21,29 @@ PACKAGES = {
     "serve": ("bentoml", "openvino", "qdrant-client", "feast", "fastapi"),
     "pipeline": ("kfp", "kserve", "kubeflow-training"),
 }
+URLS = ("tracking", "index", "features", "events", "engine", "launch", "deploy")
+_FREE_GB = 2
 
 
 def examine(parts: Parts) -> list[Finding]:
-    """Look at everything; nothing is changed, nothing is started."""
-    return [*_interpreter(), *_packages(), *_places(parts.settings), *_loop(parts)]
+    """Check everything; nothing is changed or started."""
+    settings = parts.settings
+    urls = [check_url(f"IMMR_{name.upper()}_URL", getattr(settings, f"{name}_url")) for name in URLS]
+    return [
+        _interpreter(),
+        *_packages(),
+        _home(settings),
+        *urls,
+        _photos(settings),
+        _application(),
+        *_registry(parts, tracking=urls[0]),
+    ]
 
 
-def _interpreter() -> Iterator[Finding]:
+def _interpreter() -> Finding:
     found = ".".join(map(str, sys.version_info[:3]))
-    yield Finding(
-        "Python", sys.version_info[:2] == (3, 11), found, "make the environment anew with Python 3.11"
+    return Finding(
+        "Python", sys.version_info[:2] == (3, 11), found, "create the environment with Python 3.11"
     )
 
 
@@ -44,59 +54,55 @@ def _packages() -> Iterator[Finding]:
         yield Finding(
             f"libraries to {extra}",
             not missing,
-            found if not missing else f"no {', '.join(missing)}",
+            found if not missing else f"missing: {', '.join(missing)}",
             f"pip install -c constraints.txt 'immr[{extra}]'",
         )
 
 
-def _places(settings: Settings) -> Iterator[Finding]:
+def _home(settings: Settings) -> Finding:
     home = settings.home
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     free_gb = shutil.disk_usage(existing).free / 1e9
-    yield Finding(
+    return Finding(
         "IMMR_HOME",
-        os.access(existing, os.W_OK) and free_gb > 2,
+        os.access(existing, os.W_OK) and free_gb > _FREE_GB,
         f"{home}, {free_gb:.0f} GB free",
-        "set IMMR_HOME to a folder that can be written, with 2 GB free",
+        f"set IMMR_HOME to a writable folder with {_FREE_GB} GB free",
     )
-    for name in ("tracking", "index", "features", "events"):
-        yield _place(f"IMMR_{name.upper()}_URL", getattr(settings, f"{name}_url"))
+
+
+def _photos(settings: Settings) -> Finding:
     mirror = settings.data_mirror
-    grocery = mirror is not None and (mirror / "grocery" / "classes.csv").is_file()
-    yield Finding(
+    there = mirror is not None and (mirror / "grocery" / "classes.csv").is_file()
+    return Finding(
         "grocery photos",
-        grocery or mirror is None,
-        f"in {mirror}" if grocery else "not mirrored: downloaded on first use",
-        "set IMMR_DATA_MIRROR to the folder that has grocery/",
+        there or mirror is None,
+        f"in {mirror}" if there else "not mirrored: downloaded on first use",
+        "set IMMR_DATA_MIRROR to the folder that contains grocery/",
     )
 
 
-def _place(variable: str, url: str) -> Finding:
-    told = without_credentials(url)
-    if urlsplit(url).scheme not in ("http", "https"):
-        path = Path(urlsplit(url).path)
-        return Finding(variable, True, f"{told} ({'there' if path.exists() else 'made on first use'})", "")
-    try:
-        with urlopen(url, timeout=3):
-            return Finding(variable, True, f"{told} answers", "")
-    except (URLError, OSError) as error:
-        return Finding(
-            variable, False, f"{told}: {error}", f"start it, or unset {variable} for the embedded one"
-        )
-
-
-def _loop(parts: Parts) -> Iterator[Finding]:
-    yield _asked(
-        "serving/ (what Bentos are built from)",
-        lambda: str(application_folder() / "serving"),
-        "run from IMMR's folder, or set IMMR_APP to it",
+def _application() -> Finding:
+    return _asked(
+        "serving/ (a Bento's source)", lambda: str(application_folder() / "serving"), "correct IMMR_APP"
     )
-    if not Path(urlsplit(parts.settings.tracking_url).path).exists():
+
+
+def _registry(parts: Parts, tracking: Finding) -> Iterator[Finding]:
+    if not tracking.ok:
+        yield Finding("registry", False, "MLflow does not answer", tracking.remedy)
+        return
+    if tracking.found.endswith("(created on first use)"):
         yield Finding("registry", True, "no version trained yet", "")
         return
-    for role in ("champion", "challenger"):
-        holder = parts.registry.role(role)
-        yield Finding(role, True, holder.id if holder else "none yet", "")
+
+    def holder(role: Role) -> str:
+        version = parts.registry.role(role)
+        return version.id if version else "none yet"
+
+    roles: tuple[Role, ...] = ("champion", "challenger")
+    for role in roles:
+        yield _asked(role, lambda role=role: holder(role), "check IMMR_TRACKING_URL and MLflow's log")  # type: ignore[misc]
 
 
 def _asked(what: str, question: Callable[[], str], remedy: str) -> Finding:

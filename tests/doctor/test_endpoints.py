@@ -1,0 +1,107 @@
+"""URLs of services that answer, are down, or that no adapter understands."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from immr.doctor.endpoints import check_url
+
+
+@contextmanager
+def listening(answer: bytes = b"") -> Iterator[int]:
+    """A server that answers everything it is sent with the same bytes; yields its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            try:
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        while answer and connection.recv(4096):
+                            connection.sendall(answer)
+            except OSError:
+                return
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            return
+
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "kafka://127.0.0.1:9/immr-events",
+        "kafka://127.0.0.1:9,127.0.0.1:10/immr-events?security.protocol=SSL",
+        "redis://127.0.0.1:9/0",
+        "http://127.0.0.1:9/mlflow",
+    ],
+)
+def test_a_service_that_is_down_is_found(url: str) -> None:
+    found = check_url("IMMR_X_URL", url)
+    assert not found.ok
+    assert "refused" in found.found and "correct IMMR_X_URL" in found.remedy
+
+
+def test_one_broker_that_accepts_connections_is_enough() -> None:
+    with listening() as port:
+        found = check_url("IMMR_EVENTS_URL", f"kafka://127.0.0.1:9,127.0.0.1:{port}/immr-events")
+    assert found.ok and f"127.0.0.1:{port} accepts connections" in found.found
+
+
+@pytest.mark.parametrize(
+    ("answer", "ok"), [(b"+PONG\r\n", True), (b"-NOAUTH Authentication required.\r\n", False)]
+)
+def test_redis_must_answer_ping(answer: bytes, ok: bool) -> None:
+    with listening(answer) as port:
+        found = check_url("IMMR_FEATURES_URL", f"redis://127.0.0.1:{port}/0")
+    assert found.ok == ok
+
+
+@pytest.mark.parametrize(("status", "ok"), [(200, True), (401, True), (404, True), (503, False)])
+def test_a_server_may_refuse_us_but_not_fail(status: int, ok: bool) -> None:
+    with answering(status) as url:
+        assert check_url("IMMR_TRACKING_URL", f"{url}/prefix").ok == ok
+
+
+def test_a_cluster_url_is_read() -> None:
+    assert check_url("IMMR_LAUNCH_URL", "kubeflow://immr?gpus=1").ok
+    wrong = check_url("IMMR_DEPLOY_URL", "kserve://immr?replicas=1")
+    assert not wrong.ok and "'replicas'" in wrong.found
+
+
+def test_an_unknown_scheme_is_not_fine() -> None:
+    found = check_url("IMMR_ENGINE_URL", "postgres://host")
+    assert not found.ok and "no adapter" in found.found
+
+
+def test_a_password_is_not_shown() -> None:
+    assert "secret" not in check_url("IMMR_FEATURES_URL", "redis://:secret@127.0.0.1:9").found
