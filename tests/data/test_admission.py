@@ -1,12 +1,16 @@
-from datetime import UTC, datetime
+import gzip
+import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
 from immr.data.admission import admit
-from immr.data.contract import CONTRACT
+from immr.data.column_types import NOT_OF_TYPE
+from immr.data.contract import CONTRACT, TIMESTAMP
 from immr.errors import ContractError
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
@@ -102,7 +106,7 @@ def test_bad_rows_go_aside_with_their_reason_and_counts_add_up(tmp_path: Path, c
     ]
     assert reasons(rejected / "queries.parquet") == ["duplicate query_id", "user_id is missing"]
     assert reasons(rejected / "impressions.parquet") == [
-        "duplicate query_id and item_id",
+        "merged into the first row with the same query_id and item_id",
         "position is below 1",
         "item_id is not among the valid items",
         "query_id is not among the valid queries",
@@ -137,8 +141,8 @@ def test_a_table_may_be_a_folder_and_have_looser_types(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([number, item("a")]), folder / "items/1.parquet")
     admission = admit(folder, tmp_path / "out")
     assert pq.read_table(admission.path("items"))["price"].to_pylist() == [2.5, 3.0]
-    assert admission.tables["items"].rejected == {"duplicate item_id": 1, "price is no number": 1}
-    assert reasons(tmp_path / "out/rejected/items.parquet") == ["price is no number"]
+    assert admission.tables["items"].rejected == {"duplicate item_id": 1, "price is not a number": 1}
+    assert reasons(tmp_path / "out/rejected/items.parquet") == ["price is not a number"]
     assert reasons(tmp_path / "out/rejected/items-2.parquet") == ["duplicate item_id"]
 
 
@@ -151,13 +155,13 @@ def test_a_missing_table_or_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"queries\.parquet is missing: put the table"):
         admit(folder, tmp_path / "out")
     (folder / "queries.parquet").write_text("no parquet")
-    with pytest.raises(ContractError, match="no readable Parquet file"):
+    with pytest.raises(ContractError, match="not a readable Parquet file"):
         admit(folder, tmp_path / "out")
 
 
 def test_a_table_without_a_valid_row_says_why(tmp_path: Path) -> None:
     folder = write(tmp_path / "in", items=[item("a", price=-1.0), item("b", price=-1.0)])
-    with pytest.raises(ContractError, match=r"none of its 2 rows .* price is negative \(2 rows\)"):
+    with pytest.raises(ContractError, match=r"none of its 2 rows meets .* price is negative \(2 rows\)"):
         admit(folder, tmp_path / "out")
     write(folder, items=[])
     with pytest.raises(ContractError, match="has no rows"):
@@ -188,7 +192,7 @@ def test_text_in_another_encoding_rejects_its_row_alone_and_the_rest_can_be_read
     changed(folder, "items", "title", broken_text(b"Tea", b"Caf\xe9", b"Milk"))
     changed(folder, "items", "description", broken_text(b"", b"", b"\xff"))
     admission = admit(folder, tmp_path / "out")
-    reasons = {"title is no UTF-8 text": 1, "description is no UTF-8 text": 1}
+    reasons = {"title is not UTF-8 text": 1, "description is not UTF-8 text": 1}
     assert admission.tables["items"].rejected == dict(sorted(reasons.items()))
     aside = pq.read_table(tmp_path / "out/rejected/items.parquet").to_pylist()
     assert [row["title"] for row in aside] == ["Caf\ufffd", "Milk"]
@@ -197,10 +201,15 @@ def test_text_in_another_encoding_rejects_its_row_alone_and_the_rest_can_be_read
 @pytest.mark.parametrize(
     ("table", "column", "values", "reason"),
     [
-        ("items", "price", pa.array(["2.50", "2,50 EUR"]), "price is no number"),
-        ("items", "stock", pa.array(["1", "a dozen"]), "stock is no number"),
+        ("items", "price", pa.array(["2.50", "2,50 EUR"]), "price is not a number"),
+        ("items", "stock", pa.array(["1", "a dozen"]), "stock is not a number"),
         ("items", "stock", pa.array([None, float("inf")]), "stock is not finite"),
-        ("items", "updated_at", pa.array(["2025-06-01", "yesterday"]), "updated_at is no time in ISO 8601"),
+        (
+            "items",
+            "updated_at",
+            pa.array(["2025-06-01", "yesterday"]),
+            "updated_at is not an ISO 8601 time of the years 1 to 9999",
+        ),
         ("impressions", "clicked", pa.array(["True", "yes"]), "clicked is neither true nor false"),
         ("impressions", "position", pa.array([1.0, 1e30]), "position is beyond any list"),
         ("impressions", "position", pa.array([1.0, float("inf")]), "position is beyond any list"),
@@ -270,5 +279,118 @@ def test_a_file_that_is_damaged_inside_is_named(tmp_path: Path) -> None:
     content = bytearray((folder / "items.parquet").read_bytes())
     content[4:600] = b"\xff" * 596
     (folder / "items.parquet").write_bytes(content)
-    with pytest.raises(ContractError, match=r"items\.parquet is no readable Parquet file"):
+    with pytest.raises(ContractError, match=r"items\.parquet is not a readable Parquet file"):
+        admit(folder, tmp_path / "out")
+
+
+def test_rows_from_the_future_are_rejected(tmp_path: Path) -> None:
+    later = NOON + timedelta(days=2)
+    folder = write(
+        tmp_path / "in",
+        items=[item("a"), item("b", updated_at=later)],
+        impressions=[impression("q", "a", ts=NOON + timedelta(hours=14)), impression("q", "b", ts=later)],
+    )
+    admission = admit(folder, tmp_path / "out", now=NOON)
+    assert admission.tables["items"].rejected == {"updated_at is in the future": 1}
+    assert admission.tables["impressions"].rejected == {"ts is in the future": 1}
+
+
+def test_milliseconds_in_a_seconds_column_and_the_reverse_are_rejected(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", queries=[query("q"), query("r"), query("s")])
+    seconds, milliseconds = int(NOON.timestamp()), 1000 * int(NOON.timestamp())
+    times = pa.array([1000 * seconds, 1000 * milliseconds, seconds], pa.int64()).cast(pa.timestamp("ms"))
+    changed(folder, "queries", "ts", times)
+    assert admit(folder, tmp_path / "out").tables["queries"].rejected == {
+        f"ts {NOT_OF_TYPE[TIMESTAMP]}": 1,
+        "ts is before 2000: is its unit right?": 1,
+    }
+
+
+def test_ids_that_became_doubles_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in")
+    changed(folder, "items", "item_id", pa.array([1234567890123456789.0]))
+    with pytest.raises(ContractError, match=r"column item_id holds double .* text or integers"):
+        admit(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 2, 1000])
+def test_a_click_logged_after_its_impression_counts(tmp_path: Path, chunk_rows: int) -> None:
+    folder = write(
+        tmp_path / "in",
+        items=[item("a"), item("b"), item("c")],
+        impressions=[
+            impression("q", "a", clicked=False),
+            impression("q", "b", clicked=False, position=2),
+            impression("q", "c", clicked=True),
+            impression("q", "a", clicked=True, ordered=True, position=7),
+            impression("q", "c", clicked=False),
+            impression("q", "b", clicked=False),
+        ],
+    )
+    admission = admit(folder, tmp_path / "out", chunk_rows)
+    counts = admission.tables["impressions"]
+    assert (counts.valid, dict(counts.rejected)) == (
+        3,
+        {"merged into the first row with the same query_id and item_id": 3},
+    )
+    rows = pq.read_table(admission.path("impressions")).to_pylist()
+    found = [(row["item_id"], row["position"], row["clicked"], row["ordered"]) for row in rows]
+    assert found == [("a", 1, True, True), ("b", 2, False, False), ("c", 1, True, False)]
+    assert [path.name for path in (tmp_path / "out").glob("*impressions*")] == ["impressions.parquet"]
+
+
+def test_a_stock_may_be_empty_or_a_number_but_not_words(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", items=[item("a"), item("b"), item("c")])
+    changed(folder, "items", "stock", pa.array(["", "3", "sold out"]))
+    admission = admit(folder, tmp_path / "out")
+    assert admission.tables["items"].rejected == {"stock is not a number": 1}
+    assert pq.read_table(admission.path("items"))["stock"].to_pylist() == [None, 3.0]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl", "jsonl.gz"])
+def test_csv_and_json_lines_give_the_same_rows_as_parquet(tmp_path: Path, suffix: str) -> None:
+    rows = [item(f"000{n}", title="nan", stock=n or None, price=1234567.125) for n in range(5)]
+    folder = write(tmp_path / "in", items=rows, impressions=[impression("q", "0001")])
+    expected = admit(folder, tmp_path / "expected")
+    table = pq.read_table(folder / "items.parquet")
+    (folder / "items.parquet").unlink()
+    if "csv" in suffix:
+        sink = pa.BufferOutputStream()
+        csv.write_csv(table, sink)
+        content = sink.getvalue().to_pybytes()
+    else:
+        lines = [json.dumps(row, default=str) for row in table.to_pylist()]
+        content = "\n".join(lines).encode()
+    (folder / f"items.{suffix}").write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
+    found = admit(folder, tmp_path / "out", chunk_rows=2)
+    assert found.tables["items"] == expected.tables["items"]
+    assert pq.read_table(found.path("items")).equals(pq.read_table(expected.path("items")))
+
+
+def test_parts_may_lie_beside_each_other_or_in_nested_folders(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in")
+    for name, place in (("a", "items-1.parquet"), ("b", "items_2.parquet"), ("c", "items/day=1/x.parquet")):
+        (folder / place).parent.mkdir(exist_ok=True, parents=True)
+        pq.write_table(pa.Table.from_pylist([item(name)], CONTRACT[0].columns), folder / place)
+    (folder / "items/_SUCCESS").touch()
+    (folder / "items.parquet").unlink()
+    assert admit(folder, tmp_path / "out").tables["items"].valid == 3
+
+
+def test_a_table_in_two_forms_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in")
+    (folder / "items.csv").write_text("item_id\na\n")
+    with pytest.raises(ContractError, match=r"items\.parquet and items\.csv: keep one"):
+        admit(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("{", "line 2 .* is not JSON"), ("[1]", "is not an object"), ('{"title": ["a"]}', "title is a list")],
+)
+def test_a_wrong_line_of_json_is_named(tmp_path: Path, line: str, message: str) -> None:
+    folder = write(tmp_path / "in")
+    (folder / "items.parquet").unlink()
+    (folder / "items.jsonl").write_text(json.dumps(item("a"), default=str) + "\n" + line)
+    with pytest.raises(ContractError, match=message):
         admit(folder, tmp_path / "out")

@@ -56,5 +56,5 @@ def test_a_picture_that_was_mended_counts(shop: Path) -> None:
 
 def test_a_table_that_cannot_be_read_is_named(shop: Path) -> None:
     (shop / "queries.parquet").write_text("no table")
-    with pytest.raises(ContractError, match=r"queries\.parquet is no readable Parquet file"):
+    with pytest.raises(ContractError, match=r"queries\.parquet is not a readable Parquet file"):
         content_hash(shop)

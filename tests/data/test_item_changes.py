@@ -48,10 +48,10 @@ def test_stock_is_optional_and_may_be_unknown(tmp_path):
     [
         ("none.csv", None, "there is no file"),
         ("items.xlsx", "x", "neither .parquet nor .csv"),
-        ("items.parquet", "x", "no readable Parquet"),
+        ("items.parquet", "x", "not a readable Parquet"),
         ("items.csv", "item_id,title\na,b\n", "no column"),
         ("items.csv", CSV.splitlines()[0] + "\na,,,,,,\n", "none of its 1 rows"),
-        ("items.csv", "", "no readable CSV"),
+        ("items.csv", "", "not a readable CSV"),
     ],
 )
 def test_what_is_no_table_of_items_says_so(tmp_path, name, content, message):

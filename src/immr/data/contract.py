@@ -21,6 +21,7 @@ class TableContract:
     apart_from: str | None = None  # a table that must not know the key
     optional: bool = False
     may_lack: frozenset[str] = frozenset()  # columns that may be missing, as may their values
+    merged: tuple[str, ...] = ()  # of rows with one key: true in the first if it is true in any
 
     @property
     def needed(self) -> list[str]:
@@ -68,6 +69,7 @@ IMPRESSIONS = TableContract(
     ),
     key=("query_id", "item_id"),
     refers_to={"query_id": "queries", "item_id": "items"},
+    merged=("clicked", "ordered"),
 )
 JUDGEMENTS = TableContract(
     name="judgements",

@@ -1,25 +1,36 @@
-"""The rules that a row of a table keeps or breaks on its own, and which one it breaks first."""
+"""The rules for a single row of a table, and the first of them that each row breaks."""
 
 from __future__ import annotations
 
 import warnings
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from immr.data.contract import IMPRESSIONS, TableContract
+from immr.data.contract import IMPRESSIONS, TIMESTAMP, TableContract
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _LAST_POSITION = 2**31 - 1
+_CLOCK_TOLERANCE = timedelta(days=1)  # local times without a zone are up to 14 hours ahead
+_FIRST_YEAR = 2000
 
 
-def rules_of(contract: TableContract) -> Any:
-    """A table's rules, as a pandera schema over its columns."""
+def rules_of(contract: TableContract, now: datetime) -> Any:
+    """A table's rules, as a pandera schema over its columns.
+
+    Args:
+        contract: of the table.
+        now: with a time zone; rows from later than the next day are rejected.
+    """
+    import pandas as pd
     import pandera.pandas as pandera
 
+    latest = pd.Timestamp(now + _CLOCK_TOLERANCE)
+    earliest = pd.Timestamp(f"{_FIRST_YEAR}-01-01", tz="UTC")
     special = {
         "price": [
             pandera.Check(np.isfinite, error="price is not finite"),
@@ -32,12 +43,17 @@ def rules_of(contract: TableContract) -> Any:
         "position": [
             pandera.Check.ge(1, error="position is below 1"),
             pandera.Check.le(_LAST_POSITION, error="position is beyond any list"),
-            pandera.Check(lambda position: position % 1 == 0, error="position is no whole number"),
+            pandera.Check(lambda position: position % 1 == 0, error="position is not a whole number"),
         ],
     }
     columns = {}
     for column in contract.columns:
         checks = special.get(column.name, [])
+        if column.type == TIMESTAMP:
+            checks = [pandera.Check.le(latest, error=f"{column.name} is in the future")]
+        if column.name == "ts":
+            reason = f"ts is before {_FIRST_YEAR}: is its unit right?"
+            checks = [*checks, pandera.Check.ge(earliest, error=reason)]
         if column.type == pa.string() and column.name != "description":
             checks = [
                 pandera.Check(lambda text: text.str.strip() != "", error=f"{column.name} is empty"),

@@ -1,0 +1,201 @@
+"""Converts a column from the type that a shop's file has to the contract's, value by value.
+
+A value that does not fit becomes missing, and its row is rejected later. A column whose whole type has no
+sensible reading (a list, a time as a bare number, an id as a float) raises `UnsuitableTypeError`.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from immr.data.contract import TIMESTAMP
+
+NOT_OF_TYPE = {
+    pa.string(): "is not UTF-8 text",
+    pa.float64(): "is not a number",
+    pa.int64(): "is not a number",
+    pa.bool_(): "is neither true nor false",
+    TIMESTAMP: "is not an ISO 8601 time of the years 1 to 9999",
+}
+"""Why a row is rejected whose value in a column of this type was lost."""
+
+_NO_VALUE = ["", "na", "n/a", "#n/a", "nan", "nat", "none", "null"]
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_DATE = r"^\d{4}-\d{2}-\d{2}$"
+_TIME = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}.*$"
+_TIME_WITH_ZONE = r"[Tt ]\d{2}.*([Zz]|[+-]\d{2}(:?\d{2})?)$"
+_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_BYTES = (
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+)
+_UNITS_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, counted from 1970-01-01
+
+
+class UnsuitableTypeError(TypeError):
+    """A column of this type cannot be read; the text tells what to do."""
+
+
+def convert(values: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, pa.Array]:
+    """Convert a column to one of the contract's types.
+
+    Args:
+        values: as read from the file.
+        wanted: string, double, int64, bool or `TIMESTAMP`.
+
+    Returns:
+        The converted values (numbers as double), null where there is none or it does not fit; and which
+        values were given, so that a null in the first and true in the second means "does not fit".
+
+    Raises:
+        UnsuitableTypeError: for the whole column.
+    """
+    if pa.types.is_run_end_encoded(values.type):
+        values = pc.run_end_decode(values)
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    given = pc.is_valid(values)
+    values = _plain(values)
+    if pa.types.is_floating(values.type):
+        given = pc.and_(given, pc.invert(pc.fill_null(pc.is_nan(values), True)))
+    elif pa.types.is_string(values.type) and wanted != pa.string():
+        values = pc.utf8_trim_whitespace(values)
+        given = pc.and_(given, pc.invert(pc.is_in(pc.utf8_lower(values), value_set=pa.array(_NO_VALUE))))
+    values = pc.if_else(given, values, None)
+    if values.null_count == len(values):  # a writer may give any type to a column without values
+        return pa.nulls(len(values), pa.float64() if wanted == pa.int64() else wanted), given
+    converter = {pa.string(): _to_text, TIMESTAMP: _to_time, pa.bool_(): _to_truth}.get(wanted, _to_number)
+    return converter(values), given
+
+
+def decoded(values: pa.Array, errors: str = "strict") -> pa.Array:
+    """Bytes as text, null where they are not UTF-8; also of a string column that holds other bytes."""
+
+    def decode(content: bytes | None) -> str | None:
+        try:
+            return None if content is None else content.decode(errors=errors)
+        except UnicodeDecodeError:
+            return None
+
+    return pa.array([decode(content) for content in values.cast(pa.binary()).to_pylist()], pa.string())
+
+
+def is_utf8(values: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether a string column holds only UTF-8."""
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _plain(values: pa.Array) -> pa.Array:
+    """Without extension types; all text, and bytes that are text, as `string`."""
+    if isinstance(values.type, pa.UuidType):
+        contents = values.storage.to_pylist()
+        return pa.array([content and str(uuid.UUID(bytes=content)) for content in contents], pa.string())
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    kind = values.type
+    if any(is_bytes(kind) for is_bytes in _BYTES):
+        try:
+            return values.cast(pa.binary()).cast(pa.string())
+        except pa.ArrowInvalid:
+            return decoded(values)
+    if any(is_text(kind) for is_text in _TEXT):
+        values = values.cast(pa.string())
+        return values if is_utf8(values) else decoded(values)
+    return values
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _to_text(values: pa.Array) -> pa.Array:
+    kind = values.type
+    if pa.types.is_string(kind):
+        return values
+    if pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0):
+        return values.cast(pa.string())
+    if pa.types.is_floating(kind):
+        raise UnsuitableTypeError(
+            "a floating-point number changes long ids and texts; write the column as text or integers "
+            "(pandas: dtype 'string' or 'Int64')"
+        )
+    raise UnsuitableTypeError("write the column as text")
+
+
+def _to_number(values: pa.Array) -> pa.Array:
+    kind = values.type
+    if pa.types.is_string(kind):
+        fits = pc.match_substring_regex(values, _NUMBER)
+        return pc.if_else(fits, values, None).cast(pa.float64())
+    if _is_number(kind):
+        return pc.cast(values, pa.float64(), safe=False)
+    raise UnsuitableTypeError("write the column as numbers")
+
+
+def _to_truth(values: pa.Array) -> pa.Array:
+    kind = values.type
+    if pa.types.is_boolean(kind):
+        return values
+    if pa.types.is_string(kind):
+        words = pc.utf8_lower(values)
+        yes, no = (pc.is_in(words, value_set=pa.array(of)) for of in (["true", "1"], ["false", "0"]))
+    elif _is_number(kind):
+        numbers = pc.cast(values, pa.float64(), safe=False)
+        yes, no = pc.equal(numbers, 1.0), pc.equal(numbers, 0.0)
+    else:
+        raise UnsuitableTypeError("write the column as booleans")
+    return pc.if_else(pc.fill_null(yes, False), True, pc.if_else(pc.fill_null(no, False), False, None))
+
+
+def _to_time(values: pa.Array) -> pa.Array:
+    kind = values.type
+    if pa.types.is_string(kind):
+        return _parsed_times(values)
+    if pa.types.is_date(kind):
+        values = values.cast(pa.date32()).cast(pa.int32()).cast(pa.int64())
+        return _moments(values, 1)
+    if pa.types.is_timestamp(kind):
+        return _moments(values.cast(pa.timestamp(kind.unit)).cast(pa.int64()), _UNITS_PER_DAY[kind.unit])
+    if _is_number(kind):
+        raise UnsuitableTypeError(
+            "a number has no unit (seconds or microseconds?); write timestamps, or ISO 8601 text"
+        )
+    raise UnsuitableTypeError("write the column as timestamps, or as ISO 8601 text")
+
+
+def _moments(counts: pa.Array, per_day: int) -> pa.Array:
+    """Microseconds since 1970 from counts of another unit; null outside the years 1 to 9999."""
+    first, end = _FIRST_DAY * per_day, (_LAST_DAY + 1) * per_day
+    largest = 2**63 - 1  # nanoseconds do not reach that far
+    fits = pc.and_(pc.greater_equal(counts, max(first, -largest)), pc.less(counts, min(end, largest)))
+    counts = pc.if_else(fits, counts, None)
+    microseconds = _UNITS_PER_DAY["us"]
+    if per_day <= microseconds:
+        counts = pc.multiply(counts, microseconds // per_day)
+    else:
+        counts = pc.divide(counts, per_day // microseconds)
+    return counts.cast(pa.timestamp("us")).cast(TIMESTAMP)
+
+
+def _parsed_times(values: pa.Array) -> pa.Array:
+    import pandas as pd
+
+    is_date, is_time, has_zone = (
+        pc.match_substring_regex(values, pattern) for pattern in (_DATE, _TIME, _TIME_WITH_ZONE)
+    )
+    # pandas reads a time without a zone in the zone of the value before it
+    in_utc = pc.if_else(has_zone, values, pc.binary_join_element_wise(values, "Z", ""))
+    at_midnight = pc.binary_join_element_wise(values, "T00:00Z", "")
+    texts = pc.if_else(is_date, at_midnight, pc.if_else(is_time, in_utc, None))
+    moments = pd.to_datetime(texts.to_pandas(), utc=True, errors="coerce", format="ISO8601")
+    return pa.array(moments.dt.as_unit("us"), TIMESTAMP, from_pandas=True)
