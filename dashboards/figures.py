@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from math import sqrt
 from typing import Generic, TypeVar
 
-from dashboards.charts import Bar, Point, Series
+from immr.charts.bars import Bar
+from immr.charts.lines import Point, Series
 from immr.errors import ImmrError
 from immr.events.aggregates import CtrBucket, Latency
 
@@ -134,7 +135,7 @@ def ctr_lines(size_s: int, buckets: Sequence[VersionBucket], running: Mapping[st
     versions = dict.fromkeys([*running, *found])
     pattern = "%d %b %Y" if size_s >= 86400 else "%d %b %H:%M" if size_s >= 3600 else "%H:%M:%S"
     series, rows = [], []
-    for look, version in enumerate(versions):
+    for colour, version in enumerate(versions):
         points = []
         for bucket in buckets:
             if bucket.model_version != version:
@@ -152,7 +153,7 @@ def ctr_lines(size_s: int, buckets: Sequence[VersionBucket], running: Mapping[st
                 (when, version, f"{bucket.clicks:,}", f"{bucket.impressions:,}", percent(ctr), interval)
             )
         name = f"{version} ({running[version]})" if version in running else version
-        series.append(Series(name, points, look))
+        series.append(Series(name, points, colour))
     return CtrLines(size_s, series, sorted(rows, reverse=True))
 
 
@@ -185,12 +186,12 @@ def latency_bars(latencies: Sequence[Latency], versions: dict[str, str], order: 
     places = {variant: place for place, variant in enumerate(order)}
     known.sort(key=lambda latency: (places.get(latency.variant, len(places)), latency.variant))
     bars = []
-    for look, latency in enumerate(known):
+    for colour, latency in enumerate(known):
         name = versions.get(latency.variant)
         group = f"{name} ({latency.variant})" if name else latency.variant
         group = f"{group} · {latency.searches:,} searches"
-        bars.append(Bar(group, "p50", latency.p50_ms, look))
-        bars.append(Bar(group, "p99", latency.p99_ms, look, faint=True))
+        bars.append(Bar(group, "p50", latency.p50_ms, colour))
+        bars.append(Bar(group, "p99", latency.p99_ms, colour, faint=True))
     return bars
 
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboards import figures
-from dashboards.charts import Bar
 from dashboards.figures import CtrLines, Kept
+from immr.charts.bars import Bar
 from immr.errors import ImmrError
 from immr.events.aggregates import CtrBucket, Funnel
 from immr.events.event_log import EventLog

@@ -9,9 +9,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dashboards import charts, figures, reports
+from dashboards import figures, reports
 from dashboards.lineage import Lineage
 from dashboards.live import Live
+from immr.charts.bars import Bar, bar_chart
+from immr.charts.lines import line_chart
 
 _SHOWN_RANKS = (1, 2, 3, 5, 10)
 _MOST_CATEGORIES = 6
@@ -33,7 +35,7 @@ def _ctr_context(sources: Sources) -> dict[str, Any]:
     description = ". ".join(f"{one.name}: {one.points[-1].label}" for one in shown)
 
     def chart(name: str, width_px: int) -> Markup:
-        return charts.line_chart(
+        return line_chart(
             lines.series,
             name=name,
             title="CTR by version over time",
@@ -55,12 +57,12 @@ def _readout_context(sources: Sources) -> dict[str, Any]:
 
 def _places_context(sources: Sources) -> dict[str, Any]:
     places = sources.live.places()
-    looks = {name: look for look, name in enumerate(places.variants)}
+    colours = {name: colour for colour, name in enumerate(places.variants)}
     rows = figures.by_category(places.categories)
 
-    def chart(name: str, title: str, bars: list[charts.Bar]) -> Markup:
+    def chart(name: str, title: str, bars: list[Bar]) -> Markup:
         spoken = ". ".join(f"{bar.group}, {bar.name}: {figures.percent(bar.value)}" for bar in bars)
-        return charts.bar_chart(
+        return bar_chart(
             bars,
             name=name,
             title=title,
@@ -70,14 +72,14 @@ def _places_context(sources: Sources) -> dict[str, Any]:
             names_px=78,
         )
 
-    ranks = sorted(places.ranks, key=lambda rank: (rank.position, looks.get(rank.variant, len(looks))))
+    ranks = sorted(places.ranks, key=lambda rank: (rank.position, colours.get(rank.variant, len(colours))))
     by_rank = [
-        charts.Bar(f"rank {rank.position}", rank.variant, rank.ctr, looks.get(rank.variant, len(looks)))
+        Bar(f"rank {rank.position}", rank.variant, rank.ctr, colours.get(rank.variant, len(colours)))
         for rank in ranks
         if rank.position in _SHOWN_RANKS
     ]
     by_category = [
-        charts.Bar(row.category, row.variant, row.clicks / row.impressions, looks.get(row.variant, 0))
+        Bar(row.category, row.variant, row.clicks / row.impressions, colours.get(row.variant, 0))
         for row in rows[: 2 * _MOST_CATEGORIES]
     ]
     return {
@@ -99,7 +101,7 @@ def _latency_context(sources: Sources) -> dict[str, Any]:
     spoken = ". ".join(f"{bar.group}, {bar.name}: {bar.value:.0f} ms" for bar in speed.bars)
 
     def chart(name: str, width_px: int) -> Markup:
-        return charts.bar_chart(
+        return bar_chart(
             speed.bars,
             name=name,
             title="Search latency by version",

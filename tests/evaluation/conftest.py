@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from immr.data.training_set import LabelledPhoto
-from immr.evaluation.evaluate import Evaluation, evaluate
+from immr.evaluation.evaluate import evaluate
 from immr.evaluation.gate_recipe import GateRecipe
+from immr.evaluation.result import Evaluation
 from immr.types import Item
 
 RECIPE = GateRecipe(bootstrap_rounds=200)
@@ -65,7 +66,7 @@ def queries(pictures: Path) -> list[LabelledPhoto]:
 def model(
     queries: list[LabelledPhoto], items: list[Item], item_classes: list[int]
 ) -> Callable[[float], Evaluation]:
-    """The evaluation of a model whose query embeddings have so much noise."""
+    """Evaluates a model whose query embeddings have that much noise."""
 
     def of(noise: float) -> Evaluation:
         generator = np.random.default_rng(0)

@@ -1,15 +1,43 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy.stats import bootstrap as scipy_bootstrap
+from scipy.stats import t as student
 
-from immr.evaluation.bootstrap import difference_interval, mean_interval, mean_intervals
+from immr.evaluation.bootstrap import difference_estimate, mean_estimate, mean_estimates
+
+CLUSTERS, PER_CLUSTER, ICC = 30, 5, 0.3
+IDS_Q = np.repeat(np.arange(CLUSTERS), PER_CLUSTER)
 
 
-def test_agrees_with_scipy() -> None:
+def clustered_differences(generator: np.random.Generator) -> np.ndarray:
+    """Paired differences of two equal models: mean zero, with the intra-class correlation ICC."""
+    shared_Q = np.repeat(generator.normal(0, math.sqrt(ICC), CLUSTERS), PER_CLUSTER)
+    return shared_Q + generator.normal(0, math.sqrt(1 - ICC), CLUSTERS * PER_CLUSTER)
+
+
+def false_alarms(ids_Q: np.ndarray, worlds: int = 600) -> float:
+    """Share of worlds in which the lower bound claims a gain of two equal models (nominal 0.025)."""
+    generator = np.random.default_rng(1)
+    zeros_Q = np.zeros(len(ids_Q))
+    claimed = 0
+    for seed in range(worlds):
+        differences_Q = clustered_differences(generator)
+        claimed += difference_estimate(differences_Q, zeros_Q, ids_Q, 200, 0.95, seed).low > 0
+    return claimed / worlds
+
+
+def test_resampling_clusters_keeps_the_error_rate_where_resampling_photos_quadruples_it() -> None:
+    assert false_alarms(IDS_Q) <= 0.035
+    assert false_alarms(np.arange(len(IDS_Q))) > 0.08
+
+
+def test_independent_queries_agree_with_scipy() -> None:
     values_Q = np.random.default_rng(1).random(200)
-    ours = mean_interval(values_Q, 4000, 0.9, seed=0)
+    ours = mean_estimate(values_Q, np.arange(200), 4000, 0.9, seed=0)
     theirs = scipy_bootstrap(
         (values_Q,), np.mean, n_resamples=4000, confidence_level=0.9, method="percentile", rng=0
     ).confidence_interval
@@ -17,45 +45,59 @@ def test_agrees_with_scipy() -> None:
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.005)
 
 
-def test_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_an_interval_of_few_clusters_is_as_wide_as_students() -> None:
+    values_Q = np.random.default_rng(3).normal(size=6)
+    ours = mean_estimate(values_Q, np.arange(6), 20_000, 0.9, seed=0)
+    half = student.ppf(0.95, 5) * values_Q.std(ddof=1) / math.sqrt(6)
+    assert ours.high - ours.low == pytest.approx(2 * half, rel=0.1)
+
+
+def test_the_interval_covers_the_truth_at_its_confidence() -> None:
     generator = np.random.default_rng(2)
     covered = 0
-    for round_number in range(300):
-        interval = mean_interval(generator.random(60) < 0.4, 300, 0.9, seed=round_number)
-        covered += interval.low <= 0.4 <= interval.high
+    for seed in range(300):
+        estimate = mean_estimate(generator.random(60) < 0.4, np.arange(60), 300, 0.9, seed)
+        covered += estimate.low <= 0.4 <= estimate.high
     assert 0.84 <= covered / 300 <= 0.95
+
+
+def test_clusters_of_different_sizes_keep_the_mean_over_queries() -> None:
+    estimate = mean_estimate(np.array([1.0, 1.0, 1.0, 0.0]), ["a", "a", "a", "b"], 500, 0.95, seed=0)
+    assert (estimate.mean, estimate.low, estimate.high) == (0.75, 0.0, 1.0)
 
 
 def test_same_seed_same_interval() -> None:
     values_QM = np.random.default_rng(3).random((30, 2))
-    first = mean_intervals(values_QM, 100, 0.95, seed=7)
-    assert mean_intervals(values_QM, 100, 0.95, seed=7) == first
-    assert mean_intervals(values_QM, 100, 0.95, seed=8) != first
+    first = mean_estimates(values_QM, np.arange(30), 100, 0.95, seed=7)
+    assert mean_estimates(values_QM, np.arange(30), 100, 0.95, seed=7) == first
+    assert mean_estimates(values_QM, np.arange(30), 100, 0.95, seed=8) != first
 
 
-def test_many_queries_go_block_by_block_and_meet_the_normal_interval() -> None:
+def test_many_clusters_are_drawn_in_blocks_and_match_the_normal_interval() -> None:
     values_Q = np.random.default_rng(5).random(5000)
-    interval = mean_interval(values_Q, 1000, 0.95, seed=0)
+    estimate = mean_estimate(values_Q, np.arange(5000), 1000, 0.95, seed=0)
     half = 1.96 * values_Q.std() / np.sqrt(5000)
     expected = (values_Q.mean() - half, values_Q.mean() + half)
-    assert (interval.low, interval.high) == pytest.approx(expected, abs=0.1 * half)
+    assert (estimate.low, estimate.high) == pytest.approx(expected, abs=0.1 * half)
 
 
-def test_pairing_sees_a_small_steady_gain() -> None:
+def test_pairing_detects_a_small_constant_gain() -> None:
     champion_Q = np.random.default_rng(4).random(100)
-    difference = difference_interval(champion_Q + 0.01, champion_Q, 500, 0.95, seed=0)
+    difference = difference_estimate(champion_Q + 0.01, champion_Q, np.arange(100), 500, 0.95, seed=0)
     assert (difference.mean, difference.low, difference.high) == pytest.approx((0.01, 0.01, 0.01))
 
 
-def test_one_query_is_enough_to_answer() -> None:
-    interval = mean_interval(np.array([1.0]), 10, 0.95, seed=0)
-    assert (interval.mean, interval.low, interval.high) == (1.0, 1.0, 1.0)
+def test_one_cluster_has_an_infinite_interval() -> None:
+    estimate = mean_estimate(np.array([1.0, 0.0]), ["u", "u"], 10, 0.95, seed=0)
+    assert (estimate.mean, estimate.low, estimate.high) == (0.5, -math.inf, math.inf)
 
 
-def test_what_makes_no_interval_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="Q ≥ 1"):
-        mean_interval(np.array([]), 10, 0.95, seed=0)
+        mean_estimate(np.array([]), [], 10, 0.95, seed=0)
     with pytest.raises(ValueError, match="confidence"):
-        mean_interval(np.ones(3), 10, 1.5, seed=0)
+        mean_estimate(np.ones(3), [0, 1, 2], 10, 1.5, seed=0)
+    with pytest.raises(ValueError, match="2 cluster ids do not match 3 queries"):
+        mean_estimate(np.ones(3), [0, 1], 10, 0.95, seed=0)
     with pytest.raises(ValueError, match="equal shapes"):
-        difference_interval(np.ones(3), np.ones(4), 10, 0.95, seed=0)
+        difference_estimate(np.ones(3), np.ones(4), [0, 1, 2], 10, 0.95, seed=0)

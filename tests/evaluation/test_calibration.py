@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
 
-from immr.evaluation.calibration import calibration, share_interval
+from immr.evaluation.calibration import calibration, share_estimate
 
 
-def test_a_case_made_by_hand() -> None:
+def test_bins_error_and_order_of_a_hand_made_case() -> None:
     scores_Q = np.array([0.7, 0.75, 0.85, 0.8, 0.95])
     right_Q = np.array([False, True, True, True, True])
     found = calibration(scores_Q, right_Q)
@@ -23,7 +22,7 @@ def test_a_case_made_by_hand() -> None:
     assert found.order == 1.0
 
 
-def test_it_agrees_with_scikit_learn() -> None:
+def test_bins_and_order_agree_with_scikit_learn() -> None:
     generator = np.random.default_rng(0)
     scores_Q = generator.random(5000)
     right_Q = generator.random(5000) < scores_Q**2
@@ -33,9 +32,12 @@ def test_it_agrees_with_scikit_learn() -> None:
     assert [part.score for part in found.bins] == pytest.approx(scores.tolist())
     assert found.order == pytest.approx(roc_auc_score(right_Q, scores_Q))
     assert found.error == pytest.approx(1 / 6, abs=0.02)  # ∫ x − x²
-    low, high = binomtest(37, 50).proportion_ci(0.95, method="wilson")
-    share = share_interval(37, 50, 0.95)
-    assert (share.mean, share.low, share.high) == pytest.approx((0.74, low, high))
+
+
+def test_a_share_has_wilsons_interval() -> None:
+    """Newcombe (1998), table I: 81 of 263."""
+    share = share_estimate(81, 263, 0.95)
+    assert (share.mean, share.low, share.high) == pytest.approx((0.3080, 0.2553, 0.3662), abs=1e-4)
 
 
 def test_ties_count_half_and_float32_stays_in_its_bin() -> None:
@@ -44,10 +46,10 @@ def test_ties_count_half_and_float32_stays_in_its_bin() -> None:
     assert found.bins[0].low == pytest.approx(0.7)
 
 
-def test_all_right_have_no_order() -> None:
+def test_order_is_undefined_if_all_answers_are_right() -> None:
     assert np.isnan(calibration(np.array([0.3, -0.4]), np.array([True, True])).order)
 
 
-def test_what_makes_no_calibration_is_refused() -> None:
+def test_empty_input_is_refused() -> None:
     with pytest.raises(ValueError, match=r"equal \(Q,\) arrays"):
         calibration(np.array([]), np.array([], dtype=bool))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from immr.evaluation.confusions import Confusion, confusions
-from immr.evaluation.evaluate import Evaluation
+from immr.evaluation.result import Evaluation
 
 
 def test_wrong_first_answers_are_counted_by_pair(model: Callable[[float], Evaluation]) -> None:

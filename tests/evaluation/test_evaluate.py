@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from immr.data.training_set import LabelledPhoto
 from immr.errors import DataError
-from immr.evaluation.evaluate import Evaluation, evaluate
+from immr.evaluation.clusters import Clusters
+from immr.evaluation.evaluate import evaluate
 from immr.evaluation.gate_recipe import GateRecipe
+from immr.evaluation.result import Evaluation
 from immr.types import Item
 
 RECIPE = GateRecipe(bootstrap_rounds=100)
@@ -22,26 +22,62 @@ Model = Callable[[float], Evaluation]
 
 def test_a_perfect_model(model: Model) -> None:
     evaluation = model(0.0)
-    assert evaluation.means() == dict.fromkeys(evaluation.per_query, 1.0)
+    of_class = [name for name in evaluation.per_query if not name.startswith("exact_")]
+    assert [evaluation.means()[name] for name in of_class] == [1.0] * 6
+    assert evaluation.means()["exact_recall@1"] == pytest.approx(55 / 60)  # five photos tie with a twin
     assert set(evaluation.ranks.tolist()) == {1}
     assert evaluation.top_right[:, 0].all()
     assert evaluation.top_scores.shape == (60, 5)
     assert evaluation.right_items[13] == "i01"
 
 
-def test_any_item_of_the_class_is_right_and_the_exact_one_is_recorded(
+def test_any_item_of_the_class_is_right_and_exact_metrics_ask_for_the_named_one(
     queries: list[LabelledPhoto], items: list[Item], item_classes: list[int]
 ) -> None:
     toward_the_twin_QD = EYE[[12]] + 0.5 * EYE[[0]]
     evaluation = evaluate(toward_the_twin_QD, queries[:1], EYE, items, item_classes, RECIPE)
     assert evaluation.ranks.tolist() == [1]
     assert evaluation.exact_ranks.tolist() == [2]
+    means = evaluation.means()
+    assert (means["recall@1"], means["exact_recall@1"], means["exact_mrr@10"]) == (1.0, 0.0, 0.5)
     assert evaluation.top_items[0][:2] == ("i12", "i00")
     assert evaluation.top_right[0].tolist() == [True, True, False, False, False]
-    unknown = dataclasses.replace(queries[0], item_id=None)
-    evaluation = evaluate(toward_the_twin_QD, [unknown], EYE, items, item_classes, RECIPE)
-    assert evaluation.exact_ranks.tolist() == [0]
-    assert evaluation.right_items == ("i00",)
+
+
+def test_without_named_items_there_are_no_exact_metrics(
+    queries: list[LabelledPhoto], items: list[Item], item_classes: list[int]
+) -> None:
+    unknown = [dataclasses.replace(query, item_id=None) for query in queries[:2]]
+    evaluation = evaluate(EYE[:2], unknown, EYE, items, item_classes, RECIPE)
+    assert evaluation.exact_ranks.tolist() == [0, 0]
+    assert not any(name.startswith("exact_") for name in evaluation.per_query)
+    assert evaluation.right_items == ("i00", "i01")
+
+
+def test_a_photo_without_a_named_item_keeps_its_class_value_in_exact_metrics(
+    queries: list[LabelledPhoto], items: list[Item], item_classes: list[int]
+) -> None:
+    partly = [queries[0], dataclasses.replace(queries[0], query_id="other", item_id=None)]
+    toward_the_twin_QD = np.repeat(EYE[[12]] + 0.5 * EYE[[0]], 2, axis=0)
+    evaluation = evaluate(toward_the_twin_QD, partly, EYE, items, item_classes, RECIPE)
+    assert evaluation.per_query["exact_recall@1"].tolist() == [0.0, 1.0]
+    assert evaluation.exact_queries == 1
+
+
+def test_intervals_resample_the_clusters_of_the_caller(
+    queries: list[LabelledPhoto], items: list[Item], item_classes: list[int]
+) -> None:
+    queries_QD = EYE[[query.class_id if number % 10 < 5 else 12 for number, query in enumerate(queries)]]
+
+    def width(clusters: Clusters | None) -> float:
+        found = evaluate(queries_QD, queries, EYE, items, item_classes, RECIPE, clusters=clusters)
+        return found.intervals["recall@1"].high - found.intervals["recall@1"].low
+
+    sessions = Clusters("session", tuple(str(number // 5) for number in range(60)))
+    photos = Clusters("photo", tuple(map(str, range(60))))
+    assert width(sessions) > 1.5 * width(photos)
+    with pytest.raises(DataError, match="2 cluster ids do not match 60 photos"):
+        width(Clusters("session", ("a", "b")))
 
 
 def test_slices_are_top_level_categories_and_add_up(model: Model) -> None:
@@ -69,41 +105,7 @@ def test_head_middle_tail_and_unseen(
     assert evaluation.slices["unseen"].members == (0, 12, 24, 36, 48)
 
 
-def test_blocks_of_queries_change_nothing() -> None:
-    """More queries × documents than are scored at a time."""
-    generator = np.random.default_rng(0)
-    when = datetime(2025, 1, 1, tzinfo=UTC)
-    items = [Item(f"i{number:04}", "", "", "a", "", 1.0, when) for number in range(4000)]
-    documents_ND = generator.normal(size=(4000, 4)).astype(np.float32)
-    queries = [LabelledPhoto(f"q{number}", "", number) for number in range(1100)]
-    evaluation = evaluate(documents_ND[:1100], queries, documents_ND, items, list(range(4000)), RECIPE)
-    assert evaluation.means()["recall@1"] == 1.0
-    assert evaluation.top_scores.shape == (1100, 5)
-
-
-def test_json_brings_back_the_same(model: Model, tmp_path: Path) -> None:
-    evaluation = model(1.0)
-    again = Evaluation.read(evaluation.write(tmp_path / "evaluation.json"))
-    assert again.to_json() == evaluation.to_json()
-    for field in dataclasses.fields(Evaluation):
-        ours, theirs = getattr(evaluation, field.name), getattr(again, field.name)
-        assert type(ours) is type(theirs), field.name
-        if isinstance(ours, np.ndarray):
-            assert ours.dtype == theirs.dtype
-            np.testing.assert_array_equal(ours, theirs)
-        elif field.name != "per_query":
-            assert ours == theirs
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"queries": 3}'])
-def test_what_is_no_evaluation_is_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no stored evaluation"):
-        Evaluation.from_json(text)
-    with pytest.raises(DataError, match="there is no evaluation at"):
-        Evaluation.read(tmp_path / "none.json")
-
-
-def test_input_that_does_not_fit_is_refused(
+def test_inconsistent_input_is_refused(
     queries: list[LabelledPhoto], items: list[Item], item_classes: list[int]
 ) -> None:
     def refused(match: str, **changes: object) -> None:
@@ -119,13 +121,13 @@ def test_input_that_does_not_fit_is_refused(
             evaluate(**{**given, **changes})  # type: ignore[arg-type]
 
     refused("there are no photos", queries=[], query_embeddings_QD=EYE[:0])
-    refused("do not fit 2 photos", query_embeddings_QD=EYE[:3])
+    refused("do not match 2 photos", query_embeddings_QD=EYE[:3])
     refused(
         "1 query embeddings are zero or not finite, the first in row 1",
         query_embeddings_QD=EYE[:2] * [[1], [0]],
     )
     refused("query embeddings are zero or not finite", query_embeddings_QD=EYE[:2] * np.float32("nan"))
-    refused("must come from the same model version", query_embeddings_QD=EYE[:2, :5])
-    refused("3 classes do not fit 13 items", item_classes=[0, 1, 2])
-    refused("more than one photo", queries=[queries[0], queries[0]])
-    refused("1 queries have a class without any item, the first 'q001'", item_classes=[0] * 13)
+    refused("encode both with the same model version", query_embeddings_QD=EYE[:2, :5])
+    refused("3 classes do not match 13 items", item_classes=[0, 1, 2])
+    refused("appears more than once", queries=[queries[0], queries[0]])
+    refused("1 queries have a class without items, the first 'q001'", item_classes=[0] * 13)

@@ -17,5 +17,7 @@ from immr.evaluation.gallery import choose
         ([1], 0, []),
     ],
 )
-def test_failures_come_first_worst_first(ranks: list[int], limit: int, chosen: list[int]) -> None:
+def test_failures_come_first_and_the_worst_of_them_first(
+    ranks: list[int], limit: int, chosen: list[int]
+) -> None:
     assert choose(np.array(ranks), limit) == chosen

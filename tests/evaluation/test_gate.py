@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 
 from immr.errors import DataError, RecipeError
-from immr.evaluation.evaluate import Evaluation
+from immr.evaluation.clusters import Clusters
 from immr.evaluation.gate import gate
 from immr.evaluation.gate_recipe import GateRecipe
+from immr.evaluation.result import Evaluation
 
-RECIPE = GateRecipe(bootstrap_rounds=200, margin=0.0, floor=0.5)
+RECIPE = GateRecipe(right="class", bootstrap_rounds=200, margin=0.0, floor=0.5, slice_clusters=4)
 Model = Callable[[float], Evaluation]
 
 
-def test_a_better_model_passes_and_says_so(model: Model) -> None:
+def test_a_better_model_passes_with_a_sentence_and_numbers(model: Model) -> None:
     candidate, champion = model(0.0), model(1.5)
     verdict = gate(candidate, champion, RECIPE)
     assert verdict.passed
@@ -23,10 +24,11 @@ def test_a_better_model_passes_and_says_so(model: Model) -> None:
     assert 0 < verdict.difference.low <= verdict.difference.mean <= verdict.difference.high
     measured = champion.means()["recall@1"]
     assert verdict.sentence.startswith(
-        f"The gate passes: on the same 60 photos the candidate's recall@1 is 1.000 "
+        f"The gate passes: on the same 60 photos the candidate's recall@1 of the class is 1.000 "
         f"and the champion's {measured:.3f}, a difference of {1 - measured:+.3f} (95% interval "
     )
-    assert verdict.sentence.endswith("whose lower bound is above the margin of +0.000.")
+    assert "resampling 12 classes). Its lower bound is above the margin of +0.000" in verdict.sentence
+    assert verdict.numbers["clusters"] == 12
     assert verdict.numbers["difference_low"] == verdict.difference.low
     assert verdict.numbers["champion_mean"] == measured
 
@@ -38,60 +40,63 @@ def test_a_worse_model_does_not_pass(model: Model) -> None:
     assert "is not above the margin" in verdict.sentence
 
 
-def fallen_in(champion: Evaluation, members: tuple[int, ...]) -> Evaluation:
-    """The same evaluation, with these photos answered wrongly."""
+def wrong_on(champion: Evaluation, members: tuple[int, ...]) -> Evaluation:
+    """The same evaluation, with wrong answers to these photos."""
     worse_Q = champion.per_query["recall@1"].copy()
     worse_Q[list(members)] = 0.0
     return dataclasses.replace(champion, per_query={**champion.per_query, "recall@1": worse_Q})
 
 
-def test_a_slice_that_falls_stops_what_is_better_overall(model: Model) -> None:
+def test_a_failing_slice_stops_a_candidate_that_is_better_overall(model: Model) -> None:
     champion = model(0.0)
-    candidate = fallen_in(champion, champion.slices["Fruit"].members[:10])
+    candidate = wrong_on(champion, champion.slices["Fruit"].members[:10])
     mild = dataclasses.replace(RECIPE, margin=-0.5, slice_queries=20)
     verdict = gate(candidate, champion, mild)
     assert not verdict.passed
     assert verdict.sentence.endswith(
-        "lower bound is above the margin of -0.500, but these slices fall: "
-        "Fruit by 0.500 on 20 photos (margin -0.100)."
+        "lower bound is above the margin of -0.500, but 1 of the slices fail: "
+        "Fruit drops by 0.500 on 20 photos (margin -0.100)."
     )
-    assert verdict.slices["Fruit"].fell and not verdict.slices["Packages"].fell
-    assert verdict.numbers["slices_fallen"] == 1
+    assert verdict.slices["Fruit"].failed and not verdict.slices["Packages"].failed
+    assert verdict.numbers["slices_failed"] == 1
     assert verdict.numbers["difference_mean.Fruit"] == -0.5
     allowed = gate(candidate, champion, dataclasses.replace(mild, slice_margins={"Fruit": -0.6}))
     assert allowed.passed
-    assert allowed.sentence.endswith(", and none of 3 slices falls by more than its own.")
+    assert allowed.sentence.endswith(", and none of 3 slices fails.")
 
 
-def test_small_slices_have_no_say(model: Model) -> None:
+@pytest.mark.parametrize("limits", [{"slice_queries": 21}, {"slice_queries": 20, "slice_clusters": 5}])
+def test_slices_of_few_photos_or_few_clusters_cannot_fail(model: Model, limits: dict[str, int]) -> None:
     champion = model(0.0)
-    candidate = fallen_in(champion, champion.slices["Fruit"].members)
-    assert gate(candidate, champion, dataclasses.replace(RECIPE, margin=-0.9, slice_queries=21)).passed
+    candidate = wrong_on(champion, champion.slices["Fruit"].members)
+    mild = dataclasses.replace(RECIPE, margin=-0.9)
+    assert gate(candidate, champion, dataclasses.replace(mild, **limits)).passed
+    assert not gate(candidate, champion, dataclasses.replace(mild, slice_queries=20)).passed
 
 
-def test_a_slice_whose_fall_may_be_chance_does_not_fall(model: Model) -> None:
-    """Three of twenty go wrong and one goes right: the mean falls by 0.1, the interval reaches zero."""
-    champion = fallen_in(model(0.0), model(0.0).slices["Fruit"].members[:1])
+def test_a_slice_does_not_fail_by_chance(model: Model) -> None:
+    """Three of twenty go wrong and one goes right: the mean drops by 0.1, but the interval reaches zero."""
+    champion = wrong_on(model(0.0), model(0.0).slices["Fruit"].members[:1])
     first, *others = champion.slices["Fruit"].members
     better_Q = champion.per_query["recall@1"].copy()
     better_Q[first] = 1.0
     candidate = dataclasses.replace(champion, per_query={**champion.per_query, "recall@1": better_Q})
-    candidate = fallen_in(candidate, tuple(others[:3]))
+    candidate = wrong_on(candidate, tuple(others[:3]))
     recipe = dataclasses.replace(RECIPE, margin=-0.5, slice_margin=-0.05, slice_queries=20)
     fruit = gate(candidate, champion, recipe).slices["Fruit"]
     assert fruit.difference.mean == pytest.approx(-0.1)
     assert fruit.difference.high > 0
-    assert not fruit.fell
+    assert not fruit.failed
 
 
-def test_an_equal_model_passes_only_where_the_margin_allows(model: Model) -> None:
+def test_an_equal_model_passes_only_with_a_negative_margin(model: Model) -> None:
     candidate = model(0.5)
     assert not gate(candidate, candidate, RECIPE).passed
     assert gate(candidate, candidate, dataclasses.replace(RECIPE, margin=-0.01)).passed
 
 
 @pytest.mark.parametrize(("floor", "passed"), [(1.0, True), (1.01, False)])
-def test_with_no_champion_the_floor_counts(model: Model, floor: float, passed: bool) -> None:
+def test_without_a_champion_the_floor_decides(model: Model, floor: float, passed: bool) -> None:
     verdict = gate(model(0.0), None, dataclasses.replace(RECIPE, floor=floor))
     assert verdict.passed is passed
     assert verdict.difference is None
@@ -107,22 +112,63 @@ def reordered(evaluation: Evaluation) -> Evaluation:
     )
 
 
-def test_queries_are_paired_by_id_not_by_place(model: Model) -> None:
+def test_queries_are_paired_by_id_not_by_position(model: Model) -> None:
     candidate, champion = model(0.5), model(1.5)
     assert gate(candidate, reordered(champion), RECIPE) == gate(candidate, champion, RECIPE)
 
 
-def test_what_cannot_be_compared_is_refused(model: Model) -> None:
+def test_evaluations_that_cannot_be_compared_are_refused(model: Model) -> None:
     candidate = model(0.5)
     renamed = dataclasses.replace(candidate.queries[0], query_id="another")
-    with pytest.raises(DataError, match="on different queries: 2 are in one only, for example 'another'"):
+    with pytest.raises(DataError, match="on different queries: 2 occur in one only, for example 'another'"):
         gate(candidate, dataclasses.replace(candidate, queries=(renamed, *candidate.queries[1:])), RECIPE)
-    with pytest.raises(DataError, match="against other documents"):
+    with pytest.raises(DataError, match="on different documents"):
         gate(candidate, dataclasses.replace(candidate, documents_hash="x"), RECIPE)
-    with pytest.raises(RecipeError, match="'recall@7', which was not measured; take one of: recall@1, "):
+    with pytest.raises(RecipeError, match="'recall@7' was not measured; choose one of: recall@1, "):
         gate(candidate, None, dataclasses.replace(RECIPE, metric="recall@7"))
 
 
-def test_the_verdict_is_the_same_each_time(model: Model) -> None:
+def test_the_verdict_is_reproducible(model: Model) -> None:
     assert gate(model(0.5), model(1.0), RECIPE) == gate(model(0.5), model(1.0), RECIPE)
     assert np.isfinite(list(gate(model(0.5), model(1.0), RECIPE).numbers.values())).all()
+
+
+def test_the_gate_counts_exact_items_where_judgements_name_them(model: Model) -> None:
+    """On Packages the candidate finds twins of the right items: the class is right, the item is not."""
+    champion = model(0.0)
+    worse_Q = champion.per_query["exact_recall@1"].copy()
+    worse_Q[list(champion.slices["Packages"].members)] = 0.0
+    candidate = dataclasses.replace(champion, per_query={**champion.per_query, "exact_recall@1": worse_Q})
+    by_class, by_item = (
+        gate(candidate, champion, dataclasses.replace(RECIPE, margin=-0.1, right=right))
+        for right in ("class", "item")
+    )
+    assert by_class.passed and by_class.metric == "recall@1"
+    assert not by_item.passed and by_item.metric == "exact_recall@1"
+    assert "recall@1 of the exact item is" in by_item.sentence
+    assert by_item.numbers["exact_queries"] == 60
+
+
+def test_the_sentence_states_how_many_judgements_name_an_item(model: Model) -> None:
+    evaluation = model(0.5)
+    some_Q = np.where(np.arange(60) < 45, evaluation.exact_ranks, 0)
+    partly = dataclasses.replace(evaluation, exact_ranks=some_Q)
+    sentence = gate(partly, None, dataclasses.replace(RECIPE, right="item")).sentence
+    assert "of the exact item (named for 45 photos, else of the class)" in sentence
+
+
+def test_resampling_users_widens_the_interval_of_correlated_photos(model: Model) -> None:
+    """Each of twelve users is either always better off or always worse off."""
+    champion = model(0.0)
+    by_user = Clusters("user", tuple(f"u{number // 5}" for number in range(60)))
+    by_photo = Clusters("photo", tuple(map(str, range(60))))
+    unlucky = tuple(range(5)) + tuple(range(20, 25))
+
+    def width(clusters: Clusters) -> float:
+        candidate = dataclasses.replace(wrong_on(champion, unlucky), clusters=clusters)
+        verdict = gate(candidate, champion, RECIPE)
+        assert f"resampling {clusters}" in verdict.sentence
+        assert verdict.difference is not None
+        return verdict.difference.high - verdict.difference.low
+
+    assert width(by_user) > 1.7 * width(by_photo)

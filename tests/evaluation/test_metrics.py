@@ -10,14 +10,22 @@ from immr.evaluation import metrics
 
 SCORES_QN = np.array(
     [
-        [0.9, 0.8, 0.7, 0.1],  # right at once
-        [0.9, 0.8, 0.7, 0.1],  # right third, and a second right one fourth
-        [0.5, 0.5, 0.5, 0.1],  # right one ties with two wrong ones
-        [0.2, 0.3, 0.4, 0.9],  # nothing right
+        [0.9, 0.8, 0.7, 0.1],  # relevant first
+        [0.9, 0.8, 0.7, 0.1],  # relevant third and fourth
+        [0.5, 0.5, 0.5, 0.1],  # relevant ties with two others
+        [0.2, 0.3, 0.4, 0.9],  # none relevant
     ],
     dtype=np.float32,
 )
 RELEVANT_QN = np.array([[1, 0, 0, 0], [0, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0]], dtype=bool)
+
+
+def per_query(scores_QN: np.ndarray, relevant_QN: np.ndarray) -> dict[str, np.ndarray]:
+    """All metrics by name, as `evaluate` computes them."""
+    top_QK = np.take_along_axis(relevant_QN, metrics.best_first(scores_QN, relevant_QN, 10), axis=1)
+    return metrics.rank_metrics(metrics.ranks(scores_QN, relevant_QN)) | metrics.list_metrics(
+        top_QK, relevant_QN.sum(axis=1)
+    )
 
 
 def random_case(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -31,7 +39,7 @@ def test_ranks_are_pessimistic_at_ties() -> None:
     assert metrics.ranks(SCORES_QN, RELEVANT_QN).tolist() == [1, 3, 3, metrics.NEVER]
 
 
-def test_the_order_shown_agrees_with_the_ranks() -> None:
+def test_the_order_of_documents_agrees_with_the_ranks() -> None:
     order_QK = metrics.best_first(SCORES_QN, RELEVANT_QN, 10)
     assert order_QK[2].tolist() == [0, 2, 1, 3]
     scores_QN, relevant_QN = random_case(0)
@@ -40,8 +48,8 @@ def test_the_order_shown_agrees_with_the_ranks() -> None:
     assert metrics.ranks(scores_QN, relevant_QN).tolist() == first_right_Q.tolist()
 
 
-def test_all_metrics_on_a_case_made_by_hand() -> None:
-    values = metrics.per_query(SCORES_QN, RELEVANT_QN)
+def test_all_metrics_of_a_hand_made_case() -> None:
+    values = per_query(SCORES_QN, RELEVANT_QN)
     assert values["recall@1"].tolist() == [1, 0, 0, 0]
     assert values["recall@5"].tolist() == values["recall@10"].tolist() == [1, 1, 1, 0]
     assert values["mrr@10"].tolist() == pytest.approx([1, 1 / 3, 1 / 3, 0])
@@ -49,7 +57,7 @@ def test_all_metrics_on_a_case_made_by_hand() -> None:
     assert values["ndcg@10"].tolist() == pytest.approx([1, (third + fourth) / (1 + second), third, 0])
 
 
-def test_beyond_the_cut_counts_nothing() -> None:
+def test_ranks_beyond_the_cut_off_score_zero() -> None:
     ranks_Q = np.array([1, 10, 11])
     assert metrics.recall_at(ranks_Q, 10).tolist() == [1, 1, 0]
     assert metrics.reciprocal_rank_at(ranks_Q).tolist() == pytest.approx([1, 0.1, 0])
@@ -58,7 +66,7 @@ def test_beyond_the_cut_counts_nothing() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_ndcg_agrees_with_scikit_learn(seed: int) -> None:
     scores_QN, relevant_QN = random_case(seed)
-    ours = metrics.ndcg_at(scores_QN, relevant_QN)
+    ours = per_query(scores_QN, relevant_QN)["ndcg@10"]
     theirs = [
         ndcg_score(relevant_QN[query : query + 1], scores_QN[query : query + 1], k=10) for query in range(25)
     ]
@@ -66,8 +74,8 @@ def test_ndcg_agrees_with_scikit_learn(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_all_agree_with_trec_eval(seed: int) -> None:
-    """Without ties and with fewer right documents than the cut, where trec_eval means the same."""
+def test_all_metrics_agree_with_trec_eval(seed: int) -> None:
+    """Without ties and with fewer relevant documents than the cut-off, where the definitions agree."""
     scores_QN, relevant_QN = random_case(seed)
     judged = {
         str(q): {str(n): int(right) for n, right in enumerate(row)} for q, row in enumerate(relevant_QN)
@@ -75,7 +83,7 @@ def test_all_agree_with_trec_eval(seed: int) -> None:
     answered = {str(q): {str(n): float(s) for n, s in enumerate(row)} for q, row in enumerate(scores_QN)}
     measures = {"map_cut.10", "ndcg_cut.10", "recip_rank", "success.1,5,10"}
     found = RelevanceEvaluator(judged, measures).evaluate(answered)
-    ours = metrics.per_query(scores_QN, relevant_QN)
+    ours = per_query(scores_QN, relevant_QN)
     names = {"map@10": "map_cut_10", "ndcg@10": "ndcg_cut_10"}
     names |= {f"recall@{k}": f"success_{k}" for k in (1, 5, 10)}
     for name, theirs in names.items():
@@ -85,12 +93,12 @@ def test_all_agree_with_trec_eval(seed: int) -> None:
 
 
 def test_average_precision_by_hand() -> None:
-    """Right are the first and the third of the answers; then more right ones than the cut holds."""
-    scores_QN = np.array([[0.9, 0.8, 0.7, 0.1], [0.9, 0.8, 0.7, 0.1]], dtype=np.float32)
-    relevant_QN = np.array([[1, 0, 1, 0], [1, 1, 1, 1]], dtype=bool)
-    assert metrics.average_precision_at(scores_QN, relevant_QN, 10).tolist() == [(1 + 2 / 3) / 2, 1.0]
-    assert metrics.average_precision_at(scores_QN, relevant_QN, 2).tolist() == [0.5, 1.0]
-    assert metrics.average_precision_at(scores_QN, np.zeros_like(relevant_QN)).tolist() == [0, 0]
+    """The first and third answers are relevant; then more are relevant than the cut holds."""
+    top_QK = np.array([[1, 0, 1, 0], [1, 1, 1, 1]], dtype=bool)
+    counts_Q = np.array([2, 4])
+    assert metrics.average_precision_at(top_QK, counts_Q, 10).tolist() == [(1 + 2 / 3) / 2, 1.0]
+    assert metrics.average_precision_at(top_QK, counts_Q, 2).tolist() == [0.5, 1.0]
+    assert metrics.average_precision_at(np.zeros_like(top_QK), np.zeros(2, dtype=int)).tolist() == [0, 0]
 
 
 def test_cosine_agrees_with_scikit_learn_and_twins_tie() -> None:
@@ -98,28 +106,28 @@ def test_cosine_agrees_with_scikit_learn_and_twins_tie() -> None:
     queries_QD = generator.normal(size=(7, 16)).astype(np.float32)
     documents_ND = generator.normal(size=(9, 16)).astype(np.float32)
     documents_ND[8] = documents_ND[0] * 3
-    scores_QN = metrics.cosine_scores(queries_QD, documents_ND)
+    scores_QN = metrics.cosine_scores(metrics.unit_rows(queries_QD), metrics.unit_rows(documents_ND))
     np.testing.assert_allclose(scores_QN, cosine_similarity(queries_QD, documents_ND), atol=1e-6)
     assert scores_QN.dtype == np.float32
     np.testing.assert_allclose(scores_QN[:, 0], scores_QN[:, 8], atol=1.1e-6)
 
 
-def test_equal_scores_everywhere_earn_nothing() -> None:
+def test_a_model_that_scores_everything_alike_gets_zero() -> None:
     flat_QN = np.zeros((2, 30), dtype=np.float32)
-    values = metrics.per_query(flat_QN, metrics.relevance(np.array([0, 1]), np.arange(30)))
+    values = per_query(flat_QN, metrics.relevance(np.array([0, 1]), np.arange(30)))
     assert all(row_Q.sum() == 0 for row_Q in values.values())
 
 
-def test_macro_gives_every_class_the_same_weight() -> None:
+def test_macro_means_weigh_every_class_the_same() -> None:
     values = {"recall@1": np.array([1.0, 1.0, 1.0, 0.0])}
     means = metrics.class_means(values, [5, 5, 5, 9])
     assert means["recall@1"].tolist() == [1.0, 0.0]
-    assert metrics.summarize(values, rounds=50)["recall@1"].mean == 0.75
-    assert metrics.summarize(means, rounds=50)["recall@1"].mean == 0.5
+    assert metrics.summarize(values, range(4), rounds=50)["recall@1"].mean == 0.75
+    assert metrics.summarize(means, range(2), rounds=50)["recall@1"].mean == 0.5
 
 
 def test_summary_has_an_interval_for_each_metric() -> None:
-    summary = metrics.summarize(metrics.per_query(*random_case(1)), rounds=200, seed=3)
+    summary = metrics.summarize(per_query(*random_case(1)), range(25), rounds=200, seed=3)
     assert list(summary) == ["recall@1", "recall@5", "recall@10", "mrr@10", "map@10", "ndcg@10"]
     for interval in summary.values():
         assert 0 <= interval.low <= interval.mean <= interval.high <= 1

@@ -17,7 +17,7 @@ from immr import recipes
 from immr.cli.experiment import print_experiment
 from immr.cli.options import AsJson, DataFolder, ModelName, RecipeName, SetFolder, console, parts_of
 from immr.data.training_set import TrainingSet
-from immr.evaluation.bootstrap import Interval
+from immr.evaluation.bootstrap import Estimate
 from immr.loop import deploy as deploy_verb
 from immr.loop import evaluate as evaluate_verb
 from immr.loop import govern as govern_verb
@@ -158,7 +158,7 @@ def serve(
         console.print("stopped")
 
 
-def _print_metrics(title: str, metrics: Mapping[str, Interval], as_json: bool) -> None:
+def _print_metrics(title: str, metrics: Mapping[str, Estimate], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"what": title, "metrics": {name: asdict(i) for name, i in metrics.items()}}))
         return

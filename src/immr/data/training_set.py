@@ -36,6 +36,7 @@ class LabelledPhoto:
     class_id: int
     item_id: str | None = None  # known for judgements
     weight: float = 1.0
+    user_id: str | None = None  # the shopper who took it, if known
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,11 @@ class TrainingSet:
     @cached_property
     def judgements(self) -> list[LabelledPhoto]:
         """Photos to be judged by, in query_id order; never trained on."""
+        there = pq.read_schema(self.folder / "judgements.parquet").names
+        columns = ["query_id", "image", "class_id", "item_id", "user_id"]
         return [
             LabelledPhoto(**row)
-            for row in self._rows("judgements", ["query_id", "image", "class_id", "item_id"])
+            for row in self._rows("judgements", [name for name in columns if name in there])
         ]
 
     def _rows(self, table: str, columns: list[str]) -> list[dict[str, Any]]:

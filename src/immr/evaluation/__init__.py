@@ -1,1 +1,1 @@
-"""How good a version is: metrics, intervals, slices, calibration, the gate, the report."""
+"""Offline evaluation: metrics, cluster-bootstrap intervals, slices, calibration, the gate and the report."""

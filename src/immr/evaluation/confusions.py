@@ -1,26 +1,26 @@
-"""Which item is taken for which: the wrong first answers, counted by pair. Pure."""
+"""Confusions: which items are returned in place of which. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
 
-from immr.evaluation.evaluate import Evaluation
+from immr.evaluation.result import Evaluation
 
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Photos of one item that got another one as first answer."""
+    """Photos of one item whose first answer is another item."""
 
     right: str  # item_id
     answered: str  # item_id
     photos: int
     of: int  # photos of the right item
-    back: int  # photos of the other that got this one: high where the two look alike
+    back: int  # photos of the other item answered with this one; high if the two look alike
 
 
 def confusions(evaluation: Evaluation, limit: int) -> list[Confusion]:
-    """The most frequent ones, then by item_id."""
+    """The most frequent wrong first answers; ties in item_id order."""
     photos = Counter(evaluation.right_items)
     wrong = Counter(
         (right, answers[0])

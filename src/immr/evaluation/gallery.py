@@ -1,4 +1,4 @@
-"""The gallery: photos with what a version answered, its failures first."""
+"""The gallery of the report: photos with a version's answers, failures first."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from immr.evaluation.evaluate import Evaluation
 from immr.evaluation.metrics import IntArray
+from immr.evaluation.result import Evaluation
 from immr.types import Item
 
 Picture = Callable[[str], str]
-"""A picture's URI → its thumbnail as a data URI; empty where it cannot be read."""
+"""Maps a picture's URI to a thumbnail as a data URI; empty if the picture cannot be read."""
 
 _FAILURE_SHARE = 0.75
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An item as a query sees it."""
+class GalleryItem:
+    """An item as the gallery shows it."""
 
     title: str
-    picture: str
+    picture: str  # data URI, or empty
     score: float | None
     right: bool
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One query of the gallery."""
+class GalleryQuery:
+    """A photo of the gallery with its answers."""
 
     query_id: str
-    picture: str
-    rank: int
-    right: Answer
-    answers: Sequence[Answer]
-    other_ranks: Mapping[str, int]
+    picture: str  # data URI, or empty
+    rank: int  # of the first right answer
+    right: GalleryItem
+    answers: Sequence[GalleryItem]
+    other_ranks: Mapping[str, int]  # by name of another version
 
 
 def choose(ranks_Q: IntArray, limit: int) -> list[int]:
     """Positions of the queries to show: failures, worst rank first, then successes spread over the set.
 
-    At most three quarters are failures while there are successes to fill the rest.
+    At most three quarters are failures, as long as successes fill the rest.
     """
     worst_first = np.argsort(-ranks_Q, kind="stable")
     successes = np.flatnonzero(ranks_Q == 1)
@@ -53,46 +53,49 @@ def choose(ranks_Q: IntArray, limit: int) -> list[int]:
     return [int(index) for index in [*failures, *successes[spread]]]
 
 
-def shown(
+def gallery_item(
+    items: Mapping[str, Item], item_id: str, score: float | None, right: bool, picture: Picture
+) -> GalleryItem:
+    """An item with its title and thumbnail; one that left the catalogue shows its id."""
+    item = items.get(item_id)
+    return GalleryItem(item.title if item else item_id, picture(item.image) if item else "", score, right)
+
+
+def gallery_queries(
     evaluation: Evaluation,
     items: Mapping[str, Item],
     others: Mapping[str, Evaluation],
     chosen: Sequence[int],
     picture: Picture,
-) -> list[Shown]:
+) -> list[GalleryQuery]:
     """The chosen queries with their answers.
 
     Args:
-        evaluation: whose answers are shown.
+        evaluation: the version whose answers are shown.
         items: by item_id.
-        others: evaluations by name, whose rank is told beside.
-        chosen: positions of queries.
-        picture: gives a picture's data URI.
+        others: evaluations of other versions by name, whose rank is shown beside.
+        chosen: positions of the queries.
+        picture: makes thumbnails.
     """
     other_ranks = {
         name: dict(zip(other.query_ids, other.ranks.tolist(), strict=True)) for name, other in others.items()
     }
-
-    def answer(item_id: str, score: float | None, right: bool) -> Answer:
-        item = items.get(item_id)
-        return Answer(item.title if item else item_id, picture(item.image) if item else "", score, right)
-
-    found = []
+    shown = []
     for index in chosen:
         query = evaluation.queries[index]
-        row = zip(
+        answers = zip(
             evaluation.top_items[index],
             evaluation.top_scores[index].tolist(),
             evaluation.top_right[index].tolist(),
             strict=True,
         )
-        found.append(
-            Shown(
+        shown.append(
+            GalleryQuery(
                 query_id=query.query_id,
                 picture=picture(query.image),
                 rank=int(evaluation.ranks[index]),
-                right=answer(evaluation.right_items[index], None, True),
-                answers=[answer(*entry) for entry in row],
+                right=gallery_item(items, evaluation.right_items[index], None, True, picture),
+                answers=[gallery_item(items, *answer, picture) for answer in answers],
                 other_ranks={
                     name: ranks[query.query_id]
                     for name, ranks in other_ranks.items()
@@ -100,4 +103,4 @@ def shown(
                 },
             )
         )
-    return found
+    return shown

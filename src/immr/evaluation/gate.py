@@ -1,4 +1,4 @@
-"""The gate: may a candidate face shoppers? One yes or no, with its sentence and its numbers."""
+"""The gate: may a candidate serve shoppers? Yes or no, in a sentence for people and in numbers."""
 
 from __future__ import annotations
 
@@ -7,62 +7,64 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from immr.errors import DataError, RecipeError
-from immr.evaluation.bootstrap import Interval, Values, difference_interval
-from immr.evaluation.evaluate import Evaluation
-from immr.evaluation.gate_recipe import GateRecipe
-from immr.evaluation.metrics import IntArray
+from immr.evaluation.bootstrap import Estimate, Values, difference_estimate
+from immr.evaluation.gate_recipe import EXACT, GateRecipe
+from immr.evaluation.result import Evaluation, Slice
 
 
 @dataclass(frozen=True)
 class SliceVerdict:
-    """What became of one slice."""
+    """The gate's view of one slice."""
 
     queries: int
-    difference: Interval  # candidate − champion
+    clusters: int
+    difference: Estimate  # candidate − champion
     margin: float
-    heard: bool  # it has photos enough
-    fell: bool
+    counts: bool  # large enough to fail the gate
+    failed: bool
 
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """The answer; `sentence` says it to people, `numbers` to programs."""
+    """The gate's answer: `sentence` for people, `numbers` for programs."""
 
     passed: bool
     sentence: str
     metric: str
-    difference: Interval | None = None  # candidate − champion; None where there is no champion
+    difference: Estimate | None = None  # candidate − champion; None without a champion
     numbers: dict[str, float] = field(default_factory=dict)
     slices: dict[str, SliceVerdict] = field(default_factory=dict)
 
 
 def gate(candidate: Evaluation, champion: Evaluation | None, recipe: GateRecipe) -> GateVerdict:
-    """Compare on the same queries; without a champion, ask for `recipe.floor`.
+    """Compare candidate and champion on the same queries, or the candidate with `recipe.floor`.
 
-    Passes where the lower bound of the paired bootstrap interval of (candidate − champion) is above
-    `recipe.margin` and no slice falls (`GateRecipe` has the rule), or, with no champion, where the
-    candidate's mean reaches `recipe.floor`.
+    With a champion the rule is that of `GateRecipe`; without one, the candidate's mean must reach
+    `recipe.floor`. The metric counts exact items if the recipe asks for it and judgements name them.
 
     Raises:
         RecipeError: the recipe's metric was not measured.
-        DataError: the two were evaluated on other queries, labels or documents.
+        DataError: the two were evaluated on different queries or documents.
     """
-    own = _interval(candidate, recipe.metric)
+    metric = _metric(candidate, recipe)
+    own = candidate.intervals[metric]
     numbers = {
         "queries": float(len(candidate.queries)),
+        "exact_queries": float(candidate.exact_queries),
+        "clusters": float(candidate.clusters.count),
         "confidence": recipe.confidence,
         "candidate_mean": own.mean,
         "candidate_low": own.low,
         "candidate_high": own.high,
     }
     if champion is None:
-        return _against_floor(candidate, recipe, numbers)
-    theirs = _interval(champion, recipe.metric)
-    ours_Q = candidate.per_query[recipe.metric]
-    theirs_Q = _aligned(candidate, champion, recipe.metric)
-    difference = _difference(ours_Q, theirs_Q, recipe)
+        return _against_floor(candidate, metric, recipe, numbers)
+    theirs = _estimate(champion, metric)
+    ours_Q, theirs_Q = candidate.per_query[metric], _aligned(candidate, champion, metric)
+    ids_Q = np.array(candidate.clusters.ids)
+    difference = _difference(ours_Q, theirs_Q, ids_Q, recipe)
     slices = {
-        name: _judge_slice(name, np.array(part.members), ours_Q, theirs_Q, recipe)
+        name: _judge_slice(name, part, ours_Q, theirs_Q, ids_Q, recipe)
         for name, part in candidate.slices.items()
     }
     numbers |= {
@@ -73,59 +75,64 @@ def gate(candidate: Evaluation, champion: Evaluation | None, recipe: GateRecipe)
         "difference_low": difference.low,
         "difference_high": difference.high,
         "margin": recipe.margin,
-        "slices_fallen": float(sum(part.fell for part in slices.values())),
+        "slices_failed": float(sum(part.failed for part in slices.values())),
     }
     numbers |= {f"difference_mean.{name}": part.difference.mean for name, part in slices.items()}
     above = difference.low > recipe.margin
-    fallen = {name: part for name, part in slices.items() if part.fell}
-    passed = above and not fallen
+    passed = above and not any(part.failed for part in slices.values())
     sentence = (
-        f"{_verdict(passed)}: on the same {_photos(candidate)} the candidate's {recipe.metric} is "
-        f"{own.mean:.3f} and the champion's {theirs.mean:.3f}, a difference of {difference.mean:+.3f} "
-        f"({recipe.confidence:.0%} interval {difference.low:+.3f} to {difference.high:+.3f}), whose "
-        f"lower bound is {'above' if above else 'not above'} the margin of {recipe.margin:+.3f}"
-        f"{_of_slices(slices, fallen, above)}."
+        f"{_verdict(passed)}: on the same {_photos(candidate)} the candidate's "
+        f"{_named(candidate, metric)} is {own.mean:.3f} and the champion's {theirs.mean:.3f}, "
+        f"a difference of {difference.mean:+.3f} "
+        f"({recipe.confidence:.0%} interval {difference.low:+.3f} to {difference.high:+.3f}, resampling "
+        f"{candidate.clusters}). Its lower bound is {'above' if above else 'not above'} the margin of "
+        f"{recipe.margin:+.3f}{_of_slices(slices, above)}."
     )
-    return GateVerdict(passed, sentence, recipe.metric, difference, numbers, slices)
+    return GateVerdict(passed, sentence, metric, difference, numbers, slices)
 
 
 def _judge_slice(
-    name: str, members_S: IntArray, ours_Q: Values, theirs_Q: Values, recipe: GateRecipe
+    name: str, part: Slice, ours_Q: Values, theirs_Q: Values, ids_Q: np.ndarray, recipe: GateRecipe
 ) -> SliceVerdict:
-    difference = _difference(ours_Q[members_S], theirs_Q[members_S], recipe)
+    members = list(part.members)
+    difference = _difference(ours_Q[members], theirs_Q[members], ids_Q[members], recipe)
     margin = recipe.slice_margins.get(name, recipe.slice_margin)
-    heard = len(members_S) >= recipe.slice_queries
-    fell = heard and difference.mean < margin and difference.high < 0
-    return SliceVerdict(len(members_S), difference, margin, heard, fell)
+    clusters = len(np.unique(ids_Q[members]))
+    counts = len(members) >= recipe.slice_queries and clusters >= recipe.slice_clusters
+    failed = counts and difference.mean < margin and difference.high < 0
+    return SliceVerdict(len(members), clusters, difference, margin, counts, failed)
 
 
-def _of_slices(
-    slices: dict[str, SliceVerdict], fallen: dict[str, SliceVerdict], otherwise_passed: bool
-) -> str:
-    if not fallen:
-        heard = sum(part.heard for part in slices.values())
-        return f", and none of {heard} slices falls by more than its own" if heard else ""
-    falls = ", ".join(
-        f"{name} by {-part.difference.mean:.3f} on {part.queries} photos (margin {part.margin:+.3f})"
-        for name, part in sorted(fallen.items(), key=lambda entry: entry[1].difference.mean)
+def _of_slices(slices: dict[str, SliceVerdict], otherwise_passed: bool) -> str:
+    failed = [(name, part) for name, part in slices.items() if part.failed]
+    if not failed:
+        counting = sum(part.counts for part in slices.values())
+        return f", and none of {counting} slices fails" if counting else ""
+    drops = ", ".join(
+        f"{name} drops by {-part.difference.mean:.3f} on {part.queries} photos (margin {part.margin:+.3f})"
+        for name, part in sorted(failed, key=lambda entry: entry[1].difference.mean)
     )
-    return f", {'but' if otherwise_passed else 'and'} these slices fall: {falls}"
+    return f", {'but' if otherwise_passed else 'and'} {len(failed)} of the slices fail: {drops}"
 
 
-def _difference(ours_Q: Values, theirs_Q: Values, recipe: GateRecipe) -> Interval:
-    return difference_interval(ours_Q, theirs_Q, recipe.bootstrap_rounds, recipe.confidence, recipe.seed)
+def _difference(ours_Q: Values, theirs_Q: Values, ids_Q: np.ndarray, recipe: GateRecipe) -> Estimate:
+    return difference_estimate(
+        ours_Q, theirs_Q, ids_Q, recipe.bootstrap_rounds, recipe.confidence, recipe.seed
+    )
 
 
-def _against_floor(candidate: Evaluation, recipe: GateRecipe, numbers: dict[str, float]) -> GateVerdict:
-    own = _interval(candidate, recipe.metric)
+def _against_floor(
+    candidate: Evaluation, metric: str, recipe: GateRecipe, numbers: dict[str, float]
+) -> GateVerdict:
+    own = candidate.intervals[metric]
     passed = own.mean >= recipe.floor
     sentence = (
         f"{_verdict(passed)}: there is no champion yet, and on {_photos(candidate)} the candidate's "
-        f"{recipe.metric} is {own.mean:.3f} "
-        f"({candidate.confidence:.0%} interval {own.low:.3f} to {own.high:.3f}), "
-        f"which {'reaches' if passed else 'is below'} the floor of {recipe.floor:.3f}."
+        f"{_named(candidate, metric)} is {own.mean:.3f} "
+        f"({candidate.confidence:.0%} interval {own.low:.3f} to {own.high:.3f}, resampling "
+        f"{candidate.clusters}), which {'reaches' if passed else 'is below'} the floor of {recipe.floor:.3f}."
     )
-    return GateVerdict(passed, sentence, recipe.metric, None, {**numbers, "floor": recipe.floor})
+    return GateVerdict(passed, sentence, metric, None, {**numbers, "floor": recipe.floor})
 
 
 def _aligned(candidate: Evaluation, champion: Evaluation, metric: str) -> Values:
@@ -134,25 +141,41 @@ def _aligned(candidate: Evaluation, champion: Evaluation, metric: str) -> Values
     if position.keys() != set(candidate.query_ids):
         only_one = position.keys() ^ set(candidate.query_ids)
         raise DataError(
-            f"candidate and champion were evaluated on different queries: {len(only_one)} are in one only, "
-            f"for example {min(only_one)!r}; evaluate both on one training set's judgements"
+            f"candidate and champion were evaluated on different queries: {len(only_one)} occur in one only, "
+            f"for example {min(only_one)!r}; evaluate both on the same training set"
         )
     if candidate.documents_hash != champion.documents_hash:
         raise DataError(
-            f"candidate and champion were evaluated against other documents ({candidate.documents} and "
-            f"{champion.documents} items): evaluate both on one training set"
+            f"candidate and champion were evaluated on different documents ({candidate.documents} and "
+            f"{champion.documents} items): evaluate both on the same training set"
         )
     order = [position[query_id] for query_id in candidate.query_ids]
     return np.asarray(champion.per_query[metric][order], dtype=np.float64)
 
 
-def _interval(evaluation: Evaluation, metric: str) -> Interval:
+def _metric(candidate: Evaluation, recipe: GateRecipe) -> str:
+    exact = EXACT + recipe.metric
+    if recipe.right == "item" and exact in candidate.intervals:
+        return exact
+    _estimate(candidate, recipe.metric)
+    return recipe.metric
+
+
+def _estimate(evaluation: Evaluation, metric: str) -> Estimate:
     if metric not in evaluation.intervals:
         raise RecipeError(
-            f"the gate asks for {metric!r}, which was not measured; "
-            f"take one of: {', '.join(evaluation.intervals)}"
+            f"the gate's metric {metric!r} was not measured; choose one of: {', '.join(evaluation.intervals)}"
         )
     return evaluation.intervals[metric]
+
+
+def _named(evaluation: Evaluation, metric: str) -> str:
+    """The metric with what counts as right: "recall@1 of the exact item"."""
+    if not metric.startswith(EXACT):
+        return f"{metric} of the class"
+    named, count = evaluation.exact_queries, len(evaluation.queries)
+    where = "" if named == count else f" (named for {named:,} photos, else of the class)"
+    return f"{metric.removeprefix(EXACT)} of the exact item{where}"
 
 
 def _verdict(passed: bool) -> str:

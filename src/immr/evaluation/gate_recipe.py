@@ -1,25 +1,32 @@
-"""When a candidate may face shoppers."""
+"""The gate's recipe: when a candidate may serve shoppers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+EXACT = "exact_"
+"""Prefix of metrics that count only the judgement's own item as right."""
 
 
 @dataclass(frozen=True)
 class GateRecipe:
-    """The gate passes where the lower bound of (candidate − champion) is above `margin` and no slice falls.
+    """The gate passes if the lower bound of (candidate − champion) is above `margin` and no slice fails.
 
-    A slice falls where its mean difference is below the slice's margin and the whole interval is below zero:
-    a fall that is too large and no accident. Slices of fewer than `slice_queries` photos have no say.
+    A slice fails if its mean difference is below the slice's margin and its whole interval is below zero:
+    the drop is large, and not due to chance. Slices with fewer than `slice_queries` photos or
+    `slice_clusters` clusters cannot fail.
     """
 
     metric: str = "recall@1"
-    margin: float = -0.05  # how much worse the lower bound may be; 0 asks for a proven gain
-    slice_margin: float = -0.1  # how much worse a slice's mean may be
-    slice_margins: Mapping[str, float] = field(default_factory=dict)  # by slice, in place of slice_margin
+    right: Literal["item", "class"] = "item"  # "item": only the item that a judgement names, where it does
+    margin: float = -0.05  # lowest acceptable lower bound; 0 asks for a proven gain
+    slice_margin: float = -0.1  # lowest acceptable mean difference of a slice
+    slice_margins: Mapping[str, float] = field(default_factory=dict)  # by slice, overrides slice_margin
     slice_queries: int = 30
-    floor: float = 0.3  # what a first version, with no champion to face, must reach
+    slice_clusters: int = 5
+    floor: float = 0.3  # what a first version, without a champion, must reach
     confidence: float = 0.95
     bootstrap_rounds: int = 2000
     seed: int = 0

@@ -1,10 +1,10 @@
 """Retrieval metrics: pure functions over arrays.
 
 Shapes: Q queries, N documents, D embedding size, K cut-off.
-`relevant_QN` is boolean: every document of the query's class is right. A query is answered by the first right
-one, so recall@K here is the share of queries with a right document among the first K.
-Ties are pessimistic: at equal scores the wrong documents go first, so a model that gives everything the same
-score earns nothing.
+
+A query is answered by its first relevant document, so recall@K is the share of queries with a relevant
+document among the first K. Ties are pessimistic: at equal scores irrelevant documents come first, so a model
+that scores everything alike gets zero.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from immr.evaluation.bootstrap import Interval, Values, mean_intervals
+from immr.evaluation.bootstrap import ClusterIds, Estimate, Values, mean_estimates
 from immr.types import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
@@ -22,101 +22,128 @@ IntArray = npt.NDArray[np.int64]
 
 RECALL_CUTS = (1, 5, 10)
 RANK_CUT = 10
-NEVER = 2**31 - 1  # the rank where no document is right: beyond every cut-off
-_DECIMALS = (
-    6  # scores closer than this are a tie: twin documents differ by the matrix product's rounding alone
-)
+NEVER = 2**31 - 1  # rank of a query without a relevant document: beyond every cut-off
+_DECIMALS = 6  # twin documents differ by the matrix product's rounding, so closer scores count as a tie
+
+
+def unit_rows(rows_ND: FloatArray) -> FloatArray:
+    """(N, D) float32 rows of length one; no row may be zero."""
+    return np.asarray(rows_ND / np.linalg.norm(rows_ND, axis=1, keepdims=True), dtype=np.float32)
 
 
 def cosine_scores(query_QD: FloatArray, document_ND: FloatArray) -> FloatArray:
-    """(Q, N) cosines, rounded to six decimals; rows need not be of unit length, but not zero."""
-    scores_QN = _unit(query_QD) @ _unit(document_ND).T
-    return np.round(scores_QN, _DECIMALS).astype(np.float32)
+    """(Q, N) cosines of unit rows, rounded to six decimals."""
+    scores_QN = np.asarray(query_QD @ document_ND.T, dtype=np.float32)
+    return np.round(scores_QN, _DECIMALS, out=scores_QN)
 
 
 def relevance(query_classes_Q: IntArray, document_classes_N: IntArray) -> BoolArray:
-    """(Q, N) boolean: the document is of the query's class."""
+    """(Q, N) boolean: whether the document belongs to the query's class."""
     return np.equal.outer(query_classes_Q, document_classes_N).astype(np.bool_)
 
 
 def ranks(scores_QN: FloatArray, relevant_QN: BoolArray) -> IntArray:
-    """(Q,) 1-based rank of the best right document, ties pessimistic; NEVER where none is right."""
-    best_right_Q1 = np.where(relevant_QN, scores_QN, -np.inf).max(axis=1, keepdims=True)
-    ahead_Q = ((scores_QN >= best_right_Q1) & ~relevant_QN).sum(axis=1)
+    """(Q,) 1-based rank of the best relevant document; NEVER if the query has none."""
+    best_Q1 = np.where(relevant_QN, scores_QN, -np.inf).max(axis=1, keepdims=True)
+    ahead_Q = ((scores_QN >= best_Q1) & ~relevant_QN).sum(axis=1)
     return np.where(relevant_QN.any(axis=1), 1 + ahead_Q, NEVER).astype(np.int64)
 
 
+def ranks_of(scores_QN: FloatArray, positions_Q: IntArray) -> IntArray:
+    """(Q,) 1-based rank of one document per query, ties pessimistic; `positions_Q` are its columns."""
+    own_Q1 = np.take_along_axis(scores_QN, positions_Q[:, None], axis=1)
+    return (scores_QN >= own_Q1).sum(axis=1).astype(np.int64)
+
+
 def best_first(scores_QN: FloatArray, relevant_QN: BoolArray, k: int) -> IntArray:
-    """(Q, min(K, N)) document positions, best score first; ties wrong first, then in document order."""
-    return np.lexsort((relevant_QN, -scores_QN), axis=-1)[:, :k].astype(np.int64)
+    """(Q, min(K, N)) positions of the best documents, best first.
+
+    Ties: irrelevant documents first, then document order. Partitions each row at its Kth score and sorts only
+    what reaches it.
+    """
+    queries, documents = scores_QN.shape
+    k = min(k, documents)
+    kth_Q1 = np.partition(scores_QN, documents - k, axis=1)[:, [documents - k]]
+    row_S, column_S = np.nonzero(scores_QN >= kth_Q1)  # S candidates, at least K in each row
+    order_S = np.lexsort((column_S, relevant_QN[row_S, column_S], -scores_QN[row_S, column_S], row_S))
+    starts_Q = np.searchsorted(row_S, np.arange(queries))
+    return column_S[order_S][starts_Q[:, None] + np.arange(k)].astype(np.int64)
 
 
 def recall_at(ranks_Q: IntArray, k: int) -> Values:
-    """(Q,) 1 where a right document is among the first K, else 0."""
+    """(Q,) 1 if a relevant document is among the first K, else 0."""
     return (ranks_Q <= k).astype(np.float64)
 
 
 def reciprocal_rank_at(ranks_Q: IntArray, k: int = RANK_CUT) -> Values:
-    """(Q,) 1/rank of the first right document, 0 beyond K."""
+    """(Q,) 1/rank of the first relevant document, 0 beyond K."""
     return np.where(ranks_Q <= k, 1.0 / ranks_Q, 0.0)
 
 
-def average_precision_at(scores_QN: FloatArray, relevant_QN: BoolArray, k: int = RANK_CUT) -> Values:
-    """(Q,) mean of the precisions at the right documents among the first K; 0 where none is right.
+def average_precision_at(top_QK: BoolArray, relevant_counts_Q: IntArray, k: int = RANK_CUT) -> Values:
+    """(Q,) mean precision at the relevant documents among the first K; its mean over queries is mAP@K.
 
-    The mean is over all right documents, or over K where there are more than fit; its mean over queries is
-    mAP@K.
+    Args:
+        top_QK: relevance of the first documents, best first; fewer than K columns if there are fewer.
+        relevant_counts_Q: relevant documents of each query. The mean is over all of them, or over K if there
+            are more than K; a query without any gets 0.
+        k: cut-off.
     """
-    order_QK = best_first(scores_QN, relevant_QN, k)
-    right_QK = np.take_along_axis(relevant_QN, order_QK, axis=1)
-    precision_QK = right_QK.cumsum(axis=1) / np.arange(1, right_QK.shape[1] + 1)
-    reachable_Q = np.clip(relevant_QN.sum(axis=1), 1, k)
-    return np.asarray((precision_QK * right_QK).sum(axis=1) / reachable_Q, dtype=np.float64)
+    top_QK = top_QK[:, :k]
+    precision_QK = top_QK.cumsum(axis=1) / np.arange(1, top_QK.shape[1] + 1)
+    reachable_Q = np.clip(relevant_counts_Q, 1, k)
+    return np.asarray((precision_QK * top_QK).sum(axis=1) / reachable_Q, dtype=np.float64)
 
 
-def ndcg_at(scores_QN: FloatArray, relevant_QN: BoolArray, k: int = RANK_CUT) -> Values:
-    """(Q,) nDCG@K with binary gains (Järvelin and Kekäläinen, 2002); 0 where no document is right."""
-    order_QK = best_first(scores_QN, relevant_QN, k)
-    discounts_K = 1.0 / np.log2(np.arange(2, order_QK.shape[1] + 2))
-    gain_Q = np.take_along_axis(relevant_QN, order_QK, axis=1) @ discounts_K
+def ndcg_at(top_QK: BoolArray, relevant_counts_Q: IntArray, k: int = RANK_CUT) -> Values:
+    """(Q,) nDCG@K with binary gains (Järvelin and Kekäläinen, 2002); arguments as `average_precision_at`."""
+    top_QK = top_QK[:, :k]
+    discounts_K = 1.0 / np.log2(np.arange(2, top_QK.shape[1] + 2))
+    gain_Q = top_QK @ discounts_K
     ideal_by_count = np.concatenate([[0.0], np.cumsum(discounts_K)])
-    ideal_Q = ideal_by_count[np.minimum(relevant_QN.sum(axis=1), len(discounts_K))]
+    ideal_Q = ideal_by_count[np.minimum(relevant_counts_Q, len(discounts_K))]
     zeros_Q = np.zeros(len(gain_Q), dtype=np.float64)
     return np.asarray(np.divide(gain_Q, ideal_Q, out=zeros_Q, where=ideal_Q > 0), dtype=np.float64)
 
 
-def per_query(scores_QN: FloatArray, relevant_QN: BoolArray) -> dict[str, Values]:
-    """All metrics by name, each (Q,): recall@1, recall@5, recall@10, mrr@10, map@10, ndcg@10."""
-    ranks_Q = ranks(scores_QN, relevant_QN)
-    values = {f"recall@{k}": recall_at(ranks_Q, k) for k in RECALL_CUTS}
-    values[f"mrr@{RANK_CUT}"] = reciprocal_rank_at(ranks_Q)
-    values[f"map@{RANK_CUT}"] = average_precision_at(scores_QN, relevant_QN)
-    values[f"ndcg@{RANK_CUT}"] = ndcg_at(scores_QN, relevant_QN)
+def rank_metrics(ranks_Q: IntArray, prefix: str = "") -> dict[str, Values]:
+    """Metrics that follow from the rank alone, each (Q,): recall@1, recall@5, recall@10, mrr@10."""
+    values = {f"{prefix}recall@{k}": recall_at(ranks_Q, k) for k in RECALL_CUTS}
+    values[f"{prefix}mrr@{RANK_CUT}"] = reciprocal_rank_at(ranks_Q)
     return values
 
 
+def list_metrics(top_QK: BoolArray, relevant_counts_Q: IntArray) -> dict[str, Values]:
+    """Metrics of the list's first ten, each (Q,): map@10, ndcg@10. Arguments as `average_precision_at`."""
+    return {
+        f"map@{RANK_CUT}": average_precision_at(top_QK, relevant_counts_Q),
+        f"ndcg@{RANK_CUT}": ndcg_at(top_QK, relevant_counts_Q),
+    }
+
+
 def class_means(values: Mapping[str, Values], classes_Q: IntArray | Sequence[int]) -> dict[str, Values]:
-    """(C,) means within each class that has a query: a rare class weighs as much as a common one."""
+    """(C,) means within each class that has a query, so that a rare class weighs as much as a common one."""
     _, class_of_Q = np.unique(np.asarray(classes_Q), return_inverse=True)
     counts_C = np.bincount(class_of_Q)
     return {name: np.bincount(class_of_Q, weights=row_Q) / counts_C for name, row_Q in values.items()}
 
 
 def summarize(
-    values: Mapping[str, Values], rounds: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> dict[str, Interval]:
-    """Mean and bootstrap interval of each metric; all metrics see the same draws.
+    values: Mapping[str, Values],
+    clusters_Q: ClusterIds,
+    rounds: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Mean and cluster-bootstrap interval of each metric. All metrics share the same resamples.
 
     Args:
-        values: by metric, (Q,) per-query values, or (C,) from `class_means` for the class-macro variant,
-            where the unit that is drawn again is the class.
+        values: by metric, (Q,) per query, or (C,) from `class_means`.
+        clusters_Q: cluster of each row; see `bootstrap.mean_estimates`.
         rounds: bootstrap rounds.
-        confidence: of the interval.
-        seed: of the draws.
+        confidence: coverage of the interval.
+        seed: of the resamples.
     """
-    intervals = mean_intervals(np.stack(list(values.values()), axis=1), rounds, confidence, seed)
-    return dict(zip(values, intervals, strict=True))
-
-
-def _unit(rows_ND: FloatArray) -> FloatArray:
-    return np.asarray(rows_ND / np.linalg.norm(rows_ND, axis=1, keepdims=True), dtype=np.float32)
+    columns_QM = np.stack(list(values.values()), axis=1)
+    estimates = mean_estimates(columns_QM, clusters_Q, rounds, confidence, seed)
+    return dict(zip(values, estimates, strict=True))

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one self-contained HTML file for MLflow, Kubeflow, a phone, a dark room."""
+"""The evaluation report: one self-contained HTML file for MLflow, Kubeflow Pipelines and a browser."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from immr.data.thumbnails import thumbnail
-from immr.evaluation import charts, gallery
-from immr.evaluation.bootstrap import Interval, difference_interval
+from immr.evaluation import gallery, report_charts
+from immr.evaluation.bootstrap import Estimate, difference_estimate
 from immr.evaluation.confusions import Confusion, confusions
-from immr.evaluation.evaluate import Evaluation
 from immr.evaluation.gate import GateVerdict
+from immr.evaluation.result import Evaluation
 from immr.storage.atomic import write_atomically
 from immr.types import Item
 
 MAX_QUERIES = 40
 MAX_CONFUSIONS = 12
+_METRIC = "recall@1"
+_ROUNDS = 2000
 _THUMBNAIL_PX = 96
 
 
 @dataclass(frozen=True)
 class Background:
-    """What else is known of a version; a part that is empty is not shown."""
+    """Context from outside the evaluation; the report leaves out empty parts."""
 
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)  # by epoch
     manifest: Mapping[str, Any] = field(default_factory=dict)  # of its training set
-    others: Mapping[str, Evaluation] = field(default_factory=dict)  # versions judged on the same photos
+    others: Mapping[str, Evaluation] = field(default_factory=dict)  # other versions on the same photos
 
 
 @dataclass(frozen=True)
 class Row:
-    """A version among others on the same photos."""
+    """A version in the table of versions."""
 
     name: str
-    intervals: Mapping[str, Interval]
+    intervals: Mapping[str, Estimate]
     slices: Mapping[str, float]  # recall@1
-    difference: Interval | None  # to the evaluated version; None for itself
+    difference: Estimate | None  # from the evaluated version; None for itself
 
 
 def write_report(
@@ -58,18 +59,18 @@ def write_report(
 ) -> Path:
     """Write the report: the gate's sentence, metrics, slices, calibration, training, confusions, photos.
 
-    Among the photos failures come first, worst first; then some successes. A picture that cannot be read is a
-    gap, no error.
+    Photos with wrong answers come first, worst first, followed by some successes. A picture that cannot be
+    read leaves a gap.
 
     Args:
-        evaluation: whose answers are shown.
-        items: the documents it was evaluated against.
+        evaluation: the evaluated version.
+        items: the documents it was evaluated on.
         out: the HTML file.
         name: of the evaluated version, "immr-3".
         verdict: of the gate.
-        comparisons: other evaluations by name (the champion), for the table and for each query's rank.
-        background: what is known beside.
-        max_queries: shown at most.
+        comparisons: other evaluations by name (the champion), for the table of metrics and each photo's rank.
+        background: context from outside the evaluation.
+        max_queries: most photos to show.
 
     Returns:
         The path of the file.
@@ -85,19 +86,20 @@ def write_report(
     )
     by_id = {item.item_id: item for item in items}
     picture = cache(partial(thumbnail, side_px=_THUMBNAIL_PX))
+    chosen = gallery.choose(evaluation.ranks, max_queries)
     page = template.render(
         name=name,
         evaluation=evaluation,
         columns={name: evaluation, **others},
         verdict=verdict,
         calibration=evaluation.calibration,
-        charts=_charts(evaluation, known),
+        slice_chart=report_charts.slice_chart(evaluation, _METRIC),
+        calibration_chart=report_charts.calibration_chart(evaluation.calibration.bins),
+        losses=report_charts.loss_chart(known.curves),
         rows=ablation(name, evaluation, known.others),
         manifest=known.manifest,
         confusions=_confusions(evaluation, by_id, picture),
-        shown=gallery.shown(
-            evaluation, by_id, others, gallery.choose(evaluation.ranks, max_queries), picture
-        ),
+        shown=gallery.gallery_queries(evaluation, by_id, others, chosen, picture),
         failures=int((evaluation.ranks > 1).sum()),
     )
     write_atomically(out, page)
@@ -105,48 +107,34 @@ def write_report(
 
 
 def ablation(name: str, evaluation: Evaluation, others: Mapping[str, Evaluation]) -> list[Row]:
-    """The evaluated version and those that answered the same queries on the same documents, best first."""
+    """The evaluated version among those evaluated on the same queries and documents, best first."""
     rows = [Row(name, evaluation.intervals, _recall_by_slice(evaluation), None)]
-    own = dict(zip(evaluation.query_ids, evaluation.per_query["recall@1"], strict=True))
+    own = dict(zip(evaluation.query_ids, evaluation.per_query[_METRIC], strict=True))
+    cluster = dict(zip(evaluation.query_ids, evaluation.clusters.ids, strict=True))
     for other_name, other in others.items():
         same = other.documents_hash == evaluation.documents_hash and set(other.query_ids) == own.keys()
         if other_name != name and same:
             ours_Q = np.array([own[query_id] for query_id in other.query_ids])
-            difference = difference_interval(
-                other.per_query["recall@1"], ours_Q, rounds=2000, confidence=evaluation.confidence, seed=0
+            clusters_Q = [cluster[query_id] for query_id in other.query_ids]
+            difference = difference_estimate(
+                other.per_query[_METRIC], ours_Q, clusters_Q, _ROUNDS, evaluation.confidence, seed=0
             )
             rows.append(Row(other_name, other.intervals, _recall_by_slice(other), difference))
-    return sorted(rows, key=lambda row: -row.intervals["recall@1"].mean)
+    return sorted(rows, key=lambda row: -row.intervals[_METRIC].mean)
 
 
 def _recall_by_slice(evaluation: Evaluation) -> dict[str, float]:
-    return {name: part.intervals["recall@1"].mean for name, part in evaluation.slices.items()}
-
-
-def _charts(evaluation: Evaluation, known: Background) -> dict[str, Markup]:
-    losses = {name: curve for name, curve in known.curves.items() if name.startswith("loss")}
-    recall = {"all photos": evaluation.intervals["recall@1"]} | {
-        f"{name} ({part.queries})": part.intervals["recall@1"] for name, part in evaluation.slices.items()
-    }
-    drawn = {
-        "training": charts.lines(losses, "Training loss by epoch", "epoch"),
-        "slices": charts.intervals(recall, "recall@1 by slice, with intervals"),
-        "calibration": charts.reliability(evaluation.calibration.bins, "Share of right answers by score"),
-    }
-    # the charts escape what they are told; nothing else in them comes from outside
-    return {name: Markup(chart) for name, chart in drawn.items()}
+    return {name: part.intervals[_METRIC].mean for name, part in evaluation.slices.items()}
 
 
 def _confusions(
     evaluation: Evaluation, items: Mapping[str, Item], picture: gallery.Picture
-) -> list[tuple[Confusion, gallery.Answer, gallery.Answer]]:
-    def shown(item_id: str, right: bool) -> gallery.Answer:
-        item = items.get(item_id)
-        return gallery.Answer(
-            item.title if item else item_id, picture(item.image) if item else "", None, right
-        )
-
+) -> list[tuple[Confusion, gallery.GalleryItem, gallery.GalleryItem]]:
     return [
-        (found, shown(found.right, True), shown(found.answered, False))
+        (
+            found,
+            gallery.gallery_item(items, found.right, None, True, picture),
+            gallery.gallery_item(items, found.answered, None, False, picture),
+        )
         for found in confusions(evaluation, MAX_CONFUSIONS)
     ]

@@ -1,4 +1,4 @@
-"""Which queries belong together: by category, and by how much training saw of their class. Pure.
+"""Slices: groups of queries, by category and by how often training saw their class. Pure.
 
 Shapes: Q queries.
 """
@@ -14,17 +14,17 @@ from immr.types import Item
 
 
 def by_category(right_items: Sequence[str], items: Sequence[Item]) -> dict[str, BoolArray]:
-    """(Q,) masks by top-level category of the right item."""
+    """(Q,) masks by the top-level category of the right item."""
     category = {item.item_id: item.category.split("/")[0] for item in items}
     tops_Q = np.array([category[item_id] for item_id in right_items])
     return {str(name): tops_Q == name for name in np.unique(tops_Q)}
 
 
 def by_frequency(classes_Q: IntArray, training_counts: Mapping[int, int]) -> dict[str, BoolArray]:
-    """(Q,) masks "head", "middle", "tail" and "unseen"; those without a query are left out.
+    """(Q,) masks "head", "middle", "tail" and "unseen"; empty slices are left out.
 
-    Among the classes that training saw, head has more photos than two thirds of them, tail fewer than two
-    thirds; equal classes are never parted. Unseen are classes without a training photo.
+    "head" are classes with more training photos than two thirds of all seen classes, "tail" those with fewer
+    than two thirds; classes with equal counts stay together. "unseen" are classes without a training photo.
 
     Args:
         classes_Q: class of each query.

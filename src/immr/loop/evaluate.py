@@ -20,9 +20,9 @@ from immr.loop.reports import Report, publish
 from immr.storage import fingerprint
 
 if TYPE_CHECKING:
-    from immr.evaluation.evaluate import Evaluation
     from immr.evaluation.gate import GateVerdict
     from immr.evaluation.report import Background
+    from immr.evaluation.result import Evaluation
     from immr.recipes import Recipe
     from immr.types import FloatArray, Item, ModelVersion
     from immr.wiring import Parts
@@ -105,7 +105,7 @@ def evaluation_of(
     parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe
 ) -> Evaluation:
     """A version's evaluation on the held-out photos, computed once and kept."""
-    from immr.evaluation.evaluate import Evaluation
+    from immr.evaluation.result import Evaluation
 
     kept = _kept(parts, version, training_set, recipe)
     if kept.is_file():
@@ -142,8 +142,8 @@ def embed_photos(folder: Path, uris: Sequence[str], threads: int = 2) -> FloatAr
 
 def _background(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Background:
     """What the report shows beside the evaluation: training curves, data, earlier versions."""
-    from immr.evaluation.evaluate import Evaluation
     from immr.evaluation.report import Background
+    from immr.evaluation.result import Evaluation
 
     registry = parts.registry
     curves = registry.fetch(version, parts.settings.cache_dir) / "curves.json"
@@ -209,7 +209,7 @@ def _evaluate(
 
 
 def _kept(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Path:
-    from immr.evaluation.evaluate import FORMAT
+    from immr.evaluation.result import FORMAT
 
     intervals = (recipe.gate.confidence, recipe.gate.bootstrap_rounds, recipe.gate.seed)
     key = fingerprint.of_values(FORMAT, version.key, training_set.hash, *intervals)[:16]

@@ -1,0 +1,50 @@
+"""What every chart is made of: the `<svg>` element, text, and coordinates.
+
+Charts are drawn at their natural size in pixels, so that text stays readable; a page may show a wide and a
+narrow one and hide the one that does not fit. All text is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+
+SERIES_COLOURS = 4
+"""Style sheets define `series-0` … `series-3`; a fifth series looks like the first."""
+
+
+def svg(
+    parts: Sequence[Markup], name: str, title: str, description: str, width_px: int, height_px: int
+) -> Markup:
+    """An `<svg>` with a title and a description for screen readers; `name` makes its ids unique."""
+    head = Markup(
+        '<svg class="chart" role="img" viewBox="0 0 {w} {h}" width="{w}" height="{h}" '
+        'aria-labelledby="{n}-title {n}-desc"><title id="{n}-title">{title}</title>'
+        '<desc id="{n}-desc">{description}</desc>'
+    ).format(w=width_px, h=height_px, n=name, title=title, description=description)
+    return head + Markup("").join(parts) + Markup("</svg>")
+
+
+def text(x: float, y: float, content: str, classes: str) -> Markup:
+    """Text at its baseline; the classes "end" and "middle" anchor it."""
+    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(
+        classes, number(x), number(y), escape(content)
+    )
+
+
+def grid_line(x1: float, x2: float, y1: float, y2: float) -> Markup:
+    """A thin line from (x1, y1) to (x2, y2)."""
+    return Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+        number(x1), number(x2), number(y1), number(y2)
+    )
+
+
+def coordinates(points: Sequence[tuple[float, float]]) -> str:
+    """The `points` attribute of a polyline or polygon."""
+    return " ".join(f"{number(x)},{number(y)}" for x, y in points)
+
+
+def number(value: float) -> str:
+    """A coordinate with at most one decimal."""
+    return f"{value:.1f}".removesuffix(".0")

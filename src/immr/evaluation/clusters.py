@@ -1,0 +1,39 @@
+"""Which held-out photos depend on each other: the unit that the bootstrap resamples. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from immr.data.training_set import LabelledPhoto
+
+_MIN_USERS = 10  # fewer give an interval too wide to decide anything
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """A cluster id for each photo. Photos of different clusters are treated as independent."""
+
+    unit: str  # what a cluster is, in the singular: "user", "session", "class"
+    ids: tuple[str, ...]  # (Q,)
+
+    @property
+    def count(self) -> int:
+        """Number of distinct clusters."""
+        return len(set(self.ids))
+
+    def __str__(self) -> str:
+        plural = "es" if self.unit.endswith("s") else "s"
+        return f"{self.count:,} {self.unit}{'' if self.count == 1 else plural}"
+
+
+def default_clusters(photos: Sequence[LabelledPhoto]) -> Clusters:
+    """The user if every photo names one and there are at least ten; otherwise the class.
+
+    Photos of one class are retakes of the same few things, so the class is the safe choice where users are
+    unknown.
+    """
+    users = [photo.user_id for photo in photos]
+    if all(users) and len(set(users)) >= _MIN_USERS:
+        return Clusters("user", tuple(str(user) for user in users))
+    return Clusters("class", tuple(str(photo.class_id) for photo in photos))

@@ -1,0 +1,98 @@
+"""Exact search over all documents, in blocks of queries, so that memory does not grow with Q × N.
+
+Shapes: Q queries, N documents, D embedding size, K top documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from immr.evaluation import metrics
+from immr.evaluation.metrics import BoolArray, IntArray
+from immr.types import FloatArray
+
+MAX_CELLS = 16_000_000  # queries × documents scored at a time: about 250 MB with temporaries
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What exact search found for each query."""
+
+    ranks: IntArray  # (Q,) of the best document of the query's class
+    exact_ranks: IntArray  # (Q,) of the query's own document; 0 if it has none
+    relevant_counts: IntArray  # (Q,) documents of the query's class
+    top: IntArray  # (Q, K) document positions, best first
+    top_scores: FloatArray  # (Q, K) cosines
+    top_right: BoolArray  # (Q, K) whether the document belongs to the query's class
+
+
+def exact_search(
+    queries_QD: FloatArray,
+    query_classes_Q: IntArray,
+    own_documents_Q: IntArray,
+    documents_ND: FloatArray,
+    document_classes_N: IntArray,
+    k: int = metrics.RANK_CUT,
+    max_cells: int = MAX_CELLS,
+) -> SearchResult:
+    """Rank all documents for every query by cosine; ties are pessimistic, see `metrics`.
+
+    Args:
+        queries_QD: query embeddings; rows need not have unit length, but none may be zero.
+        query_classes_Q: class of each query.
+        own_documents_Q: position of the one exact document of each query, −1 if unknown.
+        documents_ND: document embeddings, as the queries.
+        document_classes_N: class of each document.
+        k: documents to return.
+        max_cells: limit on queries × documents scored at a time; one query is the smallest block.
+    """
+    queries_QD, documents_ND = metrics.unit_rows(queries_QD), metrics.unit_rows(documents_ND)
+    block = max(1, max_cells // len(documents_ND))
+    parts = [
+        _search_block(
+            queries_QD[start : start + block],
+            query_classes_Q[start : start + block],
+            own_documents_Q[start : start + block],
+            documents_ND,
+            document_classes_N,
+            k,
+        )
+        for start in range(0, len(queries_QD), block)
+    ]
+    return _joined(parts)
+
+
+def _search_block(
+    queries_QD: FloatArray,
+    query_classes_Q: IntArray,
+    own_documents_Q: IntArray,
+    documents_ND: FloatArray,
+    document_classes_N: IntArray,
+    k: int,
+) -> SearchResult:
+    scores_QN = metrics.cosine_scores(queries_QD, documents_ND)
+    relevant_QN = metrics.relevance(query_classes_Q, document_classes_N)
+    top_QK = metrics.best_first(scores_QN, relevant_QN, k)
+    exact_ranks_Q = metrics.ranks_of(scores_QN, np.maximum(own_documents_Q, 0))
+    return SearchResult(
+        ranks=metrics.ranks(scores_QN, relevant_QN),
+        exact_ranks=np.where(own_documents_Q >= 0, exact_ranks_Q, 0),
+        relevant_counts=relevant_QN.sum(axis=1),
+        top=top_QK,
+        top_scores=np.take_along_axis(scores_QN, top_QK, axis=1),
+        top_right=np.take_along_axis(relevant_QN, top_QK, axis=1),
+    )
+
+
+def _joined(parts: Sequence[SearchResult]) -> SearchResult:
+    return SearchResult(
+        ranks=np.concatenate([part.ranks for part in parts]),
+        exact_ranks=np.concatenate([part.exact_ranks for part in parts]),
+        relevant_counts=np.concatenate([part.relevant_counts for part in parts]),
+        top=np.concatenate([part.top for part in parts]),
+        top_scores=np.concatenate([part.top_scores for part in parts]),
+        top_right=np.concatenate([part.top_right for part in parts]),
+    )
