@@ -39,8 +39,7 @@ def evaluate(
     """Search all documents for every query, exactly, and compute the metrics.
 
     `recall@1` and its like count any item of the query's class as right. Where judgements name an item, the
-    same metrics with the prefix `exact_` count only that item; photos whose judgement names none keep their
-    class value there.
+    same metrics with the prefix `exact_` count only that item; other photos keep their class value there.
 
     Args:
         query_embeddings_QD: one row per query.
@@ -49,8 +48,7 @@ def evaluate(
         items: the documents.
         item_classes: class_id of each item.
         recipe: confidence, rounds and seed of the intervals.
-        training_counts: training photos by class. If given, adds the slices "head", "middle", "tail" and
-            "unseen" (`slices.by_frequency`).
+        training_counts: training photos by class. If given, adds the slices of `slices.by_frequency`.
         clusters: what the bootstrap resamples; by default users or classes (`default_clusters`).
 
     Raises:

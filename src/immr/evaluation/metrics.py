@@ -52,7 +52,7 @@ def ranks(scores_QN: FloatArray, relevant_QN: BoolArray) -> IntArray:
 def ranks_of(scores_QN: FloatArray, positions_Q: IntArray) -> IntArray:
     """(Q,) 1-based rank of one document per query, ties pessimistic; `positions_Q` are its columns."""
     own_Q1 = np.take_along_axis(scores_QN, positions_Q[:, None], axis=1)
-    return (scores_QN >= own_Q1).sum(axis=1).astype(np.int64)
+    return np.asarray((scores_QN >= own_Q1).sum(axis=1), dtype=np.int64)
 
 
 def best_first(scores_QN: FloatArray, relevant_QN: BoolArray, k: int) -> IntArray:
@@ -67,7 +67,7 @@ def best_first(scores_QN: FloatArray, relevant_QN: BoolArray, k: int) -> IntArra
     row_S, column_S = np.nonzero(scores_QN >= kth_Q1)  # S candidates, at least K in each row
     order_S = np.lexsort((column_S, relevant_QN[row_S, column_S], -scores_QN[row_S, column_S], row_S))
     starts_Q = np.searchsorted(row_S, np.arange(queries))
-    return column_S[order_S][starts_Q[:, None] + np.arange(k)].astype(np.int64)
+    return np.asarray(column_S[order_S][starts_Q[:, None] + np.arange(k)], dtype=np.int64)
 
 
 def recall_at(ranks_Q: IntArray, k: int) -> Values:
