@@ -4,7 +4,7 @@ FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/immr
 WORKDIR /build
-COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY constraints.txt pyproject.toml hatch_build.py README.md LICENSE ./
 COPY src src
 # mlflow: the page and `immr experiment` use the registry
 RUN /opt/immr/bin/pip install --constraint constraints.txt '.[watch]' aiohttp confluent-kafka httptools mlflow uvloop \

@@ -1,1 +1,1 @@
-"""A registry version becomes a Bento; the only place that imports bentoml."""
+"""Model versions as Bentos; no other package imports bentoml."""

@@ -1,22 +1,36 @@
-"""The application folder: where `serving/` and `dashboards/` are, which the installed package does not carry."""
+"""The application folder: `serving/` and `dashboards/`, which Bentos and processes are started from."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import immr
 from immr.errors import SettingsError
+
+_PACKAGE = Path(immr.__file__).parent
+_INSIDE_THE_WHEEL = _PACKAGE / "_application"  # hatch_build.py puts it there
+_CHECKOUT = _PACKAGE.parents[1]
 
 
 def application_folder() -> Path:
-    """The folder with `serving/` and `dashboards/`: $IMMR_APP, or the working folder.
+    """The folder with `serving/` and `dashboards/`: $IMMR_APP, or that of this installation or checkout.
 
     Raises:
-        SettingsError: it does not hold `serving/bento/service.py`.
+        SettingsError: there is no `serving/bento/service.py`.
     """
-    folder = Path(os.environ.get("IMMR_APP", ".")).absolute()
-    if not (folder / "serving" / "bento" / "service.py").is_file():
-        raise SettingsError(
-            f"no serving/bento/service.py in {folder}: run from IMMR's folder, or set IMMR_APP to it"
-        )
-    return folder
+    if named := os.environ.get("IMMR_APP"):
+        folder = Path(named).absolute()
+        if not _is_application(folder):
+            raise SettingsError(f"IMMR_APP={named} has no serving/bento/service.py: correct or unset it")
+        return folder
+    for folder in (_INSIDE_THE_WHEEL, _CHECKOUT):
+        if _is_application(folder):
+            return folder
+    raise SettingsError(
+        f"this installation of IMMR ({_PACKAGE}) has no serving/: install the wheel, or set IMMR_APP to a checkout"
+    )
+
+
+def _is_application(folder: Path) -> bool:
+    return (folder / "serving" / "bento" / "service.py").is_file()

@@ -1,4 +1,4 @@
-"""A model version becomes a Bento: service, query encoder in ONNX, immr's wheel, pins; no torch."""
+"""Builds a model version's Bento: service, query encoder in ONNX, immr's wheel and pins, without torch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from immr.errors import PackagingError
 from immr.model.card import CARD, QUERY_ENCODER, Card
+from immr.packaging.own_wheel import write_own_wheel
 from immr.packaging.requirements import pinned_requirements
 from immr.packaging.version_file import VERSION_FOLDER, VersionFile
 from immr.search.ranking import RankingRecipe
@@ -38,20 +37,20 @@ def build(
     service_folder: Path,
     bento_home: Path,
 ) -> str:
-    """Build the version's Bento into the store at `bento_home`; one with the same content is reused.
+    """Build the version's Bento into the store at `bento_home`, unless it has one with the same content.
 
     Args:
-        version: from the registry; gives the Bento its tag.
-        version_folder: holds `card.json` and `query_encoder.onnx`.
-        ranking: how this version's hits are ranked.
-        service_folder: the application's `serving/`.
-        bento_home: BentoML's own store.
+        version: The registered version; its id becomes the Bento's tag.
+        version_folder: Contains `card.json` and `query_encoder.onnx`.
+        ranking: How this version's hits are ranked.
+        service_folder: The application's `serving/`.
+        bento_home: BentoML's store.
 
     Returns:
         The tag, for example `immr-search:immr-3`.
 
     Raises:
-        PackagingError: a file is missing, the card is another version's, or BentoML fails; says what it said.
+        PackagingError: a file is missing, the files are another version's, or BentoML failed.
     """
     _check(version, version_folder, service_folder)
     tag = f"{NAME}:{version.id}"
@@ -60,7 +59,7 @@ def build(
         _stage_files(stage, version, version_folder, ranking, service_folder)
         content = _content(stage)
         if _content_of_built(bento_home, version.id) == content:
-            log.info("%s is built already", tag)
+            log.info("%s exists already", tag)
             return tag
         _write_bentofile(stage, version, content)
         _bentoml_build(stage, version.id, _built_folder(bento_home, version.id))
@@ -75,33 +74,31 @@ def _check(version: ModelVersion, version_folder: Path, service_folder: Path) ->
         service_folder / "bento" / "service.py",
     ):
         if not path.is_file():
-            raise PackagingError(
-                f"{path} is missing: {version.id} cannot be packaged without it, train it again"
-            )
+            raise PackagingError(f"{path} is missing, so {version.id} cannot be packaged: train it again")
     found = Card.read(version_folder).preprocessing.hash
     if found != version.preprocessing_hash:
         raise PackagingError(
             f"{version_folder} has preprocessing {found}, but {version.id} was registered with "
-            f"{version.preprocessing_hash}: it is another version's folder, or of a release that read "
-            "pictures otherwise; fetch the version's own files from the registry, or train again"
+            f"{version.preprocessing_hash}: it belongs to another version or release of IMMR. Fetch the "
+            "version's files from the registry, or train it again."
         )
 
 
 def _stage_files(
     stage: Path, version: ModelVersion, version_folder: Path, ranking: RankingRecipe, service_folder: Path
 ) -> None:
-    """Lay out what goes into the Bento; the same input gives the same bytes."""
+    """Copy the Bento's content into `stage`; the same input gives the same bytes."""
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
     shutil.copytree(service_folder, stage / "serving", ignore=ignored)
     (stage / VERSION_FOLDER).mkdir()
     for name in (CARD, QUERY_ENCODER):
         shutil.copyfile(version_folder / name, stage / VERSION_FOLDER / name)
-    for beside in version_folder.glob(f"{QUERY_ENCODER}.*"):  # weights that ONNX keeps outside
+    for beside in version_folder.glob(f"{QUERY_ENCODER}.*"):  # weights that ONNX stores in files of their own
         shutil.copyfile(beside, stage / VERSION_FOLDER / beside.name)
     VersionFile(version.id, version.dim, version.preprocessing_hash, version.manifest_hash, ranking).write(
         stage / VERSION_FOLDER
     )
-    _build_wheel(stage / "wheels")
+    write_own_wheel(stage / "wheels")
     write_atomically(stage / "requirements.txt", "\n".join(pinned_requirements("serve")) + "\n")
 
 
@@ -120,41 +117,11 @@ def _write_bentofile(stage: Path, version: ModelVersion, content: str) -> None:
         "python": {
             "requirements_txt": "requirements.txt",
             "wheels": [f"wheels/{wheel.name}" for wheel in (stage / "wheels").iterdir()],
-            "lock_packages": False,  # they are pinned already; locking would ask the network
+            "lock_packages": False,  # they are pinned already; locking needs the network
         },
         "docker": {"python_version": f"{sys.version_info.major}.{sys.version_info.minor}"},
     }
     write_atomically(stage / "bentofile.yaml", json.dumps(bentofile, indent=1))  # JSON is YAML
-
-
-def _build_wheel(folder: Path) -> None:
-    """immr's own wheel, from the source tree that this process runs from; hatchling needs no network."""
-    source = _source_tree()
-    folder.mkdir()
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1580601600"}  # the same source, the same wheel
-    _run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        "immr's wheel could not be built",
-        environment,
-        source,
-    )
-
-
-def _source_tree() -> Path:
-    """Where immr was installed from.
-
-    Raises:
-        PackagingError: it was installed from a wheel, and nothing is known of its source.
-    """
-    described = importlib.metadata.distribution("immr").read_text("direct_url.json")
-    url = json.loads(described).get("url", "") if described else ""
-    source = Path(url2pathname(urlsplit(url).path)) if url.startswith("file://") else Path()
-    if not (source / "src" / "immr").is_dir() or not (source / "pyproject.toml").is_file():
-        raise PackagingError(
-            "a Bento carries immr's wheel, which is built from its source tree, and this immr was installed "
-            "without one: install it with `pip install -e` from a checkout"
-        )
-    return source
 
 
 def _content(stage: Path) -> str:
@@ -178,7 +145,7 @@ def _content_of_built(bento_home: Path, version_id: str) -> str | None:
 
 
 def _bentoml_build(stage: Path, version_id: str, target: Path) -> None:
-    """Build in a store and a process of its own (BentoML keeps both for life), then move it in whole."""
+    """Build in a temporary store and a separate process, then move the Bento into `target` atomically."""
     with tempfile.TemporaryDirectory(prefix="immr-bentoml-") as home:
         environment = {**os.environ, "BENTOML_HOME": home, "BENTOML_DO_NOT_TRACK": "True"}
         command = [sys.executable, "-m", "bentoml", "build", "--version", version_id, str(stage)]
@@ -200,8 +167,8 @@ def _run(command: list[str], failed: str, environment: dict[str, str], cwd: Path
         )
     except subprocess.TimeoutExpired as error:
         raise PackagingError(
-            f"{failed}: no end after {_BUILD_TIMEOUT_S} s; is the machine out of memory?"
+            f"{failed}: it took longer than {_BUILD_TIMEOUT_S} s; is the machine out of memory?"
         ) from error
     if done.returncode != 0:
         last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
-        raise PackagingError(f"{failed} ({' '.join(command[1:4])}); its last lines:\n{last}")
+        raise PackagingError(f"{failed} ({' '.join(command[1:4])}); the last lines:\n{last}")

@@ -1,4 +1,4 @@
-"""`version.json`: what a Bento must know of its version beside the version's own files."""
+"""`version.json`: the version that a Bento serves, and how its hits are ranked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VERSION_FILE = "version.json"
 
 @dataclass(frozen=True)
 class VersionFile:
-    """The version's identity, which its collection must share, and how its hits are ranked."""
+    """The version's identity, which its collection must match, and its ranking."""
 
     id: str
     dim: int
@@ -34,7 +34,7 @@ class VersionFile:
         """Read `version.json` from a version's folder.
 
         Raises:
-            PackagingError: it is not there, or not what packaging writes.
+            PackagingError: it is missing or has another format.
         """
         try:
             fields: dict[str, Any] = json.loads((folder / VERSION_FILE).read_text())
@@ -42,5 +42,5 @@ class VersionFile:
             return cls(**fields)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise PackagingError(
-                f"{folder / VERSION_FILE} is not what packaging writes ({error}): run `immr package` again"
+                f"{folder / VERSION_FILE} cannot be read ({error}): run `immr package` again"
             ) from error
