@@ -55,6 +55,6 @@ def _find(parts: Parts, manifest_hash: str) -> TrainingSet | None:
             kept = TrainingSet(folder)
             if kept.hash == manifest_hash:
                 return kept
-        except (ContractError, OSError, ValueError, KeyError) as error:
+        except (ContractError, OSError, ValueError, KeyError, TypeError) as error:
             log.warning("ignoring %s, which holds no readable training set (%s)", folder, error)
     return None

@@ -1,0 +1,129 @@
+"""Train: one version per key, a run that fails is marked, and the cause is never hidden. Fakes for the parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from immr import recipes
+from immr.data.training_set import TrainingSet
+from immr.errors import RegistryError, TrainingError
+from immr.launch.launcher import TrainingJob
+from immr.loop.train import train
+from immr.model.card import Card
+from immr.model.encoders.by_name import preprocessing_of
+from immr.settings import Settings
+from immr.train.job import TrainJob
+from immr.types import ModelVersion
+from immr.wiring import Parts
+from tests.support.tiny_training_set import MODEL, TRAIN
+
+RECIPE = dataclasses.replace(recipes.by_name("smoke"), model=MODEL, train=TRAIN)
+
+
+class FakeRuns:
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, bool]] = []
+        self.away = False
+
+    def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], *, key: str) -> str:
+        return f"run-of-{key[:4]}"
+
+    def finish(self, run_id: str, failed: bool = False) -> None:
+        if self.away:
+            raise RegistryError("MLflow does not answer")
+        self.ended.append((run_id, failed))
+
+
+class FakeRegistry:
+    def __init__(self) -> None:
+        self.runs = FakeRuns()
+        self.known: dict[str, ModelVersion] = {}
+        self.files_lost = False
+
+    def find(self, key: str) -> ModelVersion | None:
+        return self.known.get(key)
+
+    def fetch(self, version: ModelVersion, cache_dir: Path) -> Path:
+        if self.files_lost:
+            raise RegistryError("the files are gone")
+        return cache_dir
+
+    def register(self, folder: Path, key: str, run_id: str, **about: Any) -> ModelVersion:
+        self.known[key] = ModelVersion("immr", len(self.known) + 1, key, run_id, **about)
+        return self.known[key]
+
+    def restore(self, version: ModelVersion, folder: Path) -> ModelVersion:
+        self.files_lost = False
+        return version
+
+
+class FakeLauncher:
+    def __init__(self) -> None:
+        self.jobs: list[TrainingJob] = []
+        self.fails = False
+
+    def run(self, job: TrainingJob) -> None:
+        self.jobs.append(job)
+        if self.fails:
+            raise TrainingError("a worker failed")
+        trained = TrainJob.read(job.job_file)
+        trained.out.mkdir(parents=True, exist_ok=True)
+        Card("smoke", MODEL, preprocessing_of(MODEL), manifest_hash="tiny", key=trained.key).write(
+            trained.out
+        )
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    return Parts.of(Settings(home=tmp_path / "home"), registry=FakeRegistry(), launcher=FakeLauncher())
+
+
+def test_the_same_data_and_recipe_are_trained_once(parts: Parts, training_set: TrainingSet) -> None:
+    first = train(parts, training_set, RECIPE)
+    assert train(parts, training_set, RECIPE) == first
+    assert len(parts.launcher.jobs) == 1  # type: ignore[attr-defined]
+    other = dataclasses.replace(RECIPE, train=dataclasses.replace(TRAIN, epochs=5))
+    assert train(parts, training_set, other).number == 2
+
+
+def test_concurrent_trainings_of_one_key_make_one_version(parts: Parts, training_set: TrainingSet) -> None:
+    versions: list[ModelVersion] = []
+    threads = [
+        threading.Thread(target=lambda: versions.append(train(parts, training_set, RECIPE))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {version.number for version in versions} == {1}
+    assert len(parts.launcher.jobs) == 1  # type: ignore[attr-defined]
+
+
+def test_a_version_without_files_is_trained_again_and_keeps_its_number(
+    parts: Parts, training_set: TrainingSet
+) -> None:
+    first = train(parts, training_set, RECIPE)
+    parts.registry.files_lost = True  # type: ignore[attr-defined]
+    assert train(parts, training_set, RECIPE) == first
+    assert len(parts.launcher.jobs) == 2  # type: ignore[attr-defined]
+
+
+def test_a_failed_run_is_marked(parts: Parts, training_set: TrainingSet) -> None:
+    parts.launcher.fails = True  # type: ignore[attr-defined]
+    with pytest.raises(TrainingError, match="a worker failed"):
+        train(parts, training_set, RECIPE)
+    [(_, failed)] = parts.registry.runs.ended  # type: ignore[attr-defined]
+    assert failed
+
+
+def test_a_registry_that_is_down_does_not_hide_the_failure(parts: Parts, training_set: TrainingSet) -> None:
+    parts.launcher.fails = True  # type: ignore[attr-defined]
+    parts.registry.runs.away = True  # type: ignore[attr-defined]
+    with pytest.raises(TrainingError, match="a worker failed"):
+        train(parts, training_set, RECIPE)
