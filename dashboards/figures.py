@@ -1,76 +1,29 @@
-"""From the event log's sums to lines, bars and rows; pure but for `Kept`, which spares the log (ours)."""
+"""Pure functions that turn the event log's sums into lines, bars and rows for the page."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import sqrt
-from typing import Generic, TypeVar
 
 from immr.charts.bars import Bar
 from immr.charts.lines import Point, Series
-from immr.errors import ImmrError
 from immr.events.aggregates import CtrBucket, Latency
 
-T = TypeVar("T")
-
 NOT_SHOPPERS = frozenset({"direct", "preview"})
-"""Variants of searches that came by no gateway: nobody was assigned to them."""
+"""Variants of searches that did not come through a gateway, so no user was assigned to them."""
 
 BUCKETS_S = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 7 * 86400)
 _HOUR_S = 3600
-_MOST_BUCKETS = 30
+_MAX_BUCKETS = 30
 _95 = 1.959964
-_LONG_S = 0.25  # nobody minds to wait so long
-
-
-class Kept(Generic[T]):
-    """A value that is computed at most every so often, by one thread at a time.
-
-    What took long is kept ten times as long as it took, so that watching never becomes the load; and it is
-    computed aside while the value before goes on being shown, so that only the first one is waited for.
-    """
-
-    def __init__(self, compute: Callable[[], T], keep_s: float = 2.0) -> None:
-        self._compute, self._keep_s = compute, keep_s
-        self._lock = threading.Lock()
-        self._until = -1.0
-        self._took_s = 0.0
-        self._kept: list[T] = []
-
-    def __call__(self) -> T:
-        """The kept value, or a new one."""
-        if self._kept and self._took_s > _LONG_S:
-            if time.monotonic() >= self._until and self._lock.acquire(blocking=False):
-                threading.Thread(target=self._renew_aside, daemon=True).start()
-            return self._kept[0]
-        with self._lock:
-            if time.monotonic() >= self._until:
-                self._renew()
-            return self._kept[0]
-
-    def _renew(self) -> None:
-        started = time.monotonic()
-        self._kept[:] = [self._compute()]
-        self._took_s = time.monotonic() - started
-        self._until = started + self._took_s + max(self._keep_s, 10 * self._took_s)
-
-    def _renew_aside(self) -> None:
-        try:
-            self._renew()
-        except ImmrError:
-            self._took_s = 0.0  # whoever asks next waits, and is told
-        finally:
-            self._lock.release()
 
 
 @dataclass(frozen=True, slots=True)
 class VersionBucket:
-    """What one version showed in one stretch of time, and how much of it was clicked."""
+    """Impressions and clicks of one version in one time bucket."""
 
     start: datetime
     model_version: str
@@ -80,7 +33,7 @@ class VersionBucket:
 
 @dataclass(frozen=True, slots=True)
 class CtrLines:
-    """CTR by version over time, and the same as rows: time, version, clicks, impressions, CTR, interval."""
+    """CTR by version over time, as series and as rows (time, version, clicks, impressions, CTR, interval)."""
 
     bucket_s: int
     series: Sequence[Series]
@@ -90,10 +43,10 @@ class CtrLines:
 def ctr_buckets(
     ctr_over_time: Callable[[int, datetime | None], list[CtrBucket]],
 ) -> tuple[int, list[VersionBucket]]:
-    """Buckets of a length that suits the log, at most thirty by version: hours first, finer for a young log.
+    """Sums in at most thirty buckets per version: hourly or longer, finer if the log spans two hours or less.
 
     Returns:
-        The length of a bucket in seconds, and the buckets.
+        The bucket length in seconds, and the buckets.
     """
     hours = _of_shoppers(ctr_over_time(_HOUR_S, None))
     if not hours:
@@ -107,15 +60,14 @@ def ctr_buckets(
 
 
 def bucket_size(span_s: float) -> int:
-    """The shortest bucket that cuts the span into at most thirty."""
-    return next((size for size in BUCKETS_S if span_s / size <= _MOST_BUCKETS), BUCKETS_S[-1])
+    """The shortest bucket length that divides the span into at most thirty buckets."""
+    return next((size for size in BUCKETS_S if span_s / size <= _MAX_BUCKETS), BUCKETS_S[-1])
 
 
 def merge(buckets: Iterable[CtrBucket], size_s: int) -> list[VersionBucket]:
-    """Buckets joined into longer ones, in order of time.
+    """Buckets merged into longer ones, ordered by time.
 
-    Variants are joined too: a version that was promoted goes on in its line, and one that stepped in for the
-    other is counted where it answered.
+    Variants are merged too: a promoted version keeps its line, and a fallback counts for the version that answered.
     """
     sums: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0])
     for bucket in buckets:
@@ -130,7 +82,7 @@ def merge(buckets: Iterable[CtrBucket], size_s: int) -> list[VersionBucket]:
 
 
 def ctr_lines(size_s: int, buckets: Sequence[VersionBucket], running: Mapping[str, str]) -> CtrLines:
-    """Lines by version, first those that are `running`: model version to variant."""
+    """One line per version; `running` maps the current versions to their variants, and these come first."""
     found = dict.fromkeys(bucket.model_version for bucket in buckets)
     versions = dict.fromkeys([*running, *found])
     pattern = "%d %b %Y" if size_s >= 86400 else "%d %b %H:%M" if size_s >= 3600 else "%H:%M:%S"
@@ -159,7 +111,7 @@ def ctr_lines(size_s: int, buckets: Sequence[VersionBucket], running: Mapping[st
 
 @dataclass(frozen=True, slots=True)
 class CategoryCtr:
-    """What one variant showed of one category, and how much of it was clicked."""
+    """Impressions and clicks of one variant in one category."""
 
     category: str
     variant: str
@@ -168,7 +120,7 @@ class CategoryCtr:
 
 
 def by_category(counted: Mapping[tuple[str, str], Sequence[int]]) -> list[CategoryCtr]:
-    """Rows of category and variant, the category that was shown most first."""
+    """Rows by category and variant, the category with the most impressions first."""
     shown: dict[str, int] = defaultdict(int)
     for (category, _), (impressions, _) in counted.items():
         shown[category] += impressions
@@ -181,7 +133,7 @@ def by_category(counted: Mapping[tuple[str, str], Sequence[int]]) -> list[Catego
 
 
 def latency_bars(latencies: Sequence[Latency], versions: dict[str, str], order: Sequence[str]) -> list[Bar]:
-    """p50 and p99 of each variant, the running ones first and called by their version."""
+    """p50 and p99 of each variant; running ones come first and carry their version's name."""
     known = [latency for latency in latencies if latency.variant not in NOT_SHOPPERS]
     places = {variant: place for place, variant in enumerate(order)}
     known.sort(key=lambda latency: (places.get(latency.variant, len(places)), latency.variant))

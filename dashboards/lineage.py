@@ -1,4 +1,4 @@
-"""Where the versions come from: training set → run → version → index → experiment; read rarely and kept."""
+"""Lineage of the versions: training set → run → version → index → experiment, cached."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from dashboards.figures import Kept
+from dashboards.cached import CachedValue
 from immr.data.training_set import TrainingSet
 from immr.drift.findings import DriftReport
 from immr.types import ModelVersion, Role
@@ -17,25 +17,25 @@ _KEEP_S = 30.0
 _ROLES: tuple[Role, ...] = ("champion", "challenger")
 
 
-class VersionsThere(Protocol):
-    """What is asked of the registry; `immr.registry.registry.Registry` is one."""
+class VersionSource(Protocol):
+    """The part of the registry that the page uses; `immr.registry.registry.Registry` is one."""
 
     def versions(self) -> list[ModelVersion]:
         """All versions, oldest first."""
 
     def role(self, role: Role) -> ModelVersion | None:
-        """Who plays the role."""
+        """The version with this role."""
 
     def tags(self, version: ModelVersion) -> dict[str, str]:
-        """What is noted on a version."""
+        """The tags of a version."""
 
     def created(self, version: ModelVersion) -> datetime:
         """When it was registered."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One version and what it was made of."""
+class LineageRow:
+    """One version and its origin."""
 
     id: str
     recipe: str
@@ -43,36 +43,36 @@ class Line:
     created: datetime
     manifest_hash: str  # of the training set
     run_id: str
-    gate: str  # what the gate said, if it was asked
+    gate: str  # the gate's sentence; empty without an evaluation
 
 
 class Lineage:
     """Reads the registry and the feature store.
 
     Args:
-        registry: the model versions.
-        freshness: gives the time of the newest item features (`FeatureStore.freshness`).
-        drift_file: where `immr drift` leaves its report; it need not be there.
-        training_sets: where training sets are kept; those of the versions need not be among them.
-        keep_s: how long an answer is kept at least.
+        registry: The model versions.
+        freshness: Returns the time of the newest item features (`FeatureStore.freshness`).
+        drift_file: The report of `immr drift`; it may be missing.
+        training_sets: The folder of kept training sets; a version's own may be missing.
+        keep_s: How long values are cached at least.
     """
 
     def __init__(
         self,
-        registry: VersionsThere,
+        registry: VersionSource,
         freshness: Callable[[], datetime | None],
         drift_file: Path,
         training_sets: Path,
         keep_s: float = _KEEP_S,
     ) -> None:
         self._registry, self._training_sets = registry, training_sets
-        self.versions = Kept(self._versions, keep_s)
-        self.features_from = Kept(freshness, keep_s)
-        self.categories = Kept(self._categories, keep_s)
-        self.drift = Kept(lambda: DriftReport.read(drift_file), keep_s)
+        self.versions = CachedValue(self._versions, keep_s)
+        self.features_from = CachedValue(freshness, keep_s)
+        self.categories = CachedValue(self._categories, keep_s)
+        self.drift = CachedValue(lambda: DriftReport.read(drift_file), keep_s)
 
     def _categories(self) -> Mapping[str, str]:
-        """Category of each item that the champion knows, from its training set."""
+        """Category of each item in the champion's training set."""
         champion = self._registry.role("champion")
         for manifest in self._training_sets.glob("*/manifest.json") if champion else ():
             training_set = TrainingSet(manifest.parent)
@@ -80,11 +80,11 @@ class Lineage:
                 return {item.item_id: item.category for item in training_set.items}
         return {}
 
-    def _versions(self) -> Sequence[Line]:
+    def _versions(self) -> Sequence[LineageRow]:
         """Newest first."""
         players = {role: self._registry.role(role) for role in _ROLES}
         return [
-            Line(
+            LineageRow(
                 id=version.id,
                 recipe=version.recipe,
                 roles=[role for role, player in players.items() if player and player.id == version.id],

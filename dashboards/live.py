@@ -1,4 +1,4 @@
-"""The running experiment as the page's sections need it: asked often, computed rarely."""
+"""The running experiment as the page's sections need it, cached."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboards import figures
-from dashboards.figures import CtrLines, Kept
+from dashboards.cached import CachedValue
+from dashboards.figures import CtrLines
 from immr.charts.bars import Bar
 from immr.errors import ImmrError
 from immr.events.aggregates import CtrBucket, Funnel
@@ -31,7 +32,7 @@ Decisions = Callable[[], Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where the experiment stands: the readout, what follows from it now, and what was last written down."""
+    """The experiment's readout, the decision that follows now, and the last one in the promotion log."""
 
     experiment: Experiment
     readout: Readout
@@ -41,7 +42,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How long searches took, and what became of them, by variant."""
+    """Latency and funnel of searches, by variant."""
 
     bars: Sequence[Bar]
     funnel: Sequence[Funnel]
@@ -49,7 +50,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where clicks fall: by rank, and by category and variant as [impressions, clicks]."""
+    """Clicks by rank, and by category and variant as [impressions, clicks]."""
 
     ranks: Sequence[RankCtr]
     categories: Mapping[tuple[str, str], Sequence[int]]
@@ -60,11 +61,11 @@ class Live:
     """Reads the experiment file, the event log and the promotion log.
 
     Args:
-        experiment_file: the running experiment; it need not be there.
-        events: the event log.
-        decisions: gives the promotion log.
-        categories: gives the items' categories by id; none where they are not known.
-        keep_s: how long an answer is kept at least.
+        experiment_file: The running experiment; it may be missing.
+        events: The event log.
+        decisions: Returns the promotion log.
+        categories: Returns each item's category by id; empty if unknown.
+        keep_s: How long values are cached at least.
     """
 
     def __init__(
@@ -77,28 +78,28 @@ class Live:
     ) -> None:
         self._categories = categories
         self._file, self._events, self.decisions = experiment_file, events, decisions
-        self.ctr = Kept(self._ctr, keep_s)
-        self.speed = Kept(self._speed, keep_s)
-        self.standing = Kept(self._standing, keep_s)
-        self.places = Kept(self._places, keep_s)
+        self.ctr = CachedValue(self._ctr, keep_s)
+        self.speed = CachedValue(self._speed, keep_s)
+        self.standing = CachedValue(self._standing, keep_s)
+        self.places = CachedValue(self._places, keep_s)
 
     def experiment(self) -> Experiment | None:
-        """The experiment as its file has it now; None where there is no file.
+        """The experiment in its file; None without a file.
 
         Raises:
-            ExperimentError: there is a file, and it is wrong.
+            ExperimentError: The file is wrong.
         """
         return load(self._file) if self._file.is_file() else None
 
     def running(self) -> Experiment | None:
-        """The same, and None where the file is wrong."""
+        """The same, but None if the file is wrong."""
         try:
             return self.experiment()
         except ImmrError:
             return None
 
     def variants(self) -> Sequence[Variant]:
-        """The champion and the challenger, so far as there are any; none where the file is wrong."""
+        """Champion and challenger, if there are any; empty if the file is wrong."""
         experiment = self.running()
         if experiment is None:
             return ()
@@ -137,11 +138,11 @@ class Live:
         )
 
     def _sums(self, experiment: Experiment) -> Sums:
-        """Sums of users; of an A/B from sums that the event log makes: no impression comes here."""
+        """Sums of users. For an A/B test the event log computes them, so no impression becomes a Python row."""
         from immr.readout.readout import before_the_test
         from immr.readout.sums import Rank, sum_up, sum_up_queries
 
-        if experiment.kind == "interleave":  # whose items were clicked, only the rows say
+        if experiment.kind == "interleave":  # only rows tell whose items were clicked
             since = experiment.started
             return sum_up(self._events.joined(since), experiment, self._events.searches(since))
         versions = {(side.name, side.model_version) for side in experiment.variants}
@@ -161,7 +162,7 @@ class Live:
         return sum_up_queries(queries, experiment, self._events.searches(start), ranks, before)
 
     def _places(self) -> Places:
-        """CTR by category; by rank it stands in the readout."""
+        """CTR by category from the event log, and by rank from the readout."""
         categories = self._categories()
         counted: dict[tuple[str, str], list[int]] = {}
         running = {side.name: side.model_version for side in self.variants()}

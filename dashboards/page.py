@@ -1,7 +1,7 @@
 """The web page: search side by side, and below it the sections that `sections.py` fills.
 
-Server-rendered; htmx puts fresh sections in place. No other host is asked for anything, and what is searched
-here counts as no impression.
+Rendered on the server; htmx replaces sections that have changed. The page loads nothing from other hosts, and
+searches made here are not counted as impressions.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from dashboards import figures, reports
-from dashboards.aside import Aside
-from dashboards.exposed import Exposed
+from dashboards.background import BackgroundCalls
 from dashboards.lineage import Lineage
 from dashboards.live import Live
+from dashboards.page_metrics import PageMetrics
 from dashboards.sections import SECTIONS, Sources
-from dashboards.versions import Photo, Versions
+from dashboards.variant_search import PreviewSearch, VariantSearch
 from immr.errors import ImmrError
 from immr.experiment.definition import Variant
 
@@ -41,9 +41,9 @@ log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 MAX_PHOTO_BYTES = 10 * 1024 * 1024
-PATIENCE_S = 20.0  # for one section; the page asks again
-FIRST_VIEW_S = 0.4  # what takes longer comes a moment later, so that the page is there at once
-MOST_SAMPLES = 12
+SECTION_TIMEOUT_S = 20.0  # the page asks again after it
+FIRST_VIEW_S = 0.4  # slower sections load after the page, so that it appears at once
+MAX_SAMPLES = 12
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 _POLICY = (
@@ -62,22 +62,22 @@ def create_page(
     """The page as an application.
 
     Args:
-        live: the running experiment and its event log.
-        lineage: the model versions and the features.
-        reports_folder: where the pipeline's steps leave copies of their reports.
-        samples_folder: photos that one can click instead of having one at hand; a few of them are taken.
+        live: The running experiment and its event log.
+        lineage: The model versions and the features.
+        reports_folder: The published reports of the pipeline's steps.
+        samples_folder: Photos to offer as samples; a few of them are picked.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # What takes long is computed before the first visitor comes.
+        # compute slow sections before the first visitor arrives
         for name in SECTIONS:
-            page.aside(name)
+            page.background(name)
         yield
         await page.versions.close()
 
     sources = Sources(live, lineage, reports_folder)
-    page = _Page(sources, Versions(), _samples(samples_folder), _templates())
+    page = _Page(sources, VariantSearch(), _samples(samples_folder), _templates())
     app = FastAPI(title="IMMR", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.middleware("http")(_with_headers)
@@ -92,7 +92,7 @@ class _Page:
     """What the routes share."""
 
     sources: Sources
-    versions: Versions
+    versions: VariantSearch
     samples: Sequence[Path]
     templates: Environment
 
@@ -100,9 +100,9 @@ class _Page:
         return self.templates.get_template(template).render(**values)
 
     @cached_property
-    def aside(self) -> Aside[tuple[Markup, str]]:
-        """Sections are filled aside: however long one takes, searches and pictures go on being answered."""
-        return Aside(self.section)
+    def background(self) -> BackgroundCalls[tuple[Markup, str]]:
+        """Sections are rendered in the background, so a slow one never delays searches and pictures."""
+        return BackgroundCalls(self.section)
 
     def section(self, name: str) -> tuple[Markup, str]:
         """A section's content and its fingerprint; an error becomes its sentence."""
@@ -113,8 +113,8 @@ class _Page:
         return Markup(content), hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def first_view(self) -> dict[str, tuple[Markup, str, bool]]:
-        """All sections, as far as they are there in time: content, fingerprint, and whether it is to come."""
-        asked = {name: self.aside(name) for name in SECTIONS}
+        """Each section's content, fingerprint, and whether it is still being computed."""
+        asked = {name: self.background(name) for name in SECTIONS}
         wait(asked.values(), FIRST_VIEW_S)
         waiting = Markup(self.render("waiting.html"))
         return {
@@ -140,11 +140,11 @@ def _add_sections(app: FastAPI, page: _Page) -> None:
     async def section(name: str, seen: str = "") -> Response:
         if name not in SECTIONS:
             raise HTTPException(404, f"there is no section {name!r}")
-        told = asyncio.wrap_future(page.aside(name))
-        done, _ = await asyncio.wait([told], timeout=PATIENCE_S)
-        if not done or told.result()[1] == seen:
+        future = asyncio.wrap_future(page.background(name))
+        done, _ = await asyncio.wait([future], timeout=SECTION_TIMEOUT_S)
+        if not done or future.result()[1] == seen:
             return Response(status_code=204)
-        content, fingerprint = told.result()
+        content, fingerprint = future.result()
         return HTMLResponse(
             page.render("section.html", name=name, content=content, fingerprint=fingerprint, waiting=False)
         )
@@ -153,21 +153,21 @@ def _add_sections(app: FastAPI, page: _Page) -> None:
     def alive() -> PlainTextResponse:
         return PlainTextResponse("ok")
 
-    exposed = Exposed(page.sources.live, page.sources.lineage)
+    page_metrics = PageMetrics(page.sources.live, page.sources.lineage)
 
     @app.get("/metrics")
     def metrics() -> Response:
-        return Response(exposed.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(page_metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_search(app: FastAPI, page: _Page) -> None:
-    async def answers(photo: Photo) -> HTMLResponse:
+    async def answers(search: PreviewSearch) -> HTMLResponse:
         variants = await run_in_threadpool(page.sources.live.variants)
-        told = await page.versions.search(variants, photo)
-        answered = [answer for answer in told if not answer.problem]
+        found = await page.versions.search(variants, search)
+        answered = [answer for answer in found if not answer.problem]
         return HTMLResponse(
-            page.render("answers.html", answers=told, answered=answered, category=photo.category),
-            502 if told and not answered and not any(answer.refused for answer in told) else 200,
+            page.render("answers.html", answers=found, answered=answered, category=search.category),
+            502 if found and not answered and not any(answer.refused for answer in found) else 200,
         )
 
     @app.post("/search", response_class=HTMLResponse)
@@ -182,7 +182,7 @@ def _add_search(app: FastAPI, page: _Page) -> None:
         if len(content) > MAX_PHOTO_BYTES:
             return _sentence(page, "That photo is larger than 10 MB. Take a smaller one.", 413)
         media_type = (image.content_type if image else None) or "application/octet-stream"
-        return await answers(Photo(content, media_type, k, category.strip()))
+        return await answers(PreviewSearch(content, media_type, k, category.strip()))
 
     @app.post("/search/samples/{number}", response_class=HTMLResponse)
     async def search_sample(
@@ -192,7 +192,7 @@ def _add_search(app: FastAPI, page: _Page) -> None:
     ) -> HTMLResponse:
         path = _sample(page, number)
         content = await run_in_threadpool(path.read_bytes)
-        return await answers(Photo(content, _media_type(path), k, category.strip()))
+        return await answers(PreviewSearch(content, _media_type(path), k, category.strip()))
 
 
 def _add_files(app: FastAPI, page: _Page) -> None:
@@ -220,7 +220,7 @@ def _add_files(app: FastAPI, page: _Page) -> None:
 
 
 async def _with_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """No page of another host is asked for anything, and none may frame this one."""
+    """Add headers: load nothing from other hosts, and let no other page frame this one."""
     response = await call_next(request)
     response.headers.setdefault("content-security-policy", _POLICY)
     response.headers.setdefault("x-content-type-options", "nosniff")
@@ -240,13 +240,13 @@ def _sample(page: _Page, number: int) -> Path:
 
 
 def _samples(folder: Path | None) -> Sequence[Path]:
-    """A dozen photos, spread over the folder and what is below it."""
+    """Up to a dozen photos, spread evenly over the folder and its subfolders."""
     if folder is None or not folder.is_dir():
         return []
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES and path.is_file())
-    if len(found) <= MOST_SAMPLES:
+    if len(found) <= MAX_SAMPLES:
         return found
-    return [found[number * len(found) // MOST_SAMPLES] for number in range(MOST_SAMPLES)]
+    return [found[number * len(found) // MAX_SAMPLES] for number in range(MAX_SAMPLES)]
 
 
 def _media_type(path: Path) -> str:

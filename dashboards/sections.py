@@ -1,4 +1,4 @@
-"""What stands in the page's sections: from the event log's and the registry's sums to charts and rows."""
+"""The content of the page's sections: charts and rows for the templates."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from immr.charts.bars import Bar, bar_chart
 from immr.charts.lines import line_chart
 
 _SHOWN_RANKS = (1, 2, 3, 5, 10)
-_MOST_CATEGORIES = 6
+_MAX_CATEGORIES = 6
 _WIDE_PX, _NARROW_PX = 940, 330
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the sections read."""
+    """What the sections read from."""
 
     live: Live
     lineage: Lineage
@@ -61,12 +61,12 @@ def _places_context(sources: Sources) -> dict[str, Any]:
     rows = figures.by_category(places.categories)
 
     def chart(name: str, title: str, bars: list[Bar]) -> Markup:
-        spoken = ". ".join(f"{bar.group}, {bar.name}: {figures.percent(bar.value)}" for bar in bars)
+        description = ". ".join(f"{bar.group}, {bar.name}: {figures.percent(bar.value)}" for bar in bars)
         return bar_chart(
             bars,
             name=name,
             title=title,
-            description=spoken,
+            description=description,
             value_text=figures.percent,
             width_px=_WIDE_PX // 2,
             names_px=78,
@@ -80,7 +80,7 @@ def _places_context(sources: Sources) -> dict[str, Any]:
     ]
     by_category = [
         Bar(row.category, row.variant, row.clicks / row.impressions, colours.get(row.variant, 0))
-        for row in rows[: 2 * _MOST_CATEGORIES]
+        for row in rows[: 2 * _MAX_CATEGORIES]
     ]
     return {
         "ranks": ranks,
@@ -98,14 +98,14 @@ def _models_context(sources: Sources) -> dict[str, Any]:
 
 def _latency_context(sources: Sources) -> dict[str, Any]:
     speed = sources.live.speed()
-    spoken = ". ".join(f"{bar.group}, {bar.name}: {bar.value:.0f} ms" for bar in speed.bars)
+    description = ". ".join(f"{bar.group}, {bar.name}: {bar.value:.0f} ms" for bar in speed.bars)
 
     def chart(name: str, width_px: int) -> Markup:
         return bar_chart(
             speed.bars,
             name=name,
             title="Search latency by version",
-            description=spoken,
+            description=description,
             value_text=lambda value: f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms",
             width_px=width_px,
         )
@@ -126,4 +126,4 @@ SECTIONS: dict[str, Callable[[Sources], dict[str, Any]]] = {
     "models": _models_context,
     "reports": lambda sources: {"reports": reports.listed(sources.reports_folder)},
 }
-"""What each section's template is given, in the order of the page."""
+"""The template context of each section, in page order."""

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 MADE = HERE.parents[1] / "dashboards"
 OF_OTHERS = {"up"}
 PROMTOOL = shutil.which("promtool")
-EXPOSED_BY_PAGE = set(re.findall(r'"(immr_\w+)"', (MADE / "exposed.py").read_text()))
+PAGE_METRICS = set(re.findall(r'"(immr_\w+)"', (MADE / "page_metrics.py").read_text()))
 
 
 def rules() -> list[dict[str, str]]:
@@ -57,7 +57,7 @@ def test_only_what_is_there_is_asked_for() -> None:
         for name in re.findall(r"[a-z_]+:immr[a-z_]*:\w+", expr):
             assert name in recorded, expr
         for name in re.findall(r"(?<![\w:])immr_\w+(?!\w*:)", expr):
-            known = served | EXPOSED_BY_PAGE
+            known = served | PAGE_METRICS
             base = re.sub(r"_(total|bucket|low|high)$", "", name)
             assert name in known or base in known, f"{name} in {expr}"
 

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from dashboards.figures import (
-    Kept,
     bucket_size,
     ctr_buckets,
     ctr_lines,
@@ -93,21 +91,6 @@ def test_latency_is_named_by_version_and_leaves_out_previews() -> None:
         ("immr-2 (challenger) · 10 searches", "p50", 20),
         ("immr-2 (challenger) · 10 searches", "p99", 30),
     ]
-
-
-def test_a_kept_value_is_computed_once() -> None:
-    computed: list[int] = []
-
-    def compute() -> int:
-        computed.append(1)
-        return len(computed)
-
-    kept = Kept(compute, keep_s=60)
-    assert [kept(), kept(), kept()] == [1, 1, 1]
-    eager = Kept(compute, keep_s=0)
-    assert eager() == 2
-    time.sleep(0.01)
-    assert eager() == 3
 
 
 def test_words() -> None:

@@ -1,4 +1,4 @@
-"""What the page knows and Prometheus cannot count: the readout, ages, decisions. Never a user in a label."""
+"""Prometheus metrics of the page: the readout, ages, decisions. No label ever names a user."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from immr.errors import ImmrError
 log = logging.getLogger(__name__)
 
 
-class Exposed(Collector):
-    """Collects at each scrape, from values that are computed rarely and kept."""
+class PageMetrics(Collector):
+    """Collects at each scrape, from cached values."""
 
     def __init__(self, live: Live, lineage: Lineage) -> None:
         self._live, self._lineage = live, lineage
 
     def text(self) -> bytes:
-        """In Prometheus' text format."""
+        """The metrics in Prometheus' text format."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         return generate_latest(registry)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """A part that fails is left out and logged; the others are still there."""
+        """Skip and log a part that fails; keep the others."""
         parts: tuple[Callable[[], list[GaugeMetricFamily]], ...] = (
             self._experiment,
             self._versions,
@@ -43,10 +43,10 @@ class Exposed(Collector):
             try:
                 yield from part()
             except ImmrError as error:
-                log.warning("not exposed to Prometheus: %s", error)
+                log.warning("metrics are missing: %s", error)
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Nothing: what there is shows at the scrape."""
+        """Nothing: the metrics vary from scrape to scrape."""
         return []
 
     def _experiment(self) -> list[GaugeMetricFamily]:
@@ -56,7 +56,7 @@ class Exposed(Collector):
         readout = standing.readout
         users = GaugeMetricFamily(
             "immr_experiment_users",
-            "Users since the start, bots left out",
+            "Users since the start, without bots",
             labels=["variant", "model_version"],
         )
         for side in readout.variants:
@@ -66,7 +66,7 @@ class Exposed(Collector):
             found.append(
                 GaugeMetricFamily(
                     "immr_experiment_sample_ratio_p_value",
-                    "Below 0.001 users do not fit the weights",
+                    "Below 0.001 the users per variant do not fit the weights",
                     value=readout.sample_ratio.p_value,
                 )
             )
@@ -102,7 +102,7 @@ class Exposed(Collector):
 
     def _drift(self) -> list[GaugeMetricFamily]:
         found = GaugeMetricFamily(
-            "immr_drift_found", "1 where what comes in is not what was learned from", labels=["what"]
+            "immr_drift_found", "1 if recent searches differ from the training data", labels=["what"]
         )
         report = self._lineage.drift()
         for finding in report.findings if report else ():
@@ -111,7 +111,7 @@ class Exposed(Collector):
         return [found]
 
     def _decisions(self) -> list[GaugeMetricFamily]:
-        told = GaugeMetricFamily("immr_decisions", "Lines of the promotion log", labels=["action"])
+        decisions = GaugeMetricFamily("immr_decisions", "Lines of the promotion log", labels=["action"])
         for action, count in sorted(Counter(str(each["action"]) for each in self._live.decisions()).items()):
-            told.add_metric([action], count)
-        return [told]
+            decisions.add_metric([action], count)
+        return [decisions]

@@ -1,4 +1,4 @@
-"""Asking every variant's Bento the same question at once, without a trace in the event log."""
+"""Sends one search to every variant's Bento at once, as a preview that is not recorded."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from immr.experiment.definition import Variant
 
 log = logging.getLogger(__name__)
 
-PREVIEW = {"x-immr-variant": "preview"}
+_PREVIEW_HEADERS = {"x-immr-variant": "preview"}
 _TIMEOUT = httpx.Timeout(20.0, connect=2.0)
 _REFUSED = frozenset({400, 413, 415, 422})
 
 
 @dataclass(frozen=True, slots=True)
 class ShownHit:
-    """A hit as the page shows it: prices and rates as numbers, and its place in the other answers."""
+    """A hit as the page shows it, with its position in the other versions' answers."""
 
     position: int
     item_id: str
@@ -38,7 +38,7 @@ class ShownHit:
 
 @dataclass(frozen=True, slots=True)
 class VersionAnswer:
-    """What one variant answered, or the sentence that says why it did not."""
+    """One variant's answer, or the problem as a sentence."""
 
     variant: str
     model_version: str
@@ -50,8 +50,8 @@ class VersionAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
-    """The shopper's photo and what goes with it."""
+class PreviewSearch:
+    """A photo with the search's options."""
 
     content: bytes = field(repr=False)
     media_type: str
@@ -59,19 +59,19 @@ class Photo:
     category: str = ""
 
 
-class Versions:
-    """The variants of the running experiment, over HTTP. Close it in the end."""
+class VariantSearch:
+    """Searches the running experiment's variants over HTTP. Call `close` when done."""
 
     def __init__(self) -> None:
         self._client = httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False)
 
-    async def search(self, variants: Sequence[Variant], photo: Photo) -> list[VersionAnswer]:
-        """All variants' answers, in the order of `variants`; none of them is counted as an impression."""
-        answers = await asyncio.gather(*(self._search(variant, photo) for variant in variants))
+    async def search(self, variants: Sequence[Variant], search: PreviewSearch) -> list[VersionAnswer]:
+        """All variants' answers, in the order of `variants`; they are not counted as impressions."""
+        answers = await asyncio.gather(*(self._search(variant, search) for variant in variants))
         return side_by_side(answers)
 
     async def image(self, variant: Variant, item_id: str) -> tuple[bytes, str] | None:
-        """An item's catalogue picture and its media type; None where the version has none to give."""
+        """An item's catalogue picture and its media type; None if the version has none."""
         try:
             address = f"{_base(variant)}/v1/items/{quote(item_id, safe='')}/image"
             response = await self._client.get(address, follow_redirects=True)
@@ -84,19 +84,19 @@ class Versions:
         return response.content, media_type
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._client.aclose()
 
-    async def _search(self, variant: Variant, photo: Photo) -> VersionAnswer:
-        form = {"k": str(photo.k), "user_id": "preview"} | (
-            {"category": photo.category} if photo.category else {}
+    async def _search(self, variant: Variant, search: PreviewSearch) -> VersionAnswer:
+        form = {"k": str(search.k), "user_id": "preview"} | (
+            {"category": search.category} if search.category else {}
         )
         try:
             response = await self._client.post(
                 f"{_base(variant)}/v1/search",
                 data=form,
-                files={"image": ("photo", photo.content, photo.media_type)},
-                headers=PREVIEW,
+                files={"image": ("photo", search.content, search.media_type)},
+                headers=_PREVIEW_HEADERS,
             )
             if response.is_success:
                 return _answer(variant, response.json())
@@ -109,15 +109,15 @@ class Versions:
                 False,
             )
         except (ValueError, KeyError, TypeError) as error:
-            log.warning("%s gave an answer that is not the API's: %r", variant.name, error)
-            problem, refused = f"What answers at {variant.url} is no IMMR. Check the experiment file.", False
+            log.warning("%s sent an answer that does not match the API: %r", variant.name, error)
+            problem, refused = f"The server at {variant.url} is not IMMR. Check the experiment file.", False
         return VersionAnswer(variant.name, variant.model_version, problem=problem, refused=refused)
 
 
 def side_by_side(answers: Sequence[VersionAnswer]) -> list[VersionAnswer]:
-    """The same answers, each hit with its place in the other ones."""
+    """The same answers, each hit with its position in the others."""
     places = [{hit.item_id: hit.position for hit in answer.hits} for answer in answers]
-    told = []
+    compared = []
     for number, answer in enumerate(answers):
         others = [
             (other.model_version, places[index])
@@ -125,8 +125,8 @@ def side_by_side(answers: Sequence[VersionAnswer]) -> list[VersionAnswer]:
             if index != number and not other.problem
         ]
         hits = [_with_place(hit, others) for hit in answer.hits]
-        told.append(dataclasses.replace(answer, hits=hits))
-    return told
+        compared.append(dataclasses.replace(answer, hits=hits))
+    return compared
 
 
 def _with_place(hit: ShownHit, others: Sequence[tuple[str, Mapping[str, int]]]) -> ShownHit:

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from dashboards.cached import CachedValue
+from tests.support.patience import until
+
+
+class Counter:
+    """Counts its calls; slow or failing on demand."""
+
+    def __init__(self) -> None:
+        self.calls, self.slow_s, self.fails = 0, 0.0, False
+
+    def __call__(self) -> int:
+        self.calls += 1
+        time.sleep(self.slow_s)
+        if self.fails:
+            raise OSError("the log is on a disk that has gone")
+        return self.calls
+
+
+def test_a_value_is_computed_once_until_it_expires() -> None:
+    compute = Counter()
+    value = CachedValue(compute, keep_s=60)
+    assert [value(), value(), value()] == [1, 1, 1]
+
+
+def test_an_expired_value_is_computed_again() -> None:
+    value = CachedValue(Counter(), keep_s=0)
+    first = value()
+    until(lambda: value() > first)
+
+
+def test_a_slow_value_is_renewed_in_the_background() -> None:
+    compute = Counter()
+    compute.slow_s = 0.3
+    value = CachedValue(compute, keep_s=0)
+    value()
+    value._expires = 0.0
+    started = time.monotonic()
+    assert value() == 1
+    assert time.monotonic() - started < 0.2
+    until(lambda: value() == 2)
+
+
+def test_a_failed_renewal_is_not_hidden_behind_the_old_value() -> None:
+    """Only errors of ours were caught once: any other kept the old value forever."""
+    compute = Counter()
+    compute.slow_s = 0.3
+    value = CachedValue(compute, keep_s=0)
+    value()
+    compute.fails, compute.slow_s, value._expires = True, 0.0, 0.0
+
+    def fails() -> bool:
+        try:
+            value()
+        except OSError:
+            return True
+        return False
+
+    until(fails)
+    with pytest.raises(OSError, match="disk"):
+        value()
