@@ -1,16 +1,16 @@
-"""How fast and how exact is the vector index? Qdrant Edge as IMMR builds it, beside two exact searches.
+"""Speed and recall of the vector index: Qdrant Edge as IMMR builds it, compared with two exact searches.
 
     python -m benchmarks.index --points 100000 1000000 --json index.json
 
-- edge: this project's index with `edge:///…`: HNSW, payload indexes, filled, settled and verified
-- numpy: one matrix product and a partial sort over all vectors: what exact search costs at the least
-- local: qdrant-client's local mode, in memory (`--local-up-to` points, because it takes seconds above)
+- edge: IMMR's default index, with HNSW and payload indexes; `build_` splits the time of its build into phases
+- numpy: one matrix product and a partial sort over all vectors, the minimal cost of exact search
+- local: qdrant-client's local mode, in memory (up to `--local-up-to` points, beyond which it takes seconds)
 
-Vectors are clustered, as embeddings of a catalogue are: points around centres, 100 to a centre, and queries
-that are no documents drawn around the same centres. Recall counts against exact search. The filter keeps one
-category of 20, spread over all clusters. One query at a time, in a second pass over the same queries: the
-first, in which memory comes in, is told apart. `narrow_` is the filter without the wider look that IMMR gives
-to filtered searches; it differs where the engine searches its graph, for more than 10 MB of vectors left.
+Vectors are clustered like the embeddings of a catalogue: 100 points around each centre, and queries drawn
+around the same centres; `--uniform` draws unit vectors without clusters, the hardest case for a graph. Recall
+is measured against exact search. The filter keeps one category of 20, spread over all clusters. Queries run
+one at a time, twice: the first pass, which reads from disk, is reported as `first_`. `narrow_` is the filtered
+search without the larger width that IMMR uses for filters; it only differs above 10 MB of filtered vectors.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from unittest import mock
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr.index.documents import payload, point_id
+from immr.index.documents import Documents, payload, point_id
 from immr.index.engines.client import ClientEngine
 from immr.index.engines.edge import EdgeEngine
 from immr.index.qdrant import QdrantIndex
@@ -41,23 +42,24 @@ K = 10
 CATEGORIES = 20
 POINTS_PER_CLUSTER = 100
 NOISE = 0.5
-"""Length of a point's way from its centre, per dimension, where centres are standard normal."""
+"""Standard deviation of a point around its centre, per dimension; that of the centres is 1."""
 
 Search = Callable[[FloatArray, bool], list[int]]
-"""Rows of the K nearest documents; the flag asks for category 0 only."""
+"""Rows of the K nearest documents; the flag restricts the search to category 0."""
 
 
 def main(
-    points: Annotated[list[int], typer.Option(help="sizes")] = [100_000, 1_000_000],  # noqa: B006
+    points: Annotated[list[int], typer.Option(help="number of documents")] = [100_000, 1_000_000],  # noqa: B006
     dim: int = 128,
-    queries: Annotated[int, typer.Option(help="of each measurement")] = 500,
-    local_up_to: Annotated[int, typer.Option(help="largest size that local mode is asked at")] = 100_000,
+    queries: Annotated[int, typer.Option(help="per measurement")] = 500,
+    local_up_to: Annotated[int, typer.Option(help="most documents for local mode")] = 100_000,
+    uniform: Annotated[bool, typer.Option(help="without clusters")] = False,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Measure, print a table, and write the figures."""
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for size in points:
-        data = Data.of(size, dim, queries)
+        data = Data.of(size, dim, queries, uniform)
         figures[str(size)] = {"edge": edge(data), "numpy": measure(data, exact(data))}
         if size <= local_up_to:
             with local(data) as search:
@@ -76,16 +78,17 @@ class Data:
     queries_QD: FloatArray
 
     @classmethod
-    def of(cls, size: int, dim: int, queries: int) -> Data:
+    def of(cls, size: int, dim: int, queries: int, uniform: bool) -> Data:
         generator = np.random.default_rng(0)
-        centres_CD = generator.normal(size=(max(1, size // POINTS_PER_CLUSTER), dim)).astype(np.float32)
+        clusters = max(1, size // POINTS_PER_CLUSTER)
+        centres_CD = generator.normal(size=(clusters, dim)).astype(np.float32) * (not uniform)
         return cls(
             _around(generator, centres_CD, size),
             _around(generator, centres_CD, queries),
         )
 
     def items(self) -> list[Item]:
-        """One item for each document; categories go round."""
+        """One item per document, with the categories in turn."""
         when = datetime(2025, 1, 1, tzinfo=UTC)
         return [
             Item(str(row), f"item {row}", "", category(row), f"{row}.jpg", float(row % 500), when)
@@ -103,9 +106,8 @@ def edge(data: Data) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="immr-index-") as folder:
         index = QdrantIndex(f"edge://{folder}")
         items = data.items()
-        start = time.perf_counter()
-        index.build(version, items, data.documents_ND)
-        build_s = time.perf_counter() - start
+        with timed_phases() as phases:
+            index.build(version, items, data.documents_ND)
         with closing(index.open(version.id, dim, "prep")) as collection:
             hnsw_ef = collection.binding.hnsw_ef
 
@@ -114,7 +116,7 @@ def edge(data: Data) -> dict[str, float]:
                 return [int(found.item_id) for found in collection.search(query_D, K, filters)]
 
             figures = {
-                "build_s": build_s,
+                **phases,
                 "hnsw_ef": hnsw_ef,
                 "disk_mb": sum(file.stat().st_size for file in Path(folder).rglob("*")) / 1e6,
                 **measure(data, search),
@@ -128,6 +130,40 @@ def edge(data: Data) -> dict[str, float]:
                 return [int(each.payload["item_id"]) for each in found]
 
             return figures | _measured(data, narrow, "narrow_", filtered=True)
+
+
+PHASES = {
+    "build_prepare_s": (Documents, "of"),
+    "build_insert_s": (EdgeEngine, "put"),
+    "build_graph_s": (EdgeEngine, "settle"),
+    "build_search_s": (EdgeEngine, "nearest"),
+}
+"""Methods whose time is reported separately; `build_search_s` is the verification's searches."""
+
+
+@contextmanager
+def timed_phases() -> Iterator[dict[str, float]]:
+    """Seconds of the block (`build_s`) and of each phase in it, by wrapping the methods of `PHASES`."""
+    seconds = dict.fromkeys(["build_s", *PHASES], 0.0)
+    with ExitStack() as patches:
+        for name, (owner, method) in PHASES.items():
+            patches.enter_context(
+                mock.patch.object(owner, method, timed(getattr(owner, method), seconds, name))
+            )
+        start = time.perf_counter()
+        yield seconds
+        seconds["build_s"] = time.perf_counter() - start
+
+
+def timed(call: Callable[..., Any], seconds: dict[str, float], name: str) -> Callable[..., Any]:
+    def measured(*values: Any, **named: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return call(*values, **named)
+        finally:
+            seconds[name] += time.perf_counter() - start
+
+    return measured
 
 
 def exact(data: Data) -> Search:
@@ -195,6 +231,9 @@ def show(figures: dict[str, dict[str, dict[str, float]]]) -> None:
     filtered = ("filtered_recall_at_10", "filtered_p50_ms", "filtered_p99_ms")
     narrow = ("narrow_recall_at_10", "narrow_p50_ms")
     columns += filtered + narrow
+    for size, kinds in figures.items():
+        phases = ", ".join(f"{name} {kinds['edge'][name]:.1f}" for name in PHASES)
+        print(f"{int(size):,} points: {phases}")
     table = Table("points", "index", *columns)
     for size, kinds in figures.items():
         for kind, values in kinds.items():

@@ -1,6 +1,8 @@
-"""What tests of model, train and launch share: frozen features are computed once for all of them."""
+"""Expensive set-up that tests share: frozen features, a training set, a migrated MLflow database."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -17,3 +19,13 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
     from tests.support import tiny_training_set
 
     return tiny_training_set.write(tmp_path_factory.mktemp("training-set"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _mlflow_databases_are_copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    from immr.registry import store
+    from tests.support import mlflow_template
+
+    template = tmp_path_factory.getbasetemp() / "mlflow-template" / "mlflow.db"
+    with mock.patch.object(store, "_create", mlflow_template.copier(template)):
+        yield

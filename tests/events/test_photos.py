@@ -103,3 +103,17 @@ def test_an_incomplete_line_is_skipped(tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING):
         assert photos.by_query() == {"q1": kept}
     assert "line 2" in caplog.text
+
+
+def test_photos_that_cannot_be_deleted_are_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read_only(self: PhotoStore, before: datetime) -> int:
+        raise OSError("read-only file system")
+
+    monkeypatch.setattr(PhotoStore, "forget", read_only)
+    photos = PhotoStore(tmp_path, max_age=DAY)
+    with caplog.at_level(logging.ERROR):
+        kept = photos.keep("q1", JPEG)
+    assert photos.by_query() == {"q1": kept}
+    assert "read-only file system" in caplog.text

@@ -1,28 +1,20 @@
-"""An empty registry for each test, copied from one that is migrated once."""
+"""An empty registry for each test."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from immr.registry.registry import Registry
-
-
-@pytest.fixture(scope="session")
-def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mlflow template")
-    Registry(f"sqlite:///{folder}/mlflow.db", "immr", folder / "promotions.jsonl").versions()
-    return folder / "mlflow.db"
+from immr.types import ModelVersion
 
 
 @pytest.fixture
-def home(tmp_path: Path, migrated_database: Path) -> Path:
+def home(tmp_path: Path) -> Path:
     """A home with a space in its path and an empty registry."""
     folder = tmp_path / "a home"
-    (folder / "mlflow").mkdir(parents=True)
-    shutil.copyfile(migrated_database, folder / "mlflow" / "mlflow.db")
+    open_registry(folder).versions()
     return folder
 
 
@@ -32,4 +24,22 @@ def registry(home: Path) -> Registry:
 
 
 def open_registry(home: Path) -> Registry:
+    """The registry of a home, as another process opens it."""
     return Registry(f"sqlite:///{home}/mlflow/mlflow.db", "immr", home / "promotions.jsonl")
+
+
+def version_files(home: Path, content: str = "{}") -> Path:
+    folder = home / "trained"
+    folder.mkdir(exist_ok=True)
+    (folder / "card.json").write_text(content)
+    (folder / "query_encoder.onnx").write_bytes(b"onnx")
+    return folder
+
+
+def register(registry: Registry, home: Path, key: str, recipe: str = "concept") -> ModelVersion:
+    run_id = registry.runs.start(recipe, {"dim": 8}, key=key)
+    version = registry.register(
+        version_files(home), key, run_id, dim=8, preprocessing_hash="p1", manifest_hash="m1", recipe=recipe
+    )
+    registry.runs.finish(run_id)
+    return version

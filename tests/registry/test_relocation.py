@@ -12,8 +12,7 @@ import pytest
 from immr.errors import RegistryError
 from immr.registry.registry import Registry
 from immr.registry.relocation import relocate_artifacts
-from tests.registry.conftest import open_registry
-from tests.registry.test_versions import register
+from tests.registry.conftest import open_registry, register
 
 
 def files_of(home: Path) -> dict[Path, bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +15,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
-    shutil.copyfile(migrated_database, folder / "mlflow.db")
+    Registry(f"sqlite:///{folder}/mlflow.db", "immr", folder / "promotions.jsonl").versions()
     with mlflow_server(folder, free_port()) as url:
         yield url
 

@@ -81,11 +81,10 @@ class PhotoStore:
     def forget_expired(self) -> int:
         """Delete photos older than `max_age`, unless that was done within the last hour.
 
+        Errors are logged, and deleting is tried again after an hour.
+
         Returns:
             The number of photos deleted.
-
-        Raises:
-            OSError: The folder cannot be written.
         """
         if self._max_age is None or not self._sweeping.acquire(blocking=False):
             return 0
@@ -94,6 +93,9 @@ class PhotoStore:
                 return 0
             self._next_sweep = time.monotonic() + _SWEEP_INTERVAL_S
             return self.forget(datetime.now(UTC) - self._max_age)
+        except OSError as error:
+            _LOG.error("expired photos in %s were not deleted: %s", self._folder, error)
+            return 0
         finally:
             self._sweeping.release()
 

@@ -1,0 +1,40 @@
+"""Runs are resumed until they finish, and keep parameters, metrics and reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from immr.registry.registry import Registry
+from tests.registry.conftest import open_registry
+
+
+def test_an_unfinished_run_is_resumed_and_a_finished_one_is_not(registry: Registry, home: Path) -> None:
+    first = registry.runs.start("concept", {"train": {"epochs": 3, "seed": 0}}, {"who": "test"}, key="k")
+    assert open_registry(home).runs.start("concept", {"train": {"epochs": 9}, "new": 1}, key="k") == first
+    registry.runs.finish(first, failed=True)
+    assert registry.runs.start("concept", {}, key="k") == first
+    assert registry.runs.start("concept", {}, key="other") != first
+    registry.runs.finish(first)
+    assert registry.runs.start("concept", {}, key="k") != first
+
+
+def test_params_metrics_and_reports_reach_mlflow(registry: Registry, home: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    params = {"train": {"epochs": 3}, "long": "x" * 7000, **{f"p{number}": number for number in range(150)}}
+    run_id = registry.runs.start("concept", params, {"who": "test"}, key="k")
+    registry.runs.log_metrics(run_id, {"recall@1": 0.5, "loss": 2})
+    registry.runs.log_metrics(run_id, {"loss": 1.5}, step=1)
+    report = home / "some.html"
+    report.write_text("<p>hello")
+    registry.runs.log_report(run_id, report, "gallery.html")
+
+    url = f"sqlite:///{home}/mlflow/mlflow.db"
+    client = MlflowClient(tracking_uri=url, registry_uri=url)
+    run = client.get_run(run_id)
+    assert run.info.run_name == "concept"
+    assert run.data.params["train.epochs"] == "3"
+    assert len(run.data.params) == 152
+    assert run.data.metrics == {"recall_at_1": 0.5, "loss": 1.5}
+    assert run.data.tags["who"] == "test"
+    assert [entry.path for entry in client.list_artifacts(run_id, "reports")] == ["reports/gallery.html"]
