@@ -26,8 +26,8 @@ CATEGORIES = ["Fruit/Apple", "Fruit/Pear", "Packages/Milk", "Packages/Milk/Oat",
 
 @pytest.fixture(scope="module")
 def server():
-    if there := os.environ.get("IMMR_TEST_QDRANT_URL"):
-        yield there
+    if url := os.environ.get("IMMR_TEST_QDRANT_URL"):
+        yield url
     else:
         with qdrant_process.empty() as stand_in:
             yield stand_in

@@ -60,8 +60,7 @@ def test_events_wait_while_the_log_is_down(path: Path) -> None:
     assert not new.done() and delivery.waiting_bytes > 0
     path.rmdir()
     assert new.result(timeout=20) == 1
-    until(lambda: not delivery.away_because)
-    assert delivery.waiting_bytes == 0
+    assert not delivery.away_because and delivery.waiting_bytes == 0
     delivery.close()
 
 

@@ -50,8 +50,8 @@ def test_setting_a_tag_again_replaces_its_value(registry: Registry, home: Path) 
 def test_a_decision_is_logged_and_tagged_on_the_version(registry: Registry, home: Path) -> None:
     first, second = register(registry, home, "key-1"), register(registry, home, "key-2")
     ts = datetime(2025, 1, 2, tzinfo=UTC)
-    made = registry.record_decision("promote", "It earned more clicks.", {"lift": 0.1}, first, second, ts)
-    assert made == {
+    decision = registry.record_decision("promote", "It earned more clicks.", {"lift": 0.1}, first, second, ts)
+    assert decision == {
         "ts": "2025-01-02T00:00:00+00:00",
         "action": "promote",
         "reason": "It earned more clicks.",

@@ -14,12 +14,12 @@ from tests.registry.conftest import open_registry, register, version_files
 
 
 def test_a_version_is_read_back_with_all_fields(registry: Registry, home: Path) -> None:
-    made = register(registry, home, "key-1", recipe="image_only")
-    assert made == ModelVersion("immr", 1, "key-1", made.run_id, 8, "p1", "m1", "image_only")
-    assert made.id == "immr-1"
+    version = register(registry, home, "key-1", recipe="image_only")
+    assert version == ModelVersion("immr", 1, "key-1", version.run_id, 8, "p1", "m1", "image_only")
+    assert version.id == "immr-1"
     seen_by_another = open_registry(home)
-    assert seen_by_another.find("key-1") == made
-    assert seen_by_another.versions() == [made]
+    assert seen_by_another.find("key-1") == version
+    assert seen_by_another.versions() == [version]
     assert seen_by_another.find("key-2") is None
 
 

@@ -8,11 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.support.patience import until
 
 
 def free_port() -> int:
@@ -23,7 +24,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def mlflow_server(folder: Path, port: int) -> Iterator[str]:
-    """Serves `folder`/mlflow.db; its URL."""
+    """Serve `folder`/mlflow.db; yields the URL."""
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
@@ -38,19 +39,17 @@ def mlflow_server(folder: Path, port: int) -> Iterator[str]:
             start_new_session=True,
         )
         try:
-            _wait_until_it_answers(url, process)
+            until(lambda: _answers(url, process), timeout_s=120)
             yield url
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(timeout=20)
 
 
-def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        assert process.poll() is None, "the MLflow server died"
-        try:
-            urllib.request.urlopen(f"{url}/health", timeout=5).close()
-            return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.2)
-    raise AssertionError("the MLflow server did not come up")
+def _answers(url: str, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, "the MLflow server died"
+    try:
+        urllib.request.urlopen(f"{url}/health", timeout=5).close()
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+    return True

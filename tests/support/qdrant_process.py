@@ -1,7 +1,6 @@
-"""A stand-in for a Qdrant server over HTTP, for what IMMR asks of one, as a process of its own.
+"""A stand-in for a Qdrant server: the HTTP requests that IMMR makes, answered by qdrant-client's local mode.
 
-It answers by qdrant-client's own models from its own local mode. Where a real server is at hand the contract
-tests ask that one (`IMMR_TEST_QDRANT_URL`).
+It runs as a process of its own. With `IMMR_TEST_QDRANT_URL`, the contract tests use a real server instead.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def serving(index: Path, collection: str, port: int) -> Iterator[str]:
 
 @contextmanager
 def empty(api_key: str = "") -> Iterator[str]:
-    """Serve nothing yet, to callers that have the key."""
+    """Serve an empty database, to callers with this key."""
     port = free_port()
     with process_on(
         port, sys.executable, "-m", "tests.support.qdrant_process", str(port), "--api-key", api_key
@@ -39,7 +38,7 @@ def empty(api_key: str = "") -> Iterator[str]:
 
 
 def create_app(client: QdrantClient, names: Mapping[str, str], api_key: str = "") -> FastAPI:
-    """What a server answers from a client's collections; `names` are further ones that they go by."""
+    """Answer from a client's collections; `names` maps further names to them."""
     app = FastAPI()
 
     def answer(result: Any) -> dict[str, Any]:
@@ -65,8 +64,8 @@ def create_app(client: QdrantClient, names: Mapping[str, str], api_key: str = ""
         return answer(client.get_aliases().model_dump(mode="json"))
 
     @app.post("/collections/aliases")
-    async def move(asked: models.ChangeAliasesOperation) -> dict[str, Any]:
-        return answer(client.update_collection_aliases(asked.actions))
+    async def move(body: models.ChangeAliasesOperation) -> dict[str, Any]:
+        return answer(client.update_collection_aliases(body.actions))
 
     @app.get("/collections")
     async def listed() -> dict[str, Any]:
@@ -81,12 +80,12 @@ def create_app(client: QdrantClient, names: Mapping[str, str], api_key: str = ""
         return answer(client.get_collection(named(name)).model_dump(mode="json"))
 
     @app.put("/collections/{name}")
-    async def create(name: str, asked: models.CreateCollection) -> dict[str, Any]:
-        return answer(client.create_collection(name, vectors_config=asked.vectors))
+    async def create(name: str, body: models.CreateCollection) -> dict[str, Any]:
+        return answer(client.create_collection(name, vectors_config=body.vectors))
 
     @app.patch("/collections/{name}")
-    async def update(name: str, asked: models.UpdateCollection) -> dict[str, Any]:
-        return answer(client.update_collection(name, metadata=asked.metadata))
+    async def update(name: str, body: models.UpdateCollection) -> dict[str, Any]:
+        return answer(client.update_collection(name, metadata=body.metadata))
 
     @app.delete("/collections/{name}")
     async def delete(name: str) -> dict[str, Any]:
@@ -100,28 +99,28 @@ def create_app(client: QdrantClient, names: Mapping[str, str], api_key: str = ""
         return done()
 
     @app.put("/collections/{name}/points")
-    async def upsert(name: str, asked: models.PointsList) -> dict[str, Any]:
-        client.upsert(named(name), asked.points)
+    async def upsert(name: str, body: models.PointsList) -> dict[str, Any]:
+        client.upsert(named(name), body.points)
         return done()
 
     @app.post("/collections/{name}/points/delete")
-    async def remove(name: str, asked: models.PointIdsList) -> dict[str, Any]:
-        client.delete(named(name), asked)
+    async def remove(name: str, body: models.PointIdsList) -> dict[str, Any]:
+        client.delete(named(name), body)
         return done()
 
     @app.post("/collections/{name}/points")
-    async def retrieve(name: str, asked: models.PointRequest) -> dict[str, Any]:
-        found = client.retrieve(named(name), asked.ids, asked.with_payload, asked.with_vector or False)
+    async def retrieve(name: str, body: models.PointRequest) -> dict[str, Any]:
+        found = client.retrieve(named(name), body.ids, body.with_payload, body.with_vector or False)
         return answer([record.model_dump(mode="json") for record in found])
 
     @app.post("/collections/{name}/points/query")
-    async def query(name: str, asked: models.QueryRequest) -> dict[str, Any]:
+    async def query(name: str, body: models.QueryRequest) -> dict[str, Any]:
         found = client.query_points(
             named(name),
-            query=asked.query,
-            query_filter=asked.filter,
-            limit=asked.limit or 10,
-            offset=asked.offset,
+            query=body.query,
+            query_filter=body.filter,
+            limit=body.limit or 10,
+            offset=body.offset,
             with_payload=True,
         )
         return answer(found.model_dump(mode="json"))
@@ -134,7 +133,7 @@ def create_app(client: QdrantClient, names: Mapping[str, str], api_key: str = ""
 
 
 def built(index: Path, collection: str) -> tuple[QdrantClient, dict[str, str]]:
-    """A client on what was built in local mode, named as on a server."""
+    """A client on a collection built in local mode, with the names it would have on a server."""
     from immr.index.folder_storage import LOCAL_MODE, FolderStorage
 
     folders = FolderStorage(index, LOCAL_MODE)

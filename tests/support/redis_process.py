@@ -1,4 +1,4 @@
-"""A real Redis for tests, where Debian's server is at hand."""
+"""A real Redis server, if `redis-server` is installed."""
 
 import shutil
 import socket
@@ -12,10 +12,10 @@ import pytest
 
 @contextmanager
 def serving(folder: Path, port: int = 0) -> Iterator[int]:
-    """A server that keeps nothing, on a free port of this machine or on this one; yields the port."""
+    """Run a server without persistence on this port, or on a free one; yields the port."""
     redis = pytest.importorskip("redis", reason="the Redis client is not installed: `make setup`")
     if shutil.which("redis-server") is None:
-        pytest.skip("there is no redis-server: `make redis` installs it where apt is at hand")
+        pytest.skip("redis-server is not installed: `make redis` installs it with apt")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
@@ -24,7 +24,9 @@ def serving(folder: Path, port: int = 0) -> Iterator[int]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            assert any("Ready to accept connections" in line for line in process.stdout), "it has ended"
+            assert any("Ready to accept connections" in line for line in process.stdout), (
+                "redis-server exited"
+            )
             with redis.Redis(port=port) as client:
                 assert client.ping()
             yield port
@@ -33,7 +35,7 @@ def serving(folder: Path, port: int = 0) -> Iterator[int]:
 
 
 def forget_everything(port: int) -> None:
-    """Empty the server."""
+    """Delete all keys."""
     import redis
 
     with redis.Redis(port=port) as client:

@@ -26,7 +26,7 @@ class Delivery:
     """Accepts events at once and delivers them to the log from its own thread.
 
     Accepted events are in the journal: they survive this process and wait there while the log is down. An
-    event that the log refuses for good is set aside (`EventJournal.refused`); the others go on.
+    event that the log refuses for good is set aside (`EventJournal.refused`); the others are delivered.
 
     Args:
         open_log: Opens the log; called again after each error.
@@ -141,15 +141,15 @@ class Delivery:
             for line, reason in batch.broken:
                 self._set_aside(line, reason)
             self._journal.delivered(batch)
+            if not batch.entries and not batch.broken:
+                return
+            if batch.entries and self._outage:
+                _LOG.info("the event log is back")
+                self._outage = ""
             for clicked, count in new:
                 self._on_clicks(clicked, count)
                 if future := self._waiting.pop(clicked.ticket, None):
                     future.set_result(count)
-            if not batch.entries:  # at most broken lines are left, and those are delivered now
-                return
-            if self._outage:
-                _LOG.info("the event log is back")
-                self._outage = ""
 
     def _record(self, entries: list[Entry]) -> list[tuple[Clicked, int]]:
         """Commit the entries together; returns each `Clicked` with the number of new clicks.

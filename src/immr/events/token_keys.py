@@ -112,15 +112,15 @@ def _unusable(path: Path, error: OSError) -> TokenError:
 
 def _create_keys(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    handle, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
         with os.fdopen(handle, "w") as file:
             file.write(_new_line())
             file.flush()
             os.fsync(file.fileno())
-        os.link(aside, path)  # unlike a rename, fails if a faster process has created the file
+        os.link(new, path)  # unlike a rename, fails if a faster process has created the file
         _LOG.info("created a new click-token key: %s", path)
     except FileExistsError:
         pass
     finally:
-        Path(aside).unlink()
+        Path(new).unlink()

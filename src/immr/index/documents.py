@@ -1,4 +1,4 @@
-"""The documents of a collection: points made of items and their embeddings."""
+"""The documents of a collection: points built from items and their embeddings."""
 
 from __future__ import annotations
 

@@ -122,8 +122,8 @@ def with_changes(items: Sequence[Item], changes: Sequence[Change]) -> list[Item]
     current = {item.item_id: item for item in items}
     for change in changes:
         known = current.get(change.item_id)
-        made = change.item.updated_at if change.item else change.recorded
-        if known is not None and known.updated_at > made:
+        changed_at = change.item.updated_at if change.item else change.recorded
+        if known is not None and known.updated_at > changed_at:
             continue
         if change.item is not None:
             current[change.item_id] = change.item

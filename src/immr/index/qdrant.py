@@ -106,7 +106,7 @@ class QdrantIndex:
         return opened
 
     def change(self, version: ModelVersion, changes: Changes) -> None:
-        """See `VectorIndex.change`: made directly on a server, journalled for an embedded engine."""
+        """See `VectorIndex.change`: applied directly on a server, journalled for an embedded engine."""
         check(version, changes.items, changes.embeddings_ND)
         put = [
             PointChange(sequence, point_id(item.item_id), payload(item), embedding_D)

@@ -25,7 +25,7 @@ class ServerStorage:
         self.where = f"the Qdrant server {url}"
 
     def engine(self, content: str) -> ClientEngine:
-        """A client of its own; no request is made yet."""
+        """A new client; it sends no request yet."""
         return ClientEngine(self._connect(), content)
 
     def serving(self, collection: str, content: str) -> ClientEngine:
@@ -83,7 +83,7 @@ class ServerStorage:
         return True
 
     def journal(self, collection: str) -> None:
-        """See `Storage.journal`: changes are made directly."""
+        """See `Storage.journal`: changes are applied directly."""
 
     def applied(self, content: str) -> int:
         """See `Storage.applied`: unknown here, only the process that delivers knows."""
