@@ -18,7 +18,7 @@ from immr.wiring import Parts
 
 PACKAGES = {
     "train": ("torch", "transformers", "ibis-framework", "duckdb", "mlflow", "onnx", "pandera"),
-    "serve": ("bentoml", "openvino", "qdrant-client", "feast", "fastapi"),
+    "serve": ("bentoml", "openvino", "qdrant-client", "qdrant-edge-py", "feast", "fastapi"),
     "pipeline": ("kfp", "kserve", "kubeflow-training"),
 }
 URLS = ("tracking", "index", "features", "events", "engine", "launch", "deploy")
