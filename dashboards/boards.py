@@ -19,7 +19,7 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${source}")
 
 @dataclass(frozen=True)
 class Query:
-    """A line or a number: the expression, and how it is called."""
+    """A line or a number: the expression and its legend."""
 
     expr: str
     legend: str = ""
@@ -27,7 +27,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """What one panel shows. A `number` shows the newest value only."""
+    """One panel. A `number` shows the newest value only."""
 
     title: str
     description: str
@@ -41,8 +41,8 @@ ROWS: dict[str, Sequence[Panel]] = {
     "CTR by variant": (
         Panel(
             "CTR, last hour",
-            "Clicks per impression of each variant, as the gateway counts them. Whether a difference is more "
-            "than chance says `immr experiment readout`, which counts users.",
+            "Clicks per impression of each variant, as the gateway counts them. `immr experiment readout` counts "
+            "users, and tells whether a difference is more than chance.",
             [Query("variant:immr_ctr:ratio1h", "{{variant}} {{model_version}}")],
             unit="percentunit",
             width=12,
@@ -68,7 +68,7 @@ ROWS: dict[str, Sequence[Panel]] = {
         ),
         Panel(
             "Users by variant",
-            "Users since the experiment began, bots left out. They have to fit the weights.",
+            "Users since the experiment began, without bots. They have to fit the weights.",
             [Query("immr_experiment_users", "{{variant}} {{model_version}}")],
         ),
         Panel(
@@ -81,7 +81,7 @@ ROWS: dict[str, Sequence[Panel]] = {
     ),
     "Funnel": (
         Panel(
-            "Searches and what came of them, last hour",
+            "Search funnel, last hour",
             "From searches to orders. Shares that change together point at traffic, one alone at its stage.",
             [
                 Query('sum(increase(immr_requests_total{route="/v1/search", status="200"}[1h]))', "answers"),
@@ -103,8 +103,8 @@ ROWS: dict[str, Sequence[Panel]] = {
             unit="percentunit",
         ),
         Panel(
-            "Events that wait",
-            "Impressions and clicks on disk that the event log has yet to take.",
+            "Waiting events",
+            "Impressions and clicks on disk that the event log has not received yet.",
             [Query("sum(immr_events_waiting_bytes)")],
             unit="bytes",
             number=True,
@@ -131,21 +131,21 @@ ROWS: dict[str, Sequence[Panel]] = {
     "Errors": (
         Panel(
             "Errors by kind",
-            "Per second. `variant_down`: a version did not answer; `event_log`: events were not taken; "
-            "`http_4xx`: what callers got wrong.",
+            "Per second. `variant_down`: a version did not answer; `event_log`: events were not accepted; "
+            "`http_4xx`: errors of callers.",
             [Query("sum by (job, kind) (rate(immr_errors_total[5m]))", "{{job}} {{kind}}")],
             unit="reqps",
             width=12,
         ),
         Panel(
             "Share of searches that failed, 10 minutes",
-            "The alert speaks above 2 % of at least 100 searches.",
+            "The alert fires above 2 % of at least 100 searches.",
             [Query("job:immr_failed_searches:increase10m / (job:immr_searches:increase10m > 0)", "{{job}}")],
             unit="percentunit",
         ),
         Panel(
-            "Variants left alone",
-            "1 while the gateway has stopped asking a variant that fails.",
+            "Open circuit breakers",
+            "1 while the gateway does not send searches to a failing variant.",
             [Query("max by (variant) (immr_breaker_open)", "{{variant}}")],
             number=True,
             width=4,
@@ -164,7 +164,7 @@ ROWS: dict[str, Sequence[Panel]] = {
         ),
         Panel(
             "Searches refused with 503",
-            "A version whose collection is missing or away is not ready and answers 503.",
+            "A version without a reachable collection is not ready and answers 503.",
             [
                 Query(
                     'sum by (job) (rate(immr_requests_total{route="/v1/search", status="503"}[5m]))',
@@ -177,8 +177,8 @@ ROWS: dict[str, Sequence[Panel]] = {
     ),
     "Features": (
         Panel(
-            "Searches ranked without a part",
-            "Share of searches, by the part that was away.",
+            "Degraded searches",
+            "Share of searches, by the part that was missing.",
             [
                 Query(
                     "sum by (job, part) (increase(immr_degraded_total[10m]))"
@@ -199,7 +199,7 @@ ROWS: dict[str, Sequence[Panel]] = {
         ),
         Panel(
             "Drift",
-            "1 where what comes in differs from what the champion learned from: `immr drift` says how.",
+            "1 if recent searches differ from the champion's training data; `immr drift` tells how.",
             [Query("max by (what) (immr_drift_found)", "{{what}}")],
             number=True,
             width=6,

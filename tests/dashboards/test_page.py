@@ -79,13 +79,13 @@ def text(html: str) -> str:
 
 def test_the_whole_page(page: TestClient) -> None:
     html = whole(page)
-    told = text(html)
+    shown = text(html)
     for sentence in (
         "Both versions answer, side by side.",
         "in steps of 5 seconds",
         "immr-1 (champion)",
         "The challenger is better",
-        "Last written down: wait, 2024-05-01 12:05 UTC.",
+        "Last entry in the promotion log: wait, 2024-05-01 12:05 UTC.",
         "fits the weights",
         "2,640 photos in 81 classes to learn from.",
         "Its file is missing. Run the pipeline again.",
@@ -99,7 +99,7 @@ def test_the_whole_page(page: TestClient) -> None:
         "immr-2 challenger",
         "The photos do not lie where they did.",
     ):
-        assert sentence in told
+        assert sentence in shown
     assert html.count('<svg class="chart"') == 5
 
 
@@ -118,10 +118,10 @@ def test_both_versions_answer_and_nothing_is_counted(page: TestClient, upstreams
     answer = page.post("/search", files=photo(), data={"k": "3"})
     assert answer.status_code == 200
     assert answer.text.count('<li class="hit">') == 6
-    told = text(answer.text)
-    assert "Both versions answered." in told
-    assert told.count("Degraded:") == 1
-    assert re.search(r"cosine 0\.\d{3} \+ ctr 0\.\d{3}", told)
+    shown = text(answer.text)
+    assert "Both versions answered." in shown
+    assert shown.count("Degraded:") == 1
+    assert re.search(r"cosine 0\.\d{3} \+ ctr 0\.\d{3}", shown)
     for url, count in zip(upstreams, before, strict=True):
         searches = seen_by(url)["searches"]
         assert len(searches) == count + 1
@@ -129,15 +129,15 @@ def test_both_versions_answer_and_nothing_is_counted(page: TestClient, upstreams
 
 
 def test_an_item_says_where_the_other_version_has_it(page: TestClient) -> None:
-    told = text(page.post("/search", files=photo(), data={"k": "12"}).text)
-    assert len(re.findall(r"\d(?:st|nd|rd|th) in immr-2", told)) == 12
+    shown = text(page.post("/search", files=photo(), data={"k": "12"}).text)
+    assert len(re.findall(r"\d(?:st|nd|rd|th) in immr-2", shown)) == 12
     assert "not in immr-" in text(page.post("/search", files=photo(), data={"k": "3"}).text)
 
 
 def test_a_category_is_passed_on(page: TestClient) -> None:
-    told = text(page.post("/search", files=photo(), data={"category": " Fruit/Pear "}).text)
-    assert "Fruit/Pear" in told
-    assert "Packages/Milk" not in told
+    shown = text(page.post("/search", files=photo(), data={"category": " Fruit/Pear "}).text)
+    assert "Fruit/Pear" in shown
+    assert "Packages/Milk" not in shown
     nothing = page.post("/search", files=photo(), data={"category": "Toys"})
     assert text(nothing.text).count("No item found in category Toys.") == 2
 
@@ -192,7 +192,7 @@ def test_an_unchanged_section_is_not_sent_again(page: TestClient, name: str) -> 
 
 
 def test_prometheus_reads_what_only_the_page_knows(page: TestClient) -> None:
-    told = page.get("/metrics").text
+    shown = page.get("/metrics").text
     for line in (
         r'immr_experiment_users\{.*variant="challenger".*\} \d{3}\.0',
         r"immr_experiment_sample_ratio_p_value 0\.\d+",
@@ -202,8 +202,8 @@ def test_prometheus_reads_what_only_the_page_knows(page: TestClient) -> None:
         r"immr_features_age_seconds \d",
         r'immr_decisions\{action="wait"\} 1\.0',
     ):
-        assert re.search(line, told), line
-    assert "user-" not in told
+        assert re.search(line, shown), line
+    assert "user-" not in shown
 
 
 def test_there_is_no_other_section(page: TestClient) -> None:
@@ -212,7 +212,7 @@ def test_there_is_no_other_section(page: TestClient) -> None:
 
 def test_nothing_there_yet(tmp_path: Path) -> None:
     with opened(tmp_path) as client:
-        told = text(whole(client))
+        shown = text(whole(client))
         searched = client.post("/search", files=photo())
     for sentence in (
         "No version is serving yet.",
@@ -223,7 +223,7 @@ def test_nothing_there_yet(tmp_path: Path) -> None:
         "Nothing has been shown in this experiment yet.",
         "Nobody has looked yet:",
     ):
-        assert sentence in told
+        assert sentence in shown
     assert searched.status_code == 200
     assert "No version is serving yet" in searched.text
 
@@ -232,10 +232,10 @@ def test_an_experiment_without_shoppers_or_versions(tmp_path: Path) -> None:
     away = [f"http://127.0.0.1:{free_port()}" for _ in range(2)]
     fill(tmp_path, away, 0, STARTED)
     with opened(tmp_path) as client:
-        told = text(whole(client))
+        shown = text(whole(client))
         searched = client.post("/search", files=photo())
-    assert "not checked yet" in told
-    assert "No comparison:" in told
+    assert "not checked yet" in shown
+    assert "No comparison:" in shown
     assert searched.status_code == 502
     assert text(searched.text).count("Nothing answers at") == 2
 
@@ -278,6 +278,6 @@ def test_an_interleaved_experiment_shows_what_shoppers_prefer(tmp_path: Path, up
         log.record_clicks([Click(f"click-{user}", "click", query_id, wanted, STARTED)])
     log.close()
     with opened(tmp_path) as page:
-        told = text(whole(page))
-    assert "+0.60" in told and "the challenger won 24, the champion 6" in told
-    assert "users see the items of both versions" in told
+        shown = text(whole(page))
+    assert "+0.60" in shown and "the challenger won 24, the champion 6" in shown
+    assert "users see the items of both versions" in shown
