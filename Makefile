@@ -1,4 +1,4 @@
-# `make` alone lists what one can do.
+# `make` without a target lists them.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EVERYTHING := --editable '.[train,serve,watch,pipeline,dev]'
 
-# Real photos, where a mirror of the data sets lies beside this folder; else they are downloaded.
+# Real photos come from a mirror of the data sets beside this folder if there is one; otherwise they are downloaded.
 ifneq ($(wildcard ../shared/data),)
 export IMMR_DATA_MIRROR ?= $(abspath ../shared/data)
 endif
@@ -18,9 +18,9 @@ endif
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: $(READY) ## make .venv with everything in it, from constraints.txt
+setup: $(READY) ## create .venv with all pinned packages
 
-# pip's many lines become one that counts; what goes wrong is shown.
+# Shows pip's progress as one line, and its errors.
 define PIP_INSTALL
 $(BIN)/pip install --progress-bar off --constraint constraints.txt $(1) 2>&1 | awk -v live="$$(test -t 1 && echo 1)" ' \
   /^ERROR|^error|^  *error:/ { print } \
@@ -29,18 +29,18 @@ $(BIN)/pip install --progress-bar off --constraint constraints.txt $(1) 2>&1 | a
 endef
 
 $(READY): pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "IMMR needs Python 3.11: install it, or say which one with PYTHON=..."; exit 1; }
-	@test -x $(BIN)/python || { echo "· making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@command -v $(PYTHON) >/dev/null || { echo "IMMR needs Python 3.11: install it, or name its binary with PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || { echo "· creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "· installing torch (CPU)"
 	@$(call PIP_INSTALL,torch==2.13.0)
-	@echo "· installing IMMR and the libraries it stands on (about two minutes)"
+	@echo "· installing IMMR and its libraries (about two minutes)"
 	@$(call PIP_INSTALL,$(EVERYTHING))
 	@touch $(READY)
 
-demo: $(READY) ## run the whole loop on real photos and open the search (ARGS=--once to end after the A/B)
+demo: $(READY) ## run the whole loop on real photos and open the search (ARGS=--once stops after the A/B test)
 	@$(BIN)/python -m demo $(ARGS)
 
-test: lint types imports unit ## everything that must be green
+test: lint types imports unit ## all checks and tests
 
 lint: $(READY) ## ruff: style and format
 	$(BIN)/ruff check .
@@ -49,16 +49,16 @@ lint: $(READY) ## ruff: style and format
 types: $(READY) ## mypy --strict
 	$(BIN)/mypy
 
-# Ends with 3 where advisories cannot be had: then nothing is known, which is neither good nor bad.
-audit: $(READY) ## known vulnerabilities of what constraints.txt pins (asks pypi.org)
+# Exits with 3 if the advisories cannot be downloaded, so the result is unknown.
+audit: $(READY) ## known vulnerabilities of the packages in constraints.txt (asks pypi.org)
 	@$(BIN)/pip-audit --disable-pip --no-deps --progress-spinner off --requirement constraints.txt > $(VENV)/audit.txt 2>&1; code=$$?; \
 	unknown=$$(grep -c 'could not be audited' $(VENV)/audit.txt); \
 	grep -v 'could not be audited' $(VENV)/audit.txt | tail -60; \
 	if [ $$unknown -gt 0 ] || { [ $$code -ne 0 ] && grep -qE 'Max retries|ConnectionError|ServiceError' $(VENV)/audit.txt; }; then \
-	  echo "· NOT audited: pypi.org gives no advisories here ($$unknown of $$(wc -l < constraints.txt) pins)"; exit 3; \
+	  echo "· NOT audited: no advisories from pypi.org ($$unknown of $$(wc -l < constraints.txt) pins)"; exit 3; \
 	fi; exit $$code
 
-imports: $(READY) ## who may import whom
+imports: $(READY) ## import-linter: which package may import which
 	$(BIN)/lint-imports --no-cache
 
 # Two processes, each test file in one of them, because a file's tests share their set-up.
@@ -73,7 +73,7 @@ test-slow: $(READY) browser spark prometheus redis ## the tests that rightly tak
 coverage: $(READY) browser spark prometheus redis ## line and branch coverage of all tests
 	$(PYTEST) --cov --cov-branch --cov-report=term $(ARGS)
 
-browser: # Chromium for the page's test, where apt is at hand; without it that test says why it skips
+browser: # Chromium for the page's tests, installed by apt; without it they are skipped
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "· installing Chromium for the page's test"; \
@@ -81,7 +81,7 @@ browser: # Chromium for the page's test, where apt is at hand; without it that t
 	      || echo "· Chromium could not be installed: the page's test will be skipped"; \
 	  fi; }
 
-spark: $(READY) # pyspark, and Java where apt is at hand; without them the tests of Spark say why they skip
+spark: $(READY) # pyspark and Java for the Spark tests, Java by apt; without them they are skipped
 	@$(BIN)/python -c 'import pyspark' 2>/dev/null || { \
 	  echo "· installing pyspark (400 MB)"; \
 	  $(BIN)/pip install -q --progress-bar off --constraint constraints.txt --editable '.[spark]' >/dev/null 2>&1 \
@@ -93,7 +93,7 @@ spark: $(READY) # pyspark, and Java where apt is at hand; without them the tests
 	      || echo "· Java could not be installed: the tests of Spark will be skipped"; \
 	  fi; }
 
-prometheus: # for the tests of boards and rules, where apt is at hand; without it they say why they skip
+prometheus: # for the tests of boards and rules, installed by apt; without it they are skipped
 	@command -v promtool >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "· installing Prometheus for the rules' tests"; \
@@ -101,7 +101,7 @@ prometheus: # for the tests of boards and rules, where apt is at hand; without i
 	      || echo "· Prometheus could not be installed: the rules' tests will be skipped"; \
 	  fi; }
 
-redis: # for the feature store's tests, where apt is at hand; without it they say why they skip
+redis: # for the feature store's tests, installed by apt; without it they are skipped
 	@command -v redis-server >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "· installing Redis for the feature store's tests"; \
@@ -112,10 +112,10 @@ redis: # for the feature store's tests, where apt is at hand; without it they sa
 pipelines: $(READY) ## compile pipelines/*.py to pipelines/*.yaml
 	$(BIN)/python -m pipelines compile
 
-rules: ## Prometheus' rules as Kubernetes takes them, from dashboards/prometheus/rules.yaml
+rules: ## write the PrometheusRule of k8s/ from dashboards/prometheus/rules.yaml
 	@cd k8s/base/monitoring && { cat rules-head.yaml; sed 's/^\(.\)/  \1/' ../../../dashboards/prometheus/rules.yaml; } > rules.yaml
 
-# Any builder that reads Dockerfiles: IMAGE_TOOL=podman, or IMAGE_TOOL=buildah. A base by digest: PYTHON_IMAGE=...@sha256:...
+# Other builders: IMAGE_TOOL=podman or IMAGE_TOOL=buildah. To pin the base by digest: PYTHON_IMAGE=...@sha256:...
 IMAGE_TOOL ?= docker
 IMAGE_TAG ?= 0.1.0
 PYTHON_IMAGE ?= docker.io/library/python:3.11-slim-bookworm
@@ -127,10 +127,10 @@ images: ## build the images for Kubernetes (IMAGE_TOOL=docker)
 	    --file k8s/images/$${image#*:}.Dockerfile --tag immr/$${image%:*}:$(IMAGE_TAG) . || exit 1; \
 	done
 
-image-spark: ## build the image for governance on Spark, on top of that of the pipeline (make images)
+image-spark: ## build the image for governance on Spark, on top of the pipeline's (make images first)
 	@$(IMAGE_TOOL) build --build-arg PIPELINE_IMAGE=immr/pipeline-python:$(IMAGE_TAG) --build-arg VERSION=$(IMAGE_TAG) \
 	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
 	  --file k8s/images/spark.Dockerfile --tag immr/spark:$(IMAGE_TAG) .
 
-clean: ## forget what was computed here (.immr), keep the environment
+clean: ## delete everything computed here (.immr), keep the environment
 	rm -rf .immr
