@@ -91,7 +91,7 @@ def test_the_whole_page(page: TestClient) -> None:
         "Its file is missing. Run the pipeline again.",
         "All metrics, challenger against champion",
         "position-weighted CTR",
-        "users where one looks at any time",
+        "users with any number of looks",
         "No bots among the users.",
         "How both serve",
         "rank 10",
