@@ -1,4 +1,4 @@
-"""`python -m demo`: the story of the README's first command, from photos to an A/B decision."""
+"""`python -m demo`, the README's first command: from photos to an A/B decision."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +40,19 @@ GATE_MARGIN = -0.1
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the demo was asked to do."""
+
+    once: bool
+    dataset: str
+    shoppers: int
+    seed: int
+    champion: str
+    challenger: str
+    port: int
+
+
 @app.command()
 def demo(
     once: Annotated[bool, typer.Option(help="End after the A/B decision, without the page.")] = False,
@@ -50,66 +63,48 @@ def demo(
     challenger: Annotated[str, typer.Option(help="The challenger's recipe.")] = "concept",
     port: Annotated[int, typer.Option(help="Port of the gateway; the page takes the next one.")] = 8080,
 ) -> None:
-    """Run the whole loop: data, two pipeline runs, two versions in A/B, shoppers, the decision, the page."""
+    """Run the whole loop: data, two pipeline runs, two versions in an A/B test, shoppers, the decision, the page."""
+    options = Options(once, dataset, shoppers, seed, champion, challenger, port)
+    os.environ.setdefault("IMMR_HOME", str(Path(".immr/demo").absolute()))
     try:
-        _tell(once, dataset, shoppers, seed, champion, challenger, port)
+        settings = Settings()
+        os.environ.update(settings.environment())
+        with connect(settings) as parts:
+            _tell_story(parts, options)
     except KeyboardInterrupt:
-        print("\nstopped; the next run goes on from here", file=sys.stderr)
+        print("\nstopped; the next run resumes here", file=sys.stderr)
         raise typer.Exit(130) from None
     except ImmrError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 
-def _tell(
-    once: bool, dataset: str, shoppers: int, seed: int, champion: str, challenger: str, port: int
-) -> None:
-    os.environ.setdefault("IMMR_HOME", str(Path(".immr/demo").absolute()))
-    settings = Settings()
-    os.environ.update(settings.environment())
-    with connect(settings) as parts:
-        _tell_with(parts, once, dataset, shoppers, seed, champion, challenger, port)
-
-
-def _tell_with(
-    parts: Parts,
-    once: bool,
-    dataset: str,
-    shoppers: int,
-    seed: int,
-    champion: str,
-    challenger: str,
-    port: int,
-) -> None:
-    settings = parts.settings
-    story = Narration()
-    started = time.monotonic()
-
+def _tell_story(parts: Parts, options: Options) -> None:
+    settings, story, started = parts.settings, Narration(), time.monotonic()
     with story.chapter("data", "Photos, catalogue and click log"):
-        labelled = data.choose(settings, dataset, story.say)
+        labelled = data.choose(settings, options.dataset, story.say)
         shop = data.make_shop(settings, labelled)
     story.say(f"{len(labelled.items)} items, {len(labelled.photos)} photos ({labelled.name})")
 
-    _begin_anew(parts)
-    _refresh(story, parts, shop, champion, "champion")
-    _refresh(story, parts, shop, challenger, "challenger")
+    _reset(parts)
+    _refresh(story, parts, shop, options.champion, "champion")
+    _refresh(story, parts, shop, options.challenger, "challenger")
 
     with ExitStack() as running:
-        with story.chapter("start", "Two versions and the gateway come up"):
-            gateway_url = _bring_up(parts, running, port)
-        report = _shop(story, labelled, gateway_url, shoppers, seed)
+        with story.chapter("start", "Two versions and the gateway start"):
+            gateway_url = _start_serving(parts, running, options.port)
+        report = _shop(story, labelled, gateway_url, options)
         watched = _decide(story, parts, shop)
         summary = _summary(parts, story, labelled, report, watched)
         write_atomically(settings.home / "summary.json", json.dumps(summary, indent=1))
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
         story.say(f"The loop took {minutes} min {seconds} s; numbers: {settings.home / 'summary.json'}")
-        if not once:
-            samples = data.samples(settings, labelled)
-            _stay_open(story, parts, port + 1, samples)
+        if not options.once:
+            _stay_open(story, parts, options.port + 1, data.samples(settings, labelled))
 
 
-def _begin_anew(parts: Parts) -> None:
-    """Each demo tells the story from its start: no champion yet. Versions stay and are reused."""
+def _reset(parts: Parts) -> None:
+    """Each demo starts without a champion. Trained versions stay and are reused."""
     parts.settings.experiment_file.unlink(missing_ok=True)
     parts.registry.clear_roles()
     for deployment in parts.deployer.current():
@@ -122,17 +117,17 @@ def _refresh(story: Narration, parts: Parts, shop: Path, recipe: str, role: Role
             ["-m", "pipelines", "run", str(shop), "--recipe", recipe, f"--gate-margin={GATE_MARGIN}"],
             parts.settings.environment(),
             parts.settings.home / "logs" / f"pipeline-{recipe}.log",
-            chapter.tell,
+            chapter.follow,
         )
     for report in reversed(reports.published(parts.settings.home)[:2]):
         story.say(report["sentence"])
     if parts.registry.role(role) is None:
         raise ImmrError(
-            f"the gate did not let {recipe} become {role}; see the report in {parts.settings.home / 'reports'}"
+            f"the gate stopped {recipe}, so there is no {role}: read the report in {parts.settings.home / 'reports'}"
         )
 
 
-def _bring_up(parts: Parts, running: ExitStack, port: int) -> str:
+def _start_serving(parts: Parts, running: ExitStack, port: int) -> str:
     deployer = parts.deployer
     assert isinstance(deployer, LocalDeployer)
     started = datetime.now(UTC)
@@ -143,31 +138,28 @@ def _bring_up(parts: Parts, running: ExitStack, port: int) -> str:
     )
     for variant in variants:
         _wait_for_features(variant.url)
-    save(
-        Experiment(name, salt="demo", variants=variants, started=started),  # the same users, the same sides
-        parts.settings.experiment_file,
-    )
+    # a fixed salt: the same users get the same side in every run
+    experiment = Experiment(name, salt="demo", variants=variants, started=started)
+    save(experiment, parts.settings.experiment_file)
     return running.enter_context(serve.gateway(parts, port))
 
 
 def _wait_for_features(bento_url: str, timeout_s: float = 60) -> None:
-    """A Bento answers before its feature store is loaded, and says so; the demo measures what comes after."""
+    """A Bento answers before its feature store is loaded; the demo measures searches with features."""
     deadline = time.monotonic() + timeout_s
     while not httpx.get(f"{bento_url}/health/ready", timeout=10).json()["features"]:
         if time.monotonic() > deadline:
-            raise DeployError(f"{bento_url} has no item features after {timeout_s:.0f} s: see its log")
+            raise DeployError(f"{bento_url} has no item features after {timeout_s:.0f} s: read its log")
         time.sleep(0.25)
 
 
-def _shop(
-    story: Narration, labelled: LabelledSet, gateway_url: str, shoppers: int, seed: int
-) -> ShoppingReport:
-    with story.chapter("shoppers", f"{shoppers} shoppers search with photos and click") as chapter:
+def _shop(story: Narration, labelled: LabelledSet, gateway_url: str, options: Options) -> ShoppingReport:
+    with story.chapter("shoppers", f"{options.shoppers} shoppers search with photos and click") as chapter:
         report = play(
             gateway_url,
             data.photos_for_shoppers(labelled),
-            shoppers=shoppers,
-            seed=seed,
+            shoppers=options.shoppers,
+            seed=options.seed,
             progress=chapter.count,
         )
     story.say(
@@ -185,7 +177,7 @@ def _decide(story: Narration, parts: Parts, shop: Path) -> Watched:
     for side in watched.readout.variants:
         rate = side.ctr
         between = f" ({rate.interval.low:.4f} – {rate.interval.high:.4f})" if rate and rate.interval else ""
-        ctr = f"{rate.value:.4f}{between}" if rate else "none yet"
+        ctr = f"{rate.value:.4f}{between}" if rate else "unknown"
         story.say(f"{side.name} {side.model_version}: {side.users} users, CTR {ctr}")
     story.say(f"[bold]{watched.decision.action}[/]: {watched.decision.reason}")
     return watched
@@ -229,12 +221,12 @@ def _version_summary(parts: Parts, version_id: str, training_set: TrainingSet) -
 
 def _stay_open(story: Narration, parts: Parts, port: int, samples: Path) -> None:
     with serve.page(parts, port, samples) as url:
-        story.say(f"[bold]The search is open: {url}[/]  (Ctrl-C ends everything)")
+        story.say(f"[bold]The search is open: {url}[/]  (Ctrl-C stops everything)")
         signal.pause()
 
 
 def main() -> None:
-    """Entry point; Ctrl-C counts even where a shell started us with it ignored."""
+    """Entry point. Handle Ctrl-C even if the shell started us with it ignored."""
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, signal.default_int_handler)
     app()

@@ -1,4 +1,4 @@
-"""What the demo says while it works: a live line with a bar on a terminal, quiet lines elsewhere."""
+"""The demo's output: a live line with a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ TASK = re.compile(r"Executing task .*?'(?:\x1b\[\d+m)?(?P<name>[\w-]+)")
 
 
 class Chapter:
-    """One step of the story; `tell` takes the lines that the working process prints."""
+    """One step of the demo; `follow` reads the lines that its process prints."""
 
     def __init__(self, console: Console, progress: Progress | None, title: str) -> None:
         self._console, self._progress, self._title = console, progress, title
         self._task = progress.add_task(title, total=None) if progress else None
         self._where = ""
 
-    def tell(self, line: str) -> None:
-        """Show where the work is; a line with `n/m` moves the bar."""
+    def follow(self, line: str) -> None:
+        """Show the current task; a line with `n/m` moves the bar."""
         if task := TASK.search(line):
             self._where = task["name"]
             if self._progress is None:
@@ -47,7 +47,7 @@ class Chapter:
 
 
 class Narration:
-    """Tells chapters and remembers how long each took."""
+    """Prints chapters and records how long each took."""
 
     def __init__(self) -> None:
         self.console = Console()
@@ -55,7 +55,7 @@ class Narration:
 
     @contextmanager
     def chapter(self, name: str, title: str) -> Iterator[Chapter]:
-        """One step: its title while it runs, its seconds when it is done."""
+        """One step: shows its title while it runs, and its duration at the end."""
         started = time.monotonic()
         if self.console.is_terminal:
             with _bars(self.console) as progress:
@@ -67,7 +67,7 @@ class Narration:
         self.console.print(f"[green]✓[/] {title} [dim]{self.seconds[name]:.1f} s[/]", highlight=False)
 
     def say(self, sentence: str) -> None:
-        """One plain sentence."""
+        """Print one sentence."""
         self.console.print(f"  {sentence}", highlight=False, soft_wrap=True)
 
 

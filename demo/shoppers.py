@@ -1,8 +1,8 @@
 """Simulated shoppers: photos in, clicks back, through the real HTTP endpoints (ours).
 
-A shopper makes one to three searches and looks at the hit in position p with probability p^-η: the
-position-based model, which governance corrects for. What a shopper does hangs on (seed, shopper, search) and
-the hits alone, so that neither order nor concurrency changes it.
+A shopper makes one to three searches, and examines the hit at position p with probability p^-η (the
+position-based click model, which governance corrects for). A shopper's behaviour depends on (seed, shopper,
+search) and the hits alone, so that neither order nor concurrency changes it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from immr.errors import DeployError
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-"""Called with (shoppers done, shoppers in all) after each shopper."""
+"""Called with (shoppers done, all shoppers) after each shopper."""
 
 _BOUNDARY = "immr-shopper-photo"
 _MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp"}
@@ -36,8 +36,8 @@ _BUSY = frozenset({429, 503})
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
-    """A photo and what is really in it."""
+class ShopperPhoto:
+    """A photo, with the item and category that it really shows."""
 
     path: Path
     item_id: str
@@ -46,11 +46,11 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How shoppers search, look and click. Every value is a probability but `position_bias` (η) and `k`."""
+    """How shoppers search, examine and click. Every value but `position_bias` (η) and `k` is a probability."""
 
     k: int = 10
     search_again: float = 0.36  # after each search, up to three: 1.49 searches on average
-    position_bias: float = 1.0  # η: position p is looked at with probability p^-η
+    position_bias: float = 1.0  # η: position p is examined with probability p^-η
     click_right: float = 0.8
     click_same_category: float = 0.06
     click_other: float = 0.01
@@ -59,15 +59,15 @@ class Behaviour:
 
 @dataclass(frozen=True, slots=True)
 class ShoppingReport:
-    """What the shoppers did and how long they waited, as seen from their side."""
+    """What the shoppers did and how long they waited, measured on their side."""
 
     shoppers: int
     searches: int
     clicks: int
     orders: int
-    errors: int  # searches and event batches that were given up
+    errors: int  # searches and event batches without a successful answer
     retries: int
-    degraded: int  # searches answered without entity features
+    degraded: int  # searches answered without item features
     searches_by_variant: Mapping[str, int]
     latency_p50_ms: float
     latency_p99_ms: float
@@ -88,27 +88,27 @@ class _Tally:
 
 def play(
     gateway_url: str,
-    photos: Sequence[Photo],
+    photos: Sequence[ShopperPhoto],
     shoppers: int = 2000,
     seed: int = 0,
     concurrency: int = 4,
     progress: Progress | None = None,
     behaviour: Behaviour | None = None,
 ) -> ShoppingReport:
-    """Let so many shoppers search, click and order.
+    """Let simulated shoppers search, click and order.
 
     Args:
-        gateway_url: where `/v1/search` and `/v1/events` are, without a slash at the end.
-        photos: what they may search with; each is as likely as any other.
-        shoppers: how many; their ids are `shopper-0001` and so on.
-        seed: another seed gives other shoppers.
-        concurrency: how many shop at the same time.
-        progress: told after each shopper.
-        behaviour: how they look and click.
+        gateway_url: Base URL of `/v1/search` and `/v1/events`.
+        photos: The photos to search with, all equally likely.
+        shoppers: How many; their ids are `shopper-0001` and so on.
+        seed: Another seed gives other shoppers.
+        concurrency: How many shop at the same time.
+        progress: Called after each shopper.
+        behaviour: How they examine and click.
 
     Raises:
-        ValueError: there are no photos.
-        DeployError: not one search was answered, or the gateway went away for good.
+        ValueError: There are no photos.
+        DeployError: No search was answered, or the gateway stopped answering.
     """
     if not photos:
         raise ValueError("shoppers need at least one photo")
@@ -117,7 +117,7 @@ def play(
 
 
 def searches_of(seed: int, shopper: int, photos: int, behaviour: Behaviour) -> list[int]:
-    """Which photos (by their number) a shopper searches with, in order: one to three."""
+    """The indices of the one to three photos that a shopper searches with, in order."""
     dice = random.Random(f"{seed}/{shopper}")
     chosen = [dice.randrange(photos)]
     while len(chosen) < 3 and dice.random() < behaviour.search_again:
@@ -126,45 +126,47 @@ def searches_of(seed: int, shopper: int, photos: int, behaviour: Behaviour) -> l
 
 
 def react(
-    photo: Photo, hits: Sequence[Mapping[str, Any]], dice: random.Random, behaviour: Behaviour
+    photo: ShopperPhoto, hits: Sequence[Mapping[str, Any]], dice: random.Random, behaviour: Behaviour
 ) -> list[tuple[str, str]]:
-    """What a shopper does with hits, best first: (`click` or `order`, click token) pairs.
+    """A shopper's actions on hits, best first: (`click` or `order`, click token) pairs.
 
-    Each position draws three numbers whatever stands there, so that two versions are judged by one dice.
+    Each position draws three numbers whatever it shows, so that both versions face the same random numbers.
     """
-    deeds: list[tuple[str, str]] = []
+    actions: list[tuple[str, str]] = []
     for position, hit in enumerate(hits, start=1):
         look, click, order = dice.random(), dice.random(), dice.random()
         if look >= position**-behaviour.position_bias:
             continue
         right = hit["item_id"] == photo.item_id
         if click < _click_probability(photo, hit, right, behaviour):
-            deeds.append(("click", hit["click_token"]))
+            actions.append(("click", hit["click_token"]))
             if right and order < behaviour.order:
-                deeds.append(("order", hit["click_token"]))
-    return deeds
+                actions.append(("order", hit["click_token"]))
+    return actions
 
 
-def _click_probability(photo: Photo, hit: Mapping[str, Any], right: bool, behaviour: Behaviour) -> float:
+def _click_probability(
+    photo: ShopperPhoto, hit: Mapping[str, Any], right: bool, behaviour: Behaviour
+) -> float:
     if right:
         return behaviour.click_right
     return behaviour.click_same_category if hit["category"] == photo.category else behaviour.click_other
 
 
 class _Shop:
-    """One run: a client, a tally, and so many shoppers at a time."""
+    """One run: a client, a tally, and a limited number of concurrent shoppers."""
 
     attempts = 6
     first_wait_s = 0.1
-    hopeless = 20  # so many given up in a row: the gateway is gone
+    max_failures_in_a_row = 20  # then the gateway is considered down
 
-    def __init__(self, url: str, photos: Sequence[Photo], seed: int, behaviour: Behaviour) -> None:
+    def __init__(self, url: str, photos: Sequence[ShopperPhoto], seed: int, behaviour: Behaviour) -> None:
         self.url, self.photos, self.seed, self.behaviour = url, photos, seed, behaviour
         self.tally = _Tally()
-        self.given_up_in_a_row, self.last_error = 0, ""
+        self.failures_in_a_row, self.last_error = 0, ""
 
     async def open(self, shoppers: int, concurrency: int, progress: Progress) -> ShoppingReport:
-        """Play all shoppers and sum up."""
+        """Run all shoppers and report."""
         started = time.perf_counter()
         queue = iter(range(1, shoppers + 1))
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
@@ -173,7 +175,7 @@ class _Shop:
         async def serve(queue: Iterator[int]) -> None:
             nonlocal done
             for shopper in queue:
-                if self.given_up_in_a_row >= self.hopeless:
+                if self.failures_in_a_row >= self.max_failures_in_a_row:
                     return
                 await self._shop(shopper)
                 done += 1
@@ -197,7 +199,7 @@ class _Shop:
             if answer is not None:
                 await self._send(react(self.photos[photo], answer["hits"], dice, self.behaviour))
 
-    async def _search(self, shopper: int, photo: Photo) -> dict[str, Any] | None:
+    async def _search(self, shopper: int, photo: ShopperPhoto) -> dict[str, Any] | None:
         body = _search_body(photo.path, f"shopper-{shopper:04d}", self.behaviour.k)
         started = time.perf_counter()
         response = await self._post("/v1/search", body, f"multipart/form-data; boundary={_BOUNDARY}")
@@ -210,17 +212,17 @@ class _Shop:
         self.tally.by_variant[answer["variant"]] += 1
         return answer
 
-    async def _send(self, deeds: Sequence[tuple[str, str]]) -> None:
-        if not deeds:
+    async def _send(self, actions: Sequence[tuple[str, str]]) -> None:
+        if not actions:
             return
         now = datetime.now(UTC).isoformat()
-        events = [{"type": deed, "click_token": token, "ts": now} for deed, token in deeds]
+        events = [{"type": action, "click_token": token, "ts": now} for action, token in actions]
         if await self._post("/v1/events", json.dumps({"events": events}).encode(), "application/json"):
-            self.tally.clicks += sum(deed == "click" for deed, _ in deeds)
-            self.tally.orders += sum(deed == "order" for deed, _ in deeds)
+            self.tally.clicks += sum(action == "click" for action, _ in actions)
+            self.tally.orders += sum(action == "order" for action, _ in actions)
 
     async def _post(self, path: str, body: bytes, content_type: str) -> httpx.Response | None:
-        """Post, waiting and trying again while the service is busy or away; None where it is given up."""
+        """Post, with exponential backoff while the service is busy or down; None after the last attempt."""
         reason = ""
         for attempt in range(self.attempts):
             if attempt:
@@ -232,24 +234,24 @@ class _Shop:
                 reason = f"{type(error).__name__}: {error}"
                 continue
             if response.is_success:
-                self.given_up_in_a_row = 0
+                self.failures_in_a_row = 0
                 return response
             reason = f"{response.status_code}: {response.text[:300]}"
             if response.status_code not in _BUSY:
                 break
         self.tally.errors += 1
-        self.given_up_in_a_row += 1
+        self.failures_in_a_row += 1
         self.last_error = f"{path} answered {reason}"
         if self.tally.errors <= 3:
-            log.warning("a shopper gave up: %s", self.last_error)
+            log.warning("a shopper's request failed: %s", self.last_error)
         return None
 
     def _report(self, shoppers: int, seconds: float) -> ShoppingReport:
         tally = self.tally
-        if self.given_up_in_a_row >= self.hopeless or (shoppers and not tally.searches):
+        if self.failures_in_a_row >= self.max_failures_in_a_row or (shoppers and not tally.searches):
             raise DeployError(
                 f"the gateway at {self.url} stopped answering after {tally.searches} searches "
-                f"({self.last_error}); look at its log, then start it again"
+                f"({self.last_error}); read its log, then start it again"
             )
         latencies_ms = sorted(tally.latencies_ms)
         return ShoppingReport(
@@ -268,7 +270,7 @@ class _Shop:
 
 
 def _search_body(path: Path, user_id: str, k: int) -> bytes:
-    """The multipart form, joined from kept parts: httpx would encode the photo anew for each search."""
+    """The multipart form, joined from cached parts: httpx would encode the photo again for each search."""
     fields = "".join(
         f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
         for name, value in (("user_id", user_id), ("k", str(k)))
@@ -288,9 +290,9 @@ def _photo_part(path: Path) -> bytes:
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
-    """Nearest-rank quantile of ascending values; 0 where there are none."""
+    """Nearest-rank quantile of ascending values; 0 without values."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 def _silent(done: int, total: int) -> None:
-    """Tell no one."""
+    """Ignore progress."""

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from demo.shoppers import Behaviour, Photo, play, react, searches_of
+from demo.shoppers import Behaviour, ShopperPhoto, play, react, searches_of
 from immr.errors import DeployError
 from tests.support.upstream_process import free_port, picture, seen_by, upstream
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[ShopperPhoto]:
     folder = tmp_path_factory.mktemp("photos")
     taken = []
     for number in range(6):
         path = folder / f"{number}.jpg"
         path.write_bytes(picture(number, 64))
-        taken.append(Photo(path, f"item-{number}", ("Fruit/Apple", "Fruit/Pear")[number % 2]))
+        taken.append(ShopperPhoto(path, f"item-{number}", ("Fruit/Apple", "Fruit/Pear")[number % 2]))
     return taken
 
 
@@ -33,7 +33,7 @@ def hits(*item_ids: str, category: str = "Fruit/Apple") -> list[dict[str, str]]:
     return [{"item_id": name, "category": category, "click_token": f"token-{name}"} for name in item_ids]
 
 
-PHOTO = Photo(Path("p.jpg"), "right", "Fruit/Apple")
+PHOTO = ShopperPhoto(Path("p.jpg"), "right", "Fruit/Apple")
 
 
 def rate(shown: list[dict[str, str]], token: str, deed: str = "click", rounds: int = 20_000) -> float:
@@ -60,9 +60,11 @@ def test_shoppers_search_once_and_a_half() -> None:
     assert sum(counts) / len(counts) == pytest.approx(1.49, abs=0.03)
 
 
-def test_shoppers_play_through_http(gateway: str, photos: list[Photo]) -> None:
-    told: list[tuple[int, int]] = []
-    report = play(gateway, photos, shoppers=40, seed=3, concurrency=4, progress=lambda *at: told.append(at))
+def test_shoppers_play_through_http(gateway: str, photos: list[ShopperPhoto]) -> None:
+    counted: list[tuple[int, int]] = []
+    report = play(
+        gateway, photos, shoppers=40, seed=3, concurrency=4, progress=lambda *at: counted.append(at)
+    )
     seen = seen_by(gateway)
     events = [event for batch in seen["events"] for event in batch]
     assert report.searches == len(seen["searches"]) == report.searches_by_variant["champion"]
@@ -71,16 +73,16 @@ def test_shoppers_play_through_http(gateway: str, photos: list[Photo]) -> None:
     assert report.errors == report.retries == 0
     assert {search["user_id"] for search in seen["searches"]} == {f"shopper-{n:04d}" for n in range(1, 41)}
     assert 0 < report.latency_p50_ms <= report.latency_p99_ms
-    assert sorted(told) == [(n, 40) for n in range(1, 41)]
+    assert sorted(counted) == [(n, 40) for n in range(1, 41)]
 
 
-def test_concurrency_changes_nothing(gateway: str, photos: list[Photo]) -> None:
+def test_concurrency_changes_nothing(gateway: str, photos: list[ShopperPhoto]) -> None:
     one = play(gateway, photos, shoppers=25, seed=5, concurrency=1)
     many = play(gateway, photos, shoppers=25, seed=5, concurrency=8)
     assert (one.searches, one.clicks, one.orders) == (many.searches, many.clicks, many.orders)
 
 
-def test_a_busy_gateway_is_asked_again(photos: list[Photo]) -> None:
+def test_a_busy_gateway_is_asked_again(photos: list[ShopperPhoto]) -> None:
     with upstream("champion", "immr-1", "--busy=5") as url:
         report = play(url, photos, shoppers=8, seed=1, concurrency=2)
     assert report.retries == 5
@@ -88,16 +90,16 @@ def test_a_busy_gateway_is_asked_again(photos: list[Photo]) -> None:
 
 
 def test_a_refused_photo_is_an_error_and_not_the_end(
-    gateway: str, photos: list[Photo], tmp_path: Path
+    gateway: str, photos: list[ShopperPhoto], tmp_path: Path
 ) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    broken = Photo(tmp_path / "broken.jpg", "item-0", "Fruit/Apple")
+    broken = ShopperPhoto(tmp_path / "broken.jpg", "item-0", "Fruit/Apple")
     report = play(gateway, [*photos, broken], shoppers=40, seed=2, concurrency=4)
     assert report.errors > 0
     assert report.searches > 0
 
 
-def test_no_gateway_is_said_in_a_sentence(photos: list[Photo]) -> None:
+def test_no_gateway_is_said_in_a_sentence(photos: list[ShopperPhoto]) -> None:
     with pytest.raises(DeployError, match="stopped answering after 0 searches"):
         play(f"http://127.0.0.1:{free_port()}", photos, shoppers=1, concurrency=1)
 
@@ -107,7 +109,7 @@ def test_no_photos() -> None:
         play("http://127.0.0.1:1", [])
 
 
-def test_a_search_costs_little_cpu(gateway: str, photos: list[Photo]) -> None:
+def test_a_search_costs_little_cpu(gateway: str, photos: list[ShopperPhoto]) -> None:
     play(gateway, photos, shoppers=2, concurrency=2)
     before = time.process_time()
     report = play(gateway, photos, shoppers=100, concurrency=8)

@@ -45,8 +45,8 @@ def test_ctrl_c_in_a_pipeline_run_ends_everything(tmp_path: Path) -> None:
         time.sleep(5)  # torchrun and its workers come up
         assert len(started_with(home)) > 2
         demo.send_signal(signal.SIGINT)
-        told = demo.stdout.read()
-        assert demo.wait(30) == 130 and "the next run goes on from here" in told
-    # a worker that was told to end may still be at it on a busy machine
-    until(lambda: not started_with(home), timeout_s=20, told=lambda: started_with(home))
+        output = demo.stdout.read()
+        assert demo.wait(30) == 130 and "the next run resumes here" in output
+    # a worker that was output to end may still be at it on a busy machine
+    until(lambda: not started_with(home), timeout_s=20, output=lambda: started_with(home))
     assert list((home / "work" / "training-sets").iterdir())  # what was finished stays
