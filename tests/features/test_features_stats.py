@@ -2,10 +2,11 @@ import dataclasses
 from datetime import UTC, datetime, timedelta, timezone
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from immr.errors import ContractError
-from immr.features.stats import COLUMNS, PRIOR_IMPRESSIONS, SCHEMA, item_stats
+from immr.features.stats import COLUMNS, COUNTS_SCHEMA, PRIOR_IMPRESSIONS, SCHEMA, item_stats
 from immr.types import Item
 
 NOW = datetime(2025, 6, 8, 12, tzinfo=UTC)
@@ -58,7 +59,10 @@ def test_the_window_ends_with_now_and_leaves_out_its_start():
         ("apple", True, NOW - timedelta(days=7) + timedelta(microseconds=1)),
     ]
     assert _by_item(item_stats(ITEMS, _impressions(rows), NOW))["apple"]["impressions_7d"] == 2
-    assert _by_item(item_stats(ITEMS, _impressions(rows), NOW, days=8))["apple"]["impressions_7d"] == 3
+    assert (
+        _by_item(item_stats(ITEMS, _impressions(rows), NOW, timedelta(days=8)))["apple"]["impressions_7d"]
+        == 3
+    )
 
 
 def test_no_impressions_gives_rows_of_zeros():
@@ -99,6 +103,26 @@ def test_stock_and_age_come_from_the_item():
     rows = _by_item(item_stats(items, _impressions(ROWS), NOW))
     assert {name: row["stock"] for name, row in rows.items()} == {"pear": 4.0, "apple": None, "kiwi": None}
     assert {row["updated_at"] for row in rows.values()} == {NOW}
+
+
+def test_a_file_of_impressions_gives_the_same(tmp_path):
+    pq.write_table(_impressions(ROWS), tmp_path / "impressions.parquet")
+    assert item_stats(ITEMS, tmp_path / "impressions.parquet", NOW) == item_stats(
+        ITEMS, _impressions(ROWS), NOW
+    )
+
+
+def test_live_counts_are_added_and_queries_left_out():
+    live = pa.Table.from_pylist(
+        [
+            {"item_id": "apple", "impressions": 3, "clicks": 1},
+            {"item_id": "apple", "impressions": 2, "clicks": 0},
+        ],
+        COUNTS_SCHEMA,
+    )
+    without = pa.table({"query_id": ["q0", "q1"]})
+    apple = _by_item(item_stats(ITEMS, _impressions(ROWS), NOW, live=live, without_queries=without))["apple"]
+    assert (apple["impressions_7d"], apple["clicks_7d"]) == (20 + 5 - 2, 6 + 1 - 2)
 
 
 def test_broken_input_is_refused():

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from immr.data.contract import IMPRESSIONS
+from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.errors import ContractError
 from immr.loop.materialize import materialize, push
 from immr.settings import Settings
@@ -83,6 +83,52 @@ def test_an_exported_query_counts_once(tmp_path: Path, data: Path) -> None:
     parts.close()
     # a, b, c and e; the event log's row of c is newer than the click log's
     assert (store.rows[0]["impressions_7d"], store.rows[0]["clicks_7d"]) == (4, 1)
+
+
+def test_events_before_the_window_do_not_count(tmp_path: Path, data: Path) -> None:
+    parts, store = parts_with(tmp_path / "home")
+    record(parts, [("old", "u", NOON - timedelta(days=8)), ("new", "u", NOON + timedelta(days=1))])
+    push(parts, tiny_training_set.write(tmp_path), data)
+    parts.close()
+    assert store.rows[0]["impressions_7d"] == 4  # a, b, c and "new"
+
+
+def test_a_crawler_in_the_event_log_does_not_count(tmp_path: Path, data: Path) -> None:
+    parts, store = parts_with(tmp_path / "home")
+    crawl = [(f"crawl-{n}", "crawler", NOON + timedelta(seconds=n / 10)) for n in range(250)]
+    record(parts, [*crawl, ("e", "shopper", NOON + timedelta(hours=1))])
+    push(parts, tiny_training_set.write(tmp_path), data)
+    parts.close()
+    assert (store.rows[0]["impressions_7d"], store.rows[0]["clicks_7d"]) == (4, 2)  # a, b, c and e
+
+
+def test_a_crawler_in_the_click_log_does_not_count(tmp_path: Path, data: Path) -> None:
+    rows = [shown(f"crawl-{n}", clicked=False) for n in range(250)]
+    pq.write_table(pa.Table.from_pylist(rows, IMPRESSIONS.columns), data / "impressions" / "2.parquet")
+    queries = [
+        {"query_id": row["query_id"], "user_id": "crawler", "ts": NOON, "image": "q.jpg"} for row in rows
+    ] + [{"query_id": name, "user_id": name, "ts": NOON, "image": "q.jpg"} for name in ("a", "b", "c")]
+    pq.write_table(pa.Table.from_pylist(queries, QUERIES.columns), data / "queries.parquet")
+    parts, store = parts_with(tmp_path / "home")
+    materialize(parts, tiny_training_set.write(tmp_path), data)
+    assert (store.rows[0]["impressions_7d"], store.rows[0]["clicks_7d"]) == (3, 2)
+
+
+def test_the_event_log_is_never_read_as_rows(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, store = parts_with(tmp_path / "home")
+    record(parts, [("e", "u", NOON)])
+    monkeypatch.setattr(type(parts.events), "joined", None)
+    assert push(parts, tiny_training_set.write(tmp_path), data) == len(store.rows)
+    parts.close()
+
+
+def record(parts: Parts, searches: list[tuple[str, str, datetime]]) -> None:
+    with connect(parts.settings) as writing:
+        writing.events.record_impressions(
+            [Impression(query, ITEM, 1, user, "champion", "immr-1", ts) for query, user, ts in searches]
+        )
 
 
 def test_a_folder_without_a_click_log_says_what_is_missing(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""What shoppers did with each item in the last days: the rows of the feature store. Pure; no clock inside."""
+"""Item features from seven days of impressions and clicks: the rows of the feature store."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -11,7 +12,9 @@ from immr.errors import ContractError
 from immr.types import Item
 
 PRIOR_IMPRESSIONS = 20.0
-"""Strength of the CTR's prior: an item starts as if it had been shown so often, at the mean CTR (ours)."""
+"""Strength of the CTR's prior: an item starts as if it had been shown this often, at the mean CTR (ours)."""
+
+WINDOW = timedelta(days=7)
 
 _TS = pa.timestamp("us", tz="UTC")
 
@@ -31,12 +34,20 @@ SCHEMA = pa.schema(
 
 COLUMNS: tuple[str, ...] = tuple(SCHEMA.names)
 
+COUNTS_SCHEMA = pa.schema([("item_id", pa.string()), ("impressions", pa.int64()), ("clicks", pa.int64())])
+"""Impressions and clicks by item; an item may have several rows."""
+
 _SQL = """
-WITH counted AS (
+WITH logged AS (
     SELECT item_id, count(*) AS impressions, count(*) FILTER (WHERE clicked) AS clicks
-    FROM impressions
+    FROM (SELECT query_id, item_id, clicked, make_timestamp(epoch_us(ts)) AS ts FROM {impressions})
+    ANTI JOIN without_queries USING (query_id)
     WHERE ts > $since AND ts <= $until
     GROUP BY item_id
+),
+counted AS (
+    SELECT item_id, sum(impressions) AS impressions, sum(clicks) AS clicks
+    FROM (SELECT * FROM logged UNION ALL SELECT * FROM live) GROUP BY item_id
 ),
 joined AS (
     SELECT items.item_id, items.price, items.category, items.stock, items.updated_at,
@@ -54,44 +65,68 @@ ORDER BY item_id
 
 
 def item_stats(
-    items: pa.Table | Sequence[Item], impressions: pa.Table, now: datetime, days: int = 7
+    items: pa.Table | Sequence[Item],
+    impressions: pa.Table | Path,
+    now: datetime,
+    window: timedelta = WINDOW,
+    live: pa.Table | None = None,
+    without_queries: pa.Table | None = None,
 ) -> pa.Table:
-    """One row per item of the catalogue, in item_id order, seen or not.
+    """One row per item of the catalogue, shown or not, in item_id order.
 
     The CTR is the mean of a beta posterior, (clicks + m·c) / (impressions + m), where c is the CTR of all
-    items together in the window and m = `PRIOR_IMPRESSIONS`. It is not corrected for position.
+    items in the window and m = `PRIOR_IMPRESSIONS`. It is not corrected for position. Memory grows with the
+    items, not with the impressions of a file.
 
     Args:
         items: the contract's items.
-        impressions: the contract's impressions; a `ts` without a time zone is read as UTC.
+        impressions: the contract's impressions, as a table or a Parquet file; a `ts` without a time zone is
+            read as UTC.
         now: end of the window, inclusive, with a time zone; becomes `event_timestamp`.
-        days: length of the window.
+        window: its length; the columns are named for the default.
+        live: counts by `COUNTS_SCHEMA` from elsewhere to be added.
+        without_queries: a table with a column query_id; impressions of these queries are left out.
 
     Returns:
-        A table of `SCHEMA`. Columns are named for the default of 7 days.
+        A table of `SCHEMA`.
 
     Raises:
-        ContractError: `now` has no time zone, a column is missing, or an item_id is there twice.
+        ContractError: `now` has no time zone, a column is missing, or an item_id occurs twice.
     """
     if now.tzinfo is None:
         raise ContractError(f"now={now.isoformat()} has no time zone: pass datetime.now(UTC)")
     catalogue = _catalogue(items)
     until = now.astimezone(UTC).replace(tzinfo=None)
-    values = {"since": until - timedelta(days=days), "until": until, "prior": PRIOR_IMPRESSIONS}
-    counted = _query(catalogue, _events(impressions), values)
+    tables = {
+        "items": catalogue,
+        "live": COUNTS_SCHEMA.empty_table() if live is None else live.cast(COUNTS_SCHEMA),
+        "without_queries": _no_queries() if without_queries is None else without_queries.select(["query_id"]),
+    }
+    values: dict[str, object] = {"since": until - window, "until": until, "prior": PRIOR_IMPRESSIONS}
+    if isinstance(impressions, Path):
+        source = "read_parquet($file)"
+        values["file"] = str(impressions)
+    else:
+        source = "impressions"
+        tables[source] = _only(impressions, ["query_id", "item_id", "clicked", "ts"], "impressions")
+    counted = _query(tables, _SQL.format(impressions=source), values)
     # pyarrow drops a fixed offset once pandas is imported, so the zone is settled here
     moments = pa.array([now.astimezone(UTC)] * len(counted), pa.timestamp("us", tz="UTC"))
     return counted.append_column("event_timestamp", moments).cast(SCHEMA)
 
 
-def _query(items: pa.Table, impressions: pa.Table, values: dict[str, object]) -> pa.Table:
+def _query(tables: dict[str, pa.Table], sql: str, values: dict[str, object]) -> pa.Table:
     import duckdb
 
-    with duckdb.connect(config={"threads": 1}) as connection:
-        connection.register("items", items)
-        connection.register("impressions", impressions)
-        table: pa.Table = connection.sql(_SQL, params=values).to_arrow_table()
-    return table
+    with duckdb.connect() as connection:
+        for name, table in tables.items():
+            connection.register(name, table)
+        found: pa.Table = connection.sql(sql, params=values).to_arrow_table()
+    return found
+
+
+def _no_queries() -> pa.Table:
+    return pa.table({"query_id": pa.array([], pa.string())})
 
 
 def _catalogue(items: pa.Table | Sequence[Item]) -> pa.Table:
@@ -116,15 +151,9 @@ def _catalogue(items: pa.Table | Sequence[Item]) -> pa.Table:
     return catalogue
 
 
-def _events(impressions: pa.Table) -> pa.Table:
-    events = _only(impressions, ["item_id", "clicked", "ts"], "impressions")
-    as_utc = events["ts"].cast(pa.timestamp("us", tz="UTC")).cast(pa.timestamp("us"))
-    return events.set_column(2, "ts", as_utc)
-
-
 def _only(table: pa.Table, columns: list[str], name: str) -> pa.Table:
     if missing := [column for column in columns if column not in table.column_names]:
         raise ContractError(
-            f"the {name} table has no column {', '.join(missing)}: it must keep the data contract"
+            f"the {name} table has no column {', '.join(missing)}: it must meet the data contract"
         )
     return table.select(columns)

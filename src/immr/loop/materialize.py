@@ -1,69 +1,141 @@
-"""Materialize: item features from what shoppers did go into the online feature store."""
+"""Materialize: item features from what shoppers did go into the online feature store.
+
+Bots are left out by the readout's rules. All variants count: whoever answered, a shopper saw the item.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from immr.data.admission import admit_table
-from immr.data.contract import IMPRESSIONS
+from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.data.tables import files_of
+from immr.features.stats import COUNTS_SCHEMA, WINDOW, item_stats
+from immr.readout.bots import DEFAULT_BOT_POLICY, mark_bots
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from immr.data.training_set import TrainingSet
+    from immr.events.event_log import EventLog
     from immr.wiring import Parts
+
+_MICROSECOND = timedelta(microseconds=1)
+
+_QUERIES_OF_LOG = """
+SELECT query_id, queries.user_id, make_timestamp(epoch_us(any_value(queries.ts))) AS ts,
+    count(*) FILTER (WHERE clicked) AS clicks
+FROM read_parquet($impressions) AS shown JOIN read_parquet($queries) AS queries USING (query_id)
+WHERE shown.ts > $since
+GROUP BY query_id, queries.user_id
+"""
+
+
+@dataclass(frozen=True)
+class _ClickLog:
+    """The valid impressions of a shop's folder."""
+
+    impressions: Path
+    newest: datetime
+    queries_of_bots: pa.Table  # query_id; empty without a table of queries, which has the user ids
 
 
 def materialize(parts: Parts, training_set: TrainingSet, data: Path) -> int:
     """Write features of the click log's last seven days; returns the number of items.
 
     Raises:
-        ContractError: No impression keeps the contract.
+        ContractError: No impression meets the contract.
         FeaturesUnavailableError: The feature store does not answer.
     """
-    return parts.features.materialize(_item_features(training_set, _impressions(data)))
+    with _click_log(data) as log:
+        stats = item_stats(
+            training_set.items, log.impressions, log.newest, without_queries=log.queries_of_bots
+        )
+    return parts.features.materialize(stats)
 
 
 def push(parts: Parts, training_set: TrainingSet, data: Path) -> int:
-    """Write features of the click log and of the event log since then; returns the number of items.
+    """Write features of the click log and of the event log; returns the number of items.
 
-    The seven days end at the newest impression of both.
+    The seven days end at the newest impression of both. Queries in both (the click log may be an export of
+    the event log) count once, as the event log knows them.
 
     Raises:
-        ContractError: No impression keeps the contract.
+        ContractError: No impression meets the contract.
         EventLogError: The event log does not answer.
         FeaturesUnavailableError: The feature store does not answer.
     """
     import pyarrow as pa
-
-    logged = _impressions(data)
-    live = parts.events.joined().select(logged.column_names).cast(logged.schema)
-    return parts.features.push(
-        _item_features(training_set, pa.concat_tables([_without_queries_of(live, logged), live]))
-    )
-
-
-def _without_queries_of(live: pa.Table, logged: pa.Table) -> pa.Table:
-    """A click log exported from the event log shares queries with it: count them once."""
     import pyarrow.compute as pc
 
-    return logged.filter(pc.invert(pc.is_in(logged["query_id"], value_set=live["query_id"].unique())))
+    with _click_log(data) as log:
+        queries = parts.events.by_query(log.newest - WINDOW)
+        now = max(log.newest, pc.max(queries["ts"]).as_py() or log.newest)
+        without = pa.concat_tables([log.queries_of_bots, queries.select(["query_id"])])
+        live = _live_counts(parts.events, now - WINDOW + _MICROSECOND, bots=_bots_of(queries))
+        stats = item_stats(training_set.items, log.impressions, now, live=live, without_queries=without)
+    return parts.features.push(stats)
 
 
-def _impressions(data: Path) -> pa.Table:
-    import pyarrow.parquet as pq
-
-    with TemporaryDirectory(prefix="immr-impressions-") as folder:
-        admit_table(IMPRESSIONS, files_of(data, IMPRESSIONS), data, Path(folder))
-        return pq.read_table(Path(folder) / "impressions.parquet")
-
-
-def _item_features(training_set: TrainingSet, impressions: pa.Table) -> pa.Table:
+@contextmanager
+def _click_log(data: Path) -> Iterator[_ClickLog]:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    from immr.features.stats import item_stats
+    with TemporaryDirectory(prefix="immr-click-log-") as scratch:
+        folder = Path(scratch)
+        admit_table(IMPRESSIONS, files_of(data, IMPRESSIONS), data, folder)
+        impressions = folder / "impressions.parquet"
+        newest = _newest(impressions)
+        of_bots = pa.table({"query_id": pa.array([], pa.string())})
+        if files := files_of(data, replace(QUERIES, optional=True)):
+            admit_table(QUERIES, files, data, folder)
+            queries = _queries_of(impressions, folder / "queries.parquet", newest - WINDOW)
+            is_bot = pc.is_in(queries["user_id"], value_set=pa.array(_bots_of(queries), pa.string()))
+            of_bots = queries.filter(is_bot).select(["query_id"])
+        yield _ClickLog(impressions, newest, of_bots)
 
-    return item_stats(training_set.items, impressions, now=pc.max(impressions["ts"]).as_py())
+
+def _newest(impressions: Path) -> datetime:
+    import duckdb
+    import pyarrow as pa
+
+    with duckdb.connect() as base:
+        [(newest_us,)] = base.execute(
+            "SELECT max(epoch_us(ts)) FROM read_parquet($file)", {"file": str(impressions)}
+        ).fetchall()
+    newest: datetime = pa.scalar(newest_us, pa.timestamp("us", "UTC")).as_py()
+    return newest
+
+
+def _queries_of(impressions: Path, queries: Path, since: datetime) -> pa.Table:
+    import duckdb
+
+    with duckdb.connect() as base:
+        files = {"impressions": str(impressions), "queries": str(queries), "since": since}
+        found: pa.Table = base.sql(_QUERIES_OF_LOG, params=files).to_arrow_table()
+    return found
+
+
+def _bots_of(queries: pa.Table) -> list[str]:
+    """User ids, from one row per query: query_id, user_id, ts, clicks."""
+    import duckdb
+
+    with duckdb.connect() as base:
+        base.register("queries", queries)
+        mark_bots(base, DEFAULT_BOT_POLICY)
+        return [user for (user,) in base.execute("SELECT user_id FROM bots").fetchall()]
+
+
+def _live_counts(events: EventLog, since: datetime, bots: list[str]) -> pa.Table:
+    import pyarrow as pa
+
+    counted = events.summed_by("item_id", since, without_users=bots)
+    columns = [[c.of for c in counted], [c.impressions for c in counted], [c.clicks for c in counted]]
+    return pa.table(columns, schema=COUNTS_SCHEMA)
