@@ -106,6 +106,15 @@ def test_freshness_is_the_newest_row(store):
     assert store.freshness() == NOW + timedelta(minutes=1)
 
 
+def test_a_log_from_the_future_does_not_keep_out_a_good_one(store):
+    store.materialize(_stats(["apple", "pear"], clicks=1, when=datetime(2099, 1, 1, tzinfo=UTC)))
+    store.materialize(_stats(["apple", "pear"], clicks=5))
+    assert {features.clicks_7d for features in store.read(["apple", "pear"]).values()} == {5}
+    assert store.freshness() == NOW
+    store.push(_stats(["apple"], clicks=6, when=NOW + timedelta(minutes=1)))
+    assert store.read(["apple"])["apple"].clicks_7d == 6
+
+
 def test_warm_makes_it_ready(store):
     store.materialize(_stats(["apple"]))
     assert not store.ready

@@ -199,11 +199,11 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
     ("content", "says"),
     [
         (b"", "empty"),
-        (b"hello, this is text", "no picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no picture"),
+        (b"hello, this is text", "not a picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
         (encoded(half_and_half(), "JPEG")[:300], "picture|broken"),
         (encoded(half_and_half().resize((300, 300)), "PNG")[:200], "broken"),
-        (encoded(half_and_half(), "TIFF"), "no picture"),
+        (encoded(half_and_half(), "TIFF"), "not a picture"),
     ],
 )
 def test_what_is_no_picture_says_so(content: bytes, says: str) -> None:

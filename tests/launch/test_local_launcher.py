@@ -52,7 +52,7 @@ def test_two_processes_make_a_version(tmp_path, cache_dir, capfd):
 def test_a_failure_says_why(tmp_path, cache_dir):
     job_file = _job(tmp_path, cache_dir)
     (tmp_path / "ts" / "manifest.json").unlink()
-    with pytest.raises(TrainingError, match=r"training tiny failed \(exit code 1\): .*is no training set"):
+    with pytest.raises(TrainingError, match=r"training tiny failed \(exit code 1\): .*is not a training set"):
         LocalLauncher().run(TrainingJob("tiny", job_file, processes=1))
     broken = tmp_path / "broken.json"
     broken.write_text("{}")

@@ -1,1 +1,1 @@
-"""What comes in: the table contract, named data sets, image reading, click simulation, the training set."""
+"""Reads a shop's tables and pictures, checks them against the data contract; the training set's files."""

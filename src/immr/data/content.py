@@ -1,4 +1,4 @@
-"""What is in a shop's folder, in one hash: two folders of one content are governed once."""
+"""One hash of a shop's tables and pictures, so that unchanged data are not governed again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from immr.storage import fingerprint
 
 
 def content_hash(folder: Path) -> str:
-    """Of the tables' bytes, and of each picture's size and time of change: pictures are read later, once.
+    """Hash of the tables' bytes and of each picture's size and modification time.
+
+    The pictures themselves are read once, later.
 
     Raises:
         ContractError: a table is missing or cannot be read.

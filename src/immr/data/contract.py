@@ -1,4 +1,4 @@
-"""The data contract: what the four tables of a shop must be."""
+"""The data contract: columns, keys and references of a shop's four tables."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 @dataclass(frozen=True)
 class TableContract:
-    """What one table must be."""
+    """Columns, key and references of one table."""
 
     name: str
     columns: pa.Schema
     key: tuple[str, ...]
-    refers_to: Mapping[str, str] = field(default_factory=dict)  # column → table that must know its value
-    apart_from: str | None = None  # a table that must not know the key
+    refers_to: Mapping[str, str] = field(default_factory=dict)  # column → table that must contain its value
+    apart_from: str | None = None  # a table that must not contain the key
     optional: bool = False
     may_lack: frozenset[str] = frozenset()  # columns that may be missing, as may their values
     merged: tuple[str, ...] = ()  # of rows with one key: true in the first if it is true in any
 
     @property
     def needed(self) -> list[str]:
-        """Columns that must be there."""
+        """Columns that must exist."""
         return [name for name in self.columns.names if name not in self.may_lack]
 
 
@@ -80,4 +80,4 @@ JUDGEMENTS = TableContract(
     optional=True,
 )
 CONTRACT = (ITEMS, QUERIES, IMPRESSIONS, JUDGEMENTS)
-"""In the order of admission: a table comes after those it refers to."""
+"""In the order of checking: a table follows those it refers to."""

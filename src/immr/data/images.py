@@ -40,14 +40,14 @@ _SIGNATURES = [
 
 
 def read(uri: str) -> bytes:
-    """The content behind a path or a file:// URI.
+    """The content of a file, given by path or file:// URI.
 
     Raises:
-        DataError: another kind of URI, or nothing readable there.
+        DataError: another kind of URI, or an unreadable file.
     """
     try:
         return path_of(uri).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: no path at all, as one with a zero byte in it
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise DataError(
             f"cannot read the image {uri!r} ({getattr(error, 'strerror', None) or error}): check the path in "
             "the table, or that the folder is mounted here"
@@ -55,11 +55,11 @@ def read(uri: str) -> bytes:
 
 
 def load(uri: str, min_side_px: int | None = None) -> Image.Image:
-    """The picture behind a path or a file:// URI; see `read` and `decode`.
+    """The picture in a file, given by path or file:// URI; see `read` and `decode`.
 
     Raises:
         DataError: it cannot be read.
-        ImageError: it is no picture, and which one.
+        ImageError: it is not a picture; the message names the file.
     """
     content = read(uri)
     try:
@@ -69,7 +69,7 @@ def load(uri: str, min_side_px: int | None = None) -> Image.Image:
 
 
 def placed(uri: str, folder: Path) -> str:
-    """The same picture, where a relative path starts from this folder."""
+    """The URI with a relative path made absolute, starting from this folder."""
     return uri if uri.startswith("/") or "://" in uri else str(folder / uri)
 
 
@@ -131,11 +131,11 @@ def media_type_at(path: Path) -> str | None:
 
 
 def path_of(uri: str) -> Path:
-    """Where a picture lies.
+    """The path in a path or file:// URI.
 
     Raises:
-        DataError: a URI that is no file's.
-        ValueError: no URI at all.
+        DataError: a URI of another scheme.
+        ValueError: not a URI.
     """
     if "://" not in uri:
         return Path(uri)
@@ -152,8 +152,8 @@ def _open(content: bytes) -> Image.Image:
         return Image.open(io.BytesIO(content), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("the image has far too many pixels: send a smaller one") from error
-    except Exception as error:  # not only UnidentifiedImageError: a broken header raises what it likes
-        raise ImageError("this is no picture that we read: send a JPEG, PNG, WebP, GIF or BMP") from error
+    except Exception as error:  # a broken header raises all kinds of errors, not only UnidentifiedImageError
+        raise ImageError("this is not a picture that we read: send a JPEG, PNG, WebP, GIF or BMP") from error
 
 
 def _most_pixels(image: Image.Image, is_streamed: bool) -> int:

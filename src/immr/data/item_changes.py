@@ -1,4 +1,4 @@
-"""Changed items from a file, by the data contract."""
+"""Reads changed or deleted items from a file, by the data contract."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from immr.types import Item
 
 @dataclass(frozen=True)
 class ReadItems:
-    """The valid items of a file, and what became of the other rows."""
+    """The valid items of a file, and the counts of rejected rows."""
 
     items: list[Item]
     counts: TableCounts
 
 
 def read_items(file: Path) -> ReadItems:
-    """Items of a Parquet or CSV file with the contract's columns; relative pictures lie beside the file.
+    """Items of a file with the contract's columns; relative paths of pictures start from its folder.
 
     Raises:
         ContractError: no such file, another kind of file, a missing column, or no valid row.

@@ -1,4 +1,4 @@
-"""Which keys have been seen, among more of them than anyone wants to hold: 64-bit hashes in sorted runs."""
+"""A set of keys too many to hold as text: 64-bit hashes in sorted runs."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ Hashes = npt.NDArray[np.uint64]
 
 
 class KnownKeys:
-    """Hashes of keys, eight bytes each, in sorted runs of which each is at least twice as long as the next.
+    """Hashes of keys, eight bytes each, in sorted runs; each run is at least twice as long as the next.
 
-    So a key is moved a logarithmic number of times, and a lookup goes through as many runs. That two of ten
-    million keys have one hash and are taken for one has a chance of three in a million.
+    A key is therefore moved, and a lookup searches, a logarithmic number of times. The chance that any two of
+    ten million keys collide is three in a million.
     """
 
     def __init__(self) -> None:
         self._runs: list[Hashes] = []
 
     def contain(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
-        """Which of these were added before."""
+        """(N,) bool: which of these hashes were added before."""
         known = np.zeros(len(hashes), dtype=bool)
         order = np.argsort(hashes)
-        in_order = hashes[order]  # neighbours are looked up one after the other: several times faster
+        in_order = hashes[order]  # several times faster: neighbours share cache lines
         for run in self._runs:
             at = np.searchsorted(run, in_order).clip(max=len(run) - 1)
             known[order] |= run[at] == in_order
         return known
 
     def add(self, hashes: Hashes) -> None:
-        """Take these in; none of them was there before."""
+        """Add hashes, none of which was added before."""
         run = np.sort(hashes)
         while self._runs and len(self._runs[-1]) < 2 * len(run):
             run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
@@ -43,7 +43,7 @@ class KnownKeys:
 
 
 def hashes_of(frame: pd.DataFrame, columns: tuple[str, ...]) -> Hashes:
-    """One hash a row, over the values of these columns."""
+    """(N,) one hash per row, over the values of these columns."""
     import pandas as pd
 
     hashes = pd.util.hash_pandas_object(frame[list(columns)], index=False)

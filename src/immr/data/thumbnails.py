@@ -1,4 +1,4 @@
-"""Small pictures inside a report, which then needs nothing beside it."""
+"""Small pictures as data URIs, so that a report is a single file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from immr.errors import DataError
 
 
 def thumbnail(uri: str, side_px: int, square: bool = False) -> str:
-    """A small JPEG of a picture as a data URI, whole or cut to a square; empty where it cannot be read."""
+    """A small JPEG as a data URI, with its aspect ratio or cropped to a square; empty if unreadable."""
     try:
         picture = images.load(uri, min_side_px=side_px)
     except DataError:

@@ -1,12 +1,12 @@
-"""The training set: what governance writes and training, evaluation and indexing read.
+"""The training set, which governance writes and training, evaluation and indexing read.
 
 A folder with
     items.parquet       the contract's items, plus class_id (one class = one thing that can be bought)
-    queries.parquet     query_id, user_id, ts, image, class_id, weight: photos to learn from
-    judgements.parquet  query_id, image, item_id, class_id: photos held out, whose right item is known
-    manifest.json       content hashes, parameters, rows in and out of each step
-    report.html         the same for people, with pictures
-    rejected/           rows that break the contract, with their reason
+    queries.parquet     query_id, user_id, ts, image, class_id, weight: photos to train on
+    judgements.parquet  query_id, image, item_id, class_id: held-out photos with their correct item
+    manifest.json       content hashes, parameters, row counts of each step
+    report.html         the same, with pictures
+    rejected/           rows that break the contract, with the reason
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class TrainingSet:
     def __post_init__(self) -> None:
         if not (self.folder / "manifest.json").is_file():
             raise ContractError(
-                f"{self.folder} is no training set (no manifest.json): run `immr govern` first"
+                f"{self.folder} is not a training set (it has no manifest.json): run `immr govern` first"
             )
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """As written; `hash` names the whole set."""
+        """The parsed `manifest.json`."""
         manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text())
         return manifest
 
@@ -81,20 +81,20 @@ class TrainingSet:
 
     @cached_property
     def unseen_classes(self) -> frozenset[int]:
-        """Classes that no photo is learned from, kept apart to judge unseen items by."""
+        """Classes without training photos, held out to evaluate unseen items."""
         rows = self._rows("items", ["class_id", "unseen"])
         return frozenset(row["class_id"] for row in rows if row["unseen"])
 
     @cached_property
     def queries(self) -> list[LabelledPhoto]:
-        """Photos to learn from, in query_id order."""
+        """Photos to train on, in query_id order."""
         return [
             LabelledPhoto(**row) for row in self._rows("queries", ["query_id", "image", "class_id", "weight"])
         ]
 
     @cached_property
     def judgements(self) -> list[LabelledPhoto]:
-        """Photos to be judged by, in query_id order; never trained on."""
+        """Photos to evaluate on, in query_id order; never trained on."""
         there = pq.read_schema(self.folder / "judgements.parquet").names
         columns = ["query_id", "image", "class_id", "item_id", "user_id"]
         return [

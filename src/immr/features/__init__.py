@@ -1,1 +1,1 @@
-"""Entity features of items in Feast: price, category, and what shoppers did in seven days."""
+"""Item features in Feast: price, category, stock, and seven days of impressions and clicks."""

@@ -1,4 +1,4 @@
-"""What the Feast repository says: `feature_store.yaml`, and an item's entity, sources and view."""
+"""The Feast repository: `feature_store.yaml`, and the entity, sources and view of items."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ OFFLINE_FILE = "data/item_stats.parquet"
 FEATURES = ("price", "category", "impressions_7d", "clicks_7d", "ctr_7d", "stock", "updated_at")
 
 TTL = timedelta(0)
-"""Rows never expire: a CTR of last week ranks better than none. Watch `freshness` for rows that got old."""
+"""Rows never expire: last week's CTR ranks better than none. `freshness` shows how old they are."""
 
 
 def feature_store_yaml(online_store: str) -> str:
-    """`feature_store.yaml`, with an online store given as lines of YAML."""
+    """The text of `feature_store.yaml`, with the given lines of YAML for the online store."""
     return f"""\
-# Made by IMMR where it was missing; change it (another online store, another registry) and it stays so.
+# Created by IMMR. Your changes (another online store, another registry) are kept.
 project: {PROJECT}
 provider: local
 registry:
@@ -41,13 +41,13 @@ FEATURE_STORE_YAML = feature_store_yaml(f"type: sqlite\npath: {ONLINE_FILE}")
 
 
 def on_redis(host: str, port: int, database: int) -> str:
-    """`feature_store.yaml` with Feast's Redis store. Searches wait for it: one that hangs is given up."""
+    """`feature_store.yaml` with Feast's Redis store. Reads time out after 1 s, since searches wait for them."""
     waits = "socket_connect_timeout=1,socket_timeout=1"
     return feature_store_yaml(f"type: redis\nconnection_string: {host}:{port},db={database},{waits}")
 
 
 def definitions() -> list[Any]:
-    """Entity `item`, its file and push sources, and the view `item_stats`, to be applied."""
+    """Everything that is applied to the repository: the entity `item`, its sources, the view `item_stats`."""
     from feast import Entity, FeatureView, Field, FileSource, PushSource, ValueType
     from feast.types import Float64, Int64, String, UnixTimestamp
 
@@ -74,6 +74,6 @@ def definitions() -> list[Any]:
             Field(name="stock", dtype=Float64),
             Field(name="updated_at", dtype=UnixTimestamp),
         ],
-        description="Price, category, stock and age, and what shoppers did in 7 days",
+        description="Price, category, stock, age, and impressions and clicks of 7 days",
     )
     return [item, offline, push, view]

@@ -1,6 +1,6 @@
 """Feast as the feature store: a repository folder, SQLite or Redis online, Parquet offline.
 
-Importing Feast takes seconds, so it happens at the first use or in `warm`, never in the constructor.
+Importing Feast takes seconds, so it is imported at the first use or by `warm`, not by the constructor.
 """
 
 from __future__ import annotations
@@ -50,16 +50,19 @@ _YAML = "feature_store.yaml"
 _APPLIED = "data/applied.json"
 _LOADED = "data/loaded.json"
 _MAY_LACK = FEATURES[-2:]  # stock, updated_at
+_CHECKED_ITEMS = 1000
+_CLOCK_TOLERANCE = timedelta(days=1)
 _PROMETHEUS_VARIABLES = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
 
 
 class FeastFeatures:
-    """A Feast repository below `path`; made at the first `materialize`.
+    """A Feast repository below `path`, created by the first `materialize`.
 
-    May be used from many threads and processes: reads go on while one of them writes. A `feature_store.yaml`
-    that is already there is taken as it is, and made of `yaml` where it is missing.
+    Safe to share between threads and processes; reads continue during a write. An existing
+    `feature_store.yaml` is kept, a missing one is created from `yaml`.
 
-    On Redis a row is replaced by a newer one only, and a push is seen item by item.
+    Redis replaces a row only by a newer one, and shows a push item by item. Rows from the future, which a
+    log with a wrong clock has left there, are deleted before the next write.
     """
 
     def __init__(self, path: Path, yaml: str = FEATURE_STORE_YAML) -> None:
@@ -87,14 +90,14 @@ class FeastFeatures:
     def materialize(self, stats: pa.Table) -> int:
         """Make these rows the offline source, apply the definitions if they changed, load the rows online.
 
-        Rows of items that are not in `stats` stay online as they are.
+        Online rows of other items stay as they are.
 
         Returns:
-            The rows loaded.
+            The number of rows loaded.
 
         Raises:
-            ContractError: columns or types that `SCHEMA` does not have, or no row.
-            FeaturesUnavailableError: the store does not take them.
+            ContractError: columns or types other than those of `SCHEMA`, or no row.
+            FeaturesUnavailableError: the store does not answer.
         """
         rows = _checked(stats)
         if not len(rows):
@@ -104,6 +107,7 @@ class FeastFeatures:
         with self._write_lock(), _answers(self._path):
             self._write_offline(rows)
             store = self._open_writer()
+            self._delete_future_rows(store, rows)
             with _quiet():
                 store.materialize(times["min"] - margin, times["max"] + margin, feature_views=[VIEW])
             self._note_loaded(times["max"])
@@ -111,14 +115,14 @@ class FeastFeatures:
         return len(rows)
 
     def push(self, stats: pa.Table) -> int:
-        """Bring rows online through the push source, and append them offline.
+        """Write rows online through the push source, and append them offline.
 
         Returns:
-            The rows pushed.
+            The number of rows.
 
         Raises:
-            ContractError: columns or types that `SCHEMA` does not have.
-            FeaturesUnavailableError: never materialized, or the store does not take them.
+            ContractError: columns or types other than those of `SCHEMA`.
+            FeaturesUnavailableError: never materialized, or the store does not answer.
         """
         rows = _checked(stats)
         if not len(rows):
@@ -126,6 +130,7 @@ class FeastFeatures:
         self._check_materialized()
         with self._write_lock(), _answers(self._path):
             store = self._open_writer()
+            self._delete_future_rows(store, rows)
             store.push(PUSH_SOURCE, rows.to_pandas())
             # Feast's own append maps the file into memory and truncates it while it is read
             offline = [pq.read_table(self._path / OFFLINE_FILE), rows]  # older rows may lack younger columns
@@ -134,7 +139,7 @@ class FeastFeatures:
         return len(rows)
 
     def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
-        """Online features in one call; items that the store does not know are left out.
+        """Online features in one call, without items that the store does not have.
 
         Raises:
             FeaturesUnavailableError: never materialized, or the store does not answer.
@@ -150,9 +155,20 @@ class FeastFeatures:
         return {item_id: _features(values) for item_id, values in rows.items() if _is_known(values)}
 
     def freshness(self) -> datetime | None:
-        """The newest event_timestamp that this folder's processes brought online; reads one small file."""
+        """The newest event_timestamp that was loaded from this folder; reads one small file."""
         file = self._path / _LOADED
         return datetime.fromisoformat(json.loads(file.read_text())["newest"]) if file.is_file() else None
+
+    def _delete_future_rows(self, store: FeatureStore, rows: pa.Table) -> None:
+        """Redis keeps the newer of two rows: one from the future would keep out all others for good."""
+        if store.config.online_store.type != "redis":
+            return
+        step = max(1, len(rows) // _CHECKED_ITEMS)
+        online = OnlineView(store, VIEW, FEATURES)
+        newest = online.newest(rows["item_id"].to_pylist()[::step])
+        if newest is not None and _is_future(newest):
+            _log.warning("deleting all online features: their time, %s, is in the future", newest)
+            online.clear()
 
     def _open_writer(self) -> FeatureStore:
         if self._writer is None:
@@ -188,7 +204,7 @@ class FeastFeatures:
             )
 
     def _registry_is_missing(self) -> bool:
-        """Whether this is a repository as we make it, and nothing was applied to it."""
+        """Whether nothing was applied yet to a repository with our own `feature_store.yaml`."""
         ours = (self._path / _YAML).read_text() == self._yaml
         return ours and not (self._path / REGISTRY_FILE).is_file()
 
@@ -198,12 +214,14 @@ class FeastFeatures:
         write_atomically(self._path / OFFLINE_FILE, sink.getvalue().to_pybytes())
 
     def _note_loaded(self, newest: datetime) -> None:
-        newest = max(newest, self.freshness() or newest)
+        former = self.freshness()
+        if former is not None and not _is_future(former):
+            newest = max(newest, former)
         write_atomically(self._path / _LOADED, json.dumps({"newest": newest.astimezone(UTC).isoformat()}))
 
     @contextmanager
     def _write_lock(self) -> Iterator[None]:
-        """One writer at a time, over threads and processes, because files are read and then written."""
+        """One writer at a time, across threads and processes, because files are read and then written."""
         with self._writing:
             self._path.mkdir(parents=True, exist_ok=True)
             with (self._path / ".writing").open("w") as file:
@@ -223,8 +241,8 @@ def _open(path: Path) -> FeatureStore:
 def _leave_prometheus_alone() -> None:
     """Import Feast without the side effect of `feast.metrics`.
 
-    It would put the prometheus_client of this process, and of those that this one starts, into
-    multi-process mode. prometheus_client chooses its mode as it is imported, so it goes first.
+    It would switch the prometheus_client of this process and its children to multi-process mode.
+    prometheus_client chooses its mode when it is imported, so it is imported first.
     """
     import prometheus_client  # noqa: F401
 
@@ -239,7 +257,7 @@ def _leave_prometheus_alone() -> None:
 
 @contextmanager
 def _answers(path: Path) -> Iterator[None]:
-    """Turn whatever Feast and its stores throw into our own error: their exceptions have no common base."""
+    """Translate the exceptions of Feast and its stores, which have no common base class."""
     try:
         yield
     except ImmrError:
@@ -253,11 +271,15 @@ def _answers(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Feast prints while it applies and materializes; that goes to the log at debug level."""
-    said = io.StringIO()
-    with redirect_stdout(said), redirect_stderr(said):
+    """Log at debug level what Feast prints while it applies and materializes."""
+    printed = io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(printed):
         yield
-    _log.debug("feast: %s", said.getvalue().strip())
+    _log.debug("feast: %s", printed.getvalue().strip())
+
+
+def _is_future(time: datetime) -> bool:
+    return time > datetime.now(UTC) + _CLOCK_TOLERANCE
 
 
 def _checked(stats: pa.Table) -> pa.Table:
@@ -265,7 +287,7 @@ def _checked(stats: pa.Table) -> pa.Table:
         return stats.select(list(COLUMNS)).cast(SCHEMA).combine_chunks()
     except (KeyError, ValueError, pa.ArrowException) as error:
         raise ContractError(
-            f"the stats table does not fit ({error}): make it with immr.features.stats.item_stats"
+            f"the table of item features does not fit ({error}): make it with immr.features.stats.item_stats"
         ) from error
 
 
@@ -275,7 +297,7 @@ def _is_known(values: list[Any]) -> bool:
 
 def _features(values: list[Any]) -> ItemFeatures:
     features = ItemFeatures(*values)
-    unknown = features.stock is None or math.isnan(features.stock)  # pandas, and Feast, know no missing float
+    unknown = features.stock is None or math.isnan(features.stock)  # pandas and Feast store null as NaN
     return replace(features, stock=None) if unknown else features
 
 

@@ -1,4 +1,4 @@
-"""What the rest of IMMR asks of a feature store."""
+"""The feature store as the rest of IMMR uses it."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from immr.types import ItemFeatures
 
 
 class FeatureReader(Protocol):
-    """Who knows features of items; every `FeatureStore` does."""
+    """Reads features of items. Every `FeatureStore` is one."""
 
     def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
-        """Online features; items that are not known are left out.
+        """Online features, without items that the store does not have.
 
         Raises:
-            FeaturesUnavailableError: they cannot be told now.
+            FeaturesUnavailableError: the store does not answer.
         """
 
 
 class FeatureStore(FeatureReader, Protocol):
-    """Entity features of items. A stats table has the columns of `immr.features.stats.COLUMNS`."""
+    """Entity features of items. Tables passed to it have the schema `immr.features.stats.SCHEMA`."""
 
     @property
     def ready(self) -> bool:
-        """Whether a read is fast now: the store's library is loaded and its definitions are known."""
+        """Whether the library and the definitions are loaded, so that a read is fast."""
 
     def warm(self) -> None:
-        """Do what makes the first read slow, so that it can be done in a background thread.
+        """Load what makes the first read slow; meant for a background thread.
 
         Raises:
             FeaturesUnavailableError: the store does not answer, or was never materialized: try again later.
@@ -40,7 +40,7 @@ class FeatureStore(FeatureReader, Protocol):
         """Make these rows the offline source and load them online; returns the rows loaded."""
 
     def push(self, stats: pa.Table) -> int:
-        """Bring fresher rows online (and append them offline), between two materializations."""
+        """Write newer rows online, and append them offline, between two materializations."""
 
     def freshness(self) -> datetime | None:
-        """The newest event_timestamp that was brought online, None where none is known."""
+        """The newest event_timestamp online; None if unknown."""

@@ -1,4 +1,4 @@
-"""Features that were read a moment ago: popular items come up in search after search."""
+"""A short-lived cache of item features: popular items appear in search after search."""
 
 from __future__ import annotations
 
@@ -16,34 +16,31 @@ _MAX_ITEMS = 200_000
 
 
 class RecentFeatures:
-    """Asks the reader for what it has not told in the last `max_age_s`, in one call.
+    """Caches features for `max_age_s`, and reads all that are missing in one call. Thread-safe.
 
-    May be used from many threads. Features are at most that much older than the store's, and a store that
-    goes away is noticed as late.
-
-    One that does not answer is left alone for `away_s`: searches go on without features, and do not queue up
-    behind a store that hangs.
+    A store that does not answer is not asked again for `away_s`, so that searches continue without features
+    instead of queueing behind a store that hangs. An outage is noticed up to `max_age_s` late.
     """
 
     def __init__(self, reader: FeatureReader, max_age_s: float = MAX_AGE_S, away_s: float = AWAY_S) -> None:
         self._reader = reader
         self._max_age_s, self._away_s = max_age_s, away_s
-        self._asking = threading.Lock()
+        self._reading = threading.Lock()
         self._away: tuple[float, FeaturesUnavailableError] | None = None
-        self._known: dict[str, tuple[float, ItemFeatures | None]] = {}  # None: the store does not know it
+        self._known: dict[str, tuple[float, ItemFeatures | None]] = {}  # None: the store does not have it
 
     def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
-        """Features of those items that are known.
+        """Features of the items that the store has.
 
         Raises:
-            FeaturesUnavailableError: the reader has to be asked, and does not answer, or did not just now.
+            FeaturesUnavailableError: the store has to be read and does not answer, or did not a moment ago.
         """
         found = self._kept(item_ids)
         if old := [item_id for item_id in item_ids if item_id not in found]:
-            with self._asking:
-                found |= self._kept(old)  # others who waited here asked for the same
+            with self._reading:
+                found |= self._kept(old)  # another thread may have read them meanwhile
                 if old := [item_id for item_id in old if item_id not in found]:
-                    found |= self._ask(old)
+                    found |= self._read_store(old)
         return {item_id: features for item_id, features in found.items() if features is not None}
 
     def _kept(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures | None]:
@@ -51,18 +48,18 @@ class RecentFeatures:
         kept = ((item_id, *known.get(item_id, nothing)) for item_id in item_ids)
         return {item_id: features for item_id, until, features in kept if until > now}
 
-    def _ask(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures | None]:
+    def _read_store(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures | None]:
         if self._away and time.monotonic() < self._away[0]:
             raise self._away[1]
         until = time.monotonic() + self._max_age_s
         try:
-            told = self._reader.read(item_ids)
+            read = self._reader.read(item_ids)
         except FeaturesUnavailableError as error:
             self._away = (time.monotonic() + self._away_s, error)
             raise
         self._away = None
         if len(self._known) + len(item_ids) > _MAX_ITEMS:
             self._known = {}
-        fresh = {item_id: told.get(item_id) for item_id in item_ids}
+        fresh = {item_id: read.get(item_id) for item_id in item_ids}
         self._known.update({item_id: (until, features) for item_id, features in fresh.items()})
         return fresh

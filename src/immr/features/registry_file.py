@@ -1,4 +1,4 @@
-"""Feast's file registry, written whole: Feast's own truncates the file that other processes are reading.
+"""Feast's file registry with atomic writes: Feast's own truncates the file while other processes read it.
 
 `feature_store.yaml` names the class, and Feast imports it by that name.
 """
@@ -15,7 +15,7 @@ from immr.storage.atomic import write_atomically
 
 
 class WholeFileRegistryStore(FileRegistryStore):
-    """The same file, renamed into place."""
+    """The same file, replaced atomically."""
 
     def _write_registry(self, registry_proto: Any) -> None:
         registry_proto.version_id = str(uuid.uuid4())

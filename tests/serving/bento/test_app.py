@@ -160,7 +160,7 @@ def test_an_event_of_another_time_is_rejected(client: httpx.Client, ts: str) -> 
         (b"", "empty"),
         (b"<html><body>not a photo</body></html>", "JPEG, PNG"),
         (RED[:-40], "broken or truncated"),
-        (RED[:300], "no picture"),
+        (RED[:300], "not a picture"),
         (b"\xff\xd8\xff\xe0" + bytes(2000), ""),
         (b"GIF89a", ""),
     ],
@@ -188,7 +188,7 @@ def test_k_has_bounds(client: httpx.Client, k: str) -> None:
 def test_a_search_without_a_photo_says_so(client: httpx.Client) -> None:
     answer = client.post("/v1/search", files={"picture": ("a.jpg", RED)})
     assert_problem(answer, 422, "image: Field required")
-    assert_problem(client.post("/v1/search", files={"image": (None, "text")}), 422, "no picture")
+    assert_problem(client.post("/v1/search", files={"image": (None, "text")}), 422, "not a picture")
 
 
 @pytest.mark.parametrize(
