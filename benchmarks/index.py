@@ -54,13 +54,14 @@ def main(
     queries: Annotated[int, typer.Option(help="per measurement")] = 500,
     local_up_to: Annotated[int, typer.Option(help="most documents for local mode")] = 100_000,
     uniform: Annotated[bool, typer.Option(help="without clusters")] = False,
+    int8: Annotated[bool, typer.Option(help="with int8 quantization")] = False,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Measure, print a table, and write the figures."""
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for size in points:
         data = Data.of(size, dim, queries, uniform)
-        figures[str(size)] = {"edge": edge(data), "numpy": measure(data, exact(data))}
+        figures[str(size)] = {"edge": edge(data, int8), "numpy": measure(data, exact(data))}
         if size <= local_up_to:
             with local(data) as search:
                 figures[str(size)]["local"] = measure(data, search, at_most=50)
@@ -100,11 +101,11 @@ def category(row: int) -> str:
     return f"Shop/{row % CATEGORIES}"
 
 
-def edge(data: Data) -> dict[str, float]:
+def edge(data: Data, int8: bool) -> dict[str, float]:
     dim = data.documents_ND.shape[1]
     version = ModelVersion("bench", 1, "key", "run", dim, "prep", "manifest", "none")
     with tempfile.TemporaryDirectory(prefix="immr-index-") as folder:
-        index = QdrantIndex(f"edge://{folder}")
+        index = QdrantIndex(f"edge://{folder}" + "?quantization=int8" * int8)
         items = data.items()
         with timed_phases() as phases:
             index.build(version, items, data.documents_ND)

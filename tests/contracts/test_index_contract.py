@@ -33,12 +33,14 @@ def server():
             yield stand_in
 
 
-@pytest.fixture(params=["file", "edge", "server"])
+@pytest.fixture(params=["file", "edge", "edge-int8", "server"])
 def url(request, tmp_path, monkeypatch):
     if request.param == "server":
         if "IMMR_TEST_QDRANT_URL" not in os.environ:
             monkeypatch.setattr(client, "_POLL_S", 0.01)  # the stand-in has no optimizers to wait for
         return request.getfixturevalue("server")
+    if request.param == "edge-int8":
+        return f"edge://{tmp_path}/index?quantization=int8"
     return f"{request.param}://{tmp_path}/index"
 
 

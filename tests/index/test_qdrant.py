@@ -285,7 +285,9 @@ def test_searching_a_closed_collection_is_an_error(url):
         collection.search(EMBEDDINGS_ND[0], 1)
 
 
-@pytest.mark.parametrize("url", ["redis://x", "file://", "edge://", "/a/path", ""])
+@pytest.mark.parametrize(
+    "url", ["redis://x", "file://", "edge://", "/a/path", "", "edge:///a?quantization=int4", "file:///a?x=y"]
+)
 def test_urls_of_other_schemes_are_refused(url):
     with pytest.raises(SettingsError, match="http"):
         QdrantIndex(url)
@@ -325,3 +327,24 @@ def test_qdrant_edge_does_not_replace_a_local_mode_collection_in_use(tmp_path):
         with pytest.raises(IndexUnavailableError, match="is held by process"):
             edge.build(VERSION, _items(), EMBEDDINGS_ND)
         assert collection.count() == 4
+
+
+def test_int8_quantization_rebuilds_the_collection_and_keeps_its_recall(tmp_path):
+    dim, rows = 1024, 2700  # just above the size below which segments are searched exactly
+    generator = np.random.default_rng(0)
+    centres_CD = generator.normal(size=(27, dim))
+    vectors = centres_CD[np.arange(rows) % 27] + 0.5 * generator.normal(size=(rows, dim))
+    embeddings_ND = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    when = datetime(2025, 1, 1, tzinfo=UTC)
+    items = [Item(f"i{n}", "", "", "Fruit", f"{n}.jpg", 1.0, when) for n in range(rows)]
+    version = dataclasses.replace(VERSION, dim=dim)
+    plain, int8 = (QdrantIndex(f"edge://{tmp_path}/index{query}") for query in ("", "?quantization=int8"))
+    plain.build(version, items, embeddings_ND)
+    assert not list(tmp_path.rglob("quantized*"))
+    with closing(int8.open("immr-3", dim, "prep")) as collection:
+        assert collection.count() == rows  # the collection without quantization still opens
+    report = int8.build(version, items, embeddings_ND)
+    assert (report.reused, report.points) == (False, rows)
+    assert report.recall_at_10 >= 0.98
+    assert list(tmp_path.rglob("quantized*"))
+    assert int8.build(version, items, embeddings_ND).reused

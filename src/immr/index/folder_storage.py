@@ -12,7 +12,8 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from immr.errors import IndexUnavailableError
@@ -41,15 +42,18 @@ class EmbeddedEngine:
         scheme: Its URL scheme.
         marker: A file that exists in every folder of this kind.
         open: Opens a folder; calls its second argument when the engine is closed.
+        suffix: See `Storage.suffix`.
     """
 
     title: str
     scheme: str
     marker: str
     open: Callable[[Path, Callable[[], None]], Engine]
+    suffix: str = ""
 
 
 EDGE = EmbeddedEngine("Qdrant Edge", "edge", "edge_config.json", EdgeEngine)
+EDGE_INT8 = replace(EDGE, open=partial(EdgeEngine, quantized=True), suffix="-int8")
 LOCAL_MODE = EmbeddedEngine("qdrant-client's local mode", "file", "meta.json", open_local)
 
 
@@ -60,6 +64,7 @@ class FolderStorage:
         self._root = root
         self._kind = kind
         self.where = f"the folder {root}"
+        self.suffix = kind.suffix
 
     def engine(self, content: str) -> Engine:
         """Open a content and hold its folder until the engine is closed.

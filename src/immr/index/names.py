@@ -12,9 +12,9 @@ def collection_name(version_id: str) -> str:
     return f"{_PREFIX}{version_id}"
 
 
-def content_name(collection: str, content_hash: str) -> str:
-    """`immr_immr-3` and a hash → `immr_immr-3--9f3a…`."""
-    return f"{collection}{_SEPARATOR}{content_hash[:_HASH_CHARACTERS]}"
+def content_name(collection: str, content_hash: str, suffix: str = "") -> str:
+    """`immr_immr-3` and a hash → `immr_immr-3--9f3a…`, and a suffix."""
+    return f"{collection}{_SEPARATOR}{content_hash[:_HASH_CHARACTERS]}{suffix}"
 
 
 def collection_of(content: str) -> str:

@@ -16,7 +16,7 @@ from immr.index.change_journal import PointChange
 from immr.index.collection import QdrantCollection, apply_changes
 from immr.index.documents import Documents, check, payload, point_id
 from immr.index.engines.errors import translate_errors
-from immr.index.folder_storage import EDGE, LOCAL_MODE, FolderStorage
+from immr.index.folder_storage import EDGE, EDGE_INT8, LOCAL_MODE, FolderStorage
 from immr.index.names import collection_name, content_name, version_of
 from immr.index.server_storage import ServerStorage
 from immr.index.storage import Storage
@@ -31,6 +31,8 @@ LOCAL_MODE_POINTS = 20_000
 
 class QdrantIndex:
     """Collections at a URL: `edge:///folder`, `file:///folder` (local mode), or `http(s)://` of a server.
+
+    `edge:///folder?quantization=int8` stores int8 vectors beside the original ones.
 
     Args:
         url: Where the collections are.
@@ -71,7 +73,7 @@ class QdrantIndex:
         """
         documents = Documents.of(version, items, embeddings_ND, sequence)
         collection = collection_name(version.id)
-        content = content_name(collection, documents.binding.content_hash)
+        content = content_name(collection, documents.binding.content_hash, self._storage.suffix)
         with translate_errors(self._storage.where):
             finished = self._finished(content, documents.binding)
             binding = finished or self._fill_and_verify(content, documents)
@@ -201,11 +203,12 @@ def _storage(url: str, timeout_s: int, api_key: str | None) -> Storage:
             "IMMR_INDEX_URL contains credentials: remove them, and put the server's API key into the file "
             "that IMMR_INDEX_KEY_FILE names"
         )
-    for kind in (EDGE, LOCAL_MODE):
-        if parts.scheme == kind.scheme and parts.path:
-            return FolderStorage(Path(url2pathname(parts.path)), kind)
+    kinds = {("edge", ""): EDGE, ("edge", "quantization=int8"): EDGE_INT8, ("file", ""): LOCAL_MODE}
+    if parts.path and (kind := kinds.get((parts.scheme, parts.query))):
+        return FolderStorage(Path(url2pathname(parts.path)), kind)
     if parts.scheme in ("http", "https") and parts.hostname:
         return ServerStorage(url, timeout_s, api_key)
     raise SettingsError(
-        f"IMMR_INDEX_URL={url!r} is not an index URL: use edge:///folder, file:///folder or http(s)://host:port"
+        f"IMMR_INDEX_URL={url!r} is not an index URL: use edge:///folder (optionally with ?quantization=int8), "
+        "file:///folder or http(s)://host:port"
     )

@@ -23,6 +23,7 @@ class ServerStorage:
         # not as `api_key`: the client would warn about http, which is common within a cluster
         self._headers = {"api-key": api_key} if api_key else None
         self.where = f"the Qdrant server {url}"
+        self.suffix = ""
 
     def engine(self, content: str) -> ClientEngine:
         """A new client; it sends no request yet."""

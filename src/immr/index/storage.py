@@ -14,9 +14,11 @@ class Storage(Protocol):
 
     Attributes:
         where: The folder or server, as error messages name it.
+        suffix: Ends the names of new contents, so that another quantization is a content of its own.
     """
 
     where: str
+    suffix: str
 
     def engine(self, content: str) -> Engine:
         """Open the engine of a content, to fill or verify it."""
