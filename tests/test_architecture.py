@@ -15,39 +15,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE_FOLDERS = ("src", "serving", "dashboards", "demo", "pipelines", "components", "benchmarks")
 LOOSE_MODULES = {"__init__", "types", "errors", "settings", "recipes", "wiring"}
-ROOMS = {
-    *(
-        [
-            "cli",
-            "cluster",
-            "data",
-            "datasets",
-            "deploy",
-            "doctor",
-            "drift",
-            "evaluation",
-            "events",
-            "experiment",
-            "features",
-            "governance",
-        ]
-    ),
-    *(
-        [
-            "index",
-            "launch",
-            "loop",
-            "machine",
-            "model",
-            "packaging",
-            "readout",
-            "registry",
-            "search",
-            "storage",
-            "train",
-        ]
-    ),
-}
+ROOMS = set(
+    """charts cli cluster data datasets deploy doctor drift evaluation events experiment features governance
+    index launch loop machine model packaging readout registry search storage train""".split()
+)
 ENTRY_POINTS = (
     "src/immr/cli/",
     "components/",

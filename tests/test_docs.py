@@ -1,4 +1,4 @@
-"""What the docs name is there: commands, targets, settings, files."""
+"""Commands, targets, settings, modules and links in the docs exist."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from serving.process.options import ServingOptions
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
-OF_ONE_PLACE = {  # read where pipelines are compiled or a step runs, not by Settings
+OUTSIDE_SETTINGS = {  # read when pipelines are compiled or a step runs
     "IMMR_APP",
     "IMMR_PIPELINE_IMAGE",
     "IMMR_PIPELINE_RETRIES",
@@ -24,16 +24,16 @@ OF_ONE_PLACE = {  # read where pipelines are compiled or a step runs, not by Set
 
 def variables() -> set[str]:
     fields = [*Settings.model_fields, *ServingOptions.model_fields]
-    return OF_ONE_PLACE | {f"IMMR_{name.upper()}" for name in fields}
+    return OUTSIDE_SETTINGS | {f"IMMR_{name.upper()}" for name in fields}
 
 
 def named(text: str) -> set[str]:
-    """Variables of IMMR's own; those of the tests are said where a test skips."""
+    """IMMR's own variables; those of the tests are documented where a test skips."""
     return set(re.findall(r"IMMR_(?!TEST_)[A-Z_]+", text))
 
 
 def commands(command: Any, path: str) -> dict[str, set[str]]:
-    """Each command with its options and those of the commands below it."""
+    """Each command with its own options and those of its subcommands."""
     found = {path: {option for parameter in command.params for option in parameter.opts}}
     for name, below in getattr(command, "commands", {}).items():
         found |= commands(below, f"{path} {name}")
@@ -41,13 +41,13 @@ def commands(command: Any, path: str) -> dict[str, set[str]]:
     return found
 
 
-def test_every_setting_is_on_the_page_of_the_command_line() -> None:
+def test_every_setting_is_documented() -> None:
     page = (ROOT / "docs" / "cli.md").read_text()
     assert variables() <= named(page)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_a_page_names_is_there(page: Path) -> None:
+def test_a_page_names_only_what_exists(page: Path) -> None:
     text = page.read_text()
     assert named(text) <= variables()
     there = commands(typer.main.get_command(app), "immr")

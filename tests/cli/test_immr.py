@@ -1,4 +1,4 @@
-"""The command as a user types it: a process of its own."""
+"""`immr` as a user runs it, in its own process."""
 
 import json
 import os
@@ -21,13 +21,13 @@ def immr(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_every_step_is_a_command(tmp_path: Path) -> None:
+def test_every_verb_is_a_command(tmp_path: Path) -> None:
     done = immr(tmp_path, "--help")
     assert done.returncode == 0
     assert set(STEPS) <= set(done.stdout.split())
 
 
-def test_an_error_is_one_sentence_with_the_remedy(tmp_path: Path) -> None:
+def test_an_error_is_one_sentence_with_a_remedy(tmp_path: Path) -> None:
     done = immr(tmp_path, "train", str(tmp_path / "nothing"))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -45,7 +45,7 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_data_then_govern_gives_a_training_set(tmp_path: Path) -> None:
     done = immr(tmp_path, "data", "synthetic", "--out", str(tmp_path / "shop"))
     assert done.returncode == 0, done.stderr
-    for table, rows in (("queries", 200), ("judgements", 40)):  # what is left is quick to look at
+    for table, rows in (("queries", 200), ("judgements", 40)):  # a smaller log is quicker
         file = tmp_path / "shop" / f"{table}.parquet"
         pq.write_table(pq.read_table(file).slice(0, rows), file)
     shop = str(tmp_path / "shop")

@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of the demo leaves nothing running and nothing that the next run trips over."""
+"""Ctrl-C during the demo leaves no process behind, and nothing that breaks the next run."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def started_with(home: Path) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_a_pipeline_run_ends_everything(tmp_path: Path) -> None:
+def test_ctrl_c_during_a_pipeline_run_stops_everything(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with subprocess.Popen(
         [sys.executable, "-m", "demo", "--once", "--dataset", "synthetic"],
@@ -49,4 +49,4 @@ def test_ctrl_c_in_a_pipeline_run_ends_everything(tmp_path: Path) -> None:
         assert demo.wait(30) == 130 and "the next run resumes here" in output
     # a worker that was output to end may still be at it on a busy machine
     until(lambda: not started_with(home), timeout_s=20, output=lambda: started_with(home))
-    assert list((home / "work" / "training-sets").iterdir())  # what was finished stays
+    assert list((home / "work" / "training-sets").iterdir())  # finished work is kept

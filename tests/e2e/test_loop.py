@@ -50,7 +50,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 
 def refresh(shop: Shop, *options: str) -> str:
-    """One pipeline run, each step a process of its own, as Kubeflow would have it."""
+    """One pipeline run, each step in its own process, as on Kubeflow."""
     done = subprocess.run(
         [sys.executable, "-m", "pipelines", "run", str(shop.data), "--recipe", "smoke", *options],
         cwd=ROOT,
@@ -65,7 +65,7 @@ def refresh(shop: Shop, *options: str) -> str:
 
 @pytest.fixture(scope="module")
 def two_versions(shop: Shop) -> Shop:
-    """A champion, a candidate that the gate stopped, and the same one let through as challenger."""
+    """A champion, and a challenger that the gate first stopped and then passed."""
     registry = connect(shop.settings).registry
 
     refresh(shop, "--processes", "2", "--gate-margin", "-1")
@@ -78,7 +78,7 @@ def two_versions(shop: Shop) -> Shop:
 
     refresh(shop, "--processes", "1", "--gate-margin", "-1")
     challenger = registry.role("challenger")
-    assert challenger is not None and challenger.number == 2  # trained once, found by its key
+    assert challenger is not None and challenger.number == 2  # trained once, then found by its key
     return shop
 
 
@@ -129,7 +129,7 @@ def search(url: str, photo: Path, user: str) -> dict[str, object]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_shopper_gets_one_variant_and_both_serve(gateway: str, two_versions: Shop) -> None:
+def test_users_stick_to_one_variant_and_both_variants_serve(gateway: str, two_versions: Shop) -> None:
     photo = two_versions.photos[0].path
     variants = {}
     for user in (f"user-{number}" for number in range(20)):
@@ -142,7 +142,7 @@ def test_a_shopper_gets_one_variant_and_both_serve(gateway: str, two_versions: S
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_clicks_come_back_as_a_readout_and_a_decision(gateway: str, two_versions: Shop) -> None:
+def test_clicks_become_a_readout_and_a_decision(gateway: str, two_versions: Shop) -> None:
     report = play(gateway, two_versions.photos, shoppers=40, concurrency=2)
     assert report.errors == 0 and report.clicks > 0
 
@@ -160,7 +160,7 @@ def test_clicks_come_back_as_a_readout_and_a_decision(gateway: str, two_versions
 @pytest.mark.parametrize(
     ("content", "status"), [(b"", 422), (b"<html>not a photo</html>", 422), (b"\xff\xd8\xff broken", 422)]
 )
-def test_bad_photos_are_answered_and_harm_nothing(
+def test_bad_photos_get_an_error_and_do_no_harm(
     gateway: str, two_versions: Shop, content: bytes, status: int
 ) -> None:
     answer = httpx.post(f"{gateway}/v1/search", files={"image": content}, data={"user_id": "u"}, timeout=30)
@@ -171,7 +171,7 @@ def test_bad_photos_are_answered_and_harm_nothing(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_reports_lie_where_the_page_looks(two_versions: Shop) -> None:
+def test_reports_are_published_for_the_page(two_versions: Shop) -> None:
     from immr.loop.reports import published
 
     kinds: Sequence[str] = [report["kind"] for report in published(two_versions.settings.home)]

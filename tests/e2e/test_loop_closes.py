@@ -1,4 +1,4 @@
-"""What shoppers did with one version is what the next one learns from: no part of the way is played."""
+"""The loop closes: the next version trains on what shoppers did with the last one. Nothing is faked."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ITEMS_OF_SHOP, PHOTOS_OF_ITEM, USERS = 8, 8, 16
 
 
 def shop_for_a_day(settings: Settings, labelled: LabelledSet) -> int:
-    """Each photo is searched for by some user, who clicks the right item; one in ten clicks the first."""
+    """A user searches with each photo and clicks the right item; one in ten clicks the first hit."""
     folder = tiny_version.write_packaged(settings.home / "immr-1", 1)
     tiny_version.build_index(settings, folder, list(labelled.items))
     dice = random.Random(0)
@@ -82,7 +82,7 @@ def test_the_event_log_becomes_the_next_version_and_its_features(tmp_path: Path)
     training_set = govern(connect(settings), clicks, recipe)
     items = [item.item_id for item in training_set.items]
     assert set(items) == {item.item_id for item in labelled.items}
-    assert len(training_set.queries) > searches / 2  # the rest is held out
+    assert len(training_set.queries) > searches / 2  # the others are held out
 
     version = train(connect(settings), training_set, recipe)
     assert connect(settings).registry.get(version.id).manifest_hash == training_set.hash

@@ -1,4 +1,4 @@
-"""The page in a real browser, served by its own process, in front of two versions that are processes too."""
+"""The page in a real browser, with page and versions in processes of their own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH"),
 ]
-PATIENCE_MS = 60_000  # a busy machine is no fault of the page
+PATIENCE_MS = 60_000  # a busy machine is not the page's fault
 expect.set_options(timeout=PATIENCE_MS)
 CONTRAST = """names => {
     const light = name => {
@@ -80,7 +80,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The opened page; at the end, nothing was asked of others and nothing was wrong in the console."""
+    """The opened page; afterwards checks that it contacted no other host and logged no error."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     asked: list[str] = []
     wrong: list[str] = []
@@ -136,14 +136,14 @@ def test_samples_and_options_by_keyboard(page: Page, photo: Path) -> None:
     expect(page.locator(".hit")).to_have_count(6)
 
 
-def test_what_is_no_picture_gets_a_sentence(page: Page, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_picture_gets_a_sentence(page: Page, tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("not a picture")
     page.set_input_files("#photo", tmp_path / "notes.jpg")
     expect(page.locator("#search-status")).to_have_text("No version gave an answer.")
     expect(page.locator(".problem").first).to_have_text("That is not a JPEG, PNG or WebP picture.")
 
 
-def test_figures_stand_below_and_refresh_without_losing_what_is_open(page: Page) -> None:
+def test_sections_refresh_and_keep_open_details(page: Page) -> None:
     for section in ("ctr", "readout", "places", "latency", "models", "reports"):
         expect(page.locator(f"#{section}")).to_be_visible()
         expect(page.locator(f"#{section}")).not_to_have_attribute("aria-busy", "true")
@@ -159,7 +159,7 @@ def test_figures_stand_below_and_refresh_without_losing_what_is_open(page: Page)
     expect(page.locator("#ctr-figures")).to_have_attribute("open", "")
 
 
-def test_by_keyboard_one_skips_to_the_search_and_sees_where_one_is(page: Page) -> None:
+def test_the_keyboard_reaches_the_search_and_focus_is_visible(page: Page) -> None:
     page.keyboard.press("Tab")
     expect(page.locator(".skip")).to_be_focused()
     page.keyboard.press("Enter")
@@ -181,8 +181,8 @@ def test_a_screen_reader_finds_names_and_tables(page: Page) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(browser: Browser, address: str, scheme: str) -> None:
-    """WCAG 2.1 AA: 4.5 : 1, for the colours of the style sheet as the browser computes them."""
+def test_text_has_enough_contrast(browser: Browser, address: str, scheme: str) -> None:
+    """WCAG 2.1 AA: 4.5 : 1 for the colours that the browser computes."""
     page = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
     page.goto(address)
     pairs = [
@@ -196,7 +196,7 @@ def test_text_stands_out_from_its_ground(browser: Browser, address: str, scheme:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_scrolls_one_way_only(browser: Browser, address: str, photo: Path, scheme: str) -> None:
+def test_a_phone_scrolls_vertically_only(browser: Browser, address: str, photo: Path, scheme: str) -> None:
     page = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme=scheme)  # type: ignore[arg-type]
     page.goto(address)
     page.set_input_files("#photo", photo)

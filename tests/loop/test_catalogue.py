@@ -40,7 +40,7 @@ NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with immr-1 and immr-2 registered, immr-3 without a collection; made once."""
+    """A home with versions immr-1 and immr-2, and immr-3 without a collection; created once."""
     home = tmp_path_factory.mktemp("home")
     registry = connect(Settings(home=home)).registry
     for seed in (1, 2, 3):
@@ -119,11 +119,9 @@ def run(settings: Settings, *arguments: str, exit_code: int = 0) -> list[dict[st
     return found
 
 
-def test_a_new_item_reaches_every_collection_by_each_versions_own_tower(
-    settings: Settings, tmp_path: Path
-) -> None:
-    told = run(settings, "upsert", str(write(tmp_path / "new.parquet", [blue(settings)])))
-    assert [(each["version_id"], each["live"], each["waiting"]) for each in told] == [
+def test_each_version_embeds_a_new_item_with_its_own_tower(settings: Settings, tmp_path: Path) -> None:
+    output = run(settings, "upsert", str(write(tmp_path / "new.parquet", [blue(settings)])))
+    assert [(each["version_id"], each["live"], each["waiting"]) for each in output] == [
         ("immr-1", True, 0),
         ("immr-2", False, 0),
     ]
@@ -135,7 +133,7 @@ def test_a_new_item_reaches_every_collection_by_each_versions_own_tower(
             assert (best.item_id, best.cosine) == ("blue", pytest.approx(1.0, abs=1e-4))
 
 
-def test_delete_and_again_and_status(settings: Settings) -> None:
+def test_deleting_twice_is_harmless(settings: Settings) -> None:
     run(settings, "delete", "red", "never-there")
     run(settings, "delete", "red")
     assert [titles(settings, number) for number in (1, 2)] == [{"green": "a green thing"}] * 2
@@ -144,7 +142,7 @@ def test_delete_and_again_and_status(settings: Settings) -> None:
     ] * 2
 
 
-def test_changes_wait_for_an_index_that_is_away_and_come_in_order(settings: Settings) -> None:
+def test_changes_wait_for_an_unreachable_index_and_arrive_in_order(settings: Settings) -> None:
     away = settings.model_copy(update={"index_url": "http://127.0.0.1:9"})
     renamed = dataclasses.replace(items(settings.home)[0], title="renamed")
     for changed, deleted in (([blue(settings)], []), ([renamed], ["green"]), ([], ["blue"])):
@@ -156,7 +154,7 @@ def test_changes_wait_for_an_index_that_is_away_and_come_in_order(settings: Sett
     assert [titles(settings, number) for number in (1, 2)] == [{"red": "renamed"}] * 2
 
 
-def test_what_is_changed_and_deleted_at_once_is_refused_whole(settings: Settings, tmp_path: Path) -> None:
+def test_an_item_both_changed_and_deleted_is_refused(settings: Settings, tmp_path: Path) -> None:
     changed = write(tmp_path / "changed.parquet", [blue(settings)])
     (tmp_path / "gone.csv").write_text("item_id\nred\nblue\n")
     with pytest.raises(ContractError, match="blue is changed and deleted"):
@@ -164,7 +162,7 @@ def test_what_is_changed_and_deleted_at_once_is_refused_whole(settings: Settings
     assert catalogue.outbox(connect(settings)).latest() == 0
 
 
-def test_a_version_that_is_indexed_later_has_the_changes_too(settings: Settings) -> None:
+def test_a_version_indexed_later_includes_earlier_changes(settings: Settings) -> None:
     catalogue.change(connect(settings), [blue(settings)], ["green"])
     report = index(connect(settings), version(settings, 3), items(settings.home))
     assert (report.points, report.sequence) == (2, 2)
@@ -179,7 +177,7 @@ def test_a_version_that_is_indexed_later_has_the_changes_too(settings: Settings)
     assert set(titles(settings, 3)) == {"red"}
 
 
-def test_an_export_that_takes_changes_back_is_what_is_served(settings: Settings) -> None:
+def test_an_export_that_reverts_changes_wins(settings: Settings) -> None:
     before = items(settings.home)
     index(connect(settings), version(settings, 2), before)
     sale = dataclasses.replace(before[0], title="SALE")
@@ -192,7 +190,7 @@ def test_an_export_that_takes_changes_back_is_what_is_served(settings: Settings)
     assert index(connect(settings), version(settings, 2), later).reused
 
 
-def test_changes_amid_a_build_that_dies_once_published_reach_the_new_content(
+def test_changes_during_a_build_that_dies_reach_the_new_content(
     settings: Settings,
 ) -> None:
     with qdrant_process.empty() as url:
@@ -202,21 +200,25 @@ def test_changes_amid_a_build_that_dies_once_published_reach_the_new_content(
         export = [dataclasses.replace(item, price=2.0) for item in items(server.home)]
         _, sequence = catalogue.current(connect(server), export)
         renamed = dataclasses.replace(items(server.home)[0], title="renamed")
-        catalogue.change(connect(server), [renamed], ["green"])  # goes to what serves until the build is done
+        catalogue.change(
+            connect(server), [renamed], ["green"]
+        )  # goes to the content that serves during the build
         embeddings_ND = np.stack([embedding(server, 1, item) for item in export])
-        connect(server).index.build(version(server, 1), export, embeddings_ND, sequence)  # and no more of it
+        connect(server).index.build(
+            version(server, 1), export, embeddings_ND, sequence
+        )  # and then the build dies
         assert [each["waiting"] for each in run(server, "status", exit_code=1)] == [2, 0]
         assert [each["waiting"] for each in run(server, "deliver")] == [0, 0]
         assert titles(server, 1) == {"red": "renamed"}
 
 
-def test_gc_keeps_the_version_to_roll_back_to(settings: Settings) -> None:
+def test_gc_keeps_the_rollback_target(settings: Settings) -> None:
     begun = changes.begin(("immr-2", "http://a"), ("immr-1", "http://b"), 0.5, NOON)
     save(changes.promote(begun, NOON), settings.experiment_file)
     assert catalogue.collect_garbage(connect(settings), keep=0, dry_run=True)["immr-2"] == "live, kept"
 
 
-def test_gc_keeps_what_is_live_and_the_newest(settings: Settings) -> None:
+def test_gc_keeps_live_versions_and_the_newest(settings: Settings) -> None:
     index(connect(settings), version(settings, 3), items(settings.home))
     assert catalogue.collect_garbage(connect(settings), keep=1, dry_run=True) == {
         "immr-3": "one of the 1 newest, kept",

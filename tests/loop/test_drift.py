@@ -81,7 +81,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Traini
 
 
 def photographed(settings: Settings, home: Path, shares: Mapping[str, int]) -> Settings:
-    """So many users of each colour, who each search and click the item of their colour."""
+    """Users of each colour, who each search once and click the item of their colour."""
     own = Settings(home=home, tracking_url=settings.tracking_url)
     log, store, rng = connect(own).events, PhotoStore(own.photos_dir), np.random.default_rng(1)
     now = datetime.now(UTC)
@@ -105,7 +105,9 @@ def found(settings: Settings, training_set: TrainingSet) -> dict[str, bool | Non
     return {finding.what: finding.found for finding in report.findings}
 
 
-def test_the_same_photos_are_no_drift(prepared: tuple[Settings, TrainingSet], tmp_path: Path) -> None:
+def test_the_same_kind_of_photos_shows_no_drift(
+    prepared: tuple[Settings, TrainingSet], tmp_path: Path
+) -> None:
     settings = photographed(prepared[0], tmp_path, {"red": 30, "green": 30})
     assert found(settings, prepared[1]) == {
         "query photos": False,
@@ -115,14 +117,14 @@ def test_the_same_photos_are_no_drift(prepared: tuple[Settings, TrainingSet], tm
     }
 
 
-def test_other_photos_are_drift(prepared: tuple[Settings, TrainingSet], tmp_path: Path) -> None:
+def test_other_photos_show_drift(prepared: tuple[Settings, TrainingSet], tmp_path: Path) -> None:
     settings = photographed(prepared[0], tmp_path, {"red": 30, "blue": 30})
-    told = found(settings, prepared[1])
-    assert told["query photos"]
-    assert told["categories"]
+    output = found(settings, prepared[1])
+    assert output["query photos"]
+    assert output["categories"]
 
 
-def test_the_command_tells_and_its_exit_code_too(
+def test_the_command_reports_drift_by_its_exit_code(
     prepared: tuple[Settings, TrainingSet], tmp_path: Path
 ) -> None:
     settings = photographed(prepared[0], tmp_path, {})
@@ -130,5 +132,5 @@ def test_the_command_tells_and_its_exit_code_too(
     table = CliRunner().invoke(app, arguments, env={**settings.environment(), "COLUMNS": "200"})
     assert table.exit_code == 0, table.output
     assert "Too little to compare: 80 held out, 0 users'" in table.output
-    told = json.loads(CliRunner().invoke(app, [*arguments, "--json"], env=settings.environment()).stdout)
-    assert [finding["found"] for finding in told["findings"]] == [None] * 4
+    output = json.loads(CliRunner().invoke(app, [*arguments, "--json"], env=settings.environment()).stdout)
+    assert [finding["found"] for finding in output["findings"]] == [None] * 4

@@ -44,7 +44,7 @@ def version_of(registry: Registry, folder: Path, key: str) -> ModelVersion:
 
 @pytest.fixture(scope="module")
 def two_registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with immr-1 and immr-2, made once: its migrations take seconds."""
+    """An MLflow database with immr-1 and immr-2, created once because its migrations take seconds."""
     home = tmp_path_factory.mktemp("registered")
     registry = connect(Settings(home=home)).registry
     for key in ("key-1", "key-2"):
@@ -71,7 +71,7 @@ def deployed(settings: Settings) -> Settings:
 def shop(
     settings: Settings, running: Experiment, rates: dict[str, int], users: int = 1500, fails: bool = False
 ) -> None:
-    """One search a user, ten items; of 20 users so many click twice. `fails` is the challenger."""
+    """One search of ten items per user; `rates` gives how many of 20 users click twice; with `fails` the challenger is down."""
     log = connect(settings).events
     assert running.started is not None
     for number in range(users):
@@ -100,7 +100,7 @@ def deployments(settings: Settings) -> dict[str, str]:
     return {each.role: each.version_id for each in connect(settings).deployer.current()}
 
 
-def test_start_takes_roles_and_addresses_from_registry_and_deployer(deployed: Settings) -> None:
+def test_start_reads_roles_from_the_registry_and_addresses_from_the_deployer(deployed: Settings) -> None:
     begun = experiment.start(connect(deployed), weight=0.2)
     assert load(deployed.experiment_file) == begun
     assert [(side.model_version, side.weight) for side in begun.variants] == [
@@ -113,7 +113,7 @@ def test_start_takes_roles_and_addresses_from_registry_and_deployer(deployed: Se
 
 @contextmanager
 def ready(version: str) -> Iterator[str]:
-    """An address at which this version says that it is ready."""
+    """An address at which this version reports that it is ready."""
 
     class Fine(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -133,7 +133,7 @@ def ready(version: str) -> Iterator[str]:
 
 
 def promoted(settings: Settings, before: str) -> Experiment:
-    """immr-2 is the champion; immr-1, the one before, is said to serve at an address."""
+    """immr-2 is the champion; immr-1, its predecessor, is recorded at an address."""
     begun = experiment.start(connect(settings))
     champion = replace(begun.champion, url=before)
     running = replace(begun, variants=(champion, begun.variants[1]))
@@ -144,7 +144,7 @@ def promoted(settings: Settings, before: str) -> Experiment:
     return load(settings.experiment_file)
 
 
-def test_rollback_brings_the_champion_before_back_everywhere(deployed: Settings) -> None:
+def test_rollback_restores_the_previous_champion_everywhere(deployed: Settings) -> None:
     with ready("immr-1") as url:
         promoted(deployed, url)
         back = experiment.roll_back(connect(deployed))
@@ -155,8 +155,8 @@ def test_rollback_brings_the_champion_before_back_everywhere(deployed: Settings)
     assert "rolled back by hand" in connect(deployed).registry.decisions()[-1]["reason"]
 
 
-def test_a_rollback_to_where_another_version_serves_is_refused(deployed: Settings) -> None:
-    with ready("immr-2") as url:  # as after a restart, which gives the champion its port
+def test_rollback_is_refused_if_another_version_serves_at_the_address(deployed: Settings) -> None:
+    with ready("immr-2") as url:  # as after a restart, when the champion gets its port back
         before = promoted(deployed, url)
         with pytest.raises(
             ExperimentError, match=r"immr-2 serves there.*immr deploy --model immr-1.*immr serve"
@@ -166,7 +166,7 @@ def test_a_rollback_to_where_another_version_serves_is_refused(deployed: Setting
     assert roles(deployed) == ("immr-2", None)
 
 
-def test_a_rollback_that_was_cut_off_is_finished_and_not_undone(
+def test_an_interrupted_rollback_is_completed_and_not_undone(
     deployed: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -183,14 +183,14 @@ def test_a_rollback_that_was_cut_off_is_finished_and_not_undone(
         assert experiment.roll_back(connect(deployed)).champion.model_version == "immr-1"
         assert roles(deployed) == ("immr-1", None)
         assert deployments(deployed) == {"champion": "immr-1"}
-    with ready("immr-2") as url:  # once it is through, the next call is a rollback of its own
+    with ready("immr-2") as url:  # once complete, the next call is a new rollback
         back = load(deployed.experiment_file)
         assert back.previous is not None
         save(replace(back, previous=replace(back.previous, url=url)), deployed.experiment_file)
         assert experiment.roll_back(connect(deployed)).champion.model_version == "immr-2"
 
 
-def test_start_refuses_an_address_where_another_version_serves(deployed: Settings) -> None:
+def test_start_is_refused_if_another_version_serves_at_the_address(deployed: Settings) -> None:
     with ready("immr-7") as url:
         deployer = connect(deployed).deployer
         assert isinstance(deployer, LocalDeployer)
@@ -200,23 +200,23 @@ def test_start_refuses_an_address_where_another_version_serves(deployed: Setting
             experiment.start(connect(deployed))
 
 
-def test_a_version_that_does_not_answer_is_not_rolled_back_to(deployed: Settings) -> None:
+def test_rollback_is_refused_if_the_previous_champion_does_not_answer(deployed: Settings) -> None:
     with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        held.bind(("127.0.0.1", 0))  # bound, but nobody listens
         before = promoted(deployed, f"http://127.0.0.1:{held.getsockname()[1]}")
         with pytest.raises(ExperimentError, match=r"immr-1 at \S+ cannot serve"):
             experiment.roll_back(connect(deployed))
     assert load(deployed.experiment_file) == before
 
 
-def test_a_shadow_begins_with_the_deployed_challenger(deployed: Settings) -> None:
+def test_shadow_mode_uses_the_deployed_challenger(deployed: Settings) -> None:
     shadowed = experiment.shadow(connect(deployed))
     assert (shadowed.state, shadowed.champion.model_version) == ("shadow", "immr-1")
     assert shadowed.challenger is not None and shadowed.challenger.model_version == "immr-2"
     assert experiment.start(connect(deployed)).state == "running"  # from shadow to a share of the users
 
 
-def test_a_second_experiment_waits_for_the_first(deployed: Settings) -> None:
+def test_a_second_experiment_is_refused_while_the_first_runs(deployed: Settings) -> None:
     experiment.start(connect(deployed))
     with pytest.raises(ExperimentError, match="immr-2-against-immr-1 is already running"):
         experiment.start(connect(deployed))
@@ -224,7 +224,7 @@ def test_a_second_experiment_waits_for_the_first(deployed: Settings) -> None:
     assert experiment.start(connect(deployed)).state == "running"
 
 
-def test_start_without_what_it_needs_says_what_to_do(settings: Settings) -> None:
+def test_start_names_what_is_missing(settings: Settings) -> None:
     with pytest.raises(ExperimentError, match="no champion to start with"):
         experiment.start(connect(settings))
     registry = connect(settings).registry
@@ -244,11 +244,11 @@ def test_ramp_and_stop_change_the_file(deployed: Settings) -> None:
     assert load(deployed.experiment_file).state == "stopped"
 
 
-def test_a_better_challenger_becomes_the_champion_everywhere(deployed: Settings) -> None:
+def test_a_better_challenger_is_promoted_everywhere(deployed: Settings) -> None:
     running = experiment.start(connect(deployed))
     shop(deployed, running, {"champion": 4, "challenger": 12})
     assert experiment.decide(connect(deployed)).decision.action == "promote"
-    assert roles(deployed) == ("immr-1", "immr-2")  # only written down
+    assert roles(deployed) == ("immr-1", "immr-2")  # logged, not applied
     watched = experiment.decide(connect(deployed), apply=True)
     assert watched.decision.action == "promote"
     assert roles(deployed) == ("immr-2", None)
@@ -266,7 +266,7 @@ def test_a_better_challenger_becomes_the_champion_everywhere(deployed: Settings)
         ({"champion": 8, "challenger": 8}, True, "fails"),
     ],
 )
-def test_a_bad_challenger_goes_away(
+def test_a_bad_challenger_is_removed(
     deployed: Settings, rates: dict[str, int], fails: bool, reason: str
 ) -> None:
     shop(deployed, experiment.start(connect(deployed)), rates, users=400, fails=fails)
@@ -281,7 +281,7 @@ def test_a_bad_challenger_goes_away(
     assert written["reason"] == decision.reason
 
 
-def test_what_is_over_is_decided_no_more(deployed: Settings) -> None:
+def test_an_ended_experiment_gets_no_further_decision(deployed: Settings) -> None:
     shop(deployed, experiment.start(connect(deployed)), {"champion": 8, "challenger": 2}, users=400)
     experiment.decide(connect(deployed), apply=True)
     again = experiment.decide(connect(deployed), apply=True).decision
@@ -289,7 +289,7 @@ def test_what_is_over_is_decided_no_more(deployed: Settings) -> None:
     assert len(connect(deployed).registry.decisions()) == 1
 
 
-def test_waiting_is_written_down_once_or_not_at_all(deployed: Settings) -> None:
+def test_waiting_is_logged_only_on_request(deployed: Settings) -> None:
     experiment.start(connect(deployed))
     assert experiment.decide(connect(deployed), apply=True, record_wait=False).decision.action == "wait"
     assert connect(deployed).registry.decisions() == []
@@ -312,7 +312,7 @@ def test_one_process_at_a_time_changes_the_experiment(deployed: Settings) -> Non
     assert experiment.stop(connect(deployed)).state == "stopped"
 
 
-def test_users_known_from_before_steady_the_readout(deployed: Settings) -> None:
+def test_cuped_uses_what_users_did_before_the_test(deployed: Settings) -> None:
     alone = connect(deployed).registry
     alone.clear_role("challenger")
     before = experiment.start(connect(deployed))
@@ -347,7 +347,7 @@ def test_on_the_command_line(deployed: Settings) -> None:
     assert roles(deployed) == ("immr-2", None)
 
 
-def test_times_of_an_experiment_are_now(deployed: Settings) -> None:
+def test_an_experiment_starts_now(deployed: Settings) -> None:
     started = experiment.start(connect(deployed)).started
     assert started is not None
     assert abs(started - datetime.now(UTC)) < timedelta(minutes=1)

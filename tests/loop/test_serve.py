@@ -1,4 +1,4 @@
-"""`immr serve` as a user runs it: what is deployed comes up with gateway and page, and goes with Ctrl-C."""
+"""`immr serve` as a user runs it: versions, gateway and page start, and stop with Ctrl-C."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def serve(settings: Settings, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def test_what_is_deployed_comes_up_and_goes_with_ctrl_c(tmp_path: Path) -> None:
+def test_deployed_versions_start_and_stop_with_ctrl_c(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     folder = tiny_version.write_packaged(tmp_path / "immr-1")
     tiny_version.build_index(settings, folder, tiny_version.items(tmp_path / "pictures"))
@@ -81,7 +81,7 @@ def test_a_promoted_champion_can_be_rolled_back_after_a_restart(tmp_path: Path) 
             assert answered_by(port) == "immr-2"
             previous = load(settings.experiment_file).previous
             assert previous is not None
-            # nothing waits for it
+            # serve does not wait for it
             until(lambda: not_ready_because(previous.url, "immr-1") is None, timeout_s=120)
             experiment.roll_back(connect(settings))
             until(lambda: answered_by(port) == "immr-1")
@@ -94,11 +94,11 @@ def test_a_promoted_champion_can_be_rolled_back_after_a_restart(tmp_path: Path) 
 
 
 def wait_until_it_serves(process: subprocess.Popen[str]) -> None:
-    told = ""
-    while process.stdout and "Ctrl-C" not in told:
+    output = ""
+    while process.stdout and "Ctrl-C" not in output:
         line = process.stdout.readline()
-        assert line, told
-        told += line
+        assert line, output
+        output += line
 
 
 def answered_by(port: int) -> str:
@@ -120,8 +120,8 @@ def gone(url: str) -> bool:
     return False
 
 
-def test_nothing_deployed_is_said_with_what_to_do(tmp_path: Path) -> None:
+def test_without_a_deployment_the_error_says_what_to_do(tmp_path: Path) -> None:
     with serve(Settings(home=tmp_path)) as process:
-        told, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "nothing is deployed: run `immr deploy` first" in " ".join(told.split())
+    assert "nothing is deployed: run `immr deploy` first" in " ".join(output.split())

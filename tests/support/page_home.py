@@ -1,4 +1,4 @@
-"""A home with an experiment, an event log and reports in it, as a pipeline and shoppers leave it behind."""
+"""A home with an experiment, an event log and reports, as after a pipeline run and shoppers' searches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def experiment(urls: Sequence[str], started: datetime) -> Experiment:
 
 
 def fill(home: Path, urls: Sequence[str], users: int, started: datetime) -> None:
-    """Write the experiment, and what so many users did in the two minutes after its start."""
+    """Write the experiment, and the events of its first two minutes."""
     running = experiment(urls, started)
     save(running, home / "experiment" / "experiment.json")
     log = SqliteEventLog(home / "events" / "events.db", synchronous="NORMAL")
@@ -58,7 +58,7 @@ def _shop(log: SqliteEventLog, running: Experiment, user_id: str, ts: datetime, 
 
 
 class VersionsThere:
-    """Two versions, as a registry tells of them."""
+    """Two versions, as a registry describes them."""
 
     def __init__(self, created: datetime) -> None:
         self._created = created
@@ -83,7 +83,7 @@ class VersionsThere:
 
 
 def add_drift(home: Path) -> None:
-    """A drift report with one of each: drifted, as it was, not known."""
+    """A drift report with one of each finding: drift, no drift, unknown."""
     now = datetime(2024, 5, 1, 12, tzinfo=UTC)
     findings = (
         Finding(PHOTOS, True, "The photos do not lie where they did.", "Look at the newest.", {"mmd2": 0.02}),

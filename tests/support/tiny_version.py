@@ -64,7 +64,7 @@ def write_files(folder: Path) -> Path:
 
 
 def write_packaged(folder: Path, number: int = 1) -> Path:
-    """The same as it lies in a Bento, with version.json."""
+    """The same files as in a Bento, with version.json."""
     write_files(folder)
     made = version(number)
     VersionFile(made.id, made.dim, made.preprocessing_hash, made.manifest_hash, RankingRecipe()).write(folder)
@@ -78,7 +78,7 @@ def photo(colour: str, image_format: str = "JPEG") -> bytes:
 
 
 def items(folder: Path) -> list[Item]:
-    """One item per colour; each is of a category of its own, with a picture in the folder."""
+    """One item per colour, each with its own category and a picture in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for number, colour in enumerate(COLOURS):
@@ -96,6 +96,6 @@ def build_index(settings: Settings, folder: Path, catalogue: list[Item], number:
 
 
 def embed(folder: Path, catalogue: list[Item]) -> FloatArray:
-    """Documents are embedded as queries are."""
+    """Embed documents like queries."""
     pictures = [Image.open(item.image).convert("RGB") for item in catalogue]
     return OnnxQueryEncoder(folder).encode(pictures)
