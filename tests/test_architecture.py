@@ -16,8 +16,32 @@ ROOT = Path(__file__).parents[1]
 SOURCE_FOLDERS = ("src", "serving", "dashboards", "demo", "pipelines", "components", "benchmarks")
 LOOSE_MODULES = {"__init__", "types", "errors", "settings", "recipes", "wiring"}
 ROOMS = set(
-    """charts cli cluster data datasets deploy doctor drift evaluation events experiment features governance
-    index launch loop machine model packaging readout registry search storage train""".split()
+    [
+        "charts",
+        "cli",
+        "cluster",
+        "data",
+        "datasets",
+        "deploy",
+        "doctor",
+        "drift",
+        "evaluation",
+        "events",
+        "experiment",
+        "features",
+        "governance",
+        "index",
+        "launch",
+        "loop",
+        "machine",
+        "model",
+        "packaging",
+        "readout",
+        "registry",
+        "search",
+        "storage",
+        "train",
+    ]
 )
 ENTRY_POINTS = (
     "src/immr/cli/",

@@ -71,7 +71,7 @@ def deployed(settings: Settings) -> Settings:
 def shop(
     settings: Settings, running: Experiment, rates: dict[str, int], users: int = 1500, fails: bool = False
 ) -> None:
-    """One search of ten items per user; `rates` gives how many of 20 users click twice; with `fails` the challenger is down."""
+    """One search of ten items per user; `rates` of 20 users click twice; with `fails` the challenger is down."""
     log = connect(settings).events
     assert running.started is not None
     for number in range(users):
