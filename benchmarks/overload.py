@@ -24,7 +24,7 @@ import psutil  # type: ignore[import-untyped]
 import typer
 
 from benchmarks.serving import show
-from immr.deploy.local import not_ready_because
+from immr.deploy.readiness import not_ready_because
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.packaging import bento
 from immr.packaging.application import application_folder

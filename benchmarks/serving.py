@@ -31,8 +31,9 @@ from rich.console import Console
 from rich.table import Table
 
 from immr.deploy import marked
+from immr.deploy.bento_process import BentoProcess
 from immr.deploy.deployer import Deployment
-from immr.deploy.local import BentoProcess, not_ready_because
+from immr.deploy.readiness import not_ready_because
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.index.names import collection_name
 from immr.packaging import bento

@@ -1,4 +1,4 @@
-# Runs a Bento mounted at /mnt/models: the pins that every Bento carries and immr's wheel, without torch.
+# Runs a Bento mounted at /mnt/models: the pins that every Bento carries and immr's wheel, no torch.
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

@@ -136,13 +136,16 @@ def test_a_pending_claim_is_fine_if_it_waits_for_its_first_pod(
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(403, "no permission"), (500, "answers 500"), (404, "not found"), (CUT, "no answer")]
+    ("status", "reason"),
+    [(403, "no permission"), (500, "answers 500"), (404, "not found"), (CUT, "no answer")],
 )
-def test_a_refused_call_is_reported_and_the_rest_checked(fake: FakeApi, status: int | str, said: str) -> None:
+def test_a_refused_call_is_reported_and_the_rest_checked(
+    fake: FakeApi, status: int | str, reason: str
+) -> None:
     fake.faults = [Fault("get", "configmaps", status)]
     findings = wrong(fake)
     assert set(findings) == {"settings in immr"}
-    assert said in findings["settings in immr"].found and findings["settings in immr"].remedy
+    assert reason in findings["settings in immr"].found and findings["settings in immr"].remedy
 
 
 def test_an_unreachable_server_is_one_line() -> None:

@@ -1,6 +1,6 @@
 """A small Kubernetes API server over real HTTP: objects, lists, watches, pod logs, and errors on demand.
 
-It knows nothing of controllers: tests play those with `put`.
+It has no controllers; tests play them with `put`.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ class Call:
 
 @dataclass
 class Fault:
-    """An answer that is given instead of the right one, `times` times."""
+    """A wrong answer that is given `times` times."""
 
     verb: str
     resource: str
-    status: int | str  # or CUT: the connection ends in mid-answer
+    status: int | str  # or CUT: the connection ends in the middle of the answer
     times: int = 1
     headers: dict[str, str] = field(default_factory=dict)
 
 
 class FakeApi:
-    """The objects, and what was asked."""
+    """The objects, and the calls that were made."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -60,7 +60,7 @@ class FakeApi:
         self.bodies: list[tuple[Call, Any]] = []
         self.on_create: Callable[[str, dict[str, Any]], None] = lambda resource, body: None
         self.allowed: Callable[[dict[str, Any]], bool] = lambda attributes: True
-        self.kinds: dict[str, tuple[str, ...]] = {}  # "group/version": plurals, as discovery tells them
+        self.kinds: dict[str, tuple[str, ...]] = {}  # "group/version": plurals, as discovery lists them
         self.kubernetes = "v1.33.0"
         self.url = ""
 
@@ -90,9 +90,9 @@ class FakeApi:
             self.changed.notify_all()
 
     def wait_for(self, question: Callable[[], bool], timeout_s: float = 10) -> None:
-        """Until a call or a change makes it true."""
+        """Wait until a call or a change makes it true."""
         with self.changed:
-            assert self.changed.wait_for(question, timeout_s), "it did not come to that in time"
+            assert self.changed.wait_for(question, timeout_s), "the condition did not become true in time"
 
     def asked(self, verb: str, resource: str) -> int:
         return sum(call.verb == verb and call.resource == resource for call in self.calls)
@@ -108,7 +108,7 @@ class FakeApi:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else every answer waits for the acknowledgement of its headers
+    disable_nagle_algorithm = True  # otherwise every answer waits for the acknowledgement of its headers
     wbufsize = -1
     fake: FakeApi
 

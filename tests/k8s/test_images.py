@@ -1,4 +1,4 @@
-"""Dockerfiles, read as text: there need be no builder where the tests run."""
+"""Dockerfiles, read as text, so that no builder is needed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_an_image_is_multi_stage_pinned_and_without_root(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_what_is_copied_is_there_and_not_ignored(file: Path) -> None:
+def test_copied_files_exist_and_are_not_ignored(file: Path) -> None:
     ignore = (ROOT / ".dockerignore").read_text().splitlines()
     for line in re.findall(r"^COPY (?!--from)(.+)$", file.read_text(), re.M):
         *sources, _ = line.split()
@@ -39,7 +39,7 @@ def test_what_is_copied_is_there_and_not_ignored(file: Path) -> None:
             assert f"!{source}" in ignore
 
 
-def test_the_serving_image_knows_no_torch() -> None:
+def test_the_serving_image_has_no_torch() -> None:
     assert "torch" not in (ROOT / "k8s/images/serving.Dockerfile").read_text().replace("no torch", "")
 
 
@@ -60,7 +60,7 @@ def test_make_builds_what_the_manifests_name() -> None:
     assert used | {IMAGE} == names
 
 
-def test_spark_is_the_one_that_the_code_was_tested_with() -> None:
+def test_the_spark_image_has_the_tested_version() -> None:
     (pinned,) = re.findall(r"^pyspark==(\S+)", (ROOT / "constraints.txt").read_text(), re.M)
     manifest = (ROOT / "k8s/components/spark/application.yaml").read_text()
     assert re.findall(r"sparkVersion: (\S+)", manifest) == [pinned]

@@ -1,4 +1,4 @@
-"""What `kubectl apply -k` would send: built by kubectl, checked against definitions and our habits."""
+"""What `kubectl apply -k` sends: built by kubectl, checked against schemas and our conventions."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def gib(amount: str) -> float:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_custom_resources_keep_strictly_to_their_definitions(overlay: str) -> None:
+def test_custom_resources_match_their_definitions(overlay: str) -> None:
     schemas.needed()
     custom = [one for one in built(overlay) if one["apiVersion"] not in BUILT_IN]
     assert {one["kind"] for one in custom} >= {"HTTPRoute", "ServingRuntime", "ServiceMonitor", "PodMonitor"}
@@ -84,7 +84,7 @@ def test_custom_resources_keep_strictly_to_their_definitions(overlay: str) -> No
 
 
 def refused(one: dict[str, Any]) -> str:
-    """What Kubernetes' own schema, with unknown fields rejected, says against an object; empty: nothing."""
+    """Why Kubernetes' own schema, with unknown fields rejected, refuses an object; empty if it does not."""
     kubernetes = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
     try:
         assert kubernetes.validate(one, KUBERNETES, strict=True) == KUBERNETES
@@ -94,7 +94,7 @@ def refused(one: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_built_in_kinds_keep_to_the_kubernetes_schemas(overlay: str) -> None:
+def test_built_in_kinds_match_the_kubernetes_schemas(overlay: str) -> None:
     built_in = [one for one in built(overlay) if one["apiVersion"] in BUILT_IN]
     assert {one["kind"] for one in built_in} >= {
         "Deployment",
@@ -106,14 +106,14 @@ def test_built_in_kinds_keep_to_the_kubernetes_schemas(overlay: str) -> None:
     assert {titled(one): refused(one) for one in built_in if refused(one)} == {}
 
 
-def test_what_kubernetes_refuses_is_found() -> None:
+def test_the_check_rejects_what_kubernetes_rejects() -> None:
     service = named("kind", "Service", "gateway")
     assert "prot" in refused(service | {"spec": {"ports": [{"port": 80, "prot": 80}]}})
     assert "80000" in refused(service | {"spec": {"ports": "80000"}})
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_object_is_labelled_and_placed(overlay: str) -> None:
+def test_every_object_has_labels_and_a_namespace(overlay: str) -> None:
     for one in built(overlay):
         labels = one["metadata"].get("labels", {})
         for name in ("name", "component", "part-of", "managed-by"):
@@ -123,7 +123,7 @@ def test_every_object_is_labelled_and_placed(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_no_object_comes_twice_and_none_is_of_the_cluster(overlay: str) -> None:
+def test_objects_are_unique_and_namespaced(overlay: str) -> None:
     titles = [titled(one) for one in built(overlay)]
     assert len(titles) == len(set(titles))
     assert not [one for one in titles if one.startswith(("Cluster", "PersistentVolume/", "CustomResource"))]
@@ -131,7 +131,7 @@ def test_no_object_comes_twice_and_none_is_of_the_cluster(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_run_that_names_no_account_has_the_permissions(overlay: str) -> None:
-    """Started from the UI with no field changed, a run gets Kubeflow's own account."""
+    """A run from the UI with no field changed has Kubeflow's own account."""
     subjects = named(overlay, "RoleBinding", "immr-pipeline")["subjects"]
     assert {(one["name"], one["namespace"]) for one in subjects} == {
         ("immr-pipeline", NAMESPACES[overlay]),
@@ -140,7 +140,7 @@ def test_a_run_that_names_no_account_has_the_permissions(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_container_keeps_to_the_restricted_standard(overlay: str) -> None:
+def test_every_container_follows_the_restricted_standard(overlay: str) -> None:
     for title, template in pods(overlay):
         assert_restricted(title, template)
 
@@ -172,7 +172,7 @@ def test_every_container_has_probes_and_resources_and_a_tag(overlay: str) -> Non
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_what_is_referred_to_is_there(overlay: str) -> None:
+def test_every_reference_resolves(overlay: str) -> None:
     there = {titled(one) for one in built(overlay)}
     services = {one["metadata"]["name"] for one in built(overlay) if one["kind"] == "Service"}
     for title, template in pods(overlay):
@@ -202,7 +202,7 @@ def claimed(overlay: str, title: str) -> set[str]:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_selectors_select(overlay: str) -> None:
+def test_every_selector_matches_a_pod(overlay: str) -> None:
     templates = [template.get("metadata", {}).get("labels", {}) for _, template in pods(overlay)]
     for one in built(overlay):
         if one["kind"] == "Service":
@@ -219,7 +219,7 @@ def test_rules_and_boards_have_one_source(overlay: str) -> None:
     source = yaml.safe_load((dashboards / "prometheus" / "rules.yaml").read_text())
     written = yaml.safe_load((schemas.ROOT / "k8s/base/monitoring/rules.yaml").read_text())
     assert written["spec"] == source, "run `make rules`"
-    # kustomize folds long expressions anew, which Prometheus does not mind
+    # kustomize rewraps long expressions, which Prometheus ignores
     assert one_line(named(overlay, "PrometheusRule", "immr")["spec"]) == one_line(source)
     board = named(overlay, "ConfigMap", "immr-dashboards")
     assert board["data"] == {"immr.json": (dashboards / "grafana" / "immr.json").read_text()}
@@ -227,7 +227,7 @@ def test_rules_and_boards_have_one_source(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_what_is_scraped_may_be_reached(overlay: str) -> None:
+def test_prometheus_can_reach_what_it_scrapes(overlay: str) -> None:
     allowed = {pod: ports_for_figures(overlay, pod) for pod in ("gateway", "page", "search", "qdrant")}
     assert allowed == {"gateway": {9090}, "page": {8081}, "search": {9090}, "qdrant": {6333}}
     for name in ("gateway", "page", "qdrant"):
@@ -265,11 +265,11 @@ def port_behind(overlay: str, service: str, port: str) -> int:
     return int(found)
 
 
-def test_every_alert_is_explained() -> None:
-    said = (schemas.ROOT / "docs" / "operations.md").read_text()
+def test_every_alert_has_a_runbook() -> None:
+    page = (schemas.ROOT / "docs" / "operations.md").read_text()
     rules = yaml.safe_load((schemas.ROOT / "dashboards/prometheus/rules.yaml").read_text())
     alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule}
-    assert alerts == set(re.findall(r"^### (\w+)$", said, re.M))
+    assert alerts == set(re.findall(r"^### (\w+)$", page, re.M))
 
 
 def mounted(pod: dict[str, Any]) -> dict[str, str]:
@@ -282,7 +282,7 @@ def volumes_of(pod: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in pod["volumes"]}
 
 
-def test_events_in_kafka_let_the_gateway_have_replicas() -> None:
+def test_with_events_in_kafka_the_gateway_has_replicas() -> None:
     gateway = named("production", "StatefulSet", "gateway")
     scaler = named("production", "HorizontalPodAutoscaler", "gateway")["spec"]
     assert "replicas" not in gateway["spec"] and scaler["minReplicas"] >= 2
@@ -355,7 +355,7 @@ def one_line(value: Any) -> Any:
 
 
 def test_components_build_too() -> None:
-    """Those that no overlay uses are for overlays of others."""
+    """Components that no overlay uses are for overlays of users."""
     schemas.needed()
     made = composed("redis", "kafka", "spark")
     kinds = {one["kind"] for one in made}
@@ -427,13 +427,13 @@ def test_only_the_driver_of_spark_may_ask_for_pods() -> None:
     assert dict(parse_qsl(urlsplit(url).query))["scratch"] in mounted
 
 
-def test_no_secret_lies_in_the_repository() -> None:
+def test_the_repository_holds_no_secret() -> None:
     for overlay in OVERLAYS:
         assert not [titled(one) for one in built(overlay) if one["kind"] == "Secret"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_pod_of_ours_is_closed_but_for_what_is_allowed(overlay: str) -> None:
+def test_every_pod_is_isolated_by_default(overlay: str) -> None:
     default = named(overlay, "NetworkPolicy", "nothing-but-names")["spec"]
     assert default["policyTypes"] == ["Ingress", "Egress"] and "ingress" not in default
     for title, template in pods(overlay):
@@ -442,12 +442,12 @@ def test_every_pod_of_ours_is_closed_but_for_what_is_allowed(overlay: str) -> No
             assert default["podSelector"]["matchLabels"].items() <= labels.items(), title
 
 
-def test_a_namespace_of_its_own_is_restricted() -> None:
+def test_the_production_namespace_enforces_the_restricted_standard() -> None:
     labels = named("production", "Namespace", "immr")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_the_pod_for_people_is_what_a_step_is() -> None:
+def test_the_tools_pod_equals_a_step() -> None:
     pod = yaml.safe_load((schemas.ROOT / "k8s" / "tools" / "pod.yaml").read_text())
     assert refused(pod) == ""
     assert_restricted("tools", pod)
@@ -481,7 +481,7 @@ def objects_of(overlay: str, tmp_path: Path) -> tuple[dict[str, Any], dict[str, 
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_what_the_code_makes_fits_what_stands(overlay: str, tmp_path: Path) -> None:
+def test_objects_made_by_code_fit_the_manifests(overlay: str, tmp_path: Path) -> None:
     job, service = objects_of(overlay, tmp_path)
     there = {titled(one) for one in built(overlay)}
     pod = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
@@ -499,9 +499,7 @@ def test_what_the_code_makes_fits_what_stands(overlay: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_pods_that_operators_make_of_our_objects_keep_to_the_restricted_standard(
-    overlay: str, tmp_path: Path
-) -> None:
+def test_pods_made_by_operators_follow_the_restricted_standard(overlay: str, tmp_path: Path) -> None:
     job, service = objects_of(overlay, tmp_path)
     made = [one["template"] for one in job["spec"]["pytorchReplicaSpecs"].values()]
     runtime = named(overlay, "ServingRuntime", "immr-bento")["spec"]

@@ -62,8 +62,8 @@ class Place:
 
     def say(self, kind: Kind, name: str, condition: str, value: str = "True", message: str = "") -> None:
         """A condition in an object's status, as its operator sets it."""
-        said = {"type": condition, "status": value, "reason": f"Test{condition}", "message": message}
-        kind.patch(f"{name}/status", {"status": {"conditions": [said]}})
+        one = {"type": condition, "status": value, "reason": f"Test{condition}", "message": message}
+        kind.patch(f"{name}/status", {"status": {"conditions": [one]}})
 
     def pod(self, status: dict[str, Any], cpu: str = "1m") -> None:
         """The job's master; there is no kubelet, so that its log cannot be read."""
@@ -183,8 +183,8 @@ def test_a_container_that_was_out_of_memory_is_named(
     }
     place.pod({"phase": "Failed", "containerStatuses": [status]})
     place.say(place.jobs, NAME, "Failed", message="the master failed")
-    said = failing(place, waiting)
-    assert "the master failed" in said and "OOMKilled" in said and "memory=" in said
+    message = failing(place, waiting)
+    assert "the master failed" in message and "OOMKilled" in message and "memory=" in message
 
 
 @pytest.mark.parametrize(

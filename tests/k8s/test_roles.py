@@ -34,7 +34,7 @@ def allowed() -> set[tuple[str, str, str, str]]:
 
 
 def train(fake: FakeApi, folder: Path) -> None:
-    """Once to the end, then once more: the job of the first try has failed, and is made anew."""
+    """Train to the end, then again: the failed job of the first try is replaced."""
     (folder / "job.json").write_text("{}")
     launcher = KubeflowLauncher(fake_api.client_of(fake), "immr", JobShape(), folder, {}, poll_s=1)
     job = TrainingJob(NAME, folder / "job.json", 1)

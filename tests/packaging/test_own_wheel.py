@@ -1,4 +1,4 @@
-"""IMMR installed from its wheel, far from any checkout: it packages a version all the same."""
+"""IMMR installed from its wheel, far from any checkout: it can still package a version."""
 
 from __future__ import annotations
 

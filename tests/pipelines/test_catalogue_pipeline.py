@@ -73,7 +73,7 @@ def test_where_a_live_index_is_away_the_run_says_so_and_the_changes_are_safe(
 ) -> None:
     away = settings.model_copy(update={"index_url": "http://127.0.0.1:9"})
     done = run(away, f"--changed={write(tmp_path / 'changed.parquet', [blue(settings)])}")
-    said = " ".join((done.stdout + done.stderr).split())
-    assert done.returncode == 1 and "they are stored, run the delivery again" in said
+    output = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 1 and "they are stored, run the delivery again" in output
     assert [each.waiting for each in catalogue.deliver(connect(settings))] == [0, 0]
     assert set(titles(settings, 1)) == {"red", "green", "blue"}

@@ -50,7 +50,7 @@ def tasks(spec: dict[str, Any], component: str) -> dict[str, Any]:
     return found
 
 
-def test_packaging_indexing_and_deploying_wait_for_the_gate(spec: dict[str, Any]) -> None:
+def test_packaging_indexing_and_deploying_depend_on_the_gate(spec: dict[str, Any]) -> None:
     run = tasks(spec, "exit-handler-1")
     assert "evaluate-Output" in run["condition-2"]["triggerPolicy"]["condition"]
     assert set(tasks(spec, "condition-2")) == {"package", "index", "condition-3"}
@@ -99,7 +99,7 @@ def test_a_steps_size_is_set_by_name() -> None:
             cluster.step_sizes(wrong)
 
 
-def test_no_training_set_travels_through_a_steps_disk(spec: dict[str, Any]) -> None:
+def test_training_sets_are_passed_by_path(spec: dict[str, Any]) -> None:
     for name in ("train", "evaluate", "index", "materialize"):
         assert "artifacts" not in spec["components"][f"comp-{name}"]["inputDefinitions"]
 

@@ -54,5 +54,5 @@ def test_it_runs_as_a_process_of_its_own(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    said = " ".join((done.stdout + done.stderr).split())
-    assert "wait: There is nothing to decide" in said
+    output = " ".join((done.stdout + done.stderr).split())
+    assert "wait: There is nothing to decide" in output

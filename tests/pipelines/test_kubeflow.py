@@ -31,8 +31,8 @@ def test_run_and_schedule_use_the_version_that_was_uploaded(server: Kept) -> Non
     run = ["run", "/immr/data/shop", "--on-cluster", "--version", "2026-01", "--workers", "4", "--no-deploy"]
     assert "started run runs-1" in pipelines(server, *run)
     schedule = ["schedule", "/immr/data/shop", "--version", "2026-01", "--cron", "0 0 4 * * *"]
-    said = pipelines(server, *schedule, "--service-account", "immr-pipeline")
-    assert "scheduled recurringruns-1" in said
+    output = pipelines(server, *schedule, "--service-account", "immr-pipeline")
+    assert "scheduled recurringruns-1" in output
     assert server.version_names("immr-refresh") == ["2026-01"]
     (started,), (recurring,) = server.runs, server.recurringruns
     for made in (started, recurring):
@@ -51,8 +51,8 @@ def test_run_and_schedule_use_the_version_that_was_uploaded(server: Kept) -> Non
 
 def test_upload_leaves_one_version_of_each_pipeline(server: Kept) -> None:
     """Kubeflow makes a version with the pipeline's name of the first upload."""
-    said = pipelines(server, "upload", "--version", "2026-01")
-    assert "immr-refresh: pipeline immr-refresh, version immr-refresh-version-2026-01" in said
+    output = pipelines(server, "upload", "--version", "2026-01")
+    assert "immr-refresh: pipeline immr-refresh, version immr-refresh-version-2026-01" in output
     for name in kubeflow.PIPELINES:
         assert server.version_names(f"immr-{name}") == ["2026-01"]
 

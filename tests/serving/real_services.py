@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from immr.deploy.bento_process import BentoProcess
 from immr.deploy.deployer import Deployment
-from immr.deploy.local import BentoProcess
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.packaging import bento as packaging
 from immr.packaging.application import application_folder

@@ -1,4 +1,4 @@
-"""Processes found again by a mark in their environment, also where they lost group or parent."""
+"""Processes identified by a mark in their environment, even if they changed group or lost their parent."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ MARK = "IMMR_STARTED_BY"
 
 
 def mark(folder: Path, name: str) -> str:
-    """What the processes carry that this process starts for that folder under that name."""
+    """The mark of processes that this process starts for a folder under a name."""
     return f"{folder.absolute()}|{os.getpid()}|{psutil.Process().create_time():.2f}|{name}"
 
 
 def stop(wanted: str, timeout_s: float) -> None:
-    """End every process with that mark: SIGTERM, and SIGKILL for what is left after the timeout."""
+    """Stop every process with this mark: SIGTERM, then SIGKILL after the timeout."""
     _terminate(_marked(wanted))
     deadline = time.monotonic() + timeout_s
     while _marked(wanted) and time.monotonic() < deadline:
         time.sleep(0.1)
-    # again until none is found: a supervisor may have started a worker in between
+    # repeated, as a supervisor may start a worker in between
     while left := _marked(wanted):
         for process in left:
             _send(process, "kill")
@@ -31,7 +31,7 @@ def stop(wanted: str, timeout_s: float) -> None:
 
 
 def stop_orphans(folder: Path, timeout_s: float) -> int:
-    """End what a run for that folder left behind that was killed itself; returns how many processes."""
+    """Stop processes for this folder whose starter was killed; returns their number."""
     orphans = {
         found
         for process in psutil.process_iter()
@@ -52,7 +52,7 @@ def _mark_of(process: psutil.Process) -> str:
         if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
             return ""
         return str(process.environ().get(MARK, ""))
-    except (psutil.Error, OSError):  # gone meanwhile, or another user's
+    except (psutil.Error, OSError):  # it has exited, or is another user's
         return ""
 
 

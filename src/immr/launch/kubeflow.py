@@ -228,8 +228,8 @@ class KubeflowLauncher:
         blamed = faults[0].pod if faults else leader(pods)
         lines = (self._last_lines(blamed) if blamed else []) or list(pod_log.lines)[-_SHOWN_LINES:]
         own = [line.removeprefix(_OWN_ERROR) for line in lines if line.startswith(_OWN_ERROR)]
-        said = own[0] if own else "its last lines were\n" + "\n".join(lines) if lines else "it left no log"
-        return f"training {name} failed ({what}{'; ' + reasons if reasons else ''}): {said}"
+        detail = own[0] if own else "its last lines were\n" + "\n".join(lines) if lines else "it left no log"
+        return f"training {name} failed ({what}{'; ' + reasons if reasons else ''}): {detail}"
 
     def _last_lines(self, pod: str) -> list[str]:
         from kubernetes.client.exceptions import ApiException

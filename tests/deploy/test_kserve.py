@@ -60,7 +60,7 @@ def test_the_object_is_what_kserve_takes() -> None:
     assert schemas.problems(body) == []
 
 
-def test_what_cannot_be_named_on_a_cluster_is_refused() -> None:
+def test_an_invalid_object_name_is_refused() -> None:
     with pytest.raises(DeployError, match="IMMR_MODEL_NAME"):
         inference_service(
             replace(tiny_version.version(), name="my_model"), "immr-search:1", "immr", ServingShape()
@@ -72,19 +72,19 @@ def test_what_cannot_be_named_on_a_cluster_is_refused() -> None:
     assert ServingShape.from_query({"max_replicas": "2"}).max_replicas == 2
 
 
-def test_roles_are_taken_one_from_the_other(fake: FakeApi) -> None:
+def test_versions_succeed_each_other_in_their_roles(fake: FakeApi) -> None:
     first = deploy(fake, 1, "champion")
     assert first.url == "http://immr-1-predictor.immr.svc.cluster.local"
     second = deploy(fake, 2, "challenger")
     assert deployer(fake).current() == [first, second]
     promoted = deploy(fake, 2, "champion")
     assert deployer(fake).current()[0] == promoted
-    assert names(fake) == {"immr-1", "immr-2"}  # the one before goes on, without a role
+    assert names(fake) == {"immr-1", "immr-2"}  # the previous one keeps running, without a role
     deploy(fake, 3, "challenger")
     assert names(fake) == {"immr-2", "immr-3"}
 
 
-def test_a_rollback_finds_the_one_before_running(fake: FakeApi) -> None:
+def test_a_rollback_finds_the_previous_version_running(fake: FakeApi) -> None:
     deploy(fake, 1, "champion")
     deploy(fake, 2, "champion")
     assert names(fake) == {"immr-1", "immr-2"}
@@ -98,7 +98,7 @@ def test_applying_twice_changes_nothing(fake: FakeApi) -> None:
     assert deployer(fake).current() == [first]
 
 
-def test_a_role_that_is_removed_takes_its_version_along(fake: FakeApi) -> None:
+def test_removing_a_role_deletes_its_version(fake: FakeApi) -> None:
     deploy(fake, 1, "champion")
     deploy(fake, 2, "challenger")
     deployer(fake).remove("challenger")
@@ -123,7 +123,7 @@ def test_a_version_that_is_not_ready_does_not_get_the_role(fake: FakeApi) -> Non
     assert deployer(fake).current() == [first]
 
 
-def test_an_old_ready_is_no_answer_to_a_new_wish(fake: FakeApi) -> None:
+def test_readiness_of_an_older_generation_does_not_count(fake: FakeApi) -> None:
     deploy(fake, 1, "champion")
     there = fake.objects[KIND, "immr", "immr-1"]
     there["metadata"]["generation"], there["status"]["observedGeneration"] = 2, 1
@@ -132,7 +132,7 @@ def test_an_old_ready_is_no_answer_to_a_new_wish(fake: FakeApi) -> None:
         deployer(fake, ready_timeout_s=0).apply(tiny_version.version(1), "immr-search:immr-1", "champion")
 
 
-def test_a_role_that_changes_leaves_the_services_alone(fake: FakeApi) -> None:
+def test_a_change_of_roles_does_not_touch_the_services(fake: FakeApi) -> None:
     """KServe copies their labels and annotations into the pods' template: a change would restart the pods."""
     deploy(fake, 1, "champion")
     before = fake.objects[KIND, "immr", "immr-1"]
@@ -142,20 +142,20 @@ def test_a_role_that_changes_leaves_the_services_alone(fake: FakeApi) -> None:
     assert fake.objects["configmaps", "immr", ROLES]["data"] == {"champion": "immr-2", "challenger": "immr-2"}
 
 
-def test_a_headless_service_is_asked_at_its_pods_port(fake: FakeApi) -> None:
+def test_a_headless_service_needs_the_port_of_its_pods(fake: FakeApi) -> None:
     spec = {"clusterIP": "None", "ports": [{"port": 80, "targetPort": 8080}]}
     fake.put("services", {"metadata": {"name": "immr-1-predictor", "namespace": "immr"}, "spec": spec})
     assert deploy(fake, 1, "champion").url == "http://immr-1-predictor.immr.svc.cluster.local:8080"
 
 
-def test_a_namespace_without_immr_is_said(fake: FakeApi) -> None:
+def test_a_namespace_without_immr_is_refused(fake: FakeApi) -> None:
     fake.remove("configmaps", "immr", ROLES)
     with pytest.raises(DeployError, match=r"namespace immr has no ConfigMap immr-roles.*apply an overlay"):
         deploy(fake, 1, "champion")
     assert names(fake) == set()
 
 
-def test_a_service_of_someone_else_is_left_alone(fake: FakeApi) -> None:
+def test_a_service_that_immr_did_not_create_is_not_touched(fake: FakeApi) -> None:
     fake.put(KIND, {"metadata": {"name": "immr-1", "namespace": "immr"}})
     with pytest.raises(DeployError, match="IMMR did not create"):
         deploy(fake, 1, "champion")
@@ -163,7 +163,7 @@ def test_a_service_of_someone_else_is_left_alone(fake: FakeApi) -> None:
 
 
 @pytest.mark.parametrize(("verb", "status"), [("create", 403), ("list", 403), ("patch", 500)])
-def test_refusals_and_bad_minutes(fake: FakeApi, verb: str, status: int) -> None:
+def test_refusals_are_reported_and_server_errors_repeated(fake: FakeApi, verb: str, status: int) -> None:
     fake.faults = [Fault(verb, KIND, status)]
     if status == 500:
         assert deploy(fake, 1, "champion").version_id == "immr-1"

@@ -1,4 +1,4 @@
-"""Real Bentos as real processes: wanted state, readiness, and that nothing of them is left."""
+"""Real Bentos as processes: desired state, readiness, and that no process is left behind."""
 
 from __future__ import annotations
 
@@ -70,9 +70,7 @@ def test_applying_twice_changes_nothing(deployer: LocalDeployer) -> None:
     assert deployer.current() == [newer]
 
 
-def test_the_champion_before_is_kept_where_it_is_until_another_is(
-    deployer: LocalDeployer, tmp_path: Path
-) -> None:
+def test_the_previous_champion_keeps_its_address(deployer: LocalDeployer, tmp_path: Path) -> None:
     def kept() -> dict[str, tuple[str, str]]:
         rows = json.loads((tmp_path / "deploy" / "deployments.json").read_text())
         return {row["place"]: (row["version_id"], row["url"]) for row in rows}
@@ -94,20 +92,20 @@ def test_the_champion_before_is_kept_where_it_is_until_another_is(
     assert set(kept()) == {"challenger"}
 
 
-def test_nothing_deployed_says_so(deployer: LocalDeployer) -> None:
+def test_running_without_a_deployment_is_refused(deployer: LocalDeployer) -> None:
     assert deployer.current() == []
     with pytest.raises(DeployError, match="immr deploy"), deployer.running():
         pass
 
 
-def test_a_broken_state_says_so(deployer: LocalDeployer, tmp_path: Path) -> None:
+def test_a_damaged_state_file_is_named(deployer: LocalDeployer, tmp_path: Path) -> None:
     (tmp_path / "deploy").mkdir()
     (tmp_path / "deploy" / "deployments.json").write_text("{")
-    with pytest.raises(DeployError, match="is broken"):
+    with pytest.raises(DeployError, match="is damaged"):
         deployer.current()
 
 
-def test_a_bento_runs_on_a_free_port_and_leaves_nothing(deployer: LocalDeployer, tmp_path: Path) -> None:
+def test_a_bento_runs_on_a_free_port_and_leaves_no_process(deployer: LocalDeployer, tmp_path: Path) -> None:
     wanted = deployer.apply(tiny_version.version(), "immr-search:immr-1", "champion")
     port = int(wanted.url.rsplit(":", 1)[1])
     with socket.create_server(("127.0.0.1", port)), deployer.running(ready_timeout_s=60) as running:
@@ -130,12 +128,12 @@ def test_a_bento_runs_on_a_free_port_and_leaves_nothing(deployer: LocalDeployer,
 
 def test_a_bento_that_cannot_start_is_explained(deployer: LocalDeployer, tmp_path: Path) -> None:
     deployer.apply(tiny_version.version(9), "immr-search:immr-9", "champion")
-    with pytest.raises(DeployError, match=r"(?s)ended with exit code.*immr-9"), deployer.running():
+    with pytest.raises(DeployError, match=r"(?s)exited with code.*immr-9"), deployer.running():
         pass
     assert descendants(tmp_path / "deploy") == []
 
 
-def test_what_a_killed_run_leaves_behind_is_found_and_stopped(tmp_path: Path) -> None:
+def test_processes_of_a_killed_run_are_found_and_stopped(tmp_path: Path) -> None:
     code = (
         "import os, subprocess, sys\n"
         "from pathlib import Path\n"
@@ -156,7 +154,7 @@ def test_what_a_killed_run_leaves_behind_is_found_and_stopped(tmp_path: Path) ->
     assert not sleeper.is_running() or sleeper.status() == psutil.STATUS_ZOMBIE
 
 
-def test_what_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
     wanted = marked.mark(tmp_path, "champion")
     with subprocess.Popen(
@@ -170,7 +168,7 @@ def test_what_ignores_sigterm_is_killed(tmp_path: Path) -> None:
         assert time.monotonic() - start >= 0.3
 
 
-def test_ctrl_c_while_it_starts_leaves_nothing(
+def test_ctrl_c_during_start_leaves_no_process(
     deployer: LocalDeployer, settings: Settings, tmp_path: Path
 ) -> None:
     deployer.apply(tiny_version.version(), "immr-search:immr-1", "champion")

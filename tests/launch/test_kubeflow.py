@@ -108,7 +108,7 @@ def test_a_queue_a_selector_and_tolerations_are_passed_on(job: TrainingJob, tmp_
     assert "NCCL_SOCKET_IFNAME" in names
 
 
-def test_what_cannot_run_is_refused_before_anything_is_asked(
+def test_a_job_that_cannot_run_is_refused_before_any_call(
     fake: FakeApi, job: TrainingJob, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingError, match="do not fill pods of 2"):
@@ -133,7 +133,7 @@ def test_a_shape_is_read_from_a_url_query() -> None:
 # --- creating and waiting
 
 
-def test_a_job_is_created_watched_and_its_log_passed_on(
+def test_a_job_is_created_and_watched_and_its_log_shown(
     fake: FakeApi, job: TrainingJob, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fake.logs[f"{NAME}-master-0"] = ["epoch 1 of 2", "epoch 2 of 2"]
@@ -147,14 +147,12 @@ def test_a_job_is_created_watched_and_its_log_passed_on(
     finish(fake)
     thread.join(10)
     assert not thread.is_alive()
-    assert time.monotonic() - start < 4  # the watch told, not the next look
+    assert time.monotonic() - start < 4  # the watch reported it, not the next poll
     assert capfd.readouterr().err.count("epoch 2 of 2") == 1
-    assert ("pytorchjobs", NAMESPACE, NAME) in fake.objects  # the TTL is the cluster's to keep
+    assert ("pytorchjobs", NAMESPACE, NAME) in fake.objects  # the cluster deletes it after the TTL
 
 
-def test_a_retry_finds_its_own_job_and_starts_no_second(
-    fake: FakeApi, job: TrainingJob, tmp_path: Path
-) -> None:
+def test_a_retry_waits_for_its_own_job(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
     finish_when_created(fake)
     launcher(fake, tmp_path).run(job)
     launcher(fake, tmp_path).run(job)
@@ -163,7 +161,7 @@ def test_a_retry_finds_its_own_job_and_starts_no_second(
     assert fake.asked("delete", "pytorchjobs") == 0
 
 
-def test_a_failed_job_of_an_earlier_try_is_made_anew(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+def test_a_failed_job_of_an_earlier_try_is_replaced(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
     finish_when_created(fake, "Failed")
     with pytest.raises(TrainingError):
         launcher(fake, tmp_path).run(job)
@@ -172,7 +170,9 @@ def test_a_failed_job_of_an_earlier_try_is_made_anew(fake: FakeApi, job: Trainin
     assert fake.asked("delete", "pytorchjobs") == 1
 
 
-def test_a_job_of_someone_else_is_left_alone(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+def test_a_job_that_immr_did_not_create_is_not_touched(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path
+) -> None:
     fake.put("pytorchjobs", {"metadata": {"name": NAME, "namespace": NAMESPACE}})
     with pytest.raises(TrainingError, match="IMMR did not create"):
         launcher(fake, tmp_path).run(job)
@@ -180,7 +180,7 @@ def test_a_job_of_someone_else_is_left_alone(fake: FakeApi, job: TrainingJob, tm
 
 
 @pytest.mark.parametrize("status", [CUT, 410, 500, 429])
-def test_a_broken_watch_is_taken_up_again(
+def test_a_broken_watch_is_resumed(
     fake: FakeApi, job: TrainingJob, tmp_path: Path, status: int | str
 ) -> None:
     fake.faults = [Fault("watch", "pytorchjobs", status, times=2)]
@@ -229,7 +229,7 @@ def test_retry_after_is_kept_to(fake: FakeApi, job: TrainingJob, tmp_path: Path)
     ("status", "remedy"),
     [(403, "compare its Role"), (404, "operator installed"), (422, "IMMR_LAUNCH_URL")],
 )
-def test_a_refusal_says_what_to_do(
+def test_a_refusal_names_a_remedy(
     fake: FakeApi, job: TrainingJob, tmp_path: Path, status: int, remedy: str
 ) -> None:
     fake.faults = [Fault("create", "pytorchjobs", status)]
@@ -237,13 +237,13 @@ def test_a_refusal_says_what_to_do(
         launcher(fake, tmp_path).run(job)
 
 
-def test_a_job_that_is_deleted_meanwhile_is_noticed(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+def test_a_job_deleted_during_training_is_an_error(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
     fake.on_create = lambda resource, body: fake.remove("pytorchjobs", NAMESPACE, NAME)
     with pytest.raises(TrainingError, match="was deleted during training"):
         launcher(fake, tmp_path).run(job)
 
 
-def test_a_finished_job_whose_output_is_gone_is_made_anew(
+def test_a_finished_job_whose_output_is_gone_is_replaced(
     fake: FakeApi, job: TrainingJob, tmp_path: Path
 ) -> None:
     finish_when_created(fake)
@@ -269,7 +269,7 @@ def test_a_job_that_ends_without_its_output_is_an_error(
 # --- whose job it is
 
 
-def test_what_a_run_left_behind_is_ended(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+def test_stop_deletes_the_running_jobs_of_a_run(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
     finish_when_created(fake)
     launcher(fake, tmp_path, run="a").run(job)
     launcher(fake, tmp_path, run="b").run(job)  # adopted: it is b's now
@@ -280,7 +280,7 @@ def test_what_a_run_left_behind_is_ended(fake: FakeApi, job: TrainingJob, tmp_pa
     assert ("pytorchjobs", NAMESPACE, NAME) not in fake.objects
 
 
-def test_a_launch_url_is_made_for_a_run() -> None:
+def test_a_launch_url_names_its_run() -> None:
     assert for_run("local://", "a", 1) == "local://"
     query = dict(parse_qsl(urlsplit(for_run("kubeflow://immr?processes_per_pod=2", "a", 2)).query))
     assert JobShape.from_query(query) == JobShape(processes_per_pod=2, run="a", gpus=4)
@@ -302,7 +302,7 @@ def event(reason: str, message: str) -> dict[str, Any]:
     }
 
 
-def test_pods_that_are_refused_end_the_wait_after_the_grace(
+def test_rejected_pods_end_the_wait_after_the_grace_period(
     fake: FakeApi, job: TrainingJob, tmp_path: Path
 ) -> None:
     fake.put("pods", pod("master"))
@@ -377,9 +377,7 @@ def test_a_queued_job_may_wait(fake: FakeApi, job: TrainingJob, tmp_path: Path) 
     assert not thread.is_alive()
 
 
-def test_a_failure_carries_the_reason_and_the_last_lines(
-    fake: FakeApi, job: TrainingJob, tmp_path: Path
-) -> None:
+def test_a_failure_has_the_reason_and_the_last_lines(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
     ended = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
     fake.put("pods", pod("master"))
     fake.put(
@@ -393,7 +391,7 @@ def test_a_failure_carries_the_reason_and_the_last_lines(
         launcher(fake, tmp_path).run(job)
 
 
-def test_an_error_made_on_purpose_is_the_whole_reason(
+def test_an_error_of_training_itself_is_the_whole_reason(
     fake: FakeApi, job: TrainingJob, tmp_path: Path
 ) -> None:
     fake.put("pods", pod("master", phase="Failed"))
@@ -426,7 +424,7 @@ STUCK = {
 
 
 @pytest.mark.parametrize("reason", STUCK)
-def test_a_pod_that_is_stuck_ends_the_wait_after_the_grace(
+def test_a_blocked_pod_ends_the_wait_after_the_grace_period(
     fake: FakeApi, job: TrainingJob, tmp_path: Path, reason: str
 ) -> None:
     fake.put("pods", pod("master", **STUCK[reason]))
@@ -437,9 +435,7 @@ def test_a_pod_that_is_stuck_ends_the_wait_after_the_grace(
     assert fake.asked("delete", "pytorchjobs") == 1
 
 
-def test_a_pod_that_gets_its_node_in_time_is_no_failure(
-    fake: FakeApi, job: TrainingJob, tmp_path: Path
-) -> None:
+def test_a_pod_that_gets_a_node_in_time_is_fine(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
     fake.put("pods", pod("master", **STUCK["Unschedulable"]))
     thread = threading.Thread(target=launcher(fake, tmp_path, pending_grace_s=60).run, args=(job,))
     thread.start()
@@ -462,14 +458,14 @@ from immr.launch.kubeflow import KubeflowLauncher
 from immr.launch.launcher import TrainingJob
 configuration = client.Configuration()
 configuration.host, home = sys.argv[1], Path(sys.argv[2])
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)  # otherwise ignored in the background
 launcher = KubeflowLauncher(client.ApiClient(configuration), "immr", JobShape(), home, {})
 launcher.run(TrainingJob(sys.argv[3], home / "job.json", 1))
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_being_told_to_stop_deletes_the_job(
+def test_an_interruption_deletes_the_job(
     fake: FakeApi, job: TrainingJob, tmp_path: Path, number: signal.Signals
 ) -> None:
     command = [sys.executable, "-c", CODE, fake.url, str(tmp_path), NAME]

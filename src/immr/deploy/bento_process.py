@@ -1,0 +1,84 @@
+"""One `bentoml serve` process: started, waited for, and stopped with all of its workers."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from immr.deploy import marked
+from immr.deploy.deployer import Deployment
+from immr.deploy.readiness import not_ready_because
+from immr.errors import DeployError
+
+log = logging.getLogger(__name__)
+HOST = "127.0.0.1"
+STOP_TIMEOUT_S = 10.0
+_SHOWN_LINES = 15
+
+
+@dataclass(frozen=True)
+class BentoProcess:
+    """`bentoml serve` of one deployment: a supervisor and its worker, both found by their mark."""
+
+    deployment: Deployment
+    popen: subprocess.Popen[bytes]
+    log_file: Path
+    mark: str
+
+    @classmethod
+    def start(
+        cls, deployment: Deployment, environment: Mapping[str, str], folder: Path, name: str = ""
+    ) -> BentoProcess:
+        """Start it; its output goes to `<folder>/<name>.log`, named by the role if no name is given."""
+        log_file = folder / f"{name or deployment.role}.log"
+        mark = marked.mark(folder, name or deployment.role)
+        port = urlsplit(deployment.url).port
+        command = [sys.executable, "-m", "bentoml", "serve", deployment.bento]
+        command += ["--host", HOST, "--port", str(port)]
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        with log_file.open("wb") as output:
+            popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**environment, "BENTOML_DO_NOT_TRACK": "True", marked.MARK: mark},
+                start_new_session=True,  # so that Ctrl-C only reaches us, and we stop it
+            )
+        log.info("starting %s at %s, log in %s", deployment.bento, deployment.url, log_file)
+        return cls(deployment, popen, log_file, mark)
+
+    def wait_until_ready(self, deadline: float) -> None:
+        """Poll /health/ready until it is ready, or until `deadline` (`time.monotonic`).
+
+        Raises:
+            DeployError: it exited or was not ready in time; the message has its last lines.
+        """
+        while True:
+            reason = not_ready_because(self.deployment.url, self.deployment.version_id)
+            if reason is None:
+                return
+            if self.popen.poll() is not None:
+                raise self._failure(f"exited with code {self.popen.returncode}")
+            if time.monotonic() > deadline:
+                raise self._failure(f"was not ready in time ({reason})")
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """Stop it and its workers, which BentoML starts in sessions of their own."""
+        marked.stop(self.mark, STOP_TIMEOUT_S)
+        self.popen.wait()
+        log.info("stopped %s", self.deployment.bento)
+
+    def _failure(self, what: str) -> DeployError:
+        lines = self.log_file.read_text(errors="replace").splitlines()[-_SHOWN_LINES:]
+        return DeployError(
+            f"{self.deployment.bento} at {self.deployment.url} {what}; "
+            f"the last lines of {self.log_file}:\n" + "\n".join(lines)
+        )
