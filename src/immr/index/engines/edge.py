@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 _M = 16
 _EF_CONSTRUCT = 128
-_OVERSAMPLING = (
-    2.0  # of quantized searches, before rescoring: without it recall@10 fell to 0.92 (docs/index.md)
-)
+_OVERSAMPLING = 2.0  # of quantized searches, before rescoring: without it recall@10 fell to 0.92
 _EXACT_BELOW_KB = 10_000  # smaller segments and smaller filtered sets are searched exactly
 
 
