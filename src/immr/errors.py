@@ -1,34 +1,34 @@
-"""Every error that IMMR raises on purpose.
+"""The exceptions of IMMR.
 
-ImmrError                    what was wrong, with which input, and what to do
-├── DataError                a table or an image does not keep the data contract
+ImmrError                    the text says what happened, with which input, and what to do
+├── DataError                a table or an image violates the data contract
 │   ├── ContractError        a column is missing, or a table has no valid row
-│   ├── DatasetError         a named data set is not known, not there, or not what it should be
-│   └── ImageError           bytes that are not a picture we read
-├── RecipeError              a recipe of that name is not known, or its values do not fit together
-├── SettingsError            an IMMR_* variable or a URL that no adapter understands
+│   ├── DatasetError         a named data set is unknown, missing or not as expected
+│   └── ImageError           content that is not a picture we read
+├── RecipeError              a recipe is unknown, or its values contradict each other
+├── SettingsError            an IMMR_* variable is invalid, or no adapter understands its URL
 ├── TrainingError            training stopped: NaN loss, a dead worker, a bad checkpoint
-├── RegistryError            a model version or alias that is not in the registry
-├── IndexMismatchError       a collection that was made for another model version
+├── RegistryError            a model version or role is not in the registry, or MLflow does not answer
+├── IndexMismatchError       a collection belongs to another model version
 ├── IndexUnavailableError    the vector database does not answer
 ├── FeaturesUnavailableError the feature store does not answer
-├── EventLogError            the event log does not take or give events
+├── EventLogError            the event log cannot be written or read
 │   ├── EventRefusedError    an event that the event log will never accept
-│   └── TokenError           a click token that is forged, broken or too old
-├── ExperimentError          an experiment file that is wrong, or a readout that cannot be made
+│   └── TokenError           a click token is forged, damaged or expired
+├── ExperimentError          an experiment file is invalid, or a readout is impossible
 │   └── ExperimentRunningError  an experiment is running, and only one can
-├── DriftError               a drift report that is none, or a check without sense
+├── DriftError               a drift report is invalid, or a check is impossible
 ├── PackagingError           a Bento could not be built
-└── DeployError              a version could not be brought up, or did not get ready in time
+└── DeployError              a version could not be started, or was not ready in time
 """
 
 
 class ImmrError(Exception):
-    """Base of all; its text is a sentence for the user and ends with what to do."""
+    """Base class. The text is a sentence for the user and ends with what to do."""
 
 
 class DataError(ImmrError):
-    """A table or an image does not keep the data contract."""
+    """A table or an image violates the data contract."""
 
 
 class ContractError(DataError):
@@ -36,19 +36,19 @@ class ContractError(DataError):
 
 
 class DatasetError(DataError):
-    """A named data set is not known, not there, or not what it should be."""
+    """A named data set is unknown, missing or not as expected."""
 
 
 class ImageError(DataError):
-    """Bytes that are not a picture we read."""
+    """Content that is not a picture we read."""
 
 
 class RecipeError(ImmrError):
-    """A recipe of that name is not known, or its values do not fit together."""
+    """A recipe is unknown, or its values contradict each other."""
 
 
 class SettingsError(ImmrError):
-    """An IMMR_* variable or a URL that no adapter understands."""
+    """An IMMR_* variable is invalid, or no adapter understands its URL."""
 
 
 class TrainingError(ImmrError):
@@ -56,11 +56,11 @@ class TrainingError(ImmrError):
 
 
 class RegistryError(ImmrError):
-    """A model version or alias that is not in the registry."""
+    """A model version or role is not in the registry, or MLflow does not answer."""
 
 
 class IndexMismatchError(ImmrError):
-    """A collection that was made for another model version."""
+    """A collection belongs to another model version."""
 
 
 class IndexUnavailableError(ImmrError):
@@ -72,7 +72,7 @@ class FeaturesUnavailableError(ImmrError):
 
 
 class EventLogError(ImmrError):
-    """The event log does not take or give events."""
+    """The event log cannot be written or read."""
 
 
 class EventRefusedError(EventLogError):
@@ -80,11 +80,11 @@ class EventRefusedError(EventLogError):
 
 
 class TokenError(EventLogError):
-    """A click token that is forged, broken or too old."""
+    """A click token is forged, damaged or expired."""
 
 
 class ExperimentError(ImmrError):
-    """An experiment file that is wrong, or a readout that cannot be made."""
+    """An experiment file is invalid, or a readout is impossible."""
 
 
 class ExperimentRunningError(ExperimentError):
@@ -92,7 +92,7 @@ class ExperimentRunningError(ExperimentError):
 
 
 class DriftError(ImmrError):
-    """A drift report that is none, or a check without sense."""
+    """A drift report is invalid, or a check is impossible."""
 
 
 class PackagingError(ImmrError):
@@ -100,4 +100,4 @@ class PackagingError(ImmrError):
 
 
 class DeployError(ImmrError):
-    """A version could not be brought up, or did not get ready in time."""
+    """A version could not be started, or was not ready in time."""

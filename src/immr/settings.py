@@ -1,6 +1,6 @@
-"""WHERE things are: one frozen record of URLs and paths, read from IMMR_* at an entry point.
+"""Where things are: URLs and paths, read from IMMR_* variables at an entry point.
 
-Every default is embedded: everything lives under `IMMR_HOME` (`.immr`) and needs no server.
+All defaults are embedded: files below `IMMR_HOME` (`.immr`), no server.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from immr.errors import SettingsError
 
 
 class Settings(BaseSettings):
-    """URLs and paths. An empty URL means: the embedded default below `home`.
+    """URLs and paths. An empty URL selects the embedded default below `home`.
 
     Raises:
-        SettingsError: a variable that holds nothing of its type.
+        SettingsError: a variable is not of its type, or `home` contains characters that MLflow misreads.
     """
 
     model_config = SettingsConfigDict(env_prefix="IMMR_", frozen=True)
@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     model_name: str = "immr"
     keep_photos: bool = False
     keep_photos_days: float = Field(default=30.0, gt=0)  # kept photos are deleted after this
-    tracking_link: str = ""  # MLflow and the page as a browser sees them, for the reports of a pipeline run
+    tracking_link: str = ""  # URL of MLflow in a browser, for links in the reports of a pipeline run
     page_link: str = ""
 
     @model_validator(mode="wrap")
@@ -77,12 +77,12 @@ class Settings(BaseSettings):
 
     @property
     def cache_dir(self) -> Path:
-        """What can be deleted and made again: image features, downloads."""
+        """Image features and downloads; safe to delete."""
         return self.home / "cache"
 
     @property
     def work_dir(self) -> Path:
-        """Training sets, checkpoints and version files, each in a folder named by its key."""
+        """Training sets, checkpoints and version files, each in a folder named after its key."""
         return self.home / "work"
 
     @property
@@ -92,12 +92,12 @@ class Settings(BaseSettings):
 
     @property
     def photos_dir(self) -> Path:
-        """Query photos by content, where `keep_photos` is set."""
+        """Query photos by content hash, if `keep_photos` is set."""
         return self.home / "photos"
 
     @property
     def waiting_events_dir(self) -> Path:
-        """Where events wait for the event log; one folder per process below."""
+        """Events that wait for delivery to the event log, in one folder per process."""
         return self.home / "events" / "waiting"
 
     @property
@@ -111,7 +111,7 @@ class Settings(BaseSettings):
         return self.home / "drift" / "latest.json"
 
     def environment(self) -> dict[str, str]:
-        """These settings as IMMR_* variables, for a process that is started with them."""
+        """These settings as IMMR_* variables, for a child process."""
         return {
             f"IMMR_{name.upper()}": str(value)
             for name, value in self.model_dump().items()

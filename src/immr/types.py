@@ -1,4 +1,4 @@
-"""The records that parts of IMMR hand to each other. Frozen, small, and free of heavy libraries."""
+"""The records that IMMR's parts exchange: frozen, small, without heavy libraries."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Item:
     image: str  # URI or path
     price: float
     updated_at: datetime
-    stock: float | None = None  # how much can be sold; None where the shop does not say
+    stock: float | None = None  # units for sale; None if unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Impression:
-    """One item that a query showed, at a 1-based position."""
+    """One item shown for a query, at a 1-based position."""
 
     query_id: str
     item_id: str
@@ -46,7 +46,7 @@ class Impression:
 
 @dataclass(frozen=True, slots=True)
 class Click:
-    """What a shopper did with an impression; `event_id` makes a repeat harmless."""
+    """A click or an order of a shown item. Repeats have the same `event_id`."""
 
     event_id: str
     type: EventType
@@ -57,13 +57,13 @@ class Click:
 
 @dataclass(frozen=True, slots=True)
 class SearchRecord:
-    """One answered search: known even where it showed nothing."""
+    """One answered search, also if it showed nothing."""
 
     query_id: str
     user_id: str
     ts: datetime
-    variant: str  # what the user is assigned to
-    model_version: str  # what answered
+    variant: str  # assigned to the user
+    model_version: str  # that answered
     took_ms: float
     results: int
     degraded: bool = False  # answered without features
@@ -72,7 +72,7 @@ class SearchRecord:
 
 @dataclass(frozen=True, slots=True)
 class ItemFeatures:
-    """Entity features of an item as the feature store knows them: 7 days, CTR smoothed to the mean."""
+    """Features of an item in the feature store, over 7 days; the CTR is smoothed towards the mean."""
 
     price: float
     category: str
@@ -85,9 +85,9 @@ class ItemFeatures:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which items may be found; what is None lets all pass."""
+    """Which items may be found. None does not restrict."""
 
-    category: str | None = None  # this path and what is below it
+    category: str | None = None  # this path and everything below
     price_min: float | None = None
     price_max: float | None = None
     exclude: str | None = None  # an item_id
@@ -95,7 +95,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What the index gives back: an item, its cosine similarity, and its payload."""
+    """A result of the index: an item, its cosine similarity, and its payload."""
 
     item_id: str
     cosine: float
@@ -106,7 +106,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A ranked answer; `score_parts` add up to `score`."""
+    """A ranked result; `score_parts` add up to `score`."""
 
     item_id: str
     score: float
@@ -119,11 +119,11 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """A trained model in the registry. `id` names its Bento, its collection and its rows in the event log."""
+    """A trained model in the registry. `id` also names its Bento, collection and rows in the event log."""
 
     name: str
     number: int
-    key: str  # hash of what it was trained from: the same key is never trained twice
+    key: str  # hash of its inputs: a key is never trained twice
     run_id: str
     dim: int
     preprocessing_hash: str

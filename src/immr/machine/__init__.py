@@ -1,1 +1,1 @@
-"""This machine: its cores, its memory allocator, its processes."""
+"""Cores, memory allocator and child processes."""

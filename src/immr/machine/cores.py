@@ -1,4 +1,4 @@
-"""How many cores this process may use: in a container fewer than the machine has."""
+"""The number of cores this process may use, which in a container is fewer than the machine has."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable(cgroup: Path = _CGROUP) -> int:
-    """At least 1: the cores we may run on, and no more than the container's CPU limit is worth, rounded up.
+    """Cores in our affinity mask, capped by the container's CPU limit rounded up; at least 1.
 
-    `os.cpu_count()` tells the node's, and a thread for each would fight over the few that the limit leaves.
+    `os.cpu_count()` counts the node's cores; that many threads would compete for the few of the container.
     """
     return max(1, min(_allowed(), _limit(cgroup)))
 
 
 def _allowed() -> int:
-    """Linux can bind a process to a part of the cores; elsewhere it has all of them."""
+    """The affinity mask on Linux, all cores elsewhere."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _limit(cgroup: Path) -> int:
-    """Of control groups, version 2 or 1 (https://docs.kernel.org/admin-guide/cgroup-v2.html, `cpu.max`)."""
+    """The CPU limit of cgroups v2 (`cpu.max`) or v1 (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):

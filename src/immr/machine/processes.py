@@ -1,4 +1,4 @@
-"""Python processes beside this one, their output in files: run to their end, or kept while a block runs."""
+"""Child Python processes with their output in a file: run to completion, or kept running during a block."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ STOP_TIMEOUT_S = 10.0
 def run(
     command: Sequence[str], environment: Mapping[str, str], log_file: Path, tell: Callable[[str], None]
 ) -> None:
-    """Run `python <command>` to its end; its lines go to a file and to `tell`.
+    """Run `python <command>` to completion; its lines go to a file and to `tell`.
 
     Raises:
-        DeployError: it failed; the message carries its last lines.
+        DeployError: it failed; the message contains its last lines.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     tail: list[str] = []
@@ -44,7 +44,7 @@ def run(
     if process.returncode:
         last = "".join(tail).strip()
         raise DeployError(
-            f"`python {' '.join(command)}` failed; all of it is in {log_file}. Its end:\n{last}"
+            f"`python {' '.join(command)}` failed; its output is in {log_file} and ends with:\n{last}"
         )
 
 
@@ -57,10 +57,10 @@ def serving(
     timeout_s: float = 60,
     folder: Path | None = None,
 ) -> Iterator[None]:
-    """Keep `python <command>` running in a folder while the block runs, entered once `ready_url` answers 200.
+    """Run `python <command>` during the block, which starts once `ready_url` answers 200.
 
     Raises:
-        DeployError: it ended, or was not ready in time; the message carries its last lines.
+        DeployError: it exited or was not ready in time; the message contains its last lines.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as log:
@@ -73,7 +73,7 @@ def serving(
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started."""
+    """Stop a process and everything it started: SIGTERM, then SIGKILL after `STOP_TIMEOUT_S`."""
     for sign, patience_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, STOP_TIMEOUT_S)):
         try:
             os.killpg(process.pid, sign)
@@ -106,12 +106,12 @@ def _start(
 def _wait_until_ready(
     process: subprocess.Popen[bytes], command: Sequence[str], log_file: Path, url: str, deadline: float
 ) -> None:
-    opener = build_opener(ProxyHandler({}))  # a proxy has no business between processes of one machine
+    opener = build_opener(ProxyHandler({}))  # no proxy between processes of one machine
     while process.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError), opener.open(url, timeout=2):  # an HTTPError is an OSError, a URLError too
+        with suppress(OSError), opener.open(url, timeout=2):  # HTTPError and URLError are OSErrors
             return
         time.sleep(0.2)
     last = "\n".join(log_file.read_text(errors="replace").splitlines()[-20:])
     raise DeployError(
-        f"`python {' '.join(command)}` did not get ready at {url}. The end of {log_file}:\n{last}"
+        f"`python {' '.join(command)}` was not ready at {url} in time. {log_file} ends with:\n{last}"
     )

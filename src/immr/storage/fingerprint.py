@@ -1,4 +1,4 @@
-"""Content hashes: the names of everything that is computed once and reused."""
+"""Content hashes, which name everything that is computed once and reused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def of_bytes(content: bytes) -> str:
-    """SHA-256 of some bytes, hex."""
+    """SHA-256 of bytes, hex."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -21,10 +21,10 @@ def of_file(path: Path) -> str:
 
 
 def of_values(*values: Any) -> str:
-    """SHA-256 of plain values, dataclasses and their nestings, independent of key order; hex.
+    """SHA-256 of nested plain values and dataclasses, independent of key order; hex.
 
     Raises:
-        TypeError: a value that JSON and dataclasses cannot express, so that nothing is hashed by its address.
+        TypeError: a value of another type, whose hash would depend on its address.
     """
     return of_bytes(json.dumps(values, sort_keys=True, default=_plain, ensure_ascii=False).encode())
 

@@ -1,4 +1,4 @@
-"""A file that people or programs change while we run, read again when it has changed."""
+"""Reloads a file that is changed while the process runs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class WatchedFile(Generic[T]):
-    """What `read` makes of a file, as it is now; one that is wrong or gone changes nothing but the log.
+    """The parsed content of a file, reloaded when the file changes. Thread-safe.
 
-    Thread safe. What `read` raises for a wrong file goes on to the caller at the start.
+    If the changed file is invalid or missing, the former content stays in force and the error is logged. An
+    invalid file at construction raises what `read` raises.
     """
 
     def __init__(self, path: Path, read: Callable[[Path], T], what: str) -> None:
@@ -25,10 +26,10 @@ class WatchedFile(Generic[T]):
         self._seen = self._stamp()
         self._content = read(path)
         self.wrong = ""
-        """Why the file as it is now is not in force; empty where it is."""
+        """Why the current file is not in force; empty if it is."""
 
     def current(self) -> T:
-        """The newest valid content; costs one `stat` where nothing changed."""
+        """The newest valid content; costs one `stat` if nothing changed."""
         with self._lock:
             if (stamp := self._stamp()) != self._seen:
                 self._seen = stamp
@@ -39,13 +40,13 @@ class WatchedFile(Generic[T]):
         try:
             self._content = self._read(self._path)
             self.wrong = ""
-            _LOG.info("the %s in %s are in force", self._what, self._path)
-        except Exception as error:  # a fault that `read` does not foresee is one of the file all the same
+            _LOG.info("reloaded the %s from %s", self._what, self._path)
+        except Exception as error:  # `read` may raise anything for an invalid file
             self.wrong = str(error) or type(error).__name__
-            _LOG.error("kept the %s that were in force, the new ones are wrong: %s", self._what, self.wrong)
+            _LOG.error("%s is invalid, the former %s stay in force: %s", self._path, self._what, self.wrong)
 
     def _stamp(self) -> tuple[int, int, int] | None:
-        """Changes with every rename onto the file, even within one tick of its clock."""
+        """Changes with every replacement of the file, even within one tick of its clock."""
         try:
             stat = self._path.stat()
         except OSError:
