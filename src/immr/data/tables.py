@@ -78,7 +78,7 @@ def chunks(
     Raises:
         ContractError: the file cannot be read, or a column is missing or there twice.
     """
-    kind = "CSV" if ".csv" in path.name else "Parquet" if path.name.endswith(".parquet") else "JSON-lines"
+    kind = _kind(path)
     try:
         if kind == "Parquet":
             with pq.ParquetFile(path) as file:
@@ -92,6 +92,33 @@ def chunks(
         raise ContractError(f"{path} is not a readable {kind} file ({error}): write it again") from error
 
 
+def columns_of(path: Path) -> list[str]:
+    """The names of a file's columns; of JSON lines those in the first line.
+
+    Raises:
+        ContractError: the file cannot be read.
+    """
+    kind = _kind(path)
+    try:
+        if kind == "Parquet":
+            return list(pq.read_schema(path).names)
+        if kind == "CSV":
+            with csv.open_csv(path) as header:
+                return list(header.schema.names)
+        with _open_text(path) as file:
+            return list(json.loads(file.readline() or "{}"))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ContractError(f"{path} is not a readable {kind} file ({error}): write it again") from error
+
+
+def _kind(path: Path) -> str:
+    return "CSV" if ".csv" in path.name else "Parquet" if path.name.endswith(".parquet") else "JSON-lines"
+
+
+def _open_text(path: Path) -> Any:
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+
+
 def _read_csv(path: Path, contract: TableContract) -> Iterator[pa.RecordBatch]:
     """All columns as text: a type guessed from the first rows fails at a later one."""
     with csv.open_csv(path) as header:
@@ -103,9 +130,8 @@ def _read_csv(path: Path, contract: TableContract) -> Iterator[pa.RecordBatch]:
 
 
 def _read_json_lines(path: Path, contract: TableContract, rows: int) -> Iterator[pa.RecordBatch]:
-    opened: Any = gzip.open if path.suffix == ".gz" else open
     number = 0
-    with opened(path, "rt", encoding="utf-8") as file:
+    with _open_text(path) as file:
         while lines := list(islice(file, rows)):
             places = ((line, f"line {number + at} of {path}") for at, line in enumerate(lines, 1))
             records = [_record(line, contract, place) for line, place in places if line.strip()]

@@ -1,0 +1,66 @@
+"""A report on a sample: what fits the contract, what does not, and an example of each problem."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from immr.data.check import Problem, TableReport, check
+from tests.data.test_admission import changed, item, write
+
+
+def report_of(folder: Path, table: str, rows: int = 1000) -> TableReport:
+    [found] = [report for report in check(folder, rows) if report.name == table]
+    return found
+
+
+def test_a_good_folder_fits(tmp_path: Path) -> None:
+    reports = check(write(tmp_path / "in"))
+    assert [report.name for report in reports] == ["items", "queries", "impressions"]
+    assert all(report.fits and report.sampled == 1 for report in reports)
+
+
+def test_problems_come_with_their_number_and_an_example(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", items=[item(name) for name in "abcd"])
+    changed(folder, "items", "price", pa.array(["1", "2,50", "3,50", "-1"]))
+    found = report_of(folder, "items")
+    assert (found.sampled, found.valid, found.fits) == (4, 1, False)
+    assert found.problems == (
+        Problem("price is not a number", 2, "'2,50'"),
+        Problem("price is negative", 1, "'-1'"),
+    )
+
+
+def test_only_a_sample_is_read(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", items=[*(item(f"i{n}") for n in range(50)), item("bad", price=-1.0)])
+    assert report_of(folder, "items", rows=50).fits
+    assert not report_of(folder, "items", rows=51).fits
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_a_missing_column_comes_with_a_similar_one(tmp_path: Path, suffix: str) -> None:
+    folder = write(tmp_path / "in")
+    table = pq.read_table(folder / "items.parquet").rename_columns(
+        {"item_id": "ITEM-ID", "price": "list_price"}
+    )
+    (folder / "items.parquet").unlink()
+    if suffix == "parquet":
+        pq.write_table(table, folder / "items.parquet")
+    elif suffix == "csv":
+        (folder / "items.csv").write_text(",".join(table.column_names) + "\n")
+    else:
+        pairs = ", ".join(f'"{name}": "x"' for name in table.column_names)
+        (folder / "items.jsonl").write_text(f"{{{pairs}}}")
+    found = report_of(folder, "items")
+    assert "has no column item_id, price" in found.error
+    assert found.proposals == {"item_id": "ITEM-ID", "price": "list_price"}
+
+
+def test_ignored_columns_and_missing_tables_are_named(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in")
+    table = pq.read_table(folder / "items.parquet")
+    pq.write_table(table.append_column("colour", pa.array(["red"])), folder / "items.parquet")
+    (folder / "queries.parquet").unlink()
+    assert report_of(folder, "items").ignored_columns == ("colour",)
+    assert "is missing" in report_of(folder, "queries").error
