@@ -208,7 +208,7 @@ def test_text_in_another_encoding_rejects_its_row_alone_and_the_rest_can_be_read
             "items",
             "updated_at",
             pa.array(["2025-06-01", "yesterday"]),
-            "updated_at is not an ISO 8601 time of the years 1 to 9999",
+            "updated_at is not a valid time (ISO 8601, years 1 to 9999)",
         ),
         ("impressions", "clicked", pa.array(["True", "yes"]), "clicked is neither true nor false"),
         ("impressions", "position", pa.array([1.0, 1e30]), "position is beyond any list"),

@@ -32,6 +32,13 @@ def test_problems_come_with_their_number_and_an_example(tmp_path: Path) -> None:
     )
 
 
+def test_values_that_cannot_be_printed_are_examples_too(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in")
+    changed(folder, "queries", "ts", pa.array([2**60], pa.int64()).cast(pa.timestamp("ms")))
+    [problem] = report_of(folder, "queries").problems
+    assert problem.example == "a timestamp[ms] that cannot be printed"
+
+
 def test_only_a_sample_is_read(tmp_path: Path) -> None:
     folder = write(tmp_path / "in", items=[*(item(f"i{n}") for n in range(50)), item("bad", price=-1.0)])
     assert report_of(folder, "items", rows=50).fits

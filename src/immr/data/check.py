@@ -30,7 +30,7 @@ class Problem:
 
     reason: str
     rows: int
-    example: str  # the first such row's value in the column that the reason names, or the whole row
+    example: str  # the value in the first of them
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,15 @@ def _reasons(chunk: Typed, rules: Any) -> pd.Series[str]:
 
 
 def _example(batch: pa.RecordBatch, row: Any, reason: str) -> str:
-    values = batch.slice(row, 1).to_pylist()[0]
-    column = reason.split(maxsplit=1)[0]
-    return repr(values[column]) if column in values else repr(values)
+    """Every reason begins with the name of its column."""
+    return _printed(batch.column(reason.split(maxsplit=1)[0])[row])
+
+
+def _printed(value: pa.Scalar) -> str:
+    try:
+        return repr(value.as_py())
+    except (OverflowError, ValueError):  # a time that Python cannot express, or not UTF-8
+        return f"a {value.type} that cannot be printed"
 
 
 def _proposals(contract: TableContract, there: list[str]) -> dict[str, str]:

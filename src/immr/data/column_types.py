@@ -18,7 +18,7 @@ NOT_OF_TYPE = {
     pa.float64(): "is not a number",
     pa.int64(): "is not a number",
     pa.bool_(): "is neither true nor false",
-    TIMESTAMP: "is not an ISO 8601 time of the years 1 to 9999",
+    TIMESTAMP: "is not a valid time (ISO 8601, years 1 to 9999)",
 }
 """Why a row is rejected whose value in a column of this type was lost."""
 
