@@ -1,10 +1,12 @@
-"""Can the A/B statistics be trusted? Simulated users who come back and click in clumps, and known truth.
+"""Can the A/B statistics be trusted? Simulated shops with known truth, read out by the product's functions.
 
-    python -m benchmarks.experiment                 # 2,000 A/A runs
+    python -m benchmarks.experiment                      # everything: about 15 minutes on one core
+    python -m benchmarks.experiment --runs 200           # a first impression
     python -m benchmarks.experiment --json out.json
 
-Each run is read out by the product's own functions, on sums of users; beside it stands the z-test that takes
-impressions for independent, as one often finds it.
+Three parts: equal versions in worlds that resemble real shops, looked at every hour (how often is something
+decided?); bad challengers (how soon are they off?); and A/A runs beside a z-test that takes impressions for
+independent trials, with plans, sample ratios and interleaving.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import norm
 
+from benchmarks.ab_rules import Rules, immr_rules, one_look_rules
+from benchmarks.ab_worlds import BAD, EQUAL, at_share, looks, sessions
 from benchmarks.interleaved import sensitivity
-from immr.readout.comparison import Comparison, compare
+from immr.readout.comparison import CTR, Comparison, compare
 from immr.readout.power import plan
-from immr.readout.readout import CTR
-from immr.readout.sample_ratio import sample_ratio
+from immr.readout.sample_ratio import ALPHA as SRM_ALPHA
+from immr.readout.sample_ratio import mismatch_p_values
 from immr.readout.users import aggregates_of
 
 POSITIONS = 10
@@ -33,6 +37,7 @@ QUERIES_PER_USER = 5.0
 CLICK_SHAPE = (0.8, 7.2)  # Beta: a CTR of 10 %, very different from user to user
 ALPHA = 0.05
 Ints = npt.NDArray[np.int64]
+RULES: dict[str, Rules] = {"IMMR": immr_rules, "one look": one_look_rules}
 
 
 @dataclass(frozen=True)
@@ -122,46 +127,118 @@ def planned(rng: np.random.Generator, runs: int, lift: float) -> dict[str, float
 
 
 def lost_events(rng: np.random.Generator, runs: int, count: int) -> dict[str, float]:
-    """How often the sample-ratio check speaks, with 2 % of the challenger's users lost, and with none."""
+    """How often the sample-ratio test finds that 2 % of the challenger's users are lost, and that none are."""
 
-    def spoke(kept: float) -> float:
+    def found(kept: float) -> float:
         challenger = rng.binomial(count, 0.5, runs)
-        champion, challenger = count - challenger, rng.binomial(challenger, kept)
-        weights = {"champion": 0.5, "challenger": 0.5}
-        checks = [
-            sample_ratio(weights, {"champion": int(a), "challenger": int(b)})
-            for a, b in zip(champion, challenger, strict=True)
-        ]
-        return sum(check is not None and not check.ok for check in checks) / runs
+        users_VR = np.stack([count - challenger, rng.binomial(challenger, kept)]).astype(np.float64)
+        return float((mismatch_p_values(users_VR, np.array([0.5, 0.5])) < SRM_ALPHA).mean())
 
-    return {"srm_users": count, "srm_found_rate": spoke(0.98), "srm_false_alarm_rate": spoke(1.0)}
+    return {"srm_users": count, "srm_found_rate": found(0.98), "srm_false_alarm_rate": found(1.0)}
+
+
+def equal_worlds(rng: np.random.Generator, runs: int) -> dict[str, dict[str, dict[str, float]]]:
+    """By world and rules, the share of tests of equal versions in which each verdict is given at some look."""
+    found = {}
+    for world in (at_share(each, share) for each in EQUAL for share in (0.5, 0.1)):
+        given: dict[str, list[dict[str, bool]]] = {name: [] for name in RULES}
+        for _ in range(runs):
+            seen = looks(sessions(world, rng))
+            for name, rules in RULES.items():
+                given[name].append({verdict: bool(at.any()) for verdict, at in rules(seen, world).items()})
+        found[world.name] = {name: _means(rows) for name, rows in given.items()}
+    return found
+
+
+def bad_challengers(rng: np.random.Generator, runs: int) -> dict[str, dict[str, float]]:
+    """By world, the median hours until a bad challenger is off under both rules."""
+    found = {}
+    for world in BAD:
+        verdict = "CTR" if world.lift else "error rate"
+        hours: dict[str, list[float]] = {name: [] for name in RULES}
+        for _ in range(runs):
+            seen = looks(sessions(world, rng))
+            for name, rules in RULES.items():
+                at = rules(seen, world)[verdict]
+                hours[name].append(float(at.argmax() + 1) if at.any() else np.inf)
+        found[world.name] = {name: float(np.median(each)) for name, each in hours.items()}
+    return found
+
+
+def _means(rows: list[dict[str, bool]]) -> dict[str, float]:
+    return {verdict: float(np.mean([row[verdict] for row in rows])) for verdict in rows[0]}
+
+
+def worst(worlds: dict[str, dict[str, dict[str, float]]], rules: str = "IMMR") -> dict[str, float]:
+    """The largest share of wrong verdicts in any world."""
+
+    def largest(*verdicts: str) -> float:
+        return max(found[rules][verdict] for found in worlds.values() for verdict in verdicts)
+
+    return {
+        "false_promote_worst": largest("promote"),
+        "false_rollback_ctr_worst": largest("CTR"),
+        "false_rollback_guardrail_worst": largest("error rate", "zero results", "latency"),
+        "withheld_worst": largest("withheld"),
+    }
 
 
 def main(
-    runs: Annotated[int, typer.Option(help="A/A runs.")] = 2000,
+    runs: Annotated[int, typer.Option(help="Tests of equal versions, in each world and for the A/A.")] = 2000,
+    bad_runs: Annotated[int, typer.Option(help="Tests with each bad challenger.")] = 400,
     count: Annotated[int, typer.Option("--users", help="Users of an A/A run.")] = 2000,
-    looks: Annotated[int, typer.Option(help="Looks of an A/A run.")] = 20,
+    aa_looks: Annotated[int, typer.Option("--looks", help="Looks of an A/A run.")] = 20,
     power_runs: Annotated[int, typer.Option(help="Runs with a true lift.")] = 1000,
     lift: Annotated[float, typer.Option(help="The true lift.")] = 0.05,
-    srm_users: Annotated[int, typer.Option(help="Users where one side loses some.")] = 300_000,
-    seed: Annotated[int, typer.Option(help="Another seed, other users.")] = 0,
+    srm_users: Annotated[
+        int, typer.Option(help="Users of a test of which one variant loses some.")
+    ] = 300_000,
+    worlds_only: Annotated[bool, typer.Option("--worlds-only", help="Only the first two parts.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of all users.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Simulate, read out, and count how often the readout is wrong."""
     rng = np.random.default_rng(seed)
-    figures = {
-        **same_versions(rng, runs, count, looks),
-        **planned(rng, power_runs, lift),
-        **lost_events(rng, runs, srm_users),
-        **sensitivity(np.random.default_rng(seed), power_runs),
-    }
-    table = Table("figure", "value", title=f"{runs} A/A runs of {count} users, {looks} looks each")
+    worlds = equal_worlds(rng, runs)
+    _print_worlds(worlds, runs)
+    hours = bad_challengers(rng, bad_runs)
+    _print_hours(hours, bad_runs)
+    figures = worst(worlds)
+    if not worlds_only:
+        figures |= {
+            **same_versions(rng, runs, count, aa_looks),
+            **planned(rng, power_runs, lift),
+            **lost_events(rng, runs, srm_users),
+            **sensitivity(np.random.default_rng(seed), power_runs),
+        }
+    table = Table("figure", "value", title=f"{runs} A/A runs of {count} users, {aa_looks} looks each")
     for name, value in figures.items():
         table.add_row(name, f"{value:,.1f}".removesuffix(".0") if value > 1 else f"{value:.2%}")
     Console().print(table)
     if json_file is not None:
-        settings = {"runs": runs, "users": count, "looks": looks, "power_runs": power_runs, "lift": lift}
-        json_file.write_text(json.dumps({**figures, "settings": {**settings, "seed": seed}}, indent=1) + "\n")
+        settings = {"runs": runs, "bad_runs": bad_runs, "users": count, "looks": aa_looks, "lift": lift}
+        settings |= {"power_runs": power_runs, "seed": seed}
+        content = {**figures, "worlds": worlds, "hours_until_off": hours, "settings": settings}
+        json_file.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _print_worlds(worlds: dict[str, dict[str, dict[str, float]]], runs: int) -> None:
+    verdicts = list(next(iter(worlds.values()))["IMMR"])
+    table = Table(
+        "world", "rules", *verdicts, title=f"Equal versions: verdicts in {runs} tests, 336 hourly looks"
+    )
+    for world, found in worlds.items():
+        for name, shares in found.items():
+            table.add_row(world, name, *(f"{shares[verdict]:.2%}" for verdict in verdicts))
+    Console().print(table)
+
+
+def _print_hours(hours: dict[str, dict[str, float]], runs: int) -> None:
+    table = Table("challenger", *RULES, "ratio", title=f"Median hours until it is off, {runs} tests")
+    for world, found in hours.items():
+        ratio = found["IMMR"] / found["one look"]
+        table.add_row(world, *(f"{found[name]:.0f}" for name in RULES), f"{ratio:.2f}")
+    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,9 @@ import numpy.typing as npt
 
 from immr.experiment.definition import CHALLENGER
 from immr.experiment.interleaving import draft
-from immr.readout.comparison import Comparison, compare
+from immr.readout.comparison import CTR, Comparison, compare
 from immr.readout.power import plan
 from immr.readout.preference import Preference, preference
-from immr.readout.readout import CTR
 from immr.readout.users import aggregates_of
 
 CANDIDATES, SHOWN, RELEVANT = 20, 10, 3

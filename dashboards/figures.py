@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from math import sqrt
 
 from immr.charts.bars import Bar
 from immr.charts.lines import Point, Series
 from immr.events.aggregates import CtrBucket, Latency
+from immr.readout.proportions import wilson
 
 NOT_SHOPPERS = frozenset({"direct", "preview"})
 """Variants of searches that did not come through a gateway, so no user was assigned to them."""
@@ -18,7 +18,6 @@ NOT_SHOPPERS = frozenset({"direct", "preview"})
 BUCKETS_S = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 7 * 86400)
 _HOUR_S = 3600
 _MAX_BUCKETS = 30
-_95 = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +144,6 @@ def latency_bars(latencies: Sequence[Latency], versions: dict[str, str], order: 
         bars.append(Bar(group, "p50", latency.p50_ms, colour))
         bars.append(Bar(group, "p99", latency.p99_ms, colour, faint=True))
     return bars
-
-
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a share (Wilson, 1927)."""
-    if trials == 0:
-        return 0.0, 1.0
-    share, square = successes / trials, _95**2
-    centre = (share + square / (2 * trials)) / (1 + square / trials)
-    reach = _95 * sqrt(share * (1 - share) / trials + square / (4 * trials**2)) / (1 + square / trials)
-    return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
 def percent(share: float) -> str:

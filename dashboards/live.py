@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from immr.readout.readout import RankCtr, Readout
     from immr.readout.sums import Sums
 
-PRE_PERIOD = timedelta(days=14)  # what users did before an experiment steadies its readout
 Decisions = Callable[[], Sequence[Mapping[str, Any]]]
 """The promotion log, oldest first: mappings with `ts`, `action`, `reason`, `champion`, `challenger`."""
 
@@ -139,13 +138,15 @@ class Live:
 
     def _sums(self, experiment: Experiment) -> Sums:
         """Sums of users. For an A/B test the event log computes them, so no impression becomes a Python row."""
-        from immr.readout.readout import before_the_test
+        from immr.readout.readout import PRE_PERIOD, before_the_test
         from immr.readout.sums import Rank, sum_up, sum_up_queries
 
         if experiment.kind == "interleave":  # only rows tell whose items were clicked
             since = experiment.started
             return sum_up(self._events.joined(since), experiment, self._events.searches(since))
-        versions = {(side.name, side.model_version) for side in experiment.variants}
+        versions = {
+            (side.name, other.model_version) for side in experiment.variants for other in experiment.variants
+        }
         start = experiment.started
 
         def ranks(bots: list[str]) -> list[Rank]:

@@ -12,7 +12,6 @@ from dashboards.figures import (
     merge,
     percent,
     span,
-    wilson,
 )
 from immr.events.aggregates import CtrBucket, Latency
 
@@ -23,15 +22,6 @@ def bucket(
     after_s: float, version: str, impressions: int, clicks: int, variant: str = "champion"
 ) -> CtrBucket:
     return CtrBucket(START + timedelta(seconds=after_s), variant, version, impressions, clicks)
-
-
-def test_wilson_is_the_textbook_interval() -> None:
-    low, high = wilson(10, 100)
-    assert low == pytest.approx(0.0552, abs=1e-4)
-    assert high == pytest.approx(0.1744, abs=1e-4)
-    assert wilson(0, 5)[0] == 0
-    assert wilson(5, 5)[1] == 1
-    assert wilson(0, 0) == (0, 1)
 
 
 def test_merging_keeps_the_sums_and_joins_variants() -> None:

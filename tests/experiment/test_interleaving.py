@@ -71,7 +71,7 @@ def test_preference_is_the_delta_method_by_hand() -> None:
     assert found.always_valid.low <= found.interval.low
 
 
-def test_nothing_to_say() -> None:
+def test_too_few_decided_queries_give_no_preference() -> None:
     none, one, both = np.zeros(2), np.ones(1), np.ones(2)
     assert preference(both, none, none) is None
     assert preference(one, one, np.zeros(1)) is None
@@ -91,7 +91,7 @@ def test_equal_versions_are_preferred_at_the_nominal_rate() -> None:
     assert 8 <= wrong <= 34  # 20 expected, 3.2 standard deviations around
 
 
-def test_only_what_showed_items_of_both_is_compared() -> None:
+def test_only_queries_that_showed_items_of_both_versions_are_compared() -> None:
     sides = (Variant("champion", "http://a", "immr-1", 0.5), Variant("challenger", "http://b", "immr-2", 0.5))
     mixed = Experiment("mixed", "salt", sides, kind="interleave")
     rows = [  # query, user, variant, version, clicked
@@ -115,7 +115,7 @@ def test_only_what_showed_items_of_both_is_compared() -> None:
     assert (*counts, found.preference.value) == (2, 3, 1, 1, 0.0)
     [champion, challenger] = found.variants
     assert (champion.queries, champion.queries_with_click) == (1, 1)
-    assert (challenger.queries, challenger.queries_with_click) == (4, 4)
+    assert (challenger.queries, challenger.queries_with_click) == (5, 5)  # the fallback too
     assert found.withheld is not None and "prefer" in found.withheld
 
 
@@ -125,10 +125,10 @@ def test_only_what_showed_items_of_both_is_compared() -> None:
         (0.1, 0.3, 300, "wait", "`immr experiment start`"),
         (-0.3, -0.1, 300, "keep", "Shoppers prefer the champion"),
         (-0.1, 0.1, 300, "wait", "Too early to tell"),
-        (-0.3, -0.1, 20, "wait", "20 users have decided, 200 are needed"),
+        (-0.3, -0.1, 20, "wait", "20 users of the challenger decided a query, of the 200"),
     ],
 )
-def test_interleaving_rules_out_but_never_promotes(
+def test_interleaving_can_rule_a_challenger_out_but_never_promotes(
     low: float, high: float, users: int, action: str, sentence: str
 ) -> None:
     between = Interval(low, high)

@@ -1,12 +1,13 @@
-"""Guardrails: what is proven rolls back and says why; what may be chance does not."""
+"""Guardrails: a proven difference rolls the challenger back, with the reason; chance does not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from immr.errors import ExperimentError
@@ -14,14 +15,30 @@ from immr.events.sqlite import SqliteEventLog
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, Variant
 from immr.readout.decision import Decision, DecisionPolicy, decide
-from immr.readout.guardrails import GuardrailPolicy, breaches
-from immr.readout.health import Health
+from immr.readout.guardrails import GuardrailPolicy, breaches, excess_lower_bound, slow_limit
+from immr.readout.health import SLOW_MS, Health
 from immr.readout.readout import readout
+from immr.readout.users import RatioMoments
 from immr.types import Click, Impression, SearchRecord
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
-CHAMPION = Health("champion", 100, 500, 0.01, 0.02, 80.0, 70.0)
-CHALLENGER = replace(CHAMPION, variant="challenger")
+PER_USER = 5  # searches
+
+
+def health_of(
+    variant: str, users: int = 100, fails: float = 0.0, empty: float = 0.0, ms: float = 80.0
+) -> Health:
+    """Users with five searches each. Shares of them are spread evenly over the users; all take `ms`."""
+
+    def per_user(share: float) -> RatioMoments:
+        counted = np.diff(np.floor(np.linspace(0, share * users * PER_USER, users + 1) + 1e-9))
+        return RatioMoments.of_users(counted, np.full(users, PER_USER))
+
+    slow = tuple(per_user(float(ms > limit)) for limit in SLOW_MS)
+    return Health(variant, users, users * PER_USER, fails, empty, ms, per_user(fails), per_user(empty), slow)
+
+
+CHAMPION = health_of("champion", fails=0.01, empty=0.02)
 EXPERIMENT = Experiment(
     "test",
     "salt",
@@ -31,33 +48,53 @@ EXPERIMENT = Experiment(
 
 
 @pytest.mark.parametrize(
-    ("change", "broken"),
+    ("challenger", "broken"),
     [
         ({}, []),
-        ({"fallback_rate": 0.3}, ["error rate"]),
-        ({"fallback_rate": 0.06}, []),  # may be chance
-        ({"fallback_rate": 1.0, "users": 10}, ["error rate"]),
-        ({"fallback_rate": 1.0, "users": 9}, []),
-        ({"zero_result_rate": 0.4}, ["zero results"]),
-        ({"zero_result_rate": 0.1}, []),
-        ({"p99_ms": 900.0, "p99_low_ms": 600.0}, ["p99 latency"]),
-        ({"p99_ms": 900.0, "p99_low_ms": 400.0}, []),  # may be chance
-        ({"fallback_rate": 1.0, "p99_low_ms": 5000.0}, ["error rate", "p99 latency"]),
+        ({"fails": 0.3}, ["error rate"]),
+        ({"fails": 0.05}, []),  # may be chance
+        ({"fails": 1.0, "users": 10}, ["error rate"]),
+        ({"fails": 1.0, "users": 9}, []),
+        ({"empty": 0.4}, ["zero results"]),
+        ({"empty": 0.08}, []),  # may be chance
+        ({"ms": 900.0}, ["p99 latency"]),
+        ({"ms": 450.0}, []),  # slower than the champion, but fast enough
+        ({"fails": 1.0, "ms": 5000.0}, ["error rate", "p99 latency"]),
     ],
 )
-def test_what_is_proven_is_a_breach(change: dict[str, float], broken: list[str]) -> None:
-    found = breaches(CHAMPION, replace(CHALLENGER, **change), GuardrailPolicy())
+def test_a_proven_difference_breaks_the_guardrail(challenger: dict[str, Any], broken: list[str]) -> None:
+    found = breaches(CHAMPION, health_of("challenger", **challenger), GuardrailPolicy())
     assert [breach.guardrail for breach in found] == broken
 
 
 def test_a_slow_champion_allows_a_slow_challenger() -> None:
-    slow = replace(CHALLENGER, p99_ms=900.0, p99_low_ms=800.0)
-    assert breaches(replace(CHAMPION, p99_ms=450.0), slow, GuardrailPolicy()) == ()
+    slow = health_of("challenger", ms=900)
+    assert breaches(health_of("champion", ms=460), slow, GuardrailPolicy()) == ()
+    assert breaches(health_of("champion", ms=300), slow, GuardrailPolicy()) != ()
+
+
+def test_the_limit_of_latency_is_on_a_grid() -> None:
+    limits = [slow_limit(p99_ms, GuardrailPolicy()) for p99_ms in (20, 250, 251, 3000, 5000)]
+    assert [at and SLOW_MS[at] for at in limits] == [500, 500, 700, 8000, None]
+
+
+def test_failures_of_few_users_are_not_a_difference() -> None:
+    """One user in twenty fails at every search, in both variants: chance alone makes their shares differ."""
+    rng = np.random.default_rng(0)
+    broken = 0
+    for _ in range(200):
+        sides = []
+        for users in (180, 20):
+            searches_U = rng.geometric(0.2, users)
+            fails_U = searches_U * (rng.random(users) < 0.05)
+            sides.append(RatioMoments.of_users(fails_U, searches_U))
+        broken += bool(excess_lower_bound(*sides) > GuardrailPolicy().extra_fallback)
+    assert broken == 0
 
 
 @pytest.mark.parametrize("wrong", [{"min_users": 0}, {"extra_fallback": -1}, {"p99_factor": 0.5}])
-def test_guardrails_without_sense_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ExperimentError, match="correct the policy"):
+def test_an_invalid_policy_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ExperimentError, match="guardrail policy"):
         GuardrailPolicy(**wrong)
 
 
@@ -79,7 +116,7 @@ def shop(
     took_ms: float = 20.0,
     clicks: bool = True,
 ) -> Decision:
-    """Two searches a user; the challenger is as the arguments say. Returns the decision."""
+    """Two searches per user; the arguments describe the challenger. Returns the decision."""
     for number in range(2 * users):
         user = f"user-{number // 2}"
         variant = assign(EXPERIMENT, user)
@@ -106,23 +143,23 @@ def test_an_equal_challenger_is_left_alone(log: SqliteEventLog) -> None:
     assert shop(log).action == "wait"
 
 
-def test_one_that_fails_is_rolled_back_though_its_users_are_missing(log: SqliteEventLog) -> None:
+def test_a_failing_challenger_is_rolled_back(log: SqliteEventLog) -> None:
     decision = shop(log, users=30, fails=True, took_ms=5000)
     assert decision.action == "roll back"
-    assert decision.reason.startswith("The challenger fails: another variant had to answer 100.0%")
+    assert decision.reason.startswith("The challenger fails: the other variant had to answer 100.0%")
     assert decision.numbers["fallback_rate_challenger"] == 1.0
 
 
-def test_one_that_finds_nothing_is_rolled_back(log: SqliteEventLog) -> None:
+def test_a_challenger_without_results_is_rolled_back(log: SqliteEventLog) -> None:
     decision = shop(log, users=30, finds=0)
-    assert (decision.action, "finds nothing for 100.0%" in decision.reason) == ("roll back", True)
+    assert (decision.action, "finds nothing in 100.0%" in decision.reason) == ("roll back", True)
 
 
-def test_one_that_is_slow_is_rolled_back(log: SqliteEventLog) -> None:
+def test_a_slow_challenger_is_rolled_back(log: SqliteEventLog) -> None:
     decision = shop(log, users=30, took_ms=1200)
-    assert (decision.action, "its p99 is 1200 ms" in decision.reason) == ("roll back", True)
+    assert (decision.action, "p99 1200 ms against 20 ms" in decision.reason) == ("roll back", True)
 
 
-def test_one_that_nobody_clicks_is_rolled_back(log: SqliteEventLog) -> None:
+def test_a_challenger_that_nobody_clicks_is_rolled_back(log: SqliteEventLog) -> None:
     decision = shop(log, clicks=False)
-    assert (decision.action, "The challenger's CTR is 0.00%" in decision.reason) == ("roll back", True)
+    assert (decision.action, "the challenger's CTR is 0.00%" in decision.reason) == ("roll back", True)

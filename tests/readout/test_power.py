@@ -7,9 +7,8 @@ import pytest
 from tea_tasting.aggr import Aggregates
 
 from immr.errors import ExperimentError
-from immr.readout.comparison import Look, compare
+from immr.readout.comparison import CTR, Look, compare
 from immr.readout.power import Plan, plan
-from immr.readout.readout import CTR
 from immr.readout.users import aggregates_of
 
 

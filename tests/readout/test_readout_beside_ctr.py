@@ -13,6 +13,7 @@ import pytest
 from immr.errors import ExperimentError
 from immr.experiment.definition import Experiment, Variant
 from immr.readout.bots import NO_CLICK, TOO_FAST, BotPolicy
+from immr.readout.health import SLOW_MS
 from immr.readout.readout import Readout, before_the_test, readout
 from immr.readout.sums import sum_up
 from immr.readout.tables import secondary_rows
@@ -214,7 +215,8 @@ def test_health_of_the_variants() -> None:
     assert (champion.searches, champion.users, champion.zero_result_rate) == (60, 1, 0)
     assert (challenger.searches, challenger.users, challenger.zero_result_rate) == (40, 2, 0.5)
     assert champion.p99_ms == 69.0
-    assert 0 < champion.p99_low_ms < champion.p99_ms
+    assert float(challenger.empty.numerator_variance) == 200  # 20 and 0 of the users' searches
+    assert [float(slow.rate) for slow in champion.slow] == [0.0] * len(SLOW_MS)
 
 
 def test_all_of_it_is_plain_json_and_prints() -> None:

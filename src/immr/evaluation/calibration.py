@@ -14,6 +14,7 @@ import numpy as np
 
 from immr.evaluation.bootstrap import Estimate, Values
 from immr.evaluation.metrics import BoolArray
+from immr.readout.proportions import wilson
 
 BIN_WIDTH = 0.1
 
@@ -67,11 +68,9 @@ def calibration(scores_Q: Values, right_Q: BoolArray, confidence: float = 0.95) 
 
 
 def share_estimate(successes: int, count: int, confidence: float) -> Estimate:
-    """successes / count with Wilson's score interval (1927)."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, count).proportion_ci(confidence, method="wilson")
-    return Estimate(successes / count, float(interval.low), float(interval.high))
+    """successes / count with Wilson's score interval."""
+    low, high = wilson(successes, count, confidence)
+    return Estimate(successes / count, low, high)
 
 
 def ranking_quality(scores_Q: Values, right_Q: BoolArray) -> float:

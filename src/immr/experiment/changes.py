@@ -1,7 +1,8 @@
-"""How an experiment changes: started, ramped, stopped, won. Pure: an experiment in, the next one out."""
+"""Changes of an experiment: begin, ramp, stop, promote, roll back. Pure functions; each returns a new one."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,35 +16,37 @@ def begin(
     weight: float,
     now: datetime,
     kind: Kind = "ab",
+    planned_users: int | None = None,
 ) -> Experiment:
-    """A new experiment under a salt of its own, so that its users are mixed anew.
+    """A new experiment with a new salt, so that users are assigned independently of earlier experiments.
 
     Args:
         champion: Model version and URL.
-        challenger: The same, or None: then all users get the champion and nothing is compared.
+        challenger: The same; None to give all users the champion and compare nothing.
         weight: The challenger's share of the users.
-        now: When it starts.
-        kind: Whether these users get the challenger's answers, or both versions' in one.
+        now: Start of the experiment.
+        kind: "ab" shows these users the challenger's items, "interleave" the items of both versions.
+        planned_users: Users of both variants that the experiment is planned for (`readout.power`).
 
     Raises:
-        ExperimentError: a weight without sense.
+        ExperimentError: the weight is not between 0 and 1.
     """
     version, url = champion
     stamp = now.strftime("%Y%m%dT%H%M%S")
     if challenger is None:
         alone = Variant(CHAMPION, url, version, 1.0)
         return Experiment(f"{version}-alone", f"{version}-{stamp}", (alone,), started=now)
-    _check_weight(weight)
+    check_weight(weight)
     variants = (
         Variant(CHAMPION, url, version, 1 - weight),
         Variant(CHALLENGER, challenger[1], challenger[0], weight),
     )
     name = f"{challenger[0]}-{'against' if kind == 'ab' else 'interleaved-with'}-{version}"
-    return Experiment(name, f"{name}-{stamp}", variants, kind=kind, started=now)
+    return Experiment(name, f"{name}-{stamp}", variants, kind=kind, started=now, planned_users=planned_users)
 
 
 def shadow(champion: tuple[str, str], challenger: tuple[str, str], now: datetime) -> Experiment:
-    """The champion serves all users, and the challenger is asked too, unseen: before it gets any of them."""
+    """The champion serves all users; the challenger gets copies of searches, and nobody sees its answers."""
     begun = begin(champion, None, 0.0, now)
     version, url = challenger
     variants = (*begun.variants, Variant(CHALLENGER, url, version, 0.0))
@@ -51,38 +54,46 @@ def shadow(champion: tuple[str, str], challenger: tuple[str, str], now: datetime
 
 
 def ramp(experiment: Experiment, weight: float, now: datetime) -> Experiment:
-    """Give the challenger more users. The salt stays: who saw the challenger goes on seeing it.
+    """Give the challenger more users. The salt stays, so its users keep seeing it.
 
-    The readout begins anew, for under two weights the variants' users would not be comparable.
+    The readout restarts, because users assigned under two different weights are not comparable.
 
     Raises:
-        ExperimentError: nothing runs that could be ramped, or the weight takes users from the challenger.
+        ExperimentError: no challenger gets users, or the new weight is not larger.
     """
     challenger = experiment.challenger
     if challenger is None or experiment.state != "running":
         raise ExperimentError(
-            f"experiment {experiment.name} has no challenger that gets users: `immr experiment start` first"
+            f"experiment {experiment.name} has no running challenger: run `immr experiment start` first"
         )
-    _check_weight(weight)
+    check_weight(weight)
     if weight <= challenger.weight:
         raise ExperimentError(
-            f"the challenger has {challenger.weight:.0%} of the users, {weight:.0%} would move some of them "
-            "back to the champion: ramp to more, or stop the experiment and start another"
+            f"the challenger has {challenger.weight:.0%} of the users, so {weight:.0%} would move some of "
+            "them back to the champion: ramp to a larger share, or stop the experiment and start another"
         )
     variants = (
         replace(experiment.champion, weight=1 - weight),
         replace(challenger, weight=weight),
     )
-    return replace(experiment, variants=variants, started=now)
+    planned = experiment.planned_users
+    if planned is not None:
+        planned = replan(planned, challenger.weight, weight)
+    return replace(experiment, variants=variants, started=now, planned_users=planned)
+
+
+def replan(planned_users: int, share: float, new_share: float) -> int:
+    """Planned users once the challenger's share has changed: an even split needs the fewest."""
+    return math.ceil(planned_users * share * (1 - share) / (new_share * (1 - new_share)))
 
 
 def stop(experiment: Experiment) -> Experiment:
-    """All users get the champion; what was seen so far can still be read out."""
+    """All users get the champion; the experiment so far can still be read out."""
     return replace(experiment, state="stopped")
 
 
 def promote(experiment: Experiment, now: datetime) -> Experiment:
-    """The challenger is the champion, alone.
+    """Make the challenger the champion of all users.
 
     Raises:
         ExperimentError: there is no challenger.
@@ -93,15 +104,15 @@ def promote(experiment: Experiment, now: datetime) -> Experiment:
 
 
 def roll_back(experiment: Experiment, now: datetime) -> Experiment:
-    """The champion before this one is the champion again, alone; rolling back once more brings this one back.
+    """Make the previous champion the champion of all users again; a second rollback undoes the first.
 
     Raises:
-        ExperimentError: it is not known which one that was.
+        ExperimentError: the previous champion is unknown.
     """
     if experiment.previous is None:
         raise ExperimentError(
-            f"experiment {experiment.name} knows no champion before {experiment.champion.model_version}: "
-            "only a promoted version can be rolled back"
+            f"the champion before {experiment.champion.model_version} is unknown in experiment "
+            f"{experiment.name}: only a version that was promoted can be rolled back"
         )
     return _replace_champion(experiment, experiment.previous, now)
 
@@ -111,7 +122,12 @@ def _replace_champion(experiment: Experiment, champion: Variant, now: datetime) 
     return replace(alone, previous=replace(experiment.champion, weight=0.0))
 
 
-def _check_weight(weight: float) -> None:
+def check_weight(weight: float) -> None:
+    """Refuse a share that is not between 0 and 1.
+
+    Raises:
+        ExperimentError: it is not.
+    """
     if not 0 < weight < 1:
         raise ExperimentError(
             f"the challenger's weight is {weight}: give a share above 0 and below 1, like 0.5"

@@ -62,6 +62,10 @@ class Experiment:
     started: datetime | None = None  # the readout begins here: set it anew when weights change
     previous: Variant | None = None  # the champion before this one, to roll back to; gets no users
     kind: Kind = "ab"
+    planned_users: int | None = (
+        None  # of both variants, from the plan at the start: the readout's intervals are
+    )
+    # narrowest there. None if there was nothing to plan with
 
     def __post_init__(self) -> None:
         if not self.name or not self.salt:
@@ -79,6 +83,10 @@ class Experiment:
         if self.started is not None and self.started.tzinfo is None:
             raise ExperimentError(
                 f"`started` {self.started.isoformat()} has no time zone: end it with +00:00"
+            )
+        if self.planned_users is not None and self.planned_users < 1:
+            raise ExperimentError(
+                f"the experiment has planned_users {self.planned_users}: give at least 1, or leave it out"
             )
         names = [variant.name for variant in self.variants]
         if len(set(names)) < len(names):
@@ -152,6 +160,9 @@ def _experiment(content: Any) -> Experiment:
         values["previous"] = _variant(values["previous"])
     if values.get("started") is not None:
         values["started"] = _moment(values["started"])
+    planned = values.get("planned_users")
+    if planned is not None and (isinstance(planned, bool) or not isinstance(planned, int)):
+        raise ExperimentError(f"`planned_users` is {planned!r:.100}: give a whole number")
     return Experiment(**values)
 
 
@@ -173,7 +184,7 @@ def _fields(content: Any, record: type[Variant] | type[Experiment], what: str) -
     if not isinstance(content, Mapping):
         raise ExperimentError(f"{what} is not a JSON object: {content!r:.100}")
     known = {field.name for field in fields(record)}
-    required = known - {"state", "kind", "started", "previous"}
+    required = known - {"state", "kind", "started", "previous", "planned_users"}
     if missing := sorted(required - set(content)):
         raise ExperimentError(f"{what} lacks {', '.join(missing)}: add it")
     if unknown := sorted(set(content) - known):

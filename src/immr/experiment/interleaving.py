@@ -1,9 +1,9 @@
-"""Interleaving: both versions answer one query, the shopper's clicks say whose items were better.
+"""Interleaving: both versions answer one query, and the clicks show whose items shoppers prefer.
 
 Team draft, after F. Radlinski, M. Kurup and T. Joachims, *How Does Clickthrough Data Reflect Retrieval
-Quality?*, CIKM 2008. Every user is their own control, so it takes far fewer of them than an A/B to see which
-ranking is better. What that is worth in clicks or orders it does not say: that is the A/B's. The test of
-the preference is in `immr.readout.preference`. Pure functions.
+Quality?*, CIKM 2008. Each user is their own control, so it takes far fewer users than an A/B test to find the
+better ranking. How many clicks or orders that is worth, only an A/B test can measure.
+`immr.readout.preference` tests the preference. Pure functions.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ from immr.experiment.definition import CHALLENGER, CHAMPION
 
 @dataclass(frozen=True, slots=True)
 class Drafted:
-    """An item and the variant that it stands for."""
+    """An item and the variant that picked it."""
 
     item_id: str
     team: str  # "champion" or "challenger"
 
 
 def draft(champion: Sequence[str], challenger: Sequence[str], length: int, seed: str) -> tuple[Drafted, ...]:
-    """One ranking of two: teams pick in turns the best item that is left to them; a coin says who is first.
+    """Merge two rankings: the variants take turns to pick their best remaining item.
+
+    In each round a coin decides which variant picks first.
 
     Args:
-        champion: Item ids, best first, none twice.
+        champion: Distinct item ids, best first.
         challenger: The same.
-        length: Items wanted; fewer come back where both rankings together have fewer.
-        seed: The same seed throws the same coins: take the query's id.
+        length: Number of items wanted; fewer are returned if both rankings together have fewer.
+        seed: Seed of the coins, for example the query id.
     """
     rankings = {CHAMPION: champion, CHALLENGER: challenger}
     picked: dict[str, str] = {}
@@ -53,13 +55,13 @@ def draft(champion: Sequence[str], challenger: Sequence[str], length: int, seed:
 
 
 def credit(drafted: Sequence[Drafted], clicked: Collection[str]) -> int:
-    """Who won a query: 1 the challenger, −1 the champion, 0 where both teams got as many clicked items."""
+    """Winner of a query by clicked items: 1 for the challenger, −1 for the champion, 0 for a tie."""
     balance = sum(1 if one.team == CHALLENGER else -1 for one in drafted if one.item_id in clicked)
     return (balance > 0) - (balance < 0)
 
 
 def _coins(seed: str) -> Iterator[int]:
-    """Fair coins without end, the same for the same seed."""
+    """An endless sequence of fair coins from a seed."""
     block = 0
     while True:
         for byte in hashlib.sha256(f"{seed}/{block}".encode()).digest():

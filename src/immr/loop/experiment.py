@@ -52,7 +52,9 @@ def start(parts: Parts, weight: float = 0.5, kind: Kind = "ab") -> Experiment:
     with exclusive(parts):
         _refuse_second_test(parts)
         champion, challenger = _deployed(parts)
-        begun = changes.begin(champion, challenger, weight, datetime.now(UTC), kind)
+        changes.check_weight(weight)
+        planned = watching.planned_users(parts, champion, weight) if challenger and kind == "ab" else None
+        begun = changes.begin(champion, challenger, weight, datetime.now(UTC), kind, planned)
         return _save_begun(parts, begun)
 
 

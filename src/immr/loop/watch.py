@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from immr.experiment.definition import CHAMPION
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from immr.readout.readout import Readout
     from immr.wiring import Parts
 
-_PRE_PERIOD = timedelta(days=14)  # CUPED uses what users did before the experiment to reduce variance
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,31 @@ def read_out(parts: Parts, exported: Path | None = None) -> Watched:
     return Watched(experiment, result, decide(result, DecisionPolicy()))
 
 
+def planned_users(parts: Parts, champion: tuple[str, str], weight: float) -> int | None:
+    """Users that an A/B test needs to find the planned effect, from the champion's last two weeks.
+
+    Args:
+        parts: The process's adapters.
+        champion: Its model version and URL.
+        weight: The challenger's share of the users.
+
+    Returns:
+        None if the event log has too few of the champion's clicks.
+    """
+    from immr.experiment.changes import begin
+    from immr.readout import power
+    from immr.readout.comparison import CTR
+    from immr.readout.readout import PLANNED_EFFECT, PRE_PERIOD
+    from immr.readout.sums import sum_up_queries
+    from immr.readout.users import aggregate
+
+    now = datetime.now(UTC)
+    since = now - PRE_PERIOD
+    queries, searches = parts.events.by_query(since), parts.events.searches(since)
+    sums = sum_up_queries(queries, begin(champion, None, 0.0, now), searches, ranks=lambda bots: ())
+    return power.planned_users(CTR, aggregate(sums.users, CHAMPION), PLANNED_EFFECT, weight)
+
+
 def export_events(parts: Parts, out: Path, since: datetime | None = None) -> Exported:
     """Write the event log as the next click log: queries and impressions in the data contract, without bots.
 
@@ -98,10 +124,10 @@ def export_events(parts: Parts, out: Path, since: datetime | None = None) -> Exp
 
 def _read_out_files(folder: Path, experiment: Experiment) -> Watched:
     from immr.readout.decision import DecisionPolicy, decide
-    from immr.readout.readout import readout
+    from immr.readout.readout import PRE_PERIOD, readout
     from immr.readout.relations import Parquet, split_at_start
 
-    joined, before = split_at_start(Parquet(f"{folder}/impressions*.parquet"), experiment, _PRE_PERIOD)
+    joined, before = split_at_start(Parquet(f"{folder}/impressions*.parquet"), experiment, PRE_PERIOD)
     searches = Parquet(f"{folder}/searches*.parquet", since=experiment.started)
     result = readout(joined, experiment, searches, before=before)
     return Watched(experiment, result, decide(result, DecisionPolicy()))
@@ -112,10 +138,10 @@ def _split_at_start(events: EventLog, experiment: Experiment) -> tuple[pa.Table,
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from immr.readout.readout import before_the_test
+    from immr.readout.readout import PRE_PERIOD, before_the_test
 
     if experiment.started is None:
         return events.joined(), None
-    joined = events.joined(experiment.started - _PRE_PERIOD)
+    joined = events.joined(experiment.started - PRE_PERIOD)
     since = pc.greater_equal(joined["ts"], pa.scalar(experiment.started, joined["ts"].type))
     return joined.filter(since), before_the_test(joined, experiment)

@@ -1,7 +1,7 @@
-"""Bots and crawlers, known by rules: they search as no shopper does. Marked, counted and left out.
+"""Bots and crawlers: marked by two rules, counted, and left out.
 
-The rules are the same in all variants and look at the whole user. One looks at clicks, which a variant may
-change, so the number marked is shown by variant: a difference there is a finding about the variant.
+The rules apply to a user's whole behaviour and are the same in all variants. One of them uses clicks, which a
+variant may influence. So the number of bots is reported by variant: a difference is a finding in itself.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     import duckdb
 
 TOO_FAST = "too many queries in a minute"
-NO_CLICK = "very many queries, no click"
+NO_CLICK = "many queries without a click"
 
 
 @dataclass(frozen=True, slots=True)
 class BotPolicy:
-    """From where on a user is none."""
+    """When a user counts as a bot."""
 
     queries_per_minute: int = 30
     queries_without_click: int = 200
 
     def __post_init__(self) -> None:
         if self.queries_per_minute < 1 or self.queries_without_click < 1:
-            raise ExperimentError("a bot needs at least one query: raise the limits of the bot policy")
+            raise ExperimentError("a limit of the bot policy is below 1 query: raise it")
 
 
 DEFAULT_BOT_POLICY = BotPolicy()
@@ -35,7 +35,7 @@ DEFAULT_BOT_POLICY = BotPolicy()
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """Users that one rule marked in one variant."""
+    """Users marked by one rule in one variant."""
 
     variant: str
     rule: str
@@ -44,13 +44,13 @@ class Marked:
 
 
 def mark_bots(base: duckdb.DuckDBPyConnection, policy: BotPolicy) -> None:
-    """Make the table `bots` (user_id, rule, the first that holds) from `queries`.
+    """Make the table `bots` (user_id, and the first rule that applies) from `queries`.
 
-    Without times only the second rule works.
+    Without timestamps only the second rule applies.
     """
     base.execute(
         """CREATE TEMP TABLE bots AS
-        WITH many AS (  -- few users can be bots at all: only their queries are looked at
+        WITH many AS (  -- few users have enough queries: the rest is skipped
             SELECT user_id FROM queries GROUP BY user_id HAVING count(*) >= least($fast, $silent)),
         theirs AS (SELECT * FROM queries SEMI JOIN many USING (user_id)),
         fast AS (
@@ -70,7 +70,7 @@ def mark_bots(base: duckdb.DuckDBPyConnection, policy: BotPolicy) -> None:
 
 
 def left_out(base: duckdb.DuckDBPyConnection) -> tuple[Marked, ...]:
-    """What `bots` takes away from `queries`, by variant and rule."""
+    """Users and queries that `bots` removes, by variant and rule."""
     found = base.execute(
         """SELECT variant, rule, count(DISTINCT user_id), count(DISTINCT query_id)
         FROM queries JOIN bots USING (user_id) GROUP BY variant, rule ORDER BY variant, rule"""

@@ -1,8 +1,8 @@
-"""One metric in two variants: a ratio over users, its interval, and the difference with its intervals.
+"""Ratio metrics in two variants: each variant's rate, and the difference with its intervals.
 
-Users come back, and each clicks at a rate of their own, so impressions are no independent trials: the
-variance is the delta method's on users (A. Deng, U. Knoblich, J. Lu, *Applying the Delta Method in Metric
-Analytics*, KDD 2018), as tea-tasting has it. Pure functions over sums of users.
+Users come back and click at different rates, so impressions are not independent trials. The variance is the
+delta method's over users (A. Deng, U. Knoblich, J. Lu, *Applying the Delta Method in Metric Analytics*,
+KDD 2018), computed by tea-tasting. Pure functions over moments of users.
 """
 
 from __future__ import annotations
@@ -12,12 +12,18 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from immr.readout.sequential import always_valid_half_width, tuned_rho
+from immr.readout.users import MAX_CLICK_WEIGHT, RatioMoments, rate_difference
 
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
 
-_ROUNDING = 1e-20  # a variance below this is the rounding of what is exactly zero
+DEFAULT_PLANNED_USERS = 10_000
+EARLY_USERS = 300
+"""The early interval is narrowest here, in users of both variants: it finds large losses soon."""
+_ROUNDING = 1e-20  # a variance below this is a rounding error
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A ratio in one variant; no interval where nothing, or everything, was clicked, or with one user."""
+    """A ratio in one variant; without interval if the users do not vary."""
 
     value: float
     interval: Interval | None
@@ -38,43 +44,69 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Challenger minus champion, and the lift as a share of the champion's value."""
+    """Challenger minus champion, and the lift relative to the champion."""
 
     metric: str
     champion: float
     challenger: float
     difference: float
-    interval: Interval  # for one look, at a time chosen before
-    always_valid: Interval  # for any number of looks
-    relative_lift: float | None  # None where the champion is at zero
+    interval: Interval  # for one look, at a time fixed in advance
+    always_valid: Interval  # for any number of looks, narrowest at the planned number of users
+    early: Interval  # the same, narrowest at EARLY_USERS
+    relative_lift: float | None  # None if the champion's value is zero
     relative_interval: Interval | None
     p_value: float
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A metric: the sum of one column over the sum of another, or over users where there is none."""
+    """A metric: the sum of one column over the sum of another, or over the number of users."""
 
     name: str
     numerator: str
-    denominator: str | None
-    highest: float = 1.0  # no value can be above
+    denominator: str | None  # None: per user
+    highest: float = 1.0  # upper bound of the value
     covariates: tuple[str, str] | None = None  # numerator and denominator of the same ratio before the test
+
+
+CTR = Ratio("CTR", "clicks", "impressions")
+CTR_PER_QUERY = Ratio("CTR per query", "queries_with_click", "queries")
+CTR_CUPED = Ratio("CTR (CUPED)", "clicks", "impressions", covariates=("clicks_before", "impressions_before"))
+CTR_OWN_ANSWERS = Ratio("CTR without fallbacks", "own_clicks", "own_impressions")
+CTR_AT_1 = Ratio("CTR@1", "first_clicks", "first_impressions")
+ORDERS_PER_USER = Ratio("orders per user", "orders", None, highest=math.inf)
+WEIGHTED_CTR = Ratio("position-weighted CTR", "weighted_clicks", "impressions", highest=MAX_CLICK_WEIGHT)
+ZERO_RESULT_RATE = Ratio("zero-result rate", "queries_without_result", "queries")
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a look at the data is made."""
+    """Parameters of all intervals."""
 
     confidence: float = 0.95
-    tuned_for_users: int = 2000  # where the always-valid interval is narrowest
+    planned_users: int = DEFAULT_PLANNED_USERS  # of both variants, fixed before the test starts
+
+    @property
+    def alpha(self) -> float:
+        """Probability that an interval misses."""
+        return 1 - self.confidence
+
+    @property
+    def z(self) -> float:
+        """Half-width of the one-look interval in standard errors."""
+        return NormalDist().inv_cdf(1 - self.alpha / 2)
+
+    def always_valid(self, standard_error: float, users: int, early: bool = False) -> float:
+        """Half-width of the always-valid interval."""
+        rho = tuned_rho(EARLY_USERS if early else self.planned_users, self.alpha)
+        return float(always_valid_half_width(standard_error, users, rho, self.alpha))
 
 
 DEFAULT_LOOK = Look()
 
 
 def rate(ratio: Ratio, users: Aggregates, confidence: float) -> Rate | None:
-    """The ratio in one variant; None where its denominator is zero."""
+    """The ratio in one variant; None if its denominator is zero."""
     below = users.mean(ratio.denominator)
     if users.count() == 0 or not below:
         return None
@@ -82,12 +114,12 @@ def rate(ratio: Ratio, users: Aggregates, confidence: float) -> Rate | None:
     error = standard_error(ratio, users)
     if error == 0:
         return Rate(value, None)
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * error
+    half = Look(confidence).z * error
     return Rate(value, Interval(max(value - half, 0.0), min(value + half, ratio.highest)))
 
 
 def standard_error(ratio: Ratio, users: Aggregates) -> float:
-    """Of a ratio of means over users, by the delta method."""
+    """Standard error of a ratio over users, by the delta method."""
     variance = users.ratio_var(ratio.numerator, ratio.denominator) / users.count()
     return math.sqrt(variance) if variance > _ROUNDING else 0.0
 
@@ -95,20 +127,19 @@ def standard_error(ratio: Ratio, users: Aggregates) -> float:
 def compare(
     ratio: Ratio, champion: Aggregates, challenger: Aggregates, look: Look = DEFAULT_LOOK
 ) -> Comparison | None:
-    """Challenger minus champion; None where the users do not vary.
+    """Challenger minus champion; None if the users do not vary.
 
-    With covariates it is CUPED: what the same users did before takes out what they would have done anyway
+    With covariates this is CUPED: behaviour before the test explains part of the variance between users
     (A. Deng, Y. Xu, R. Kohavi, T. Walker, WSDM 2013).
     """
     from tea_tasting.metrics import RatioOfMeans
 
     if not (standard_error(ratio, champion) or standard_error(ratio, challenger)):
         return None
-    before = ratio.covariates or (None, None)
     metric = RatioOfMeans(
         ratio.numerator,
         ratio.denominator,
-        *before,
+        *(ratio.covariates or (None, None)),
         confidence_level=look.confidence,
         alternative="two-sided",
         equal_var=False,
@@ -120,22 +151,40 @@ def compare(
     relative = Interval(float(found.rel_effect_size_ci_lower), float(found.rel_effect_size_ci_upper))
     lift_known = float(found.control) > 0
     interval_known = lift_known and math.isfinite(relative.low) and math.isfinite(relative.high)
-    half = _always_valid_half(interval, champion.count() + challenger.count(), look)
-    highest = ratio.highest
+    error = (interval.high - interval.low) / 2 / look.z
+    if ratio.covariates is None:
+        sides = (moments(ratio, champion), moments(ratio, challenger))
+        error = max(error, float(rate_difference(*sides)[1]))
+    users = champion.count() + challenger.count()
+    always, early = (
+        _within(difference, look.always_valid(error, users, is_early), ratio.highest)
+        for is_early in (False, True)
+    )
     return Comparison(
         metric=ratio.name,
         champion=float(found.control),
         challenger=float(found.treatment),
         difference=difference,
         interval=interval,
-        always_valid=Interval(max(difference - half, -highest), min(difference + half, highest)),
+        always_valid=always,
+        early=early,
         relative_lift=float(found.rel_effect_size) if lift_known else None,
         relative_interval=relative if interval_known else None,
         p_value=float(found.pvalue),
     )
 
 
-def _always_valid_half(one_look: Interval, users: int, look: Look) -> float:
-    alpha = 1 - look.confidence
-    error = (one_look.high - one_look.low) / 2 / NormalDist().inv_cdf(1 - alpha / 2)
-    return always_valid_half_width(error, users, tuned_rho(look.tuned_for_users, alpha), alpha)
+def moments(ratio: Ratio, users: Aggregates) -> RatioMoments:
+    """The moments of one ratio."""
+    names = (ratio.numerator, ratio.denominator)
+    values = (
+        users.count(),
+        *(users.mean(name) for name in names),
+        *(users.var(name) for name in names),
+        users.cov(*names),
+    )
+    return RatioMoments(*(np.asarray(value, dtype=np.float64) for value in values))
+
+
+def _within(difference: float, half: float, highest: float) -> Interval:
+    return Interval(max(difference - half, -highest), min(difference + half, highest))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from immr.errors import ExperimentError
 from immr.experiment.definition import CHALLENGER, CHAMPION
-from immr.readout.comparison import Comparison
+from immr.readout.comparison import Comparison, Interval
 from immr.readout.guardrails import GuardrailPolicy, breaches
 from immr.readout.preference import Preference
 from immr.readout.readout import Readout
@@ -18,12 +18,15 @@ Action = Literal["promote", "keep", "wait", "roll back"]
 
 @dataclass(frozen=True)
 class DecisionPolicy:
-    """How sure to be, and about what. Shares are of the champion's CTR."""
+    """How sure to be, and about what. Shares are relative to the champion's CTR.
 
-    min_users: int = 200  # in each variant, before anything but a brake: the intervals are asymptotic
-    min_users_to_brake: int = 50  # in each variant, before an early roll back
-    minimum_effect: float = 0.02  # a gain below this share is not worth a new version
-    brake_at_loss: float = 0.5  # roll back early where the loss reaches this share, proven at one look
+    Always-valid intervals are asymptotic, so each verdict needs a minimum of users in each variant.
+    """
+
+    min_users: int = 200  # per variant, for any verdict but the brake's
+    min_users_to_brake: int = 50  # per variant
+    minimum_effect: float = 0.02  # a smaller gain is not worth a new version
+    brake_at_loss: float = 0.5  # roll back early at a loss this large
     guardrails: GuardrailPolicy = field(default_factory=GuardrailPolicy)
 
     def __post_init__(self) -> None:
@@ -31,14 +34,14 @@ class DecisionPolicy:
             raise ExperimentError("a decision needs at least 2 users per variant: raise min_users")
         if self.minimum_effect < 0 or not 0 < self.brake_at_loss <= 1:
             raise ExperimentError(
-                f"minimum_effect {self.minimum_effect} must not be negative, and brake_at_loss "
-                f"{self.brake_at_loss} must be above 0 and at most 1: correct the policy"
+                f"minimum_effect is {self.minimum_effect} and brake_at_loss is {self.brake_at_loss}: give a "
+                "minimum_effect of at least 0 and a brake_at_loss above 0 and at most 1"
             )
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do, why in a sentence, and the numbers it rests on."""
+    """What to do, why in a sentence, and the numbers behind it."""
 
     action: Action
     reason: str
@@ -50,12 +53,11 @@ class Decision:
 
 
 def decide(readout: Readout, policy: DecisionPolicy) -> Decision:
-    """Promote, keep, wait or roll back, by the always-valid interval of the difference in CTR.
+    """Promote, keep, wait or roll back.
 
-    Safe to ask after every click: over all looks together, the interval misses the true difference with its
-    error probability at most (asymptotically), so an equal challenger is seldom promoted or rolled back.
-    The brake trades this for speed: it acts on the one-look interval, but only where the loss is large.
-    Guardrails come first, even where the comparison is withheld: a challenger that fails loses its users.
+    All rules use always-valid intervals, so `decide` may be called after every click. Guardrails come first,
+    even if the comparison is withheld: a challenger that fails must lose its users. Then the brake acts on
+    large losses, by the interval that is narrowest for few users. The rest goes by the interval of the plan.
     """
     numbers = _numbers(readout)
     health = {each.variant: each for each in readout.health}
@@ -66,69 +68,81 @@ def decide(readout: Readout, policy: DecisionPolicy) -> Decision:
     if readout.preference is not None:
         return _by_preference(readout.preference, policy, numbers)
     if readout.withheld is not None:
-        return Decision("wait", f"No readout: {readout.withheld}.", numbers)
+        return Decision("wait", f"There is no comparison: {readout.withheld}.", numbers)
     if readout.ctr is None:
-        return Decision("wait", "The CTR cannot be compared yet: the users' clicks do not vary.", numbers)
+        return Decision("wait", "The CTR cannot be compared yet: all users click alike.", numbers)
     fewest = min(side.users for side in readout.variants)
-    if fewest >= policy.min_users_to_brake and _far_below(readout.ctr, policy):
-        return Decision("roll back", _far_below_reason(readout.ctr, policy), numbers)
+    if fewest >= policy.min_users_to_brake and must_brake(readout.ctr, policy):
+        found = _difference(readout.ctr, readout.ctr.early, readout.confidence)
+        return Decision("roll back", f"The challenger loses most of the clicks: {found}.", numbers)
     if fewest < policy.min_users:
-        return Decision(
-            "wait",
-            f"The smaller variant has {fewest} users, {policy.min_users} are needed before a decision.",
-            numbers,
+        reason = (
+            f"Too few users: the smaller variant has {fewest:,} of the {policy.min_users:,} that a verdict "
+            "on the CTR needs."
         )
-    return _by_interval(readout.ctr, policy, numbers)
+        return Decision("wait", reason, numbers)
+    return _by_interval(readout.ctr, readout.confidence, policy, numbers)
 
 
-def _by_interval(ctr: Comparison, policy: DecisionPolicy, numbers: Mapping[str, float]) -> Decision:
+def must_brake(ctr: Comparison, policy: DecisionPolicy) -> bool:
+    """Whether the CTR has dropped so far that the challenger goes at once.
+
+    The drop has to reach `brake_at_loss`, and the always-valid early interval has to exclude zero. It need
+    not prove a drop of that size, or a challenger at exactly half the CTR would never be stopped.
+    """
+    return ctr.early.high < 0 and ctr.difference <= -policy.brake_at_loss * ctr.champion
+
+
+def _by_interval(
+    ctr: Comparison, confidence: float, policy: DecisionPolicy, numbers: Mapping[str, float]
+) -> Decision:
     low, high = ctr.always_valid.low, ctr.always_valid.high
-    span = f"the always-valid interval of the difference in CTR is {_points(low)} to {_points(high)} points"
+    found = _difference(ctr, ctr.always_valid, confidence)
     meaningful = policy.minimum_effect * ctr.champion
     if low > 0:
-        return Decision("promote", f"The challenger is better: {span}, all above zero.", numbers)
+        return Decision("promote", f"The challenger is better: {found}.", numbers)
     if high < 0:
-        return Decision("roll back", f"The challenger is worse: {span}, all below zero.", numbers)
+        return Decision("roll back", f"The challenger is worse: {found}.", numbers)
     if high < meaningful:
         return Decision(
             "keep",
-            f"The champion stays: {span}, so a gain of {_points(meaningful)} points "
-            f"({policy.minimum_effect:.0%} of its CTR), the least worth having, is ruled out.",
+            f"The champion stays: {found}. This rules out a gain of {policy.minimum_effect:.0%} "
+            f"({_points(meaningful)} points), the smallest that is worth a new version.",
             numbers,
         )
-    return Decision("wait", f"Too early to tell: {span}, which holds both no gain and a gain.", numbers)
+    return Decision("wait", f"Too early to tell: {found}.", numbers)
 
 
 def _by_preference(found: Preference, policy: DecisionPolicy, numbers: Mapping[str, float]) -> Decision:
-    """Interleaving rules a challenger out; what a better one earns is the A/B's to say."""
+    """Interleaving can rule a challenger out. Only an A/B test shows what a better one is worth."""
     low, high = found.always_valid.low, found.always_valid.high
-    span = (
-        f"of {found.won + found.lost} decided queries the challenger won {found.won}; the always-valid "
-        f"interval of the preference is {low:+.2f} to {high:+.2f}"
+    share = (
+        f"it won {found.won:,} of {found.won + found.lost:,} decided queries, a preference of "
+        f"{found.value:+.2f} ({low:+.2f} to {high:+.2f}, valid at every look)"
     )
     if found.users < policy.min_users:
-        reason = f"{found.users} users have decided, {policy.min_users} are needed before a decision: {span}."
+        reason = (
+            f"Too few users: {found.users:,} users of the challenger decided a query, of the "
+            f"{policy.min_users:,} that a verdict needs; {share}."
+        )
         return Decision("wait", reason, numbers)
     if low > 0:
         return Decision(
             "wait",
-            f"Shoppers prefer the challenger: {span}. What that earns, an A/B says: `immr experiment stop`, "
-            "then `immr experiment start`.",
+            f"Shoppers prefer the challenger: {share}. Run an A/B test to see what that is worth: "
+            "`immr experiment stop`, then `immr experiment start`.",
             numbers,
         )
     if high < 0:
-        return Decision("keep", f"Shoppers prefer the champion: {span}.", numbers)
-    return Decision("wait", f"Too early to tell: {span}.", numbers)
+        return Decision("keep", f"Shoppers prefer the champion over the challenger: {share}.", numbers)
+    return Decision("wait", f"Too early to tell which version shoppers prefer: {share}.", numbers)
 
 
-def _far_below(ctr: Comparison, policy: DecisionPolicy) -> bool:
-    return ctr.difference <= -policy.brake_at_loss * ctr.champion and ctr.interval.high < 0
-
-
-def _far_below_reason(ctr: Comparison, policy: DecisionPolicy) -> str:
+def _difference(ctr: Comparison, interval: Interval, confidence: float) -> str:
     return (
-        f"The challenger's CTR is {ctr.challenger:.2%} against {ctr.champion:.2%}: a loss of more than "
-        f"{policy.brake_at_loss:.0%} of the champion's, and zero is outside the interval."
+        f"the challenger's CTR is {ctr.challenger:.2%} against the champion's {ctr.champion:.2%}, a "
+        f"difference of {_points(interval.low)} to {_points(interval.high)} points ({confidence:.0%} "
+        "interval, valid at every look)"
     )
 
 

@@ -1,84 +1,106 @@
-"""What a challenger must not do, whatever its clicks: fail, answer with nothing, be slow.
+"""Guardrails: how much worse than the champion a challenger may serve, whatever its clicks.
 
-Pure: health in, sentences out. A breach has to be proven at 99.9 %, on users and not on searches, because one
-user's searches fail together and because these questions are asked every minute.
+Each one compares a share of searches between the variants, with users as the unit, since the searches of one
+user fail together. The bound is always valid, since guardrails are checked every minute. A guardrail breaks
+when the lower bound of the difference exceeds what is allowed. Pure functions.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from immr.errors import ExperimentError
-from immr.readout.health import Health
+import numpy as np
+import numpy.typing as npt
 
-_Z = 3.09  # one-sided 99.9 %
+from immr.errors import ExperimentError
+from immr.readout.comparison import EARLY_USERS
+from immr.readout.health import SLOW_MS, Health
+from immr.readout.sequential import always_valid_half_width, tuned_rho
+from immr.readout.users import RatioMoments, rate_difference
+
+ALPHA = 0.02  # of the two-sided interval: its lower bound is wrong at some look with probability 1 % at most
 
 
 @dataclass(frozen=True)
 class GuardrailPolicy:
-    """How much worse than the champion a challenger may be. Shares are of searches."""
+    """How much worse the challenger may be, as a share of searches."""
 
     min_users: int = 10  # of the challenger
     extra_fallback: float = 0.02
     extra_zero_result: float = 0.05
-    p99_factor: float = 2.0
-    p99_ms: float = 500.0  # below this, slower does not matter
+    extra_slow: float = 0.01  # of searches slower than the limit, which these two set:
+    p99_factor: float = 2.0  # times the champion's p99,
+    p99_ms: float = 500.0  # and at least this
 
     def __post_init__(self) -> None:
-        if self.min_users < 1 or self.p99_factor < 1 or min(self.extra_fallback, self.extra_zero_result) < 0:
+        extra = (self.extra_fallback, self.extra_zero_result, self.extra_slow)
+        if self.min_users < 1 or self.p99_factor < 1 or min(extra) < 0:
             raise ExperimentError(
-                "guardrails need at least one user, a p99_factor of at least 1 and shares that are not "
-                "negative: correct the policy"
+                "the guardrail policy needs min_users ≥ 1, p99_factor ≥ 1 and no negative share: correct it"
             )
 
 
 @dataclass(frozen=True)
 class Breach:
-    """A guardrail that does not hold, and why in a sentence."""
+    """A broken guardrail, with the reason in a sentence."""
 
     guardrail: str
     reason: str
 
 
 def breaches(champion: Health, challenger: Health, policy: GuardrailPolicy) -> tuple[Breach, ...]:
-    """The guardrails that the challenger breaks, worst first."""
+    """The guardrails that the challenger breaks."""
     if challenger.users < policy.min_users:
         return ()
-    limit_ms = max(policy.p99_factor * champion.p99_ms, policy.p99_ms)
     found = []
-    if _proven_above(
-        challenger.fallback_rate, challenger.users, champion.fallback_rate + policy.extra_fallback
-    ):
+    if _exceeds(champion.fallbacks, challenger.fallbacks, policy.extra_fallback):
         found.append(
             Breach(
                 "error rate",
-                f"The challenger fails: another variant had to answer {challenger.fallback_rate:.1%} of its "
-                f"{challenger.searches} searches, against {champion.fallback_rate:.1%} of the champion's.",
+                "The challenger fails: the other variant had to answer "
+                f"{challenger.fallback_rate:.1%} of its {challenger.searches:,} searches, against "
+                f"{champion.fallback_rate:.1%} for the champion.",
             )
         )
-    if _proven_above(
-        challenger.zero_result_rate, challenger.users, champion.zero_result_rate + policy.extra_zero_result
-    ):
+    if _exceeds(champion.empty, challenger.empty, policy.extra_zero_result):
         found.append(
             Breach(
                 "zero results",
-                f"The challenger finds nothing for {challenger.zero_result_rate:.1%} of its searches, "
-                f"against {champion.zero_result_rate:.1%} of the champion's.",
+                f"The challenger finds nothing in {challenger.zero_result_rate:.1%} of its "
+                f"{challenger.searches:,} searches, against {champion.zero_result_rate:.1%} for the "
+                "champion.",
             )
         )
-    if challenger.p99_low_ms > limit_ms:
-        found.append(
-            Breach(
-                "p99 latency",
-                f"The challenger is slow: its p99 is {challenger.p99_ms:.0f} ms over {challenger.searches} "
-                f"searches, {limit_ms:.0f} ms are allowed (the champion's is {champion.p99_ms:.0f} ms).",
+    if (at := slow_limit(champion.p99_ms, policy)) is not None:
+        slow = (champion.slow[at], challenger.slow[at])
+        if _exceeds(*slow, policy.extra_slow):
+            found.append(
+                Breach(
+                    "p99 latency",
+                    f"The challenger is slow: {float(slow[1].rate):.1%} of its {challenger.searches:,} "
+                    f"searches took longer than {SLOW_MS[at]} ms, against {float(slow[0].rate):.1%} for the "
+                    f"champion (p99 {challenger.p99_ms:.0f} ms against {champion.p99_ms:.0f} ms).",
+                )
             )
-        )
     return tuple(found)
 
 
-def _proven_above(share: float, users: int, limit: float) -> bool:
-    """Is the lower bound of Wilson's score interval (1927) above the limit?"""
-    spread = _Z * math.sqrt(share * (1 - share) / users + _Z**2 / (4 * users**2))
-    return (share + _Z**2 / (2 * users) - spread) / (1 + _Z**2 / users) > limit
+def slow_limit(champion_p99_ms: float, policy: GuardrailPolicy) -> int | None:
+    """Index in `SLOW_MS` of the latency that counts as slow; None above the last one.
+
+    The limit is rounded up to a fixed grid, so that it does not follow every change of the champion's p99.
+    """
+    limit_ms = max(policy.p99_factor * champion_p99_ms, policy.p99_ms)
+    return next((at for at, slow_ms in enumerate(SLOW_MS) if slow_ms >= limit_ms), None)
+
+
+def excess_lower_bound(champion: RatioMoments, challenger: RatioMoments) -> npt.NDArray[np.float64]:
+    """Lower always-valid bound of challenger's share minus champion's; NaN if one variant has no searches."""
+    difference, error = rate_difference(champion, challenger)
+    users = champion.users + challenger.users
+    half = always_valid_half_width(error, users, tuned_rho(EARLY_USERS, ALPHA), ALPHA)
+    return np.asarray(difference - half)
+
+
+def _exceeds(champion: RatioMoments, challenger: RatioMoments, allowed: float) -> bool:
+    return bool(excess_lower_bound(champion, challenger) > allowed)

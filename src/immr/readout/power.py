@@ -1,6 +1,6 @@
-"""How many users, and days, a comparison of CTR still needs to find an effect of a given size.
+"""How many users and days a comparison needs to find an effect of a given size.
 
-The delta method's variance per user, from the users seen so far, in the sample size formula of two means.
+The sample size formula of two means, with the delta method's variance per user of the champion.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from immr.errors import ExperimentError
 from immr.readout.comparison import DEFAULT_LOOK, Look, Ratio
-from immr.readout.sequential import always_valid_half_width, tuned_rho
 
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
@@ -28,9 +27,9 @@ class Plan:
     users_always_valid: int
 
     def days(self, users_so_far: int, days_so_far: float, always_valid: bool = True) -> float | None:
-        """Days still to go if new users keep coming as they did; None before the first.
+        """Days still to go if new users keep arriving at the same pace; None before the first user.
 
-        It is an upper bound where users come back, for their clicks get more certain as well.
+        This is an upper bound if users come back, because that makes each user's rate more certain too.
         """
         if users_so_far <= 0 or days_so_far <= 0:
             return None
@@ -46,22 +45,60 @@ def plan(
     power: float = 0.8,
     look: Look = DEFAULT_LOOK,
 ) -> Plan | None:
-    """Users that are needed to find a relative effect with this power.
+    """Users needed to find a relative effect with the given power.
 
     Args:
         ratio: The metric.
-        champion: The champion's users so far: their variance is taken for that of all.
-        effect: Relative, not zero: 0.05 for +5 %.
+        champion: Moments of the champion's users so far; their variance is assumed for both variants.
+        effect: Relative and not zero: 0.05 for +5 %.
         share: The challenger's share of the users.
-        power: Chance that the interval leaves out zero.
-        look: Confidence, and where the always-valid interval is narrowest.
+        power: Probability that the interval excludes zero.
+        look: Confidence, and the number of users at which the always-valid interval is narrowest.
 
     Returns:
-        None where the champion has no value, or its users do not vary.
+        None if the champion has no clicks yet, or its users do not vary.
 
     Raises:
-        ExperimentError: effect, share or power without sense.
+        ExperimentError: effect, share or power out of range.
     """
+    spread = _spread(ratio, champion, effect, share, power)
+    if spread is None:
+        return None
+    one_look = math.ceil(((look.z + _reach(power)) * spread) ** 2)
+    return Plan(
+        effect=effect,
+        power=power,
+        users_one_look=one_look,
+        users_always_valid=_always_valid(spread, _reach(power), look, at_least=one_look),
+    )
+
+
+def planned_users(
+    ratio: Ratio,
+    champion: Aggregates,
+    effect: float,
+    share: float = 0.5,
+    power: float = 0.8,
+    confidence: float = 0.95,
+) -> int | None:
+    """Users needed to find the effect at any look, if the always-valid interval is narrowest just there.
+
+    This is what an experiment stores at its start, see `Experiment.planned_users`. Arguments and errors are
+    those of `plan`.
+    """
+    spread = _spread(ratio, champion, effect, share, power)
+    if spread is None:
+        return None
+    at_best = Look(confidence, planned_users=1).always_valid(1.0, users=1)  # half-width in standard errors
+    return math.ceil(((at_best + _reach(power)) * spread) ** 2)
+
+
+def _reach(power: float) -> float:
+    return NormalDist().inv_cdf(power)
+
+
+def _spread(ratio: Ratio, champion: Aggregates, effect: float, share: float, power: float) -> float | None:
+    """Standard deviation of the difference per √user, divided by the difference to find."""
     if effect == 0 or effect <= -1 or not 0 < share < 1 or not 0.5 <= power < 1:
         raise ExperimentError(
             f"no plan for an effect of {effect}, a share of {share} and a power of {power}: give an effect "
@@ -73,27 +110,17 @@ def plan(
     per_user = champion.ratio_var(ratio.numerator, ratio.denominator)
     if value <= 0 or per_user <= 0:
         return None
-    difference = abs(effect) * value
-    # Users whose clicks are multiplied by 1 + effect vary by its square.
+    # Clicks that are multiplied by 1 + effect have a variance that is multiplied by its square.
     deviation = math.sqrt(per_user * (1 / (1 - share) + (1 + effect) ** 2 / share))
-    alpha, reach = 1 - look.confidence, NormalDist().inv_cdf(power)
-    one_look = ((NormalDist().inv_cdf(1 - alpha / 2) + reach) * deviation / difference) ** 2
-    return Plan(
-        effect=effect,
-        power=power,
-        users_one_look=math.ceil(one_look),
-        users_always_valid=_always_valid(deviation, difference, reach, look, at_least=math.ceil(one_look)),
-    )
+    return deviation / (abs(effect) * value)
 
 
-def _always_valid(deviation: float, difference: float, reach: float, look: Look, at_least: int) -> int:
-    """Fewest users at which the always-valid interval leaves out zero with the power; by bisection."""
-    alpha = 1 - look.confidence
-    rho = tuned_rho(look.tuned_for_users, alpha)
+def _always_valid(spread: float, reach: float, look: Look, at_least: int) -> int:
+    """Fewest users at which the always-valid interval excludes zero with the power; by bisection."""
 
     def enough(users: int) -> bool:
-        error = deviation / math.sqrt(users)
-        return always_valid_half_width(error, users, rho, alpha) + reach * error <= difference
+        error = spread / math.sqrt(users)
+        return look.always_valid(error, users) + reach * error <= 1
 
     low = high = at_least
     while not enough(high):

@@ -1,6 +1,6 @@
-"""The preference that interleaving shows: which version's items got more clicks, tested on users. (ours)
+"""The preference that interleaving shows: which version's items get more clicks, tested on users. (ours)
 
-The test counts users rather than queries, and its interval is always valid. Pure functions over arrays.
+The unit is the user, not the query, and the interval is always valid. Pure functions over arrays.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 import numpy.typing as npt
 
 from immr.readout.comparison import DEFAULT_LOOK, Interval, Look, Ratio, standard_error
-from immr.readout.sequential import always_valid_half_width, tuned_rho
 from immr.readout.users import aggregates_of
 
 PREFERENCE = Ratio("preference", "balance", "decided")
@@ -20,11 +19,11 @@ PREFERENCE = Ratio("preference", "balance", "decided")
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Queries that the challenger won minus those that it lost, per query that was decided: −1 to 1."""
+    """Queries the challenger won minus queries it lost, per decided query: −1 to 1."""
 
-    users: int  # with a decided query
-    queries: int  # that showed items of both
-    won: int  # where the challenger's items got more clicks
+    users: int  # with at least one decided query
+    queries: int  # that showed items of both versions
+    won: int  # the challenger's items got more clicks
     lost: int
     value: float
     interval: Interval  # for one look
@@ -35,13 +34,13 @@ class Preference:
 def preference(
     queries_U: npt.NDArray[Any], won_U: npt.NDArray[Any], lost_U: npt.NDArray[Any], look: Look = DEFAULT_LOOK
 ) -> Preference | None:
-    """Which version shoppers prefer; None where no two users decided, or all decided alike.
+    """Which version shoppers prefer; None if fewer than two users decided a query, or all decided alike.
 
     Args:
-        queries_U: Per user, their queries.
-        won_U: Those whose `credit` is 1.
-        lost_U: Those whose `credit` is −1.
-        look: Confidence, and where the always-valid interval is narrowest.
+        queries_U: Queries per user.
+        won_U: Queries per user whose `credit` is 1.
+        lost_U: Queries per user whose `credit` is −1.
+        look: Confidence, and the number of users at which the always-valid interval is narrowest.
     """
     decided_U = won_U + lost_U
     there = decided_U > 0
@@ -53,17 +52,14 @@ def preference(
     if error == 0:
         return None
     value = float((won_U - lost_U).sum() / decided_U.sum())
-    alpha = 1 - look.confidence
-    half = NormalDist().inv_cdf(1 - alpha / 2) * error
-    always = always_valid_half_width(error, users, tuned_rho(look.tuned_for_users, alpha), alpha)
     return Preference(
         users=users,
         queries=int(queries_U.sum()),
         won=int(won_U.sum()),
         lost=int(lost_U.sum()),
         value=value,
-        interval=_within(value, half),
-        always_valid=_within(value, always),
+        interval=_within(value, look.z * error),
+        always_valid=_within(value, look.always_valid(error, users)),
         p_value=2 * NormalDist().cdf(-abs(value) / error),
     )
 

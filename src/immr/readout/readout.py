@@ -1,13 +1,14 @@
-"""What the experiment shows so far: CTR by variant and the difference, counted on users.
+"""The state of an experiment: CTR by variant, the difference with its intervals, and what explains it.
 
-The primary metric is CTR = clicks per impression, the one that decides; others stand beside it to explain it.
-Before any difference is shown, bots are left out and the number of users per variant must fit the weights.
+The primary metric is CTR, clicks per impression; it alone decides. Bots are left out first, and the number of
+users per variant has to match the weights before any difference is shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -17,7 +18,23 @@ from immr.errors import ExperimentError
 from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Kind, Variant
 from immr.readout import users as user_sums
 from immr.readout.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked
-from immr.readout.comparison import DEFAULT_LOOK, Comparison, Interval, Look, Rate, Ratio, compare, rate
+from immr.readout.comparison import (
+    CTR,
+    CTR_AT_1,
+    CTR_CUPED,
+    CTR_OWN_ANSWERS,
+    CTR_PER_QUERY,
+    DEFAULT_PLANNED_USERS,
+    ORDERS_PER_USER,
+    WEIGHTED_CTR,
+    ZERO_RESULT_RATE,
+    Comparison,
+    Look,
+    Rate,
+    Ratio,
+    compare,
+    rate,
+)
 from immr.readout.health import Health
 from immr.readout.power import Plan, plan
 from immr.readout.preference import Preference, preference
@@ -28,23 +45,16 @@ from immr.readout.sums import Sums, sum_up
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
 
-__all__ = ["Comparison", "Interval", "RankCtr", "Rate", "Readout", "SampleRatio", "VariantReadout", "readout"]
-
+PRE_PERIOD = timedelta(days=14)
+"""CUPED uses this much of the time before the experiment, and so does the plan at its start."""
+PLANNED_EFFECT = 0.05
+"""The relative lift that an experiment is planned to find."""
 _NOTHING_LEFT = 1e-9  # share of a variance that is only rounding
-CTR = Ratio("CTR", "clicks", "impressions")
-CTR_PER_QUERY = Ratio("CTR per query", "queries_with_click", "queries")
-CTR_AT_1 = Ratio("CTR@1", "first_clicks", "first_impressions")
-ORDERS_PER_USER = Ratio("orders per user", "orders", None, highest=float("inf"))
-ZERO_RESULT_RATE = Ratio("zero-result rate", "queries_without_result", "queries")
-WEIGHTED_CTR = Ratio(
-    "position-weighted CTR", "weighted_clicks", "impressions", highest=user_sums.MAX_CLICK_WEIGHT
-)
-CTR_CUPED = Ratio("CTR (CUPED)", "clicks", "impressions", covariates=("clicks_before", "impressions_before"))
 
 
 @dataclass(frozen=True, slots=True)
 class VariantReadout:
-    """What one variant's users did. `rates` has the metrics beside the CTR, by name, where they are known."""
+    """One variant's users and their behaviour."""
 
     name: str
     model_version: str
@@ -56,12 +66,12 @@ class VariantReadout:
     orders: int
     ctr: Rate | None  # clicks per impression
     ctr_per_query: Rate | None  # share of queries with a click
-    rates: Mapping[str, Rate] = field(default_factory=dict)
+    rates: Mapping[str, Rate] = field(default_factory=dict)  # secondary metrics by name
 
 
 @dataclass(frozen=True, slots=True)
 class RankCtr:
-    """What one position of one variant got."""
+    """CTR at one position in one variant."""
 
     variant: str
     position: int
@@ -72,7 +82,7 @@ class RankCtr:
 
 @dataclass(frozen=True, slots=True)
 class Readout:
-    """The experiment so far; `withheld` says why there is no comparison."""
+    """The experiment so far. `withheld` is the reason why there is no comparison."""
 
     experiment: str
     confidence: float
@@ -81,28 +91,31 @@ class Readout:
     ctr: Comparison | None
     ctr_per_query: Comparison | None
     withheld: str | None
-    fallback_queries: int  # left out: another variant answered
-    users_in_both: int  # seen in both variants, counted in each: weights changed, or assignment is not sticky
-    foreign_queries: int  # left out: variant and model version are not this experiment's
-    cuped: Comparison | None = None  # CTR, with what the same users did before the test
-    secondary: Mapping[str, Comparison] = field(default_factory=dict)  # explain the CTR; decide nothing
+    fallback_queries: int  # answered by the other variant; they count for the assigned one
+    users_in_both: int  # seen in both variants and counted in each: assignment was not sticky
+    foreign_queries: int  # left out: the model version is not part of the experiment
+    cuped: Comparison | None = None  # CTR, adjusted for what the same users did before the test
+    secondary: Mapping[str, Comparison] = field(
+        default_factory=dict
+    )  # these explain the CTR and decide nothing
     by_rank: tuple[RankCtr, ...] = ()
     bots: tuple[Marked, ...] = ()  # left out
     health: tuple[Health, ...] = ()  # for the guardrails
-    plan: Plan | None = None  # users needed to find the effect that was asked for
+    plan: Plan | None = None  # users needed to find the requested effect
     days: float = 0.0  # from the first event to the last
     preference: Preference | None = None  # of an interleaved experiment, instead of comparisons
 
     @property
     def days_to_go(self) -> float | None:
-        """Until the plan's users are there, looking at any time; None where that is not known."""
+        """Days until enough users for the plan have arrived; None if unknown."""
         if self.plan is None:
             return None
         return self.plan.days(sum(side.users for side in self.variants), self.days)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""
-        return asdict(self)
+        shown = replace(self, health=())
+        return asdict(shown) | {"health": [each.to_json() for each in self.health]}
 
 
 def readout(
@@ -110,23 +123,20 @@ def readout(
     experiment: Experiment,
     searches: Relation | None = None,
     confidence: float = 0.95,
-    tuned_for_users: int = 2000,
     before: Relation | None = None,
     bot_policy: BotPolicy = DEFAULT_BOT_POLICY,
-    effect: float = 0.05,
+    effect: float = PLANNED_EFFECT,
 ) -> Readout:
-    """Read the experiment out. The unit is the user; bots and fallback exposures are left out.
+    """Read the experiment out, with the user as the unit.
 
     Args:
-        joined: Impressions with what came of them (`EventLog.joined`, from the experiment's start).
-        experiment: Which variants and versions to compare, and their weights.
-        searches: `EventLog.searches` from the same time. With it, queries without results count as
-            queries, and fallback exposures are known; without it, only by their foreign model version.
+        joined: Impressions with their clicks and orders (`EventLog.joined` from the experiment's start).
+        experiment: The variants to compare, their weights, and the planned number of users.
+        searches: `EventLog.searches` from the same time. With it, searches without results count as
+            queries, and the variants' health is known.
         confidence: Of all intervals.
-        tuned_for_users: Where the always-valid interval is narrowest, in users of both variants; fix it
-            before the test starts.
-        before: Impressions of the time before any user saw the challenger (`before_the_test`), for CUPED.
-        bot_policy: Who is no shopper.
+        before: Impressions from before any user saw the challenger (`before_the_test`), for CUPED.
+        bot_policy: Which users are bots.
         effect: The relative lift to plan for.
 
     Raises:
@@ -134,14 +144,16 @@ def readout(
     """
     if not 0 < confidence < 1:
         raise ExperimentError(f"the confidence is {confidence}: give a share between 0 and 1, like 0.95")
-    sums = sum_up(joined, experiment, searches, before, bot_policy)
-    return readout_of_sums(sums, experiment, Look(confidence, tuned_for_users), effect)
+    return readout_of_sums(
+        sum_up(joined, experiment, searches, before, bot_policy), experiment, confidence, effect
+    )
 
 
 def readout_of_sums(
-    sums: Sums, experiment: Experiment, look: Look = DEFAULT_LOOK, effect: float = 0.05
+    sums: Sums, experiment: Experiment, confidence: float = 0.95, effect: float = PLANNED_EFFECT
 ) -> Readout:
-    """The statistics: from sums of users to a readout. See `readout`."""
+    """The statistical part of `readout`: from sums per user to a readout."""
+    look = Look(confidence, experiment.planned_users or DEFAULT_PLANNED_USERS)
     sides = {side.name: user_sums.aggregate(sums.users, side.name) for side in experiment.variants}
     secondary = _secondary(sums)
     variants = tuple(
@@ -184,14 +196,14 @@ def _preference(sums: Sums, look: Look) -> Preference | None:
 
 
 def before_the_test(joined: pa.Table, experiment: Experiment) -> pa.Table:
-    """Impressions of the time before anyone saw the challenger: what it cannot have changed.
+    """Impressions from before anyone saw the challenger, which it cannot have influenced.
 
-    A weight that was raised starts the readout anew, but some had seen the challenger already; so the time
-    ends with the challenger's first impression, not with `started` alone.
+    After a ramp the readout restarts, but some users have already seen the challenger. So this ends at the
+    challenger's first impression if that comes before `started`.
 
     Args:
-        joined: Impressions from some time before `started` on.
-        experiment: As for the readout.
+        joined: Impressions from some time before `started`.
+        experiment: Its start and versions.
     """
     challenger = experiment.challenger
     if experiment.started is None or challenger is None:
@@ -210,10 +222,15 @@ def _plan(sides: Mapping[str, Aggregates], experiment: Experiment, effect: float
 
 
 def _secondary(sums: Sums) -> tuple[Ratio, ...]:
-    """Metrics beside the CTR, as far as what they need is known."""
+    """Metrics that explain the CTR, as far as their inputs are known."""
     positions_known = bool(sums.ranks)
-    known = [(CTR_AT_1, positions_known), (ORDERS_PER_USER, True), (WEIGHTED_CTR, positions_known)]
-    known.append((ZERO_RESULT_RATE, sums.searches_known))
+    known = (
+        (CTR_OWN_ANSWERS, sums.fallback_queries > 0),
+        (CTR_AT_1, positions_known),
+        (ORDERS_PER_USER, True),
+        (WEIGHTED_CTR, positions_known),
+        (ZERO_RESULT_RATE, sums.searches_known),
+    )
     return tuple(ratio for ratio, is_known in known if is_known)
 
 
@@ -225,7 +242,7 @@ def _comparisons(
 
 
 def _cuped(sides: Mapping[str, Aggregates], look: Look) -> Comparison | None:
-    """None where no user is known from before, or they clicked all alike then, or just as they do now."""
+    """CUPED; None if no user is known from before, or if earlier clicks explain nothing or everything."""
     names = ("clicks", "impressions", "clicks_before", "impressions_before")
     known = all("clicks_before" in side.mean_ for side in sides.values())
     if not known or not all(side.mean("clicks_before") for side in sides.values()):
@@ -261,16 +278,15 @@ def _variant_readout(
 
 def _why_withheld(variants: Sequence[VariantReadout], ratio: SampleRatio | None, kind: Kind) -> str | None:
     if len(variants) < 2:
-        return "there is no challenger to compare: deploy one"
+        return "there is no challenger to compare; deploy one"
     if kind == "interleave":
-        return "the challenger's users see the items of both versions, so which they prefer is all it can say"
+        return "interleaved users see the items of both versions, so only their preference can be measured"
     if ratio is not None and not ratio.ok:
         return ratio.sentence
     for variant in variants:
         if variant.users < 2 or variant.impressions == 0:
-            return (
-                f"the {variant.name} has {variant.users} users with {variant.impressions} impressions: wait"
-            )
+            counts = f"{variant.users} users with {variant.impressions} impressions"
+            return f"the {variant.name} has only {counts} so far"
     if all(variant.ctr is None or variant.ctr.interval is None for variant in variants):
-        return "the users' clicks do not vary yet, so no interval can be given: wait"
+        return "all users click alike so far, so no interval can be computed"
     return None

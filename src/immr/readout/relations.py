@@ -1,4 +1,4 @@
-"""Where events are read from, as views in DuckDB: tables in memory, or Parquet files of any size."""
+"""Events as views in DuckDB, from tables in memory or from Parquet files of any size."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Parquet:
-    """Parquet files with the columns of the event log: a path, with `*` for many, and the time to read."""
+    """Parquet files with the columns of the event log: a path, which may contain `*`, and a time span."""
 
     path: str
     since: datetime | None = None
-    until: datetime | None = None  # not included
+    until: datetime | None = None  # exclusive
 
 
 Relation: TypeAlias = pa.Table | Parquet
-"""Where events are read from."""
+"""A source of events."""
 
 
 SHOWN = {
@@ -47,10 +47,10 @@ ASKED_OPTIONAL = {"ts": "TIMESTAMPTZ", "took_ms": "DOUBLE", "results": "BIGINT"}
 def split_at_start(
     joined: Parquet, experiment: Experiment, reach: timedelta
 ) -> tuple[Parquet, Parquet | None]:
-    """The test's own impressions, and what CUPED may use from so long before: `before_the_test` in files.
+    """The test's impressions, and those that CUPED may use from `reach` before it (see `before_the_test`).
 
     Raises:
-        ExperimentError: a file is not there, or is no event log's.
+        ExperimentError: a file is missing, or does not have the event log's columns.
     """
     import duckdb
 
@@ -84,10 +84,10 @@ def view(
     *,
     what: str,
 ) -> None:
-    """A view with these columns in these types; an optional one that is missing is null.
+    """Create a view with these columns and types; missing optional columns are null.
 
     Raises:
-        ExperimentError: a column is missing, or a file cannot be read; `what` says of what.
+        ExperimentError: a column is missing, or a file cannot be read; the message names `what`.
     """
     import duckdb
 
@@ -96,13 +96,15 @@ def view(
         try:
             base.execute(f"CREATE VIEW {source} AS {_scan(relation)}")
         except duckdb.Error as error:
-            raise ExperimentError(f"the {what} in {relation.path} cannot be read ({error})") from error
+            raise ExperimentError(
+                f"the {what} in {relation.path} cannot be read ({error}): check the path and the columns"
+            ) from error
     else:
         base.register(source, relation)
     there = {row[0] for row in base.execute(f"DESCRIBE {source}").fetchall()}
     if missing := [column for column in columns if column not in there]:
         raise ExperimentError(
-            f"the table of {what} has no column {', '.join(missing)}: read it from the event log, or add it"
+            f"the table of {what} has no column {', '.join(missing)}: add it as in the event log's export"
         )
     typed = [
         f"{column if column in there else 'NULL'}::{kind} AS {column}"

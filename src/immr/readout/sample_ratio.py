@@ -1,48 +1,80 @@
-"""Do the users per variant fit the weights? If not, something other than the models differs."""
+"""Sample ratio: does the number of users per variant match the weights? A test that may be run at every look.
+
+M. Lindon and A. Malek, *Anytime-valid inference for multinomial count data*, arXiv 2011.03567 (NeurIPS 2022):
+the Bayes factor of a Dirichlet prior around the weights against the weights themselves is a martingale while
+the weights hold, so over all looks together it exceeds 1/α with probability α at most. One prior finds either
+small or large mismatches, so ours is the mean over three concentrations.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ALPHA = 0.001  # as low, because every look asks, and a true mismatch is found anyway
+import numpy as np
+import numpy.typing as npt
+
+ALPHA = 0.003  # probability of ever withholding a sound test; a mismatch that matters is found anyway
+_CONCENTRATIONS = (300.0, 10_000.0, 300_000.0)
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRatio:
-    """Do the users per variant fit the weights? If not, something other than the models differs."""
+    """Users per variant against the weights. On a mismatch, something other than the models differs."""
 
     observed: Mapping[str, int]
     expected: Mapping[str, float]
-    p_value: float
+    p_value: float  # always valid
     ok: bool
 
     @property
     def sentence(self) -> str:
-        """What does not fit, and the likely causes."""
+        """What does not match, and the likely causes."""
         counts = ", ".join(
-            f"{name} has {self.observed[name]} users where {expected:.0f} are expected"
+            f"the {name} has {self.observed[name]:,} users instead of {expected:,.0f}"
             for name, expected in self.expected.items()
         )
         return (
-            f"the users do not fit the weights ({counts}; p = {self.p_value:.2g}). Likely causes: "
-            "one variant fails or falls back more often, its events get lost, bots, or weights that changed "
-            "during the test (then set `started` anew and read out from there)"
+            f"the number of users does not match the weights: {counts} (p = {self.p_value:.2g}). Likely "
+            "causes: events of one variant are lost, bots, or weights that were changed during the test "
+            "without a new `started`"
         )
 
 
 def sample_ratio(weights: Mapping[str, float], observed: Mapping[str, int]) -> SampleRatio | None:
-    """Chi-square of users against weights (both by variant); None where there is nothing to compare."""
-    from scipy.stats import chisquare
-
+    """Test the users against the weights, both by variant; None where only one variant gets users."""
     total = sum(observed.values())
     expected = {name: weight * total for name, weight in weights.items()}
-    weighted = [name for name, users in expected.items() if users > 0]
-    if any(observed[name] and not expected[name] for name in expected):
-        p_value = 0.0  # users where none can be
-    elif len(weighted) < 2:
+    weighted = [name for name, weight in weights.items() if weight > 0]
+    if any(observed[name] and not weights[name] for name in weights):
+        p_value = 0.0  # users where there can be none
+    elif len(weighted) < 2 or not total:
         return None
     else:
-        test = chisquare([observed[name] for name in weighted], [expected[name] for name in weighted])
-        p_value = float(test.pvalue)
+        counts_V1 = np.array([[observed[name]] for name in weighted], dtype=np.float64)
+        [p_value] = mismatch_p_values(counts_V1, np.array([weights[name] for name in weighted])).tolist()
     return SampleRatio(dict(observed), expected, p_value, p_value >= ALPHA)
+
+
+def mismatch_p_values(
+    users_VL: npt.NDArray[np.float64], weights_V: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Always-valid p-values, (L,): the inverse of the Bayes factor, 1 at most.
+
+    Args:
+        users_VL: Users of V variants at each of L looks.
+        weights_V: Their weights, all above zero; they sum to 1.
+    """
+    from scipy.special import gammaln
+
+    total_L = users_VL.sum(axis=0)
+    log_null_L = (users_VL * np.log(weights_V)[:, None]).sum(axis=0)
+    log_factors_CL = []
+    for concentration in _CONCENTRATIONS:
+        prior_V1 = concentration * weights_V[:, None]
+        gained_L = (gammaln(prior_V1 + users_VL) - gammaln(prior_V1)).sum(axis=0)
+        spread_L = gammaln(concentration + total_L) - gammaln(concentration)
+        log_factors_CL.append(gained_L - spread_L - log_null_L)
+    log_factor_L = np.logaddexp.reduce(log_factors_CL, axis=0) - math.log(len(_CONCENTRATIONS))
+    return np.asarray(np.exp(-np.maximum(log_factor_L, 0)), dtype=np.float64)

@@ -1,34 +1,44 @@
-"""Always-valid intervals: right at every look, so that looking early is safe.
+"""Always-valid intervals: confidence sequences, which hold at every look and not only at a planned one.
 
-Asymptotic confidence sequences with the normal mixture, after I. Waudby-Smith, D. Arbour, R. Sinha,
-E. H. Kennedy and A. Ramdas, *Time-uniform central limit theory and asymptotic confidence sequences*,
-arXiv 2103.06476 (2021). What is ours is to feed them with the delta method's linearized ratio of users in two
-variants, where users who come back add to their own sums between two looks.
+Asymptotic confidence sequences with a normal mixture: I. Waudby-Smith, D. Arbour, R. Sinha, E. H. Kennedy and
+A. Ramdas, *Time-uniform central limit theory and asymptotic confidence sequences*, arXiv 2103.06476 (2021).
+Ours: the estimate is a difference of ratios over users, and users who come back change their own sums between
+two looks. `python -m benchmarks.experiment` measures how often the intervals then miss.
+
+Asymptotic means that the first looks are not covered: a caller requires a minimum number of users.
+Functions take floats or arrays, one entry per look.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 
-def tuned_rho(users: int, alpha: float) -> float:
-    """ρ that makes the sequence narrow around so many users; choose it before looking at data."""
+
+def tuned_rho(users: float, alpha: float) -> float:
+    """The ρ that makes the interval narrowest once this many users are there.
+
+    It has to be fixed before the data are seen.
+    """
     return math.sqrt((-2 * math.log(alpha) + math.log(1 - 2 * math.log(alpha))) / users)
 
 
-def always_valid_half_width(standard_error: float, users: int, rho: float, alpha: float) -> float:
-    """Half the width of the (1 − α) confidence sequence after so many users.
+def always_valid_half_width(
+    standard_error: npt.ArrayLike, users: npt.ArrayLike, rho: float, alpha: float
+) -> npt.NDArray[np.float64]:
+    """Half the width of the (1 − α) confidence sequence.
 
-    With σ̂² = users × standard_error² it is the paper's
-    σ̂ √(2(tρ²+1) / (t²ρ²) × log(√(tρ²+1) / α)) at t = users.
+    With σ̂² = users × standard_error² this is the paper's boundary,
+    σ̂ √(2(tρ²+1) / (t²ρ²) × log(√(tρ²+1) / α)), at t = users.
 
     Args:
-        standard_error: Of the estimate, from all users so far.
-        users: Users so far, of all variants.
+        standard_error: Of the estimate at each look, (L,) or a float.
+        users: Users of all variants by then, more than zero; same shape.
         rho: From `tuned_rho`.
-        alpha: 0.05 for 95 %.
+        alpha: Probability that any look misses; 0.05 for 95 %.
     """
-    intrinsic = users * rho * rho
-    return standard_error * math.sqrt(
-        2 * (intrinsic + 1) / intrinsic * math.log(math.sqrt(intrinsic + 1) / alpha)
-    )
+    intrinsic = np.asarray(users, dtype=np.float64) * rho * rho
+    factor = np.sqrt(2 * (intrinsic + 1) / intrinsic * np.log(np.sqrt(intrinsic + 1) / alpha))
+    return np.asarray(standard_error * factor, dtype=np.float64)

@@ -1,7 +1,8 @@
-"""From events to sums of users, in DuckDB: a hundred million impressions never become rows in Python.
+"""From events to sums per user, in DuckDB: a hundred million impressions never become Python objects.
 
-Impressions are summed up by query, then bots and what is not the experiment's are left out, then queries are
-summed up by user. The statistics see users only.
+Impressions are summed up by query. Bots and foreign versions are left out. Queries are summed up by user.
+A query that another variant had to answer counts for the variant that its user is assigned to (intention to
+treat). Leaving it out would bias the comparison: hard photos fail more often, and get fewer clicks.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _DAY_US = 86_400e6
 
-_OF_ROWS = {  # an impression's row has `shown`; a search's has nothing but who asked, and when
+_OF_ROWS = {  # a search without impressions is a row in which `shown` is null
     "impressions": "count(*) FILTER (shown)",
     "clicks": "count(*) FILTER (clicked)",
     "orders": "count(*) FILTER (ordered)",
@@ -44,7 +45,7 @@ def _summed(sums: Mapping[str, str]) -> str:
     return ", ".join(f"({sql})::{whole.get(name, 'BIGINT')} AS {name}" for name, sql in sums.items())
 
 
-# Every search adds a row without impressions, so that one without results counts as a query.
+# Each search adds a row without impressions, so that searches without results count as queries.
 _QUERIES = """CREATE TEMP TABLE queries AS
     SELECT query_id, user_id, variant, model_version, min(ts) AS ts, {sums}
     FROM (SELECT * FROM {exposures}
@@ -52,13 +53,17 @@ _QUERIES = """CREATE TEMP TABLE queries AS
     GROUP BY ALL"""
 
 _EXPOSED = """CREATE TEMP VIEW exposed AS
-    SELECT queries.*, (variant, model_version) IN (FROM variants) AS ours
-    FROM queries ANTI JOIN bots USING (user_id) ANTI JOIN fallbacks USING (query_id)"""
+    SELECT queries.*, (variant, model_version) IN (FROM variants) AS ours,
+        (variant, model_version) IN (FROM own_versions)
+            AND query_id NOT IN (SELECT query_id FROM fallbacks) AS own
+    FROM queries ANTI JOIN bots USING (user_id)"""
 
-# An interleaved query is there once for each version, and counts once.
+# An interleaved query has one row per version and counts once.
 _USERS = f"""SELECT variant, user_id, count({{each}} query_id) AS queries,
         count({{each}} query_id) FILTER (clicks > 0) AS queries_with_click,
         count({{each}} query_id) FILTER (impressions = 0) AS queries_without_result,
+        coalesce(sum(impressions) FILTER (own), 0)::BIGINT AS own_impressions,
+        coalesce(sum(clicks) FILTER (own), 0)::BIGINT AS own_clicks,
         {_summed(_OF_SUMS)}, epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us
     FROM exposed WHERE ours GROUP BY variant, user_id"""
 
@@ -68,7 +73,7 @@ _WITH_BEFORE = f"""SELECT users.*, coalesce(seen.impressions, 0) AS {BEFORE[0]},
         SELECT user_id, sum(impressions)::BIGINT AS impressions, sum(clicks)::BIGINT AS clicks
         FROM before GROUP BY user_id) seen USING (user_id)"""
 
-# What showed no items of both versions was not interleaved.
+# A query that showed items of one version only was not interleaved.
 _DRAFTED = """WITH queries AS (
         SELECT user_id, query_id, coalesce(sum(clicks) FILTER (model_version = $champion), 0) AS champion,
             coalesce(sum(clicks) FILTER (model_version = $challenger), 0) AS challenger
@@ -80,15 +85,14 @@ _DRAFTED = """WITH queries AS (
 
 _RANKS = """WITH ranks AS (
         SELECT variant, model_version, position, count(*) AS impressions, count(*) FILTER (clicked) AS clicks
-        FROM shown ANTI JOIN bots USING (user_id) ANTI JOIN fallbacks USING (query_id)
-        WHERE position > 0 GROUP BY ALL)
+        FROM shown ANTI JOIN bots USING (user_id) WHERE position > 0 GROUP BY ALL)
     SELECT variant, position, sum(impressions)::BIGINT, sum(clicks)::BIGINT
     FROM ranks SEMI JOIN variants USING (variant, model_version)
     GROUP BY variant, position ORDER BY variant, position"""
 
 
 class Rank(NamedTuple):
-    """What one position of one variant got."""
+    """Impressions and clicks at one position in one variant."""
 
     variant: str
     position: int
@@ -98,9 +102,9 @@ class Rank(NamedTuple):
 
 @dataclass(frozen=True)
 class Sums:
-    """All that a readout rests on."""
+    """Everything a readout is computed from."""
 
-    users: pa.Table  # one row per variant and user_id with `users.COUNTS`, and `users.BEFORE` where known
+    users: pa.Table  # one row per variant and user_id, with `users.COUNTS` and, if known, `users.BEFORE`
     ranks: tuple[Rank, ...]
     bots: tuple[Marked, ...]
     health: tuple[Health, ...]
@@ -108,9 +112,7 @@ class Sums:
     foreign_queries: int
     days: float
     searches_known: bool
-    drafted: pa.Table | None = (
-        None  # where interleaved: user_id, queries, and those the challenger won or lost
-    )
+    drafted: pa.Table | None = None  # if interleaved, per user_id: queries, won and lost by the challenger
 
 
 def sum_up(
@@ -120,17 +122,17 @@ def sum_up(
     before: Relation | None = None,
     policy: BotPolicy = DEFAULT_BOT_POLICY,
 ) -> Sums:
-    """Sum up by user; bots, queries that another variant answered, and foreign versions are left out.
+    """Sum up by user. Bots and versions outside the experiment are left out.
 
     Args:
-        joined: Impressions with what came of them; `position` and `ts` may be missing.
+        joined: Impressions with their clicks and orders; `position` and `ts` are optional.
         experiment: Its variants and versions.
-        searches: With `fallback`; for the health with `took_ms` and `results`, too.
-        before: Impressions of the time before the test.
-        policy: Who is no shopper.
+        searches: Searches with `fallback`; `took_ms` and `results` are needed for the health.
+        before: Impressions from before the test.
+        policy: Which users are bots.
 
     Raises:
-        ExperimentError: a column is missing, or a file is not there.
+        ExperimentError: a column or a file is missing.
     """
     with _queries(joined, searches) as base:
         if before is not None:
@@ -155,17 +157,18 @@ def sum_up_queries(
     before: pa.Table | None = None,
     policy: BotPolicy = DEFAULT_BOT_POLICY,
 ) -> Sums:
-    """The same from queries that the event log has summed up itself; not for an interleaved experiment.
+    """Sum up by user from queries that the event log has already summed up.
 
-    The log sums up a query whole, and does not say whose items were clicked.
+    Not for interleaving: the log does not keep apart the versions within a query.
 
     Args:
-        queries: As `EventLog.by_query` gives them, from the experiment's start.
+        queries: `EventLog.by_query` from the experiment's start.
         experiment: Its variants and versions.
-        searches: As `EventLog.searches` gives them, from the same time.
-        ranks: Impressions and clicks by position of the experiment's variants, without these users.
-        before: Queries of the time before the test.
-        policy: Who is no shopper.
+        searches: `EventLog.searches` from the same time.
+        ranks: Called with the bots' user ids; returns impressions and clicks by variant and position of all
+            other users.
+        before: Queries from before the test.
+        policy: Which users are bots.
     """
     import duckdb
 
@@ -188,7 +191,7 @@ def _sums(
 ) -> Sums:
     mark_bots(base, policy)
     _leave_out(base, experiment)
-    interleaved = experiment.kind == "interleave" and experiment.challenger is not None
+    interleaved = _is_interleaved(experiment)
     sql = (_WITH_BEFORE if before_known else _USERS).format(each="DISTINCT" if interleaved else "")
     users = base.sql(sql).order("variant, user_id").to_arrow_table()
     return Sums(
@@ -212,10 +215,10 @@ def _drafted(base: duckdb.DuckDBPyConnection, experiment: Experiment) -> pa.Tabl
 def bots_among(
     joined: Relation, searches: Relation | None, policy: BotPolicy = DEFAULT_BOT_POLICY
 ) -> list[str]:
-    """Ids of users that are no shoppers.
+    """User ids of bots.
 
     Raises:
-        ExperimentError: a column is missing, or a file is not there.
+        ExperimentError: a column or a file is missing.
     """
     with _queries(joined, searches) as base:
         mark_bots(base, policy)
@@ -224,7 +227,7 @@ def bots_among(
 
 @contextmanager
 def _queries(joined: Relation, searches: Relation | None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database with the views `shown` and `asked`, and the table `queries`."""
+    """A database with the views `shown` and `asked` and the table `queries`."""
     import duckdb
 
     with duckdb.connect(config={"preserve_insertion_order": False}) as base:
@@ -237,7 +240,9 @@ def _queries(joined: Relation, searches: Relation | None) -> Iterator[duckdb.Duc
                 _QUERIES.format(sums=_summed(_OF_ROWS), exposures="(SELECT true AS shown, * FROM shown)")
             )
         except duckdb.ConversionException as error:
-            raise ExperimentError(f"the events have other types than the event log's ({error})") from error
+            raise ExperimentError(
+                f"a column of the events has an unexpected type ({error}): use the types of the event log"
+            ) from error
         yield base
 
 
@@ -246,13 +251,23 @@ def _bots(base: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def _leave_out(base: duckdb.DuckDBPyConnection, experiment: Experiment) -> None:
+    """Make the tables `fallbacks`, `variants` and `own_versions` and the view `exposed`."""
     base.execute("CREATE TEMP TABLE fallbacks AS SELECT DISTINCT query_id FROM asked WHERE fallback")
-    base.execute("CREATE TEMP TABLE variants (variant VARCHAR, model_version VARCHAR)")
     sides = [(side.name, side.model_version) for side in experiment.variants]
-    if experiment.kind == "interleave":  # these users are shown items of both
-        sides.append((CHALLENGER, experiment.champion.model_version))
-    base.executemany("INSERT INTO variants VALUES (?, ?)", sides)
+    pairs = {
+        "variants": [(name, version) for name, _ in sides for _, version in sides],
+        # Interleaving shows the challenger's users items of both versions.
+        "own_versions": sides
+        + [(CHALLENGER, version) for _, version in sides if _is_interleaved(experiment)],
+    }
+    for table, rows in pairs.items():
+        base.execute(f"CREATE TEMP TABLE {table} (variant VARCHAR, model_version VARCHAR)")
+        base.executemany(f"INSERT INTO {table} VALUES (?, ?)", rows)
     base.execute(_EXPOSED)
+
+
+def _is_interleaved(experiment: Experiment) -> bool:
+    return experiment.kind == "interleave" and experiment.challenger is not None
 
 
 def _days(users: pa.Table) -> float:

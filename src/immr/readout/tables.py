@@ -1,4 +1,4 @@
-"""A readout as rows of text, to be printed."""
+"""A readout as rows of text, for printing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from immr.readout.readout import Readout
 
 
 def as_rows(readout: Readout) -> list[tuple[str, ...]]:
-    """The readout as a table to print: header, one row per variant, and the difference where it is known."""
+    """Header, one row per variant, and the difference with both intervals if it is known."""
     rows: list[tuple[str, ...]] = [
         ("variant", "version", "users", "queries", "impressions", "clicks", "orders", "CTR", "CTR per query")
     ]
@@ -37,7 +37,7 @@ def _difference_text(comparison: Comparison, interval: Interval) -> str:
 
 
 def preference_rows(readout: Readout) -> list[tuple[str, ...]]:
-    """What an interleaved experiment shows, to print; nothing but the header for an A/B."""
+    """The preference of an interleaved experiment; only the header for an A/B test."""
     rows: list[tuple[str, ...]] = [
         ("users", "queries", "won by the challenger", "lost", "preference", "at every look", "p")
     ]
@@ -55,7 +55,7 @@ def preference_rows(readout: Readout) -> list[tuple[str, ...]]:
 
 
 def secondary_rows(readout: Readout) -> list[tuple[str, str, str, str, str]]:
-    """What stands beside the CTR, to print: metric, champion, challenger, difference with interval, lift."""
+    """Secondary metrics: name, champion, challenger, difference with interval, and lift."""
     rows = [("metric", "champion", "challenger", "difference", "lift")]
     found = [readout.ctr, readout.cuped, *readout.secondary.values()]
     for each in found:

@@ -1,0 +1,92 @@
+"""Two sets of rules that read a simulated test out at every hourly look: IMMR's, and tests for one look.
+
+Part of `python -m benchmarks.experiment`. IMMR's rules are the product's own functions, over all looks at once;
+tests/readout/test_decision_at_looks.py checks that `decide` does the same look by look. The one-look rules are
+what IMMR had until version 0.1, and what many teams have: correct for a single look at independent searches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import chi2, norm
+
+from benchmarks.ab_worlds import Looks, World
+from immr.readout.comparison import EARLY_USERS, Look
+from immr.readout.decision import DecisionPolicy
+from immr.readout.guardrails import excess_lower_bound
+from immr.readout.sample_ratio import ALPHA, mismatch_p_values
+from immr.readout.sequential import always_valid_half_width, tuned_rho
+from immr.readout.users import RatioMoments, rate_difference
+
+Verdicts = dict[str, npt.NDArray[np.bool_]]
+"""By verdict, the looks (H,) at which it would be given: promote, CTR, error rate, zero results, latency, withheld."""
+Rules = Callable[[Looks, World], Verdicts]
+
+POLICY = DecisionPolicy()
+_ONE_LOOK = Look(planned_users=2000)
+
+
+def immr_rules(seen: Looks, world: World) -> Verdicts:
+    """IMMR's rules, planned for the users of the whole test."""
+    look = Look(planned_users=world.users)
+    champion, challenger = seen.clicks
+    users, fewest = champion.users + challenger.users, np.minimum(champion.users, challenger.users)
+    difference, error = rate_difference(champion, challenger)
+    half, early = (
+        always_valid_half_width(error, np.maximum(users, 1), tuned_rho(tuned_for, look.alpha), look.alpha)
+        for tuned_for in (look.planned_users, EARLY_USERS)
+    )
+    weights = np.array([1 - world.share, world.share])
+    withheld = mismatch_p_values(np.stack([champion.users, challenger.users]), weights) < ALPHA
+    brakes = (difference + early < 0) & (difference <= -POLICY.brake_at_loss * champion.rate)
+    brakes &= fewest >= POLICY.min_users_to_brake
+    enough = (fewest >= POLICY.min_users) & ~withheld
+    rails = POLICY.guardrails
+    guarded = challenger.users >= rails.min_users
+    return {
+        "promote": enough & (difference - half > 0),
+        "CTR": (brakes & ~withheld) | (enough & (difference + half < 0)),
+        "error rate": guarded & (excess_lower_bound(*seen.fallbacks) > rails.extra_fallback),
+        "zero results": guarded & (excess_lower_bound(*seen.empty) > rails.extra_zero_result),
+        "latency": guarded & (excess_lower_bound(*seen.slow) > rails.extra_slow),
+        "withheld": withheld,
+    }
+
+
+def one_look_rules(seen: Looks, world: World) -> Verdicts:
+    """Rules for one look: a brake on the 95 % interval, Wilson's bound on users, chi-square at 0.1 %."""
+    champion, challenger = seen.clicks
+    users, fewest = champion.users + challenger.users, np.minimum(champion.users, challenger.users)
+    difference = challenger.rate - champion.rate
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = sum(
+            side.residual_variance(side.rate) / side.denominator**2 / side.users for side in seen.clicks
+        )
+        expected = world.share * users
+        square = (challenger.users - expected) ** 2 / (expected * (1 - world.share))
+    error = np.sqrt(variance)
+    rho = tuned_rho(_ONE_LOOK.planned_users, _ONE_LOOK.alpha)
+    half = always_valid_half_width(error, np.maximum(users, 1), rho, _ONE_LOOK.alpha)
+    withheld = chi2.sf(square, 1) < 0.001
+    brakes = (
+        (difference <= -0.5 * champion.rate) & (difference + norm.ppf(0.975) * error < 0) & (fewest >= 50)
+    )
+    return {
+        "promote": (fewest >= 200) & (difference - half > 0) & ~withheld,
+        "CTR": (brakes | ((fewest >= 200) & (difference + half < 0))) & ~withheld,
+        "error rate": _wilson_above(*seen.fallbacks, 0.02),
+        "zero results": _wilson_above(*seen.empty, 0.05),
+        "latency": np.zeros(len(users), dtype=bool),  # was a quantile of all searches, not simulated
+        "withheld": withheld,
+    }
+
+
+def _wilson_above(champion: RatioMoments, challenger: RatioMoments, allowed: float) -> npt.NDArray[np.bool_]:
+    """Is Wilson's 99.9 % lower bound of the challenger's share, with users as trials, above what is allowed?"""
+    limit = champion.rate + allowed
+    with np.errstate(invalid="ignore", divide="ignore"):
+        score = (challenger.rate - limit) / np.sqrt(limit * (1 - limit) / challenger.users)
+    return np.asarray((challenger.users >= 10) & (score > 3.09))

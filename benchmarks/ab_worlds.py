@@ -1,0 +1,185 @@
+"""Simulated shops for the A/B statistics: users with known behaviour, summed up hour by hour.
+
+Part of `python -m benchmarks.experiment`. A world defines how often users come back, how their clicks clump
+and whose searches fail. `looks` returns the moments over users that the readout's statistics need at every
+hourly look, at the cost of the sessions and not of users × looks: thousands of tests take minutes.
+
+Shapes: U users, S sessions (ordered by user, then time), H hours, 2 variants (champion, challenger).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from immr.readout.users import RatioMoments
+
+POSITIONS = 10
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class World:
+    """How users behave, the same in both variants unless `lift` or `extra_errors` is set."""
+
+    name: str
+    share: float = 0.5  # of the users who get the challenger
+    hours: int = 336
+    users: int = 6720  # who come in these hours
+    sessions: float = 1.5  # expected after the first one
+    tail: float | None = None  # searches per user: Pareto with this exponent; None: Poisson
+    growing: bool = False  # each session has more searches than the one before, and comes sooner
+    clumped: bool = False  # a session is either for browsing or for buying, and clicks fall in the latter
+    hard: float = 0.0  # share of users whose searches mostly fail, find nothing or are slow
+    lift: float = 0.0  # of the challenger's CTR: −0.5 halves it
+    extra_errors: float = 0.0  # share of the challenger's searches that fail beyond that
+
+
+EQUAL = (
+    World("even"),
+    World("Pareto users", tail=1.3),
+    World("clumped clicks", clumped=True),
+    World("growing sessions", growing=True, sessions=4),
+    World("correlated failures, 2 % of users", hard=0.02),
+    World("correlated failures, 5 % of users", hard=0.05),
+    World("all together", tail=1.3, clumped=True, hard=0.05),
+)
+"""Worlds whose variants are equal; each is also run at a challenger's share of 10 %."""
+
+
+def at_share(world: World, share: float) -> World:
+    """The same world with another share of users for the challenger."""
+    return replace(world, name=f"{world.name}, {share:.0%} share", share=share)
+
+
+BAD = tuple(
+    replace(at_share(world, share), name=f"{what}: {world.name}, {share:.0%} share", **change)
+    for what, change in (("half the CTR", {"lift": -0.5}), ("5 points more errors", {"extra_errors": 0.05}))
+    for world in (EQUAL[0], EQUAL[1], EQUAL[2])
+    for share in (0.5, 0.1)
+)
+"""Challengers that have to go."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What the readout's statistics need at each hourly look: (H,) arrays, the champion first."""
+
+    clicks: tuple[RatioMoments, RatioMoments]  # per impression
+    fallbacks: tuple[RatioMoments, RatioMoments]  # per search, as are the next two
+    empty: tuple[RatioMoments, RatioMoments]
+    slow: tuple[RatioMoments, RatioMoments]  # slower than what counts as slow
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """All sessions of one test."""
+
+    hours: int
+    challenged_U: npt.NDArray[np.bool_]
+    user_S: Ints
+    hour_S: Ints
+    searches_S: Ints
+    counted_4S: Ints  # clicks, fallbacks, searches without results, slow searches
+
+    def users_at(self, hour: int) -> tuple[npt.NDArray[np.bool_], Ints, Ints]:
+        """Users with a session by then: whether they are challenged, and their (U,) searches and (4, U) counts."""
+        seen_S = self.hour_S <= hour
+        rows_5S = np.vstack([self.searches_S, self.counted_4S])[:, seen_S]
+        sums_5U = np.stack([np.bincount(self.user_S[seen_S], row, len(self.challenged_U)) for row in rows_5S])
+        there_U = sums_5U[0] > 0
+        sums_5U = sums_5U[:, there_U].astype(np.int64)
+        return self.challenged_U[there_U], sums_5U[0], sums_5U[1:]
+
+
+def sessions(world: World, rng: np.random.Generator) -> Sessions:
+    """One test in this world."""
+    user_S, session_S, hour_S = _sessions(world, rng)
+    searches_S = _searches(world, rng, user_S, session_S)
+    challenged_U = rng.random(world.users) < world.share
+    challenged_S = challenged_U[user_S]
+    clicks_S = _clicks(world, rng, user_S, searches_S, challenged_S)
+    usual_31 = np.array([[0.005], [0.01], [0.003]])
+    rates_3U = np.where(rng.random((3, world.users)) < world.hard, 0.9, usual_31)
+    rates_3S = rates_3U[:, user_S]
+    rates_3S[0] += np.where(challenged_S, (1 - rates_3S[0]) * world.extra_errors, 0)
+    counted_3S = rng.binomial(searches_S, rates_3S)
+    counted_4S = np.vstack([clicks_S, counted_3S])
+    return Sessions(world.hours, challenged_U, user_S, hour_S, searches_S, counted_4S)
+
+
+def _sessions(world: World, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:
+    """User, number within the user, and hour of each session; those after the end are left out."""
+    count_U = 1 + rng.poisson(rng.gamma(1.0, world.sessions, world.users))
+    user_S = np.repeat(np.arange(world.users), count_U)
+    first_U = np.cumsum(count_U) - count_U
+    session_S = np.arange(len(user_S)) - first_U[user_S]
+    gap_S = rng.exponential(24.0, len(user_S)) / (1 + session_S if world.growing else 1)
+    gap_S[first_U] = rng.uniform(0, world.hours, world.users)
+    total_S = gap_S.cumsum()
+    start_U = total_S[first_U] - gap_S[first_U]
+    hour_S = np.floor(total_S - start_U[user_S]).astype(np.int64)
+    there_S = hour_S < world.hours
+    return user_S[there_S], session_S[there_S], hour_S[there_S]
+
+
+def _searches(world: World, rng: np.random.Generator, user_S: Ints, session_S: Ints) -> Ints:
+    if world.growing:
+        expected_S = 0.5 * (1 + session_S)
+    elif world.tail is not None:
+        expected_S = np.minimum(rng.pareto(world.tail, world.users), 500)[user_S]
+    else:
+        expected_S = np.ones(len(user_S))
+    return np.asarray(1 + rng.poisson(expected_S), dtype=np.int64)
+
+
+def _clicks(
+    world: World,
+    rng: np.random.Generator,
+    user_S: Ints,
+    searches_S: Ints,
+    challenged_S: npt.NDArray[np.bool_],
+) -> Ints:
+    rate_S = rng.beta(0.8, 7.2, world.users)[user_S]
+    if world.clumped:
+        buys_S = rng.random(len(user_S)) < 1.3 * rate_S
+        rate_S = np.where(buys_S, 0.6, 0.01)
+    rate_S = np.where(challenged_S, rate_S * (1 + world.lift), rate_S)
+    return np.asarray(rng.binomial(searches_S * POSITIONS, np.minimum(rate_S, 1.0)), dtype=np.int64)
+
+
+def looks(test: Sessions) -> Looks:
+    """Moments over users at each hour, from the change of each user's sums, squares and products."""
+    user_S, hours = test.user_S, test.hours
+    new_S = np.empty(len(user_S), dtype=bool)
+    new_S[0], new_S[1:] = True, user_S[1:] != user_S[:-1]
+    first_S = np.maximum.accumulate(np.where(new_S, np.arange(len(user_S)), 0))
+    sums_5S = np.vstack([test.searches_S, test.counted_4S]).astype(np.float64)
+    total_5S = sums_5S.cumsum(axis=1)
+    after_5S = total_5S - (total_5S - sums_5S)[:, first_S]
+    before_5S = after_5S - sums_5S
+    changes = [new_S.astype(np.float64), *sums_5S]
+    changes += list(after_5S**2 - before_5S**2)
+    changes += list(after_5S[1:] * after_5S[0] - before_5S[1:] * before_5S[0])
+    at_S = test.challenged_U[user_S] * hours + test.hour_S
+    sums_K2H = np.stack([np.bincount(at_S, change, 2 * hours) for change in changes])
+    sums_K2H = sums_K2H.reshape(-1, 2, hours).cumsum(axis=2)
+
+    def ratio(numerator: int, per: float) -> tuple[RatioMoments, RatioMoments]:
+        champion, challenger = (
+            RatioMoments.of_sums(
+                users=sums_K2H[0, arm],
+                numerator=sums_K2H[1 + numerator, arm],
+                denominator=per * sums_K2H[1, arm],
+                numerator_squares=sums_K2H[6 + numerator, arm],
+                denominator_squares=per**2 * sums_K2H[6, arm],
+                products=per * sums_K2H[10 + numerator, arm],
+            )
+            for arm in (0, 1)
+        )
+        return champion, challenger
+
+    return Looks(ratio(1, POSITIONS), ratio(2, 1), ratio(3, 1), ratio(4, 1))
