@@ -1,8 +1,8 @@
 """Two sets of rules that read a simulated test out at every hourly look: IMMR's, and tests for one look.
 
-Part of `python -m benchmarks.experiment`. IMMR's rules are the product's own functions, over all looks at once;
-tests/readout/test_decision_at_looks.py checks that `decide` does the same look by look. The one-look rules are
-what IMMR had until version 0.1, and what many teams have: correct for a single look at independent searches.
+Part of `python -m benchmarks.experiment`. IMMR's rules are the product's functions, called for all looks at
+once; tests/readout/test_decision_at_looks.py checks them against `decide`. The one-look rules are the ones that
+IMMR had before: correct for a single look at independent searches.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from immr.readout.sequential import always_valid_half_width, tuned_rho
 from immr.readout.users import RatioMoments, rate_difference
 
 Verdicts = dict[str, npt.NDArray[np.bool_]]
-"""By verdict, the looks (H,) at which it would be given: promote, CTR, error rate, zero results, latency, withheld."""
+"""By verdict, whether it is given at each look, (H,)."""
 Rules = Callable[[Looks, World], Verdicts]
 
 POLICY = DecisionPolicy()
@@ -79,13 +79,12 @@ def one_look_rules(seen: Looks, world: World) -> Verdicts:
         "CTR": (brakes | ((fewest >= 200) & (difference + half < 0))) & ~withheld,
         "error rate": _wilson_above(*seen.fallbacks, 0.02),
         "zero results": _wilson_above(*seen.empty, 0.05),
-        "latency": np.zeros(len(users), dtype=bool),  # was a quantile of all searches, not simulated
         "withheld": withheld,
     }
 
 
 def _wilson_above(champion: RatioMoments, challenger: RatioMoments, allowed: float) -> npt.NDArray[np.bool_]:
-    """Is Wilson's 99.9 % lower bound of the challenger's share, with users as trials, above what is allowed?"""
+    """Whether Wilson's 99.9 % lower bound of the challenger's share, with users as trials, is too high."""
     limit = champion.rate + allowed
     with np.errstate(invalid="ignore", divide="ignore"):
         score = (challenger.rate - limit) / np.sqrt(limit * (1 - limit) / challenger.users)

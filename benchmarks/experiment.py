@@ -127,7 +127,7 @@ def planned(rng: np.random.Generator, runs: int, lift: float) -> dict[str, float
 
 
 def lost_events(rng: np.random.Generator, runs: int, count: int) -> dict[str, float]:
-    """How often the sample-ratio test finds that 2 % of the challenger's users are lost, and that none are."""
+    """How often the sample-ratio test alarms with 2 % of the challenger's users lost, and with none lost."""
 
     def found(kept: float) -> float:
         challenger = rng.binomial(count, 0.5, runs)
@@ -138,7 +138,7 @@ def lost_events(rng: np.random.Generator, runs: int, count: int) -> dict[str, fl
 
 
 def equal_worlds(rng: np.random.Generator, runs: int) -> dict[str, dict[str, dict[str, float]]]:
-    """By world and rules, the share of tests of equal versions in which each verdict is given at some look."""
+    """By world and rules: the share of tests of equal versions with each verdict at some look."""
     found = {}
     for world in (at_share(each, share) for each in EQUAL for share in (0.5, 0.1)):
         given: dict[str, list[dict[str, bool]]] = {name: [] for name in RULES}
@@ -229,8 +229,12 @@ def _print_worlds(worlds: dict[str, dict[str, dict[str, float]]], runs: int) -> 
     )
     for world, found in worlds.items():
         for name, shares in found.items():
-            table.add_row(world, name, *(f"{shares[verdict]:.2%}" for verdict in verdicts))
+            table.add_row(world, name, *(_percent(shares.get(verdict)) for verdict in verdicts))
     Console().print(table)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.2%}"
 
 
 def _print_hours(hours: dict[str, dict[str, float]], runs: int) -> None:

@@ -112,7 +112,7 @@ def _spread(ratio: Ratio, champion: Aggregates, effect: float, share: float, pow
         return None
     # Clicks that are multiplied by 1 + effect have a variance that is multiplied by its square.
     deviation = math.sqrt(per_user * (1 / (1 - share) + (1 + effect) ** 2 / share))
-    return deviation / (abs(effect) * value)
+    return float(deviation / (abs(effect) * value))
 
 
 def _always_valid(spread: float, reach: float, look: Look, at_least: int) -> int:

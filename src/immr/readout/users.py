@@ -58,15 +58,18 @@ class RatioMoments:
         products: npt.ArrayLike,
     ) -> RatioMoments:
         """From sums over users: of both columns, of their squares and of their product."""
-        count, x, y = (np.asarray(values, np.float64) for values in (users, numerator, denominator))
+        count, x, y, x_squares, y_squares, xy = (
+            np.asarray(values, np.float64)
+            for values in (users, numerator, denominator, numerator_squares, denominator_squares, products)
+        )
         n, less_one = np.maximum(count, 1), np.maximum(count - 1, 1)
         return cls(
             users=count,
             numerator=x / n,
             denominator=y / n,
-            numerator_variance=np.maximum((numerator_squares - x**2 / n) / less_one, 0),
-            denominator_variance=np.maximum((denominator_squares - y**2 / n) / less_one, 0),
-            covariance=(products - x * y / n) / less_one,
+            numerator_variance=np.maximum((x_squares - x**2 / n) / less_one, 0),
+            denominator_variance=np.maximum((y_squares - y**2 / n) / less_one, 0),
+            covariance=(xy - x * y / n) / less_one,
         )
 
     @classmethod
@@ -100,19 +103,19 @@ def rate_difference(champion: RatioMoments, challenger: RatioMoments) -> tuple[V
     """
     sides = (champion, challenger)
     with np.errstate(invalid="ignore", divide="ignore"):
-        scales = [1 / (side.users * side.denominator**2) for side in sides]
-        own = sum(
-            side.residual_variance(side.rate) * scale for side, scale in zip(sides, scales, strict=True)
+        scale, other_scale = (1 / (side.users * side.denominator**2) for side in sides)
+        own, other_own = (side.residual_variance(side.rate) for side in sides)
+        clicks, views = (
+            champion.users * getattr(champion, name) + challenger.users * getattr(challenger, name)
+            for name in ("numerator", "denominator")
+        )
+        rate = np.asarray(clicks / views)
+        square, other_square = (
+            side.residual_variance(rate) + (side.numerator - rate * side.denominator) ** 2 for side in sides
         )
         users = champion.users + challenger.users
-        rate = sum(side.users * side.numerator for side in sides) / sum(
-            side.users * side.denominator for side in sides
-        )
-        squares = [
-            side.residual_variance(rate) + (side.numerator - rate * side.denominator) ** 2 for side in sides
-        ]
-        spread = (champion.users * squares[0] + challenger.users * squares[1]) / users
-        error = np.sqrt(np.maximum(own, spread * (scales[0] + scales[1])))
+        pooled = (champion.users * square + challenger.users * other_square) / users
+        error = np.sqrt(np.maximum(own * scale + other_own * other_scale, pooled * (scale + other_scale)))
     return np.asarray(challenger.rate - champion.rate), np.asarray(error)
 
 
