@@ -1,7 +1,7 @@
 """Two sets of rules that read a simulated test out at every hourly look: IMMR's, and tests for one look.
 
 Part of `python -m benchmarks.experiment`. IMMR's rules are the product's functions, called for all looks at
-once; tests/readout/test_decision_at_looks.py checks them against `decide`. The one-look rules are the ones that
+once; tests/readout/test_decision_at_looks.py checks them against `decide`. The one-look rules are those that
 IMMR had before: correct for a single look at independent searches.
 """
 

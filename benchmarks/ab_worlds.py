@@ -86,7 +86,7 @@ class Sessions:
     counted_4S: Ints  # clicks, fallbacks, searches without results, slow searches
 
     def users_at(self, hour: int) -> tuple[npt.NDArray[np.bool_], Ints, Ints]:
-        """Users with a session by then: whether they are challenged, their searches, and their (4, U) counts."""
+        """Users with a session by then: whether they are challenged, their searches, and (4, U) counts."""
         seen_S = self.hour_S <= hour
         rows_5S = np.vstack([self.searches_S, self.counted_4S])[:, seen_S]
         sums_5U = np.stack([np.bincount(self.user_S[seen_S], row, len(self.challenged_U)) for row in rows_5S])

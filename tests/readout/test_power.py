@@ -37,7 +37,7 @@ def test_planned_users_find_the_effect_as_often_as_planned() -> None:
     assert wanted is not None
     sides = [
         (clumpy(rng, wanted.users_one_look // 2), clumpy(rng, wanted.users_one_look // 2, 0.2))
-        for _ in range(200)
+        for _ in range(60)
     ]
     found = [compare(CTR, *pair) for pair in sides]
     assert 0.68 < np.mean([each is not None and each.p_value < 0.05 for each in found]) < 0.9

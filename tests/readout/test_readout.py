@@ -15,11 +15,11 @@ from scipy.stats import norm
 
 from immr.errors import ExperimentError
 from immr.experiment.definition import Experiment, Variant
-from immr.readout.comparison import CTR, EARLY_USERS, Comparison, compare
+from immr.readout.comparison import CTR, EARLY_USERS, Comparison, Look, compare
 from immr.readout.readout import readout
 from immr.readout.sequential import always_valid_half_width, tuned_rho
 from immr.readout.tables import as_rows
-from immr.readout.users import aggregates_of
+from immr.readout.users import RatioMoments, aggregates_of, rate_difference
 
 POSITIONS = 5
 Z = norm.ppf(0.975)
@@ -351,18 +351,37 @@ def compared(table: pa.Table) -> tuple[Comparison, Comparison]:
     return sides(users), sides(np.arange(len(users)))
 
 
+def clumped_users(rng: np.random.Generator, users: int, looks: int = 1) -> tuple[Any, Any, Any]:
+    """Challenged (U,), and searches and clicks (L, U) so far, of users with a click rate of their own."""
+    challenged_U = rng.random(users) < 0.5
+    searches_LU = rng.multinomial(rng.integers(1, 10, users), np.full(looks, 1 / looks)).T
+    clicks_LU = rng.binomial(searches_LU * POSITIONS, rng.beta(0.8, 3.2, users))
+    return challenged_U, searches_LU.cumsum(axis=0), clicks_LU.cumsum(axis=0)
+
+
+def moments_by_variant(challenged_U: Any, searches_U: Any, clicks_U: Any) -> list[RatioMoments]:
+    there_U = searches_U > 0
+    return [
+        RatioMoments.of_users(clicks_U[of], POSITIONS * searches_U[of])
+        for of in (~challenged_U & there_U, challenged_U & there_U)
+    ]
+
+
 def test_equal_versions_differ_at_the_nominal_rate() -> None:
-    """200 A/A tests with clumpy users: users as the unit err at about 5 %, impressions far more often."""
+    """400 A/A tests with clumped users: the interval over users is wrong in about 5 % of them."""
     rng = np.random.default_rng(11)
-    wrong = naive_wrong = always_wrong = 0
-    for _ in range(200):
-        found, naive = compared(simulated(rng, 300))
-        wrong += found.p_value < 0.05
-        naive_wrong += naive.p_value < 0.05
-        always_wrong += not found.always_valid.low <= 0 <= found.always_valid.high
-    assert 2 <= wrong <= 20
-    assert naive_wrong > 50
-    assert always_wrong <= 4
+    wrong = 0
+    for _ in range(400):
+        challenged_U, searches_1U, clicks_1U = clumped_users(rng, 300)
+        difference, error = rate_difference(*moments_by_variant(challenged_U, searches_1U[0], clicks_1U[0]))
+        wrong += bool(abs(difference) > Z * error)
+    assert 7 <= wrong <= 33  # 20 expected, three standard deviations
+
+
+def test_impressions_as_the_unit_are_wrong_far_more_often() -> None:
+    rng = np.random.default_rng(12)
+    wrong = sum(compared(simulated(rng, 300))[1].p_value < 0.05 for _ in range(20))
+    assert wrong >= 5
 
 
 def test_the_readout_compares_the_same_sums() -> None:
@@ -380,15 +399,17 @@ def test_strong_lift_is_found() -> None:
     assert found.ctr.relative_interval.low < 0.4 < found.ctr.relative_interval.high
 
 
-def test_looking_after_every_few_users_keeps_the_error_rate() -> None:
-    """60 A/A tests, looked at 12 times each while users come back: the sequence errs at most at its rate."""
+def test_looking_often_keeps_the_error_rate() -> None:
+    """200 A/A tests with 11 looks each, while users come back."""
     rng = np.random.default_rng(13)
     erred = 0
-    for _ in range(60):
-        whole = simulated(rng, 400)
-        order = np.argsort(rng.random(whole.num_rows // POSITIONS))  # queries of all users, interleaved
-        rows = (order[:, None] * POSITIONS + np.arange(POSITIONS)).ravel()
-        looks = np.linspace(len(rows) // 6, len(rows), 12, dtype=int)
-        found = [compared(whole.take(rows[:n]))[0].always_valid for n in looks]
-        erred += any(not interval.low <= 0 <= interval.high for interval in found)
-    assert erred <= 6
+    for _ in range(200):
+        challenged_U, searches_LU, clicks_LU = clumped_users(rng, 400, looks=12)
+        for searches_U, clicks_U in zip(searches_LU[1:], clicks_LU[1:], strict=True):
+            difference, error = rate_difference(*moments_by_variant(challenged_U, searches_U, clicks_U))
+            if abs(difference) > Look(planned_users=400).always_valid(
+                float(error), int((searches_U > 0).sum())
+            ):
+                erred += 1
+                break
+    assert erred <= 10
