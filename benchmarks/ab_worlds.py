@@ -27,8 +27,8 @@ class World:
 
     name: str
     share: float = 0.5  # of the users who get the challenger
-    hours: int = 336
-    users: int = 6720  # who come in these hours
+    hours: int = 168
+    users: int = 3360  # who arrive in these hours
     sessions: float = 1.5  # expected after the first one
     tail: float | None = None  # searches per user: Pareto with this exponent; None: Poisson
     growing: bool = False  # each session has more searches than the one before, and comes sooner
@@ -102,12 +102,11 @@ def sessions(world: World, rng: np.random.Generator) -> Sessions:
     challenged_U = rng.random(world.users) < world.share
     challenged_S = challenged_U[user_S]
     clicks_S = _clicks(world, rng, user_S, searches_S, challenged_S)
-    usual_31 = np.array([[0.005], [0.01], [0.003]])
-    rates_3U = np.where(rng.random((3, world.users)) < world.hard, 0.9, usual_31)
-    rates_3S = rates_3U[:, user_S]
-    rates_3S[0] += np.where(challenged_S, (1 - rates_3S[0]) * world.extra_errors, 0)
-    counted_3S = rng.binomial(searches_S, rates_3S)
-    counted_4S = np.vstack([clicks_S, counted_3S])
+    failed_3S = [
+        _failed(world, rng, user_S, searches_S, usual + extra * challenged_S)
+        for usual, extra in ((0.005, world.extra_errors), (0.01, 0.0), (0.003, 0.0))
+    ]
+    counted_4S = np.vstack([clicks_S, *failed_3S])
     return Sessions(world.hours, challenged_U, user_S, hour_S, searches_S, counted_4S)
 
 
@@ -149,6 +148,15 @@ def _clicks(
         rate_S = np.where(buys_S, 0.6, 0.01)
     rate_S = np.where(challenged_S, rate_S * (1 + world.lift), rate_S)
     return np.asarray(rng.binomial(searches_S * POSITIONS, np.minimum(rate_S, 1.0)), dtype=np.int64)
+
+
+def _failed(world: World, rng: np.random.Generator, user_S: Ints, searches_S: Ints, usual_S: Floats) -> Ints:
+    """Searches that fail: nearly all of the hard users', and of the others' a usual share, spread evenly."""
+    share_S = np.where((rng.random(world.users) < world.hard)[user_S], 0.9, usual_S)
+    failed_S = (rng.random(len(user_S)) < searches_S * share_S).astype(np.int64)
+    many_S = searches_S * share_S > 0.3  # else at most one failure is as good, and much faster to draw
+    failed_S[many_S] = rng.binomial(searches_S[many_S], share_S[many_S])
+    return failed_S
 
 
 def looks(test: Sessions) -> Looks:

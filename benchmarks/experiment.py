@@ -225,7 +225,7 @@ def main(
 def _print_worlds(worlds: dict[str, dict[str, dict[str, float]]], runs: int) -> None:
     verdicts = list(next(iter(worlds.values()))["IMMR"])
     table = Table(
-        "world", "rules", *verdicts, title=f"Equal versions: verdicts in {runs} tests, 336 hourly looks"
+        "world", "rules", *verdicts, title=f"Equal versions: verdicts in {runs} tests, 168 hourly looks"
     )
     for world, found in worlds.items():
         for name, shares in found.items():
