@@ -18,7 +18,7 @@ from immr.deploy.readiness import not_ready_because, served_at
 from immr.errors import ExperimentError, ExperimentRunningError, ImmrError
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, Kind, Variant, load, save
-from immr.loop.watch import Watched, read_out, watch
+from immr.loop.watch import Watched, planned_users, read_out, watch
 from immr.packaging import bento
 from immr.storage.atomic import write_atomically
 
@@ -53,7 +53,7 @@ def start(parts: Parts, weight: float = 0.5, kind: Kind = "ab") -> Experiment:
         _refuse_second_test(parts)
         champion, challenger = _deployed(parts)
         changes.check_weight(weight)
-        planned = watching.planned_users(parts, champion, weight) if challenger and kind == "ab" else None
+        planned = planned_users(parts, champion, weight) if challenger and kind == "ab" else None
         begun = changes.begin(champion, challenger, weight, datetime.now(UTC), kind, planned)
         return _save_begun(parts, begun)
 
