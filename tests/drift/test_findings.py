@@ -1,4 +1,4 @@
-"""Findings say what differs and where to look; a report is read as it was written."""
+"""Findings describe what differs and where to look; a report survives writing and reading."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_photos_of_the_same_kind_and_of_another() -> None:
     assert (same.found, same.look_at) == (False, "")
     other = of_photos(photos(rng, 900), photos(rng, 300, shift=1.0), POLICY)
     assert other.found
-    assert "do not lie where the held-out ones lie" in other.sentence
+    assert "differ from the held-out photos" in other.sentence
     assert "newest kept photos" in other.look_at
 
 
@@ -53,7 +53,10 @@ def test_categories_need_more_than_certainty() -> None:
 def test_features_grow_old() -> None:
     assert of_features(NOW - timedelta(hours=20), NOW, POLICY).found is False
     old = of_features(NOW - timedelta(days=3), NOW, POLICY)
-    assert (old.found, old.sentence) == (True, "The newest item features are 72.0 hours old, 48 are allowed.")
+    assert (old.found, old.sentence) == (
+        True,
+        "The newest item features are 72.0 hours old; 48 hours are allowed.",
+    )
     assert of_features(None, NOW, POLICY).found is None
 
 
@@ -74,5 +77,5 @@ def test_a_report_comes_back_as_it_was(tmp_path: Path) -> None:
     report.write(path)
     assert DriftReport.read(path) == report
     path.write_text("{}")
-    with pytest.raises(DriftError, match="no drift report"):
+    with pytest.raises(DriftError, match="not a drift report"):
         DriftReport.read(path)

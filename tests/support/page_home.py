@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from immr.drift.findings import CATEGORIES, FEATURES, PHOTOS, DriftReport, Finding
+from immr.drift.findings import CATEGORIES, FEATURES, PHOTOS, DriftFinding, DriftReport
 from immr.events.sqlite import SqliteEventLog
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, Variant, save
@@ -86,9 +86,11 @@ def add_drift(home: Path) -> None:
     """A drift report with one of each finding: drift, no drift, unknown."""
     now = datetime(2024, 5, 1, 12, tzinfo=UTC)
     findings = (
-        Finding(PHOTOS, True, "The photos do not lie where they did.", "Look at the newest.", {"mmd2": 0.02}),
-        Finding(CATEGORIES, False, "The same categories are clicked."),
-        Finding(FEATURES, None, "No item features were ever loaded.", "Run `immr materialize`."),
+        DriftFinding(
+            PHOTOS, True, "The photos do not lie where they did.", "Look at the newest.", {"mmd2": 0.02}
+        ),
+        DriftFinding(CATEGORIES, False, "The same categories are clicked."),
+        DriftFinding(FEATURES, None, "No item features were ever loaded.", "Run `immr materialize`."),
     )
     DriftReport("immr-1", now, now - timedelta(days=7), findings).write(home / "drift.json")
 

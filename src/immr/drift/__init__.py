@@ -1,1 +1,1 @@
-"""Is what comes in still what the model learned from?"""
+"""Compares recent queries with the held-out data of the training set."""

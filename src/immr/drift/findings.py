@@ -1,4 +1,4 @@
-"""What changed, in sentences that say where to look. Pure: samples in, findings out."""
+"""Drift findings: what has changed, and where to look. Pure functions: samples in, findings out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from immr.drift import two_sample
+from immr.drift.thinning import burst_cosine, one_of_each_burst
 from immr.errors import DriftError
 from immr.storage.atomic import write_atomically
 from immr.types import FloatArray
@@ -24,24 +25,24 @@ PHOTOS, SCORES, CATEGORIES, FEATURES = "query photos", "scores", "categories", "
 class DriftPolicy:
     """What counts as drift."""
 
-    alpha: float = 0.001  # of each test: asked daily, three tests cry wolf once a year
-    least_rows: int = 100  # on either side, before anything is said
-    most_rows: int = 500  # of embeddings on either side: time and memory go with the square
-    least_stability_index: float = 0.1  # a shift of shares below this is small, however certain
+    alpha: float = 0.001  # of each test: three tests run daily give about one false alarm a year
+    least_rows: int = 100  # in each sample, before thinning, for any verdict
+    most_rows: int = 500  # embeddings per sample: time and memory grow with the square
+    least_stability_index: float = 0.1  # a smaller shift of shares does not matter, however certain it is
     features_max_age: timedelta = timedelta(days=2)
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1 or not 2 <= self.least_rows <= self.most_rows:
             raise DriftError(
-                f"no test with alpha {self.alpha} and {self.least_rows} to {self.most_rows} rows: give an "
-                "alpha between 0 and 1, and at least 2 rows"
+                f"alpha is {self.alpha} and the samples have {self.least_rows} to {self.most_rows} rows: give "
+                "an alpha between 0 and 1, and at least 2 rows"
             )
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. `found` is None where too little is known to say."""
+class DriftFinding:
+    """The result of one check. `found` is None if there were too few data to decide."""
 
     what: str
     found: bool | None
@@ -56,23 +57,23 @@ class DriftReport:
 
     model_version: str
     made: datetime
-    since: datetime  # what came in from then on was looked at
-    findings: tuple[Finding, ...]
+    since: datetime  # data from then on were compared
+    findings: tuple[DriftFinding, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""
         return asdict(self) | {"made": self.made.isoformat(), "since": self.since.isoformat()}
 
     def write(self, path: Path) -> None:
-        """Keep it where the page reads it."""
+        """Write the report where the page reads it."""
         write_atomically(path, json.dumps(self.to_json(), indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> DriftReport | None:
-        """The report that `write` kept; None where there is none.
+        """The report at this path; None if there is no file.
 
         Raises:
-            DriftError: the file is something else.
+            DriftError: The file is not a drift report.
         """
         try:
             fields = json.loads(path.read_text())
@@ -80,59 +81,59 @@ class DriftReport:
                 model_version=fields["model_version"],
                 made=datetime.fromisoformat(fields["made"]),
                 since=datetime.fromisoformat(fields["since"]),
-                findings=tuple(Finding(**finding) for finding in fields["findings"]),
+                findings=tuple(DriftFinding(**finding) for finding in fields["findings"]),
             )
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise DriftError(f"{path} is no drift report ({error}): run `immr drift` again") from error
+            raise DriftError(f"{path} is not a drift report ({error}): run `immr drift` again") from error
 
 
-def of_photos(reference_ND: FloatArray, new_MD: FloatArray, policy: DriftPolicy) -> Finding:
-    """Do the photos lie where those lay that the version was judged by?
+def of_photos(reference_ND: FloatArray, new_MD: FloatArray, policy: DriftPolicy) -> DriftFinding:
+    """Compare the embeddings of recent query photos with those of held-out photos.
 
     Args:
-        reference_ND: Embeddings of held-out photos; those that were learned from lie tighter than new ones.
-        new_MD: Embeddings of query photos, one per user.
-        policy: What counts.
+        reference_ND: Held-out photos with unit rows. Photos that were trained on would not do: they are closer
+            to their classes than new ones.
+        new_MD: Photos of clicked queries, one per user: what training would keep of them.
+        policy: What counts as drift.
     """
     if few := _too_few(PHOTOS, len(reference_ND), len(new_MD), policy):
         return few
-    rng = np.random.default_rng(policy.seed)
-    reference_ND, new_MD = (_sample(rows, policy.most_rows, rng) for rows in (reference_ND, new_MD))
+    reference_ND, new_MD = thinned(reference_ND, new_MD, policy)
     found = two_sample.mmd(reference_ND, new_MD, round(2 / policy.alpha), policy.seed)
     drifted = found.p_value <= policy.alpha
-    return Finding(
+    return DriftFinding(
         PHOTOS,
         drifted,
-        f"The photos of {len(new_MD)} users {'do not lie' if drifted else 'lie'} where the held-out ones lie "
+        f"The photos of {len(new_MD)} users {'differ from' if drifted else 'resemble'} the held-out photos "
         f"(MMD² {found.distance:.4f}, p = {found.p_value:.2g}).",
-        "Look at the newest kept photos: another camera or app, another framing, a new kind of item? Then "
-        "`immr events export` and train on what is photographed now."
+        "Look at the newest kept photos: is there a new camera or app, another framing, a new kind of item? "
+        "Then run `immr events export` and train on them."
         if drifted
         else "",
         {"mmd2": found.distance, "p_value": found.p_value},
     )
 
 
-def of_scores(reference_N: FloatArray, new_M: FloatArray, policy: DriftPolicy) -> Finding:
-    """Are the best answers as near to their photos as they were? Both: highest cosine per photo."""
+def of_scores(reference_N: FloatArray, new_M: FloatArray, policy: DriftPolicy) -> DriftFinding:
+    """Compare the highest cosine per photo, recent against held-out; both thinned (`thinned`)."""
     if few := _too_few(SCORES, len(reference_N), len(new_M), policy):
         return few
     found = two_sample.numbers(reference_N, new_M)
     before, now = float(np.median(reference_N)), float(np.median(new_M))
     drifted = found.p_value <= policy.alpha
     lower = now < before
-    return Finding(
+    return DriftFinding(
         SCORES,
         drifted,
-        f"The best answer's cosine is {now:.3f} in the middle, it was {before:.3f} "
+        f"The median cosine of the best answer is {now:.3f}; for the held-out photos it is {before:.3f} "
         f"(KS distance {found.distance:.2f}, p = {found.p_value:.2g}).",
         (
-            "Lower: do shoppers photograph what the catalogue does not have? See whether the index has the "
-            "whole catalogue."
+            "Lower: do shoppers photograph items that the catalogue lacks? Check that the index holds the whole "
+            "catalogue."
             if lower
-            else "Higher: screenshots of the catalogue's own pictures? Look at the newest kept photos."
+            else "Higher: do shoppers send screenshots of the catalogue's pictures? Look at the newest kept photos."
         )
         if drifted
         else "",
@@ -140,50 +141,70 @@ def of_scores(reference_N: FloatArray, new_M: FloatArray, policy: DriftPolicy) -
     )
 
 
-def of_categories(reference: Sequence[str], new: Sequence[str], policy: DriftPolicy) -> Finding:
-    """Do shoppers look for the same? Categories of held-out photos, and of clicked items, one per user."""
+def of_categories(reference: Sequence[str], new: Sequence[str], policy: DriftPolicy) -> DriftFinding:
+    """Compare the categories of held-out photos with those of clicked items, one per user."""
     if few := _too_few(CATEGORIES, len(reference), len(new), policy):
         return few
     found = two_sample.shares(Counter(reference), Counter(new))
     drifted = found.p_value <= policy.alpha and found.distance >= policy.least_stability_index
     moved = ", ".join(f"{name} {before:.0%} → {now:.0%}" for name, before, now in found.moved)
-    return Finding(
+    return DriftFinding(
         CATEGORIES,
         drifted,
-        f"{'Other' if drifted else 'The same'} categories are clicked: {moved} "
+        f"Shoppers click {'other' if drifted else 'the same'} categories: {moved} "
         f"(stability index {found.distance:.2f}, p = {found.p_value:.2g}).",
-        "A season, a campaign, items that are sold out? Look at CTR by category; train on the newest log."
+        "Is it a season, a campaign, or items out of stock? Look at the CTR by category, and train on the newest "
+        "log."
         if drifted
         else "",
         {"stability_index": found.distance, "p_value": found.p_value},
     )
 
 
-def of_features(newest: datetime | None, now: datetime, policy: DriftPolicy) -> Finding:
-    """Are the item features that rank the answers fresh?"""
+def of_features(newest: datetime | None, now: datetime, policy: DriftPolicy) -> DriftFinding:
+    """Check that the item features used for ranking are fresh."""
     if newest is None:
-        return Finding(FEATURES, None, "No item features were ever loaded.", "Run `immr materialize`.")
+        return DriftFinding(
+            FEATURES, None, "No item features have been loaded yet.", "Run `immr materialize`."
+        )
     age = now - newest
     old = age > policy.features_max_age
     hours, allowed = (span.total_seconds() / 3600 for span in (age, policy.features_max_age))
-    return Finding(
+    return DriftFinding(
         FEATURES,
         old,
-        f"The newest item features are {hours:.1f} hours old, {allowed:.0f} are allowed.",
-        "Did the pipeline's step `materialize` run? Its log says what failed." if old else "",
+        f"The newest item features are {hours:.1f} hours old; {allowed:.0f} hours are allowed.",
+        "Check the log of the pipeline's step `materialize`." if old else "",
         {"age_s": age.total_seconds()},
     )
 
 
-def _too_few(what: str, reference: int, new: int, policy: DriftPolicy) -> Finding | None:
+def _too_few(what: str, reference: int, new: int, policy: DriftPolicy) -> DriftFinding | None:
     if min(reference, new) >= policy.least_rows:
         return None
-    return Finding(
+    return DriftFinding(
         what,
         None,
-        f"Too little to compare: {reference} held out, {new} users', {policy.least_rows} of each are needed.",
-        "Keep photos with IMMR_KEEP_PHOTOS=1, and look at more days." if new < policy.least_rows else "",
+        f"Too few data: {reference} held-out and {new} recent ones, of {policy.least_rows} each that are needed.",
+        "Keep photos with IMMR_KEEP_PHOTOS=1, or look at more days." if new < policy.least_rows else "",
     )
+
+
+def thinned(
+    reference_ND: FloatArray, new_MD: FloatArray, policy: DriftPolicy
+) -> tuple[FloatArray, FloatArray]:
+    """Both samples with one photo of each burst; unchanged if there are too few.
+
+    Both get equally many rows first, so that a larger sample is not thinned more.
+    """
+    rng = np.random.default_rng(policy.seed)
+    size = min(len(reference_ND), len(new_MD), policy.most_rows)
+    if size < policy.least_rows:
+        return reference_ND, new_MD
+    new_MD = _sample(new_MD, size, rng)
+    least_cosine = burst_cosine(new_MD)
+    reference_ND = one_of_each_burst(_sample(reference_ND, size, rng), least_cosine)
+    return reference_ND, one_of_each_burst(new_MD, least_cosine)
 
 
 def _sample(rows_ND: FloatArray, most: int, rng: np.random.Generator) -> FloatArray:

@@ -1,7 +1,7 @@
-"""Are two samples from one distribution? Embeddings by MMD, numbers by Kolmogorov-Smirnov, shares by χ².
+"""Two-sample tests: MMD for embeddings, Kolmogorov-Smirnov for numbers, chi-square for shares.
 
-Pure functions. Rows have to be independent of each other: one photo, one click per user.
-Shapes: N rows of the reference, M of what came in, D embedding size.
+Pure functions. Rows have to be independent: one photo or click per user (see `immr.drift.thinning`).
+Shapes: N reference rows, M new rows, T = N + M, P permutations, C categories, D embedding size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LEAST_EXPECTED = 5.0  # of a category, for chi-square to hold
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far apart two samples are, and how often chance alone puts them as far."""
+    """Distance of two samples, and the probability of one as large by chance."""
 
     distance: float
     p_value: float
@@ -29,9 +29,9 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class ShareDifference:
-    """The same for shares of categories, and which of them moved most: category, share before, share now."""
+    """The same for shares of categories, with the categories that moved most as (name, before, now)."""
 
-    distance: float  # population stability index: below 0.1 little, above 0.25 much
+    distance: float  # population stability index: below 0.1 is small, above 0.25 is large
     p_value: float
     moved: tuple[tuple[str, float, float], ...]
 
@@ -40,14 +40,14 @@ def mmd(reference_ND: FloatArray, new_MD: FloatArray, permutations: int = 2000, 
     """Squared maximum mean discrepancy under Gaussian kernels, with a permutation test.
 
     A. Gretton, K. Borgwardt, M. Rasch, B. Schölkopf, A. Smola, *A Kernel Two-Sample Test*, JMLR 13 (2012);
-    the unbiased estimate. The mean of a kernel as wide as the median distance and of narrower ones, because
-    photos come in clumps and the wide one does not see inside (ours). O((N+M)²) memory: some hundred rows.
+    the unbiased estimate. The kernel is the mean of one as wide as the median distance and of narrower ones,
+    because photos form clusters and a wide kernel cannot see inside them (ours). Memory grows with T².
 
     Args:
-        reference_ND: Embeddings to compare with.
-        new_MD: Embeddings that came in.
-        permutations: Shuffles of who is in which sample; the least p is 1 / (permutations + 1).
-        seed: Of the shuffles.
+        reference_ND: Reference embeddings.
+        new_MD: New embeddings.
+        permutations: Number of permutations P; the smallest p-value is 1 / (P + 1).
+        seed: Seed of the permutations.
     """
     rows_TD = np.concatenate([reference_ND, new_MD]).astype(np.float64)
     n, m = len(reference_ND), len(new_MD)
@@ -57,7 +57,7 @@ def mmd(reference_ND: FloatArray, new_MD: FloatArray, permutations: int = 2000, 
     in_new_PT[0, n:] = 1
     for row in in_new_PT[1:]:
         row[rng.permutation(n + m)[:m]] = 1
-    # Sums of the kernel within and between the samples, for all shuffles in two products.
+    # Sums of the kernel within and between the samples, for all permutations at once.
     by_new_PT = in_new_PT @ kernel_TT
     within_new_P = (by_new_PT * in_new_PT).sum(axis=1)
     across_P = (by_new_PT * (1 - in_new_PT)).sum(axis=1)
@@ -68,7 +68,7 @@ def mmd(reference_ND: FloatArray, new_MD: FloatArray, permutations: int = 2000, 
 
 
 def _gaussian(rows_TD: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Kernel values without the diagonal, which the unbiased estimate leaves out."""
+    """Kernel matrix with a zero diagonal, which the unbiased estimate leaves out."""
     squares_T = (rows_TD**2).sum(axis=1)
     far_TT = np.maximum(squares_T[:, None] + squares_T[None, :] - 2 * rows_TD @ rows_TD.T, 0)
     off = far_TT[np.triu_indices(len(rows_TD), 1)]
@@ -79,7 +79,7 @@ def _gaussian(rows_TD: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def numbers(reference_N: npt.NDArray[Any], new_M: npt.NDArray[Any]) -> Difference:
-    """The largest distance between both distribution functions (two-sample Kolmogorov-Smirnov)."""
+    """Two-sample Kolmogorov-Smirnov: the largest distance between both distribution functions."""
     from scipy.stats import ks_2samp
 
     found = ks_2samp(reference_N, new_M)
@@ -87,7 +87,7 @@ def numbers(reference_N: npt.NDArray[Any], new_M: npt.NDArray[Any]) -> Differenc
 
 
 def shares(reference: Mapping[str, int], new: Mapping[str, int]) -> ShareDifference:
-    """Chi-square of both samples' categories, the rare ones as one, and the population stability index."""
+    """Chi-square of categories, with rare ones pooled, and the population stability index."""
     from scipy.stats import chi2_contingency
 
     names = sorted({*reference, *new})
@@ -100,7 +100,7 @@ def shares(reference: Mapping[str, int], new: Mapping[str, int]) -> ShareDiffere
     tested_2K = np.column_stack([counts_2C[:, ~rare_C], counts_2C[:, rare_C].sum(axis=1)])
     tested_2K = tested_2K[:, tested_2K.sum(axis=0) > 0]
     p_value = float(chi2_contingency(tested_2K).pvalue) if tested_2K.shape[1] > 1 else 1.0
-    # Half a count each, so that a category that one side never had does not make it infinite.
+    # Add half a count, so that a category missing from one sample does not make the index infinite.
     before_K, now_K = ((row + 0.5) / (row + 0.5).sum() for row in tested_2K)
     share_2C = counts_2C / sums_2[:, None]
     order = np.argsort(-np.abs(share_2C[1] - share_2C[0]), kind="stable")[:3]

@@ -53,9 +53,10 @@ def drift(
     bots = frozenset(bots_among(joined, searches))
     seen = [photo for photo in training_set.judgements if photo.class_id not in training_set.unseen_classes]
     held_out = _thinned([photo.image for photo in seen], policy.most_rows, policy.seed)
-    photos = _thinned(_newest_photos(parts, searches, bots), policy.most_rows, policy.seed)
+    photos = _thinned(_newest_clicked_photos(parts, joined, bots), policy.most_rows, policy.seed)
     folder = parts.registry.fetch(version, parts.settings.cache_dir)
     reference_ND, new_MD = (_embedded(folder, uris) for uris in (held_out, photos))
+    thin_ND, thin_MD = findings.thinned(reference_ND, new_MD, policy)
     documents_KD = _documents(parts, folder, training_set) if photos else reference_ND
     category = {item.item_id: item.category for item in training_set.items}
     of_class = dict(zip(training_set.item_classes, category.values(), strict=True))
@@ -65,7 +66,7 @@ def drift(
         since=since,
         findings=(
             findings.of_photos(reference_ND, new_MD, policy),
-            findings.of_scores(_best(reference_ND, documents_KD), _best(new_MD, documents_KD), policy),
+            findings.of_scores(_best(thin_ND, documents_KD), _best(thin_MD, documents_KD), policy),
             findings.of_categories(
                 [of_class[photo.class_id] for photo in seen], _clicked(joined, category, bots), policy
             ),
@@ -76,14 +77,15 @@ def drift(
     return report
 
 
-def _newest_photos(parts: Parts, searches: pa.Table, bots: frozenset[str]) -> list[str]:
-    """The newest kept photo of each user."""
+def _newest_clicked_photos(parts: Parts, joined: pa.Table, bots: frozenset[str]) -> list[str]:
+    """The newest kept photo of each user with a click: governance trains on and holds out clicked queries only."""
     from immr.events.photos import PhotoStore
 
     kept = PhotoStore(parts.settings.photos_dir).by_query()
+    clicked = joined.filter(joined["clicked"])
     newest = {
         user: str(kept[query])
-        for query, user in zip(*(searches[name].to_pylist() for name in ("query_id", "user_id")), strict=True)
+        for query, user in zip(*(clicked[name].to_pylist() for name in ("query_id", "user_id")), strict=True)
         if query in kept and user not in bots
     }
     return [newest[user] for user in sorted(newest)]

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from immr.wiring import Parts
 
 
-
 @dataclass(frozen=True)
 class Watched:
     """An experiment, its readout, and the decision that follows."""
