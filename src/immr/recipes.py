@@ -1,9 +1,15 @@
-"""WHAT is done: functions that return frozen recipes. Vary one with `dataclasses.replace`."""
+"""WHAT is done: frozen recipes, built in or read from a TOML file. Vary one with `dataclasses.replace`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from immr.errors import RecipeError
 from immr.evaluation.gate_recipe import GateRecipe
@@ -16,7 +22,7 @@ from immr.train.train_recipe import TrainRecipe
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to go round the loop."""
+    """The settings of one run of the loop."""
 
     name: str
     governance: GovernanceRecipe = field(default_factory=GovernanceRecipe)
@@ -27,22 +33,22 @@ class Recipe:
 
 
 def concept() -> Recipe:
-    """Picture and text, joined by concept-aware fusion."""
+    """Picture and text, combined by concept-aware fusion, on a frozen encoder."""
     return Recipe(name="concept")
 
 
 def image_only() -> Recipe:
-    """The picture alone: what a shop has before it reads its own texts."""
+    """Pictures only, on a frozen encoder."""
     return Recipe(name="image_only", model=ModelRecipe(fusion="image"))
 
 
 def demo() -> Recipe:
-    """The default fusion on a frozen encoder: as good as minutes of training allow."""
+    """The default fusion on a frozen encoder: minutes of training."""
     return replace(concept(), name="demo")
 
 
 def grocery() -> Recipe:
-    """The picture alone, and the encoder learns too: minutes longer, and far better on shoppers' photos."""
+    """Pictures only, with the encoder fine-tuned: slower to train, and far better on shoppers' photos."""
     return Recipe(
         name="grocery",
         model=ModelRecipe(fusion="image", plain_share=0.0, shared_projection=False),
@@ -51,7 +57,7 @@ def grocery() -> Recipe:
 
 
 def smoke() -> Recipe:
-    """Seconds, not minutes: for tests of the loop, not for shoppers."""
+    """Seconds of training: for tests of the loop, not for shoppers."""
     return Recipe(
         name="smoke",
         model=ModelRecipe(image_size_px=96, dim=32, plain_dim=32, concepts=8, max_tokens=32),
@@ -66,27 +72,111 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 
 def by_name(name: str) -> Recipe:
-    """The recipe of that name.
+    """The built-in recipe with this name, or the recipe in a TOML file (`my.toml`; see docs/recipes.md).
 
     Raises:
-        RecipeError: no such recipe; the message lists those there are.
+        RecipeError: There is no such recipe, or the file is wrong; the message names the line.
     """
+    if name.endswith(".toml"):
+        return from_file(Path(name))
     if name not in RECIPES:
-        raise RecipeError(f"there is no recipe {name!r}; take one of: {', '.join(sorted(RECIPES))}")
+        raise RecipeError(
+            f"there is no recipe {name!r}: use {', '.join(sorted(RECIPES))}, or a file that ends in .toml"
+        )
     return RECIPES[name]()
 
 
-def with_processes(recipe: Recipe, processes: int) -> Recipe:
-    """The same recipe, trained by another number of processes.
+def from_file(path: Path) -> Recipe:
+    """A recipe in TOML: the built-in recipe that its key `base` names, with the values of the file in place.
 
     Raises:
-        RecipeError: there would be none.
+        RecipeError: The file cannot be read, or has an unknown key or a value of the wrong type.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except (OSError, ValueError) as error:  # TOMLDecodeError is a ValueError, and names the line
+        raise RecipeError(f"the recipe {path} cannot be read: {error}") from error
+    base = by_name(str(values.pop("base", "concept")))
+    merged = _merged(_plain(base), {"name": path.stem, **values})
+    try:
+        recipe = TypeAdapter(Recipe).validate_python(merged)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise _wrong(path, text, [str(part) for part in fault["loc"]], fault["msg"]) from error
+    if unknown := _first_unknown(merged, _plain(recipe)):
+        raise _wrong(path, text, unknown, "there is no such setting")
+    return recipe
+
+
+def to_toml(recipe: Recipe) -> str:
+    """A recipe as TOML, every value written out; `from_file` reads it back."""
+    import tomli_w
+
+    return tomli_w.dumps(_without_none(_plain(recipe)))
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    plain: dict[str, Any] = asdict(recipe)
+    return plain
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`, table by table."""
+    merged = dict(base)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        merged[key] = _merged(inner or {}, value) if isinstance(value, dict) else value
+    return merged
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def _first_unknown(given: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
+    """The path of the first key that the recipe does not have; empty without one."""
+    for key, value in given.items():
+        if key not in known:
+            return [key]
+        if isinstance(value, Mapping) and (deeper := _first_unknown(value, known[key] or {})):
+            return [key, *deeper]
+    return []
+
+
+def _wrong(path: Path, text: str, keys: Sequence[str], fault: str) -> RecipeError:
+    """`my.toml, line 12: train.epochs: Input should be a valid integer: correct it`."""
+    return RecipeError(f"{path}{_line_of(text, keys)}: {'.'.join(keys)}: {fault}: correct it")
+
+
+def _line_of(text: str, keys: Sequence[str]) -> str:
+    """ ", line n" of a key in its table, or nothing if it is written in another way."""
+    table: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.fullmatch(r"\s*\[([^\[\]]+)\]\s*(#.*)?", line):
+            table = [part.strip() for part in header[1].split(".")]
+        elif (assigned := re.match(r"\s*([\w.-]+)\s*=", line)) and [*table, *assigned[1].split(".")] == list(
+            keys
+        ):
+            return f", line {number}"
+    return ""
+
+
+def with_processes(recipe: Recipe, processes: int) -> Recipe:
+    """The same recipe with another number of training processes.
+
+    Raises:
+        RecipeError: `processes` is below 1.
     """
     if processes < 1:
-        raise RecipeError(f"training by {processes} processes cannot be: take 1 or more")
+        raise RecipeError(f"training needs at least one process, not {processes}")
     return replace(recipe, train=replace(recipe.train, processes=processes))
 
 
 def with_gate_margin(recipe: Recipe, margin: float) -> Recipe:
-    """The same recipe behind a stricter or milder gate."""
+    """The same recipe with another margin of the gate."""
     return replace(recipe, gate=replace(recipe.gate, margin=margin))

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from immr import __version__
-from immr.cli import drift, events, experiment, index, items, keys, loop
+from immr.cli import drift, events, experiment, index, items, keys, loop, recipe
 from immr.cli.options import console, parts_of
 from immr.errors import ImmrError
 from immr.settings import Settings
@@ -31,6 +31,7 @@ app.add_typer(events.events_app, name="events")
 app.add_typer(keys.keys_app, name="keys")
 app.add_typer(index.index_app, name="index")
 app.add_typer(items.items_app, name="items")
+app.add_typer(recipe.recipe_app, name="recipe")
 
 
 def _print_version(wanted: bool) -> None:

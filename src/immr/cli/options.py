@@ -13,7 +13,9 @@ from immr.wiring import Parts
 
 console = Console()
 
-RecipeName = Annotated[str, typer.Option("--recipe", help=f"One of: {', '.join(sorted(recipes.RECIPES))}.")]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help=f"One of {', '.join(sorted(recipes.RECIPES))}; or a TOML file.")
+]
 DataFolder = Annotated[Path, typer.Argument(help="Folder with items, queries and impressions as Parquet.")]
 SetFolder = Annotated[Path, typer.Argument(help="Training set, as `immr govern` writes it.")]
 ModelName = Annotated[str, typer.Option("--model", help="Version id (immr-3), champion or challenger.")]

@@ -1,0 +1,30 @@
+"""Recipes: list the built-in ones, and print one as TOML to start your own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from immr import recipes
+from immr.cli.options import console
+
+recipe_app = typer.Typer(no_args_is_help=True, help="Recipes: list them, show one as TOML.")
+
+
+@recipe_app.command("list")
+def recipe_list() -> None:
+    """List the built-in recipes."""
+    table = Table("recipe", "what it does")
+    for name, function in recipes.RECIPES.items():
+        table.add_row(name, (function.__doc__ or "").split("\n")[0])
+    console.print(table)
+
+
+@recipe_app.command("show")
+def recipe_show(
+    name: Annotated[str, typer.Argument(help="A built-in recipe, or a TOML file.")],
+) -> None:
+    """Print a recipe as TOML: `immr recipe show concept > my.toml`."""
+    typer.echo(recipes.to_toml(recipes.by_name(name)), nl=False)
