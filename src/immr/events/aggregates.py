@@ -39,7 +39,7 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """From queries to orders in one variant; clicks and orders count each impression at most once."""
+    """The funnel from queries to orders of one variant; clicks and orders count each impression once."""
 
     variant: str
     queries: int

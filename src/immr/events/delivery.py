@@ -1,4 +1,4 @@
-"""Brings events from the journal to the event log: one thread, in order, many events per commit."""
+"""Delivers events from the journal to the event log: one thread, in order, many events per commit."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class Delivery:
         self._outage = ""
         self._wake = threading.Event()
         self._wake.set()  # an earlier process may have left events
-        self._hurry = threading.Event()  # somebody waits for an answer
+        self._hurry = threading.Event()  # a caller is waiting for the result
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
 
     @property
     def away_because(self) -> str:
-        """Why the log accepts nothing at the moment; empty if it does."""
+        """Why the log is unavailable at the moment; empty if it is available."""
         return self._outage
 
     @property
@@ -123,7 +123,7 @@ class Delivery:
             try:
                 self._deliver_all()
                 pause_s = _FIRST_PAUSE_S
-            except Exception as error:  # if the thread died, events would wait for ever
+            except Exception as error:  # if the thread died, events would wait forever
                 self._begin_outage(error)
                 if self._stopping.is_set():
                     break
@@ -154,7 +154,7 @@ class Delivery:
     def _record(self, entries: list[Entry]) -> list[tuple[Clicked, int]]:
         """Commit the entries together; returns each `Clicked` with the number of new clicks.
 
-        If the log refuses one of them, halves are tried until that entry is found and set aside.
+        If the log refuses one of them, bisects the list until it finds that entry, and sets it aside.
         """
         try:
             return self._commit(entries)
@@ -183,7 +183,7 @@ class Delivery:
         self._on_refused()
 
     def _begin_outage(self, error: Exception) -> None:
-        """Log the first error of an outage, and flush what waits, though its senders have their answers."""
+        """Log the first error of an outage, and flush the waiting events, whose senders count on them."""
         if not self._outage:
             _LOG.error(
                 "the event log is down, events wait on disk: %s",

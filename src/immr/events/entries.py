@@ -1,4 +1,4 @@
-"""What waits in the journal: searches with the items they showed, and clicks; one JSON line each."""
+"""The entries of the journal: searches with the items they showed, and clicks; one JSON line each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Clicked:
     """Clicks or orders of one request, all of one type, variant and model version.
 
     Attributes:
-        ticket: By which the process that took them finds the caller who waits.
+        ticket: Id by which the process that accepted the clicks finds the caller waiting for the result.
     """
 
     clicks: tuple[Click, ...]

@@ -70,7 +70,7 @@ class EventLog(Protocol):
     """
 
     def record_search(self, search: SearchRecord, impressions: Sequence[Impression]) -> int:
-        """Append a search and its impressions, both or neither.
+        """Append a search and its impressions atomically.
 
         Returns:
             The number of impressions that were new.
@@ -89,7 +89,7 @@ class EventLog(Protocol):
     def batch(self) -> AbstractContextManager[None]:
         """Commit everything that this thread records within the block together, at its end.
 
-        After an error either nothing was recorded, or a part, which can safely be recorded again.
+        After an error, part of the batch may have been recorded; recording all of it again is safe.
 
         Raises:
             EventRefusedError: The log will never accept one of the events.
@@ -97,17 +97,17 @@ class EventLog(Protocol):
         """
 
     def joined(self, since: datetime | None = None) -> pa.Table:
-        """Impressions from `since` on, with whether they were clicked and ordered; by `JOINED_SCHEMA`.
+        """Impressions since `since`, with the columns of `JOINED_SCHEMA`, sorted by time.
 
-        Rows are in order of time. An order implies its click. Clicks and orders after the log's join window
-        do not count.
+        An ordered impression also counts as clicked. Clicks and orders after the log's join window do not
+        count.
         """
 
     def searches(self, since: datetime | None = None) -> pa.Table:
-        """Searches from `since` on, by `SEARCHES_SCHEMA`, in order of time."""
+        """Searches since `since`, with the columns of `SEARCHES_SCHEMA`, sorted by time."""
 
     def by_query(self, since: datetime | None = None) -> pa.Table:
-        """Impressions, clicks and orders summed by query, by `QUERIES_SCHEMA`, in any order."""
+        """Impressions, clicks and orders per query, with the columns of `QUERIES_SCHEMA`, in any order."""
 
     def summed_by(
         self, what: SummedBy, since: datetime | None = None, without_users: Collection[str] = ()
@@ -118,7 +118,7 @@ class EventLog(Protocol):
         """Impressions and clicks by time, variant and model version; empty buckets are omitted."""
 
     def funnel(self, since: datetime | None = None) -> list[Funnel]:
-        """From queries to orders, by variant."""
+        """The funnel from queries to orders, by variant."""
 
     def latency(self, since: datetime | None = None) -> list[Latency]:
         """Duration of the searches, by variant."""

@@ -34,13 +34,13 @@ def export(
 ) -> Exported:
     """Write the `queries` and `impressions` tables; the third table, `items`, comes from the shop.
 
-    A query without its photo cannot be trained on, so only queries with a kept photo are exported, with all
+    Training needs the photo of a query, so only queries with a kept photo are exported, with all
     their impressions. Queries of bots are left out.
 
     Args:
-        joined: Impressions as `EventLog.joined` returns them.
-        searches: Searches as `EventLog.searches` returns them.
-        photos: The photo of each query_id, as `PhotoStore.by_query` returns them.
+        joined: Impressions, as returned by `EventLog.joined`.
+        searches: Searches, as returned by `EventLog.searches`.
+        photos: The photo of each query_id, as returned by `PhotoStore.by_query`.
         bots: User ids that are not shoppers.
         out: The folder to write; an earlier export in it is replaced as a whole.
 

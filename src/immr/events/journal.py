@@ -1,8 +1,8 @@
 """Events on their way to the log: lines in local files that outlive this process and an outage of the log.
 
 A line survives SIGKILL once `append` returns, and a power cut after `sync`. Files are read in order and
-deleted once the log has all of their lines. After a crash some lines are delivered twice, which the event ids
-make harmless.
+deleted once the log has all of their lines. After a crash some lines are delivered twice; the log recognizes
+them by their ids and ignores them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from immr.events.entries import Entry, from_line, to_line
 from immr.events.refused import RefusedEvents
 
 MAX_WAITING_BYTES = 256 * 1024 * 1024
-"""Limit of the events that wait during an outage: about 150,000 searches with ten hits."""
+"""Limit on the size of waiting events: about 150,000 searches with ten hits."""
 _FILE_BYTES = 4 * 1024 * 1024
-_BATCH_BYTES = 1024 * 1024  # a line with a thousand clicks has 200 KB, and many times that in memory
+_BATCH_BYTES = 1024 * 1024  # a line with a thousand clicks takes 200 KB, and many times that in memory
 _CLOSED = -1  # not a valid descriptor, so it can never name another file
 
 
@@ -44,7 +44,7 @@ class EventJournal:
 
     Args:
         folder: On a local disk; created if missing.
-        max_bytes: Limit of the waiting lines.
+        max_bytes: Limit on the total size of waiting lines.
 
     Attributes:
         refused: Events that the log will never accept.
@@ -98,7 +98,9 @@ class EventJournal:
         Raises:
             EventLogError: The disk refused.
         """
-        with self._syncing:  # a second caller must not return while the first still syncs files it needs too
+        with (
+            self._syncing
+        ):  # a second caller must not return while the first is still syncing files it needs too
             with self._lock:
                 full, last = sorted(self._unsynced), self._files[-1]
             with _translate_errors(self._folder):
@@ -136,7 +138,7 @@ class EventJournal:
         return Batch(batch.entries, batch.broken, files[-1], offset)
 
     def delivered(self, batch: Batch) -> None:
-        """Advance past a batch that the log has; completed files are deleted."""
+        """Advance past a batch that the log has recorded, and delete completed files."""
         with self._lock:
             done = [file for file in self._files if file < batch.file]
             self._files = self._files[len(done) :]
@@ -197,7 +199,7 @@ def _numbered(folder: Path) -> dict[int, Path]:
 
 
 def _sync(path: Path) -> None:
-    """Flush a file or folder; one that is gone has been delivered meanwhile."""
+    """Flush a file or folder. A missing file has been delivered in the meantime."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -234,7 +236,7 @@ def _hold(own: Path) -> IO[str] | None:
 
 
 def _take_over(folder: Path, own: Path) -> None:
-    """Move the files of dead processes behind our own."""
+    """Adopt the files of dead processes, numbered after our own."""
     last = max(_numbered(own), default=-1)
     for other in sorted(folder.glob("*/")):
         if other == own or not (held := _hold(other)):

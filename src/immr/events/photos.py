@@ -1,6 +1,6 @@
 """Query photos: files named by their content, and an index of which query sent which photo.
 
-Photos may show people and homes, so by default none is kept, and those that are kept are deleted after
+Photos may show people and homes, so by default they are not kept. Kept photos are deleted after
 `IMMR_KEEP_PHOTOS_DAYS`.
 """
 
@@ -67,7 +67,9 @@ class PhotoStore:
                 write_atomically(path, content)
             handle = os.open(self._index, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
-                os.write(handle, _line(sent))  # one write: lines of several processes do not mix
+                os.write(
+                    handle, _line(sent)
+                )  # one write, so that lines of several processes never interleave
             finally:
                 os.close(handle)
         return path
@@ -81,7 +83,7 @@ class PhotoStore:
     def forget_expired(self) -> int:
         """Delete photos older than `max_age`, unless that was done within the last hour.
 
-        Errors are logged, and deleting is tried again after an hour.
+        Errors are logged, and deletion is retried after an hour.
 
         Returns:
             The number of photos deleted.

@@ -51,6 +51,6 @@ class RefusedEvents:
             if os.fstat(descriptor).st_size + len(content) > _MAX_FILE_BYTES:
                 _LOG.error("%s is full: the refused event is dropped", self.path)
             else:
-                os.write(descriptor, content)  # one write: lines of several processes do not mix
+                os.write(descriptor, content)  # one write, so that lines never interleave
         finally:
             os.close(descriptor)

@@ -147,12 +147,12 @@ class SqliteEventLog:
         with self._transaction() as connection:
             for statement in sqlite_queries.TABLES:
                 connection.execute(statement)
-            found = connection.execute("SELECT MAX(version) FROM schema_version").fetchone()[0]
-            if found is None:
+            stored = connection.execute("SELECT MAX(version) FROM schema_version").fetchone()[0]
+            if stored is None:
                 connection.execute("INSERT INTO schema_version VALUES (?)", (_SCHEMA_VERSION,))
-            elif found != _SCHEMA_VERSION:
+            elif stored != _SCHEMA_VERSION:
                 raise EventLogError(
-                    f"the event log {self._path} has schema version {found}, but this release of IMMR reads "
+                    f"the event log {self._path} has schema version {stored}, but this release of IMMR reads "
                     f"version {_SCHEMA_VERSION}: use the release that wrote it, or another file"
                 )
 
@@ -207,12 +207,12 @@ class SqliteEventLog:
         except (sqlite3.Error, OSError) as error:
             raise EventLogError(
                 f"the event log {self._path} failed ({error}): check that it is an event log and not closed, "
-                "that its folder is writable and that the disk is not full"
+                "that its folder is writable, and that the disk is not full"
             ) from error
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Retry while other processes start too: SQLite's busy timeout does not apply to this pragma."""
+    """Retry while other processes are starting: SQLite's busy timeout does not apply to this pragma."""
     deadline = time.monotonic() + _BUSY_TIMEOUT_S
     while True:
         try:
@@ -225,7 +225,7 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 
 def _insert(connection: sqlite3.Connection, table: str, rows: Iterable[tuple[Any, ...]]) -> int:
-    """Insert the rows that are not there yet; returns how many were new."""
+    """Insert the rows that do not exist yet; returns how many were new."""
     rows = list(rows)
     if not rows:
         return 0

@@ -90,7 +90,7 @@ def _read_keys(path: Path) -> list[bytes]:
     try:
         keys = [bytes.fromhex(line.decode("ascii")) for line in lines]
     except ValueError:
-        keys = [content] if len(lines) == 1 else []  # one line of raw bytes; among several, a typing error
+        keys = [content] if len(lines) == 1 else []  # one line of raw bytes; among several, a typo
     if not keys or any(len(key) < KEY_BYTES for key in keys):
         raise TokenError(
             f"the click-token keys in {path} have fewer than {KEY_BYTES} bytes: write one per line as "

@@ -79,7 +79,7 @@ def verify(keys: Sequence[bytes], token: str, now: datetime, max_age: timedelta)
 
 
 def event_id(token: ClickToken, event_type: EventType) -> str:
-    """The id of a click or an order on this impression, the same each time it is sent or signed."""
+    """The id of a click or an order on this impression, the same however often it is sent or signed."""
     identity = json.dumps([token.query_id, token.item_id, token.position, event_type])
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
