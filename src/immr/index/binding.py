@@ -12,13 +12,13 @@ from immr.errors import IndexMismatchError
 
 @dataclass(frozen=True)
 class Binding:
-    """Stored with each content of a collection.
+    """What a content was built from, and how well searches find its documents; stored with the content.
 
     Attributes:
         points: Number of documents that were indexed.
-        recall_at_10: As the verification measured it against exact search.
+        recall_at_10: Recall against exact search, measured by the verification.
         hnsw_ef: Search width that the verification found sufficient.
-        sequence: Last catalogue change that was built in.
+        sequence: Last catalogue change that the build includes.
         ready: Whether the content was verified.
     """
 

@@ -40,7 +40,7 @@ def fill(engine: Engine, documents: Documents, batch_points: int = BATCH_POINTS)
 
 
 def verify(engine: Engine, content: str, documents: Documents) -> Binding:
-    """Check that a content has all its points and finds them.
+    """Check that a content has all its points and that searches find them.
 
     Returns:
         The binding with the measured recall and the search width that reached it, marked as ready.

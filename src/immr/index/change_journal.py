@@ -40,7 +40,7 @@ class ChangeJournal:
         self._path = path
 
     def append(self, changes: Sequence[PointChange]) -> None:
-        """Add all changes durably, or none; a sequence that is already there is kept as it is."""
+        """Add all changes durably, or none; a sequence that already exists is left unchanged."""
         rows = [
             (
                 change.sequence,

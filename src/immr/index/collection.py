@@ -21,9 +21,8 @@ from immr.types import Candidate, Filters, FloatArray
 _CHANGES_PER_BATCH = 256
 _CHANGES_KEPT = 10_000  # for a content under construction; older changes are delivered to it again
 _SETTLE_TIMEOUT_S = 600.0
-_FILTERED_EF_FACTOR = (
-    4  # a filter drops most neighbours that a search visits, so it visits more: docs/index.md
-)
+# most neighbours that a filtered search visits do not pass, so it must visit more: docs/index.md
+_FILTERED_EF_FACTOR = 4
 
 
 class _OpenContent:
@@ -37,7 +36,7 @@ class _OpenContent:
         self._lock = threading.Lock()
 
     def acquire(self) -> bool:
-        """Register a user; False if the engine is closed already."""
+        """Register a user; False if the engine is already closed."""
         with self._lock:
             self._users += 1 if self._users else 0
             return self._users > 0
@@ -127,8 +126,8 @@ class QdrantCollection:
     def refresh(self) -> int:
         """Switch to a newly published content, and apply the changes in the journal.
 
-        Searches use the previous content until the new one is up to date. Progress is noted after changes are
-        durable, so after a crash some are applied twice, which is harmless.
+        Searches use the previous content until the new one is up to date. Progress is saved after the changes
+        are durable, so a crash may cause some to be applied twice, which is harmless.
 
         Returns:
             The number of changes applied.
@@ -165,7 +164,7 @@ class QdrantCollection:
     def _in_use(self) -> Iterator[_OpenContent]:
         """The content that is searched now; it stays open within the block."""
         while not (opened := self._open).acquire():
-            pass  # replaced just now, so the new one is already there
+            pass  # just replaced, so the next attempt gets the new one
         try:
             with translate_errors(self._storage.where):
                 yield opened

@@ -69,7 +69,7 @@ class FolderStorage:
     def engine(self, content: str) -> Engine:
         """Open a content and hold its folder until the engine is closed.
 
-        What another kind of engine left in the folder is deleted.
+        Data that another kind of engine left in the folder is deleted.
 
         Raises:
             IndexUnavailableError: Another process holds the folder; the message names the process.
@@ -167,7 +167,7 @@ class FolderStorage:
         return self._root / collection_of(content) / content
 
     def _other_engine(self, content: str) -> EmbeddedEngine | None:
-        """The other kind of engine if it built this content."""
+        """The kind of engine that built this content, if it differs from this storage's."""
         data = self._folder(content) / _DATA
         if (data / self._kind.marker).is_file():
             return None

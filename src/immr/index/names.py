@@ -23,7 +23,7 @@ def collection_of(content: str) -> str:
 
 
 def is_content(name: str) -> bool:
-    """Whether IMMR named a content so."""
+    """Whether this is the name of one of IMMR's contents."""
     return name.startswith(_PREFIX) and _SEPARATOR in name
 
 

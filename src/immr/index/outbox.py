@@ -1,4 +1,4 @@
-"""The outbox: catalogue changes in order, and how far each version has received them; a SQLite file."""
+"""The outbox, a SQLite file: catalogue changes in order, and the last one delivered to each version."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BUSY_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Change:
-    """An item as it is from now on, or None if it was deleted."""
+    """The new state of an item, or None if it was deleted."""
 
     sequence: int
     item_id: str
@@ -71,7 +71,7 @@ class Outbox:
             return int(connection.execute("SELECT COALESCE(MAX(sequence), 0) FROM changes").fetchone()[0])
 
     def between(self, after: int, until: int) -> list[Change]:
-        """The last change of each item after one sequence and up to another, in order."""
+        """The last change of each item with after < sequence ≤ until, in order."""
         if not self._path.is_file():
             return []
         with self._connection() as connection:
@@ -82,7 +82,7 @@ class Outbox:
         ]
 
     def delivered(self, version_id: str) -> Delivered:
-        """What the version received last, and which content received it."""
+        """The last change that the version received, and the content that received it."""
         if not self._path.is_file():
             return Delivered("", 0)
         with self._connection() as connection:
@@ -92,7 +92,7 @@ class Outbox:
         return Delivered(*row) if row else Delivered("", 0)
 
     def note_delivered(self, version_id: str, delivered: Delivered) -> None:
-        """Store how far a version is, replacing the earlier value."""
+        """Store the last change that a version received, replacing the earlier value."""
         with self._connection() as connection, connection:
             connection.execute(
                 "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?)",
@@ -118,7 +118,7 @@ class Outbox:
 
 
 def with_changes(items: Sequence[Item], changes: Sequence[Change]) -> list[Item]:
-    """Apply changes to a catalogue; an item stays as it is if its `updated_at` is later than the change."""
+    """Apply changes to a catalogue; a change older than the `updated_at` of its item is ignored."""
     current = {item.item_id: item for item in items}
     for change in changes:
         known = current.get(change.item_id)

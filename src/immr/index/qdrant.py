@@ -25,7 +25,7 @@ from immr.types import FloatArray, Item, ModelVersion
 
 _LOG = logging.getLogger(__name__)
 
-IDLE_TIMEOUT_S = 3600.0  # a million points took a quarter of an hour on two cores
+IDLE_TIMEOUT_S = 3600.0  # indexing a million points took a quarter of an hour on two cores
 LOCAL_MODE_POINTS = 20_000
 
 
@@ -89,7 +89,7 @@ class QdrantIndex:
         )
 
     def open(self, version_id: str, dim: int, preprocessing_hash: str) -> QdrantCollection:
-        """Open a version's collection for search, with all changes that waited for it.
+        """Open a version's collection for search and apply the changes that waited for it.
 
         Raises:
             IndexMismatchError: It is missing, unfinished, or built for another encoder.
@@ -175,9 +175,9 @@ class QdrantIndex:
         return content, binding
 
     def _finished(self, content: str, wanted: Binding) -> Binding | None:
-        found = self._storage.binding(content)
-        same = found is not None and found.ready and found.content_hash == wanted.content_hash
-        return found if same else None
+        existing = self._storage.binding(content)
+        same = existing and existing.ready and existing.content_hash == wanted.content_hash
+        return existing if same else None
 
     def _fill_and_verify(self, content: str, documents: Documents) -> Binding:
         if self._is_local_mode and documents.binding.points > LOCAL_MODE_POINTS:

@@ -34,7 +34,7 @@ class ServerStorage:
         return ClientEngine(self._connect(), collection)
 
     def published(self, collection: str) -> str | None:
-        """Look the alias up."""
+        """The content that the alias points to."""
         with self._client() as client:
             aliases = {alias.alias_name: alias.collection_name for alias in client.get_aliases().aliases}
         return aliases.get(collection)
@@ -87,7 +87,7 @@ class ServerStorage:
         """See `Storage.journal`: changes are applied directly."""
 
     def applied(self, content: str) -> int:
-        """See `Storage.applied`: unknown here, only the process that delivers knows."""
+        """See `Storage.applied`: always 0, because only the delivering process knows."""
         return 0
 
     def note_applied(self, content: str, sequence: int) -> None:

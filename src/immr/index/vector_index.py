@@ -33,7 +33,7 @@ class Content:
     """The documents that a collection serves now; a new build replaces them."""
 
     name: str
-    sequence: int  # last catalogue change that was built in
+    sequence: int  # last catalogue change that the build includes
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class VectorIndex(Protocol):
         """Open a version's collection.
 
         Raises:
-            IndexMismatchError: It is missing, unfinished or built for another encoder; names both sides.
+            IndexMismatchError: It is missing, unfinished or built for another encoder; the message names both sides.
             IndexUnavailableError: The database is not available.
         """
 
@@ -107,17 +107,17 @@ class VectorIndex(Protocol):
         """
 
     def content(self, version_id: str) -> Content | None:
-        """The content that the version's collection serves now; None without a finished collection.
+        """The content that the version's collection serves now, or None if no collection is finished.
 
         Raises:
             IndexUnavailableError: The database is not available.
         """
 
     def applied(self, version_id: str) -> int | None:
-        """Sequence of the last change that searches see; None if only the delivering process knows."""
+        """Sequence of the last change visible to searches; None if only the delivering process knows."""
 
     def versions(self) -> list[str]:
         """The ids of all versions with a collection, finished or not."""
 
     def remove(self, version_id: str) -> bool:
-        """Delete a version's collection; False if a process holds it, in which case it stays."""
+        """Delete a version's collection; False if a process holds it, in which case nothing is deleted."""
