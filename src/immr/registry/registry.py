@@ -25,7 +25,7 @@ class Registry:
     """
 
     def __init__(self, tracking_url: str, model_name: str, decision_log: Path) -> None:
-        """Store the addresses; MLflow is first opened by the first call that needs it.
+        """Store the addresses; the first call that needs MLflow connects to it.
 
         Args:
             tracking_url: `sqlite:///<file>` (artifacts go into a folder beside it) or `http(s)://…` of an
@@ -131,7 +131,7 @@ class Registry:
         self._roles.clear(role)
 
     def clear_roles(self) -> None:
-        """Leave the model without champion and challenger."""
+        """Remove both roles."""
         self._roles.clear("champion")
         self._roles.clear("challenger")
 
@@ -144,14 +144,14 @@ class Registry:
         challenger: ModelVersion | None,
         ts: datetime | None = None,
     ) -> dict[str, Any]:
-        """Append a decision to the log and tag the version it is about with it.
+        """Append a decision to the log, and store it as a tag of the version it is about.
 
         Args:
             action: "promote", "keep", "wait" or "roll back".
             reason: One sentence.
             numbers: The figures the decision is based on.
             champion: The champion before the decision.
-            challenger: The version decided on; without one, the decision is about the champion.
+            challenger: The version that the decision is about; if None, it is about the champion.
             ts: Time of the decision, now by default.
 
         Returns:

@@ -1,7 +1,7 @@
 """Homes that were moved or copied: updates the absolute artifact paths in MLflow's SQLite database.
 
-MLflow stores where the artifacts of each experiment, run and version lie. After `mv home elsewhere` these
-paths lead nowhere, and after `cp -r home copy` they lead into the first home.
+MLflow stores absolute artifact paths for each experiment, run and version. After `mv home elsewhere` they point
+nowhere, and after `cp -r home copy` they still point into the original home.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LOCATIONS = (
 
 
 def relocate_artifacts(database: Path, experiment: str, artifacts: Path) -> None:
-    """Make every artifact path below the experiment's old folder a path below `artifacts`.
+    """Rewrite every artifact path below the experiment's old folder to a path below `artifacts`.
 
     IMMR's experiment stores its artifacts in the folder beside the database, so another folder of the same
     name means that the home was moved or copied. Any other location was chosen by the user and stays.
@@ -64,7 +64,7 @@ def relocate_artifacts(database: Path, experiment: str, artifacts: Path) -> None
 
 
 def _location(connection: sqlite3.Connection, experiment: str) -> Path | None:
-    """The experiment's artifact folder, or None if it has none on this machine."""
+    """The experiment's artifact folder, or None if it is not on this machine."""
     row = connection.execute(
         "SELECT artifact_location FROM experiments WHERE name = ?", (experiment,)
     ).fetchone()

@@ -30,7 +30,7 @@ class Runs:
         """Start a run, or resume the unfinished one with the same key.
 
         Args:
-            name: Shown in MLflow's page.
+            name: Shown in the MLflow UI.
             params: Plain values; nested mappings become dotted names.
             tags: Further tags of the run.
             key: Key of the model version that the run will produce.
@@ -38,15 +38,15 @@ class Runs:
         Returns:
             The run's id.
         """
-        found = self._store.call(
+        unfinished = self._store.call(
             "search_runs",
             [self._experiment_id],
             f"tags.`{KEY}` = '{key}' and attributes.status != 'FINISHED'",
             max_results=1,
         )
         all_tags = {**(tags or {}), KEY: key}
-        if found:
-            run = found[0]
+        if unfinished:
+            run = unfinished[0]
             self._store.call("update_run", run.info.run_id, status="RUNNING")
         else:
             run = self._store.call("create_run", self._experiment_id, run_name=name, tags=all_tags)
@@ -64,16 +64,16 @@ class Runs:
             self._store.call("log_metric", run_id, name.replace("@", "_at_"), float(value), step=step)
 
     def log_report(self, run_id: str, path: Path, name: str) -> None:
-        """Attach a file (an HTML report) to a run as `reports/<name>`; MLflow's page displays it."""
+        """Attach a file (an HTML report) to a run as `reports/<name>`; the MLflow UI displays it."""
         with tempfile.TemporaryDirectory() as folder:
             copy = shutil.copyfile(path, Path(folder) / name)
             self._store.call("log_artifact", run_id, str(copy), "reports")
 
     @cached_property
     def _experiment_id(self) -> str:
-        found = self._store.call("get_experiment_by_name", self._experiment, or_none=True)
-        if found is not None:
-            return str(found.experiment_id)
+        existing = self._store.call("get_experiment_by_name", self._experiment, or_none=True)
+        if existing is not None:
+            return str(existing.experiment_id)
         return str(self._store.call("create_experiment", self._experiment, self._store.artifacts_url))
 
     def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:

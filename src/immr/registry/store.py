@@ -34,7 +34,7 @@ class Store:
 
         Args:
             tracking_url: `sqlite:///<file>` (created if missing) or `http(s)://…`.
-            experiment: Name of the experiment whose artifacts lie beside a SQLite file.
+            experiment: Name of the experiment whose artifacts are stored beside a SQLite file.
 
         Raises:
             RegistryError: The URL has another scheme.
@@ -54,7 +54,7 @@ class Store:
 
     @property
     def artifacts_url(self) -> str | None:
-        """Where a new experiment stores its artifacts; None lets the server decide."""
+        """Where a new experiment stores its artifacts, or None to let the server decide."""
         return _artifacts(self._database).as_uri() if self._database else None
 
     def call(self, method: str, *values: Any, or_none: bool = False, **named: Any) -> Any:
@@ -102,9 +102,9 @@ def _artifacts(database: Path) -> Path:
 
 @contextmanager
 def _garbage_collection_paused_for_mlflow() -> Iterator[None]:
-    """Import MLflow without garbage collection, and exclude its objects from later ones.
+    """Import MLflow without garbage collection, and exempt its objects from later collections.
 
-    Collections took half of the import's time.
+    Garbage collection took half of the import time.
     """
     if "mlflow" in sys.modules or not gc.isenabled():
         yield
@@ -121,9 +121,8 @@ def _silence_mlflow() -> None:
     """Turn off telemetry, migration logs and, outside a terminal, progress bars."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault(
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3"
-    )  # a few seconds; the default of 7 is minutes
+    # three retries take a few seconds; the default of seven takes minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     if not sys.stderr.isatty():
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow.store.db.utils  # noqa: F401  importing it resets the levels that are set below

@@ -1,4 +1,4 @@
-"""Model versions: what was trained, with its files."""
+"""Model versions and their files."""
 
 from __future__ import annotations
 
@@ -70,12 +70,11 @@ class Versions:
     def fetch(self, version: ModelVersion, cache_dir: Path) -> Path:
         """A local folder with the version's files, for reading only.
 
-        With artifacts on this machine, the folder is MLflow's own. From a server the files are downloaded
-        once.
+        If the artifacts are on this machine, the folder is MLflow's own. Files on a server are downloaded once.
 
         Args:
-            version: The version whose files are wanted.
-            cache_dir: Downloads go below this folder.
+            version: The version to fetch.
+            cache_dir: Files are downloaded into a subfolder of this folder.
 
         Raises:
             RegistryError: The files are missing.
