@@ -61,14 +61,14 @@ def run(
     service_account: ServiceAccount = "",
 ) -> None:
     """Run the refresh pipeline on this machine, each step as a process, or on Kubeflow (--on-cluster)."""
-    recipes.by_name(recipe)
+    recipe = _checked(recipe, on_cluster)
     values = _values(recipe, workers, gpus_per_worker, gate_margin, deploy, share)
     if on_cluster:
         client = kubeflow.connect(host)
         pipeline, uploaded = kubeflow.upload(client, "refresh", version)
         made = client.run_pipeline(
             client.create_experiment("immr", namespace=namespace or None).experiment_id,
-            job_name=f"refresh-{recipe}",
+            job_name=f"refresh-{Path(recipe).stem}",
             pipeline_id=pipeline,
             version_id=uploaded,
             params={"data_uri": data} | values,
@@ -133,12 +133,12 @@ def schedule(
     service_account: ServiceAccount = "",
 ) -> None:
     """Schedule the refresh pipeline on Kubeflow: one run at a time, missed runs are skipped."""
-    recipes.by_name(recipe)
+    recipe = _checked(recipe, on_cluster=True)
     client = kubeflow.connect(host)
     pipeline, uploaded = kubeflow.upload(client, "refresh", version)
     made = client.create_recurring_run(
         client.create_experiment("immr", namespace=namespace or None).experiment_id,
-        job_name=f"refresh-{recipe}",
+        job_name=f"refresh-{Path(recipe).stem}",
         cron_expression=cron,
         max_concurrency=1,
         no_catchup=True,
@@ -148,6 +148,14 @@ def schedule(
         service_account=service_account or None,
     )
     typer.echo(f"scheduled {made.recurring_run_id} at {cron}")
+
+
+def _checked(recipe: str, on_cluster: bool) -> str:
+    """The recipe, checked before anything starts. Only the cluster's pods can read a file that lies there."""
+    is_file = recipe.endswith(".toml")
+    if not (is_file and on_cluster):
+        recipes.by_name(recipe)
+    return str(Path(recipe).absolute()) if is_file and not on_cluster else recipe
 
 
 def _values(

@@ -23,7 +23,7 @@ def refresh(
 
     Args:
         data_uri: Folder with items, queries and impressions as Parquet (docs/your-data.md).
-        recipe: Name of the recipe: `concept`, `image_only`, … (immr/recipes.py).
+        recipe: Name of a built-in recipe (`concept`, `image_only`, …), or a TOML file that the steps can read.
         workers: Training processes.
         gpus_per_worker: GPUs reserved for each training process on a cluster.
         gate_margin: The gate passes if the lower bound of (candidate − champion) is above this.
