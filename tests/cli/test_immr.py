@@ -39,7 +39,7 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     done = immr(tmp_path / "file" / "home", "data", "synthetic", "--out", str(tmp_path / "shop"))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert f"{tmp_path / 'file'}" in done.stderr and "look at the path" in done.stderr
+    assert f"{tmp_path / 'file'}" in done.stderr and "check the path" in done.stderr
 
 
 def test_data_then_govern_gives_a_training_set(tmp_path: Path) -> None:
@@ -53,3 +53,17 @@ def test_data_then_govern_gives_a_training_set(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())
     assert manifest["hash"][:16] in done.stdout
+
+
+def test_a_sample_of_bad_tables_is_reported_without_writing(tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    (shop / "items.csv").write_text("item_id,titel,description\na,Tea,\n")
+    (shop / "queries.csv").write_text("query_id,user_id,ts,image\nq,u,yesterday,q.jpg\n")
+    before = sorted(shop.iterdir())
+    done = immr(tmp_path / "home", "data", "check", str(shop), "--json")
+    reports = {report["name"]: report for report in json.loads(done.stdout)}
+    assert done.returncode == 1
+    assert reports["items"]["proposals"] == {"title": "titel"}
+    assert reports["queries"]["problems"][0]["reason"].startswith("ts is not a valid time")
+    assert "impressions" in reports and sorted(shop.iterdir()) == before

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from demo.shoppers import Photo, play
+from demo.shoppers import ShopperPhoto, play
 from immr.datasets.simulation import simulate
 from immr.datasets.simulation_recipe import SimulationRecipe
 from immr.datasets.synthetic import SyntheticRecipe
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 class Shop:
     settings: Settings
     data: Path
-    photos: list[Photo]
+    photos: list[ShopperPhoto]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     )
     simulate(labelled, home / "shop", SimulationRecipe(users=40, broken_rows=6))
     category_of = {item.item_id: item.category for item in labelled.items}
-    photos = [Photo(Path(p.image), p.item_id, category_of[p.item_id]) for p in labelled.split("val")]
+    photos = [ShopperPhoto(Path(p.image), p.item_id, category_of[p.item_id]) for p in labelled.split("val")]
     return Shop(settings, home / "shop", photos)
 
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from immr import __version__
-from immr.cli import drift, events, experiment, index, items, keys, loop, recipe
+from immr.cli import data, drift, events, experiment, index, items, keys, loop, recipe
 from immr.cli.options import console, parts_of
 from immr.errors import ImmrError
 from immr.settings import Settings
@@ -23,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Turn a shop's catalogue and click log into a visual search service: train it, deploy it, A/B-test it.",
 )
+app.add_typer(data.data_app, name="data")
 app.add_typer(loop.app)
 app.add_typer(experiment.app)
 app.add_typer(experiment.experiment_app, name="experiment")

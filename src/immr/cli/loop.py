@@ -30,24 +30,6 @@ app = typer.Typer()
 
 
 @app.command()
-def data(
-    ctx: typer.Context,
-    dataset: Annotated[str, typer.Argument(help="Named data set, such as grocery or synthetic.")],
-    out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("shop"),
-    seed: Annotated[int, typer.Option(help="Seed of the simulated shoppers.")] = 0,
-) -> None:
-    """Turn a named data set into a catalogue and a simulated click log with known truth."""
-    from immr.datasets.named import load_dataset
-    from immr.datasets.simulation import simulate
-    from immr.datasets.simulation_recipe import SimulationRecipe
-
-    settings = parts_of(ctx).settings
-    labelled = load_dataset(dataset, settings.data_mirror, settings.cache_dir)
-    simulate(labelled, out, SimulationRecipe(seed=seed))
-    console.print(f"wrote {len(labelled.items)} items and simulated clicks of {dataset} to {out}")
-
-
-@app.command()
 def govern(
     ctx: typer.Context,
     data: DataFolder,

@@ -54,3 +54,5 @@ _LOADERS: dict[str, Callable[[Path | None, Path], LabelledSet]] = {
     "icons": _icons,
     "synthetic": _synthetic,
 }
+DATASETS = tuple(_LOADERS)
+"""Names that `load_dataset` knows."""
