@@ -56,6 +56,30 @@ def grocery() -> Recipe:
     )
 
 
+def many_classes() -> Recipe:
+    """Thousands of classes with few photos each, of drawings or other pictures unlike ImageNet.
+
+    Photos and documents learn from each other instead of from classifier rows, which too few photos visit.
+    """
+    fine_tune = FineTuneRecipe(
+        epochs=6,
+        image_size_px=64,
+        batch_size=48,
+        document_batch_size=24,
+        encoder_share=1.0,
+        adapt=True,
+        augmentation="drawings",
+        average_decay=0.99,
+    )
+    return Recipe(
+        name="many_classes",
+        model=ModelRecipe(image_size_px=64, fusion="gated", plain_share=0.0, max_tokens=32),
+        train=TrainRecipe(
+            epochs=0, views=1, dropout=0.2, class_weight=0.0, pair_weight=1.0, fine_tune=fine_tune
+        ),
+    )
+
+
 def smoke() -> Recipe:
     """Seconds of training: for tests of the loop, not for shoppers."""
     return Recipe(
@@ -67,7 +91,7 @@ def smoke() -> Recipe:
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    function.__name__: function for function in (concept, demo, image_only, grocery, smoke)
+    function.__name__: function for function in (concept, demo, image_only, grocery, many_classes, smoke)
 }
 
 

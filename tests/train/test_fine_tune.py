@@ -99,6 +99,30 @@ def test_inputs_depend_on_seed_step_and_row_only(arrays, cache_dir):
     assert both.documents.has_picture_B.tolist() == [True, False]
 
 
+def test_adapting_replaces_the_pretrained_statistics_and_repeats_exactly(arrays, cache_dir):
+    recipe = dataclasses.replace(RECIPE, fine_tune=dataclasses.replace(TUNE, adapt=True))
+    states = []
+    for _ in range(2):
+        towers, _ = heads(arrays, MODEL, recipe, World())
+        before_F = towers.query.transform.mean_F.clone()
+        encoder = fine_tuning(arrays, towers, recipe, cache_dir, World()).network.get_submodule("encoder")
+        assert not torch.equal(towers.query.transform.mean_F, before_F)
+        states.append(dict(encoder.named_buffers()))
+    pretrained = dict(load_image_encoder(MODEL.image_encoder, 32).named_buffers())
+    means = [name for name in pretrained if name.endswith("running_mean")]
+    assert means and not any(torch.equal(states[0][name], pretrained[name]) for name in means)
+    assert all(torch.equal(states[0][name], states[1][name]) for name in means)
+
+
+def test_matched_pairs_are_learned_without_a_classifier_loss(arrays, cache_dir, tmp_path):
+    tune = dataclasses.replace(TUNE, epochs=6)
+    recipe = dataclasses.replace(RECIPE, epochs=6, class_weight=0.0, pair_weight=1.0, fine_tune=tune)
+    trainer, _ = _tuned(arrays, cache_dir, tmp_path, recipe)
+    pairs = trainer.curves["loss_pair"]
+    assert pairs[5] < pairs[0], "on frozen features"
+    assert pairs[11] < pairs[6], "with the encoder"
+
+
 def test_bfloat16_gives_nearly_the_same_features(arrays, cache_dir):
     rows = Rows(torch.tensor([3, 8]), torch.zeros(2).long(), torch.tensor([0]), torch.zeros(1).long())
     photos = []
@@ -119,7 +143,7 @@ def test_rates_fall_from_stage_to_stage(arrays, cache_dir):
         parameter.grad = torch.zeros_like(parameter)
     stage.step(stage.rate(first + 1))
     rates = [group["lr"] / stage.rate(first + 1) for group in stage.optimizer.param_groups]
-    assert rates == pytest.approx([1.0, 0.3, 0.3 * 0.8, 0.3 * 0.8**2])
+    assert sorted(set(rates), reverse=True) == pytest.approx([1.0, 0.3, 0.3 * 0.8, 0.3 * 0.8**2])
     assert stage.rate(first) > 0 and stage.rate(first + 2 * stage.plan.steps_per_epoch - 1) < 1e-4
 
 

@@ -1,4 +1,4 @@
-"""How the encoder goes on learning once the towers have learned on its frozen features."""
+"""How the image encoder is trained, after the towers were trained on its frozen features."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ class FineTuneRecipe:
     image_size_px: int = 160  # below the model's: crops show things larger (FixRes, arXiv 1906.06423)
     batch_size: int = 32  # photos
     document_batch_size: int = 8
-    learning_rate: float = 1e-3  # of the towers; of the classifier times its factor
+    learning_rate: float = 1e-3  # of the towers; the classifier's is multiplied by its factor
     encoder_share: float = 2.0  # of the learning rate, for the encoder's last stage
-    stage_decay: float = 1.0  # the rate of a stage over that of the next one
-    frozen_stages: int = 3  # the first of them do not learn: a third of the time, and hardly any of the gain
-    weight_decay: float = 0.02  # of the encoder; the towers keep theirs
+    stage_decay: float = 1.0  # ratio of a stage's rate to that of the next stage
+    frozen_stages: int = 3  # not training the first stages saves a third of the time and costs little
+    adapt: bool = False  # re-estimate batch normalization first: for pictures unlike ImageNet's
+    augmentation: Literal["photos", "drawings"] = "photos"
+    weight_decay: float = 0.02  # of the encoder's matrices; the towers keep theirs
     warmup_share: float = 0.1
     average_decay: float = 0.98  # of the moving average that becomes the version
-    autocast: bool = False  # bfloat16; on CPUs without AMX it halves the speed
-    encoder_parallel: Literal["replicated", "fsdp2"] = "replicated"  # fsdp2: in shards, for big ones
+    autocast: bool = False  # bfloat16: slower on CPUs, where depthwise convolutions lack a fast kernel
+    encoder_parallel: Literal["replicated", "fsdp2"] = "replicated"  # fsdp2: for encoders larger than a rank

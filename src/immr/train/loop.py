@@ -18,9 +18,11 @@ from immr.model.towers import Towers
 from immr.train import stages
 from immr.train.checkpoint import Checkpoints, Parts
 from immr.train.classifier.collectives import gather_rows, sum_gradients, sum_over_ranks
-from immr.train.classifier.sharded import Shard, make_classifier
+from immr.train.classifier.shard import Shard
+from immr.train.classifier.sharded import make_classifier
 from immr.train.inputs.batches import Rows
 from immr.train.inputs.features import TrainingArrays
+from immr.train.pair_loss import pair_loss
 from immr.train.progress import Curves, Display, Progress
 from immr.train.seeds import derived_seed
 from immr.train.tracking import Tracker
@@ -36,11 +38,8 @@ class Losses:
 
     query: Tensor
     document: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        """What is minimized."""
-        return self.query + self.document
+    pair: Tensor  # zero if the recipe gives it no weight
+    total: Tensor  # what is minimized
 
 
 @dataclass
@@ -110,7 +109,7 @@ class Trainer:
         Raises:
             TrainingError: they are no finite numbers.
         """
-        arrays = self.arrays
+        arrays, recipe = self.arrays, self.recipe
         inputs = self.stage.inputs(rows, step)
         query_BD = self.towers.query(inputs.photos_BF)
         document_BD = self.towers.document(inputs.documents)
@@ -122,7 +121,13 @@ class Trainer:
         weights_A = self._weights(rows)
         both_A2 = loss_A[:, None] * weights_A
         query, document = both_A2.sum(0) / weights_A.sum(0).clamp_min(1e-12)
-        return Losses(query, document)
+        total, pair = recipe.class_weight * (query + document), torch.zeros(())
+        if recipe.pair_weight:
+            pair = pair_loss(
+                query_BD, document_BD, *labels_B.split((len(query_BD), len(document_BD))), self.world
+            )
+            total = total + recipe.pair_weight * pair
+        return Losses(query, document, pair, total)
 
     def state(self) -> Parts:
         """What a checkpoint keeps of this rank."""
@@ -172,7 +177,7 @@ class Trainer:
         rate = self.stage.rate(step)
         self.stage.step(rate)
         self.classifier.update(rate * self.recipe.classifier_rate_factor)
-        return torch.stack([losses.query, losses.document]).detach()
+        return torch.stack([losses.query, losses.document, losses.pair]).detach()
 
     def _weights(self, rows: Rows) -> Tensor:
         """(A, 2): each example's weight in the query loss and in the document loss."""

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 Curves = dict[str, list[float]]
-"""One number per epoch: loss, loss_query, loss_document, learning_rate."""
+"""One number per epoch: loss (sum of the others), loss_query, loss_document, loss_pair, learning_rate."""
 
 _TOLD_EVERY_S = 15.0
 _log = logging.getLogger(__name__)
@@ -24,8 +24,8 @@ class Progress:
     photos: int = 0  # seen in the one under way
     steps: int = 0  # counted in the sums
     loss_sums: list[float] = field(
-        default_factory=lambda: [0.0, 0.0]
-    )  # query, document; of this epoch's steps
+        default_factory=lambda: [0.0, 0.0, 0.0]
+    )  # query, document, pair; of this epoch's steps
     curves: Curves = field(default_factory=dict)
 
     def step(self, photos: int, losses: list[float]) -> None:
@@ -36,11 +36,16 @@ class Progress:
 
     def end_epoch(self, learning_rate: float) -> None:
         """Turn the sums into a point of each curve."""
-        query, document = (total / max(1, self.steps) for total in self.loss_sums)
-        means = {"loss": query + document, "loss_query": query, "loss_document": document}
+        query, document, pair = (total / max(1, self.steps) for total in self.loss_sums)
+        means = {
+            "loss": query + document + pair,
+            "loss_query": query,
+            "loss_document": document,
+            "loss_pair": pair,
+        }
         for name, value in (means | {"learning_rate": learning_rate}).items():
             self.curves.setdefault(name, []).append(value)
-        self.epoch, self.photos, self.steps, self.loss_sums = self.epoch + 1, 0, 0, [0.0, 0.0]
+        self.epoch, self.photos, self.steps, self.loss_sums = self.epoch + 1, 0, 0, [0.0, 0.0, 0.0]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values; floats come back from JSON bit for bit."""

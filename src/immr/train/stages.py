@@ -19,13 +19,15 @@ from immr.model.features.pixels import PixelCache
 from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import Towers
 from immr.train import parallel
+from immr.train.adaptation import adapt
 from immr.train.averaging import Average
 from immr.train.checkpoint import Learned, Parts
 from immr.train.fine_tune_recipe import FineTuneRecipe
-from immr.train.inputs.batches import BatchPlan
+from immr.train.inputs.augmentation import AUGMENTATIONS
+from immr.train.inputs.batches import BatchPlan, Partners
 from immr.train.inputs.features import TrainingArrays
 from immr.train.inputs.sources import FrozenInputs, Inputs, LiveInputs, Pictures
-from immr.train.layer_rates import encoder_groups
+from immr.train.layer_rates import encoder_groups, parameter_groups
 from immr.train.schedule import learning_rate
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
@@ -87,10 +89,12 @@ def heads(
     stage = Stage(
         first_epoch=0,
         epochs=recipe.epochs,
-        plan=_plan(arrays, recipe, recipe.seed, world),
+        plan=_plan(arrays, recipe, recipe, world),
         inputs=FrozenInputs(arrays),
         network=towers,
-        optimizer=optim.AdamW(towers.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay),
+        optimizer=optim.AdamW(
+            parameter_groups(towers.parameters(), recipe.weight_decay), lr=recipe.learning_rate
+        ),
         peak_rate=recipe.learning_rate,
         warmup_share=recipe.warmup_share,
     )
@@ -120,36 +124,52 @@ def fine_tuning(
         parallel.shard(encoder, world)
     else:
         encoder = encoder.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+    stored = PixelCache(cache_dir, round(recipe.image_size_px * _STORED_OVER_TRAINED))
+    inputs = LiveInputs(
+        arrays,
+        _pictures(arrays, stored, world),
+        encoder,
+        preprocessing,
+        run.seed,
+        AUGMENTATIONS[recipe.augmentation],
+        recipe.autocast,
+    )
+    if recipe.adapt:
+        adapt(encoder, towers, _plan(arrays, recipe, run, World()), inputs)
     groups = [
-        {"params": list(towers.parameters()), "weight_decay": run.weight_decay},
-        *encoder_groups(encoder, recipe.encoder_share, recipe.stage_decay, recipe.frozen_stages),
+        *parameter_groups(towers.parameters(), run.weight_decay),
+        *encoder_groups(
+            encoder, recipe.encoder_share, recipe.stage_decay, recipe.frozen_stages, recipe.weight_decay
+        ),
     ]
     network = nn.ModuleDict({"encoder": encoder, "towers": towers})
     network.zero_grad()  # where gradients are left over, torch's checkpoints load no state of a new optimizer
-    stored = PixelCache(cache_dir, round(recipe.image_size_px * _STORED_OVER_TRAINED))
-    pictures = _pictures(arrays, stored, world)
     return Stage(
         first_epoch=run.epochs,
         epochs=recipe.epochs,
-        plan=_plan(arrays, recipe, run.seed, world),
-        inputs=LiveInputs(arrays, pictures, encoder, preprocessing, run.seed, recipe.autocast),
+        plan=_plan(arrays, recipe, run, world),
+        inputs=inputs,
         network=network,
-        optimizer=optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay),
+        optimizer=optim.AdamW(groups, lr=recipe.learning_rate),
         peak_rate=recipe.learning_rate,
         warmup_share=recipe.warmup_share,
         average=Average(network, recipe.average_decay),
     )
 
 
-def _plan(arrays: TrainingArrays, recipe: TrainRecipe | FineTuneRecipe, seed: int, world: World) -> BatchPlan:
+def _plan(
+    arrays: TrainingArrays, recipe: TrainRecipe | FineTuneRecipe, run: TrainRecipe, world: World
+) -> BatchPlan:
+    matched = run.pair_weight > 0
     return BatchPlan(
         photos=len(arrays.query_ids),
         documents=len(arrays.document_classes_M),
         views=arrays.photos_NVF.shape[1],
         batch_size=recipe.batch_size,
         document_batch_size=recipe.document_batch_size,
-        seed=seed,
+        seed=run.seed,
         world=world,
+        partners=Partners.of(arrays.photo_classes_N, arrays.document_classes_M) if matched else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""How training goes."""
+"""How training is done."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ class TrainRecipe:
     """Sizes are per process; rates are per step."""
 
     processes: int = 2
-    epochs: int = 25
+    epochs: int = 25  # on frozen features
     batch_size: int = 64  # photos
     document_batch_size: int = 16
     learning_rate: float = 3e-3
-    weight_decay: float = 1e-4
+    weight_decay: float = 1e-4  # of matrices; biases and normalization have none
     warmup_share: float = 0.1
+    class_weight: float = 1.0  # of the classifier's loss
+    pair_weight: float = 0.0  # of the photo–document loss; above 0 a step's documents match its photos
     margin_kind: Literal["cosface", "arcface"] = "cosface"
     margin: float = 0.2
-    scale: float = 10.0
-    negative_rate: float = 1.0  # share of the classes that a step's softmax sees; 1.0 is the exact softmax
-    classifier_optimizer: Literal["adamw", "sgd"] = "adamw"
-    classifier_rows: Literal["float32", "bfloat16"] = (
-        "float32"  # bfloat16: half the memory, rounded at random
-    )
-    classifier_rate_factor: float = 1.0  # of learning_rate; SGD wants a larger one
+    scale: float | None = None  # None: from the number of classes
+    negative_rate: float = 1.0  # share of the classes in a step's softmax; 1 is the exact softmax
+    conflict_cosine: float = 1.0  # negatives above this cosine are left out; 1 keeps all
+    classifier_optimizer: Literal["adagrad", "adamw", "sgd"] = "adagrad"
+    classifier_rows: Literal["float32", "bfloat16"] = "float32"  # bfloat16: half the memory
+    classifier_rate_factor: float = 10.0  # of learning_rate, for the classifier's rows
     momentum: float = 0.9  # of SGD
-    views: int = 4  # augmented views of each training photo whose frozen features are cached
+    views: int = 4  # augmented views of each photo whose frozen features are cached
     dropout: float = 0.5  # of the frozen, standardized features
-    hide_modality: float = 0.1  # share of documents whose picture or text a step hides
-    fine_tune: FineTuneRecipe | None = None  # a second stage, in which the encoder learns as well
+    hide_modality: float = 0.1  # share of documents whose picture or text is hidden in a step
+    fine_tune: FineTuneRecipe | None = None  # a second stage that also trains the encoder
     checkpoint_every_steps: int = 200
     seed: int = 0

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from immr.train.classifier import lazy_rows
-from immr.train.classifier.lazy_rows import AdamW, LazyRows, Sgd
+from immr.train.classifier.lazy_rows import LazyRows
+from immr.train.classifier.row_optimizers import HORIZON, AdamW, RowAdagrad, Sgd
 
 ROWS, DIM, STEPS = 30, 3, 200
 
@@ -50,6 +50,22 @@ def test_adamw_is_the_dense_one_up_to_epsilon(decay, epsilon, tolerance):
     torch.testing.assert_close(found["slots"][1], state["exp_avg_sq"], rtol=1e-10, atol=1e-13)
 
 
+def test_adagrad_is_adagrad_with_one_accumulator_per_row():
+    generator = torch.Generator().manual_seed(0)
+    expected_RD = torch.randn(ROWS, DIM, generator=generator, dtype=torch.float64)
+    lazy = LazyRows(expected_RD.clone(), RowAdagrad())
+    lazy.slots = [slot.double() for slot in lazy.slots]
+    assert [tuple(slot.shape) for slot in lazy.slots] == [(ROWS, 1)]
+    squares_R1 = torch.zeros(ROWS, 1, dtype=torch.float64)
+    for _ in range(20):
+        sampled_S = (torch.rand(ROWS, generator=generator) < 0.3).nonzero().flatten()
+        gradient_SD = torch.randn(len(sampled_S), DIM, generator=generator, dtype=torch.float64)
+        lazy.step(sampled_S, lazy.read(sampled_S), gradient_SD, 0.1)
+        squares_R1[sampled_S] += gradient_SD.square().mean(1, keepdim=True)
+        expected_RD[sampled_S] -= 0.1 * gradient_SD / squares_R1[sampled_S].sqrt()
+    torch.testing.assert_close(lazy.state_dict()["rows"], expected_RD, rtol=1e-10, atol=1e-13)
+
+
 @pytest.mark.parametrize("rule", [Sgd(0.9, 0.01), AdamW()])
 def test_float32_stays_close(rule):
     optimizers = {
@@ -65,15 +81,15 @@ def test_the_tables_of_missed_steps_are_bounded(rule):
     lazy = LazyRows(torch.randn(9, 2, dtype=torch.float64), rule)
     again = LazyRows(lazy.rows_RD.clone(), type(rule)(**_arguments(rule)))
     sampled_S = torch.tensor([4])
-    for step in range(lazy_rows.HORIZON + 3):
+    for step in range(HORIZON + 3):
         gradient_SD = torch.full((1, 2), float(step % 3 - 1), dtype=torch.float64)
         for rows in (lazy, again):
             rows.step(sampled_S, rows.read(sampled_S), gradient_SD, 0.01)
         if step % 1000 == 0:
             again.settle()
-    assert lazy.state_dict()["done"] == lazy_rows.HORIZON + 3
+    assert lazy.state_dict()["done"] == HORIZON + 3
     torch.testing.assert_close(lazy.rows_RD, again.state_dict()["rows"], rtol=1e-10, atol=1e-13)
 
 
 def _arguments(rule):
-    return {name: getattr(rule, name) for name in rule.__dataclass_fields__ if name != "slots"}
+    return {name: getattr(rule, name) for name in rule.__dataclass_fields__ if name != "slot_widths"}

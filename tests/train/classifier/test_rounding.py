@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from immr.errors import RecipeError
-from immr.train.classifier.lazy_rows import LazyRows, Sgd
+from immr.train.classifier.lazy_rows import LazyRows
 from immr.train.classifier.rounding import to_bfloat16
+from immr.train.classifier.row_optimizers import Sgd
 from immr.train.classifier.sharded import SampledClassifier, Shard, make_classifier
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
@@ -40,7 +41,7 @@ def test_steps_too_small_for_bfloat16_add_up():
     assert rows.rows_RD.float().mean() == pytest.approx(2.0, abs=0.02)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["adagrad", "sgd", "adamw"])
 def test_a_classifier_of_bfloat16_rows_learns_what_one_of_float32_rows_does(optimizer):
     """Noisy points around 300 centres; 50 classes are in each step, 20 % of the others are seen."""
     generator = _dice()
@@ -61,7 +62,7 @@ def test_a_classifier_of_bfloat16_rows_learns_what_one_of_float32_rows_does(opti
         assert isinstance(classifier, SampledClassifier)
         for step, (points_BD, labels_B) in enumerate(batches):
             classifier(points_BD.clone().requires_grad_(), labels_B, step).mean().backward()
-            classifier.update(1.0 if optimizer == "sgd" else 0.01)
+            classifier.update({"adagrad": 0.03, "sgd": 0.1, "adamw": 0.01}[optimizer])
         rows_CD = classifier.state_dict()["rows"].float()
         right[kind] = ((tested_BD @ F.normalize(rows_CD, dim=-1).T).argmax(1) == tested_B).float().mean()
     assert right["float32"] > 0.9
@@ -70,4 +71,6 @@ def test_a_classifier_of_bfloat16_rows_learns_what_one_of_float32_rows_does(opti
 
 def test_a_dense_optimizer_has_no_bfloat16_rows():
     with pytest.raises(RecipeError, match="negative_rate below 1"):
-        make_classifier(TrainRecipe(classifier_rows="bfloat16"), Shard(3, 2, World()))
+        make_classifier(
+            TrainRecipe(classifier_rows="bfloat16", classifier_optimizer="adamw"), Shard(3, 2, World())
+        )

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from immr.train.classifier import margins
-from immr.train.classifier.sharded import SampledClassifier, Shard, dense_optimizer, make_classifier
+from immr.train.classifier.shard import Shard
+from immr.train.classifier.sharded import SampledClassifier, dense_optimizer, make_classifier
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 from tests.train import ranks

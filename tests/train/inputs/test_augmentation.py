@@ -1,7 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from immr.train.inputs.augmentation import CATALOGUE, PHOTO, Augmentation, recoloured
+from immr.train.inputs.augmentation import AUGMENTATIONS, Augmentation, recoloured
 
 
 @pytest.fixture
@@ -9,15 +11,15 @@ def picture() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("domain", [PHOTO, CATALOGUE])
-def test_the_same_draw_gives_the_same_square(domain, picture):
+@pytest.mark.parametrize("domain", [domain for pair in AUGMENTATIONS.values() for domain in pair])
+def test_the_same_seed_gives_the_same_square(domain, picture):
     one, again, other = (domain.apply(picture, 32, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert one.shape == (32, 32, 3) and one.dtype == np.uint8
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one, other)
 
 
-def test_without_changes_it_is_the_picture_or_its_mirror_image():
+def test_without_changes_the_result_is_the_picture_or_its_mirror_image():
     square = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     plain = Augmentation(smallest_area=1.0, largest_turn_deg=0.0, colour=0.0, erased=0.0, aspect=1.0)
     for seed in range(4):
@@ -25,7 +27,7 @@ def test_without_changes_it_is_the_picture_or_its_mirror_image():
         assert np.array_equal(came_out, square) or np.array_equal(came_out, square[:, ::-1])
 
 
-def test_contrast_is_about_the_mean_colour_and_the_matrix_comes_after(picture):
+def test_contrast_scales_around_the_mean_before_the_matrix(picture):
     unchanged = recoloured(picture, np.eye(3, dtype=np.float32), contrast=1.0)
     np.testing.assert_allclose(unchanged, picture, atol=1)
     flat = recoloured(picture, np.eye(3, dtype=np.float32), contrast=0.0)
@@ -34,10 +36,24 @@ def test_contrast_is_about_the_mean_colour_and_the_matrix_comes_after(picture):
     np.testing.assert_allclose(dark, picture / 2, atol=1)
 
 
-def test_something_stands_before_every_photo_that_shall_lose_a_part():
+def test_erasing_hides_a_rectangle_of_every_photo():
     white = np.full((40, 40, 3), 255, dtype=np.uint8)
     hidden = Augmentation(smallest_area=1.0, largest_turn_deg=0.0, colour=0.0, erased=1.0)
     for seed in range(5):
         came_out = hidden.apply(white, 40, np.random.default_rng(seed))
         share = (came_out != 255).any(2).mean()
         assert 0.01 < share < 0.25
+
+
+def test_drawings_are_never_mirrored_and_may_be_inverted_or_shrunk():
+    black_left = np.full((40, 40, 3), 255, dtype=np.uint8)
+    black_left[:, :20] = 0
+    domain = AUGMENTATIONS["drawings"].catalogue
+    results = [domain.apply(black_left, 32, np.random.default_rng(seed)) for seed in range(20)]
+    darker_left = [result[:, :10].mean() < result[:, -10:].mean() for result in results]
+    plain = dataclasses.replace(domain, inverted=0.0)
+    results = [plain.apply(black_left, 32, np.random.default_rng(seed)) for seed in range(20)]
+    assert 0 < sum(darker_left) < 20, "some are inverted"
+    assert all(result[12:20, 8:12].mean() < result[12:20, -8:].mean() for result in results), (
+        "none is mirrored"
+    )

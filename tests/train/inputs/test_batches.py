@@ -1,8 +1,10 @@
+import dataclasses
+
 import pytest
 import torch
 
 from immr.errors import TrainingError
-from immr.train.inputs.batches import BatchPlan
+from immr.train.inputs.batches import BatchPlan, Partners
 from immr.train.world import World
 
 
@@ -37,3 +39,16 @@ def test_few_photos_make_small_batches_and_too_few_an_error():
     assert _plan(documents=1, size=2).document_batch == 1
     with pytest.raises(TrainingError, match="fewer processes"):
         _plan(size=2, photos=1)
+
+
+def test_with_partners_the_first_photos_meet_a_document_of_their_class():
+    photo_classes = torch.randint(5, (50,), generator=torch.Generator().manual_seed(0))
+    document_classes = torch.tensor([3, 0, 1, 2, 4, 3, 0])
+    partners = Partners.of(photo_classes, document_classes)
+    plan = dataclasses.replace(_plan(), document_batch_size=4, partners=partners)
+    drawn = set[int]()
+    for epoch in range(4):
+        for rows in plan.epoch(epoch):
+            assert torch.equal(document_classes[rows.documents_B], photo_classes[rows.photos_B[:4]])
+            drawn |= set(rows.documents_B.tolist())
+    assert drawn == set(range(7)), "a class with several documents shows all of them"

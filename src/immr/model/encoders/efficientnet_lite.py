@@ -95,6 +95,7 @@ def power_normalized(features_BF: Tensor) -> Tensor:
 
 
 def _mean_and_deviation(map_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    map_BCHW = map_BCHW.float()  # bfloat16 loses small deviations beside large means
     mean_BC11 = map_BCHW.mean((2, 3), keepdim=True)
     variance_BC = (map_BCHW - mean_BC11).square().mean((2, 3))
     return mean_BC11.flatten(1), variance_BC.clamp_min(_NO_SLOPE_BELOW).sqrt()

@@ -1,103 +1,32 @@
 """The classifier with its rows sharded over the ranks: no rank ever holds all classes or all logits.
 
-Hybrid parallel training as in arXiv 2305.03972; sampled rows as in Partial FC (arXiv 2010.05222), but with
-an optimizer that touches sampled rows only (see `lazy_rows`).
+Hybrid parallel training as in arXiv 2305.03972 and sampled rows as in Partial FC (arXiv 2010.05222), but with
+an optimizer that touches only the sampled rows (`row_optimizers`).
 
-Shapes: B examples of this rank, A examples of all ranks, C classes, R rows (classes) of this rank, S sampled
-rows, D embedding.
+Shapes: B examples of this rank, A examples of all ranks, R rows (classes) of this rank, S sampled rows,
+D embedding.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
-from torch.distributed.tensor import Shard as ByRows
 
 from immr.errors import RecipeError
-from immr.machine.allocator import empty_rows
 from immr.train.classifier import margins
-from immr.train.classifier.collectives import gather_rows
-from immr.train.classifier.lazy_rows import AdamW, LazyRows, Sgd
-from immr.train.classifier.sampling import sample_rows
+from immr.train.classifier.lazy_rows import LazyRows
+from immr.train.classifier.row_optimizers import AdamW, RowAdagrad, RowOptimizer, Sgd
+from immr.train.classifier.scale import logit_scale
+from immr.train.classifier.shard import Shard
 from immr.train.classifier.softmax import MarginSoftmax, Targets
 from immr.train.seeds import derived_seed
 from immr.train.train_recipe import TrainRecipe
-from immr.train.world import World
-
-_INIT_BLOCK = 1024  # rows that share an initial seed: no rank makes all rows to keep its own
 
 DenseOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The classes `start` … `stop` of this rank: equal parts, rounded up; the last may have less or none.
-
-    That is how torch.chunk and DTensor cut, so a checkpoint of the rows can be read by any number of ranks.
-    """
-
-    class_count: int
-    dim: int
-    world: World
-    seed: int = 0
-
-    @property
-    def start(self) -> int:
-        """First class of this rank."""
-        return self._cut(self.world.rank)
-
-    @property
-    def stop(self) -> int:
-        """Past-last class of this rank."""
-        return self._cut(self.world.rank + 1)
-
-    def whole(self, rows_RD: Tensor) -> Tensor:
-        """The (C, D) tensor of which these are this rank's rows, for a checkpoint; shares their memory."""
-        if self.world.size == 1:
-            return rows_RD
-        mesh = init_device_mesh(rows_RD.device.type, (self.world.size,))
-        size = torch.Size((self.class_count, *rows_RD.shape[1:]))
-        return DTensor.from_local(
-            rows_RD, mesh, [ByRows(0)], run_check=False, shape=size, stride=rows_RD.stride()
-        )
-
-    def first_rows(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(R, D), normal; each row is the same for every number of ranks."""
-        rows_RD = empty_rows(self.stop - self.start, self.dim, dtype)
-        for block in range(self.start // _INIT_BLOCK, math.ceil(self.stop / _INIT_BLOCK)):
-            first = block * _INIT_BLOCK
-            generator = torch.Generator().manual_seed(derived_seed(self.seed, block, 0))
-            rows = torch.randn(_INIT_BLOCK, self.dim, generator=generator)
-            mine = rows[max(0, self.start - first) : self.stop - first]
-            begin = max(self.start, first) - self.start
-            rows_RD[begin : begin + len(mine)] = mine
-        return rows_RD.to(self.world.device)
-
-    def gather(self, embeddings_BD: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor]:
-        """All ranks' embeddings, (A, D), and labels counted from this shard's first row, (A,).
-
-        Both on the rank's device, wherever they come from.
-        """
-        embeddings_BD, labels_B = embeddings_BD.to(self.world.device), labels_B.to(self.world.device)
-        return gather_rows(embeddings_BD, self.world), gather_rows(labels_B, self.world) - self.start
-
-    def sample(self, local_labels_A: Tensor, rate: float, step: int) -> Tensor:
-        """Rows that a step's softmax sees, sorted, (S,): the batch's classes and negatives."""
-        count = self.stop - self.start
-        mine_A = (local_labels_A >= 0) & (local_labels_A < count)
-        positive_P = torch.unique(local_labels_A[mine_A]).cpu()
-        sampled_S = sample_rows(positive_P, count, rate, self.seed, step, self.world.rank)
-        return sampled_S.to(local_labels_A.device)
-
-    def _cut(self, rank: int) -> int:
-        return min(self.class_count, math.ceil(self.class_count / self.world.size) * rank)
 
 
 class Classifier(Protocol):
@@ -119,7 +48,7 @@ class Classifier(Protocol):
         """Rows and the state of their optimizer, as parts of tensors over all ranks (`Shard.whole`)."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
 
 
 class ShardedClassifier:
@@ -155,7 +84,7 @@ class ShardedClassifier:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         with torch.no_grad():
             self.rows_RD.copy_(_own(state["rows"]))
             for name, slot in self._slots().items():
@@ -209,32 +138,43 @@ class SampledClassifier:
         return {"rows": self.shard.whole(state["rows"]), "slots": slots, "done": state["done"]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         slots = [_own(state["slots"][str(number)]) for number in range(len(state["slots"]))]
         self.rows.load_state_dict({"rows": _own(state["rows"]), "slots": slots, "done": state["done"]})
 
 
 def make_classifier(recipe: TrainRecipe, shard: Shard) -> Classifier:
-    """Dense where the recipe sees all classes, lazy where it samples.
+    """The classifier of a recipe: a dense optimizer if it is exact with SGD or AdamW, else lazy rows.
 
     Raises:
-        RecipeError: no such margin, or bfloat16 rows with a dense optimizer.
+        RecipeError: unknown margin, or bfloat16 rows with a dense optimizer.
     """
-    softmax = MarginSoftmax(margins.by_name(recipe.margin_kind, recipe.margin), recipe.scale, shard.world)
-    if recipe.negative_rate >= 1.0:
+    softmax = MarginSoftmax(
+        margins.by_name(recipe.margin_kind, recipe.margin),
+        recipe.scale or logit_scale(shard.class_count),
+        shard.world,
+        recipe.conflict_cosine,
+    )
+    if recipe.negative_rate >= 1.0 and recipe.classifier_optimizer != "adagrad":
         if recipe.classifier_rows != "float32":
             raise RecipeError(
-                f"{recipe.classifier_rows} rows are for the sampled classifier: take a negative_rate below 1"
+                f"{recipe.classifier_rows} rows need adagrad or the sampled classifier: choose "
+                "classifier_optimizer adagrad or a negative_rate below 1"
             )
         return ShardedClassifier(shard, softmax, dense_optimizer(recipe))
-    rule = (
-        AdamW(weight_decay=recipe.weight_decay)
-        if recipe.classifier_optimizer == "adamw"
-        else Sgd(recipe.momentum, recipe.weight_decay)
-    )
     first_rows_RD = shard.first_rows(getattr(torch, recipe.classifier_rows))
-    rows = LazyRows(first_rows_RD, rule, derived_seed(recipe.seed, 2, shard.world.rank))
+    rows = LazyRows(first_rows_RD, _row_optimizer(recipe), derived_seed(recipe.seed, 2, shard.world.rank))
     return SampledClassifier(shard, softmax, rows, recipe.negative_rate)
+
+
+def _row_optimizer(recipe: TrainRecipe) -> RowOptimizer:
+    match recipe.classifier_optimizer:
+        case "adagrad":
+            return RowAdagrad()
+        case "adamw":
+            return AdamW(weight_decay=recipe.weight_decay)
+        case "sgd":
+            return Sgd(recipe.momentum, recipe.weight_decay)
 
 
 def _own(rows_CD: Tensor) -> Tensor:
@@ -243,7 +183,7 @@ def _own(rows_CD: Tensor) -> Tensor:
 
 
 def dense_optimizer(recipe: TrainRecipe) -> DenseOptimizer:
-    """torch's own, over all rows."""
+    """torch's SGD or AdamW over all rows."""
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.classifier_optimizer == "adamw":
         return lambda rows: torch.optim.AdamW(rows, lr=rate, weight_decay=decay)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from immr.train.classifier.collectives import max_over_ranks, sum_over_ranks
+from immr.train.classifier.conflicts import drop_conflicts
 from immr.train.classifier.margins import Margin
 from immr.train.classifier.matmul import product
 from immr.train.world import World
@@ -45,6 +46,7 @@ class MarginSoftmax:
     margin: Margin
     scale: float
     world: World
+    conflict_cosine: float = 1.0  # negatives above this cosine are left out; 1 keeps all
 
     def __call__(self, embeddings_AD: Tensor, rows_SD: Tensor, targets: Targets) -> Tensor:
         """−log softmax of the right class, (A,), equal on all ranks.
@@ -71,6 +73,8 @@ class _Function(torch.autograd.Function):
         place = (targets.example_T, targets.column_T)
         logits_AS = product(softmax.scale * embeddings_AD, unit_SD.T)
         hardened_T, slope_T = _hardened(softmax.margin, logits_AS[place] / softmax.scale)
+        if softmax.conflict_cosine < 1.0:
+            drop_conflicts(logits_AS, softmax.scale * softmax.conflict_cosine)
         logits_AS[place] = softmax.scale * hardened_T
         highest_A = max_over_ranks(_row_max(logits_AS), softmax.world)
         target_A = torch.zeros_like(highest_A)
@@ -111,4 +115,4 @@ def _hardened(margin: Margin, cosine_T: Tensor) -> tuple[Tensor, Tensor]:
 def _row_max(logits_AS: Tensor) -> Tensor:
     if logits_AS.shape[1]:
         return logits_AS.amax(1)
-    return torch.full((len(logits_AS),), -math.inf, dtype=logits_AS.dtype)
+    return torch.full((len(logits_AS),), -math.inf, dtype=logits_AS.dtype, device=logits_AS.device)

@@ -1,15 +1,16 @@
-"""How pictures may change without becoming another thing; photos and catalogue differ. (ours)
+"""Random changes after which a picture still shows the same thing; the ranges are ours.
 
-Shapes: H, W a picture as it is, S the side of the square that comes out.
+Shapes: H, W a picture's own size, S the side of the resulting square.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from immr.model.features.pixels import ByteArray
 from immr.types import FloatArray
@@ -21,22 +22,30 @@ _GREY = (128, 128, 128)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One domain's changes, each drawn anew for every picture and step."""
+    """The changes for one domain, drawn for every picture in every step."""
 
-    smallest_area: float  # a crop's share of the picture, at least
+    smallest_area: float  # of a crop, as a share of the picture
     largest_turn_deg: float  # to either side
     colour: (
         float  # brightness, contrast and saturation change by at most this share, the tint by a third of it
     )
-    erased: float  # share of pictures that lose a rectangle
+    erased: float  # share of pictures in which a rectangle is hidden
     aspect: float = 4 / 3  # a crop's sides differ by at most this factor
+    mirrored: float = 0.5  # share of pictures
+    inverted: float = 0.0  # share of pictures that become their negative
+    farthest: float = 1.0  # a picture is shrunk by up to this factor, on paper of its corner's colour
 
     def apply(self, pixels_HWC: ByteArray, side_px: int, rng: np.random.Generator) -> ByteArray:
-        """(S, S, 3): a crop, perhaps mirrored and turned, in another light, perhaps behind something."""
-        square = self._crop(Image.fromarray(pixels_HWC), side_px, rng)
-        if rng.random() < 0.5:
+        """A changed picture, (S, S, 3)."""
+        picture = Image.fromarray(pixels_HWC)
+        if self.farthest > 1.0:
+            picture = _farther(picture, rng.uniform(1.0, self.farthest))
+        square = self._crop(picture, side_px, rng)
+        if rng.random() < self.mirrored:
             square = square[:, ::-1]
         changed = recoloured(square, *_colours(self.colour, rng)) if self.colour else square.copy()
+        if self.inverted and rng.random() < self.inverted:
+            changed = 255 - changed
         if rng.random() < self.erased:
             _erase(changed, rng)
         return changed
@@ -52,21 +61,53 @@ class Augmentation:
                 rng.uniform(-self.largest_turn_deg, self.largest_turn_deg),
                 Image.Resampling.BILINEAR,
                 center=(left + width / 2, top + height / 2),
-                fillcolor=_GREY,
+                fillcolor=_GREY if self.farthest <= 1.0 else _corner(picture),
             )
         box = (left, top, left + width, top + height)
         return np.asarray(picture.resize((side_px, side_px), Image.Resampling.BICUBIC, box=box))
 
 
-PHOTO = Augmentation(smallest_area=0.35, largest_turn_deg=8.0, colour=0.3, erased=0.25)
-"""A shopper's photo: hand-held, in any light, things in front of it."""
+class DomainAugmentations(NamedTuple):
+    """How the two kinds of pictures in a training set change."""
 
-CATALOGUE = Augmentation(smallest_area=0.5, largest_turn_deg=8.0, colour=0.3, erased=0.0)
-"""A catalogue picture: there are few, so they change much, but nothing is ever in front of them."""
+    photo: Augmentation
+    catalogue: Augmentation
+
+
+AUGMENTATIONS = {
+    "photos": DomainAugmentations(
+        # a shopper's photo: hand-held, in any light, with things in front
+        photo=Augmentation(smallest_area=0.35, largest_turn_deg=8.0, colour=0.3, erased=0.25),
+        # few pictures, so they change much, but nothing is ever in front of them
+        catalogue=Augmentation(smallest_area=0.5, largest_turn_deg=8.0, colour=0.3, erased=0.0),
+    ),
+    "drawings": DomainAugmentations(
+        # left and right differ in meaning, the colours of ink and paper do not
+        photo=Augmentation(
+            smallest_area=0.65,
+            largest_turn_deg=8.0,
+            colour=0.4,
+            erased=0.0,
+            aspect=1.2,
+            mirrored=0.0,
+            inverted=0.5,
+        ),
+        catalogue=Augmentation(
+            smallest_area=0.7,
+            largest_turn_deg=10.0,
+            colour=0.4,
+            erased=0.0,
+            aspect=1.2,
+            mirrored=0.0,
+            inverted=0.5,
+            farthest=1.7,
+        ),
+    ),
+}
 
 
 def recoloured(pixels_HWC: ByteArray, matrix_33: FloatArray, contrast: float) -> ByteArray:
-    """Each pixel through the matrix, after its distance to the picture's mean colour was scaled."""
+    """Scale each pixel's distance to the mean colour by `contrast`, then apply the matrix."""
     mean_3 = pixels_HWC.mean((0, 1), dtype=np.float32)
     offset_3 = (1 - contrast) * mean_3 @ matrix_33
     changed: ByteArray = (pixels_HWC @ (contrast * matrix_33) + offset_3).clip(0, 255).astype(np.uint8)
@@ -79,6 +120,17 @@ def _colours(amount: float, rng: np.random.Generator) -> tuple[FloatArray, float
     tint_3 = 1 + rng.uniform(-amount, amount, 3) / 3
     saturate_33 = saturation * np.eye(3) + (1 - saturation) * np.full((3, 3), 1 / 3)
     return (brightness * saturate_33 * tint_3).astype(np.float32), float(contrast)
+
+
+def _corner(picture: Image.Image) -> tuple[int, ...]:
+    colour = picture.getpixel((0, 0))
+    assert isinstance(colour, tuple)
+    return colour
+
+
+def _farther(picture: Image.Image, factor: float) -> Image.Image:
+    border = round((factor - 1) / 2 * min(picture.size))
+    return ImageOps.expand(picture, border, _corner(picture)) if border else picture
 
 
 def _erase(pixels_SSC: ByteArray, rng: np.random.Generator) -> None:

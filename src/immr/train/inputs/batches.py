@@ -1,4 +1,4 @@
-"""Which photos and documents each rank sees in each step: both streams, q and d, go in one step.
+"""Which photos and documents each rank sees in each step.
 
 Shapes: N photos, M documents, B rows of one rank.
 """
@@ -27,11 +27,35 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class BatchPlan:
-    """An epoch passes over the photos once; documents go round and round.
+class Partners:
+    """The documents of each photo's class, to draw a matching document for a photo."""
 
-    Every rank brings the same number of rows to every step; what is left over at an epoch's end waits for the
-    next shuffle.
+    first_N: Tensor  # of each photo: where its class starts in `documents_M`
+    count_N: Tensor  # at least 1
+    documents_M: Tensor  # sorted by class
+
+    @classmethod
+    def of(cls, photo_classes_N: Tensor, document_classes_M: Tensor) -> Partners:
+        """Every photo's class needs a document."""
+        order_M = document_classes_M.argsort(stable=True)
+        sorted_M = document_classes_M[order_M]
+        first_N = torch.searchsorted(sorted_M, photo_classes_N)
+        return cls(first_N, torch.searchsorted(sorted_M, photo_classes_N, right=True) - first_N, order_M)
+
+    def draw(self, photos_B: Tensor, generator: torch.Generator) -> Tensor:
+        """One document of each photo's class, (B,)."""
+        dice_B = torch.rand(len(photos_B), generator=generator)
+        number_B = (dice_B * self.count_N[photos_B]).long()
+        return self.documents_M[self.first_N[photos_B] + number_B]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """An epoch is one pass over the photos.
+
+    Without partners, the documents take turns; with partners, a step has a matching document for each of its
+    first photos. Every rank has the same number of rows in every step; the remainder of an epoch is left out
+    until the next shuffle.
     """
 
     photos: int
@@ -41,12 +65,13 @@ class BatchPlan:
     document_batch_size: int
     seed: int
     world: World
+    partners: Partners | None = None
 
     def __post_init__(self) -> None:
         if self.photos < self.world.size:
             raise TrainingError(
                 f"{self.photos} photos are too few for {self.world.size} processes: "
-                "take fewer processes or more photos"
+                "use fewer processes or more photos"
             )
 
     @property
@@ -57,7 +82,8 @@ class BatchPlan:
     @property
     def document_batch(self) -> int:
         """Documents per rank and step."""
-        return max(1, min(self.document_batch_size, self.documents // self.world.size))
+        available = self.photo_batch if self.partners else self.documents // self.world.size
+        return max(1, min(self.document_batch_size, available))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -65,17 +91,21 @@ class BatchPlan:
         return self.photos // (self.photo_batch * self.world.size)
 
     def epoch(self, epoch: int) -> Iterator[Rows]:
-        """This rank's rows of each step; depends on nothing but the arguments, so that a resume is exact."""
+        """This rank's rows of each step; the same arguments give the same rows, so a resumed run is exact."""
         shared = _generator(self.seed, epoch, 0)
         own = _generator(self.seed, epoch, 1 + self.world.rank)
         photo_order = torch.randperm(self.photos, generator=shared)
         document_order = torch.randperm(self.documents, generator=shared)
         for step in range(self.steps_per_epoch):
             photos_B = photo_order[self._places(step, self.photo_batch)]
-            documents_B = document_order[self._places(step, self.document_batch) % self.documents]
+            photo_views_B = torch.randint(self.views, photos_B.shape, generator=own)
+            if self.partners:
+                documents_B = self.partners.draw(photos_B[: self.document_batch], own)
+            else:
+                documents_B = document_order[self._places(step, self.document_batch) % self.documents]
             yield Rows(
                 photos_B=photos_B,
-                photo_views_B=torch.randint(self.views, photos_B.shape, generator=own),
+                photo_views_B=photo_views_B,
                 documents_B=documents_B,
                 document_views_B=torch.randint(self.views, documents_B.shape, generator=own),
             )

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from immr.model.features.pixels import ByteArray
 from immr.model.preprocessing import Preprocessing
 from immr.model.towers import DocumentBatch
-from immr.train.inputs.augmentation import CATALOGUE, PHOTO, Augmentation
+from immr.train.inputs.augmentation import AUGMENTATIONS, Augmentation, DomainAugmentations
 from immr.train.inputs.batches import Rows
 from immr.train.inputs.features import TrainingArrays
 from immr.train.seeds import derived_seed
@@ -77,8 +77,10 @@ class LiveInputs:
         encoder: nn.Module,
         preprocessing: Preprocessing,
         seed: int,
+        augmentations: DomainAugmentations = AUGMENTATIONS["photos"],
         autocast: bool = False,
     ):
+        self._augmentations = augmentations
         self._arrays, self._pictures, self._encoder = arrays, pictures, encoder
         self._preprocessing, self._seed, self._autocast = preprocessing, seed, autocast
         self._device = next(encoder.parameters()).device
@@ -89,8 +91,8 @@ class LiveInputs:
         photos = [self._pictures.photos[row] for row in rows.photos_B.tolist()]
         documents = [self._pictures.documents[row] for row in rows.documents_B.tolist()]
         squares = [
-            *self._changed(photos, PHOTO, _PHOTOS, rows.photos_B, step),
-            *self._changed(documents, CATALOGUE, _CATALOGUE, rows.documents_B, step),
+            *self._changed(photos, self._augmentations.photo, _PHOTOS, rows.photos_B, step),
+            *self._changed(documents, self._augmentations.catalogue, _CATALOGUE, rows.documents_B, step),
         ]
         kind = self._device.type
         reduced = torch.autocast(kind, torch.bfloat16) if self._autocast else contextlib.nullcontext()

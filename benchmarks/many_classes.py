@@ -1,0 +1,255 @@
+"""Learning with thousands of classes: recall of unseen designers' drawings, among 20,000 icons.
+
+    python -m benchmarks.many_classes --json many_classes.json
+    python -m benchmarks.many_classes --choose               # on a split made inside train
+
+Rows of the table, each with recall@1 and recall@10 of photos whose class was trained (seen) or not (unseen):
+
+frozen      nearest document by frozen, centred encoder features: the floor that training has to beat
+towers      towers on frozen features; the full softmax, and sampled softmaxes at two rates
+fine-tuned  the recipe `many_classes`, as its version serves: ONNX query encoder and embedded documents
+
+Items marked unseen take no part in training, neither their photos nor their documents. `--choose` is for
+choosing hyper-parameters: it holds out designers and classes of `train` and never reads `val`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.fusion import training_set_of
+from immr.data import images
+from immr.data.training_set import TrainingSet
+from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
+from immr.datasets.named import load_dataset
+from immr.launch.launcher import TrainingJob
+from immr.launch.local import LocalLauncher
+from immr.machine.allocator import keep_freed_memory
+from immr.model.documents import encode_documents
+from immr.model.features.document_features import DocumentFeatures
+from immr.model.features.image_features import ImageFeatures, Share, image_hashes
+from immr.model.model_recipe import ModelRecipe
+from immr.model.query_encoder import OnnxQueryEncoder
+from immr.model.towers import DocumentBatch
+from immr.recipes import Recipe, by_name
+from immr.settings import Settings
+from immr.storage import fingerprint
+from immr.train import job as training
+from immr.train.checkpoint import Checkpoints
+from immr.train.inputs.features import training_arrays
+from immr.train.job import TrainJob
+from immr.train.loop import Trainer
+from immr.train.train_recipe import TrainRecipe
+from immr.train.world import World
+
+RATES = (1.0, 0.1, 0.02)
+TOWER_EPOCHS = 6
+FROZEN_SIDE_PX = 128
+HELD_OUT_DESIGNERS, HELD_OUT_CLASSES = 8, 300  # by --choose
+_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Recall of one row, and what it cost."""
+
+    seen: tuple[float, float]  # recall@1, recall@10
+    unseen: tuple[float, float]
+    training_s: float = 0.0
+
+
+def main(
+    split: str = "val",
+    choose: Annotated[bool, typer.Option(help="Evaluate on a split made inside train.")] = False,
+    epochs: Annotated[int | None, typer.Option(help="Of fine-tuning, instead of the recipe's.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Of fine-tuning, instead of the recipe's.")] = None,
+    only: Annotated[str, typer.Option(help="frozen, towers or fine-tuned; all if empty.")] = "",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Recall by what was trained: nothing, the towers, the encoder."""
+    keep_freed_memory()
+    settings, recipe = Settings(), by_name("many_classes")
+    labelled = load_dataset("icons", settings.data_mirror, settings.cache_dir)
+    if choose:
+        labelled, split = held_out(labelled), "val"
+    outcomes: dict[str, Outcome] = {}
+    with TemporaryDirectory() as folder:
+        bench = Bench(labelled, split, recipe, settings.cache_dir, Path(folder))
+        for name, outcome in bench.rows(only, epochs, processes):
+            outcomes[name] = outcome
+            print(f"{name:16} {outcome}", flush=True)
+            if json_file:
+                json_file.write_text(json.dumps(figures(outcomes), indent=1))
+    _show(outcomes, f"icons, {split}, {len(labelled.items)} documents")
+
+
+def held_out(labelled: LabelledSet, seed: int = 0) -> LabelledSet:
+    """The same catalogue with a `train` and a `val` that are both made from `train`."""
+    rng, train = np.random.default_rng(seed), labelled.split("train")
+    designers = set(rng.choice(sorted({photo.source for photo in train}), HELD_OUT_DESIGNERS, replace=False))
+    classes = set(rng.choice(sorted({photo.item_id for photo in train}), HELD_OUT_CLASSES, replace=False))
+    kept = {photo.item_id for photo in train if photo.source not in designers}
+
+    def placed(photo: DatasetPhoto) -> DatasetPhoto | None:
+        if photo.item_id in classes:
+            return photo._replace(split="val", unseen=True)
+        if photo.source in designers:
+            return photo._replace(split="val") if photo.item_id in kept else None
+        return photo
+
+    # items that the real `val` keeps unseen stay out of training here as well
+    others = [photo._replace(split="left out") for photo in labelled.photos if photo.split != "train"]
+    return replace(labelled, photos=[photo for photo in map(placed, train) if photo] + others)
+
+
+class Bench:
+    """The data set, its training set, and the photos to search with."""
+
+    def __init__(self, labelled: LabelledSet, split: str, recipe: Recipe, cache_dir: Path, folder: Path):
+        self.items, self.recipe, self.cache_dir, self.folder = labelled.items, recipe, cache_dir, folder
+        row_of = {item.item_id: row for row, item in enumerate(labelled.items)}
+        self.photos = labelled.split(split)
+        self.right_N = torch.tensor([row_of[photo.item_id] for photo in self.photos])
+        self.unseen_N = torch.tensor([photo.unseen for photo in self.photos])
+        unseen = frozenset(row_of[item_id] for item_id in labelled.unseen_items)
+        self.training_set: TrainingSet = training_set_of(labelled, unseen, folder / "training-set")
+
+    def rows(self, only: str, epochs: int | None, processes: int | None) -> Iterator[tuple[str, Outcome]]:
+        """Name and outcome of each row of the table."""
+        if only in ("", "frozen"):
+            yield "frozen", self.frozen()
+        if only in ("", "fine-tuned"):
+            yield "fine-tuned", self.fine_tuned(epochs, processes)
+        for rate in RATES if only in ("", "towers") else ():
+            yield f"towers, rate {rate:g}", self.towers(rate)
+
+    def frozen(self) -> Outcome:
+        """Nearest document by features that no label has touched, each side centred."""
+        model = ModelRecipe(fusion="image", image_size_px=FROZEN_SIDE_PX)
+        documents_MF = self._documents(model).pictures_BF
+        photos_NF = self._photos(model)
+        return self._outcome(
+            F.normalize(photos_NF - photos_NF.mean(0), dim=-1),
+            F.normalize(documents_MF - documents_MF.mean(0), dim=-1),
+        )
+
+    def towers(self, rate: float) -> Outcome:
+        """Towers on frozen features, with the full or a sampled softmax."""
+        model, defaults = self.recipe.model, TrainRecipe()
+        train = replace(
+            defaults,
+            epochs=TOWER_EPOCHS,
+            batch_size=defaults.batch_size * defaults.processes,
+            document_batch_size=defaults.document_batch_size * defaults.processes,
+            views=1,
+            dropout=self.recipe.train.dropout,
+            negative_rate=rate,
+            checkpoint_every_steps=10**9,
+        )
+        arrays = training_arrays(self.training_set, model, train.views, self.cache_dir, World())
+        began = time.perf_counter()
+        trainer = Trainer(arrays, model, train, World())
+        towers = trainer.run(Checkpoints(self.folder / f"towers-{rate}", "benchmark", World()), tracker=None)
+        seconds = time.perf_counter() - began
+        with torch.inference_mode():
+            photos_ND, documents_MD = (
+                towers.query(self._photos(model)),
+                towers.document(self._documents(model)),
+            )
+        return self._outcome(photos_ND, documents_MD, seconds)
+
+    def fine_tuned(self, epochs: int | None, processes: int | None) -> Outcome:
+        """The recipe as its version serves."""
+        recipe = self.recipe
+        tuning = recipe.train.fine_tune
+        assert tuning is not None
+        train = replace(
+            recipe.train,
+            processes=processes or recipe.train.processes,
+            fine_tune=replace(tuning, epochs=epochs or tuning.epochs),
+        )
+        job = TrainJob(
+            training_set=self.training_set.folder,
+            out=self.folder / "version",
+            checkpoints=self.folder / "checkpoints",
+            cache_dir=self.cache_dir,
+            recipe_name=recipe.name,
+            model=recipe.model,
+            train=train,
+            key=fingerprint.of_values(train),
+            manifest_hash="benchmark",
+        )
+        began = time.perf_counter()
+        if train.processes == 1:
+            training.run(job, World())
+        else:
+            job.write(self.folder / "job.json")
+            LocalLauncher().run(TrainingJob("benchmark", self.folder / "job.json", train.processes, job.out))
+        seconds = time.perf_counter() - began
+        documents_MD = torch.from_numpy(encode_documents(job.out, self.items, self.cache_dir))
+        return self._outcome(self._encoded(job.out), documents_MD, seconds)
+
+    def _encoded(self, version: Path) -> Tensor:
+        encoder = OnnxQueryEncoder(version, threads=torch.get_num_threads())
+        parts = [self.photos[start : start + _BATCH] for start in range(0, len(self.photos), _BATCH)]
+        decoded = ([encoder.decode(images.read(photo.image)) for photo in part] for part in parts)
+        return torch.cat([torch.from_numpy(encoder.encode(pictures)) for pictures in decoded])
+
+    def _photos(self, model: ModelRecipe) -> Tensor:
+        features = ImageFeatures(model, self.cache_dir)
+        hashes = image_hashes([photo.image for photo in self.photos])
+        features.compute(hashes, ["fit"], Share(threads=torch.get_num_threads()))
+        read = features.read([hashes[photo.image] for photo in self.photos], ["fit"])
+        return torch.from_numpy(read)[:, 0, 0].float()
+
+    def _documents(self, model: ModelRecipe) -> DocumentBatch:
+        features, rows = DocumentFeatures(model, self.cache_dir), torch.arange(len(self.items))
+        features.compute(self.items, ["fit"], Share(threads=torch.get_num_threads()))
+        return features.read(self.items, ["fit"]).batch(rows, torch.zeros_like(rows))
+
+    def _outcome(self, photos_ND: Tensor, documents_MD: Tensor, training_s: float = 0.0) -> Outcome:
+        best_N10 = torch.cat([(part @ documents_MD.T).topk(10).indices for part in photos_ND.split(_BATCH)])
+        found_N10 = (best_N10 == self.right_N[:, None]).float()
+        at_N2 = torch.stack([found_N10[:, 0], found_N10.amax(1)], dim=1)
+        seen, unseen = (at_N2[rows].mean(0).tolist() for rows in (~self.unseen_N, self.unseen_N))
+        return Outcome((seen[0], seen[1]), (unseen[0], unseen[1]), training_s)
+
+
+def figures(outcomes: dict[str, Outcome]) -> dict[str, object]:
+    """The figures that the docs quote, and all rows."""
+    found: dict[str, object] = {"rows": {name: vars(outcome) for name, outcome in outcomes.items()}}
+    for prefix, name in (("val", "fine-tuned"), ("frozen", "frozen")):
+        if name in outcomes:
+            for group in ("seen", "unseen"):
+                at_1, at_10 = getattr(outcomes[name], group)
+                found |= {f"{prefix}_{group}_recall_at_1": at_1, f"{prefix}_{group}_recall_at_10": at_10}
+    full, sampled = outcomes.get("towers, rate 1"), outcomes.get("towers, rate 0.1")
+    if full and sampled:
+        found["sampled_minus_full"] = sampled.seen[0] - full.seen[0]
+    return found
+
+
+def _show(outcomes: dict[str, Outcome], title: str) -> None:
+    table = Table("", "seen @1", "seen @10", "unseen @1", "unseen @10", "training, min", title=title)
+    for name, row in outcomes.items():
+        recalls = (f"{value:.3f}" for value in (*row.seen, *row.unseen))
+        table.add_row(name, *recalls, f"{row.training_s / 60:.1f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

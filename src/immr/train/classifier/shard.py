@@ -1,0 +1,89 @@
+"""Which classes a rank owns: its first rows, its sample of negatives, and its part of a checkpoint.
+
+Shapes: B examples of this rank, A examples of all ranks, C classes, R rows (classes) of this rank, S sampled
+rows, D embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import Shard as ByRows
+
+from immr.machine.allocator import empty_rows
+from immr.train.classifier.collectives import gather_rows
+from immr.train.classifier.sampling import sample_rows
+from immr.train.seeds import derived_seed
+from immr.train.world import World
+
+_INIT_BLOCK = 1024  # rows that share an initial seed, so no rank has to draw the rows of others
+_INIT_DEVIATION = 0.01  # short rows turn in few visits: the gradient of a row grows with its inverse norm
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The classes `start` … `stop` of this rank: equal parts, rounded up; the last may have less or none.
+
+    That is how torch.chunk and DTensor cut, so a checkpoint of the rows can be read by any number of ranks.
+    """
+
+    class_count: int
+    dim: int
+    world: World
+    seed: int = 0
+
+    @property
+    def start(self) -> int:
+        """First class of this rank."""
+        return self._cut(self.world.rank)
+
+    @property
+    def stop(self) -> int:
+        """Past-last class of this rank."""
+        return self._cut(self.world.rank + 1)
+
+    def whole(self, rows_RD: Tensor) -> Tensor:
+        """The (C, D) tensor of which these are this rank's rows, for a checkpoint; shares their memory."""
+        if self.world.size == 1:
+            return rows_RD
+        mesh = init_device_mesh(rows_RD.device.type, (self.world.size,))
+        size = torch.Size((self.class_count, *rows_RD.shape[1:]))
+        return DTensor.from_local(
+            rows_RD, mesh, [ByRows(0)], run_check=False, shape=size, stride=rows_RD.stride()
+        )
+
+    def first_rows(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """(R, D), normal with a small deviation; a row does not depend on the number of ranks."""
+        rows_RD = empty_rows(self.stop - self.start, self.dim, dtype)
+        for block in range(self.start // _INIT_BLOCK, math.ceil(self.stop / _INIT_BLOCK)):
+            first = block * _INIT_BLOCK
+            generator = torch.Generator().manual_seed(derived_seed(self.seed, block, 0))
+            rows = torch.randn(_INIT_BLOCK, self.dim, generator=generator) * _INIT_DEVIATION
+            mine = rows[max(0, self.start - first) : self.stop - first]
+            begin = max(self.start, first) - self.start
+            rows_RD[begin : begin + len(mine)] = mine
+        return rows_RD.to(self.world.device)
+
+    def gather(self, embeddings_BD: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor]:
+        """All ranks' embeddings, (A, D), and labels counted from this shard's first row, (A,).
+
+        Both on the rank's device, wherever they come from.
+        """
+        embeddings_BD, labels_B = embeddings_BD.to(self.world.device), labels_B.to(self.world.device)
+        return gather_rows(embeddings_BD, self.world), gather_rows(labels_B, self.world) - self.start
+
+    def sample(self, local_labels_A: Tensor, rate: float, step: int) -> Tensor:
+        """Rows that a step's softmax sees, sorted, (S,): the batch's classes and negatives."""
+        count = self.stop - self.start
+        mine_A = (local_labels_A >= 0) & (local_labels_A < count)
+        positive_P = torch.unique(local_labels_A[mine_A]).cpu()
+        sampled_S = sample_rows(positive_P, count, rate, self.seed, step, self.world.rank)
+        return sampled_S.to(local_labels_A.device)
+
+    def _cut(self, rank: int) -> int:
+        return min(self.class_count, math.ceil(self.class_count / self.world.size) * rank)
