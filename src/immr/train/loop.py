@@ -123,9 +123,8 @@ class Trainer:
         query, document = both_A2.sum(0) / weights_A.sum(0).clamp_min(1e-12)
         total, pair = recipe.class_weight * (query + document), torch.zeros(())
         if recipe.pair_weight:
-            pair = pair_loss(
-                query_BD, document_BD, *labels_B.split((len(query_BD), len(document_BD))), self.world
-            )
+            photos = len(query_BD)
+            pair = pair_loss(query_BD, document_BD, labels_B[:photos], labels_B[photos:], self.world)
             total = total + recipe.pair_weight * pair
         return Losses(query, document, pair, total)
 
