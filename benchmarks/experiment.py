@@ -106,7 +106,7 @@ def same_versions(rng: np.random.Generator, runs: int, count: int, looks: int) -
 
 
 def planned(rng: np.random.Generator, runs: int, lift: float) -> dict[str, float]:
-    """Plan on a pilot of the champion's users, then run so many users with the true lift."""
+    """Plan on a pilot of the champion's users, then run the planned number of users with the true lift."""
     pilot = users(rng, 20_000)
     seen = pilot.impressions_LU[0] > 0
     sums = aggregates_of({"impressions": pilot.impressions_LU[0][seen], "clicks": pilot.clicks_LU[0][seen]})

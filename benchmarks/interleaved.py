@@ -1,8 +1,8 @@
-"""How many queries does interleaving need where an A/B needs so many? Two rankings, known truth, both tests.
+"""How many fewer queries does interleaving need than an A/B test? Two rankings with known truth, both tests.
 
-Part of `python -m benchmarks.experiment`. A query has a few relevant items among many; both rankings see
-them through noise, the challenger through less. Shoppers look at position p with the chance 1 / p and click
-what is relevant at a rate of their own.
+Part of `python -m benchmarks.experiment`. A query has a few relevant items among many. Both rankings see their
+relevance with noise, the challenger with less. Shoppers examine position p with probability 1/p, and each clicks
+relevant items at their own rate.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Shop:
         return float(challenger / champion - 1)
 
     def ab(self, rng: np.random.Generator, users: int) -> Comparison | None:
-        """An A/B with so many of the users."""
+        """An A/B test with this number of users."""
         order = rng.permutation(USERS)
         arm_U = np.full(USERS, -1)
         arm_U[order[:users]] = rng.random(users) < 0.5
@@ -62,7 +62,7 @@ class Shop:
     def interleaved(
         self, rng: np.random.Generator, users: int, swapped: Ints | None = None
     ) -> Preference | None:
-        """Interleaving with so many of the users: `credit` of all their queries at once.
+        """Interleaving with this number of users: the `credit` of all their queries at once.
 
         Where both rankings are equal, `swapped` (U,: 1 or −1) makes a new A/A of the same queries.
         """
@@ -129,7 +129,7 @@ def sensitivity(rng: np.random.Generator, runs: int) -> dict[str, float]:
 
 
 def _users_to_draft(rng: np.random.Generator, better: Shop) -> tuple[int, float]:
-    """Users for the power, and the preference, from so many draws of all users that it is known well."""
+    """Users needed for the power, and the true preference, both from DRAWS runs over all users."""
     found = [one for _ in range(DRAWS) if (one := better.interleaved(rng, USERS)) is not None]
     value = float(np.mean([one.value for one in found]))
     z = NormalDist().inv_cdf(1 - ALPHA / 2)

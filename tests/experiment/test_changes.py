@@ -1,4 +1,4 @@
-"""Start, ramp, stop, promote: weights, salts and times, and who sees what."""
+"""Begin, ramp, stop, promote: weights, salts, times, and which variant a user sees."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_begin_weighs_and_times() -> None:
     assert RUNNING.challenger.url == "http://b:1"
 
 
-def test_each_begin_mixes_the_users_anew() -> None:
+def test_each_experiment_assigns_users_independently() -> None:
     again = changes.begin(("immr-1", "http://a:1"), ("immr-2", "http://b:1"), 0.1, LATER)
     assert again.salt != RUNNING.salt
     assert challenged(again) != challenged(RUNNING)
@@ -38,7 +38,7 @@ def test_without_a_challenger_the_champion_serves_all() -> None:
     assert (alone.champion.weight, alone.challenger) == (1.0, None)
 
 
-def test_ramp_moves_no_one_away_from_the_challenger_and_reads_out_anew() -> None:
+def test_a_ramp_keeps_the_challengers_users_and_restarts_the_readout() -> None:
     ramped = changes.ramp(RUNNING, 0.5, LATER)
     assert challenged(RUNNING) < challenged(ramped)
     assert (ramped.started, ramped.salt) == (LATER, RUNNING.salt)
@@ -50,7 +50,7 @@ def test_ramp_down_or_to_all_is_refused(weight: float) -> None:
         changes.ramp(RUNNING, weight, LATER)
 
 
-def test_only_what_runs_can_be_ramped() -> None:
+def test_only_a_running_challenger_can_be_ramped() -> None:
     with pytest.raises(ExperimentError, match="no running challenger"):
         changes.ramp(changes.stop(RUNNING), 0.5, LATER)
 
@@ -75,7 +75,7 @@ def test_a_rollback_brings_back_the_champion_before_and_can_be_undone() -> None:
     assert changes.roll_back(back, NOON).champion == promoted.champion
 
 
-def test_where_nothing_was_promoted_nothing_is_rolled_back() -> None:
+def test_without_a_promotion_there_is_no_rollback() -> None:
     with pytest.raises(ExperimentError, match="the champion before immr-1 is unknown"):
         changes.roll_back(changes.begin(("immr-1", "http://a"), None, 0.0, NOON), NOON)
 
@@ -84,3 +84,12 @@ def test_a_shadow_gets_no_user() -> None:
     shadowed = changes.shadow(("immr-1", "http://a"), ("immr-2", "http://b"), NOON)
     assert shadowed.challenger is not None and shadowed.challenger.model_version == "immr-2"
     assert {assign(shadowed, f"user-{number}").name for number in range(200)} == {"champion"}
+
+
+def test_a_ramp_adapts_the_plan_to_the_new_share() -> None:
+    """The variance of the difference, and so the number of users, grows with 1 / (share × (1 − share))."""
+    planned = changes.begin(
+        ("immr-1", "http://a:1"), ("immr-2", "http://b:1"), 0.1, NOON, planned_users=100_000
+    )
+    assert changes.ramp(planned, 0.5, LATER).planned_users == 36_000
+    assert changes.ramp(RUNNING, 0.5, LATER).planned_users is None

@@ -1,4 +1,4 @@
-"""The experiment file: what is right loads, what is wrong is refused, the watcher keeps calm."""
+"""The experiment file: valid ones load, invalid ones are refused, and the watcher keeps the last valid one."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def test_saved_experiment_loads_the_same(tmp_path: Path) -> None:
         (Variant(**CHAMPION), Variant(**CHALLENGER)),
         "stopped",
         datetime(2024, 5, 1, tzinfo=UTC),
+        planned_users=55_000,
     )
     path = tmp_path / "deep" / "experiment.json"
     save(experiment, path)
@@ -68,21 +69,26 @@ def without(record: dict[str, Any], name: str) -> dict[str, Any]:
         (GOOD | {"kind": {}}, "give one of ab, interleave"),
         (GOOD | {"started": 0}, "give a time like"),
         (GOOD | {"previous": "immr-0"}, "a variant is not a JSON object"),
+        (GOOD | {"planned_users": "many"}, "`planned_users` is 'many': give a whole number"),
+        (GOOD | {"planned_users": 0}, "give at least 1"),
         (GOOD | {"extra": 1}, "has no extra: its fields are"),
         (GOOD | {"state": "paused"}, "give one of running, shadow, stopped"),
         (GOOD | {"started": "yesterday"}, "give a time like"),
         (GOOD | {"started": "2024-05-01T12:00:00"}, "has no time zone"),
         (GOOD | {"variants": "champion"}, "not a list"),
         (GOOD | {"variants": ["champion"]}, "a variant is not a JSON object"),
-        (GOOD | {"variants": []}, "there is no champion"),
-        (GOOD | {"variants": [CHALLENGER | {"weight": 1}]}, "there is no champion"),
-        (GOOD | {"variants": [CHAMPION, CHAMPION]}, "different names"),
+        (GOOD | {"variants": []}, "have no champion"),
+        (GOOD | {"variants": [CHALLENGER | {"weight": 1}]}, "have no champion"),
+        (GOOD | {"variants": [CHAMPION, CHAMPION]}, "the same name"),
         (GOOD | {"variants": [CHAMPION, CHALLENGER | {"weight": 0.6}]}, "sum to 1.1: make them sum to 1"),
         (GOOD | {"variants": [CHAMPION | {"weight": -1}, CHALLENGER]}, "between 0 and 1"),
         (GOOD | {"variants": [CHAMPION | {"weight": float("nan")}, CHALLENGER]}, "between 0 and 1"),
         (GOOD | {"variants": [CHAMPION | {"weight": "half"}, CHALLENGER]}, "'half': give a number"),
         (GOOD | {"variants": [CHAMPION | {"weight": True}, CHALLENGER]}, "True: give a number"),
-        (GOOD | {"variants": [CHAMPION, CHALLENGER | {"name": "b"}]}, "champion or challenger, not 'b'"),
+        (
+            GOOD | {"variants": [CHAMPION, CHALLENGER | {"name": "b"}]},
+            "named 'b': name it champion or challenger",
+        ),
         (GOOD | {"variants": [CHAMPION | {"url": "file:///x"}, CHALLENGER]}, "give an address like"),
         (GOOD | {"variants": [CHAMPION | {"url": "http://"}, CHALLENGER]}, "give an address like"),
         (GOOD | {"variants": [CHAMPION | {"url": None}, CHALLENGER]}, "url is None: give text"),
@@ -90,7 +96,7 @@ def without(record: dict[str, Any], name: str) -> dict[str, Any]:
         (GOOD | {"variants": [without(CHAMPION, "url"), CHALLENGER]}, "a variant lacks url"),
     ],
 )
-def test_wrong_file_is_refused_and_named(tmp_path: Path, content: Any, sentence: str) -> None:
+def test_an_invalid_file_is_refused_and_named(tmp_path: Path, content: Any, sentence: str) -> None:
     path = write(tmp_path / "e.json", content)
     with pytest.raises(ExperimentError, match=r"e\.json") as caught:
         load(path)
@@ -117,7 +123,7 @@ def test_wrong_file_is_refused_and_named(tmp_path: Path, content: Any, sentence:
         "ftp://127.0.0.1:3001",
     ],
 )
-def test_a_url_that_no_one_can_be_asked_at_is_refused(tmp_path: Path, url: str) -> None:
+def test_a_url_that_cannot_take_requests_is_refused(tmp_path: Path, url: str) -> None:
     path = write(tmp_path / "e.json", GOOD | {"variants": [CHAMPION | {"url": url}, CHALLENGER]})
     with pytest.raises(ExperimentError, match=r"e\.json.*give an address like"):
         load(path)
@@ -129,13 +135,13 @@ def test_other_urls_are_fine(tmp_path: Path, url: str) -> None:
     assert load(path).champion.url == url
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
     (path := tmp_path / "e.json").write_bytes(b'{"name": "\xff"}')
     with pytest.raises(ExperimentError, match="is not JSON"):
         load(path)
 
 
-def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_file_is_explained(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="deploy a version first"):
         load(tmp_path / "none.json")
     with pytest.raises(ExperimentError):
@@ -167,7 +173,7 @@ def test_watcher_keeps_the_old_one_and_logs_why(tmp_path: Path, caplog: pytest.L
     with caplog.at_level(logging.ERROR):
         assert watcher.current().name == "test"
         watcher.current()
-    assert len(caplog.records) == 1, "said once, not at every request"
+    assert len(caplog.records) == 1, "logged once, not at every request"
     assert "sum to 0.5" in caplog.text
     path.unlink()
     assert watcher.current().name == "test"
@@ -175,7 +181,7 @@ def test_watcher_keeps_the_old_one_and_logs_why(tmp_path: Path, caplog: pytest.L
     assert watcher.current().name == "mended"
 
 
-def test_watcher_notes_a_fault_that_nobody_foresaw(tmp_path: Path) -> None:
+def test_watcher_records_an_unexpected_error(tmp_path: Path) -> None:
     def read(path: Path) -> int:
         return 1 // int(path.read_text())
 

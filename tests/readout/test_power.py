@@ -8,7 +8,7 @@ from tea_tasting.aggr import Aggregates
 
 from immr.errors import ExperimentError
 from immr.readout.comparison import CTR, Look, compare
-from immr.readout.power import Plan, plan
+from immr.readout.power import Plan, plan, planned_users
 from immr.readout.users import aggregates_of
 
 
@@ -78,6 +78,23 @@ def test_no_plan_without_clicks(sums: dict[str, list[int]]) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"effect": 0}, {"effect": -1}, {"share": 1}, {"power": 0.4}, {"power": 1}])
-def test_plan_without_sense_is_refused(wrong: dict[str, float]) -> None:
+def test_an_invalid_plan_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ExperimentError, match="give an effect"):
         plan(CTR, PILOT, **{"effect": 0.1, **wrong})
+
+
+def test_a_plan_for_its_own_number_of_users_needs_the_fewest() -> None:
+    users = planned_users(CTR, PILOT, 0.05)
+    assert users is not None
+    needed = [
+        plan(CTR, PILOT, 0.05, look=Look(planned_users=users * factor // 10)) for factor in (1, 10, 100)
+    ]
+    few, best, many = (each.users_always_valid for each in needed if each is not None)
+    assert best == pytest.approx(users, rel=0.001)
+    assert few > 1.1 * best
+    assert many > 1.1 * best
+
+
+def test_without_clicks_nothing_is_planned() -> None:
+    silent = aggregates_of({"impressions": np.array([10, 10]), "clicks": np.array([0, 0])})
+    assert planned_users(CTR, silent, 0.05) is None

@@ -1,4 +1,4 @@
-"""The running experiment: one JSON file that the gateway watches and the readout reads."""
+"""The running experiment: a JSON file that the gateway watches and the readout reads."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from immr.errors import ExperimentError
 from immr.storage.atomic import write_atomically
 
 State = Literal["running", "shadow", "stopped"]
-"""Shadow: all users get the champion, and their searches are asked of the challenger too."""
+"""Shadow: all users get the champion; the challenger gets copies of their searches."""
 Kind = Literal["ab", "interleave"]
-"""Interleave: the challenger's share of the users gets the items of both variants in one answer."""
+"""Interleave: the challenger's share of the users sees items of both variants in one answer."""
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -25,16 +25,16 @@ CHALLENGER = "challenger"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One side of the experiment: a model version, where it serves, and its share of the users."""
+    """One side of the experiment: a model version, its address, and its share of the users."""
 
     name: str  # "champion" or "challenger"
     url: str
     model_version: str
-    weight: float  # of 1
+    weight: float  # share of the users, 0 to 1
 
     def __post_init__(self) -> None:
         if self.name not in (CHAMPION, CHALLENGER):
-            raise ExperimentError(f"a variant is named champion or challenger, not {self.name!r}")
+            raise ExperimentError(f"a variant is named {self.name!r}: name it champion or challenger")
         if not _is_address(self.url):
             raise ExperimentError(
                 f"variant {self.name!r} has the url {self.url!r}: give an address like http://127.0.0.1:3001"
@@ -49,23 +49,20 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A champion and at most one challenger. A new comparison takes a new name, salt and `started`.
+    """A champion and at most one challenger. Each test has its own name, salt and `started`.
 
     Raises:
-        ExperimentError: the parts do not fit together; says which and what to do.
+        ExperimentError: a field is invalid; the message names it and what to do.
     """
 
     name: str
     salt: str
     variants: tuple[Variant, ...]
     state: State = "running"
-    started: datetime | None = None  # the readout begins here: set it anew when weights change
-    previous: Variant | None = None  # the champion before this one, to roll back to; gets no users
+    started: datetime | None = None  # start of the readout; changes with the weights
+    previous: Variant | None = None  # the previous champion, for a rollback; gets no users
     kind: Kind = "ab"
-    planned_users: int | None = (
-        None  # of both variants, from the plan at the start: the readout's intervals are
-    )
-    # narrowest there. None if there was nothing to plan with
+    planned_users: int | None = None  # of both variants, from the plan at the start; None without a plan
 
     def __post_init__(self) -> None:
         if not self.name or not self.salt:
@@ -90,26 +87,26 @@ class Experiment:
             )
         names = [variant.name for variant in self.variants]
         if len(set(names)) < len(names):
-            raise ExperimentError(f"variants need different names, these are {names}")
+            raise ExperimentError(f"two variants have the same name ({names}): give each its own")
         if CHAMPION not in names:
-            raise ExperimentError(f"there is no champion among the variants {names}: add one")
+            raise ExperimentError(f"the variants {names} have no champion: add one")
         total = math.fsum(variant.weight for variant in self.variants)
         if not math.isclose(total, 1, abs_tol=1e-6):
             raise ExperimentError(f"the variants' weights sum to {total:g}: make them sum to 1")
 
     @property
     def champion(self) -> Variant:
-        """What users get who are not in the test."""
+        """The variant of all users outside the test."""
         return next(variant for variant in self.variants if variant.name == CHAMPION)
 
     @property
     def challenger(self) -> Variant | None:
-        """What is tested, if anything is."""
+        """The variant under test; None if nothing is tested."""
         return next((variant for variant in self.variants if variant.name == CHALLENGER), None)
 
 
 def save(experiment: Experiment, path: Path) -> None:
-    """Write the file whole, so that a gateway that watches it never reads a part."""
+    """Write the file atomically, so that a watching gateway never reads half of it."""
     content = asdict(experiment)
     content["started"] = experiment.started.isoformat() if experiment.started else None
     write_atomically(path, json.dumps(content, indent=1) + "\n")
@@ -119,29 +116,32 @@ def load(path: Path) -> Experiment:
     """Read and check an experiment file.
 
     Raises:
-        ExperimentError: not there, not JSON, or not an experiment; names the file and the fault.
+        ExperimentError: the file is missing, is not JSON, or is not a valid experiment.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        json.dumps(content, ensure_ascii=False).encode()  # halves of characters can be escaped, not written
+        json.dumps(content, ensure_ascii=False).encode()  # refuses lone surrogates
         return _experiment(content)
     except OSError as error:
         raise ExperimentError(
-            f"there is no experiment in {path} ({error.strerror}): deploy a version first, or save one there"
+            f"there is no experiment in {path} ({error.strerror}): deploy a version first, then run "
+            "`immr experiment start`"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise ExperimentError(f"{path} is not JSON ({error}): correct it or save it anew") from error
+        raise ExperimentError(
+            f"{path} is not JSON ({error}): correct it, or run `immr experiment start`"
+        ) from error
     except ExperimentError as error:
         raise ExperimentError(f"{path}: {error}") from error
 
 
 def _is_address(url: str) -> bool:
-    """Whether it is one that paths can be added to, and requests sent to."""
+    """Whether this is an HTTP address to which paths can be appended."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
         (host or "").encode("idna")
-    except ValueError:  # of brackets, a port or a name that are none
+    except ValueError:
         return False
     is_plain = url.isascii() and url.isprintable() and not set(url) & set(" ?#@\\")
     return parts.scheme in ("http", "https") and bool(host) and port != 0 and is_plain
