@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from immr.charts.bars import Bar
 from immr.charts.lines import Point, Series
 from immr.events.aggregates import CtrBucket, Latency
+from immr.experiment.definition import DIRECT, PREVIEW
 from immr.readout.proportions import wilson
 
-NOT_SHOPPERS = frozenset({"direct", "preview"})
+NOT_SHOPPERS = frozenset({DIRECT, PREVIEW})
 """Variants of searches that did not come through a gateway, so no user was assigned to them."""
 
 BUCKETS_S = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 7 * 86400)

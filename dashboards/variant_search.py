@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 import httpx
 
-from immr.experiment.definition import Variant
+from immr.experiment.definition import PREVIEW, Variant
 
 log = logging.getLogger(__name__)
 
-_PREVIEW_HEADERS = {"x-immr-variant": "preview"}
+_PREVIEW_HEADERS = {"x-immr-variant": PREVIEW}
 _TIMEOUT = httpx.Timeout(20.0, connect=2.0)
 _REFUSED = frozenset({400, 413, 415, 422})
 

@@ -1,5 +1,5 @@
-"""What answers shoppers over HTTP: the service inside a Bento, and the gateway that splits traffic.
+"""What answers shoppers over HTTP: the service in a Bento, and the gateway that splits traffic.
 
-An application folder, not part of the wheel: `python -m serving.gateway`, and `bentoml serve` for what
-`immr.packaging` builds from it.
+An application folder, not part of the wheel. `python -m serving.gateway` runs the gateway; `bentoml serve`
+runs the Bentos that `immr.packaging` builds from this folder.
 """

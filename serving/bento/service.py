@@ -1,43 +1,57 @@
-"""What runs inside a Bento: the version that lies beside this package, served by BentoML."""
+"""What BentoML serves: the model version in the folder beside this package."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.config import HTTP_PROTOCOLS
 
 from immr.packaging.version_file import VERSION_FOLDER
-from serving.process.options import ServingOptions
-from serving.wire.protocol import bounded
 
-# BentoML makes uvicorn's configuration once it has imported this file, and has no setting for the protocol
-HTTP_PROTOCOLS["auto"] = bounded(ServingOptions().receive_timeout_s)  # type: ignore[assignment]
+
+class BoundedService(bentoml.Service[Any]):  # type: ignore[misc]
+    """BentoML's service, on the HTTP protocol that bounds the head of a request."""
+
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
+        """Creates the application, the last step before BentoML creates uvicorn's configuration.
+
+        BentoML has no option for uvicorn's protocol, so this replaces uvicorn's default.
+        """
+        from uvicorn.config import HTTP_PROTOCOLS
+
+        from serving.process.options import ServingOptions
+        from serving.wire.protocol import bounded
+
+        HTTP_PROTOCOLS["auto"] = bounded(ServingOptions().receive_timeout_s)  # type: ignore[assignment]
+        app: ASGIApp = super().to_asgi(is_main)
+        return app
 
 
 class Mounted:
-    """ASGI: the application, made when the server starts, because importing must have no effect."""
+    """ASGI: the application, created when the server starts, because an import must have no effect."""
 
     def __init__(self) -> None:
         self.app: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        assert self.app is not None, "the server has not started yet"
-        # BentoML routes all that it does not know to us under the mount path "/"
+        """Serves one request."""
+        assert self.app is not None, "the server has not started"
+        # BentoML routes whatever it has no route for to the mount path "/"
         await self.app({**scope, "root_path": ""}, receive, send)
 
 
 mounted = Mounted()
 
 
-# one worker, because Qdrant's local mode lets one process at a time hold a collection; metrics, log and
-# traces are our own
+# One worker, because an embedded index can be opened by one process at a time.
+# Metrics, access log and traces are our own.
 @bentoml.asgi_app(mounted, path="/")
 @bentoml.service(
     name="immr-search",
+    service_class=BoundedService,
     workers=1,
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
@@ -48,31 +62,32 @@ class ImmrSearch:
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """Bring the version up in the background; /health/ready tells when it is there."""
+        """Opens the version in the background; /health/ready reports when it is ready."""
         from immr.settings import Settings
-        from serving.bento.app import VersionService, create_version_app
-        from serving.process import logs, tracing
+        from immr.wiring import connect
+        from serving.bento.answering import VersionService
+        from serving.bento.app import create_version_app
+        from serving.process import startup
 
-        options = ServingOptions()
-        logs.configure(options.log_format)
+        options = startup.read_options()
         folder = Path(__file__).resolve().parents[2] / VERSION_FOLDER
-        self.service = VersionService(folder, Settings(), options.threads, options.max_under_way)
-        version = self.service.version
-        self.service.metrics.watch(version.count, version.newest_feature)
-        self.stop_metrics: Callable[[], None] | None = None
-        if options.metrics_port:
-            self.stop_metrics = self.service.metrics.serve(options.metrics_host, options.metrics_port)
-        app = create_version_app(self.service, options.receive_timeout_s, protection=options.protection())
-        tracing.trace(app, "immr-search")
-        mounted.app = app
+        self.running = ExitStack()
+        parts = self.running.enter_context(connect(Settings()))
+        self.service = VersionService(folder, parts, options.threads, options.max_under_way)
+        metrics, version = self.service.metrics, self.service.version
+        metrics.watch(version.count, version.newest_feature)
+        mounted.app = self.running.enter_context(
+            startup.instrumented(
+                "immr-search", metrics, options, lambda: create_version_app(self.service, options)
+            )
+        )
         await self.service.start()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        """Finish what is under way."""
+        """Finishes the searches in progress."""
         await self.service.stop()
-        if self.stop_metrics is not None:
-            self.stop_metrics()
+        self.running.close()
 
     async def __is_ready__(self) -> bool:
-        return self.service.version.searcher is not None
+        return not self.service.version.not_ready_because

@@ -1,4 +1,4 @@
-"""The one model version that a Bento serves: brought up in the background, ready when its parts fit."""
+"""Opens the model version of a Bento in the background, and retries until its parts fit together."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +17,9 @@ from immr.features.recent import RecentFeatures
 from immr.index.vector_index import Collection
 from immr.packaging.version_file import VersionFile
 from immr.search.searcher import Searcher
-from immr.settings import Settings
 from immr.types import Candidate, ItemFeatures
-from immr.wiring import connect
-from serving.process.garbage import spare_what_is_loaded
+from immr.wiring import Parts, connect
+from serving.process.garbage import freeze_loaded_objects
 
 if TYPE_CHECKING:
     from immr.model.query_encoder import OnnxQueryEncoder
@@ -27,19 +27,30 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_S = 2.0
-SEARCH_FIRST_S = 10.0  # searches without features beat none: two imports at once only hold each other up
-FOLLOW_S = 1.0  # how often a collection is asked for catalogue changes that others left
+FEATURES_AFTER_S = 10.0
+"""How long features wait for the search to open first: two imports at once only slow each other down."""
+FEATURES_GRACE_S = 30.0
+"""How long a version that answers searches waits for its features before it reports ready without them."""
+FOLLOW_S = 1.0
+"""How often a collection applies the catalogue changes that other processes left for it."""
 
 
 class ServedVersion:
-    """Opens encoder, collection and features in threads, again and again until they fit."""
+    """One model version: its encoder, collection and features, each opened in a thread."""
 
-    def __init__(self, folder: Path, settings: Settings, threads: int = 1, at_once: int = 1) -> None:
-        """`folder` holds a version's files and `version.json`; for `threads` and `at_once` see `Graph`."""
+    def __init__(self, folder: Path, parts: Parts, threads: int = 1, at_once: int = 1) -> None:
+        """Reads `version.json`; `start` opens the rest.
+
+        Args:
+            folder: Holds the version's files.
+            parts: Has the index and the feature store.
+            threads: Of one encoding.
+            at_once: Encodings at the same time.
+        """
         self.file = VersionFile.read(folder)
-        self.reason = f"{self.file.id} is starting"
+        self._reason = f"{self.file.id} is starting"
         self._folder = folder
-        self._settings = settings
+        self._parts = parts
         self._threads, self._at_once = threads, at_once
         self._encoder: OnnxQueryEncoder | None = None
         self._collection: Collection | None = None
@@ -47,38 +58,54 @@ class ServedVersion:
         self._features: FeatureStore | None = None
         self._recent: RecentFeatures | None = None
         self._stop = threading.Event()
+        self._opening = threading.Lock()
         self._opened = threading.Event()
+        self._opened_at_s = 0.0
+        self._features_tried = threading.Event()
         self._workers = [
-            threading.Thread(target=self._until_done, args=(self._open, "search"), daemon=True),
-            threading.Thread(target=self._until_done, args=(self._warm, "features"), daemon=True),
+            threading.Thread(target=self._retry, args=(self._open, "search"), daemon=True),
+            threading.Thread(target=self._retry, args=(self._warm, "features"), daemon=True),
             threading.Thread(target=self._follow, daemon=True),
         ]
 
     def start(self) -> None:
-        """Begin; returns at once."""
+        """Starts opening; returns at once."""
         for worker in self._workers:
             worker.start()
 
     def close(self) -> None:
-        """Stop trying and let go of the collection."""
+        """Stops retrying and releases the collection."""
         self._stop.set()
-        if self._collection is not None:
-            self._collection.close()
+        with self._opening:
+            if self._collection is not None:
+                self._collection.close()
 
     @property
     def searcher(self) -> Searcher | None:
-        """None until the version is ready; `reason` says why."""
+        """None until searches can be answered; `not_ready_because` has the reason."""
         return self._searcher
 
     @property
+    def not_ready_because(self) -> str:
+        """Why the version should get no traffic yet; empty once its searches are complete.
+
+        Features that are unavailable at the first attempt are not waited for.
+        """
+        if self._searcher is None:
+            return self._reason
+        if self._features_tried.is_set() or time.monotonic() - self._opened_at_s > FEATURES_GRACE_S:
+            return ""
+        return f"{self.file.id} is loading its features; until then, hits are ranked without them"
+
+    @property
     def encoder(self) -> OnnxQueryEncoder:
-        """The query encoder; only of a version that is ready."""
-        assert self._encoder is not None, self.reason
+        """The query encoder; only once searches can be answered."""
+        assert self._encoder is not None, self._reason
         return self._encoder
 
     @property
     def features_ready(self) -> bool:
-        """Whether answers come with features."""
+        """Whether hits come with features."""
         return self._recent is not None
 
     def item(self, item_id: str) -> Candidate | None:
@@ -90,42 +117,51 @@ class ServedVersion:
         return self._collection.count() if self._collection else 0
 
     def newest_feature(self) -> datetime | None:
-        """When the newest feature was made; None until the store is there."""
+        """When the newest feature was made; None until the store is open."""
         return self._features.freshness() if self._features else None
 
     def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
-        """Features once they are warm; until then the answer does without, rather than wait.
+        """Features of these items. Until they are loaded, a search does without rather than wait.
 
         Raises:
-            FeaturesUnavailableError: not warm yet, or the store does not answer.
+            FeaturesUnavailableError: not loaded yet, or the store does not answer.
         """
         if self._recent is None:
-            raise FeaturesUnavailableError("the feature store is still starting: wait, or look at the log")
+            raise FeaturesUnavailableError("the feature store is still starting: wait, or see the log")
         return self._recent.read(item_ids)
 
     def _open(self) -> None:
         encoder = self._encoder = self._encoder or self._open_encoder()
-        self._collection = connect(self._settings).index.open(
-            self.file.id, self.file.dim, self.file.preprocessing_hash
-        )
-        self._searcher = Searcher(encoder, self._collection, self, self.file.ranking)
-        self.reason = ""
+        with ExitStack() as undo:
+            collection = self._parts.index.open(
+                self.file.id, self.file.dim, self.file.preprocessing_hash
+            )
+            undo.callback(collection.close)  # an embedded index that stays open would lock out the next try
+            documents = collection.count()
+            with self._opening:
+                if self._stop.is_set():
+                    return
+                self._collection = collection
+                self._searcher = Searcher(encoder, collection, self, self.file.ranking)
+            undo.pop_all()
+        self._reason = ""
+        self._opened_at_s = time.monotonic()
         self._opened.set()
-        log.info("%s is ready with %d documents", self.file.id, self._collection.count())
-        spare_what_is_loaded()
+        log.info("%s answers searches over %d documents", self.file.id, documents)
+        freeze_loaded_objects()
 
     def _follow(self) -> None:
-        """Take over catalogue changes: an embedded collection is written by the process that serves it."""
-        said = ""
+        """Applies catalogue changes: an embedded collection is written by the process that serves it."""
+        logged = ""
         while not self._stop.wait(FOLLOW_S):
             try:
-                if self._collection is not None and (taken := self._collection.refresh()):
-                    log.info("%s took over %d catalogue changes", self.file.id, taken)
-                said = ""
-            except Exception as error:  # searches go on with what was there; the changes stay where they are
-                if str(error) != said and not self._stop.is_set():
-                    log.warning("catalogue changes wait: %s", error)
-                said = str(error)
+                if self._collection is not None and (applied := self._collection.refresh()):
+                    log.info("%s applied %d catalogue changes", self.file.id, applied)
+                logged = ""
+            except Exception as error:  # searches use the catalogue as it was, and the changes are kept
+                if str(error) != logged and not self._stop.is_set():
+                    log.warning("catalogue changes could not be applied, retrying: %s", error)
+                logged = str(error)
 
     def _open_encoder(self) -> OnnxQueryEncoder:
         from immr.model.query_encoder import OnnxQueryEncoder
@@ -133,25 +169,28 @@ class ServedVersion:
         return OnnxQueryEncoder(self._folder, self._threads, self._at_once)
 
     def _warm(self) -> None:
-        self._opened.wait(SEARCH_FIRST_S)
+        self._opened.wait(FEATURES_AFTER_S)
         start = time.perf_counter()
-        self._features = self._features or connect(self._settings).features
-        self._features.warm()
-        self._recent = RecentFeatures(self._features)
+        try:
+            self._features = self._features or connect(self._parts.settings).features
+            self._features.warm()
+            self._recent = RecentFeatures(self._features)
+        finally:
+            self._features_tried.set()
         log.info("features are ready after %.1f s", time.perf_counter() - start)
-        spare_what_is_loaded()
+        freeze_loaded_objects()
 
-    def _until_done(self, attempt: Callable[[], None], part: str) -> None:
-        said = ""
+    def _retry(self, attempt: Callable[[], None], part: str) -> None:
+        logged = ""
         while not self._stop.is_set():
             try:
                 attempt()
                 return
-            except Exception as error:  # a thread that dies would leave the service waiting for ever
+            except Exception as error:  # whatever it is: without this thread the service would never start
                 reason = str(error) if isinstance(error, ImmrError) else f"{type(error).__name__}: {error}"
                 if part == "search":
-                    self.reason = reason
-                if reason != said:
-                    log.warning("%s is not ready, trying again: %s", part, reason)
-                said = reason
+                    self._reason = reason
+                if reason != logged:
+                    log.warning("%s is not ready, retrying: %s", part, reason)
+                logged = reason
             self._stop.wait(RETRY_S)

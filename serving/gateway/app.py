@@ -1,6 +1,6 @@
-"""The A/B gateway over HTTP. What it does with a search stands in `serving.gateway.split`.
+"""The A/B gateway over HTTP; `serving.gateway.split` has the routing.
 
-`python -m serving.gateway --port 8080`; where the variants are stands in the experiment file.
+`python -m serving.gateway --port 8080`; the experiment file names the variants and their addresses.
 """
 
 from __future__ import annotations
@@ -8,24 +8,24 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Annotated
 
 from fastapi import Cookie, FastAPI, Header, Request, Response
-from starlette.middleware import Middleware
 from starlette.types import Scope
 
 from immr.errors import ImmrError
+from immr.experiment.definition import PREVIEW
 from immr.settings import Settings
-from serving.gateway.split import MAX_UNDER_WAY, TIMEOUT_S, Gateway
+from immr.wiring import connect
+from serving.gateway.split import MAX_IN_PROGRESS, TIMEOUT_S, Gateway
 from serving.gateway.visitor import COOKIE, COOKIE_AGE_S, new_visitor, signed, visitor_of
-from serving.process import logs, tracing
 from serving.process.draining import DrainingServer
 from serving.process.options import ServingOptions
-from serving.wire.admission import Admission, posts
-from serving.wire.application import create_app
-from serving.wire.bearer import tell_of_keys
-from serving.wire.forms import SearchForm, passed_on
+from serving.process.startup import create_service_app, instrumented, read_options
+from serving.wire.admission import posts_to
+from serving.wire.application import JSON
+from serving.wire.forms import SearchForm, pick
 from serving.wire.problems import problem_responses, unavailable
 from serving.wire.protocol import bounded
 from serving.wire.routes import (
@@ -35,19 +35,18 @@ from serving.wire.routes import (
     READY_SUMMARY,
     SEARCH_PROBLEMS,
     SEARCH_SUMMARY,
-    add_events,
-    add_liveness,
 )
-from serving.wire.schemas import PREVIEW, VARIANT_HEADER, SearchBody
-from serving.wire.search_request import asked_by, request_body
+from serving.wire.schemas import VARIANT_HEADER, SearchBody
+from serving.wire.search_request import request_body, validate
 
-_FINISH_S = 10
-_MAX_PICTURES = 256  # at once; more than there are connections for, which one page of hits may ask for
-_OF_PICTURES = ("content-type", "cache-control", "etag", "last-modified", "location")
+FINISH_S = 10
+"""How long requests in progress may take once the server has drained."""
+_MAX_PICTURES = 256  # more than the pool has connections, because a page of hits asks for many at once
+_PICTURE_HEADERS = ("content-type", "cache-control", "etag", "last-modified", "location")
 
 
 def create_gateway_app(gateway: Gateway, options: ServingOptions | None = None) -> FastAPI:
-    """The application around a gateway, which it starts and stops."""
+    """Creates the application of a gateway, which it starts and stops."""
     options = options or ServingOptions()
 
     @asynccontextmanager
@@ -56,28 +55,22 @@ def create_gateway_app(gateway: Gateway, options: ServingOptions | None = None) 
         yield
         await gateway.stop()
 
-    app = create_app(
+    app = create_service_app(
         "IMMR gateway",
-        "Visual search, A/B-tested: a photo in, items out, clicks back.",
-        inner=[
-            Middleware(Admission, is_work, at_once, options.receive_timeout_s)
-            for is_work, at_once in (
-                (posts("/v1/search"), gateway.max_under_way),
-                (posts("/v1/events"), gateway.max_under_way),
-                (_is_picture, _MAX_PICTURES),
-            )
-        ],
-        protection=options.protection(),
+        "Visual search, A/B-tested: send a photo, get items, report clicks.",
+        options=options,
+        metrics=gateway.metrics,
+        record_events=lambda body: gateway.recorder.record_events(body.events),
+        bounds={
+            posts_to("/v1/search"): gateway.max_in_progress,
+            posts_to("/v1/events"): gateway.max_in_progress,
+            _is_picture: _MAX_PICTURES,
+        },
         lifespan=lifespan,
     )
-    gateway.metrics.attach(app)
     _add_search(app, gateway, options.cookie_secure)
-    add_events(app, lambda body: gateway.recorder.events(body.events))
     _add_pictures(app, gateway)
-    add_liveness(app)
     _add_readiness(app, gateway)
-    if options.bearer_keys_file is not None:
-        tell_of_keys(app)
     return app
 
 
@@ -96,19 +89,24 @@ def _add_search(app: FastAPI, gateway: Gateway, cookie_secure: bool) -> None:
     )
     async def search(
         request: Request,
-        cookie: Annotated[str, Cookie(alias=COOKIE, description="Stands in for user_id.")] = "",
+        cookie: Annotated[
+            str, Cookie(alias=COOKIE, description="Identifies a visitor without user_id.")
+        ] = "",
         variant: Annotated[
-            str, Header(alias=VARIANT_HEADER, description="`preview` is recorded nowhere; else ignored.")
+            str,
+            Header(
+                alias=VARIANT_HEADER, description="A `preview` is not recorded; other values are ignored."
+            ),
         ] = "",
     ) -> Response:
         form = SearchForm.read(await request.body(), request.headers)
-        user, set_cookie = asked_by(form).fields.user_id, ""
+        user, set_cookie = validate(form).fields.user_id, ""
         if user is None:
             user, is_newest = visitor_of(cookie, gateway.keys)
             user = user or new_visitor()
             set_cookie = "" if is_newest else signed(user, gateway.keys[0])
         body = await gateway.search(form, user, preview=variant == PREVIEW)
-        response = Response(body.model_dump_json(), media_type="application/json")
+        response = Response(body.model_dump_json(), media_type=JSON)
         if set_cookie:
             response.set_cookie(
                 COOKIE, set_cookie, COOKIE_AGE_S, httponly=True, samesite="lax", secure=cookie_secure
@@ -121,8 +119,8 @@ def _add_pictures(app: FastAPI, gateway: Gateway) -> None:
 
     @app.get(PICTURE_PATH, summary=PICTURE_SUMMARY, response_class=Response, responses=responses)
     async def item_image(item_id: str, request: Request) -> Response:
-        answer = await gateway.picture(item_id, passed_on(request.headers, "authorization"))
-        return Response(answer.content, answer.status, passed_on(answer.headers, *_OF_PICTURES))
+        answer = await gateway.picture(item_id, pick(request.headers, "authorization"))
+        return Response(answer.content, answer.status, pick(answer.headers, *_PICTURE_HEADERS))
 
 
 def _add_readiness(app: FastAPI, gateway: Gateway) -> None:
@@ -130,46 +128,51 @@ def _add_readiness(app: FastAPI, gateway: Gateway) -> None:
     async def ready() -> dict[str, bool | dict[str, bool]]:
         variants = await gateway.readiness()
         if not any(variants.values()):
-            raise unavailable(f"no variant is ready: {', '.join(variants)}; look at their /health/ready")
+            raise unavailable(f"No variant is ready: {', '.join(variants)}. See their /health/ready.")
         return {"ready": True, "variants": variants}
 
 
 def main() -> int:
-    """Serve until SIGINT or SIGTERM, then drain (see `serving.process.draining`)."""
+    """Serves until SIGINT or SIGTERM, then drains (see `serving.process.draining`)."""
     import uvicorn
 
+    arguments = _arguments()
+    with ExitStack() as running:
+        try:
+            options = read_options()
+            most = arguments.max_under_way or options.max_under_way or MAX_IN_PROGRESS
+            parts = running.enter_context(connect(Settings()))
+            gateway = Gateway(parts, arguments.timeout_s, most)
+            app = running.enter_context(
+                instrumented(
+                    "immr-gateway", gateway.metrics, options, lambda: create_gateway_app(gateway, options)
+                )
+            )
+        except ImmrError as error:
+            print(error, file=sys.stderr)
+            return 1
+        config = uvicorn.Config(
+            app,
+            host=arguments.host,
+            port=arguments.port,
+            http=bounded(options.receive_timeout_s),
+            access_log=False,
+            log_config=None,
+            timeout_graceful_shutdown=FINISH_S,
+        )
+        with suppress(KeyboardInterrupt):
+            DrainingServer(config).run()
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m serving.gateway", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--timeout-s", type=float, default=TIMEOUT_S, help="how long a variant may take")
     parser.add_argument(
-        "--max-under-way", type=int, help="searches at once; more are refused with 429 (default 256)"
+        "--max-under-way",
+        type=int,
+        help="searches in progress; more are refused with 429 (default: IMMR_MAX_UNDER_WAY, else 256)",
     )
-    arguments = parser.parse_args()
-    stop_metrics = None
-    try:
-        options = ServingOptions()
-        logs.configure(options.log_format)
-        under_way = arguments.max_under_way or options.max_under_way or MAX_UNDER_WAY
-        gateway = Gateway(Settings(), arguments.timeout_s, under_way)
-        if options.metrics_port:
-            stop_metrics = gateway.metrics.serve(options.metrics_host, options.metrics_port)
-        app = create_gateway_app(gateway, options)
-        tracing.trace(app, "immr-gateway")
-    except ImmrError as error:
-        print(error, file=sys.stderr)
-        return 1
-    config = uvicorn.Config(
-        app,
-        host=arguments.host,
-        port=arguments.port,
-        http=bounded(options.receive_timeout_s),
-        access_log=False,
-        log_config=None,
-        timeout_graceful_shutdown=_FINISH_S,
-    )
-    with suppress(KeyboardInterrupt):
-        DrainingServer(config).run()
-    if stop_metrics is not None:
-        stop_metrics()
-    return 0
+    return parser.parse_args()

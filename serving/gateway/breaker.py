@@ -1,4 +1,4 @@
-"""Whether a variant is worth asking: after failures in a row it is left alone for a while."""
+"""Circuit breaker: after failures in a row, a variant is not asked for a while."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 
 class CircuitBreaker:
-    """Closed: ask. Open: do not. When its time has passed, one request tries, and decides for the others.
+    """Closed: requests pass. Open: they do not, until a pause is over and one request tries.
 
-    The circuit breaker of Nygard, "Release It!", with a pause that doubles while trials fail. For one event
-    loop: not thread safe.
+    The circuit breaker of Nygard, "Release It!", whose pause doubles while trials fail. Each request reports
+    its outcome through its own `Attempt`, so that only the trial decides about the pause. For one event loop:
+    not thread-safe.
     """
 
     def __init__(
@@ -27,40 +28,65 @@ class CircuitBreaker:
         self._failures = 0
         self._pause_s = pause_s
         self._open_until: float | None = None
-        self._trying = False
+        self._trial: Attempt | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether the last that is known of it is bad."""
+        """Whether the variant has failed and not recovered since."""
         return self._open_until is not None
 
-    def allows(self) -> bool:
-        """Whether to ask now; a True while it is open is the one trial, and wants its outcome told."""
+    def admit(self) -> Attempt | None:
+        """An attempt if the variant should be asked now; while the breaker is open, the one trial."""
         if self._open_until is None:
-            return True
-        if self._trying or self._clock() < self._open_until:
-            return False
-        self._trying = True
-        return True
+            return Attempt(self)
+        if self._trial is not None or self._clock() < self._open_until:
+            return None
+        self._trial = Attempt(self)
+        return self._trial
 
-    def succeeded(self) -> None:
-        """It answered."""
+    def force(self) -> Attempt:
+        """An attempt in any case. It does not end another request's trial, unless it succeeds."""
+        return Attempt(self)
+
+    def _succeeded(self) -> None:
         self._failures = 0
         self._pause_s = self._first_pause_s
-        self._open_until = None
-        self._trying = False
+        self._open_until = self._trial = None
+
+    def _failed(self, attempt: Attempt) -> None:
+        if self._open_until is None:
+            self._failures += 1
+            if self._failures >= self._failures_to_open:
+                self._open_until = self._clock() + self._pause_s
+        elif attempt is self._trial:
+            self._pause_s = min(2 * self._pause_s, self._max_pause_s)
+            self._open_until = self._clock() + self._pause_s
+            self._trial = None
+
+    def _abandoned(self, attempt: Attempt) -> None:
+        if attempt is self._trial:
+            self._trial = None
+
+
+class Attempt:
+    """One request to a variant; report its outcome once."""
+
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        self._breaker = breaker
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the breaker is open."""
+        return self._breaker.is_open
+
+    def succeeded(self) -> None:
+        """The variant answered: the breaker closes."""
+        self._breaker._succeeded()
 
     def failed(self) -> None:
-        """It did not answer, or too late."""
-        self._failures += 1
-        if self._open_until is None and self._failures < self._failures_to_open:
-            return
-        if self._open_until is not None and self._trying:
-            self._pause_s = min(2 * self._pause_s, self._max_pause_s)
-        if self._open_until is None or self._trying:
-            self._open_until = self._clock() + self._pause_s
-        self._trying = False
+        """The variant did not answer, or too late."""
+        self._breaker._failed(self)
 
     def abandoned(self) -> None:
-        """The request went away before its outcome was known."""
-        self._trying = False
+        """The request ended without an outcome."""
+        self._breaker._abandoned(self)

@@ -1,4 +1,4 @@
-"""One answer of two versions': their hits by team draft, each with a click token that says whose it is."""
+"""Interleaves the answers of two versions by team draft; each hit's click token names its version."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from immr.experiment.interleaving import draft
 from serving.wire.schemas import SearchBody
 
 
-def interleaved(
+def interleave(
     answers: Mapping[str, SearchBody], label: str, key: bytes, now: datetime
 ) -> tuple[SearchBody, tuple[str, ...]]:
-    """Both versions' answers to one query as one.
+    """Merges both versions' answers to one query.
 
-    It is the challenger's answer but for its hits, and has no next page: a page that follows would repeat
-    items of this one, or leave some out.
+    The result is the challenger's answer with other hits, and has no next page: a second page would repeat
+    items of the first, or miss some.
 
     Args:
         answers: The champion's and the challenger's, by name.
         label: The variant that the click tokens name.
-        key: Signs them.
+        key: Signs the click tokens.
         now: When the answer is shown.
 
     Returns:
@@ -33,16 +33,16 @@ def interleaved(
     hits = {name: {hit.item_id: hit for hit in answer.hits} for name, answer in answers.items()}
     length = max(map(len, hits.values()))
     drafted = draft(list(hits[CHAMPION]), list(hits[CHALLENGER]), length, query_id)
-    versions = tuple(answers[one.team].model_version for one in drafted)
+    versions = tuple(answers[pick.team].model_version for pick in drafted)
     signers = {
         name: tokens.Signer(key, query_id, label, answer.model_version, now)
         for name, answer in answers.items()
     }
     shown = [
-        hits[one.team][one.item_id].model_copy(
-            update={"position": position, "click_token": signers[one.team].sign(one.item_id, position)}
+        hits[pick.team][pick.item_id].model_copy(
+            update={"position": position, "click_token": signers[pick.team].sign(pick.item_id, position)}
         )
-        for position, one in enumerate(drafted, start=1)
+        for position, pick in enumerate(drafted, start=1)
     ]
     degraded = sorted({*champion.degraded, *challenger.degraded})
     return challenger.model_copy(update={"hits": shown, "degraded": degraded, "next_page": None}), versions

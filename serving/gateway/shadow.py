@@ -1,4 +1,4 @@
-"""Shadow mode: searches are asked of the challenger too; its answers are logged, and no shopper waits."""
+"""Shadow mode: the challenger gets a copy of each search; its answers are logged, and no shopper waits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Copy:
 
 
 class Shadow:
-    """A short queue of copies; what does not fit is left out. For one event loop."""
+    """A short queue of copies; the overflow is dropped. For one event loop."""
 
     def __init__(self, variants: Variants, metrics: Metrics) -> None:
         self._variants = variants
@@ -38,17 +38,17 @@ class Shadow:
         self._workers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begin to ask."""
+        """Starts the workers."""
         self._workers = [asyncio.create_task(self._work()) for _ in range(_WORKERS)]
 
     async def stop(self) -> None:
-        """Forget what waits."""
+        """Stops the workers and drops the queue."""
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
 
     def copy(self, variant: Variant, form: SearchForm, query_id: str, shown: Sequence[str]) -> None:
-        """Ask this variant too, some time soon; `shown` is what the shopper got."""
+        """Queues a copy of a search for this variant; `shown` are the items that the shopper got."""
         try:
             self._copies.put_nowait(_Copy(variant, form, query_id, shown))
         except asyncio.QueueFull:
@@ -59,16 +59,17 @@ class Shadow:
             copy = await self._copies.get()
             try:
                 await self._ask(copy)
-            except Exception:  # a worker that dies would leave shadow mode without answers
+            except Exception:  # whatever it is: without its workers, shadow mode would end unnoticed
                 log.exception("a shadow search failed")
                 self._metrics.shadow.labels("failed").inc()
 
     async def _ask(self, copy: _Copy) -> None:
-        if not self._variants.allows(copy.variant):
+        attempt = self._variants.admit(copy.variant)
+        if attempt is None:
             self._metrics.shadow.labels("left_out").inc()
             return
         try:
-            answer = await self._variants.search(copy.variant, copy.form, LABEL)
+            answer = await self._variants.search(copy.variant, copy.form, LABEL, attempt)
         except ProblemError:
             answer = None
         if answer is None:
@@ -78,7 +79,7 @@ class Shadow:
         overlap = len(set(found) & set(copy.shown)) / max(len(found), len(copy.shown), 1)
         self._metrics.shadow.labels("answered").inc()
         self._metrics.shadow_overlap.observe(overlap)
-        told = {
+        fields = {
             "query_id": copy.query_id,
             "model_version": answer.model_version,
             "overlap": round(overlap, 3),
@@ -86,4 +87,4 @@ class Shadow:
             "shown": list(copy.shown),
             "found": found,
         }
-        log.info("shadow", extra={"said": told})
+        log.info("shadow", extra={"fields": fields})

@@ -1,4 +1,4 @@
-"""The A/B split: every user gets one variant, whose answer is recorded; another answers for it."""
+"""Routes each user to their variant, records what was shown, and falls back if the variant fails."""
 
 from __future__ import annotations
 
@@ -14,76 +14,80 @@ from immr.errors import ExperimentError
 from immr.events.photos import PhotoStore
 from immr.events.query_ids import user_key
 from immr.experiment.assignment import assign
-from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Variant, load
-from immr.settings import Settings
+from immr.experiment.definition import CHALLENGER, CHAMPION, PREVIEW, Experiment, Variant, load
 from immr.storage.watched_file import WatchedFile
-from immr.wiring import connect
-from serving.gateway.interleaved import interleaved
+from immr.wiring import Parts
+from serving.gateway.breaker import Attempt
+from serving.gateway.interleaved import interleave
 from serving.gateway.shadow import Shadow
-from serving.gateway.variants import SAYS_LITTLE, VariantAnswer, VariantDownError, Variants
+from serving.gateway.variants import INCONCLUSIVE, VariantAnswer, VariantDownError, Variants
 from serving.process import tracing
-from serving.process.garbage import spare_what_is_loaded
+from serving.process.garbage import freeze_loaded_objects
 from serving.process.logs import SEARCHES
 from serving.process.metrics import Metrics
 from serving.process.recording import Recorder
 from serving.wire import paging
 from serving.wire.forms import SearchForm
 from serving.wire.problems import ProblemError, unavailable
-from serving.wire.schemas import PREVIEW, USER_KEY_HEADER, SearchBody
+from serving.wire.schemas import USER_KEY_HEADER, SearchBody
 
 log = logging.getLogger(__name__)
 searches = logging.getLogger(SEARCHES)
 
 TIMEOUT_S = 3.0
-MAX_UNDER_WAY = 256  # more than a Bento's: whoever waits for a slow variant must not keep out the others
-_NO_ONE = "no variant answers now: try again in a moment"
+MAX_IN_PROGRESS = 256
+"""More than a Bento's, so that searches waiting for a slow variant do not keep out the others."""
+_ALL_DOWN = "No variant answers now. Try again in a moment."
 
 
 class Gateway:
     """Assignment, fallback, recording. `start` and `stop` belong to the server's event loop."""
 
     def __init__(
-        self, settings: Settings, timeout_s: float = TIMEOUT_S, max_under_way: int = MAX_UNDER_WAY
+        self, parts: Parts, timeout_s: float = TIMEOUT_S, max_in_progress: int = MAX_IN_PROGRESS
     ) -> None:
-        """`timeout_s` is how long a variant may take before the champion is asked instead.
+        """Opens the recorder; the experiment file is read on the first search.
 
-        Over `max_under_way` searches at once are refused with 429.
+        Args:
+            parts: Has the event log and the token keys; its settings name experiment file and photos.
+            timeout_s: How long a variant may take before the champion is asked instead.
+            max_in_progress: More searches are refused with 429.
         """
-        self.max_under_way = max_under_way
+        self.max_in_progress = max_in_progress
         self.metrics = Metrics()
-        self.keys = connect(settings).token_keys
-        self.recorder = Recorder(settings, self.metrics)
+        self.keys = parts.token_keys
+        self.recorder = Recorder(parts, self.metrics)
         self._variants = Variants(timeout_s, self.metrics)
         self._shadow: Shadow | None = None
-        photos = PhotoStore(settings.photos_dir, timedelta(days=settings.keep_photos_days))
-        photos.forget_expired()  # also if no new ones are kept
-        self._photos = photos if settings.keep_photos else None
-        self._experiment_file = settings.experiment_file
+        photos = PhotoStore(parts.settings.photos_dir, timedelta(days=parts.settings.keep_photos_days))
+        photos.forget_expired()  # even if no new ones are kept
+        self._photos = photos if parts.settings.keep_photos else None
+        self._experiment_file = parts.settings.experiment_file
         self._watcher: WatchedFile[Experiment] | None = None
         self._watcher_lock = threading.Lock()
         self._seen: Experiment | None = None
-        self.metrics.watch_variants(self._left_alone)
+        self.metrics.watch_variants(self._open_breakers)
         self.metrics.experiment_wrong.set_function(self._is_file_wrong)
 
     async def start(self) -> None:
-        """Open the connection pool."""
+        """Opens the connections to the variants."""
         await self._variants.start()
         self._shadow = Shadow(self._variants, self.metrics)
         await self._shadow.start()
-        spare_what_is_loaded()
+        freeze_loaded_objects()
 
     async def stop(self) -> None:
-        """Write down what waits, then close."""
+        """Closes the connections and delivers the events that wait."""
         if self._shadow is not None:
             await self._shadow.stop()
         await self._variants.stop()
         await self.recorder.close()
 
     def experiment(self) -> Experiment:
-        """The experiment as its file has it now; the one before where the file is wrong.
+        """The experiment in its file; the previous one while the file is invalid.
 
         Raises:
-            ProblemError: 503 while there is no valid one.
+            ProblemError: 503 while there is none.
         """
         try:
             experiment = self._watched().current()
@@ -96,22 +100,22 @@ class Gateway:
         return experiment
 
     def _watched(self) -> WatchedFile[Experiment]:
-        """Safe in any thread."""
+        """Thread-safe."""
         with self._watcher_lock:
             self._watcher = self._watcher or WatchedFile(self._experiment_file, load, "experiment")
         return self._watcher
 
-    def _left_alone(self) -> dict[str, bool]:
-        """Of each variant that is asked, shown or not."""
+    def _open_breakers(self) -> dict[str, bool]:
+        """Of every variant that is asked, including a shadow's challenger."""
         try:
             experiment = self._watched().current()
         except ExperimentError:
             return {}
-        asked = [experiment.champion] if experiment.state == "stopped" else experiment.variants
-        return {variant.name: self._variants.is_left_alone(variant) for variant in asked}
+        variants = [experiment.champion] if experiment.state == "stopped" else experiment.variants
+        return {variant.name: self._variants.is_open(variant) for variant in variants}
 
     def _is_file_wrong(self) -> bool:
-        """Where there is none yet, nothing is wrong."""
+        """A missing file is not wrong."""
         try:
             watched = self._watched()
         except ExperimentError:
@@ -120,10 +124,10 @@ class Gateway:
         return bool(watched.wrong)
 
     async def search(self, form: SearchForm, user_id: str, preview: bool) -> SearchBody:
-        """Answer by the user's variant, or by another where that one cannot; record unless it is a preview.
+        """Answers with the user's variant, or another if that fails; records unless it is a preview.
 
         Raises:
-            ProblemError: what the variant finds wrong with the request; 503 where no variant answers.
+            ProblemError: the variant refuses the request; 503 if no variant answers.
         """
         start = time.perf_counter()
         experiment = self.experiment()
@@ -141,26 +145,26 @@ class Gateway:
         for part in body.degraded:
             self.metrics.degraded.labels(part).inc()
         self.metrics.observe({"total": 1000 * (time.perf_counter() - start)})
-        _tell(body, fallback)
+        _log_search(body, fallback)
         return body
 
     async def picture(self, item_id: str, headers: Mapping[str, str]) -> VariantAnswer:
-        """An item's picture, from the first variant that has it; `headers` go on to it.
+        """An item's picture, from the first variant that has it; `headers` are forwarded.
 
         Raises:
-            ProblemError: 404 where none has it, 503 where no variant answers.
+            ProblemError: 404 if no variant has it, 503 if none answers.
         """
         path = f"/v1/items/{quote(item_id, safe='')}/image"
         experiment = self.experiment()
         problem: ProblemError | None = None
-        for variant in sorted(_in_order(experiment, CHAMPION), key=self._variants.is_left_alone):
+        for variant in sorted(_in_order(experiment, CHAMPION), key=self._variants.is_open):
             try:
                 return await self._variants.picture(variant, path, headers)
             except VariantDownError:
                 continue
             except ProblemError as error:
                 problem = error
-        raise problem or unavailable(_NO_ONE)
+        raise problem or unavailable(_ALL_DOWN)
 
     async def readiness(self) -> dict[str, bool]:
         """Which of the variants that may answer shoppers are ready."""
@@ -171,15 +175,19 @@ class Gateway:
     async def _both_answers(
         self, experiment: Experiment, form: SearchForm, label: str
     ) -> tuple[SearchBody, bool, tuple[str, ...]]:
-        """Both versions' hits in one answer, and whose each is; where only one of them answers, its own."""
+        """Both versions' hits in one answer; if only one version answers, its own.
+
+        Returns:
+            The answer, whether it is a fallback, and the model version of each hit if it is interleaved.
+        """
 
         async def one(variant: Variant) -> SearchBody | None:
-            if not self._variants.allows(variant):
+            if (attempt := self._variants.admit(variant)) is None:
                 return None
             try:
-                return await self._variants.search(variant, form, label)
+                return await self._variants.search(variant, form, label, attempt)
             except ProblemError as error:
-                if error.problem.status not in SAYS_LITTLE:
+                if error.problem.status not in INCONCLUSIVE:
                     raise
                 return None
 
@@ -188,7 +196,7 @@ class Gateway:
             variant.name: body for variant, body in zip(experiment.variants, found, strict=True) if body
         }
         if len(answers) == 2:
-            body, versions = interleaved(answers, label, self.keys[0], datetime.now(UTC))
+            body, versions = interleave(answers, label, self.keys[0], datetime.now(UTC))
             return body, False, versions
         if answers:
             [(name, body)] = answers.items()
@@ -198,35 +206,40 @@ class Gateway:
     async def _first_answer(
         self, experiment: Experiment, assigned: str, form: SearchForm, label: str
     ) -> tuple[SearchBody, bool]:
-        """The first variant's that has one, and whether that was not the assigned one."""
+        """The answer of the first variant that has one, and whether that is a fallback."""
         refusals: list[ProblemError] = []
         begun_by = paging.version_of(form.values["page"], self.keys) if form.asks_for_page else None
         while True:
             asked = False
             for variant in (variants := _in_order(experiment, assigned, begun_by)):
-                if self._variants.allows(variant):
+                if attempt := self._variants.admit(variant):
                     asked = True
-                    if body := await self._known(variant, form, label, refusals):
+                    if body := await self._answer(variant, form, label, refusals, attempt):
                         return body, variant.name != assigned
-            # where every one is left alone, asking is no worse than refusing
+            # if every breaker is open, asking is no worse than refusing
             for variant in variants if not asked else []:
-                if body := await self._known(variant, form, label, refusals):
+                if body := await self._answer(variant, form, label, refusals):
                     return body, variant.name != assigned
             before, experiment = experiment, self.experiment()
             if experiment == before:
                 break
-            # they were replaced while we asked: ask those that are there now
+            # the variants were replaced meanwhile: ask the new ones
         if refusals:
             raise refusals[0]
         self.metrics.errors.labels("all_down").inc()
-        raise unavailable(_NO_ONE)
+        raise unavailable(_ALL_DOWN)
 
-    async def _known(
-        self, variant: Variant, form: SearchForm, label: str, refusals: list[ProblemError]
+    async def _answer(
+        self,
+        variant: Variant,
+        form: SearchForm,
+        label: str,
+        refusals: list[ProblemError],
+        attempt: Attempt | None = None,
     ) -> SearchBody | None:
-        """Its answer; None where it has none, or does not know the caller's key, which another may know."""
+        """A variant's answer; None if it has none. Notes a 401, because another variant may know the key."""
         try:
-            return await self._variants.search(variant, form, label)
+            return await self._variants.search(variant, form, label, attempt)
         except ProblemError as error:
             if error.problem.status != 401:
                 raise
@@ -243,10 +256,10 @@ class Gateway:
         versions: tuple[str, ...],
     ) -> None:
         start = time.perf_counter()
-        if not self.recorder.search(body, user_id, datetime.now(UTC), fallback, versions):
+        if not self.recorder.record_search(body, user_id, datetime.now(UTC), fallback, versions):
             body.degraded.append("events")
         self.metrics.observe({"record": 1000 * (time.perf_counter() - start)})
-        # a page goes on with the champion's answer: the challenger would have to refuse it
+        # a page continues the champion's answer: the challenger would refuse it
         in_shadow = experiment.challenger if experiment.state == "shadow" and not form.asks_for_page else None
         if in_shadow and self._shadow:
             shown = [hit.item_id for hit in body.hits]
@@ -263,10 +276,10 @@ class Gateway:
 
 
 def _in_order(experiment: Experiment, first: str, begun_by: str | None = None) -> list[Variant]:
-    """Who may answer shoppers: the variant of that name, then the champion, then any other.
+    """Who may answer shoppers: the variant named `first`, then the champion, then any other.
 
-    Before them all comes the version that began what a page goes on with, for no other can.
-    A challenger that is stopped or in shadow never answers, whoever else fails.
+    A page comes first of all to the version that began it, because no other can continue it. A challenger
+    that is stopped or in shadow never answers, even if the champion fails.
     """
     answering = experiment.variants if experiment.state == "running" else [experiment.champion]
     return sorted(
@@ -275,13 +288,13 @@ def _in_order(experiment: Experiment, first: str, begun_by: str | None = None) -
     )
 
 
-def _tell(body: SearchBody, fallback: bool) -> None:
-    said: dict[str, str | float | bool] = {
+def _log_search(body: SearchBody, fallback: bool) -> None:
+    fields: dict[str, str | float | bool] = {
         "query_id": body.query_id,
         "variant": body.variant,
         "model_version": body.model_version,
         "took_ms": round(body.took_ms, 1),
         "fallback": fallback,
     }
-    tracing.note(**said)
-    searches.info("answered", extra={"said": {**said, "hits": len(body.hits), "degraded": body.degraded}})
+    tracing.note(**fields)
+    searches.info("answered", extra={"fields": {**fields, "hits": len(body.hits), "degraded": body.degraded}})

@@ -1,4 +1,4 @@
-"""Asking the variants: pools of connections, a time limit, and for each address a breaker and a limit."""
+"""Asks the variants over HTTP: connection pools, a timeout, and per address a breaker and a limit."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from yarl import URL
 
 from immr.experiment.definition import Variant
-from serving.gateway.breaker import CircuitBreaker
+from serving.gateway.breaker import Attempt, CircuitBreaker
 from serving.gateway.limit import AdaptiveLimit
 from serving.process import tracing
 from serving.process.metrics import Metrics
-from serving.wire.admission import too_many
+from serving.wire.admission import too_many_requests
 from serving.wire.application import media_type
-from serving.wire.forms import SearchForm, passed_on
+from serving.wire.forms import SearchForm, pick
 from serving.wire.problems import PROBLEM_JSON, Problem, ProblemError
 from serving.wire.schemas import VARIANT_HEADER, SearchBody
 
 log = logging.getLogger(__name__)
 
-_MAX_SEARCHES = 256  # of one variant
+_MAX_SEARCHES = 256  # per variant
 _PICTURE_CONNECTIONS = 64
-_KEEPALIVE_S = 2.0  # less than a Bento's, so that a connection is hardly ever reused just as it closes
-_OF_A_REQUEST = frozenset({400, 401, 404, 408, 413, 415, 422, 429, 431})
-"""What a Bento says of a request; any other 4xx is of something before it, or in its place."""
-SAYS_LITTLE = (401, 429)
-"""Of the variant: it may not know a key that others know, and its queue may be full because it hangs."""
+_KEEPALIVE_S = 2.0  # less than a Bento's, so that a connection is rarely reused just as it is closed
+_REQUEST_ERRORS = frozenset({400, 401, 404, 408, 413, 415, 422, 429, 431})
+"""The statuses with which a Bento refuses a request; any other 4xx is from a proxy, or from a stranger."""
+INCONCLUSIVE = (401, 429)
+"""Statuses that do not show whether the variant is well: another caller's key may be known to it, and its
+queue may be full because it hangs."""
 
 
 class VariantDownError(Exception):
-    """A variant that does not answer, in time or at all; its text says how."""
+    """A variant did not answer as a variant does, or not in time; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class VariantAnswer:
-    """What a variant said, read whole."""
+    """A complete response of a variant."""
 
     status: int
     headers: Mapping[str, str]
@@ -50,7 +51,7 @@ class VariantAnswer:
 
 
 class _Ready(BaseModel):
-    """Of what a Bento says when it is ready."""
+    """The part of a Bento's readiness that we check."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -58,109 +59,118 @@ class _Ready(BaseModel):
 
 
 class Variants:
-    """The gateway's side of its variants. `start` and `stop` belong to the server's event loop."""
+    """The gateway's client of its variants. `start` and `stop` belong to the server's event loop."""
 
     def __init__(self, timeout_s: float, metrics: Metrics) -> None:
-        """`timeout_s` is how long a variant may take."""
+        """`timeout_s` bounds one answer of a variant."""
         self._timeout_s = timeout_s
         self._metrics = metrics
-        self._breakers: dict[str, CircuitBreaker] = {}  # by url, so that a new address starts afresh
+        self._breakers: dict[
+            str, CircuitBreaker
+        ] = {}  # by URL, so that a new address starts with a clean one
         self._limits: dict[str, AdaptiveLimit] = {}
         self._searches: aiohttp.ClientSession | None = None
         self._pictures: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        """Open the pools of connections."""
-        # a search never waits for a connection, which would count against its variant: it has its limit
+        """Opens the connection pools."""
+        # unlimited: waiting for a connection would count against the variant, which has its own limit
         self._searches = _pool(0)
         self._pictures = _pool(_PICTURE_CONNECTIONS)
 
     async def stop(self) -> None:
-        """Close the pools."""
+        """Closes the pools."""
         for pool in (self._searches, self._pictures):
             if pool is not None:
                 await pool.close()
 
-    def allows(self, variant: Variant) -> bool:
-        """Whether it is worth asking now; True may be the one trial, and wants the question asked."""
-        return self._breaker(variant).allows()
+    def admit(self, variant: Variant) -> Attempt | None:
+        """An attempt to search this variant, unless its breaker forbids it."""
+        return self._breaker(variant).admit()
 
-    def is_left_alone(self, variant: Variant) -> bool:
-        """Whether the last that is known of it is bad. Safe in any thread."""
+    def is_open(self, variant: Variant) -> bool:
+        """Whether the variant's breaker is open. Thread-safe."""
         breaker = self._breakers.get(variant.url)
         return breaker is not None and breaker.is_open
 
     def keep_only(self, variants: Sequence[Variant]) -> None:
-        """Forget what is known of any other address."""
+        """Forgets the breakers and limits of all other addresses."""
         urls = {variant.url for variant in variants}
         self._breakers = {url: breaker for url, breaker in self._breakers.items() if url in urls}
         self._limits = {url: limit for url, limit in self._limits.items() if url in urls}
 
-    async def search(self, variant: Variant, form: SearchForm, label: str) -> SearchBody | None:
-        """A variant's answer, None where it has none; its breaker learns which.
+    async def search(
+        self, variant: Variant, form: SearchForm, label: str, attempt: Attempt | None = None
+    ) -> SearchBody | None:
+        """A variant's answer; None if it has none. Its breaker and its limit learn from the outcome.
 
-        One that is left alone and bears no more has none: it may hang with its queue full.
+        Args:
+            variant: Whom to ask.
+            form: The search.
+            label: The variant that the click tokens name.
+            attempt: From `admit`; without one, the variant is asked even if its breaker is open.
 
         Raises:
-            ProblemError: what it finds wrong with the request; 401 where it does not know the caller's key,
-                429 where it bears no more.
+            ProblemError: the request is invalid; 401 if the variant does not know the caller's key, 429 if it
+                is at capacity. While the breaker is open, a 429 counts as a failure: the variant may hang
+                with a full queue.
         """
-        breaker, limit = self._breaker(variant), self._limit(variant)
+        attempt, limit = attempt or self._breaker(variant).force(), self._limit(variant)
         if not limit.enter():
-            breaker.abandoned()
-            if breaker.is_open:
+            attempt.abandoned()
+            if attempt.is_open:
                 return None
-            raise too_many()
+            raise too_many_requests()
         start = time.perf_counter()
         try:
             body = await self._search(variant, form, label)
         except VariantDownError as down:
-            breaker.failed()
+            attempt.failed()
             log.warning("%s (%s) %s", variant.name, variant.model_version, down)
             self._metrics.errors.labels("variant_down").inc()
             return None
         except ProblemError as error:
             if error.problem.status == 429:
                 limit.refused()
-                if breaker.is_open:
-                    breaker.failed()
+                if attempt.is_open:
+                    attempt.failed()
                     return None
-            if error.problem.status in SAYS_LITTLE:
-                breaker.abandoned()
-            else:  # it is well: the request was not
-                breaker.succeeded()
+            if error.problem.status in INCONCLUSIVE:
+                attempt.abandoned()
+            else:  # the variant is well, the request is not
+                attempt.succeeded()
             raise
         except BaseException:
-            breaker.abandoned()
+            attempt.abandoned()
             raise
         else:
             limit.answered()
-            breaker.succeeded()
+            attempt.succeeded()
             return body
         finally:
             limit.leave()
             self._metrics.stage_s.labels("forward").observe(time.perf_counter() - start)
 
     async def picture(self, variant: Variant, path: str, headers: Mapping[str, str]) -> VariantAnswer:
-        """An item's picture, or where it lies.
+        """An item's picture, or a redirect to it.
 
         Raises:
-            ProblemError: it has none, or does not know the caller's key.
+            ProblemError: the variant has no such picture, or does not know the caller's key.
             VariantDownError: it does not answer.
         """
         answer = await self._request(self._pictures, variant, "GET", path, headers)
         if answer.status >= 400:
-            raise _their_problem(answer)
+            raise _forwarded_problem(answer)
         return answer
 
     async def is_ready(self, variant: Variant) -> bool:
-        """Whether it says so itself, and is the version that the experiment names."""
+        """Whether the variant reports that it is ready, with the version that the experiment names."""
         try:
             answer = await self._request(self._searches, variant, "GET", "/health/ready")
-            told = _Ready.model_validate_json(answer.content)
+            ready = _Ready.model_validate_json(answer.content)
         except (VariantDownError, ValidationError):
             return False
-        return answer.status == 200 and told.model_version == variant.model_version
+        return answer.status == 200 and ready.model_version == variant.model_version
 
     def _breaker(self, variant: Variant) -> CircuitBreaker:
         return self._breakers.setdefault(variant.url, CircuitBreaker())
@@ -172,14 +182,16 @@ class Variants:
         headers = {VARIANT_HEADER: label, **form.headers}
         answer = await self._request(self._searches, variant, "POST", "/v1/search", headers, form.body)
         if answer.status >= 400:
-            raise _their_problem(answer)
+            raise _forwarded_problem(answer)
         self._metrics.observe(_stages(answer.headers.get("server-timing", "")))
         try:
             body = SearchBody.model_validate_json(answer.content)
         except ValidationError as error:
-            raise VariantDownError("answers with something else than hits: is its url right?") from error
+            raise VariantDownError("answered with something other than hits: is its url right?") from error
         if body.model_version != variant.model_version:
-            raise VariantDownError(f"answers as {body.model_version}: is its url of another version by now?")
+            raise VariantDownError(
+                f"answered as {body.model_version}: does its url belong to another version?"
+            )
         return body
 
     async def _request(
@@ -200,19 +212,19 @@ class Variants:
                 except aiohttp.ClientConnectorError:
                     raise
                 except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                    # closed as we wrote, by a process that stops: what we ask may be asked twice
+                    # closed as we wrote, by a process that stops; all our requests can be repeated safely
                     answer = await _send(pool, method, url, headers, body)
         except TimeoutError as error:
             raise VariantDownError(f"took longer than {self._timeout_s:g} s") from error
         except aiohttp.ClientError as error:
-            raise VariantDownError(f"is not there ({type(error).__name__})") from error
+            raise VariantDownError(f"cannot be reached ({type(error).__name__})") from error
         if answer.status >= 500:
             raise VariantDownError(f"answered {answer.status}")
         return answer
 
 
 def _pool(connections: int) -> aiohttp.ClientSession:
-    """So many at once; 0: as many as are wanted."""
+    """A pool of this many connections; 0: unlimited."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=_KEEPALIVE_S),
         timeout=aiohttp.ClientTimeout(total=None),
@@ -224,26 +236,26 @@ def _pool(connections: int) -> aiohttp.ClientSession:
 async def _send(
     pool: aiohttp.ClientSession, method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None
 ) -> VariantAnswer:
-    data = io.BytesIO(body) if body is not None else None  # aiohttp wants large bodies in pieces
+    data = io.BytesIO(body) if body is not None else None  # aiohttp warns of large bodies in one piece
     request = pool.request(method, URL(url, encoded=True), data=data, headers=headers, allow_redirects=False)
     async with request as response:
         return VariantAnswer(response.status, response.headers, await response.read())
 
 
-def _their_problem(answer: VariantAnswer) -> ProblemError:
-    """The variant's 4xx as ours: it is about the request, or the load.
+def _forwarded_problem(answer: VariantAnswer) -> ProblemError:
+    """A variant's 4xx as ours: it is about the request, or the load.
 
     Raises:
-        VariantDownError: it is not what a Bento says of a request: an ingress does where its service is gone.
+        VariantDownError: no Bento answers like this; an ingress does, when its service is gone.
     """
     is_problem = media_type(answer.headers.get("content-type", "")) == PROBLEM_JSON
-    if not is_problem or answer.status not in _OF_A_REQUEST:
+    if not is_problem or answer.status not in _REQUEST_ERRORS:
         raise VariantDownError(f"answered {answer.status}, which is not about the request: is its url right?")
     try:
         problem = Problem.model_validate_json(answer.content)
     except ValidationError as error:
-        raise VariantDownError(f"answered {answer.status} with a problem that cannot be read") from error
-    headers = passed_on(answer.headers, "retry-after", "www-authenticate")
+        raise VariantDownError(f"answered {answer.status} with an unreadable problem") from error
+    headers = pick(answer.headers, "retry-after", "www-authenticate")
     return ProblemError(answer.status, problem.detail, errors=problem.errors, headers=headers)
 
 

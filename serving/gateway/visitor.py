@@ -1,4 +1,4 @@
-"""Who asks, where no user id comes along: a random name in a signed cookie: no one picks a variant."""
+"""Anonymous visitors: a random id in a signed cookie, so that nobody can choose a variant."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from collections.abc import Sequence
 
 COOKIE = "immr_user"
 COOKIE_AGE_S = 365 * 24 * 3600
-_FORM = re.compile(r"([0-9a-f]{32})\.([A-Za-z0-9_-]{22})")
-_CONTEXT = (
-    b"immr visitor 1:"  # a click token's signature is none of a visitor's, though the keys are the same
-)
+_FORMAT = re.compile(r"([0-9a-f]{32})\.([A-Za-z0-9_-]{22})")
+_CONTEXT = b"immr visitor 1:"  # keeps signatures of cookies and click tokens apart: they share the keys
 
 
 def new_visitor() -> str:
-    """A name that no one has."""
+    """A random id."""
     return uuid.uuid4().hex
 
 
@@ -27,11 +25,11 @@ def signed(visitor: str, key: bytes) -> str:
 
 
 def visitor_of(cookie: str, keys: Sequence[bytes]) -> tuple[str, bool]:
-    """Whose cookie this is, and whether the newest key signed it; empty where it is not ours."""
-    if not (match := _FORM.fullmatch(cookie)):
+    """The id in a cookie, and whether the newest key signed it; an empty id if the cookie is not ours."""
+    if not (match := _FORMAT.fullmatch(cookie)):
         return "", False
     visitor, signature = match[1], match[2]
-    # Every key is tried, so that the time taken does not tell which one signed.
+    # try every key, so that the time taken does not reveal which one signed
     matches = [hmac.compare_digest(_signature(visitor, key), signature) for key in keys]
     return (visitor, matches[0]) if any(matches) else ("", False)
 

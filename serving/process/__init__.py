@@ -1,1 +1,1 @@
-"""What every serving process has: metrics, logs, traces, options, graceful shutdown."""
+"""What every serving process has: options, startup, metrics, logs, traces, recording, graceful shutdown."""

@@ -1,6 +1,6 @@
-"""Log lines: for people, or one JSON object each (`IMMR_LOG_FORMAT=json`) that a log store can search.
+"""Log lines for people, or as one JSON object each (`IMMR_LOG_FORMAT=json`) for a log store.
 
-What belongs to a line beyond its sentence comes as `extra={"said": {...}}`: never a secret, never a photo.
+`extra={"fields": {...}}` adds fields to a line: never a secret, never a photo.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from typing import Literal
 
 Format = Literal["text", "json"]
 SEARCHES = "serving.searches"
-"""The log with a line per search: only where lines go to a store that can search them."""
+"""The logger with one line per search, on only if lines go to a log store."""
 
 
 def configure(log_format: Format, level: int = logging.INFO) -> None:
-    """Send the log of `immr` and `serving`, and warnings of all others, to stderr."""
+    """Sends the logs of `immr` and `serving`, and the warnings of all others, to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(log_format))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in ("immr", "serving", "uvicorn"):
         logging.getLogger(name).setLevel(level)
-    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)  # in a Bento it cannot be turned off
+    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)  # a Bento has no option to turn it off
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every malformed form
     logging.getLogger(SEARCHES).setLevel(logging.INFO if log_format == "json" else logging.WARNING)
 
 
 def formatter(log_format: Format) -> logging.Formatter:
-    """How a line looks."""
+    """The formatter of a line."""
     return _Json() if log_format == "json" else _Text("%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
@@ -39,7 +40,7 @@ class _Json(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **getattr(record, "said", {}),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -48,5 +49,5 @@ class _Json(logging.Formatter):
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        said = getattr(record, "said", {})
-        return " ".join([super().format(record), *(f"{name}={value}" for name, value in said.items())])
+        fields = getattr(record, "fields", {})
+        return " ".join([super().format(record), *(f"{name}={value}" for name, value in fields.items())])

@@ -1,4 +1,4 @@
-"""What Prometheus reads: requests, errors, latency by stage, impressions, clicks. Never a user in a label."""
+"""Prometheus metrics: requests, errors, latency by stage, impressions, clicks. Never a user in a label."""
 
 from __future__ import annotations
 
@@ -27,19 +27,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 log = logging.getLogger(__name__)
 
 FRESH_S = 5.0
-_SCRAPE_WAITS_S = 0.5  # for one figure: Prometheus gives up on all of them after ten seconds
+_SCRAPE_WAITS_S = 0.5  # per metric: Prometheus abandons the whole scrape after ten seconds
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics:
-    """One process's figures, in a registry of its own."""
+    """The metrics of one process, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "immr_requests_total", "HTTP requests", ["route", "status"], registry=self.registry
-        )
-        self.errors = Counter("immr_errors_total", "What went wrong", ["kind"], registry=self.registry)
+        self.requests = self._counter("immr_requests_total", "HTTP requests", "route", "status")
+        self.errors = self._counter("immr_errors_total", "Errors", "kind")
         self.stage_s = Histogram(
             "immr_stage_seconds", "Time in each stage", ["stage"], buckets=_BUCKETS_S, registry=self.registry
         )
@@ -49,28 +47,23 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16),
             registry=self.registry,
         )
-        self.impressions = Counter(
-            "immr_impressions_total", "Items shown", ["variant", "model_version"], registry=self.registry
+        self.impressions = self._counter("immr_impressions_total", "Items shown", "variant", "model_version")
+        self.events = self._counter(
+            "immr_events_total", "Clicks and orders", "type", "variant", "model_version"
         )
-        self.events = Counter(
-            "immr_events_total",
-            "Clicks and orders",
-            ["type", "variant", "model_version"],
-            registry=self.registry,
-        )
-        self.degraded = Counter(
-            "immr_degraded_total", "Answers that did without a part", ["part"], registry=self.registry
-        )
+        self.degraded = self._counter("immr_degraded_total", "Answers without this part", "part")
         self.events_waiting_bytes = Gauge(
-            "immr_events_waiting_bytes", "Events on disk that the log has yet to take", registry=self.registry
+            "immr_events_waiting_bytes",
+            "Events on disk that the event log has yet to take",
+            registry=self.registry,
         )
         self.experiment_wrong = Gauge(
             "immr_experiment_file_wrong",
-            "1 while the experiment file is wrong and the one before is in force",
+            "1 while the experiment file is invalid and the previous experiment is in force",
             registry=self.registry,
         )
-        self.shadow = Counter(
-            "immr_shadow_total", "Copies of searches for the challenger", ["outcome"], registry=self.registry
+        self.shadow = self._counter(
+            "immr_shadow_total", "Copies of searches sent to the challenger", "outcome"
         )
         self.shadow_overlap = Histogram(
             "immr_shadow_overlap",
@@ -78,7 +71,7 @@ class Metrics:
             buckets=[number / 10 for number in range(11)],
             registry=self.registry,
         )
-        self._on_own_port = False
+        self._has_own_port = False
 
     def watch(
         self,
@@ -86,33 +79,34 @@ class Metrics:
         newest_feature: Callable[[], datetime | None],
         fresh_s: float = FRESH_S,
     ) -> None:
-        """Tell the size of the index and the age of the features, as they were in the last `fresh_s`.
+        """Adds the size of the index and the age of the features, at most `fresh_s` old.
 
-        Where they cannot be told, or not soon, they are NaN; the other figures are there all the same.
+        They are NaN while unknown; a source that hangs does not hold up the other metrics.
         """
 
         def made_at() -> float:
             newest = newest_feature()
             return newest.timestamp() if newest else math.nan
 
-        size, made_at_s = _Aside(documents, fresh_s), _Aside(made_at, fresh_s)
+        size = _BackgroundValue("immr_index_documents", documents, fresh_s)
+        made_at_s = _BackgroundValue("immr_features_age_seconds", made_at, fresh_s)
         documents_gauge = Gauge("immr_index_documents", "Documents in the index", registry=self.registry)
         documents_gauge.set_function(size.value)
-        age = Gauge("immr_features_age_seconds", "Since the newest feature", registry=self.registry)
+        age = Gauge("immr_features_age_seconds", "Age of the newest feature", registry=self.registry)
         age.set_function(lambda: time.time() - made_at_s.value())
 
-    def watch_variants(self, left_alone: Callable[[], Mapping[str, bool]]) -> None:
-        """Tell of each variant that there is whether it is left alone, when someone asks."""
-        self.registry.register(_LeftAlone(left_alone))
+    def watch_variants(self, open_breakers: Callable[[], Mapping[str, bool]]) -> None:
+        """Adds whether the circuit breaker of each current variant is open."""
+        self.registry.register(_OpenBreakers(open_breakers))
 
     def serve(self, host: str, port: int) -> Callable[[], None]:
-        """Serve them on a port of their own instead of beside the API; call what comes back to stop.
+        """Serves the metrics on a port of their own instead of the API's; returns what stops that.
 
         Raises:
             OSError: the port is taken.
         """
         server, thread = start_http_server(port, host, self.registry)
-        self._on_own_port = True
+        self._has_own_port = True
 
         def stop() -> None:
             server.shutdown()
@@ -122,72 +116,78 @@ class Metrics:
         return stop
 
     def observe(self, stage_ms: Mapping[str, float]) -> None:
-        """Add the stages of one request."""
+        """Adds the stages of one request."""
         for stage, took_ms in stage_ms.items():
             self.stage_s.labels(stage).observe(took_ms / 1000)
 
     def attach(self, app: FastAPI) -> None:
-        """Count the application's requests, and serve /metrics where it has no port of its own."""
+        """Counts the application's requests, and adds /metrics unless it has a port of its own."""
         app.add_middleware(_Counted, metrics=self)
-        if self._on_own_port:
+        if self._has_own_port:
             return
 
-        @app.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+        @app.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
         def metrics() -> Response:
             return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
 
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(name, help_text, labels, registry=self.registry)
 
-class _Aside:
-    """A figure that someone else has to tell, who may be away: asked in a thread, one at a time."""
 
-    def __init__(self, ask: Callable[[], float], fresh_s: float) -> None:
-        self._ask = ask
+class _BackgroundValue:
+    """A number read from a source that may be slow or down: in a thread, one read at a time."""
+
+    def __init__(self, name: str, read: Callable[[], float], fresh_s: float) -> None:
+        self._name = name
+        self._read = read
         self._fresh_s = fresh_s
         self._lock = threading.Lock()
-        self._answer: Future[float] | None = None
-        self._asked_at_s = 0.0
-        self._said = ""
+        self._newest: Future[float] | None = None
+        self._read_at_s = 0.0
+        self._logged = ""
 
     def value(self) -> float:
-        """What was told last; NaN where that is nothing, or does not come soon."""
+        """The newest number; NaN if it is unknown or does not arrive soon."""
         with self._lock:
             now_s = time.monotonic()
-            if self._answer is None or (self._answer.done() and now_s - self._asked_at_s >= self._fresh_s):
-                self._answer, self._asked_at_s = Future(), now_s
-                threading.Thread(target=self._fill, args=(self._answer,), daemon=True).start()
-            answer = self._answer
+            if self._newest is None or (self._newest.done() and now_s - self._read_at_s >= self._fresh_s):
+                self._newest, self._read_at_s = Future(), now_s
+                threading.Thread(target=self._fill, args=(self._newest,), daemon=True).start()
+            newest = self._newest
         try:
-            return answer.result(_SCRAPE_WAITS_S)
+            return newest.result(_SCRAPE_WAITS_S)
         except TimeoutError:
             return math.nan
 
-    def _fill(self, answer: Future[float]) -> None:
-        told, said = math.nan, ""
+    def _fill(self, newest: Future[float]) -> None:
+        number, failure = math.nan, ""
         try:
-            told = float(self._ask())
-        except Exception as error:  # whatever it is, a scrape goes on without this figure
-            said = f"{type(error).__name__}: {error}"
-            if said != self._said:
-                log.warning("a figure cannot be told: %s", said)
-        self._said = said
-        answer.set_result(told)
+            number = float(self._read())
+        except Exception as error:  # whatever it is, the other metrics are still scraped
+            failure = f"{type(error).__name__}: {error}"
+            if failure != self._logged:
+                log.warning("%s is unknown: %s", self._name, failure)
+        self._logged = failure
+        newest.set_result(number)
 
 
-class _LeftAlone(Collector):
-    """A gauge whose variants come and go: one that is gone is told of no more."""
+class _OpenBreakers(Collector):
+    """A gauge by variant, without the variants that are gone."""
 
-    def __init__(self, left_alone: Callable[[], Mapping[str, bool]]) -> None:
-        self._left_alone = left_alone
+    def __init__(self, open_breakers: Callable[[], Mapping[str, bool]]) -> None:
+        self._open_breakers = open_breakers
 
     def collect(self) -> Iterator[Metric]:
-        gauge = GaugeMetricFamily("immr_breaker_open", "1 while a variant is left alone", labels=["variant"])
-        for variant, is_open in self._left_alone().items():
+        gauge = GaugeMetricFamily(
+            "immr_breaker_open", "1 while the variant's circuit breaker is open", labels=["variant"]
+        )
+        for variant, is_open in self._open_breakers().items():
             gauge.add_metric([variant], is_open)
         yield gauge
 
 
 class _Counted:
-    """ASGI: counts by the route's template, so that labels stay few whatever is asked."""
+    """ASGI middleware: counts requests by the route's template, so that labels stay few."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app

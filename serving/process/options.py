@@ -1,42 +1,59 @@
-"""How a service behaves on this machine: IMMR_* variables beside those that say where things are."""
+"""How a service behaves on this machine: the IMMR_* variables that are not about where things are."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Self
 
+from pydantic import ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from starlette.middleware import Middleware
 
+from immr.errors import SettingsError
 from serving.process.logs import Format
 from serving.wire.admission import RECEIVE_TIMEOUT_S
 from serving.wire.bearer import BearerKeys, RequireBearer
 
 
 class ServingOptions(BaseSettings):
-    """Read once, at an entry point."""
+    """Read once, at an entry point.
+
+    Raises:
+        SettingsError: a variable has an invalid value.
+    """
 
     model_config = SettingsConfigDict(env_prefix="IMMR_", frozen=True)
 
     threads: int = 1
     """Of one encoding, in a Bento."""
     max_under_way: int | None = None
-    """Searches at once; the rest gets 429. None: a Bento's 8 a core, a gateway's 256."""
+    """Searches in progress; more are refused with 429. None: 8 per core in a Bento, 256 in a gateway."""
     receive_timeout_s: float = RECEIVE_TIMEOUT_S
-    """How long a request may take to get here."""
+    """How long a request may take to arrive."""
     bearer_keys_file: Path | None = None
-    """Hashes of keys, one of which every caller needs; None: open to all."""
+    """Hashes of the keys that callers need; None: open to all."""
     cookie_secure: bool = False
-    """Whether the visitor's cookie goes over HTTPS only: set it wherever shoppers come over HTTPS."""
+    """Whether the visitor's cookie is for HTTPS only: set it wherever shoppers use HTTPS."""
     metrics_host: str = "0.0.0.0"
     metrics_port: int = 0
-    """Where /metrics is, for a scraper on another machine; 0: beside the API."""
+    """A port for /metrics, for a scraper on another machine; 0: on the port of the API."""
     log_format: Format = "text"
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_the_variable(cls, values: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "IMMR_" + "_".join(str(part) for part in first["loc"]).upper()
+            raise SettingsError(f"{name}={first['input']!r}: {first['msg']}. Correct or unset it.") from error
+
     def protection(self) -> list[Middleware]:
-        """What stands before the application.
+        """The middleware in front of the application.
 
         Raises:
-            SettingsError: the file of keys is wrong.
+            SettingsError: the file of keys is invalid.
         """
         if self.bearer_keys_file is None:
             return []

@@ -1,7 +1,7 @@
-"""Between HTTP and the event log: what was shown goes in, and clicks whose tokens are ours.
+"""Records what was shown and clicked in the event log.
 
-A search is answered once its record is in the journal on this machine's disk; a thread brings it to the log.
-Clicks are answered once the log has them, or where the log is away, once they are safe on disk.
+A search is answered once its record is in the journal on this machine's disk; a thread delivers it to the
+log. A click is answered once the log has it or, while the log is down, once it is safely on disk.
 """
 
 from __future__ import annotations
@@ -19,42 +19,43 @@ from immr.events import tokens
 from immr.events.delivery import Delivery
 from immr.events.entries import Clicked, Shown
 from immr.events.journal import MAX_WAITING_BYTES, EventJournal
-from immr.settings import Settings
+from immr.experiment.definition import PREVIEW
 from immr.types import Click, SearchRecord
-from immr.wiring import connect
+from immr.wiring import Parts, connect
 from serving.process.metrics import Metrics
 from serving.wire.problems import ProblemError, unavailable
-from serving.wire.schemas import PREVIEW, EventBody, EventsAnswer, Rejected, SearchBody
+from serving.wire.schemas import EventBody, EventsAnswer, Rejected, SearchBody
 
 log = logging.getLogger(__name__)
 
-TOKEN_MAX_AGE = timedelta(hours=24)  # later clicks would not join their impression anyway
+TOKEN_MAX_AGE = timedelta(hours=24)
+"""A later click would not be joined to its impression anyway."""
 _CLOCK_SKEW = timedelta(minutes=5)
 _LOG_TIMEOUT_S = 2.0
 
 
 class Recorder:
-    """Takes what was shown and clicked; safe to share within one event loop."""
+    """Records searches and clicks. May be shared within one event loop."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, max_waiting_bytes: int = MAX_WAITING_BYTES
+        self, parts: Parts, metrics: Metrics, max_waiting_bytes: int = MAX_WAITING_BYTES
     ) -> None:
-        """The log may be away; up to so much waits for it in `settings.waiting_events_dir`.
+        """While the log is down, up to `max_waiting_bytes` wait in `waiting_events_dir`.
 
-        Where that folder cannot be written nothing is recorded, until it can.
+        While that folder is not writable, nothing is recorded.
         """
-        self._keys = connect(settings).token_keys
-        self._settings = settings
+        self._keys = parts.token_keys
+        self._settings = parts.settings
         self._metrics = metrics
         self._max_waiting_bytes = max_waiting_bytes
         self._opened: Delivery | None = None
         metrics.events_waiting_bytes.set_function(lambda: self._opened.waiting_bytes if self._opened else 0)
         try:
-            self._delivery()  # now, for what an earlier process has left
+            self._delivery()  # now, to deliver what an earlier process left behind
         except EventLogError as error:
             log.error("nothing is recorded: %s", error)
 
-    def search(
+    def record_search(
         self,
         answer: SearchBody,
         user_id: str,
@@ -62,9 +63,17 @@ class Recorder:
         fallback: bool = False,
         versions: tuple[str, ...] = (),
     ) -> bool:
-        """Record what was shown; False where no more may wait: the shopper gets an answer anyway.
+        """Records a search and its impressions.
 
-        `versions` are those that an interleaved answer's hits are from.
+        Args:
+            answer: What the user was shown.
+            user_id: Who searched.
+            now: When.
+            fallback: Whether another variant answered for the user's own.
+            versions: The model version of each hit, if the answer is interleaved.
+
+        Returns:
+            Whether it was recorded. The user is answered in any case.
         """
         search = SearchRecord(
             query_id=answer.query_id,
@@ -89,18 +98,18 @@ class Recorder:
             self._metrics.impressions.labels(answer.variant, version).inc(count)
         return True
 
-    async def events(self, events: Sequence[EventBody]) -> EventsAnswer:
-        """Verify and record.
+    async def record_events(self, events: Sequence[EventBody]) -> EventsAnswer:
+        """Verifies and records clicks and orders.
 
         Raises:
-            ProblemError: 422 where not one event is valid, 503 where the log does not take them.
+            ProblemError: 422 if no event is valid, 503 if they cannot be recorded.
         """
         now = datetime.now(UTC)
         clicks: dict[str, tuple[Click, tokens.ClickToken]] = {}
         rejected: list[Rejected] = []
         for index, event in enumerate(events):
             try:
-                token = self._checked(event, now)
+                token = self._verify(event, now)
             except TokenError as error:
                 rejected.append(Rejected(index=index, reason=str(error)))
             else:
@@ -109,76 +118,77 @@ class Recorder:
         if rejected:
             self._metrics.errors.labels("event_rejected").inc(len(rejected))
         if len(rejected) == len(events):
-            raise ProblemError(422, f"no event is valid; the first: {rejected[0].reason}", rejected=rejected)
+            detail = f"No event is valid. The first was rejected because: {rejected[0].reason}"
+            raise ProblemError(422, detail, rejected=rejected)
         accepted, waiting = await self._append(clicks.values())
         duplicates = len(events) - len(rejected) - accepted
         return EventsAnswer(accepted=accepted, duplicates=duplicates, waiting=waiting, rejected=rejected)
 
     async def close(self) -> None:
-        """Bring what waits to the log, if it is there, then let go."""
+        """Delivers what waits, if the log is up, and closes it."""
         if self._opened is not None:
             await asyncio.to_thread(self._opened.close)
 
     def _delivery(self) -> Delivery:
-        """Opened when first asked for: a Bento of a cluster has no folder that it may write to.
+        """Opens the journal on first use: a Bento on a cluster has no writable folder, and needs none.
 
         Raises:
-            EventLogError: the folder cannot be written.
+            EventLogError: the folder is not writable.
         """
         if self._opened is None:
             journal = EventJournal(self._settings.waiting_events_dir, self._max_waiting_bytes)
             self._opened = Delivery(
-                lambda: connect(self._settings).events,
+                lambda: connect(self._settings).events,  # its own: it reopens the log after an error
                 journal,
                 self._count_clicks,
                 on_refused=self._metrics.errors.labels("event_refused").inc,
             )
         return self._opened
 
-    def _checked(self, event: EventBody, now: datetime) -> tokens.ClickToken:
+    def _verify(self, event: EventBody, now: datetime) -> tokens.ClickToken:
         token = tokens.verify(self._keys, event.click_token, now, TOKEN_MAX_AGE)
         if token.variant == PREVIEW:
-            raise TokenError("the click token comes from a preview, whose clicks are not counted")
+            raise TokenError("the click token is from a preview, whose clicks are not counted")
         if not token.issued - _CLOCK_SKEW <= _aware(event.ts) <= now + _CLOCK_SKEW:
             raise TokenError(
-                f"ts {event.ts.isoformat()} is before the search or in the future: send when it happened, "
-                "with its time zone (without one it is taken as UTC)"
+                f"ts {event.ts.isoformat()} is before the search or in the future: send the event's time "
+                "with its time zone (UTC is assumed without one)"
             )
         return token
 
     async def _append(self, clicks: Iterable[tuple[Click, tokens.ClickToken]]) -> tuple[int, int]:
-        """How many count as accepted, and how many of those wait on disk.
+        """Records clicks; returns how many count as accepted, and how many of those wait on disk.
 
-        One write per kind of event, because the log says how many are new, not which.
+        One write per kind of event, because the log reports how many are new, not which.
         """
         kinds: dict[tuple[str, str, str], list[Click]] = {}
         for click, token in clicks:
             kinds.setdefault((click.type, token.variant, token.model_version), []).append(click)
-        told: dict[Future[int], int] = {}
+        counts: dict[Future[int], int] = {}
         try:
             delivery = self._delivery()
             for (_, variant, version), same_kind in kinds.items():
                 clicked = Clicked(tuple(same_kind), uuid.uuid4().hex, variant, version)
-                told[delivery.clicked(clicked)] = len(same_kind)
+                counts[delivery.clicked(clicked)] = len(same_kind)
             if not delivery.away_because:
-                await _settled(told)
-            if not all(future.done() for future in told):
+                await _wait_briefly(counts)
+            if not all(future.done() for future in counts):
                 await asyncio.to_thread(delivery.sync)
         except EventLogError as error:
             log.error("events were not recorded: %s", error)
             self._metrics.errors.labels("event_log").inc()
-            raise unavailable("the event log takes no events now: send the same events again") from error
-        new = {future: future.result() for future in told if future.done()}  # once: any moment more are done
-        waiting = sum(count for future, count in told.items() if future not in new)
+            raise unavailable("Events cannot be recorded now. Send the same events again.") from error
+        # read the futures once: more may complete at any moment
+        new = {future: future.result() for future in counts if future.done()}
+        waiting = sum(count for future, count in counts.items() if future not in new)
         return waiting + sum(new.values()), waiting
 
     def _count_clicks(self, clicked: Clicked, new: int) -> None:
         self._metrics.events.labels(clicked.clicks[0].type, clicked.variant, clicked.model_version).inc(new)
 
 
-async def _settled(told: Iterable[Future[int]]) -> None:
-    """Wait a little."""
-    if futures := [asyncio.wrap_future(future) for future in told]:
+async def _wait_briefly(counts: Iterable[Future[int]]) -> None:
+    if futures := [asyncio.wrap_future(future) for future in counts]:
         await asyncio.wait(futures, timeout=_LOG_TIMEOUT_S)
 
 

@@ -1,8 +1,7 @@
-"""OpenTelemetry traces, where the environment asks for them: `OTEL_TRACES_EXPORTER=otlp`, `console` …
+"""OpenTelemetry traces, off unless the environment asks for them: `OTEL_TRACES_EXPORTER=otlp`, `console` …
 
-Off by default. Where and how spans go is said by OpenTelemetry's own variables
-(`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER` …). A search is one trace through gateway and Bento:
-`traceparent` travels along.
+OpenTelemetry's own variables configure the rest (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER` …). A
+search is one trace through gateway and Bento, because the gateway forwards `traceparent`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _NOT_TRACED = "health,metrics"
 
 
 def trace(app: FastAPI, service: str) -> None:
-    """Make a span of each request, where traces are asked for.
+    """Adds a span for each request, if traces are on.
 
     Raises:
         SettingsError: no exporter of that name is installed.
@@ -52,7 +51,7 @@ def trace(app: FastAPI, service: str) -> None:
 
 
 def of_client() -> list[Any] | None:
-    """What makes spans of a client's requests, and sends the trace along; None where traces are off."""
+    """The trace configuration of an aiohttp client, which adds spans and forwards the trace; None if off."""
     if not is_on():
         return None
     from opentelemetry.instrumentation.aiohttp_client import create_trace_config
@@ -61,7 +60,7 @@ def of_client() -> list[Any] | None:
 
 
 def note(**attributes: str | float | bool) -> None:
-    """Add to the span of this request, if there is one."""
+    """Adds attributes to the current request's span, if there is one."""
     if is_on():
         from opentelemetry import trace as api
 
@@ -74,13 +73,13 @@ def is_on() -> bool:
 
 
 def _exporter() -> Any:
-    """By the name that its package registers, as OpenTelemetry's own set-up finds it."""
+    """Creates the exporter by its entry point, as OpenTelemetry's own set-up does."""
     kind = os.environ[EXPORTER]
     found = entry_points(group="opentelemetry_traces_exporter", name=kind)
     if not found:
         raise SettingsError(
-            f"{EXPORTER}={kind}: no such exporter is installed; `console` always is, `otlp` comes with "
-            "opentelemetry-exporter-otlp-proto-http"
+            f"{EXPORTER}={kind}: no such exporter is installed. Use `console`, or install "
+            "opentelemetry-exporter-otlp-proto-http for `otlp`."
         )
     return next(iter(found)).load()()
 

@@ -1,1 +1,1 @@
-"""HTTP in and out: forms, schemas, problem responses, admission, authentication."""
+"""HTTP in and out: bodies, schemas, problem responses, admission control, authentication."""

@@ -1,4 +1,4 @@
-"""An application as gateway and Bento have it: bodies within their limit, the right content types."""
+"""The FastAPI application that gateway and Bento build on: bounded bodies, problem responses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,27 +15,31 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 JSON = "application/json"
 
 
-async def require_json(request: Request) -> None:
-    """Dependency: 415 for events that are not JSON."""
+def require_json(request: Request) -> None:
+    """Checks the content type of events.
+
+    Raises:
+        ProblemError: 415 if it is not JSON.
+    """
     given = request.headers.get("content-type", "")
     if media_type(given) != JSON:
-        raise ProblemError(415, f"the content type is {given[:100]!r}: send the events as application/json")
+        raise ProblemError(415, f"The content type is {given[:100]!r}. Send events as application/json.")
 
 
 def media_type(content_type: str) -> str:
-    """Without its parameters."""
+    """The media type of a Content-Type header, without its parameters."""
     return content_type.split(";")[0].strip().lower()
 
 
 class BodyLimit:
-    """ASGI: refuses a body over the limit by its Content-Length, or on the stream where there is none."""
+    """ASGI middleware: refuses a body over the limit by its Content-Length, or by counting without one."""
 
     def __init__(self, app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> None:
         self._app = app
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Serves one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -51,15 +54,14 @@ class BodyLimit:
             message = await receive()
             seen_bytes += len(message.get("body", b""))
             if seen_bytes > self._max_bytes:
-                # FastAPI passes an HTTPException through its body parser, and turns any other into a 400
-                raise HTTPException(413, self._too_large().problem.detail)
+                raise self._too_large()
             return message
 
         await self._app(scope, counted, send)
 
     def _too_large(self) -> ProblemError:
         limit_mb = self._max_bytes / 1024 / 1024
-        return ProblemError(413, f"the request is larger than {limit_mb:g} MB: send a smaller photo")
+        return ProblemError(413, f"The request is larger than {limit_mb:g} MB. Send a smaller photo.")
 
 
 def create_app(
@@ -69,17 +71,19 @@ def create_app(
     protection: Sequence[Middleware] = (),
     **options: Any,
 ) -> FastAPI:
-    """A FastAPI application whose every error is problem+json, with the body limit and a true OpenAPI.
+    """Creates an application that answers every error with problem+json and bounds every body.
 
-    `inner` is middleware that sees bodies within their limit only; `protection` stands before all else.
+    Args:
+        title: For the OpenAPI document.
+        description: For the OpenAPI document.
+        inner: Middleware behind the body limit.
+        protection: Middleware in front of everything else.
+        options: Passed to FastAPI.
     """
     from immr import __version__
 
     app = FastAPI(title=title, description=description, version=__version__, **options)
-    for middleware in inner:
-        app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
-    app.add_middleware(BodyLimit)
-    for middleware in protection:
+    for middleware in (*inner, Middleware(BodyLimit), *protection):
         app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
     answer_with_problems(app)
     return app

@@ -1,8 +1,8 @@
-"""Bearer keys, where a file names some: SHA-256 hashes, so that the file gives no key away.
+"""Bearer authentication. A file lists the SHA-256 hashes of the keys, so that it does not reveal them.
 
-One line per key: `<64 hex digits> <whose it is>`; `#` begins a comment. Read again when it changes; a file
-that is wrong or gone keeps the keys that were in force. `python -m serving.wire.bearer` makes
-a key and its line.
+One line per key: `<64 hex digits> <owner>`; `#` starts a comment. The file is reloaded when it changes; while
+it is invalid or missing, the previous keys stay in force. `python -m serving.wire.bearer` creates a key and
+its line.
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ from immr.storage.watched_file import WatchedFile
 from serving.wire.problems import ProblemError, problem_response, problem_responses
 
 _LINE = re.compile(r"([0-9a-f]{64})(?:\s+(.*))?")
-_OPEN_TO_ALL = ("/health/", "/v2/health/")  # probes carry no keys
+_PUBLIC = ("/health/", "/v2/health/")  # probes carry no keys
 _SCHEME = "bearer"
 
 
 class BearerKeys:
-    """The keys of one file. Thread safe.
+    """The keys of one file. Thread-safe.
 
     Raises:
-        SettingsError: the file is not there, is wrong, or names no key.
+        SettingsError: the file is missing, invalid or empty.
     """
 
     def __init__(self, path: Path) -> None:
         self._hashes = WatchedFile(path, _read, "bearer keys")
 
     def knows(self, key: str) -> bool:
-        """Whether this is one of them; takes as long whichever it is."""
+        """Whether the key is one of them, in constant time."""
         digest = sha256(key.encode("utf-8", "surrogateescape")).digest()
         matches = [hmac.compare_digest(digest, known) for known in self._hashes.current()]
         return any(matches)
 
 
 class RequireBearer:
-    """ASGI: 401 for requests without a key that is known, but for health."""
+    """ASGI middleware: answers 401 to requests without a known key, except for health probes."""
 
     def __init__(self, app: ASGIApp, keys: BearerKeys) -> None:
         self._app = app
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        if scope["type"] != "http" or scope["path"].startswith(_OPEN_TO_ALL) or self._is_known(scope):
+        """Serves one request."""
+        if scope["type"] != "http" or scope["path"].startswith(_PUBLIC) or self._is_known(scope):
             await self._app(scope, receive, send)
             return
-        detail = "this needs a key: send it as `Authorization: Bearer <key>`"
+        detail = "This service needs a key. Send it as `Authorization: Bearer <key>`."
         error = ProblemError(401, detail, headers={"WWW-Authenticate": 'Bearer realm="immr"'})
         await problem_response(error, scope["path"])(scope, receive, send)
 
@@ -67,8 +67,8 @@ class RequireBearer:
         return kind.lower() == "bearer" and self._keys.knows(key.strip())
 
 
-def tell_of_keys(app: FastAPI) -> None:
-    """Let an application's OpenAPI say that every request needs a key, but for health."""
+def document_keys(app: FastAPI) -> None:
+    """Documents in the OpenAPI that every request except health probes needs a key."""
     generate: Callable[[], dict[str, Any]] = app.openapi
     [(status, refused)] = problem_responses(401).items()
 
@@ -78,7 +78,7 @@ def tell_of_keys(app: FastAPI) -> None:
         schema["security"] = [{_SCHEME: []}]
         for path, operations in schema["paths"].items():
             for operation in operations.values():
-                if path.startswith(_OPEN_TO_ALL):
+                if path.startswith(_PUBLIC):
                     operation["security"] = []
                 else:
                     operation["responses"][str(status)] = refused
@@ -92,7 +92,7 @@ def _read(path: Path) -> list[bytes]:
         lines = path.read_text(errors="replace").splitlines()
     except OSError as error:
         raise SettingsError(
-            f"the bearer keys {path} cannot be read ({error.strerror}): check IMMR_BEARER_KEYS_FILE"
+            f"The bearer keys {path} cannot be read ({error.strerror}). Check IMMR_BEARER_KEYS_FILE."
         ) from error
     hashes = []
     for number, line in enumerate(lines, start=1):
@@ -101,19 +101,19 @@ def _read(path: Path) -> list[bytes]:
             continue
         if not (match := _LINE.fullmatch(content)):
             raise SettingsError(
-                f"line {number} of {path} is no SHA-256 in hex: `python -m serving.wire.bearer` makes one"
+                f"Line {number} of {path} is not a SHA-256 hash. Run `python -m serving.wire.bearer`."
             )
         hashes.append(bytes.fromhex(match[1]))
     if not hashes:
-        raise SettingsError(f"{path} names no key: add one, or unset IMMR_BEARER_KEYS_FILE")
+        raise SettingsError(f"{path} contains no keys. Add one, or unset IMMR_BEARER_KEYS_FILE.")
     return hashes
 
 
 def main() -> None:
-    """Make a key: the key itself goes to stdout once, its line for the file to stderr."""
+    """Creates a key: prints the key to stdout, once, and its line for the file to stderr."""
     key = secrets.token_urlsafe(32)
     print(key)
-    print(f"{sha256(key.encode()).hexdigest()} whose key this is", file=sys.stderr)
+    print(f"{sha256(key.encode()).hexdigest()} owner", file=sys.stderr)
 
 
 if __name__ == "__main__":

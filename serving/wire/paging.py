@@ -1,7 +1,7 @@
-"""The token of a next page: what was asked and how far it got, signed so that nobody else's is answered.
+"""Page tokens: a search and its position, signed, so that only tokens of our own are answered.
 
-It carries the query's embedding, so that no photo has to be sent, kept or encoded again; it holds for the
-model version that gave it.
+A token carries the query's embedding, so the photo is neither sent, stored nor encoded again. It is valid for
+the model version that issued it.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from immr.types import Filters, FloatArray
 from serving.wire.problems import ProblemError
 
 _FORMAT = 1
-_CONTEXT = b"immr page 1:"  # a click token's signature is none of a page's, though the keys are the same
-_REMEDY = "send the `next_page` of an answer back unchanged, or search anew"
+_CONTEXT = b"immr page 1:"  # keeps signatures of page tokens and click tokens apart: they share the keys
+_REMEDY = "Send the `next_page` of an answer unchanged, or start a new search."
 
 
 @dataclass(frozen=True)
 class Page:
-    """The page of an answer that comes next."""
+    """A page of an answer."""
 
     model_version: str
     k: int
-    number: int  # 0 is the first
+    number: int  # from 0
     filters: Filters
     embedding_D: FloatArray
 
 
 def sign(page: Page, key: bytes) -> str:
-    """The page as a token, safe in JSON and in a form."""
+    """The page as a token, safe in JSON and in forms."""
     fields = [_FORMAT, page.model_version, page.k, page.number, *astuple(page.filters)]
     embedding = _encode(page.embedding_D.astype("<f4").tobytes())
     payload = f"{_encode(json.dumps(fields, ensure_ascii=False).encode())}.{embedding}"
@@ -42,34 +42,36 @@ def sign(page: Page, key: bytes) -> str:
 
 
 def read(token: str, keys: Sequence[bytes], model_version: str) -> Page:
-    """The page that a token of ours asks for.
+    """The page that a token stands for.
 
     Raises:
-        ProblemError: 400 where we did not give it, or another model version did.
+        ProblemError: 400 if the token is not ours, or was issued by another model version.
     """
     payload = _payload(token, keys)
     if payload is None:
-        raise ProblemError(400, f"the page token is not ours: {_REMEDY}")
+        raise ProblemError(400, f"The page token is not ours. {_REMEDY}")
     head, _, embedding = payload.partition(".")
-    form, version, k, number, *filters = json.loads(_decode(head))
-    if form != _FORMAT or version != model_version:
-        raise ProblemError(400, f"the page token is of {version}, but {model_version} answers now: {_REMEDY}")
+    token_format, version, k, number, *filters = json.loads(_decode(head))
+    if token_format != _FORMAT or version != model_version:
+        raise ProblemError(
+            400, f"The page token is from {version}, but {model_version} answers now. {_REMEDY}"
+        )
     return Page(version, k, number, Filters(*filters), np.frombuffer(_decode(embedding), dtype="<f4"))
 
 
 def version_of(token: str, keys: Sequence[bytes]) -> str | None:
-    """The model version that gave a token; None where we did not."""
+    """The model version that issued a token; None if it is not ours."""
     payload = _payload(token, keys)
     if payload is None:
         return None
-    form, version, *_ = json.loads(_decode(payload.partition(".")[0]))
-    return str(version) if form == _FORMAT else None
+    token_format, version, *_ = json.loads(_decode(payload.partition(".")[0]))
+    return str(version) if token_format == _FORMAT else None
 
 
 def _payload(token: str, keys: Sequence[bytes]) -> str | None:
-    """What is signed of a token; None where none of the keys did."""
+    """The signed part of a token; None if no key matches the signature."""
     payload, _, signature = token.rpartition(".")
-    # Every key is tried, so that the time taken does not tell which one signed.
+    # try every key, so that the time taken does not reveal which one signed
     matches = [hmac.compare_digest(_signature(payload, key).encode(), signature.encode()) for key in keys]
     return payload if any(matches) else None
 

@@ -1,38 +1,40 @@
-"""Errors on the wire: problem+json (RFC 9457) for whatever goes wrong, and the same words in the OpenAPI."""
+"""Every error is answered as problem+json (RFC 9457), and documented as such in the OpenAPI."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from immr.errors import ImageError, ImmrError, IndexUnavailableError
-from serving.wire.schemas import Rejected
+from serving.wire.schemas import EventsBody, Rejected
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 2
 PROBLEM_JSON = "application/problem+json"
-INFERENCE_PATHS = "/v2"  # the Open Inference Protocol has its own form of errors
+INFERENCE_PATHS = "/v2"
+"""The Open Inference Protocol has an error format of its own."""
+_MAX_FIELDS = 20
 
 
 class FieldProblem(BaseModel):
-    """One input that is wrong."""
+    """An invalid field and the reason."""
 
     field: str
     message: str
 
 
 class Problem(BaseModel):
-    """An error as RFC 9457 has it; `detail` says what was wrong and what to do."""
+    """An error (RFC 9457). `detail` describes what is wrong and what to do."""
 
     type: str = "about:blank"
     title: str
@@ -43,7 +45,7 @@ class Problem(BaseModel):
 
 
 class ProblemError(Exception):
-    """Raised anywhere in a request to answer with that problem."""
+    """Ends the request with this problem, wherever it is raised."""
 
     def __init__(
         self,
@@ -70,8 +72,33 @@ def unavailable(detail: str) -> ProblemError:
     return ProblemError(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
+def invalid_fields(errors: Sequence[FieldProblem]) -> ProblemError:
+    """422 that lists the invalid fields."""
+    found = list(errors[:_MAX_FIELDS])
+    detail = "; ".join(f"{each.field}: {each.message}" for each in found[:3])
+    return ProblemError(422, detail, errors=found)
+
+
+def field_problems(
+    error: ValidationError | RequestValidationError, messages: Mapping[str, str] | None = None
+) -> list[FieldProblem]:
+    """What Pydantic found, field by field; a name like `events.0.ts` leads to a nested one.
+
+    Args:
+        error: From validating a body, or a request.
+        messages: Replace Pydantic's own, by its error type.
+    """
+    in_request = isinstance(error, RequestValidationError)  # then the first part is "body", "query" …
+    found = []
+    for each in error.errors():
+        place = [str(part) for part in each["loc"][in_request:]]
+        message = (messages or {}).get(each["type"], str(each["msg"]))
+        found.append(FieldProblem(field=".".join(place)[:100] if place else "body", message=message))
+    return found
+
+
 def problem_response(error: ProblemError, path: str) -> JSONResponse:
-    """That problem as a response, in the form that clients of this path know."""
+    """The problem as a response, in the error format of this path."""
     if path.startswith(INFERENCE_PATHS):
         return JSONResponse({"error": error.problem.detail}, error.problem.status, error.headers)
     content = error.problem.model_dump(exclude_defaults=True) | {"type": error.problem.type}
@@ -79,7 +106,7 @@ def problem_response(error: ProblemError, path: str) -> JSONResponse:
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route's OpenAPI says of its errors."""
+    """The errors of a route, for its OpenAPI."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {
@@ -91,24 +118,26 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def answer_with_problems(app: FastAPI) -> None:
-    """Let an application answer every error as a problem, and say so in its OpenAPI."""
+    """Makes an application answer every error as a problem, and adds the schemas to its OpenAPI."""
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(HTTPException, _on_routing)
     app.add_exception_handler(ImmrError, _on_immr)
-    app.add_exception_handler(Exception, _on_unforeseen)
-    _describe_problems(app)
+    app.add_exception_handler(Exception, _on_unexpected)
+    _add_schemas(app)
 
 
-def _describe_problems(app: FastAPI) -> None:
+def _add_schemas(app: FastAPI) -> None:
+    """Adds the models that our handlers read and write past FastAPI, which therefore does not know them."""
     generate: Callable[[], dict[str, Any]] = app.openapi
 
     def openapi() -> dict[str, Any]:
         schema = generate()
-        _, problems = models_json_schema(
-            [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
+        _, found = models_json_schema(
+            [(Problem, "serialization"), (EventsBody, "validation")],
+            ref_template="#/components/schemas/{model}",
         )
-        schema.setdefault("components", {}).setdefault("schemas", {}).update(problems["$defs"])
+        schema.setdefault("components", {}).setdefault("schemas", {}).update(found["$defs"])
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -121,27 +150,17 @@ async def _on_problem(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    found = [
-        FieldProblem(field=".".join(str(part) for part in each["loc"][1:]), message=str(each["msg"]))
-        for each in error.errors()[:20]
-    ]
-    if any(each["type"] == "json_invalid" for each in error.errors()):
-        return problem_response(
-            ProblemError(400, "the body is no valid JSON", errors=found), request.url.path
-        )
-    detail = "; ".join(f"{each.field}: {each.message}" for each in found[:3])
-    return problem_response(ProblemError(422, detail, errors=found), request.url.path)
+    return problem_response(invalid_fields(field_problems(error)), request.url.path)
 
 
-async def _on_http(request: Request, error: Exception) -> JSONResponse:
+async def _on_routing(request: Request, error: Exception) -> JSONResponse:
+    """Answers the router's errors; our own are `ProblemError`."""
     assert isinstance(error, HTTPException)
     detail = str(error.detail)
-    if error.status_code == 404 and detail == "Not Found":
-        detail = f"there is nothing at {request.url.path}: see /openapi.json for what there is"
-    if error.status_code == 400 and "parsing the body" in detail:
-        detail = "the body cannot be read: send valid UTF-8 JSON for events, a valid form for a search"
-    if error.status_code == 405:
-        detail = f"{request.method} is not possible here: see /openapi.json for what is"
+    if error.status_code == 404:
+        detail = f"There is nothing at {request.url.path}. See /openapi.json for the paths."
+    elif error.status_code == 405:
+        detail = f"{request.method} is not allowed here. See /openapi.json for the methods."
     return problem_response(ProblemError(error.status_code, detail, headers=error.headers), request.url.path)
 
 
@@ -150,10 +169,10 @@ async def _on_immr(request: Request, error: Exception) -> JSONResponse:
         return problem_response(ProblemError(422, str(error)), request.url.path)
     if isinstance(error, IndexUnavailableError):
         return problem_response(unavailable(str(error)), request.url.path)
-    return await _on_unforeseen(request, error)
+    return await _on_unexpected(request, error)
 
 
-async def _on_unforeseen(request: Request, error: Exception) -> JSONResponse:
+async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    detail = "this is our fault, not yours: it is in the log; try again later"
+    detail = "Something went wrong on our side, and it has been logged. Try again later."
     return problem_response(ProblemError(500, detail), request.url.path)

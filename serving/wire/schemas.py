@@ -1,4 +1,4 @@
-"""The records of the HTTP API: what gateway and Bento answer and take in, in the same words."""
+"""The records of the HTTP API, shared by gateway and Bento."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from immr.types import ItemFeatures
 
 MAX_USER_CHARS = 200
 VARIANT_HEADER = "x-immr-variant"
-USER_KEY_HEADER = "x-immr-user-key"  # set by a gateway: what the query's id is to end in
-DIRECT = "direct"  # asked without a gateway
-PREVIEW = "preview"  # looked at, never counted
+USER_KEY_HEADER = "x-immr-user-key"
+"""Set by the gateway: the suffix of the query's id, so that a user's events stay in order."""
 
 
 class HitBody(BaseModel):
-    """A ranked item; `score_parts` add up to `score`. Send `click_token` back with a click or an order."""
+    """A ranked item. `score_parts` add up to `score`; return `click_token` with a click or an order."""
 
     item_id: str
-    position: Annotated[int, Field(ge=1, description="1 is the top; later pages count on.")]
+    position: Annotated[int, Field(ge=1, description="1 is the top; later pages continue the count.")]
     score: float
     score_parts: dict[str, float]
     title: str
@@ -31,7 +30,7 @@ class HitBody(BaseModel):
 
 
 class SearchBody(BaseModel):
-    """The answer to a photo; `degraded` names the parts that this answer had to do without."""
+    """The answer to a search. `degraded` lists the parts that were unavailable."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -42,7 +41,7 @@ class SearchBody(BaseModel):
     degraded: list[str]
     took_ms: float
     next_page: Annotated[
-        str | None, Field(description="Send it as `page` for the next hits; null where there are no more.")
+        str | None, Field(description="Send it as `page` for the next hits; null on the last page.")
     ] = None
 
 
@@ -55,22 +54,23 @@ class EventBody(BaseModel):
 
 
 class EventsBody(BaseModel):
-    """What a shopper did; sending it twice counts once."""
+    """Clicks and orders. Sending an event twice counts once."""
 
     events: Annotated[list[EventBody], Field(min_length=1, max_length=1000)]
 
 
 class Rejected(BaseModel):
-    """An event that was not taken: its place in the request, and why."""
+    """An event that was not recorded: its index in the request, and the reason."""
 
     index: int
     reason: str
 
 
 class EventsAnswer(BaseModel):
-    """How many were new, how many were there already, and which were not taken.
+    """How many events were new, how many were duplicates, and which were rejected.
 
-    Of the accepted, `waiting` are safe on disk while the event log is away, and may be repeats.
+    `waiting` counts the accepted events that are on disk until the event log is back; some of them may turn
+    out to be duplicates.
     """
 
     accepted: int

@@ -21,7 +21,7 @@ from immr.launch.launcher import TrainingJob
 from immr.launch.pytorchjob import pytorchjob
 from immr.settings import Settings
 from pipelines import cluster
-from serving.gateway.app import _FINISH_S
+from serving.gateway.app import FINISH_S
 from serving.process.draining import DRAIN_S
 from tests.k8s import schemas
 from tests.support import tiny_version
@@ -341,7 +341,7 @@ def test_mlflow_starts_no_job_runner_and_has_room(overlay: str) -> None:
 def test_a_gateway_has_the_time_to_bring_its_events_to_the_log(overlay: str) -> None:
     pod = named(overlay, "StatefulSet", "gateway")["spec"]["template"]["spec"]
     (gateway,) = (one for one in pod["containers"] if one["name"] == "gateway")
-    takes_s = gateway["lifecycle"]["preStop"]["sleep"]["seconds"] + DRAIN_S + _FINISH_S + STOP_TIMEOUT_S
+    takes_s = gateway["lifecycle"]["preStop"]["sleep"]["seconds"] + DRAIN_S + FINISH_S + STOP_TIMEOUT_S
     assert pod["terminationGracePeriodSeconds"] > takes_s
 
 

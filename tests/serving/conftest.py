@@ -18,7 +18,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from immr.settings import Settings
-from serving.bento.app import VersionService, create_version_app
+from serving.bento.answering import VersionService
+from serving.bento.app import create_version_app
 from tests.serving import real_services
 from tests.support import tiny_version
 

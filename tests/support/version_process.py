@@ -37,10 +37,11 @@ def serve(folder: Path, port: int, max_under_way: int) -> None:
     from fastapi import FastAPI
 
     from immr.settings import Settings
-    from serving.bento.app import VersionService, create_version_app
+    from serving.bento.answering import VersionService
+    from serving.bento.app import create_version_app
     from serving.process.options import ServingOptions
 
-    service = VersionService(folder, Settings(), max_under_way=max_under_way)
+    service = VersionService(folder, Settings(), max_in_progress=max_under_way)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -49,9 +50,7 @@ def serve(folder: Path, port: int, max_under_way: int) -> None:
         await service.stop()
 
     options = ServingOptions()
-    app = create_version_app(
-        service, options.receive_timeout_s, lifespan=lifespan, protection=options.protection()
-    )
+    app = create_version_app(service, options, lifespan)
     uvicorn.run(app, host="127.0.0.1", port=port, access_log=False, log_level="warning")
 
 

@@ -21,6 +21,10 @@ Kind = Literal["ab", "interleave"]
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+DIRECT = "direct"
+"""The variant of a search that came without a gateway."""
+PREVIEW = "preview"
+"""The variant of a search that is shown but never counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ def test_an_unknown_model_is_404_in_the_protocols_form(client: httpx.Client) -> 
     ):
         assert answer.status_code == 404
         assert answer.headers["content-type"] == "application/json"
-        assert answer.json() == {"error": "there is no model 'other' here: this is immr-1"}
+        assert answer.json() == {"error": "There is no model 'other' here, only immr-1."}
 
 
 def body(data: object = None, shape: object = None, **tensor: object) -> bytes:

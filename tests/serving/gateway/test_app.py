@@ -251,9 +251,9 @@ def test_all_down_is_a_503(nobody: str, own_settings: Settings) -> None:
     save(experiment(nobody, nobody), own_settings.experiment_file)
     with served_gateway(own_settings) as client:
         answer = search(client)
-        assert_problem(answer, 503, "no variant answers")
+        assert_problem(answer, 503, "No variant answers")
         assert answer.headers["retry-after"] == "2"
-        assert_problem(client.get("/health/ready"), 503, "no variant is ready")
+        assert_problem(client.get("/health/ready"), 503, "No variant is ready")
         assert_problem(client.get("/v1/items/red/image"), 503)
         assert client.get("/health/live").status_code == 200
 
@@ -307,7 +307,9 @@ def test_in_shadow_mode_the_challenger_is_asked_and_never_seen(
         while 'immr_shadow_total{outcome="answered"} 5.0' not in client.get("/metrics").text:
             time.sleep(0.05)
         assert 'immr_shadow_total{outcome="failed"}' not in client.get("/metrics").text
-    told = {record.said["query_id"]: record.said for record in caplog.records if hasattr(record, "said")}
+    told = {
+        record.fields["query_id"]: record.fields for record in caplog.records if hasattr(record, "fields")
+    }
     for body in bodies:
         said = told[body["query_id"]]
         assert said["model_version"] == "immr-2" and said["overlap"] == 1.0
@@ -355,7 +357,7 @@ def test_where_no_event_may_wait_a_search_says_so(bento_url: str, own_settings: 
             body = search(client).json()
             assert body["hits"] and "events" in body["degraded"]
             events = {"events": [click(body["hits"][0]["click_token"])]}
-            assert_problem(client.post("/v1/events", json=events), 503, "send the same events again")
+            assert_problem(client.post("/v1/events", json=events), 503, "Send the same events again")
     finally:
         server.stop()
 

@@ -162,6 +162,6 @@ def test_on_a_full_disk_searches_go_on_and_say_so(bento_url: str, settings: Sett
             assert body["hits"]
         assert body["hits"][0]["item_id"] == "red"
         answer = clicked(url, body)
-        assert_problem(answer, 503, "send the same events again")
+        assert_problem(answer, 503, "Send the same events again")
         assert answer.headers["retry-after"]
         assert httpx.get(f"{url}/health/ready").status_code == 200

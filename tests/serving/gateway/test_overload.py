@@ -57,7 +57,7 @@ def assert_sheds(url: str) -> None:
     assert set(statuses) == {200, 429}
     assert len(answers) == CLIENTS * EACH
     refused = next(answer for answer in answers if answer.status_code == 429)
-    assert_problem(refused, 429, "try again")
+    assert_problem(refused, 429, "Try again")
     assert refused.headers["retry-after"] == "2"
     assert search(url).json()["hits"]
 

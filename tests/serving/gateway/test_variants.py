@@ -141,7 +141,7 @@ def test_a_foreign_404_is_no_picture(shop: Shop) -> None:
     shop.challenger.says(200, RED, "image/png")
     assert shop.client.get("/v1/items/red/image").content == RED
     shop.challenger.says(404, "<h1>404 page not found</h1>")
-    assert_problem(shop.client.get("/v1/items/red/image"), 503, "no variant answers")
+    assert_problem(shop.client.get("/v1/items/red/image"), 503, "No variant answers")
 
 
 def test_an_address_of_another_version_is_not_shown_as_this_one(
@@ -150,12 +150,12 @@ def test_an_address_of_another_version_is_not_shown_as_this_one(
     shop.challenger.finds("immr-3")
     with caplog.at_level("WARNING"):
         assert falls_back(shop)
-    assert "challenger (immr-2) answers as immr-3" in caplog.text
+    assert "challenger (immr-2) answered as immr-3" in caplog.text
     shop.champion.says(200, '{"ready": true, "model_version": "immr-1"}', "application/json")
     shop.challenger.says(200, '{"ready": true, "model_version": "immr-3"}', "application/json")
     assert shop.client.get("/health/ready").json()["variants"] == {"champion": True, "challenger": False}
     shop.champion.says(200, "<h1>Welcome</h1>")
-    assert_problem(shop.client.get("/health/ready"), 503, "no variant is ready")
+    assert_problem(shop.client.get("/health/ready"), 503, "No variant is ready")
 
 
 def test_a_variant_that_hangs_with_its_queue_full_is_left_alone(shop: Shop) -> None:
@@ -198,9 +198,9 @@ def test_a_challenger_that_gets_no_users_answers_none(shop: Shop, state: State) 
     shop.runs(replace(shop.experiment, state=state))
     shop.champion.says(500)
     for user in (shop.ann, shop.ben):
-        assert_problem(shop.search(user), 503, "no variant answers")
+        assert_problem(shop.search(user), 503, "No variant answers")
     assert_problem(shop.client.get("/v1/items/red/image"), 503)
-    assert_problem(shop.client.get("/health/ready"), 503, "no variant is ready: champion;")
+    assert_problem(shop.client.get("/health/ready"), 503, "No variant is ready: champion.")
     assert shop.challenger.asked == []
 
 
@@ -228,7 +228,7 @@ def test_addresses_that_are_gone_are_forgotten(tmp_path: Path) -> None:
     for number in range(100):
         wanted = experiment(f"http://127.0.0.1:{1000 + number}", f"http://127.0.0.1:{2000 + number}")
         save(wanted, settings.experiment_file)
-        assert all(variants.allows(variant) for variant in gateway.experiment().variants)
+        assert all(variants.admit(variant) for variant in gateway.experiment().variants)
     assert len(variants._breakers) == 2
     asyncio.run(gateway.recorder.close())
 
@@ -314,4 +314,4 @@ def test_a_page_goes_on_with_the_version_that_answered_for_another(
         assert_problem(client.post("/v1/search", json={"page": forged, "user_id": ann}), 400, "not ours")
         save(alone(challenger_url, "immr-2"), own.experiment_file)
         gone = client.post("/v1/search", json={"page": first["next_page"], "user_id": ann})
-        assert_problem(gone, 400, "search anew")
+        assert_problem(gone, 400, "start a new search")

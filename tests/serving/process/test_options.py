@@ -78,7 +78,7 @@ def test_with_a_file_of_keys_every_caller_needs_one(home: Path, tmp_path: Path) 
             assert httpx.get(f"{service}/metrics").status_code == 401
             assert httpx.get(f"{service}/health/ready").status_code == 200
             assert search(service, authorization=f"Bearer {KEY}").status_code == 200
-        assert httpx.get(f"{bento}/v2/models/immr-1").json()["error"].startswith("this needs a key")
+        assert httpx.get(f"{bento}/v2/models/immr-1").json()["error"].startswith("This service needs a key")
         told = httpx.get(f"{url}/openapi.json", headers={"authorization": f"Bearer {KEY}"}).json()
         assert told["components"]["securitySchemes"] == {"bearer": {"type": "http", "scheme": "bearer"}}
         assert told["security"] == [{"bearer": []}]

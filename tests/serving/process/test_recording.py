@@ -67,7 +67,7 @@ def test_an_event_that_gets_to_the_log_while_the_disk_is_waited_for_counts_once(
 
     async def send() -> tuple[int, int, int]:
         recorder = Recorder(own, Metrics())
-        answer = await recorder.events([event, event])
+        answer = await recorder.record_events([event, event])
         await recorder.close()
         return answer.accepted, answer.waiting, answer.duplicates
 
@@ -85,7 +85,7 @@ def test_where_no_event_can_be_kept_searches_are_answered_all_the_same(
         wait_ready(url)
         body = search(url)
         assert body["variant"] == "direct" and body["hits"] and "events" in body["degraded"]
-        assert_problem(clicked(url, body), 503, "send the same events again")
+        assert_problem(clicked(url, body), 503, "Send the same events again")
         own.waiting_events_dir.unlink()
         body = search(url)
         assert "events" not in body["degraded"]

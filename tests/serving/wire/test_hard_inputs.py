@@ -199,20 +199,22 @@ def test_k_has_bounds_in_json_too(client: httpx.Client, k: object) -> None:
     [
         (form(image=None), 422, "Field required: send one of image"),
         (form(("k", b"3"), image=None), 422, "Field required: send one of image"),
-        (form(("k", b"3"), ("k", b"4")), 422, "'k' came twice: send it once"),
-        (form(("user_id", b"ann"), ("user_id", b"ann")), 422, "'user_id' came twice"),
-        (form(("image", RED)), 422, "'image' came twice"),
-        (form(("item_id", b"red")), 422, "came together: send one of"),
+        (form(("k", b"3"), ("k", b"4")), 422, "'k' occurs more than once"),
+        (form(("user_id", b"ann"), ("user_id", b"ann")), 422, "'user_id' occurs more than once"),
+        (form(("image", RED)), 422, "'image' occurs more than once"),
+        (form(("item_id", b"red")), 422, "both item_id and image: send one of"),
         (form(("user_id", b"x" * 201)), 422, "user_id: "),
         (form(("category", b"x" * 2_000_000)), 422, "category: "),
         (form(("price_max", b"-1")), 422, "price_max: "),
         (form(("price_max", b"inf")), 422, "price_max: "),
         (form(*[(f"f{number}", b"") for number in range(40)]), 400, "more than 32 parts"),
+        (form(("limit", b"3")), 422, "limit: Unknown field: send only image, item_id"),
+        (form(image=b"photo.jpg"), 422, "text, not a picture"),
         (form()[:-8], 400, "cut off"),
-        (b"", 400, "send multipart/form-data"),
-        (b"nonsense", 400, "send multipart/form-data"),
+        (b"", 400, "multipart/form-data body is malformed"),
+        (b"nonsense", 400, "multipart/form-data body is malformed"),
         *[
-            (form((name, b"\xff\xfe"), image=None), 400, f"'{name}' is no valid UTF-8")
+            (form((name, b"\xff\xfe"), image=None), 400, f"'{name}' is not valid UTF-8")
             for name in ("user_id", "category", "item_id", "page", "k", "price_min", "price_max", "else")
         ],
     ],
@@ -225,13 +227,13 @@ def test_a_wrong_form_is_a_problem(url: str, body: bytes, status: int, words: st
 @pytest.mark.parametrize(
     ("content_type", "status", "words"),
     [
-        (b"", 415, "send the photo as multipart/form-data"),
-        (b"\xff\xfe", 415, "send the photo as multipart/form-data"),
-        (b"image/jpeg", 415, "send the photo as multipart/form-data"),
-        (b"application/x-www-form-urlencoded", 415, "send the photo as multipart/form-data"),
+        (b"", 415, "Send multipart/form-data with a file field"),
+        (b"\xff\xfe", 415, "Send multipart/form-data with a file field"),
+        (b"image/jpeg", 415, "Send multipart/form-data with a file field"),
+        (b"application/x-www-form-urlencoded", 415, "Send multipart/form-data with a file field"),
         (b"multipart/form-data", 400, "names no boundary"),
         (b"multipart/form-data; boundary=\xff", 400, "names no boundary"),
-        (b"application/json", 400, "valid UTF-8 JSON"),
+        (b"application/json", 400, "Send UTF-8 encoded JSON"),
     ],
 )
 def test_a_wrong_content_type_is_a_problem(url: str, content_type: bytes, status: int, words: str) -> None:
@@ -308,7 +310,7 @@ def test_a_body_that_does_not_come_is_a_408(url: str, path: str) -> None:
     request = post(path, headers, bytes(1000))[:-900]
     with open_connection(url) as connection:
         connection.sendall(request)
-        assert_problem(answer_on(connection), 408, f"after {RECEIVE_TIMEOUT_S} s: send it faster")
+        assert_problem(answer_on(connection), 408, f"within {RECEIVE_TIMEOUT_S} s. Send it faster")
 
 
 def test_huge_queries_change_nothing(url: str) -> None:
@@ -322,7 +324,7 @@ def test_what_is_no_http_is_a_400(url: str, services: Services, request_line: by
     answer = send(url, request_line + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
     assert answer.status_code == 400
     if url == services.gateway:
-        assert_problem(answer, 400, "no valid HTTP request")
+        assert_problem(answer, 400, "not a valid HTTP request")
 
 
 @pytest.mark.parametrize("length", [b"abc", b"-5", b"5\r\ncontent-length: 6"])
@@ -343,7 +345,7 @@ def test_a_flood_of_headers_is_a_431(url: str, flood: bytes) -> None:
             answer = answer_on(connection)
         except ConnectionError:  # it was closed while we wrote, and its answer went with it
             return
-    assert_problem(answer, 431, "send fewer headers")
+    assert_problem(answer, 431, "Send fewer headers")
 
 
 def head_of(size: int) -> bytes:
@@ -401,7 +403,7 @@ def test_a_head_behind_a_large_body_is_not_taken_for_part_of_it(url: str) -> Non
 def test_a_head_that_does_not_come_is_a_408(url: str) -> None:
     with open_connection(url) as idle, open_connection(url) as slow:
         slow.sendall(b"GET /health/live HTTP/1.1\r\nx: ")
-        assert_problem(answer_on(slow), 408, f"after {RECEIVE_TIMEOUT_S} s: send it faster")
+        assert_problem(answer_on(slow), 408, f"within {RECEIVE_TIMEOUT_S} s. Send it faster")
         assert idle.recv(1) == b"", "one that never said anything is closed without a word"
 
 
@@ -442,7 +444,7 @@ def test_bad_forged_expired_and_replayed_events(client: httpx.Client, services: 
         (b'{"\xff": 1}', 400),
         (b"{", 400),
         (b"[" * 100_000, 400),
-        (b"", 422),
+        (b"", 400),
         (b"{}", 422),
         (b'{"events": []}', 422),
         (b'{"events": [{"type": "click", "ts": "2024-05-01T00:00:00Z"}]}', 422),

@@ -90,7 +90,7 @@ def test_pages_go_on_without_the_photo(url: str, settings: Settings, photo: bool
 def test_a_token_of_another_version_or_none_of_ours_is_400(url: str, bento_url: str) -> None:
     token = httpx.post(url, json={"item_id": "red", "k": 1}).json()["next_page"]
     for wrong in ("x", "a.b.c", token[:-1], "A" + token, f"{token}ü", "." * 50, token.replace(".", "..")):
-        assert "search anew" in problem(httpx.post(url, json={"page": wrong}), 400)
+        assert "start a new search" in problem(httpx.post(url, json={"page": wrong}), 400)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,203 @@
+"""Answers searches and inference requests with one model version, and records searches without a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from immr.events import query_ids, tokens
+from immr.experiment.definition import DIRECT
+from immr.machine import cores
+from immr.search.searcher import Answer, Searcher
+from immr.types import FloatArray, Hit
+from immr.wiring import Parts
+from serving.bento.inference import InferRequest, read_request
+from serving.bento.version import ServedVersion
+from serving.process.logs import SEARCHES
+from serving.process.metrics import Metrics
+from serving.process.recording import Recorder
+from serving.wire import paging
+from serving.wire.admission import IN_PROGRESS_PER_CORE
+from serving.wire.paging import Page
+from serving.wire.problems import ProblemError, unavailable
+from serving.wire.schemas import HitBody, SearchBody
+from serving.wire.search_request import SearchRequest
+
+searches = logging.getLogger(SEARCHES)
+
+T = TypeVar("T")
+MAX_DEPTH = 1000
+"""Hits that can be paged through; deeper pages cost the index more and help nobody."""
+
+
+class VersionService:
+    """One version behind HTTP. `start` and `stop` belong to the server's event loop."""
+
+    def __init__(
+        self, folder: Path, parts: Parts, threads: int = 1, max_in_progress: int | None = None
+    ) -> None:
+        """Reads the version; `start` opens it.
+
+        Args:
+            folder: Holds the version's files, as packaging puts them beside the service.
+            parts: Has the index, the features, the event log and the token keys.
+            threads: Of one encoding.
+            max_in_progress: More searches are refused with 429; by default 8 per core.
+        """
+        at_once = cores.usable()
+        self.max_in_progress = max_in_progress or IN_PROGRESS_PER_CORE * at_once
+        self.version = ServedVersion(folder, parts, threads, at_once)
+        self.metrics = Metrics()
+        self._parts = parts
+        self._keys = parts.token_keys
+        self._recorder: Recorder | None = None
+        # one search is encoded while another is decoded or ranked, so that every core has one to encode
+        self._pool = ThreadPoolExecutor(2 * at_once, thread_name_prefix="search")
+
+    async def start(self) -> None:
+        """Opens the version in the background."""
+        self.version.start()
+
+    async def stop(self) -> None:
+        """Finishes the searches in progress, then releases everything."""
+        await asyncio.to_thread(self._pool.shutdown)
+        await asyncio.to_thread(self.version.close)
+        if self._recorder is not None:
+            await self._recorder.close()
+
+    @property
+    def recorder(self) -> Recorder:
+        """Opened on first use: behind a gateway, a Bento records nothing."""
+        if self._recorder is None:
+            self._recorder = Recorder(self._parts, self.metrics)
+        return self._recorder
+
+    async def search(
+        self, request: SearchRequest, variant: str, user_key: str = ""
+    ) -> tuple[SearchBody, Answer]:
+        """Answers a search, and records it if it came without a gateway.
+
+        Args:
+            request: A valid search.
+            variant: What the click tokens name; `direct` without a gateway.
+            user_key: The suffix of the query's id, from the gateway.
+
+        Raises:
+            ProblemError: 503 while the version is not open, 404 for an unknown item, 400 for a page token.
+            ImageError: the photo cannot be read.
+        """
+        start = time.perf_counter()
+        searcher = self.searcher()
+        answer, page = await self._in_pool(self._answer, searcher, request)
+        now = datetime.now(UTC)
+        query_id = query_ids.new_query_id(user_key or query_ids.user_key(request.fields.user_id or ""))
+        first, key = page.k * page.number + 1, self._keys[0]
+        signer = tokens.Signer(key, query_id, variant, self.version.file.id, now)
+        body = SearchBody(
+            query_id=query_id,
+            variant=variant,
+            model_version=self.version.file.id,
+            hits=[_hit_body(hit, position, signer) for position, hit in enumerate(answer.hits, start=first)],
+            degraded=answer.degraded,
+            took_ms=1000 * (time.perf_counter() - start),
+            next_page=self._next_page(answer, page, key),
+        )
+        user_id = request.fields.user_id or f"anonymous-{query_id}"
+        if variant == DIRECT and not self.recorder.record_search(body, user_id, now):
+            body.degraded.append("events")
+        for part in body.degraded:
+            self.metrics.degraded.labels(part).inc()
+        self.metrics.observe({**answer.stage_ms, "total": body.took_ms})
+        _log_search(body, answer)
+        return body, answer
+
+    def _answer(self, searcher: Searcher, request: SearchRequest) -> tuple[Answer, Page]:
+        fields, filters, version = request.fields, request.filters, self.version.file.id
+        if fields.page is not None:
+            page = paging.read(fields.page, self._keys, version)
+            return searcher.page(page.embedding_D, page.k, page.filters, page.number), page
+        if fields.item_id is not None:
+            answer = searcher.more_like(fields.item_id, fields.k, filters)
+            if answer is None:
+                raise ProblemError(404, f"There is no item {fields.item_id[:100]!r} in {version}.")
+            filters = replace(filters, exclude=fields.item_id)
+        else:
+            assert request.photo is not None, "a valid search has a photo, an item or a page"
+            self.metrics.batch_size.observe(1)
+            answer = searcher.search(request.photo, fields.k, filters)
+        return answer, Page(version, fields.k, 0, filters, answer.embedding_D)
+
+    def _next_page(self, answer: Answer, page: Page, key: bytes) -> str | None:
+        following = replace(page, number=page.number + 1)
+        if not answer.has_more or following.number * page.k >= MAX_DEPTH:
+            return None
+        return paging.sign(following, key)
+
+    def searcher(self) -> Searcher:
+        """The version's search.
+
+        Raises:
+            ProblemError: 503 with the reason while it is not open.
+        """
+        searcher = self.version.searcher
+        if searcher is None:
+            raise unavailable(self.version.not_ready_because)
+        return searcher
+
+    def ready(self) -> int:
+        """Returns the number of documents that can be found.
+
+        Raises:
+            ProblemError: 503 with the reason while searches are not complete.
+            IndexUnavailableError: the index is down.
+        """
+        if reason := self.version.not_ready_because:
+            raise unavailable(reason)
+        return self.version.count()
+
+    async def embed(self, body: bytes, header_length: str | None) -> tuple[InferRequest, FloatArray]:
+        """Answers a request of the Open Inference Protocol; returns it with one unit row per picture.
+
+        Raises:
+            ProblemError: 503 while the version is not open, 400 for an invalid request.
+        """
+        self.searcher()
+        return await self._in_pool(self._embed, body, header_length)
+
+    def _embed(self, body: bytes, header_length: str | None) -> tuple[InferRequest, FloatArray]:
+        encoder = self.version.encoder
+        request = read_request(body, header_length, encoder.image_size_px)
+        self.metrics.batch_size.observe(len(request.pixels_B3SS))
+        return request, encoder.embed(request.pixels_B3SS)
+
+    async def _in_pool(self, function: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+
+def _hit_body(hit: Hit, position: int, signer: tokens.Signer) -> HitBody:
+    return HitBody(
+        item_id=hit.item_id,
+        position=position,
+        score=hit.score,
+        score_parts=dict(hit.score_parts),
+        title=hit.title,
+        category=hit.category,
+        image_url=f"/v1/items/{quote(hit.item_id, safe='')}/image",
+        features=hit.features,
+        click_token=signer.sign(hit.item_id, position),
+    )
+
+
+def _log_search(body: SearchBody, answer: Answer) -> None:
+    if searches.isEnabledFor(logging.INFO):
+        fields = body.model_dump(include={"query_id", "variant", "model_version", "degraded"})
+        stages = {f"{stage}_ms": round(took_ms, 2) for stage, took_ms in answer.stage_ms.items()}
+        searches.info("answered", extra={"fields": {**fields, "hits": len(body.hits), **stages}})
