@@ -133,9 +133,7 @@ class ServedVersion:
     def _open(self) -> None:
         encoder = self._encoder = self._encoder or self._open_encoder()
         with ExitStack() as undo:
-            collection = self._parts.index.open(
-                self.file.id, self.file.dim, self.file.preprocessing_hash
-            )
+            collection = self._parts.index.open(self.file.id, self.file.dim, self.file.preprocessing_hash)
             undo.callback(collection.close)  # an embedded index that stays open would lock out the next try
             documents = collection.count()
             with self._opening:
@@ -172,9 +170,10 @@ class ServedVersion:
         self._opened.wait(FEATURES_AFTER_S)
         start = time.perf_counter()
         try:
-            self._features = self._features or connect(self._parts.settings).features
-            self._features.warm()
-            self._recent = RecentFeatures(self._features)
+            # not the shared part: after a failure it keeps its broken connection
+            features = connect(self._parts.settings).features
+            features.warm()
+            self._features, self._recent = features, RecentFeatures(features)
         finally:
             self._features_tried.set()
         log.info("features are ready after %.1f s", time.perf_counter() - start)

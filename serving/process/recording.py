@@ -37,9 +37,7 @@ _LOG_TIMEOUT_S = 2.0
 class Recorder:
     """Records searches and clicks. May be shared within one event loop."""
 
-    def __init__(
-        self, parts: Parts, metrics: Metrics, max_waiting_bytes: int = MAX_WAITING_BYTES
-    ) -> None:
+    def __init__(self, parts: Parts, metrics: Metrics, max_waiting_bytes: int = MAX_WAITING_BYTES) -> None:
         """While the log is down, up to `max_waiting_bytes` wait in `waiting_events_dir`.
 
         While that folder is not writable, nothing is recorded.

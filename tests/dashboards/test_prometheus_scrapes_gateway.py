@@ -20,8 +20,8 @@ from immr.experiment.definition import save
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.app import Gateway, create_gateway_app
-from tests.serving.conftest import serve, served_version, wait_ready
 from tests.support import tiny_version
+from tests.support.in_process import serve, served_version, wait_ready
 from tests.support.upstream_process import free_port, process_on
 
 PROMETHEUS = shutil.which("prometheus")
@@ -50,7 +50,7 @@ def gateway(settings: Settings, tmp_path: Path) -> Iterator[str]:
             wait_ready(urls[-1])
         running = begin(("immr-1", urls[0]), ("immr-2", urls[1]), 0.5, datetime.now(UTC))
         save(running, settings.experiment_file)
-        server = serve(create_gateway_app(Gateway(settings)))
+        server = serve(create_gateway_app(Gateway(connect(settings))))
         stack.callback(server.stop)
         yield server.url
 

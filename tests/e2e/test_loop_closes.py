@@ -24,11 +24,9 @@ from immr.loop.materialize import materialize
 from immr.loop.train import train
 from immr.settings import Settings
 from immr.wiring import connect
-from tests.serving.bento.test_app import click
-from tests.serving.conftest import served_version, wait_ready
-from tests.serving.gateway.test_app import served_gateway
-from tests.serving.gateway.test_bad_challenger import wait_until_recorded
 from tests.support import tiny_version
+from tests.support.in_process import served_gateway, served_version, wait_ready
+from tests.support.shopper import click, wait_until_recorded
 
 ITEMS_OF_SHOP, PHOTOS_OF_ITEM, USERS = 8, 8, 16
 

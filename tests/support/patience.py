@@ -1,4 +1,4 @@
-"""Waiting for what other threads and processes do."""
+"""Waits for what other threads and processes do."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 60.0, told: Callable[[], Any] = str) -> None:
-    """Return once it is true; fail after that time, with what is `told` then."""
+def until(
+    condition: Callable[[], Any],
+    timeout_s: float = 60.0,
+    told: Callable[[], Any] = str,
+    pause_s: float = 0.05,
+) -> None:
+    """Returns once the condition is true; fails after the timeout, with what `told` returns then."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not after {timeout_s:g} s: {told()}"
-        time.sleep(0.05)
+        time.sleep(pause_s)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+from immr.wiring import connect
 from tests.support.upstream_process import free_port, process_on
 
 
@@ -16,7 +17,7 @@ def version_process(
     folder: Path, env: dict[str, str], max_under_way: int = 64, port: int = 0
 ) -> Iterator[str]:
     """Run it; gives its URL once it is ready."""
-    from tests.serving.conftest import wait_ready
+    from tests.support.in_process import wait_ready
 
     port = port or free_port()
     command = [
@@ -41,7 +42,7 @@ def serve(folder: Path, port: int, max_under_way: int) -> None:
     from serving.bento.app import create_version_app
     from serving.process.options import ServingOptions
 
-    service = VersionService(folder, Settings(), max_in_progress=max_under_way)
+    service = VersionService(folder, connect(Settings()), max_in_progress=max_under_way)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

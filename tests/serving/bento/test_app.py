@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -20,59 +19,16 @@ from immr.settings import Settings
 from immr.wiring import connect
 from serving.bento import version
 from serving.process.logs import SEARCHES
-from tests.serving.conftest import served_version, wait_ready
-from tests.support import tiny_version
+from tests.support import http, tiny_version
+from tests.support.in_process import served_version, wait_ready
 from tests.support.patience import until
-
-RED = tiny_version.photo("red")
+from tests.support.shopper import RED, assert_problem, click, rows, rows_now, search
 
 
 @pytest.fixture(scope="module")
 def client(bento_url: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=bento_url, timeout=10) as client:
         yield client
-
-
-def search(
-    client: httpx.Client, image: bytes = RED, variant: str = "direct", **fields: str
-) -> httpx.Response:
-    return client.post(
-        "/v1/search",
-        files={"image": ("a.jpg", image)},
-        data=fields,
-        headers={"x-immr-variant": variant},
-    )
-
-
-def click(token: str, kind: str = "click", ts: datetime | None = None) -> dict[str, str]:
-    return {"type": kind, "click_token": token, "ts": (ts or datetime.now(UTC)).isoformat()}
-
-
-def assert_problem(answer: httpx.Response, status: int, *words: str) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem: dict[str, Any] = answer.json()
-    assert problem["status"] == status and problem["title"] and problem["type"] == "about:blank"
-    for word in words:
-        assert word in problem["detail"]
-    return problem
-
-
-def rows_now(settings: Settings, query_id: str) -> list[dict[str, Any]]:
-    log = connect(settings).events
-    try:
-        return [row for row in log.joined().to_pylist() if row["query_id"] == query_id]
-    finally:
-        log.close()
-
-
-def rows(settings: Settings, query_id: str) -> list[dict[str, Any]]:
-    """What is recorded of a search, once it is: it gets to the log after its answer."""
-    for _ in range(200):
-        if found := rows_now(settings, query_id):
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{query_id} was not recorded")
 
 
 def test_a_photo_finds_its_item_and_is_recorded(client: httpx.Client, settings: Settings) -> None:
@@ -346,14 +302,14 @@ def test_another_versions_collection_is_refused_until_it_fits(tmp_path: Path) ->
     folder = tiny_version.write_packaged(tmp_path / "immr-1")
     with served_version(settings, folder) as url:
         for _ in range(100):
-            problem = assert_problem(httpx.get(f"{url}/health/ready"), 503)
+            problem = assert_problem(http.get(f"{url}/health/ready"), 503)
             if "immr index" in problem["detail"]:
                 break
         assert "has no finished collection immr_immr-1" in problem["detail"]
-        answer = httpx.post(f"{url}/v1/search", files={"image": ("a.jpg", RED)})
+        answer = http.post(f"{url}/v1/search", files={"image": ("a.jpg", RED)})
         assert_problem(answer, 503, "has no finished collection")
         assert answer.headers["retry-after"]
-        assert httpx.get(f"{url}/health/live").status_code == 200
+        assert http.get(f"{url}/health/live").status_code == 200
         tiny_version.build_index(settings, folder, tiny_version.items(tmp_path / "pictures"))
         wait_ready(url)
 
@@ -382,11 +338,11 @@ def test_a_collection_of_another_training_is_refused_and_both_are_named(
     own = binding[field]
     binding_file.write_text(json.dumps(binding | {field: type(own)(another)}))
     with served_version(settings, folder) as url:
-        until(lambda: "starting" not in httpx.get(f"{url}/health/ready").json()["detail"])
-        problem = httpx.get(f"{url}/health/ready").json()
+        until(lambda: "starting" not in http.get(f"{url}/health/ready").json()["detail"])
+        problem = http.get(f"{url}/health/ready").json()
         assert "was built for" in problem["detail"]
         assert str(own) in problem["detail"] and another in problem["detail"]
-        assert httpx.get(f"{url}/v2/health/ready").status_code == 503
+        assert http.get(f"{url}/v2/health/ready").status_code == 503
         time.sleep(0.5)
         binding_file.write_text(right)
         wait_ready(url)

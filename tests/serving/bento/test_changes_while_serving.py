@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import httpx
 import pytest
 
 from immr.index.vector_index import Changes, VectorIndex
 from immr.settings import Settings
 from immr.types import Item
 from immr.wiring import connect
-from tests.serving.conftest import served_version, wait_ready
-from tests.support import tiny_version
+from tests.support import http, tiny_version
+from tests.support.in_process import served_version, wait_ready
 from tests.support.patience import until
 
 
 def found(url: str) -> list[str]:
-    answer = httpx.post(f"{url}/v1/search", files={"image": ("a.jpg", tiny_version.photo("red"))})
+    answer = http.post(f"{url}/v1/search", files={"image": ("a.jpg", tiny_version.photo("red"))})
     return [hit["item_id"] for hit in answer.json()["hits"]]
 
 

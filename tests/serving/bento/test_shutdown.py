@@ -1,4 +1,4 @@
-"""A real Bento that is told to stop under load, as Kubernetes tells it: SIGTERM to its first process."""
+"""A Bento stops under load without failing a request, and without blocking its event loop."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ import pytest
 from immr.experiment import changes
 from immr.experiment.definition import save
 from immr.settings import Settings
-from tests.serving import real_services
-from tests.serving.gateway.test_overload import gateway_process
-from tests.serving.gateway.test_replacing_versions import shoppers
-from tests.support import tiny_version
+from tests.serving.gateway.test_replacing_versions import gateway_process, shoppers
+from tests.support import real_services, tiny_version
 from tests.support.upstream_process import free_port
 from tests.support.version_process import version_process
 
 
 @pytest.mark.slow
 def test_no_request_fails_while_a_bento_is_stopped(
-    home: Path, environment: dict[str, str], tmp_path: Path
+    free_home: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     settings = Settings(home=tmp_path)
     folder = tiny_version.write_packaged(tmp_path / "immr-1")
@@ -30,13 +28,13 @@ def test_no_request_fails_while_a_bento_is_stopped(
     now = datetime.now(UTC)
     with ExitStack() as running:
         old, old_url = running.enter_context(real_services.bento(settings, folder, free_port()))
-        new_url = running.enter_context(version_process(home / "immr-2", environment))
+        new_url = running.enter_context(version_process(free_home / "immr-2", environment))
         save(changes.begin(("immr-1", old_url), None, 0.0, now), settings.experiment_file)
         url = running.enter_context(gateway_process(settings))
         with shoppers(url) as asking:
             asking.wait_until_served_by("immr-1")
             save(changes.begin(("immr-2", new_url), None, 0.0, now), settings.experiment_file)
-            old.popen.send_signal(signal.SIGTERM)  # at once: requests are still under way there
+            old.popen.send_signal(signal.SIGTERM)  # at once, while requests are in progress there
             asking.wait_until_served_by("immr-2", times=50)
         assert asking.trouble == set()
         assert old.popen.wait(timeout=30) == 0

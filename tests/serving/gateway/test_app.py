@@ -7,10 +7,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,36 +17,26 @@ import pytest
 from immr.events.token_keys import rotate
 from immr.experiment import changes
 from immr.experiment.assignment import assign
-from immr.experiment.definition import Experiment, Variant, save
+from immr.experiment.definition import Experiment, save
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.app import Gateway, create_gateway_app
 from serving.process.options import ServingOptions
 from serving.process.recording import Recorder
-from tests.serving.bento.test_app import assert_problem, click, rows, rows_now, search
-from tests.serving.conftest import serve
-from tests.support import tiny_version
-
-RED = tiny_version.photo("red")
-
-
-def experiment(champion_url: str, challenger_url: str, weight: float = 0.5) -> Experiment:
-    champion = Variant("champion", champion_url, "immr-1", 1 - weight)
-    return Experiment("test", "salt", (champion, Variant("challenger", challenger_url, "immr-2", weight)))
-
-
-def alone(url: str, version: str = "immr-1") -> Experiment:
-    return Experiment("test", "salt", (Variant("champion", url, version, 1.0),))
-
-
-@contextmanager
-def served_gateway(settings: Settings, timeout_s: float = 5.0) -> Iterator[httpx.Client]:
-    server = serve(create_gateway_app(Gateway(settings, timeout_s)))
-    with httpx.Client(base_url=server.url, timeout=10) as client:
-        try:
-            yield client
-        finally:
-            server.stop()
+from tests.support import http, tiny_version
+from tests.support.in_process import serve, served_gateway
+from tests.support.shopper import (
+    RED,
+    alone,
+    assert_problem,
+    click,
+    experiment,
+    recorded_search,
+    rows,
+    rows_now,
+    search,
+    user_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,26 +59,6 @@ def sleeper() -> Iterator[str]:
     """An address at which connections are taken and never answered."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         yield f"http://127.0.0.1:{held.getsockname()[1]}"
-
-
-@pytest.fixture
-def own_settings(tmp_path: Path, settings: Settings) -> Settings:
-    """A home of its own, with the key that the Bentos sign with."""
-    return Settings(home=tmp_path, token_key_file=settings.token_key_file)
-
-
-def recorded_search(settings: Settings, query_id: str) -> dict[str, Any]:
-    rows(settings, query_id)  # it is there
-    log = connect(settings).events
-    try:
-        [row] = [row for row in log.searches().to_pylist() if row["query_id"] == query_id]
-        return dict(row)
-    finally:
-        log.close()
-
-
-def user_of(variant: str, wanted: Experiment) -> str:
-    return next(user for user in map(str, range(1000)) if assign(wanted, user).name == variant)
 
 
 def test_a_user_always_gets_the_same_variant(
@@ -141,9 +109,9 @@ def test_a_cookie_of_an_older_key_keeps_its_user_and_is_signed_anew(bento_url: s
 def test_the_cookie_is_for_https_only_where_the_options_say_so(bento_url: str, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     save(alone(bento_url), settings.experiment_file)
-    server = serve(create_gateway_app(Gateway(settings), ServingOptions(cookie_secure=True)))
+    server = serve(create_gateway_app(Gateway(connect(settings)), ServingOptions(cookie_secure=True)))
     try:
-        cookie = httpx.post(f"{server.url}/v1/search", files={"image": RED}).headers["set-cookie"]
+        cookie = http.post(f"{server.url}/v1/search", files={"image": RED}).headers["set-cookie"]
         assert all(word in cookie for word in ("Secure", "HttpOnly", "SameSite=lax"))
     finally:
         server.stop()
@@ -349,8 +317,8 @@ def test_while_the_event_log_is_away_events_wait_on_disk(bento_url: str, own_set
 
 def test_where_no_event_may_wait_a_search_says_so(bento_url: str, own_settings: Settings) -> None:
     save(alone(bento_url), own_settings.experiment_file)
-    gateway = Gateway(own_settings)
-    gateway.recorder = Recorder(own_settings, gateway.metrics, max_waiting_bytes=10)
+    gateway = Gateway(connect(own_settings))
+    gateway.recorder = Recorder(connect(own_settings), gateway.metrics, max_waiting_bytes=10)
     server = serve(create_gateway_app(gateway))
     try:
         with httpx.Client(base_url=server.url) as client:
@@ -365,7 +333,7 @@ def test_where_no_event_may_wait_a_search_says_so(bento_url: str, own_settings: 
 def test_shutdown_finishes_what_is_under_way(bento_url: str, sleeper: str, own_settings: Settings) -> None:
     wanted = experiment(bento_url, sleeper)
     save(wanted, own_settings.experiment_file)
-    server = serve(create_gateway_app(Gateway(own_settings, timeout_s=1.0)))
+    server = serve(create_gateway_app(Gateway(connect(own_settings), timeout_s=1.0)))
     answers: list[httpx.Response] = []
     with httpx.Client(base_url=server.url, timeout=10) as client:
         user = user_of("challenger", wanted)

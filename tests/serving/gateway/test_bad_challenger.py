@@ -20,8 +20,8 @@ from immr.experiment.definition import load, save
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.app import Gateway, create_gateway_app
-from tests.serving.conftest import serve, served_version, wait_ready
 from tests.support import tiny_version
+from tests.support.in_process import serve, served_version, wait_ready
 
 
 def register_two(settings: Settings) -> None:
@@ -82,7 +82,7 @@ def test_a_challenger_that_is_down_is_rolled_back_within_two_minutes(tmp_path: P
         wait_ready(champion_url)
         running = begin(("immr-1", champion_url), ("immr-2", dead_url), 0.5, datetime.now(UTC))
         save(running, settings.experiment_file)
-        gateway = serve(create_gateway_app(Gateway(settings)))
+        gateway = serve(create_gateway_app(Gateway(connect(settings))))
         started = time.monotonic()
         try:
             with httpx.Client(base_url=gateway.url, timeout=10) as client, deciding(settings) as decider:

@@ -1,6 +1,6 @@
-"""A gateway gives way to the next one, as Kubernetes does it, under load: no request that was sent fails.
+"""A gateway is replaced under load, as Kubernetes does it, and no request fails.
 
-The next one is ready, new connections go to it alone (endpoints, preStop), and then SIGTERM comes.
+Once the next one is ready, new connections go to it alone (endpoints, preStop); then SIGTERM is sent.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ import urllib3
 
 from immr.experiment.definition import save
 from immr.settings import Settings
-from tests.serving.conftest import in_threads
-from tests.serving.gateway.test_app import alone
-from tests.serving.real_services import answer_on
+from serving.gateway.app import create_gateway_app
+from serving.gateway.split import Gateway
+from serving.process.draining import DrainingServer
 from tests.support import tiny_version
+from tests.support.in_process import Server, in_threads, serve
 from tests.support.patience import until
+from tests.support.real_services import answer_on, open_connection
+from tests.support.shopper import alone
 from tests.support.upstream_process import await_port, free_port
 
 RED = tiny_version.photo("red")
@@ -40,7 +43,7 @@ Ask = Callable[[], tuple[int, bool]]
 
 @dataclass
 class Service:
-    """Who connects is sent to one of these in turn, and stays there while the connection lasts."""
+    """A load balancer: each new connection goes to the next of these ports, and stays there."""
 
     ports: list[int]
     turn: Iterator[int] = field(default_factory=itertools.count)
@@ -50,7 +53,7 @@ class Service:
 
 
 class BalancedBackend(httpcore.SyncBackend):
-    """httpx's connections, but for where they go."""
+    """Connects httpx through the load balancer."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -101,11 +104,11 @@ def on_a_connection_each(service: Service) -> Iterator[Ask]:
 
 @dataclass
 class Shoppers:
-    """What they got, one list each: statuses or errors."""
+    """The statuses or errors of each shopper."""
 
     answers: list[list[str]] = field(default_factory=list)
     parted: int = 0
-    """Answers that said that the connection ends with them."""
+    """Answers that announced the end of their connection."""
     done: threading.Event = field(default_factory=threading.Event)
 
     def each_got(self, more: int) -> None:
@@ -139,7 +142,7 @@ def shoppers(service: Service) -> Iterator[Shoppers]:
 
 @contextmanager
 def gateway(home: Path, bento_url: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """One that serves: its port and its process."""
+    """A gateway that serves: its port and its process."""
     settings = Settings(home=home)
     save(alone(bento_url), settings.experiment_file)
     command = [sys.executable, "-m", "serving.gateway", f"--port={(port := free_port())}"]
@@ -152,7 +155,8 @@ def gateway(home: Path, bento_url: str) -> Iterator[tuple[int, subprocess.Popen[
         process.wait()
 
 
-def test_no_request_fails_while_one_gateway_gives_way_to_the_next(bento_url: str, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_no_request_fails_while_a_gateway_is_replaced(bento_url: str, tmp_path: Path) -> None:
     with gateway(tmp_path / "old", bento_url) as (old_port, old):
         service = Service([old_port])
         with shoppers(service) as asking:
@@ -169,55 +173,67 @@ def test_no_request_fails_while_one_gateway_gives_way_to_the_next(bento_url: str
                 asking.done.set()
                 failed = [answer for own in asking.answers for answer in own if answer != "200"]
                 assert failed == [], f"of {sum(map(len, asking.answers))}"
-                assert asking.parted > 0, "some kept their connection to the old one"
+                assert asking.parted > 0, "some clients kept their connection to the old one"
+
+
+class Draining(DrainingServer):
+    """Without signals, which only the main thread of a process gets."""
+
+    def receive(self, *signals: signal.Signals) -> None:
+        for each in signals:
+            self.handle_exit(each, None)
 
 
 @pytest.fixture
-def one_gateway(bento_url: str, tmp_path: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    with gateway(tmp_path, bento_url) as started:
-        yield started
+def draining(tmp_path: Path) -> Iterator[Server]:
+    server = serve(create_gateway_app(Gateway(Settings(home=tmp_path))), server_class=Draining)
+    yield server
+    server.stop()
+
+
+def receive(server: Server, *signals: signal.Signals) -> None:
+    assert isinstance(server.uvicorn, Draining)
+    server.uvicorn.receive(*signals)
 
 
 HEALTH = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
-def test_connections_that_are_kept_end_with_an_answer_that_says_so(
-    one_gateway: tuple[int, subprocess.Popen[bytes]],
-) -> None:
-    """One idle, one that has begun to write, one that comes later: each as SIGTERM comes."""
-    port, process = one_gateway
-    idle, writing = (socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(2))
-    with idle, writing:
-        for connection in (idle, writing):
+def test_a_kept_connection_is_closed_with_an_answer_that_announces_it(draining: Server) -> None:
+    """One connection idles, one has begun to send, one is opened later."""
+    idle, sending = (open_connection(draining.url) for _ in range(2))
+    with idle, sending:
+        for connection in (idle, sending):
             connection.sendall(HEALTH)
             assert answer_on(connection).headers.get("connection") != "close"
-        writing.sendall(HEALTH[:10])
-        process.send_signal(signal.SIGTERM)
-        time.sleep(1.0)
-        writing.sendall(HEALTH[10:])
+        sending.sendall(HEALTH[:10])
+        receive(draining, signal.SIGTERM)
+        until(lambda: closes_new_connections(draining))
+        sending.sendall(HEALTH[10:])
         idle.sendall(HEALTH)
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as later:
+        with open_connection(draining.url) as later:
             later.sendall(HEALTH)
-            for connection in (idle, writing, later):
+            for connection in (idle, sending, later):
                 answer = answer_on(connection)
                 assert (answer.status_code, answer.headers["connection"]) == (200, "close")
                 assert connection.recv(1) == b""
         start = time.monotonic()
-        assert process.wait(timeout=20) in (0, -signal.SIGTERM)
-        assert time.monotonic() - start < 4, "nobody was left to wait for"
+        draining.thread.join(timeout=20)
+        assert time.monotonic() - start < 4, "there was no connection left to wait for"
+
+
+def closes_new_connections(server: Server) -> bool:
+    with open_connection(server.url) as probe:
+        probe.sendall(HEALTH)
+        return answer_on(probe).headers.get("connection") == "close"
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]])
-def test_who_is_in_a_hurry_is_not_kept_waiting(
-    one_gateway: tuple[int, subprocess.Popen[bytes]], signals: list[signal.Signals]
-) -> None:
-    port, process = one_gateway
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as idle:
+def test_sigint_and_a_second_sigterm_stop_at_once(draining: Server, signals: list[signal.Signals]) -> None:
+    with open_connection(draining.url) as idle:
         idle.sendall(HEALTH)
         assert answer_on(idle).status_code == 200
         start = time.monotonic()
-        for each in signals:
-            process.send_signal(each)
-            time.sleep(0.3)
-        process.wait(timeout=20)
-        assert time.monotonic() - start < 4
+        receive(draining, *signals)
+        draining.thread.join(timeout=20)
+        assert not draining.thread.is_alive() and time.monotonic() - start < 4

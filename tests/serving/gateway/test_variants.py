@@ -17,13 +17,14 @@ from prometheus_client import generate_latest
 
 from immr.experiment.definition import Experiment, Kind, State, save
 from immr.settings import Settings
+from immr.wiring import connect
 from serving.gateway.split import Gateway
 from serving.wire.problems import PROBLEM_JSON
 from serving.wire.schemas import VARIANT_HEADER
-from tests.serving.bento.test_app import assert_problem, search
-from tests.serving.gateway.test_app import alone, experiment, recorded_search, served_gateway, user_of
-from tests.serving.stand_in import StandIn, hits, problem, stand_in
 from tests.support import tiny_version
+from tests.support.in_process import served_gateway
+from tests.support.shopper import alone, assert_problem, experiment, recorded_search, search, user_of
+from tests.support.stand_in_variant import StandIn, hits, problem, stand_in
 
 NOWHERE = "http://127.0.0.1:9"
 RED = tiny_version.photo("red")
@@ -223,7 +224,7 @@ def test_a_challenger_that_is_gone_is_left_alone_no_more(shop: Shop, end: str) -
 
 
 def test_addresses_that_are_gone_are_forgotten(tmp_path: Path) -> None:
-    gateway = Gateway(settings := Settings(home=tmp_path))
+    gateway = Gateway(connect(settings) := Settings(home=tmp_path))
     variants = gateway._variants
     for number in range(100):
         wanted = experiment(f"http://127.0.0.1:{1000 + number}", f"http://127.0.0.1:{2000 + number}")
@@ -234,7 +235,7 @@ def test_addresses_that_are_gone_are_forgotten(tmp_path: Path) -> None:
 
 
 def test_a_wrong_file_is_told_before_anyone_searches(tmp_path: Path) -> None:
-    gateway = Gateway(settings := Settings(home=tmp_path))
+    gateway = Gateway(connect(settings) := Settings(home=tmp_path))
 
     def is_wrong() -> bool:
         return "immr_experiment_file_wrong 1.0" in generate_latest(gateway.metrics.registry).decode()

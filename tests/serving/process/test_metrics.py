@@ -14,8 +14,8 @@ import pytest
 from prometheus_client import generate_latest
 
 from serving.process.metrics import Metrics
-from tests.serving.real_services import Services
-from tests.support import tiny_version
+from tests.support import http, tiny_version
+from tests.support.real_services import Services
 from tests.support.upstream_process import free_port
 
 
@@ -51,7 +51,7 @@ def test_what_cannot_be_told_is_nan_and_nobody_waits_for_it(caplog: pytest.LogCa
     stop = metrics.serve("127.0.0.1", port := free_port())
     try:
         for _ in range(3):
-            answer = httpx.get(f"http://127.0.0.1:{port}/metrics")
+            answer = http.get(f"http://127.0.0.1:{port}/metrics")
             assert answer.elapsed.total_seconds() < 1.5
             assert math.isnan(value_of(answer.text, "immr_index_documents"))
             assert math.isnan(value_of(answer.text, "immr_features_age_seconds"))
@@ -91,7 +91,7 @@ def test_every_figure_of_the_docs_is_on_a_metrics_port_and_every_other_is_docume
         ("Bento", services.bento_metrics, "gateway"),
         ("gateway", services.gateway_metrics, "Bento"),
     ):
-        text = httpx.get(f"{url}/metrics", timeout=60).text
+        text = http.get(f"{url}/metrics", timeout=60).text
         told = set(re.findall(r"^# TYPE (immr_\w+) ", text, re.MULTILINE))
         told = {name for name in told if not name.endswith("_created")}
         wanted = {name for name, whose in documented if whose != other}
@@ -115,7 +115,7 @@ def test_figures_count_what_happened(services: Services) -> None:
         }
         bento.post("/v2/models/immr-1/infer", json={"inputs": [tensor]}).raise_for_status()
         assert bento.get("/metrics").status_code == 404
-    text = httpx.get(f"{services.bento_metrics}/metrics", timeout=60).text
+    text = http.get(f"{services.bento_metrics}/metrics", timeout=60).text
     for line in (
         r'immr_requests_total{route="/v1/search",status="200"} [1-9]',
         r'immr_errors_total{kind="http_422"} [1-9]',

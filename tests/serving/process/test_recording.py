@@ -1,10 +1,11 @@
-"""What is recorded, and what is answered where it cannot be."""
+"""What is recorded, and what is answered while it cannot be."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,23 +16,29 @@ import pytest
 from immr.events.delivery import Delivery
 from immr.events.entries import Clicked
 from immr.events.kafka.url import KafkaUrl
+from immr.experiment.definition import save
 from immr.settings import Settings
+from immr.wiring import connect
 from serving.process.metrics import Metrics
 from serving.process.recording import Recorder
 from serving.wire.schemas import EventBody
 from tests.events.kafka.test_log import messages
-from tests.serving.bento.test_app import assert_problem, click, rows
-from tests.serving.conftest import served_version, wait_ready
-from tests.serving.gateway.test_dependencies_away import gateway
-from tests.support import tiny_version
+from tests.support import http
+from tests.support.in_process import ready_version, served_gateway
 from tests.support.kafka_cluster import mock_cluster
+from tests.support.shopper import RED, alone, assert_problem, click, rows
 from tests.support.upstream_process import free_port
 
-RED = tiny_version.photo("red")
+
+@contextmanager
+def gateway(settings: Settings, champion: str) -> Iterator[str]:
+    save(alone(champion), settings.experiment_file)
+    with served_gateway(settings, timeout_s=20) as client:
+        yield str(client.base_url).rstrip("/")
 
 
 def search(url: str, **headers: str) -> dict[str, Any]:
-    answer = httpx.post(f"{url}/v1/search", files={"image": RED}, headers=headers, timeout=60)
+    answer = http.post(f"{url}/v1/search", files={"image": RED}, headers=headers)
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body
@@ -39,15 +46,15 @@ def search(url: str, **headers: str) -> dict[str, Any]:
 
 def clicked(url: str, body: dict[str, Any]) -> httpx.Response:
     events = {"events": [click(body["hits"][0]["click_token"])]}
-    return httpx.post(f"{url}/v1/events", json=events, timeout=60)
+    return http.post(f"{url}/v1/events", json=events)
 
 
-def test_an_event_that_gets_to_the_log_while_the_disk_is_waited_for_counts_once(
-    bento_url: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_event_that_reaches_the_log_during_the_disk_sync_counts_once(
+    bento_url: str, own_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = Settings(home=tmp_path, token_key_file=settings.token_key_file)
+    own = own_settings
     in_the_way = Path(urlsplit(own.events_url).path)
-    in_the_way.mkdir(parents=True)  # no database can be opened here
+    in_the_way.mkdir(parents=True)  # so that no database can be opened
     told: list[Future[int]] = []
     take, sync = Delivery.clicked, Delivery.sync
 
@@ -66,7 +73,7 @@ def test_an_event_that_gets_to_the_log_while_the_disk_is_waited_for_counts_once(
     event = EventBody.model_validate(click(token))
 
     async def send() -> tuple[int, int, int]:
-        recorder = Recorder(own, Metrics())
+        recorder = Recorder(connect(own), Metrics())
         answer = await recorder.record_events([event, event])
         await recorder.close()
         return answer.accepted, answer.waiting, answer.duplicates
@@ -74,15 +81,14 @@ def test_an_event_that_gets_to_the_log_while_the_disk_is_waited_for_counts_once(
     assert asyncio.run(send()) == (1, 0, 1)
 
 
-def test_where_no_event_can_be_kept_searches_are_answered_all_the_same(
-    home: Path, settings: Settings, tmp_path: Path
+def test_a_bento_that_cannot_record_answers_searches_and_refuses_clicks(
+    free_home: Path, tmp_path: Path
 ) -> None:
-    """A cluster's Bento has a home that it may only read; here a file stands where the folder would be."""
-    own = Settings(home=tmp_path, index_url=settings.index_url, token_key_file=settings.token_key_file)
+    """On a cluster, a Bento's home is read-only; here a file blocks the place of the folder."""
+    own = Settings(home=tmp_path, index_url=Settings(home=free_home).index_url)
     own.waiting_events_dir.parent.mkdir()
     own.waiting_events_dir.touch()
-    with served_version(own, home / "immr-2") as url:
-        wait_ready(url)
+    with ready_version(own, free_home / "immr-2") as url:
         body = search(url)
         assert body["variant"] == "direct" and body["hits"] and "events" in body["degraded"]
         assert_problem(clicked(url, body), 503, "Send the same events again")
@@ -104,7 +110,7 @@ def counts(answer: httpx.Response) -> tuple[int, int, int]:
     return body["accepted"], body["waiting"], body["duplicates"]
 
 
-def test_gateways_record_to_one_topic(
+def test_two_gateways_record_to_one_topic(
     bento_url: str, settings: Settings, topic_url: str, tmp_path: Path
 ) -> None:
     first, second = (
@@ -124,7 +130,7 @@ def test_gateways_record_to_one_topic(
             assert [row["clicked"] for row in shown] == [True] + [False] * (len(shown) - 1)
 
 
-def test_a_users_events_keep_their_order_over_gateways(
+def test_a_users_events_keep_their_order_across_gateways(
     bento_url: str, settings: Settings, topic_url: str, tmp_path: Path
 ) -> None:
     own_topic = f"{topic_url}-order"
@@ -134,12 +140,12 @@ def test_a_users_events_keep_their_order_over_gateways(
     )
     wanted: list[str] = []
     with gateway(first, bento_url) as one, gateway(second, bento_url) as other, httpx.Client() as visitor:
-        for number in range(8):  # by her cookie, which both know
-            asked, told = (one, other) if number % 2 else (other, one)
-            answer = visitor.post(f"{asked}/v1/search", files={"image": RED}, timeout=60)
+        for number in range(8):  # identified by a cookie that both gateways accept
+            first_url, second_url = (one, other) if number % 2 else (other, one)
+            answer = visitor.post(f"{first_url}/v1/search", files={"image": RED}, timeout=60)
             wanted.append(answer.json()["query_id"])
-            rows(second, wanted[-1])  # it gets to the log after its answer
-            assert counts(clicked(told, answer.json())) == (1, 0, 0)
+            rows(second, wanted[-1])  # recorded after the answer
+            assert counts(clicked(second_url, answer.json())) == (1, 0, 0)
     url = KafkaUrl.parse(own_topic)
     found = messages(url.config["bootstrap.servers"], url.topic)
     assert len({partition for partition, _, _ in found}) == 1
@@ -147,7 +153,7 @@ def test_a_users_events_keep_their_order_over_gateways(
     assert events == [query for query in wanted for _ in ("search", "click")]
 
 
-def test_what_waits_while_kafka_is_away_the_next_gateway_with_that_disk_delivers(
+def test_the_next_gateway_on_a_disk_delivers_what_waited_for_kafka(
     bento_url: str, settings: Settings, topic_url: str, tmp_path: Path
 ) -> None:
     key = settings.token_key_file

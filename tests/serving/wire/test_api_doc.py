@@ -14,9 +14,10 @@ import pytest
 
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.settings import Settings
+from immr.wiring import connect
 from serving.gateway.app import Gateway, create_gateway_app
-from tests.serving.conftest import serve
-from tests.support import tiny_version
+from tests.support import http, tiny_version
+from tests.support.in_process import serve
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "api.md"
 EXAMPLES = re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -26,7 +27,7 @@ EXAMPLES = re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)
 def gateway_url(bento_url: str, settings: Settings) -> Iterator[str]:
     champion = Variant(CHAMPION, bento_url, "immr-1", 1.0)
     save(Experiment("doc", "salt", (champion,)), settings.experiment_file)
-    server = serve(create_gateway_app(Gateway(settings)))
+    server = serve(create_gateway_app(Gateway(connect(settings))))
     yield server.url
     server.stop()
 
@@ -45,8 +46,7 @@ def test_the_example_runs(example: str, gateway_url: str, bento_url: str, tmp_pa
 
 
 def test_the_page_names_every_path(gateway_url: str) -> None:
-    import httpx
 
-    paths = httpx.get(f"{gateway_url}/openapi.json").json()["paths"]
+    paths = http.get(f"{gateway_url}/openapi.json").json()["paths"]
     page = PAGE.read_text()
     assert [path for path in paths if path not in page] == []

@@ -19,9 +19,9 @@ from PIL import Image
 
 from immr.events import tokens
 from immr.wiring import connect
-from tests.serving.bento.test_app import assert_problem, click, search
-from tests.serving.real_services import RECEIVE_TIMEOUT_S, Services, answer_on, open_connection
 from tests.support import tiny_version
+from tests.support.real_services import RECEIVE_TIMEOUT_S, Services, answer_on, open_connection
+from tests.support.shopper import assert_problem, click, search
 
 RED = tiny_version.photo("red")
 COLOUR = tiny_version.COLOURS["red"]
@@ -283,7 +283,7 @@ def test_an_item_with_slashes_is_found_and_has_its_picture(client: httpx.Client)
 
 @pytest.mark.parametrize("item_id", ["/", "//", "a/b/c", "../../etc/passwd", "%2F", "a\x00b", ".", "\u202e"])
 def test_strange_items_are_404(client: httpx.Client, item_id: str) -> None:
-    assert_problem(client.post("/v1/search", json={"item_id": item_id}), 404, "there is no item")
+    assert_problem(client.post("/v1/search", json={"item_id": item_id}), 404, "There is no item")
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_a_hundred_megabytes_are_a_413(client: httpx.Client, url: str, path: str
     kind = {"content-type": "multipart/form-data; boundary=b" if path == "/v1/search" else "application/json"}
     piece = bytes(2**20)
     assert_problem(
-        client.post(path, content=(piece for _ in range(100)), headers=kind), 413, "send a smaller"
+        client.post(path, content=(piece for _ in range(100)), headers=kind), 413, "Send a smaller"
     )
     declared = post(path, FORM, b"").replace(b"content-length: 0", b"content-length: %d" % (100 * 2**20))
     assert_problem(send(url, declared), 413, "10 MB")  # at once: nothing of it was sent

@@ -12,9 +12,10 @@ import pytest
 
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.settings import Settings
+from immr.wiring import connect
 from serving.gateway.app import create_gateway_app
 from serving.gateway.split import Gateway
-from tests.serving.conftest import serve
+from tests.support.in_process import serve
 
 CHECKS = (
     "not_a_server_error",
@@ -30,7 +31,7 @@ MAX_TIME_S = 20
 def gateway_url(bento_url: str, settings: Settings) -> Iterator[str]:
     champion = Variant(CHAMPION, bento_url, "immr-1", 1.0)
     save(Experiment("openapi", "salt", (champion,)), settings.experiment_file)
-    server = serve(create_gateway_app(Gateway(settings)))
+    server = serve(create_gateway_app(Gateway(connect(settings))))
     yield server.url
     server.stop()
 

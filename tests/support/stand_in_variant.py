@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 
 from serving.wire.problems import PROBLEM_JSON
 from serving.wire.schemas import VARIANT_HEADER
-from tests.serving.conftest import serve
+from tests.support.in_process import serve
 
 Answer = Callable[[Request], Awaitable[Response]]
 
