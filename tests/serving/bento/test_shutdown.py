@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import threading
+import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +15,8 @@ import pytest
 from immr.experiment import changes
 from immr.experiment.definition import save
 from immr.settings import Settings
+from immr.wiring import connect
+from serving.bento.answering import VersionService
 from tests.serving.gateway.test_replacing_versions import gateway_process, shoppers
 from tests.support import real_services, tiny_version
 from tests.support.upstream_process import free_port
@@ -38,3 +43,32 @@ def test_no_request_fails_while_a_bento_is_stopped(
             asking.wait_until_served_by("immr-2", times=50)
         assert asking.trouble == set()
         assert old.popen.wait(timeout=30) == 0
+
+
+def test_stopping_waits_for_a_search_without_blocking_the_event_loop(
+    free_home: Path,
+) -> None:
+    service = VersionService(free_home / "immr-1", connect(Settings(home=free_home)))
+    started, release = threading.Event(), threading.Event()
+
+    def hang() -> str:
+        started.set()
+        assert release.wait(20)
+        return "answered"
+
+    async def stop_during_a_search() -> str:
+        search = asyncio.create_task(service._in_pool(hang))
+        await asyncio.to_thread(started.wait, 20)
+        stopping = asyncio.create_task(service.stop())
+        begun = time.monotonic()
+        await asyncio.sleep(0.05)
+        assert time.monotonic() - begun < 5, "the loop is free while the search is finished"
+        assert not stopping.done()
+        release.set()
+        await stopping
+        return await search
+
+    timer = threading.Timer(15, release.set)  # or a blocked loop would hang for ever
+    timer.start()
+    assert asyncio.run(stop_during_a_search()) == "answered"
+    timer.cancel()

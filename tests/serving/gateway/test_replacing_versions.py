@@ -149,19 +149,24 @@ def test_a_gateway_that_is_killed_loses_no_recorded_event(bento_url: str, own_se
         url = f"http://127.0.0.1:{port}"
         with suppress(httpx.HTTPError), httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
             while True:
-                body = client.post("/v1/search", files={"image": RED}).json()
+                answer = client.post("/v1/search", files={"image": RED})
+                if answer.status_code != 200:  # on a busy machine a variant may take too long
+                    continue
+                body = answer.json()
                 answered.append(body["query_id"])
                 event = click(body["hits"][0]["click_token"])
                 counts = client.post("/v1/events", json={"events": [event]}).json()
-                clicked.extend([body["query_id"]] * counts["accepted"])
+                clicked.extend([body["query_id"]] * counts.get("accepted", 0))
 
     with subprocess.Popen(command, env={**os.environ, **settings.environment()}) as gateway:
-        await_port(gateway, port)
         threads = [threading.Thread(target=shopper) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        until(lambda: len(answered) >= 40, pause_s=0.02)
-        gateway.send_signal(signal.SIGKILL)
+        try:
+            await_port(gateway, port)
+            for thread in threads:
+                thread.start()
+            until(lambda: len(clicked) >= 30, pause_s=0.02)
+        finally:
+            gateway.send_signal(signal.SIGKILL)
         for thread in threads:
             thread.join(timeout=30)
     with served_gateway(settings):

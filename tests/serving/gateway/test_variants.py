@@ -1,10 +1,9 @@
-"""Variants that answer what no Bento should, on real HTTP: the champion answers, and no shopper sees it."""
+"""Variants that misbehave over real HTTP: the champion answers for them, and no shopper notices."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,11 +17,13 @@ from prometheus_client import generate_latest
 from immr.experiment.definition import Experiment, Kind, State, save
 from immr.settings import Settings
 from immr.wiring import connect
+from serving.gateway import app
 from serving.gateway.split import Gateway
 from serving.wire.problems import PROBLEM_JSON
 from serving.wire.schemas import VARIANT_HEADER
 from tests.support import tiny_version
 from tests.support.in_process import served_gateway
+from tests.support.patience import until
 from tests.support.shopper import alone, assert_problem, experiment, recorded_search, search, user_of
 from tests.support.stand_in_variant import StandIn, hits, problem, stand_in
 
@@ -30,7 +31,7 @@ NOWHERE = "http://127.0.0.1:9"
 RED = tiny_version.photo("red")
 
 
-LEFT_ALONE = 'immr_breaker_open{variant="challenger"}'
+CHALLENGER_IS_OPEN = 'immr_breaker_open{variant="challenger"}'
 
 
 class Shop:
@@ -85,7 +86,7 @@ def falls_back(shop: Shop) -> bool:
         (302, "", "text/html"),
     ],
 )
-def test_a_4xx_that_no_bento_gives_is_a_failure(
+def test_a_4xx_that_is_not_a_bentos_counts_as_a_failure(
     shop: Shop, status: int, content: str, content_type: str
 ) -> None:
     shop.challenger.says(status, content, content_type)
@@ -93,7 +94,7 @@ def test_a_4xx_that_no_bento_gives_is_a_failure(
         assert falls_back(shop)
     assert shop.figure('immr_errors_total{kind="variant_down"}') == 5
     shop.search()
-    assert len(shop.challenger.asked) == 5, "it is left alone"
+    assert len(shop.challenger.asked) == 5, "its breaker is open"
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 415, 422, 431])
@@ -107,14 +108,14 @@ def test_a_bentos_own_4xx_is_about_the_request(shop: Shop, status: int) -> None:
     assert shop.champion.asked == []
 
 
-def test_a_key_that_only_one_variant_does_not_know_is_the_variants_fault(shop: Shop) -> None:
+def test_a_key_that_only_one_variant_does_not_know_makes_it_fall_back(shop: Shop) -> None:
     async def refused(request: Request) -> Response:
         return problem(401, "this needs a key", **{"WWW-Authenticate": "Bearer"})
 
     shop.challenger.answer = refused
     for _ in range(6):
         assert falls_back(shop)
-    assert len(shop.challenger.asked) == 6, "a stranger without a key takes no variant from the others"
+    assert len(shop.challenger.asked) == 6, "a caller without a key opens no breaker"
     shop.runs(replace(shop.experiment, kind="interleave"))
     assert falls_back(shop)
     shop.champion.answer = refused
@@ -123,7 +124,7 @@ def test_a_key_that_only_one_variant_does_not_know_is_the_variants_fault(shop: S
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_interleaving_goes_on_with_the_version_that_bears_more(shop: Shop) -> None:
+def test_interleaving_falls_back_to_the_version_with_capacity(shop: Shop) -> None:
     shop.runs(replace(shop.experiment, kind="interleave"))
 
     async def refused(request: Request) -> Response:
@@ -137,7 +138,7 @@ def test_interleaving_goes_on_with_the_version_that_bears_more(shop: Shop) -> No
     assert answer.headers["retry-after"] == "2"
 
 
-def test_a_foreign_404_is_no_picture(shop: Shop) -> None:
+def test_a_404_that_is_not_a_bentos_is_not_an_answer_about_a_picture(shop: Shop) -> None:
     shop.champion.says(404, "<h1>404 page not found</h1>")
     shop.challenger.says(200, RED, "image/png")
     assert shop.client.get("/v1/items/red/image").content == RED
@@ -145,7 +146,7 @@ def test_a_foreign_404_is_no_picture(shop: Shop) -> None:
     assert_problem(shop.client.get("/v1/items/red/image"), 503, "No variant answers")
 
 
-def test_an_address_of_another_version_is_not_shown_as_this_one(
+def test_an_address_that_serves_another_version_counts_as_down(
     shop: Shop, caplog: pytest.LogCaptureFixture
 ) -> None:
     shop.challenger.finds("immr-3")
@@ -159,8 +160,8 @@ def test_an_address_of_another_version_is_not_shown_as_this_one(
     assert_problem(shop.client.get("/health/ready"), 503, "No variant is ready")
 
 
-def test_a_variant_that_hangs_with_its_queue_full_is_left_alone(shop: Shop) -> None:
-    """The trial is answered 429 as long as those before it wait in the queue."""
+def test_a_429_to_the_trial_keeps_the_breaker_open(shop: Shop) -> None:
+    """A variant that hangs answers 429 to the trial while its queue is full."""
 
     async def full(request: Request) -> Response:
         return problem(429, "too much", **{"Retry-After": "2"})
@@ -168,15 +169,19 @@ def test_a_variant_that_hangs_with_its_queue_full_is_left_alone(shop: Shop) -> N
     shop.challenger.says(500)
     for _ in range(5):
         assert falls_back(shop)
-    assert shop.figure(LEFT_ALONE) == 1
+    assert shop.figure(CHALLENGER_IS_OPEN) == 1
     shop.challenger.answer = full
-    time.sleep(1.0)
-    for _ in range(2):
+
+    def trial_was_sent() -> bool:
         assert shop.search().json()["model_version"] == "immr-1"
-        assert len(shop.challenger.asked) == 6
+        return len(shop.challenger.asked) == 6
+
+    until(trial_was_sent)
+    shop.search()
+    assert len(shop.challenger.asked) == 6, "the next trial is due in two seconds"
 
 
-def test_429_neither_opens_a_breaker_nor_makes_up_for_failures(shop: Shop) -> None:
+def test_a_429_neither_opens_the_breaker_nor_resets_its_failures(shop: Shop) -> None:
     async def full(request: Request) -> Response:
         return problem(429, "too much", **{"Retry-After": "2"})
 
@@ -189,13 +194,13 @@ def test_429_neither_opens_a_breaker_nor_makes_up_for_failures(shop: Shop) -> No
         shop.challenger.says(500)
         assert falls_back(shop)
         shop.challenger.answer = full
-        if shop.figure(LEFT_ALONE) == 0:
+        if shop.figure(CHALLENGER_IS_OPEN) == 0:
             assert_problem(shop.search(), 429)
-    assert shop.figure(LEFT_ALONE) == 1
+    assert shop.figure(CHALLENGER_IS_OPEN) == 1
 
 
 @pytest.mark.parametrize("state", ["stopped", "shadow"])
-def test_a_challenger_that_gets_no_users_answers_none(shop: Shop, state: State) -> None:
+def test_a_stopped_or_shadow_challenger_answers_no_shopper(shop: Shop, state: State) -> None:
     shop.runs(replace(shop.experiment, state=state))
     shop.champion.says(500)
     for user in (shop.ann, shop.ben):
@@ -206,11 +211,11 @@ def test_a_challenger_that_gets_no_users_answers_none(shop: Shop, state: State) 
 
 
 @pytest.mark.parametrize("end", ["promoted", "stopped", "elsewhere"])
-def test_a_challenger_that_is_gone_is_left_alone_no_more(shop: Shop, end: str) -> None:
+def test_the_breaker_metric_forgets_a_challenger_that_is_gone(shop: Shop, end: str) -> None:
     shop.challenger.says(500)
     for _ in range(5):
         shop.search()
-    assert shop.figure(LEFT_ALONE) == 1
+    assert shop.figure(CHALLENGER_IS_OPEN) == 1
     [champion, challenger] = shop.experiment.variants
     shop.runs(
         {
@@ -219,12 +224,12 @@ def test_a_challenger_that_is_gone_is_left_alone_no_more(shop: Shop, end: str) -
             "elsewhere": replace(shop.experiment, variants=(champion, replace(challenger, url=NOWHERE))),
         }[end]
     )
-    assert shop.figure(LEFT_ALONE) == (0 if end == "elsewhere" else None)
+    assert shop.figure(CHALLENGER_IS_OPEN) == (0 if end == "elsewhere" else None)
     assert shop.figure('immr_breaker_open{variant="champion"}') == 0
 
 
-def test_addresses_that_are_gone_are_forgotten(tmp_path: Path) -> None:
-    gateway = Gateway(connect(settings) := Settings(home=tmp_path))
+def test_breakers_of_former_addresses_are_forgotten(tmp_path: Path) -> None:
+    gateway = Gateway(connect(settings := Settings(home=tmp_path)))
     variants = gateway._variants
     for number in range(100):
         wanted = experiment(f"http://127.0.0.1:{1000 + number}", f"http://127.0.0.1:{2000 + number}")
@@ -234,13 +239,13 @@ def test_addresses_that_are_gone_are_forgotten(tmp_path: Path) -> None:
     asyncio.run(gateway.recorder.close())
 
 
-def test_a_wrong_file_is_told_before_anyone_searches(tmp_path: Path) -> None:
-    gateway = Gateway(connect(settings) := Settings(home=tmp_path))
+def test_an_invalid_file_is_reported_before_the_first_search(tmp_path: Path) -> None:
+    gateway = Gateway(connect(settings := Settings(home=tmp_path)))
 
     def is_wrong() -> bool:
         return "immr_experiment_file_wrong 1.0" in generate_latest(gateway.metrics.registry).decode()
 
-    assert not is_wrong(), "there is none yet"
+    assert not is_wrong(), "there is no file yet"
     settings.experiment_file.parent.mkdir()
     settings.experiment_file.write_text("{half of it")
     assert is_wrong()
@@ -252,13 +257,14 @@ def test_a_wrong_file_is_told_before_anyone_searches(tmp_path: Path) -> None:
 
 
 async def pictures(url: str, count: int) -> list[int]:
-    """So many at once; their statuses."""
+    """The statuses of this many concurrent requests."""
     async with httpx.AsyncClient(base_url=url, timeout=20, limits=httpx.Limits()) as client:
         answers = await asyncio.gather(*(client.get("/v1/items/red/image") for _ in range(count)))
     return [answer.status_code for answer in answers]
 
 
-def test_pictures_that_hang_hold_up_no_search(tmp_path: Path) -> None:
+def test_pictures_that_hang_do_not_delay_searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_MAX_PICTURES", 80)
     released, statuses = threading.Event(), []
 
     async def slow_pictures(request: Request) -> Response:
@@ -272,11 +278,10 @@ def test_pictures_that_hang_hold_up_no_search(tmp_path: Path) -> None:
     with stand_in() as champion, served_gateway(settings, timeout_s=8.0) as client:
         save(alone(champion.url), settings.experiment_file)
         champion.answer = slow_pictures
-        asking = pictures(str(client.base_url), 300)
+        asking = pictures(str(client.base_url), 100)
         looking = threading.Thread(target=lambda: statuses.extend(asyncio.run(asking)))
         looking.start()
-        while sum(path.endswith("image") for path in champion.asked) < 64:
-            time.sleep(0.02)
+        until(lambda: sum(path.endswith("image") for path in champion.asked) >= 64, pause_s=0.02)
         took_s = [search(client, user_id="ann").elapsed.total_seconds() for _ in range(3)]
         released.set()
         looking.join()
@@ -286,7 +291,7 @@ def test_pictures_that_hang_hold_up_no_search(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ['"salt": 123', '"salt": "\\ud800"', '"variants": ' + "[" * 5000])
-def test_a_file_that_is_wrong_in_any_way_keeps_the_one_before(shop: Shop, wrong: str) -> None:
+def test_any_invalid_file_keeps_the_previous_experiment(shop: Shop, wrong: str) -> None:
     assert shop.search().json()["model_version"] == "immr-2"
     text = shop.settings.experiment_file.read_text()
     shop.settings.experiment_file.write_text(text.replace('"salt": "salt"', wrong))
@@ -295,7 +300,7 @@ def test_a_file_that_is_wrong_in_any_way_keeps_the_one_before(shop: Shop, wrong:
 
 
 @pytest.mark.parametrize("kind", ["ab", "interleave"])
-def test_a_page_goes_on_with_the_version_that_answered_for_another(
+def test_a_page_continues_with_the_version_that_answered_first(
     bento_url: str, challenger_url: str, settings: Settings, tmp_path: Path, kind: Kind
 ) -> None:
     own = Settings(home=tmp_path, token_key_file=settings.token_key_file)
