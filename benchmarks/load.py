@@ -3,9 +3,9 @@
     python -m benchmarks.load URL PHOTOS --connections 4 --seconds 5
     python -m benchmarks.load URL PHOTOS --rate 50 --seconds 5
 
-Prints one line of JSON. Requests are made up beforehand and answers are hardly looked at, so that it
-takes little of the processor that it shares with what it measures. In an open loop the latency counts from
-the moment when a request was due, so that a server that stalls cannot hide it.
+Prints one line of JSON. It builds requests beforehand and barely parses answers, because it shares the
+processor with the server that it measures. In an open loop, latency counts from the moment a request was due,
+so that a stalled server cannot hide it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ BOUNDARY = b"immr-load"
 
 @dataclass
 class Seen:
-    """What came back: latencies of the answers with status 200, and how many of each status."""
+    """Latencies of the answers with status 200, and how many answers had each status."""
 
     latencies_ms: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     without_retry_after: int = 0
 
     def add(self, status: int, head: bytes, since: float) -> None:
-        """Note one answer."""
+        """Adds one answer."""
         self.statuses[status] += 1
         if status in (429, 503):
             self.without_retry_after += b"retry-after:" not in head
@@ -44,7 +44,7 @@ class Seen:
 
 
 class Connection:
-    """One kept-alive connection, opened again where the server closes it."""
+    """A keep-alive connection, reopened when the server closes it."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -52,9 +52,9 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, request: bytes) -> tuple[int, bytes]:
-        """Send one request; its answer's status and head in lower case, 0 where the connection broke.
+        """Sends a request; returns the answer's status and its head in lower case, or 0 if the connection broke.
 
-        A kept connection may have been closed for idleness meanwhile: then a new one, as every client does.
+        If a kept connection was closed because it idled, it is reopened once, as every client does.
         """
         kept = self._streams is not None
         try:
@@ -75,7 +75,7 @@ class Connection:
 
 
 def requests(photos: list[Path], url: str) -> list[bytes]:
-    """One whole HTTP request per photo, asking for ten hits as behind a gateway."""
+    """One HTTP request per photo, for ten hits, as a gateway sends it."""
     disposition = b"content-disposition: form-data; name="
     made = []
     for number, photo in enumerate(photos):
@@ -97,7 +97,7 @@ def requests(photos: list[Path], url: str) -> list[bytes]:
 
 
 async def closed_loop(url: str, made: list[bytes], connections: int, seconds: float) -> Seen:
-    """So many clients, each asking again as soon as it has its answer."""
+    """This many clients, each of which sends the next request once it has its answer."""
     seen = Seen()
     end = time.perf_counter() + seconds
 
@@ -112,7 +112,7 @@ async def closed_loop(url: str, made: list[bytes], connections: int, seconds: fl
 
 
 async def open_loop(url: str, made: list[bytes], rate: float, seconds: float) -> Seen:
-    """So many requests a second on average (Poisson), whether or not the ones before were answered."""
+    """This many requests a second on average (Poisson), whether or not earlier ones were answered."""
     seen = Seen()
     free: list[Connection] = []
     arrivals = random.Random(0)
@@ -141,7 +141,7 @@ def main(
     rate: Annotated[float, typer.Option(help="requests a second: an open loop")] = 0.0,
     seconds: float = 5.0,
 ) -> None:
-    """Ask for a while, and tell what came back."""
+    """Sends requests for a while and prints the result."""
     made = requests(sorted(photos.rglob("*.jpg"))[:64], url)
     start = time.perf_counter()
     loop = open_loop(url, made, rate, seconds) if rate else closed_loop(url, made, connections, seconds)

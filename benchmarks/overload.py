@@ -1,9 +1,9 @@
-"""What becomes of searches at three times the load that can be borne: gateway and Bento as processes.
+"""Overload of gateway and Bento: how many searches are still answered, and how fast it recovers.
 
     IMMR_HOME=.immr/demo python -m benchmarks.overload ../shared/data/grocery/val --json overload.json
 
-Needs what `benchmarks.serving` needs. Capacity is measured in a closed loop; then so many times as much is
-asked in an open loop, whose clients do not wait for answers; then it is asked whether all is as before.
+Needs what `benchmarks.serving` needs. Capacity is measured in a closed loop. Then an open loop, whose
+clients do not wait for answers, sends a multiple of it; then recovery is timed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from immr.wiring import connect
 READY_TIMEOUT_S = 120.0
 PORT = 8099
 RECOVERED_SHARE = 1.5
-"""Searches one after the other are as before where they take no longer than this times what they took."""
+"""The service has recovered when a search takes no longer than this times what it took before."""
 
 
 def main(
@@ -44,7 +44,7 @@ def main(
     times: Annotated[float, typer.Option(help="of the capacity")] = 3.0,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
-    """Measure, print a table, and write the figures."""
+    """Measures, prints a table, and writes the figures."""
     given = Settings()
     with tempfile.TemporaryDirectory(prefix="immr-overload-") as temporary:
         own = Settings(home=Path(temporary), index_url=given.index_url, features_url=given.features_url)
@@ -68,25 +68,25 @@ def _figures(url: str, photos: Path, seconds: float, times: float, settings: Set
     quiet_s = _search_s(url, photo)
     load(f"--rate={times * before}", "--seconds=5")  # buffers and pools grow to their size once
     memory_mb = _memory_mb(settings)
-    told = load(f"--rate={times * before}", f"--seconds={seconds}")
+    overload = load(f"--rate={times * before}", f"--seconds={seconds}")
     ended = time.monotonic()
     _until(lambda: _search_s(url, photo, repeats=1) <= RECOVERED_SHARE * quiet_s)
     recovery_s = time.monotonic() - ended
     # again at the end, because a shared machine's speed drifts
     capacity = (before + load("--connections=8", "--seconds=10")["per_s"]) / 2
-    statuses = {int(status): count for status, count in told["statuses"].items()}
+    statuses = {int(status): count for status, count in overload["statuses"].items()}
     asked = sum(statuses.values())
     return {
         "capacity_per_s": capacity,
         "capacity_before_per_s": before,
         "asked_per_s": asked / seconds,
-        "goodput_per_s": told["per_s"],
-        "goodput_share": told["per_s"] / capacity,
+        "goodput_per_s": overload["per_s"],
+        "goodput_share": overload["per_s"] / capacity,
         "rejected_share": statuses.get(429, 0) / asked,
-        "rejected_without_retry_after": told["without_retry_after"],
+        "rejected_without_retry_after": overload["without_retry_after"],
         "server_errors": sum(count for status, count in statuses.items() if status >= 500),
         "connections_lost": statuses.get(0, 0),
-        "p99_of_answers_ms": told["latencies_ms"][int(0.99 * len(told["latencies_ms"]))],
+        "p99_of_answers_ms": overload["latencies_ms"][int(0.99 * len(overload["latencies_ms"]))],
         "memory_before_mb": memory_mb,
         "memory_growth": _memory_mb(settings) / memory_mb - 1,
         "recovery_s": recovery_s,
@@ -95,7 +95,7 @@ def _figures(url: str, photos: Path, seconds: float, times: float, settings: Set
 
 @contextmanager
 def _services(given: Settings, own: Settings) -> Iterator[str]:
-    """The champion as a Bento of this source tree, behind a gateway; what they write goes to `own`."""
+    """The champion as a Bento of this source tree, behind a gateway; they write to the home of `own`."""
     registry = connect(given).registry
     version = registry.get("champion")
     tag = bento.build(
@@ -142,7 +142,7 @@ def _search_s(url: str, photo: Path, repeats: int = 20) -> float:
 
 
 def _memory_mb(settings: Settings) -> float:
-    """Resident memory of all processes that serve from this home."""
+    """Resident memory of all processes with this home."""
     total = 0
     for process in psutil.process_iter():
         try:

@@ -1,4 +1,4 @@
-"""The Bento's HTTP API: what a shopper gets, and what bad input gets."""
+"""The Bento's HTTP API: what a shopper gets, and what invalid requests get."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_photo_finds_its_item_and_is_recorded(client: httpx.Client, settings: 
     assert {row["user_id"] for row in recorded} == {"ann"}
 
 
-def test_ten_hits_are_the_default_and_a_category_narrows(client: httpx.Client) -> None:
+def test_ten_hits_are_the_default_and_a_category_filters(client: httpx.Client) -> None:
     assert len(search(client).json()["hits"]) == len(tiny_version.COLOURS)
     assert [hit["item_id"] for hit in search(client, category="Warm").json()["hits"]] == ["red"]
 
@@ -58,7 +58,7 @@ def test_behind_a_gateway_and_in_a_preview_nothing_is_recorded(
 ) -> None:
     body = search(client, variant=variant).json()
     assert body["variant"] == variant
-    assert rows(settings, search(client).json()["query_id"])  # what came later is there
+    assert rows(settings, search(client).json()["query_id"])  # a later search is recorded
     assert rows_now(settings, body["query_id"]) == []
 
 
@@ -67,9 +67,9 @@ def test_a_click_counts_once(client: httpx.Client, settings: Settings) -> None:
     events = {
         "events": [click(body["hits"][1]["click_token"]), click(body["hits"][0]["click_token"], "order")]
     }
-    told = {"rejected": [], "waiting": 0}
-    assert client.post("/v1/events", json=events).json() == {"accepted": 2, "duplicates": 0, **told}
-    assert client.post("/v1/events", json=events).json() == {"accepted": 0, "duplicates": 2, **told}
+    others = {"rejected": [], "waiting": 0}
+    assert client.post("/v1/events", json=events).json() == {"accepted": 2, "duplicates": 0, **others}
+    assert client.post("/v1/events", json=events).json() == {"accepted": 0, "duplicates": 2, **others}
     recorded = rows(settings, body["query_id"])
     assert [row["clicked"] for row in recorded] == [True, True, False, False, False]
     assert [row["ordered"] for row in recorded] == [True, False, False, False, False]
@@ -81,7 +81,7 @@ def test_the_same_event_twice_in_one_request_counts_once(client: httpx.Client) -
     assert answer == {"accepted": 1, "duplicates": 1, "waiting": 0, "rejected": []}
 
 
-def test_a_bad_token_does_not_hold_up_the_good_ones(client: httpx.Client) -> None:
+def test_an_invalid_token_does_not_affect_the_valid_ones(client: httpx.Client) -> None:
     good = click(search(client).json()["hits"][0]["click_token"])
     answer = client.post("/v1/events", json={"events": [click("forged.token"), good]})
     assert answer.status_code == 200
@@ -89,7 +89,7 @@ def test_a_bad_token_does_not_hold_up_the_good_ones(client: httpx.Client) -> Non
     assert [rejected["index"] for rejected in answer.json()["rejected"]] == [0]
 
 
-def test_only_bad_tokens_are_a_problem(client: httpx.Client, settings: Settings) -> None:
+def test_a_request_with_only_invalid_tokens_is_a_422(client: httpx.Client, settings: Settings) -> None:
     key = connect(settings).token_keys[0]
     now = datetime.now(UTC)
     of_search = ("q", "direct", "immr-1")
@@ -104,7 +104,7 @@ def test_only_bad_tokens_are_a_problem(client: httpx.Client, settings: Settings)
 @pytest.mark.parametrize(
     "ts", ["2001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"]
 )
-def test_an_event_of_another_time_is_rejected(client: httpx.Client, ts: str) -> None:
+def test_an_event_with_a_wrong_time_is_rejected(client: httpx.Client, ts: str) -> None:
     token = search(client).json()["hits"][0]["click_token"]
     answer = client.post("/v1/events", json={"events": [{"type": "click", "click_token": token, "ts": ts}]})
     assert "send the event's time" in assert_problem(answer, 422)["rejected"][0]["reason"]
@@ -121,7 +121,7 @@ def test_an_event_of_another_time_is_rejected(client: httpx.Client, ts: str) -> 
         (b"GIF89a", ""),
     ],
 )
-def test_what_is_no_photo_is_explained(client: httpx.Client, image: bytes, words: str) -> None:
+def test_an_unreadable_photo_is_explained(client: httpx.Client, image: bytes, words: str) -> None:
     assert_problem(search(client, image), 422, words)
     assert search(client).status_code == 200
 
@@ -135,13 +135,13 @@ def test_a_picture_of_too_many_pixels_is_refused(client: httpx.Client) -> None:
 @pytest.mark.parametrize("k", ["0", "-1", "101", "1000000000", "1e9", "ten", "", "9" * 5000])
 def test_k_has_bounds(client: httpx.Client, k: str) -> None:
     if k == "":
-        assert search(client, k=k).status_code == 200  # an empty field is an absent one
+        assert search(client, k=k).status_code == 200  # an empty field counts as absent
         return
     problem = assert_problem(search(client, k=k), 422, "k: ")
     assert problem["errors"][0]["field"] == "k"
 
 
-def test_a_search_without_a_photo_says_so(client: httpx.Client) -> None:
+def test_a_search_without_a_photo_is_explained(client: httpx.Client) -> None:
     answer = client.post("/v1/search", files={"user_id": (None, "ann")})
     assert_problem(answer, 422, "image: Field required")
     assert_problem(client.post("/v1/search", files={"image": (None, "text")}), 422, "not a picture")
@@ -174,7 +174,7 @@ def test_a_body_over_the_limit_is_refused(client: httpx.Client, bento_url: str) 
     boundary = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
     streamed = client.post(
         "/v1/search",
-        content=iter([boundary, large, b"\r\n--b--\r\n"]),  # chunked: no length to look at
+        content=iter([boundary, large, b"\r\n--b--\r\n"]),  # chunked, so there is no Content-Length
         headers={"content-type": "multipart/form-data; boundary=b"},
     )
     assert_problem(streamed, 413, "10 MB")
@@ -201,7 +201,7 @@ def test_a_body_over_the_limit_is_refused(client: httpx.Client, bento_url: str) 
         (b'{"events": ' + b"9" * 5000 + b"}", 400),
     ],
 )
-def test_wrong_events_are_a_problem(client: httpx.Client, content: bytes, status: int) -> None:
+def test_invalid_events_are_a_problem(client: httpx.Client, content: bytes, status: int) -> None:
     answer = client.post("/v1/events", content=content, headers={"content-type": "application/json"})
     assert_problem(answer, status)
 
@@ -211,16 +211,16 @@ def test_events_are_json_and_not_too_many(client: httpx.Client) -> None:
     assert_problem(client.post("/v1/events", json={"events": [click("x")] * 1001}), 422, "1000")
 
 
-def test_a_variant_is_a_plain_word(client: httpx.Client) -> None:
+def test_a_variant_header_is_a_plain_word(client: httpx.Client) -> None:
     assert_problem(search(client, variant="a b"), 422, "x-immr-variant")
 
 
 @pytest.mark.parametrize("text", ["ü" * 200, "a\x00b", "'; DROP TABLE searches; --", "\\ud800", "..%2f"])
-def test_any_user_and_category_is_taken_as_text(client: httpx.Client, text: str) -> None:
+def test_any_text_is_accepted_as_user_and_category(client: httpx.Client, text: str) -> None:
     assert search(client, user_id=text, category=text).status_code == 200
 
 
-def test_text_that_is_no_utf8_is_no_500(client: httpx.Client) -> None:
+def test_invalid_utf8_is_not_a_500(client: httpx.Client) -> None:
     parts = [
         b'--b\r\nContent-Disposition: form-data; name="user_id"\r\n\r\n\xff\xfe\r\n',
         b'--b\r\nContent-Disposition: form-data; name="image"; filename="\xff.jpg"\r\n\r\n' + RED + b"\r\n",
@@ -274,7 +274,7 @@ def test_metrics_name_routes_and_no_users(client: httpx.Client) -> None:
     assert "secret-user" not in text and "/nothing" not in text
 
 
-def test_the_openapi_is_true(client: httpx.Client) -> None:
+def test_the_openapi_lists_every_path_and_error(client: httpx.Client) -> None:
     spec = client.get("/openapi.json").json()
     assert set(spec["paths"]) == {
         "/v1/search",
@@ -297,7 +297,7 @@ def test_the_openapi_is_true(client: httpx.Client) -> None:
     assert "HTTPValidationError" not in json.dumps(spec)
 
 
-def test_another_versions_collection_is_refused_until_it_fits(tmp_path: Path) -> None:
+def test_a_version_waits_for_its_collection(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     folder = tiny_version.write_packaged(tmp_path / "immr-1")
     with served_version(settings, folder) as url:
@@ -323,7 +323,7 @@ def test_another_versions_collection_is_refused_until_it_fits(tmp_path: Path) ->
         ("normalization", "none"),
     ],
 )
-def test_a_collection_of_another_training_is_refused_and_both_are_named(
+def test_a_collection_of_another_training_is_refused_with_both_names(
     field: str, another: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(version, "RETRY_S", 0.05)
@@ -349,11 +349,11 @@ def test_a_collection_of_another_training_is_refused_and_both_are_named(
     assert len(opened) == 1, "the encoder is opened once, however often the collection is tried"
 
 
-def test_a_log_for_a_store_has_a_line_for_each_search(
+def test_json_logs_have_a_line_for_each_search(
     client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", SEARCHES):
         query_id = search(client).json()["query_id"]
-    [said] = [record.fields for record in caplog.records if hasattr(record, "fields")]
-    assert (said["query_id"], said["variant"], said["model_version"]) == (query_id, "direct", "immr-1")
-    assert said["hits"] == 5 and said["encode_ms"] > 0
+    [fields] = [record.fields for record in caplog.records if hasattr(record, "fields")]
+    assert (fields["query_id"], fields["variant"], fields["model_version"]) == (query_id, "direct", "immr-1")
+    assert fields["hits"] == 5 and fields["encode_ms"] > 0

@@ -53,7 +53,7 @@ def test_an_upserted_item_is_found_and_a_deleted_one_is_not(shop: Shop) -> None:
         assert found(url)[0] == "new red" and "red" not in found(url)
 
 
-def test_a_version_that_is_indexed_anew_while_it_serves_is_searched_anew(shop: Shop) -> None:
+def test_a_version_that_is_reindexed_while_it_serves_uses_the_new_index(shop: Shop) -> None:
     with served_version(shop.settings, shop.folder) as url:
         wait_ready(url)
         tiny_version.build_index(shop.settings, shop.folder, shop.catalogue[1:])

@@ -89,7 +89,7 @@ def test_metadata(client: httpx.Client) -> None:
     }
 
 
-def test_an_unknown_model_is_404_in_the_protocols_form(client: httpx.Client) -> None:
+def test_an_unknown_model_is_a_404_in_the_protocols_format(client: httpx.Client) -> None:
     for answer in (
         client.get("/v2/models/other"),
         client.get("/v2/models/other/ready"),
@@ -145,7 +145,7 @@ WITHOUT_DATA = {"name": "pixels", "datatype": "FP32", "shape": [1, *SHAPE[1:]]}
         ),
     ],
 )
-def test_what_does_not_fit_is_explained(
+def test_an_invalid_request_is_explained(
     client: httpx.Client, content: bytes, header: str | None, words: str
 ) -> None:
     headers = {"inference-header-content-length": header} if header else {}
@@ -162,7 +162,7 @@ def test_other_outputs_and_large_bodies_are_refused(client: httpx.Client) -> Non
     assert client.post("/v2/models/immr-1/infer", content=body()).status_code == 200
 
 
-def test_not_ready_is_a_503(tmp_path: Path) -> None:
+def test_before_it_is_ready_every_path_is_a_503(tmp_path: Path) -> None:
     with served_version(Settings(home=tmp_path), tiny_version.write_packaged(tmp_path / "immr-1")) as url:
         for path in ("/v2/health/ready", "/v2/models/immr-1/ready", "/v2/models/immr-1"):
             answer = http.get(url + path)

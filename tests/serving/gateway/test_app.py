@@ -25,6 +25,7 @@ from serving.process.options import ServingOptions
 from serving.process.recording import Recorder
 from tests.support import http, tiny_version
 from tests.support.in_process import serve, served_gateway
+from tests.support.patience import until
 from tests.support.shopper import (
     RED,
     alone,
@@ -48,7 +49,7 @@ def gateway(bento_url: str, challenger_url: str, settings: Settings) -> Iterator
 
 @pytest.fixture
 def nobody() -> Iterator[str]:
-    """An address at which no one answers."""
+    """An address where nothing listens."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{held.getsockname()[1]}"
@@ -56,7 +57,7 @@ def nobody() -> Iterator[str]:
 
 @pytest.fixture
 def sleeper() -> Iterator[str]:
-    """An address at which connections are taken and never answered."""
+    """An address that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         yield f"http://127.0.0.1:{held.getsockname()[1]}"
 
@@ -93,7 +94,9 @@ def test_a_cookie_that_is_not_ours_is_replaced(gateway: httpx.Client, cookie: st
     assert "immr_user=" in answer.headers["set-cookie"] and cookie not in answer.headers["set-cookie"]
 
 
-def test_a_cookie_of_an_older_key_keeps_its_user_and_is_signed_anew(bento_url: str, tmp_path: Path) -> None:
+def test_a_cookie_signed_by_an_older_key_keeps_its_user_and_is_signed_again(
+    bento_url: str, tmp_path: Path
+) -> None:
     settings = Settings(home=tmp_path)
     save(alone(bento_url), settings.experiment_file)
     with served_gateway(settings) as client:
@@ -106,7 +109,7 @@ def test_a_cookie_of_an_older_key_keeps_its_user_and_is_signed_anew(bento_url: s
         assert "set-cookie" not in search(client).headers
 
 
-def test_the_cookie_is_for_https_only_where_the_options_say_so(bento_url: str, tmp_path: Path) -> None:
+def test_the_cookie_can_be_for_https_only(bento_url: str, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     save(alone(bento_url), settings.experiment_file)
     server = serve(create_gateway_app(Gateway(connect(settings)), ServingOptions(cookie_secure=True)))
@@ -129,7 +132,7 @@ def test_clicks_come_back_through_the_gateway(gateway: httpx.Client, settings: S
 def test_a_preview_is_not_recorded(gateway: httpx.Client, settings: Settings) -> None:
     body = search(gateway, variant="preview", user_id="ann").json()
     assert body["variant"] == "preview"
-    assert rows(settings, search(gateway).json()["query_id"])  # what came later is there
+    assert rows(settings, search(gateway).json()["query_id"])  # a later search is recorded
     assert rows_now(settings, body["query_id"]) == []
     token = body["hits"][0]["click_token"]
     assert_problem(gateway.post("/v1/events", json={"events": [click(token)]}), 422, "preview")
@@ -140,11 +143,11 @@ def test_another_variant_header_changes_nothing(gateway: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("image", [b"", RED[:-40]])
-def test_the_variants_problem_is_passed_on(gateway: httpx.Client, image: bytes) -> None:
+def test_a_variants_problem_is_forwarded(gateway: httpx.Client, image: bytes) -> None:
     assert_problem(search(gateway, image, user_id="ann"), 422, "image")
 
 
-def test_bad_input_is_a_problem_here_too(gateway: httpx.Client) -> None:
+def test_the_gateway_refuses_invalid_requests(gateway: httpx.Client) -> None:
     assert_problem(search(gateway, k="0"), 422, "k: ")
     assert_problem(search(gateway, bytes(11 * 1024 * 1024)), 413, "10 MB")
     assert_problem(gateway.post("/v1/search", json={}), 422, "send one of image, item_id and page")
@@ -156,7 +159,7 @@ def test_bad_input_is_a_problem_here_too(gateway: httpx.Client) -> None:
     assert_problem(gateway.delete("/v1/events"), 405)
 
 
-def test_pictures_come_through(gateway: httpx.Client) -> None:
+def test_pictures_are_forwarded(gateway: httpx.Client) -> None:
     for hit in search(gateway, user_id="ann").json()["hits"]:
         picture = gateway.get(hit["image_url"])
         assert picture.headers["content-type"] == "image/png"
@@ -182,7 +185,7 @@ def test_gateway_health_metrics_and_openapi(gateway: httpx.Client) -> None:
     assert "/v1/search" in gateway.get("/openapi.json").json()["paths"]
 
 
-def test_a_variant_that_is_down_is_answered_for_by_the_champion(
+def test_the_champion_answers_for_a_variant_that_is_down(
     bento_url: str, nobody: str, settings: Settings, own_settings: Settings
 ) -> None:
     wanted = experiment(bento_url, nobody)
@@ -196,7 +199,7 @@ def test_a_variant_that_is_down_is_answered_for_by_the_champion(
     assert (found["variant"], found["model_version"], found["fallback"]) == ("challenger", "immr-1", True)
 
 
-def test_a_champion_that_is_down_is_answered_for_too(
+def test_the_challenger_answers_for_a_champion_that_is_down(
     challenger_url: str, nobody: str, own_settings: Settings
 ) -> None:
     wanted = experiment(nobody, challenger_url)
@@ -207,7 +210,7 @@ def test_a_champion_that_is_down_is_answered_for_too(
         assert client.get(body["hits"][0]["image_url"]).status_code == 200
 
 
-def test_a_slow_variant_is_not_waited_for(bento_url: str, sleeper: str, own_settings: Settings) -> None:
+def test_a_slow_variant_times_out(bento_url: str, sleeper: str, own_settings: Settings) -> None:
     wanted = experiment(bento_url, sleeper)
     save(wanted, own_settings.experiment_file)
     with served_gateway(own_settings, timeout_s=0.5) as client:
@@ -243,7 +246,7 @@ def test_the_experiment_can_change_while_it_runs(
         assert search(client, user_id="ann").json()["model_version"] == "immr-2"
 
 
-def test_a_wrong_experiment_file_changes_nothing_and_is_told(
+def test_an_invalid_experiment_file_changes_nothing_and_is_reported(
     bento_url: str, challenger_url: str, own_settings: Settings
 ) -> None:
     save(experiment(bento_url, challenger_url, weight=1), own_settings.experiment_file)
@@ -262,7 +265,7 @@ def shadowed(champion_url: str, challenger_url: str) -> Experiment:
     return changes.shadow(("immr-1", champion_url), ("immr-2", challenger_url), datetime.now(UTC))
 
 
-def test_in_shadow_mode_the_challenger_is_asked_and_never_seen(
+def test_in_shadow_mode_the_challenger_is_asked_but_never_shown(
     bento_url: str, challenger_url: str, own_settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     save(shadowed(bento_url, challenger_url), own_settings.experiment_file)
@@ -272,23 +275,27 @@ def test_in_shadow_mode_the_challenger_is_asked_and_never_seen(
         assert page.json()["hits"][0]["position"] == 3
         bodies = [search(client, user_id=f"user-{number}").json() for number in range(5)]
         assert {(body["variant"], body["model_version"]) for body in bodies} == {("champion", "immr-1")}
-        while 'immr_shadow_total{outcome="answered"} 5.0' not in client.get("/metrics").text:
-            time.sleep(0.05)
+        answered = 'immr_shadow_total{outcome="answered"} 5.0'
+        until(lambda: answered in client.get("/metrics").text, told=lambda: shadow_lines(client))
         assert 'immr_shadow_total{outcome="failed"}' not in client.get("/metrics").text
-    told = {
+    by_query = {
         record.fields["query_id"]: record.fields for record in caplog.records if hasattr(record, "fields")
     }
     for body in bodies:
-        said = told[body["query_id"]]
-        assert said["model_version"] == "immr-2" and said["overlap"] == 1.0
-        assert said["shown"] == [hit["item_id"] for hit in body["hits"]]
+        fields = by_query[body["query_id"]]
+        assert fields["model_version"] == "immr-2" and fields["overlap"] == 1.0
+        assert fields["shown"] == [hit["item_id"] for hit in body["hits"]]
         assert {row["variant"] for row in rows(own_settings, body["query_id"])} == {"champion"}
     log = connect(own_settings).events
-    assert log.searches().num_rows == 6  # the copies are in no readout
+    assert log.searches().num_rows == 6  # the copies are not in the log
     log.close()
 
 
-def test_a_shadow_that_hangs_holds_up_no_one(bento_url: str, sleeper: str, own_settings: Settings) -> None:
+def shadow_lines(client: httpx.Client) -> list[str]:
+    return [line for line in client.get("/metrics").text.splitlines() if line.startswith("immr_shadow_total")]
+
+
+def test_a_shadow_that_hangs_delays_nobody(bento_url: str, sleeper: str, own_settings: Settings) -> None:
     save(shadowed(bento_url, sleeper), own_settings.experiment_file)
     with served_gateway(own_settings, timeout_s=2.0) as client:
         answers = [search(client, user_id=f"user-{number}") for number in range(60)]
@@ -297,10 +304,10 @@ def test_a_shadow_that_hangs_holds_up_no_one(bento_url: str, sleeper: str, own_s
         assert 'immr_shadow_total{outcome="left_out"}' in client.get("/metrics").text
 
 
-def test_while_the_event_log_is_away_events_wait_on_disk(bento_url: str, own_settings: Settings) -> None:
+def test_while_the_event_log_is_down_events_wait_on_disk(bento_url: str, own_settings: Settings) -> None:
     save(alone(bento_url), own_settings.experiment_file)
     in_the_way = Path(urlsplit(own_settings.events_url).path)
-    in_the_way.mkdir(parents=True)  # no database can be opened here
+    in_the_way.mkdir(parents=True)  # so that no database can be opened
     with served_gateway(own_settings) as client:
         body = search(client).json()
         assert body["hits"] and "events" not in body["degraded"]
@@ -315,7 +322,7 @@ def test_while_the_event_log_is_away_events_wait_on_disk(bento_url: str, own_set
         assert (again["accepted"], again["duplicates"], again["waiting"]) == (0, 1, 0)
 
 
-def test_where_no_event_may_wait_a_search_says_so(bento_url: str, own_settings: Settings) -> None:
+def test_a_search_that_cannot_be_recorded_reports_it(bento_url: str, own_settings: Settings) -> None:
     save(alone(bento_url), own_settings.experiment_file)
     gateway = Gateway(connect(own_settings))
     gateway.recorder = Recorder(connect(own_settings), gateway.metrics, max_waiting_bytes=10)
@@ -330,7 +337,7 @@ def test_where_no_event_may_wait_a_search_says_so(bento_url: str, own_settings: 
         server.stop()
 
 
-def test_shutdown_finishes_what_is_under_way(bento_url: str, sleeper: str, own_settings: Settings) -> None:
+def test_shutdown_finishes_requests_in_progress(bento_url: str, sleeper: str, own_settings: Settings) -> None:
     wanted = experiment(bento_url, sleeper)
     save(wanted, own_settings.experiment_file)
     server = serve(create_gateway_app(Gateway(connect(own_settings), timeout_s=1.0)))

@@ -1,4 +1,4 @@
-"""A limit that finds out what a variant can bear."""
+"""The adaptive limit follows the capacity of a variant."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ class Clock:
         return self.now
 
 
-def asked(limit: AdaptiveLimit, bears: int, clock: Clock, wanted: int = 100) -> int:
-    """How many are let in, in one round in which the variant refuses what is beyond it."""
+def asked(limit: AdaptiveLimit, capacity: int, clock: Clock, wanted: int = 100) -> int:
+    """How many enter in one round, in which the variant refuses those beyond its capacity."""
     entered = sum(limit.enter() for _ in range(wanted))
     for number in range(entered):
-        limit.refused() if number >= bears else limit.answered()
+        limit.refused() if number >= capacity else limit.answered()
     for _ in range(entered):
         limit.leave()
     clock.now += 0.2
     return entered
 
 
-def test_it_settles_around_what_is_borne_and_follows_it() -> None:
+def test_it_settles_around_the_capacity_and_follows_it() -> None:
     clock = Clock()
     limit = AdaptiveLimit(100, clock)
     assert asked(limit, 10, clock) == 100
-    for bears in (10, 40, 3):
+    for capacity in (10, 40, 3):
         for _ in range(60):
-            asked(limit, bears, clock)
-        rounds = [asked(limit, bears, clock) for _ in range(20)]
-        assert all(0.8 * bears <= entered <= bears + 2 for entered in rounds), rounds
+            asked(limit, capacity, clock)
+        rounds = [asked(limit, capacity, clock) for _ in range(20)]
+        assert all(0.8 * capacity <= entered <= capacity + 2 for entered in rounds), rounds
 
 
-def test_where_little_is_asked_nothing_is_learned() -> None:
+def test_light_load_does_not_change_it() -> None:
     clock = Clock()
     limit = AdaptiveLimit(10, clock)
     for _ in range(500):
@@ -42,7 +42,7 @@ def test_where_little_is_asked_nothing_is_learned() -> None:
     assert asked(limit, 10, clock) == 10
 
 
-def test_refusals_of_one_moment_count_once_and_one_may_always_try() -> None:
+def test_refusals_of_one_round_count_once_and_one_request_always_passes() -> None:
     clock = Clock()
     limit = AdaptiveLimit(10, clock)
     assert asked(limit, 0, clock) == 10

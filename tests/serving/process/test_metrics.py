@@ -1,11 +1,10 @@
-"""Figures that are asked for when someone looks."""
+"""Metrics: those that are read on each scrape, and the whole list against the documentation."""
 
 from __future__ import annotations
 
 import math
 import re
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from prometheus_client import generate_latest
 
 from serving.process.metrics import Metrics
 from tests.support import http, tiny_version
+from tests.support.patience import until
 from tests.support.real_services import Services
 from tests.support.upstream_process import free_port
 
@@ -23,7 +23,7 @@ def value(metrics: Metrics, name: str) -> float:
     return value_of(generate_latest(metrics.registry).decode(), name)
 
 
-def test_index_and_features_are_looked_at_when_asked() -> None:
+def test_index_and_features_are_read_on_a_scrape() -> None:
     metrics = Metrics()
     documents, newest = [5], [None, datetime.now(UTC) - timedelta(hours=2)]
     metrics.watch(lambda: documents[0], lambda: newest[0], fresh_s=0)
@@ -35,7 +35,7 @@ def test_index_and_features_are_looked_at_when_asked() -> None:
     assert 7190 < value(metrics, "immr_features_age_seconds") < 8000
 
 
-def test_what_cannot_be_told_is_nan_and_nobody_waits_for_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_value_is_nan_and_delays_no_scrape(caplog: pytest.LogCaptureFixture) -> None:
     metrics, hanging, asked = Metrics(), threading.Event(), []
 
     def away() -> int:
@@ -56,16 +56,15 @@ def test_what_cannot_be_told_is_nan_and_nobody_waits_for_it(caplog: pytest.LogCa
             assert math.isnan(value_of(answer.text, "immr_index_documents"))
             assert math.isnan(value_of(answer.text, "immr_features_age_seconds"))
             assert value_of(answer.text, "immr_events_waiting_bytes") == 0
-        assert asked.count("features") == 1, "one that hangs is not asked again"
+        assert asked.count("features") == 1, "a source that hangs is not read again"
         assert caplog.text.count("the index is away") == 1
         hanging.set()
-        while math.isnan(value(metrics, "immr_features_age_seconds")):
-            time.sleep(0.05)
+        until(lambda: not math.isnan(value(metrics, "immr_features_age_seconds")))
     finally:
         stop()
 
 
-def test_a_figure_is_asked_for_now_and_then_only() -> None:
+def test_a_value_is_cached_between_scrapes() -> None:
     metrics, asked = Metrics(), []
 
     def documents() -> int:
@@ -77,7 +76,7 @@ def test_a_figure_is_asked_for_now_and_then_only() -> None:
     assert len(asked) == 1
 
 
-def test_every_figure_of_the_docs_is_on_a_metrics_port_and_every_other_is_documented(
+def test_the_documented_metrics_are_the_ones_that_are_served(
     services: Services,
 ) -> None:
     page = (Path(__file__).resolve().parents[3] / "docs" / "api.md").read_text()
@@ -92,14 +91,14 @@ def test_every_figure_of_the_docs_is_on_a_metrics_port_and_every_other_is_docume
         ("gateway", services.gateway_metrics, "Bento"),
     ):
         text = http.get(f"{url}/metrics", timeout=60).text
-        told = set(re.findall(r"^# TYPE (immr_\w+) ", text, re.MULTILINE))
-        told = {name for name in told if not name.endswith("_created")}
+        served = set(re.findall(r"^# TYPE (immr_\w+) ", text, re.MULTILINE))
+        served = {name for name in served if not name.endswith("_created")}
         wanted = {name for name, whose in documented if whose != other}
-        assert wanted <= told, f"missing on the port of the {of}"
-        assert told <= {name for name, _ in documented}, f"not documented, on the port of the {of}"
+        assert wanted <= served, f"missing on the port of the {of}"
+        assert served <= {name for name, _ in documented}, f"not documented, on the port of the {of}"
 
 
-def test_figures_count_what_happened(services: Services) -> None:
+def test_metrics_count_what_happened(services: Services) -> None:
     red = tiny_version.photo("red")
     with httpx.Client(base_url=services.bento, timeout=60) as bento:
         bento.post("/v1/search", files={"image": b""})

@@ -1,4 +1,4 @@
-"""The examples of docs/api.md, run as they stand."""
+"""Runs the examples of docs/api.md."""
 
 from __future__ import annotations
 

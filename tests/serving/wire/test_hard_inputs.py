@@ -1,5 +1,4 @@
-"""What phones, shops and strangers send to a real Bento and a real gateway: each gets its right answer, and
-the service is well afterwards."""
+"""Unusual and hostile requests to a real Bento and a real gateway. After each, a normal search still works."""
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ def client(url: str) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(autouse=True)
-def well_afterwards(client: httpx.Client) -> Iterator[None]:
+def still_works(client: httpx.Client) -> Iterator[None]:
     yield
     answer = search(client)
     assert answer.status_code == 200 and answer.json()["hits"][0]["item_id"] == "red"
@@ -86,14 +85,14 @@ def animation(image_format: str) -> bytes:
 
 
 def transparent_palette() -> bytes:
-    """Red and opaque, but for one corner."""
+    """Red and opaque except for one corner."""
     image = plain("P")
     image.putpixel((0, 0), 255)
     return file(image, "PNG", transparency=255)
 
 
 def rotated() -> bytes:
-    """A quarter turn that EXIF tells of."""
+    """Rotated by a quarter turn, according to EXIF."""
     exif = Image.Exif()
     exif[0x0112] = 6
     return file(plain(), "JPEG", exif=exif)
@@ -125,7 +124,7 @@ def test_a_16_bit_png_is_read(client: httpx.Client) -> None:
 
 
 def png(width: int, height: int) -> bytes:
-    """A PNG that claims a size and has no pixels to go with it."""
+    """A PNG with a size but no pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -138,13 +137,13 @@ def png(width: int, height: int) -> bytes:
     ("content", "words"),
     [
         (b"", "send the file's content"),
-        (RED[:-40], "save it again"),
+        (RED[:-40], "export it again"),
         (RED[:300], "send a JPEG"),
         (png(0, 0), "send a JPEG"),
         (png(2**31 - 1, 2**31 - 1), "send a smaller one"),
         (png(100_000, 100_000), "send a smaller one"),
         (file(Image.new("1", (9000, 8000)), "PNG"), "send a smaller one"),
-        (png(10, 10), "save it again"),
+        (png(10, 10), "export it again"),
         (b"<html><body>not a photo</body></html>", "send a JPEG"),
         (b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>', "send a JPEG"),
         (b"%PDF-1.7", "send a JPEG"),
@@ -171,11 +170,11 @@ def png(width: int, height: int) -> bytes:
         "zeros",
     ],
 )
-def test_what_is_no_photo_of_ours_is_a_422(client: httpx.Client, content: bytes, words: str) -> None:
+def test_an_unreadable_photo_is_a_422(client: httpx.Client, content: bytes, words: str) -> None:
     assert_problem(search(client, content), 422, words)
 
 
-def test_photos_with_flipped_bits_never_break_it(client: httpx.Client) -> None:
+def test_photos_with_flipped_bits_are_read_or_refused(client: httpx.Client) -> None:
     random = np.random.default_rng(0)
     for original in (RED, file(plain(), "PNG"), animation("GIF"), animation("WEBP")):
         for _ in range(15):
@@ -305,7 +304,7 @@ def test_a_hundred_megabytes_are_a_413(client: httpx.Client, url: str, path: str
 
 
 @pytest.mark.parametrize("path", ["/v1/search", "/v1/events"])
-def test_a_body_that_does_not_come_is_a_408(url: str, path: str) -> None:
+def test_a_body_that_does_not_arrive_is_a_408(url: str, path: str) -> None:
     headers = FORM if path == "/v1/search" else JSON
     request = post(path, headers, bytes(1000))[:-900]
     with open_connection(url) as connection:
@@ -320,7 +319,7 @@ def test_huge_queries_change_nothing(url: str) -> None:
 @pytest.mark.parametrize(
     "request_line", [b"GET /v1/items/\xff/image", b"POST /v1/search?\xff", b"BREW /pot", b"\x16\x03\x01"]
 )
-def test_what_is_no_http_is_a_400(url: str, services: Services, request_line: bytes) -> None:
+def test_what_is_not_http_is_a_400(url: str, services: Services, request_line: bytes) -> None:
     answer = send(url, request_line + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
     assert answer.status_code == 400
     if url == services.gateway:
@@ -328,7 +327,7 @@ def test_what_is_no_http_is_a_400(url: str, services: Services, request_line: by
 
 
 @pytest.mark.parametrize("length", [b"abc", b"-5", b"5\r\ncontent-length: 6"])
-def test_a_length_that_is_none_is_a_400(url: str, length: bytes) -> None:
+def test_an_invalid_content_length_is_a_400(url: str, length: bytes) -> None:
     head = b"POST /v1/search HTTP/1.1\r\nhost: x\r\ncontent-length: " + length
     assert send(url, head + b"\r\n\r\nabcdef").status_code == 400
 
@@ -343,13 +342,13 @@ def test_a_flood_of_headers_is_a_431(url: str, flood: bytes) -> None:
         try:
             connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n" + flood)
             answer = answer_on(connection)
-        except ConnectionError:  # it was closed while we wrote, and its answer went with it
+        except ConnectionError:  # closed while we wrote, and the answer was lost with it
             return
     assert_problem(answer, 431, "Send fewer headers")
 
 
 def head_of(size: int) -> bytes:
-    """A whole request of so many bytes."""
+    """A complete request of this size."""
     start, end = b"GET /health/live HTTP/1.1\r\nhost: x\r\nx: ", b"\r\n\r\n"
     return start + b"a" * (size - len(start) - len(end)) + end
 
@@ -365,7 +364,7 @@ def head_of(size: int) -> bytes:
     ],
     ids=["short", "long", "longer", "url", "many"],
 )
-def test_a_head_that_comes_whole_has_the_same_bound(url: str, request_: bytes, status: int) -> None:
+def test_a_head_that_arrives_at_once_has_the_same_bound(url: str, request_: bytes, status: int) -> None:
     for read_at_once in (True, False):
         with open_connection(url) as connection:
             pieces = [request_] if read_at_once else [request_[:1000], request_[1000:]]
@@ -380,7 +379,7 @@ def test_a_head_that_comes_whole_has_the_same_bound(url: str, request_: bytes, s
     [b"x: 1\r\n" * 200_000, b"x: " + b"a" * 2_000_000, b"1;" + b"a" * 2_000_000],
     ids=["many", "long", "extension"],
 )
-def test_what_comes_after_a_body_in_chunks_has_the_same_bound(url: str, trailers: bytes) -> None:
+def test_trailers_of_a_chunked_body_have_the_same_bound(url: str, trailers: bytes) -> None:
     head = b"POST /v1/events HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n"
     with open_connection(url) as connection:
         connection.sendall(head if trailers.startswith(b"1") else head + b"0\r\n")
@@ -390,7 +389,7 @@ def test_what_comes_after_a_body_in_chunks_has_the_same_bound(url: str, trailers
                 time.sleep(0.02)
 
 
-def test_a_head_behind_a_large_body_is_not_taken_for_part_of_it(url: str) -> None:
+def test_a_head_after_a_large_body_is_counted_on_its_own(url: str) -> None:
     body = bytes(120_000)
     first = post("/v1/events", b"content-type: text/plain\r\n", body)
     with open_connection(url) as connection:
@@ -400,15 +399,15 @@ def test_a_head_behind_a_large_body_is_not_taken_for_part_of_it(url: str) -> Non
         assert answer_on(connection).status_code == 200
 
 
-def test_a_head_that_does_not_come_is_a_408(url: str) -> None:
+def test_a_head_that_does_not_arrive_is_a_408(url: str) -> None:
     with open_connection(url) as idle, open_connection(url) as slow:
         slow.sendall(b"GET /health/live HTTP/1.1\r\nx: ")
         assert_problem(answer_on(slow), 408, f"within {RECEIVE_TIMEOUT_S} s. Send it faster")
-        assert idle.recv(1) == b"", "one that never said anything is closed without a word"
+        assert idle.recv(1) == b"", "a connection that sent nothing is closed without an answer"
 
 
-def test_a_thousand_slow_senders_keep_no_one_out(url: str, client: httpx.Client) -> None:
-    """The test's own limit of open files allows some hundreds; they trickle until they are refused."""
+def test_hundreds_of_slow_senders_keep_nobody_out(url: str, client: httpx.Client) -> None:
+    """As many as the limit of open files allows."""
     slow = [open_connection(url) for _ in range(300)]
     try:
         for number, sender in enumerate(slow):
@@ -427,7 +426,7 @@ def test_bad_forged_expired_and_replayed_events(client: httpx.Client, services: 
         ("x", "not a click token"),
         (hit[:-4] + "AAAA", "not signed by our key"),
         (tokens.Signer(b"x" * 32, *query, now).sign("red", 1), "not signed by our key"),
-        (tokens.Signer(key, *query, now - timedelta(days=2)).sign("red", 1), "search again for a fresh one"),
+        (tokens.Signer(key, *query, now - timedelta(days=2)).sign("red", 1), "search again for a new one"),
     ):
         problem = assert_problem(client.post("/v1/events", json={"events": [click(token)]}), 422, words)
         assert words in problem["rejected"][0]["reason"]
@@ -456,7 +455,7 @@ def test_wrong_events_are_a_problem(url: str, content: bytes, status: int) -> No
 
 
 def test_many_hard_inputs_at_once(client: httpx.Client) -> None:
-    """One bad photo does not spoil its neighbours in a batch, nor their answers."""
+    """A broken photo does not affect other searches in progress."""
     answers: list[tuple[bytes, httpx.Response]] = []
     wrong = [RED[:300], b"", b"<html>", png(100_000, 100_000)]
 

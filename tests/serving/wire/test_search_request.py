@@ -1,4 +1,4 @@
-"""Searches by item, with filters, page by page: by the Bento, and the same through the gateway."""
+"""Searches by item, with filters and by page, on the Bento and through the gateway."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def problem(answer: httpx.Response, status: int) -> str:
 
 
 def form(url: str, **fields: Any) -> httpx.Response:
-    """A form without a photo, which httpx sends as multipart only if told so."""
+    """A form without a photo, which httpx sends as multipart only like this."""
     return http.post(url, files={name: (None, str(value)) for name, value in fields.items()})
 
 
@@ -71,7 +71,7 @@ def test_prices_filter(url: str) -> None:
 
 
 @pytest.mark.parametrize("photo", [True, False])
-def test_pages_go_on_without_the_photo(url: str, settings: Settings, photo: bool) -> None:
+def test_pages_need_no_photo(url: str, settings: Settings, photo: bool) -> None:
     if photo:
         answer = http.post(url, files={"image": ("a.jpg", RED)}, data={"k": "2", "price_max": "4"})
     else:
@@ -87,7 +87,7 @@ def test_pages_go_on_without_the_photo(url: str, settings: Settings, photo: bool
     assert len({page.json()["query_id"] for page in pages}) == len(pages)
 
 
-def test_a_token_of_another_version_or_none_of_ours_is_400(url: str, bento_url: str) -> None:
+def test_an_invalid_page_token_is_a_400(url: str, bento_url: str) -> None:
     token = http.post(url, json={"item_id": "red", "k": 1}).json()["next_page"]
     for wrong in ("x", "a.b.c", token[:-1], "A" + token, f"{token}ü", "." * 50, token.replace(".", "..")):
         assert "start a new search" in problem(http.post(url, json={"page": wrong}), 400)
@@ -114,11 +114,11 @@ def test_a_token_of_another_version_or_none_of_ours_is_400(url: str, bento_url: 
         (b'{"item_id": "red", "price_max": 1e999}', 422),
     ],
 )
-def test_wrong_json_is_a_problem(url: str, content: bytes, status: int) -> None:
+def test_invalid_json_is_a_problem(url: str, content: bytes, status: int) -> None:
     assert problem(http.post(url, content=content, headers={"content-type": "application/json"}), status)
 
 
-def test_a_photo_and_an_item_are_two_questions(url: str) -> None:
+def test_a_photo_and_an_item_are_refused_together(url: str) -> None:
     answer = http.post(url, files={"image": ("a.jpg", RED)}, data={"item_id": "red"})
     assert "send one of image, item_id and page" in problem(answer, 422)
 
