@@ -1,4 +1,4 @@
-"""A Bento as BentoML serves it, and a gateway before it: processes, as in production."""
+"""A Bento served by BentoML behind a gateway: processes, as in production."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ READY_TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class Services:
-    """Where they answer; each has its figures on a port of their own."""
+    """The addresses of a Bento and a gateway, each with metrics on a port of their own."""
 
     settings: Settings
     bento: str
@@ -42,7 +42,7 @@ class Services:
 
 @contextmanager
 def running(home: Path) -> Iterator[Services]:
-    """Version immr-1 packaged, indexed and served, behind a gateway that gives it to all users."""
+    """Packages, indexes and serves immr-1, behind a gateway that routes all users to it."""
     settings = Settings(home=home)
     folder = tiny_version.write_packaged(home / "immr-1")
     tiny_version.build_index(settings, folder, tiny_version.items(home / "pictures"))
@@ -59,7 +59,7 @@ def running(home: Path) -> Iterator[Services]:
 
 @contextmanager
 def bento(settings: Settings, folder: Path, metrics_port: int) -> Iterator[tuple[BentoProcess, str]]:
-    """The version as a Bento, built and served; gives its process and URL once it is ready."""
+    """Builds and serves the version as a Bento; yields its process and URL once it is ready."""
     made = tiny_version.version()
     tag = packaging.build(
         made, folder, RankingRecipe(), application_folder() / "serving", settings.bento_home
@@ -75,13 +75,13 @@ def bento(settings: Settings, folder: Path, metrics_port: int) -> Iterator[tuple
 
 
 def open_connection(url: str) -> socket.socket:
-    """A connection, for what no client would send."""
+    """A raw connection, for requests that no client would send."""
     parts = urlsplit(url)
     return socket.create_connection((parts.hostname or "", parts.port or 80), timeout=60)
 
 
 def answer_on(connection: socket.socket) -> httpx.Response:
-    """The next answer, read whole."""
+    """Reads the next answer."""
     read = HTTPResponse(connection)
     read.begin()
     return httpx.Response(read.status, headers=read.getheaders(), content=read.read())

@@ -1,4 +1,4 @@
-"""A variant that answers over real HTTP whatever a test wants, and remembers what it was asked."""
+"""A variant over real HTTP that answers whatever a test wants, and remembers the requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 @dataclass
 class StandIn:
-    """Answers every request with what `answer` gives, which may change at any time."""
+    """Answers every request with `answer`, which a test may replace at any time."""
 
     url: str
     answer: Answer
@@ -33,7 +33,7 @@ class StandIn:
         self.answer = said
 
     def finds(self, version: str) -> None:
-        """Hits, from now on."""
+        """Answers with a hit of this version from now on."""
 
         async def found(request: Request) -> Response:
             return hits(version, variant=request.headers.get(VARIANT_HEADER, "direct"))
@@ -62,7 +62,7 @@ def stand_in(version: str = "immr-1") -> Iterator[StandIn]:
 
 
 def hits(version: str, **changes: Any) -> Response:
-    """One red thing."""
+    """An answer with one hit."""
     hit = {
         "item_id": "red",
         "position": 1,

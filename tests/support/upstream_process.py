@@ -1,6 +1,6 @@
-"""A small HTTP server that speaks the search API, run as a process of its own.
+"""A small server with the search API, in a process, for tests of its callers.
 
-It knows nothing of models and ranks a fixed catalogue by the photo's bytes. For tests of callers of the API.
+It has no model: it ranks a fixed catalogue by a hash of the photo.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def catalogue() -> list[dict[str, Any]]:
 
 
 def picture(number: int, side_px: int = 160) -> bytes:
-    """A round thing on a pale ground, as JPEG."""
+    """A circle on a pale background, as JPEG."""
     from PIL import Image, ImageDraw
 
     image = Image.new("RGB", (side_px, side_px), (244, 242, 238))
@@ -97,9 +97,9 @@ def serve(port: int, variant: str, version: str, busy: int, degraded: bool) -> N
                 "detail": "That is not a JPEG, PNG or WebP picture.",
             }
             return JSONResponse(problem, 422, media_type="application/problem+json")
-        told = {name: value for name, value in form.items() if name != "image"}
-        seen["searches"].append(told | {"preview": request.headers.get("x-immr-variant", "")})
-        hits = rank(photo, version, int(told.get("k", 10)), told.get("category"))
+        fields = {name: value for name, value in form.items() if name != "image"}
+        seen["searches"].append(fields | {"preview": request.headers.get("x-immr-variant", "")})
+        hits = rank(photo, version, int(fields.get("k", 10)), fields.get("category"))
         answer = {"query_id": f"q{len(seen['searches'])}", "variant": variant, "model_version": version}
         return JSONResponse(answer | {"hits": hits, "degraded": degraded, "took_ms": 12.3})
 
@@ -139,12 +139,12 @@ def await_port(process: subprocess.Popen[bytes], port: int, timeout_s: float = 6
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    raise TimeoutError(f"nothing listens on port {port}")
+    raise TimeoutError(f"nothing listens on port {port} after {timeout_s:g} s")
 
 
 @contextmanager
 def process_on(port: int, *command: str, env: dict[str, str] | None = None) -> Iterator[str]:
-    """Run a command that will listen on a port; give its URL; end it."""
+    """Runs a command that listens on a port; yields its URL."""
     process = subprocess.Popen(command, env=env)
     try:
         await_port(process, port)
@@ -156,7 +156,7 @@ def process_on(port: int, *command: str, env: dict[str, str] | None = None) -> I
 
 @contextmanager
 def upstream(variant: str = "champion", version: str = "immr-1", *flags: str) -> Iterator[str]:
-    """A running upstream; gives its URL."""
+    """Runs the server; yields its URL."""
     port = free_port()
     command = [
         sys.executable,

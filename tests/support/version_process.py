@@ -1,4 +1,4 @@
-"""A packaged version as a process of its own: the Bento's application on uvicorn, without BentoML."""
+"""A packaged version in a process: the Bento's application on uvicorn, without BentoML."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.upstream_process import free_port, process_on
 def version_process(
     folder: Path, env: dict[str, str], max_under_way: int = 64, port: int = 0
 ) -> Iterator[str]:
-    """Run it; gives its URL once it is ready."""
+    """Runs it; yields its URL once it is ready."""
     from tests.support.in_process import wait_ready
 
     port = port or free_port()

@@ -55,17 +55,17 @@ def test_an_event_that_reaches_the_log_during_the_disk_sync_counts_once(
     own = own_settings
     in_the_way = Path(urlsplit(own.events_url).path)
     in_the_way.mkdir(parents=True)  # so that no database can be opened
-    told: list[Future[int]] = []
+    futures: list[Future[int]] = []
     take, sync = Delivery.clicked, Delivery.sync
 
     def noted(delivery: Delivery, clicked: Clicked) -> Future[int]:
-        told.append(take(delivery, clicked))
-        return told[-1]
+        futures.append(take(delivery, clicked))
+        return futures[-1]
 
     def slow(delivery: Delivery) -> None:
         sync(delivery)
         in_the_way.rmdir()
-        told[-1].result(timeout=20)
+        futures[-1].result(timeout=20)
 
     monkeypatch.setattr(Delivery, "clicked", noted)
     monkeypatch.setattr(Delivery, "sync", slow)
