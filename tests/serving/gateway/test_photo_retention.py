@@ -11,6 +11,7 @@ import pytest
 
 from immr.events.photos import PhotoStore
 from immr.settings import Settings
+from immr.wiring import connect
 from serving.gateway.split import Gateway
 
 DAY_S = 24 * 3600.0
@@ -31,7 +32,7 @@ def test_expired_photos_are_deleted_when_the_gateway_starts(tmp_path: Path, keep
     for photo, days in ((expired, 3), (recent, 1)):
         then = time.time() - days * DAY_S
         os.utime(photo, (then, then))
-    gateway = Gateway(settings)
+    gateway = Gateway(connect(settings))
     asyncio.run(gateway.recorder.close())
     assert photos.by_query() == {"q2": recent}
     assert not expired.exists()

@@ -27,6 +27,7 @@ import urllib3
 
 from immr.experiment.definition import save
 from immr.settings import Settings
+from immr.wiring import connect
 from serving.gateway.app import create_gateway_app
 from serving.gateway.split import Gateway
 from serving.process.draining import DrainingServer
@@ -186,7 +187,7 @@ class Draining(DrainingServer):
 
 @pytest.fixture
 def draining(tmp_path: Path) -> Iterator[Server]:
-    server = serve(create_gateway_app(Gateway(Settings(home=tmp_path))), server_class=Draining)
+    server = serve(create_gateway_app(Gateway(connect(Settings(home=tmp_path)))), server_class=Draining)
     yield server
     server.stop()
 

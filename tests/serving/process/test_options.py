@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from immr.errors import SettingsError
 from immr.experiment.definition import save
 from immr.settings import Settings
+from immr.wiring import connect
 from serving.gateway import app as gateway_app
 from serving.gateway.app import create_gateway_app
 from serving.gateway.split import Gateway
@@ -186,7 +187,7 @@ def assert_needs_a_key(service: str) -> None:
 
 
 def test_without_keys_the_openapi_requires_none(tmp_path: Path) -> None:
-    gateway = Gateway(Settings(home=tmp_path))
+    gateway = Gateway(connect(Settings(home=tmp_path)))
     documented = create_gateway_app(gateway).openapi()
     assert "security" not in documented and "securitySchemes" not in documented["components"]
     operations = [each for path in documented["paths"].values() for each in path.values()]
