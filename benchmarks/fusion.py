@@ -1,18 +1,19 @@
-"""Which way of joining picture and text finds the right item, seen in training or not.
+"""Which fusion of picture and text finds the right item, seen in training or not?
 
-    python -m benchmarks.fusion --json fusion.json                 # all fusions, five seeds
-    python -m benchmarks.fusion --fusion concept --seeds 2
+    python -m benchmarks.fusion --json fusion.json                        # all fusions, three seeds
+    python -m benchmarks.fusion --fusion concept_slots --seeds 1          # one fusion
 
-The data set's own labels, so that governance plays no part; the recipe of the default fusion, but for the
-fusion. Every figure is recall@1 among all documents, mean ± standard deviation over seeds.
+Trains on the data set's own labels, so that governance plays no part, with the default recipe but for the
+fusion. Each training leaves out ten classes of packaged goods, photos and documents, different ones for each
+seed. Every figure is recall@1 among all documents, mean ± standard deviation over seeds.
 
-seen: all classes are learned; photos of the split `val`, which none was learned from.
-unseen: ten classes of packaged goods, drawn anew for each seed, are kept out of training, photos and
-    documents both; then all of their photos are searched with, among all documents.
-no picture, no text: `seen` where all documents lack it, or every second one does.
+seen: photos of the split `val`, of classes that were trained.
+unseen: all photos of the ten classes that were left out.
+no picture, no text: `seen` if all documents lack it, or every second one does.
+same concepts: mean pairwise cosine of a document's concepts, for fusions that have them; 1 if all are equal.
 
-Beside the fusions stand `image` without the plain part of an embedding, and without that and with a
-projection of its own for each side; and the plain part alone, which has learned nothing.
+Beside the fusions: `image` without the plain part of an embedding, and also with a projection of its own for
+each side; and the plain part alone, which is fitted without labels.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+import torch.nn.functional as F
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -42,6 +44,7 @@ from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.datasets.named import load_dataset
 from immr.model.features.document_features import DocumentFeatures
 from immr.model.features.image_features import ImageFeatures, Share, image_hashes
+from immr.model.fusion import ConceptFusion
 from immr.model.model_recipe import FusionName, ModelRecipe
 from immr.model.towers import DocumentBatch, Towers
 from immr.recipes import Recipe, by_name
@@ -53,7 +56,7 @@ from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 
 UNSEEN_CLASSES, UNSEEN_CATEGORY = 10, "Packages"
-COLUMNS = ("seen", "unseen", "no picture", "half no picture", "no text", "half no text")
+COLUMNS = ("seen", "unseen", "no picture", "half no picture", "no text", "half no text", "same concepts")
 VARIANTS = {
     "image, no plain part": ModelRecipe(fusion="image", plain_share=0.0),
     "image, no plain part, own projections": ModelRecipe(
@@ -62,19 +65,19 @@ VARIANTS = {
 }
 PLAIN = "plain part alone"
 Figures = dict[str, dict[str, list[float]]]
-"""Row of the table → column → one number per seed."""
+"""Row of the table → column → one figure per seed."""
 
 
 @dataclass(frozen=True)
 class Photos:
-    """Photos to search with."""
+    """Query photos."""
 
     features_NF: Tensor
-    items_N: Tensor  # the right item's row
+    items_N: Tensor  # row of the right item
 
 
 class Bench:
-    """The data set and its frozen features, which all trainings share."""
+    """The data set and its frozen features, shared by all trainings."""
 
     def __init__(self, recipe: Recipe, dataset: str, settings: Settings, folder: Path):
         self.recipe, self.folder, self.cache_dir = recipe, folder, settings.cache_dir
@@ -87,35 +90,29 @@ class Bench:
         self.features = torch.from_numpy(read)[:, 0, 0].float()
         self._arrays: dict[tuple[frozenset[int], bool], TrainingArrays] = {}
 
-    def seen(self, model: ModelRecipe, seed: int) -> dict[str, float]:
-        """All classes learned; recall@1 of `val`, with whole documents and with parts of them."""
-        towers = self._trained(model, seed, frozenset())
-        photos = self._photos(lambda photo: photo.split == "val")
-        batch = self._documents(model)
-        figures = {"seen": _recall(towers, photos, batch)}
+    def measure(self, model: ModelRecipe, seed: int) -> dict[str, float]:
+        """All columns for one training; `plain` is `unseen` with the plain part alone."""
+        left_out = self._left_out(seed)
+        towers, batch = self._trained(model, seed, left_out), self._documents(model)
+        seen = self._photos(lambda photo: photo.split == "val" and self.row_of[photo.item_id] not in left_out)
+        unseen = self._photos(lambda photo: self.row_of[photo.item_id] in left_out)
+        figures = {"seen": _recall(towers, seen, batch), "unseen": _recall(towers, unseen, batch)}
+        if model.embedding_dim > model.dim:
+            figures["plain"] = _recall(towers, unseen, batch, start=model.dim)
+        if isinstance(towers.document.fusion, ConceptFusion):
+            figures["same concepts"] = _concept_cosine(towers.document.fusion, batch)
         if towers.document.fusion.uses_picture and towers.document.fusion.uses_text:
             every = torch.ones(len(batch.has_picture_B), dtype=torch.bool)
             half = torch.arange(len(every)) % 2 == seed % 2
             for name, rows_B in (("", every), ("half ", half)):
-                figures[f"{name}no picture"] = _recall(towers, photos, _without_picture(batch, rows_B))
-                figures[f"{name}no text"] = _recall(towers, photos, _without_text(batch, rows_B))
+                figures[f"{name}no picture"] = _recall(towers, seen, _without_picture(batch, rows_B))
+                figures[f"{name}no text"] = _recall(towers, seen, _without_text(batch, rows_B))
         return figures
 
-    def unseen(self, model: ModelRecipe, seed: int) -> dict[str, float]:
-        """Recall@1 of classes kept out of training; `plain` is the same with the plain part alone."""
-        goods = [
-            self.row_of[item.item_id]
-            for item in self.labelled.items
-            if item.category.startswith(UNSEEN_CATEGORY)
-        ]
-        drawn = frozenset(np.random.default_rng(seed).choice(goods, UNSEEN_CLASSES, replace=False).tolist())
-        towers = self._trained(model, seed, drawn)
-        photos = self._photos(lambda photo: self.row_of[photo.item_id] in drawn)
-        batch = self._documents(model)
-        figures = {"unseen": _recall(towers, photos, batch)}
-        if model.embedding_dim > model.dim:
-            figures["plain"] = _recall(towers, photos, batch, start=model.dim)
-        return figures
+    def _left_out(self, seed: int) -> frozenset[int]:
+        items = self.labelled.items
+        goods = [self.row_of[item.item_id] for item in items if item.category.startswith(UNSEEN_CATEGORY)]
+        return frozenset(np.random.default_rng(seed).choice(goods, UNSEEN_CLASSES, replace=False).tolist())
 
     def _photos(self, wanted: Callable[[DatasetPhoto], bool]) -> Photos:
         rows = [row for row, photo in enumerate(self.labelled.photos) if wanted(photo)]
@@ -130,7 +127,7 @@ class Bench:
 
     def _trained(self, model: ModelRecipe, seed: int, unseen: frozenset[int]) -> Towers:
         recipe = self.recipe.train
-        # one process does what the recipe's processes do together in a step
+        # one process with the batch of all the recipe's processes
         recipe = replace(
             recipe,
             seed=seed,
@@ -144,7 +141,7 @@ class Bench:
             return trainer.run(Checkpoints(Path(scratch), "benchmark", World()), tracker=None)
 
     def _read(self, model: ModelRecipe, unseen: frozenset[int]) -> TrainingArrays:
-        """Features to learn from; every fusion may read them, those with patches their own."""
+        """Training features, shared by all fusions but those that need patches."""
         patches = model.fusion == "concept_patch"
         if (unseen, patches) not in self._arrays:
             whole = replace(model, fusion="concept_patch" if patches else "concept")
@@ -156,10 +153,10 @@ class Bench:
 
 
 def main(
-    seeds: int = 5,
-    fusion: Annotated[list[str] | None, typer.Option(help="Only these; all where none is named.")] = None,
+    seeds: int = 3,
+    fusion: Annotated[list[str] | None, typer.Option(help="Only these fusions; all by default.")] = None,
     dataset: str = "grocery",
-    recipe: Annotated[str, typer.Option(help="What holds beside the fusion.")] = "concept",
+    recipe: Annotated[str, typer.Option(help="Everything but the fusion.")] = "concept",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Recall@1 by fusion, of seen and unseen items."""
@@ -167,9 +164,9 @@ def main(
     figures: Figures = defaultdict(lambda: defaultdict(list))
     with TemporaryDirectory() as folder:
         bench = Bench(by_name(recipe), dataset, Settings(), Path(folder))
-        for seed in range(seeds):  # seed by seed, so that a run cut short is a run of fewer seeds
+        for seed in range(seeds):  # outer loop, so that an interrupted run has fewer seeds
             for name, model in _rows(bench.recipe.model, fusion):
-                found = bench.seen(model, seed) | bench.unseen(model, seed)
+                found = bench.measure(model, seed)
                 if "plain" in found and name == "image":
                     figures[PLAIN]["unseen"].append(found["plain"])
                 for column in COLUMNS:
@@ -191,11 +188,20 @@ def _rows(model: ModelRecipe, only: list[str] | None) -> Iterator[tuple[str, Mod
 
 
 def _recall(towers: Towers, photos: Photos, batch: DocumentBatch, start: int = 0) -> float:
-    """Recall@1, by the embedding's dimensions from `start` on."""
+    """Recall@1 by the embedding's dimensions from `start` on."""
     with torch.inference_mode():
         query_ND, document_MD = towers.query(photos.features_NF), towers.document(batch)
         found_N = (query_ND[:, start:] @ document_MD[:, start:].T).argmax(1)
     return float((found_N == photos.items_N).float().mean())
+
+
+def _concept_cosine(fusion: ConceptFusion, batch: DocumentBatch) -> float:
+    """Mean cosine of two different concepts of the same document."""
+    with torch.inference_mode():
+        concepts_BKD = F.normalize(fusion.read(batch.tokens_BTE, batch.mask_BT), dim=-1)
+    cosines_BKK = concepts_BKD @ concepts_BKD.transpose(1, 2)
+    different = ~torch.eye(concepts_BKD.shape[1], dtype=torch.bool)
+    return float(cosines_BKK[:, different].mean())
 
 
 def _without_picture(batch: DocumentBatch, rows_B: Tensor) -> DocumentBatch:
@@ -217,7 +223,7 @@ def _without_text(batch: DocumentBatch, rows_B: Tensor) -> DocumentBatch:
 
 
 def training_set_of(labelled: LabelledSet, unseen: frozenset[int], folder: Path) -> TrainingSet:
-    """What governance writes, from the data set's own labels; an item's row is its class."""
+    """A training set as governance writes it, from the data set's own labels; an item's row is its class."""
     folder.mkdir()
     row_of = {item.item_id: row for row, item in enumerate(labelled.items)}
     items = [

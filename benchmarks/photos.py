@@ -1,10 +1,10 @@
-"""What does a large photo cost before it is encoded? Read as it is served, beside whole.
+"""What does decoding a large photo cost? Reduced decoding, as in serving, beside full decoding.
 
     python -m benchmarks.photos --json photos.json
 
-A picture of soft shapes with a camera's noise, as a phone would send it, and as other formats. Milliseconds
-of a core from the file's bytes to what the encoder takes, the best of several runs; and how far the two
-results are from each other, in steps of 0…255.
+Soft shapes with camera noise, at the size and quality of a phone's photo and in other formats. CPU milliseconds
+from the file's bytes to the encoder's input, the best of several runs, and the mean difference of the two
+results in steps of 0…255.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FILES: dict[str, tuple[tuple[int, int], str, dict[str, Any]]] = {
 
 
 def main(json_file: Annotated[Path | None, typer.Option("--json")] = None, runs: int = 5) -> None:
-    """Measure, print a table, and write the figures."""
+    """CPU time from bytes to pixels, by format."""
     figures = {name: measure(encoded(*described), runs) for name, described in FILES.items()}
     table = Table("photo", "whole, ms", "as served, ms", "ratio", "difference", title="from bytes to pixels")
     for name, found in figures.items():
@@ -47,7 +47,7 @@ def main(json_file: Annotated[Path | None, typer.Option("--json")] = None, runs:
 
 
 def encoded(size: tuple[int, int], image_format: str, options: dict[str, Any]) -> bytes:
-    """Such a file."""
+    """A photo file of that size and format."""
     generator = np.random.default_rng(0)
     shapes = Image.fromarray(generator.integers(0, 256, (12, 16, 3), dtype=np.uint8))
     pixels_HWC = np.asarray(shapes.resize(size, Image.Resampling.BICUBIC), dtype=np.int16)

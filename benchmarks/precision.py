@@ -1,9 +1,9 @@
-"""What does bfloat16 cost and bring? The champion's query encoder in both precisions on labelled photos.
+"""Does bfloat16 change recall, and what does it save? The champion's query encoder in both precisions.
 
     IMMR_HOME=.immr/demo python -m benchmarks.precision --json precision.json
 
-Needs the home of a run (`make demo` leaves one) with a champion, and a processor with bfloat16; without it
-both are float32. Times are of the processor, for one picture on one thread, encoding alone.
+Needs a home with a champion (`make demo` leaves one) and a CPU with bfloat16; on others both columns are
+float32. Times are CPU time of encoding one picture on one thread.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(
     split: str = "val",
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
-    """Measure, print a table, and write the figures."""
+    """Recall and CPU time in float32 and in bfloat16."""
     settings = Settings()
     registry = connect(settings).registry
     folder = registry.fetch(registry.get("champion"), settings.cache_dir)

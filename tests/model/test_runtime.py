@@ -1,4 +1,4 @@
-"""A graph may be used from many threads at once, from the first run on."""
+"""A graph is thread-safe from its first run on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ print(len(found), same, "openvino_telemetry.main" in sys.modules)
 """
 
 
-def test_many_threads_at_once_from_the_start(tmp_path: Path) -> None:
+def test_many_threads_can_make_the_first_run(tmp_path: Path) -> None:
     folder = tiny_version.write_files(tmp_path / "version")
     command = [sys.executable, "-c", MANY_AT_ONCE, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)

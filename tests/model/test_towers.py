@@ -3,10 +3,12 @@ import dataclasses
 import pytest
 import torch
 
-from immr.errors import RecipeError
+from immr.errors import RecipeError, TrainingError
+from immr.model.card import TOWERS
 from immr.model.encoders.by_name import image_encoder_spec
 from immr.model.towers import DocumentBatch, DocumentTower, QueryTower, Towers
 from tests.support.tiny_training_set import MODEL
+from tests.support.untrained_version import write_untrained
 
 F, E = image_encoder_spec("efficientnet-lite0").dim, 384
 
@@ -31,7 +33,7 @@ def test_both_towers_give_unit_rows_even_without_picture_or_text():
         torch.testing.assert_close(rows.norm(dim=-1), torch.ones(len(rows)))
 
 
-def test_hiding_trains_both_stand_ins():
+def test_hiding_trains_the_vectors_for_missing_pictures_and_texts():
     torch.manual_seed(0)
     tower = DocumentTower(MODEL, dropout=0.0, hide=0.5).train()
     tower(_batch([True] * 40, [True] * 40)).sum().backward()
@@ -39,7 +41,7 @@ def test_hiding_trains_both_stand_ins():
     assert tower.no_text_E.grad is not None and tower.no_text_E.grad.abs().sum() > 0
 
 
-def test_folded_transform_is_the_same_map():
+def test_the_folded_transform_is_the_same_map():
     torch.manual_seed(0)
     tower = QueryTower(feature_dim=10, dim=4, dropout=0.5).eval()
     features_BF = torch.randn(20, 10) * 3 + 1
@@ -50,7 +52,7 @@ def test_folded_transform_is_the_same_map():
     )
 
 
-def test_standardized_features_have_no_mean_and_unit_deviation():
+def test_standardized_features_have_zero_mean_and_unit_deviation():
     transform = QueryTower(feature_dim=3, dim=3, dropout=0.0).transform
     features_BF = torch.randn(500, 3) * torch.tensor([1.0, 10.0, 5.0]) + 7
     transform.fit(features_BF)
@@ -68,7 +70,7 @@ def _fitted(**changes: object) -> Towers:
     return towers
 
 
-def test_a_cosine_is_the_parts_cosines_weighed():
+def test_a_cosine_is_the_weighted_sum_of_its_parts_cosines():
     towers = _fitted(plain_share=0.3).eval()
     photos_BF, batch = torch.randn(5, F), _batch([True] * 4, [True] * 4)
     query_BD, document_BD = towers.query(photos_BF), towers.document(batch)
@@ -80,7 +82,7 @@ def test_a_cosine_is_the_parts_cosines_weighed():
     torch.testing.assert_close(query_BD @ document_BD.T, 0.7 * learned + 0.3 * plain)
 
 
-def test_without_a_picture_the_learned_part_speaks_alone():
+def test_without_a_picture_the_plain_part_is_zero():
     towers = _fitted().eval()
     document_BD = towers.document(_batch([True, False], [True, True]))
     assert document_BD.shape == (2, MODEL.embedding_dim)
@@ -88,7 +90,7 @@ def test_without_a_picture_the_learned_part_speaks_alone():
     assert not document_BD[1, MODEL.dim :].any()
 
 
-def test_the_plain_part_is_made_of_principal_directions():
+def test_the_plain_part_uses_orthonormal_principal_directions():
     towers = _fitted()
     basis_CF = towers.query.transform.basis_CF
     torch.testing.assert_close(basis_CF @ basis_CF.T, torch.eye(MODEL.plain_dim), atol=1e-4, rtol=1e-4)
@@ -103,13 +105,19 @@ def test_fewer_pictures_than_components_leave_the_rest_zero():
     torch.testing.assert_close(towers.query(torch.randn(3, F)).norm(dim=-1), torch.ones(3))
 
 
-def test_one_projection_serves_both_sides_unless_the_recipe_wants_two():
+def test_both_sides_share_one_projection_unless_the_recipe_says_otherwise():
     def shared(towers: Towers) -> bool:
         return towers.query.transform.project is towers.document.transform.project
 
     assert shared(_fitted()) and not shared(_fitted(shared_projection=False))
 
 
-def test_a_plain_part_cannot_be_all():
+def test_a_plain_share_of_one_is_refused():
     with pytest.raises(RecipeError, match="less than 1"):
         Towers(dataclasses.replace(MODEL, plain_share=1.0))
+
+
+def test_towers_of_another_recipe_are_refused(tmp_path):
+    write_untrained(tmp_path, "concept")
+    with pytest.raises(TrainingError, match=r"towers\.pt does not match its recipe.*train again"):
+        Towers.read(dataclasses.replace(MODEL, fusion="image"), tmp_path / TOWERS)

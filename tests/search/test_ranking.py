@@ -33,13 +33,13 @@ def test_parts_add_up_to_the_score() -> None:
     assert hit.score == pytest.approx(sum(hit.score_parts.values()))
 
 
-def test_ties_do_not_depend_on_the_order_of_candidates() -> None:
+def test_equal_scores_are_ordered_by_item_id() -> None:
     same = [candidate(name, 0.5) for name in ("c", "a", "b")]
     for order in (same, same[::-1]):
         assert [hit.item_id for hit in rank(order, {}, RankingRecipe(), 2, NOW)] == ["a", "b"]
 
 
-def test_what_is_sold_out_goes_down_and_an_unknown_stock_changes_nothing() -> None:
+def test_sold_out_items_drop_and_unknown_stock_changes_nothing() -> None:
     near, far = candidate("apple", 0.50), candidate("pear", 0.45)
     recipe = RankingRecipe(stock_weight=0.1)
     for stock, first in ((None, "apple"), (3.0, "apple"), (0.0, "pear")):
@@ -48,7 +48,7 @@ def test_what_is_sold_out_goes_down_and_an_unknown_stock_changes_nothing() -> No
     assert {hit.item_id: hit.score_parts["stock"] for hit in hits} == {"apple": -0.1, "pear": 0.0}
 
 
-def test_what_is_new_goes_up_by_its_weight_and_half_life() -> None:
+def test_freshness_lifts_new_items_by_weight_and_half_life() -> None:
     recipe = RankingRecipe(freshness_weight=0.2, freshness_half_life_days=10)
     features = {"old": known(age=timedelta(days=10)), "new": known(age=timedelta(0))}
     hits = rank([candidate("old", 0.5), candidate("new", 0.45)], features, recipe, 2, NOW)
@@ -56,7 +56,7 @@ def test_what_is_new_goes_up_by_its_weight_and_half_life() -> None:
     assert [hit.score for hit in hits] == pytest.approx([0.65, 0.6])
 
 
-def test_freshness_of_the_unknown_and_of_the_future() -> None:
+def test_freshness_of_unknown_future_and_very_old_times() -> None:
     assert freshness(None, NOW, 10) == 0.0
     assert freshness(NOW + timedelta(days=3), NOW, 10) == 1.0
     assert freshness(NOW - timedelta(days=10_000), NOW, 10) == pytest.approx(0.0)

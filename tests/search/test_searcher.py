@@ -1,4 +1,4 @@
-"""The query's way, on a real encoder and a real collection."""
+"""The path of a query, with a real encoder and a real collection."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_photo_finds_its_item(encoder: OnnxQueryEncoder, collection: Collectio
     assert Path(answer.hits[0].image).is_file()
 
 
-def test_features_move_an_item_up_and_the_parts_add_up(
+def test_features_lift_an_item_and_the_score_parts_add_up(
     encoder: OnnxQueryEncoder, collection: Collection
 ) -> None:
     popular = KnownFeatures({"blue": ItemFeatures(2.0, "Other/2", 100, 90, 0.9)})
@@ -73,7 +73,7 @@ def test_features_move_an_item_up_and_the_parts_add_up(
         assert hit.score == pytest.approx(sum(hit.score_parts.values()))
 
 
-def test_without_overfetch_an_item_cannot_come_from_below(
+def test_without_overfetch_an_item_outside_the_top_k_cannot_rise(
     encoder: OnnxQueryEncoder, collection: Collection
 ) -> None:
     popular = KnownFeatures({"blue": ItemFeatures(2.0, "Other/2", 100, 90, 0.9)})
@@ -87,7 +87,7 @@ def test_failing_features_degrade_the_answer(encoder: OnnxQueryEncoder, collecti
     assert answer.hits[0].item_id == "red"
 
 
-def test_a_category_keeps_what_is_below_it(encoder: OnnxQueryEncoder, collection: Collection) -> None:
+def test_a_category_filter_includes_subcategories(encoder: OnnxQueryEncoder, collection: Collection) -> None:
     searcher = Searcher(encoder, collection, None, RankingRecipe())
     photo = tiny_version.photo("blue")
     assert [hit.item_id for hit in searcher.search(photo, 5, Filters("Warm")).hits] == ["red"]
@@ -95,14 +95,14 @@ def test_a_category_keeps_what_is_below_it(encoder: OnnxQueryEncoder, collection
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", tiny_version.photo("red")[:200]])
-def test_what_is_no_picture_is_an_image_error(
+def test_bytes_that_are_not_a_picture_are_an_image_error(
     encoder: OnnxQueryEncoder, collection: Collection, content: bytes
 ) -> None:
     with pytest.raises(ImageError):
         Searcher(encoder, collection, None, RankingRecipe()).search(content, 1)
 
 
-def test_more_like_an_item_leaves_it_out(encoder: OnnxQueryEncoder, collection: Collection) -> None:
+def test_more_like_leaves_out_the_item_itself(encoder: OnnxQueryEncoder, collection: Collection) -> None:
     searcher = Searcher(encoder, collection, None, RankingRecipe())
     found = searcher.more_like("red", 10)
     assert found is not None
@@ -111,7 +111,7 @@ def test_more_like_an_item_leaves_it_out(encoder: OnnxQueryEncoder, collection: 
 
 
 @pytest.mark.parametrize(("k", "overfetch"), [(1, 1), (1, 3), (2, 1), (2, 2), (3, 3), (5, 1), (10, 3)])
-def test_pages_have_every_item_once(
+def test_pages_contain_every_item_once(
     encoder: OnnxQueryEncoder, collection: Collection, k: int, overfetch: int
 ) -> None:
     popular = KnownFeatures({"blue": ItemFeatures(2.0, "Other/2", 100, 90, 0.9)})

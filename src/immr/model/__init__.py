@@ -1,1 +1,1 @@
-"""The two towers, readable on one device: encoders, fusion, preprocessing. No torch.distributed."""
+"""The model, as single-device code: encoders, cached features, fusion and the two towers."""

@@ -1,7 +1,7 @@
-"""The card that travels with a version's files: what it takes to encode a photo as training did.
+"""The card in a version's folder: how to encode photos the way training did.
 
-A version is a folder with `card.json`, `query_encoder.onnx` and `towers.pt`; one whose encoder was fine-tuned
-also has `image_encoder.pt`.
+A version is a folder with `card.json`, `query_encoder.onnx` and `towers.pt`. A fine-tuned version also has
+`image_encoder.pt`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ IMAGE_ENCODER = "image_encoder.pt"
 
 
 def tuned_weights(folder: Path) -> Path | None:
-    """The fine-tuned encoder's weights in a version's folder; None where the pretrained encoder was kept."""
+    """Weights of a version's fine-tuned encoder; None if it uses the pretrained one."""
     path = folder / IMAGE_ENCODER
     return path if path.is_file() else None
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a version is; plain values, so that a Bento needs no torch to read it."""
+    """A version's recipe and origin, in plain values, so that a Bento reads it without torch."""
 
     recipe: str
     model: ModelRecipe

@@ -1,4 +1,4 @@
-"""Documents of a version, embedded: for its index and for its evaluation."""
+"""Encodes items with a version's document tower, for its index and for its evaluation."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def encode_documents(folder: Path, items: Sequence[Item], cache_dir: Path) -> Fl
     """Embed items with the document tower of the version in `folder`.
 
     Args:
-        folder: a version's folder (card.json, towers.pt, image_encoder.pt where it was fine-tuned).
-        items: an item without picture or text gets an embedding too.
-        cache_dir: where frozen features are kept; only what it lacks is computed.
+        folder: a version's folder.
+        items: the documents; those without picture or text get an embedding as well.
+        cache_dir: cache of frozen features; missing ones are computed and added.
 
     Returns:
         (N, D) with unit rows, in the order of `items`.

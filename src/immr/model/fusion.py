@@ -1,9 +1,9 @@
-"""How a picture and a text become one document vector: one interface, one small module per way.
+"""Fusion: picture and text become one document vector. One interface, one small module for each fusion.
 
 Shapes: B documents, D embedding, P patches, F patch features, T tokens, E text features, K concepts.
 
-Every fusion takes the picture `v_BD`, the patches `patches_BPF` (only where `needs_patches`), the tokens
-`tokens_BTE` and their mask `mask_BT` (at least one true per row), and gives (B, D), not yet normalized.
+Every fusion takes the picture `v_BD`, the patches `patches_BPF` (only if `needs_patches`), the tokens
+`tokens_BTE` and their mask `mask_BT` (at least one true per row), and returns (B, D), not normalized.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from immr.model.model_recipe import FusionName
 
+_EPSILON = 1e-6
+
 
 class Fusion(nn.Module, ABC):
-    """The interface; what a fusion does not use, it need not be given meaningful values for."""
+    """The interface. Inputs that a fusion does not use may hold anything."""
 
     uses_picture = True
     uses_text = True
@@ -76,7 +78,7 @@ class ConcatFusion(Fusion):
 
 
 class GatedFusion(Fusion):
-    """z = W mean(t); d = v + σ(W₇[v; z]) ⊙ z: the gate of concept fusion without its concepts."""
+    """z = W mean(t); d = v + σ(W₇[v; z]) ⊙ z: concept fusion's gate without its concepts (ours)."""
 
     def __init__(self, dim: int, text_dim: int):
         super().__init__()
@@ -92,14 +94,16 @@ class GatedFusion(Fusion):
 
 
 class ConceptFusion(Fusion):
-    """Concept-aware fusion (arXiv 2305.03972): the picture asks concepts that were read from the text.
+    """Concept-aware fusion (arXiv 2305.03972): the picture attends to concepts that are read from the text.
 
     C = softmax(M W₁ (t W₂)ᵀ/√d) t W₃, z = softmax(v W₄ (C W₅)ᵀ/√d) C W₆, d = v + σ(W₇[v; z]) ⊙ z.
+
+    With `compete`, C is read as in slot attention instead; see `ConceptReader`.
     """
 
-    def __init__(self, dim: int, text_dim: int, concepts: int):
+    def __init__(self, dim: int, text_dim: int, concepts: int, compete: bool = False):
         super().__init__()
-        self.read = ConceptReader(dim, text_dim, concepts)
+        self.read = ConceptReader(dim, text_dim, concepts, compete)
         self.w4 = nn.Linear(dim, dim, bias=False)
         self.w5 = nn.Linear(dim, dim, bias=False)
         self.w6 = nn.Linear(dim, dim, bias=False)
@@ -116,7 +120,7 @@ class ConceptFusion(Fusion):
 
 
 class ConceptPatchFusion(Fusion):
-    """Concepts from the text attend to the picture's patches instead (ours, for the ablation).
+    """Concepts read from the text attend to the picture's patches (ours, for the ablation).
 
     C as in `ConceptFusion`, Z = softmax(C W₄ (p W₅)ᵀ/√d) p W₆ over patches p, z = mean of Z over concepts.
     """
@@ -135,7 +139,7 @@ class ConceptPatchFusion(Fusion):
         self, v_BD: Tensor, patches_BPF: Tensor | None, tokens_BTE: Tensor, mask_BT: Tensor
     ) -> Tensor:
         """(B, D)."""
-        assert patches_BPF is not None, "needs_patches says that patches are given"
+        assert patches_BPF is not None, "a fusion with needs_patches is given patches"
         concepts_BKD = self.read(tokens_BTE, mask_BT)
         seen_BKD = attend(self.w4(concepts_BKD), self.w5(patches_BPF), self.w6(patches_BPF))
         fused: Tensor = self.gate(v_BD, seen_BKD.mean(1))
@@ -145,12 +149,17 @@ class ConceptPatchFusion(Fusion):
 class ConceptReader(nn.Module):
     """A learned memory M (K, D) reads the tokens: C = softmax(M W₁ (t W₂)ᵀ/√d) t W₃.
 
-    Computed as softmax((M W₁ W₂ᵀ) tᵀ/√d) t, then W₃: the same numbers, but no token is projected, which would
-    cost several times more as there are fewer concepts than tokens.
+    The softmax is over tokens, so nothing keeps two concepts from reading the same ones. With `compete` it is
+    over concepts, and each concept's weights are then normalized over tokens, as in slot attention (arXiv
+    2006.15055): concepts share each token out among themselves.
+
+    Computed as softmax((M W₁ W₂ᵀ) tᵀ/√d) t, then W₃: the same numbers without projecting each token, which
+    costs several times more, since there are more tokens than concepts.
     """
 
-    def __init__(self, dim: int, text_dim: int, concepts: int):
+    def __init__(self, dim: int, text_dim: int, concepts: int, compete: bool = False):
         super().__init__()
+        self.compete = compete
         self.memory_KD = nn.Parameter(torch.randn(concepts, dim) / math.sqrt(dim))
         self.w1 = nn.Linear(dim, dim, bias=False)
         self.w2 = nn.Linear(text_dim, dim, bias=False)
@@ -158,14 +167,15 @@ class ConceptReader(nn.Module):
 
     def forward(self, tokens_BTE: Tensor, mask_BT: Tensor) -> Tensor:
         """Concepts (B, K, D)."""
-        asked_KE = self.w1(self.memory_KD) @ self.w2.weight / math.sqrt(len(self.w2.weight))
-        read_BKE = _weigh(asked_KE @ tokens_BTE.transpose(1, 2), mask_BT) @ tokens_BTE
-        concepts_BKD: Tensor = self.w3(read_BKE)
+        query_KE = self.w1(self.memory_KD) @ self.w2.weight / math.sqrt(len(self.w2.weight))
+        logits_BKT = query_KE @ tokens_BTE.transpose(1, 2)
+        weigh = _shared_out if self.compete else _attention
+        concepts_BKD: Tensor = self.w3(weigh(logits_BKT, mask_BT) @ tokens_BTE)
         return concepts_BKD
 
 
 class Gate(nn.Module):
-    """What helps of z is added to v: v + σ(W₇[v; z]) ⊙ z."""
+    """Adds the useful part of z to v: v + σ(W₇[v; z]) ⊙ z."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -189,18 +199,25 @@ def make_fusion(name: FusionName, dim: int, text_dim: int, patch_dim: int, conce
             return GatedFusion(dim, text_dim)
         case "concept":
             return ConceptFusion(dim, text_dim, concepts)
+        case "concept_slots":
+            return ConceptFusion(dim, text_dim, concepts, compete=True)
         case "concept_patch":
             return ConceptPatchFusion(dim, text_dim, patch_dim, concepts)
 
 
-def attend(asked_BKD: Tensor, keys_BTD: Tensor, values_BTD: Tensor) -> Tensor:
-    """softmax(asked keysᵀ / √D) values, (B, K, D)."""
-    logits_BKT = asked_BKD @ keys_BTD.transpose(1, 2) / math.sqrt(asked_BKD.shape[-1])
+def attend(queries_BKD: Tensor, keys_BTD: Tensor, values_BTD: Tensor) -> Tensor:
+    """softmax(queries keysᵀ / √D) values, (B, K, D)."""
+    logits_BKT = queries_BKD @ keys_BTD.transpose(1, 2) / math.sqrt(queries_BKD.shape[-1])
     return logits_BKT.softmax(-1) @ values_BTD
 
 
-def _weigh(logits_BKT: Tensor, mask_BT: Tensor) -> Tensor:
+def _attention(logits_BKT: Tensor, mask_BT: Tensor) -> Tensor:
     return logits_BKT.masked_fill(~mask_BT[:, None], -math.inf).softmax(-1)
+
+
+def _shared_out(logits_BKT: Tensor, mask_BT: Tensor) -> Tensor:
+    weights_BKT = logits_BKT.softmax(1) * mask_BT[:, None]
+    return weights_BKT / (weights_BKT.sum(-1, keepdim=True) + _EPSILON)
 
 
 def _mean_token(tokens_BTE: Tensor, mask_BT: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From a picture to the encoder's input; the same code in training, evaluation and serving."""
+"""From a picture to the encoder's input: the same code in training, evaluation and serving."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from immr.storage import fingerprint
 from immr.types import FloatArray
 
 READING = "srgb-enough-fit-bicubic-3"
-"""How pictures are read and fitted: in the name of all that is made from them, and changes with the code."""
+"""Version of the code that reads and fits pictures. Part of every hash of what is computed from them."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Fit the short side, crop the centre, scale to (x − mean) / std with x in 0…255."""
+    """Resize the short side, crop the centre, scale to (x − mean) / std for pixels x in 0…255."""
 
     image_size_px: int
     mean: float = 127.0
@@ -32,13 +32,13 @@ class Preprocessing:
 
     @property
     def enough_px(self) -> int:
-        """A picture's short side beyond which more pixels change nothing to speak of: twice what is kept.
+        """Short side at which decoding may stop: twice the input size; more pixels hardly change the result.
 
-        Training, evaluation and serving read pictures with `images.decode(…, enough_px)`.
+        Training, evaluation and serving all read pictures with `images.decode(…, enough_px)`.
         """
         return 2 * self.image_size_px
 
     @property
     def hash(self) -> str:
-        """Changes whenever the same photo would be encoded from other numbers."""
+        """Changes whenever the same photo would give a different input."""
         return fingerprint.of_values(READING, self)[:16]

@@ -1,4 +1,4 @@
-"""A version's query encoder as it serves, without torch."""
+"""A version's query encoder, as it serves: ONNX, without torch."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from immr.types import FloatArray
 
 
 class OnnxQueryEncoder:
-    """Photos to embeddings with the files of a version's folder."""
+    """Turns photos into embeddings, with the files of a version's folder."""
 
     def __init__(self, folder: Path, threads: int = 1, at_once: int = 1):
-        """`threads` of one encoding, and how many encodings run `at_once`; see `Graph`."""
+        """Each encoding uses `threads` threads, and `at_once` encodings run in parallel; see `Graph`."""
         self.card = Card.read(folder)
         self._graph = Graph(folder / QUERY_ENCODER, threads, at_once, batch=1, reduced=True)
         self._whole = threading.Lock()
 
     @property
     def image_size_px(self) -> int:
-        """The side of the square that it takes."""
+        """Side of the square input."""
         return self.card.preprocessing.image_size_px
 
     def decode(self, photo: bytes) -> Image.Image:
-        """The picture as `encode` takes it.
+        """The picture in the form that `encode` takes.
 
-        Memory has a bound: what must be read whole for it comes one at a time where it is large.
+        Memory is bounded: large pictures that cannot be decoded at a reduced size are decoded one at a time.
 
         Raises:
-            ImageError: the bytes are not a picture that we read.
+            ImageError: the bytes are not a readable picture.
         """
         return images.decode(photo, self.card.preprocessing.enough_px, whole=self._whole)
 
     def encode(self, pictures: Sequence[Image.Image]) -> FloatArray:
-        """(N, D) with unit rows from upright RGB pictures; safe to call from several threads."""
+        """(N, D) unit rows from upright RGB pictures; thread-safe."""
         rows = [self.embed(self.card.preprocessing.apply(picture)[None]) for picture in pictures]
         return np.concatenate([np.zeros((0, self.card.model.embedding_dim), dtype=np.float32), *rows])
 
     def embed(self, pixels_B3SS: FloatArray) -> FloatArray:
-        """(B, D) with unit rows from what preprocessing gives; one by one, since a batch is no faster."""
+        """(B, D) unit rows from preprocessed pixels; one by one, because a batch is not faster."""
         return np.concatenate([self._graph.run("embedding", row_3SS[None]) for row_3SS in pixels_B3SS])

@@ -1,4 +1,4 @@
-"""ONNX graphs on this machine's processor, run by OpenVINO."""
+"""Runs ONNX graphs on the CPU, with OpenVINO."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIRST_RUN = threading.Lock()
 
 
 class Graph:
-    """One graph with the input `pixels`, ready to run; may be used from many threads."""
+    """A compiled graph with the input `pixels`; thread-safe."""
 
     def __init__(
         self, file: Path, threads: int = 1, at_once: int = 1, batch: int | None = None, reduced: bool = False
@@ -23,12 +23,12 @@ class Graph:
         """Compile the graph.
 
         Args:
-            file: in ONNX.
-            threads: of one run.
-            at_once: runs beside each other that are as fast as one alone; further ones wait.
-            batch: pictures of every run; None lets it change, which costs a tenth of the time.
-            reduced: compute in bfloat16 where the processor has it: nearly twice as fast as float32, and
-                recall stays the same (benchmarks/precision.py).
+            file: the ONNX file.
+            threads: threads of one run.
+            at_once: runs in parallel at full speed; more have to wait.
+            batch: fixed batch size; None allows any, at a tenth more time.
+            reduced: compute in bfloat16 if the processor supports it. Nearly twice as fast as float32, with
+                the same recall (benchmarks/precision.py).
         """
         core = _openvino().Core()
         bfloat16 = reduced and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -51,14 +51,14 @@ class Graph:
         """One output, float32."""
         request = self._request()
         request.infer({"pixels": np.ascontiguousarray(pixels_B3SS)}, share_inputs=True)
-        result: FloatArray = request.get_tensor(output).data.copy()  # the next run writes over it
+        result: FloatArray = request.get_tensor(output).data.copy()  # the next run overwrites the tensor
         return result
 
     def _run_once(self) -> None:
-        """Set up the binding from one thread.
+        """Initialize OpenVINO's Python binding from one thread.
 
-        Whoever makes the first tensor does it, and lets go of the GIL half-way: another who comes to it then
-        waits with the GIL, and both wait for ever.
+        Creating the first tensor initializes it and releases the GIL in between. A second thread that arrives
+        then waits for it while holding the GIL: a deadlock.
         """
         shape = [size.get_length() if size.is_static else 1 for size in self._compiled.input().partial_shape]
         with _FIRST_RUN:
@@ -71,8 +71,8 @@ class Graph:
 
 
 def _openvino() -> Any:
-    """Import it without openvino_telemetry, which would report every start to its makers."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: cannot be imported
+    """Import OpenVINO without its telemetry package, which reports every start to the vendor."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None blocks the import
     import openvino
 
     return openvino

@@ -1,6 +1,6 @@
-"""The two towers over an encoder's features: q = norm(T_q E(x_q)) and d = norm(fuse(T_d E(x_d), text)).
+"""The two towers on an encoder's features: q = norm(T_q E(x_q)) and d = norm(fuse(T_d E(x_d), text)).
 
-An embedding has two parts: this learned one (D), and a plain one (C) that no label has touched.
+An embedding joins this learned part (D) with a plain part (C), which is fitted without labels.
 
 Shapes: B examples, F image features, P patches, T tokens, E text features, D learned and C plain part.
 """
@@ -20,19 +20,19 @@ from immr.model.encoders.by_name import image_encoder_spec, text_encoder_spec
 from immr.model.fusion import make_fusion
 from immr.model.model_recipe import ModelRecipe
 
-_FITTED_ROWS = 8192  # of each domain: enough for its principal directions
+_FITTED_ROWS = 8192  # per domain, enough for the principal directions
 _OVERSAMPLED, _ITERATIONS = 16, 4  # of the randomized SVD
 
 
 @dataclass(frozen=True)
 class DocumentBatch:
-    """What the document tower reads; rows without picture or text hold zeros there."""
+    """Input of the document tower. Rows without picture or text are zero there."""
 
     pictures_BF: Tensor
     patches_BPF: Tensor | None
     has_picture_B: Tensor
     tokens_BTE: Tensor
-    mask_BT: Tensor  # a row with no true token has no text
+    mask_BT: Tensor  # a row without a true token has no text
 
 
 class Affine(NamedTuple):
@@ -43,17 +43,17 @@ class Affine(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of an embedding as it is exported: norm(affine) × √share."""
+    """A part of an embedding in exported form: norm(affine) × √share."""
 
     affine: Affine
     share: float
 
 
 class Transform(nn.Module):
-    """One domain's own way into the shared space: standardize, then project twice.
+    """Maps one domain (photos, or catalogue pictures) into the shared space: standardize, then project twice.
 
-    The learned projection fits the classes of training. The plain one, principal components that no label has
-    touched (ours), keeps apart what training never saw: its cosine stands beside the learned one.
+    The learned projection fits the training classes. The plain projection onto principal components (ours)
+    separates items that training never saw; a cosine weighs both.
     """
 
     mean_F: Tensor
@@ -69,12 +69,12 @@ class Transform(nn.Module):
         self.project = nn.Linear(feature_dim, dim)
 
     def fit(self, features_BF: Tensor) -> None:
-        """Take mean and deviation from this domain's features."""
+        """Set mean and deviation from this domain's features."""
         self.mean_F.copy_(features_BF.mean(0))
         self.deviation_F.copy_(features_BF.std(0, correction=0) + 1e-3)
 
     def standardized(self, features_BF: Tensor) -> Tensor:
-        """No mean and unit deviation, over this domain; (B, F)."""
+        """(B, F) with zero mean and unit deviation over this domain."""
         return (features_BF - self.mean_F) / self.deviation_F
 
     def forward(self, features_BF: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class Transform(nn.Module):
         return F.normalize(self.standardized(features_BF) @ self.basis_CF.T, dim=-1)
 
     def folded(self) -> Affine:
-        """The learned part without dropout, as one matrix and bias: what is exported."""
+        """The learned part without dropout as one matrix and bias, for export."""
         weight_DF = self.project.weight / self.deviation_F
         return Affine(weight_DF.detach(), (self.project.bias - weight_DF @ self.mean_F).detach())
 
@@ -98,7 +98,7 @@ class Transform(nn.Module):
 
 
 class QueryTower(nn.Module):
-    """A shopper's photo: q = norm(T_q E(x_q)), with the plain part beside it once it has learned."""
+    """A shopper's photo: q = norm(T_q E(x_q)), joined with the plain part outside training."""
 
     def __init__(
         self, feature_dim: int, dim: int, dropout: float, plain_dim: int = 0, plain_share: float = 0.0
@@ -115,17 +115,17 @@ class QueryTower(nn.Module):
         return _joined(learned_BD, self.transform.plain(features_BF), self.plain_share)
 
     def parts(self) -> list[Part]:
-        """What the whole embedding is made of, in its order."""
+        """The parts of the whole embedding, in order."""
         learned = Part(self.transform.folded(), 1 - self.plain_share)
         plain = Part(self.transform.folded_plain(), self.plain_share)
         return [learned, plain] if len(self.transform.basis_CF) else [learned]
 
 
 class DocumentTower(nn.Module):
-    """An item: v = T_d E(x_d), then fusion with its text, and the picture's plain part beside it.
+    """An item: v = T_d E(x_d), fused with its text, joined with the picture's plain part.
 
-    A missing picture or text is replaced by a learned vector, which training makes meaningful by hiding one
-    of the two at random (ours); without a picture the plain part is zero.
+    A learned vector replaces a missing picture or text. It is trained by hiding one of the two at random
+    (ours). Without a picture the plain part is zero.
     """
 
     def __init__(self, recipe: ModelRecipe, dropout: float, hide: float):
@@ -171,18 +171,18 @@ class DocumentTower(nn.Module):
 
 
 class Towers(nn.Module):
-    """Both sides of a version; the encoders below them are kept apart.
+    """Both towers of a version, without the encoders below them.
 
     Raises:
-        RecipeError: the plain part's share is not below 1.
+        RecipeError: the plain part's share is not in [0, 1).
     """
 
     def __init__(self, recipe: ModelRecipe, dropout: float = 0.0, hide: float = 0.0):
         super().__init__()
         if not 0 <= recipe.plain_share < 1:
             raise RecipeError(
-                f"plain_share is {recipe.plain_share}, but it is a share of the embedding's cosine: "
-                "take 0 or more, and less than 1"
+                f"plain_share is {recipe.plain_share}, but it is a share of the cosine: choose 0 or more, and "
+                "less than 1"
             )
         self.recipe = recipe
         feature_dim, plain_dim = (
@@ -195,11 +195,11 @@ class Towers(nn.Module):
             self.document.transform.project = self.query.transform.project
 
     def fit(self, photos_BF: Tensor, pictures_BF: Tensor) -> None:
-        """Take each domain's statistics, and the plain part's components from both.
+        """Set each domain's statistics, and the plain part's components from both domains.
 
         Args:
             photos_BF: features of photos.
-            pictures_BF: of catalogue pictures; may have no rows.
+            pictures_BF: features of catalogue pictures; may be empty.
         """
         domains = [(self.query.transform, photos_BF), (self.document.transform, pictures_BF)]
         there = [(transform, features_BF) for transform, features_BF in domains if len(features_BF)]
@@ -215,38 +215,38 @@ class Towers(nn.Module):
 
     @classmethod
     def read(cls, recipe: ModelRecipe, path: Path) -> Towers:
-        """The towers of a version, ready to encode.
+        """The towers of a version, in evaluation mode.
 
         Raises:
-            TrainingError: they are of another release of IMMR, or of another recipe.
+            TrainingError: the file was written by another release of IMMR or for another recipe.
         """
         towers = cls(recipe)
         try:
             towers.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         except RuntimeError as error:
             raise TrainingError(
-                f"{path} does not fit its recipe: it comes from another release of IMMR, train it again "
+                f"{path} does not match its recipe, probably because another release of IMMR wrote it: train again "
                 f"({str(error).splitlines()[0]})"
             ) from error
         return towers.eval()
 
 
 def _joined(learned_BD: Tensor, plain_BC: Tensor, plain_share: float) -> Tensor:
-    """Unit rows whose cosines are the weighted sums of the two parts' cosines."""
+    """Unit rows whose cosine is the weighted sum of the two parts' cosines."""
     parts = (1 - plain_share) ** 0.5 * learned_BD, plain_share**0.5 * plain_BC
     return F.normalize(torch.cat(parts, dim=-1), dim=-1)
 
 
 def _some(features_BF: Tensor) -> Tensor:
-    """At most `_FITTED_ROWS` of them, evenly spaced."""
+    """At most `_FITTED_ROWS` rows, evenly spaced."""
     return features_BF[:: -(-len(features_BF) // _FITTED_ROWS)]
 
 
 def _components(domains: list[Tensor], count: int) -> Tensor:
-    """The first principal directions (≤ count, F) of unit rows; every domain weighs the same."""
+    """The first principal directions (≤ count, F) of unit rows; each domain weighs the same."""
     rows_BF = torch.cat([F.normalize(rows, dim=-1) / len(rows) ** 0.5 for rows in domains])
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # the start of a randomized SVD (arXiv 0909.4061)
+        torch.manual_seed(0)  # randomized SVD (arXiv 0909.4061) starts at random
         wanted = min(count + _OVERSAMPLED, *rows_BF.shape)
         directions_FC = torch.svd_lowrank(rows_BF, q=wanted, niter=_ITERATIONS)[2]
     return directions_FC[:, :count].T.contiguous()

@@ -1,1 +1,1 @@
-"""The path of a query: encode, retrieve, read features, rank. The Bento and the evaluation share it."""
+"""The path of a query in a Bento: encode, retrieve, look up item features, rank; one file per step."""

@@ -1,4 +1,4 @@
-"""How candidates become hits: cosine blended with clicks, stock and freshness. Pure; no clock inside."""
+"""Step 4, rank: cosine blended with clicks, stock and freshness. Pure; the caller gives the time."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _DAY_S = 24 * 3600
 class RankingRecipe:
     """Weights of the parts that add up to a hit's score (ours).
 
-    cosine: similarity to the query, in -1…1.
-    ctr: the item's CTR of 7 days, smoothed to the mean.
-    stock: minus one where nothing is left, else 0: what is sold out goes down, what is unknown stays.
-    freshness: 1 for an item that was updated now, half of it every `freshness_half_life_days`.
+    cosine: similarity to the query, in −1…1.
+    ctr: the item's CTR over 7 days, smoothed towards the mean.
+    stock: −1 if the item is sold out, else 0; unknown stock counts as available.
+    freshness: 1 for an item updated now, halved every `freshness_half_life_days`.
     """
 
     cosine_weight: float = 1.0
@@ -35,13 +35,13 @@ def rank(
     k: int,
     now: datetime,
 ) -> list[Hit]:
-    """Best first; ties go to the smaller item_id, so that the order never depends on the engine."""
+    """The best k, best first; equal scores in item_id order, so that the order does not depend on the index."""
     hits = [_hit(candidate, features.get(candidate.item_id), recipe, now) for candidate in candidates]
     return sorted(hits, key=lambda hit: (-hit.score, hit.item_id))[:k]
 
 
 def freshness(updated_at: datetime | None, now: datetime, half_life_days: float) -> float:
-    """1 for now, 0.5 after a half-life; 0 where it is unknown, 1 where it lies in the future."""
+    """1 for now or the future, 0.5 after one half-life, 0 if unknown."""
     if updated_at is None:
         return 0.0
     age_days = max(0.0, (now - updated_at).total_seconds() / _DAY_S)

@@ -1,48 +1,34 @@
-"""The query's way: encode → retrieve → features → rank; the same in a Bento and in evaluation."""
+"""The path of a query: encode → retrieve → features → rank. Evaluation shares the encoder, not the ranking."""
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol
-
-from PIL import Image
 
 from immr.features.feature_store import FeatureReader
 from immr.index.vector_index import EVERYTHING, Collection
+from immr.search.feature_lookup import FeatureLookup
+from immr.search.query_encoder import QueryEncoder
 from immr.search.ranking import RankingRecipe, rank
-from immr.types import Candidate, Filters, FloatArray, Hit, ItemFeatures
-
-log = logging.getLogger(__name__)
-
-
-class QueryEncoder(Protocol):
-    """What search asks of an encoder; `immr.model.query_encoder.OnnxQueryEncoder` is one."""
-
-    def decode(self, photo: bytes) -> Image.Image:
-        """The picture as `encode` takes it; raises ImageError where there is none."""
-
-    def encode(self, pictures: Sequence[Image.Image]) -> FloatArray:
-        """(N, D) unit rows from N upright RGB pictures."""
+from immr.types import Filters, FloatArray, Hit
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a search found, which parts it had to do without, and how long each stage took."""
+    """One page of hits, which parts of the search failed, and how long each step took."""
 
     hits: list[Hit]
-    embedding_D: FloatArray  # of the query, to go on to the next page with
+    embedding_D: FloatArray  # of the query; `page` takes it for the next page
     has_more: bool = False
     degraded: list[str] = field(default_factory=list)
     stage_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 class Searcher:
-    """One model version, ready to answer. Safe to call from several threads where its parts are."""
+    """Search with one model version. As thread-safe as its parts."""
 
     def __init__(
         self,
@@ -52,19 +38,18 @@ class Searcher:
         ranking: RankingRecipe,
         overfetch: int = 3,
     ) -> None:
-        """`features=None` ranks without features on purpose; `overfetch` × k candidates are ranked."""
+        """`features=None` ranks without features; `overfetch` × k candidates are ranked."""
         self._encoder = encoder
         self._collection = collection
-        self._features = features
+        self._features = FeatureLookup(features)
         self._ranking = ranking
         self._overfetch = overfetch
-        self._degraded = False
 
     def search(self, photo: bytes, k: int, filters: Filters = EVERYTHING) -> Answer:
         """The k best items for a photo.
 
         Raises:
-            ImageError: the bytes are not a picture that we read.
+            ImageError: the bytes are not a readable picture.
             IndexUnavailableError: the vector database does not answer.
         """
         stage_ms: dict[str, float] = {}
@@ -75,7 +60,7 @@ class Searcher:
         return self._answer(embedding_D, k, filters, 0, stage_ms)
 
     def more_like(self, item_id: str, k: int, filters: Filters = EVERYTHING) -> Answer | None:
-        """The k items most like this one, which is left out; None where there is no such item.
+        """The k items most similar to an item, without that item; None if it is unknown.
 
         Raises:
             IndexUnavailableError: the vector database does not answer.
@@ -88,9 +73,9 @@ class Searcher:
         return self._answer(embedding_D, k, replace(filters, exclude=item_id), 0, stage_ms)
 
     def page(self, embedding_D: FloatArray, k: int, filters: Filters, number: int) -> Answer:
-        """The k items of a later page (0 is the first) of what `search` or `more_like` began.
+        """A later page (0 is the first) of an answer by `search` or `more_like`.
 
-        Pages have no item twice and leave none out, as long as catalogue and features stay as they are.
+        Pages neither repeat nor skip an item, as long as catalogue and features do not change.
 
         Raises:
             IndexUnavailableError: the vector database does not answer.
@@ -100,36 +85,21 @@ class Searcher:
     def _answer(
         self, embedding_D: FloatArray, k: int, filters: Filters, number: int, stage_ms: dict[str, float]
     ) -> Answer:
-        """Candidates are ranked in blocks of `overfetch` pages, so that every page of a block is a cut of
-        one order."""
+        """Candidates are ranked in blocks of `overfetch` pages; the pages of a block are cuts of one order."""
         block_k = k * self._overfetch
         block, place = divmod(number, self._overfetch)
         with _timed(stage_ms, "retrieve"):
-            # one more than is ranked tells whether another block follows
+            # one more than is ranked shows whether another block follows
             found = self._collection.search(embedding_D, block_k + 1, filters, block * block_k)
         candidates = found[:block_k]
         with _timed(stage_ms, "features"):
-            features, degraded = self._read_features(candidates)
+            features, failed = self._features.read(candidates)
         with _timed(stage_ms, "rank"):
             ranked = rank(candidates, features, self._ranking, block_k, datetime.now(UTC))
         end = (place + 1) * k
         has_more = len(ranked) > end or (place + 1 == self._overfetch and len(found) > block_k)
+        degraded = ["features"] if failed else []
         return Answer(ranked[place * k : end], embedding_D, has_more, degraded, stage_ms)
-
-    def _read_features(self, candidates: Sequence[Candidate]) -> tuple[dict[str, ItemFeatures], list[str]]:
-        if self._features is None or not candidates:
-            return {}, []
-        try:
-            features = self._features.read([candidate.item_id for candidate in candidates])
-        except Exception as error:  # whatever breaks there, a shopper still gets an answer
-            # said once per outage, not once per query
-            log.log(
-                logging.DEBUG if self._degraded else logging.WARNING, "ranking without features: %s", error
-            )
-            self._degraded = True
-            return {}, ["features"]
-        self._degraded = False
-        return features, []
 
 
 @contextmanager

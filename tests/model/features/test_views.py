@@ -14,7 +14,7 @@ def image() -> Image.Image:
 def test_names_begin_with_what_is_served():
     assert view_names(1) == ["fit"]
     assert view_names(4) == ["fit", "flip", "crop-1", "crop-2"]
-    with pytest.raises(RecipeError, match="take 1 or more"):
+    with pytest.raises(RecipeError, match="choose 1 or more"):
         view_names(0)
 
 

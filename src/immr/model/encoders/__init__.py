@@ -1,1 +1,1 @@
-"""Pretrained image and text encoders, one family per file, looked up by name."""
+"""Pretrained encoders by name or folder, each with `stages()` for fine-tuning, and their ONNX graph."""

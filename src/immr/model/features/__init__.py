@@ -1,1 +1,1 @@
-"""Frozen features of pictures and texts, and the caches that keep them."""
+"""Frozen features of pictures and texts, computed once and cached on disk."""

@@ -1,4 +1,4 @@
-"""Everything frozen that the document tower reads of items, from the cache.
+"""Frozen features of items: the input of the document tower, from the cache.
 
 Shapes: N items, V views, F image features, P patches, T tokens, E text features.
 """
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DocumentArrays:
-    """Frozen features of items; those of pictures are float16 until they are batched."""
+    """Frozen features of items. Picture features are float16 until they are batched."""
 
     pictures_NVF: Tensor
     patches_NVPF: Tensor | None
@@ -37,7 +37,7 @@ class DocumentArrays:
     mask_NT: Tensor
 
     def batch(self, rows_B: Tensor, views_B: Tensor) -> DocumentBatch:
-        """These rows, each in its view."""
+        """The features of some rows, each in its view."""
         return DocumentBatch(
             pictures_BF=self.pictures_NVF[rows_B, views_B].float(),
             patches_BPF=None if self.patches_NVPF is None else self.patches_NVPF[rows_B, views_B].float(),
@@ -48,22 +48,22 @@ class DocumentArrays:
 
 
 class DocumentFeatures:
-    """Reads items with the encoders that the recipe's fusion needs, and no other.
+    """Features of items from just the encoders that the recipe's fusion needs.
 
-    `weights` are those of a fine-tuned image encoder; without them it is the pretrained one.
+    `weights` are those of a fine-tuned image encoder; None for the pretrained one.
     """
 
     def __init__(self, recipe: ModelRecipe, cache_dir: Path, weights: Path | None = None):
         self._image_dim = image_encoder_spec(recipe.image_encoder).dim
         self._text_dim = text_encoder_spec(recipe.text_encoder).dim
-        with torch.device("meta"):  # only to ask what it needs
+        with torch.device("meta"):  # asked only for what it needs
             fusion = make_fusion(recipe.fusion, dim=1, text_dim=1, patch_dim=1, concepts=1)
         self._pooled = ImageFeatures(recipe, cache_dir, "pooled", weights) if fusion.uses_picture else None
         self._patches = ImageFeatures(recipe, cache_dir, "patches", weights) if fusion.needs_patches else None
         self._texts = TextFeatures(recipe, cache_dir) if fusion.uses_text else None
 
     def compute(self, items: Sequence[Item], views: Sequence[str], share: Share | None = None) -> None:
-        """Compute what the cache lacks of this share."""
+        """Compute this share's features that are not in the cache."""
         if self._pooled:
             hashes = _hashes(items)
             for features in filter(None, (self._pooled, self._patches)):
@@ -72,7 +72,7 @@ class DocumentFeatures:
             self._texts.compute([document_text(item) for item in items], share)
 
     def read(self, items: Sequence[Item], views: Sequence[str]) -> DocumentArrays:
-        """What `compute` left in the cache; a missing or broken picture is zeros and `has_picture` false."""
+        """Features from the cache; a missing or broken picture is zeros, with `has_picture` false."""
         keys = self._picture_keys(items, views)
         tokens_NTE = torch.zeros(len(items), 1, self._text_dim)
         mask_NT = torch.zeros(len(items), 1, dtype=torch.bool)
@@ -101,7 +101,7 @@ class DocumentFeatures:
 def _scatter(
     features: ImageFeatures | None, keys: Sequence[str | None], views: Sequence[str]
 ) -> Tensor | None:
-    """(N, V, L, F), zeros where there is no key."""
+    """(N, V, L, F), zeros for rows without a key."""
     if features is None:
         return None
     there = [row for row, key in enumerate(keys) if key]
@@ -119,5 +119,5 @@ def _hashes(items: Sequence[Item]) -> dict[str, str]:
         try:
             hashes |= image_hashes([item.image]) if item.image else {}
         except DataError as error:
-            _log.warning("item %s goes on without its picture: %s", item.item_id, error)
+            _log.warning("using item %s without its picture: %s", item.item_id, error)
     return hashes

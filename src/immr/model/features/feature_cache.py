@@ -1,6 +1,6 @@
-"""Features on disk by content hash, in shards that are written whole: safe with many writers and with Ctrl-C.
+"""Cache of features on disk by content hash, in shards. Writes are atomic: safe with many writers and Ctrl-C.
 
-Rows are ragged: one entry is (L, F) with its own L (1 for a pooled picture, P for patches, T for tokens).
+Entries are ragged: one is (L, F) with its own L (1 for a pooled picture, P for patches, T for tokens).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class FeatureCache:
-    """One space of features: what one encoder says of one view. Values are float16."""
+    """The float16 features of one encoder and one view."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -42,7 +42,7 @@ class FeatureCache:
         write_atomically(self.folder / f"{fingerprint.of_values(keys)[:32]}.npz", buffer.getvalue())
 
     def read(self, keys: Sequence[str]) -> dict[str, HalfArray]:
-        """Those of the keys that are there; a shard that cannot be read is dropped and made again."""
+        """Entries of the keys that are cached. Deletes shards that cannot be read, so that they are recomputed."""
         wanted, found = set(keys), dict[str, HalfArray]()
         for path in sorted(self.folder.glob("[!.]*.npz")):
             if wanted <= found.keys():
@@ -58,7 +58,7 @@ def _read_shard(path: Path) -> dict[str, HalfArray]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        _log.warning("dropping the broken feature shard %s; its features are computed again", path)
+        _log.warning("deleting the broken feature shard %s; its features are recomputed", path)
         path.unlink(missing_ok=True)
         return {}
     return dict(zip(keys.tolist(), np.split(values, np.cumsum(lengths)[:-1]), strict=True))

@@ -1,4 +1,4 @@
-"""Frozen features of pictures: computed once per content and view, then read from the cache.
+"""Frozen features of pictures, computed once per content and view, then read from the cache.
 
 Shapes: N pictures, V views, L rows per picture (1 pooled, P patches), F features.
 """
@@ -30,19 +30,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of the work this process does: every `size`-th picture from `rank` on."""
+    """This process's share of the work: every `size`-th picture, starting at `rank`."""
 
     rank: int = 0
     size: int = 1
     threads: int = 1
 
     def of(self, keys: Iterable[str]) -> list[str]:
-        """This process's keys; does not depend on what others have already written."""
+        """This process's keys, independent of what other processes have already written."""
         return sorted(keys)[self.rank :: self.size]
 
 
 class ImageFeatures:
-    """Features of a recipe's image encoder, pretrained or of these fine-tuned weights, under `cache_dir`."""
+    """Features of a recipe's image encoder, pretrained or with fine-tuned weights, cached under `cache_dir`."""
 
     def __init__(
         self, recipe: ModelRecipe, cache_dir: Path, output: Output = "pooled", weights: Path | None = None
@@ -56,14 +56,12 @@ class ImageFeatures:
         self._folder = cache_dir / "features" / space
 
     def compute(self, hashes: dict[str, str], views: Sequence[str], share: Share | None = None) -> None:
-        """Compute what the cache lacks of this share.
+        """Compute this share's features that are not in the cache. Broken pictures are logged and skipped.
 
         Args:
-            hashes: image URI → hash of its content, as `image_hashes` gives it.
+            hashes: image URI → hash of its content, from `image_hashes`.
             views: names of views.
-            share: which part, and with how many threads.
-
-        A broken picture is logged and gets no features.
+            share: this process's share of the work.
         """
         share = share or Share()
         by_hash = {content: uri for uri, content in hashes.items()}
@@ -87,19 +85,19 @@ class ImageFeatures:
         """(N, V, L, F) in the order of `hashes`.
 
         Raises:
-            ImageError: one of them has no features, because its picture is broken.
+            ImageError: a picture has no features, because it is broken.
         """
         by_view = [self._cache(view).read(hashes) for view in views]
         lost = sorted({key for found in by_view for key in set(hashes) - found.keys()})
         if lost:
             raise ImageError(
-                f"{len(lost)} pictures have no features, the first with SHA-256 {lost[0]}: they are broken; "
-                "govern with check_images on, which leaves them out"
+                f"{len(lost)} broken pictures have no features, the first has SHA-256 {lost[0]}: "
+                "run `immr govern` with check_images, which removes broken pictures"
             )
         return np.stack([[found[key] for found in by_view] for key in hashes])
 
     def known(self, hashes: Sequence[str], views: Sequence[str]) -> set[str]:
-        """Those of the hashes that have features in every view."""
+        """The hashes that have features in every view."""
         return set(hashes).intersection(*(self._cache(view).read(hashes) for view in views))
 
     def _cache(self, view: str) -> FeatureCache:
@@ -131,7 +129,7 @@ def image_hashes(uris: Sequence[str]) -> dict[str, str]:
     """URI → SHA-256 of the picture's content.
 
     Raises:
-        DataError: a picture that cannot be read.
+        DataError: a picture cannot be read.
     """
     return {uri: fingerprint.of_bytes(images.read(uri)) for uri in dict.fromkeys(uris)}
 

@@ -1,6 +1,6 @@
-"""Decoded pictures on disk by content hash, memory-mapped: decoded once, however often they are trained on.
+"""Cache of decoded pictures on disk by content hash, memory-mapped, so that training decodes each only once.
 
-Pictures keep their shape, with a short side of S pixels; what the long one has beyond twice that is cut off.
+Pictures keep their aspect ratio, with a short side of S pixels; the long side is cut at twice that.
 """
 
 from __future__ import annotations
@@ -30,16 +30,18 @@ _log = logging.getLogger(__name__)
 
 
 class PixelCache:
-    """Pictures with a short side of `side_px`; a shard is `<name>.npy`, listed in `<name>.json`."""
+    """Pictures with a short side of `side_px`. A shard is `<name>.npy`, with its index in `<name>.json`."""
 
     def __init__(self, cache_dir: Path, side_px: int):
         self.side_px = side_px
         self._folder = cache_dir / "pixels" / f"{side_px}-bicubic-2"
 
     def compute(self, hashes: Mapping[str, str], share: Share | None = None) -> None:
-        """Decode what the cache lacks of this share; `hashes`: image URI → hash of its content.
+        """Decode this share's pictures that are not in the cache. Broken pictures are logged and skipped.
 
-        A broken picture is logged and left out.
+        Args:
+            hashes: image URI → hash of its content.
+            share: this process's share of the work.
         """
         share = share or Share()
         by_hash = {content: uri for uri, content in hashes.items()}
@@ -56,13 +58,13 @@ class PixelCache:
         """(H, W, 3) views into the shards, in the order of `keys`.
 
         Raises:
-            ImageError: one of them is not there, because it is broken.
+            ImageError: a picture is missing, because it is broken.
         """
         index = self._index()
         if lost := sorted(set(keys) - index.keys()):
             raise ImageError(
-                f"{len(lost)} pictures have no pixels, the first with SHA-256 {lost[0]}: they are broken; "
-                "govern with check_images on, which leaves them out"
+                f"{len(lost)} broken pictures are not in the cache, the first has SHA-256 {lost[0]}: "
+                "run `immr govern` with check_images, which removes broken pictures"
             )
         paths = sorted({index[key][0] for key in keys})
         shards = {path: np.load(path, mmap_mode="r") for path in paths}
@@ -74,7 +76,7 @@ class PixelCache:
             try:
                 picture = images.load(uri, min_side_px=2 * self.side_px)
             except DataError as error:
-                _log.warning("no pixels of %s: %s", uri, error)
+                _log.warning("skipping the picture %s: %s", uri, error)
                 continue
             pixels_HWC = _fitted(picture, self.side_px)
             places[key] = (offset, *pixels_HWC.shape[:2])

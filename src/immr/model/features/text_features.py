@@ -1,4 +1,4 @@
-"""Frozen token features of texts: computed once per text, then read from the cache.
+"""Frozen token features of texts, computed once per text, then read from the cache.
 
 Shapes: N texts, T tokens of the longest, E features.
 """
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 def document_text(item: Item) -> str:
-    """What the text encoder reads of an item; empty where the item has no words at all."""
+    """An item's text for the encoder: title, category and description; empty if it has none of them."""
     parts = (item.title, item.category.replace("/", ", "), item.description)
     return ". ".join(part.strip().rstrip(".") for part in parts if part.strip())
 
@@ -41,7 +41,7 @@ class TextFeatures:
         self.dim = spec.dim
 
     def compute(self, texts: Sequence[str], share: Share | None = None) -> None:
-        """Compute what the cache lacks of this share; empty texts have no features."""
+        """Compute this share's features that are not in the cache; empty texts have no features."""
         share = share or Share()
         by_key = {_key(text): text for text in texts if text}
         mine = share.of(by_key)
@@ -55,10 +55,10 @@ class TextFeatures:
             self._cache.add(self._encode(encoder, {key: by_key[key] for key in part}))
 
     def read(self, texts: Sequence[str]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-        """Tokens (N, T, E) float32 and their mask (N, T); T ≥ 1, and an empty text has an empty mask.
+        """Tokens (N, T, E) float32 and their mask (N, T), T ≥ 1; the mask of an empty text is all false.
 
         Raises:
-            KeyError: `compute` was not run for one of them.
+            KeyError: a text is not in the cache.
         """
         keys = [_key(text) if text else None for text in texts]
         found = self._cache.read([key for key in keys if key])

@@ -1,4 +1,4 @@
-"""Augmented views of a picture, each with its own frozen features; the same photo gives the same views."""
+"""Augmented views of a picture, each with its own frozen features. Deterministic for each picture."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ _CROP_ASPECT = (3 / 4, 4 / 3)
 
 
 def view_names(count: int) -> list[str]:
-    """The first `count` views: the picture as it is served, its mirror image, then random crops.
+    """The first `count` views: the picture as in serving, its mirror image, then random crops.
 
     Raises:
-        RecipeError: less than one view.
+        RecipeError: `count` is below 1.
     """
     if count < 1:
-        raise RecipeError(f"views is {count}, but training needs at least the picture itself: take 1 or more")
+        raise RecipeError(
+            f"views is {count}, but training needs at least the picture itself: choose 1 or more"
+        )
     return [*_FIXED, *(f"crop-{number}" for number in range(1, count - len(_FIXED) + 1))][:count]
 
 
 def take_view(image: Image.Image, name: str, image_hash: str, size_px: int) -> Image.Image:
-    """The picture as that view shows it; `image_hash` (hex) seeds the crops, `size_px` is their side."""
+    """One view of the picture; `image_hash` (hex) seeds the crops, `size_px` is their side."""
     if name == "fit":
         return image
     if name == "flip":

@@ -1,0 +1,24 @@
+"""Step 1, encode: the port of query encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from PIL import Image
+
+from immr.types import FloatArray
+
+
+class QueryEncoder(Protocol):
+    """Turns photos into embeddings; `immr.model.query_encoder.OnnxQueryEncoder` implements it."""
+
+    def decode(self, photo: bytes) -> Image.Image:
+        """The picture in the form that `encode` takes.
+
+        Raises:
+            ImageError: the bytes are not a readable picture.
+        """
+
+    def encode(self, pictures: Sequence[Image.Image]) -> FloatArray:
+        """(N, D) unit rows from N upright RGB pictures."""

@@ -1,0 +1,23 @@
+import torch
+
+from immr.model.encoders.by_name import load_text_encoder
+from immr.model.features.text_features import TextFeatures
+from tests.support.tiny_training_set import MODEL
+
+
+def test_minilms_tokens_are_masked_and_independent_of_the_batch():
+    encoder = load_text_encoder("minilm")
+    tokens_BTE, mask_BT = encoder.encode(["milk", "a bottle of fresh organic whole milk"], max_tokens=6)
+    assert tokens_BTE.shape == (2, 6, 384)
+    assert mask_BT.sum(1).tolist() == [3, 6]
+    alone_BTE, _ = encoder.encode(["milk"], max_tokens=6)
+    torch.testing.assert_close(tokens_BTE[0, :3], alone_BTE[0, :3], atol=1e-4, rtol=1e-4)
+
+
+def test_text_features_are_cached_and_empty_texts_have_no_tokens(tmp_path):
+    features = TextFeatures(MODEL, tmp_path)
+    features.compute(["milk", "", "brown bread", "milk"])
+    tokens_NTE, mask_NT = TextFeatures(MODEL, tmp_path).read(["brown bread", "", "milk"])
+    assert mask_NT.sum(1).tolist() == [4, 0, 3]
+    assert tokens_NTE.shape == (3, 4, 384)
+    assert not tokens_NTE[~mask_NT].any()

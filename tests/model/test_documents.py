@@ -1,0 +1,58 @@
+import dataclasses
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from immr.model.card import IMAGE_ENCODER
+from immr.model.documents import encode_documents
+from immr.model.encoders.by_name import load_image_encoder
+from immr.model.model_recipe import FusionName
+from immr.model.query_encoder import OnnxQueryEncoder
+from immr.train.export import export_query_encoder
+from tests.support.tiny_training_set import MODEL
+from tests.support.untrained_version import write_untrained
+
+
+@pytest.mark.parametrize("fusion", get_args(FusionName))
+def test_every_item_gets_a_unit_embedding(fusion, training_set, cache_dir, tmp_path):
+    write_untrained(tmp_path, fusion)
+    wordless = dataclasses.replace(training_set.items[0], title="", description="", category="")
+    lost = dataclasses.replace(training_set.items[1], image=str(tmp_path / "gone.png"))
+    items = [*training_set.items, wordless, lost]
+    embeddings_ND = encode_documents(tmp_path, items, cache_dir)
+    assert embeddings_ND.shape == (8, MODEL.dim if fusion == "text" else MODEL.embedding_dim)
+    assert embeddings_ND.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(embeddings_ND, axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(
+        encode_documents(tmp_path, items[2:3], cache_dir)[0], embeddings_ND[2], atol=1e-5
+    )
+
+
+def test_no_items_give_an_empty_array(cache_dir, tmp_path):
+    write_untrained(tmp_path, "concept")
+    assert encode_documents(tmp_path, [], cache_dir).shape == (0, MODEL.embedding_dim)
+
+
+def test_a_fine_tuned_encoder_is_used_on_both_sides(training_set, cache_dir, tmp_path):
+    towers = write_untrained(tmp_path, "image")
+    photo = Image.open(training_set.queries[0].image)
+    export_query_encoder(MODEL, towers.query, tmp_path, cache_dir)
+    before_D = OnnxQueryEncoder(tmp_path).encode([photo])[0]
+    pretrained_ND = encode_documents(tmp_path, training_set.items[:2], cache_dir)
+
+    encoder = load_image_encoder(MODEL.image_encoder, MODEL.image_size_px)
+    with torch.no_grad():
+        for parameter in encoder.stages()[-1].parameters():
+            parameter.mul_(0.5).add_(0.05)
+    torch.save(encoder.state_dict(), tmp_path / IMAGE_ENCODER)
+    assert export_query_encoder(MODEL, towers.query, tmp_path, cache_dir) < 1e-5
+    assert not np.allclose(OnnxQueryEncoder(tmp_path).encode([photo])[0], before_D, atol=1e-3)
+    tuned_ND = encode_documents(tmp_path, training_set.items[:2], cache_dir)
+    assert not np.allclose(tuned_ND, pretrained_ND, atol=1e-3)
+
+    (tmp_path / IMAGE_ENCODER).unlink()
+    again_ND = encode_documents(tmp_path, training_set.items[:2], cache_dir)
+    np.testing.assert_array_equal(again_ND, pretrained_ND)

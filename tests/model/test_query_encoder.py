@@ -1,0 +1,29 @@
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+
+from immr.model.query_encoder import OnnxQueryEncoder
+from immr.train.export import export_query_encoder
+from tests.support.tiny_training_set import MODEL
+from tests.support.untrained_version import write_untrained
+
+
+def test_query_encoder_needs_no_torch(training_set, cache_dir, tmp_path):
+    towers = write_untrained(tmp_path, "concept")
+    assert export_query_encoder(MODEL, towers.query, tmp_path, cache_dir) < 1e-5
+    encoder = OnnxQueryEncoder(tmp_path)
+    images = [Image.open(query.image) for query in training_set.queries[:17]]
+    embeddings_ND = encoder.encode(images)
+    assert embeddings_ND.shape == (17, MODEL.embedding_dim)
+    np.testing.assert_allclose(np.linalg.norm(embeddings_ND, axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode(images[16:]), embeddings_ND[16:], atol=1e-5)
+    assert encoder.encode([]).shape == (0, MODEL.embedding_dim)
+    code = (
+        "import sys; from pathlib import Path; from PIL import Image;"
+        "from immr.model.query_encoder import OnnxQueryEncoder;"
+        f"OnnxQueryEncoder(Path({str(tmp_path)!r})).encode([Image.new('RGB', (80, 90))]);"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
