@@ -19,7 +19,7 @@ _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 @dataclass(frozen=True)
 class Kind:
-    """Objects of one kind in one namespace. Calls are idempotent, and repeated while the server is busy.
+    """Objects of one kind in one namespace. Calls are idempotent, and retried while the server is busy.
 
     Every method raises `ApiException` if the API refuses, and `OSError` if it does not answer.
     """
@@ -31,7 +31,7 @@ class Kind:
     patience_s: float = PATIENCE_S
 
     def create(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Create an object; None if one with its name exists, which may be an earlier try of this call."""
+        """Create an object; None if its name is taken, possibly by an earlier attempt of this call."""
         from kubernetes.client.exceptions import ApiException
 
         try:
@@ -101,7 +101,7 @@ def own_namespace() -> str:
     """The namespace of this pod; outside a cluster, that of the kubeconfig's current context.
 
     Raises:
-        SettingsError: there is neither.
+        SettingsError: This is not a pod, and there is no kubeconfig.
     """
     from kubernetes import config
 
@@ -120,7 +120,7 @@ def connect() -> ApiClient:
     """A client with this pod's credentials; outside a cluster, with those of the kubeconfig.
 
     Raises:
-        SettingsError: there are neither.
+        SettingsError: This is not a pod, and there is no kubeconfig.
     """
     from kubernetes import client, config
 
@@ -135,5 +135,7 @@ def connect() -> ApiClient:
             raise SettingsError(
                 f"no Kubernetes cluster is configured ({error}): set KUBECONFIG, or run inside a pod"
             ) from error
-    configuration.retries = False  # `retried` decides; urllib3 would also repeat what must not be repeated
+    configuration.retries = (
+        False  # `retried` does this; urllib3 would also retry requests that are not idempotent
+    )
     return client.ApiClient(configuration)

@@ -15,15 +15,15 @@ MANAGED_BY = ("app.kubernetes.io/managed-by", "immr")
 _USER = 10001  # the user of IMMR's images
 
 
-def is_ours(there: Mapping[str, Any]) -> bool:
+def is_ours(body: Mapping[str, Any]) -> bool:
     """Whether IMMR created this object."""
-    return bool(there["metadata"].get("labels", {}).get(MANAGED_BY[0]) == MANAGED_BY[1])
+    return bool(body["metadata"].get("labels", {}).get(MANAGED_BY[0]) == MANAGED_BY[1])
 
 
-def condition(there: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
-    """The object's condition of this kind if it is true."""
-    conditions: list[Mapping[str, Any]] = there.get("status", {}).get("conditions", [])
-    return next((one for one in conditions if one["type"] == kind and one["status"] == "True"), None)
+def condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    """The object's condition of this kind, or None if it is not true."""
+    conditions: list[Mapping[str, Any]] = body.get("status", {}).get("conditions", [])
+    return next((entry for entry in conditions if entry["type"] == kind and entry["status"] == "True"), None)
 
 
 def restricted_pod() -> Any:
@@ -44,7 +44,7 @@ def shape_from_query(shape: Callable[..., Shape], variable: str, query: Mapping[
     """A dataclass of integers and strings whose defaults are overridden by a URL's query.
 
     Raises:
-        SettingsError: a name is unknown, or a value is not a whole number where one is expected.
+        SettingsError: A name is unknown, or a value is not a whole number where one is expected.
     """
     kinds = {name: type(value) for name, value in dataclasses.asdict(shape()).items()}  # type: ignore[call-overload]
     changes: dict[str, Any] = {}

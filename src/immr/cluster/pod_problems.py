@@ -16,7 +16,7 @@ _NO_VOLUME = ("FailedMount", "FailedAttachVolume")
 CRASH_LOOP = "CrashLoopBackOff"
 NOT_CREATED = "NotCreated"
 _NO_POD = ("FailedCreate", "FailedCreatePod")  # of a ReplicaSet; of the training operator
-_CREATED_WITHIN_S = 10.0  # operators take a moment; only then is a missing pod worth a warning
+_CREATED_WITHIN_S = 10.0  # operators take a moment, so a missing pod is worth a warning only after this
 _REMEDIES = {
     NOT_CREATED: "is the operator running, and does it watch this namespace?",
     "Unschedulable": "add nodes, or request less (cpu, memory, gpus in {variable})",
@@ -40,7 +40,7 @@ class PodProblem:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Equal for the same problem, although its message counts tries or its back-off grows."""
+        """Equal for the same problem, even if its message changes (an attempt counter, a growing back-off)."""
         return self.pod, "image" if self.reason in _NO_IMAGE else self.reason
 
     def __str__(self) -> str:
@@ -56,60 +56,60 @@ class ProblemWatch:
         self._grace_s = grace_s
         self._since: dict[tuple[str, str], float] = {}
         self._warned: set[tuple[str, str]] = set()
-        self.seen: dict[tuple[str, str], PodProblem] = {}
+        self.known: dict[tuple[str, str], PodProblem] = {}
 
-    def update(self, found: Sequence[PodProblem]) -> PodProblem | None:
-        """Take in what is wrong now; returns a problem that has blocked for the whole grace period."""
+    def update(self, current: Sequence[PodProblem]) -> PodProblem | None:
+        """Record the current problems; returns one that has blocked for the whole grace period, if any."""
         now = time.monotonic()
-        for problem in found:
+        for problem in current:
             since = self._since.setdefault(problem.key, now)
-            self.seen[problem.key] = problem
+            self.known[problem.key] = problem
             early = problem.reason == NOT_CREATED and now - since < _CREATED_WITHIN_S
             if problem.key not in self._warned and not early:
                 self._warned.add(problem.key)
                 log.warning("%s", problem)
             if problem.blocks and now - since >= self._grace_s:
                 return problem
-        for key in set(self.seen) - {problem.key for problem in found}:
-            if self.seen[key].blocks:
-                del self.seen[key], self._since[key]
+        for key in set(self.known) - {problem.key for problem in current}:
+            if self.known[key].blocks:
+                del self.known[key], self._since[key]
         return None
 
 
 def problems(
     pods: Sequence[Mapping[str, Any]], variable: str, crash_loop_blocks: bool = False
 ) -> list[PodProblem]:
-    """What is wrong with these pods now, or was with a container before its restart.
+    """Problems of these pods, including those of containers that have been restarted.
 
     Args:
         pods: As the API returns them.
         variable: The setting that remedies name, for example IMMR_LAUNCH_URL.
-        crash_loop_blocks: Whether a container that keeps crashing blocks. It does for a service; a training
-            operator counts restarts itself.
+        crash_loop_blocks: Whether a container that keeps crashing is a blocking problem. It is for a service;
+            a training operator counts restarts itself.
     """
-    return [found for pod in pods for found in _of_pod(pod, variable, crash_loop_blocks)]
+    return [problem for pod in pods for problem in _of_pod(pod, variable, crash_loop_blocks)]
 
 
 def problems_in_events(
     events: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]], owner: str, variable: str
 ) -> list[PodProblem]:
-    """What events report: pods that could not be created, and volumes that could not be mounted.
+    """Problems reported by events: pods that could not be created, and volumes that could not be mounted.
 
     Args:
         events: Warnings in the namespace, as the API returns them.
         pods: The pods that exist. Only a pod that is still pending can have a blocking volume.
-        owner: Events about objects whose name starts with it count.
+        owner: Only events about objects whose names start with this are considered.
         variable: The setting that remedies name.
     """
     pending = {pod["metadata"]["name"] for pod in pods if pod.get("status", {}).get("phase") == "Pending"}
-    found = []
+    reported = []
     for event in events:
         about, reason = str(event.get("involvedObject", {}).get("name", "")), str(event.get("reason", ""))
         if reason in _NO_POD and about.startswith(owner) and not pods:
-            found.append(PodProblem(f"of {owner}", reason, event.get("message", ""), True, variable))
+            reported.append(PodProblem(f"of {owner}", reason, event.get("message", ""), True, variable))
         if reason in _NO_VOLUME and about in pending:
-            found.append(PodProblem(about, reason, event.get("message", ""), True, variable))
-    return found
+            reported.append(PodProblem(about, reason, event.get("message", ""), True, variable))
+    return reported
 
 
 def _of_pod(pod: Mapping[str, Any], variable: str, crash_loop_blocks: bool) -> Iterator[PodProblem]:

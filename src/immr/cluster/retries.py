@@ -19,9 +19,9 @@ Answer = TypeVar("Answer")
 
 CALL_TIMEOUT_S = 30.0
 PATIENCE_S = 15.0
-"""How long one call is repeated: enough for a busy server, and short if the address is wrong."""
+"""How long a call is retried: long enough for a busy server, short if the address is wrong."""
 LONG_PATIENCE_S = 600.0
-"""The same while waiting for something that was created: an outage of minutes must not end it."""
+"""The same while waiting for an object to become ready, which must survive an outage of minutes."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 15.0
 _TRANSIENT = (429, 500, 502, 503, 504)
 _REMEDIES = {
@@ -36,13 +36,13 @@ _REMEDIES = {
 def retried(
     call: Callable[[], Answer], patience_s: float = PATIENCE_S, first_wait_s: float = _FIRST_WAIT_S
 ) -> Answer:
-    """Make an idempotent call; repeat it while the server is busy, unreachable or answers 5xx.
+    """Make an idempotent call; retry while the server is busy, unreachable or answers 5xx.
 
     The pause doubles from `first_wait_s` up to 15 s; a `Retry-After` header takes precedence.
 
     Raises:
-        ApiException: any other answer, or the last one when `patience_s` is over.
-        OSError: no connection could be made in that time.
+        ApiException: The API refused, or still answered with a transient error after `patience_s`.
+        OSError: No connection could be made in that time.
     """
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
