@@ -35,7 +35,7 @@ class BentoProcess:
     def start(
         cls, deployment: Deployment, environment: Mapping[str, str], folder: Path, name: str = ""
     ) -> BentoProcess:
-        """Start it; its output goes to `<folder>/<name>.log`, named by the role if no name is given."""
+        """Start the process; its output goes to `<folder>/<name>.log`. The default name is the role."""
         log_file = folder / f"{name or deployment.role}.log"
         mark = marked.mark(folder, name or deployment.role)
         port = urlsplit(deployment.url).port
@@ -49,16 +49,16 @@ class BentoProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**environment, "BENTOML_DO_NOT_TRACK": "True", marked.MARK: mark},
-                start_new_session=True,  # so that Ctrl-C only reaches us, and we stop it
+                start_new_session=True,  # so that Ctrl-C reaches only this process, which then stops it
             )
         log.info("starting %s at %s, log in %s", deployment.bento, deployment.url, log_file)
         return cls(deployment, popen, log_file, mark)
 
     def wait_until_ready(self, deadline: float) -> None:
-        """Poll /health/ready until it is ready, or until `deadline` (`time.monotonic`).
+        """Poll /health/ready until the process is ready, or until `deadline` (`time.monotonic`).
 
         Raises:
-            DeployError: it exited or was not ready in time; the message has its last lines.
+            DeployError: The process exited or was not ready in time; the message quotes its last lines.
         """
         while True:
             reason = not_ready_because(self.deployment.url, self.deployment.version_id)
@@ -71,7 +71,7 @@ class BentoProcess:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """Stop it and its workers, which BentoML starts in sessions of their own."""
+        """Stop the process and its workers, which BentoML starts in separate sessions."""
         marked.stop(self.mark, STOP_TIMEOUT_S)
         self.popen.wait()
         log.info("stopped %s", self.deployment.bento)

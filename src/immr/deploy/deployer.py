@@ -23,7 +23,7 @@ class Deployer(Protocol):
     """Declares which version serves in which role. Every call is idempotent."""
 
     def apply(self, version: ModelVersion, bento: str, role: Role) -> Deployment:
-        """Deploy a version in a role, in place of the one that has it."""
+        """Deploy a version in a role, replacing the version that has the role."""
 
     def current(self) -> Sequence[Deployment]:
         """What is deployed, champion first."""

@@ -37,7 +37,7 @@ class ServingShape:
         """The defaults, overridden by a URL's query.
 
         Raises:
-            SettingsError: a name is unknown, or a value is not a whole number where one is expected.
+            SettingsError: A name is unknown, or a value is not a whole number where one is expected.
         """
         return shape_from_query(cls, "IMMR_DEPLOY_URL", query)
 
@@ -45,13 +45,13 @@ class ServingShape:
 def inference_service(
     version: ModelVersion, bento: str, namespace: str, shape: ServingShape
 ) -> dict[str, Any]:
-    """The object as the API takes it.
+    """The body of the object, ready for the API.
 
     The version's role is not part of it: KServe copies labels and annotations into the template of the pods,
     so every change of a role would restart them.
 
     Raises:
-        DeployError: the version's id or the Bento's tag cannot name objects on a cluster.
+        DeployError: The version's id or the Bento's tag cannot name objects on a cluster.
     """
     from kserve import V1beta1InferenceService, V1beta1InferenceServiceSpec
     from kubernetes.client import ApiClient, V1ObjectMeta
@@ -123,10 +123,10 @@ def _predictor(name: str, bento: str, shape: ServingShape) -> Any:
 
 
 def object_name(version_id: str) -> str:
-    """The name of a version's InferenceService: its id, which must be a valid host name.
+    """The name of a version's InferenceService: its id in lower case.
 
     Raises:
-        DeployError: it is not.
+        DeployError: The id is not a valid host name.
     """
     name = version_id.lower()
     if not _NAME.fullmatch(name):

@@ -39,12 +39,12 @@ class KserveDeployer:
     """A `Deployer` for KServe in Standard mode.
 
     A version that loses its role keeps serving until the roles change again: a gateway that still routes
-    users to it gets answers, and a rollback finds it running.
+    users to it still gets answers, and a rollback finds it running.
     """
 
     def __init__(self, api: ApiClient, namespace: str, shape: ServingShape, poll_s: float = 2.0) -> None:
         self._services = Kind(api, f"/apis/{GROUP}/{VERSION}", PLURAL, namespace)
-        # for the wait, which an outage of the API server must not end
+        # for waiting, which must survive an outage of the API server
         self._waited = dataclasses.replace(self._services, patience_s=LONG_PATIENCE_S)
         self._pods = Kind(api, "/api/v1", "pods", namespace, LONG_PATIENCE_S)
         self._events = Kind(api, "/api/v1", "events", namespace, LONG_PATIENCE_S)
@@ -58,35 +58,35 @@ class KserveDeployer:
         """See `Deployer.apply`; the version gets its role once it is ready.
 
         Raises:
-            DeployError: it cannot start or is not ready in time, and the previous version keeps the role; or
-                the API refused.
+            DeployError: The version cannot start or is not ready in time, so the previous version keeps the role;
+                or the API refused.
         """
         body = inference_service(version, bento, self._namespace, self._shape)
         name = body["metadata"]["name"]
         with api_errors_as(DeployError, f"deploying {version.id} in {self._namespace}"):
             before = self._roles()
-            made = self._make(name, body)
-            self._wait_until_ready(name, int(made["metadata"].get("generation", 0)))
+            applied = self._make(name, body)
+            self._wait_until_ready(name, int(applied["metadata"].get("generation", 0)))
             self._give({role: name})
             for other in self._ours():
                 self._retire(other["metadata"]["name"], before, before | {role: name})
-            return self._deployment(made, role)
+            return self._deployment(applied, role)
 
     def current(self) -> Sequence[Deployment]:
         """See `Deployer.current`.
 
         Raises:
-            DeployError: the API refused.
+            DeployError: The API refused.
         """
         with api_errors_as(DeployError, f"listing deployments in {self._namespace}"):
-            roles, ours = self._roles(), {one["metadata"]["name"]: one for one in self._ours()}
+            roles, ours = self._roles(), {service["metadata"]["name"]: service for service in self._ours()}
             return [self._deployment(ours[roles[role]], role) for role in _ROLES if roles.get(role) in ours]
 
     def remove(self, role: Role) -> None:
         """See `Deployer.remove`; a version without another role is deleted.
 
         Raises:
-            DeployError: the API refused.
+            DeployError: The API refused.
         """
         with api_errors_as(DeployError, f"removing the {role} in {self._namespace}"):
             roles = self._roles()
@@ -98,9 +98,9 @@ class KserveDeployer:
                 self._services.delete(name)
 
     def _make(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Create or update the InferenceService; its status counts from the returned generation on."""
-        if made := self._services.create(body):
-            return made
+        """Create or update the InferenceService; its status is valid from the returned generation on."""
+        if applied := self._services.create(body):
+            return applied
         if not is_ours(self._services.get(name) or {"metadata": {}}):
             raise DeployError(
                 f"namespace {self._namespace} has an InferenceService {name} that IMMR did not create: "
@@ -112,16 +112,19 @@ class KserveDeployer:
         """Return once this generation is ready.
 
         Raises:
-            DeployError: its pods cannot start, which is known within a minute, or the time is up.
+            DeployError: Its pods cannot start (detected within a minute), or it was not ready in time.
         """
         deadline = time.monotonic() + self._shape.ready_timeout_s
         watch = ProblemWatch(self._shape.pending_grace_s)
         while True:
-            there = self._waited.get(name)
-            if there is None:
+            existing = self._waited.get(name)
+            if existing is None:
                 raise DeployError(f"{name} was deleted while it started: deploy it again")
-            status = there.get("status", {})
-            if condition(there, "Ready") and int(status.get("observedGeneration", generation)) >= generation:
+            status = existing.get("status", {})
+            if (
+                condition(existing, "Ready")
+                and int(status.get("observedGeneration", generation)) >= generation
+            ):
                 return
             if blocking := watch.update(self._problems(name)):
                 raise DeployError(
@@ -153,13 +156,13 @@ class KserveDeployer:
         self._services.delete(name)
 
     def _roles(self) -> dict[Role, str]:
-        there = self._maps.get(ROLES)
-        if there is None:
+        existing = self._maps.get(ROLES)
+        if existing is None:
             raise DeployError(
                 f"namespace {self._namespace} has no ConfigMap {ROLES}, which maps roles to versions: "
                 "apply an overlay of k8s/ to it"
             )
-        data = there.get("data") or {}
+        data = existing.get("data") or {}
         return {role: data[role] for role in _ROLES if data.get(role)}
 
     def _give(self, roles: Mapping[Role, str | None]) -> None:
@@ -168,8 +171,8 @@ class KserveDeployer:
     def _ours(self) -> list[dict[str, Any]]:
         return self._services.select(labelSelector="=".join(MANAGED_BY))
 
-    def _deployment(self, one: Mapping[str, Any], role: Role) -> Deployment:
-        metadata = one["metadata"]
+    def _deployment(self, service: Mapping[str, Any], role: Role) -> Deployment:
+        metadata = service["metadata"]
         notes = metadata.get("annotations", {})
         version_id = notes.get(VERSION_ID, metadata["name"])
         return Deployment(role, version_id, notes.get(BENTO, ""), self._address(metadata["name"]))
@@ -186,9 +189,9 @@ class KserveDeployer:
 def _reasons(status: Mapping[str, Any]) -> str:
     failure = status.get("modelStatus", {}).get("lastFailureInfo", {})
     messages = [
-        f"{one['type']}: {one.get('message') or one.get('reason')}"
-        for one in status.get("conditions", [])
-        if one["status"] != "True" and (one.get("message") or one.get("reason"))
+        f"{entry['type']}: {entry.get('message') or entry.get('reason')}"
+        for entry in status.get("conditions", [])
+        if entry["status"] != "True" and (entry.get("message") or entry.get("reason"))
     ]
     return (
         "; ".join(filter(None, [failure.get("message", ""), *messages]))

@@ -50,15 +50,15 @@ class LocalDeployer:
         self._ports = dict(ports)
 
     def apply(self, version: ModelVersion, bento: str, role: Role) -> Deployment:
-        """See `Deployer.apply`; a version that is deployed already keeps its address."""
-        there = self._wanted()
-        same = {place: each for place, each in there.items() if _is_of(each, version, bento)}
+        """See `Deployer.apply`; a version that is already deployed keeps its address."""
+        before = self._wanted()
+        same = {place: each for place, each in before.items() if _is_of(each, version, bento)}
         if role in same:
             return same[role]
         url = next(iter(same.values())).url if same else f"http://{HOST}:{self._ports[role]}"
-        wanted = {**there, role: Deployment(role, version.id, bento, url)}
-        if role == "champion" and role in there and there[role].version_id != version.id:
-            wanted["previous"] = there[role]
+        wanted = {**before, role: Deployment(role, version.id, bento, url)}
+        if role == "champion" and role in before and before[role].version_id != version.id:
+            wanted["previous"] = before[role]
         elif "previous" in wanted and wanted["previous"].version_id == version.id:
             del wanted["previous"]
         self._write(wanted)
@@ -68,7 +68,7 @@ class LocalDeployer:
         """See `Deployer.current`.
 
         Raises:
-            DeployError: the state file is damaged.
+            DeployError: The state file is damaged.
         """
         return [deployment for place, deployment in self._wanted().items() if place != "previous"]
 
@@ -90,15 +90,16 @@ class LocalDeployer:
 
     @contextmanager
     def running(self, ready_timeout_s: float = READY_TIMEOUT_S) -> Iterator[Sequence[Deployment]]:
-        """Run every deployed version while the block runs; all are stopped on the way out.
+        """Run every deployed version for the duration of the block.
 
-        The previous champion starts last, and nothing waits for it.
+        The previous champion starts last, and is not waited for.
 
         Yields:
-            What serves, champion first. A port that is taken is replaced by a free one, also in the state file.
+            The running deployments, champion first. A port in use is replaced by a free one, also in the state
+            file.
 
         Raises:
-            DeployError: nothing is deployed, or a process exited or was not ready in time.
+            DeployError: Nothing is deployed, or a process exited or was not ready in time.
         """
         if not self.current():
             raise DeployError("nothing is deployed: run `immr deploy` first")
@@ -155,9 +156,9 @@ def _free_port(wanted: int, taken: set[int]) -> int:
                 probe.bind((HOST, port))
             except OSError:
                 continue
-            found = int(probe.getsockname()[1])
-            if found not in taken:
-                return found
+            free = int(probe.getsockname()[1])
+            if free not in taken:
+                return free
     raise DeployError(f"no port is free on {HOST}: stop the processes that use them")
 
 

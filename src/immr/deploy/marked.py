@@ -33,9 +33,10 @@ def stop(wanted: str, timeout_s: float) -> None:
 def stop_orphans(folder: Path, timeout_s: float) -> int:
     """Stop processes for this folder whose starter was killed; returns their number."""
     orphans = {
-        found
+        process_mark
         for process in psutil.process_iter()
-        if (found := _mark_of(process)).startswith(f"{folder.absolute()}|") and not _starter_lives(found)
+        if (process_mark := _mark_of(process)).startswith(f"{folder.absolute()}|")
+        and not _starter_lives(process_mark)
     }
     count = sum(len(_marked(orphan)) for orphan in orphans)
     for orphan in orphans:
@@ -52,12 +53,12 @@ def _mark_of(process: psutil.Process) -> str:
         if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
             return ""
         return str(process.environ().get(MARK, ""))
-    except (psutil.Error, OSError):  # it has exited, or is another user's
+    except (psutil.Error, OSError):  # it has exited, or belongs to another user
         return ""
 
 
-def _starter_lives(found: str) -> bool:
-    _, pid, started, _ = found.rsplit("|", 3)
+def _starter_lives(process_mark: str) -> bool:
+    _, pid, started, _ = process_mark.rsplit("|", 3)
     try:
         return f"{psutil.Process(int(pid)).create_time():.2f}" == started
     except psutil.Error:

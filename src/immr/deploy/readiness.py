@@ -10,9 +10,9 @@ from urllib.request import ProxyHandler, build_opener
 
 def not_ready_because(url: str, version_id: str | None = None, timeout_s: float = 2.0) -> str | None:
     """Why this version is not ready at this address; None if it is."""
-    there, reason = served_at(url, timeout_s)
-    if reason is None and version_id not in (None, there):
-        return f"{there or 'an unnamed version'} serves there"
+    served, reason = served_at(url, timeout_s)
+    if reason is None and version_id not in (None, served):
+        return f"{served or 'an unnamed version'} serves there"
     return reason
 
 
@@ -31,7 +31,7 @@ def served_at(url: str, timeout_s: float = 2.0) -> tuple[str, str | None]:
 
 def _json(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body)
+        content = json.loads(body)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
