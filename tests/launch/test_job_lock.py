@@ -22,7 +22,7 @@ def test_a_second_training_of_the_same_key_waits(tmp_path: Path, caplog: pytest.
     thread = threading.Thread(target=second)
     with caplog.at_level(logging.WARNING), job_lock(tmp_path / "job"):
         thread.start()
-        patience.until(lambda: "trains the same version already: waiting for it" in caplog.text)
+        patience.until(lambda: "is already training the same version: waiting for it" in caplog.text)
         assert not entered.is_set()
     thread.join(10)
     assert entered.is_set()

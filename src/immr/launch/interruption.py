@@ -12,7 +12,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """SIGTERM raises SystemExit, as Ctrl-C raises KeyboardInterrupt; only the main thread can set this up."""
+    """Make SIGTERM raise SystemExit, as Ctrl-C raises KeyboardInterrupt. Does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

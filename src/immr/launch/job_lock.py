@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def job_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a job's folder; waits, with a log line that names the holder, while another has it.
+    """Hold the lock of a job's folder. If another process has it, log which one, and wait.
 
-    The operating system releases the lock when its process ends, however that happens.
+    The operating system releases the lock when the process ends, even if it crashes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as file:
@@ -26,7 +26,7 @@ def job_lock(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             log.warning(
-                "%s trains the same version already: waiting for it", file.read() or "another process"
+                "%s is already training the same version: waiting for it", file.read() or "another process"
             )
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)

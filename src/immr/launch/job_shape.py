@@ -17,7 +17,7 @@ class JobShape:
     claim: str = "immr-home"  # PersistentVolumeClaim (ReadWriteMany) mounted at IMMR_HOME
     service_account: str = "immr-training"
     processes_per_pod: int = 1
-    elastic_min_pods: int = 0  # the fewest pods that training continues with; 0: all or none
+    elastic_min_pods: int = 0  # training continues while at least this many pods run; 0: it needs all of them
     cpu: str = "1"
     memory: str = "3Gi"
     gpus: int = 0  # per pod
@@ -26,7 +26,7 @@ class JobShape:
     queue: str = ""  # Kueue LocalQueue; empty: not queued
     node_selector: str = ""  # "pool=gpu,zone=a"
     tolerations: str = ""  # keys of tolerated taints: "nvidia.com/gpu,spot"
-    backoff_limit: int = 2  # restarts of the whole job before it has failed
+    backoff_limit: int = 2  # restarts of the whole job before it counts as failed
     active_deadline_s: int = 24 * 3600
     keep_finished_s: int = 3600  # the cluster deletes a finished job and its pods after this
     pending_grace_s: int = 45  # how long a pod may be missing, unschedulable or without image or volume
@@ -37,13 +37,13 @@ class JobShape:
         """The defaults, overridden by a URL's query.
 
         Raises:
-            SettingsError: a name is unknown, or a value is not a whole number where one is expected.
+            SettingsError: A name is unknown, or a value is not a whole number where one is expected.
         """
         return shape_from_query(cls, "IMMR_LAUNCH_URL", query)
 
 
 def for_run(launch_url: str, run: str, gpus_per_process: int = 0) -> str:
-    """A launch URL whose jobs belong to a pipeline run, with so many GPUs per process if that is not 0."""
+    """A launch URL whose jobs belong to a pipeline run; `gpus_per_process` overrides the URL's GPUs unless 0."""
     parts = urlsplit(launch_url)
     if parts.scheme != "kubeflow":
         return launch_url

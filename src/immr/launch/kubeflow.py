@@ -1,4 +1,4 @@
-"""Training on a cluster: a PyTorchJob that is created once, waited for, and deleted if we are interrupted."""
+"""Training on a cluster: a PyTorchJob that is created once, waited for, and deleted on interruption."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class KubeflowLauncher:
         environment: Mapping[str, str],
         poll_s: float = 10.0,
     ) -> None:
-        """The pods get `environment`. The job is watched; its pods are listed every `poll_s`."""
+        """Pods get `environment`. The job is watched, and its pods are listed every `poll_s`."""
         from kubernetes import client
 
         self._jobs = Kind(api, f"/apis/{GROUP}/{VERSION}", PLURAL, namespace)
-        # for the wait, which an outage of the API server must not end
+        # for waiting, which must survive an outage of the API server
         self._waited = dataclasses.replace(self._jobs, patience_s=LONG_PATIENCE_S)
         self._pods = Kind(api, "/api/v1", "pods", namespace, LONG_PATIENCE_S)
         self._events = Kind(api, "/api/v1", "events", namespace, LONG_PATIENCE_S)
@@ -69,12 +69,12 @@ class KubeflowLauncher:
         self._poll_s = poll_s
 
     def run(self, job: TrainingJob) -> None:
-        """Block until the job's PyTorchJob is done; one that exists already is waited for.
+        """Create the job's PyTorchJob unless it exists, and block until it is done.
 
-        Ctrl-C and SIGTERM delete the PyTorchJob before they take effect here.
+        Ctrl-C and SIGTERM delete the PyTorchJob before they end this process.
 
         Raises:
-            TrainingError: it failed, cannot start, was deleted, or the API refused.
+            TrainingError: The PyTorchJob failed, cannot start or was deleted, or the API refused.
         """
         body = pytorchjob(job, self._namespace, self._shape, self._home, self._environment)
         with api_errors_as(TrainingError, f"training {job.name} in {self._namespace}"), sigterm_raises():
@@ -89,16 +89,16 @@ class KubeflowLauncher:
         """Delete the unfinished jobs of a pipeline run; returns their names.
 
         Raises:
-            TrainingError: the API refused.
+            TrainingError: The API refused.
         """
         with api_errors_as(TrainingError, f"stopping the training of run {run}"):
             ours = self._jobs.select(labelSelector=f"{MANAGED_BY[0]}={MANAGED_BY[1]},{RUN}={run}")
             running = [
-                one for one in ours if not condition(one, "Succeeded") and not condition(one, "Failed")
+                job for job in ours if not condition(job, "Succeeded") and not condition(job, "Failed")
             ]
-            for one in running:
-                self._delete(one["metadata"]["name"])
-        return [one["metadata"]["name"] for one in running]
+            for job in running:
+                self._delete(job["metadata"]["name"])
+        return [job["metadata"]["name"] for job in running]
 
     def _create_or_adopt(self, job: TrainingJob, body: dict[str, Any]) -> None:
         name, deadline = job.name, time.monotonic() + _DELETED_WITHIN_S
@@ -106,77 +106,79 @@ class KubeflowLauncher:
             if self._jobs.create(body) is not None:
                 log.info("created PyTorchJob %s in %s", name, self._namespace)
                 return
-            there = self._jobs.get(name)
-            if there is None:  # deleted between the two calls
+            existing = self._jobs.get(name)
+            if existing is None:  # deleted between the two calls
                 continue
-            if not is_ours(there):
+            if not is_ours(existing):
                 raise TrainingError(
                     f"namespace {self._namespace} has a PyTorchJob {name} that IMMR did not create: "
                     "delete it, or use another namespace"
                 )
-            deleting = "deletionTimestamp" in there["metadata"]
-            reason = reason_to_replace(there, job)
+            deleting = "deletionTimestamp" in existing["metadata"]
+            reason = reason_to_replace(existing, job)
             if not deleting and not reason:
-                self._adopt(there, body)
+                self._adopt(existing, body)
                 return
             if not deleting:
-                log.info("PyTorchJob %s of an earlier try %s: replacing it", name, reason)
+                log.info("PyTorchJob %s of an earlier attempt %s: replacing it", name, reason)
                 self._delete(name)
             if time.monotonic() > deadline:
                 raise TrainingError(
-                    f"PyTorchJob {name} is not deleted after {_DELETED_WITHIN_S:.0f} s: "
+                    f"PyTorchJob {name} was not deleted within {_DELETED_WITHIN_S:.0f} s: "
                     "check its finalizers and the nodes of its pods"
                 )
             time.sleep(min(1.0, self._poll_s))
 
-    def _adopt(self, there: Mapping[str, Any], body: Mapping[str, Any]) -> None:
-        metadata = there["metadata"]
+    def _adopt(self, existing: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+        metadata = existing["metadata"]
         if run := body["metadata"]["labels"].get(RUN):
             self._jobs.patch(metadata["name"], {"metadata": {"labels": {RUN: run}}})
-        log.info("PyTorchJob %s exists already: waiting for it", metadata["name"])
+        log.info("PyTorchJob %s already exists: waiting for it", metadata["name"])
         if metadata.get("annotations", {}).get(CONTENT) != body["metadata"]["annotations"][CONTENT]:
-            log.warning("it was created with another image or size than is set now, and keeps it")
+            log.warning(
+                "it keeps the image and size that it was created with, which differ from the current settings"
+            )
 
     def _wait(self, job: TrainingJob) -> None:
         name, pod_log = job.name, PodLog(self._core, self._namespace, CONTAINER)
         watch = ProblemWatch(self._shape.pending_grace_s)
         while True:
-            there = self._waited.get(name)
-            if there is None:
+            existing = self._waited.get(name)
+            if existing is None:
                 raise TrainingError(f"PyTorchJob {name} was deleted during training: start it again")
             pods = self._pods.select(labelSelector=f"{JOB_NAME_LABEL}={name}")
             if pod := leader(pods):
                 pod_log.ensure(pod)
-            if condition(there, "Succeeded"):
+            if condition(existing, "Succeeded"):
                 pod_log.finish(5.0)
                 self._check_output(job)
                 return
-            found = problems(pods, _VARIABLE)
-            if failed := condition(there, "Failed"):
+            current = problems(pods, _VARIABLE)
+            if failed := condition(existing, "Failed"):
                 pod_log.finish(5.0)
-                watch.update(found)
-                message = self._failure(name, failed, pods, list(watch.seen.values()), pod_log)
-                if any(one.get("status", {}).get("phase") == "Running" for one in pods):
-                    self._delete(name)  # the operator leaves them, for their logs
+                watch.update(current)
+                message = self._failure(name, failed, pods, list(watch.known.values()), pod_log)
+                if any(pod.get("status", {}).get("phase") == "Running" for pod in pods):
+                    self._delete(name)  # the operator keeps the pods for their logs
                 raise TrainingError(message)
-            if blocking := watch.update(found + self._missing(there, pods)):
+            if blocking := watch.update(current + self._missing(existing, pods)):
                 self._delete(name)
                 raise TrainingError(
                     f"training {name} cannot start: {blocking} (waited {self._shape.pending_grace_s} s, "
                     f"pending_grace_s in {_VARIABLE})"
                 )
-            self._watch(name, there["metadata"]["resourceVersion"])
+            self._watch(name, existing["metadata"]["resourceVersion"])
 
-    def _missing(self, there: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> list[PodProblem]:
-        """Pods that do not exist although they should, and volumes that pending pods wait for."""
-        name = there["metadata"]["name"]
-        few = len(pods) < pods_wanted(there)
-        pending = any(one.get("status", {}).get("phase") == "Pending" for one in pods)
+    def _missing(self, existing: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> list[PodProblem]:
+        """Problems of pods that should exist but do not, and of volumes that pending pods wait for."""
+        name = existing["metadata"]["name"]
+        few = len(pods) < pods_wanted(existing)
+        pending = any(pod.get("status", {}).get("phase") == "Pending" for pod in pods)
         if not few and not pending:
             return []
         events = self._events.select(fieldSelector="type=Warning")
         known = problems_in_events(events, [] if few else pods, name, _VARIABLE)
-        return known or ([not_created(there, len(pods), _VARIABLE)] if few else [])
+        return known or ([not_created(existing, len(pods), _VARIABLE)] if few else [])
 
     def _check_output(self, job: TrainingJob) -> None:
         deadline = time.monotonic() + self._shape.output_grace_s
@@ -210,7 +212,7 @@ class KubeflowLauncher:
             ):
                 return
         except (ApiException, HTTPError, OSError, ValueError) as error:
-            # 410, a cut connection, half an event: the next `get` decides whether that is an error
+            # 410, a cut connection, half an event: the next `get` shows whether that is an error
             log.debug("the watch ended: %s", error)
             time.sleep(max(0.0, min(1.0, self._poll_s) - (time.monotonic() - start)))
 
@@ -219,11 +221,11 @@ class KubeflowLauncher:
         name: str,
         failed: Mapping[str, Any],
         pods: Sequence[Mapping[str, Any]],
-        seen: Sequence[PodProblem],
+        known: Sequence[PodProblem],
         pod_log: PodLog,
     ) -> str:
         what = failed.get("message") or failed.get("reason") or "no reason given"
-        faults = [problem for problem in seen if not problem.blocks]
+        faults = [problem for problem in known if not problem.blocks]
         reasons = "; ".join(dict.fromkeys(str(problem) for problem in faults))
         blamed = faults[0].pod if faults else leader(pods)
         lines = (self._last_lines(blamed) if blamed else []) or list(pod_log.lines)[-_SHOWN_LINES:]
@@ -246,7 +248,7 @@ class KubeflowLauncher:
                 )
             )
 
-        for previous in (True, False):  # of the container that crashed, if it was restarted
+        for previous in (True, False):  # first the container that crashed, if it was restarted
             try:
                 if text := retried(lambda previous=previous: read(previous), patience_s=3.0):  # type: ignore[misc]
                     return text.splitlines()
@@ -255,11 +257,11 @@ class KubeflowLauncher:
         return []
 
     def _delete_if_ours(self, name: str) -> None:
-        there = self._jobs.get(name)
-        if there is not None and is_ours(there):
+        existing = self._jobs.get(name)
+        if existing is not None and is_ours(existing):
             log.warning("interrupted: deleting PyTorchJob %s", name)
             self._delete(name)
 
     def _delete(self, name: str) -> None:
-        # in the foreground: a new job of this name must not meet the pods of the old one
+        # foreground, so that the old job's pods are gone before a new job with this name is created
         self._jobs.delete(name, propagationPolicy="Foreground")

@@ -9,22 +9,22 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """`python -m immr.train <job_file>` in several processes, named by the key of what is trained."""
+    """`python -m immr.train <job_file>` in several processes; the name contains the key of the version."""
 
     name: str
     job_file: Path
     processes: int
-    out: Path | None = None  # exists once the job is done; a job that claims success without it is rejected
+    out: Path | None = None  # exists once the job is done; a job that succeeds without it counts as failed
 
 
 class Launcher(Protocol):
-    """Runs a training job to its end."""
+    """Runs a training job until it is done."""
 
     def run(self, job: TrainingJob) -> None:
         """Block until the job is done; its output goes to our stderr.
 
         Raises:
-            TrainingError: a process failed; the message has its last lines.
+            TrainingError: A process failed; the message quotes its last lines.
         """
 
     def stop(self, run: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Training on this machine: torchrun as a subprocess that ends when this process does."""
+"""Training on this machine: torchrun as a subprocess that ends with this process."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class LocalLauncher:
     def run(self, job: TrainingJob) -> None:
         """Block until the job is done; its output goes to our stderr.
 
-        Ctrl-C and SIGTERM stop all of its processes before they take effect here.
+        Ctrl-C and SIGTERM stop all of its processes before they end this one.
 
         Raises:
-            TrainingError: a process failed; the message has its last lines.
+            TrainingError: A process failed; the message quotes its last lines.
         """
         if not job.job_file.is_file():
             raise TrainingError(f"the job file {job.job_file} does not exist: write it with TrainJob.write")
@@ -75,13 +75,13 @@ def _command(job: TrainingJob) -> list[str]:
 
 def _environment(processes: int) -> dict[str, str]:
     threads = max(1, cores.usable() // processes)
-    # otherwise gloo looks up this machine's name, which is slow or wrong without DNS
+    # otherwise gloo resolves this machine's host name, which is slow or wrong without DNS
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     own = {
         "OMP_NUM_THREADS": str(threads),
         "GLOO_SOCKET_IFNAME": loopback,
         "PYTHONUNBUFFERED": "1",
-        # a new store per start: in torchrun's own, restarted processes find the addresses of dead ones
+        # a new store for each start: in torchrun's store, restarted processes find addresses of dead ones
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     }
     return os.environ | own
@@ -91,8 +91,8 @@ def _environment(processes: int) -> dict[str, str]:
 def _running(
     command: list[str], environment: dict[str, str], lines: deque[str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in its own session with its output streamed; it is stopped on the way out."""
-    # a terminal of their own lets the processes draw progress bars
+    """Run a process in its own session for the duration of the block, with its output streamed."""
+    # with a pseudo-terminal, the processes draw progress bars
     source, sink = pty.openpty() if sys.stderr.isatty() else os.pipe()
     try:
         process = subprocess.Popen(
@@ -118,7 +118,7 @@ def _running(
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
         return
-    # SIGTERM first: torchrun then stops its workers, which have sessions of their own
+    # SIGTERM first: torchrun then stops its workers, which are in other sessions
     os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(_GRACE_S)

@@ -26,13 +26,13 @@ class PodLog:
         self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
 
     def ensure(self, pod: str) -> None:
-        """Follow this pod unless a thread does already."""
+        """Follow this pod unless a thread already does."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._follow, args=(pod,), daemon=True)
             self._thread.start()
 
     def finish(self, timeout_s: float) -> None:
-        """Wait for the lines that are still on their way."""
+        """Wait for the last lines to arrive."""
         if self._thread is not None:
             self._thread.join(timeout_s)
 
@@ -58,7 +58,7 @@ class PodLog:
             if rest:
                 self._show(rest.decode(errors="replace"))
         except (ApiException, HTTPError, OSError):
-            return  # the pod does not exist yet or any more, or the stream was cut: `ensure` tries again
+            return  # the pod does not exist (yet, or any more), or the stream was cut: `ensure` tries again
 
     def _show(self, line: str) -> None:
         stamp, _, text = line.partition(" ")

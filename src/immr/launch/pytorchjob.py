@@ -24,17 +24,17 @@ _SCRATCH = "/tmp"
 def pytorchjob(
     job: TrainingJob, namespace: str, shape: JobShape, home: Path, environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The object as the API takes it.
+    """The body of the object, ready for the API.
 
     Args:
         job: Its file must be below `home`.
         namespace: Where it runs.
         shape: Image, resources, restarts and deadlines of its pods.
-        home: IMMR_HOME; the claim is mounted there in every pod, as it is here.
+        home: IMMR_HOME, where every pod mounts the claim.
         environment: IMMR_* for the pods, in addition to the job's file.
 
     Raises:
-        TrainingError: the job cannot run on a cluster.
+        TrainingError: The job cannot run on a cluster.
     """
     from kubeflow.training import models
     from kubernetes.client import ApiClient, V1ObjectMeta
@@ -74,7 +74,7 @@ def pytorchjob(
 
 
 def _replicas(pods: int, shape: JobShape) -> dict[str, int]:
-    if shape.elastic_min_pods:  # they meet at worker 0; a master would fix their number
+    if shape.elastic_min_pods:  # workers rendezvous at worker 0; a master would fix their number
         return {"Worker": pods}
     return {"Master": 1} | ({"Worker": pods - 1} if pods > 1 else {})
 
@@ -167,8 +167,8 @@ def _container(job: TrainingJob, shape: JobShape, home: Path, environment: Mappi
         "PYTHONUNBUFFERED": "1",
         "HOME": _SCRATCH,
         "OMP_NUM_THREADS": _threads(shape),
-        "GLOO_SOCKET_IFNAME": "eth0",  # the pod's interface; otherwise gloo looks up the pod's name
-        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # otherwise a restarted elastic job finds dead members
+        "GLOO_SOCKET_IFNAME": "eth0",  # the pod's interface; otherwise gloo resolves the pod's host name
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # else a restarted elastic job finds dead members
     } | ({"NCCL_SOCKET_IFNAME": "eth0"} if shape.gpus else {})
     variables = {**environment, "IMMR_HOME": str(home), **own}
     # torchrun takes nodes, rank and the master's address from the PET_* that the operator sets

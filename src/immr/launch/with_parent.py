@@ -1,7 +1,7 @@
 """`python -m immr.launch.with_parent PARENT MODULE ARGS…`: run a module that ends when its parent does.
 
-A parent that is killed cannot stop its children. On Linux the kernel does: it sends SIGTERM to this process.
-PARENT is the expected parent's process id, or 0 for whichever it is.
+A parent that is killed cannot stop its children. On Linux the kernel does: it sends them SIGTERM.
+PARENT is the process id of the expected parent, or 0 to accept any parent.
 """
 
 from __future__ import annotations
