@@ -14,7 +14,7 @@ _VALUE_PX = 84  # room for the value at a bar's end
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar: `group` heads its rows, `name` names it within the group."""
+    """One bar: `group` is the heading above it, `name` its label within the group."""
 
     group: str
     name: str
@@ -35,7 +35,7 @@ def bar_chart(
 ) -> Markup:
     """Horizontal bars from zero, with a heading for each group; empty if there are no bars.
 
-    Args as `lines.line_chart`; `names_px` is the width of the bars' names.
+    For the arguments see `lines.line_chart`; `names_px` is the width of the bars' names.
     """
     if not bars:
         return Markup("")

@@ -15,7 +15,7 @@ _LONGEST_NAME = 26
 
 @dataclass(frozen=True, slots=True)
 class IntervalRow:
-    """A named value with its interval; bounds beyond 0 and 1 are cut."""
+    """A named value with its interval; bounds are clipped to 0 and 1."""
 
     name: str
     value: float
@@ -26,7 +26,10 @@ class IntervalRow:
 def interval_chart(
     rows: Sequence[IntervalRow], *, name: str, title: str, description: str, width_px: int = 640
 ) -> Markup:
-    """One row per value, over an axis from 0 to 1; empty if there are no rows. Args as `lines.line_chart`."""
+    """One row per value, over an axis from 0 to 1; empty if there are no rows.
+
+    For the arguments see `lines.line_chart`.
+    """
     if not rows:
         return Markup("")
     height_px = _ROW_PX * len(rows) + _TOP_PX + _AXIS_PX

@@ -12,7 +12,7 @@ from immr.charts import svg
 from immr.charts.ticks import nice_steps, time_ticks
 
 Ticks = Callable[[float, float, int], list[tuple[float, str]]]
-"""(low, high, about how many) → positions on the x axis with their text."""
+"""(low, high, approximate count) → positions on the x axis with their text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +54,26 @@ def line_chart(
     """Lines, each inside the band of its intervals. The y axis starts at zero.
 
     Args:
-        series: the lines; those without points are left out.
-        name: prefix of the chart's ids, unique on the page.
-        title: what a screen reader announces.
-        description: what the chart shows, in a sentence.
-        value_text: formats values of the y axis.
-        x_ticks: chooses and formats positions on the x axis; times by default.
-        width_px: natural width in pixels.
-        height_px: natural height in pixels.
+        series: The lines; those without points are left out.
+        name: Prefix of the chart's ids, unique on the page.
+        title: What a screen reader announces.
+        description: What the chart shows, in a sentence.
+        value_text: Formats values of the y axis.
+        x_ticks: Chooses and formats positions on the x axis; times by default.
+        width_px: Natural width in pixels.
+        height_px: Natural height in pixels.
 
     Returns:
         An `<svg>`, empty if there are no points.
     """
-    drawn = [one for one in series if one.points]
+    drawn = [line for line in series if line.points]
     if not drawn:
         return Markup("")
     frame = _Frame.around(drawn, width_px, height_px)
     parts = [*_value_axis(frame, value_text), *_x_axis(frame, x_ticks)]
-    parts += [_band(one, frame) for one in drawn if any(point.low < point.high for point in one.points)]
-    parts += [_line(one, frame) for one in drawn]
-    parts += [_dot(one, point, frame) for one in drawn for point in one.points]
+    parts += [_band(line, frame) for line in drawn if any(point.low < point.high for point in line.points)]
+    parts += [_line(line, frame) for line in drawn]
+    parts += [_dot(line, point, frame) for line in drawn for point in line.points]
     return svg.svg(parts, name, title, description, width_px, height_px)
 
 
@@ -91,7 +91,7 @@ class _Frame:
 
     @classmethod
     def around(cls, series: Sequence[Series], width_px: int, height_px: int) -> _Frame:
-        points = [point for one in series for point in one.points]
+        points = [point for line in series for point in line.points]
         first_x, last_x = min(point.x for point in points), max(point.x for point in points)
         if first_x == last_x:
             first_x, last_x = first_x - 30, last_x + 30
@@ -107,7 +107,7 @@ class _Frame:
 
 
 def _top_shown(points: Sequence[Point]) -> float:
-    """Highest bound worth its space: the wide interval of two impressions must not flatten the rest."""
+    """The top of the y axis: a very wide interval (from two impressions, say) must not flatten the rest."""
     return min(max(point.high for point in points), 2.0 * max(point.value for point in points) or math.inf)
 
 
@@ -129,27 +129,27 @@ def _x_axis(frame: _Frame, x_ticks: Ticks) -> list[Markup]:
     ]
 
 
-def _band(one: Series, frame: _Frame) -> Markup:
-    upper = [(frame.x(point.x), frame.y(point.high)) for point in one.points]
-    lower = [(frame.x(point.x), frame.y(point.low)) for point in reversed(one.points)]
-    if len(one.points) == 1:
+def _band(line: Series, frame: _Frame) -> Markup:
+    upper = [(frame.x(point.x), frame.y(point.high)) for point in line.points]
+    lower = [(frame.x(point.x), frame.y(point.low)) for point in reversed(line.points)]
+    if len(line.points) == 1:
         x = upper[0][0]
         upper, lower = (
             [(x - 4, upper[0][1]), (x + 4, upper[0][1])],
             [(x + 4, lower[0][1]), (x - 4, lower[0][1])],
         )
     outline = svg.coordinates([*upper, *lower])
-    return Markup('<polygon class="band {}" points="{}"/>').format(one.css_class, outline)
+    return Markup('<polygon class="band {}" points="{}"/>').format(line.css_class, outline)
 
 
-def _line(one: Series, frame: _Frame) -> Markup:
-    points = svg.coordinates([(frame.x(point.x), frame.y(point.value)) for point in one.points])
-    return Markup('<polyline class="line {}" points="{}"/>').format(one.css_class, points)
+def _line(line: Series, frame: _Frame) -> Markup:
+    points = svg.coordinates([(frame.x(point.x), frame.y(point.value)) for point in line.points])
+    return Markup('<polyline class="line {}" points="{}"/>').format(line.css_class, points)
 
 
-def _dot(one: Series, point: Point, frame: _Frame) -> Markup:
+def _dot(line: Series, point: Point, frame: _Frame) -> Markup:
     x, y = svg.number(frame.x(point.x)), svg.number(frame.y(point.value))
     return Markup(
         '<g class="dot {css_class}"><title>{label}</title>'
         '<circle cx="{x}" cy="{y}" r="3"/><circle class="reach" cx="{x}" cy="{y}" r="9"/></g>'
-    ).format(css_class=one.css_class, label=point.label, x=x, y=y)
+    ).format(css_class=line.css_class, label=point.label, x=x, y=y)

@@ -1,7 +1,7 @@
-"""What every chart is made of: the `<svg>` element, text, and coordinates.
+"""Building blocks of every chart: the `<svg>` element, text, and coordinates.
 
-Charts are drawn at their natural size in pixels, so that text stays readable; a page may show a wide and a
-narrow one and hide the one that does not fit. All text is escaped.
+Charts are drawn at their natural size in pixels, so that text stays readable; a page may include a wide and a
+narrow version and hide the one that does not fit. All text is escaped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def svg(
 
 
 def text(x: float, y: float, content: str, classes: str) -> Markup:
-    """Text at its baseline; the classes "end" and "middle" anchor it."""
+    """Text with its baseline at y; the classes "end" and "middle" set its anchor."""
     return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(
         classes, number(x), number(y), escape(content)
     )

@@ -9,7 +9,7 @@ _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800
 
 
 def nice_steps(low: float, high: float, about: int) -> list[float]:
-    """About that many round numbers (1, 2 or 5 × 10ⁿ apart), from at most `low` to at least `high`."""
+    """Approximately `about` round numbers (1, 2 or 5 × 10ⁿ apart), from at most `low` to at least `high`."""
     span = high - low or abs(high) or 1.0
     raw = span / max(1, about)
     power = 10.0 ** math.floor(math.log10(raw))
