@@ -1,4 +1,4 @@
-"""What a cluster has and lacks for IMMR: operators, permissions, objects, claims, running pods."""
+"""Checks of a cluster: operators, permissions, objects, claims, running pods."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ OPERATORS = (
     Operator("Kueue", "kueue.x-k8s.io", "v1beta1", ("localqueues",), needed=False),
 )
 
-# the calls of pipeline steps (k8s/base/accounts/pipeline-role.yaml): group, resource, subresource, verbs
+# what pipeline steps call (k8s/base/accounts/pipeline-role.yaml): group, resource, subresource, verbs
 PERMISSIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("kubeflow.org", "pytorchjobs", "", ("create", "get", "list", "watch", "patch", "delete")),
     ("serving.kserve.io", "inferenceservices", "", ("create", "get", "list", "patch", "delete")),
@@ -67,27 +67,25 @@ PERMISSIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 def examine_cluster(api: ApiClient, settings: Settings) -> list[Finding]:
     """Check the cluster of this pod, or of the kubeconfig outside one."""
     namespace = urlsplit(settings.launch_url).hostname or own_namespace()
-    asking = _Asking(api)
-    server = asking.finding(
-        "Kubernetes", lambda: _server(asking), "set KUBECONFIG to a cluster that is reachable"
-    )
+    calls = _ApiCalls(api)
+    server = calls.finding("Kubernetes", lambda: _server(calls), "point KUBECONFIG at a reachable cluster")
     if not server.ok:
         return [server]
     if not _is_new_enough(server.found):
         server = replace(server, ok=False, remedy=f"upgrade: KServe 0.20 needs {'.'.join(map(str, _OLDEST))}")
     return [
         server,
-        *(_operator(asking, one) for one in OPERATORS),
-        *_permissions(asking, namespace),
-        *_objects(asking, namespace),
-        *_claims(asking, namespace),
-        *_endpoints(asking, namespace),
+        *(_operator(calls, one) for one in OPERATORS),
+        *_permissions(calls, namespace),
+        *_objects(calls, namespace),
+        *_claims(calls, namespace),
+        *_endpoints(calls, namespace),
     ]
 
 
 @dataclass(frozen=True)
-class _Asking:
-    """API calls with a short timeout: a slow server must not hang the doctor."""
+class _ApiCalls:
+    """API calls with a short timeout, so that a slow server does not hang the doctor."""
 
     api: ApiClient
 
@@ -111,7 +109,7 @@ class _Asking:
         return answer
 
     def finding(self, what: str, question: Callable[[], str], remedy: str) -> Finding:
-        """The question's answer as a finding; a refused call or an ImmrError is not ok."""
+        """The result of a check as a finding; a refused call or an ImmrError makes it not ok."""
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
@@ -132,34 +130,34 @@ class _Asking:
             return Finding(what, False, str(error), remedy)
 
 
-def _server(asking: _Asking) -> str:
-    return str(asking.get("/version")["gitVersion"])
+def _server(calls: _ApiCalls) -> str:
+    return str(calls.get("/version")["gitVersion"])
 
 
 def _is_new_enough(version: str) -> bool:
     """Whether a version such as `v1.33.1-eks-4` is supported; other formats pass."""
-    found = re.match(r"v(\d+)\.(\d+)", version)
-    return found is None or (int(found[1]), int(found[2])) >= _OLDEST
+    match = re.match(r"v(\d+)\.(\d+)", version)
+    return match is None or (int(match[1]), int(match[2])) >= _OLDEST
 
 
-def _operator(asking: _Asking, operator: Operator) -> Finding:
+def _operator(calls: _ApiCalls, operator: Operator) -> Finding:
     version = f"{operator.group}/{operator.version}"
 
     def served() -> str:
-        kinds = {one["name"] for one in asking.get(f"/apis/{version}")["resources"]}
+        kinds = {one["name"] for one in calls.get(f"/apis/{version}")["resources"]}
         missing = [plural for plural in operator.plurals if plural not in kinds]
         if missing:
             raise ImmrError(f"{version} has no {', '.join(missing)}")
         return version
 
     what = f"{operator.name} ({', '.join(operator.plurals)})"
-    found = asking.finding(what, served, f"install {operator.name}, which serves {version} ({_DOCS})")
-    if not found.ok and not operator.needed:
-        return Finding(what, True, f"{found.found}; only needed if an overlay uses it", "")
-    return found
+    finding = calls.finding(what, served, f"install {operator.name}, which serves {version} ({_DOCS})")
+    if not finding.ok and not operator.needed:
+        return Finding(what, True, f"{finding.found}; only needed if an overlay uses it", "")
+    return finding
 
 
-def _permissions(asking: _Asking, namespace: str) -> Iterator[Finding]:
+def _permissions(calls: _ApiCalls, namespace: str) -> Iterator[Finding]:
     for group, resource, subresource, verbs in PERMISSIONS:
         title = f"{resource}/{subresource}" if subresource else resource
 
@@ -172,29 +170,29 @@ def _permissions(asking: _Asking, namespace: str) -> Iterator[Finding]:
             attributes = {"namespace": namespace, "group": group, "resource": resource}
             attributes |= {"subresource": subresource} if subresource else {}
             attributes |= {"name": "immr-roles"} if resource == "configmaps" else {}
-            refused = [verb for verb in verbs if not _may(asking, attributes | {"verb": verb})]
+            refused = [verb for verb in verbs if not _may(calls, attributes | {"verb": verb})]
             if refused:
                 raise ImmrError(f"not allowed: {', '.join(refused)}")
             return ", ".join(verbs)
 
-        yield asking.finding(
+        yield calls.finding(
             f"permission: {title} in {namespace}",
             may,
             f"bind this account to the Role immr-pipeline ({_APPLY})",
         )
 
 
-def _may(asking: _Asking, attributes: Mapping[str, str]) -> bool:
+def _may(calls: _ApiCalls, attributes: Mapping[str, str]) -> bool:
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": dict(attributes)},
     }
-    answer = asking.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+    answer = calls.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
     return bool(answer["status"]["allowed"])
 
 
-def _objects(asking: _Asking, namespace: str) -> Iterator[Finding]:
+def _objects(calls: _ApiCalls, namespace: str) -> Iterator[Finding]:
     core, kserve = f"/api/v1/namespaces/{namespace}", "/apis/serving.kserve.io/v1alpha1"
     key = (
         f"openssl rand 32 > token.key; kubectl -n {namespace} create secret generic immr-click-tokens "
@@ -208,58 +206,58 @@ def _objects(asking: _Asking, namespace: str) -> Iterator[Finding]:
     ):
 
         def there(path: str = path) -> str:
-            return str(asking.get(path)["metadata"]["name"])
+            return str(calls.get(path)["metadata"]["name"])
 
-        yield asking.finding(f"{what} in {namespace}", there, remedy)
+        yield calls.finding(f"{what} in {namespace}", there, remedy)
 
 
-def _claims(asking: _Asking, namespace: str) -> Iterator[Finding]:
+def _claims(calls: _ApiCalls, namespace: str) -> Iterator[Finding]:
     for name, needed in (("immr-home", True), ("immr-events", False)):
 
         def bound(name: str = name) -> str:
-            claim = asking.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}")
+            claim = calls.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}")
             phase, wanted = claim["status"]["phase"], claim["spec"].get("storageClassName")
             status = f"{phase}, {'/'.join(claim['spec']['accessModes'])}, class {wanted or '(default)'}"
-            if phase != "Bound" and not _binds_later(asking, wanted):
+            if phase != "Bound" and not _binds_later(calls, wanted):
                 raise ImmrError(status)
             return status
 
-        found = asking.finding(
+        finding = calls.finding(
             f"claim {name}",
             bound,
             "set a storage class of this cluster in the overlay (kubectl get storageclass)",
         )
-        if not needed and found.found == "not found":
-            found = Finding(found.what, True, "not found; only needed for an event log in SQLite", "")
-        yield found
+        if not needed and finding.found == "not found":
+            finding = Finding(finding.what, True, "not found; only needed for an event log in SQLite", "")
+        yield finding
 
 
-def _binds_later(asking: _Asking, wanted: str | None) -> bool:
+def _binds_later(calls: _ApiCalls, wanted: str | None) -> bool:
     """Whether this storage class creates volumes only when a pod needs them."""
-    there = asking.get("/apis/storage.k8s.io/v1/storageclasses")["items"]
+    classes = calls.get("/apis/storage.k8s.io/v1/storageclasses")["items"]
     default = "storageclass.kubernetes.io/is-default-class"
     fit = [
         one
-        for one in there
+        for one in classes
         if one["metadata"]["name"] == wanted
         or (wanted is None and one["metadata"].get("annotations", {}).get(default) == "true")
     ]
     return any(one.get("volumeBindingMode") == "WaitForFirstConsumer" for one in fit)
 
 
-def _endpoints(asking: _Asking, namespace: str) -> Iterator[Finding]:
+def _endpoints(calls: _ApiCalls, namespace: str) -> Iterator[Finding]:
     for service in ("mlflow", "qdrant", "gateway", "page"):
 
         def ready(service: str = service) -> str:
             path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
-            slices = asking.get(f"{path}?labelSelector=kubernetes.io/service-name%3D{service}")["items"]
+            slices = calls.get(f"{path}?labelSelector=kubernetes.io/service-name%3D{service}")["items"]
             pods = [pod for one in slices for pod in one.get("endpoints") or []]
             count = sum(bool(pod.get("conditions", {}).get("ready")) for pod in pods)
             if not count:
                 raise ImmrError(f"none of {len(pods)} pods is ready")
             return f"{count} ready"
 
-        yield asking.finding(
+        yield calls.finding(
             f"endpoints of {service}",
             ready,
             f"kubectl -n {namespace} describe pod -l app.kubernetes.io/part-of=immr, and read its events",

@@ -21,11 +21,11 @@ _KAFKA_PORT, _REDIS_PORT = 9092, 6379
 
 
 class _UnavailableError(Exception):
-    """The reason why a URL does not work."""
+    """Why a service cannot be reached."""
 
 
 def check_url(variable: str, url: str) -> Finding:
-    """Connect to what a URL names, for at most a few seconds."""
+    """Connect to the service at a URL, for at most a few seconds."""
     shown = without_credentials(url).partition("?")[0]
     check = _CHECKS.get(urlsplit(url).scheme)
     try:

@@ -1,4 +1,4 @@
-"""What is installed, reachable and missing on this machine."""
+"""Checks of this machine: what is installed, reachable or missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FREE_GB = 2
 
 
 def examine(parts: Parts) -> list[Finding]:
-    """Check everything; nothing is changed or started."""
+    """Run all checks; nothing is changed or started."""
     settings = parts.settings
     urls = [check_url(f"IMMR_{name.upper()}_URL", getattr(settings, f"{name}_url")) for name in URLS]
     return [
@@ -41,20 +41,20 @@ def examine(parts: Parts) -> list[Finding]:
 
 
 def _interpreter() -> Finding:
-    found = ".".join(map(str, sys.version_info[:3]))
+    running = ".".join(map(str, sys.version_info[:3]))
     return Finding(
-        "Python", sys.version_info[:2] == (3, 11), found, "create the environment with Python 3.11"
+        "Python", sys.version_info[:2] == (3, 11), running, "create the environment with Python 3.11"
     )
 
 
 def _packages() -> Iterator[Finding]:
     for extra, names in PACKAGES.items():
         missing = [name for name in names if _version(name) is None]
-        found = ", ".join(f"{name} {_version(name)}" for name in names if name not in missing)
+        installed = ", ".join(f"{name} {_version(name)}" for name in names if name not in missing)
         yield Finding(
             f"libraries to {extra}",
             not missing,
-            found if not missing else f"missing: {', '.join(missing)}",
+            installed if not missing else f"missing: {', '.join(missing)}",
             f"pip install -c constraints.txt 'immr[{extra}]'",
         )
 
@@ -73,17 +73,17 @@ def _home(settings: Settings) -> Finding:
 
 def _photos(settings: Settings) -> Finding:
     mirror = settings.data_mirror
-    there = mirror is not None and (mirror / "grocery" / "classes.csv").is_file()
+    mirrored = mirror is not None and (mirror / "grocery" / "classes.csv").is_file()
     return Finding(
         "grocery photos",
-        there or mirror is None,
-        f"in {mirror}" if there else "not mirrored: downloaded on first use",
+        mirrored or mirror is None,
+        f"in {mirror}" if mirrored else "not mirrored: downloaded on first use",
         "set IMMR_DATA_MIRROR to the folder that contains grocery/",
     )
 
 
 def _application() -> Finding:
-    return _asked(
+    return _finding(
         "serving/ (a Bento's source)", lambda: str(application_folder() / "serving"), "correct IMMR_APP"
     )
 
@@ -102,10 +102,10 @@ def _registry(parts: Parts, tracking: Finding) -> Iterator[Finding]:
 
     roles: tuple[Role, ...] = ("champion", "challenger")
     for role in roles:
-        yield _asked(role, lambda role=role: holder(role), "check IMMR_TRACKING_URL and MLflow's log")  # type: ignore[misc]
+        yield _finding(role, lambda role=role: holder(role), "check IMMR_TRACKING_URL and MLflow's log")  # type: ignore[misc]
 
 
-def _asked(what: str, question: Callable[[], str], remedy: str) -> Finding:
+def _finding(what: str, question: Callable[[], str], remedy: str) -> Finding:
     try:
         return Finding(what, True, question(), remedy)
     except ImmrError as error:

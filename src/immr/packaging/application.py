@@ -17,7 +17,7 @@ def application_folder() -> Path:
     """The folder with `serving/` and `dashboards/`: $IMMR_APP, or that of this installation or checkout.
 
     Raises:
-        SettingsError: there is no `serving/bento/service.py`.
+        SettingsError: No such folder contains `serving/bento/service.py`.
     """
     if named := os.environ.get("IMMR_APP"):
         folder = Path(named).absolute()

@@ -50,7 +50,7 @@ def build(
         The tag, for example `immr-search:immr-3`.
 
     Raises:
-        PackagingError: a file is missing, the files are another version's, or BentoML failed.
+        PackagingError: A file is missing, the files belong to another version, or BentoML failed.
     """
     _check(version, version_folder, service_folder)
     tag = f"{NAME}:{version.id}"
@@ -59,7 +59,7 @@ def build(
         _stage_files(stage, version, version_folder, ranking, service_folder)
         content = _content(stage)
         if _content_of_built(bento_home, version.id) == content:
-            log.info("%s exists already", tag)
+            log.info("%s already exists", tag)
             return tag
         _write_bentofile(stage, version, content)
         _bentoml_build(stage, version.id, _built_folder(bento_home, version.id))
@@ -75,10 +75,10 @@ def _check(version: ModelVersion, version_folder: Path, service_folder: Path) ->
     ):
         if not path.is_file():
             raise PackagingError(f"{path} is missing, so {version.id} cannot be packaged: train it again")
-    found = Card.read(version_folder).preprocessing.hash
-    if found != version.preprocessing_hash:
+    packaged = Card.read(version_folder).preprocessing.hash
+    if packaged != version.preprocessing_hash:
         raise PackagingError(
-            f"{version_folder} has preprocessing {found}, but {version.id} was registered with "
+            f"{version_folder} has preprocessing {packaged}, but {version.id} was registered with "
             f"{version.preprocessing_hash}: it belongs to another version or release of IMMR. Fetch the "
             "version's files from the registry, or train it again."
         )
@@ -93,7 +93,7 @@ def _stage_files(
     (stage / VERSION_FOLDER).mkdir()
     for name in (CARD, QUERY_ENCODER):
         shutil.copyfile(version_folder / name, stage / VERSION_FOLDER / name)
-    for beside in version_folder.glob(f"{QUERY_ENCODER}.*"):  # weights that ONNX stores in files of their own
+    for beside in version_folder.glob(f"{QUERY_ENCODER}.*"):  # weights that ONNX stores in separate files
         shutil.copyfile(beside, stage / VERSION_FOLDER / beside.name)
     VersionFile(version.id, version.dim, version.preprocessing_hash, version.manifest_hash, ranking).write(
         stage / VERSION_FOLDER
@@ -117,7 +117,7 @@ def _write_bentofile(stage: Path, version: ModelVersion, content: str) -> None:
         "python": {
             "requirements_txt": "requirements.txt",
             "wheels": [f"wheels/{wheel.name}" for wheel in (stage / "wheels").iterdir()],
-            "lock_packages": False,  # they are pinned already; locking needs the network
+            "lock_packages": False,  # they are already pinned, and locking needs the network
         },
         "docker": {"python_version": f"{sys.version_info.major}.{sys.version_info.minor}"},
     }

@@ -1,4 +1,4 @@
-"""IMMR's wheel as Bentos carry it (without the application): from the checkout or the installed files."""
+"""IMMR's wheel for Bentos, without the application: built from the checkout or from the installed files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_own_wheel(folder: Path) -> Path:
     """Write immr's wheel into a new folder; the same code gives the same bytes.
 
     Raises:
-        PackagingError: the build failed, or installed files are missing.
+        PackagingError: The build failed, or installed files are missing.
     """
     folder.mkdir()
     distribution = importlib.metadata.distribution("immr")
@@ -41,7 +41,7 @@ def write_own_wheel(folder: Path) -> Path:
 
 
 def _checkout(distribution: importlib.metadata.Distribution) -> Path | None:
-    """The folder of an editable install."""
+    """The folder of an editable install, or None."""
     described = json.loads(distribution.read_text("direct_url.json") or "{}")
     url = described.get("url", "")
     if not described.get("dir_info", {}).get("editable") or not url.startswith("file://"):
@@ -50,7 +50,7 @@ def _checkout(distribution: importlib.metadata.Distribution) -> Path | None:
 
 
 def _build(source: Path, folder: Path) -> None:
-    """Hatchling needs no network."""
+    """Build with hatchling, which needs no network."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     done = subprocess.run(
         command,
@@ -75,7 +75,9 @@ def _repack(distribution: importlib.metadata.Distribution, folder: Path) -> None
             try:
                 content = Path(str(distribution.locate_file(name))).read_bytes()
             except OSError as error:
-                raise PackagingError(f"{error}: install immr again, a file of it is missing") from error
+                raise PackagingError(
+                    f"{error}: install immr again, because one of its files is missing"
+                ) from error
             digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
             rows.append((name, f"sha256={digest}", str(len(content))))
             wheel.writestr(zipfile.ZipInfo(name, _FIXED_DATE), content)

@@ -1,4 +1,4 @@
-"""Installed requirements: the versions of a set of packages and of everything they need."""
+"""Installed requirements: the versions of packages and of their dependencies, direct and indirect."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from immr.errors import PackagingError
 
 
 def pinned_requirements(extra: str) -> list[str]:
-    """`name==version`, as installed here, of everything that `immr[extra]` needs; sorted.
+    """`name==version` of everything that `immr[extra]` needs, as installed here, sorted.
 
     Raises:
-        PackagingError: a package is not installed here.
+        PackagingError: A package is not installed here.
     """
     versions = installed_closure([f"immr[{extra}]"])
     if missing := sorted(name for name, version in versions.items() if not version):
@@ -23,25 +23,27 @@ def pinned_requirements(extra: str) -> list[str]:
 
 
 def installed_closure(requirements: Iterable[str]) -> dict[str, str]:
-    """Versions by canonical name of these requirements and all that they need; "" if one is not installed."""
+    """Versions of these requirements and their dependencies, by canonical name; "" if not installed."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     versions: dict[str, str] = {}
-    seen: set[tuple[str, frozenset[str]]] = set()
-    waiting = [(one.name, frozenset(one.extras)) for one in map(Requirement, requirements)]
+    visited: set[tuple[str, frozenset[str]]] = set()
+    waiting = [
+        (requirement.name, frozenset(requirement.extras)) for requirement in map(Requirement, requirements)
+    ]
     while waiting:
         name, extras = waiting.pop()
         name = canonicalize_name(name)
-        if (name, extras) in seen:
+        if (name, extras) in visited:
             continue
-        seen.add((name, extras))
+        visited.add((name, extras))
         try:
             distribution = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = ""
             continue
-        versions[name] = distribution.version.split("+")[0]  # indexes do not have local versions
+        versions[name] = distribution.version.split("+")[0]  # package indexes do not carry local versions
         waiting += _needs(distribution, extras)
     return versions
 
