@@ -48,7 +48,7 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print IMMR's version.")
     ] = False,
 ) -> None:
-    """Connect once; every command gets the same parts, and they are closed with the process."""
+    """Connect once; the command gets these parts, and they are closed when it ends."""
     ctx.obj = ctx.with_resource(connect(Settings()))
 
 
@@ -59,7 +59,7 @@ def doctor(
         bool, typer.Option("--cluster", help="Check the Kubernetes cluster instead of this machine.")
     ] = False,
 ) -> None:
-    """Check what is installed, reachable and missing, with the remedy; exit 1 if something is missing."""
+    """Check what is installed, reachable or missing, and suggest remedies; exit 1 if something is missing."""
     from immr.cluster import api
     from immr.doctor.cluster import examine_cluster
     from immr.doctor.local import examine
@@ -77,7 +77,7 @@ def doctor(
 
 
 def main() -> None:
-    """Entry point. Errors of ours, and files that cannot be read or written, print one sentence and exit 1."""
+    """Entry point. IMMR's errors, and files that cannot be read or written, print one sentence and exit with 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         app()

@@ -1,4 +1,4 @@
-"""Drift: recent searches compared with what the champion was trained on."""
+"""Drift: compares recent searches with the data that the champion was trained on."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ def drift(
     days: Annotated[float, typer.Option(help="How many days to look back.")] = 7.0,
     as_json: AsJson = False,
 ) -> None:
-    """Compare photos, scores, categories and features with the training set; exit 2 if one drifted."""
+    """Compare photos, scores, categories and features with the training set; exit 2 if any of them drifted."""
     parts = parts_of(ctx)
     report = drift_verb.drift(parts, parts.registry.get(model), TrainingSet(training_set), days)
     if as_json:
         typer.echo(json.dumps(report.to_json()))
     else:
-        table = Table("what", "", "found", "look at", title=f"{report.model_version}, the last {days:g} days")
+        table = Table(
+            "what", "", "finding", "look at", title=f"{report.model_version}, the last {days:g} days"
+        )
         for finding in report.findings:
             table.add_row(finding.what, _WORDS[finding.found], finding.sentence, finding.look_at)
         console.print(table)

@@ -29,10 +29,10 @@ def events_export(
     items: Annotated[
         Path | None, typer.Option(help="The shop's items.parquet, to copy into the folder.")
     ] = None,
-    since: Annotated[datetime | None, typer.Option(help="From this time on (UTC).")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only events since this time (UTC).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Export what shoppers saw and clicked as a click log to govern and train from."""
+    """Export what shoppers saw and clicked as a click log for the next training."""
     exported = export_events(parts_of(ctx), out, since)
     if items is not None:
         shutil.copyfile(items, out / "items.parquet")
@@ -42,6 +42,6 @@ def events_export(
     console.print(
         f"exported {exported.queries:,} of {exported.queries_in:,} queries with {exported.impressions:,} "
         f"impressions to {out}; left out {exported.without_photo:,} queries without a photo and "
-        f"{exported.of_bots:,} of bots",
+        f"{exported.of_bots:,} queries by bots",
         highlight=False,
     )

@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 app = typer.Typer()
 experiment_app = typer.Typer(no_args_is_help=True, help="A/B tests: start, ramp, stop, read out, decide.")
 
-Weight = Annotated[float, typer.Option(help="The challenger's share of the users, above 0 and below 1.")]
+Weight = Annotated[float, typer.Option(help="The challenger's share of users, between 0 and 1.")]
 
 
 @app.command()
 def watch(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Read the running experiment out, decide, and write the decision to the promotion log."""
+    """Read out the running experiment, decide, and write the decision to the promotion log."""
     _show(watch_verb.watch(parts_of(ctx)), as_json)
 
 
@@ -39,11 +39,14 @@ def experiment_readout(
     ctx: typer.Context,
     exported: Annotated[
         Path | None,
-        typer.Option("--from", help="Read impressions*.parquet and searches*.parquet of this folder."),
+        typer.Option(
+            "--from",
+            help="Folder with impressions*.parquet and searches*.parquet to read instead of the event log.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show each variant's users and CTR with interval, and the difference; writes nothing."""
+    """Show each variant's users and CTR, with intervals, and the difference; writes nothing."""
     _show(watch_verb.read_out(parts_of(ctx), exported), as_json)
 
 
@@ -52,17 +55,17 @@ def experiment_start(
     ctx: typer.Context,
     weight: Weight = 0.5,
     interleave: Annotated[
-        bool, typer.Option("--interleave", help="Show these users both versions' items in one answer.")
+        bool, typer.Option("--interleave", help="Show these users both versions' items in one result list.")
     ] = False,
 ) -> None:
-    """Compare the deployed challenger with the champion; without one the champion serves all users."""
+    """Compare the deployed challenger with the champion; without a challenger, the champion serves all users."""
     kind: Kind = "interleave" if interleave else "ab"
     print_experiment(experiment_verb.start(parts_of(ctx), weight, kind))
 
 
 @experiment_app.command("shadow")
 def experiment_shadow(ctx: typer.Context) -> None:
-    """Send searches to the deployed challenger too; its answers go to the gateway's log only."""
+    """Send searches to the deployed challenger too; its answers only go to the gateway's log."""
     print_experiment(experiment_verb.shadow(parts_of(ctx)))
 
 
@@ -74,7 +77,7 @@ def experiment_rollback(ctx: typer.Context) -> None:
 
 @experiment_app.command("ramp")
 def experiment_ramp(ctx: typer.Context, weight: Weight) -> None:
-    """Give the challenger a larger share; no user moves back, and the readout starts over."""
+    """Give the challenger a larger share; its current users keep it, and the readout starts over."""
     print_experiment(experiment_verb.ramp(parts_of(ctx), weight))
 
 
@@ -87,13 +90,15 @@ def experiment_stop(ctx: typer.Context) -> None:
 @experiment_app.command("decide")
 def experiment_decide(
     ctx: typer.Context,
-    apply: Annotated[bool, typer.Option("--apply", help="Promote, or take the challenger off.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Carry out the decision: promote the challenger or remove it.")
+    ] = False,
     every_s: Annotated[
         float | None, typer.Option(help="Repeat at this interval in seconds until there is a decision.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Promote, keep, wait or roll back: logged in the promotion log, and applied with --apply."""
+    """Decide to promote, keep, wait or roll back; log the decision, and carry it out with --apply."""
     parts = parts_of(ctx)
     if every_s is None:
         _show(experiment_verb.decide(parts, apply), as_json)
@@ -102,7 +107,7 @@ def experiment_decide(
 
 
 def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.Watched:
-    """Outlive errors: a watchdog that dies with the event log's first outage guards nothing."""
+    """Retry after errors, so that an outage of the event log does not end the guardrails."""
     while True:
         try:
             watched = experiment_verb.decide(parts, apply, record_wait=False)
@@ -111,7 +116,7 @@ def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.
         except (ImmrError, OSError) as error:
             if not parts.settings.experiment_file.is_file():
                 raise
-            log.warning("no decision this time (%s); trying again in %g s", error, every_s)
+            log.warning("could not decide (%s); trying again in %g s", error, every_s)
         time.sleep(every_s)
 
 

@@ -19,7 +19,7 @@ index_app = typer.Typer(
 
 @index_app.command("build")
 def index_build(ctx: typer.Context, training_set: SetFolder, model: ModelName) -> None:
-    """Embed the catalogue into a version's own collection, and verify it."""
+    """Embed the catalogue into a version's collection, and verify it."""
     parts = parts_of(ctx)
     report = index(parts, parts.registry.get(model), TrainingSet(training_set).items)
     console.print(
@@ -32,11 +32,11 @@ def index_build(ctx: typer.Context, training_set: SetFolder, model: ModelName) -
 def index_gc(
     ctx: typer.Context,
     keep: Annotated[
-        int, typer.Option(min=0, help="How many old versions to keep for rollback, besides the live.")
+        int, typer.Option(min=0, help="How many old versions to keep for rollback, besides the live ones.")
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report without deleting.")] = False,
 ) -> None:
-    """Delete collections of old versions; never one that serves, has a role or is in the experiment."""
+    """Delete collections of old versions, except those that serve, have a role or are in the experiment."""
     table = Table("version", "collection")
     for version_id, outcome in catalogue.collect_garbage(parts_of(ctx), keep, dry_run).items():
         table.add_row(version_id, outcome)

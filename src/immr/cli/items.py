@@ -1,4 +1,4 @@
-"""The catalogue between two trainings: upsert, delete, deliver, status."""
+"""Catalogue changes between two trainings: upsert, delete, deliver, status."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def items_delete(
 
 @items_app.command("deliver")
 def items_deliver(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Deliver waiting changes to collections that did not answer before."""
+    """Deliver waiting changes to collections that were unavailable before."""
     _show(catalogue.deliver(parts_of(ctx)), as_json)
 
 
 @items_app.command("status")
 def items_status(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Show delivery to each version's collection; exit 1 while changes wait for a live one."""
+    """Show how far each version's collection is; exit 1 while changes wait for a live version."""
     _show(catalogue.status(parts_of(ctx)), as_json)
 
 

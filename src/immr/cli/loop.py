@@ -62,9 +62,9 @@ def evaluate(
     ctx: typer.Context,
     model: ModelName = "champion",
     dataset: Annotated[
-        str, typer.Option(help="Named data set: its photos against all of its items.")
+        str, typer.Option(help="Named data set: search its items with its photos.")
     ] = "grocery",
-    split: Annotated[str, typer.Option(help="Which of its photos: train, val, test.")] = "val",
+    split: Annotated[str, typer.Option(help="Which of its photos to use: train, val or test.")] = "val",
     training_set: Annotated[
         Path | None,
         typer.Option(help="Evaluate on this training set's held-out photos instead, and apply the gate."),
@@ -73,7 +73,7 @@ def evaluate(
     recipe: RecipeName = "concept",
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a version. With --training-set the gate applies, and exit code 1 means that it did not pass."""
+    """Evaluate a version. With --training-set, also apply the gate; exit 1 if the version does not pass."""
     parts = parts_of(ctx)
     version = parts.registry.get(model)
     chosen = recipes.by_name(recipe)
@@ -96,14 +96,14 @@ def package(ctx: typer.Context, model: ModelName, recipe: RecipeName = "concept"
 
 @app.command()
 def materialize(ctx: typer.Context, training_set: SetFolder, data: DataFolder) -> None:
-    """Write item features of a click log's last seven days to the online store."""
+    """Write item features from a click log's last seven days to the online store."""
     count = materialize_verb.materialize(parts_of(ctx), TrainingSet(training_set), data)
     console.print(f"{count} items have features online")
 
 
 @app.command()
 def push(ctx: typer.Context, training_set: SetFolder, data: DataFolder) -> None:
-    """Update the online features with what the event log has recorded since."""
+    """Update the online features with events recorded since."""
     count = materialize_verb.push(parts_of(ctx), TrainingSet(training_set), data)
     console.print(f"{count} items have fresh features online")
 
@@ -112,7 +112,7 @@ def push(ctx: typer.Context, training_set: SetFolder, data: DataFolder) -> None:
 def deploy(
     ctx: typer.Context, model: ModelName, bento: Annotated[str, typer.Option(help="The Bento's tag.")]
 ) -> None:
-    """Deploy a packaged and indexed version: as challenger, or as the first champion."""
+    """Deploy a packaged and indexed version as challenger, or as champion if there is none."""
     parts = parts_of(ctx)
     deployment = deploy_verb.deploy(parts, parts.registry.get(model), bento)
     if parts.settings.deploy_url.startswith("local:"):
@@ -127,7 +127,7 @@ def serve(
     port: Annotated[int, typer.Option(help="Port of the gateway.")] = 8080,
     page_port: Annotated[int, typer.Option(help="Port of the page.")] = 8081,
 ) -> None:
-    """Run what is deployed on this machine, with gateway and page, until Ctrl-C."""
+    """Run the deployed versions, the gateway and the page on this machine, until Ctrl-C."""
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, signal.default_int_handler)
     console.print("starting the deployed versions …")

@@ -17,7 +17,7 @@ RecipeName = Annotated[
     str, typer.Option("--recipe", help=f"One of {', '.join(sorted(recipes.RECIPES))}; or a TOML file.")
 ]
 DataFolder = Annotated[Path, typer.Argument(help="Folder with items, queries and impressions as Parquet.")]
-SetFolder = Annotated[Path, typer.Argument(help="Training set, as `immr govern` writes it.")]
+SetFolder = Annotated[Path, typer.Argument(help="Training set, as written by `immr govern`.")]
 ModelName = Annotated[str, typer.Option("--model", help="Version id (immr-3), champion or challenger.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
