@@ -87,7 +87,7 @@ def test_the_whole_page(page: TestClient) -> None:
         "The challenger is better",
         "Last entry in the promotion log: wait, 2024-05-01 12:05 UTC.",
         "fits the weights",
-        "2,640 photos in 81 classes to learn from.",
+        "2,640 training photos in 81 classes.",
         "Its file is missing. Run the pipeline again.",
         "All metrics, challenger against champion",
         "position-weighted CTR",

@@ -157,7 +157,7 @@ def test_changes_wait_for_an_unreachable_index_and_arrive_in_order(settings: Set
 def test_an_item_both_changed_and_deleted_is_refused(settings: Settings, tmp_path: Path) -> None:
     changed = write(tmp_path / "changed.parquet", [blue(settings)])
     (tmp_path / "gone.csv").write_text("item_id\nred\nblue\n")
-    with pytest.raises(ContractError, match="blue is changed and deleted"):
+    with pytest.raises(ContractError, match="blue is both changed and deleted"):
         catalogue.write_down(connect(settings), changed, tmp_path / "gone.csv")
     assert catalogue.outbox(connect(settings)).latest() == 0
 

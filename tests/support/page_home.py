@@ -111,7 +111,7 @@ def add_reports(home: Path) -> None:
             "title": "Data governance",
             "file": "governance-concept.html",
             "recipe": "concept",
-            "sentence": "2,640 photos in 81 classes to learn from.",
+            "sentence": "2,640 training photos in 81 classes.",
         },
     ]
     for age, entry in enumerate(entries):

@@ -33,7 +33,7 @@ CHANGES_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Progress:
-    """How far delivery to a version's collection has got; `error` is the reason if it stopped."""
+    """How far delivery to a version's collection is; `error` says why it stopped, if it did."""
 
     version_id: str
     live: bool
@@ -64,13 +64,13 @@ def outbox(parts: Parts) -> Outbox:
 
 
 def change(parts: Parts, items: Sequence[Item], deleted: Sequence[str] = ()) -> list[Progress]:
-    """Append changes to the outbox, then deliver everything that waits."""
+    """Append changes to the outbox, then deliver all waiting changes."""
     outbox(parts).append(items, deleted)
     return deliver(parts)
 
 
 def upsert(parts: Parts, file: Path) -> tuple[TableCounts, list[Progress]]:
-    """Add or replace the items of a Parquet or CSV file, then deliver everything that waits.
+    """Add or replace the items of a Parquet or CSV file, then deliver all waiting changes.
 
     Returns:
         Counts of accepted and rejected rows, and the progress of each version's collection.
@@ -78,12 +78,12 @@ def upsert(parts: Parts, file: Path) -> tuple[TableCounts, list[Progress]]:
     Raises:
         ContractError: The file holds no valid item.
     """
-    found = read_items(file)
-    return found.counts, change(parts, found.items)
+    admitted = read_items(file)
+    return admitted.counts, change(parts, admitted.items)
 
 
 def write_down(parts: Parts, changed: Path | None, deleted: Path | None) -> Written:
-    """Append two files of changes to the outbox, both or neither, without delivering them.
+    """Append two files of changes to the outbox atomically, without delivering them.
 
     Args:
         parts: The process's adapters.
@@ -93,17 +93,19 @@ def write_down(parts: Parts, changed: Path | None, deleted: Path | None) -> Writ
     Raises:
         ContractError: A file cannot be read or holds no valid item, or one item is in both.
     """
-    found = read_items(changed) if changed else None
-    items = found.items if found else []
+    admitted = read_items(changed) if changed else None
+    items = admitted.items if admitted else []
     gone = read_ids(deleted) if deleted else []
     if both := sorted({item.item_id for item in items} & set(gone)):
-        raise ContractError(f"{both[0]} is changed and deleted ({len(both)} such items): leave one out")
+        raise ContractError(
+            f"{both[0]} is both changed and deleted ({len(both)} such items): remove it from one of the files"
+        )
     sequence = outbox(parts).append(items, gone)
-    return Written(len(items), len(gone), dict(found.counts.rejected) if found else {}, sequence)
+    return Written(len(items), len(gone), dict(admitted.counts.rejected) if admitted else {}, sequence)
 
 
 def deliver(parts: Parts) -> list[Progress]:
-    """Deliver what waits to every collection that answers; returns the progress of each."""
+    """Deliver waiting changes to every available collection; returns the progress of each."""
     box = outbox(parts)
     with box.delivering():
         latest = box.latest()
@@ -121,7 +123,7 @@ def status(parts: Parts) -> list[Progress]:
     """The progress of each version's collection; changes nothing."""
     box = outbox(parts)
     live = live_versions(parts)
-    found = []
+    progress = []
     for version in _with_collection(parts):
         delivered, searched, error = box.delivered(version.id), None, ""
         try:
@@ -130,8 +132,8 @@ def status(parts: Parts) -> list[Progress]:
         except ImmrError as unavailable:
             error = str(unavailable)
         is_live = version.id in live
-        found.append(Progress(version.id, is_live, delivered.sequence, box.latest(), searched, error))
-    return found
+        progress.append(Progress(version.id, is_live, delivered.sequence, box.latest(), searched, error))
+    return progress
 
 
 def current(parts: Parts, items: Sequence[Item]) -> tuple[list[Item], int]:
@@ -167,7 +169,7 @@ def collect_garbage(parts: Parts, keep: int, dry_run: bool = False) -> dict[str,
 
     Args:
         parts: The process's adapters.
-        keep: How many of the newest versions stay for rollback, besides the live ones.
+        keep: How many of the newest versions to keep for rollback, besides the live ones.
         dry_run: Report without deleting.
     """
     index = parts.index
@@ -191,14 +193,14 @@ def collect_garbage(parts: Parts, keep: int, dry_run: bool = False) -> dict[str,
 def _with_collection(parts: Parts) -> list[ModelVersion]:
     """Registered versions that have a collection: the live ones, and those kept for rollback.
 
-    If the index does not answer, the live ones, because changes wait for them.
+    If the index does not answer, returns the live ones, so that their waiting changes are reported.
     """
     versions = parts.registry.versions()
     try:
-        there = set(parts.index.versions())
+        indexed = set(parts.index.versions())
     except ImmrError:
-        there = live_versions(parts)
-    return [version for version in versions if version.id in there]
+        indexed = live_versions(parts)
+    return [version for version in versions if version.id in indexed]
 
 
 def _deliver_to(parts: Parts, box: Outbox, version: ModelVersion, latest: int) -> None:
@@ -211,13 +213,13 @@ def _deliver_to(parts: Parts, box: Outbox, version: ModelVersion, latest: int) -
         except IndexMismatchError:
             if version.id in live_versions(parts):
                 raise
-            return  # an abandoned build: whoever finishes it includes the changes
+            return  # an unfinished build: whoever finishes it includes the changes
         done = replace(done, sequence=until)
         box.note_delivered(version.id, done)
 
 
 def _delivered(parts: Parts, box: Outbox, version: ModelVersion) -> Delivered:
-    """The position of the content that serves now; a rebuilt content lacks what its predecessor received."""
+    """The last change delivered to the serving content; a rebuilt content lacks its predecessor's changes."""
     noted, content = box.delivered(version.id), parts.index.content(version.id)
     if content is None or content.name == noted.content:
         return noted

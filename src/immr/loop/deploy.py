@@ -1,4 +1,4 @@
-"""Deploy: a packaged and indexed version serves, without disturbing a running test."""
+"""Deploy: start serving a packaged and indexed version, without disturbing a running test."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 
 
 def deploy(parts: Parts, version: ModelVersion, bento: str) -> Deployment:
-    """Bring a version up: as champion if there is none, otherwise as challenger.
+    """Deploy a version as champion if there is none, otherwise as challenger.
 
-    A running test owns its versions. While one runs, only its own versions can be deployed again, in the role
-    that they have.
+    While a test is running, only its own versions can be deployed again, each in its current role.
 
     Args:
         parts: The process's adapters.
@@ -25,8 +24,8 @@ def deploy(parts: Parts, version: ModelVersion, bento: str) -> Deployment:
         bento: The tag of its Bento, such as "immr-search:immr-3".
 
     Raises:
-        ExperimentRunningError: A test of other versions runs, and this version would take the place of one of them.
-        DeployError: The Bento is not there, or the cluster refuses it.
+        ExperimentRunningError: A test of other versions is running, and this version would replace one of them.
+        DeployError: The Bento does not exist, or the cluster refuses it.
         ExperimentError: Another process is changing the experiment.
     """
     with exclusive(parts):
@@ -52,5 +51,5 @@ def _refuse_to_disturb(parts: Parts, version: ModelVersion, role: Role) -> None:
         return
     raise ExperimentRunningError(
         f"test {running.name} is comparing {' with '.join(sorted(owned))}, and {version.id} would replace "
-        f"its {role}: deploy again when the test has ended (`immr experiment decide`, or `immr experiment stop`)"
+        f"its {role}: deploy it after the test has ended (`immr experiment decide`, or `immr experiment stop`)"
     )

@@ -1,4 +1,4 @@
-"""Drift: photos, scores, categories and features of the last days, compared with the held-out data."""
+"""Drift: compares recent photos, scores, categories and features with the held-out data."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def drift(
     days: float = 7.0,
     policy: DriftPolicy | None = None,
 ) -> DriftReport:
-    """Compare the last days with the photos held out of the training set, and keep the report for the page.
+    """Compare the last days with the photos held out of the training set, and write the report for the page.
 
-    Each user counts with one photo and one click, because a user's repeats are not independent.
+    Each user contributes one photo and one click, because a user's repeats are not independent.
 
     Args:
         parts: The process's adapters.

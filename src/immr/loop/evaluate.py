@@ -1,4 +1,4 @@
-"""Evaluate: a version answers photos whose item is known, and the gate compares it with the champion."""
+"""Evaluate: search with photos whose item is known, and apply the gate, which compares with the champion."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Evaluated:
 def evaluate(
     parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe, report: Path
 ) -> Evaluated:
-    """Evaluate a version on the held-out photos beside the champion, and write the report.
+    """Evaluate a version and the champion on the held-out photos, apply the gate, and write the report.
 
     Args:
         parts: The process's adapters.
@@ -88,7 +88,7 @@ def evaluate_dataset(
     """Evaluate a version on a split of a named data set, against all of its items.
 
     Raises:
-        DatasetError: No such data set or split; the message lists those there are.
+        DatasetError: There is no such data set or split; the message lists the known ones.
     """
     from immr.datasets.named import load_dataset
 
@@ -104,7 +104,7 @@ def evaluate_dataset(
 def evaluation_of(
     parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe
 ) -> Evaluation:
-    """A version's evaluation on the held-out photos, computed once and kept."""
+    """A version's evaluation on the held-out photos, computed once and cached."""
     from immr.evaluation.result import Evaluation
 
     kept = _kept(parts, version, training_set, recipe)
@@ -141,7 +141,7 @@ def embed_photos(folder: Path, uris: Sequence[str], threads: int = 2) -> FloatAr
 
 
 def _background(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Background:
-    """What the report shows beside the evaluation: training curves, data, earlier versions."""
+    """Further content of the report: training curves, data, earlier versions."""
     from immr.evaluation.report import Background
     from immr.evaluation.result import Evaluation
 
@@ -160,21 +160,23 @@ def _background(parts: Parts, version: ModelVersion, training_set: TrainingSet, 
 
 
 def _logged_metrics(evaluation: Evaluation, verdict: GateVerdict) -> dict[str, float]:
-    """Finite numbers by names that MLflow accepts."""
-    found = evaluation.means()
-    found |= {f"macro.{name}": interval.mean for name, interval in evaluation.macro.items()}
-    found |= {
+    """The finite metrics, by names that MLflow accepts."""
+    metrics = evaluation.means()
+    metrics |= {f"macro.{name}": interval.mean for name, interval in evaluation.macro.items()}
+    metrics |= {
         f"slice.{name}.{metric}": part.intervals[metric].mean
         for name, part in evaluation.slices.items()
         for metric in ("recall@1", "map@10")
     }
-    found |= {
+    metrics |= {
         "calibration_error": evaluation.calibration.error,
         "score_order": evaluation.calibration.order,
         "gate.passed": float(verdict.passed),
     }
-    found |= {f"gate.{name}": value for name, value in verdict.numbers.items()}
-    return {re.sub(r"[^\w\-. @]", "_", name): value for name, value in found.items() if math.isfinite(value)}
+    metrics |= {f"gate.{name}": value for name, value in verdict.numbers.items()}
+    return {
+        re.sub(r"[^\w\-. @]", "_", name): value for name, value in metrics.items() if math.isfinite(value)
+    }
 
 
 def _evaluate(

@@ -1,6 +1,6 @@
 """Experiment: start, ramp, stop, decide and roll back an A/B test, one process at a time.
 
-The gateway follows the experiment file. Registry roles and deployments are brought into line with it.
+The gateway follows the experiment file. Registry roles and deployments are then changed to match it.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ LOCK_TIMEOUT_S = 2.0
 
 
 def start(parts: Parts, weight: float = 0.5, kind: Kind = "ab") -> Experiment:
-    """Compare the registry's challenger with its champion; both have to be deployed and answer.
+    """Compare the registry's challenger with its champion; both must be deployed and answering.
 
     Without a challenger the champion serves all users.
 
     Args:
         parts: The process's adapters.
         weight: The challenger's share of the users, between 0 and 1.
-        kind: "ab": these users get the challenger's answers. "interleave": they get both versions' items in one
-            answer.
+        kind: "ab": these users get the challenger's results. "interleave": they get both versions' items in one
+            list of results.
 
     Raises:
-        ExperimentError: A test is running already, or a version is not deployed or does not answer.
+        ExperimentError: A test is already running, or a version is not deployed or does not answer.
     """
     with exclusive(parts):
         _refuse_second_test(parts)
@@ -83,10 +83,10 @@ def stop(parts: Parts) -> Experiment:
 
 
 def shadow(parts: Parts) -> Experiment:
-    """Send the champion's searches to the registry's challenger too, and show its answers to no one.
+    """Send the champion's searches to the registry's challenger too, without showing its results.
 
     Raises:
-        ExperimentError: A test is running already, or a version is not deployed or does not answer.
+        ExperimentError: A test is already running, or a version is not deployed or does not answer.
     """
     with exclusive(parts):
         _refuse_second_test(parts)
@@ -100,12 +100,12 @@ def shadow(parts: Parts) -> Experiment:
 def roll_back(parts: Parts) -> Experiment:
     """Send all users to the previous champion, which has kept serving since it was replaced.
 
-    The experiment file changes first, so that shoppers leave the bad version at once. Registry and deployment
-    follow. If that is interrupted, the next call completes it instead of rolling back once more.
+    The experiment file changes first, so that shoppers leave the bad version at once; then registry and
+    deployment change. If that is interrupted, the next call completes it instead of rolling back once more.
 
     Raises:
         ExperimentError: The previous champion is unknown or does not serve at its address, or registry or
-            deployment could not follow.
+            deployment could not be changed.
     """
     with exclusive(parts):
         experiment = load(parts.settings.experiment_file)
@@ -114,24 +114,24 @@ def roll_back(parts: Parts) -> Experiment:
             _complete_rollback(parts, back)
         except ImmrError as error:
             raise ExperimentError(
-                f"all users get {back.champion.model_version} again, but registry and deployment did not "
-                f"follow ({error}): fix that, then run `immr experiment rollback` to complete it"
+                f"all users get {back.champion.model_version} again, but registry and deployment were not "
+                f"updated ({error}): fix that, then run `immr experiment rollback` to complete it"
             ) from error
         _rollback_marker(parts).unlink()
         return back
 
 
 def decide(parts: Parts, apply: bool = False, record_wait: bool = True) -> Watched:
-    """Read out, decide, log the decision in the promotion log, and apply it if asked to.
+    """Read out, decide, write the decision to the promotion log, and apply it if `apply` is set.
 
     A promoted challenger becomes the champion in registry, deployment and experiment file. A challenger that is
-    rolled back, or that lost to the champion, loses its users, role and deployment. A crash half-way is repaired
-    by the next call.
+    rolled back, or that lost to the champion, loses its users, role and deployment. After a crash half-way,
+    the next call completes the work.
 
     Args:
         parts: The process's adapters.
         apply: Act on the decision; otherwise only the log is written.
-        record_wait: Log the decision to wait, too.
+        record_wait: Whether a decision to wait is logged as well.
 
     Raises:
         ExperimentError: There is no experiment, or another process is changing it.
@@ -140,8 +140,8 @@ def decide(parts: Parts, apply: bool = False, record_wait: bool = True) -> Watch
         experiment = load(parts.settings.experiment_file)
         if experiment.state != "running" or experiment.challenger is None:
             return _nothing_to_decide(parts)
-        if not record_wait and (seen := read_out(parts)).decision.action == "wait":
-            return seen
+        if not record_wait and (watched := read_out(parts)).decision.action == "wait":
+            return watched
         watched = watch(parts)
         if apply and watched.decision.action == "promote":
             _promote(parts, experiment, experiment.challenger)
@@ -151,7 +151,7 @@ def decide(parts: Parts, apply: bool = False, record_wait: bool = True) -> Watch
 
 
 def running_test(parts: Parts) -> Experiment | None:
-    """The experiment in force if it compares two versions right now, else None."""
+    """The current experiment if it is comparing two versions, else None."""
     file = parts.settings.experiment_file
     if not file.is_file():
         return None
@@ -185,7 +185,7 @@ def exclusive(parts: Parts, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]
 
 
 def _switch_back(parts: Parts, experiment: Experiment) -> Experiment:
-    """Write the experiment file, and mark that registry and deployment have to follow."""
+    """Write the experiment file, and a marker that registry and deployment have yet to be changed."""
     back = changes.roll_back(experiment, datetime.now(UTC))
     version, url = back.champion.model_version, back.champion.url
     if reason := not_ready_because(url, version):
@@ -200,8 +200,8 @@ def _switch_back(parts: Parts, experiment: Experiment) -> Experiment:
 
 
 def _complete_rollback(parts: Parts, back: Experiment) -> None:
-    """Bring registry, deployment and promotion log into line with the experiment file."""
-    assert back.previous is not None, "a rollback has a version that it left"
+    """Make registry, deployment and promotion log match the experiment file."""
+    assert back.previous is not None, "a rollback always has a previous version"
     champion, bad = back.champion.model_version, back.previous.model_version
     registry, deployer = parts.registry, parts.deployer
     version = registry.get(champion)
@@ -215,7 +215,7 @@ def _complete_rollback(parts: Parts, back: Experiment) -> None:
 
 
 def _rollback_marker(parts: Parts) -> Path:
-    """Exists until registry and deployment have followed a rollback; holds that experiment's salt."""
+    """A file that exists until a rollback is complete; it contains the salt of that experiment."""
     return parts.settings.experiment_file.with_name("following")
 
 
@@ -225,9 +225,11 @@ def _rollback_incomplete(parts: Parts, experiment: Experiment) -> bool:
 
 
 def _nothing_to_decide(parts: Parts) -> Watched:
-    seen = read_out(parts)
-    reason = "There is nothing to decide: no challenger gets users. `immr experiment start` begins a test."
-    return replace(seen, decision=replace(seen.decision, action="wait", reason=reason))
+    watched = read_out(parts)
+    reason = (
+        "There is nothing to decide: no challenger gets users. Start a test with `immr experiment start`."
+    )
+    return replace(watched, decision=replace(watched.decision, action="wait", reason=reason))
 
 
 def _promote(parts: Parts, experiment: Experiment, challenger: Variant) -> None:
@@ -276,10 +278,10 @@ def _serving(registry: Registry, deployments: dict[Role, Deployment], role: Role
             f"the {role} is {version.id}, but {there} is deployed as {role}: "
             f"run `immr deploy --model {version.id}`"
         )
-    found, _ = served_at(deployment.url)
-    if found and found != version.id:
+    serving, _ = served_at(deployment.url)
+    if serving and serving != version.id:
         raise ExperimentError(
-            f"the {role} is {version.id}, but {found} serves at {deployment.url}: start what is deployed "
+            f"the {role} is {version.id}, but {serving} serves at {deployment.url}: start what is deployed "
             "(on one machine, restart `immr serve`)"
         )
     return version.id, deployment.url
@@ -302,7 +304,7 @@ def _refuse_second_test(parts: Parts) -> None:
     if _rollback_incomplete(parts, current):
         raise ExperimentError(
             f"the rollback to {current.champion.model_version} is incomplete: run `immr experiment rollback` "
-            "again to bring registry and deployment into line"
+            "again to complete it"
         )
     if running_test(parts):
         raise ExperimentRunningError(

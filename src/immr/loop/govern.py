@@ -1,4 +1,4 @@
-"""Govern: a click log and a catalogue become a training set."""
+"""Govern: turn a click log and a catalogue into a training set."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ log = logging.getLogger(__name__)
 def govern(parts: Parts, data: Path, recipe: Recipe, out: Path | None = None) -> TrainingSet:
     """Clean, group and split a click log and a catalogue into a training set, kept below IMMR_HOME.
 
-    The same data and recipe are governed once: the key is their content, the recipe and IMMR's version.
+    Data are governed once per recipe; the result is cached by the data's content, the recipe and IMMR's version.
 
     Args:
         parts: The process's adapters.
         data: The folder with the tables.
-        recipe: What is done.
-        out: A folder that gets a copy, which is then returned. An earlier training set in it is replaced.
+        recipe: Its governance settings are used.
+        out: A folder to copy the training set to; the copy is returned. An earlier one in it is replaced.
 
     Raises:
-        ContractError: The data break the contract; the message names file and column.
+        ContractError: The data violate the contract; the message names the file and column.
         DataError: `out` holds something other than a training set.
     """
     from immr.governance.embedder import FrozenEmbedder
@@ -44,7 +44,7 @@ def govern(parts: Parts, data: Path, recipe: Recipe, out: Path | None = None) ->
     if out is not None:
         check_replaceable(out, FILES)  # fail before the work, not after it
     embedder = FrozenEmbedder(recipe.model, settings.cache_dir, threads=cores.usable())
-    # relative picture paths are read from the folder, so its path is part of what was governed
+    # relative image paths are resolved against the folder, so its path is part of the key
     key = fingerprint.of_values(
         "govern", __version__, content_hash(data), recipe.governance, str(data.absolute()), embedder.name
     )
@@ -57,7 +57,7 @@ def govern(parts: Parts, data: Path, recipe: Recipe, out: Path | None = None) ->
         with replace_folder_atomically(out, FILES) as aside:
             shutil.copytree(kept, aside, dirs_exist_ok=True)
     training_set = TrainingSet(out or kept)
-    sentence = f"{len(training_set.queries)} photos in {training_set.class_count} classes to learn from"
+    sentence = f"{len(training_set.queries)} training photos in {training_set.class_count} classes"
     publish(
         settings.home,
         training_set.folder / "report.html",

@@ -1,4 +1,4 @@
-"""Index: the catalogue's document embeddings go into the collection of one model version."""
+"""Index: write the catalogue's document embeddings to the collection of one model version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def index(parts: Parts, version: ModelVersion, items: Sequence[Item]) -> IndexRe
 
     Raises:
         IndexUnavailableError: The vector database does not answer.
-        IndexMismatchError: The collection belongs to another version, or misses too much of exact search.
+        IndexMismatchError: The collection belongs to another version, or its recall is too low.
     """
     from immr.model.documents import encode_documents
 

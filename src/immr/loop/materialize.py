@@ -1,6 +1,6 @@
-"""Materialize: item features from what shoppers did go into the online feature store.
+"""Materialize: compute item features from impressions and clicks, and write them to the online feature store.
 
-Bots are left out by the readout's rules. All variants count: whoever answered, a shopper saw the item.
+Bots are excluded by the readout's rules. Impressions of all variants count.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def push(parts: Parts, training_set: TrainingSet, data: Path) -> int:
     """Write features of the click log and of the event log; returns the number of items.
 
     The seven days end at the newest impression of both. Queries in both (the click log may be an export of
-    the event log) count once, as the event log knows them.
+    the event log) count once, with the event log's values.
 
     Raises:
         ContractError: No impression meets the contract.
@@ -119,8 +119,8 @@ def _queries_of(impressions: Path, queries: Path, since: datetime) -> pa.Table:
 
     with duckdb.connect() as base:
         files = {"impressions": str(impressions), "queries": str(queries), "since": since}
-        found: pa.Table = base.sql(_QUERIES_OF_LOG, params=files).to_arrow_table()
-    return found
+        result: pa.Table = base.sql(_QUERIES_OF_LOG, params=files).to_arrow_table()
+    return result
 
 
 def _bots_of(queries: pa.Table) -> list[str]:

@@ -1,4 +1,4 @@
-"""Package: a model version becomes a Bento."""
+"""Package: build a Bento from a model version."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ Outcome = Literal["succeeded", "failed", "stopped"]
 
 TRIES = "IMMR_STEP_TRIES"
 """Environment variable with the number of tries of each step; the compiled pipelines set it on a cluster."""
-_PERMANENT = (DataError, RecipeError, SettingsError, IndexMismatchError)  # the next try would fail alike
+_PERMANENT = (DataError, RecipeError, SettingsError, IndexMismatchError)  # retrying cannot help
 _UNCONDITIONAL = {"evaluate", "materialize"}  # the last steps of a run that the gate stops
 _KEPT_RUNS = 50
 
@@ -56,19 +56,19 @@ class PipelineRun:
 
     @classmethod
     def of(cls, settings: Settings, run: str) -> PipelineRun:
-        """The run with this id, with as many tries per step as the environment asks for."""
+        """The run with this id; the number of tries per step comes from the environment."""
         name = "".join(char if char.isalnum() or char in "-_." else "-" for char in run).lstrip(".")
         return cls(settings.home / "runs" / (name or "run"), tries=int(os.environ.get(TRIES, "1")))
 
     def step(
         self, name: str, body: Callable[[], Result], finding: Callable[[Result], str] = lambda result: ""
     ) -> Result:
-        """Run a step's body, again after transient errors, and record how it went.
+        """Run a step's body, retrying after transient errors, and record the outcome.
 
         Args:
             name: Name of the step.
             body: The work. It must be idempotent.
-            finding: Makes of its result the sentence that the run's summary shows.
+            finding: Turns its result into the sentence that the run's summary shows.
         """
         self._record(StepRecord(name, "running"))
         try:
@@ -111,9 +111,12 @@ class PipelineRun:
             if record.state == "running":
                 lines += [f"Step `{record.step}` did not finish: it was stopped or killed.", ""]
         if outcome == "failed" and all(record.state == "done" for record in records):
-            lines += ["A step's pod ended before IMMR ran in it: see the run's graph for its message.", ""]
+            lines += [
+                "A step's pod ended before IMMR started in it: see the run's graph for its message.",
+                "",
+            ]
         if outcome != "succeeded":
-            lines += ["Fix the cause and start the run again: it reuses the steps that are done.", ""]
+            lines += ["Fix the cause and start the run again: it reuses the finished steps.", ""]
         lines += [f"- training job {name} was still running and was deleted" for name in stopped_jobs]
         lines += [f"- {record.step}: {record.finding}" for record in records if record.finding]
         return "\n".join([*lines, *links(settings)]) + "\n"

@@ -30,7 +30,7 @@ class Report:
 
 
 def publish(home: Path, html: Path, report: Report) -> Path:
-    """Copy a report to where the page looks for it; returns the copy.
+    """Copy a report to the folder that the page reads; returns the copy.
 
     Each report has its own description file, so that concurrent publishers cannot lose each other's entries.
     """
@@ -58,16 +58,16 @@ def verdict_page(settings: Settings, version: ModelVersion, sentence: str) -> st
 
 def links(settings: Settings, version: ModelVersion | None = None) -> list[str]:
     """Markdown list items that link to MLflow and the page; an embedded MLflow has no address."""
-    found = []
+    items = []
     tracking = settings.tracking_link or settings.tracking_url
     if tracking.startswith("http"):
         tracking = tracking.rstrip("/")
-        found += [f"- [MLflow]({tracking})"]
+        items += [f"- [MLflow]({tracking})"]
         if version:
-            found += [
+            items += [
                 f"- [MLflow run]({tracking}/#/runs/{version.run_id})",
                 f"- [model version]({tracking}/#/models/{version.name}/versions/{version.number})",
             ]
     if settings.page_link:
-        found += [f"- [search, experiment and reports]({settings.page_link})"]
-    return found
+        items += [f"- [search, experiment and reports]({settings.page_link})"]
+    return items

@@ -1,4 +1,4 @@
-"""Serve: the deployed versions, the gateway and the page run on this machine."""
+"""Serve: run the deployed versions, the gateway and the page on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Served:
-    """The URLs to open, and the experiment in force."""
+    """The URLs to open, and the current experiment."""
 
     search_url: str
     page_url: str
@@ -34,7 +34,7 @@ class Served:
 
 @contextmanager
 def serve(parts: Parts, port: int, page_port: int, samples: Path | None = None) -> Iterator[Served]:
-    """Run deployed versions, gateway and page while the block runs; enter it once all are ready.
+    """Run deployed versions, gateway and page for the duration of the block, which starts once all are ready.
 
     A running experiment continues. Without one, the champion serves all users.
 
@@ -54,7 +54,7 @@ def serve(parts: Parts, port: int, page_port: int, samples: Path | None = None) 
     deployer = parts.deployer
     if not isinstance(deployer, LocalDeployer):
         raise DeployError(
-            f"IMMR_DEPLOY_URL={parts.settings.deploy_url} does not serve on this machine: `immr serve` is for local://"
+            f"IMMR_DEPLOY_URL={parts.settings.deploy_url} does not serve on this machine: `immr serve` needs local://"
         )
     for wanted in (port, page_port):
         _refuse_taken(wanted)
@@ -67,7 +67,7 @@ def serve(parts: Parts, port: int, page_port: int, samples: Path | None = None) 
 
 @contextmanager
 def gateway(parts: Parts, port: int) -> Iterator[str]:
-    """Run the gateway while the block runs; yields its URL once it is ready.
+    """Run the gateway for the duration of the block; yields its URL once it is ready.
 
     Raises:
         DeployError: The port is taken, or the gateway did not become ready.
@@ -78,7 +78,7 @@ def gateway(parts: Parts, port: int) -> Iterator[str]:
 
 @contextmanager
 def page(parts: Parts, port: int, samples: Path | None = None) -> Iterator[str]:
-    """Run the page while the block runs, with a folder of sample photos; yields its URL once it is ready.
+    """Run the page for the duration of the block; yields its URL once it is ready.
 
     Raises:
         DeployError: The port is taken, or the page did not become ready.
@@ -112,7 +112,7 @@ def _refuse_taken(port: int) -> None:
 
 
 def _experiment(parts: Parts, deployments: Sequence[Deployment]) -> Experiment:
-    """The experiment in force, with the addresses where its variants serve now."""
+    """The current experiment, with the addresses where its variants serve now."""
     url_of = {deployment.version_id: deployment.url for deployment in deployments}
     file = parts.settings.experiment_file
     with exclusive(parts):

@@ -1,4 +1,4 @@
-"""Train: a training set becomes a registered model version."""
+"""Train: train a model on a training set and register it as a version."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ log = logging.getLogger(__name__)
 def train(parts: Parts, training_set: TrainingSet, recipe: Recipe) -> ModelVersion:
     """Train the recipe's towers on a training set and register the result.
 
-    A run that was interrupted resumes from its last checkpoint. A version trained from the same data and recipe
-    is reused as long as its files exist.
+    An interrupted run resumes from its last checkpoint. A version trained from the same data and recipe is
+    reused as long as its files exist.
 
     Raises:
-        TrainingError: A worker failed, or the loss is not a number.
+        TrainingError: A worker failed, or the loss became NaN.
         RegistryError: MLflow does not answer or refuses the version.
     """
     from immr.launch.job_lock import job_lock
 
     key = fingerprint.of_values("train", __version__, READING, training_set.hash, recipe.model, recipe.train)
     with job_lock(_job_folder(parts, key)):
-        if found := _trained_before(parts, key):
-            log.info("train: reusing %s, trained from the same data and recipe", found.id)
-            return found
+        if existing := _trained_before(parts, key):
+            log.info("train: reusing %s, trained from the same data and recipe", existing.id)
+            return existing
         job = _job(parts, training_set, recipe, key)
         try:
             _launch(parts, job)
@@ -112,7 +112,7 @@ def _launch(parts: Parts, job: TrainJob) -> None:
 
 
 def _register(parts: Parts, job: TrainJob) -> ModelVersion:
-    """Register what a job produced. A version of the same key that lost its files gets them back."""
+    """Register a job's output, or restore the files of the version with the same key that lost them."""
     from immr.model.card import Card
 
     assert job.run_id is not None, "the job was started with its run"
@@ -135,7 +135,7 @@ def _register(parts: Parts, job: TrainJob) -> ModelVersion:
 
 
 def _mark_as_failed(parts: Parts, job: TrainJob) -> None:
-    """Never hide the cause of the failure behind a registry that does not answer."""
+    """Mark the run as failed; an unavailable registry must not hide the cause of the failure."""
     assert job.run_id is not None, "the job was started with its run"
     try:
         parts.registry.runs.finish(job.run_id, failed=True)

@@ -23,10 +23,10 @@ def training_set_of(parts: Parts, version: ModelVersion) -> TrainingSet:
     """The training set that a version was trained on.
 
     Raises:
-        ContractError: It was not governed in this home; the message says what to do.
+        ContractError: The training set is not in this home; the message says what to do.
     """
-    if found := _find(parts, version.manifest_hash):
-        return found
+    if kept := _find(parts, version.manifest_hash):
+        return kept
     raise ContractError(
         f"the training set of {version.id} (manifest {version.manifest_hash[:16]}) is not in "
         f"{_folder(parts)}: run `immr govern` on its data again"

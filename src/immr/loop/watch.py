@@ -1,4 +1,4 @@
-"""Watch: read the running experiment out of the event log, and export the log as the next click log."""
+"""Watch: read out the running experiment, and export the event log as the next click log."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Watched:
 
 
 def watch(parts: Parts) -> Watched:
-    """Read the running experiment out, and write the decision to the promotion log.
+    """Read out the running experiment, and write the decision to the promotion log.
 
     Raises:
         ExperimentError: There is no experiment, or its file is wrong.
@@ -50,7 +50,7 @@ def watch(parts: Parts) -> Watched:
 
 
 def read_out(parts: Parts, exported: Path | None = None) -> Watched:
-    """Read the running experiment out of the event log and decide; writes nothing.
+    """Read out the running experiment from the event log and decide; writes nothing.
 
     Args:
         parts: The process's adapters.
@@ -104,7 +104,7 @@ def export_events(parts: Parts, out: Path, since: datetime | None = None) -> Exp
     Args:
         parts: The process's adapters.
         out: The folder for the tables.
-        since: From this time on; naive times are UTC.
+        since: Only events since this time; naive times are UTC.
 
     Raises:
         EventLogError: The event log does not answer, or no query has a photo.
