@@ -42,7 +42,7 @@ def test_everything_stays_below_a_home_with_special_characters(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["what?", "50%25"])
 def test_a_home_that_mlflow_would_misread_is_refused(name: str) -> None:
-    with pytest.raises(SettingsError, match="move it"):
+    with pytest.raises(SettingsError, match="choose another folder"):
         Settings(home=Path("/tmp") / name)
 
 

@@ -1,10 +1,10 @@
-"""The exceptions of IMMR.
+"""IMMR's exceptions.
 
-ImmrError                    the text says what happened, with which input, and what to do
+ImmrError                    the message: what happened, with which input, and what to do
 ├── DataError                a table or an image violates the data contract
 │   ├── ContractError        a column is missing, or a table has no valid row
 │   ├── DatasetError         a named data set is unknown, missing or not as expected
-│   └── ImageError           content that is not a picture we read
+│   └── ImageError           an image is damaged, too large, or in an unknown format
 ├── RecipeError              a recipe is unknown, or its values contradict each other
 ├── SettingsError            an IMMR_* variable is invalid, or no adapter understands its URL
 ├── TrainingError            training stopped: NaN loss, a dead worker, a bad checkpoint
@@ -24,7 +24,7 @@ ImmrError                    the text says what happened, with which input, and 
 
 
 class ImmrError(Exception):
-    """Base class. The text is a sentence for the user and ends with what to do."""
+    """Base class. The message is a sentence for the user that ends with what to do."""
 
 
 class DataError(ImmrError):
@@ -40,7 +40,7 @@ class DatasetError(DataError):
 
 
 class ImageError(DataError):
-    """Content that is not a picture we read."""
+    """An image is damaged, too large, or in an unknown format."""
 
 
 class RecipeError(ImmrError):

@@ -1,4 +1,4 @@
-"""WHAT is done: frozen recipes, built in or read from a TOML file. Vary one with `dataclasses.replace`."""
+"""Recipes: frozen settings for the steps of the loop, built in or from a TOML file. Vary with `dataclasses.replace`."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def by_name(name: str) -> Recipe:
 
 
 def from_file(path: Path) -> Recipe:
-    """A recipe in TOML: the built-in recipe that its key `base` names, with the values of the file in place.
+    """A recipe from a TOML file: the built-in recipe named by the key `base`, with the file's values replaced.
 
     Raises:
         RecipeError: The file cannot be read, or has an unknown key or a value of the wrong type.
@@ -134,7 +134,7 @@ def from_file(path: Path) -> Recipe:
 
 
 def to_toml(recipe: Recipe) -> str:
-    """A recipe as TOML, every value written out; `from_file` reads it back."""
+    """A recipe as TOML with every value; `from_file` reads it back."""
     import tomli_w
 
     return tomli_w.dumps(_without_none(_plain(recipe)))
@@ -163,7 +163,7 @@ def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _first_unknown(given: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
-    """The path of the first key that the recipe does not have; empty without one."""
+    """The path of the first key that the recipe does not have; empty if it has all of them."""
     for key, value in given.items():
         if key not in known:
             return [key]

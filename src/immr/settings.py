@@ -1,6 +1,6 @@
-"""Where things are: URLs and paths, read from IMMR_* variables at an entry point.
+"""Settings: URLs and paths, read from IMMR_* variables at an entry point.
 
-All defaults are embedded: files below `IMMR_HOME` (`.immr`), no server.
+By default everything is embedded: files below `IMMR_HOME` (`.immr`), and no servers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     """URLs and paths. An empty URL selects the embedded default below `home`.
 
     Raises:
-        SettingsError: a variable is not of its type, or `home` contains characters that MLflow misreads.
+        SettingsError: A variable has the wrong type, or `home` contains characters that MLflow misreads.
     """
 
     model_config = SettingsConfigDict(env_prefix="IMMR_", frozen=True)
@@ -59,7 +59,7 @@ class Settings(BaseSettings):
         home = self.home.absolute()
         if re.search(r"\?|%[0-9a-fA-F]{2}", str(home)):
             raise SettingsError(
-                f"IMMR_HOME={home} contains '?' or a percent escape, which MLflow misreads: move it"
+                f"IMMR_HOME={home} contains '?' or a percent escape, which MLflow misreads: choose another folder"
             )
         encoded = quote(str(home))
         embedded: dict[str, object] = {
@@ -120,6 +120,6 @@ class Settings(BaseSettings):
 
 
 def without_credentials(url: str) -> str:
-    """A URL for messages: without user and password, and without secrets among its query settings."""
+    """A URL for messages: without user and password, and without secrets in its query."""
     url = re.sub(r"(?<=://)[^/?#]*@", "", url, count=1)
     return re.sub(r"(?i)([?&][^=&#]*(?:password|secret|token|key|oauthbearer)[^=&#]*=)[^&#]*", r"\1…", url)

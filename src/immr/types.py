@@ -19,7 +19,7 @@ Role = Literal["champion", "challenger"]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A document: one thing in the catalogue, with picture and text."""
+    """An item of the catalogue, with image and text; the model embeds it as a document."""
 
     item_id: str
     title: str
@@ -57,17 +57,17 @@ class Click:
 
 @dataclass(frozen=True, slots=True)
 class SearchRecord:
-    """One answered search, also if it showed nothing."""
+    """One answered search, even if it found nothing."""
 
     query_id: str
     user_id: str
     ts: datetime
     variant: str  # assigned to the user
-    model_version: str  # that answered
+    model_version: str  # the version that answered
     took_ms: float
     results: int
     degraded: bool = False  # answered without features
-    fallback: bool = False  # another variant had to answer
+    fallback: bool = False  # another variant answered instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class ItemFeatures:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which items may be found. None does not restrict."""
+    """Which items a search may return; None means no restriction."""
 
     category: str | None = None  # this path and everything below
     price_min: float | None = None
@@ -123,7 +123,7 @@ class ModelVersion:
 
     name: str
     number: int
-    key: str  # hash of its inputs: a key is never trained twice
+    key: str  # hash of the inputs; the same key is never trained twice
     run_id: str
     dim: int
     preprocessing_hash: str

@@ -28,31 +28,29 @@ if TYPE_CHECKING:
 
 
 def connect(settings: Settings) -> Parts:
-    """The parts that these settings name; nothing is opened before it is used."""
+    """The parts selected by these settings; each is opened when it is first used."""
     return Parts(settings)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The adapters of one process. Each is built on first use and kept; `close` closes those that are open.
-
-    A context manager: leaving the block closes everything.
+    """The adapters of one process, each built on first use. A context manager: leaving the block closes them.
 
     Attributes:
-        settings: Where things are, for the files that a use case keeps below `IMMR_HOME`.
+        settings: URLs and paths, for use cases that store files below `IMMR_HOME`.
     """
 
     settings: Settings
 
     @classmethod
     def of(cls, settings: Settings, **parts: Any) -> Self:
-        """Parts with some of them given, such as fakes in a test: `Parts.of(settings, registry=fake)`."""
-        made = cls(settings)
+        """Parts of which some are supplied, such as fakes in a test: `Parts.of(settings, registry=fake)`."""
+        result = cls(settings)
         unknown = set(parts) - set(_PARTS)
         if unknown:
-            raise TypeError(f"unknown parts: {', '.join(sorted(unknown))}; there are {', '.join(_PARTS)}")
-        made.__dict__.update(parts)
-        return made
+            raise TypeError(f"unknown parts: {', '.join(sorted(unknown))}; known parts: {', '.join(_PARTS)}")
+        result.__dict__.update(parts)
+        return result
 
     @cached_property
     def registry(self) -> Registry:
@@ -145,7 +143,7 @@ class Parts:
         return KeyRing(self.settings.token_key_file)
 
     def close(self) -> None:
-        """Close the parts that were opened; one that fails to close does not keep the others open."""
+        """Close the parts that were opened; all are closed even if one of them fails to close."""
         with ExitStack() as closing:
             for part in self._opened().values():
                 if (close := getattr(part, "close", None)) is not None:
@@ -177,13 +175,13 @@ def _api_key(file: Path) -> str:
 
 
 def _redis(url: str) -> tuple[str, int, int]:
-    found = re.fullmatch(r"redis://([\w.-]+)(?::(\d+))?(?:/(\d+))?", url)
-    if found is None:
+    match = re.fullmatch(r"redis://([\w.-]+)(?::(\d+))?(?:/(\d+))?", url)
+    if match is None:
         raise SettingsError(
             "IMMR_FEATURES_URL is not redis://host:port[/database]: correct it. For a password or a cluster, "
             "name a Feast repository (file://…) with a feature_store.yaml of your own"
         )
-    host, port, database = found.groups()
+    host, port, database = match.groups()
     return host, int(port or 6379), int(database or 0)
 
 
@@ -191,13 +189,13 @@ def _expect(variable: str, url: str, *schemes: str) -> str:
     scheme = urlsplit(url).scheme
     if scheme not in schemes:
         known = ", ".join(f"{name}://" for name in schemes)
-        # the URL stays out of the message: it may hold a password
+        # the message does not quote the URL, which may contain a password
         raise SettingsError(f"{variable} begins with '{scheme}://', which has no adapter: use one of {known}")
     return scheme
 
 
 def _namespace(url: str) -> tuple[str, dict[str, str]]:
-    """The namespace that a URL names, or our own; and the URL's query."""
+    """The namespace in a URL (by default our own), and the URL's query."""
     from immr.cluster import api
 
     parts = urlsplit(url)
