@@ -1,4 +1,4 @@
-# `make` without a target lists them.
+# `make` without a target lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EVERYTHING := --editable '.[train,serve,watch,pipeline,dev]'
 
-# Real photos come from a mirror of the data sets beside this folder if there is one; otherwise they are downloaded.
+# Real photos come from a mirror of the data sets beside this folder, if it exists; otherwise they are downloaded.
 ifneq ($(wildcard ../shared/data),)
 export IMMR_DATA_MIRROR ?= $(abspath ../shared/data)
 endif
@@ -37,7 +37,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(call PIP_INSTALL,$(EVERYTHING))
 	@touch $(READY)
 
-demo: $(READY) ## run the whole loop on real photos and open the search (ARGS=--once stops after the A/B test)
+demo: $(READY) ## run the whole loop on real photos, then serve the search (ARGS=--once stops after the A/B test)
 	@$(BIN)/python -m demo $(ARGS)
 
 test: lint types imports unit ## all checks and tests
@@ -49,7 +49,7 @@ lint: $(READY) ## ruff: style and format
 types: $(READY) ## mypy --strict
 	$(BIN)/mypy
 
-# Exits with 3 if the advisories cannot be downloaded, so the result is unknown.
+# Exits with 3 if the advisories cannot be downloaded and the result is therefore unknown.
 audit: $(READY) ## known vulnerabilities of the packages in constraints.txt (asks pypi.org)
 	@$(BIN)/pip-audit --disable-pip --no-deps --progress-spinner off --requirement constraints.txt > $(VENV)/audit.txt 2>&1; code=$$?; \
 	unknown=$$(grep -c 'could not be audited' $(VENV)/audit.txt); \
@@ -61,58 +61,58 @@ audit: $(READY) ## known vulnerabilities of the packages in constraints.txt (ask
 imports: $(READY) ## import-linter: which package may import which
 	$(BIN)/lint-imports --no-cache
 
-# Two processes, each test file in one of them, because a file's tests share their set-up.
+# Two processes; all tests of a file run in the same one, because they share their set-up.
 PYTEST := $(BIN)/pytest --numprocesses $(or $(WORKERS),2) --dist loadfile
 
 unit: $(READY) browser spark prometheus redis ## pytest, all but the slow tests (ARGS=... to choose, WORKERS=0 for one process)
 	$(PYTEST) -m "not slow" $(ARGS)
 
-test-slow: $(READY) browser spark prometheus redis ## the tests that rightly take long: load, chaos, whole pipelines
+test-slow: $(READY) browser spark prometheus redis ## slow tests: load, chaos, whole pipelines
 	$(PYTEST) -m slow $(ARGS)
 
 coverage: $(READY) browser spark prometheus redis ## line and branch coverage of all tests
 	$(PYTEST) --cov --cov-branch --cov-report=term $(ARGS)
 
-browser: # Chromium for the page's tests, installed by apt; without it they are skipped
+browser: # Chromium for the tests of the page, installed with apt; without it they are skipped
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "· installing Chromium for the page's test"; \
+	    echo "· installing Chromium for the tests of the page"; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
-	      || echo "· Chromium could not be installed: the page's test will be skipped"; \
+	      || echo "· Chromium could not be installed: the tests of the page will be skipped"; \
 	  fi; }
 
-spark: $(READY) # pyspark and Java for the Spark tests, Java by apt; without them they are skipped
+spark: $(READY) # pyspark, and Java installed with apt, for the Spark tests; without them they are skipped
 	@$(BIN)/python -c 'import pyspark' 2>/dev/null || { \
 	  echo "· installing pyspark (400 MB)"; \
 	  $(BIN)/pip install -q --progress-bar off --constraint constraints.txt --editable '.[spark]' >/dev/null 2>&1 \
-	    || echo "· pyspark could not be installed: the tests of Spark will be skipped"; }
+	    || echo "· pyspark could not be installed: the Spark tests will be skipped"; }
 	@command -v java >/dev/null || [ -n "$$JAVA_HOME" ] || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "· installing Java for Spark"; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends default-jre-headless; } >/dev/null 2>&1 \
-	      || echo "· Java could not be installed: the tests of Spark will be skipped"; \
+	      || echo "· Java could not be installed: the Spark tests will be skipped"; \
 	  fi; }
 
-prometheus: # for the tests of boards and rules, installed by apt; without it they are skipped
+prometheus: # for the tests of boards and rules, installed with apt; without it they are skipped
 	@command -v promtool >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "· installing Prometheus for the rules' tests"; \
+	    echo "· installing Prometheus for the tests of its rules"; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus; } >/dev/null 2>&1 \
-	      || echo "· Prometheus could not be installed: the rules' tests will be skipped"; \
+	      || echo "· Prometheus could not be installed: the tests of its rules will be skipped"; \
 	  fi; }
 
-redis: # for the feature store's tests, installed by apt; without it they are skipped
+redis: # for the feature store's tests, installed with apt; without it they are skipped
 	@command -v redis-server >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "· installing Redis for the feature store's tests"; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; } >/dev/null 2>&1 \
-	      || echo "· Redis could not be installed: its tests will be skipped"; \
+	      || echo "· Redis could not be installed: the feature store's Redis tests will be skipped"; \
 	  fi; }
 
 pipelines: $(READY) ## compile pipelines/*.py to pipelines/*.yaml
 	$(BIN)/python -m pipelines compile
 
-rules: ## write the PrometheusRule of k8s/ from dashboards/prometheus/rules.yaml
+rules: ## generate the PrometheusRule in k8s/ from dashboards/prometheus/rules.yaml
 	@cd k8s/base/monitoring && { cat rules-head.yaml; sed 's/^\(.\)/  \1/' ../../../dashboards/prometheus/rules.yaml; } > rules.yaml
 
 # Other builders: IMAGE_TOOL=podman or IMAGE_TOOL=buildah. To pin the base by digest: PYTHON_IMAGE=...@sha256:...
@@ -127,7 +127,7 @@ images: ## build the images for Kubernetes (IMAGE_TOOL=docker)
 	    --file k8s/images/$${image#*:}.Dockerfile --tag immr/$${image%:*}:$(IMAGE_TAG) . || exit 1; \
 	done
 
-image-spark: ## build the image for governance on Spark, on top of the pipeline's (make images first)
+image-spark: ## build the image for governance on Spark, based on the pipeline's (run make images first)
 	@$(IMAGE_TOOL) build --build-arg PIPELINE_IMAGE=immr/pipeline-python:$(IMAGE_TAG) --build-arg VERSION=$(IMAGE_TAG) \
 	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
 	  --file k8s/images/spark.Dockerfile --tag immr/spark:$(IMAGE_TAG) .

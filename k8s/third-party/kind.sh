@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what IMMR needs on a laptop's cluster, in the versions of README.md. Needs kubectl and helm. Untested.
+# Installs IMMR's requirements on a laptop's cluster, in the versions listed in README.md. Needs kubectl and helm. Untested.
 set -eu
 kubectl apply --server-side -f https://github.com/cert-manager/cert-manager/releases/download/v1.18.2/cert-manager.yaml
 kubectl -n cert-manager wait --for=condition=Available deployment --all --timeout=5m
