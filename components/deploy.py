@@ -9,7 +9,7 @@ from components.image import IMAGE
 def deploy(run: str, model_version: str, bento: str, collection: str) -> str:
     """Deploy a version as challenger, or as champion if there is none; returns its role, or "waiting".
 
-    A running experiment keeps its versions. The new one then waits, packaged and indexed, until it has ended.
+    While an experiment is running, the new version waits, packaged and indexed.
     """
     from immr.errors import ExperimentRunningError
     from immr.loop.deploy import deploy
@@ -21,11 +21,13 @@ def deploy(run: str, model_version: str, bento: str, collection: str) -> str:
 
     def body() -> tuple[str, str]:
         try:
-            made = deploy(parts, parts.registry.get(model_version), bento)
+            deployment = deploy(parts, parts.registry.get(model_version), bento)
         except ExperimentRunningError as running:
             return "waiting", str(running)
-        return made.role, f"{made.version_id} serves as {made.role}"
+        return deployment.role, f"{deployment.version_id} serves as {deployment.role}"
 
-    role, sentence = PipelineRun.of(parts.settings, run).step("deploy", body, finding=lambda made: made[1])
+    role, sentence = PipelineRun.of(parts.settings, run).step(
+        "deploy", body, finding=lambda result: result[1]
+    )
     print(sentence)
     return role

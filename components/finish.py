@@ -1,4 +1,4 @@
-"""Exit step: a summary of the run, however it ended, and no training left behind."""
+"""Exit step: summarizes the run, however it ended, and deletes training that it left running."""
 
 from kfp import dsl
 

@@ -7,9 +7,9 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def start(run: str, role: str, share: float) -> str:
-    """Start an experiment with the version just deployed; one that is running already continues.
+    """Start an experiment with the version just deployed; an experiment that is already running continues.
 
-    `role` is "waiting" where that experiment kept the version from being deployed.
+    `role` is "waiting" if the running experiment kept the version from being deployed.
     """
     from immr.errors import ExperimentRunningError
     from immr.loop import experiment

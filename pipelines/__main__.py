@@ -86,7 +86,7 @@ def run(
 def decide(
     apply: Annotated[bool, typer.Option(help="Promote or remove the challenger.")] = True,
 ) -> None:
-    """Run the decide pipeline on this machine: read the running experiment out and apply the decision."""
+    """Run the decide pipeline on this machine: read out the running experiment and apply the decision."""
     with on_this_machine(Settings().home / "pipeline"):
         from pipelines.decide import decide as pipeline
 
@@ -98,7 +98,7 @@ def catalogue(
     changed: Annotated[str, typer.Option(help="New or changed items, as Parquet or CSV.")] = "",
     deleted: Annotated[str, typer.Option(help="Deleted items: a file with a column item_id.")] = "",
 ) -> None:
-    """Run the catalogue pipeline on this machine: bring changed and deleted items to every collection."""
+    """Run the catalogue pipeline on this machine: deliver changed and deleted items to every collection."""
     uris = [str(Path(file).absolute()) if file else "" for file in (changed, deleted)]
     with on_this_machine(Settings().home / "pipeline"):
         from pipelines.catalogue import catalogue as pipeline
@@ -108,7 +108,7 @@ def catalogue(
 
 @app.command()
 def upload(host: Host = "", version: Version = "") -> None:
-    """Upload every pipeline to Kubeflow; the version's name is IMMR's unless --version is given."""
+    """Upload every pipeline to Kubeflow, named by IMMR's version unless --version is given."""
     client = kubeflow.connect(host)
     for name in PIPELINES:
         pipeline, uploaded = kubeflow.upload(client, name, version)
@@ -132,7 +132,7 @@ def schedule(
     version: Version = "",
     service_account: ServiceAccount = "",
 ) -> None:
-    """Schedule the refresh pipeline on Kubeflow: one run at a time, missed runs are skipped."""
+    """Schedule the refresh pipeline on Kubeflow: one run at a time, without catching up on missed runs."""
     recipe = _checked(recipe, on_cluster=True)
     client = kubeflow.connect(host)
     pipeline, uploaded = kubeflow.upload(client, "refresh", version)

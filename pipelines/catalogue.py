@@ -8,13 +8,13 @@ from pipelines.cluster import at_home, repeatable
 
 @dsl.pipeline(
     name="immr-catalogue",
-    description="Brings changed and deleted items into every live version's collection.",
+    description="Delivers changed and deleted items to every live version's collection.",
 )
 def catalogue(changed_uri: str = "", deleted_uri: str = ""):
-    """Update the searched catalogue without training or restarting anything.
+    """Update the catalogue without training or restarting anything.
 
     Args:
-        changed_uri: Items that are new or different, as Parquet or CSV (docs/your-data.md); empty for none.
+        changed_uri: New or changed items, as Parquet or CSV (docs/your-data.md); empty for none.
         deleted_uri: Deleted items: Parquet or CSV with a column item_id; empty for none.
     """
     written = components.write_down(changed_uri=changed_uri, deleted_uri=deleted_uri)

@@ -1,4 +1,4 @@
-"""What every step gets on a cluster: the shared home, IMMR_* settings, requests and limits, retries."""
+"""Configures steps on a cluster: the shared home, IMMR_* settings, requests and limits, retries."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def at_home(*tasks: PipelineTask) -> None:
 
 
 def size_of(step: str) -> StepSize:
-    """What IMMR_STEP_SIZES says of a step, or its default."""
+    """The size of a step in IMMR_STEP_SIZES, or its default."""
     return step_sizes(os.environ.get(SIZES, "")).get(step) or _DEFAULT_SIZES.get(step, StepSize())
 
 
@@ -85,7 +85,7 @@ def step_sizes(text: str) -> dict[str, StepSize]:
     Each entry is a step and its CPU request, memory request and memory limit.
 
     Raises:
-        SettingsError: an entry has another form.
+        SettingsError: An entry does not have this form.
     """
     sizes = {}
     for entry in filter(None, text.split(",")):
@@ -98,12 +98,13 @@ def step_sizes(text: str) -> dict[str, StepSize]:
 
 
 def repeatable(*tasks: PipelineTask) -> None:
-    """Retry these steps: each reuses what an earlier try has done.
+    """Make these steps retry; each reuses the work of its earlier attempts.
 
-    Stock Kubeflow Pipelines 2.17 gives every step Argo's policy `OnError`: it replaces a pod that was lost,
-    but does not retry a container that failed. So the step itself retries after an error (`with_retries`).
-    `backoff_max_duration` limits the time since the first try, not the pause: a day lets a training that lost
-    its pod after hours be retried. On this machine IMMR_PIPELINE_RETRIES=0, as waiting would not help.
+    Kubeflow Pipelines 2.17 gives every step Argo's policy `OnError`, which replaces a pod that was lost but
+    does not retry a container that failed. So the step itself retries after an error (`with_retries`).
+    `backoff_max_duration` limits the time since the first attempt, not the pause: with a day, a training that
+    loses its pod after hours is still retried. On this machine IMMR_PIPELINE_RETRIES is 0, because waiting
+    would not help.
     """
     retries = int(os.environ.get("IMMR_PIPELINE_RETRIES", "2"))
     if not retries:

@@ -1,4 +1,4 @@
-"""The decide pipeline: read the experiment out, then promote, keep, wait or roll back. Runs every minute."""
+"""The decide pipeline: read out the experiment, then promote, keep, wait or roll back. Runs every minute."""
 
 from kfp import dsl
 
@@ -8,7 +8,7 @@ from pipelines.cluster import at_home
 
 @dsl.pipeline(
     name="immr-decide",
-    description="Reads the running experiment out and decides: promote, keep, wait or roll back.",
+    description="Reads out the running experiment and decides: promote, keep, wait or roll back.",
 )
 def decide(apply: bool = True):
     """Decide about the challenger.

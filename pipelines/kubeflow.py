@@ -1,4 +1,4 @@
-"""Kubeflow Pipelines as a place to upload, start and schedule pipelines."""
+"""Uploads, starts and schedules pipelines on Kubeflow Pipelines."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def compile_to(name: str, folder: Path) -> Path:
 
 
 def connect(host: str) -> Client:
-    """A client for the server at `host`, or for the one that the kubeconfig names.
+    """A client for the server at `host`, or for the server in the kubeconfig.
 
     Raises:
-        SettingsError: no server answers there.
+        SettingsError: The server does not answer.
     """
     from kfp.client import Client
 
@@ -54,7 +54,7 @@ def title(name: str) -> str:
 
 
 def upload(client: Client, name: str, version: str = "") -> tuple[str, str]:
-    """Upload a pipeline under a version's name, by default IMMR's own, unless that version exists.
+    """Upload a pipeline as a version with this name (by default IMMR's version), unless that version exists.
 
     Returns:
         The ids of the pipeline and of the version.
@@ -62,20 +62,19 @@ def upload(client: Client, name: str, version: str = "") -> tuple[str, str]:
     version = version or __version__
     pipeline = client.get_pipeline_id(title(name))
     if pipeline is not None:
-        for one in _versions(client, pipeline):
-            if one.display_name == version:
-                return str(pipeline), str(one.pipeline_version_id)
+        for existing in _versions(client, pipeline):
+            if existing.display_name == version:
+                return str(pipeline), str(existing.pipeline_version_id)
     with tempfile.TemporaryDirectory() as folder:
         file = str(compile_to(name, Path(folder)))
         if pipeline is None:
             pipeline = client.upload_pipeline(file, title(name)).pipeline_id
-        made = client.upload_pipeline_version(file, version, pipeline_id=pipeline)
-    for one in list(_versions(client, pipeline)):
-        if one.display_name == title(
-            name
-        ):  # Kubeflow makes it of the first upload, under the pipeline's name
-            client.delete_pipeline_version(pipeline, one.pipeline_version_id)
-    return str(pipeline), str(made.pipeline_version_id)
+        uploaded = client.upload_pipeline_version(file, version, pipeline_id=pipeline)
+    for existing in list(_versions(client, pipeline)):
+        # Kubeflow also creates a version named after the pipeline from the first upload
+        if existing.display_name == title(name):
+            client.delete_pipeline_version(pipeline, existing.pipeline_version_id)
+    return str(pipeline), str(uploaded.pipeline_version_id)
 
 
 def _versions(client: Client, pipeline: str) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from pipelines.cluster import at_home, repeatable
 
 @dsl.pipeline(
     name="immr-refresh",
-    description="Trains a version on click log and catalogue; deploys it if it passes the gate.",
+    description="Trains a version on the click log and catalogue, and deploys it if it passes the gate.",
 )
 def refresh(
     data_uri: str = "/immr/data/shop",
@@ -27,7 +27,7 @@ def refresh(
         workers: Training processes.
         gpus_per_worker: GPUs reserved for each training process on a cluster.
         gate_margin: The gate passes if the lower bound of (candidate − champion) is above this.
-        deploy: Deploy a version that passes; else it is only packaged and indexed.
+        deploy: Deploy a version that passes; otherwise it is only packaged and indexed.
         share: Share of users that a challenger gets, between 0 and 1.
     """
     run = dsl.PIPELINE_JOB_ID_PLACEHOLDER

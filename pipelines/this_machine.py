@@ -16,16 +16,16 @@ _KEPT_RUNS = 5
 
 @contextmanager
 def on_this_machine(root: Path) -> Iterator[None]:
-    """Pipelines called inside run here, with their artifacts below `root`, where the newest runs are kept.
+    """Run pipelines called in the block on this machine; `root` keeps the artifacts of the newest runs.
 
     Raises:
-        ImmrError: a step failed.
+        ImmrError: A step failed.
     """
     use_this_machine(root)
     try:
         yield
     except RuntimeError as error:  # kfp.local's; the step has printed its own error
-        raise ImmrError(f"a step of the pipeline failed, its error is above ({error})") from error
+        raise ImmrError(f"a step of the pipeline failed ({error}): see its error above") from error
     folders = sorted(
         (path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime
     )
