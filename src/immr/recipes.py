@@ -1,4 +1,4 @@
-"""Recipes: frozen settings for the steps of the loop, built in or from a TOML file. Vary with `dataclasses.replace`."""
+"""Recipes: frozen settings of the loop's steps, built in or from a TOML file. Vary with `dataclasses.replace`."""
 
 from __future__ import annotations
 

@@ -79,7 +79,9 @@ def test_a_failed_step_is_named_with_its_error(run: PipelineRun, tmp_path: Path,
 def test_a_pod_that_never_ran_immr_is_pointed_out(run: PipelineRun, tmp_path: Path) -> None:
     do(run, "govern")
     assert run.outcome("FAILED") == "failed"
-    assert "A step's pod ended before IMMR started in it" in run.page(Settings(home=tmp_path), "", "failed", [])
+    assert "A step's pod ended before IMMR started in it" in run.page(
+        Settings(home=tmp_path), "", "failed", []
+    )
 
 
 def test_a_page_shows_only_the_findings_of_its_own_run(run: PipelineRun, tmp_path: Path) -> None:
