@@ -11,10 +11,10 @@ from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 
-from immr.data import jpeg
-from immr.data.colour_profiles import to_srgb
-from immr.data.opaque import Box, opaque, scale_transparency
-from immr.data.orientation import orientation_of, upright
+from immr.data.pictures import jpeg
+from immr.data.pictures.colour_profiles import to_srgb
+from immr.data.pictures.opaque import Box, opaque, scale_transparency
+from immr.data.pictures.orientation import orientation_of, upright
 from immr.errors import DataError, ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")

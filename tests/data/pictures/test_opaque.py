@@ -111,7 +111,7 @@ def on_white(content: bytes) -> npt.NDArray[np.uint8]:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "PA", "1"])
 def test_bands_make_no_difference(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("immr.data.opaque._BAND_PIXELS", 500)
+    monkeypatch.setattr("immr.data.pictures.opaque._BAND_PIXELS", 500)
     noise = np.random.default_rng(0).integers(0, 256, (61, 47, 4), dtype=np.uint8)
     content = encoded(Image.fromarray(noise).convert(mode if mode != "PA" else "P"), "PNG")
     assert np.array_equal(np.asarray(decode(content)), on_white(content))

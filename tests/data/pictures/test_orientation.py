@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
 from immr.data.images import decode
-from immr.data.orientation import orientation_of
+from immr.data.pictures.orientation import orientation_of
 from tests.support.odd_pictures import EXIF_SIZES, encoded, exif, left_red_right_blue, short
 
 ORIENTATION = 0x0112
