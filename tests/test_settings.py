@@ -85,5 +85,5 @@ def test_a_value_of_another_type_names_its_variable() -> None:
         ("redis://:secret@host:6379/0", "redis://host:6379/0"),
     ],
 )
-def test_a_url_is_told_without_who_asks_there(url: str, told: str) -> None:
+def test_messages_quote_urls_without_credentials(url: str, told: str) -> None:
     assert without_credentials(url) == told

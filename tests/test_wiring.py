@@ -69,5 +69,5 @@ def test_a_part_that_fails_to_close_does_not_keep_the_others_open(tmp_path: Path
 
 
 def test_a_misspelled_fake_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="unknown parts: event_log; there are"):
+    with pytest.raises(TypeError, match="unknown parts: event_log; known parts"):
         Parts.of(Settings(home=tmp_path), event_log=Closable())

@@ -19,7 +19,7 @@ def test_a_row_has_its_interval_around_its_dot() -> None:
     assert "Fruit <1>" in [text.text for text in root.iterfind("text")]
 
 
-def test_infinite_intervals_are_cut_to_the_axis() -> None:
+def test_infinite_intervals_are_clipped_to_the_axis() -> None:
     one, whole = (drawn(IntervalRow("r", 0.5, *bounds)) for bounds in ((-math.inf, math.inf), (0.0, 1.0)))
     assert ElementTree.tostring(one) == ElementTree.tostring(whole)
 

@@ -1,4 +1,4 @@
-"""The same cases on every feature store: Feast on SQLite, and on a real Redis where there is one."""
+"""The same cases on every feature store: Feast on SQLite, and on a real Redis if it is installed."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -52,12 +52,12 @@ def redis_server(tmp_path_factory):
 
 @pytest.fixture
 def redis_url(redis_server):
-    """Nothing is in it."""
+    """An empty database."""
     redis_process.forget_everything(redis_server)
     return f"redis://127.0.0.1:{redis_server}"
 
 
-def test_before_the_first_materialization_it_says_what_to_do(store):
+def test_before_the_first_materialization_the_error_is_explained(store):
     for attempt in (lambda: store.read(["a"]), store.warm, lambda: store.push(_stats(["a"]))):
         with pytest.raises(FeaturesUnavailableError, match="never materialized: run `immr materialize`"):
             attempt()
@@ -86,7 +86,7 @@ def test_pushes_are_read_at_once_and_materializing_again_replaces_them(store):
     assert store.push(_stats([])) == 0
 
 
-def test_a_stock_may_be_unknown_or_nothing(store):
+def test_a_stock_may_be_unknown_or_zero(store):
     store.materialize(pa.concat_tables([_stats(["a"], stock=None), _stats(["b"], stock=0.0), _stats(["c"])]))
     assert {name: found.stock for name, found in store.read(["a", "b", "c"]).items()} == {
         "a": None,
@@ -106,7 +106,7 @@ def test_freshness_is_the_newest_row(store):
     assert store.freshness() == NOW + timedelta(minutes=1)
 
 
-def test_a_log_from_the_future_does_not_keep_out_a_good_one(store):
+def test_features_with_future_times_are_replaced(store):
     store.materialize(_stats(["apple", "pear"], clicks=1, when=datetime(2099, 1, 1, tzinfo=UTC)))
     store.materialize(_stats(["apple", "pear"], clicks=5))
     assert {features.clicks_7d for features in store.read(["apple", "pear"]).values()} == {5}
@@ -142,4 +142,4 @@ def test_threads_read_while_others_push(store):
         assert [push.result() for push in pushes] == [50] * 8
     assert all(len(features) == 50 for features in found)
     rows = {(one.price, one.clicks_7d) for features in found for one in features.values()}
-    assert rows <= {(2.0, 3), *((float(n), n) for n in range(8))}  # an item's row is seen whole
+    assert rows <= {(2.0, 3), *((float(n), n) for n in range(8))}  # no torn rows

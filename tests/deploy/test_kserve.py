@@ -21,7 +21,7 @@ KIND = "inferenceservices"
 
 @pytest.fixture
 def fake() -> Iterator[FakeApi]:
-    """Whatever is made is ready at once."""
+    """Every created service is ready at once."""
     with fake_api.serving() as api:
         api.put("configmaps", {"metadata": {"name": ROLES, "namespace": "immr"}})
         api.on_create = lambda resource, body: ready(api, body["metadata"]["name"])
@@ -44,7 +44,7 @@ def deploy(fake: FakeApi, number: int, role: Any) -> Deployment:
     return deployer(fake).apply(tiny_version.version(number), f"immr-search:immr-{number}", role)
 
 
-def test_the_object_is_what_kserve_takes() -> None:
+def test_the_object_matches_kserves_definition() -> None:
     body = inference_service(
         tiny_version.version(3), "immr-search:immr-3", "immr", ServingShape(max_replicas=4)
     )
@@ -159,11 +159,11 @@ def test_a_service_that_immr_did_not_create_is_not_touched(fake: FakeApi) -> Non
     fake.put(KIND, {"metadata": {"name": "immr-1", "namespace": "immr"}})
     with pytest.raises(DeployError, match="IMMR did not create"):
         deploy(fake, 1, "champion")
-    assert fake.asked("patch", KIND) == 0
+    assert fake.count("patch", KIND) == 0
 
 
 @pytest.mark.parametrize(("verb", "status"), [("create", 403), ("list", 403), ("patch", 500)])
-def test_refusals_are_reported_and_server_errors_repeated(fake: FakeApi, verb: str, status: int) -> None:
+def test_refusals_are_reported_and_server_errors_retried(fake: FakeApi, verb: str, status: int) -> None:
     fake.faults = [Fault(verb, KIND, status)]
     if status == 500:
         assert deploy(fake, 1, "champion").version_id == "immr-1"

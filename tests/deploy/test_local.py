@@ -148,7 +148,7 @@ def test_processes_of_a_killed_run_are_found_and_stopped(tmp_path: Path) -> None
     ) as run:
         assert run.stdout is not None
         sleeper = psutil.Process(int(run.stdout.readline()))
-        assert marked.stop_orphans(tmp_path, timeout_s=5) == 0  # the run that started it lives
+        assert marked.stop_orphans(tmp_path, timeout_s=5) == 0  # its starter is still alive
         os.kill(run.pid, signal.SIGKILL)
     assert marked.stop_orphans(tmp_path, timeout_s=5) == 1
     assert not sleeper.is_running() or sleeper.status() == psutil.STATUS_ZOMBIE

@@ -65,7 +65,11 @@ def wrong(fake: FakeApi) -> dict[str, Finding]:
 
 def test_a_complete_cluster_passes(fake: FakeApi) -> None:
     assert wrong(fake) == {}
-    assert {call.verb for call in fake.calls} == {"get", "list", "create"}  # reviews are asked by creating
+    assert {call.verb for call in fake.calls} == {
+        "get",
+        "list",
+        "create",
+    }  # a review is an object that the client creates
     assert {call.resource for call in fake.calls if call.verb == "create"} == {"selfsubjectaccessreviews"}
 
 

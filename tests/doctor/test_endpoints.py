@@ -87,7 +87,7 @@ def test_redis_must_answer_ping(answer: bytes, ok: bool) -> None:
 
 
 @pytest.mark.parametrize(("status", "ok"), [(200, True), (401, True), (404, True), (503, False)])
-def test_a_server_may_refuse_us_but_not_fail(status: int, ok: bool) -> None:
+def test_a_4xx_answer_is_fine_and_a_5xx_is_not(status: int, ok: bool) -> None:
     with answering(status) as url:
         assert check_url("IMMR_TRACKING_URL", f"{url}/prefix").ok == ok
 

@@ -15,7 +15,7 @@ def finding(settings: Settings, what: str) -> Finding:
     return next(found for found in examine(connect(settings)) if found.what == what)
 
 
-def test_embedded_places_are_fine_before_they_exist(tmp_path: Path) -> None:
+def test_embedded_services_need_not_exist_yet(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "new")
     findings = {found.what: found for found in examine(connect(settings))}
     assert all(findings[f"IMMR_{name.upper()}_URL"].ok for name in URLS)

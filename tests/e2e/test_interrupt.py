@@ -47,6 +47,6 @@ def test_ctrl_c_during_a_pipeline_run_stops_everything(tmp_path: Path) -> None:
         demo.send_signal(signal.SIGINT)
         output = demo.stdout.read()
         assert demo.wait(30) == 130 and "the next run resumes here" in output
-    # a worker that was output to end may still be at it on a busy machine
-    until(lambda: not started_with(home), timeout_s=20, output=lambda: started_with(home))
+    # on a busy machine a worker may take a moment to end
+    until(lambda: not started_with(home), timeout_s=20, told=lambda: started_with(home))
     assert list((home / "work" / "training-sets").iterdir())  # finished work is kept

@@ -79,7 +79,9 @@ def test_keeping_a_photo_deletes_expired_ones(tmp_path: Path) -> None:
     assert not old.exists()
 
 
-def test_expired_photos_are_looked_for_once_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_photos_are_deleted_at_most_once_an_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweeps: list[datetime] = []
     monkeypatch.setattr(PhotoStore, "forget", lambda self, before: sweeps.append(before) or 0)
     photos = PhotoStore(tmp_path, max_age=DAY)

@@ -37,7 +37,7 @@ class Call:
 
 @dataclass
 class Fault:
-    """A wrong answer that is given `times` times."""
+    """An error that is answered `times` times."""
 
     verb: str
     resource: str
@@ -90,11 +90,11 @@ class FakeApi:
             self.changed.notify_all()
 
     def wait_for(self, question: Callable[[], bool], timeout_s: float = 10) -> None:
-        """Wait until a call or a change makes it true."""
+        """Wait until a call or a change makes the condition true."""
         with self.changed:
             assert self.changed.wait_for(question, timeout_s), "the condition did not become true in time"
 
-    def asked(self, verb: str, resource: str) -> int:
+    def count(self, verb: str, resource: str) -> int:
         return sum(call.verb == verb and call.resource == resource for call in self.calls)
 
     def fault_for(self, call: Call) -> Fault | None:

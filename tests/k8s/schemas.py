@@ -29,7 +29,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 
 def folder() -> Path | None:
-    """$IMMR_CRDS, or shared/crds beside the repository; None where there is neither."""
+    """$IMMR_CRDS, or shared/crds beside the repository; None if neither exists."""
     for candidate in (os.environ.get("IMMR_CRDS"), ROOT.parent / "shared" / "crds"):
         if candidate and Path(candidate).is_dir():
             return Path(candidate)
@@ -37,14 +37,14 @@ def folder() -> Path | None:
 
 
 def needed() -> None:
-    """Skip, and say why, where there are no definitions."""
+    """Skip the test, with the reason, if there are no definitions."""
     if folder() is None:
         pytest.skip("no custom resource definitions: set IMMR_CRDS to a folder of upstream CRD files")
 
 
 @functools.cache
 def schema(group: str, version: str, kind: str) -> dict[str, Any] | None:
-    """A kind's schema; None where no file defines it."""
+    """A kind's schema; None if no file defines it."""
     found = folder()
     assert found is not None
     for path in sorted(found.rglob("*.yaml")):
@@ -62,10 +62,10 @@ def schema(group: str, version: str, kind: str) -> dict[str, Any] | None:
 
 
 def problems(body: dict[str, Any]) -> list[str]:
-    """What an API server would refuse this custom resource for.
+    """The reasons for which an API server would refuse this custom resource.
 
     Raises:
-        LookupError: no definition of its kind and version is there.
+        LookupError: There is no definition of its kind and version.
     """
     group, _, version = body["apiVersion"].partition("/")
     found = schema(group, version, body["kind"])

@@ -37,7 +37,7 @@ BUILT_IN = (
     "networking.k8s.io/v1",
     "rbac.authorization.k8s.io/v1",
 )
-RUNS_AS = {"kind": "pipeline-runner", "production": "default-editor"}  # Kubeflow's, where a run names none
+RUNS_AS = {"kind": "pipeline-runner", "production": "default-editor"}  # Kubeflow's default account
 KUBERNETES = "1.33"
 KIND_LIMIT_GIB = 8
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
@@ -130,8 +130,8 @@ def test_objects_are_unique_and_namespaced(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_a_run_that_names_no_account_has_the_permissions(overlay: str) -> None:
-    """A run from the UI with no field changed has Kubeflow's own account."""
+def test_a_run_with_the_default_account_has_the_permissions(overlay: str) -> None:
+    """A run started from the UI with the default values uses Kubeflow's account."""
     subjects = named(overlay, "RoleBinding", "immr-pipeline")["subjects"]
     assert {(one["name"], one["namespace"]) for one in subjects} == {
         ("immr-pipeline", NAMESPACES[overlay]),
@@ -251,7 +251,7 @@ def ports_for_figures(overlay: str, policy: str) -> set[int]:
 
 
 def port_behind(overlay: str, service: str, port: str) -> int:
-    """The container's port that a named port of a Service leads to."""
+    """The container's port that a named port of a Service points to."""
     spec = named(overlay, "Service", service)["spec"]
     (target,) = (one["targetPort"] for one in spec["ports"] if one["name"] == port)
     (found,) = (
@@ -331,14 +331,14 @@ def test_a_crash_of_the_page_leaves_the_search_alone(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_mlflow_starts_no_job_runner_and_has_room(overlay: str) -> None:
-    """With it MLflow 3.17 takes 1,524 MiB when idle, without it 400."""
+    """With the job runner an idle MLflow 3.17 takes 1,524 MiB, without it 400."""
     (container,) = named(overlay, "Deployment", "mlflow")["spec"]["template"]["spec"]["containers"]
     assert {"name": "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "value": "false"} in container["env"]
     assert gib(container["resources"]["limits"]["memory"]) * 1024 >= 1.5 * 400
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_a_gateway_has_the_time_to_bring_its_events_to_the_log(overlay: str) -> None:
+def test_a_stopping_gateway_has_time_to_deliver_its_events(overlay: str) -> None:
     pod = named(overlay, "StatefulSet", "gateway")["spec"]["template"]["spec"]
     (gateway,) = (one for one in pod["containers"] if one["name"] == "gateway")
     takes_s = gateway["lifecycle"]["preStop"]["sleep"]["seconds"] + DRAIN_S + FINISH_S + STOP_TIMEOUT_S
@@ -346,7 +346,7 @@ def test_a_gateway_has_the_time_to_bring_its_events_to_the_log(overlay: str) -> 
 
 
 def one_line(value: Any) -> Any:
-    """The same with any white space in strings as one space."""
+    """The same object, with whitespace in strings collapsed to single spaces."""
     if isinstance(value, dict):
         return {name: one_line(part) for name, part in value.items()}
     if isinstance(value, list):
@@ -355,7 +355,7 @@ def one_line(value: Any) -> Any:
 
 
 def test_components_build_too() -> None:
-    """Components that no overlay uses are for overlays of users."""
+    """Includes components that only users' own overlays use."""
     schemas.needed()
     made = composed("redis", "kafka", "spark")
     kinds = {one["kind"] for one in made}
@@ -391,7 +391,7 @@ def test_with_redis_features_are_read_there() -> None:
 
 
 @pytest.mark.parametrize("role", ["driver", "executor"])
-def test_the_pods_of_spark_are_ours(role: str) -> None:
+def test_spark_pods_follow_our_conventions(role: str) -> None:
     made = {titled(one): one for one in composed("spark")}
     spec = made["SparkApplication/immr-govern"]["spec"]
     pod = spec[role]
@@ -413,7 +413,7 @@ def test_the_pods_of_spark_are_ours(role: str) -> None:
     assert {one["name"] for one in pod["volumeMounts"]} == {one["name"] for one in spec["volumes"]}
 
 
-def test_only_the_driver_of_spark_may_ask_for_pods() -> None:
+def test_only_the_spark_driver_may_create_pods() -> None:
     made = {titled(one): one for one in composed("spark")}
     spec = made["SparkApplication/immr-govern"]["spec"]
     (subject,) = made["RoleBinding/immr-spark"]["subjects"]
@@ -465,7 +465,7 @@ def test_the_tools_pod_equals_a_step() -> None:
 
 
 def objects_of(overlay: str, tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the code makes with an overlay's own settings."""
+    """The objects that the code creates with an overlay's settings."""
     settings = named(overlay, "ConfigMap", "immr-settings")["data"]
     job_file = tmp_path / "job.json"
     job_file.write_text("{}")
@@ -481,7 +481,7 @@ def objects_of(overlay: str, tmp_path: Path) -> tuple[dict[str, Any], dict[str, 
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_objects_made_by_code_fit_the_manifests(overlay: str, tmp_path: Path) -> None:
+def test_objects_created_by_code_match_the_manifests(overlay: str, tmp_path: Path) -> None:
     job, service = objects_of(overlay, tmp_path)
     there = {titled(one) for one in built(overlay)}
     pod = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
@@ -499,7 +499,7 @@ def test_objects_made_by_code_fit_the_manifests(overlay: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_pods_made_by_operators_follow_the_restricted_standard(overlay: str, tmp_path: Path) -> None:
+def test_pods_created_by_operators_follow_the_restricted_standard(overlay: str, tmp_path: Path) -> None:
     job, service = objects_of(overlay, tmp_path)
     made = [one["template"] for one in job["spec"]["pytorchReplicaSpecs"].values()]
     runtime = named(overlay, "ServingRuntime", "immr-bento")["spec"]

@@ -1,7 +1,7 @@
-"""The code against a real API server, with the account of a pipeline's step; tests play the operators.
+"""The code against a real API server, with the account of a pipeline's step; tests act as the operators.
 
 IMMR_TEST_KUBECONFIG names an administrator's kubeconfig of a control plane: API server, scheduler,
-controllers, a node (which need not be more than an entry) and the definitions of ../shared/crds, but no
+controllers, a Node object and the definitions of ../shared/crds, but no
 training operator and no KServe, which would act on the same objects.
 """
 
@@ -43,7 +43,7 @@ WAIT_S = 60.0
 
 @dataclass(frozen=True)
 class Place:
-    """A namespace with the accounts of k8s/base; as its administrator, and as a pipeline's step."""
+    """A namespace with the accounts of k8s/base, and clients for its administrator and a pipeline step."""
 
     namespace: str
     admin: Any
@@ -81,7 +81,7 @@ def client_with(**changes: Any) -> Any:
 
     configuration = client.Configuration()
     config.load_kube_config(KUBECONFIG, client_configuration=configuration)
-    configuration.refresh_api_key_hook = None  # it would bring the administrator's token back
+    configuration.refresh_api_key_hook = None  # it would restore the administrator's token
     for name, value in changes.items():
         setattr(configuration, name, value)
     return client.ApiClient(configuration)
@@ -143,7 +143,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def test_a_job_runs_to_its_end_and_a_second_try_waits_for_the_same(
+def test_a_job_runs_to_its_end_and_a_second_attempt_waits_for_the_same(
     place: Place, pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     launcher, job = training(place, tmp_path)
@@ -190,7 +190,7 @@ def test_a_container_that_was_out_of_memory_is_named(
 @pytest.mark.parametrize(
     ("reason", "cpu"), [("ImagePullBackOff", "1m"), ("Unschedulable", "1000000"), ("FailedCreatePod", "")]
 )
-def test_what_cannot_start_is_said_and_its_job_deleted(
+def test_a_job_that_cannot_start_is_reported_and_deleted(
     place: Place, pool: ThreadPoolExecutor, tmp_path: Path, reason: str, cpu: str
 ) -> None:
     launcher, job = training(place, tmp_path)
@@ -208,9 +208,8 @@ def test_what_cannot_start_is_said_and_its_job_deleted(
     else:
         status = {"name": "pytorch", "image": "none", "imageID": "", "ready": False, "restartCount": 0}
         stuck = {"containerStatuses": [status | {"state": {"waiting": {"reason": reason}}}]}
-        place.pod(
-            stuck if reason == "ImagePullBackOff" else {}, cpu
-        )  # of the other the scheduler itself says it
+        # the scheduler itself reports the other reason
+        place.pod(stuck if reason == "ImagePullBackOff" else {}, cpu)
     assert reason in failing(place, waiting)
     eventually(lambda: place.jobs.get(NAME) is None)
 
@@ -222,7 +221,9 @@ def test_an_object_that_is_not_valid_is_refused_at_once(place: Place, tmp_path: 
         KubeflowLauncher(place.steps, place.namespace, shape, tmp_path, {}).run(job)
 
 
-def test_what_a_run_left_behind_is_stopped(place: Place, pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+def test_jobs_that_a_run_left_behind_are_stopped(
+    place: Place, pool: ThreadPoolExecutor, tmp_path: Path
+) -> None:
     launcher, job = training(place, tmp_path, run="a")
     waiting = pool.submit(launcher.run, job)
     eventually(lambda: place.jobs.get(NAME))
@@ -283,7 +284,7 @@ def test_the_doctor_finds_every_permission_as_the_steps_account(place: Place) ->
         ("/apis/rbac.authorization.k8s.io/v1", "roles"),
     ],
 )
-def test_nothing_else_may_be_asked(place: Place, prefix: str, plural: str) -> None:
+def test_other_calls_are_forbidden(place: Place, prefix: str, plural: str) -> None:
     from kubernetes.client.exceptions import ApiException
 
     with pytest.raises(ApiException) as raised:

@@ -21,7 +21,7 @@ LABELS = {"training.kubeflow.org/job-name": NAME}
 
 
 def allowed() -> set[tuple[str, str, str, str]]:
-    """(group, resource, verb, name), the name empty where any will do."""
+    """(group, resource, verb, name), the name is empty if any is allowed."""
     role, *_ = yaml.safe_load_all((schemas.ROOT / "k8s/base/accounts/pipeline-role.yaml").read_text())
     return {
         (group, resource, verb, name)
@@ -34,16 +34,16 @@ def allowed() -> set[tuple[str, str, str, str]]:
 
 
 def train(fake: FakeApi, folder: Path) -> None:
-    """Train to the end, then again: the failed job of the first try is replaced."""
+    """Train to the end, then again: the failed job of the first attempt is replaced."""
     (folder / "job.json").write_text("{}")
     launcher = KubeflowLauncher(fake_api.client_of(fake), "immr", JobShape(), folder, {}, poll_s=1)
     job = TrainingJob(NAME, folder / "job.json", 1)
     thread = threading.Thread(target=launcher.run, args=(job,))
     thread.start()
-    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") >= 1)  # no pod yet: its events are looked at
+    fake.wait_for(lambda: fake.count("watch", "pytorchjobs") >= 1)  # no pod yet, so events are read
     pod = {"metadata": {"name": f"{NAME}-master-0", "namespace": "immr", "labels": LABELS}}
     fake.put("pods", pod | {"status": {"phase": "Running"}})
-    fake.wait_for(lambda: fake.asked("get", "pods/log") >= 1)
+    fake.wait_for(lambda: fake.count("get", "pods/log") >= 1)
     fake.change("pytorchjobs", "immr", NAME, status=status("Succeeded"))
     thread.join(10)
     fake.change("pytorchjobs", "immr", NAME, status=status("Failed"))
@@ -72,7 +72,7 @@ def deploy(fake: FakeApi) -> None:
     deployer.remove("champion")
 
 
-def test_the_role_allows_what_is_asked_and_no_more(tmp_path: Path) -> None:
+def test_the_role_allows_exactly_the_calls_of_the_code(tmp_path: Path) -> None:
     with fake_api.serving() as fake:
         train(fake, tmp_path)
         deploy(fake)
@@ -86,6 +86,6 @@ def test_the_role_allows_what_is_asked_and_no_more(tmp_path: Path) -> None:
             )
             for call in fake.calls
         }
-    # a watch on a list is asked for with the verb `watch`; clusters also want `list` for its start
+    # watching a list needs the verb `watch`; clusters also require `list` to start
     assert asked | {("kubeflow.org", "pytorchjobs", "list", "")} == allowed()
     assert {call.namespace for call in fake.calls} == {"immr"}

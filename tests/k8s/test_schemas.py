@@ -27,7 +27,7 @@ def route(**rule: Any) -> dict[str, Any]:
         ({"backendRefs": None}, "null"),
     ],
 )
-def test_what_an_api_server_refuses_is_found(rule: dict[str, Any], problem: str | None) -> None:
+def test_the_validator_finds_what_an_api_server_refuses(rule: dict[str, Any], problem: str | None) -> None:
     schemas.needed()
     found = schemas.problems(route(**rule))
     assert (problem is None and not found) or (problem is not None and problem in "; ".join(found))

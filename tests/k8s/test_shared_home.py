@@ -1,4 +1,4 @@
-"""A step's own disk is seen by no other pod: what training reads must lie below IMMR_HOME."""
+"""No other pod can read a step's own disk, so training must read from IMMR_HOME."""
 
 from __future__ import annotations
 

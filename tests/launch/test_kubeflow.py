@@ -78,7 +78,7 @@ def finish_when_created(fake: FakeApi, kind: str = "Succeeded", message: str = "
         (4, JobShape(elastic_min_pods=2), {"Worker": 4}),
     ],
 )  # fmt: skip
-def test_the_object_is_what_the_operator_takes(
+def test_the_object_matches_the_operators_definition(
     job: TrainingJob, tmp_path: Path, processes: int, shape: JobShape, replicas: dict[str, int]
 ) -> None:
     body = pytorchjob(replace(job, processes=processes), NAMESPACE, shape, tmp_path, {})
@@ -139,10 +139,10 @@ def test_a_job_is_created_and_watched_and_its_log_shown(
     fake.logs[f"{NAME}-master-0"] = ["epoch 1 of 2", "epoch 2 of 2"]
     thread = threading.Thread(target=launcher(fake, tmp_path, poll_s=5).run, args=(job,))
     thread.start()
-    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") == 1)
+    fake.wait_for(lambda: fake.count("watch", "pytorchjobs") == 1)
     fake.put("pods", pod("master"))
     fake.change("pytorchjobs", NAMESPACE, NAME, status=condition("Running"))
-    fake.wait_for(lambda: fake.asked("get", "pods/log") >= 1)
+    fake.wait_for(lambda: fake.count("get", "pods/log") >= 1)
     start = time.monotonic()
     finish(fake)
     thread.join(10)
@@ -158,16 +158,18 @@ def test_a_retry_waits_for_its_own_job(fake: FakeApi, job: TrainingJob, tmp_path
     launcher(fake, tmp_path).run(job)
     created = [body for call, body in fake.bodies if call.verb == "create"]
     assert len(created) == 2  # the second was answered with 409
-    assert fake.asked("delete", "pytorchjobs") == 0
+    assert fake.count("delete", "pytorchjobs") == 0
 
 
-def test_a_failed_job_of_an_earlier_try_is_replaced(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+def test_a_failed_job_of_an_earlier_attempt_is_replaced(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path
+) -> None:
     finish_when_created(fake, "Failed")
     with pytest.raises(TrainingError):
         launcher(fake, tmp_path).run(job)
     finish_when_created(fake)
     launcher(fake, tmp_path).run(job)
-    assert fake.asked("delete", "pytorchjobs") == 1
+    assert fake.count("delete", "pytorchjobs") == 1
 
 
 def test_a_job_that_immr_did_not_create_is_not_touched(
@@ -176,7 +178,7 @@ def test_a_job_that_immr_did_not_create_is_not_touched(
     fake.put("pytorchjobs", {"metadata": {"name": NAME, "namespace": NAMESPACE}})
     with pytest.raises(TrainingError, match="IMMR did not create"):
         launcher(fake, tmp_path).run(job)
-    assert fake.asked("delete", "pytorchjobs") == 0
+    assert fake.count("delete", "pytorchjobs") == 0
 
 
 @pytest.mark.parametrize("status", [CUT, 410, 500, 429])
@@ -186,7 +188,7 @@ def test_a_broken_watch_is_resumed(
     fake.faults = [Fault("watch", "pytorchjobs", status, times=2)]
     thread = threading.Thread(target=launcher(fake, tmp_path).run, args=(job,))
     thread.start()
-    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") == 3)
+    fake.wait_for(lambda: fake.count("watch", "pytorchjobs") == 3)
     finish(fake)
     thread.join(10)
     assert not thread.is_alive()
@@ -200,24 +202,24 @@ def test_a_busy_server_is_waited_for(
     finish_when_created(fake)
     fake.faults = [Fault(verb, "pytorchjobs", status, headers={"Retry-After": "0.1"})]
     launcher(fake, tmp_path).run(job)
-    assert fake.asked(verb, "pytorchjobs") >= 2
+    assert fake.count(verb, "pytorchjobs") >= 2
 
 
 def test_an_outage_of_the_api_does_not_end_training(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
-    """Far more failed calls than a single request is worth; the job continues meanwhile."""
+    """Far more failures than the retries of one call allow; the job keeps running meanwhile."""
     thread = threading.Thread(target=launcher(fake, tmp_path).run, args=(job,))
     thread.start()
-    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") >= 1)
+    fake.wait_for(lambda: fake.count("watch", "pytorchjobs") >= 1)
     for verb, resource in (("watch", "pytorchjobs"), ("get", "pytorchjobs"), ("list", "pods")):
         fake.faults.append(Fault(verb, resource, 503, times=20, headers={"Retry-After": "0.02"}))
-    fake.wait_for(lambda: fake.asked("list", "pods") >= 22)
+    fake.wait_for(lambda: fake.count("list", "pods") >= 22)
     finish(fake)
     thread.join(20)
     assert not thread.is_alive()
     assert ("pytorchjobs", NAMESPACE, NAME) in fake.objects
 
 
-def test_retry_after_is_kept_to(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+def test_retry_after_is_respected(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
     finish_when_created(fake)
     fake.faults = [Fault("create", "pytorchjobs", 429, headers={"Retry-After": "1"})]
     start = time.monotonic()
@@ -251,11 +253,11 @@ def test_a_finished_job_whose_output_is_gone_is_replaced(
     (tmp_path / "version").mkdir()
     launcher(fake, tmp_path).run(job)
     launcher(fake, tmp_path).run(job)
-    assert fake.asked("delete", "pytorchjobs") == 0
+    assert fake.count("delete", "pytorchjobs") == 0
     (tmp_path / "version").rmdir()
     fake.on_create = lambda resource, body: ((tmp_path / "version").mkdir(), finish(fake))[1]
     launcher(fake, tmp_path).run(job)
-    assert fake.asked("delete", "pytorchjobs") == 1
+    assert fake.count("delete", "pytorchjobs") == 1
 
 
 def test_a_job_that_ends_without_its_output_is_an_error(
@@ -266,7 +268,7 @@ def test_a_job_that_ends_without_its_output_is_an_error(
         launcher(fake, tmp_path, output_grace_s=0).run(replace(job, out=tmp_path / "version"))
 
 
-# --- whose job it is
+# --- ownership
 
 
 def test_stop_deletes_the_running_jobs_of_a_run(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
@@ -316,12 +318,12 @@ def test_a_missing_operator_is_suspected(fake: FakeApi, job: TrainingJob, tmp_pa
         launcher(fake, tmp_path, pending_grace_s=1).run(job)
 
 
-def test_pods_that_the_operator_is_about_to_create_are_no_problem(
+def test_pods_that_the_operator_is_about_to_create_are_not_a_problem(
     fake: FakeApi, job: TrainingJob, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     thread = threading.Thread(target=launcher(fake, tmp_path).run, args=(job,))
     thread.start()
-    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") >= 2)
+    fake.wait_for(lambda: fake.count("watch", "pytorchjobs") >= 2)
     finish(fake)
     thread.join(10)
     assert "NotCreated" not in caplog.text
@@ -370,14 +372,16 @@ def test_a_queued_job_may_wait(fake: FakeApi, job: TrainingJob, tmp_path: Path) 
     fake.on_create = hold
     thread = threading.Thread(target=launcher(fake, tmp_path, pending_grace_s=0).run, args=(job,))
     thread.start()
-    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") >= 2)
-    assert thread.is_alive() and fake.asked("list", "events") == 0
+    fake.wait_for(lambda: fake.count("watch", "pytorchjobs") >= 2)
+    assert thread.is_alive() and fake.count("list", "events") == 0
     finish(fake)
     thread.join(10)
     assert not thread.is_alive()
 
 
-def test_a_failure_has_the_reason_and_the_last_lines(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+def test_a_failure_reports_the_reason_and_the_last_lines(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path
+) -> None:
     ended = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
     fake.put("pods", pod("master"))
     fake.put(
@@ -432,19 +436,21 @@ def test_a_blocked_pod_ends_the_wait_after_the_grace_period(
     with pytest.raises(TrainingError, match=f"cannot start: pod {NAME}-master-0 is {reason}"):
         launcher(fake, tmp_path, pending_grace_s=1).run(job)
     assert 1 <= time.monotonic() - start < 5
-    assert fake.asked("delete", "pytorchjobs") == 1
+    assert fake.count("delete", "pytorchjobs") == 1
 
 
-def test_a_pod_that_gets_a_node_in_time_is_fine(fake: FakeApi, job: TrainingJob, tmp_path: Path) -> None:
+def test_a_pod_scheduled_within_the_grace_period_is_fine(
+    fake: FakeApi, job: TrainingJob, tmp_path: Path
+) -> None:
     fake.put("pods", pod("master", **STUCK["Unschedulable"]))
     thread = threading.Thread(target=launcher(fake, tmp_path, pending_grace_s=60).run, args=(job,))
     thread.start()
-    fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") >= 1)
+    fake.wait_for(lambda: fake.count("watch", "pytorchjobs") >= 1)
     fake.put("pods", pod("master"))
     finish(fake)
     thread.join(10)
     assert not thread.is_alive()
-    assert fake.asked("delete", "pytorchjobs") == 0
+    assert fake.count("delete", "pytorchjobs") == 0
 
 
 # --- stopping
@@ -470,7 +476,7 @@ def test_an_interruption_deletes_the_job(
 ) -> None:
     command = [sys.executable, "-c", CODE, fake.url, str(tmp_path), NAME]
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=dict(os.environ)) as process:
-        fake.wait_for(lambda: fake.asked("watch", "pytorchjobs") >= 1, timeout_s=30)
+        fake.wait_for(lambda: fake.count("watch", "pytorchjobs") >= 1, timeout_s=30)
         process.send_signal(number)
         try:
             assert process.wait(30) != 0

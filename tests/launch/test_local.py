@@ -1,4 +1,4 @@
-"""`torchrun` on this machine: what comes out, what errors say, and that no process is left behind."""
+"""`torchrun` on this machine: outputs, error messages, and that no process is left behind."""
 
 import dataclasses
 import os
@@ -31,7 +31,7 @@ def _job(folder: Path, cache_dir: Path, **changes: object) -> Path:
     return folder / "job.json"
 
 
-def _processes_that_name(text: str) -> list[str]:
+def _processes_mentioning(text: str) -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -49,7 +49,7 @@ def test_two_processes_make_a_version(tmp_path, cache_dir, capfd):
     assert "epoch 4 of 4" in capfd.readouterr().err
 
 
-def test_a_failure_says_why(tmp_path, cache_dir):
+def test_a_failure_reports_its_reason(tmp_path, cache_dir):
     job_file = _job(tmp_path, cache_dir)
     (tmp_path / "ts" / "manifest.json").unlink()
     with pytest.raises(TrainingError, match=r"training tiny failed \(exit code 1\): .*is not a training set"):
@@ -93,9 +93,9 @@ def test_training_ends_with_the_process_that_started_it(tmp_path, cache_dir, num
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as launcher:
         assert launcher.stderr is not None
         any("epoch 2 of" in line for line in launcher.stderr)
-        assert len(_processes_that_name(str(job_file))) >= 4  # the launcher, torchrun, two ranks
+        assert len(_processes_mentioning(str(job_file))) >= 4  # the launcher, torchrun, two ranks
         launcher.send_signal(number)
         launcher.stderr.read()
         assert launcher.wait(30) == code
-    patience.until(lambda: _processes_that_name(str(job_file)) == [], timeout_s=30)
+    patience.until(lambda: _processes_mentioning(str(job_file)) == [], timeout_s=30)
     assert not (tmp_path / "version").exists()

@@ -72,7 +72,7 @@ def _kill(rank: int, job: TrainJob, when: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-def _told_epochs(job: TrainJob) -> int:
+def _logged_epochs(job: TrainJob) -> int:
     journal = job.checkpoints.parent / "metrics.jsonl"
     return journal.read_text().count('"loss"') if journal.is_file() else 0
 
@@ -83,34 +83,34 @@ def _writes_a_checkpoint(job: TrainJob) -> bool:
 
 @pytest.mark.slow
 def test_killed_ranks_change_nothing(tmp_path, training_set, cache_dir, capfd):
-    """One between two checkpoints, then the leader while it writes one."""
+    """Kill one rank between two checkpoints, then the leader while it is writing one."""
     undisturbed = _job(tmp_path / "undisturbed", training_set, cache_dir)
     disturbed = _job(tmp_path / "disturbed", training_set, cache_dir)
     _run(undisturbed)
     assert "started again" not in capfd.readouterr().err
 
     def killer() -> None:
-        _kill(1, disturbed, lambda: _told_epochs(disturbed) >= 5)
-        again = _told_epochs(disturbed) + 5
-        _kill(0, disturbed, lambda: _told_epochs(disturbed) >= again and _writes_a_checkpoint(disturbed))
+        _kill(1, disturbed, lambda: _logged_epochs(disturbed) >= 5)
+        again = _logged_epochs(disturbed) + 5
+        _kill(0, disturbed, lambda: _logged_epochs(disturbed) >= again and _writes_a_checkpoint(disturbed))
 
     thread = threading.Thread(target=killer)
     thread.start()
     _run(disturbed)
     thread.join()
-    told = capfd.readouterr().err
-    assert "all were started again (1)" in told and "all were started again (2)" in told
-    assert told.count("going on from the checkpoint") == 2
+    stderr = capfd.readouterr().err
+    assert "all were started again (1)" in stderr and "all were started again (2)" in stderr
+    assert stderr.count("going on from the checkpoint") == 2
     curves, expected = (json.loads((job.out / "curves.json").read_text()) for job in (disturbed, undisturbed))
     assert len(expected["loss"]) == EPOCHS
     assert curves == expected
     towers, same = (torch.load(job.out / "towers.pt") for job in (disturbed, undisturbed))
     assert all(torch.equal(towers[name], same[name]) for name in same)
-    assert _told_epochs(disturbed) == EPOCHS
+    assert _logged_epochs(disturbed) == EPOCHS
 
 
 @pytest.mark.slow
-def test_an_error_that_would_come_again_is_not_tried_again(tmp_path, training_set, cache_dir, capfd):
+def test_a_permanent_error_is_not_retried(tmp_path, training_set, cache_dir, capfd):
     job = _job(tmp_path / "job", training_set, cache_dir, learning_rate=1e38)
     with pytest.raises(TrainingError, match=r"no finite number at step \d+ \(learning rate .*\); queries: q"):
         _run(job)

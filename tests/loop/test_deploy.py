@@ -76,7 +76,7 @@ def test_versions_of_the_running_test_can_be_deployed_again(parts: Parts) -> Non
     assert deploy(parts, version(1), "bento:1").role == "champion"
 
 
-def test_a_test_that_has_ended_owns_nothing(parts: Parts) -> None:
+def test_versions_of_an_ended_test_can_be_replaced(parts: Parts) -> None:
     for number in (1, 2):
         deploy(parts, version(number), f"bento:{number}")
     begin_test(parts, 1, 2)

@@ -202,7 +202,7 @@ def test_start_is_refused_if_another_version_serves_at_the_address(deployed: Set
 
 def test_rollback_is_refused_if_the_previous_champion_does_not_answer(deployed: Settings) -> None:
     with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        held.bind(("127.0.0.1", 0))  # bound but not listening
         before = promoted(deployed, f"http://127.0.0.1:{held.getsockname()[1]}")
         with pytest.raises(ExperimentError, match=r"immr-1 at \S+ cannot serve"):
             experiment.roll_back(connect(deployed))

@@ -1,4 +1,4 @@
-"""What shoppers did before and since counts, and each impression once."""
+"""Item features combine the click log and the event log; each impression counts once."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,7 +64,7 @@ def parts_with(home: Path) -> tuple[Parts, RecordedFeatures]:
     return Parts.of(Settings(home=home), features=store), store
 
 
-def test_only_impressions_that_keep_the_contract_count(tmp_path: Path, data: Path) -> None:
+def test_only_impressions_that_meet_the_contract_count(tmp_path: Path, data: Path) -> None:
     parts, store = parts_with(tmp_path / "home")
     assert materialize(parts, tiny_training_set.write(tmp_path), data) == 6
     features = store.rows

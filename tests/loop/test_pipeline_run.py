@@ -1,4 +1,4 @@
-"""Records of a pipeline run, and what the exit step makes of them and of Kubeflow's final state."""
+"""Records of a pipeline run, and the outcome derived from them and from Kubeflow's final state."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_step_that_succeeds_on_its_second_try_is_done(run: PipelineRun) -> Non
     assert record.peak_mib > 10
 
 
-def test_an_error_that_would_come_again_is_not_retried() -> None:
+def test_a_permanent_error_is_not_retried() -> None:
     calls = []
 
     def body() -> None:

@@ -1,4 +1,4 @@
-"""A real Bento, built offline: what is in it, what is not, and when it is built again."""
+"""A real Bento, built offline: its content, and when it is rebuilt."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def built(version_folder: Path, bento_home: Path) -> Path:
     return bento_home / "bentos" / "immr-search" / "immr-3"
 
 
-def test_the_version_is_in_it(built: Path, version_folder: Path) -> None:
+def test_it_contains_the_version(built: Path, version_folder: Path) -> None:
     inside = built / "src" / "version"
     for name in ("card.json", "query_encoder.onnx"):
         assert (inside / name).read_bytes() == (version_folder / name).read_bytes()
@@ -83,7 +83,7 @@ def test_the_same_content_is_reused(built: Path, version_folder: Path, bento_hom
     assert (built / "bento.yaml").stat().st_mtime_ns == before
 
 
-def test_other_content_is_built_anew_and_a_failure_leaves_the_old_one(
+def test_changed_content_is_rebuilt_and_a_failed_build_keeps_the_old_one(
     built: Path, version_folder: Path, bento_home: Path, tmp_path: Path
 ) -> None:
     version = tiny_version.version(3)
@@ -109,7 +109,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         bento.build(tiny_version.version(), tmp_path, RankingRecipe(), SERVICE, tmp_path)
 
 
-def test_a_broken_version_file_says_what_to_do(tmp_path: Path) -> None:
+def test_a_broken_version_file_is_explained(tmp_path: Path) -> None:
     (tmp_path / "version.json").write_text('{"id": "x"}')
     with pytest.raises(PackagingError, match="immr package"):
         VersionFile.read(tmp_path)

@@ -1,4 +1,4 @@
-"""The catalogue pipeline: as YAML for the Kubeflow UI, and run here as it runs there."""
+"""The catalogue pipeline: compiled for the Kubeflow UI, and run on this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def spec(compiled: Path) -> dict[str, Any]:
     return loaded
 
 
-def test_what_is_written_down_is_so_once_and_delivery_is_tried_again(spec: dict[str, Any]) -> None:
+def test_changes_are_recorded_once_and_delivery_is_retried(spec: dict[str, Any]) -> None:
     tasks = spec["root"]["dag"]["tasks"]
     assert set(tasks) == {"write-down", "deliver"}
     assert "retryPolicy" not in tasks["write-down"]
@@ -68,7 +68,7 @@ def test_changes_reach_every_collection(settings: Settings, tmp_path: Path) -> N
         assert titles(settings, number) == {"green": "a green thing", "blue": "a blue thing"}
 
 
-def test_where_a_live_index_is_away_the_run_says_so_and_the_changes_are_safe(
+def test_a_run_fails_if_a_live_index_is_down_but_keeps_the_changes(
     settings: Settings, tmp_path: Path
 ) -> None:
     away = settings.model_copy(update={"index_url": "http://127.0.0.1:9"})

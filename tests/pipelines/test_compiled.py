@@ -20,7 +20,7 @@ def spec(compiled: Path) -> dict[str, Any]:
     return loaded | platform
 
 
-def test_every_step_is_a_component_in_the_one_image(spec: dict[str, Any]) -> None:
+def test_every_step_is_a_component_in_the_same_image(spec: dict[str, Any]) -> None:
     executors = spec["deploymentSpec"]["executors"]
     assert {name.removeprefix("exec-") for name in executors} == STEPS
     assert {executor["container"]["image"] for executor in executors.values()} == {IMAGE}
@@ -78,7 +78,7 @@ def test_every_step_is_retried_and_none_is_cached(spec: dict[str, Any]) -> None:
 
 
 def test_a_step_that_lost_its_pod_after_hours_is_retried(spec: dict[str, Any]) -> None:
-    """Argo stops retrying once this time has passed since the first try, however long that ran."""
+    """Argo stops retrying once this time has passed since the first attempt, however long that ran."""
     policy = tasks(spec, "exit-handler-1")["train"]["retryPolicy"]
     assert int(policy["backoffMaxDuration"].removesuffix("s")) >= cluster.DAY_S
 

@@ -1,4 +1,4 @@
-"""The decide pipeline: as YAML for the Kubeflow UI, and run here as it runs there."""
+"""The decide pipeline: compiled for the Kubeflow UI, and run on this machine."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def spec(compiled: Path) -> dict[str, Any]:
     return loaded
 
 
-def test_one_step_in_the_one_image_never_cached(spec: dict[str, Any]) -> None:
+def test_the_only_step_uses_the_image_and_is_not_cached(spec: dict[str, Any]) -> None:
     [executor] = spec["deploymentSpec"]["executors"].values()
     assert executor["container"]["image"] == IMAGE
     assert "pip install" not in " ".join(executor["container"]["command"])
     assert not spec["root"]["dag"]["tasks"]["watch"].get("cachingOptions", {}).get("enableCache")
 
 
-def test_acting_is_a_parameter_with_a_default(spec: dict[str, Any]) -> None:
+def test_apply_is_a_parameter_with_a_default(spec: dict[str, Any]) -> None:
     parameters = spec["root"]["inputDefinitions"]["parameters"]
     assert set(parameters) == {"apply"}
     assert parameters["apply"]["defaultValue"] is True
     assert parameters["apply"]["description"]
 
 
-def test_it_runs_as_a_process_of_its_own(tmp_path: Path) -> None:
+def test_it_runs_in_a_separate_process(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     fill(tmp_path, ["http://a:1", "http://b:1"], users=60, started=datetime(2024, 5, 1, tzinfo=UTC))
     save(changes.stop(load(settings.experiment_file)), settings.experiment_file)

@@ -50,7 +50,7 @@ def test_run_and_schedule_use_the_version_that_was_uploaded(server: Kept) -> Non
 
 
 def test_upload_leaves_one_version_of_each_pipeline(server: Kept) -> None:
-    """Kubeflow makes a version with the pipeline's name of the first upload."""
+    """Kubeflow also creates a version named after the pipeline from the first upload."""
     output = pipelines(server, "upload", "--version", "2026-01")
     assert "immr-refresh: pipeline immr-refresh, version immr-refresh-version-2026-01" in output
     for name in kubeflow.PIPELINES:

@@ -75,7 +75,7 @@ def test_one_process_reads_what_another_recorded(url: str, tmp_path: Path) -> No
 
 
 def test_a_message_that_arrives_twice_counts_once(url: str, tmp_path: Path) -> None:
-    for name in ("one", "two"):  # each like a process of its own
+    for name in ("one", "two"):  # each like a separate process
         log = KafkaEventLog(url, tmp_path / f"{name}.db")
         assert log.record_search(search("q", "u"), [shown("q", "u")]) == 1
         assert log.record_clicks([Click("c", "click", "q", "a", NOON)]) == 1
@@ -185,7 +185,7 @@ def test_a_batch_may_exceed_the_producers_queue(url: str, tmp_path: Path) -> Non
     log.close()
 
 
-def test_a_full_queue_is_an_error_in_time_if_the_brokers_are_down(tmp_path: Path) -> None:
+def test_a_full_queue_raises_within_the_timeout_if_the_brokers_are_down(tmp_path: Path) -> None:
     log = KafkaEventLog(
         "kafka://127.0.0.1:9/events?queue.buffering.max.messages=10", tmp_path / "view.db", timeout_s=1.0
     )
@@ -198,7 +198,7 @@ def test_a_full_queue_is_an_error_in_time_if_the_brokers_are_down(tmp_path: Path
 def test_an_offset_outside_the_topic_restarts_at_its_first_message(
     url: str, tmp_path: Path, place: int
 ) -> None:
-    """As after the topic was created again, or dropped old messages."""
+    """This happens after the topic was recreated or has dropped old messages."""
     log = KafkaEventLog(url, tmp_path / "view.db")
     (tmp_path / "view.places.json").write_text(json.dumps({str(number): place for number in range(4)}))
     log.record_search(search("q", "u"), [shown("q", "u")])
@@ -232,7 +232,7 @@ def test_acknowledged_events_survive_sigkill_of_the_writer(url: str, tmp_path: P
     reader.close()
 
 
-def test_brokers_that_are_down_are_an_error_in_time(tmp_path: Path) -> None:
+def test_brokers_that_are_down_raise_within_the_timeout(tmp_path: Path) -> None:
     log = KafkaEventLog("kafka://127.0.0.1:9/events", tmp_path / "view.db", timeout_s=1.0)
     with pytest.raises(EventLogError, match=r"did not accept 1 of 1 messages.*127\.0\.0\.1:9"):
         log.record_impressions([shown("q", "u")])
