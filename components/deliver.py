@@ -16,13 +16,15 @@ def deliver(until: int, metrics: dsl.Output[dsl.Metrics]):
 
     def body():
         progress = catalogue.deliver(connect(Settings()))
-        late = [f"{one.version_id} ({one.error})" for one in progress if one.live and one.delivered < until]
+        late = [
+            f"{each.version_id} ({each.error})" for each in progress if each.live and each.delivered < until
+        ]
         if late:
             raise IndexUnavailableError(
                 f"changes wait for {', '.join(late)}: they are stored, run the delivery again"
             )
         return progress
 
-    for one in with_retries("deliver", body):
-        print(f"{one.version_id}: {one.delivered} of {one.latest} {one.error}")
-        metrics.log_metric(f"{one.version_id} waiting", one.waiting)
+    for each in with_retries("deliver", body):
+        print(f"{each.version_id}: {each.delivered} of {each.latest} {each.error}")
+        metrics.log_metric(f"{each.version_id} waiting", each.waiting)

@@ -151,7 +151,7 @@ def schedule(
 
 
 def _checked(recipe: str, on_cluster: bool) -> str:
-    """The recipe, checked before anything starts. Only the cluster's pods can read a file that lies there."""
+    """The recipe, checked before anything starts. Only the cluster's pods can read a recipe file on the cluster."""
     is_file = recipe.endswith(".toml")
     if not (is_file and on_cluster):
         recipes.by_name(recipe)

@@ -38,7 +38,7 @@ def kubeconfig(fake: FakeApi, path: Path) -> str:
 
 
 def run(code: str, **environment: str) -> str:
-    """In a process of its own, as a kubeconfig is found through the environment."""
+    """In a separate process, because the kubeconfig is found through the environment."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("KUBE")}
     command = [
         sys.executable,

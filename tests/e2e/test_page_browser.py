@@ -1,4 +1,4 @@
-"""The page in a real browser, with page and versions in processes of their own."""
+"""The page in a real browser, with page and versions in separate processes."""
 
 from __future__ import annotations
 

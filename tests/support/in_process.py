@@ -107,7 +107,7 @@ def served_gateway(
 
 @contextmanager
 def in_threads(targets: Iterable[Callable[[], None]], done: threading.Event) -> Iterator[None]:
-    """Runs them beside the block, and sets `done` when it ends."""
+    """Runs functions in threads for the duration of the block, and sets `done` at its end."""
     threads = [threading.Thread(target=target) for target in targets]
     for thread in threads:
         thread.start()

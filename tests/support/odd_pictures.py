@@ -1,4 +1,4 @@
-"""Picture files that no encoder at hand writes: odd EXIF blocks, colour profiles, lossless JPEGs."""
+"""Image files that our libraries cannot write: odd EXIF blocks, colour profiles, lossless JPEGs."""
 
 from __future__ import annotations
 

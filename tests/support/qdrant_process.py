@@ -1,6 +1,6 @@
 """A stand-in for a Qdrant server: the HTTP requests that IMMR makes, answered by qdrant-client's local mode.
 
-It runs as a process of its own. With `IMMR_TEST_QDRANT_URL`, the contract tests use a real server instead.
+It runs in a separate process. With `IMMR_TEST_QDRANT_URL`, the contract tests use a real server instead.
 """
 
 from __future__ import annotations

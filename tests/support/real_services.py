@@ -31,7 +31,7 @@ READY_TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class Services:
-    """The addresses of a Bento and a gateway, each with metrics on a port of their own."""
+    """The addresses of a Bento and a gateway, each with metrics on a separate port."""
 
     settings: Settings
     bento: str

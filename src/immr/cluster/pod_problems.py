@@ -116,9 +116,9 @@ def _of_pod(pod: Mapping[str, Any], variable: str, crash_loop_blocks: bool) -> I
     name, status = pod["metadata"]["name"], pod.get("status", {})
     if status.get("phase") == "Failed" and status.get("reason"):  # Evicted, NodeLost, …
         yield PodProblem(name, status["reason"], status.get("message", ""), False, variable)
-    for one in status.get("conditions", []):
-        if one["type"] == "PodScheduled" and one.get("reason") == "Unschedulable":
-            yield PodProblem(name, "Unschedulable", one.get("message", ""), True, variable)
+    for condition in status.get("conditions", []):
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            yield PodProblem(name, "Unschedulable", condition.get("message", ""), True, variable)
     for container in status.get("initContainerStatuses", []) + status.get("containerStatuses", []):
         yield from _of_container(name, container, variable, crash_loop_blocks)
 

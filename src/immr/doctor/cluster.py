@@ -75,7 +75,7 @@ def examine_cluster(api: ApiClient, settings: Settings) -> list[Finding]:
         server = replace(server, ok=False, remedy=f"upgrade: KServe 0.20 needs {'.'.join(map(str, _OLDEST))}")
     return [
         server,
-        *(_operator(calls, one) for one in OPERATORS),
+        *(_operator(calls, operator) for operator in OPERATORS),
         *_permissions(calls, namespace),
         *_objects(calls, namespace),
         *_claims(calls, namespace),

@@ -51,8 +51,8 @@ def drift(
     since = now - timedelta(days=days)
     joined, searches = parts.events.joined(since), parts.events.searches(since)
     bots = frozenset(bots_among(joined, searches))
-    seen = [photo for photo in training_set.judgements if photo.class_id not in training_set.unseen_classes]
-    held_out = _thinned([photo.image for photo in seen], policy.most_rows, policy.seed)
+    known = [photo for photo in training_set.judgements if photo.class_id not in training_set.unseen_classes]
+    held_out = _thinned([photo.image for photo in known], policy.most_rows, policy.seed)
     photos = _thinned(_newest_clicked_photos(parts, joined, bots), policy.most_rows, policy.seed)
     folder = parts.registry.fetch(version, parts.settings.cache_dir)
     reference_ND, new_MD = (_embedded(folder, uris) for uris in (held_out, photos))
@@ -68,7 +68,7 @@ def drift(
             findings.of_photos(reference_ND, new_MD, policy),
             findings.of_scores(_best(thin_ND, documents_KD), _best(thin_MD, documents_KD), policy),
             findings.of_categories(
-                [of_class[photo.class_id] for photo in seen], _clicked(joined, category, bots), policy
+                [of_class[photo.class_id] for photo in known], _clicked(joined, category, bots), policy
             ),
             findings.of_features(parts.features.freshness(), now, policy),
         ),

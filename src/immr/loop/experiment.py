@@ -273,9 +273,9 @@ def _serving(registry: Registry, deployments: dict[Role, Deployment], role: Role
         return None
     deployment = deployments.get(role)
     if deployment is None or deployment.version_id != version.id:
-        there = deployment.version_id if deployment else "nothing"
+        deployed = deployment.version_id if deployment else "nothing"
         raise ExperimentError(
-            f"the {role} is {version.id}, but {there} is deployed as {role}: "
+            f"the {role} is {version.id}, but {deployed} is deployed as {role}: "
             f"run `immr deploy --model {version.id}`"
         )
     serving, _ = served_at(deployment.url)

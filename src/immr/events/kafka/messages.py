@@ -1,4 +1,4 @@
-"""Events as Kafka messages: JSON with one search and all it showed, or one click. Times are microseconds."""
+"""Events as Kafka messages: JSON with one search and all items it showed, or one click. Times are in microseconds."""
 
 from __future__ import annotations
 

@@ -73,13 +73,13 @@ class KafkaView:
             stored, offsets, ends = self._stored_offsets(), {}, {}
             for partition, (first, ends[partition]) in self._bounds(consumer).items():
                 offset = stored.get(str(partition), first)
-                # the offset is out of range if the topic dropped old messages or was created again
+                # the offset is out of range if the topic dropped old messages or was recreated
                 offsets[partition] = offset if first <= offset <= ends[partition] else first
             behind = {partition for partition, end in ends.items() if offsets[partition] < end}
             consumer.assign([self._at(partition, offsets[partition]) for partition in sorted(behind)])
             while behind:
                 missing = sum(ends[partition] - offsets[partition] for partition in behind)
-                # consume waits until it has this many messages, so never ask for more than there are
+                # consume waits until it has this many messages, so never ask for more than exist
                 messages = consumer.consume(min(missing, _MESSAGES_PER_READ), self._timeout_s)
                 if not messages:
                     raise EventLogError(
@@ -105,7 +105,7 @@ class KafkaView:
         )
 
     def _bounds(self, consumer: Consumer) -> dict[int, tuple[int, int]]:
-        """By partition, the offset of its first message and the one after its last."""
+        """For each partition, the offset of its first message and the offset after its last."""
         from confluent_kafka import KafkaError, KafkaException
 
         topic = consumer.list_topics(self._topic, timeout=self._timeout_s).topics[self._topic]

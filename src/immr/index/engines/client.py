@@ -113,7 +113,7 @@ class ClientEngine:
         )
         deadline = time.monotonic() + timeout_s
         idle = 0
-        while idle < 2:  # right after the change the optimizers may not have started yet
+        while idle < 2:  # right after a change the optimizers may not have started yet
             green = self._client.get_collection(self._name).status == models.CollectionStatus.GREEN
             idle = idle + 1 if green else 0
             if time.monotonic() > deadline:

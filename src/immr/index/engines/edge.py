@@ -29,7 +29,7 @@ class EdgeEngine:
     def __init__(
         self, folder: Path, release: Callable[[], None] = lambda: None, quantized: bool = False
     ) -> None:
-        """Load the shard if there is one.
+        """Load the shard if it exists.
 
         Args:
             folder: The shard's folder.
@@ -181,7 +181,7 @@ class EdgeEngine:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Qdrant Edge raises plain `Exception`; make those distinguishable from bugs."""
+    """Convert the plain `Exception`s of Qdrant Edge, so that they can be told apart from bugs."""
     try:
         yield
     except Exception as error:

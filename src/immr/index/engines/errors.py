@@ -21,7 +21,7 @@ def translate_errors(where: str) -> Iterator[None]:
         where: The folder or server, as error messages name it.
 
     Raises:
-        IndexUnavailableError: With the reason.
+        IndexUnavailableError: An engine, client or file failed; the message contains the reason.
     """
     from qdrant_client.common.client_exceptions import QdrantException
     from qdrant_client.http.exceptions import ApiException
