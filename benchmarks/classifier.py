@@ -1,18 +1,18 @@
-"""What a step of the classifier costs, in time and memory, beside two well-known ways to do it.
+"""Time and memory of a classifier step, next to two common implementations.
 
     python -m benchmarks.classifier --classes 100000 1000000 4000000 --json classifier.json
 
-- lazy: this project's classifier, rows sharded, only sampled rows touched, SGD with momentum or AdamW;
-  bf16: with rows and optimizer state in bfloat16, rounded at random
+- lazy: IMMR's classifier. Rows are sharded and only sampled rows are touched; row-wise Adagrad, SGD with momentum
+  or AdamW. bf16: rows and optimizer state in bfloat16 with stochastic rounding
 - sharded-dense: rows sharded and sampled too, but with a dense gradient and torch's optimizer over the shard
 - dense: all rows on every rank, full softmax, DistributedDataParallel, torch's SGD with momentum
 
-Every line is a fresh set of gloo processes with one thread each. A step is forward, backward (to the rows and
-to the embeddings) and optimizer; the median over steps on rank 0, and the fastest of them, which says more
-where other work shares the cores. Memory is a rank's highest resident size
-with everything (Python and torch alone: see "empty"). The lazy rows' pass over all rows, once in 4,096 steps,
-is measured apart and counted in with its share. Beside the measured memory stands what docs/scale.md's
-formula says. What bfloat16 rows cost in accuracy is learned on noisy points around drawn centres, at the end.
+Every case runs in its own gloo processes with one thread each. A step is forward, backward (to the rows and to the
+embeddings) and optimizer. Reported are the median on rank 0 and the fastest step, which is less noisy when other
+work shares the cores. Memory is a rank's peak resident size including Python and torch ("empty" is these alone).
+The lazy rows' pass over all rows, once in 4,096 steps, is measured separately and added with its share. The
+formula is that of docs/scale.md. The cost of bfloat16 rows in accuracy is measured on noisy points around random
+centres, at the end.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.classifier_peers import Step, dense, sharded_dense
+
 KINDS = (
+    "lazy-adagrad",
     "lazy-sgd",
     "lazy-adamw",
     "lazy-sgd-bf16",
@@ -41,6 +44,7 @@ KINDS = (
     "dense-sgd",
 )
 MILLION = 1_000_000
+RATES = {"adagrad": 0.03, "sgd": 0.1, "adamw": 0.01}
 WARM_UP = 2
 MIB = 1 << 20
 
@@ -57,8 +61,8 @@ class Case:
 
     @property
     def slots(self) -> int:
-        """Values that the optimizer keeps for each of a row's."""
-        return 2 if "adamw" in self.kind else 1
+        """Values that the optimizer keeps for each value of a row; row-wise Adagrad has one for a whole row."""
+        return 2 if "adamw" in self.kind else 0 if "adagrad" in self.kind else 1
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,7 @@ def main() -> None:
     for case in cases(arguments):
         costs.append(measure(case))
         show(costs[-1], alone_mib=costs[0].peak_mib)
-    learned = [
-        accuracy(optimizer, rows) for optimizer in ("sgd", "adamw") for rows in ("float32", "bfloat16")
-    ]
+    learned = [accuracy(optimizer, rows) for optimizer in RATES for rows in ("float32", "bfloat16")]
     for each in learned:
         print(f"{each.optimizer:5} rows in {each.rows:9} right {each.right:.4f}")
     found = figures(costs) | accuracy_figures(learned)
@@ -206,7 +208,7 @@ def accuracy_figures(learned: list[Accuracy]) -> dict[str, float]:
     by = {(each.optimizer, each.rows): each.right for each in learned}
     return {
         f"bf16_minus_fp32_accuracy_{optimizer}": by[optimizer, "bfloat16"] - by[optimizer, "float32"]
-        for optimizer in ("sgd", "adamw")
+        for optimizer in RATES
     }
 
 
@@ -215,7 +217,8 @@ def accuracy(optimizer: Any, rows: Any) -> Accuracy:
     import torch
     from torch.nn.functional import normalize
 
-    from immr.train.classifier.sharded import Shard, make_classifier
+    from immr.train.classifier.shard import Shard
+    from immr.train.classifier.sharded import make_classifier
     from immr.train.train_recipe import TrainRecipe
     from immr.train.world import World
 
@@ -233,7 +236,7 @@ def accuracy(optimizer: Any, rows: Any) -> Accuracy:
     for step in range(steps):
         labels_B = torch.randint(classes, (batch,), generator=generator)
         classifier(points(labels_B).requires_grad_(), labels_B, step).mean().backward()
-        classifier.update((3.0 if optimizer == "sgd" else 0.03) * (1 - step / steps))
+        classifier.update(RATES[optimizer] * (1 - step / steps))
     rows_CD = normalize(classifier.state_dict()["rows"].float(), dim=-1)
     tested_B = torch.arange(classes).repeat(5)
     right_B = (points(tested_B) @ rows_CD.T).argmax(1) == tested_B
@@ -268,16 +271,14 @@ def work(case: Case) -> None:
     print(json.dumps(times_s | {"peak_mib": peak_mib}))
 
 
-Step = Callable[[Any, Any, int], None]
-
-
 def empty(case: Case, world: Any) -> tuple[Step, float]:
     return lambda embeddings_BD, labels_B, number: None, 0.0
 
 
 def lazy(case: Case, world: Any) -> tuple[Step, float]:
-    from immr.train.classifier import lazy_rows
-    from immr.train.classifier.sharded import SampledClassifier, Shard, make_classifier
+    from immr.train.classifier import row_optimizers
+    from immr.train.classifier.shard import Shard
+    from immr.train.classifier.sharded import SampledClassifier, make_classifier
     from immr.train.train_recipe import TrainRecipe
 
     optimizer: Any = case.kind.split("-")[1]
@@ -295,82 +296,12 @@ def lazy(case: Case, world: Any) -> tuple[Step, float]:
     classifier.rows.settle()  # the first one makes the pages
     started = time.perf_counter()
     classifier.rows.settle()
-    return step, (time.perf_counter() - started) / lazy_rows.HORIZON
-
-
-def sharded_dense(case: Case, world: Any) -> tuple[Step, float]:
-    """As it is often written: autograd through an index into the shard, a draw over all its rows."""
-    import torch
-    from torch.nn import functional as F
-
-    from immr.train.classifier import margins
-    from immr.train.classifier.collectives import max_over_ranks, sum_over_ranks
-    from immr.train.classifier.sharded import Shard
-
-    shard = Shard(case.classes, case.dim, world)
-    rows_RD = torch.nn.Parameter(shard.first_rows())
-    optimizer = _torch_optimizer(case, [rows_RD])
-    count = len(rows_RD)
-    margin = margins.cosface(0.2)
-
-    def step(embeddings_BD: Any, labels_B: Any, number: int) -> None:
-        embeddings_AD, labels_A = shard.gather(embeddings_BD, labels_B)
-        own = ((labels_A >= 0) & (labels_A < count)).nonzero().flatten()
-        priority_R = torch.rand(count)
-        priority_R[labels_A[own]] = 2.0
-        sampled_S = priority_R.topk(int(case.rate * count)).indices.sort().values
-        cosine_AS = embeddings_AD @ F.normalize(rows_RD[sampled_S], dim=-1).T
-        place = (own, torch.searchsorted(sampled_S, labels_A[own]))
-        hardened_T = 32 * margin(cosine_AS[place])
-        logits_AS = (32 * cosine_AS).index_put(place, hardened_T)
-        highest_A = max_over_ranks(logits_AS.amax(1), world)
-        exponent_sum_A = sum_over_ranks((logits_AS - highest_A[:, None]).exp().sum(1), world)
-        target_A = sum_over_ranks(torch.zeros(len(logits_AS)).index_put((own,), hardened_T), world)
-        optimizer.zero_grad()
-        (exponent_sum_A.log() + highest_A - target_A).mean().backward()
-        optimizer.step()
-
-    return step, 0.0
-
-
-def dense(case: Case, world: Any) -> tuple[Step, float]:
-    import torch
-    from torch.nn import functional as F
-    from torch.nn.parallel import DistributedDataParallel
-
-    class Rows(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.rows_CD = torch.nn.Parameter(torch.randn(case.classes, case.dim))
-
-        def forward(self, embeddings_BD: Any, labels_B: Any) -> Any:
-            logits_BC = embeddings_BD @ F.normalize(self.rows_CD, dim=-1).T
-            logits_BC[torch.arange(len(labels_B)), labels_B] -= 0.2
-            return F.cross_entropy(32 * logits_BC, labels_B)
-
-    module: torch.nn.Module = Rows()
-    if world.size > 1:
-        module = DistributedDataParallel(module, gradient_as_bucket_view=True)
-    optimizer = _torch_optimizer(case, list(module.parameters()))
-
-    def step(embeddings_BD: Any, labels_B: Any, number: int) -> None:
-        optimizer.zero_grad()
-        module(embeddings_BD, labels_B).backward()
-        optimizer.step()
-
-    return step, 0.0
-
-
-def _torch_optimizer(case: Case, rows: list[Any]) -> Any:
-    import torch
-
-    if case.kind.endswith("adamw"):
-        return torch.optim.AdamW(rows, lr=0.01)
-    return torch.optim.SGD(rows, lr=0.01, momentum=0.9)
+    return step, (time.perf_counter() - started) / row_optimizers.HORIZON
 
 
 STEPS: dict[str, Callable[[Case, Any], tuple[Step, float]]] = {
     "empty": empty,
+    "lazy-adagrad": lazy,
     "lazy-sgd": lazy,
     "lazy-adamw": lazy,
     "lazy-sgd-bf16": lazy,
