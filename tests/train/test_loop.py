@@ -131,7 +131,7 @@ def test_a_loss_that_is_no_number_names_step_photo_and_rate(arrays, tmp_path):
     photos_NVF[7] = torch.nan
     inputs = FrozenInputs(dataclasses.replace(arrays, photos_NVF=photos_NVF))
     trainer.stage = dataclasses.replace(trainer.stage, inputs=inputs)
-    with pytest.raises(TrainingError, match=rf"step \d.*learning rate.*queries: {arrays.query_ids[7]}\."):
+    with pytest.raises(TrainingError, match=rf"step \d.*learning rate.*queries {arrays.query_ids[7]}:"):
         trainer.run(Checkpoints(tmp_path, "key", World()), tracker=None)
 
 

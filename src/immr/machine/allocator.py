@@ -1,4 +1,4 @@
-"""How the process gets its memory: freed blocks are kept, large tensors lie on huge pages (Linux)."""
+"""Memory of this process: malloc keeps freed blocks, and large tensors use huge pages (Linux)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import sys
 import torch
 from torch import Tensor
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # mallopt's names for them
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # constants of mallopt
 _NEVER_TRIM = -1
-_LARGEST_KEPT = 32 << 20  # glibc takes no more
+_LARGEST_KEPT = 32 << 20  # the most that glibc accepts
 _KEPT = 1 << 30
 _HUGE_PAGE = 2 << 20
 _MADV_HUGEPAGE = 14
 
 
 def keep_freed_memory() -> bool:
-    """Tell malloc to keep freed blocks up to 32 MiB; whether it listens (glibc does, others are left alone).
+    """Make malloc keep freed blocks of up to 32 MiB; returns whether this is supported (glibc).
 
-    Else a step's buffers come from fresh pages each time, and the page faults cost a fifth of the step.
+    Otherwise every step allocates fresh pages, and page faults take a fifth of the step.
     """
     mallopt = _c_function("mallopt")
     if mallopt is None:
@@ -28,10 +28,10 @@ def keep_freed_memory() -> bool:
 
 
 def keep_large_buffers() -> bool:
-    """Tell malloc to keep freed blocks of any size; whether it listens.
+    """Make malloc keep freed blocks of any size; returns whether this is supported (glibc).
 
-    An encoder's activations are larger than 32 MiB. Given back to the system after each step they cost a
-    quarter of it in page faults; kept, the process stays as large as its largest step.
+    An encoder's activations exceed 32 MiB, and returning them to the system costs a quarter of a step in page
+    faults. In exchange the process stays as large as its largest step.
     """
     mallopt = _c_function("mallopt")
     if mallopt is None:
@@ -40,13 +40,13 @@ def keep_large_buffers() -> bool:
 
 
 def empty_rows(count: int, dim: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(count, dim), on huge pages if there are many: random rows are then found without a walk."""
+    """An uninitialized (count, dim) tensor; if large, on huge pages, which makes random rows cheap to access."""
     rows = torch.empty(count, dim, dtype=dtype)
     size, madvise = rows.nbytes, _c_function("madvise")
     if madvise is not None and size > 4 * _HUGE_PAGE:
         start = -(-rows.data_ptr() // _HUGE_PAGE) * _HUGE_PAGE
         length = (rows.data_ptr() + size - start) // _HUGE_PAGE * _HUGE_PAGE
-        # advice: where the kernel has none to give, ordinary pages do
+        # only advice: a kernel without huge pages ignores it
         madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_HUGEPAGE)
     return rows
 

@@ -1,1 +1,1 @@
-"""How the towers learn: loop, sharded classifier, collectives, checkpoints, ONNX export."""
+"""Training: the loop and its stages, the sharded classifier, checkpoints, ONNX export."""

@@ -13,10 +13,10 @@ from immr.train.world import attempt
 
 
 def main(job_file: Path) -> int:
-    """Run the job; the exit code.
+    """Run the job and return its exit code.
 
-    torchrun starts failed processes again whatever they died of. A killed one is worth it; an ImmrError would
-    only come again, so it is noted beside the job, and the next attempts repeat it instead of the work.
+    torchrun restarts failed processes whatever the cause. That helps a killed process, but an ImmrError would
+    recur. So the first attempt writes it next to the job file, and later attempts report it without training.
     """
     last_words = job_file.with_suffix(".failed")
     if attempt() and last_words.is_file():
@@ -33,7 +33,7 @@ def main(job_file: Path) -> int:
 def _run(job_file: Path) -> None:
     from immr.train.job import TrainJob, run
 
-    job = TrainJob.read(job_file)  # before torch, which takes seconds to come
+    job = TrainJob.read(job_file)  # before importing torch, which takes seconds
 
     import torch
 
@@ -46,7 +46,9 @@ def _run(job_file: Path) -> None:
     with world_from_environment() as world:
         logging.getLogger("immr").setLevel(logging.INFO if world.leads else logging.WARNING)
         if world.attempt and world.leads:
-            logging.getLogger("immr").warning("a process died; all were started again (%d)", world.attempt)
+            logging.getLogger("immr").warning(
+                "a process died and all were restarted (attempt %d)", world.attempt
+            )
         run(job, world)
 
 

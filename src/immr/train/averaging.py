@@ -1,4 +1,4 @@
-"""An exponential moving average of what learns: steadier than the last step, and often better."""
+"""An exponential moving average of trained parameters: less noisy than the last step, and often better."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 
 class Average:
-    """A module's state, moving slowly (Polyak & Juditsky 1992; with the warm-up of TensorFlow's average).
+    """The average of a module's state (Polyak & Juditsky 1992, with TensorFlow's warm-up).
 
-    After k updates it moves by 1 − min(decay, (1 + k) / (10 + k)), so a short run is not held at its start.
+    Update k moves it by 1 − min(decay, (1 + k) / (10 + k)), so the initial weights fade even in a short run.
     """
 
     def __init__(self, network: nn.Module, decay: float):
@@ -21,7 +21,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Move towards the network, in what it learns; the rest was the same from the start and stays so."""
+        """Move trained parameters towards the network; all others are constant and equal already."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, fast in network.named_parameters():
             if fast.requires_grad:
@@ -29,11 +29,11 @@ class Average:
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """The copy, and how often it moved."""
+        """The average and its number of updates."""
         return {"network": self.network, "updates": torch.tensor(self.updates)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         for name, value in state_dict["network"].items():
             self.network[name].copy_(value)
         updates: Tensor = state_dict["updates"]

@@ -5,8 +5,8 @@
     .metadata                        where each piece of each tensor is
     complete.json                    written last: key, progress, the size of every file
 
-A folder gets its name when all of it is on the disk, so a power cut leaves a whole one or none; a folder
-whose files are not as complete.json says is passed over all the same.
+A folder is renamed when all of it is on disk, so a power cut leaves a complete checkpoint or none. A folder whose
+files do not match complete.json is ignored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from immr.storage.atomic import write_atomically
 from immr.train.world import World
 
 Parts = Mapping[str, Stateful]
-"""What is saved, by name. Each gives tensors of the shapes to be loaded before it has learned anything."""
+"""What is saved, by name. Each part has tensors of the right shape before its first step."""
 
 _MARKER = "complete.json"
 _KEPT = 2
@@ -44,18 +44,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Learned:
-    """A module and the optimizer of its parameters; their names in a checkpoint survive DDP and FSDP2."""
+    """A module and its optimizer, saved by parameter names that do not depend on DDP or FSDP2."""
 
     module: nn.Module
     optimizer: optim.Optimizer
 
     def state_dict(self) -> dict[str, Any]:
-        """Parameters, buffers and the optimizer's state by parameter name."""
+        """Parameters, buffers and optimizer state by parameter name."""
         module, optimizer = get_state_dict(self.module, self.optimizer)
         return {"module": module, "optimizer": optimizer}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         set_state_dict(
             self.module,
             self.optimizer,
@@ -66,22 +66,22 @@ class Learned:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one run; `key` names what it trains, and those of another key are never read."""
+    """The checkpoints of one run. `key` identifies what is trained; checkpoints of another key are never read."""
 
     folder: Path
     key: str
     world: World
 
     def save(self, photos: int, parts: Parts, progress: Mapping[str, Any]) -> None:
-        """Write the parts after so many photos of the run. All ranks call it together.
+        """Write the parts. All ranks call this together.
 
         Args:
-            photos: seen by all ranks since the run began; grows, whatever the number of ranks.
-            parts: of this rank; tensors that are a `DTensor` are written in pieces, others once.
+            photos: seen by all ranks since the start of the run.
+            parts: of this rank; a `DTensor` is written in pieces, other tensors once.
             progress: plain values, the same on all ranks.
 
         Raises:
-            TrainingError: it could not be written, on any rank.
+            TrainingError: a rank could not write.
         """
         whole = self.folder / f"after-{photos:08d}"
         aside = self.folder / f".{whole.name}"
@@ -103,24 +103,29 @@ class Checkpoints:
         self.world.barrier()
 
     def load(self, parts: Parts) -> dict[str, Any] | None:
-        """Bring the parts to the newest whole checkpoint of this key; its progress, None where there is none.
+        """Load the newest complete checkpoint of this key into the parts.
+
+        Returns:
+            Its progress; None if there is no checkpoint.
 
         Raises:
-            TrainingError: it cannot be read although it is whole.
+            TrainingError: a complete checkpoint cannot be read.
         """
         newest = self.world.agree(max(self._whole(), default=None))
         if newest is None:
             return None
         path = self.folder / newest
-        with self._as_training_error(f"could not read the checkpoint {path}: delete it to go on from before"):
+        with self._as_training_error(
+            f"could not read the checkpoint {path}: delete it to resume from an earlier one"
+        ):
             load(dict(parts), storage_reader=FileSystemReader(path), no_dist=self._alone)
         marker = json.loads((path / _MARKER).read_text())
-        _log.info("going on from the checkpoint after %d photos", marker["photos"])
+        _log.info("resuming from the checkpoint after %d photos", marker["photos"])
         progress: dict[str, Any] = marker["progress"]
         return progress
 
     def clear(self) -> None:
-        """Remove them all; the run is done."""
+        """Delete all checkpoints at the end of the run."""
         if self.world.leads:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.world.barrier()
@@ -136,11 +141,11 @@ class Checkpoints:
 
     def _is_whole(self, marker: Path) -> bool:
         try:
-            told = json.loads(marker.read_text())
-            sizes = {name: (marker.parent / name).stat().st_size for name in told["files"]}
+            recorded = json.loads(marker.read_text())
+            sizes = {name: (marker.parent / name).stat().st_size for name in recorded["files"]}
         except (ValueError, OSError):
             return False
-        return bool(told["key"] == self.key and sizes == told["files"])
+        return bool(recorded["key"] == self.key and sizes == recorded["files"])
 
     def _forget_old(self) -> None:
         for name in self._whole()[:-_KEPT]:
@@ -149,16 +154,16 @@ class Checkpoints:
     @contextlib.contextmanager
     def _as_training_error(self, sentence: str) -> Iterator[None]:
         with warnings.catch_warnings():
-            # being alone is no accident
+            # a run with one process is intended
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
             try:
                 yield
-            except CheckpointException as error:  # not RuntimeError: that is another rank that died
+            except CheckpointException as error:  # a RuntimeError means that another rank died
                 raise TrainingError(f"{sentence} ({error})") from error
 
 
 def _sync(folder: Path) -> None:
-    """Bring a folder's list of names to the disk."""
+    """Flush a folder's directory entries to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""The query tower as one ONNX file, encoder included: `pixels` (B, 3, S, S) → `embedding` (B, D), float32."""
+"""Exports encoder and query tower as one ONNX graph: `pixels` (B, 3, S, S) → `embedding` (B, D), float32."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SMALLEST_NORM = 1e-12  # as in torch.nn.functional.normalize
 
 
 def export_query_encoder(recipe: ModelRecipe, tower: QueryTower, folder: Path, cache_dir: Path) -> float:
-    """Write `query_encoder.onnx` into `folder`, over its `image_encoder.pt` where there is one.
+    """Write `query_encoder.onnx` into `folder`, with the encoder of its `image_encoder.pt` if it has one.
 
-    Standardization is folded into the projection, and the tower is set behind the graph that computed the
-    documents' features: it needs no second trace, and both sides of a version see with the same eyes.
+    Standardization is folded into the projection. The tower is appended to the graph that computes the documents'
+    features, so queries and documents share one encoder and nothing is traced twice.
 
     Returns:
-        The largest absolute difference to torch, over random pictures.
+        The largest absolute difference from torch, on random pictures.
 
     Raises:
         TrainingError: it is larger than `TOLERANCE`.
@@ -45,7 +45,7 @@ def export_query_encoder(recipe: ModelRecipe, tower: QueryTower, folder: Path, c
     if not difference <= TOLERANCE:
         raise TrainingError(
             f"the exported query encoder differs from torch by {difference:.2g}, more than {TOLERANCE:.0e}: "
-            f"remove {graph} and train again"
+            f"delete {graph} and train again"
         )
     return difference
 
@@ -97,7 +97,7 @@ def _with_tower(encoder: Any, parts: Sequence[Part]) -> Any:
 
 
 def _normalized(source: str, target: str) -> list[Any]:
-    """Nodes that bring the rows of `source` to unit length."""
+    """Nodes that scale the rows of `source` to unit length."""
     from onnx import helper
 
     return [

@@ -1,4 +1,4 @@
-"""A training job: everything a process needs to know, as one JSON file; and what it leaves behind."""
+"""A training job: one JSON file with everything a process needs, and the version folder it writes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What to train, from what, to where."""
+    """What to train, on which data, and where results go."""
 
     training_set: Path
     out: Path  # the version's folder: card.json, query_encoder.onnx, towers.pt, curves.json …
@@ -64,17 +64,17 @@ class TrainJob:
 
     @property
     def done(self) -> bool:
-        """Whether `out` already holds the version of this key."""
+        """Whether `out` already contains the version of this key."""
         return (self.out / CARD).is_file() and Card.read(self.out).key == self.key
 
 
 def run(job: TrainJob, world: World) -> None:
-    """Train and write the version's folder; what is already there is left as it is.
+    """Train and write the version's folder, unless it already contains this version.
 
-    What an earlier attempt could not tell MLflow is told now, also where nothing is left to train.
+    Metrics that an earlier attempt could not send to MLflow are sent now, even if nothing is left to train.
 
     Raises:
-        TrainingError: the loss went bad, the data are too few, or the export differs from torch.
+        TrainingError: the loss is not finite, there are too few data, or the export differs from torch.
     """
     from immr.train.tracking import Tracker
 
@@ -83,7 +83,7 @@ def run(job: TrainJob, world: World) -> None:
         tracker = Tracker(job.checkpoints.parent / JOURNAL, job.tracking_url, job.run_id)
     try:
         if world.agree(job.done):
-            _log.info("%s already holds version %s", job.out, job.key)
+            _log.info("%s already contains version %s", job.out, job.key)
         else:
             _train(job, world, tracker)
     finally:

@@ -1,4 +1,4 @@
-"""The training loop: both towers, photos and documents in one step; what else learns is the stage's matter.
+"""The training loop: each step trains both towers on photos and documents; a stage decides what else is trained.
 
 Shapes: B photos and documents of one rank, A those of all ranks, D embedding.
 """
@@ -34,17 +34,17 @@ _NAMED_QUERIES = 5
 
 @dataclass
 class Losses:
-    """Means of −log softmax over all ranks, before weighing them together."""
+    """Mean losses over all ranks."""
 
-    query: Tensor
-    document: Tensor
-    pair: Tensor  # zero if the recipe gives it no weight
+    query: Tensor  # −log softmax of the classifier
+    document: Tensor  # the same
+    pair: Tensor  # zero if its weight is zero
     total: Tensor  # what is minimized
 
 
 @dataclass
 class Trainer:
-    """One rank's part of the training: its copy of the towers and its shard of the classifier."""
+    """One rank's part of a run: its copy of the towers and its shard of the classifier."""
 
     arrays: TrainingArrays
     model: ModelRecipe
@@ -54,25 +54,25 @@ class Trainer:
 
     def __post_init__(self) -> None:
         recipe, arrays = self.recipe, self.arrays
-        torch.manual_seed(derived_seed(recipe.seed, 0))  # the same first towers on every rank
+        torch.manual_seed(derived_seed(recipe.seed, 0))  # the same initial towers on every rank
         self.towers, self.stage = stages.heads(arrays, self.model, recipe, self.world)
         shard = Shard(arrays.class_count, self.model.dim, self.world, recipe.seed)
         self.classifier = make_classifier(recipe, shard)
 
     @property
     def curves(self) -> Curves:
-        """What the epochs so far came to."""
+        """The means of the epochs so far."""
         return self.progress.curves
 
     def run(self, checkpoints: Checkpoints, tracker: Tracker | None) -> Towers:
-        """Train to the stage's last epoch, from the newest checkpoint on where there is one.
+        """Train to the stage's last epoch, starting from its newest checkpoint if it has one.
 
         Args:
-            checkpoints: of this stage and no other.
-            tracker: is told each epoch's curves.
+            checkpoints: of this stage only.
+            tracker: receives each epoch's means.
 
         Raises:
-            TrainingError: the loss is no finite number; says at which step and with which photos.
+            TrainingError: the loss is not finite; the message names the step and the photos.
         """
         self._resume(checkpoints)
         epochs, photos = self.stage.last_epoch, self.stage.plan.steps_per_epoch * self._photos_per_step
@@ -80,7 +80,7 @@ class Trainer:
             while self.progress.epoch < epochs:
                 self._epoch(checkpoints, display)
                 display.epoch(self.progress)
-                if tracker:  # before the checkpoint that will not repeat this epoch
+                if tracker:  # before the checkpoint, after which this epoch is not repeated
                     latest = {name: values[-1] for name, values in self.curves.items()}
                     tracker.metrics(latest, step=self.progress.epoch)
                 self._save_if_due(checkpoints)
@@ -88,16 +88,16 @@ class Trainer:
         return self.towers.eval()
 
     def fine_tune(self, checkpoints: Checkpoints, tracker: Tracker | None, cache_dir: Path) -> nn.Module:
-        """Go on with the recipe's second stage, after `run` has ended the first; the encoder, fine-tuned.
+        """Run the recipe's second stage after `run` has finished the first; returns the fine-tuned encoder.
 
         Args:
-            checkpoints: of this stage and no other.
-            tracker: is told each epoch's curves.
+            checkpoints: of this stage only.
+            tracker: receives each epoch's means.
             cache_dir: where decoded pictures are kept.
 
         Raises:
             TrainingError: as `run` does.
-            RecipeError: the encoder cannot be fine-tuned as the recipe says.
+            RecipeError: the encoder does not support what the recipe asks for.
         """
         self.stage = stages.fine_tuning(self.arrays, self.towers, self.recipe, cache_dir, self.world)
         self.run(checkpoints, tracker)
@@ -107,7 +107,7 @@ class Trainer:
         """One step's losses, equal on all ranks.
 
         Raises:
-            TrainingError: they are no finite numbers.
+            TrainingError: a loss is not finite.
         """
         arrays, recipe = self.arrays, self.recipe
         inputs = self.stage.inputs(rows, step)
@@ -116,7 +116,7 @@ class Trainer:
         labels_B = torch.cat(
             [arrays.photo_classes_N[rows.photos_B], arrays.document_classes_M[rows.documents_B]]
         )
-        loss_A = self.classifier(torch.cat([query_BD, document_BD]), labels_B, step)
+        loss_A = self._class_losses(torch.cat([query_BD, document_BD]), labels_B, step)
         self._check(loss_A, rows, step)
         weights_A = self._weights(rows)
         both_A2 = loss_A[:, None] * weights_A
@@ -129,7 +129,7 @@ class Trainer:
         return Losses(query, document, pair, total)
 
     def state(self) -> Parts:
-        """What a checkpoint keeps of this rank."""
+        """What a checkpoint saves of this rank."""
         return {**self.stage.state(), "classifier": self.classifier}
 
     @property
@@ -138,7 +138,7 @@ class Trainer:
 
     @property
     def _steps_done(self) -> int:
-        # rounded up: after another number of ranks some photos may be skipped, but none is seen twice
+        # rounded up: if the number of ranks changed, some photos may be skipped, but none is seen twice
         in_epoch = -(-self.progress.photos // self._photos_per_step)
         per_epoch = self.stage.plan.steps_per_epoch
         return self.progress.epoch * per_epoch + min(in_epoch, per_epoch)
@@ -162,12 +162,14 @@ class Trainer:
             losses = self._step(rows, step).tolist()
             self.progress.step(self._photos_per_step, losses)
             display.step(self.progress, sum(losses))
-            if (step + 1) % plan.steps_per_epoch:  # at an epoch's end when the curves have it
+            if (
+                step + 1
+            ) % plan.steps_per_epoch:  # the last step of an epoch is saved by `run`, with its curves
                 self._save_if_due(checkpoints)
         self.progress.end_epoch(self.stage.rate(self._steps_done - 1))
 
     def _step(self, rows: Rows, step: int) -> Tensor:
-        # dropout; by step, so that a run goes on from any of them as if it had not stopped
+        # dropout; seeded by step, so a resumed run repeats it
         torch.manual_seed(derived_seed(self.recipe.seed, 1, step, self.world.rank))
         self.stage.optimizer.zero_grad()
         losses = self.losses(rows, step)
@@ -175,8 +177,15 @@ class Trainer:
         sum_gradients(self.stage.network.parameters(), self.world)
         rate = self.stage.rate(step)
         self.stage.step(rate)
-        self.classifier.update(rate * self.recipe.classifier_rate_factor)
+        if self.recipe.class_weight:
+            self.classifier.update(rate * self.recipe.classifier_rate_factor)
         return torch.stack([losses.query, losses.document, losses.pair]).detach()
+
+    def _class_losses(self, embeddings_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
+        """(A,); without a weight the classifier is not computed."""
+        if self.recipe.class_weight:
+            return self.classifier(embeddings_BD, labels_B, step)
+        return 0.0 * gather_rows(embeddings_BD, self.world).sum(1)
 
     def _weights(self, rows: Rows) -> Tensor:
         """(A, 2): each example's weight in the query loss and in the document loss."""
@@ -194,8 +203,8 @@ class Trainer:
         photos_A = gather_rows(rows.photos_B, self.world)
         of_photos_A = loss_A.detach().view(self.world.size, -1)[:, : len(rows.photos_B)].flatten()
         culprits = photos_A[~of_photos_A.isfinite()][:_NAMED_QUERIES].tolist()
-        names = ", ".join(self.arrays.query_ids[row] for row in culprits) or "none, so look at the documents"
+        names = ", ".join(self.arrays.query_ids[row] for row in culprits) or "none (check the documents)"
         raise TrainingError(
-            f"the loss is no finite number at step {step} (learning rate {self.stage.rate(step):.2g}); "
-            f"queries: {names}. Look at these photos, or take a lower learning_rate"
+            f"the loss is not finite at step {step} (learning rate {self.stage.rate(step):.2g}) with the queries "
+            f"{names}: check these photos, or lower learning_rate"
         )

@@ -1,6 +1,6 @@
-"""Encoders too big for one rank: parameters, and all that is kept of each, in shards (arXiv 2304.11277).
+"""Encoders too large for one rank: parameters, gradients and optimizer state in shards (FSDP, arXiv 2304.11277).
 
-A sharded parameter is a `DTensor`, others are plain tensors; optimizer, average and checkpoints take both.
+A sharded parameter is a `DTensor`, all others are plain tensors. Optimizer, average and checkpoints accept both.
 """
 
 from __future__ import annotations
@@ -17,29 +17,32 @@ from immr.train.world import World
 
 
 def shard(encoder: nn.Module, world: World) -> None:
-    """Cut each parameter into one piece per rank, in place; whole ones exist for one block at a time.
+    """Split each parameter into one piece per rank, in place; whole ones exist for one block at a time.
 
-    The gradient of a piece is the sum over ranks, as `sum_gradients` makes it for replicated parameters: each
-    rank's loss is already that of all. In a world of one nothing is cut.
+    The gradient of a piece is the sum over ranks, as `sum_gradients` computes it for replicated parameters,
+    because every rank's loss is already the loss of all. With one rank nothing is split.
 
     Args:
-        encoder: its parameters are contiguous, and optimizers are made after this.
-        world: all of it calls this together.
+        encoder: its parameters must be contiguous; create its optimizer afterwards.
+        world: all ranks call this together.
     """
     if world.size == 1:
         return
-    # patch features are a view; nobody changes features in place
+    # patch features are a view, and nothing modifies features in place
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
     device = next(encoder.parameters()).device.type
     mesh = init_device_mesh(device, (world.size,))
-    for module in (*_blocks(encoder), encoder):  # what is in no block goes with the whole
+    for module in (
+        *_blocks(encoder),
+        encoder,
+    ):  # parameters outside of the blocks are gathered with the whole
         sharded = fully_shard(module, mesh=mesh)
         sharded.set_gradient_divide_factor(1.0)
-        sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+        sharded.set_force_sum_reduction_for_comms(True)  # gloo supports nothing else
 
 
 def whole_state(module: nn.Module) -> dict[str, Any]:
-    """Its state on the CPU in plain whole tensors, on the leader; what others get is of no use.
+    """The module's state in whole tensors on the CPU; valid on the leading rank only.
 
     All ranks call it together.
     """
@@ -48,6 +51,6 @@ def whole_state(module: nn.Module) -> dict[str, Any]:
 
 
 def _blocks(encoder: nn.Module) -> list[nn.Module]:
-    """The layers: every encoder here keeps them in its longest list."""
+    """The layers; every supported encoder keeps them in its longest `ModuleList`."""
     lists = (list(module) for module in encoder.modules() if isinstance(module, nn.ModuleList))
     return max(lists, key=lambda blocks: len(blocks), default=[])

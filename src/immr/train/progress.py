@@ -1,4 +1,4 @@
-"""How far a run is: what a checkpoint keeps of it, and what people see of it."""
+"""The progress of a run: what a checkpoint saves of it, and how it is displayed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tqdm import tqdm
 Curves = dict[str, list[float]]
 """One number per epoch: loss (sum of the others), loss_query, loss_document, loss_pair, learning_rate."""
 
-_TOLD_EVERY_S = 15.0
+_LOG_EVERY_S = 15.0
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class Progress:
-    """Where in which epoch, counted in photos of all ranks, so that another number of ranks can go on."""
+    """Position in the run, in photos of all ranks, so a different number of ranks can resume."""
 
-    epoch: int = 0  # finished ones
-    photos: int = 0  # seen in the one under way
-    steps: int = 0  # counted in the sums
+    epoch: int = 0  # finished epochs
+    photos: int = 0  # seen in the current epoch
+    steps: int = 0  # in the sums
     loss_sums: list[float] = field(
         default_factory=lambda: [0.0, 0.0, 0.0]
     )  # query, document, pair; of this epoch's steps
@@ -35,7 +35,7 @@ class Progress:
         self.loss_sums = [before + loss for before, loss in zip(self.loss_sums, losses, strict=True)]
 
     def end_epoch(self, learning_rate: float) -> None:
-        """Turn the sums into a point of each curve."""
+        """Append the epoch's means to the curves."""
         query, document, pair = (total / max(1, self.steps) for total in self.loss_sums)
         means = {
             "loss": query + document + pair,
@@ -48,18 +48,18 @@ class Progress:
         self.epoch, self.photos, self.steps, self.loss_sums = self.epoch + 1, 0, 0, [0.0, 0.0, 0.0]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values; floats come back from JSON bit for bit."""
+        """Plain values; floats survive JSON bit for bit."""
         return asdict(self)
 
 
 class Display:
-    """Photos per second, loss and time left: a bar on a terminal, elsewhere a line now and then."""
+    """Shows photos per second, loss and remaining time: a bar on a terminal, otherwise occasional log lines."""
 
     def __init__(self, epochs: int, photos_per_epoch: int, start: Progress, shown: bool):
         self._epochs, self._epoch_photos, self._shown = epochs, photos_per_epoch, shown
         self._seen = start.epoch * photos_per_epoch + start.photos
         self._from, self._started = self._seen, time.monotonic()
-        self._told = self._started
+        self._logged_at = self._started
         self._bar = tqdm(
             total=epochs * photos_per_epoch,
             initial=self._seen,
@@ -77,23 +77,23 @@ class Display:
         self._bar.close()
 
     def step(self, progress: Progress, loss: float) -> None:
-        """Show a step that has been counted."""
+        """Show a step after `Progress.step`."""
         seen = progress.epoch * self._epoch_photos + progress.photos
         self._bar.set_postfix_str(
             f"loss {loss:.3f}, epoch {progress.epoch + 1} of {self._epochs}", refresh=False
         )
         self._bar.update(seen - self._seen)
         self._seen = seen
-        if self._bar.disable and time.monotonic() - self._told > _TOLD_EVERY_S:
-            self._tell(f"{seen}/{self._epochs * self._epoch_photos} photos: loss {loss:.4f}")
+        if self._bar.disable and time.monotonic() - self._logged_at > _LOG_EVERY_S:
+            self._log(f"{seen}/{self._epochs * self._epoch_photos} photos: loss {loss:.4f}")
 
     def epoch(self, progress: Progress) -> None:
-        """Say what an epoch that has just ended came to."""
-        self._tell(f"epoch {progress.epoch} of {self._epochs}: loss {progress.curves['loss'][-1]:.4f}")
+        """Log the epoch that has just ended."""
+        self._log(f"epoch {progress.epoch} of {self._epochs}: loss {progress.curves['loss'][-1]:.4f}")
 
-    def _tell(self, what: str) -> None:
-        self._told = time.monotonic()
-        rate = (self._seen - self._from) / max(1e-9, self._told - self._started)
+    def _log(self, what: str) -> None:
+        self._logged_at = time.monotonic()
+        rate = (self._seen - self._from) / max(1e-9, self._logged_at - self._started)
         left_s = (self._epochs * self._epoch_photos - self._seen) / max(1e-9, rate)
         if self._shown:
             _log.info("%s, %.0f photos/s, %.0f s left", what, rate, left_s)

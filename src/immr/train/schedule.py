@@ -1,4 +1,4 @@
-"""The learning rate over training: a pure function, so that a resumed run goes on where it was."""
+"""The learning rate as a pure function of the step, so a resumed run continues with the right rate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup_share: float) -> float:
-    """Linear warm-up to the peak, then half a cosine down to nearly zero. `step` counts from 0."""
+    """Linear warm-up to the peak, then a half cosine to nearly zero; `step` counts from 0."""
     warmup = max(1, round(steps * warmup_share))
     if step < warmup:
         return peak * (step + 1) / warmup

@@ -1,6 +1,6 @@
-"""The two stages of a run: first the towers on frozen features, then the encoder with them.
+"""The two stages of a run: the towers on frozen features, then encoder and towers together.
 
-Fine-tuning under towers that know nothing yet distorts what the encoder learned (LP-FT, arXiv 2202.10054).
+Fine-tuning below untrained towers would distort the pretrained encoder (LP-FT, arXiv 2202.10054).
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ from immr.train.schedule import learning_rate
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 
-_STORED_OVER_TRAINED = 1.4  # sides of pictures: most crops then have as many pixels as what they fill
+_STORED_OVER_TRAINED = 1.4  # ratio of sides: most crops then need no upscaling
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What learns in some epochs of a run, from which inputs, and how fast."""
+    """Some epochs of a run: what is trained, on which inputs, at which rates."""
 
     first_epoch: int
     epochs: int
     plan: BatchPlan
     inputs: Inputs
     network: nn.Module
-    optimizer: optim.Optimizer  # a group's `share` is of the stage's rate, 1 where it has none
+    optimizer: optim.Optimizer  # a group's rate is its `share` of the stage's rate
     peak_rate: float
     warmup_share: float
     average: Average | None = None
 
     @property
     def last_epoch(self) -> int:
-        """Past-last epoch, counted from the run's start."""
+        """One past the last epoch, counted from the start of the run."""
         return self.first_epoch + self.epochs
 
     def rate(self, step: int) -> float:
-        """At a step, counted from the run's start as if every epoch had this stage's steps."""
+        """The learning rate at a step; steps are counted as if all epochs of the run were of this stage."""
         per_epoch = self.plan.steps_per_epoch
         own_step = step - self.first_epoch * per_epoch
         return learning_rate(own_step, self.epochs * per_epoch, self.peak_rate, self.warmup_share)
 
     def step(self, rate: float) -> None:
-        """Move what learns by its gradients."""
+        """One optimizer step."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("share", 1.0)
         self.optimizer.step()
@@ -69,12 +69,12 @@ class Stage:
             self.average.update(self.network)
 
     def settle(self) -> None:
-        """At the stage's end: what has learned takes its own average's place."""
+        """Replace the trained weights by their average, at the end of the stage."""
         if self.average:
             self.network.load_state_dict(self.average.network)
 
     def state(self) -> Parts:
-        """What a checkpoint keeps of it."""
+        """What a checkpoint saves of the stage."""
         parts: dict[str, Stateful] = {"learned": Learned(self.network, self.optimizer)}
         return parts | ({"average": self.average} if self.average else {})
 
@@ -82,7 +82,7 @@ class Stage:
 def heads(
     arrays: TrainingArrays, model: ModelRecipe, recipe: TrainRecipe, world: World
 ) -> tuple[Towers, Stage]:
-    """New towers that know their domains' statistics, and the stage in which they learn."""
+    """New towers, standardized to the features of each domain, and the stage that trains them."""
     towers = Towers(model, recipe.dropout, recipe.hide_modality)
     there_N = arrays.documents.has_picture_N
     towers.fit(_flat(arrays.photos_NVF), _flat(arrays.documents.pictures_NVF[there_N]))
@@ -108,13 +108,13 @@ def fine_tuning(
     cache_dir: Path,
     world: World,
 ) -> Stage:
-    """The stage in which the encoder learns with towers that the stage before has left.
+    """The stage that trains the encoder together with towers that `heads` has trained.
 
-    Batch normalization keeps its pretrained statistics, so nothing depends on what else is in a rank's batch.
+    Batch normalization is fixed, so an example does not depend on the others in a rank's batch.
 
     Raises:
-        RecipeError: the encoder cannot learn in stages, or not at this image size.
-        ImageError: a photo is broken.
+        RecipeError: the encoder has no stages, or does not support the image size.
+        ImageError: a photo cannot be read.
     """
     recipe = run.fine_tune or FineTuneRecipe()
     model = replace(towers.recipe, image_size_px=recipe.image_size_px)
@@ -143,7 +143,7 @@ def fine_tuning(
         ),
     ]
     network = nn.ModuleDict({"encoder": encoder, "towers": towers})
-    network.zero_grad()  # where gradients are left over, torch's checkpoints load no state of a new optimizer
+    network.zero_grad()  # with leftover gradients torch does not load the state of a new optimizer
     return Stage(
         first_epoch=run.epochs,
         epochs=recipe.epochs,

@@ -1,7 +1,7 @@
-"""The processes that train together: the one place where torchrun's environment is read.
+"""The processes that train together: the only place that reads torchrun's environment.
 
-torchrun sets the same variables here and in the pods of a PyTorchJob, where it takes its own arguments from
-the operator's PET_*; so nothing else needs to know which of the two started us.
+torchrun sets the same variables on a laptop and in the pods of a PyTorchJob, where it reads its own arguments
+from the operator's PET_* variables. So nothing else depends on who started the processes.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class World:
-    """This process's place among `size` processes, and what it computes on."""
+    """This process's rank among `size` processes, and its device."""
 
     rank: int = 0
     size: int = 1
     device: str = "cpu"  # as torch names it
-    attempt: int = 0  # how often torchrun has started all of us again
+    attempt: int = 0  # how often torchrun has restarted all processes
 
     @property
     def leads(self) -> bool:
-        """The one process that writes and logs."""
+        """Whether this is the process that writes and logs."""
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Wait until all are here."""
+        """Wait for all processes."""
         if self.size > 1:
             import torch.distributed as dist
 
             dist.barrier()
 
     def agree(self, value: T) -> T:
-        """The leader's value, on all ranks: for what a rank might see otherwise, like a shared folder."""
+        """The leader's value on all ranks, for state that ranks may see differently, such as a shared folder."""
         if self.size == 1:
             return value
         import torch.distributed as dist
@@ -53,15 +53,15 @@ class World:
 
 
 def attempt(environment: Mapping[str, str] = os.environ) -> int:
-    """How often torchrun has started this job's processes again; 0 without torchrun."""
+    """How often torchrun has restarted this job; 0 without torchrun."""
     return int(environment.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 @contextmanager
 def world_from_environment() -> Iterator[World]:
-    """Join the others if torchrun started us, else be alone; leave at the end.
+    """Join the process group if torchrun started this process, and leave it at the end.
 
-    A GPU of our own (NCCL) where the machine has them, the CPU (gloo) where not.
+    The device is the GPU of this local rank (NCCL) if there are GPUs, else the CPU (gloo).
     """
     import torch
     import torch.distributed as dist
@@ -77,7 +77,7 @@ def world_from_environment() -> Iterator[World]:
         yield world
         return
     _end_with_parent()
-    # gloo beside NCCL: checkpoints and agreements speak of objects, which lie on the CPU
+    # gloo next to NCCL: checkpoints and `agree` exchange objects, which are on the CPU
     backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, rank=world.rank, world_size=world.size)
     try:
@@ -87,6 +87,6 @@ def world_from_environment() -> Iterator[World]:
 
 
 def _end_with_parent() -> None:
-    # torchrun puts us into a session of our own: should it be killed hard, no one else would end us
+    # torchrun starts workers in their own session: if it is killed, nothing else would stop them
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,1 +1,1 @@
-"""The sharded softmax classifier: rows, margins, sampling and the collectives it needs."""
+"""The sharded softmax classifier: rows and their optimizers, margins, sampling, collectives."""

@@ -1,7 +1,7 @@
-"""Collectives that gradients pass through. In a world of one they do nothing.
+"""Differentiable collectives; with one rank they do nothing.
 
-A loss made with these is the same number on every rank, and every rank calls backward on it. So the gradient
-of a sum over ranks goes back unchanged, that of a gather is summed over ranks before each takes its own part.
+A loss computed with these is the same on every rank, and every rank calls backward on it. So the gradient of a sum
+over ranks is passed back unchanged, and that of a gather is summed over ranks before each takes its own part.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from immr.train.world import World
 
 
 def gather_rows(rows_BD: Tensor, world: World) -> Tensor:
-    """All ranks' rows in rank order, (size·B, D); every rank must bring the same B. Differentiable."""
+    """All ranks' rows in rank order, (size·B, D); every rank must have the same B. Differentiable."""
     if world.size == 1:
         return rows_BD
     gathered: Tensor = _GatherRows.apply(rows_BD, world)  # type: ignore[no-untyped-call]
@@ -42,10 +42,10 @@ def max_over_ranks(values: Tensor, world: World) -> Tensor:
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter], world: World) -> None:
-    """Add up the gradients of replicated parameters, one message a device; one that got none counts as zero.
+    """Sum the gradients of replicated parameters in one message per device; a missing gradient becomes zero.
 
-    Also in a world of one, so that the optimizer treats every parameter alike in worlds of all sizes.
-    Those of sharded parameters were summed when their pieces were dealt out.
+    With one rank missing gradients become zero as well, so the optimizer does not depend on the number of ranks.
+    Gradients of sharded parameters have been summed by FSDP.
     """
     learning = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter in learning:

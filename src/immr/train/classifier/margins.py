@@ -1,4 +1,4 @@
-"""Margins: what makes the right class harder to reach, so that classes move apart. Pure."""
+"""Margins: they make the right class harder to reach, which separates the classes. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cosface(margin: float) -> Margin:
 
 
 def arcface(margin: float) -> Margin:
-    """cos(θ + m) (arXiv 1801.07698); past θ = π − m, where that would rise again, a line takes over."""
+    """cos(θ + m) (arXiv 1801.07698); linear beyond θ = π − m, where the cosine would rise again."""
 
     def harden(cosine_B: Tensor) -> Tensor:
         sine_B = (1 - cosine_B.square()).clamp_min(torch.finfo(cosine_B.dtype).eps).sqrt()
@@ -35,9 +35,9 @@ def by_name(kind: str, margin: float) -> Margin:
     """The margin of that kind.
 
     Raises:
-        RecipeError: no such kind.
+        RecipeError: unknown kind.
     """
     kinds = {"cosface": cosface, "arcface": arcface}
     if kind not in kinds:
-        raise RecipeError(f"there is no margin {kind!r}; take one of: {', '.join(kinds)}")
+        raise RecipeError(f"unknown margin {kind!r}: choose one of {', '.join(kinds)}")
     return kinds[kind](margin)

@@ -1,4 +1,4 @@
-"""One matrix product for the classifier: on a CPU in float32 it goes to oneDNN, the rest to torch's own."""
+"""The classifier's matrix product: oneDNN for float32 on a CPU, torch's default otherwise."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from torch import Tensor
 
 
 def product(left_MK: Tensor, right_KN: Tensor) -> Tensor:
-    """left @ right, (M, N), without a gradient.
+    """left @ right, (M, N); not differentiable.
 
-    torch sends float32 products to MKL, which takes more than twice the time of oneDNN on AMD CPUs; both
-    compute in float32.
+    torch uses MKL for float32, which takes more than twice the time of oneDNN on AMD CPUs. Both compute in float32.
     """
     if _for_onednn(left_MK) and left_MK.numel() and right_KN.numel():
         found: Tensor = torch.ops.mkldnn._linear_pointwise(left_MK, right_KN.T, None, "none", [], "")

@@ -1,8 +1,7 @@
-"""float32 to bfloat16 so that it is right on average: small steps add up instead of being lost.
+"""Stochastic rounding from float32 to bfloat16, so small updates add up (as for weights in arXiv 2010.06192).
 
-bfloat16 keeps 8 bits: a step below 1/512 of a value is lost where it is rounded to the nearest. Rounded up or
-down at random, the nearer the likelier, the value is right on average (stochastic rounding, as for weights in
-bfloat16 in arXiv 2010.06192).
+bfloat16 has 8 bits of precision, so rounding to nearest loses an update below 1/512 of a value. Rounding up or down
+at random, with probabilities by distance, is right on average.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from torch import Tensor
 
 
 def to_bfloat16(values: Tensor, generator: torch.Generator) -> Tensor:
-    """The bfloat16 below or above each float32 value, of the same shape, drawn with `generator`.
+    """Each float32 value rounded to the bfloat16 below or above it, of the same shape.
 
-    A value that bfloat16 can hold stays as it is.
+    Values that bfloat16 can represent do not change.
     """
     lanes = torch.empty(-(-values.numel() // 4), dtype=torch.int64, device=generator.device)
     lanes = lanes.random_(-(2**63), None, generator=generator).to(values.device)

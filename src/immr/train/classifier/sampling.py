@@ -1,4 +1,4 @@
-"""Which rows of a shard a step's softmax sees: the batch's classes and some of the others.
+"""Chooses the rows of a step's softmax: the batch's classes and some of the others.
 
 Shapes: R rows of this rank, P positives, S sampled rows.
 """
@@ -14,16 +14,16 @@ from immr.train.seeds import derived_seed
 
 
 def sample_rows(positive_P: Tensor, row_count: int, rate: float, seed: int, step: int, rank: int) -> Tensor:
-    """All positives, and negatives up to exactly `rate` of the rows; sorted, without repeats, (S,).
+    """All positives, and negatives up to exactly `rate` of the rows; sorted and distinct, (S,).
 
-    The negatives come one from each of equal stretches of the other rows, on a grid shifted at random (ours):
-    every row is as likely as any other, and the cost follows the sample, not the rows.
+    The other rows are divided into equal stretches on a randomly shifted grid, and one negative is drawn from each
+    (ours). Every row is equally likely, and the cost depends on the sample, not on the number of rows.
 
     Args:
-        positive_P: sorted row numbers without repeats.
+        positive_P: sorted, distinct row numbers.
         row_count: R.
-        rate: share of the rows to see; where the positives are more than that, they are all.
-        seed: of the run; with `step` and `rank` it decides the draw, so that a resume repeats it.
+        rate: share of the rows; if there are more positives, only these are returned.
+        seed: of the run; together with `step` and `rank` it determines the sample, so a resumed run repeats it.
         step: counts from 0.
         rank: of this process.
     """

@@ -27,9 +27,9 @@ _INIT_DEVIATION = 0.01  # short rows turn in few visits: the gradient of a row g
 
 @dataclass(frozen=True)
 class Shard:
-    """The classes `start` … `stop` of this rank: equal parts, rounded up; the last may have less or none.
+    """The classes `start` … `stop` of this rank: equal parts, rounded up; the last rank may have fewer or none.
 
-    That is how torch.chunk and DTensor cut, so a checkpoint of the rows can be read by any number of ranks.
+    torch.chunk and DTensor split alike, so any number of ranks can read a checkpoint of the rows.
     """
 
     class_count: int
@@ -39,16 +39,16 @@ class Shard:
 
     @property
     def start(self) -> int:
-        """First class of this rank."""
+        """The first class of this rank."""
         return self._cut(self.world.rank)
 
     @property
     def stop(self) -> int:
-        """Past-last class of this rank."""
+        """One past the last class of this rank."""
         return self._cut(self.world.rank + 1)
 
     def whole(self, rows_RD: Tensor) -> Tensor:
-        """The (C, D) tensor of which these are this rank's rows, for a checkpoint; shares their memory."""
+        """These rows as this rank's part of a (C, D) tensor, for a checkpoint; shares their memory."""
         if self.world.size == 1:
             return rows_RD
         mesh = init_device_mesh(rows_RD.device.type, (self.world.size,))
@@ -70,15 +70,15 @@ class Shard:
         return rows_RD.to(self.world.device)
 
     def gather(self, embeddings_BD: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor]:
-        """All ranks' embeddings, (A, D), and labels counted from this shard's first row, (A,).
+        """All ranks' embeddings, (A, D), and labels relative to this shard's first row, (A,).
 
-        Both on the rank's device, wherever they come from.
+        Both are on the rank's device.
         """
         embeddings_BD, labels_B = embeddings_BD.to(self.world.device), labels_B.to(self.world.device)
         return gather_rows(embeddings_BD, self.world), gather_rows(labels_B, self.world) - self.start
 
     def sample(self, local_labels_A: Tensor, rate: float, step: int) -> Tensor:
-        """Rows that a step's softmax sees, sorted, (S,): the batch's classes and negatives."""
+        """The rows of a step's softmax, sorted, (S,): the batch's classes and negatives."""
         count = self.stop - self.start
         mine_A = (local_labels_A >= 0) & (local_labels_A < count)
         positive_P = torch.unique(local_labels_A[mine_A]).cpu()

@@ -30,29 +30,29 @@ DenseOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 
 class Classifier(Protocol):
-    """One rank's shard of the classes, and the optimizer of its rows; it computes on `World.device`."""
+    """One rank's shard of the classes with its optimizer, on `World.device`."""
 
     def __call__(self, embeddings_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
         """−log softmax of the right class for every rank's examples, (A,) in rank order, equal on all ranks.
 
         Args:
-            embeddings_BD: unit rows, of both streams; every rank brings the same B.
+            embeddings_BD: unit rows of photos and documents; every rank has the same B.
             labels_B: class ids.
-            step: seeds the sampled negatives.
+            step: seeds the sample of negatives.
         """
 
     def update(self, learning_rate: float) -> None:
-        """Move the rows by the gradient of the last loss, after its backward pass."""
+        """One optimizer step, after the backward pass of the last loss."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and the state of their optimizer, as parts of tensors over all ranks (`Shard.whole`)."""
+        """Rows and optimizer state, as parts of tensors over all ranks (`Shard.whole`)."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
 
 
 class ShardedClassifier:
-    """All classes in every step: the exact softmax, and a dense optimizer."""
+    """The exact softmax over all classes, with a dense optimizer."""
 
     def __init__(self, shard: Shard, softmax: MarginSoftmax, optimizer: DenseOptimizer):
         self.shard, self.softmax = shard, softmax
@@ -60,20 +60,20 @@ class ShardedClassifier:
         self.optimizer = optimizer([self.rows_RD])
 
     def __call__(self, embeddings_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
-        """As in `Classifier`; the step makes no difference."""
+        """See `Classifier`; `step` has no effect."""
         self.optimizer.zero_grad()
         embeddings_AD, labels_A = self.shard.gather(embeddings_BD, labels_B)
         targets = Targets.among(labels_A, torch.arange(len(self.rows_RD), device=labels_A.device))
         return self.softmax(embeddings_AD, self.rows_RD, targets).to(embeddings_BD.device)
 
     def update(self, learning_rate: float) -> None:
-        """One dense step."""
+        """One dense optimizer step."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and the state of their optimizer."""
+        """Rows and optimizer state."""
         slots = self._slots()
         rowwise = {name for name, slot in slots.items() if slot.shape == self.rows_RD.shape}
         return {
@@ -91,7 +91,7 @@ class ShardedClassifier:
                 slot.copy_(_own(state["slots"][name]))
 
     def _slots(self) -> dict[str, Tensor]:
-        """The optimizer's state; zeros, as its first step would make them, where there was none yet."""
+        """The optimizer's state; before its first step, the zeros with which that would start."""
         if self.rows_RD not in self.optimizer.state:
             self.rows_RD.grad = torch.zeros_like(self.rows_RD)
             for group in self.optimizer.param_groups:
@@ -105,7 +105,7 @@ class ShardedClassifier:
 
 
 class SampledClassifier:
-    """The batch's classes and sampled negatives: a step costs what the sample costs, whatever R is."""
+    """The softmax over the batch's classes and sampled negatives; a step's cost does not depend on R."""
 
     def __init__(self, shard: Shard, softmax: MarginSoftmax, rows: LazyRows, negative_rate: float):
         self.shard, self.softmax, self.rows = shard, softmax, rows
@@ -114,7 +114,7 @@ class SampledClassifier:
         self._values: list[Tensor] = []
 
     def __call__(self, embeddings_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
-        """As in `Classifier`, with the softmax over the step's sample."""
+        """See `Classifier`; the softmax is over the step's sample."""
         embeddings_AD, labels_A = self.shard.gather(embeddings_BD, labels_B)
         self._sampled_S = self.shard.sample(labels_A, self.negative_rate, step)
         self._values = self.rows.read(self._sampled_S)
@@ -132,7 +132,7 @@ class SampledClassifier:
         self._values = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and slots, all current: no row waits for missed steps, whoever reads them next."""
+        """Rows and slots, all up to date."""
         state = self.rows.state_dict()
         slots = {str(number): self.shard.whole(slot) for number, slot in enumerate(state["slots"])}
         return {"rows": self.shard.whole(state["rows"]), "slots": slots, "done": state["done"]}
@@ -178,7 +178,7 @@ def _row_optimizer(recipe: TrainRecipe) -> RowOptimizer:
 
 
 def _own(rows_CD: Tensor) -> Tensor:
-    """This rank's part of what `Shard.whole` made."""
+    """This rank's part of a tensor from `Shard.whole`."""
     return rows_CD.to_local() if isinstance(rows_CD, DTensor) else rows_CD
 
 

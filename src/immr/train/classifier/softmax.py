@@ -1,4 +1,4 @@
-"""Softmax over rows that lie on several ranks, forward and backward by hand: one buffer of logits, no copies.
+"""Softmax over rows on several ranks, with a hand-written backward pass: one buffer of logits, no copies.
 
 Shapes: A examples of all ranks, S rows of this rank, T examples whose class is among them, D embedding.
 """
@@ -24,14 +24,14 @@ _SHORTEST = 1e-12  # as in torch.nn.functional.normalize
 
 @dataclass(frozen=True)
 class Targets:
-    """Where this rank holds the right class: example numbers and their columns, both (T,)."""
+    """The examples whose class is on this rank, and its column; both (T,)."""
 
     example_T: Tensor
     column_T: Tensor
 
     @classmethod
     def among(cls, labels_A: Tensor, rows_S: Tensor) -> Targets:
-        """Those whose label is in the sorted `rows_S`."""
+        """The examples whose label is in the sorted `rows_S`."""
         if not len(rows_S):
             return cls(labels_A[:0], labels_A[:0])
         column_A = torch.searchsorted(rows_S, labels_A).clamp_max_(len(rows_S) - 1)
@@ -51,13 +51,13 @@ class MarginSoftmax:
     def __call__(self, embeddings_AD: Tensor, rows_SD: Tensor, targets: Targets) -> Tensor:
         """−log softmax of the right class, (A,), equal on all ranks.
 
-        Differentiable once in both tensors; the gradient of the embeddings is this rank's part of the sum
-        over ranks, as `gather_rows` expects it.
+        Differentiable once in both tensors. The gradient of the embeddings is this rank's term of the sum over
+        ranks, as `gather_rows` expects.
 
         Args:
             embeddings_AD: unit rows, the same on all ranks.
             rows_SD: this rank's classes, of any length.
-            targets: over all ranks each example is found once.
+            targets: each example must appear on exactly one rank.
         """
         loss_A: Tensor = _Function.apply(embeddings_AD, rows_SD, targets, self)  # type: ignore[no-untyped-call]
         return loss_A
@@ -82,7 +82,7 @@ class _Function(torch.autograd.Function):
         exponents_AS = logits_AS.sub_(highest_A[:, None]).exp_()
         sums_2A = sum_over_ranks(torch.stack([exponents_AS.sum(1), target_A]), softmax.world)
         ctx.save_for_backward(embeddings_AD, unit_SD, length_S1, sums_2A[0], slope_T)
-        # not a saved tensor: the backward pass writes into it
+        # not a saved tensor, because the backward pass overwrites it
         ctx.exponents_AS, ctx.place, ctx.scale = exponents_AS, place, softmax.scale
         return sums_2A[0].log() + highest_A - sums_2A[1]
 
@@ -91,7 +91,7 @@ class _Function(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         embeddings_AD, unit_SD, length_S1, sum_A, slope_T = ctx.saved_tensors
         if ctx.exponents_AS is None:
-            raise RuntimeError("this loss takes one backward pass: it writes over what the first one kept")
+            raise RuntimeError("this loss supports one backward pass, which overwrites its buffer")
         scaled_A = gradients[0] * ctx.scale
         cosine_gradient_AS = ctx.exponents_AS.mul_((scaled_A / sum_A)[:, None])
         ctx.exponents_AS = None
@@ -104,7 +104,7 @@ class _Function(torch.autograd.Function):
 
 
 def _hardened(margin: Margin, cosine_T: Tensor) -> tuple[Tensor, Tensor]:
-    """The margin's value and derivative."""
+    """The margin's value and its derivative."""
     with torch.enable_grad():
         cosine_T = cosine_T.detach().requires_grad_()
         hardened_T = margin(cosine_T)

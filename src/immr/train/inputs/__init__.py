@@ -1,1 +1,1 @@
-"""What training reads: frozen features, batches, augmented pictures."""
+"""Training inputs: batches, frozen features, augmented pictures."""

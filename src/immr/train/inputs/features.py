@@ -1,4 +1,4 @@
-"""What training reads: frozen features of photos and documents, computed by all ranks together, once.
+"""Frozen features of photos and documents, computed once by all ranks together.
 
 Shapes: N photos, V views, F image features, M items.
 """
@@ -23,7 +23,7 @@ from immr.train.world import World
 
 @dataclass(frozen=True)
 class TrainingArrays:
-    """The training set as the towers see it."""
+    """The training set as tensors."""
 
     query_ids: list[str]
     photo_images: list[str]  # URIs
@@ -32,21 +32,21 @@ class TrainingArrays:
     photo_weights_N: Tensor
     documents: DocumentArrays  # of M items
     document_classes_M: Tensor
-    document_images: list[str]  # URIs; empty where an item has none
+    document_images: list[str]  # URIs; empty if an item has none
     class_count: int
 
 
 def training_arrays(
     training_set: TrainingSet, recipe: ModelRecipe, views: int, cache_dir: Path, world: World
 ) -> TrainingArrays:
-    """Each rank computes its share of what the cache lacks; then all read everything.
+    """Each rank computes its share of the missing features, then every rank reads all of them.
 
-    Classes that the training set keeps unseen are left out, their documents and classifier rows as well: they
-    would not be there yet. The other classes are numbered anew, without gaps.
+    Unseen classes of the training set are left out with their documents, as if they were not in the catalogue yet.
+    The remaining classes are renumbered without gaps.
 
     Raises:
-        TrainingError: there are no photos or no items to learn from.
-        ImageError: a photo is broken.
+        TrainingError: there are no photos or no items.
+        ImageError: a photo cannot be read.
     """
     row_of = _rows_of_classes(training_set)
     queries = [query for query in training_set.queries if query.class_id in row_of]
@@ -59,7 +59,7 @@ def training_arrays(
     if not queries or not items:
         raise TrainingError(
             f"{training_set.folder} has {len(queries)} photos and {len(items)} items, but training needs "
-            "both: look into its report.html for where they were lost"
+            "both: its report.html shows where they were dropped"
         )
     hashes = image_hashes([query.image for query in queries])
     photos, documents = ImageFeatures(recipe, cache_dir), DocumentFeatures(recipe, cache_dir)
@@ -85,6 +85,6 @@ def training_arrays(
 
 
 def _rows_of_classes(training_set: TrainingSet) -> dict[int, int]:
-    """class_id → row of the classifier, for the classes that are not kept unseen."""
+    """class_id → classifier row, without unseen classes."""
     learned = sorted(set(training_set.item_classes) - training_set.unseen_classes)
     return {class_id: row for row, class_id in enumerate(learned)}

@@ -1,4 +1,4 @@
-"""Where the towers' inputs come from: frozen features out of the cache, or pictures through the live encoder.
+"""Inputs of the towers: cached frozen features, or augmented pictures passed through the encoder.
 
 Shapes: B rows of one rank, S image side in pixels, F image features, P patches.
 """
@@ -28,27 +28,27 @@ _PHOTOS, _CATALOGUE = 0, 1  # streams of random numbers
 
 
 class TowerInputs(NamedTuple):
-    """What one step gives to the two towers."""
+    """One step's inputs to the two towers."""
 
     photos_BF: Tensor
     documents: DocumentBatch
 
 
 class Inputs(Protocol):
-    """The features of a step's rows."""
+    """Gives the features of a step's rows."""
 
     def __call__(self, rows: Rows, step: int) -> TowerInputs:
-        """Features with a gradient where something below them learns."""
+        """Features; differentiable if the encoder is trained."""
 
 
 @dataclass(frozen=True)
 class FrozenInputs:
-    """Each row in its view, from the cache of frozen features."""
+    """Frozen features of each row's view, from the cache."""
 
     arrays: TrainingArrays
 
     def __call__(self, rows: Rows, step: int) -> TowerInputs:
-        """No gradient."""
+        """Features without a gradient."""
         arrays = self.arrays
         return TowerInputs(
             arrays.photos_NVF[rows.photos_B, rows.photo_views_B].float(),
@@ -58,16 +58,16 @@ class FrozenInputs:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Decoded pictures by row: of photos, and of documents, None where one has no picture."""
+    """Decoded pictures by row; None for a document without picture."""
 
     photos: Sequence[ByteArray]
     documents: Sequence[ByteArray | None]
 
 
 class LiveInputs:
-    """Pictures, augmented anew in each step, through the encoder that learns; both streams in one pass.
+    """Pictures, augmented in every step, through the encoder; photos and documents in one pass.
 
-    What a picture becomes depends on the seed, the step and its row, not on the rank or the thread it met.
+    The augmentation depends on seed, step and row, not on rank or thread.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class LiveInputs:
         self._pool = ThreadPoolExecutor(max(1, torch.get_num_threads()))  # Pillow and numpy release the GIL
 
     def __call__(self, rows: Rows, step: int) -> TowerInputs:
-        """The gradient goes on into the encoder."""
+        """Features with a gradient to the encoder."""
         photos = [self._pictures.photos[row] for row in rows.photos_B.tolist()]
         documents = [self._pictures.documents[row] for row in rows.documents_B.tolist()]
         squares = [
@@ -98,7 +98,7 @@ class LiveInputs:
         reduced = torch.autocast(kind, torch.bfloat16) if self._autocast else contextlib.nullcontext()
         with reduced:
             pooled_BF, patches_BPF = self._encoder(self._pixels(squares))
-        pooled_BF = pooled_BF.float().cpu()  # where the towers are, which cost next to nothing
+        pooled_BF = pooled_BF.float().cpu()  # the towers are small and stay on the CPU
         count = len(photos)
         batch = self._arrays.documents.batch(rows.documents_B, rows.document_views_B)
         live = dataclasses.replace(
@@ -119,7 +119,7 @@ class LiveInputs:
         side = self._preprocessing.image_size_px
 
         def changed(picture: ByteArray | None, row: int) -> ByteArray:
-            if picture is None:  # the tower has a vector of its own for it
+            if picture is None:  # ignored: the tower has a learned vector for a missing picture
                 return np.full((side, side, 3), round(self._preprocessing.mean), dtype=np.uint8)
             rng = np.random.default_rng(derived_seed(self._seed, 2, stream, step, row))
             return domain.apply(picture, side, rng)
