@@ -6,6 +6,7 @@ Importing Feast takes seconds, so it is imported at the first use or by `warm`, 
 from __future__ import annotations
 
 import fcntl
+import inspect
 import io
 import json
 import logging
@@ -182,7 +183,7 @@ class FeastFeatures:
     def _apply_if_changed(self, store: FeatureStore) -> None:
         import feast
 
-        source = fingerprint.of_file(Path(definitions.__code__.co_filename))
+        source = fingerprint.of_file(Path(inspect.getfile(definitions)))
         key = fingerprint.of_values(source, (self._path / _YAML).read_text(), feast.__version__)
         applied = self._path / _APPLIED
         if (
