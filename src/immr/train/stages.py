@@ -19,16 +19,16 @@ from immr.model.features.pixels import PixelCache
 from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import Towers
 from immr.train import parallel
-from immr.train.adaptation import adapt
-from immr.train.averaging import Average
 from immr.train.checkpoint import Learned, Parts
 from immr.train.fine_tune_recipe import FineTuneRecipe
 from immr.train.inputs.augmentation import AUGMENTATIONS
 from immr.train.inputs.batches import BatchPlan, Partners
 from immr.train.inputs.features import TrainingArrays
 from immr.train.inputs.sources import FrozenInputs, Inputs, LiveInputs, Pictures
-from immr.train.layer_rates import encoder_groups, parameter_groups
-from immr.train.schedule import learning_rate
+from immr.train.optimization.adaptation import adapt
+from immr.train.optimization.averaging import Average
+from immr.train.optimization.layer_rates import encoder_groups, parameter_groups
+from immr.train.optimization.schedule import learning_rate
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 

@@ -1,6 +1,6 @@
 import pytest
 
-from immr.train.schedule import learning_rate
+from immr.train.optimization.schedule import learning_rate
 
 
 def test_warms_up_then_falls():

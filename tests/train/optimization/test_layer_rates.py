@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from immr.model.encoders.by_name import load_image_encoder
-from immr.train.layer_rates import encoder_groups, parameter_groups
+from immr.train.optimization.layer_rates import encoder_groups, parameter_groups
 
 
 def test_biases_and_normalization_have_no_weight_decay():
