@@ -2,12 +2,14 @@
 
     python -m benchmarks.many_classes --json many_classes.json
     python -m benchmarks.many_classes --choose               # on a split made inside train
+    python -m benchmarks.many_classes --choose --only conflicts
 
 Rows of the table, each with recall@1 and recall@10 of photos whose class was trained (seen) or not (unseen):
 
 frozen      nearest document by frozen, centred encoder features: the floor that training has to beat
 towers      towers on frozen features; the full softmax, and sampled softmaxes at two rates
 fine-tuned  the recipe `many_classes`, as its version serves: ONNX query encoder and embedded documents
+conflicts   towers trained on 0, 20 and 40 % wrong labels, with and without the filter of conflicting negatives
 
 Items marked unseen take no part in training, neither their photos nor their documents. `--choose` is for
 choosing hyper-parameters: it holds out designers and classes of `train` and never reads `val`.
@@ -33,7 +35,6 @@ from torch import Tensor
 
 from benchmarks.fusion import training_set_of
 from immr.data import images
-from immr.data.training_set import TrainingSet
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.datasets.named import load_dataset
 from immr.launch.launcher import TrainingJob
@@ -58,6 +59,7 @@ from immr.train.world import World
 
 RATES = (1.0, 0.1, 0.02)
 TOWER_EPOCHS = 6
+WRONG_LABELS, CONFLICT_COSINES = (0.0, 0.2, 0.4), (1.0, 0.6, 0.4)
 FROZEN_SIDE_PX = 128
 HELD_OUT_DESIGNERS, HELD_OUT_CLASSES = 8, 300  # by --choose
 _BATCH = 128
@@ -77,7 +79,9 @@ def main(
     choose: Annotated[bool, typer.Option(help="Evaluate on a split made inside train.")] = False,
     epochs: Annotated[int | None, typer.Option(help="Of fine-tuning, instead of the recipe's.")] = None,
     processes: Annotated[int | None, typer.Option(help="Of fine-tuning, instead of the recipe's.")] = None,
-    only: Annotated[str, typer.Option(help="frozen, towers or fine-tuned; all if empty.")] = "",
+    only: Annotated[
+        str, typer.Option(help="frozen, towers, fine-tuned or conflicts; the first three if empty.")
+    ] = "",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Recall by what was trained: nothing, the towers, the encoder."""
@@ -116,6 +120,16 @@ def held_out(labelled: LabelledSet, seed: int = 0) -> LabelledSet:
     return replace(labelled, photos=[photo for photo in map(placed, train) if photo] + others)
 
 
+def mislabelled(labelled: LabelledSet, share: float, seed: int = 0) -> LabelledSet:
+    """The same data with a share of the training photos moved to the class of another photo."""
+    rng, photos = np.random.default_rng(seed), list(labelled.photos)
+    rows = np.array([row for row, photo in enumerate(photos) if photo.split == "train"])
+    for row, other in zip(rows, rng.permutation(rows), strict=True):
+        if rng.random() < share:
+            photos[row] = photos[row]._replace(item_id=labelled.photos[other].item_id)
+    return replace(labelled, photos=photos)
+
+
 class Bench:
     """The data set, its training set, and the photos to search with."""
 
@@ -126,7 +140,10 @@ class Bench:
         self.right_N = torch.tensor([row_of[photo.item_id] for photo in self.photos])
         self.unseen_N = torch.tensor([photo.unseen for photo in self.photos])
         unseen = frozenset(row_of[item_id] for item_id in labelled.unseen_items)
-        self.training_set: TrainingSet = training_set_of(labelled, unseen, folder / "training-set")
+        self.training_sets = {
+            share: training_set_of(mislabelled(labelled, share), unseen, folder / f"training-set-{share}")
+            for share in WRONG_LABELS
+        }
 
     def rows(self, only: str, epochs: int | None, processes: int | None) -> Iterator[tuple[str, Outcome]]:
         """Name and outcome of each row of the table."""
@@ -136,6 +153,9 @@ class Bench:
             yield "fine-tuned", self.fine_tuned(epochs, processes)
         for rate in RATES if only in ("", "towers") else ():
             yield f"towers, rate {rate:g}", self.towers(rate)
+        for share in WRONG_LABELS if only == "conflicts" else ():
+            for cosine in CONFLICT_COSINES:
+                yield f"{share:.0%} wrong, up to {cosine:g}", self.towers(1.0, share, cosine)
 
     def frozen(self) -> Outcome:
         """Nearest document by features that no label has touched, each side centred."""
@@ -147,8 +167,8 @@ class Bench:
             F.normalize(documents_MF - documents_MF.mean(0), dim=-1),
         )
 
-    def towers(self, rate: float) -> Outcome:
-        """Towers on frozen features, with the full or a sampled softmax."""
+    def towers(self, rate: float, wrong: float = 0.0, conflict_cosine: float = 1.0) -> Outcome:
+        """Towers on frozen features, with the full or a sampled softmax, on labels some of which are wrong."""
         model, defaults = self.recipe.model, TrainRecipe()
         train = replace(
             defaults,
@@ -158,12 +178,13 @@ class Bench:
             views=1,
             dropout=self.recipe.train.dropout,
             negative_rate=rate,
+            conflict_cosine=conflict_cosine,
             checkpoint_every_steps=10**9,
         )
-        arrays = training_arrays(self.training_set, model, train.views, self.cache_dir, World())
+        arrays = training_arrays(self.training_sets[wrong], model, train.views, self.cache_dir, World())
         began = time.perf_counter()
         trainer = Trainer(arrays, model, train, World())
-        towers = trainer.run(Checkpoints(self.folder / f"towers-{rate}", "benchmark", World()), tracker=None)
+        towers = trainer.run(Checkpoints(self.folder / "towers", "benchmark", World()), tracker=None)
         seconds = time.perf_counter() - began
         with torch.inference_mode():
             photos_ND, documents_MD = (
@@ -183,7 +204,7 @@ class Bench:
             fine_tune=replace(tuning, epochs=epochs or tuning.epochs),
         )
         job = TrainJob(
-            training_set=self.training_set.folder,
+            training_set=self.training_sets[0.0].folder,
             out=self.folder / "version",
             checkpoints=self.folder / "checkpoints",
             cache_dir=self.cache_dir,
