@@ -119,16 +119,79 @@ def test_what_cannot_be_judged_stays_as_clicked() -> None:
     assert found.class_N[3] == 0
 
 
-def test_sub_centres_hold_what_has_several_looks() -> None:
-    features, _ = photos(spread=0.15, looks=2)
-    x = cleaning.power_normalised(features)
-    rows = slice(0, PHOTOS)
-    groups = cleaning.sub_centres(x[rows], np.zeros(PHOTOS, np.int64), np.ones(PHOTOS, np.float32), 2)
-    assert (groups[::2] == groups[0]).all() and (groups[1::2] == groups[1]).all() and groups[0] != groups[1]
-    truth = np.repeat(np.arange(CLASSES), PHOTOS)
-    given = with_wrong(truth, 0.2)
-    found = judge(features, given, replace(RECIPE, clean_sub_centres=2))
+def swapped(truth: cleaning.Ints, share: float) -> cleaning.Ints:
+    """Classes 0 and 1, 2 and 3, … are mistaken for each other."""
+    wrong = np.random.default_rng(3).random(len(truth)) < share
+    return np.where(wrong, truth ^ 1, truth)
+
+
+def look_alikes(per_class: int = 60) -> tuple[FloatArray, cleaning.Ints]:
+    """Photos of classes whose centres lie close together in pairs."""
+    rng = np.random.default_rng(4)
+    centres = rng.standard_normal((CLASSES // 2, 1, FEATURES)) + 0.45 * rng.standard_normal(
+        (CLASSES // 2, 2, FEATURES)
+    )
+    truth = np.repeat(np.arange(CLASSES), per_class)
+    noise = 0.3 * rng.standard_normal((len(truth), FEATURES))
+    return (centres.reshape(CLASSES, FEATURES)[truth] + noise).astype(np.float32), truth
+
+
+@pytest.mark.parametrize("share", [0.21, 0.31, 0.41])
+def test_swapped_look_alikes_are_seen_and_corrected(share: float) -> None:
+    features, truth = look_alikes()
+    given = swapped(truth, share)
+    found = judge(features, given)
+    wrong = (given != truth).mean()
+    assert 0.7 * wrong < found.wrong_share < 1.3 * wrong
+    out = found.class_N >= 0
+    assert (found.class_N == truth)[out].mean() > 0.95
     assert (found.class_N == truth)[given == truth].mean() > 0.9
+
+
+def test_look_alikes_with_right_labels_are_left_alone() -> None:
+    features, truth = look_alikes()
+    found = judge(features, truth)
+    assert found.wrong_share < 0.01
+    assert (found.class_N == truth).mean() > 0.99
+
+
+def test_retakes_with_the_same_wrong_click_do_not_vouch_for_each_other() -> None:
+    features, truth = photos(spread=0.3)
+    rng = np.random.default_rng(6)
+    given = truth.copy()
+    wrong = rng.permutation(len(truth))[: len(truth) // 6]
+    given[wrong] = (truth[wrong] + rng.integers(1, CLASSES, len(wrong))) % CLASSES
+    retakes = np.repeat(wrong, 3)
+    copies = features[retakes] + 0.01 * rng.standard_normal((len(retakes), FEATURES)).astype(np.float32)
+    features, truth = np.concatenate([features, copies]), np.concatenate([truth, truth[retakes]])
+    given = np.concatenate([given, given[retakes]])
+    found = judge(features, given)
+    out = found.class_N >= 0
+    assert (found.class_N == truth)[out].mean() > 0.95
+
+
+def test_photos_of_one_session_do_not_vouch_for_each_other() -> None:
+    features, truth = photos(spread=0.5)
+    given = truth.copy()
+    given[:6] = 7  # one session, clicked wrongly
+    session = np.arange(len(truth))
+    session[:6] = 0
+    labels = Labels(
+        given,
+        np.full(len(given), 0.75, np.float32),
+        np.ones(len(given), bool),
+        np.stack([np.arange(len(given)), given], axis=1),
+        np.ones(len(given), np.float32),
+        CLASSES,
+        session,
+    )
+    folds = cleaning._folds(
+        cleaning.power_normalised(features),
+        [fingerprint.of_values(n) for n in range(len(given))],
+        labels,
+        RECIPE,
+    )
+    assert len(set(folds[:6].tolist())) == 1
 
 
 def test_it_is_the_same_in_any_order() -> None:

@@ -4,13 +4,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from scipy.stats import binomtest
 
 from immr.governance.edges import best_items, edges, verdicts
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 
-RECIPE = GovernanceRecipe(max_click_weight=10.0, order_weight=3.0)
+RECIPE = GovernanceRecipe(order_weight=3.0)
 
 
 def impression(
@@ -43,23 +42,23 @@ def read(workspace: Workspace, path: Path, rows: list[dict[str, Any]]) -> Any:
     return workspace.read(path)
 
 
-def test_clicks_weigh_by_position_and_orders_more(workspace: Workspace, tmp_path: Path) -> None:
+def test_all_clicks_of_a_query_count_alike_and_orders_more(workspace: Workspace, tmp_path: Path) -> None:
     log = read(workspace, tmp_path / "log.parquet", LOG)
     found = workspace.fetch(edges(log, RECIPE), ["query_id", "item_id"])
     weights = {(row["query_id"], row["item_id"]): row["weight"] for row in found}
     assert weights == {
         ("alone", "a"): 1,
-        ("bottom", "a"): 10,
+        ("bottom", "a"): 1,
         ("deep", "a"): 1,
-        ("deep", "b"): 4,
+        ("deep", "b"): 1,
         ("order", "a"): 3,
-        ("order", "b"): 2,
-        ("tie", "a"): 2,
-        ("tie", "b"): 2,
+        ("order", "b"): 1,
+        ("tie", "a"): 1,
+        ("tie", "b"): 1,
     }
 
 
-def test_the_best_item_has_most_evidence_and_its_wilson_bound(workspace: Workspace, tmp_path: Path) -> None:
+def test_the_best_item_has_most_evidence(workspace: Workspace, tmp_path: Path) -> None:
     log = read(workspace, tmp_path / "log.parquet", LOG)
     found = {
         row["query_id"]: row for row in workspace.fetch(best_items(alone(edges(log, RECIPE))), ["query_id"])
@@ -67,15 +66,14 @@ def test_the_best_item_has_most_evidence_and_its_wilson_bound(workspace: Workspa
     assert {query: row["item_id"] for query, row in found.items()} == {
         "alone": "a",
         "bottom": "a",
-        "deep": "b",
+        "deep": "a",
         "order": "a",
         "tie": "a",
     }
-    assert found["deep"]["share"] == pytest.approx(0.8)
-    expected = binomtest(4, 5).proportion_ci(0.95, method="wilson").low
-    assert found["deep"]["lower_bound"] == pytest.approx(expected, abs=1e-6)
+    assert found["deep"]["share"] == pytest.approx(0.5)
+    assert found["order"]["share"] == pytest.approx(0.75)
     assert found["alone"]["weight"] == pytest.approx(0.75)
-    assert found["bottom"]["weight"] > found["deep"]["weight"] > found["tie"]["weight"]
+    assert found["order"]["weight"] > found["tie"]["weight"]
 
 
 def test_queries_without_a_clear_item_say_why(workspace: Workspace, tmp_path: Path) -> None:
@@ -86,14 +84,11 @@ def test_queries_without_a_clear_item_say_why(workspace: Workspace, tmp_path: Pa
     assert {row["query_id"]: row["reason"] for row in workspace.fetch(judged, ["query_id"])} == {
         "alone": "",
         "bottom": "",
-        "deep": "",
-        "order": "clicks do not agree on one item",
+        "deep": "clicks disagree about the item",
+        "order": "",
         "silent": "no click on a valid item",
-        "tie": "clicks do not agree on one item",
+        "tie": "clicks disagree about the item",
     }
-    strict = GovernanceRecipe(min_share_lower_bound=0.25)
-    judged = verdicts(queries, best_items(alone(edges(log, strict))), strict)
-    assert workspace.fetch(judged, ["query_id"])[0]["reason"] == "too little evidence"
 
 
 def test_two_offers_of_one_thing_do_not_disagree(workspace: Workspace, tmp_path: Path) -> None:
@@ -101,7 +96,4 @@ def test_two_offers_of_one_thing_do_not_disagree(workspace: Workspace, tmp_path:
     clicks = edges(log, RECIPE)
     found = workspace.fetch(best_items(clicks.mutate(class_id=1)), ["query_id"])
     assert all(row["share"] == 1 for row in found)
-    assert {row["query_id"]: row["item_id"] for row in found}["deep"] == "b"
-    deep = next(row for row in found if row["query_id"] == "deep")
-    expected = binomtest(5, 5).proportion_ci(0.95, method="wilson").low
-    assert deep["lower_bound"] == pytest.approx(expected, abs=1e-6)
+    assert {row["query_id"]: row["item_id"] for row in found}["deep"] == "a"

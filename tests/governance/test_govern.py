@@ -19,9 +19,7 @@ from tests.governance.colours import Colours
 PICTURES = synthetic.SyntheticRecipe(items=20, train_photos=15, val_photos=2, side_px=48)
 SHOPPERS = SimulationRecipe(broken_rows=8)
 CLICKS_ONLY = GovernanceRecipe(clean_labels=False)
-EVERYTHING = GovernanceRecipe(
-    position_bias=0.7, balance_classes=True, max_photos_per_class=13, unseen_class_share=0.1
-)
+EVERYTHING = GovernanceRecipe(balance_classes=True, max_photos_per_class=13, unseen_class_share=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -146,23 +144,31 @@ def test_the_hash_knows_the_recipe_and_the_data(governed: TrainingSet, log: Path
     assert len({governed.hash, other_recipe.hash, other_data.hash}) == 3
 
 
-def test_without_judgements_some_users_newest_queries_are_held_out(log: Path, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
+def without_judgements(log: Path, folder: Path) -> Path:
+    folder.mkdir()
     for name in ("items", "queries", "impressions"):
-        (data / f"{name}.parquet").write_bytes((log / f"{name}.parquet").read_bytes())
-    training_set = govern(data, tmp_path / "set", replace(CLICKS_ONLY, held_out_share=0.2))
+        (folder / f"{name}.parquet").write_bytes((log / f"{name}.parquet").read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize("embedder", [None, Colours()])
+def test_without_judgements_whole_users_are_held_out_before_cleaning(
+    log: Path, tmp_path: Path, embedder: Colours | None
+) -> None:
+    data = without_judgements(log, tmp_path / "data")
+    recipe = replace(CLICKS_ONLY, held_out_share=0.2, clean_labels=embedder is not None)
+    training_set = govern(data, tmp_path / "set", recipe, embedder=embedder)
     held, kept = training_set.judgements, training_set.queries
     assert 0 < len(held) < len(kept)
-    assert not {photo.query_id for photo in held} & {photo.query_id for photo in kept}
     assert not {photo.image for photo in held} & {photo.image for photo in kept}
-    asked = (
+    queries = (
         pq.read_table(data / "queries.parquet").to_pandas().drop_duplicates("query_id").set_index("query_id")
     )
-    newest_kept = asked.loc[[photo.query_id for photo in kept]].groupby("user_id").ts.max()
-    for photo in held:
-        user = asked.loc[photo.query_id].user_id
-        assert user not in newest_kept or asked.loc[photo.query_id].ts >= newest_kept[user]
+    users = [set(queries.loc[[photo.query_id for photo in side]].user_id) for side in (held, kept)]
+    assert not users[0] & users[1]
+    names = [step["name"] for step in training_set.manifest["steps"] if step["table"] == "queries"]
+    assert names.index("split") < names.index("appearance")
+    assert "counts wrong clicks against the model" in step_of(training_set, "split")["note"]
 
 
 def test_a_photo_that_is_judged_is_not_learned_from(governed: TrainingSet, log: Path, tmp_path: Path) -> None:
@@ -191,7 +197,7 @@ def test_the_report_is_one_small_file_with_pictures(governed: TrainingSet) -> No
     page = (governed.folder / "report.html").read_text()
     assert governed.hash in page
     assert page.count("data:image/jpeg;base64,") > 30
-    assert "clicks do not agree on one item" in page and "price is negative" in page and "broken-cut" in page
+    assert "clicks disagree about the item" in page and "price is negative" in page and "broken-cut" in page
     assert "prefers-color-scheme: dark" in page
     assert "http://" not in page and "https://" not in page
     assert len(page) < 2_000_000
@@ -210,8 +216,13 @@ def test_looks_settle_what_clicks_leave_open(log: Path, governed: TrainingSet, t
     assert both.right.mean() > clicks_only.right.mean()
     assert both.right.sum() > clicks_only.right.sum()
     steps = {step["name"]: step for step in seen.manifest["steps"] if step["table"] == "queries"}
-    assert steps["looks"]["rows_in"] == steps["looks"]["rows_out"] + sum(steps["looks"]["dropped"].values())
-    assert "colours" in steps["looks"]["note"] and "moved to another clicked item" in steps["looks"]["note"]
+    assert steps["appearance"]["rows_in"] == steps["appearance"]["rows_out"] + sum(
+        steps["appearance"]["dropped"].values()
+    )
+    assert (
+        "colours" in steps["appearance"]["note"]
+        and "moved to another clicked item" in steps["appearance"]["note"]
+    )
     class_of = dict(zip([item.item_id for item in seen.items], seen.item_classes, strict=True))
     assert (both.item_id.map(class_of) == both.class_id).all()
     page = (tmp_path / "set" / "report.html").read_text()
@@ -235,13 +246,12 @@ def test_a_step_that_is_off_says_so_and_drops_nothing(log: Path, tmp_path: Path)
     off = GovernanceRecipe(
         check_images=False,
         min_share=0.0,
-        min_share_lower_bound=0.0,
         group_items=False,
         clean_labels=False,
         balance_classes=False,
     )
     training_set = govern(log, tmp_path / "set", off)
-    for name in ("images", "edges", "classes", "looks", "balance"):
+    for name in ("images", "edges", "classes", "appearance", "balance"):
         step = step_of(training_set, name, "items" if name == "classes" else "queries")
         assert step["note"] == "switched off"
         assert set(step["dropped"]) <= {"no click on a valid item"}

@@ -1,15 +1,15 @@
-"""Heads are capped, tails are kept: how many photos a class brings, and how much each counts.
+"""Balance large and small classes: cap the photos of a class and weigh those that stay.
 
-A photo counts (mean size / its class's size)^power: at power 1 all classes count alike, at 0 all photos do
-(class-balanced sampling; the power in between as in Mikolov et al., 2013, and Joulin et al., 2016).
+A photo is weighed by (mean size / its class's size)^power: at power 1 every class counts the same, at 0
+every photo. Powers in between follow Mikolov et al. (2013) and Joulin et al. (2016).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from immr.governance.bounds import on_grid
 from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.grid import on_grid
 from immr.governance.workspace import Workspace
 
 ENOUGH = "its class has enough photos"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from immr.governance.bounds import wilson_lower
 from immr.governance.components import components
 from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.grid import on_grid
 from immr.governance.workspace import Workspace
+
+_Z = 1.959964  # 97.5 % quantile of the normal distribution
 
 
 def classes(workspace: Workspace, items: Any, impressions: Any, recipe: GovernanceRecipe) -> Any:
@@ -43,7 +45,7 @@ def same_things(workspace: Workspace, items: Any, impressions: Any, recipe: Gove
         both=(met.a_clicked & met.b_clicked).cast("int64").sum(), either=met.count()
     )
     either = pairs.either.cast("float64")
-    bound = wilson_lower(pairs.both / either, either)
+    bound = _wilson_lower(pairs.both / either, either)
     return pairs.filter(bound > recipe.min_co_click_lower_bound).select("a", "b")
 
 
@@ -55,8 +57,15 @@ def _clicked_together(items: Any, impressions: Any, recipe: GovernanceRecipe) ->
     right = clicks.select("query_id", "category", b="item_id")
     pairs = left.join(right, ["query_id", "category"]).filter(lambda pair: pair.a < pair.b)
     pairs = pairs.group_by(["a", "b"]).aggregate(both=pairs.count())
-    at_best = wilson_lower(1.0, pairs.both.cast("float64"))
+    at_best = _wilson_lower(1.0, pairs.both.cast("float64"))
     return pairs.filter(at_best > recipe.min_co_click_lower_bound).select("a", "b")
+
+
+def _wilson_lower(share: Any, count: Any) -> Any:
+    """Lower end of the 95 % score interval (Wilson, 1927) of a share of `count` observations."""
+    middle = share + _Z * _Z / (2 * count)
+    spread = _Z * ((share * (1 - share) + _Z * _Z / (4 * count)) / count).sqrt()
+    return on_grid((middle - spread) / (1 + _Z * _Z / count))
 
 
 def numbered(labels: Any) -> Any:

@@ -39,10 +39,11 @@ def connect(engine_url: str) -> Engine:
     """The engine of a URL, ready to compute.
 
     Args:
-        engine_url: `duckdb://`, or with options `duckdb://?threads=2&memory_limit=4GB&temp_directory=/scratch`;
-            `local[2]` for Spark in this process; `spark://host:7077?scratch=/shared` for a cluster, with
-            settings of Spark as further options (`&spark.executor.memory=8g`); `spark://?scratch=/shared` in
-            a process that `spark-submit` has started: master and settings are those of the submission.
+        engine_url: `duckdb://`, or with options
+            `duckdb://?threads=2&memory_limit=4GB&temp_directory=/scratch`; `local[2]` for Spark in this
+            process; `spark://host:7077?scratch=/shared` for a cluster, with settings of Spark as further
+            options (`&spark.executor.memory=8g`); `spark://?scratch=/shared` in a process that `spark-
+            submit` has started: master and settings are those of the submission.
 
     Raises:
         SettingsError: a URL that no engine understands, or an engine that cannot be had here.

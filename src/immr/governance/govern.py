@@ -1,4 +1,4 @@
-"""From a raw click log to a training set: the steps of governance in their order."""
+"""From a raw click log to a training set: the steps of governance, in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from immr.data.admission import Admission, admit
 from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, TableContract
 from immr.data.training_set import TrainingSet
 from immr.errors import RecipeError
-from immr.governance import balance, classes, edges, images, looks, manifest, report, split
+from immr.governance import appearance, balance, classes, edges, held_out, images, manifest, report, split
 from immr.governance.embedder import Embedder
 from immr.governance.engine import connect
 from immr.governance.governance_recipe import GovernanceRecipe
@@ -33,7 +33,6 @@ _QUERIES = (
     QUERIES.columns.append(_SHA)
     .append(_CLASS)
     .append(pa.field("item_id", pa.string()))
-    .append(pa.field("lower_bound", pa.float64()))
     .append(pa.field("weight", pa.float64()))
 )
 _JUDGED = [*JUDGEMENTS.columns.names, "image_sha256", "class_id"]
@@ -51,18 +50,18 @@ def govern(
 
     Args:
         data: a folder with the contract's tables.
-        out: the training set's folder, written whole; one that is there is replaced.
-        recipe: which steps, and how strictly.
+        out: the training set's folder, written atomically; an existing one is replaced.
+        recipe: which steps, and how strict they are.
         engine_url: where tables are computed.
-        embedder: how photos look; needed where the recipe's `clean_labels` is on.
+        embedder: embeds photos; needed if the recipe's `clean_labels` is on.
 
     Raises:
-        RecipeError: labels are to be cleaned, and there is no embedder.
-        ContractError: the data do not keep the contract, or nothing is left to learn from.
+        RecipeError: `clean_labels` is on and there is no embedder.
+        ContractError: the data break the contract, or nothing is left to learn from.
         SettingsError: no engine understands the URL.
     """
     if recipe.clean_labels and embedder is None:
-        raise RecipeError("clean_labels needs to see the photos: pass an embedder, or turn it off")
+        raise RecipeError("clean_labels compares photos: pass an embedder, or turn it off")
     with (
         closing(connect(engine_url)) as engine,
         TemporaryDirectory(prefix="immr-govern-", dir=engine.scratch) as scratch,
@@ -77,7 +76,7 @@ def govern(
 
 
 class _Run:
-    """One run: the tables as they get fewer, and the steps as they are counted."""
+    """One run of all steps, with the counts that the report shows."""
 
     def __init__(
         self,
@@ -114,16 +113,16 @@ class _Run:
         item_classes = self._classes(items, impressions)
         clicked = self._work.keep(edges.edges(impressions, self._recipe).join(item_classes, "item_id"))
         judged = self._work.keep(edges.verdicts(queries, edges.best_items(clicked), self._recipe))
-        sure = self._off("min_share", "min_share_lower_bound")
-        labelled = self._ledger.passed("edges", "queries", self._settled(judged), note=sure)
+        labelled = self._ledger.passed("edges", "queries", self._settled(judged), note=self._off("min_share"))
         items = items.join(item_classes, "item_id")
         labelled = self._work.keep(labelled.join(item_classes, "item_id"))
-        if self._embedder:
-            labelled = self._cleaned(labelled, clicked, item_classes, self._embedder)
-        else:
-            self._ledger.unchanged("looks", "queries", labelled, self._off("clean_labels"))
         unseen = split.unseen_classes(self._work, item_classes, self._recipe)
-        queries, judgements = self._split(labelled, judgements, item_classes, unseen)
+        labelled, judgements = self._split(labelled, judgements, item_classes, unseen)
+        if self._embedder:
+            queries = self._cleaned(self._work.keep(labelled), clicked, item_classes, self._embedder)
+        else:
+            queries = labelled
+            self._ledger.unchanged("appearance", "queries", queries, self._off("clean_labels"))
         if self._recipe.balance_classes:
             weighed = self._work.keep(balance.balanced(self._work, queries, self._recipe))
             queries = self._ledger.passed("balance", "queries", weighed, note=self._spread(weighed))
@@ -193,11 +192,11 @@ class _Run:
         return manifest.of_rows(self._work.batches(table.select(*columns, "image_sha256"), contract.key))
 
     def _off(self, *switches: str) -> str:
-        """What the report says of a step whose switches are all off."""
+        """The report's note on a step whose switches are all off."""
         return "" if any(getattr(self._recipe, name) for name in switches) else "switched off"
 
     def _settled(self, judged: Any) -> Any:
-        """Queries whose clicks disagree go on to where their looks decide, if looks are asked at all."""
+        """Queries whose clicks disagree stay if appearance can still decide."""
         import ibis
 
         disagree = judged.reason == edges.DISAGREE
@@ -207,20 +206,23 @@ class _Run:
         return self._work.keep(judged.mutate(reason=ibis.ifelse(disagree, "", judged.reason)))
 
     def _cleaned(self, labelled: Any, clicked: Any, item_classes: Any, embedder: Embedder) -> Any:
-        """The labels that their looks confirm."""
-        judged, wrong_share = looks.judged(
+        """The labels that appearance confirms or corrects."""
+        judged, wrong_share = appearance.judged(
             self._work, labelled, clicked, item_classes, embedder, self._recipe, self._scratch
         )
         judged = self._work.keep(judged)
         counts = self._work.fetch(judged.group_by("moved").aggregate(rows=judged.count()), ["moved"])
         moved = "; ".join(f"{row['rows']} {row['moved']}" for row in counts if row["moved"])
-        note = f"{wrong_share:.1%} of agreed labels judged wrong, by {embedder.name}; {moved or 'none moved'}"
-        kept = self._ledger.passed("looks", "queries", judged, note=note)
-        self._ledger.show("looks", judged, "moved")
+        note = (
+            f"an estimated {wrong_share:.1%} of the labels that clicks agree on are wrong, "
+            f"by {embedder.name}; {moved or 'none moved'}"
+        )
+        kept = self._ledger.passed("appearance", "queries", judged, note=note)
+        self._ledger.show("appearance", judged, "moved")
         return kept
 
     def _spread(self, weighed: Any) -> str:
-        """How far a photo's weight reaches after balancing."""
+        """The smallest and largest weight after balancing."""
         ends = weighed.aggregate(low=weighed.weight.min(), high=weighed.weight.max())
         (row,) = self._work.fetch(ends, ["low"])
         return f"a photo counts {row['low']:.2f} to {row['high']:.2f} times"
@@ -249,17 +251,41 @@ class _Run:
         return joined.mutate(unseen=joined.unseen_id.notnull()).drop("unseen_id")
 
     def _split(self, labelled: Any, judgements: Any, item_classes: Any, unseen: Any) -> tuple[Any, Any]:
-        held_out = None
+        sides = None
         if self._work.rows(judgements):
             judgements = judgements.join(item_classes, "item_id")
+            note = "{} judgements from the data"
         else:
-            held_out = self._work.keep(split.newest_of_some_users(self._work, labelled, self._recipe))
-            strange = labelled.semi_join(unseen, "class_id").anti_join(held_out, "query_id")
-            judgements = held_out.select(*_JUDGED).union(strange.select(*_JUDGED))
+            sides = self._held_out(labelled)
+            held = labelled.semi_join(sides.filter(sides.side == held_out.HELD_OUT), "query_id")
+            of_unseen = (
+                labelled.filter(labelled.settled).semi_join(unseen, "class_id").anti_join(held, "query_id")
+            )
+            judgements = held.select(*_JUDGED).union(of_unseen.select(*_JUDGED))
+            note = (
+                "{} judgements held out before labels are cleaned. Clicks are their labels, "
+                "so reported recall counts wrong clicks against the model"
+            )
+            if not self._embedder:
+                note += (
+                    ". Without an embedder near copies may be on both sides, and recall may be far too high"
+                )
         judgements = self._work.keep(judgements.select(*_JUDGED))
-        verdicts = self._work.keep(split.verdicts(labelled, judgements, held_out, unseen))
-        note = f"{self._work.rows(judgements)} judgements"
+        verdicts = self._work.keep(split.verdicts(labelled, judgements, sides, unseen))
+        note = note.format(self._work.rows(judgements))
         return self._ledger.passed("split", "queries", verdicts, note=note), judgements
+
+    def _held_out(self, labelled: Any) -> Any:
+        """Table (query_id, side), see `held_out.sides`."""
+        users = split.held_out_users(self._work, labelled, self._recipe).select(held_id="user_id")
+        joined = labelled.left_join(users, labelled.user_id == users.held_id)
+        joined = joined.mutate(held_user=joined.held_id.notnull())
+        columns = ["query_id", "image", "image_sha256", "class_id", "settled", "held_user"]
+        photos = self._work.table(joined.select(*columns), ["query_id"])
+        features_NF = appearance.embedded(photos, self._embedder)[0] if self._embedder else None
+        path = self._scratch / "sides.parquet"
+        pq.write_table(held_out.sides(photos, features_NF, self._recipe), path)
+        return self._work.read(path)
 
     def _write(self, name: str, table: Any, schema: pa.Schema, key: str) -> dict[str, Any]:
         path = self._folder / f"{name}.parquet"

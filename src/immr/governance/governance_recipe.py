@@ -1,35 +1,76 @@
-"""What governance does, and how strictly."""
+"""Which steps governance takes, and how strict they are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from immr.errors import RecipeError
+
 
 @dataclass(frozen=True)
 class GovernanceRecipe:
-    """Each step has its switch, so that its worth can be shown."""
+    """Every step has a switch, so that its effect can be measured.
+
+    Raises:
+        RecipeError: a value is out of range.
+    """
 
     check_images: bool = True
     min_image_side_px: int = 32
-    position_bias: float = 1.0  # η: a shopper looks at position p with probability p^-η
-    max_click_weight: float = 2.0  # p^η is capped here: within one query, deep clicks are rare and loud
     order_weight: float = 5.0  # an order counts as this many clicks
-    min_share: float = 0.7  # drop a query whose best item has a smaller share of its evidence
-    min_share_lower_bound: float = 0.2  # and one with a weaker Wilson lower bound; one plain click has 0.207
+    min_share: float = (
+        0.7  # a query whose best item has a smaller share of its evidence is not settled by clicks
+    )
     group_items: bool = True
-    min_co_click_lower_bound: float = 0.5  # group two items whose shared clicks have a higher lower bound
-    clean_labels: bool = True  # judge each label by looks; needs embeddings
+    min_co_click_lower_bound: float = (
+        0.5  # two items are one thing if shoppers click both more often than this
+    )
+    clean_labels: bool = True  # compare each label with the photo's appearance; needs an embedder
     clean_folds: int = 5
-    clean_rounds: int = 1  # each further round trusts a label as far as the one before believed it
-    clean_sub_centres: int = 1  # per class
-    clean_min_sub_centre_share: float = 0.2  # of its class's photos; a smaller one is taken for noise
-    clean_ridge: float = 1.0  # × the mean variance of a feature, on the diagonal
+    clean_rounds: int = 2  # from the second on, class centres are learned from what the round before believed
+    near_copy_reach: float = (
+        0.3  # near copies are closer than this fraction of the typical distance within a class
+    )
+    clean_ridge: float = 1.0  # × the mean variance of a feature, on the covariance's diagonal
     clean_keep: float = 0.5  # drop a label with a smaller probability
-    clean_settle: float = 0.8  # where clicks disagree, the clicked class must have this
-    clean_move: float = 0.95  # move to a class that nobody clicked from here on
-    balance_classes: bool = False  # off: the demo's classes are alike
-    max_photos_per_class: int = 1000  # the surest stay
-    balance_power: float = 0.5  # a photo counts (mean size / its class's size)^power
-    max_class_factor: float = 5.0  # but no more than this
-    unseen_class_share: float = 0.0  # of classes, by hash: none of their photos is learned from
-    held_out_share: float = 0.1  # of users, newest queries, when the data bring no judgements
+    clean_settle: float = 0.8  # where clicks disagree, a clicked class needs this probability
+    clean_move: float = 0.95  # a class that was not clicked needs this probability
+    balance_classes: bool = False
+    max_photos_per_class: int = 1000  # those with the largest weights stay
+    balance_power: float = 0.5  # a photo is weighed by (mean class size / its class's size)^power
+    max_class_factor: float = 5.0  # but by no more than this
+    unseen_class_share: float = 0.0  # share of classes, chosen by hash, that are kept out of training
+    held_out_share: float = 0.1  # share of users, chosen by hash, held out when the data bring no judgements
+    held_out_reach: float = (
+        0.65  # near a held-out photo: closer than this fraction of the typical distance in a class
+    )
+    held_out_near_share: float = 0.05  # most photos that may leave training for being near a held-out one
+
+    def __post_init__(self) -> None:
+        for name, low, high in _RANGES:
+            if not low <= getattr(self, name) <= high:
+                raise RecipeError(
+                    f"GovernanceRecipe: {name} is {getattr(self, name)} and must be from {low:g} to {high:g}"
+                )
+
+
+_RANGES = (
+    ("min_image_side_px", 1, 100_000),
+    ("order_weight", 0, 1000),
+    ("min_share", 0, 1),
+    ("min_co_click_lower_bound", 0, 1),
+    ("clean_folds", 2, 1000),
+    ("clean_rounds", 1, 10),
+    ("near_copy_reach", 0, 1),
+    ("clean_ridge", 1e-6, 1e6),
+    ("clean_keep", 0, 1),
+    ("clean_settle", 0, 2),
+    ("clean_move", 0, 2),
+    ("max_photos_per_class", 1, 1_000_000_000),
+    ("balance_power", 0, 1),
+    ("max_class_factor", 1, 1_000_000),
+    ("unseen_class_share", 0, 1),
+    ("held_out_share", 0, 1),
+    ("held_out_reach", 0, 1),
+    ("held_out_near_share", 0, 1),
+)

@@ -127,10 +127,10 @@ def _caption(step: str, row: Mapping[str, Any]) -> str:
     match step:
         case "edges" if row["item_id"]:
             return f"{row['item_id']}: {row['share']:.0%} of the evidence"
-        case "looks":
+        case "appearance":
             given = "not known" if row["given_score"] != row["given_score"] else f"{row['given_score']:.2f}"
-            looks = f"looks {row['best_item']} {row['best_score']:.2f}"
-            return f"clicked {row['clicked_item']} {given}, {looks}"
+            best = f"looks like {row['best_item']} {row['best_score']:.2f}"
+            return f"clicked {row['clicked_item']} {given}, {best}"
         case "split":
             return f"{row['item_id']}, class {row['class_id']}"
         case "balance":

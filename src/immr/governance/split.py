@@ -1,4 +1,4 @@
-"""What is learned from and what is judged by, without a photo in both."""
+"""Separate the photos that are learned from and those that are judged by."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 
 
-def newest_of_some_users(workspace: Workspace, labelled: Any, recipe: GovernanceRecipe) -> Any:
-    """Labelled queries to hold out: the newer half of each user's, for a share of users chosen by hash.
+def held_out_users(workspace: Workspace, labelled: Any, recipe: GovernanceRecipe) -> Any:
+    """Table (user_id): the users to hold out, a share of all, chosen by hash.
 
     The hash makes the choice the same on every engine and every day. At least one user is held out unless the
-    share is 0 or there is no other user to learn from.
+    share is 0 or no other user is left to learn from.
     """
     import ibis
 
@@ -23,19 +23,14 @@ def newest_of_some_users(workspace: Workspace, labelled: Any, recipe: Governance
     ranked = users.mutate(
         place=ibis.row_number().over(ibis.window(order_by=[users.user_id.hexdigest("md5"), users.user_id]))
     )
-    theirs = labelled.semi_join(ranked.filter(ranked.place < held_users), "user_id")
-    newest_first = ibis.window(group_by=theirs.user_id, order_by=[theirs.ts.desc(), theirs.query_id])
-    theirs = theirs.mutate(
-        age=ibis.row_number().over(newest_first), all=theirs.query_id.count().over(group_by=theirs.user_id)
-    )
-    return theirs.filter(theirs.age * 2 < theirs["all"]).drop("age", "all")
+    return ranked.filter(ranked.place < held_users).select("user_id")
 
 
 def unseen_classes(workspace: Workspace, item_classes: Any, recipe: GovernanceRecipe) -> Any:
-    """Table (class_id): classes that no photo is learned from, so that judgement knows unseen items.
+    """Table (class_id): classes kept out of training, to measure recall of items that training never saw.
 
-    Chosen by the hash of a class's first item, so that the choice outlives new items elsewhere; at least one
-    class is left to learn from.
+    Chosen by the hash of a class's first item, so that new items elsewhere do not change the choice. At
+    least one class is left to learn from.
     """
     import ibis
 
@@ -47,22 +42,31 @@ def unseen_classes(workspace: Workspace, item_classes: Any, recipe: GovernanceRe
     return workspace.keep(ranked.filter(ranked.place < unseen).select("class_id"))
 
 
-def verdicts(labelled: Any, judgements: Any, held_out: Any | None, unseen: Any) -> Any:
-    """`labelled` with `reason`: empty for what is learned from, or why it is kept apart."""
+def verdicts(labelled: Any, judgements: Any, sides: Any | None, unseen: Any) -> Any:
+    """`labelled` with `reason`: empty for photos to learn from, or why a photo is kept apart.
+
+    Args:
+        labelled: query_id, image_sha256, class_id.
+        judgements: image_sha256 of the photos that are judged by.
+        sides: (query_id, side) as `held_out.sides` gives it; None where the data bring judgements.
+        unseen: class_id of classes kept out of training.
+    """
     import ibis
 
     judged_photos = judgements.select(photo="image_sha256").distinct()
     joined = labelled.left_join(judged_photos, labelled.image_sha256 == judged_photos.photo)
-    strange = unseen.select(unseen_id="class_id")
-    joined = joined.left_join(strange, joined.class_id == strange.unseen_id)
-    held = ibis.literal(False)
-    if held_out is not None:
-        joined = joined.left_join(held_out.select(held_id="query_id"), joined.query_id == held_out.query_id)
-        held = joined.held_id.notnull()
+    unseen_ids = unseen.select(unseen_id="class_id")
+    joined = joined.left_join(unseen_ids, joined.class_id == unseen_ids.unseen_id)
+    side = ibis.literal("")
+    if sides is not None:
+        joined = joined.left_join(
+            sides.select(side_id="query_id", side="side"), joined.query_id == sides.query_id
+        )
+        side = joined.side
     same_photo = joined.photo.notnull() & (joined.photo != "")
     reason = ibis.cases(
         (joined.unseen_id.notnull(), "its class is held out as unseen"),
-        (held, "held out for judgement"),
+        (side != "", side),
         (same_photo, "same photo as a judgement"),
         else_="",
     )

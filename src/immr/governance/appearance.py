@@ -1,4 +1,4 @@
-"""The step that judges labels by looks: tables in, tables out; the judgement is in `cleaning`. (ours)"""
+"""The step that compares labels with appearance: tables in, tables out. See `cleaning`. (ours)"""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 from immr.governance import cleaning
 from immr.governance.embedder import Embedder
 from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.held_out import sessions
 from immr.governance.workspace import Workspace
+from immr.types import FloatArray
 
 MOVED_WEIGHT = 0.75  # as sure as one plain click
 SCHEMA = pa.schema(
@@ -60,24 +62,24 @@ def judged(
     recipe: GovernanceRecipe,
     scratch: Path,
 ) -> tuple[Any, float]:
-    """`labelled` with class_id, item_id and weight as its looks say, and `reason`, `moved`, scores.
+    """`labelled` with corrected class_id, item_id and weight, and `reason`, `moved` and probabilities.
 
-    With it comes the share of wrong labels among those whose clicks agree, as estimated.
+    Also returns the estimated share of wrong labels among those whose clicks agree.
 
     Args:
         workspace: where the tables live.
-        labelled: queries with query_id, image, image_sha256, item_id, class_id, weight and `settled`: whether
-            their clicks agree on one item.
+        labelled: queries with query_id, user_id, ts, image, image_sha256, item_id, class_id, weight and
+            `settled`: whether their clicks agree.
         clicked: (query_id, item_id, weight, class_id) of all clicks.
         item_classes: (item_id, class_id).
-        embedder: how photos look.
-        recipe: how strict to be.
+        embedder: embeds the photos.
+        recipe: how sure one has to be.
         scratch: a folder for the step's own table.
     """
     import ibis
 
     evidence = _evidence(workspace, labelled, clicked, item_classes)
-    path = scratch / "looks.parquet"
+    path = scratch / "appearance.parquet"
     found = _verdicts(evidence, embedder, recipe)
     pq.write_table(_table(evidence, found), path)
     joined = labelled.join(workspace.read(path), "query_id")
@@ -94,7 +96,17 @@ def judged(
 def _evidence(workspace: Workspace, labelled: Any, clicked: Any, item_classes: Any) -> _Evidence:
     import ibis
 
-    columns = ["query_id", "image", "image_sha256", "item_id", "class_id", "weight", "settled"]
+    columns = [
+        "query_id",
+        "user_id",
+        "ts",
+        "image",
+        "image_sha256",
+        "item_id",
+        "class_id",
+        "weight",
+        "settled",
+    ]
     rivals = clicked.semi_join(labelled, "query_id").select("query_id", "item_id", "class_id", "weight")
     classes = workspace.fetch(
         item_classes.group_by("class_id").aggregate(item_id=item_classes.item_id.min()), ["class_id"]
@@ -108,23 +120,32 @@ def _evidence(workspace: Workspace, labelled: Any, clicked: Any, item_classes: A
 
 def _verdicts(evidence: _Evidence, embedder: Embedder, recipe: GovernanceRecipe) -> cleaning.Verdicts:
     rows = evidence.rows
-    hashes = rows["image_sha256"].to_pylist()
-    uris = dict(zip(hashes, rows["image"].to_pylist(), strict=True))
-    uris.pop("", None)
-    clicks = np.array(evidence.clicks, np.int64).reshape(-1, 2)
+    features_NF, hashes = embedded(rows, embedder)
+    clicks, number = np.unique(
+        np.array(evidence.clicks, np.int64).reshape(-1, 2), axis=0, return_inverse=True
+    )  # items of one class count together
     labels = cleaning.Labels(
         given_N=rows["class_id"].to_numpy(),
         weight_N=rows["weight"].to_numpy().astype(np.float32),
         settled_N=np.asarray(rows["settled"]),
         clicks=clicks,
-        evidence_R=evidence.rivals["weight"].to_numpy().astype(np.float32),
+        evidence_R=np.bincount(number.reshape(-1), evidence.rivals["weight"].to_numpy()).astype(np.float32),
         class_count=evidence.class_count,
+        session_N=sessions(rows["user_id"], rows["ts"]),
     )
-    return cleaning.clean(embedder.embed(uris, hashes), hashes, labels, recipe)
+    return cleaning.clean(features_NF, hashes, labels, recipe)
+
+
+def embedded(photos: pa.Table, embedder: Embedder) -> tuple[FloatArray, list[str]]:
+    """(N, F) embeddings of `image`, and the content hashes they go by."""
+    hashes = photos["image_sha256"].to_pylist()
+    uris = dict(zip(hashes, photos["image"].to_pylist(), strict=True))
+    uris.pop("", None)
+    return embedder.embed(uris, hashes), hashes
 
 
 def _table(evidence: _Evidence, found: cleaning.Verdicts) -> pa.Table:
-    """What was found, as SCHEMA has it; a class is named by its most clicked item, else by its first."""
+    """The verdicts as SCHEMA has them; a class is named by its most clicked item, else by its first."""
     clicked: dict[tuple[int, int], str] = {}
     for click, item_id in zip(evidence.clicks, evidence.rivals["item_id"].to_pylist(), strict=True):
         clicked.setdefault(click, item_id)

@@ -1,0 +1,255 @@
+"""Logs whose errors are not spread evenly, and what governance makes of them.
+
+    python -m benchmarks.governance --world swaps-31 --json figures.json
+    python -m benchmarks.governance --world all
+
+clean: every click is right. symmetric-40: labels go to any class alike. swaps-21, -31, -41: look-alike
+    pairs swap that share of their labels. retakes: one photo in seven has a wrong click, and three near
+    copies with the same one. zipf: class sizes follow Zipf's law and a fifth of the labels is wrong. held-
+    out: no judgements; a linear classifier on frozen features is scored on the photos that governance holds
+    out and on photos of other shops (`val`).
+
+Labels are drawn on the embedding itself, not on pictures, so a world takes a minute and not an hour.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+
+from immr import recipes
+from immr.datasets.named import load_dataset
+from immr.governance import held_out
+from immr.governance.class_scores import Bools, Ints, power_normalised
+from immr.governance.cleaning import Labels, clean
+from immr.governance.embedder import FrozenEmbedder
+from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.scenes import centred
+from immr.machine import cores
+from immr.settings import Settings
+from immr.storage import fingerprint
+from immr.types import FloatArray
+
+RECIPE = GovernanceRecipe()
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Embeddings, true classes and labels."""
+
+    features_NF: FloatArray
+    truth_N: Ints
+    given_N: Ints
+
+    @property
+    def right_N(self) -> Bools:
+        return np.asarray(self.given_N == self.truth_N)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One row of the table."""
+
+    world: str
+    photos: int
+    wrong_share: float
+    estimated_wrong_share: float
+    precision: float
+    kept: float
+    tail_third_kept: float
+
+
+def swaps(share: float) -> Callable[[FloatArray, Ints, Ints], Photos]:
+    """Each class and its nearest one in the category swap labels."""
+
+    def world(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> Photos:
+        rng, given_N = np.random.default_rng(SEED), truth_N.copy()
+        for one, other in _look_alikes(x_NF, truth_N, category_C):
+            for right, wrong in ((one, other), (other, one)):
+                given_N[(truth_N == right) & (rng.random(len(truth_N)) < share)] = wrong
+        return Photos(x_NF, truth_N, given_N)
+
+    return world
+
+
+def symmetric(share: float) -> Callable[[FloatArray, Ints, Ints], Photos]:
+    """Wrong labels go to any other class alike."""
+
+    def world(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> Photos:
+        rng = np.random.default_rng(SEED)
+        wrong_N = rng.random(len(truth_N)) < share
+        other_N = (truth_N + rng.integers(1, len(category_C), len(truth_N))) % len(category_C)
+        return Photos(x_NF, truth_N, np.where(wrong_N, other_N, truth_N))
+
+    return world
+
+
+def retakes(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> Photos:
+    """Wrongly labelled photos come with three near copies of the same label."""
+    base = symmetric(0.15)(x_NF, truth_N, category_C)
+    rows = np.repeat(np.flatnonzero(~base.right_N), 3)
+    noise = np.random.default_rng(SEED + 1).standard_normal((len(rows), x_NF.shape[1]))
+    copies_NF = (x_NF[rows] + 0.15 * x_NF.std() * noise).astype(np.float32)
+    return Photos(
+        np.concatenate([x_NF, copies_NF]),
+        np.concatenate([truth_N, truth_N[rows]]),
+        np.concatenate([base.given_N, base.given_N[rows]]),
+    )
+
+
+def zipf(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> Photos:
+    """The class of rank r has 60 / r photos, at least three; a fifth of the labels is wrong."""
+    rng, classes = np.random.default_rng(SEED), len(category_C)
+    sizes = np.maximum(60 // np.arange(1, classes + 1), 3)
+    rows = [
+        rng.permutation(np.flatnonzero(truth_N == one))[:size]
+        for one, size in zip(rng.permutation(classes), sizes, strict=True)
+    ]
+    kept = np.sort(np.concatenate(rows))
+    return symmetric(0.2)(x_NF[kept], truth_N[kept], category_C)
+
+
+WORLDS: dict[str, Callable[[FloatArray, Ints, Ints], Photos]] = {
+    "clean": symmetric(0.0),
+    "symmetric-40": symmetric(0.4),
+    "swaps-21": swaps(0.21),
+    "swaps-31": swaps(0.31),
+    "swaps-41": swaps(0.41),
+    "retakes": retakes,
+    "zipf": zipf,
+}
+
+
+def run(world: str, json_file: Path | None) -> None:
+    """Measure one world, or `all`, and print a table."""
+    wanted = [*WORLDS, "held-out"] if world == "all" else [world]
+    if unknown := set(wanted) - {*WORLDS, "held-out"}:
+        sys.exit(f"no world {unknown.pop()!r}: choose from all, held-out, {', '.join(WORLDS)}")
+    settings = Settings()
+    labelled = load_dataset("grocery", settings.data_mirror, settings.cache_dir)
+    number = {item.item_id: index for index, item in enumerate(labelled.items)}
+    embedder = FrozenEmbedder(recipes.by_name("concept").model, settings.cache_dir, cores.usable())
+
+    def split(name: str) -> tuple[FloatArray, Ints]:
+        uris = [photo.image for photo in labelled.split(name)]
+        hashes = [fingerprint.of_file(Path(uri)) for uri in uris]
+        truth_N = np.array([number[photo.item_id] for photo in labelled.split(name)])
+        return embedder.embed(dict(zip(hashes, uris, strict=True)), hashes), truth_N
+
+    x_NF, truth_N = split("train")
+    categories = sorted({item.category for item in labelled.items})
+    category_C = np.array([categories.index(item.category) for item in labelled.items])
+    found = [
+        _judged(name, WORLDS[name](x_NF, truth_N, category_C), len(category_C))
+        for name in wanted
+        if name in WORLDS
+    ]
+    _show(found)
+    keys = _keys(found)
+    if "held-out" in wanted:
+        keys |= _held_out(x_NF, truth_N, *split("val"))
+    print(json.dumps(keys, indent=1))
+    if json_file:
+        json_file.write_text(json.dumps({"worlds": [asdict(one) for one in found], **keys}, indent=1))
+
+
+def _judged(world: str, photos: Photos, classes: int) -> Figures:
+    rows = len(photos.given_N)
+    labels = Labels(
+        photos.given_N,
+        np.full(rows, 0.75, np.float32),
+        np.ones(rows, bool),
+        np.stack([np.arange(rows), photos.given_N], axis=1),
+        np.ones(rows, np.float32),
+        classes,
+    )
+    verdicts = clean(photos.features_NF, [fingerprint.of_values(row) for row in range(rows)], labels, RECIPE)
+    out_N, agrees_N = verdicts.class_N >= 0, verdicts.class_N == photos.truth_N
+    sizes = np.bincount(photos.truth_N, minlength=classes)
+    tail_N = np.isin(photos.truth_N, np.argsort(sizes, kind="stable")[: classes // 3])
+    return Figures(
+        world,
+        rows,
+        float(1 - photos.right_N.mean()),
+        verdicts.wrong_share,
+        float(agrees_N[out_N].mean()),
+        float(agrees_N[photos.right_N].mean()),
+        float(agrees_N[photos.right_N & tail_N].mean()),
+    )
+
+
+def _show(found: list[Figures]) -> None:
+    table = Table(title="worlds, grocery")
+    for column in ("world", "photos", "wrong", "estimated", "precision", "kept", "smallest third kept"):
+        table.add_column(column, justify="left" if column == "world" else "right")
+    for one in found:
+        shares = one.wrong_share, one.estimated_wrong_share, one.precision, one.kept, one.tail_third_kept
+        table.add_row(one.world, f"{one.photos:,}", *(f"{share:.3f}" for share in shares))
+    Console().print(table)
+
+
+def _keys(found: list[Figures]) -> dict[str, float]:
+    swapped = [one for one in found if one.world.startswith("swaps")]
+    keys: dict[str, float] = {}
+    if swapped:
+        shares = [one.estimated_wrong_share / one.wrong_share for one in swapped]
+        keys["swap_noise_estimated_share_of_true"] = min(shares)
+        keys["swap_label_precision"] = min(one.precision for one in swapped)
+    for one in found:
+        if one.world == "zipf":
+            keys["tail_third_kept_share"] = one.tail_third_kept
+    return keys
+
+
+def _look_alikes(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> list[tuple[int, int]]:
+    """Pairs of classes of one category, the most alike first; no class is in two pairs."""
+    x_NF = centred(power_normalised(x_NF))
+    centres_CF = np.stack([x_NF[truth_N == one].mean(axis=0) for one in range(len(category_C))])
+    centres_CF /= np.linalg.norm(centres_CF, axis=1, keepdims=True)
+    cosine_CC = np.where(category_C[:, None] == category_C, centres_CF @ centres_CF.T, -np.inf)
+    np.fill_diagonal(cosine_CC, -np.inf)
+    pairs: list[tuple[int, int]] = []
+    while np.isfinite(cosine_CC).any():
+        one, other = divmod(int(cosine_CC.argmax()), len(category_C))
+        pairs.append((one, other))
+        cosine_CC[[one, other]] = cosine_CC[:, [one, other]] = -np.inf
+    return pairs
+
+
+def _held_out(x_NF: FloatArray, truth_N: Ints, judged_NF: FloatArray, judged_N: Ints) -> dict[str, float]:
+    """Recall@1 of a linear classifier on held-out photos, minus that on photos of other shops."""
+    from sklearn.linear_model import RidgeClassifier
+
+    rng = np.random.default_rng(SEED)
+    users = rng.integers(0, 400, len(truth_N))
+    held_users = rng.permutation(400)[: round(400 * RECIPE.held_out_share)]
+    photos = pa.table(
+        {
+            "query_id": [f"q{row:06d}" for row in range(len(truth_N))],
+            "image_sha256": [f"{row:064x}" for row in range(len(truth_N))],
+            "class_id": truth_N,
+            "settled": np.ones(len(truth_N), bool),
+            "held_user": np.isin(users, held_users),
+        }
+    )
+    side_N = np.array(held_out.sides(photos, x_NF, RECIPE)["side"].to_pylist())
+    learn_N, held_N = side_N == "", side_N == held_out.HELD_OUT
+    classifier = RidgeClassifier().fit(power_normalised(x_NF[learn_N]), truth_N[learn_N])
+    reported = classifier.score(power_normalised(x_NF[held_N]), truth_N[held_N])
+    true = classifier.score(power_normalised(judged_NF), judged_N)
+    return {
+        "held_out_photos": int(held_N.sum()),
+        "training_photos": int(learn_N.sum()),
+        "reported_recall": reported,
+        "true_recall": true,
+        "reported_minus_true_recall": reported - true,
+    }

@@ -1,0 +1,178 @@
+"""How alike a photo and a class are: the cosine to a whitened class centre made from other folds. (ours)
+
+The parts are known: power-normalised features (Perronnin et al., 2010), whitening by the covariance of all
+photos, and scores from folds that a photo is not in. Only sums per class and one F×F matrix are learned.
+
+A photo is compared with every class, block by block, but only what cleaning needs is kept: the clicked
+classes' scores, the nearest classes, and the sum over all classes that normalises a softmax. Memory grows
+with N × K, not N × C.
+
+Shapes: N photos, F features, C classes, R clicks, K nearest classes, S sharpness steps, B photos of a block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from immr.types import FloatArray
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Doubles = npt.NDArray[np.float64]
+
+SHARPNESS = tuple(float(2 ** (half / 2)) for half in range(-4, 15))  # 0.25 … 128
+NEAREST = 8  # classes kept for each photo
+_BLOCK_ROWS = 2048
+_BLOCK_CELLS = 8_000_000  # photos × classes scored at a time
+_MIN_SUPPORT = 1.5  # weight outside the fold that a class needs before it is compared with anything
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Cosines; −inf for a class with too little support."""
+
+    clicked_R: Doubles
+    nearest_NK: Ints  # best first; −1 where there are fewer classes
+    nearest_score_NK: Doubles
+    log_sum_NS: Doubles  # log Σ over classes of exp(sharpness × (score − 1))
+    class_count: int
+
+
+def power_normalised(features_NF: FloatArray) -> FloatArray:
+    """(N, F) signed square roots with unit rows; a row of zeros stays one."""
+    rooted_NF = np.sign(features_NF) * np.sqrt(np.abs(features_NF))
+    norm_N1 = np.linalg.norm(rooted_NF, axis=1, keepdims=True)
+    unit_NF: FloatArray = (rooted_NF / np.maximum(norm_N1, 1e-12)).astype(np.float32)
+    return unit_NF
+
+
+def out_of_fold(
+    x_NF: FloatArray,
+    memberships: tuple[Ints, Ints, FloatArray],
+    fold_N: Ints,
+    clicks_R2: Ints,
+    class_count: int,
+    ridge: float,
+) -> ClassScores:
+    """Score each photo by the photos of the other folds.
+
+    Args:
+        x_NF: power-normalised features.
+        memberships: (rows, classes, weights): which photo counts how much for which class.
+        fold_N: each photo's fold.
+        clicks_R2: (row, class) pairs whose scores are kept.
+        class_count: C.
+        ridge: added to the diagonal of the covariance, as a multiple of its mean.
+    """
+    rows, classes, weights = memberships
+    folds = int(fold_N.max(initial=0)) + 1
+    sums = [
+        _Sums.of(x_NF, rows[inside], classes[inside], weights[inside], class_count)
+        for inside in (fold_N[rows] == fold for fold in range(folds))
+    ]
+    whole = [sum(parts) for parts in zip(*(one.parts for one in sums), strict=True)]
+    keep = min(NEAREST, class_count)
+    found = ClassScores(
+        np.full(len(clicks_R2), -np.inf),
+        np.full((len(x_NF), keep), -1, np.int64),
+        np.full((len(x_NF), keep), -np.inf),
+        np.full((len(x_NF), len(SHARPNESS)), -np.inf),
+        class_count,
+    )
+    by_row = np.argsort(clicks_R2[:, 0], kind="stable")
+    for fold, own in enumerate(sums):
+        rest = _Sums(*(a - b for a, b in zip(whole, own.parts, strict=True)))
+        compare = rest.comparison(ridge)
+        members = np.flatnonzero(fold_N == fold)
+        size = max(1, min(_BLOCK_ROWS, _BLOCK_CELLS // max(class_count, 1)))
+        for start in range(0, len(members), size):
+            _fill(
+                found,
+                compare(x_NF[members[start : start + size]]),
+                members[start : start + size],
+                clicks_R2,
+                by_row,
+            )
+    return found
+
+
+def _fill(found: ClassScores, scores_BC: Doubles, rows_B: Ints, clicks_R2: Ints, by_row: Ints) -> None:
+    keep = found.nearest_NK.shape[1]
+    best_BK = np.argpartition(-scores_BC, keep - 1, axis=1)[:, :keep]
+    best_BK.sort(axis=1)  # of equal scores the lower class comes first
+    order = np.argsort(-np.take_along_axis(scores_BC, best_BK, 1), axis=1, kind="stable")
+    best_BK = np.take_along_axis(best_BK, order, 1)
+    found.nearest_NK[rows_B] = best_BK
+    found.nearest_score_NK[rows_B] = np.take_along_axis(scores_BC, best_BK, 1)
+    for odd in (0, 1):  # each second sharpness is twice the one before, so its powers are squares
+        powers_BC = np.exp(SHARPNESS[odd] * (scores_BC - 1))
+        for step in range(odd, len(SHARPNESS), 2):
+            found.log_sum_NS[rows_B, step] = np.log(np.maximum(powers_BC.sum(axis=1), 1e-300))
+            powers_BC *= powers_BC
+    sorted_rows = clicks_R2[by_row, 0]
+    first, last = np.searchsorted(sorted_rows, rows_B, "left"), np.searchsorted(sorted_rows, rows_B, "right")
+    block = np.repeat(np.arange(len(rows_B)), last - first)
+    clicks = (
+        by_row[np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])]
+        if len(block)
+        else by_row[:0]
+    )
+    found.clicked_R[clicks] = scores_BC[block, clicks_R2[clicks, 1]]
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Σ w and Σ w x for each class, and Σ w x xᵀ over all.
+
+    In float64: the number of threads that share a product shows in its last bits, far below the fourth
+    digit that scores are rounded to.
+    """
+
+    weight_C: Any
+    x_CF: Any
+    xx_FF: Any
+
+    @property
+    def parts(self) -> tuple[Any, Any, Any]:
+        return self.weight_C, self.x_CF, self.xx_FF
+
+    @classmethod
+    def of(cls, x_NF: FloatArray, rows: Ints, classes: Ints, weights: FloatArray, class_count: int) -> _Sums:
+        features = x_NF.shape[1]
+        sums_CF, sums_FF = np.zeros((class_count, features)), np.zeros((features, features))
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            x = x_NF[rows[block]].astype(np.float64)
+            weighted = x * weights[block, None]
+            np.add.at(sums_CF, classes[block], weighted)
+            sums_FF += weighted.T @ x
+        return cls(np.bincount(classes, weights, class_count), sums_CF, sums_FF)
+
+    def comparison(self, ridge: float) -> Any:
+        """A function from (B, F) features to (B, C) scores."""
+        from scipy.linalg import solve_triangular
+
+        whole = max(float(self.weight_C.sum()), 1e-12)
+        mean_F = self.x_CF.sum(axis=0) / whole
+        centres_CF = self.x_CF / np.maximum(self.weight_C, 1e-12)[:, None] - mean_F
+        spread_FF = self.xx_FF / whole - np.outer(mean_F, mean_F)
+        features = len(spread_FF)
+        raised = ridge * max(float(np.trace(spread_FF)) / features, 1e-12)
+        root_FF = np.linalg.cholesky(spread_FF + raised * np.eye(features))
+        whiten_FF = solve_triangular(root_FF, np.eye(features), lower=True).T
+        usable_C = self.weight_C >= _MIN_SUPPORT
+        white_CF = centres_CF @ whiten_FF
+        white_CF /= np.maximum(np.linalg.norm(white_CF, axis=1, keepdims=True), 1e-12)
+
+        def compare(x_BF: FloatArray) -> Doubles:
+            white_BF = (x_BF - mean_F) @ whiten_FF
+            white_BF /= np.maximum(np.linalg.norm(white_BF, axis=1, keepdims=True), 1e-12)
+            scores_BC: Doubles = (white_BF @ white_CF.T).round(4)
+            scores_BC[:, ~usable_C] = -np.inf
+            return scores_BC
+
+        return compare
