@@ -24,7 +24,7 @@ from immr.governance.class_scores import SHARPNESS, Bools, ClassScores, Doubles,
 _EM_STEPS = 25
 _MOST_WRONG = 0.5  # of labels: beyond it, a class and its rival would change places
 _MIN_PHOTOS = 3  # between two classes, before they are fitted as a pair
-_MIN_LABELLED = 10  # of each of the two classes
+_MIN_LABELLED = 16  # photos of each label; with fewer, two normal distributions fit chance
 MIN_SEPARATION = 1.0  # standard deviations between the two means
 _COMMON = 0.04  # rate of wrong labels between look-alikes at which a pair needs no evidence beyond its own
 
@@ -152,7 +152,7 @@ def _fit(pair_M: Ints, first_M: Bools, margin_M: Doubles, pairs: int, floor: flo
     label_M = 2 * pair_M + first_M
     count_L = np.maximum(np.bincount(label_M, minlength=2 * pairs), 1)
     mean_L = np.bincount(label_M, margin_M, 2 * pairs) / count_L
-    count_P = np.maximum(np.bincount(pair_M, minlength=pairs), 1)
+    count_P: Doubles = np.maximum(np.bincount(pair_M, minlength=pairs), 1).astype(np.float64)
     mean_P = np.bincount(pair_M, margin_M, pairs) / count_P
     spread_P = np.sqrt(np.bincount(pair_M, np.square(margin_M - mean_P[pair_M]), pairs) / count_P)
     as_labelled = _em(pair_M, first_M, margin_M, mean_L[1::2], mean_L[::2], spread_P / 2, 0.95, floor)
@@ -189,7 +189,7 @@ def _em(
     pairs = len(high_P)
 
     def summed(values_M: Doubles) -> Doubles:
-        total_P: Doubles = np.bincount(pair_M, values_M, pairs)
+        total_P: Doubles = np.bincount(pair_M, values_M, pairs).astype(np.float64)
         return total_P
 
     first_P = np.maximum(summed(first_M.astype(float)), 1)
