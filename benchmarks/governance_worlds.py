@@ -27,12 +27,12 @@ from rich.table import Table
 
 from immr import recipes
 from immr.datasets.named import load_dataset
-from immr.governance import held_out
-from immr.governance.class_scores import Bools, Ints, power_normalised
-from immr.governance.cleaning import Labels, clean
 from immr.governance.embedder import FrozenEmbedder
 from immr.governance.governance_recipe import GovernanceRecipe
-from immr.governance.scenes import centred
+from immr.governance.labels.class_scores import Bools, Ints, power_normalised
+from immr.governance.labels.cleaning import Labels, clean
+from immr.governance.splits import held_out
+from immr.governance.splits.scenes import centred
 from immr.machine import cores
 from immr.settings import Settings
 from immr.storage import fingerprint

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from immr.governance.engine import connect
+from immr.governance.engines.engine import connect
 from immr.governance.workspace import Workspace
 
 # Little memory, and no time spent on compiling and planning: the tables here have few rows.

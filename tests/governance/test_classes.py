@@ -11,7 +11,7 @@ import pytest
 
 from immr.governance.classes import classes, numbered, same_things
 from immr.governance.components import components, star_rounds
-from immr.governance.engine import connect
+from immr.governance.engines.engine import connect
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 

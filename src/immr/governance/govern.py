@@ -16,10 +16,12 @@ from immr.data.admission import Admission, admit
 from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, TableContract
 from immr.data.training_set import TrainingSet
 from immr.errors import RecipeError
-from immr.governance import appearance, balance, classes, edges, held_out, images, manifest, report, split
+from immr.governance import balance, classes, edges, images, manifest, report
 from immr.governance.embedder import Embedder
-from immr.governance.engine import connect
+from immr.governance.engines.engine import connect
 from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.labels import appearance
+from immr.governance.splits import held_out, split
 from immr.governance.steps import Ledger, Step
 from immr.governance.workspace import Workspace
 from immr.storage.atomic import replace_folder_atomically

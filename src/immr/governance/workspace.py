@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from immr.governance.engine import Engine
+from immr.governance.engines.engine import Engine
 
 
 class Workspace:

@@ -51,11 +51,11 @@ def connect(engine_url: str) -> Engine:
     address, _, query = engine_url.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     if address == "duckdb://":
-        from immr.governance.duckdb_engine import DuckDBEngine
+        from immr.governance.engines.duckdb_engine import DuckDBEngine
 
         return DuckDBEngine(options, engine_url)
     if address.startswith(("spark://", "local[")):
-        from immr.governance.spark_engine import SparkEngine
+        from immr.governance.engines.spark_engine import SparkEngine
 
         return SparkEngine(address, options, engine_url)
     raise SettingsError(

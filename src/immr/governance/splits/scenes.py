@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from immr.governance.class_scores import Doubles, Ints
+from immr.governance.labels.class_scores import Doubles, Ints
 from immr.types import FloatArray
 
 _BLOCK_ROWS = 2048

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from immr.governance import class_scores
-from immr.governance.class_scores import SHARPNESS, Bools, ClassScores, Doubles, Ints, power_normalised
-from immr.governance.confusion import Resemblance, calibrated, look_alikes
 from immr.governance.governance_recipe import GovernanceRecipe
-from immr.governance.scenes import scenes
+from immr.governance.labels import class_scores
+from immr.governance.labels.class_scores import SHARPNESS, Bools, ClassScores, Doubles, Ints, power_normalised
+from immr.governance.labels.confusion import Resemblance, calibrated, look_alikes
+from immr.governance.splits.scenes import scenes
 from immr.types import FloatArray
 
 KEPT = ""
@@ -158,10 +158,11 @@ def _posterior(
     total_N = np.bincount(rows_R, labels.evidence_R, photos)
     prior_R = (1 - wrong) * labels.evidence_R / np.maximum(total_N[rows_R], 1e-12)
     elsewhere = wrong / max(count - 1, 1)
-    if sharpness:
-        whole_N = np.exp(scores.log_sum_NS[:, SHARPNESS.index(sharpness)])
-    else:
-        whole_N = np.full(photos, float(count))
+    whole_N = (
+        np.exp(scores.log_sum_NS[:, SHARPNESS.index(sharpness)])
+        if sharpness
+        else np.full(photos, float(count))
+    )
     rest_N = np.maximum(whole_N - np.bincount(rows_R, power_R, photos), 0)
     norm_N = np.maximum(np.bincount(rows_R, prior_R * power_R, photos) + elsewhere * rest_N, 1e-300)
     clicked_R = (prior_R * power_R / norm_N[rows_R]).round(4)

@@ -3,8 +3,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from immr.governance import held_out
 from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.splits import held_out
 
 RECIPE = GovernanceRecipe(held_out_near_share=0.1)
 

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from immr.governance import cleaning
-from immr.governance.cleaning import Labels, Verdicts, clean
 from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.labels import cleaning
+from immr.governance.labels.cleaning import Labels, Verdicts, clean
 from immr.storage import fingerprint
 from immr.types import FloatArray
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from immr.errors import SettingsError
-from immr.governance.duckdb_engine import DuckDBEngine
-from immr.governance.engine import connect
+from immr.governance.engines.duckdb_engine import DuckDBEngine
+from immr.governance.engines.engine import connect
 
 
 def test_duckdb_takes_options_and_spills_where_it_is_told(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_other_urls_say_what_to_do(url: str, says: str) -> None:
 
 SUBMITTED = """
 import sys
-from immr.governance.engine import connect
+from immr.governance.engines.engine import connect
 engine = connect(f"spark://?scratch={sys.argv[1]}")
 spark = engine._session.sparkContext
 print(spark.master, spark.getConf().get("spark.executor.cores"), engine.scratch)

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from immr.governance import cleaning
 from immr.governance.embedder import Embedder
 from immr.governance.governance_recipe import GovernanceRecipe
-from immr.governance.held_out import sessions
+from immr.governance.labels import cleaning
+from immr.governance.splits.held_out import sessions
 from immr.governance.workspace import Workspace
 from immr.types import FloatArray
 

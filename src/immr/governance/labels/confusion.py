@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from immr.governance.class_scores import SHARPNESS, Bools, ClassScores, Doubles, Ints
+from immr.governance.labels.class_scores import SHARPNESS, Bools, ClassScores, Doubles, Ints
 
 _EM_STEPS = 25
 _MOST_WRONG = 0.5  # of labels: beyond it, a class and its rival would change places

@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from immr.governance.class_scores import Bools, Ints, power_normalised
 from immr.governance.governance_recipe import GovernanceRecipe
-from immr.governance.scenes import scenes
+from immr.governance.labels.class_scores import Bools, Ints, power_normalised
+from immr.governance.splits.scenes import scenes
 from immr.types import FloatArray
 
 HELD_OUT = "held out for judgement"

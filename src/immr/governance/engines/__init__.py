@@ -1,0 +1,1 @@
+"""The engines that run governance: DuckDB here, Spark on a cluster."""

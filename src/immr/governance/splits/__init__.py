@@ -1,0 +1,1 @@
+"""What is held out of training: whole users, scenes and classes."""
