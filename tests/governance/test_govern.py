@@ -226,7 +226,9 @@ def test_looks_settle_what_clicks_leave_open(log: Path, governed: TrainingSet, t
     class_of = dict(zip([item.item_id for item in seen.items], seen.item_classes, strict=True))
     assert (both.item_id.map(class_of) == both.class_id).all()
     page = (tmp_path / "set" / "report.html").read_text()
-    assert "moved to another clicked item" in page and "looks like another class" in page
+    dropped = steps["appearance"]["dropped"]
+    assert "moved to another clicked item" in page
+    assert dropped and all(reason in page for reason in dropped)
     assert govern(log, tmp_path / "again", GovernanceRecipe(), embedder=Colours()).hash == seen.hash
 
 
