@@ -74,7 +74,7 @@ def test_a_value_of_another_type_names_its_variable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "quoted"),
     [
         ("http://ann:secret@mlflow:5000/a?b=c", "http://mlflow:5000/a?b=c"),
         ("https://mlflow/p@th", "https://mlflow/p@th"),
@@ -85,5 +85,5 @@ def test_a_value_of_another_type_names_its_variable() -> None:
         ("redis://:secret@host:6379/0", "redis://host:6379/0"),
     ],
 )
-def test_messages_quote_urls_without_credentials(url: str, told: str) -> None:
-    assert without_credentials(url) == told
+def test_messages_quote_urls_without_credentials(url: str, quoted: str) -> None:
+    assert without_credentials(url) == quoted

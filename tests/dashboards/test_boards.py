@@ -87,7 +87,7 @@ def test_no_alert_fires_once_per_replica() -> None:
 @pytest.mark.skipif(PROMTOOL is None, reason="no promtool: apt-get install prometheus (make prometheus)")
 def test_rules_do_what_they_say() -> None:
     assert PROMTOOL is not None
-    told = subprocess.run(
+    done = subprocess.run(
         [PROMTOOL, "test", "rules", str(HERE / "rules-test.yaml")], capture_output=True, text=True
     )
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert done.returncode == 0, done.stdout + done.stderr

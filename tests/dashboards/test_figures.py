@@ -73,8 +73,12 @@ def test_running_versions_come_first() -> None:
 
 
 def test_latency_is_named_by_version_and_leaves_out_previews() -> None:
-    told = [Latency("preview", 3, 1, 1), Latency("challenger", 10, 20, 30), Latency("champion", 12, 10, 15)]
-    bars = latency_bars(told, {"champion": "immr-1", "challenger": "immr-2"}, ["champion", "challenger"])
+    latencies = [
+        Latency("preview", 3, 1, 1),
+        Latency("challenger", 10, 20, 30),
+        Latency("champion", 12, 10, 15),
+    ]
+    bars = latency_bars(latencies, {"champion": "immr-1", "challenger": "immr-2"}, ["champion", "challenger"])
     assert [(bar.group, bar.name, bar.value) for bar in bars] == [
         ("immr-1 (champion) · 12 searches", "p50", 10),
         ("immr-1 (champion) · 12 searches", "p99", 15),

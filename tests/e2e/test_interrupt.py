@@ -48,5 +48,5 @@ def test_ctrl_c_during_a_pipeline_run_stops_everything(tmp_path: Path) -> None:
         output = demo.stdout.read()
         assert demo.wait(30) == 130 and "the next run resumes here" in output
     # on a busy machine a worker may take a moment to end
-    until(lambda: not started_with(home), timeout_s=20, told=lambda: started_with(home))
+    until(lambda: not started_with(home), timeout_s=20, context=lambda: started_with(home))
     assert list((home / "work" / "training-sets").iterdir())  # finished work is kept

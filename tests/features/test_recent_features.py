@@ -1,4 +1,4 @@
-"""Features of a moment ago are told again; older ones are asked for."""
+"""Recent features are cached for a moment; older ones are read again."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_who_waits_for_the_same_items_is_told_what_the_first_was_told():
     store = Slow()
     recent = RecentFeatures(store, max_age_s=60)
     with ThreadPoolExecutor(4) as pool:
-        told = list(pool.map(recent.read, [["a", "b"]] * 4))
-    assert all(set(each) == {"a", "b"} for each in told)
+        answers = list(pool.map(recent.read, [["a", "b"]] * 4))
+    assert all(set(each) == {"a", "b"} for each in answers)
     assert store.asked == [["a", "b"]]
 
 

@@ -53,7 +53,7 @@ def serve(app: FastAPI, port: int = 0, server_class: type[uvicorn.Server] = uvic
 def wait_ready(url: str) -> None:
     until(
         lambda: http.get(f"{url}/health/ready").status_code == 200,
-        told=lambda: http.get(f"{url}/health/ready").text,
+        context=lambda: http.get(f"{url}/health/ready").text,
     )
 
 

@@ -10,11 +10,11 @@ from typing import Any
 def until(
     condition: Callable[[], Any],
     timeout_s: float = 60.0,
-    told: Callable[[], Any] = str,
+    context: Callable[[], Any] = str,
     pause_s: float = 0.05,
 ) -> None:
-    """Returns once the condition is true; fails after the timeout, with what `told` returns then."""
+    """Returns once the condition is true; fails after the timeout, with what `context` returns then."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"not after {timeout_s:g} s: {told()}"
+        assert time.monotonic() < deadline, f"not after {timeout_s:g} s: {context()}"
         time.sleep(pause_s)

@@ -1,4 +1,4 @@
-"""The second stage: the encoder learns with the towers, on pictures that are augmented anew in each step."""
+"""The second stage: the encoder is trained with the towers, on pictures augmented again in each step."""
 
 import dataclasses
 from pathlib import Path

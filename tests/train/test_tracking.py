@@ -28,11 +28,11 @@ def test_journal_without_mlflow(tmp_path):
     tracker.params({"dim": 16})
     tracker.metrics({"loss": 1.5}, step=1)
     tracker.close()
-    told = [
+    logged = [
         {name: record[name] for name in record if name != "ts_ms"}
         for record in _lines(tmp_path / "run" / "metrics.jsonl")
     ]
-    assert told == [{"params": {"dim": "16"}}, {"metrics": {"loss": 1.5}, "step": 1}]
+    assert logged == [{"params": {"dim": "16"}}, {"metrics": {"loss": 1.5}, "step": 1}]
 
 
 def test_mlflow_has_what_the_journal_has(tmp_path):

@@ -50,7 +50,7 @@ def convert(values: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, pa.Array]:
         wanted: string, double, int64, bool or `TIMESTAMP`.
 
     Returns:
-        The converted values (numbers as double), null where there is none or it does not fit; and which
+        The converted values (numbers as double), null if it is missing or does not fit; and which
         values were given, so that a null in the first and true in the second means "does not fit".
 
     Raises:

@@ -31,7 +31,7 @@ class SimulationRecipe:
     compared: float = 0.8  # a shopper who clicked one of two offers that were shown clicks the other
     looks: int = 12  # how many times a shopper goes over the list before giving up
     second_look: float = 0.3  # a shopper who clicked the right item goes over the list once more
-    return_rate: float = 0.7  # one who clicked only wrong items comes back, and goes on until the next click
+    return_rate: float = 0.7  # a shopper who clicked only wrong items returns and continues to the next click
     order_rate: float = 0.35  # of clicks on the right item; a wrong one is ordered a tenth as often
     days: int = 28
     broken_rows: int = 0  # rows that break the contract, and as many broken or missing photos up to three

@@ -133,7 +133,7 @@ def _item(index: int, look: Look, folder: Path) -> Item:
 
 
 def looks(recipe: SyntheticRecipe) -> list[Look]:
-    """All different; the first 600 differ already in shape, colour or pattern, so that photos can be told."""
+    """All different. The first 600 differ in shape, colour or pattern, so that photos can tell them apart."""
     rng = np.random.default_rng([recipe.seed, 1])
     shapes, colours = list(SHAPES), list(COLOURS)
     main = rng.permutation(len(shapes) * len(colours) * len(PATTERNS))

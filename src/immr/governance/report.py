@@ -23,7 +23,7 @@ _THUMBNAIL_PX = 84
 
 @dataclass(frozen=True)
 class _Picture:
-    """A thumbnail as a data URI (empty where there is none) and what stands below it."""
+    """A thumbnail as a data URI (empty without a picture) and its caption."""
 
     source: str
     caption: str

@@ -42,10 +42,10 @@ def test_an_error_after_opening_closes_the_collection_before_the_next_try(
 
     monkeypatch.setattr(QdrantCollection, "count", fails_twice)
     with started(free_home) as served:
-        until(lambda: served.searcher, told=lambda: served.not_ready_because)
+        until(lambda: served.searcher, context=lambda: served.not_ready_because)
         assert served.count() == 5
     with started(free_home) as again:
-        until(lambda: again.searcher, told=lambda: again.not_ready_because)
+        until(lambda: again.searcher, context=lambda: again.not_ready_because)
 
 
 def test_a_version_that_is_closed_while_it_opens_releases_its_collection(
@@ -64,7 +64,7 @@ def test_a_version_that_is_closed_while_it_opens_releases_its_collection(
     until(lambda: opened)
     monkeypatch.undo()
     with started(free_home) as again:
-        until(lambda: again.searcher, told=lambda: again.not_ready_because)
+        until(lambda: again.searcher, context=lambda: again.not_ready_because)
     assert served.searcher is None
 
 
@@ -80,7 +80,7 @@ def test_a_version_is_ready_once_its_features_are_loaded(
 
     monkeypatch.setattr(FeastFeatures, "warm", warm)
     with started(free_home) as served:
-        until(lambda: served.searcher, told=lambda: served.not_ready_because)
+        until(lambda: served.searcher, context=lambda: served.not_ready_because)
         assert "is loading its features" in served.not_ready_because
         allowed.append(True)
         until(lambda: not served.not_ready_because)
@@ -96,6 +96,6 @@ def test_a_version_without_a_feature_store_is_ready_without_it(
         monkeypatch.setattr(version, "FEATURES_GRACE_S", 0.2)
         monkeypatch.setattr(FeastFeatures, "warm", lambda store: until(lambda: released, pause_s=0.01))
     with started(free_home) as served:
-        until(lambda: not served.not_ready_because, told=lambda: served.not_ready_because)
+        until(lambda: not served.not_ready_because, context=lambda: served.not_ready_because)
         assert served.searcher and not served.features_ready
         released.append(True)

@@ -276,7 +276,7 @@ def test_in_shadow_mode_the_challenger_is_asked_but_never_shown(
         bodies = [search(client, user_id=f"user-{number}").json() for number in range(5)]
         assert {(body["variant"], body["model_version"]) for body in bodies} == {("champion", "immr-1")}
         answered = 'immr_shadow_total{outcome="answered"} 5.0'
-        until(lambda: answered in client.get("/metrics").text, told=lambda: shadow_lines(client))
+        until(lambda: answered in client.get("/metrics").text, context=lambda: shadow_lines(client))
         assert 'immr_shadow_total{outcome="failed"}' not in client.get("/metrics").text
     by_query = {
         record.fields["query_id"]: record.fields for record in caplog.records if hasattr(record, "fields")

@@ -45,7 +45,7 @@ class Shoppers:
         start = len(self.answers)
         until(
             lambda: sum(by == version for _, by in self.answers[start:]) >= times,
-            told=lambda: self.answers[-5:],
+            context=lambda: self.answers[-5:],
         )
 
     def ask(self, url: str) -> None:

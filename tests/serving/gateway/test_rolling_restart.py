@@ -116,7 +116,7 @@ class Shoppers:
         wanted = [len(own) + more for own in self.answers]
         until(
             lambda: all(len(own) >= count for own, count in zip(self.answers, wanted, strict=True)),
-            told=lambda: [own[-3:] for own in self.answers],
+            context=lambda: [own[-3:] for own in self.answers],
         )
 
     def shop(self, client: AbstractContextManager[Ask], pause_s: float) -> None:

@@ -119,7 +119,7 @@ def test_json_logs_have_a_line_for_each_search_and_no_secret(operated: Operated)
 def test_traces_have_a_span_of_the_gateway_and_one_of_its_client(operated: Operated) -> None:
     body = search(operated.url, authorization=f"Bearer {KEY}").json()
     of_query = f'"immr.query_id": "{body["query_id"]}"'
-    until(lambda: of_query in operated.output.read_text(), told=operated.output.read_text)
+    until(lambda: of_query in operated.output.read_text(), context=operated.output.read_text)
     text = operated.output.read_text()
     assert '"immr.model_version": "immr-1"' in text and "SpanKind.CLIENT" in text
 
@@ -237,7 +237,7 @@ def test_a_search_is_one_trace_through_gateway_and_bento(
         gateway_process(tmp_path, bento_url) as (url, output),
     ):
         assert search(url).status_code == 200
-        until(lambda: _traces(output) & _traces(bento.log_file), told=bento.log_file.read_text)
+        until(lambda: _traces(output) & _traces(bento.log_file), context=bento.log_file.read_text)
     assert len(_traces(output) & _traces(bento.log_file)) == 1
 
 

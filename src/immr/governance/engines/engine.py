@@ -32,7 +32,7 @@ class Engine(Protocol):
         """How many rows there are."""
 
     def close(self) -> None:
-        """Let go of everything that was opened for this engine."""
+        """Close everything that was opened for this engine."""
 
 
 def connect(engine_url: str) -> Engine:

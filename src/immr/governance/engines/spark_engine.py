@@ -33,7 +33,7 @@ class SparkEngine:
     cluster `scratch` names a folder that all of them see (an NFS or ReadWriteMany volume).
 
     Args:
-        master: `local[2]` or `spark://host:7077`; `spark://`: what `spark-submit` was told.
+        master: `local[2]` or `spark://host:7077`; `spark://`: the master given to `spark-submit`.
         options: `scratch`, and any `spark.…` setting. Only those of a session can change in a context that
             is shared.
         engine_url: what was asked for, to be named in errors.
