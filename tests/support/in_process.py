@@ -21,7 +21,7 @@ from serving.bento.app import create_version_app
 from serving.gateway.app import create_gateway_app
 from serving.gateway.split import MAX_IN_PROGRESS, Gateway
 from serving.process.options import ServingOptions
-from tests.support import http
+from tests.support import http_client
 from tests.support.patience import until
 
 
@@ -52,8 +52,8 @@ def serve(app: FastAPI, port: int = 0, server_class: type[uvicorn.Server] = uvic
 
 def wait_ready(url: str) -> None:
     until(
-        lambda: http.get(f"{url}/health/ready").status_code == 200,
-        context=lambda: http.get(f"{url}/health/ready").text,
+        lambda: http_client.get(f"{url}/health/ready").status_code == 200,
+        context=lambda: http_client.get(f"{url}/health/ready").text,
     )
 
 

@@ -19,7 +19,7 @@ from immr.settings import Settings
 from immr.wiring import connect
 from serving.bento import version
 from serving.process.logs import SEARCHES
-from tests.support import http, tiny_version
+from tests.support import http_client, tiny_version
 from tests.support.in_process import served_version, wait_ready
 from tests.support.patience import until
 from tests.support.shopper import RED, assert_problem, click, rows, rows_now, search
@@ -302,14 +302,14 @@ def test_a_version_waits_for_its_collection(tmp_path: Path) -> None:
     folder = tiny_version.write_packaged(tmp_path / "immr-1")
     with served_version(settings, folder) as url:
         for _ in range(100):
-            problem = assert_problem(http.get(f"{url}/health/ready"), 503)
+            problem = assert_problem(http_client.get(f"{url}/health/ready"), 503)
             if "immr index" in problem["detail"]:
                 break
         assert "has no finished collection immr_immr-1" in problem["detail"]
-        answer = http.post(f"{url}/v1/search", files={"image": ("a.jpg", RED)})
+        answer = http_client.post(f"{url}/v1/search", files={"image": ("a.jpg", RED)})
         assert_problem(answer, 503, "has no finished collection")
         assert answer.headers["retry-after"]
-        assert http.get(f"{url}/health/live").status_code == 200
+        assert http_client.get(f"{url}/health/live").status_code == 200
         tiny_version.build_index(settings, folder, tiny_version.items(tmp_path / "pictures"))
         wait_ready(url)
 
@@ -338,11 +338,11 @@ def test_a_collection_of_another_training_is_refused_with_both_names(
     own = binding[field]
     binding_file.write_text(json.dumps(binding | {field: type(own)(another)}))
     with served_version(settings, folder) as url:
-        until(lambda: "starting" not in http.get(f"{url}/health/ready").json()["detail"])
-        problem = http.get(f"{url}/health/ready").json()
+        until(lambda: "starting" not in http_client.get(f"{url}/health/ready").json()["detail"])
+        problem = http_client.get(f"{url}/health/ready").json()
         assert "was built for" in problem["detail"]
         assert str(own) in problem["detail"] and another in problem["detail"]
-        assert http.get(f"{url}/v2/health/ready").status_code == 503
+        assert http_client.get(f"{url}/v2/health/ready").status_code == 503
         time.sleep(0.5)
         binding_file.write_text(right)
         wait_ready(url)

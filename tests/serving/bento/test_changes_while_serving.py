@@ -11,13 +11,13 @@ from immr.index.vector_index import Changes, VectorIndex
 from immr.settings import Settings
 from immr.types import Item
 from immr.wiring import connect
-from tests.support import http, tiny_version
+from tests.support import http_client, tiny_version
 from tests.support.in_process import served_version, wait_ready
 from tests.support.patience import until
 
 
 def found(url: str) -> list[str]:
-    answer = http.post(f"{url}/v1/search", files={"image": ("a.jpg", tiny_version.photo("red"))})
+    answer = http_client.post(f"{url}/v1/search", files={"image": ("a.jpg", tiny_version.photo("red"))})
     return [hit["item_id"] for hit in answer.json()["hits"]]
 
 

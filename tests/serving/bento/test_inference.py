@@ -16,7 +16,7 @@ from kserve.protocol.infer_type import InferInput, InferRequest, RequestedOutput
 
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.settings import Settings
-from tests.support import http, tiny_version
+from tests.support import http_client, tiny_version
 from tests.support.in_process import served_version
 
 SHAPE = [2, 3, tiny_version.SIZE_PX, tiny_version.SIZE_PX]
@@ -165,8 +165,8 @@ def test_other_outputs_and_large_bodies_are_refused(client: httpx.Client) -> Non
 def test_before_it_is_ready_every_path_is_a_503(tmp_path: Path) -> None:
     with served_version(Settings(home=tmp_path), tiny_version.write_packaged(tmp_path / "immr-1")) as url:
         for path in ("/v2/health/ready", "/v2/models/immr-1/ready", "/v2/models/immr-1"):
-            answer = http.get(url + path)
+            answer = http_client.get(url + path)
             assert answer.status_code == 503 and answer.json()["error"]
         assert ask(lambda client: client.is_model_ready(url, "immr-1")) is False
-        assert http.post(f"{url}/v2/models/immr-1/infer", content=body()).status_code == 503
-        assert http.get(f"{url}/v2/health/live").json() == {"live": True}
+        assert http_client.post(f"{url}/v2/models/immr-1/infer", content=body()).status_code == 503
+        assert http_client.get(f"{url}/v2/health/live").json() == {"live": True}

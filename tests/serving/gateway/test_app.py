@@ -23,7 +23,7 @@ from immr.wiring import connect
 from serving.gateway.app import Gateway, create_gateway_app
 from serving.process.options import ServingOptions
 from serving.process.recording import Recorder
-from tests.support import http, tiny_version
+from tests.support import http_client, tiny_version
 from tests.support.in_process import serve, served_gateway
 from tests.support.patience import until
 from tests.support.shopper import (
@@ -114,7 +114,7 @@ def test_the_cookie_can_be_for_https_only(bento_url: str, tmp_path: Path) -> Non
     save(alone(bento_url), settings.experiment_file)
     server = serve(create_gateway_app(Gateway(connect(settings)), ServingOptions(cookie_secure=True)))
     try:
-        cookie = http.post(f"{server.url}/v1/search", files={"image": RED}).headers["set-cookie"]
+        cookie = http_client.post(f"{server.url}/v1/search", files={"image": RED}).headers["set-cookie"]
         assert all(word in cookie for word in ("Secure", "HttpOnly", "SameSite=lax"))
     finally:
         server.stop()

@@ -19,7 +19,7 @@ from immr.features.stats import SCHEMA
 from immr.index.names import collection_name
 from immr.settings import Settings
 from immr.wiring import connect
-from tests.support import http, qdrant_process, redis_process, tiny_version
+from tests.support import http_client, qdrant_process, redis_process, tiny_version
 from tests.support.in_process import ready_version, served_gateway
 from tests.support.patience import until
 from tests.support.shopper import RED, alone, assert_problem, click, rows
@@ -27,7 +27,7 @@ from tests.support.upstream_process import free_port, process_on
 
 
 def search(url: str) -> httpx.Response:
-    return http.post(f"{url}/v1/search", files={"image": RED})
+    return http_client.post(f"{url}/v1/search", files={"image": RED})
 
 
 def stats() -> pa.Table:
@@ -58,7 +58,7 @@ def test_without_its_feature_store_a_version_answers_and_reports_it(free_home: P
         body = search(url).json()
         assert [hit["features"] for hit in body["hits"]] == [None] * 5
         assert body["hits"][0]["item_id"] == "red"
-        assert http.get(f"{url}/health/ready").status_code == 200
+        assert http_client.get(f"{url}/health/ready").status_code == 200
         running.enter_context(redis_process.serving(tmp_path, port))
         until(lambda: search(url).json()["degraded"] == [])
         connect(settings).features.materialize(stats())
@@ -97,12 +97,12 @@ def test_without_its_index_a_version_is_not_ready_and_recovers(free_home: Path, 
             assert_problem(answer, 503, "is not available", "IMMR_INDEX_URL")
             assert answer.headers["retry-after"] == "2"
         for probe in probes:
-            answer = http.get(url + probe)
+            answer = http_client.get(url + probe)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
-        assert http.get(f"{url}/health/live").status_code == 200
+        assert http_client.get(f"{url}/health/live").status_code == 200
         with qdrant_process.serving(index, collection, port):
             until(lambda: search(url).status_code == 200)
-            assert [http.get(url + probe).status_code for probe in probes] == [200] * 3
+            assert [http_client.get(url + probe).status_code for probe in probes] == [200] * 3
 
 
 def clicked(client: httpx.Client, body: dict[str, Any]) -> httpx.Response:

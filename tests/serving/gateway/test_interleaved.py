@@ -19,7 +19,7 @@ from immr.experiment.definition import Experiment, save
 from immr.loop import watch as watching
 from immr.settings import Settings
 from immr.wiring import connect
-from tests.support import http, tiny_version
+from tests.support import http_client, tiny_version
 from tests.support.in_process import served_gateway, served_version, wait_ready
 from tests.support.shopper import click, wait_until_recorded
 
@@ -119,7 +119,7 @@ def test_a_page_goes_on_with_the_version_that_began_it(
     mixed = next(
         f"user-{number}" for number in range(50) if assign(begun, f"user-{number}").name == "challenger"
     )
-    first = http.post(
+    first = http_client.post(
         f"{begun.variants[1].url}/v1/search", files={"image": tiny_version.photo("red")}, data={"k": "2"}
     ).json()
     assert first["next_page"]

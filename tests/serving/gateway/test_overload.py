@@ -11,7 +11,7 @@ import httpx
 
 from immr.experiment.definition import save
 from immr.settings import Settings
-from tests.support import http
+from tests.support import http_client
 from tests.support.in_process import ready_version, served_gateway, served_version
 from tests.support.patience import until
 from tests.support.shopper import (
@@ -47,7 +47,7 @@ def assert_sheds(url: str) -> None:
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert_problem(refused, 429, "Try again")
     assert refused.headers["retry-after"] == "2"
-    assert http.post(f"{url}/v1/search", files={"image": RED}).json()["hits"]
+    assert http_client.post(f"{url}/v1/search", files={"image": RED}).json()["hits"]
 
 
 def test_a_bento_refuses_more_searches_than_its_limit(free_home: Path) -> None:
@@ -80,11 +80,11 @@ def test_slow_senders_do_not_take_places(free_home: Path) -> None:
         for sender in slow:
             sender.sendall(head + b"content-length: 1000\r\n\r\n--b")
         # the server reads from one connection after the other, so it has read from these by then
-        assert [http.get(f"{url}/health/live").status_code for _ in range(2)] == [200, 200]
-        assert http.post(f"{url}/v1/search", files={"image": RED}).json()["hits"]
+        assert [http_client.get(f"{url}/health/live").status_code for _ in range(2)] == [200, 200]
+        assert http_client.post(f"{url}/v1/search", files={"image": RED}).json()["hits"]
         for sender in slow:
             sender.close()
-        assert http.post(f"{url}/v1/search", files={"image": RED}).json()["hits"]
+        assert http_client.post(f"{url}/v1/search", files={"image": RED}).json()["hits"]
 
 
 def test_a_slow_challenger_is_not_asked_for_a_while_and_recovers(

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from serving.process.metrics import Metrics
-from tests.support import http, tiny_version
+from tests.support import http_client, tiny_version
 from tests.support.patience import until
 from tests.support.real_services import Services
 from tests.support.upstream_process import free_port
@@ -51,7 +51,7 @@ def test_an_unknown_value_is_nan_and_delays_no_scrape(caplog: pytest.LogCaptureF
     stop = metrics.serve("127.0.0.1", port := free_port())
     try:
         for _ in range(3):
-            answer = http.get(f"http://127.0.0.1:{port}/metrics")
+            answer = http_client.get(f"http://127.0.0.1:{port}/metrics")
             assert answer.elapsed.total_seconds() < 1.5
             assert math.isnan(value_of(answer.text, "immr_index_documents"))
             assert math.isnan(value_of(answer.text, "immr_features_age_seconds"))
@@ -90,7 +90,7 @@ def test_the_documented_metrics_are_the_ones_that_are_served(
         ("Bento", services.bento_metrics, "gateway"),
         ("gateway", services.gateway_metrics, "Bento"),
     ):
-        text = http.get(f"{url}/metrics", timeout=60).text
+        text = http_client.get(f"{url}/metrics", timeout=60).text
         served = set(re.findall(r"^# TYPE (immr_\w+) ", text, re.MULTILINE))
         served = {name for name in served if not name.endswith("_created")}
         wanted = {name for name, whose in documented if whose != other}
@@ -114,7 +114,7 @@ def test_metrics_count_what_happened(services: Services) -> None:
         }
         bento.post("/v2/models/immr-1/infer", json={"inputs": [tensor]}).raise_for_status()
         assert bento.get("/metrics").status_code == 404
-    text = http.get(f"{services.bento_metrics}/metrics", timeout=60).text
+    text = http_client.get(f"{services.bento_metrics}/metrics", timeout=60).text
     for line in (
         r'immr_requests_total{route="/v1/search",status="200"} [1-9]',
         r'immr_errors_total{kind="http_422"} [1-9]',

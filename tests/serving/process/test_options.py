@@ -29,7 +29,7 @@ from serving.process import logs, tracing
 from serving.process.options import ServingOptions
 from serving.wire import bearer
 from serving.wire.bearer import BearerKeys
-from tests.support import http, real_services, tiny_version
+from tests.support import http_client, real_services, tiny_version
 from tests.support.in_process import ready_version, served_gateway
 from tests.support.patience import until
 from tests.support.shopper import RED, alone, assert_problem
@@ -58,7 +58,7 @@ def gateway_process(home: Path, champion: str, **options: str) -> Iterator[tuple
 
 
 def search(url: str, **headers: str) -> httpx.Response:
-    return http.post(f"{url}/v1/search", files={"image": RED}, headers=headers)
+    return http_client.post(f"{url}/v1/search", files={"image": RED}, headers=headers)
 
 
 def keys_file(folder: Path, *keys: str) -> Path:
@@ -94,8 +94,8 @@ def operated(bento_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def test_metrics_can_have_a_port_of_their_own(operated: Operated) -> None:
     search(operated.url, authorization=f"Bearer {KEY}")
-    assert "immr_requests_total" in http.get(f"{operated.metrics_url}/metrics").text
-    beside_the_api = http.get(f"{operated.url}/metrics", headers={"authorization": f"Bearer {KEY}"})
+    assert "immr_requests_total" in http_client.get(f"{operated.metrics_url}/metrics").text
+    beside_the_api = http_client.get(f"{operated.url}/metrics", headers={"authorization": f"Bearer {KEY}"})
     assert beside_the_api.status_code == 404
 
 
@@ -103,7 +103,7 @@ def test_json_logs_have_a_line_for_each_search_and_no_secret(operated: Operated)
     body = search(operated.url, cookie="immr_user=secret-cookie", authorization=f"Bearer {KEY}").json()
     search(operated.url, authorization="Bearer secret-key")
     event = {"type": "click", "click_token": "secret", "ts": 0}
-    http.post(
+    http_client.post(
         f"{operated.url}/v1/events", json={"events": [event]}, headers={"authorization": f"Bearer {KEY}"}
     )
     text = operated.output.read_text()
@@ -157,9 +157,13 @@ def test_with_a_file_of_keys_every_caller_needs_one(free_home: Path, tmp_path: P
             for service in (url, bento):
                 assert_needs_a_key(service)
             assert (
-                http.get(f"{bento}/v2/models/immr-1").json()["error"].startswith("This service needs a key")
+                http_client.get(f"{bento}/v2/models/immr-1")
+                .json()["error"]
+                .startswith("This service needs a key")
             )
-            documented = http.get(f"{url}/openapi.json", headers={"authorization": f"Bearer {KEY}"}).json()
+            documented = http_client.get(
+                f"{url}/openapi.json", headers={"authorization": f"Bearer {KEY}"}
+            ).json()
             assert documented["components"]["securitySchemes"] == {
                 "bearer": {"type": "http", "scheme": "bearer"}
             }
@@ -170,7 +174,7 @@ def test_with_a_file_of_keys_every_caller_needs_one(free_home: Path, tmp_path: P
                     assert ("401" not in operation["responses"]) == is_public
                     assert is_public == (operation.get("security") == [])
             hit = search(url, authorization=f"bearer {KEY}").json()["hits"][0]
-            picture = http.get(url + hit["image_url"], headers={"authorization": f"Bearer {KEY}"})
+            picture = http_client.get(url + hit["image_url"], headers={"authorization": f"Bearer {KEY}"})
             assert picture.status_code == 200
 
 
@@ -179,10 +183,10 @@ def assert_needs_a_key(service: str) -> None:
     assert_problem(refused, 401, "Authorization: Bearer")
     assert refused.headers["www-authenticate"].startswith("Bearer")
     assert_problem(search(service, authorization="Bearer wrong"), 401)
-    assert_problem(http.get(service, headers=[(b"authorization", b"Bearer \xff\xfe")]), 401)
+    assert_problem(http_client.get(service, headers=[(b"authorization", b"Bearer \xff\xfe")]), 401)
     assert_problem(search(service, authorization=f"Basic {KEY}"), 401)
-    assert http.get(f"{service}/metrics").status_code == 401
-    assert http.get(f"{service}/health/ready").status_code == 200
+    assert http_client.get(f"{service}/metrics").status_code == 401
+    assert http_client.get(f"{service}/health/ready").status_code == 200
     assert search(service, authorization=f"Bearer {KEY}").status_code == 200
 
 

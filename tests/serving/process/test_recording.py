@@ -23,7 +23,7 @@ from serving.process.metrics import Metrics
 from serving.process.recording import Recorder
 from serving.wire.schemas import EventBody
 from tests.events.kafka.test_log import messages
-from tests.support import http
+from tests.support import http_client
 from tests.support.in_process import ready_version, served_gateway
 from tests.support.kafka_cluster import mock_cluster
 from tests.support.shopper import RED, alone, assert_problem, click, rows
@@ -38,7 +38,7 @@ def gateway(settings: Settings, champion: str) -> Iterator[str]:
 
 
 def search(url: str, **headers: str) -> dict[str, Any]:
-    answer = http.post(f"{url}/v1/search", files={"image": RED}, headers=headers)
+    answer = http_client.post(f"{url}/v1/search", files={"image": RED}, headers=headers)
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body
@@ -46,7 +46,7 @@ def search(url: str, **headers: str) -> dict[str, Any]:
 
 def clicked(url: str, body: dict[str, Any]) -> httpx.Response:
     events = {"events": [click(body["hits"][0]["click_token"])]}
-    return http.post(f"{url}/v1/events", json=events)
+    return http_client.post(f"{url}/v1/events", json=events)
 
 
 def test_an_event_that_reaches_the_log_during_the_disk_sync_counts_once(

@@ -16,7 +16,7 @@ from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.app import Gateway, create_gateway_app
-from tests.support import http, tiny_version
+from tests.support import http_client, tiny_version
 from tests.support.in_process import serve
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "api.md"
@@ -47,6 +47,6 @@ def test_the_example_runs(example: str, gateway_url: str, bento_url: str, tmp_pa
 
 def test_the_page_names_every_path(gateway_url: str) -> None:
 
-    paths = http.get(f"{gateway_url}/openapi.json").json()["paths"]
+    paths = http_client.get(f"{gateway_url}/openapi.json").json()["paths"]
     page = PAGE.read_text()
     assert [path for path in paths if path not in page] == []

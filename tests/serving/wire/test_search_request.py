@@ -13,7 +13,7 @@ from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.app import create_gateway_app
 from serving.gateway.split import Gateway
-from tests.support import http, tiny_version
+from tests.support import http_client, tiny_version
 from tests.support.in_process import serve
 
 RED = tiny_version.photo("red")
@@ -48,37 +48,39 @@ def problem(answer: httpx.Response, status: int) -> str:
 
 def form(url: str, **fields: Any) -> httpx.Response:
     """A form without a photo, which httpx sends as multipart only like this."""
-    return http.post(url, files={name: (None, str(value)) for name, value in fields.items()})
+    return http_client.post(url, files={name: (None, str(value)) for name, value in fields.items()})
 
 
 def test_more_like_an_item_by_json_and_by_form(url: str) -> None:
-    by_json = http.post(url, json={"item_id": "with/slash ü", "k": 3, "user_id": "ann"})
+    by_json = http_client.post(url, json={"item_id": "with/slash ü", "k": 3, "user_id": "ann"})
     assert ids(by_json) == ids(form(url, item_id="with/slash ü", k=3)) and len(ids(by_json)) == 3
     assert "with/slash ü" not in ids(by_json)
 
 
 def test_an_unknown_item_is_404(url: str) -> None:
-    assert "no item 'none'" in problem(http.post(url, json={"item_id": "none"}), 404)
+    assert "no item 'none'" in problem(http_client.post(url, json={"item_id": "none"}), 404)
 
 
 def test_prices_filter(url: str) -> None:
     price_of = {name: 1.0 + number for number, name in enumerate(tiny_version.COLOURS)}
-    answer = http.post(url, files={"image": ("a.jpg", RED)}, data={"price_min": "2", "price_max": "3.5"})
+    answer = http_client.post(
+        url, files={"image": ("a.jpg", RED)}, data={"price_min": "2", "price_max": "3.5"}
+    )
     assert sorted(price_of[item] for item in ids(answer)) == [2.0, 3.0]
-    assert ids(http.post(url, json={"item_id": "red", "price_max": 2})) == ["green"]
-    assert ids(http.post(url, json={"item_id": "red", "price_min": 3, "price_max": 2})) == []
-    assert ids(http.post(url, json={"item_id": "green", "category": "Warm"})) == ["red"]
+    assert ids(http_client.post(url, json={"item_id": "red", "price_max": 2})) == ["green"]
+    assert ids(http_client.post(url, json={"item_id": "red", "price_min": 3, "price_max": 2})) == []
+    assert ids(http_client.post(url, json={"item_id": "green", "category": "Warm"})) == ["red"]
 
 
 @pytest.mark.parametrize("photo", [True, False])
 def test_pages_need_no_photo(url: str, settings: Settings, photo: bool) -> None:
     if photo:
-        answer = http.post(url, files={"image": ("a.jpg", RED)}, data={"k": "2", "price_max": "4"})
+        answer = http_client.post(url, files={"image": ("a.jpg", RED)}, data={"k": "2", "price_max": "4"})
     else:
-        answer = http.post(url, json={"item_id": "with/slash ü", "k": 2, "price_max": 4})
+        answer = http_client.post(url, json={"item_id": "with/slash ü", "k": 2, "price_max": 4})
     pages = [answer]
     while token := pages[-1].json()["next_page"]:
-        again = http.post(url, json={"page": token})
+        again = http_client.post(url, json={"page": token})
         assert ids(again) == ids(form(url, page=token)), "the same token gives the same page"
         pages.append(again)
     seen = [hit for page in pages for hit in page.json()["hits"]]
@@ -88,9 +90,9 @@ def test_pages_need_no_photo(url: str, settings: Settings, photo: bool) -> None:
 
 
 def test_an_invalid_page_token_is_a_400(url: str, bento_url: str) -> None:
-    token = http.post(url, json={"item_id": "red", "k": 1}).json()["next_page"]
+    token = http_client.post(url, json={"item_id": "red", "k": 1}).json()["next_page"]
     for wrong in ("x", "a.b.c", token[:-1], "A" + token, f"{token}ü", "." * 50, token.replace(".", "..")):
-        assert "start a new search" in problem(http.post(url, json={"page": wrong}), 400)
+        assert "start a new search" in problem(http_client.post(url, json={"page": wrong}), 400)
 
 
 @pytest.mark.parametrize(
@@ -115,18 +117,20 @@ def test_an_invalid_page_token_is_a_400(url: str, bento_url: str) -> None:
     ],
 )
 def test_invalid_json_is_a_problem(url: str, content: bytes, status: int) -> None:
-    assert problem(http.post(url, content=content, headers={"content-type": "application/json"}), status)
+    assert problem(
+        http_client.post(url, content=content, headers={"content-type": "application/json"}), status
+    )
 
 
 def test_a_photo_and_an_item_are_refused_together(url: str) -> None:
-    answer = http.post(url, files={"image": ("a.jpg", RED)}, data={"item_id": "red"})
+    answer = http_client.post(url, files={"image": ("a.jpg", RED)}, data={"item_id": "red"})
     assert "send one of image, item_id and page" in problem(answer, 422)
 
 
 def test_positions_of_later_pages_are_recorded(bento_url: str, settings: Settings) -> None:
     url = f"{bento_url}/v1/search"
-    token = http.post(url, json={"item_id": "red", "k": 3}).json()["next_page"]
-    query_id = http.post(url, json={"page": token, "user_id": "bob"}).json()["query_id"]
+    token = http_client.post(url, json={"item_id": "red", "k": 3}).json()["next_page"]
+    query_id = http_client.post(url, json={"page": token, "user_id": "bob"}).json()["query_id"]
     log = connect(settings).events
     for _ in range(600):
         rows = [row for row in log.joined().to_pylist() if row["query_id"] == query_id]
