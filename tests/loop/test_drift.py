@@ -131,6 +131,6 @@ def test_the_command_reports_drift_by_its_exit_code(
     arguments = ["drift", str(prepared[1].folder)]
     table = CliRunner().invoke(app, arguments, env={**settings.environment(), "COLUMNS": "200"})
     assert table.exit_code == 0, table.output
-    assert "Too few data: 80 held-out and 0 recent ones" in table.output
+    assert "Too few data: 80 held-out and 0" in table.output
     output = json.loads(CliRunner().invoke(app, [*arguments, "--json"], env=settings.environment()).stdout)
     assert [finding["found"] for finding in output["findings"]] == [None] * 4

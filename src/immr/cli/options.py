@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from immr import recipes
 from immr.wiring import Parts
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 160)  # a pipe has no width, and tables need one
 
 RecipeName = Annotated[
     str, typer.Option("--recipe", help=f"One of {', '.join(sorted(recipes.RECIPES))}; or a TOML file.")
