@@ -312,6 +312,21 @@ def test_one_process_at_a_time_changes_the_experiment(deployed: Settings) -> Non
     assert experiment.stop(connect(deployed)).state == "stopped"
 
 
+def test_the_watchdog_outlives_an_error(deployed: Settings) -> None:
+    """`decide --every-s` once died at the first error, and then guarded nothing."""
+    running = experiment.start(connect(deployed))
+    shop(deployed, running, {"champion": 4, "challenger": 12})
+    command = ["experiment", "decide", "--apply", "--every-s", "0.1", "--json"]
+    with deployed.experiment_file.with_suffix(".lock").open("a") as other, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        held = pool.submit(CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke, app, command)
+        with pytest.raises(TimeoutError):
+            held.result(timeout=experiment.LOCK_TIMEOUT_S + 0.5)  # by now the first attempt has failed
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert json.loads(held.result(timeout=60).stdout)["decision"]["action"] == "promote"
+    assert roles(deployed) == ("immr-2", None)
+
+
 def test_cuped_uses_what_users_did_before_the_test(deployed: Settings) -> None:
     alone = connect(deployed).registry
     alone.clear_role("challenger")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import httpx
+import pytest
 
+from immr.deploy.deployer import Deployment
 from immr.deploy.readiness import not_ready_because
+from immr.errors import DeployError, ExperimentError
 from immr.experiment.definition import load
 from immr.loop import experiment
+from immr.loop import serve as serve_verb
 from immr.loop.deploy import deploy
 from immr.packaging import bento
 from immr.packaging.application import application_folder
@@ -125,3 +130,25 @@ def test_without_a_deployment_the_error_says_what_to_do(tmp_path: Path) -> None:
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "nothing is deployed: run `immr deploy` first" in " ".join(output.split())
+
+
+def test_the_experiment_file_is_written_under_its_lock(tmp_path: Path) -> None:
+    parts = connect(Settings(home=tmp_path))
+    champion = Deployment("champion", "immr-1", "immr-search:immr-1", "http://127.0.0.1:3001")
+    with serve_verb.exclusive(parts), pytest.raises(ExperimentError, match="another process is changing"):
+        serve_verb._experiment(parts, [champion])
+    assert not parts.settings.experiment_file.exists()
+    assert serve_verb._experiment(parts, [champion]).champion.model_version == "immr-1"
+
+
+def test_a_taken_port_is_refused_by_its_number(tmp_path: Path) -> None:
+    """Another home's gateway on this port once passed for our own."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        with (
+            pytest.raises(DeployError, match=f"port {port} cannot be used"),
+            serve_verb.gateway(connect(Settings(home=tmp_path)), port),
+        ):
+            pass
