@@ -57,7 +57,7 @@ def refresh(shop: Shop, *options: str) -> str:
         env={**os.environ, **shop.settings.environment()},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout
