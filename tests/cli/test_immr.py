@@ -67,3 +67,18 @@ def test_a_sample_of_bad_tables_is_reported_without_writing(tmp_path: Path) -> N
     assert reports["items"]["proposals"] == {"title": "titel"}
     assert reports["queries"]["problems"][0]["reason"].startswith("ts is not a valid time")
     assert "impressions" in reports and sorted(shop.iterdir()) == before
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    """The operating system's error often names no file; it once came out as a traceback."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "immr.cli", "recipe", "show", "concept"],
+            env={**os.environ, "IMMR_HOME": str(tmp_path)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 1
+    assert "No space left on device: free some space" in done.stderr and "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from typing import Annotated, NoReturn
@@ -84,6 +85,11 @@ def main() -> None:
     except ImmrError as error:
         _fail(error, str(error))
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # often without the file's name
+            _fail(
+                error,
+                f"{error.filename or 'the disk of IMMR_HOME'}: {error.strerror}: free some space, then run it again",
+            )
         if error.filename is None:
             raise
         _fail(
