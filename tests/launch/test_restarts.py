@@ -87,7 +87,7 @@ def test_killed_ranks_change_nothing(tmp_path, training_set, cache_dir, capfd):
     undisturbed = _job(tmp_path / "undisturbed", training_set, cache_dir)
     disturbed = _job(tmp_path / "disturbed", training_set, cache_dir)
     _run(undisturbed)
-    assert "started again" not in capfd.readouterr().err
+    assert "restarted" not in capfd.readouterr().err
 
     def killer() -> None:
         _kill(1, disturbed, lambda: _logged_epochs(disturbed) >= 5)
@@ -99,8 +99,8 @@ def test_killed_ranks_change_nothing(tmp_path, training_set, cache_dir, capfd):
     _run(disturbed)
     thread.join()
     stderr = capfd.readouterr().err
-    assert "all were started again (1)" in stderr and "all were started again (2)" in stderr
-    assert stderr.count("going on from the checkpoint") == 2
+    assert "all were restarted (attempt 1)" in stderr and "all were restarted (attempt 2)" in stderr
+    assert stderr.count("resuming from the checkpoint") == 2
     curves, expected = (json.loads((job.out / "curves.json").read_text()) for job in (disturbed, undisturbed))
     assert len(expected["loss"]) == EPOCHS
     assert curves == expected
@@ -116,4 +116,4 @@ def test_a_permanent_error_is_not_retried(tmp_path, training_set, cache_dir, cap
         TrainingError, match=r"not finite at step \d+ \(learning rate .*\) with the queries q"
     ):
         _run(job)
-    assert capfd.readouterr().err.count("all were started again") == 0
+    assert capfd.readouterr().err.count("all were restarted") == 0
