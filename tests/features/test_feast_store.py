@@ -124,9 +124,13 @@ def test_a_damaged_store_does_not_answer_and_says_so(folder, damaged):
 
 
 def test_prometheus_stays_as_it_was(folder):
+    names = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
+    before = {
+        name: os.environ.get(name) for name in names
+    }  # another test's import of feast may have set them
     FeastFeatures(folder).materialize(_stats())
     FeastFeatures(folder).warm()
-    assert not {"PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR"} & set(os.environ)
+    assert {name: os.environ.get(name) for name in names} == before
 
 
 def test_a_reader_that_came_too_early_reads_later(folder):

@@ -29,6 +29,7 @@ from immr.registry.registry import Registry
 from immr.settings import Settings
 from immr.types import Click, Impression, ModelVersion, SearchRecord
 from immr.wiring import connect
+from tests.support.upstream_process import free_port
 
 
 def version_of(registry: Registry, folder: Path, key: str) -> ModelVersion:
@@ -65,7 +66,15 @@ def deployed(settings: Settings) -> Settings:
     registry = connect(settings).registry
     for number in (1, 2):
         deploy(connect(settings), registry.get(f"immr-{number}"), f"immr-search:immr-{number}")
+    move_to_unused_ports(settings)
     return settings
+
+
+def move_to_unused_ports(settings: Settings) -> None:
+    """The default ports may be in use by a test that runs beside this one."""
+    [state] = (settings.home / "deployments").glob("*.json")
+    rows = json.loads(state.read_text())
+    state.write_text(json.dumps([row | {"url": f"http://127.0.0.1:{free_port()}"} for row in rows]))
 
 
 def shop(
