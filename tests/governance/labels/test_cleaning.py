@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from immr.governance.governance_recipe import GovernanceRecipe
-from immr.governance.labels import cleaning
+from immr.governance.labels import class_scores, cleaning
 from immr.governance.labels.cleaning import Labels, Verdicts, clean
 from immr.storage import fingerprint
 from immr.types import FloatArray
@@ -202,3 +202,14 @@ def test_it_is_the_same_in_any_order() -> None:
     one = judge(features, given, hashes=hashes)
     other = judge(features[order], given[order], hashes=[hashes[row] for row in order])
     assert (one.class_N[order] == other.class_N).all()
+
+
+def test_the_size_of_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, truth = photos()
+    given = with_wrong(truth, 0.4)
+    whole = judge(features, given)
+    monkeypatch.setattr(class_scores, "_BLOCK_ROWS", 7)
+    in_blocks = judge(features, given)
+    assert in_blocks.reason == whole.reason
+    assert np.array_equal(in_blocks.class_N, whole.class_N)
+    assert in_blocks.given_N == pytest.approx(whole.given_N, abs=1e-3)

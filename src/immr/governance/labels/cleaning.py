@@ -75,6 +75,7 @@ class _Belief:
     of_rival_N: Doubles
     judged_N: Bools
     wrong_share: float
+    uniform_share: float  # of labels, wrong by any class alike
     sharpness: float
 
 
@@ -95,11 +96,13 @@ def clean(
     fit_N = np.where(seen_N & labels.settled_N, labels.weight_N, 0).astype(np.float32)
     rows = np.flatnonzero(fit_N > 0)
     memberships = rows, labels.given_N[rows], fit_N[rows]
+    first: _Belief | None = None
     for _ in range(recipe.clean_rounds):
         scores = class_scores.out_of_fold(
             x_NF, memberships, fold_N, labels.clicks, labels.class_count, recipe.clean_ridge
         )
-        belief = _belief(scores, seen_N, labels)
+        belief = _belief(scores, seen_N, labels, first)
+        first = first or belief
         memberships = _memberships(belief, fit_N, labels.given_N)
     return _judge(belief, seen_N, labels, recipe)
 
@@ -126,7 +129,7 @@ def _folds(x_NF: FloatArray, hashes: Sequence[str], labels: Labels, recipe: Gove
     return folds
 
 
-def _belief(scores: ClassScores, seen_N: Bools, labels: Labels) -> _Belief:
+def _belief(scores: ClassScores, seen_N: Bools, labels: Labels, first: _Belief | None = None) -> _Belief:
     """Bayes' rule over all classes, then between the label and the class it is most easily mistaken for."""
     rows_R, classes_R = labels.clicks.T
     given_score_N = np.full(len(seen_N), -np.inf)
@@ -135,6 +138,8 @@ def _belief(scores: ClassScores, seen_N: Bools, labels: Labels) -> _Belief:
     judged_N = seen_N & np.isfinite(given_score_N)
     learn_N = judged_N & labels.settled_N
     sharpness, wrong = calibrated(scores.log_sum_NS[learn_N], given_score_N[learn_N], labels.class_count)
+    if first:
+        wrong = first.uniform_share  # later centres are learned from beliefs and tend to confirm them
     given_N, likeliest_N, best_N, rival_N, of_rival_N = _posterior(scores, labels, sharpness, wrong)
     pair = look_alikes(scores, labels.given_N, given_score_N, learn_N, wrong / max(labels.class_count - 1, 1))
     given_N, of_rival_N = _split(pair, judged_N, given_N, rival_N, of_rival_N)
@@ -142,7 +147,8 @@ def _belief(scores: ClassScores, seen_N: Bools, labels: Labels) -> _Belief:
     likeliest_N = np.where(swapped_N, rival_N, likeliest_N)
     best_N = np.where(swapped_N, of_rival_N, np.where(likeliest_N == labels.given_N, given_N, best_N))
     share = float(np.mean(1 - given_N[learn_N])) if learn_N.any() else 0.0
-    return _Belief(given_N, likeliest_N, best_N, rival_N, of_rival_N, judged_N, round(share, 3), sharpness)
+    share = first.wrong_share if first else round(share, 3)
+    return _Belief(given_N, likeliest_N, best_N, rival_N, of_rival_N, judged_N, share, wrong, sharpness)
 
 
 def _posterior(
