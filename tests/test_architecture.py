@@ -84,7 +84,6 @@ def name_of(path: Path) -> str:
 def test_a_folder_holds_one_subject() -> None:
     sizes = Counter(path.parent for path in sources())
     too_full = {name_of(folder): size for folder, size in sizes.items() if size > FILES_PER_FOLDER}
-    too_full.pop("benchmarks", None)  # one file per figure
     assert not too_full
 
 

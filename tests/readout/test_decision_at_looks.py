@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmarks.ab_rules import immr_rules
-from benchmarks.ab_worlds import EQUAL, POSITIONS, Sessions, World, looks, sessions
+from benchmarks.experiment.rules import immr_rules
+from benchmarks.experiment.worlds import EQUAL, POSITIONS, Sessions, World, looks, sessions
 from immr.experiment.definition import Experiment, Variant
 from immr.readout.decision import Decision, DecisionPolicy, decide
 from immr.readout.health import SLOW_MS, Health

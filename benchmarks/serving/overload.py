@@ -1,6 +1,6 @@
 """Overload of gateway and Bento: how many searches are still answered, and how fast it recovers.
 
-    IMMR_HOME=.immr/demo python -m benchmarks.overload ../shared/data/grocery/val --json overload.json
+    IMMR_HOME=.immr/demo python -m benchmarks.serving.overload ../shared/data/grocery/val --json overload.json
 
 Needs what `benchmarks.serving` needs. Capacity is measured in a closed loop. Then an open loop, whose
 clients do not wait for answers, sends a multiple of it; then recovery is timed.
@@ -23,7 +23,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import typer
 
-from benchmarks.serving import show
+from benchmarks.serving.table import show
 from immr.deploy.readiness import not_ready_because
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.packaging import bento
@@ -57,7 +57,7 @@ def main(
 
 def _figures(url: str, photos: Path, seconds: float, times: float, settings: Settings) -> dict[str, float]:
     def load(*options: str) -> dict[str, Any]:
-        command = [sys.executable, "-m", "benchmarks.load", url, str(photos), *options]
+        command = [sys.executable, "-m", "benchmarks.serving.load", url, str(photos), *options]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer

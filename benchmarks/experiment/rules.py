@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2, norm
 
-from benchmarks.ab_worlds import Looks, World
+from benchmarks.experiment.worlds import Looks, World
 from immr.readout.comparison import EARLY_USERS, Look
 from immr.readout.decision import DecisionPolicy
 from immr.readout.guardrails import excess_lower_bound

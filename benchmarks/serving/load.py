@@ -1,7 +1,7 @@
 """A load generator, run as a process of its own: photos to `/v1/search`, closed loop or open loop.
 
-    python -m benchmarks.load URL PHOTOS --connections 4 --seconds 5
-    python -m benchmarks.load URL PHOTOS --rate 50 --seconds 5
+    python -m benchmarks.serving.load URL PHOTOS --connections 4 --seconds 5
+    python -m benchmarks.serving.load URL PHOTOS --rate 50 --seconds 5
 
 Prints one line of JSON. It builds requests beforehand and barely parses answers, because it shares the
 processor with the server that it measures. In an open loop, latency counts from the moment a request was due,

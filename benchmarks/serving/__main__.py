@@ -4,7 +4,7 @@
 
 Needs the home of a run (`make demo` leaves one) with a champion, and a folder of JPEGs. The Bento is built
 from this source tree. In one run, one after the other because they share the processor: the limit (ONNX
-Runtime on ready tensors), FastAPI with eager torch (both in `serving_peers.py`), the Bento, the gateway.
+Runtime on ready tensors), FastAPI with eager torch (both in `peers.py`), the Bento, the gateway.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ import numpy as np
 import psutil
 import typer
 from prometheus_client.parser import text_string_to_metric_families
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.serving.table import show
 from immr.deploy import marked
 from immr.deploy.bento_process import BentoProcess
 from immr.deploy.deployer import Deployment
@@ -102,7 +101,7 @@ class Run:
 
     def _limit(self) -> float:
         command = [
-            "benchmarks.serving_peers",
+            "benchmarks.serving.peers",
             "onnxruntime",
             str(self._folder),
             f"--seconds={self._seconds / 2}",
@@ -116,7 +115,7 @@ class Run:
         features = urlsplit(self._settings.features_url).path
         port = _free_port()
         command = ["fastapi", str(self._folder), str(content), features, str(port)]
-        with _process("benchmarks.serving_peers", *command, port=port) as url:
+        with _process("benchmarks.serving.peers", *command, port=port) as url:
             yield url
 
     def _bento(self) -> dict[str, float]:
@@ -191,18 +190,12 @@ class Run:
         )
 
     def _load(self, url: str, *options: str) -> dict[str, Any]:
-        seen: dict[str, Any] = json.loads(_output(["benchmarks.load", url, str(self._photos), *options]))
+        seen: dict[str, Any] = json.loads(
+            _output(["benchmarks.serving.load", url, str(self._photos), *options])
+        )
         if set(seen["statuses"]) != {"200"}:
             raise SystemExit(f"{url} did not answer every request: {seen['statuses']}")
         return seen
-
-
-def show(figures: dict[str, float]) -> None:
-    """The table."""
-    table = Table("figure", "value", title="serving")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:.2f}")
-    Console().print(table)
 
 
 def _output(command: list[str]) -> str:

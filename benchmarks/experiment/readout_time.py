@@ -1,7 +1,7 @@
 """How long does a readout take? Made-up users in Parquet, read out as `immr experiment readout --from` does.
 
-    python -m benchmarks.readout                              # 10 million impressions
-    python -m benchmarks.readout --impressions 100000000 --json out.json
+    python -m benchmarks.experiment.readout_time                              # 10 million impressions
+    python -m benchmarks.experiment.readout_time --impressions 100000000 --json out.json
 
 Beside it stands the least that any readout must do: count impressions and clicks by user, in the same DuckDB.
 """

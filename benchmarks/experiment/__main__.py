@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import norm
 
-from benchmarks.ab_rules import Rules, immr_rules, one_look_rules
-from benchmarks.ab_worlds import BAD, EQUAL, at_share, looks, sessions
-from benchmarks.interleaved import sensitivity
+from benchmarks.experiment.interleaved import sensitivity
+from benchmarks.experiment.rules import Rules, immr_rules, one_look_rules
+from benchmarks.experiment.worlds import BAD, EQUAL, at_share, looks, sessions
 from immr.readout.comparison import CTR, Comparison, compare
 from immr.readout.power import plan
 from immr.readout.sample_ratio import ALPHA as SRM_ALPHA

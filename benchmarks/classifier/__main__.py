@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.classifier_peers import Step, dense, sharded_dense
+from benchmarks.classifier.peers import Step, dense, sharded_dense
 
 KINDS = (
     "lazy-adagrad",
