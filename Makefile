@@ -13,7 +13,7 @@ ifneq ($(wildcard ../shared/data),)
 export IMMR_DATA_MIRROR ?= $(abspath ../shared/data)
 endif
 
-.PHONY: audit images image-spark rules help demo test test-slow coverage lint types imports unit pipelines setup browser spark prometheus redis bench clean
+.PHONY: audit images image-spark rules help demo test test-slow coverage lint types imports unit pipelines setup browser spark prometheus redis postgres bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -64,13 +64,13 @@ imports: $(READY) ## import-linter: which package may import which
 # Two processes; all tests of a file run in the same one, because they share their set-up.
 PYTEST := $(BIN)/pytest --numprocesses $(or $(WORKERS),2) --dist loadfile
 
-unit: $(READY) browser spark prometheus redis ## pytest, all but the slow tests (ARGS=... to choose, WORKERS=0 for one process)
+unit: $(READY) browser spark prometheus redis postgres ## pytest, all but the slow tests (ARGS=... to choose, WORKERS=0 for one process)
 	$(PYTEST) -m "not slow" $(ARGS)
 
-test-slow: $(READY) browser spark prometheus redis ## slow tests: load, chaos, whole pipelines
+test-slow: $(READY) browser spark prometheus redis postgres ## slow tests: load, chaos, whole pipelines
 	$(PYTEST) -m slow $(ARGS)
 
-coverage: $(READY) browser spark prometheus redis ## line and branch coverage of all tests
+coverage: $(READY) browser spark prometheus redis postgres ## line and branch coverage of all tests
 	$(PYTEST) --cov --cov-branch --cov-report=term $(ARGS)
 
 browser: # Chromium for the tests of the page, installed with apt; without it they are skipped
@@ -107,6 +107,15 @@ redis: # for the feature store's tests, installed with apt; without it they are 
 	    echo "· installing Redis for the feature store's tests"; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; } >/dev/null 2>&1 \
 	      || echo "· Redis could not be installed: the feature store's Redis tests will be skipped"; \
+	  fi; }
+
+postgres: # for the event log's tests, installed with apt; without it they are skipped
+	@command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "· installing PostgreSQL for the event log's tests"; \
+	    mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; } >/dev/null 2>&1 \
+	      || echo "· PostgreSQL could not be installed: the event log's PostgreSQL tests will be skipped"; \
 	  fi; }
 
 pipelines: $(READY) ## compile pipelines/*.py to pipelines/*.yaml

@@ -15,6 +15,7 @@ from immr.loop.pipeline_run import TRIES
 CLAIM = "immr-home"
 HOME = "/immr"
 SETTINGS = "immr-settings"
+DATABASE_SECRET = "immr-postgres"
 VARIABLES = tuple(
     f"IMMR_{name}"
     for name in (
@@ -46,7 +47,7 @@ class StepSize:
 
 # Peaks on the synthetic shop of 80 items (2,518 photos), in MiB: govern 1,339, evaluate 605, index 559,
 # materialize 491, deploy 240. Each step writes its peak to $IMMR_HOME/runs/<run>/<step>.json.
-_DEFAULT_SIZES: Mapping[str, StepSize] = {
+DEFAULT_SIZES: Mapping[str, StepSize] = {
     "govern": StepSize("1", "2Gi", "4Gi"),
     "train": StepSize("250m", "512Mi", "2Gi"),
     "evaluate": StepSize("1", "1Gi", "2Gi"),
@@ -64,9 +65,10 @@ def at_home(*tasks: PipelineTask) -> None:
     """
     for task in tasks:
         kubernetes.mount_pvc(task, pvc_name=CLAIM, mount_path=HOME)
-        # SQLite must not be on a shared file system: a step reads Kafka's topic into a view on its own disk
+        # with Kafka a step copies the topic into a SQLite file, which must not be on a shared file system
         kubernetes.empty_dir_mount(task, volume_name="events", mount_path=f"{HOME}/events")
         kubernetes.use_config_map_as_env(task, SETTINGS, {name: name for name in VARIABLES})
+        kubernetes.use_secret_as_env(task, DATABASE_SECRET, {"password": "PGPASSWORD"})
         kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
         kubernetes.set_timeout(task, DAY_S)
         task.set_caching_options(enable_caching=False)
@@ -76,7 +78,7 @@ def at_home(*tasks: PipelineTask) -> None:
 
 def size_of(step: str) -> StepSize:
     """The size of a step in IMMR_STEP_SIZES, or its default."""
-    return step_sizes(os.environ.get(SIZES, "")).get(step) or _DEFAULT_SIZES.get(step, StepSize())
+    return step_sizes(os.environ.get(SIZES, "")).get(step) or DEFAULT_SIZES.get(step, StepSize())
 
 
 def step_sizes(text: str) -> dict[str, StepSize]:

@@ -7,6 +7,7 @@ from unittest import mock
 import pytest
 
 from immr.data.training_set import TrainingSet
+from tests.support.postgres_server import PostgresServer
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +20,15 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
     from tests.support import tiny_training_set
 
     return tiny_training_set.write(tmp_path_factory.mktemp("training-set"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Shared by tests, each with a schema or database of its own; tests that stop a server start their own."""
+    from tests.support import postgres_server
+
+    with postgres_server.serving() as server:
+        yield server
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -88,12 +88,17 @@ class Parts:
 
     @cached_property
     def events(self) -> EventLog:
-        """Events: `sqlite:///` for one machine, `kafka://host:9092/topic` for many."""
+        """Events: `sqlite:///` for one machine, `postgresql://` or `kafka://host:9092/topic` for many."""
         url = self.settings.events_url
-        if _expect("IMMR_EVENTS_URL", url, "sqlite", "kafka") == "kafka":
+        scheme = _expect("IMMR_EVENTS_URL", url, "sqlite", "postgresql", "kafka")
+        if scheme == "kafka":
             from immr.events.kafka.log import KafkaEventLog
 
             return KafkaEventLog(url, self.settings.home / "events" / "kafka-view.db")
+        if scheme == "postgresql":
+            from immr.events.postgres.log import PostgresEventLog
+
+            return PostgresEventLog(url)
         from immr.events.sqlite import SqliteEventLog
 
         return SqliteEventLog(_path("IMMR_EVENTS_URL", url, "sqlite"))

@@ -1,4 +1,4 @@
-"""The same cases on every event log: SQLite, and Kafka on librdkafka's in-memory cluster."""
+"""The same cases on every event log: SQLite, a PostgreSQL server, and Kafka on librdkafka's in-memory cluster."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from immr.errors import EventLogError, EventRefusedError
 from immr.events.event_log import JOINED_SCHEMA, SEARCHES_SCHEMA, EventLog
 from immr.events.kafka.log import KafkaEventLog
+from immr.events.postgres.log import PostgresEventLog
 from immr.events.sqlite import SqliteEventLog
 from immr.types import Click, EventType, Impression, SearchRecord
 from tests.support.kafka_cluster import mock_cluster
@@ -21,10 +22,13 @@ NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 WINDOW = timedelta(hours=24)
 
 
-@pytest.fixture(params=["kafka", "sqlite"])
+@pytest.fixture(params=["kafka", "postgres", "sqlite"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
     if request.param == "sqlite":
         log: EventLog = SqliteEventLog(tmp_path / "deep" / "events.db", join_window=WINDOW)
+    elif request.param == "postgres":
+        url = request.getfixturevalue("postgres").url
+        log = PostgresEventLog(f"{url}?schema=log_{uuid.uuid4().hex}", join_window=WINDOW)
     else:
         brokers = request.getfixturevalue("brokers")
         url = f"kafka://{brokers}/{uuid.uuid4().hex}"

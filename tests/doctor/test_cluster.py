@@ -33,11 +33,11 @@ def fake() -> Iterator[FakeApi]:
             ("configmaps", "immr-settings"),
             ("configmaps", "immr-roles"),
             ("secrets", "immr-click-tokens"),
+            ("secrets", "immr-postgres"),
             ("servingruntimes", "immr-bento"),
         ):
             api.put(kind, {"metadata": {"name": name, "namespace": "immr"}})
         claim(api, HOME, "Bound")
-        claim(api, "immr-events", "Bound")
         for service in ("mlflow", "qdrant", "gateway", "page"):
             endpoints(api, service, ready=True)
         yield api

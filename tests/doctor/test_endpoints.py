@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from immr.doctor.endpoints import check_url
+from tests.support.postgres_server import PostgresServer
 
 
 @contextmanager
@@ -61,6 +62,7 @@ def answering(status: int) -> Iterator[str]:
     [
         "kafka://127.0.0.1:9/immr-events",
         "kafka://127.0.0.1:9,127.0.0.1:10/immr-events?security.protocol=SSL",
+        "postgresql://immr@127.0.0.1:9/immr",
         "redis://127.0.0.1:9/0",
         "http://127.0.0.1:9/mlflow",
     ],
@@ -84,6 +86,13 @@ def test_redis_must_answer_ping(answer: bytes, ok: bool) -> None:
     with listening(answer) as port:
         found = check_url("IMMR_FEATURES_URL", f"redis://127.0.0.1:{port}/0")
     assert found.ok == ok
+
+
+def test_postgresql_must_accept_the_user(postgres: PostgresServer) -> None:
+    found = check_url("IMMR_EVENTS_URL", postgres.url)
+    assert found.ok and "lets immr in" in found.found
+    stranger = check_url("IMMR_EVENTS_URL", postgres.url.replace("immr@", "stranger:hunter2@"))
+    assert not stranger.ok and "stranger" in stranger.found and "hunter2" not in stranger.found
 
 
 @pytest.mark.parametrize(("status", "ok"), [(200, True), (401, True), (404, True), (503, False)])

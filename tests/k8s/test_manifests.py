@@ -282,51 +282,97 @@ def volumes_of(pod: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in pod["volumes"]}
 
 
-def test_with_events_in_kafka_the_gateway_has_replicas() -> None:
-    gateway = named("production", "StatefulSet", "gateway")
-    scaler = named("production", "HorizontalPodAutoscaler", "gateway")["spec"]
-    assert "replicas" not in gateway["spec"] and scaler["minReplicas"] >= 2
-    scaled = {"apiVersion": gateway["apiVersion"], "kind": gateway["kind"], "name": "gateway"}
-    assert scaler["scaleTargetRef"] == scaled
-    url = named("production", "ConfigMap", "immr-settings")["data"]["IMMR_EVENTS_URL"]
-    assert urlsplit(url).path == f"/{named('production', 'KafkaTopic', 'immr-events')['metadata']['name']}"
-    for container in gateway["spec"]["template"]["spec"]["containers"]:
-        assert container["envFrom"] == [{"configMapRef": {"name": "immr-settings"}}]
+def settings_of(overlay: str) -> dict[str, str]:
+    data: dict[str, str] = named(overlay, "ConfigMap", "immr-settings")["data"]
+    return data
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_pod_that_reads_or_writes_events_reaches_the_same_log(overlay: str) -> None:
+    url = urlsplit(settings_of(overlay)["IMMR_EVENTS_URL"])
+    assert (url.scheme, url.password) == ("postgresql", None), "a ConfigMap holds no password"
+    (port,) = named(overlay, "Service", str(url.hostname))["spec"]["ports"]
+    assert port["port"] == url.port
+    server = named(overlay, "StatefulSet", "postgres")["spec"]["template"]
+    secret = {"secretKeyRef": {"name": cluster.DATABASE_SECRET, "key": "password"}}
+    assert {"name": "POSTGRES_PASSWORD", "valueFrom": secret} in server["spec"]["containers"][0]["env"]
+    assert {"name": "POSTGRES_USER", "value": url.username} in server["spec"]["containers"][0]["env"]
+    rules = named(overlay, "NetworkPolicy", "postgres")["spec"]["ingress"]
+    callers = [peer["podSelector"] for rule in rules for peer in rule["from"]]
+    for title in ("StatefulSet/gateway", "Deployment/page", "Deployment/mlflow"):
+        kind, name = title.split("/")
+        template = named(overlay, kind, name)["spec"]["template"]
+        (container,) = template["spec"]["containers"]
+        assert {"name": "PGPASSWORD", "valueFrom": secret} in container["env"], title
         assert "IMMR_EVENTS_URL" not in {one["name"] for one in container["env"]}, "it would be another log"
+        labels = template["metadata"]["labels"]
+        assert any(selects(each, labels) for each in callers), title
+        assert selects(named(overlay, "NetworkPolicy", "to-postgres")["spec"]["podSelector"], labels), title
+    assert any(selects(each, {"pipelines.kubeflow.org/v2_component": "true"}) for each in callers)
+
+
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        one["operator"] == "In" and labels.get(one["key"]) in one["values"]
+        for one in selector.get("matchExpressions", [])
+    )
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_gateway_can_restart_while_another_one_answers(overlay: str) -> None:
+    """A StatefulSet replaces one pod at a time, and the next one once the last has been ready for a while."""
+    gateway = named(overlay, "StatefulSet", "gateway")["spec"]
+    if overlay == "production":
+        scaler = named(overlay, "HorizontalPodAutoscaler", "gateway")["spec"]
+        scaled = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "gateway"}
+        assert "replicas" not in gateway and scaler["scaleTargetRef"] == scaled
+        replicas = scaler["minReplicas"]
+    else:
+        replicas = gateway["replicas"]
+    assert replicas >= 2
+    assert gateway.get("updateStrategy", {"type": "RollingUpdate"}) == {"type": "RollingUpdate"}
+    assert gateway["minReadySeconds"] >= 5
+    (container,) = gateway["template"]["spec"]["containers"]
+    period_s = container["readinessProbe"]["periodSeconds"]
+    # without an endpoint for as long as proxies need to notice, before the server stops
+    assert container["lifecycle"]["preStop"]["sleep"]["seconds"] >= period_s
+    assert named(overlay, "PodDisruptionBudget", "gateway")["spec"]["maxUnavailable"] == 1
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_events_wait_on_a_disk_that_outlives_the_gateways_pod(overlay: str) -> None:
-    home = Path(named(overlay, "ConfigMap", "immr-settings")["data"]["IMMR_HOME"])
-    waiting = Settings(home=home).waiting_events_dir
+    waiting = Settings(home=Path(settings_of(overlay)["IMMR_HOME"])).waiting_events_dir
     pod = named(overlay, "StatefulSet", "gateway")["spec"]["template"]["spec"]
-    mounts, volumes = mounted(pod), volumes_of(pod)
+    mounts = mounted(pod)
     on = max((path for path in mounts if waiting.is_relative_to(path)), key=len)
-    claims = claimed(overlay, "StatefulSet/gateway")
-    assert mounts[on] in claims or "persistentVolumeClaim" in volumes[mounts[on]]
-    if overlay == "production":  # each of many pods has its own
-        assert mounts[on] in claims and mounts[on] not in volumes
+    # each of many pods has its own
+    assert mounts[on] in claimed(overlay, "StatefulSet/gateway") and mounts[on] not in volumes_of(pod)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_crash_of_the_page_leaves_the_search_alone(overlay: str) -> None:
     gateway = named(overlay, "StatefulSet", "gateway")["spec"]["template"]["spec"]
-    page = named(overlay, "Deployment", "page")["spec"]["template"]["spec"]
     assert [one["name"] for one in gateway["containers"]] == ["gateway"]
     assert [one["name"] for one in named(overlay, "Service", "gateway")["spec"]["ports"]] == [
         "http",
         "metrics",
     ]
-    events = volumes_of(page)[mounted(page)["/immr/events"]]
-    if overlay == "production":  # a copy of the topic, which is rebuilt
-        assert events["emptyDir"] == {} and not page.get("affinity")
-        return
-    # both open the same SQLite file, so they must be on one node
-    assert events["persistentVolumeClaim"] == volumes_of(gateway)["events"]["persistentVolumeClaim"]
-    (term,) = page["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    labels = named(overlay, "StatefulSet", "gateway")["spec"]["template"]["metadata"]["labels"]
-    assert term["topologyKey"] == "kubernetes.io/hostname"
-    assert term["labelSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_with_kafka_events_are_in_its_topic() -> None:
+    made = {titled(one): one for one in composed("kafka")}
+    url = urlsplit(made["ConfigMap/immr-settings"]["data"]["IMMR_EVENTS_URL"])
+    assert (url.scheme, url.path) == ("kafka", f"/{made['KafkaTopic/immr-events']['metadata']['name']}")
+    page = made["Deployment/page"]["spec"]["template"]["spec"]
+    # a copy of the topic, which is rebuilt
+    assert volumes_of(page)[mounted(page)["/immr/events"]]["emptyDir"] == {}
+
+
+def test_a_postgresql_of_ones_own_replaces_ours() -> None:
+    made = {titled(one): one for one in composed("own-postgres")}
+    assert not [title for title in made if title.endswith(("/postgres", "/immr-postgres"))]
+    (rule,) = made["NetworkPolicy/to-postgres"]["spec"]["egress"]
+    assert rule == {"ports": [{"protocol": "TCP", "port": 5432}]}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -357,7 +403,7 @@ def one_line(value: Any) -> Any:
 def test_components_build_too() -> None:
     """Includes components that only users' own overlays use."""
     schemas.needed()
-    made = composed("redis", "kafka", "spark")
+    made = composed("redis", "kafka", "spark", "mlflow-s3")
     kinds = {one["kind"] for one in made}
     assert kinds >= {"Kafka", "KafkaNodePool", "KafkaTopic", "SparkApplication", "StatefulSet"}
     for one in made:
@@ -513,16 +559,21 @@ def test_pods_created_by_operators_follow_the_restricted_standard(overlay: str, 
 
 
 def test_kind_fits_on_a_laptop(tmp_path: Path) -> None:
+    """All permanent pods, two versions, and the steps of a run that work at the same time."""
     requests = 0.0
     for one in built("kind"):
         if one["kind"] in ("Deployment", "StatefulSet"):
             containers = one["spec"]["template"]["spec"]["containers"]
             memory = sum(gib(container["resources"]["requests"]["memory"]) for container in containers)
-            requests += memory * one["spec"]["replicas"]
+            requests += memory * one["spec"].get("replicas", 1)
     job, service = objects_of("kind", tmp_path)
+    training = 0.0
     for spec in job["spec"]["pytorchReplicaSpecs"].values():
         (container,) = spec["template"]["spec"]["containers"]
-        requests += spec["replicas"] * gib(container["resources"]["requests"]["memory"])
+        training += spec["replicas"] * gib(container["resources"]["requests"]["memory"])
     both = 2 * gib(service["spec"]["predictor"]["model"]["resources"]["requests"]["memory"])
-    step = max(gib(cluster.size_of(name).memory) for name in ("govern", "train", "evaluate", "index"))
-    assert requests + both + step <= KIND_LIMIT_GIB
+    step = {name: gib(cluster.size_of(name).memory) for name in (*cluster.DEFAULT_SIZES, "package", "deploy")}
+    # features are materialized while the training set is used; package and index work at the same time
+    while_training = step["train"] + training + step["materialize"]
+    afterwards = max(step["evaluate"], step["package"] + step["index"]) + step["materialize"]
+    assert requests + both + max(step["govern"], while_training, afterwards) <= KIND_LIMIT_GIB

@@ -134,3 +134,6 @@ def test_every_step_has_the_shared_home_and_the_settings(spec: dict[str, Any]) -
         assert mount["mountPath"] == settings["data"]["IMMR_HOME"]
         assert source["configMapName"] == settings["metadata"]["name"]
         assert {one["configMapKey"] for one in source["keyToEnv"]} == set(settings["data"])
+        (secret,) = executor["secretAsEnv"]
+        assert secret["secretName"] == "immr-postgres"
+        assert secret["keyToEnv"] == [{"secretKey": "password", "envVar": "PGPASSWORD"}]

@@ -14,11 +14,14 @@ from tests.support.mlflow_server import free_port, mlflow_server
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("server")
-    Registry(f"sqlite:///{folder}/mlflow.db", "immr", folder / "promotions.jsonl").versions()
-    with mlflow_server(folder, free_port()) as url:
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder, backend = tmp_path_factory.mktemp("server"), ""
+    if request.param == "postgres":  # with the driver that k8s/base/mlflow names
+        backend = request.getfixturevalue("postgres").url.replace("postgresql:", "postgresql+psycopg:")
+    else:
+        Registry(f"sqlite:///{folder}/mlflow.db", "immr", folder / "promotions.jsonl").versions()
+    with mlflow_server(folder, free_port(), backend) as url:
         yield url
 
 

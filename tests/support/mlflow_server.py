@@ -23,11 +23,11 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def mlflow_server(folder: Path, port: int) -> Iterator[str]:
-    """Serve `folder`/mlflow.db; yields the URL."""
+def mlflow_server(folder: Path, port: int, backend: str = "") -> Iterator[str]:
+    """Serve the metadata at `backend`, by default those in `folder`/mlflow.db; yields the URL."""
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--workers", "1", "--backend-store-uri", backend or f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

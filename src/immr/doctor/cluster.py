@@ -78,7 +78,7 @@ def examine_cluster(api: ApiClient, settings: Settings) -> list[Finding]:
         *(_operator(calls, operator) for operator in OPERATORS),
         *_permissions(calls, namespace),
         *_objects(calls, namespace),
-        *_claims(calls, namespace),
+        _claim(calls, namespace),
         *_endpoints(calls, namespace),
     ]
 
@@ -198,10 +198,15 @@ def _objects(calls: _ApiCalls, namespace: str) -> Iterator[Finding]:
         f"openssl rand 32 > token.key; kubectl -n {namespace} create secret generic immr-click-tokens "
         f"--from-file=token.key ({_DOCS})"
     )
+    password = (
+        f"kubectl -n {namespace} create secret generic immr-postgres --from-literal=password=$(openssl rand "
+        f"-hex 24) ({_DOCS})"
+    )
     for what, path, remedy in (
         ("settings", f"{core}/configmaps/immr-settings", _APPLY),
         ("roles", f"{core}/configmaps/immr-roles", _APPLY),
         ("key of click tokens", f"{core}/secrets/immr-click-tokens", key),
+        ("password of PostgreSQL", f"{core}/secrets/immr-postgres", password),
         ("runtime of Bentos", f"{kserve}/namespaces/{namespace}/servingruntimes/immr-bento", _APPLY),
     ):
 
@@ -211,25 +216,17 @@ def _objects(calls: _ApiCalls, namespace: str) -> Iterator[Finding]:
         yield calls.finding(f"{what} in {namespace}", there, remedy)
 
 
-def _claims(calls: _ApiCalls, namespace: str) -> Iterator[Finding]:
-    for name, needed in (("immr-home", True), ("immr-events", False)):
+def _claim(calls: _ApiCalls, namespace: str) -> Finding:
+    def bound() -> str:
+        claim = calls.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/immr-home")
+        phase, wanted = claim["status"]["phase"], claim["spec"].get("storageClassName")
+        status = f"{phase}, {'/'.join(claim['spec']['accessModes'])}, class {wanted or '(default)'}"
+        if phase != "Bound" and not _binds_later(calls, wanted):
+            raise ImmrError(status)
+        return status
 
-        def bound(name: str = name) -> str:
-            claim = calls.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}")
-            phase, wanted = claim["status"]["phase"], claim["spec"].get("storageClassName")
-            status = f"{phase}, {'/'.join(claim['spec']['accessModes'])}, class {wanted or '(default)'}"
-            if phase != "Bound" and not _binds_later(calls, wanted):
-                raise ImmrError(status)
-            return status
-
-        finding = calls.finding(
-            f"claim {name}",
-            bound,
-            "set a storage class of this cluster in the overlay (kubectl get storageclass)",
-        )
-        if not needed and finding.found == "not found":
-            finding = Finding(finding.what, True, "not found; only needed for an event log in SQLite", "")
-        yield finding
+    remedy = "set a storage class of this cluster in the overlay (kubectl get storageclass)"
+    return calls.finding("claim immr-home", bound, remedy)
 
 
 def _binds_later(calls: _ApiCalls, wanted: str | None) -> bool:

@@ -73,6 +73,19 @@ def _kafka(url: str) -> str:
     raise _UnavailableError("; ".join(refused))
 
 
+def _postgresql(url: str) -> str:
+    import psycopg
+
+    from immr.events.postgres.url import PostgresUrl
+
+    parameters = dict(PostgresUrl.parse(url).parameters) | {"connect_timeout": str(round(_TIMEOUT_S))}
+    try:
+        with psycopg.connect("", **parameters) as connection:  # type: ignore[arg-type]
+            return f"PostgreSQL {connection.info.server_version // 10000} lets {connection.info.user} in"
+    except psycopg.Error as error:
+        raise _UnavailableError(str(error).splitlines()[0]) from error
+
+
 def _redis(url: str) -> str:
     import redis
 
@@ -118,6 +131,7 @@ _CHECKS: Mapping[str, Callable[[str], str]] = {
     "http": _http,
     "https": _http,
     "kafka": _kafka,
+    "postgresql": _postgresql,
     "redis": _redis,
     "spark": _spark,
     "kubeflow": _on_cluster(JobShape),

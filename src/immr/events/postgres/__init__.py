@@ -1,0 +1,1 @@
+"""The event log on PostgreSQL: URL, queries, and the log itself."""

@@ -1,0 +1,249 @@
+"""PostgreSQL as the event log: any number of gateways write to it, and every pod can read it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from immr.errors import EventLogError, EventRefusedError
+from immr.events.aggregates import Counted, CtrBucket, Funnel, Latency, SummedBy
+from immr.events.event_log import JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA
+from immr.events.postgres import queries
+from immr.events.postgres.url import PostgresUrl
+from immr.types import Click, Impression, SearchRecord
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+_SCHEMA_VERSION = 1
+_CREATION_LOCK = 0x696D6D72  # "immr": an advisory lock, because CREATE ... IF NOT EXISTS can race
+_ROWS_PER_BATCH = 50_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_ALWAYS = "-infinity"
+
+
+class PostgresEventLog:
+    """An `EventLog` in a schema of a PostgreSQL database; the tables are created by the first write or read.
+
+    Threads share one connection for writing, which is reopened after an error. Each read has its own, sees one
+    snapshot, and never waits for writers. If two gateways deliver the same events in the same moment, the
+    server may end one of the transactions as a deadlock: an `EventLogError`, after which they are sent again.
+
+    Args:
+        url: See `PostgresUrl`.
+        join_window: A click or an order counts for an impression until this long after it.
+
+    Raises:
+        SettingsError: The URL is wrong.
+    """
+
+    def __init__(self, url: str, join_window: timedelta = timedelta(hours=24)) -> None:
+        self._url = PostgresUrl.parse(url)
+        self._window = join_window
+        self._lock = threading.RLock()  # re-entrant, for the thread that records within its batch
+        self._writer: Connection | None = None
+        self._prepared = False
+        self._closed = False
+
+    def record_search(self, search: SearchRecord, impressions: Sequence[Impression]) -> int:
+        """See `EventLog.record_search`; one statement, so it is atomic."""
+        row = (
+            search.query_id,
+            search.user_id,
+            _aware(search.ts),
+            search.variant,
+            search.model_version,
+            search.took_ms,
+            search.results,
+            search.degraded,
+            search.fallback,
+        )
+        return self._record(queries.RECORD_SEARCH, [*row, *_impression_columns(impressions)])
+
+    def record_impressions(self, impressions: Sequence[Impression]) -> int:
+        """See `EventLog.record_impressions`."""
+        return self._record(queries.RECORD_IMPRESSIONS, _impression_columns(impressions))
+
+    def record_clicks(self, clicks: Sequence[Click]) -> int:
+        """See `EventLog.record_clicks`."""
+        rows = [(each.event_id, each.type, each.query_id, each.item_id, _aware(each.ts)) for each in clicks]
+        return self._record(queries.RECORD_CLICKS, _columns(rows, 5))
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """See `EventLog.batch`; an error rolls back the whole batch."""
+        with self._translate_errors(), self._writing() as connection, connection.transaction():
+            yield
+
+    def joined(self, since: datetime | None = None) -> pa.Table:
+        """See `EventLog.joined`."""
+        return self._table(queries.JOINED, JOINED_SCHEMA, since)
+
+    def searches(self, since: datetime | None = None) -> pa.Table:
+        """See `EventLog.searches`."""
+        return self._table(queries.SEARCHES, SEARCHES_SCHEMA, since)
+
+    def by_query(self, since: datetime | None = None) -> pa.Table:
+        """See `EventLog.by_query`."""
+        return self._table(queries.BY_QUERY, QUERIES_SCHEMA, since)
+
+    def summed_by(
+        self, what: SummedBy, since: datetime | None = None, without_users: Collection[str] = ()
+    ) -> list[Counted]:
+        """See `EventLog.summed_by`."""
+        rows = self._rows(queries.SUMMED_BY[what], since, without=sorted(without_users))
+        return [Counted(*row) for row in rows]
+
+    def ctr_over_time(self, bucket_s: int, since: datetime | None = None) -> list[CtrBucket]:
+        """See `EventLog.ctr_over_time`."""
+        if bucket_s < 1:
+            raise EventLogError(f"bucket_s is {bucket_s}: use at least one second")
+        rows = self._rows(queries.CTR_OVER_TIME, since, bucket=bucket_s * 1_000_000)
+        return [CtrBucket(_EPOCH + start * _MICROSECOND, *rest) for start, *rest in rows]
+
+    def funnel(self, since: datetime | None = None) -> list[Funnel]:
+        """See `EventLog.funnel`."""
+        return [Funnel(*row) for row in self._rows(queries.FUNNEL, since)]
+
+    def latency(self, since: datetime | None = None) -> list[Latency]:
+        """See `EventLog.latency`."""
+        return [Latency(*row) for row in self._rows(queries.LATENCY, since)]
+
+    def close(self) -> None:
+        """See `EventLog.close`."""
+        with self._lock:
+            self._closed = True
+            if self._writer is not None:
+                self._writer.close()
+
+    def _record(self, statement: str, values: Sequence[Any]) -> int:
+        with self._translate_errors(), self._writing() as connection:
+            return connection.execute(statement, values).rowcount
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._lock:
+            if self._closed:
+                raise EventLogError("the event log is closed: open it again")
+            if self._writer is None or self._writer.closed:
+                self._writer = self._connect()
+            yield self._writer
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        from psycopg import IsolationLevel
+
+        with self._translate_errors(), self._connect() as connection:
+            connection.read_only = True
+            connection.isolation_level = IsolationLevel.REPEATABLE_READ
+            with connection.transaction():
+                yield connection
+
+    def _connect(self) -> Connection:
+        import psycopg
+
+        # conninfo "": everything is in the parameters
+        connection = psycopg.connect("", autocommit=True, **self._url.parameters)  # type: ignore[arg-type]
+        try:
+            if not self._prepared:
+                self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: Connection) -> None:
+        """Create the tables unless they exist, and check their version."""
+        from psycopg import sql
+
+        def exists() -> bool:
+            # not to_regclass, which may answer from a cache that is older than the lock
+            query = "SELECT FROM pg_tables WHERE schemaname = %s AND tablename = 'schema_version'"
+            return connection.execute(query, [self._url.schema]).fetchone() is not None
+
+        if not exists():
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", [_CREATION_LOCK])
+                if not exists():
+                    schema = sql.Identifier(self._url.schema)
+                    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+                    connection.execute(queries.TABLES)
+                    connection.execute("INSERT INTO schema_version VALUES (%s)", [_SCHEMA_VERSION])
+        row = connection.execute("SELECT max(version) FROM schema_version").fetchone()
+        if row is None or row[0] != _SCHEMA_VERSION:
+            raise EventLogError(
+                f"the event log {self._url.shown} has schema version {row and row[0]}, but this release of IMMR "
+                f"reads version {_SCHEMA_VERSION}: use the release that wrote it, or another schema= in the URL"
+            )
+        self._prepared = True
+
+    def _rows(self, query: str, since: datetime | None, **values: Any) -> list[tuple[Any, ...]]:
+        with self._reading() as connection:
+            return connection.execute(query, self._values(since) | values).fetchall()
+
+    def _table(self, query: str, schema: pa.Schema, since: datetime | None) -> pa.Table:
+        with self._reading() as connection, connection.cursor("immr", binary=True) as cursor:
+            cursor.execute(query, self._values(since))
+            batches = []
+            while rows := cursor.fetchmany(_ROWS_PER_BATCH):
+                columns = zip(zip(*rows, strict=True), schema, strict=True)
+                arrays = [pa.array(values, field.type) for values, field in columns]
+                batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+            return pa.Table.from_batches(batches, schema=schema)
+
+    def _values(self, since: datetime | None) -> dict[str, Any]:
+        return {"since": _ALWAYS if since is None else _aware(since), "window": self._window}
+
+    @contextmanager
+    def _translate_errors(self) -> Iterator[None]:
+        import psycopg
+
+        try:
+            yield
+        except (psycopg.IntegrityError, psycopg.DataError, OverflowError, UnicodeEncodeError) as error:
+            raise EventRefusedError(
+                f"the event log {self._url.shown} refuses an event ({_first_line(error)}): give each field a "
+                "value of its type"
+            ) from error
+        except (psycopg.Error, OSError) as error:
+            raise EventLogError(
+                f"the event log {self._url.shown} failed ({_first_line(error)}): check that PostgreSQL is "
+                "running, and the user, database and password (PGPASSWORD) of IMMR_EVENTS_URL"
+            ) from error
+
+
+def _impression_columns(impressions: Sequence[Impression]) -> list[list[Any]]:
+    rows = [
+        (
+            each.query_id,
+            each.item_id,
+            each.position,
+            each.user_id,
+            each.variant,
+            each.model_version,
+            _aware(each.ts),
+        )
+        for each in impressions
+    ]
+    return _columns(rows, 7)
+
+
+def _columns(rows: Iterable[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    """One list per column; empty lists if there are no rows."""
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
+
+
+def _aware(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise EventRefusedError(f"the time {moment.isoformat()} has no time zone: use datetime.now(UTC)")
+    return moment
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,106 @@
+"""The tables of the PostgreSQL event log, and its queries; all sums are computed in SQL.
+
+Parameters: `since`, a time, and `window`, an interval. Times are returned as whole microseconds since 1970.
+"""
+
+from __future__ import annotations
+
+TABLES = """
+CREATE TABLE schema_version (version integer NOT NULL);
+CREATE TABLE searches (
+    query_id text PRIMARY KEY, user_id text NOT NULL, ts timestamptz NOT NULL, variant text NOT NULL,
+    model_version text NOT NULL, took_ms double precision NOT NULL, results bigint NOT NULL,
+    degraded boolean NOT NULL, fallback boolean NOT NULL);
+CREATE TABLE impressions (
+    query_id text NOT NULL, item_id text NOT NULL, position bigint NOT NULL, user_id text NOT NULL,
+    variant text NOT NULL, model_version text NOT NULL, ts timestamptz NOT NULL,
+    PRIMARY KEY (query_id, item_id, position));
+CREATE TABLE clicks (
+    event_id text PRIMARY KEY, type text NOT NULL, query_id text NOT NULL, item_id text NOT NULL,
+    ts timestamptz NOT NULL);
+CREATE INDEX searches_by_ts ON searches (ts);
+CREATE INDEX impressions_by_ts ON impressions (ts);
+CREATE INDEX clicks_by_query ON clicks (query_id);
+"""
+
+_NEW_IMPRESSIONS = """INSERT INTO impressions
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[],
+        %s::timestamptz[])
+    ON CONFLICT DO NOTHING"""
+
+RECORD_IMPRESSIONS = _NEW_IMPRESSIONS
+"""One array for each column of the table, in order."""
+
+RECORD_SEARCH = f"""WITH new_search AS (
+        INSERT INTO searches VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING)
+    {_NEW_IMPRESSIONS}"""
+"""The columns of the search, then the arrays of `RECORD_IMPRESSIONS`; one statement, so one round trip."""
+
+RECORD_CLICKS = """INSERT INTO clicks
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[])
+    ON CONFLICT DO NOTHING"""
+"""One array for each column of the table, in order."""
+
+
+def _microseconds(column: str) -> str:
+    return f"(extract(epoch FROM {column}) * 1000000)::bigint"
+
+
+# Clicks are joined by query first, so that a short period does not read the clicks of all time.
+_SHOWN = """shown AS (
+        SELECT i.*, coalesce(click_ts <= i.ts + %(window)s, false) AS clicked,
+            coalesce(order_ts <= i.ts + %(window)s, false) AS ordered
+        FROM impressions i LEFT JOIN (
+            SELECT query_id, item_id, min(ts) AS click_ts, min(ts) FILTER (WHERE type = 'order') AS order_ts
+            FROM clicks
+            WHERE query_id IN (SELECT query_id FROM impressions WHERE ts >= %(since)s)
+            GROUP BY query_id, item_id) c USING (query_id, item_id)
+        WHERE i.ts >= %(since)s)"""
+
+JOINED = f"""WITH {_SHOWN}
+    SELECT query_id, user_id, item_id, position, clicked, ordered, variant, model_version,
+        {_microseconds("ts")}
+    FROM shown ORDER BY ts, query_id COLLATE "C", position, item_id COLLATE "C" """
+
+SEARCHES = f"""SELECT query_id, user_id, {_microseconds("ts")}, variant, model_version, took_ms, results,
+        degraded, fallback
+    FROM searches WHERE ts >= %(since)s ORDER BY ts, query_id COLLATE "C" """
+
+BY_QUERY = f"""WITH {_SHOWN}
+    SELECT query_id, min(user_id), min(variant), min(model_version), {_microseconds("min(ts)")}, count(*),
+        count(*) FILTER (WHERE clicked), count(*) FILTER (WHERE ordered),
+        count(*) FILTER (WHERE position = 1), count(*) FILTER (WHERE position = 1 AND clicked),
+        coalesce(sum(least(position, 10)) FILTER (WHERE clicked), 0)::bigint
+    FROM shown GROUP BY query_id"""
+
+CTR_OVER_TIME = f"""WITH {_SHOWN}, timed AS (SELECT *, {_microseconds("ts")} AS at FROM shown)
+    SELECT at - at %% %(bucket)s AS start, variant, model_version, count(*), count(*) FILTER (WHERE clicked)
+    FROM timed GROUP BY start, variant, model_version
+    ORDER BY start, variant COLLATE "C", model_version COLLATE "C" """
+
+FUNNEL = f"""WITH {_SHOWN}, summed AS (
+        SELECT variant, count(*) AS impressions, count(*) FILTER (WHERE clicked) AS clicks,
+            count(*) FILTER (WHERE ordered) AS orders
+        FROM shown GROUP BY variant),
+    searched AS (
+        SELECT variant, count(*) AS queries, count(*) FILTER (WHERE results = 0) AS zero,
+            count(*) FILTER (WHERE degraded) AS degraded, count(*) FILTER (WHERE fallback) AS fallback
+        FROM searches WHERE ts >= %(since)s GROUP BY variant)
+    SELECT variant, coalesce(queries, 0), coalesce(zero, 0), coalesce(degraded, 0), coalesce(fallback, 0),
+        coalesce(impressions, 0), coalesce(clicks, 0), coalesce(orders, 0)
+    FROM searched FULL JOIN summed USING (variant) ORDER BY variant COLLATE "C" """
+
+LATENCY = """SELECT variant, count(*), percentile_disc(0.5) WITHIN GROUP (ORDER BY took_ms),
+        percentile_disc(0.99) WITHIN GROUP (ORDER BY took_ms)
+    FROM searches WHERE ts >= %(since)s GROUP BY variant ORDER BY variant COLLATE "C" """
+
+_SUMMED_BY = f"""WITH {_SHOWN}
+    SELECT variant, model_version, {{what}}, count(*), count(*) FILTER (WHERE clicked)
+    FROM shown WHERE user_id <> ALL(%(without)s::text[])
+    GROUP BY variant, model_version, {{what}}
+    ORDER BY variant COLLATE "C", model_version COLLATE "C", {{what}}{{collate}}"""
+
+SUMMED_BY = {
+    "position": _SUMMED_BY.format(what="position", collate=""),
+    "item_id": _SUMMED_BY.format(what="item_id", collate=' COLLATE "C"'),
+}
