@@ -184,7 +184,7 @@ def local(data: Data) -> Iterator[Search]:
     from qdrant_client import QdrantClient
 
     with closing(ClientEngine(QdrantClient(":memory:"), "documents", is_local=True)) as engine:
-        engine.create(data.documents_ND.shape[1])
+        engine.create(data.documents_ND.shape[1], {})
         items = data.items()
         for start in range(0, len(items), 1000):
             some = items[start : start + 1000]

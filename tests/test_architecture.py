@@ -18,6 +18,7 @@ LOOSE_MODULES = {"__init__", "types", "errors", "settings", "recipes", "wiring"}
 ROOMS = {
     "charts",
     "cli",
+    "client",
     "cluster",
     "data",
     "datasets",

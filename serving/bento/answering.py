@@ -16,8 +16,9 @@ from urllib.parse import quote
 from immr.events import query_ids, tokens
 from immr.experiment.definition import DIRECT
 from immr.machine import cores
-from immr.search.searcher import Answer, Searcher
-from immr.types import FloatArray, Hit
+from immr.search import facets
+from immr.search.searcher import Answer, Cursor, Searcher
+from immr.types import Facet, FloatArray, Hit
 from immr.wiring import Parts
 from serving.bento.inference import InferRequest, read_request
 from serving.bento.version import ServedVersion
@@ -26,9 +27,10 @@ from serving.process.metrics import Metrics
 from serving.process.recording import Recorder
 from serving.wire import paging
 from serving.wire.admission import IN_PROGRESS_PER_CORE
+from serving.wire.filters import facet_body, known
 from serving.wire.paging import Page
 from serving.wire.problems import ProblemError, unavailable
-from serving.wire.schemas import HitBody, SearchBody
+from serving.wire.schemas import HitBody, MemberBody, SearchBody
 from serving.wire.search_request import SearchRequest
 
 searches = logging.getLogger(SEARCHES)
@@ -96,10 +98,10 @@ class VersionService:
         """
         start = time.perf_counter()
         searcher = self.searcher()
-        answer, page = await self._in_pool(self._answer, searcher, request)
+        answer, page, counted = await self._in_pool(self._answer, searcher, request)
         now = datetime.now(UTC)
         query_id = query_ids.new_query_id(user_key or query_ids.user_key(request.fields.user_id or ""))
-        first, key = page.k * page.number + 1, self._keys[0]
+        first, key = page.wanted.k * page.number + 1, self._keys[0]
         signer = tokens.Signer(key, query_id, variant, self.version.file.id, now)
         body = SearchBody(
             query_id=query_id,
@@ -108,6 +110,7 @@ class VersionService:
             hits=[_hit_body(hit, position, signer) for position, hit in enumerate(answer.hits, start=first)],
             degraded=answer.degraded,
             took_ms=1000 * (time.perf_counter() - start),
+            facets={name: facet_body(facet) for name, facet in counted.items()},
             next_page=self._next_page(answer, page, key),
         )
         user_id = request.fields.user_id or f"anonymous-{query_id}"
@@ -119,27 +122,38 @@ class VersionService:
         _log_search(body, answer)
         return body, answer
 
-    def _answer(self, searcher: Searcher, request: SearchRequest) -> tuple[Answer, Page]:
-        fields, filters, version = request.fields, request.filters, self.version.file.id
+    def _answer(self, searcher: Searcher, request: SearchRequest) -> tuple[Answer, Page, dict[str, Facet]]:
+        answer, page = self._page(searcher, request)
+        filters, names = page.wanted.filters, request.fields.facets
+        for name in names:
+            known("facets", name, searcher.attributes)
+        if not answer.hits and page.number == 0:
+            names = list(dict.fromkeys([*names, *facets.filtered(filters)]))
+        return answer, page, searcher.facets(names, filters) if names else {}
+
+    def _page(self, searcher: Searcher, request: SearchRequest) -> tuple[Answer, Page]:
+        fields, version = request.fields, self.version.file.id
         if fields.page is not None:
             page = paging.read(fields.page, self._keys, version)
-            return searcher.page(page.embedding_D, page.k, page.filters, page.number), page
+            return searcher.page(page.embedding_D, page.wanted, page.cursor), page
+        wanted = request.wanted(searcher.attributes)
         if fields.item_id is not None:
-            answer = searcher.more_like(fields.item_id, fields.k, filters)
-            if answer is None:
+            found = searcher.more_like(fields.item_id, wanted)
+            if found is None:
                 raise ProblemError(404, f"There is no item {fields.item_id[:100]!r} in {version}.")
-            filters = replace(filters, exclude=fields.item_id)
+            answer = found
+            wanted = replace(wanted, filters=replace(wanted.filters, exclude=fields.item_id))
         else:
-            assert request.photo is not None, "a valid search has a photo, an item or a page"
-            self.metrics.batch_size.observe(1)
-            answer = searcher.search(request.photo, fields.k, filters)
-        return answer, Page(version, fields.k, 0, filters, answer.embedding_D)
+            photos = request.photos
+            self.metrics.batch_size.observe(len(photos))
+            answer = searcher.search(photos, wanted, request.region)
+        return answer, Page(version, 0, wanted, Cursor(), answer.embedding_D)
 
     def _next_page(self, answer: Answer, page: Page, key: bytes) -> str | None:
-        following = replace(page, number=page.number + 1)
-        if not answer.has_more or following.number * page.k >= MAX_DEPTH:
+        number = page.number + 1
+        if answer.following is None or number * page.wanted.k >= MAX_DEPTH:
             return None
-        return paging.sign(following, key)
+        return paging.sign(replace(page, number=number, cursor=answer.following), key)
 
     def searcher(self) -> Searcher:
         """The version's search.
@@ -190,10 +204,25 @@ def _hit_body(hit: Hit, position: int, signer: tokens.Signer) -> HitBody:
         score_parts=dict(hit.score_parts),
         title=hit.title,
         category=hit.category,
-        image_url=f"/v1/items/{quote(hit.item_id, safe='')}/image",
+        image_url=_image_url(hit.item_id),
         features=hit.features,
         click_token=signer.sign(hit.item_id, position),
+        attributes=dict(hit.attributes),
+        group=hit.group,
+        members=[
+            MemberBody(
+                item_id=member.item_id,
+                title=member.title,
+                image_url=_image_url(member.item_id),
+                attributes=dict(member.attributes),
+            )
+            for member in hit.members
+        ],
     )
+
+
+def _image_url(item_id: str) -> str:
+    return f"/v1/items/{quote(item_id, safe='')}/image"
 
 
 def _log_search(body: SearchBody, answer: Answer) -> None:

@@ -99,7 +99,7 @@ def _add_search(app: FastAPI, gateway: Gateway, cookie_secure: bool) -> None:
             ),
         ] = "",
     ) -> Response:
-        form = SearchForm.read(await request.body(), request.headers)
+        form = SearchForm.read(await request.body(), request.headers, request.url.query)
         user, set_cookie = validate(form).fields.user_id, ""
         if user is None:
             user, is_newest = visitor_of(cookie, gateway.keys)

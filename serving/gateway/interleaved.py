@@ -8,7 +8,7 @@ from datetime import datetime
 from immr.events import tokens
 from immr.experiment.definition import CHALLENGER, CHAMPION
 from immr.experiment.interleaving import draft
-from serving.wire.schemas import SearchBody
+from serving.wire.schemas import HitBody, SearchBody
 
 
 def interleave(
@@ -30,7 +30,7 @@ def interleave(
     """
     champion, challenger = answers[CHAMPION], answers[CHALLENGER]
     query_id = challenger.query_id
-    hits = {name: {hit.item_id: hit for hit in answer.hits} for name, answer in answers.items()}
+    hits = {name: {_key(hit): hit for hit in answer.hits} for name, answer in answers.items()}
     length = max(map(len, hits.values()))
     drafted = draft(list(hits[CHAMPION]), list(hits[CHALLENGER]), length, query_id)
     versions = tuple(answers[pick.team].model_version for pick in drafted)
@@ -38,11 +38,15 @@ def interleave(
         name: tokens.Signer(key, query_id, label, answer.model_version, now)
         for name, answer in answers.items()
     }
-    shown = [
-        hits[pick.team][pick.item_id].model_copy(
-            update={"position": position, "click_token": signers[pick.team].sign(pick.item_id, position)}
-        )
-        for position, pick in enumerate(drafted, start=1)
-    ]
+    shown = []
+    for position, pick in enumerate(drafted, start=1):
+        hit, signer = hits[pick.team][pick.item_id], signers[pick.team]
+        token = signer.sign(hit.item_id, position)
+        shown.append(hit.model_copy(update={"position": position, "click_token": token}))
     degraded = sorted({*champion.degraded, *challenger.degraded})
     return challenger.model_copy(update={"hits": shown, "degraded": degraded, "next_page": None}), versions
+
+
+def _key(hit: HitBody) -> str:
+    """The item, or the group that it stands for: versions may show different items of one."""
+    return f"item {hit.item_id}" if hit.group is None else f"group {hit.group}"

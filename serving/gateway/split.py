@@ -264,8 +264,8 @@ class Gateway:
         if in_shadow and self._shadow:
             shown = [hit.item_id for hit in body.hits]
             self._shadow.copy(in_shadow, form, body.query_id, shown)
-        if self._photos is not None and form.photo:
-            await asyncio.to_thread(self._keep, self._photos, body.query_id, bytes(form.photo))
+        if self._photos is not None and form.is_photo_alone and form.photos[0]:
+            await asyncio.to_thread(self._keep, self._photos, body.query_id, bytes(form.photos[0]))
 
     def _keep(self, photos: PhotoStore, query_id: str, photo: bytes) -> None:
         try:

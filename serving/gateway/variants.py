@@ -180,7 +180,8 @@ class Variants:
 
     async def _search(self, variant: Variant, form: SearchForm, label: str) -> SearchBody:
         headers = {VARIANT_HEADER: label, **form.headers}
-        answer = await self._request(self._searches, variant, "POST", "/v1/search", headers, form.body)
+        path = f"/v1/search?{form.query}" if form.query else "/v1/search"
+        answer = await self._request(self._searches, variant, "POST", path, headers, form.body)
         if answer.status >= 400:
             raise _forwarded_problem(answer)
         self._metrics.observe(_stages(answer.headers.get("server-timing", "")))

@@ -13,6 +13,7 @@ from immr.errors import SettingsError
 from serving.process.logs import Format
 from serving.wire.admission import RECEIVE_TIMEOUT_S
 from serving.wire.bearer import BearerKeys, RequireBearer
+from serving.wire.origins import cors
 
 
 class ServingOptions(BaseSettings):
@@ -34,6 +35,8 @@ class ServingOptions(BaseSettings):
     """Hashes of the keys that callers need; None: open to all."""
     cookie_secure: bool = False
     """Whether the visitor's cookie is for HTTPS only: set it wherever shoppers use HTTPS."""
+    cors_origins: str = ""
+    """Origins of pages that may call the API, separated by commas, or *; empty: none but our own."""
     metrics_host: str = "0.0.0.0"
     metrics_port: int = 0
     """A port for /metrics, for a scraper on another machine; 0: on the port of the API."""
@@ -50,11 +53,14 @@ class ServingOptions(BaseSettings):
             raise SettingsError(f"{name}={first['input']!r}: {first['msg']}. Correct or unset it.") from error
 
     def protection(self) -> list[Middleware]:
-        """The middleware in front of the application.
+        """The middleware in front of the application, outermost last.
 
         Raises:
-            SettingsError: the file of keys is invalid.
+            SettingsError: the file of keys, or an origin, is invalid.
         """
-        if self.bearer_keys_file is None:
-            return []
-        return [Middleware(RequireBearer, keys=BearerKeys(self.bearer_keys_file))]
+        protection = []
+        if self.bearer_keys_file is not None:
+            protection.append(Middleware(RequireBearer, keys=BearerKeys(self.bearer_keys_file)))
+        if self.cors_origins:  # outermost, because a browser's preflight request has no key
+            protection.append(cors(self.cors_origins))
+        return protection

@@ -16,6 +16,7 @@ from serving.process.options import ServingOptions
 from serving.wire.admission import Admission
 from serving.wire.application import create_app
 from serving.wire.bearer import document_keys
+from serving.wire.methods import HeadAndOptions
 from serving.wire.routes import add_events, add_liveness
 from serving.wire.schemas import EventsAnswer, EventsBody
 
@@ -82,8 +83,11 @@ def create_service_app(
         title,
         description,
         inner=[
-            Middleware(Admission, applies_to, most, options.receive_timeout_s)
-            for applies_to, most in bounds.items()
+            Middleware(HeadAndOptions),
+            *(
+                Middleware(Admission, applies_to, most, options.receive_timeout_s)
+                for applies_to, most in bounds.items()
+            ),
         ],
         protection=options.protection(),
         lifespan=lifespan,

@@ -19,10 +19,10 @@ def require_json(request: Request) -> None:
     """Checks the content type of events.
 
     Raises:
-        ProblemError: 415 if it is not JSON.
+        ProblemError: 415 if it is neither JSON nor text/plain, the type of what `navigator.sendBeacon` sends.
     """
     given = request.headers.get("content-type", "")
-    if media_type(given) != JSON:
+    if media_type(given) not in (JSON, "text/plain"):
         raise ProblemError(415, f"The content type is {given[:100]!r}. Send events as application/json.")
 
 

@@ -1,13 +1,17 @@
 """Reads the body of a search, and keeps it as it came so that the gateway can forward it unchanged.
 
+A body is a form, JSON with photos in base64, or one photo whose other fields are in the query string. In forms,
 python-multipart finds the parts; each part is a view of the body, so a photo is not copied.
 """
 
 from __future__ import annotations
 
+from base64 import b64decode
+from binascii import Error as Base64Error
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -20,9 +24,10 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 PHOTO = "image"
+REPEATABLE = frozenset({PHOTO, "filter", "facets"})
 _MAX_PARTS = 32
 _MULTIPART = "multipart/form-data"
-_KINDS = 'Send multipart/form-data with a file field "image", or JSON with an "item_id" or a "page".'
+_KINDS = 'Send multipart/form-data with a file field "image", JSON, or a photo as image/jpeg.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,38 +40,94 @@ class SearchForm:
     body: bytes
     headers: dict[str, str]
     """Forwarded with the body: its content type and the caller's key."""
+    query: str
+    """Forwarded as well; empty unless the body is a photo."""
     values: Any
-    """A form's fields by name, as text or file content; for JSON, the parsed value, whatever its type."""
-    photo: memoryview | None
+    """A form's fields by name, as text or file content; for JSON, the parsed value, whatever its type. Without
+    photos; a list where a field may occur several times."""
+    photos: tuple[memoryview, ...]
 
     @property
     def asks_for_page(self) -> bool:
         """Whether the search continues an earlier answer, which only one model version can do."""
         return isinstance(self.values, Mapping) and bool(self.values.get("page"))
 
+    @property
+    def is_photo_alone(self) -> bool:
+        """Whether the photos alone were searched for: without words, and not only a part of them."""
+        asked = isinstance(self.values, Mapping) and (self.values.get("box") or self.values.get("text"))
+        return bool(self.photos) and not asked
+
     @classmethod
-    def read(cls, body: bytes, headers: Mapping[str, str]) -> SearchForm:
-        """Reads a multipart body (RFC 7578) or JSON.
+    def read(cls, body: bytes, headers: Mapping[str, str], query: str = "") -> SearchForm:
+        """Reads a multipart body (RFC 7578), JSON, or a photo with its fields in the query string.
 
         Raises:
             ProblemError: 415 for another content type, 400 for a malformed body, 422 for a repeated field.
         """
         content_type = headers.get("content-type", "")
         forwarded = pick(headers, "content-type", "authorization")
-        if (kind := media_type(content_type)) == JSON:
-            return cls(body, forwarded, read_json(body), None)
+        kind = media_type(content_type)
+        if kind == JSON:
+            values, photos = _without_photos(read_json(body))
+            return cls(body, forwarded, "", values, photos)
+        if kind.startswith("image/"):
+            return cls(body, forwarded, query, _query_fields(query), (memoryview(body),))
         if kind != _MULTIPART:
             raise ProblemError(415, f"The content type is {content_type[:100]!r}. {_KINDS}")
         parts = _Parts(body)
         parts.read(_boundary(content_type))
-        fields = {name: part.text(name) for name, part in parts.by_name.items() if name != PHOTO}
-        photo = parts.by_name.get(PHOTO)
-        return cls(body, forwarded, fields, photo.content() if photo else None)
+        photos = tuple(part.content() for part in parts.by_name.pop(PHOTO, []))
+        return cls(
+            body, forwarded, "", {name: _texts(name, of) for name, of in parts.by_name.items()}, photos
+        )
 
 
 def pick(headers: Mapping[str, str], *names: str) -> dict[str, str]:
     """The headers with these names that are present."""
     return {name: headers[name] for name in names if name in headers}
+
+
+def _without_photos(content: Any) -> tuple[Any, tuple[memoryview, ...]]:
+    """Parsed JSON without its photos, and these. Photos are base64, also as `data:` URLs."""
+    if not isinstance(content, dict) or PHOTO not in content:
+        return content, ()
+    given = content.pop(PHOTO)
+    photos = []
+    for text in given if isinstance(given, list) else [given]:
+        try:
+            if not isinstance(text, str):
+                raise ValueError("not text")
+            encoded = text.partition(",")[2] if text.startswith("data:") else text
+            photos.append(memoryview(b64decode(encoded, validate=True)))
+        except (Base64Error, ValueError) as error:
+            raise ProblemError(
+                422, "In JSON, the image must be base64. Encode it, or send the photo in a form."
+            ) from error
+    return content, tuple(photos)
+
+
+def _query_fields(query: str) -> dict[str, str | list[str]]:
+    found: dict[str, str | list[str]] = {}
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARTS)
+    except ValueError as error:
+        raise ProblemError(
+            400, "The query string is malformed. Percent-encode its values as UTF-8."
+        ) from error
+    for name, value in pairs:
+        if name in REPEATABLE:
+            found[name] = [*found.get(name, []), value]
+        elif name in found:
+            raise repeated(name)
+        else:
+            found[name] = value
+    return found
+
+
+def _texts(name: str, parts: list[_Part]) -> str | memoryview | list[str | memoryview]:
+    texts = [part.text(name) for part in parts]
+    return texts if name in REPEATABLE else texts[0]
 
 
 class _Part:
@@ -101,7 +162,7 @@ class _Parts:
     """Collects the parts that the parser reports."""
 
     def __init__(self, body: bytes) -> None:
-        self.by_name: dict[str, _Part] = {}
+        self.by_name: dict[str, list[_Part]] = {}
         self._body = body
         self._view = memoryview(body)
         self._part = _Part()
@@ -136,9 +197,9 @@ class _Parts:
 
     def _end(self) -> None:
         name = self._part.name()
-        if name in self.by_name:
+        if name in self.by_name and name not in REPEATABLE:
             raise repeated(name)
-        self.by_name[name] = self._part
+        self.by_name.setdefault(name, []).append(self._part)
 
     def _finish(self) -> None:
         self._is_complete = True

@@ -10,14 +10,17 @@ import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
-from immr.types import Filters, FloatArray
+from immr.search.grouping import FINGERPRINT_BYTES
+from immr.search.searcher import Cursor, Wanted
+from immr.types import Condition, Filters, FloatArray
 from serving.wire.problems import ProblemError
 
-_FORMAT = 1
+_FORMAT = 2
 _CONTEXT = b"immr page 1:"  # keeps signatures of page tokens and click tokens apart: they share the keys
 _REMEDY = "Send the `next_page` of an answer unchanged, or start a new search."
 
@@ -27,15 +30,22 @@ class Page:
     """A page of an answer."""
 
     model_version: str
-    k: int
     number: int  # from 0
-    filters: Filters
+    wanted: Wanted
+    cursor: Cursor
     embedding_D: FloatArray
 
 
 def sign(page: Page, key: bytes) -> str:
     """The page as a token, safe in JSON and in forms."""
-    fields = [_FORMAT, page.model_version, page.k, page.number, *astuple(page.filters)]
+    groups = _encode(b"".join(sorted(page.cursor.groups)))
+    fields = [
+        _FORMAT,
+        page.model_version,
+        page.number,
+        asdict(page.wanted),
+        [page.cursor.start, page.cursor.place, groups],
+    ]
     embedding = _encode(page.embedding_D.astype("<f4").tobytes())
     payload = f"{_encode(json.dumps(fields, ensure_ascii=False).encode())}.{embedding}"
     return f"{payload}.{_signature(payload, key)}"
@@ -45,18 +55,46 @@ def read(token: str, keys: Sequence[bytes], model_version: str) -> Page:
     """The page that a token stands for.
 
     Raises:
-        ProblemError: 400 if the token is not ours, or was issued by another model version.
+        ProblemError: 400 if the token is not ours, or was issued by another model version or release.
     """
     payload = _payload(token, keys)
     if payload is None:
         raise ProblemError(400, f"The page token is not ours. {_REMEDY}")
     head, _, embedding = payload.partition(".")
-    token_format, version, k, number, *filters = json.loads(_decode(head))
-    if token_format != _FORMAT or version != model_version:
+    token_format, version, *fields = json.loads(_decode(head))
+    if token_format != _FORMAT:
+        raise ProblemError(400, f"The page token is from another release of IMMR. {_REMEDY}")
+    if version != model_version:
         raise ProblemError(
             400, f"The page token is from {version}, but {model_version} answers now. {_REMEDY}"
         )
-    return Page(version, k, number, Filters(*filters), np.frombuffer(_decode(embedding), dtype="<f4"))
+    number, wanted, (start, place, groups) = fields
+    return Page(
+        version,
+        number,
+        _wanted(wanted),
+        Cursor(start, place, _fingerprints(_decode(groups))),
+        np.frombuffer(_decode(embedding), dtype="<f4"),
+    )
+
+
+def _wanted(values: dict[str, Any]) -> Wanted:
+    filters = values["filters"]
+    conditions = tuple(
+        Condition(
+            each["name"],
+            tuple(each["values"]),
+            tuple((low, high) for low, high in each["ranges"]),
+            each["negated"],
+        )
+        for each in filters["conditions"]
+    )
+    return Wanted(**{**values, "filters": Filters(**{**filters, "conditions": conditions})})
+
+
+def _fingerprints(content: bytes) -> frozenset[bytes]:
+    size = FINGERPRINT_BYTES
+    return frozenset(content[start : start + size] for start in range(0, len(content), size))
 
 
 def version_of(token: str, keys: Sequence[bytes]) -> str | None:

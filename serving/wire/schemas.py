@@ -15,6 +15,15 @@ USER_KEY_HEADER = "x-immr-user-key"
 """Set by the gateway: the suffix of the query's id, so that a user's events stay in order."""
 
 
+class MemberBody(BaseModel):
+    """Another item of a hit's group. A click on it counts for the hit: return the hit's `click_token`."""
+
+    item_id: str
+    title: str
+    image_url: str
+    attributes: dict[str, str | float]
+
+
 class HitBody(BaseModel):
     """A ranked item. `score_parts` add up to `score`; return `click_token` with a click or an order."""
 
@@ -27,6 +36,21 @@ class HitBody(BaseModel):
     image_url: str
     features: ItemFeatures | None
     click_token: str
+    attributes: Annotated[dict[str, str | float], Field(description="As the shop declares them.")] = {}
+    group: Annotated[
+        str | None, Field(description="In a search with `group_by`; null if the item has no group.")
+    ] = None
+    members: Annotated[
+        list[MemberBody], Field(description="Up to 10 other items of the group, most similar first.")
+    ] = []
+
+
+class FacetBody(BaseModel):
+    """The values of an attribute: `counts` of a keyword, most frequent first, or the ends of a number."""
+
+    counts: dict[str, int] = {}
+    min: float | None = None
+    max: float | None = None
 
 
 class SearchBody(BaseModel):
@@ -40,6 +64,12 @@ class SearchBody(BaseModel):
     hits: list[HitBody]
     degraded: list[str]
     took_ms: float
+    facets: Annotated[
+        dict[str, FacetBody],
+        Field(
+            description="The requested ones; without hits also those of the filters. Each ignores its own."
+        ),
+    ] = {}
     next_page: Annotated[
         str | None, Field(description="Send it as `page` for the next hits; null on the last page.")
     ] = None

@@ -1,27 +1,51 @@
-"""Validates a search: which photo, item or page, and which filters."""
+"""Validates a search: which photos, item or page, which filters, and what the answer shall contain."""
 
 from __future__ import annotations
 
 import codecs
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from immr.types import Filters
+from immr.search.searcher import Wanted
+from immr.types import AttributeKind, Filters, Region
 from serving.wire.application import JSON
+from serving.wire.filters import (
+    FILTER_PATTERN,
+    MAX_FILTERS,
+    NAME_PATTERN,
+    as_list,
+    conditions,
+    known,
+    names_of,
+)
 from serving.wire.forms import PHOTO, SearchForm
 from serving.wire.problems import FieldProblem, ProblemError, field_problems, invalid_fields
 from serving.wire.schemas import MAX_USER_CHARS
 
 MAX_K = 100
+MAX_PHOTOS = 5
+_NUMBER = r"[0-9]*\.?[0-9]+"
+_BOX_PATTERN = rf"^{_NUMBER}(,{_NUMBER}){{3}}$"
+_SLACK = 1e-6  # of boxes that were rounded
 _ONE_OF = "send one of image, item_id and page"
 _PHOTO = {
     "type": "string",
     "format": "binary",
-    "description": "The photo: a JPEG, PNG, WebP, GIF or BMP, up to 10 MB.",
+    "description": "The photo: a JPEG, PNG, WebP, GIF or BMP. The whole request may have 10 MB.",
 }
+_PHOTOS = {
+    "type": "array",
+    "items": _PHOTO,
+    "maxItems": MAX_PHOTOS,
+    "description": "Send up to five photos of one thing.",
+}
+_ENCODED = {"type": "string", "contentEncoding": "base64", "description": "A photo, also as a `data:` URL."}
+_ENCODED_PHOTOS = {"anyOf": [_ENCODED, {"type": "array", "items": _ENCODED, "maxItems": MAX_PHOTOS}]}
+_Names = Annotated[list[Annotated[str, Field(pattern=NAME_PATTERN)]], Field(max_length=10)]
 _SNIFFED_BYTES = 512
 
 
@@ -48,6 +72,29 @@ class SearchFields(BaseModel):
     ] = None
     price_min: Annotated[float | None, Field(ge=0, description="Keep items of at least this price.")] = None
     price_max: Annotated[float | None, Field(ge=0, description="Keep items of at most this price.")] = None
+    filter: Annotated[
+        list[Annotated[str, Field(pattern=FILTER_PATTERN)]],
+        BeforeValidator(as_list),
+        Field(
+            max_length=MAX_FILTERS,
+            description="Keep items by an attribute: `brand:Nike`, `-brand:Nike` (all others), `size:40..44`. "
+            "Several on one attribute are alternatives.",
+        ),
+    ] = []
+    facets: Annotated[
+        _Names, BeforeValidator(names_of), Field(description="Count the values of these attributes.")
+    ] = []
+    group_by: Annotated[
+        str | None,
+        Field(pattern=NAME_PATTERN, description="Show each value of this attribute once, with its items."),
+    ] = None
+    box: Annotated[
+        str | None,
+        Field(
+            pattern=_BOX_PATTERN,
+            description="The part of the photo to search for: x,y,width,height, each from 0 to 1.",
+        ),
+    ] = None
 
 
 _FIELD_NAMES = ", ".join((PHOTO, *SearchFields.model_fields))
@@ -55,20 +102,37 @@ _FIELD_NAMES = ", ".join((PHOTO, *SearchFields.model_fields))
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """A valid search, which has exactly one of photo, item_id and page."""
+    """A valid search, which has exactly one of photos, item_id and page."""
 
-    photo_view: memoryview | None
+    photo_views: tuple[memoryview, ...]
     fields: SearchFields
+    region: Region | None = None
 
     @property
-    def photo(self) -> bytes | None:
-        """A copy of the photo."""
-        return None if self.photo_view is None else bytes(self.photo_view)
+    def photos(self) -> list[bytes]:
+        """Copies of the photos."""
+        return [bytes(view) for view in self.photo_views]
 
-    @property
-    def filters(self) -> Filters:
-        """Which items may be found."""
-        return Filters(self.fields.category or None, self.fields.price_min, self.fields.price_max)
+    def wanted(self, kinds: Mapping[str, AttributeKind]) -> Wanted:
+        """What the answer shall contain.
+
+        Args:
+            kinds: what can be filtered by.
+
+        Raises:
+            ProblemError: 422 for an unknown attribute, or one of the wrong kind.
+        """
+        fields = self.fields
+        filters = Filters(
+            fields.category or None,
+            fields.price_min,
+            fields.price_max,
+            conditions=conditions(fields.filter, kinds) if fields.filter else (),
+        )
+        if fields.group_by is not None and kinds[known("group_by", fields.group_by, kinds)] != "keyword":
+            message = f"{fields.group_by} is a number. Group by a keyword"
+            raise invalid_fields([FieldProblem(field="group_by", message=message)])
+        return Wanted(fields.k, filters, fields.group_by)
 
 
 async def read_search(request: Request) -> SearchRequest:
@@ -77,7 +141,7 @@ async def read_search(request: Request) -> SearchRequest:
     Raises:
         ProblemError: 415 for an unknown content type, 400 for a malformed body, 422 for invalid fields.
     """
-    return validate(SearchForm.read(await request.body(), request.headers))
+    return validate(SearchForm.read(await request.body(), request.headers, request.url.query))
 
 
 def validate(form: SearchForm) -> SearchRequest:
@@ -88,20 +152,38 @@ def validate(form: SearchForm) -> SearchRequest:
     """
     fields = _fields(form.values)
     given = [name for name in ("item_id", "page") if getattr(fields, name) is not None]
-    if form.photo is not None and (form.photo or not given):
+    if form.photos and (any(form.photos) or not given):
         given.append(PHOTO)
     if not given:
         raise invalid_fields([FieldProblem(field=PHOTO, message=f"Field required: {_ONE_OF}")])
     if len(given) > 1:
         raise ProblemError(422, f"The search has both {' and '.join(given)}: {_ONE_OF}.")
-    photo = form.photo if PHOTO in given else None
-    if photo is not None and _is_text(photo):
-        raise ProblemError(
-            422,
-            "The image is text, not a picture: send a JPEG, PNG, WebP, GIF or BMP file, "
-            "with curl as `-F image=@photo.jpg`.",
-        )
-    return SearchRequest(photo, fields)
+    photos = form.photos if PHOTO in given else ()
+    if len(photos) > MAX_PHOTOS:
+        raise ProblemError(422, f"The search has {len(photos)} photos. Send at most {MAX_PHOTOS}.")
+    for photo in photos:
+        if _is_text(photo):
+            raise ProblemError(
+                422,
+                "The image is text, not a picture: send a JPEG, PNG, WebP, GIF or BMP file, "
+                "with curl as `-F image=@photo.jpg`.",
+            )
+    return SearchRequest(photos, fields, _region(fields.box, len(photos)))
+
+
+def _region(box: str | None, photos: int) -> Region | None:
+    if box is None:
+        return None
+    region = Region(*map(float, box.split(",")))
+    if photos != 1:
+        message = "A box is a part of one photo. Send it with exactly one image"
+    elif not (region.width > 0 and region.height > 0):
+        message = "The box is empty. Give it a width and a height above 0"
+    elif region.x + region.width > 1 + _SLACK or region.y + region.height > 1 + _SLACK:
+        message = "The box reaches beyond the photo. x + width and y + height must not exceed 1"
+    else:
+        return region
+    raise invalid_fields([FieldProblem(field="box", message=message)])
 
 
 def _fields(values: Any) -> SearchFields:
@@ -128,7 +210,16 @@ def _is_text(photo: memoryview) -> bool:
 def request_body() -> dict[str, Any]:
     """The request body of a search, for the OpenAPI."""
     fields = SearchFields.model_json_schema()
-    form = {**fields, "properties": {PHOTO: _PHOTO, **fields["properties"]}}
-    by_item = {**fields, "anyOf": [{"required": ["item_id"]}, {"required": ["page"]}]}
-    content = {"multipart/form-data": {"schema": form}, JSON: {"schema": by_item}}
+    form = {**fields, "properties": {PHOTO: _PHOTOS, **fields["properties"]}}
+    content = {
+        "multipart/form-data": {"schema": form},
+        JSON: {
+            "schema": {
+                **fields,
+                "properties": {PHOTO: _ENCODED_PHOTOS, **fields["properties"]},
+                "anyOf": [{"required": [name]} for name in (PHOTO, "item_id", "page")],
+            }
+        },
+        "image/*": {"schema": {**_PHOTO, "description": "The other fields are in the query string."}},
+    }
     return {"required": True, "content": content}

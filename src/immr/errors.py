@@ -19,7 +19,8 @@ ImmrError                    the message: what happened, with which input, and w
 │   └── ExperimentRunningError  an experiment is running, and only one can
 ├── DriftError               a drift report is invalid, or a check is impossible
 ├── PackagingError           a Bento could not be built
-└── DeployError              a version could not be started, or was not ready in time
+├── DeployError              a version could not be started, or was not ready in time
+└── ServiceError             a running service refused a request of `immr.client`, or did not answer
 """
 
 
@@ -101,3 +102,15 @@ class PackagingError(ImmrError):
 
 class DeployError(ImmrError):
     """A version could not be started, or was not ready in time."""
+
+
+class ServiceError(ImmrError):
+    """A running service refused a request of `immr.client`, or did not answer.
+
+    Attributes:
+        status: The HTTP status; 0 if there was no answer.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status

@@ -14,6 +14,8 @@ FloatArray = npt.NDArray[np.float32]
 """float32 array; embeddings are (N, D) with unit rows."""
 
 EventType = Literal["click", "order"]
+AttributeKind = Literal["keyword", "number"]
+AttributeValue = str | float
 Role = Literal["champion", "challenger"]
 
 
@@ -29,6 +31,7 @@ class Item:
     price: float
     updated_at: datetime
     stock: float | None = None  # units for sale; None if unknown
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)  # declared by the shop
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,16 @@ class ItemFeatures:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """What an attribute of an item must be: one of the values, or a number within one of the ranges."""
+
+    name: str  # an attribute, `category` or `price`
+    values: tuple[str, ...] = ()  # of a category: the path or one above it
+    ranges: tuple[tuple[float | None, float | None], ...] = ()  # from, to; both included, None is open
+    negated: bool = False  # keep the other items, and those without the attribute
+
+
+@dataclass(frozen=True, slots=True)
 class Filters:
     """Which items a search may return; None means no restriction."""
 
@@ -91,6 +104,7 @@ class Filters:
     price_min: float | None = None
     price_max: float | None = None
     exclude: str | None = None  # an item_id
+    conditions: tuple[Condition, ...] = ()  # all must hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +116,26 @@ class Candidate:
     title: str
     category: str
     image: str
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of a picture, relative to its size: the upper left corner at (0, 0), the lower right at (1, 1)."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """The values that an attribute has among items: counts of a keyword, the ends of a number."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)  # most frequent first
+    smallest: float | None = None
+    largest: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +149,9 @@ class Hit:
     image: str
     features: ItemFeatures | None = None
     score_parts: Mapping[str, float] = field(default_factory=dict)
+    group: str | None = None  # in a grouped search
+    members: tuple[Candidate, ...] = ()  # other items of the group
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,12 @@ from immr.errors import IndexMismatchError
 from immr.index.engines import client
 from immr.index.qdrant import QdrantIndex
 from immr.index.vector_index import Changes
-from immr.types import Filters, Item, ModelVersion
+from immr.types import Condition, Facet, Filters, Item, ModelVersion
 from tests.support import qdrant_process
 
 DIM = 16
 ROWS = 300
+BRANDS = ["Nike", "Adidas", "Ærø & Søn: 1/2", None]
 CATEGORIES = ["Fruit/Apple", "Fruit/Pear", "Packages/Milk", "Packages/Milk/Oat", "Packages/Milkshake"]
 
 
@@ -58,8 +59,26 @@ def version():
 def items():
     when = datetime(2025, 1, 1, tzinfo=UTC)
     return [
-        Item(f"i{n}", f"title {n}", "text", CATEGORIES[n % 5], f"{n}.jpg", 1.0 + n, when) for n in range(ROWS)
+        Item(
+            item_id=f"i{n}",
+            title=f"title {n}",
+            description="text",
+            category=CATEGORIES[n % 5],
+            image=f"{n}.jpg",
+            price=1.0 + n,
+            updated_at=when,
+            attributes={"size": 30.0 + n % 7, **({"brand": brand} if (brand := BRANDS[n % 4]) else {})},
+        )
+        for n in range(ROWS)
     ]
+
+
+def brand_of(item_id):
+    return BRANDS[int(item_id[1:]) % 4]
+
+
+def size_of(item_id):
+    return 30.0 + int(item_id[1:]) % 7
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +158,56 @@ def test_price_filters_are_inclusive(collection, items, embeddings_ND, filters, 
     found = collection.search(embeddings_ND[0], ROWS, filters)
     price_of = {item.item_id: item.price for item in items}
     assert sorted(price_of[candidate.item_id] for candidate in found) == [float(price) for price in prices]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "passes"),
+    [
+        ([Condition("brand", ("Nike",))], lambda id: brand_of(id) == "Nike"),
+        ([Condition("brand", ("Nike", "Ærø & Søn: 1/2"))], lambda id: brand_of(id) in ("Nike", BRANDS[2])),
+        ([Condition("brand", ("Nike",), negated=True)], lambda id: brand_of(id) != "Nike"),
+        ([Condition("brand", ("nike",))], lambda id: False),
+        ([Condition("size", ranges=((31.0, 32.0),))], lambda id: size_of(id) in (31, 32)),
+        ([Condition("size", ranges=((None, 30.0), (36.0, None)))], lambda id: size_of(id) in (30, 36)),
+        ([Condition("size", ranges=((31.0, None),), negated=True)], lambda id: size_of(id) == 30),
+        (
+            [Condition("brand", ("Nike",)), Condition("size", ranges=((33.0, 33.0),))],
+            lambda id: brand_of(id) == "Nike" and size_of(id) == 33,
+        ),
+        ([Condition("category", ("Fruit/", "Packages/Milk/Oat"))], lambda id: int(id[1:]) % 5 in (0, 1, 3)),
+        ([Condition("price", ranges=((2.0, 3.0),))], lambda id: id in ("i1", "i2")),
+    ],
+)
+def test_conditions_on_attributes(collection, items, embeddings_ND, conditions, passes):
+    found = collection.search(embeddings_ND[0], ROWS, Filters(conditions=tuple(conditions)))
+    wanted = [item for item in items if passes(item.item_id)]
+    assert sorted(candidate.item_id for candidate in found) == sorted(item.item_id for item in wanted)
+    attributes = {item.item_id: item.attributes for item in wanted}
+    assert all(candidate.attributes == attributes[candidate.item_id] for candidate in found)
+
+
+def test_facets_count_all_documents_that_pass(collection):
+    assert collection.attributes == {
+        "category": "keyword",
+        "price": "number",
+        "brand": "keyword",
+        "size": "number",
+    }
+    assert collection.facet("brand") == Facet(dict.fromkeys(sorted(BRANDS[:3]), 75))
+    small = Filters(conditions=(Condition("size", ranges=((None, 30.0),)),))
+    counts = collection.facet("brand", small).counts
+    sizes = [n for n in range(ROWS) if n % 7 == 0]
+    assert counts == {brand: sum(BRANDS[n % 4] == brand for n in sizes) for brand in BRANDS[:3]}
+    assert list(counts.values()) == sorted(counts.values(), reverse=True)
+    assert collection.facet("category", Filters("Fruit")).counts == {
+        "Fruit": 120,
+        "Fruit/Apple": 60,
+        "Fruit/Pear": 60,
+    }
+    assert collection.facet("size") == Facet({}, 30.0, 36.0)
+    assert collection.facet("price", Filters("Fruit/Apple")) == Facet({}, 1.0, 296.0)
+    assert collection.facet("price", Filters("Nowhere")) == Facet()
+    assert collection.facet("brand", Filters("Nowhere")) == Facet()
 
 
 def test_pages_join_up_to_the_whole_result(collection, embeddings_ND):

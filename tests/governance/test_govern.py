@@ -1,8 +1,10 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from threadpoolctl import threadpool_limits
@@ -297,3 +299,18 @@ def test_unseen_classes_have_no_photo_to_learn_from(log: Path, tmp_path: Path, j
     assert any("unseen" in reason for reason in step_of(training_set, "split")["dropped"])
     ids = [photo.query_id for photo in training_set.judgements]
     assert len(ids) == len(set(ids))
+
+
+def test_declared_attributes_and_the_class_come_with_the_items(log: Path, tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    shutil.copytree(log, shop)
+    items = pq.read_table(shop / "items.parquet")
+    brands = [["Nike", "Puma", None][row % 3] for row in range(len(items))]
+    pq.write_table(items.append_column("brand", pa.array(brands)), shop / "items.parquet")
+    (shop / "attributes.toml").write_text('brand = "keyword"')
+    governed = govern(shop, tmp_path / "set", CLICKS_ONLY)
+    # the first of several rows with one id is kept
+    expected = dict(zip(items["item_id"].to_pylist()[::-1], brands[::-1], strict=True))
+    for item, class_id in zip(governed.items, governed.item_classes, strict=True):
+        brand = expected[item.item_id]
+        assert item.attributes == {"class": str(class_id), **({"brand": brand} if brand else {})}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from immr.errors import FeaturesUnavailableError, ImageError
 from immr.index.vector_index import Collection
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.search.ranking import RankingRecipe
-from immr.search.searcher import Searcher
+from immr.search.searcher import Searcher, Wanted
 from immr.settings import Settings
-from immr.types import Filters, ItemFeatures
+from immr.types import Condition, Filters, ItemFeatures, Region
 from immr.wiring import connect
 from tests.support import tiny_version
 
@@ -54,7 +57,9 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]
 
 @pytest.mark.parametrize("colour", list(tiny_version.COLOURS))
 def test_a_photo_finds_its_item(encoder: OnnxQueryEncoder, collection: Collection, colour: str) -> None:
-    answer = Searcher(encoder, collection, None, RankingRecipe()).search(tiny_version.photo(colour), k=2)
+    answer = Searcher(encoder, collection, None, RankingRecipe()).search(
+        [tiny_version.photo(colour)], Wanted(2)
+    )
     assert next(hit.item_id for hit in answer.hits) == colour
     assert len(answer.hits) == 2
     assert answer.degraded == []
@@ -67,7 +72,7 @@ def test_features_lift_an_item_and_the_score_parts_add_up(
 ) -> None:
     popular = KnownFeatures({"blue": ItemFeatures(2.0, "Other/2", 100, 90, 0.9)})
     searcher = Searcher(encoder, collection, popular, RankingRecipe(ctr_weight=10.0))
-    answer = searcher.search(tiny_version.photo("red"), k=3)
+    answer = searcher.search([tiny_version.photo("red")], Wanted(3))
     assert answer.hits[0].item_id == "blue"
     for hit in answer.hits:
         assert hit.score == pytest.approx(sum(hit.score_parts.values()))
@@ -78,11 +83,13 @@ def test_without_overfetch_an_item_outside_the_top_k_cannot_rise(
 ) -> None:
     popular = KnownFeatures({"blue": ItemFeatures(2.0, "Other/2", 100, 90, 0.9)})
     searcher = Searcher(encoder, collection, popular, RankingRecipe(ctr_weight=10.0), overfetch=1)
-    assert searcher.search(tiny_version.photo("red"), k=1).hits[0].item_id == "red"
+    assert searcher.search([tiny_version.photo("red")], Wanted(1)).hits[0].item_id == "red"
 
 
 def test_failing_features_degrade_the_answer(encoder: OnnxQueryEncoder, collection: Collection) -> None:
-    answer = Searcher(encoder, collection, NoFeatures(), RankingRecipe()).search(tiny_version.photo("red"), 1)
+    answer = Searcher(encoder, collection, NoFeatures(), RankingRecipe()).search(
+        [tiny_version.photo("red")], Wanted(1)
+    )
     assert answer.degraded == ["features"]
     assert answer.hits[0].item_id == "red"
 
@@ -90,8 +97,8 @@ def test_failing_features_degrade_the_answer(encoder: OnnxQueryEncoder, collecti
 def test_a_category_filter_includes_subcategories(encoder: OnnxQueryEncoder, collection: Collection) -> None:
     searcher = Searcher(encoder, collection, None, RankingRecipe())
     photo = tiny_version.photo("blue")
-    assert [hit.item_id for hit in searcher.search(photo, 5, Filters("Warm")).hits] == ["red"]
-    assert searcher.search(photo, 5, Filters("Nowhere")).hits == []
+    assert [hit.item_id for hit in searcher.search([photo], Wanted(5, Filters("Warm"))).hits] == ["red"]
+    assert searcher.search([photo], Wanted(5, Filters("Nowhere"))).hits == []
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", tiny_version.photo("red")[:200]])
@@ -99,15 +106,15 @@ def test_bytes_that_are_not_a_picture_are_an_image_error(
     encoder: OnnxQueryEncoder, collection: Collection, content: bytes
 ) -> None:
     with pytest.raises(ImageError):
-        Searcher(encoder, collection, None, RankingRecipe()).search(content, 1)
+        Searcher(encoder, collection, None, RankingRecipe()).search([content], Wanted(1))
 
 
 def test_more_like_leaves_out_the_item_itself(encoder: OnnxQueryEncoder, collection: Collection) -> None:
     searcher = Searcher(encoder, collection, None, RankingRecipe())
-    found = searcher.more_like("red", 10)
+    found = searcher.more_like("red", Wanted(10))
     assert found is not None
     assert sorted(hit.item_id for hit in found.hits) == sorted(set(tiny_version.COLOURS) - {"red"})
-    assert searcher.more_like("no such item", 10) is None
+    assert searcher.more_like("no such item", Wanted(10)) is None
 
 
 @pytest.mark.parametrize(("k", "overfetch"), [(1, 1), (1, 3), (2, 1), (2, 2), (3, 3), (5, 1), (10, 3)])
@@ -116,11 +123,63 @@ def test_pages_contain_every_item_once(
 ) -> None:
     popular = KnownFeatures({"blue": ItemFeatures(2.0, "Other/2", 100, 90, 0.9)})
     searcher = Searcher(encoder, collection, popular, RankingRecipe(ctr_weight=0.3), overfetch)
-    answer, seen, number = searcher.search(tiny_version.photo("red"), k), [], 0
-    seen += answer.hits
-    while answer.has_more:
-        number += 1
-        answer = searcher.page(answer.embedding_D, k, Filters(), number)
+    answer = searcher.search([tiny_version.photo("red")], Wanted(k))
+    seen = list(answer.hits)
+    while answer.following is not None:
+        answer = searcher.page(answer.embedding_D, Wanted(k), answer.following)
         assert answer.hits, "no page is empty"
         seen += answer.hits
     assert sorted(hit.item_id for hit in seen) == sorted(tiny_version.COLOURS)
+
+
+@pytest.mark.parametrize(("k", "overfetch"), [(1, 1), (2, 1), (2, 3), (10, 1)])
+def test_grouped_pages_contain_every_group_once(
+    encoder: OnnxQueryEncoder, collection: Collection, k: int, overfetch: int
+) -> None:
+    searcher = Searcher(encoder, collection, None, RankingRecipe(), overfetch)
+    wanted = Wanted(k, group_by="shade")
+    answer = searcher.search([tiny_version.photo("yellow")], wanted)
+    seen = list(answer.hits)
+    while answer.following is not None:
+        answer = searcher.page(answer.embedding_D, wanted, answer.following)
+        assert answer.hits, "no page is empty"
+        seen += answer.hits
+    groups = {hit.item_id: (hit.group, [member.item_id for member in hit.members]) for hit in seen}
+    assert next(iter(groups)) == "yellow"
+    assert groups["yellow"] == ("warm", ["red"])
+    assert groups["with/slash ü"] == (None, []), "an item without the attribute is a group of its own"
+    assert len(groups) == len(seen) == 3
+
+
+def test_members_pass_the_filters(encoder: OnnxQueryEncoder, collection: Collection) -> None:
+    searcher = Searcher(encoder, collection, None, RankingRecipe())
+    cheap = Wanted(5, Filters(price_max=1.5), group_by="shade")
+    [hit] = searcher.search([tiny_version.photo("yellow")], cheap).hits
+    assert (hit.item_id, hit.group, hit.members) == ("red", "warm", ())
+
+
+def test_a_facet_ignores_its_own_filters(encoder: OnnxQueryEncoder, collection: Collection) -> None:
+    searcher = Searcher(encoder, collection, None, RankingRecipe())
+    warm = Filters(conditions=(Condition("shade", ("warm",)),))
+    facets = searcher.facets(["shade", "size"], warm)
+    assert facets["shade"].counts == {"cold": 2, "warm": 2}
+    assert (facets["size"].smallest, facets["size"].largest) == (40.0, 43.0)
+    assert searcher.facets(["price"], Filters(price_max=2.0))["price"].largest == 5.0
+
+
+def test_several_photos_are_averaged(encoder: OnnxQueryEncoder, collection: Collection) -> None:
+    searcher = Searcher(encoder, collection, None, RankingRecipe())
+    both = searcher.search([tiny_version.photo("red"), tiny_version.photo("yellow")], Wanted(5))
+    assert {hit.item_id for hit in both.hits[:2]} == {"red", "yellow"}
+    assert float(np.linalg.norm(both.embedding_D)) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_region_is_searched_for_alone(encoder: OnnxQueryEncoder, collection: Collection) -> None:
+    scene = Image.new("RGB", (600, 300), tiny_version.COLOURS["blue"])
+    scene.paste(tiny_version.COLOURS["green"], (300, 0, 600, 300))
+    content = io.BytesIO()
+    scene.save(content, "JPEG")
+    searcher = Searcher(encoder, collection, None, RankingRecipe())
+    for region, found in ((Region(0, 0, 0.5, 1), "blue"), (Region(0.55, 0.2, 0.2, 0.3), "green")):
+        answer = searcher.search([content.getvalue()], Wanted(1), region)
+        assert [hit.item_id for hit in answer.hits] == [found]

@@ -129,6 +129,18 @@ def create_app(client: QdrantClient, names: Mapping[str, str], api_key: str = ""
     async def count(name: str) -> dict[str, Any]:
         return answer({"count": client.count(named(name)).count})
 
+    @app.post("/collections/{name}/points/scroll")
+    async def scroll(name: str, body: models.ScrollRequest) -> dict[str, Any]:
+        records, _ = client.scroll(
+            named(name), scroll_filter=body.filter, limit=body.limit or 10, order_by=body.order_by
+        )
+        return answer({"points": [record.model_dump(mode="json") for record in records]})
+
+    @app.post("/collections/{name}/facet")
+    async def facet(name: str, body: models.FacetRequest) -> dict[str, Any]:
+        found = client.facet(named(name), body.key, body.filter, body.limit or 10, body.exact or False)
+        return answer(found.model_dump(mode="json"))
+
     return app
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,6 +31,7 @@ COLOURS = {
     "yellow": (230, 220, 20),
     "with/slash ü": (200, 30, 200),
 }
+SHADES = {"red": "warm", "yellow": "warm", "green": "cold", "blue": "cold"}
 PREPROCESSING = Preprocessing(SIZE_PX)
 
 
@@ -86,7 +88,9 @@ def items(folder: Path) -> list[Item]:
         picture.write_bytes(photo(colour, "PNG"))
         category = "Warm/Red" if colour == "red" else f"Other/{number}"
         now = datetime(2024, 5, 1, tzinfo=UTC)
-        made.append(Item(colour, f"a {colour} thing", "", category, str(picture), 1.0 + number, now))
+        attributes = {"size": 40.0 + number, **({"shade": SHADES[colour]} if colour in SHADES else {})}
+        item = Item(colour, f"a {colour} thing", "", category, str(picture), 1.0 + number, now)
+        made.append(replace(item, attributes=attributes))
     return made
 
 

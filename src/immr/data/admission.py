@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from immr.data.contract import CONTRACT, TableContract
+from immr.data.attributes import contracts_of
+from immr.data.contract import TableContract
 from immr.data.known_keys import KnownKeys, hashes_of
 from immr.data.merging import LaterRows, merge_into_first
 from immr.data.rules import broken, rules_of
@@ -66,7 +67,7 @@ def admit(folder: Path, out: Path, chunk_rows: int = CHUNK_ROWS, now: datetime |
     known: dict[str, KnownKeys] = {}
     now = now or datetime.now(UTC)
     counts = {}
-    for contract in CONTRACT:
+    for contract in contracts_of(folder):
         if files := files_of(folder, contract):
             checker = _Checker(contract, known, now)
             counts[contract.name] = _admit(contract, files, folder, out, checker, chunk_rows)

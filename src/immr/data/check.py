@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from immr.data.contract import CONTRACT, TableContract
+from immr.data import attributes
+from immr.data.contract import ITEMS, TableContract
 from immr.data.rules import broken, rules_of
 from immr.data.tables import CHUNK_ROWS, Typed, chunks, columns_of, files_of, typed
 from immr.errors import ContractError
@@ -65,7 +66,11 @@ def check(source: Path, rows: int = SAMPLE_ROWS) -> list[TableReport]:
         A report per table; an optional table that is missing has none.
     """
     reports = []
-    for contract in CONTRACT:
+    try:
+        contracts = attributes.contracts_of(source)
+    except ContractError as error:
+        return [TableReport(ITEMS.name, error=str(error))]
+    for contract in contracts:
         try:
             files = files_of(source, contract)
         except ContractError as error:
@@ -93,7 +98,8 @@ def _report(contract: TableContract, files: list[Path], source: Path, rows: int)
     except ContractError as error:
         return TableReport(contract.name, len(files), error=str(error), proposals=_proposals(contract, there))
     problems = tuple(Problem(reason, count, examples[reason]) for reason, count in counts.most_common())
-    ignored = tuple(name for name in there if name not in contract.columns.names)
+    read = {*contract.columns.names, *contract.attributes} - {attributes.COLUMN}
+    ignored = tuple(name for name in there if name not in read)
     return TableReport(contract.name, len(files), sampled, valid, problems, ignored)
 
 

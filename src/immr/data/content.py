@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from immr.data import images
+from immr.data import attributes, images
 from immr.data.contract import CONTRACT, TableContract
 from immr.data.tables import chunks, files_of
 from immr.errors import DataError
@@ -22,6 +22,8 @@ def content_hash(folder: Path) -> str:
     """
     tables = {contract.name: files_of(folder, contract) for contract in CONTRACT}
     by_content = {name: [fingerprint.of_file(file) for file in files] for name, files in tables.items()}
+    if (declaration := folder / attributes.DECLARATION).is_file():
+        by_content[attributes.COLUMN] = [fingerprint.of_file(declaration)]
     pictures = hashlib.sha256()
     for contract in CONTRACT:
         if "image" in contract.columns.names:

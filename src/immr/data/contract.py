@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
+
+from immr.types import AttributeKind
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -22,11 +24,21 @@ class TableContract:
     optional: bool = False
     may_lack: frozenset[str] = frozenset()  # columns that may be missing, as may their values
     merged: tuple[str, ...] = ()  # of rows with one key: true in the first if it is true in any
+    attributes: Mapping[str, AttributeKind] = field(default_factory=dict)  # columns packed into one
 
     @property
     def needed(self) -> list[str]:
         """Columns that must exist."""
         return [name for name in self.columns.names if name not in self.may_lack]
+
+    def with_attributes(self, kinds: Mapping[str, AttributeKind]) -> TableContract:
+        """The same with a column `attributes`, which `immr.data.attributes` packs; unchanged if there are none."""
+        if not kinds:
+            return self
+        columns = self.columns.append(pa.field("attributes", pa.string()))
+        return replace(
+            self, columns=columns, attributes=kinds, may_lack=self.may_lack | frozenset({"attributes"})
+        )
 
 
 ITEMS = TableContract(

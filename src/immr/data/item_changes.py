@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from immr.data.admission import TableCounts, admit_table
+from immr.data.attributes import declared, item_of
 from immr.data.contract import ITEMS
 from immr.errors import ContractError
 from immr.types import Item
@@ -25,17 +26,19 @@ class ReadItems:
 
 
 def read_items(file: Path) -> ReadItems:
-    """Items of a file with the contract's columns; relative paths of pictures start from its folder.
+    """Items of a file with the contract's columns, and with the attributes that its folder declares.
+
+    Relative paths of pictures start from its folder.
 
     Raises:
         ContractError: no such file, another kind of file, a missing column, or no valid row.
     """
     _check_kind(file, "the items' columns")
     with tempfile.TemporaryDirectory(prefix="immr-items-") as folder:
-        counts = admit_table(ITEMS, [file], file.parent, Path(folder))
-        columns = [field.name for field in fields(Item)]
-        rows = pq.read_table(Path(folder) / "items.parquet", columns=columns).to_pylist()
-    return ReadItems([Item(**row) for row in rows], counts)
+        contract = ITEMS.with_attributes(declared(file.parent))
+        counts = admit_table(contract, [file], file.parent, Path(folder))
+        rows = pq.read_table(Path(folder) / "items.parquet").to_pylist()
+    return ReadItems([item_of(row) for row in rows], counts)
 
 
 def read_ids(file: Path) -> list[str]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from immr.data import images
+from immr.data import attributes, images
 from immr.data.column_types import NOT_OF_TYPE, UnsuitableTypeError, convert, decoded, is_utf8
 from immr.data.contract import TableContract
 from immr.errors import ContractError
@@ -189,6 +189,10 @@ def typed(batch: pa.RecordBatch, contract: TableContract, path: Path, beside: Pa
     unreadable = {}
     for column in contract.columns:
         name = column.name
+        if name == attributes.COLUMN:
+            columns[name], not_of_kind = attributes.pack(batch, contract.attributes, path)
+            unreadable.update(not_of_kind)
+            continue
         if name not in batch.schema.names:
             columns[name] = pd.Series(np.nan, index=range(len(batch)))
             continue

@@ -1,7 +1,8 @@
 """The training set, which governance writes and training, evaluation and indexing read.
 
 A folder with
-    items.parquet       the contract's items, plus class_id (one class = one thing that can be bought)
+    items.parquet       the contract's items with the declared attributes (as JSON), plus class_id (one class =
+                        one thing that can be bought)
     queries.parquet     query_id, user_id, ts, image, class_id, weight: photos to train on
     judgements.parquet  query_id, image, item_id, class_id: held-out photos with their correct item
     manifest.json       content hashes, parameters, row counts of each step
@@ -12,13 +13,14 @@ A folder with
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from immr.data.attributes import CLASS, item_of
 from immr.errors import ContractError
 from immr.types import Item
 
@@ -64,10 +66,16 @@ class TrainingSet:
 
     @cached_property
     def items(self) -> list[Item]:
-        """All documents, in item_id order."""
+        """All documents, in item_id order; their class is an attribute."""
         there = pq.read_schema(self.folder / "items.parquet").names
-        columns = [name for name in Item.__dataclass_fields__ if name in there or name != "stock"]
-        return [Item(**row) for row in self._rows("items", columns)]
+        columns = [
+            name for name in Item.__dataclass_fields__ if name in there or name not in ("stock", "attributes")
+        ]
+        items = [item_of(row) for row in self._rows("items", columns)]
+        return [
+            replace(item, attributes={**item.attributes, CLASS: str(class_id)})
+            for item, class_id in zip(items, self.item_classes, strict=True)
+        ]
 
     @cached_property
     def item_classes(self) -> list[int]:

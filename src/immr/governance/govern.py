@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from immr.data.admission import Admission, admit
+from immr.data.attributes import COLUMN as ATTRIBUTES
 from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, TableContract
 from immr.data.training_set import TrainingSet
 from immr.errors import RecipeError
@@ -133,7 +134,7 @@ class _Run:
         items, judgements = self._marked(items, unseen), self._marked(judgements, unseen)
 
         outputs = {
-            "items": self._write("items", items, _ITEMS, "item_id"),
+            "items": self._write("items", items, self._item_columns(), "item_id"),
             "queries": self._write("queries", queries, _QUERIES, "query_id"),
             "judgements": self._write("judgements", judgements, _JUDGEMENTS, "query_id"),
         }
@@ -288,6 +289,12 @@ class _Run:
         path = self._scratch / "sides.parquet"
         pq.write_table(held_out.sides(photos, features_NF, self._recipe), path)
         return self._work.read(path)
+
+    def _item_columns(self) -> pa.Schema:
+        """With the declared attributes, if there are any."""
+        declared = pq.read_schema(self._admission.path("items"))
+        position = declared.get_field_index(ATTRIBUTES)
+        return _ITEMS if position < 0 else _ITEMS.append(declared.field(position))
 
     def _write(self, name: str, table: Any, schema: pa.Schema, key: str) -> dict[str, Any]:
         path = self._folder / f"{name}.parquet"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from immr.errors import IndexMismatchError
+from immr.types import AttributeKind
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Binding:
         hnsw_ef: Search width that the verification found sufficient.
         sequence: Last catalogue change that the build includes.
         ready: Whether the content was verified.
+        attributes: The attributes that searches can filter by.
     """
 
     version_id: str
@@ -32,6 +34,7 @@ class Binding:
     hnsw_ef: int = 128
     sequence: int = 0
     ready: bool = False
+    attributes: Mapping[str, AttributeKind] = field(default_factory=dict)
 
     def as_metadata(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -40,10 +43,11 @@ class Binding:
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any] | None) -> Binding | None:
         """The binding in a collection's metadata, or None if the collection is not one of IMMR's."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        if not metadata or any(name not in metadata for name in names):
+        names = [each.name for each in dataclasses.fields(cls)]
+        since_later_releases = {"attributes"}
+        if not metadata or any(name not in metadata for name in names if name not in since_later_releases):
             return None
-        return cls(**{name: metadata[name] for name in names})
+        return cls(**{name: metadata[name] for name in names if name in metadata})
 
 
 def check_binding(

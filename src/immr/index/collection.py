@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,18 +11,20 @@ import numpy as np
 from immr.errors import IndexMismatchError
 from immr.index.binding import Binding, check_binding
 from immr.index.change_journal import ChangeJournal, PointChange
-from immr.index.documents import candidate, point_id
+from immr.index.documents import BUILT_IN, candidate, point_id
 from immr.index.engines.engine import Engine
 from immr.index.engines.errors import translate_errors
 from immr.index.storage import Storage
 from immr.index.vector_index import EVERYTHING
-from immr.types import Candidate, Filters, FloatArray
+from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray
 
 _CHANGES_PER_BATCH = 256
 _CHANGES_KEPT = 10_000  # for a content under construction; older changes are delivered to it again
 _SETTLE_TIMEOUT_S = 600.0
 # most neighbours that a filtered search visits do not pass, so it must visit more: docs/index.md
 _FILTERED_EF_FACTOR = 4
+_FACET_VALUES = 100
+_COUNTED_VALUES = 1000  # more than are returned, so that ties do not depend on the engine
 
 
 class _OpenContent:
@@ -94,6 +96,26 @@ class QdrantCollection:
             hnsw_ef = opened.binding.hnsw_ef * (1 if filters == EVERYTHING else _FILTERED_EF_FACTOR)
             points = opened.engine.nearest(embedding_D, k, offset, filters, hnsw_ef)
         return [candidate(point.payload, point.score) for point in points]
+
+    @property
+    def attributes(self) -> Mapping[str, AttributeKind]:
+        """See `Collection.attributes`."""
+        return {**BUILT_IN, **self.binding.attributes}
+
+    def facet(self, name: str, filters: Filters = EVERYTHING) -> Facet:
+        """See `Collection.facet`; of a keyword the 100 most frequent values, equal counts in order of value.
+
+        Raises:
+            KeyError: There is no such attribute.
+            IndexUnavailableError: The database is not available.
+        """
+        kind = self.attributes[name]
+        with self._in_use() as opened:
+            if kind == "number":
+                return Facet({}, *(opened.engine.ends(name, filters) or ()))
+            counts = opened.engine.counts(name, filters, _COUNTED_VALUES)
+        most = sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:_FACET_VALUES]
+        return Facet(dict(most))
 
     def item(self, item_id: str) -> Candidate | None:
         """One document by its id, with a cosine of 1, or None.

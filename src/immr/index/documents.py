@@ -5,18 +5,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from immr.data.attributes import kinds_of
 from immr.errors import ContractError, IndexMismatchError
 from immr.index.binding import Binding
 from immr.index.recall import are_unit_rows
 from immr.storage import fingerprint
-from immr.types import Candidate, FloatArray, Item, ModelVersion
+from immr.types import AttributeKind, Candidate, FloatArray, Item, ModelVersion
 
-PAYLOAD_INDEXES: Mapping[str, Literal["keyword", "float"]] = {"categories": "keyword", "price": "float"}
-"""Payload fields that searches filter by; engines create these indexes before points are inserted."""
+BUILT_IN: Mapping[str, AttributeKind] = {"category": "keyword", "price": "number"}
+"""What every item has, to be filtered by and counted like a declared attribute."""
 
 _POINT_NAMESPACE = uuid.UUID("6f1d2a52-8c0b-5b0e-9a55-0d1c7b4f3e21")
 
@@ -43,7 +44,8 @@ class Documents:
             sequence: The last catalogue change that the items include.
 
         Raises:
-            ContractError: There are no items, an item_id is repeated, or a row is not a unit vector.
+            ContractError: There are no items, an item_id is repeated, a row is not a unit vector, or an attribute
+                is text in one item and a number in another.
             IndexMismatchError: The embeddings do not have the version's dimension.
         """
         if not items:
@@ -62,13 +64,30 @@ class Documents:
             sequence,
         )
         binding = Binding(
-            version.id, version.dim, version.preprocessing_hash, content, len(items), sequence=sequence
+            version.id,
+            version.dim,
+            version.preprocessing_hash,
+            content,
+            len(items),
+            sequence=sequence,
+            attributes=kinds_of(items),
         )
         return cls([point_id(items[row].item_id) for row in order], payloads, ordered_ND, binding)
 
 
+def payload_key(name: str) -> str:
+    """The field of a payload that holds an attribute, the category or the price."""
+    return {"category": "categories", "price": "price"}.get(name, f"attributes.{name}")
+
+
+def number_at(payload: Mapping[str, Any], name: str) -> float:
+    """The price, or a number attribute, in a payload that has it."""
+    return float(payload["price"] if name == "price" else payload["attributes"][name])
+
+
 def payload(item: Item) -> dict[str, Any]:
     """The fields that a hit shows, and every prefix of the category for filters."""
+    attributes = {"attributes": dict(item.attributes)} if item.attributes else {}
     return {
         "item_id": item.item_id,
         "title": item.title,
@@ -76,6 +95,7 @@ def payload(item: Item) -> dict[str, Any]:
         "categories": category_prefixes(item.category),
         "image": item.image,
         "price": item.price,
+        **attributes,
     }
 
 
@@ -87,6 +107,7 @@ def candidate(payload: Mapping[str, Any], cosine: float) -> Candidate:
         title=payload["title"],
         category=payload["category"],
         image=payload["image"],
+        attributes=payload.get("attributes", {}),
     )
 
 

@@ -187,7 +187,7 @@ class QdrantIndex:
                 documents.binding.points,
             )
         with closing(self._storage.engine(content)) as engine:
-            engine.create(documents.binding.dim)
+            engine.create(documents.binding.dim, documents.binding.attributes)
             fill(engine, documents, self._batch_points)
             engine.settle(IDLE_TIMEOUT_S)
             binding = verify(engine, content, documents)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from immr.types import Candidate, Filters, FloatArray, Item, ModelVersion
+from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Item, ModelVersion
 
 EVERYTHING = Filters()
 
@@ -60,6 +60,13 @@ class Collection(Protocol):
         self, embedding_D: FloatArray, k: int, filters: Filters = EVERYTHING, offset: int = 0
     ) -> list[Candidate]:
         """The k most similar documents that pass the filters, best first, after skipping `offset`."""
+
+    @property
+    def attributes(self) -> Mapping[str, AttributeKind]:
+        """What searches can filter by and count: `category`, `price` and the declared attributes."""
+
+    def facet(self, name: str, filters: Filters = EVERYTHING) -> Facet:
+        """The values of an attribute among all documents that pass the filters."""
 
     def item(self, item_id: str) -> Candidate | None:
         """One document by its id, with a cosine of 1, or None."""

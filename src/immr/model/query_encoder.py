@@ -10,9 +10,13 @@ import numpy as np
 from PIL import Image
 
 from immr.data import images
+from immr.data.pictures.region import cropped
 from immr.model.card import QUERY_ENCODER, Card
 from immr.model.runtime import Graph
-from immr.types import FloatArray
+from immr.types import FloatArray, Region
+
+_LARGEST_MAGNIFICATION = 4.0
+"""A smaller region is enlarged from fewer pixels, rather than decoded at a size that takes much memory."""
 
 
 class OnnxQueryEncoder:
@@ -29,15 +33,20 @@ class OnnxQueryEncoder:
         """Side of the square input."""
         return self.card.preprocessing.image_size_px
 
-    def decode(self, photo: bytes) -> Image.Image:
-        """The picture in the form that `encode` takes.
+    def decode(self, photo: bytes, region: Region | None = None) -> Image.Image:
+        """The picture, or a region of it, in the form that `encode` takes.
 
         Memory is bounded: large pictures that cannot be decoded at a reduced size are decoded one at a time.
 
         Raises:
             ImageError: the bytes are not a readable picture.
         """
-        return images.decode(photo, self.card.preprocessing.enough_px, whole=self._whole)
+        enough_px = self.card.preprocessing.enough_px
+        if region is None:
+            return images.decode(photo, enough_px, whole=self._whole)
+        magnified = min(1 / max(region.width, region.height), _LARGEST_MAGNIFICATION)
+        picture = images.decode(photo, round(enough_px * magnified), whole=self._whole)
+        return cropped(picture, region)
 
     def encode(self, pictures: Sequence[Image.Image]) -> FloatArray:
         """(N, D) unit rows from upright RGB pictures; thread-safe."""

@@ -7,14 +7,14 @@ from typing import Protocol
 
 from PIL import Image
 
-from immr.types import FloatArray
+from immr.types import FloatArray, Region
 
 
 class QueryEncoder(Protocol):
     """Turns photos into embeddings; `immr.model.query_encoder.OnnxQueryEncoder` implements it."""
 
-    def decode(self, photo: bytes) -> Image.Image:
-        """The picture in the form that `encode` takes.
+    def decode(self, photo: bytes, region: Region | None = None) -> Image.Image:
+        """The picture, or a region of it, in the form that `encode` takes.
 
         Raises:
             ImageError: the bytes are not a readable picture.

@@ -61,6 +61,7 @@ def _hit(candidate: Candidate, features: ItemFeatures | None, recipe: RankingRec
         title=candidate.title,
         category=candidate.category,
         image=candidate.image,
+        attributes=candidate.attributes,
         features=features,
         score_parts=parts,
     )

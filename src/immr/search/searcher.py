@@ -3,28 +3,53 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+import numpy as np
+
 from immr.features.feature_store import FeatureReader
 from immr.index.vector_index import EVERYTHING, Collection
+from immr.search import facets, grouping
 from immr.search.feature_lookup import FeatureLookup
 from immr.search.query_encoder import QueryEncoder
 from immr.search.ranking import RankingRecipe, rank
-from immr.types import Filters, FloatArray, Hit
+from immr.types import AttributeKind, Facet, Filters, FloatArray, Hit, Region
+
+_GROUPED_CANDIDATES = 5_000  # more are not looked through for groups that were not shown yet
+_LATER_BLOCKS = 4  # size of a grouped search's later blocks: many variants need many candidates
+_SMALLEST_NORM = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a page contains: k hits that pass the filters, or the best hit of each of k groups."""
+
+    k: int
+    filters: Filters = EVERYTHING
+    group_by: str | None = None  # a keyword attribute or `category`
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page begins. Pages neither repeat nor skip an item as long as the catalogue does not change."""
+
+    start: int = 0  # candidates before the current block
+    place: int = 0  # hits of the block that earlier pages have; 0 in a grouped search
+    groups: frozenset[bytes] = frozenset()  # that earlier pages have
+
+
+@dataclass(slots=True)
 class Answer:
     """One page of hits, which parts of the search failed, and how long each step took."""
 
-    hits: list[Hit]
     embedding_D: FloatArray  # of the query; `page` takes it for the next page
-    has_more: bool = False
+    hits: list[Hit] = field(default_factory=list)
+    following: Cursor | None = None  # None on the last page
     degraded: list[str] = field(default_factory=list)
-    stage_ms: Mapping[str, float] = field(default_factory=dict)
+    stage_ms: dict[str, float] = field(default_factory=dict)
 
 
 class Searcher:
@@ -45,8 +70,18 @@ class Searcher:
         self._ranking = ranking
         self._overfetch = overfetch
 
-    def search(self, photo: bytes, k: int, filters: Filters = EVERYTHING) -> Answer:
-        """The k best items for a photo.
+    @property
+    def attributes(self) -> Mapping[str, AttributeKind]:
+        """What searches can filter by, group by and count."""
+        return self._collection.attributes
+
+    def search(self, photos: Sequence[bytes], wanted: Wanted, region: Region | None = None) -> Answer:
+        """The best items for photos of one thing: their embeddings are averaged.
+
+        Args:
+            photos: at least one.
+            wanted: what the page contains.
+            region: the part of each photo to search for; None is all of it.
 
         Raises:
             ImageError: the bytes are not a readable picture.
@@ -54,13 +89,13 @@ class Searcher:
         """
         stage_ms: dict[str, float] = {}
         with _timed(stage_ms, "decode"):
-            picture = self._encoder.decode(photo)
+            pictures = [self._encoder.decode(photo, region) for photo in photos]
         with _timed(stage_ms, "encode"):
-            embedding_D = self._encoder.encode([picture])[0]
-        return self._answer(embedding_D, k, filters, 0, stage_ms)
+            embedding_D = _mean(self._encoder.encode(pictures))
+        return self._answer(embedding_D, wanted, Cursor(), stage_ms)
 
-    def more_like(self, item_id: str, k: int, filters: Filters = EVERYTHING) -> Answer | None:
-        """The k items most similar to an item, without that item; None if it is unknown.
+    def more_like(self, item_id: str, wanted: Wanted) -> Answer | None:
+        """The items most similar to an item, without that item; None if it is unknown.
 
         Raises:
             IndexUnavailableError: the vector database does not answer.
@@ -70,36 +105,102 @@ class Searcher:
             embedding_D = self._collection.embedding(item_id)
         if embedding_D is None:
             return None
-        return self._answer(embedding_D, k, replace(filters, exclude=item_id), 0, stage_ms)
+        others = replace(wanted, filters=replace(wanted.filters, exclude=item_id))
+        return self._answer(embedding_D, others, Cursor(), stage_ms)
 
-    def page(self, embedding_D: FloatArray, k: int, filters: Filters, number: int) -> Answer:
-        """A later page (0 is the first) of an answer by `search` or `more_like`.
-
-        Pages neither repeat nor skip an item, as long as catalogue and features do not change.
+    def page(self, embedding_D: FloatArray, wanted: Wanted, cursor: Cursor) -> Answer:
+        """A later page of an answer by `search` or `more_like`, with the same `wanted`.
 
         Raises:
             IndexUnavailableError: the vector database does not answer.
         """
-        return self._answer(embedding_D, k, filters, number, {})
+        return self._answer(embedding_D, wanted, cursor, {})
+
+    def facets(self, names: Sequence[str], filters: Filters) -> dict[str, Facet]:
+        """The values of attributes among all items that pass the filters on the other attributes.
+
+        Raises:
+            KeyError: there is no such attribute.
+            IndexUnavailableError: the vector database does not answer.
+        """
+        return {name: self._collection.facet(name, facets.without(filters, name)) for name in names}
 
     def _answer(
-        self, embedding_D: FloatArray, k: int, filters: Filters, number: int, stage_ms: dict[str, float]
+        self, embedding_D: FloatArray, wanted: Wanted, cursor: Cursor, stage_ms: dict[str, float]
     ) -> Answer:
+        answer = Answer(embedding_D, stage_ms=stage_ms)
+        if wanted.group_by is None:
+            answer.hits, answer.following = self._single(answer, wanted, cursor)
+        else:
+            hits, answer.following = self._grouped(answer, wanted, wanted.group_by, cursor)
+            answer.hits = self._with_members(answer, wanted, wanted.group_by, hits)
+        return answer
+
+    def _single(self, answer: Answer, wanted: Wanted, cursor: Cursor) -> tuple[list[Hit], Cursor | None]:
         """Candidates are ranked in blocks of `overfetch` pages; the pages of a block are cuts of one order."""
-        block_k = k * self._overfetch
-        block, place = divmod(number, self._overfetch)
-        with _timed(stage_ms, "retrieve"):
+        size = wanted.k * self._overfetch
+        ranked, has_more = self._block(answer, wanted.filters, cursor.start, size)
+        end = cursor.place + wanted.k
+        following = None
+        if len(ranked) > end:
+            following = Cursor(cursor.start, end)
+        elif has_more:
+            following = Cursor(cursor.start + size)
+        return ranked[cursor.place : end], following
+
+    def _grouped(
+        self, answer: Answer, wanted: Wanted, group_by: str, cursor: Cursor
+    ) -> tuple[list[Hit], Cursor | None]:
+        """The first hit of each group that no earlier page has."""
+        hits: list[Hit] = []
+        groups, start = cursor.groups, cursor.start
+        while True:
+            size = wanted.k * self._overfetch * (_LATER_BLOCKS if start else 1)
+            ranked, has_more = self._block(answer, wanted.filters, start, size)
+            for hit in ranked:
+                group = grouping.fingerprint(hit, group_by)
+                if group in groups:
+                    continue
+                if len(hits) == wanted.k:
+                    return hits, Cursor(start, groups=groups)
+                hits.append(hit)
+                groups |= {group}
+            start += size
+            if not has_more or start >= _GROUPED_CANDIDATES:
+                return hits, None
+
+    def _block(self, answer: Answer, filters: Filters, start: int, size: int) -> tuple[list[Hit], bool]:
+        """Ranked candidates, and whether others follow."""
+        with _timed(answer.stage_ms, "retrieve"):
             # one more than is ranked shows whether another block follows
-            found = self._collection.search(embedding_D, block_k + 1, filters, block * block_k)
-        candidates = found[:block_k]
-        with _timed(stage_ms, "features"):
+            found = self._collection.search(answer.embedding_D, size + 1, filters, start)
+        candidates = found[:size]
+        with _timed(answer.stage_ms, "features"):
             features, failed = self._features.read(candidates)
-        with _timed(stage_ms, "rank"):
-            ranked = rank(candidates, features, self._ranking, block_k, datetime.now(UTC))
-        end = (place + 1) * k
-        has_more = len(ranked) > end or (place + 1 == self._overfetch and len(found) > block_k)
-        degraded = ["features"] if failed else []
-        return Answer(ranked[place * k : end], embedding_D, has_more, degraded, stage_ms)
+        if failed and "features" not in answer.degraded:
+            answer.degraded.append("features")
+        with _timed(answer.stage_ms, "rank"):
+            ranked = rank(candidates, features, self._ranking, size, datetime.now(UTC))
+        return ranked, len(found) > size
+
+    def _with_members(self, answer: Answer, wanted: Wanted, group_by: str, hits: list[Hit]) -> list[Hit]:
+        filters = grouping.of_groups(wanted.filters, group_by, hits)
+        if filters is None:
+            return hits
+        with _timed(answer.stage_ms, "retrieve"):
+            most = min(grouping.MEMBERS * 2 * len(hits), _GROUPED_CANDIDATES)
+            found = self._collection.search(answer.embedding_D, most, filters)
+        return grouping.with_members(hits, found, group_by)
+
+
+def _mean(embeddings_ND: FloatArray) -> FloatArray:
+    """The unit vector in the direction of the mean of unit rows; the first row if they cancel out."""
+    mean_D: FloatArray = embeddings_ND.mean(axis=0)
+    norm = float(np.linalg.norm(mean_D))
+    if len(embeddings_ND) == 1 or norm < _SMALLEST_NORM:
+        mean_D, norm = embeddings_ND[0], 1.0
+    unit_D: FloatArray = mean_D / np.float32(norm)
+    return unit_D
 
 
 @contextmanager

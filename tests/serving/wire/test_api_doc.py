@@ -40,7 +40,7 @@ def test_the_example_runs(example: str, gateway_url: str, bento_url: str, tmp_pa
     command = ["bash", "-euo", "pipefail", "-c", script]
     here = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
-        command, cwd=tmp_path, env=here, capture_output=True, text=True, timeout=30, check=False
+        command, cwd=tmp_path, env=here, capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from immr.types import Region
 from serving.wire.forms import SearchForm
 from serving.wire.problems import ProblemError
 from serving.wire.search_request import validate
@@ -30,7 +31,7 @@ def test_a_form_is_read_as_a_client_sent_it(photo: bytes, user: str, k: int) -> 
     fields = {"user_id": user, "k": k}
     sent = httpx.Request("POST", "http://x", files={"image": ("a.jpg", photo)}, data=fields)
     found = SearchForm.read(sent.read(), sent.headers)
-    assert found.photo == photo
+    assert found.photos == (photo,)
     assert found.values == {"user_id": user, "k": str(k)}
     assert found.headers == {"content-type": sent.headers["content-type"]}
 
@@ -40,15 +41,15 @@ def test_a_form_is_read_as_a_client_sent_it(photo: bytes, user: str, k: int) -> 
 )
 def test_a_photo_may_contain_what_resembles_a_boundary(photo: bytes) -> None:
     found = read(form(IMAGE + photo, K + b"7"))
-    assert (found.photo, found.values) == (photo, {"k": "7"})
+    assert (found.photos, found.values) == ((photo,), {"k": "7"})
     assert found.headers == {"content-type": PLAIN, "authorization": "Bearer x"}
 
 
 def test_a_photo_is_not_copied() -> None:
     photo = bytes(range(256)) * 400
     body = form(IMAGE + photo)
-    found = read(body).photo
-    assert found is not None and found.obj is body and found == photo
+    [found] = read(body).photos
+    assert found.obj is body and found == photo
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,6 @@ def test_a_boundary_that_is_too_long_is_refused() -> None:
     ("body", "content_type"),
     [
         (form(K + b"7", K + b"7"), PLAIN),
-        (form(IMAGE + b"one", K + b"7", IMAGE + b"two"), PLAIN),
         (b'{"item_id": "a", "k": 7, "k": 8}', "application/json"),
     ],
 )
@@ -122,9 +122,9 @@ def test_a_repeated_field_is_a_422(body: bytes, content_type: str) -> None:
 def test_an_empty_field_counts_as_absent() -> None:
     user = K.replace(b"k", b"user_id")
     search = validate(read(form(IMAGE, K, user, K.replace(b"k", b"item_id") + b"red")))
-    assert search.photo is None
+    assert search.photos == []
     assert (search.fields.item_id, search.fields.k, search.fields.user_id) == ("red", 10, None)
-    assert validate(read(form(IMAGE))).photo == b"", "the decoder explains an empty photo"
+    assert validate(read(form(IMAGE))).photos == [b""], "the decoder explains an empty photo"
     assert validate(read(b'{"item_id": "red", "user_id": ""}', "application/json")).fields.user_id is None
 
 
@@ -153,3 +153,86 @@ def test_text_as_photo_is_a_422_that_asks_for_a_picture(head: bytes, text: bytes
 def test_a_file_is_not_accepted_as_a_text_field() -> None:
     with pytest.raises(ProblemError, match="user_id: "):
         validate(read(form(IMAGE + b"\xff", IMAGE.replace(b"image", b"user_id") + b"ann")))
+
+
+FILTER = K.replace(b"k", b"filter")
+
+
+def test_photos_filters_and_facets_may_be_repeated() -> None:
+    facets = K.replace(b"k", b"facets")
+    body = form(
+        IMAGE + b"\xff",
+        FILTER + b"a:1",
+        IMAGE + b"\xfe",
+        FILTER + b"a:2",
+        FILTER,
+        facets + b"a, b,",
+        facets + b"c",
+    )
+    search = validate(read(body))
+    assert search.photos == [b"\xff", b"\xfe"]
+    assert search.fields.filter == ["a:1", "a:2"]
+    assert search.fields.facets == ["a", "b", "c"]
+
+
+def test_at_most_five_photos_are_read() -> None:
+    with pytest.raises(ProblemError, match="6 photos"):
+        validate(read(form(*[IMAGE + b"\xff"] * 6)))
+
+
+def test_a_photo_alone_has_its_fields_in_the_query_string() -> None:
+    found = SearchForm.read(
+        b"\xff\xd8", {"content-type": "image/jpeg"}, "k=3&filter=a:1&filter=b:%C3%A4&user_id="
+    )
+    search = validate(found)
+    assert (search.photos, found.query[:3]) == ([b"\xff\xd8"], "k=3")
+    assert (search.fields.k, search.fields.filter, search.fields.user_id) == (3, ["a:1", "b:ä"], None)
+    for query, words in (("k=1&k=2", "more than once"), ("k=%ff", "malformed")):
+        with pytest.raises(ProblemError, match=words):
+            SearchForm.read(b"\xff", {"content-type": "image/png"}, query)
+
+
+@pytest.mark.parametrize(
+    ("image", "photos"),
+    [
+        ('"/9g="', [b"\xff\xd8"]),
+        ('"data:image/jpeg;base64,/9g="', [b"\xff\xd8"]),
+        ('["/9g=", "/9k="]', [b"\xff\xd8", b"\xff\xd9"]),
+    ],
+)
+def test_json_has_photos_in_base64(image: str, photos: list[bytes]) -> None:
+    search = validate(read(f'{{"image": {image}, "k": 4}}'.encode(), "application/json"))
+    assert (search.photos, search.fields.k) == (photos, 4)
+
+
+@pytest.mark.parametrize("image", ['"?"', "5", "null", '["/9g=", 5]', "{}", '"/9g"', '"ü"'])
+def test_json_with_anything_else_as_image_is_a_422(image: str) -> None:
+    with pytest.raises(ProblemError, match="base64") as raised:
+        read(f'{{"image": {image}}}'.encode(), "application/json")
+    assert raised.value.problem.status == 422
+
+
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        ("0.5,0.5,0.6,0.5", "beyond the photo"),
+        ("0,0,0,1", "is empty"),
+        ("0,0,1", "match"),
+        ("-1,0,1,1", "match"),
+        ("nan,0,1,1", "match"),
+        ("0,0,1,1,1", "match"),
+        ("0,0,1,2", "beyond the photo"),
+    ],
+)
+def test_an_invalid_box_is_a_422(box: str, words: str) -> None:
+    with pytest.raises(ProblemError, match="box: ") as raised:
+        validate(read(form(IMAGE + b"\xff", K.replace(b"k", b"box") + box.encode())))
+    assert words in raised.value.problem.detail and raised.value.problem.status == 422
+
+
+def test_a_box_belongs_to_one_photo() -> None:
+    box = K.replace(b"k", b"box") + b"0,0,.5,0.5"
+    assert validate(read(form(IMAGE + b"\xff", box))).region == Region(0, 0, 0.5, 0.5)
+    for parts in ([IMAGE + b"\xff", IMAGE + b"\xfe"], [K.replace(b"k", b"item_id") + b"red"]):
+        with pytest.raises(ProblemError, match="exactly one image"):
+            validate(read(form(*parts, box)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,6 +71,69 @@ def test_prices_filter(url: str) -> None:
     assert ids(http_client.post(url, json={"item_id": "red", "price_max": 2})) == ["green"]
     assert ids(http_client.post(url, json={"item_id": "red", "price_min": 3, "price_max": 2})) == []
     assert ids(http_client.post(url, json={"item_id": "green", "category": "Warm"})) == ["red"]
+
+
+def test_attributes_filter_and_are_counted(url: str) -> None:
+    answer = http_client.post(
+        url,
+        files={"image": ("a.jpg", RED)},
+        data={"filter": ["shade:warm", "size:41.."], "facets": "shade,size,category"},
+    )
+    assert ids(answer) == ["yellow"]
+    body = answer.json()
+    assert body["hits"][0]["attributes"] == {"shade": "warm", "size": 43.0}
+    assert body["facets"]["shade"]["counts"] == {"cold": 2, "warm": 1}
+    assert body["facets"]["size"] == {"counts": {}, "min": 40.0, "max": 43.0}
+    assert body["facets"]["category"]["counts"] == {"Other": 1, "Other/3": 1}
+    others = http_client.post(url, json={"item_id": "red", "filter": "-shade:cold", "k": 5})
+    assert sorted(ids(others)) == ["with/slash ü", "yellow"]
+    assert others.json()["facets"] == {}
+
+
+def test_filters_that_match_nothing_show_what_would(url: str) -> None:
+    answer = http_client.post(url, json={"item_id": "red", "filter": ["shade:pale", "size:42..43"]})
+    assert ids(answer) == []
+    facets = answer.json()["facets"]
+    assert facets["shade"]["counts"] == {"cold": 1, "warm": 1}
+    assert facets["size"] == {"counts": {}, "min": None, "max": None}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"filter": "colour:red"},
+        {"filter": "size:big"},
+        {"facets": "colour"},
+        {"group_by": "size"},
+        {"filter": "x"},
+    ],
+)
+def test_an_unknown_attribute_is_a_422(url: str, fields: dict[str, str]) -> None:
+    [name] = fields
+    assert problem(http_client.post(url, json={"item_id": "red", **fields}), 422).startswith(name)
+
+
+def test_grouped_pages_show_each_group_once(url: str) -> None:
+    first = http_client.post(url, json={"item_id": "with/slash ü", "k": 1, "group_by": "shade"})
+    second = http_client.post(url, json={"page": first.json()["next_page"]})
+    hits = [*first.json()["hits"], *second.json()["hits"]]
+    assert sorted(hit["group"] for hit in hits) == ["cold", "warm"]
+    assert [hit["position"] for hit in hits] == [1, 2]
+    assert second.json()["next_page"] is None
+    for hit in hits:
+        [member] = hit["members"]
+        assert member["item_id"] != hit["item_id"] and member["attributes"]["shade"] == hit["group"]
+
+
+def test_a_photo_is_found_in_every_kind_of_body(url: str) -> None:
+    raw = http_client.post(f"{url}?k=2&filter=size:..40", content=RED, headers={"content-type": "image/jpeg"})
+    encoded = b64encode(RED).decode()
+    by_json = http_client.post(url, json={"image": encoded, "k": 2, "filter": "size:..40"})
+    assert ids(raw) == ids(by_json) == ["red"]
+    both = http_client.post(url, json={"image": [encoded, encoded], "k": 1, "box": None})
+    assert ids(both) == ["red"]
+    boxed = http_client.post(url, files={"image": ("a.jpg", RED)}, data={"box": "0.1,0.1,0.5,0.5", "k": "1"})
+    assert ids(boxed) == ["red"]
 
 
 @pytest.mark.parametrize("photo", [True, False])

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from immr.errors import IndexUnavailableError
-from immr.index.documents import PAYLOAD_INDEXES, category_prefixes, point_id
+from immr.index.documents import BUILT_IN, number_at, payload_key
+from immr.index.engines.conditions import Dialect, translate
 from immr.index.engines.engine import Found
 from immr.index.engines.errors import EngineError
-from immr.types import Filters, FloatArray
+from immr.types import AttributeKind, Filters, FloatArray
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
@@ -50,7 +51,7 @@ class ClientEngine:
         self._closed = False
         self._lock = threading.Lock()
 
-    def create(self, dim: int) -> None:
+    def create(self, dim: int, attributes: Mapping[str, AttributeKind]) -> None:
         """See `Engine.create`."""
         from qdrant_client import models
 
@@ -66,10 +67,10 @@ class ClientEngine:
                 kinds: dict[str, models.PayloadSchemaParams] = {
                     "keyword": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD),
                     # no extra graph links for price ranges: see docs/index.md, Speed
-                    "float": models.FloatIndexParams(type=models.FloatIndexType.FLOAT, enable_hnsw=False),
+                    "number": models.FloatIndexParams(type=models.FloatIndexType.FLOAT, enable_hnsw=False),
                 }
-                for field, kind in PAYLOAD_INDEXES.items():
-                    self._client.create_payload_index(self._name, field, kinds[kind])
+                for name, kind in {**BUILT_IN, **attributes}.items():
+                    self._client.create_payload_index(self._name, payload_key(name), kinds[kind])
 
     def missing(self, ids: Sequence[str]) -> set[str]:
         """See `Engine.missing`."""
@@ -140,6 +141,31 @@ class ClientEngine:
             ).points
         return [Found(str(point.id), point.score, point.payload or {}) for point in points]
 
+    def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:
+        """See `Engine.counts`."""
+        with self._exclusive():
+            found = self._client.facet(
+                self._name, payload_key(name), facet_filter=_condition(filters), limit=limit, exact=True
+            )
+        return {str(hit.value): hit.count for hit in found.hits}
+
+    def ends(self, name: str, filters: Filters) -> tuple[float, float] | None:
+        """See `Engine.ends`."""
+        from qdrant_client import models
+
+        key = payload_key(name)
+        ends = []
+        for direction in (models.Direction.ASC, models.Direction.DESC):
+            with self._exclusive():
+                records, _ = self._client.scroll(
+                    self._name,
+                    scroll_filter=_condition(filters),
+                    limit=1,
+                    order_by=models.OrderBy(key=key, direction=direction),
+                )
+            ends += [number_at(record.payload or {}, name) for record in records]
+        return (ends[0], ends[1]) if ends else None
+
     def payload(self, id: str) -> Mapping[str, Any] | None:
         """See `Engine.payload`."""
         with self._exclusive():
@@ -184,13 +210,13 @@ def open_local(folder: Path, release: Callable[[], None]) -> ClientEngine:
 def _condition(filters: Filters) -> models.Filter | None:
     from qdrant_client import models
 
-    must: list[models.Condition] = []
-    if prefixes := category_prefixes(filters.category or ""):
-        must.append(models.FieldCondition(key="categories", match=models.MatchValue(value=prefixes[-1])))
-    if filters.price_min is not None or filters.price_max is not None:
-        price = models.Range(gte=filters.price_min, lte=filters.price_max)
-        must.append(models.FieldCondition(key="price", range=price))
-    if filters.exclude is not None:
-        excluded = models.HasIdCondition(has_id=[point_id(filters.exclude)])
-        return models.Filter(must=must, must_not=[excluded])
-    return models.Filter(must=must) if must else None
+    dialect = Dialect(
+        condition=models.FieldCondition,
+        any_of=lambda values: models.MatchAny(any=values),
+        between=lambda low, high: models.Range(gte=low, lte=high),
+        has_id=lambda id: models.HasIdCondition(has_id=[id]),
+        all_of=lambda must, must_not: models.Filter(must=must or None, must_not=must_not or None),
+        one_of=lambda conditions: models.Filter(should=conditions),
+    )
+    found: models.Filter | None = translate(filters, dialect)
+    return found

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from immr.index.documents import PAYLOAD_INDEXES, category_prefixes, point_id
+from immr.index.documents import BUILT_IN, number_at, payload_key
+from immr.index.engines.conditions import Dialect, translate
 from immr.index.engines.engine import Found
 from immr.index.engines.errors import EngineError
-from immr.types import Filters, FloatArray
+from immr.types import AttributeKind, Filters, FloatArray
 
 if TYPE_CHECKING:
     import qdrant_edge
@@ -49,7 +50,7 @@ class EdgeEngine:
             with _translate_errors():
                 self._shard = qdrant_edge.EdgeShard.load(str(folder))
 
-    def create(self, dim: int) -> None:
+    def create(self, dim: int, attributes: Mapping[str, AttributeKind]) -> None:
         """See `Engine.create`."""
         edge = self._edge
         if self._shard is None:
@@ -69,10 +70,10 @@ class EdgeEngine:
         kinds = {
             "keyword": edge.PayloadSchemaType.Keyword,
             # no extra graph links for price ranges: see docs/index.md, Speed
-            "float": edge.FloatIndexParams(enable_hnsw=False),
+            "number": edge.FloatIndexParams(enable_hnsw=False),
         }
-        for field, kind in PAYLOAD_INDEXES.items():
-            self._update(edge.UpdateOperation.create_field_index(field, kinds[kind]))
+        for name, kind in {**BUILT_IN, **attributes}.items():
+            self._update(edge.UpdateOperation.create_field_index(payload_key(name), kinds[kind]))
 
     def missing(self, ids: Sequence[str]) -> set[str]:
         """See `Engine.missing`."""
@@ -123,6 +124,28 @@ class EdgeEngine:
             points = self._open().query(request)
         return [Found(str(point.id), point.score, point.payload or {}) for point in points]
 
+    def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:
+        """See `Engine.counts`."""
+        request = self._edge.FacetRequest(payload_key(name), limit, True, self._condition(filters))
+        with _translate_errors():
+            return {str(hit.value): hit.count for hit in self._open().facet(request).hits}
+
+    def ends(self, name: str, filters: Filters) -> tuple[float, float] | None:
+        """See `Engine.ends`."""
+        edge, key = self._edge, payload_key(name)
+        ends = []
+        for direction in (edge.Direction.Asc, edge.Direction.Desc):
+            request = edge.ScrollRequest(
+                limit=1,
+                filter=self._condition(filters),
+                with_payload=True,
+                order_by=edge.OrderBy(key, direction),
+            )
+            with _translate_errors():
+                records, _ = self._open().scroll(request)
+            ends += [number_at(record.payload or {}, name) for record in records]
+        return (ends[0], ends[1]) if ends else None
+
     def payload(self, id: str) -> Mapping[str, Any] | None:
         """See `Engine.payload`."""
         with _translate_errors():
@@ -165,18 +188,17 @@ class EdgeEngine:
         )
 
     def _condition(self, filters: Filters) -> qdrant_edge.Filter | None:
-        import qdrant_edge as edge
-
-        must: list[Any] = []
-        if prefixes := category_prefixes(filters.category or ""):
-            must.append(edge.FieldCondition(key="categories", match=edge.MatchValue(value=prefixes[-1])))
-        if filters.price_min is not None or filters.price_max is not None:
-            price = edge.RangeFloat(gte=filters.price_min, lte=filters.price_max)
-            must.append(edge.FieldCondition(key="price", range=price))
-        if filters.exclude is not None:
-            excluded = edge.HasIdCondition({point_id(filters.exclude)})
-            return edge.Filter(must=must, must_not=[excluded])
-        return edge.Filter(must=must) if must else None
+        edge = self._edge
+        dialect = Dialect(
+            condition=edge.FieldCondition,
+            any_of=edge.MatchAny,
+            between=lambda low, high: edge.RangeFloat(gte=low, lte=high),
+            has_id=lambda id: edge.HasIdCondition({id}),
+            all_of=lambda must, must_not: edge.Filter(must=must, must_not=must_not),
+            one_of=lambda conditions: edge.Filter(should=conditions),
+        )
+        found: qdrant_edge.Filter | None = translate(filters, dialect)
+        return found
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from immr.types import Filters, FloatArray
+from immr.types import AttributeKind, Filters, FloatArray
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Found:
 class Engine(Protocol):
     """One open content; thread safe. Shapes: N points, D dimensions."""
 
-    def create(self, dim: int) -> None:
+    def create(self, dim: int, attributes: Mapping[str, AttributeKind]) -> None:
         """Create the content if it does not exist, with payload indexes and without an HNSW graph."""
 
     def missing(self, ids: Sequence[str]) -> set[str]:
@@ -42,6 +42,12 @@ class Engine(Protocol):
         self, embedding_D: FloatArray, limit: int, offset: int, filters: Filters, hnsw_ef: int
     ) -> list[Found]:
         """The points most similar to the embedding, best first."""
+
+    def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:
+        """How many points that pass have each value of a keyword attribute, for the most frequent values."""
+
+    def ends(self, name: str, filters: Filters) -> tuple[float, float] | None:
+        """The smallest and largest value of a number attribute among points that pass, or None."""
 
     def payload(self, id: str) -> Mapping[str, Any] | None:
         """The payload of a point, or None if there is no such point."""

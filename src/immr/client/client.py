@@ -1,0 +1,168 @@
+"""Calls the search service over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+from urllib.parse import urljoin
+
+import httpx
+
+from immr.client.answers import Answer, Hit, Recorded
+from immr.errors import ServiceError
+
+Photo = bytes | Path
+Parsed = TypeVar("Parsed", Answer, Recorded)
+
+
+class Client:
+    """A connection to a gateway or a Bento; a context manager. Thread safe.
+
+    Example:
+        with Client("http://127.0.0.1:8080") as client:
+            answer = client.search(Path("photo.jpg"), user_id="ann", filters=["price:..5"])
+            client.click(answer.hits[0])
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        timeout_s: float = 5.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Connects on the first call.
+
+        Args:
+            url: Where the service is.
+            key: Bearer key, if the service needs one.
+            timeout_s: How long a connection, or a wait for the answer, may take.
+            transport: How requests are sent, for tests; by default over the network.
+        """
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._url = url.rstrip("/")
+        self._http = httpx.Client(timeout=timeout_s, headers=headers, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def search(
+        self,
+        *photos: Photo,
+        item_id: str | None = None,
+        user_id: str | None = None,
+        k: int = 10,
+        box: tuple[float, float, float, float] | None = None,
+        category: str | None = None,
+        filters: Sequence[str] = (),
+        facets: Sequence[str] = (),
+        group_by: str | None = None,
+    ) -> Answer:
+        """The best items for up to five photos of one thing, or those most like an item.
+
+        Args:
+            photos: Paths, or the content of picture files.
+            item_id: Instead of photos.
+            user_id: The same user always gets the same variant.
+            k: Number of hits.
+            box: The part of the photo to search for: x, y, width, height from 0 to 1.
+            category: Keep this category path and those below.
+            filters: For example `brand:Nike`, `-brand:Nike`, `size:40..44`.
+            facets: Attributes to count.
+            group_by: Show each value of this attribute once.
+
+        Raises:
+            ServiceError: The service refused the search or did not answer.
+        """
+        fields: dict[str, Any] = {
+            "item_id": item_id,
+            "user_id": user_id,
+            "k": k,
+            "box": ",".join(map(str, box)) if box else None,
+            "category": category,
+            "filter": list(filters),
+            "facets": ",".join(facets) or None,
+            "group_by": group_by,
+        }
+        return self._search(photos, {name: value for name, value in fields.items() if value})
+
+    def next_page(self, answer: Answer, user_id: str | None = None) -> Answer | None:
+        """The page that follows; None after the last one.
+
+        Raises:
+            ServiceError: The service refused the search or did not answer.
+        """
+        if answer.next_page is None:
+            return None
+        return self._search((), {"page": answer.next_page, **({"user_id": user_id} if user_id else {})})
+
+    def click(self, hit: Hit, kind: Literal["click", "order"] = "click") -> Recorded:
+        """Report that a hit was clicked or ordered; repeating it is harmless.
+
+        Raises:
+            ServiceError: The event is invalid, or the service did not answer.
+        """
+        event = {"type": kind, "click_token": hit.click_token, "ts": datetime.now(UTC).isoformat()}
+        with self._answers():
+            response = self._http.post(f"{self._url}/v1/events", json={"events": [event]})
+        return _parsed(Recorded, response)
+
+    def picture(self, hit: Hit) -> bytes:
+        """The catalogue picture of a hit.
+
+        Raises:
+            ServiceError: The item has no picture, or the service did not answer.
+        """
+        with self._answers():
+            response = self._http.get(urljoin(f"{self._url}/", hit.image_url), follow_redirects=True)
+        if response.is_error:
+            raise _refusal(response)
+        return response.content
+
+    def _search(self, photos: Sequence[Photo], fields: dict[str, Any]) -> Answer:
+        contents = [photo.read_bytes() if isinstance(photo, Path) else photo for photo in photos]
+        with self._answers():
+            if contents:
+                files = [("image", ("photo", content)) for content in contents]
+                response = self._http.post(f"{self._url}/v1/search", data=fields, files=files)
+            else:
+                response = self._http.post(f"{self._url}/v1/search", json=fields)
+        return _parsed(Answer, response)
+
+    @contextmanager
+    def _answers(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.HTTPError as error:
+            raise ServiceError(
+                f"{self._url} did not answer ({type(error).__name__}: {error}): check that the service runs there"
+            ) from error
+
+
+def _parsed(record: type[Parsed], response: httpx.Response) -> Parsed:
+    if response.is_error:
+        raise _refusal(response)
+    try:
+        return record.of(response.json())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ServiceError(
+            f"{response.url} answered with something else than IMMR does: check the URL", response.status_code
+        ) from error
+
+
+def _refusal(response: httpx.Response) -> ServiceError:
+    try:
+        detail = str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        detail = f"{response.url} answered with status {response.status_code}: check the URL"
+    return ServiceError(detail, response.status_code)

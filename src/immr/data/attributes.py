@@ -1,0 +1,143 @@
+"""Declared attributes of items: columns of a shop's own, which searches can filter by and count.
+
+`attributes.toml` beside the tables declares them, `brand = "keyword"` or `size = "number"`. In IMMR's tables
+they are one column `attributes`, a JSON object for each item, without the values that are missing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from immr.data.column_types import NOT_OF_TYPE, UnsuitableTypeError, convert
+from immr.data.contract import CONTRACT, ITEMS, TableContract
+from immr.errors import ContractError
+from immr.types import AttributeKind, AttributeValue, Item
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DECLARATION = "attributes.toml"
+COLUMN = "attributes"
+CLASS = "class"
+"""The attribute that governance adds: items of one class are one thing to buy."""
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_TYPES = {"keyword": pa.string(), "number": pa.float64()}
+
+
+def declared(folder: Path) -> dict[str, AttributeKind]:
+    """The attributes that `attributes.toml` in this folder declares, in its order; none without the file.
+
+    Raises:
+        ContractError: the file is not TOML, or declares an invalid name or kind.
+    """
+    path = folder / DECLARATION
+    if not path.is_file():
+        return {}
+    try:
+        kinds = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ContractError(f'{path} is not TOML ({error}): write lines like brand = "keyword"') from error
+    taken = {CLASS, *(field.name for field in fields(Item))}
+    for name, kind in kinds.items():
+        if not _NAME.fullmatch(name) or name in taken:
+            raise ContractError(
+                f"{path}: {name!r} cannot be an attribute: use letters, digits and _, and no name of the contract"
+            )
+        if kind not in get_args(AttributeKind):
+            raise ContractError(f'{path}: {name} is {kind!r}: declare it as "keyword" or "number"')
+    return cast("dict[str, AttributeKind]", kinds)
+
+
+def contracts_of(folder: Path) -> tuple[TableContract, ...]:
+    """The data contract, with the attributes that this folder declares.
+
+    Raises:
+        ContractError: see `declared`.
+    """
+    items = ITEMS.with_attributes(declared(folder))
+    return tuple(items if contract is ITEMS else contract for contract in CONTRACT)
+
+
+def pack(
+    batch: pa.RecordBatch, kinds: Mapping[str, AttributeKind], path: Path
+) -> tuple[pd.Series[str], dict[str, npt.NDArray[np.bool_]]]:
+    """The column `attributes` of a chunk.
+
+    Args:
+        batch: as read from `path`; a declared column may be missing.
+        kinds: the declared attributes.
+        path: named in errors.
+
+    Returns:
+        A JSON object for each row; and reason → rows whose value does not fit, only reasons that occur.
+
+    Raises:
+        ContractError: a whole column is of a type that cannot be read.
+    """
+    import pandas as pd
+
+    columns: dict[str, list[Any]] = {}
+    unreadable = {}
+    for name, kind in kinds.items():
+        if name not in batch.schema.names:
+            continue
+        try:
+            converted, given = convert(batch.column(name), _TYPES[kind])
+        except (UnsuitableTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise ContractError(
+                f"{path}: column {name} holds {batch.column(name).type} and should hold a {kind}: {error}"
+            ) from error
+        columns[name] = converted.to_pylist()
+        lost = np.array(given.to_pylist(), dtype=bool) & np.array([value is None for value in columns[name]])
+        infinite = np.array([isinstance(value, float) and math.isinf(value) for value in columns[name]])
+        for rows, reason in ((lost, NOT_OF_TYPE[_TYPES[kind]]), (infinite, "is not finite")):
+            if rows.any():
+                unreadable[f"{name} {reason}"] = rows
+    rows_of_values = zip(*columns.values(), strict=True)
+    packed = [_packed(dict(zip(columns, values, strict=True))) for values in rows_of_values]
+    texts = packed or ["{}"] * len(batch)
+    return pd.Series(texts, dtype=pd.ArrowDtype(pa.string())), unreadable
+
+
+def item_of(row: Mapping[str, Any]) -> Item:
+    """An item from a row of IMMR's tables."""
+    attributes = json.loads(row.get(COLUMN) or "{}")
+    return Item(**{**row, COLUMN: attributes})
+
+
+def kinds_of(items: Sequence[Item]) -> dict[str, AttributeKind]:
+    """The attributes that occur among these items, sorted by name.
+
+    Raises:
+        ContractError: an attribute is text in one item and a number in another.
+    """
+    kinds: dict[str, AttributeKind] = {}
+    for item in items:
+        for name, value in item.attributes.items():
+            kind: AttributeKind = "keyword" if isinstance(value, str) else "number"
+            if kinds.setdefault(name, kind) != kind:
+                raise ContractError(
+                    f"{name} is a {kind} in {item.item_id} and a {kinds[name]} in other items: declare one kind in "
+                    f"{DECLARATION}, and load the items again"
+                )
+    return dict(sorted(kinds.items()))
+
+
+def _packed(values: Mapping[str, AttributeValue | None]) -> str:
+    present = {
+        name: value.strip() if isinstance(value, str) else value
+        for name, value in values.items()
+        if value is not None and str(value).strip()
+    }
+    return json.dumps(present, ensure_ascii=False)

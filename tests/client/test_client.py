@@ -1,0 +1,111 @@
+"""The client, against a real Bento behind a real gateway in this process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from immr.client import Client
+from immr.errors import ServiceError
+from immr.experiment.definition import save
+from immr.settings import Settings
+from tests.support import tiny_version
+from tests.support.in_process import ready_version, served_gateway
+from tests.support.shopper import alone, rows
+
+RED = tiny_version.photo("red")
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(home=tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def client(settings: Settings) -> Iterator[Client]:
+    folder = tiny_version.write_packaged(settings.home / "immr-1")
+    tiny_version.build_index(settings, folder, tiny_version.items(settings.home / "pictures"))
+    with ready_version(settings, folder) as bento:
+        save(alone(bento), settings.experiment_file)
+        with served_gateway(settings) as gateway, Client(str(gateway.base_url), timeout_s=20) as client:
+            yield client
+
+
+def test_a_photo_finds_its_item_and_a_click_is_recorded(
+    client: Client, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "photo.jpg").write_bytes(RED)
+    answer = client.search(tmp_path / "photo.jpg", user_id="ann", k=2)
+    assert [hit.position for hit in answer.hits] == [1, 2]
+    assert (answer.hits[0].item_id, answer.hits[0].attributes["shade"]) == ("red", "warm")
+    assert answer.model_version == "immr-1" and answer.variant == "champion"
+    rows(settings, answer.query_id)  # once the search is in the log
+    assert client.click(answer.hits[0]).accepted == 1
+    assert client.click(answer.hits[0]).duplicates == 1
+    assert client.picture(answer.hits[0]).startswith(b"\x89PNG")
+
+
+def test_filters_facets_groups_and_boxes(client: Client) -> None:
+    answer = client.search(
+        RED, RED, filters=["size:..43", "-shade:pale"], facets=["shade", "size"], group_by="shade"
+    )
+    assert sorted(str(hit.group) for hit in answer.hits) == ["cold", "warm"]
+    assert [member.item_id for hit in answer.hits if hit.group == "warm" for member in hit.members] == [
+        "yellow"
+    ]
+    assert answer.facets["shade"].counts == {"cold": 2, "warm": 2}
+    assert (answer.facets["size"].min, answer.facets["size"].max) == (40.0, 44.0)
+    assert client.search(RED, box=(0.1, 0.1, 0.5, 0.5), k=1).hits[0].item_id == "red"
+
+
+def test_pages_end(client: Client) -> None:
+    answer = client.search(item_id="red", k=3)
+    following = client.next_page(answer)
+    assert following is not None
+    assert len({hit.item_id for hit in (*answer.hits, *following.hits)}) == 4
+    assert client.next_page(following) is None
+
+
+def test_a_refusal_has_the_reason_of_the_service(client: Client) -> None:
+    with pytest.raises(ServiceError, match="no item 'none'") as refused:
+        client.search(item_id="none")
+    assert refused.value.status == 404
+    with pytest.raises(ServiceError, match="not a picture") as refused:
+        client.search(b"text")
+    assert refused.value.status == 422
+
+
+@pytest.mark.parametrize(
+    "response",
+    [httpx.Response(200, text="<html>"), httpx.Response(200, json=[]), httpx.Response(200, json={"a": 1})],
+)
+def test_another_service_is_recognised(response: httpx.Response) -> None:
+    with (
+        Client("http://other", transport=httpx.MockTransport(lambda _: response)) as client,
+        pytest.raises(ServiceError, match="check the URL"),
+    ):
+        client.search(RED)
+
+
+def test_a_service_that_does_not_answer_is_an_error() -> None:
+    def refuse(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    with (
+        Client("http://nobody", transport=httpx.MockTransport(refuse)) as client,
+        pytest.raises(ServiceError, match="http://nobody did not answer") as failed,
+    ):
+        client.search(RED)
+    assert failed.value.status == 0
+
+
+def test_the_client_needs_nothing_but_httpx() -> None:
+    heavy = ("numpy", "PIL", "pydantic", "fastapi", "torch", "pandas", "pyarrow")
+    check = f"import sys, immr.client; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

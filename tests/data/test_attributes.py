@@ -1,0 +1,88 @@
+"""Declared attributes: from a shop's columns to items."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from immr.data.attributes import declared, kinds_of
+from immr.data.check import check
+from immr.data.item_changes import read_items
+from immr.errors import ContractError
+
+HEAD = "item_id,title,description,category,image,price,updated_at"
+ROW = "{},A thing,,Things,a.jpg,1.5,2025-01-01T12:00:00Z"
+DECLARATION = 'brand = "keyword"\nsize = "number"\nyear = "number"\n'
+
+
+def write_csv(folder, *rows):
+    (folder / "attributes.toml").write_text(DECLARATION)
+    lines = [f"{ROW.format(number)},{row}" for number, row in enumerate(rows)]
+    (folder / "items.csv").write_text("\n".join([f"{HEAD},brand,size,other", *lines]))
+    return folder / "items.csv"
+
+
+def test_declared_columns_become_attributes_and_missing_values_are_left_out(tmp_path):
+    file = write_csv(tmp_path, "Nike,42,x", ",,y", " Ærø ,4.25e1,z")
+    items = read_items(file).items
+    assert [item.attributes for item in items] == [
+        {"brand": "Nike", "size": 42.0},
+        {},
+        {"brand": "Ærø", "size": 42.5},
+    ]
+    assert kinds_of(items) == {"brand": "keyword", "size": "number"}
+
+
+def test_a_number_that_is_not_one_rejects_its_row(tmp_path):
+    file = write_csv(tmp_path, "Nike,42,x", "Nike,large,x", "Nike,inf,x")
+    counts = read_items(file).counts
+    assert (counts.valid, counts.rejected) == (1, {"size is not a number": 2})
+
+
+def test_the_same_values_from_parquet_and_json_lines(tmp_path):
+    (tmp_path / "attributes.toml").write_text(DECLARATION)
+    row = dict(zip(HEAD.split(","), ROW.format(7).split(","), strict=True))
+    table = pa.Table.from_pylist([{**row, "brand": "Nike", "size": 42, "year": float("nan")}])
+    pq.write_table(table, tmp_path / "items.parquet")
+    expected = {"brand": "Nike", "size": 42.0}
+    [item] = read_items(tmp_path / "items.parquet").items
+    assert item.attributes == expected
+
+
+def test_without_a_declaration_there_are_no_attributes(tmp_path):
+    file = write_csv(tmp_path, "Nike,42,x")
+    (tmp_path / "attributes.toml").unlink()
+    assert [item.attributes for item in read_items(file).items] == [{}]
+
+
+def test_check_reads_the_declaration(tmp_path):
+    write_csv(tmp_path, "Nike,42,x", "Nike,large,x")
+    report = next(report for report in check(tmp_path) if report.name == "items")
+    assert report.ignored_columns == ("other",)
+    assert [(problem.reason, problem.example) for problem in report.problems] == [
+        ("size is not a number", "'large'")
+    ]
+    (tmp_path / "attributes.toml").write_text("brand = ")
+    assert "is not TOML" in check(tmp_path)[0].error
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("brand", "is not TOML"),
+        ('brand = "text"', "brand is 'text': declare it as"),
+        ("brand = 5", "brand is 5: declare it as"),
+        ('price = "number"', "'price' cannot be an attribute"),
+        ('"a.b" = "number"', "'a.b' cannot be an attribute"),
+    ],
+)
+def test_an_invalid_declaration_is_explained(tmp_path, content, words):
+    (tmp_path / "attributes.toml").write_text(content)
+    with pytest.raises(ContractError, match=words):
+        declared(tmp_path)
+
+
+def test_an_attribute_of_two_kinds_is_refused(tmp_path):
+    items = read_items(write_csv(tmp_path, "Nike,42,x")).items
+    (tmp_path / "attributes.toml").write_text('size = "keyword"')
+    with pytest.raises(ContractError, match="size is a keyword in 0 and a number in other items"):
+        kinds_of([*items, *read_items(tmp_path / "items.csv").items])
