@@ -178,6 +178,16 @@ def test_a_batch_is_recorded_when_it_ends(log: EventLog) -> None:
     assert log.searches().num_rows == 2
 
 
+def test_many_events_are_recorded_together(log: EventLog) -> None:
+    shown = [(search(f"q{number}"), [impression(f"q{number}", "a")]) for number in (3, 1, 2)]
+    groups = [[click("q1", "a"), click("q2", "a")], [click("q2", "a")], []]
+    assert log.record_all(shown, groups) == [2, 0, 0]
+    assert log.record_all(shown, [[click("q1", "a")], [click("q3", "a")]]) == [0, 1]
+    assert log.record_all([], []) == []
+    assert sorted(log.searches()["query_id"].to_pylist()) == ["q1", "q2", "q3"]
+    assert log.joined()["clicked"].to_pylist() == [True] * 3
+
+
 def test_searches_are_returned_as_recorded(log: EventLog) -> None:
     log.record_search(search("q", "challenger", 12.5, 0, degraded=True, fallback=True), [])
     assert log.searches().to_pylist() == [

@@ -169,14 +169,10 @@ class Delivery:
     def _commit(self, entries: list[Entry]) -> list[tuple[Clicked, int]]:
         if self._log is None:
             self._log = self._open_log()
-        new = []
-        with self._log.batch():
-            for entry in entries:
-                if isinstance(entry, Shown):
-                    self._log.record_search(entry.search, entry.impressions)
-                else:
-                    new.append((entry, self._log.record_clicks(entry.clicks)))
-        return new
+        searches = [(entry.search, entry.impressions) for entry in entries if isinstance(entry, Shown)]
+        clicked = [entry for entry in entries if isinstance(entry, Clicked)]
+        new = self._log.record_all(searches, [entry.clicks for entry in clicked])
+        return list(zip(clicked, new, strict=True))
 
     def _set_aside(self, line: bytes, reason: str) -> None:
         self._journal.refused.add(line, reason)

@@ -14,6 +14,9 @@ from immr.types import Click, Impression, SearchRecord
 
 _TS = pa.timestamp("us", tz="UTC")
 
+Shown = tuple[SearchRecord, Sequence[Impression]]
+"""A search and what it showed."""
+
 JOINED_SCHEMA = pa.schema(
     [
         ("query_id", pa.string()),
@@ -85,6 +88,19 @@ class EventLog(Protocol):
 
     def record_clicks(self, clicks: Sequence[Click]) -> int:
         """Append clicks and orders, except those with a known event_id; returns how many were new."""
+
+    def record_all(self, searches: Sequence[Shown], clicks: Sequence[Sequence[Click]]) -> list[int]:
+        """Append searches with their impressions, and groups of clicks, all together.
+
+        After an error, part of them may have been recorded; recording all of them again is safe.
+
+        Returns:
+            How many clicks of each group were new.
+
+        Raises:
+            EventRefusedError: The log will never accept one of the events.
+            EventLogError: The log is not available.
+        """
 
     def batch(self) -> AbstractContextManager[None]:
         """Commit everything that this thread records within the block together, at its end.

@@ -17,7 +17,7 @@ import pyarrow as pa
 from immr.errors import EventLogError, EventRefusedError
 from immr.events import sqlite_queries
 from immr.events.aggregates import Counted, CtrBucket, Funnel, Latency, SummedBy
-from immr.events.event_log import JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA
+from immr.events.event_log import JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA, Shown
 from immr.types import Click, Impression, SearchRecord
 
 _SCHEMA_VERSION = 1
@@ -90,6 +90,13 @@ class SqliteEventLog:
             for click in clicks
         ]
         return self._append("clicks", rows)
+
+    def record_all(self, searches: Sequence[Shown], clicks: Sequence[Sequence[Click]]) -> list[int]:
+        """See `EventLog.record_all`."""
+        with self.batch():
+            for search, impressions in searches:
+                self.record_search(search, impressions)
+            return [self.record_clicks(group) for group in clicks]
 
     @contextmanager
     def batch(self) -> Iterator[None]:

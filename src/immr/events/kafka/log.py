@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from immr.errors import EventLogError, EventRefusedError
 from immr.events.aggregates import Counted, CtrBucket, Funnel, Latency, SummedBy
+from immr.events.event_log import Shown
 from immr.events.kafka.messages import Message, of_click, of_search
 from immr.events.kafka.url import KafkaUrl
 from immr.events.kafka.view import KafkaView
@@ -98,6 +99,13 @@ class KafkaEventLog:
         new = {id: click for id, click in ids.items() if self._is_new(id)}
         self._send([of_click(click) for click in new.values()], list(new))
         return len(new)
+
+    def record_all(self, searches: Sequence[Shown], clicks: Sequence[Sequence[Click]]) -> list[int]:
+        """See `EventLog.record_all`."""
+        with self.batch():
+            for search, impressions in searches:
+                self.record_search(search, impressions)
+            return [self.record_clicks(group) for group in clicks]
 
     @contextmanager
     def batch(self) -> Iterator[None]:

@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from immr.errors import EventLogError, EventRefusedError
 from immr.events.aggregates import Counted, CtrBucket, Funnel, Latency, SummedBy
-from immr.events.event_log import JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA
+from immr.events.event_log import JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA, Shown
 from immr.events.postgres import queries
 from immr.events.postgres.url import PostgresUrl
 from immr.types import Click, Impression, SearchRecord
 
 if TYPE_CHECKING:
-    from psycopg import Connection
+    from psycopg import Connection, Cursor
 
 _SCHEMA_VERSION = 1
 _CREATION_LOCK = 0x696D6D72  # "immr": an advisory lock, because CREATE ... IF NOT EXISTS can race
@@ -31,9 +31,8 @@ _ALWAYS = "-infinity"
 class PostgresEventLog:
     """An `EventLog` in a schema of a PostgreSQL database; the tables are created by the first write or read.
 
-    Threads share one connection for writing, which is reopened after an error. Each read has its own, sees one
-    snapshot, and never waits for writers. If two gateways deliver the same events in the same moment, the
-    server may end one of the transactions as a deadlock: an `EventLogError`, after which they are sent again.
+    Threads share one connection for writing, which is reopened after it broke. Each read has its own, sees one
+    snapshot, and never waits for writers.
 
     Args:
         url: See `PostgresUrl`.
@@ -52,33 +51,39 @@ class PostgresEventLog:
         self._closed = False
 
     def record_search(self, search: SearchRecord, impressions: Sequence[Impression]) -> int:
-        """See `EventLog.record_search`; one statement, so it is atomic."""
-        row = (
-            search.query_id,
-            search.user_id,
-            _aware(search.ts),
-            search.variant,
-            search.model_version,
-            search.took_ms,
-            search.results,
-            search.degraded,
-            search.fallback,
-        )
-        return self._record(queries.RECORD_SEARCH, [*row, *_impression_columns(impressions)])
+        """See `EventLog.record_search`."""
+        with self._transaction() as connection:
+            _insert(connection, queries.RECORD_SEARCHES, [_search_row(search)])
+            return _insert(connection, queries.RECORD_IMPRESSIONS, map(_impression_row, impressions)).rowcount
 
     def record_impressions(self, impressions: Sequence[Impression]) -> int:
         """See `EventLog.record_impressions`."""
-        return self._record(queries.RECORD_IMPRESSIONS, _impression_columns(impressions))
+        with self._transaction() as connection:
+            return _insert(connection, queries.RECORD_IMPRESSIONS, map(_impression_row, impressions)).rowcount
 
     def record_clicks(self, clicks: Sequence[Click]) -> int:
         """See `EventLog.record_clicks`."""
-        rows = [(each.event_id, each.type, each.query_id, each.item_id, _aware(each.ts)) for each in clicks]
-        return self._record(queries.RECORD_CLICKS, _columns(rows, 5))
+        [new] = self.record_all([], [clicks])
+        return new
+
+    def record_all(self, searches: Sequence[Shown], clicks: Sequence[Sequence[Click]]) -> list[int]:
+        """See `EventLog.record_all`; one statement per table."""
+        shown = [_impression_row(each) for _, impressions in searches for each in impressions]
+        clicked = [_click_row(click) for group in clicks for click in group]
+        with self._transaction() as connection:
+            _insert(connection, queries.RECORD_SEARCHES, [_search_row(search) for search, _ in searches])
+            _insert(connection, queries.RECORD_IMPRESSIONS, shown)
+            new = {event_id for (event_id,) in _insert(connection, queries.RECORD_CLICKS, clicked)}
+        counts = []
+        for group in clicks:
+            counts.append(len(new & {click.event_id for click in group}))
+            new -= {click.event_id for click in group}  # a repeat in a later group is not new
+        return counts
 
     @contextmanager
     def batch(self) -> Iterator[None]:
         """See `EventLog.batch`; an error rolls back the whole batch."""
-        with self._translate_errors(), self._writing() as connection, connection.transaction():
+        with self._transaction():
             yield
 
     def joined(self, since: datetime | None = None) -> pa.Table:
@@ -122,18 +127,16 @@ class PostgresEventLog:
             if self._writer is not None:
                 self._writer.close()
 
-    def _record(self, statement: str, values: Sequence[Any]) -> int:
-        with self._translate_errors(), self._writing() as connection:
-            return connection.execute(statement, values).rowcount
-
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self._lock:
+    def _transaction(self) -> Iterator[Connection]:
+        """Within a batch, part of the batch's transaction."""
+        with self._translate_errors(), self._lock:
             if self._closed:
                 raise EventLogError("the event log is closed: open it again")
             if self._writer is None or self._writer.closed:
                 self._writer = self._connect()
-            yield self._writer
+            with self._writer.transaction():
+                yield self._writer
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -218,25 +221,44 @@ class PostgresEventLog:
             ) from error
 
 
-def _impression_columns(impressions: Sequence[Impression]) -> list[list[Any]]:
-    rows = [
-        (
-            each.query_id,
-            each.item_id,
-            each.position,
-            each.user_id,
-            each.variant,
-            each.model_version,
-            _aware(each.ts),
-        )
-        for each in impressions
-    ]
-    return _columns(rows, 7)
+def _insert(connection: Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> Cursor[Any]:
+    """Insert the rows that do not exist yet, sorted, so that two gateways never wait for each other in a circle."""
+    columns = [list(column) for column in zip(*sorted(rows, key=_sort_key), strict=True)]
+    return connection.execute(statement, columns or [[]] * statement.count("%s"))
 
 
-def _columns(rows: Iterable[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    """One list per column; empty lists if there are no rows."""
-    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
+def _sort_key(row: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(map(str, row[:3]))  # at most three columns identify a row
+
+
+def _search_row(search: SearchRecord) -> tuple[Any, ...]:
+    return (
+        search.query_id,
+        search.user_id,
+        _aware(search.ts),
+        search.variant,
+        search.model_version,
+        search.took_ms,
+        search.results,
+        search.degraded,
+        search.fallback,
+    )
+
+
+def _impression_row(impression: Impression) -> tuple[Any, ...]:
+    return (
+        impression.query_id,
+        impression.item_id,
+        impression.position,
+        impression.user_id,
+        impression.variant,
+        impression.model_version,
+        _aware(impression.ts),
+    )
+
+
+def _click_row(click: Click) -> tuple[Any, ...]:
+    return (click.event_id, click.type, click.query_id, click.item_id, _aware(click.ts))
 
 
 def _aware(moment: datetime) -> datetime:

@@ -23,23 +23,20 @@ CREATE INDEX impressions_by_ts ON impressions (ts);
 CREATE INDEX clicks_by_query ON clicks (query_id);
 """
 
-_NEW_IMPRESSIONS = """INSERT INTO impressions
+RECORD_SEARCHES = """INSERT INTO searches
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::text[],
+        %s::double precision[], %s::bigint[], %s::boolean[], %s::boolean[])
+    ON CONFLICT DO NOTHING"""
+"""One array for each column of the table, in order; so too below."""
+
+RECORD_IMPRESSIONS = """INSERT INTO impressions
     SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[],
         %s::timestamptz[])
     ON CONFLICT DO NOTHING"""
 
-RECORD_IMPRESSIONS = _NEW_IMPRESSIONS
-"""One array for each column of the table, in order."""
-
-RECORD_SEARCH = f"""WITH new_search AS (
-        INSERT INTO searches VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING)
-    {_NEW_IMPRESSIONS}"""
-"""The columns of the search, then the arrays of `RECORD_IMPRESSIONS`; one statement, so one round trip."""
-
 RECORD_CLICKS = """INSERT INTO clicks
     SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[])
-    ON CONFLICT DO NOTHING"""
-"""One array for each column of the table, in order."""
+    ON CONFLICT DO NOTHING RETURNING event_id"""
 
 
 def _microseconds(column: str) -> str:
