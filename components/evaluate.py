@@ -37,7 +37,10 @@ def evaluate(
     def finding(made):
         return made[1].verdict.sentence
 
-    version, result = PipelineRun.of(parts.settings, run).step("evaluate", body, finding)
+    def refused(made):
+        return not made[1].verdict.passed
+
+    version, result = PipelineRun.of(parts.settings, run).step("evaluate", body, finding, refused)
     for name, value in result.evaluation.means().items():
         metrics.log_metric(name, value)
     metrics.metadata["gate"] = result.verdict.sentence

@@ -10,6 +10,7 @@ def finish(
     run: str,
     data_uri: str,
     recipe: str,
+    deploy: bool,
     status: dsl.PipelineTaskFinalStatus,
     summary: dsl.Output[dsl.Markdown],
 ):
@@ -23,7 +24,7 @@ def finish(
 
     parts = connect(Settings())
     this = PipelineRun.of(parts.settings, run)
-    outcome = this.outcome(status.state)
+    outcome = this.outcome(status.state, deploys=deploy)
     stopped = [] if outcome == "succeeded" else stop_training(parts, run)
     page = this.page(parts.settings, f"Recipe `{recipe}` on `{data_uri}`.", outcome, stopped)
     Path(summary.path).write_text(page)

@@ -31,7 +31,7 @@ def refresh(
         share: Share of users that a challenger gets, between 0 and 1.
     """
     run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-    finished = components.finish(run=run, data_uri=data_uri, recipe=recipe)
+    finished = components.finish(run=run, data_uri=data_uri, recipe=recipe, deploy=deploy)
     with dsl.ExitHandler(finished, name="refresh"):
         governed = components.govern(run=run, data_uri=data_uri, recipe=recipe)
         training_set = governed.outputs["Output"]

@@ -105,7 +105,7 @@ class Parts:
 
     @cached_property
     def launcher(self) -> Launcher:
-        """Training: `local://` for torchrun here, `kubeflow://[<namespace>]?<JobShape>` for PyTorchJobs."""
+        """Training: `local://` for torchrun here, `kubeflow://[<namespace>]?<JobShape>` for Kubeflow's."""
         url = self.settings.launch_url
         if _expect("IMMR_LAUNCH_URL", url, "local", "kubeflow") == "kubeflow":
             from immr.cluster import api

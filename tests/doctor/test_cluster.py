@@ -29,6 +29,7 @@ def fake() -> Iterator[FakeApi]:
             f"{one.group}/{one.version}": sum((o.plurals for o in OPERATORS if o.group == one.group), ())
             for one in OPERATORS
         }
+        api.kinds["kubeflow.org/v1"] = ("pytorchjobs",)
         for kind, name in (
             ("configmaps", "immr-settings"),
             ("configmaps", "immr-roles"),
@@ -77,9 +78,28 @@ def test_a_missing_operator_and_an_old_one_are_named(fake: FakeApi) -> None:
     del fake.kinds["kubeflow.org/v1"]
     fake.kinds["gateway.networking.k8s.io/v1"] = ("gateways",)
     findings = wrong(fake)
-    assert findings["training operator 1.9 (pytorchjobs)"].found == "not found"
-    assert "install training operator 1.9" in findings["training operator 1.9 (pytorchjobs)"].remedy
+    assert "neither PyTorchJob" in findings["operator of training"].found
+    assert "install the training operator 1.9" in findings["operator of training"].remedy
     assert "has no httproutes" in findings["Gateway API (gateways, httproutes)"].found
+
+
+def test_the_operator_of_training_is_named(fake: FakeApi) -> None:
+    def training(url: str = "kubeflow://immr") -> dict[str, Finding]:
+        findings = examine_cluster(fake_api.client_of(fake), Settings(launch_url=url))
+        return {one.what: one for one in findings if "trainjob" in one.what.lower() or "training" in one.what}
+
+    assert training()["operator of training"].found == "PyTorchJob"
+    missing = training("kubeflow://immr?operator=trainjob")["operator of training"]
+    assert not missing.ok and "this cluster does not have" in missing.found
+    fake.kinds["trainer.kubeflow.org/v1alpha1"] = ("trainjobs",)
+    assert training()["operator of training"].found == "PyTorchJob (also there: TrainJob)"
+    del fake.kinds["kubeflow.org/v1"]
+    found = training()
+    assert found["operator of training"].found == "TrainJob"
+    assert found["permission: trainjobs in immr"].ok and "permission: pytorchjobs in immr" not in found
+    assert "components/trainer" in found["runtime of TrainJobs in immr"].remedy
+    fake.put("trainingruntimes", {"metadata": {"name": "immr-training", "namespace": "immr"}})
+    assert training()["runtime of TrainJobs in immr"].ok
 
 
 def test_an_old_kubernetes_is_reported_and_the_rest_checked(fake: FakeApi) -> None:

@@ -284,9 +284,9 @@ def _merged(there: Any, patch: Any) -> Any:
 
 
 @contextmanager
-def serving() -> Iterator[FakeApi]:
-    """The server on a free port, in threads."""
-    fake = FakeApi()
+def serving(fake: Any = None) -> Iterator[Any]:
+    """The server on a free port, in threads; `fake` may be a subclass of `FakeApi`."""
+    fake = fake or FakeApi()
     handler = type("BoundHandler", (Handler,), {"fake": fake})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True

@@ -18,7 +18,7 @@ from immr.deploy.inference_service import MODEL_FORMAT, ServingShape, inference_
 from immr.events.delivery import STOP_TIMEOUT_S
 from immr.launch.job_shape import JobShape
 from immr.launch.launcher import TrainingJob
-from immr.launch.pytorchjob import pytorchjob
+from immr.launch.pytorchjob import PyTorchJobs
 from immr.settings import Settings
 from pipelines import cluster
 from serving.gateway.app import FINISH_S
@@ -521,7 +521,7 @@ def objects_of(overlay: str, tmp_path: Path) -> tuple[dict[str, Any], dict[str, 
     version = tiny_version.version(3)
     serving = ServingShape.from_query(shapes[1])
     return (
-        pytorchjob(job, NAMESPACES[overlay], shape, tmp_path, {}),
+        PyTorchJobs().body(job, NAMESPACES[overlay], shape, tmp_path, {}),
         inference_service(version, "immr-search:immr-3", NAMESPACES[overlay], serving),
     )
 

@@ -9,15 +9,16 @@ import yaml
 
 from immr.deploy.inference_service import ServingShape
 from immr.deploy.kserve import ROLES, KserveDeployer
+from immr.launch.job_kind import JobKind
 from immr.launch.job_shape import JobShape
 from immr.launch.kubeflow import KubeflowLauncher
 from immr.launch.launcher import TrainingJob
+from immr.launch.operators import KINDS
 from tests.k8s import fake_api, schemas
 from tests.k8s.fake_api import FakeApi
 from tests.support import tiny_version
 
 NAME = "immr-0123456789ab"
-LABELS = {"training.kubeflow.org/job-name": NAME}
 
 
 def allowed() -> set[tuple[str, str, str, str]]:
@@ -33,26 +34,29 @@ def allowed() -> set[tuple[str, str, str, str]]:
     }
 
 
-def train(fake: FakeApi, folder: Path) -> None:
+def train(fake: FakeApi, kind: JobKind, folder: Path) -> None:
     """Train to the end, then again: the failed job of the first attempt is replaced."""
+    fake.kinds = {f"{kind.group}/{kind.version}": (kind.plural,)}
+    labels = {kind.pod_label: NAME, "batch.kubernetes.io/job-completion-index": "0"}
     (folder / "job.json").write_text("{}")
     launcher = KubeflowLauncher(fake_api.client_of(fake), "immr", JobShape(), folder, {}, poll_s=1)
     job = TrainingJob(NAME, folder / "job.json", 1)
     thread = threading.Thread(target=launcher.run, args=(job,))
     thread.start()
-    fake.wait_for(lambda: fake.count("watch", "pytorchjobs") >= 1)  # no pod yet, so events are read
-    pod = {"metadata": {"name": f"{NAME}-master-0", "namespace": "immr", "labels": LABELS}}
+    fake.wait_for(lambda: fake.count("watch", kind.plural) >= 1)  # no pod yet, so events are read
+    pod = {"metadata": {"name": f"{NAME}-master-0", "namespace": "immr", "labels": labels}}
     fake.put("pods", pod | {"status": {"phase": "Running"}})
-    fake.wait_for(lambda: fake.count("get", "pods/log") >= 1)
-    fake.change("pytorchjobs", "immr", NAME, status=status("Succeeded"))
+    read = fake.count("get", "pods/log")
+    fake.wait_for(lambda: fake.count("get", "pods/log") > read)
+    fake.change(kind.plural, "immr", NAME, status=status(kind.succeeded))
     thread.join(10)
-    fake.change("pytorchjobs", "immr", NAME, status=status("Failed"))
+    fake.change(kind.plural, "immr", NAME, status=status("Failed"))
     fake.on_create = lambda resource, body: fake.change(
-        "pytorchjobs", "immr", NAME, status=status("Succeeded")
+        kind.plural, "immr", NAME, status=status(kind.succeeded)
     )
     launcher.run(job)
     KubeflowLauncher(fake_api.client_of(fake), "immr", JobShape(run="b"), folder, {}).run(job)
-    fake.change("pytorchjobs", "immr", NAME, status=status("Running"))
+    fake.change(kind.plural, "immr", NAME, status=status("Running"))
     assert launcher.stop("b") == [NAME]
 
 
@@ -74,7 +78,10 @@ def deploy(fake: FakeApi) -> None:
 
 def test_the_role_allows_exactly_the_calls_of_the_code(tmp_path: Path) -> None:
     with fake_api.serving() as fake:
-        train(fake, tmp_path)
+        for kind in KINDS:
+            train(fake, kind, tmp_path)
+            fake.remove("pods", "immr", f"{NAME}-master-0")
+            fake.on_create = lambda resource, body: None
         deploy(fake)
         by_name = {(group, resource) for group, resource, _, name in allowed() if name}
         asked = {

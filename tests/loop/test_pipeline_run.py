@@ -44,10 +44,31 @@ def test_a_run_whose_conditions_all_hold_succeeded(run: PipelineRun, state: str)
     assert run.outcome(state) == "succeeded"
 
 
-def test_a_run_that_the_gate_stops_succeeded(run: PipelineRun) -> None:
+@pytest.mark.parametrize("order", [("evaluate", "materialize"), ("materialize", "evaluate")])
+def test_a_run_that_the_gate_stops_succeeded(
+    run: PipelineRun, tmp_path: Path, order: tuple[str, str]
+) -> None:
     """Kubeflow Pipelines 2.17 passes RUNNING, as it does for a run that a user terminates."""
-    do(run, "govern", "train", "evaluate", "materialize")
+    do(run, "govern", "train")
+    for step in order:
+        assert run.outcome("RUNNING") == "stopped"
+        run.step(step, lambda: "", refused=lambda made, step=step: step == "evaluate")  # type: ignore[misc]
     assert run.outcome("RUNNING") == "succeeded"
+    page = run.page(Settings(home=tmp_path), "", "succeeded", [])
+    assert "The gate refused the new version" in page and "start the run again" not in page
+
+
+def test_a_run_terminated_between_the_gate_and_the_next_step_is_stopped(run: PipelineRun) -> None:
+    do(run, "govern", "train", "evaluate", "materialize")
+    assert run.outcome("RUNNING") == "stopped"
+
+
+def test_a_run_that_does_not_deploy_ends_with_package_and_index(run: PipelineRun) -> None:
+    do(run, "govern", "train", "evaluate", "materialize", "package")
+    assert run.outcome("RUNNING", deploys=False) == "stopped"
+    do(run, "index")
+    assert run.outcome("RUNNING", deploys=False) == "succeeded"
+    assert run.outcome("RUNNING", deploys=True) == "stopped"
 
 
 def test_a_run_terminated_in_a_step_is_stopped(run: PipelineRun, tmp_path: Path) -> None:

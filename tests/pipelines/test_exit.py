@@ -28,7 +28,7 @@ def finish(tmp_path: Path, state: str) -> str:
         error_message=None,
     )
     summary = SimpleNamespace(path=str(tmp_path / "summary"))
-    components.finish.python_func("run-a", "/shop", "concept", status, summary)
+    components.finish.python_func("run-a", "/shop", "concept", True, status, summary)
     return (tmp_path / "summary").read_text()
 
 
@@ -41,8 +41,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineRun:
 
 @pytest.mark.parametrize(("state", "last"), [("COMPLETE", "start"), ("RUNNING", "materialize")])
 def test_a_run_that_succeeded_is_summarized(run: PipelineRun, tmp_path: Path, state: str, last: str) -> None:
+    refused = state == "RUNNING"
     for step in ("govern", "evaluate", last):
-        run.step(step, lambda: None, finding=lambda _: "a finding")
+        run.step(step, lambda: None, finding=lambda _: "a finding", refused=lambda _: refused)
     text = finish(tmp_path, state)
     assert text.startswith("# Refresh succeeded\n\nRecipe `concept` on `/shop`.")
     assert "- evaluate: a finding" in text and "[MLflow](http://mlflow.example)" in text

@@ -97,6 +97,35 @@ class Kind:
         return answer
 
 
+def served_kinds(api: ApiClient, group: str, version: str) -> set[str]:
+    """Plural names of the kinds that the cluster serves in a version of a group; empty if it has none.
+
+    Raises:
+        ApiException: The API refused.
+        OSError: The API does not answer.
+    """
+    from kubernetes.client.exceptions import ApiException
+
+    def ask() -> dict[str, Any]:
+        answer: dict[str, Any] = api.call_api(
+            f"/apis/{group}/{version}",
+            "GET",
+            header_params={"Accept": "application/json"},
+            response_type="object",
+            auth_settings=["BearerToken"],
+            _return_http_data_only=True,
+            _request_timeout=CALL_TIMEOUT_S,
+        )
+        return answer
+
+    try:
+        return {str(one["name"]) for one in retried(ask)["resources"]}
+    except ApiException as error:
+        if error.status == 404:
+            return set()
+        raise
+
+
 def own_namespace() -> str:
     """The namespace of this pod; outside a cluster, that of the kubeconfig's current context.
 

@@ -87,6 +87,8 @@ def describe(error: Exception, doing: str) -> str:
         message = ""
     message = message or str(getattr(error, "reason", ""))
     remedy = _REMEDIES.get(status, "try again later, or check the API server's log")
+    if "admission webhook" in message:  # which also answers 403
+        remedy = "correct or install what it names; `immr doctor --cluster` lists what is missing"
     return f"{doing}: the Kubernetes API answers {status}, {message}; {remedy}"
 
 

@@ -6,12 +6,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from immr.cluster.api import own_namespace
 from immr.cluster.retries import describe
 from immr.doctor.finding import Finding
 from immr.errors import ImmrError
+from immr.launch.operators import KINDS, choose, served
+from immr.launch.trainjob import RUNTIME, TrainJobs
 from immr.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,7 +37,6 @@ class Operator:
 
 
 OPERATORS = (
-    Operator("training operator 1.9", "kubeflow.org", "v1", ("pytorchjobs",)),
     Operator("KServe 0.20", "serving.kserve.io", "v1beta1", ("inferenceservices",)),
     Operator("KServe 0.20", "serving.kserve.io", "v1alpha1", ("servingruntimes",)),
     Operator("Kubeflow Pipelines 2.17", "argoproj.io", "v1alpha1", ("workflows",)),
@@ -54,7 +55,7 @@ OPERATORS = (
 
 # what pipeline steps call (k8s/base/accounts/pipeline-role.yaml): group, resource, subresource, verbs
 PERMISSIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
-    ("kubeflow.org", "pytorchjobs", "", ("create", "get", "list", "watch", "patch", "delete")),
+    *((kind.group, kind.plural, "", ("create", "get", "list", "watch", "patch", "delete")) for kind in KINDS),
     ("serving.kserve.io", "inferenceservices", "", ("create", "get", "list", "patch", "delete")),
     ("", "pods", "", ("list",)),
     ("", "events", "", ("list",)),
@@ -73,11 +74,14 @@ def examine_cluster(api: ApiClient, settings: Settings) -> list[Finding]:
         return [server]
     if not _is_new_enough(server.found):
         server = replace(server, ok=False, remedy=f"upgrade: KServe 0.20 needs {'.'.join(map(str, _OLDEST))}")
+    operator = dict(parse_qsl(urlsplit(settings.launch_url).query)).get("operator", "")
+    training = _training(calls, operator)
     return [
         server,
+        training,
         *(_operator(calls, operator) for operator in OPERATORS),
-        *_permissions(calls, namespace),
-        *_objects(calls, namespace),
+        *_permissions(calls, namespace, training.found),
+        *_objects(calls, namespace, training.found),
         _claim(calls, namespace),
         *_endpoints(calls, namespace),
     ]
@@ -123,7 +127,7 @@ class _ApiCalls:
                     what, False, "no permission to read it", f"use an account that may, or: {remedy}"
                 )
             return Finding(what, False, describe(error, "reading"), remedy)
-        except HTTPError as error:
+        except (HTTPError, OSError) as error:
             silence = f"no answer in {_TIMEOUT_S:.0f} s ({type(error).__name__})"
             return Finding(what, False, silence, "check the API server: kubectl get --raw /readyz")
         except ImmrError as error:
@@ -138,6 +142,20 @@ def _is_new_enough(version: str) -> bool:
     """Whether a version such as `v1.33.1-eks-4` is supported; other formats pass."""
     match = re.match(r"v(\d+)\.(\d+)", version)
     return match is None or (int(match[1]), int(match[2])) >= _OLDEST
+
+
+def _training(calls: _ApiCalls, operator: str) -> Finding:
+    """Which operator runs training: the one of IMMR_LAUNCH_URL, else the first that is there."""
+
+    def chosen() -> str:
+        kind = choose(calls.api, operator)
+        if kind not in (there := served(calls.api)):
+            raise ImmrError(f"IMMR_LAUNCH_URL has operator={operator}, which this cluster does not have")
+        others = [other.name for other in there if other is not kind]
+        return kind.name + (f" (also there: {', '.join(others)})" if others else "")
+
+    remedy = f"install the training operator 1.9 or Kubeflow Trainer 2.3 ({_DOCS})"
+    return calls.finding("operator of training", chosen, remedy)
 
 
 def _operator(calls: _ApiCalls, operator: Operator) -> Finding:
@@ -157,8 +175,11 @@ def _operator(calls: _ApiCalls, operator: Operator) -> Finding:
     return finding
 
 
-def _permissions(calls: _ApiCalls, namespace: str) -> Iterator[Finding]:
+def _permissions(calls: _ApiCalls, namespace: str, training: str) -> Iterator[Finding]:
+    unused = {kind.plural for kind in KINDS if not training.startswith(kind.name)}
     for group, resource, subresource, verbs in PERMISSIONS:
+        if resource in unused:
+            continue
         title = f"{resource}/{subresource}" if subresource else resource
 
         def may(
@@ -192,8 +213,10 @@ def _may(calls: _ApiCalls, attributes: Mapping[str, str]) -> bool:
     return bool(answer["status"]["allowed"])
 
 
-def _objects(calls: _ApiCalls, namespace: str) -> Iterator[Finding]:
+def _objects(calls: _ApiCalls, namespace: str, training: str) -> Iterator[Finding]:
     core, kserve = f"/api/v1/namespaces/{namespace}", "/apis/serving.kserve.io/v1alpha1"
+    trainer = f"/apis/{TrainJobs.group}/{TrainJobs.version}/namespaces/{namespace}/trainingruntimes/{RUNTIME}"
+    component = f"add ../../components/trainer to the overlay's components, then {_APPLY}"
     key = (
         f"openssl rand 32 > token.key; kubectl -n {namespace} create secret generic immr-click-tokens "
         f"--from-file=token.key ({_DOCS})"
@@ -202,7 +225,9 @@ def _objects(calls: _ApiCalls, namespace: str) -> Iterator[Finding]:
         f"kubectl -n {namespace} create secret generic immr-postgres --from-literal=password=$(openssl rand "
         f"-hex 24) ({_DOCS})"
     )
+    runtime = [("runtime of TrainJobs", trainer, component)] if training.startswith(TrainJobs.name) else []
     for what, path, remedy in (
+        *runtime,
         ("settings", f"{core}/configmaps/immr-settings", _APPLY),
         ("roles", f"{core}/configmaps/immr-roles", _APPLY),
         ("key of click tokens", f"{core}/secrets/immr-click-tokens", key),

@@ -22,6 +22,7 @@ class JobShape:
     memory: str = "3Gi"
     gpus: int = 0  # per pod
     shared_memory: str = "512Mi"  # /dev/shm, used by data loaders and NCCL
+    operator: str = ""  # "pytorchjob" or "trainjob"; empty: the one that the cluster has, pytorchjob if both
     run: str = ""  # label: the pipeline run that owns the job
     queue: str = ""  # Kueue LocalQueue; empty: not queued
     node_selector: str = ""  # "pool=gpu,zone=a"

@@ -31,7 +31,6 @@ Outcome = Literal["succeeded", "failed", "stopped"]
 TRIES = "IMMR_STEP_TRIES"
 """Environment variable with the number of tries of each step; the compiled pipelines set it on a cluster."""
 _PERMANENT = (DataError, RecipeError, SettingsError, IndexMismatchError)  # retrying cannot help
-_UNCONDITIONAL = {"evaluate", "materialize"}  # the last steps of a run that the gate stops
 _KEPT_RUNS = 50
 
 
@@ -44,6 +43,7 @@ class StepRecord:
     finding: str = ""
     error: str = ""
     peak_mib: int = 0
+    refused: bool = False  # the gate refused the version, so the run ends here
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,11 @@ class PipelineRun:
         return cls(settings.home / "runs" / (name or "run"), tries=int(os.environ.get(TRIES, "1")))
 
     def step(
-        self, name: str, body: Callable[[], Result], finding: Callable[[Result], str] = lambda result: ""
+        self,
+        name: str,
+        body: Callable[[], Result],
+        finding: Callable[[Result], str] = lambda result: "",
+        refused: Callable[[Result], bool] = lambda result: False,
     ) -> Result:
         """Run a step's body, retrying after transient errors, and record the outcome.
 
@@ -69,6 +73,7 @@ class PipelineRun:
             name: Name of the step.
             body: The work. It must be idempotent.
             finding: Turns its result into the sentence that the run's summary shows.
+            refused: Whether the result keeps the steps that depend on the gate from running.
         """
         self._record(StepRecord(name, "running"))
         try:
@@ -76,7 +81,8 @@ class PipelineRun:
         except Exception as error:
             self._record(StepRecord(name, "failed", error=f"{type(error).__name__}: {error}"))
             raise
-        self._record(StepRecord(name, "done", finding(result), peak_mib=_peak_mib()))
+        peak_mib = _peak_mib()
+        self._record(StepRecord(name, "done", finding(result), peak_mib=peak_mib, refused=refused(result)))
         return result
 
     def records(self) -> list[StepRecord]:
@@ -84,12 +90,13 @@ class PipelineRun:
         files = sorted(self.folder.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
         return [StepRecord(**json.loads(file.read_text())) for file in files]
 
-    def outcome(self, state: str) -> Outcome:
+    def outcome(self, state: str, deploys: bool = True) -> Outcome:
         """How the run ended.
 
         Args:
             state: What Kubeflow Pipelines passes as the exit handler's final state: SUCCEEDED or FAILED
                 (`kfp.local`), or COMPLETE, RUNNING, FAILED or CANCELED (ML Metadata's).
+            deploys: Whether the run deploys a version that passes the gate.
         """
         records = self.records()
         if state == "FAILED" or any(record.state == "failed" for record in records):
@@ -97,7 +104,14 @@ class PipelineRun:
         done = {record.step for record in records if record.state == "done"}
         if len(done) < len(records):
             return "stopped"
-        whole = state in ("SUCCEEDED", "COMPLETE") or (state == "RUNNING" and done >= _UNCONDITIONAL)
+        # RUNNING may also be a normal end: after the last step for which the conditions hold
+        last = (
+            {"materialize"}
+            if any(record.refused for record in records)
+            else {"materialize", "package", "index"}
+        )
+        ends_early = not deploys or "package" not in last
+        whole = state in ("SUCCEEDED", "COMPLETE") or (state == "RUNNING" and ends_early and done >= last)
         return "succeeded" if whole else "stopped"
 
     def page(self, settings: Settings, about: str, outcome: Outcome, stopped_jobs: list[str]) -> str:
@@ -110,6 +124,11 @@ class PipelineRun:
                 lines += [*(f"    {line}" for line in record.error.splitlines()), ""]
             if record.state == "running":
                 lines += [f"Step `{record.step}` did not finish: it was stopped or killed.", ""]
+        if outcome == "succeeded" and any(record.refused for record in records):
+            lines += [
+                "The gate refused the new version, so it was not deployed. The champion keeps serving.",
+                "",
+            ]
         if outcome == "failed" and all(record.state == "done" for record in records):
             lines += [
                 "A step's pod ended before IMMR started in it: see the run's graph for its message.",
