@@ -13,7 +13,7 @@ ifneq ($(wildcard ../shared/data),)
 export IMMR_DATA_MIRROR ?= $(abspath ../shared/data)
 endif
 
-.PHONY: audit images image-spark rules help demo test test-slow coverage lint types imports unit pipelines setup browser spark prometheus redis postgres bench clean
+.PHONY: audit images push image-spark rules help demo test test-slow coverage lint types imports unit pipelines setup browser spark prometheus redis postgres bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -126,20 +126,26 @@ rules: ## generate the PrometheusRule in k8s/ from dashboards/prometheus/rules.y
 
 # Other builders: IMAGE_TOOL=podman or IMAGE_TOOL=buildah. To pin the base by digest: PYTHON_IMAGE=...@sha256:...
 IMAGE_TOOL ?= docker
-IMAGE_TAG ?= 0.1.0
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/immr/__init__.py)
+IMAGE_TAG ?= $(VERSION)
 PYTHON_IMAGE ?= docker.io/library/python:3.11-slim-bookworm
 
-images: ## build the images for Kubernetes (IMAGE_TOOL=docker)
+REGISTRY ?= immr
+
+images: ## build the images for Kubernetes (IMAGE_TOOL=docker REGISTRY=immr)
 	@for image in pipeline-python:pipeline serving:serving gateway:gateway; do \
 	  $(IMAGE_TOOL) build --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) --build-arg VERSION=$(IMAGE_TAG) \
 	    --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
-	    --file k8s/images/$${image#*:}.Dockerfile --tag immr/$${image%:*}:$(IMAGE_TAG) . || exit 1; \
+	    --file k8s/images/$${image#*:}.Dockerfile --tag $(REGISTRY)/$${image%:*}:$(IMAGE_TAG) . || exit 1; \
 	done
 
+push: ## push these images (REGISTRY=registry.example/immr)
+	@for image in pipeline-python serving gateway; do $(IMAGE_TOOL) push $(REGISTRY)/$$image:$(IMAGE_TAG) || exit 1; done
+
 image-spark: ## build the image for governance on Spark, based on the pipeline's (run make images first)
-	@$(IMAGE_TOOL) build --build-arg PIPELINE_IMAGE=immr/pipeline-python:$(IMAGE_TAG) --build-arg VERSION=$(IMAGE_TAG) \
+	@$(IMAGE_TOOL) build --build-arg PIPELINE_IMAGE=$(REGISTRY)/pipeline-python:$(IMAGE_TAG) --build-arg VERSION=$(IMAGE_TAG) \
 	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
-	  --file k8s/images/spark.Dockerfile --tag immr/spark:$(IMAGE_TAG) .
+	  --file k8s/images/spark.Dockerfile --tag $(REGISTRY)/spark:$(IMAGE_TAG) .
 
 clean: ## delete everything computed here (.immr), keep the environment
 	rm -rf .immr

@@ -2,4 +2,6 @@
 
 import os
 
-IMAGE = os.environ.get("IMMR_PIPELINE_IMAGE", "immr/pipeline-python:0.1.0")
+from immr import __version__
+
+IMAGE = os.environ.get("IMMR_PIPELINE_IMAGE", f"immr/pipeline-python:{__version__}")

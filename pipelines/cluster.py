@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from kfp import kubernetes
 from kfp.dsl.pipeline_task import PipelineTask
 
+from components.image import IMAGE
 from immr.errors import SettingsError
 from immr.loop.pipeline_run import TRIES
 
@@ -71,6 +72,7 @@ def at_home(*tasks: PipelineTask) -> None:
         kubernetes.use_secret_as_env(task, DATABASE_SECRET, {"password": "PGPASSWORD"})
         kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
         kubernetes.set_timeout(task, DAY_S)
+        task.set_env_variable("IMMR_PIPELINE_IMAGE", IMAGE)  # the training pods of a step use its image
         task.set_caching_options(enable_caching=False)
         size = size_of(task.name)
         task.set_cpu_request(size.cpu).set_memory_request(size.memory).set_memory_limit(size.memory_limit)

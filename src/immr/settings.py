@@ -13,6 +13,7 @@ from urllib.parse import quote
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from immr import __version__
 from immr.errors import SettingsError
 
 
@@ -35,6 +36,7 @@ class Settings(BaseSettings):
     events_url: str = ""
     launch_url: str = "local://"
     deploy_url: str = "local://"
+    pipeline_image: str = f"immr/pipeline-python:{__version__}"  # of training pods; compiled pipelines set it
     token_key_file: Path | None = None
     model_name: str = "immr"
     keep_photos: bool = False

@@ -113,7 +113,7 @@ class Parts:
             from immr.launch.kubeflow import KubeflowLauncher
 
             namespace, query = _namespace(url)
-            shape = JobShape.from_query(query)
+            shape = JobShape.from_query({"image": self.settings.pipeline_image} | query)
             home, environment = self.settings.home, self.settings.environment()
             return KubeflowLauncher(api.connect(), namespace, shape, home, environment=environment)
         from immr.launch.local import LocalLauncher

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.image import IMAGE
+from immr import __version__
 from tests.k8s import schemas
 
 ROOT = schemas.ROOT
@@ -51,7 +52,7 @@ def test_make_builds_what_the_manifests_name() -> None:
         text=True,
         check=True,
     )
-    names = {f"immr/{name}:0.1.0" for name in re.findall(r"([a-z-]+):[a-z]+(?=[ ;])", done.stdout)}
+    names = {f"immr/{name}:{__version__}" for name in re.findall(r"([a-z-]+):[a-z]+(?=[ ;])", done.stdout)}
     names |= set(re.findall(r"--tag (immr/spark:\S+)", done.stdout))
     used = set()
     for part in ("base", "components"):

@@ -74,7 +74,13 @@ def test_every_step_is_retried_and_none_is_cached(spec: dict[str, Any]) -> None:
         assert task["retryPolicy"]["backoffDuration"] == "30s"
         assert not task.get("cachingOptions", {}).get("enableCache")
         container = spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]
-        assert container["env"] == [{"name": "IMMR_STEP_TRIES", "value": "3"}]
+        assert {"name": "IMMR_STEP_TRIES", "value": "3"} in container["env"]
+
+
+def test_training_uses_the_image_of_its_step(spec: dict[str, Any]) -> None:
+    for name, executor in spec["deploymentSpec"]["executors"].items():
+        image = executor["container"]["image"]
+        assert {"name": "IMMR_PIPELINE_IMAGE", "value": image} in executor["container"]["env"], name
 
 
 def test_a_step_that_lost_its_pod_after_hours_is_retried(spec: dict[str, Any]) -> None:

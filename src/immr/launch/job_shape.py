@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from immr import __version__
 from immr.cluster.objects import shape_from_query
 
 
@@ -13,7 +14,7 @@ from immr.cluster.objects import shape_from_query
 class JobShape:
     """Pods of a training job. The URL can set each field: `kubeflow://immr?gpus=1&queue=team`."""
 
-    image: str = "immr/pipeline-python:0.1.0"
+    image: str = f"immr/pipeline-python:{__version__}"
     claim: str = "immr-home"  # PersistentVolumeClaim (ReadWriteMany) mounted at IMMR_HOME
     service_account: str = "immr-training"
     processes_per_pod: int = 1

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Prints the objects of an overlay with images of your registry, for `kubectl apply -f -`:
+#   sh k8s/render.sh OVERLAY REGISTRY [TAG] [NAMESPACE]
+#   sh k8s/render.sh production registry.example/immr
+# With a namespace it is a shop of its own: nothing in it refers to another namespace.
+set -eu
+[ $# -ge 2 ] || { sed -n '2,5s/^# //p' "$0" >&2; exit 2; }
+here=$(dirname "$0")
+tag=${3:-$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$here/../src/immr/__init__.py")}
+folder=$(mktemp -d "$here/overlays/.render-XXXXXX")
+trap 'rm -r "$folder"' EXIT
+{
+  echo "resources: [../$1]"
+  echo "images:"
+  for image in pipeline-python serving gateway spark; do
+    echo "  - {name: immr/$image, newName: $2/$image, newTag: \"$tag\"}"
+  done
+  if [ -n "${4:-}" ]; then
+    cat <<SHOP
+transformers:
+  - |-
+    apiVersion: builtin
+    kind: NamespaceTransformer
+    metadata: {name: namespace, namespace: $4}
+    setRoleBindingSubjects: allServiceAccounts
+patches:
+  - target: {kind: Namespace}
+    patch: |-
+      - {op: replace, path: /metadata/name, value: $4}
+SHOP
+  fi
+} > "$folder/kustomization.yaml"
+kubectl kustomize "$folder"

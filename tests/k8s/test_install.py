@@ -1,0 +1,110 @@
+"""The scripts that install IMMR: rendered objects, several shops in one cluster, Secrets."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from immr import __version__
+from tests.k8s import schemas
+
+K8S = schemas.ROOT / "k8s"
+CLUSTER_WIDE = {"Namespace"}
+
+
+def rendered(*arguments: str) -> list[dict[str, Any]]:
+    if shutil.which("kubectl") is None:
+        pytest.skip("no kubectl: the overlays cannot be built")
+    done = subprocess.run(["sh", K8S / "render.sh", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not list((K8S / "overlays").glob(".render-*"))
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def images(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        here = {value["image"]} if isinstance(value.get("image"), str) else set()
+        return here.union(*map(images, value.values()))
+    return set().union(*map(images, value)) if isinstance(value, list) else set()
+
+
+def strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for part in value.values() for text in strings(part)]
+    if isinstance(value, list):
+        return [text for part in value for text in strings(part)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_images_come_from_the_given_registry() -> None:
+    ours = {image for image in images(rendered("kind", "registry.example/shop", "9.9")) if "/shop/" in image}
+    assert ours == {f"registry.example/shop/{name}:9.9" for name in ("pipeline-python", "serving", "gateway")}
+    default = images(rendered("kind", "registry.example/shop"))
+    assert f"registry.example/shop/gateway:{__version__}" in default
+    assert not [image for image in default if image.startswith("immr/")]
+
+
+def test_two_shops_in_one_cluster_do_not_clash() -> None:
+    shops = {
+        name: rendered("production", "registry.example/immr", "1", name) for name in ("shop-a", "shop-b")
+    }
+    seen: set[tuple[str, str, str]] = set()
+    for shop, objects in shops.items():
+        other = next(name for name in shops if name != shop)
+        for one in objects:
+            kind, metadata = one["kind"], one["metadata"]
+            title = (kind, metadata.get("namespace", ""), metadata["name"])
+            assert title not in seen, title
+            seen.add(title)
+            assert metadata.get("namespace") == shop or (kind in CLUSTER_WIDE and metadata["name"] == shop), (
+                title
+            )
+            if kind == "RoleBinding":
+                assert {subject["namespace"] for subject in one["subjects"]} == {shop}
+                assert one["roleRef"]["kind"] == "Role"
+            # host names have no namespace, so none leads to another shop
+            assert not [
+                text for text in strings(one) if other in text or re.search(r"\.immr(\.svc|:|/|$)", text)
+            ]
+    assert len(seen) == sum(map(len, shops.values()))
+
+
+def test_one_version_names_all_images() -> None:
+    """Rendering replaces the tags; these are for `kubectl apply -k`, and for images built with `make images`."""
+    tags = {
+        (file.name, tag)
+        for file in K8S.rglob("*")
+        if file.suffix in (".yaml", ".Dockerfile")
+        for tag in re.findall(r"\bimmr/[a-z-]+:([\w.]+)", file.read_text())
+    }
+    assert {tag for _, tag in tags} == {__version__}
+
+
+def test_secrets_are_created_once(tmp_path: Path) -> None:
+    """With a kubectl that keeps the Secrets in a folder."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(
+        "#!/bin/sh\n"
+        f'if [ "$3" = get ]; then test -f "{kept}/$5"; exit; fi\n'
+        f'for last; do :; done; cp "${{last#--from-file=}}" "{kept}/$6"\n'
+    )
+    kubectl.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def run() -> dict[str, bytes]:
+        subprocess.run(["sh", K8S / "secrets.sh", "shop-a"], env=environment, check=True)
+        return {file.name: file.read_bytes() for file in kept.iterdir()}
+
+    made = run()
+    assert set(made) == {"immr-click-tokens", "immr-postgres"}
+    assert len(made["immr-click-tokens"]) == 32 and re.fullmatch(rb"[0-9a-f]{48}", made["immr-postgres"])
+    assert run() == made
