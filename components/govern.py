@@ -15,7 +15,6 @@ def govern(
 ) -> str:
     """Clean, group and split a click log into a training set; returns its folder on the shared home."""
     import shutil
-    from pathlib import Path
 
     from immr import recipes
     from immr.loop.govern import govern
@@ -26,7 +25,7 @@ def govern(
     parts = connect(Settings())
 
     def body():
-        return govern(parts, Path(data_uri), recipes.by_name(recipe))
+        return govern(parts, data_uri, recipes.by_name(recipe))
 
     def finding(made):
         return f"{len(made.queries)} photos in {made.class_count} classes"

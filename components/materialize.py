@@ -19,6 +19,6 @@ def materialize(run: str, data_uri: str, training_set: str) -> int:
     parts = connect(Settings())
 
     def body() -> int:
-        return materialize(parts, TrainingSet(Path(training_set)), Path(data_uri))
+        return materialize(parts, TrainingSet(Path(training_set)), data_uri)
 
     return PipelineRun.of(parts.settings, run).step("materialize", body)

@@ -79,7 +79,7 @@ def run(
     with on_this_machine(Settings().home / "pipeline"):
         from pipelines.refresh import refresh
 
-        refresh(data_uri=str(Path(data).absolute()), **values)
+        refresh(data_uri=data if "://" in data else str(Path(data).absolute()), **values)
 
 
 @app.command()

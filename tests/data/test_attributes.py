@@ -4,9 +4,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from immr.data.attributes import declared, kinds_of
+from immr.data.attributes import kinds_of
 from immr.data.check import check
 from immr.data.item_changes import read_items
+from immr.data.sources.shop import Shop
 from immr.errors import ContractError
 
 HEAD = "item_id,title,description,category,image,price,updated_at"
@@ -78,7 +79,7 @@ def test_check_reads_the_declaration(tmp_path):
 def test_an_invalid_declaration_is_explained(tmp_path, content, words):
     (tmp_path / "attributes.toml").write_text(content)
     with pytest.raises(ContractError, match=words):
-        declared(tmp_path)
+        Shop.of(tmp_path).attributes()
 
 
 def test_an_attribute_of_two_kinds_is_refused(tmp_path):

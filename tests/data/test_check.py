@@ -61,7 +61,9 @@ def test_a_missing_column_comes_with_a_similar_one(tmp_path: Path, suffix: str) 
         (folder / "items.jsonl").write_text(f"{{{pairs}}}")
     found = report_of(folder, "items")
     assert "has no column item_id, price" in found.error
-    assert found.proposals == {"item_id": "ITEM-ID", "price": "list_price"}
+    assert found.proposal is not None
+    columns = {name: rule.column for name, rule in found.proposal.rules.items()}
+    assert columns == {"item_id": "ITEM-ID", "price": "list_price"}
 
 
 def test_ignored_columns_and_missing_tables_are_named(tmp_path: Path) -> None:

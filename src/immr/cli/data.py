@@ -3,51 +3,75 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from immr.cli.options import AsJson, console, parts_of
+from immr.cli.options import SOURCE, AsJson, MapFile, console, parts_of
 from immr.datasets.named import DATASETS, load_dataset
+from immr.storage.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from immr.data.check import TableReport
 
 data_app = typer.Typer(
     no_args_is_help=True, help="Check your own tables, or write a named data set as a shop."
 )
 
 
-@data_app.command("check")
+@data_app.command("check", epilog="Example: immr data check export/ --propose map.toml")
 def data_check(
-    source: Annotated[Path, typer.Argument(help="Folder with items, queries, impressions, judgements.")],
+    source: Annotated[str, typer.Argument(help=f"{SOURCE} A single file is a catalogue.")],
+    mapping: MapFile = None,
+    propose: Annotated[
+        Path | None, typer.Option(help="Write a proposed mapping to this file, and check the tables with it.")
+    ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows to sample from each table.")] = 100_000,
     as_json: AsJson = False,
 ) -> None:
     """Check a sample of your tables against the data contract; exit 1 if something does not fit."""
-    from immr.data.check import check
+    from immr.data.check import check, proposed_mapping
+    from immr.data.sources.shop import Shop
 
-    reports = check(source, rows)
+    reports = check(Shop.of(source, mapping), rows)
+    if propose is not None:
+        write_atomically(propose, proposed_mapping(reports))
+        reports = check(Shop.of(source, propose), rows)
     if as_json:
-        typer.echo(json.dumps([asdict(report) | {"fits": report.fits} for report in reports]))
+        typer.echo(json.dumps([asdict(report) | {"fits": report.fits} for report in reports], default=str))
     else:
-        table = Table("table", "files", "rows sampled", "valid", "problem", "rows", "example")
-        for report in reports:
-            counts = (report.name, str(report.files), f"{report.sampled:,}", f"{report.valid:,}")
-            if report.error:
-                table.add_row(*counts, f"[red]{report.error}[/]", "", "")
-            elif not report.problems:
-                table.add_row(*counts, "[green]none[/]", "", "")
-            for number, problem in enumerate(report.problems):
-                shown = counts if number == 0 else ("",) * 4
-                table.add_row(*shown, problem.reason, f"{problem.rows:,}", problem.example)
-        console.print(table)
-        for report in reports:
-            for column, similar in report.proposals.items():
-                console.print(f"{report.name}: is the column {similar!r} the missing {column!r}? Rename it.")
-            if report.ignored_columns:
-                console.print(f"{report.name}: ignored columns {', '.join(report.ignored_columns)}")
+        _print(reports)
+    if propose is not None:
+        Console(stderr=True).print(f"wrote {propose}: read it, correct it, then use it with --map {propose}")
     raise typer.Exit(0 if all(report.fits for report in reports) else 1)
+
+
+def _print(reports: Sequence[TableReport]) -> None:
+    from immr.data.check import proposed_mapping
+
+    table = Table("table", "files", "rows sampled", "valid", "problem", "rows", "example")
+    for report in reports:
+        counts = (report.name, str(report.files), f"{report.sampled:,}", f"{report.valid:,}")
+        if report.error:
+            table.add_row(*counts, f"[red]{escape(report.error)}[/]", "", "")
+        elif not report.problems:
+            table.add_row(*counts, "[green]none[/]", "", "")
+        for number, problem in enumerate(report.problems):
+            shown = counts if number == 0 else ("",) * 4
+            table.add_row(*shown, problem.reason, f"{problem.rows:,}", escape(problem.example))
+    console.print(table)
+    for report in reports:
+        if report.ignored_columns:
+            console.print(f"{report.name}: ignored columns {', '.join(report.ignored_columns)}")
+    if text := proposed_mapping(reports):
+        console.print("Proposed mapping (write it to a file with --propose map.toml):\n")
+        console.print(text, markup=False, highlight=False)
 
 
 def _add_dataset(name: str) -> None:

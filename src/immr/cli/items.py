@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr.cli.options import AsJson, console, parts_of
+from immr.cli.options import AsJson, MapFile, console, parts_of
 from immr.loop import catalogue
 from immr.loop.catalogue import Progress
 
 _FILE = (
-    "Items as Parquet or CSV: item_id, title, description, category, image (a path or URI), price, "
-    "updated_at, and optionally stock."
+    "Items as a Parquet, CSV or JSON-lines file, folder, glob or URL: item_id, title, description, category, "
+    "image (a path or URL), price, updated_at, and optionally stock."
 )
 
 items_app = typer.Typer(
@@ -30,11 +29,12 @@ items_app = typer.Typer(
 @items_app.command("upsert")
 def items_upsert(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help=_FILE)],
+    file: Annotated[str, typer.Argument(help=_FILE)],
+    mapping: MapFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Add items, or replace those with the same item_id; exit 1 while a live version lacks them."""
-    counts, progress = catalogue.upsert(parts_of(ctx), file)
+    counts, progress = catalogue.upsert(parts_of(ctx), file, mapping)
     _report(f"recorded {counts.valid:,} of {counts.rows_in:,} items")
     for reason, rows in counts.rejected.items():
         _report(f"rejected {rows:,} rows: {reason}")

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from immr import recipes
 from immr.cli.experiment import print_experiment
-from immr.cli.options import AsJson, DataFolder, ModelName, RecipeName, SetFolder, console, parts_of
+from immr.cli.options import AsJson, DataSource, MapFile, ModelName, RecipeName, SetFolder, console, parts_of
+from immr.data.sources.shop import Shop
 from immr.data.training_set import TrainingSet
 from immr.evaluation.bootstrap import Estimate
 from immr.loop import deploy as deploy_verb
@@ -32,12 +33,13 @@ app = typer.Typer()
 @app.command()
 def govern(
     ctx: typer.Context,
-    data: DataFolder,
+    data: DataSource,
     out: Annotated[Path, typer.Option(help="Folder for the training set.")] = Path("training-set"),
     recipe: RecipeName = "concept",
+    mapping: MapFile = None,
 ) -> None:
     """Clean, group and split a click log into a training set."""
-    result = govern_verb.govern(parts_of(ctx), data, recipes.by_name(recipe), out)
+    result = govern_verb.govern(parts_of(ctx), Shop.of(data, mapping), recipes.by_name(recipe), out)
     console.print(
         f"{len(result.queries)} photos in {result.class_count} classes, {len(result.judgements)} held out; "
         f"manifest {result.hash[:16]}; report: {out / 'report.html'}"
@@ -95,16 +97,18 @@ def package(ctx: typer.Context, model: ModelName, recipe: RecipeName = "concept"
 
 
 @app.command()
-def materialize(ctx: typer.Context, training_set: SetFolder, data: DataFolder) -> None:
+def materialize(
+    ctx: typer.Context, training_set: SetFolder, data: DataSource, mapping: MapFile = None
+) -> None:
     """Write item features from a click log's last seven days to the online store."""
-    count = materialize_verb.materialize(parts_of(ctx), TrainingSet(training_set), data)
+    count = materialize_verb.materialize(parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping))
     console.print(f"{count} items have features online")
 
 
 @app.command()
-def push(ctx: typer.Context, training_set: SetFolder, data: DataFolder) -> None:
+def push(ctx: typer.Context, training_set: SetFolder, data: DataSource, mapping: MapFile = None) -> None:
     """Update the online features with events recorded since."""
-    count = materialize_verb.push(parts_of(ctx), TrainingSet(training_set), data)
+    count = materialize_verb.push(parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping))
     console.print(f"{count} items have fresh features online")
 
 

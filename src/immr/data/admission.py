@@ -14,12 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from immr.data.attributes import contracts_of
 from immr.data.contract import TableContract
 from immr.data.known_keys import KnownKeys, hashes_of
 from immr.data.merging import LaterRows, merge_into_first
 from immr.data.rules import broken, rules_of
-from immr.data.tables import CHUNK_ROWS, Typed, chunks, files_of, readable, typed
+from immr.data.sources.parts import CHUNK_ROWS
+from immr.data.sources.shop import Shop, ShopTable
+from immr.data.tables import Typed, readable, typed
 from immr.errors import ContractError
 
 if TYPE_CHECKING:
@@ -47,15 +48,17 @@ class Admission:
         return self.folder / f"{table}.parquet"
 
 
-def admit(folder: Path, out: Path, chunk_rows: int = CHUNK_ROWS, now: datetime | None = None) -> Admission:
-    """Check all tables in a folder chunk by chunk (`immr.data.tables.files_of` describes their names).
+def admit(
+    source: Shop | str | Path, out: Path, chunk_rows: int = CHUNK_ROWS, now: datetime | None = None
+) -> Admission:
+    """Check all tables of a shop chunk by chunk (`immr.data.sources.shop` describes their names).
 
     A row is rejected for the first rule that it breaks. Of several rows with one key the first is kept; later
     impressions of one query and item are merged into it, so that a click logged after its impression counts.
     Memory: one chunk and eight bytes per row.
 
     Args:
-        folder: with the tables; relative paths of pictures start here.
+        source: the shop; relative paths of pictures start at its folder.
         out: where the valid rows and `rejected/` are written.
         chunk_rows: rows that are checked at a time.
         now: rows from later than the next day are rejected; by default the present.
@@ -66,53 +69,47 @@ def admit(folder: Path, out: Path, chunk_rows: int = CHUNK_ROWS, now: datetime |
     """
     known: dict[str, KnownKeys] = {}
     now = now or datetime.now(UTC)
-    counts = {}
-    for contract in contracts_of(folder):
-        if files := files_of(folder, contract):
-            checker = _Checker(contract, known, now)
-            counts[contract.name] = _admit(contract, files, folder, out, checker, chunk_rows)
-    return Admission(out, counts)
+    return Admission(
+        out,
+        {
+            table.contract.name: _admit(table, out, _Checker(table.contract, known, now), chunk_rows)
+            for table in Shop.of(source).tables()
+        },
+    )
 
 
-def admit_table(contract: TableContract, files: list[Path], beside: Path, out: Path) -> TableCounts:
+def admit_table(table: ShopTable, out: Path) -> TableCounts:
     """Check one table alone, without its references to other tables, into `<out>/<table>.parquet`.
 
     Args:
-        contract: of the table.
-        files: the table.
-        beside: the folder that relative paths of pictures start from.
+        table: of a shop.
         out: where the valid rows and `rejected/` are written.
 
     Raises:
         ContractError: a column is missing or of a type that cannot be read, or there is no valid row.
     """
-    return _admit(contract, files, beside, out, _Checker(contract, {}, datetime.now(UTC)), CHUNK_ROWS)
+    return _admit(table, out, _Checker(table.contract, {}, datetime.now(UTC)), CHUNK_ROWS)
 
 
-def _admit(
-    contract: TableContract,
-    files: list[Path],
-    beside: Path,
-    out: Path,
-    checker: _Checker,
-    chunk_rows: int,
-) -> TableCounts:
+def _admit(table: ShopTable, out: Path, checker: _Checker, chunk_rows: int) -> TableCounts:
+    contract = table.contract
     rows_in, valid, rejected = 0, 0, Counter[str]()
     (out / "rejected").mkdir(parents=True, exist_ok=True)
     target = out / f"{contract.name}.parquet"
-    with pq.ParquetWriter(target, contract.columns) as accepted:
-        for path in files:
-            with _Rejected(out / "rejected" / f"{contract.name}.parquet", append=path != files[0]) as rejects:
-                for batch in chunks(path, contract, chunk_rows):
-                    chunk = typed(batch, contract, path, beside.absolute())
-                    reasons = checker.reasons(chunk)
-                    good = (reasons == "").to_numpy()
-                    accepted.write_table(_table(chunk.frame[good], contract))
-                    rejects.write(batch, reasons, ~good)
-                    rows_in, valid = rows_in + len(good), valid + int(good.sum())
-                    rejected.update(reasons[~good].tolist())
+    with (
+        pq.ParquetWriter(target, contract.columns) as accepted,
+        _Rejected(out / "rejected" / f"{contract.name}.parquet") as rejects,
+    ):
+        for raw, mapped, part in table.chunks(chunk_rows):
+            chunk = typed(mapped, contract, part.place, table.beside)
+            reasons = checker.reasons(chunk)
+            good = (reasons == "").to_numpy()
+            accepted.write_table(_table(chunk.frame[good], contract))
+            rejects.write(raw, reasons, ~good)
+            rows_in, valid = rows_in + len(good), valid + int(good.sum())
+            rejected.update(reasons[~good].tolist())
     if not valid and (rows_in or not contract.optional):
-        raise ContractError(_nothing_valid(files, contract, rows_in, rejected))
+        raise ContractError(_nothing_valid(table, rows_in, rejected))
     if checker.later:
         merge_into_first(target, contract, checker.later)
     return TableCounts(rows_in, valid, dict(sorted(rejected.items())))
@@ -156,10 +153,14 @@ class _Checker:
 
 
 class _Rejected:
-    """Writes rejected rows as they came, plus `reason`; creates no file if there are none."""
+    """Writes rejected rows as they came, plus `reason`; creates no file if there are none.
 
-    def __init__(self, path: Path, append: bool) -> None:
-        self._path = path if not append else _free_name(path)
+    Parts of a table may differ in columns and types: where they do, the next file begins.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._number = 0
         self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> _Rejected:
@@ -176,22 +177,22 @@ class _Rejected:
         if "reason" in rows.column_names:  # ours replaces a column of that name
             rows = rows.drop_columns("reason")
         rows = rows.append_column("reason", pa.array(reasons[bad].tolist(), pa.string()))
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, rows.schema)
+        if self._writer is None or not self._writer.schema.equals(rows.schema):
+            self._next(rows.schema)
+        assert self._writer is not None
         self._writer.write_table(rows)
+
+    def _next(self, schema: pa.Schema) -> None:
+        if self._writer:
+            self._writer.close()
+        self._number += 1
+        path = self._path if self._number == 1 else self._path.with_stem(f"{self._path.stem}-{self._number}")
+        self._writer = pq.ParquetWriter(path, schema)
 
 
 def _duplicate(contract: TableContract) -> str:
     keys = " and ".join(contract.key)
     return f"merged into the first row with the same {keys}" if contract.merged else f"duplicate {keys}"
-
-
-def _free_name(path: Path) -> Path:
-    """Parts of a table may differ in type, so the rejects of each part have their own file."""
-    number = 2
-    while (candidate := path.with_stem(f"{path.stem}-{number}")).exists():
-        number += 1
-    return candidate if path.exists() else path
 
 
 def _table(frame: pd.DataFrame, contract: TableContract) -> pa.Table:
@@ -204,9 +205,8 @@ def _table(frame: pd.DataFrame, contract: TableContract) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=contract.columns)
 
 
-def _nothing_valid(files: list[Path], contract: TableContract, rows_in: int, rejected: Counter[str]) -> str:
-    where = files[0] if len(files) == 1 else files[0].parent
+def _nothing_valid(table: ShopTable, rows_in: int, rejected: Counter[str]) -> str:
     if not rows_in:
-        return f"{where} has no rows: the table {contract.name} needs at least one"
+        return f"{table.place} has no rows: the table {table.contract.name} needs at least one"
     most = "; ".join(f"{reason} ({rows} rows)" for reason, rows in rejected.most_common(3))
-    return f"{where}: none of its {rows_in} rows meets the data contract. Correct this first: {most}"
+    return f"{table.place}: none of its {rows_in} rows meets the data contract. Correct this first: {most}"

@@ -12,7 +12,6 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
@@ -20,7 +19,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from immr.data.column_types import NOT_OF_TYPE, UnsuitableTypeError, convert
-from immr.data.contract import CONTRACT, ITEMS, TableContract
 from immr.errors import ContractError
 from immr.types import AttributeKind, AttributeValue, Item
 
@@ -35,17 +33,18 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _TYPES = {"keyword": pa.string(), "number": pa.float64()}
 
 
-def declared(folder: Path) -> dict[str, AttributeKind]:
-    """The attributes that `attributes.toml` in this folder declares, in its order; none without the file.
+def declared(content: bytes, path: str) -> dict[str, AttributeKind]:
+    """The attributes that a declaration declares, in its order.
+
+    Args:
+        content: of `attributes.toml`.
+        path: of that file, for messages.
 
     Raises:
         ContractError: the file is not TOML, or declares an invalid name or kind.
     """
-    path = folder / DECLARATION
-    if not path.is_file():
-        return {}
     try:
-        kinds = tomllib.loads(path.read_text(encoding="utf-8"))
+        kinds = tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ContractError(f'{path} is not TOML ({error}): write lines like brand = "keyword"') from error
     taken = {CLASS, *(field.name for field in fields(Item))}
@@ -59,25 +58,15 @@ def declared(folder: Path) -> dict[str, AttributeKind]:
     return cast("dict[str, AttributeKind]", kinds)
 
 
-def contracts_of(folder: Path) -> tuple[TableContract, ...]:
-    """The data contract, with the attributes that this folder declares.
-
-    Raises:
-        ContractError: see `declared`.
-    """
-    items = ITEMS.with_attributes(declared(folder))
-    return tuple(items if contract is ITEMS else contract for contract in CONTRACT)
-
-
 def pack(
-    batch: pa.RecordBatch, kinds: Mapping[str, AttributeKind], path: Path
+    batch: pa.RecordBatch, kinds: Mapping[str, AttributeKind], place: str
 ) -> tuple[pd.Series[str], dict[str, npt.NDArray[np.bool_]]]:
     """The column `attributes` of a chunk.
 
     Args:
-        batch: as read from `path`; a declared column may be missing.
+        batch: with the contract's columns; a declared column may be missing.
         kinds: the declared attributes.
-        path: named in errors.
+        place: where the rows are, for messages.
 
     Returns:
         A JSON object for each row; and reason → rows whose value does not fit, only reasons that occur.
@@ -96,7 +85,7 @@ def pack(
             converted, given = convert(batch.column(name), _TYPES[kind])
         except (UnsuitableTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise ContractError(
-                f"{path}: column {name} holds {batch.column(name).type} and should hold a {kind}: {error}"
+                f"{place}: column {name} holds {batch.column(name).type} and should hold a {kind}: {error}"
             ) from error
         columns[name] = converted.to_pylist()
         lost = np.array(given.to_pylist(), dtype=bool) & np.array([value is None for value in columns[name]])

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from difflib import get_close_matches
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from immr.data import attributes
-from immr.data.contract import ITEMS, TableContract
+from immr.data.contract import CONTRACT, ITEMS
+from immr.data.mapping.proposal import Proposal, encoding_of, propose
 from immr.data.rules import broken, rules_of
-from immr.data.tables import CHUNK_ROWS, Typed, chunks, columns_of, files_of, typed
+from immr.data.sources.files import FilePart
+from immr.data.sources.parts import CHUNK_ROWS
+from immr.data.sources.shop import Chunk, Shop, ShopTable
+from immr.data.tables import Typed, typed
 from immr.errors import ContractError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLE_ROWS = 100_000
+_PROPOSED_FROM = 2_000
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class TableReport:
     problems: tuple[Problem, ...] = ()
     ignored_columns: tuple[str, ...] = ()
     error: str = ""  # why the table cannot be read at all
-    proposals: Mapping[str, str] = field(default_factory=dict)  # missing column → similar one in the file
+    proposal: Proposal | None = None  # a mapping, if the table does not fit as it is
 
     @property
     def fits(self) -> bool:
@@ -53,61 +56,86 @@ class TableReport:
         return not self.error and self.valid == self.sampled
 
 
-def check(source: Path, rows: int = SAMPLE_ROWS) -> list[TableReport]:
-    """Check the first rows of each table in a folder.
+def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableReport]:
+    """Check the first rows of each table of a shop.
 
     Duplicate keys and references between tables are not checked: a sample does not show them.
 
     Args:
-        source: the folder with the tables.
+        source: the shop; a single file is a catalogue.
         rows: sampled per table.
 
     Returns:
         A report per table; an optional table that is missing has none.
     """
-    reports = []
-    try:
-        contracts = attributes.contracts_of(source)
-    except ContractError as error:
-        return [TableReport(ITEMS.name, error=str(error))]
-    for contract in contracts:
+    shop, reports = Shop.of(source), []
+    for contract in [ITEMS] if shop.is_catalogue else CONTRACT:
         try:
-            files = files_of(source, contract)
+            table = shop.table(contract)
         except ContractError as error:
             reports.append(TableReport(contract.name, error=str(error)))
             continue
-        if files:
-            reports.append(_report(contract, files, source, rows))
+        if table:
+            reports.append(_report(table, rows))
     return reports
 
 
-def _report(contract: TableContract, files: list[Path], source: Path, rows: int) -> TableReport:
-    there: list[str] = []
+def proposed_mapping(reports: Sequence[TableReport]) -> str:
+    """A mapping file with the proposals of all tables; empty if there are none."""
+    return "\n".join(report.proposal.to_toml(report.name) for report in reports if report.proposal)
+
+
+def _report(table: ShopTable, rows: int) -> TableReport:
+    report = _fit(table, rows)
+    return report if report.fits or table.mapping.columns else replace(report, proposal=_proposed(table))
+
+
+def _fit(table: ShopTable, rows: int) -> TableReport:
+    contract = table.contract
     sampled = valid = 0
     counts, examples = Counter[str](), dict[str, str]()
     rules = rules_of(contract, datetime.now(UTC))
     try:
-        there = columns_of(files[0])
-        for batch in _sample(contract, files, rows):
-            reasons = _reasons(typed(batch, contract, files[0], source.absolute()), rules)
+        there = table.parts[0].columns()
+        for chunk in _sample(table, rows):
+            reasons = _reasons(typed(chunk.mapped, contract, chunk.part.place, table.beside), rules)
             bad = reasons[reasons != ""]
-            sampled, valid = sampled + len(batch), valid + len(batch) - len(bad)
+            sampled, valid = sampled + len(chunk.raw), valid + len(chunk.raw) - len(bad)
             counts.update(bad.tolist())
             for row, reason in bad.drop_duplicates().items():
-                examples.setdefault(reason, _example(batch, row, reason))
+                examples.setdefault(reason, _example(chunk, table, row, reason))
     except ContractError as error:
-        return TableReport(contract.name, len(files), error=str(error), proposals=_proposals(contract, there))
+        return TableReport(contract.name, len(table.parts), error=str(error))
     problems = tuple(Problem(reason, count, examples[reason]) for reason, count in counts.most_common())
-    read = {*contract.columns.names, *contract.attributes} - {attributes.COLUMN}
-    ignored = tuple(name for name in there if name not in read)
-    return TableReport(contract.name, len(files), sampled, valid, problems, ignored)
+    return TableReport(contract.name, len(table.parts), sampled, valid, problems, _ignored(table, there))
 
 
-def _sample(contract: TableContract, files: list[Path], rows: int) -> Iterator[pa.RecordBatch]:
+def _proposed(table: ShopTable) -> Proposal | None:
+    part, encoding = table.parts[0], ""
+    if isinstance(part, FilePart):
+        encoding = part.encoding or encoding_of(part.start()) if part.kind == "CSV" else ""
+        part = replace(part, encoding=encoding, flat=frozenset())
+    try:
+        there = part.columns()
+        sample = next(iter(part.batches(_PROPOSED_FROM)), None)
+    except ContractError:
+        return None
+    return replace(propose(table.contract, there, sample), encoding=encoding)
+
+
+def _ignored(table: ShopTable, there: Sequence[str]) -> tuple[str, ...]:
+    read = {*table.contract.columns.names, *table.contract.attributes} - {attributes.COLUMN}
+    used = {source for rule in table.mapping.columns.values() for source in rule.sources}
+    if any(rule.sql for rule in table.mapping.columns.values()):
+        return ()
+    return tuple(name for name in there if name not in used and name not in read)
+
+
+def _sample(table: ShopTable, rows: int) -> Iterator[Chunk]:
     left = rows
-    for batch in chain.from_iterable(chunks(file, contract, min(rows, CHUNK_ROWS)) for file in files):
-        yield batch.slice(0, left)
-        left -= len(batch)
+    for raw, mapped, part in table.chunks(min(rows, CHUNK_ROWS)):
+        yield Chunk(raw.slice(0, left), mapped.slice(0, left), part)
+        left -= len(raw)
         if left <= 0:
             return
 
@@ -119,9 +147,13 @@ def _reasons(chunk: Typed, rules: Any) -> pd.Series[str]:
     return reasons
 
 
-def _example(batch: pa.RecordBatch, row: Any, reason: str) -> str:
-    """Every reason begins with the name of its column."""
-    return _printed(batch.column(reason.split(maxsplit=1)[0])[row])
+def _example(chunk: Chunk, table: ShopTable, row: Any, reason: str) -> str:
+    """The value as the shop has it. Every reason begins with the name of its column."""
+    name = reason.split(maxsplit=1)[0]
+    rule = table.mapping.columns.get(name)
+    if rule and rule.sources:
+        return ", ".join(_printed(chunk.raw.column(source)[row]) for source in rule.sources)
+    return _printed(chunk.mapped.column(name)[row]) if name in chunk.mapped.schema.names else ""
 
 
 def _printed(value: pa.Scalar) -> str:
@@ -129,12 +161,3 @@ def _printed(value: pa.Scalar) -> str:
         return repr(value.as_py())
     except (OverflowError, ValueError):  # a time that Python cannot express, or not UTF-8
         return f"a {value.type} that cannot be printed"
-
-
-def _proposals(contract: TableContract, there: list[str]) -> dict[str, str]:
-    """For each missing column the most similar name in the file."""
-    spare = {name.lower(): name for name in there if name not in contract.columns.names}
-    close = {
-        name: get_close_matches(name, spare, n=1, cutoff=0.5) for name in contract.needed if name not in there
-    }
-    return {name: spare[found[0]] for name, found in close.items() if found}

@@ -26,7 +26,7 @@ _NO_VALUE = ["", "na", "n/a", "#n/a", "nan", "nat", "none", "null"]
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
 _TIME = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}.*$"
-_TIME_WITH_ZONE = r"[Tt ]\d{2}.*([Zz]|[+-]\d{2}(:?\d{2})?)$"
+TIME_WITH_ZONE = r"[Tt ]\d{2}.*([Zz]|[+-]\d{2}(:?\d{2})?)$"
 _TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _BYTES = (
     pa.types.is_binary,
@@ -34,7 +34,7 @@ _BYTES = (
     pa.types.is_binary_view,
     pa.types.is_fixed_size_binary,
 )
-_UNITS_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+UNITS_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, counted from 1970-01-01
 
 
@@ -163,9 +163,9 @@ def _to_time(values: pa.Array) -> pa.Array:
         return _parsed_times(values)
     if pa.types.is_date(kind):
         values = values.cast(pa.date32()).cast(pa.int32()).cast(pa.int64())
-        return _moments(values, 1)
+        return moments_of(values, 1)
     if pa.types.is_timestamp(kind):
-        return _moments(values.cast(pa.timestamp(kind.unit)).cast(pa.int64()), _UNITS_PER_DAY[kind.unit])
+        return moments_of(values.cast(pa.timestamp(kind.unit)).cast(pa.int64()), UNITS_PER_DAY[kind.unit])
     if _is_number(kind):
         raise UnsuitableTypeError(
             "a number has no unit (seconds or microseconds?); write timestamps, or ISO 8601 text"
@@ -173,13 +173,13 @@ def _to_time(values: pa.Array) -> pa.Array:
     raise UnsuitableTypeError("write the column as timestamps, or as ISO 8601 text")
 
 
-def _moments(counts: pa.Array, per_day: int) -> pa.Array:
+def moments_of(counts: pa.Array, per_day: int) -> pa.Array:
     """Microseconds since 1970 from counts of another unit; null outside the years 1 to 9999."""
     first, end = _FIRST_DAY * per_day, (_LAST_DAY + 1) * per_day
     largest = 2**63 - 1  # nanoseconds do not reach that far
     fits = pc.and_(pc.greater_equal(counts, max(first, -largest)), pc.less(counts, min(end, largest)))
     counts = pc.if_else(fits, counts, None)
-    microseconds = _UNITS_PER_DAY["us"]
+    microseconds = UNITS_PER_DAY["us"]
     if per_day <= microseconds:
         counts = pc.multiply(counts, microseconds // per_day)
     else:
@@ -191,7 +191,7 @@ def _parsed_times(values: pa.Array) -> pa.Array:
     import pandas as pd
 
     is_date, is_time, has_zone = (
-        pc.match_substring_regex(values, pattern) for pattern in (_DATE, _TIME, _TIME_WITH_ZONE)
+        pc.match_substring_regex(values, pattern) for pattern in (_DATE, _TIME, TIME_WITH_ZONE)
     )
     # pandas reads a time without a zone in the zone of the value before it
     in_utc = pc.if_else(has_zone, values, pc.binary_join_element_wise(values, "Z", ""))

@@ -6,38 +6,36 @@ import hashlib
 from pathlib import Path
 
 from immr.data import attributes, images
-from immr.data.contract import CONTRACT, TableContract
-from immr.data.tables import chunks, files_of
+from immr.data.sources.shop import Shop, ShopTable
 from immr.errors import DataError
 from immr.storage import fingerprint
 
 
-def content_hash(folder: Path) -> str:
-    """Hash of the tables' bytes and of each picture's size and modification time.
+def content_hash(source: Shop | str | Path) -> str:
+    """Hash of the tables' rows and mapping, and of each local picture's size and modification time.
 
     The pictures themselves are read once, later.
 
     Raises:
         ContractError: a table is missing or cannot be read.
     """
-    tables = {contract.name: files_of(folder, contract) for contract in CONTRACT}
-    by_content = {name: [fingerprint.of_file(file) for file in files] for name, files in tables.items()}
-    if (declaration := folder / attributes.DECLARATION).is_file():
-        by_content[attributes.COLUMN] = [fingerprint.of_file(declaration)]
+    shop = Shop.of(source)
+    tables = shop.tables()
+    by_content = {table.contract.name: [part.state() for part in table.parts] for table in tables}
+    if kinds := shop.attributes():
+        by_content[attributes.COLUMN] = [fingerprint.of_values(kinds)]
     pictures = hashlib.sha256()
-    for contract in CONTRACT:
-        if "image" in contract.columns.names:
-            for file in tables[contract.name]:
-                _add_pictures(pictures, file, contract, folder.absolute())
-    return fingerprint.of_values(by_content, pictures.hexdigest())
+    for table in tables:
+        if "image" in table.contract.columns.names:
+            _add_pictures(pictures, table)
+    return fingerprint.of_values(by_content, shop.mapping.fingerprint(), pictures.hexdigest())
 
 
-def _add_pictures(pictures: hashlib._Hash, file: Path, contract: TableContract, folder: Path) -> None:
-    for batch in chunks(file, contract, columns=["image"]):
-        for uri in batch.column(0).to_pylist():
-            pictures.update(
-                f"{_state(images.placed(uri, folder)) if isinstance(uri, str) else ''}\n".encode()
-            )
+def _add_pictures(pictures: hashlib._Hash, table: ShopTable) -> None:
+    for chunk in table.chunks(columns=["image"]):
+        for uri in chunk.mapped.column(0).to_pylist():
+            state = _state(images.placed(uri, table.beside)) if isinstance(uri, str) else ""
+            pictures.update(f"{state}\n".encode())
 
 
 def _state(uri: str) -> str:

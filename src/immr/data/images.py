@@ -68,9 +68,11 @@ def load(uri: str, min_side_px: int | None = None) -> Image.Image:
         raise ImageError(f"{uri}: {error}") from error
 
 
-def placed(uri: str, folder: Path) -> str:
-    """The URI with a relative path made absolute, starting from this folder."""
-    return uri if uri.startswith("/") or "://" in uri else str(folder / uri)
+def placed(uri: str, folder: str) -> str:
+    """The URI with a relative path made absolute, starting from this folder or URL."""
+    if uri.startswith("/") or "://" in uri:
+        return uri
+    return f"{folder.rstrip('/')}/{uri}" if "://" in folder else str(Path(folder) / uri)
 
 
 def decode(

@@ -1,4 +1,4 @@
-"""Reads changed or deleted items from a file, by the data contract."""
+"""Reads a catalogue, or changed or deleted items, by the data contract."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from immr.data.admission import TableCounts, admit_table
-from immr.data.attributes import declared, item_of
+from immr.data.attributes import item_of
 from immr.data.contract import ITEMS
+from immr.data.sources.shop import Shop
 from immr.errors import ContractError
 from immr.types import Item
 
@@ -25,18 +26,20 @@ class ReadItems:
     counts: TableCounts
 
 
-def read_items(file: Path) -> ReadItems:
-    """Items of a file with the contract's columns, and with the attributes that its folder declares.
+def read_items(source: str | Path, map_file: Path | None = None) -> ReadItems:
+    """The items of a catalogue, with the attributes that its folder declares; relative picture paths start there.
 
-    Relative paths of pictures start from its folder.
+    Args:
+        source: a Parquet, CSV or JSON-lines file, a folder or glob of them, or a URL.
+        map_file: from the shop's columns to the contract's.
 
     Raises:
         ContractError: no such file, another kind of file, a missing column, or no valid row.
     """
-    _check_kind(file, "the items' columns")
+    table = Shop.catalogue(source, map_file).table(ITEMS)
+    assert table is not None, "items are not optional"
     with tempfile.TemporaryDirectory(prefix="immr-items-") as folder:
-        contract = ITEMS.with_attributes(declared(file.parent))
-        counts = admit_table(contract, [file], file.parent, Path(folder))
+        counts = admit_table(table, Path(folder))
         rows = pq.read_table(Path(folder) / "items.parquet").to_pylist()
     return ReadItems([item_of(row) for row in rows], counts)
 
@@ -47,7 +50,10 @@ def read_ids(file: Path) -> list[str]:
     Raises:
         ContractError: no such file, another kind of file, no such column, or an id that is missing or empty.
     """
-    _check_kind(file, "a column item_id")
+    if not file.is_file():
+        raise ContractError(f"there is no file {file}: give a Parquet or CSV file with a column item_id")
+    if file.suffix not in (".csv", ".parquet"):
+        raise ContractError(f"{file} is neither .parquet nor .csv: write it as one of them")
     try:
         if file.suffix == ".csv":
             as_text = csv.ConvertOptions(include_columns=["item_id"], column_types={"item_id": pa.string()})
@@ -59,10 +65,3 @@ def read_ids(file: Path) -> list[str]:
     if not all(ids):
         raise ContractError(f"{file} has rows without an item_id: leave them out")
     return list(dict.fromkeys(ids))
-
-
-def _check_kind(file: Path, columns: str) -> None:
-    if not file.is_file():
-        raise ContractError(f"there is no file {file}: give a Parquet or CSV file with {columns}")
-    if file.suffix not in (".csv", ".parquet"):
-        raise ContractError(f"{file} is neither .parquet nor .csv: write it as one of them")

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from immr.data.admission import Admission, admit
 from immr.data.attributes import COLUMN as ATTRIBUTES
 from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, TableContract
+from immr.data.sources.shop import Shop
 from immr.data.training_set import TrainingSet
 from immr.errors import RecipeError
 from immr.governance import balance, classes, edges, images, manifest, report
@@ -43,7 +44,7 @@ _JUDGEMENTS = JUDGEMENTS.columns.append(_SHA).append(_CLASS).append(_UNSEEN)
 
 
 def govern(
-    data: Path,
+    data: Shop | Path,
     out: Path,
     recipe: GovernanceRecipe,
     engine_url: str = "duckdb://",
@@ -52,7 +53,7 @@ def govern(
     """Turn the tables in `data` into a training set; the same data and recipe give the same manifest hash.
 
     Args:
-        data: a folder with the contract's tables.
+        data: the shop, or the folder of its tables.
         out: the training set's folder, written atomically; an existing one is replaced.
         recipe: which steps, and how strict they are.
         engine_url: where tables are computed.

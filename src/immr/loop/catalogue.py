@@ -69,8 +69,15 @@ def change(parts: Parts, items: Sequence[Item], deleted: Sequence[str] = ()) -> 
     return deliver(parts)
 
 
-def upsert(parts: Parts, file: Path) -> tuple[TableCounts, list[Progress]]:
-    """Add or replace the items of a Parquet or CSV file, then deliver all waiting changes.
+def upsert(
+    parts: Parts, source: str | Path, map_file: Path | None = None
+) -> tuple[TableCounts, list[Progress]]:
+    """Add or replace the items of a file, then deliver all waiting changes.
+
+    Args:
+        parts: The process's adapters.
+        source: A Parquet, CSV or JSON-lines file, a folder or glob of them, or a URL.
+        map_file: From its columns to the contract's.
 
     Returns:
         Counts of accepted and rejected rows, and the progress of each version's collection.
@@ -78,7 +85,7 @@ def upsert(parts: Parts, file: Path) -> tuple[TableCounts, list[Progress]]:
     Raises:
         ContractError: The file holds no valid item.
     """
-    admitted = read_items(file)
+    admitted = read_items(source, map_file)
     return admitted.counts, change(parts, admitted.items)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from immr import __version__
 from immr.data.content import content_hash
+from immr.data.sources.shop import Shop
 from immr.data.training_set import FILES, TrainingSet
 from immr.loop.reports import Report, publish
 from immr.machine import cores
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def govern(parts: Parts, data: Path, recipe: Recipe, out: Path | None = None) -> TrainingSet:
+def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | None = None) -> TrainingSet:
     """Clean, group and split a click log and a catalogue into a training set, kept below IMMR_HOME.
 
     Data are governed once per recipe; the result is cached by the data's content, the recipe and IMMR's version.
 
     Args:
         parts: The process's adapters.
-        data: The folder with the tables.
+        data: The shop, or the folder or URL of its tables.
         recipe: Its governance settings are used.
         out: A folder to copy the training set to; the copy is returned. An earlier one in it is replaced.
 
@@ -44,15 +45,17 @@ def govern(parts: Parts, data: Path, recipe: Recipe, out: Path | None = None) ->
     if out is not None:
         check_replaceable(out, FILES)  # fail before the work, not after it
     embedder = FrozenEmbedder(recipe.model, settings.cache_dir, threads=cores.usable())
-    # relative image paths are resolved against the folder, so its path is part of the key
+    shop = Shop.of(data)
+    # relative paths of pictures start at the shop's folder, so it is part of the key
+    place = shop.name if "://" in shop.uri else str(Path(shop.uri).absolute())
     key = fingerprint.of_values(
-        "govern", __version__, content_hash(data), recipe.governance, str(data.absolute()), embedder.name
+        "govern", __version__, content_hash(shop), recipe.governance, place, embedder.name
     )
     kept = settings.work_dir / "training-sets" / key[:16]
     if kept.is_dir():
         log.info("govern: reusing %s, made from the same data and recipe", kept)
     else:
-        build(data, kept, recipe.governance, settings.engine_url, embedder)
+        build(shop, kept, recipe.governance, settings.engine_url, embedder)
     if out is not None and out.absolute() != kept:
         with replace_folder_atomically(out, FILES) as aside:
             shutil.copytree(kept, aside, dirs_exist_ok=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from immr.data.admission import admit_table
 from immr.data.contract import IMPRESSIONS, QUERIES
-from immr.data.tables import files_of
+from immr.data.sources.shop import Shop
 from immr.features.stats import COUNTS_SCHEMA, WINDOW, item_stats
 from immr.readout.bots import DEFAULT_BOT_POLICY, mark_bots
 
@@ -46,7 +46,7 @@ class _ClickLog:
     queries_of_bots: pa.Table  # query_id; empty without a table of queries, which has the user ids
 
 
-def materialize(parts: Parts, training_set: TrainingSet, data: Path) -> int:
+def materialize(parts: Parts, training_set: TrainingSet, data: Shop | str | Path) -> int:
     """Write features of the click log's last seven days; returns the number of items.
 
     Raises:
@@ -60,7 +60,7 @@ def materialize(parts: Parts, training_set: TrainingSet, data: Path) -> int:
     return parts.features.materialize(stats)
 
 
-def push(parts: Parts, training_set: TrainingSet, data: Path) -> int:
+def push(parts: Parts, training_set: TrainingSet, data: Shop | str | Path) -> int:
     """Write features of the click log and of the event log; returns the number of items.
 
     The seven days end at the newest impression of both. Queries in both (the click log may be an export of
@@ -84,18 +84,21 @@ def push(parts: Parts, training_set: TrainingSet, data: Path) -> int:
 
 
 @contextmanager
-def _click_log(data: Path) -> Iterator[_ClickLog]:
+def _click_log(data: Shop | str | Path) -> Iterator[_ClickLog]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     with TemporaryDirectory(prefix="immr-click-log-") as scratch:
         folder = Path(scratch)
-        admit_table(IMPRESSIONS, files_of(data, IMPRESSIONS), data, folder)
+        shop = Shop.of(data)
+        shown = shop.table(IMPRESSIONS)
+        assert shown is not None, "impressions are not optional"
+        admit_table(shown, folder)
         impressions = folder / "impressions.parquet"
         newest = _newest(impressions)
         of_bots = pa.table({"query_id": pa.array([], pa.string())})
-        if files := files_of(data, replace(QUERIES, optional=True)):
-            admit_table(QUERIES, files, data, folder)
+        if asked := shop.table(QUERIES, optional=True):
+            admit_table(asked, folder)
             queries = _queries_of(impressions, folder / "queries.parquet", newest - WINDOW)
             is_bot = pc.is_in(queries["user_id"], value_set=pa.array(_bots_of(queries), pa.string()))
             of_bots = queries.filter(is_bot).select(["query_id"])

@@ -1,0 +1,69 @@
+"""What shops call the data contract's columns, in several languages."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+_SIMILAR = 0.5
+_NAMES = {
+    "item_id": "sku id productid itemid articlenumber artikelnummer artikelnr artnr artikelid produktnummer "
+    "produktid handle variantsku reference ref gtin ean 商品id 商品コード 商品番号",
+    "title": "name productname titel bezeichnung artikelbezeichnung artikelname produktname titre nom nombre titolo "
+    "商品名 タイトル",
+    "description": "desc beschreibung body bodyhtml text langtext artikeltext kurzbeschreibung productdescription "
+    "descripcion descrizione 説明 商品説明",
+    "category": "categories productcategory googleproductcategory producttype kategorie kategoriepfad warengruppe "
+    "breadcrumb categorie categoria type カテゴリ カテゴリー",
+    "image": "imageurl imagelink imagesrc img picture pictureurl photo photourl foto bild bildurl hauptbild "
+    "bilddatei 画像 画像url 写真",
+    "price": "listprice saleprice unitprice variantprice preis vk vkpreis verkaufspreis bruttopreis prix precio "
+    "prezzo 価格 販売価格",
+    "updated_at": "updated modified lastmodified modifiedat changedat datemodified geandert geandertam "
+    "anderungsdatum aktualisiert aktualisiertam stand 更新日 更新日時",
+    "stock": "quantity qty inventory inventoryquantity variantinventoryqty bestand lagerbestand menge 在庫 在庫数",
+    "query_id": "id searchid requestid sucheid suchid",
+    "user_id": "user userid customerid visitorid clientid sessionid kunde kundennummer nutzer",
+    "ts": "time timestamp datetime date createdat zeit zeitpunkt zeitstempel datum 日時",
+    "position": "rank pos rang platz 順位",
+    "clicked": "click isclick klick geklickt angeklickt",
+    "ordered": "order bought purchased purchase conversion gekauft bestellt",
+    "variant": "group bucket testgroup gruppe",
+    "model_version": "model version modell",
+}
+
+
+def similar_columns(wanted: Sequence[str], there: Sequence[str]) -> dict[str, str]:
+    """For each wanted column the shop's column that has its name, a usual other name, or a similar one.
+
+    Each of the shop's columns is used once; names that are the same go first.
+    """
+    left = {_plain(name): name for name in reversed(there)}  # the first of equal names stays
+    found: dict[str, str] = {}
+    for round_of in (_same, _usual, _close):
+        for name in wanted:
+            if name not in found and (match := round_of(name, list(left))):
+                found[name] = left.pop(match)
+    return found
+
+
+def _same(name: str, left: Sequence[str]) -> str | None:
+    return _plain(name) if _plain(name) in left else None
+
+
+def _usual(name: str, left: Sequence[str]) -> str | None:
+    return next((other for other in _NAMES.get(name, "").split() if other in left), None)
+
+
+def _close(name: str, left: Sequence[str]) -> str | None:
+    return next(iter(get_close_matches(_plain(name), left, n=1, cutoff=_SIMILAR)), None)
+
+
+def _plain(name: str) -> str:
+    """Lower case, without accents and signs."""
+    decomposed = unicodedata.normalize("NFD", name.casefold())
+    without = "".join(
+        sign for sign in decomposed if unicodedata.category(sign) != "Mn" or sign in "\u3099\u309a"
+    )
+    return "".join(sign for sign in unicodedata.normalize("NFKC", without) if sign.isalnum())

@@ -1,0 +1,133 @@
+"""One column of the data contract, from one or more columns of a shop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ConfigDict, with_config
+
+from immr.data.mapping.numbers import read_numbers
+from immr.data.mapping.paths import joined_paths, read_paths
+from immr.data.mapping.times import read_times
+from immr.errors import ContractError
+
+TimeUnit = Literal["s", "ms", "us", "ns"]
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class ColumnRule:
+    """Where a column's values come from, and how they are written. Exactly one of the first four is set.
+
+    Raises:
+        ValueError: several sources, or none; or options that contradict each other.
+    """
+
+    column: str = ""
+    columns: tuple[str, ...] = ()  # levels of a path, joined with "/"
+    value: str | float | bool | None = None  # the same in every row
+    sql: str = ""  # a DuckDB expression over the row
+    default: str | float | bool | None = None  # where the value is missing or empty
+    decimal: Literal["", ".", ","] = ""  # the decimal mark of numbers with currency and thousands separators
+    times: float = 1.0  # the number is multiplied by this: 0.01 for cents
+    format: str = ""  # of times, as in strptime: %d.%m.%Y %H:%M
+    zone: str = ""  # of times without one: Europe/Berlin
+    unit: TimeUnit | Literal[""] = ""  # of times that are numbers since 1970
+    separator: str = ""  # between the levels of a path
+    prefix: str = ""  # put before the text
+    true: tuple[str, ...] = ()  # words for true, in any case
+    false: tuple[str, ...] = ()  # words for false; by default everything else
+
+    def __post_init__(self) -> None:
+        given = [self.column != "", self.columns != (), self.value is not None, self.sql != ""]
+        if sum(given) != 1:
+            raise ValueError(f"give one of column, columns, value and sql, not {sum(given)} of them")
+        readings = [name for name in ("decimal", "unit", "separator", "true") if getattr(self, name)]
+        if self.format or self.zone:
+            readings.append("format or zone")
+        if len(readings) > 1:
+            raise ValueError(f"{' and '.join(readings)} contradict each other")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The columns that must exist; those of an expression are not known."""
+        return (self.column,) if self.column else self.columns
+
+    def values(self, batch: pa.RecordBatch, name: str, place: str) -> pa.Array:
+        """The column's values; one that the rule cannot read becomes text that no type accepts.
+
+        Args:
+            batch: a shop's rows.
+            name: of the contract's column, for messages.
+            place: where the rows are, for messages.
+
+        Raises:
+            ContractError: the expression is wrong, or the time zone is unknown.
+        """
+        if self.value is not None:
+            return pa.array([self.value] * len(batch))
+        try:
+            found = self._read(self._raw(batch))
+        except (pa.ArrowException, ValueError, KeyError, TypeError, ImportError) as error:
+            raise ContractError(
+                f"{place}: the mapping of {name} does not fit its values ({error}): correct it"
+            ) from error
+        return self._with_default(found)
+
+    def _raw(self, batch: pa.RecordBatch) -> pa.Array:
+        if self.sql:
+            return _evaluated(self.sql, batch)
+        if self.columns:
+            return joined_paths([batch.column(column) for column in self.columns])
+        return batch.column(self.column)
+
+    def _read(self, values: pa.Array) -> pa.Array:
+        if self.decimal or self.times != 1.0:
+            return read_numbers(values, self.decimal or ".", self.times)
+        if self.unit or self.format or self.zone:
+            return read_times(values, self.format, self.zone, self.unit)
+        if self.separator:
+            return read_paths(values, self.separator)
+        if self.true:
+            return self._truth(values)
+        if self.prefix:
+            return pc.binary_join_element_wise(self.prefix, values.cast(pa.string()), "")
+        return values
+
+    def _truth(self, values: pa.Array) -> pa.Array:
+        given = pc.utf8_trim_whitespace(values.cast(pa.string()))
+        words = pc.utf8_lower(given)
+        is_true, is_false = (
+            pc.is_in(words, value_set=pa.array([word.lower() for word in of], pa.string()))
+            for of in (self.true, self.false)
+        )
+        texts = pc.if_else(is_true, "true", pc.if_else(is_false, "false", given if self.false else "false"))
+        return pc.if_else(pc.is_valid(given), texts, None)
+
+    def _with_default(self, values: pa.Array) -> pa.Array:
+        if self.default is None:
+            return values
+        if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+            empty = pc.equal(pc.utf8_trim_whitespace(values), "")
+            values = pc.if_else(pc.fill_null(empty, False), None, values)
+            return pc.fill_null(values, str(self.default))
+        if pa.types.is_null(values.type):
+            return pa.array([self.default] * len(values))
+        return pc.fill_null(values, pa.scalar(self.default).cast(values.type))
+
+
+def _evaluated(expression: str, batch: pa.RecordBatch) -> pa.Array:
+    """An expression's value in each row; missing where it fails."""
+    import duckdb
+
+    with duckdb.connect(config={"enable_external_access": "false", "threads": "1"}) as base:
+        base.execute("SET TimeZone = 'UTC'")
+        base.register("rows", pa.Table.from_batches([batch]))
+        try:
+            table: Any = base.sql(f"SELECT TRY({expression}) AS value FROM rows").to_arrow_table()
+        except duckdb.Error as error:
+            raise ValueError(f"{expression}: {str(error).splitlines()[0]}") from error
+    return table["value"].combine_chunks()

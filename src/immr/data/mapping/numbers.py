@@ -1,0 +1,48 @@
+"""Numbers as shops write them: `1.299,00 €`, `CHF 1'299.–`, `¥1,980`."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+UNREADABLE = "not readable by the mapping"
+"""Stands for a value that a rule cannot read: no type accepts it, so that its row is rejected, not left empty."""
+
+_SPACES = r"\s\x{00a0}\x{2009}\x{202f}"
+_THOUSANDS = {",": rf"[.'’{_SPACES}]", ".": rf"[,'’{_SPACES}]"}
+_CURRENCY = rf"[\p{{Sc}}\p{{L}}.{_SPACES}]*"
+
+
+def number_pattern(decimal: str) -> str:
+    """The numbers with this decimal mark, as a regular expression of RE2; group `number` is without currency.
+
+    A separator of thousands must have three digits behind it: `12.50` is not a number with a decimal comma.
+    """
+    mark = "," if decimal == "," else r"\."
+    whole = rf"(?:\d{{1,3}}(?:{_THOUSANDS[decimal]}\d{{3}})+|\d+)"
+    return rf"^{_CURRENCY}?(?P<number>[+−-]?{whole}(?:{mark}\d+)?)(?:{mark}[-–—]+)?{_CURRENCY}$"
+
+
+def read_numbers(values: pa.Array, decimal: str, times: float = 1.0) -> pa.Array:
+    """Numbers, multiplied by `times`.
+
+    Args:
+        values: numbers, or text with currency signs and separators of thousands.
+        decimal: the decimal mark of text.
+        times: 0.01 if the column counts cents.
+
+    Returns:
+        The values as text, exactly as written where `times` is 1; `UNREADABLE` where there is no number.
+    """
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        return values if times == 1.0 else pc.multiply(pc.cast(values, pa.float64(), safe=False), times)
+    texts = pc.utf8_trim_whitespace(values)
+    numbers = pc.struct_field(pc.extract_regex(texts, number_pattern(decimal)), "number")
+    plain = pc.replace_substring(numbers, "−", "-")
+    plain = pc.replace_substring_regex(plain, _THOUSANDS[decimal], "")
+    plain = pc.replace_substring(plain, ",", ".") if decimal == "," else plain
+    if times != 1.0:
+        plain = pc.multiply(plain.cast(pa.float64()), times).cast(pa.string())
+    found = pc.fill_null(plain, UNREADABLE)
+    is_empty = pc.equal(texts, "")
+    return pc.if_else(pc.is_valid(texts), pc.if_else(is_empty, "", found), None)

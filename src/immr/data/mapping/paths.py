@@ -1,0 +1,52 @@
+"""Category paths as shops write them: `Home > Kitchen`, one column per level, or a list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+
+def read_paths(values: pa.Array, separator: str) -> pa.Array:
+    """Paths with "/" between their levels; a "/" within a level becomes "-".
+
+    Args:
+        values: text with this separator between levels; or lists of levels, which JSON lines have as text.
+        separator: such as ">".
+    """
+    cache: dict[str, str] = {}  # a shop has few categories and many items
+
+    def path(text: object) -> str | None:
+        if text is None:
+            return None
+        if isinstance(text, list):
+            return _joined(text)
+        name = str(text)
+        if name not in cache:
+            cache[name] = _joined(_levels(name, separator))
+        return cache[name]
+
+    return pa.array([path(text) for text in values.to_pylist()], pa.string())
+
+
+def joined_paths(levels: Sequence[pa.Array]) -> pa.Array:
+    """Paths from one column per level; empty levels are left out."""
+    rows = zip(*(level.to_pylist() for level in levels), strict=True)
+    return pa.array([_joined(row) for row in rows], pa.string())
+
+
+def _levels(text: str, separator: str) -> Sequence[object]:
+    if text.startswith("["):
+        try:
+            listed = json.loads(text)
+        except ValueError:
+            listed = None
+        if isinstance(listed, list):
+            return listed
+    return text.split(separator)
+
+
+def _joined(levels: Sequence[object]) -> str:
+    names = (str(level).strip().replace("/", "-") for level in levels if level is not None)
+    return "/".join(name for name in names if name)

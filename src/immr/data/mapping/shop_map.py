@@ -1,0 +1,153 @@
+"""The mapping file (`--map map.toml`): where a shop's tables are, and what its columns mean."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from immr.data.contract import CONTRACT
+from immr.data.mapping.column_rule import ColumnRule
+from immr.errors import ContractError
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True)
+class PictureRules:
+    """How pictures are fetched whose URL is http(s)://."""
+
+    base: str = ""  # relative paths of pictures start here; by default at the tables' folder
+    headers: Mapping[str, str] = field(default_factory=dict)  # of every request
+    header_files: Mapping[str, Path] = field(default_factory=dict)  # header → file with its value (a secret)
+    parallel: int = 16  # requests at a time
+    timeout_s: float = 20.0  # for one picture, each try
+    tries: int = 5
+    max_mb: float = 32.0  # of one picture
+    allow_private: bool = False  # addresses of private networks and of this machine
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True)
+class TableMap:
+    """One table's place, file format and columns. Contract columns that are not in `columns` keep their names."""
+
+    source: str = ""  # file, folder, glob, URL or warehouse table; by default as the contract names it
+    delimiter: str = ""  # of CSV
+    encoding: str = ""  # of CSV
+    columns: Mapping[str, ColumnRule] = field(default_factory=dict)
+
+    def names(self, there: Sequence[str], place: str) -> list[str]:
+        """The columns after mapping.
+
+        Raises:
+            ContractError: a mapped column does not exist.
+        """
+        for name, rule in self.columns.items():
+            if missing := [column for column in rule.sources if column not in there]:
+                raise ContractError(
+                    f"{place} has no column {missing[0]}, from which the mapping takes {name}: it has "
+                    f"{', '.join(there)}"
+                )
+        return [*self.columns, *(name for name in there if name not in self.columns)]
+
+    def sources_of(self, columns: Sequence[str]) -> list[str] | None:
+        """The columns to read for some of the contract's; None for all."""
+        rules = [self.columns.get(name) or ColumnRule(column=name) for name in columns]
+        if any(rule.sql or not rule.sources for rule in rules):
+            return None
+        return list(dict.fromkeys(source for rule in rules for source in rule.sources))
+
+    def apply(self, batch: pa.RecordBatch, place: str) -> pa.RecordBatch:
+        """The same rows with the contract's columns first; a value that a rule cannot read becomes unreadable.
+
+        Raises:
+            ContractError: a column is missing, or an expression is wrong; the message names the mapped column.
+        """
+        if not self.columns:
+            return batch
+        names = self.names(batch.schema.names, place)
+        columns = [
+            self.columns[name].values(batch, name, place) if name in self.columns else batch.column(name)
+            for name in names
+        ]
+        return pa.RecordBatch.from_arrays(columns, names)
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True)
+class ShopMap:
+    """A shop's tables, as its mapping file describes them."""
+
+    source: str = ""
+    pictures: PictureRules = field(default_factory=PictureRules)
+    items: TableMap = field(default_factory=TableMap)
+    queries: TableMap = field(default_factory=TableMap)
+    impressions: TableMap = field(default_factory=TableMap)
+    judgements: TableMap = field(default_factory=TableMap)
+
+    @classmethod
+    def read(cls, path: Path) -> ShopMap:
+        """Read a mapping file.
+
+        Raises:
+            ContractError: it cannot be read, or has an unknown key or a value of the wrong type.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # a TOMLDecodeError names the line
+            raise ContractError(f"the mapping {path} cannot be read: {error}") from error
+        try:
+            read = TypeAdapter(cls).validate_python(_expanded(values))
+        except (ValidationError, ContractError) as error:
+            raise ContractError(
+                f"{path}: {_fault(error)}: correct it (docs/your-data.md lists the keys)"
+            ) from error
+        for contract in CONTRACT:
+            if unknown := read.table(contract.name).columns.keys() - set(contract.columns.names):
+                raise ContractError(
+                    f"{path}: {contract.name}.columns.{min(unknown)}: the table has no such column; it has "
+                    f"{', '.join(contract.columns.names)}"
+                )
+        return read
+
+    def table(self, name: str) -> TableMap:
+        """The mapping of one of the contract's tables."""
+        found: TableMap = getattr(self, name)
+        return found
+
+    def with_source(self, table: str, source: str) -> ShopMap:
+        """The same mapping with one table elsewhere."""
+        changed: dict[str, Any] = {table: replace(self.table(table), source=source)}
+        return replace(self, **changed)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What changes the rows: everything but how pictures are fetched."""
+        plain = asdict(self)
+        return {**plain, "pictures": plain["pictures"]["base"]}
+
+
+def _expanded(values: dict[str, Any]) -> dict[str, Any]:
+    """`price = "Preis"` is short for `price = { column = "Preis" }`."""
+    expanded = dict(values)
+    for contract in CONTRACT:
+        table = values.get(contract.name)
+        if isinstance(table, dict) and isinstance(columns := table.get("columns"), dict):
+            full = {
+                name: {"column": rule} if isinstance(rule, str) else rule for name, rule in columns.items()
+            }
+            expanded[contract.name] = {**table, "columns": full}
+    return expanded
+
+
+def _fault(error: ValidationError | ContractError) -> str:
+    if isinstance(error, ContractError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg'].removeprefix('Value error, ')}"

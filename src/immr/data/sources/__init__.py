@@ -1,0 +1,1 @@
+"""Where a shop's tables are: files and folders here, on object storage or on a web server, and warehouse tables."""

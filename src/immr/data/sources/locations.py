@@ -1,0 +1,156 @@
+"""A path or URL as a file system and a path in it: local, `s3://`, `gs://`, `https://`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.fs as fs
+
+from immr.errors import ContractError
+from immr.settings import without_credentials
+
+_HINTS = {
+    "s3": "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and, outside AWS, AWS_ENDPOINT_URL",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS",
+    "http": "check the address",
+    "https": "check the address",
+}
+_WILDCARDS = "*?["
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file or folder."""
+
+    filesystem: fs.FileSystem
+    path: str
+    uri: str  # for messages and for relative paths of pictures; without credentials
+
+    @classmethod
+    def of(cls, uri: str | Path) -> Location:
+        """The place of a path or URL.
+
+        Raises:
+            ContractError: no file system understands the URL.
+        """
+        text = str(uri)
+        scheme = urlsplit(text).scheme if "://" in text else "file"
+        try:
+            filesystem, path = _filesystem(scheme, text)
+        except (pa.ArrowException, OSError, ImportError, ValueError) as error:
+            raise ContractError(
+                f"{without_credentials(text)} cannot be reached ({error}): {_HINTS.get(scheme, 'check it')}"
+            ) from error
+        return cls(filesystem, path, path if scheme == "file" else without_credentials(text))
+
+    @property
+    def local(self) -> Path | None:
+        """The path on this machine, if it is here."""
+        return Path(self.path) if isinstance(self.filesystem, fs.LocalFileSystem) else None
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    @property
+    def has_wildcards(self) -> bool:
+        """Whether it is a pattern for several files."""
+        return any(sign in self.path for sign in _WILDCARDS)
+
+    def __truediv__(self, name: str) -> Location:
+        """What lies below."""
+        return Location(self.filesystem, f"{self.path.rstrip('/')}/{name}", f"{self.uri.rstrip('/')}/{name}")
+
+    def is_file(self) -> bool:
+        """Whether it is an existing file.
+
+        Raises:
+            ContractError: the file system does not answer.
+        """
+        return bool(self._info().type == fs.FileType.File)
+
+    def read(self) -> bytes:
+        """The content of a small file.
+
+        Raises:
+            ContractError: it cannot be read.
+        """
+
+        def content() -> bytes:
+            with self.filesystem.open_input_stream(self.path) as file:
+                return bytes(file.read())
+
+        return bytes(self._asked(content))
+
+    def state(self) -> str:
+        """Size and time of the last change, or the entity tag of a web server."""
+        info = self._info()
+        return f"{info.size} {info.mtime_ns}"
+
+    def files(self, recursive: bool = False) -> list[Location]:
+        """The files of a folder, in the order of their paths; none if it does not exist or cannot be listed."""
+        if self._is_web:
+            return []
+        selector = fs.FileSelector(self.path, allow_not_found=True, recursive=recursive)
+        found = self._asked(lambda: self.filesystem.get_file_info(selector))
+        paths = sorted(info.path for info in found if info.type == fs.FileType.File)
+        return [self._below(path) for path in paths]
+
+    def matching(self) -> Iterator[Location]:
+        """The files that a path with wildcards matches; `*` stays within a folder, `**` does not."""
+        if not self.has_wildcards or self.is_file():  # a name may have a bracket in it
+            yield from [self] if self.is_file() else []
+            return
+        parts = self.path.split("/")
+        first = next(at for at, part in enumerate(parts) if any(sign in part for sign in _WILDCARDS))
+        depth = self.path.count("/")
+        top = self._below("/".join(parts[:first]) or "/")
+        for file in top.files(recursive=first < len(parts) - 1):
+            if fnmatch(file.path, self.path) and ("**" in self.path or file.path.count("/") == depth):
+                yield file
+
+    @property
+    def _is_web(self) -> bool:
+        return self.uri.startswith(("http://", "https://"))
+
+    def _info(self) -> fs.FileInfo:
+        info: fs.FileInfo = self._asked(lambda: self.filesystem.get_file_info(self.path))
+        return info
+
+    def _below(self, path: str) -> Location:
+        cut = len(self.uri) - len(self.path)
+        return Location(self.filesystem, path, self.uri[:cut] + path)
+
+    def _asked(self, question: Any) -> Any:
+        try:
+            return question()
+        except (pa.ArrowException, OSError) as error:
+            hint = _HINTS.get(urlsplit(self.uri).scheme, "check that it can be read")
+            raise ContractError(f"{self.uri} cannot be read ({error}): {hint}") from error
+
+
+def _filesystem(scheme: str, uri: str) -> tuple[fs.FileSystem, str]:
+    if "://" not in uri:
+        return fs.LocalFileSystem(), str(Path(uri).absolute())
+    parts = urlsplit(uri)
+    path = f"{parts.netloc}{parts.path}".rstrip("/")
+    match scheme:
+        case "file":
+            return fs.LocalFileSystem(), unquote(parts.path)
+        case "s3":  # the constructor does not read AWS_ENDPOINT_URL
+            filesystem, inside = fs.FileSystem.from_uri(uri)
+            return filesystem, inside.rstrip("/")
+        case "gs" | "gcs":
+            return fs.GcsFileSystem(), path
+        case "http" | "https":
+            import fsspec
+
+            return fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem(scheme))), uri
+    raise ValueError(f"no reader for {scheme}://; tables are read from paths, s3://, gs:// and https://")

@@ -1,0 +1,37 @@
+"""The parts of a table: one file each, or one table of a warehouse, read as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import pyarrow as pa
+
+CHUNK_ROWS = 131_072
+
+
+class TablePart(Protocol):
+    """Some rows of a table."""
+
+    @property
+    def place(self) -> str:
+        """Where they are, for messages."""
+
+    def columns(self) -> list[str]:
+        """The names of their columns.
+
+        Raises:
+            ContractError: they cannot be read.
+        """
+
+    def batches(
+        self, rows: int = CHUNK_ROWS, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows in their own types, at most so many at a time; by default all columns.
+
+        Raises:
+            ContractError: they cannot be read.
+        """
+
+    def state(self) -> str:
+        """Differs once the rows have changed."""

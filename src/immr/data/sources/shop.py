@@ -1,0 +1,252 @@
+"""A shop's tables where they are, with the mapping from their columns to the data contract's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+
+from immr.data import attributes
+from immr.data.contract import CONTRACT, ITEMS, TableContract
+from immr.data.mapping.shop_map import ShopMap, TableMap
+from immr.data.sources.files import SUFFIXES, FilePart, is_table
+from immr.data.sources.locations import Location
+from immr.data.sources.parts import CHUNK_ROWS, TablePart
+from immr.data.sources.warehouse import SCHEMES, WarehousePart, tables_of
+from immr.errors import ContractError
+from immr.settings import without_credentials
+from immr.types import AttributeKind
+
+
+class Chunk(NamedTuple):
+    """Some rows of a table."""
+
+    raw: pa.RecordBatch  # as they are
+    mapped: pa.RecordBatch  # with the contract's columns
+    part: TablePart
+
+
+@dataclass(frozen=True)
+class ShopTable:
+    """One of the contract's tables in a shop."""
+
+    contract: TableContract
+    parts: Sequence[TablePart]
+    mapping: TableMap
+    beside: str  # where relative paths of pictures start
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        first = self.parts[0].place
+        return first if len(self.parts) == 1 else f"{first} and {len(self.parts) - 1} more"
+
+    def chunks(self, rows: int = CHUNK_ROWS, columns: Sequence[str] | None = None) -> Iterator[Chunk]:
+        """All rows, at most so many at a time; by default with all of the contract's columns.
+
+        Raises:
+            ContractError: a part cannot be read, or a column is missing or there twice.
+        """
+        needed = self.mapping.sources_of(columns) if columns else None
+        for part in self.parts:
+            if not isinstance(part, FilePart) or part.kind != "JSON-lines":  # whose columns differ by chunk
+                self._check_columns(part.columns(), part)
+            for batch in part.batches(rows, needed):
+                if columns is None:
+                    self._check_columns(batch.schema.names, part)
+                mapped = self.mapping.apply(batch, part.place)
+                yield Chunk(batch, mapped.select(list(columns)) if columns else mapped, part)
+
+    def _check_columns(self, there: Sequence[str], part: TablePart) -> None:
+        after = self.mapping.names(there, part.place)
+        if missing := [name for name in self.contract.needed if name not in after]:
+            raise ContractError(
+                f"{part.place} has no column {', '.join(missing)}: the table {self.contract.name} needs "
+                f"{', '.join(self.contract.needed)} (`immr data check` proposes a mapping)"
+            )
+        if twice := sorted({name for name in there if there.count(name) > 1}):
+            raise ContractError(
+                f"{part.place} has the column {', '.join(twice)} more than once: keep one of each"
+            )
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A shop's tables.
+
+    Attributes:
+        uri: a folder or file, here or at `s3://`, `gs://` or `https://`; or the URL of a warehouse.
+        mapping: columns and places that differ from the contract's.
+    """
+
+    uri: str
+    mapping: ShopMap = field(default_factory=ShopMap)
+
+    @classmethod
+    def of(cls, source: Shop | str | Path, map_file: Path | None = None) -> Shop:
+        """A shop by its path or URL; a path that ends in `.toml` is a mapping that names its own source.
+
+        Raises:
+            ContractError: the mapping cannot be read, or names no source.
+        """
+        if isinstance(source, Shop):
+            return source
+        uri, mapping = str(source), ShopMap.read(map_file) if map_file else ShopMap()
+        if uri.endswith(".toml"):
+            mapping = ShopMap.read(Path(uri))
+            if not mapping.source:
+                raise ContractError(
+                    f'{uri} does not name its source: add source = "path or URL of the tables"'
+                )
+            return cls(mapping.source, mapping)
+        return cls(uri, mapping)
+
+    @property
+    def name(self) -> str:
+        """For messages, without credentials."""
+        return without_credentials(self.uri)
+
+    @classmethod
+    def catalogue(cls, source: str | Path, map_file: Path | None = None) -> Shop:
+        """A shop of which only the items are wanted; the source may be a glob or a file of any name.
+
+        Raises:
+            ContractError: no file of a known kind is there, or the mapping cannot be read.
+        """
+        shop = cls.of(source, map_file)
+        if shop.mapping.items.source or _is_warehouse(shop.uri):
+            return shop
+        uri = shop.uri if "://" in shop.uri else str(Path(shop.uri).absolute())
+        location = Location.of(uri)
+        if not location.has_wildcards and not location.is_file():
+            if not location.files(recursive=True):
+                raise ContractError(
+                    f"there is no file {shop.name}: give a Parquet, CSV or JSON-lines file of the items, or a folder"
+                )
+            return replace(shop, uri=uri)
+        if not location.has_wildcards and not is_table(location):
+            raise ContractError(
+                f"{shop.name} is neither .parquet nor .csv nor .jsonl: write it as one of them"
+            )
+        return replace(shop, uri=uri, mapping=shop.mapping.with_source("items", uri))
+
+    @property
+    def is_catalogue(self) -> bool:
+        """Whether it is a single file, which holds items."""
+        return not _is_warehouse(self.uri) and is_table(Location.of(self.uri))
+
+    def tables(self) -> list[ShopTable]:
+        """The contract's tables, in its order; an optional one that is missing is left out.
+
+        Raises:
+            ContractError: a table is missing, or is there in more than one form.
+        """
+        return [found for contract in CONTRACT if (found := self.table(contract))]
+
+    def attributes(self) -> dict[str, AttributeKind]:
+        """What `attributes.toml` beside the tables declares; none without the file.
+
+        Raises:
+            ContractError: the file is wrong.
+        """
+        if _is_warehouse(self.uri):
+            return {}
+        file = Location.of(self._folder()) / attributes.DECLARATION
+        return attributes.declared(file.read(), file.uri) if file.is_file() else {}
+
+    def table(self, contract: TableContract, optional: bool | None = None) -> ShopTable | None:
+        """One of the contract's tables; None if it is missing and optional.
+
+        Raises:
+            ContractError: it is missing and not optional, or is there in more than one form.
+        """
+        mapping = self.mapping.table(contract.name)
+        if contract is ITEMS:
+            contract = contract.with_attributes(self.attributes())
+        if mapping.source:
+            parts = _parts_at(self._beside_source(mapping.source), mapping, contract)
+        elif _is_warehouse(self.uri):
+            names = [name for name in tables_of(self.uri) if name == contract.name]
+            parts = [WarehousePart(self.uri, name) for name in names]
+        else:
+            parts = _parts_in(Location.of(self.uri), mapping, contract)
+        if not parts:
+            if contract.optional if optional is None else optional:
+                return None
+            raise ContractError(self._missing(contract))
+        return ShopTable(contract, parts, mapping, self.mapping.pictures.base or self._folder())
+
+    def _missing(self, contract: TableContract) -> str:
+        columns = f"(columns {', '.join(contract.columns.names)})"
+        if source := self.mapping.table(contract.name).source:
+            return f"{without_credentials(source)} has no table file: correct {contract.name}.source in the mapping"
+        if _is_warehouse(self.uri):
+            return f"{self.name} has no table {contract.name} {columns}: name another in a mapping (--map)"
+        return (
+            f"{self.name.rstrip('/')}/{contract.name}.parquet is missing: put the table {contract.name} there "
+            f"{columns}, as a Parquet, CSV or JSON-lines file or a folder of them"
+        )
+
+    def _beside_source(self, source: str) -> str:
+        """A table's own source: a name in the warehouse, or a path that may start at the shop's."""
+        if _is_warehouse(self.uri) and "://" not in source:
+            return f"{self.uri}#{source}"
+        if "://" in source or source.startswith("/"):
+            return source
+        return f"{self._folder()}/{source}"
+
+    def _folder(self) -> str:
+        if _is_warehouse(self.uri):
+            return self.name
+        location = Location.of(self.uri)
+        if location.has_wildcards:
+            return re.split(r"/[^/]*[*?\[]", location.uri)[0]
+        return location.uri.rpartition("/")[0] if is_table(location) and location.is_file() else location.uri
+
+
+def _is_warehouse(uri: str) -> bool:
+    return "://" in uri and urlsplit(uri).scheme in SCHEMES
+
+
+def _parts_at(source: str, mapping: TableMap, contract: TableContract) -> Sequence[TablePart]:
+    if _is_warehouse(source):
+        url, _, name = source.partition("#")
+        return [WarehousePart(url, name or contract.name)]
+    location = Location.of(source)
+    found = list(location.matching())
+    return [
+        _file(each, mapping, contract) for each in found or location.files(recursive=True) if is_table(each)
+    ]
+
+
+def _parts_in(location: Location, mapping: TableMap, contract: TableContract) -> list[FilePart]:
+    """The files of a table in a folder, in the order of their names; a single file is a catalogue.
+
+    `items.parquet` (or .csv, .jsonl, …), else parts `items-*.parquet`, else all files in and below a folder
+    `items` or `items.parquet`.
+    """
+    name = contract.name
+    if is_table(location) and location.is_file():
+        return [_file(location, mapping, contract)] if name == "items" else []
+    whole = [path for suffix in SUFFIXES if (path := location / f"{name}{suffix}").is_file()]
+    if len(whole) > 1:
+        raise ContractError(
+            f"{location.uri} has {' and '.join(path.name for path in whole)}: keep one of them"
+        )
+    if not whole:
+        beside = [each for each in location.files() if each.name.startswith((f"{name}-", f"{name}_"))]
+        below = [
+            each for place in (name, f"{name}.parquet") for each in (location / place).files(recursive=True)
+        ]
+        whole = sorted(filter(is_table, beside + below), key=lambda each: each.path)
+    return [_file(path, mapping, contract) for path in whole]
+
+
+def _file(location: Location, mapping: TableMap, contract: TableContract) -> FilePart:
+    flat = frozenset(contract.columns.names) - mapping.columns.keys()
+    return FilePart(location, mapping.delimiter, mapping.encoding, flat)

@@ -1,0 +1,110 @@
+"""Tables of a warehouse, by an Ibis URL: `postgres://user:password@host/database`, `bigquery://project/dataset`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from immr.data.sources.parts import CHUNK_ROWS
+from immr.errors import ContractError
+from immr.settings import without_credentials
+
+SCHEMES = (
+    "postgres",
+    "postgresql",
+    "bigquery",
+    "snowflake",
+    "mysql",
+    "redshift",
+    "trino",
+    "duckdb",
+    "sqlite",
+)
+
+
+@dataclass(frozen=True)
+class WarehousePart:
+    """A table of a warehouse. Its rows come in the order of all their values, which no two connections change."""
+
+    url: str
+    table: str  # may be qualified: shop.artikel
+
+    @property
+    def place(self) -> str:
+        """See the port."""
+        return f"{without_credentials(self.url)}, table {self.table}"
+
+    def columns(self) -> list[str]:
+        """See the port."""
+        with self._opened() as table:
+            return list(table.columns)
+
+    def batches(
+        self, rows: int = CHUNK_ROWS, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """See the port."""
+        with self._opened() as table:
+            chosen = table.select(*columns) if columns else table
+            ordered = chosen.order_by(
+                [chosen[name] for name, kind in chosen.schema().items() if _sorts(kind)]
+            )
+            yield from ordered.to_pyarrow_batches(chunk_size=rows)
+
+    def state(self) -> str:
+        """See the port. Reads all rows: a warehouse keeps no time of a table's last change that all would know."""
+        digest = hashlib.sha256()
+        for batch in self.batches():
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                digest.update(f"{name} {column.type} {column.to_pylist()}\n".encode())
+        return digest.hexdigest()
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        import ibis
+
+        database, _, name = self.table.rpartition(".")
+        try:
+            connection = ibis.connect(self.url)
+            try:
+                yield connection.table(name, database=database or None)
+            finally:
+                connection.disconnect()
+        except ContractError:
+            raise
+        except Exception as error:  # each warehouse's driver has its own tree of errors
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ContractError(
+                f"{self.place} cannot be read ({reason}): check the URL, the table's name and the driver"
+            ) from error
+
+
+def tables_of(url: str) -> list[str]:
+    """The names of a warehouse's tables.
+
+    Raises:
+        ContractError: it does not answer.
+    """
+    import ibis
+
+    try:
+        connection = ibis.connect(url)
+        try:
+            return list(connection.list_tables())
+        finally:
+            connection.disconnect()
+    except Exception as error:  # as above
+        raise ContractError(
+            f"{without_credentials(url)} does not answer ({str(error).strip() or type(error).__name__}): check "
+            "the URL and the driver"
+        ) from error
+
+
+def _sorts(kind: Any) -> bool:
+    return bool(
+        kind.is_string() or kind.is_numeric() or kind.is_temporal() or kind.is_boolean() or kind.is_uuid()
+    )

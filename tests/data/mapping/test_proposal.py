@@ -1,0 +1,86 @@
+"""A mapping is proposed from real-looking exports of shop systems, and makes them fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from immr.cli import app
+from immr.data.check import check, proposed_mapping
+from immr.data.mapping.column_names import similar_columns
+from immr.data.mapping.proposal import encoding_of
+from immr.data.sources.shop import Shop
+
+GERMAN = """Artikelnummer;Bezeichnung;Beschreibung;Warengruppe;Bild-URL;VK-Preis;Geändert am;Lagerbestand
+4711;Gusseiserner Bräter;"Für Gas,
+Herd und Öfen";Küche > Töpfe;https://cdn.example/4711.jpg;1.299,00 €;31.12.2024 10:15;3
+0815;Weiße Tasse;;Küche > Tassen;https://cdn.example/0815.jpg;9,90 €;02.01.2025 08:00;0
+"""
+JAPANESE = """商品コード,商品名,商品説明,カテゴリー,画像URL,販売価格,更新日,在庫数
+A-1,鉄のフライパン,丈夫で長持ち,キッチン > 鍋,https://cdn.example/a1.jpg,"￥1,980",2025年1月7日,12
+A-2,湯のみ,,キッチン > 食器,https://cdn.example/a2.jpg,880円,2025年1月8日,0
+"""
+SHOPIFY = """Handle,Title,Body (HTML),Vendor,Product Category,Type,Tags,Variant Inventory Qty,Variant Price,Image Src
+pan,Iron pan,<p>Lasts.</p>,Ours,Home & Garden > Kitchen,Pans,"a, b",10,1980.00,https://cdn.example/pan.jpg
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [(GERMAN, "cp1252"), (GERMAN, "utf-8"), (JAPANESE, "cp932"), (JAPANESE, "utf-8"), (SHOPIFY, "utf-8")],
+)
+def test_an_export_fits_with_the_proposed_mapping(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "export.csv").write_bytes(text.encode(encoding))
+    before = check(tmp_path / "export.csv")
+    assert not before[0].fits
+    (tmp_path / "map.toml").write_text(proposed_mapping(before))
+    [after] = check(Shop.of(tmp_path / "export.csv", tmp_path / "map.toml"))
+    assert after.fits and after.sampled == text.count("https://"), after
+
+
+def test_the_command_writes_the_mapping_and_checks_with_it(tmp_path: Path) -> None:
+    (tmp_path / "export.csv").write_bytes(GERMAN.encode("cp1252"))
+    run = CliRunner().invoke
+    refused = run(app, ["data", "check", str(tmp_path / "export.csv")])
+    assert (
+        refused.exit_code == 1 and "Proposed mapping" in refused.output and 'decimal = ","' in refused.output
+    )
+    mapping = tmp_path / "map.toml"
+    written = run(app, ["data", "check", str(tmp_path / "export.csv"), "--propose", str(mapping), "--json"])
+    assert written.exit_code == 0
+    assert json.loads(written.stdout)[0]["valid"] == 2
+    assert run(app, ["data", "check", str(tmp_path / "export.csv"), "--map", str(mapping)]).exit_code == 0
+
+
+def test_impressions_of_another_system(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(GERMAN)
+    (tmp_path / "queries.csv").write_text("Such-ID,Nutzer,Zeit,Bild\n1,u,1735689600000,a.jpg\n")
+    (tmp_path / "impressions.csv").write_text(
+        "Such-ID,Artikelnummer,Rang,geklickt,gekauft,Zeitstempel\n1,4711,1,ja,nein,1735689600\n1,0815,2,nein,nein,1735689601\n"
+    )
+    (tmp_path / "map.toml").write_text(proposed_mapping(check(tmp_path)))
+    assert all(report.fits for report in check(Shop.of(tmp_path, tmp_path / "map.toml")))
+
+
+def test_a_name_is_used_once_and_the_same_name_goes_first() -> None:
+    assert similar_columns(["item_id", "title"], ["ID", "item-id", "Name"]) == {
+        "item_id": "item-id",
+        "title": "Name",
+    }
+    assert similar_columns(["title"], ["qqq"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "found"),
+    [
+        (GERMAN, "utf-8", ""),
+        (GERMAN, "cp1252", "cp1252"),
+        (JAPANESE, "cp932", "cp932"),
+        (JAPANESE, "utf-8", ""),
+    ],
+)
+def test_encodings_are_distinguished(text: str, written: str, found: str) -> None:
+    assert encoding_of(text.encode(written)) == found

@@ -1,0 +1,125 @@
+"""The mapping file: what it changes, and what is wrong with it in one sentence."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from immr.data.admission import admit, admit_table
+from immr.data.contract import ITEMS
+from immr.data.mapping.shop_map import ShopMap
+from immr.data.sources.shop import Shop
+from immr.errors import ContractError
+
+CSV = """Artikelnr;Bezeichnung;Preis;Cents;Ebene 1;Ebene 2;Bild;Stand;Aktiv;Bestand
+100;Kanne;1.299,00 €;129900;Küche;Kannen;kanne.jpg;31.12.2024 10:00;J;3
+101;Tasse;aus;900;Küche;;tasse.jpg;31.12.2024 10:00;N;ausverkauft
+"""
+
+
+def admitted(folder: Path, mapping: str, text: str = CSV) -> list[dict[str, object]]:
+    (folder / "artikel.csv").write_text(text)
+    (folder / "map.toml").write_text(mapping)
+    table = Shop.catalogue(folder / "artikel.csv", folder / "map.toml").table(ITEMS)
+    assert table is not None
+    admit_table(table, folder / "out")
+    return pq.read_table(folder / "out" / "items.parquet").to_pylist()  # type: ignore[no-any-return]
+
+
+COLUMNS = """
+[items.columns]
+item_id = "Artikelnr"
+title = "Bezeichnung"
+description = { value = "" }
+category = { columns = ["Ebene 1", "Ebene 2"] }
+image = { column = "Bild", prefix = "https://cdn.example/img/" }
+updated_at = { column = "Stand", format = "%d.%m.%Y %H:%M", zone = "Europe/Berlin" }
+"""
+
+
+def test_rules_of_each_kind(tmp_path: Path) -> None:
+    stock = """stock = { sql = "CASE WHEN Bestand = 'ausverkauft' THEN 0 ELSE Bestand::DOUBLE END" }"""
+    price = "price = { column = 'Cents', times = 0.01 }"
+    first, second = admitted(tmp_path, f"{COLUMNS}\n{price}\n{stock}")
+    assert first["item_id"] == "100" and first["category"] == "Küche/Kannen"
+    assert first["image"] == "https://cdn.example/img/kanne.jpg"
+    assert first["price"] == pytest.approx(1299) and first["updated_at"].hour == 9  # type: ignore[attr-defined]
+    assert (second["category"], second["stock"], first["stock"]) == ("Küche", 0.0, 3.0)
+
+
+def test_what_a_rule_cannot_read_is_rejected_as_the_shop_wrote_it(tmp_path: Path) -> None:
+    [only] = admitted(tmp_path, f"{COLUMNS}\nprice = {{ column = 'Preis', decimal = ',' }}")
+    assert (only["item_id"], only["price"]) == ("100", 1299.0)
+    [rejected] = pq.read_table(tmp_path / "out" / "rejected" / "items.parquet").to_pylist()
+    assert (rejected["Preis"], rejected["reason"]) == ("aus", "price is not a number")
+
+
+def test_a_default_stands_for_empty_and_missing_values(tmp_path: Path) -> None:
+    price = "price = { column = 'Preis', decimal = ',', default = 0 }"
+    rows = admitted(tmp_path, f"{COLUMNS}\n{price}", CSV.replace("1.299,00 €", "").replace("aus;", "5,00;"))
+    assert [row["price"] for row in rows] == [0.0, 5.0]
+
+
+@pytest.mark.parametrize("reason", ["Artikelnr", "the mapping takes item_id"])
+def test_a_mapped_column_must_exist(tmp_path: Path, reason: str) -> None:
+    with pytest.raises(ContractError, match=reason):
+        admitted(tmp_path, COLUMNS, CSV.replace("Artikelnr", "SKU"))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "fault"),
+    [
+        ("[items", "cannot be read"),
+        ("[item]\n", "item: "),
+        ("[items.columns]\ncolour = 'Farbe'", "items.columns.colour: the table has no such column"),
+        ("[items.columns]\nprice = { columm = 'Preis' }", r"columns\.price"),
+        ("[items.columns]\nprice = { decimal = ',' }", "one of column, columns, value and sql, not 0"),
+        ("[items.columns]\nprice = { column = 'a', decimal = ';' }", r"columns\.price\.decimal"),
+        (
+            "[items.columns]\nprice = { column = 'a', decimal = ',', unit = 'ms' }",
+            "decimal and unit contradict",
+        ),
+    ],
+)
+def test_a_wrong_file_is_one_sentence(tmp_path: Path, mapping: str, fault: str) -> None:
+    (tmp_path / "map.toml").write_text(mapping)
+    with pytest.raises(ContractError, match=fault):
+        ShopMap.read(tmp_path / "map.toml")
+
+
+@pytest.mark.parametrize("sql", ["Preis +", "nothing_there", "read_csv('/etc/passwd')"])
+def test_a_wrong_expression_names_its_column(tmp_path: Path, sql: str) -> None:
+    with pytest.raises(ContractError, match="the mapping of price does not fit"):
+        admitted(tmp_path, f'{COLUMNS}\nprice = {{ sql = "{sql}" }}')
+
+
+def test_a_shop_may_be_its_mapping_alone(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"query_id": ["q"]}), tmp_path / "q.parquet")
+    (tmp_path / "shop.toml").write_text("[queries]\nsource = 'q.parquet'")
+    with pytest.raises(ContractError, match="does not name its source"):
+        admit(tmp_path / "shop.toml", tmp_path / "out")
+    (tmp_path / "shop.toml").write_text(f"source = '{tmp_path}'\n[queries]\nsource = 'q.parquet'")
+    with pytest.raises(ContractError, match=r"items\.parquet is missing"):
+        admit(tmp_path / "shop.toml", tmp_path / "out")
+
+
+def test_lists_in_json_lines_need_a_rule(tmp_path: Path) -> None:
+    line = (
+        '{"item_id": 7, "title": "Pot", "description": "", "category": ["Kitchen", "Pots"], "image": "/a.jpg", '
+        '"price": {"amount": 1250}, "updated_at": "2025-01-01"}'
+    )
+    (tmp_path / "items.jsonl").write_text(line)
+    plain = Shop.of(tmp_path).table(ITEMS)
+    assert plain is not None
+    with pytest.raises(ContractError, match="category is a list or an object"):
+        admit_table(plain, tmp_path / "out")
+    (tmp_path / "map.toml").write_text(
+        "[items.columns]\ncategory = { column = 'category', separator = '>' }\n"
+        """price = { sql = "(price::JSON->>'amount')::DOUBLE / 100" }"""
+    )
+    mapped = Shop.of(tmp_path, tmp_path / "map.toml").table(ITEMS)
+    assert mapped is not None
+    admit_table(mapped, tmp_path / "out")
+    [row] = pq.read_table(tmp_path / "out" / "items.parquet").to_pylist()
+    assert (row["item_id"], row["category"], row["price"]) == ("7", "Kitchen/Pots", 12.5)
