@@ -29,7 +29,7 @@ from serving.wire import paging
 from serving.wire.admission import IN_PROGRESS_PER_CORE
 from serving.wire.filters import facet_body, known
 from serving.wire.paging import Page
-from serving.wire.problems import ProblemError, unavailable
+from serving.wire.problems import FieldProblem, ProblemError, invalid_fields, unavailable
 from serving.wire.schemas import HitBody, MemberBody, SearchBody
 from serving.wire.search_request import SearchRequest
 
@@ -137,6 +137,11 @@ class VersionService:
             page = paging.read(fields.page, self._keys, version)
             return searcher.page(page.embedding_D, page.wanted, page.cursor), page
         wanted = request.wanted(searcher.attributes)
+        if wanted.text and not searcher.has_words:
+            message = (
+                f"The index of {version} was built by an earlier release, without words. Leave the text out"
+            )
+            raise invalid_fields([FieldProblem(field="text", message=message)])
         if fields.item_id is not None:
             found = searcher.more_like(fields.item_id, wanted)
             if found is None:
@@ -145,7 +150,8 @@ class VersionService:
             wanted = replace(wanted, filters=replace(wanted.filters, exclude=fields.item_id))
         else:
             photos = request.photos
-            self.metrics.batch_size.observe(len(photos))
+            if photos:
+                self.metrics.batch_size.observe(len(photos))
             answer = searcher.search(photos, wanted, request.region)
         return answer, Page(version, 0, wanted, Cursor(), answer.embedding_D)
 

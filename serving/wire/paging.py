@@ -33,7 +33,7 @@ class Page:
     number: int  # from 0
     wanted: Wanted
     cursor: Cursor
-    embedding_D: FloatArray
+    embedding_D: FloatArray | None  # None for words alone
 
 
 def sign(page: Page, key: bytes) -> str:
@@ -46,7 +46,7 @@ def sign(page: Page, key: bytes) -> str:
         asdict(page.wanted),
         [page.cursor.start, page.cursor.place, groups],
     ]
-    embedding = _encode(page.embedding_D.astype("<f4").tobytes())
+    embedding = "" if page.embedding_D is None else _encode(page.embedding_D.astype("<f4").tobytes())
     payload = f"{_encode(json.dumps(fields, ensure_ascii=False).encode())}.{embedding}"
     return f"{payload}.{_signature(payload, key)}"
 
@@ -74,7 +74,7 @@ def read(token: str, keys: Sequence[bytes], model_version: str) -> Page:
         number,
         _wanted(wanted),
         Cursor(start, place, _fingerprints(_decode(groups))),
-        np.frombuffer(_decode(embedding), dtype="<f4"),
+        np.frombuffer(_decode(embedding), dtype="<f4") if embedding else None,
     )
 
 

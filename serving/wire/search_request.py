@@ -88,6 +88,14 @@ class SearchFields(BaseModel):
         str | None,
         Field(pattern=NAME_PATTERN, description="Show each value of this attribute once, with its items."),
     ] = None
+    text: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=500,
+            description="Words of the title, the category or keyword attributes, alone or beside an image or item.",
+        ),
+    ] = None
     box: Annotated[
         str | None,
         Field(
@@ -102,7 +110,7 @@ _FIELD_NAMES = ", ".join((PHOTO, *SearchFields.model_fields))
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """A valid search, which has exactly one of photos, item_id and page."""
+    """A valid search, which has exactly one of photos, item_id and page, or a text."""
 
     photo_views: tuple[memoryview, ...]
     fields: SearchFields
@@ -132,7 +140,7 @@ class SearchRequest:
         if fields.group_by is not None and kinds[known("group_by", fields.group_by, kinds)] != "keyword":
             message = f"{fields.group_by} is a number. Group by a keyword"
             raise invalid_fields([FieldProblem(field="group_by", message=message)])
-        return Wanted(fields.k, filters, fields.group_by)
+        return Wanted(fields.k, filters, fields.group_by, fields.text or "")
 
 
 async def read_search(request: Request) -> SearchRequest:
@@ -152,10 +160,10 @@ def validate(form: SearchForm) -> SearchRequest:
     """
     fields = _fields(form.values)
     given = [name for name in ("item_id", "page") if getattr(fields, name) is not None]
-    if form.photos and (any(form.photos) or not given):
+    if form.photos and (any(form.photos) or not (given or fields.text)):
         given.append(PHOTO)
-    if not given:
-        raise invalid_fields([FieldProblem(field=PHOTO, message=f"Field required: {_ONE_OF}")])
+    if not given and fields.text is None:
+        raise invalid_fields([FieldProblem(field=PHOTO, message=f"Field required: {_ONE_OF}, or a text")])
     if len(given) > 1:
         raise ProblemError(422, f"The search has both {' and '.join(given)}: {_ONE_OF}.")
     photos = form.photos if PHOTO in given else ()
@@ -217,7 +225,7 @@ def request_body() -> dict[str, Any]:
             "schema": {
                 **fields,
                 "properties": {PHOTO: _ENCODED_PHOTOS, **fields["properties"]},
-                "anyOf": [{"required": [name]} for name in (PHOTO, "item_id", "page")],
+                "anyOf": [{"required": [name]} for name in (PHOTO, "item_id", "page", "text")],
             }
         },
         "image/*": {"schema": {**_PHOTO, "description": "The other fields are in the query string."}},

@@ -15,7 +15,7 @@ import pytest
 from immr.errors import IndexMismatchError
 from immr.index.engines import client
 from immr.index.qdrant import QdrantIndex
-from immr.index.vector_index import Changes
+from immr.index.vector_index import EVERYTHING, Changes
 from immr.types import Condition, Facet, Filters, Item, ModelVersion
 from tests.support import qdrant_process
 
@@ -184,6 +184,34 @@ def test_conditions_on_attributes(collection, items, embeddings_ND, conditions, 
     assert sorted(candidate.item_id for candidate in found) == sorted(item.item_id for item in wanted)
     attributes = {item.item_id: item.attributes for item in wanted}
     assert all(candidate.attributes == attributes[candidate.item_id] for candidate in found)
+
+
+def test_words_match_titles_categories_and_keywords(collection):
+    def found(text, k=ROWS, filters=EVERYTHING):
+        return [candidate.item_id for candidate in collection.search_words(text, k, filters)]
+
+    assert found("title 42", 1) == ["i42"]
+    assert sorted(found("NIKE")) == sorted(f"i{n}" for n in range(0, ROWS, 4))
+    assert sorted(found("søn nowhere")) == sorted(f"i{n}" for n in range(2, ROWS, 4))
+    assert sorted(found("oat", filters=Filters(price_max=10.0))) == ["i3", "i8"]
+    assert found("142 7", 2) in (["i142", "i7"], ["i7", "i142"]), "a rare word counts more than none"
+    assert found("oat 8")[0] == "i8", "both words count more than one"
+    assert found("", 5) == found("?!", 5) == found("unheardof", 5) == []
+    words_of_brand = {"Nike": 1, "Adidas": 1, "Ærø & Søn: 1/2": 4, None: 0}
+    by_length_then_id = sorted(
+        (f"i{n}" for n in range(3, ROWS, 5)), key=lambda id: (words_of_brand[brand_of(id)], id)
+    )
+    assert found("oat") == by_length_then_id
+    assert found("oat", 20) == found("oat")[:20]
+
+
+def test_words_follow_changes(index, version, collection, items, embeddings_ND):
+    renamed = dataclasses.replace(items[0], title="Zanzibar")
+    index.change(version, _changes([renamed], embeddings_ND[:1], deleted=["i42"]))
+    collection.refresh()
+    assert [found.item_id for found in collection.search_words("zanzibar", 5)] == ["i0"]
+    assert collection.search_words("42", 5) == []
+    assert collection.embedding("i0") == pytest.approx(embeddings_ND[0], abs=1e-6)
 
 
 def test_facets_count_all_documents_that_pass(collection):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from immr.errors import FeaturesUnavailableError, ImageError
-from immr.index.vector_index import Collection
+from immr.index.vector_index import EVERYTHING, Collection
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.search.ranking import RankingRecipe
 from immr.search.searcher import Searcher, Wanted
@@ -183,3 +183,37 @@ def test_a_region_is_searched_for_alone(encoder: OnnxQueryEncoder, collection: C
     for region, found in ((Region(0, 0, 0.5, 1), "blue"), (Region(0.55, 0.2, 0.2, 0.3), "green")):
         answer = searcher.search([content.getvalue()], Wanted(1), region)
         assert [hit.item_id for hit in answer.hits] == [found]
+
+
+def test_words_find_items_and_join_a_photo(encoder: OnnxQueryEncoder, collection: Collection) -> None:
+    searcher = Searcher(encoder, collection, None, RankingRecipe())
+    [hit] = searcher.search([], Wanted(5, text="GREEN thing, please", filters=Filters(price_max=2.0))).hits[
+        :1
+    ]
+    assert hit.item_id == "green" and hit.score_parts["words"] == 1.0
+    assert searcher.search([], Wanted(5, text="warm")).hits[0].attributes["shade"] == "warm"
+    assert searcher.search([], Wanted(5, text="unheard of")).hits == []
+    both = searcher.search([tiny_version.photo("red")], Wanted(5, text="yellow"))
+    assert {hit.item_id for hit in both.hits[:2]} == {"red", "yellow"}
+    for hit in both.hits:
+        assert hit.score == pytest.approx(sum(hit.score_parts.values()))
+    like = searcher.more_like("red", Wanted(2, text="blue"))
+    assert like is not None and like.hits[0].item_id == "blue"
+
+
+@pytest.mark.parametrize("photos", [[], [tiny_version.photo("red")]], ids=["words", "both"])
+@pytest.mark.parametrize("group_by", [None, "shade"])
+def test_pages_of_words_repeat_nothing(
+    encoder: OnnxQueryEncoder, collection: Collection, photos: list[bytes], group_by: str | None
+) -> None:
+    searcher, wanted = (
+        Searcher(encoder, collection, None, RankingRecipe(), 1),
+        Wanted(1, EVERYTHING, group_by, "thing"),
+    )
+    answer = searcher.search(photos, wanted)
+    seen = list(answer.hits)
+    while answer.following is not None:
+        answer = searcher.page(answer.embedding_D, wanted, answer.following)
+        assert answer.hits, "no page is empty"
+        seen += answer.hits
+    assert len({hit.item_id for hit in seen}) == len(seen) == (5 if group_by is None else 3)

@@ -81,7 +81,11 @@ def create_app(client: QdrantClient, names: Mapping[str, str], api_key: str = ""
 
     @app.put("/collections/{name}")
     async def create(name: str, body: models.CreateCollection) -> dict[str, Any]:
-        return answer(client.create_collection(name, vectors_config=body.vectors))
+        return answer(
+            client.create_collection(
+                name, vectors_config=body.vectors, sparse_vectors_config=body.sparse_vectors
+            )
+        )
 
     @app.patch("/collections/{name}")
     async def update(name: str, body: models.UpdateCollection) -> dict[str, Any]:
@@ -118,6 +122,7 @@ def create_app(client: QdrantClient, names: Mapping[str, str], api_key: str = ""
         found = client.query_points(
             named(name),
             query=body.query,
+            using=body.using,
             query_filter=body.filter,
             limit=body.limit or 10,
             offset=body.offset,

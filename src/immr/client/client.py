@@ -60,6 +60,7 @@ class Client:
         self,
         *photos: Photo,
         item_id: str | None = None,
+        text: str | None = None,
         user_id: str | None = None,
         k: int = 10,
         box: tuple[float, float, float, float] | None = None,
@@ -68,11 +69,12 @@ class Client:
         facets: Sequence[str] = (),
         group_by: str | None = None,
     ) -> Answer:
-        """The best items for up to five photos of one thing, or those most like an item.
+        """The best items for up to five photos of one thing, for words, or those most like an item.
 
         Args:
             photos: Paths, or the content of picture files.
             item_id: Instead of photos.
+            text: Words, alone or beside photos or an item.
             user_id: The same user always gets the same variant.
             k: Number of hits.
             box: The part of the photo to search for: x, y, width, height from 0 to 1.
@@ -86,6 +88,7 @@ class Client:
         """
         fields: dict[str, Any] = {
             "item_id": item_id,
+            "text": text,
             "user_id": user_id,
             "k": k,
             "box": ",".join(map(str, box)) if box else None,

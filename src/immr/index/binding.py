@@ -22,6 +22,7 @@ class Binding:
         sequence: Last catalogue change that the build includes.
         ready: Whether the content was verified.
         attributes: The attributes that searches can filter by.
+        words: Whether searches can match words; not in contents of earlier releases.
     """
 
     version_id: str
@@ -35,6 +36,7 @@ class Binding:
     sequence: int = 0
     ready: bool = False
     attributes: Mapping[str, AttributeKind] = field(default_factory=dict)
+    words: bool = False
 
     def as_metadata(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -44,7 +46,7 @@ class Binding:
     def from_metadata(cls, metadata: Mapping[str, Any] | None) -> Binding | None:
         """The binding in a collection's metadata, or None if the collection is not one of IMMR's."""
         names = [each.name for each in dataclasses.fields(cls)]
-        since_later_releases = {"attributes"}
+        since_later_releases = {"attributes", "words"}
         if not metadata or any(name not in metadata for name in names if name not in since_later_releases):
             return None
         return cls(**{name: metadata[name] for name in names if name in metadata})

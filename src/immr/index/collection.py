@@ -16,6 +16,7 @@ from immr.index.engines.engine import Engine
 from immr.index.engines.errors import translate_errors
 from immr.index.storage import Storage
 from immr.index.vector_index import EVERYTHING
+from immr.index.words import of_query
 from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray
 
 _CHANGES_PER_BATCH = 256
@@ -24,6 +25,9 @@ _SETTLE_TIMEOUT_S = 600.0
 # most neighbours that a filtered search visits do not pass, so it must visit more: docs/index.md
 _FILTERED_EF_FACTOR = 4
 _FACET_VALUES = 100
+# always so many, because titles often match equally well, and which of equals come first depends on the number
+_MATCHED = 400
+_SCORE_DIGITS = 4  # engines differ in the rest
 _COUNTED_VALUES = 1000  # more than are returned, so that ties do not depend on the engine
 
 
@@ -96,6 +100,29 @@ class QdrantCollection:
             hnsw_ef = opened.binding.hnsw_ef * (1 if filters == EVERYTHING else _FILTERED_EF_FACTOR)
             points = opened.engine.nearest(embedding_D, k, offset, filters, hnsw_ef)
         return [candidate(point.payload, point.score) for point in points]
+
+    @property
+    def has_words(self) -> bool:
+        """See `Collection.has_words`."""
+        return self.binding.words
+
+    def search_words(self, text: str, k: int, filters: Filters = EVERYTHING) -> list[Candidate]:
+        """See `Collection.search_words`; nothing for a text without words, equal matches in order of item_id.
+
+        Raises:
+            IndexMismatchError: The collection was built by a release without words.
+            IndexUnavailableError: The database is not available.
+        """
+        terms = of_query(text)
+        with self._in_use() as opened:
+            if not opened.binding.words:
+                raise IndexMismatchError(
+                    f"the collection {self._name} was built by an earlier release, without words: "
+                    f"run `immr index build --model {opened.binding.version_id}`"
+                )
+            points = opened.engine.matching(terms, _MATCHED, filters) if terms.numbers else []
+        points.sort(key=lambda point: (-round(point.score, _SCORE_DIGITS), point.payload["item_id"]))
+        return [candidate(point.payload, 0.0) for point in points[:k]]
 
     @property
     def attributes(self) -> Mapping[str, AttributeKind]:

@@ -19,6 +19,7 @@ from immr.types import AttributeKind, Candidate, FloatArray, Item, ModelVersion
 BUILT_IN: Mapping[str, AttributeKind] = {"category": "keyword", "price": "number"}
 """What every item has, to be filtered by and counted like a declared attribute."""
 
+_FORMAT = "words"  # of the points; a content in another format is not reused
 _POINT_NAMESPACE = uuid.UUID("6f1d2a52-8c0b-5b0e-9a55-0d1c7b4f3e21")
 
 
@@ -57,6 +58,7 @@ class Documents:
         # the sequence is part of the hash because a content absorbs later changes in place: one built from
         # the same items earlier may differ by now
         content = fingerprint.of_values(
+            _FORMAT,
             version.id,
             version.preprocessing_hash,
             payloads,
@@ -71,6 +73,7 @@ class Documents:
             len(items),
             sequence=sequence,
             attributes=kinds_of(items),
+            words=True,
         )
         return cls([point_id(items[row].item_id) for row in order], payloads, ordered_ND, binding)
 

@@ -62,6 +62,17 @@ class Collection(Protocol):
         """The k most similar documents that pass the filters, best first, after skipping `offset`."""
 
     @property
+    def has_words(self) -> bool:
+        """Whether `search_words` works: contents of earlier releases have no words."""
+
+    def search_words(self, text: str, k: int, filters: Filters = EVERYTHING) -> list[Candidate]:
+        """The k documents whose words match a text best by BM25, best first, at most 400; their cosine is 0.
+
+        Raises:
+            IndexMismatchError: The collection was built by a release without words.
+        """
+
+    @property
     def attributes(self) -> Mapping[str, AttributeKind]:
         """What searches can filter by and count: `category`, `price` and the declared attributes."""
 

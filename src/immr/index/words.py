@@ -10,14 +10,18 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from immr.types import Item
+from immr.data.attributes import CLASS
+
+WORDS = "words"
+"""The name of the sparse vector in a collection."""
 
 _SATURATION = 1.2  # k₁
 _LENGTH_SHARE = 0.75  # b
-_MEAN_TERMS = 32.0  # a constant, so that an item's vector does not depend on the others
+_MEAN_TERMS = 12.0  # a constant, so that an item's vector does not depend on the others
 _TITLE_COUNTS = 2  # a term of the title counts as if it occurred that often (ours)
 _WORD = re.compile(r"\w+")
 _ACCENT = re.compile("[\u0300-\u036f]")  # not the marks of kana, which make other letters
@@ -33,10 +37,11 @@ class Terms:
     weights: tuple[float, ...]
 
 
-def of_item(item: Item) -> Terms:
-    """BM25's term weights of an item without IDF: title, category, keyword attributes and description."""
-    keywords = [value for value in item.attributes.values() if isinstance(value, str)]
-    texts = [*[item.title] * _TITLE_COUNTS, item.category, *keywords, item.description]
+def of_payload(payload: Mapping[str, Any]) -> Terms:
+    """BM25's term weights of an item without IDF: its title, category and keyword attributes."""
+    attributes = payload.get("attributes", {}).items()
+    keywords = [value for name, value in attributes if isinstance(value, str) and name != CLASS]
+    texts = [*[payload["title"]] * _TITLE_COUNTS, payload["category"], *keywords]
     counts = Counter(number for text in texts for number in map(_number, terms(text)))
     norm = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * counts.total() / _MEAN_TERMS)
     weights = {number: count * (_SATURATION + 1) / (count + norm) for number, count in counts.items()}

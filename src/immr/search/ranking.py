@@ -15,13 +15,15 @@ _DAY_S = 24 * 3600
 class RankingRecipe:
     """Weights of the parts that add up to a hit's score (ours).
 
-    cosine: similarity to the query, in −1…1.
+    cosine: similarity to the query, in −1…1. A query with words has fused ranks in its place, in 0…1.
+    words: weight of the ranking by words in that fusion; the ranking by photo has the weight 1.
     ctr: the item's CTR over 7 days, smoothed towards the mean.
     stock: −1 if the item is sold out, else 0; unknown stock counts as available.
     freshness: 1 for an item updated now, halved every `freshness_half_life_days`.
     """
 
     cosine_weight: float = 1.0
+    words_weight: float = 1.0
     ctr_weight: float = 0.05
     stock_weight: float = 0.1
     freshness_weight: float = 0.0
@@ -34,9 +36,22 @@ def rank(
     recipe: RankingRecipe,
     k: int,
     now: datetime,
+    shares: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[Hit]:
-    """The best k, best first; equal scores in item_id order, so that the order does not depend on the index."""
-    hits = [_hit(candidate, features.get(candidate.item_id), recipe, now) for candidate in candidates]
+    """The best k, best first; equal scores in item_id order, so that the order does not depend on the index.
+
+    Args:
+        candidates: what the index found.
+        features: by item_id.
+        recipe: the weights.
+        k: at most so many.
+        now: from which freshness counts.
+        shares: by item_id, of a query with words: the shares of the fused rankings, instead of the cosine.
+    """
+    hits = []
+    for candidate in candidates:
+        similarity = shares[candidate.item_id] if shares else {"cosine": candidate.cosine}
+        hits.append(_hit(candidate, features.get(candidate.item_id), similarity, recipe, now))
     return sorted(hits, key=lambda hit: (-hit.score, hit.item_id))[:k]
 
 
@@ -48,8 +63,15 @@ def freshness(updated_at: datetime | None, now: datetime, half_life_days: float)
     return float(0.5 ** (age_days / half_life_days))
 
 
-def _hit(candidate: Candidate, features: ItemFeatures | None, recipe: RankingRecipe, now: datetime) -> Hit:
-    parts = {"cosine": recipe.cosine_weight * candidate.cosine, "ctr": 0.0, "stock": 0.0, "freshness": 0.0}
+def _hit(
+    candidate: Candidate,
+    features: ItemFeatures | None,
+    similarity: Mapping[str, float],
+    recipe: RankingRecipe,
+    now: datetime,
+) -> Hit:
+    parts = {name: recipe.cosine_weight * share for name, share in similarity.items()}
+    parts |= {"ctr": 0.0, "stock": 0.0, "freshness": 0.0}
     if features is not None:
         age = freshness(features.updated_at, now, recipe.freshness_half_life_days)
         parts["ctr"] = recipe.ctr_weight * features.ctr_7d

@@ -14,12 +14,14 @@ from immr.features.feature_store import FeatureReader
 from immr.index.vector_index import EVERYTHING, Collection
 from immr.search import facets, grouping
 from immr.search.feature_lookup import FeatureLookup
+from immr.search.fusion import Fused, fuse
 from immr.search.query_encoder import QueryEncoder
 from immr.search.ranking import RankingRecipe, rank
-from immr.types import AttributeKind, Facet, Filters, FloatArray, Hit, Region
+from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit, Region
 
 _GROUPED_CANDIDATES = 5_000  # more are not looked through for groups that were not shown yet
 _LATER_BLOCKS = 4  # size of a grouped search's later blocks: many variants need many candidates
+_FUSED_CANDIDATES = 200  # of each ranking, so that a search with photo and words has at most 400 hits
 _SMALLEST_NORM = 1e-6
 
 
@@ -30,6 +32,7 @@ class Wanted:
     k: int
     filters: Filters = EVERYTHING
     group_by: str | None = None  # a keyword attribute or `category`
+    text: str = ""  # words that hits should match, alone or beside a photo or an item
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Cursor:
 class Answer:
     """One page of hits, which parts of the search failed, and how long each step took."""
 
-    embedding_D: FloatArray  # of the query; `page` takes it for the next page
+    embedding_D: FloatArray | None  # of the query; `page` takes it for the next page. None for words alone
     hits: list[Hit] = field(default_factory=list)
     following: Cursor | None = None  # None on the last page
     degraded: list[str] = field(default_factory=list)
@@ -75,11 +78,16 @@ class Searcher:
         """What searches can filter by, group by and count."""
         return self._collection.attributes
 
+    @property
+    def has_words(self) -> bool:
+        """Whether texts can be searched for."""
+        return self._collection.has_words
+
     def search(self, photos: Sequence[bytes], wanted: Wanted, region: Region | None = None) -> Answer:
-        """The best items for photos of one thing: their embeddings are averaged.
+        """The best items for photos of one thing, whose embeddings are averaged, for words, or for both.
 
         Args:
-            photos: at least one.
+            photos: may be none if `wanted` has a text.
             wanted: what the page contains.
             region: the part of each photo to search for; None is all of it.
 
@@ -88,6 +96,8 @@ class Searcher:
             IndexUnavailableError: the vector database does not answer.
         """
         stage_ms: dict[str, float] = {}
+        if not photos:
+            return self._answer(None, wanted, Cursor(), stage_ms)
         with _timed(stage_ms, "decode"):
             pictures = [self._encoder.decode(photo, region) for photo in photos]
         with _timed(stage_ms, "encode"):
@@ -108,7 +118,7 @@ class Searcher:
         others = replace(wanted, filters=replace(wanted.filters, exclude=item_id))
         return self._answer(embedding_D, others, Cursor(), stage_ms)
 
-    def page(self, embedding_D: FloatArray, wanted: Wanted, cursor: Cursor) -> Answer:
+    def page(self, embedding_D: FloatArray | None, wanted: Wanted, cursor: Cursor) -> Answer:
         """A later page of an answer by `search` or `more_like`, with the same `wanted`.
 
         Raises:
@@ -126,7 +136,7 @@ class Searcher:
         return {name: self._collection.facet(name, facets.without(filters, name)) for name in names}
 
     def _answer(
-        self, embedding_D: FloatArray, wanted: Wanted, cursor: Cursor, stage_ms: dict[str, float]
+        self, embedding_D: FloatArray | None, wanted: Wanted, cursor: Cursor, stage_ms: dict[str, float]
     ) -> Answer:
         answer = Answer(embedding_D, stage_ms=stage_ms)
         if wanted.group_by is None:
@@ -139,7 +149,7 @@ class Searcher:
     def _single(self, answer: Answer, wanted: Wanted, cursor: Cursor) -> tuple[list[Hit], Cursor | None]:
         """Candidates are ranked in blocks of `overfetch` pages; the pages of a block are cuts of one order."""
         size = wanted.k * self._overfetch
-        ranked, has_more = self._block(answer, wanted.filters, cursor.start, size)
+        ranked, has_more = self._block(answer, wanted, cursor.start, size)
         end = cursor.place + wanted.k
         following = None
         if len(ranked) > end:
@@ -156,7 +166,7 @@ class Searcher:
         groups, start = cursor.groups, cursor.start
         while True:
             size = wanted.k * self._overfetch * (_LATER_BLOCKS if start else 1)
-            ranked, has_more = self._block(answer, wanted.filters, start, size)
+            ranked, has_more = self._block(answer, wanted, start, size)
             for hit in ranked:
                 group = grouping.fingerprint(hit, group_by)
                 if group in groups:
@@ -169,19 +179,45 @@ class Searcher:
             if not has_more or start >= _GROUPED_CANDIDATES:
                 return hits, None
 
-    def _block(self, answer: Answer, filters: Filters, start: int, size: int) -> tuple[list[Hit], bool]:
+    def _block(self, answer: Answer, wanted: Wanted, start: int, size: int) -> tuple[list[Hit], bool]:
         """Ranked candidates, and whether others follow."""
+        shares = None
         with _timed(answer.stage_ms, "retrieve"):
             # one more than is ranked shows whether another block follows
-            found = self._collection.search(answer.embedding_D, size + 1, filters, start)
+            if wanted.text:
+                fused = self._fused(answer.embedding_D, wanted, start + size + 1)[start:]
+                found = [each.candidate for each in fused]
+                shares = {each.candidate.item_id: each.shares for each in fused}
+            else:
+                found = self._similar(answer.embedding_D, size + 1, wanted.filters, start)
         candidates = found[:size]
         with _timed(answer.stage_ms, "features"):
             features, failed = self._features.read(candidates)
         if failed and "features" not in answer.degraded:
             answer.degraded.append("features")
         with _timed(answer.stage_ms, "rank"):
-            ranked = rank(candidates, features, self._ranking, size, datetime.now(UTC))
+            ranked = rank(candidates, features, self._ranking, size, datetime.now(UTC), shares)
         return ranked, len(found) > size
+
+    def _similar(
+        self, embedding_D: FloatArray | None, k: int, filters: Filters, offset: int = 0
+    ) -> list[Candidate]:
+        assert embedding_D is not None, "a search without words has a photo or an item"
+        return self._collection.search(embedding_D, k, filters, offset)
+
+    def _fused(self, embedding_D: FloatArray | None, wanted: Wanted, k: int) -> list[Fused]:
+        """The first k by words, or by words and similarity.
+
+        The order of two rankings depends on how long they are, so their length is the same for all pages.
+        """
+        if embedding_D is None:
+            words = self._collection.search_words(wanted.text, k, wanted.filters)
+            return fuse({"words": words}, {"words": 1.0})
+        rankings = {
+            "photo": self._similar(embedding_D, _FUSED_CANDIDATES, wanted.filters),
+            "words": self._collection.search_words(wanted.text, _FUSED_CANDIDATES, wanted.filters),
+        }
+        return fuse(rankings, {"photo": 1.0, "words": self._ranking.words_weight})[:k]
 
     def _with_members(self, answer: Answer, wanted: Wanted, group_by: str, hits: list[Hit]) -> list[Hit]:
         filters = grouping.of_groups(wanted.filters, group_by, hits)
@@ -189,7 +225,10 @@ class Searcher:
             return hits
         with _timed(answer.stage_ms, "retrieve"):
             most = min(grouping.MEMBERS * 2 * len(hits), _GROUPED_CANDIDATES)
-            found = self._collection.search(answer.embedding_D, most, filters)
+            if answer.embedding_D is None:
+                found = self._collection.search_words(wanted.text, most, filters)
+            else:
+                found = self._similar(answer.embedding_D, most, filters)
         return grouping.with_members(hits, found, group_by)
 
 

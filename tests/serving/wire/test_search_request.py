@@ -113,6 +113,19 @@ def test_an_unknown_attribute_is_a_422(url: str, fields: dict[str, str]) -> None
     assert problem(http_client.post(url, json={"item_id": "red", **fields}), 422).startswith(name)
 
 
+def test_words_alone_or_beside_a_photo(url: str) -> None:
+    words = http_client.post(url, json={"text": "a blue thing", "k": 2})
+    assert ids(words)[0] == "blue" and words.json()["hits"][0]["score_parts"]["words"] > 0
+    following = http_client.post(url, json={"page": words.json()["next_page"]})
+    assert not set(ids(words)) & set(ids(following))
+    assert ids(form(url, text="blue", filter="size:..41")) == []
+    both = http_client.post(url, files={"image": ("a.jpg", RED)}, data={"text": "blue", "k": "2"})
+    assert set(ids(both)) == {"red", "blue"}
+    assert problem(http_client.post(url, json={"text": ""}), 422) == (
+        "image: Field required: send one of image, item_id and page, or a text"
+    )
+
+
 def test_grouped_pages_show_each_group_once(url: str) -> None:
     first = http_client.post(url, json={"item_id": "with/slash ü", "k": 1, "group_by": "shade"})
     second = http_client.post(url, json={"page": first.json()["next_page"]})

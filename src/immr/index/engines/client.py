@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from immr.index.documents import BUILT_IN, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
 from immr.index.engines.engine import Found
 from immr.index.engines.errors import EngineError
+from immr.index.words import WORDS, Terms, of_payload
 from immr.types import AttributeKind, Filters, FloatArray
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class ClientEngine:
                 self._client.create_collection(
                     self._name,
                     vectors_config=models.VectorParams(size=dim, distance=models.Distance.COSINE),
+                    sparse_vectors_config={WORDS: models.SparseVectorParams(modifier=models.Modifier.IDF)},
                     # 0: no graph while points are inserted; `settle` builds it
                     optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0),
                 )
@@ -85,7 +88,7 @@ class ClientEngine:
         from qdrant_client import models
 
         points = [
-            models.PointStruct(id=id, vector=embedding_D.tolist(), payload=dict(payload))
+            models.PointStruct(id=id, vector=self._vectors(embedding_D, payload), payload=dict(payload))
             for id, embedding_D, payload in zip(ids, embeddings_ND, payloads, strict=True)
         ]
         with self._exclusive():
@@ -141,6 +144,18 @@ class ClientEngine:
             ).points
         return [Found(str(point.id), point.score, point.payload or {}) for point in points]
 
+    def matching(self, terms: Terms, limit: int, filters: Filters) -> list[Found]:
+        """See `Engine.matching`."""
+        with self._exclusive():
+            points = self._client.query_points(
+                self._name,
+                query=_sparse(terms),
+                using=WORDS,
+                limit=limit,
+                query_filter=_condition(filters),
+            ).points
+        return [Found(str(point.id), point.score, point.payload or {}) for point in points]
+
     def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:
         """See `Engine.counts`."""
         with self._exclusive():
@@ -176,7 +191,10 @@ class ClientEngine:
         """See `Engine.embedding`."""
         with self._exclusive():
             points = self._client.retrieve(self._name, [id], with_payload=False, with_vectors=True)
-        return np.asarray(points[0].vector, dtype=np.float32) if points else None
+        if not points:
+            return None
+        vector = points[0].vector
+        return np.asarray(vector[""] if isinstance(vector, dict) else vector, dtype=np.float32)
 
     def count(self) -> int:
         """See `Engine.count`."""
@@ -189,6 +207,16 @@ class ClientEngine:
             self._closed = True
             self._client.close()
             self._release()
+
+    def _vectors(self, embedding_D: FloatArray, payload: Mapping[str, Any]) -> Any:
+        """An earlier release's collection has no words."""
+        if not self._has_words:
+            return embedding_D.tolist()
+        return {"": embedding_D.tolist(), WORDS: _sparse(of_payload(payload))}
+
+    @cached_property
+    def _has_words(self) -> bool:
+        return WORDS in (self._client.get_collection(self._name).config.params.sparse_vectors or {})
 
     def _exclusive(self) -> AbstractContextManager[Any]:
         if self._closed:
@@ -205,6 +233,12 @@ def open_local(folder: Path, release: Callable[[], None]) -> ClientEngine:
         warnings.simplefilter("ignore", UserWarning)
         client = QdrantClient(path=str(folder), force_disable_check_same_thread=True)
     return ClientEngine(client, folder.name, is_local=True, release=release)
+
+
+def _sparse(terms: Terms) -> models.SparseVector:
+    from qdrant_client import models
+
+    return models.SparseVector(indices=list(terms.numbers), values=list(terms.weights))
 
 
 def _condition(filters: Filters) -> models.Filter | None:

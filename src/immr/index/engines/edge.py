@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +15,13 @@ from immr.index.documents import BUILT_IN, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
 from immr.index.engines.engine import Found
 from immr.index.engines.errors import EngineError
+from immr.index.words import WORDS, Terms, of_payload
 from immr.types import AttributeKind, Filters, FloatArray
 
 if TYPE_CHECKING:
     import qdrant_edge
 
+_CONFIG = "edge_config.json"
 _M = 16
 _EF_CONSTRUCT = 128
 _OVERSAMPLING = 2.0  # of quantized searches, before rescoring: without it recall@10 fell to 0.92
@@ -46,7 +50,7 @@ class EdgeEngine:
         self._quantized = quantized
         self._closed = False
         self._shard: qdrant_edge.EdgeShard | None = None
-        if (folder / "edge_config.json").is_file():
+        if (folder / _CONFIG).is_file():
             with _translate_errors():
                 self._shard = qdrant_edge.EdgeShard.load(str(folder))
 
@@ -57,6 +61,7 @@ class EdgeEngine:
             self._folder.mkdir(parents=True, exist_ok=True)
             config = edge.EdgeConfig(
                 vectors=edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine),
+                sparse_vectors={WORDS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
                 hnsw_config=edge.HnswIndexConfig(
                     m=_M, ef_construct=_EF_CONSTRUCT, full_scan_threshold=_EXACT_BELOW_KB
                 ),
@@ -86,7 +91,7 @@ class EdgeEngine:
     ) -> None:
         """See `Engine.put`; points are durable because the shard has a write-ahead log."""
         points = [
-            self._edge.Point(id, embedding_D.tolist(), dict(payload))
+            self._edge.Point(id, self._vectors(embedding_D, payload), dict(payload))
             for id, embedding_D, payload in zip(ids, embeddings_ND, payloads, strict=True)
         ]
         self._update(self._edge.UpdateOperation.upsert_points(points))
@@ -118,6 +123,21 @@ class EdgeEngine:
                 # ignored by shards without quantization
                 quantization=edge.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING),
             ),
+            with_payload=True,
+        )
+        with _translate_errors():
+            points = self._open().query(request)
+        return [Found(str(point.id), point.score, point.payload or {}) for point in points]
+
+    def matching(self, terms: Terms, limit: int, filters: Filters) -> list[Found]:
+        """See `Engine.matching`."""
+        edge = self._edge
+        request = edge.QueryRequest(
+            limit=limit,
+            query=edge.Query.Nearest(
+                edge.SparseVector(list(terms.numbers), list(terms.weights)), using=WORDS
+            ),
+            filter=self._condition(filters),
             with_payload=True,
         )
         with _translate_errors():
@@ -156,7 +176,10 @@ class EdgeEngine:
         """See `Engine.embedding`."""
         with _translate_errors():
             records = self._open().retrieve([id], with_payload=False, with_vector=True)
-        return np.asarray(records[0].vector, dtype=np.float32) if records else None
+        if not records:
+            return None
+        vector = records[0].vector
+        return np.asarray(vector[""] if isinstance(vector, dict) else vector, dtype=np.float32)
 
     def count(self) -> int:
         """See `Engine.count`."""
@@ -175,6 +198,19 @@ class EdgeEngine:
         if self._closed or self._shard is None:
             raise EngineError("the collection is closed" if self._closed else f"no shard in {self._folder}")
         return self._shard
+
+    def _vectors(self, embedding_D: FloatArray, payload: Mapping[str, Any]) -> Any:
+        """An earlier release's shard has no words."""
+        if not self._has_words:
+            return embedding_D.tolist()
+        terms = of_payload(payload)
+        words = self._edge.SparseVector(list(terms.numbers), list(terms.weights))
+        return {"": embedding_D.tolist(), WORDS: words}
+
+    @cached_property
+    def _has_words(self) -> bool:
+        config = json.loads((self._folder / _CONFIG).read_text())
+        return WORDS in (config.get("sparse_vectors") or {})
 
     def _update(self, operation: qdrant_edge.UpdateOperation) -> None:
         with _translate_errors():

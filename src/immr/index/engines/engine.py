@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from immr.index.words import Terms
 from immr.types import AttributeKind, Filters, FloatArray
 
 
@@ -30,7 +31,7 @@ class Engine(Protocol):
     def put(
         self, ids: Sequence[str], embeddings_ND: FloatArray, payloads: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Insert or replace points; they are durable when this returns."""
+        """Insert or replace points, with the words of their payloads; they are durable when this returns."""
 
     def remove(self, ids: Sequence[str]) -> None:
         """Delete points; unknown ids are ignored."""
@@ -42,6 +43,9 @@ class Engine(Protocol):
         self, embedding_D: FloatArray, limit: int, offset: int, filters: Filters, hnsw_ef: int
     ) -> list[Found]:
         """The points most similar to the embedding, best first."""
+
+    def matching(self, terms: Terms, limit: int, filters: Filters) -> list[Found]:
+        """The points whose words match best by BM25, best first; only those with at least one of the terms."""
 
     def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:
         """How many points that pass have each value of a keyword attribute, for the most frequent values."""

@@ -1,0 +1,192 @@
+"""How well each kind of query finds items, and what it costs: photo, words, both, a box, groups and facets.
+
+    IMMR_HOME=.immr/demo python -m benchmarks.queries --json queries.json
+
+Needs a home with the version (`make demo` leaves a champion) and the data set grocery. The queries:
+
+- words: the first words of an item's description, which is not indexed. The item is right.
+- photo and words: each photo of the split with the last part of its category, such as "Apple".
+- box: four photos of different items in one picture, the box around one of them, or the whole picture.
+
+recall@10 and ndcg@10 count the exact item. Times are of one search in this process, without HTTP.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.table import Table
+
+from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
+from immr.datasets.named import load_dataset
+from immr.evaluation.bootstrap import mean_estimates
+from immr.index.qdrant import QdrantIndex
+from immr.model.documents import encode_documents
+from immr.model.query_encoder import OnnxQueryEncoder
+from immr.search.ranking import RankingRecipe
+from immr.search.searcher import Answer, Searcher, Wanted
+from immr.settings import Settings
+from immr.types import Item, Region
+from immr.wiring import connect
+
+K = 10
+WORDS = 12
+SCENES = 150
+SIDE_PX = 400  # of a photo in a scene
+CORNERS = ((0, 0), (1, 0), (0, 1), (1, 1))
+ROUNDS, CONFIDENCE = 2000, 0.95
+
+
+def main(
+    model: str = "champion",
+    split: str = "val",
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    """Recall and latency by kind of query, on grocery."""
+    settings = Settings()
+    labelled = load_dataset("grocery", settings.data_mirror, settings.cache_dir)
+    registry = connect(settings).registry
+    version = registry.get(model)
+    folder = registry.fetch(version, settings.cache_dir)
+    documents_ND = encode_documents(folder, labelled.items, settings.cache_dir)
+    with tempfile.TemporaryDirectory(prefix="immr-queries-") as place:
+        index = QdrantIndex(f"edge://{place}")
+        index.build(version, labelled.items, documents_ND)
+        with closing(index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
+            searcher = Searcher(OnnxQueryEncoder(folder), collection, None, RankingRecipe())
+            photos = labelled.split(split)
+            figures = {
+                **words_alone(searcher, labelled.items),
+                **words_beside_photos(searcher, labelled, photos),
+                **boxes(searcher, photos),
+                **latencies(searcher, photos[:60], labelled.items),
+            }
+    table = Table("figure", "value", title=f"queries of {version.id} on grocery {split}")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.3f}")
+    Console().print(table)
+    if json_file:
+        json_file.write_text(json.dumps(figures, indent=1))
+
+
+def words_alone(searcher: Searcher, items: Sequence[Item]) -> dict[str, float]:
+    """Known-item search by a description."""
+    described = [item for item in items if item.description]
+    texts = [" ".join(item.description.split()[:WORDS]) for item in described]
+    ranks = [
+        rank_of(searcher.search([], Wanted(K, text=text)), item.item_id)
+        for text, item in zip(texts, described, strict=True)
+    ]
+    found = np.array([rank is not None for rank in ranks], dtype=float)
+    return with_interval("text_recall_at_10", found, [item.item_id for item in described])
+
+
+def words_beside_photos(
+    searcher: Searcher, labelled: LabelledSet, photos: Sequence[DatasetPhoto]
+) -> dict[str, float]:
+    """ndcg@10 with the words and without."""
+    item_of = {item.item_id: item for item in labelled.items}
+    gains: dict[str, list[float]] = {"dense": [], "hybrid": []}
+    for photo in photos:
+        content = Path(photo.image).read_bytes()
+        text = item_of[photo.item_id].category.split("/")[-1].replace("-", " ")
+        for kind, wanted in (("dense", Wanted(K)), ("hybrid", Wanted(K, text=text))):
+            rank = rank_of(searcher.search([content], wanted), photo.item_id)
+            gains[kind].append(0.0 if rank is None else 1 / float(np.log2(1 + rank)))
+    dense_Q, hybrid_Q = (np.array(gains[kind]) for kind in ("dense", "hybrid"))
+    items = [photo.item_id for photo in photos]
+    return {
+        "dense_ndcg": float(dense_Q.mean()),
+        "hybrid_ndcg": float(hybrid_Q.mean()),
+        **with_interval("hybrid_minus_dense_ndcg", hybrid_Q - dense_Q, items),
+    }
+
+
+def boxes(searcher: Searcher, photos: Sequence[DatasetPhoto]) -> dict[str, float]:
+    """recall@1 of one of four items in a picture: the whole picture, and the box around the item."""
+    generator = np.random.default_rng(0)
+    found: dict[str, list[float]] = {"whole": [], "box": []}
+    wanted_items = []
+    while len(wanted_items) < SCENES:
+        chosen = [photos[row] for row in generator.choice(len(photos), len(CORNERS), replace=False)]
+        if len({photo.item_id for photo in chosen}) < len(chosen):
+            continue
+        content = scene(chosen)
+        place = int(generator.integers(len(CORNERS)))
+        wanted_items.append(chosen[place].item_id)
+        x, y = CORNERS[place]
+        regions = {"whole": None, "box": Region(x / 2, y / 2, 0.5, 0.5)}
+        for kind, region in regions.items():
+            answer = searcher.search([content], Wanted(1), region)
+            found[kind].append(float(answer.hits[0].item_id == chosen[place].item_id))
+    gain_Q = np.array(found["box"]) - np.array(found["whole"])
+    return {
+        **{f"{kind}_recall_at_1": float(np.mean(each)) for kind, each in found.items()},
+        **with_interval("box_recall_gain", gain_Q, wanted_items),
+    }
+
+
+def scene(photos: Sequence[DatasetPhoto]) -> bytes:
+    """Four photos in the corners of one JPEG."""
+    picture = Image.new("RGB", (2 * SIDE_PX, 2 * SIDE_PX))
+    for photo, (x, y) in zip(photos, CORNERS, strict=True):
+        with Image.open(photo.image) as image:
+            part = ImageOps.fit(image.convert("RGB"), (SIDE_PX, SIDE_PX))
+        picture.paste(part, (x * SIDE_PX, y * SIDE_PX))
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=90)
+    return content.getvalue()
+
+
+def latencies(searcher: Searcher, photos: Sequence[DatasetPhoto], items: Sequence[Item]) -> dict[str, float]:
+    """p50 in ms; the kinds take turns, so that they see the same load of the machine."""
+    contents = [Path(photo.image).read_bytes() for photo in photos]
+    titles = [items[row % len(items)].title for row in range(len(contents))]
+    box = Region(0.1, 0.1, 0.8, 0.8)
+
+    def counted(row: int) -> None:
+        answer = searcher.search([contents[row]], Wanted(K))
+        assert answer.hits
+        searcher.facets(["category", "price"], Wanted(K).filters)
+
+    kinds: dict[str, Callable[[int], object]] = {
+        "photo": lambda row: searcher.search([contents[row]], Wanted(K)),
+        "box": lambda row: searcher.search([contents[row]], Wanted(K), box),
+        "text": lambda row: searcher.search([], Wanted(K, text=titles[row])),
+        "photo_text": lambda row: searcher.search([contents[row]], Wanted(K, text=titles[row])),
+        "grouped": lambda row: searcher.search([contents[row]], Wanted(K, group_by="category")),
+        "facets": counted,
+    }
+    took_ms: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for row in [0, *range(len(contents))]:  # the first is a warm-up
+        for kind, search in kinds.items():
+            start = time.perf_counter()
+            search(row)
+            took_ms[kind].append(1000 * (time.perf_counter() - start))
+    return {f"{kind}_p50_ms": float(np.median(each[1:])) for kind, each in took_ms.items()}
+
+
+def rank_of(answer: Answer, item_id: str) -> int | None:
+    """1-based; None if the item is not among the hits."""
+    return next((rank for rank, hit in enumerate(answer.hits, 1) if hit.item_id == item_id), None)
+
+
+def with_interval(name: str, values_Q: np.ndarray, clusters: Sequence[str]) -> dict[str, float]:
+    """The mean and its 95 % interval, resampling items."""
+    [estimate] = mean_estimates(values_Q[:, None], clusters, ROUNDS, CONFIDENCE, seed=0)
+    return {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+if __name__ == "__main__":
+    typer.run(main)
