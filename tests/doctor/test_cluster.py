@@ -140,6 +140,28 @@ def test_the_checked_permissions_are_those_of_the_role() -> None:
     assert asked == given
 
 
+def test_the_tools_pod_may_read_what_is_checked_but_no_secret(fake: FakeApi) -> None:
+    fake.kinds = {"trainer.kubeflow.org/v1alpha1": ("trainjobs",)} | fake.kinds
+    fake.kinds["kubeflow.org/v1"] = ()
+    fake.put("trainingruntimes", {"metadata": {"name": "immr-training", "namespace": "immr"}})
+    fake.faults = [Fault("get", "secrets", 403, times=2)]
+    assert wrong(fake) == {}
+    asked = {
+        (call.group, call.resource, call.verb, call.name)
+        for call in fake.calls
+        if call.verb != "create" and call.resource != "secrets" and call.name != "immr-roles"
+    }
+    role, _ = yaml.safe_load_all((schemas.ROOT / "k8s/base/accounts/tools-role.yaml").read_text())
+    assert asked == {
+        (group, resource, verb, name)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
+    }
+
+
 def test_missing_objects_of_an_overlay_are_named(fake: FakeApi) -> None:
     fake.remove("secrets", "immr", "immr-click-tokens")
     fake.remove("persistentvolumeclaims", "immr", HOME)

@@ -135,6 +135,7 @@ def test_a_run_with_the_default_account_has_the_permissions(overlay: str) -> Non
     subjects = named(overlay, "RoleBinding", "immr-pipeline")["subjects"]
     assert {(one["name"], one["namespace"]) for one in subjects} == {
         ("immr-pipeline", NAMESPACES[overlay]),
+        ("immr-tools", NAMESPACES[overlay]),
         (RUNS_AS[overlay], NAMESPACES[overlay]),
     }
 
