@@ -28,7 +28,7 @@ def sharded_dense(case: Size, world: Any) -> tuple[Step, float]:
     from torch.nn import functional as F
 
     from immr.train.classifier import margins
-    from immr.train.classifier.collectives import max_over_ranks, sum_over_ranks
+    from immr.train.classifier.collectives import gather_values, sum_over_ranks
     from immr.train.classifier.sharded import Shard
 
     shard = Shard(case.classes, case.dim, world)
@@ -47,7 +47,7 @@ def sharded_dense(case: Size, world: Any) -> tuple[Step, float]:
         place = (own, torch.searchsorted(sampled_S, labels_A[own]))
         hardened_T = 32 * margin(cosine_AS[place])
         logits_AS = (32 * cosine_AS).index_put(place, hardened_T)
-        highest_A = max_over_ranks(logits_AS.amax(1), world)
+        highest_A = gather_values(logits_AS.amax(1), world).amax(0)
         exponent_sum_A = sum_over_ranks((logits_AS - highest_A[:, None]).exp().sum(1), world)
         target_A = sum_over_ranks(torch.zeros(len(logits_AS)).index_put((own,), hardened_T), world)
         optimizer.zero_grad()

@@ -84,9 +84,8 @@ def run(recipe: TrainRecipe, world: World) -> dict[str, torch.Tensor]:
         assert tower.weight.grad is not None and tower.bias.grad is not None
         found[f"loss {step}"] = loss.detach()
         found[f"tower {step}"] = torch.cat([tower.weight.grad.flatten(), tower.bias.grad])
-        found[f"sampled {step}"] = shard.start + shard.sample(
-            labels_A - shard.start, recipe.negative_rate, step
-        )
+        sample = shard.sample(labels_A - shard.start, recipe.negative_rate, step)
+        found[f"sampled {step}"] = shard.start + sample.rows_S[: sample.count].sort().values
     return found | {"last_rows": own_rows(head)}
 
 

@@ -100,7 +100,7 @@ def test_only_sampled_rows_are_touched():
     head(embeddings_BD, labels_B, 0).sum().backward()
     head.update(0.1)
     moved_R = (head.rows.rows_RD != before_RD).any(1)
-    assert moved_R.nonzero().flatten().tolist() == shard.sample(labels_B, 0.1, 0).tolist()
+    assert moved_R.nonzero().flatten().tolist() == shard.sample(labels_B, 0.1, 0).rows_S.tolist()
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.3])

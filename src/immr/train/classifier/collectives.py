@@ -33,12 +33,11 @@ def sum_over_ranks(values: Tensor, world: World) -> Tensor:
     return total
 
 
-def max_over_ranks(values: Tensor, world: World) -> Tensor:
-    """Elementwise maximum over ranks, without a gradient."""
-    highest = values.detach().clone()
-    if world.size > 1:
-        dist.all_reduce(highest, dist.ReduceOp.MAX)
-    return highest
+def gather_values(values: Tensor, world: World) -> Tensor:
+    """All ranks' values stacked in rank order, (size, …), without a gradient."""
+    if world.size == 1:
+        return values.detach()[None]
+    return _gathered(values.detach(), world).unflatten(0, (world.size, -1))
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter], world: World) -> None:
@@ -71,20 +70,24 @@ def _sum_gradients(parameters: list[torch.nn.Parameter]) -> None:
         start += count
 
 
+def _gathered(values: Tensor, world: World) -> Tensor:
+    whole = values.new_empty(world.size * len(values), *values.shape[1:])
+    dist.all_gather_into_tensor(whole, values.contiguous())
+    return whole
+
+
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows_BD: Tensor, world: World) -> Tensor:
         ctx.world, ctx.count = world, len(rows_BD)
-        parts = [torch.empty_like(rows_BD) for _ in range(world.size)]
-        dist.all_gather(parts, rows_BD.contiguous())
-        return torch.cat(parts)
+        return _gathered(rows_BD, world)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        gradient = gradients[0].contiguous().clone()
-        dist.all_reduce(gradient)
-        start = ctx.world.rank * ctx.count
-        return gradient[start : start + ctx.count], None
+        gradient_AD = gradients[0].contiguous()
+        own_BD = gradient_AD.new_empty(ctx.count, *gradient_AD.shape[1:])
+        dist.reduce_scatter_tensor(own_BD, gradient_AD)
+        return own_BD, None
 
 
 class _SumOverRanks(torch.autograd.Function):

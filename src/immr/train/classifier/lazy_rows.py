@@ -15,7 +15,7 @@ from immr.train.classifier.rounding import to_bfloat16
 from immr.train.classifier.row_optimizers import HORIZON, RowOptimizer
 from immr.train.seeds import derived_seed
 
-_BLOCK = 8192  # rows brought up to date at once
+_BLOCK, _DEVICE_BLOCK = 1 << 13, 1 << 20  # rows brought up to date at once, on a CPU and on a GPU
 
 
 class LazyRows:
@@ -34,13 +34,12 @@ class LazyRows:
         self.rows_RD, self.optimizer, self.seed = rows_RD, optimizer, seed
         (count, dim), dtype, device = rows_RD.shape, rows_RD.dtype, rows_RD.device
         self.slots = [
-            empty_rows(count, dim, dtype).zero_().to(device)
-            if width is None
-            else torch.zeros(count, width, device=device)
+            _zeros(count, dim, dtype, device) if width is None else torch.zeros(count, width, device=device)
             for width in optimizer.slot_widths
         ]
         self.done = 0
         self._since = 0  # steps since all rows were up to date
+        optimizer.forget(device)
         self._touched_R = torch.zeros(len(rows_RD), dtype=torch.int16, device=rows_RD.device)
 
     def read(self, sampled_S: Tensor) -> list[Tensor]:
@@ -50,32 +49,44 @@ class LazyRows:
         return values
 
     def step(
-        self, sampled_S: Tensor, values: list[Tensor], gradient_SD: Tensor, learning_rate: float
+        self,
+        sampled_S: Tensor,
+        values: list[Tensor],
+        gradient_SD: Tensor,
+        learning_rate: float,
+        source_S: Tensor | None = None,
     ) -> None:
-        """One optimizer step, with a gradient for the rows just read and none for the others."""
+        """One optimizer step, with a gradient for the rows just read and none for the others.
+
+        Args:
+            sampled_S: the rows just read.
+            values: as `read` returned them.
+            gradient_SD: of the rows.
+            learning_rate: of this step.
+            source_S: where a row repeats, the place whose result counts (`Sample.source`).
+        """
         self.optimizer.steps(values, gradient_SD, learning_rate, self.done)
         self.optimizer.passed(learning_rate, self.done)
         self.done, self._since = self.done + 1, self._since + 1
-        noise = self._noise(0)
-        for whole, part in zip((self.rows_RD, *self.slots), values, strict=True):
-            _write(whole, sampled_S, _to_store(part, whole.dtype, noise))
-        self._touched_R[sampled_S] = self._since
+        for number, (whole, part) in enumerate(zip((self.rows_RD, *self.slots), values, strict=True)):
+            stored = _to_store(part, whole.dtype, self._noise(number))
+            _write(whole, sampled_S, stored if source_S is None else stored[source_S])
+        self._touched_R.index_fill_(0, sampled_S, self._since)
         if self._since == HORIZON:
             self.settle()
 
     def settle(self) -> None:
         """Bring all rows up to date: a pass over the shard, every `HORIZON` steps and for a checkpoint."""
-        noise = self._noise(1)
-        for start in range(0, len(self.rows_RD), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            values = [_to_compute(whole[block]) for whole in (self.rows_RD, *self.slots)]
+        stored = (self.rows_RD, *self.slots)
+        height = _BLOCK if self.rows_RD.device.type == "cpu" else _DEVICE_BLOCK
+        for start in range(0, len(self.rows_RD), height):
+            block = slice(start, start + height)
+            values = [_to_compute(whole[block]) for whole in stored]
             self.optimizer.catch_up(values, self._touched_R[block].long())
             if values[0].dtype != self.rows_RD.dtype:
-                for whole, part in zip((self.rows_RD, *self.slots), values, strict=True):
-                    whole[block] = _to_store(part, whole.dtype, noise)
-        self.optimizer.forget()
-        self._since = 0
-        self._touched_R.zero_()
+                for number, (whole, part) in enumerate(zip(stored, values, strict=True)):
+                    whole[block] = _to_store(part, whole.dtype, self._noise(number, start + 1))
+        self._forget()
 
     def state_dict(self) -> dict[str, Any]:
         """Rows and slots, all up to date, as a dense optimizer would have them."""
@@ -84,24 +95,33 @@ class LazyRows:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
-        self.optimizer.forget()
-        self._since = 0
-        self._touched_R.zero_()
+        self._forget()
         self.done = state["done"]
         for whole, saved in zip((self.rows_RD, *self.slots), (state["rows"], *state["slots"]), strict=True):
             whole.copy_(saved)
 
-    def _noise(self, purpose: int) -> torch.Generator:
-        """The random numbers for this step's rounding; a resumed run repeats them."""
-        return torch.Generator().manual_seed(derived_seed(self.seed, self.done, purpose))
+    def _forget(self) -> None:
+        self.optimizer.forget(self.rows_RD.device)
+        self._since = 0
+        self._touched_R.zero_()
+
+    def _noise(self, number: int, block: int = 0) -> int:
+        """The seed of the rounding of a stored tensor in this step; a resumed run repeats it."""
+        return derived_seed(self.seed, self.done, number, block)
+
+
+def _zeros(count: int, dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    if device.type == "cpu":
+        return empty_rows(count, dim, dtype).zero_()
+    return torch.zeros(count, dim, dtype=dtype, device=device)
 
 
 def _to_compute(values: Tensor) -> Tensor:
     return values.float() if values.dtype == torch.bfloat16 else values
 
 
-def _to_store(values: Tensor, dtype: torch.dtype, noise: torch.Generator) -> Tensor:
-    return to_bfloat16(values, noise) if dtype == torch.bfloat16 else values
+def _to_store(values: Tensor, dtype: torch.dtype, seed: int) -> Tensor:
+    return to_bfloat16(values, seed) if dtype == torch.bfloat16 else values
 
 
 def _write(whole_RD: Tensor, at_S: Tensor, part_SD: Tensor) -> None:

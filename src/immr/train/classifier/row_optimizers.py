@@ -45,8 +45,8 @@ class RowOptimizer(Protocol):
     def catch_up(self, values: list[Tensor], touched_S: Tensor) -> None:
         """Take the missed steps, in place; `touched_S` counts steps since `forget`."""
 
-    def forget(self) -> None:
-        """Reset: all rows are up to date."""
+    def forget(self, device: torch.device) -> None:
+        """Reset: all rows, which are on this device, are up to date."""
 
 
 @dataclass
@@ -57,25 +57,26 @@ class Sgd:
     weight_decay: float = 0.0
     slot_widths: tuple[int | None, ...] = field(default=(None,), init=False)
 
-    def __post_init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
+    def forget(self, device: torch.device) -> None:
         """Reset: all rows are up to date."""
         self._count = 0
-        self._maps_H22 = torch.eye(2, dtype=torch.float64).repeat(HORIZON + 1, 1, 1)
+        # for rows touched after so many steps: the map's entries row by row
+        self._maps_H4 = torch.zeros(HORIZON + 1, 4, dtype=torch.float64, device=device)
+        self._maps_H4[:, ::3] = 1.0
 
     def passed(self, learning_rate: float, done: int) -> None:
         """Record a step for the rows that missed it."""
         rate, decay, momentum = learning_rate, self.weight_decay, self.momentum
-        missed = torch.tensor([[1 - rate * decay, -rate * momentum], [decay, momentum]], dtype=torch.float64)
         self._count += 1
-        self._maps_H22[: self._count] = missed @ self._maps_H22[: self._count]
+        of_rows_H2, of_momentum_H2 = self._maps_H4[: self._count].split(2, dim=1)
+        before_H2 = of_rows_H2.clone()
+        of_rows_H2.mul_(1 - rate * decay).add_(of_momentum_H2, alpha=-rate * momentum)
+        of_momentum_H2.mul_(momentum).add_(before_H2, alpha=decay)
 
     def catch_up(self, values: list[Tensor], touched_S: Tensor) -> None:
         """Take the missed steps, in place."""
         rows_SD, momentum_SD = values
-        maps_4S1 = self._maps_H22[touched_S.cpu()].flatten(1).to(rows_SD).T[:, :, None]
+        maps_4S1 = self._maps_H4[touched_S].to(rows_SD).T[:, :, None]
         if not self.weight_decay:
             rows_SD.addcmul_(momentum_SD, maps_4S1[1])
             momentum_SD.mul_(maps_4S1[3])
@@ -102,14 +103,12 @@ class AdamW:
     weight_decay: float = 1e-2
     slot_widths: tuple[int | None, ...] = field(default=(None, None), init=False)
 
-    def __post_init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
+    def forget(self, device: torch.device) -> None:
         """Reset: all rows are up to date."""
         self._count, self._done = 0, 0
         # for rows touched after so many steps: decay of w, share of m/√v, powers of the betas
-        self._factors_H4 = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64).repeat(HORIZON + 1, 1)
+        self._factors_H4 = torch.ones(HORIZON + 1, 4, dtype=torch.float64, device=device)
+        self._factors_H4[:, 1] = 0.0
 
     def passed(self, learning_rate: float, done: int) -> None:
         """Record a step for the rows that missed it."""
@@ -127,7 +126,7 @@ class AdamW:
     def catch_up(self, values: list[Tensor], touched_S: Tensor) -> None:
         """Take the missed steps, in place."""
         rows_SD, mean_SD, square_SD = values
-        factors_4S1 = self._factors_H4[touched_S.cpu()].to(rows_SD).T[:, :, None]
+        factors_4S1 = self._factors_H4[touched_S].to(rows_SD).T[:, :, None]
         tiny = torch.finfo(rows_SD.dtype).tiny
         epsilon = max(self.epsilon * self._corrections(max(1, self._done))[1], tiny)
         direction_SD = square_SD.sqrt().add_(epsilon).reciprocal_().mul_(mean_SD)
@@ -166,7 +165,7 @@ class RowAdagrad:
     epsilon: float = 1e-12
     slot_widths: tuple[int | None, ...] = field(default=(1,), init=False)
 
-    def forget(self) -> None:
+    def forget(self, device: torch.device) -> None:
         """Nothing to forget: no row misses a step."""
 
     def passed(self, learning_rate: float, done: int) -> None:

@@ -16,12 +16,14 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor import Shard as ByRows
 
 from immr.machine.allocator import empty_rows
+from immr.train.classifier import counter_random
 from immr.train.classifier.collectives import gather_rows
-from immr.train.classifier.sampling import sample_rows
+from immr.train.classifier.sampling import Sample, sample_rows
 from immr.train.seeds import derived_seed
 from immr.train.world import World
 
 _INIT_BLOCK = 1024  # rows that share an initial seed, so no rank has to draw the rows of others
+_DEVICE_BLOCK = 1 << 18  # rows drawn at once on a GPU
 _INIT_DEVIATION = 0.01  # short rows turn in few visits: the gradient of a row grows with its inverse norm
 
 
@@ -58,8 +60,14 @@ class Shard:
         )
 
     def first_rows(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(R, D), normal with a small deviation; a row does not depend on the number of ranks."""
-        rows_RD = empty_rows(self.stop - self.start, self.dim, dtype)
+        """(R, D), normal with a small deviation; a row does not depend on the number of ranks.
+
+        A GPU draws its own, because the host would take seconds for a million rows.
+        """
+        count, device = self.stop - self.start, torch.device(self.world.device)
+        if device.type != "cpu":
+            return self._drawn_on(device, dtype)
+        rows_RD = empty_rows(count, self.dim, dtype)
         for block in range(self.start // _INIT_BLOCK, math.ceil(self.stop / _INIT_BLOCK)):
             first = block * _INIT_BLOCK
             generator = torch.Generator().manual_seed(derived_seed(self.seed, block, 0))
@@ -67,7 +75,21 @@ class Shard:
             mine = rows[max(0, self.start - first) : self.stop - first]
             begin = max(self.start, first) - self.start
             rows_RD[begin : begin + len(mine)] = mine
-        return rows_RD.to(self.world.device)
+        return rows_RD
+
+    def _drawn_on(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        count, pairs = self.stop - self.start, -(-self.dim // 2)
+        rows_RD = torch.empty(count, self.dim, dtype=dtype, device=device)
+        seed = derived_seed(self.seed, 0, 1)
+        for first in range(0, count, _DEVICE_BLOCK):
+            block_BD = rows_RD[first : first + _DEVICE_BLOCK]
+            start = (self.start + first) * pairs
+            halves_2BP = counter_random.normal(seed, len(block_BD) * pairs, device, start).view(
+                2, len(block_BD), pairs
+            )
+            block_BD.copy_(torch.cat([halves_2BP[0], halves_2BP[1]], dim=1)[:, : self.dim])
+            block_BD.mul_(_INIT_DEVIATION)
+        return rows_RD
 
     def gather(self, embeddings_BD: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor]:
         """All ranks' embeddings, (A, D), and labels relative to this shard's first row, (A,).
@@ -77,13 +99,10 @@ class Shard:
         embeddings_BD, labels_B = embeddings_BD.to(self.world.device), labels_B.to(self.world.device)
         return gather_rows(embeddings_BD, self.world), gather_rows(labels_B, self.world) - self.start
 
-    def sample(self, local_labels_A: Tensor, rate: float, step: int) -> Tensor:
-        """The rows of a step's softmax, sorted, (S,): the batch's classes and negatives."""
+    def sample(self, local_labels_A: Tensor, rate: float, step: int) -> Sample:
+        """The rows of a step's softmax: the batch's classes and negatives."""
         count = self.stop - self.start
-        mine_A = (local_labels_A >= 0) & (local_labels_A < count)
-        positive_P = torch.unique(local_labels_A[mine_A]).cpu()
-        sampled_S = sample_rows(positive_P, count, rate, self.seed, step, self.world.rank)
-        return sampled_S.to(local_labels_A.device)
+        return sample_rows(local_labels_A, count, rate, self.seed, step, self.world.rank)
 
     def _cut(self, rank: int) -> int:
         return min(self.class_count, math.ceil(self.class_count / self.world.size) * rank)

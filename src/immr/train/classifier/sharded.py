@@ -20,6 +20,7 @@ from immr.errors import RecipeError
 from immr.train.classifier import margins
 from immr.train.classifier.lazy_rows import LazyRows
 from immr.train.classifier.row_optimizers import AdamW, RowAdagrad, RowOptimizer, Sgd
+from immr.train.classifier.sampling import Sample
 from immr.train.classifier.scale import logit_scale
 from immr.train.classifier.shard import Shard
 from immr.train.classifier.softmax import MarginSoftmax, Targets
@@ -63,8 +64,9 @@ class ShardedClassifier:
         """See `Classifier`; `step` has no effect."""
         self.optimizer.zero_grad()
         embeddings_AD, labels_A = self.shard.gather(embeddings_BD, labels_B)
-        targets = Targets.among(labels_A, torch.arange(len(self.rows_RD), device=labels_A.device))
-        return self.softmax(embeddings_AD, self.rows_RD, targets).to(embeddings_BD.device)
+        count = len(self.rows_RD)
+        targets = Targets.among(labels_A, torch.arange(count, device=labels_A.device), count)
+        return self.softmax(embeddings_AD, self.rows_RD, targets)
 
     def update(self, learning_rate: float) -> None:
         """One dense optimizer step."""
@@ -110,17 +112,17 @@ class SampledClassifier:
     def __init__(self, shard: Shard, softmax: MarginSoftmax, rows: LazyRows, negative_rate: float):
         self.shard, self.softmax, self.rows = shard, softmax, rows
         self.negative_rate = negative_rate
-        self._sampled_S = torch.zeros(0, dtype=torch.long)
+        self._sample = Sample(torch.zeros(0, dtype=torch.long), None)
         self._values: list[Tensor] = []
 
     def __call__(self, embeddings_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
         """See `Classifier`; the softmax is over the step's sample."""
         embeddings_AD, labels_A = self.shard.gather(embeddings_BD, labels_B)
-        self._sampled_S = self.shard.sample(labels_A, self.negative_rate, step)
-        self._values = self.rows.read(self._sampled_S)
+        sample = self._sample = self.shard.sample(labels_A, self.negative_rate, step)
+        self._values = self.rows.read(sample.rows_S)
         self._values[0].requires_grad_()
-        loss_A = self.softmax(embeddings_AD, self._values[0], Targets.among(labels_A, self._sampled_S))
-        return loss_A.to(embeddings_BD.device)
+        targets = Targets.among(labels_A, sample.rows_S, self.shard.stop - self.shard.start)
+        return self.softmax(embeddings_AD, self._values[0], targets, sample.is_padding())
 
     def update(self, learning_rate: float) -> None:
         """One step of the lazy optimizer."""
@@ -128,7 +130,8 @@ class SampledClassifier:
         gradient_SD = self._values[0].grad
         if gradient_SD is None:
             raise RuntimeError("update needs the backward pass of this step's loss")
-        self.rows.step(self._sampled_S, [rows_SD, *values], gradient_SD, learning_rate)
+        sample = self._sample
+        self.rows.step(sample.rows_S, [rows_SD, *values], gradient_SD, learning_rate, sample.source())
         self._values = []
 
     def state_dict(self) -> dict[str, Any]:
