@@ -8,11 +8,13 @@ from immr.train.progress import Display, Progress
 
 def test_a_point_of_a_curve_is_the_mean_over_an_epochs_steps_also_after_a_resume():
     progress = Progress()
-    progress.step(8, [1.0, 0.1, 0.0])
+    progress.advance(8)
+    progress.record([1.0, 0.1, 0.0])
     again = Progress(**json.loads(json.dumps(progress.to_dict())))
     assert again == progress and again.photos == 8
     for each in (progress, again):
-        each.step(8, [0.3, 0.2, 0.4])
+        each.advance(8)
+        each.record([0.3, 0.2, 0.4])
         each.end_epoch(learning_rate=0.01)
     assert again == progress
     assert (progress.epoch, progress.photos, progress.steps) == (1, 0, 0)
@@ -26,7 +28,8 @@ def test_without_a_terminal_each_epoch_logs_its_rate_and_the_time_left(caplog, c
     progress = Progress(epoch=1, curves={"loss": [2.0]})
     with Display(epochs=3, photos_per_epoch=16, start=progress, shown=True) as display:
         for _ in range(2):
-            progress.step(8, [0.5, 0.25, 0.0])
+            progress.advance(8)
+            progress.record([0.5, 0.25, 0.0])
             display.step(progress, 0.75)
         progress.end_epoch(0.01)
         display.epoch(progress)

@@ -113,7 +113,7 @@ def _train(job: TrainJob, world: World, tracker: Tracker | None) -> None:
         encoder_state = whole_state(trainer.fine_tune(own, tracker, job.cache_dir))
     trained = time.monotonic()
     if tracker:
-        difference = _write_version(job, trainer.towers, encoder_state, trainer.curves)
+        difference = _write_version(job, trainer.towers.cpu(), encoder_state, trainer.curves)
         seconds = {"features_s": featured - started, "training_s": trained - featured}
         tracker.metrics(seconds | {"onnx_max_abs_diff": difference}, step=trainer.progress.epoch)
         _log.info("features %.1f s, training %.1f s, ONNX differs by %.1g", *seconds.values(), difference)

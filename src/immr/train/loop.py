@@ -5,6 +5,7 @@ Shapes: B photos and documents of one rank, A those of all ranks, D embedding.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import Towers
 from immr.train import stages
 from immr.train.checkpoint import Checkpoints, Parts
-from immr.train.classifier.collectives import gather_rows, sum_gradients, sum_over_ranks
+from immr.train.classifier.collectives import gather_rows, sum_gradients
 from immr.train.classifier.shard import Shard
 from immr.train.classifier.sharded import make_classifier
 from immr.train.inputs.batches import Rows
@@ -27,9 +28,11 @@ from immr.train.progress import Curves, Display, Progress
 from immr.train.seeds import derived_seed
 from immr.train.tracking import Tracker
 from immr.train.train_recipe import TrainRecipe
+from immr.train.unread_losses import StepLosses, UnreadLosses
 from immr.train.world import World
 
 _NAMED_QUERIES = 5
+_READ_EVERY = 50  # steps; each read stops a GPU until the host has launched the next kernels
 
 
 @dataclass
@@ -40,6 +43,7 @@ class Losses:
     document: Tensor  # the same
     pair: Tensor  # zero if its weight is zero
     total: Tensor  # what is minimized
+    examples_A: Tensor  # each example's loss in the classifier
 
 
 @dataclass
@@ -51,8 +55,12 @@ class Trainer:
     recipe: TrainRecipe
     world: World
     progress: Progress = field(default_factory=Progress)
+    read_every: int = 0  # steps between reads of the losses; 0 chooses by device
 
     def __post_init__(self) -> None:
+        self.arrays = self.arrays.to(self.world.device)
+        self.read_every = self.read_every or (1 if self.world.device == "cpu" else _READ_EVERY)
+        self._unread = UnreadLosses()
         recipe, arrays = self.recipe, self.arrays
         torch.manual_seed(derived_seed(recipe.seed, 0))  # the same initial towers on every rank
         self.towers, self.stage = stages.heads(arrays, self.model, recipe, self.world)
@@ -104,29 +112,25 @@ class Trainer:
         return self.stage.network.eval().get_submodule("encoder")
 
     def losses(self, rows: Rows, step: int) -> Losses:
-        """One step's losses, equal on all ranks.
-
-        Raises:
-            TrainingError: a loss is not finite.
-        """
+        """One step's losses, equal on all ranks; `rows` are on the host."""
         arrays, recipe = self.arrays, self.recipe
         inputs = self.stage.inputs(rows, step)
+        rows = rows.to(self.world.device)
         query_BD = self.towers.query(inputs.photos_BF)
         document_BD = self.towers.document(inputs.documents)
         labels_B = torch.cat(
             [arrays.photo_classes_N[rows.photos_B], arrays.document_classes_M[rows.documents_B]]
         )
         loss_A = self._class_losses(torch.cat([query_BD, document_BD]), labels_B, step)
-        self._check(loss_A, rows, step)
         weights_A = self._weights(rows)
         both_A2 = loss_A[:, None] * weights_A
         query, document = both_A2.sum(0) / weights_A.sum(0).clamp_min(1e-12)
-        total, pair = recipe.class_weight * (query + document), torch.zeros(())
+        total, pair = recipe.class_weight * (query + document), loss_A.new_zeros(())
         if recipe.pair_weight:
             photos = len(query_BD)
             pair = pair_loss(query_BD, document_BD, labels_B[:photos], labels_B[photos:], self.world)
             total = total + recipe.pair_weight * pair
-        return Losses(query, document, pair, total)
+        return Losses(query, document, pair, total, loss_A.detach())
 
     def state(self) -> Parts:
         """What a checkpoint saves of this rank."""
@@ -151,6 +155,7 @@ class Trainer:
         every, stage = self.recipe.checkpoint_every_steps, self.stage
         last = stage.last_epoch * stage.plan.steps_per_epoch
         if self._steps_done % every == 0 and self._steps_done < last:
+            self._read_losses()
             photos = self.progress.epoch * len(self.arrays.query_ids) + self.progress.photos
             checkpoints.save(photos, self.state(), self.progress.to_dict())
 
@@ -159,16 +164,18 @@ class Trainer:
         epoch, start, plan = self.progress.epoch, self._steps_done, self.stage.plan
         ahead = islice(plan.epoch(epoch), start - epoch * plan.steps_per_epoch, None)
         for step, rows in enumerate(ahead, start):
-            losses = self._step(rows, step).tolist()
-            self.progress.step(self._photos_per_step, losses)
-            display.step(self.progress, sum(losses))
+            self._unread.add(self._step(rows, step))
+            self.progress.advance(self._photos_per_step)
+            if (step + 1) % self.read_every == 0:
+                display.step(self.progress, self._read_losses())
             if (
                 step + 1
             ) % plan.steps_per_epoch:  # the last step of an epoch is saved by `run`, with its curves
                 self._save_if_due(checkpoints)
+        self._read_losses()
         self.progress.end_epoch(self.stage.rate(self._steps_done - 1))
 
-    def _step(self, rows: Rows, step: int) -> Tensor:
+    def _step(self, rows: Rows, step: int) -> StepLosses:
         # dropout; seeded by step, so a resumed run repeats it
         torch.manual_seed(derived_seed(self.recipe.seed, 1, step, self.world.rank))
         self.stage.optimizer.zero_grad()
@@ -179,7 +186,8 @@ class Trainer:
         self.stage.step(rate)
         if self.recipe.class_weight:
             self.classifier.update(rate * self.recipe.classifier_rate_factor)
-        return torch.stack([losses.query, losses.document, losses.pair]).detach()
+        means_3 = torch.stack([losses.query, losses.document, losses.pair]).detach()
+        return StepLosses(step, rows, means_3, losses.examples_A)
 
     def _class_losses(self, embeddings_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
         """(A,); without a weight the classifier is not computed."""
@@ -190,21 +198,31 @@ class Trainer:
     def _weights(self, rows: Rows) -> Tensor:
         """(A, 2): each example's weight in the query loss and in the document loss."""
         photos, documents = len(rows.photos_B), len(rows.documents_B)
-        weights_B2 = torch.zeros(photos + documents, 2)
+        weights_B2 = torch.zeros(photos + documents, 2, device=self.world.device)
         weights_B2[:photos, 0] = self.arrays.photo_weights_N[rows.photos_B]
         weights_B2[photos:, 1] = 1.0
-        whole = torch.zeros(self.world.size, *weights_B2.shape)
-        whole[self.world.rank] = weights_B2
-        return sum_over_ranks(whole, self.world).flatten(0, 1)
+        return gather_rows(weights_B2, self.world)
 
-    def _check(self, loss_A: Tensor, rows: Rows, step: int) -> None:
-        if bool(loss_A.isfinite().all()):
-            return
-        photos_A = gather_rows(rows.photos_B, self.world)
-        of_photos_A = loss_A.detach().view(self.world.size, -1)[:, : len(rows.photos_B)].flatten()
+    def _read_losses(self) -> float:
+        """Record the losses of the steps since the last read, and return the last one.
+
+        Raises:
+            TrainingError: one is not finite.
+        """
+        losses, broken = self._unread.read()
+        if broken:
+            raise self._not_finite(broken)
+        for means in losses:
+            self.progress.record(means)
+        return sum(losses[-1]) if losses else math.nan
+
+    def _not_finite(self, losses: StepLosses) -> TrainingError:
+        photos_B = losses.rows.photos_B
+        photos_A = gather_rows(photos_B.to(self.world.device), self.world).cpu()
+        of_photos_A = losses.examples_A.cpu().view(self.world.size, -1)[:, : len(photos_B)].flatten()
         culprits = photos_A[~of_photos_A.isfinite()][:_NAMED_QUERIES].tolist()
         names = ", ".join(self.arrays.query_ids[row] for row in culprits) or "none (check the documents)"
-        raise TrainingError(
-            f"the loss is not finite at step {step} (learning rate {self.stage.rate(step):.2g}) with the queries "
-            f"{names}: check these photos, or lower learning_rate"
+        return TrainingError(
+            f"the loss is not finite at step {losses.step} (learning rate {self.stage.rate(losses.step):.2g}) "
+            f"with the queries {names}: check these photos, or lower learning_rate"
         )

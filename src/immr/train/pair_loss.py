@@ -44,8 +44,8 @@ def _sums(
     logits_BA = SCALE * own_BD @ others_AD.T
     right_BA = own_classes_B[:, None] == classes_A
     has_right_B = right_BA.any(1)
-    right_B = logits_BA[has_right_B].masked_fill(~right_BA[has_right_B], -torch.inf).logsumexp(1)
-    total = (logits_BA[has_right_B].logsumexp(1) - right_B).sum()
-    count = has_right_B.sum().to(total)
-    sums_2 = sum_over_ranks(torch.stack([total, count]), world)
+    # a row without a right one takes all for right, so that it stays finite until it is left out
+    right_B = logits_BA.masked_fill(~right_BA & has_right_B[:, None], -torch.inf).logsumexp(1)
+    total = torch.where(has_right_B, logits_BA.logsumexp(1) - right_B, 0.0).sum()
+    sums_2 = sum_over_ranks(torch.stack([total, has_right_B.sum().to(total)]), world)
     return sums_2[0] / sums_2[1].detach().clamp_min(1)

@@ -28,9 +28,12 @@ class Progress:
     )  # query, document, pair; of this epoch's steps
     curves: Curves = field(default_factory=dict)
 
-    def step(self, photos: int, losses: list[float]) -> None:
-        """Count one step of this epoch."""
+    def advance(self, photos: int) -> None:
+        """Count the photos of one step of this epoch."""
         self.photos += photos
+
+    def record(self, losses: list[float]) -> None:
+        """Add the losses of one step of this epoch; on a GPU they are read some steps later."""
         self.steps += 1
         self.loss_sums = [before + loss for before, loss in zip(self.loss_sums, losses, strict=True)]
 
@@ -77,7 +80,7 @@ class Display:
         self._bar.close()
 
     def step(self, progress: Progress, loss: float) -> None:
-        """Show a step after `Progress.step`."""
+        """Show the position, and the loss of the last step that was read."""
         seen = progress.epoch * self._epoch_photos + progress.photos
         self._bar.set_postfix_str(
             f"loss {loss:.3f}, epoch {progress.epoch + 1} of {self._epochs}", refresh=False

@@ -85,15 +85,15 @@ def heads(
     """New towers, standardized to the features of each domain, and the stage that trains them."""
     towers = Towers(model, recipe.dropout, recipe.hide_modality)
     there_N = arrays.documents.has_picture_N
-    towers.fit(_flat(arrays.photos_NVF), _flat(arrays.documents.pictures_NVF[there_N]))
+    towers.to(world.device).fit(_flat(arrays.photos_NVF), _flat(arrays.documents.pictures_NVF[there_N]))
     stage = Stage(
         first_epoch=0,
         epochs=recipe.epochs,
         plan=_plan(arrays, recipe, recipe, world),
         inputs=FrozenInputs(arrays),
         network=towers,
-        optimizer=optim.AdamW(
-            parameter_groups(towers.parameters(), recipe.weight_decay), lr=recipe.learning_rate
+        optimizer=_adamw(
+            parameter_groups(towers.parameters(), recipe.weight_decay), recipe.learning_rate, world
         ),
         peak_rate=recipe.learning_rate,
         warmup_share=recipe.warmup_share,
@@ -150,11 +150,15 @@ def fine_tuning(
         plan=_plan(arrays, recipe, run, world),
         inputs=inputs,
         network=network,
-        optimizer=optim.AdamW(groups, lr=recipe.learning_rate),
+        optimizer=_adamw(groups, recipe.learning_rate, world),
         peak_rate=recipe.learning_rate,
         warmup_share=recipe.warmup_share,
         average=Average(network, recipe.average_decay),
     )
+
+
+def _adamw(groups: list[dict[str, Any]], rate: float, world: World) -> optim.AdamW:
+    return optim.AdamW(groups, lr=rate, fused=True if world.device.startswith("cuda") else None)
 
 
 def _plan(
@@ -169,7 +173,7 @@ def _plan(
         document_batch_size=recipe.document_batch_size,
         seed=run.seed,
         world=world,
-        partners=Partners.of(arrays.photo_classes_N, arrays.document_classes_M) if matched else None,
+        partners=Partners.of(arrays.photo_classes_N.cpu(), arrays.document_classes_M.cpu()) if matched else None,
     )
 
 

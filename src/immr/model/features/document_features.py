@@ -36,6 +36,16 @@ class DocumentArrays:
     tokens_NTE: Tensor
     mask_NT: Tensor
 
+    def to(self, device: str) -> DocumentArrays:
+        """The same on a device."""
+        return DocumentArrays(
+            pictures_NVF=self.pictures_NVF.to(device),
+            patches_NVPF=None if self.patches_NVPF is None else self.patches_NVPF.to(device),
+            has_picture_N=self.has_picture_N.to(device),
+            tokens_NTE=self.tokens_NTE.to(device),
+            mask_NT=self.mask_NT.to(device),
+        )
+
     def batch(self, rows_B: Tensor, views_B: Tensor) -> DocumentBatch:
         """The features of some rows, each in its view."""
         return DocumentBatch(

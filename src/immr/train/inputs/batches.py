@@ -25,6 +25,17 @@ class Rows:
     documents_B: Tensor
     document_views_B: Tensor
 
+    def to(self, device: str) -> Rows:
+        """The same on a device, copied at once and without waiting."""
+        if device == "cpu":
+            return self
+        parts = [self.photos_B, self.photo_views_B, self.documents_B, self.document_views_B]
+        joined = torch.cat(parts)
+        if device.startswith("cuda"):
+            joined = joined.pin_memory()
+        sizes = [len(part) for part in parts]
+        return Rows(*joined.to(device, non_blocking=True).split(sizes))
+
 
 @dataclass(frozen=True)
 class Partners:

@@ -5,7 +5,7 @@ Shapes: N photos, V views, F image features, M items.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -34,6 +34,17 @@ class TrainingArrays:
     document_classes_M: Tensor
     document_images: list[str]  # URIs; empty if an item has none
     class_count: int
+
+    def to(self, device: str) -> TrainingArrays:
+        """The same with all tensors on a device, where they must fit: 2 bytes a feature."""
+        return replace(
+            self,
+            photos_NVF=self.photos_NVF.to(device),
+            photo_classes_N=self.photo_classes_N.to(device),
+            photo_weights_N=self.photo_weights_N.to(device),
+            documents=self.documents.to(device),
+            document_classes_M=self.document_classes_M.to(device),
+        )
 
 
 def training_arrays(

@@ -38,7 +38,7 @@ class Inputs(Protocol):
     """Gives the features of a step's rows."""
 
     def __call__(self, rows: Rows, step: int) -> TowerInputs:
-        """Features; differentiable if the encoder is trained."""
+        """Features on the arrays' device, from rows on the host; differentiable if the encoder is trained."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class FrozenInputs:
     def __call__(self, rows: Rows, step: int) -> TowerInputs:
         """Features without a gradient."""
         arrays = self.arrays
+        rows = rows.to(str(arrays.photos_NVF.device))
         return TowerInputs(
             arrays.photos_NVF[rows.photos_B, rows.photo_views_B].float(),
             arrays.documents.batch(rows.documents_B, rows.document_views_B),
@@ -88,8 +89,8 @@ class LiveInputs:
 
     def __call__(self, rows: Rows, step: int) -> TowerInputs:
         """Features with a gradient to the encoder."""
-        photos = [self._pictures.photos[row] for row in rows.photos_B.tolist()]
-        documents = [self._pictures.documents[row] for row in rows.documents_B.tolist()]
+        photos = [self._pictures.photos[row] for row in rows.photos_B.numpy()]
+        documents = [self._pictures.documents[row] for row in rows.documents_B.numpy()]
         squares = [
             *self._changed(photos, self._augmentations.photo, _PHOTOS, rows.photos_B, step),
             *self._changed(documents, self._augmentations.catalogue, _CATALOGUE, rows.documents_B, step),
@@ -98,13 +99,13 @@ class LiveInputs:
         reduced = torch.autocast(kind, torch.bfloat16) if self._autocast else contextlib.nullcontext()
         with reduced:
             pooled_BF, patches_BPF = self._encoder(self._pixels(squares))
-        pooled_BF = pooled_BF.float().cpu()  # the towers are small and stay on the CPU
-        count = len(photos)
-        batch = self._arrays.documents.batch(rows.documents_B, rows.document_views_B)
+        pooled_BF, count = pooled_BF.float(), len(photos)
+        there = rows.to(str(self._device))
+        batch = self._arrays.documents.batch(there.documents_B, there.document_views_B)
         live = dataclasses.replace(
             batch,
             pictures_BF=pooled_BF[count:],
-            patches_BPF=None if batch.patches_BPF is None else patches_BPF[count:].float().cpu(),
+            patches_BPF=None if batch.patches_BPF is None else patches_BPF[count:].float(),
         )
         return TowerInputs(pooled_BF[:count], live)
 
@@ -118,15 +119,18 @@ class LiveInputs:
     ) -> list[ByteArray]:
         side = self._preprocessing.image_size_px
 
-        def changed(picture: ByteArray | None, row: int) -> ByteArray:
+        def changed(picture: ByteArray | None, row: np.int64) -> ByteArray:
             if picture is None:  # ignored: the tower has a learned vector for a missing picture
                 return np.full((side, side, 3), round(self._preprocessing.mean), dtype=np.uint8)
-            rng = np.random.default_rng(derived_seed(self._seed, 2, stream, step, row))
+            rng = np.random.default_rng(derived_seed(self._seed, 2, stream, step, int(row)))
             return domain.apply(picture, side, rng)
 
-        return list(self._pool.map(changed, pictures, rows_B.tolist()))
+        return list(self._pool.map(changed, pictures, rows_B.numpy()))
 
     def _pixels(self, squares: Sequence[ByteArray]) -> Tensor:
-        pixels_BSSC = torch.from_numpy(np.stack(squares)).to(self._device).float()
+        stacked_BSSC = torch.from_numpy(np.stack(squares))
+        if self._device.type == "cuda":
+            stacked_BSSC = stacked_BSSC.pin_memory()
+        pixels_BSSC = stacked_BSSC.to(self._device, non_blocking=True).float()
         pixels_BSSC.sub_(self._preprocessing.mean).div_(self._preprocessing.std)
         return pixels_BSSC.permute(0, 3, 1, 2)  # channels last in memory: twice as fast here

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 class Average:
@@ -23,9 +24,13 @@ class Average:
     def update(self, network: nn.Module) -> None:
         """Move trained parameters towards the network; all others are constant and equal already."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, fast in network.named_parameters():
-            if fast.requires_grad:
-                self.network[name].lerp_(fast, 1 - decay)
+        learning = [(name, fast) for name, fast in network.named_parameters() if fast.requires_grad]
+        slow = [self.network[name] for name, _ in learning]
+        if any(isinstance(each, DTensor) for each in slow):
+            for own, (_, fast) in zip(slow, learning, strict=True):
+                own.lerp_(fast, 1 - decay)
+        elif slow:
+            torch._foreach_lerp_(slow, [fast for _, fast in learning], 1 - decay)
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:
