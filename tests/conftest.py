@@ -1,10 +1,15 @@
 """Expensive set-up that tests share: frozen features, a training set, a migrated MLflow database."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
 import pytest
+
+os.environ.setdefault(
+    "TRITON_INTERPRET", "1"
+)  # kernels run on the CPU; Triton reads this when it is imported
 
 from immr.data.training_set import TrainingSet
 from tests.support.postgres_server import PostgresServer

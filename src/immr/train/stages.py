@@ -173,7 +173,9 @@ def _plan(
         document_batch_size=recipe.document_batch_size,
         seed=run.seed,
         world=world,
-        partners=Partners.of(arrays.photo_classes_N.cpu(), arrays.document_classes_M.cpu()) if matched else None,
+        partners=Partners.of(arrays.photo_classes_N.cpu(), arrays.document_classes_M.cpu())
+        if matched
+        else None,
     )
 
 

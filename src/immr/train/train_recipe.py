@@ -28,6 +28,7 @@ class TrainRecipe:
     conflict_cosine: float = 1.0  # negatives above this cosine are left out; 1 keeps all
     classifier_optimizer: Literal["adagrad", "adamw", "sgd"] = "adagrad"
     classifier_rows: Literal["float32", "bfloat16"] = "float32"  # bfloat16: half the memory
+    classifier_products: Literal["bfloat16", "float32"] = "bfloat16"  # on a GPU; sums are float32
     classifier_rate_factor: float = 10.0  # of learning_rate, for the classifier's rows
     momentum: float = 0.9  # of SGD
     views: int = 4  # augmented views of each photo whose frozen features are cached

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from immr.train.classifier import margins
+from immr.train.classifier import margins, shard
 from immr.train.classifier.shard import Shard
 from immr.train.classifier.sharded import SampledClassifier, dense_optimizer, make_classifier
 from immr.train.train_recipe import TrainRecipe
@@ -89,10 +89,20 @@ def test_first_rows_are_the_same_across_their_blocks():
     assert torch.equal(whole, torch.cat(parts))
 
 
+def test_first_rows_that_a_gpu_draws_are_the_same_across_ranks(monkeypatch):
+    monkeypatch.setattr(shard, "_DEVICE_BLOCK", 100)
+    cpu = torch.device("cpu")
+    whole = Shard(1000, 5, World())._drawn_on(cpu, torch.float32)
+    parts = [Shard(1000, 5, World(rank, 3))._drawn_on(cpu, torch.float32) for rank in range(3)]
+    assert torch.equal(whole, torch.cat(parts))
+    assert whole.std().item() == pytest.approx(0.01, rel=0.05)
+    assert len(whole.unique()) > 4900
+
+
 def test_only_sampled_rows_are_touched():
     recipe = dataclasses.replace(RECIPE, negative_rate=0.1)
-    shard = Shard(50, 4, World())
-    head = make_classifier(recipe, shard)
+    own = Shard(50, 4, World())
+    head = make_classifier(recipe, own)
     assert isinstance(head, SampledClassifier)
     before_RD = head.rows.rows_RD.clone()
     labels_B = torch.tensor([1, 2])
@@ -100,12 +110,12 @@ def test_only_sampled_rows_are_touched():
     head(embeddings_BD, labels_B, 0).sum().backward()
     head.update(0.1)
     moved_R = (head.rows.rows_RD != before_RD).any(1)
-    assert moved_R.nonzero().flatten().tolist() == shard.sample(labels_B, 0.1, 0).rows_S.tolist()
+    assert moved_R.nonzero().flatten().tolist() == own.sample(labels_B, 0.1, 0).rows_S.tolist()
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.3])
 def test_a_saved_classifier_goes_on_bit_for_bit(rate):
-    recipe, shard = dataclasses.replace(RECIPE, negative_rate=rate), Shard(40, 4, World())
+    recipe, own = dataclasses.replace(RECIPE, negative_rate=rate), Shard(40, 4, World())
     generator = torch.Generator().manual_seed(0)
     batches = [
         (F.normalize(torch.randn(6, 4, generator=generator), dim=-1), torch.randint(40, (6,)))
@@ -118,7 +128,7 @@ def test_a_saved_classifier_goes_on_bit_for_bit(rate):
             head(embeddings_BD.clone().requires_grad_(), labels_B, step).sum().backward()
             head.update(0.1)
 
-    one, other = make_classifier(recipe, shard), make_classifier(recipe, shard)
+    one, other = make_classifier(recipe, own), make_classifier(recipe, own)
     learn(one, range(4))
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     learn(one, range(4, 8))

@@ -37,7 +37,7 @@ def gather_values(values: Tensor, world: World) -> Tensor:
     """All ranks' values stacked in rank order, (size, …), without a gradient."""
     if world.size == 1:
         return values.detach()[None]
-    return _gathered(values.detach(), world).unflatten(0, (world.size, -1))
+    return _gathered(values.detach(), world).view(world.size, *values.shape)
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter], world: World) -> None:
@@ -72,7 +72,7 @@ def _sum_gradients(parameters: list[torch.nn.Parameter]) -> None:
 
 def _gathered(values: Tensor, world: World) -> Tensor:
     whole = values.new_empty(world.size * len(values), *values.shape[1:])
-    dist.all_gather_into_tensor(whole, values.contiguous())
+    dist.all_gather_single(whole, values.contiguous())
     return whole
 
 
@@ -86,7 +86,7 @@ class _GatherRows(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         gradient_AD = gradients[0].contiguous()
         own_BD = gradient_AD.new_empty(ctx.count, *gradient_AD.shape[1:])
-        dist.reduce_scatter_tensor(own_BD, gradient_AD)
+        dist.reduce_scatter_single(own_BD, gradient_AD)
         return own_BD, None
 
 

@@ -38,14 +38,14 @@ class LazyRows:
             for width in optimizer.slot_widths
         ]
         self.done = 0
-        self._since = 0  # steps since all rows were up to date
+        self.since = 0  # steps since all rows were up to date
         optimizer.forget(device)
-        self._touched_R = torch.zeros(len(rows_RD), dtype=torch.int16, device=rows_RD.device)
+        self.touched_R = torch.zeros(len(rows_RD), dtype=torch.int16, device=rows_RD.device)
 
     def read(self, sampled_S: Tensor) -> list[Tensor]:
         """Copies of these rows (S, D) and their slots, as a dense optimizer would have them now."""
         values = [_to_compute(whole.index_select(0, sampled_S)) for whole in (self.rows_RD, *self.slots)]
-        self.optimizer.catch_up(values, self._touched_R.index_select(0, sampled_S).long())
+        self.optimizer.catch_up(values, self.touched_R.index_select(0, sampled_S).long())
         return values
 
     def step(
@@ -66,13 +66,17 @@ class LazyRows:
             source_S: where a row repeats, the place whose result counts (`Sample.source`).
         """
         self.optimizer.steps(values, gradient_SD, learning_rate, self.done)
-        self.optimizer.passed(learning_rate, self.done)
-        self.done, self._since = self.done + 1, self._since + 1
         for number, (whole, part) in enumerate(zip((self.rows_RD, *self.slots), values, strict=True)):
             stored = _to_store(part, whole.dtype, self._noise(number))
             _write(whole, sampled_S, stored if source_S is None else stored[source_S])
-        self._touched_R.index_fill_(0, sampled_S, self._since)
-        if self._since == HORIZON:
+        self.touched_R.index_fill_(0, sampled_S, self.since + 1)
+        self.finish_step(learning_rate)
+
+    def finish_step(self, learning_rate: float) -> None:
+        """Record the step for the rows that missed it."""
+        self.optimizer.passed(learning_rate, self.done)
+        self.done, self.since = self.done + 1, self.since + 1
+        if self.since == HORIZON:
             self.settle()
 
     def settle(self) -> None:
@@ -82,7 +86,7 @@ class LazyRows:
         for start in range(0, len(self.rows_RD), height):
             block = slice(start, start + height)
             values = [_to_compute(whole[block]) for whole in stored]
-            self.optimizer.catch_up(values, self._touched_R[block].long())
+            self.optimizer.catch_up(values, self.touched_R[block].long())
             if values[0].dtype != self.rows_RD.dtype:
                 for number, (whole, part) in enumerate(zip(stored, values, strict=True)):
                     whole[block] = _to_store(part, whole.dtype, self._noise(number, start + 1))
@@ -102,8 +106,8 @@ class LazyRows:
 
     def _forget(self) -> None:
         self.optimizer.forget(self.rows_RD.device)
-        self._since = 0
-        self._touched_R.zero_()
+        self.since = 0
+        self.touched_R.zero_()
 
     def _noise(self, number: int, block: int = 0) -> int:
         """The seed of the rounding of a stored tensor in this step; a resumed run repeats it."""

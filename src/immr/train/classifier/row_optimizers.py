@@ -61,14 +61,14 @@ class Sgd:
         """Reset: all rows are up to date."""
         self._count = 0
         # for rows touched after so many steps: the map's entries row by row
-        self._maps_H4 = torch.zeros(HORIZON + 1, 4, dtype=torch.float64, device=device)
-        self._maps_H4[:, ::3] = 1.0
+        self.factors_H4 = torch.zeros(HORIZON + 1, 4, dtype=torch.float64, device=device)
+        self.factors_H4[:, ::3] = 1.0
 
     def passed(self, learning_rate: float, done: int) -> None:
         """Record a step for the rows that missed it."""
         rate, decay, momentum = learning_rate, self.weight_decay, self.momentum
         self._count += 1
-        of_rows_H2, of_momentum_H2 = self._maps_H4[: self._count].split(2, dim=1)
+        of_rows_H2, of_momentum_H2 = self.factors_H4[: self._count].chunk(2, dim=1)
         before_H2 = of_rows_H2.clone()
         of_rows_H2.mul_(1 - rate * decay).add_(of_momentum_H2, alpha=-rate * momentum)
         of_momentum_H2.mul_(momentum).add_(before_H2, alpha=decay)
@@ -76,7 +76,7 @@ class Sgd:
     def catch_up(self, values: list[Tensor], touched_S: Tensor) -> None:
         """Take the missed steps, in place."""
         rows_SD, momentum_SD = values
-        maps_4S1 = self._maps_H4[touched_S].to(rows_SD).T[:, :, None]
+        maps_4S1 = self.factors_H4[touched_S].to(rows_SD).T[:, :, None]
         if not self.weight_decay:
             rows_SD.addcmul_(momentum_SD, maps_4S1[1])
             momentum_SD.mul_(maps_4S1[3])
@@ -107,15 +107,15 @@ class AdamW:
         """Reset: all rows are up to date."""
         self._count, self._done = 0, 0
         # for rows touched after so many steps: decay of w, share of m/√v, powers of the betas
-        self._factors_H4 = torch.ones(HORIZON + 1, 4, dtype=torch.float64, device=device)
-        self._factors_H4[:, 1] = 0.0
+        self.factors_H4 = torch.ones(HORIZON + 1, 4, dtype=torch.float64, device=device)
+        self.factors_H4[:, 1] = 0.0
 
     def passed(self, learning_rate: float, done: int) -> None:
         """Record a step for the rows that missed it."""
         first, second = self.betas
         self._count, self._done = self._count + 1, done + 1
-        bias, root_bias = self._corrections(done + 1)
-        decay_H, share_H, first_H, second_H = self._factors_H4[: self._count].unbind(1)
+        bias, root_bias = self.corrections(done + 1)
+        decay_H, share_H, first_H, second_H = self.factors_H4[: self._count].unbind(1)
         first_H *= first
         second_H *= second
         kept = 1 - learning_rate * self.weight_decay
@@ -126,9 +126,8 @@ class AdamW:
     def catch_up(self, values: list[Tensor], touched_S: Tensor) -> None:
         """Take the missed steps, in place."""
         rows_SD, mean_SD, square_SD = values
-        factors_4S1 = self._factors_H4[touched_S].to(rows_SD).T[:, :, None]
-        tiny = torch.finfo(rows_SD.dtype).tiny
-        epsilon = max(self.epsilon * self._corrections(max(1, self._done))[1], tiny)
+        factors_4S1 = self.factors_H4[touched_S].to(rows_SD).T[:, :, None]
+        epsilon = self.catch_up_epsilon(rows_SD.dtype)
         direction_SD = square_SD.sqrt().add_(epsilon).reciprocal_().mul_(mean_SD)
         if self.weight_decay:
             rows_SD.mul_(factors_4S1[0])
@@ -140,7 +139,7 @@ class AdamW:
         """One step with a gradient, in place."""
         rows_SD, mean_SD, square_SD = values
         first, second = self.betas
-        bias, root_bias = self._corrections(done + 1)
+        bias, root_bias = self.corrections(done + 1)
         if self.weight_decay:
             rows_SD.mul_(1 - learning_rate * self.weight_decay)
         mean_SD.lerp_(gradient_SD, 1 - first)
@@ -148,7 +147,12 @@ class AdamW:
         root_SD = square_SD.sqrt().div_(root_bias).add_(self.epsilon)
         rows_SD.addcdiv_(mean_SD, root_SD, value=-learning_rate / bias)
 
-    def _corrections(self, steps: int) -> tuple[float, float]:
+    def catch_up_epsilon(self, dtype: torch.dtype) -> float:
+        """ε of the missed steps, relative to √v without its bias correction."""
+        return max(self.epsilon * self.corrections(max(1, self._done))[1], torch.finfo(dtype).tiny)
+
+    def corrections(self, steps: int) -> tuple[float, float]:
+        """Bias of the mean, and root of the bias of the squares, after so many steps."""
         return 1 - self.betas[0] ** steps, math.sqrt(1 - self.betas[1] ** steps)
 
 

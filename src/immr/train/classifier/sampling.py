@@ -85,9 +85,7 @@ def _positives(labels_A: Tensor, row_count: int) -> tuple[Tensor, Tensor]:
     return torch.where(is_new_A, own_A, row_count).sort().values, is_new_A.sum()
 
 
-def _negatives(
-    dice: Tensor, positive_A: Tensor, positives: Tensor, row_count: int
-) -> tuple[Tensor, Tensor]:
+def _negatives(dice: Tensor, positive_A: Tensor, positives: Tensor, row_count: int) -> tuple[Tensor, Tensor]:
     """Negatives, sorted and followed by R, (N,); and how many positives are before each, (N,).
 
     Args:

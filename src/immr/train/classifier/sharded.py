@@ -18,6 +18,8 @@ from torch.distributed.tensor import DTensor
 
 from immr.errors import RecipeError
 from immr.train.classifier import margins
+from immr.train.classifier.fused import FusedRows, FusedSoftmax, UnitRows
+from immr.train.classifier.kernels import usable
 from immr.train.classifier.lazy_rows import LazyRows
 from immr.train.classifier.row_optimizers import AdamW, RowAdagrad, RowOptimizer, Sgd
 from immr.train.classifier.sampling import Sample
@@ -55,10 +57,18 @@ class Classifier(Protocol):
 class ShardedClassifier:
     """The exact softmax over all classes, with a dense optimizer."""
 
-    def __init__(self, shard: Shard, softmax: MarginSoftmax, optimizer: DenseOptimizer):
+    def __init__(
+        self,
+        shard: Shard,
+        softmax: MarginSoftmax,
+        optimizer: DenseOptimizer,
+        fused: FusedSoftmax | None = None,
+    ):
         self.shard, self.softmax = shard, softmax
         self.rows_RD = nn.Parameter(shard.first_rows())
         self.optimizer = optimizer([self.rows_RD])
+        self._fused = fused
+        self._read: UnitRows | None = None
 
     def __call__(self, embeddings_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
         """See `Classifier`; `step` has no effect."""
@@ -66,10 +76,15 @@ class ShardedClassifier:
         embeddings_AD, labels_A = self.shard.gather(embeddings_BD, labels_B)
         count = len(self.rows_RD)
         targets = Targets.among(labels_A, torch.arange(count, device=labels_A.device), count)
+        if self._fused:
+            self._read = self._fused.read(self.rows_RD.detach())
+            return self._fused(embeddings_AD, self._read, targets)
         return self.softmax(embeddings_AD, self.rows_RD, targets)
 
     def update(self, learning_rate: float) -> None:
         """One dense optimizer step."""
+        if self._read:
+            self.rows_RD.grad = self._read.gradient_SD
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
@@ -109,28 +124,44 @@ class ShardedClassifier:
 class SampledClassifier:
     """The softmax over the batch's classes and sampled negatives; a step's cost does not depend on R."""
 
-    def __init__(self, shard: Shard, softmax: MarginSoftmax, rows: LazyRows, negative_rate: float):
+    def __init__(
+        self,
+        shard: Shard,
+        softmax: MarginSoftmax,
+        rows: LazyRows,
+        negative_rate: float,
+        fused: FusedSoftmax | None = None,
+    ):
         self.shard, self.softmax, self.rows = shard, softmax, rows
         self.negative_rate = negative_rate
         self._sample = Sample(torch.zeros(0, dtype=torch.long), None)
         self._values: list[Tensor] = []
+        self._fused = fused
+        self._fused_rows = FusedRows(rows, fused.dtype) if fused else None
+        self._read: UnitRows | None = None
 
     def __call__(self, embeddings_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
         """See `Classifier`; the softmax is over the step's sample."""
         embeddings_AD, labels_A = self.shard.gather(embeddings_BD, labels_B)
         sample = self._sample = self.shard.sample(labels_A, self.negative_rate, step)
+        targets = Targets.among(labels_A, sample.rows_S, self.shard.stop - self.shard.start)
+        if self._fused and self._fused_rows:
+            self._read = self._fused_rows.read(sample)
+            return self._fused(embeddings_AD, self._read, targets)
         self._values = self.rows.read(sample.rows_S)
         self._values[0].requires_grad_()
-        targets = Targets.among(labels_A, sample.rows_S, self.shard.stop - self.shard.start)
         return self.softmax(embeddings_AD, self._values[0], targets, sample.is_padding())
 
     def update(self, learning_rate: float) -> None:
         """One step of the lazy optimizer."""
-        rows_SD, values = self._values[0].detach(), self._values[1:]
-        gradient_SD = self._values[0].grad
+        sample = self._sample
+        gradient_SD = self._read.gradient_SD if self._read else self._values[0].grad
         if gradient_SD is None:
             raise RuntimeError("update needs the backward pass of this step's loss")
-        sample = self._sample
+        if self._fused_rows:
+            self._fused_rows.step(sample, gradient_SD, learning_rate)
+            return
+        rows_SD, values = self._values[0].detach(), self._values[1:]
         self.rows.step(sample.rows_S, [rows_SD, *values], gradient_SD, learning_rate, sample.source())
         self._values = []
 
@@ -146,8 +177,13 @@ class SampledClassifier:
         self.rows.load_state_dict({"rows": _own(state["rows"]), "slots": slots, "done": state["done"]})
 
 
-def make_classifier(recipe: TrainRecipe, shard: Shard) -> Classifier:
+def make_classifier(recipe: TrainRecipe, shard: Shard, kernels: bool | None = None) -> Classifier:
     """The classifier of a recipe: a dense optimizer if it is exact with SGD or AdamW, else lazy rows.
+
+    Args:
+        recipe: margin, sampling and optimizer.
+        shard: the classes of this rank.
+        kernels: whether to use Triton's; by default where they run.
 
     Raises:
         RecipeError: unknown margin, or bfloat16 rows with a dense optimizer.
@@ -158,16 +194,19 @@ def make_classifier(recipe: TrainRecipe, shard: Shard) -> Classifier:
         shard.world,
         recipe.conflict_cosine,
     )
+    fused = None
+    if usable(torch.device(shard.world.device), shard.dim) if kernels is None else kernels:
+        fused = FusedSoftmax(softmax, getattr(torch, recipe.classifier_products))
     if recipe.negative_rate >= 1.0 and recipe.classifier_optimizer != "adagrad":
         if recipe.classifier_rows != "float32":
             raise RecipeError(
                 f"{recipe.classifier_rows} rows need adagrad or the sampled classifier: choose "
                 "classifier_optimizer adagrad or a negative_rate below 1"
             )
-        return ShardedClassifier(shard, softmax, dense_optimizer(recipe))
+        return ShardedClassifier(shard, softmax, dense_optimizer(recipe), fused)
     first_rows_RD = shard.first_rows(getattr(torch, recipe.classifier_rows))
     rows = LazyRows(first_rows_RD, _row_optimizer(recipe), derived_seed(recipe.seed, 2, shard.world.rank))
-    return SampledClassifier(shard, softmax, rows, recipe.negative_rate)
+    return SampledClassifier(shard, softmax, rows, recipe.negative_rate, fused)
 
 
 def _row_optimizer(recipe: TrainRecipe) -> RowOptimizer:

@@ -118,7 +118,7 @@ class _Chunks:
         softmax, (column_A1, is_own_A) = self.softmax, self.place(part)
         logits_AK = product(self.scaled_AD, unit_KD.T)
         cosine_A = logits_AK.gather(1, column_A1)[:, 0] / softmax.scale
-        hardened_A, slope_A = _hardened(softmax.margin, cosine_A)
+        hardened_A, slope_A = hardened(softmax.margin, cosine_A)
         if softmax.conflict_cosine < 1.0:
             drop_conflicts(logits_AK, softmax.scale * softmax.conflict_cosine)
         if self.is_padding_S is not None:
@@ -145,15 +145,12 @@ class _Function(torch.autograd.Function):
             target_A = target_A + own_target_A
             if chunks.fits:
                 ctx.kept = unit_KD, length_K1, exponents_AK, slope_A
-        of_ranks_N3A = gather_values(torch.stack([highest_A, sum_A, target_A]), chunks.softmax.world)
-        whole_highest_A = of_ranks_N3A[:, 0].amax(0)
-        whole_sum_A = (of_ranks_N3A[:, 1] * (of_ranks_N3A[:, 0] - whole_highest_A).exp()).sum(0)
-        log_sum_A = whole_sum_A.log() + whole_highest_A
+        log_sum_A, target_A = log_sum_over_ranks(highest_A, sum_A, target_A, chunks.softmax.world)
         # what makes an exponent in the buffer a probability
         ctx.share_A = (highest_A - log_sum_A).exp()
         ctx.chunks, ctx.log_sum_A, ctx.spent = chunks, log_sum_A, False
         ctx.save_for_backward(embeddings_AD, rows_SD)
-        return log_sum_A - of_ranks_N3A[:, 2].sum(0)
+        return log_sum_A - target_A
 
     @staticmethod
     @once_differentiable
@@ -195,7 +192,23 @@ def _of_rows(unit_gradient_KD: Tensor, unit_KD: Tensor, length_K1: Tensor) -> Te
     return unit_gradient_KD.addcmul_(unit_KD, along_K1, value=-1).div_(length_K1)
 
 
-def _hardened(margin: Margin, cosine_A: Tensor) -> tuple[Tensor, Tensor]:
+def log_sum_over_ranks(
+    highest_A: Tensor, sum_A: Tensor, target_A: Tensor, world: World
+) -> tuple[Tensor, Tensor]:
+    """Log of the sum of exponents over all ranks, and each right class's logit, in one message; both (A,).
+
+    Args:
+        highest_A: this rank's largest logit of each example.
+        sum_A: this rank's sum of exponents relative to it.
+        target_A: logit of the right class; zero if another rank has it.
+        world: all ranks call this together.
+    """
+    highest_NA, sum_NA, target_NA = gather_values(torch.stack([highest_A, sum_A, target_A]), world).unbind(1)
+    whole_A = highest_NA.amax(0)
+    return (sum_NA * (highest_NA - whole_A).exp()).sum(0).log() + whole_A, target_NA.sum(0)
+
+
+def hardened(margin: Margin, cosine_A: Tensor) -> tuple[Tensor, Tensor]:
     """The margin's value and its derivative."""
     with torch.enable_grad():
         cosine_A = cosine_A.detach().requires_grad_()

@@ -34,7 +34,7 @@ class Rows:
         if device.startswith("cuda"):
             joined = joined.pin_memory()
         sizes = [len(part) for part in parts]
-        return Rows(*joined.to(device, non_blocking=True).split(sizes))
+        return Rows(*torch.split(joined.to(device, non_blocking=True), sizes))
 
 
 @dataclass(frozen=True)

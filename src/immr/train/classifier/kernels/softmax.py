@@ -1,0 +1,314 @@
+"""Softmax over many rows whose logits never leave the chip (as in arXiv 2205.14135 and arXiv 2411.09009).
+
+Each kernel computes a tile of logits, uses it and drops it. So the backward pass computes the logits again, twice,
+which takes less time than writing and reading them.
+
+Shapes: A examples, S rows, D embedding, P parts into which the rows are split to occupy the GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_PROGRAMS = 512  # at least so many run at once, a few for each multiprocessor
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The logits of one softmax, not computed yet."""
+
+    scaled_AD: Tensor  # scale × unit embeddings, in the type of the product
+    unit_SD: Tensor  # unit rows, in the same type
+    column_A: Tensor  # of each example's class; −1 if another rank has it. int32
+    hardened_A: Tensor  # logit of the right class, after the margin. float32
+    limit: float  # other logits above it are left out
+    count: Tensor | None  # rows from here on are padding; int64 scalar
+
+    @property
+    def block(self) -> tuple[int, int, int]:
+        """Examples and rows of a tile, and the power of two that holds D."""
+        whole = max(16, triton.next_power_of_2(self.unit_SD.shape[1]))
+        return (128, 64, whole) if whole <= 128 else (64, 64, whole) if whole <= 256 else (32, 32, whole)
+
+    @property
+    def part(self) -> int:
+        """Rows of a part, a multiple of a tile's."""
+        examples, rows, _ = self.block
+        parts = max(1, _PROGRAMS // triton.cdiv(len(self.scaled_AD), examples))
+        return rows * int(triton.cdiv(triton.cdiv(len(self.unit_SD), parts), rows))
+
+    @property
+    def precision(self) -> str:
+        """Of float32 products: three TF32 products each, because one would keep as few bits as float16."""
+        return "tf32x3"
+
+
+def highest_and_sum(problem: Problem) -> tuple[Tensor, Tensor]:
+    """Each example's largest logit and its sum of exponents relative to it, float32 (A,)."""
+    (examples, dim), rows = problem.scaled_AD.shape, len(problem.unit_SD)
+    block_a, block_s, block_d = problem.block
+    part = problem.part
+    parts = triton.cdiv(rows, part)
+    found_2PA = torch.empty(2, parts, examples, device=problem.scaled_AD.device)
+    _forward[(triton.cdiv(examples, block_a), parts)](
+        *_tensors(problem),
+        found_2PA,
+        examples,
+        rows,
+        part,
+        parts,
+        problem.limit,
+        IS_PADDED=problem.count is not None,
+        DIM=dim,
+        BLOCK_A=block_a,
+        BLOCK_S=block_s,
+        BLOCK_D=block_d,
+        PRECISION=problem.precision,
+        num_warps=8,
+    )
+    highest_A = found_2PA[0].amax(0)
+    return highest_A, (found_2PA[1] * (found_2PA[0] - highest_A).exp()).sum(0)
+
+
+def gradient_of_embeddings(
+    problem: Problem, log_sum_A: Tensor, upstream_A: Tensor, slope_A: Tensor
+) -> Tensor:
+    """Of the scaled embeddings, float32 (A, D).
+
+    Args:
+        problem: as in the forward pass.
+        log_sum_A: log of the sum of exponents over all ranks.
+        upstream_A: gradient of each example's loss.
+        slope_A: derivative of the margin at each right class.
+    """
+    (examples, dim), rows = problem.scaled_AD.shape, len(problem.unit_SD)
+    block_a, block_s, block_d = problem.block
+    part = problem.part
+    parts = triton.cdiv(rows, part)
+    found_PAD = torch.empty(parts, examples, dim, device=problem.scaled_AD.device)
+    _backward_embeddings[(triton.cdiv(examples, block_a), parts)](
+        *_tensors(problem),
+        log_sum_A,
+        upstream_A,
+        slope_A,
+        found_PAD,
+        examples,
+        rows,
+        part,
+        problem.limit,
+        IS_PADDED=problem.count is not None,
+        DIM=dim,
+        BLOCK_A=block_a,
+        BLOCK_S=block_s,
+        BLOCK_D=block_d,
+        PRECISION=problem.precision,
+        num_warps=8,
+    )
+    return found_PAD.sum(0)
+
+
+def gradient_of_rows(
+    problem: Problem, length_S: Tensor, log_sum_A: Tensor, upstream_A: Tensor, slope_A: Tensor
+) -> Tensor:
+    """Of the rows before they got norm 1, float32 (S, D); zero for padding.
+
+    Args:
+        problem: as in the forward pass.
+        length_S: the rows' norms.
+        log_sum_A: log of the sum of exponents over all ranks.
+        upstream_A: gradient of each example's loss.
+        slope_A: derivative of the margin at each right class.
+    """
+    (examples, dim), rows = problem.scaled_AD.shape, len(problem.unit_SD)
+    block_a, block_s, block_d = problem.block
+    found_SD = torch.empty(rows, dim, device=problem.scaled_AD.device)
+    _backward_rows[(triton.cdiv(rows, block_s),)](
+        *_tensors(problem),
+        log_sum_A,
+        upstream_A,
+        slope_A,
+        length_S,
+        found_SD,
+        examples,
+        rows,
+        problem.limit,
+        IS_PADDED=problem.count is not None,
+        DIM=dim,
+        BLOCK_A=min(block_a, 64),
+        BLOCK_S=block_s,
+        BLOCK_D=block_d,
+        PRECISION=problem.precision,
+        num_warps=4,
+    )
+    return found_SD
+
+
+def _tensors(problem: Problem) -> tuple[Tensor, ...]:
+    count = problem.column_A if problem.count is None else problem.count
+    return problem.scaled_AD, problem.unit_SD, problem.column_A, problem.hardened_A, count
+
+
+@triton.jit
+def _logits(scaled, unit, columns, hardened, places, limit, end, PRECISION: tl.constexpr):
+    """A tile of logits, (BLOCK_A, BLOCK_S)."""
+    logits = tl.dot(scaled, tl.trans(unit), input_precision=PRECISION)
+    logits = tl.where(logits > limit, float("-inf"), logits)
+    logits = tl.where(places[None, :] == columns[:, None], hardened[:, None], logits)
+    return tl.where(places[None, :] < end, logits, float("-inf"))
+
+
+@triton.jit
+def _rows_of(pointer, places, dims, end, DIM: tl.constexpr):
+    """A tile of rows of a contiguous matrix; zero outside of it."""
+    there = (places[:, None] < end) & (dims[None, :] < DIM)
+    return tl.load(pointer + places.to(tl.int64)[:, None] * DIM + dims[None, :], mask=there, other=0.0)
+
+
+@triton.jit
+def _forward(
+    scaled_ptr,
+    unit_ptr,
+    column_ptr,
+    hardened_ptr,
+    count_ptr,
+    found_ptr,
+    examples,
+    rows,
+    part,
+    parts,
+    limit,
+    IS_PADDED: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK_A: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    at = tl.program_id(0) * BLOCK_A + tl.arange(0, BLOCK_A)
+    number = tl.program_id(1)
+    dims = tl.arange(0, BLOCK_D)
+    scaled = _rows_of(scaled_ptr, at, dims, examples, DIM)
+    columns = tl.load(column_ptr + at, mask=at < examples, other=-1)
+    hardened = tl.load(hardened_ptr + at, mask=at < examples, other=0.0)
+    end = rows
+    if IS_PADDED:
+        end = tl.load(count_ptr).to(tl.int32)
+    highest = tl.full((BLOCK_A,), -3.0e38, tl.float32)
+    total = tl.zeros((BLOCK_A,), tl.float32)
+    for start in range(number * part, tl.minimum(rows, (number + 1) * part), BLOCK_S):
+        places = start + tl.arange(0, BLOCK_S)
+        unit = _rows_of(unit_ptr, places, dims, rows, DIM)
+        logits = _logits(scaled, unit, columns, hardened, places, limit, end, PRECISION)
+        higher = tl.maximum(highest, tl.max(logits, 1))
+        total = total * tl.exp(highest - higher) + tl.sum(tl.exp(logits - higher[:, None]), 1)
+        highest = higher
+    tl.store(found_ptr + number * examples + at, highest, mask=at < examples)
+    tl.store(found_ptr + (parts + number) * examples + at, total, mask=at < examples)
+
+
+@triton.jit
+def _gradient(logits, places, columns, log_sum, upstream, slope):
+    """The gradient of a tile of logits."""
+    gradient = tl.exp(logits - log_sum[:, None]) * upstream[:, None]
+    at_target = (gradient - upstream[:, None]) * slope[:, None]
+    return tl.where(places[None, :] == columns[:, None], at_target, gradient)
+
+
+@triton.jit
+def _backward_embeddings(
+    scaled_ptr,
+    unit_ptr,
+    column_ptr,
+    hardened_ptr,
+    count_ptr,
+    log_sum_ptr,
+    upstream_ptr,
+    slope_ptr,
+    found_ptr,
+    examples,
+    rows,
+    part,
+    limit,
+    IS_PADDED: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK_A: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    at = tl.program_id(0) * BLOCK_A + tl.arange(0, BLOCK_A)
+    number = tl.program_id(1)
+    dims = tl.arange(0, BLOCK_D)
+    there = at < examples
+    scaled = _rows_of(scaled_ptr, at, dims, examples, DIM)
+    columns = tl.load(column_ptr + at, mask=there, other=-1)
+    hardened = tl.load(hardened_ptr + at, mask=there, other=0.0)
+    log_sum = tl.load(log_sum_ptr + at, mask=there, other=0.0)
+    upstream = tl.load(upstream_ptr + at, mask=there, other=0.0)
+    slope = tl.load(slope_ptr + at, mask=there, other=0.0)
+    end = rows
+    if IS_PADDED:
+        end = tl.load(count_ptr).to(tl.int32)
+    found = tl.zeros((BLOCK_A, BLOCK_D), tl.float32)
+    for start in range(number * part, tl.minimum(rows, (number + 1) * part), BLOCK_S):
+        places = start + tl.arange(0, BLOCK_S)
+        unit = _rows_of(unit_ptr, places, dims, rows, DIM)
+        logits = _logits(scaled, unit, columns, hardened, places, limit, end, PRECISION)
+        gradient = _gradient(logits, places, columns, log_sum, upstream, slope)
+        found += tl.dot(gradient.to(unit.dtype), unit, input_precision=PRECISION)
+    into = found_ptr + (number * examples + at).to(tl.int64)[:, None] * DIM + dims[None, :]
+    tl.store(into, found, mask=there[:, None] & (dims[None, :] < DIM))
+
+
+@triton.jit
+def _backward_rows(
+    scaled_ptr,
+    unit_ptr,
+    column_ptr,
+    hardened_ptr,
+    count_ptr,
+    log_sum_ptr,
+    upstream_ptr,
+    slope_ptr,
+    length_ptr,
+    found_ptr,
+    examples,
+    rows,
+    limit,
+    IS_PADDED: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK_A: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    places = tl.program_id(0) * BLOCK_S + tl.arange(0, BLOCK_S)
+    dims = tl.arange(0, BLOCK_D)
+    unit = _rows_of(unit_ptr, places, dims, rows, DIM)
+    end = rows
+    if IS_PADDED:
+        end = tl.load(count_ptr).to(tl.int32)
+    found = tl.zeros((BLOCK_S, BLOCK_D), tl.float32)
+    for start in range(0, examples, BLOCK_A):
+        at = start + tl.arange(0, BLOCK_A)
+        there = at < examples
+        scaled = _rows_of(scaled_ptr, at, dims, examples, DIM)
+        columns = tl.load(column_ptr + at, mask=there, other=-1)
+        hardened = tl.load(hardened_ptr + at, mask=there, other=0.0)
+        log_sum = tl.load(log_sum_ptr + at, mask=there, other=0.0)
+        upstream = tl.load(upstream_ptr + at, mask=there, other=0.0)
+        slope = tl.load(slope_ptr + at, mask=there, other=0.0)
+        logits = _logits(scaled, unit, columns, hardened, places, limit, end, PRECISION)
+        gradient = _gradient(logits, places, columns, log_sum, upstream, slope)
+        found += tl.dot(tl.trans(gradient).to(scaled.dtype), scaled, input_precision=PRECISION)
+    unit = unit.to(tl.float32)
+    along = tl.sum(found * unit, 1)
+    length = tl.load(length_ptr + places, mask=places < rows, other=1.0)
+    found = (found - unit * along[:, None]) / length[:, None]
+    into = found_ptr + places.to(tl.int64)[:, None] * DIM + dims[None, :]
+    tl.store(into, found, mask=(places[:, None] < rows) & (dims[None, :] < DIM))

@@ -1,0 +1,76 @@
+"""The Triton kernels against plain torch: interpreted on the CPU, and compiled for an H100 without one."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from immr.train.classifier.shard import Shard
+from immr.train.classifier.sharded import make_classifier
+from immr.train.train_recipe import TrainRecipe
+from immr.train.world import World
+
+pytest.importorskip("triton")
+
+RECIPE = TrainRecipe(classifier_products="float32", scale=9.0, weight_decay=0.01, margin=0.3)
+
+
+def _pair(recipe: TrainRecipe, classes: int, dim: int):
+    """The same classifier in kernels and in plain torch."""
+    return [
+        make_classifier(recipe, Shard(classes, dim, World()), kernels=kernels) for kernels in (True, False)
+    ]
+
+
+def _step(classifier, embeddings_BD, labels_B, weights_B, step):
+    embeddings_BD = embeddings_BD.clone().requires_grad_()
+    loss_B = classifier(embeddings_BD, labels_B, step)
+    (loss_B * weights_B).sum().backward()
+    classifier.update(0.2 / (1 + step))
+    return loss_B.detach(), embeddings_BD.grad
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "classes", "dim", "batch", "changes"),
+    [
+        ("sgd", 0.2, 211, 20, 9, {}),
+        ("sgd", 0.02, 97, 16, 21, {"margin_kind": "arcface"}),  # padded: more examples than negatives
+        ("adamw", 0.3, 150, 33, 5, {"conflict_cosine": 0.4}),
+        ("adagrad", 0.3, 130, 7, 140, {}),
+        ("adagrad", 1.0, 70, 24, 3, {}),
+        ("sgd", 1.0, 75, 20, 6, {}),
+        ("adamw", 1.0, 40, 20, 6, {"conflict_cosine": 0.4, "margin_kind": "arcface"}),
+    ],
+)
+def test_losses_gradients_and_rows_are_those_of_plain_torch(optimizer, rate, classes, dim, batch, changes):
+    recipe = dataclasses.replace(RECIPE, negative_rate=rate, classifier_optimizer=optimizer, **changes)
+    pair = _pair(recipe, classes, dim)
+    generator = torch.Generator().manual_seed(classes)
+    for step in range(4):
+        embeddings_BD = F.normalize(torch.randn(batch, dim, generator=generator), dim=-1)
+        labels_B = torch.randint(classes, (batch,), generator=generator)
+        weights_B = torch.rand(batch, generator=generator)
+        found, expected = (_step(each, embeddings_BD, labels_B, weights_B, step) for each in pair)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    rows, expected_rows = (each.state_dict()["rows"] for each in pair)
+    torch.testing.assert_close(rows, expected_rows, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(rows, Shard(classes, dim, World()).first_rows())
+
+
+def test_rows_in_bfloat16_are_rounded_up_or_down_at_random():
+    from immr.train.classifier.kernels import rows as row_kernels
+
+    count, dim = 64, 32
+    rows_RD = torch.ones(count, dim, dtype=torch.bfloat16)
+    zeros_RD = torch.zeros_like(rows_RD)
+    factors_H4 = torch.tensor([[1.0, 0.0, 0.0, 1.0]], dtype=torch.float64)
+    touched_R = torch.zeros(count, dtype=torch.int16)
+    stored = row_kernels.Stored(rows_RD, zeros_RD, zeros_RD, touched_R, factors_H4, row_kernels.SGD, 0.0)
+    quarter = 2.0**-9  # of the way from 1 to the next bfloat16
+    row_kernels.update(
+        stored, torch.arange(count), torch.full((count, dim), -quarter), row_kernels.Step(rate=1.0), 1, seed=3
+    )
+    assert sorted(rows_RD.unique().tolist()) == [1.0, 1.0078125]
+    assert (rows_RD > 1).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert (touched_R == 1).all()

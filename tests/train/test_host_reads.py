@@ -1,0 +1,174 @@
+"""Nothing in a step is read by the host, which on a GPU would have to wait; checked without a GPU, in two ways.
+
+On the CPU every kernel that needs a host read is counted. On the device `meta`, which has shapes and no values, such
+a kernel cannot run at all, and neither can one with tensors on two devices.
+"""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from immr.model.encoders.by_name import image_encoder_spec, text_encoder_spec
+from immr.model.features.document_features import DocumentArrays
+from immr.model.towers import Towers
+from immr.train.checkpoint import Checkpoints
+from immr.train.classifier.shard import Shard
+from immr.train.classifier.sharded import make_classifier
+from immr.train.fine_tune_recipe import FineTuneRecipe
+from immr.train.inputs.features import TrainingArrays
+from immr.train.inputs.sources import FrozenInputs
+from immr.train.loop import Trainer
+from immr.train.stages import fine_tuning
+from immr.train.train_recipe import TrainRecipe
+from immr.train.world import World
+from tests.support.host_reads import counted
+from tests.support.tiny_training_set import MODEL, TRAIN
+
+META = World(device="meta")
+KINDS = [
+    {"negative_rate": 1.0, "classifier_optimizer": "sgd"},
+    {"negative_rate": 1.0, "classifier_optimizer": "adamw"},
+    {"negative_rate": 1.0, "classifier_optimizer": "adagrad"},
+    {"negative_rate": 0.3, "classifier_optimizer": "sgd"},
+    {"negative_rate": 0.3, "classifier_optimizer": "adamw", "conflict_cosine": 0.5},
+    {"negative_rate": 0.3, "classifier_optimizer": "adagrad", "classifier_rows": "bfloat16"},
+    {"negative_rate": 0.3, "margin_kind": "arcface", "pair_weight": 0.5},
+]
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory: pytest.TempPathFactory) -> TrainingArrays:
+    """Random features of six classes, each with six photos and a document."""
+    torch.set_num_threads(1)
+    folder, generator = tmp_path_factory.mktemp("pictures"), torch.Generator().manual_seed(0)
+
+    def pictures(count: int, kind: str) -> list[str]:
+        paths = [folder / f"{kind}-{number}.png" for number in range(count)]
+        for number, path in enumerate(paths):
+            Image.new("RGB", (48, 56), (10 * number % 256, 90, 200)).save(path)
+        return [str(path) for path in paths]
+
+    image, text = image_encoder_spec(MODEL.image_encoder), text_encoder_spec(MODEL.text_encoder)
+    return TrainingArrays(
+        query_ids=[f"q{number}" for number in range(36)],
+        photo_images=pictures(36, "photo"),
+        photos_NVF=torch.randn(36, TRAIN.views, image.dim, generator=generator).half(),
+        photo_classes_N=torch.arange(36) % 6,
+        photo_weights_N=torch.rand(36, generator=generator),
+        documents=DocumentArrays(
+            pictures_NVF=torch.randn(6, TRAIN.views, image.dim, generator=generator).half(),
+            patches_NVPF=None,
+            has_picture_N=torch.arange(6) < 6,
+            tokens_NTE=torch.randn(6, 4, text.dim, generator=generator),
+            mask_NT=torch.ones(6, 4, dtype=torch.bool),
+        ),
+        document_classes_M=torch.arange(6),
+        document_images=pictures(6, "document"),
+        class_count=6,
+    )
+
+
+def _steps(trainer: Trainer):
+    return list(enumerate(trainer.stage.plan.epoch(trainer.stage.first_epoch)))
+
+
+def test_reads_are_counted(monkeypatch):
+    values = torch.arange(4.0)
+    with counted(monkeypatch) as reads:
+        values.sum().item()
+        values[values > 1]
+        values.tolist()
+        values.cpu()
+        values.nonzero()
+        assert values.any()
+        values[torch.tensor([1, 2])] = 3.0
+    expected = ["_local_scalar_dense", "index", "tolist", "cpu", "nonzero", "_local_scalar_dense"]
+    assert [name for name in reads if name != "is_nonzero"] == expected
+
+
+@pytest.mark.parametrize("changes", KINDS)
+def test_a_step_is_not_read(arrays, monkeypatch, changes):
+    trainer = Trainer(arrays, MODEL, dataclasses.replace(TRAIN, **changes), World(), read_every=3)
+    trainer.towers.train()
+    (first, rows), *others = _steps(trainer)
+    trainer._step(rows, first)  # optimizers create their state in their first step
+    with counted(monkeypatch) as reads:
+        for step, rows in others:
+            trainer._step(rows, step)
+    assert reads == []
+
+
+def test_a_step_with_the_encoder_is_not_read(arrays, tmp_path, monkeypatch):
+    tune = FineTuneRecipe(image_size_px=32, batch_size=4, document_batch_size=2, frozen_stages=6)
+    recipe = dataclasses.replace(TRAIN, fine_tune=tune)
+    trainer = Trainer(arrays, MODEL, recipe, World())
+    trainer.stage = fine_tuning(arrays, trainer.towers, recipe, tmp_path, World())
+    trainer.towers.train()
+    (first, rows), (second, others), *_ = _steps(trainer)
+    trainer._step(rows, first)
+    with counted(monkeypatch) as reads:
+        trainer._step(others, second)
+    assert reads == []
+
+
+def test_the_losses_of_several_steps_are_read_at_once(arrays, tmp_path, monkeypatch):
+    curves = []
+    for every in (1, 3):
+        recipe = dataclasses.replace(TRAIN, epochs=2, checkpoint_every_steps=1000)
+        trainer = Trainer(arrays, MODEL, recipe, World(), read_every=every)
+        reads = []
+        monkeypatch.setattr(trainer._unread, "read", _noted(trainer._unread.read, reads))
+        trainer.run(Checkpoints(tmp_path / str(every), "key", World()), tracker=None)
+        steps = trainer.stage.plan.steps_per_epoch
+        assert [count for count in reads if count] == ([1] * 2 * steps if every == 1 else [3, 1, 2, 2])
+        curves.append(trainer.curves)
+    assert curves[0] == curves[1]
+
+
+def _noted(read, counts):
+    def reading():
+        found = read()
+        counts.append(len(found[0]))
+        return found
+
+    return reading
+
+
+@pytest.mark.parametrize("changes", KINDS)
+def test_a_step_runs_on_a_device_without_values(arrays, changes):
+    recipe = dataclasses.replace(TRAIN, **changes)
+    trainer = Trainer(arrays, MODEL, recipe, World())
+    steps = _steps(trainer)
+    _move_to_meta(trainer)
+    for step, rows in steps:
+        losses = trainer._step(rows, step)
+        assert losses.means_3.device.type == "meta"
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "sgd", "adamw"])
+@pytest.mark.parametrize("rows", ["float32", "bfloat16"])
+def test_a_classifier_is_made_and_settled_on_a_device_without_values(optimizer, rows):
+    recipe = TrainRecipe(negative_rate=0.1, classifier_optimizer=optimizer, classifier_rows=rows)
+    classifier = make_classifier(recipe, Shard(5000, 12, META))
+    embeddings_BD = F.normalize(torch.randn(6, 12, device="meta"), dim=-1).requires_grad_()
+    classifier(embeddings_BD, torch.zeros(6, dtype=torch.long, device="meta"), 0).mean().backward()
+    classifier.update(0.1)
+    assert classifier.state_dict()["rows"].device.type == "meta"
+    assert embeddings_BD.grad is not None and embeddings_BD.grad.device.type == "meta"
+
+
+def _move_to_meta(trainer: Trainer) -> None:
+    """As `Trainer` would have been made there, without the statistics, which need values."""
+    trainer.world, trainer.arrays = META, trainer.arrays.to("meta")
+    trainer.towers = Towers(MODEL, trainer.recipe.dropout, trainer.recipe.hide_modality).to("meta").train()
+    trainer.stage = dataclasses.replace(
+        trainer.stage,
+        network=trainer.towers,
+        inputs=FrozenInputs(trainer.arrays),
+        optimizer=torch.optim.AdamW(trainer.towers.parameters()),
+    )
+    shard = Shard(trainer.arrays.class_count, MODEL.dim, META, trainer.recipe.seed)
+    trainer.classifier = make_classifier(trainer.recipe, shard)
