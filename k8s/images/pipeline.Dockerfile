@@ -7,6 +7,8 @@ WORKDIR /app
 COPY constraints.txt pyproject.toml hatch_build.py README.md LICENSE ./
 COPY src src
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# torch's CUDA build depends on a Triton of its own
+RUN sed -i '/^triton==/d' constraints.txt
 RUN /opt/immr/bin/pip install --constraint constraints.txt --index-url ${TORCH_INDEX} torch==2.13.0
 # editable, because packaging builds immr's wheel for Bentos from this source, with hatchling
 RUN /opt/immr/bin/pip install --constraint constraints.txt hatchling --editable '.[train,serve,watch,pipeline,cluster]'
