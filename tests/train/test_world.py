@@ -2,9 +2,11 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 
-from immr.train.world import attempt, world_from_environment
+from immr.errors import TrainingError
+from immr.train.world import attempt, gpu_of, world_from_environment
 from tests.train import ranks
 
 
@@ -17,6 +19,12 @@ def test_alone_without_torchrun():
 def test_attempts_are_torchruns_restarts():
     assert attempt({}) == 0
     assert attempt({"TORCHELASTIC_RESTART_COUNT": "2"}) == 2
+
+
+def test_each_process_has_a_gpu_of_its_own():
+    assert [gpu_of(rank, gpus=2) for rank in range(2)] == ["cuda:0", "cuda:1"]
+    with pytest.raises(TrainingError, match=r"this machine has 2 GPUs, and process 3 has none: set"):
+        gpu_of(2, gpus=2)
 
 
 def test_ranks_agree_on_what_the_leader_sees(tmp_path):

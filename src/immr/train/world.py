@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from immr.errors import TrainingError
+
 T = TypeVar("T")
 
 _PR_SET_PDEATHSIG = 1
@@ -57,11 +59,28 @@ def attempt(environment: Mapping[str, str] = os.environ) -> int:
     return int(environment.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
+def gpu_of(local_rank: int, gpus: int) -> str:
+    """The GPU of a process, by its number among those of the machine.
+
+    Raises:
+        TrainingError: there are more processes than GPUs.
+    """
+    if local_rank >= gpus:
+        raise TrainingError(
+            f"this machine has {gpus} GPUs, and process {local_rank + 1} has none: set the recipe's processes to at "
+            "most one for each GPU, or set CUDA_VISIBLE_DEVICES to nothing to train on CPUs"
+        )
+    return f"cuda:{local_rank}"
+
+
 @contextmanager
 def world_from_environment() -> Iterator[World]:
     """Join the process group if torchrun started this process, and leave it at the end.
 
     The device is the GPU of this local rank (NCCL) if there are GPUs, else the CPU (gloo).
+
+    Raises:
+        TrainingError: there are more processes on this machine than GPUs.
     """
     import torch
     import torch.distributed as dist
@@ -69,7 +88,7 @@ def world_from_environment() -> Iterator[World]:
     environment = os.environ
     device = "cpu"
     if torch.cuda.is_available():
-        device = f"cuda:{environment.get('LOCAL_RANK', '0')}"
+        device = gpu_of(int(environment.get("LOCAL_RANK", "0")), torch.cuda.device_count())
         torch.cuda.set_device(device)
     rank, size = int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
     world = World(rank, size, device, attempt())
