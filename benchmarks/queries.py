@@ -1,8 +1,10 @@
 """How well each kind of query finds items, and what it costs: photo, words, both, a box, groups and facets.
 
-    IMMR_HOME=.immr/demo python -m benchmarks.queries --json queries.json
+    IMMR_HOME=.immr/demo python -m benchmarks.queries --json queries.json    # the home's champion
+    python -m benchmarks.queries --untrained                                 # without a home
 
-Needs a home with the version (`make demo` leaves a champion) and the data set grocery. The queries:
+Needs the data set grocery. `--untrained` searches with the plain part of embeddings, fitted to 120 photos
+without labels: a version before its first training. The queries:
 
 - words: the first words of an item's description, which is not indexed. The item is right.
 - photo and words: each photo of the split with the last part of its category, such as "Apple".
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 import typer
 from PIL import Image, ImageOps
 from rich.console import Console
@@ -32,15 +35,22 @@ from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.datasets.named import load_dataset
 from immr.evaluation.bootstrap import mean_estimates
 from immr.index.qdrant import QdrantIndex
+from immr.model.card import TOWERS, Card
 from immr.model.documents import encode_documents
+from immr.model.encoders.by_name import preprocessing_of
+from immr.model.features.image_features import ImageFeatures, Share, image_hashes
+from immr.model.model_recipe import ModelRecipe
 from immr.model.query_encoder import OnnxQueryEncoder
+from immr.model.towers import Towers
 from immr.search.ranking import RankingRecipe
 from immr.search.searcher import Answer, Searcher, Wanted
 from immr.settings import Settings
-from immr.types import Item, Region
+from immr.train.export import export_query_encoder
+from immr.types import Item, ModelVersion, Region
 from immr.wiring import connect
 
 K = 10
+FITTED_PHOTOS = 120
 WORDS = 12
 SCENES = 150
 SIDE_PX = 400  # of a photo in a scene
@@ -51,17 +61,22 @@ ROUNDS, CONFIDENCE = 2000, 0.95
 def main(
     model: str = "champion",
     split: str = "val",
+    untrained: Annotated[bool, typer.Option("--untrained", help="Search without a trained version.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Recall and latency by kind of query, on grocery."""
     settings = Settings()
     labelled = load_dataset("grocery", settings.data_mirror, settings.cache_dir)
-    registry = connect(settings).registry
-    version = registry.get(model)
-    folder = registry.fetch(version, settings.cache_dir)
-    documents_ND = encode_documents(folder, labelled.items, settings.cache_dir)
     with tempfile.TemporaryDirectory(prefix="immr-queries-") as place:
-        index = QdrantIndex(f"edge://{place}")
+        if untrained:
+            folder = Path(place) / "version"
+            version = write_untrained(folder, labelled, settings.cache_dir)
+        else:
+            registry = connect(settings).registry
+            version = registry.get(model)
+            folder = registry.fetch(version, settings.cache_dir)
+        documents_ND = encode_documents(folder, labelled.items, settings.cache_dir)
+        index = QdrantIndex(f"edge://{place}/index")
         index.build(version, labelled.items, documents_ND)
         with closing(index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
             searcher = Searcher(OnnxQueryEncoder(folder), collection, None, RankingRecipe())
@@ -78,6 +93,30 @@ def main(
     Console().print(table)
     if json_file:
         json_file.write_text(json.dumps(figures, indent=1))
+
+
+def write_untrained(folder: Path, labelled: LabelledSet, cache_dir: Path) -> ModelVersion:
+    """A version's folder whose learned part has hardly any weight."""
+    recipe = ModelRecipe(fusion="image", plain_share=0.999)
+    pictures = [item.image for item in labelled.items]
+    photos = [photo.image for photo in labelled.split("train")]
+    photos = photos[:: len(photos) // FITTED_PHOTOS]
+    features = ImageFeatures(recipe, cache_dir)
+    hashes = image_hashes([*pictures, *photos])
+    features.compute(hashes, ["fit"], Share(threads=torch.get_num_threads()))
+    photos_BF, pictures_BF = (
+        torch.from_numpy(features.read([hashes[uri] for uri in uris], ["fit"])[:, 0, 0].astype(np.float32))
+        for uris in (photos, pictures)
+    )
+    towers = Towers(recipe).eval()
+    towers.fit(photos_BF, pictures_BF)
+    folder.mkdir()
+    torch.save(towers.state_dict(), folder / TOWERS)
+    card = Card("untrained", recipe, preprocessing_of(recipe), manifest_hash="none", key="none")
+    card.write(folder)
+    export_query_encoder(recipe, towers.query, folder, cache_dir)
+    dim, preprocessing = recipe.embedding_dim, card.preprocessing.hash
+    return ModelVersion("untrained", 0, "none", "none", dim, preprocessing, "none", "untrained")
 
 
 def words_alone(searcher: Searcher, items: Sequence[Item]) -> dict[str, float]:

@@ -59,7 +59,7 @@ class SearchFields(BaseModel):
     ] = None
     page: Annotated[
         str | None,
-        Field(min_length=1, max_length=20_000, description="The `next_page` of an answer, unchanged."),
+        Field(min_length=1, max_length=100_000, description="The `next_page` of an answer, unchanged."),
     ] = None
     k: Annotated[int, Field(ge=1, le=MAX_K, description="How many hits to return.")] = 10
     user_id: Annotated[
