@@ -2,10 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from immr.governance.engines.engine import connect
@@ -37,3 +40,31 @@ def engine_url(request: pytest.FixtureRequest) -> str:
 def workspace(engine_url: str, tmp_path: Path) -> Iterator[Workspace]:
     with closing(connect(engine_url)) as engine:
         yield Workspace(engine, tmp_path)
+
+
+@pytest.fixture
+def duckdb_workspace(tmp_path: Path) -> Iterator[Workspace]:
+    """A workspace for tests of what no engine changes."""
+    with closing(connect("duckdb://")) as engine:
+        yield Workspace(engine, tmp_path)
+
+
+@pytest.fixture
+def table(workspace: Workspace, tmp_path: Path) -> Callable[[list[dict[str, Any]]], Any]:
+    """Makes a table of the workspace from rows."""
+    return _reader(workspace, tmp_path)
+
+
+@pytest.fixture
+def duckdb_table(duckdb_workspace: Workspace, tmp_path: Path) -> Callable[[list[dict[str, Any]]], Any]:
+    """Makes a table of the DuckDB workspace from rows."""
+    return _reader(duckdb_workspace, tmp_path)
+
+
+def _reader(workspace: Workspace, folder: Path) -> Callable[[list[dict[str, Any]]], Any]:
+    def read(rows: list[dict[str, Any]]) -> Any:
+        path = folder / f"rows-{len(list(folder.iterdir()))}.parquet"
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        return workspace.read(path)
+
+    return read

@@ -1,32 +1,13 @@
-import random
 from collections.abc import Callable
-from contextlib import closing
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pytest
-
 from immr.governance.classes import classes, numbered, same_things
-from immr.governance.components import components, star_rounds
-from immr.governance.engines.engine import connect
+from immr.governance.components import components
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 
 Rows = list[dict[str, Any]]
 Table = Callable[[Rows], Any]
-
-
-@pytest.fixture
-def table(workspace: Workspace, tmp_path: Path) -> Table:
-    def read(rows: Rows) -> Any:
-        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.parquet"
-        pq.write_table(pa.Table.from_pylist(rows), path)
-        return workspace.read(path)
-
-    return read
 
 
 def items(table: Table, **categories: str) -> Any:
@@ -60,36 +41,7 @@ def test_a_few_chance_meetings_do_not_merge(workspace: Workspace, table: Table) 
     assert not workspace.rows(same_things(workspace, catalogue, table(log), GovernanceRecipe()))
 
 
-def test_rings_and_pairs_are_components(workspace: Workspace, table: Table) -> None:
-    names = [f"i{(n * 7) % 11:02d}" for n in range(9)]  # so that neighbours are not neighbours by name
-    catalogue = items(table, **dict.fromkeys([*names, "z1", "z2", "z3"], "Tea"))
-    pairs = [
-        {"a": min(x, y), "b": max(x, y)} for x, y in zip(names, names[1:] + names[:1], strict=True) if x != y
-    ]
-    pairs += [{"a": "z1", "b": "z3"}]
-    found = classes_of(workspace, catalogue, table(pairs))
-    assert {found[name] for name in names} == {0}
-    assert (found["z1"], found["z2"], found["z3"]) == (1, 2, 1)
-
-
 def test_an_item_that_nobody_saw_is_a_class_of_its_own(workspace: Workspace, table: Table) -> None:
     catalogue, log = items(table, a="Tea", b="Tea"), table(shown("q", a=True))
     found = workspace.fetch(classes(workspace, catalogue, log, GovernanceRecipe()), ["item_id"])
     assert {row["item_id"]: row["class_id"] for row in found} == {"a": 0, "b": 1}
-
-
-@pytest.mark.parametrize("order", ["sorted", "shuffled"])
-def test_a_long_chain_takes_few_rounds(tmp_path: Path, order: str) -> None:
-    """Labels that travel along edges would take 999 rounds in the sorted chain."""
-    names = [f"i{n:04d}" for n in range(1000)]
-    if order == "shuffled":
-        random.Random(0).shuffle(names)
-    pairs = [{"a": min(pair), "b": max(pair)} for pair in pairwise(names)]
-    pq.write_table(pa.Table.from_pylist(pairs), tmp_path / "pairs.parquet")
-    with closing(connect("duckdb://")) as engine:
-        work = Workspace(engine, tmp_path)
-        stars, rounds = star_rounds(work, work.read(tmp_path / "pairs.parquet"))
-        found = work.fetch(stars, ["node"])
-    assert [row["node"] for row in found] == sorted(names)[1:]
-    assert {row["centre"] for row in found} == {"i0000"}
-    assert rounds <= 10

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from immr.governance.labels.class_scores import NEAREST, SHARPNESS, ClassScores, out_of_fold, power_normalised
+
+CLASSES, PHOTOS, FEATURES = 10, 12, 16
+
+
+def scored(ridge: float = 0.1) -> tuple[ClassScores, np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    """Photos around one centre per class, the last class with one photo; scores, clicks and truth."""
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(CLASSES), PHOTOS)[: -PHOTOS + 1]
+    x = rng.standard_normal((CLASSES, FEATURES))[truth] + 0.3 * rng.standard_normal((len(truth), FEATURES))
+    x = power_normalised(x.astype(np.float32))
+    rows = np.arange(len(truth))
+    folds = np.arange(len(truth)) % 4
+    clicks = np.stack([rows, truth], axis=1)
+    memberships = rows, truth, np.ones(len(truth), np.float32)
+    return out_of_fold(x, memberships, folds, clicks, CLASSES, ridge), clicks, truth
+
+
+def test_rows_have_length_one_and_keep_their_signs() -> None:
+    found = power_normalised(np.array([[4, -9], [0, 0]], np.float32))
+    assert found[0] == pytest.approx(np.array([2, -3]) / np.sqrt(13))
+    assert found[1].tolist() == [0, 0]
+
+
+def test_the_nearest_class_is_the_right_one_and_comes_first() -> None:
+    scores, _, truth = scored()
+    supported = truth < CLASSES - 1
+    assert (scores.nearest_NK[:, 0] == truth)[supported].mean() > 0.95
+    assert scores.nearest_NK.shape == (len(truth), NEAREST)
+    assert (np.diff(scores.nearest_score_NK, axis=1) <= 0).all()
+
+
+def test_a_class_without_photos_in_other_folds_is_not_compared() -> None:
+    scores, _, truth = scored()
+    assert scores.clicked_R[truth == CLASSES - 1].tolist() == [-np.inf]
+    assert (scores.nearest_NK[np.isfinite(scores.nearest_score_NK)] != CLASSES - 1).all()
+
+
+def test_sums_over_all_classes_bound_the_sum_over_the_nearest() -> None:
+    scores, _, _ = scored()
+    for step, sharpness in enumerate(SHARPNESS):
+        nearest_N = np.exp(sharpness * (scores.nearest_score_NK - 1)).sum(axis=1)
+        assert (np.exp(scores.log_sum_NS[:, step]) >= nearest_N * (1 - 1e-6)).all()
