@@ -52,6 +52,50 @@ ENTRY_POINTS = (
     "benchmarks/",
 )
 FILES_PER_FOLDER, LINES_PER_FILE, LINES_PER_FUNCTION = 16, 320, 60
+TESTED_AS_A_WHOLE = (
+    "tests/contracts/",  # the same cases on every adapter
+    "tests/e2e/",
+    "tests/k8s/",
+    "tests/pipelines/",  # components and pipelines, compiled and run by kfp
+    "tests/serving/scenarios/",  # several processes, some of which fail
+    "tests/cli/test_immr.py",
+    "tests/test_architecture.py",
+    "tests/test_docs.py",
+)
+TESTED_ELSEWHERE = {
+    # a command is tested with the verb it runs
+    "src/immr/cli/data.py": "tests/data/test_check.py",
+    "src/immr/cli/drift.py": "tests/loop/test_drift.py",
+    "src/immr/cli/events.py": "tests/events/test_export.py",
+    "src/immr/cli/experiment.py": "tests/loop/test_experiment.py",
+    "src/immr/cli/index.py": "tests/loop/test_index.py",
+    "src/immr/cli/items.py": "tests/loop/test_catalogue.py",
+    "src/immr/cli/keys.py": "tests/events/test_token_keys.py",
+    "src/immr/cli/loop.py": "tests/cli/test_immr.py",
+    "src/immr/cli/options.py": "tests/cli/test_immr.py",
+    "src/immr/cli/recipe.py": "tests/test_recipes.py",
+    # parts of an adapter, which its contract tests on each of its engines
+    "src/immr/events/aggregates.py": "tests/contracts/test_events_contract.py",
+    "src/immr/index/build.py": "tests/index/test_qdrant.py",
+    "src/immr/index/collection.py": "tests/index/test_qdrant.py",
+    "src/immr/index/engines/client.py": "tests/contracts/test_index_contract.py",
+    "src/immr/index/engines/edge.py": "tests/contracts/test_index_contract.py",
+    "src/immr/index/folder_storage.py": "tests/contracts/test_index_contract.py",
+    "src/immr/index/server_storage.py": "tests/contracts/test_index_contract.py",
+    # parts that make sense only together
+    "src/immr/data/contract.py": "tests/data/test_admission.py",
+    "src/immr/model/features/document_features.py": "tests/model/test_documents.py",
+    "src/immr/model/model_recipe.py": "tests/test_recipes.py",
+    "src/immr/readout/bots.py": "tests/readout/test_sums.py",
+    "src/immr/readout/health.py": "tests/readout/test_sums.py",
+    "src/immr/readout/tables.py": "tests/readout/test_readout.py",
+    "src/immr/train/classifier/collectives.py": "tests/train/classifier/test_sharded.py",
+    "src/immr/train/export.py": "tests/model/test_query_encoder.py",
+    "src/immr/train/inputs/features.py": "tests/train/test_stages.py",
+    "src/immr/train/inputs/sources.py": "tests/train/test_stages.py",
+    "src/immr/train/optimization/adaptation.py": "tests/train/test_stages.py",
+    "src/immr/types.py": "tests/model/test_documents.py",
+}
 STYLE = re.compile(
     r"\b(anew|told|goes on|is no (?:number|picture|text|probability)|lets? go of|comes along|where there is none"
     r"|of one's own|befalls|all the same)\b",
@@ -115,6 +159,48 @@ def test_the_package_has_the_rooms_of_the_design() -> None:
 @pytest.mark.parametrize("room", ["serving", "src/immr/train", "src/immr/model"])
 def test_large_rooms_have_rooms_of_their_own(room: str) -> None:
     assert [path for path in (ROOT / room).iterdir() if (path / "__init__.py").is_file()]
+
+
+def has_logic(path: Path) -> bool:
+    """Whether a function of the module has a body; ports, recipes and constants have none."""
+    tree = ast.parse(path.read_text())
+    ports = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and any("Protocol" in ast.unparse(base) for base in node.bases)
+        for inner in ast.walk(node)
+    }
+    return any(
+        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and id(node) not in ports
+        and any(not isinstance(line, ast.Expr) for line in node.body)
+        for node in ast.walk(tree)
+    )
+
+
+def test_tests_mirror_the_package() -> None:
+    """`src/immr/<room>/<module>.py` is tested by `tests/<room>/test_<module>.py`, also in several files."""
+    modules = {
+        name_of(path): f"tests/{name_of(path.parent).removeprefix('src/immr').strip('/')}/test_{path.stem}.py"
+        for path in sources()
+        if name_of(path).startswith("src/immr/") and path.stem not in ("__init__", "__main__")
+    }
+    tests = {name_of(path) for path in tracked() if path.name.startswith("test_") and path.suffix == ".py"}
+    wanted = {name: TESTED_ELSEWHERE.get(name, test).replace("//", "/") for name, test in modules.items()}
+    untested = {name: test for name, test in wanted.items() if test not in tests and has_logic(ROOT / name)}
+    assert not untested, "write the test, or name it in TESTED_ELSEWHERE with the reason"
+    assert not TESTED_ELSEWHERE.keys() - modules.keys()
+    starts = {test.replace("//", "/").removesuffix(".py") for test in modules.values()}
+    starts |= {
+        f"tests/{name_of(path.parent)}/test_{path.stem}" for path in sources() if path.suffix == ".py"
+    }  # serving, dashboards, demo
+    homeless = [
+        test
+        for test in sorted(tests)
+        if not test.startswith(TESTED_AS_A_WHOLE)
+        and not any(re.fullmatch(rf"{re.escape(start)}(_\w+)?\.py", test) for start in starts)
+    ]
+    assert not homeless, "name a test file after the module it tests, test_<module>[_<aspect>].py"
 
 
 def imports_at_run_time(tree: ast.Module) -> Iterator[str]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +18,7 @@ from immr.events.sqlite import SqliteEventLog
 from immr.experiment.definition import save
 from immr.types import Click, Impression, SearchRecord
 from tests.support.page_home import VersionsThere, add_drift, add_reports, experiment, fill
+from tests.support.patience import until
 from tests.support.upstream_process import free_port, picture, seen_by, upstream
 
 STARTED = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -64,9 +64,12 @@ def page(home: Path) -> Iterator[TestClient]:
 
 def whole(page: TestClient) -> str:
     """The page once every section is there, as a browser sees it a moment later."""
-    while "Reading the event log" in (html := page.get("/").text):
-        time.sleep(0.2)
-    return html
+
+    def complete() -> str:
+        html = page.get("/").text
+        return "" if "Reading the event log" in html else html
+
+    return until(complete)
 
 
 def photo(content: bytes = picture(3)) -> dict[str, Any]:
@@ -183,8 +186,8 @@ def test_a_report_may_run_nothing(page: TestClient) -> None:
 
 @pytest.mark.parametrize("name", ["ctr", "readout", "places", "latency", "models", "reports"])
 def test_an_unchanged_section_is_not_sent_again(page: TestClient, name: str) -> None:
-    while (first := page.get(f"/sections/{name}")).status_code == 204:  # not there yet
-        time.sleep(0.2)
+    until(lambda: page.get(f"/sections/{name}").status_code != 204)  # 204: not there yet
+    first = page.get(f"/sections/{name}")
     seen = re.search(r"\?seen=(\w+)", first.text)
     assert first.status_code == 200
     assert seen

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -43,8 +42,7 @@ def test_ctrl_c_during_a_pipeline_run_stops_everything(tmp_path: Path) -> None:
         for line in demo.stdout:
             if "· train" in line:
                 break
-        time.sleep(5)  # torchrun and its workers come up
-        assert len(started_with(home)) > 2
+        until(lambda: len(started_with(home)) > 2, timeout_s=120)  # torchrun and its workers
         demo.send_signal(signal.SIGINT)
         output = demo.stdout.read()
         assert demo.wait(120) == 130 and "the next run resumes here" in output

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +32,7 @@ from immr.launch.launcher import TrainingJob
 from immr.settings import Settings
 from tests.k8s import schemas
 from tests.support import tiny_version
+from tests.support.patience import until
 
 KUBECONFIG = os.environ.get("IMMR_TEST_KUBECONFIG", "")
 pytestmark = pytest.mark.skipif(not KUBECONFIG, reason="IMMR_TEST_KUBECONFIG names no real API server")
@@ -121,10 +121,7 @@ def place() -> Iterator[Place]:
 
 
 def eventually(question: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not question():
-        assert time.monotonic() < deadline, "it did not come to that in time"
-        time.sleep(0.2)
+    until(question, WAIT_S, pause_s=0.2)
 
 
 # --- training

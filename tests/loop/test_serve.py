@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -113,16 +112,16 @@ def answered_by(port: int) -> str:
 
 
 def gone(url: str) -> bool:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+    def refuses() -> bool:
         try:
             httpx.get(url, timeout=2)
         except httpx.ConnectError:
             return True
         except httpx.HTTPError:
             pass
-        time.sleep(0.1)
-    return False
+        return False
+
+    return until(refuses)
 
 
 def test_without_a_deployment_the_error_says_what_to_do(tmp_path: Path) -> None:

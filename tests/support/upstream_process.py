@@ -12,11 +12,11 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
+
+from tests.support.patience import until
 
 CATEGORIES = ("Fruit/Apple", "Fruit/Pear", "Packages/Milk", "Vegetables/Pepper")
 TITLES = (
@@ -131,15 +131,15 @@ def free_port() -> int:
 
 
 def await_port(process: subprocess.Popen[bytes], port: int, timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    """Waits until the process listens on the port."""
+
+    def listens() -> bool:
         if process.poll() is not None:
             raise RuntimeError(f"the process on port {port} ended with {process.returncode}")
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise TimeoutError(f"nothing listens on port {port} after {timeout_s:g} s")
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    until(listens, timeout_s, context=lambda: f"nothing listens on port {port}")
 
 
 @contextmanager
@@ -160,7 +160,8 @@ def upstream(variant: str = "champion", version: str = "immr-1", *flags: str) ->
     port = free_port()
     command = [
         sys.executable,
-        str(Path(__file__)),
+        "-m",
+        "tests.support.upstream_process",
         f"--port={port}",
         f"--variant={variant}",
         f"--version={version}",

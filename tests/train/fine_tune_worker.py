@@ -1,4 +1,4 @@
-"""One rank of `test_fine_tune`: python -m tests.train.fine_tune_worker <training set> <cache> <folder>."""
+"""One rank of `test_stages`: python -m tests.train.fine_tune_worker <training set> <cache> <folder>."""
 
 import dataclasses
 import sys

@@ -1,4 +1,4 @@
-"""One rank of `test_resharding`: python -m tests.train.reshard_worker <folder> <steps> [save]."""
+"""One rank of `classifier.test_shard`: python -m tests.train.reshard_worker <folder> <steps> [save]."""
 
 import dataclasses
 import sys

@@ -1,20 +1,22 @@
-"""The report for people: one HTML file with pictures, to see what governance kept, grouped and dropped."""
+"""The governance report: one HTML file that shows what was kept, what was dropped and why, with pictures."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from immr.data.thumbnails import thumbnail
-from immr.governance.steps import Example
+from immr.governance.steps import EXAMPLES, Example
 from immr.storage.atomic import write_atomically
 
-_REJECTED_SHOWN = 40
+_REASONS_IN_SUMMARY = 5
 _CLASSES_SHOWN = 6
 _ITEMS_PER_CLASS = 3
 _PHOTOS_PER_CLASS = 4
@@ -31,13 +33,42 @@ class _Picture:
 
 @dataclass(frozen=True)
 class _ClassCard:
-    """One class: its items' pictures and some of its photos."""
+    """One class, with pictures of its items and some of its photos."""
 
     class_id: int
     photos_in_all: int
     items_in_all: int
     items: Sequence[_Picture]
     photos: Sequence[_Picture]
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """What became of the photos of the click log."""
+
+    photos_in: int
+    photos_out: int
+    dropped: Sequence[tuple[str, int]]  # the most frequent reasons and their photos
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """Rows that a step dropped or changed for one reason, and examples of them."""
+
+    step: str
+    reason: str
+    rows: int
+    pictures: list[_Picture]
+
+
+@dataclass(frozen=True)
+class _Rejected:
+    """Rows of one table that break the data contract for one reason, and examples of them."""
+
+    table: str
+    reason: str
+    rows: int
+    examples: Sequence[str]
 
 
 def write(folder: Path, manifest: dict[str, Any], examples: Sequence[Example]) -> None:
@@ -59,6 +90,7 @@ def write(folder: Path, manifest: dict[str, Any], examples: Sequence[Example]) -
     largest, smallest = order[:_CLASSES_SHOWN], order[max(_CLASSES_SHOWN, len(order) - _CLASSES_SHOWN) :]
     page = environment.get_template("report.html.j2").render(
         manifest=manifest,
+        summary=_summary(manifest),
         steps=[{**step, "share": step["rows_out"] / max(step["rows_in"], 1)} for step in manifest["steps"]],
         sizes=sizes[order].tolist(),
         median=float(np.median(sizes)),
@@ -66,8 +98,8 @@ def write(folder: Path, manifest: dict[str, Any], examples: Sequence[Example]) -
         largest=_cards(folder, largest, sizes),
         smallest=_cards(folder, smallest, sizes),
         grouped=_cards(folder, _grouped(folder), sizes),
-        examples=_by_step(examples),
-        rejected=_rejected(folder),
+        changed=_changed(examples),
+        rejected=_rejected(folder, manifest),
     )
     write_atomically(folder / "report.html", page)
 
@@ -105,24 +137,35 @@ def _card(
 
 
 def _grouped(folder: Path) -> Sequence[int]:
-    """The first classes that more than one item is in, those with most items first."""
+    """The classes with more than one item, largest first."""
     class_ids = pq.read_table(folder / "items.parquet", columns=["class_id"])["class_id"]
     items = np.bincount(class_ids.to_numpy())
     largest = np.argsort(-items, kind="stable")[:_CLASSES_SHOWN]
     return [int(class_id) for class_id in largest if items[class_id] > 1]
 
 
-def _by_step(examples: Sequence[Example]) -> dict[str, dict[str, list[_Picture]]]:
-    """Step → why → pictures of what was dropped or changed for it."""
-    found: dict[str, dict[str, list[_Picture]]] = {}
+def _summary(manifest: Mapping[str, Any]) -> _Summary:
+    of_photos = [step for step in manifest["steps"] if step["table"] == "queries"]
+    dropped: Counter[str] = Counter()
+    for step in of_photos:
+        dropped.update(step["dropped"])
+    photos_in = of_photos[0]["rows_in"] if of_photos else 0
+    return _Summary(
+        photos_in, manifest["outputs"]["queries"]["rows"], dropped.most_common(_REASONS_IN_SUMMARY)
+    )
+
+
+def _changed(examples: Sequence[Example]) -> list[_Changed]:
+    """One group for each step and reason, the most frequent first."""
+    groups: dict[tuple[str, str], _Changed] = {}
     for one in examples:
-        picture = _Picture(_small(one.row["image"]), _caption(one.step, one.row))
-        found.setdefault(one.step, {}).setdefault(one.reason, []).append(picture)
-    return found
+        group = groups.setdefault((one.step, one.reason), _Changed(one.step, one.reason, one.rows, []))
+        group.pictures.append(_Picture(_small(one.row["image"]), _caption(one.step, one.row)))
+    return sorted(groups.values(), key=lambda group: -group.rows)
 
 
 def _caption(step: str, row: Mapping[str, Any]) -> str:
-    """What one has to know of a row to judge whether the step was right."""
+    """What a reader must know about a row to judge whether the step was right."""
     name = row.get("query_id") or row.get("item_id")
     match step:
         case "edges" if row["item_id"]:
@@ -139,16 +182,31 @@ def _caption(step: str, row: Mapping[str, Any]) -> str:
             return f"{name} {row.get('detail') or ''}".rstrip()
 
 
-def _rejected(folder: Path) -> list[dict[str, Any]]:
-    """The first rows that broke the data contract: table, reason, and what is in them."""
-    found: list[dict[str, Any]] = []
-    for path in sorted((folder / "rejected").glob("*.parquet")):
-        if path.stem != "images":
-            rows = pq.ParquetFile(path).iter_batches(_REJECTED_SHOWN)
-            for row in next(rows).to_pylist():
-                reason = row.pop("reason")
-                content = ", ".join(f"{name}: {value}" for name, value in row.items())
-                found.append({"table": path.stem, "reason": reason, "content": content})
+def _rejected(folder: Path, manifest: Mapping[str, Any]) -> list[_Rejected]:
+    """One group for each table and reason, the most frequent first."""
+    groups = [
+        _Rejected(
+            step["table"], reason, rows, _examples(folder / "rejected" / f"{step['table']}.parquet", reason)
+        )
+        for step in manifest["steps"]
+        if step["name"] == "contract"
+        for reason, rows in step["dropped"].items()
+    ]
+    return sorted(groups, key=lambda group: -group.rows)
+
+
+def _examples(path: Path, reason: str) -> list[str]:
+    """The first rows that were rejected for this reason, as text."""
+    found: list[str] = []
+    if not path.is_file():
+        return found
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches():
+            of_reason = batch.filter(pc.equal(batch.column("reason"), reason)).slice(0, EXAMPLES - len(found))
+            for row in of_reason.drop_columns(["reason"]).to_pylist():
+                found.append(", ".join(f"{name}: {value}" for name, value in row.items()))
+            if len(found) == EXAMPLES:
+                break
     return found
 
 

@@ -1,4 +1,4 @@
-"""What each step of governance took in, gave out and left behind, with examples to look at."""
+"""How many rows each step of governance read, kept and dropped, with examples to look at."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from immr.errors import ContractError
 from immr.governance.workspace import Workspace
 
-EXAMPLES = 12  # per step and reason
+EXAMPLES = 5  # per step and reason
 _OPTIONAL = {"judgements"}
 _SHOWN = (
     *("query_id", "item_id", "image", "detail", "share", "class_id", "weight"),
@@ -31,15 +31,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Example:
-    """One row that a step dropped or changed: its image, and what else is known of it."""
+    """One row that a step dropped or changed: its image, and what else is known about it."""
 
     step: str
     reason: str
+    rows: int  # how many rows the step dropped or changed for this reason
     row: Mapping[str, Any]
 
 
 class Ledger:
-    """Counts rows through the steps, and keeps some of those that were dropped or changed."""
+    """Counts rows step by step, and keeps examples of those that were dropped or changed."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._work = workspace
@@ -47,7 +48,7 @@ class Ledger:
         self.examples: list[Example] = []
 
     def passed(self, step: str, name: str, table: Any, drop: Sequence[str] = (), note: str = "") -> Any:
-        """The rows that have no `reason` to go, without the columns `reason` and `drop`; others are counted.
+        """Keep the rows whose `reason` is empty and count the others; drops the columns `reason` and `drop`.
 
         Raises:
             ContractError: no row is left, in a table that cannot be empty.
@@ -71,7 +72,7 @@ class Ledger:
         return f"no {name} are left after the step {step}: {why}. Correct the data or the recipe"
 
     def unchanged(self, step: str, name: str, table: Any, note: str) -> None:
-        """A step that drops nothing, or is switched off."""
+        """Record a step that drops nothing or is switched off."""
         rows = self._work.rows(table)
         self.steps.append(Step(step, name, rows, rows, note=note))
 
@@ -82,6 +83,8 @@ class Ledger:
         shown = [name for name in _SHOWN if name in table.columns]
         why = table.filter(table[column] != "").select(*shown, why=column)
         place = ibis.row_number().over(ibis.window(group_by=why.why, order_by=why[shown[0]]))
-        first = why.mutate(place=place).filter(lambda row: row.place < EXAMPLES).drop("place")
+        of_reason = why.why.count().over(ibis.window(group_by=why.why))
+        ranked = why.mutate(place=place, of_reason=of_reason)
+        first = ranked.filter(lambda row: row.place < EXAMPLES).drop("place")
         for row in self._work.fetch(first, ["why", shown[0]]):
-            self.examples.append(Example(step, row.pop("why"), row))
+            self.examples.append(Example(step, row.pop("why"), row.pop("of_reason"), row))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-
 SUBMITTED = """
 import sys
 from immr.governance.engines.engine import connect

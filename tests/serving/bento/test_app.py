@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
 from immr.events import tokens
+from immr.index.qdrant import QdrantIndex
 from immr.model import runtime
 from immr.settings import Settings
 from immr.wiring import connect
@@ -332,6 +333,14 @@ def test_a_collection_of_another_training_is_refused_with_both_names(
     tiny_version.build_index(settings, folder, tiny_version.items(tmp_path / "pictures"))
     opened: list[runtime.Graph] = []
     monkeypatch.setattr(runtime.Graph, "_run_once", lambda graph: opened.append(graph))
+    tried: list[str] = []
+    open_collection = QdrantIndex.open
+
+    def counted(index: QdrantIndex, version_id: str, *rest: Any) -> Any:
+        tried.append(version_id)
+        return open_collection(index, version_id, *rest)
+
+    monkeypatch.setattr(QdrantIndex, "open", counted)
     [binding_file] = (tmp_path / "index").rglob("binding.json")
     right = binding_file.read_text()
     binding = json.loads(right)
@@ -343,7 +352,8 @@ def test_a_collection_of_another_training_is_refused_with_both_names(
         assert "was built for" in problem["detail"]
         assert str(own) in problem["detail"] and another in problem["detail"]
         assert http_client.get(f"{url}/v2/health/ready").status_code == 503
-        time.sleep(0.5)
+        before = len(tried)
+        until(lambda: len(tried) >= before + 3)
         binding_file.write_text(right)
         wait_ready(url)
     assert len(opened) == 1, "the encoder is opened once, however often the collection is tried"

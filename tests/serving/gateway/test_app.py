@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,10 +55,20 @@ def nobody() -> Iterator[str]:
 
 
 @pytest.fixture
-def sleeper() -> Iterator[str]:
+def held() -> Iterator[socket.socket]:
+    """Takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def address_of(server: socket.socket) -> str:
+    return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def sleeper(held: socket.socket) -> str:
     """An address that accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        yield f"http://127.0.0.1:{held.getsockname()[1]}"
+    return address_of(held)
 
 
 def test_a_user_always_gets_the_same_variant(
@@ -337,8 +346,10 @@ def test_a_search_that_cannot_be_recorded_reports_it(bento_url: str, own_setting
         server.stop()
 
 
-def test_shutdown_finishes_requests_in_progress(bento_url: str, sleeper: str, own_settings: Settings) -> None:
-    wanted = experiment(bento_url, sleeper)
+def test_shutdown_finishes_requests_in_progress(
+    bento_url: str, held: socket.socket, own_settings: Settings
+) -> None:
+    wanted = experiment(bento_url, address_of(held))
     save(wanted, own_settings.experiment_file)
     server = serve(create_gateway_app(Gateway(connect(own_settings), timeout_s=1.0)))
     answers: list[httpx.Response] = []
@@ -346,8 +357,10 @@ def test_shutdown_finishes_requests_in_progress(bento_url: str, sleeper: str, ow
         user = user_of("challenger", wanted)
         asking = threading.Thread(target=lambda: answers.append(search(client, user_id=user)))
         asking.start()
-        time.sleep(0.3)  # the search waits for the sleeper now
-        server.stop()
+        waiting, _ = held.accept()
+        with waiting:
+            waiting.recv(1)  # the search is in progress
+            server.stop()
         asking.join()
     assert answers[0].status_code == 200
     assert recorded_search(own_settings, answers[0].json()["query_id"])["ts"] <= datetime.now(UTC)

@@ -271,7 +271,7 @@ def test_pictures_that_hang_do_not_delay_searches(tmp_path: Path, monkeypatch: p
         if request.method == "POST":
             return hits("immr-1", variant=request.headers[VARIANT_HEADER])
         while not released.is_set():
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # 80 of these would fill any pool of threads
         return Response(RED, media_type="image/png")
 
     settings = Settings(home=tmp_path)

@@ -17,7 +17,7 @@ from immr.experiment.definition import save
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.bento.answering import VersionService
-from tests.serving.gateway.test_replacing_versions import gateway_process, shoppers
+from tests.serving.scenarios.test_replacing_versions import gateway_process, shoppers
 from tests.support import real_services, tiny_version
 from tests.support.upstream_process import free_port
 from tests.support.version_process import version_process
@@ -61,7 +61,7 @@ def test_stopping_waits_for_a_search_without_blocking_the_event_loop(
         await asyncio.to_thread(started.wait, 20)
         stopping = asyncio.create_task(service.stop())
         begun = time.monotonic()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # any pause: it returns in time only if the loop is free
         assert time.monotonic() - begun < 5, "the loop is free while the search is finished"
         assert not stopping.done()
         release.set()

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from immr.launch.launcher import TrainingJob
 from immr.launch.local import LocalLauncher
 from immr.train.job import TrainJob
 from tests.support import tiny_training_set
+from tests.support.patience import until
 from tests.support.tiny_training_set import MODEL, TRAIN
 
 EPOCHS = 60  # of three steps
@@ -64,12 +64,9 @@ def _pid_of(rank: int, job: TrainJob) -> int | None:
 
 
 def _kill(rank: int, job: TrainJob, when: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if when() and (pid := _pid_of(rank, job)):
-            os.kill(pid, signal.SIGKILL)
-            return
-        time.sleep(0.002)
+    pid = until(lambda: _pid_of(rank, job) if when() else None, timeout_s=240, pause_s=0.002)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
 
 
 def _logged_epochs(job: TrainJob) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from immr.errors import FeaturesUnavailableError
+from immr.features import recent as recent_module
 from immr.features.recent import RecentFeatures
 from immr.types import ItemFeatures
+from tests.support.patience import until
 
 
 class Store:
@@ -28,9 +29,26 @@ class Store:
         return {item: ItemFeatures(1.0, "Fruit", 10, 1, self.ctr) for item in item_ids if item != "unknown"}
 
 
-def test_each_item_is_asked_for_once_until_it_is_old():
+class Clock:
+    """A clock that only a test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(recent_module, "time", clock)
+    return clock
+
+
+def test_each_item_is_asked_for_once_until_it_is_old(clock: Clock) -> None:
     store = Store()
-    recent = RecentFeatures(store, max_age_s=0.05)
+    recent = RecentFeatures(store, max_age_s=2.0)
     assert set(recent.read(["a", "b", "unknown"])) == {"a", "b"}
     store.ctr = 0.2
     assert {item: each.ctr_7d for item, each in recent.read(["b", "c", "unknown"]).items()} == {
@@ -38,25 +56,32 @@ def test_each_item_is_asked_for_once_until_it_is_old():
         "c": 0.2,
     }
     assert store.asked == [["a", "b", "unknown"], ["c"]]
-    time.sleep(0.06)
+    clock.now_s += 2.1
     assert recent.read(["a"])["a"].ctr_7d == 0.2
 
 
-def test_who_waits_for_the_same_items_is_told_what_the_first_was_told():
+def test_concurrent_reads_of_the_same_items_share_one_answer() -> None:
+    reading: list[int] = []
+
     class Slow(Store):
         def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
-            time.sleep(0.05)
+            until(lambda: len(reading) == 4)
             return super().read(item_ids)
 
     store = Slow()
     recent = RecentFeatures(store, max_age_s=60)
+
+    def read(number: int) -> dict[str, ItemFeatures]:
+        reading.append(number)
+        return recent.read(["a", "b"])
+
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(recent.read, [["a", "b"]] * 4))
+        answers = list(pool.map(read, range(4)))
     assert all(set(each) == {"a", "b"} for each in answers)
     assert store.asked == [["a", "b"]]
 
 
-def test_a_store_that_goes_away_is_noticed_when_it_has_to_be_asked():
+def test_a_store_that_goes_away_is_noticed_when_it_has_to_be_asked() -> None:
     store = Store()
     recent = RecentFeatures(store, max_age_s=60)
     recent.read(["a"])
@@ -66,14 +91,14 @@ def test_a_store_that_goes_away_is_noticed_when_it_has_to_be_asked():
         recent.read(["a", "b"])
 
 
-def test_a_store_that_does_not_answer_is_left_alone_for_a_while() -> None:
+def test_a_store_that_does_not_answer_is_left_alone_for_a_while(clock: Clock) -> None:
     store = Store()
-    recent = RecentFeatures(store, away_s=0.05)
+    recent = RecentFeatures(store, away_s=2.0)
     store.is_away = True
     for _ in range(3):
         with pytest.raises(FeaturesUnavailableError):
             recent.read(["a"])
     assert len(store.asked) == 1
     store.is_away = False
-    time.sleep(0.06)
+    clock.now_s += 2.1
     assert set(recent.read(["a"])) == {"a"}

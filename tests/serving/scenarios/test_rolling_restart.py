@@ -166,7 +166,7 @@ def test_no_request_fails_while_a_gateway_is_replaced(bento_url: str, tmp_path: 
                 service.ports = [old_port, new_port]
                 asking.each_got(2)
                 service.ports = [new_port]
-                time.sleep(0.5)  # preStop
+                time.sleep(0.5)  # as preStop does on a cluster: new connections go elsewhere first
                 assert asking.parted == 0
                 old.send_signal(signal.SIGTERM)
                 assert old.wait(timeout=20) in (0, -signal.SIGTERM)

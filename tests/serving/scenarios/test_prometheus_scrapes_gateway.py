@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +22,11 @@ from immr.wiring import connect
 from serving.gateway.app import Gateway, create_gateway_app
 from tests.support import tiny_version
 from tests.support.in_process import serve, served_version, wait_ready
+from tests.support.patience import until
 from tests.support.upstream_process import free_port, process_on
 
 PROMETHEUS = shutil.which("prometheus")
-RULES = Path(__file__).parents[2] / "dashboards" / "prometheus" / "rules.yaml"
+RULES = Path(__file__).parents[3] / "dashboards" / "prometheus" / "rules.yaml"
 pytestmark = pytest.mark.skipif(
     PROMETHEUS is None, reason="no prometheus: apt-get install prometheus (make prometheus)"
 )
@@ -79,14 +80,6 @@ def prometheus(gateway: str, tmp_path: Path) -> Iterator[str]:
         yield url
 
 
-def awaited(ask: Callable[[], T | None], timeout_s: float = 60) -> T:
-    deadline = time.monotonic() + timeout_s
-    while (found := ask()) is None:
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.3)
-    return found
-
-
 def asked(prometheus: str, expr: str) -> dict[str, float]:
     """The expression's values by variant."""
     try:
@@ -134,10 +127,12 @@ def test_the_recording_rule_gives_the_ctr_of_the_event_log(
         return log if {name: (shown.get(name), clicked.get(name)) for name in log} == log else None
 
     shop(gateway, range(10))  # a counter's first value is no increase
-    early = awaited(lambda: all_there(10))
+    early = until(lambda: all_there(10))
     shop(gateway, range(10, 70))
-    late = awaited(lambda: all_there(70))
-    time.sleep(3)  # one more scrape and evaluation
+    late = until(lambda: all_there(70))
+    scraped = time.time()
+    evaluated = "timestamp(variant:immr_ctr:ratio1h)"
+    until(lambda: min(asked(prometheus, evaluated).values(), default=0.0) > scraped + 1)
     recorded = asked(prometheus, "variant:immr_ctr:ratio1h")
     assert set(recorded) == {"champion", "challenger"}
     for variant, ctr in recorded.items():

@@ -370,7 +370,7 @@ def test_a_head_that_arrives_at_once_has_the_same_bound(url: str, request_: byte
             pieces = [request_] if read_at_once else [request_[:1000], request_[1000:]]
             for piece in pieces:
                 connection.sendall(piece)
-                time.sleep(0.05)
+                time.sleep(0.05)  # so that the pieces arrive as two
             assert answer_on(connection).status_code == status
 
 
@@ -386,7 +386,7 @@ def test_trailers_of_a_chunked_body_have_the_same_bound(url: str, trailers: byte
         with pytest.raises(ConnectionError):  # while we wrote
             for _ in range(20):
                 connection.sendall(trailers[:200_000])
-                time.sleep(0.02)
+                time.sleep(0.02)  # so that the server can close in between
 
 
 def test_a_head_after_a_large_body_is_counted_on_its_own(url: str) -> None:

@@ -1,0 +1,38 @@
+from datetime import UTC, datetime
+
+import numpy as np
+
+from immr.evaluation.slices import by_category, by_frequency
+from immr.types import Item
+
+NOW = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+def test_categories_are_those_of_the_right_item() -> None:
+    items = [
+        Item("a", "", "", "Fruit/Apple", "", 1.0, NOW),
+        Item("b", "", "", "Fruit/Pear", "", 1.0, NOW),
+        Item("c", "", "", "Milk", "", 1.0, NOW),
+    ]
+    masks = by_category(["a", "c", "b", "a"], items)
+    assert {name: mask.tolist() for name, mask in masks.items()} == {
+        "Fruit": [True, False, True, True],
+        "Milk": [False, True, False, False],
+    }
+
+
+def test_every_query_is_in_one_slice_of_frequency() -> None:
+    counts = {0: 0, 1: 1, 2: 5, 3: 5, 4: 100}
+    masks = by_frequency(np.array([0, 1, 2, 3, 4, 9]), counts)
+    assert {name: np.flatnonzero(mask).tolist() for name, mask in masks.items()} == {
+        "head": [4],
+        "middle": [2, 3],
+        "tail": [1],
+        "unseen": [0, 5],
+    }
+
+
+def test_classes_with_equal_counts_stay_together() -> None:
+    masks = by_frequency(np.arange(6), dict.fromkeys(range(6), 7))
+    assert list(masks) == ["middle"]
+    assert list(by_frequency(np.array([1, 2]), {})) == ["unseen"]

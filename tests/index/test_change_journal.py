@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import numpy as np
+
+from immr.index.change_journal import ChangeJournal, PointChange
+
+
+def test_changes_come_back_in_order_and_whole(tmp_path: Path) -> None:
+    journal = ChangeJournal(tmp_path / "collection" / "changes.db")
+    assert journal.after(0, 10) == []
+    put = PointChange(2, "tea", {"title": "Tea"}, np.array([0.6, 0.8], np.float32))
+    journal.append([put, PointChange(1, "milk")])
+    deleted, found = ChangeJournal(tmp_path / "collection" / "changes.db").after(0, 10)
+    assert (deleted.point, deleted.payload, deleted.embedding_D) == ("milk", None, None)
+    assert (found.sequence, found.payload) == (2, {"title": "Tea"})
+    assert found.embedding_D is not None and found.embedding_D.tolist() == put.embedding_D.tolist()  # type: ignore[union-attr]
+    assert [change.sequence for change in journal.after(1, 10)] == [2]
+    assert [change.sequence for change in journal.after(0, 1)] == [1]
+
+
+def test_a_sequence_that_exists_is_left_unchanged(tmp_path: Path) -> None:
+    journal = ChangeJournal(tmp_path / "changes.db")
+    journal.append([PointChange(1, "milk")])
+    journal.append([PointChange(1, "tea"), PointChange(2, "tea")])
+    assert [change.point for change in journal.after(0, 10)] == ["milk", "tea"]
+
+
+def test_forgotten_changes_are_gone(tmp_path: Path) -> None:
+    journal = ChangeJournal(tmp_path / "changes.db")
+    journal.forget(5)  # no file yet
+    journal.append([PointChange(sequence, "tea") for sequence in (1, 2, 3)])
+    journal.forget(2)
+    assert [change.sequence for change in journal.after(0, 10)] == [3]

@@ -1,0 +1,116 @@
+"""Evaluate: a real registry and query encoder; the champion is compared, and evaluations are computed once.
+
+Documents have random embeddings: document towers have tests of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from immr import recipes
+from immr.data.training_set import TrainingSet
+from immr.errors import DataError
+from immr.evaluation.gate_recipe import GateRecipe
+from immr.loop import evaluate as evaluating
+from immr.loop.evaluate import evaluate, evaluation_of
+from immr.loop.reports import published
+from immr.model import documents
+from immr.settings import Settings
+from immr.types import FloatArray, Item, ModelVersion
+from immr.wiring import Parts, connect
+from tests.support import tiny_version
+
+RECIPE = dataclasses.replace(recipes.by_name("smoke"), gate=GateRecipe(bootstrap_rounds=50))
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of two untrained versions."""
+    home = tmp_path_factory.mktemp("home")
+    registry = connect(Settings(home=home)).registry
+    for seed in (1, 2):
+        folder = tiny_version.write_files(home / f"trained-{seed}")
+        run_id = registry.runs.start("run", {}, key=str(seed))
+        registry.register(
+            folder,
+            str(seed),
+            run_id,
+            dim=tiny_version.DIM,
+            preprocessing_hash="p",
+            manifest_hash="tiny",
+            recipe="tiny",
+        )
+    return home
+
+
+@pytest.fixture
+def parts(registered: Path, tmp_path: Path) -> Parts:
+    shutil.copytree(registered, tmp_path / "home")
+    return connect(Settings(home=tmp_path / "home", tracking_url=f"sqlite:///{registered}/mlflow/mlflow.db"))
+
+
+@pytest.fixture(autouse=True)
+def _documents_have_random_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def encode(folder: Path, items: list[Item], cache_dir: Path) -> FloatArray:
+        embeddings_ND = np.random.default_rng(0).standard_normal((len(items), tiny_version.DIM))
+        return (embeddings_ND / np.linalg.norm(embeddings_ND, axis=1, keepdims=True)).astype(np.float32)
+
+    monkeypatch.setattr(documents, "encode_documents", encode)
+
+
+@pytest.fixture
+def versions(parts: Parts) -> list[ModelVersion]:
+    return [parts.registry.get(f"immr-{number}") for number in (1, 2)]
+
+
+@pytest.fixture
+def reported(training_set: TrainingSet, tmp_path: Path) -> TrainingSet:
+    """The training set with the report that governance writes."""
+    shutil.copytree(training_set.folder, tmp_path / "set")
+    (tmp_path / "set" / "report.html").write_text("governance")
+    return TrainingSet(tmp_path / "set")
+
+
+def test_the_first_version_has_no_champion_to_beat(
+    parts: Parts, versions: list[ModelVersion], reported: TrainingSet, tmp_path: Path
+) -> None:
+    evaluated = evaluate(parts, versions[0], reported, RECIPE, tmp_path / "report.html")
+    assert evaluated.champion is None
+    assert evaluated.verdict.sentence in (tmp_path / "report.html").read_text()
+    (report,) = published(parts.settings.home)
+    assert (report["kind"], report["version"]) == ("evaluation", "immr-1")
+
+
+def test_a_candidate_is_compared_with_the_champion(
+    parts: Parts, versions: list[ModelVersion], reported: TrainingSet, tmp_path: Path
+) -> None:
+    champion, candidate = versions
+    parts.registry.set_role("champion", champion)
+    evaluated = evaluate(parts, candidate, reported, RECIPE, tmp_path / "report.html")
+    assert evaluated.champion is not None and evaluated.champion.id == champion.id
+    assert champion.id in (tmp_path / "report.html").read_text()
+    again = evaluate(parts, champion, reported, RECIPE, tmp_path / "report.html")
+    assert again.champion is None  # nothing is compared with itself
+
+
+def test_an_evaluation_is_computed_once(
+    parts: Parts, versions: list[ModelVersion], reported: TrainingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = evaluation_of(parts, versions[0], reported, RECIPE)
+    monkeypatch.setattr(evaluating, "_evaluate", None)
+    assert evaluation_of(parts, versions[0], reported, RECIPE).means() == first.means()
+
+
+def test_without_held_out_photos_there_is_nothing_to_evaluate(
+    parts: Parts, versions: list[ModelVersion], reported: TrainingSet
+) -> None:
+    judgements = reported.folder / "judgements.parquet"
+    pq.write_table(pq.read_table(judgements).slice(0, 0), judgements)
+    with pytest.raises(DataError, match="no held-out photos"):
+        evaluation_of(parts, versions[0], TrainingSet(reported.folder), RECIPE)

@@ -1,0 +1,75 @@
+"""Govern: the same data and recipe are governed once, and a copy never replaces something else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from immr import recipes
+from immr.datasets import synthetic
+from immr.datasets.simulation import simulate
+from immr.datasets.simulation_recipe import SimulationRecipe
+from immr.errors import ContractError, DataError
+from immr.governance.governance_recipe import GovernanceRecipe
+from immr.loop.govern import govern
+from immr.loop.reports import published
+from immr.settings import Settings
+from immr.wiring import Parts, connect
+
+RECIPE = replace(
+    recipes.by_name("smoke"), governance=GovernanceRecipe(clean_labels=False, check_images=False)
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shop")
+    pictures = synthetic.SyntheticRecipe(items=6, train_photos=8, val_photos=1, side_px=32)
+    simulate(synthetic.load(pictures, root / "cache"), root / "data", SimulationRecipe())
+    return root / "data"
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    return connect(Settings(home=tmp_path / "home"))
+
+
+def test_the_same_data_and_recipe_are_governed_once(parts: Parts, data: Path) -> None:
+    first = govern(parts, data, RECIPE)
+    made = (first.folder / "manifest.json").stat().st_mtime_ns
+    again = govern(parts, data, RECIPE)
+    assert again.folder == first.folder
+    assert (again.folder / "manifest.json").stat().st_mtime_ns == made
+    other = replace(RECIPE, governance=replace(RECIPE.governance, group_items=False))
+    assert govern(parts, data, other).folder != first.folder
+
+
+def test_a_copy_replaces_an_earlier_training_set_and_nothing_else(
+    parts: Parts, data: Path, tmp_path: Path
+) -> None:
+    copy = govern(parts, data, RECIPE, tmp_path / "out")
+    assert copy.folder == tmp_path / "out"
+    assert govern(parts, data, RECIPE, tmp_path / "out").hash == copy.hash
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear-ann.txt").write_text("hello")
+    with pytest.raises(DataError, match="letters"):
+        govern(parts, data, RECIPE, tmp_path / "letters")
+    assert (tmp_path / "letters" / "dear-ann.txt").read_text() == "hello"
+
+
+def test_the_report_is_published(parts: Parts, data: Path) -> None:
+    training_set = govern(parts, data, RECIPE)
+    (report,) = published(parts.settings.home)
+    assert (report["kind"], report["recipe"]) == ("governance", "smoke")
+    assert report["sentence"] == (
+        f"{len(training_set.queries)} training photos in {training_set.class_count} classes"
+    )
+
+
+def test_data_that_break_the_contract_are_refused(parts: Parts, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ContractError, match="items"):
+        govern(parts, tmp_path / "empty", RECIPE)
+    assert published(parts.settings.home) == []

@@ -1,0 +1,80 @@
+"""Index: an embedded index, whose documents are embedded by the query encoder."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from immr.errors import IndexMismatchError
+from immr.loop import catalogue
+from immr.loop.index import index
+from immr.model import documents
+from immr.settings import Settings
+from immr.types import FloatArray, Item, ModelVersion
+from immr.wiring import Parts
+from tests.support import tiny_version
+
+
+class Files:
+    """A registry that has one version's files."""
+
+    def __init__(self, folder: Path, version: ModelVersion) -> None:
+        self._folder, self._version = folder, version
+
+    def fetch(self, version: ModelVersion, cache_dir: Path) -> Path:
+        return self._folder
+
+    def versions(self) -> list[ModelVersion]:
+        return [self._version]
+
+    def role(self, name: str) -> ModelVersion | None:
+        return None
+
+
+@pytest.fixture
+def version() -> ModelVersion:
+    return tiny_version.version(1)
+
+
+@pytest.fixture
+def parts(tmp_path: Path, version: ModelVersion, monkeypatch: pytest.MonkeyPatch) -> Parts:
+    def encode(folder: Path, items: list[Item], cache_dir: Path) -> FloatArray:
+        return tiny_version.embed(folder, items)
+
+    monkeypatch.setattr(documents, "encode_documents", encode)
+    settings = Settings(home=tmp_path / "home", index_url=f"edge://{tmp_path}/index")
+    folder = tiny_version.write_files(tmp_path / "version")
+    return Parts.of(settings, registry=Files(folder, version))
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> list[Item]:
+    return tiny_version.items(tmp_path / "pictures")
+
+
+def test_every_item_is_found_by_its_own_document(
+    parts: Parts, version: ModelVersion, items: list[Item], tmp_path: Path
+) -> None:
+    assert index(parts, version, items).points == len(items)
+    embeddings_ND = tiny_version.embed(tmp_path / "version", items)
+    with closing(parts.index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
+        found = [collection.search(embedding_D, 1)[0].item_id for embedding_D in embeddings_ND]
+    assert found == [item.item_id for item in items]
+
+
+def test_changes_since_the_catalogue_was_written_are_included(
+    parts: Parts, version: ModelVersion, items: list[Item]
+) -> None:
+    catalogue.change(parts, [], ["green"])
+    report = index(parts, version, items)
+    assert (report.points, report.sequence) == (len(items) - 1, 1)
+
+
+def test_a_query_encoder_of_another_version_cannot_open_it(
+    parts: Parts, version: ModelVersion, items: list[Item]
+) -> None:
+    index(parts, version, items)
+    with pytest.raises(IndexMismatchError):
+        parts.index.open(version.id, version.dim, "other preprocessing")

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from immr import recipes
+from immr.errors import PackagingError
+from immr.loop.package import package
+from immr.packaging.version_file import VersionFile
+from immr.settings import Settings
+from immr.types import ModelVersion
+from immr.wiring import Parts
+from tests.support import tiny_version
+
+
+class Files:
+    """A registry that has one version's files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def fetch(self, version: ModelVersion, cache_dir: Path) -> Path:
+        return self._folder
+
+
+def test_the_bento_has_the_version_and_the_ranking_of_the_recipe(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    parts = Parts.of(settings, registry=Files(tiny_version.write_files(tmp_path / "version")))
+    recipe = recipes.by_name("smoke")
+    tag = package(parts, tiny_version.version(7), recipe)
+    assert tag == "immr-search:immr-7"
+    folder = settings.bento_home / "bentos" / "immr-search" / "immr-7" / "src" / "version"
+    assert VersionFile.read(folder).ranking == recipe.ranking
+
+
+def test_a_version_without_its_encoder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "version").mkdir()
+    parts = Parts.of(Settings(home=tmp_path / "home"), registry=Files(tmp_path / "version"))
+    with pytest.raises(PackagingError, match=r"card\.json|query_encoder\.onnx"):
+        package(parts, tiny_version.version(7), recipes.by_name("smoke"))

@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from immr.readout.preference import preference
+
+
+def test_it_is_what_the_challenger_won_less_what_it_lost() -> None:
+    rng = np.random.default_rng(0)
+    won, lost = rng.integers(0, 5, 400), rng.integers(0, 4, 400)
+    found = preference(won + lost + 3, won, lost)
+    assert found is not None
+    assert found.value == pytest.approx((won.sum() - lost.sum()) / (won.sum() + lost.sum()))
+    assert (found.won, found.lost, found.users) == (won.sum(), lost.sum(), ((won + lost) > 0).sum())
+    assert found.always_valid.low < found.interval.low < found.value < found.interval.high <= 1
+    assert found.p_value < 0.05
+
+
+def test_without_two_users_that_differ_nothing_is_known() -> None:
+    ones, zeros = np.ones(5, int), np.zeros(5, int)
+    assert preference(ones, zeros, zeros) is None  # no query was decided
+    assert preference(ones, ones, zeros) is None  # all decided alike
+    assert preference(ones, np.array([1, 0, 0, 0, 0]), zeros) is None
+
+
+def test_equal_versions_are_found_different_as_rarely_as_promised() -> None:
+    rng = np.random.default_rng(1)
+    missed = 0
+    for _ in range(300):
+        decided = rng.integers(1, 6, 200)
+        won = rng.binomial(decided, rng.beta(2, 2, 200))
+        found = preference(decided, won, decided - won)
+        assert found is not None
+        missed += not found.interval.low <= 0 <= found.interval.high
+    assert missed / 300 == pytest.approx(0.05, abs=0.04)

@@ -1,0 +1,31 @@
+import json
+import logging
+import sys
+
+from serving.process.logs import formatter
+
+
+def record(error: bool = False) -> logging.LogRecord:
+    try:
+        if error:
+            raise ValueError("broken")
+    except ValueError:
+        exc_info = sys.exc_info()
+    made = logging.LogRecord(
+        "immr.x", logging.WARNING, "f", 1, "searched %s", ("tea",), exc_info if error else None
+    )
+    made.fields = {"took_ms": 3, "user": "änn"}
+    return made
+
+
+def test_json_is_one_object_with_the_fields() -> None:
+    line = formatter("json").format(record(error=True))
+    assert "\n" not in line
+    found = json.loads(line)
+    assert (found["level"], found["logger"], found["message"]) == ("warning", "immr.x", "searched tea")
+    assert (found["took_ms"], found["user"]) == (3, "änn")
+    assert "ValueError: broken" in found["exception"]
+
+
+def test_text_ends_with_the_fields() -> None:
+    assert formatter("text").format(record()).endswith("WARNING immr.x searched tea took_ms=3 user=änn")

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from immr.types import Filters
+from serving.wire.paging import Page, read, sign, version_of
+from serving.wire.problems import ProblemError
+
+OLD, NEW = b"old" * 11, b"new" * 11
+EMBEDDING = np.array([0.6, -0.8, 0.0], np.float32)
+PAGE = Page("immr-1", 10, 2, Filters("Früchte/Äpfel", 1.5), EMBEDDING)
+
+
+def test_a_token_carries_the_whole_search() -> None:
+    found = read(sign(PAGE, OLD), [NEW, OLD], "immr-1")
+    assert (found.k, found.number, found.filters) == (10, 2, PAGE.filters)
+    assert found.embedding_D.tolist() == EMBEDDING.tolist()
+    assert version_of(sign(PAGE, NEW), [NEW]) == "immr-1"
+
+
+@pytest.mark.parametrize(
+    "change", [lambda t: t[:-1] + "A", lambda t: "x" + t, lambda t: "", lambda t: "\ud800"]
+)
+def test_a_changed_token_is_not_ours(change: object) -> None:
+    token = change(sign(PAGE, NEW))  # type: ignore[operator]
+    with pytest.raises(ProblemError, match="The page token is not ours"):
+        read(token, [NEW], "immr-1")
+    assert version_of(token, [NEW]) is None
+
+
+def test_a_token_of_another_version_is_refused() -> None:
+    with pytest.raises(ProblemError, match="from immr-1, but immr-2 answers now"):
+        read(sign(PAGE, NEW), [NEW], "immr-2")
