@@ -18,7 +18,7 @@ from immr.index.vector_index import Collection
 from immr.packaging.version_file import VersionFile
 from immr.search.searcher import Searcher
 from immr.types import Candidate, ItemFeatures
-from immr.wiring import Parts, connect
+from immr.wiring import Parts
 from serving.process.garbage import freeze_loaded_objects
 
 if TYPE_CHECKING:
@@ -170,8 +170,7 @@ class ServedVersion:
         self._opened.wait(FEATURES_AFTER_S)
         start = time.perf_counter()
         try:
-            # not the shared part: after a failure it keeps its broken connection
-            features = connect(self._parts.settings).features
+            features = self._parts.features
             features.warm()
             self._features, self._recent = features, RecentFeatures(features)
         finally:

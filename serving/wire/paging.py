@@ -109,8 +109,9 @@ def version_of(token: str, keys: Sequence[bytes]) -> str | None:
 def _payload(token: str, keys: Sequence[bytes]) -> str | None:
     """The signed part of a token; None if no key matches the signature."""
     payload, _, signature = token.rpartition(".")
+    given = signature.encode("utf-8", "surrogatepass")
     # try every key, so that the time taken does not reveal which one signed
-    matches = [hmac.compare_digest(_signature(payload, key).encode(), signature.encode()) for key in keys]
+    matches = [hmac.compare_digest(_signature(payload, key).encode(), given) for key in keys]
     return payload if any(matches) else None
 
 

@@ -43,7 +43,7 @@ def test_parts_and_folders_are_read_in_the_order_of_their_names(tmp_path: Path) 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(CSV)
     names = [path.relative_to(tmp_path).as_posix() for path in files_of(tmp_path, QUERIES)]
-    assert names == ["queries-1.csv", "queries-2.csv", "queries/day=1/part.csv"]
+    assert names == ["queries/day=1/part.csv", "queries-1.csv", "queries-2.csv"]
 
 
 def test_a_table_that_is_missing_or_there_twice_is_named(tmp_path: Path) -> None:

@@ -79,6 +79,24 @@ def test_the_page_shows_numbers_verdict_and_answers(model: Model, items: list[It
     assert first_bad < last_good
 
 
+def test_it_starts_with_a_summary(model: Model, items: list[Item], tmp_path: Path) -> None:
+    candidate = model(1.5)
+    verdict = gate(candidate, model(0.8), RECIPE)
+    text, _ = read(write_report(candidate, items, tmp_path / "g.html", verdict=verdict))
+    right = int((candidate.ranks == 1).sum())
+    name, part = min(candidate.slices.items(), key=lambda slice: slice[1].intervals["recall@1"].mean)
+    summary = [
+        'class="verdict',
+        f"{right} of 60 photos</strong> have a right first answer",
+        f"Weakest slice: <strong>{name}</strong>, recall@1 {part.intervals['recall@1'].mean:.3f}",
+        "Most frequent confusion: ",
+        "Confidence intervals resample",
+        '<h2 id="metrics">',
+    ]
+    places = [text.index(sentence) for sentence in summary]
+    assert places == sorted(places)
+
+
 def test_the_page_works_without_champion_and_verdict(model: Model, items: list[Item], tmp_path: Path) -> None:
     text, _ = read(write_report(model(0.0), items, tmp_path / "g.html", max_queries=3))
     assert "0 of 60 photos have a wrong first answer. Shown are 3" in text

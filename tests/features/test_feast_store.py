@@ -123,6 +123,18 @@ def test_a_damaged_store_does_not_answer_and_says_so(folder, damaged):
         FeastFeatures(folder).read(["i0"])
 
 
+def test_a_store_that_was_repaired_is_read_by_the_same_object(folder):
+    FeastFeatures(folder).materialize(_stats())
+    [online] = folder.glob("data/online.db")
+    whole, store = online.read_bytes(), FeastFeatures(folder)
+    online.write_bytes(b"\0" * len(whole))
+    with pytest.raises(FeaturesUnavailableError):
+        store.read(["i0"])
+    online.with_name("whole").write_bytes(whole)
+    online.with_name("whole").replace(online)
+    assert store.read(["i0"])["i0"].clicks_7d == 3
+
+
 def test_prometheus_stays_as_it_was(folder):
     names = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
     before = {

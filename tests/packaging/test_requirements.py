@@ -13,9 +13,9 @@ def test_they_are_those_of_the_extra_only() -> None:
 
 
 def test_what_is_not_installed_has_no_version() -> None:
-    found = installed_closure(["no-such-package>=1", "typer"])
+    found = installed_closure(["no-such-package>=1", "jinja2"])
     assert found["no-such-package"] == ""
-    assert found["typer"] and "click" in found
+    assert found["jinja2"] and found["markupsafe"]
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

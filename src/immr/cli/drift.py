@@ -24,7 +24,10 @@ def drift(
     days: Annotated[float, typer.Option(help="How many days to look back.")] = 7.0,
     as_json: AsJson = False,
 ) -> None:
-    """Compare photos, scores, categories and features with the training set; exit 2 if any of them drifted."""
+    """Compare photos, scores, categories and features with the training set; exit 2 if any of them drifted.
+
+    Example: immr drift training-set --days 7
+    """
     parts = parts_of(ctx)
     report = drift_verb.drift(parts, parts.registry.get(model), TrainingSet(training_set), days)
     if as_json:

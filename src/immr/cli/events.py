@@ -32,7 +32,10 @@ def events_export(
     since: Annotated[datetime | None, typer.Option(help="Only events since this time (UTC).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Export what shoppers saw and clicked as a click log for the next training."""
+    """Export what shoppers saw and clicked as a click log for the next training.
+
+    Example: immr events export --out next-log --items my-shop/items.parquet
+    """
     exported = export_events(parts_of(ctx), out, since)
     if items is not None:
         shutil.copyfile(items, out / "items.parquet")

@@ -19,7 +19,10 @@ index_app = typer.Typer(
 
 @index_app.command("build")
 def index_build(ctx: typer.Context, training_set: SetFolder, model: ModelName) -> None:
-    """Embed the catalogue into a version's collection, and verify it."""
+    """Embed the catalogue into a version's collection, and verify it.
+
+    Example: immr index build training-set --model immr-1
+    """
     parts = parts_of(ctx)
     report = index(parts, parts.registry.get(model), TrainingSet(training_set).items)
     console.print(
@@ -36,7 +39,10 @@ def index_gc(
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report without deleting.")] = False,
 ) -> None:
-    """Delete collections of old versions, except those that serve, have a role or are in the experiment."""
+    """Delete collections of old versions, except those that serve, have a role or are in the experiment.
+
+    Example: immr index gc --keep 2 --dry-run
+    """
     table = Table("version", "collection")
     for version_id, outcome in catalogue.collect_garbage(parts_of(ctx), keep, dry_run).items():
         table.add_row(version_id, outcome)

@@ -33,7 +33,10 @@ def items_upsert(
     mapping: MapFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add items, or replace those with the same item_id; exit 1 while a live version lacks them."""
+    """Add items, or replace those with the same item_id; exit 1 while a live version lacks them.
+
+    Example: immr items upsert new-items.parquet
+    """
     counts, progress = catalogue.upsert(parts_of(ctx), file, mapping)
     _report(f"recorded {counts.valid:,} of {counts.rows_in:,} items")
     for reason, rows in counts.rejected.items():
@@ -47,19 +50,28 @@ def items_delete(
     item_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The item_id of each deleted item.")],
     as_json: AsJson = False,
 ) -> None:
-    """Delete items from the catalogue; exit 1 while a live version still has them."""
+    """Delete items from the catalogue; exit 1 while a live version still has them.
+
+    Example: immr items delete item-17 item-18
+    """
     _show(catalogue.change(parts_of(ctx), [], item_ids), as_json)
 
 
 @items_app.command("deliver")
 def items_deliver(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Deliver waiting changes to collections that were unavailable before."""
+    """Deliver waiting changes to collections that were unavailable before.
+
+    Example: immr items deliver
+    """
     _show(catalogue.deliver(parts_of(ctx)), as_json)
 
 
 @items_app.command("status")
 def items_status(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Show how far each version's collection is; exit 1 while changes wait for a live version."""
+    """Show how far each version's collection is; exit 1 while changes wait for a live version.
+
+    Example: immr items status --json
+    """
     _show(catalogue.status(parts_of(ctx)), as_json)
 
 

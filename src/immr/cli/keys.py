@@ -21,7 +21,10 @@ def keys_rotate(
     ctx: typer.Context,
     keep: Annotated[int, typer.Option(min=1, help="How many keys to keep, including the new one.")] = 2,
 ) -> None:
-    """Sign with a new key from now on, without a restart; tokens signed with the kept keys stay valid."""
+    """Sign with a new key from now on, without a restart; tokens signed with the kept keys stay valid.
+
+    Example: immr keys rotate --keep 2
+    """
     from immr.events import token_keys
 
     key_file = parts_of(ctx).settings.token_key_file

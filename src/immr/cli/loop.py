@@ -38,7 +38,10 @@ def govern(
     recipe: RecipeName = "concept",
     mapping: MapFile = None,
 ) -> None:
-    """Clean, group and split a click log into a training set."""
+    """Clean, group and split a click log into a training set.
+
+    Example: immr govern my-shop --out training-set
+    """
     result = govern_verb.govern(parts_of(ctx), Shop.of(data, mapping), recipes.by_name(recipe), out)
     console.print(
         f"{len(result.queries)} photos in {result.class_count} classes, {len(result.judgements)} held out; "
@@ -53,7 +56,10 @@ def train(
     recipe: RecipeName = "concept",
     processes: Annotated[int, typer.Option(help="Training processes.")] = 2,
 ) -> None:
-    """Train a recipe on a training set and register the version."""
+    """Train a recipe on a training set and register the version.
+
+    Example: immr train training-set --recipe concept
+    """
     chosen = recipes.with_processes(recipes.by_name(recipe), processes)
     version = train_verb.train(parts_of(ctx), TrainingSet(training_set), chosen)
     console.print(f"registered {version.id} (run {version.run_id})")
@@ -75,7 +81,10 @@ def evaluate(
     recipe: RecipeName = "concept",
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a version. With --training-set, also apply the gate; exit 1 if the version does not pass."""
+    """Evaluate a version. With --training-set, also apply the gate; exit 1 if the version does not pass.
+
+    Example: immr evaluate --model immr-1 --training-set training-set
+    """
     parts = parts_of(ctx)
     version = parts.registry.get(model)
     chosen = recipes.by_name(recipe)
@@ -91,7 +100,10 @@ def evaluate(
 
 @app.command()
 def package(ctx: typer.Context, model: ModelName, recipe: RecipeName = "concept") -> None:
-    """Build a version's Bento, and print its tag."""
+    """Build a version's Bento, and print its tag.
+
+    Example: immr package --model immr-1
+    """
     parts = parts_of(ctx)
     console.print(package_verb.package(parts, parts.registry.get(model), recipes.by_name(recipe)))
 
@@ -100,14 +112,20 @@ def package(ctx: typer.Context, model: ModelName, recipe: RecipeName = "concept"
 def materialize(
     ctx: typer.Context, training_set: SetFolder, data: DataSource, mapping: MapFile = None
 ) -> None:
-    """Write item features from a click log's last seven days to the online store."""
+    """Write item features from a click log's last seven days to the online store.
+
+    Example: immr materialize training-set my-shop
+    """
     count = materialize_verb.materialize(parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping))
     console.print(f"{count} items have features online")
 
 
 @app.command()
 def push(ctx: typer.Context, training_set: SetFolder, data: DataSource, mapping: MapFile = None) -> None:
-    """Update the online features with events recorded since."""
+    """Update the online features with events recorded since.
+
+    Example: immr push training-set my-shop
+    """
     count = materialize_verb.push(parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping))
     console.print(f"{count} items have fresh features online")
 
@@ -116,7 +134,10 @@ def push(ctx: typer.Context, training_set: SetFolder, data: DataSource, mapping:
 def deploy(
     ctx: typer.Context, model: ModelName, bento: Annotated[str, typer.Option(help="The Bento's tag.")]
 ) -> None:
-    """Deploy a packaged and indexed version as challenger, or as champion if there is none."""
+    """Deploy a packaged and indexed version as challenger, or as champion if there is none.
+
+    Example: immr deploy --model immr-1 --bento immr-search:immr-1
+    """
     parts = parts_of(ctx)
     deployment = deploy_verb.deploy(parts, parts.registry.get(model), bento)
     if parts.settings.deploy_url.startswith("local:"):
@@ -131,7 +152,10 @@ def serve(
     port: Annotated[int, typer.Option(help="Port of the gateway.")] = 8080,
     page_port: Annotated[int, typer.Option(help="Port of the page.")] = 8081,
 ) -> None:
-    """Run the deployed versions, the gateway and the page on this machine, until Ctrl-C."""
+    """Run the deployed versions, the gateway and the page on this machine, until Ctrl-C.
+
+    Example: immr serve --port 8080
+    """
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, signal.default_int_handler)
     console.print("starting the deployed versions …")

@@ -15,7 +15,10 @@ recipe_app = typer.Typer(no_args_is_help=True, help="Recipes: list them, show on
 
 @recipe_app.command("list")
 def recipe_list() -> None:
-    """List the built-in recipes."""
+    """List the built-in recipes.
+
+    Example: immr recipe list
+    """
     table = Table("recipe", "what it does")
     for name, function in recipes.RECIPES.items():
         table.add_row(name, (function.__doc__ or "").split("\n")[0])
@@ -26,5 +29,8 @@ def recipe_list() -> None:
 def recipe_show(
     name: Annotated[str, typer.Argument(help="A built-in recipe, or a TOML file.")],
 ) -> None:
-    """Print a recipe as TOML: `immr recipe show concept > my.toml`."""
+    """Print a recipe as TOML, to start your own.
+
+    Example: immr recipe show concept > my.toml
+    """
     typer.echo(recipes.to_toml(recipes.by_name(name)), nl=False)

@@ -93,9 +93,9 @@ def of_photos(reference_ND: FloatArray, new_MD: FloatArray, policy: DriftPolicy)
     """Compare the embeddings of recent query photos with those of held-out photos.
 
     Args:
-        reference_ND: Held-out photos with unit rows. Photos that were trained on would not do: they are closer
-            to their classes than new ones.
-        new_MD: Photos of clicked queries, one per user: what training would keep of them.
+        reference_ND: Held-out photos with unit rows. Training photos cannot serve: they are closer to
+            their classes than new ones.
+        new_MD: Photos of clicked queries, one per user, as training would keep them.
         policy: What counts as drift.
     """
     if few := _too_few(PHOTOS, len(reference_ND), len(new_MD), policy):
@@ -185,7 +185,7 @@ def _too_few(what: str, reference: int, new: int, policy: DriftPolicy) -> DriftF
     return DriftFinding(
         what,
         None,
-        f"Too few data: {reference} held-out and {new} recent ones, of {policy.least_rows} each that are needed.",
+        f"Too few data: {reference} held-out and {new} recent ones; at least {policy.least_rows} of each are needed.",
         "Keep photos with IMMR_KEEP_PHOTOS=1, or look at more days." if new < policy.least_rows else "",
     )
 

@@ -1,6 +1,6 @@
 """Thins photos to independent ones: of a burst of near copies, one is kept. (ours)
 
-A two-sample test takes rows for independent. Shoppers photograph one thing several times in a row, so three near
+A two-sample test assumes independent rows. Shoppers photograph one thing several times in a row, so three near
 copies are one observation; counted as three, they raise an alarm on every comparison (`benchmarks.drift`). The
 event log knows its users, so recent photos are one per user. Held-out photos come without users, so their bursts
 are found by similarity: photos more alike than nearly all photos of different users.
@@ -16,10 +16,10 @@ _QUANTILE = 0.95  # of the similarity to the most similar photo of another user
 
 
 def burst_cosine(of_users_ND: FloatArray) -> float:
-    """From this cosine on, two photos are taken for one burst.
+    """Two photos whose cosine exceeds this value count as one burst.
 
     Args:
-        of_users_ND: Embeddings of photos with unit rows, each of another user; two at least.
+        of_users_ND: Embeddings of photos of different users, with unit rows; at least two.
     """
     cosine_NN = of_users_ND @ of_users_ND.T
     np.fill_diagonal(cosine_NN, -1)
@@ -27,11 +27,11 @@ def burst_cosine(of_users_ND: FloatArray) -> float:
 
 
 def one_of_each_burst(rows_ND: FloatArray, least_cosine: float) -> FloatArray:
-    """The rows (K, D) that are no near copy of a kept row before them.
+    """The rows (K, D) that are not near copies of an earlier kept row.
 
     Args:
         rows_ND: Embeddings with unit rows.
-        least_cosine: Cosine from which on two rows are of one burst.
+        least_cosine: Rows with a higher cosine belong to one burst.
     """
     cosine_NN = rows_ND @ rows_ND.T
     kept: list[int] = []

@@ -37,6 +37,15 @@ class Background:
 
 
 @dataclass(frozen=True)
+class Weakest:
+    """The slice with the lowest recall@1."""
+
+    name: str
+    recall: float
+    queries: int
+
+
+@dataclass(frozen=True)
 class Row:
     """A version in the table of versions."""
 
@@ -57,7 +66,7 @@ def write_report(
     background: Background | None = None,
     max_queries: int = MAX_QUERIES,
 ) -> Path:
-    """Write the report: the gate's sentence, metrics, slices, calibration, training, confusions, photos.
+    """Write the report: a summary, then metrics, slices, calibration, training, confusions and photos.
 
     Photos with wrong answers come first, worst first, followed by some successes. A picture that cannot be
     read leaves a gap.
@@ -99,6 +108,7 @@ def write_report(
         rows=ablation(name, evaluation, known.others),
         manifest=known.manifest,
         confusions=_confusions(evaluation, by_id, picture),
+        weakest=_weakest(evaluation),
         shown=gallery.gallery_queries(evaluation, by_id, others, chosen, picture),
         failures=int((evaluation.ranks > 1).sum()),
     )
@@ -121,6 +131,13 @@ def ablation(name: str, evaluation: Evaluation, others: Mapping[str, Evaluation]
             )
             rows.append(Row(other_name, other.intervals, _recall_by_slice(other), difference))
     return sorted(rows, key=lambda row: -row.intervals[_METRIC].mean)
+
+
+def _weakest(evaluation: Evaluation) -> Weakest | None:
+    found = [
+        Weakest(name, part.intervals[_METRIC].mean, part.queries) for name, part in evaluation.slices.items()
+    ]
+    return min(found, key=lambda part: part.recall, default=None)
 
 
 def _recall_by_slice(evaluation: Evaluation) -> dict[str, float]:

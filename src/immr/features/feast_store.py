@@ -59,8 +59,8 @@ _PROMETHEUS_VARIABLES = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DI
 class FeastFeatures:
     """A Feast repository below `path`, created by the first `materialize`.
 
-    Safe to share between threads and processes; reads continue during a write. An existing
-    `feature_store.yaml` is kept, a missing one is created from `yaml`.
+    Safe to share between threads and processes; reads continue during a write. After an error the next read
+    opens the store again. An existing `feature_store.yaml` is kept, a missing one is created from `yaml`.
 
     Redis replaces a row only by a newer one, and shows a push item by item. Rows from the future, which a
     log with a wrong clock has left there, are deleted before the next write.
@@ -148,10 +148,11 @@ class FeastFeatures:
         if not item_ids:
             return {}
         with self._reading, _answers(self._path):
-            if self._online is None:
-                self._check_materialized()
-                self._online = OnlineView(_open(self._path), VIEW, FEATURES)
-            rows = self._online.read(item_ids)
+            try:
+                rows = self._open_reader().read(item_ids)
+            except Exception:
+                self._online = None  # its connection may be broken for good
+                raise
         self._ready = True
         return {item_id: _features(values) for item_id, values in rows.items() if _is_known(values)}
 
@@ -170,6 +171,12 @@ class FeastFeatures:
         if newest is not None and _is_future(newest):
             _log.warning("deleting all online features: their time, %s, is in the future", newest)
             online.clear()
+
+    def _open_reader(self) -> OnlineView:
+        if self._online is None:
+            self._check_materialized()
+            self._online = OnlineView(_open(self._path), VIEW, FEATURES)
+        return self._online
 
     def _open_writer(self) -> FeatureStore:
         if self._writer is None:

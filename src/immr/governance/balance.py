@@ -1,7 +1,8 @@
-"""Balance large and small classes: cap the photos of a class and weigh those that stay.
+"""Balances large and small classes: caps the photos of a class and weights the remaining ones.
 
-A photo is weighed by (mean size / its class's size)^power: at power 1 every class counts the same, at 0
-every photo. Powers in between follow Mikolov et al. (2013) and Joulin et al. (2016).
+A photo's weight is multiplied by (mean class size / size of its class)^power: at power 1 all classes have the
+same total weight, at power 0 all photos have the same weight. Powers in between follow Mikolov et al. (2013)
+and Joulin et al. (2016).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ ENOUGH = "its class has enough photos"
 
 
 def balanced(workspace: Workspace, queries: Any, recipe: GovernanceRecipe) -> Any:
-    """`queries` with `reason` (empty, or ENOUGH) and `weight` times its class's.
+    """`queries` with a `reason` (empty or ENOUGH), and `weight` multiplied by the factor of its class.
 
     Args:
         workspace: where the tables live.

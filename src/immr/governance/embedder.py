@@ -1,4 +1,4 @@
-"""Where governance gets embeddings of photos from: a port, and the pretrained encoder behind it."""
+"""Embeddings of photos for governance: the port, and the pretrained encoder behind it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from immr.types import FloatArray
 
 
 class Embedder(Protocol):
-    """Anything that says how a photo looks."""
+    """Embeds photos."""
 
     @property
     def name(self) -> str:
-        """Names the embedding: goes into the manifest, so the same name means the same numbers."""
+        """Part of the manifest; equal names mean equal embeddings."""
 
     def embed(self, uris: Mapping[str, str], hashes: Sequence[str]) -> FloatArray:
         """(N, F) in the order of `hashes`; a row of NaN where a picture cannot be read.
 
         Args:
-            uris: content hash → where the picture lies.
+            uris: URI of each picture, by content hash.
             hashes: N content hashes.
         """
 
@@ -38,7 +38,7 @@ class FrozenEmbedder:
 
     @property
     def name(self) -> str:
-        """Encoder and image size; its weights are pinned by their package."""
+        """Encoder and image size. The weights are pinned by the encoder's package."""
         return f"{self._recipe.image_encoder} at {self._recipe.image_size_px} px"
 
     def embed(self, uris: Mapping[str, str], hashes: Sequence[str]) -> FloatArray:

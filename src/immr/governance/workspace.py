@@ -1,4 +1,4 @@
-"""Where governance's tables live while it works: an engine, and how tables enter and leave it."""
+"""The tables that governance works on: reads them into an engine, keeps intermediate ones, and writes the results."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from immr.governance.engines.engine import Engine
 
 
 class Workspace:
-    """Reads Parquet into the engine, keeps what is used more than once, and writes ordered Parquet.
+    """Reads Parquet into the engine, keeps tables that are used more than once, and writes ordered Parquet.
 
-    What is kept lies as Parquet in the scratch folder, on every engine: logs that are larger than memory need
-    no more of it, and Spark does not compute a table again for each use.
+    Kept tables are stored as Parquet in the scratch folder on every engine. So a log may be larger than memory,
+    and Spark does not recompute a table for each use.
     """
 
     def __init__(self, engine: Engine, scratch: Path) -> None:
@@ -30,11 +30,11 @@ class Workspace:
         return self._engine.read(path)
 
     def keep(self, table: Any) -> Any:
-        """The same table, computed once."""
+        """The same table, computed once and stored."""
         return self._engine.keep(table, self._path("kept"))
 
     def rows(self, table: Any) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return self._engine.count(table)
 
     def batches(self, table: Any, order_by: Sequence[Any]) -> Iterator[pa.RecordBatch]:
@@ -50,7 +50,7 @@ class Workspace:
         return pa.Table.from_batches(batches) if batches else table.schema().to_pyarrow().empty_table()
 
     def fetch(self, table: Any, order_by: Sequence[str], limit: int | None = None) -> list[dict[str, Any]]:
-        """All rows in order, or the first of them: for what is known to be small."""
+        """All rows in order, or the first `limit` of them; for small tables."""
         if limit is not None:
             table = table.order_by(list(order_by)).limit(limit)
         return [row for batch in self.batches(table, order_by) for row in batch.to_pylist()]

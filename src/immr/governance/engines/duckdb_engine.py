@@ -12,17 +12,17 @@ from immr.errors import SettingsError
 
 _OPTIONS = {"threads", "memory_limit", "temp_directory"}
 _MOST_MEMORY_GB = 6.0
-_SHARE_OF_MEMORY = 0.5  # training, or another person, may want the rest
+_SHARE_OF_MEMORY = 0.5  # leaves the rest to training and other users
 
 
 class DuckDBEngine:
-    """A fresh database in memory; what does not fit into `memory_limit` goes to `temp_directory`.
+    """A new database in memory, which spills to `temp_directory` beyond `memory_limit`.
 
-    By default it takes up to half of the machine's memory, at most 6 GB, and spills to where temporary files
-    go. A run's tables lie in `temp_directory` too, where one is given.
+    By default it takes up to half of the machine's memory, at most 6 GB, and spills to the system's folder for
+    temporary files. If a `temp_directory` is given, a run's tables are stored there too.
 
     Raises:
-        SettingsError: an option that is not known, or a value that DuckDB does not take.
+        SettingsError: an option is unknown, or DuckDB rejects its value.
     """
 
     def __init__(self, options: Mapping[str, str], engine_url: str) -> None:
@@ -46,7 +46,7 @@ class DuckDBEngine:
             self._backend.raw_sql("SET TimeZone = 'UTC'")
             self._backend.raw_sql(
                 "SET preserve_insertion_order = false"
-            )  # it costs memory; who wants order asks
+            )  # it costs memory, and queries that need an order ask for it
         except Exception as error:  # DuckDB has its own tree of errors for bad option values
             self._spill.cleanup()
             raise SettingsError(

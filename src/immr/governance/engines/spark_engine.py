@@ -11,15 +11,15 @@ from immr.errors import SettingsError
 
 _ALWAYS = {
     "spark.sql.session.timeZone": "UTC",
-    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # not INT96, which others have left
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # not the deprecated INT96
     "spark.sql.ansi.enabled": "true",  # an overflow is an error, as in DuckDB
 }
-_UNLESS_TOLD = {
+_DEFAULTS = {
     "spark.app.name": "immr-governance",
     "spark.log.level": "ERROR",
     "spark.ui.showConsoleProgress": "false",
 }
-_UNLESS_TOLD_LOCALLY = {
+_LOCAL_DEFAULTS = {
     "spark.ui.enabled": "false",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
@@ -29,17 +29,16 @@ _UNLESS_TOLD_LOCALLY = {
 class SparkEngine:
     """A Spark session of its own; in a process that already runs Spark it shares the context.
 
-    The driver writes a run's tables where executors can read them, and they write where it reads: on a
-    cluster `scratch` names a folder that all of them see (an NFS or ReadWriteMany volume).
+    Driver and executors exchange tables through files. On a cluster `scratch` must therefore be a folder that
+    all of them can see (an NFS or ReadWriteMany volume).
 
     Args:
         master: `local[2]` or `spark://host:7077`; `spark://`: the master given to `spark-submit`.
-        options: `scratch`, and any `spark.…` setting. Only those of a session can change in a context that
-            is shared.
-        engine_url: what was asked for, to be named in errors.
+        options: `scratch`, and any `spark.…` setting. In a shared context only session settings take effect.
+        engine_url: the whole URL, for error messages.
 
     Raises:
-        SettingsError: no pyspark or no Java; an option that is not known; a master that is not there.
+        SettingsError: pyspark or Java is missing, an option is unknown, or the master does not answer.
     """
 
     def __init__(self, master: str, options: Mapping[str, str], engine_url: str) -> None:
@@ -76,7 +75,7 @@ class SparkEngine:
         return sorted(path.glob("part-*.parquet"))
 
     def keep(self, table: Any, path: Path) -> Any:
-        """See the port. Its schema is known, so no job has to look into the files for it."""
+        """See the port. The schema is known, so Spark needs no job to infer it from the files."""
         rows = self._session.sql(self._backend.compile(table))
         rows.write.parquet(str(path))
         self._session.read.schema(rows.schema).parquet(str(path)).createOrReplaceTempView(path.stem)
@@ -87,7 +86,7 @@ class SparkEngine:
         return int(self._session.sql(self._backend.compile(table)).count())
 
     def close(self) -> None:
-        """Stops Spark where this engine started it."""
+        """Stops Spark if this engine started it."""
         if self._owned:
             self._session.stop()
 
@@ -102,8 +101,8 @@ def _session(master: str, settings: Mapping[str, str], engine_url: str) -> tuple
         raise SettingsError(
             f"{engine_url!r} needs pyspark: install the extra `spark`, or set IMMR_ENGINE_URL to duckdb://"
         ) from error
-    local = _UNLESS_TOLD_LOCALLY if master.startswith("local[") else {}
-    wanted = {**_UNLESS_TOLD, **local, **_cores(master), **settings, **_ALWAYS}
+    local = _LOCAL_DEFAULTS if master.startswith("local[") else {}
+    wanted = {**_DEFAULTS, **local, **_cores(master), **settings, **_ALWAYS}
     running = SparkSession.getActiveSession()
     try:
         if running is None:
@@ -124,6 +123,6 @@ def _session(master: str, settings: Mapping[str, str], engine_url: str) -> tuple
 
 
 def _cores(master: str) -> dict[str, str]:
-    """In this process, as many partitions as cores: Spark's 200 are for a cluster."""
+    """In this process, as many partitions as cores; Spark's default of 200 is meant for clusters."""
     cores = re.fullmatch(r"local\[(\d+)\]", master)
     return {"spark.sql.shuffle.partitions": cores[1]} if cores else {}

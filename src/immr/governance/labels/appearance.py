@@ -73,7 +73,7 @@ def judged(
         clicked: (query_id, item_id, weight, class_id) of all clicks.
         item_classes: (item_id, class_id).
         embedder: embeds the photos.
-        recipe: how sure one has to be.
+        recipe: the thresholds.
         scratch: a folder for the step's own table.
     """
     import ibis
@@ -137,7 +137,7 @@ def _verdicts(evidence: _Evidence, embedder: Embedder, recipe: GovernanceRecipe)
 
 
 def embedded(photos: pa.Table, embedder: Embedder) -> tuple[FloatArray, list[str]]:
-    """(N, F) embeddings of `image`, and the content hashes they go by."""
+    """(N, F) embeddings of the pictures, and their content hashes."""
     hashes = photos["image_sha256"].to_pylist()
     uris = dict(zip(hashes, photos["image"].to_pylist(), strict=True))
     uris.pop("", None)
@@ -145,7 +145,7 @@ def embedded(photos: pa.Table, embedder: Embedder) -> tuple[FloatArray, list[str
 
 
 def _table(evidence: _Evidence, found: cleaning.Verdicts) -> pa.Table:
-    """The verdicts as SCHEMA has them; a class is named by its most clicked item, else by its first."""
+    """The verdicts as a table of SCHEMA. A class is named by its most clicked item, else by its first."""
     clicked: dict[tuple[int, int], str] = {}
     for click, item_id in zip(evidence.clicks, evidence.rivals["item_id"].to_pylist(), strict=True):
         clicked.setdefault(click, item_id)

@@ -1,6 +1,6 @@
 """How alike a photo and a class are: the cosine to a whitened class centre made from other folds. (ours)
 
-The parts are known: power-normalised features (Perronnin et al., 2010), whitening by the covariance of all
+Built from known parts: power-normalised features (Perronnin et al., 2010), whitening by the covariance of all
 photos, and scores from folds that a photo is not in. Only sums per class and one F×F matrix are learned.
 
 A photo is compared with every class, block by block, but only what cleaning needs is kept: the clicked
@@ -43,7 +43,7 @@ class ClassScores:
 
 
 def power_normalised(features_NF: FloatArray) -> FloatArray:
-    """(N, F) signed square roots with unit rows; a row of zeros stays one."""
+    """(N, F) signed square roots with unit rows; a row of zeros stays zero."""
     rooted_NF = np.sign(features_NF) * np.sqrt(np.abs(features_NF))
     norm_N1 = np.linalg.norm(rooted_NF, axis=1, keepdims=True)
     unit_NF: FloatArray = (rooted_NF / np.maximum(norm_N1, 1e-12)).astype(np.float32)

@@ -53,9 +53,9 @@ class Labels:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What clicks and appearance say together, and the reason where it is not what the clicks say alone."""
+    """The labels after clicks and appearance are combined, with the reason for each change."""
 
-    class_N: Ints  # to learn; −1: none
+    class_N: Ints  # to train on; −1: none
     reason: list[str]
     given_N: FloatArray  # probability of the given class
     best_N: FloatArray  # probability of the likeliest one
@@ -88,7 +88,7 @@ def clean(
         features_NF: any image embedding; a row of NaN is not judged.
         hashes: content hash of each photo (hex).
         labels: what the clicks say.
-        recipe: folds, rounds, and how sure one has to be.
+        recipe: folds, rounds and thresholds.
     """
     seen_N = np.asarray(np.isfinite(features_NF).all(axis=1))
     x_NF = power_normalised(np.where(seen_N[:, None], features_NF, 0))
@@ -118,7 +118,7 @@ def _folds(x_NF: FloatArray, hashes: Sequence[str], labels: Labels, recipe: Gove
     size_N = np.bincount(scene_N)[scene_N]
     of_class_N = np.bincount(labels.given_N, minlength=labels.class_count)[labels.given_N]
     too_large_N = size_N > np.maximum(_LARGE_SCENE, of_class_N / recipe.clean_folds)
-    scene_N = np.where(too_large_N, np.arange(len(scene_N)), scene_N)  # so dense is the whole class
+    scene_N = np.where(too_large_N, np.arange(len(scene_N)), scene_N)  # the whole class is that dense
     _, same_content_N = np.unique(numbers, return_inverse=True)
     lowest_N = np.full(len(numbers), np.iinfo(np.int64).max)
     np.minimum.at(lowest_N, scene_N, numbers)

@@ -2,7 +2,7 @@
 
 Two kinds of error are estimated from scores that never saw the label they judge:
 
-- errors that go to any class alike: one rate ε for all labels, by maximum likelihood;
+- errors that are equally likely for every class: one rate ε for all labels, by maximum likelihood;
 - look-alikes: for each pair of classes that photos lie between, the rate at which either label is the other
   class. It is a sparse confusion matrix as in confident learning (Northcutt, Jiang, Chuang, 2021), but
   instead of counting beyond thresholds, two normal distributions are fitted to the difference of the two
@@ -36,7 +36,7 @@ def calibrated(log_sum_NS: Doubles, given_score_N: Doubles, class_count: int) ->
     with p the softmax of sharpness × score at the given class; ε by EM, sharpness on a grid.
 
     Returns:
-        (sharpness, ε); (0, 0) where there is nothing to learn from.
+        (sharpness, ε); (0, 0) without labels or with a single class.
     """
     others = class_count - 1
     if not len(given_score_N) or others < 1:
@@ -57,7 +57,7 @@ def calibrated(log_sum_NS: Doubles, given_score_N: Doubles, class_count: int) ->
 
 @dataclass(frozen=True)
 class Resemblance:
-    """For each photo the class that it resembles most beside its label's, and what the pair of them tells."""
+    """For each photo, the class that it resembles most apart from its own label, and the verdict of that pair."""
 
     rival_N: Ints  # −1: none
     right_N: (
@@ -114,7 +114,7 @@ def _rows(
 ) -> tuple[Ints, Ints, Bools, Doubles]:
     """(pair, photo, whether its label is the pair's first class, score of the first − score of the second).
 
-    A pair has all photos of its two labels that resemble one of the two more than any third class.
+    A pair consists of all photos with one of its two labels that resemble one of the two classes most.
     """
     order = np.argsort(given_N, kind="stable")
     order = order[known_N[order]]

@@ -1,9 +1,9 @@
-"""Which photos are judged by and which are learned from, when the data bring no judgements. (ours)
+"""Chooses photos to hold out when the data include no judgements. (ours)
 
-Whole users are held out, and no photo to learn from may be near a held-out one: a model that has seen the
-neighbouring shot of the same shelf answers from memory, and recall looks better than it is. Where both
-sides have photos of one scene, one side gives way: training, as long as the recipe allows, else the held-
-out photos.
+Whole users are held out, and no training photo may be near a held-out one: a model that has seen the
+neighbouring shot of the same shelf answers from memory, and recall looks better than it is. If both sides
+have photos of one scene, one side drops them: training as long as the recipe allows, otherwise the held-out
+side.
 
 Shapes: N photos.
 """
@@ -26,7 +26,7 @@ SCHEMA = pa.schema({"query_id": pa.string(), "side": pa.string()})
 
 
 def sides(photos: pa.Table, features_NF: FloatArray | None, recipe: GovernanceRecipe) -> pa.Table:
-    """Table (query_id, side): HELD_OUT, USER_HELD_OUT, NEAR_HELD_OUT, or empty for what is learned from.
+    """Table (query_id, side): HELD_OUT, USER_HELD_OUT, NEAR_HELD_OUT, or empty for training photos.
 
     Args:
         photos: query_id, image_sha256, class_id, `held_user` (whether its user is held out) and `settled`
@@ -69,7 +69,7 @@ def _numbered(values: pa.ChunkedArray) -> Ints:
 
 
 def _scenes_to_judge(scene_N: Ints, held_N: Bools, most_lost: int) -> Bools:
-    """Whether a scene's held-out photos are judged: first those that cost training the fewest photos each."""
+    """Whether a scene's held-out photos are kept for evaluation: first those that cost training the fewest photos."""
     held, lost = np.bincount(scene_N, held_N), np.bincount(scene_N, ~held_N)
     candidates = np.flatnonzero(held)
     order = candidates[np.argsort(lost[candidates] / held[candidates], kind="stable")]

@@ -1,7 +1,7 @@
-"""Photos that were taken of one thing in one go: near copies, and the shots of one session. (ours)
+"""Scenes: photos of one thing taken in one go, which are near copies or shots of one session. (ours)
 
 Two shots of one shelf share their light, their background and their wrong click. They must be in one fold
-when labels are judged, and on one side when photos are held out; otherwise a photo vouches for itself.
+when labels are judged, and on one side when photos are held out; otherwise they confirm each other.
 
 How alike two photos have to be is measured against the data: as a fraction of the distance (1 − cosine)
 that two photos of one class typically have. So it carries over from one encoder to another.
@@ -27,8 +27,8 @@ def scenes(x_NF: FloatArray, class_N: Ints, reach: float, together_N: Ints | Non
         x_NF: features with unit rows, for instance power-normalised.
         class_N: each photo's class; only photos of one class share a scene.
         reach: photos closer than this fraction of the typical distance within a class are near copies.
-        together_N: photos with equal numbers share a scene whatever they look like; negative numbers count
-            for nothing.
+        together_N: photos with equal numbers share a scene whatever they look like; negative numbers are
+            ignored.
     """
     centred_NF = centred(x_NF)
     shuffled_N = np.modf(np.abs(x_NF[:, 0].astype(np.float64)) * 1e4)[0]  # by content: the same in any order
@@ -82,7 +82,7 @@ def _near(x_NF: FloatArray, class_N: Ints, limit: float) -> Iterator[tuple[Ints,
 
 
 def _joined(label_N: Ints, one_M: Ints, other_M: Ints) -> Ints:
-    """Labels after each pair was joined: everyone takes the smallest label it can reach."""
+    """Labels after joining each pair: every row takes the smallest label that it can reach."""
     while True:
         lowest_M = np.minimum(label_N[one_M], label_N[other_M])
         lower_N = label_N.copy()

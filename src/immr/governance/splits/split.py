@@ -1,4 +1,4 @@
-"""Separate the photos that are learned from and those that are judged by."""
+"""Separates training photos from held-out photos and classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def held_out_users(workspace: Workspace, labelled: Any, recipe: GovernanceRecipe
     """Table (user_id): the users to hold out, a share of all, chosen by hash.
 
     The hash makes the choice the same on every engine and every day. At least one user is held out unless the
-    share is 0 or no other user is left to learn from.
+    share is 0 or there is only one user.
     """
     import ibis
 
@@ -30,7 +30,7 @@ def unseen_classes(workspace: Workspace, item_classes: Any, recipe: GovernanceRe
     """Table (class_id): classes kept out of training, to measure recall of items that training never saw.
 
     Chosen by the hash of a class's first item, so that new items elsewhere do not change the choice. At
-    least one class is left to learn from.
+    least one class is left to train on.
     """
     import ibis
 
@@ -43,12 +43,12 @@ def unseen_classes(workspace: Workspace, item_classes: Any, recipe: GovernanceRe
 
 
 def verdicts(labelled: Any, judgements: Any, sides: Any | None, unseen: Any) -> Any:
-    """`labelled` with `reason`: empty for photos to learn from, or why a photo is kept apart.
+    """`labelled` with `reason`: empty for training photos, otherwise why a photo is left out.
 
     Args:
         labelled: query_id, image_sha256, class_id.
-        judgements: image_sha256 of the photos that are judged by.
-        sides: (query_id, side) as `held_out.sides` gives it; None where the data bring judgements.
+        judgements: image_sha256 of the held-out photos.
+        sides: (query_id, side) as `held_out.sides` gives it; None if the data include judgements.
         unseen: class_id of classes kept out of training.
     """
     import ibis
