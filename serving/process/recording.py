@@ -21,7 +21,7 @@ from immr.events.entries import Clicked, Shown
 from immr.events.journal import MAX_WAITING_BYTES, EventJournal
 from immr.experiment.definition import PREVIEW
 from immr.types import Click, SearchRecord
-from immr.wiring import Parts, connect
+from immr.wiring import Parts
 from serving.process.metrics import Metrics
 from serving.wire.problems import ProblemError, unavailable
 from serving.wire.schemas import EventBody, EventsAnswer, Rejected, SearchBody
@@ -43,7 +43,7 @@ class Recorder:
         While that folder is not writable, nothing is recorded.
         """
         self._keys = parts.token_keys
-        self._settings = parts.settings
+        self._parts = parts
         self._metrics = metrics
         self._max_waiting_bytes = max_waiting_bytes
         self._opened: Delivery | None = None
@@ -134,9 +134,9 @@ class Recorder:
             EventLogError: the folder is not writable.
         """
         if self._opened is None:
-            journal = EventJournal(self._settings.waiting_events_dir, self._max_waiting_bytes)
+            journal = EventJournal(self._parts.settings.waiting_events_dir, self._max_waiting_bytes)
             self._opened = Delivery(
-                lambda: connect(self._settings).events,  # its own: it reopens the log after an error
+                self._parts.open_events,
                 journal,
                 self._count_clicks,
                 on_refused=self._metrics.errors.labels("event_refused").inc,

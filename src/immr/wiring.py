@@ -89,6 +89,10 @@ class Parts:
     @cached_property
     def events(self) -> EventLog:
         """Events: `sqlite:///` for one machine, `postgresql://` or `kafka://host:9092/topic` for many."""
+        return self.open_events()
+
+    def open_events(self) -> EventLog:
+        """Another connection to the event log, for a caller that reopens it after errors; the caller closes it."""
         url = self.settings.events_url
         scheme = _expect("IMMR_EVENTS_URL", url, "sqlite", "postgresql", "kafka")
         if scheme == "kafka":

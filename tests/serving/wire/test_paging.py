@@ -1,18 +1,20 @@
 import numpy as np
 import pytest
 
+from immr.search.searcher import Cursor, Wanted
 from immr.types import Filters
 from serving.wire.paging import Page, read, sign, version_of
 from serving.wire.problems import ProblemError
 
 OLD, NEW = b"old" * 11, b"new" * 11
 EMBEDDING = np.array([0.6, -0.8, 0.0], np.float32)
-PAGE = Page("immr-1", 10, 2, Filters("Früchte/Äpfel", 1.5), EMBEDDING)
+WANTED = Wanted(10, Filters("Früchte/Äpfel", 1.5))
+PAGE = Page("immr-1", 2, WANTED, Cursor(start=64, place=3), EMBEDDING)
 
 
 def test_a_token_carries_the_whole_search() -> None:
     found = read(sign(PAGE, OLD), [NEW, OLD], "immr-1")
-    assert (found.k, found.number, found.filters) == (10, 2, PAGE.filters)
+    assert (found.number, found.wanted, found.cursor) == (2, WANTED, PAGE.cursor)
     assert found.embedding_D.tolist() == EMBEDDING.tolist()
     assert version_of(sign(PAGE, NEW), [NEW]) == "immr-1"
 
