@@ -15,12 +15,12 @@ def test_rows_are_appended_and_the_right_ones_stay(tmp_path: Path) -> None:
     about = {"variant": "champion", "model_version": "immr-1", "ts": NOW}
     item = {"item_id": "a", "title": "Tea", "description": "", "category": "Drinks", "image": "a.jpg"}
     shown = {"query_id": "q", "item_id": "a", "position": 1, "clicked": True, "ordered": False}
-    rows = {
-        ITEMS: item | {"price": 1.0, "updated_at": NOW, "stock": None},
-        QUERIES: {"query_id": "q", "user_id": "ann", "ts": NOW, "image": str(photo)},
-        IMPRESSIONS: shown | about,
-    }
-    tables = {contract.name: pa.Table.from_pylist([row], contract.columns) for contract, row in rows.items()}
+    rows = [
+        (ITEMS, item | {"price": 1.0, "updated_at": NOW, "stock": None}),
+        (QUERIES, {"query_id": "q", "user_id": "ann", "ts": NOW, "image": str(photo)}),
+        (IMPRESSIONS, shown | about),
+    ]
+    tables = {contract.name: pa.Table.from_pylist([row], contract.columns) for contract, row in rows}
     broken = with_broken_rows(tables, 6, tmp_path, tmp_path / "out")
     for name, table in tables.items():
         assert broken[name].slice(0, 1).equals(table)

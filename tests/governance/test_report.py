@@ -64,7 +64,7 @@ def written(folder: Path, examples: list[Example]) -> str:
 def test_it_starts_with_what_became_of_the_photos(folder: Path) -> None:
     page = " ".join(re.sub(r"<[^>]+>", " ", written(folder, [])).split())
     assert "1,200 of 1,500 photos in the click log are used for training (80 %), in 2 classes" in page
-    assert "reasons to drop a photo: 150 clicks disagree 150 no click" in page
+    assert "reasons to drop a photo: 150 no click 150 clicks disagree" in page
     assert page.index("1,200 of 1,500 photos") < page.index("Rows in and out of each step")
 
 

@@ -10,10 +10,10 @@ def write(folder: Path, **config: object) -> Path:
 
 
 def test_the_half_of_a_two_sided_model_gets_its_defaults(tmp_path: Path) -> None:
-    vision = {"model_type": "clip_vision_model", "hidden_size": 32}
+    vision = {"model_type": "clip_vision_model", "hidden_size": 96}
     folder = write(tmp_path, model_type="clip", vision_config=vision)
     config = half_config(folder, "vision_config")
-    assert config["hidden_size"] == 32
+    assert config["hidden_size"] == 96
     assert config["patch_size"] > 0  # published files leave defaults out
     assert model_type(folder) == "clip"
 
