@@ -1,44 +1,50 @@
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from immr.launch.job_status import leader, not_created, pods_wanted, reason_to_replace
+from immr.launch.job_status import ended, has_expired, not_created, reason_to_replace
 from immr.launch.launcher import TrainingJob
+from immr.launch.pytorchjob import PyTorchJobs
+
+KIND = PyTorchJobs()
 
 
-def job(**spec: Any) -> dict[str, Any]:
-    return {"metadata": {"name": "train-7"}, "spec": spec}
-
-
-def with_condition(kind: str) -> dict[str, Any]:
-    return job() | {"status": {"conditions": [{"type": kind, "status": "True"}]}}
+def job(kind: str = "", ago: timedelta = timedelta()) -> dict[str, Any]:
+    """A job of four pods, with a condition."""
+    at = (datetime.now(UTC) - ago).isoformat()
+    conditions = [{"type": kind, "status": "True", "lastTransitionTime": at}] if kind else []
+    replicas = {"Master": {"replicas": 1}, "Worker": {"replicas": 3}}
+    return {
+        "metadata": {"name": "train-7"},
+        "spec": {"pytorchReplicaSpecs": replicas},
+        "status": {"conditions": conditions},
+    }
 
 
 def test_a_job_is_replaced_if_it_failed_or_lost_its_output(tmp_path: Path) -> None:
     wanted = TrainingJob("train-7", tmp_path / "job.json", 1, out=tmp_path / "out")
-    assert reason_to_replace(with_condition("Failed"), wanted) == "has failed"
-    assert "output" in reason_to_replace(with_condition("Succeeded"), wanted)
+    assert reason_to_replace(job("Failed"), wanted, KIND) == "has failed"
+    assert "is gone" in reason_to_replace(job("Succeeded"), wanted, KIND)
     (tmp_path / "out").mkdir()
-    assert reason_to_replace(with_condition("Succeeded"), wanted) == ""
-    assert reason_to_replace(with_condition("Running"), wanted) == ""
+    assert reason_to_replace(job("Succeeded"), wanted, KIND) == ""
+    assert reason_to_replace(job("Running"), wanted, KIND) == ""
 
 
-def pod(name: str, phase: str) -> dict[str, Any]:
-    return {"metadata": {"name": name}, "status": {"phase": phase}}
+def test_a_job_has_ended_once_it_succeeded_or_failed() -> None:
+    assert [bool(ended(job(kind), KIND)) for kind in ("Succeeded", "Failed", "Running", "")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
-def test_the_log_is_that_of_the_first_pod_that_runs() -> None:
-    assert leader([pod("train-7-master-0", "Pending")]) is None
-    assert (
-        leader([pod("train-7-worker-1", "Running"), pod("train-7-worker-0", "Running")]) == "train-7-worker-0"
-    )
-    both = [pod("train-7-worker-0", "Running"), pod("train-7-master-0", "Running")]
-    assert leader(both) == "train-7-master-0"
+def test_a_job_expires_some_time_after_its_end() -> None:
+    assert has_expired(job("Succeeded", timedelta(hours=2)), KIND, keep_s=3600)
+    assert not has_expired(job("Succeeded", timedelta(minutes=2)), KIND, keep_s=3600)
+    assert not has_expired(job("Running", timedelta(hours=2)), KIND, keep_s=3600)
 
 
-def test_how_many_pods_there_should_be() -> None:
-    replicas = {"Master": {"replicas": 1}, "Worker": {"replicas": 3}}
-    assert pods_wanted(job(pytorchReplicaSpecs=replicas)) == 4
-    assert pods_wanted(job(pytorchReplicaSpecs=replicas, runPolicy={"suspend": True})) == 0
-    assert pods_wanted(job(pytorchReplicaSpecs=replicas, elasticPolicy={"minReplicas": 2})) == 2
-    problem = not_created(job(pytorchReplicaSpecs=replicas), 1, "IMMR_LAUNCH_URL")
+def test_missing_pods_are_counted() -> None:
+    problem = not_created(job(), 1, KIND, "IMMR_LAUNCH_URL")
     assert "1 of 4 pods exist" in str(problem)

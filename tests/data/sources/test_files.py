@@ -1,0 +1,56 @@
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from immr.data.sources.files import FilePart, is_table
+from immr.data.sources.locations import Location
+from immr.errors import ContractError
+
+ROW = {"query_id": "q1", "user_id": "ann", "ts": "2025-01-01T12:00:00Z", "image": "photos/q1.jpg"}
+CSV = ",".join(ROW) + "\n" + ",".join(ROW.values()) + "\n"
+
+
+def part(path: Path) -> FilePart:
+    return FilePart(Location.of(path))
+
+
+def rows_of(path: Path) -> list[dict[str, object]]:
+    return [row for batch in part(path).batches() for row in batch.to_pylist()]
+
+
+@pytest.mark.parametrize("name", ["queries.csv", "queries.csv.gz", "queries.jsonl", "queries.parquet"])
+def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist([ROW]), path)
+    elif name.endswith(".jsonl"):
+        path.write_text(json.dumps(ROW) + "\n\n")
+    else:
+        path.write_bytes(gzip.compress(CSV.encode()) if name.endswith(".gz") else CSV.encode())
+    assert part(path).columns() == list(ROW)
+    assert rows_of(path) == [ROW]
+
+
+@pytest.mark.parametrize(("delimiter", "encoding"), [(";", "utf-8"), ("\t", "utf-8-sig"), ("|", "utf-16")])
+def test_delimiter_and_encoding_are_found(tmp_path: Path, delimiter: str, encoding: str) -> None:
+    (tmp_path / "queries.csv").write_text(CSV.replace(",", delimiter), encoding=encoding)
+    assert rows_of(tmp_path / "queries.csv") == [ROW]
+
+
+def test_hidden_files_and_markers_are_no_tables(tmp_path: Path) -> None:
+    names = ("queries.csv", ".queries.csv", "_queries.csv", "_SUCCESS", "notes.txt")
+    assert [name for name in names if is_table(Location.of(tmp_path / name))] == ["queries.csv"]
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    for name, content in (("queries.parquet", b"PAR1"), ("queries.csv.gz", b"not gzip")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ContractError, match=rf"{name} is not a readable .* file .*: write it again"):
+            rows_of(tmp_path / name)
+    (tmp_path / "queries.jsonl").write_text(json.dumps(ROW) + "\n{broken\n")
+    with pytest.raises(ContractError, match=r"line 2 of .*queries\.jsonl is not JSON"):
+        rows_of(tmp_path / "queries.jsonl")
