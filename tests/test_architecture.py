@@ -59,7 +59,7 @@ TESTED_AS_A_WHOLE = (
     "tests/k8s/",
     "tests/pipelines/",  # components and pipelines, compiled and run by kfp
     "tests/serving/scenarios/",  # several processes, some of which fail
-    "tests/cli/test_immr.py",
+    "tests/cli/",
     "tests/test_architecture.py",
     "tests/test_docs.py",
 )
