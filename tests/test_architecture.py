@@ -60,6 +60,7 @@ TESTED_AS_A_WHOLE = (
     "tests/pipelines/",  # components and pipelines, compiled and run by kfp
     "tests/serving/scenarios/",  # several processes, some of which fail
     "tests/cli/",
+    "tests/train/test_host_reads.py",  # of a whole step
     "tests/test_architecture.py",
     "tests/test_docs.py",
 )
