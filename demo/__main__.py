@@ -25,7 +25,7 @@ from immr.datasets.labelled_set import LabelledSet
 from immr.deploy.local import LocalDeployer
 from immr.errors import DeployError, ImmrError
 from immr.experiment.definition import Experiment, Variant, save
-from immr.loop import reports, serve, training_sets
+from immr.loop import govern, reports, serve
 from immr.loop.evaluate import evaluation_of
 from immr.loop.materialize import push
 from immr.loop.watch import Watched, watch
@@ -173,7 +173,7 @@ def _decide(story: Narration, parts: Parts, shop: Path) -> Watched:
     with story.chapter("watch", "Readout, decision, fresh features"):
         watched = watch(parts)
         champion = parts.registry.get(watched.experiment.champion.model_version)
-        push(parts, training_sets.training_set_of(parts, champion), shop)
+        push(parts, govern.training_set_of(parts, champion), shop)
     for side in watched.readout.variants:
         rate = side.ctr
         between = f" ({rate.interval.low:.4f} – {rate.interval.high:.4f})" if rate and rate.interval else ""
@@ -191,7 +191,7 @@ def _summary(
     watched: Watched,
 ) -> dict[str, Any]:
     champion = parts.registry.get(watched.experiment.champion.model_version)
-    training_set = training_sets.training_set_of(parts, champion)
+    training_set = govern.training_set_of(parts, champion)
     return {
         "data_set": labelled.name,
         "items": len(labelled.items),

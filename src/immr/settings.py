@@ -98,6 +98,11 @@ class Settings(BaseSettings):
         return self.home / "photos"
 
     @property
+    def pictures_dir(self) -> Path:
+        """Pictures fetched from http(s) URLs, by content hash; training sets refer to them."""
+        return self.home / "pictures"
+
+    @property
     def waiting_events_dir(self) -> Path:
         """Events that wait for delivery to the event log, in one folder per process."""
         return self.home / "events" / "waiting"

@@ -9,6 +9,7 @@ import pytest
 
 from immr.data.content import content_hash
 from immr.data.contract import IMPRESSIONS, ITEMS, QUERIES
+from immr.data.sources.shop import Shop
 from immr.errors import ContractError
 
 
@@ -52,6 +53,19 @@ def test_a_picture_that_was_mended_counts(shop: Path) -> None:
     touched = content_hash(shop)
     (shop / "photo.jpg").unlink()
     assert len({before, mended, touched, content_hash(shop)}) == 4
+
+
+def test_the_mapping_counts_and_pictures_are_found_through_it(shop: Path) -> None:
+    items = pq.read_table(shop / "items.parquet")
+    names = ["Bild" if name == "image" else f"my {name}" for name in items.column_names]
+    pq.write_table(items.rename_columns(names), shop / "items.parquet")
+    rules = "".join(f"{name} = 'my {name}'\n" for name in items.column_names if name != "image")
+    (shop / "map.toml").write_text(f"[items.columns]\nimage = 'Bild'\n{rules}")
+    before = content_hash(Shop.of(shop, shop / "map.toml"))
+    (shop / "photo.jpg").write_bytes(b"another photo")
+    after = content_hash(Shop.of(shop, shop / "map.toml"))
+    (shop / "map.toml").write_text((shop / "map.toml").read_text().replace("'my title'", "'my description'"))
+    assert len({before, after, content_hash(Shop.of(shop, shop / "map.toml"))}) == 3
 
 
 def test_a_table_that_cannot_be_read_is_named(shop: Path) -> None:

@@ -16,7 +16,10 @@ import pyarrow.fs as fs
 import pyarrow.parquet as pq
 import pytest
 
+from immr.data.mapping.shop_map import PictureRules
+from immr.data.pictures.downloads import Downloads
 from immr.data.sources.shop import Shop
+from immr.data.training_set import TrainingSet
 from immr.datasets import synthetic
 from immr.datasets.simulation import simulate
 from immr.datasets.simulation_recipe import SimulationRecipe
@@ -155,3 +158,30 @@ def test_a_warehouse(log: Path, expected: str, tmp_path: Path) -> None:
         assert govern(Shop.of(tmp_path / "shop.toml"), tmp_path / "old", CLICKS_ONLY).hash == expected
     with pytest.raises(ContractError, match="does not answer"):
         govern(Shop.of(url), tmp_path / "away", CLICKS_ONLY)
+
+
+def test_pictures_behind_urls(log: Path, expected: str, tmp_path: Path) -> None:
+    with web_server(log.parent) as url:
+        for name in TABLES:
+            found = table(log, name)
+            if "image" in found.column_names:
+                at = found.column_names.index("image")
+                paths = [Path(image).relative_to(log.parent) for image in found["image"].to_pylist()]
+                found = found.set_column(at, "image", pa.array([f"{url}/{path}" for path in paths]))
+            pq.write_table(found, tmp_path / f"{name}.parquet")
+        public = govern_with(tmp_path, PictureRules(tries=1))
+        assert public is None, "a private address is not asked"
+        fetched = govern_with(tmp_path, PictureRules(allow_private=True))
+        assert fetched is not None and fetched.hash == expected
+        assert all(Path(item.image).is_relative_to(tmp_path / "pictures") for item in fetched.items)
+    again = govern_with(tmp_path, PictureRules(allow_private=True, tries=1))
+    assert again is not None and again.hash == expected, "nothing is asked twice"
+
+
+def govern_with(folder: Path, rules: PictureRules) -> TrainingSet | None:
+    try:
+        downloads = Downloads(folder / "pictures", rules)
+        return govern(folder, folder / "set", CLICKS_ONLY, downloads=downloads)
+    except ContractError as error:
+        assert "is not a public address" in str(error)
+        return None

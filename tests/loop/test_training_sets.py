@@ -6,7 +6,7 @@ import pytest
 
 from immr.data.training_set import TrainingSet
 from immr.errors import ContractError
-from immr.loop.training_sets import below_home, training_set_of
+from immr.loop.govern import below_home, training_set_of
 from immr.settings import Settings
 from immr.types import ModelVersion
 from immr.wiring import Parts, connect

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from immr.data.admission import TableCounts, admit_table
 from immr.data.attributes import item_of
 from immr.data.contract import ITEMS
+from immr.data.pictures.downloads import Downloads, is_url
 from immr.data.sources.shop import Shop
 from immr.errors import ContractError
 from immr.types import Item
@@ -26,22 +28,40 @@ class ReadItems:
     counts: TableCounts
 
 
-def read_items(source: str | Path, map_file: Path | None = None) -> ReadItems:
+def read_items(
+    source: str | Path, map_file: Path | None = None, pictures_dir: Path | None = None
+) -> ReadItems:
     """The items of a catalogue, with the attributes that its folder declares; relative picture paths start there.
 
     Args:
         source: a Parquet, CSV or JSON-lines file, a folder or glob of them, or a URL.
         map_file: from the shop's columns to the contract's.
+        pictures_dir: where pictures behind http(s) URLs are fetched to; without it items keep the URL.
 
     Raises:
         ContractError: no such file, another kind of file, a missing column, or no valid row.
     """
-    table = Shop.catalogue(source, map_file).table(ITEMS)
+    shop = Shop.catalogue(source, map_file)
+    table = shop.table(ITEMS)
     assert table is not None, "items are not optional"
     with tempfile.TemporaryDirectory(prefix="immr-items-") as folder:
         counts = admit_table(table, Path(folder))
         rows = pq.read_table(Path(folder) / "items.parquet").to_pylist()
-    return ReadItems([item_of(row) for row in rows], counts)
+    read = ReadItems([item_of(row) for row in rows], counts)
+    return read if pictures_dir is None else _fetched(read, Downloads(pictures_dir, shop.mapping.pictures))
+
+
+def _fetched(read: ReadItems, downloads: Downloads) -> ReadItems:
+    """The items whose picture is here; those whose picture cannot be fetched are rejected."""
+    fetched = downloads.fetch(item.image for item in read.items if is_url(item.image))
+    items, rejected = list[Item](), Counter(read.counts.rejected)
+    for item in read.items:
+        found = fetched.get(item.image)
+        if found and found.path is None:
+            rejected[f"image cannot be fetched: {found.failure}"] += 1
+        else:
+            items.append(replace(item, image=str(found.path)) if found else item)
+    return ReadItems(items, TableCounts(read.counts.rows_in, len(items), rejected))
 
 
 def read_ids(file: Path) -> list[str]:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from immr.data.admission import Admission, admit
 from immr.data.attributes import COLUMN as ATTRIBUTES
 from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, TableContract
+from immr.data.pictures.downloads import Downloads
 from immr.data.sources.shop import Shop
 from immr.data.training_set import TrainingSet
 from immr.errors import RecipeError
@@ -33,14 +34,14 @@ _SHA = pa.field("image_sha256", pa.string())
 _CLASS = pa.field("class_id", pa.int64())
 _UNSEEN = pa.field("unseen", pa.bool_())
 _ITEMS = ITEMS.columns.append(_SHA).append(_CLASS).append(_UNSEEN)
-_QUERIES = (
+QUERIES_SCHEMA = (
     QUERIES.columns.append(_SHA)
     .append(_CLASS)
     .append(pa.field("item_id", pa.string()))
     .append(pa.field("weight", pa.float64()))
 )
 _JUDGED = [*JUDGEMENTS.columns.names, "image_sha256", "class_id"]
-_JUDGEMENTS = JUDGEMENTS.columns.append(_SHA).append(_CLASS).append(_UNSEEN)
+JUDGEMENTS_SCHEMA = JUDGEMENTS.columns.append(_SHA).append(_CLASS).append(_UNSEEN)
 
 
 def govern(
@@ -49,6 +50,7 @@ def govern(
     recipe: GovernanceRecipe,
     engine_url: str = "duckdb://",
     embedder: Embedder | None = None,
+    downloads: Downloads | None = None,
 ) -> TrainingSet:
     """Turn the tables in `data` into a training set; the same data and recipe give the same manifest hash.
 
@@ -57,6 +59,7 @@ def govern(
         out: the training set's folder, written atomically; an existing one is replaced.
         recipe: which steps, and how strict they are.
         engine_url: where tables are computed.
+        downloads: fetches pictures behind http(s) URLs.
         embedder: embeds photos; needed if the recipe's `clean_labels` is on.
 
     Raises:
@@ -73,10 +76,19 @@ def govern(
     ):
         admission = admit(data, Path(scratch))
         shutil.copytree(Path(scratch) / "rejected", folder / "rejected")
-        _Run(Workspace(engine, Path(scratch)), recipe, admission, Path(scratch), folder, embedder).go()
+        _Run(
+            Workspace(engine, Path(scratch)), recipe, admission, Path(scratch), folder, embedder, downloads
+        ).go()
     training_set = TrainingSet(out)
     _log.info("training set %s in %s", training_set.hash[:12], out)
     return training_set
+
+
+def item_columns(admitted: Path) -> pa.Schema:
+    """The columns of a training set's items, with the declared attributes, if the valid items have any."""
+    declared = pq.read_schema(admitted)
+    position = declared.get_field_index(ATTRIBUTES)
+    return _ITEMS if position < 0 else _ITEMS.append(declared.field(position))
 
 
 class _Run:
@@ -90,7 +102,9 @@ class _Run:
         scratch: Path,
         folder: Path,
         embedder: Embedder | None,
+        downloads: Downloads | None,
     ) -> None:
+        self._downloads = downloads
         self._embedder = embedder if recipe.clean_labels else None
         self._work = workspace
         self._recipe = recipe
@@ -135,9 +149,9 @@ class _Run:
         items, judgements = self._marked(items, unseen), self._marked(judgements, unseen)
 
         outputs = {
-            "items": self._write("items", items, self._item_columns(), "item_id"),
-            "queries": self._write("queries", queries, _QUERIES, "query_id"),
-            "judgements": self._write("judgements", judgements, _JUDGEMENTS, "query_id"),
+            "items": self._write("items", items, item_columns(self._admission.path("items")), "item_id"),
+            "queries": self._write("queries", queries, QUERIES_SCHEMA, "query_id"),
+            "judgements": self._write("judgements", judgements, JUDGEMENTS_SCHEMA, "query_id"),
         }
         steps = self._ledger.steps
         written = manifest.write(self._folder, self._recipe, inputs, steps, outputs, self._class_count)
@@ -155,10 +169,15 @@ class _Run:
             for row in batch.to_pylist()
         )
         path = self._scratch / "images.parquet"
-        images.inspect_all(uris, path, self._recipe)
+        images.inspect_all(uris, path, self._recipe, self._downloads)
         found = self._work.read(path)
         items, queries, judgements = (self._work.keep(table.join(found, "image")) for table in tables)
-        self._write_refused({"items": items, "queries": queries, "judgements": judgements})
+        images.write_refused(
+            self._work, {"items": items, "queries": queries, "judgements": judgements}, self._folder
+        )
+        items, queries, judgements = (
+            table.mutate(image=table.place).drop("place") for table in (items, queries, judgements)
+        )
         return items, queries, judgements
 
     def _table(self, contract: TableContract) -> Any:
@@ -166,20 +185,6 @@ class _Run:
         if not path.exists():
             pq.write_table(contract.columns.empty_table(), path)
         return self._work.read(path)
-
-    def _write_refused(self, tables: dict[str, Any]) -> None:
-        names = {"items": "item_id", "queries": "query_id", "judgements": "query_id"}
-        refused = [
-            {
-                "table": name,
-                "id": row[names[name]],
-                **{key: row[key] for key in ("image", "reason", "detail")},
-            }
-            for name, table in tables.items()
-            for row in self._work.fetch(table.filter(table.reason != ""), [names[name]])
-        ]
-        if refused:
-            pq.write_table(pa.Table.from_pylist(refused), self._folder / "rejected" / "images.parquet")
 
     def _inputs(self, items: Any, queries: Any, judgements: Any) -> dict[str, Any]:
         impressions = self._work.read(self._admission.path("impressions"))
@@ -290,12 +295,6 @@ class _Run:
         path = self._scratch / "sides.parquet"
         pq.write_table(held_out.sides(photos, features_NF, self._recipe), path)
         return self._work.read(path)
-
-    def _item_columns(self) -> pa.Schema:
-        """With the declared attributes, if there are any."""
-        declared = pq.read_schema(self._admission.path("items"))
-        position = declared.get_field_index(ATTRIBUTES)
-        return _ITEMS if position < 0 else _ITEMS.append(declared.field(position))
 
     def _write(self, name: str, table: Any, schema: pa.Schema, key: str) -> dict[str, Any]:
         path = self._folder / f"{name}.parquet"

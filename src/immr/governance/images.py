@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from immr.data import images
+from immr.data.pictures.downloads import Downloads, Fetched, is_url
 from immr.errors import DataError, ImageError
 from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.workspace import Workspace
 from immr.machine import cores
 from immr.storage import fingerprint
 
 SCHEMA = pa.schema(
-    {"image": pa.string(), "image_sha256": pa.string(), "reason": pa.string(), "detail": pa.string()}
+    {
+        "image": pa.string(),
+        "image_sha256": pa.string(),
+        "reason": pa.string(),
+        "detail": pa.string(),
+        "place": pa.string(),
+    }
 )
+NOT_FETCHED = "image cannot be fetched"
 _CHUNK = 4096
 _T = TypeVar("_T")
 
@@ -32,52 +42,80 @@ class Inspection:
     image_sha256: str
     reason: str = ""
     detail: str = ""
+    place: str = ""  # where the picture is, once it has been fetched
 
 
-def inspect_all(uris: Iterable[str], path: Path, recipe: GovernanceRecipe) -> None:
+def inspect_all(
+    uris: Iterable[str], path: Path, recipe: GovernanceRecipe, downloads: Downloads | None = None
+) -> None:
     """Check each image and write the results as a Parquet table, in the order given.
 
     Args:
         uris: distinct values of the image columns.
         path: where the table (SCHEMA) goes.
         recipe: without `check_images`, images are only hashed and none is refused.
+        downloads: fetches the images behind http(s) URLs; without it they cannot be read.
     """
     with pq.ParquetWriter(path, SCHEMA) as writer:
-        for found in _in_chunks(_inspections(uris, recipe)):
+        for found in _in_chunks(_inspections(uris, recipe, downloads)):
             columns = {name: [getattr(one, name) for one in found] for name in SCHEMA.names}
             writer.write_table(pa.table(columns, schema=SCHEMA))
 
 
-def inspect(uri: str, recipe: GovernanceRecipe) -> Inspection:
-    """Check one image."""
+def write_refused(workspace: Workspace, tables: Mapping[str, Any], folder: Path) -> None:
+    """Write rows with a refused picture to `rejected/images.parquet`; creates no file if there are none.
+
+    Args:
+        workspace: where the tables live.
+        tables: items, queries and judgements, each with image, reason and detail.
+        folder: the training set's.
+    """
+    keys = {"items": "item_id", "queries": "query_id", "judgements": "query_id"}
+    refused = [
+        {"table": name, "id": row[keys[name]], **{key: row[key] for key in ("image", "reason", "detail")}}
+        for name, table in tables.items()
+        for row in workspace.fetch(table.filter(table.reason != ""), [keys[name]])
+    ]
+    if refused:
+        pq.write_table(pa.Table.from_pylist(refused), folder / "rejected" / "images.parquet")
+
+
+def inspect(uri: str, recipe: GovernanceRecipe, fetched: Fetched | None = None) -> Inspection:
+    """Check one image; `fetched` is what became of its download, if it had to be downloaded."""
+    if fetched and fetched.path is None:
+        return _judged(Inspection(uri, "", NOT_FETCHED, fetched.failure, uri), recipe)
+    place = str(fetched.path) if fetched else uri
     try:
-        content = images.read(uri)
+        content = images.read(place)
     except DataError as error:
-        return _judged(Inspection(uri, "", "image cannot be read", str(error)), recipe)
+        return _judged(Inspection(uri, "", "image cannot be read", str(error), place), recipe)
     sha256 = fingerprint.of_bytes(content)
     if not recipe.check_images:
-        return Inspection(uri, sha256)
+        return Inspection(uri, sha256, place=place)
     try:
         # decoding a JPEG at an eighth of its size finds the same damage in a fraction of the time
         picture = images.decode(content, min_side_px=recipe.min_image_side_px)
     except ImageError as error:
-        return Inspection(uri, sha256, "image cannot be decoded", str(error))
+        return Inspection(uri, sha256, "image cannot be decoded", str(error), place)
     if min(picture.size) < recipe.min_image_side_px:
         reason = f"image has a side below {recipe.min_image_side_px} px"
-        return Inspection(uri, sha256, reason, f"{picture.width}×{picture.height} px")
-    return Inspection(uri, sha256)
+        return Inspection(uri, sha256, reason, f"{picture.width}×{picture.height} px", place)
+    return Inspection(uri, sha256, place=place)
 
 
 def _judged(inspection: Inspection, recipe: GovernanceRecipe) -> Inspection:
-    return inspection if recipe.check_images else Inspection(inspection.image, inspection.image_sha256)
+    return inspection if recipe.check_images else replace(inspection, reason="", detail="")
 
 
-def _inspections(uris: Iterable[str], recipe: GovernanceRecipe) -> Iterator[Inspection]:
+def _inspections(
+    uris: Iterable[str], recipe: GovernanceRecipe, downloads: Downloads | None
+) -> Iterator[Inspection]:
     from tqdm import tqdm
 
     with ThreadPoolExecutor(cores.usable()) as pool:
         for chunk in _in_chunks(tqdm(uris, desc="checking images", disable=None)):
-            yield from pool.map(lambda uri: inspect(uri, recipe), chunk)
+            fetched = downloads.fetch(filter(is_url, chunk)) if downloads else {}
+            yield from pool.map(inspect, chunk, repeat(recipe), map(fetched.get, chunk))
 
 
 def _in_chunks(values: Iterable[_T]) -> Iterator[list[_T]]:

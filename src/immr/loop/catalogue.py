@@ -85,7 +85,7 @@ def upsert(
     Raises:
         ContractError: The file holds no valid item.
     """
-    admitted = read_items(source, map_file)
+    admitted = read_items(source, map_file, parts.settings.pictures_dir)
     return admitted.counts, change(parts, admitted.items)
 
 
@@ -100,7 +100,7 @@ def write_down(parts: Parts, changed: Path | None, deleted: Path | None) -> Writ
     Raises:
         ContractError: A file cannot be read or holds no valid item, or one item is in both.
     """
-    admitted = read_items(changed) if changed else None
+    admitted = read_items(changed, pictures_dir=parts.settings.pictures_dir) if changed else None
     items = admitted.items if admitted else []
     gone = read_ids(deleted) if deleted else []
     if both := sorted({item.item_id for item in items} & set(gone)):

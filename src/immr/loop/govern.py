@@ -1,4 +1,4 @@
-"""Govern: turn a click log and a catalogue into a training set."""
+"""Govern: turn a click log and a catalogue into a training set, kept below IMMR_HOME and found by its hash."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from immr import __version__
 from immr.data.content import content_hash
+from immr.data.pictures.downloads import Downloads
 from immr.data.sources.shop import Shop
 from immr.data.training_set import FILES, TrainingSet
+from immr.errors import ContractError
 from immr.loop.reports import Report, publish
 from immr.machine import cores
 from immr.storage import fingerprint
@@ -18,6 +20,7 @@ from immr.storage.atomic import check_replaceable, replace_folder_atomically
 
 if TYPE_CHECKING:
     from immr.recipes import Recipe
+    from immr.types import ModelVersion
     from immr.wiring import Parts
 
 log = logging.getLogger(__name__)
@@ -51,11 +54,12 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
     key = fingerprint.of_values(
         "govern", __version__, content_hash(shop), recipe.governance, place, embedder.name
     )
-    kept = settings.work_dir / "training-sets" / key[:16]
-    if kept.is_dir():
+    kept = _training_sets(parts) / key[:16]
+    if kept.is_dir() and not misses_pictures(kept):
         log.info("govern: reusing %s, made from the same data and recipe", kept)
     else:
-        build(shop, kept, recipe.governance, settings.engine_url, embedder)
+        downloads = Downloads(settings.pictures_dir, shop.mapping.pictures)
+        build(shop, kept, recipe.governance, settings.engine_url, embedder, downloads)
     if out is not None and out.absolute() != kept:
         with replace_folder_atomically(out, FILES) as aside:
             shutil.copytree(kept, aside, dirs_exist_ok=True)
@@ -67,3 +71,54 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
         Report("governance", "Data governance", recipe.name, sentence),
     )
     return training_set
+
+
+def misses_pictures(training_set: Path) -> bool:
+    """Whether pictures of it could not be fetched, so that they are worth another try."""
+    import pyarrow.parquet as pq
+
+    from immr.governance.images import NOT_FETCHED
+
+    rejected = training_set / "rejected" / "images.parquet"
+    return rejected.is_file() and NOT_FETCHED in pq.read_table(rejected)["reason"].to_pylist()
+
+
+def training_set_of(parts: Parts, version: ModelVersion) -> TrainingSet:
+    """The training set that a version was trained on.
+
+    Raises:
+        ContractError: The training set is not in this home; the message says what to do.
+    """
+    if kept := _find(parts, version.manifest_hash):
+        return kept
+    raise ContractError(
+        f"the training set of {version.id} (manifest {version.manifest_hash[:16]}) is not in "
+        f"{_training_sets(parts)}: run `immr govern` on its data again"
+    )
+
+
+def below_home(parts: Parts, training_set: TrainingSet) -> TrainingSet:
+    """The same training set below IMMR_HOME, which is all that training pods share; copied if needed."""
+    if training_set.folder.absolute().is_relative_to(parts.settings.home):
+        return training_set
+    if kept := _find(parts, training_set.hash):
+        return kept
+    copy = _training_sets(parts) / f"copy-{training_set.hash[:16]}"
+    with replace_folder_atomically(copy) as aside:
+        shutil.copytree(training_set.folder, aside, dirs_exist_ok=True)
+    return TrainingSet(copy)
+
+
+def _training_sets(parts: Parts) -> Path:
+    return parts.settings.work_dir / "training-sets"
+
+
+def _find(parts: Parts, manifest_hash: str) -> TrainingSet | None:
+    for folder in sorted(_training_sets(parts).glob("[!.]*")):
+        try:
+            kept = TrainingSet(folder)
+            if kept.hash == manifest_hash:
+                return kept
+        except (ContractError, OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("ignoring %s, which holds no readable training set (%s)", folder, error)
+    return None

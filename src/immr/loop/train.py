@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from immr import __version__
 from immr.errors import RegistryError
-from immr.loop import training_sets
+from immr.loop import govern
 from immr.model.preprocessing import READING
 from immr.storage import fingerprint
 
@@ -89,7 +89,7 @@ def _job(parts: Parts, training_set: TrainingSet, recipe: Recipe, key: str) -> T
     )
     folder = _job_folder(parts, key)
     return TrainJob(
-        training_set=training_sets.below_home(parts, training_set).folder.absolute(),
+        training_set=govern.below_home(parts, training_set).folder.absolute(),
         out=folder / "version",
         checkpoints=folder / "checkpoints",
         cache_dir=parts.settings.cache_dir,

@@ -40,3 +40,17 @@ def test_a_half_written_shard_is_never_read(tmp_path):
     whole = next(tmp_path.glob("*.npz"))
     whole.rename(tmp_path / f".{whole.name}.aside.npz")
     assert FeatureCache(tmp_path).read(["a"]) == {}
+
+
+def test_only_shards_with_a_wanted_key_are_read(tmp_path):
+    cache = FeatureCache(tmp_path)
+    cache.add(_entries("a", "b"))
+    other = next(tmp_path.glob("*.npz"))
+    cache.add(_entries("c"))
+    content = bytearray(other.read_bytes())
+    at = content.index(b"values.npy") + 200  # in the values: their checksum no longer fits
+    content[at] ^= 0xFF
+    other.write_bytes(content)
+    assert cache.read(["c"]).keys() == {"c"}
+    assert other.exists()
+    assert cache.read(["a"]) == {} and not other.exists()

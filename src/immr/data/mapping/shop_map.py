@@ -64,6 +64,10 @@ class TableMap:
             return None
         return list(dict.fromkeys(source for rule in rules for source in rule.sources))
 
+    def only(self, columns: Sequence[str]) -> TableMap:
+        """The same for some of the contract's columns."""
+        return replace(self, columns={name: rule for name, rule in self.columns.items() if name in columns})
+
     def apply(self, batch: pa.RecordBatch, place: str) -> pa.RecordBatch:
         """The same rows with the contract's columns first; a value that a rule cannot read becomes unreadable.
 

@@ -53,13 +53,14 @@ class ShopTable:
             ContractError: a part cannot be read, or a column is missing or there twice.
         """
         needed = self.mapping.sources_of(columns) if columns else None
+        mapping = self.mapping.only(columns) if columns else self.mapping
         for part in self.parts:
             if not isinstance(part, FilePart) or part.kind != "JSON-lines":  # whose columns differ by chunk
                 self._check_columns(part.columns(), part)
             for batch in part.batches(rows, needed):
                 if columns is None:
                     self._check_columns(batch.schema.names, part)
-                mapped = self.mapping.apply(batch, part.place)
+                mapped = mapping.apply(batch, part.place)
                 yield Chunk(batch, mapped.select(list(columns)) if columns else mapped, part)
 
     def _check_columns(self, there: Sequence[str], part: TablePart) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -47,18 +47,25 @@ class FeatureCache:
         for path in sorted(self.folder.glob("[!.]*.npz")):
             if wanted <= found.keys():
                 break
-            found |= {key: value for key, value in _read_shard(path).items() if key in wanted}
+            found |= _read_shard(path, wanted - found.keys())
         return found
 
 
-def _read_shard(path: Path) -> dict[str, HalfArray]:
+def _read_shard(path: Path, wanted: Set[str]) -> dict[str, HalfArray]:
+    """The wanted entries of a shard. Its values are read only if it has any of them."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as shard:
-            keys, lengths, values = shard["keys"], shard["lengths"], shard["values"]
+            keys = shard["keys"].tolist()
+            rows = [row for row, key in enumerate(keys) if key in wanted]
+            if not rows:
+                return {}
+            ends, values = np.cumsum(shard["lengths"]), shard["values"]
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         _log.warning("deleting the broken feature shard %s; its features are recomputed", path)
         path.unlink(missing_ok=True)
         return {}
-    return dict(zip(keys.tolist(), np.split(values, np.cumsum(lengths)[:-1]), strict=True))
+    starts = np.concatenate([[0], ends[:-1]])
+    # copies, so that one entry does not keep its whole shard in memory
+    return {keys[row]: values[starts[row] : ends[row]].copy() for row in rows}

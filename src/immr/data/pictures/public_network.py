@@ -1,0 +1,73 @@
+"""Connections to public addresses only."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore
+
+
+class ForbiddenAddressError(Exception):
+    """A name or address that is not public."""
+
+
+class PublicNetwork(httpcore.NetworkBackend):
+    """Resolves a name, refuses addresses that are not public, and connects to the very address it has checked."""
+
+    def __init__(self) -> None:
+        self._backend = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """A connection to a public address of the host.
+
+        Raises:
+            ForbiddenAddressError: one of its addresses is private, link-local, this machine's or reserved.
+            httpcore.ConnectError: it has no address, or none answers.
+        """
+        failure: Exception = httpcore.ConnectError(f"{host} has no address")
+        for address in public_addresses(host, port):
+            try:
+                return self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+    def sleep(self, seconds: float) -> None:
+        """Wait before a retry of httpcore's own; it makes none here."""
+        self._backend.sleep(seconds)
+
+
+def public_addresses(host: str, port: int) -> list[str]:
+    """The addresses of a host.
+
+    Raises:
+        ForbiddenAddressError: one of them is not public.
+        httpcore.ConnectError: there is no such host.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise httpcore.ConnectError(f"{host}: {error}") from error
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    for address in addresses:
+        if not _is_public(address):
+            raise ForbiddenAddressError(
+                f"{host} is at {address}, which is not a public address: set pictures.allow_private if it may be read"
+            )
+    return addresses
+
+
+def _is_public(address: str) -> bool:
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(parsed, "ipv4_mapped", None) or getattr(parsed, "sixtofour", None)
+    return bool((mapped or parsed).is_global) and not parsed.is_multicast
