@@ -227,7 +227,9 @@ def training_set_of(labelled: LabelledSet, unseen: frozenset[int], folder: Path)
     folder.mkdir()
     row_of = {item.item_id: row for row, item in enumerate(labelled.items)}
     items = [
-        asdict(item) | {"class_id": row, "unseen": row in unseen} for row, item in enumerate(labelled.items)
+        asdict(item)
+        | {"attributes": json.dumps(dict(item.attributes)), "class_id": row, "unseen": row in unseen}
+        for row, item in enumerate(labelled.items)
     ]
     now = datetime.now(UTC)
     queries = [

@@ -57,25 +57,32 @@ def grocery() -> Recipe:
 
 
 def many_classes() -> Recipe:
-    """Thousands of classes with few photos each, of drawings or other pictures unlike ImageNet.
+    """Thousands of classes with few photos each, of drawings: framed, and compared with each other.
 
     Photos and documents learn from each other instead of from classifier rows, which too few photos visit.
     """
     fine_tune = FineTuneRecipe(
-        epochs=6,
+        epochs=4,
         image_size_px=64,
         batch_size=48,
         document_batch_size=24,
         encoder_share=1.0,
-        adapt=True,
+        weight_decay=0.05,
         augmentation="drawings",
-        average_decay=0.99,
+        average_decay=0.995,
     )
     return Recipe(
         name="many_classes",
-        model=ModelRecipe(image_size_px=64, fusion="gated", plain_share=0.0, max_tokens=32),
+        model=ModelRecipe(image_size_px=64, framing="drawing", fusion="image", plain_share=0.0),
         train=TrainRecipe(
-            epochs=0, views=1, dropout=0.2, class_weight=0.0, pair_weight=1.0, fine_tune=fine_tune
+            epochs=0,
+            views=1,
+            dropout=0.0,
+            class_weight=0.0,
+            pair_weight=1.0,
+            pair_photo_weight=0.5,
+            pair_memory=8192,
+            fine_tune=fine_tune,
         ),
     )
 

@@ -161,6 +161,7 @@ def test_without_judgements_whole_users_are_held_out_before_cleaning(
     recipe = replace(CLICKS_ONLY, held_out_share=0.2, clean_labels=embedder is not None)
     training_set = govern(data, tmp_path / "set", recipe, embedder=embedder)
     held, kept = training_set.judgements, training_set.queries
+    assert all(photo.user_id for photo in held), "intervals are by user"
     assert 0 < len(held) < len(kept)
     assert not {photo.image for photo in held} & {photo.image for photo in kept}
     queries = (

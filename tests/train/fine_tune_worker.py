@@ -26,7 +26,9 @@ if __name__ == "__main__":
             document_batch_size=4 // world.size,
             frozen_stages=6,
         )
-        recipe = dataclasses.replace(TRAIN, dropout=0.0, hide_modality=0.0, fine_tune=tune)
+        recipe = dataclasses.replace(
+            TRAIN, dropout=0.0, hide_modality=0.0, pair_weight=1.0, pair_photo_weight=0.5, fine_tune=tune
+        )
         arrays = training_arrays(TrainingSet(training_set), MODEL, TRAIN.views, cache_dir, world)
         trainer = Trainer(arrays, MODEL, recipe, world)
         trainer.stage = fine_tuning(arrays, trainer.towers, recipe, cache_dir, world)

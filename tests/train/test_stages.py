@@ -99,21 +99,6 @@ def test_inputs_depend_on_seed_step_and_row_only(arrays, cache_dir):
     assert both.documents.has_picture_B.tolist() == [True, False]
 
 
-def test_adapting_replaces_the_pretrained_statistics_and_repeats_exactly(arrays, cache_dir):
-    recipe = dataclasses.replace(RECIPE, fine_tune=dataclasses.replace(TUNE, adapt=True))
-    states = []
-    for _ in range(2):
-        towers, _ = heads(arrays, MODEL, recipe, World())
-        before_F = towers.query.transform.mean_F.clone()
-        encoder = fine_tuning(arrays, towers, recipe, cache_dir, World()).network.get_submodule("encoder")
-        assert not torch.equal(towers.query.transform.mean_F, before_F)
-        states.append(dict(encoder.named_buffers()))
-    pretrained = dict(load_image_encoder(MODEL.image_encoder, 32).named_buffers())
-    means = [name for name in pretrained if name.endswith("running_mean")]
-    assert means and not any(torch.equal(states[0][name], pretrained[name]) for name in means)
-    assert all(torch.equal(states[0][name], states[1][name]) for name in means)
-
-
 def test_matched_pairs_are_learned_without_a_classifier_loss(arrays, cache_dir, tmp_path):
     tune = dataclasses.replace(TUNE, epochs=6)
     recipe = dataclasses.replace(RECIPE, epochs=6, class_weight=0.0, pair_weight=1.0, fine_tune=tune)
@@ -121,6 +106,19 @@ def test_matched_pairs_are_learned_without_a_classifier_loss(arrays, cache_dir, 
     pairs = trainer.curves["loss_pair"]
     assert pairs[5] < pairs[0], "on frozen features"
     assert pairs[11] < pairs[6], "with the encoder"
+
+
+def test_a_resumed_run_remembers_the_same_documents(arrays, cache_dir, tmp_path):
+    recipe = dataclasses.replace(
+        RECIPE, epochs=0, class_weight=0.0, pair_weight=1.0, pair_photo_weight=0.5, pair_memory=8
+    )
+    unbroken, _ = _tuned(arrays, cache_dir, tmp_path, recipe)
+    assert unbroken.memory is not None and (unbroken.memory.classes_Q >= 0).all()
+    resumed, _ = _tuned(arrays, cache_dir, tmp_path, recipe)
+    assert resumed.memory is not None
+    assert torch.equal(resumed.memory.rows_QD, unbroken.memory.rows_QD)
+    state = resumed.towers.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in unbroken.towers.state_dict().items())
 
 
 def test_bfloat16_gives_nearly_the_same_features(arrays, cache_dir):

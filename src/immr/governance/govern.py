@@ -30,6 +30,7 @@ from immr.governance.workspace import Workspace
 from immr.storage.atomic import replace_folder_atomically
 
 _log = logging.getLogger(__name__)
+_USER = pa.field("user_id", pa.string())
 _SHA = pa.field("image_sha256", pa.string())
 _CLASS = pa.field("class_id", pa.int64())
 _UNSEEN = pa.field("unseen", pa.bool_())
@@ -40,8 +41,8 @@ QUERIES_SCHEMA = (
     .append(pa.field("item_id", pa.string()))
     .append(pa.field("weight", pa.float64()))
 )
-_JUDGED = [*JUDGEMENTS.columns.names, "image_sha256", "class_id"]
-JUDGEMENTS_SCHEMA = JUDGEMENTS.columns.append(_SHA).append(_CLASS).append(_UNSEEN)
+_JUDGED = [*JUDGEMENTS.columns.names, "user_id", "image_sha256", "class_id"]
+JUDGEMENTS_SCHEMA = JUDGEMENTS.columns.append(_USER).append(_SHA).append(_CLASS).append(_UNSEEN)
 
 
 def govern(
@@ -260,9 +261,11 @@ class _Run:
         return joined.mutate(unseen=joined.unseen_id.notnull()).drop("unseen_id")
 
     def _split(self, labelled: Any, judgements: Any, item_classes: Any, unseen: Any) -> tuple[Any, Any]:
+        import ibis
+
         sides = None
         if self._work.rows(judgements):
-            judgements = judgements.join(item_classes, "item_id")
+            judgements = judgements.join(item_classes, "item_id").mutate(user_id=ibis.null("string"))
             note = "{} judgements from the data"
         else:
             sides = self._held_out(labelled)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 FusionName = Literal["image", "text", "concat", "gated", "concept", "concept_slots", "concept_patch"]
+FramingName = Literal["centre", "drawing"]
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class ModelRecipe:
     image_encoder: str = "efficientnet-lite0"
     text_encoder: str = "minilm"
     image_size_px: int = 224
+    framing: FramingName = "centre"  # drawing: crop to the ink, without its colours; see `framing`
     dim: int = 128  # of the learned part of an embedding
     plain_dim: int = 128  # of the plain part, which is fitted without labels and finds unseen items
     plain_share: float = 0.3  # weight of the plain part in a cosine; 0 leaves the part out

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
+from immr.model.framing import WORKING_PX, framed
+from immr.model.model_recipe import FramingName
 from immr.storage import fingerprint
 from immr.types import FloatArray
 
@@ -16,19 +18,29 @@ READING = "srgb-enough-fit-bicubic-3"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize the short side, crop the centre, scale to (x − mean) / std for pixels x in 0…255."""
+    """Cut a square from the picture, scale to (x − mean) / std for pixels x in 0…255."""
 
     image_size_px: int
     mean: float = 127.0
     std: float = 128.0
+    framing: FramingName = "centre"
 
     def apply(self, image: Image.Image) -> FloatArray:
         """(3, S, S) float32 from an upright RGB picture."""
-        square = ImageOps.fit(image, (self.image_size_px, self.image_size_px), Image.Resampling.BICUBIC)
-        pixels_CHW = np.asarray(square).transpose(2, 0, 1).astype(np.float32, order="C")
+        pixels_CHW = (
+            np.asarray(self.square(image, self.image_size_px))
+            .transpose(2, 0, 1)
+            .astype(np.float32, order="C")
+        )
         pixels_CHW -= self.mean
         pixels_CHW /= self.std
         return pixels_CHW
+
+    def square(self, image: Image.Image, side_px: int) -> Image.Image:
+        """The part of an upright RGB picture that the encoder sees, at another side than its own."""
+        if self.framing == "drawing":
+            return framed(image, side_px)
+        return ImageOps.fit(image, (side_px, side_px), Image.Resampling.BICUBIC)
 
     @property
     def enough_px(self) -> int:
@@ -36,7 +48,7 @@ class Preprocessing:
 
         Training, evaluation and serving all read pictures with `images.decode(…, enough_px)`.
         """
-        return 2 * self.image_size_px
+        return max(2 * self.image_size_px, WORKING_PX if self.framing == "drawing" else 0)
 
     @property
     def hash(self) -> str:

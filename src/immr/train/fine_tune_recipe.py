@@ -18,7 +18,6 @@ class FineTuneRecipe:
     encoder_share: float = 2.0  # of the learning rate, for the encoder's last stage
     stage_decay: float = 1.0  # ratio of a stage's rate to that of the next stage
     frozen_stages: int = 3  # not training the first stages saves a third of the time and costs little
-    adapt: bool = False  # re-estimate batch normalization first: for pictures unlike ImageNet's
     augmentation: Literal["photos", "drawings"] = "photos"
     weight_decay: float = 0.02  # of the encoder's matrices; the towers keep theirs
     warmup_share: float = 0.1

@@ -23,7 +23,7 @@ from immr.train.classifier.shard import Shard
 from immr.train.classifier.sharded import make_classifier
 from immr.train.inputs.batches import Rows
 from immr.train.inputs.features import TrainingArrays
-from immr.train.pair_loss import pair_loss
+from immr.train.pair_loss import DocumentMemory, pair_loss
 from immr.train.progress import Curves, Display, Progress
 from immr.train.seeds import derived_seed
 from immr.train.tracking import Tracker
@@ -66,6 +66,7 @@ class Trainer:
         self.towers, self.stage = stages.heads(arrays, self.model, recipe, self.world)
         shard = Shard(arrays.class_count, self.model.dim, self.world, recipe.seed)
         self.classifier = make_classifier(recipe, shard)
+        self._forget()
 
     @property
     def curves(self) -> Curves:
@@ -108,6 +109,7 @@ class Trainer:
             RecipeError: the encoder does not support what the recipe asks for.
         """
         self.stage = stages.fine_tuning(self.arrays, self.towers, self.recipe, cache_dir, self.world)
+        self._forget()
         self.run(checkpoints, tracker)
         return self.stage.network.eval().get_submodule("encoder")
 
@@ -127,14 +129,14 @@ class Trainer:
         query, document = both_A2.sum(0) / weights_A.sum(0).clamp_min(1e-12)
         total, pair = recipe.class_weight * (query + document), loss_A.new_zeros(())
         if recipe.pair_weight:
-            photos = len(query_BD)
-            pair = pair_loss(query_BD, document_BD, labels_B[:photos], labels_B[photos:], self.world)
+            pair = self._pair_loss(query_BD, document_BD, labels_B, step)
             total = total + recipe.pair_weight * pair
         return Losses(query, document, pair, total, loss_A.detach())
 
     def state(self) -> Parts:
         """What a checkpoint saves of this rank."""
-        return {**self.stage.state(), "classifier": self.classifier}
+        memory: Parts = {"memory": self.memory} if self.memory else {}
+        return {**self.stage.state(), "classifier": self.classifier, **memory}
 
     @property
     def _photos_per_step(self) -> int:
@@ -194,6 +196,22 @@ class Trainer:
         if self.recipe.class_weight:
             return self.classifier(embeddings_BD, labels_B, step)
         return 0.0 * gather_rows(embeddings_BD, self.world).sum(1)
+
+    def _pair_loss(self, query_BD: Tensor, document_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
+        photos, recipe = len(query_BD), self.recipe
+        return pair_loss(
+            query_BD,
+            document_BD,
+            labels_B[:photos],
+            labels_B[photos:],
+            self.world,
+            recipe.pair_photo_weight,
+            self.memory if self.stage.is_warm(step) else None,
+        )
+
+    def _forget(self) -> None:
+        size = self.recipe.pair_memory
+        self.memory = DocumentMemory(size, self.model.dim, self.world.device) if size else None
 
     def _weights(self, rows: Rows) -> Tensor:
         """(A, 2): each example's weight in the query loss and in the document loss."""

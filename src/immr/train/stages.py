@@ -25,7 +25,6 @@ from immr.train.inputs.augmentation import AUGMENTATIONS
 from immr.train.inputs.batches import BatchPlan, Partners
 from immr.train.inputs.features import TrainingArrays
 from immr.train.inputs.sources import FrozenInputs, Inputs, LiveInputs, Pictures
-from immr.train.optimization.adaptation import adapt
 from immr.train.optimization.averaging import Average
 from immr.train.optimization.layer_rates import encoder_groups, parameter_groups
 from immr.train.optimization.schedule import learning_rate
@@ -56,9 +55,11 @@ class Stage:
 
     def rate(self, step: int) -> float:
         """The learning rate at a step; steps are counted as if all epochs of the run were of this stage."""
-        per_epoch = self.plan.steps_per_epoch
-        own_step = step - self.first_epoch * per_epoch
-        return learning_rate(own_step, self.epochs * per_epoch, self.peak_rate, self.warmup_share)
+        return learning_rate(self._own(step), self._steps, self.peak_rate, self.warmup_share)
+
+    def is_warm(self, step: int) -> bool:
+        """Whether the learning rate has reached its peak."""
+        return self._own(step) >= self.warmup_share * self._steps
 
     def step(self, rate: float) -> None:
         """One optimizer step."""
@@ -72,6 +73,13 @@ class Stage:
         """Replace the trained weights by their average, at the end of the stage."""
         if self.average:
             self.network.load_state_dict(self.average.network)
+
+    @property
+    def _steps(self) -> int:
+        return self.epochs * self.plan.steps_per_epoch
+
+    def _own(self, step: int) -> int:
+        return step - self.first_epoch * self.plan.steps_per_epoch
 
     def state(self) -> Parts:
         """What a checkpoint saves of the stage."""
@@ -124,7 +132,7 @@ def fine_tuning(
         parallel.shard(encoder, world)
     else:
         encoder = encoder.to(memory_format=torch.channels_last)  # twice as fast on a CPU
-    stored = PixelCache(cache_dir, round(recipe.image_size_px * _STORED_OVER_TRAINED))
+    stored = PixelCache(cache_dir, round(recipe.image_size_px * _STORED_OVER_TRAINED), model.framing)
     inputs = LiveInputs(
         arrays,
         _pictures(arrays, stored, world),
@@ -134,8 +142,6 @@ def fine_tuning(
         AUGMENTATIONS[recipe.augmentation],
         recipe.autocast,
     )
-    if recipe.adapt:
-        adapt(encoder, towers, _plan(arrays, recipe, run, World()), inputs)
     groups = [
         *parameter_groups(towers.parameters(), run.weight_decay),
         *encoder_groups(

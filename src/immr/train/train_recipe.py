@@ -20,7 +20,9 @@ class TrainRecipe:
     weight_decay: float = 1e-4  # of matrices; biases and normalization have none
     warmup_share: float = 0.1
     class_weight: float = 1.0  # of the classifier's loss
-    pair_weight: float = 0.0  # of the photo–document loss; above 0 a step's documents match its photos
+    pair_weight: float = 0.0  # of the pair loss; above 0 a step's photos come in couples with a document
+    pair_photo_weight: float = 0.0  # of the part between photos, in the pair loss
+    pair_memory: int = 0  # documents of earlier steps that count as wrong, in the pair loss
     margin_kind: Literal["cosface", "arcface"] = "cosface"
     margin: float = 0.2
     scale: float | None = None  # None: from the number of classes

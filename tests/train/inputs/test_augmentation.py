@@ -45,15 +45,18 @@ def test_erasing_hides_a_rectangle_of_every_photo():
         assert 0.01 < share < 0.25
 
 
-def test_drawings_are_never_mirrored_and_may_be_inverted_or_shrunk():
-    black_left = np.full((40, 40, 3), 255, dtype=np.uint8)
-    black_left[:, :20] = 0
-    domain = AUGMENTATIONS["drawings"].catalogue
-    results = [domain.apply(black_left, 32, np.random.default_rng(seed)) for seed in range(20)]
-    darker_left = [result[:, :10].mean() < result[:, -10:].mean() for result in results]
-    plain = dataclasses.replace(domain, inverted=0.0)
-    results = [plain.apply(black_left, 32, np.random.default_rng(seed)) for seed in range(20)]
-    assert 0 < sum(darker_left) < 20, "some are inverted"
-    assert all(result[12:20, 8:12].mean() < result[12:20, -8:].mean() for result in results), (
-        "none is mirrored"
-    )
+def test_drawings_are_never_mirrored_and_may_be_shrunk_with_thicker_strokes():
+    white_left = np.zeros((40, 40, 3), dtype=np.uint8)
+    white_left[8:32, 8:20] = 255
+    domain = AUGMENTATIONS["drawings"].photo
+    results = [domain.apply(white_left, 32, np.random.default_rng(seed)) for seed in range(30)]
+    assert all(result[:, :16].mean() > result[:, 16:].mean() for result in results), "none is mirrored"
+    still = dataclasses.replace(domain, smallest_area=1.0, aspect=1.0, largest_turn_deg=0.0, colour=0.0)
+    inked = [
+        (dataclasses.replace(still, **change).apply(white_left, 40, np.random.default_rng(seed)) > 128).mean()
+        for change in ({"farthest": 1.0, "stroke": 0.0}, {"stroke": 0.0}, {"farthest": 1.0, "stroke": 1.0})
+        for seed in range(8)
+    ]
+    plain, shrunk, thickened = inked[:8], inked[8:16], inked[16:]
+    assert len(set(plain)) == 1
+    assert min(shrunk) < plain[0] < max(thickened)

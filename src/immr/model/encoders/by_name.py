@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -74,7 +75,7 @@ def preprocessing_of(recipe: ModelRecipe) -> Preprocessing:
             f"image_size_px is {recipe.image_size_px}, but {spec.name} needs a multiple of {spec.stride}: "
             f"take {max(1, round(recipe.image_size_px / spec.stride)) * spec.stride}"
         )
-    return spec.preprocessing(recipe.image_size_px)
+    return replace(spec.preprocessing(recipe.image_size_px), framing=recipe.framing)
 
 
 def load_image_encoder(name: str, image_size_px: int, weights: Path | None = None) -> nn.Module:

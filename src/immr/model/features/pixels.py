@@ -1,6 +1,7 @@
 """Cache of decoded pictures on disk by content hash, memory-mapped, so that training decodes each only once.
 
-Pictures keep their aspect ratio, with a short side of S pixels; the long side is cut at twice that.
+Pictures keep their aspect ratio, with a short side of S pixels; the long side is cut at twice that. Drawings are
+kept as their frame, a square of side S (see `immr.model.framing`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from tqdm import tqdm
 from immr.data import images
 from immr.errors import DataError, ImageError
 from immr.model.features.image_features import Share
+from immr.model.framing import WORKING_PX, framed
+from immr.model.model_recipe import FramingName
 from immr.storage import fingerprint
 from immr.storage.atomic import write_atomically
 
@@ -26,15 +29,17 @@ ByteArray = npt.NDArray[np.uint8]
 
 _LONGEST = 2.0  # long side over short side
 _SHARD_PICTURES = 256
+_FITTING = {"centre": "bicubic-2", "drawing": "drawing-1"}  # part of the cache's name
 _log = logging.getLogger(__name__)
 
 
 class PixelCache:
     """Pictures with a short side of `side_px`. A shard is `<name>.npy`, with its index in `<name>.json`."""
 
-    def __init__(self, cache_dir: Path, side_px: int):
+    def __init__(self, cache_dir: Path, side_px: int, framing: FramingName = "centre"):
         self.side_px = side_px
-        self._folder = cache_dir / "pixels" / f"{side_px}-bicubic-2"
+        self._framing = framing
+        self._folder = cache_dir / "pixels" / f"{side_px}-{_FITTING[framing]}"
 
     def compute(self, hashes: Mapping[str, str], share: Share | None = None) -> None:
         """Decode this share's pictures that are not in the cache. Broken pictures are logged and skipped.
@@ -74,11 +79,11 @@ class PixelCache:
         flat, places, offset = list[ByteArray](), dict[str, tuple[int, int, int]](), 0
         for key, uri in uris.items():
             try:
-                picture = images.load(uri, min_side_px=2 * self.side_px)
+                picture = images.load(uri, min_side_px=max(2 * self.side_px, WORKING_PX))
             except DataError as error:
                 _log.warning("skipping the picture %s: %s", uri, error)
                 continue
-            pixels_HWC = _fitted(picture, self.side_px)
+            pixels_HWC = self._fitted(picture)
             places[key] = (offset, *pixels_HWC.shape[:2])
             flat.append(pixels_HWC.ravel())
             offset += pixels_HWC.size
@@ -89,6 +94,11 @@ class PixelCache:
         write_atomically(self._folder / f"{name}.npy", content.getvalue())
         write_atomically(self._folder / f"{name}.json", json.dumps(places))
 
+    def _fitted(self, picture: Image.Image) -> ByteArray:
+        if self._framing == "drawing":
+            return np.asarray(framed(picture, self.side_px))
+        return _resized(picture, self.side_px)
+
     def _index(self) -> dict[str, tuple[Path, int, int, int]]:
         """Hash → shard, offset, height, width."""
         index: dict[str, tuple[Path, int, int, int]] = {}
@@ -98,7 +108,7 @@ class PixelCache:
         return index
 
 
-def _fitted(picture: Image.Image, side_px: int) -> ByteArray:
+def _resized(picture: Image.Image, side_px: int) -> ByteArray:
     width, height = picture.size
     longest = round(min(width, height) * _LONGEST)
     if max(width, height) > longest:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 from immr.model.features.pixels import ByteArray
 from immr.types import FloatArray
@@ -18,6 +18,7 @@ from immr.types import FloatArray
 _TURNED_SHARE = 0.5
 _ERASED_SIDE = (0.15, 0.45)  # share of S
 _GREY = (128, 128, 128)
+_STROKES = (ImageFilter.MaxFilter(3), ImageFilter.GaussianBlur(1.0))
 
 
 @dataclass(frozen=True)
@@ -32,20 +33,20 @@ class Augmentation:
     erased: float  # share of pictures in which a rectangle is hidden
     aspect: float = 4 / 3  # a crop's sides differ by at most this factor
     mirrored: float = 0.5  # share of pictures
-    inverted: float = 0.0  # share of pictures that become their negative
     farthest: float = 1.0  # a picture is shrunk by up to this factor, on paper of its corner's colour
+    stroke: float = 0.0  # share of pictures whose bright lines become thicker or softer
 
     def apply(self, pixels_HWC: ByteArray, side_px: int, rng: np.random.Generator) -> ByteArray:
         """A changed picture, (S, S, 3)."""
         picture = Image.fromarray(pixels_HWC)
         if self.farthest > 1.0:
             picture = _farther(picture, rng.uniform(1.0, self.farthest))
+        if self.stroke and rng.random() < self.stroke:
+            picture = picture.filter(_STROKES[rng.integers(len(_STROKES))])
         square = self._crop(picture, side_px, rng)
         if rng.random() < self.mirrored:
             square = square[:, ::-1]
         changed = recoloured(square, *_colours(self.colour, rng)) if self.colour else square.copy()
-        if self.inverted and rng.random() < self.inverted:
-            changed = 255 - changed
         if rng.random() < self.erased:
             _erase(changed, rng)
         return changed
@@ -74,6 +75,17 @@ class DomainAugmentations(NamedTuple):
     catalogue: Augmentation
 
 
+_DRAWING = Augmentation(
+    smallest_area=0.75,
+    largest_turn_deg=14.0,
+    colour=0.15,
+    erased=0.0,
+    aspect=1.15,
+    mirrored=0.0,
+    farthest=1.2,
+    stroke=0.3,
+)
+
 AUGMENTATIONS = {
     "photos": DomainAugmentations(
         # a shopper's photo: hand-held, in any light, with things in front
@@ -81,28 +93,8 @@ AUGMENTATIONS = {
         # few pictures, so they change much, but nothing is ever in front of them
         catalogue=Augmentation(smallest_area=0.5, largest_turn_deg=8.0, colour=0.3, erased=0.0),
     ),
-    "drawings": DomainAugmentations(
-        # left and right differ in meaning, the colours of ink and paper do not
-        photo=Augmentation(
-            smallest_area=0.65,
-            largest_turn_deg=8.0,
-            colour=0.4,
-            erased=0.0,
-            aspect=1.2,
-            mirrored=0.0,
-            inverted=0.5,
-        ),
-        catalogue=Augmentation(
-            smallest_area=0.7,
-            largest_turn_deg=10.0,
-            colour=0.4,
-            erased=0.0,
-            aspect=1.2,
-            mirrored=0.0,
-            inverted=0.5,
-            farthest=1.7,
-        ),
-    ),
+    # the ink of framed drawings; left and right differ in meaning
+    "drawings": DomainAugmentations(photo=_DRAWING, catalogue=_DRAWING),
 }
 
 

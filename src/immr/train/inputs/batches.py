@@ -39,8 +39,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Partners:
-    """The documents of each photo's class, to draw a matching document for a photo."""
+    """Who belongs together: photos of a class in couples, and a document of their class for each couple."""
 
+    classes_N: Tensor  # of each photo
     first_N: Tensor  # of each photo: where its class starts in `documents_M`
     count_N: Tensor  # at least 1
     documents_M: Tensor  # sorted by class
@@ -51,7 +52,27 @@ class Partners:
         order_M = document_classes_M.argsort(stable=True)
         sorted_M = document_classes_M[order_M]
         first_N = torch.searchsorted(sorted_M, photo_classes_N)
-        return cls(first_N, torch.searchsorted(sorted_M, photo_classes_N, right=True) - first_N, order_M)
+        count_N = torch.searchsorted(sorted_M, photo_classes_N, right=True) - first_N
+        return cls(photo_classes_N, first_N, count_N, order_M)
+
+    @property
+    def photos(self) -> int:
+        """Photos of an epoch: of a class with an odd number, one is shown twice."""
+        return int((self._per_class + self._per_class % 2).sum())
+
+    def couples(self, generator: torch.Generator) -> Tensor:
+        """An epoch's photos in random order, except that two of a class follow each other."""
+        shuffled_N = torch.randperm(len(self.classes_N), generator=generator)
+        by_class_N = shuffled_N[self.classes_N[shuffled_N].argsort(stable=True)]
+        count_C, padded_C = self._per_class, self._per_class + self._per_class % 2
+        start_C, padded_start_C = count_C.cumsum(0) - count_C, padded_C.cumsum(0) - padded_C
+        sorted_N = self.classes_N[by_class_N]
+        padded = torch.empty(self.photos, dtype=torch.long)
+        padded[padded_start_C[sorted_N] + torch.arange(len(by_class_N)) - start_C[sorted_N]] = by_class_N
+        odd = (count_C % 2).nonzero().flatten()
+        padded[padded_start_C[odd] + count_C[odd]] = by_class_N[start_C[odd]]
+        couples = padded.view(-1, 2)
+        return couples[torch.randperm(len(couples), generator=generator)].flatten()
 
     def draw(self, photos_B: Tensor, generator: torch.Generator) -> Tensor:
         """One document of each photo's class, (B,)."""
@@ -59,14 +80,18 @@ class Partners:
         number_B = (dice_B * self.count_N[photos_B]).long()
         return self.documents_M[self.first_N[photos_B] + number_B]
 
+    @property
+    def _per_class(self) -> Tensor:
+        return self.classes_N.bincount()
+
 
 @dataclass(frozen=True)
 class BatchPlan:
     """An epoch is one pass over the photos.
 
-    Without partners, the documents take turns; with partners, a step has a matching document for each of its
-    first photos. Every rank has the same number of rows in every step; the remainder of an epoch is left out
-    until the next shuffle.
+    Without partners, the documents take turns. With partners, photos come in couples of a class, and a step has a
+    matching document for each of its first couples. Every rank has the same number of rows in every step; the
+    remainder of an epoch is left out until the next shuffle.
     """
 
     photos: int
@@ -79,7 +104,7 @@ class BatchPlan:
     partners: Partners | None = None
 
     def __post_init__(self) -> None:
-        if self.photos < self.world.size:
+        if self._photos_shown < self.world.size * (2 if self.partners else 1):
             raise TrainingError(
                 f"{self.photos} photos are too few for {self.world.size} processes: "
                 "use fewer processes or more photos"
@@ -87,31 +112,36 @@ class BatchPlan:
 
     @property
     def photo_batch(self) -> int:
-        """Photos per rank and step."""
-        return min(self.batch_size, self.photos // self.world.size)
+        """Photos per rank and step; even if they come in couples."""
+        if not self.partners:
+            return min(self.batch_size, self.photos // self.world.size)
+        return max(2, min(self.batch_size, self._photos_shown // self.world.size) // 2 * 2)
 
     @property
     def document_batch(self) -> int:
         """Documents per rank and step."""
-        available = self.photo_batch if self.partners else self.documents // self.world.size
+        available = self.photo_batch // 2 if self.partners else self.documents // self.world.size
         return max(1, min(self.document_batch_size, available))
 
     @property
     def steps_per_epoch(self) -> int:
         """At least one."""
-        return self.photos // (self.photo_batch * self.world.size)
+        return self._photos_shown // (self.photo_batch * self.world.size)
 
     def epoch(self, epoch: int) -> Iterator[Rows]:
         """This rank's rows of each step; the same arguments give the same rows, so a resumed run is exact."""
         shared = _generator(self.seed, epoch, 0)
         own = _generator(self.seed, epoch, 1 + self.world.rank)
-        photo_order = torch.randperm(self.photos, generator=shared)
+        if self.partners:
+            photo_order = self.partners.couples(shared)
+        else:
+            photo_order = torch.randperm(self.photos, generator=shared)
         document_order = torch.randperm(self.documents, generator=shared)
         for step in range(self.steps_per_epoch):
             photos_B = photo_order[self._places(step, self.photo_batch)]
             photo_views_B = torch.randint(self.views, photos_B.shape, generator=own)
             if self.partners:
-                documents_B = self.partners.draw(photos_B[: self.document_batch], own)
+                documents_B = self.partners.draw(photos_B[::2][: self.document_batch], own)
             else:
                 documents_B = document_order[self._places(step, self.document_batch) % self.documents]
             yield Rows(
@@ -120,6 +150,10 @@ class BatchPlan:
                 documents_B=documents_B,
                 document_views_B=torch.randint(self.views, documents_B.shape, generator=own),
             )
+
+    @property
+    def _photos_shown(self) -> int:
+        return self.partners.photos if self.partners else self.photos
 
     def _places(self, step: int, batch: int) -> Tensor:
         start = (step * self.world.size + self.world.rank) * batch
