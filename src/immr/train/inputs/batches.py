@@ -45,6 +45,8 @@ class Partners:
     first_N: Tensor  # of each photo: where its class starts in `documents_M`
     count_N: Tensor  # at least 1
     documents_M: Tensor  # sorted by class
+    per_class_C: Tensor  # photos
+    photos: int  # of an epoch: of a class with an odd number, one is shown twice
 
     @classmethod
     def of(cls, photo_classes_N: Tensor, document_classes_M: Tensor) -> Partners:
@@ -53,18 +55,16 @@ class Partners:
         sorted_M = document_classes_M[order_M]
         first_N = torch.searchsorted(sorted_M, photo_classes_N)
         count_N = torch.searchsorted(sorted_M, photo_classes_N, right=True) - first_N
-        return cls(photo_classes_N, first_N, count_N, order_M)
-
-    @property
-    def photos(self) -> int:
-        """Photos of an epoch: of a class with an odd number, one is shown twice."""
-        return int((self._per_class + self._per_class % 2).sum())
+        per_class_C = photo_classes_N.bincount()
+        shown = int((per_class_C + per_class_C % 2).sum())
+        return cls(photo_classes_N, first_N, count_N, order_M, per_class_C, shown)
 
     def couples(self, generator: torch.Generator) -> Tensor:
         """An epoch's photos in random order, except that two of a class follow each other."""
         shuffled_N = torch.randperm(len(self.classes_N), generator=generator)
         by_class_N = shuffled_N[self.classes_N[shuffled_N].argsort(stable=True)]
-        count_C, padded_C = self._per_class, self._per_class + self._per_class % 2
+        count_C = self.per_class_C
+        padded_C = count_C + count_C % 2
         start_C, padded_start_C = count_C.cumsum(0) - count_C, padded_C.cumsum(0) - padded_C
         sorted_N = self.classes_N[by_class_N]
         padded = torch.empty(self.photos, dtype=torch.long)
@@ -79,10 +79,6 @@ class Partners:
         dice_B = torch.rand(len(photos_B), generator=generator)
         number_B = (dice_B * self.count_N[photos_B]).long()
         return self.documents_M[self.first_N[photos_B] + number_B]
-
-    @property
-    def _per_class(self) -> Tensor:
-        return self.classes_N.bincount()
 
 
 @dataclass(frozen=True)
