@@ -27,7 +27,7 @@ class DocumentMemory:
     A batch has few documents, most of them nothing like the photo; among thousands there are some that look like it.
     """
 
-    def __init__(self, size: int, dim: int, device: torch.device | None = None):
+    def __init__(self, size: int, dim: int, device: str | None = None):
         self.rows_QD = torch.zeros(size, dim, device=device)
         self.classes_Q = torch.full((size,), _NOBODY, device=device)
         self._next = torch.zeros((), dtype=torch.long, device=device)
