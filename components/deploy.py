@@ -6,13 +6,12 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def deploy(run: str, model_version: str, bento: str, collection: str) -> str:
+def deploy(run: str, model_version: str, bento: str, collection: str, share: float) -> str:
     """Deploy a version as challenger, or as champion if there is none; returns its role, or "waiting".
 
-    While an experiment is running, the new version waits, packaged and indexed.
+    While a test is running, the new version waits in the queue, and starts with this share when it has ended.
     """
-    from immr.errors import ExperimentRunningError
-    from immr.loop.deploy import deploy
+    from immr.loop.experiment.queue import Waiting, deploy_or_wait
     from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
     from immr.wiring import connect
@@ -20,11 +19,10 @@ def deploy(run: str, model_version: str, bento: str, collection: str) -> str:
     parts = connect(Settings())
 
     def body() -> tuple[str, str]:
-        try:
-            deployment = deploy(parts, parts.registry.get(model_version), bento)
-        except ExperimentRunningError as running:
-            return "waiting", str(running)
-        return deployment.role, f"{deployment.version_id} serves as {deployment.role}"
+        deployed = deploy_or_wait(parts, parts.registry.get(model_version), bento, share)
+        if isinstance(deployed, Waiting):
+            return "waiting", f"{model_version} waits in the queue: {deployed.reason}"
+        return deployed.role, f"{model_version} is deployed as {deployed.role}"
 
     role, sentence = PipelineRun.of(parts.settings, run).step(
         "deploy", body, finding=lambda result: result[1]

@@ -7,12 +7,13 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def start(run: str, role: str, share: float) -> str:
-    """Start an experiment with the version just deployed; an experiment that is already running continues.
+    """Start a test of the version just deployed; a test that is already running continues.
 
-    `role` is "waiting" if the running experiment kept the version from being deployed.
+    `role` is "waiting" if the running test kept the version from being deployed. A version that does not answer
+    yet waits in the queue, and its test starts once it does.
     """
     from immr.errors import ExperimentRunningError
-    from immr.loop import experiment
+    from immr.loop.experiment.queue import Waiting, start_or_wait
     from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
     from immr.wiring import connect
@@ -21,11 +22,14 @@ def start(run: str, role: str, share: float) -> str:
 
     def body() -> str:
         if role == "waiting":
-            return "no new experiment: the new version waits until the running one has ended"
+            return "no new test: the version waits in the queue until the running test has ended"
         try:
-            return f"{experiment.start(parts, weight=share).name} started with the new {role}"
+            begun = start_or_wait(parts, share)
         except ExperimentRunningError as running:
-            return f"no new experiment for the {role}: {running}"
+            return f"no new test for the {role}: {running}"
+        if isinstance(begun, Waiting):
+            return f"{begun.version.model_version} waits in the queue: {begun.reason}"
+        return f"{begun.name} started with the new {role}"
 
     sentence = PipelineRun.of(parts.settings, run).step("start", body, finding=str)
     print(sentence)

@@ -8,14 +8,20 @@ from components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def watch(apply: bool, metrics: dsl.Output[dsl.Metrics]) -> str:
     """Decide about the running experiment, and promote or remove the challenger; returns the action."""
-    from immr.loop import experiment
+    from immr.loop.experiment.decide import decide
+    from immr.loop.experiment.queue import advance, waiting
     from immr.settings import Settings
     from immr.wiring import connect
 
     with connect(Settings()) as parts:
-        watched = experiment.decide(parts, apply, record_wait=False)
+        watched = decide(parts, apply, record_wait=False)
+        begun = advance(parts) if apply else None
+        queue = waiting(parts)
     for name, value in watched.decision.numbers.items():
         metrics.log_metric(name, float(value))
     metrics.metadata["reason"] = watched.decision.reason
+    metrics.metadata["waiting"] = "; ".join(f"{each.version.model_version}: {each.reason}" for each in queue)
+    if begun is not None:
+        print(f"{begun.name} has started")
     print(f"{watched.decision.action}: {watched.decision.reason}")
     return watched.decision.action

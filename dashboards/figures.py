@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from immr.charts.bars import Bar
@@ -17,6 +17,8 @@ NOT_SHOPPERS = frozenset({DIRECT, PREVIEW})
 """Variants of searches that did not come through a gateway, so no user was assigned to them."""
 
 BUCKETS_S = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 7 * 86400)
+SPARSE = 30
+"""Impressions below which a bucket of the CTR chart is merged with the next."""
 _HOUR_S = 3600
 _MAX_BUCKETS = 30
 
@@ -56,7 +58,7 @@ def ctr_buckets(
         hours = _of_shoppers(ctr_over_time(BUCKETS_S[0], first))
         first, last = hours[0].start, hours[-1].start
     size_s = bucket_size((last - first).total_seconds())
-    return size_s, merge(hours, size_s)
+    return size_s, merge_sparse(merge(hours, size_s))
 
 
 def bucket_size(span_s: float) -> int:
@@ -79,6 +81,33 @@ def merge(buckets: Iterable[CtrBucket], size_s: int) -> list[VersionBucket]:
         VersionBucket(datetime.fromtimestamp(start_s, UTC), version, impressions, clicks)
         for (start_s, version), (impressions, clicks) in sorted(sums.items())
     ]
+
+
+def merge_sparse(buckets: Sequence[VersionBucket], least: int = SPARSE) -> list[VersionBucket]:
+    """Buckets of at least `least` impressions: a smaller one joins the next of its version, the last the one before.
+
+    A CTR of a handful of impressions is noise that sets the scale of the chart.
+    """
+    found: list[VersionBucket] = []
+    for version in dict.fromkeys(bucket.model_version for bucket in buckets):
+        whole: list[VersionBucket] = []
+        begun: VersionBucket | None = None
+        for bucket in buckets:
+            if bucket.model_version == version:
+                begun = _joined(begun, bucket) if begun else bucket
+                if begun.impressions >= least:
+                    whole.append(begun)
+                    begun = None
+        if begun:
+            whole.append(_joined(whole.pop(), begun) if whole else begun)
+        found += whole
+    return sorted(found, key=lambda bucket: (bucket.start, bucket.model_version))
+
+
+def _joined(first: VersionBucket, second: VersionBucket) -> VersionBucket:
+    return replace(
+        first, impressions=first.impressions + second.impressions, clicks=first.clicks + second.clicks
+    )
 
 
 def ctr_lines(size_s: int, buckets: Sequence[VersionBucket], running: Mapping[str, str]) -> CtrLines:

@@ -18,7 +18,10 @@ from immr.charts.bars import Bar
 from immr.errors import ImmrError
 from immr.events.aggregates import CtrBucket, Funnel
 from immr.events.event_log import EventLog
+from immr.experiment import history
 from immr.experiment.definition import Experiment, Variant, load
+from immr.experiment.history import PastTest
+from immr.experiment.waiting import Queue, load_queue
 
 if TYPE_CHECKING:
     from immr.readout.decision import Decision
@@ -31,12 +34,13 @@ Decisions = Callable[[], Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The experiment's readout, the decision that follows now, and the last one in the promotion log."""
+    """The experiment's readout, the decision that follows now, its last one in the promotion log, and the queue."""
 
     experiment: Experiment
     readout: Readout
     decision: Decision
     recorded: Mapping[str, Any] | None
+    queue: Queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,14 @@ class Live:
         """
         return load(self._file) if self._file.is_file() else None
 
+    def history(self) -> Sequence[PastTest]:
+        """All tests, newest first, read from the file beside the experiment's."""
+        return history.read(self._file.with_name("history.jsonl"))
+
+    def test_report(self, name: str) -> Path:
+        """Where the report of an ended test is, if it was kept."""
+        return self._file.with_name("reports") / f"{name}.html"
+
     def running(self) -> Experiment | None:
         """The same, but None if the file is wrong."""
         try:
@@ -131,9 +143,13 @@ class Live:
         if experiment is None:
             return None
         result = readout_of_sums(self._sums(experiment), experiment)
-        recorded = self.decisions()
+        recorded = [each for each in self.decisions() if each.get("experiment") == experiment.name]
         return Standing(
-            experiment, result, decide(result, DecisionPolicy()), recorded[-1] if recorded else None
+            experiment,
+            result,
+            decide(result, DecisionPolicy()),
+            recorded[-1] if recorded else None,
+            load_queue(self._file.with_name("queue.json")),
         )
 
     def _sums(self, experiment: Experiment) -> Sums:

@@ -218,6 +218,14 @@ def _add_files(app: FastAPI, page: _Page) -> None:
             raise HTTPException(404, f"there is no report {name!r}; run the pipeline")
         return FileResponse(path, media_type="text/html", headers={"content-security-policy": _REPORT_POLICY})
 
+    @app.get("/tests/{name}")
+    def test_report(name: str) -> FileResponse:
+        known = {test.name for test in page.sources.live.history()}
+        path = page.sources.live.test_report(name)
+        if name not in known or not path.is_file():
+            raise HTTPException(404, f"there is no report of a test {name!r}")
+        return FileResponse(path, media_type="text/html", headers={"content-security-policy": _REPORT_POLICY})
+
 
 async def _with_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """Add headers: load nothing from other hosts, and let no other page frame this one."""

@@ -14,9 +14,11 @@ from dashboards.lineage import Lineage
 from dashboards.live import Live
 from immr.charts.bars import Bar, bar_chart
 from immr.charts.lines import line_chart
+from immr.readout.printed.report import metrics_plot, progress
 
 _SHOWN_RANKS = (1, 2, 3, 5, 10)
 _MAX_CATEGORIES = 6
+_MAX_TESTS = 20
 _WIDE_PX, _NARROW_PX = 940, 330
 
 
@@ -52,7 +54,22 @@ def _readout_context(sources: Sources) -> dict[str, Any]:
     standing = sources.live.standing()
     found = [standing.readout.ctr, standing.readout.cuped] if standing else []
     secondary = standing.readout.secondary.values() if standing else ()
-    return {"standing": standing, "compared": [each for each in (*found, *secondary) if each is not None]}
+    compared = [each for each in (*found, *secondary) if each is not None]
+    return {
+        "standing": standing,
+        "compared": compared,
+        "wide": metrics_plot(compared, "lifts-wide", _WIDE_PX),
+        "narrow": metrics_plot(compared, "lifts-narrow", _NARROW_PX),
+        "progress": progress(standing.readout) if standing else "",
+    }
+
+
+def _history_context(sources: Sources) -> dict[str, Any]:
+    tests = sources.live.history()[:_MAX_TESTS]
+    return {
+        "tests": tests,
+        "reports": {test.name for test in tests if sources.live.test_report(test.name).is_file()},
+    }
 
 
 def _places_context(sources: Sources) -> dict[str, Any]:
@@ -121,6 +138,7 @@ def _latency_context(sources: Sources) -> dict[str, Any]:
 SECTIONS: dict[str, Callable[[Sources], dict[str, Any]]] = {
     "ctr": _ctr_context,
     "readout": _readout_context,
+    "history": _history_context,
     "places": _places_context,
     "latency": _latency_context,
     "models": _models_context,

@@ -106,6 +106,7 @@ def _tell_story(parts: Parts, options: Options) -> None:
 def _reset(parts: Parts) -> None:
     """Each demo starts without a champion. Trained versions stay and are reused."""
     parts.settings.experiment_file.unlink(missing_ok=True)
+    parts.settings.queue_file.unlink(missing_ok=True)
     parts.registry.clear_roles()
     for deployment in parts.deployer.current():
         parts.deployer.remove(deployment.role)
@@ -141,6 +142,7 @@ def _start_serving(parts: Parts, running: ExitStack, port: int) -> str:
     # a fixed salt: the same users get the same side in every run
     experiment = Experiment(name, salt="demo", variants=variants, started=started)
     save(experiment, parts.settings.experiment_file)
+    parts.settings.queue_file.unlink(missing_ok=True)  # the challenger's test has begun
     return running.enter_context(serve.gateway(parts, port))
 
 

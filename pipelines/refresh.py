@@ -55,7 +55,11 @@ def refresh(
             indexed = components.index(run=run, model_version=trained.output, training_set=training_set)
             with dsl.If(deploy == True, name="to be deployed"):  # noqa: E712
                 deployed = components.deploy(
-                    run=run, model_version=trained.output, bento=packaged.output, collection=indexed.output
+                    run=run,
+                    model_version=trained.output,
+                    bento=packaged.output,
+                    collection=indexed.output,
+                    share=share,
                 )
                 started = components.start(run=run, role=deployed.output, share=share)
     steps = (governed, trained, judged, materialized, packaged, indexed, deployed, started)

@@ -82,7 +82,6 @@ TESTED_ELSEWHERE = {
     # parts that make sense only together
     "src/immr/data/pictures/public_network.py": "tests/data/test_images.py",
     "src/immr/deploy/bento_process.py": "tests/deploy/test_local.py",
-    "src/immr/deploy/supervisor.py": "tests/deploy/test_local.py",
     "src/immr/experiment/waiting.py": "tests/experiment/test_definition.py",
     "src/immr/loop/experiment/running.py": "tests/loop/experiment/test_start.py",
     "src/immr/readout/printed/text.py": "tests/readout/printed/test_report.py",
@@ -105,7 +104,6 @@ TESTED_ELSEWHERE = {
     "src/immr/model/model_recipe.py": "tests/test_recipes.py",
     "src/immr/readout/bots.py": "tests/readout/test_sums.py",
     "src/immr/readout/health.py": "tests/readout/test_sums.py",
-    "src/immr/readout/tables.py": "tests/readout/test_readout.py",
     "src/immr/train/classifier/collectives.py": "tests/train/classifier/test_sharded.py",
     "src/immr/train/export.py": "tests/model/test_query_encoder.py",
     "src/immr/train/inputs/features.py": "tests/train/test_stages.py",

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import norm
 
+from benchmarks.experiment import segments
 from benchmarks.experiment.interleaved import sensitivity
 from benchmarks.experiment.rules import Rules, immr_rules, one_look_rules
 from benchmarks.experiment.worlds import BAD, EQUAL, at_share, looks, sessions
@@ -193,6 +194,7 @@ def main(
     srm_users: Annotated[
         int, typer.Option(help="Users of a test of which one variant loses some.")
     ] = 300_000,
+    segment_runs: Annotated[int, typer.Option(help="Tests split into twenty segments.")] = 1000,
     worlds_only: Annotated[bool, typer.Option("--worlds-only", help="Only the first two parts.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of all users.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
@@ -210,6 +212,7 @@ def main(
             **planned(rng, power_runs, lift),
             **lost_events(rng, runs, srm_users),
             **sensitivity(np.random.default_rng(seed), power_runs),
+            **segments.rates(np.random.default_rng(seed), segment_runs),
         }
     table = Table("figure", "value", title=f"{runs} A/A runs of {count} users, {aa_looks} looks each")
     for name, value in figures.items():
@@ -217,7 +220,7 @@ def main(
     Console().print(table)
     if json_file is not None:
         settings = {"runs": runs, "bad_runs": bad_runs, "users": count, "looks": aa_looks, "lift": lift}
-        settings |= {"power_runs": power_runs, "seed": seed}
+        settings |= {"power_runs": power_runs, "segment_runs": segment_runs, "seed": seed}
         content = {**figures, "worlds": worlds, "hours_until_off": hours, "settings": settings}
         json_file.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -23,6 +23,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.experiment.sink import parquet_equals_journal
 from immr.experiment.definition import Experiment, Variant
 from immr.readout.comparison import Comparison
 from immr.readout.readout import readout
@@ -118,6 +119,8 @@ def main(
         took_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu_started
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
         least_s = least(here / "impressions.parquet")
+        (here / "sink").mkdir()
+        equal = parquet_equals_journal(here / "sink")
     figures = {
         "impressions": impressions,
         "parquet_gib": size / 1024**3,
@@ -130,6 +133,7 @@ def main(
         "sums_by_user_alone_s": least_s,
         "times_the_least": took_s / least_s,
         "relative_lift": found.ctr.relative_lift if found.ctr else None,
+        "parquet_equals_journal": float(equal),
         "cuped_width": _width(found.cuped) / _width(found.ctr) if found.cuped and found.ctr else None,
     }
     table = Table("figure", "value", title="Readout of Parquet")

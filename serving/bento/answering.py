@@ -14,6 +14,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from immr.events import query_ids, tokens
+from immr.experiment.context import Dimensions
 from immr.experiment.definition import DIRECT
 from immr.machine import cores
 from immr.search import facets
@@ -31,6 +32,7 @@ from serving.wire.filters import facet_body, known
 from serving.wire.paging import Page
 from serving.wire.problems import FieldProblem, ProblemError, invalid_fields, unavailable
 from serving.wire.schemas import HitBody, MemberBody, SearchBody
+from serving.wire.search_context import context_text
 from serving.wire.search_request import SearchRequest
 
 searches = logging.getLogger(SEARCHES)
@@ -58,6 +60,8 @@ class VersionService:
         self.max_in_progress = max_in_progress or IN_PROGRESS_PER_CORE * at_once
         self.version = ServedVersion(folder, parts, threads, at_once)
         self.metrics = Metrics()
+        self.home_id = parts.settings.home_id
+        self._dimensions = Dimensions.parse(parts.settings.context)
         self._parts = parts
         self._keys = parts.token_keys
         self._recorder: Recorder | None = None
@@ -93,11 +97,13 @@ class VersionService:
             user_key: The suffix of the query's id, from the gateway.
 
         Raises:
-            ProblemError: 503 while the version is not open, 404 for an unknown item, 400 for a page token.
+            ProblemError: 503 while the version is not open, 404 for an unknown item, 400 for a page token, 422 for
+                an undeclared context.
             ImageError: the photo cannot be read.
         """
         start = time.perf_counter()
         searcher = self.searcher()
+        context = context_text(request.fields.context, self._dimensions) if variant == DIRECT else ""
         answer, page, counted = await self._in_pool(self._answer, searcher, request)
         now = datetime.now(UTC)
         query_id = query_ids.new_query_id(user_key or query_ids.user_key(request.fields.user_id or ""))
@@ -114,7 +120,7 @@ class VersionService:
             next_page=self._next_page(answer, page, key),
         )
         user_id = request.fields.user_id or f"anonymous-{query_id}"
-        if variant == DIRECT and not self.recorder.record_search(body, user_id, now):
+        if variant == DIRECT and not self.recorder.record_search(body, user_id, now, context=context):
             body.degraded.append("events")
         for part in body.degraded:
             self.metrics.degraded.labels(part).inc()

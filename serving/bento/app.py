@@ -104,4 +104,5 @@ def _add_readiness(app: FastAPI, service: VersionService) -> None:
             "ready": True,
             "features": service.version.features_ready,
             "model_version": service.version.file.id,
+            "home": service.home_id,
         }

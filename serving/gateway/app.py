@@ -37,6 +37,7 @@ from serving.wire.routes import (
     SEARCH_SUMMARY,
 )
 from serving.wire.schemas import VARIANT_HEADER, SearchBody
+from serving.wire.search_context import context_text
 from serving.wire.search_request import request_body, validate
 
 FINISH_S = 10
@@ -100,12 +101,14 @@ def _add_search(app: FastAPI, gateway: Gateway, cookie_secure: bool) -> None:
         ] = "",
     ) -> Response:
         form = SearchForm.read(await request.body(), request.headers, request.url.query)
-        user, set_cookie = validate(form).fields.user_id, ""
+        fields = validate(form).fields
+        context = context_text(fields.context, gateway.dimensions)
+        user, set_cookie = fields.user_id, ""
         if user is None:
             user, is_newest = visitor_of(cookie, gateway.keys)
             user = user or new_visitor()
             set_cookie = "" if is_newest else signed(user, gateway.keys[0])
-        body = await gateway.search(form, user, preview=variant == PREVIEW)
+        body = await gateway.search(form, user, variant == PREVIEW, context)
         response = Response(body.model_dump_json(), media_type=JSON)
         if set_cookie:
             response.set_cookie(

@@ -14,6 +14,7 @@ from immr.errors import ExperimentError
 from immr.events.photos import PhotoStore
 from immr.events.query_ids import user_key
 from immr.experiment.assignment import assign
+from immr.experiment.context import Dimensions
 from immr.experiment.definition import CHALLENGER, CHAMPION, PREVIEW, Experiment, Variant, load
 from immr.storage.watched_file import WatchedFile
 from immr.wiring import Parts
@@ -56,6 +57,7 @@ class Gateway:
         self.max_in_progress = max_in_progress
         self.metrics = Metrics()
         self.keys = parts.token_keys
+        self.dimensions = Dimensions.parse(parts.settings.context)
         self.recorder = Recorder(parts, self.metrics)
         self._variants = Variants(timeout_s, self.metrics)
         self._shadow: Shadow | None = None
@@ -123,8 +125,14 @@ class Gateway:
         watched.current()
         return bool(watched.wrong)
 
-    async def search(self, form: SearchForm, user_id: str, preview: bool) -> SearchBody:
+    async def search(self, form: SearchForm, user_id: str, preview: bool, context: str = "") -> SearchBody:
         """Answers with the user's variant, or another if that fails; records unless it is a preview.
+
+        Args:
+            form: The search.
+            user_id: Who searches.
+            preview: Whether it is recorded.
+            context: As the event log stores it.
 
         Raises:
             ProblemError: the variant refuses the request; 503 if no variant answers.
@@ -141,7 +149,7 @@ class Gateway:
             body, fallback = await self._first_answer(experiment, assigned, form, label)
         body.took_ms = 1000 * (time.perf_counter() - start)
         if not preview:
-            await self._record(experiment, body, form, user_id, fallback, versions)
+            await self._record(experiment, body, form, user_id, fallback, versions, context)
         for part in body.degraded:
             self.metrics.degraded.labels(part).inc()
         self.metrics.observe({"total": 1000 * (time.perf_counter() - start)})
@@ -254,9 +262,11 @@ class Gateway:
         user_id: str,
         fallback: bool,
         versions: tuple[str, ...],
+        context: str,
     ) -> None:
         start = time.perf_counter()
-        if not self.recorder.record_search(body, user_id, datetime.now(UTC), fallback, versions):
+        now = datetime.now(UTC)
+        if not self.recorder.record_search(body, user_id, now, fallback, versions, context):
             body.degraded.append("events")
         self.metrics.observe({"record": 1000 * (time.perf_counter() - start)})
         # a page continues the champion's answer: the challenger would refuse it

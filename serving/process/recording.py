@@ -60,6 +60,7 @@ class Recorder:
         now: datetime,
         fallback: bool = False,
         versions: tuple[str, ...] = (),
+        context: str = "",
     ) -> bool:
         """Records a search and its impressions.
 
@@ -69,6 +70,7 @@ class Recorder:
             now: When.
             fallback: Whether another variant answered for the user's own.
             versions: The model version of each hit, if the answer is interleaved.
+            context: Of the search, see `serving.wire.search_context`.
 
         Returns:
             Whether it was recorded. The user is answered in any case.
@@ -83,6 +85,7 @@ class Recorder:
             results=len(answer.hits),
             degraded=bool(answer.degraded),
             fallback=fallback,
+            context=context,
         )
         items = tuple((hit.item_id, hit.position) for hit in answer.hits)
         try:

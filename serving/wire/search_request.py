@@ -25,6 +25,7 @@ from serving.wire.filters import (
 from serving.wire.forms import PHOTO, SearchForm
 from serving.wire.problems import FieldProblem, ProblemError, field_problems, invalid_fields
 from serving.wire.schemas import MAX_USER_CHARS
+from serving.wire.search_context import Context
 
 MAX_K = 100
 MAX_PHOTOS = 5
@@ -103,6 +104,7 @@ class SearchFields(BaseModel):
             description="The part of the photo to search for: x,y,width,height, each from 0 to 1.",
         ),
     ] = None
+    context: Context = None
 
 
 _FIELD_NAMES = ", ".join((PHOTO, *SearchFields.model_fields))

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from immr import __version__
 from immr.errors import SettingsError
+from immr.storage import fingerprint
 
 
 class Settings(BaseSettings):
@@ -39,6 +40,7 @@ class Settings(BaseSettings):
     pipeline_image: str = f"immr/pipeline-python:{__version__}"  # of training pods; compiled pipelines set it
     token_key_file: Path | None = None
     model_name: str = "immr"
+    context: str = "country,device,channel"  # dimensions of a search's context, see experiment.context
     keep_photos: bool = False
     keep_photos_days: float = Field(default=30.0, gt=0)  # kept photos are deleted after this
     tracking_link: str = ""  # URL of MLflow in a browser, for links in the reports of a pipeline run
@@ -111,6 +113,31 @@ class Settings(BaseSettings):
     def experiment_file(self) -> Path:
         """The running experiment: salt, variants, weights, URLs."""
         return self.home / "experiment" / "experiment.json"
+
+    @property
+    def queue_file(self) -> Path:
+        """Versions that start as challenger when the running test has ended."""
+        return self.home / "experiment" / "queue.json"
+
+    @property
+    def history_file(self) -> Path:
+        """What happened to each test."""
+        return self.home / "experiment" / "history.jsonl"
+
+    @property
+    def test_reports(self) -> Path:
+        """The reports of ended tests."""
+        return self.home / "experiment" / "reports"
+
+    @property
+    def deploys_here(self) -> bool:
+        """Whether versions serve on this machine."""
+        return self.deploy_url.startswith("local:")
+
+    @property
+    def home_id(self) -> str:
+        """Tells homes apart, so that a copy never takes the first home's processes for its own."""
+        return fingerprint.of_values(self.home.resolve())[:12]
 
     @property
     def drift_file(self) -> Path:

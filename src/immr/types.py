@@ -71,6 +71,7 @@ class SearchRecord:
     results: int
     degraded: bool = False  # answered without features
     fallback: bool = False  # another variant answered instead
+    context: str = ""  # JSON of the declared dimensions, such as {"country":"SE"}; empty if none were sent
 
 
 @dataclass(frozen=True, slots=True)

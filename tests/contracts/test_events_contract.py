@@ -189,7 +189,8 @@ def test_many_events_are_recorded_together(log: EventLog) -> None:
 
 
 def test_searches_are_returned_as_recorded(log: EventLog) -> None:
-    log.record_search(search("q", "challenger", 12.5, 0, degraded=True, fallback=True), [])
+    context = '{"country":"SE"}'
+    log.record_search(search("q", "challenger", 12.5, 0, degraded=True, fallback=True, context=context), [])
     assert log.searches().to_pylist() == [
         {
             "query_id": "q",
@@ -201,6 +202,7 @@ def test_searches_are_returned_as_recorded(log: EventLog) -> None:
             "results": 0,
             "degraded": True,
             "fallback": True,
+            "context": context,
         }
     ]
 

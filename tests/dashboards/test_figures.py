@@ -10,6 +10,7 @@ from dashboards.figures import (
     ctr_lines,
     latency_bars,
     merge,
+    merge_sparse,
     percent,
     span,
 )
@@ -39,6 +40,21 @@ def test_merging_keeps_the_sums_and_joins_variants() -> None:
         ("b", 5, 5),
         ("a", 1, 0),
     ]
+
+
+def test_sparse_buckets_join_the_next_of_their_version() -> None:
+    buckets = merge(
+        [bucket(0, "a", 3, 3), bucket(0, "b", 90, 1), bucket(5, "a", 40, 2), bucket(10, "a", 2, 0)], 5
+    )
+    merged = merge_sparse(buckets)
+    assert [(one.model_version, one.impressions, one.clicks) for one in merged] == [
+        ("a", 45, 5),
+        ("b", 90, 1),
+    ]
+    assert [one.start for one in merged] == [START, START]
+    few = merge([bucket(0, "a", 3, 1)], 5)
+    assert merge_sparse(few) == few
+    assert merge_sparse([]) == []
 
 
 @pytest.mark.parametrize(

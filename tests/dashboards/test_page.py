@@ -17,12 +17,19 @@ from dashboards.page import create_page
 from immr.events.sqlite import SqliteEventLog
 from immr.experiment.definition import save
 from immr.types import Click, Impression, SearchRecord
-from tests.support.page_home import VersionsThere, add_drift, add_reports, experiment, fill
+from tests.support.page_home import VersionsThere, add_drift, add_history, add_reports, experiment, fill
 from tests.support.patience import until
 from tests.support.upstream_process import free_port, picture, seen_by, upstream
 
 STARTED = datetime(2024, 5, 1, 12, tzinfo=UTC)
-DECISION = {"ts": "2024-05-01T12:05:00+00:00", "action": "wait", "reason": "Too early.", "champion": "immr-1"}
+DECISION = {
+    "ts": "2024-05-01T12:05:00+00:00",
+    "action": "wait",
+    "reason": "Too early.",
+    "champion": "immr-1",
+    "experiment": "first",
+}
+EARLIER = {**DECISION, "ts": "2024-05-01T12:09:00+00:00", "action": "roll back", "experiment": "before"}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +57,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, upstreams: list[str]) -> Path
     fill(folder, upstreams, 600, STARTED)
     add_reports(folder)
     add_drift(folder)
+    add_history(folder)
     (folder / "photos" / "below").mkdir(parents=True)
     for number in range(15):
         (folder / "photos" / "below" / f"{number:02d}.jpg").write_bytes(picture(number, 48))
@@ -58,7 +66,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, upstreams: list[str]) -> Path
 
 @pytest.fixture(scope="module")
 def page(home: Path) -> Iterator[TestClient]:
-    with opened(home, home / "photos", [DECISION]) as client:
+    with opened(home, home / "photos", [DECISION, EARLIER]) as client:
         yield client
 
 
@@ -95,6 +103,10 @@ def test_the_whole_page(page: TestClient) -> None:
         "All metrics, challenger against champion",
         "position-weighted CTR",
         "users with any number of looks",
+        "of the users",
+        "promoted",
+        "by ann",
+        "immr-9 waits for this test to end, and starts then with 20 % of the users.",
         "No bots among the users.",
         "How both serve",
         "rank 10",
@@ -103,7 +115,8 @@ def test_the_whole_page(page: TestClient) -> None:
         "The photos do not lie where they did.",
     ):
         assert sentence in shown
-    assert html.count('<svg class="chart"') == 5
+    assert html.count('<svg class="chart"') == 7
+    assert "0.0 days" not in html and "withheld" not in shown
 
 
 def test_nothing_is_asked_of_other_hosts(page: TestClient) -> None:
@@ -184,7 +197,23 @@ def test_a_report_may_run_nothing(page: TestClient) -> None:
     assert page.get("/reports/summary.json").status_code == 404
 
 
-@pytest.mark.parametrize("name", ["ctr", "readout", "places", "latency", "models", "reports"])
+def test_the_report_of_an_earlier_test_may_run_nothing(page: TestClient) -> None:
+    assert 'href="/tests/before"' in whole(page)
+    report = page.get("/tests/before")
+    assert "Better" in report.text and "sandbox" in report.headers["content-security-policy"]
+    for name in ("nothing", "..%2f..%2fdrift"):
+        assert page.get(f"/tests/{name}").status_code == 404
+
+
+def test_a_champion_alone_has_nothing_withheld(tmp_path: Path, upstreams: list[str]) -> None:
+    fill(tmp_path, upstreams[:1], 40, STARTED)
+    with opened(tmp_path) as client:
+        shown = text(whole(client))
+    assert "no test is running" in shown
+    assert "withheld" not in shown and "No comparison" not in shown
+
+
+@pytest.mark.parametrize("name", ["ctr", "readout", "history", "places", "latency", "models", "reports"])
 def test_an_unchanged_section_is_not_sent_again(page: TestClient, name: str) -> None:
     until(lambda: page.get(f"/sections/{name}").status_code != 204)  # 204: not there yet
     first = page.get(f"/sections/{name}")
@@ -204,6 +233,7 @@ def test_prometheus_reads_what_only_the_page_knows(page: TestClient) -> None:
         r'immr_drift_found\{what="query photos"\} 1\.0',
         r"immr_features_age_seconds \d",
         r'immr_decisions\{action="wait"\} 1\.0',
+        r'immr_decisions\{action="roll back"\} 1\.0',
     ):
         assert re.search(line, shown), line
     assert "user-" not in shown
@@ -225,6 +255,7 @@ def test_nothing_there_yet(tmp_path: Path) -> None:
         "No pipeline has run yet.",
         "Nothing has been shown in this experiment yet.",
         "Nobody has looked yet:",
+        "There has been no test yet.",
     ):
         assert sentence in shown
     assert searched.status_code == 200

@@ -15,7 +15,7 @@ import pytest
 
 from immr.errors import EventLogError, EventRefusedError
 from immr.events.sqlite import SqliteEventLog
-from immr.types import Click, Impression
+from immr.types import Click, Impression, SearchRecord
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
@@ -82,6 +82,21 @@ def test_a_log_of_another_schema_is_refused(tmp_path: Path) -> None:
         connection.execute("UPDATE schema_version SET version = 99")
     with pytest.raises(EventLogError, match="schema version 99"):
         SqliteEventLog(path)
+
+
+def test_a_log_of_the_first_schema_is_upgraded(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    SqliteEventLog(path).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("ALTER TABLE searches DROP COLUMN context")
+        connection.execute("UPDATE schema_version SET version = 1")
+        row = ("q", "u", 1_000_000, "champion", "m", 5.0, 3, 0, 0)
+        connection.execute("INSERT INTO searches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    log = SqliteEventLog(path)
+    log.record_search(SearchRecord("r", "u", NOON, "champion", "m", 5.0, 3, context='{"device":"tv"}'), [])
+    assert log.searches()["context"].to_pylist() == ["", '{"device":"tv"}']
+    log.close()
+    assert SqliteEventLog(path).searches().num_rows == 2
 
 
 def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def challenged(experiment: changes.Experiment) -> set[str]:
 
 
 def test_begin_weighs_and_times() -> None:
-    assert (RUNNING.name, RUNNING.started) == ("immr-2-against-immr-1", NOON)
+    assert (RUNNING.name, RUNNING.started) == ("immr-2-against-immr-1-20240501T120000000", NOON)
     assert (RUNNING.champion.weight, RUNNING.state) == (0.9, "running")
     assert RUNNING.challenger is not None
     assert RUNNING.challenger.url == "http://b:1"
@@ -93,3 +93,28 @@ def test_a_ramp_adapts_the_plan_to_the_new_share() -> None:
     )
     assert changes.ramp(planned, 0.5, LATER).planned_users == 36_000
     assert changes.ramp(RUNNING, 0.5, LATER).planned_users is None
+
+
+def test_a_ramp_has_its_next_share_due_when_a_step_is_over() -> None:
+    ramped = changes.begin(
+        ("immr-1", "http://a:1"), ("immr-2", "http://b:1"), 0.01, NOON, ramp=(0.05, 0.5), ramp_every_s=3600
+    )
+    assert changes.due_share(ramped, NOON + timedelta(minutes=59)) is None
+    assert changes.due_share(ramped, LATER) == 0.05
+    second = changes.ramp(ramped, 0.05, LATER)
+    assert (second.ramp, changes.due_share(second, LATER)) == ((0.5,), None)
+    assert changes.ramp(ramped, 0.3, LATER).ramp == (0.5,)  # by hand, past a step
+    last = changes.ramp(second, 0.5, LATER)
+    assert changes.due_share(last, LATER + timedelta(days=9)) is None
+    assert changes.due_share(changes.stop(ramped), LATER) is None
+    assert changes.due_share(RUNNING, LATER) is None
+
+
+@pytest.mark.parametrize(
+    ("ramp", "every_s"), [((0.05,), 60), ((0.5, 0.2), 60), ((0.5, 1.0), 60), ((0.5,), None)]
+)
+def test_a_ramp_has_to_grow_and_to_have_a_pace(ramp: tuple[float, ...], every_s: int | None) -> None:
+    with pytest.raises(ExperimentError, match="ramp"):
+        changes.begin(
+            ("immr-1", "http://a:1"), ("immr-2", "http://b:1"), 0.1, NOON, "ab", None, ramp, every_s
+        )

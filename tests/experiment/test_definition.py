@@ -33,6 +33,8 @@ def test_saved_experiment_loads_the_same(tmp_path: Path) -> None:
         "stopped",
         datetime(2024, 5, 1, tzinfo=UTC),
         planned_users=55_000,
+        ramp=(0.6, 0.9),
+        ramp_every_s=3600,
     )
     path = tmp_path / "deep" / "experiment.json"
     save(experiment, path)
@@ -59,6 +61,9 @@ def without(record: dict[str, Any], name: str) -> dict[str, Any]:
         ("[]", "not a JSON object"),
         (without(GOOD, "salt"), "lacks salt: add it"),
         (GOOD | {"salt": ""}, "needs a name and a salt"),
+        (GOOD | {"ramp": "fast"}, "`ramp` is 'fast': give a list of shares"),
+        (GOOD | {"ramp": [0.4], "ramp_every_s": 60}, "the ramp is 0.5, 0.4: give growing shares"),
+        (GOOD | {"ramp": [0.6]}, "the ramp's steps last None seconds"),
         (GOOD | {"salt": 123}, "an experiment's salt is 123: give text"),
         (GOOD | {"name": ["test"]}, "an experiment's name is ['test']: give text"),
         (GOOD | {"salt": "\ud800"}, "is not JSON"),

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from immr.deploy.deployer import Deployment
-from immr.errors import ExperimentRunningError
+from immr.errors import DeployError, ExperimentRunningError
 from immr.experiment import changes
 from immr.experiment.definition import load, save
+from immr.index.vector_index import Content
 from immr.loop.deploy import deploy
 from immr.settings import Settings
 from immr.types import ModelVersion, Role
@@ -19,12 +20,16 @@ from immr.wiring import Parts
 @dataclass
 class FakeRegistry:
     roles: dict[Role, ModelVersion] = field(default_factory=dict)
+    tagged: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def role(self, role: Role) -> ModelVersion | None:
         return self.roles.get(role)
 
     def set_role(self, role: Role, version: ModelVersion) -> None:
         self.roles[role] = version
+
+    def tags(self, version: ModelVersion) -> dict[str, str]:
+        return self.tagged.get(version.id, {})
 
 
 @dataclass
@@ -40,9 +45,22 @@ def version(number: int) -> ModelVersion:
     return ModelVersion("immr", number, f"key-{number}", "run", 8, "p", "m", "concept")
 
 
+@dataclass
+class FakeIndex:
+    missing: set[str] = field(default_factory=set)
+
+    def content(self, version_id: str) -> Content | None:
+        return None if version_id in self.missing else Content(version_id, 0)
+
+
 @pytest.fixture
 def parts(tmp_path: Path) -> Parts:
-    return Parts.of(Settings(home=tmp_path), registry=FakeRegistry(), deployer=FakeDeployer())
+    for number in (1, 2, 3):
+        bento = tmp_path / "bentoml" / "bentos" / "bento" / str(number)
+        bento.mkdir(parents=True)
+        (bento / "bento.yaml").touch()
+    settings = Settings(home=tmp_path)
+    return Parts.of(settings, registry=FakeRegistry(), deployer=FakeDeployer(), index=FakeIndex())
 
 
 def begin_test(parts: Parts, champion: int, challenger: int) -> None:
@@ -82,3 +100,27 @@ def test_versions_of_an_ended_test_can_be_replaced(parts: Parts) -> None:
     begin_test(parts, 1, 2)
     save(changes.stop(load(parts.settings.experiment_file)), parts.settings.experiment_file)
     assert deploy(parts, version(3), "bento:3").role == "challenger"
+
+
+def test_a_version_that_the_gate_stopped_is_refused(parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
+    tags = {"gate": "recall@1 is 0.1 worse.", "gate.passed": "no"}
+    parts.registry.tagged["immr-1"] = tags  # type: ignore[attr-defined]
+    with pytest.raises(
+        DeployError, match=r"immr-1 is not deployed: the gate stopped it \(recall@1 is 0.1 worse"
+    ):
+        deploy(parts, version(1), "bento:1")
+    assert parts.registry.role("champion") is None
+    assert deploy(parts, version(1), "bento:1", force=True).role == "champion"
+    assert "immr-1 is deployed with --force, although the gate stopped it" in caplog.text
+
+
+def test_a_version_without_bento_or_collection_is_refused(parts: Parts) -> None:
+    parts.index.missing.add("immr-1")  # type: ignore[attr-defined]
+    with pytest.raises(
+        DeployError,
+        match=r"no Bento bento:9 .*immr package --model immr-1.*no finished collection .*immr index",
+    ):
+        deploy(parts, version(1), "bento:9")
+    with pytest.raises(DeployError, match="immr-1 is not deployed: it has no finished collection"):
+        deploy(parts, version(1), "bento:1")
+    assert deploy(parts, version(1), "bento:9", force=True).version_id == "immr-1"

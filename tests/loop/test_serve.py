@@ -6,26 +6,34 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
 from immr.deploy.deployer import Deployment
+from immr.deploy.local import LocalDeployer
 from immr.deploy.readiness import not_ready_because
 from immr.errors import DeployError, ExperimentError
+from immr.experiment import changes
 from immr.experiment.definition import load
-from immr.loop import experiment
 from immr.loop import serve as serve_verb
 from immr.loop.deploy import deploy
+from immr.loop.experiment.decide import _promote
+from immr.loop.experiment.queue import Waiting, start_or_wait
+from immr.loop.experiment.ramp import stop
+from immr.loop.experiment.rollback import roll_back
+from immr.loop.experiment.running import running_test
 from immr.packaging import bento
 from immr.packaging.application import application_folder
 from immr.search.ranking import RankingRecipe
 from immr.settings import Settings
+from immr.types import ModelVersion
 from immr.wiring import connect
-from tests.loop.test_experiment import version_of
 from tests.support import tiny_version
 from tests.support.patience import until
+from tests.support.two_versions import version_of
 from tests.support.upstream_process import free_port
 
 
@@ -65,19 +73,13 @@ def test_deployed_versions_start_and_stop_with_ctrl_c(tmp_path: Path) -> None:
 def test_a_promoted_champion_can_be_rolled_back_after_a_restart(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     registry = connect(settings).registry
-    catalogue = tiny_version.items(tmp_path / "pictures")
     for number in (1, 2):
-        version = version_of(registry, tmp_path / "trained", f"key-{number}")
-        folder = tiny_version.write_packaged(tmp_path / version.id, number)
-        tiny_version.build_index(settings, folder, catalogue, number)
-        made = tiny_version.version(number)
-        tag = bento.build(
-            made, folder, RankingRecipe(), application_folder() / "serving", settings.bento_home
-        )
-        deploy(connect(settings), version, tag)
-    running = experiment.start(connect(settings))
+        version = package_version(settings, number)
+        deploy(connect(settings), version, bento.tag_of(version.id))
+    sides = [(each.version_id, each.url) for each in connect(settings).deployer.current()]
+    running = changes.begin(sides[0], sides[1], 0.5, datetime.now(UTC))
     assert running.challenger is not None
-    experiment._promote(connect(settings), running, running.challenger)
+    _promote(connect(settings), running, running.challenger)
     port = free_port()
     with serve(settings, f"--port={port}", f"--page-port={free_port()}") as process:
         try:
@@ -87,7 +89,7 @@ def test_a_promoted_champion_can_be_rolled_back_after_a_restart(tmp_path: Path) 
             assert previous is not None
             # serve does not wait for it
             until(lambda: not_ready_because(previous.url, "immr-1") is None, timeout_s=120)
-            experiment.roll_back(connect(settings))
+            roll_back(connect(settings))
             until(lambda: answered_by(port) == "immr-1")
         finally:
             process.send_signal(signal.SIGINT)
@@ -95,6 +97,42 @@ def test_a_promoted_champion_can_be_rolled_back_after_a_restart(tmp_path: Path) 
     champion = registry.role("champion")
     assert champion is not None and champion.id == "immr-1"
     assert gone(previous.url)
+
+
+def test_a_version_deployed_meanwhile_starts_and_is_tested(tmp_path: Path) -> None:
+    """`immr deploy` once said "`immr serve` brings it up" while serve was running, and it did not."""
+    settings = Settings(home=tmp_path)
+    for number in (1, 2):
+        package_version(settings, number)
+    deploy(connect(settings), connect(settings).registry.get("immr-1"), "immr-search:immr-1")
+    port = free_port()
+    with serve(settings, f"--port={port}", f"--page-port={free_port()}") as process:
+        try:
+            wait_until_it_serves(process)
+            deploy(connect(settings), connect(settings).registry.get("immr-2"), "immr-search:immr-2")
+            assert isinstance(start_or_wait(connect(settings), 0.5), Waiting)
+            until(lambda: running_test(connect(settings)) is not None, timeout_s=300)
+            users = [f"user-{number}" for number in range(12)]
+            until(lambda: {answered_by(port, user) for user in users} == {"immr-1", "immr-2"})
+            stop(connect(settings))
+            challenger = connect(settings).deployer.current()[1].url
+            connect(settings).deployer.remove("challenger")
+            assert gone(challenger)
+            assert {answered_by(port, user) for user in users} == {"immr-1"}
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+
+
+def package_version(settings: Settings, number: int) -> ModelVersion:
+    """A registered version with its collection and Bento."""
+    version = version_of(connect(settings).registry, settings.home / "trained", f"key-{number}")
+    folder = tiny_version.write_packaged(settings.home / version.id, number)
+    catalogue = tiny_version.items(settings.home / "pictures")
+    tiny_version.build_index(settings, folder, catalogue, number)
+    made, serving = tiny_version.version(number), application_folder() / "serving"
+    bento.build(made, folder, RankingRecipe(), serving, settings.bento_home)
+    return version
 
 
 def wait_until_it_serves(process: subprocess.Popen[str]) -> None:
@@ -105,9 +143,10 @@ def wait_until_it_serves(process: subprocess.Popen[str]) -> None:
         output += line
 
 
-def answered_by(port: int) -> str:
+def answered_by(port: int, user: str = "ann") -> str:
     photo = {"image": ("photo.jpg", tiny_version.photo("red"), "image/jpeg")}
-    answer = httpx.post(f"http://127.0.0.1:{port}/v1/search", files=photo, timeout=30)
+    url = f"http://127.0.0.1:{port}/v1/search"
+    answer = httpx.post(url, files=photo, data={"user_id": user}, timeout=30)
     return str(answer.json()["model_version"])
 
 
@@ -151,3 +190,14 @@ def test_a_taken_port_is_refused_by_its_number(tmp_path: Path) -> None:
             serve_verb.gateway(connect(Settings(home=tmp_path)), port),
         ):
             pass
+
+
+def test_a_second_serve_of_the_same_home_is_refused(tmp_path: Path) -> None:
+    deployer = connect(Settings(home=tmp_path)).deployer
+    assert isinstance(deployer, LocalDeployer)
+    deployer.apply(tiny_version.version(), "immr-search:immr-1", "champion")
+    options = (f"--port={free_port()}", f"--page-port={free_port()}")
+    with deployer._alone(), serve(Settings(home=tmp_path), *options) as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "another process serves the versions" in " ".join(output.split())

@@ -14,9 +14,9 @@ from immr.errors import ExperimentError
 from immr.experiment.definition import Experiment, Variant
 from immr.readout.bots import NO_CLICK, TOO_FAST, BotPolicy
 from immr.readout.health import SLOW_MS
+from immr.readout.printed.text import secondary_rows
 from immr.readout.readout import Readout, before_the_test, readout
 from immr.readout.sums import sum_up
-from immr.readout.tables import secondary_rows
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 CHAMPION = Variant("champion", "http://a:1", "immr-1", 0.5)

@@ -13,6 +13,8 @@ from immr.drift.findings import CATEGORIES, FEATURES, PHOTOS, DriftFinding, Drif
 from immr.events.sqlite import SqliteEventLog
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, Variant, save
+from immr.experiment.history import Happening, TestEvent, append
+from immr.experiment.waiting import Queue, WaitingVersion, save_queue
 from immr.types import Click, Impression, ModelVersion, Role, SearchRecord
 
 CTR = {"champion": 0.05, "challenger": 0.09}
@@ -118,3 +120,23 @@ def add_reports(home: Path) -> None:
         described = folder / f"{age}.json"
         described.write_text(json.dumps(entry))
         os.utime(described, (1_700_000_000 - age,) * 2)
+
+
+def add_history(home: Path) -> None:
+    """One earlier test with its report, the current one, and a version that waits."""
+    folder = home / "experiment"
+    noon = datetime(2024, 5, 1, 9, tzinfo=UTC)
+    steps: tuple[tuple[str, Happening, int], ...] = (
+        ("before", "started", 0),
+        ("before", "promoted", 2),
+        ("first", "started", 3),
+    )
+    for test, what, hours in steps:
+        ts = noon + timedelta(hours=hours)
+        append(
+            folder / "history.jsonl", TestEvent(ts, test, what, "ann", "immr-0", "immr-1", 0.5, f"{what}.")
+        )
+    (folder / "reports").mkdir(exist_ok=True)
+    (folder / "reports" / "before.html").write_text("<!doctype html><title>r</title><p>Better.</p>")
+    waiting = WaitingVersion("immr-9", "immr-search:immr-9", 0.2, noon)
+    save_queue(Queue((waiting,)), folder / "queue.json")

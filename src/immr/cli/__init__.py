@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import sys
+from dataclasses import asdict
 from typing import Annotated, NoReturn
 
 import typer
@@ -13,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from immr import __version__
-from immr.cli import data, drift, events, experiment, index, items, keys, loop, recipe
-from immr.cli.options import console, parts_of
+from immr.cli import data, drift, events, experiment, index, items, keys, loop, past_tests, recipe, status
+from immr.cli.options import AsJson, console, parts_of, print_json
 from immr.errors import ImmrError
 from immr.settings import Settings
 from immr.wiring import connect
@@ -26,7 +27,9 @@ app = typer.Typer(
 )
 app.add_typer(data.data_app, name="data")
 app.add_typer(loop.app)
+app.add_typer(status.app)
 app.add_typer(experiment.app)
+experiment.experiment_app.add_typer(past_tests.app)
 app.add_typer(experiment.experiment_app, name="experiment")
 app.add_typer(drift.app)
 app.add_typer(events.events_app, name="events")
@@ -59,6 +62,7 @@ def doctor(
     of_cluster: Annotated[
         bool, typer.Option("--cluster", help="Check the Kubernetes cluster instead of this machine.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check what is installed, reachable or missing, and suggest remedies; exit 1 if something is missing."""
     from immr.cluster import api
@@ -67,13 +71,16 @@ def doctor(
 
     parts = parts_of(ctx)
     findings = examine_cluster(api.connect(), parts.settings) if of_cluster else examine(parts)
-    table = Table()
-    for column in ("", "what", "found", "remedy"):
-        table.add_column(column, overflow="fold")
-    for finding in findings:
-        mark = "[green]ok[/]" if finding.ok else "[red]missing[/]"
-        table.add_row(mark, finding.what, finding.found, finding.remedy if not finding.ok else "")
-    console.print(table)
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        table = Table()
+        for column in ("", "what", "found", "remedy"):
+            table.add_column(column, overflow="fold")
+        for finding in findings:
+            mark = "[green]ok[/]" if finding.ok else "[red]missing[/]"
+            table.add_row(mark, finding.what, finding.found, finding.remedy if not finding.ok else "")
+        console.print(table)
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from immr.cli.options import SOURCE, AsJson, MapFile, console, parts_of
+from immr.cli.options import (
+    SOURCE,
+    AsJson,
+    MapFile,
+    console,
+    parts_of,
+    print_json,
+    print_table,
+    report,
+)
 from immr.datasets.named import DATASETS, load_dataset
 from immr.storage.atomic import write_atomically
 
@@ -44,31 +52,31 @@ def data_check(
         write_atomically(propose, proposed_mapping(reports))
         reports = check(Shop.of(source, propose), rows)
     if as_json:
-        typer.echo(json.dumps([asdict(report) | {"fits": report.fits} for report in reports], default=str))
+        print_json([asdict(checked) | {"fits": checked.fits} for checked in reports])
     else:
         _print(reports)
     if propose is not None:
         Console(stderr=True).print(f"wrote {propose}: read it, correct it, then use it with --map {propose}")
-    raise typer.Exit(0 if all(report.fits for report in reports) else 1)
+    raise typer.Exit(0 if all(checked.fits for checked in reports) else 1)
 
 
 def _print(reports: Sequence[TableReport]) -> None:
     from immr.data.check import proposed_mapping
 
     table = Table("table", "files", "rows sampled", "valid", "problem", "rows", "example")
-    for report in reports:
-        counts = (report.name, str(report.files), f"{report.sampled:,}", f"{report.valid:,}")
-        if report.error:
-            table.add_row(*counts, f"[red]{escape(report.error)}[/]", "", "")
-        elif not report.problems:
+    for checked in reports:
+        counts = (checked.name, str(checked.files), f"{checked.sampled:,}", f"{checked.valid:,}")
+        if checked.error:
+            table.add_row(*counts, f"[red]{escape(checked.error)}[/]", "", "")
+        elif not checked.problems:
             table.add_row(*counts, "[green]none[/]", "", "")
-        for number, problem in enumerate(report.problems):
+        for number, problem in enumerate(checked.problems):
             shown = counts if number == 0 else ("",) * 4
             table.add_row(*shown, problem.reason, f"{problem.rows:,}", escape(problem.example))
-    console.print(table)
-    for report in reports:
-        if report.ignored_columns:
-            console.print(f"{report.name}: ignored columns {', '.join(report.ignored_columns)}")
+    print_table(table)
+    for checked in reports:
+        if checked.ignored_columns:
+            console.print(f"{checked.name}: ignored columns {', '.join(checked.ignored_columns)}")
     if text := proposed_mapping(reports):
         console.print("Proposed mapping (write it to a file with --propose map.toml):\n")
         console.print(text, markup=False, highlight=False)
@@ -80,6 +88,7 @@ def _add_dataset(name: str) -> None:
         ctx: typer.Context,
         out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("shop"),
         seed: Annotated[int, typer.Option(help="Seed of the simulated shoppers.")] = 0,
+        as_json: AsJson = False,
     ) -> None:
         from immr.datasets.simulation import simulate
         from immr.datasets.simulation_recipe import SimulationRecipe
@@ -87,7 +96,11 @@ def _add_dataset(name: str) -> None:
         settings = parts_of(ctx).settings
         labelled = load_dataset(name, settings.data_mirror, settings.cache_dir)
         simulate(labelled, out, SimulationRecipe(seed=seed))
-        console.print(f"wrote {len(labelled.items)} items and simulated clicks of {name} to {out}")
+        report(
+            f"wrote {len(labelled.items)} items and simulated clicks of {name} to {out}",
+            {"data_set": name, "items": len(labelled.items), "folder": out},
+            as_json,
+        )
 
 
 for _name in DATASETS:

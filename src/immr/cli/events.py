@@ -1,8 +1,7 @@
-"""The event log: export it as the next click log."""
+"""The event log: export it as the next click log, or as Parquet for a warehouse."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict
 from datetime import datetime
@@ -11,15 +10,10 @@ from typing import Annotated
 
 import typer
 
-from immr.cli.options import AsJson, console, parts_of
-from immr.loop.watch import export_events
+from immr.cli.options import AsJson, parts_of, report
+from immr.loop.watch import export_events, sink_events
 
-events_app = typer.Typer(no_args_is_help=True, help="The event log: export.")
-
-
-@events_app.callback()
-def events() -> None:
-    """Make typer treat `export` as a subcommand although it is the only one."""
+events_app = typer.Typer(no_args_is_help=True, help="The event log: export, sink.")
 
 
 @events_app.command("export")
@@ -39,12 +33,32 @@ def events_export(
     exported = export_events(parts_of(ctx), out, since)
     if items is not None:
         shutil.copyfile(items, out / "items.parquet")
-    if as_json:
-        typer.echo(json.dumps(asdict(exported), default=str))
-        return
-    console.print(
+    report(
         f"exported {exported.queries:,} of {exported.queries_in:,} queries with {exported.impressions:,} "
         f"impressions to {out}; left out {exported.without_photo:,} queries without a photo and "
         f"{exported.of_bots:,} queries by bots",
-        highlight=False,
+        asdict(exported),
+        as_json,
+    )
+
+
+@events_app.command("sink")
+def events_sink(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder of the tables searches, impressions and clicks.")],
+    since: Annotated[
+        datetime | None, typer.Option(help="Write the days from this one on (UTC); by default all.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write searches, impressions and clicks as Parquet by day; files of the same days are replaced.
+
+    Example: `immr events sink --out events --since 2026-05-01`
+    """
+    sunk = sink_events(parts_of(ctx), out, since)
+    report(
+        f"wrote {sunk.searches:,} searches, {sunk.impressions:,} impressions and {sunk.clicks:,} clicks of "
+        f"{sunk.days:,} days to {out}",
+        asdict(sunk),
+        as_json,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -13,11 +12,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from immr.cli.options import AsJson, console, parts_of
+from immr.cli.options import AsJson, console, parts_of, print_json, print_table, report
 from immr.errors import ImmrError
 from immr.experiment.definition import Experiment, Kind
-from immr.loop import experiment as experiment_verb
 from immr.loop import watch as watch_verb
+from immr.loop.experiment import queue
+from immr.loop.experiment import ramp as share
+from immr.loop.experiment.decide import decide
+from immr.loop.experiment.rollback import roll_back
+from immr.loop.experiment.start import shadow, start
 from immr.wiring import Parts
 
 log = logging.getLogger(__name__)
@@ -41,13 +44,36 @@ def experiment_readout(
         Path | None,
         typer.Option(
             "--from",
-            help="Folder with impressions*.parquet and searches*.parquet to read instead of the event log.",
+            help="Folder of `immr events sink`, to read instead of the event log.",
         ),
+    ] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="DIMENSION,…",
+            help="Split the CTR by these: category, day, rank, and the declared dimensions of a search's context.",
+        ),
+    ] = "",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print every comparison as one row of CSV.")] = False,
+    parquet: Annotated[
+        Path | None, typer.Option(help="Write every comparison as one row of a Parquet file.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show each variant's users and CTR, with intervals, and the difference; writes nothing."""
-    _show(watch_verb.read_out(parts_of(ctx), exported), as_json)
+    """Show each variant's users and CTR, with intervals, and the difference; changes nothing.
+
+    Example: `immr experiment readout --by country,device --csv > readout.csv`
+    """
+    from immr.readout.printed import tidy
+
+    dimensions = [name for name in (part.strip() for part in by.split(",")) if name]
+    watched = watch_verb.read_out(parts_of(ctx), exported, dimensions)
+    if parquet is not None:
+        tidy.write_parquet(tidy.rows(watched.readout, watched.segments), parquet)
+    if as_csv:
+        typer.echo(tidy.to_csv(tidy.rows(watched.readout, watched.segments)), nl=False)
+    elif parquet is None or as_json:
+        _show(watched, as_json)
 
 
 @experiment_app.command("start")
@@ -57,34 +83,81 @@ def experiment_start(
     interleave: Annotated[
         bool, typer.Option("--interleave", help="Show these users both versions' items in one result list.")
     ] = False,
+    ramp: Annotated[
+        str, typer.Option(metavar="PERCENT,…", help="Shares to step through instead of --weight: 1,5,25,50.")
+    ] = "",
+    every: Annotated[str, typer.Option(help="How long each share of --ramp lasts: 30m, 6h or 1d.")] = "6h",
+    as_json: AsJson = False,
 ) -> None:
-    """Compare the deployed challenger with the champion; without a challenger, the champion serves all users."""
+    """Compare the deployed challenger with the champion; without a challenger, the champion serves all users.
+
+    A ramp moves on while the guardrails hold, and ends when one breaks; `immr serve`, `experiment decide --apply
+    --every-s` and the pipeline immr-decide do that. Example: `immr experiment start --ramp 1,5,25,50 --every 6h`
+    """
     kind: Kind = "interleave" if interleave else "ab"
-    print_experiment(experiment_verb.start(parts_of(ctx), weight, kind))
+    first, *later = _shares(ramp) if ramp else [weight]
+    seconds = _seconds(every) if ramp else None
+    _print_experiment(start(parts_of(ctx), first, kind, later, seconds), as_json)
 
 
 @experiment_app.command("shadow")
-def experiment_shadow(ctx: typer.Context) -> None:
+def experiment_shadow(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Send searches to the deployed challenger too; its answers only go to the gateway's log."""
-    print_experiment(experiment_verb.shadow(parts_of(ctx)))
+    _print_experiment(shadow(parts_of(ctx)), as_json)
 
 
 @experiment_app.command("rollback")
-def experiment_rollback(ctx: typer.Context) -> None:
+def experiment_rollback(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Send all users to the previous champion at once."""
-    print_experiment(experiment_verb.roll_back(parts_of(ctx)))
+    _print_experiment(roll_back(parts_of(ctx)), as_json)
 
 
 @experiment_app.command("ramp")
-def experiment_ramp(ctx: typer.Context, weight: Weight) -> None:
+def experiment_ramp(ctx: typer.Context, weight: Weight, as_json: AsJson = False) -> None:
     """Give the challenger a larger share; its current users keep it, and the readout starts over."""
-    print_experiment(experiment_verb.ramp(parts_of(ctx), weight))
+    _print_experiment(share.ramp(parts_of(ctx), weight), as_json)
 
 
 @experiment_app.command("stop")
-def experiment_stop(ctx: typer.Context) -> None:
+def experiment_stop(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Send all users to the champion."""
-    print_experiment(experiment_verb.stop(parts_of(ctx)))
+    _print_experiment(share.stop(parts_of(ctx)), as_json)
+
+
+@experiment_app.command("queue")
+def experiment_queue(
+    ctx: typer.Context,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Let the queue start its next version again after a rollback.")
+    ] = False,
+    drop: Annotated[str, typer.Option(metavar="VERSION", help="Take a version off the queue.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show the versions that wait for the running test to end; the newest starts next.
+
+    Example: `immr experiment queue --drop immr-4`
+    """
+    parts = parts_of(ctx)
+    if drop:
+        queue.drop(parts, drop)
+    if resume:
+        queue.resume(parts)
+    found = queue.waiting(parts)
+    if as_json:
+        print_json([each.to_json() for each in found])
+    elif not found:
+        console.print("no version waits")
+    else:
+        table = Table("version", "share", "since (UTC)", "waits for")
+        for each in found:
+            version = each.version
+            table.add_row(
+                version.model_version,
+                f"{version.share:.0%}",
+                f"{version.since:%Y-%m-%d %H:%M}",
+                each.reason,
+            )
+        print_table(table)
 
 
 @experiment_app.command("decide")
@@ -101,16 +174,32 @@ def experiment_decide(
     """Decide to promote, keep, wait or roll back; log the decision, and carry it out with --apply."""
     parts = parts_of(ctx)
     if every_s is None:
-        _show(experiment_verb.decide(parts, apply), as_json)
+        _show(decide(parts, apply), as_json)
     else:
         _show(_decide_until_done(parts, apply, every_s), as_json)
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        return [float(part) / 100 for part in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a list of percents such as 1,5,25,50") from error
+
+
+def _seconds(text: str) -> int:
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    if text[:-1].isdigit() and text[-1] in units and int(text[:-1]) > 0:
+        return int(text[:-1]) * units[text[-1]]
+    raise typer.BadParameter(f"{text!r} is not a time such as 30m, 6h or 1d")
 
 
 def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.Watched:
     """Retry after errors, so that an outage of the event log does not end the guardrails."""
     while True:
         try:
-            watched = experiment_verb.decide(parts, apply, record_wait=False)
+            watched = decide(parts, apply, record_wait=False)
+            if apply:
+                queue.advance(parts)
             if watched.decision.action != "wait":
                 return watched
         except (ImmrError, OSError) as error:
@@ -122,35 +211,43 @@ def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.
 
 def _show(watched: watch_verb.Watched, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({"readout": watched.readout.to_json(), "decision": asdict(watched.decision)}))
+        segments = [each.to_json() for each in watched.segments]
+        decision = asdict(watched.decision)
+        print_json({"readout": watched.readout.to_json(), "decision": decision, "segments": segments})
     else:
         _print_readout(watched)
 
 
-def print_experiment(experiment: Experiment) -> None:
-    """Print the name, the state, and each variant's version, share and address."""
+def describe(experiment: Experiment) -> str:
+    """The name, the state, and each variant's version, share and address, for the console."""
     shares = ", ".join(
         f"{side.name} {side.model_version} {side.weight:.0%} at {side.url}" for side in experiment.variants
     )
-    console.print(f"[bold]{experiment.name}[/] ({experiment.state}): {shares}", highlight=False)
+    return f"[bold]{experiment.name}[/] ({experiment.state}): {shares}"
+
+
+def _print_experiment(experiment: Experiment, as_json: bool) -> None:
+    report(describe(experiment), asdict(experiment), as_json)
 
 
 def _print_readout(watched: watch_verb.Watched) -> None:
-    from immr.readout.tables import as_rows, preference_rows, secondary_rows
+    from immr.readout.printed.report import progress
+    from immr.readout.printed.text import as_rows, preference_rows, secondary_rows, segment_rows
 
     readout = watched.readout
     _print_table("A/B readout", as_rows(readout))
     _print_table("Interleaving: 1 prefers the challenger, −1 the champion", preference_rows(readout))
     _print_table("Other metrics", secondary_rows(readout))
+    _print_table("CTR by segment, corrected for their number", segment_rows(watched.segments))
     for marked in readout.bots:
         console.print(
             f"excluded from {marked.variant}: {marked.users} bots ({marked.rule}), {marked.queries} queries"
         )
-    if readout.plan is not None and readout.days_to_go is not None:
+    if readout.plan is not None:
         console.print(
-            f"detecting a lift of {readout.plan.effect:.0%} needs {readout.plan.users_always_valid:,} users "
-            f"with any number of looks, {readout.plan.users_one_look:,} with one look: "
-            f"about {readout.days_to_go:.1f} more days",
+            f"{progress(readout)}; detecting a lift of {readout.plan.effect:.0%} needs "
+            f"{readout.plan.users_always_valid:,} users with any number of looks, "
+            f"{readout.plan.users_one_look:,} with one look",
             highlight=False,
         )
     console.print(f"[bold]{watched.decision.action}[/]: {watched.decision.reason}", highlight=False)
@@ -163,4 +260,4 @@ def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
     table = Table(*header, title=title)
     for row in body:
         table.add_row(*row)
-    console.print(table)
+    print_table(table)

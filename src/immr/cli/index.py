@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from immr.cli.options import ModelName, SetFolder, console, parts_of
+from immr.cli.options import AsJson, ModelName, SetFolder, parts_of, print_json, print_table, report
 from immr.data.training_set import TrainingSet
 from immr.loop import catalogue
 from immr.loop.index import index
@@ -18,16 +19,20 @@ index_app = typer.Typer(
 
 
 @index_app.command("build")
-def index_build(ctx: typer.Context, training_set: SetFolder, model: ModelName) -> None:
+def index_build(
+    ctx: typer.Context, training_set: SetFolder, model: ModelName, as_json: AsJson = False
+) -> None:
     """Embed the catalogue into a version's collection, and verify it.
 
     Example: immr index build training-set --model immr-1
     """
     parts = parts_of(ctx)
-    report = index(parts, parts.registry.get(model), TrainingSet(training_set).items)
-    console.print(
-        f"{report.collection}: {report.points} documents, recall@10 {report.recall_at_10:.3f} of exact search"
-        + (" (already built)" if report.reused else "")
+    built = index(parts, parts.registry.get(model), TrainingSet(training_set).items)
+    report(
+        f"{built.collection}: {built.points} documents, recall@10 {built.recall_at_10:.3f} of exact search"
+        + (" (already built)" if built.reused else ""),
+        asdict(built),
+        as_json,
     )
 
 
@@ -38,12 +43,17 @@ def index_gc(
         int, typer.Option(min=0, help="How many old versions to keep for rollback, besides the live ones.")
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report without deleting.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Delete collections of old versions, except those that serve, have a role or are in the experiment.
 
     Example: immr index gc --keep 2 --dry-run
     """
+    outcomes = catalogue.collect_garbage(parts_of(ctx), keep, dry_run)
+    if as_json:
+        print_json(outcomes)
+        return
     table = Table("version", "collection")
-    for version_id, outcome in catalogue.collect_garbage(parts_of(ctx), keep, dry_run).items():
+    for version_id, outcome in outcomes.items():
         table.add_row(version_id, outcome)
-    console.print(table)
+    print_table(table)

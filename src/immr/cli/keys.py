@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from immr.cli.options import console, parts_of
+from immr.cli.options import AsJson, parts_of, report
 
 keys_app = typer.Typer(no_args_is_help=True, help="The keys that sign click tokens: rotate.")
 
@@ -20,6 +20,7 @@ def keys() -> None:
 def keys_rotate(
     ctx: typer.Context,
     keep: Annotated[int, typer.Option(min=1, help="How many keys to keep, including the new one.")] = 2,
+    as_json: AsJson = False,
 ) -> None:
     """Sign with a new key from now on, without a restart; tokens signed with the kept keys stay valid.
 
@@ -30,4 +31,4 @@ def keys_rotate(
     key_file = parts_of(ctx).settings.token_key_file
     assert key_file is not None, "settings fill it in"
     count = token_keys.rotate(key_file, keep)
-    console.print(f"{key_file} now has {count} keys; the newest signs", highlight=False)
+    report(f"{key_file} now has {count} keys; the newest signs", {"file": key_file, "keys": count}, as_json)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,20 +14,35 @@ from rich.console import Console
 from rich.table import Table
 
 from immr import recipes
-from immr.cli.experiment import print_experiment
-from immr.cli.options import AsJson, DataSource, MapFile, ModelName, RecipeName, SetFolder, console, parts_of
+from immr.cli.experiment import describe
+from immr.cli.options import (
+    AsJson,
+    DataSource,
+    MapFile,
+    ModelName,
+    OfVersion,
+    RecipeName,
+    SetFolder,
+    console,
+    parts_of,
+    print_json,
+    print_table,
+    report,
+)
 from immr.data.sources.shop import Shop
 from immr.data.training_set import TrainingSet
 from immr.evaluation.bootstrap import Estimate
-from immr.loop import deploy as deploy_verb
 from immr.loop import evaluate as evaluate_verb
 from immr.loop import govern as govern_verb
 from immr.loop import materialize as materialize_verb
 from immr.loop import package as package_verb
 from immr.loop import serve as serve_verb
 from immr.loop import train as train_verb
+from immr.loop.experiment.queue import Waiting, deploy_or_wait
 
 app = typer.Typer()
+
+_FOLLOW_EVERY_S = 2.0
 
 
 @app.command()
@@ -37,15 +52,24 @@ def govern(
     out: Annotated[Path, typer.Option(help="Folder for the training set.")] = Path("training-set"),
     recipe: RecipeName = "concept",
     mapping: MapFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Clean, group and split a click log into a training set.
 
     Example: immr govern my-shop --out training-set
     """
     result = govern_verb.govern(parts_of(ctx), Shop.of(data, mapping), recipes.by_name(recipe), out)
-    console.print(
+    report(
         f"{len(result.queries)} photos in {result.class_count} classes, {len(result.judgements)} held out; "
-        f"manifest {result.hash[:16]}; report: {out / 'report.html'}"
+        f"manifest {result.hash[:16]}; report: {out / 'report.html'}",
+        {
+            "photos": len(result.queries),
+            "classes": result.class_count,
+            "held_out": len(result.judgements),
+            "manifest": result.hash,
+            "folder": result.folder,
+        },
+        as_json,
     )
 
 
@@ -55,6 +79,7 @@ def train(
     training_set: SetFolder,
     recipe: RecipeName = "concept",
     processes: Annotated[int, typer.Option(help="Training processes.")] = 2,
+    as_json: AsJson = False,
 ) -> None:
     """Train a recipe on a training set and register the version.
 
@@ -62,7 +87,7 @@ def train(
     """
     chosen = recipes.with_processes(recipes.by_name(recipe), processes)
     version = train_verb.train(parts_of(ctx), TrainingSet(training_set), chosen)
-    console.print(f"registered {version.id} (run {version.run_id})")
+    report(f"registered {version.id} (run {version.run_id})", asdict(version) | {"id": version.id}, as_json)
 
 
 @app.command()
@@ -70,80 +95,115 @@ def evaluate(
     ctx: typer.Context,
     model: ModelName = "champion",
     dataset: Annotated[
-        str, typer.Option(help="Named data set: search its items with its photos.")
-    ] = "grocery",
+        str, typer.Option(help="Evaluate on this named data set instead, without the gate.")
+    ] = "",
     split: Annotated[str, typer.Option(help="Which of its photos to use: train, val or test.")] = "val",
     training_set: Annotated[
         Path | None,
-        typer.Option(help="Evaluate on this training set's held-out photos instead, and apply the gate."),
+        typer.Option(help="Whose held-out photos to use; by default the version's own training set."),
     ] = None,
-    report: Annotated[Path, typer.Option(help="File for the HTML report.")] = Path("evaluation.html"),
-    recipe: RecipeName = "concept",
+    report_file: Annotated[Path, typer.Option("--report", help="File for the HTML report.")] = Path(
+        "evaluation.html"
+    ),
+    recipe: OfVersion = "",
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a version. With --training-set, also apply the gate; exit 1 if the version does not pass.
+    """Evaluate a version on held-out photos, compare it with the champion, and apply the gate; exit 1 if it fails.
 
-    Example: immr evaluate --model immr-1 --training-set training-set
+    Example: immr evaluate --model immr-3
     """
     parts = parts_of(ctx)
     version = parts.registry.get(model)
-    chosen = recipes.by_name(recipe)
-    if training_set is None:
+    chosen = recipes.by_name(recipe or version.recipe)
+    if dataset:
         result = evaluate_verb.evaluate_dataset(parts, version, dataset, split, chosen)
         _print_metrics(f"{version.id} on {dataset}/{split}", result.intervals, as_json)
         return
-    evaluated = evaluate_verb.evaluate(parts, version, TrainingSet(training_set), chosen, report)
-    _print_metrics(f"{version.id} on {training_set}", evaluated.evaluation.intervals, as_json)
-    Console(stderr=True).print(f"{evaluated.verdict.sentence} Report: {report}")
+    held_out = TrainingSet(training_set) if training_set else govern_verb.training_set_of(parts, version)
+    evaluated = evaluate_verb.evaluate(parts, version, held_out, chosen, report_file)
+    _print_metrics(f"{version.id} on {held_out.folder}", evaluated.evaluation.intervals, as_json)
+    Console(stderr=True).print(f"{evaluated.verdict.sentence} Report: {report_file}")
     raise typer.Exit(0 if evaluated.verdict.passed else 1)
 
 
 @app.command()
-def package(ctx: typer.Context, model: ModelName, recipe: RecipeName = "concept") -> None:
+def package(ctx: typer.Context, model: ModelName, recipe: OfVersion = "", as_json: AsJson = False) -> None:
     """Build a version's Bento, and print its tag.
 
-    Example: immr package --model immr-1
+    Example: immr package --model immr-3
     """
     parts = parts_of(ctx)
-    console.print(package_verb.package(parts, parts.registry.get(model), recipes.by_name(recipe)))
+    version = parts.registry.get(model)
+    tag = package_verb.package(parts, version, recipes.by_name(recipe or version.recipe))
+    report(tag, {"bento": tag}, as_json)
 
 
 @app.command()
 def materialize(
-    ctx: typer.Context, training_set: SetFolder, data: DataSource, mapping: MapFile = None
+    ctx: typer.Context,
+    training_set: SetFolder,
+    data: DataSource,
+    mapping: MapFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write item features from a click log's last seven days to the online store.
 
     Example: immr materialize training-set my-shop
     """
     count = materialize_verb.materialize(parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping))
-    console.print(f"{count} items have features online")
+    report(f"{count} items have features online", {"items": count}, as_json)
 
 
 @app.command()
-def push(ctx: typer.Context, training_set: SetFolder, data: DataSource, mapping: MapFile = None) -> None:
+def push(
+    ctx: typer.Context,
+    training_set: SetFolder,
+    data: DataSource,
+    mapping: MapFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Update the online features with events recorded since.
 
     Example: immr push training-set my-shop
     """
     count = materialize_verb.push(parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping))
-    console.print(f"{count} items have fresh features online")
+    report(f"{count} items have fresh features online", {"items": count}, as_json)
 
 
 @app.command()
 def deploy(
-    ctx: typer.Context, model: ModelName, bento: Annotated[str, typer.Option(help="The Bento's tag.")]
+    ctx: typer.Context,
+    model: ModelName,
+    bento: Annotated[
+        str, typer.Option(help="The Bento's tag; by default the one that `immr package` printed.")
+    ] = "",
+    weight: Annotated[
+        float, typer.Option(help="Share of the users for its test, if it has to wait in the queue.")
+    ] = 0.5,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Deploy it even if its gate failed, or its Bento or collection is missing."
+        ),
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Deploy a packaged and indexed version as challenger, or as champion if there is none.
 
-    Example: immr deploy --model immr-1 --bento immr-search:immr-1
+    While a test is running, the version waits in `immr experiment queue` and starts when the test has ended.
+
+    Example: immr deploy --model immr-3
     """
     parts = parts_of(ctx)
-    deployment = deploy_verb.deploy(parts, parts.registry.get(model), bento)
-    if parts.settings.deploy_url.startswith("local:"):
-        console.print(f"{deployment.version_id} is deployed as {deployment.role}: `immr serve` starts it")
-    else:
-        console.print(f"{deployment.version_id} serves as {deployment.role} at {deployment.url}")
+    deployed = deploy_or_wait(parts, parts.registry.get(model), bento, weight, force)
+    if isinstance(deployed, Waiting):
+        sentence = f"{deployed.version.model_version} waits in the queue: {deployed.reason}"
+        report(sentence, {"state": "waiting", **deployed.to_json()}, as_json)
+        return
+    serving = f"{deployed.version_id} serves as {deployed.role} at {deployed.url}"
+    here = f"{deployed.version_id} is deployed as {deployed.role}; `immr serve` runs it"
+    sentence = here if parts.settings.deploys_here else serving
+    report(sentence, {"state": "deployed", **asdict(deployed)}, as_json)
 
 
 @app.command()
@@ -154,6 +214,8 @@ def serve(
 ) -> None:
     """Run the deployed versions, the gateway and the page on this machine, until Ctrl-C.
 
+    Versions that are deployed meanwhile are started, and replaced ones are stopped.
+
     Example: immr serve --port 8080
     """
     for sign in (signal.SIGINT, signal.SIGTERM):
@@ -161,20 +223,22 @@ def serve(
     console.print("starting the deployed versions …")
     try:
         with serve_verb.serve(parts_of(ctx), port, page_port) as served:
-            print_experiment(served.experiment)
+            console.print(describe(served.experiment), highlight=False)
             console.print(f"search {served.search_url}/v1/search, page {served.page_url}; Ctrl-C stops both")
-            signal.pause()
+            while True:
+                served.follow()
+                time.sleep(_FOLLOW_EVERY_S)
     except KeyboardInterrupt:
         console.print("stopped")
 
 
 def _print_metrics(title: str, metrics: Mapping[str, Estimate], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({"what": title, "metrics": {name: asdict(i) for name, i in metrics.items()}}))
+        print_json({"what": title, "metrics": {name: asdict(i) for name, i in metrics.items()}})
         return
     table = Table(title=title)
     for column in ("metric", "mean", "95 % interval"):
         table.add_column(column)
     for name, interval in metrics.items():
         table.add_row(name, f"{interval.mean:.3f}", f"{interval.low:.3f} – {interval.high:.3f}")
-    console.print(table)
+    print_table(table)

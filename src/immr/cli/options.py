@@ -1,21 +1,27 @@
-"""Arguments and options that several commands share, the parts they use, and the console they print to."""
+"""Arguments and options that several commands share, the parts they use, and how they print."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from immr import recipes
 from immr.wiring import Parts
 
-console = Console(width=None if sys.stdout.isatty() else 160)  # a pipe has no width, and tables need one
+_UNLIMITED = 10_000
+console = Console(width=None if sys.stdout.isatty() else _UNLIMITED)  # a pipe has no width to wrap at
 
 RecipeName = Annotated[
     str, typer.Option("--recipe", help=f"One of {', '.join(sorted(recipes.RECIPES))}; or a TOML file.")
+]
+OfVersion = Annotated[
+    str, typer.Option("--recipe", help="A recipe; by default the one that the version was trained with.")
 ]
 SOURCE = (
     "Folder with items, queries and impressions as Parquet, CSV or JSON lines: a path, s3://, gs:// or https://; "
@@ -34,3 +40,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def parts_of(ctx: typer.Context) -> Parts:
     """The parts that the root command connected."""
     return cast(Parts, ctx.obj)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON; times become text."""
+    typer.echo(json.dumps(value, default=str))
+
+
+def report(sentence: str, value: Any, as_json: bool) -> None:
+    """Print what a command did: as a sentence, or as JSON."""
+    if as_json:
+        print_json(value)
+    else:
+        console.print(sentence, highlight=False)
+
+
+def print_table(table: Table) -> None:
+    """Print a table at its natural width: a narrow terminal wraps its lines, and no number is cut."""
+    natural = console.measure(table, options=console.options.update(max_width=_UNLIMITED)).maximum
+    Console(width=max(natural, console.width)).print(table)

@@ -8,20 +8,24 @@ import typer
 from rich.table import Table
 
 from immr import recipes
-from immr.cli.options import console
+from immr.cli.options import AsJson, console, print_json
 
 recipe_app = typer.Typer(no_args_is_help=True, help="Recipes: list them, show one as TOML.")
 
 
 @recipe_app.command("list")
-def recipe_list() -> None:
+def recipe_list(as_json: AsJson = False) -> None:
     """List the built-in recipes.
 
     Example: immr recipe list
     """
+    listed = {name: (function.__doc__ or "").split("\n")[0] for name, function in recipes.RECIPES.items()}
+    if as_json:
+        print_json(listed)
+        return
     table = Table("recipe", "what it does")
-    for name, function in recipes.RECIPES.items():
-        table.add_row(name, (function.__doc__ or "").split("\n")[0])
+    for row in listed.items():
+        table.add_row(*row)
     console.print(table)
 
 

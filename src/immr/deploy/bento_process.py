@@ -33,11 +33,11 @@ class BentoProcess:
 
     @classmethod
     def start(
-        cls, deployment: Deployment, environment: Mapping[str, str], folder: Path, name: str = ""
+        cls, deployment: Deployment, environment: Mapping[str, str], folder: Path, name: str
     ) -> BentoProcess:
-        """Start the process; its output goes to `<folder>/<name>.log`. The default name is the role."""
-        log_file = folder / f"{name or deployment.role}.log"
-        mark = marked.mark(folder, name or deployment.role)
+        """Start the process; its output goes to `<folder>/<name>.log`."""
+        log_file = folder / f"{name}.log"
+        mark = marked.mark(folder, name)
         port = urlsplit(deployment.url).port
         command = [sys.executable, "-m", "bentoml", "serve", deployment.bento]
         command += ["--host", HOST, "--port", str(port)]

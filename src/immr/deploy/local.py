@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
-import os
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from immr.deploy import marked
-from immr.deploy.bento_process import HOST, STOP_TIMEOUT_S, BentoProcess
+from immr.deploy.bento_process import HOST, STOP_TIMEOUT_S
 from immr.deploy.deployer import Deployment
+from immr.deploy.supervisor import BentoSupervisor
 from immr.errors import DeployError
 from immr.storage.atomic import write_atomically
 from immr.types import ModelVersion, Role
@@ -31,7 +30,7 @@ _ORDER: tuple[Place, ...] = ("champion", "challenger", "previous")
 
 
 class LocalDeployer:
-    """A `Deployer` for one machine. `apply` writes the desired state; `running` starts it.
+    """A `Deployer` for one machine. `apply` writes the desired state; `running` and `follow` make it so.
 
     The previous champion is started too, without a role, so that a rollback finds it running.
     """
@@ -48,9 +47,14 @@ class LocalDeployer:
         self._bento_home = bento_home
         self._environment = dict(environment)
         self._ports = dict(ports)
+        self._supervisor: BentoSupervisor | None = None
 
     def apply(self, version: ModelVersion, bento: str, role: Role) -> Deployment:
         """See `Deployer.apply`; a version that is already deployed keeps its address."""
+        with self._changing():
+            return self._apply(version, bento, role)
+
+    def _apply(self, version: ModelVersion, bento: str, role: Role) -> Deployment:
         before = self._wanted()
         same = {place: each for place, each in before.items() if _is_of(each, version, bento)}
         if role in same:
@@ -86,58 +90,81 @@ class LocalDeployer:
     def remove(self, role: Role) -> None:
         """See `Deployer.remove`; with the champion, the previous one is removed too."""
         gone = {role, "previous"} if role == "champion" else {role}
-        self._write({place: each for place, each in self._wanted().items() if place not in gone})
+        with self._changing():
+            self._write({place: each for place, each in self._wanted().items() if place not in gone})
 
     @contextmanager
-    def running(self, ready_timeout_s: float = READY_TIMEOUT_S) -> Iterator[Sequence[Deployment]]:
+    def running(
+        self, ready_timeout_s: float = READY_TIMEOUT_S, challenger_must_start: bool = True
+    ) -> Iterator[Sequence[Deployment]]:
         """Run every deployed version for the duration of the block.
 
-        The previous champion starts last, and is not waited for.
+        The previous champion starts too, and is not waited for.
+
+        Args:
+            ready_timeout_s: How long the versions have until they are ready.
+            challenger_must_start: Otherwise the block also starts without it, and its failure is logged.
 
         Yields:
             The running deployments, champion first. A port in use is replaced by a free one, also in the state
             file.
 
         Raises:
-            DeployError: Nothing is deployed, or a process exited or was not ready in time.
+            DeployError: Nothing is deployed, another process serves this home, or a version exited or was not
+                ready in time.
         """
         if not self.current():
             raise DeployError("nothing is deployed: run `immr deploy` first")
-        if left := marked.stop_orphans(self._folder, STOP_TIMEOUT_S):
-            log.warning("stopped %d processes that a killed `immr serve` had left behind", left)
-        with ExitStack() as stack:
-            deployments = self._on_free_ports(self._wanted())
-            self._write(deployments)
-            previous = deployments.pop("previous", None)
-            processes = [stack.enter_context(self._process(*each)) for each in deployments.items()]
+        with self._alone(), ExitStack() as stack:
+            if left := marked.stop_orphans(self._folder, STOP_TIMEOUT_S):
+                log.warning("stopped %d processes that a killed `immr serve` had left behind", left)
+            self._supervisor = BentoSupervisor(self._folder, self._bento_home, self._environment)
+            stack.callback(self._supervisor.stop)
+            deployments = self.follow()
             deadline = time.monotonic() + ready_timeout_s
-            for process in processes:
-                process.wait_until_ready(deadline)
-            if previous is not None:
-                stack.enter_context(self._process("previous", previous))
-            yield [*deployments.values(), *([previous] if previous else [])]
+            for deployment in self.current():
+                try:
+                    self._supervisor.process(deployment).wait_until_ready(deadline)
+                except DeployError as error:
+                    if challenger_must_start or deployment.role == "champion":
+                        raise
+                    log.error("%s", error)
+            yield deployments
+
+    def follow(self) -> Sequence[Deployment]:
+        """Within `running`: start, replace and stop processes as the deployments have changed since.
+
+        Returns:
+            What runs now, champion first and the previous champion last; it may not be ready yet.
+        """
+        assert self._supervisor is not None, "only within `running`"
+        with self._changing():
+            wanted = self._wanted()
+            served = self._supervisor.sync(wanted)
+            if served != wanted:
+                self._write(served)
+        return list(served.values())
 
     @contextmanager
-    def _process(self, place: Place, deployment: Deployment) -> Iterator[BentoProcess]:
-        process = BentoProcess.start(
-            deployment,
-            {**os.environ, **self._environment, "BENTOML_HOME": str(self._bento_home)},
-            self._folder,
-            place,
-        )
-        try:
-            yield process
-        finally:
-            process.stop()
+    def _alone(self) -> Iterator[None]:
+        """Refuse a second process that serves this home."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "serving.lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise DeployError(
+                    f"another process serves the versions in {self._folder} already: use it, or stop it first"
+                ) from error
+            yield
 
-    def _on_free_ports(self, wanted: Mapping[Place, Deployment]) -> dict[Place, Deployment]:
-        taken: set[int] = set()
-        deployments = {}
-        for place, deployment in wanted.items():
-            port = _free_port(urlsplit(deployment.url).port or 0, taken)
-            taken.add(port)
-            deployments[place] = replace(deployment, url=f"http://{HOST}:{port}")
-        return deployments
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One change of the state file at a time."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "deployments.lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     @property
     def _state_file(self) -> Path:
@@ -146,20 +173,6 @@ class LocalDeployer:
     def _write(self, deployments: Mapping[Place, Deployment]) -> None:
         rows = [asdict(deployments[place]) | {"place": place} for place in _ORDER if place in deployments]
         write_atomically(self._state_file, json.dumps(rows, indent=1) + "\n")
-
-
-def _free_port(wanted: int, taken: set[int]) -> int:
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            free = int(probe.getsockname()[1])
-            if free not in taken:
-                return free
-    raise DeployError(f"no port is free on {HOST}: stop the processes that use them")
 
 
 def _is_of(deployment: Deployment, version: ModelVersion, bento: str) -> bool:

@@ -8,25 +8,39 @@ from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
 
-def not_ready_because(url: str, version_id: str | None = None, timeout_s: float = 2.0) -> str | None:
-    """Why this version is not ready at this address; None if it is."""
-    served, reason = served_at(url, timeout_s)
-    if reason is None and version_id not in (None, served):
+def not_ready_because(
+    url: str, version_id: str | None = None, timeout_s: float = 2.0, home_id: str = ""
+) -> str | None:
+    """Why this version is not ready at this address; None if it is.
+
+    Args:
+        url: The address.
+        version_id: The version that has to serve there; None for any.
+        timeout_s: How long to wait for an answer.
+        home_id: The `Settings.home_id` that the version has to serve for; empty for any.
+    """
+    answer, reason = _ready(url, timeout_s)
+    if reason is not None:
+        return reason
+    served = str(answer.get("model_version", ""))
+    if version_id not in (None, served):
         return f"{served or 'an unnamed version'} serves there"
-    return reason
+    if home_id and answer.get("home", home_id) != home_id:
+        return f"{served} of another IMMR_HOME serves there"
+    return None
 
 
-def served_at(url: str, timeout_s: float = 2.0) -> tuple[str, str | None]:
-    """The version that is ready at this address, or an empty string and the reason."""
+def _ready(url: str, timeout_s: float) -> tuple[dict[str, Any], str | None]:
+    """The answer of a version that is ready; else an empty one, and the reason."""
     opener = build_opener(ProxyHandler({}))  # no proxy between processes of one machine
     try:
         with opener.open(f"{url}/health/ready", timeout=timeout_s) as answer:
-            return str(_json(answer.read()).get("model_version", "")), None
+            return _json(answer.read()), None
     except HTTPError as error:
         with error:
-            return "", str(_json(error.read()).get("detail", f"status {error.code}"))
+            return {}, str(_json(error.read()).get("detail", f"status {error.code}"))
     except (URLError, OSError) as error:
-        return "", f"no answer: {getattr(error, 'reason', error)}"
+        return {}, f"no answer: {getattr(error, 'reason', error)}"
 
 
 def _json(body: bytes) -> dict[str, Any]:

@@ -43,9 +43,21 @@ SEARCHES_SCHEMA = pa.schema(
         ("results", pa.int64()),
         ("degraded", pa.bool_()),
         ("fallback", pa.bool_()),
+        ("context", pa.string()),
     ]
 )
 """The fields of `SearchRecord`."""
+
+CLICKS_SCHEMA = pa.schema(
+    [
+        ("event_id", pa.string()),
+        ("type", pa.string()),  # click or order
+        ("query_id", pa.string()),
+        ("item_id", pa.string()),
+        ("ts", _TS),
+    ]
+)
+"""The fields of `Click`."""
 
 QUERIES_SCHEMA = pa.schema(
     [
@@ -121,6 +133,9 @@ class EventLog(Protocol):
 
     def searches(self, since: datetime | None = None) -> pa.Table:
         """Searches since `since`, with the columns of `SEARCHES_SCHEMA`, sorted by time."""
+
+    def clicks(self, since: datetime | None = None) -> pa.Table:
+        """Clicks and orders since `since`, with the columns of `CLICKS_SCHEMA`, sorted by time."""
 
     def by_query(self, since: datetime | None = None) -> pa.Table:
         """Impressions, clicks and orders per query, with the columns of `QUERIES_SCHEMA`, in any order."""

@@ -17,10 +17,10 @@ import pyarrow as pa
 from immr.errors import EventLogError, EventRefusedError
 from immr.events import sqlite_queries
 from immr.events.aggregates import Counted, CtrBucket, Funnel, Latency, SummedBy
-from immr.events.event_log import JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA, Shown
+from immr.events.event_log import CLICKS_SCHEMA, JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA, Shown
 from immr.types import Click, Impression, SearchRecord
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _BUSY_TIMEOUT_S = 30.0
 _ROWS_PER_BATCH = 50_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -73,6 +73,7 @@ class SqliteEventLog:
             search.results,
             search.degraded,
             search.fallback,
+            search.context,
         )
         shown = [_impression_row(impression) for impression in impressions]
         with self._transaction() as connection:
@@ -111,6 +112,10 @@ class SqliteEventLog:
     def searches(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.searches`."""
         return self._table(sqlite_queries.SEARCHES, SEARCHES_SCHEMA, since)
+
+    def clicks(self, since: datetime | None = None) -> pa.Table:
+        """See `EventLog.clicks`."""
+        return self._table(sqlite_queries.CLICKS, CLICKS_SCHEMA, since)
 
     def by_query(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.by_query`."""
@@ -157,6 +162,9 @@ class SqliteEventLog:
             stored = connection.execute("SELECT MAX(version) FROM schema_version").fetchone()[0]
             if stored is None:
                 connection.execute("INSERT INTO schema_version VALUES (?)", (_SCHEMA_VERSION,))
+            elif stored == 1:
+                connection.execute(sqlite_queries.TO_VERSION_2)
+                connection.execute("UPDATE schema_version SET version = ?", (_SCHEMA_VERSION,))
             elif stored != _SCHEMA_VERSION:
                 raise EventLogError(
                     f"the event log {self._path} has schema version {stored}, but this release of IMMR reads "

@@ -10,7 +10,7 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS searches (
         query_id TEXT PRIMARY KEY, user_id TEXT NOT NULL, ts INTEGER NOT NULL, variant TEXT NOT NULL,
         model_version TEXT NOT NULL, took_ms REAL NOT NULL, results INTEGER NOT NULL,
-        degraded INTEGER NOT NULL, fallback INTEGER NOT NULL) WITHOUT ROWID""",
+        degraded INTEGER NOT NULL, fallback INTEGER NOT NULL, context TEXT NOT NULL DEFAULT '') WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS impressions (
         query_id TEXT NOT NULL, item_id TEXT NOT NULL, position INTEGER NOT NULL, user_id TEXT NOT NULL,
         variant TEXT NOT NULL, model_version TEXT NOT NULL, ts INTEGER NOT NULL,
@@ -32,8 +32,12 @@ JOINED = f"""SELECT query_id, user_id, item_id, position, {_WAS_CLICKED}, {_WAS_
         model_version, ts
     FROM impressions i WHERE ts >= :since ORDER BY ts, query_id, position, item_id"""
 
-SEARCHES = """SELECT query_id, user_id, ts, variant, model_version, took_ms, results, degraded, fallback
+TO_VERSION_2 = "ALTER TABLE searches ADD COLUMN context TEXT NOT NULL DEFAULT ''"
+
+SEARCHES = """SELECT query_id, user_id, ts, variant, model_version, took_ms, results, degraded, fallback, context
     FROM searches WHERE ts >= :since ORDER BY ts, query_id"""
+
+CLICKS = "SELECT event_id, type, query_id, item_id, ts FROM clicks WHERE ts >= :since ORDER BY ts, event_id"
 
 CTR_OVER_TIME = f"""SELECT ts - ts % :bucket AS start, variant, model_version, COUNT(*), SUM({_WAS_CLICKED})
     FROM impressions i WHERE ts >= :since GROUP BY start, variant, model_version

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from immr.errors import ExperimentError
 from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Kind, Variant
@@ -17,8 +18,10 @@ def begin(
     now: datetime,
     kind: Kind = "ab",
     planned_users: int | None = None,
+    ramp: Sequence[float] = (),
+    ramp_every_s: int | None = None,
 ) -> Experiment:
-    """A new experiment with a new salt, so that users are assigned independently of earlier experiments.
+    """A new experiment with its own name and salt, so that users are assigned independently of earlier ones.
 
     Args:
         champion: Model version and URL.
@@ -27,12 +30,14 @@ def begin(
         now: Start of the experiment.
         kind: "ab" shows these users the challenger's items, "interleave" the items of both versions.
         planned_users: Users of both variants that the experiment is planned for (`readout.power`).
+        ramp: The challenger's next shares.
+        ramp_every_s: How long each share lasts.
 
     Raises:
-        ExperimentError: the weight is not between 0 and 1.
+        ExperimentError: the weight is not between 0 and 1, or the ramp does not grow.
     """
     version, url = champion
-    stamp = now.strftime("%Y%m%dT%H%M%S")
+    stamp = now.strftime("%Y%m%dT%H%M%S") + f"{now.microsecond // 1000:03d}"
     if challenger is None:
         alone = Variant(CHAMPION, url, version, 1.0)
         return Experiment(f"{version}-alone", f"{version}-{stamp}", (alone,), started=now)
@@ -41,8 +46,17 @@ def begin(
         Variant(CHAMPION, url, version, 1 - weight),
         Variant(CHALLENGER, challenger[1], challenger[0], weight),
     )
-    name = f"{challenger[0]}-{'against' if kind == 'ab' else 'interleaved-with'}-{version}"
-    return Experiment(name, f"{name}-{stamp}", variants, kind=kind, started=now, planned_users=planned_users)
+    name = f"{challenger[0]}-{'against' if kind == 'ab' else 'interleaved-with'}-{version}-{stamp}"
+    return Experiment(
+        name,
+        name,
+        variants,
+        kind=kind,
+        started=now,
+        planned_users=planned_users,
+        ramp=tuple(ramp),
+        ramp_every_s=ramp_every_s,
+    )
 
 
 def shadow(champion: tuple[str, str], challenger: tuple[str, str], now: datetime) -> Experiment:
@@ -79,7 +93,16 @@ def ramp(experiment: Experiment, weight: float, now: datetime) -> Experiment:
     planned = experiment.planned_users
     if planned is not None:
         planned = replan(planned, challenger.weight, weight)
-    return replace(experiment, variants=variants, started=now, planned_users=planned)
+    left = tuple(share for share in experiment.ramp if share > weight)
+    return replace(experiment, variants=variants, started=now, planned_users=planned, ramp=left)
+
+
+def due_share(experiment: Experiment, now: datetime) -> float | None:
+    """The next share of a ramp whose current share has lasted long enough; else None."""
+    if experiment.state != "running" or not experiment.ramp or experiment.started is None:
+        return None
+    lasts = timedelta(seconds=experiment.ramp_every_s or 0)
+    return experiment.ramp[0] if now >= experiment.started + lasts else None
 
 
 def replan(planned_users: int, share: float, new_share: float) -> int:

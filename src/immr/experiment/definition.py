@@ -67,6 +67,8 @@ class Experiment:
     previous: Variant | None = None  # the previous champion, for a rollback; gets no users
     kind: Kind = "ab"
     planned_users: int | None = None  # of both variants, from the plan at the start; None without a plan
+    ramp: tuple[float, ...] = ()  # the challenger's next shares, each larger than the one before
+    ramp_every_s: int | None = None  # how long each share lasts before the next
 
     def __post_init__(self) -> None:
         if not self.name or not self.salt:
@@ -89,6 +91,7 @@ class Experiment:
             raise ExperimentError(
                 f"the experiment has planned_users {self.planned_users}: give at least 1, or leave it out"
             )
+        self._check_ramp()
         names = [variant.name for variant in self.variants]
         if len(set(names)) < len(names):
             raise ExperimentError(f"two variants have the same name ({names}): give each its own")
@@ -97,6 +100,18 @@ class Experiment:
         total = math.fsum(variant.weight for variant in self.variants)
         if not math.isclose(total, 1, abs_tol=1e-6):
             raise ExperimentError(f"the variants' weights sum to {total:g}: make them sum to 1")
+
+    def _check_ramp(self) -> None:
+        challenger = self.challenger
+        shares = [challenger.weight if challenger else 0.0, *self.ramp]
+        if any(not 0 < share < 1 for share in self.ramp) or any(map(float.__ge__, shares, shares[1:])):
+            raise ExperimentError(
+                f"the ramp is {', '.join(f'{share:.4g}' for share in shares)}: give growing shares below 1"
+            )
+        if self.ramp and (self.ramp_every_s is None or self.ramp_every_s < 1):
+            raise ExperimentError(
+                f"the ramp's steps last {self.ramp_every_s} seconds: give at least 1 second for each"
+            )
 
     @property
     def champion(self) -> Variant:
@@ -159,14 +174,20 @@ def _experiment(content: Any) -> Experiment:
         raise ExperimentError(
             "`variants` is not a list: give the champion, and the challenger if there is one"
         )
-    values["variants"] = tuple(_variant(variant) for variant in variants)
+    read = [_variant(variant) for variant in variants]
+    values["variants"] = tuple(sorted(read, key=lambda variant: variant.name != CHAMPION))
     if values.get("previous") is not None:
         values["previous"] = _variant(values["previous"])
     if values.get("started") is not None:
         values["started"] = _moment(values["started"])
-    planned = values.get("planned_users")
-    if planned is not None and (isinstance(planned, bool) or not isinstance(planned, int)):
-        raise ExperimentError(f"`planned_users` is {planned!r:.100}: give a whole number")
+    for name in ("planned_users", "ramp_every_s"):
+        number = values.get(name)
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+            raise ExperimentError(f"`{name}` is {number!r:.100}: give a whole number")
+    ramp = values.get("ramp", [])
+    if not isinstance(ramp, list) or not all(isinstance(share, float) for share in ramp):
+        raise ExperimentError(f"`ramp` is {ramp!r:.100}: give a list of shares like 0.25")
+    values["ramp"] = tuple(ramp)
     return Experiment(**values)
 
 
@@ -188,7 +209,7 @@ def _fields(content: Any, record: type[Variant] | type[Experiment], what: str) -
     if not isinstance(content, Mapping):
         raise ExperimentError(f"{what} is not a JSON object: {content!r:.100}")
     known = {field.name for field in fields(record)}
-    required = known - {"state", "kind", "started", "previous", "planned_users"}
+    required = {"name", "salt", "variants"} if record is Experiment else known
     if missing := sorted(required - set(content)):
         raise ExperimentError(f"{what} lacks {', '.join(missing)}: add it")
     if unknown := sorted(set(content) - known):

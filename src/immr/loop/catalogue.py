@@ -16,6 +16,7 @@ import numpy as np
 from immr.data.item_changes import read_ids, read_items
 from immr.errors import ContractError, ImmrError, IndexMismatchError
 from immr.experiment.definition import load
+from immr.experiment.waiting import load_queue
 from immr.index.outbox import Change, Delivered, Outbox, with_changes
 from immr.index.vector_index import Changes
 
@@ -159,7 +160,7 @@ def deliver_after_build(parts: Parts, version: ModelVersion) -> None:
 
 
 def live_versions(parts: Parts) -> set[str]:
-    """Versions in use: with a role, deployed, or named by the experiment (its rollback target included)."""
+    """Versions in use: with a role, deployed, waiting, or in the experiment (its rollback target included)."""
     registry = parts.registry
     live = {version.id for role in ("champion", "challenger") if (version := registry.role(role))}
     live |= {deployment.version_id for deployment in parts.deployer.current()}
@@ -168,7 +169,7 @@ def live_versions(parts: Parts) -> set[str]:
         live |= {variant.model_version for variant in experiment.variants}
         if experiment.previous is not None:
             live.add(experiment.previous.model_version)
-    return live
+    return live | {each.model_version for each in load_queue(parts.settings.queue_file).versions}
 
 
 def collect_garbage(parts: Parts, keep: int, dry_run: bool = False) -> dict[str, str]:

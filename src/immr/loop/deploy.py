@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from immr.errors import ExperimentRunningError
-from immr.loop.experiment import exclusive, running_test
+from immr.errors import DeployError, ExperimentRunningError, IndexUnavailableError
+from immr.loop.evaluate import GATE_PASSED
+from immr.loop.experiment.running import exclusive, running_test
+from immr.packaging import bento as bentos
 
 if TYPE_CHECKING:
     from immr.deploy.deployer import Deployment
     from immr.types import ModelVersion, Role
     from immr.wiring import Parts
 
+log = logging.getLogger(__name__)
 
-def deploy(parts: Parts, version: ModelVersion, bento: str) -> Deployment:
+
+def deploy(parts: Parts, version: ModelVersion, bento: str, force: bool = False) -> Deployment:
     """Deploy a version as champion if there is none, otherwise as challenger.
 
     While a test is running, only its own versions can be deployed again, each in its current role.
@@ -22,23 +27,59 @@ def deploy(parts: Parts, version: ModelVersion, bento: str) -> Deployment:
         parts: The process's adapters.
         version: What to deploy.
         bento: The tag of its Bento, such as "immr-search:immr-3".
+        force: Deploy it even if its gate failed, or its Bento or collection is missing; the log says so.
 
     Raises:
         ExperimentRunningError: A test of other versions is running, and this version would replace one of them.
-        DeployError: The Bento does not exist, or the cluster refuses it.
+        DeployError: The gate stopped the version, its Bento or collection is missing, or the cluster refuses it.
         ExperimentError: Another process is changing the experiment.
     """
     with exclusive(parts):
-        role = _role_for(parts, version)
-        _refuse_to_disturb(parts, version, role)
-        deployment = parts.deployer.apply(version, bento, role)
-        parts.registry.set_role(role, version)
-        return deployment
+        return deploy_locked(parts, version, bento, force)
+
+
+def deploy_locked(parts: Parts, version: ModelVersion, bento: str, force: bool = False) -> Deployment:
+    """`deploy` for callers that hold the experiment's lock."""
+    role = _role_for(parts, version)
+    _refuse_unfit(parts, version, bento, force)
+    _refuse_to_disturb(parts, version, role)
+    deployment = parts.deployer.apply(version, bento, role)
+    parts.registry.set_role(role, version)
+    return deployment
 
 
 def _role_for(parts: Parts, version: ModelVersion) -> Role:
     champion = parts.registry.role("champion")
     return "champion" if champion is None or champion.id == version.id else "challenger"
+
+
+def _refuse_unfit(parts: Parts, version: ModelVersion, bento: str, force: bool) -> None:
+    """Refuse a version that the gate stopped, or that lacks a part it needs to answer."""
+    problems = _problems(parts, version, bento)
+    if not problems:
+        return
+    found = "; ".join(problems)
+    if not force:
+        raise DeployError(f"{version.id} is not deployed: {found}. To deploy it anyway, use --force")
+    log.warning("%s is deployed with --force, although %s", version.id, found)
+
+
+def _problems(parts: Parts, version: ModelVersion, bento: str) -> list[str]:
+    problems = []
+    tags = parts.registry.tags(version)
+    if tags.get(GATE_PASSED) == "no":
+        problems.append(f"the gate stopped it ({tags.get('gate', '').rstrip('.')})")
+    # a cluster may read Bentos from a store of its own
+    if "storage=" not in parts.settings.deploy_url and not bentos.is_built(parts.settings.bento_home, bento):
+        problems.append(f"there is no Bento {bento} (run `immr package --model {version.id}`)")
+    try:
+        if parts.index.content(version.id) is None:
+            problems.append(
+                f"it has no finished collection (run `immr index build TRAINING_SET --model {version.id}`)"
+            )
+    except IndexUnavailableError as error:
+        problems.append(f"its collection cannot be checked ({error})")
+    return problems
 
 
 def _refuse_to_disturb(parts: Parts, version: ModelVersion, role: Role) -> None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from immr.types import FloatArray, Item, ModelVersion
     from immr.wiring import Parts
 
+GATE_PASSED = "gate.passed"
+"""Tag of a version with the gate's verdict: yes or no. A version that was never evaluated has none."""
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -75,6 +78,7 @@ def evaluate(
     registry.runs.log_report(version.run_id, report, "evaluation.html")
     registry.runs.log_report(version.run_id, training_set.folder / "report.html", "governance.html")
     registry.tag(version, "gate", verdict.sentence)
+    registry.tag(version, GATE_PASSED, "yes" if verdict.passed else "no")
     title = f"Evaluation of {version.id}"
     publish(
         parts.settings.home, report, Report("evaluation", title, recipe.name, verdict.sentence, version.id)

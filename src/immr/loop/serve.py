@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from immr.errors import DeployError
+from immr.errors import DeployError, ImmrError
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, Variant, load, save
-from immr.loop.experiment import exclusive
+from immr.loop.experiment.decide import decide
+from immr.loop.experiment.queue import advance
+from immr.loop.experiment.running import exclusive, running_test
 from immr.machine import processes
 from immr.packaging.application import application_folder
 
@@ -20,23 +24,35 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from immr.deploy.deployer import Deployment
+    from immr.deploy.local import LocalDeployer
     from immr.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 30.0  # at a ramp
 
 
 @dataclass(frozen=True)
 class Served:
-    """The URLs to open, and the current experiment."""
+    """The URLs to open, and the current experiment.
+
+    Attributes:
+        follow: Call it every few seconds. It starts and stops versions as they are deployed and removed, and
+            starts the test of a version that waited. Its failures are logged.
+    """
 
     search_url: str
     page_url: str
     experiment: Experiment
+    follow: Callable[[], None]
 
 
 @contextmanager
 def serve(parts: Parts, port: int, page_port: int, samples: Path | None = None) -> Iterator[Served]:
-    """Run deployed versions, gateway and page for the duration of the block, which starts once all are ready.
+    """Run deployed versions, gateway and page for the duration of the block.
 
-    A running experiment continues. Without one, the champion serves all users.
+    It starts once all are ready. If a challenger cannot start, the champion answers its users. A running
+    experiment continues. Without one, the champion serves all users.
 
     Args:
         parts: The process's adapters.
@@ -59,10 +75,39 @@ def serve(parts: Parts, port: int, page_port: int, samples: Path | None = None) 
     for wanted in (port, page_port):
         _refuse_taken(wanted)
     with ExitStack() as running:
-        experiment = _experiment(parts, running.enter_context(deployer.running()))
+        deployments = running.enter_context(deployer.running(challenger_must_start=False))
+        experiment = _experiment(parts, deployments)
         search_url = running.enter_context(gateway(parts, port))
         page_url = running.enter_context(page(parts, page_port, samples))
-        yield Served(search_url, page_url, experiment)
+        yield Served(search_url, page_url, experiment, _Follower(parts, deployer))
+
+
+class _Follower:
+    """Follows changes that other processes make; logs each failure once."""
+
+    def __init__(self, parts: Parts, deployer: LocalDeployer) -> None:
+        self._parts, self._deployer = parts, deployer
+        self._failure = ""
+        self._next_look = 0.0
+
+    def __call__(self) -> None:
+        try:
+            _experiment(self._parts, self._deployer.follow())
+            advance(self._parts)
+            self._guard_ramp()
+            self._failure = ""
+        except (ImmrError, OSError) as error:
+            if str(error) != self._failure:
+                log.warning("%s", error)
+            self._failure = str(error)
+
+    def _guard_ramp(self) -> None:
+        """Who starts a ramp wants it to go on, and to end, by itself."""
+        running, now = running_test(self._parts), time.monotonic()
+        if running is None or running.ramp_every_s is None or now < self._next_look:
+            return
+        self._next_look = now + _LOOK_EVERY_S
+        decide(self._parts, apply=True, record_wait=False)
 
 
 @contextmanager
@@ -113,21 +158,24 @@ def _refuse_taken(port: int) -> None:
 
 def _experiment(parts: Parts, deployments: Sequence[Deployment]) -> Experiment:
     """The current experiment, with the addresses where its variants serve now."""
-    url_of = {deployment.version_id: deployment.url for deployment in deployments}
     file = parts.settings.experiment_file
+    if file.is_file() and (before := load(file)) == _at_addresses(before, deployments):
+        return before
     with exclusive(parts):
         if file.is_file():
-            before = load(file)
-            variants = tuple(_moved(each, url_of) for each in before.variants)
-            previous = _moved(before.previous, url_of) if before.previous else None
-            experiment = replace(before, variants=variants, previous=previous)
-            if experiment == before:
-                return experiment
+            experiment = _at_addresses(load(file), deployments)
         else:
             champion = deployments[0]
             experiment = changes.begin((champion.version_id, champion.url), None, 0.0, datetime.now(UTC))
         save(experiment, file)
     return experiment
+
+
+def _at_addresses(experiment: Experiment, deployments: Sequence[Deployment]) -> Experiment:
+    url_of = {deployment.version_id: deployment.url for deployment in deployments}
+    variants = tuple(_moved(each, url_of) for each in experiment.variants)
+    previous = _moved(experiment.previous, url_of) if experiment.previous else None
+    return replace(experiment, variants=variants, previous=previous)
 
 
 def _moved(variant: Variant, url_of: Mapping[str, str]) -> Variant:

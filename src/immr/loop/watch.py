@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from immr.errors import ContractError, RegistryError
 from immr.experiment.definition import CHAMPION
 
 if TYPE_CHECKING:
@@ -14,19 +16,23 @@ if TYPE_CHECKING:
 
     from immr.events.event_log import EventLog
     from immr.events.export import Exported
+    from immr.events.sink import Sunk
     from immr.experiment.definition import Experiment
     from immr.readout.decision import Decision
     from immr.readout.readout import Readout
+    from immr.readout.relations import Parquet
+    from immr.readout.segments import Segment
     from immr.wiring import Parts
 
 
 @dataclass(frozen=True)
 class Watched:
-    """An experiment, its readout, and the decision that follows."""
+    """An experiment, its readout, the decision that follows, and the segments that were asked for."""
 
     experiment: Experiment
     readout: Readout
     decision: Decision
+    segments: tuple[Segment, ...] = ()
 
 
 def watch(parts: Parts) -> Watched:
@@ -37,6 +43,12 @@ def watch(parts: Parts) -> Watched:
         EventLogError: The event log does not answer.
     """
     watched = read_out(parts)
+    record(parts, watched)
+    return watched
+
+
+def record(parts: Parts, watched: Watched) -> None:
+    """Write a decision to the promotion log."""
     registry = parts.registry
     versions = {side.name: registry.get(side.model_version) for side in watched.experiment.variants}
     registry.record_decision(
@@ -45,32 +57,39 @@ def watch(parts: Parts) -> Watched:
         numbers=watched.decision.numbers,
         champion=versions["champion"],
         challenger=versions.get("challenger"),
+        experiment=watched.experiment.name,
     )
-    return watched
 
 
-def read_out(parts: Parts, exported: Path | None = None) -> Watched:
+def read_out(parts: Parts, exported: Path | None = None, by: Sequence[str] = ()) -> Watched:
     """Read out the running experiment from the event log and decide; writes nothing.
 
     Args:
         parts: The process's adapters.
-        exported: Read this folder instead of the event log: its `impressions*.parquet` (columns as in
-            `EventLog.joined`) and `searches*.parquet`, of any size.
+        exported: Read this folder instead of the event log: what `sink_events` wrote, or `impressions*.parquet`
+            (columns as in `EventLog.joined`) and `searches*.parquet`, of any size.
+        by: Dimensions for `Watched.segments`: declared ones of the searches' context, category, day and rank.
 
     Raises:
-        ExperimentError: There is no experiment, its file is wrong, or the folder lacks a table or column.
+        ExperimentError: There is no experiment, its file is wrong, the folder lacks a table or column, or a
+            dimension is unknown.
         EventLogError: The event log does not answer.
     """
+    from immr.experiment.context import Dimensions, check_dimensions
     from immr.experiment.definition import load
     from immr.readout.decision import DecisionPolicy, decide
     from immr.readout.readout import readout
+    from immr.readout.segments import segments
 
+    check_dimensions(by, Dimensions.parse(parts.settings.context))
     experiment = load(parts.settings.experiment_file)
-    if exported is not None:
-        return _read_out_files(exported, experiment)
-    joined, before = _split_at_start(parts.events, experiment)
-    result = readout(joined, experiment, searches=parts.events.searches(experiment.started), before=before)
-    return Watched(experiment, result, decide(result, DecisionPolicy()))
+    joined, before, searches = _of_files(exported, experiment) if exported else _of_log(parts, experiment)
+    result = readout(joined, experiment, searches, before=before)
+    found = Watched(experiment, result, decide(result, DecisionPolicy()))
+    if not by:
+        return found
+    categories = _categories(parts, experiment, exported) if "category" in by else None
+    return replace(found, segments=segments(joined, searches, experiment, by, categories))
 
 
 def planned_users(parts: Parts, champion: tuple[str, str], weight: float) -> int | None:
@@ -121,15 +140,52 @@ def export_events(parts: Parts, out: Path, since: datetime | None = None) -> Exp
     return export(joined, searches, PhotoStore(parts.settings.photos_dir).by_query(), bots, out)
 
 
-def _read_out_files(folder: Path, experiment: Experiment) -> Watched:
-    from immr.readout.decision import DecisionPolicy, decide
-    from immr.readout.readout import PRE_PERIOD, readout
+def sink_events(parts: Parts, out: Path, since: datetime | None = None) -> Sunk:
+    """Write the event log as Parquet by day, for a warehouse; see `events.sink`.
+
+    Raises:
+        EventLogError: The event log does not answer.
+    """
+    from immr.events.sink import sink
+
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
+    return sink(parts.events, out, since)
+
+
+def _of_log(parts: Parts, experiment: Experiment) -> tuple[pa.Table, pa.Table | None, pa.Table]:
+    """Impressions of the test, those before it that CUPED may use, and the test's searches."""
+    joined, before = _split_at_start(parts.events, experiment)
+    return joined, before, parts.events.searches(experiment.started)
+
+
+def _of_files(folder: Path, experiment: Experiment) -> tuple[Parquet, Parquet | None, Parquet]:
+    from immr.readout.readout import PRE_PERIOD
     from immr.readout.relations import Parquet, split_at_start
 
-    joined, before = split_at_start(Parquet(f"{folder}/impressions*.parquet"), experiment, PRE_PERIOD)
-    searches = Parquet(f"{folder}/searches*.parquet", since=experiment.started)
-    result = readout(joined, experiment, searches, before=before)
-    return Watched(experiment, result, decide(result, DecisionPolicy()))
+    shown, asked = (
+        f"{folder}/{table}/*/*.parquet" if (folder / table).is_dir() else f"{folder}/{table}*.parquet"
+        for table in ("impressions", "searches")
+    )
+    joined, before = split_at_start(Parquet(shown), experiment, PRE_PERIOD)
+    return joined, before, Parquet(asked, since=experiment.started)
+
+
+def _categories(parts: Parts, experiment: Experiment, exported: Path | None) -> pa.Table | None:
+    """item_id and category: from the exported folder, else from the champion's training set if it is here."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from immr.loop.govern import training_set_of
+
+    if exported is not None and (exported / "items.parquet").is_file():
+        return pq.read_table(exported / "items.parquet", columns=["item_id", "category"])
+    try:
+        champion = parts.registry.get(experiment.champion.model_version)
+        items = training_set_of(parts, champion).items
+    except (ContractError, RegistryError):
+        return None
+    return pa.table({name: [getattr(item, name) for item in items] for name in ("item_id", "category")})
 
 
 def _split_at_start(events: EventLog, experiment: Experiment) -> tuple[pa.Table, pa.Table | None]:

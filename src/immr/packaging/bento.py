@@ -53,7 +53,7 @@ def build(
         PackagingError: A file is missing, the files belong to another version, or BentoML failed.
     """
     _check(version, version_folder, service_folder)
-    tag = f"{NAME}:{version.id}"
+    tag = tag_of(version.id)
     with tempfile.TemporaryDirectory(prefix="immr-bento-") as temporary:
         stage = Path(temporary)
         _stage_files(stage, version, version_folder, ranking, service_folder)
@@ -128,6 +128,17 @@ def _content(stage: Path) -> str:
     files = sorted(path for path in stage.rglob("*") if path.is_file())
     hashes = [(path.relative_to(stage).as_posix(), fingerprint.of_file(path)) for path in files]
     return fingerprint.of_values(importlib.metadata.version("bentoml"), hashes)[:32]
+
+
+def tag_of(version_id: str) -> str:
+    """The tag of a version's Bento: `immr-search:immr-3`."""
+    return f"{NAME}:{version_id}"
+
+
+def is_built(bento_home: Path, tag: str) -> bool:
+    """Whether the store has a complete Bento with this tag."""
+    name, _, version = tag.partition(":")
+    return (bento_home / "bentos" / name / version / "bento.yaml").is_file()
 
 
 def _built_folder(bento_home: Path, version_id: str) -> Path:

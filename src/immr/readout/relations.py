@@ -37,11 +37,11 @@ SHOWN = {
     "clicked": "BOOLEAN",
     "ordered": "BOOLEAN",
 }
-SHOWN_OPTIONAL = {"position": "BIGINT", "ts": "TIMESTAMPTZ"}
+SHOWN_OPTIONAL = {"item_id": "VARCHAR", "position": "BIGINT", "ts": "TIMESTAMPTZ"}
 ASKED = dict.fromkeys(("query_id", "user_id", "variant", "model_version"), "VARCHAR") | {
     "fallback": "BOOLEAN"
 }
-ASKED_OPTIONAL = {"ts": "TIMESTAMPTZ", "took_ms": "DOUBLE", "results": "BIGINT"}
+ASKED_OPTIONAL = {"ts": "TIMESTAMPTZ", "took_ms": "DOUBLE", "results": "BIGINT", "context": "VARCHAR"}
 
 
 def split_at_start(

@@ -134,7 +134,7 @@ def sum_up(
     Raises:
         ExperimentError: a column or a file is missing.
     """
-    with _queries(joined, searches) as base:
+    with open_queries(joined, searches) as base:
         if before is not None:
             types = {"user_id": "VARCHAR", "clicked": "BOOLEAN"}
             view(base, "shown_before", before, types, what="impressions before")
@@ -190,7 +190,7 @@ def _sums(
     searches_known: bool,
 ) -> Sums:
     mark_bots(base, policy)
-    _leave_out(base, experiment)
+    leave_out(base, experiment)
     interleaved = _is_interleaved(experiment)
     sql = (_WITH_BEFORE if before_known else _USERS).format(each="DISTINCT" if interleaved else "")
     users = base.sql(sql).order("variant, user_id").to_arrow_table()
@@ -220,13 +220,13 @@ def bots_among(
     Raises:
         ExperimentError: a column or a file is missing.
     """
-    with _queries(joined, searches) as base:
+    with open_queries(joined, searches) as base:
         mark_bots(base, policy)
         return _bots(base)
 
 
 @contextmanager
-def _queries(joined: Relation, searches: Relation | None) -> Iterator[duckdb.DuckDBPyConnection]:
+def open_queries(joined: Relation, searches: Relation | None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database with the views `shown` and `asked` and the table `queries`."""
     import duckdb
 
@@ -250,7 +250,7 @@ def _bots(base: duckdb.DuckDBPyConnection) -> list[str]:
     return [user for (user,) in base.execute("SELECT user_id FROM bots ORDER BY user_id").fetchall()]
 
 
-def _leave_out(base: duckdb.DuckDBPyConnection, experiment: Experiment) -> None:
+def leave_out(base: duckdb.DuckDBPyConnection, experiment: Experiment) -> None:
     """Make the tables `fallbacks`, `variants` and `own_versions` and the view `exposed`."""
     base.execute("CREATE TEMP TABLE fallbacks AS SELECT DISTINCT query_id FROM asked WHERE fallback")
     sides = [(side.name, side.model_version) for side in experiment.variants]

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from immr.errors import RegistryError
-from immr.registry.decisions import DecisionLog
 from immr.registry.roles import Roles
 from immr.registry.runs import Runs
 from immr.registry.store import Store
 from immr.registry.versions import Versions
+from immr.storage.json_lines import JsonLines
 from immr.types import ModelVersion, Role
 
 
@@ -41,7 +41,7 @@ class Registry:
         self.runs = Runs(self._store, model_name)
         self._versions = Versions(self._store, model_name)
         self._roles = Roles(self._store, model_name)
-        self._decisions = DecisionLog(decision_log)
+        self._decisions = JsonLines(decision_log)
 
     def register(
         self,
@@ -143,6 +143,7 @@ class Registry:
         champion: ModelVersion | None,
         challenger: ModelVersion | None,
         ts: datetime | None = None,
+        experiment: str = "",
     ) -> dict[str, Any]:
         """Append a decision to the log, and store it as a tag of the version it is about.
 
@@ -153,6 +154,7 @@ class Registry:
             champion: The champion before the decision.
             challenger: The version that the decision is about; if None, it is about the champion.
             ts: Time of the decision, now by default.
+            experiment: The test that it decides; empty outside a test.
 
         Returns:
             The decision as it was logged.
@@ -164,6 +166,7 @@ class Registry:
             "numbers": dict(numbers),
             "champion": champion.id if champion else None,
             "challenger": challenger.id if challenger else None,
+            "experiment": experiment,
         }
         self._decisions.append(decision)
         if about := challenger or champion:

@@ -85,6 +85,30 @@ def test_a_user_always_gets_the_same_variant(
         assert recorded_search(settings, body["query_id"])["fallback"] is False
 
 
+def test_the_context_of_a_search_is_recorded(gateway: httpx.Client, settings: Settings) -> None:
+    body = search(gateway, user_id="ann", context='{"device": "phone", "country": "SE"}').json()
+    assert recorded_search(settings, body["query_id"])["context"] == '{"country":"SE","device":"phone"}'
+    assert recorded_search(settings, search(gateway).json()["query_id"])["context"] == ""
+
+
+@pytest.mark.parametrize(
+    ("context", "message"),
+    [
+        ('{"city": "Lund"}', "'city' is not a declared dimension: declared are country, device, channel"),
+        ('{"country": "ann@example.org"}', "country is 'ann@example.org': send a code"),
+        ("Sweden", "send a JSON object"),
+        ('{"country": 5}', "string"),
+    ],
+)
+def test_a_context_that_was_not_declared_is_refused_by_name(
+    gateway: httpx.Client, context: str, message: str
+) -> None:
+    answer = search(gateway, context=context)
+    assert_problem(answer, 422)
+    [error] = answer.json()["errors"]
+    assert error["field"].startswith("context") and message in error["message"]
+
+
 def test_without_a_user_a_cookie_makes_it_sticky(gateway: httpx.Client, settings: Settings) -> None:
     with httpx.Client(base_url=gateway.base_url) as browser:
         first, second = search(browser), search(browser)

@@ -22,10 +22,10 @@ from immr.experiment import changes
 from immr.experiment.definition import save
 from immr.settings import Settings
 from immr.wiring import connect
-from tests.loop.test_experiment import version_of
 from tests.support.in_process import in_threads, ready_version, served_gateway
 from tests.support.patience import until
 from tests.support.shopper import RED, click
+from tests.support.two_versions import version_of
 from tests.support.upstream_process import await_port, free_port, process_on
 from tests.support.version_process import version_process
 

@@ -127,6 +127,11 @@ class KafkaEventLog:
         with self._translate_errors():
             return self._view.caught_up().searches(since)
 
+    def clicks(self, since: datetime | None = None) -> pa.Table:
+        """See `EventLog.clicks`."""
+        with self._translate_errors():
+            return self._view.caught_up().clicks(since)
+
     def by_query(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.by_query`."""
         with self._translate_errors():

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from immr.errors import EventLogError, EventRefusedError
 from immr.events.aggregates import Counted, CtrBucket, Funnel, Latency, SummedBy
-from immr.events.event_log import JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA, Shown
+from immr.events.event_log import CLICKS_SCHEMA, JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA, Shown
 from immr.events.postgres import queries
 from immr.events.postgres.url import PostgresUrl
 from immr.types import Click, Impression, SearchRecord
@@ -93,6 +93,10 @@ class PostgresEventLog:
     def searches(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.searches`."""
         return self._table(queries.SEARCHES, SEARCHES_SCHEMA, since)
+
+    def clicks(self, since: datetime | None = None) -> pa.Table:
+        """See `EventLog.clicks`."""
+        return self._table(queries.CLICKS, CLICKS_SCHEMA, since)
 
     def by_query(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.by_query`."""
@@ -242,6 +246,7 @@ def _search_row(search: SearchRecord) -> tuple[Any, ...]:
         search.results,
         search.degraded,
         search.fallback,
+        search.context,
     )
 
 

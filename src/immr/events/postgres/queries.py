@@ -10,7 +10,7 @@ CREATE TABLE schema_version (version integer NOT NULL);
 CREATE TABLE searches (
     query_id text PRIMARY KEY, user_id text NOT NULL, ts timestamptz NOT NULL, variant text NOT NULL,
     model_version text NOT NULL, took_ms double precision NOT NULL, results bigint NOT NULL,
-    degraded boolean NOT NULL, fallback boolean NOT NULL);
+    degraded boolean NOT NULL, fallback boolean NOT NULL, context text NOT NULL DEFAULT '');
 CREATE TABLE impressions (
     query_id text NOT NULL, item_id text NOT NULL, position bigint NOT NULL, user_id text NOT NULL,
     variant text NOT NULL, model_version text NOT NULL, ts timestamptz NOT NULL,
@@ -25,7 +25,7 @@ CREATE INDEX clicks_by_query ON clicks (query_id);
 
 RECORD_SEARCHES = """INSERT INTO searches
     SELECT * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::text[],
-        %s::double precision[], %s::bigint[], %s::boolean[], %s::boolean[])
+        %s::double precision[], %s::bigint[], %s::boolean[], %s::boolean[], %s::text[])
     ON CONFLICT DO NOTHING"""
 """One array for each column of the table, in order; so too below."""
 
@@ -60,8 +60,11 @@ JOINED = f"""WITH {_SHOWN}
     FROM shown ORDER BY ts, query_id COLLATE "C", position, item_id COLLATE "C" """
 
 SEARCHES = f"""SELECT query_id, user_id, {_microseconds("ts")}, variant, model_version, took_ms, results,
-        degraded, fallback
+        degraded, fallback, context
     FROM searches WHERE ts >= %(since)s ORDER BY ts, query_id COLLATE "C" """
+
+CLICKS = f"""SELECT event_id, type, query_id, item_id, {_microseconds("ts")}
+    FROM clicks WHERE ts >= %(since)s ORDER BY ts, event_id COLLATE "C" """
 
 BY_QUERY = f"""WITH {_SHOWN}
     SELECT query_id, min(user_id), min(variant), min(model_version), {_microseconds("min(ts)")}, count(*),

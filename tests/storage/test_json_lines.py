@@ -5,28 +5,28 @@ from pathlib import Path
 
 import pytest
 
-from immr.registry.decisions import DecisionLog
+from immr.storage.json_lines import JsonLines
 
 FIRST = {"action": "wait", "reason": "Noch zu früh.", "numbers": {"queries": 3.0}}
 SECOND = {"action": "promote", "reason": "Better.", "numbers": {}}
 
 
 def test_no_file_is_no_decision(tmp_path: Path) -> None:
-    assert DecisionLog(tmp_path / "log.jsonl").read() == []
+    assert JsonLines(tmp_path / "log.jsonl").read() == []
 
 
 def test_decisions_are_appended_in_order(tmp_path: Path) -> None:
-    log = DecisionLog(tmp_path / "new" / "log.jsonl")
+    log = JsonLines(tmp_path / "new" / "log.jsonl")
     log.append(FIRST)
     log.append(SECOND)
-    assert DecisionLog(tmp_path / "new" / "log.jsonl").read() == [FIRST, SECOND]
+    assert JsonLines(tmp_path / "new" / "log.jsonl").read() == [FIRST, SECOND]
 
 
 def test_a_line_cut_off_by_a_crash_costs_only_itself(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "log.jsonl"
-    log = DecisionLog(path)
+    log = JsonLines(path)
     log.append(FIRST)
     with path.open("ab") as file:
         file.write(b'{"ts": "2025-01')

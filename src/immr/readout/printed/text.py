@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from immr.experiment.definition import CHALLENGER, CHAMPION
 from immr.readout.comparison import Comparison, Interval, Rate
 from immr.readout.readout import Readout
+from immr.readout.segments import Segment
 
 
 def as_rows(readout: Readout) -> list[tuple[str, ...]]:
@@ -65,4 +69,21 @@ def secondary_rows(readout: Readout) -> list[tuple[str, str, str, str, str]]:
                 lift += f" ({each.relative_interval.low:+.1%} – {each.relative_interval.high:+.1%})"
             difference = f"{each.difference:+.4f} ({each.interval.low:+.4f} – {each.interval.high:+.4f})"
             rows.append((each.metric, f"{each.champion:.4f}", f"{each.challenger:.4f}", difference, lift))
+    return rows
+
+
+def segment_rows(segments: Sequence[Segment]) -> list[tuple[str, ...]]:
+    """Segments: users and CTR of both variants, the difference with its interval, and whether they differ."""
+    rows: list[tuple[str, ...]] = [
+        ("by", "segment", "users", "champion", "challenger", "difference at every look", "p, corrected", "")
+    ]
+    for each in segments:
+        users = f"{each.users[CHAMPION]:,} / {each.users[CHALLENGER]:,}"
+        ctrs = ["–" if ctr is None else f"{ctr:.2%}" for ctr in (each.champion, each.challenger)]
+        found = ["too few users", "", ""]
+        if each.difference is not None and each.always_valid is not None:
+            low, high = each.always_valid.low, each.always_valid.high
+            points = f"{100 * each.difference:+.2f} points ({100 * low:+.2f} – {100 * high:+.2f})"
+            found = [points, f"{each.adjusted_p_value:.2g}", "differs" if each.differs else ""]
+        rows.append((each.dimension, each.value, users, *ctrs, *found))
     return rows

@@ -12,7 +12,7 @@ from typing import IO, Any
 _LOG = logging.getLogger(__name__)
 
 
-class DecisionLog:
+class JsonLines:
     """An append-only file. A line cut short by a crash is skipped on reading and never joined to the next."""
 
     def __init__(self, path: Path) -> None:

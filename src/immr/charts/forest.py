@@ -1,0 +1,84 @@
+"""Forest plots: one difference with its interval per row, around a line at zero. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from immr.charts import svg
+from immr.charts.ticks import number_ticks
+
+_ROW_PX, _TOP_PX, _AXIS_PX = 26, 10, 28
+
+
+@dataclass(frozen=True, slots=True)
+class ForestRow:
+    """A named difference with its interval. `apart` marks an interval that excludes zero."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+    @property
+    def apart(self) -> bool:
+        """Whether the interval excludes zero."""
+        return not self.low <= 0 <= self.high
+
+
+def forest_plot(
+    rows: Sequence[ForestRow],
+    *,
+    name: str,
+    title: str,
+    description: str,
+    value_text: Callable[[float], str],
+    width_px: int = 640,
+) -> Markup:
+    """One row per difference, on one axis that includes zero; empty if there are no rows.
+
+    For the other arguments see `lines.line_chart`.
+    """
+    if not rows:
+        return Markup("")
+    names_px, values_px = (190, 190) if width_px > 500 else (104, 0)
+    height_px = _ROW_PX * len(rows) + _TOP_PX + _AXIS_PX
+    left, right = names_px, width_px - values_px - 12
+    low, high = min(0.0, *(row.low for row in rows)), max(0.0, *(row.high for row in rows))
+    slack = 0.04 * ((high - low) or 1.0)
+    low, high = low - slack, high + slack
+
+    def x(value: float) -> float:
+        return left + (right - left) * (value - low) / (high - low)
+
+    bottom = height_px - _AXIS_PX
+    parts: list[Markup] = []
+    for tick, _ in number_ticks(low, high, 5 if values_px else 3):
+        parts.append(svg.grid_line(x(tick), x(tick), _TOP_PX, bottom))
+        parts.append(svg.text(x(tick), height_px - 8, value_text(tick), "tick middle"))
+    zero = svg.number(x(0.0))
+    parts.append(
+        Markup('<line class="zero" x1="{x}" x2="{x}" y1="{}" y2="{}"/>').format(_TOP_PX, bottom, x=zero)
+    )
+    longest = names_px // 7
+    for number, row in enumerate(rows):
+        y = _TOP_PX + _ROW_PX * number + _ROW_PX // 2
+        shown = row.name if len(row.name) <= longest else row.name[: longest - 1] + "…"
+        parts.append(svg.text(names_px - 10, y + 4, shown, "label end"))
+        look = "apart" if row.apart else "open"
+        parts.append(
+            Markup('<line class="whisker {look}" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
+                svg.number(x(row.low)), svg.number(x(row.high)), y=y, look=look
+            )
+        )
+        parts.append(
+            Markup('<rect class="estimate {}" x="{}" y="{}" width="9" height="9"/>').format(
+                look, svg.number(x(row.value) - 4.5), svg.number(y - 4.5)
+            )
+        )
+        if values_px:
+            text = f"{value_text(row.value)} ({value_text(row.low)} to {value_text(row.high)})"
+            parts.append(svg.text(width_px - values_px, y + 4, text, "tick"))
+    return svg.svg(parts, name, title, description, width_px, height_px)

@@ -1,0 +1,86 @@
+"""Status and models: what runs, what waits, and which versions there are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+from rich.table import Table
+
+from immr.cli.experiment import describe
+from immr.cli.options import AsJson, console, parts_of, print_json, print_table
+from immr.loop.status import Model, Status
+from immr.loop.status import models as models_of
+from immr.loop.status import status as status_of
+
+app = typer.Typer()
+
+
+@app.command()
+def status(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Show versions with a role, what serves where, the test, the last pipeline run, and what waits.
+
+    Exit 1 if a deployed version does not answer, or a part cannot be read. Example: `immr status --json`
+    """
+    found = status_of(parts_of(ctx))
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _print(found)
+    raise typer.Exit(1 if found.problems or any(each.problem for each in found.serving) else 0)
+
+
+@app.command()
+def models(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List all registered versions, newest first, with their roles and the gate's verdict.
+
+    Example: `immr models --json`
+    """
+    found = models_of(parts_of(ctx))
+    if as_json:
+        print_json([asdict(each) for each in found])
+    elif not found:
+        console.print("no version is registered yet: run `immr train` first")
+    else:
+        table = Table("version", "roles", "recipe", "registered (UTC)", "Bento", "collection", "gate")
+        for each in found:
+            table.add_row(
+                each.version,
+                ", ".join(each.roles),
+                each.recipe,
+                f"{each.registered:%Y-%m-%d %H:%M}",
+                "yes" if each.packaged else "no",
+                {True: "yes", False: "no", None: "unknown"}[each.indexed],
+                _gate(each),
+            )
+        print_table(table)
+
+
+def _gate(model: Model) -> str:
+    if model.gate_passed is None:
+        return model.gate or "not evaluated"
+    return f"{'passed' if model.gate_passed else 'stopped'}: {model.gate}"
+
+
+def _print(found: Status) -> None:
+    roles = ", ".join(f"{role} {version}" for role, version in found.roles.items()) or "no version has a role"
+    console.print(f"home {found.home}: {roles}", highlight=False)
+    for each in found.serving:
+        state = f"[red]does not answer[/] ({each.problem})" if each.problem else "[green]answers[/]"
+        console.print(f"{each.role} {each.version} {state} at {each.url}", highlight=False)
+    if not found.serving:
+        console.print("nothing is deployed")
+    console.print(describe(found.experiment) if found.experiment else "no experiment yet", highlight=False)
+    for waiting in found.waiting:
+        console.print(f"{waiting.version.model_version} waits: {waiting.reason}", highlight=False)
+    if found.last_run is None:
+        console.print("no pipeline has run yet")
+    else:
+        run = found.last_run
+        finding = f": {run.finding}" if run.finding else ""
+        console.print(
+            f"last pipeline run {run.run}, {run.changed:%Y-%m-%d %H:%M} UTC: {run.step} {run.state}{finding}",
+            highlight=False,
+        )
+    for problem in found.problems:
+        console.print(f"[red]problem[/]: {problem}", highlight=False)

@@ -1,0 +1,110 @@
+"""Keeps one `bentoml serve` running per wanted deployment on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from immr.deploy.bento_process import HOST, BentoProcess
+from immr.deploy.deployer import Deployment
+from immr.errors import DeployError
+
+log = logging.getLogger(__name__)
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
+Place = TypeVar("Place", bound=str)
+Key = tuple[str, str]
+"""Version and Bento. A version in two places, as during a promotion, is one process."""
+
+
+@dataclass
+class _Kept:
+    process: BentoProcess
+    failures: int = 0
+    restart_at: float = 0.0  # of `time.monotonic`
+
+
+class BentoSupervisor:
+    """Starts what is wanted, stops what is not, and restarts what has exited. Not thread-safe."""
+
+    def __init__(self, folder: Path, bento_home: Path, environment: Mapping[str, str]) -> None:
+        """`folder` holds the logs; each process gets `environment` in addition to ours."""
+        self._folder = folder
+        self._environment = {**os.environ, **environment, "BENTOML_HOME": str(bento_home)}
+        self._kept: dict[Key, _Kept] = {}
+
+    def sync(self, wanted: Mapping[Place, Deployment]) -> dict[Place, Deployment]:
+        """Make the running processes those that are wanted; does not wait for them.
+
+        Args:
+            wanted: The deployments by place.
+
+        Returns:
+            The same with the addresses where they serve: a port in use is replaced by a free one.
+        """
+        keys = {_key(each) for each in wanted.values()}
+        for key in [key for key in self._kept if key not in keys]:
+            self._kept.pop(key).process.stop()
+        for deployment in wanted.values():
+            if (kept := self._kept.get(_key(deployment))) is None:
+                self._kept[_key(deployment)] = _Kept(self._start(deployment))
+            else:
+                self._restart_if_exited(kept)
+        return {place: replace(each, url=self.process(each).deployment.url) for place, each in wanted.items()}
+
+    def process(self, deployment: Deployment) -> BentoProcess:
+        """The process of a deployment."""
+        return self._kept[_key(deployment)].process
+
+    def stop(self) -> None:
+        """Stop every process."""
+        while self._kept:
+            self._kept.popitem()[1].process.stop()
+
+    def _start(self, deployment: Deployment) -> BentoProcess:
+        taken = {urlsplit(each.process.deployment.url).port or 0 for each in self._kept.values()}
+        port = _free_port(urlsplit(deployment.url).port or 0, taken)
+        there = replace(deployment, url=f"http://{HOST}:{port}")
+        return BentoProcess.start(there, self._environment, self._folder, deployment.version_id)
+
+    def _restart_if_exited(self, kept: _Kept) -> None:
+        if (code := kept.process.popen.poll()) is None:
+            return
+        now = time.monotonic()
+        if not kept.restart_at:
+            pause_s = min(_FIRST_PAUSE_S * 2**kept.failures, _MAX_PAUSE_S)
+            kept.failures, kept.restart_at = kept.failures + 1, now + pause_s
+            log.warning(
+                "%s exited with code %s, see %s: it is started again in %g s",
+                kept.process.deployment.version_id,
+                code,
+                kept.process.log_file,
+                pause_s,
+            )
+        elif now >= kept.restart_at:
+            kept.process.stop()  # a worker may have outlived its supervisor
+            kept.process, kept.restart_at = self._start(kept.process.deployment), 0.0
+
+
+def _key(deployment: Deployment) -> Key:
+    return deployment.version_id, deployment.bento
+
+
+def _free_port(wanted: int, taken: set[int]) -> int:
+    for port in (wanted, 0):
+        if port in taken:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise DeployError(f"no port is free on {HOST}: stop the processes that use them")

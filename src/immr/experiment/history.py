@@ -1,0 +1,89 @@
+"""The history of tests: what happened to each, when, and who did it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from immr.storage.json_lines import JsonLines
+
+Happening = Literal["started", "ramped", "stopped", "promoted", "kept", "rolled back", "undone"]
+"""`kept`: the champion stays. `undone`: the promoted challenger was rolled back later, by hand."""
+_ENDS = ("stopped", "promoted", "kept", "rolled back")
+
+
+@dataclass(frozen=True, slots=True)
+class TestEvent:
+    """One thing that happened to a test."""
+
+    __test__ = False  # not a test of pytest
+
+    ts: datetime
+    test: str
+    what: Happening
+    by: str  # a user's name, or "a service"
+    champion: str
+    challenger: str
+    share: float  # the challenger's, from then on
+    reason: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PastTest:
+    """A test from its start to its end; `outcome` is "running" until it ends."""
+
+    name: str
+    champion: str
+    challenger: str
+    shares: tuple[float, ...]
+    started: datetime
+    started_by: str
+    ended: datetime | None
+    ended_by: str
+    outcome: str
+    reason: str
+    numbers: Mapping[str, float]
+    events: tuple[TestEvent, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, apart from times."""
+        return asdict(self)
+
+
+def append(path: Path, event: TestEvent) -> None:
+    """Add an event; it is on disk when this returns."""
+    JsonLines(path).append(asdict(event) | {"ts": event.ts.isoformat()})
+
+
+def read(path: Path) -> list[PastTest]:
+    """All tests, newest first."""
+    events: dict[str, list[TestEvent]] = {}
+    for row in JsonLines(path).read():
+        event = TestEvent(**row | {"ts": datetime.fromisoformat(row["ts"])})
+        events.setdefault(event.test, []).append(event)
+    return [_test(found) for found in reversed(events.values())]
+
+
+def _test(events: Sequence[TestEvent]) -> PastTest:
+    first = events[0]
+    # a verb that was interrupted is carried out again, and then noted twice
+    end = next((event for event in events if event.what in _ENDS), None)
+    undone = any(event.what == "undone" for event in events)
+    return PastTest(
+        name=first.test,
+        champion=first.champion,
+        challenger=first.challenger,
+        shares=tuple(event.share for event in events if event.what in ("started", "ramped")),
+        started=first.ts,
+        started_by=first.by,
+        ended=end.ts if end else None,
+        ended_by=end.by if end else "",
+        outcome=(f"{end.what}, undone later" if undone else end.what) if end else "running",
+        reason=end.reason if end else "",
+        numbers=end.numbers if end else {},
+        events=tuple(events),
+    )

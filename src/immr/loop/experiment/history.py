@@ -1,0 +1,126 @@
+"""History: note what happens to a test, with its report, and list all tests."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from immr.errors import ExperimentError, ImmrError
+from immr.experiment.history import Happening, PastTest, TestEvent, append, read
+from immr.loop.watch import Watched, read_out
+from immr.storage.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from immr.experiment.definition import Experiment
+    from immr.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+
+def history(parts: Parts) -> list[PastTest]:
+    """All tests of this home, newest first."""
+    return read(parts.settings.history_file)
+
+
+def note(
+    parts: Parts,
+    experiment: Experiment,
+    what: Happening,
+    reason: str = "",
+    numbers: Mapping[str, float] | None = None,
+) -> None:
+    """Add to the history what happened to a test; nothing if it compares no versions."""
+    challenger = experiment.challenger
+    if challenger is None or experiment.state == "shadow":
+        return
+    event = TestEvent(
+        ts=datetime.now(UTC),
+        test=experiment.name,
+        what=what,
+        by=_who(),
+        champion=experiment.champion.model_version,
+        challenger=challenger.model_version,
+        share=challenger.weight,
+        reason=reason,
+        numbers=numbers or {},
+    )
+    append(parts.settings.history_file, event)
+
+
+def note_end(parts: Parts, watched: Watched, what: Happening) -> None:
+    """Note the end of a test, and keep its report; a report that fails is logged."""
+    note(parts, watched.experiment, what, watched.decision.reason, watched.decision.numbers)
+    try:
+        write_atomically(kept_report(parts, watched.experiment.name), report_page(parts, watched))
+    except (ImmrError, OSError) as error:
+        log.warning("there is no report of %s: %s", watched.experiment.name, error)
+
+
+def note_undone(parts: Parts, model_version: str) -> None:
+    """Note that the promotion of a version was rolled back by hand."""
+    for past in history(parts):
+        if past.challenger == model_version and past.outcome == "promoted":
+            last = past.events[-1]
+            reason = f"{model_version} was rolled back by hand."
+            event = TestEvent(
+                datetime.now(UTC), past.name, "undone", _who(), last.champion, last.challenger, 0.0, reason
+            )
+            append(parts.settings.history_file, event)
+            return
+
+
+def report(parts: Parts, test: str = "", by: Sequence[str] = ()) -> str:
+    """The HTML page of a test: the current one, or an earlier one as it was when it ended.
+
+    Args:
+        parts: The process's adapters.
+        test: Its name; by default the current one.
+        by: Dimensions of the segments, for the current test only.
+
+    Raises:
+        ExperimentError: There is no such test, or no report of it was kept.
+        EventLogError: The event log does not answer.
+    """
+    watched = read_out(parts, by=by) if not test else None
+    if watched is None:
+        kept = kept_report(parts, test)
+        if kept.is_file():
+            return kept.read_text(encoding="utf-8")
+        watched = read_out(parts, by=by)
+        if watched.experiment.name != test:
+            known = ", ".join(past.name for past in history(parts)) or "none"
+            raise ExperimentError(f"there is no report of a test {test!r}: name one of {known}")
+    return report_page(parts, watched)
+
+
+def report_page(parts: Parts, watched: Watched) -> str:
+    """The page of a readout, with what has happened to its test."""
+    from immr.readout.printed.report import render
+
+    past = next((each for each in history(parts) if each.name == watched.experiment.name), None)
+    return render(
+        watched.experiment, watched.readout, watched.decision, watched.segments, past.events if past else ()
+    )
+
+
+def kept_report(parts: Parts, test: str) -> Path:
+    """Where the report of an ended test is kept.
+
+    Raises:
+        ExperimentError: The name is not that of a test.
+    """
+    if not test or "/" in test or test.startswith("."):
+        raise ExperimentError(f"{test!r} is not the name of a test: see `immr experiment history`")
+    return parts.settings.test_reports / f"{test}.html"
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a pod's user id has no name
+        return "a service"

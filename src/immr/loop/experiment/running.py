@@ -1,0 +1,55 @@
+"""The running test: which versions it owns, and the lock that its verbs share."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from immr.errors import ExperimentError
+from immr.experiment.definition import Experiment, load
+
+if TYPE_CHECKING:
+    from immr.wiring import Parts
+
+LOCK_TIMEOUT_S = 2.0
+
+
+def running_test(parts: Parts) -> Experiment | None:
+    """The current experiment if it is comparing two versions, else None.
+
+    Raises:
+        ExperimentError: The experiment file is wrong.
+    """
+    file = parts.settings.experiment_file
+    if not file.is_file():
+        return None
+    experiment = load(file)
+    compares = experiment.state == "running" and experiment.challenger is not None
+    return experiment if compares else None
+
+
+@contextmanager
+def exclusive(parts: Parts, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+    """Hold the experiment's lock during the block; the kernel releases it when the process ends.
+
+    Raises:
+        ExperimentError: Another process has held it for `timeout_s`.
+    """
+    path = parts.settings.experiment_file.with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + timeout_s
+    with path.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise ExperimentError(
+                        f"another process is changing the experiment ({path} is locked): try again in a moment"
+                    ) from error
+                time.sleep(0.05)
+        yield

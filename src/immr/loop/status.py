@@ -1,0 +1,160 @@
+"""Status: which versions there are, what serves where, which test runs, and what waits. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from immr.errors import ImmrError
+from immr.experiment.definition import Experiment, load
+from immr.loop.evaluate import GATE_PASSED
+from immr.loop.experiment.queue import Waiting, waiting
+from immr.loop.experiment.start import answers
+from immr.loop.pipeline_run import PipelineRun
+from immr.packaging import bento
+
+if TYPE_CHECKING:
+    from immr.deploy.deployer import Deployment
+    from immr.settings import Settings
+    from immr.types import ModelVersion, Role
+    from immr.wiring import Parts
+
+_ROLES: tuple[Role, ...] = ("champion", "challenger")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered version, and how far it has come."""
+
+    version: str
+    roles: tuple[str, ...]
+    recipe: str
+    registered: datetime
+    gate: str  # the gate's sentence; empty without an evaluation
+    gate_passed: bool | None  # None without an evaluation
+    packaged: bool  # whether its Bento is below IMMR_HOME
+    indexed: bool | None  # None while the index does not answer
+    run_id: str
+    training_set: str  # its manifest hash
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A deployed version; `problem` is why it does not answer, or empty."""
+
+    role: str
+    version: str
+    url: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """The newest pipeline run."""
+
+    run: str
+    state: str  # "done", "failed", or "running": then a step runs, or was killed
+    step: str  # the last one
+    finding: str
+    changed: datetime
+
+
+@dataclass(frozen=True)
+class Status:
+    """Everything that `immr status` prints; `problems` name what did not answer."""
+
+    home: str
+    roles: Mapping[str, str]  # version by role
+    serving: tuple[Serving, ...]
+    experiment: Experiment | None
+    waiting: tuple[Waiting, ...]
+    last_run: Run | None
+    problems: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, apart from times."""
+        return asdict(self) | {"waiting": [each.to_json() for each in self.waiting]}
+
+
+def models(parts: Parts) -> list[Model]:
+    """All registered versions, newest first.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    registry = parts.registry
+    roles = _roles(parts)
+    indexed: set[str] | None
+    try:
+        indexed = set(parts.index.versions())
+    except ImmrError:
+        indexed = None
+    return [_model(parts, version, roles, indexed) for version in reversed(registry.versions())]
+
+
+def _model(parts: Parts, version: ModelVersion, roles: Mapping[str, str], indexed: set[str] | None) -> Model:
+    tags = parts.registry.tags(version)
+    passed = tags.get(GATE_PASSED)
+    return Model(
+        version=version.id,
+        roles=tuple(role for role, holder in roles.items() if holder == version.id),
+        recipe=version.recipe,
+        registered=parts.registry.created(version),
+        gate=tags.get("gate", ""),
+        gate_passed=None if passed is None else passed == "yes",
+        packaged=bento.is_built(parts.settings.bento_home, bento.tag_of(version.id)),
+        indexed=None if indexed is None else version.id in indexed,
+        run_id=version.run_id,
+        training_set=version.manifest_hash,
+    )
+
+
+def status(parts: Parts) -> Status:
+    """The state of this home; a part that does not answer becomes a problem, not an error."""
+    problems: list[str] = []
+    roles: dict[str, str] = {}
+    deployments: tuple[Deployment, ...] = ()
+    experiment: Experiment | None = None
+    queue: tuple[Waiting, ...] = ()
+    try:
+        roles = _roles(parts)
+    except ImmrError as error:
+        problems.append(str(error))
+    try:
+        deployments = tuple(parts.deployer.current())
+    except ImmrError as error:
+        problems.append(str(error))
+    try:
+        file = parts.settings.experiment_file
+        experiment = load(file) if file.is_file() else None
+        queue = tuple(waiting(parts))
+    except ImmrError as error:
+        problems.append(str(error))
+    return Status(
+        home=str(parts.settings.home),
+        roles=roles,
+        serving=tuple(
+            Serving(each.role, each.version_id, each.url, answers(parts, each) or "") for each in deployments
+        ),
+        experiment=experiment,
+        waiting=queue,
+        last_run=_last_run(parts.settings),
+        problems=tuple(problems),
+    )
+
+
+def _roles(parts: Parts) -> dict[str, str]:
+    return {role: version.id for role in _ROLES if (version := parts.registry.role(role))}
+
+
+def _last_run(settings: Settings) -> Run | None:
+    runs = [path for path in (settings.home / "runs").glob("*/") if any(path.glob("*.json"))]
+    if not runs:
+        return None
+    newest = max(runs, key=lambda path: path.stat().st_mtime)
+    records = PipelineRun(newest).records()
+    last = next((each for each in records if each.state == "failed"), records[-1])
+    changed = datetime.fromtimestamp(newest.stat().st_mtime, UTC)
+    return Run(newest.name, last.state, last.step, last.error or last.finding, changed)

@@ -1,0 +1,1 @@
+"""A readout for people and programs: tables of text, rows of figures, and a page to send."""

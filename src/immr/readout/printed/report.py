@@ -1,0 +1,121 @@
+"""The report of a test: one self-contained HTML page that an analyst sends to others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from immr.charts.forest import ForestRow, forest_plot
+
+if TYPE_CHECKING:
+    from immr.experiment.definition import Experiment
+    from immr.experiment.history import TestEvent
+    from immr.readout.comparison import Comparison
+    from immr.readout.decision import Decision
+    from immr.readout.readout import Readout
+    from immr.readout.segments import Segment
+
+
+def render(
+    experiment: Experiment,
+    readout: Readout,
+    decision: Decision,
+    segments: Sequence[Segment] = (),
+    events: Sequence[TestEvent] = (),
+) -> str:
+    """The page: the sentence, the forest plot, the metrics, segments, sample ratio, guardrails, and what was done."""
+    compared = [
+        each for each in (readout.ctr, readout.cuped, *readout.secondary.values()) if each is not None
+    ]
+    return str(
+        _template().render(
+            experiment=experiment,
+            readout=readout,
+            decision=decision,
+            compared=compared,
+            segments=segments,
+            events=events,
+            made=datetime.now(UTC),
+            metrics_chart=metrics_plot(compared, "metrics"),
+            segments_chart=segments_plot(segments, "segments"),
+            progress=progress(readout),
+        )
+    )
+
+
+def metrics_plot(compared: Sequence[Comparison], name: str, width_px: int = 700) -> str:
+    """Relative lifts of all metrics with their one-look intervals; the CTR alone has to be read at every look."""
+    rows = [
+        ForestRow(each.metric, each.relative_lift, each.relative_interval.low, each.relative_interval.high)
+        for each in compared
+        if each.relative_lift is not None and each.relative_interval is not None
+    ]
+    return forest_plot(
+        rows,
+        name=name,
+        title="Lift of each metric, relative to the champion",
+        description=_described(rows),
+        value_text=_percent,
+        width_px=width_px,
+    )
+
+
+def segments_plot(segments: Sequence[Segment], name: str, width_px: int = 700) -> str:
+    """Differences in CTR of the compared segments, with intervals for all of them together."""
+    rows = [
+        ForestRow(
+            f"{each.dimension} {each.value}", each.difference, each.always_valid.low, each.always_valid.high
+        )
+        for each in segments
+        if each.difference is not None and each.always_valid is not None
+    ]
+    return forest_plot(
+        rows,
+        name=name,
+        title="Difference in CTR by segment",
+        description=_described(rows),
+        value_text=_points,
+        width_px=width_px,
+    )
+
+
+def progress(readout: Readout) -> str:
+    """Users so far of users needed, and when: "2,000 of 10,196 users; about 3 days". Empty without a plan."""
+    if readout.plan is None:
+        return ""
+    users = sum(side.users for side in readout.variants)
+    needed = readout.plan.users_always_valid
+    if users >= needed:
+        return f"{users:,} users, of the {needed:,} that the plan needs"
+    so_far = f"{users:,} of {needed:,} users"
+    if (days := readout.days_to_go) is None:
+        return f"{so_far}; too early to say how long it takes"
+    if days >= 1.5:
+        return f"{so_far}; about {days:,.0f} more days"
+    return f"{so_far}; about {max(round(24 * days), 1)} more hour{'s' if round(24 * days) > 1 else ''}"
+
+
+def _described(rows: Sequence[ForestRow]) -> str:
+    return ". ".join(f"{row.name}: {row.value:+.4f}, from {row.low:+.4f} to {row.high:+.4f}" for row in rows)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:+.3g} %" if value else "0"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.2f}" if value else "0"
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = resources.files("immr.readout.printed").joinpath("report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source)

@@ -1,0 +1,42 @@
+"""The verbs' commands: what they take from the version where nothing is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from immr.cli import app
+from immr.loop import package
+from immr.recipes import Recipe
+from immr.settings import Settings
+from immr.types import ModelVersion
+from immr.wiring import Parts, connect
+from tests.support.two_versions import version_of
+
+
+def test_package_uses_the_recipe_of_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It once packaged every version with the ranking of `concept`."""
+    used: list[str] = []
+
+    def build(parts: Parts, version: ModelVersion, recipe: Recipe) -> str:
+        used.append(recipe.name)
+        return f"immr-search:{version.id}"
+
+    monkeypatch.setattr(package, "package", build)
+    registry = connect(Settings(home=tmp_path)).registry
+    version = version_of(registry, tmp_path / "trained", "key", recipe="image_only")
+    run = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke
+    done = run(app, ["package", "--model", version.id, "--json"])
+    assert json.loads(done.stdout) == {"bento": "immr-search:immr-1"}
+    assert run(app, ["package", "--model", version.id, "--recipe", "smoke"]).exit_code == 0
+    assert used == ["image_only", "smoke"]
+
+
+def test_evaluate_names_the_missing_training_set(tmp_path: Path) -> None:
+    registry = connect(Settings(home=tmp_path)).registry
+    version_of(registry, tmp_path / "trained", "key")
+    done = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke(app, ["evaluate", "--model", "immr-1"])
+    assert "run `immr govern` on its data again" in str(done.exception)

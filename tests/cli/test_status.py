@@ -1,0 +1,21 @@
+"""`immr status` and `immr models` before anything is trained; tests/loop/test_status.py has the rest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from immr.cli import app
+
+
+def test_an_empty_home_has_a_status_and_no_models(tmp_path: Path) -> None:
+    run = CliRunner(env={"IMMR_HOME": str(tmp_path), "COLUMNS": "200"}).invoke
+    done = run(app, ["status"])
+    assert done.exit_code == 0
+    for sentence in ("no version has a role", "nothing is deployed", "no pipeline has run yet"):
+        assert sentence in done.stdout
+    assert json.loads(run(app, ["status", "--json"]).stdout)["serving"] == []
+    assert "run `immr train` first" in run(app, ["models"]).stdout
+    assert json.loads(run(app, ["models", "--json"]).stdout) == []

@@ -1,0 +1,87 @@
+"""The supervisor with real processes that stand in for `bentoml serve`."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from immr.deploy import supervisor as supervising
+from immr.deploy.deployer import Deployment
+from immr.deploy.supervisor import BentoSupervisor
+from tests.support.patience import until
+from tests.support.upstream_process import free_port
+
+STAND_IN = """
+import signal, sys
+if "broken" in sys.argv[2]:
+    sys.exit(3)
+signal.pause()
+"""
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[BentoSupervisor]:
+    module = tmp_path / "stand-in" / "bentoml"
+    module.mkdir(parents=True)
+    (module / "__init__.py").touch()
+    (module / "__main__.py").write_text(STAND_IN)
+    keeper = BentoSupervisor(tmp_path / "logs", tmp_path / "bentos", {"PYTHONPATH": str(module.parent)})
+    yield keeper
+    keeper.stop()
+
+
+def deployment(version: str = "immr-1", bento: str = "immr-search:immr-1", port: int = 0) -> Deployment:
+    return Deployment("champion", version, bento, f"http://127.0.0.1:{port or free_port()}")
+
+
+def test_what_is_wanted_runs_and_nothing_else(supervisor: BentoSupervisor) -> None:
+    first, second = deployment(), deployment("immr-2", "immr-search:immr-2")
+    supervisor.sync({"champion": first, "challenger": second})
+    kept, dropped = supervisor.process(first).popen, supervisor.process(second).popen
+    supervisor.sync({"champion": first})
+    assert supervisor.process(first).popen is kept and kept.poll() is None
+    assert dropped.poll() is not None
+    supervisor.stop()
+    assert kept.poll() is not None
+
+
+def test_one_version_in_two_places_is_one_process(supervisor: BentoSupervisor) -> None:
+    there = supervisor.sync({"champion": deployment(), "previous": deployment()})
+    assert there["champion"].url == there["previous"].url
+
+
+def test_a_port_in_use_is_replaced(supervisor: BentoSupervisor) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        wanted = deployment(port=held.getsockname()[1])
+        assert supervisor.sync({"champion": wanted})["champion"].url != wanted.url
+
+
+def test_two_versions_never_share_a_port(supervisor: BentoSupervisor) -> None:
+    port = free_port()
+    one, other = deployment(port=port), deployment("immr-2", "immr-search:immr-2", port)
+    there = supervisor.sync({"champion": one, "challenger": other})
+    assert there["champion"].url != there["challenger"].url
+
+
+def test_what_has_exited_is_started_again(
+    supervisor: BentoSupervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervising, "_FIRST_PAUSE_S", 0.0)
+    broken = deployment(bento="immr-search:broken")
+    supervisor.sync({"champion": broken})
+    exited = supervisor.process(broken).popen
+    exited.wait(60)
+
+    def restarted() -> bool:
+        supervisor.sync({"champion": broken})
+        return supervisor.process(broken).popen is not exited
+
+    with caplog.at_level(logging.WARNING):
+        assert until(restarted)
+    assert "immr-1 exited with code 3" in caplog.text

@@ -1,0 +1,106 @@
+"""The sink: Parquet by day with the totals of the log, and the readout that the log itself gives."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from immr.cli import app
+from immr.events.event_log import CLICKS_SCHEMA, JOINED_SCHEMA, SEARCHES_SCHEMA
+from immr.events.sink import sink
+from immr.events.sqlite import SqliteEventLog
+from immr.experiment import changes
+from immr.experiment.definition import save
+from immr.loop.watch import read_out
+from immr.settings import Settings
+from immr.types import Click
+from immr.wiring import connect
+from tests.support.two_versions import shop
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A home with a test whose searches lie around midnight."""
+    settings = Settings(home=tmp_path / "home")
+    sides = [("immr-1", "http://127.0.0.1:1"), ("immr-2", "http://127.0.0.1:2")]
+    running = changes.begin(*sides, 0.5, NOON.replace(hour=23, minute=55))
+    save(running, settings.experiment_file)
+    shop(settings, running, {"champion": 5, "challenger": 7}, users=700)
+    return settings
+
+
+def rows(folder: Path, table: str) -> int:
+    [(count,)] = duckdb.sql(f"SELECT count(*) FROM '{folder}/{table}/*/*.parquet'").fetchall()
+    return int(count)
+
+
+def test_totals_are_those_of_the_log(settings: Settings, tmp_path: Path) -> None:
+    log = connect(settings).events
+    for _ in range(2):  # again writes the same
+        sunk = sink(log, tmp_path / "out")
+        assert (sunk.days, sunk.searches, sunk.impressions) == (2, 700, 7000)
+    for table, expected in (
+        ("searches", log.searches()),
+        ("impressions", log.joined()),
+        ("clicks", log.clicks()),
+    ):
+        assert rows(tmp_path / "out", table) == expected.num_rows > 0
+        days = sorted(path.name for path in (tmp_path / "out" / table).iterdir())
+        assert days == ["day=2026-05-01", "day=2026-05-02"]
+    for table, schema in (
+        ("searches", SEARCHES_SCHEMA),
+        ("impressions", JOINED_SCHEMA),
+        ("clicks", CLICKS_SCHEMA),
+    ):
+        file = tmp_path / "out" / table / "day=2026-05-01" / "data.parquet"
+        assert pq.read_schema(file).remove_metadata().names == schema.names
+
+
+def test_the_readout_of_the_folder_is_that_of_the_log(settings: Settings, tmp_path: Path) -> None:
+    parts = connect(settings)
+    sink(parts.events, tmp_path / "out")
+    by_log, by_folder = read_out(parts, by=["day"]), read_out(parts, tmp_path / "out", by=["day"])
+    assert by_folder.readout.to_json() == by_log.readout.to_json()
+    assert by_folder.segments == by_log.segments
+    assert by_folder.decision == by_log.decision
+
+
+def test_a_daily_run_rewrites_its_days_and_keeps_the_others(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "events.db")
+    for days in range(3):
+        log.record_clicks([Click(f"c{days}", "click", "q", f"i{days}", NOON + timedelta(days=days))])
+    sink(log, tmp_path / "out")
+    first = tmp_path / "out" / "clicks" / "day=2026-05-01" / "data.parquet"
+    before = first.stat().st_mtime_ns
+    log.record_clicks([Click("late", "order", "q", "i1", NOON + timedelta(days=1, hours=1))])
+    sunk = sink(log, tmp_path / "out", since=NOON + timedelta(days=1))
+    assert (sunk.days, sunk.clicks) == (2, 3)
+    assert first.stat().st_mtime_ns == before
+    assert rows(tmp_path / "out", "clicks") == 4
+
+
+def test_an_empty_log_writes_nothing(tmp_path: Path) -> None:
+    sunk = sink(SqliteEventLog(tmp_path / "events.db"), tmp_path / "out")
+    assert (sunk.days, sunk.searches, sunk.impressions, sunk.clicks) == (0, 0, 0, 0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_on_the_command_line(settings: Settings, tmp_path: Path) -> None:
+    run = CliRunner(env={"IMMR_HOME": str(settings.home)}).invoke
+    out = str(tmp_path / "out")
+    assert json.loads(run(app, ["events", "sink", "--out", out, "--json"]).stdout)["searches"] == 700
+    csv = run(app, ["experiment", "readout", "--from", out, "--by", "day", "--csv"]).stdout.splitlines()
+    assert csv[0].startswith("experiment,dimension,segment") and any(
+        ",day,2026-05-02," in line for line in csv
+    )
+    table = tmp_path / "readout.parquet"
+    assert run(app, ["experiment", "readout", "--from", out, "--parquet", str(table)]).exit_code == 0
+    assert pq.read_table(table).num_rows == len([line for line in csv if ",day," not in line]) - 1

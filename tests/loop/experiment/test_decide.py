@@ -1,0 +1,204 @@
+"""Decide: on a real registry, deployer, event log and experiment file."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from typer.testing import CliRunner
+
+from immr.cli import app
+from immr.errors import ExperimentError
+from immr.experiment.assignment import assign
+from immr.experiment.definition import Experiment, load, save
+from immr.loop import watch
+from immr.loop.experiment.decide import decide
+from immr.loop.experiment.ramp import stop
+from immr.loop.experiment.running import LOCK_TIMEOUT_S
+from immr.loop.experiment.start import start
+from immr.settings import Settings
+from immr.wiring import connect
+from tests.support.two_versions import deployments, roles, shop
+
+
+def test_a_better_challenger_is_promoted_everywhere(deployed: Settings) -> None:
+    running = start(connect(deployed))
+    shop(deployed, running, {"champion": 4, "challenger": 12})
+    assert decide(connect(deployed)).decision.action == "promote"
+    assert roles(deployed) == ("immr-1", "immr-2")  # logged, not applied
+    watched = decide(connect(deployed), apply=True)
+    assert watched.decision.action == "promote"
+    assert roles(deployed) == ("immr-2", None)
+    assert deployments(deployed) == {"champion": "immr-2"}
+    now = load(deployed.experiment_file)
+    assert (now.champion.model_version, now.challenger) == ("immr-2", None)
+    assert running.challenger is not None
+    assert now.champion.url == running.challenger.url
+
+
+@pytest.mark.parametrize(
+    ("rates", "fails", "reason"),
+    [
+        ({"champion": 8, "challenger": 2}, False, "loses most of the clicks"),
+        ({"champion": 8, "challenger": 8}, True, "fails"),
+    ],
+)
+def test_a_bad_challenger_is_removed(
+    deployed: Settings, rates: dict[str, int], fails: bool, reason: str
+) -> None:
+    shop(deployed, start(connect(deployed)), rates, users=400, fails=fails)
+    decision = decide(connect(deployed), apply=True).decision
+    assert (decision.action, reason in decision.reason) == ("roll back", True)
+    now = load(deployed.experiment_file)
+    assert {assign(now, f"user-{number}").model_version for number in range(200)} == {"immr-1"}
+    assert roles(deployed) == ("immr-1", None)
+    assert deployments(deployed) == {"champion": "immr-1"}
+    [written] = connect(deployed).registry.decisions()
+    assert (written["action"], written["challenger"]) == ("roll back", "immr-2")
+    assert written["reason"] == decision.reason
+
+
+def test_an_ended_experiment_gets_no_further_decision(deployed: Settings) -> None:
+    shop(deployed, start(connect(deployed)), {"champion": 8, "challenger": 2}, users=400)
+    decide(connect(deployed), apply=True)
+    again = decide(connect(deployed), apply=True).decision
+    assert (again.action, "nothing to decide" in again.reason) == ("wait", True)
+    assert len(connect(deployed).registry.decisions()) == 1
+
+
+def test_waiting_is_logged_only_on_request(deployed: Settings) -> None:
+    start(connect(deployed))
+    assert decide(connect(deployed), apply=True, record_wait=False).decision.action == "wait"
+    assert connect(deployed).registry.decisions() == []
+    decide(connect(deployed), apply=True)
+    assert len(connect(deployed).registry.decisions()) == 1
+    assert roles(deployed) == ("immr-1", "immr-2")
+
+
+def test_one_process_at_a_time_changes_the_experiment(deployed: Settings) -> None:
+    start(connect(deployed))
+    verbs = (start, stop, decide)
+    with (
+        deployed.experiment_file.with_suffix(".lock").open("a") as other,
+        ThreadPoolExecutor(len(verbs)) as pool,
+    ):
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for refused in [pool.submit(verb, connect(deployed)) for verb in verbs]:
+            with pytest.raises(ExperimentError, match="another process is changing the experiment"):
+                refused.result()
+    assert stop(connect(deployed)).state == "stopped"
+
+
+def test_the_watchdog_outlives_an_error(deployed: Settings) -> None:
+    """`decide --every-s` once died at the first error, and then guarded nothing."""
+    running = start(connect(deployed))
+    shop(deployed, running, {"champion": 4, "challenger": 12})
+    command = ["experiment", "decide", "--apply", "--every-s", "0.1", "--json"]
+    with deployed.experiment_file.with_suffix(".lock").open("a") as other, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        held = pool.submit(CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke, app, command)
+        with pytest.raises(TimeoutError):
+            held.result(timeout=LOCK_TIMEOUT_S + 0.5)  # by now the first attempt has failed
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert json.loads(held.result(timeout=60).stdout)["decision"]["action"] == "promote"
+    assert roles(deployed) == ("immr-2", None)
+
+
+def test_cuped_uses_what_users_did_before_the_test(deployed: Settings) -> None:
+    alone = connect(deployed).registry
+    alone.clear_role("challenger")
+    before = start(connect(deployed))
+    assert before.started is not None
+    shop(deployed, before, {"champion": 8}, users=300)
+    alone.set_role("challenger", alone.get("immr-2"))
+    running = start(connect(deployed))
+    later = replace(running, started=before.started + timedelta(hours=1))
+    save(later, deployed.experiment_file)
+    shop(deployed, later, {"champion": 9, "challenger": 9}, users=300)
+    readout = watch.read_out(connect(deployed)).readout
+    assert readout.ctr is not None
+    assert readout.cuped is not None
+    steady, plain = readout.cuped.interval, readout.ctr.interval
+    assert steady.high - steady.low < 0.6 * (plain.high - plain.low)
+    assert sum(side.queries for side in readout.variants) == 300
+
+
+def test_on_the_command_line(deployed: Settings) -> None:
+    run = CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke
+    assert "challenger immr-2 10%" in " ".join(
+        run(app, ["experiment", "start", "--weight", "0.1"]).output.split()
+    )
+    assert run(app, ["experiment", "ramp", "--weight", "0.5"]).exit_code == 0
+    shop(deployed, load(deployed.experiment_file), {"champion": 4, "challenger": 12})
+    shown = run(app, ["experiment", "readout"]).output
+    assert all(
+        word in shown for word in ("A/B readout", "Other metrics", "CTR@1", "number of looks", "promote")
+    )
+    decided = json.loads(run(app, ["experiment", "decide", "--apply", "--json"]).output)
+    assert decided["decision"]["action"] == "promote"
+    assert decided["readout"]["by_rank"][0]["position"] == 1
+    assert run(app, ["experiment", "stop"]).exit_code == 0
+    assert roles(deployed) == ("immr-2", None)
+
+
+def test_decisions_name_their_test(deployed: Settings) -> None:
+    for _ in range(2):
+        running = start(connect(deployed))
+        decide(connect(deployed))
+        assert connect(deployed).registry.decisions()[-1]["experiment"] == running.name
+        stop(connect(deployed))
+
+
+def ramping(settings: Settings) -> Experiment:
+    """A test at 20 % whose first step is over."""
+    begun = start(connect(settings), 0.2, ramp=(0.5,), ramp_every_s=3600)
+    assert begun.started is not None
+    over = replace(begun, started=begun.started - timedelta(hours=2))
+    save(over, settings.experiment_file)
+    return over
+
+
+def test_a_ramp_moves_on_while_guardrails_hold(deployed: Settings) -> None:
+    begun = ramping(deployed)
+    assert decide(connect(deployed), apply=True).decision.action == "wait"
+    assert load(deployed.experiment_file) == begun  # nobody has seen the challenger yet
+    shop(deployed, begun, {"champion": 8, "challenger": 8}, users=200)
+    decide(connect(deployed))
+    assert load(deployed.experiment_file) == begun  # not applied
+    decide(connect(deployed), apply=True)
+    moved = load(deployed.experiment_file)
+    assert moved.challenger is not None
+    assert (moved.challenger.weight, moved.ramp, moved.salt) == (0.5, (), begun.salt)
+    decide(connect(deployed), apply=True)
+    assert load(deployed.experiment_file) == moved
+
+
+@pytest.mark.parametrize(
+    ("rates", "fails"),
+    [({"champion": 8, "challenger": 1}, False), ({"champion": 8, "challenger": 8}, True)],
+)
+def test_a_ramp_ends_at_a_loss(deployed: Settings, rates: dict[str, int], fails: bool) -> None:
+    shop(deployed, ramping(deployed), rates, users=1200, fails=fails)
+    assert decide(connect(deployed), apply=True).decision.action == "roll back"
+    assert load(deployed.experiment_file).state == "stopped"
+    assert roles(deployed) == ("immr-1", None)
+
+
+@pytest.mark.parametrize(("ramp", "every"), [("one,two", "6h"), ("1,5", "soon"), ("1,5", "0h")])
+def test_a_wrong_ramp_is_wrong_usage(deployed: Settings, ramp: str, every: str) -> None:
+    run = CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke
+    assert run(app, ["experiment", "start", "--ramp", ramp, "--every", every]).exit_code == 2
+    assert not deployed.experiment_file.exists()
+
+
+def test_a_ramp_starts_on_the_command_line(deployed: Settings) -> None:
+    run = CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke
+    done = run(app, ["experiment", "start", "--ramp", "1,5,25,50", "--every", "6h", "--json"])
+    begun = load(deployed.experiment_file)
+    assert json.loads(done.stdout)["ramp"] == [0.05, 0.25, 0.5]
+    assert begun.challenger is not None
+    assert (begun.challenger.weight, begun.ramp_every_s) == (0.01, 21_600)

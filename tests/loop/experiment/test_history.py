@@ -1,0 +1,72 @@
+"""History: every verb leaves its line, and each ended test its report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from immr.cli import app
+from immr.errors import ExperimentError
+from immr.loop.experiment import history
+from immr.loop.experiment.decide import decide
+from immr.loop.experiment.ramp import ramp, stop
+from immr.loop.experiment.rollback import roll_back
+from immr.loop.experiment.start import start
+from immr.settings import Settings
+from immr.wiring import connect
+from tests.support.two_versions import shop
+
+
+def test_a_promoted_test_and_its_rollback(deployed: Settings, tmp_path: Path) -> None:
+    parts = connect(deployed)
+    start(parts, weight=0.1)
+    running = ramp(parts, 0.5)
+    shop(deployed, running, {"champion": 4, "challenger": 12}, users=800)
+    assert decide(parts, apply=True).decision.action == "promote"
+    [past] = history.history(parts)
+    assert (past.outcome, past.shares) == ("promoted", (0.1, 0.5))
+    assert past.reason.startswith("The challenger is better") and past.numbers["users_champion"] > 300
+    assert past.started_by and past.ended is not None
+
+    run = CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke
+    out = tmp_path / "sent.html"
+    assert run(app, ["experiment", "report", "--test", past.name, "--out", str(out)]).exit_code == 0
+    assert "The challenger is better" in out.read_text() and "promoted" in out.read_text()
+
+    roll_back(parts)
+    [undone] = history.history(parts)
+    assert undone.outcome == "promoted, undone later"
+    [row] = json.loads(run(app, ["experiment", "history", "--json"]).stdout)
+    assert (row["name"], row["champion"], row["challenger"]) == (past.name, "immr-1", "immr-2")
+    assert past.name in run(app, ["experiment", "history"]).stdout
+
+
+def test_a_stopped_test_is_kept_apart_from_the_next_one(deployed: Settings, tmp_path: Path) -> None:
+    parts = connect(deployed)
+    first = start(parts)
+    stop(parts)
+    stop(parts)  # nothing runs, so nothing ends
+    second = start(parts)
+    newest, oldest = history.history(parts)
+    assert (newest.name, newest.outcome) == (second.name, "running")
+    assert (oldest.name, oldest.outcome, len(oldest.events)) == (first.name, "stopped", 2)
+    assert first.name in history.report(parts, first.name)
+    assert second.name in history.report(parts, second.name)
+    assert second.name in history.report(parts)
+
+
+@pytest.mark.parametrize("name", ["nothing", "../../etc/passwd", ".hidden"])
+def test_an_unknown_test_has_no_report(deployed: Settings, name: str) -> None:
+    start(connect(deployed))
+    with pytest.raises(ExperimentError, match="test"):
+        history.report(connect(deployed), name)
+
+
+def test_a_champion_alone_is_no_test(deployed: Settings) -> None:
+    parts = connect(deployed)
+    parts.registry.clear_role("challenger")
+    start(parts)
+    assert history.history(parts) == []

@@ -1,0 +1,182 @@
+"""The queue: a version that would disturb a test waits, and starts when the test has ended."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from immr.cli import app
+from immr.errors import DeployError, ExperimentError
+from immr.experiment.definition import load
+from immr.experiment.waiting import hold, load_queue, save_queue
+from immr.loop.catalogue import live_versions
+from immr.loop.experiment import queue
+from immr.loop.experiment.decide import decide
+from immr.loop.experiment.ramp import stop
+from immr.loop.experiment.running import running_test
+from immr.loop.experiment.start import start
+from immr.settings import Settings
+from immr.types import ModelVersion
+from immr.wiring import Parts, connect
+from tests.support.two_versions import deployments, move, packaged_parts, ready, roles, shop, version_of
+
+
+@pytest.fixture
+def third(deployed: Settings) -> ModelVersion:
+    return version_of(connect(deployed).registry, deployed.home / "trained", "key-3")
+
+
+@pytest.fixture
+def parts(deployed: Settings, third: ModelVersion) -> Parts:
+    return packaged_parts(deployed, "immr-1", "immr-2", "immr-3", "immr-4")
+
+
+def deploy_third(parts: Parts, third: ModelVersion) -> queue.Waiting:
+    waiting = queue.deploy_or_wait(parts, third, share=0.2)
+    assert isinstance(waiting, queue.Waiting)
+    return waiting
+
+
+def test_a_version_waits_for_the_test_and_starts_when_it_has_ended(
+    deployed: Settings, parts: Parts, third: ModelVersion
+) -> None:
+    running = start(parts)
+    assert f"test {running.name} is comparing immr-1 with immr-2" in deploy_third(parts, third).reason
+    assert deployments(deployed) == {"champion": "immr-1", "challenger": "immr-2"}
+    [waiting] = queue.waiting(parts)
+    assert (waiting.version.share, waiting.reason) == (0.2, f"test {running.name} to end")
+    assert "immr-3" in live_versions(parts)  # its collection is not garbage
+    assert queue.advance(parts) is None
+
+    shop(deployed, running, {"champion": 8, "challenger": 2}, users=400)
+    assert decide(parts, apply=True).decision.action == "roll back"
+    assert deployments(deployed) == {"champion": "immr-1", "challenger": "immr-3"}
+    assert roles(deployed) == ("immr-1", "immr-3")
+    assert running_test(parts) is None  # it does not answer yet
+    assert queue.advance(parts) is None
+    with ready("immr-3") as url:
+        move(deployed, {"immr-3": url})
+        begun = queue.advance(parts)
+    assert begun is not None and begun.challenger is not None
+    assert (begun.challenger.model_version, begun.challenger.weight) == ("immr-3", 0.2)
+    assert load(deployed.experiment_file) == begun
+    assert load_queue(deployed.queue_file).versions == ()
+
+
+def test_stop_ends_a_test_too(deployed: Settings, parts: Parts, third: ModelVersion) -> None:
+    start(parts)
+    deploy_third(parts, third)
+    stop(parts)
+    assert deployments(deployed)["challenger"] == "immr-3"
+
+
+def test_the_newest_version_starts_and_the_others_leave(
+    deployed: Settings, parts: Parts, third: ModelVersion
+) -> None:
+    start(parts)
+    fourth = version_of(parts.registry, deployed.home / "trained", "key-4")
+    for version in (third, fourth, third, fourth):
+        assert isinstance(queue.deploy_or_wait(parts, version), queue.Waiting)
+    newest, older = queue.waiting(parts)
+    assert (newest.version.model_version, older.version.model_version) == ("immr-4", "immr-3")
+    assert older.reason == "immr-4 is newer and starts in its place"
+    stop(parts)
+    with ready("immr-4") as url:
+        move(deployed, {"immr-4": url})
+        assert queue.advance(parts) is not None
+    assert queue.waiting(parts) == []
+
+
+def test_nothing_starts_by_itself_after_a_rollback(
+    deployed: Settings, parts: Parts, third: ModelVersion
+) -> None:
+    start(parts)
+    deploy_third(parts, third)
+    hold(deployed.queue_file, "held since the rollback to immr-1")
+    stop(parts)
+    assert deployments(deployed)["challenger"] == "immr-2"
+    assert queue.waiting(parts)[0].reason == "held since the rollback to immr-1"
+    queue.resume(parts)
+    queue.advance(parts)
+    assert deployments(deployed)["challenger"] == "immr-3"
+
+
+def test_a_version_that_cannot_start_stays_with_the_reason(
+    deployed: Settings, parts: Parts, third: ModelVersion
+) -> None:
+    start(parts)
+    deploy_third(parts, third)
+    parts.registry.tag(third, "gate.passed", "no")
+    stop(parts)
+    assert deployments(deployed)["challenger"] == "immr-2"
+    assert "the gate stopped it" in queue.waiting(parts)[0].reason
+
+
+def test_a_version_deployed_outside_a_test_replaces_those_that_wait(
+    deployed: Settings, parts: Parts, third: ModelVersion
+) -> None:
+    start(parts)
+    deploy_third(parts, third)
+    hold(deployed.queue_file, "held")
+    stop(parts)
+    fourth = version_of(parts.registry, deployed.home / "trained", "key-4")
+    assert not isinstance(queue.deploy_or_wait(parts, fourth), queue.Waiting)
+    assert queue.waiting(parts) == []
+
+
+def test_an_unfit_version_does_not_enter_the_queue(parts: Parts, third: ModelVersion) -> None:
+    start(parts)
+    with pytest.raises(DeployError, match="there is no Bento immr-search:other"):
+        queue.deploy_or_wait(parts, third, "immr-search:other")
+    assert queue.waiting(parts) == []
+
+
+def test_a_deployed_challenger_starts_once_it_answers(
+    deployed: Settings, parts: Parts, third: ModelVersion
+) -> None:
+    queue.deploy_or_wait(parts, third)
+    waiting = queue.start_or_wait(parts, 0.3)
+    assert isinstance(waiting, queue.Waiting) and "immr-3 does not answer yet" in waiting.reason
+    with ready("immr-3") as url:
+        move(deployed, {"immr-3": url})
+        begun = queue.advance(parts)
+    assert begun is not None and begun.challenger is not None and begun.challenger.weight == 0.3
+
+
+def test_a_version_that_became_the_champion_or_is_tested_leaves_the_queue(
+    deployed: Settings, parts: Parts, third: ModelVersion
+) -> None:
+    running = start(parts)
+    deploy_third(parts, third)
+    queue.deploy_or_wait(parts, parts.registry.get("immr-2"))
+    shop(deployed, running, {"champion": 4, "challenger": 12}, users=800)
+    queue_of_tested = load_queue(deployed.queue_file)
+    assert [each.model_version for each in queue_of_tested.versions] == ["immr-3"]
+    save_queue(
+        queue_of_tested.add(replace(queue_of_tested.versions[0], model_version="immr-2")), deployed.queue_file
+    )
+    assert decide(parts, apply=True).decision.action == "promote"
+    assert [each.version.model_version for each in queue.waiting(parts)] == ["immr-3"]
+
+
+def test_a_damaged_queue_is_named(deployed: Settings, parts: Parts) -> None:
+    deployed.queue_file.parent.mkdir(parents=True, exist_ok=True)
+    deployed.queue_file.write_text('{"versions": [{}]}')
+    with pytest.raises(ExperimentError, match=r"queue\.json is damaged"):
+        queue.waiting(parts)
+
+
+def test_on_the_command_line(deployed: Settings, parts: Parts, third: ModelVersion) -> None:
+    run = CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke
+    assert run(app, ["experiment", "queue"]).stdout == "no version waits\n"
+    start(parts)
+    deploy_third(parts, third)
+    [row] = json.loads(run(app, ["experiment", "queue", "--json"]).stdout)
+    assert (row["model_version"], row["share"]) == ("immr-3", 0.2)
+    assert "immr-3" in run(app, ["experiment", "queue"]).stdout
+    assert run(app, ["experiment", "queue", "--drop", "immr-3"]).exit_code == 0
+    refused = run(app, ["experiment", "queue", "--drop", "immr-3"])
+    assert isinstance(refused.exception, ExperimentError)

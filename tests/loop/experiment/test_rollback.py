@@ -1,0 +1,84 @@
+"""Rollback: on a real registry, deployer and experiment file."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+
+import pytest
+
+from immr.errors import ExperimentError
+from immr.experiment.definition import Experiment, load, save
+from immr.loop.experiment.decide import _promote
+from immr.loop.experiment.rollback import roll_back
+from immr.loop.experiment.start import start
+from immr.settings import Settings
+from immr.wiring import connect
+from tests.support.two_versions import deployments, ready, roles
+
+
+def promoted(settings: Settings, before: str) -> Experiment:
+    """immr-2 is the champion; immr-1, its predecessor, is recorded at an address."""
+    begun = start(connect(settings))
+    champion = replace(begun.champion, url=before)
+    running = replace(begun, variants=(champion, begun.variants[1]))
+    save(running, settings.experiment_file)
+    assert running.challenger is not None
+    _promote(connect(settings), running, running.challenger)
+    assert (roles(settings), deployments(settings)) == (("immr-2", None), {"champion": "immr-2"})
+    return load(settings.experiment_file)
+
+
+def test_rollback_restores_the_previous_champion_everywhere(deployed: Settings) -> None:
+    with ready("immr-1") as url:
+        promoted(deployed, url)
+        back = roll_back(connect(deployed))
+    assert load(deployed.experiment_file) == back
+    assert (back.champion.model_version, back.champion.url) == ("immr-1", url)
+    assert roles(deployed) == ("immr-1", None)
+    assert deployments(deployed) == {"champion": "immr-1"}
+    assert "rolled back by hand" in connect(deployed).registry.decisions()[-1]["reason"]
+
+
+def test_rollback_is_refused_if_another_version_serves_at_the_address(deployed: Settings) -> None:
+    with ready("immr-2") as url:  # as after a restart, when the champion gets its port back
+        before = promoted(deployed, url)
+        with pytest.raises(
+            ExperimentError, match=r"immr-2 serves there.*immr deploy --model immr-1.*immr serve"
+        ):
+            roll_back(connect(deployed))
+    assert load(deployed.experiment_file) == before
+    assert roles(deployed) == ("immr-2", None)
+
+
+def test_an_interrupted_rollback_is_completed_and_not_undone(
+    deployed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    away = deployed.model_copy(update={"tracking_url": "http://127.0.0.1:9"})
+    with ready("immr-1") as url:
+        promoted(deployed, url)
+        for _ in range(2):
+            with pytest.raises(ExperimentError, match="all users get immr-1 again, but registry"):
+                roll_back(connect(away))
+            assert load(deployed.experiment_file).champion.model_version == "immr-1"
+        assert roles(deployed) == ("immr-2", None)
+        with pytest.raises(ExperimentError, match="run `immr experiment rollback` again"):
+            start(connect(deployed))
+        assert roll_back(connect(deployed)).champion.model_version == "immr-1"
+        assert roles(deployed) == ("immr-1", None)
+        assert deployments(deployed) == {"champion": "immr-1"}
+    with ready("immr-2") as url:  # once complete, the next call is a new rollback
+        back = load(deployed.experiment_file)
+        assert back.previous is not None
+        save(replace(back, previous=replace(back.previous, url=url)), deployed.experiment_file)
+        assert roll_back(connect(deployed)).champion.model_version == "immr-2"
+
+
+def test_rollback_is_refused_if_the_previous_champion_does_not_answer(deployed: Settings) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # bound but not listening
+        before = promoted(deployed, f"http://127.0.0.1:{held.getsockname()[1]}")
+        with pytest.raises(ExperimentError, match=r"immr-1 at \S+ cannot serve"):
+            roll_back(connect(deployed))
+    assert load(deployed.experiment_file) == before

@@ -1,0 +1,70 @@
+"""Status and models: on a real registry and deployer, as functions and as commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from immr.cli import app
+from immr.loop.experiment import queue
+from immr.loop.experiment.start import start
+from immr.loop.pipeline_run import PipelineRun
+from immr.loop.status import models, status
+from immr.settings import Settings
+from immr.wiring import connect
+from tests.support.two_versions import give_roles, move, packaged_parts, ready, version_of
+from tests.support.upstream_process import free_port
+
+
+def test_an_empty_home_has_a_status(tmp_path: Path) -> None:
+    found = status(connect(Settings(home=tmp_path)))
+    assert (found.roles, found.serving, found.experiment, found.last_run) == ({}, (), None, None)
+    assert (found.waiting, found.problems) == ((), ())
+
+
+def test_status_and_models_of_a_running_test(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    parts = packaged_parts(settings, "immr-3")
+    for number in (1, 2, 3):
+        version_of(parts.registry, tmp_path / "trained", f"key-{number}")
+    parts.registry.tag(parts.registry.get("immr-2"), "gate", "It is not worse.")
+    parts.registry.tag(parts.registry.get("immr-2"), "gate.passed", "yes")
+    give_roles(settings, {"champion": "immr-1", "challenger": "immr-2"})
+    PipelineRun(tmp_path / "runs" / "nightly").step("govern", lambda: 5, lambda made: f"{made} photos")
+    with ready("immr-1") as first, ready("immr-2") as second:
+        move(settings, {"immr-1": first, "immr-2": second})
+        running = start(parts)
+        queue.deploy_or_wait(parts, parts.registry.get("immr-3"))
+        move(settings, {"immr-2": f"http://127.0.0.1:{free_port()}"})
+        found = status(parts)
+    assert found.roles == {"champion": "immr-1", "challenger": "immr-2"}
+    assert [(each.version, bool(each.problem)) for each in found.serving] == [
+        ("immr-1", False),
+        ("immr-2", True),
+    ]
+    assert found.experiment == running
+    assert [each.version.model_version for each in found.waiting] == ["immr-3"]
+    assert found.last_run is not None
+    assert (found.last_run.run, found.last_run.step, found.last_run.finding) == (
+        "nightly",
+        "govern",
+        "5 photos",
+    )
+
+    run = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke
+    done = run(app, ["status", "--json"])
+    assert done.exit_code == 1  # neither version answers any more
+    printed = json.loads(done.stdout)
+    assert printed["experiment"]["name"] == running.name
+    assert printed["waiting"][0]["reason"] == f"test {running.name} to end"
+    assert "immr-3 waits" in run(app, ["status"]).stdout
+    newest, second_model, _ = json.loads(run(app, ["models", "--json"]).stdout)
+    assert (newest["version"], newest["packaged"], newest["gate_passed"]) == ("immr-3", True, None)
+    assert (second_model["roles"], second_model["gate_passed"]) == (["challenger"], True)
+    assert "passed: It is not worse." in run(app, ["models"]).stdout
+
+
+def test_models_of_an_empty_registry(tmp_path: Path) -> None:
+    assert models(connect(Settings(home=tmp_path))) == []

@@ -1,0 +1,59 @@
+"""The report of a test, and how far its plan has come."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from immr.experiment.history import TestEvent
+from immr.readout.decision import DecisionPolicy, decide
+from immr.readout.power import Plan
+from immr.readout.printed.report import progress, render
+from immr.readout.readout import readout
+from immr.readout.segments import segments
+from tests.readout.test_segments import NOON, TEST, shop
+
+
+def test_the_report_has_everything_on_one_page_and_loads_nothing() -> None:
+    joined, searches = shop()
+    found = readout(joined, TEST, searches)
+    split = segments(joined, searches, TEST, ["country"])
+    events = [TestEvent(NOON, "test", "started", "<ann>", "immr-1", "immr-2", 0.5)]
+    html = render(TEST, found, decide(found, DecisionPolicy()), split, events)
+    for part in ("Promote.", "The challenger is better", "Sample ratio: the users fit", "c1", "differs"):
+        assert part in html
+    assert html.count("<svg") == 2
+    assert "&lt;ann&gt;" in html and "<ann>" not in html
+    assert not re.search(r"https?://|<script|<link", html)
+
+
+def test_a_report_without_a_comparison_says_why() -> None:
+    joined, searches = shop(users=1)
+    found = readout(joined, TEST, searches)
+    html = render(TEST, found, decide(found, DecisionPolicy()))
+    assert "No comparison: " in html and "<svg" not in html
+
+
+@pytest.mark.parametrize(
+    ("needed", "days", "sentence"),
+    [
+        (10_196, 1.0, "4,000 of 10,196 users; about 2 more days"),
+        (4_400, 1.0, "4,000 of 4,400 users; about 2 more hours"),
+        (4_001, 1.0, "4,000 of 4,001 users; about 1 more hour"),
+        (4_000, 1.0, "4,000 users, of the 4,000 that the plan needs"),
+        (9_000, 0.0, "4,000 of 9,000 users; too early to say how long it takes"),
+    ],
+)
+def test_progress_never_says_zero_days(needed: int, days: float, sentence: str) -> None:
+    joined, searches = shop()
+    plan = Plan(0.05, 0.8, 1, needed)
+    assert progress(replace(readout(joined, TEST, searches), plan=plan, days=days)) == sentence
+
+
+def test_made_now() -> None:
+    joined, searches = shop(users=10)
+    found = readout(joined, TEST, searches)
+    assert f"{datetime.now(UTC):%Y}" in render(TEST, found, decide(found, DecisionPolicy()))
