@@ -64,7 +64,7 @@ def test_a_sample_of_bad_tables_is_reported_without_writing(tmp_path: Path) -> N
     done = immr(tmp_path / "home", "data", "check", str(shop), "--json")
     reports = {report["name"]: report for report in json.loads(done.stdout)}
     assert done.returncode == 1
-    assert reports["items"]["proposals"] == {"title": "titel"}
+    assert reports["items"]["proposal"]["rules"]["title"]["column"] == "titel"
     assert reports["queries"]["problems"][0]["reason"].startswith("ts is not a valid time")
     assert "impressions" in reports and sorted(shop.iterdir()) == before
 
