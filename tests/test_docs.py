@@ -34,7 +34,11 @@ def named(text: str) -> set[str]:
 
 def commands(command: Any, path: str) -> dict[str, set[str]]:
     """Each command with its own options and those of its subcommands."""
-    found = {path: {option for parameter in command.params for option in parameter.opts}}
+    found = {
+        path: {
+            option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+    }
     for name, below in getattr(command, "commands", {}).items():
         found |= commands(below, f"{path} {name}")
         found[path] |= found[f"{path} {name}"]

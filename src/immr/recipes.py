@@ -56,6 +56,11 @@ def grocery() -> Recipe:
     )
 
 
+def zero_shot() -> Recipe:
+    """The pretrained image encoder as it is, without training: for `immr start`, where there are no clicks."""
+    return Recipe(name="zero_shot", model=ModelRecipe(fusion="image", dim=256, plain_share=0.0))
+
+
 def many_classes() -> Recipe:
     """Thousands of classes with few photos each, of drawings: framed, and compared with each other.
 
@@ -98,7 +103,8 @@ def smoke() -> Recipe:
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    function.__name__: function for function in (concept, demo, image_only, grocery, many_classes, smoke)
+    function.__name__: function
+    for function in (concept, demo, image_only, grocery, many_classes, smoke, zero_shot)
 }
 
 

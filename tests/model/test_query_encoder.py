@@ -1,11 +1,15 @@
+import dataclasses
 import subprocess
 import sys
 
 import numpy as np
+import torch
 from PIL import Image
 
 from immr.model.query_encoder import OnnxQueryEncoder
+from immr.model.towers import Towers
 from immr.train.export import export_query_encoder
+from tests.support import tiny_encoders
 from tests.support.tiny_training_set import MODEL
 from tests.support.untrained_version import write_untrained
 
@@ -27,3 +31,13 @@ def test_query_encoder_needs_no_torch(training_set, cache_dir, tmp_path):
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_an_encoder_with_an_inner_edge_named_embedding_is_exported(tmp_path):
+    """Exported CLIP models have one, as the query encoder's output is named."""
+    clip = tiny_encoders.image_model("clip", tmp_path / "clip")
+    recipe = dataclasses.replace(MODEL, image_encoder=clip, image_size_px=tiny_encoders.SIDE)
+    torch.manual_seed(0)
+    towers = Towers(recipe).eval()
+    towers.fit(torch.rand(40, tiny_encoders.WIDTH), torch.rand(20, tiny_encoders.WIDTH))
+    assert export_query_encoder(recipe, towers.query, tmp_path, tmp_path / "cache") < 1e-4

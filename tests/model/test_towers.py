@@ -121,3 +121,17 @@ def test_towers_of_another_recipe_are_refused(tmp_path):
     write_untrained(tmp_path, "concept")
     with pytest.raises(TrainingError, match=r"towers\.pt does not match its recipe.*train again"):
         Towers.read(dataclasses.replace(MODEL, fusion="image"), tmp_path / TOWERS)
+
+
+def test_pretrained_towers_embed_photos_and_catalogue_pictures_alike():
+    recipe = dataclasses.replace(MODEL, fusion="image", plain_share=0.0, dim=8)
+    torch.manual_seed(0)
+    pictures_NF = torch.randn(30, F)
+    towers = Towers.pretrained(recipe, pictures_NF)
+    batch = dataclasses.replace(_batch([True] * 30, [True] * 30), pictures_BF=pictures_NF)
+    torch.testing.assert_close(towers.document(batch), towers.query(pictures_NF), atol=1e-5, rtol=1e-5)
+
+
+def test_pretrained_towers_need_a_fusion_without_weights():
+    with pytest.raises(RecipeError, match=r"'concept_slots' has to be trained"):
+        Towers.pretrained(MODEL, torch.randn(30, F))

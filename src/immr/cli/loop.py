@@ -37,12 +37,16 @@ from immr.loop import govern as govern_verb
 from immr.loop import materialize as materialize_verb
 from immr.loop import package as package_verb
 from immr.loop import serve as serve_verb
+from immr.loop import start as start_verb
 from immr.loop import train as train_verb
 from immr.loop.experiment.queue import Waiting, deploy_or_wait
 
 app = typer.Typer()
 
 _FOLLOW_EVERY_S = 2.0
+
+Port = Annotated[int, typer.Option(help="Port of the gateway.")]
+PagePort = Annotated[int, typer.Option(help="Port of the page.")]
 
 
 @app.command()
@@ -71,6 +75,38 @@ def govern(
         },
         as_json,
     )
+
+
+@app.command()
+def start(
+    ctx: typer.Context,
+    items: Annotated[
+        str, typer.Option(help="The catalogue: a file, folder, glob or URL (docs/your-data.md).")
+    ],
+    mapping: MapFile = None,
+    recipe: RecipeName = "zero_shot",
+    then_serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve until Ctrl-C.")] = True,
+    port: Port = 8080,
+    page_port: PagePort = 8081,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a catalogue without clicks into a running search, with a pretrained version.
+
+    Example: immr start --items items.parquet
+    """
+    started = start_verb.start(parts_of(ctx), Shop.catalogue(items, mapping), recipes.by_name(recipe))
+    report(
+        f"{started.items:,} items are searchable with {started.version_id}, the champion: "
+        f"{started.changed:,} new or changed, {started.deleted:,} deleted, {started.rejected:,} rejected; "
+        f"report: {started.training_set / 'report.html'}",
+        asdict(started),
+        as_json,
+    )
+    if started.waiting:
+        Console(stderr=True).print(f"{started.waiting:,} changes wait: run `immr items deliver`")
+        raise typer.Exit(1)
+    if then_serve:
+        _serve(ctx, port, page_port)
 
 
 @app.command()
@@ -207,17 +243,17 @@ def deploy(
 
 
 @app.command()
-def serve(
-    ctx: typer.Context,
-    port: Annotated[int, typer.Option(help="Port of the gateway.")] = 8080,
-    page_port: Annotated[int, typer.Option(help="Port of the page.")] = 8081,
-) -> None:
+def serve(ctx: typer.Context, port: Port = 8080, page_port: PagePort = 8081) -> None:
     """Run the deployed versions, the gateway and the page on this machine, until Ctrl-C.
 
     Versions that are deployed meanwhile are started, and replaced ones are stopped.
 
     Example: immr serve --port 8080
     """
+    _serve(ctx, port, page_port)
+
+
+def _serve(ctx: typer.Context, port: int, page_port: int) -> None:
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, signal.default_int_handler)
     console.print("starting the deployed versions …")

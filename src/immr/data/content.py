@@ -6,21 +6,26 @@ import hashlib
 from pathlib import Path
 
 from immr.data import attributes, images
+from immr.data.contract import ITEMS
 from immr.data.sources.shop import Shop, ShopTable
 from immr.errors import DataError
 from immr.storage import fingerprint
 
 
-def content_hash(source: Shop | str | Path) -> str:
+def content_hash(source: Shop | str | Path, items_only: bool = False) -> str:
     """Hash of the tables' rows and mapping, and of each local picture's size and modification time.
 
     The pictures themselves are read once, later.
+
+    Args:
+        source: the shop.
+        items_only: of its catalogue alone.
 
     Raises:
         ContractError: a table is missing or cannot be read.
     """
     shop = Shop.of(source)
-    tables = shop.tables()
+    tables = [found] if items_only and (found := shop.table(ITEMS)) else shop.tables()
     by_content = {table.contract.name: [part.state() for part in table.parts] for table in tables}
     if kinds := shop.attributes():
         by_content[attributes.COLUMN] = [fingerprint.of_values(kinds)]

@@ -49,10 +49,8 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
         check_replaceable(out, FILES)  # fail before the work, not after it
     embedder = FrozenEmbedder(recipe.model, settings.cache_dir, threads=cores.usable())
     shop = Shop.of(data)
-    # relative paths of pictures start at the shop's folder, so it is part of the key
-    place = shop.name if "://" in shop.uri else str(Path(shop.uri).absolute())
     key = fingerprint.of_values(
-        "govern", __version__, content_hash(shop), recipe.governance, place, embedder.name
+        "govern", __version__, content_hash(shop), recipe.governance, place_of(shop), embedder.name
     )
     kept = _training_sets(parts) / key[:16]
     if kept.is_dir() and not misses_pictures(kept):
@@ -71,6 +69,11 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
         Report("governance", "Data governance", recipe.name, sentence),
     )
     return training_set
+
+
+def place_of(shop: Shop) -> str:
+    """Where relative paths of pictures start, so it is part of a training set's key."""
+    return shop.name if "://" in shop.uri else str(Path(shop.uri).absolute())
 
 
 def misses_pictures(training_set: Path) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from immr.errors import RecipeError
+
 FusionName = Literal["image", "text", "concat", "gated", "concept", "concept_slots", "concept_patch"]
 FramingName = Literal["centre", "drawing"]
 
@@ -32,3 +34,14 @@ class ModelRecipe:
         """Size of the whole embedding; documents of text alone have no plain part."""
         plain = self.plain_share > 0 and self.fusion != "text"
         return self.dim + (self.plain_dim if plain else 0)
+
+    def check_untrained(self) -> None:
+        """Check that towers of this recipe compare pictures without training.
+
+        Raises:
+            RecipeError: the fusion or the projections have weights to train.
+        """
+        if self.fusion != "image" or not self.shared_projection:
+            raise RecipeError(
+                f'the fusion {self.fusion!r} has to be trained: take "image" with a shared projection'
+            )

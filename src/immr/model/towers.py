@@ -214,6 +214,30 @@ class Towers(nn.Module):
                 transform.basis_CF[: len(basis_CF)].copy_(basis_CF)
 
     @classmethod
+    def pretrained(cls, recipe: ModelRecipe, pictures_NF: Tensor) -> Towers:
+        """Towers that compare pictures as the pretrained encoder sees them, without training.
+
+        Photos and catalogue pictures share their statistics and one projection, onto principal components.
+
+        Args:
+            recipe: with the fusion "image".
+            pictures_NF: features of catalogue pictures.
+
+        Raises:
+            RecipeError: another fusion, which has weights to train.
+        """
+        recipe.check_untrained()
+        towers = cls(recipe)
+        towers.fit(pictures_NF, pictures_NF)
+        transform = towers.query.transform
+        basis_CF = _components([transform.standardized(_some(pictures_NF))], recipe.dim)
+        with torch.no_grad():
+            transform.project.weight.zero_()
+            transform.project.weight[: len(basis_CF)].copy_(basis_CF)
+            transform.project.bias.zero_()
+        return towers.eval()
+
+    @classmethod
     def read(cls, recipe: ModelRecipe, path: Path) -> Towers:
         """The towers of a version, in evaluation mode.
 

@@ -86,8 +86,8 @@ def _with_tower(encoder: Any, parts: Sequence[Part]) -> Any:
     head = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=encoder.ir_version
     )
-    merged = compose.merge_models(
-        encoder,
+    merged = compose.merge_models(  # an encoder may have an inner edge "embedding", as CLIP has
+        compose.add_prefix(encoder, "encoder/", rename_inputs=False, rename_outputs=False, inplace=True),
         compose.add_prefix(head, "tower/", rename_inputs=False, rename_outputs=False),
         io_map=[("pooled", "features")],
         outputs=["embedding"],
