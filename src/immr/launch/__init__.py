@@ -1,1 +1,1 @@
-"""Where training runs: `torchrun` on this machine, or a PyTorchJob on a cluster."""
+"""Where training runs: `torchrun` on this machine, or a PyTorchJob or TrainJob on a cluster."""
