@@ -90,8 +90,8 @@ def blue(settings: Settings) -> Item:
 
 
 def write(file: Path, changed: list[Item]) -> Path:
-    rows = [dataclasses.asdict(item) for item in changed]
-    pq.write_table(pa.Table.from_pylist(rows), file)
+    table = pa.Table.from_pylist([dataclasses.asdict(item) for item in changed])
+    pq.write_table(table.drop_columns("attributes"), file)  # a shop has a column for each
     return file
 
 
