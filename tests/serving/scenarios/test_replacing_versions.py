@@ -101,10 +101,10 @@ def test_no_request_fails_while_a_version_is_rolled_back(
     for key in ("key-1", "key-2"):
         version_of(registry, tmp_path / "trained", key)
     now = datetime.now(UTC)
+    here = environment | {"IMMR_HOME": str(tmp_path)}  # a rollback refuses versions of another home
     with ExitStack() as running:
         urls = [
-            running.enter_context(version_process(free_home / f"immr-{number}", environment))
-            for number in (1, 2)
+            running.enter_context(version_process(free_home / f"immr-{number}", here)) for number in (1, 2)
         ]
         promoted = changes.promote(changes.begin(("immr-1", urls[0]), ("immr-2", urls[1]), 0.5, now), now)
         save(promoted, settings.experiment_file)
