@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from immr.deploy.readiness import not_ready_because, served_at
+from immr.deploy.readiness import not_ready_because
 
 
 class Version(BaseHTTPRequestHandler):
@@ -31,10 +31,22 @@ def url() -> Iterator[str]:
 
 
 def test_the_version_that_is_ready(url: str) -> None:
-    assert served_at(url) == ("immr-1", None)
     assert not_ready_because(url) is None
     assert not_ready_because(url, "immr-1") is None
     assert not_ready_because(url, "immr-2") == "immr-1 serves there"
+
+
+def test_a_version_of_another_home_is_not_ours(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not_ready_because(url, "immr-1", home_id="ours") is None  # it names no home
+    monkeypatch.setattr(Version, "body", b'{"model_version": "immr-1", "home": "theirs"}')
+    assert not_ready_because(url, "immr-1", home_id="theirs") is None
+    assert not_ready_because(url, "immr-1", home_id="ours") == "immr-1 of another IMMR_HOME serves there"
+
+
+def test_an_answer_without_a_version(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Version, "body", b"{}")
+    assert not_ready_because(url) is None
+    assert not_ready_because(url, "immr-1") == "an unnamed version serves there"
 
 
 def test_a_version_that_is_not_ready_gives_its_reason(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
