@@ -50,7 +50,9 @@ def test_setting_a_tag_again_replaces_its_value(registry: Registry, home: Path) 
 def test_a_decision_is_logged_and_tagged_on_the_version(registry: Registry, home: Path) -> None:
     first, second = register(registry, home, "key-1"), register(registry, home, "key-2")
     ts = datetime(2025, 1, 2, tzinfo=UTC)
-    decision = registry.record_decision("promote", "It earned more clicks.", {"lift": 0.1}, first, second, ts)
+    decision = registry.record_decision(
+        "promote", "It earned more clicks.", {"lift": 0.1}, first, second, ts, experiment="immr-1-immr-2"
+    )
     assert decision == {
         "ts": "2025-01-02T00:00:00+00:00",
         "action": "promote",
@@ -58,6 +60,7 @@ def test_a_decision_is_logged_and_tagged_on_the_version(registry: Registry, home
         "numbers": {"lift": 0.1},
         "champion": "immr-1",
         "challenger": "immr-2",
+        "experiment": "immr-1-immr-2",
     }
     registry.record_decision("wait", "Too early.", {}, first, None, ts)
     assert [decision["action"] for decision in open_registry(home).decisions()] == ["promote", "wait"]
