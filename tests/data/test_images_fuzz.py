@@ -74,7 +74,7 @@ MEASURE = """
 import random, resource
 from immr.data.images import decode
 from immr.errors import ImageError
-from tests.data.test_image_fuzz import MAX_PIXELS, PICTURES
+from tests.data.test_images_fuzz import MAX_PIXELS, PICTURES
 dice = random.Random(0)
 for picture in PICTURES:
     decode(picture, max_pixels=MAX_PIXELS)

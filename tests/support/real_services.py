@@ -66,7 +66,7 @@ def bento(settings: Settings, folder: Path, metrics_port: int) -> Iterator[tuple
     )
     deployment = Deployment("champion", made.id, tag, f"http://127.0.0.1:{free_port()}")
     environment = _environment(settings, metrics_port) | {"BENTOML_HOME": str(settings.bento_home)}
-    process = BentoProcess.start(deployment, environment, settings.home / "deployments")
+    process = BentoProcess.start(deployment, environment, settings.home / "deployments", deployment.role)
     try:
         process.wait_until_ready(time.monotonic() + READY_TIMEOUT_S)
         yield process, deployment.url

@@ -200,7 +200,7 @@ def test_k_has_bounds_in_json_too(client: httpx.Client, k: object) -> None:
         (form(("k", b"3"), image=None), 422, "Field required: send one of image"),
         (form(("k", b"3"), ("k", b"4")), 422, "'k' occurs more than once"),
         (form(("user_id", b"ann"), ("user_id", b"ann")), 422, "'user_id' occurs more than once"),
-        (form(("image", RED)), 422, "'image' occurs more than once"),
+        (form(*[("image", RED)] * 5), 422, "The search has 6 photos. Send at most 5"),
         (form(("item_id", b"red")), 422, "both item_id and image: send one of"),
         (form(("user_id", b"x" * 201)), 422, "user_id: "),
         (form(("category", b"x" * 2_000_000)), 422, "category: "),
@@ -228,7 +228,7 @@ def test_a_wrong_form_is_a_problem(url: str, body: bytes, status: int, words: st
     [
         (b"", 415, "Send multipart/form-data with a file field"),
         (b"\xff\xfe", 415, "Send multipart/form-data with a file field"),
-        (b"image/jpeg", 415, "Send multipart/form-data with a file field"),
+        (b"image/jpeg", 422, "this is not a picture that we read"),
         (b"application/x-www-form-urlencoded", 415, "Send multipart/form-data with a file field"),
         (b"multipart/form-data", 400, "names no boundary"),
         (b"multipart/form-data; boundary=\xff", 400, "names no boundary"),
@@ -391,7 +391,7 @@ def test_trailers_of_a_chunked_body_have_the_same_bound(url: str, trailers: byte
 
 def test_a_head_after_a_large_body_is_counted_on_its_own(url: str) -> None:
     body = bytes(120_000)
-    first = post("/v1/events", b"content-type: text/plain\r\n", body)
+    first = post("/v1/events", b"content-type: application/xml\r\n", body)
     with open_connection(url) as connection:
         connection.sendall(first + head_of(1000)[:-10])
         assert answer_on(connection).status_code == 415
