@@ -256,6 +256,7 @@ def test_unknown_paths_and_methods_are_problems(client: httpx.Client) -> None:
 def test_health(client: httpx.Client) -> None:
     assert client.get("/health/live").json() == {"live": True}
     ready = client.get("/health/ready").json()
+    assert ready.pop("home"), "identifies the IMMR_HOME, so that two homes never mix"
     assert ready == {
         "ready": True,
         "features": False,
