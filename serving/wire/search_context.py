@@ -23,10 +23,9 @@ def _parsed(value: Any) -> Any:
 
 
 Context = Annotated[
-    dict[str, str] | None,
+    Annotated[dict[str, str], Field(max_length=MAX_DIMENSIONS)] | None,
     BeforeValidator(_parsed),
     Field(
-        max_length=MAX_DIMENSIONS,
         description='Where the search came from, as a JSON object of codes: {"country": "SE", "device": "phone"}. '
         "Only declared dimensions; no personal data.",
     ),

@@ -64,7 +64,7 @@ def modules(folders: tuple[str, ...]) -> list[str]:
         for file in (ROOT / folder).rglob("*.py"):
             parts = file.relative_to(ROOT).with_suffix("").parts
             parts = parts[1:] if parts[0] == "src" else parts
-            if parts[-1] != "__main__":
+            if parts[-1] != "__main__" and "kernels" not in parts:  # only CUDA's torch brings their Triton
                 found.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
     return found
 
