@@ -1,6 +1,10 @@
 """The Triton kernels against plain torch: interpreted on the CPU, and compiled for an H100 without one."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -13,6 +17,7 @@ from immr.train.world import World
 
 pytest.importorskip("triton")
 
+H100_SHARED_BYTES = 232_448  # of a block, by NVIDIA's programming guide
 RECIPE = TrainRecipe(classifier_products="float32", scale=9.0, weight_decay=0.01, margin=0.3)
 
 
@@ -74,3 +79,20 @@ def test_rows_in_bfloat16_are_rounded_up_or_down_at_random():
     assert sorted(rows_RD.unique().tolist()) == [1.0, 1.0078125]
     assert (rows_RD > 1).float().mean().item() == pytest.approx(0.25, abs=0.03)
     assert (touched_R == 1).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dim", [128, 256, 512])
+def test_every_kernel_compiles_for_an_h100_and_fits_its_shared_memory(dim, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.train.classifier.kernel_compiler", str(dim)],
+        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    needed = json.loads(done.stdout.splitlines()[-1])
+    assert len(needed) == 18
+    assert not {kernel: count for kernel, count in needed.items() if count > H100_SHARED_BYTES}

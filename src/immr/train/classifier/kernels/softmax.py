@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 _PROGRAMS = 512  # at least so many run at once, a few for each multiprocessor
+_PRECISION = "tf32x3"  # of float32 products: three of TF32 each, because one keeps as few bits as float16
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class Problem:
 
     @property
     def block(self) -> tuple[int, int, int]:
-        """Examples and rows of a tile, and the power of two that holds D."""
+        """Examples and rows of a tile, and the power of two that holds D; tiles fit an H100's shared memory."""
         whole = max(16, triton.next_power_of_2(self.unit_SD.shape[1]))
-        return (128, 64, whole) if whole <= 128 else (64, 64, whole) if whole <= 256 else (32, 32, whole)
+        examples, rows = (128, 64) if whole <= 128 else (64, 64) if whole <= 256 else (32, 32)
+        return (examples // 2, rows // 2, whole) if self.unit_SD.itemsize > 2 else (examples, rows, whole)
 
     @property
     def part(self) -> int:
@@ -42,20 +44,25 @@ class Problem:
         parts = max(1, _PROGRAMS // triton.cdiv(len(self.scaled_AD), examples))
         return rows * int(triton.cdiv(triton.cdiv(len(self.unit_SD), parts), rows))
 
-    @property
-    def precision(self) -> str:
-        """Of float32 products: three TF32 products each, because one would keep as few bits as float16."""
-        return "tf32x3"
+    def constants(self, largest_a: int | None = None) -> dict[str, object]:
+        """What a kernel is compiled for, with at most `largest_a` examples in a tile."""
+        block_a, block_s, block_d = self.block
+        return {
+            "IS_PADDED": self.count is not None,
+            "DIM": self.unit_SD.shape[1],
+            "BLOCK_A": min(block_a, largest_a or block_a),
+            "BLOCK_S": block_s,
+            "BLOCK_D": block_d,
+            "PRECISION": _PRECISION,
+        }
 
 
 def highest_and_sum(problem: Problem) -> tuple[Tensor, Tensor]:
     """Each example's largest logit and its sum of exponents relative to it, float32 (A,)."""
-    (examples, dim), rows = problem.scaled_AD.shape, len(problem.unit_SD)
-    block_a, block_s, block_d = problem.block
-    part = problem.part
+    examples, rows, part = len(problem.scaled_AD), len(problem.unit_SD), problem.part
     parts = triton.cdiv(rows, part)
     found_2PA = torch.empty(2, parts, examples, device=problem.scaled_AD.device)
-    _forward[(triton.cdiv(examples, block_a), parts)](
+    _forward[(triton.cdiv(examples, problem.block[0]), parts)](
         *_tensors(problem),
         found_2PA,
         examples,
@@ -63,12 +70,7 @@ def highest_and_sum(problem: Problem) -> tuple[Tensor, Tensor]:
         part,
         parts,
         problem.limit,
-        IS_PADDED=problem.count is not None,
-        DIM=dim,
-        BLOCK_A=block_a,
-        BLOCK_S=block_s,
-        BLOCK_D=block_d,
-        PRECISION=problem.precision,
+        **problem.constants(),
         num_warps=8,
     )
     highest_A = found_2PA[0].amax(0)
@@ -86,12 +88,10 @@ def gradient_of_embeddings(
         upstream_A: gradient of each example's loss.
         slope_A: derivative of the margin at each right class.
     """
-    (examples, dim), rows = problem.scaled_AD.shape, len(problem.unit_SD)
-    block_a, block_s, block_d = problem.block
-    part = problem.part
+    (examples, dim), rows, part = problem.scaled_AD.shape, len(problem.unit_SD), problem.part
     parts = triton.cdiv(rows, part)
     found_PAD = torch.empty(parts, examples, dim, device=problem.scaled_AD.device)
-    _backward_embeddings[(triton.cdiv(examples, block_a), parts)](
+    _backward_embeddings[(triton.cdiv(examples, problem.block[0]), parts)](
         *_tensors(problem),
         log_sum_A,
         upstream_A,
@@ -101,12 +101,7 @@ def gradient_of_embeddings(
         rows,
         part,
         problem.limit,
-        IS_PADDED=problem.count is not None,
-        DIM=dim,
-        BLOCK_A=block_a,
-        BLOCK_S=block_s,
-        BLOCK_D=block_d,
-        PRECISION=problem.precision,
+        **problem.constants(),
         num_warps=8,
     )
     return found_PAD.sum(0)
@@ -125,9 +120,8 @@ def gradient_of_rows(
         slope_A: derivative of the margin at each right class.
     """
     (examples, dim), rows = problem.scaled_AD.shape, len(problem.unit_SD)
-    block_a, block_s, block_d = problem.block
     found_SD = torch.empty(rows, dim, device=problem.scaled_AD.device)
-    _backward_rows[(triton.cdiv(rows, block_s),)](
+    _backward_rows[(triton.cdiv(rows, problem.block[1]),)](
         *_tensors(problem),
         log_sum_A,
         upstream_A,
@@ -137,12 +131,7 @@ def gradient_of_rows(
         examples,
         rows,
         problem.limit,
-        IS_PADDED=problem.count is not None,
-        DIM=dim,
-        BLOCK_A=min(block_a, 64),
-        BLOCK_S=block_s,
-        BLOCK_D=block_d,
-        PRECISION=problem.precision,
+        **problem.constants(largest_a=64),
         num_warps=4,
     )
     return found_SD

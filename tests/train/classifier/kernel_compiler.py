@@ -1,0 +1,69 @@
+"""Compiles the kernels for an H100, without one: python -m tests.train.classifier.kernel_compiler <dim>.
+
+Prints the bytes of shared memory that each needs, as JSON. Runs in a process of its own, because the tests
+interpret the kernels in theirs.
+"""
+
+import inspect
+import json
+import sys
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from immr.train.classifier.kernels import rows, softmax
+
+H100 = GPUTarget("cuda", 90, 32)
+NAMES = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}
+TYPES = {
+    **dict.fromkeys(("column_ptr",), "*i32"),
+    **dict.fromkeys(("count_ptr", "sampled_ptr"), "*i64"),
+    **dict.fromkeys(("examples", "rows", "part", "parts", "count", "sampled", "since", "seed"), "i32"),
+    "touched_ptr": "*i16",
+    "factors_ptr": "*fp64",
+}
+
+
+def shared_bytes(kernel, constants, types, warps=4) -> int:
+    """Arguments without a type are float32: pointers if their name ends in _ptr."""
+    signature = {
+        name: "constexpr"
+        if name in constants
+        else (TYPES | types).get(name, "*fp32" if name.endswith("_ptr") else "fp32")
+        for name in inspect.signature(kernel.fn).parameters
+    }
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    return triton.compile(source, target=H100, options={"num_warps": warps}).metadata.shared
+
+
+def of_softmax(dim, dtype):
+    rows_SD = torch.empty(1, dim, dtype=dtype)
+    empty = torch.empty(1)
+    problem = softmax.Problem(rows_SD, rows_SD, empty.int(), empty, 1.0, empty.long())
+    types = dict.fromkeys(("scaled_ptr", "unit_ptr"), NAMES[dtype])
+    yield "forward", shared_bytes(softmax._forward, problem.constants(), types, 8)
+    yield "backward_embeddings", shared_bytes(softmax._backward_embeddings, problem.constants(), types, 8)
+    yield "backward_rows", shared_bytes(softmax._backward_rows, problem.constants(largest_a=64), types)
+
+
+def of_rows(dim, dtype):
+    constants = {"DIM": dim, "BLOCK_S": rows._BLOCK, "BLOCK_D": max(16, triton.next_power_of_2(dim))}
+    for name, kind in {"sgd": rows.SGD, "adamw": rows.ADAMW, "adagrad": rows.ADAGRAD}.items():
+        types = dict.fromkeys(("rows_ptr", "second_ptr"), NAMES[dtype])
+        types["first_ptr"] = "*fp32" if kind == rows.ADAGRAD else NAMES[dtype]
+        rounded = {"IS_PADDED": True, "IS_ROUNDED": dtype == torch.bfloat16}
+        yield f"read, {name}", shared_bytes(rows._read, constants | {"KIND": kind}, types)
+        yield f"update, {name}", shared_bytes(rows._update, constants | rounded | {"KIND": kind}, types)
+
+
+if __name__ == "__main__":
+    dim = int(sys.argv[1])
+    needed = {
+        f"{kernel}, {dtype}": count
+        for dtype in NAMES
+        for of in (of_softmax, of_rows)
+        for kernel, count in of(dim, dtype)
+    }
+    print(json.dumps(needed))
