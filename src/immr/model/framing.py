@@ -133,16 +133,16 @@ def _extent(ink_L: np.ndarray[tuple[int], np.dtype[np.int64]]) -> tuple[int, int
 
 def _cut(grey: Image.Image, frame: _Frame, side_px: int) -> Image.Image:
     """The frame at side S; what lies beyond the picture is paper."""
-    shrunk = max(1, math.floor(frame.side / side_px))  # a plain resampling would skip pixels
-    border = math.ceil(max(0.0, -frame.left, -frame.top, *_beyond(frame, grey))) + 1
+    beyond = max(
+        -frame.left,
+        -frame.top,
+        frame.left + frame.side - grey.width,
+        frame.top + frame.side - grey.height,
+        0.0,
+    )
+    border = math.ceil(beyond) + 1
     sheet = Image.new("L", (grey.width + 2 * border, grey.height + 2 * border))
     sheet.paste(grey, (border, border))
     left, top = frame.left + border, frame.top + border
     box = (left, top, left + frame.side, top + frame.side)
-    return sheet.resize(
-        (side_px, side_px), Image.Resampling.BICUBIC, box=box, reducing_gap=2.0 if shrunk > 1 else None
-    )
-
-
-def _beyond(frame: _Frame, grey: Image.Image) -> tuple[float, float]:
-    return frame.left + frame.side - grey.width, frame.top + frame.side - grey.height
+    return sheet.resize((side_px, side_px), Image.Resampling.BICUBIC, box=box)

@@ -18,7 +18,7 @@ READING = "srgb-enough-fit-bicubic-3"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Cut a square from the picture, scale to (x − mean) / std for pixels x in 0…255."""
+    """Crop to the centre or to a drawing's ink, resize, scale to (x − mean) / std for pixels x in 0…255."""
 
     image_size_px: int
     mean: float = 127.0
@@ -27,26 +27,17 @@ class Preprocessing:
 
     def apply(self, image: Image.Image) -> FloatArray:
         """(3, S, S) float32 from an upright RGB picture."""
-        pixels_CHW = (
-            np.asarray(self.square(image, self.image_size_px))
-            .transpose(2, 0, 1)
-            .astype(np.float32, order="C")
-        )
+        pixels_CHW = np.asarray(self._square(image)).transpose(2, 0, 1).astype(np.float32, order="C")
         pixels_CHW -= self.mean
         pixels_CHW /= self.std
         return pixels_CHW
 
-    def square(self, image: Image.Image, side_px: int) -> Image.Image:
-        """The part of an upright RGB picture that the encoder sees, at another side than its own."""
-        if self.framing == "drawing":
-            return framed(image, side_px)
-        return ImageOps.fit(image, (side_px, side_px), Image.Resampling.BICUBIC)
-
     @property
     def enough_px(self) -> int:
-        """Short side at which decoding may stop: twice the input size; more pixels hardly change the result.
+        """Short side at which decoding may stop, because more pixels hardly change the result.
 
-        Training, evaluation and serving all read pictures with `images.decode(…, enough_px)`.
+        It is twice the input size, and for drawings at least what framing looks at. Training, evaluation and
+        serving all read pictures with `images.decode(…, enough_px)`.
         """
         return max(2 * self.image_size_px, WORKING_PX if self.framing == "drawing" else 0)
 
@@ -54,3 +45,9 @@ class Preprocessing:
     def hash(self) -> str:
         """Changes whenever the same photo would give a different input."""
         return fingerprint.of_values(READING, self)[:16]
+
+    def _square(self, image: Image.Image) -> Image.Image:
+        side = self.image_size_px
+        if self.framing == "drawing":
+            return framed(image, side)
+        return ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)

@@ -39,6 +39,7 @@ class PixelCache:
     def __init__(self, cache_dir: Path, side_px: int, framing: FramingName = "centre"):
         self.side_px = side_px
         self._framing = framing
+        self._enough_px = max(2 * side_px, WORKING_PX if framing == "drawing" else 0)
         self._folder = cache_dir / "pixels" / f"{side_px}-{_FITTING[framing]}"
 
     def compute(self, hashes: Mapping[str, str], share: Share | None = None) -> None:
@@ -79,7 +80,7 @@ class PixelCache:
         flat, places, offset = list[ByteArray](), dict[str, tuple[int, int, int]](), 0
         for key, uri in uris.items():
             try:
-                picture = images.load(uri, min_side_px=max(2 * self.side_px, WORKING_PX))
+                picture = images.load(uri, min_side_px=self._enough_px)
             except DataError as error:
                 _log.warning("skipping the picture %s: %s", uri, error)
                 continue
