@@ -10,6 +10,7 @@ import pytest
 
 from immr.data.admission import admit
 from immr.data.column_types import NOT_OF_TYPE
+from immr.data.content import content_hash
 from immr.data.contract import CONTRACT, TIMESTAMP
 from immr.errors import ContractError
 
@@ -365,6 +366,26 @@ def test_csv_and_json_lines_give_the_same_rows_as_parquet(tmp_path: Path, suffix
     found = admit(folder, tmp_path / "out", chunk_rows=2)
     assert found.tables["items"] == expected.tables["items"]
     assert pq.read_table(found.path("items")).equals(pq.read_table(expected.path("items")))
+
+
+def test_a_malformed_csv_line_is_rejected_alone(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", items=[item("a"), item("b")])
+    csv.write_csv(pq.read_table(folder / "items.parquet"), folder / "items.csv")
+    (folder / "items.parquet").unlink()
+    with (folder / "items.csv").open("a") as file:
+        file.write("c,Tea, green,,Drinks,/c.jpg,2.50,2025-01-01,,\nd\n")
+    found = admit(folder, tmp_path / "out").tables["items"]
+    reason = "malformed_line has too many or too few columns"
+    assert (found.rows_in, found.valid, found.rejected) == (4, 2, {reason: 2})
+    rejected = pq.read_table(tmp_path / "out/rejected/items.parquet").to_pylist()
+    assert [(row["item_id"], row["reason"]) for row in rejected] == [("c", reason), ("d", reason)]
+    assert rejected[1]["malformed_line"] == "d"
+
+
+def test_json_lines_without_a_column_are_named(tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_text('{"item_id": "a"}\n')
+    with pytest.raises(ContractError, match=r"items\.jsonl has no column title"):
+        content_hash(tmp_path / "items.jsonl", items_only=True)
 
 
 def test_parts_may_lie_beside_each_other_or_in_nested_folders(tmp_path: Path) -> None:

@@ -32,6 +32,12 @@ def test_problems_come_with_their_number_and_an_example(tmp_path: Path) -> None:
     )
 
 
+def test_a_malformed_csv_line_is_a_problem_with_its_text(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title,description,category,image,price,updated_at\na,Tea\n")
+    [found] = check(tmp_path / "items.csv")
+    assert found.problems == (Problem("malformed_line has too many or too few columns", 1, "'a,Tea'"),)
+
+
 def test_values_that_cannot_be_printed_are_examples_too(tmp_path: Path) -> None:
     folder = write(tmp_path / "in")
     changed(folder, "queries", "ts", pa.array([2**60], pa.int64()).cast(pa.timestamp("ms")))

@@ -11,6 +11,7 @@ import pyarrow as pa
 from immr.data import attributes, images
 from immr.data.column_types import NOT_OF_TYPE, UnsuitableTypeError, convert, decoded, is_utf8
 from immr.data.contract import TableContract
+from immr.data.sources.parts import MALFORMED
 from immr.errors import ContractError
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def typed(batch: pa.RecordBatch, contract: TableContract, place: str, beside: st
 
     columns: dict[str, Any] = {}
     unreadable = {}
+    if MALFORMED in batch.schema.names:
+        malformed = batch.column(MALFORMED).is_valid()
+        unreadable[f"{MALFORMED} has too many or too few columns"] = malformed.to_numpy(zero_copy_only=False)
     for column in contract.columns:
         name = column.name
         if name == attributes.COLUMN:

@@ -15,6 +15,7 @@ from immr.data.mapping.shop_map import PictureRules
 from immr.data.pictures import public_network
 from immr.data.pictures.downloads import Downloads, Fetched
 from immr.data.pictures.public_network import ForbiddenAddressError, public_addresses
+from immr.errors import ContractError
 
 LOCAL = PictureRules(allow_private=True, parallel=8, max_mb=0.01, timeout_s=5.0, tries=4)
 
@@ -123,6 +124,7 @@ def test_all_pictures_come_from_a_flaky_and_limited_server(server: Server, tmp_p
         ("huge/1", "more than 0.01 MB", 1),
         ("loop/1", "redirected more than 5 times", 6),
         ("cut/1", "in 4 tries", 4),
+        ("away/http://[broken/1", "not a valid URL", 1),
         ("away/file:///etc/passwd", "redirected to file:///etc/passwd", 1),
     ],
 )
@@ -138,6 +140,24 @@ def test_what_cannot_be_fetched_has_its_reason(
 def test_a_redirect_is_followed(server: Server, tmp_path: Path) -> None:
     url = f"{server.url}/to/plain/1"
     assert content(downloads(tmp_path).fetch([url])[url]) == b"picture 1"
+
+
+def test_a_wrong_url_fails_alone(server: Server, tmp_path: Path) -> None:
+    wrong, right = "http://[broken/1.jpg", f"{server.url}/plain/1"
+    found = downloads(tmp_path).fetch([wrong, right])
+    assert "not a valid URL" in found[wrong].failure and content(found[right]) == b"picture 1"
+
+
+def test_spaces_and_letters_beyond_ascii_are_sent_as_browsers_do(server: Server, tmp_path: Path) -> None:
+    url = f"{server.url}/plain/größe 1%20.jpg?b=ü#top"
+    assert content(downloads(tmp_path).fetch([url])[url])
+    assert list(server.asked) == ["/plain/gr%C3%B6%C3%9Fe%201%20.jpg?b=%C3%BC"]
+
+
+def test_a_missing_file_of_a_header_is_named(server: Server, tmp_path: Path) -> None:
+    rules = PictureRules(allow_private=True, header_files={"Authorization": tmp_path / "none"})
+    with pytest.raises(ContractError, match=r"header Authorization cannot be read from .*none"):
+        downloads(tmp_path, rules).fetch([f"{server.url}/plain/1"])
 
 
 def test_secrets_are_sent_to_their_host_only(server: Server, tmp_path: Path) -> None:
@@ -209,12 +229,20 @@ def test_nothing_is_asked_of_private_addresses(server: Server, tmp_path: Path) -
         "100.64.0.1",
         "fe80::1",
         "fd00::1",
+        "fec0::1",
         "224.0.0.1",
+        "::127.0.0.1",
+        "64:ff9b::10.0.0.1",
+        "2002:7f00:1::",
     ],
 )
 def test_addresses_that_are_not_public(address: str) -> None:
     with pytest.raises(ForbiddenAddressError, match="not a public address"):
         public_addresses(address, 80)
+
+
+def test_a_public_address_behind_nat64_is_public() -> None:
+    assert public_addresses("64:ff9b::8.8.8.8", 80)
 
 
 def test_a_host_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from immr.data.sources.files import FilePart, is_table
 from immr.data.sources.locations import Location
+from immr.data.sources.parts import MALFORMED
 from immr.errors import ContractError
 
 ROW = {"query_id": "q1", "user_id": "ann", "ts": "2025-01-01T12:00:00Z", "image": "photos/q1.jpg"}
@@ -54,3 +55,20 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "queries.jsonl").write_text(json.dumps(ROW) + "\n{broken\n")
     with pytest.raises(ContractError, match=r"line 2 of .*queries\.jsonl is not JSON"):
         rows_of(tmp_path / "queries.jsonl")
+
+
+def test_a_line_with_a_wrong_number_of_columns_comes_apart(tmp_path: Path) -> None:
+    path = tmp_path / "queries.csv"
+    path.write_text(CSV + '"q,2",ann\nq3,ann,,x.jpg,too,many\n')
+    good, *malformed = rows_of(path)
+    assert good == ROW
+    assert malformed == [
+        {"query_id": "q,2", "user_id": "ann", "ts": None, "image": None, MALFORMED: '"q,2",ann'},
+        {"query_id": "q3", "user_id": "ann", "ts": "", "image": "x.jpg", MALFORMED: "q3,ann,,x.jpg,too,many"},
+    ]
+
+
+def test_an_open_quote_stops_the_file_because_it_swallows_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "queries.csv").write_text(CSV + 'q2,"ann\n' + CSV)
+    with pytest.raises(ContractError, match="not a readable CSV file"):
+        rows_of(tmp_path / "queries.csv")

@@ -1,6 +1,6 @@
 """Pictures behind http(s) URLs: fetched in parallel, once, and kept by content.
 
-A picture is asked for only at public addresses: a table cannot make IMMR read a service of the private network
+Pictures are requested from public addresses only: a table cannot make IMMR read a service of the private network
 (server-side request forgery). The address is checked where the connection is made, so that neither a redirect
 nor a name that changes its address gets around it.
 """
@@ -8,26 +8,28 @@ nor a name that changes its address gets around it.
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 import httpcore
 
 from immr.data.mapping.shop_map import PictureRules
 from immr.data.pictures.public_network import ForbiddenAddressError, PublicNetwork
+from immr.errors import ContractError
 from immr.storage import fingerprint
 from immr.storage.atomic import write_atomically
 
 _REDIRECTS = 5
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
-_AT_ONCE = 256  # between two entries in the journal
+_AT_ONCE = 256  # then what was fetched goes to the journal
 _TABLE = "CREATE TABLE IF NOT EXISTS fetched (url TEXT PRIMARY KEY, sha256 TEXT NOT NULL) WITHOUT ROWID"
 
 
@@ -45,7 +47,7 @@ class Fetched:
 
 
 class _FailedError(Exception):
-    """A request failed; `retried` says whether it may succeed later, `after_s` when the server suggests to ask."""
+    """A request failed; `retried` says whether it may succeed later, `after_s` how long the server asks to wait."""
 
     def __init__(self, reason: str, retried: bool, after_s: float = 0.0) -> None:
         super().__init__(reason)
@@ -55,8 +57,7 @@ class _FailedError(Exception):
 class Downloads:
     """The pictures of URLs, below a folder: `<sha256>` files, and a journal of what was fetched.
 
-    A URL is fetched once; a killed run goes on where it was. Failures are not kept, so that the next run tries
-    them again.
+    A URL is fetched once; a run that was killed resumes. Failures are not kept, so the next run tries them again.
 
     Args:
         folder: where pictures are kept.
@@ -70,7 +71,11 @@ class Downloads:
         self._folder, self._rules, self._pause = folder, rules or PictureRules(), pause
 
     def fetch(self, urls: Iterable[str]) -> dict[str, Fetched]:
-        """The pictures of these URLs, from the folder or the network."""
+        """The pictures of these URLs, from the folder or the network.
+
+        Raises:
+            ContractError: a file with a header's value cannot be read.
+        """
         wanted = list(dict.fromkeys(urls))
         if not wanted:
             return {}
@@ -79,8 +84,7 @@ class Downloads:
             journal.execute(_TABLE)
             found = {url: Fetched(path) for url, path in self._known(journal, wanted).items()}
             missing = [url for url in wanted if url not in found]
-            for start in range(0, len(missing), _AT_ONCE):
-                fetched = self._from_network(missing[start : start + _AT_ONCE])
+            for fetched in self._from_network(missing):
                 rows = [(url, each.path.name) for url, each in fetched.items() if each.path]
                 with journal:
                     journal.executemany("INSERT OR REPLACE INTO fetched VALUES (?, ?)", rows)
@@ -98,7 +102,11 @@ class Downloads:
     def _path(self, sha256: str) -> Path:
         return self._folder / sha256[:2] / sha256
 
-    def _from_network(self, urls: Sequence[str]) -> dict[str, Fetched]:
+    def _from_network(self, urls: Sequence[str]) -> Iterator[dict[str, Fetched]]:
+        """What became of each URL, some at a time."""
+        if not urls:
+            return
+        headers = self._headers()
         network = None if self._rules.allow_private else PublicNetwork()
         connections = max(1, self._rules.parallel)
         with (
@@ -107,13 +115,15 @@ class Downloads:
             ) as pool,
             ThreadPoolExecutor(connections) as threads,
         ):
-            running = {threads.submit(self._one, pool, url): url for url in urls}
-            return {running[done]: done.result() for done in as_completed(running)}
+            for start in range(0, len(urls), _AT_ONCE):
+                some = urls[start : start + _AT_ONCE]
+                running = {threads.submit(self._one, pool, url, headers): url for url in some}
+                yield {running[done]: done.result() for done in as_completed(running)}
 
-    def _one(self, pool: httpcore.ConnectionPool, url: str) -> Fetched:
+    def _one(self, pool: httpcore.ConnectionPool, url: str, headers: Mapping[str, str]) -> Fetched:
         for attempt in range(1, self._rules.tries + 1):
             try:
-                content = self._content(pool, url)
+                content = self._content(pool, url, headers)
             except _FailedError as failed:
                 if not failed.retried or attempt == self._rules.tries:
                     tried = f" in {attempt} tries" if attempt > 1 else ""
@@ -127,29 +137,28 @@ class Downloads:
             return Fetched(path)
         return Fetched(None, "no try is allowed: set pictures.tries")
 
-    def _content(self, pool: httpcore.ConnectionPool, url: str) -> bytes:
+    def _content(self, pool: httpcore.ConnectionPool, url: str, headers: Mapping[str, str]) -> bytes:
         """The body behind a URL, within the time and size of one try."""
+        try:
+            return self._redirected(pool, _in_ascii(url), headers)
+        except ForbiddenAddressError as error:
+            raise _FailedError(str(error), retried=False) from error
+        except (httpcore.UnsupportedProtocol, ValueError) as error:
+            raise _FailedError(f"not a valid URL ({error})", retried=False) from error
+        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError) as error:
+            raise _FailedError(f"{type(error).__name__} ({error})", retried=True) from error
+
+    def _redirected(self, pool: httpcore.ConnectionPool, url: str, headers: Mapping[str, str]) -> bytes:
+        """The body behind a URL or where it redirects to."""
         deadline = time.monotonic() + self._rules.timeout_s
-        origin = urlsplit(url).netloc
+        scheme, host = urlsplit(url)[:2]
         for _ in range(_REDIRECTS + 1):
-            # secrets stay with the host that they are for
-            headers = self._headers if urlsplit(url).netloc == origin else {}
-            try:
-                location, content = self._answer(pool, url, headers, deadline)
-            except ForbiddenAddressError as error:
-                raise _FailedError(str(error), retried=False) from error
-            except (httpcore.UnsupportedProtocol, ValueError) as error:
-                raise _FailedError(f"not a valid URL ({error})", retried=False) from error
-            except (
-                httpcore.NetworkError,
-                httpcore.TimeoutException,
-                httpcore.ProtocolError,
-                OSError,
-            ) as error:
-                raise _FailedError(f"{type(error).__name__} ({error})", retried=True) from error
+            # secrets stay with the host that they are for, and are not sent in the clear after https
+            own = urlsplit(url)[:2] in ((scheme, host), ("https", host))
+            location, content = self._answer(pool, url, headers if own else {}, deadline)
             if location is None:
                 return content
-            url = urljoin(url, location)
+            url = _in_ascii(urljoin(url, location))
             if not is_url(url):
                 raise _FailedError(f"redirected to {url}", retried=False)
         raise _FailedError(f"redirected more than {_REDIRECTS} times", retried=False)
@@ -162,7 +171,7 @@ class Downloads:
         timeouts = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), left_s)}
         timeouts["timeout"]["pool"] = None  # type: ignore[assignment]  # waiting for a connection is not slowness
         with pool.stream("GET", url, headers=list(headers.items()), extensions=timeouts) as response:
-            fields = {name.lower(): value.decode("latin-1") for name, value in response.headers}
+            fields = {name.lower(): value.decode("utf-8", "replace") for name, value in response.headers}
             if response.status in (301, 302, 303, 307, 308) and b"location" in fields:
                 return fields[b"location"], b""
             if response.status != 200:
@@ -180,11 +189,30 @@ class Downloads:
                 raise _FailedError(f"not complete after {self._rules.timeout_s:g} s", retried=True)
         return bytes(content)
 
-    @property
     def _headers(self) -> dict[str, str]:
-        secrets = {name: path.read_text().strip() for name, path in self._rules.header_files.items()}
+        secrets = {}
+        for name, path in self._rules.header_files.items():
+            try:
+                secrets[name] = path.read_text().strip()
+            except (OSError, ValueError) as error:
+                raise ContractError(
+                    f"the value of the header {name} cannot be read from {path} ({error}): correct "
+                    "pictures.header_files in the mapping"
+                ) from error
         return {"User-Agent": "immr", "Accept": "image/*", **self._rules.headers, **secrets}
 
 
+def _in_ascii(url: str) -> str:
+    """The URL as browsers send it: host names in IDNA, spaces and letters like "ö" as UTF-8 in percent signs.
+
+    Raises:
+        ValueError: it is not a URL.
+    """
+    parts = urlsplit(url)
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode("ascii")
+    whole = urlunsplit(parts._replace(netloc=host, fragment=""))
+    return re.sub(r"[^!-~]+", lambda found: quote(found[0]), whole)
+
+
 def _seconds(retry_after: str) -> float:
-    return float(retry_after) if retry_after.isdigit() else 0.0
+    return float(retry_after) if retry_after.isdecimal() else 0.0

@@ -9,6 +9,9 @@ from typing import Any
 
 import httpcore
 
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
+
 
 class ForbiddenAddressError(Exception):
     """A name or address that is not public."""
@@ -69,5 +72,10 @@ def public_addresses(host: str, port: int) -> list[str]:
 
 def _is_public(address: str) -> bool:
     parsed = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(parsed, "ipv4_mapped", None) or getattr(parsed, "sixtofour", None)
-    return bool((mapped or parsed).is_global) and not parsed.is_multicast
+    if isinstance(parsed, ipaddress.IPv6Address):
+        nat64 = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF) if parsed in _NAT64 else None
+        embedded = parsed.ipv4_mapped or parsed.sixtofour or nat64
+        if embedded is None:
+            return parsed.is_global and parsed in _GLOBAL_UNICAST
+        parsed = embedded
+    return parsed.is_global and not parsed.is_multicast

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv as python_csv
 import io
 import json
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,14 +17,14 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from immr.data.sources.locations import Location
-from immr.data.sources.parts import CHUNK_ROWS
+from immr.data.sources.parts import CHUNK_ROWS, MALFORMED
 from immr.errors import ContractError
 from immr.storage import fingerprint
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson")
 _DELIMITERS = ",;\t|"
 _BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
-_BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError, LookupError, EOFError)
+_BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError, LookupError, EOFError, python_csv.Error)
 
 
 def is_table(location: Location) -> bool:
@@ -79,7 +81,7 @@ class FilePart:
                 with self._seekable() as opened, pq.ParquetFile(opened) as file:
                     yield from file.iter_batches(rows, columns=columns)
                 return
-            for batch in self._csv() if self.kind == "CSV" else self._json_lines(rows):
+            for batch in self._csv_rows() if self.kind == "CSV" else self._json_lines(rows):
                 chosen = batch.select(list(columns)) if columns else batch
                 yield from (chosen.slice(start, rows) for start in range(0, len(chosen), rows))
         except _BROKEN as error:
@@ -124,23 +126,48 @@ class FilePart:
 
     @cached_property
     def _header(self) -> list[str]:
-        with csv.open_csv(self._stream(), **self._options) as file:
+        with csv.open_csv(self._stream(), **self._options(deque())) as file:
             return list(file.schema.names)
 
-    @property
-    def _options(self) -> dict[str, Any]:
+    def _options(self, malformed: deque[str]) -> dict[str, Any]:
+        """How the file is parsed; lines with too many or too few columns are added to `malformed`."""
+
+        def skip(line: Any) -> str:
+            if line.text.count('"') % 2:  # an open quote takes the lines after it along
+                return "error"
+            malformed.append(line.text)
+            return "skip"
+
         # texts of shops have line breaks between their quotes
-        parsed = csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True)
+        parsed = csv.ParseOptions(
+            delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=skip
+        )
         encoding = "utf-8" if self._encoding == "utf-8-sig" else self._encoding  # Arrow skips the mark itself
         return {"parse_options": parsed, "read_options": csv.ReadOptions(encoding=encoding)}
 
-    def _csv(self) -> Iterator[pa.RecordBatch]:
+    def _csv_rows(self) -> Iterator[pa.RecordBatch]:
         """All columns as text: a type guessed from the first rows fails at a later one."""
         as_text = csv.ConvertOptions(column_types=dict.fromkeys(self._header, pa.string()))
         if self._encoding == "utf-8":
             as_text.check_utf8 = True
-        with csv.open_csv(self._stream(), convert_options=as_text, **self._options) as reader:
-            yield from reader
+        malformed = deque[str]()
+        with csv.open_csv(self._stream(), convert_options=as_text, **self._options(malformed)) as reader:
+            for batch in reader:
+                yield batch
+                yield self._malformed_rows(malformed)
+        yield self._malformed_rows(malformed)
+
+    def _malformed_rows(self, malformed: deque[str]) -> pa.RecordBatch:
+        """Takes out the lines so far. Columns before the fault are right, which is often enough to know the id."""
+        lines = [malformed.popleft() for _ in range(len(malformed))]  # Arrow reads ahead in another thread
+        names = self._header
+        split = [next(python_csv.reader([line], delimiter=self._delimiter), []) for line in lines]
+        columns = {
+            name: [row[at] if at < len(row) else None for row in split] for at, name in enumerate(names)
+        }
+        return pa.RecordBatch.from_pydict(
+            {name: pa.array(values, pa.string()) for name, values in [*columns.items(), (MALFORMED, lines)]}
+        )
 
     def _json_lines(self, rows: int) -> Iterator[pa.RecordBatch]:
         number = 0

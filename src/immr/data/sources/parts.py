@@ -8,6 +8,8 @@ from typing import Protocol
 import pyarrow as pa
 
 CHUNK_ROWS = 131_072
+MALFORMED = "malformed_line"
+"""A column with the text of lines that cannot be split into the table's columns; null for all other rows."""
 
 
 class TablePart(Protocol):

@@ -55,10 +55,11 @@ class ShopTable:
         needed = self.mapping.sources_of(columns) if columns else None
         mapping = self.mapping.only(columns) if columns else self.mapping
         for part in self.parts:
-            if not isinstance(part, FilePart) or part.kind != "JSON-lines":  # whose columns differ by chunk
+            varies = isinstance(part, FilePart) and part.kind == "JSON-lines"  # columns differ by chunk
+            if not varies:
                 self._check_columns(part.columns(), part)
-            for batch in part.batches(rows, needed):
-                if columns is None:
+            for batch in part.batches(rows, None if varies else needed):
+                if varies:
                     self._check_columns(batch.schema.names, part)
                 mapped = mapping.apply(batch, part.place)
                 yield Chunk(batch, mapped.select(list(columns)) if columns else mapped, part)
