@@ -6,28 +6,34 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 
 from immr.errors import EventLogError, EventRefusedError
 from immr.events import sqlite_queries
-from immr.events.aggregates import Counted, CtrBucket, Funnel, Latency, SummedBy
-from immr.events.event_log import CLICKS_SCHEMA, JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA, Shown
+from immr.events.event_log import Shown
+from immr.events.sql import (
+    MICROSECOND,
+    Row,
+    SqlReports,
+    click_row,
+    impression_row,
+    microseconds,
+    search_row,
+    table_of,
+)
 from immr.types import Click, Impression, SearchRecord
 
 _SCHEMA_VERSION = 2
 _BUSY_TIMEOUT_S = 30.0
-_ROWS_PER_BATCH = 50_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
-class SqliteEventLog:
+class SqliteEventLog(SqlReports):
     """An `EventLog` in a file, created if missing.
 
     Writers queue behind a lock within a process and behind SQLite's own between processes. Each reader has
@@ -43,6 +49,8 @@ class SqliteEventLog:
         EventLogError: The file is not an event log, is one of a newer release, or is not writable.
     """
 
+    _queries = sqlite_queries
+
     def __init__(
         self,
         path: Path,
@@ -50,7 +58,7 @@ class SqliteEventLog:
         synchronous: Literal["FULL", "NORMAL"] = "FULL",
     ) -> None:
         self._path = path
-        self._window_us = join_window // _MICROSECOND
+        self._window_us = join_window // MICROSECOND
         self._lock = threading.RLock()  # re-entrant, for the thread that records within its batch
         with self._translate_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,34 +71,21 @@ class SqliteEventLog:
 
     def record_search(self, search: SearchRecord, impressions: Sequence[Impression]) -> int:
         """See `EventLog.record_search`."""
-        row = (
-            search.query_id,
-            search.user_id,
-            _microseconds(search.ts),
-            search.variant,
-            search.model_version,
-            search.took_ms,
-            search.results,
-            search.degraded,
-            search.fallback,
-            search.context,
-        )
-        shown = [_impression_row(impression) for impression in impressions]
+        row = search_row(search, microseconds)
+        shown = [impression_row(impression, microseconds) for impression in impressions]
         with self._transaction() as connection:
             _insert(connection, "searches", [row])
             return _insert(connection, "impressions", shown)
 
     def record_impressions(self, impressions: Sequence[Impression]) -> int:
         """See `EventLog.record_impressions`."""
-        return self._append("impressions", [_impression_row(impression) for impression in impressions])
+        return self._append(
+            "impressions", [impression_row(impression, microseconds) for impression in impressions]
+        )
 
     def record_clicks(self, clicks: Sequence[Click]) -> int:
         """See `EventLog.record_clicks`."""
-        rows = [
-            (click.event_id, click.type, click.query_id, click.item_id, _microseconds(click.ts))
-            for click in clicks
-        ]
-        return self._append("clicks", rows)
+        return self._append("clicks", [click_row(click, microseconds) for click in clicks])
 
     def record_all(self, searches: Sequence[Shown], clicks: Sequence[Sequence[Click]]) -> list[int]:
         """See `EventLog.record_all`."""
@@ -104,44 +99,6 @@ class SqliteEventLog:
         """See `EventLog.batch`; an error rolls back the whole batch."""
         with self._transaction():
             yield
-
-    def joined(self, since: datetime | None = None) -> pa.Table:
-        """See `EventLog.joined`."""
-        return self._table(sqlite_queries.JOINED, JOINED_SCHEMA, since)
-
-    def searches(self, since: datetime | None = None) -> pa.Table:
-        """See `EventLog.searches`."""
-        return self._table(sqlite_queries.SEARCHES, SEARCHES_SCHEMA, since)
-
-    def clicks(self, since: datetime | None = None) -> pa.Table:
-        """See `EventLog.clicks`."""
-        return self._table(sqlite_queries.CLICKS, CLICKS_SCHEMA, since)
-
-    def by_query(self, since: datetime | None = None) -> pa.Table:
-        """See `EventLog.by_query`."""
-        return self._table(sqlite_queries.BY_QUERY, QUERIES_SCHEMA, since)
-
-    def summed_by(
-        self, what: SummedBy, since: datetime | None = None, without_users: Collection[str] = ()
-    ) -> list[Counted]:
-        """See `EventLog.summed_by`."""
-        without = json.dumps(sorted(without_users))
-        return [Counted(*row) for row in self._rows(sqlite_queries.SUMMED_BY[what], since, without=without)]
-
-    def ctr_over_time(self, bucket_s: int, since: datetime | None = None) -> list[CtrBucket]:
-        """See `EventLog.ctr_over_time`."""
-        if bucket_s < 1:
-            raise EventLogError(f"bucket_s is {bucket_s}: use at least one second")
-        rows = self._rows(sqlite_queries.CTR_OVER_TIME, since, bucket=bucket_s * 1_000_000)
-        return [CtrBucket(_EPOCH + start * _MICROSECOND, *rest) for start, *rest in rows]
-
-    def funnel(self, since: datetime | None = None) -> list[Funnel]:
-        """See `EventLog.funnel`."""
-        return [Funnel(*row) for row in self._rows(sqlite_queries.FUNNEL, since)]
-
-    def latency(self, since: datetime | None = None) -> list[Latency]:
-        """See `EventLog.latency`."""
-        return [Latency(*row) for row in self._rows(sqlite_queries.LATENCY, since)]
 
     def close(self) -> None:
         """See `EventLog.close`."""
@@ -171,7 +128,7 @@ class SqliteEventLog:
                     f"version {_SCHEMA_VERSION}: use the release that wrote it, or another file"
                 )
 
-    def _append(self, table: str, rows: list[tuple[Any, ...]]) -> int:
+    def _append(self, table: str, rows: list[Row]) -> int:
         if not rows:
             return 0
         with self._transaction() as connection:
@@ -193,23 +150,20 @@ class SqliteEventLog:
                     self._writer.execute("ROLLBACK")
                 raise
 
-    def _rows(self, sql: str, since: datetime | None, **values: int | str) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, since: datetime | None, **values: int | list[str]) -> list[Row]:
         with self._translate_errors(), closing(self._connect()) as connection:
-            return list(self._select(connection, sql, since, **values))
+            return list(self._select(connection, query, since, **values))
 
-    def _table(self, sql: str, schema: pa.Schema, since: datetime | None) -> pa.Table:
+    def _table(self, query: str, schema: pa.Schema, since: datetime | None) -> pa.Table:
         with self._translate_errors(), closing(self._connect()) as connection:
-            cursor = self._select(connection, sql, since)
-            batches = []
-            while rows := cursor.fetchmany(_ROWS_PER_BATCH):
-                batches.append(_batch(rows, schema))
-            return pa.Table.from_batches(batches, schema=schema)
+            return table_of(self._select(connection, query, since), schema)
 
     def _select(
-        self, connection: sqlite3.Connection, sql: str, since: datetime | None, **values: int | str
+        self, connection: sqlite3.Connection, query: str, since: datetime | None, **values: int | list[str]
     ) -> sqlite3.Cursor:
-        start = _microseconds(since) if since is not None else -(2**62)
-        return connection.execute(sql, {"since": start, "window": self._window_us, **values})
+        start = microseconds(since) if since is not None else -(2**62)
+        given = {name: json.dumps(of) if isinstance(of, list) else of for name, of in values.items()}
+        return connection.execute(query, {"since": start, "window": self._window_us, **given})
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
@@ -239,7 +193,7 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.02)
 
 
-def _insert(connection: sqlite3.Connection, table: str, rows: Iterable[tuple[Any, ...]]) -> int:
+def _insert(connection: sqlite3.Connection, table: str, rows: Iterable[Row]) -> int:
     """Insert the rows that do not exist yet; returns how many were new."""
     rows = list(rows)
     if not rows:
@@ -248,32 +202,3 @@ def _insert(connection: sqlite3.Connection, table: str, rows: Iterable[tuple[Any
     # not INSERT OR IGNORE, which would also skip rows with a NULL in a NOT NULL column
     cursor = connection.executemany(f"INSERT INTO {table} VALUES ({marks}) ON CONFLICT DO NOTHING", rows)
     return cursor.rowcount
-
-
-def _impression_row(impression: Impression) -> tuple[Any, ...]:
-    return (
-        impression.query_id,
-        impression.item_id,
-        impression.position,
-        impression.user_id,
-        impression.variant,
-        impression.model_version,
-        _microseconds(impression.ts),
-    )
-
-
-def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
-    columns = zip(*rows, strict=True)
-    arrays = []
-    for values, field in zip(columns, schema, strict=True):
-        if pa.types.is_boolean(field.type):
-            arrays.append(pa.array(map(bool, values), field.type))
-        else:
-            arrays.append(pa.array(values, field.type))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _microseconds(moment: datetime) -> int:
-    if moment.tzinfo is None:
-        raise EventRefusedError(f"the time {moment.isoformat()} has no time zone: use datetime.now(UTC)")
-    return (moment - _EPOCH) // _MICROSECOND

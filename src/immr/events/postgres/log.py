@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from immr.errors import EventLogError, EventRefusedError
-from immr.events.aggregates import Counted, CtrBucket, Funnel, Latency, SummedBy
-from immr.events.event_log import CLICKS_SCHEMA, JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA, Shown
+from immr.events.event_log import Shown
 from immr.events.postgres import queries
 from immr.events.postgres.url import PostgresUrl
+from immr.events.sql import Row, SqlReports, aware, click_row, impression_row, search_row, table_of
 from immr.types import Click, Impression, SearchRecord
 
 if TYPE_CHECKING:
@@ -22,13 +22,10 @@ if TYPE_CHECKING:
 
 _SCHEMA_VERSION = 1
 _CREATION_LOCK = 0x696D6D72  # "immr": an advisory lock, because CREATE ... IF NOT EXISTS can race
-_ROWS_PER_BATCH = 50_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _ALWAYS = "-infinity"
 
 
-class PostgresEventLog:
+class PostgresEventLog(SqlReports):
     """An `EventLog` in a schema of a PostgreSQL database; the tables are created by the first write or read.
 
     Threads share one connection for writing, which is reopened after it broke. Each read has its own, sees one
@@ -42,6 +39,8 @@ class PostgresEventLog:
         SettingsError: The URL is wrong.
     """
 
+    _queries = queries
+
     def __init__(self, url: str, join_window: timedelta = timedelta(hours=24)) -> None:
         self._url = PostgresUrl.parse(url)
         self._window = join_window
@@ -53,13 +52,13 @@ class PostgresEventLog:
     def record_search(self, search: SearchRecord, impressions: Sequence[Impression]) -> int:
         """See `EventLog.record_search`."""
         with self._transaction() as connection:
-            _insert(connection, queries.RECORD_SEARCHES, [_search_row(search)])
-            return _insert(connection, queries.RECORD_IMPRESSIONS, map(_impression_row, impressions)).rowcount
+            _insert(connection, queries.RECORD_SEARCHES, [search_row(search, aware)])
+            return _insert(connection, queries.RECORD_IMPRESSIONS, _shown(impressions)).rowcount
 
     def record_impressions(self, impressions: Sequence[Impression]) -> int:
         """See `EventLog.record_impressions`."""
         with self._transaction() as connection:
-            return _insert(connection, queries.RECORD_IMPRESSIONS, map(_impression_row, impressions)).rowcount
+            return _insert(connection, queries.RECORD_IMPRESSIONS, _shown(impressions)).rowcount
 
     def record_clicks(self, clicks: Sequence[Click]) -> int:
         """See `EventLog.record_clicks`."""
@@ -68,10 +67,12 @@ class PostgresEventLog:
 
     def record_all(self, searches: Sequence[Shown], clicks: Sequence[Sequence[Click]]) -> list[int]:
         """See `EventLog.record_all`; one statement per table."""
-        shown = [_impression_row(each) for _, impressions in searches for each in impressions]
-        clicked = [_click_row(click) for group in clicks for click in group]
+        shown = _shown([each for _, impressions in searches for each in impressions])
+        clicked = [click_row(click, aware) for group in clicks for click in group]
         with self._transaction() as connection:
-            _insert(connection, queries.RECORD_SEARCHES, [_search_row(search) for search, _ in searches])
+            _insert(
+                connection, queries.RECORD_SEARCHES, [search_row(search, aware) for search, _ in searches]
+            )
             _insert(connection, queries.RECORD_IMPRESSIONS, shown)
             new = {event_id for (event_id,) in _insert(connection, queries.RECORD_CLICKS, clicked)}
         counts = []
@@ -85,44 +86,6 @@ class PostgresEventLog:
         """See `EventLog.batch`; an error rolls back the whole batch."""
         with self._transaction():
             yield
-
-    def joined(self, since: datetime | None = None) -> pa.Table:
-        """See `EventLog.joined`."""
-        return self._table(queries.JOINED, JOINED_SCHEMA, since)
-
-    def searches(self, since: datetime | None = None) -> pa.Table:
-        """See `EventLog.searches`."""
-        return self._table(queries.SEARCHES, SEARCHES_SCHEMA, since)
-
-    def clicks(self, since: datetime | None = None) -> pa.Table:
-        """See `EventLog.clicks`."""
-        return self._table(queries.CLICKS, CLICKS_SCHEMA, since)
-
-    def by_query(self, since: datetime | None = None) -> pa.Table:
-        """See `EventLog.by_query`."""
-        return self._table(queries.BY_QUERY, QUERIES_SCHEMA, since)
-
-    def summed_by(
-        self, what: SummedBy, since: datetime | None = None, without_users: Collection[str] = ()
-    ) -> list[Counted]:
-        """See `EventLog.summed_by`."""
-        rows = self._rows(queries.SUMMED_BY[what], since, without=sorted(without_users))
-        return [Counted(*row) for row in rows]
-
-    def ctr_over_time(self, bucket_s: int, since: datetime | None = None) -> list[CtrBucket]:
-        """See `EventLog.ctr_over_time`."""
-        if bucket_s < 1:
-            raise EventLogError(f"bucket_s is {bucket_s}: use at least one second")
-        rows = self._rows(queries.CTR_OVER_TIME, since, bucket=bucket_s * 1_000_000)
-        return [CtrBucket(_EPOCH + start * _MICROSECOND, *rest) for start, *rest in rows]
-
-    def funnel(self, since: datetime | None = None) -> list[Funnel]:
-        """See `EventLog.funnel`."""
-        return [Funnel(*row) for row in self._rows(queries.FUNNEL, since)]
-
-    def latency(self, since: datetime | None = None) -> list[Latency]:
-        """See `EventLog.latency`."""
-        return [Latency(*row) for row in self._rows(queries.LATENCY, since)]
 
     def close(self) -> None:
         """See `EventLog.close`."""
@@ -190,22 +153,17 @@ class PostgresEventLog:
             )
         self._prepared = True
 
-    def _rows(self, query: str, since: datetime | None, **values: Any) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, since: datetime | None, **values: int | list[str]) -> list[Row]:
         with self._reading() as connection:
             return connection.execute(query, self._values(since) | values).fetchall()
 
     def _table(self, query: str, schema: pa.Schema, since: datetime | None) -> pa.Table:
         with self._reading() as connection, connection.cursor("immr", binary=True) as cursor:
             cursor.execute(query, self._values(since))
-            batches = []
-            while rows := cursor.fetchmany(_ROWS_PER_BATCH):
-                columns = zip(zip(*rows, strict=True), schema, strict=True)
-                arrays = [pa.array(values, field.type) for values, field in columns]
-                batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
-            return pa.Table.from_batches(batches, schema=schema)
+            return table_of(cursor, schema)
 
     def _values(self, since: datetime | None) -> dict[str, Any]:
-        return {"since": _ALWAYS if since is None else _aware(since), "window": self._window}
+        return {"since": _ALWAYS if since is None else aware(since), "window": self._window}
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
@@ -225,51 +183,18 @@ class PostgresEventLog:
             ) from error
 
 
-def _insert(connection: Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> Cursor[Any]:
+def _insert(connection: Connection, statement: str, rows: Iterable[Row]) -> Cursor[Any]:
     """Insert the rows that do not exist yet, sorted, so that two gateways never wait for each other in a circle."""
     columns = [list(column) for column in zip(*sorted(rows, key=_sort_key), strict=True)]
     return connection.execute(statement, columns or [[]] * statement.count("%s"))
 
 
-def _sort_key(row: tuple[Any, ...]) -> tuple[str, ...]:
+def _sort_key(row: Row) -> tuple[str, ...]:
     return tuple(map(str, row[:3]))  # at most three columns identify a row
 
 
-def _search_row(search: SearchRecord) -> tuple[Any, ...]:
-    return (
-        search.query_id,
-        search.user_id,
-        _aware(search.ts),
-        search.variant,
-        search.model_version,
-        search.took_ms,
-        search.results,
-        search.degraded,
-        search.fallback,
-        search.context,
-    )
-
-
-def _impression_row(impression: Impression) -> tuple[Any, ...]:
-    return (
-        impression.query_id,
-        impression.item_id,
-        impression.position,
-        impression.user_id,
-        impression.variant,
-        impression.model_version,
-        _aware(impression.ts),
-    )
-
-
-def _click_row(click: Click) -> tuple[Any, ...]:
-    return (click.event_id, click.type, click.query_id, click.item_id, _aware(click.ts))
-
-
-def _aware(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise EventRefusedError(f"the time {moment.isoformat()} has no time zone: use datetime.now(UTC)")
-    return moment
+def _shown(impressions: Iterable[Impression]) -> list[Row]:
+    return [impression_row(each, aware) for each in impressions]
 
 
 def _first_line(error: Exception) -> str:
