@@ -10,7 +10,7 @@ import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ def sign(page: Page, key: bytes) -> str:
         _FORMAT,
         page.model_version,
         page.number,
-        asdict(page.wanted),
+        _values(page.wanted),
         [page.cursor.start, page.cursor.place, groups],
     ]
     embedding = "" if page.embedding_D is None else _encode(page.embedding_D.astype("<f4").tobytes())
@@ -78,18 +78,31 @@ def read(token: str, keys: Sequence[bytes], model_version: str) -> Page:
     )
 
 
-def _wanted(values: dict[str, Any]) -> Wanted:
-    filters = values["filters"]
-    conditions = tuple(
-        Condition(
-            each["name"],
-            tuple(each["values"]),
-            tuple((low, high) for low, high in each["ranges"]),
-            each["negated"],
-        )
-        for each in filters["conditions"]
+def _values(wanted: Wanted) -> list[Any]:
+    """What JSON keeps; written out, because `asdict` copies every value."""
+    filters = wanted.filters
+    return [
+        wanted.k,
+        wanted.group_by,
+        wanted.text,
+        [filters.category, filters.price_min, filters.price_max, filters.exclude],
+        [[each.name, each.values, each.ranges, each.negated] for each in filters.conditions],
+    ]
+
+
+def _wanted(values: Sequence[Any]) -> Wanted:
+    k, group_by, text, (category, price_min, price_max, exclude), conditions = values
+    filters = Filters(
+        category,
+        price_min,
+        price_max,
+        exclude,
+        tuple(
+            Condition(name, tuple(values), tuple((low, high) for low, high in ranges), negated)
+            for name, values, ranges, negated in conditions
+        ),
     )
-    return Wanted(**{**values, "filters": Filters(**{**filters, "conditions": conditions})})
+    return Wanted(k, filters, group_by, text)
 
 
 def _fingerprints(content: bytes) -> frozenset[bytes]:

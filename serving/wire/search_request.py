@@ -29,7 +29,9 @@ from serving.wire.search_context import Context
 
 MAX_K = 100
 MAX_PHOTOS = 5
-_NUMBER = r"[0-9]*\.?[0-9]+"
+_NUMBER = (
+    r"[0-9]*\.?[0-9]+([eE][-+]?[0-9]{1,3})?"  # small numbers are written as 1e-07 by Python and browsers
+)
 _BOX_PATTERN = rf"^{_NUMBER}(,{_NUMBER}){{3}}$"
 _SLACK = 1e-6  # of boxes that were rounded
 _ONE_OF = "send one of image, item_id and page"

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -242,9 +242,15 @@ def _sparse(terms: Terms) -> models.SparseVector:
 
 
 def _condition(filters: Filters) -> models.Filter | None:
+    found: models.Filter | None = translate(filters, _dialect())
+    return found
+
+
+@cache
+def _dialect() -> Dialect:
     from qdrant_client import models
 
-    dialect = Dialect(
+    return Dialect(
         condition=models.FieldCondition,
         any_of=lambda values: models.MatchAny(any=values),
         between=lambda low, high: models.Range(gte=low, lte=high),
@@ -252,5 +258,3 @@ def _condition(filters: Filters) -> models.Filter | None:
         all_of=lambda must, must_not: models.Filter(must=must or None, must_not=must_not or None),
         one_of=lambda conditions: models.Filter(should=conditions),
     )
-    found: models.Filter | None = translate(filters, dialect)
-    return found

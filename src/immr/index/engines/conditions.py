@@ -1,4 +1,4 @@
-"""Filters as conditions of Qdrant, for the engines that each have types of their own for them."""
+"""Translates filters into conditions of Qdrant, which each engine has its own types for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from immr.index.documents import category_prefixes, payload_key, point_id
+from immr.index.vector_index import EVERYTHING
 from immr.types import Condition, Filters
 
 
@@ -24,11 +25,13 @@ class Dialect:
 
 def translate(filters: Filters, dialect: Dialect) -> Any | None:
     """The filters in an engine's types; None if everything may be found."""
+    if filters == EVERYTHING:
+        return None
     must: list[Any] = []
     must_not: list[Any] = []
     conditions = list(filters.conditions)
-    if category_prefixes(filters.category or ""):
-        conditions.append(Condition("category", (filters.category or "",)))
+    if filters.category and category_prefixes(filters.category):
+        conditions.append(Condition("category", (filters.category,)))
     if filters.price_min is not None or filters.price_max is not None:
         conditions.append(Condition("price", ranges=((filters.price_min, filters.price_max),)))
     for condition in conditions:

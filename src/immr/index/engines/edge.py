@@ -224,8 +224,13 @@ class EdgeEngine:
         )
 
     def _condition(self, filters: Filters) -> qdrant_edge.Filter | None:
+        found: qdrant_edge.Filter | None = translate(filters, self._dialect)
+        return found
+
+    @cached_property
+    def _dialect(self) -> Dialect:
         edge = self._edge
-        dialect = Dialect(
+        return Dialect(
             condition=edge.FieldCondition,
             any_of=edge.MatchAny,
             between=lambda low, high: edge.RangeFloat(gte=low, lte=high),
@@ -233,13 +238,11 @@ class EdgeEngine:
             all_of=lambda must, must_not: edge.Filter(must=must, must_not=must_not),
             one_of=lambda conditions: edge.Filter(should=conditions),
         )
-        found: qdrant_edge.Filter | None = translate(filters, dialect)
-        return found
 
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Convert the plain `Exception`s of Qdrant Edge, so that they can be told apart from bugs."""
+    """Convert the plain `Exception`s of Qdrant Edge, which would otherwise look like bugs."""
     try:
         yield
     except Exception as error:
