@@ -61,6 +61,7 @@ def test_filters_facets_groups_and_boxes(client: Client) -> None:
     assert answer.facets["shade"].counts == {"cold": 2, "warm": 2}
     assert (answer.facets["size"].min, answer.facets["size"].max) == (40.0, 44.0)
     assert client.search(RED, box=(0.1, 0.1, 0.5, 0.5), k=1).hits[0].item_id == "red"
+    assert client.search(RED, box=(1e-7, 0.0, 0.5, 0.5), k=1).hits[0].item_id == "red"
 
 
 def test_pages_end(client: Client) -> None:
@@ -78,6 +79,8 @@ def test_a_refusal_has_the_reason_of_the_service(client: Client) -> None:
     with pytest.raises(ServiceError, match="not a picture") as refused:
         client.search(b"text")
     assert refused.value.status == 422
+    with pytest.raises(ServiceError, match="k: Input should be greater than or equal to 1"):
+        client.search(RED, k=0)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,9 @@ class Client:
             "facets": ",".join(facets) or None,
             "group_by": group_by,
         }
-        return self._search(photos, {name: value for name, value in fields.items() if value})
+        return self._search(
+            photos, {name: value for name, value in fields.items() if value not in (None, "", [])}
+        )
 
     def next_page(self, answer: Answer, user_id: str | None = None) -> Answer | None:
         """The page that follows; None after the last one.
