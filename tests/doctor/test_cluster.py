@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from immr.doctor.cluster import OPERATORS, PERMISSIONS, examine_cluster
 from immr.doctor.finding import Finding
 from immr.settings import Settings
 from tests.cluster.test_api import kubeconfig
-from tests.k8s import fake_api, schemas
+from tests.k8s import fake_api
 from tests.k8s.fake_api import CUT, FakeApi, Fault
+from tests.k8s.rbac import allowed
 
 HOME = "immr-home"
 
@@ -124,14 +124,7 @@ def test_permissions_are_checked_verb_by_verb(fake: FakeApi) -> None:
 
 
 def test_the_checked_permissions_are_those_of_the_role() -> None:
-    role, *_ = yaml.safe_load_all((schemas.ROOT / "k8s/base/accounts/pipeline-role.yaml").read_text())
-    given = {
-        (group, resource, verb)
-        for rule in role["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
+    given = {(group, resource, verb) for group, resource, verb, _ in allowed("pipeline-role.yaml")}
     asked = {
         (group, f"{resource}/{sub}" if sub else resource, verb)
         for group, resource, sub, verbs in PERMISSIONS
@@ -151,15 +144,7 @@ def test_the_tools_pod_may_read_what_is_checked_but_no_secret(fake: FakeApi) -> 
         for call in fake.calls
         if call.verb != "create" and call.resource != "secrets" and call.name != "immr-roles"
     }
-    role, _ = yaml.safe_load_all((schemas.ROOT / "k8s/base/accounts/tools-role.yaml").read_text())
-    assert asked == {
-        (group, resource, verb, name)
-        for rule in role["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-        for name in rule.get("resourceNames", [""])
-    }
+    assert asked == allowed("tools-role.yaml")
 
 
 def test_missing_objects_of_an_overlay_are_named(fake: FakeApi) -> None:

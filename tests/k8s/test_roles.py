@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import yaml
-
 from immr.deploy.inference_service import ServingShape
 from immr.deploy.kserve import ROLES, KserveDeployer
 from immr.launch.job_kind import JobKind
@@ -14,24 +12,12 @@ from immr.launch.job_shape import JobShape
 from immr.launch.kubeflow import KubeflowLauncher
 from immr.launch.launcher import TrainingJob
 from immr.launch.operators import KINDS
-from tests.k8s import fake_api, schemas
+from tests.k8s import fake_api
 from tests.k8s.fake_api import FakeApi
+from tests.k8s.rbac import allowed
 from tests.support import tiny_version
 
 NAME = "immr-0123456789ab"
-
-
-def allowed() -> set[tuple[str, str, str, str]]:
-    """(group, resource, verb, name), the name is empty if any is allowed."""
-    role, *_ = yaml.safe_load_all((schemas.ROOT / "k8s/base/accounts/pipeline-role.yaml").read_text())
-    return {
-        (group, resource, verb, name)
-        for rule in role["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-        for name in rule.get("resourceNames", [""])
-    }
 
 
 def train(fake: FakeApi, kind: JobKind, folder: Path) -> None:
@@ -83,7 +69,7 @@ def test_the_role_allows_exactly_the_calls_of_the_code(tmp_path: Path) -> None:
             fake.remove("pods", "immr", f"{NAME}-master-0")
             fake.on_create = lambda resource, body: None
         deploy(fake)
-        by_name = {(group, resource) for group, resource, _, name in allowed() if name}
+        by_name = {(group, resource) for group, resource, _, name in allowed("pipeline-role.yaml") if name}
         asked = {
             (
                 call.group,
@@ -94,5 +80,5 @@ def test_the_role_allows_exactly_the_calls_of_the_code(tmp_path: Path) -> None:
             for call in fake.calls
         }
     # watching a list needs the verb `watch`; clusters also require `list` to start
-    assert asked | {("kubeflow.org", "pytorchjobs", "list", "")} == allowed()
+    assert asked | {("kubeflow.org", "pytorchjobs", "list", "")} == allowed("pipeline-role.yaml")
     assert {call.namespace for call in fake.calls} == {"immr"}

@@ -58,12 +58,6 @@ def fake(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         yield api
 
 
-@pytest.fixture
-def job(tmp_path: Path) -> TrainingJob:
-    (tmp_path / "job.json").write_text("{}")
-    return TrainingJob(NAME, tmp_path / "job.json", processes=2)
-
-
 def launcher(fake: Cluster, home: Path, poll_s: float = 1.0, **shape: Any) -> KubeflowLauncher:
     return KubeflowLauncher(
         fake_api.client_of(fake), NAMESPACE, JobShape(**shape), home, {"IMMR_MODEL_NAME": "immr"}, poll_s

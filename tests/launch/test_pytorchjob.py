@@ -17,12 +17,6 @@ NAMESPACE = "immr"
 pytorchjob = PyTorchJobs().body
 
 
-@pytest.fixture
-def job(tmp_path: Path) -> TrainingJob:
-    (tmp_path / "job.json").write_text("{}")
-    return TrainingJob("immr-0123456789ab", tmp_path / "job.json", processes=2)
-
-
 @pytest.mark.parametrize(
     ("processes", "shape", "replicas"),
     [

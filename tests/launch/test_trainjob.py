@@ -19,12 +19,6 @@ NAMESPACE = "immr"
 trainjob = TrainJobs().body
 
 
-@pytest.fixture
-def job(tmp_path: Path) -> TrainingJob:
-    (tmp_path / "job.json").write_text("{}")
-    return TrainingJob("immr-0123456789ab", tmp_path / "job.json", processes=2)
-
-
 @pytest.fixture(scope="module")
 def runtime() -> dict[str, Any]:
     file = schemas.ROOT / "k8s" / "components" / "trainer" / "runtime.yaml"

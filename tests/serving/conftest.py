@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from immr.experiment.definition import save
 from immr.settings import Settings
 from tests.support import real_services, tiny_version
-from tests.support.in_process import ready_version
+from tests.support.in_process import ready_version, served_gateway
+from tests.support.shopper import alone
 
 
 def build_home(home: Path) -> Path:
@@ -56,6 +58,14 @@ def own_settings(tmp_path: Path, settings: Settings) -> Settings:
 def bento_url(home: Path, settings: Settings) -> Iterator[str]:
     with ready_version(settings, home / "immr-1") as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def gateway_url(bento_url: str, settings: Settings) -> Iterator[str]:
+    """A gateway that gives all users the champion immr-1."""
+    save(alone(bento_url), settings.experiment_file)
+    with served_gateway(settings) as gateway:
+        yield str(gateway.base_url).rstrip("/")
 
 
 @pytest.fixture(scope="session")

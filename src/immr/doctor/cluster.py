@@ -160,7 +160,7 @@ def _training(calls: _ApiCalls, operator: str) -> Finding:
 def _operator(calls: _ApiCalls, operator: Operator) -> Finding:
     version = f"{operator.group}/{operator.version}"
 
-    def served() -> str:
+    def has_kinds() -> str:
         kinds = {one["name"] for one in calls.get(f"/apis/{version}")["resources"]}
         missing = [plural for plural in operator.plurals if plural not in kinds]
         if missing:
@@ -168,7 +168,7 @@ def _operator(calls: _ApiCalls, operator: Operator) -> Finding:
         return version
 
     what = f"{operator.name} ({', '.join(operator.plurals)})"
-    finding = calls.finding(what, served, f"install {operator.name}, which serves {version} ({_DOCS})")
+    finding = calls.finding(what, has_kinds, f"install {operator.name}, which serves {version} ({_DOCS})")
     if not finding.ok and not operator.needed:
         return Finding(what, True, f"{finding.found}; only needed if an overlay uses it", "")
     return finding

@@ -7,29 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from immr.experiment.definition import CHAMPION, Experiment, Variant, save
-from immr.settings import Settings
-from immr.wiring import connect
-from serving.gateway.app import Gateway, create_gateway_app
 from tests.support import http_client, tiny_version
-from tests.support.in_process import serve
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "api.md"
 EXAMPLES = re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def gateway_url(bento_url: str, settings: Settings) -> Iterator[str]:
-    champion = Variant(CHAMPION, bento_url, "immr-1", 1.0)
-    save(Experiment("doc", "salt", (champion,)), settings.experiment_file)
-    server = serve(create_gateway_app(Gateway(connect(settings))))
-    yield server.url
-    server.stop()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")

@@ -5,17 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from immr.experiment.definition import CHAMPION, Experiment, Variant, save
-from immr.settings import Settings
-from immr.wiring import connect
-from serving.gateway.app import create_gateway_app
-from serving.gateway.split import Gateway
-from tests.support.in_process import serve
 
 CHECKS = (
     "not_a_server_error",
@@ -25,15 +17,6 @@ CHECKS = (
     "response_schema_conformance",
 )
 MAX_TIME_S = 20
-
-
-@pytest.fixture(scope="module")
-def gateway_url(bento_url: str, settings: Settings) -> Iterator[str]:
-    champion = Variant(CHAMPION, bento_url, "immr-1", 1.0)
-    save(Experiment("openapi", "salt", (champion,)), settings.experiment_file)
-    server = serve(create_gateway_app(Gateway(connect(settings))))
-    yield server.url
-    server.stop()
 
 
 @pytest.mark.slow

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from immr.experiment.definition import CHAMPION, Experiment, Variant, save
 from immr.settings import Settings
 from immr.wiring import connect
-from serving.gateway.app import create_gateway_app
-from serving.gateway.split import Gateway
 from tests.support import http_client, tiny_version
-from tests.support.in_process import serve
 
 RED = tiny_version.photo("red")
-
-
-@pytest.fixture(scope="module")
-def gateway_url(bento_url: str, settings: Settings) -> Iterator[str]:
-    champion = Variant(CHAMPION, bento_url, "immr-1", 1.0)
-    save(Experiment("api", "salt", (champion,)), settings.experiment_file)
-    server = serve(create_gateway_app(Gateway(connect(settings))))
-    yield server.url
-    server.stop()
 
 
 @pytest.fixture(params=["bento", "gateway"])
