@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
-from immr.loop import package
+from immr.cli import loop as commands
+from immr.loop import package, serve, start
 from immr.recipes import Recipe
 from immr.settings import Settings
 from immr.types import ModelVersion
@@ -40,3 +41,20 @@ def test_evaluate_names_the_missing_training_set(tmp_path: Path) -> None:
     version_of(registry, tmp_path / "trained", "key")
     done = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke(app, ["evaluate", "--model", "immr-1"])
     assert "run `immr govern` on its data again" in str(done.exception)
+
+
+def test_start_prints_nothing_but_json_to_stdout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it serves, lines for people go to stderr."""
+    started = start.Started("immr-1", tmp_path, 2, 2, 0, 0, 0, "immr-search:immr-1", "immr-1")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(start, "start", lambda *_: started)
+    monkeypatch.setattr(serve, "serve", interrupted)
+    monkeypatch.setattr(commands.signal, "signal", lambda *_: None)
+    (tmp_path / "items.csv").touch()
+    run = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke
+    done = run(app, ["start", "--items", str(tmp_path / "items.csv"), "--json"])
+    assert json.loads(done.stdout)["version_id"] == "immr-1"
+    assert "stopped" in done.stderr

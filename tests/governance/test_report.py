@@ -84,6 +84,13 @@ def test_rejected_rows_are_counted_and_five_are_shown(folder: Path) -> None:
     assert "item_id: untitled" in page
 
 
+def test_rejected_rows_of_other_columns_and_unprintable_times_are_shown(folder: Path) -> None:
+    far = pa.array([2**60], pa.int64()).cast(pa.timestamp("ms"))
+    rows = pa.table({"updated_at": far, "line": ["x;y"], "reason": ["title is missing"]})
+    pq.write_table(rows, folder / "rejected" / "items-2.parquet")
+    assert "updated_at: a timestamp[ms] that cannot be printed, line: x;y" in written(folder, [])
+
+
 def test_titles_are_escaped_and_groups_are_shown(folder: Path) -> None:
     page = written(folder, [])
     assert "&lt;Tea 0&gt;" in page and "<Tea 0>" not in page

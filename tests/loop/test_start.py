@@ -40,7 +40,7 @@ updated_at = { value = "2025-01-01" }
 
 
 def shop(folder: Path) -> Shop:
-    """Twelve textured pictures in three groups; one file is no picture."""
+    """Twelve textured pictures in three groups; one file is not a picture."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     rows = [HEADER]

@@ -106,7 +106,7 @@ def start(
         Console(stderr=True).print(f"{started.waiting:,} changes wait: run `immr items deliver`")
         raise typer.Exit(1)
     if then_serve:
-        _serve(ctx, port, page_port)
+        _serve(ctx, port, page_port, Console(stderr=True) if as_json else console)
 
 
 @app.command()
@@ -250,22 +250,22 @@ def serve(ctx: typer.Context, port: Port = 8080, page_port: PagePort = 8081) -> 
 
     Example: immr serve --port 8080
     """
-    _serve(ctx, port, page_port)
+    _serve(ctx, port, page_port, console)
 
 
-def _serve(ctx: typer.Context, port: int, page_port: int) -> None:
+def _serve(ctx: typer.Context, port: int, page_port: int, out: Console) -> None:
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, signal.default_int_handler)
-    console.print("starting the deployed versions …")
+    out.print("starting the deployed versions …")
     try:
         with serve_verb.serve(parts_of(ctx), port, page_port) as served:
-            console.print(describe(served.experiment), highlight=False)
-            console.print(f"search {served.search_url}/v1/search, page {served.page_url}; Ctrl-C stops both")
+            out.print(describe(served.experiment), highlight=False)
+            out.print(f"search {served.search_url}/v1/search, page {served.page_url}; Ctrl-C stops both")
             while True:
                 served.follow()
                 time.sleep(_FOLLOW_EVERY_S)
     except KeyboardInterrupt:
-        console.print("stopped")
+        out.print("stopped")
 
 
 def _print_metrics(title: str, metrics: Mapping[str, Estimate], as_json: bool) -> None:

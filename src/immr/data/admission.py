@@ -115,6 +115,11 @@ def _admit(table: ShopTable, out: Path, checker: _Checker, chunk_rows: int) -> T
     return TableCounts(rows_in, valid, dict(sorted(rejected.items())))
 
 
+def rejected_files(folder: Path, table: str) -> list[Path]:
+    """The files with a table's rejected rows, of which each has columns of its own; none if there are no rows."""
+    return [*folder.glob(f"{table}.parquet"), *sorted(folder.glob(f"{table}-*.parquet"))]
+
+
 class _Checker:
     """Checks the rows of one table, alone and against the rows before them."""
 
@@ -155,7 +160,7 @@ class _Checker:
 class _Rejected:
     """Writes rejected rows as they came, plus `reason`; creates no file if there are none.
 
-    Parts of a table may differ in columns and types: where they do, the next file begins.
+    Parts of a table may differ in columns and types: where they do, the next file begins (see `rejected_files`).
     """
 
     def __init__(self, path: Path) -> None:

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from immr.data import attributes
 from immr.data.contract import CONTRACT, ITEMS
 from immr.data.mapping.proposal import Proposal, encoding_of, propose
@@ -18,7 +16,7 @@ from immr.data.rules import broken, rules_of
 from immr.data.sources.files import FilePart
 from immr.data.sources.parts import CHUNK_ROWS
 from immr.data.sources.shop import Chunk, Shop, ShopTable
-from immr.data.tables import Typed, typed
+from immr.data.tables import Typed, printed, typed
 from immr.errors import ContractError
 
 if TYPE_CHECKING:
@@ -152,12 +150,5 @@ def _example(chunk: Chunk, table: ShopTable, row: Any, reason: str) -> str:
     name = reason.split(maxsplit=1)[0]
     rule = table.mapping.columns.get(name)
     if rule and rule.sources:
-        return ", ".join(_printed(chunk.raw.column(source)[row]) for source in rule.sources)
-    return _printed(chunk.mapped.column(name)[row]) if name in chunk.mapped.schema.names else ""
-
-
-def _printed(value: pa.Scalar) -> str:
-    try:
-        return repr(value.as_py())
-    except (OverflowError, ValueError):  # a time that Python cannot express, or not UTF-8
-        return f"a {value.type} that cannot be printed"
+        return ", ".join(printed(chunk.raw.column(source)[row]) for source in rule.sources)
+    return printed(chunk.mapped.column(name)[row]) if name in chunk.mapped.schema.names else ""

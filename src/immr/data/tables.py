@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -87,6 +88,14 @@ def _placed(uris: pd.Series[str], beside: str) -> pd.Series[str]:
     if relative.any():
         uris[relative] = uris[relative].map(lambda uri: images.placed(uri, beside))
     return uris
+
+
+def printed(value: pa.Scalar, form: Callable[[Any], str] = repr) -> str:
+    """A value as text, whatever it is: a time that Python cannot express is described by its type."""
+    try:
+        return form(value.as_py())
+    except (OverflowError, ValueError):  # or bytes that are not UTF-8
+        return f"a {value.type} that cannot be printed"
 
 
 def readable(table: pa.Table) -> pa.Table:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -18,12 +16,10 @@ from immr.data.pictures.downloads import Downloads
 from immr.data.sources.shop import Shop
 from immr.data.training_set import TrainingSet
 from immr.governance import images, manifest, report
-from immr.governance.engines.engine import connect
-from immr.governance.govern import JUDGEMENTS_SCHEMA, QUERIES_SCHEMA, item_columns
+from immr.governance.govern import JUDGEMENTS_SCHEMA, QUERIES_SCHEMA, input_of, item_columns
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.steps import Ledger, Step
-from immr.governance.workspace import Workspace
-from immr.storage.atomic import replace_folder_atomically
+from immr.governance.workspace import Workspace, building
 
 _log = logging.getLogger(__name__)
 
@@ -50,42 +46,19 @@ def catalogue_set(
     """
     table = shop.table(ITEMS)
     assert table is not None, "items are not optional"
-    with (
-        closing(connect(engine_url)) as engine,
-        TemporaryDirectory(prefix="immr-catalogue-", dir=engine.scratch) as scratch,
-        replace_folder_atomically(out) as folder,
-    ):
-        counts = admit_table(table, Path(scratch))
-        shutil.copytree(Path(scratch) / "rejected", folder / "rejected")
-        workspace = Workspace(engine, Path(scratch))
+    with building(engine_url, out) as (workspace, folder):
+        counts = admit_table(table, workspace.scratch)
+        shutil.copytree(workspace.scratch / "rejected", folder / "rejected")
         ledger = Ledger(workspace)
         ledger.steps.append(Step("contract", "items", counts.rows_in, counts.valid, counts.rejected))
-        items = _pictured(workspace, ledger, Path(scratch), folder, recipe, downloads)
-        _write(workspace, ledger, items, item_columns(Path(scratch) / "items.parquet"), folder, recipe)
+        admitted = workspace.scratch / "items.parquet"
+        tables = {"items": workspace.read(admitted)}
+        seen = images.inspected(workspace, tables, folder, recipe, downloads)["items"]
+        items = ledger.passed("images", "items", seen, ["detail"])
+        _write(workspace, ledger, items, item_columns(admitted), folder, recipe)
     training_set = TrainingSet(out)
     _log.info("catalogue %s in %s", training_set.hash[:12], out)
     return training_set
-
-
-def _pictured(
-    workspace: Workspace,
-    ledger: Ledger,
-    scratch: Path,
-    folder: Path,
-    recipe: GovernanceRecipe,
-    downloads: Downloads | None,
-) -> Any:
-    """The items whose picture can be read, with its hash."""
-    items = workspace.read(scratch / "items.parquet")
-    uris = (
-        row["image"]
-        for batch in workspace.batches(items.select("image").distinct(), ["image"])
-        for row in batch.to_pylist()
-    )
-    images.inspect_all(uris, scratch / "images.parquet", recipe, downloads)
-    seen = workspace.keep(items.join(workspace.read(scratch / "images.parquet"), "image"))
-    images.write_refused(workspace, {"items": seen}, folder)
-    return ledger.passed("images", "items", seen.mutate(image=seen.place).drop("place"), ["detail"])
 
 
 def _write(
@@ -103,15 +76,10 @@ def _write(
     workspace.write(numbered, folder / "items.parquet", columns, ["item_id"])
     for name, schema in (("queries", QUERIES_SCHEMA), ("judgements", JUDGEMENTS_SCHEMA)):
         pq.write_table(schema.empty_table(), folder / f"{name}.parquet")
-    outputs = {name: _hash(folder / f"{name}.parquet") for name in ("items", "queries", "judgements")}
-    learned = [name for name in ITEMS.columns.names if name not in ("image", "stock")]
-    rows = workspace.batches(numbered.select(*learned, "image_sha256"), ITEMS.key)
-    inputs = {"items": manifest.of_rows(rows)}
+    outputs = {
+        name: manifest.of_file(folder / f"{name}.parquet") for name in ("items", "queries", "judgements")
+    }
+    inputs = {"items": input_of(workspace, numbered, ITEMS)}
     classes = workspace.rows(numbered)
     written = manifest.write(folder, recipe, inputs, ledger.steps, outputs, classes)
     report.write(folder, written, ledger.examples)
-
-
-def _hash(path: Path) -> dict[str, Any]:
-    with pq.ParquetFile(path) as file:
-        return manifest.of_rows(file.iter_batches())

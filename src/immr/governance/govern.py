@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -21,13 +19,11 @@ from immr.data.training_set import TrainingSet
 from immr.errors import RecipeError
 from immr.governance import balance, classes, edges, images, manifest, report
 from immr.governance.embedder import Embedder
-from immr.governance.engines.engine import connect
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels import appearance
 from immr.governance.splits import held_out, split
 from immr.governance.steps import Ledger, Step
-from immr.governance.workspace import Workspace
-from immr.storage.atomic import replace_folder_atomically
+from immr.governance.workspace import Workspace, building
 
 _log = logging.getLogger(__name__)
 _USER = pa.field("user_id", pa.string())
@@ -70,16 +66,10 @@ def govern(
     """
     if recipe.clean_labels and embedder is None:
         raise RecipeError("clean_labels compares photos: pass an embedder, or turn it off")
-    with (
-        closing(connect(engine_url)) as engine,
-        TemporaryDirectory(prefix="immr-govern-", dir=engine.scratch) as scratch,
-        replace_folder_atomically(out) as folder,
-    ):
-        admission = admit(data, Path(scratch))
-        shutil.copytree(Path(scratch) / "rejected", folder / "rejected")
-        _Run(
-            Workspace(engine, Path(scratch)), recipe, admission, Path(scratch), folder, embedder, downloads
-        ).go()
+    with building(engine_url, out) as (workspace, folder):
+        admission = admit(data, workspace.scratch)
+        shutil.copytree(workspace.scratch / "rejected", folder / "rejected")
+        _Run(workspace, recipe, admission, folder, embedder, downloads).go()
     training_set = TrainingSet(out)
     _log.info("training set %s in %s", training_set.hash[:12], out)
     return training_set
@@ -92,6 +82,13 @@ def item_columns(admitted: Path) -> pa.Schema:
     return _ITEMS if position < 0 else _ITEMS.append(declared.field(position))
 
 
+def input_of(workspace: Workspace, table: Any, contract: TableContract) -> dict[str, Any]:
+    """Rows and hash of a table with pictures, for the manifest."""
+    # what is in stock today changes nothing that is learned; pictures go by their content
+    columns = [name for name in contract.columns.names if name not in ("image", "stock")]
+    return manifest.of_rows(workspace.batches(table.select(*columns, "image_sha256"), contract.key))
+
+
 class _Run:
     """One run of all steps, with the counts that the report shows."""
 
@@ -100,7 +97,6 @@ class _Run:
         workspace: Workspace,
         recipe: GovernanceRecipe,
         admission: Admission,
-        scratch: Path,
         folder: Path,
         embedder: Embedder | None,
         downloads: Downloads | None,
@@ -110,7 +106,6 @@ class _Run:
         self._work = workspace
         self._recipe = recipe
         self._admission = admission
-        self._scratch = scratch
         self._folder = folder
         self._class_count = 0
         self._ledger = Ledger(workspace)
@@ -160,26 +155,9 @@ class _Run:
 
     def _pictured(self) -> tuple[Any, Any, Any]:
         """items, queries and judgements, each with image_sha256, reason and detail."""
-        tables = [self._table(contract) for contract in (ITEMS, QUERIES, JUDGEMENTS)]
-        images_of = tables[0].select("image")
-        for table in tables[1:]:
-            images_of = images_of.union(table.select("image"))
-        uris = (
-            row["image"]
-            for batch in self._work.batches(images_of.distinct(), ["image"])
-            for row in batch.to_pylist()
-        )
-        path = self._scratch / "images.parquet"
-        images.inspect_all(uris, path, self._recipe, self._downloads)
-        found = self._work.read(path)
-        items, queries, judgements = (self._work.keep(table.join(found, "image")) for table in tables)
-        images.write_refused(
-            self._work, {"items": items, "queries": queries, "judgements": judgements}, self._folder
-        )
-        items, queries, judgements = (
-            table.mutate(image=table.place).drop("place") for table in (items, queries, judgements)
-        )
-        return items, queries, judgements
+        tables = {contract.name: self._table(contract) for contract in (ITEMS, QUERIES, JUDGEMENTS)}
+        seen = images.inspected(self._work, tables, self._folder, self._recipe, self._downloads)
+        return seen["items"], seen["queries"], seen["judgements"]
 
     def _table(self, contract: TableContract) -> Any:
         path = self._admission.path(contract.name)
@@ -190,16 +168,11 @@ class _Run:
     def _inputs(self, items: Any, queries: Any, judgements: Any) -> dict[str, Any]:
         impressions = self._work.read(self._admission.path("impressions"))
         return {
-            "items": self._hash(items, ITEMS),
-            "queries": self._hash(queries, QUERIES),
-            "judgements": self._hash(judgements, JUDGEMENTS),
+            "items": input_of(self._work, items, ITEMS),
+            "queries": input_of(self._work, queries, QUERIES),
+            "judgements": input_of(self._work, judgements, JUDGEMENTS),
             "impressions": manifest.of_rows(self._work.batches(impressions, IMPRESSIONS.key)),
         }
-
-    def _hash(self, table: Any, contract: TableContract) -> dict[str, Any]:
-        # what is in stock today changes nothing that is learned; pictures go by their content
-        columns = [name for name in contract.columns.names if name not in ("image", "stock")]
-        return manifest.of_rows(self._work.batches(table.select(*columns, "image_sha256"), contract.key))
 
     def _off(self, *switches: str) -> str:
         """The report's note on a step whose switches are all off."""
@@ -218,7 +191,7 @@ class _Run:
     def _cleaned(self, labelled: Any, clicked: Any, item_classes: Any, embedder: Embedder) -> Any:
         """The labels that appearance confirms or corrects."""
         judged, wrong_share = appearance.judged(
-            self._work, labelled, clicked, item_classes, embedder, self._recipe, self._scratch
+            self._work, labelled, clicked, item_classes, embedder, self._recipe, self._work.scratch
         )
         judged = self._work.keep(judged)
         counts = self._work.fetch(judged.group_by("moved").aggregate(rows=judged.count()), ["moved"])
@@ -295,12 +268,11 @@ class _Run:
         columns = ["query_id", "image", "image_sha256", "class_id", "settled", "held_user"]
         photos = self._work.table(joined.select(*columns), ["query_id"])
         features_NF = appearance.embedded(photos, self._embedder)[0] if self._embedder else None
-        path = self._scratch / "sides.parquet"
+        path = self._work.scratch / "sides.parquet"
         pq.write_table(held_out.sides(photos, features_NF, self._recipe), path)
         return self._work.read(path)
 
     def _write(self, name: str, table: Any, schema: pa.Schema, key: str) -> dict[str, Any]:
         path = self._folder / f"{name}.parquet"
         self._work.write(table, path, schema, [key])
-        with pq.ParquetFile(path) as file:
-            return manifest.of_rows(file.iter_batches())
+        return manifest.of_file(path)

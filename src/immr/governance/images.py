@@ -62,14 +62,37 @@ def inspect_all(
             writer.write_table(pa.table(columns, schema=SCHEMA))
 
 
-def write_refused(workspace: Workspace, tables: Mapping[str, Any], folder: Path) -> None:
-    """Write rows with a refused picture to `rejected/images.parquet`; creates no file if there are none.
+def inspected(
+    workspace: Workspace,
+    tables: Mapping[str, Any],
+    folder: Path,
+    recipe: GovernanceRecipe,
+    downloads: Downloads | None = None,
+) -> dict[str, Any]:
+    """The tables with `image_sha256`, `reason` and `detail` of their pictures; `image` is where a picture is now.
+
+    Rows with a refused picture are also written to `rejected/images.parquet`; there is no file without any.
 
     Args:
         workspace: where the tables live.
-        tables: items, queries and judgements, each with image, reason and detail.
+        tables: of items, queries and judgements those that there are, each with a column `image`.
         folder: the training set's.
+        recipe: see `inspect_all`.
+        downloads: see `inspect_all`.
     """
+    uris, *others = (table.select("image") for table in tables.values())
+    for other in others:
+        uris = uris.union(other)
+    batches = workspace.batches(uris.distinct(), ["image"])
+    path = workspace.scratch / "images.parquet"
+    inspect_all((uri for batch in batches for uri in batch["image"].to_pylist()), path, recipe, downloads)
+    found = workspace.read(path)
+    joined = {name: workspace.keep(table.join(found, "image")) for name, table in tables.items()}
+    _write_refused(workspace, joined, folder)
+    return {name: table.mutate(image=table.place).drop("place") for name, table in joined.items()}
+
+
+def _write_refused(workspace: Workspace, tables: Mapping[str, Any], folder: Path) -> None:
     keys = {"items": "item_id", "queries": "query_id", "judgements": "query_id"}
     refused = [
         {"table": name, "id": row[keys[name]], **{key: row[key] for key in ("image", "reason", "detail")}}

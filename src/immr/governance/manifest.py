@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.steps import Step
@@ -34,6 +35,12 @@ def of_rows(batches: Iterable[pa.RecordBatch]) -> dict[str, Any]:
                 _update(hashes, name, column)
     digests = {name: digest.hexdigest() for name, digest in hashes.items()}
     return {"rows": rows, "sha256": fingerprint.of_values(rows, digests)}
+
+
+def of_file(path: Path) -> dict[str, Any]:
+    """The same of a Parquet file."""
+    with pq.ParquetFile(path) as file:
+        return of_rows(file.iter_batches())
 
 
 def write(

@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from immr.data.admission import rejected_files
+from immr.data.tables import printed
 from immr.data.thumbnails import thumbnail
 from immr.governance.steps import EXAMPLES, Example
 from immr.storage.atomic import write_atomically
@@ -112,7 +114,9 @@ def _class_sizes(folder: Path, classes: int) -> np.ndarray[Any, np.dtype[np.int6
 
 def _cards(folder: Path, class_ids: Sequence[int] | np.ndarray[Any, Any], sizes: Any) -> list[_ClassCard]:
     wanted = [int(class_id) for class_id in class_ids]
-    filters = [("class_id", "in", wanted)] if wanted else None
+    if not wanted:
+        return []
+    filters = [("class_id", "in", wanted)]
     items = pq.read_table(
         folder / "items.parquet", columns=["class_id", "image", "title"], filters=filters
     ).to_pylist()
@@ -186,7 +190,7 @@ def _rejected(folder: Path, manifest: Mapping[str, Any]) -> list[_Rejected]:
     """One group for each table and reason, the most frequent first."""
     groups = [
         _Rejected(
-            step["table"], reason, rows, _examples(folder / "rejected" / f"{step['table']}.parquet", reason)
+            step["table"], reason, rows, _examples(rejected_files(folder / "rejected", step["table"]), reason)
         )
         for step in manifest["steps"]
         if step["name"] == "contract"
@@ -195,18 +199,20 @@ def _rejected(folder: Path, manifest: Mapping[str, Any]) -> list[_Rejected]:
     return sorted(groups, key=lambda group: -group.rows)
 
 
-def _examples(path: Path, reason: str) -> list[str]:
+def _examples(paths: Sequence[Path], reason: str) -> list[str]:
     """The first rows that were rejected for this reason, as text."""
     found: list[str] = []
-    if not path.is_file():
-        return found
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches():
-            of_reason = batch.filter(pc.equal(batch.column("reason"), reason)).slice(0, EXAMPLES - len(found))
-            for row in of_reason.drop_columns(["reason"]).to_pylist():
-                found.append(", ".join(f"{name}: {value}" for name, value in row.items()))
-            if len(found) == EXAMPLES:
-                break
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                of_reason = batch.filter(pc.equal(batch.column("reason"), reason))
+                rows = of_reason.slice(0, EXAMPLES - len(found)).drop_columns(["reason"])
+                names = rows.schema.names
+                for row in zip(*rows.columns, strict=True):
+                    texts = (f"{name}: {printed(value, str)}" for name, value in zip(names, row, strict=True))
+                    found.append(", ".join(texts))
+                if len(found) == EXAMPLES:
+                    return found
     return found
 
 

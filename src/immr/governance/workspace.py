@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from immr.governance.engines.engine import Engine
+from immr.governance.engines.engine import Engine, connect
+from immr.storage.atomic import replace_folder_atomically
 
 
 class Workspace:
@@ -21,8 +24,8 @@ class Workspace:
     """
 
     def __init__(self, engine: Engine, scratch: Path) -> None:
+        self.scratch = scratch
         self._engine = engine
-        self._scratch = scratch
         self._numbers = count()
 
     def read(self, path: Path) -> Any:
@@ -62,4 +65,19 @@ class Workspace:
                 writer.write_table(pa.Table.from_batches([batch]).cast(schema))
 
     def _path(self, kind: str) -> Path:
-        return self._scratch / f"{kind}_{next(self._numbers)}.parquet"
+        return self.scratch / f"{kind}_{next(self._numbers)}.parquet"
+
+
+@contextmanager
+def building(engine_url: str, out: Path) -> Iterator[tuple[Workspace, Path]]:
+    """A workspace, and a folder that replaces `out` once the block has ended without an error.
+
+    Raises:
+        SettingsError: no engine understands the URL.
+    """
+    with (
+        closing(connect(engine_url)) as engine,
+        TemporaryDirectory(prefix="immr-govern-", dir=engine.scratch) as scratch,
+        replace_folder_atomically(out) as folder,
+    ):
+        yield Workspace(engine, Path(scratch)), folder

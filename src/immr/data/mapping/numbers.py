@@ -32,7 +32,7 @@ def read_numbers(values: pa.Array, decimal: str, times: float = 1.0) -> pa.Array
         times: 0.01 if the column counts cents.
 
     Returns:
-        The values as text, exactly as written where `times` is 1; `UNREADABLE` where there is no number.
+        The values as text, with their digits as written if `times` is 1; `UNREADABLE` for text that is not a number.
     """
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
         return values if times == 1.0 else pc.multiply(pc.cast(values, pa.float64(), safe=False), times)

@@ -33,7 +33,7 @@ class ImageFamily(Protocol):
     """A module with one family of image encoders."""
 
     def spec_of(self, name: str) -> ImageEncoderSpec:
-        """What is known before weights are read."""
+        """The encoder's spec, without reading its weights."""
 
     def load(self, spec: ImageEncoderSpec, image_size_px: int) -> nn.Module:
         """The pretrained encoder, frozen, with `stages()`."""
@@ -43,7 +43,7 @@ def image_encoder_spec(name: str) -> ImageEncoderSpec:
     """The spec of an image encoder.
 
     Raises:
-        RecipeError: there is no such encoder, or its package is not installed.
+        RecipeError: the encoder is unknown, or its package is not installed.
     """
     return _image_family(name).spec_of(name)
 
@@ -52,7 +52,7 @@ def text_encoder_spec(name: str) -> TextEncoderSpec:
     """The spec of a text encoder.
 
     Raises:
-        RecipeError: there is no such encoder, or its package is not installed.
+        RecipeError: the encoder is unknown, or its package is not installed.
     """
     if name == minilm.NAME:
         return minilm.spec()
