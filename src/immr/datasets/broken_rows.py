@@ -1,4 +1,4 @@
-"""What real exports hold as well: rows that break the data contract, and photos that are none."""
+"""Adds what real exports contain too: rows that violate the data contract, and unreadable photos."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from immr.data.contract import IMPRESSIONS, ITEMS, QUERIES
 
 
 def with_broken_rows(tables: dict[str, pa.Table], rows: int, aside: Path, out: Path) -> dict[str, pa.Table]:
-    """The same tables with rows appended that break the contract, as a real export would have them."""
+    """The tables with `rows` invalid rows appended to each, and queries whose photo cannot be read."""
     items, queries = tables["items"].to_pylist(), tables["queries"].to_pylist()
     impressions = tables["impressions"].to_pylist()[: 2 * rows]
     broken: dict[str, list[dict[str, object]]] = {"items": [], "queries": [], "impressions": []}
@@ -44,10 +44,10 @@ def with_broken_rows(tables: dict[str, pa.Table], rows: int, aside: Path, out: P
 
 
 def _broken_photos(query: dict[str, object], count: int, aside: Path, out: Path) -> list[dict[str, object]]:
-    """Queries that keep the contract while their photo is cut off, no photo at all, or not there."""
+    """Queries that meet the contract, but whose photo is truncated, not a picture, or missing."""
     (aside / "broken").mkdir()
     (aside / "broken" / "cut.jpg").write_bytes(Path(str(query["image"])).read_bytes()[:1500])
-    (aside / "broken" / "text.jpg").write_text("this is no photo")
+    (aside / "broken" / "text.jpg").write_text("not a photo")
     return [
         {**query, "query_id": f"broken-{name}", "image": str(out / "broken" / f"{name}.jpg")}
         for name in ("cut", "text", "gone")[:count]

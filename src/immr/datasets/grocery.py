@@ -1,7 +1,7 @@
-"""The Grocery Store Dataset: photos taken in shops; a catalogue picture and a text for each of 81 products.
+"""The Grocery Store Dataset: photos taken in shops, and a catalogue picture and text for each of 81 products.
 
 Klasson, Zhang, Kjellström: A Hierarchical Grocery Store Image Dataset with Visual and Semantic Labels, WACV
-2019 (arXiv 1901.00711). Read in its own folder layout.
+2019 (arXiv 1901.00711).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _log = logging.getLogger(__name__)
 
 
 def load(folder: Path) -> LabelledSet:
-    """Read the upstream layout; `test.txt` is taken where it exists.
+    """Read the data set in its upstream folder layout; `test.txt` is optional.
 
     Raises:
-        DatasetError: files are missing, or it is not the set it should be.
+        DatasetError: files are missing, or the number of classes is wrong.
     """
     folder = folder.absolute()
     rows = _class_rows(folder)
@@ -48,27 +48,27 @@ def fetch(cache_dir: Path, url: str = URL, timeout_s: float = 60.0) -> Path:
     """Download the pinned commit once; the folder appears only when it is complete and checked.
 
     Raises:
-        DatasetError: no network, or what came is not the set.
+        DatasetError: the download failed or is incomplete.
     """
     folder = cache_dir / f"grocery-{COMMIT[:7]}"
     if folder.is_dir():
         return folder
-    _log.info("fetching the data set grocery from %s", url)
+    _log.info("downloading the data set grocery from %s", url)
     with replace_folder_atomically(folder) as aside:
         try:
             with urllib.request.urlopen(url, timeout=timeout_s) as answer:
                 _unpack(answer, aside)
         except (OSError, tarfile.TarError, EOFError) as error:
             raise DatasetError(
-                f"the data set grocery could not be fetched from {url} ({error}). Set IMMR_DATA_MIRROR to a "
-                "folder that holds grocery/, or take the data set synthetic, which needs no network"
+                f"the data set grocery could not be downloaded from {url} ({error}). Set IMMR_DATA_MIRROR to a "
+                "folder that contains grocery/, or use the data set synthetic, which needs no network"
             ) from error
         load(aside)
     return folder
 
 
 def _unpack(answer: IO[bytes], target: Path) -> None:
-    """Only what lies in the repository's `dataset/` folder."""
+    """Extract the repository's `dataset/` folder only."""
     from tqdm import tqdm
 
     with tarfile.open(fileobj=answer, mode="r|gz") as archive:
@@ -88,7 +88,7 @@ def _class_rows(folder: Path) -> list[dict[str, str]]:
     if len(rows) != CLASS_COUNT:
         raise DatasetError(
             f"{path} has {len(rows)} classes and should have {CLASS_COUNT}: "
-            "delete the folder, to fetch it again"
+            "delete the folder to download it again"
         )
     return rows
 
@@ -110,7 +110,7 @@ def _item(folder: Path, row: dict[str, str]) -> Item:
 
 
 def _made_up_price(item_id: str) -> float:
-    """The set has no prices: one between 0.50 and 10.49, made up from the id, always the same."""
+    """The data set has no prices, so one from 0.50 to 10.49 is derived from the id."""
     return 0.5 + int(fingerprint.of_bytes(item_id.encode())[:8], 16) % 1000 / 100
 
 
@@ -130,12 +130,12 @@ def _check_files(folder: Path, items: list[Item], photos: list[DatasetPhoto]) ->
     splits = {photo.split for photo in photos}
     if not {"train", "val"} <= splits:
         raise DatasetError(
-            f"{folder} is not the whole data set grocery: train.txt or val.txt is missing or empty"
+            f"{folder} is not the complete data set grocery: train.txt or val.txt is missing or empty"
         )
     images = [item.image for item in items] + [photo.image for photo in photos]
     missing = [image for image in images if not Path(image).is_file()]
     if missing:
         raise DatasetError(
             f"{folder}: {len(missing)} of {len(images)} images are missing, the first is {missing[0]}: "
-            "delete the folder, to fetch it again, or complete the mirror"
+            "delete the folder to download it again, or complete the mirror"
         )

@@ -25,7 +25,7 @@ _REQUIRED = ("items", "train", "val")
 _ITEM_COLUMNS = ("item_id", "title", "description", "category")
 _PHOTO_COLUMNS = ("query_id", "item_id", "designer", "unseen")
 _PUBLISHED = datetime(2025, 1, 1, tzinfo=UTC)
-_PRICE = 1.0  # the icons are free, but the contract wants a price
+_PRICE = 1.0  # the icons are free, but the contract requires a price
 _BATCH_ROWS = 1024
 
 _log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def _photos(folder: Path, split: str, cache_dir: Path) -> list[DatasetPhoto]:
 def _unpacked(
     file: Path, columns: tuple[str, ...], id_column: str, cache_dir: Path
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of a file, without pictures, and the path of each row's picture."""
+    """The rows of a file without their pictures, and the path of each row's picture."""
     folder = (cache_dir / "icons" / fingerprint.of_file(file)).absolute()
     try:
         rows: list[dict[str, Any]] = pq.read_table(file, columns=list(columns)).to_pylist()

@@ -15,7 +15,7 @@ class DatasetPhoto(NamedTuple):
     image: str
     item_id: str
     split: str  # train, val or test
-    source: str = ""  # who took it, if the data set tells: for hold-outs by source
+    source: str = ""  # who took it, if known: for holding out whole sources
     unseen: bool = False  # the item is new: training may see neither its photos nor its document
 
 

@@ -1,11 +1,11 @@
-"""Simulated shoppers: what they ask, what a former search shows them, what they click and order. (ours)
+"""Simulated shoppers: what they search for, what they are shown, what they click and order. (ours)
 
-A former, mediocre search shows each shopper a list. The shopper looks at position p with probability p^-η
-(the position-based model of Craswell et al., 2008), clicks the item that is in the photo when it is seen, and
-now and then another one. One who clicked nothing looks again; one who clicked a wrong item may come back.
-Where a thing has two offers, one who clicked the first may compare it with the second.
+The log is that of an earlier, mediocre search. A shopper examines position p of a list with probability p^-η
+(the position-based model of Craswell et al., 2008), mostly clicks the item in the photo if they see it, and
+sometimes another one. Without a click they scan the list again; after a wrong click they may come back. If a
+product has two offers, a shopper who clicked one may also click the other to compare.
 
-Shapes: M items, Q queries, P places of a list.
+Shapes: M items, Q queries, P positions in a list.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Items as numbers: 0 … M−1 in the set's order."""
+    """The catalogue as arrays over item numbers 0 … M−1, in the data set's order."""
 
     item_ids: npt.NDArray[np.str_]
     by_category: Ints  # item numbers, sorted by category
-    start: Ints  # (M,) also names the category: where the item's category begins in by_category
-    size: Ints  # (M,) how many items its category has
-    popularity: Floats  # (M,) cumulative, ends with 1
-    twin: Ints  # (M,) the other offer of the same thing; −1: there is none
+    start: Ints  # (M,) where the item's category starts in by_category; identifies the category
+    size: Ints  # (M,) items in its category
+    popularity: Floats  # (M,) cumulative; the last is 1
+    twin: Ints  # (M,) the other offer of the same product, or −1
 
 
 def as_numbers(
     items: Sequence[Item], twinned: Sequence[str], recipe: SimulationRecipe, rng: np.random.Generator
 ) -> Catalogue:
-    """The catalogue, which ends with the twins of the items named in `twinned`, in that order."""
+    """The catalogue as arrays; the last items are the twins of those in `twinned`, in that order."""
     number = {item.item_id: index for index, item in enumerate(items)}
     originals = np.array([number[item_id] for item_id in twinned], dtype=np.int64)
     twins = np.arange(len(number) - len(twinned), len(number))
@@ -59,10 +59,10 @@ def as_numbers(
     )
 
 
-def asked_photos(
+def searched_photos(
     right_of_photo: Ints, catalogue: Catalogue, recipe: SimulationRecipe, rng: np.random.Generator
 ) -> Ints:
-    """Which photo each query sends: every photo once, then again by the popularity of what it shows."""
+    """The photo of each query: every photo once, and further ones by the popularity of their item."""
     photos = len(right_of_photo)
     more = round((recipe.queries_per_photo - 1) * photos)
     popularity = np.diff(catalogue.popularity, prepend=0.0)[right_of_photo]
@@ -73,9 +73,9 @@ def asked_photos(
 def ranked_lists(
     right: Ints, catalogue: Catalogue, recipe: SimulationRecipe, rng: np.random.Generator
 ) -> Ints:
-    """(Q, P) item numbers of what each query is shown, best score first; −1 where the list has ended."""
+    """(Q, P) item numbers that each query is shown, best score first, padded with −1."""
     queries, places = len(right), recipe.shown
-    shape = (queries, 2 * places)  # twice as many as needed, for some are drawn twice
+    shape = (queries, 2 * places)  # twice as many as needed, because some are drawn twice
     near = catalogue.by_category[
         catalogue.start[right][:, None]
         + (rng.random(shape) * catalogue.size[right][:, None]).astype(np.int64)
@@ -88,7 +88,7 @@ def ranked_lists(
     others[(others == right[:, None]) | (others == twin[:, None])] = -1
     others = _first_distinct(others, places)
     present = rng.random(queries) < recipe.present
-    others[present, -1] = -2  # the right item takes the last place, and its twin the one before
+    others[present, -1] = -2  # the right item replaces the last, and its twin the one before
     lists = np.where(others == -2, right[:, None], others)
     if places > 1:
         lists[:, -2] = np.where(present & (twin >= 0), twin, lists[:, -2])
@@ -99,7 +99,7 @@ def ranked_lists(
 
 
 def _first_distinct(drawn: Ints, places: int) -> Ints:
-    """(Q, P) the first P different numbers ≥ 0 of each row, padded with −1."""
+    """The first P distinct numbers ≥ 0 of each row, (Q, P), padded with −1."""
     order = np.argsort(drawn, axis=1, kind="stable")
     in_order = np.take_along_axis(drawn, order, axis=1)
     repeated = np.zeros(drawn.shape, dtype=bool)
@@ -117,21 +117,21 @@ def behaviour(
     recipe: SimulationRecipe,
     rng: np.random.Generator,
 ) -> tuple[Bools, Bools]:
-    """What was clicked and ordered, (Q, P) each."""
+    """What was clicked and what was ordered, each (Q, P)."""
     twin_Q1 = catalogue.twin[right][:, None]
     is_right = (shown_QP == right[:, None]) | ((shown_QP == twin_Q1) & (twin_Q1 >= 0))
     examined = np.arange(1, shown_QP.shape[1] + 1) ** -recipe.position_bias * (shown_QP >= 0)
-    if recipe.wrong_in_category:  # what lies elsewhere is looked at in vain
+    if recipe.wrong_in_category:  # items of other categories are never clicked
         elsewhere = catalogue.start[shown_QP] != catalogue.start[right][:, None]
         examined = np.where(elsewhere, 0.0, examined)
     wrong_rate = _wrong_click_rate(examined, is_right, recipe)
     chance = examined * np.where(is_right, recipe.relevant_click, wrong_rate)
     clicked = np.zeros(shown_QP.shape, dtype=bool)
-    _look(clicked, chance, np.arange(len(clicked)), recipe.looks, rng)
+    _scan(clicked, chance, np.arange(len(clicked)), recipe.scans, rng)
     found, any_click = (clicked & is_right).any(axis=1), clicked.any(axis=1)
     again = rng.random(len(clicked)) < np.where(found, recipe.second_look, recipe.return_rate)
-    _look(clicked, chance, np.flatnonzero(again & found), 1, rng)
-    _look(clicked, chance, np.flatnonzero(again & any_click & ~found), recipe.looks, rng)
+    _scan(clicked, chance, np.flatnonzero(again & found), 1, rng)
+    _scan(clicked, chance, np.flatnonzero(again & any_click & ~found), recipe.scans, rng)
     if recipe.twin_items:
         compares = (clicked & is_right).any(axis=1) & (rng.random(len(clicked)) < recipe.compared)
         clicked |= compares[:, None] & is_right
@@ -139,9 +139,9 @@ def behaviour(
     return clicked, clicked & (rng.random(clicked.shape) < order_rate)
 
 
-def _look(clicked: Bools, chance: Floats, rows: Ints, looks: int, rng: np.random.Generator) -> None:
-    """Shoppers go over their lists until they click something new, at most `looks` times; sets `clicked`."""
-    for _ in range(looks):
+def _scan(clicked: Bools, chance: Floats, rows: Ints, scans: int, rng: np.random.Generator) -> None:
+    """Scan the lists until there is a new click, at most `scans` times; updates `clicked` in place."""
+    for _ in range(scans):
         if not len(rows):
             return
         new = (rng.random((len(rows), chance.shape[1])) < chance[rows]) & ~clicked[rows]
@@ -150,15 +150,15 @@ def _look(clicked: Bools, chance: Floats, rows: Ints, looks: int, rng: np.random
 
 
 def _wrong_click_rate(examined: Floats, is_right: Bools, recipe: SimulationRecipe) -> float:
-    """How often a wrong item is clicked when seen, so that about `wrong_clicks` of clicks are wrong."""
+    """Probability of clicking a wrong item once seen, such that about `wrong_clicks` of all clicks are wrong."""
     examined, is_right = examined[:20_000], is_right[:20_000]
     low, high = 0.0, 1.0
     for _ in range(30):
         rate = (low + high) / 2
         chance = examined * np.where(is_right, recipe.relevant_click, rate)
         nothing = np.prod(1 - chance, axis=1, keepdims=True)
-        first = chance * (1 - nothing**recipe.looks) / np.maximum(1 - nothing, 1e-12)
-        only_wrong = np.maximum(1 - nothing**recipe.looks - (first * is_right).sum(axis=1, keepdims=True), 0)
+        first = chance * (1 - nothing**recipe.scans) / np.maximum(1 - nothing, 1e-12)
+        only_wrong = np.maximum(1 - nothing**recipe.scans - (first * is_right).sum(axis=1, keepdims=True), 0)
         later = recipe.second_look * chance * ~is_right * (1 - only_wrong)
         clicks = first + later + recipe.return_rate * only_wrong * first
         wrong_share = clicks[~is_right].sum() / max(float(clicks.sum()), 1e-12)

@@ -1,4 +1,4 @@
-"""A click log with known truth, out of any labelled set. (ours)"""
+"""Simulates a click log with known truth from any labelled data set. (ours)"""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def simulate(labelled: LabelledSet, out: Path, recipe: SimulationRecipe, now: da
     """Write items, queries, impressions, judgements and the truth as Parquet tables; `out` appears whole.
 
     Queries come from the split `train`, judgements from `val`; `test` is kept out of both. `truth.parquet`
-    (query_id, item_id) and `twins.parquet` (item_id, twin_of) are for tests and benchmarks only: nothing that
-    learns may read them.
+    (query_id, item_id) and `twins.parquet` (item_id, twin_of) are for tests and benchmarks only: governance and
+    training must not read them.
 
     Args:
         labelled: the catalogue and the photos.
         out: the folder to write; an earlier log in it is replaced.
         recipe: how shoppers behave.
-        now: where the log ends; it begins `recipe.days` before.
+        now: end of the log, which starts `recipe.days` earlier.
 
     Raises:
-        DatasetError: the set has no split `train` or `val`.
-        DataError: `out` holds something else.
+        DatasetError: the data set has no split `train` or `val`.
+        DataError: `out` contains something else.
     """
     rng = np.random.default_rng(recipe.seed)
     photos, judged = labelled.split("train"), labelled.split("val")
@@ -47,7 +47,7 @@ def simulate(labelled: LabelledSet, out: Path, recipe: SimulationRecipe, now: da
     catalogue = shoppers.as_numbers(labelled.items, list(twins), recipe, rng)
     number = {item_id: index for index, item_id in enumerate(catalogue.item_ids.tolist())}
     right_of_photo = np.array([number[photo.item_id] for photo in photos])
-    asked = shoppers.asked_photos(right_of_photo, catalogue, recipe, rng)
+    asked = shoppers.searched_photos(right_of_photo, catalogue, recipe, rng)
     right = right_of_photo[asked]
     shown_QP = shoppers.ranked_lists(right, catalogue, recipe, rng)
     clicked_QP, ordered_QP = shoppers.behaviour(shown_QP, right, catalogue, recipe, rng)
@@ -83,8 +83,10 @@ def simulate(labelled: LabelledSet, out: Path, recipe: SimulationRecipe, now: da
 
 
 def _twins(labelled: LabelledSet, recipe: SimulationRecipe) -> dict[str, Item]:
-    """item_id → a second offer of the same thing: same picture and text, another price."""
-    chance = np.random.default_rng([recipe.seed, 1])  # of its own, so that all else is as without twins
+    """Second offers by item_id: the same picture and text at another price."""
+    chance = np.random.default_rng(
+        [recipe.seed, 1]
+    )  # its own generator, so that twins do not change the rest of the log
     count = round(recipe.twin_items * len(labelled.items))
     chosen = sorted(chance.permutation(len(labelled.items))[:count].tolist())
     originals = [labelled.items[number] for number in chosen]

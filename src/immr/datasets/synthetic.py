@@ -1,7 +1,7 @@
-"""A data set that the project renders itself, of any size, from a seed: its truth is known. (ours)
+"""Renders a labelled data set of any size from a seed. (ours)
 
 An item is a shape in a colour with a pattern and a printed name. Its catalogue picture is clean; photos of it
-are turned, lit, half hidden and noisy, before a background that says nothing.
+are rotated, unevenly lit, partly covered and noisy, on a background unrelated to the item.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _SPRITE_PX = 180
 
 @dataclass(frozen=True)
 class SyntheticRecipe:
-    """How much of it; the default is about as large as grocery."""
+    """Its size; the default is about as large as grocery."""
 
     seed: int = 0
     items: int = 80
@@ -64,7 +64,7 @@ class SyntheticRecipe:
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """What an item looks like, in the words of its description."""
 
     shape: str
@@ -75,7 +75,7 @@ class Look:
 
 
 def load(recipe: SyntheticRecipe, cache_dir: Path) -> LabelledSet:
-    """The rendered set, from the cache where it has been rendered before.
+    """Render the data set, or read it from the cache.
 
     Raises:
         DatasetError: the recipe asks for less than one item or photo.
@@ -92,8 +92,7 @@ def load(recipe: SyntheticRecipe, cache_dir: Path) -> LabelledSet:
 
 
 def _labelled(recipe: SyntheticRecipe, folder: Path) -> LabelledSet:
-    all_looks = looks(recipe)
-    items = [_item(index, look, folder) for index, look in enumerate(all_looks)]
+    items = [_item(index, appearance, folder) for index, appearance in enumerate(appearances(recipe))]
     photos = [
         DatasetPhoto(str(folder / _photo_name(split, item.item_id, number)), item.item_id, split)
         for split, count in _splits(recipe)
@@ -115,25 +114,27 @@ def _item_id(index: int) -> str:
     return f"syn-{index:06d}"
 
 
-def _item(index: int, look: Look, folder: Path) -> Item:
+def _item(index: int, appearance: Appearance, folder: Path) -> Item:
     item_id = _item_id(index)
-    pattern = "in one colour" if look.pattern == "plain" else f"{look.pattern} with {look.accent}"
+    pattern = (
+        "in one colour" if appearance.pattern == "plain" else f"{appearance.pattern} with {appearance.accent}"
+    )
     return Item(
         item_id=item_id,
-        title=f"{look.label.capitalize()} {look.colour} {look.shape}",
+        title=f"{appearance.label.capitalize()} {appearance.colour} {appearance.shape}",
         description=(
-            f"A {look.colour} {look.shape}, {pattern}, with a {look.accent} label "
-            f"that says {look.label.upper()}."
+            f"A {appearance.colour} {appearance.shape}, {pattern}, with a {appearance.accent} label "
+            f"that says {appearance.label.upper()}."
         ),
-        category=SHAPES[look.shape],
+        category=SHAPES[appearance.shape],
         image=str(folder / "catalogue" / f"{item_id}.jpg"),
         price=1.0 + int(fingerprint.of_bytes(item_id.encode())[:8], 16) % 2000 / 100,
         updated_at=MADE,
     )
 
 
-def looks(recipe: SyntheticRecipe) -> list[Look]:
-    """All different. The first 600 differ in shape, colour or pattern, so that photos can tell them apart."""
+def appearances(recipe: SyntheticRecipe) -> list[Appearance]:
+    """Distinct appearances; the first 600 differ in shape, colour or pattern, which photos can show."""
     rng = np.random.default_rng([recipe.seed, 1])
     shapes, colours = list(SHAPES), list(COLOURS)
     main = rng.permutation(len(shapes) * len(colours) * len(PATTERNS))
@@ -146,7 +147,7 @@ def looks(recipe: SyntheticRecipe) -> list[Look]:
         step = 1 + int(accent_shift[(within + round_) % len(accent_shift)])
         word = int(label_shift[index % len(label_shift)])
         found.append(
-            Look(
+            Appearance(
                 shapes[shape],
                 colours[colour],
                 PATTERNS[pattern],
@@ -168,8 +169,8 @@ def _render(recipe: SyntheticRecipe, folder: Path) -> None:
     per_item = recipe.train_photos + recipe.val_photos
     logging.getLogger(__name__).info("rendering %d items with %d photos each", recipe.items, per_item)
     (folder / "catalogue").mkdir()
-    for index, look in enumerate(tqdm(looks(recipe), desc="rendering items", disable=None)):
-        sprite, item_id = _sprite(look), _item_id(index)
+    for index, appearance in enumerate(tqdm(appearances(recipe), desc="rendering items", disable=None)):
+        sprite, item_id = _sprite(appearance), _item_id(index)
         _save(_catalogue_picture(sprite, recipe.side_px), folder / "catalogue" / f"{item_id}.jpg")
         rng = np.random.default_rng([recipe.seed, 2, index])
         for split, count in _splits(recipe):
@@ -211,7 +212,7 @@ def _background(side_px: int, rng: np.random.Generator) -> Image.Image:
 
 
 def _occlude(picture: Image.Image, rng: np.random.Generator) -> None:
-    """Something stands in front, in two photos of five, at an edge of the item."""
+    """Cover an edge of the item, in two photos of five."""
     if rng.random() > 0.4:
         return
     side = picture.width
@@ -223,7 +224,7 @@ def _occlude(picture: Image.Image, rng: np.random.Generator) -> None:
 
 
 def _lit(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A light from one side, a colour cast, and the sensor's noise."""
+    """Add light from one side, a colour cast, sensor noise and sometimes blur."""
     pixels = np.asarray(picture, dtype=np.float32)
     side = picture.width
     ramp = np.linspace(-1, 1, side, dtype=np.float32)
@@ -236,12 +237,12 @@ def _lit(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     return image.filter(ImageFilter.BoxBlur(1)) if rng.random() < 0.3 else image
 
 
-def _sprite(look: Look) -> Image.Image:
-    """The item alone, RGBA, transparent around it."""
-    size = _SPRITE_PX * 2  # drawn twice as large, so that its edges are smooth
-    mask = _shape_mask(look.shape, size)
-    body = _patterned(look, size)
-    _print_label(body, look, size)
+def _sprite(appearance: Appearance) -> Image.Image:
+    """The item alone, RGBA, on a transparent background."""
+    size = _SPRITE_PX * 2  # drawn at twice the size, for smooth edges
+    mask = _shape_mask(appearance.shape, size)
+    body = _patterned(appearance, size)
+    _print_label(body, appearance, size)
     sprite = Image.new("RGBA", (size, size))
     sprite.paste(body, (0, 0), mask)
     outline = mask.filter(ImageFilter.FIND_EDGES).filter(ImageFilter.MaxFilter(5))
@@ -249,8 +250,8 @@ def _sprite(look: Look) -> Image.Image:
     return sprite.resize((_SPRITE_PX, _SPRITE_PX), Resampling.LANCZOS)
 
 
-def _patterned(look: Look, size: int) -> Image.Image:
-    base, accent = COLOURS[look.colour], COLOURS[look.accent]
+def _patterned(appearance: Appearance, size: int) -> Image.Image:
+    base, accent = COLOURS[appearance.colour], COLOURS[appearance.accent]
     y, x = np.mgrid[0:size, 0:size].astype(np.int32)
     step = size // 8
     second = {
@@ -260,18 +261,24 @@ def _patterned(look: Look, size: int) -> Image.Image:
         "dotted": (x % step - step // 2) ** 2 + (y % step - step // 2) ** 2 < (step * 0.28) ** 2,
         "chequered": (x // step + y // step) % 2 == 0,
         "diagonal": (x + y) // (step // 2) % 3 == 0,
-    }[look.pattern]
+    }[appearance.pattern]
     shade = 0.8 + 0.35 * np.sin(np.pi * np.arange(size, dtype=np.float32) / size)[None, :, None]
     pixels = np.where(second[:, :, None], accent, base) * shade
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).convert("RGBA")
 
 
-def _print_label(body: Image.Image, look: Look, size: int) -> None:
+def _print_label(body: Image.Image, appearance: Appearance, size: int) -> None:
     draw = ImageDraw.Draw(body)
     box = (size * 0.22, size * 0.48, size * 0.78, size * 0.64)
-    draw.rectangle(box, fill=(250, 250, 245), outline=COLOURS[look.accent], width=size // 60)
+    draw.rectangle(box, fill=(250, 250, 245), outline=COLOURS[appearance.accent], width=size // 60)
     font = ImageFont.load_default(size=size // 10)
-    draw.text((size / 2, size * 0.56), look.label.upper(), fill=COLOURS[look.accent], font=font, anchor="mm")
+    draw.text(
+        (size / 2, size * 0.56),
+        appearance.label.upper(),
+        fill=COLOURS[appearance.accent],
+        font=font,
+        anchor="mm",
+    )
 
 
 def _shape_mask(shape: str, size: int) -> Image.Image:
