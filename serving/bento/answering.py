@@ -39,7 +39,7 @@ searches = logging.getLogger(SEARCHES)
 
 T = TypeVar("T")
 MAX_DEPTH = 1000
-"""Hits that can be paged through; deeper pages cost the index more and help nobody."""
+"""Hits that can be paged through; deeper pages cost the index more, and nobody reads them."""
 
 
 class VersionService:
@@ -51,9 +51,9 @@ class VersionService:
         """Reads the version; `start` opens it.
 
         Args:
-            folder: Holds the version's files, as packaging puts them beside the service.
+            folder: Contains the version's files, which packaging puts beside the service.
             parts: Has the index, the features, the event log and the token keys.
-            threads: Of one encoding.
+            threads: Threads per encoding.
             max_in_progress: More searches are refused with 429; by default 8 per core.
         """
         at_once = cores.usable()
@@ -65,7 +65,7 @@ class VersionService:
         self._parts = parts
         self._keys = parts.token_keys
         self._recorder: Recorder | None = None
-        # one search is encoded while another is decoded or ranked, so that every core has one to encode
+        # two per core: while one search is decoded or ranked, the other is encoded
         self._pool = ThreadPoolExecutor(2 * at_once, thread_name_prefix="search")
 
     async def start(self) -> None:
@@ -93,7 +93,7 @@ class VersionService:
 
         Args:
             request: A valid search.
-            variant: What the click tokens name; `direct` without a gateway.
+            variant: The variant named in the click tokens; `direct` without a gateway.
             user_key: The suffix of the query's id, from the gateway.
 
         Raises:
@@ -145,7 +145,7 @@ class VersionService:
         wanted = request.wanted(searcher.attributes)
         if wanted.text and not searcher.has_words:
             message = (
-                f"The index of {version} was built by an earlier release, without words. Leave the text out"
+                f"The index of {version} is from an earlier release, without text search. Leave the text out"
             )
             raise invalid_fields([FieldProblem(field="text", message=message)])
         if fields.item_id is not None:
@@ -179,7 +179,7 @@ class VersionService:
         return searcher
 
     def ready(self) -> int:
-        """Returns the number of documents that can be found.
+        """Returns the number of searchable documents.
 
         Raises:
             ProblemError: 503 with the reason while searches are not complete.

@@ -36,7 +36,7 @@ def read_request(body: bytes, header_length: str | None, image_size_px: int) -> 
     Args:
         body: JSON, followed by the binary tensors if there are any.
         header_length: The length of the JSON if binary tensors follow it.
-        image_size_px: The side that the encoder takes.
+        image_size_px: The encoder's input size.
 
     Raises:
         ProblemError: 400 with what is invalid.

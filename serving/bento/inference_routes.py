@@ -82,7 +82,7 @@ def _add_health(app: FastAPI, service: VersionService) -> None:
 
         return ServerMetadata(name="immr", version=__version__, extensions=["binary_tensor_data"])
 
-    @app.get("/v2/health/live", summary="Whether the process runs")
+    @app.get("/v2/health/live", summary="Whether the process is running")
     async def live() -> dict[str, bool]:
         return {"live": True}
 

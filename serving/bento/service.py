@@ -13,7 +13,7 @@ from immr.packaging.version_file import VERSION_FOLDER
 
 
 class BoundedService(bentoml.Service[Any]):  # type: ignore[misc]
-    """BentoML's service, on the HTTP protocol that bounds the head of a request."""
+    """BentoML's service, with the HTTP protocol that limits the head of a request."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Creates the application, the last step before BentoML creates uvicorn's configuration.
@@ -39,7 +39,7 @@ class Mounted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
         assert self.app is not None, "the server has not started"
-        # BentoML routes whatever it has no route for to the mount path "/"
+        # BentoML passes all paths without a route of its own to the mount path "/"
         await self.app({**scope, "root_path": ""}, receive, send)
 
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 2.0
 FEATURES_AFTER_S = 10.0
-"""How long features wait for the search to open first: two imports at once only slow each other down."""
+"""How long loading the features waits for the search to open: two imports at once slow each other down."""
 FEATURES_GRACE_S = 30.0
 """How long a version that answers searches waits for its features before it reports ready without them."""
 FOLLOW_S = 1.0
@@ -42,10 +42,10 @@ class ServedVersion:
         """Reads `version.json`; `start` opens the rest.
 
         Args:
-            folder: Holds the version's files.
+            folder: Contains the version's files.
             parts: Has the index and the feature store.
-            threads: Of one encoding.
-            at_once: Encodings at the same time.
+            threads: Threads per encoding.
+            at_once: Concurrent encodings.
         """
         self.file = VersionFile.read(folder)
         self._reason = f"{self.file.id} is starting"
@@ -87,9 +87,9 @@ class ServedVersion:
 
     @property
     def not_ready_because(self) -> str:
-        """Why the version should get no traffic yet; empty once its searches are complete.
+        """Why the version should get no traffic yet; empty once it is ready.
 
-        Features that are unavailable at the first attempt are not waited for.
+        It does not wait for features that are unavailable at the first attempt.
         """
         if self._searcher is None:
             return self._reason
@@ -121,7 +121,7 @@ class ServedVersion:
         return self._features.freshness() if self._features else None
 
     def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
-        """Features of these items. Until they are loaded, a search does without rather than wait.
+        """Features of these items. Until they are loaded, searches continue without them.
 
         Raises:
             FeaturesUnavailableError: not loaded yet, or the store does not answer.
@@ -134,7 +134,7 @@ class ServedVersion:
         encoder = self._encoder = self._encoder or self._open_encoder()
         with ExitStack() as undo:
             collection = self._parts.index.open(self.file.id, self.file.dim, self.file.preprocessing_hash)
-            undo.callback(collection.close)  # an embedded index that stays open would lock out the next try
+            undo.callback(collection.close)  # an embedded index left open would lock out the next attempt
             documents = collection.count()
             with self._opening:
                 if self._stop.is_set():
@@ -156,7 +156,7 @@ class ServedVersion:
                 if self._collection is not None and (applied := self._collection.refresh()):
                     log.info("%s applied %d catalogue changes", self.file.id, applied)
                 logged = ""
-            except Exception as error:  # searches use the catalogue as it was, and the changes are kept
+            except Exception as error:  # searches continue on the previous catalogue, and no change is lost
                 if str(error) != logged and not self._stop.is_set():
                     log.warning("catalogue changes could not be applied, retrying: %s", error)
                 logged = str(error)
@@ -184,7 +184,7 @@ class ServedVersion:
             try:
                 attempt()
                 return
-            except Exception as error:  # whatever it is: without this thread the service would never start
+            except Exception as error:  # any error: without this thread the service would never start
                 reason = str(error) if isinstance(error, ImmrError) else f"{type(error).__name__}: {error}"
                 if part == "search":
                     self._reason = reason

@@ -1,4 +1,4 @@
-"""Circuit breaker: after failures in a row, a variant is not asked for a while."""
+"""Circuit breaker: after consecutive failures, a variant gets no requests for a while."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class CircuitBreaker:
     """Closed: requests pass. Open: they do not, until a pause is over and one request tries.
 
     The circuit breaker of Nygard, "Release It!", whose pause doubles while trials fail. Each request reports
-    its outcome through its own `Attempt`, so that only the trial decides about the pause. For one event loop:
+    its outcome through its own `Attempt`, so that only the trial ends or extends the pause. For one event loop:
     not thread-safe.
     """
 
@@ -36,7 +36,7 @@ class CircuitBreaker:
         return self._open_until is not None
 
     def admit(self) -> Attempt | None:
-        """An attempt if the variant should be asked now; while the breaker is open, the one trial."""
+        """An attempt if the variant may be asked now; while the breaker is open, at most one trial."""
         if self._open_until is None:
             return Attempt(self)
         if self._trial is not None or self._clock() < self._open_until:
@@ -45,7 +45,7 @@ class CircuitBreaker:
         return self._trial
 
     def force(self) -> Attempt:
-        """An attempt in any case. It does not end another request's trial, unless it succeeds."""
+        """An attempt whatever the state. It does not end another request's trial, unless it succeeds."""
         return Attempt(self)
 
     def _succeeded(self) -> None:

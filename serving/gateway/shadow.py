@@ -59,7 +59,7 @@ class Shadow:
             copy = await self._copies.get()
             try:
                 await self._ask(copy)
-            except Exception:  # whatever it is: without its workers, shadow mode would end unnoticed
+            except Exception:  # any error: without its workers, shadow mode would end unnoticed
                 log.exception("a shadow search failed")
                 self._metrics.shadow.labels("failed").inc()
 

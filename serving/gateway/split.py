@@ -37,7 +37,7 @@ searches = logging.getLogger(SEARCHES)
 
 TIMEOUT_S = 3.0
 MAX_IN_PROGRESS = 256
-"""More than a Bento's, so that searches waiting for a slow variant do not keep out the others."""
+"""More than a Bento's, so that searches waiting for a slow variant do not crowd out the others."""
 _ALL_DOWN = "No variant answers now. Try again in a moment."
 
 
@@ -62,7 +62,7 @@ class Gateway:
         self._variants = Variants(timeout_s, self.metrics)
         self._shadow: Shadow | None = None
         photos = PhotoStore(parts.settings.photos_dir, timedelta(days=parts.settings.keep_photos_days))
-        photos.forget_expired()  # even if no new ones are kept
+        photos.forget_expired()  # even if new photos are no longer kept
         self._photos = photos if parts.settings.keep_photos else None
         self._experiment_file = parts.settings.experiment_file
         self._watcher: WatchedFile[Experiment] | None = None
@@ -79,7 +79,7 @@ class Gateway:
         freeze_loaded_objects()
 
     async def stop(self) -> None:
-        """Closes the connections and delivers the events that wait."""
+        """Closes the connections and delivers the waiting events."""
         if self._shadow is not None:
             await self._shadow.stop()
         await self._variants.stop()
@@ -108,7 +108,7 @@ class Gateway:
         return self._watcher
 
     def _open_breakers(self) -> dict[str, bool]:
-        """Of every variant that is asked, including a shadow's challenger."""
+        """Whether the breaker of each variant is open, including a challenger in shadow mode."""
         try:
             experiment = self._watched().current()
         except ExperimentError:
@@ -117,7 +117,7 @@ class Gateway:
         return {variant.name: self._variants.is_open(variant) for variant in variants}
 
     def _is_file_wrong(self) -> bool:
-        """A missing file is not wrong."""
+        """Whether the experiment file is invalid; a missing one is not."""
         try:
             watched = self._watched()
         except ExperimentError:
@@ -131,7 +131,7 @@ class Gateway:
         Args:
             form: The search.
             user_id: Who searches.
-            preview: Whether it is recorded.
+            preview: If true, the search is not recorded.
             context: As the event log stores it.
 
         Raises:
@@ -183,7 +183,7 @@ class Gateway:
     async def _both_answers(
         self, experiment: Experiment, form: SearchForm, label: str
     ) -> tuple[SearchBody, bool, tuple[str, ...]]:
-        """Both versions' hits in one answer; if only one version answers, its own.
+        """Both versions' hits in one answer; if only one version answers, its hits alone.
 
         Returns:
             The answer, whether it is a fallback, and the model version of each hit if it is interleaved.
@@ -245,7 +245,7 @@ class Gateway:
         refusals: list[ProblemError],
         attempt: Attempt | None = None,
     ) -> SearchBody | None:
-        """A variant's answer; None if it has none. Notes a 401, because another variant may know the key."""
+        """A variant's answer, or None. Collects a 401, because another variant may know the key."""
         try:
             return await self._variants.search(variant, form, label, attempt)
         except ProblemError as error:
@@ -286,9 +286,9 @@ class Gateway:
 
 
 def _in_order(experiment: Experiment, first: str, begun_by: str | None = None) -> list[Variant]:
-    """Who may answer shoppers: the variant named `first`, then the champion, then any other.
+    """Variants that may answer shoppers: the one named `first`, then the champion, then any other.
 
-    A page comes first of all to the version that began it, because no other can continue it. A challenger
+    A page goes to the version that began it first, because no other can continue it. A challenger
     that is stopped or in shadow never answers, even if the champion fails.
     """
     answering = experiment.variants if experiment.state == "running" else [experiment.champion]

@@ -1,4 +1,4 @@
-"""Asks the variants over HTTP: connection pools, a timeout, and per address a breaker and a limit."""
+"""Calls the variants over HTTP, with connection pools, a timeout, and a breaker and a limit per address."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _MAX_SEARCHES = 256  # per variant
 _PICTURE_CONNECTIONS = 64
 _KEEPALIVE_S = 2.0  # less than a Bento's, so that a connection is rarely reused just as it is closed
 _REQUEST_ERRORS = frozenset({400, 401, 404, 408, 413, 415, 422, 429, 431})
-"""The statuses with which a Bento refuses a request; any other 4xx is from a proxy, or from a stranger."""
+"""The statuses with which a Bento refuses a request; any other 4xx is from a proxy or an unrelated server."""
 INCONCLUSIVE = (401, 429)
-"""Statuses that do not show whether the variant is well: another caller's key may be known to it, and its
-queue may be full because it hangs."""
+"""Statuses that do not show whether the variant is healthy: it may know another caller's key, and its queue
+may be full because it hangs."""
 
 
 class VariantDownError(Exception):
-    """A variant did not answer as a variant does, or not in time; the text is the reason."""
+    """A variant gave no valid answer in time; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class _Ready(BaseModel):
 
 
 class Variants:
-    """The gateway's client of its variants. `start` and `stop` belong to the server's event loop."""
+    """The gateway's HTTP client for the variants. `start` and `stop` belong to the server's event loop."""
 
     def __init__(self, timeout_s: float, metrics: Metrics) -> None:
         """`timeout_s` bounds one answer of a variant."""
@@ -102,13 +102,13 @@ class Variants:
     async def search(
         self, variant: Variant, form: SearchForm, label: str, attempt: Attempt | None = None
     ) -> SearchBody | None:
-        """A variant's answer; None if it has none. Its breaker and its limit learn from the outcome.
+        """A variant's answer, or None if it failed. Updates its breaker and its limit.
 
         Args:
-            variant: Whom to ask.
+            variant: The variant to call.
             form: The search.
-            label: The variant that the click tokens name.
-            attempt: From `admit`; without one, the variant is asked even if its breaker is open.
+            label: The variant named in the click tokens.
+            attempt: From `admit`; without one, the variant is called even if its breaker is open.
 
         Raises:
             ProblemError: the request is invalid; 401 if the variant does not know the caller's key, 429 if it
@@ -137,7 +137,7 @@ class Variants:
                     return None
             if error.problem.status in INCONCLUSIVE:
                 attempt.abandoned()
-            else:  # the variant is well, the request is not
+            else:  # the variant is healthy, the request is invalid
                 attempt.succeeded()
             raise
         except BaseException:
@@ -213,7 +213,7 @@ class Variants:
                 except aiohttp.ClientConnectorError:
                     raise
                 except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                    # closed as we wrote, by a process that stops; all our requests can be repeated safely
+                    # a stopping process closed the connection as we wrote; all our requests are safe to repeat
                     answer = await _send(pool, method, url, headers, body)
         except TimeoutError as error:
             raise VariantDownError(f"took longer than {self._timeout_s:g} s") from error
@@ -244,10 +244,10 @@ async def _send(
 
 
 def _forwarded_problem(answer: VariantAnswer) -> ProblemError:
-    """A variant's 4xx as ours: it is about the request, or the load.
+    """A variant's 4xx as a problem of the request, or of the load.
 
     Raises:
-        VariantDownError: no Bento answers like this; an ingress does, when its service is gone.
+        VariantDownError: the answer is not a Bento's, but for example that of an ingress without its service.
     """
     is_problem = media_type(answer.headers.get("content-type", "")) == PROBLEM_JSON
     if not is_problem or answer.status not in _REQUEST_ERRORS:

@@ -15,7 +15,7 @@ from types import FrameType
 import uvicorn
 
 DRAIN_S = 6.0
-"""A second longer than a connection may idle."""
+"""One second longer than an idle connection is kept."""
 _QUIET_S = 0.5
 _CLOSE = (b"connection", b"close")
 

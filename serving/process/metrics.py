@@ -51,10 +51,10 @@ class Metrics:
         self.events = self._counter(
             "immr_events_total", "Clicks and orders", "type", "variant", "model_version"
         )
-        self.degraded = self._counter("immr_degraded_total", "Answers without this part", "part")
+        self.degraded = self._counter("immr_degraded_total", "Answers that lack this part", "part")
         self.events_waiting_bytes = Gauge(
             "immr_events_waiting_bytes",
-            "Events on disk that the event log has yet to take",
+            "Events on disk, waiting for the event log",
             registry=self.registry,
         )
         self.experiment_wrong = Gauge(
@@ -100,7 +100,7 @@ class Metrics:
         self.registry.register(_OpenBreakers(open_breakers))
 
     def serve(self, host: str, port: int) -> Callable[[], None]:
-        """Serves the metrics on a port of their own instead of the API's; returns what stops that.
+        """Serves the metrics on a separate port instead of the API's; returns a function that stops it.
 
         Raises:
             OSError: the port is taken.
@@ -135,7 +135,7 @@ class Metrics:
 
 
 class _BackgroundValue:
-    """A number read from a source that may be slow or down: in a thread, one read at a time."""
+    """A number from a source that may be slow or down, read in a thread, one read at a time."""
 
     def __init__(self, name: str, read: Callable[[], float], fresh_s: float) -> None:
         self._name = name
@@ -163,7 +163,7 @@ class _BackgroundValue:
         number, failure = math.nan, ""
         try:
             number = float(self._read())
-        except Exception as error:  # whatever it is, the other metrics are still scraped
+        except Exception as error:  # any error: the other metrics are still scraped
             failure = f"{type(error).__name__}: {error}"
             if failure != self._logged:
                 log.warning("%s is unknown: %s", self._name, failure)

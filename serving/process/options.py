@@ -1,4 +1,4 @@
-"""How a service behaves on this machine: the IMMR_* variables that are not about where things are."""
+"""Options of a serving process: the IMMR_* variables other than URLs and folders of `immr.settings`."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class ServingOptions(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="IMMR_", frozen=True)
 
     threads: int = 1
-    """Of one encoding, in a Bento."""
+    """Threads per encoding, in a Bento."""
     max_under_way: int | None = None
     """Searches in progress; more are refused with 429. None: 8 per core in a Bento, 256 in a gateway."""
     receive_timeout_s: float = RECEIVE_TIMEOUT_S
     """How long a request may take to arrive."""
     bearer_keys_file: Path | None = None
-    """Hashes of the keys that callers need; None: open to all."""
+    """Hashes of the callers' keys; None: open to all."""
     cookie_secure: bool = False
     """Whether the visitor's cookie is for HTTPS only: set it wherever shoppers use HTTPS."""
     cors_origins: str = ""
-    """Origins of pages that may call the API, separated by commas, or *; empty: none but our own."""
+    """Origins of pages that may call the API, separated by commas, or *; empty: only its own."""
     metrics_host: str = "0.0.0.0"
     metrics_port: int = 0
-    """A port for /metrics, for a scraper on another machine; 0: on the port of the API."""
+    """Separate port for /metrics, reachable from other machines; 0: on the port of the API."""
     log_format: Format = "text"
 
     @model_validator(mode="wrap")

@@ -49,7 +49,7 @@ class Recorder:
         self._opened: Delivery | None = None
         metrics.events_waiting_bytes.set_function(lambda: self._opened.waiting_bytes if self._opened else 0)
         try:
-            self._delivery()  # now, to deliver what an earlier process left behind
+            self._delivery()  # now, to deliver the events of an earlier process
         except EventLogError as error:
             log.error("nothing is recorded: %s", error)
 
@@ -126,7 +126,7 @@ class Recorder:
         return EventsAnswer(accepted=accepted, duplicates=duplicates, waiting=waiting, rejected=rejected)
 
     async def close(self) -> None:
-        """Delivers what waits, if the log is up, and closes it."""
+        """Delivers the waiting events if the log is up, and closes it."""
         if self._opened is not None:
             await asyncio.to_thread(self._opened.close)
 
@@ -160,7 +160,7 @@ class Recorder:
     async def _append(self, clicks: Iterable[tuple[Click, tokens.ClickToken]]) -> tuple[int, int]:
         """Records clicks; returns how many count as accepted, and how many of those wait on disk.
 
-        One write per kind of event, because the log reports how many are new, not which.
+        One write per kind of event, because the log reports how many events are new, not which.
         """
         kinds: dict[tuple[str, str, str], list[Click]] = {}
         for click, token in clicks:

@@ -22,7 +22,7 @@ from serving.wire.schemas import EventsAnswer, EventsBody
 
 
 def read_options() -> ServingOptions:
-    """Reads the options and sets up the log as they ask.
+    """Reads the options and configures logging.
 
     Raises:
         SettingsError: a variable has an invalid value.

@@ -10,14 +10,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.wire.problems import RETRY_AFTER_S, ProblemError, problem_response
 
 IN_PROGRESS_PER_CORE = 8
-"""In a Bento: enough to keep its cores busy. More would wait for longer than a gateway does."""
+"""In a Bento: enough to keep its cores busy. More would wait longer than the gateway's timeout."""
 RECEIVE_TIMEOUT_S = 20.0
 
 
 class Admission:
     """ASGI middleware: answers 429 while as many requests as allowed are in progress.
 
-    A request counts once its body has arrived, so slow senders keep nobody out. One that takes longer than
+    A request counts once its body has arrived, so slow senders do not take places. One that takes longer than
     `receive_timeout_s` to arrive gets a 408.
     """
 

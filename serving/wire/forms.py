@@ -1,4 +1,4 @@
-"""Reads the body of a search, and keeps it as it came so that the gateway can forward it unchanged.
+"""Reads the body of a search, and keeps the original bytes so that the gateway can forward them.
 
 A body is a form, JSON with photos in base64, or one photo whose other fields are in the query string. In forms,
 python-multipart finds the parts; each part is a view of the body, so a photo is not copied.
@@ -54,7 +54,7 @@ class SearchForm:
 
     @property
     def is_photo_alone(self) -> bool:
-        """Whether the photos alone were searched for: without words, and not only a part of them."""
+        """Whether the search is for whole photos, without text."""
         asked = isinstance(self.values, Mapping) and (self.values.get("box") or self.values.get("text"))
         return bool(self.photos) and not asked
 

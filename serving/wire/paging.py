@@ -1,4 +1,4 @@
-"""Page tokens: a search and its position, signed, so that only tokens of our own are answered.
+"""Page tokens: a search and its position, signed, so that only genuine tokens are answered.
 
 A token carries the query's embedding, so the photo is neither sent, stored nor encoded again. It is valid for
 the model version that issued it.
@@ -79,7 +79,7 @@ def read(token: str, keys: Sequence[bytes], model_version: str) -> Page:
 
 
 def _values(wanted: Wanted) -> list[Any]:
-    """What JSON keeps; written out, because `asdict` copies every value."""
+    """The fields as JSON values; written out, because `asdict` copies every value."""
     filters = wanted.filters
     return [
         wanted.k,

@@ -128,7 +128,7 @@ def answer_with_problems(app: FastAPI) -> None:
 
 
 def _add_schemas(app: FastAPI) -> None:
-    """Adds the models that our handlers read and write past FastAPI, which therefore does not know them."""
+    """Adds the models that our handlers read and write without FastAPI."""
     generate: Callable[[], dict[str, Any]] = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""HTTP as gateway and Bento accept it: the head of a request is bounded in size and in time.
+"""The HTTP protocol of gateway and Bento, which limits the head of a request in size and time.
 
-uvicorn reads a head of any length for any time. `admission` and `application` bound the bodies.
+uvicorn reads a head of any length for any time. `admission` and `application` limit the bodies.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parses, then bounds what the parser keeps for later."""
+        """Parses, then limits what the parser buffers."""
         self._completed_a_part = False
         super().data_received(data)
         self._unparsed_bytes = 0 if self._completed_a_part else self._unparsed_bytes + len(data)
@@ -91,7 +91,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answers what made the parser stop."""
+        """Answers the error that stopped the parser."""
         if self._is_too_long:
             self._refuse_length()
         else:
@@ -115,7 +115,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _refuse_late(self) -> None:
         if self._head_has_begun:
             self._refuse(408, f"The head did not arrive within {self.head_timeout_s:g} s. Send it faster.")
-        else:  # browsers open connections ahead, and would take an answer for that of their next request
+        else:  # browsers open connections in advance, and would take an answer for that of their next request
             self.transport.close()
 
     def _refuse_length(self) -> None:

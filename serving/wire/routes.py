@@ -56,6 +56,6 @@ def add_events(app: FastAPI, record: Callable[[EventsBody], Awaitable[EventsAnsw
 def add_liveness(app: FastAPI) -> None:
     """Adds the liveness probe."""
 
-    @app.get("/health/live", summary="Whether the process runs")
+    @app.get("/health/live", summary="Whether the process is running")
     async def live() -> dict[str, bool]:
         return {"live": True}

@@ -1,4 +1,4 @@
-"""Bots and crawlers: marked by two rules, counted, and left out.
+"""Bots and crawlers: detected by two rules, counted, and excluded.
 
 The rules apply to a user's whole behaviour and are the same in all variants. One of them uses clicks, which a
 variant may influence. So the number of bots is reported by variant: a difference is a finding in itself.
@@ -70,7 +70,7 @@ def mark_bots(base: duckdb.DuckDBPyConnection, policy: BotPolicy) -> None:
 
 
 def left_out(base: duckdb.DuckDBPyConnection) -> tuple[Marked, ...]:
-    """Users and queries that `bots` removes, by variant and rule."""
+    """Users and queries excluded as bots, by variant and rule."""
     found = base.execute(
         """SELECT variant, rule, count(DISTINCT user_id), count(DISTINCT query_id)
         FROM queries JOIN bots USING (user_id) GROUP BY variant, rule ORDER BY variant, rule"""

@@ -88,7 +88,7 @@ class Look:
 
     @property
     def alpha(self) -> float:
-        """Probability that an interval misses."""
+        """Probability that an interval misses the true value."""
         return 1 - self.confidence
 
     @property

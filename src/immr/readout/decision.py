@@ -18,12 +18,12 @@ Action = Literal["promote", "keep", "wait", "roll back"]
 
 @dataclass(frozen=True)
 class DecisionPolicy:
-    """How sure to be, and about what. Shares are relative to the champion's CTR.
+    """Thresholds of the decision. Shares are relative to the champion's CTR.
 
     Always-valid intervals are asymptotic, so each verdict needs a minimum of users in each variant.
     """
 
-    min_users: int = 200  # per variant, for any verdict but the brake's
+    min_users: int = 200  # per variant, for every verdict except the brake
     min_users_to_brake: int = 50  # per variant
     minimum_effect: float = 0.02  # a smaller gain is not worth a new version
     brake_at_loss: float = 0.5  # roll back early at a loss this large

@@ -28,15 +28,15 @@ class GuardrailPolicy:
     min_users: int = 10  # of the challenger
     extra_fallback: float = 0.02
     extra_zero_result: float = 0.05
-    extra_slow: float = 0.01  # of searches slower than the limit, which these two set:
-    p99_factor: float = 2.0  # times the champion's p99,
-    p99_ms: float = 500.0  # and at least this
+    extra_slow: float = 0.01  # of searches slower than the latency limit, which is
+    p99_factor: float = 2.0  # times the champion's p99
+    p99_ms: float = 500.0  # but at least this
 
     def __post_init__(self) -> None:
         extra = (self.extra_fallback, self.extra_zero_result, self.extra_slow)
         if self.min_users < 1 or self.p99_factor < 1 or min(extra) < 0:
             raise ExperimentError(
-                "the guardrail policy needs min_users ≥ 1, p99_factor ≥ 1 and no negative share: correct it"
+                "the guardrail policy needs min_users ≥ 1, p99_factor ≥ 1 and no negative share"
             )
 
 

@@ -1,6 +1,6 @@
-"""How a variant serves: failures, searches without results, latency. The guardrails rest on this.
+"""How a variant serves: failures, searches without results, latency. Input of the guardrails.
 
-Searches of one user fail together (one camera, one network), so what is kept are moments over users.
+Searches of one user fail together (one camera, one network), so the moments are taken over users.
 """
 
 from __future__ import annotations

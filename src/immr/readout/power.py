@@ -1,6 +1,6 @@
 """How many users and days a comparison needs to find an effect of a given size.
 
-The sample size formula of two means, with the delta method's variance per user of the champion.
+Uses the sample size formula for two means, with the champion's variance per user by the delta method.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Plan:
     users_always_valid: int
 
     def days(self, users_so_far: int, days_so_far: float, always_valid: bool = True) -> float | None:
-        """Days still to go if new users keep arriving at the same pace; None before the first user.
+        """Days left if new users keep arriving at the same pace; None before the first user.
 
         This is an upper bound if users come back, because that makes each user's rate more certain too.
         """
@@ -81,7 +81,7 @@ def planned_users(
     power: float = 0.8,
     confidence: float = 0.95,
 ) -> int | None:
-    """Users needed to find the effect at any look, if the always-valid interval is narrowest just there.
+    """Users needed to find the effect at any look, if the always-valid interval is narrowest at that number.
 
     This is what an experiment stores at its start, see `Experiment.planned_users`. Arguments and errors are
     those of `plan`.
@@ -116,7 +116,7 @@ def _spread(ratio: Ratio, champion: Aggregates, effect: float, share: float, pow
 
 
 def _always_valid(spread: float, reach: float, look: Look, at_least: int) -> int:
-    """Fewest users at which the always-valid interval excludes zero with the power; by bisection."""
+    """Fewest users at which the always-valid interval excludes zero with that power, by bisection."""
 
     def enough(users: int) -> bool:
         error = spread / math.sqrt(users)

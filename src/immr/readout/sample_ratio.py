@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-ALPHA = 0.003  # probability of ever withholding a sound test; a mismatch that matters is found anyway
+ALPHA = 0.003  # probability of ever withholding a sound test; relevant mismatches are found anyway
 _CONCENTRATIONS = (300.0, 10_000.0, 300_000.0)
 
 
@@ -43,12 +43,12 @@ class SampleRatio:
 
 
 def sample_ratio(weights: Mapping[str, float], observed: Mapping[str, int]) -> SampleRatio | None:
-    """Test the users against the weights, both by variant; None where only one variant gets users."""
+    """Test the users against the weights, both by variant; None if only one variant gets users."""
     total = sum(observed.values())
     expected = {name: weight * total for name, weight in weights.items()}
     weighted = [name for name, weight in weights.items() if weight > 0]
     if any(observed[name] and not weights[name] for name in weights):
-        p_value = 0.0  # users where there can be none
+        p_value = 0.0  # users in a variant without weight
     elif len(weighted) < 2 or not total:
         return None
     else:

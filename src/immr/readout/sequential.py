@@ -5,7 +5,7 @@ A. Ramdas, *Time-uniform central limit theory and asymptotic confidence sequence
 Ours: the estimate is a difference of ratios over users, and users who come back change their own sums between
 two looks. `python -m benchmarks.experiment` measures how often the intervals then miss.
 
-Asymptotic means that the first looks are not covered: a caller requires a minimum number of users.
+Coverage is asymptotic and does not hold for the first looks, so callers require a minimum number of users.
 Functions take floats or arrays, one entry per look.
 """
 
@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 
 def tuned_rho(users: float, alpha: float) -> float:
-    """The ρ that makes the interval narrowest once this many users are there.
+    """The ρ that makes the interval narrowest at this number of users.
 
-    It has to be fixed before the data are seen.
+    It must be fixed before the data are seen.
     """
     return math.sqrt((-2 * math.log(alpha) + math.log(1 - 2 * math.log(alpha))) / users)
 

@@ -1,4 +1,4 @@
-"""From events to sums per user, in DuckDB: a hundred million impressions never become Python objects.
+"""Sums events per user, in DuckDB: a hundred million impressions never become Python objects.
 
 Impressions are summed up by query. Bots and foreign versions are left out. Queries are summed up by user.
 A query that another variant had to answer counts for the variant that its user is assigned to (intention to
@@ -159,7 +159,7 @@ def sum_up_queries(
 ) -> Sums:
     """Sum up by user from queries that the event log has already summed up.
 
-    Not for interleaving: the log does not keep apart the versions within a query.
+    Not for interleaving: the log does not separate the versions within a query.
 
     Args:
         queries: `EventLog.by_query` from the experiment's start.
