@@ -29,7 +29,7 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """Shared by tests, each with a schema or database of its own; tests that stop a server start their own."""
+    """Shared by tests, each with its own schema or database; tests that stop a server start their own."""
     from tests.support import postgres_server
 
     with postgres_server.serving() as server:

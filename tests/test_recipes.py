@@ -59,7 +59,7 @@ def test_a_file_changes_only_what_it_names(tmp_path: Path) -> None:
         ("base = 'concpet'\n", "there is no recipe 'concpet'"),
     ],
 )
-def test_a_wrong_file_names_the_line(tmp_path: Path, content: str, fault: str) -> None:
+def test_an_invalid_file_is_an_error_with_its_line(tmp_path: Path, content: str, fault: str) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(content)
     with pytest.raises(RecipeError, match=fault):

@@ -21,7 +21,7 @@ def test_full_sizes_need_a_gpu(capsys):
     assert "add --tiny" in capsys.readouterr().err
 
 
-def test_the_limit_is_that_of_bytes_or_of_flops():
+def test_the_limit_is_memory_traffic_or_arithmetic():
     case = gpu.Case("immr", 1_000_000, 128, 2048, 20_000)
     assert case.limit_ms == pytest.approx(1e3 * 6 * 2048 * 20_000 * 128 / 989e12)
     small = gpu.Case("immr", 1_000_000, 128, 16, 20_000, optimizer="adamw")

@@ -1,4 +1,4 @@
-"""Forest plots: intervals around zero, with what they say in text."""
+"""Forest plots: intervals around zero, each with its text."""
 
 import re
 
@@ -29,7 +29,7 @@ def test_zero_is_between_a_gain_and_a_loss() -> None:
     assert loss < zero < gain
 
 
-def test_names_are_escaped_and_cut_and_no_rows_are_no_chart() -> None:
+def test_names_are_escaped_and_truncated_and_no_rows_draw_nothing() -> None:
     assert "&lt;b&gt;" in plot(ForestRow("<b>", 0.1, 0, 0.2))
     assert "…" in plot(ForestRow("a very long name of a segment indeed", 0.1, 0, 0.2), width_px=330)
     assert plot() == ""

@@ -1,4 +1,4 @@
-"""Grafana's board and Prometheus' rules: as committed, and only about what is exposed."""
+"""Grafana's board and Prometheus' rules: generated as committed, and only with metrics that exist."""
 
 from __future__ import annotations
 

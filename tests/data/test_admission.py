@@ -63,7 +63,7 @@ def reasons(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 1000])
-def test_bad_rows_go_aside_with_their_reason_and_counts_add_up(tmp_path: Path, chunk_rows: int) -> None:
+def test_invalid_rows_are_rejected_with_a_reason_and_counts_add_up(tmp_path: Path, chunk_rows: int) -> None:
     write(
         tmp_path / "in",
         items=[
@@ -121,7 +121,7 @@ def test_bad_rows_go_aside_with_their_reason_and_counts_add_up(tmp_path: Path, c
     assert pq.read_table(admission.path("items"))["item_id"].to_pylist() == ["a", "e"]
 
 
-def test_clean_tables_come_through_unchanged_and_leave_nothing_aside(tmp_path: Path) -> None:
+def test_valid_tables_are_unchanged_and_nothing_is_rejected(tmp_path: Path) -> None:
     write(tmp_path / "in")
     admission = admit(tmp_path / "in", tmp_path / "out")
     for name in ("items", "queries", "impressions"):
@@ -130,7 +130,7 @@ def test_clean_tables_come_through_unchanged_and_leave_nothing_aside(tmp_path: P
     assert not list((tmp_path / "out" / "rejected").iterdir())
 
 
-def test_a_table_may_be_a_folder_and_have_looser_types(tmp_path: Path) -> None:
+def test_a_table_may_be_a_folder_with_other_column_types(tmp_path: Path) -> None:
     folder = write(tmp_path / "in")
     (folder / "items.parquet").unlink()
     (folder / "items").mkdir()
@@ -160,7 +160,7 @@ def test_a_missing_table_or_column_is_named(tmp_path: Path) -> None:
         admit(folder, tmp_path / "out")
 
 
-def test_a_table_without_a_valid_row_says_why(tmp_path: Path) -> None:
+def test_a_table_without_a_valid_row_is_refused_with_the_reasons(tmp_path: Path) -> None:
     folder = write(tmp_path / "in", items=[item("a", price=-1.0), item("b", price=-1.0)])
     with pytest.raises(ContractError, match=r"none of its 2 rows meets .* price is negative \(2 rows\)"):
         admit(folder, tmp_path / "out")
@@ -169,7 +169,7 @@ def test_a_table_without_a_valid_row_says_why(tmp_path: Path) -> None:
         admit(folder, tmp_path / "out")
 
 
-def test_a_column_of_a_useless_type_is_named(tmp_path: Path) -> None:
+def test_a_column_of_an_unusable_type_is_named(tmp_path: Path) -> None:
     folder = write(tmp_path / "in")
     pq.write_table(pa.Table.from_pylist([{**query("q"), "ts": [1, 2]}]), folder / "queries.parquet")
     with pytest.raises(ContractError, match="column ts holds list"):
@@ -183,12 +183,12 @@ def changed(folder: Path, name: str, column: str, values: pa.Array) -> None:
 
 
 def broken_text(*contents: bytes) -> pa.Array:
-    """A column that says it is UTF-8, as other writers leave it behind."""
+    """A text column with bytes that are not UTF-8, as some writers produce."""
     right = pa.array(contents, pa.binary())
     return pa.StringArray.from_buffers(len(right), *right.buffers()[1:])
 
 
-def test_text_in_another_encoding_rejects_its_row_alone_and_the_rest_can_be_read(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_rejects_only_its_row(tmp_path: Path) -> None:
     folder = write(tmp_path / "in", items=[item("a"), item("b"), item("c")])
     changed(folder, "items", "title", broken_text(b"Tea", b"Caf\xe9", b"Milk"))
     changed(folder, "items", "description", broken_text(b"", b"", b"\xff"))
@@ -216,7 +216,7 @@ def test_text_in_another_encoding_rejects_its_row_alone_and_the_rest_can_be_read
         ("impressions", "position", pa.array([1.0, float("inf")]), "position is beyond any list"),
     ],
 )
-def test_a_value_that_is_none_of_its_type_is_called_so(
+def test_a_value_of_the_wrong_type_is_rejected_with_that_reason(
     tmp_path: Path, table: str, column: str, values: pa.Array, reason: str
 ) -> None:
     folder = write(
@@ -229,7 +229,7 @@ def test_a_value_that_is_none_of_its_type_is_called_so(
     assert dict(admission.tables[table].rejected) == {reason: 1}
 
 
-def test_a_number_is_no_time_because_it_does_not_say_its_unit(tmp_path: Path) -> None:
+def test_a_number_is_not_a_time_because_its_unit_is_unknown(tmp_path: Path) -> None:
     folder = write(tmp_path / "in")
     changed(folder, "queries", "ts", pa.array([1_750_000_000]))
     with pytest.raises(ContractError, match="seconds or microseconds"):
@@ -243,7 +243,7 @@ def test_a_time_without_zone_is_utc(tmp_path: Path) -> None:
     assert pq.read_table(admission.path("queries"))["ts"].to_pylist() == [NOON]
 
 
-def test_relative_pictures_lie_beside_the_tables(tmp_path: Path) -> None:
+def test_relative_picture_paths_start_at_the_tables(tmp_path: Path) -> None:
     images = ["photos/q.jpg", "/q.jpg", "file:///q.jpg", " "]
     folder = write(
         tmp_path / "in", queries=[query(f"q{n}", image=image) for n, image in enumerate(["q.jpg", *images])]
@@ -259,7 +259,7 @@ def test_relative_pictures_lie_beside_the_tables(tmp_path: Path) -> None:
     assert admission.tables["queries"].rejected == {"image is empty": 1}
 
 
-def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
+def test_a_duplicate_column_is_named(tmp_path: Path) -> None:
     folder = write(tmp_path / "in")
     table = pq.read_table(folder / "items.parquet")
     pq.write_table(table.append_column("title", table["title"]), folder / "items.parquet")
@@ -267,7 +267,7 @@ def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
         admit(folder, tmp_path / "out")
 
 
-def test_a_column_of_the_name_reason_gives_way_among_the_rejected(tmp_path: Path) -> None:
+def test_a_column_named_reason_is_replaced_in_the_rejected_rows(tmp_path: Path) -> None:
     folder = write(tmp_path / "in", items=[item("a"), item("b", price=-1.0)])
     table = pq.read_table(folder / "items.parquet")
     pq.write_table(table.append_column("reason", pa.array(["x", "y"])), folder / "items.parquet")
@@ -307,7 +307,7 @@ def test_milliseconds_in_a_seconds_column_and_the_reverse_are_rejected(tmp_path:
     }
 
 
-def test_ids_that_became_doubles_are_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_ids_that_became_doubles_are_refused_with_a_remedy(tmp_path: Path) -> None:
     folder = write(tmp_path / "in")
     changed(folder, "items", "item_id", pa.array([1234567890123456789.0]))
     with pytest.raises(ContractError, match=r"column item_id holds double .* text or integers"):
@@ -388,7 +388,7 @@ def test_json_lines_without_a_column_are_named(tmp_path: Path) -> None:
         content_hash(tmp_path / "items.jsonl", items_only=True)
 
 
-def test_parts_may_lie_beside_each_other_or_in_nested_folders(tmp_path: Path) -> None:
+def test_parts_may_be_in_one_folder_or_in_nested_folders(tmp_path: Path) -> None:
     folder = write(tmp_path / "in")
     for name, place in (("a", "items-1.parquet"), ("b", "items_2.parquet"), ("c", "items/day=1/x.parquet")):
         (folder / place).parent.mkdir(exist_ok=True, parents=True)
@@ -398,7 +398,7 @@ def test_parts_may_lie_beside_each_other_or_in_nested_folders(tmp_path: Path) ->
     assert admit(folder, tmp_path / "out").tables["items"].valid == 3
 
 
-def test_a_table_in_two_forms_is_refused(tmp_path: Path) -> None:
+def test_a_table_in_two_formats_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path / "in")
     (folder / "items.csv").write_text("item_id\na\n")
     with pytest.raises(ContractError, match=r"items\.parquet and items\.csv: keep one"):
@@ -409,7 +409,7 @@ def test_a_table_in_two_forms_is_refused(tmp_path: Path) -> None:
     ("line", "message"),
     [("{", "line 2 .* is not JSON"), ("[1]", "is not an object"), ('{"title": ["a"]}', "title is a list")],
 )
-def test_a_wrong_line_of_json_is_named(tmp_path: Path, line: str, message: str) -> None:
+def test_an_invalid_json_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     folder = write(tmp_path / "in")
     (folder / "items.parquet").unlink()
     (folder / "items.jsonl").write_text(json.dumps(item("a"), default=str) + "\n" + line)

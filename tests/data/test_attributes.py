@@ -33,7 +33,7 @@ def test_declared_columns_become_attributes_and_missing_values_are_left_out(tmp_
     assert kinds_of(items) == {"brand": "keyword", "size": "number"}
 
 
-def test_a_number_that_is_not_one_rejects_its_row(tmp_path):
+def test_an_unreadable_number_rejects_its_row(tmp_path):
     file = write_csv(tmp_path, "Nike,42,x", "Nike,large,x", "Nike,inf,x")
     counts = read_items(file).counts
     assert (counts.valid, counts.rejected) == (1, {"size is not a number": 2})

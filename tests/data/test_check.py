@@ -38,7 +38,7 @@ def test_a_malformed_csv_line_is_a_problem_with_its_text(tmp_path: Path) -> None
     assert found.problems == (Problem("malformed_line has too many or too few columns", 1, "'a,Tea'"),)
 
 
-def test_values_that_cannot_be_printed_are_examples_too(tmp_path: Path) -> None:
+def test_unprintable_values_are_shown_as_examples(tmp_path: Path) -> None:
     folder = write(tmp_path / "in")
     changed(folder, "queries", "ts", pa.array([2**60], pa.int64()).cast(pa.timestamp("ms")))
     [problem] = report_of(folder, "queries").problems

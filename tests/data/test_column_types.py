@@ -1,4 +1,4 @@
-"""A value of any type becomes the right one, or is reported as unreadable; never something else."""
+"""A value of any type is converted correctly or reported as unreadable, never changed."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -21,7 +21,7 @@ UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def converted(values: pa.Array, wanted: pa.DataType) -> list[Any]:
-    """The values; "unreadable" for one that was given and does not fit."""
+    """The values, with "unreadable" for each that cannot be converted."""
     result, is_given = convert(values, wanted)
     assert len(result) == len(is_given) == len(values)
     pairs = list(zip(result.to_pylist(), is_given.to_pylist(), strict=True))
@@ -122,7 +122,7 @@ def test_other_types_are_not_numbers(values: pa.Array) -> None:
         convert(values, pa.float64())
 
 
-def test_truths() -> None:
+def test_booleans() -> None:
     words = pa.array(["true", "FALSE", "1", "0", " True ", "yes", "2", None])
     assert converted(words, pa.bool_()) == [True, False, True, False, True, "unreadable", "unreadable", None]
     for kind in (*INTEGERS, pa.float64(), pa.decimal128(5, 2)):

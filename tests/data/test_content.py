@@ -1,4 +1,4 @@
-"""The hash that decides whether data were governed before."""
+"""The hash that decides whether data have been governed before."""
 
 import os
 from pathlib import Path
@@ -23,14 +23,14 @@ def shop(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_it_is_of_the_content_wherever_else_is_written(shop: Path) -> None:
+def test_it_depends_on_the_content_and_nothing_else(shop: Path) -> None:
     before = content_hash(shop)
     (shop / "notes.txt").write_text("nothing that anyone reads")
     (shop / "truth.parquet").write_text("nor this")
     assert content_hash(shop) == before
 
 
-def test_a_table_in_parts_counts(shop: Path) -> None:
+def test_every_part_of_a_table_counts(shop: Path) -> None:
     before = content_hash(shop)
     (shop / "parts").mkdir()
     (shop / "impressions.parquet").rename(shop / "parts/0.parquet")
@@ -45,7 +45,7 @@ def test_a_table_in_parts_counts(shop: Path) -> None:
     assert content_hash(shop)
 
 
-def test_a_picture_that_was_mended_counts(shop: Path) -> None:
+def test_a_repaired_picture_counts(shop: Path) -> None:
     before = content_hash(shop)
     (shop / "photo.jpg").write_bytes(b"another photo")
     mended = content_hash(shop)

@@ -80,7 +80,7 @@ def test_first_frame_of_an_animation(format: str) -> None:
     assert red > 200 and blue < 50
 
 
-def test_a_jpeg_may_come_out_smaller_but_never_below_the_asked_side() -> None:
+def test_a_jpeg_may_be_decoded_smaller_but_never_below_the_requested_side() -> None:
     content = encoded(half_and_half().resize((1200, 800)), "JPEG")
     image = decode(content, min_side_px=150)
     assert 150 <= min(image.size) < 800
@@ -97,7 +97,7 @@ def test_a_jpeg_may_come_out_smaller_but_never_below_the_asked_side() -> None:
         ("JPEG", "CMYK"),
     ],
 )
-def test_what_comes_out_smaller_looks_the_same(format: str, mode: str) -> None:
+def test_a_downscaled_picture_looks_the_same(format: str, mode: str) -> None:
     if mode == "I;16":
         picture = Image.fromarray(np.linspace(0, 65535, 600 * 400, dtype=np.uint16).reshape(400, 600))
     else:
@@ -109,14 +109,14 @@ def test_what_comes_out_smaller_looks_the_same(format: str, mode: str) -> None:
     assert np.abs(values[0] - values[1]).mean() < 3
 
 
-def test_transparency_survives_being_made_smaller() -> None:
+def test_transparency_survives_downscaling() -> None:
     keyed = encoded(Image.new("RGB", (400, 400), (10, 200, 10)), "PNG", transparency=(10, 200, 10))
     clear = encoded(Image.new("RGBA", (400, 400)), "PNG")
     for content in (keyed, clear):
         assert decode(content, min_side_px=50).getpixel((20, 20)) == (255, 255, 255)
 
 
-def test_a_turned_photo_is_turned_when_it_is_made_smaller() -> None:
+def test_a_rotated_photo_is_rotated_when_downscaled() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     for format in ("JPEG", "PNG"):
@@ -151,10 +151,10 @@ print((most_kb() - before_kb) / 1024)
         ("JPEG", "RGB", (8000, 8000), {}),
     ],
 )
-def test_the_largest_photos_cost_300_mb_at_the_most(  # type: ignore[no-untyped-def]
+def test_the_largest_photos_need_at_most_300_mb(  # type: ignore[no-untyped-def]
     format, mode, size, options, tmp_path
 ) -> None:
-    """In a process of its own, because Pillow's memory is none that Python counts."""
+    """In a separate process, because Python does not count Pillow's memory."""
     photo = tmp_path / "photo"
     photo.write_bytes(encoded(Image.new(mode, size), format, **options))
     command = [sys.executable, "-c", MEMORY_OF_DECODING, str(photo)]
@@ -162,14 +162,14 @@ def test_the_largest_photos_cost_300_mb_at_the_most(  # type: ignore[no-untyped-
     assert float(measured.stdout) < 300
 
 
-def test_what_must_be_in_memory_whole_has_a_lower_limit() -> None:
+def test_pictures_decoded_in_full_have_a_lower_limit() -> None:
     with pytest.raises(ImageError, match="8000×4001 pixels, more than the limit of 32,000,000"):
         decode(encoded(Image.new("1", (8000, 4001)), "PNG"))
     with pytest.raises(ImageError, match="limit of 16,000,000"):
         decode(encoded(Image.new("RGB", (4001, 4000)), "WEBP", quality=10, method=0))
 
 
-def test_large_pictures_wait_for_each_other_where_they_are_in_memory_whole() -> None:
+def test_large_pictures_decoded_in_full_are_decoded_one_at_a_time() -> None:
     lock, large = threading.Lock(), Image.new("L", (2001, 2000))
     with ThreadPoolExecutor() as pool:
         with lock:
@@ -206,12 +206,12 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
         (encoded(half_and_half(), "TIFF"), "not a picture"),
     ],
 )
-def test_what_is_no_picture_says_so(content: bytes, says: str) -> None:
+def test_content_that_is_not_a_picture_is_refused_with_the_reason(content: bytes, says: str) -> None:
     with pytest.raises(ImageError, match=says):
         decode(content)
 
 
-def test_random_damage_never_raises_anything_else() -> None:
+def test_random_damage_raises_only_image_errors() -> None:
     rng = np.random.default_rng(0)
     for format in ("JPEG", "PNG", "WEBP", "GIF", "BMP"):
         whole = np.frombuffer(encoded(half_and_half(), format), dtype=np.uint8)
@@ -239,7 +239,7 @@ def test_reads_paths_and_file_uris(tmp_path) -> None:  # type: ignore[no-untyped
     assert read(str(path)) == read(path.as_uri()) == b"content"
 
 
-def test_other_uris_and_missing_files_say_what_to_do(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_other_uris_and_missing_files_are_errors_with_a_remedy(tmp_path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(DataError, match=r"s3://bucket/a\.jpg: copy"):
         read("s3://bucket/a.jpg")
     with pytest.raises(DataError, match="check the path"):

@@ -34,7 +34,7 @@ MAGIC = [picture[:16] for picture in PICTURES]
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A real picture in which bytes are changed, cut out or put in."""
+    """A real picture with bytes changed, removed or inserted."""
     content = bytearray(draw(st.sampled_from(PICTURES)))
     for _ in range(draw(st.integers(1, 8))):
         place = draw(st.integers(0, len(content)))
@@ -91,7 +91,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb)
 """
 
 
-def test_no_bytes_cost_more_memory_than_their_pixels_may() -> None:
-    """In a process of its own, because Pillow's memory is none that Python counts."""
+def test_no_input_needs_more_memory_than_the_pixel_limit_allows() -> None:
+    """In a separate process, because Python does not count Pillow's memory."""
     measured = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
     assert int(measured.stdout) < MAX_GROWTH_KB

@@ -17,7 +17,7 @@ CSV = """item_id,title,description,category,image,price,updated_at
 """
 
 
-def test_csv_keeps_ids_as_text_and_says_what_was_left_out(tmp_path):
+def test_csv_keeps_ids_as_text_and_reports_rejected_rows(tmp_path):
     file = tmp_path / "changes.csv"
     file.write_text(CSV)
     read = read_items(file)
@@ -54,7 +54,7 @@ def test_stock_is_optional_and_may_be_unknown(tmp_path):
         ("items.csv", "", "not a readable CSV"),
     ],
 )
-def test_what_is_no_table_of_items_says_so(tmp_path, name, content, message):
+def test_other_files_are_refused_as_items(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(ContractError, match=message):
@@ -62,7 +62,7 @@ def test_what_is_no_table_of_items_says_so(tmp_path, name, content, message):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_ids_are_text_and_each_comes_once(tmp_path, suffix):
+def test_ids_are_text_and_distinct(tmp_path, suffix):
     file = tmp_path / f"gone.{suffix}"
     if suffix == "csv":
         file.write_text("why,item_id\nsold,007\nsold,ü/b\nsold,007\n")
@@ -81,7 +81,7 @@ def test_ids_are_text_and_each_comes_once(tmp_path, suffix):
         ("gone.csv", "item_id,why\na,x\n,y\n", "without an item_id"),
     ],
 )
-def test_what_is_no_table_of_ids_says_so(tmp_path, name, content, message):
+def test_other_files_are_refused_as_ids(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(ContractError, match=message):

@@ -4,7 +4,7 @@ import pandas as pd
 from immr.data.known_keys import KnownKeys, hashes_of
 
 
-def test_keys_are_known_once_they_were_added() -> None:
+def test_keys_are_known_after_they_are_added() -> None:
     rng = np.random.default_rng(0)
     keys = np.unique(rng.integers(0, 2**63, 10_000, dtype=np.uint64))
     rng.shuffle(keys)

@@ -8,7 +8,7 @@ from immr.data.tables import readable, typed
 ROW = {"query_id": "q1", "user_id": "ann", "ts": "2025-01-01T12:00:00Z", "image": "photos/q1.jpg"}
 
 
-def test_relative_pictures_are_placed_and_wrong_values_marked(tmp_path: Path) -> None:
+def test_relative_paths_are_resolved_and_invalid_values_marked(tmp_path: Path) -> None:
     batch = pa.RecordBatch.from_pylist([ROW, ROW | {"ts": "noon", "image": "https://shop/a.jpg"}])
     found = typed(batch, QUERIES, "queries.csv", str(tmp_path))
     assert found.frame["image"].tolist() == [f"{tmp_path}/photos/q1.jpg", "https://shop/a.jpg"]

@@ -9,7 +9,7 @@ from immr.datasets.broken_rows import with_broken_rows
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 
 
-def test_rows_are_appended_and_the_right_ones_stay(tmp_path: Path) -> None:
+def test_invalid_rows_are_appended_to_the_valid_ones(tmp_path: Path) -> None:
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(b"x" * 3000)
     about = {"variant": "champion", "model_version": "immr-1", "ts": NOW}

@@ -16,6 +16,6 @@ def test_a_split_keeps_the_order() -> None:
     assert FRUIT.unseen_items == {"pear"}
 
 
-def test_a_split_that_is_missing_is_named_with_those_there_are() -> None:
+def test_a_missing_split_is_an_error_that_lists_the_others() -> None:
     with pytest.raises(DatasetError, match="fruit has no split 'test': choose one of train, val"):
         FRUIT.split("test")

@@ -61,12 +61,12 @@ def test_grocery_is_read_from_the_mirror(tmp_path: Path) -> None:
         labelled.split("test")
 
 
-def test_the_test_split_is_taken_where_it_is(tmp_path: Path) -> None:
+def test_the_test_split_is_read_if_it_exists(tmp_path: Path) -> None:
     labelled = grocery.load(small_grocery(tmp_path / "grocery", test=True))
     assert len(labelled.split("test")) == 81
 
 
-def test_grocery_is_fetched_once_and_placed_whole(tmp_path: Path) -> None:
+def test_grocery_is_downloaded_once_and_atomically(tmp_path: Path) -> None:
     url = archive(small_grocery(tmp_path / "upstream"), tmp_path / "it.tar.gz")
     folder = grocery.fetch(tmp_path / "cache", url)
     assert len(grocery.load(folder).photos) == 162
@@ -76,7 +76,7 @@ def test_grocery_is_fetched_once_and_placed_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["no network", "no archive", "another set"])
-def test_what_cannot_be_fetched_leaves_nothing(tmp_path: Path, kind: str) -> None:
+def test_a_failed_download_leaves_nothing(tmp_path: Path, kind: str) -> None:
     if kind == "no network":
         url, says = "http://127.0.0.1:9/it.tar.gz", "which needs no network"
     elif kind == "no archive":
@@ -92,13 +92,13 @@ def test_what_cannot_be_fetched_leaves_nothing(tmp_path: Path, kind: str) -> Non
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_a_mirror_with_holes_is_named(tmp_path: Path) -> None:
+def test_an_incomplete_mirror_is_named(tmp_path: Path) -> None:
     folder = small_grocery(tmp_path / "grocery")
     (folder / "val/Fruit/Thing/Big-Thing-7/Big-Thing-7_001.jpg").unlink()
     with pytest.raises(DatasetError, match=r"1 of 243 images are missing.*Big-Thing-7_001"):
         grocery.load(folder)
 
 
-def test_an_unknown_name_lists_those_there_are(tmp_path: Path) -> None:
+def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="'groceries': choose one of grocery, icons, synthetic"):
         load_dataset("groceries", None, tmp_path)

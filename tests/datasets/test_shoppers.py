@@ -31,13 +31,13 @@ def test_a_category_lists_its_own_items(catalogue: Catalogue) -> None:
         assert size == 10
 
 
-def test_twins_know_each_other(rng: np.random.Generator) -> None:
+def test_twins_refer_to_each_other(rng: np.random.Generator) -> None:
     catalogue = as_numbers(ITEMS, ["i00", "i05"], RECIPE, rng)
     assert (catalogue.twin[0], catalogue.twin[5], catalogue.twin[38], catalogue.twin[39]) == (38, 39, 0, 5)
     assert catalogue.twin[1] == -1
 
 
-def test_every_photo_is_asked_at_least_once(catalogue: Catalogue, rng: np.random.Generator) -> None:
+def test_every_photo_is_searched_at_least_once(catalogue: Catalogue, rng: np.random.Generator) -> None:
     recipe = SimulationRecipe(queries_per_photo=2.5)
     asked = asked_photos(np.arange(40), catalogue, recipe, rng)
     assert len(asked) == 100 and set(asked.tolist()) == set(range(40))

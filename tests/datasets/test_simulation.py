@@ -38,7 +38,7 @@ def log(folder: Path) -> pd.DataFrame:
     return shown.assign(right=shown.item_id == shown.truth)
 
 
-def test_it_keeps_the_contract_and_leaves_the_test_split_out(tmp_path: Path) -> None:
+def test_it_meets_the_contract_without_the_test_split(tmp_path: Path) -> None:
     simulate(labelled(), tmp_path / "log", SimulationRecipe())
     admission = admit(tmp_path / "log", tmp_path / "in")
     assert {name: counts.rejected for name, counts in admission.tables.items()} == {
@@ -55,7 +55,7 @@ def test_it_keeps_the_contract_and_leaves_the_test_split_out(tmp_path: Path) -> 
     assert queries.ts.max() < LOG_END and queries.ts.min() >= LOG_END - timedelta(days=28)
 
 
-def test_shoppers_behave_as_the_recipe_says(tmp_path: Path) -> None:
+def test_shoppers_behave_as_in_the_recipe(tmp_path: Path) -> None:
     simulate(labelled(), tmp_path, SimulationRecipe())
     shown = log(tmp_path)
     clicks = shown[shown.clicked]
@@ -80,7 +80,7 @@ def test_wrong_clicks_can_stay_in_the_category(tmp_path: Path) -> None:
     assert (clicks.item_id.map(category) == clicks.truth.map(category)).all()
 
 
-def test_symmetric_wrong_clicks_go_to_all_other_items_alike(tmp_path: Path) -> None:
+def test_symmetric_wrong_clicks_spread_evenly_over_all_other_items(tmp_path: Path) -> None:
     simulate(labelled(), tmp_path, replace(symmetric_noise(0.4), queries_per_photo=10))
     shown = log(tmp_path)
     clicks = shown[shown.clicked]
@@ -101,8 +101,8 @@ def test_category_noise_stays_in_the_category(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bias", [0.0, 1.0])
-def test_a_place_is_looked_at_as_its_bias_says(tmp_path: Path, bias: float) -> None:
-    """With one look and no wrong clicks, the right item's click rate at p over that at 1 is p^-η."""
+def test_positions_are_examined_by_the_position_bias(tmp_path: Path, bias: float) -> None:
+    """With one scan and no wrong clicks, the right item's click rate at p over that at 1 is p^-η."""
     alone = SimulationRecipe(
         wrong_clicks=0.0, position_bias=bias, looks=1, search_quality=0.0, queries_per_photo=10
     )
@@ -113,7 +113,7 @@ def test_a_place_is_looked_at_as_its_bias_says(tmp_path: Path, bias: float) -> N
         assert rate[place] / rate[1] == pytest.approx(place**-bias, abs=0.05)
 
 
-def test_what_is_shown_is_skewed_as_zipf_says(tmp_path: Path) -> None:
+def test_shown_items_follow_zipf(tmp_path: Path) -> None:
     skewed = SimulationRecipe(popularity_skew=1.2, within_category_share=0.0, present=0.0, shown=1)
     simulate(labelled(photos=400), tmp_path, skewed)
     counts = log(tmp_path).item_id.value_counts().to_numpy()
@@ -121,7 +121,7 @@ def test_what_is_shown_is_skewed_as_zipf_says(tmp_path: Path) -> None:
     assert slope == pytest.approx(-1.2, abs=0.15)
 
 
-def test_twins_are_offers_of_one_thing_that_shoppers_compare(tmp_path: Path) -> None:
+def test_twins_are_offers_of_one_product_that_shoppers_compare(tmp_path: Path) -> None:
     simulate(labelled(), tmp_path, SimulationRecipe(twin_items=0.25))
     twins = pq.read_table(tmp_path / "twins.parquet").to_pandas()
     items = pq.read_table(tmp_path / "items.parquet").to_pandas().set_index("item_id")
@@ -139,26 +139,26 @@ def test_twins_are_offers_of_one_thing_that_shoppers_compare(tmp_path: Path) -> 
     assert not admit(tmp_path, tmp_path / "in").tables["items"].rejected
 
 
-def test_without_twins_the_log_is_the_same_as_ever(tmp_path: Path) -> None:
+def test_there_are_no_twins_by_default(tmp_path: Path) -> None:
     simulate(labelled(), tmp_path, SimulationRecipe())
     assert not pq.read_metadata(tmp_path / "twins.parquet").num_rows
     assert pq.read_metadata(tmp_path / "impressions.parquet").num_rows == len(log(tmp_path))
 
 
-def test_no_wrong_clicks_when_there_should_be_none(tmp_path: Path) -> None:
+def test_there_may_be_no_wrong_clicks(tmp_path: Path) -> None:
     simulate(labelled(), tmp_path, SimulationRecipe(wrong_clicks=0.0))
     shown = log(tmp_path)
     assert shown[shown.clicked].right.all()
 
 
-def test_it_is_the_same_for_a_seed_and_another_for_another(tmp_path: Path) -> None:
+def test_the_seed_determines_the_log(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         simulate(labelled(), tmp_path / name, SimulationRecipe(seed=seed))
     a, b, c = (pq.read_table(tmp_path / name / "impressions.parquet") for name in "abc")
     assert a.equals(b) and not a.equals(c)
 
 
-def test_more_queries_go_to_popular_items_and_time_ends_at_now(tmp_path: Path) -> None:
+def test_further_queries_are_for_popular_items_and_the_log_ends_now(tmp_path: Path) -> None:
     now = datetime(2025, 3, 4, 5, tzinfo=UTC)
     simulate(labelled(), tmp_path, SimulationRecipe(queries_per_photo=3, days=7), now)
     truth = pq.read_table(tmp_path / "truth.parquet").to_pandas().item_id.value_counts()
@@ -173,7 +173,7 @@ def test_a_catalogue_smaller_than_the_list_is_fine(tmp_path: Path) -> None:
     assert log(tmp_path).groupby("query_id").size().max() <= 3
 
 
-def test_broken_rows_are_all_caught(tmp_path: Path) -> None:
+def test_all_broken_rows_are_rejected(tmp_path: Path) -> None:
     picture = tmp_path / "photo.jpg"
     picture.write_bytes(bytes(4000))
     whole = labelled()

@@ -13,6 +13,6 @@ def test_both_kinds_of_noise_have_the_same_share() -> None:
 @pytest.mark.parametrize(
     "values", [{"shown": 0}, {"users": 0}, {"queries_per_photo": 0.5}, {"seed": -1}, {"wrong_clicks": 1.0}]
 )
-def test_values_that_make_no_log_are_refused(values: dict[str, float]) -> None:
+def test_values_out_of_range_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(RecipeError, match="a simulation needs"):
         SimulationRecipe(**values)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ def pixels(uri: str) -> np.ndarray:  # type: ignore[type-arg]
     return np.asarray(decode(read(uri)), dtype=np.float32)
 
 
-def test_it_is_what_the_recipe_says(tmp_path: Path) -> None:
+def test_the_set_follows_its_recipe(tmp_path: Path) -> None:
     labelled = load(SMALL, tmp_path)
     assert len(labelled.items) == 12
     assert (len(labelled.split("train")), len(labelled.split("val"))) == (48, 24)
@@ -32,7 +32,7 @@ def test_the_same_seed_gives_the_same_pictures(tmp_path: Path) -> None:
     assert read(one.photos[0].image) != read(other.photos[0].image)
 
 
-def test_what_is_rendered_is_not_rendered_again(tmp_path: Path) -> None:
+def test_a_set_is_rendered_once(tmp_path: Path) -> None:
     first = load(SMALL, tmp_path)
     before = Path(first.photos[0].image).stat().st_mtime_ns
     assert Path(load(SMALL, tmp_path).photos[0].image).stat().st_mtime_ns == before
@@ -55,7 +55,7 @@ def test_photos_can_be_recognised(tmp_path: Path) -> None:
     assert np.mean(right) > 0.3
 
 
-def test_large_sets_have_different_items() -> None:
+def test_items_of_large_sets_are_distinct() -> None:
     everything = looks(SyntheticRecipe(items=5000))
     assert len(set(everything)) == 5000
     assert len({(look.shape, look.colour, look.pattern) for look in everything[:600]}) == 600

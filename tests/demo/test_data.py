@@ -15,7 +15,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> LabelledSet:
     return synthetic.load(recipe, tmp_path_factory.mktemp("cache"))
 
 
-def test_a_shop_is_made_once(labelled: LabelledSet, tmp_path: Path) -> None:
+def test_a_shop_is_created_once(labelled: LabelledSet, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     folder = make_shop(settings, labelled)
     made = (folder / "items.parquet").stat().st_mtime_ns
@@ -36,7 +36,7 @@ def test_shoppers_use_photos_outside_the_training_data(labelled: LabelledSet, tm
     assert 0 < len(few) <= 3
 
 
-def test_a_data_set_that_cannot_be_fetched_is_replaced_with_a_sentence(
+def test_an_unavailable_data_set_is_replaced_with_an_explanation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labelled: LabelledSet
 ) -> None:
     from demo import data

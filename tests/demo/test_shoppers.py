@@ -49,7 +49,7 @@ def test_click_rates_are_those_of_the_behaviour() -> None:
     assert rate(hits("wrong"), "token-wrong", "order") == 0
 
 
-def test_a_lower_position_is_looked_at_less() -> None:
+def test_lower_positions_are_examined_less() -> None:
     assert rate(hits("a", "right"), "token-right") == pytest.approx(0.4, abs=0.02)
     assert rate(hits("a", "b", "c", "right"), "token-right") == pytest.approx(0.2, abs=0.02)
 
@@ -82,14 +82,14 @@ def test_concurrency_changes_nothing(gateway: str, photos: list[ShopperPhoto]) -
     assert (one.searches, one.clicks, one.orders) == (many.searches, many.clicks, many.orders)
 
 
-def test_a_busy_gateway_is_asked_again(photos: list[ShopperPhoto]) -> None:
+def test_a_busy_gateway_is_retried(photos: list[ShopperPhoto]) -> None:
     with upstream("champion", "immr-1", "--busy=5") as url:
         report = play(url, photos, shoppers=8, seed=1, concurrency=2)
     assert report.retries == 5
     assert report.errors == 0
 
 
-def test_a_refused_photo_is_an_error_and_not_the_end(
+def test_a_refused_photo_counts_as_an_error_and_shopping_continues(
     gateway: str, photos: list[ShopperPhoto], tmp_path: Path
 ) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
@@ -99,7 +99,7 @@ def test_a_refused_photo_is_an_error_and_not_the_end(
     assert report.searches > 0
 
 
-def test_no_gateway_is_said_in_a_sentence(photos: list[ShopperPhoto]) -> None:
+def test_a_missing_gateway_is_reported_in_one_sentence(photos: list[ShopperPhoto]) -> None:
     with pytest.raises(DeployError, match="stopped answering after 0 searches"):
         play(f"http://127.0.0.1:{free_port()}", photos, shoppers=1, concurrency=1)
 

@@ -19,7 +19,7 @@ def test_the_object_is_that_of_one_version() -> None:
     assert "champion" not in str(body)  # a role would restart the pods when it changes
 
 
-def test_names_that_a_cluster_does_not_take_are_refused() -> None:
+def test_names_that_kubernetes_does_not_accept_are_refused() -> None:
     assert object_name("Immr-3") == "immr-3"
     with pytest.raises(DeployError, match="choose an IMMR_MODEL_NAME"):
         object_name("3-immr")

@@ -16,7 +16,7 @@ from tests.support.postgres_server import PostgresServer
 
 @contextmanager
 def listening(answer: bytes = b"") -> Iterator[int]:
-    """A server that answers everything it is sent with the same bytes; yields its port."""
+    """A server that gives the same answer to everything; yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:

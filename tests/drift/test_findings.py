@@ -60,7 +60,7 @@ def test_features_grow_old() -> None:
     assert of_features(None, NOW, POLICY).found is None
 
 
-def test_little_is_not_judged() -> None:
+def test_too_few_rows_give_no_verdict() -> None:
     rng = np.random.default_rng(7)
     few = of_photos(photos(rng, 900), photos(rng, 99), POLICY)
     assert few.found is None
@@ -70,7 +70,7 @@ def test_little_is_not_judged() -> None:
         DriftPolicy(alpha=0)
 
 
-def test_a_report_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_report_round_trips(tmp_path: Path) -> None:
     report = DriftReport("immr-3", NOW, NOW - timedelta(days=7), (of_features(NOW, NOW, POLICY),))
     path = tmp_path / "drift" / "latest.json"
     assert DriftReport.read(path) is None

@@ -1,4 +1,4 @@
-"""The tests themselves: false alarms at their rate, what differs is found, by hand where that can be."""
+"""The two-sample tests: false alarms at the nominal rate, real differences found, values checked by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from immr.types import FloatArray
 
 
 def photos(rng: np.random.Generator, rows: int, spread: float = 0.3, shift: float = 0.0) -> FloatArray:
-    """(N, 16) unit rows in eight clumps; `shift` moves them all a little the same way."""
+    """(N, 16) unit rows in eight clusters; `shift` moves them all in one direction."""
     centres = np.random.default_rng(0).normal(size=(8, 16))
     found = centres[rng.integers(0, 8, rows)] + spread * rng.normal(size=(rows, 16))
     found[:, 0] += shift
@@ -33,30 +33,30 @@ def by_definition(x: FloatArray, y: FloatArray) -> float:
     )
 
 
-def test_mmd_is_its_definition() -> None:
+def test_mmd_follows_its_definition() -> None:
     rng = np.random.default_rng(1)
     x, y = photos(rng, 12), photos(rng, 9, shift=0.5)
     assert mmd(x, y, permutations=10).distance == pytest.approx(by_definition(x, y))
 
 
-def test_mmd_cries_wolf_at_its_rate() -> None:
+def test_mmd_gives_false_alarms_at_its_nominal_rate() -> None:
     rng = np.random.default_rng(2)
     p_values = [mmd(photos(rng, 60), photos(rng, 50), permutations=99).p_value for _ in range(300)]
     assert 4 <= sum(p <= 0.05 for p in p_values) <= 27  # 15 expected, 3.2 standard deviations around
 
 
 @pytest.mark.parametrize("new", [{"shift": 1.0}, {"spread": 0.6}])
-def test_mmd_finds_photos_that_lie_elsewhere_or_wider(new: dict[str, float]) -> None:
+def test_mmd_finds_shifted_and_wider_distributions(new: dict[str, float]) -> None:
     rng = np.random.default_rng(3)
     assert mmd(photos(rng, 200), photos(rng, 200, **new)).p_value < 0.001
 
 
-def test_equal_rows_differ_in_nothing() -> None:
+def test_identical_rows_show_no_difference() -> None:
     same = np.ones((30, 4), dtype=np.float32)
     assert mmd(same, same, permutations=50).p_value == 1.0
 
 
-def test_numbers_and_shares_are_scipys() -> None:
+def test_tests_of_numbers_and_shares_agree_with_scipy() -> None:
     assert numbers(np.arange(100.0), np.arange(100.0)).p_value == 1.0
     assert numbers(np.arange(100.0), np.arange(100.0) + 50).distance == 0.5
     found = shares({"milk": 60, "juice": 40}, {"milk": 30, "juice": 70})

@@ -1,4 +1,4 @@
-"""The page in docs/api.md, on an origin of its own, in a real browser."""
+"""The page in docs/api.md, on another origin, in a real browser."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def queries(pictures: Path) -> list[LabelledPhoto]:
 def model(
     queries: list[LabelledPhoto], items: list[Item], item_classes: list[int]
 ) -> Callable[[float], Evaluation]:
-    """Evaluates a model whose query embeddings have that much noise."""
+    """Evaluates a model with this much noise in its query embeddings."""
 
     def of(noise: float) -> Evaluation:
         generator = np.random.default_rng(0)

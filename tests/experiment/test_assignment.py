@@ -47,7 +47,7 @@ def test_buckets_under_two_salts_are_independent() -> None:
     assert chi2_contingency(table).pvalue > 0.001
 
 
-def test_salt_and_user_do_not_run_together() -> None:
+def test_salt_and_user_are_hashed_separately() -> None:
     assert bucket("a", "bc") != bucket("ab", "c")
 
 
@@ -69,12 +69,12 @@ def test_shares_follow_the_weights() -> None:
     assert (len(challenged(0)), len(challenged(1))) == (0, len(USERS))
 
 
-def test_ramping_up_takes_no_one_from_the_challenger() -> None:
+def test_ramping_up_keeps_the_challengers_users() -> None:
     ramp = [challenged(weight) for weight in (0.01, 0.05, 0.2, 0.5, 0.9, 1)]
     assert all(before < after for before, after in pairwise(ramp))
 
 
-def test_stopped_or_alone_means_champion() -> None:
+def test_the_champion_serves_all_if_stopped_or_alone() -> None:
     stopped = experiment(1.0, state="stopped")
     alone = Experiment("test", "salt", (Variant("champion", "http://a:1", "immr-1", 1.0),))
     assert {assign(stopped, user).name for user in USERS[:100]} == {"champion"}

@@ -20,7 +20,7 @@ def challenged(experiment: changes.Experiment) -> set[str]:
     return {user for user in USERS if assign(experiment, user).name == "challenger"}
 
 
-def test_begin_weighs_and_times() -> None:
+def test_begin_sets_weights_and_start() -> None:
     assert (RUNNING.name, RUNNING.started) == ("immr-2-against-immr-1-20240501T120000000", NOON)
     assert (RUNNING.champion.weight, RUNNING.state) == (0.9, "running")
     assert RUNNING.challenger is not None
@@ -55,7 +55,7 @@ def test_only_a_running_challenger_can_be_ramped() -> None:
         changes.ramp(changes.stop(RUNNING), 0.5, LATER)
 
 
-def test_stop_sends_all_to_the_champion() -> None:
+def test_stop_sends_all_users_to_the_champion() -> None:
     assert challenged(changes.stop(RUNNING)) == set()
 
 
@@ -67,7 +67,7 @@ def test_promote_makes_the_challenger_the_champion_where_it_serves() -> None:
         changes.promote(won, LATER)
 
 
-def test_a_rollback_brings_back_the_champion_before_and_can_be_undone() -> None:
+def test_a_rollback_restores_the_previous_champion_and_can_be_undone() -> None:
     begun = changes.begin(("immr-1", "http://a"), ("immr-2", "http://b"), 0.5, NOON)
     promoted = changes.promote(begun, NOON)
     back = changes.roll_back(promoted, NOON)
@@ -80,7 +80,7 @@ def test_without_a_promotion_there_is_no_rollback() -> None:
         changes.roll_back(changes.begin(("immr-1", "http://a"), None, 0.0, NOON), NOON)
 
 
-def test_a_shadow_gets_no_user() -> None:
+def test_a_challenger_in_shadow_mode_gets_no_users() -> None:
     shadowed = changes.shadow(("immr-1", "http://a"), ("immr-2", "http://b"), NOON)
     assert shadowed.challenger is not None and shadowed.challenger.model_version == "immr-2"
     assert {assign(shadowed, f"user-{number}").name for number in range(200)} == {"champion"}
@@ -113,7 +113,7 @@ def test_a_ramp_has_its_next_share_due_when_a_step_is_over() -> None:
 @pytest.mark.parametrize(
     ("ramp", "every_s"), [((0.05,), 60), ((0.5, 0.2), 60), ((0.5, 1.0), 60), ((0.5,), None)]
 )
-def test_a_ramp_has_to_grow_and_to_have_a_pace(ramp: tuple[float, ...], every_s: int | None) -> None:
+def test_a_ramp_must_grow_and_have_an_interval(ramp: tuple[float, ...], every_s: int | None) -> None:
     with pytest.raises(ExperimentError, match="ramp"):
         changes.begin(
             ("immr-1", "http://a:1"), ("immr-2", "http://b:1"), 0.1, NOON, "ab", None, ramp, every_s

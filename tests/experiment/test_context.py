@@ -17,7 +17,7 @@ def test_the_default_declaration_is_valid() -> None:
 @pytest.mark.parametrize(
     "text", ["Country", "country,country", "day", "device=two words", ",".join(f"d{n}" for n in range(9))]
 )
-def test_a_wrong_declaration_is_named(text: str) -> None:
+def test_an_invalid_declaration_is_named(text: str) -> None:
     with pytest.raises(SettingsError, match="IMMR_CONTEXT"):
         Dimensions.parse(text)
 

@@ -25,7 +25,7 @@ def write(path: Path, content: Any) -> Path:
     return path
 
 
-def test_saved_experiment_loads_the_same(tmp_path: Path) -> None:
+def test_an_experiment_round_trips(tmp_path: Path) -> None:
     experiment = Experiment(
         "test",
         "s",
@@ -200,7 +200,7 @@ def test_watcher_records_an_unexpected_error(tmp_path: Path) -> None:
     assert watcher.current() == 1 and watcher.wrong == ""
 
 
-def test_the_champion_before_is_kept_in_the_file(tmp_path: Path) -> None:
+def test_the_previous_champion_is_kept_in_the_file(tmp_path: Path) -> None:
     previous = Variant("champion", "http://127.0.0.1:3003", "immr-0", 0.0)
     path = tmp_path / "experiment.json"
     alone = Variant("champion", "http://127.0.0.1:3001", "immr-1", 1.0)

@@ -22,7 +22,7 @@ rankings = st.lists(st.sampled_from("abcdefghij"), unique=True, max_size=8)
 
 
 @given(rankings, rankings, st.integers(0, 12), st.text(max_size=5))
-def test_each_item_is_there_once_and_teams_differ_by_one_at_most(
+def test_each_item_appears_once_and_teams_differ_by_at_most_one(
     champion: list[str], challenger: list[str], length: int, seed: str
 ) -> None:
     found = draft(champion, challenger, length, seed)
@@ -37,11 +37,11 @@ def test_each_item_is_there_once_and_teams_differ_by_one_at_most(
 
 
 @given(rankings, st.text(max_size=5))
-def test_equal_rankings_stay_as_they_are(ranking: list[str], seed: str) -> None:
+def test_equal_rankings_are_unchanged(ranking: list[str], seed: str) -> None:
     assert [one.item_id for one in draft(ranking, ranking, 10, seed)] == ranking
 
 
-def test_a_team_picks_the_best_that_is_left() -> None:
+def test_a_team_picks_its_best_remaining_item() -> None:
     starts = Counter(draft("abc", "bda", 4, str(seed)) for seed in range(2000))
     orders = {"".join(one.item_id for one in found) for found in starts}
     assert orders == {"abcd", "abdc", "badc", "bacd"} & orders
@@ -50,7 +50,7 @@ def test_a_team_picks_the_best_that_is_left() -> None:
     assert all(found[0].item_id == ("a" if found[0].team == "champion" else "b") for found in starts)
 
 
-def test_who_has_more_clicks_wins_the_query() -> None:
+def test_the_team_with_more_clicks_wins_the_query() -> None:
     drafted = (Drafted("a", "champion"), Drafted("b", "challenger"), Drafted("c", "challenger"))
     assert credit(drafted, {"a"}) == -1
     assert credit(drafted, {"b", "c", "z"}) == 1
@@ -79,7 +79,7 @@ def test_too_few_decided_queries_give_no_preference() -> None:
 
 
 def test_equal_versions_are_preferred_at_the_nominal_rate() -> None:
-    """400 tests of users whose queries are decided by a coin: clumps of queries do no harm."""
+    """400 tests of users whose queries are decided by a coin: correlated queries do no harm."""
     rng = np.random.default_rng(3)
     wrong = 0
     for _ in range(400):

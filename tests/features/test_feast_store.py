@@ -61,7 +61,7 @@ def folder(tmp_path):
     return tmp_path / "features"
 
 
-def test_reads_go_on_while_another_process_pushes_and_materializes(folder, tmp_path):
+def test_reads_continue_while_another_process_pushes_and_materializes(folder, tmp_path):
     store = FeastFeatures(folder)
     store.materialize(_stats(clicks=1))
     pq.write_table(_stats(clicks=2), tmp_path / "stats.parquet")
@@ -73,8 +73,8 @@ def test_reads_go_on_while_another_process_pushes_and_materializes(folder, tmp_p
             assert len(found) == len(NAMES)
             assert len({features.clicks_7d for features in found.values()}) == 1
             reads += 1
-            time.sleep(0.01)  # leave the writer some of the processor
-        assert process.stdout.read() == "writing\ndone\n"  # Feast's own prints are kept away
+            time.sleep(0.01)  # leave the writer some CPU
+        assert process.stdout.read() == "writing\ndone\n"  # Feast's own output is suppressed
         assert process.returncode == 0
     assert reads > 10
     assert {features.clicks_7d for features in store.read(NAMES).values()} == {2}
@@ -115,7 +115,7 @@ def test_the_folder_may_be_moved_and_its_yaml_is_kept(folder, tmp_path):
 
 
 @pytest.mark.parametrize("damaged", ["data/registry.db", "data/online.db"])
-def test_a_damaged_store_does_not_answer_and_says_so(folder, damaged):
+def test_a_damaged_store_is_reported_as_unavailable(folder, damaged):
     FeastFeatures(folder).materialize(_stats())
     for file in folder.glob(f"{damaged}*"):
         file.write_bytes(b"this is neither a registry nor a database" * 100)
@@ -123,7 +123,7 @@ def test_a_damaged_store_does_not_answer_and_says_so(folder, damaged):
         FeastFeatures(folder).read(["i0"])
 
 
-def test_a_store_that_answers_again_is_read_by_the_same_object(folder, monkeypatch):
+def test_a_reader_reconnects_after_an_outage(folder, monkeypatch):
     store = FeastFeatures(folder)
     store.materialize(_stats())
     store.read(["i0"])
@@ -137,7 +137,7 @@ def test_a_store_that_answers_again_is_read_by_the_same_object(folder, monkeypat
     assert store.read(["i0"])["i0"].clicks_7d == 3
 
 
-def test_prometheus_stays_as_it_was(folder):
+def test_prometheus_client_is_left_unchanged(folder):
     names = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
     before = {
         name: os.environ.get(name) for name in names
@@ -147,7 +147,7 @@ def test_prometheus_stays_as_it_was(folder):
     assert {name: os.environ.get(name) for name in names} == before
 
 
-def test_a_reader_that_came_too_early_reads_later(folder):
+def test_a_reader_opened_before_the_first_materialization_works_after_it(folder):
     early = FeastFeatures(folder)
     with pytest.raises(FeaturesUnavailableError):
         early.warm()
@@ -156,7 +156,7 @@ def test_a_reader_that_came_too_early_reads_later(folder):
     assert early.ready
 
 
-def test_redis_that_is_away_is_told_at_once(tmp_path):
+def test_a_stopped_redis_is_an_error_at_once(tmp_path):
     with redis_process.serving(tmp_path) as port:
         store = connect(Settings(home=tmp_path, features_url=f"redis://127.0.0.1:{port}")).features
         store.materialize(_stats())
@@ -165,7 +165,7 @@ def test_redis_that_is_away_is_told_at_once(tmp_path):
         store.read(NAMES)
 
 
-def test_databases_of_one_redis_do_not_mix(tmp_path):
+def test_databases_of_one_redis_are_separate(tmp_path):
     with redis_process.serving(tmp_path) as port:
         urls = [f"redis://127.0.0.1:{port}{database}" for database in ("", "/1")]
         first, second = (connect(Settings(home=tmp_path, features_url=url)).features for url in urls)
@@ -177,6 +177,6 @@ def test_databases_of_one_redis_do_not_mix(tmp_path):
 @pytest.mark.parametrize(
     "url", ["redis://", "redis://:secret@host:6379", "redis://host/one", "redis://h?ssl=1"]
 )
-def test_a_redis_url_that_says_more_is_refused(tmp_path, url):
+def test_a_redis_url_with_other_options_is_refused(tmp_path, url):
     with pytest.raises(SettingsError, match=r"a feature_store\.yaml of your own"):
         _ = connect(Settings(home=tmp_path, features_url=url)).features

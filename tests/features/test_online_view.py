@@ -39,6 +39,6 @@ def test_values_come_in_the_order_of_the_features(view: OnlineView) -> None:
     assert values["stock"] is None
 
 
-def test_the_newest_row_tells_how_old_features_are(view: OnlineView) -> None:
+def test_newest_is_the_time_of_the_newest_row(view: OnlineView) -> None:
     assert view.newest(["tea", "unknown"]) == NOW
     assert view.newest(["unknown"]) is None

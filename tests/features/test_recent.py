@@ -1,4 +1,4 @@
-"""Recent features are cached for a moment; older ones are read again."""
+"""Features are cached for a short time, then read again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.patience import until
 
 
 class Store:
-    """A feature store in memory that notes what it is asked."""
+    """A feature store in memory that records what is read."""
 
     def __init__(self) -> None:
         self.ctr = 0.1
@@ -30,7 +30,7 @@ class Store:
 
 
 class Clock:
-    """A clock that only a test moves."""
+    """A clock that only the test advances."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -46,7 +46,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_each_item_is_asked_for_once_until_it_is_old(clock: Clock) -> None:
+def test_each_item_is_read_once_until_it_expires(clock: Clock) -> None:
     store = Store()
     recent = RecentFeatures(store, max_age_s=2.0)
     assert set(recent.read(["a", "b", "unknown"])) == {"a", "b"}
@@ -81,7 +81,7 @@ def test_concurrent_reads_of_the_same_items_share_one_answer() -> None:
     assert store.asked == [["a", "b"]]
 
 
-def test_a_store_that_goes_away_is_noticed_when_it_has_to_be_asked() -> None:
+def test_an_outage_is_noticed_at_the_next_read_of_the_store() -> None:
     store = Store()
     recent = RecentFeatures(store, max_age_s=60)
     recent.read(["a"])
@@ -91,7 +91,7 @@ def test_a_store_that_goes_away_is_noticed_when_it_has_to_be_asked() -> None:
         recent.read(["a", "b"])
 
 
-def test_a_store_that_does_not_answer_is_left_alone_for_a_while(clock: Clock) -> None:
+def test_a_store_that_does_not_answer_is_not_retried_for_a_while(clock: Clock) -> None:
     store = Store()
     recent = RecentFeatures(store, away_s=2.0)
     store.is_away = True

@@ -6,7 +6,7 @@ from feast.protos.feast.core.Registry_pb2 import Registry
 from immr.features.registry_file import WholeFileRegistryStore
 
 
-def test_the_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+def test_the_file_is_replaced_atomically(tmp_path: Path) -> None:
     path = tmp_path / "registry.db"
     store = WholeFileRegistryStore(RegistryConfig(path=str(path)), tmp_path)
     store.update_registry_proto(Registry(registry_schema_version="1"))

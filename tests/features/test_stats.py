@@ -82,7 +82,7 @@ def test_time_zones_do_not_move_the_window(zone):
     assert item_stats(ITEMS, _impressions(rows, zone), there) == item_stats(ITEMS, _impressions(ROWS), NOW)
 
 
-def test_the_order_of_rows_does_not_matter_and_a_table_of_items_will_do():
+def test_row_order_does_not_matter_and_items_may_be_a_table():
     expected = item_stats(ITEMS, _impressions(ROWS), NOW)
     table = pa.Table.from_pylist(
         [

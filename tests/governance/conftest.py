@@ -14,7 +14,7 @@ import pytest
 from immr.governance.engines.engine import connect
 from immr.governance.workspace import Workspace
 
-# Little memory, and no time spent on compiling and planning: the tables here have few rows.
+# Little memory, and little compiling and planning: the tables here have few rows.
 SPARK = (
     "local[2]?spark.driver.memory=1g&spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1"
     "&spark.sql.codegen.wholeStage=false&spark.sql.codegen.factoryMode=NO_CODEGEN"
@@ -44,7 +44,7 @@ def workspace(engine_url: str, tmp_path: Path) -> Iterator[Workspace]:
 
 @pytest.fixture
 def duckdb_workspace(tmp_path: Path) -> Iterator[Workspace]:
-    """A workspace for tests of what no engine changes."""
+    """A workspace for tests that do not depend on the engine."""
     with closing(connect("duckdb://")) as engine:
         yield Workspace(engine, tmp_path)
 

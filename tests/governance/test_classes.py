@@ -33,7 +33,7 @@ def test_items_clicked_together_are_one_class_but_never_across_categories(
     assert classes_of(workspace, catalogue, pairs) == {"a": 0, "b": 0, "c": 1, "d": 2}
 
 
-def test_a_few_chance_meetings_do_not_merge(workspace: Workspace, table: Table) -> None:
+def test_a_few_chance_co_clicks_do_not_merge_items(workspace: Workspace, table: Table) -> None:
     catalogue = items(table, a="Tea", b="Tea")
     log = [row for n in range(3) for row in shown(f"q{n}", a=True, b=True)]
     assert not workspace.rows(same_things(workspace, catalogue, table(log), GovernanceRecipe()))

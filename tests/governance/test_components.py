@@ -16,7 +16,9 @@ def labels_of(workspace: Workspace, found: Any) -> dict[str, str]:
 
 
 def test_rings_and_pairs_are_components(workspace: Workspace, table: Table) -> None:
-    names = [f"i{(n * 7) % 11:02d}" for n in range(9)]  # so that neighbours are not neighbours by name
+    names = [
+        f"i{(n * 7) % 11:02d}" for n in range(9)
+    ]  # shuffled, so that the order of ids says nothing about neighbours
     catalogue = table([{"item_id": name} for name in [*names, "z1", "z2", "z3"]])
     pairs = [{"a": min(x, y), "b": max(x, y)} for x, y in zip(names, names[1:] + names[:1], strict=True)]
     pairs += [{"a": "z1", "b": "z3"}]
@@ -27,7 +29,7 @@ def test_rings_and_pairs_are_components(workspace: Workspace, table: Table) -> N
 
 @pytest.mark.parametrize("order", ["sorted", "shuffled"])
 def test_a_long_chain_takes_few_rounds(duckdb_workspace: Workspace, duckdb_table: Table, order: str) -> None:
-    """Labels that travel along edges would take 999 rounds in the sorted chain."""
+    """Label propagation would take 999 rounds in the sorted chain."""
     names = [f"i{n:04d}" for n in range(1000)]
     if order == "shuffled":
         random.Random(0).shuffle(names)

@@ -33,7 +33,7 @@ LOG = [
 
 
 def alone(clicks: Any) -> Any:
-    """Each item is a class of its own."""
+    """Each item as its own class."""
     return clicks.mutate(class_id=clicks.item_id)
 
 
@@ -42,7 +42,7 @@ def read(workspace: Workspace, path: Path, rows: list[dict[str, Any]]) -> Any:
     return workspace.read(path)
 
 
-def test_all_clicks_of_a_query_count_alike_and_orders_more(workspace: Workspace, tmp_path: Path) -> None:
+def test_clicks_of_a_query_weigh_the_same_and_orders_more(workspace: Workspace, tmp_path: Path) -> None:
     log = read(workspace, tmp_path / "log.parquet", LOG)
     found = workspace.fetch(edges(log, RECIPE), ["query_id", "item_id"])
     weights = {(row["query_id"], row["item_id"]): row["weight"] for row in found}
@@ -76,7 +76,7 @@ def test_the_best_item_has_most_evidence(workspace: Workspace, tmp_path: Path) -
     assert found["order"]["weight"] > found["tie"]["weight"]
 
 
-def test_queries_without_a_clear_item_say_why(workspace: Workspace, tmp_path: Path) -> None:
+def test_queries_without_a_clear_item_have_a_reason(workspace: Workspace, tmp_path: Path) -> None:
     log = read(workspace, tmp_path / "log.parquet", LOG)
     names = sorted({row["query_id"] for row in LOG})
     queries = read(workspace, tmp_path / "queries.parquet", [{"query_id": name} for name in names])
@@ -91,7 +91,7 @@ def test_queries_without_a_clear_item_say_why(workspace: Workspace, tmp_path: Pa
     }
 
 
-def test_two_offers_of_one_thing_do_not_disagree(workspace: Workspace, tmp_path: Path) -> None:
+def test_two_offers_of_one_product_do_not_disagree(workspace: Workspace, tmp_path: Path) -> None:
     log = read(workspace, tmp_path / "log.parquet", LOG)
     clicks = edges(log, RECIPE)
     found = workspace.fetch(best_items(clicks.mutate(class_id=1)), ["query_id"])

@@ -9,7 +9,7 @@ from immr.model.model_recipe import ModelRecipe
 RECIPE = ModelRecipe(image_size_px=32)
 
 
-def test_rows_follow_the_hashes_and_a_broken_picture_is_nan(tmp_path: Path) -> None:
+def test_rows_are_in_the_order_of_hashes_and_a_broken_picture_is_nan(tmp_path: Path) -> None:
     for name, colour in (("red", "red"), ("blue", "blue")):
         Image.new("RGB", (40, 40), colour).save(tmp_path / f"{name}.png")
     (tmp_path / "broken.png").write_bytes(b"not a picture")

@@ -26,7 +26,7 @@ EVERYTHING = GovernanceRecipe(balance_classes=True, max_photos_per_class=13, uns
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 queries, with rows and photos that are broken."""
+    """300 queries, with invalid rows and broken photos."""
     root = tmp_path_factory.mktemp("log")
     simulate(synthetic.load(PICTURES, root / "cache"), root / "log", SHOPPERS)
     return root / "log"
@@ -59,7 +59,7 @@ def step_of(training_set: TrainingSet, name: str, table: str = "queries") -> dic
     return dict(step)
 
 
-def test_it_is_a_training_set(governed: TrainingSet) -> None:
+def test_the_result_is_a_training_set(governed: TrainingSet) -> None:
     assert len(governed.items) == governed.class_count == 20
     assert governed.item_classes == list(range(20))
     assert len(governed.judgements) == 40
@@ -73,7 +73,7 @@ def test_it_is_a_training_set(governed: TrainingSet) -> None:
     )
 
 
-def test_labels_are_cleaner_than_the_clicks_and_few_are_lost(governed: TrainingSet, log: Path) -> None:
+def test_labels_are_more_precise_than_clicks_and_few_are_lost(governed: TrainingSet, log: Path) -> None:
     queries = with_truth(governed, log)
     clicks = pq.read_table(log / "impressions.parquet").to_pandas().query("clicked")
     truth = pq.read_table(log / "truth.parquet").rename_columns(["query_id", "truth"]).to_pandas()
@@ -105,7 +105,7 @@ def test_every_row_is_accounted_for(governed: TrainingSet) -> None:
     assert pq.read_metadata(governed.folder / "rejected" / "impressions.parquet").num_rows == 8
 
 
-def test_the_hash_knows_nothing_of_time_and_place(governed: TrainingSet, tmp_path: Path) -> None:
+def test_the_hash_does_not_depend_on_time_and_place(governed: TrainingSet, tmp_path: Path) -> None:
     moved = synthetic.load(PICTURES, tmp_path / "elsewhere")
     simulate(moved, tmp_path / "log", SHOPPERS)
     again = govern(tmp_path / "log", tmp_path / "set", CLICKS_ONLY)
@@ -113,8 +113,8 @@ def test_the_hash_knows_nothing_of_time_and_place(governed: TrainingSet, tmp_pat
     assert again.hash == governed.hash
 
 
-def test_the_hash_knows_nothing_of_threads(twin_log: Path, tmp_path: Path) -> None:
-    """Neither of the engine's nor of those that multiply matrices when labels are cleaned."""
+def test_the_hash_does_not_depend_on_threads(twin_log: Path, tmp_path: Path) -> None:
+    """Neither on the engine's threads nor on those of matrix products in label cleaning."""
     hashes = set()
     for threads in (1, 2, 4):
         with threadpool_limits(threads):
@@ -123,7 +123,7 @@ def test_the_hash_knows_nothing_of_threads(twin_log: Path, tmp_path: Path) -> No
     assert len(hashes) == 1
 
 
-def test_it_is_the_same_on_spark(twin_log: Path, tmp_path: Path, spark_url: str) -> None:
+def test_spark_gives_the_same_result(twin_log: Path, tmp_path: Path, spark_url: str) -> None:
     here = govern(twin_log, tmp_path / "duckdb", EVERYTHING, "duckdb://", Colours())
     there = govern(twin_log, tmp_path / "spark", EVERYTHING, spark_url, Colours())
     assert here.class_count < len(here.items)
@@ -133,7 +133,7 @@ def test_it_is_the_same_on_spark(twin_log: Path, tmp_path: Path, spark_url: str)
     assert here.hash == there.hash
 
 
-def test_the_hash_knows_the_recipe_and_the_data(governed: TrainingSet, log: Path, tmp_path: Path) -> None:
+def test_the_hash_depends_on_recipe_and_data(governed: TrainingSet, log: Path, tmp_path: Path) -> None:
     other_recipe = govern(log, tmp_path / "a", replace(CLICKS_ONLY, order_weight=4.0))
     less = tmp_path / "less"
     less.mkdir()
@@ -174,7 +174,7 @@ def test_without_judgements_whole_users_are_held_out_before_cleaning(
     assert "counts wrong clicks against the model" in step_of(training_set, "split")["note"]
 
 
-def test_a_photo_that_is_judged_is_not_learned_from(governed: TrainingSet, log: Path, tmp_path: Path) -> None:
+def test_a_judged_photo_is_not_in_training(governed: TrainingSet, log: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     for path in log.glob("*.parquet"):
@@ -206,14 +206,14 @@ def test_the_report_is_one_small_file_with_pictures(governed: TrainingSet) -> No
     assert len(page) < 2_000_000
 
 
-def test_a_run_that_fails_leaves_no_half_of_a_training_set(log: Path, tmp_path: Path) -> None:
+def test_a_failed_run_leaves_nothing_behind(log: Path, tmp_path: Path) -> None:
     recipe = replace(CLICKS_ONLY, min_image_side_px=500)
     with pytest.raises(ContractError, match="no items are left after the step images"):
         govern(log, tmp_path / "set", recipe)
     assert not list(tmp_path.iterdir())
 
 
-def test_looks_settle_what_clicks_leave_open(log: Path, governed: TrainingSet, tmp_path: Path) -> None:
+def test_appearance_decides_between_clicked_items(log: Path, governed: TrainingSet, tmp_path: Path) -> None:
     seen = govern(log, tmp_path / "set", GovernanceRecipe(), embedder=Colours())
     clicks_only, both = with_truth(governed, log), with_truth(seen, log)
     assert both.right.mean() > clicks_only.right.mean()
@@ -235,7 +235,7 @@ def test_looks_settle_what_clicks_leave_open(log: Path, governed: TrainingSet, t
     assert govern(log, tmp_path / "again", GovernanceRecipe(), embedder=Colours()).hash == seen.hash
 
 
-def test_offers_of_one_thing_become_one_class_and_are_shown(twin_log: Path, tmp_path: Path) -> None:
+def test_offers_of_one_product_become_one_class_in_the_report(twin_log: Path, tmp_path: Path) -> None:
     training_set = govern(twin_log, tmp_path / "set", CLICKS_ONLY)
     twins = pq.read_table(twin_log / "twins.parquet").to_pylist()
     class_of = dict(
@@ -247,7 +247,7 @@ def test_offers_of_one_thing_become_one_class_and_are_shown(twin_log: Path, tmp_
     assert "several items, one class" in page and page.count("2 items") >= 5
 
 
-def test_a_step_that_is_off_says_so_and_drops_nothing(log: Path, tmp_path: Path) -> None:
+def test_a_disabled_step_is_listed_and_drops_nothing(log: Path, tmp_path: Path) -> None:
     off = GovernanceRecipe(
         check_images=False,
         min_share=0.0,
@@ -262,12 +262,14 @@ def test_a_step_that_is_off_says_so_and_drops_nothing(log: Path, tmp_path: Path)
         assert set(step["dropped"]) <= {"no click on a valid item"}
 
 
-def test_looking_needs_an_embedder(log: Path, tmp_path: Path) -> None:
+def test_cleaning_by_appearance_needs_an_embedder(log: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="pass an embedder, or turn it off"):
         govern(log, tmp_path / "set", GovernanceRecipe())
 
 
-def test_heads_are_capped_and_tails_count_more(governed: TrainingSet, log: Path, tmp_path: Path) -> None:
+def test_head_classes_are_capped_and_tail_classes_weigh_more(
+    governed: TrainingSet, log: Path, tmp_path: Path
+) -> None:
     recipe = replace(CLICKS_ONLY, balance_classes=True, max_photos_per_class=13, balance_power=1.0)
     before = pq.read_table(governed.folder / "queries.parquet").to_pandas()
     after = pq.read_table(govern(log, tmp_path / "set", recipe).folder / "queries.parquet").to_pandas()
@@ -285,7 +287,7 @@ def test_heads_are_capped_and_tails_count_more(governed: TrainingSet, log: Path,
 
 
 @pytest.mark.parametrize("judged", [True, False])
-def test_unseen_classes_have_no_photo_to_learn_from(log: Path, tmp_path: Path, judged: bool) -> None:
+def test_unseen_classes_have_no_training_photo(log: Path, tmp_path: Path, judged: bool) -> None:
     data = tmp_path / "data"
     data.mkdir()
     for path in log.glob("*.parquet"):
@@ -302,7 +304,7 @@ def test_unseen_classes_have_no_photo_to_learn_from(log: Path, tmp_path: Path, j
     assert len(ids) == len(set(ids))
 
 
-def test_declared_attributes_and_the_class_come_with_the_items(log: Path, tmp_path: Path) -> None:
+def test_items_have_their_declared_attributes_and_class(log: Path, tmp_path: Path) -> None:
     shop = tmp_path / "shop"
     shutil.copytree(log, shop)
     items = pq.read_table(shop / "items.parquet")

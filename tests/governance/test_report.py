@@ -61,7 +61,7 @@ def written(folder: Path, examples: list[Example]) -> str:
     return (folder / "report.html").read_text()
 
 
-def test_it_starts_with_what_became_of_the_photos(folder: Path) -> None:
+def test_it_starts_with_the_outcome_of_the_photos(folder: Path) -> None:
     page = " ".join(re.sub(r"<[^>]+>", " ", written(folder, [])).split())
     assert "1,200 of 1,500 photos in the click log are used for training (80 %), in 2 classes" in page
     assert "reasons to drop a photo: 150 no click 150 clicks disagree" in page

@@ -46,7 +46,7 @@ def expected(log: Path) -> str:
 
 
 def table(log: Path, name: str) -> pa.Table:
-    """With absolute paths of pictures, which do not move with the tables."""
+    """With absolute picture paths, because the pictures do not move with the tables."""
     found = pq.read_table(log / f"{name}.parquet")
     if "image" in found.column_names:
         at = found.column_names.index("image")

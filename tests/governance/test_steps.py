@@ -17,7 +17,7 @@ def rows(kept: int, dropped: int) -> list[dict[str, Any]]:
     ]
 
 
-def test_rows_in_are_rows_out_and_dropped(duckdb_workspace: Workspace, duckdb_table: Table) -> None:
+def test_rows_in_are_rows_out_plus_dropped(duckdb_workspace: Workspace, duckdb_table: Table) -> None:
     ledger = Ledger(duckdb_workspace)
     left = ledger.passed("light", "queries", duckdb_table(rows(3, 2)), drop=["detail"])
     (step,) = ledger.steps
@@ -48,7 +48,7 @@ def test_judgements_may_be_empty(duckdb_workspace: Workspace, duckdb_table: Tabl
     assert ledger.steps[0].rows_out == 0
 
 
-def test_a_step_that_is_off_is_listed_with_its_note(duckdb_workspace: Workspace, duckdb_table: Table) -> None:
+def test_a_disabled_step_is_listed_with_its_note(duckdb_workspace: Workspace, duckdb_table: Table) -> None:
     ledger = Ledger(duckdb_workspace)
     ledger.unchanged("light", "queries", duckdb_table(rows(4, 0)), "switched off")
     assert (ledger.steps[0].rows_out, ledger.steps[0].note) == (4, "switched off")

@@ -10,7 +10,7 @@ from immr.governance.workspace import Workspace
 Table = Callable[[list[dict[str, Any]]], Any]
 
 
-def test_rows_come_back_in_the_order_asked_for(workspace: Workspace, table: Table) -> None:
+def test_rows_are_returned_in_the_requested_order(workspace: Workspace, table: Table) -> None:
     numbers = table([{"n": n} for n in (3, 1, 2)])
     assert workspace.rows(numbers) == 3
     assert [row["n"] for row in workspace.fetch(numbers, ["n"])] == [1, 2, 3]
@@ -24,7 +24,7 @@ def test_an_empty_table_keeps_its_columns(workspace: Workspace, table: Table) ->
     assert (empty.num_rows, empty.column_names) == (0, ["n", "name"])
 
 
-def test_what_is_written_has_the_schema(workspace: Workspace, table: Table, tmp_path: Path) -> None:
+def test_written_tables_have_the_schema(workspace: Workspace, table: Table, tmp_path: Path) -> None:
     schema = pa.schema({"n": pa.int32()})
     numbers = table([{"n": n, "name": "x"} for n in (2, 1)])
     workspace.write(numbers, tmp_path / "written.parquet", schema, ["n"])
@@ -33,7 +33,7 @@ def test_what_is_written_has_the_schema(workspace: Workspace, table: Table, tmp_
     assert written["n"].to_pylist() == [1, 2]
 
 
-def test_what_is_kept_is_computed_once(duckdb_workspace: Workspace, duckdb_table: Table) -> None:
+def test_a_cached_table_is_computed_once(duckdb_workspace: Workspace, duckdb_table: Table) -> None:
     import ibis
 
     numbers = duckdb_table([{"n": n} for n in range(100)])

@@ -8,7 +8,7 @@ from immr.index.binding import Binding, check_binding
 BINDING = Binding("immr-3", 4, "prep", "hash", 10)
 
 
-def test_a_binding_survives_its_metadata():
+def test_a_binding_round_trips_through_metadata():
     assert Binding.from_metadata(BINDING.as_metadata()) == BINDING
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from immr.index.change_journal import ChangeJournal, PointChange
 
 
-def test_changes_come_back_in_order_and_whole(tmp_path: Path) -> None:
+def test_changes_are_read_back_complete_and_in_order(tmp_path: Path) -> None:
     journal = ChangeJournal(tmp_path / "collection" / "changes.db")
     assert journal.after(0, 10) == []
     put = PointChange(2, "tea", {"title": "Tea"}, np.array([0.6, 0.8], np.float32))
@@ -25,7 +25,7 @@ def test_a_sequence_that_exists_is_left_unchanged(tmp_path: Path) -> None:
     assert [change.point for change in journal.after(0, 10)] == ["milk", "tea"]
 
 
-def test_forgotten_changes_are_gone(tmp_path: Path) -> None:
+def test_forgotten_changes_are_deleted(tmp_path: Path) -> None:
     journal = ChangeJournal(tmp_path / "changes.db")
     journal.forget(5)  # no file yet
     journal.append([PointChange(sequence, "tea") for sequence in (1, 2, 3)])

@@ -70,7 +70,7 @@ def modules(folders: tuple[str, ...]) -> list[str]:
 
 
 def names_outside(requirements: list[str]) -> list[str]:
-    """Import names of installed packages that none of these requirements brings."""
+    """Import names of installed packages that none of these requirements installs."""
     inside = {name for name, version in installed_closure(requirements).items() if version} | {"immr"}
     return [
         name

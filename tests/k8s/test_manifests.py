@@ -369,7 +369,7 @@ def test_with_kafka_events_are_in_its_topic() -> None:
     assert volumes_of(page)[mounted(page)["/immr/events"]]["emptyDir"] == {}
 
 
-def test_a_postgresql_of_ones_own_replaces_ours() -> None:
+def test_a_users_own_postgresql_replaces_ours() -> None:
     made = {titled(one): one for one in composed("own-postgres")}
     assert not [title for title in made if title.endswith(("/postgres", "/immr-postgres"))]
     (rule,) = made["NetworkPolicy/to-postgres"]["spec"]["egress"]

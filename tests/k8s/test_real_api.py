@@ -163,7 +163,7 @@ def failing(place: Place, waiting: Future[None]) -> str:
     return str(raised.value)
 
 
-def test_a_container_that_was_out_of_memory_is_named(
+def test_a_container_killed_for_memory_is_named(
     place: Place, pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     launcher, job = training(place, tmp_path)
@@ -211,7 +211,7 @@ def test_a_job_that_cannot_start_is_reported_and_deleted(
     eventually(lambda: place.jobs.get(NAME) is None)
 
 
-def test_an_object_that_is_not_valid_is_refused_at_once(place: Place, tmp_path: Path) -> None:
+def test_an_invalid_object_is_refused_at_once(place: Place, tmp_path: Path) -> None:
     _, job = training(place, tmp_path)
     shape = JobShape(memory="3Gx")
     with pytest.raises(TrainingError, match=r"says 422.*memory.*IMMR_LAUNCH_URL"):
@@ -248,7 +248,7 @@ def test_versions_follow_each_other(place: Place, pool: ThreadPoolExecutor) -> N
     assert deployer.current() == []
 
 
-def test_a_version_that_does_not_get_ready_has_no_role(place: Place, pool: ThreadPoolExecutor) -> None:
+def test_a_version_that_is_not_ready_gets_no_role(place: Place, pool: ThreadPoolExecutor) -> None:
     deployer = KserveDeployer(place.steps, place.namespace, ServingShape(ready_timeout_s=3), poll_s=0.2)
     waiting = pool.submit(deployer.apply, tiny_version.version(1), "immr-search:immr-1", "champion")
     eventually(lambda: place.services.get("immr-1"))

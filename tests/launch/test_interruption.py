@@ -7,7 +7,7 @@ import pytest
 from immr.launch.interruption import sigterm_raises
 
 
-def test_sigterm_becomes_an_exception_and_the_handler_comes_back() -> None:
+def test_sigterm_becomes_an_exception_and_the_handler_is_restored() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended, sigterm_raises():
         os.kill(os.getpid(), signal.SIGTERM)

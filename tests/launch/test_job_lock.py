@@ -29,7 +29,7 @@ def test_a_second_training_of_the_same_key_waits(tmp_path: Path, caplog: pytest.
     assert "process " in caplog.text
 
 
-def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom immr.launch.job_lock import job_lock\n"
         "with job_lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"

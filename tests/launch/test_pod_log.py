@@ -33,7 +33,7 @@ def followed(core: Core, times: int = 1) -> PodLog:
     return log
 
 
-def test_lines_are_put_together_and_the_last_one_needs_no_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_are_joined_and_the_last_needs_no_line_break(capsys: pytest.CaptureFixture[str]) -> None:
     log = followed(Core([b"1 epoch", b" 1\n2 epo", b"ch 2\n3 done"]))
     assert list(log.lines) == ["epoch 1", "epoch 2", "done"]
     assert capsys.readouterr().err == "epoch 1\nepoch 2\ndone\n"

@@ -19,7 +19,7 @@ def test_a_newer_report_replaces_the_one_of_its_kind_and_recipe(tmp_path: Path) 
     assert (tmp_path / "reports" / second["file"]).read_text() == "run 2"
 
 
-def test_concurrent_publishers_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_publishers_lose_no_report(tmp_path: Path) -> None:
     """Two writers of one shared list published 40 reports and kept 29."""
     html = tmp_path / "report.html"
     html.write_text("report")

@@ -5,7 +5,7 @@ import torch
 from immr.machine.allocator import empty_rows, keep_freed_memory, keep_large_buffers
 
 
-def test_glibc_listens_and_others_are_left_alone():
+def test_glibc_is_configured_and_other_allocators_are_left_alone():
     for keep in (keep_freed_memory, keep_large_buffers):
         assert keep() in ((True, False) if sys.platform.startswith("linux") else (False,))
 

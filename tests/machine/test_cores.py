@@ -16,7 +16,7 @@ def test_a_limit_below_the_machine_counts(tmp_path: Path, cpu_max: str, expected
     assert cores.usable(tmp_path) == expected
 
 
-def test_a_limit_of_the_first_version_counts(tmp_path: Path) -> None:
+def test_a_cgroup_v1_limit_counts(tmp_path: Path) -> None:
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("100000\n")
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")

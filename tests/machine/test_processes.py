@@ -17,7 +17,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_server_is_ready_inside_the_block_and_gone_after_it(tmp_path: Path) -> None:
+def test_a_server_is_ready_inside_the_block_and_stopped_after_it(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     command = ["-m", "http.server", "--bind", "127.0.0.1", url.rsplit(":", 1)[1]]
     with processes.serving(command, {}, tmp_path / "log", url):
@@ -26,7 +26,7 @@ def test_a_server_is_ready_inside_the_block_and_gone_after_it(tmp_path: Path) ->
         httpx.get(url)
 
 
-def test_one_that_ends_at_once_is_told_with_its_last_lines(tmp_path: Path) -> None:
+def test_a_server_that_exits_at_once_is_reported_with_its_last_lines(tmp_path: Path) -> None:
     with (
         pytest.raises(DeployError, match="no such thing"),
         processes.serving(
@@ -36,7 +36,7 @@ def test_one_that_ends_at_once_is_told_with_its_last_lines(tmp_path: Path) -> No
         pass
 
 
-def test_a_run_tells_its_lines_and_its_failure(tmp_path: Path) -> None:
+def test_a_run_reports_its_lines_and_its_failure(tmp_path: Path) -> None:
     lines: list[str] = []
     processes.run(["-c", "print('one'); print('two')"], {}, tmp_path / "log", lines.append)
     assert lines == ["one\n", "two\n"] and (tmp_path / "log").read_text() == "one\ntwo\n"
@@ -51,7 +51,7 @@ def ended(pid: int) -> bool:
         return True
 
 
-def test_stopping_ends_what_a_process_started(tmp_path: Path) -> None:
+def test_stopping_a_process_stops_its_children(tmp_path: Path) -> None:
     parent = "import subprocess; child = subprocess.Popen(['sleep', '60']); print(child.pid); child.wait()"
     with subprocess.Popen(
         [sys.executable, "-uc", parent], stdout=subprocess.PIPE, start_new_session=True

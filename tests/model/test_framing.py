@@ -44,7 +44,7 @@ def _agreement(one: Image.Image, other: Image.Image) -> float:
     ],
     ids=["colours", "place", "scale", "wide", "large"],
 )
-def test_colours_place_and_scale_do_not_matter(other):
+def test_colour_position_and_scale_do_not_matter(other):
     assert _agreement(_drawing(), other) > 0.95
 
 
@@ -52,7 +52,7 @@ def test_shape_matters():
     assert _agreement(_drawing(), _drawing().transpose(Image.Transpose.FLIP_LEFT_RIGHT)) < 0.6
 
 
-def test_uneven_light_and_noise_are_paper():
+def test_uneven_light_and_noise_count_as_paper():
     rng = np.random.default_rng(0)
     clean = _drawing(ink="red", paper="green")
     light_HW1 = np.linspace(0.6, 1.2, 128)[:, None, None]
@@ -66,7 +66,7 @@ def test_a_blank_picture_stays_black(size):
     assert np.asarray(framed(Image.new("RGB", size, "red"), SIDE)).max() == 0
 
 
-def test_ink_at_the_edge_is_kept_whole():
+def test_ink_at_the_edge_is_not_cropped():
     ink = _ink(_drawing(at=(0, 60)))
     assert ink[:, :3].max() < 0.5 and ink[:, 5:10].max() > 0.9, "the margin is there, beyond the picture"
 

@@ -13,7 +13,7 @@ def test_pixels_are_scaled_and_channels_come_first() -> None:
     np.testing.assert_allclose(pixels_3SS[:, 16, 16], [1.0, 0.0, -127 / 128])
 
 
-def test_the_centre_is_kept() -> None:
+def test_a_picture_is_cropped_to_its_centre() -> None:
     picture = Image.new("RGB", (300, 100), "black")
     picture.paste("white", (100, 0, 200, 100))
     assert Preprocessing(32, mean=0.0, std=255.0).apply(picture).min() > 0.9

@@ -5,14 +5,14 @@ from immr.packaging import requirements
 from immr.packaging.requirements import installed_closure, pinned_requirements
 
 
-def test_they_are_those_of_the_extra_only() -> None:
+def test_only_the_requirements_of_the_extra_are_listed() -> None:
     names = [line.split("==")[0] for line in pinned_requirements("serve")]
     assert names == sorted(names)
     assert {"bentoml", "starlette"} <= set(names)  # direct, and needed by another
     assert not {"immr", "torch", "mlflow"} & set(names)
 
 
-def test_what_is_not_installed_has_no_version() -> None:
+def test_a_package_that_is_not_installed_has_no_version() -> None:
     found = installed_closure(["no-such-package>=1", "jinja2"])
     assert found["no-such-package"] == ""
     assert found["jinja2"] and found["markupsafe"]

@@ -39,7 +39,7 @@ def test_early_intervals_are_narrower_for_few_users_and_wider_for_many() -> None
     assert early > planned
 
 
-def test_nothing_is_compared_if_no_user_differs() -> None:
+def test_there_is_no_comparison_if_users_do_not_vary() -> None:
     alike = aggregates_of({"clicks": np.ones(50), "impressions": np.full(50, 10.0)})
     assert compare(CTR, alike, alike) is None
     assert standard_error(CTR, alike) == 0

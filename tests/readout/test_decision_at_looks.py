@@ -21,7 +21,7 @@ SMALL = World("small", hours=60, users=3000, tail=1.3, clumped=True, hard=0.03)
 
 
 def decided(test: Sessions, hour: int, world: World) -> Decision:
-    """The product's decision from the sums of the users who were there by this hour."""
+    """The product's decision from the sums of the users seen by this hour."""
     challenged_U, searches_U, (clicks_U, *failed_3U) = test.users_at(hour)
     columns = dict.fromkeys(COUNTS, np.zeros(len(searches_U), dtype=np.int64))
     columns |= {"queries": searches_U, "impressions": POSITIONS * searches_U, "clicks": clicks_U}
@@ -62,7 +62,7 @@ def test_rules_over_all_looks_agree_with_decide(share: float, change: dict[str, 
         assert "promote" in actions if change.get("lift", 0) > 0 else "roll back" in actions
 
 
-def test_moments_over_looks_are_those_of_the_users() -> None:
+def test_moments_over_looks_agree_with_those_of_the_users() -> None:
     test = sessions(EQUAL[-1], np.random.default_rng(2))
     challenged_U, searches_U, (clicks_U, *_) = test.users_at(50)
     expected = RatioMoments.of_users(clicks_U[challenged_U], POSITIONS * searches_U[challenged_U])

@@ -73,7 +73,7 @@ def test_a_slow_champion_allows_a_slow_challenger() -> None:
     assert breaches(health_of("champion", ms=300), slow, GuardrailPolicy()) != ()
 
 
-def test_the_limit_of_latency_is_on_a_grid() -> None:
+def test_the_latency_limit_is_rounded_up_to_a_grid() -> None:
     limits = [slow_limit(p99_ms, GuardrailPolicy()) for p99_ms in (20, 250, 251, 3000, 5000)]
     assert [at and SLOW_MS[at] for at in limits] == [500, 500, 700, 8000, None]
 

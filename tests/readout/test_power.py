@@ -1,4 +1,4 @@
-"""The plan: against tea-tasting's own, and over simulated users."""
+"""The plan: against tea-tasting, and over simulated users."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def clumpy(rng: np.random.Generator, users: int, lift: float = 0.0) -> Aggregate
 PILOT = clumpy(np.random.default_rng(0), 5000)
 
 
-def test_users_are_those_of_tea_tasting_but_for_the_challengers_wider_spread() -> None:
+def test_users_agree_with_tea_tasting_except_for_the_challengers_variance() -> None:
     import tea_tasting as tt
 
     metric = tt.RatioOfMeans("clicks", "impressions", rel_effect_size=0.001, use_t=False, equal_var=True)
@@ -43,7 +43,7 @@ def test_planned_users_find_the_effect_as_often_as_planned() -> None:
     assert 0.68 < np.mean([each is not None and each.p_value < 0.05 for each in found]) < 0.9
 
 
-def test_smaller_effects_and_looking_at_any_time_need_more() -> None:
+def test_smaller_effects_and_looks_at_any_time_need_more_users() -> None:
     large, small = plan(CTR, PILOT, 0.1), plan(CTR, PILOT, 0.05)
     assert large is not None
     assert small is not None
@@ -51,7 +51,7 @@ def test_smaller_effects_and_looking_at_any_time_need_more() -> None:
     assert large.users_one_look < large.users_always_valid < small.users_always_valid
 
 
-def test_uneven_shares_and_more_confidence_need_more() -> None:
+def test_uneven_shares_and_more_confidence_need_more_users() -> None:
     even, uneven = plan(CTR, PILOT, 0.1), plan(CTR, PILOT, 0.1, share=0.1)
     surer = plan(CTR, PILOT, 0.1, look=Look(confidence=0.99))
     assert even is not None
@@ -61,7 +61,7 @@ def test_uneven_shares_and_more_confidence_need_more() -> None:
     assert surer.users_one_look > even.users_one_look
 
 
-def test_days_still_to_go() -> None:
+def test_days_left() -> None:
     wanted = Plan(0.05, 0.8, users_one_look=1000, users_always_valid=1800)
     assert wanted.days(users_so_far=600, days_so_far=3) == pytest.approx(6)
     assert wanted.days(600, 3, always_valid=False) == pytest.approx(2)
@@ -83,7 +83,7 @@ def test_an_invalid_plan_is_refused(wrong: dict[str, float]) -> None:
         plan(CTR, PILOT, **{"effect": 0.1, **wrong})
 
 
-def test_a_plan_for_its_own_number_of_users_needs_the_fewest() -> None:
+def test_an_interval_tuned_to_the_plan_needs_the_fewest_users() -> None:
     users = planned_users(CTR, PILOT, 0.05)
     assert users is not None
     needed = [
@@ -95,6 +95,6 @@ def test_a_plan_for_its_own_number_of_users_needs_the_fewest() -> None:
     assert many > 1.1 * best
 
 
-def test_without_clicks_nothing_is_planned() -> None:
+def test_without_clicks_there_is_no_planned_number() -> None:
     silent = aggregates_of({"impressions": np.array([10, 10]), "clicks": np.array([0, 0])})
     assert planned_users(CTR, silent, 0.05) is None

@@ -4,7 +4,7 @@ import pytest
 from immr.readout.preference import preference
 
 
-def test_it_is_what_the_challenger_won_less_what_it_lost() -> None:
+def test_preference_is_queries_won_minus_queries_lost() -> None:
     rng = np.random.default_rng(0)
     won, lost = rng.integers(0, 5, 400), rng.integers(0, 4, 400)
     found = preference(won + lost + 3, won, lost)
@@ -15,14 +15,14 @@ def test_it_is_what_the_challenger_won_less_what_it_lost() -> None:
     assert found.p_value < 0.05
 
 
-def test_without_two_users_that_differ_nothing_is_known() -> None:
+def test_without_two_different_users_there_is_no_preference() -> None:
     ones, zeros = np.ones(5, int), np.zeros(5, int)
     assert preference(ones, zeros, zeros) is None  # no query was decided
     assert preference(ones, ones, zeros) is None  # all decided alike
     assert preference(ones, np.array([1, 0, 0, 0, 0]), zeros) is None
 
 
-def test_equal_versions_are_found_different_as_rarely_as_promised() -> None:
+def test_equal_versions_differ_at_the_nominal_rate() -> None:
     rng = np.random.default_rng(1)
     missed = 0
     for _ in range(300):

@@ -10,10 +10,10 @@ from immr.readout.proportions import wilson
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (10, 100), (1, 3000)])
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
-def test_interval_equals_scipys(successes: int, trials: int, confidence: float) -> None:
+def test_the_interval_agrees_with_scipy(successes: int, trials: int, confidence: float) -> None:
     theirs = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     assert wilson(successes, trials, confidence) == pytest.approx((theirs.low, theirs.high))
 
 
-def test_without_trials_anything_is_possible() -> None:
+def test_without_trials_the_interval_is_everything() -> None:
     assert wilson(0, 0) == (0, 1)

@@ -1,4 +1,4 @@
-"""The readout: against hand calculation, against tea-tasting's own path, and over simulated users."""
+"""The readout: against hand calculation, tea-tasting, and simulated users."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def experiment(challenger_weight: float = 0.5) -> Experiment:
 
 
 def simulated(rng: np.random.Generator, users: int, lift: float = 0.0, share: float = 0.5) -> pa.Table:
-    """Clumpy users: each has 1 to 9 queries and a click rate of their own; `lift` is the challenger's."""
+    """Users with 1 to 9 queries and individual click rates; `lift` is the challenger's."""
     challenged = rng.random(users) < share
     queries = rng.integers(1, 10, users)
     rate = rng.beta(0.8, 3.2, users) * np.where(challenged, 1 + lift, 1)
@@ -130,7 +130,7 @@ def test_ctr_difference_is_the_delta_method_by_hand() -> None:
 def test_always_valid_intervals_are_narrowest_at_the_planned_users_and_early() -> None:
     found = readout(CLUMPED, replace(experiment(), planned_users=400)).ctr
     assert found is not None
-    error = (found.interval.high - found.interval.low) / 2 / Z  # users are many, so both errors nearly agree
+    error = (found.interval.high - found.interval.low) / 2 / Z  # many users, so both errors nearly agree
     for interval, tuned_for in ((found.always_valid, 400), (found.early, EARLY_USERS)):
         half = always_valid_half_width(error, 1000, tuned_rho(tuned_for, 0.05), 0.05)
         assert interval.high - found.difference == pytest.approx(half, rel=0.02)
@@ -194,7 +194,7 @@ def fallbacks(queries: dict[str, str]) -> tuple[pa.Table, pa.Table]:
     return SMALL.set_column(column, "model_version", [versions]), answered
 
 
-def test_fallbacks_count_for_the_assigned_variant_and_are_left_out_beside_it() -> None:
+def test_fallbacks_count_for_the_assigned_variant_and_are_also_reported_without() -> None:
     """Intention to treat: a challenger that fails on hard photos must not be compared without them."""
     shown, asked = fallbacks({"challenger-0-1": "challenger-0"})
     found = readout(shown, experiment(), asked)
@@ -255,7 +255,7 @@ def test_users_of_a_variant_without_weight_are_a_mismatch() -> None:
     assert found.ctr is None
 
 
-def test_champion_alone_has_its_ctr_and_nothing_to_compare() -> None:
+def test_a_champion_alone_has_a_ctr_but_no_comparison() -> None:
     alone = Experiment("test", "s", (Variant("champion", "http://a:1", "immr-1", 1.0),))
     found = readout(SMALL, alone)
     assert found.variants[0].ctr is not None
@@ -299,7 +299,7 @@ def test_variant_without_any_click_is_still_compared(silent: str) -> None:
     json.dumps(found.to_json(), allow_nan=False)
 
 
-def test_all_clicked_has_no_interval() -> None:
+def test_without_variance_there_is_no_interval() -> None:
     found = readout(by_hand({"champion": [[4], [4]], "challenger": [[4], [3]]}), experiment())
     champion = found.variants[0].ctr
     assert champion is not None
@@ -311,7 +311,7 @@ def test_readout_is_plain_json() -> None:
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["ctr"]["metric"] == "CTR"
 
 
-def test_rows_to_print_are_all_of_one_width() -> None:
+def test_printed_rows_have_the_same_width() -> None:
     header, champion, challenger, difference, always = as_rows(readout(SMALL, experiment()))
     assert {len(row) for row in (champion, challenger, difference, always)} == {len(header)}
     assert champion[:4] == ("champion", "immr-1", "3", "6")
@@ -322,7 +322,7 @@ def test_rows_to_print_are_all_of_one_width() -> None:
     assert len(as_rows(readout(empty(), experiment()))) == 3
 
 
-def test_wrong_input_is_explained() -> None:
+def test_invalid_input_is_explained() -> None:
     with pytest.raises(ExperimentError, match="no column user_id"):
         readout(SMALL.drop_columns(["user_id"]), experiment())
     with pytest.raises(ExperimentError, match="no column fallback"):
@@ -332,7 +332,7 @@ def test_wrong_input_is_explained() -> None:
 
 
 def compared(table: pa.Table) -> tuple[Comparison, Comparison]:
-    """CTR with users as the unit, as the readout has it, and with each impression as a user of its own."""
+    """CTR with users as the unit, as in the readout, and with each impression as a separate user."""
     names, clicked = table["variant"].to_numpy(zero_copy_only=False), table["clicked"].to_numpy()
     users = table["user_id"].to_numpy()
 
@@ -352,7 +352,7 @@ def compared(table: pa.Table) -> tuple[Comparison, Comparison]:
 
 
 def clumped_users(rng: np.random.Generator, users: int, looks: int = 1) -> tuple[Any, Any, Any]:
-    """Challenged (U,), and searches and clicks (L, U) so far, of users with a click rate of their own."""
+    """Challenged (U,), and searches and clicks so far (L, U), of users with individual click rates."""
     challenged_U = rng.random(users) < 0.5
     searches_LU = rng.multinomial(rng.integers(1, 10, users), np.full(looks, 1 / looks)).T
     clicks_LU = rng.binomial(searches_LU * POSITIONS, rng.beta(0.8, 3.2, users))
@@ -378,7 +378,7 @@ def test_equal_versions_differ_at_the_nominal_rate() -> None:
     assert 7 <= wrong <= 33  # 20 expected, three standard deviations
 
 
-def test_impressions_as_the_unit_are_wrong_far_more_often() -> None:
+def test_impressions_as_the_unit_err_far_more_often() -> None:
     rng = np.random.default_rng(12)
     wrong = sum(compared(simulated(rng, 300))[1].p_value < 0.05 for _ in range(20))
     assert wrong >= 5

@@ -1,4 +1,4 @@
-"""The readout of Parquet files is that of the tables that were written to them."""
+"""The readout of Parquet files equals that of the tables written to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STARTED = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """An experiment that began in the middle of what shoppers did, in a log and in files."""
+    """An experiment that began in the middle of the events, in a log and in files."""
     home = tmp_path_factory.mktemp("home")
     fill(home, ["http://a:1", "http://b:1"], 400, STARTED - timedelta(seconds=60))
     fill(home, ["http://a:1", "http://b:1"], 0, STARTED)
@@ -37,7 +37,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return settings
 
 
-def test_files_and_log_say_the_same(settings: Settings) -> None:
+def test_files_and_log_give_the_same_readout(settings: Settings) -> None:
     of_log = watching.read_out(connect(settings)).readout
     of_files = watching.read_out(connect(settings), settings.home / "exported").readout
     assert of_files == of_log
@@ -45,14 +45,14 @@ def test_files_and_log_say_the_same(settings: Settings) -> None:
     assert sum(side.users for side in of_files.variants) == 200
 
 
-def test_without_a_start_all_is_read(settings: Settings) -> None:
+def test_without_a_start_everything_is_read(settings: Settings) -> None:
     files = Parquet(f"{settings.home}/exported/impressions-*.parquet")
     found = readout(files, experiment(["http://a:1", "http://b:1"], STARTED))
     assert sum(side.users for side in found.variants) == 400
     assert bots_among(files, None) == []
 
 
-def test_what_is_missing_is_said(settings: Settings, tmp_path: Path) -> None:
+def test_missing_files_and_columns_are_named(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match=r"impressions in .* cannot be read"):
         watching.read_out(connect(settings), tmp_path)
     (tmp_path / "impressions.parquet").write_text("no Parquet")

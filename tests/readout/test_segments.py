@@ -91,7 +91,7 @@ def test_categories_come_from_a_table_of_items() -> None:
         segments(joined, searches, TEST, ["category"])
 
 
-def test_more_segments_share_their_error_and_small_ones_are_put_together() -> None:
+def test_more_segments_share_the_error_rate_and_small_ones_are_merged() -> None:
     joined, searches = shop(countries=40)
     alone = segments(joined, searches, TEST, ["country"])
     assert len(alone) == MAX_SEGMENTS and OTHER in by_value(alone)
@@ -104,7 +104,7 @@ def test_more_segments_share_their_error_and_small_ones_are_put_together() -> No
     assert wider.always_valid.high - wider.always_valid.low > one.always_valid.high - one.always_valid.low
 
 
-def test_holms_p_values_are_those_of_the_definition() -> None:
+def test_holms_p_values_follow_the_definition() -> None:
     assert holm(np.array([0.04, 0.01, 0.03])).tolist() == pytest.approx([0.06, 0.03, 0.06])
     assert holm(np.array([])).tolist() == []
 
@@ -115,7 +115,7 @@ def test_a_test_without_a_challenger_has_no_segments() -> None:
         segments(*shop(users=10), alone, ["day"])
 
 
-def test_rows_for_people_and_programs_hold_the_same_figures() -> None:
+def test_printed_and_exported_rows_have_the_same_figures() -> None:
     joined, searches = shop()
     found = segments(joined, searches, TEST, ["country"])
     table = tidy.rows(readout(joined, TEST, searches), found)

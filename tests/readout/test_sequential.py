@@ -1,4 +1,4 @@
-"""Always-valid intervals: the formula, and what it is for."""
+"""Always-valid intervals: the formula, and its error rate over all looks."""
 
 from __future__ import annotations
 

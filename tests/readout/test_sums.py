@@ -1,4 +1,4 @@
-"""What stands beside the CTR: first position, orders, empty answers, ranks, bots, CUPED, the plan."""
+"""Everything beside the CTR: first position, orders, empty answers, ranks, bots, CUPED, the plan."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXPERIMENT = Experiment("test", "salt", (CHAMPION, CHALLENGER), started=NOON)
 def shopped(
     users: int = 800, seed: int = 0, lift: float = 0.0, start: datetime = NOON, **more: Any
 ) -> pa.Table:
-    """One query after another, five positions, looked at with the chance 1 / position; rates of their own."""
+    """Consecutive queries with five positions, examined with probability 1 / position; individual click rates."""
     rng = np.random.default_rng(seed)
     user = np.repeat(np.arange(users), 6)  # six queries each
     rate = np.random.default_rng(99).beta(0.8, 1.2, users)  # the same users under every seed
@@ -74,7 +74,7 @@ def side(found: Readout, name: str) -> Any:
     return next(each for each in found.variants if each.name == name)
 
 
-def test_ctr_at_1_is_that_of_the_first_position() -> None:
+def test_ctr_at_1_is_the_ctr_of_the_first_position() -> None:
     rows = [row for row in SHOP.to_pylist() if row["variant"] == "champion" and row["position"] == 1]
     first = side(FOUND, "champion").rates["CTR@1"]
     assert first.value == pytest.approx(sum(row["clicked"] for row in rows) / len(rows))
@@ -111,7 +111,7 @@ def test_zero_result_rate_is_known_with_searches_only() -> None:
     assert "CTR@1" not in side(found, "champion").rates  # no positions
 
 
-def test_ranks_have_their_ctr_and_the_weights_undo_the_position() -> None:
+def test_ctr_by_rank_and_inverse_propensity_weights() -> None:
     champion = [rank for rank in FOUND.by_rank if rank.variant == "champion"]
     assert [rank.position for rank in champion] == [1, 2, 3, 4, 5]
     assert champion[0].ctr > 3 * champion[4].ctr
@@ -120,7 +120,7 @@ def test_ranks_have_their_ctr_and_the_weights_undo_the_position() -> None:
     assert weighted.interval.low < 0.4 < weighted.interval.high  # Beta(0.8, 1.2) has the mean 0.4
 
 
-def test_cuped_is_tea_tastings_own_and_narrower() -> None:
+def test_cuped_agrees_with_tea_tasting_and_is_narrower() -> None:
     import tea_tasting as tt
 
     before = shopped(seed=1, start=NOON - timedelta(days=3))
@@ -137,7 +137,7 @@ def test_cuped_is_tea_tastings_own_and_narrower() -> None:
     assert found.cuped.always_valid.high - found.cuped.always_valid.low > narrow
 
 
-def test_cuped_needs_users_known_from_before() -> None:
+def test_cuped_needs_users_from_before_the_test() -> None:
     strangers = shopped(20, seed=1, user_id=[f"stranger-{number}" for number in range(600)])
     assert readout(SHOP, EXPERIMENT, before=strangers).cuped is None
     assert readout(SHOP, EXPERIMENT, before=SHOP.slice(0, 0)).cuped is None
@@ -145,7 +145,7 @@ def test_cuped_needs_users_known_from_before() -> None:
     assert FOUND.cuped is None
 
 
-def test_the_time_before_the_test_ends_with_the_first_look_at_the_challenger() -> None:
+def test_the_time_before_the_test_ends_at_the_challengers_first_impression() -> None:
     early = shopped(10, start=NOON - timedelta(days=1))
     assert (
         before_the_test(early, EXPERIMENT)["ts"].to_pylist() == early["ts"].to_pylist()[: _first_seen(early)]
@@ -184,7 +184,7 @@ def crawler(queries: int, seconds_apart: float, variant: str = "champion") -> pa
     ("queries", "seconds_apart", "rule"),
     [(40, 0.5, TOO_FAST), (250, 60, NO_CLICK), (250, 0.1, TOO_FAST), (29, 0.5, None), (199, 60, None)],
 )
-def test_bots_are_marked_counted_and_left_out(queries: int, seconds_apart: float, rule: str | None) -> None:
+def test_bots_are_detected_counted_and_excluded(queries: int, seconds_apart: float, rule: str | None) -> None:
     table = pa.concat_tables([SHOP.cast(crawler(1, 1).schema), crawler(queries, seconds_apart)])
     found = readout(table, EXPERIMENT)
     assert [(each.variant, each.rule, each.users, each.queries) for each in found.bots] == (
@@ -200,7 +200,7 @@ def test_bot_rules_can_be_set() -> None:
         BotPolicy(queries_per_minute=0)
 
 
-def test_plan_says_how_many_days_to_go() -> None:
+def test_the_plan_has_the_days_left() -> None:
     assert FOUND.plan is not None
     assert FOUND.days == pytest.approx(800 * 6 * 30 / 86_400, rel=0.01)
     assert FOUND.days_to_go == pytest.approx(FOUND.days * (FOUND.plan.users_always_valid / 800 - 1))
@@ -219,7 +219,7 @@ def test_health_of_the_variants() -> None:
     assert [float(slow.rate) for slow in champion.slow] == [0.0] * len(SLOW_MS)
 
 
-def test_all_of_it_is_plain_json_and_prints() -> None:
+def test_everything_is_plain_json_and_can_be_printed() -> None:
     found = readout(SHOP, EXPERIMENT, before=shopped(seed=1, start=NOON - timedelta(days=3)))
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["by_rank"]
     header, *rows = secondary_rows(found)

@@ -9,7 +9,7 @@ VIEWS = RNG.integers(1, 30, 500).astype(float)
 CLICKS = RNG.binomial(VIEWS.astype(int), RNG.beta(1, 9, 500)).astype(float)
 
 
-def test_moments_are_those_of_numpy() -> None:
+def test_moments_agree_with_numpy() -> None:
     moments = RatioMoments.of_users(CLICKS, VIEWS)
     assert moments.numerator_variance == pytest.approx(CLICKS.var(ddof=1))
     assert moments.covariance == pytest.approx(np.cov(CLICKS, VIEWS)[0, 1])
@@ -17,11 +17,11 @@ def test_moments_are_those_of_numpy() -> None:
     assert moments.residual_variance(np.asarray(0.1)) == pytest.approx((CLICKS - 0.1 * VIEWS).var(ddof=1))
 
 
-def test_the_rate_of_nobody_is_unknown() -> None:
+def test_the_rate_without_users_is_nan() -> None:
     assert np.isnan(RatioMoments.of_users(np.zeros(0), np.zeros(0)).rate)
 
 
-def test_the_error_of_a_difference_is_that_of_resampled_users() -> None:
+def test_the_standard_error_of_a_difference_agrees_with_the_bootstrap() -> None:
     sides = [RatioMoments.of_users(CLICKS[part], VIEWS[part]) for part in (slice(250), slice(250, None))]
     difference, error = rate_difference(*sides)
     resampled = []
@@ -32,7 +32,7 @@ def test_the_error_of_a_difference_is_that_of_resampled_users() -> None:
     assert error == pytest.approx(np.std(resampled), rel=0.15)
 
 
-def test_a_few_equal_users_do_not_make_the_error_small() -> None:
+def test_few_equal_users_do_not_give_a_small_standard_error() -> None:
     many = RatioMoments.of_users(CLICKS, VIEWS)
     two_alike = RatioMoments.of_users(np.array([1.0, 1.0]), np.array([10.0, 10.0]))
     assert float(rate_difference(many, two_alike)[1]) > float(many.rate) / 4

@@ -12,7 +12,7 @@ from immr.registry.registry import Registry
 from tests.registry.conftest import open_registry, register
 
 
-def test_an_empty_registry_asks_for_a_training(registry: Registry) -> None:
+def test_an_empty_registry_asks_for_training(registry: Registry) -> None:
     assert registry.versions() == []
     assert registry.find("k") is None
     assert registry.role("champion") is None

@@ -74,7 +74,7 @@ def test_a_home_behind_a_link_is_the_same_home(registry: Registry, home: Path, t
 
 
 @pytest.mark.parametrize("location", ["s3://bucket/artifacts", "file:///data/mlruns", "mlflow-artifacts:/1"])
-def test_a_location_that_the_user_chose_stays(home: Path, location: str) -> None:
+def test_a_location_chosen_by_the_user_stays(home: Path, location: str) -> None:
     database = home / "mlflow" / "mlflow.db"
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute(

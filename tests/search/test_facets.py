@@ -5,7 +5,7 @@ COLOUR, SIZE = Condition("colour", ("red",)), Condition("size", ("xl",))
 FILTERS = Filters("Clothes", price_min=1.0, price_max=9.0, exclude="shirt", conditions=(COLOUR, SIZE))
 
 
-def test_the_names_that_are_filtered_occur_once() -> None:
+def test_filtered_names_are_listed_once() -> None:
     assert filtered(FILTERS) == ["colour", "size", "category", "price"]
     assert filtered(Filters(conditions=(COLOUR, Condition("colour", ("blue",), negated=True)))) == ["colour"]
     assert filtered(Filters(exclude="shirt")) == []

@@ -17,7 +17,7 @@ def test_the_first_of_every_ranking_has_relevance_1():
     assert fused[0].shares == {"photo": 0.25, "words": 0.75}
 
 
-def test_an_item_of_both_rankings_beats_the_second_of_either():
+def test_an_item_in_both_rankings_beats_the_second_of_either():
     fused = fuse({"photo": ranking("a", "b", "c"), "words": ranking("d", "c")}, {"photo": 1.0, "words": 1.0})
     assert [each.candidate.item_id for each in fused] == ["c", "a", "d", "b"]
     assert fused[0].shares == {"photo": pytest.approx(0.5 * 61 / 63), "words": pytest.approx(0.5 * 61 / 62)}

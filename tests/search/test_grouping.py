@@ -19,7 +19,7 @@ def test_an_item_without_the_attribute_is_a_group_of_its_own() -> None:
     assert fingerprint(hit("a"), "model") != fingerprint(hit("b", model="a"), "model")
 
 
-def test_members_are_sought_in_the_groups_of_the_hits() -> None:
+def test_members_are_looked_up_in_the_groups_of_the_hits() -> None:
     hits = [hit("a", model="m"), hit("b"), hit("c", model="n"), hit("d", model="m")]
     found = of_groups(Filters("Clothes"), "model", hits)
     assert found == Filters("Clothes", conditions=(Condition("model", ("m", "n")),))

@@ -1,4 +1,4 @@
-"""The path of a query, with a real encoder and a real collection."""
+"""A query from photo to hits, with a real encoder and a real collection."""
 
 from __future__ import annotations
 
@@ -174,7 +174,9 @@ def test_several_photos_are_averaged(encoder: OnnxQueryEncoder, collection: Coll
     assert float(np.linalg.norm(both.embedding_D)) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_a_region_is_searched_for_alone(encoder: OnnxQueryEncoder, collection: Collection) -> None:
+def test_a_region_is_searched_without_the_rest_of_the_photo(
+    encoder: OnnxQueryEncoder, collection: Collection
+) -> None:
     scene = Image.new("RGB", (600, 300), tiny_version.COLOURS["blue"])
     scene.paste(tiny_version.COLOURS["green"], (300, 0, 600, 300))
     content = io.BytesIO()
@@ -203,7 +205,7 @@ def test_words_find_items_and_join_a_photo(encoder: OnnxQueryEncoder, collection
 
 @pytest.mark.parametrize("photos", [[], [tiny_version.photo("red")]], ids=["words", "both"])
 @pytest.mark.parametrize("group_by", [None, "shade"])
-def test_pages_of_words_repeat_nothing(
+def test_pages_of_a_text_search_repeat_nothing(
     encoder: OnnxQueryEncoder, collection: Collection, photos: list[bytes], group_by: str | None
 ) -> None:
     searcher, wanted = (

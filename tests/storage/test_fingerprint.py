@@ -12,7 +12,7 @@ class Box:
     where: Path
 
 
-def test_the_same_values_in_another_order_of_keys_are_the_same() -> None:
+def test_the_order_of_keys_does_not_matter() -> None:
     assert fingerprint.of_values({"a": 1, "b": 2}) == fingerprint.of_values({"b": 2, "a": 1})
 
 

@@ -11,7 +11,7 @@ FIRST = {"action": "wait", "reason": "Noch zu früh.", "numbers": {"queries": 3.
 SECOND = {"action": "promote", "reason": "Better.", "numbers": {}}
 
 
-def test_no_file_is_no_decision(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_decisions(tmp_path: Path) -> None:
     assert JsonLines(tmp_path / "log.jsonl").read() == []
 
 

@@ -1,4 +1,4 @@
-"""Counts what makes the host wait for a GPU, on a machine without one."""
+"""Counts the operations that make the host wait for a GPU, on a machine without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests do with the search API: search, click, and look into the event log."""
+"""What tests do with the search API: search, click, and read the event log."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def rows_now(settings: Settings, query_id: str) -> list[dict[str, Any]]:
 
 
 def rows(settings: Settings, query_id: str) -> list[dict[str, Any]]:
-    """The same, once they are there: a search reaches the log after its answer."""
+    """The same, as soon as they are recorded: a search reaches the log after its answer."""
     found: list[dict[str, Any]] = []
     until(lambda: found.extend(rows_now(settings, query_id)) or found)
     return found

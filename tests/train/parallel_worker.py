@@ -1,6 +1,6 @@
 """One rank of `test_parallel`: python -m tests.train.parallel_worker <training set> <cache> <folder>.
 
-Fine-tunes replicas, then shards; then makes a version of the shards, from the checkpoint that they left.
+Fine-tunes replicas, then shards, then exports a version from the shards' checkpoint.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ def tuned(
     stage = trainer.stage = fine_tuning(arrays, trainer.towers, recipe, cache_dir, world)
     encoder = stage.network.get_submodule("encoder")
     if recipe is REPLICATED:
-        encoder.to(memory_format=torch.contiguous_format)  # as shards are: else sums round differently
+        encoder.to(memory_format=torch.contiguous_format)  # as for shards: otherwise sums round differently
     trainer.run(Checkpoints(saved / "fine-tune", "key", world), None)
     learning = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
     moments = [stage.optimizer.state[parameter]["exp_avg"] for parameter in learning]

@@ -1,4 +1,4 @@
-"""Processes that meet each other as torchrun's would, without torchrun."""
+"""Process groups as torchrun forms them, without torchrun."""
 
 import os
 import socket
@@ -9,14 +9,14 @@ import torch
 
 
 def free_port() -> int:
-    """That ranks may meet at."""
+    """A port for the ranks' rendezvous."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
 def start(module: str, size: int, *arguments: str) -> list[subprocess.Popen[bytes]]:
-    """`python -m module arguments` as each of so many gloo ranks."""
+    """Run `python -m module arguments` as each of `size` gloo ranks."""
     environment = os.environ | {
         "WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
@@ -29,10 +29,10 @@ def start(module: str, size: int, *arguments: str) -> list[subprocess.Popen[byte
 
 
 def finish(processes: list[subprocess.Popen[bytes]]) -> None:
-    """Wait until all have ended; none outlives a failure.
+    """Wait until all have ended; after a failure the others are killed.
 
     Raises:
-        RuntimeError: one did not end well.
+        RuntimeError: a rank failed.
     """
     try:
         codes = [process.wait(280) for process in processes]

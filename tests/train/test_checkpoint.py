@@ -10,7 +10,7 @@ from immr.train.world import World
 
 
 class Value:
-    """The smallest thing with a state."""
+    """A minimal part with a state."""
 
     def __init__(self, value: float):
         self.value = torch.tensor(value)
@@ -33,7 +33,7 @@ def _load(checkpoints: Checkpoints) -> float | None:
     return float(part.value) if progress else None
 
 
-def test_newest_complete_comes_back_and_old_ones_go(tmp_path):
+def test_the_newest_complete_checkpoint_is_loaded_and_old_ones_deleted(tmp_path):
     checkpoints = Checkpoints(tmp_path / "run", "key", World())
     assert _load(checkpoints) is None
     for photos in (5, 10, 15):
@@ -46,13 +46,13 @@ def test_newest_complete_comes_back_and_old_ones_go(tmp_path):
 
 @pytest.mark.parametrize("name", ["complete.json", ".metadata", "__0_0.distcp"])
 @pytest.mark.parametrize("damage", ["gone", "cut short"])
-def test_one_that_was_being_written_when_the_power_went_is_never_loaded(tmp_path, name, damage):
+def test_an_incomplete_checkpoint_is_never_loaded(tmp_path, name, damage):
     checkpoints = Checkpoints(tmp_path, "key", World())
     _save(checkpoints, 5)
     _save(checkpoints, 10)
-    # before its rename, whole or not
+    # interrupted before its rename
     shutil.copytree(tmp_path / "after-00000010", tmp_path / ".after-00000015")
-    # a disk that kept the rename and lost the content, whatever fsync promised
+    # a disk that kept the rename but lost the content despite fsync
     victim = tmp_path / "after-00000010" / name
     if damage == "gone":
         victim.unlink()
@@ -63,7 +63,7 @@ def test_one_that_was_being_written_when_the_power_went_is_never_loaded(tmp_path
     assert _load(checkpoints) == 15
 
 
-def test_one_that_is_whole_and_cannot_be_read_says_what_to_do(tmp_path):
+def test_an_unreadable_checkpoint_is_an_error_with_a_remedy(tmp_path):
     checkpoints = Checkpoints(tmp_path, "key", World())
     _save(checkpoints, 5)
     metadata = tmp_path / "after-00000005" / ".metadata"
@@ -72,12 +72,12 @@ def test_one_that_is_whole_and_cannot_be_read_says_what_to_do(tmp_path):
         _load(checkpoints)
 
 
-def test_those_of_another_key_are_not_ours(tmp_path):
+def test_checkpoints_of_another_key_are_ignored(tmp_path):
     _save(Checkpoints(tmp_path, "key", World()), 5)
     assert _load(Checkpoints(tmp_path, "other", World())) is None
 
 
-def test_a_module_and_its_optimizer_go_on_as_if_nothing_had_been(tmp_path):
+def test_a_module_and_its_optimizer_resume_exactly(tmp_path):
     def learned(seed: int) -> Learned:
         torch.manual_seed(seed)
         module = nn.Linear(3, 2)

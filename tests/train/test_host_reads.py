@@ -1,4 +1,4 @@
-"""Nothing in a step is read by the host, which on a GPU would have to wait; checked without a GPU, in two ways.
+"""The host reads nothing during a step, because it would wait for the GPU; checked without a GPU in two ways.
 
 On the CPU every kernel that needs a host read is counted. On the device `meta`, which has shapes and no values, such
 a kernel cannot run at all, and neither can one with tensors on two devices.
@@ -91,7 +91,7 @@ def test_reads_are_counted(monkeypatch):
 
 
 @pytest.mark.parametrize("changes", KINDS)
-def test_a_step_is_not_read(arrays, monkeypatch, changes):
+def test_a_step_needs_no_host_read(arrays, monkeypatch, changes):
     trainer = Trainer(arrays, MODEL, dataclasses.replace(TRAIN, **changes), World(), read_every=3)
     trainer.towers.train()
     (first, rows), *others = _steps(trainer)
@@ -102,7 +102,7 @@ def test_a_step_is_not_read(arrays, monkeypatch, changes):
     assert reads == []
 
 
-def test_a_step_with_the_encoder_is_not_read(arrays, tmp_path, monkeypatch):
+def test_a_step_with_the_encoder_needs_no_host_read(arrays, tmp_path, monkeypatch):
     tune = FineTuneRecipe(image_size_px=32, batch_size=4, document_batch_size=2, frozen_stages=6)
     recipe = dataclasses.replace(TRAIN, fine_tune=tune)
     trainer = Trainer(arrays, MODEL, recipe, World())
@@ -162,7 +162,7 @@ def test_a_classifier_is_made_and_settled_on_a_device_without_values(optimizer, 
 
 
 def _move_to_meta(trainer: Trainer) -> None:
-    """As `Trainer` would have been made there, without the statistics, which need values."""
+    """Move it as if `Trainer` had been created there, without the statistics, which need values."""
     trainer.world, trainer.arrays = META, trainer.arrays.to("meta")
     trainer.towers = Towers(MODEL, trainer.recipe.dropout, trainer.recipe.hide_modality).to("meta").train()
     trainer.stage = dataclasses.replace(

@@ -17,7 +17,7 @@ def test_a_job_survives_json(job, tmp_path):
     assert TrainJob.read(tmp_path / "job.json") == job
 
 
-def test_a_version_is_written_whole_and_finds_what_was_held_out(job, training_set):
+def test_a_version_is_complete_and_finds_the_held_out_photos(job, training_set):
     run(job, World())
     assert sorted(path.name for path in job.out.iterdir()) == [
         "card.json",
@@ -34,7 +34,7 @@ def test_a_version_is_written_whole_and_finds_what_was_held_out(job, training_se
     assert ((queries_ND @ documents_MD.T).argmax(1) == np.arange(6)).mean() >= 5 / 6
 
 
-def test_what_is_there_is_not_trained_again(job):
+def test_an_existing_version_is_not_trained_again(job):
     job = dataclasses.replace(job, train=TRAIN)
     run(job, World())
     before = (job.out / "towers.pt").stat().st_mtime_ns

@@ -55,7 +55,7 @@ def test_same_seed_same_towers(arrays, tmp_path):
     assert not torch.equal(one["query.transform.project.weight"], other["query.transform.project.weight"])
 
 
-def test_a_resumed_run_ends_where_an_unbroken_one_does(arrays, tmp_path):
+def test_a_resumed_run_ends_like_an_uninterrupted_one(arrays, tmp_path):
     unbroken = _trained(arrays, tmp_path / "unbroken", epochs=4)
     checkpoints = Checkpoints(tmp_path / "unbroken", "key", World())
     kept = checkpoints.load(Trainer(arrays, MODEL, TRAIN, World()).state())
@@ -68,7 +68,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(arrays, tmp_path):
 
 @dataclasses.dataclass(frozen=True)
 class Interrupted(BatchPlan):
-    """Breaks off before a step of the run."""
+    """Stops before a step of the run."""
 
     stop: int = 0
 
@@ -85,7 +85,7 @@ def _interrupt(trainer: Trainer, stop: int) -> None:
 
 
 @pytest.mark.parametrize("negative_rate", [1.0, 0.5])
-def test_whatever_step_it_stops_at_it_ends_the_same(arrays, tmp_path, negative_rate):
+def test_a_run_interrupted_at_any_step_ends_the_same(arrays, tmp_path, negative_rate):
     changes = {"epochs": 3, "checkpoint_every_steps": 3, "negative_rate": negative_rate}
     unbroken = _trained(arrays, tmp_path / "unbroken", **changes)
     for stop in range(12):
@@ -99,8 +99,8 @@ def test_whatever_step_it_stops_at_it_ends_the_same(arrays, tmp_path, negative_r
             assert torch.equal(value, resumed.towers.state_dict()[name])
 
 
-def test_a_run_goes_on_with_batches_of_another_size(arrays, tmp_path):
-    """As it does on another number of ranks: 12 of 36 photos of an epoch done, then 8 at a time."""
+def test_a_run_resumes_with_another_batch_size(arrays, tmp_path):
+    """As on another number of ranks: after 12 of an epoch's 36 photos, 8 at a time."""
     first = Trainer(arrays, MODEL, dataclasses.replace(TRAIN, batch_size=6), World())
     _interrupt(first, 10)
     with pytest.raises(InterruptedError):
@@ -112,7 +112,7 @@ def test_a_run_goes_on_with_batches_of_another_size(arrays, tmp_path):
     assert resumed.curves["loss"][-1] < first.curves["loss"][0]
 
 
-def test_weights_weigh(arrays, tmp_path):
+def test_photo_weights_are_relative(arrays, tmp_path):
     doubled = dataclasses.replace(arrays, photo_weights_N=arrays.photo_weights_N * 2)
     unequal_N = torch.ones(36)
     unequal_N[:6] = 10.0
@@ -125,7 +125,7 @@ def test_weights_weigh(arrays, tmp_path):
     assert curves[2]["loss"] != pytest.approx(curves[0]["loss"], rel=1e-4)
 
 
-def test_a_loss_that_is_no_number_names_step_photo_and_rate(arrays, tmp_path):
+def test_a_loss_that_is_not_finite_names_step_photo_and_rate(arrays, tmp_path):
     photos_NVF = arrays.photos_NVF.clone()
     trainer = Trainer(arrays, MODEL, TRAIN, World())
     photos_NVF[7] = torch.nan

@@ -8,7 +8,7 @@ from immr.train.pair_loss import SCALE, DocumentMemory, pair_loss
 from immr.train.world import World
 
 
-def test_one_pair_per_class_is_symmetric_cross_entropy():
+def test_with_one_pair_per_class_it_is_symmetric_cross_entropy():
     generator = torch.Generator().manual_seed(0)
     photos_PD = F.normalize(torch.randn(5, 8, generator=generator), dim=-1)
     documents_MD = F.normalize(torch.randn(5, 8, generator=generator), dim=-1)

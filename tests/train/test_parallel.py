@@ -1,4 +1,4 @@
-"""An encoder in shards learns what a replicated one learns."""
+"""A sharded encoder learns the same as a replicated one."""
 
 import json
 
@@ -20,8 +20,8 @@ def folder(training_set, cache_dir, tmp_path_factory):
     return folder
 
 
-def test_losses_weights_and_gradients_are_those_of_replicas(folder):
-    """Weights alone would not tell a gradient's size: Adam divides by it."""
+def test_losses_weights_and_gradients_agree_with_replicas(folder):
+    """Weights alone would not show the size of a gradient, because Adam divides by it."""
     for rank, found in enumerate(ranks.answers(folder, 2)):  # the leader alone has the whole encoder
         sharded, replicated = found["sharded"], found["replicated"]
         assert len(sharded["curves"]["loss"]) == 2
@@ -31,7 +31,7 @@ def test_losses_weights_and_gradients_are_those_of_replicas(folder):
             torch.testing.assert_close(sharded[part], replicated[part], atol=1e-5, rtol=1e-5)
 
 
-def test_a_version_goes_on_from_a_checkpoint_and_has_whole_tensors(folder):
+def test_a_version_from_a_resumed_run_has_whole_tensors(folder):
     unbroken = ranks.answers(folder, 2)[0]["sharded"]
     curves = json.loads((folder / "version" / CURVES).read_text())
     assert curves == unbroken["curves"]

@@ -6,7 +6,7 @@ import pytest
 from immr.train.progress import Display, Progress
 
 
-def test_a_point_of_a_curve_is_the_mean_over_an_epochs_steps_also_after_a_resume():
+def test_a_curves_point_is_the_mean_over_an_epoch_even_after_a_resume():
     progress = Progress()
     progress.advance(8)
     progress.record([1.0, 0.1, 0.0])

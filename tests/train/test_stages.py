@@ -48,7 +48,7 @@ def _tuned(arrays, cache_dir, folder: Path, recipe=RECIPE) -> tuple[Trainer, tor
     return trainer, trainer.fine_tune(Checkpoints(folder / "tune", "key", World()), None, cache_dir)
 
 
-def test_only_the_late_stages_learn_and_the_curves_go_on(arrays, cache_dir, tmp_path):
+def test_only_the_late_stages_learn_and_the_curves_continue(arrays, cache_dir, tmp_path):
     trainer, encoder = _tuned(arrays, cache_dir, tmp_path)
     assert len(trainer.curves["loss"]) == 3
     pretrained = load_image_encoder(MODEL.image_encoder, 32)
@@ -61,7 +61,7 @@ def test_only_the_late_stages_learn_and_the_curves_go_on(arrays, cache_dir, tmp_
     assert all(torch.equal(ours, theirs) for ours, theirs in buffers), "statistics of batch norm stay"
 
 
-def test_it_goes_on_from_any_checkpoint_as_if_unbroken(arrays, cache_dir, tmp_path):
+def test_it_resumes_from_any_checkpoint_like_an_uninterrupted_run(arrays, cache_dir, tmp_path):
     unbroken, encoder = _tuned(arrays, cache_dir, tmp_path)
     kept = sorted(path.name for path in (tmp_path / "tune").iterdir())
     assert len(kept) == 2
@@ -72,7 +72,7 @@ def test_it_goes_on_from_any_checkpoint_as_if_unbroken(arrays, cache_dir, tmp_pa
         assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
 
 
-def test_gradients_of_two_ranks_are_those_of_one(training_set, arrays, cache_dir, tmp_path):
+def test_gradients_of_two_ranks_agree_with_one(training_set, arrays, cache_dir, tmp_path):
     for size in (1, 2):
         where = (str(path) for path in (training_set.folder, cache_dir, tmp_path))
         ranks.finish(ranks.start("tests.train.fine_tune_worker", size, *where))
@@ -145,7 +145,7 @@ def test_rates_fall_from_stage_to_stage(arrays, cache_dir):
     assert stage.rate(first) > 0 and stage.rate(first + 2 * stage.plan.steps_per_epoch - 1) < 1e-4
 
 
-def test_what_cannot_be_tuned_is_said(arrays, cache_dir):
+def test_encoders_that_cannot_be_tuned_are_refused(arrays, cache_dir):
     towers, _ = heads(arrays, MODEL, RECIPE, World())
     for changes, why in (
         ({"frozen_stages": 9}, "the encoder has 9 stages"),
@@ -156,7 +156,7 @@ def test_what_cannot_be_tuned_is_said(arrays, cache_dir):
             fine_tuning(arrays, towers, recipe, cache_dir, World())
 
 
-def test_a_version_carries_its_encoder_to_both_sides(job, training_set, tmp_path):
+def test_a_versions_encoder_serves_queries_and_documents(job, training_set, tmp_path):
     job = dataclasses.replace(job, train=dataclasses.replace(RECIPE, epochs=24))
     job.write(tmp_path / "job.json")
     run(TrainJob.read(tmp_path / "job.json"), World())

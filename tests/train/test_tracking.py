@@ -35,7 +35,7 @@ def test_journal_without_mlflow(tmp_path):
     assert logged == [{"params": {"dim": "16"}}, {"metrics": {"loss": 1.5}, "step": 1}]
 
 
-def test_mlflow_has_what_the_journal_has(tmp_path):
+def test_mlflow_receives_what_the_journal_has(tmp_path):
     client, run_id = _run_in(tmp_path)
     tracker = Tracker(tmp_path / "metrics.jsonl", f"sqlite:///{tmp_path}/mlflow.db", run_id)
     tracker.params({"dim": 16})
@@ -46,8 +46,8 @@ def test_mlflow_has_what_the_journal_has(tmp_path):
     assert _losses(client, run_id) == [(1, 1.0), (2, 0.5), (3, 1.0 / 3)]
 
 
-def test_a_run_that_is_started_again_tells_each_number_once(tmp_path):
-    """Killed after the journal had step 3, whose line is torn; the checkpoint was that of step 1."""
+def test_a_restarted_run_reports_each_number_once(tmp_path):
+    """Killed after step 3, whose line in the journal is incomplete; the checkpoint was from step 1."""
     client, run_id = _run_in(tmp_path)
     journal = tmp_path / "metrics.jsonl"
     killed = Tracker(journal, None, None)
@@ -65,8 +65,8 @@ def test_a_run_that_is_started_again_tells_each_number_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_mlflow_away_for_the_whole_run_loses_nothing(tmp_path, caplog):
-    """Nobody listens at its port until the run is over."""
+def test_nothing_is_lost_if_mlflow_is_down_for_the_whole_run(tmp_path, caplog):
+    """Nothing listens on its port until the run is over."""
     client, run_id = _run_in(tmp_path)
     port = free_port()
     tracker = Tracker(tmp_path / "metrics.jsonl", f"http://127.0.0.1:{port}", run_id)

@@ -10,13 +10,13 @@ from immr.train.world import attempt, gpu_of, world_from_environment
 from tests.train import ranks
 
 
-def test_alone_without_torchrun():
+def test_without_torchrun_there_is_one_rank():
     with world_from_environment() as world:
         assert (world.rank, world.size, world.leads, world.attempt) == (0, 1, True, 0)
         assert world.agree("mine") == "mine"
 
 
-def test_attempts_are_torchruns_restarts():
+def test_attempts_count_torchruns_restarts():
     assert attempt({}) == 0
     assert attempt({"TORCHELASTIC_RESTART_COUNT": "2"}) == 2
 
@@ -28,7 +28,7 @@ def test_each_process_has_a_gpu_of_its_own():
 
 
 def test_ranks_agree_on_what_the_leader_sees(tmp_path):
-    """Run as a module by the ranks themselves, see below."""
+    """The ranks run this file as a module, see below."""
     ranks.finish(ranks.start("tests.train.test_world", 2, str(tmp_path)))
     assert ranks.answers(tmp_path, 2) == [(0, 2, "seen by 0"), (1, 2, "seen by 0")]
 

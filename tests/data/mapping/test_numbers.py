@@ -1,4 +1,4 @@
-"""Numbers as shops write them; what is not one is never taken for another."""
+"""Numbers as shops write them; unclear ones are unreadable, never guessed."""
 
 import pyarrow as pa
 import pytest

@@ -1,4 +1,4 @@
-"""A mapping is proposed from real-looking exports of shop systems, and makes them fit."""
+"""A mapping is proposed for realistic exports of shop systems, which then meet the contract."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_impressions_of_another_system(tmp_path: Path) -> None:
     assert all(report.fits for report in check(Shop.of(tmp_path, tmp_path / "map.toml")))
 
 
-def test_a_name_is_used_once_and_the_same_name_goes_first() -> None:
+def test_a_column_is_used_once_and_an_equal_name_wins() -> None:
     assert similar_columns(["item_id", "title"], ["ID", "item-id", "Name"]) == {
         "item_id": "item-id",
         "title": "Name",

@@ -1,4 +1,4 @@
-"""The mapping file: what it changes, and what is wrong with it in one sentence."""
+"""The mapping file: what it changes, and its errors."""
 
 from pathlib import Path
 
@@ -48,14 +48,14 @@ def test_rules_of_each_kind(tmp_path: Path) -> None:
     assert (second["category"], second["stock"], first["stock"]) == ("Küche", 0.0, 3.0)
 
 
-def test_what_a_rule_cannot_read_is_rejected_as_the_shop_wrote_it(tmp_path: Path) -> None:
+def test_unreadable_values_are_rejected_with_their_original_text(tmp_path: Path) -> None:
     [only] = admitted(tmp_path, f"{COLUMNS}\nprice = {{ column = 'Preis', decimal = ',' }}")
     assert (only["item_id"], only["price"]) == ("100", 1299.0)
     [rejected] = pq.read_table(tmp_path / "out" / "rejected" / "items.parquet").to_pylist()
     assert (rejected["Preis"], rejected["reason"]) == ("aus", "price is not a number")
 
 
-def test_a_default_stands_for_empty_and_missing_values(tmp_path: Path) -> None:
+def test_a_default_replaces_empty_and_missing_values(tmp_path: Path) -> None:
     price = "price = { column = 'Preis', decimal = ',', default = 0 }"
     rows = admitted(tmp_path, f"{COLUMNS}\n{price}", CSV.replace("1.299,00 €", "").replace("aus;", "5,00;"))
     assert [row["price"] for row in rows] == [0.0, 5.0]
@@ -82,19 +82,19 @@ def test_a_mapped_column_must_exist(tmp_path: Path, reason: str) -> None:
         ),
     ],
 )
-def test_a_wrong_file_is_one_sentence(tmp_path: Path, mapping: str, fault: str) -> None:
+def test_an_invalid_file_is_reported_in_one_sentence(tmp_path: Path, mapping: str, fault: str) -> None:
     (tmp_path / "map.toml").write_text(mapping)
     with pytest.raises(ContractError, match=fault):
         ShopMap.read(tmp_path / "map.toml")
 
 
 @pytest.mark.parametrize("sql", ["Preis +", "nothing_there", "read_csv('/etc/passwd')"])
-def test_a_wrong_expression_names_its_column(tmp_path: Path, sql: str) -> None:
+def test_an_invalid_expression_names_its_column(tmp_path: Path, sql: str) -> None:
     with pytest.raises(ContractError, match="the mapping of price does not fit"):
         admitted(tmp_path, f'{COLUMNS}\nprice = {{ sql = "{sql}" }}')
 
 
-def test_a_shop_may_be_its_mapping_alone(tmp_path: Path) -> None:
+def test_a_mapping_alone_may_define_a_shop(tmp_path: Path) -> None:
     pq.write_table(pa.table({"query_id": ["q"]}), tmp_path / "q.parquet")
     (tmp_path / "shop.toml").write_text("[queries]\nsource = 'q.parquet'")
     with pytest.raises(ContractError, match="does not name its source"):

@@ -36,7 +36,7 @@ def test_text(text: str, pattern: str, zone: str, expected: datetime | None) -> 
     assert moments(pa.array([text]), pattern=pattern, zone=zone) == [expected]
 
 
-def test_what_cannot_be_read_is_not_taken_as_missing() -> None:
+def test_unreadable_times_are_not_treated_as_missing() -> None:
     found = read_times(pa.array(["soon", "", None]), zone=BERLIN)
     assert found.to_pylist() == [UNREADABLE, None, None]
     assert read_times(pa.array(["later", "1"]), unit="s").to_pylist()[0] == UNREADABLE

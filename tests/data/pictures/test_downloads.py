@@ -1,4 +1,4 @@
-"""Pictures by URL, from a server that is slow, flaky and rate-limited; and what may not be asked at all."""
+"""Pictures by URL, from a server that is slow, flaky and rate-limited; and addresses that are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOCAL = PictureRules(allow_private=True, parallel=8, max_mb=0.01, timeout_s=5.0,
 
 
 class Moody(http.server.BaseHTTPRequestHandler):
-    """Every picture fails twice before it comes, each time in another way."""
+    """Every picture fails twice before it is served, each time in another way."""
 
     protocol_version = "HTTP/1.1"
 
@@ -105,7 +105,7 @@ def content(fetched: Fetched) -> bytes:
     return fetched.path.read_bytes()
 
 
-def test_all_pictures_come_from_a_flaky_and_limited_server(server: Server, tmp_path: Path) -> None:
+def test_all_pictures_are_fetched_from_a_flaky_rate_limited_server(server: Server, tmp_path: Path) -> None:
     pauses: list[float] = []
     urls = [
         f"{server.url}/{kind}/{number}" for kind in ("flaky", "limited", "plain") for number in range(100)
@@ -128,7 +128,7 @@ def test_all_pictures_come_from_a_flaky_and_limited_server(server: Server, tmp_p
         ("away/file:///etc/passwd", "redirected to file:///etc/passwd", 1),
     ],
 )
-def test_what_cannot_be_fetched_has_its_reason(
+def test_a_failed_download_has_its_reason(
     server: Server, tmp_path: Path, path: str, reason: str, asked: int
 ) -> None:
     url = f"{server.url}/{path}"
@@ -142,13 +142,13 @@ def test_a_redirect_is_followed(server: Server, tmp_path: Path) -> None:
     assert content(downloads(tmp_path).fetch([url])[url]) == b"picture 1"
 
 
-def test_a_wrong_url_fails_alone(server: Server, tmp_path: Path) -> None:
+def test_an_invalid_url_fails_alone(server: Server, tmp_path: Path) -> None:
     wrong, right = "http://[broken/1.jpg", f"{server.url}/plain/1"
     found = downloads(tmp_path).fetch([wrong, right])
     assert "not a valid URL" in found[wrong].failure and content(found[right]) == b"picture 1"
 
 
-def test_spaces_and_letters_beyond_ascii_are_sent_as_browsers_do(server: Server, tmp_path: Path) -> None:
+def test_spaces_and_non_ascii_letters_are_encoded_as_in_browsers(server: Server, tmp_path: Path) -> None:
     url = f"{server.url}/plain/größe 1%20.jpg?b=ü#top"
     assert content(downloads(tmp_path).fetch([url])[url])
     assert list(server.asked) == ["/plain/gr%C3%B6%C3%9Fe%201%20.jpg?b=%C3%BC"]
@@ -172,7 +172,7 @@ def test_secrets_are_sent_to_their_host_only(server: Server, tmp_path: Path) -> 
     assert "Authorization" not in server.headers["/plain/9"] and "X-Shop" not in server.headers["/plain/9"]
 
 
-def test_a_killed_run_asks_only_for_the_rest(server: Server, tmp_path: Path) -> None:
+def test_after_a_kill_only_missing_pictures_are_requested(server: Server, tmp_path: Path) -> None:
     first = [f"{server.url}/plain/{number}" for number in range(300)]
     downloads(tmp_path).fetch(first)
     again = downloads(tmp_path).fetch([*first, f"{server.url}/plain/new", f"{server.url}/missing/1"])
@@ -181,7 +181,7 @@ def test_a_killed_run_asks_only_for_the_rest(server: Server, tmp_path: Path) -> 
     assert server.asked["/missing/1"] == 2, "failures are tried again"
 
 
-def test_a_server_that_trickles_is_cut_off(tmp_path: Path) -> None:
+def test_a_trickling_server_times_out(tmp_path: Path) -> None:
     done = threading.Event()
 
     class Slow(http.server.BaseHTTPRequestHandler):
@@ -210,7 +210,7 @@ def test_a_server_that_trickles_is_cut_off(tmp_path: Path) -> None:
             thread.join()
 
 
-def test_nothing_is_asked_of_private_addresses(server: Server, tmp_path: Path) -> None:
+def test_private_addresses_get_no_request(server: Server, tmp_path: Path) -> None:
     rules = PictureRules(tries=1)
     hosts = ("127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "0.0.0.0")
     urls = [f"http://{host}:{server.server_port}/plain/1" for host in hosts]

@@ -1,4 +1,4 @@
-"""JPEGs without an end marker, and those that cannot be made smaller while reading."""
+"""JPEGs without an end marker, and those that cannot be decoded at a reduced size."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ KINDS = [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"subsampling": 
 
 @pytest.mark.parametrize("min_side_px", [None, 32])
 @pytest.mark.parametrize("options", KINDS)
-def test_a_picture_that_lacks_only_the_end_marker_is_whole(
+def test_a_picture_without_only_its_end_marker_is_complete(
     options: dict[str, object], min_side_px: int | None
 ) -> None:
     content = encoded(NOISE, "JPEG", **options)
@@ -27,7 +27,7 @@ def test_a_picture_that_lacks_only_the_end_marker_is_whole(
 @pytest.mark.parametrize("min_side_px", [None, 32])
 @pytest.mark.parametrize("options", [kind for kind in KINDS if "progressive" not in kind])
 @pytest.mark.parametrize("lost", [10, 40, 400, 4000])
-def test_a_picture_that_lacks_lines_is_broken_at_any_size(
+def test_a_picture_with_missing_lines_is_broken_at_any_size(
     options: dict[str, object], min_side_px: int | None, lost: int
 ) -> None:
     with pytest.raises(ImageError, match="truncated"):
@@ -35,7 +35,7 @@ def test_a_picture_that_lacks_lines_is_broken_at_any_size(
 
 
 @pytest.mark.parametrize("min_side_px", [None, 20])
-def test_a_lossless_jpeg_is_read_as_it_is(min_side_px: int | None) -> None:
+def test_a_lossless_jpeg_is_read_unchanged(min_side_px: int | None) -> None:
     grey = np.tile(np.arange(120, dtype=np.uint8) * 2, (100, 1))
     content = lossless_jpeg(grey)
     assert jpeg.is_lossless(content)

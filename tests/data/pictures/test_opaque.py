@@ -1,4 +1,4 @@
-"""White behind transparency, the depth of grey, and frames that do not fill the picture."""
+"""White behind transparency, bit depths, and frames that do not fill the picture."""
 
 import io
 import struct
@@ -78,7 +78,7 @@ def test_a_palette_with_alpha_values() -> None:
     assert found == [(0, 0, 0), (127,) * 3, WHITE, (0, 0, 0)]
 
 
-def test_the_colour_of_invisible_pixels_does_not_bleed_when_made_smaller() -> None:
+def test_invisible_pixels_do_not_bleed_when_downscaled() -> None:
     pixels = np.zeros((400, 400, 4), dtype=np.uint8)  # invisible black
     pixels[:, 200:] = (255, 255, 255, 255)
     found = decode(encoded(Image.fromarray(pixels), "PNG"), min_side_px=50)
@@ -86,7 +86,7 @@ def test_the_colour_of_invisible_pixels_does_not_bleed_when_made_smaller() -> No
 
 
 @pytest.mark.parametrize("transparent", [False, True])
-def test_outside_of_a_small_first_gif_frame_it_is_white(transparent: bool) -> None:
+def test_the_area_outside_a_small_first_gif_frame_is_white(transparent: bool) -> None:
     red = encoded(
         Image.new("RGB", (10, 10), (255, 0, 0)), "GIF", **({"transparency": 9} if transparent else {})
     )
@@ -103,7 +103,7 @@ def test_outside_of_a_small_first_gif_frame_it_is_white(transparent: bool) -> No
 
 
 def on_white(content: bytes) -> npt.NDArray[np.uint8]:
-    """The obvious way, in memory as a whole."""
+    """The reference: composed in memory at full size."""
     with Image.open(io.BytesIO(content)) as image:
         front = image.convert("RGBA")
     return np.asarray(Image.alpha_composite(Image.new("RGBA", front.size, "white"), front).convert("RGB"))

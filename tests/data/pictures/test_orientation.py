@@ -1,4 +1,4 @@
-"""Photos are turned upright, whatever else their metadata contain."""
+"""Photos are rotated upright, despite any other metadata."""
 
 import io
 import struct
@@ -32,7 +32,7 @@ XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.o
 
 
 def is_turned_right(content: bytes) -> bool:
-    """As by orientation 6: the left half, red, is on top."""
+    """Whether the left half, red, is on top, as orientation 6 demands."""
     image = decode(content)
     red, _, blue = image.getpixel((20, 5))  # type: ignore[misc]
     return image.size == (40, 60) and red > 150 and blue < 100
@@ -40,7 +40,7 @@ def is_turned_right(content: bytes) -> bool:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("kind", EXIF_SIZES)
-def test_no_other_tag_of_any_type_keeps_a_photo_from_being_turned(kind: int, order: str) -> None:
+def test_other_tags_of_any_type_do_not_prevent_rotation(kind: int, order: str) -> None:
     photo = left_red_right_blue()
     for tag in TAGS:
         for value in (b"\xff\xff\xff\xff", b"\xff" * 16, b"\0", bytes(EXIF_SIZES[kind])):
@@ -58,11 +58,11 @@ def test_the_orientation_may_be_any_kind_of_integer(kind: int, value: bytes) -> 
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
-def test_an_orientation_that_does_not_exist_means_upright(value: int) -> None:
+def test_an_invalid_orientation_means_upright(value: int) -> None:
     assert orientation_of({"exif": exif([(ORIENTATION, 3, short(value))])}) == 1
 
 
-def test_every_cut_of_an_exif_block_is_read_as_far_as_it_goes() -> None:
+def test_a_truncated_exif_block_is_read_as_far_as_possible() -> None:
     block = exif([(0x0100, 4, bytes(4)), (ORIENTATION, 3, short(6)), (0x0131, 2, b"camera")])
     found = [orientation_of({"exif": block[:length]}) for length in range(len(block))]
     assert set(found) == {1, 6} and found == sorted(found)
@@ -85,7 +85,7 @@ def test_all_eight_orientations_are_those_of_pillow(image_format: str, value: in
     "description", ['tiff:Orientation="6"/>', "><tiff:Orientation>6</tiff:Orientation></rdf:Description>"]
 )
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
-def test_xmp_is_read_where_there_is_no_exif(image_format: str, description: str) -> None:
+def test_xmp_is_read_if_there_is_no_exif(image_format: str, description: str) -> None:
     xmp = XMP.format(description)
     options: dict[str, object] = {"xmp": xmp.encode()}
     if image_format == "PNG":

@@ -42,7 +42,7 @@ def test_delimiter_and_encoding_are_found(tmp_path: Path, delimiter: str, encodi
     assert rows_of(tmp_path / "queries.csv") == [ROW]
 
 
-def test_hidden_files_and_markers_are_no_tables(tmp_path: Path) -> None:
+def test_hidden_files_and_markers_are_ignored(tmp_path: Path) -> None:
     names = ("queries.csv", ".queries.csv", "_queries.csv", "_SUCCESS", "notes.txt")
     assert [name for name in names if is_table(Location.of(tmp_path / name))] == ["queries.csv"]
 
@@ -57,7 +57,7 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
         rows_of(tmp_path / "queries.jsonl")
 
 
-def test_a_line_with_a_wrong_number_of_columns_comes_apart(tmp_path: Path) -> None:
+def test_a_line_with_a_wrong_number_of_columns_is_kept_as_malformed(tmp_path: Path) -> None:
     path = tmp_path / "queries.csv"
     path.write_text(CSV + '"q,2",ann\nq3,ann,,x.jpg,too,many\n')
     good, *malformed = rows_of(path)
@@ -68,7 +68,7 @@ def test_a_line_with_a_wrong_number_of_columns_comes_apart(tmp_path: Path) -> No
     ]
 
 
-def test_an_open_quote_stops_the_file_because_it_swallows_the_rest(tmp_path: Path) -> None:
+def test_an_unclosed_quote_is_an_error_because_it_swallows_the_rest(tmp_path: Path) -> None:
     (tmp_path / "queries.csv").write_text(CSV + 'q2,"ann\n' + CSV)
     with pytest.raises(ContractError, match="not a readable CSV file"):
         rows_of(tmp_path / "queries.csv")

@@ -50,7 +50,7 @@ def url(postgres: PostgresServer) -> str:
 
 @pytest.fixture(scope="module")
 def fragile() -> Iterator[PostgresServer]:
-    """A server of this file's own, which its tests may kill."""
+    """A server for this file alone, which its tests may kill."""
     with postgres_server.serving() as server:
         yield server
 
@@ -130,7 +130,7 @@ def test_gateways_that_deliver_the_same_clicks_count_them_once(url: str, tmp_pat
         Delivery(lambda: PostgresEventLog(url), EventJournal(tmp_path / name)) for name in ("one", "two")
     ]
     queries = [f"q{number}" for number in range(40)]
-    orders = (queries, queries[::-1])  # crosswise, so that their transactions wait for each other
+    orders = (queries, queries[::-1])  # in opposite order, so that their transactions wait for each other
     new = [
         [delivery.clicked(clicked(query)) for query in order]
         for delivery, order in zip(deliveries, orders, strict=True)

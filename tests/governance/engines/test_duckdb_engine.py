@@ -5,7 +5,7 @@ from immr.governance.engines.duckdb_engine import DuckDBEngine
 from immr.governance.engines.engine import connect
 
 
-def test_duckdb_takes_options_and_spills_where_it_is_told(tmp_path: Path) -> None:
+def test_duckdb_takes_options_and_a_spill_folder(tmp_path: Path) -> None:
     url = f"duckdb://?threads=1&memory_limit=200MB&temp_directory={tmp_path}"
     with closing(connect(url)) as engine:
         assert isinstance(engine, DuckDBEngine)

@@ -16,6 +16,6 @@ from immr.governance.engines.engine import connect
         ("local[2]?cores=3", "unknown options cores"),
     ],
 )
-def test_other_urls_say_what_to_do(url: str, says: str) -> None:
+def test_other_urls_are_refused_with_a_remedy(url: str, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         connect(url)

@@ -16,7 +16,7 @@ engine.close()
 """
 
 
-def test_a_url_without_a_host_is_spark_as_it_was_submitted(tmp_path: Path) -> None:
+def test_a_url_without_a_host_uses_the_submitted_spark(tmp_path: Path) -> None:
     """As the Spark operator starts the driver: `spark-submit` and its settings, then our code."""
     pyspark = pytest.importorskip("pyspark", reason="Spark is not installed: `make spark`")
     if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:

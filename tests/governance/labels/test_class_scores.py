@@ -19,7 +19,7 @@ def scored(ridge: float = 0.1) -> tuple[ClassScores, np.ndarray, np.ndarray]:  #
     return out_of_fold(x, memberships, folds, clicks, CLASSES, ridge), clicks, truth
 
 
-def test_rows_have_length_one_and_keep_their_signs() -> None:
+def test_rows_have_unit_length_and_keep_their_signs() -> None:
     found = power_normalised(np.array([[4, -9], [0, 0]], np.float32))
     assert found[0] == pytest.approx(np.array([2, -3]) / np.sqrt(13))
     assert found[1].tolist() == [0, 0]

@@ -51,7 +51,7 @@ def judge(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.4])
-def test_labels_become_precise_and_the_right_ones_stay(share: float) -> None:
+def test_labels_become_precise_and_right_labels_are_kept(share: float) -> None:
     features, truth = photos()
     given = with_wrong(truth, share)
     found = judge(features, given)
@@ -62,7 +62,7 @@ def test_labels_become_precise_and_the_right_ones_stay(share: float) -> None:
     assert found.sharpness > 1
 
 
-def test_looks_that_say_nothing_change_nothing() -> None:
+def test_uninformative_embeddings_change_nothing() -> None:
     _, truth = photos()
     features = np.random.default_rng(8).standard_normal((len(truth), FEATURES)).astype(np.float32)
     found = judge(features, with_wrong(truth, 0.2))
@@ -70,7 +70,7 @@ def test_looks_that_say_nothing_change_nothing() -> None:
     assert found.reason == [cleaning.KEPT] * len(truth)
 
 
-def test_each_fate_has_its_reason() -> None:
+def test_each_outcome_has_its_reason() -> None:
     features, truth = photos(spread=0.2)
     given, settled = with_wrong(truth, 0.2), np.ones(len(truth), bool)
     given[:5], settled[[1, 2, 3]] = 5, False
@@ -98,7 +98,7 @@ def test_each_fate_has_its_reason() -> None:
     assert (found.class_N[:4] == -1).all()
 
 
-def test_a_label_is_judged_by_photos_that_are_not_it() -> None:
+def test_a_label_is_judged_by_other_photos_only() -> None:
     """A photo that is in the log many times, always with the same wrong label, cannot vouch for itself."""
     features, truth = photos(spread=0.2)
     given = with_wrong(truth, 0.2)
@@ -108,7 +108,7 @@ def test_a_label_is_judged_by_photos_that_are_not_it() -> None:
     assert (found.class_N[:6] == 0).all()
 
 
-def test_what_cannot_be_judged_stays_as_clicked() -> None:
+def test_labels_that_cannot_be_judged_stay_as_clicked() -> None:
     features, truth = photos()
     given = truth.copy()
     given[given == 7] = 6  # class 7 has one photo
@@ -137,7 +137,7 @@ def look_alikes(per_class: int = 60) -> tuple[FloatArray, cleaning.Ints]:
 
 
 @pytest.mark.parametrize("share", [0.21, 0.31, 0.41])
-def test_swapped_look_alikes_are_seen_and_corrected(share: float) -> None:
+def test_swapped_look_alikes_are_detected_and_corrected(share: float) -> None:
     features, truth = look_alikes()
     given = swapped(truth, share)
     found = judge(features, given)
@@ -194,7 +194,7 @@ def test_photos_of_one_session_do_not_vouch_for_each_other() -> None:
     assert len(set(folds[:6].tolist())) == 1
 
 
-def test_it_is_the_same_in_any_order() -> None:
+def test_the_order_of_rows_does_not_matter() -> None:
     features, truth = photos()
     given = with_wrong(truth, 0.4)
     hashes = [fingerprint.of_values(row) for row in range(len(truth))]

@@ -7,7 +7,7 @@ from immr.governance.labels.confusion import calibrated, look_alikes
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.1, 0.3])
-def test_the_share_of_wrong_labels_is_found(wrong: float) -> None:
+def test_the_share_of_wrong_labels_is_estimated(wrong: float) -> None:
     rng = np.random.default_rng(0)
     photos, classes = 4000, 10
     scores_NC = rng.uniform(-0.2, 0.2, (photos, classes))
@@ -20,7 +20,7 @@ def test_the_share_of_wrong_labels_is_found(wrong: float) -> None:
     assert sharpness > 4
 
 
-def test_nothing_is_estimated_from_nothing() -> None:
+def test_no_photos_give_no_estimate() -> None:
     assert calibrated(np.zeros((0, len(SHARPNESS))), np.zeros(0), 10) == (0.0, 0.0)
     assert calibrated(np.zeros((3, len(SHARPNESS))), np.zeros(3), 1) == (0.0, 0.0)
 

@@ -28,7 +28,7 @@ def shots(scene_of: list[int]) -> np.ndarray:  # type: ignore[type-arg]
     return (scene[scene_of] + 0.05 * rng.standard_normal((len(scene_of), 32))).astype(np.float32)
 
 
-def test_no_photo_to_learn_from_is_a_neighbour_of_a_held_out_one() -> None:
+def test_no_training_photo_is_a_neighbour_of_a_held_out_one() -> None:
     scene_of = [scene for scene in range(20) for _ in range(3)]
     held_user = [row % 3 == 0 and row < 30 for row in range(60)]  # the first shot of ten scenes
     side = held_out.sides(photos(held_user), shots(scene_of), RECIPE)["side"].to_pylist()
@@ -41,7 +41,7 @@ def test_no_photo_to_learn_from_is_a_neighbour_of_a_held_out_one() -> None:
     )
 
 
-def test_without_embeddings_only_the_same_content_is_near() -> None:
+def test_without_embeddings_only_identical_photos_are_neighbours() -> None:
     table = photos([True, False, False] + [False] * 20)
     table = table.set_column(1, "image_sha256", pa.array(["a", "a", *(f"b{n}" for n in range(21))]))
     side = held_out.sides(table, None, RECIPE)["side"].to_pylist()

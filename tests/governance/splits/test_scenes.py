@@ -24,7 +24,7 @@ def test_scenes_never_cross_classes() -> None:
     assert len(set(found.tolist())) == 4
 
 
-def test_photos_that_belong_together_share_a_scene_whatever_they_look_like() -> None:
+def test_photos_that_belong_together_share_a_scene_whatever_their_appearance() -> None:
     found = scenes(shots([0, 1, 2, 3]), np.zeros(4, np.int64), 0.2, np.array([7, -1, 7, -1]))
     assert found.tolist() == [0, 1, 0, 3]
 

@@ -19,9 +19,7 @@ def test_a_share_of_users_is_held_out_but_never_all(
     assert workspace.rows(held_out_users(workspace, log, recipe)) == held
 
 
-def test_new_users_do_not_change_the_side_of_many_others(
-    duckdb_workspace: Workspace, duckdb_table: Table
-) -> None:
+def test_new_users_rarely_change_the_side_of_others(duckdb_workspace: Workspace, duckdb_table: Table) -> None:
     recipe = GovernanceRecipe(held_out_share=0.2)
 
     def held(users: int) -> set[str]:
@@ -32,13 +30,13 @@ def test_new_users_do_not_change_the_side_of_many_others(
     assert len(held(50) & held(55)) >= 8
 
 
-def test_at_least_one_class_is_left_to_learn_from(workspace: Workspace, table: Table) -> None:
+def test_at_least_one_class_is_left_for_training(workspace: Workspace, table: Table) -> None:
     items = table([{"item_id": f"i{n}", "class_id": n} for n in range(4)])
     assert workspace.rows(unseen_classes(workspace, items, GovernanceRecipe(unseen_class_share=0.9))) == 3
     assert workspace.rows(unseen_classes(workspace, items, GovernanceRecipe(unseen_class_share=0.3))) == 2
 
 
-def test_the_reason_says_why_a_photo_is_kept_apart(workspace: Workspace, table: Table) -> None:
+def test_a_photo_that_is_set_aside_has_a_reason(workspace: Workspace, table: Table) -> None:
     labelled = table(
         [
             {"query_id": f"q{n}", "image_sha256": sha, "class_id": n}

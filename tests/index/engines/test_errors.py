@@ -25,6 +25,6 @@ def test_a_refused_key_names_its_setting() -> None:
         raise RefusedError
 
 
-def test_faults_in_the_code_stay_what_they_are() -> None:
+def test_programming_errors_are_not_translated() -> None:
     with pytest.raises(KeyError), translate_errors("here"):
         raise KeyError("name")

@@ -18,7 +18,7 @@ def test_the_half_of_a_two_sided_model_gets_its_defaults(tmp_path: Path) -> None
     assert model_type(folder) == "clip"
 
 
-def test_an_unknown_type_is_returned_as_it_is(tmp_path: Path) -> None:
+def test_an_unknown_type_is_returned_unchanged(tmp_path: Path) -> None:
     folder = write(tmp_path, model_type="of tomorrow", hidden_size=7)
     assert half_config(folder, "vision_config") == {"model_type": "of tomorrow", "hidden_size": 7}
     assert model_type(write(tmp_path)) == ""

@@ -7,7 +7,7 @@ def _entries(*keys: str) -> dict[str, np.ndarray]:
     return {key: np.full((index + 1, 3), index, dtype=np.float16) for index, key in enumerate(keys)}
 
 
-def test_ragged_entries_come_back(tmp_path):
+def test_ragged_entries_round_trip(tmp_path):
     cache = FeatureCache(tmp_path / "space")
     entries = _entries("c", "a", "b")
     cache.add(entries)
@@ -25,7 +25,7 @@ def test_nothing_is_written_for_no_entries(tmp_path):
     assert not (tmp_path / "space").exists()
 
 
-def test_a_broken_shard_is_dropped_and_others_stay(tmp_path):
+def test_a_broken_shard_is_deleted_and_the_others_stay(tmp_path):
     cache = FeatureCache(tmp_path)
     cache.add(_entries("a"))
     broken = next(tmp_path.glob("*.npz"))

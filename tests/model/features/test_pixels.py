@@ -17,7 +17,7 @@ def hashes(tmp_path) -> dict[str, str]:
     return image_hashes(paths)
 
 
-def test_pictures_come_back_with_their_short_side(hashes, tmp_path):
+def test_pictures_are_read_back_with_their_short_side(hashes, tmp_path):
     cache = PixelCache(tmp_path / "cache", 20)
     cache.compute(hashes)
     pictures = PixelCache(tmp_path / "cache", 20).read(list(hashes.values()))
@@ -39,7 +39,7 @@ def test_shares_decode_everything_once(hashes, tmp_path):
     assert sorted((tmp_path / "cache").rglob("*.npy")) == shards
 
 
-def test_a_shard_that_was_cut_off_is_not_there(hashes, tmp_path):
+def test_a_truncated_shard_is_ignored(hashes, tmp_path):
     cache = PixelCache(tmp_path / "cache", 20)
     cache.compute(hashes)
     for listed in (tmp_path / "cache").rglob("*.json"):

@@ -11,21 +11,21 @@ def image() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8))
 
 
-def test_names_begin_with_what_is_served():
+def test_the_first_view_is_the_one_served():
     assert view_names(1) == ["fit"]
     assert view_names(4) == ["fit", "flip", "crop-1", "crop-2"]
     with pytest.raises(RecipeError, match="choose 1 or more"):
         view_names(0)
 
 
-def test_views_depend_on_the_content_and_on_nothing_else(image):
+def test_views_depend_only_on_the_content(image):
     one, again, other = (take_view(image, "crop-1", key, 32) for key in ("a" * 64, "a" * 64, "b" * 64))
     assert one.size == (32, 32)
     assert one.tobytes() == again.tobytes() != other.tobytes()
     assert take_view(image, "crop-2", "a" * 64, 32).tobytes() != one.tobytes()
 
 
-def test_fit_is_the_picture_and_flip_its_mirror(image):
+def test_fit_is_the_picture_and_flip_its_mirror_image(image):
     assert take_view(image, "fit", "a" * 64, 32) is image
     assert take_view(image, "flip", "a" * 64, 32).tobytes() == ImageOps.mirror(image).tobytes()
 

@@ -1,4 +1,4 @@
-"""The report of a test, and how far its plan has come."""
+"""The report of a test, and its progress towards the plan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from immr.readout.segments import segments
 from tests.readout.test_segments import NOON, TEST, shop
 
 
-def test_the_report_has_everything_on_one_page_and_loads_nothing() -> None:
+def test_the_report_is_one_page_that_loads_nothing() -> None:
     joined, searches = shop()
     found = readout(joined, TEST, searches)
     split = segments(joined, searches, TEST, ["country"])
@@ -30,7 +30,7 @@ def test_the_report_has_everything_on_one_page_and_loads_nothing() -> None:
     assert not re.search(r"https?://|<script|<link", html)
 
 
-def test_a_report_without_a_comparison_says_why() -> None:
+def test_a_report_without_a_comparison_gives_the_reason() -> None:
     joined, searches = shop(users=1)
     found = readout(joined, TEST, searches)
     html = render(TEST, found, decide(found, DecisionPolicy()))
@@ -53,7 +53,7 @@ def test_progress_never_says_zero_days(needed: int, days: float, sentence: str) 
     assert progress(replace(readout(joined, TEST, searches), plan=plan, days=days)) == sentence
 
 
-def test_made_now() -> None:
+def test_the_time_of_the_report_defaults_to_now() -> None:
     joined, searches = shop(users=10)
     found = readout(joined, TEST, searches)
     assert f"{datetime.now(UTC):%Y}" in render(TEST, found, decide(found, DecisionPolicy()))

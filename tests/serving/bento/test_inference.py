@@ -1,4 +1,4 @@
-"""The Open Inference Protocol on a Bento's application, asked by KServe's own client."""
+"""The Open Inference Protocol on a Bento's application, called by KServe's own client."""
 
 from __future__ import annotations
 

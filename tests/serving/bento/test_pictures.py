@@ -1,4 +1,4 @@
-"""Catalogue pictures are served with the media type of their content, whatever their name is."""
+"""Catalogue pictures are served with the media type of their content, whatever their name."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ COLOURS = ("red", "green", "blue", "yellow")
 
 @pytest.fixture
 def interleaving(tmp_path: Path) -> Iterator[tuple[httpx.Client, Settings, Experiment]]:
-    """The champion's documents have been mixed up, so it takes each colour for another."""
+    """The champion's documents are shuffled, so it mistakes each colour for another."""
     settings = Settings(home=tmp_path)
     catalogue = tiny_version.items(tmp_path / "pictures")
     folders = [tiny_version.write_packaged(tmp_path / f"immr-{number}", number) for number in (1, 2)]
@@ -53,7 +53,7 @@ def search(client: httpx.Client, user: str, colour: str, k: int = 5) -> dict[str
     return body
 
 
-def test_shoppers_who_see_both_prefer_the_better_one(
+def test_shoppers_who_see_both_versions_prefer_the_better_one(
     interleaving: tuple[httpx.Client, Settings, Experiment],
 ) -> None:
     client, settings, begun = interleaving
@@ -65,7 +65,7 @@ def test_shoppers_who_see_both_prefer_the_better_one(
         positions = [hit["position"] for hit in body["hits"]]
         assert positions == list(range(1, 6))
         assert len({hit["item_id"] for hit in body["hits"]}) == 5
-        # every sixth shopper takes what stands first, whatever it is
+        # every sixth shopper clicks the first hit
         wanted = body["hits"][0]["item_id"] if number % 6 == 0 else colour
         chosen = next(hit for hit in body["hits"] if hit["item_id"] == wanted)
         sent = client.post("/v1/events", json={"events": [click(chosen["click_token"])]})
@@ -94,7 +94,7 @@ def test_shoppers_who_see_both_prefer_the_better_one(
     assert watched.decision.action == "wait"
 
 
-def test_where_one_version_is_down_the_other_answers_and_nothing_is_compared(
+def test_if_one_version_is_down_the_other_answers_and_nothing_is_compared(
     interleaving: tuple[httpx.Client, Settings, Experiment],
 ) -> None:
     client, settings, begun = interleaving
@@ -109,10 +109,10 @@ def test_where_one_version_is_down_the_other_answers_and_nothing_is_compared(
     watched = watching.read_out(connect(settings))
     assert watched.readout.preference is None
     assert watched.readout.fallback_queries == sum(assign(begun, user).name == "challenger" for user in users)
-    assert watched.decision.action == "roll back"  # the guardrail sees its failures
+    assert watched.decision.action == "roll back"  # the guardrail counts its failures
 
 
-def test_a_page_goes_on_with_the_version_that_began_it(
+def test_a_page_continues_with_the_version_that_began_it(
     interleaving: tuple[httpx.Client, Settings, Experiment],
 ) -> None:
     client, _, begun = interleaving

@@ -5,7 +5,7 @@ from serving.gateway.visitor import new_visitor, signed, visitor_of
 OLD, NEW = b"old" * 11, b"new" * 11
 
 
-def test_a_cookie_gives_its_visitor_back() -> None:
+def test_a_cookie_identifies_its_visitor() -> None:
     visitor = new_visitor()
     assert visitor_of(signed(visitor, NEW), [NEW, OLD]) == (visitor, True)
     assert visitor_of(signed(visitor, OLD), [NEW, OLD]) == (visitor, False)  # to be signed again
@@ -13,11 +13,11 @@ def test_a_cookie_gives_its_visitor_back() -> None:
 
 
 @pytest.mark.parametrize("cookie", ["", "ann", "a" * 32, f"{'a' * 32}.{'b' * 22}", f"{'A' * 32}.{'b' * 22}"])
-def test_a_cookie_that_is_not_ours_names_nobody(cookie: str) -> None:
+def test_a_forged_cookie_identifies_nobody(cookie: str) -> None:
     assert visitor_of(cookie, [NEW]) == ("", False)
 
 
-def test_nobody_can_take_the_id_of_another() -> None:
+def test_nobody_can_assume_another_visitors_id() -> None:
     mine, other = new_visitor(), new_visitor()
     forged = f"{other}.{signed(mine, NEW).split('.')[1]}"
     assert visitor_of(forged, [NEW]) == ("", False)

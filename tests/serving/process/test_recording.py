@@ -1,4 +1,4 @@
-"""What is recorded, and what is answered while it cannot be."""
+"""What is recorded, and the answers while recording fails."""
 
 from __future__ import annotations
 

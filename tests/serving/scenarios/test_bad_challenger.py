@@ -1,4 +1,4 @@
-"""A challenger that is really bad, behind the running gateway: it goes away by itself."""
+"""A really bad challenger behind a running gateway is rolled back automatically."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def wait_until_recorded(settings: Settings, searches: int) -> None:
 
 @contextmanager
 def deciding(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """`immr experiment decide --apply` again and again, as it is left running beside a gateway."""
+    """Repeats `immr experiment decide --apply`, as one leaves it running beside a gateway."""
     command = ["-m", "immr.cli", "experiment", "decide", "--apply", "--every-s", "1"]
     process = subprocess.Popen(
         [sys.executable, *command], env={**os.environ, **settings.environment()}, stdout=subprocess.DEVNULL

@@ -1,4 +1,4 @@
-"""A catalogue change is found by the search that runs, on both embedded engines, and outlives it."""
+"""A running search finds catalogue changes, on both embedded engines, and they survive it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches go on while a dependency is down, report what they lack, and recover without a restart."""
+"""Searches continue while a dependency is down, report what they lack, and recover without a restart."""
 
 from __future__ import annotations
 

@@ -253,12 +253,12 @@ def test_a_wrong_content_type_is_a_problem(url: str, content_type: bytes, status
         "x-forwarded-for",
     ],
 )
-def test_headers_that_are_no_utf8_do_no_harm(url: str, name: str) -> None:
+def test_headers_that_are_not_utf8_do_no_harm(url: str, name: str) -> None:
     header = f"{name}: ".encode() + b"immr_user=\xff\xfe\r\n"
     assert send(url, post("/v1/search", FORM + header, form())).json()["hits"][0]["item_id"] == "red"
 
 
-def test_an_empty_user_is_none(client: httpx.Client) -> None:
+def test_an_empty_user_counts_as_absent(client: httpx.Client) -> None:
     for answer in (
         search(client, user_id=""),
         client.post("/v1/search", json={"item_id": "red", "user_id": ""}),
@@ -269,7 +269,7 @@ def test_an_empty_user_is_none(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "text", ["ü" * 200, "a\x00b", "'; DROP TABLE searches; --", "\\ud800", "..%2f", "   "]
 )
-def test_any_user_and_category_is_taken_as_text(client: httpx.Client, text: str) -> None:
+def test_any_user_and_category_is_accepted_as_text(client: httpx.Client, text: str) -> None:
     assert search(client, user_id=text, category=text).status_code == 200
 
 
@@ -406,7 +406,7 @@ def test_a_head_that_does_not_arrive_is_a_408(url: str) -> None:
         assert idle.recv(1) == b"", "a connection that sent nothing is closed without an answer"
 
 
-def test_hundreds_of_slow_senders_keep_nobody_out(url: str, client: httpx.Client) -> None:
+def test_hundreds_of_slow_senders_block_nobody(url: str, client: httpx.Client) -> None:
     """As many as the limit of open files allows."""
     slow = [open_connection(url) for _ in range(300)]
     try:
@@ -418,7 +418,7 @@ def test_hundreds_of_slow_senders_keep_nobody_out(url: str, client: httpx.Client
             sender.close()
 
 
-def test_bad_forged_expired_and_replayed_events(client: httpx.Client, services: Services) -> None:
+def test_invalid_forged_expired_and_replayed_events(client: httpx.Client, services: Services) -> None:
     key, now = connect(services.settings).token_keys[0], datetime.now(UTC)
     hit = search(client, user_id="ann").json()["hits"][0]["click_token"]
     query = ("q", "champion", "immr-1")

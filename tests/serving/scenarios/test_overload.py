@@ -29,7 +29,7 @@ CLIENTS, EACH = 24, 5
 
 
 async def storm(url: str) -> list[httpx.Response]:
-    """Many clients, each of which sends one search after the other."""
+    """Many clients that each send one search after the other."""
 
     async def one(client: httpx.AsyncClient) -> list[httpx.Response]:
         return [await client.post("/v1/search", files={"image": RED}) for _ in range(EACH)]

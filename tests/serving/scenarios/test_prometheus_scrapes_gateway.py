@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the real gateway, and its recording rule says what the event log says."""
+"""A real Prometheus scrapes the real gateway, and its recording rule agrees with the event log."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def gateway(settings: Settings, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def prometheus(gateway: str, tmp_path: Path) -> Iterator[str]:
-    """Prometheus with the rules as they are shipped, asking each second."""
+    """Prometheus with the shipped rules, scraping every second."""
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(RULES)],
@@ -137,5 +137,5 @@ def test_the_recording_rule_gives_the_ctr_of_the_event_log(
     assert set(recorded) == {"champion", "challenger"}
     for variant, ctr in recorded.items():
         impressions, clicks = (late[variant][place] - early[variant][place] for place in (0, 1))
-        # Prometheus extrapolates by up to half a scrape at both ends of what it saw
+        # Prometheus extrapolates by up to half a scrape at both ends
         assert ctr == pytest.approx(clicks / impressions, rel=0.1)

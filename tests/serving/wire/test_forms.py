@@ -1,4 +1,4 @@
-"""Reading a search's body: forms as clients send them, and what is wrong with malformed ones."""
+"""Reading a search's body: forms as clients send them, and the errors of malformed ones."""
 
 from __future__ import annotations
 

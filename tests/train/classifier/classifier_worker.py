@@ -1,6 +1,6 @@
 """One rank of `test_classifier`: python classifier_worker.py <out folder> <size>:<port>…
 
-With torchrun's environment. The ranks meet once for each size, in as many of them.
+With torchrun's environment. The ranks form one process group per size, of that many ranks.
 """
 
 import dataclasses
@@ -62,13 +62,13 @@ def in_float64(classifier: Classifier) -> Classifier:
 
 
 def own_rows(classifier: Classifier) -> torch.Tensor:
-    """This rank's, all current."""
+    """This rank's rows, all up to date."""
     rows: torch.Tensor = classifier.state_dict()["rows"]
     return rows.to_local() if isinstance(rows, DTensor) else rows
 
 
 def run(recipe: TrainRecipe, world: World) -> dict[str, torch.Tensor]:
-    """Some steps of rows that learn below a tower that does not; what each step gave, and the last rows."""
+    """Train the rows for some steps on a fixed tower; returns each step's results and the final rows."""
     mine = slice(world.rank * EXAMPLES // world.size, (world.rank + 1) * EXAMPLES // world.size)
     shard = Shard(CLASSES, DIM, world, recipe.seed)
     head = in_float64(make_classifier(recipe, shard))

@@ -17,7 +17,7 @@ def _loss(conflict_cosine: float, rows_SD: torch.Tensor) -> tuple[torch.Tensor, 
     return loss.detach(), rows_SD.grad
 
 
-def test_a_look_alike_of_another_class_is_not_pushed_away():
+def test_a_conflicting_negative_is_not_pushed_away():
     rows_SD = F.normalize(torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.1, 0.0], [0.0, 0.2, 1.0]]), dim=-1)
     _, kept = _loss(1.0, rows_SD)
     loss, filtered = _loss(0.6, rows_SD)

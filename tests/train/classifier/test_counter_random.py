@@ -5,7 +5,7 @@ from immr.train.classifier import counter_random
 CPU = torch.device("cpu")
 
 
-def test_the_bits_are_those_of_splitmix64():
+def test_the_bits_agree_with_splitmix64():
     """The first outputs for the seed 1234567, from the reference implementation (prng.di.unimi.it)."""
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
     assert [bits % 2**64 for bits in counter_random.bits(1234567, 4, CPU).tolist()] == expected

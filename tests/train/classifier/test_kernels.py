@@ -48,7 +48,7 @@ def _step(classifier, embeddings_BD, labels_B, weights_B, step):
         ("adamw", 1.0, 40, 20, 6, {"conflict_cosine": 0.4, "margin_kind": "arcface"}),
     ],
 )
-def test_losses_gradients_and_rows_are_those_of_plain_torch(optimizer, rate, classes, dim, batch, changes):
+def test_losses_gradients_and_rows_agree_with_plain_torch(optimizer, rate, classes, dim, batch, changes):
     recipe = dataclasses.replace(RECIPE, negative_rate=rate, classifier_optimizer=optimizer, **changes)
     pair = _pair(recipe, classes, dim)
     generator = torch.Generator().manual_seed(classes)

@@ -27,7 +27,7 @@ def _run(rule, optimizer, rate=0.1, dtype=torch.float64, steps=STEPS):
 
 
 @pytest.mark.parametrize(("momentum", "decay"), [(0.0, 0.0), (0.9, 0.0), (0.0, 0.05), (0.9, 0.05)])
-def test_sgd_is_the_dense_one(momentum, decay):
+def test_sgd_equals_dense_sgd(momentum, decay):
     lazy, dense_RD, state = _run(
         Sgd(momentum, decay), lambda rows: torch.optim.SGD(rows, 1.0, momentum=momentum, weight_decay=decay)
     )
@@ -39,7 +39,7 @@ def test_sgd_is_the_dense_one(momentum, decay):
 
 @pytest.mark.parametrize(("epsilon", "tolerance"), [(1e-30, 1e-10), (1e-8, 1e-6)])
 @pytest.mark.parametrize("decay", [0.0, 0.05])
-def test_adamw_is_the_dense_one_up_to_epsilon(decay, epsilon, tolerance):
+def test_adamw_equals_dense_adamw_up_to_epsilon(decay, epsilon, tolerance):
     lazy, dense_RD, state = _run(
         AdamW(epsilon=epsilon, weight_decay=decay),
         lambda rows: torch.optim.AdamW(rows, 1.0, eps=epsilon, weight_decay=decay),

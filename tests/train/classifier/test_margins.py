@@ -7,7 +7,7 @@ from immr.errors import RecipeError
 from immr.train.classifier import margins
 
 
-def test_cosface_takes_off_a_constant():
+def test_cosface_subtracts_a_constant():
     torch.testing.assert_close(margins.cosface(0.2)(torch.tensor([0.5, -1.0])), torch.tensor([0.3, -1.2]))
 
 
@@ -26,6 +26,6 @@ def test_arcface_never_rises_again_and_has_gradients_at_the_ends():
     assert hardened_B[-1].item() == pytest.approx(math.cos(0.5), abs=1e-6)
 
 
-def test_unknown_margin():
+def test_an_unknown_margin_is_refused():
     with pytest.raises(RecipeError, match="cosface, arcface"):
         margins.by_name("circle", 0.1)

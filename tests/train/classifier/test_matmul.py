@@ -6,7 +6,7 @@ from immr.train.classifier.matmul import product
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(3, 5, 4), (64, 32, 700), (1, 8, 1), (4, 8, 0), (0, 8, 4)])
-def test_the_product_is_the_product_in_any_layout(dtype, shape):
+def test_the_product_is_right_in_any_layout(dtype, shape):
     m, k, n = shape
     generator = torch.Generator().manual_seed(0)
     left_MK, right_KN = (torch.randn(size, generator=generator, dtype=dtype) for size in ((m, k), (k, n)))

@@ -17,7 +17,7 @@ def _dice(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_it_goes_to_one_of_the_neighbours_and_is_right_on_average():
+def test_values_round_to_a_neighbour_and_are_right_on_average():
     values = torch.tensor([1.001, -3.1416, 1e-20, 12345.6]).repeat(20_000, 1)
     rounded = to_bfloat16(values, seed=0).float()
     step = 2.0 ** (values.abs().log2().floor() - 7)  # from one bfloat16 to the next
@@ -26,13 +26,13 @@ def test_it_goes_to_one_of_the_neighbours_and_is_right_on_average():
     torch.testing.assert_close(rounded.mean(0) / values[0], torch.ones(4), rtol=1e-4, atol=0)
 
 
-def test_what_fits_stays():
+def test_representable_values_do_not_change():
     values = torch.randn(7, 5, generator=_dice()).bfloat16().float()
     assert torch.equal(to_bfloat16(values, seed=0).float(), values)
 
 
 def test_steps_too_small_for_bfloat16_add_up():
-    """1,000 steps of a thousandth; to the nearest, not one of them would show."""
+    """1,000 steps of a thousandth; rounding to nearest would lose all of them."""
     rows = LazyRows(torch.ones(50, 8, dtype=torch.bfloat16), Sgd(momentum=0.0))
     everything = torch.arange(50)
     for _ in range(1000):
@@ -42,8 +42,8 @@ def test_steps_too_small_for_bfloat16_add_up():
 
 
 @pytest.mark.parametrize("optimizer", ["adagrad", "sgd", "adamw"])
-def test_a_classifier_of_bfloat16_rows_learns_what_one_of_float32_rows_does(optimizer):
-    """Noisy points around 300 centres; 50 classes are in each step, 20 % of the others are seen."""
+def test_a_classifier_with_bfloat16_rows_learns_as_well_as_with_float32(optimizer):
+    """Noisy points around 300 centres; each step has 50 classes and samples 20 % of the others."""
     generator = _dice()
     centres_CD = F.normalize(torch.randn(300, 16, generator=generator), dim=-1)
 
@@ -69,7 +69,7 @@ def test_a_classifier_of_bfloat16_rows_learns_what_one_of_float32_rows_does(opti
     assert right["bfloat16"] > right["float32"] - 0.01
 
 
-def test_a_dense_optimizer_has_no_bfloat16_rows():
+def test_bfloat16_rows_need_a_lazy_optimizer():
     with pytest.raises(RecipeError, match="negative_rate below 1"):
         make_classifier(
             TrainRecipe(classifier_rows="bfloat16", classifier_optimizer="adamw"), Shard(3, 2, World())

@@ -1,4 +1,4 @@
-"""The defaults must work for a handful of classes and for thousands, without touching a rate."""
+"""The defaults must work for a handful of classes and for thousands, at the same learning rate."""
 
 import dataclasses
 

@@ -51,7 +51,7 @@ def test_small_and_empty_shards():
 
 
 @pytest.mark.parametrize("positives", [[], [0], [36], [0, 1, 17, 18, 36]])
-def test_every_negative_is_as_likely(positives):
+def test_every_negative_is_equally_likely(positives):
     positive_P, counts = torch.tensor(positives, dtype=torch.long), torch.zeros(37)
     for step in range(3000):
         sampled_S = _drawn(positive_P, 37, 0.3, seed=3, step=step)

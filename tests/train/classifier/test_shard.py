@@ -12,12 +12,12 @@ STEPS = "7"
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """World size → rank → case; 2 wrote a checkpoint after four steps, 1 and 3 went on from it."""
+    """World size → rank → case; 2 wrote a checkpoint after four steps, 1 and 3 resumed from it."""
     wrote = tmp_path_factory.mktemp("wrote")
     ranks.finish(ranks.start(WORKER, 2, str(wrote), STEPS, "save"))
     folders = {}
     for size in (1, 3):
-        folders[size] = tmp_path_factory.mktemp("goes-on") / "folder"
+        folders[size] = tmp_path_factory.mktemp("resumed") / "folder"
         shutil.copytree(wrote, folders[size])
     processes = [
         process for size in (1, 3) for process in ranks.start(WORKER, size, str(folders[size]), STEPS)
@@ -28,7 +28,7 @@ def results(tmp_path_factory):
 
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("case", CASES)
-def test_rows_and_optimizer_state_are_cut_anew(results, case, size):
+def test_rows_and_optimizer_state_are_resharded(results, case, size):
     """23 classes: 12 and 11 rows, then 23, then 8, 8 and 7."""
     wrote, found = ([rank[case]["first"] for rank in results[each]] for each in (2, size))
     assert len(wrote[0]) == (3 if case.endswith("adamw") else 2)
@@ -38,8 +38,8 @@ def test_rows_and_optimizer_state_are_cut_anew(results, case, size):
 
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("case", ["exact-adamw", "exact-sgd"])
-def test_the_exact_softmax_goes_on_as_if_nothing_had_changed(results, case, size):
-    """At lower rates the negatives are drawn by rank, so another number of ranks draws others."""
+def test_the_exact_softmax_continues_as_before(results, case, size):
+    """At lower rates the negatives are drawn by rank, so another number of ranks draws different ones."""
     for rank in results[size]:
         assert rank[case]["losses"] == pytest.approx(results[2][0][case]["losses"][4:], rel=1e-10)
         for ours, theirs in zip(rank[case]["towers"], results[2][0][case]["towers"], strict=True):

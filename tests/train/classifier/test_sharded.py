@@ -36,7 +36,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[list[dic
 
 
 def _one_process(recipe: TrainRecipe, ranks: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The same steps as plain torch would write them: all classes, masked to the sample; dense optimizer."""
+    """The same steps in plain torch: all classes, masked to the sample, with a dense optimizer."""
     rows_CD = torch.nn.Parameter(torch.cat([rank["first_rows"] for rank in ranks]))
     optimizer = dense_optimizer(recipe)([rows_CD])
     found = {}
@@ -114,7 +114,7 @@ def test_only_sampled_rows_are_touched():
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.3])
-def test_a_saved_classifier_goes_on_bit_for_bit(rate):
+def test_a_saved_classifier_resumes_bit_for_bit(rate):
     recipe, own = dataclasses.replace(RECIPE, negative_rate=rate), Shard(40, 4, World())
     generator = torch.Generator().manual_seed(0)
     batches = [

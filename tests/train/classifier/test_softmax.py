@@ -12,7 +12,7 @@ ONE = World()
 
 
 @pytest.mark.parametrize("margin", [margins.cosface(0.3), margins.arcface(0.4)])
-def test_loss_and_gradients_are_those_of_plain_torch(margin):
+def test_loss_and_gradients_agree_with_plain_torch(margin):
     generator = torch.Generator().manual_seed(0)
     first_AD = F.normalize(torch.randn(4, 5, generator=generator, dtype=torch.float64), dim=-1)
     first_SD = torch.randn(6, 5, generator=generator, dtype=torch.float64)
@@ -56,7 +56,7 @@ def test_targets_are_found_among_sorted_rows():
 
 @pytest.mark.parametrize("margin", [margins.cosface(0.3), margins.arcface(0.4)])
 @pytest.mark.parametrize(("conflict_cosine", "padded"), [(1.0, False), (0.5, True)])
-def test_chunks_of_any_width_give_the_same(margin, conflict_cosine, padded):
+def test_chunks_of_any_width_give_the_same_result(margin, conflict_cosine, padded):
     generator = torch.Generator().manual_seed(0)
     first_AD = F.normalize(torch.randn(7, 4, generator=generator, dtype=torch.float64), dim=-1)
     first_SD = torch.randn(13, 4, generator=generator, dtype=torch.float64)

@@ -21,7 +21,7 @@ def test_ranks_share_an_epoch_without_overlap():
     assert len(epochs[0]) == len(epochs[1]) == _plan(0, 2).steps_per_epoch == 3
 
 
-def test_documents_go_round():
+def test_documents_take_turns():
     rows = list(_plan(documents=20).epoch(0))
     seen = torch.cat([each.documents_B for each in rows]).bincount(minlength=20)
     assert seen.min() >= 2 and seen.max() <= 3
@@ -63,7 +63,7 @@ def test_with_partners_photos_come_in_couples_with_a_document_of_their_class():
     assert drawn == set(range(7)), "a class with several documents shows all of them"
 
 
-def test_couples_of_an_epoch_are_all_photos_and_none_of_them_often():
+def test_an_epochs_couples_contain_all_photos_and_none_often():
     plan, photo_classes, _ = _couples()
     assert plan.partners is not None
     shown = plan.partners.couples(torch.Generator().manual_seed(0)).bincount(minlength=50)

@@ -26,7 +26,7 @@ def test_the_first_weights_fade_fast_and_the_decay_is_reached() -> None:
     assert shares[0] == 0.1 and shares[-1] == 0.9
 
 
-def test_what_is_not_trained_stays() -> None:
+def test_untrained_parameters_stay() -> None:
     average = Average(network(1.0), decay=0.9)
     moving = network(0.0)
     with torch.no_grad():

@@ -16,7 +16,7 @@ def test_biases_and_normalization_have_no_weight_decay():
     assert {parameter.ndim > 1: decay for parameter, decay in decay_of.items()} == {True: 0.1, False: 0.0}
 
 
-def test_the_encoder_too():
+def test_the_encoders_biases_have_no_weight_decay():
     encoder = load_image_encoder("efficientnet-lite0", 32)
     groups = encoder_groups(encoder, share=1.0, decay=1.0, frozen_stages=0, weight_decay=0.1)
     vectors = [parameter for group in groups for parameter in group["params"] if parameter.ndim == 1]
