@@ -37,7 +37,7 @@ def finish(processes: list[subprocess.Popen[bytes]]) -> None:
     try:
         codes = [process.wait(280) for process in processes]
         if any(codes):
-            raise RuntimeError(f"the ranks ended with {codes}: what they said is above")
+            raise RuntimeError(f"the ranks ended with {codes}: see their output above")
     finally:
         for process in processes:
             process.kill()

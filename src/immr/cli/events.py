@@ -47,13 +47,13 @@ def events_sink(
     ctx: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder of the tables searches, impressions and clicks.")],
     since: Annotated[
-        datetime | None, typer.Option(help="Write the days from this one on (UTC); by default all.")
+        datetime | None, typer.Option(help="First day to write (UTC); by default all days.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write searches, impressions and clicks as Parquet by day; files of the same days are replaced.
 
-    Example: `immr events sink --out events --since 2026-05-01`
+    Example: immr events sink --out events --since 2026-05-01
     """
     sunk = sink_events(parts_of(ctx), out, since)
     report(

@@ -68,7 +68,7 @@ def items_deliver(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 @items_app.command("status")
 def items_status(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Show how far each version's collection is; exit 1 while changes wait for a live version.
+    """Show how many changes each version's collection has; exit 1 while changes wait for a live version.
 
     Example: immr items status --json
     """

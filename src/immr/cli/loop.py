@@ -198,7 +198,7 @@ def push(
     mapping: MapFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Update the online features with events recorded since.
+    """Update the online features from the click log and the event log.
 
     Example: immr push training-set my-shop
     """

@@ -1,7 +1,7 @@
 """Score calibration: does a higher cosine mean a better answer? Pure functions.
 
-Nothing makes a cosine a probability. These functions report the share of right answers at each score, and the
-error of a reader who takes the score for that share.
+A cosine is not a probability. These functions report the share of right answers at each score, and the error
+of reading the score as that share.
 
 Shapes: Q queries.
 """

@@ -55,7 +55,7 @@ def definitions() -> list[Any]:
         name="item",
         join_keys=["item_id"],
         value_type=ValueType.STRING,
-        description="One thing in the catalogue",
+        description="An item of the catalogue",
     )
     offline = FileSource(name="item_stats_file", path=OFFLINE_FILE, timestamp_field="event_timestamp")
     push = PushSource(name=PUSH_SOURCE, batch_source=offline)

@@ -62,8 +62,8 @@ class FeastFeatures:
     Safe to share between threads and processes; reads continue during a write. After an error the next read
     opens the store again. An existing `feature_store.yaml` is kept, a missing one is created from `yaml`.
 
-    Redis replaces a row only by a newer one, and shows a push item by item. Rows from the future, which a
-    log with a wrong clock has left there, are deleted before the next write.
+    Redis replaces a row only by a newer one, and shows a push item by item. Rows dated in
+    the future by a wrong clock are deleted before the next write.
     """
 
     def __init__(self, path: Path, yaml: str = FEATURE_STORE_YAML) -> None:
@@ -134,7 +134,7 @@ class FeastFeatures:
             self._delete_future_rows(store, rows)
             store.push(PUSH_SOURCE, rows.to_pandas())
             # Feast's own append maps the file into memory and truncates it while it is read
-            offline = [pq.read_table(self._path / OFFLINE_FILE), rows]  # older rows may lack younger columns
+            offline = [pq.read_table(self._path / OFFLINE_FILE), rows]  # older rows may lack newer columns
             self._write_offline(pa.concat_tables(offline, promote_options="default"))
             self._note_loaded(pc.max(rows["event_timestamp"]).as_py())
         return len(rows)
@@ -151,7 +151,7 @@ class FeastFeatures:
             try:
                 rows = self._open_reader().read(item_ids)
             except Exception:
-                self._online = None  # its connection may be broken for good
+                self._online = None  # its connection may be permanently broken
                 raise
         self._ready = True
         return {item_id: _features(values) for item_id, values in rows.items() if _is_known(values)}
@@ -162,7 +162,7 @@ class FeastFeatures:
         return datetime.fromisoformat(json.loads(file.read_text())["newest"]) if file.is_file() else None
 
     def _delete_future_rows(self, store: FeatureStore, rows: pa.Table) -> None:
-        """Redis keeps the newer of two rows: one from the future would keep out all others for good."""
+        """Redis keeps the newer of two rows: one from the future would block all later writes."""
         if store.config.online_store.type != "redis":
             return
         step = max(1, len(rows) // _CHECKED_ITEMS)

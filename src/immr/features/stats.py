@@ -110,7 +110,7 @@ def item_stats(
         source = "impressions"
         tables[source] = _only(impressions, ["query_id", "item_id", "clicked", "ts"], "impressions")
     counted = _query(tables, _SQL.format(impressions=source), values)
-    # pyarrow drops a fixed offset once pandas is imported, so the zone is settled here
+    # pyarrow drops a fixed offset once pandas is imported, so the time is converted to UTC here
     moments = pa.array([now.astimezone(UTC)] * len(counted), pa.timestamp("us", tz="UTC"))
     return counted.append_column("event_timestamp", moments).cast(SCHEMA)
 

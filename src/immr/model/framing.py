@@ -1,7 +1,7 @@
 """Frames a drawing: separates its ink from the paper and crops to it (ours).
 
-For drawings, logos and scans, where neither the colours nor the place on the paper say anything about what is
-shown. The result looks the same for a photo of a drawing and for its clean picture in a catalogue.
+For drawings, logos and scans, where neither the colours nor the position on the paper matter. The result looks
+the same for a photo of a drawing and for its clean picture in a catalogue.
 
 Shapes: H, W the working picture, P its pixels, S the side of the result.
 """
@@ -17,7 +17,7 @@ from PIL import Image
 
 from immr.types import FloatArray
 
-WORKING_PX = 192  # longest side that is looked at: enough for a drawing that covers a third of the photo
+WORKING_PX = 192  # longest side of the working picture: enough for a drawing that covers a third of the photo
 _BORDER = 0.06  # share of the picture at each edge, where the paper is expected first
 _FIT_PX = 40  # side at which the paper is fitted
 _REFITS = 3

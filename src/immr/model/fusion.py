@@ -151,7 +151,7 @@ class ConceptReader(nn.Module):
 
     The softmax is over tokens, so nothing keeps two concepts from reading the same ones. With `compete` it is
     over concepts, and each concept's weights are then normalized over tokens, as in slot attention (arXiv
-    2006.15055): concepts share each token out among themselves.
+    2006.15055): concepts divide each token among themselves.
 
     Computed as softmax((M W₁ W₂ᵀ) tᵀ/√d) t, then W₃: the same numbers without projecting each token, which
     costs several times more, since there are more tokens than concepts.

@@ -36,7 +36,7 @@ class Preprocessing:
     def enough_px(self) -> int:
         """Short side at which decoding may stop, because more pixels hardly change the result.
 
-        It is twice the input size, and for drawings at least what framing looks at. Training, evaluation and
+        It is twice the input size, and for drawings at least the size that framing needs. Training, evaluation and
         serving all read pictures with `images.decode(…, enough_px)`.
         """
         return max(2 * self.image_size_px, WORKING_PX if self.framing == "drawing" else 0)

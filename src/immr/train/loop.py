@@ -42,7 +42,7 @@ class Losses:
     query: Tensor  # −log softmax of the classifier
     document: Tensor  # the same
     pair: Tensor  # zero if its weight is zero
-    total: Tensor  # what is minimized
+    total: Tensor  # the minimized sum
     examples_A: Tensor  # each example's loss in the classifier
 
 

@@ -54,7 +54,7 @@ class FrozenImageEncoder:
 
 
 def frozen_hash(recipe: ModelRecipe, weights: Path | None = None) -> str:
-    """Hash of all that determines image features: weights, preprocessing and pooling."""
+    """Hash of everything that determines image features: weights, preprocessing and pooling."""
     from immr.model.encoders.by_name import image_encoder_spec, preprocessing_of
 
     spec = image_encoder_spec(recipe.image_encoder)

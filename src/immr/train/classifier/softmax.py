@@ -2,7 +2,7 @@
 
 Few logits are kept for the backward pass in the buffer of the forward pass. Many are computed in chunks of
 columns, and again in the backward pass (as in arXiv 2411.09009), so memory does not grow with the classes.
-Nothing in here is read by the host.
+The host reads nothing here.
 
 Shapes: A examples of all ranks, S rows of this rank, K of these rows in one chunk, D embedding, N ranks.
 """
@@ -146,7 +146,7 @@ class _Function(torch.autograd.Function):
             if chunks.fits:
                 ctx.kept = unit_KD, length_K1, exponents_AK, slope_A
         log_sum_A, target_A = log_sum_over_ranks(highest_A, sum_A, target_A, chunks.softmax.world)
-        # what makes an exponent in the buffer a probability
+        # turns an exponent in the buffer into a probability
         ctx.share_A = (highest_A - log_sum_A).exp()
         ctx.chunks, ctx.log_sum_A, ctx.spent = chunks, log_sum_A, False
         ctx.save_for_backward(embeddings_AD, rows_SD)

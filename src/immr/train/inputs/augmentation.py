@@ -90,7 +90,7 @@ AUGMENTATIONS = {
     "photos": DomainAugmentations(
         # a shopper's photo: hand-held, in any light, with things in front
         photo=Augmentation(smallest_area=0.35, largest_turn_deg=8.0, colour=0.3, erased=0.25),
-        # few pictures, so they change much, but nothing is ever in front of them
+        # few pictures, so strong changes, but nothing is ever in front of the item
         catalogue=Augmentation(smallest_area=0.5, largest_turn_deg=8.0, colour=0.3, erased=0.0),
     ),
     # the ink of framed drawings; left and right differ in meaning

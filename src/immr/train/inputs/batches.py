@@ -39,7 +39,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Partners:
-    """Who belongs together: photos of a class in couples, and a document of their class for each couple."""
+    """Photos of a class in couples, and a document of their class for each couple."""
 
     classes_N: Tensor  # of each photo
     first_N: Tensor  # of each photo: where its class starts in `documents_M`

@@ -1,1 +1,1 @@
-"""How parameters move: learning rates by step and by layer, averaged weights, adapted batch normalization."""
+"""Optimization: learning rates by step and by layer, and averaged weights."""

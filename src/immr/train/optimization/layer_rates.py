@@ -42,7 +42,7 @@ def encoder_groups(
 ) -> list[dict[str, Any]]:
     """Groups for an optimizer, each with its `share` of the learning rate (arXiv 1801.06146).
 
-    Layers near the pixels serve any picture, so they need to change least.
+    Layers near the pixels are generic, so they need to change least.
 
     Args:
         encoder: must have `stages()`; parameters outside of them are not trained.
