@@ -73,6 +73,6 @@ def test_it_is_downloaded_once(tmp_path: Path) -> None:
 
 
 def test_a_failed_download_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="take the data set synthetic, which needs no network"):
+    with pytest.raises(DatasetError, match="use the data set synthetic, which needs no network"):
         grocery.fetch(tmp_path / "cache", (tmp_path / "nothing.tar.gz").as_uri())
     assert not list((tmp_path / "cache").glob("*"))

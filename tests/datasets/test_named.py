@@ -81,7 +81,7 @@ def test_a_failed_download_leaves_nothing(tmp_path: Path, kind: str) -> None:
         url, says = "http://127.0.0.1:9/it.tar.gz", "which needs no network"
     elif kind == "no archive":
         (tmp_path / "it.tar.gz").write_bytes(b"this is no archive")
-        url, says = (tmp_path / "it.tar.gz").as_uri(), "could not be fetched"
+        url, says = (tmp_path / "it.tar.gz").as_uri(), "could not be downloaded"
     else:
         url, says = (
             archive(small_grocery(tmp_path / "up", classes=3), tmp_path / "it.tar.gz"),

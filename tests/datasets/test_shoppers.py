@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from immr.datasets.shoppers import Catalogue, as_numbers, asked_photos, behaviour, ranked_lists
+from immr.datasets.shoppers import Catalogue, as_numbers, behaviour, ranked_lists, searched_photos
 from immr.datasets.simulation_recipe import SimulationRecipe
 from immr.types import Item
 
@@ -39,7 +39,7 @@ def test_twins_refer_to_each_other(rng: np.random.Generator) -> None:
 
 def test_every_photo_is_searched_at_least_once(catalogue: Catalogue, rng: np.random.Generator) -> None:
     recipe = SimulationRecipe(queries_per_photo=2.5)
-    asked = asked_photos(np.arange(40), catalogue, recipe, rng)
+    asked = searched_photos(np.arange(40), catalogue, recipe, rng)
     assert len(asked) == 100 and set(asked.tolist()) == set(range(40))
 
 

@@ -104,7 +104,7 @@ def test_category_noise_stays_in_the_category(tmp_path: Path) -> None:
 def test_positions_are_examined_by_the_position_bias(tmp_path: Path, bias: float) -> None:
     """With one scan and no wrong clicks, the right item's click rate at p over that at 1 is p^-η."""
     alone = SimulationRecipe(
-        wrong_clicks=0.0, position_bias=bias, looks=1, search_quality=0.0, queries_per_photo=10
+        wrong_clicks=0.0, position_bias=bias, scans=1, search_quality=0.0, queries_per_photo=10
     )
     simulate(labelled(), tmp_path, alone)
     shown = log(tmp_path)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from immr.data.images import decode, read
-from immr.datasets.synthetic import SyntheticRecipe, load, looks
+from immr.datasets.synthetic import SyntheticRecipe, appearances, load
 from immr.errors import DatasetError
 
 SMALL = SyntheticRecipe(seed=3, items=12, train_photos=4, val_photos=2, side_px=64)
@@ -56,7 +56,7 @@ def test_photos_can_be_recognised(tmp_path: Path) -> None:
 
 
 def test_items_of_large_sets_are_distinct() -> None:
-    everything = looks(SyntheticRecipe(items=5000))
+    everything = appearances(SyntheticRecipe(items=5000))
     assert len(set(everything)) == 5000
     assert len({(look.shape, look.colour, look.pattern) for look in everything[:600]}) == 600
 
