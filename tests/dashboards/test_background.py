@@ -22,7 +22,7 @@ def test_a_name_runs_once_at_a_time() -> None:
     assert calls == ["a", "a"]
 
 
-def test_an_error_is_the_callers_and_the_next_call_tries_again() -> None:
+def test_an_error_reaches_the_caller_and_the_next_call_retries() -> None:
     errors = iter([ValueError("away"), None])
 
     def work(name: str) -> str:

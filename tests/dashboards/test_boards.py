@@ -31,14 +31,14 @@ def expressions() -> list[str]:
     return [*of_board, *(rule["expr"] for rule in rules())]
 
 
-def test_what_is_committed_is_what_the_code_makes(tmp_path: Path) -> None:
+def test_committed_files_are_what_the_code_generates(tmp_path: Path) -> None:
     for path in write(tmp_path):
         assert path.read_bytes() == (MADE / path.relative_to(tmp_path)).read_bytes(), (
             "run python -m dashboards grafana"
         )
 
 
-def test_the_board_has_its_rows_and_numbers_its_panels() -> None:
+def test_the_board_has_its_rows_and_numbered_panels() -> None:
     board = json.loads((MADE / "grafana" / "immr.json").read_text())
     rows = [panel["title"] for panel in board["panels"] if panel["type"] == "row"]
     assert rows == ["CTR by variant", "Funnel", "Latency by stage", "Errors", "Index", "Features", "Training"]
@@ -47,7 +47,7 @@ def test_the_board_has_its_rows_and_numbers_its_panels() -> None:
     assert all(panel["description"] for panel in board["panels"] if panel["type"] != "row")
 
 
-def test_only_what_is_there_is_asked_for() -> None:
+def test_queries_use_existing_metrics_only() -> None:
     """Every metric in a query is a recording rule's, the gateway's, a version's or the page's."""
     metrics = Metrics()
     metrics.watch_variants(dict)
@@ -62,19 +62,19 @@ def test_only_what_is_there_is_asked_for() -> None:
             assert name in known or base in known, f"{name} in {expr}"
 
 
-def test_no_label_holds_a_user() -> None:
+def test_no_label_contains_a_user() -> None:
     labels = {label for metric in Metrics().registry.collect() for s in metric.samples for label in s.labels}
     assert not {label for label in labels if "user" in label}
     assert not [expr for expr in expressions() if "user_id" in expr]
 
 
-def test_alerts_on_shares_need_a_denominator_and_say_what_to_look_at() -> None:
+def test_alerts_on_shares_need_a_denominator_and_a_hint() -> None:
     for rule in rules():
         if "alert" not in rule:
             continue
         assert set(rule["annotations"]) == {"summary", "look_at"}  # type: ignore[arg-type]
         if "/" in rule["expr"]:
-            assert re.search(r"> \d{3,}", rule["expr"]), f"{rule['alert']} divides by whatever is there"
+            assert re.search(r"> \d{3,}", rule["expr"]), f"{rule['alert']} divides by any number of events"
 
 
 def test_no_alert_fires_once_per_replica() -> None:
@@ -85,7 +85,7 @@ def test_no_alert_fires_once_per_replica() -> None:
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="no promtool: apt-get install prometheus (make prometheus)")
-def test_rules_do_what_they_say() -> None:
+def test_rules_pass_promtools_tests() -> None:
     assert PROMTOOL is not None
     done = subprocess.run(
         [PROMTOOL, "test", "rules", str(HERE / "rules-test.yaml")], capture_output=True, text=True

@@ -42,7 +42,7 @@ def test_merging_keeps_the_sums_and_joins_variants() -> None:
     ]
 
 
-def test_sparse_buckets_join_the_next_of_their_version() -> None:
+def test_sparse_buckets_are_merged_into_the_next_of_their_version() -> None:
     buckets = merge(
         [bucket(0, "a", 3, 3), bucket(0, "b", 90, 1), bucket(5, "a", 40, 2), bucket(10, "a", 2, 0)], 5
     )
@@ -60,11 +60,11 @@ def test_sparse_buckets_join_the_next_of_their_version() -> None:
 @pytest.mark.parametrize(
     ("seconds", "size"), [(0, 5), (150, 5), (151, 10), (7200, 300), (40 * 86400, 7 * 86400)]
 )
-def test_a_span_is_cut_into_thirty_at_most(seconds: float, size: int) -> None:
+def test_a_span_has_at_most_thirty_buckets(seconds: float, size: int) -> None:
     assert bucket_size(seconds) == size
 
 
-def test_a_young_log_is_asked_again_for_finer_buckets() -> None:
+def test_a_short_log_is_read_again_in_finer_buckets() -> None:
     asked = []
 
     def ctr_over_time(bucket_s: int, since: datetime | None) -> list[CtrBucket]:
@@ -88,7 +88,7 @@ def test_running_versions_come_first() -> None:
     assert ("12:00:00", "immr-1", "1", "10", "10.0 %", "1.8 % to 40.4 %") in lines.rows
 
 
-def test_latency_is_named_by_version_and_leaves_out_previews() -> None:
+def test_latency_is_by_version_and_without_previews() -> None:
     latencies = [
         Latency("preview", 3, 1, 1),
         Latency("challenger", 10, 20, 30),
@@ -103,7 +103,7 @@ def test_latency_is_named_by_version_and_leaves_out_previews() -> None:
     ]
 
 
-def test_words() -> None:
+def test_percents_and_spans_in_words() -> None:
     assert percent(0.0712) == "7.1 %"
     assert [span(seconds) for seconds in (5, 60, 900, 3600, 86400)] == [
         "5 seconds",

@@ -72,7 +72,7 @@ def test_an_invalid_object_name_is_refused() -> None:
     assert ServingShape.from_query({"max_replicas": "2"}).max_replicas == 2
 
 
-def test_versions_succeed_each_other_in_their_roles(fake: FakeApi) -> None:
+def test_versions_replace_each_other_in_their_roles(fake: FakeApi) -> None:
     first = deploy(fake, 1, "champion")
     assert first.url == "http://immr-1-predictor.immr.svc.cluster.local"
     second = deploy(fake, 2, "challenger")

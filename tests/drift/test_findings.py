@@ -23,7 +23,7 @@ NOW = datetime(2024, 5, 8, tzinfo=UTC)
 POLICY = DriftPolicy()
 
 
-def test_photos_of_the_same_kind_and_of_another() -> None:
+def test_photos_of_the_same_and_of_another_kind() -> None:
     rng = np.random.default_rng(5)
     same = of_photos(photos(rng, 900), photos(rng, 300), POLICY)
     assert (same.found, same.look_at) == (False, "")
@@ -33,7 +33,7 @@ def test_photos_of_the_same_kind_and_of_another() -> None:
     assert "newest kept photos" in other.look_at
 
 
-def test_scores_that_sank_and_rose() -> None:
+def test_scores_that_fell_and_rose() -> None:
     rng = np.random.default_rng(6)
     before = rng.normal(0.8, 0.05, 300).astype(np.float32)
     assert not of_scores(before, rng.normal(0.8, 0.05, 300).astype(np.float32), POLICY).found

@@ -28,7 +28,7 @@ def test_one_photo_of_each_burst_is_kept() -> None:
     assert 85 <= len(kept) <= 105  # a few different photos are as alike as copies
 
 
-def test_independent_photos_lose_few() -> None:
+def test_few_independent_photos_are_dropped() -> None:
     rng = np.random.default_rng(1)
     assert len(one_of_each_burst(photos(rng, 200), burst_cosine(photos(rng, 200)))) > 180
 

@@ -45,7 +45,7 @@ def test_independent_queries_agree_with_scipy() -> None:
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.005)
 
 
-def test_an_interval_of_few_clusters_is_as_wide_as_students() -> None:
+def test_an_interval_of_few_clusters_is_as_wide_as_students_t() -> None:
     values_Q = np.random.default_rng(3).normal(size=6)
     ours = mean_estimate(values_Q, np.arange(6), 20_000, 0.9, seed=0)
     half = student.ppf(0.95, 5) * values_Q.std(ddof=1) / math.sqrt(6)

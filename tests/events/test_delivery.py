@@ -74,7 +74,7 @@ def test_events_that_wait_for_the_log_are_synced_to_the_disk(path: Path, synced:
     delivery.close()
 
 
-def test_the_next_process_delivers_what_a_stopped_one_could_not(path: Path) -> None:
+def test_the_next_process_delivers_what_a_stopped_one_left(path: Path) -> None:
     path.mkdir()
     delivery = deliver_to(path)
     delivery.shown(shown("q1"))

@@ -27,7 +27,7 @@ def test_a_large_class_is_capped_and_loses_its_weakest_photos(workspace: Workspa
     assert {row["reason"] for row in rows} == {"", ENOUGH}
 
 
-def test_at_power_one_every_class_weighs_the_same(workspace: Workspace, table: Table) -> None:
+def test_with_power_one_every_class_weighs_the_same(workspace: Workspace, table: Table) -> None:
     log = [{**row, "weight": 1.0} for row in photos(three=3, one=1)]
     rows = workspace.fetch(balanced(workspace, table(log), RECIPE), ["query_id"])
     weights = {
@@ -36,9 +36,7 @@ def test_at_power_one_every_class_weighs_the_same(workspace: Workspace, table: T
     assert weights[0] == pytest.approx(weights[1], rel=1e-5) == pytest.approx(2.0, rel=1e-5)
 
 
-def test_no_photo_is_weighed_by_more_than_the_largest_factor(
-    duckdb_workspace: Workspace, duckdb_table: Table
-) -> None:
+def test_no_weight_exceeds_the_largest_factor(duckdb_workspace: Workspace, duckdb_table: Table) -> None:
     recipe = replace(RECIPE, max_photos_per_class=100, max_class_factor=1.5)
     log = [{**row, "weight": 1.0} for row in photos(many=50, one=1)]
     rows = duckdb_workspace.fetch(balanced(duckdb_workspace, duckdb_table(log), recipe), ["query_id"])

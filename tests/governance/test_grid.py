@@ -7,7 +7,7 @@ from immr.governance.grid import on_grid
 from immr.governance.workspace import Workspace
 
 
-def test_numbers_move_to_the_nearest_multiple_and_sum_exactly(
+def test_numbers_are_rounded_to_a_grid_and_sum_exactly(
     workspace: Workspace, table: Callable[[list[dict[str, Any]]], Any]
 ) -> None:
     numbers = table([{"n": n, "x": x} for n, x in enumerate((0.1, 1 / 3, -0.1, 2.0**-21, 5.0))])

@@ -24,7 +24,7 @@ def _batch(pictures: list[bool], texts: list[bool]) -> DocumentBatch:
     )
 
 
-def test_both_towers_give_unit_rows_even_without_picture_or_text():
+def test_both_towers_return_unit_rows_even_without_picture_or_text():
     torch.manual_seed(0)
     towers = Towers(MODEL).eval()
     batch = _batch([True, False, True, False], [True, True, False, False])

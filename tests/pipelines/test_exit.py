@@ -40,7 +40,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineRun:
 
 
 @pytest.mark.parametrize(("state", "last"), [("COMPLETE", "start"), ("RUNNING", "materialize")])
-def test_a_run_that_succeeded_is_summarized(run: PipelineRun, tmp_path: Path, state: str, last: str) -> None:
+def test_a_successful_run_is_summarized(run: PipelineRun, tmp_path: Path, state: str, last: str) -> None:
     refused = state == "RUNNING"
     for step in ("govern", "evaluate", last):
         run.step(step, lambda: None, finding=lambda _: "a finding", refused=lambda _: refused)
@@ -50,7 +50,7 @@ def test_a_run_that_succeeded_is_summarized(run: PipelineRun, tmp_path: Path, st
     assert "again" not in text
 
 
-def test_a_run_that_failed_says_which_step_and_why(run: PipelineRun, tmp_path: Path) -> None:
+def test_a_failed_run_names_the_step_and_the_error(run: PipelineRun, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="shut"):
         run.step("train", lambda: (_ for _ in ()).throw(OSError("the shop is shut")))
     text = finish(tmp_path, "FAILED")

@@ -39,7 +39,7 @@ _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, counte
 
 
 class UnsuitableTypeError(TypeError):
-    """A column of this type cannot be read; the text tells what to do."""
+    """A column of this type cannot be read; the text has the remedy."""
 
 
 def convert(values: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, pa.Array]:

@@ -34,7 +34,7 @@ class KnownKeys:
         return known
 
     def add(self, hashes: Hashes) -> None:
-        """Add hashes, none of which was added before."""
+        """Add hashes that are not known yet."""
         run = np.sort(hashes)
         while self._runs and len(self._runs[-1]) < 2 * len(run):
             run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")

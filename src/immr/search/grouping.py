@@ -1,4 +1,4 @@
-"""Groups of hits: variants of a product, or whatever else shares the value of an attribute."""
+"""Groups hits by the value of an attribute, such as the variants of a product."""
 
 from __future__ import annotations
 

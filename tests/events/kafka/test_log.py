@@ -152,7 +152,7 @@ def test_a_repeat_within_a_batch_is_not_new(url: str, tmp_path: Path) -> None:
     log.close()
 
 
-def test_events_of_a_failed_batch_are_new_again(url: str, tmp_path: Path) -> None:
+def test_events_of_a_failed_batch_count_as_new_afterwards(url: str, tmp_path: Path) -> None:
     log = KafkaEventLog(url, tmp_path / "view.db")
     with pytest.raises(ZeroDivisionError), log.batch():
         assert log.record_clicks([Click("c", "click", "q", "a", NOON)]) == 1

@@ -14,7 +14,7 @@ SHOWN = Impression("q1", "tea", 1, "änn", "champion", "immr-1", NOON)
 CLICK = Click("e1", "click", "q1", "tea", NOON)
 
 
-def test_what_is_sent_is_read() -> None:
+def test_a_sent_message_is_read_back() -> None:
     found = read(of_search(SEARCH, [SHOWN]).value)
     assert (found.search, found.impressions, found.clicks) == (SEARCH, [SHOWN], [])
     assert read(of_click(CLICK).value).clicks == [CLICK]

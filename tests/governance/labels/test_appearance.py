@@ -28,7 +28,7 @@ class ByClass:
         return (centres[[int(each[0]) for each in hashes]] + noise).astype(np.float32)
 
 
-def test_a_label_that_appearance_contradicts_is_moved(
+def test_a_label_contradicted_by_appearance_is_moved(
     duckdb_workspace: Workspace, duckdb_table: Table, tmp_path: Path
 ) -> None:
     start = datetime(2025, 1, 1, tzinfo=UTC)

@@ -25,7 +25,7 @@ def test_rows_have_unit_length_and_keep_their_signs() -> None:
     assert found[1].tolist() == [0, 0]
 
 
-def test_the_nearest_class_is_the_right_one_and_comes_first() -> None:
+def test_the_right_class_is_nearest_and_comes_first() -> None:
     scores, _, truth = scored()
     supported = truth < CLASSES - 1
     assert (scores.nearest_NK[:, 0] == truth)[supported].mean() > 0.95

@@ -1,4 +1,4 @@
-"""From whatever a file holds to opaque pixels of 8 bits per channel: white behind transparency.
+"""Converts any pixel format to opaque pixels of 8 bits per channel, on white behind transparency.
 
 Done in horizontal bands, so that a palette or transparent picture of 32 million pixels is never expanded to
 four bytes per pixel as a whole.

@@ -200,7 +200,7 @@ def _posterior(
 def _split(
     pair: Resemblance, judged_N: Bools, given_N: Doubles, rival_N: Ints, of_rival_N: Doubles
 ) -> tuple[Doubles, Doubles]:
-    """What the label and its rival have together, shared as the pair of their classes tells."""
+    """Divide the belief in a label and its rival between the two, in the ratio estimated for their classes."""
     both_N = given_N + of_rival_N
     right_N = np.where(np.isfinite(pair.right_N), pair.right_N, 1)
     fitted_N = judged_N & (pair.rival_N == rival_N) & (both_N * right_N < given_N)
