@@ -13,7 +13,9 @@ import typer
 from immr.cli.options import AsJson, parts_of, report
 from immr.loop.watch import export_events, sink_events
 
-events_app = typer.Typer(no_args_is_help=True, help="The event log: export, sink.")
+events_app = typer.Typer(
+    no_args_is_help=True, help="Export the event log as a click log, or write it as Parquet by day."
+)
 
 
 @events_app.command("export")

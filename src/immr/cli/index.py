@@ -14,7 +14,7 @@ from immr.loop import catalogue
 from immr.loop.index import index
 
 index_app = typer.Typer(
-    no_args_is_help=True, help="A version's collection: build and verify it, delete old ones."
+    no_args_is_help=True, help="Build and verify a version's collection, or delete old ones."
 )
 
 

@@ -22,7 +22,7 @@ _FILE = (
 
 items_app = typer.Typer(
     no_args_is_help=True,
-    help="Catalogue changes: recorded first, then delivered to every version's collection.",
+    help="Change the catalogue: changes are recorded first, then delivered to every version's collection.",
 )
 
 

@@ -8,7 +8,7 @@ import typer
 
 from immr.cli.options import AsJson, parts_of, report
 
-keys_app = typer.Typer(no_args_is_help=True, help="The keys that sign click tokens: rotate.")
+keys_app = typer.Typer(no_args_is_help=True, help="Rotate the keys that sign click tokens and cookies.")
 
 
 @keys_app.callback()

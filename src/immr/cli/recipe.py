@@ -10,7 +10,7 @@ from rich.table import Table
 from immr import recipes
 from immr.cli.options import AsJson, console, print_json
 
-recipe_app = typer.Typer(no_args_is_help=True, help="Recipes: list them, show one as TOML.")
+recipe_app = typer.Typer(no_args_is_help=True, help="List recipes, or print one as TOML.")
 
 
 @recipe_app.command("list")
