@@ -21,7 +21,7 @@ def test_a_good_folder_fits(tmp_path: Path) -> None:
     assert all(report.fits and report.sampled == 1 for report in reports)
 
 
-def test_problems_come_with_their_number_and_an_example(tmp_path: Path) -> None:
+def test_problems_have_a_count_and_an_example(tmp_path: Path) -> None:
     folder = write(tmp_path / "in", items=[item(name) for name in "abcd"])
     changed(folder, "items", "price", pa.array(["1", "2,50", "3,50", "-1"]))
     found = report_of(folder, "items")
@@ -52,7 +52,7 @@ def test_only_a_sample_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
-def test_a_missing_column_comes_with_a_similar_one(tmp_path: Path, suffix: str) -> None:
+def test_a_missing_column_is_reported_with_a_similar_one(tmp_path: Path, suffix: str) -> None:
     folder = write(tmp_path / "in")
     table = pq.read_table(folder / "items.parquet").rename_columns(
         {"item_id": "ITEM-ID", "price": "list_price"}

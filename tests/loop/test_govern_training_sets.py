@@ -42,7 +42,7 @@ def test_a_stray_folder_does_not_break_the_search(parts: Parts, content: str | N
     assert training_set_of(parts, VERSION).folder == wanted
 
 
-def test_a_missing_training_set_says_what_to_do(parts: Parts) -> None:
+def test_a_missing_training_set_is_an_error_with_a_remedy(parts: Parts) -> None:
     with pytest.raises(ContractError, match=r"immr-1 .*run `immr govern` on its data again"):
         training_set_of(parts, dataclasses.replace(VERSION, manifest_hash="hash-c"))
 

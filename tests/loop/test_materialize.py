@@ -131,7 +131,7 @@ def record(parts: Parts, searches: list[tuple[str, str, datetime]]) -> None:
         )
 
 
-def test_a_folder_without_a_click_log_says_what_is_missing(tmp_path: Path) -> None:
+def test_a_folder_without_a_click_log_is_refused_by_name(tmp_path: Path) -> None:
     parts, _ = parts_with(tmp_path / "home")
     with pytest.raises(ContractError, match=r"impressions\.parquet is missing"):
         materialize(parts, tiny_training_set.write(tmp_path), tmp_path)

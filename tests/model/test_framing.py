@@ -71,7 +71,7 @@ def test_ink_at_the_edge_is_not_cropped():
     assert ink[:, :3].max() < 0.5 and ink[:, 5:10].max() > 0.9, "the margin is there, beyond the picture"
 
 
-def test_a_query_and_a_cached_picture_are_framed_alike():
+def test_a_query_and_a_cached_picture_get_the_same_frame():
     photo = _drawing(size=(400, 300), at=(50, 60), side=120)
     preprocessing = Preprocessing(SIDE, mean=0.0, std=255.0, framing="drawing")
     np.testing.assert_allclose(preprocessing.apply(photo)[0], _ink(photo), atol=1e-6)

@@ -98,7 +98,7 @@ def test_the_documented_metrics_are_the_ones_that_are_served(
         assert served <= {name for name, _ in documented}, f"not documented, on the port of the {of}"
 
 
-def test_metrics_count_what_happened(services: Services) -> None:
+def test_metrics_count_requests_and_events(services: Services) -> None:
     red = tiny_version.photo("red")
     with httpx.Client(base_url=services.bento, timeout=60) as bento:
         bento.post("/v1/search", files={"image": b""})
