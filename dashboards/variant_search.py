@@ -34,6 +34,7 @@ class ShownHit:
     price: float | None
     ctr: float | None
     elsewhere: str = ""  # "3rd in immr-1", "not in immr-1"
+    exact: bool = False  # it is the thing on the photo
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class VersionAnswer:
     degraded: bool = False
     problem: str = ""
     refused: bool = False  # the photo or a field is at fault, not the version
+    nothing_fits: bool = False  # the catalogue has nothing like the photo
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,12 @@ def ordinal(number: int) -> str:
 def _answer(variant: Variant, body: Mapping[str, Any]) -> VersionAnswer:
     hits = [_hit(position, hit) for position, hit in enumerate(body["hits"], start=1)]
     return VersionAnswer(
-        variant.name, str(body["model_version"]), hits, float(body["took_ms"]), bool(body["degraded"])
+        variant.name,
+        str(body["model_version"]),
+        hits,
+        float(body["took_ms"]),
+        bool(body["degraded"]),
+        nothing_fits=body.get("match") == "none",
     )
 
 
@@ -161,6 +168,7 @@ def _hit(position: int, hit: Mapping[str, Any]) -> ShownHit:
         parts={str(name): float(value) for name, value in (hit.get("score_parts") or {}).items()},
         price=features.get("price"),
         ctr=features.get("ctr_7d"),
+        exact=hit.get("match") == "exact",
     )
 
 

@@ -118,6 +118,7 @@ class VersionService:
             took_ms=1000 * (time.perf_counter() - start),
             facets={name: facet_body(facet) for name, facet in counted.items()},
             next_page=self._next_page(answer, page, key),
+            match=answer.match,
         )
         user_id = request.fields.user_id or f"anonymous-{query_id}"
         if variant == DIRECT and not self.recorder.record_search(body, user_id, now, context=context):
@@ -230,6 +231,7 @@ def _hit_body(hit: Hit, position: int, signer: tokens.Signer) -> HitBody:
             )
             for member in hit.members
         ],
+        match=hit.match,
     )
 
 

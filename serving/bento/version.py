@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immr.errors import FeaturesUnavailableError, ImmrError
+from immr.evaluation.matches.rule import MATCH_RULE, MatchRule
 from immr.features.feature_store import FeatureStore
 from immr.features.recent import RecentFeatures
 from immr.index.vector_index import Collection
@@ -39,7 +40,7 @@ class ServedVersion:
     """One model version: its encoder, collection and features, each opened in a thread."""
 
     def __init__(self, folder: Path, parts: Parts, threads: int = 1, at_once: int = 1) -> None:
-        """Reads `version.json`; `start` opens the rest.
+        """Reads `version.json` and the rule for matches; `start` opens the rest.
 
         Args:
             folder: Contains the version's files.
@@ -50,6 +51,7 @@ class ServedVersion:
         self.file = VersionFile.read(folder)
         self._reason = f"{self.file.id} is starting"
         self._folder = folder
+        self._match_rule = MatchRule.read(folder / MATCH_RULE)
         self._parts = parts
         self._threads, self._at_once = threads, at_once
         self._encoder: OnnxQueryEncoder | None = None
@@ -140,7 +142,9 @@ class ServedVersion:
                 if self._stop.is_set():
                     return
                 self._collection = collection
-                self._searcher = Searcher(encoder, collection, self, self.file.ranking)
+                self._searcher = Searcher(
+                    encoder, collection, self, self.file.ranking, match_rule=self._match_rule
+                )
             undo.pop_all()
         self._reason = ""
         self._opened_at_s = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from immr.evaluation.matches.rule import strongest
 from immr.events import tokens
 from immr.experiment.definition import CHALLENGER, CHAMPION
 from immr.experiment.interleaving import draft
@@ -44,7 +45,13 @@ def interleave(
         token = signer.sign(hit.item_id, position)
         shown.append(hit.model_copy(update={"position": position, "click_token": token}))
     degraded = sorted({*champion.degraded, *challenger.degraded})
-    return challenger.model_copy(update={"hits": shown, "degraded": degraded, "next_page": None}), versions
+    merged = {
+        "hits": shown,
+        "degraded": degraded,
+        "next_page": None,
+        "match": strongest([champion.match, challenger.match]),
+    }
+    return challenger.model_copy(update=merged), versions
 
 
 def _key(hit: HitBody) -> str:

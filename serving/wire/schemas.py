@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from immr.types import ItemFeatures
+from immr.types import ItemFeatures, Match
 
 MAX_USER_CHARS = 200
 VARIANT_HEADER = "x-immr-variant"
@@ -43,6 +43,10 @@ class HitBody(BaseModel):
     members: Annotated[
         list[MemberBody], Field(description="Up to 10 other items of the group, most similar first.")
     ] = []
+    match: Annotated[
+        Match | None,
+        Field(description="Whether it is the thing on the photo; null without a calibration, or with words."),
+    ] = None
 
 
 class FacetBody(BaseModel):
@@ -72,6 +76,10 @@ class SearchBody(BaseModel):
     ] = {}
     next_page: Annotated[
         str | None, Field(description="Send it as `page` for the next hits; null on the last page.")
+    ] = None
+    match: Annotated[
+        Match | None,
+        Field(description="The best of its hits; `none`: the catalogue has nothing like the photo."),
     ] = None
 
 

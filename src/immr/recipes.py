@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from immr.errors import RecipeError
 from immr.evaluation.gate_recipe import GateRecipe
+from immr.evaluation.matches.rule import MatchRecipe
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.model.model_recipe import ModelRecipe
 from immr.search.ranking import RankingRecipe
@@ -30,6 +31,7 @@ class Recipe:
     train: TrainRecipe = field(default_factory=TrainRecipe)
     gate: GateRecipe = field(default_factory=GateRecipe)
     ranking: RankingRecipe = field(default_factory=RankingRecipe)
+    match: MatchRecipe = field(default_factory=MatchRecipe)
 
 
 def concept() -> Recipe:

@@ -16,6 +16,7 @@ FloatArray = npt.NDArray[np.float32]
 EventType = Literal["click", "order"]
 AttributeKind = Literal["keyword", "number"]
 AttributeValue = str | float
+Match = Literal["exact", "similar", "none"]
 Role = Literal["champion", "challenger"]
 
 
@@ -153,6 +154,7 @@ class Hit:
     group: str | None = None  # in a grouped search
     members: tuple[Candidate, ...] = ()  # other items of the group
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    match: Match | None = None  # whether it is the thing on the photo; None if that is not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from immr import recipes
 from immr.data.training_set import TrainingSet
 from immr.errors import DataError
 from immr.evaluation.gate_recipe import GateRecipe
+from immr.evaluation.matches.rule import MATCH_RULE, MatchRecipe, MatchRule
 from immr.loop import evaluate as evaluating
 from immr.loop.evaluate import evaluate, evaluation_of
 from immr.loop.reports import published
@@ -107,7 +108,7 @@ def test_an_evaluation_is_computed_once(
     parts: Parts, versions: list[ModelVersion], reported: TrainingSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = evaluation_of(parts, versions[0], reported, RECIPE)
-    monkeypatch.setattr(evaluating, "_evaluate", None)
+    monkeypatch.setattr(evaluating, "_judged", None)
     assert evaluation_of(parts, versions[0], reported, RECIPE).means() == first.means()
 
 
@@ -118,3 +119,15 @@ def test_without_held_out_photos_there_is_nothing_to_evaluate(
     pq.write_table(pq.read_table(judgements).slice(0, 0), judgements)
     with pytest.raises(DataError, match="no held-out photos"):
         evaluation_of(parts, versions[0], TrainingSet(reported.folder), RECIPE)
+
+
+def test_the_rule_for_matches_is_attached_to_the_version(
+    parts: Parts, versions: list[ModelVersion], reported: TrainingSet, tmp_path: Path
+) -> None:
+    recipe = dataclasses.replace(RECIPE, match=MatchRecipe(min_photos=1))
+    evaluate(parts, versions[0], reported, recipe, tmp_path / "report.html")
+    with parts.registry.attached(versions[0], MATCH_RULE) as file:
+        assert file is not None and MatchRule.read(file) is not None
+    evaluate(parts, versions[1], reported, RECIPE, tmp_path / "report.html")  # with too few photos
+    with parts.registry.attached(versions[1], MATCH_RULE) as file:
+        assert file is None

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from immr import recipes
 from immr.errors import PackagingError
+from immr.evaluation.matches.rule import MATCH_RULE
 from immr.loop.package import package
 from immr.packaging.version_file import VersionFile
 from immr.settings import Settings
@@ -17,21 +20,30 @@ from tests.support import tiny_version
 class Files:
     """A registry that has one version's files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rule: Path | None = None) -> None:
         self._folder = folder
+        self._rule = rule
 
     def fetch(self, version: ModelVersion, cache_dir: Path) -> Path:
         return self._folder
 
+    @contextmanager
+    def attached(self, version: ModelVersion, name: str) -> Iterator[Path | None]:
+        assert name == MATCH_RULE
+        yield self._rule
 
-def test_the_bento_has_the_version_and_the_ranking_of_the_recipe(tmp_path: Path) -> None:
+
+def test_the_bento_has_the_version_its_rule_and_the_ranking_of_the_recipe(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
-    parts = Parts.of(settings, registry=Files(tiny_version.write_files(tmp_path / "version")))
+    (tmp_path / "rule").write_bytes(b"rule")
+    files = Files(tiny_version.write_files(tmp_path / "version"), tmp_path / "rule")
+    parts = Parts.of(settings, registry=files)
     recipe = recipes.by_name("smoke")
     tag = package(parts, tiny_version.version(7), recipe)
     assert tag == "immr-search:immr-7"
     folder = settings.bento_home / "bentos" / "immr-search" / "immr-7" / "src" / "version"
     assert VersionFile.read(folder).ranking == recipe.ranking
+    assert (folder / MATCH_RULE).read_bytes() == b"rule"
 
 
 def test_a_version_without_its_encoder_is_refused(tmp_path: Path) -> None:

@@ -89,3 +89,15 @@ def test_versions_that_others_registered_are_ignored(registry: Registry, home: P
     assert registry.versions() == [first]
     with pytest.raises(RegistryError, match=r"known versions: immr-1$"):
         registry.get("2")
+
+
+def test_a_file_can_be_attached_later_and_replaced(registry: Registry, home: Path) -> None:
+    version = register(registry, home, "key-1")
+    with registry.attached(version, "rule.json") as nothing:
+        assert nothing is None
+    for content in ("old", "new"):
+        (home / "rule.json").write_text(content)
+        registry.attach(version, home / "rule.json")
+    with open_registry(home).attached(version, "rule.json") as attached:
+        assert attached is not None and attached.read_text() == "new"
+    assert not (registry.fetch(version, home / "cache") / "rule.json").exists()

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from immr.errors import FeaturesUnavailableError, ImageError
+from immr.evaluation.matches.rule import MatchRule, PhotoDomain
 from immr.index.vector_index import EVERYTHING, Collection
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.search.ranking import RankingRecipe
@@ -219,3 +220,21 @@ def test_pages_of_a_text_search_repeat_nothing(
         assert answer.hits, "no page is empty"
         seen += answer.hits
     assert len({hit.item_id for hit in seen}) == len(seen) == (5 if group_by is None else 3)
+
+
+def test_matches_are_of_photos_alone(encoder: OnnxQueryEncoder, collection: Collection) -> None:
+    size = tiny_version.DIM
+    domain = PhotoDomain(0, np.zeros(size, np.float32), np.eye(size, dtype=np.float32), farthest=2.0)
+    rule = MatchRule(exact_from=0.9995, similar_from=-1.0, domain=domain)
+    searcher = Searcher(encoder, collection, None, RankingRecipe(), match_rule=rule)
+    photos = [tiny_version.photo("red")]
+    answer = searcher.search(photos, Wanted(2))
+    assert [hit.match for hit in answer.hits] == ["exact", "similar"]
+    assert answer.match == "exact"
+    assert answer.following is not None
+    assert searcher.page(answer.embedding_D, Wanted(2), answer.following).match == "similar"
+    assert searcher.search(photos, Wanted(2, Filters("Nowhere"))).match == "none"
+    like = searcher.more_like("red", Wanted(2))
+    for unknown in (searcher.search(photos, Wanted(2, text="red")), like):
+        assert unknown is not None and unknown.match is None and unknown.hits[0].match is None
+    assert Searcher(encoder, collection, None, RankingRecipe()).search(photos, Wanted(2)).match is None

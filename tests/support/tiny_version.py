@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from immr.evaluation.matches.rule import MATCH_RULE, MatchRule, PhotoDomain
 from immr.model.card import QUERY_ENCODER, Card
 from immr.model.model_recipe import ModelRecipe
 from immr.model.preprocessing import Preprocessing
@@ -66,8 +67,10 @@ def write_files(folder: Path) -> Path:
 
 
 def write_packaged(folder: Path, number: int = 1) -> Path:
-    """The same files as in a Bento, with version.json."""
+    """The same files as in a Bento, with version.json and a rule that calls only an item's own colour exact."""
     write_files(folder)
+    anywhere = PhotoDomain(0, np.zeros(DIM, dtype=np.float32), np.eye(DIM, dtype=np.float32), farthest=2.0)
+    MatchRule(exact_from=0.9995, similar_from=-1.0, domain=anywhere).write(folder / MATCH_RULE)
     made = version(number)
     VersionFile(made.id, made.dim, made.preprocessing_hash, made.manifest_hash, RankingRecipe()).write(folder)
     return folder

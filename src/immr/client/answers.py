@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 
 class _Record:
@@ -41,6 +41,7 @@ class Hit(_Record):
     attributes: Mapping[str, str | float]
     group: str | None = None
     members: tuple[Member, ...] = ()
+    match: Literal["exact", "similar", "none"] | None = None
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
@@ -70,6 +71,7 @@ class Answer(_Record):
     took_ms: float
     facets: Mapping[str, Facet]
     next_page: str | None = None
+    match: Literal["exact", "similar", "none"] | None = None  # the best of its hits
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:

@@ -17,10 +17,12 @@ import numpy as np
 from immr.data.training_set import LabelledPhoto, TrainingSet
 from immr.errors import DataError
 from immr.loop.reports import Report, publish
+from immr.model.card import Card
 from immr.storage import fingerprint
 
 if TYPE_CHECKING:
     from immr.evaluation.gate import GateVerdict
+    from immr.evaluation.matches.rule import MatchRule
     from immr.evaluation.report import Background
     from immr.evaluation.result import Evaluation
     from immr.recipes import Recipe
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 GATE_PASSED = "gate.passed"
 """Tag of a version with the gate's verdict: yes or no. A version that was never evaluated has none."""
+
+_DOMAIN_PHOTOS = 600  # training photos that show where a shop's photos lie
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,9 @@ def evaluate(
     registry.runs.log_metrics(version.run_id, _logged_metrics(evaluation, verdict))
     registry.runs.log_report(version.run_id, report, "evaluation.html")
     registry.runs.log_report(version.run_id, training_set.folder / "report.html", "governance.html")
+    rule_file = _rule_file(parts, version, training_set, recipe)
+    if rule_file.is_file():
+        registry.attach(version, rule_file)
     registry.tag(version, "gate", verdict.sentence)
     registry.tag(version, GATE_PASSED, "yes" if verdict.passed else "no")
     title = f"Evaluation of {version.id}"
@@ -102,28 +109,26 @@ def evaluate_dataset(
         LabelledPhoto(f"{split}-{number}", photo.image, class_of[photo.item_id], photo.item_id)
         for number, photo in enumerate(labelled.split(split))
     ]
-    return _evaluate(parts, version, photos, labelled.items, list(class_of.values()), recipe)
+    embedded = _embedded(parts, version, photos, labelled.items)
+    return _judged(embedded, photos, labelled.items, list(class_of.values()), recipe)
 
 
 def evaluation_of(
     parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe
 ) -> Evaluation:
-    """A version's evaluation on the held-out photos, computed once and cached."""
+    """A version's evaluation on the held-out photos, computed once and cached, with its rule for matches."""
     from immr.evaluation.result import Evaluation
 
     kept = _kept(parts, version, training_set, recipe)
     if kept.is_file():
         return Evaluation.read(kept)
+    photos, items, classes = training_set.judgements, training_set.items, training_set.item_classes
+    embedded = _embedded(parts, version, photos, items)
     training_counts = Counter(photo.class_id for photo in training_set.queries)
-    evaluation = _evaluate(
-        parts,
-        version,
-        training_set.judgements,
-        training_set.items,
-        training_set.item_classes,
-        recipe,
-        training_counts,
-    )
+    evaluation = _judged(embedded, photos, items, classes, recipe, training_counts)
+    rule = _match_rule(parts, version, training_set, embedded, recipe)
+    if rule is not None:
+        rule.write(_rule_file(parts, version, training_set, recipe))
     evaluation.write(kept)
     return evaluation
 
@@ -183,16 +188,17 @@ def _logged_metrics(evaluation: Evaluation, verdict: GateVerdict) -> dict[str, f
     }
 
 
-def _evaluate(
-    parts: Parts,
-    version: ModelVersion,
-    photos: Sequence[LabelledPhoto],
-    items: Sequence[Item],
-    item_classes: Sequence[int],
-    recipe: Recipe,
-    training_counts: Mapping[int, int] | None = None,
-) -> Evaluation:
-    from immr.evaluation.evaluate import evaluate as judge
+@dataclass(frozen=True)
+class _Embedded:
+    """Photos and items as a version embeds them: (Q, D) and (N, D)."""
+
+    photos_QD: FloatArray
+    items_ND: FloatArray
+
+
+def _embedded(
+    parts: Parts, version: ModelVersion, photos: Sequence[LabelledPhoto], items: Sequence[Item]
+) -> _Embedded:
     from immr.model.documents import encode_documents
 
     if not photos:
@@ -201,12 +207,24 @@ def _evaluate(
             "more than one user, and govern again"
         )
     folder = parts.registry.fetch(version, parts.settings.cache_dir)
-    embeddings_QD = embed_photos(folder, [photo.image for photo in photos])
-    embeddings_ND = encode_documents(folder, items, parts.settings.cache_dir)
+    photos_QD = embed_photos(folder, [photo.image for photo in photos])
+    return _Embedded(photos_QD, encode_documents(folder, items, parts.settings.cache_dir))
+
+
+def _judged(
+    embedded: _Embedded,
+    photos: Sequence[LabelledPhoto],
+    items: Sequence[Item],
+    item_classes: Sequence[int],
+    recipe: Recipe,
+    training_counts: Mapping[int, int] | None = None,
+) -> Evaluation:
+    from immr.evaluation.evaluate import evaluate as judge
+
     return judge(
-        embeddings_QD,
+        embedded.photos_QD,
         photos,
-        embeddings_ND,
+        embedded.items_ND,
         items,
         item_classes,
         recipe.gate,
@@ -214,9 +232,38 @@ def _evaluate(
     )
 
 
+def _match_rule(
+    parts: Parts, version: ModelVersion, training_set: TrainingSet, embedded: _Embedded, recipe: Recipe
+) -> MatchRule | None:
+    from immr.evaluation.matches.calibrate import LabelledEmbeddings, calibrate
+
+    def labelled(rows_ND: FloatArray, classes: Sequence[int]) -> LabelledEmbeddings:
+        return LabelledEmbeddings(rows_ND, np.array(classes, dtype=np.int64))
+
+    folder = parts.registry.fetch(version, parts.settings.cache_dir)
+    queries = training_set.queries[:: -(-len(training_set.queries) // _DOMAIN_PHOTOS) or 1]
+    if len(queries) < recipe.match.min_photos:
+        return None
+    return calibrate(
+        labelled(embedded.photos_QD, [photo.class_id for photo in training_set.judgements]),
+        labelled(embedded.items_ND, training_set.item_classes),
+        labelled(
+            embed_photos(folder, [photo.image for photo in queries]), [each.class_id for each in queries]
+        ),
+        recipe.match,
+        begin=Card.read(folder).model.plain_begin,
+    )
+
+
+def _rule_file(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Path:
+    from immr.evaluation.matches.rule import MATCH_RULE
+
+    return _kept(parts, version, training_set, recipe).with_suffix("") / MATCH_RULE
+
+
 def _kept(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Path:
     from immr.evaluation.result import FORMAT
 
     intervals = (recipe.gate.confidence, recipe.gate.bootstrap_rounds, recipe.gate.seed)
-    key = fingerprint.of_values(FORMAT, version.key, training_set.hash, *intervals)[:16]
+    key = fingerprint.of_values(FORMAT, version.key, training_set.hash, *intervals, recipe.match)[:16]
     return parts.settings.work_dir / "evaluations" / f"{version.id}-{key}.json"

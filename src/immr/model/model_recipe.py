@@ -35,6 +35,11 @@ class ModelRecipe:
         plain = self.plain_share > 0 and self.fusion != "text"
         return self.dim + (self.plain_dim if plain else 0)
 
+    @property
+    def plain_begin(self) -> int:
+        """Where the plain part of a photo's embedding begins; 0 if the embedding is in one part."""
+        return self.dim if self.embedding_dim > self.dim else 0
+
     def check_untrained(self) -> None:
         """Check that towers of this recipe compare pictures without training.
 

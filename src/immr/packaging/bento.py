@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from immr.errors import PackagingError
+from immr.evaluation.matches.rule import MATCH_RULE
 from immr.model.card import CARD, QUERY_ENCODER, Card
 from immr.packaging.own_wheel import write_own_wheel
 from immr.packaging.requirements import pinned_requirements
@@ -36,6 +37,7 @@ def build(
     ranking: RankingRecipe,
     service_folder: Path,
     bento_home: Path,
+    match_rule: Path | None = None,
 ) -> str:
     """Build the version's Bento into the store at `bento_home`, unless it has one with the same content.
 
@@ -45,6 +47,7 @@ def build(
         ranking: How this version's hits are ranked.
         service_folder: The application's `serving/`.
         bento_home: BentoML's store.
+        match_rule: The rule for matches, if the version has one.
 
     Returns:
         The tag, for example `immr-search:immr-3`.
@@ -57,6 +60,8 @@ def build(
     with tempfile.TemporaryDirectory(prefix="immr-bento-") as temporary:
         stage = Path(temporary)
         _stage_files(stage, version, version_folder, ranking, service_folder)
+        if match_rule is not None:
+            shutil.copyfile(match_rule, stage / VERSION_FOLDER / MATCH_RULE)
         content = _content(stage)
         if _content_of_built(bento_home, version.id) == content:
             log.info("%s already exists", tag)

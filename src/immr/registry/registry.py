@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,14 @@ class Registry:
     def fetch(self, version: ModelVersion, cache_dir: Path) -> Path:
         """A local folder with the version's files, for reading only; see `Versions.fetch`."""
         return self._versions.fetch(version, cache_dir)
+
+    def attach(self, version: ModelVersion, file: Path) -> None:
+        """Store a file that was made after training, replacing one of the same name."""
+        self._versions.attach(version, file)
+
+    def attached(self, version: ModelVersion, name: str) -> AbstractContextManager[Path | None]:
+        """A copy of an attached file, deleted after the block; None if there is none."""
+        return self._versions.attached(version, name)
 
     def tag(self, version: ModelVersion, key: str, value: str) -> None:
         """Set a tag on a version, replacing an earlier value."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +17,7 @@ from immr.storage.atomic import replace_folder_atomically
 from immr.types import ModelVersion
 
 _FILES = "version"  # the artifact folder of a run that holds a version's files
+_ATTACHED = "attached"  # the artifact folder for files made after training
 
 
 class Versions:
@@ -93,6 +96,21 @@ class Versions:
             with replace_folder_atomically(kept) as download:
                 self._store.call("download_artifacts", version.run_id, _FILES, str(download))
         return kept / _FILES
+
+    def attach(self, version: ModelVersion, file: Path) -> None:
+        """Store a file that was made after training, replacing one of the same name."""
+        self._store.call("log_artifact", version.run_id, str(file), _ATTACHED)
+
+    @contextmanager
+    def attached(self, version: ModelVersion, name: str) -> Iterator[Path | None]:
+        """A copy of an attached file, deleted after the block; None if there is none."""
+        path = f"{_ATTACHED}/{name}"
+        known = self._store.call("list_artifacts", version.run_id, _ATTACHED)
+        if path not in [each.path for each in known]:
+            yield None
+            return
+        with tempfile.TemporaryDirectory(prefix="immr-attached-") as folder:
+            yield Path(self._store.call("download_artifacts", version.run_id, path, folder))
 
     def tag(self, version: ModelVersion, key: str, value: str) -> None:
         """Set a tag, replacing an earlier value."""

@@ -10,14 +10,16 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from immr.evaluation.matches.rule import MatchRule, strongest
 from immr.features.feature_store import FeatureReader
 from immr.index.vector_index import EVERYTHING, Collection
 from immr.search import facets, grouping
 from immr.search.feature_lookup import FeatureLookup
 from immr.search.fusion import Fused, fuse
+from immr.search.matching import with_matches
 from immr.search.query_encoder import QueryEncoder
 from immr.search.ranking import RankingRecipe, rank
-from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit, Region
+from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit, Match, Region
 
 _GROUPED_CANDIDATES = 5_000  # more are not looked through for groups that were not shown yet
 _LATER_BLOCKS = 4  # size of a grouped search's later blocks: many variants need many candidates
@@ -53,6 +55,7 @@ class Answer:
     following: Cursor | None = None  # None on the last page
     degraded: list[str] = field(default_factory=list)
     stage_ms: dict[str, float] = field(default_factory=dict)
+    match: Match | None = None  # the best of its hits; None if the version has no rule for this kind of query
 
 
 class Searcher:
@@ -65,6 +68,7 @@ class Searcher:
         features: FeatureReader | None,
         ranking: RankingRecipe,
         overfetch: int = 3,
+        match_rule: MatchRule | None = None,
     ) -> None:
         """`features=None` ranks without features; `overfetch` × k candidates are ranked."""
         self._encoder = encoder
@@ -72,6 +76,7 @@ class Searcher:
         self._features = FeatureLookup(features)
         self._ranking = ranking
         self._overfetch = overfetch
+        self._match_rule = match_rule
 
     @property
     def attributes(self) -> Mapping[str, AttributeKind]:
@@ -144,6 +149,8 @@ class Searcher:
         else:
             hits, answer.following = self._grouped(answer, wanted, wanted.group_by, cursor)
             answer.hits = self._with_members(answer, wanted, wanted.group_by, hits)
+        if self._rule_of(answer, wanted) is not None:
+            answer.match = strongest(hit.match for hit in answer.hits) or "none"
         return answer
 
     def _single(self, answer: Answer, wanted: Wanted, cursor: Cursor) -> tuple[list[Hit], Cursor | None]:
@@ -197,7 +204,15 @@ class Searcher:
             answer.degraded.append("features")
         with _timed(answer.stage_ms, "rank"):
             ranked = rank(candidates, features, self._ranking, size, datetime.now(UTC), shares)
+        rule = self._rule_of(answer, wanted)
+        if rule is not None and answer.embedding_D is not None:
+            ranked = with_matches(ranked, candidates, answer.embedding_D, rule)
         return ranked, len(found) > size
+
+    def _rule_of(self, answer: Answer, wanted: Wanted) -> MatchRule | None:
+        """The rule is calibrated with photos: it does not fit words, nor items as queries."""
+        of_photos = answer.embedding_D is not None and not wanted.text and wanted.filters.exclude is None
+        return self._match_rule if of_photos else None
 
     def _similar(
         self, embedding_D: FloatArray | None, k: int, filters: Filters, offset: int = 0

@@ -201,3 +201,15 @@ def test_positions_of_later_pages_are_recorded(bento_url: str, settings: Setting
             break
     log.close()
     assert [(row["position"], row["user_id"]) for row in rows] == [(4, "bob")]
+
+
+def test_hits_and_answer_say_whether_they_are_the_thing_on_the_photo(url: str) -> None:
+    photo = {"image": ("a.jpg", RED)}
+    found = http_client.post(url, files=photo).json()
+    assert [hit["match"] for hit in found["hits"]] == ["exact", *["similar"] * 4]
+    assert found["match"] == "exact"
+    assert http_client.post(url, files=photo, data={"filter": "-category:Warm"}).json()["match"] == "similar"
+    assert http_client.post(url, files=photo, data={"category": "Nowhere"}).json()["match"] == "none"
+    for unknown in ({"item_id": "red"}, {"text": "red"}):
+        found = http_client.post(url, json=unknown).json()
+        assert {found["match"], *(hit["match"] for hit in found["hits"])} == {None}

@@ -3,11 +3,12 @@
     IMMR_HOME=.immr/demo python -m benchmarks.queries --json queries.json    # the home's champion
     python -m benchmarks.queries --untrained                                 # without a home
 
-Needs the data set grocery. `--untrained` searches with the plain part of embeddings, fitted to 120 photos
+Needs the data sets grocery and icons. `--untrained` searches with the plain part of embeddings, fitted to 120 photos
 without labels: a version before its first training. The queries:
 
 - words: the first words of an item's description, which is not indexed. The item is right.
 - photo and words: each photo of the split with the last part of its category, such as "Apple".
+- match: each photo with its item in the catalogue and without; photos of icons, and pictures of nothing.
 - box: four photos of different items in one picture, the box around one of them, or the whole picture.
 
 recall@10 and ndcg@10 count the exact item. Times are of one search in this process, without HTTP.
@@ -31,6 +32,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.queries.matches import matches
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.datasets.named import load_dataset
 from immr.evaluation.bootstrap import mean_estimates
@@ -66,7 +68,9 @@ def main(
 ) -> None:
     """Recall and latency by kind of query, on grocery."""
     settings = Settings()
-    labelled = load_dataset("grocery", settings.data_mirror, settings.cache_dir)
+    labelled, others = (
+        load_dataset(name, settings.data_mirror, settings.cache_dir) for name in ("grocery", "icons")
+    )
     with tempfile.TemporaryDirectory(prefix="immr-queries-") as place:
         if untrained:
             folder = Path(place) / "version"
@@ -85,6 +89,7 @@ def main(
                 **words_alone(searcher, labelled.items),
                 **words_beside_photos(searcher, labelled, photos),
                 **boxes(searcher, photos),
+                **matches(folder, labelled, documents_ND, photos, others),
                 **latencies(searcher, photos[:60], labelled.items),
             }
     table = Table("figure", "value", title=f"queries of {version.id} on grocery {split}")

@@ -1,0 +1,124 @@
+"""Calibrates the rule for matches on held-out photos.
+
+Every threshold is a conformal quantile (Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World",
+2005), so its recall holds for new photos like the calibrating ones, whatever their distribution. The domain is the
+Mahalanobis distance of Lee et al. (arXiv 1807.03888) with one class; that its threshold is calibrated with
+classes that the distance has not seen is ours.
+
+Shapes: Q queries, N documents, T training photos, D embedding size, P size of the domain's part of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from immr.evaluation import metrics
+from immr.evaluation.bootstrap import Values
+from immr.evaluation.exact_search import MAX_CELLS
+from immr.evaluation.matches.rule import MatchRecipe, MatchRule, PhotoDomain
+from immr.evaluation.metrics import BoolArray, IntArray
+from immr.types import FloatArray
+
+_GROUPS = 5  # of classes: the threshold of a group comes from a domain without its photos
+_SHRINKAGE = 0.2  # of the covariance towards a sphere, as training photos are few
+_ROUNDING = 1e-9  # (1 − 0.9) × 20 is a little less than 2
+
+
+@dataclass(frozen=True)
+class LabelledEmbeddings:
+    """Unit rows (N, D) and the class of each."""
+
+    rows_ND: FloatArray
+    classes_N: IntArray
+
+    def some(self, mask_N: BoolArray) -> LabelledEmbeddings:
+        """The rows where the mask is true."""
+        return LabelledEmbeddings(self.rows_ND[mask_N], self.classes_N[mask_N])
+
+
+def calibrate(
+    photos: LabelledEmbeddings,
+    documents: LabelledEmbeddings,
+    training_photos: LabelledEmbeddings,
+    recipe: MatchRecipe,
+    begin: int = 0,
+) -> MatchRule | None:
+    """The rule of a version; None if there are too few photos.
+
+    Args:
+        photos: held out.
+        documents: the catalogue.
+        training_photos: whose domain is learned; of the held-out photos' classes or others.
+        recipe: the recalls to keep.
+        begin: first dimension that the domain looks at. New items keep closer to the known ones in the plain part
+            of an embedding, which training did not fit to the known classes.
+    """
+    found, right_Q = first_hits(photos, documents)
+    missing, _ = first_hits(photos, documents, without_own=True)
+    enough = min(int(right_Q.sum()), len(training_photos.classes_N)) >= recipe.min_photos
+    if not enough or len(np.unique(photos.classes_N)) < _GROUPS:
+        return None
+    domain = _domain(photos, training_photos, recipe.similar_recall, begin)
+    return MatchRule(
+        exact_from=lower_threshold(found[right_Q], recipe.exact_recall),
+        similar_from=lower_threshold(missing, recipe.similar_recall),
+        domain=domain,
+    )
+
+
+def first_hits(
+    photos: LabelledEmbeddings, documents: LabelledEmbeddings, without_own: bool = False
+) -> tuple[Values, BoolArray]:
+    """The cosine (Q,) of each photo's first hit, by exact search, and whether the hit is of its class.
+
+    Args:
+        photos: the queries.
+        documents: the catalogue.
+        without_own: search for each photo in a catalogue without the documents of its class.
+    """
+    cosines, right = [], []
+    block = max(1, MAX_CELLS // len(documents.classes_N))
+    for start in range(0, len(photos.classes_N), block):
+        own_BN = metrics.relevance(photos.classes_N[start : start + block], documents.classes_N)
+        scores_BN = metrics.cosine_scores(photos.rows_ND[start : start + block], documents.rows_ND)
+        if without_own:
+            scores_BN[own_BN] = -1.0
+        first_B = scores_BN.argmax(axis=1)
+        rows_B = np.arange(len(first_B))
+        cosines.append(scores_BN[rows_B, first_B])
+        right.append(own_BN[rows_B, first_B])
+    return np.concatenate(cosines).astype(np.float64), np.concatenate(right)
+
+
+def lower_threshold(scores_N: Values, recall: float) -> float:
+    """The largest threshold that a new score reaches with a probability of at least `recall`."""
+    below = math.floor((1 - recall) * (len(scores_N) + 1) + _ROUNDING)
+    return float(np.sort(scores_N)[below - 1]) if below else -math.inf
+
+
+def _domain(
+    photos: LabelledEmbeddings, training_photos: LabelledEmbeddings, recall: float, begin: int
+) -> PhotoDomain:
+    groups = np.array_split(np.random.default_rng(0).permutation(np.unique(photos.classes_N)), _GROUPS)
+    distances: list[float] = []
+    for classes in groups:
+        others = training_photos.some(~np.isin(training_photos.classes_N, classes))
+        ellipsoid = _ellipsoid(others.rows_ND, begin)
+        new = photos.some(np.isin(photos.classes_N, classes))
+        distances += [ellipsoid.distance(row_D) for row_D in new.rows_ND]
+    whole = _ellipsoid(training_photos.rows_ND, begin)
+    farthest = -lower_threshold(-np.array(distances), recall)
+    return PhotoDomain(begin, whole.mean_P, whole.whitener_PP, farthest)
+
+
+def _ellipsoid(rows_TD: FloatArray, begin: int) -> PhotoDomain:
+    """Mean and shrunken covariance of photos, without a threshold."""
+    part_TP = metrics.unit_rows(rows_TD[:, begin:])
+    covariance_PP = np.cov(part_TP.T, dtype=np.float64)
+    sphere_PP = np.trace(covariance_PP) / len(covariance_PP) * np.eye(len(covariance_PP))
+    shrunken_PP = (1 - _SHRINKAGE) * covariance_PP + _SHRINKAGE * sphere_PP
+    whitener_PP = np.linalg.cholesky(np.linalg.inv(shrunken_PP)).T
+    return PhotoDomain(begin, part_TP.mean(axis=0), whitener_PP.astype(np.float32), math.inf)

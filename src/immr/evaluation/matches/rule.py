@@ -1,0 +1,98 @@
+"""The rule by which a hit is called exact, similar or none. Without heavy imports, because a Bento applies it.
+
+Shapes: D embedding size, P size of the part of it that the domain looks at.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from immr.storage.atomic import write_atomically
+from immr.types import FloatArray, Match
+
+MATCH_RULE = "match_rule.npz"
+"""File name of a rule, attached to a version's run and packaged with the version."""
+
+_STRONGEST_FIRST: tuple[Match, ...] = ("exact", "similar", "none")
+
+
+@dataclass(frozen=True)
+class MatchRecipe:
+    """How often the rule may err on photos like the held-out ones that calibrate it (ours).
+
+    exact_recall: share of right first hits that are called exact, at least.
+    similar_recall: share of photos of items that are missing, and were never trained, not called none, at least.
+    min_photos: with fewer held-out photos whose first hit is right, or fewer training photos, there is no rule.
+    """
+
+    exact_recall: float = 0.95
+    similar_recall: float = 0.95
+    min_photos: int = 50
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoDomain:
+    """Where the shop's photos lie: an ellipsoid around their mean embedding."""
+
+    begin: int  # of the P dimensions within an embedding
+    mean_P: FloatArray
+    whitener_PP: FloatArray  # a root of the inverse covariance
+    farthest: float  # Mahalanobis distance; photos beyond it show something else
+
+    def distance(self, embedding_D: FloatArray) -> float:
+        """Mahalanobis distance of a photo's embedding from the mean."""
+        part_P = embedding_D[self.begin : self.begin + len(self.mean_P)]
+        unit_P = part_P / max(float(np.linalg.norm(part_P)), 1e-6)
+        return float(np.linalg.norm(self.whitener_PP @ (unit_P - self.mean_P)))
+
+    def contains(self, embedding_D: FloatArray) -> bool:
+        """Whether a photo may show something that the shop sells."""
+        return self.distance(embedding_D) <= self.farthest
+
+
+@dataclass(frozen=True, eq=False)
+class MatchRule:
+    """A hit is exact from one cosine on and similar from another, unless the photo is from another domain."""
+
+    exact_from: float
+    similar_from: float
+    domain: PhotoDomain
+
+    def match(self, cosine: float) -> Match:
+        """What to call a hit of a photo that the domain contains."""
+        if cosine >= self.exact_from:
+            return "exact"
+        return "similar" if cosine >= self.similar_from else "none"
+
+    def write(self, path: Path) -> None:
+        """Write the rule as a NumPy archive."""
+        content = io.BytesIO()
+        np.savez(
+            content,
+            thresholds=np.array([self.exact_from, self.similar_from, self.domain.farthest]),
+            begin=self.domain.begin,
+            mean=self.domain.mean_P,
+            whitener=self.domain.whitener_PP,
+        )
+        write_atomically(path, content.getvalue())
+
+    @classmethod
+    def read(cls, path: Path) -> MatchRule | None:
+        """Read what `write` wrote; None if there is no file."""
+        if not path.is_file():
+            return None
+        with np.load(path) as fields:
+            exact_from, similar_from, farthest = fields["thresholds"].tolist()
+            domain = PhotoDomain(int(fields["begin"]), fields["mean"], fields["whitener"], farthest)
+        return cls(exact_from, similar_from, domain)
+
+
+def strongest(matches: Iterable[Match | None]) -> Match | None:
+    """exact before similar before none; None if no hit has a match."""
+    found = {match for match in matches if match is not None}
+    return next((match for match in _STRONGEST_FIRST if match in found), None)

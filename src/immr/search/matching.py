@@ -1,0 +1,26 @@
+"""Calls hits exact, similar or none by the version's rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from immr.evaluation.matches.rule import MatchRule
+from immr.types import Candidate, FloatArray, Hit
+
+
+def with_matches(
+    hits: Sequence[Hit], candidates: Sequence[Candidate], embedding_D: FloatArray, rule: MatchRule
+) -> list[Hit]:
+    """The hits with their matches.
+
+    Args:
+        hits: of `candidates`.
+        candidates: have the cosines.
+        embedding_D: of the photo.
+        rule: of the version.
+    """
+    if not rule.domain.contains(embedding_D):
+        return [replace(hit, match="none") for hit in hits]
+    cosines = {each.item_id: each.cosine for each in candidates}
+    return [replace(hit, match=rule.match(cosines[hit.item_id])) for hit in hits]

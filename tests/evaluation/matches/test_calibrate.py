@@ -1,0 +1,89 @@
+"""A drawn shop: classes are directions, photos lie around them in one half-space, and another domain elsewhere."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from immr.evaluation.matches.calibrate import LabelledEmbeddings, calibrate, first_hits, lower_threshold
+from immr.evaluation.matches.rule import MatchRecipe, MatchRule
+from immr.evaluation.metrics import unit_rows
+from immr.types import FloatArray
+
+CLASSES, DIM = 40, 24
+RECIPE = MatchRecipe(exact_recall=0.9, similar_recall=0.9)
+
+
+def shop(seed: int, per_class: int = 20) -> LabelledEmbeddings:
+    generator = np.random.default_rng(seed)
+    classes_N = np.repeat(np.arange(CLASSES), per_class)
+    noise_ND = 0.25 * generator.normal(size=(len(classes_N), DIM))
+    return LabelledEmbeddings(unit_rows((centres()[classes_N] + noise_ND).astype(np.float32)), classes_N)
+
+
+def centres() -> FloatArray:
+    centres_CD = np.random.default_rng(0).normal(size=(CLASSES, DIM))
+    centres_CD[:, 0] = 4.0  # what all photos of the shop have in common
+    centres_CD[:, DIM // 2 :] *= 0.3
+    return unit_rows(centres_CD.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def documents() -> LabelledEmbeddings:
+    return LabelledEmbeddings(centres(), np.arange(CLASSES))
+
+
+@pytest.fixture(scope="module")
+def rule(documents: LabelledEmbeddings) -> MatchRule:
+    found = calibrate(shop(1), documents, shop(2), RECIPE)
+    assert found is not None
+    return found
+
+
+def test_the_recalls_hold_for_photos_that_calibration_has_not_seen(
+    rule: MatchRule, documents: LabelledEmbeddings
+) -> None:
+    photos = shop(3)
+    cosine_Q, right_Q = first_hits(photos, documents)
+    assert np.mean([rule.match(each) == "exact" for each in cosine_Q[right_Q]]) == pytest.approx(
+        0.9, abs=0.04
+    )
+    missing_Q, _ = first_hits(photos, documents, without_own=True)
+    assert np.mean([rule.match(each) != "none" for each in missing_Q]) == pytest.approx(0.9, abs=0.04)
+
+
+def test_new_classes_are_within_the_domain_and_other_pictures_are_not(
+    rule: MatchRule, documents: LabelledEmbeddings
+) -> None:
+    known = shop(2).some(shop(2).classes_N < 30)
+    without_new = calibrate(shop(1).some(shop(1).classes_N < 30), documents, known, RECIPE)
+    assert without_new is not None
+    new_ND = shop(3).some(shop(3).classes_N >= 30).rows_ND
+    assert np.mean([without_new.domain.contains(row_D) for row_D in new_ND]) > 0.8
+    elsewhere_ND = unit_rows(np.random.default_rng(4).normal(size=(200, DIM)).astype(np.float32))
+    assert np.mean([rule.domain.contains(row_D) for row_D in elsewhere_ND]) < 0.1
+
+
+def test_a_first_hit_without_its_own_class_is_wrong(documents: LabelledEmbeddings) -> None:
+    photos = shop(5, per_class=2)
+    with_own_Q, _ = first_hits(photos, documents)
+    without_Q, right_Q = first_hits(photos, documents, without_own=True)
+    assert not right_Q.any()
+    assert (without_Q <= with_own_Q).all()
+
+
+def test_too_few_photos_give_no_rule(documents: LabelledEmbeddings) -> None:
+    few = shop(1, per_class=1)
+    assert calibrate(few, documents, shop(2), RECIPE) is None
+    assert calibrate(shop(1), documents, few, RECIPE) is None
+    one_class = shop(1).some(shop(1).classes_N == 0)
+    assert calibrate(one_class, documents, shop(2), MatchRecipe(min_photos=5)) is None
+
+
+def test_a_threshold_counts_the_new_photo_too() -> None:
+    scores_N = np.arange(1.0, 20.0)  # with a twentieth, 5 % is one of them
+    assert lower_threshold(scores_N, 0.95) == 1.0
+    assert lower_threshold(scores_N, 0.90) == 2.0
+    assert lower_threshold(scores_N[:10], 0.95) == -math.inf

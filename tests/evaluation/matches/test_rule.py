@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from immr.evaluation.matches.rule import MATCH_RULE, MatchRule, PhotoDomain, strongest
+from immr.types import Match
+
+MEAN_P = np.array([1.0, 0.0], dtype=np.float32)
+DOMAIN = PhotoDomain(1, MEAN_P, np.diag([2.0, 1.0]).astype(np.float32), farthest=1.1)
+RULE = MatchRule(exact_from=0.7, similar_from=0.3, domain=DOMAIN)
+
+
+@pytest.mark.parametrize(
+    ("cosine", "match"), [(1.0, "exact"), (0.7, "exact"), (0.69, "similar"), (0.3, "similar"), (0.29, "none")]
+)
+def test_a_hit_is_called_by_its_cosine(cosine: float, match: Match) -> None:
+    assert RULE.match(cosine) == match
+
+
+def test_the_domain_measures_its_part_of_an_embedding() -> None:
+    near_D, far_D = (np.array([9.0, *part], dtype=np.float32) for part in ((5.0, 0.0), (0.0, 3.0)))
+    assert DOMAIN.distance(near_D) == 0.0  # its part has the direction of the mean
+    assert DOMAIN.distance(far_D) == pytest.approx(5**0.5)  # (0, 1) − (1, 0), whitened to (−2, 1)
+    assert DOMAIN.contains(near_D) and not DOMAIN.contains(far_D)
+
+
+def test_a_photo_whose_part_is_zero_has_a_distance() -> None:
+    assert DOMAIN.distance(np.array([1.0, 0.0, 0.0], dtype=np.float32)) == pytest.approx(2.0)
+
+
+def test_a_rule_is_read_as_it_was_written(tmp_path: Path) -> None:
+    RULE.write(tmp_path / MATCH_RULE)
+    read = MatchRule.read(tmp_path / MATCH_RULE)
+    assert read is not None
+    assert (read.exact_from, read.similar_from, read.domain.begin, read.domain.farthest) == (0.7, 0.3, 1, 1.1)
+    assert np.array_equal(read.domain.mean_P, DOMAIN.mean_P)
+    assert np.array_equal(read.domain.whitener_PP, DOMAIN.whitener_PP)
+
+
+def test_a_version_without_a_file_has_no_rule(tmp_path: Path) -> None:
+    assert MatchRule.read(tmp_path / MATCH_RULE) is None
+
+
+def test_the_strongest_match_of_several() -> None:
+    assert strongest(["none", "similar", "exact", None]) == "exact"
+    assert strongest(["none", "similar"]) == "similar"
+    assert strongest(["none"]) == "none"
+    assert strongest([None]) is None
