@@ -11,6 +11,7 @@ from components.govern import govern
 from components.index import index
 from components.materialize import materialize
 from components.package import package
+from components.rank import rank
 from components.start import start
 from components.train import train
 from components.watch import watch
@@ -25,6 +26,7 @@ __all__ = [
     "index",
     "materialize",
     "package",
+    "rank",
     "start",
     "train",
     "watch",

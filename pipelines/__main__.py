@@ -29,6 +29,7 @@ Recipe = Annotated[str, typer.Option(help="Name of the recipe.")]
 Workers = Annotated[int, typer.Option("--workers", "--processes", help="Training processes.")]
 Gpus = Annotated[int, typer.Option(help="GPUs reserved for each training process on a cluster.")]
 GateMargin = Annotated[float, typer.Option(help="How much worse than the champion the lower bound may be.")]
+Rank = Annotated[bool, typer.Option(help="Learn the order of hits from the click log too.")]
 Deploy = Annotated[bool, typer.Option(help="Deploy a version that passes the gate.")]
 Share = Annotated[float, typer.Option(help="Share of users that a challenger gets.")]
 ServiceAccount = Annotated[
@@ -52,6 +53,7 @@ def run(
     workers: Workers = 2,
     gpus_per_worker: Gpus = 0,
     gate_margin: GateMargin = -0.05,
+    rank: Rank = False,
     deploy: Deploy = True,
     share: Share = 0.5,
     on_cluster: Annotated[bool, typer.Option("--on-cluster", help="Run on Kubeflow.")] = False,
@@ -62,7 +64,7 @@ def run(
 ) -> None:
     """Run the refresh pipeline on this machine, each step as a process, or on Kubeflow (--on-cluster)."""
     recipe = _checked(recipe, on_cluster)
-    values = _values(recipe, workers, gpus_per_worker, gate_margin, deploy, share)
+    values = _values(recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share)
     if on_cluster:
         client = kubeflow.connect(host)
         pipeline, uploaded = kubeflow.upload(client, "refresh", version)
@@ -125,6 +127,7 @@ def schedule(
     workers: Workers = 2,
     gpus_per_worker: Gpus = 0,
     gate_margin: GateMargin = -0.05,
+    rank: Rank = False,
     deploy: Deploy = True,
     share: Share = 0.5,
     host: Host = "",
@@ -142,7 +145,8 @@ def schedule(
         cron_expression=cron,
         max_concurrency=1,
         no_catchup=True,
-        params={"data_uri": data} | _values(recipe, workers, gpus_per_worker, gate_margin, deploy, share),
+        params={"data_uri": data}
+        | _values(recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share),
         pipeline_id=pipeline,
         version_id=uploaded,
         service_account=service_account or None,
@@ -159,7 +163,13 @@ def _checked(recipe: str, on_cluster: bool) -> str:
 
 
 def _values(
-    recipe: str, workers: int, gpus_per_worker: int, gate_margin: float, deploy: bool, share: float
+    recipe: str,
+    workers: int,
+    gpus_per_worker: int,
+    gate_margin: float,
+    rank: bool,
+    deploy: bool,
+    share: float,
 ) -> dict[str, Any]:
     """The refresh pipeline's parameters except the data."""
     return {
@@ -167,6 +177,7 @@ def _values(
         "workers": workers,
         "gpus_per_worker": gpus_per_worker,
         "gate_margin": gate_margin,
+        "rank": rank,
         "deploy": deploy,
         "share": share,
     }

@@ -53,6 +53,7 @@ DEFAULT_SIZES: Mapping[str, StepSize] = {
     "train": StepSize("250m", "512Mi", "2Gi"),
     "evaluate": StepSize("1", "1Gi", "2Gi"),
     "index": StepSize("1", "1Gi", "2Gi"),
+    "rank": StepSize("1", "1Gi", "4Gi"),
     "materialize": StepSize("250m", "768Mi", "2Gi"),
 }
 

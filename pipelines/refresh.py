@@ -1,4 +1,4 @@
-"""The refresh pipeline: govern → train → evaluate → (gate) → package, index, features → deploy → start."""
+"""The refresh pipeline: govern → train → evaluate → (gate) → rank → package, index → deploy → start."""
 
 from kfp import dsl
 
@@ -16,6 +16,7 @@ def refresh(
     workers: int = 2,
     gpus_per_worker: int = 0,
     gate_margin: float = -0.05,
+    rank: bool = False,
     deploy: bool = True,
     share: float = 0.5,
 ):
@@ -27,6 +28,7 @@ def refresh(
         workers: Training processes.
         gpus_per_worker: GPUs reserved for each training process on a cluster.
         gate_margin: The gate passes if the lower bound of (candidate − champion) is above this.
+        rank: Learn the order of hits from the click log too; hand weights stay if they are as good.
         deploy: Deploy a version that passes; otherwise it is only packaged and indexed.
         share: Share of users that a challenger gets, between 0 and 1.
     """
@@ -51,17 +53,25 @@ def refresh(
         )
         materialized = components.materialize(run=run, data_uri=data_uri, training_set=training_set)
         with dsl.If(judged.outputs["Output"] == True, name="gate passed"):  # noqa: E712 - KFP's own condition
-            packaged = components.package(run=run, model_version=trained.output, recipe=recipe)
-            indexed = components.index(run=run, model_version=trained.output, training_set=training_set)
+            ranked = components.rank(
+                run=run,
+                model_version=trained.output,
+                training_set=training_set,
+                data_uri=data_uri,
+                recipe=recipe,
+                learn=rank,
+            )
+            packaged = components.package(run=run, model_version=ranked.output, recipe=recipe)
+            indexed = components.index(run=run, model_version=ranked.output, training_set=training_set)
             with dsl.If(deploy == True, name="to be deployed"):  # noqa: E712
                 deployed = components.deploy(
                     run=run,
-                    model_version=trained.output,
+                    model_version=ranked.output,
                     bento=packaged.output,
                     collection=indexed.output,
                     share=share,
                 )
                 started = components.start(run=run, role=deployed.output, share=share)
-    steps = (governed, trained, judged, materialized, packaged, indexed, deployed, started)
+    steps = (governed, trained, judged, materialized, ranked, packaged, indexed, deployed, started)
     at_home(*steps, finished)
     repeatable(*steps)

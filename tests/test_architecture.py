@@ -36,6 +36,7 @@ ROOMS = {
     "machine",
     "model",
     "packaging",
+    "ranking",
     "readout",
     "registry",
     "search",

@@ -17,6 +17,7 @@ from immr.features.feature_store import FeatureStore
 from immr.features.recent import RecentFeatures
 from immr.index.vector_index import Collection
 from immr.packaging.version_file import VersionFile
+from immr.search.ranker import Ranker
 from immr.search.searcher import Searcher
 from immr.types import Candidate, ItemFeatures
 from immr.wiring import Parts
@@ -134,6 +135,7 @@ class ServedVersion:
 
     def _open(self) -> None:
         encoder = self._encoder = self._encoder or self._open_encoder()
+        ranker = Ranker.read(self._folder)
         with ExitStack() as undo:
             collection = self._parts.index.open(self.file.id, self.file.dim, self.file.preprocessing_hash)
             undo.callback(collection.close)  # an embedded index left open would lock out the next attempt
@@ -143,7 +145,7 @@ class ServedVersion:
                     return
                 self._collection = collection
                 self._searcher = Searcher(
-                    encoder, collection, self, self.file.ranking, match_rule=self._match_rule
+                    encoder, collection, self, self.file.ranking, match_rule=self._match_rule, ranker=ranker
                 )
             undo.pop_all()
         self._reason = ""

@@ -8,6 +8,7 @@ ImmrError                    the message: what happened, with which input, and w
 ├── RecipeError              a recipe is unknown, or its values contradict each other
 ├── SettingsError            an IMMR_* variable is invalid, or no adapter understands its URL
 ├── TrainingError            training stopped: NaN loss, a dead worker, a bad checkpoint
+├── RankingError             a ranker cannot be learned from this click log, or cannot be read
 ├── RegistryError            a model version or role is not in the registry, or MLflow does not answer
 ├── IndexMismatchError       a collection belongs to another model version
 ├── IndexUnavailableError    the vector database does not answer
@@ -54,6 +55,10 @@ class SettingsError(ImmrError):
 
 class TrainingError(ImmrError):
     """Training stopped: NaN loss, a dead worker, a bad checkpoint."""
+
+
+class RankingError(ImmrError):
+    """A ranker cannot be learned from this click log, or cannot be read."""
 
 
 class RegistryError(ImmrError):

@@ -16,6 +16,7 @@ from immr.evaluation.gate_recipe import GateRecipe
 from immr.evaluation.matches.rule import MatchRecipe
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.model.model_recipe import ModelRecipe
+from immr.ranking.ranker_recipe import RankerRecipe
 from immr.search.ranking import RankingRecipe
 from immr.train.fine_tune_recipe import FineTuneRecipe
 from immr.train.train_recipe import TrainRecipe
@@ -32,6 +33,7 @@ class Recipe:
     gate: GateRecipe = field(default_factory=GateRecipe)
     ranking: RankingRecipe = field(default_factory=RankingRecipe)
     match: MatchRecipe = field(default_factory=MatchRecipe)
+    ranker: RankerRecipe = field(default_factory=RankerRecipe)
 
 
 def concept() -> Recipe:

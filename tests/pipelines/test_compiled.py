@@ -10,7 +10,18 @@ from components.image import IMAGE
 from immr.errors import SettingsError
 from pipelines import cluster
 
-STEPS = {"govern", "train", "evaluate", "materialize", "package", "index", "deploy", "start", "finish"}
+STEPS = {
+    "govern",
+    "train",
+    "evaluate",
+    "materialize",
+    "rank",
+    "package",
+    "index",
+    "deploy",
+    "start",
+    "finish",
+}
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +50,7 @@ def test_every_parameter_has_a_default(spec: dict[str, Any]) -> None:
         "workers",
         "gpus_per_worker",
         "gate_margin",
+        "rank",
         "deploy",
         "share",
     }
@@ -53,7 +65,7 @@ def tasks(spec: dict[str, Any], component: str) -> dict[str, Any]:
 def test_packaging_indexing_and_deploying_depend_on_the_gate(spec: dict[str, Any]) -> None:
     run = tasks(spec, "exit-handler-1")
     assert "evaluate-Output" in run["condition-2"]["triggerPolicy"]["condition"]
-    assert set(tasks(spec, "condition-2")) == {"package", "index", "condition-3"}
+    assert set(tasks(spec, "condition-2")) == {"rank", "package", "index", "condition-3"}
     assert "deploy" in tasks(spec, "condition-2")["condition-3"]["triggerPolicy"]["condition"]
     assert set(tasks(spec, "condition-3")) == {"deploy", "start"}
 

@@ -14,7 +14,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from immr import __version__
-from immr.cli import data, drift, events, experiment, index, items, keys, loop, past_tests, recipe, status
+from immr.cli import (
+    data,
+    drift,
+    events,
+    experiment,
+    index,
+    items,
+    keys,
+    loop,
+    past_tests,
+    rank,
+    recipe,
+    status,
+)
 from immr.cli.options import AsJson, console, parts_of, print_json
 from immr.errors import ImmrError
 from immr.settings import Settings
@@ -27,6 +40,7 @@ app = typer.Typer(
 )
 app.add_typer(data.data_app, name="data")
 app.add_typer(loop.app)
+app.add_typer(rank.app)
 app.add_typer(status.app)
 app.add_typer(experiment.app)
 experiment.experiment_app.add_typer(past_tests.app)

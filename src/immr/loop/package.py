@@ -16,22 +16,28 @@ log = logging.getLogger(__name__)
 def package(parts: Parts, version: ModelVersion, recipe: Recipe) -> str:
     """Build the version's Bento: the query encoder in ONNX, without torch. Returns its tag.
 
+    A ranker adds to the hand weights that it was learned on, so these replace the recipe's.
+
     Raises:
         PackagingError: A file of the version is missing, or BentoML fails.
+        RankingError: The version's ranker cannot be read.
         SettingsError: The application folder with `serving/` is not found.
     """
     from immr.evaluation.matches.rule import MATCH_RULE
     from immr.packaging import bento
     from immr.packaging.application import application_folder
+    from immr.search.ranker import Ranker
 
     registry = parts.registry
+    folder = registry.fetch(version, parts.settings.cache_dir)
+    ranker = Ranker.read(folder)
     with registry.attached(version, MATCH_RULE) as match_rule:
         if match_rule is None:
             log.info("%s has no rule for matches: its answers do not say whether a hit is exact", version.id)
         return bento.build(
             version,
-            registry.fetch(version, parts.settings.cache_dir),
-            ranking=recipe.ranking,
+            folder,
+            ranking=ranker.ranking if ranker else recipe.ranking,
             service_folder=application_folder() / "serving",
             bento_home=parts.settings.bento_home,
             match_rule=match_rule,

@@ -19,6 +19,7 @@ from immr.model.card import CARD, QUERY_ENCODER, Card
 from immr.packaging.own_wheel import write_own_wheel
 from immr.packaging.requirements import pinned_requirements
 from immr.packaging.version_file import VERSION_FOLDER, VersionFile
+from immr.search.ranker import RANKER
 from immr.search.ranking import RankingRecipe
 from immr.storage import fingerprint
 from immr.storage.atomic import replace_folder_atomically, write_atomically
@@ -43,7 +44,7 @@ def build(
 
     Args:
         version: The registered version; its id becomes the Bento's tag.
-        version_folder: Contains `card.json` and `query_encoder.onnx`.
+        version_folder: Contains `card.json`, `query_encoder.onnx` and perhaps `ranker.json`.
         ranking: How this version's hits are ranked.
         service_folder: The application's `serving/`.
         bento_home: BentoML's store.
@@ -96,7 +97,8 @@ def _stage_files(
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
     shutil.copytree(service_folder, stage / "serving", ignore=ignored)
     (stage / VERSION_FOLDER).mkdir()
-    for name in (CARD, QUERY_ENCODER):
+    with_ranker = (version_folder / RANKER).is_file()
+    for name in (CARD, QUERY_ENCODER, *([RANKER] if with_ranker else [])):
         shutil.copyfile(version_folder / name, stage / VERSION_FOLDER / name)
     for beside in version_folder.glob(f"{QUERY_ENCODER}.*"):  # weights that ONNX stores in separate files
         shutil.copyfile(beside, stage / VERSION_FOLDER / beside.name)

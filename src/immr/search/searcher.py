@@ -18,7 +18,9 @@ from immr.search.feature_lookup import FeatureLookup
 from immr.search.fusion import Fused, fuse
 from immr.search.matching import with_matches
 from immr.search.query_encoder import QueryEncoder
+from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe, rank
+from immr.search.signals import HEAD
 from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit, Match, Region
 
 _GROUPED_CANDIDATES = 5_000  # more are not looked through for groups that were not shown yet
@@ -69,14 +71,20 @@ class Searcher:
         ranking: RankingRecipe,
         overfetch: int = 3,
         match_rule: MatchRule | None = None,
+        ranker: Ranker | None = None,
     ) -> None:
-        """`features=None` ranks without features; `overfetch` × k candidates are ranked."""
+        """`features=None` ranks without features; `overfetch` × k candidates are ranked.
+
+        A ranker orders photo searches, which it has learned from. The hand weights order all others, and all
+        searches while the feature store does not answer.
+        """
         self._encoder = encoder
         self._collection = collection
         self._features = FeatureLookup(features)
         self._ranking = ranking
         self._overfetch = overfetch
         self._match_rule = match_rule
+        self._ranker = ranker
 
     @property
     def attributes(self) -> Mapping[str, AttributeKind]:
@@ -203,7 +211,11 @@ class Searcher:
         if failed and "features" not in answer.degraded:
             answer.degraded.append("features")
         with _timed(answer.stage_ms, "rank"):
-            ranked = rank(candidates, features, self._ranking, size, datetime.now(UTC), shares)
+            now = datetime.now(UTC)
+            ranked = rank(candidates, features, self._ranking, size, now, shares)
+            if self._ranker is not None and not failed and _is_photo_search(answer, wanted):
+                head = self._head(answer.embedding_D, wanted, start, candidates)
+                ranked = self._ranker.reorder(ranked, candidates, start, head, features, now)
         rule = self._rule_of(answer, wanted)
         if rule is not None and answer.embedding_D is not None:
             ranked = with_matches(ranked, candidates, answer.embedding_D, rule)
@@ -211,8 +223,13 @@ class Searcher:
 
     def _rule_of(self, answer: Answer, wanted: Wanted) -> MatchRule | None:
         """The rule is calibrated with photos: it does not fit words, nor items as queries."""
-        of_photos = answer.embedding_D is not None and not wanted.text and wanted.filters.exclude is None
-        return self._match_rule if of_photos else None
+        return self._match_rule if _is_photo_search(answer, wanted) else None
+
+    def _head(
+        self, embedding_D: FloatArray | None, wanted: Wanted, start: int, candidates: list[Candidate]
+    ) -> list[Candidate]:
+        """The most similar candidates of the whole search."""
+        return candidates[:HEAD] if start == 0 else self._similar(embedding_D, HEAD, wanted.filters)
 
     def _similar(
         self, embedding_D: FloatArray | None, k: int, filters: Filters, offset: int = 0
@@ -245,6 +262,11 @@ class Searcher:
             else:
                 found = self._similar(answer.embedding_D, most, filters)
         return grouping.with_members(hits, found, group_by)
+
+
+def _is_photo_search(answer: Answer, wanted: Wanted) -> bool:
+    """Whether the query is photos alone, without words; `more_like` excludes its item."""
+    return answer.embedding_D is not None and not wanted.text and wanted.filters.exclude is None
 
 
 def _mean(embeddings_ND: FloatArray) -> FloatArray:

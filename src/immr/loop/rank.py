@@ -1,0 +1,213 @@
+"""Rank: learn a ranker from a click log, compare it with the hand weights, and register it as a version."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from immr import __version__
+from immr.data.content import content_hash
+from immr.data.contract import IMPRESSIONS, QUERIES
+from immr.data.sources.shop import Shop
+from immr.errors import RankingError
+from immr.loop.evaluate import GATE_PASSED
+from immr.machine import cores
+from immr.model.preprocessing import READING
+from immr.ranking.propensity import PLACES
+from immr.storage import fingerprint
+from immr.storage.atomic import replace_folder_atomically
+
+if TYPE_CHECKING:
+    from immr.data.training_set import TrainingSet
+    from immr.ranking.click_log import ClickLog
+    from immr.ranking.learning import Learned
+    from immr.recipes import Recipe
+    from immr.types import Item, ModelVersion
+    from immr.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+RANKER_OF = "ranker.of"
+"""Tag of a version with a ranker: the version whose towers it shares."""
+RANKER = "ranker"
+"""Tag of a version with a ranker: how it compares with the hand weights."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What became of a version's ranker.
+
+    Attributes:
+        version: the version with the ranker if it passes its gate, else the version as it was.
+        sentence: the comparison with the hand weights.
+        numbers: of the comparison and the position bias.
+    """
+
+    version: ModelVersion
+    passed: bool
+    sentence: str
+    numbers: dict[str, float]
+
+
+def rank(
+    parts: Parts,
+    version: ModelVersion,
+    training_set: TrainingSet,
+    recipe: Recipe,
+    data: Shop | str | Path | None = None,
+) -> Ranked:
+    """Learn a ranker for a version's towers, and register both as a new version if it beats the hand weights.
+
+    Args:
+        parts: The process's adapters.
+        version: Whose towers say how similar items are to a photo.
+        training_set: Its items are the catalogue.
+        recipe: Its hand weights and its settings for the ranker are used.
+        data: The click log; by default the event log, as far as photos were kept.
+
+    Raises:
+        RankingError: The log cannot tell position bias from relevance, or has too few clicks.
+        EventLogError: There is no `data`, and the event log has no query with a photo.
+        ContractError: The click log violates the data contract.
+    """
+    with TemporaryDirectory(prefix="immr-rank-") as scratch:
+        shop = Shop.of(data if data is not None else _exported(parts, training_set, Path(scratch)))
+        key = fingerprint.of_values(
+            "rank", __version__, READING, version.key, training_set.hash, content_hash(shop),
+            recipe.ranking, recipe.ranker,
+        )  # fmt: skip
+        if existing := parts.registry.find(key):
+            log.info("rank: reusing %s, made from the same version, click log and recipe", existing.id)
+            return Ranked(existing, True, parts.registry.tags(existing).get(RANKER, ""), {})
+        run_id = parts.registry.runs.start(
+            f"rank-{key[:8]}",
+            params={
+                "version": version.id,
+                "ranking": asdict(recipe.ranking),
+                "ranker": asdict(recipe.ranker),
+            },
+            tags={RANKER_OF: version.id, "recipe": recipe.name},
+            key=key,
+        )
+        try:
+            learned = _learn(parts, version, training_set, recipe, shop, Path(scratch))
+        except BaseException:
+            parts.registry.runs.finish(run_id, failed=True)
+            raise
+    numbers = _numbers(learned)
+    parts.registry.runs.log_metrics(run_id, numbers)
+    passed = learned.verdict.passed
+    ranked = _register(parts, version, learned, key, run_id) if passed else version
+    parts.registry.runs.finish(run_id)
+    return Ranked(ranked, passed, learned.sentence, numbers)
+
+
+def rank_if_possible(
+    parts: Parts,
+    version: ModelVersion,
+    training_set: TrainingSet,
+    recipe: Recipe,
+    data: Shop | str | Path | None = None,
+) -> Ranked:
+    """As `rank`, but a log that no ranker can be learned from leaves the version as it is, with the reason."""
+    try:
+        return rank(parts, version, training_set, recipe, data)
+    except RankingError as error:
+        log.warning("rank: %s", error)
+        return Ranked(version, False, f"No ranker: {error}.", {})
+
+
+def _exported(parts: Parts, training_set: TrainingSet, scratch: Path) -> Path:
+    """The event log as a shop's folder."""
+    from immr.loop.watch import export_events
+
+    folder = export_events(parts, scratch / "events").folder
+    shutil.copyfile(training_set.folder / "items.parquet", folder / "items.parquet")
+    return folder
+
+
+def _learn(
+    parts: Parts,
+    version: ModelVersion,
+    training_set: TrainingSet,
+    recipe: Recipe,
+    shop: Shop,
+    scratch: Path,
+) -> Learned:
+    from immr.data.pictures.downloads import Downloads
+    from immr.model.documents import encode_documents
+    from immr.model.query_encoder import OnnxQueryEncoder
+    from immr.ranking.examples import examples
+    from immr.ranking.first_stage import first_stage
+    from immr.ranking.learning import learn
+    from immr.ranking.photos import with_photos
+
+    items = training_set.items
+    clicks = _click_log(shop, items, recipe.ranker.max_queries, scratch)
+    folder = parts.registry.fetch(version, parts.settings.cache_dir)
+    encoder = OnnxQueryEncoder(folder, at_once=cores.usable())
+    clicks, queries_QD = with_photos(
+        clicks, encoder, Downloads(parts.settings.pictures_dir, shop.mapping.pictures)
+    )
+    items_ND = encode_documents(folder, items, parts.settings.cache_dir)
+    first = first_stage(queries_QD, items_ND, clicks.query_R, clicks.item_R)
+    return learn(examples(clicks, items, first, recipe.ranking), recipe.ranking, recipe.ranker)
+
+
+def _click_log(shop: Shop, items: Sequence[Item], max_queries: int, scratch: Path) -> ClickLog:
+    """The valid rows of the click log."""
+    from immr.data.admission import admit_table
+    from immr.ranking import click_log
+
+    for contract in (IMPRESSIONS, QUERIES):
+        table = shop.table(contract)
+        assert table is not None, "neither is optional"
+        admit_table(table, scratch)
+    return click_log.read(scratch / "impressions.parquet", scratch / "queries.parquet", items, max_queries)
+
+
+def _register(parts: Parts, version: ModelVersion, learned: Learned, key: str, run_id: str) -> ModelVersion:
+    """The version's files with the ranker, as a new version that inherits the verdict of the version's gate."""
+    registry = parts.registry
+    folder = parts.settings.work_dir / "rankers" / key[:16]
+    with replace_folder_atomically(folder) as aside:
+        shutil.copytree(registry.fetch(version, parts.settings.cache_dir), aside, dirs_exist_ok=True)
+        learned.ranker.write(aside)
+    ranked = registry.register(
+        folder,
+        key,
+        run_id,
+        dim=version.dim,
+        preprocessing_hash=version.preprocessing_hash,
+        manifest_hash=version.manifest_hash,
+        recipe=version.recipe,
+    )
+    tags = registry.tags(version)
+    inherited = {name: tags[name] for name in ("gate", GATE_PASSED) if name in tags}
+    for name, value in {**inherited, RANKER_OF: version.id, RANKER: learned.sentence}.items():
+        registry.tag(ranked, name, value)
+    shutil.rmtree(folder)
+    return ranked
+
+
+def _numbers(learned: Learned) -> dict[str, float]:
+    """What MLflow logs: the comparison, and how often positions are examined relative to the first."""
+    relative = learned.propensities.relative_K
+    examined = {
+        f"examined.{position}": float(value)
+        for position, value in zip(PLACES, relative, strict=True)
+        if np.isfinite(value)
+    }
+    return {
+        "trees": float(len(learned.ranker.trees.trees)),
+        "doubts": float(len(learned.doubts)),
+        **learned.verdict.numbers,
+        **examined,
+    }

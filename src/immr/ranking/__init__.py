@@ -1,0 +1,1 @@
+"""Learns a ranker from a click log: position bias, LambdaMART, and a comparison with the hand weights."""

@@ -1,0 +1,104 @@
+"""Compares a ranker with the hand weights on logged clicks, as if each had ordered what was shown.
+
+A click weighs 1 / propensity of its position, so in expectation each relevant item counts once, wherever it
+was shown (Joachims, Swaminathan and Schnabel, WSDM 2017). A click's ndcg is 1 / log2(1 + its new rank), since
+its list has one relevant item. Weights are clipped and normalized by their sum. What was not shown cannot be
+judged.
+
+Shapes: R impressions, Q queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from immr.evaluation.bootstrap import Estimate, mean_estimate
+from immr.ranking.examples import Examples, Values
+from immr.ranking.propensity import Propensities
+from immr.ranking.ranker_recipe import RankerRecipe
+
+
+@dataclass(frozen=True)
+class RankerVerdict:
+    """Whether a ranker may replace the hand weights: `sentence` for people, `numbers` for programs."""
+
+    passed: bool
+    sentence: str
+    difference: Estimate  # ranker − hand weights
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
+def weights(propensities: Propensities, examples: Examples, max_weight: float) -> Values:
+    """(R,) inverse propensities, clipped; 0 at positions whose propensity is unknown."""
+    propensity_R = propensities.of(examples.log.position_R)
+    inverse_R = 1 / np.maximum(propensity_R, 1 / max_weight)
+    return np.where(np.isnan(propensity_R), 0.0, inverse_R)
+
+
+def gains(score_R: Values, examples: Examples, judged_Q: npt.NDArray[np.bool_]) -> Values:
+    """(R,) 1 / log2(1 + rank) of each impression within its query, ties pessimistic; 0 if it is not judged."""
+    starts_Q = examples.log.starts_Q
+    gain_R = np.zeros(len(score_R))
+    for query in np.flatnonzero(judged_Q):
+        rows = slice(starts_Q[query], starts_Q[query + 1])
+        score_K = score_R[rows]
+        gain_R[rows] = 1 / np.log2(1 + (score_K[None, :] >= score_K[:, None]).sum(axis=1))
+    return gain_R
+
+
+def difference(gained_R: Values, examples: Examples, weight_R: Values, recipe: RankerRecipe) -> Estimate:
+    """Weighted mean of what clicks gain, with an interval that resamples users.
+
+    Args:
+        gained_R: of each impression.
+        examples: of the log.
+        weight_R: of clicks, 0 for those that do not count.
+        recipe: of the interval.
+    """
+    log = examples.log
+    counted_R = log.clicked_R * weight_R
+    gained_Q = np.bincount(log.query_R, counted_R * gained_R, len(log.user_Q))
+    weight_Q = np.bincount(log.query_R, counted_R, len(log.user_Q))
+    clicked_Q = weight_Q > 0
+    # the normalization is taken as known: it does not change the sign
+    normalized_Q = gained_Q[clicked_Q] / weight_Q[clicked_Q].mean()
+    return mean_estimate(
+        normalized_Q, log.user_Q[clicked_Q].tolist(), recipe.rounds, recipe.confidence, recipe.seed
+    )
+
+
+def judge(
+    ranker_R: Values,
+    examples: Examples,
+    whole: Propensities,
+    parts: Mapping[str, Propensities],
+    judged_Q: npt.NDArray[np.bool_],
+    recipe: RankerRecipe,
+) -> RankerVerdict:
+    """The gate: the difference must be above zero with the log's position bias and with that of each part."""
+    curves = {"all": whole, **parts}
+    judged_R = examples.of_queries(judged_Q)
+    gained_R = gains(ranker_R, examples, judged_Q) - gains(examples.hand_R, examples, judged_Q)
+    found = {
+        name: difference(gained_R, examples, judged_R * weights(curve, examples, recipe.max_weight), recipe)
+        for name, curve in curves.items()
+    }
+    worst = min(found, key=lambda name: found[name].low)
+    passed = found[worst].low > 0
+    clicks = int((examples.log.clicked_R & judged_R).sum())
+    at_worst = (
+        "" if worst == "all" else f"; with the position bias of {worst} at least {found[worst].low:+.4f}"
+    )
+    sentence = (
+        f"The gate {'passes' if passed else 'does not pass'}: on {clicks:,} later clicks of other users the "
+        f"ranker's ndcg is {found['all'].mean:+.4f} against the hand weights ({recipe.confidence:.0%} interval "
+        f"{found['all'].low:+.4f} to {found['all'].high:+.4f}{at_worst})."
+    )
+    numbers = {"gate_clicks": float(clicks)}
+    for name, estimate in found.items():
+        numbers |= {f"difference.{name}": estimate.mean, f"difference_low.{name}": estimate.low}
+    return RankerVerdict(passed, sentence, found["all"], numbers)

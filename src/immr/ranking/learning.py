@@ -1,0 +1,121 @@
+"""From examples to a ranker that is judged: position bias, trees, the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from immr.errors import RankingError
+from immr.ranking.boosting import boost, click_lists
+from immr.ranking.counterfactual import RankerVerdict, judge, weights
+from immr.ranking.doubts import Doubt, by_part, doubts
+from immr.ranking.examples import Examples, Values
+from immr.ranking.propensity import PLACES, Propensities, estimate, places_of, strata
+from immr.ranking.ranker_recipe import RankerRecipe
+from immr.ranking.split import Split, split
+from immr.search.ranker import Ranker
+from immr.search.ranking import RankingRecipe
+
+_ROWS_AT_ONCE = 2_000  # rows × conditions of all trees are in memory
+_MOST_UNKNOWN = 0.2  # share of clicks at positions whose propensity is unknown
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A ranker, how it compares with the hand weights, and the position bias that was found."""
+
+    ranker: Ranker
+    verdict: RankerVerdict
+    propensities: Propensities
+    by_part: Mapping[str, Propensities]
+    doubts: list[Doubt]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict, and what to think of it."""
+        return " ".join([self.verdict.sentence, *(f"Beware: {doubt}." for doubt in self.doubts)])
+
+
+def learn(examples: Examples, ranking: RankingRecipe, recipe: RankerRecipe) -> Learned:
+    """Estimate the position bias, fit a ranker, and compare it with the hand weights.
+
+    Raises:
+        RankingError: the log has too few clicks, or its positions vary too little to tell position bias from
+            relevance.
+    """
+    log, first = examples.log, examples.first
+    parts = split(log, recipe)
+    _check_clicks(examples, parts, recipe)
+    stratum_R = strata(log.item_R, first.cosine_R, first.rank_R)
+    whole = estimate(stratum_R, log.position_R, log.clicked_R)
+    _check_propensities(whole, examples, recipe)
+    best_cosine_R = first.head_cosine_QH[log.query_R, 0]
+    halves = by_part(stratum_R, log.position_R, log.clicked_R, log.item_R, best_cosine_R)
+    weight_R = weights(whole, examples, recipe.max_weight)
+    if not recipe.correct_position:
+        weight_R = np.ones_like(weight_R)
+    train, stop = (click_lists(examples, weight_R, rows) for rows in (parts.train_Q, parts.stop_Q))
+    ranker = boost(examples, train, stop, ranking, recipe)
+    known = {name: curve for name, curve in halves.items() if _is_known(curve, examples, recipe)}
+    verdict = judge(scores(ranker, examples, parts.gate_Q), examples, whole, known, parts.gate_Q, recipe)
+    return Learned(ranker, verdict, whole, halves, doubts(halves))
+
+
+def scores(ranker: Ranker, examples: Examples, judged_Q: npt.NDArray[np.bool_]) -> Values:
+    """(R,) the ranker's scores as a Bento computes them; those of the hand weights where it is not judged."""
+    total_R = examples.hand_R.copy()
+    rows = np.flatnonzero(examples.of_queries(judged_Q))
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[start : start + _ROWS_AT_ONCE]
+        total_R[some] += ranker.unit * ranker.trees.predict(examples.signals_RF[some])
+    return total_R
+
+
+def _check_clicks(examples: Examples, parts: Split, recipe: RankerRecipe) -> None:
+    needed = {"train": recipe.min_clicks, "stop": recipe.min_clicks // 3, "gate": recipe.min_clicks // 3}
+    for (name, least), queries in zip(
+        needed.items(), (parts.train_Q, parts.stop_Q, parts.gate_Q), strict=True
+    ):
+        clicks = int((examples.log.clicked_R & examples.of_queries(queries)).sum())
+        if clicks < least:
+            raise RankingError(
+                f"the log has {int(examples.log.clicked_R.sum())} clicks on the catalogue, of which {clicks} "
+                f"remain to {name} (needed: {least}): rank by hand weights until there are more"
+            )
+
+
+def _check_propensities(found: Propensities, examples: Examples, recipe: RankerRecipe) -> None:
+    unknown, error = _unknown_share(found, examples), _mean_error(found, examples)
+    if unknown > _MOST_UNKNOWN:
+        raise RankingError(
+            f"{unknown:.0%} of the clicks are at positions that no item shares with position 1 at a similar "
+            "cosine, so position bias cannot be told from relevance: let the order vary, for example by an A/B "
+            "test of another version or by interleaving"
+        )
+    if error > recipe.max_propensity_error:
+        raise RankingError(
+            f"the position bias is too uncertain (standard error {error:.2f} in logarithms, at most "
+            f"{recipe.max_propensity_error}): wait for more clicks, or let the order vary by an A/B test"
+        )
+
+
+def _is_known(found: Propensities, examples: Examples, recipe: RankerRecipe) -> bool:
+    """Whether the curve of a part is good enough to judge by."""
+    unknown, error = _unknown_share(found, examples), _mean_error(found, examples)
+    return unknown <= _MOST_UNKNOWN and error <= recipe.max_propensity_error
+
+
+def _unknown_share(found: Propensities, examples: Examples) -> float:
+    log = examples.log
+    return float(np.isnan(found.of(log.position_R[log.clicked_R])).mean())
+
+
+def _mean_error(found: Propensities, examples: Examples) -> float:
+    """The standard error, mean over the clicks at known positions but the first."""
+    log = examples.log
+    error_R = found.error_K[places_of(log.position_R[log.clicked_R & (log.position_R > PLACES[0])])]
+    known_R = error_R[~np.isnan(error_R)]
+    return float(known_R.mean()) if len(known_R) else np.inf

@@ -1,0 +1,29 @@
+"""Which queries of a log train a ranker, which stop the training, and which judge the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from immr.ranking.click_log import Bools, ClickLog
+from immr.ranking.ranker_recipe import RankerRecipe
+
+
+@dataclass(frozen=True)
+class Split:
+    """(Q,) each; no two share a user, and training ends before the others begin."""
+
+    train_Q: Bools
+    stop_Q: Bools
+    gate_Q: Bools
+
+
+def split(log: ClickLog, recipe: RankerRecipe) -> Split:
+    """Split by time and by user; queries of neither kind are not used."""
+    users, user_Q = np.unique(log.user_Q, return_inverse=True)
+    draw_Q = np.random.default_rng(recipe.seed).random(len(users))[user_Q]
+    later_Q = log.time_Q > np.quantile(log.time_Q, 1 - recipe.later_share)
+    gate_Q = draw_Q < recipe.gate_users
+    stop_Q = ~gate_Q & (draw_Q < recipe.gate_users + recipe.stop_users)
+    return Split(train_Q=~later_Q & ~gate_Q & ~stop_Q, stop_Q=later_Q & stop_Q, gate_Q=later_Q & gate_Q)
