@@ -104,7 +104,7 @@ def shop(rng: np.random.Generator, count: int = 2000) -> Shop:
     return Shop(items, items_ND, category_N, style_NS, price_N, quality_N, rng.random(count))
 
 
-def asked(of: Shop, rng: np.random.Generator, count: int, users: int) -> Asked:
+def ask(of: Shop, rng: np.random.Generator, count: int, users: int) -> Asked:
     """Queries for something like one of the items."""
     target_Q = rng.integers(0, len(of.items), count)
     category_Q = of.category_N[target_Q]
@@ -116,33 +116,33 @@ def asked(of: Shop, rng: np.random.Generator, count: int, users: int) -> Asked:
     return Asked(user_Q, queries_QD, category_Q, style_QS, taste_U[user_Q], noise_QD)
 
 
-def relevance(of: Shop, asked_: Asked, query: np.ndarray, item: np.ndarray) -> np.ndarray:
+def relevance(of: Shop, asked: Asked, query: np.ndarray, item: np.ndarray) -> np.ndarray:
     """Probability that the item is what the query wants, of pairs of equal shape."""
-    style_E = (asked_.style_QS[query] * of.style_NS[item]).mean(axis=-1)
-    far_E = np.abs(asked_.price_Q[query] - of.price_N[item])
-    same_E = asked_.category_Q[query] == of.category_N[item]
+    style_E = (asked.style_QS[query] * of.style_NS[item]).mean(axis=-1)
+    far_E = np.abs(asked.price_Q[query] - of.price_N[item])
+    same_E = asked.category_Q[query] == of.category_N[item]
     affinity_E = 2.2 * same_E + 2.0 * style_E - 1.0 * far_E + 1.0 * of.quality_N[item] - 2.6
     return 1 / (1 + np.exp(-affinity_E))
 
 
 def write_log(
-    of: Shop, asked_: Asked, world: World, rng: np.random.Generator, folder: Path, days: int = 28
+    of: Shop, asked: Asked, world: World, rng: np.random.Generator, folder: Path, days: int = 28
 ) -> None:
     """`queries.parquet` and `impressions.parquet` in the data contract."""
-    count = len(asked_.user_Q)
+    count = len(asked.user_Q)
     time_Q = np.sort(rng.random(count)) * days
     tables = []
     history: list[tuple[np.ndarray, np.ndarray]] = []
     for day in range(days):
         query_B = np.flatnonzero((time_Q >= day) & (time_Q < day + 1))
-        shown_BK = _ordered(of, asked_, world, query_B, ctr(history))
-        clicked_BK = _clicks(of, asked_, world, query_B, shown_BK, rng)
+        shown_BK = _ordered(of, asked, world, query_B, ctr(history))
+        clicked_BK = _clicks(of, asked, world, query_B, shown_BK, rng)
         history.append(_counts(shown_BK, clicked_BK, len(of.items)))
         tables.append(_impressions(query_B, shown_BK, clicked_BK, time_Q, of))
     pq.write_table(pa.concat_tables(tables), folder / "impressions.parquet")
     queries = {
         "query_id": [f"q{query:07d}" for query in range(count)],
-        "user_id": [f"u{user:05d}" for user in asked_.user_Q],
+        "user_id": [f"u{user:05d}" for user in asked.user_Q],
         "ts": [BEGIN + timedelta(days=float(day)) for day in time_Q],
         "image": [str(query) for query in range(count)],
     }
@@ -181,12 +181,12 @@ def _embedded(
     return unit
 
 
-def _ordered(of: Shop, asked_: Asked, world: World, query_B: np.ndarray, ctr_N: np.ndarray) -> np.ndarray:
+def _ordered(of: Shop, asked: Asked, world: World, query_B: np.ndarray, ctr_N: np.ndarray) -> np.ndarray:
     """(B, K) what was shown, best first; users of an odd number get the older engine."""
-    queries_BD = asked_.queries_QD[query_B].copy()
+    queries_BD = asked.queries_QD[query_B].copy()
     if world.engines > 1:
-        older = asked_.user_Q[query_B] % 2 == 1
-        queries_BD[older] += asked_.noise_QD[query_B][older]
+        older = asked.user_Q[query_B] % 2 == 1
+        queries_BD[older] += asked.noise_QD[query_B][older]
     found_BC, score_BC = candidates(of, queries_BD)
     if not world.frozen and len(ctr_N) > 1:
         score_BC = score_BC + CTR_WEIGHT * ctr_N[found_BC]
@@ -196,7 +196,7 @@ def _ordered(of: Shop, asked_: Asked, world: World, query_B: np.ndarray, ctr_N: 
 
 def _clicks(
     of: Shop,
-    asked_: Asked,
+    asked: Asked,
     world: World,
     query_B: np.ndarray,
     shown_BK: np.ndarray,
@@ -204,11 +204,11 @@ def _clicks(
 ) -> np.ndarray:
     examined_BK = np.broadcast_to(world.examined_K, shown_BK.shape).copy()
     if world.phone_share:
-        phone_B = asked_.user_Q[query_B] % 10 < 10 * world.phone_share
+        phone_B = asked.user_Q[query_B] % 10 < 10 * world.phone_share
         examined_BK[phone_B] = examined_BK[phone_B] ** 3
     if world.eye_catching:
         examined_BK[of.eye_N[shown_BK] < world.eye_catching] = 1.0
-    relevance_BK = relevance(of, asked_, query_B[:, None], shown_BK)
+    relevance_BK = relevance(of, asked, query_B[:, None], shown_BK)
     wanted_BK = relevance_BK + (1 - relevance_BK) * world.trusted_K
     clicked_BK = rng.random(shown_BK.shape) < examined_BK * wanted_BK
     if world.stops:

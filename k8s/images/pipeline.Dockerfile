@@ -22,6 +22,8 @@ LABEL org.opencontainers.image.title="immr-pipeline" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="${PYTHON_IMAGE}" \
       org.opencontainers.image.licenses="Apache-2.0"
+# LightGBM's OpenMP
+RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/immr /opt/immr
 COPY --from=build /app /app
 COPY serving /app/serving

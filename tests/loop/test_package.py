@@ -10,7 +10,11 @@ from immr import recipes
 from immr.errors import PackagingError
 from immr.evaluation.matches.rule import MATCH_RULE
 from immr.loop.package import package
+from immr.packaging import bento
 from immr.packaging.version_file import VersionFile
+from immr.search.ranker import Ranker
+from immr.search.ranking import RankingRecipe
+from immr.search.trees import Trees
 from immr.settings import Settings
 from immr.types import ModelVersion
 from immr.wiring import Parts
@@ -44,6 +48,24 @@ def test_the_bento_has_the_version_its_rule_and_the_ranking_of_the_recipe(tmp_pa
     folder = settings.bento_home / "bentos" / "immr-search" / "immr-7" / "src" / "version"
     assert VersionFile.read(folder).ranking == recipe.ranking
     assert (folder / MATCH_RULE).read_bytes() == b"rule"
+
+
+def test_a_ranker_brings_the_hand_weights_that_it_was_learned_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned_on = RankingRecipe(ctr_weight=0.7)
+    folder = tiny_version.write_files(tmp_path / "version")
+    Ranker({}, learned_on, 1.0, Trees([])).write(folder)
+    packaged: list[RankingRecipe] = []
+
+    def build(*_: object, ranking: RankingRecipe, **__: object) -> str:
+        packaged.append(ranking)
+        return "immr-search:immr-7"
+
+    monkeypatch.setattr(bento, "build", build)
+    parts = Parts.of(Settings(home=tmp_path / "home"), registry=Files(folder))
+    package(parts, tiny_version.version(7), recipes.by_name("smoke"))
+    assert packaged == [learned_on]
 
 
 def test_a_version_without_its_encoder_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from immr.errors import PackagingError
 from immr.packaging import bento
 from immr.packaging.requirements import pinned_requirements
 from immr.packaging.version_file import VersionFile
+from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
+from immr.search.trees import Trees
 from tests.support import tiny_version
 
 SERVICE = Path(__file__).resolve().parents[2] / "serving"
@@ -25,7 +27,9 @@ SERVICE = Path(__file__).resolve().parents[2] / "serving"
 
 @pytest.fixture(scope="module")
 def version_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_version.write_files(tmp_path_factory.mktemp("version"))
+    folder = tiny_version.write_files(tmp_path_factory.mktemp("version"))
+    Ranker({}, RankingRecipe(), 1.0, Trees([])).write(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def built(version_folder: Path, bento_home: Path) -> Path:
 
 def test_it_contains_the_version(built: Path, version_folder: Path) -> None:
     inside = built / "src" / "version"
-    for name in ("card.json", "query_encoder.onnx"):
+    for name in ("card.json", "query_encoder.onnx", "ranker.json"):
         assert (inside / name).read_bytes() == (version_folder / name).read_bytes()
     assert not (inside / "towers.pt").exists()
     made = VersionFile.read(inside)
@@ -63,7 +67,7 @@ def test_it_carries_immr_and_no_torch(built: Path) -> None:
     requirements = (built / "env" / "python" / "requirements.txt").read_text().splitlines()
     names = {line.split("==")[0] for line in requirements}
     assert {"bentoml", "openvino", "qdrant-client", "feast", "fastapi"} <= names
-    assert not {"torch", "transformers", "mlflow", "kfp"} & names
+    assert not {"torch", "transformers", "mlflow", "kfp", "lightgbm"} & names
     assert all("==" in line for line in requirements if line)
 
 

@@ -14,8 +14,11 @@ from immr.errors import FeaturesUnavailableError, ImageError
 from immr.evaluation.matches.rule import MatchRule, PhotoDomain
 from immr.index.vector_index import EVERYTHING, Collection
 from immr.model.query_encoder import OnnxQueryEncoder
+from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
 from immr.search.searcher import Searcher, Wanted
+from immr.search.signals import names
+from immr.search.trees import Tree, Trees
 from immr.settings import Settings
 from immr.types import Condition, Filters, ItemFeatures, Region
 from immr.wiring import connect
@@ -93,6 +96,54 @@ def test_failing_features_degrade_the_answer(encoder: OnnxQueryEncoder, collecti
     )
     assert answer.degraded == ["features"]
     assert answer.hits[0].item_id == "red"
+
+
+def reverses() -> Ranker:
+    """A ranker that prefers what is least similar."""
+    column = names({}).index("first_rank")
+    steps = [Tree([column], [rank + 0.5], [True], [1], [0.0, 10.0]) for rank in range(1, 5)]
+    return Ranker({}, RankingRecipe(), 1.0, Trees(steps))
+
+
+def test_a_ranker_orders_photo_searches_and_no_others(
+    encoder: OnnxQueryEncoder, collection: Collection
+) -> None:
+    by_hand = Searcher(encoder, collection, KnownFeatures({}), RankingRecipe())
+    learned = Searcher(encoder, collection, KnownFeatures({}), RankingRecipe(), ranker=reverses())
+    photo, all_of_them = tiny_version.photo("red"), Wanted(5)
+    former = [hit.item_id for hit in by_hand.search([photo], all_of_them).hits]
+    found = learned.search([photo], all_of_them).hits
+    assert [hit.item_id for hit in found] == former[::-1]
+    for hit in found:
+        assert hit.score == pytest.approx(sum(hit.score_parts.values()))
+    for wanted in (Wanted(5, text="a red thing"), Wanted(3)):
+        photos = [photo] if not wanted.text else []
+        hits = [each.search(photos, wanted).hits for each in (by_hand, learned)]
+        same = [hit.item_id for hit in hits[0]] == [hit.item_id for hit in hits[1]]
+        assert same == bool(wanted.text)
+    similar = [each.more_like("red", all_of_them) for each in (by_hand, learned)]
+    assert similar[0] and similar[1]
+    assert [hit.item_id for hit in similar[0].hits] == [hit.item_id for hit in similar[1].hits]
+
+
+def test_without_features_the_hand_weights_rank(encoder: OnnxQueryEncoder, collection: Collection) -> None:
+    searcher = Searcher(encoder, collection, NoFeatures(), RankingRecipe(), ranker=reverses())
+    answer = searcher.search([tiny_version.photo("red")], Wanted(5))
+    assert answer.hits[0].item_id == "red"
+    assert "learned" not in answer.hits[0].score_parts
+
+
+def test_a_later_block_is_ranked_with_the_head_of_the_whole_search(
+    encoder: OnnxQueryEncoder, collection: Collection
+) -> None:
+    column = names({}).index("cosine_behind")
+    as_behind = Ranker({}, RankingRecipe(), 1.0, Trees([Tree([column], [0.0], [True], [1], [5.0, 0.0])]))
+    searcher = Searcher(encoder, collection, KnownFeatures({}), RankingRecipe(), 1, as_behind)
+    first = searcher.search([tiny_version.photo("red")], Wanted(2))
+    assert first.following is not None
+    later = searcher.page(first.embedding_D, Wanted(2), first.following)
+    assert [hit.score_parts["learned"] for hit in first.hits] == [5, 0]
+    assert [hit.score_parts["learned"] for hit in later.hits] == [0, 0]
 
 
 def test_a_category_filter_includes_subcategories(encoder: OnnxQueryEncoder, collection: Collection) -> None:

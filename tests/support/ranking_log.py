@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -46,11 +47,24 @@ def embeddings(rows: int, seed: int) -> FloatArray:
     return unit
 
 
-def write(folder: Path, queries: int = 1500, users: int = 200, frozen: bool = False) -> FloatArray:
-    """`queries.parquet` (image: the row of the embedding) and `impressions.parquet`; returns the embeddings."""
+def write(
+    folder: Path,
+    queries: int = 1500,
+    users: int = 200,
+    frozen: bool = False,
+    photos: Mapping[str, FloatArray] | None = None,
+) -> FloatArray:
+    """`queries.parquet` and `impressions.parquet`; returns the embeddings of the queries.
+
+    Each query sends one of the photos, by default one of its own, named by the row of its embedding.
+    """
     rng = np.random.default_rng(0)
     catalogue = items()
     queries_QD, items_ND = embeddings(queries, 1), embeddings(len(catalogue), 2)
+    images = [str(query) for query in range(queries)]
+    if photos:
+        images = [list(photos)[number] for number in rng.integers(0, len(photos), queries)]
+        queries_QD = np.stack([photos[image] for image in images])
     score_QN = queries_QD @ items_ND.T + (0 if frozen else 0.15) * rng.standard_normal((queries, 60))
     shown_QK = np.argsort(-score_QN, axis=1)[:, :SHOWN]
     cheap_N = np.array([item.price < 5 for item in catalogue])
@@ -62,7 +76,7 @@ def write(folder: Path, queries: int = 1500, users: int = 200, frozen: bool = Fa
         "query_id": [f"q{query}" for query in range(queries)],
         "user_id": [f"u{user}" for user in user_Q],
         "ts": times,
-        "image": [str(query) for query in range(queries)],
+        "image": images,
     }
     shown = [
         {

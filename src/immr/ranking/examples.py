@@ -51,7 +51,7 @@ def examples(log: ClickLog, items: Sequence[Item], first: FirstStage, ranking: R
         ranking: the hand weights.
     """
     attributes = attribute_kinds(items)
-    catalogue = _stats_columns(items)
+    catalogue = stats_columns(items)
     starts_Q, day_Q = log.starts_Q, log.day_Q
     signal_rows: list[Signals] = []
     hand_rows: list[Values] = []
@@ -75,6 +75,14 @@ def attribute_kinds(items: Sequence[Item]) -> dict[str, AttributeKind]:
             if name != CLASS:
                 kinds[name] = "keyword" if isinstance(value, str) else "number"
     return dict(sorted(kinds.items()))
+
+
+def stats_columns(items: Sequence[Item]) -> pa.Table:
+    """The catalogue's columns that item features are made of."""
+    times = pa.array([item.updated_at for item in items], pa.timestamp("us", tz="UTC"))
+    columns = {name: [getattr(item, name) for item in items] for name in _STATS if name != "updated_at"}
+    stock = pa.array(columns.pop("stock"), pa.float64())
+    return pa.table({**columns, "stock": stock, "updated_at": times})
 
 
 def _of_query(
@@ -104,10 +112,3 @@ def _of_query(
 
 def _candidate(item: Item, cosine: float) -> Candidate:
     return Candidate(item.item_id, cosine, "", item.category, "", item.attributes)
-
-
-def _stats_columns(items: Sequence[Item]) -> pa.Table:
-    times = pa.array([item.updated_at for item in items], pa.timestamp("us", tz="UTC"))
-    columns = {name: [getattr(item, name) for item in items] for name in _STATS if name != "updated_at"}
-    stock = pa.array(columns.pop("stock"), pa.float64())
-    return pa.table({**columns, "stock": stock, "updated_at": times})

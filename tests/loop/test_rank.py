@@ -1,0 +1,172 @@
+"""Rank: a real encoder and click log; the registry is a stand-in, and document towers have tests of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from immr import recipes
+from immr.data.training_set import TrainingSet
+from immr.errors import RankingError
+from immr.loop.evaluate import GATE_PASSED
+from immr.loop.rank import RANKER, RANKER_OF, rank, rank_if_possible
+from immr.model import documents
+from immr.model.query_encoder import OnnxQueryEncoder
+from immr.ranking.ranker_recipe import RankerRecipe
+from immr.search.ranker import Ranker
+from immr.settings import Settings
+from immr.types import FloatArray, Item, ModelVersion
+from immr.wiring import Parts
+from tests.support import ranking_log, tiny_version
+
+RECIPE = replace(
+    recipes.by_name("smoke"), ranker=RankerRecipe(min_leaf_clicks=10, min_clicks=150, rounds=200, trees=50)
+)
+PHOTOS = 40
+
+
+class Runs:
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.ended: list[bool] = []
+
+    def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], *, key: str) -> str:
+        return f"run-{key[:4]}"
+
+    def log_metrics(self, run_id: str, values: Mapping[str, float]) -> None:
+        self.metrics |= values
+
+    def finish(self, run_id: str, failed: bool = False) -> None:
+        self.ended.append(failed)
+
+
+class Registry:
+    """Keeps a copy of each version's files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.runs = Runs()
+        self._folder = folder
+        self._known = {"key": tiny_version.version(1)}
+        self._tags: dict[str, dict[str, str]] = {"immr-1": {"gate": "passed before", GATE_PASSED: "yes"}}
+        self.files = {"immr-1": tiny_version.write_files(folder / "immr-1")}
+
+    def find(self, key: str) -> ModelVersion | None:
+        return self._known.get(key)
+
+    def fetch(self, version: ModelVersion, cache_dir: Path) -> Path:
+        return self.files[version.id]
+
+    def register(self, folder: Path, key: str, run_id: str, **about: Any) -> ModelVersion:
+        made = ModelVersion("immr", len(self._known) + 1, key, run_id, **about)
+        self.files[made.id] = folder.rename(self._folder / made.id)
+        folder.mkdir()
+        self._known[key] = made
+        self._tags[made.id] = {}
+        return made
+
+    def tag(self, version: ModelVersion, name: str, value: str) -> None:
+        self._tags[version.id][name] = value
+
+    def tags(self, version: ModelVersion) -> dict[str, str]:
+        return self._tags[version.id]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A click log, its catalogue and its photos."""
+    folder = tmp_path_factory.mktemp("shop")
+    encoder = OnnxQueryEncoder(tiny_version.write_files(folder / "version"))
+    rng = np.random.default_rng(0)
+    photos = {}
+    for number in range(PHOTOS):
+        picture = Image.new("RGB", (40, 40), tuple(rng.integers(0, 256, 3).tolist()))
+        picture.save(folder / f"{number}.png")
+        photos[str(folder / f"{number}.png")] = encoder.encode([picture])[0]
+    ranking_log.write(folder, queries=4000, users=500, photos=photos)
+    rows = [{**asdict(item), "attributes": json.dumps(item.attributes)} for item in ranking_log.items()]
+    pq.write_table(pa.Table.from_pylist(rows).drop_columns("stock"), folder / "items.parquet")
+    return folder
+
+
+@pytest.fixture
+def training_set(shop: Path, tmp_path: Path) -> TrainingSet:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    items = pq.read_table(shop / "items.parquet")
+    pq.write_table(items.append_column("class_id", pa.array(range(len(items)))), folder / "items.parquet")
+    (folder / "manifest.json").write_text(json.dumps({"hash": "a" * 64}))
+    return TrainingSet(folder)
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
+    def encode(folder: Path, items: Sequence[Item], cache_dir: Path) -> FloatArray:
+        return ranking_log.embeddings(len(items), 2)
+
+    monkeypatch.setattr(documents, "encode_documents", encode)
+    return Parts.of(Settings(home=tmp_path / "home"), registry=Registry(tmp_path))
+
+
+def test_a_ranker_that_passes_becomes_part_of_a_new_version(
+    parts: Parts, shop: Path, training_set: TrainingSet
+) -> None:
+    base = tiny_version.version(1)
+    ranked = rank(parts, base, training_set, RECIPE, shop)
+    assert ranked.passed, ranked.sentence
+    assert ranked.version.id == "immr-2"
+    registry: Any = parts.registry
+    tags = registry.tags(ranked.version)
+    assert (tags[RANKER_OF], tags[RANKER]) == ("immr-1", ranked.sentence)
+    assert (tags["gate"], tags[GATE_PASSED]) == ("passed before", "yes")
+    made, former = (registry.files[name] for name in ("immr-2", "immr-1"))
+    assert (made / "query_encoder.onnx").read_bytes() == (former / "query_encoder.onnx").read_bytes()
+    ranker = Ranker.read(made)
+    assert ranker is not None
+    assert ranker.attributes == {"brand": "keyword"}
+    assert Ranker.read(former) is None
+    assert registry.runs.metrics["examined.1"] == 1
+    assert registry.runs.ended == [False]
+    again = rank(parts, base, training_set, RECIPE, shop)
+    assert (again.version, again.sentence) == (ranked.version, ranked.sentence)
+    assert registry.runs.ended == [False]
+
+
+def test_a_ranker_that_does_not_pass_leaves_the_version(
+    parts: Parts, shop: Path, training_set: TrainingSet, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    shown = pq.read_table(shop / "impressions.parquet")
+    position = shown["position"].to_numpy()
+    clicked = rng.random(len(shown)) < 0.4 * ranking_log.EXAMINED_K[position - 1]
+    index = shown.column_names.index("clicked")
+    (tmp_path / "random").mkdir()
+    for name in ("items", "queries"):
+        (tmp_path / "random" / f"{name}.parquet").symlink_to(shop / f"{name}.parquet")
+    pq.write_table(
+        shown.set_column(index, "clicked", pa.array(clicked)), tmp_path / "random" / "impressions.parquet"
+    )
+    ranked = rank(parts, tiny_version.version(1), training_set, RECIPE, tmp_path / "random")
+    assert (ranked.passed, ranked.version.id) == (False, "immr-1")
+    assert "does not pass" in ranked.sentence
+
+
+def test_a_log_that_is_too_small_is_refused_or_leaves_the_version(
+    parts: Parts, shop: Path, training_set: TrainingSet
+) -> None:
+    strict = replace(RECIPE, ranker=RankerRecipe(min_clicks=1_000_000))
+    with pytest.raises(RankingError, match="needed: 1000000"):
+        rank(parts, tiny_version.version(1), training_set, strict, shop)
+    registry: Any = parts.registry
+    assert registry.runs.ended == [True]
+    kept = rank_if_possible(parts, tiny_version.version(1), training_set, strict, shop)
+    assert (kept.version.id, kept.passed) == ("immr-1", False)
+    assert kept.sentence.startswith("No ranker: the log has")
