@@ -21,9 +21,9 @@ def evaluate(
 
     from immr import recipes
     from immr.data.training_set import TrainingSet
-    from immr.loop import reports
     from immr.loop.evaluate import evaluate
     from immr.loop.pipeline_run import PipelineRun
+    from immr.registry import reports
     from immr.settings import Settings
     from immr.wiring import connect
 

@@ -1,4 +1,4 @@
-"""The reports that `immr.loop.reports` has published: one HTML file each, with its description as JSON beside it."""
+"""The reports that `immr.registry.reports` has published: one HTML file each, with its description as JSON beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from immr.loop.reports import described
+from immr.registry.reports import described
 
 log = logging.getLogger(__name__)
 

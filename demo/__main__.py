@@ -25,11 +25,12 @@ from immr.datasets.labelled_set import LabelledSet
 from immr.deploy.local import LocalDeployer
 from immr.errors import DeployError, ImmrError
 from immr.experiment.definition import Experiment, Variant, save
-from immr.loop import govern, reports, serve
+from immr.loop import govern, serve
 from immr.loop.evaluate import evaluation_of
 from immr.loop.materialize import push
 from immr.loop.watch import Watched, watch
 from immr.machine import processes
+from immr.registry import reports
 from immr.settings import Settings
 from immr.storage.atomic import write_atomically
 from immr.types import Role

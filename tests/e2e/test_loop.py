@@ -173,7 +173,7 @@ def test_bad_photos_get_an_error_and_do_no_harm(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_reports_are_published_for_the_page(two_versions: Shop) -> None:
-    from immr.loop.reports import published
+    from immr.registry.reports import published
 
     kinds: Sequence[str] = [report["kind"] for report in published(two_versions.settings.home)]
     assert set(kinds) == {"governance", "evaluation"}

@@ -21,8 +21,8 @@ from immr.evaluation.gate_recipe import GateRecipe
 from immr.evaluation.matches.rule import MATCH_RULE, MatchRecipe, MatchRule
 from immr.loop import evaluate as evaluating
 from immr.loop.evaluate import evaluate, evaluation_of
-from immr.loop.reports import published
 from immr.model import documents
+from immr.registry.reports import published
 from immr.settings import Settings
 from immr.types import FloatArray, Item, ModelVersion
 from immr.wiring import Parts, connect

@@ -14,7 +14,7 @@ from immr.datasets.simulation_recipe import SimulationRecipe
 from immr.errors import ContractError, DataError
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.loop.govern import govern
-from immr.loop.reports import published
+from immr.registry.reports import published
 from immr.settings import Settings
 from immr.wiring import Parts, connect
 

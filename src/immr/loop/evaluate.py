@@ -16,8 +16,8 @@ import numpy as np
 
 from immr.data.training_set import LabelledPhoto, TrainingSet
 from immr.errors import DataError
-from immr.loop.reports import Report, publish
 from immr.model.card import Card
+from immr.registry.reports import Report, publish
 from immr.storage import fingerprint
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from immr.data.pictures.downloads import Downloads
 from immr.data.sources.shop import Shop
 from immr.data.training_set import FILES, TrainingSet
 from immr.errors import ContractError
-from immr.loop.reports import Report, publish
 from immr.machine import cores
+from immr.registry.reports import Report, publish
 from immr.storage import fingerprint
 from immr.storage.atomic import check_replaceable, replace_folder_atomically
 

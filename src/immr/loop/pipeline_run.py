@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from immr.errors import DataError, IndexMismatchError, RecipeError, SettingsError
-from immr.loop.reports import links
+from immr.registry.reports import links
 from immr.settings import Settings
 from immr.storage.atomic import write_atomically
 

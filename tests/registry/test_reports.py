@@ -2,7 +2,7 @@ import os
 import threading
 from pathlib import Path
 
-from immr.loop.reports import Report, publish, published
+from immr.registry.reports import Report, publish, published
 
 
 def test_a_newer_report_replaces_the_one_of_its_kind_and_recipe(tmp_path: Path) -> None:
