@@ -1,4 +1,4 @@
-"""The reports that `immr.registry.reports` has published: one HTML file each, with its description as JSON beside it."""
+"""The reports that `immr.registry.reports` has published: one HTML file each, with a JSON description beside it."""
 
 from __future__ import annotations
 

@@ -44,34 +44,28 @@ def refresh(
             workers=workers,
             gpus_per_worker=gpus_per_worker,
         )
+        version = trained.output
         judged = components.evaluate(
-            run=run,
-            training_set=training_set,
-            model_version=trained.output,
-            recipe=recipe,
-            gate_margin=gate_margin,
+            run=run, training_set=training_set, model_version=version, recipe=recipe, gate_margin=gate_margin
         )
         materialized = components.materialize(run=run, data_uri=data_uri, training_set=training_set)
         with dsl.If(judged.outputs["Output"] == True, name="gate passed"):  # noqa: E712 - KFP's own condition
             ranked = components.rank(
                 run=run,
-                model_version=trained.output,
+                model_version=version,
                 training_set=training_set,
                 data_uri=data_uri,
                 recipe=recipe,
                 learn=rank,
             )
-            packaged = components.package(run=run, model_version=ranked.output, recipe=recipe)
-            indexed = components.index(run=run, model_version=ranked.output, training_set=training_set)
+            version = ranked.output
+            built = components.package(run=run, model_version=version, recipe=recipe)
+            indexed = components.index(run=run, model_version=version, training_set=training_set)
             with dsl.If(deploy == True, name="to be deployed"):  # noqa: E712
                 deployed = components.deploy(
-                    run=run,
-                    model_version=ranked.output,
-                    bento=packaged.output,
-                    collection=indexed.output,
-                    share=share,
+                    run=run, model_version=version, bento=built.output, collection=indexed.output, share=share
                 )
                 started = components.start(run=run, role=deployed.output, share=share)
-    steps = (governed, trained, judged, materialized, ranked, packaged, indexed, deployed, started)
+    steps = (governed, trained, judged, materialized, ranked, built, indexed, deployed, started)
     at_home(*steps, finished)
     repeatable(*steps)

@@ -80,7 +80,7 @@ class ClickLog:
             clicked_R=self.clicked_R[kept_R],
             user_Q=self.user_Q[kept_Q],
             time_Q=self.time_Q[kept_Q],
-            photo_Q=[self.photo_Q[query] for query in np.flatnonzero(kept_Q)],
+            photo_Q=[self.photo_Q[query] for query in np.flatnonzero(kept_Q).tolist()],
         )
 
 
@@ -99,19 +99,19 @@ def read(impressions: Path, queries: Path, items: Sequence[Item], max_queries: i
         base.execute(_QUERIES, {"shown": str(impressions), "asked": str(queries)})
         mark_bots(base, DEFAULT_BOT_POLICY)
         base.execute(_NEWEST, {"max_queries": max_queries})
-        shown = base.execute(_SHOWN, {"shown": str(impressions)}).fetchnumpy()
+        shown: pa.Table = base.sql(_SHOWN, params={"shown": str(impressions)}).to_arrow_table()
         asked = base.execute("SELECT user_id, epoch_us(ts), image FROM newest ORDER BY query").fetchall()
         of_bots = _of_bots(base)
-    if not len(shown["query"]):
+    if not len(shown):
         raise RankingError(
             f"none of the queries in {queries.name} was shown an item of the catalogue: check that the click "
             "log and the training set are of one shop"
         )
     return ClickLog(
-        query_R=shown["query"].astype(np.int64),
-        item_R=shown["item"].astype(np.int64),
-        position_R=shown["position"].astype(np.int64),
-        clicked_R=shown["clicked"].astype(np.bool_),
+        query_R=shown["query"].to_numpy().astype(np.int64),
+        item_R=shown["item"].to_numpy().astype(np.int64),
+        position_R=shown["position"].to_numpy().astype(np.int64),
+        clicked_R=shown["clicked"].to_numpy().astype(np.bool_),
         user_Q=np.array([user for user, _, _ in asked]),
         time_Q=np.array([time for _, time, _ in asked], dtype=np.int64),
         photo_Q=[photo for _, _, photo in asked],
