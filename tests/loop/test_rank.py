@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image
 from immr import recipes
 from immr.data.training_set import TrainingSet
 from immr.errors import RankingError
+from immr.evaluation.matches.rule import MATCH_RULE
 from immr.loop.evaluate import GATE_PASSED
 from immr.loop.rank import RANKER, RANKER_OF, rank, rank_if_possible
 from immr.model import documents
@@ -54,6 +56,7 @@ class Registry:
 
     def __init__(self, folder: Path) -> None:
         self.runs = Runs()
+        self.rules: dict[str, str] = {}
         self._folder = folder
         self._known = {"key": tiny_version.version(1)}
         self._tags: dict[str, dict[str, str]] = {"immr-1": {"gate": "passed before", GATE_PASSED: "yes"}}
@@ -72,6 +75,14 @@ class Registry:
         self._known[key] = made
         self._tags[made.id] = {}
         return made
+
+    @contextmanager
+    def attached(self, version: ModelVersion, name: str) -> Iterator[Path | None]:
+        file = self._folder / f"{version.id}-{name}"
+        yield file if file.is_file() else None
+
+    def attach(self, version: ModelVersion, file: Path) -> None:
+        self.rules[version.id] = file.read_text()
 
     def tag(self, version: ModelVersion, name: str, value: str) -> None:
         self._tags[version.id][name] = value
@@ -117,9 +128,10 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
 
 
 def test_a_ranker_that_passes_becomes_part_of_a_new_version(
-    parts: Parts, shop: Path, training_set: TrainingSet
+    parts: Parts, shop: Path, training_set: TrainingSet, tmp_path: Path
 ) -> None:
     base = tiny_version.version(1)
+    (tmp_path / f"immr-1-{MATCH_RULE}").write_text("the rule")
     ranked = rank(parts, base, training_set, RECIPE, shop)
     assert ranked.passed, ranked.sentence
     assert ranked.version.id == "immr-2"
@@ -127,6 +139,7 @@ def test_a_ranker_that_passes_becomes_part_of_a_new_version(
     tags = registry.tags(ranked.version)
     assert (tags[RANKER_OF], tags[RANKER]) == ("immr-1", ranked.sentence)
     assert (tags["gate"], tags[GATE_PASSED]) == ("passed before", "yes")
+    assert registry.rules == {"immr-2": "the rule"}
     made, former = (registry.files[name] for name in ("immr-2", "immr-1"))
     assert (made / "query_encoder.onnx").read_bytes() == (former / "query_encoder.onnx").read_bytes()
     ranker = Ranker.read(made)

@@ -17,6 +17,7 @@ from immr.data.content import content_hash
 from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.data.sources.shop import Shop
 from immr.errors import RankingError
+from immr.evaluation.matches.rule import MATCH_RULE
 from immr.loop.evaluate import GATE_PASSED
 from immr.machine import cores
 from immr.model.preprocessing import READING
@@ -174,7 +175,7 @@ def _click_log(shop: Shop, items: Sequence[Item], max_queries: int, scratch: Pat
 
 
 def _register(parts: Parts, version: ModelVersion, learned: Learned, key: str, run_id: str) -> ModelVersion:
-    """The version's files with the ranker, as a new version that inherits the verdict of the version's gate."""
+    """The version's files with the ranker, as a new version with the same match rule and verdict of the gate."""
     registry = parts.registry
     folder = parts.settings.work_dir / "rankers" / key[:16]
     with replace_folder_atomically(folder) as aside:
@@ -193,6 +194,9 @@ def _register(parts: Parts, version: ModelVersion, learned: Learned, key: str, r
     inherited = {name: tags[name] for name in ("gate", GATE_PASSED) if name in tags}
     for name, value in {**inherited, RANKER_OF: version.id, RANKER: learned.sentence}.items():
         registry.tag(ranked, name, value)
+    with registry.attached(version, MATCH_RULE) as match_rule:  # of the towers, so it holds for both
+        if match_rule is not None:
+            registry.attach(ranked, match_rule)
     shutil.rmtree(folder)
     return ranked
 
