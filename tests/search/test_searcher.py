@@ -138,7 +138,7 @@ def test_a_later_block_is_ranked_with_the_head_of_the_whole_search(
 ) -> None:
     column = names({}).index("cosine_behind")
     as_behind = Ranker({}, RankingRecipe(), 1.0, Trees([Tree([column], [0.0], [True], [1], [5.0, 0.0])]))
-    searcher = Searcher(encoder, collection, KnownFeatures({}), RankingRecipe(), 1, as_behind)
+    searcher = Searcher(encoder, collection, KnownFeatures({}), RankingRecipe(), 1, ranker=as_behind)
     first = searcher.search([tiny_version.photo("red")], Wanted(2))
     assert first.following is not None
     later = searcher.page(first.embedding_D, Wanted(2), first.following)
