@@ -1,6 +1,8 @@
 import json
+import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -59,3 +61,14 @@ def test_a_version_that_is_not_ready_gives_its_reason(url: str, monkeypatch: pyt
 
 def test_an_address_where_nothing_listens(url: str) -> None:
     assert (not_ready_because("http://127.0.0.1:9") or "").startswith("no answer: ")
+
+
+def test_a_server_that_does_not_speak_http_is_not_a_version() -> None:
+    """`immr status` and `immr serve` once ended with `BadStatusLine`."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        found = pool.submit(not_ready_because, f"http://127.0.0.1:{server.getsockname()[1]}")
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+        assert (found.result(60) or "").startswith("no answer: ")

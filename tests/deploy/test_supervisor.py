@@ -85,3 +85,20 @@ def test_what_has_exited_is_started_again(
     with caplog.at_level(logging.WARNING):
         assert until(restarted)
     assert "immr-1 exited with code 3" in caplog.text
+    assert supervisor.process(broken).deployment.url == broken.url  # clients know this address
+
+
+def test_a_version_that_ran_long_enough_is_restarted_after_the_first_pause(
+    supervisor: BentoSupervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervising, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(supervising, "_SETTLED_S", 0.0)
+    broken = deployment(bento="immr-search:broken")
+
+    def exits() -> int:
+        supervisor.sync({"champion": broken})
+        return caplog.text.count("exited")
+
+    with caplog.at_level(logging.WARNING):
+        until(lambda: exits() >= 3)
+    assert caplog.text.count("started again in 0.001 s") == caplog.text.count("exited")

@@ -120,16 +120,18 @@ class LocalDeployer:
                 log.warning("stopped %d processes that a killed `immr serve` had left behind", left)
             self._supervisor = BentoSupervisor(self._folder, self._bento_home, self._environment)
             stack.callback(self._supervisor.stop)
-            deployments = self.follow()
+            deployments = self._sync()
             deadline = time.monotonic() + ready_timeout_s
-            for deployment in self.current():
+            for place, deployment in deployments.items():
+                if place == "previous":
+                    continue
                 try:
                     self._supervisor.process(deployment).wait_until_ready(deadline)
                 except DeployError as error:
                     if challenger_must_start or deployment.role == "champion":
                         raise
                     log.error("%s", error)
-            yield deployments
+            yield list(deployments.values())
 
     def follow(self) -> Sequence[Deployment]:
         """Within `running`: start, replace and stop processes as the deployments have changed since.
@@ -137,13 +139,16 @@ class LocalDeployer:
         Returns:
             What runs now, champion first and the previous champion last; it may not be ready yet.
         """
+        return list(self._sync().values())
+
+    def _sync(self) -> dict[Place, Deployment]:
         assert self._supervisor is not None, "only within `running`"
         with self._changing():
             wanted = self._wanted()
             served = self._supervisor.sync(wanted)
             if served != wanted:
                 self._write(served)
-        return list(served.values())
+        return served
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

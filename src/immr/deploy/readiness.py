@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
@@ -39,7 +40,7 @@ def _ready(url: str, timeout_s: float) -> tuple[dict[str, Any], str | None]:
     except HTTPError as error:
         with error:
             return {}, str(_json(error.read()).get("detail", f"status {error.code}"))
-    except (URLError, OSError) as error:
+    except (URLError, HTTPException, OSError) as error:
         return {}, f"no answer: {getattr(error, 'reason', error)}"
 
 

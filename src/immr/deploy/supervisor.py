@@ -18,6 +18,7 @@ from immr.errors import DeployError
 
 log = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
+_SETTLED_S = 600.0  # after which an exit counts as the first one
 Place = TypeVar("Place", bound=str)
 Key = tuple[str, str]
 """Version and Bento. A version in two places, as during a promotion, is one process."""
@@ -26,8 +27,9 @@ Key = tuple[str, str]
 @dataclass
 class _Kept:
     process: BentoProcess
-    failures: int = 0
-    restart_at: float = 0.0  # of `time.monotonic`
+    started_at: float  # of `time.monotonic`, as is `restart_at`
+    failures: int = 0  # one after the other
+    restart_at: float = 0.0
 
 
 class BentoSupervisor:
@@ -53,7 +55,7 @@ class BentoSupervisor:
             self._kept.pop(key).process.stop()
         for deployment in wanted.values():
             if (kept := self._kept.get(_key(deployment))) is None:
-                self._kept[_key(deployment)] = _Kept(self._start(deployment))
+                self._kept[_key(deployment)] = _Kept(self._start(deployment), time.monotonic())
             else:
                 self._restart_if_exited(kept)
         return {place: replace(each, url=self.process(each).deployment.url) for place, each in wanted.items()}
@@ -68,7 +70,8 @@ class BentoSupervisor:
             self._kept.popitem()[1].process.stop()
 
     def _start(self, deployment: Deployment) -> BentoProcess:
-        taken = {urlsplit(each.process.deployment.url).port or 0 for each in self._kept.values()}
+        others = (each.process for key, each in self._kept.items() if key != _key(deployment))
+        taken = {urlsplit(each.deployment.url).port or 0 for each in others}
         port = _free_port(urlsplit(deployment.url).port or 0, taken)
         there = replace(deployment, url=f"http://{HOST}:{port}")
         return BentoProcess.start(there, self._environment, self._folder, deployment.version_id)
@@ -78,6 +81,8 @@ class BentoSupervisor:
             return
         now = time.monotonic()
         if not kept.restart_at:
+            if now - kept.started_at > _SETTLED_S:
+                kept.failures = 0
             pause_s = min(_FIRST_PAUSE_S * 2**kept.failures, _MAX_PAUSE_S)
             kept.failures, kept.restart_at = kept.failures + 1, now + pause_s
             log.warning(
@@ -89,7 +94,8 @@ class BentoSupervisor:
             )
         elif now >= kept.restart_at:
             kept.process.stop()  # a worker may have outlived its supervisor
-            kept.process, kept.restart_at = self._start(kept.process.deployment), 0.0
+            kept.process = self._start(kept.process.deployment)
+            kept.started_at, kept.restart_at = now, 0.0
 
 
 def _key(deployment: Deployment) -> Key:
