@@ -17,7 +17,7 @@ from immr.deploy.local import LocalDeployer
 from immr.deploy.readiness import not_ready_because
 from immr.errors import DeployError, ExperimentError
 from immr.experiment import changes
-from immr.experiment.definition import load
+from immr.experiment.definition import load, save
 from immr.loop import serve as serve_verb
 from immr.loop.deploy import deploy
 from immr.loop.experiment.decide import _promote
@@ -25,6 +25,7 @@ from immr.loop.experiment.queue import Waiting, start_or_wait
 from immr.loop.experiment.ramp import stop
 from immr.loop.experiment.rollback import roll_back
 from immr.loop.experiment.running import running_test
+from immr.loop.watch import read_out
 from immr.packaging import bento
 from immr.packaging.application import application_folder
 from immr.search.ranking import RankingRecipe
@@ -79,7 +80,8 @@ def test_a_promoted_champion_can_be_rolled_back_after_a_restart(tmp_path: Path) 
     sides = [(each.version_id, each.url) for each in connect(settings).deployer.current()]
     running = changes.begin(sides[0], sides[1], 0.5, datetime.now(UTC))
     assert running.challenger is not None
-    _promote(connect(settings), running, running.challenger)
+    save(running, settings.experiment_file)
+    _promote(connect(settings), read_out(connect(settings)), running.challenger)
     port = free_port()
     with serve(settings, f"--port={port}", f"--page-port={free_port()}") as process:
         try:

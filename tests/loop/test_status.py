@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
@@ -64,6 +65,18 @@ def test_status_and_models_of_a_running_test(tmp_path: Path) -> None:
     assert (newest["version"], newest["packaged"], newest["gate_passed"]) == ("immr-3", True, None)
     assert (second_model["roles"], second_model["gate_passed"]) == (["challenger"], True)
     assert "passed: It is not worse." in run(app, ["models"]).stdout
+
+
+def test_an_error_with_brackets_is_printed_as_it_is(tmp_path: Path) -> None:
+    """Rich once took them for a style, and `immr status` ended with a MarkupError."""
+
+    def fail() -> None:
+        raise ValueError("[/data/shop] is not a folder")
+
+    with pytest.raises(ValueError, match="shop"):
+        PipelineRun(tmp_path / "runs" / "nightly").step("govern", fail)
+    done = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke(app, ["status"])
+    assert "govern failed: ValueError: [/data/shop] is not a folder" in done.stdout
 
 
 def test_models_of_an_empty_registry(tmp_path: Path) -> None:

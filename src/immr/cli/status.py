@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from immr.cli.experiment import describe
@@ -66,21 +67,21 @@ def _print(found: Status) -> None:
     roles = ", ".join(f"{role} {version}" for role, version in found.roles.items()) or "no version has a role"
     console.print(f"home {found.home}: {roles}", highlight=False)
     for each in found.serving:
-        state = f"[red]does not answer[/] ({each.problem})" if each.problem else "[green]answers[/]"
+        state = f"[red]does not answer[/] ({escape(each.problem)})" if each.problem else "[green]answers[/]"
         console.print(f"{each.role} {each.version} {state} at {each.url}", highlight=False)
     if not found.serving:
         console.print("nothing is deployed")
     console.print(describe(found.experiment) if found.experiment else "no experiment yet", highlight=False)
     for waiting in found.waiting:
-        console.print(f"{waiting.version.model_version} waits: {waiting.reason}", highlight=False)
+        console.print(f"{waiting.version.model_version} waits: {escape(waiting.reason)}", highlight=False)
     if found.last_run is None:
         console.print("no pipeline has run yet")
     else:
         run = found.last_run
-        finding = f": {run.finding}" if run.finding else ""
+        finding = f": {escape(run.finding)}" if run.finding else ""
         console.print(
             f"last pipeline run {run.run}, {run.changed:%Y-%m-%d %H:%M} UTC: {run.step} {run.state}{finding}",
             highlight=False,
         )
     for problem in found.problems:
-        console.print(f"[red]problem[/]: {problem}", highlight=False)
+        console.print(f"[red]problem[/]: {escape(problem)}", highlight=False)

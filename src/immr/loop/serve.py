@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 30.0  # at a ramp
+_CHECK_RAMP_EVERY_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class _Follower:
     def __init__(self, parts: Parts, deployer: LocalDeployer) -> None:
         self._parts, self._deployer = parts, deployer
         self._failure = ""
-        self._next_look = 0.0
+        self._next_check = 0.0
 
     def __call__(self) -> None:
         try:
@@ -102,11 +102,11 @@ class _Follower:
             self._failure = str(error)
 
     def _guard_ramp(self) -> None:
-        """Who starts a ramp wants it to go on, and to end, by itself."""
+        """A ramp moves on and ends by itself."""
         running, now = running_test(self._parts), time.monotonic()
-        if running is None or running.ramp_every_s is None or now < self._next_look:
+        if running is None or running.ramp_every_s is None or now < self._next_check:
             return
-        self._next_look = now + _LOOK_EVERY_S
+        self._next_check = now + _CHECK_RAMP_EVERY_S
         decide(self._parts, apply=True, record_wait=False)
 
 

@@ -18,10 +18,8 @@ from immr.packaging import bento
 if TYPE_CHECKING:
     from immr.deploy.deployer import Deployment
     from immr.settings import Settings
-    from immr.types import ModelVersion, Role
+    from immr.types import ModelVersion
     from immr.wiring import Parts
-
-_ROLES: tuple[Role, ...] = ("champion", "challenger")
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def status(parts: Parts) -> Status:
 
 
 def _roles(parts: Parts) -> dict[str, str]:
-    return {role: version.id for role in _ROLES if (version := parts.registry.role(role))}
+    return {role: version.id for role, version in parts.registry.roles().items()}
 
 
 def _last_run(settings: Settings) -> Run | None:

@@ -17,6 +17,8 @@ from immr.registry.versions import Versions
 from immr.storage.json_lines import JsonLines
 from immr.types import ModelVersion, Role
 
+_ROLES: tuple[Role, ...] = ("champion", "challenger")
+
 
 class Registry:
     """What the rest of IMMR uses of MLflow.
@@ -132,8 +134,18 @@ class Registry:
 
     def role(self, role: Role) -> ModelVersion | None:
         """The version that holds the role, or None."""
-        number = self._roles.numbers().get(role)
-        return None if number is None else self.get(number)
+        return self.roles().get(role)
+
+    def roles(self) -> dict[Role, ModelVersion]:
+        """The version that holds each role, champion first, without roles that no version holds; two requests.
+
+        Raises:
+            RegistryError: A role is held by a version that IMMR did not register.
+        """
+        numbers = self._roles.numbers()
+        held = {role: numbers[role] for role in _ROLES if role in numbers}
+        versions = {str(version.number): version for version in self.versions()} if held else {}
+        return {role: versions.get(number) or self.get(number) for role, number in held.items()}
 
     def clear_role(self, role: Role) -> None:
         """Take the role away from whichever version holds it."""

@@ -7,22 +7,25 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
-from immr.errors import ExperimentError
+from immr.errors import ExperimentError, RegistryError
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, load, save
 from immr.loop import watch
 from immr.loop.experiment.decide import decide
+from immr.loop.experiment.history import history
 from immr.loop.experiment.ramp import stop
 from immr.loop.experiment.running import LOCK_TIMEOUT_S
 from immr.loop.experiment.start import start
+from immr.registry.registry import Registry
 from immr.settings import Settings
-from immr.wiring import connect
-from tests.support.two_versions import deployments, roles, shop
+from immr.wiring import Parts, connect
+from tests.support.two_versions import deployments, give_roles, roles, shop, version_of
 
 
 def test_a_better_challenger_is_promoted_everywhere(deployed: Settings) -> None:
@@ -60,6 +63,56 @@ def test_a_bad_challenger_is_removed(
     [written] = connect(deployed).registry.decisions()
     assert (written["action"], written["challenger"]) == ("roll back", "immr-2")
     assert written["reason"] == decision.reason
+
+
+class RegistryDown:
+    """A registry that refuses to write."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("record_decision", "clear_role"):
+            raise RegistryError("MLflow does not answer")
+        return getattr(self._registry, name)
+
+
+def test_a_bad_challenger_loses_its_users_while_the_registry_is_down(deployed: Settings) -> None:
+    shop(deployed, start(connect(deployed)), {"champion": 8, "challenger": 2}, users=400)
+    with pytest.raises(RegistryError):
+        decide(Parts.of(deployed, registry=RegistryDown(connect(deployed).registry)), apply=True)
+    assert load(deployed.experiment_file).state == "stopped"
+    assert [past.outcome for past in history(connect(deployed))] == ["rolled back"]
+    assert deployments(deployed) == {"champion": "immr-1", "challenger": "immr-2"}
+
+    decide(connect(deployed), apply=True)
+    assert roles(deployed) == ("immr-1", None)
+    assert deployments(deployed) == {"champion": "immr-1"}
+
+
+def test_an_interrupted_removal_spares_a_later_challenger(deployed: Settings) -> None:
+    shop(deployed, start(connect(deployed)), {"champion": 8, "challenger": 2}, users=400)
+    with pytest.raises(RegistryError):
+        decide(Parts.of(deployed, registry=RegistryDown(connect(deployed).registry)), apply=True)
+    version_of(connect(deployed).registry, deployed.home / "trained", "key-3")
+    give_roles(deployed, {"challenger": "immr-3"})
+    decide(connect(deployed), apply=True)
+    assert roles(deployed) == ("immr-1", "immr-3")
+    assert deployments(deployed) == {"champion": "immr-1", "challenger": "immr-3"}
+
+
+def test_an_interrupted_promotion_is_completed_and_noted_once(
+    deployed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop(deployed, start(connect(deployed)), {"champion": 4, "challenger": 12})
+    with monkeypatch.context() as crash:
+        crash.setattr("immr.loop.experiment.decide.save", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            decide(connect(deployed), apply=True)
+    assert decide(connect(deployed), apply=True).decision.action == "promote"
+    assert (roles(deployed), deployments(deployed)) == (("immr-2", None), {"champion": "immr-2"})
+    [past] = history(connect(deployed))
+    assert past.outcome == "promoted"
 
 
 def test_an_ended_experiment_gets_no_further_decision(deployed: Settings) -> None:

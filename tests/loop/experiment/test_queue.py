@@ -113,6 +113,21 @@ def test_a_version_that_cannot_start_stays_with_the_reason(
     stop(parts)
     assert deployments(deployed)["challenger"] == "immr-2"
     assert "the gate stopped it" in queue.waiting(parts)[0].reason
+    parts.registry.tag(third, "gate.passed", "yes")
+    queue.advance(parts)
+    assert deployments(deployed)["challenger"] == "immr-3"
+    assert queue.waiting(parts)[0].reason == "its first answer at its address"  # the problem is over
+
+
+def test_a_version_that_is_starting_costs_no_request_to_the_registry(
+    deployed: Settings, parts: Parts, third: ModelVersion
+) -> None:
+    """`immr serve` asks every two seconds."""
+    start(parts)
+    deploy_third(parts, third)
+    stop(parts)
+    assert queue.advance(Parts.of(deployed, registry=None)) is None
+    assert queue.waiting(parts)[0].reason == "its first answer at its address"
 
 
 def test_a_version_deployed_outside_a_test_replaces_those_that_wait(

@@ -12,6 +12,7 @@ from immr.experiment.definition import Experiment, load, save
 from immr.loop.experiment.decide import _promote
 from immr.loop.experiment.rollback import roll_back
 from immr.loop.experiment.start import start
+from immr.loop.watch import read_out
 from immr.settings import Settings
 from immr.wiring import connect
 from tests.support.two_versions import deployments, ready, roles
@@ -24,7 +25,7 @@ def promoted(settings: Settings, before: str) -> Experiment:
     running = replace(begun, variants=(champion, begun.variants[1]))
     save(running, settings.experiment_file)
     assert running.challenger is not None
-    _promote(connect(settings), running, running.challenger)
+    _promote(connect(settings), read_out(connect(settings)), running.challenger)
     assert (roles(settings), deployments(settings)) == (("immr-2", None), {"champion": "immr-2"})
     return load(settings.experiment_file)
 

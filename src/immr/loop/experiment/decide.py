@@ -1,4 +1,4 @@
-"""Decide: read a running test out, and promote the challenger, take it off, or wait."""
+"""Decide: read out a running test, and promote the challenger, take it off, or wait."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from immr.experiment import changes
-from immr.experiment.definition import CHALLENGER, Experiment, Variant, load, save
+from immr.experiment.definition import CHALLENGER, Variant, load, save
 from immr.loop.experiment.history import note, note_end
 from immr.loop.experiment.queue import advance_locked
 from immr.loop.experiment.running import exclusive
 from immr.loop.watch import Watched, read_out, record
 from immr.readout.guardrails import GuardrailPolicy
+from immr.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from immr.deploy.deployer import Deployer, Deployment
     from immr.wiring import Parts
 
@@ -26,12 +29,14 @@ def decide(parts: Parts, apply: bool = False, record_wait: bool = True) -> Watch
     """Read out, decide, write the decision to the promotion log, and apply it if `apply` is set.
 
     A promoted challenger becomes the champion in registry, deployment and experiment file. A challenger that is
-    rolled back, or that lost to the champion, loses its users, role and deployment. While it is too early to
-    tell, a ramp whose step is over moves on. After a crash half-way, the next call completes the work.
+    rolled back, or that lost to the champion, loses its users first, then its role and deployment, so a registry
+    that is down does not keep it in front of shoppers. While it is too early to tell, a ramp whose step is over
+    moves on. After a crash or an error half-way, the next call completes the work.
 
     Args:
         parts: The process's adapters.
-        apply: Act on the decision; otherwise only the log is written.
+        apply: Act on the decision, and start the next version of the queue if no test is running; otherwise
+            only the log is written.
         record_wait: Whether a decision to wait is logged as well.
 
     Raises:
@@ -39,26 +44,36 @@ def decide(parts: Parts, apply: bool = False, record_wait: bool = True) -> Watch
     """
     with exclusive(parts):
         experiment = load(parts.settings.experiment_file)
+        if apply:
+            _complete_take_off(parts)
         if experiment.state != "running" or experiment.challenger is None:
-            return _nothing_to_decide(parts)
-        watched = read_out(parts)
-        if record_wait or watched.decision.action != "wait":
-            record(parts, watched)
-        if apply and watched.decision.action == "promote":
-            _promote(parts, experiment, experiment.challenger)
-            note_end(parts, watched, "promoted")
-        elif apply and watched.decision.action in ("roll back", "keep"):
-            _take_off(parts, experiment)
-            note_end(parts, watched, "kept" if watched.decision.action == "keep" else "rolled back")
-        elif apply:
-            _move_on(parts, experiment, watched)
+            watched = _nothing_to_decide(parts)
+        else:
+            watched = read_out(parts)
+            _decide(parts, watched, experiment.challenger, apply, record_wait)
         if apply:
             advance_locked(parts)
         return watched
 
 
-def _move_on(parts: Parts, experiment: Experiment, watched: Watched) -> None:
+def _decide(parts: Parts, watched: Watched, challenger: Variant, apply: bool, record_wait: bool) -> None:
+    action = watched.decision.action
+    takes_off = apply and action in ("roll back", "keep")
+    if takes_off:
+        _stop(parts, watched)
+    if record_wait or action != "wait":
+        record(parts, watched)
+    if takes_off:
+        _complete_take_off(parts)
+    elif apply and action == "promote":
+        _promote(parts, watched, challenger)
+    elif apply:
+        _move_on(parts, watched)
+
+
+def _move_on(parts: Parts, watched: Watched) -> None:
     """Take the next step of a ramp, once enough of the challenger's users have passed the guardrails."""
+    experiment = watched.experiment
     share = changes.due_share(experiment, datetime.now(UTC))
     if share is None:
         return
@@ -80,7 +95,7 @@ def _nothing_to_decide(parts: Parts) -> Watched:
     return replace(watched, decision=replace(watched.decision, action="wait", reason=reason))
 
 
-def _promote(parts: Parts, experiment: Experiment, challenger: Variant) -> None:
+def _promote(parts: Parts, watched: Watched, challenger: Variant) -> None:
     """The experiment file changes last: after a crash, the next call makes the same decision again."""
     registry, deployer = parts.registry, parts.deployer
     version = registry.get(challenger.model_version)
@@ -89,16 +104,38 @@ def _promote(parts: Parts, experiment: Experiment, challenger: Variant) -> None:
         deployer.remove("challenger")
     registry.set_role("champion", version)
     registry.clear_role("challenger")
-    save(changes.promote(experiment, datetime.now(UTC)), parts.settings.experiment_file)
+    note_end(parts, watched, "promoted")
+    save(changes.promote(watched.experiment, datetime.now(UTC)), parts.settings.experiment_file)
     log.info("%s is now the champion", version.id)
 
 
-def _take_off(parts: Parts, experiment: Experiment) -> None:
-    """The experiment file changes first: shoppers leave the challenger at once."""
+def _stop(parts: Parts, watched: Watched) -> None:
+    """Send all users to the champion, with a marker that registry and deployment have yet to be changed."""
+    experiment = watched.experiment
+    write_atomically(_take_off_marker(parts), experiment.salt)
     save(changes.stop(experiment), parts.settings.experiment_file)
-    parts.registry.clear_role("challenger")
-    parts.deployer.remove("challenger")
+    note_end(parts, watched, "kept" if watched.decision.action == "keep" else "rolled back")
     log.info("%s has ended; all users get %s", experiment.name, experiment.champion.model_version)
+
+
+def _complete_take_off(parts: Parts) -> None:
+    """Take role and deployment from a challenger that has lost its users; nothing without a marker."""
+    marker = _take_off_marker(parts)
+    if not marker.is_file():
+        return
+    stopped = load(parts.settings.experiment_file)
+    if stopped.state == "stopped" and stopped.challenger and marker.read_text() == stopped.salt:
+        lost = stopped.challenger.model_version  # after a crash, another version may be deployed by now
+        if (holder := parts.registry.role("challenger")) is not None and holder.id == lost:
+            parts.registry.clear_role("challenger")
+        if (deployed := _deployment(parts.deployer, lost)) is not None and deployed.role == "challenger":
+            parts.deployer.remove("challenger")
+    marker.unlink()
+
+
+def _take_off_marker(parts: Parts) -> Path:
+    """A file that exists until a challenger is taken off; it contains the salt of its experiment."""
+    return parts.settings.experiment_file.with_name("taking-off")
 
 
 def _deployment(deployer: Deployer, model_version: str) -> Deployment | None:

@@ -129,18 +129,21 @@ def advance_locked(parts: Parts) -> Experiment | None:
     if (version := queue.next) is None or running_test(parts) is not None:
         return None
     try:
+        if _is_starting(parts, version):
+            _note_problem(parts, version, "")
+            return None
         champion = parts.registry.role("champion")
         if champion is not None and champion.id == version.model_version:
             log.info("%s leaves the queue: it is the champion", champion.id)
             save_queue(queue.without(champion.id), file)
             return advance_locked(parts)
-        begun = _begin(parts, version)
+        deploy_locked(parts, parts.registry.get(version.model_version), version.bento, version.force)
+        if _is_starting(parts, version):
+            _note_problem(parts, version, "")
+            return None
+        begun = start_locked(parts, version.share)
     except (ImmrError, OSError) as error:
-        if str(error) != version.problem:
-            log.warning("%s cannot start: %s", version.model_version, error)
-            save_queue(queue.add(replace(version, problem=str(error))), file)
-        return None
-    if begun is None:
+        _note_problem(parts, version, str(error))
         return None
     for older in queue.versions[:-1]:
         log.info("%s leaves the queue: %s is newer", older.model_version, version.model_version)
@@ -149,13 +152,23 @@ def advance_locked(parts: Parts) -> Experiment | None:
     return begun
 
 
-def _begin(parts: Parts, version: WaitingVersion) -> Experiment | None:
-    """Deploy the version if it is not, and start its test; None while it or the champion does not answer."""
-    model_version = parts.registry.get(version.model_version)
-    deploy_locked(parts, model_version, version.bento, version.force)
-    if any(answers(parts, each) for each in parts.deployer.current()):
-        return None
-    return start_locked(parts, version.share)
+def _is_starting(parts: Parts, version: WaitingVersion) -> bool:
+    """Whether the version is deployed, and it or the champion does not answer yet; asks no registry."""
+    deployed = parts.deployer.current()
+    wanted = (version.model_version, version.bento, "challenger")
+    if not any((each.version_id, each.bento, each.role) == wanted for each in deployed):
+        return False
+    return any(answers(parts, each) for each in deployed)
+
+
+def _note_problem(parts: Parts, version: WaitingVersion, problem: str) -> None:
+    """Replace the reason why the version could not start; an empty one removes it."""
+    if problem == version.problem:
+        return
+    if problem:
+        log.warning("%s cannot start: %s", version.model_version, problem)
+    file = parts.settings.queue_file
+    save_queue(load_queue(file).add(replace(version, problem=problem)), file)
 
 
 def resume(parts: Parts) -> None:
