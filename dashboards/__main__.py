@@ -43,7 +43,7 @@ def _serve(options: argparse.Namespace) -> None:
         settings, registry = parts.settings, parts.registry
         freshness = parts.features.freshness
         lineage = Lineage(registry, freshness, settings.drift_file, settings.work_dir / "training-sets")
-        live = Live(settings.experiment_file, parts.events, registry.decisions, lineage.categories)
+        live = Live(settings, parts.events, registry.decisions, lineage.categories)
         page = create_page(live, lineage, settings.home / "reports", options.samples)
         uvicorn.run(page, host=options.host, port=options.port, log_level="warning", access_log=False)
 

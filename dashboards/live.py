@@ -22,6 +22,7 @@ from immr.experiment import history
 from immr.experiment.definition import Experiment, Variant, load
 from immr.experiment.history import PastTest
 from immr.experiment.waiting import Queue, load_queue
+from immr.settings import Settings
 
 if TYPE_CHECKING:
     from immr.readout.decision import Decision
@@ -64,7 +65,7 @@ class Live:
     """Reads the experiment file, the event log and the promotion log.
 
     Args:
-        experiment_file: The running experiment; it may be missing.
+        settings: Where the experiment, its history and its queue are; each may be missing.
         events: The event log.
         decisions: Returns the promotion log.
         categories: Returns each item's category by id; empty if unknown.
@@ -73,14 +74,15 @@ class Live:
 
     def __init__(
         self,
-        experiment_file: Path,
+        settings: Settings,
         events: EventLog,
         decisions: Decisions,
         categories: Callable[[], Mapping[str, str]],
         keep_s: float = 2.0,
     ) -> None:
         self._categories = categories
-        self._file, self._events, self.decisions = experiment_file, events, decisions
+        self._settings, self._file = settings, settings.experiment_file
+        self._events, self.decisions = events, decisions
         self.ctr = CachedValue(self._ctr, keep_s)
         self.speed = CachedValue(self._speed, keep_s)
         self.standing = CachedValue(self._standing, keep_s)
@@ -95,12 +97,12 @@ class Live:
         return load(self._file) if self._file.is_file() else None
 
     def history(self) -> Sequence[PastTest]:
-        """All tests, newest first, read from the file beside the experiment's."""
-        return history.read(self._file.with_name("history.jsonl"))
+        """All tests, newest first."""
+        return history.read(self._settings.history_file)
 
     def test_report(self, name: str) -> Path:
         """Where the report of an ended test is, if it was kept."""
-        return self._file.with_name("reports") / f"{name}.html"
+        return self._settings.test_reports / f"{name}.html"
 
     def running(self) -> Experiment | None:
         """The same, but None if the file is wrong."""
@@ -149,7 +151,7 @@ class Live:
             result,
             decide(result, DecisionPolicy()),
             recorded[-1] if recorded else None,
-            load_queue(self._file.with_name("queue.json")),
+            load_queue(self._settings.queue_file),
         )
 
     def _sums(self, experiment: Experiment) -> Sums:

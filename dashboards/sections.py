@@ -52,9 +52,7 @@ def _ctr_context(sources: Sources) -> dict[str, Any]:
 
 def _readout_context(sources: Sources) -> dict[str, Any]:
     standing = sources.live.standing()
-    found = [standing.readout.ctr, standing.readout.cuped] if standing else []
-    secondary = standing.readout.secondary.values() if standing else ()
-    compared = [each for each in (*found, *secondary) if each is not None]
+    compared = standing.readout.comparisons if standing else ()
     return {
         "standing": standing,
         "compared": compared,

@@ -16,6 +16,7 @@ from dashboards.live import Live
 from dashboards.page import create_page
 from immr.events.sqlite import SqliteEventLog
 from immr.experiment.definition import save
+from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord
 from tests.support.page_home import VersionsThere, add_drift, add_history, add_reports, experiment, fill
 from tests.support.patience import until
@@ -44,8 +45,7 @@ def opened(
 ) -> Iterator[TestClient]:
     log = SqliteEventLog(home / "events" / "events.db")
     lineage = Lineage(VersionsThere(STARTED), lambda: STARTED, home / "drift.json", home / "sets", keep_s=0)
-    experiment_file = home / "experiment" / "experiment.json"
-    live = Live(experiment_file, log, lambda: decisions, lineage.categories, keep_s=0)
+    live = Live(Settings(home=home), log, lambda: decisions, lineage.categories, keep_s=0)
     with TestClient(create_page(live, lineage, home / "reports", samples)) as client:
         yield client
     log.close()

@@ -53,6 +53,15 @@ def record(log: EventLog, experiment: Experiment, since: datetime) -> None:
             log.record_clicks([Click(f"{query}-1", "click", query, "i1", ts)])
 
 
+def test_segments_are_withheld_with_the_comparison(parts: Parts, running: Experiment) -> None:
+    assert [each.dimension for each in read_out(parts, by=["rank"]).segments] == ["rank", "rank"]
+    assert running.challenger is not None
+    weights = replace(running.champion, weight=0.9), replace(running.challenger, weight=0.1)
+    save(replace(running, variants=weights), parts.settings.experiment_file)
+    watched = read_out(parts, by=["rank"])
+    assert watched.readout.withheld is not None and watched.segments == ()
+
+
 def test_users_are_counted_by_variant(parts: Parts, running: Experiment) -> None:
     watched = read_out(parts)
     assert watched.experiment == running

@@ -15,7 +15,7 @@ _ROW_PX, _TOP_PX, _AXIS_PX = 26, 10, 28
 
 @dataclass(frozen=True, slots=True)
 class ForestRow:
-    """A named difference with its interval. `apart` marks an interval that excludes zero."""
+    """A named difference with its interval."""
 
     name: str
     value: float
@@ -65,8 +65,7 @@ def forest_plot(
     longest = names_px // 7
     for number, row in enumerate(rows):
         y = _TOP_PX + _ROW_PX * number + _ROW_PX // 2
-        shown = row.name if len(row.name) <= longest else row.name[: longest - 1] + "…"
-        parts.append(svg.text(names_px - 10, y + 4, shown, "label end"))
+        parts.append(svg.row_name(names_px - 10, y, row.name, longest))
         look = "apart" if row.apart else "open"
         parts.append(
             Markup('<line class="whisker {look}" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(

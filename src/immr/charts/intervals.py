@@ -44,8 +44,7 @@ def interval_chart(
         parts.append(svg.text(x(tick), height_px - 8, f"{tick:g}", "tick middle"))
     for number, row in enumerate(rows):
         y = _TOP_PX + _ROW_PX * number + _ROW_PX // 2
-        shown = row.name if len(row.name) <= _LONGEST_NAME else row.name[: _LONGEST_NAME - 1] + "…"
-        parts.append(svg.text(_NAMES_PX - 10, y + 4, shown, "label end"))
+        parts.append(svg.row_name(_NAMES_PX - 10, y, row.name, _LONGEST_NAME))
         parts.append(
             Markup('<line class="whisker" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
                 svg.number(x(row.low)), svg.number(x(row.high)), y=y

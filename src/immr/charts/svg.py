@@ -33,6 +33,12 @@ def text(x: float, y: float, content: str, classes: str) -> Markup:
     )
 
 
+def row_name(x: float, y: float, name: str, longest: int) -> Markup:
+    """The name of a chart's row, ending at x around the height y, and cut to at most `longest` characters."""
+    shown = name if len(name) <= longest else name[: longest - 1] + "…"
+    return text(x, y + 4, shown, "label end")
+
+
 def grid_line(x1: float, x2: float, y1: float, y2: float) -> Markup:
     """A thin line from (x1, y1) to (x2, y2)."""
     return Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(

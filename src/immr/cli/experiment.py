@@ -10,9 +10,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from immr.cli.options import AsJson, console, parts_of, print_json, print_table, report
+from immr.cli.options import (
+    AsJson,
+    ByDimensions,
+    console,
+    names_in,
+    parts_of,
+    print_json,
+    print_table,
+    report,
+)
 from immr.errors import ImmrError
 from immr.experiment.definition import Experiment, Kind
 from immr.loop import watch as watch_verb
@@ -42,18 +52,9 @@ def experiment_readout(
     ctx: typer.Context,
     exported: Annotated[
         Path | None,
-        typer.Option(
-            "--from",
-            help="Folder of `immr events sink`, to read instead of the event log.",
-        ),
+        typer.Option("--from", help="Folder of `immr events sink`, to read instead of the event log."),
     ] = None,
-    by: Annotated[
-        str,
-        typer.Option(
-            metavar="DIMENSION,…",
-            help="Split the CTR by these: category, day, rank, and the declared dimensions of a search's context.",
-        ),
-    ] = "",
+    by: ByDimensions = "",
     as_csv: Annotated[bool, typer.Option("--csv", help="Print every comparison as one row of CSV.")] = False,
     parquet: Annotated[
         Path | None, typer.Option(help="Write every comparison as one row of a Parquet file.")
@@ -66,8 +67,7 @@ def experiment_readout(
     """
     from immr.readout.printed import tidy
 
-    dimensions = [name for name in (part.strip() for part in by.split(",")) if name]
-    watched = watch_verb.read_out(parts_of(ctx), exported, dimensions)
+    watched = watch_verb.read_out(parts_of(ctx), exported, names_in(by))
     if parquet is not None:
         tidy.write_parquet(tidy.rows(watched.readout, watched.segments), parquet)
     if as_csv:
@@ -114,7 +114,10 @@ def experiment_rollback(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 @experiment_app.command("ramp")
 def experiment_ramp(ctx: typer.Context, weight: Weight, as_json: AsJson = False) -> None:
-    """Give the challenger a larger share; its current users keep it, and the readout starts over."""
+    """Give the challenger a larger share; its current users keep it, and the readout starts over.
+
+    Example: `immr experiment ramp --weight 0.5`
+    """
     _print_experiment(share.ramp(parts_of(ctx), weight), as_json)
 
 
@@ -155,7 +158,7 @@ def experiment_queue(
                 version.model_version,
                 f"{version.share:.0%}",
                 f"{version.since:%Y-%m-%d %H:%M}",
-                each.reason,
+                escape(each.reason),
             )
         print_table(table)
 
@@ -171,7 +174,10 @@ def experiment_decide(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decide to promote, keep, wait or roll back; log the decision, and carry it out with --apply."""
+    """Decide to promote, keep, wait or roll back; log the decision, and carry it out with --apply.
+
+    Example: `immr experiment decide --apply --every-s 30`
+    """
     parts = parts_of(ctx)
     if every_s is None:
         _show(decide(parts, apply), as_json)
@@ -198,8 +204,6 @@ def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.
     while True:
         try:
             watched = decide(parts, apply, record_wait=False)
-            if apply:
-                queue.advance(parts)
             if watched.decision.action != "wait":
                 return watched
         except (ImmrError, OSError) as error:

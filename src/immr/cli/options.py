@@ -34,12 +34,24 @@ MapFile = Annotated[
 ]
 SetFolder = Annotated[Path, typer.Argument(help="Training set, as written by `immr govern`.")]
 ModelName = Annotated[str, typer.Option("--model", help="Version id (immr-3), champion or challenger.")]
+ByDimensions = Annotated[
+    str,
+    typer.Option(
+        metavar="DIMENSION,…",
+        help="Split the CTR by these: category, day, rank, and the declared dimensions of a search's context.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def parts_of(ctx: typer.Context) -> Parts:
     """The parts that the root command connected."""
     return cast(Parts, ctx.obj)
+
+
+def names_in(text: str) -> list[str]:
+    """The names in a comma-separated option."""
+    return [name for name in (part.strip() for part in text.split(",")) if name]
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from immr.cli.options import AsJson, console, parts_of, print_json, print_table, report
+from immr.cli.options import (
+    AsJson,
+    ByDimensions,
+    console,
+    names_in,
+    parts_of,
+    print_json,
+    print_table,
+    report,
+)
 from immr.loop.experiment import history as history_verb
 from immr.storage.atomic import write_atomically
 
@@ -47,13 +56,12 @@ def experiment_report(
     ctx: typer.Context,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("test.html"),
     test: Annotated[str, typer.Option(help="An earlier test, as it was when it ended.")] = "",
-    by: Annotated[str, typer.Option(metavar="DIMENSION,…", help="Segments, as for `readout`.")] = "",
+    by: ByDimensions = "",
     as_json: AsJson = False,
 ) -> None:
     """Write a one-page report of a test: result, forest plot, segments, guardrails, and what was done.
 
     Example: `immr experiment report --by country,day --out test.html`
     """
-    dimensions = [name for name in (part.strip() for part in by.split(",")) if name]
-    write_atomically(out, history_verb.report(parts_of(ctx), test, dimensions))
+    write_atomically(out, history_verb.report(parts_of(ctx), test, names_in(by)))
     report(f"wrote {out}", {"file": out}, as_json)

@@ -68,7 +68,8 @@ def read_out(parts: Parts, exported: Path | None = None, by: Sequence[str] = ())
         parts: The process's adapters.
         exported: Read this folder instead of the event log: what `sink_events` wrote, or `impressions*.parquet`
             (columns as in `EventLog.joined`) and `searches*.parquet`, of any size.
-        by: Dimensions for `Watched.segments`: declared ones of the searches' context, category, day and rank.
+        by: Dimensions for `Watched.segments`: declared ones of the searches' context, category, day and rank. As
+            the whole comparison, segments are withheld if the number of users does not match the weights.
 
     Raises:
         ExperimentError: There is no experiment, its file is wrong, the folder lacks a table or column, or a
@@ -86,7 +87,7 @@ def read_out(parts: Parts, exported: Path | None = None, by: Sequence[str] = ())
     joined, before, searches = _of_files(exported, experiment) if exported else _of_log(parts, experiment)
     result = readout(joined, experiment, searches, before=before)
     found = Watched(experiment, result, decide(result, DecisionPolicy()))
-    if not by:
+    if not by or (result.sample_ratio is not None and not result.sample_ratio.ok):
         return found
     categories = _categories(parts, experiment, exported) if "category" in by else None
     return replace(found, segments=segments(joined, searches, experiment, by, categories))
@@ -133,8 +134,7 @@ def export_events(parts: Parts, out: Path, since: datetime | None = None) -> Exp
     from immr.events.photos import PhotoStore
     from immr.readout.sums import bots_among
 
-    if since is not None and since.tzinfo is None:
-        since = since.replace(tzinfo=UTC)
+    since = _in_utc(since)
     joined, searches = parts.events.joined(since), parts.events.searches(since)
     bots = bots_among(joined, searches)
     return export(joined, searches, PhotoStore(parts.settings.photos_dir).by_query(), bots, out)
@@ -148,9 +148,12 @@ def sink_events(parts: Parts, out: Path, since: datetime | None = None) -> Sunk:
     """
     from immr.events.sink import sink
 
-    if since is not None and since.tzinfo is None:
-        since = since.replace(tzinfo=UTC)
-    return sink(parts.events, out, since)
+    return sink(parts.events, out, _in_utc(since))
+
+
+def _in_utc(since: datetime | None) -> datetime | None:
+    """A time without a zone is in UTC."""
+    return since.replace(tzinfo=UTC) if since is not None and since.tzinfo is None else since
 
 
 def _of_log(parts: Parts, experiment: Experiment) -> tuple[pa.Table, pa.Table | None, pa.Table]:

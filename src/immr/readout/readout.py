@@ -106,6 +106,12 @@ class Readout:
     preference: Preference | None = None  # of an interleaved experiment, instead of comparisons
 
     @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """CTR, CTR with CUPED and the secondary metrics, as charts and tables show them; empty if withheld."""
+        found = (self.ctr, self.cuped, *self.secondary.values())
+        return tuple(each for each in found if each is not None)
+
+    @property
     def days_to_go(self) -> float | None:
         """Days until enough users for the plan have arrived; None if unknown."""
         if self.plan is None:

@@ -1,11 +1,12 @@
 """Segments: the CTR of both variants by country, device, category, day or rank, corrected for their number.
 
-Someone who looks at twenty segments finds a difference in one of them by chance alone. So every segment gets
-the always-valid interval of level 1 − α/m (Bonferroni), with m = `MAX_SEGMENTS` per dimension: a number that is
-fixed beforehand, as the segments themselves become more from look to look. A segment "differs" if that interval
-excludes zero: with equal versions, the probability that any segment does so at any look is α at most. The
-p-values, for one look, are corrected by Holm (S. Holm, *A simple sequentially rejective multiple test
-procedure*, Scandinavian Journal of Statistics, 1979).
+Someone who looks at twenty segments finds a difference in one of them by chance alone. So every segment gets the
+always-valid interval of level 1 − α/m (Bonferroni), with m = `MAX_SEGMENTS` per dimension: a number that is fixed
+beforehand, as the segments themselves become more from look to look. A segment "differs" if that interval excludes
+zero. For many users, the probability that any segment without a difference does so at any look is α at most,
+provided that every look splits by the same dimensions and each has at most `MAX_SEGMENTS` values; of more, the
+segments that are shown may change. The p-values, for one look, are corrected by Holm (S. Holm, *A simple
+sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics, 1979).
 """
 
 from __future__ import annotations

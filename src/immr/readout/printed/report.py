@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -27,19 +27,15 @@ def render(
     events: Sequence[TestEvent] = (),
 ) -> str:
     """The page: the sentence, the forest plot, the metrics, segments, sample ratio, guardrails, and what was done."""
-    compared = [
-        each for each in (readout.ctr, readout.cuped, *readout.secondary.values()) if each is not None
-    ]
     return str(
         _template().render(
             experiment=experiment,
             readout=readout,
             decision=decision,
-            compared=compared,
             segments=segments,
             events=events,
             made=datetime.now(UTC),
-            metrics_chart=metrics_plot(compared, "metrics"),
+            metrics_chart=metrics_plot(readout.comparisons, "metrics"),
             segments_chart=segments_plot(segments, "segments"),
             progress=progress(readout),
         )
@@ -53,14 +49,7 @@ def metrics_plot(compared: Sequence[Comparison], name: str, width_px: int = 700)
         for each in compared
         if each.relative_lift is not None and each.relative_interval is not None
     ]
-    return forest_plot(
-        rows,
-        name=name,
-        title="Lift of each metric, relative to the champion",
-        description=_described(rows),
-        value_text=_percent,
-        width_px=width_px,
-    )
+    return _plot(rows, name, "Lift of each metric, relative to the champion", _percent, width_px)
 
 
 def segments_plot(segments: Sequence[Segment], name: str, width_px: int = 700) -> str:
@@ -72,14 +61,7 @@ def segments_plot(segments: Sequence[Segment], name: str, width_px: int = 700) -
         for each in segments
         if each.difference is not None and each.always_valid is not None
     ]
-    return forest_plot(
-        rows,
-        name=name,
-        title="Difference in CTR by segment",
-        description=_described(rows),
-        value_text=_points,
-        width_px=width_px,
-    )
+    return _plot(rows, name, "Difference in CTR by segment", _points, width_px)
 
 
 def progress(readout: Readout) -> str:
@@ -98,8 +80,19 @@ def progress(readout: Readout) -> str:
     return f"{so_far}; about {max(round(24 * days), 1)} more hour{'s' if round(24 * days) > 1 else ''}"
 
 
-def _described(rows: Sequence[ForestRow]) -> str:
-    return ". ".join(f"{row.name}: {row.value:+.4f}, from {row.low:+.4f} to {row.high:+.4f}" for row in rows)
+def _plot(
+    rows: Sequence[ForestRow], name: str, title: str, value_text: Callable[[float], str], width_px: int
+) -> str:
+    """The forest plot, with its rows in words for screen readers."""
+    words = ((row.name, *map(value_text, (row.value, row.low, row.high))) for row in rows)
+    return forest_plot(
+        rows,
+        name=name,
+        title=title,
+        description=". ".join("{}: {}, from {} to {}".format(*each) for each in words),
+        value_text=value_text,
+        width_px=width_px,
+    )
 
 
 def _percent(value: float) -> str:

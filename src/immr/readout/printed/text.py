@@ -61,14 +61,12 @@ def preference_rows(readout: Readout) -> list[tuple[str, ...]]:
 def secondary_rows(readout: Readout) -> list[tuple[str, str, str, str, str]]:
     """Secondary metrics: name, champion, challenger, difference with interval, and lift."""
     rows = [("metric", "champion", "challenger", "difference", "lift")]
-    found = [readout.ctr, readout.cuped, *readout.secondary.values()]
-    for each in found:
-        if each is not None:
-            lift = "–" if each.relative_lift is None else f"{each.relative_lift:+.1%}"
-            if each.relative_interval is not None:
-                lift += f" ({each.relative_interval.low:+.1%} – {each.relative_interval.high:+.1%})"
-            difference = f"{each.difference:+.4f} ({each.interval.low:+.4f} – {each.interval.high:+.4f})"
-            rows.append((each.metric, f"{each.champion:.4f}", f"{each.challenger:.4f}", difference, lift))
+    for each in readout.comparisons:
+        lift = "–" if each.relative_lift is None else f"{each.relative_lift:+.1%}"
+        if each.relative_interval is not None:
+            lift += f" ({each.relative_interval.low:+.1%} – {each.relative_interval.high:+.1%})"
+        difference = f"{each.difference:+.4f} ({each.interval.low:+.4f} – {each.interval.high:+.4f})"
+        rows.append((each.metric, f"{each.champion:.4f}", f"{each.challenger:.4f}", difference, lift))
     return rows
 
 
