@@ -26,7 +26,11 @@ def finish(
     this = PipelineRun.of(parts.settings, run)
     outcome = this.outcome(status.state, deploys=deploy)
     stopped = [] if outcome == "succeeded" else stop_training(parts, run)
-    page = this.page(parts.settings, f"Recipe `{recipe}` on `{data_uri}`.", outcome, stopped)
+    about = f"Recipe `{recipe}` on `{data_uri}`."
+    if outcome == "failed":
+        parts.alerts.send(this.failure(about))
+    page = this.page(parts.settings, about, outcome, stopped)
     Path(summary.path).write_text(page)
     this.prune()
+    parts.close()
     print(page)

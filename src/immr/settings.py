@@ -41,8 +41,10 @@ class Settings(BaseSettings):
     token_key_file: Path | None = None
     model_name: str = "immr"
     context: str = "country,device,channel"  # dimensions of a search's context, see experiment.context
+    challengers: int = Field(default=1, ge=1, le=9)  # most that a test has, each with a Bento of its own
     keep_photos: bool = False
     keep_photos_days: float = Field(default=30.0, gt=0)  # kept photos are deleted after this
+    alert_url: str = ""  # of a webhook, a secret; empty: no alerts
     tracking_link: str = ""  # URL of MLflow in a browser, for links in the reports of a pipeline run
     page_link: str = ""
 
@@ -138,6 +140,11 @@ class Settings(BaseSettings):
     def home_id(self) -> str:
         """Tells homes apart, so that a copy never takes the first home's processes for its own."""
         return fingerprint.of_values(self.home.resolve())[:12]
+
+    @property
+    def alerts_dir(self) -> Path:
+        """Alerts that wait for delivery."""
+        return self.home / "alerts"
 
     @property
     def drift_file(self) -> Path:

@@ -19,6 +19,7 @@ from immr.errors import SettingsError
 from immr.settings import Settings
 
 if TYPE_CHECKING:
+    from immr.alerts.alert import Alerts
     from immr.deploy.deployer import Deployer
     from immr.events.event_log import EventLog
     from immr.features.feature_store import FeatureStore
@@ -142,6 +143,18 @@ class Parts:
             bento_home=self.settings.bento_home,
             environment=self.settings.environment(),
         )
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """Alerts: an `http(s)://` webhook; nothing without a URL."""
+        from immr.alerts.alert import Silent
+        from immr.alerts.webhook import Webhook
+
+        url = self.settings.alert_url
+        if not url:
+            return Silent()
+        _expect("IMMR_ALERT_URL", url, "https", "http")
+        return Webhook(url, self.settings.alerts_dir)
 
     @cached_property
     def token_keys(self) -> Sequence[bytes]:

@@ -95,6 +95,9 @@ def test_a_failed_step_is_named_with_its_error(run: PipelineRun, tmp_path: Path,
     assert page.startswith("# Refresh failed")
     assert "Step `train` failed:\n\n    RegistryError: MLflow is down" in page
     assert "- govern: govern is done" in page
+    alert = run.failure("Recipe `concept`.")
+    assert alert.title == f"Pipeline run {run.folder.name} failed"
+    assert alert.text == "Recipe `concept`.\nStep train: RegistryError: MLflow is down"
 
 
 def test_a_pod_that_never_ran_immr_is_pointed_out(run: PipelineRun, tmp_path: Path) -> None:

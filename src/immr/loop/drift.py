@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from immr.alerts.alert import Alert
 from immr.loop.evaluate import embed_photos
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ def drift(
         ),
     )
     report.write(parts.settings.drift_file)
+    found = [f"{each.what}: {each.sentence} {each.look_at}".strip() for each in report.findings if each.found]
+    if found:
+        title = f"{version.id}: recent searches differ from its training data"
+        parts.alerts.send(Alert(title, "\n".join(found), parts.settings.page_link))
     return report
 
 

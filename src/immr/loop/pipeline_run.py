@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from immr.alerts.alert import Alert
 from immr.errors import DataError, IndexMismatchError, RecipeError, SettingsError
 from immr.registry.reports import links
 from immr.settings import Settings
@@ -139,6 +140,13 @@ class PipelineRun:
         lines += [f"- training job {name} was still running and was deleted" for name in stopped_jobs]
         lines += [f"- {record.step}: {record.finding}" for record in records if record.finding]
         return "\n".join([*lines, *links(settings)]) + "\n"
+
+    def failure(self, about: str) -> Alert:
+        """The alert about a run that failed."""
+        failed = [record for record in self.records() if record.state == "failed"]
+        reasons = [f"Step {record.step}: {record.error}" for record in failed]
+        reason = "\n".join(reasons) or "A step's pod ended before IMMR started in it."
+        return Alert(f"Pipeline run {self.folder.name} failed", f"{about}\n{reason}")
 
     def prune(self, keep: int = _KEPT_RUNS) -> None:
         """Delete the records of all but the newest runs."""

@@ -1,0 +1,1 @@
+"""Messages to people: decisions, rollbacks, drift and failed pipeline runs."""

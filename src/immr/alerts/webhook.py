@@ -1,0 +1,165 @@
+"""Alerts to a webhook of Slack, Mattermost or anything that takes `{"text": …}`.
+
+An alert is first a file in a folder, then a request of a background thread, so no caller waits for the network. What
+cannot be delivered stays in the folder, and this or a later process tries again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from immr.alerts.alert import Alert
+from immr.storage.atomic import write_atomically
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING = 100
+"""More alerts push out the oldest."""
+MAX_AGE_S = 24 * 3600.0
+TIMEOUT_S = 5.0
+FIRST_PAUSE_S, MAX_PAUSE_S = 1.0, 60.0
+_GRACE_S = 3.0  # for delivery when the process ends
+_TEMPORARY = (408, 425, 429)
+
+
+class Webhook:
+    """`Alerts` to one URL. Thread-safe; several processes may share the folder."""
+
+    def __init__(self, url: str, folder: Path, first_pause_s: float = FIRST_PAUSE_S) -> None:
+        """`url` is a secret: it is never logged. `folder` holds the alerts that wait."""
+        self._url, self._folder, self._first_pause_s = url, folder, first_pause_s
+        self._opener = build_opener(_NoRedirects())
+        self._wake, self._closing = threading.Event(), threading.Event()
+        self._starting = threading.Lock()
+        self._worker: threading.Thread | None = None
+
+    def send(self, alert: Alert) -> None:
+        """See `Alerts.send`. A full disk is logged."""
+        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.json"
+        try:
+            write_atomically(self._folder / name, json.dumps(payload(alert)))
+            for oldest in self._waiting()[:-MAX_WAITING]:
+                oldest.unlink(missing_ok=True)
+                log.error("more than %d alerts wait for %s: the oldest is dropped", MAX_WAITING, self._host)
+        except OSError as error:
+            log.error("the alert %r was not kept: %s", alert.title, error)
+            return
+        self._deliver_soon()
+
+    def resume(self) -> None:
+        """See `Alerts.resume`."""
+        if self._waiting():
+            self._deliver_soon()
+
+    def close(self) -> None:
+        """Give the last alerts three seconds."""
+        if self._worker is not None:
+            self._closing.set()
+            self._wake.set()
+            self._worker.join(_GRACE_S)
+
+    def _deliver_soon(self) -> None:
+        with self._starting:
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="alerts", daemon=True)
+                self._worker.start()
+        self._wake.set()
+
+    def _work(self) -> None:
+        failures = 0
+        while True:
+            self._wake.clear()
+            failures = 0 if self._deliver() else failures + 1
+            if self._closing.is_set():
+                return
+            pause_s = min(self._first_pause_s * 2 ** (failures - 1), MAX_PAUSE_S) if failures else None
+            # while the receiver is down, a new alert does not bring the next try forward
+            (self._closing if failures else self._wake).wait(pause_s)
+
+    def _deliver(self) -> bool:
+        """Send what waits, oldest first; False if something is left."""
+        with self._alone() as alone:
+            for file in self._waiting() if alone else ():
+                try:
+                    content = file.read_bytes()
+                except OSError:
+                    continue
+                if not self._post(content) and not _is_old(file):
+                    return False
+                file.unlink(missing_ok=True)
+            return alone
+
+    def _post(self, content: bytes) -> bool:
+        """Whether the alert is off our hands: delivered, or refused for good."""
+        request = Request(self._url, content, {"Content-Type": "application/json"})
+        try:
+            with self._opener.open(request, timeout=TIMEOUT_S):
+                return True
+        except HTTPError as error:
+            with error:
+                temporary = error.code >= 500 or error.code in _TEMPORARY
+            log.warning("%s answered %d to an alert", self._host, error.code)
+            if not temporary:
+                log.error("%s refuses alerts: check IMMR_ALERT_URL", self._host)
+            return not temporary
+        except (OSError, ValueError) as error:
+            log.warning("an alert did not reach %s: %s", self._host, type(error).__name__)
+            return False
+
+    def _waiting(self) -> list[Path]:
+        return sorted(self._folder.glob("*.json"))
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether no other process delivers at the moment."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / ".lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    @property
+    def _host(self) -> str:
+        return urlsplit(self._url).hostname or "the webhook"
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """A redirected POST would arrive as a GET."""
+
+    def redirect_request(self, *arguments: Any) -> None:
+        return None
+
+
+def payload(alert: Alert) -> dict[str, str]:
+    """The alert in Slack's markup."""
+    lines = [f"*{_escaped(alert.title)}*", _escaped(alert.text)]
+    if alert.link:
+        lines.append(f"<{alert.link}|Open the page>")
+    return {"text": "\n".join(line for line in lines if line)}
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _is_old(file: Path) -> bool:
+    """Whether it has waited for a day, by the time in its name."""
+    waited_s = time.time() - int(file.name[:20]) / 1e9
+    if waited_s > MAX_AGE_S:
+        log.error("an alert could not be delivered for a day and is dropped: %s", file.name)
+    return waited_s > MAX_AGE_S

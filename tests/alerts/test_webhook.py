@@ -1,0 +1,162 @@
+"""Alerts reach a webhook in the background, in order, and survive an outage and the end of their process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from immr.alerts import webhook
+from immr.alerts.alert import Alert
+from immr.alerts.webhook import MAX_WAITING, Webhook
+from immr.errors import SettingsError
+from immr.settings import Settings
+from immr.wiring import connect
+from tests.support.patience import until
+
+
+class Receiver:
+    """A webhook that answers with `statuses`, the last one for ever, and may hang until `release` is set."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.statuses = [200]
+        self.release = threading.Event()
+        self.release.set()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                outer.release.wait(60)
+                status = outer.statuses.pop(0) if len(outer.statuses) > 1 else outer.statuses[0]
+                if status == 200:
+                    outer.texts.append(body["text"])
+                self.send_response(status)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/services/secret"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    thread = threading.Thread(target=made.server.serve_forever)
+    thread.start()
+    yield made
+    made.release.set()
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+@pytest.fixture
+def opened(receiver: Receiver, tmp_path: Path) -> Iterator[Webhook]:
+    hook = Webhook(receiver.url, tmp_path / "alerts", first_pause_s=0.01)
+    yield hook
+    receiver.statuses = [200]
+    hook.close()
+
+
+def waiting(folder: Path) -> int:
+    return len(list((folder / "alerts").glob("*.json")))
+
+
+def test_alerts_arrive_in_order_in_slacks_markup(opened: Webhook, receiver: Receiver, tmp_path: Path) -> None:
+    opened.send(Alert("immr-3 was rolled back", "CTR < half & falling.", "http://page.example"))
+    opened.send(Alert("immr-4 is the new champion", "It is better."))
+    until(lambda: len(receiver.texts) == 2)
+    assert receiver.texts[0] == (
+        "*immr-3 was rolled back*\nCTR &lt; half &amp; falling.\n<http://page.example|Open the page>"
+    )
+    assert receiver.texts[1] == "*immr-4 is the new champion*\nIt is better."
+    until(lambda: waiting(tmp_path) == 0)
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_receiver_that_is_down_gets_the_alert_later(
+    opened: Webhook, receiver: Receiver, tmp_path: Path, status: int
+) -> None:
+    receiver.statuses = [status, status, 200]
+    opened.send(Alert("first", ""))
+    until(lambda: receiver.texts == ["*first*"])
+    until(lambda: waiting(tmp_path) == 0)
+
+
+@pytest.mark.parametrize("status", [400, 404, 410, 302])
+def test_a_refused_alert_does_not_hold_up_the_next(
+    opened: Webhook,
+    receiver: Receiver,
+    tmp_path: Path,
+    status: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    receiver.statuses = [status, 200]
+    with caplog.at_level(logging.ERROR):
+        opened.send(Alert("refused", ""))
+        opened.send(Alert("next", ""))
+        until(lambda: receiver.texts == ["*next*"])
+    assert "127.0.0.1 refuses alerts: check IMMR_ALERT_URL" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_nobody_waits_for_a_receiver_that_hangs(
+    opened: Webhook, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All alerts are sent while the first request hangs; the oldest of too many are dropped."""
+    receiver.release.clear()
+    for number in range(MAX_WAITING + 5):
+        opened.send(Alert(f"alert {number}", ""))
+    assert receiver.texts == []
+    assert waiting(tmp_path) == MAX_WAITING
+    monkeypatch.setattr(webhook, "_GRACE_S", 0.0)
+    opened.close()
+    assert receiver.texts == []
+    receiver.release.set()
+
+
+def test_a_later_process_delivers_what_an_earlier_one_could_not(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.statuses = [503]
+    first = Webhook(receiver.url, tmp_path / "alerts")
+    first.send(Alert("late", ""))
+    first.close()
+    assert waiting(tmp_path) == 1
+    receiver.statuses = [200]
+    second = Webhook(receiver.url, tmp_path / "alerts")
+    second.resume()
+    until(lambda: receiver.texts == ["*late*"])
+    second.close()
+
+
+def test_an_alert_of_yesterday_is_dropped(
+    opened: Webhook, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.statuses = [503]
+    monkeypatch.setattr(webhook, "MAX_AGE_S", 0.0)
+    opened.send(Alert("old", ""))
+    until(lambda: waiting(tmp_path) == 0)
+    assert receiver.texts == []
+
+
+def test_an_alert_that_cannot_be_kept_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "alerts").write_text("a file, not a folder")
+    with caplog.at_level(logging.ERROR):
+        Webhook("http://127.0.0.1:9", tmp_path / "alerts").send(Alert("lost", ""))
+    assert "the alert 'lost' was not kept" in caplog.text
+
+
+def test_the_settings_choose_the_receiver(tmp_path: Path) -> None:
+    connect(Settings(home=tmp_path)).alerts.send(Alert("nobody", ""))
+    assert not Settings(home=tmp_path).alerts_dir.exists()
+    with pytest.raises(SettingsError, match="IMMR_ALERT_URL begins with 'ftp://'"):
+        _ = connect(Settings(home=tmp_path, alert_url="ftp://secret.example")).alerts
