@@ -59,9 +59,9 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Challenger minus champion, with the interval that is valid at every look. Nothing is shown "
             "while the readout is withheld.",
             [
-                Query("immr_experiment_ctr_difference", "difference in CTR"),
-                Query("immr_experiment_ctr_difference_low", "lower bound"),
-                Query("immr_experiment_ctr_difference_high", "upper bound"),
+                Query("immr_experiment_ctr_difference", "{{variant}}: difference in CTR"),
+                Query("immr_experiment_ctr_difference_low", "{{variant}}: lower bound"),
+                Query("immr_experiment_ctr_difference_high", "{{variant}}: upper bound"),
             ],
             unit="percentunit",
             width=12,

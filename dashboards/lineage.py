@@ -14,7 +14,6 @@ from immr.drift.findings import DriftReport
 from immr.types import ModelVersion, Role
 
 _KEEP_S = 30.0
-_ROLES: tuple[Role, ...] = ("champion", "challenger")
 
 
 class VersionSource(Protocol):
@@ -23,8 +22,8 @@ class VersionSource(Protocol):
     def versions(self) -> list[ModelVersion]:
         """All versions, oldest first."""
 
-    def role(self, role: Role) -> ModelVersion | None:
-        """The version with this role."""
+    def roles(self) -> Mapping[Role, ModelVersion]:
+        """The version with each role."""
 
     def tags(self, version: ModelVersion) -> dict[str, str]:
         """The tags of a version."""
@@ -73,7 +72,7 @@ class Lineage:
 
     def _categories(self) -> Mapping[str, str]:
         """Category of each item in the champion's training set."""
-        champion = self._registry.role("champion")
+        champion = self._registry.roles().get("champion")
         for manifest in self._training_sets.glob("*/manifest.json") if champion else ():
             training_set = TrainingSet(manifest.parent)
             if champion and training_set.hash == champion.manifest_hash:
@@ -82,12 +81,12 @@ class Lineage:
 
     def _versions(self) -> Sequence[LineageRow]:
         """Newest first."""
-        players = {role: self._registry.role(role) for role in _ROLES}
+        players = self._registry.roles()
         return [
             LineageRow(
                 id=version.id,
                 recipe=version.recipe,
-                roles=[role for role, player in players.items() if player and player.id == version.id],
+                roles=[role for role, player in players.items() if player.id == version.id],
                 created=self._registry.created(version),
                 manifest_hash=version.manifest_hash,
                 run_id=version.run_id,

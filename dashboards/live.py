@@ -88,6 +88,11 @@ class Live:
         self.standing = CachedValue(self._standing, keep_s)
         self.places = CachedValue(self._places, keep_s)
 
+    @property
+    def most_challengers(self) -> int:
+        """How many versions of the queue start together."""
+        return self._settings.challengers
+
     def experiment(self) -> Experiment | None:
         """The experiment in its file; None without a file.
 
@@ -112,12 +117,13 @@ class Live:
             return None
 
     def variants(self) -> Sequence[Variant]:
-        """Champion and challenger, if there are any; empty if the file is wrong."""
+        """Champion and challengers, if there are any; empty if the file is wrong."""
         experiment = self.running()
-        if experiment is None:
-            return ()
-        challenger = experiment.challenger
-        return (experiment.champion, challenger) if challenger else (experiment.champion,)
+        return (experiment.champion, *experiment.challengers) if experiment else ()
+
+    def serving(self) -> Sequence[Variant]:
+        """The same without challengers that have left the test."""
+        return [variant for variant in self.variants() if not variant.ended]
 
     def _ctr(self) -> CtrLines:
         def ask(bucket_s: int, since: datetime | None) -> list[CtrBucket]:

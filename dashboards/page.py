@@ -123,7 +123,7 @@ class _Page:
         }
 
     def variant(self, version: str) -> Variant | None:
-        return next((one for one in self.sources.live.variants() if one.model_version == version), None)
+        return next((one for one in self.sources.live.serving() if one.model_version == version), None)
 
 
 def _add_sections(app: FastAPI, page: _Page) -> None:
@@ -132,7 +132,7 @@ def _add_sections(app: FastAPI, page: _Page) -> None:
         return page.render(
             "page.html",
             sections=page.first_view(),
-            variants=page.sources.live.variants(),
+            variants=page.sources.live.serving(),
             samples=range(len(page.samples)),
         )
 
@@ -162,7 +162,7 @@ def _add_sections(app: FastAPI, page: _Page) -> None:
 
 def _add_search(app: FastAPI, page: _Page) -> None:
     async def answers(search: PreviewSearch) -> HTMLResponse:
-        variants = await run_in_threadpool(page.sources.live.variants)
+        variants = await run_in_threadpool(page.sources.live.serving)
         found = await page.versions.search(variants, search)
         answered = [answer for answer in found if not answer.problem]
         return HTMLResponse(

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from dashboards.lineage import Lineage
 from dashboards.live import Live
 from immr.errors import ImmrError
+from immr.readout.readout import Readout
 
 log = logging.getLogger(__name__)
 
@@ -70,15 +71,7 @@ class PageMetrics(Collector):
                     value=readout.sample_ratio.p_value,
                 )
             )
-        if readout.ctr is not None:
-            name, what = "immr_experiment_ctr_difference", "Challenger minus champion"
-            always = readout.ctr.always_valid
-            found += [
-                GaugeMetricFamily(name, what, value=readout.ctr.difference),
-                GaugeMetricFamily(f"{name}_low", f"{what}, lower always-valid bound", value=always.low),
-                GaugeMetricFamily(f"{name}_high", f"{what}, upper always-valid bound", value=always.high),
-            ]
-        return found
+        return found + _differences(readout)
 
     def _versions(self) -> list[GaugeMetricFamily]:
         created = GaugeMetricFamily(
@@ -115,3 +108,22 @@ class PageMetrics(Collector):
         for action, count in sorted(Counter(str(each["action"]) for each in self._live.decisions()).items()):
             decisions.add_metric([action], count)
         return [decisions]
+
+
+def _differences(readout: Readout) -> list[GaugeMetricFamily]:
+    """Difference in CTR of each challenger, with its always-valid bounds."""
+    name, what = "immr_experiment_ctr_difference", "Challenger minus champion"
+    found = [
+        GaugeMetricFamily(name + bound, what + text, labels=["variant"])
+        for bound, text in (
+            ("", ""),
+            ("_low", ", lower always-valid bound"),
+            ("_high", ", upper always-valid bound"),
+        )
+    ]
+    compared = [arm.ctr for arm in readout.arms if arm.ctr is not None]
+    for ctr in compared:
+        values = (ctr.difference, ctr.always_valid.low, ctr.always_valid.high)
+        for family, value in zip(found, values, strict=True):
+            family.add_metric([ctr.variant], value)
+    return found if compared else []

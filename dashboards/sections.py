@@ -11,10 +11,11 @@ from markupsafe import Markup
 
 from dashboards import figures, reports
 from dashboards.lineage import Lineage
-from dashboards.live import Live
+from dashboards.live import Live, Standing
 from immr.charts.bars import Bar, bar_chart
 from immr.charts.lines import line_chart
 from immr.readout.printed.report import metrics_plot, progress
+from immr.readout.printed.text import metric_name
 
 _SHOWN_RANKS = (1, 2, 3, 5, 10)
 _MAX_CATEGORIES = 6
@@ -52,14 +53,57 @@ def _ctr_context(sources: Sources) -> dict[str, Any]:
 
 def _readout_context(sources: Sources) -> dict[str, Any]:
     standing = sources.live.standing()
-    compared = standing.readout.comparisons if standing else ()
+    if standing is None:
+        return {"standing": None}
+    readout = standing.readout
     return {
         "standing": standing,
-        "compared": compared,
-        "wide": metrics_plot(compared, "lifts-wide", _WIDE_PX),
-        "narrow": metrics_plot(compared, "lifts-narrow", _NARROW_PX),
-        "progress": progress(standing.readout) if standing else "",
+        "compared": [(metric_name(each, readout), each) for each in readout.comparisons],
+        "wide": metrics_plot(readout, "lifts-wide", _WIDE_PX),
+        "narrow": metrics_plot(readout, "lifts-narrow", _NARROW_PX),
+        "progress": progress(readout),
+        "commands": commands(standing),
+        "most_challengers": sources.live.most_challengers,
     }
+
+
+def commands(standing: Standing) -> list[tuple[str, str, str]]:
+    """What can be done about the test now: a label, the command for it, and what that does."""
+    experiment = standing.experiment
+    if experiment.state == "running" and experiment.remaining:
+        more = next(
+            (share for share in (0.05, 0.1, 0.25, 0.5) if share > experiment.remaining[0].weight), None
+        )
+        found = [
+            (
+                "Decide",
+                "immr experiment decide --apply",
+                "Promotes the winner, or ends challengers that lost; waits if it is too early to tell.",
+            ),
+            ("Stop the test", "immr experiment stop", "All users get the champion; nothing is promoted."),
+            (
+                "Send a report",
+                "immr experiment report --out test.html",
+                "Writes this readout as one HTML file.",
+            ),
+        ]
+        if more is not None and more * len(experiment.challengers) < 1:
+            found.insert(
+                1,
+                (
+                    "More users",
+                    f"immr experiment ramp --weight {more:g}",
+                    f"Gives each challenger {more:.0%} of the users; the readout starts over.",
+                ),
+            )
+        return found
+    found = [
+        ("Start a test", "immr experiment start", "Compares the deployed challengers with the champion.")
+    ]
+    if experiment.previous is not None:
+        back = experiment.previous.model_version
+        found.append(("Roll back", "immr experiment rollback", f"All users get {back} again at once."))
+    return found
 
 
 def _history_context(sources: Sources) -> dict[str, Any]:

@@ -117,6 +117,7 @@ def main(
         searches = Parquet(f"{here}/searches.parquet", since=began)
         found = readout(joined, test, searches, before=before)
         took_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu_started
+        cuped = found.arms[0].cuped if found.arms else None
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
         least_s = least(here / "impressions.parquet")
         (here / "sink").mkdir()
@@ -134,7 +135,7 @@ def main(
         "times_the_least": took_s / least_s,
         "relative_lift": found.ctr.relative_lift if found.ctr else None,
         "parquet_equals_journal": float(equal),
-        "cuped_width": _width(found.cuped) / _width(found.ctr) if found.cuped and found.ctr else None,
+        "cuped_width": _width(cuped) / _width(found.ctr) if cuped and found.ctr else None,
     }
     table = Table("figure", "value", title="Readout of Parquet")
     for figure, value in figures.items():

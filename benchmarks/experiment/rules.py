@@ -16,6 +16,7 @@ from scipy.stats import chi2, norm
 from benchmarks.experiment.worlds import Looks, World
 from immr.readout.comparison import EARLY_USERS, Look
 from immr.readout.decision import DecisionPolicy
+from immr.readout.guardrails import ALPHA as GUARDRAIL_ALPHA
 from immr.readout.guardrails import excess_lower_bound
 from immr.readout.sample_ratio import ALPHA, mismatch_p_values
 from immr.readout.sequential import always_valid_half_width, tuned_rho
@@ -29,9 +30,12 @@ POLICY = DecisionPolicy()
 _ONE_LOOK = Look(planned_users=2000)
 
 
-def immr_rules(seen: Looks, world: World) -> Verdicts:
-    """IMMR's rules, planned for the users of the whole test."""
-    look = Look(planned_users=world.users)
+def immr_rules(seen: Looks, world: World, challengers: int = 1) -> Verdicts:
+    """IMMR's rules for one of so many challengers, planned for the users of the whole test in `world`.
+
+    `world.share` is the challenger's share of its users and the champion's.
+    """
+    look = Look(planned_users=world.users).shared_by(challengers)
     champion, challenger = seen.clicks
     users, fewest = champion.users + challenger.users, np.minimum(champion.users, challenger.users)
     difference, error = rate_difference(champion, challenger)
@@ -45,13 +49,13 @@ def immr_rules(seen: Looks, world: World) -> Verdicts:
     brakes &= fewest >= POLICY.min_users_to_brake
     enough = (fewest >= POLICY.min_users) & ~withheld
     rails = POLICY.guardrails
-    guarded = challenger.users >= rails.min_users
+    guarded, alpha = challenger.users >= rails.min_users, GUARDRAIL_ALPHA / challengers
     return {
         "promote": enough & (difference - half > 0),
         "CTR": (brakes & ~withheld) | (enough & (difference + half < 0)),
-        "error rate": guarded & (excess_lower_bound(*seen.fallbacks) > rails.extra_fallback),
-        "zero results": guarded & (excess_lower_bound(*seen.empty) > rails.extra_zero_result),
-        "latency": guarded & (excess_lower_bound(*seen.slow) > rails.extra_slow),
+        "error rate": guarded & (excess_lower_bound(*seen.fallbacks, alpha) > rails.extra_fallback),
+        "zero results": guarded & (excess_lower_bound(*seen.empty, alpha) > rails.extra_zero_result),
+        "latency": guarded & (excess_lower_bound(*seen.slow, alpha) > rails.extra_slow),
         "withheld": withheld,
     }
 

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 from immr.errors import ExperimentError
 from immr.events.photos import PhotoStore
 from immr.events.query_ids import user_key
-from immr.experiment.assignment import assign
+from immr.experiment.assignment import assign, group
 from immr.experiment.context import Dimensions
 from immr.experiment.definition import CHALLENGER, CHAMPION, PREVIEW, Experiment, Variant, load
 from immr.storage.watched_file import WatchedFile
@@ -113,7 +113,8 @@ class Gateway:
             experiment = self._watched().current()
         except ExperimentError:
             return {}
-        variants = [experiment.champion] if experiment.state == "stopped" else experiment.variants
+        asked = [variant for variant in experiment.variants if not variant.ended]
+        variants = [experiment.champion] if experiment.state == "stopped" else asked
         return {variant.name: self._variants.is_open(variant) for variant in variants}
 
     def _is_file_wrong(self) -> bool:
@@ -141,7 +142,7 @@ class Gateway:
         experiment = self.experiment()
         assigned = assign(experiment, user_id).name
         form.headers[USER_KEY_HEADER] = user_key(user_id)
-        label = PREVIEW if preview else assigned
+        label = PREVIEW if preview else group(experiment, user_id)
         versions: tuple[str, ...] = ()
         if experiment.kind == "interleave" and assigned == CHALLENGER and not form.asks_for_page:
             body, fallback, versions = await self._both_answers(experiment, form, label)
@@ -269,11 +270,11 @@ class Gateway:
         if not self.recorder.record_search(body, user_id, now, fallback, versions, context):
             body.degraded.append("events")
         self.metrics.observe({"record": 1000 * (time.perf_counter() - start)})
-        # a page continues the champion's answer: the challenger would refuse it
-        in_shadow = experiment.challenger if experiment.state == "shadow" and not form.asks_for_page else None
-        if in_shadow and self._shadow:
-            shown = [hit.item_id for hit in body.hits]
-            self._shadow.copy(in_shadow, form, body.query_id, shown)
+        # a page continues the champion's answer: a challenger would refuse it
+        in_shadow = experiment.challengers if experiment.state == "shadow" and not form.asks_for_page else ()
+        for challenger in in_shadow:
+            if self._shadow is not None:
+                self._shadow.copy(challenger, form, body.query_id, [hit.item_id for hit in body.hits])
         if self._photos is not None and form.is_photo_alone and form.photos[0]:
             await asyncio.to_thread(self._keep, self._photos, body.query_id, bytes(form.photos[0]))
 
@@ -289,9 +290,11 @@ def _in_order(experiment: Experiment, first: str, begun_by: str | None = None) -
     """Variants that may answer shoppers: the one named `first`, then the champion, then any other.
 
     A page goes to the version that began it first, because no other can continue it. A challenger
-    that is stopped or in shadow never answers, even if the champion fails.
+    that is stopped, in shadow or out of the test never answers, even if the champion fails.
     """
-    answering = experiment.variants if experiment.state == "running" else [experiment.champion]
+    answering: Sequence[Variant] = [experiment.champion]
+    if experiment.state == "running":
+        answering = [variant for variant in experiment.variants if not variant.ended]
     return sorted(
         answering,
         key=lambda each: (each.model_version != begun_by, each.name != first, each.name != CHAMPION),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,10 @@ EventType = Literal["click", "order"]
 AttributeKind = Literal["keyword", "number"]
 AttributeValue = str | float
 Match = Literal["exact", "similar", "none"]
-Role = Literal["champion", "challenger"]
+Role: TypeAlias = str
+"""What a version is in a test, one of `ALL_ROLES`: the champion, or one of up to nine challengers."""
+ALL_ROLES: tuple[Role, ...] = ("champion", "challenger", *(f"challenger-{number}" for number in range(2, 10)))
+CHALLENGER_ROLES = ALL_ROLES[1:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,10 @@ from starlette.testclient import TestClient
 from dashboards.lineage import Lineage
 from dashboards.live import Live
 from dashboards.page import create_page
+from dashboards.sections import commands
 from immr.events.sqlite import SqliteEventLog
-from immr.experiment.definition import save
+from immr.experiment import changes
+from immr.experiment.definition import Experiment, load, save
 from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord
 from tests.support.page_home import VersionsThere, add_drift, add_history, add_reports, experiment, fill
@@ -108,11 +110,14 @@ def test_the_whole_page(page: TestClient) -> None:
         "by ann",
         "immr-9 waits for this test to end, and starts then with 20 % of the users.",
         "No bots among the users.",
-        "How both serve",
+        "How the variants serve",
         "rank 10",
         "the items' categories are not known here",
         "immr-2 challenger",
         "The photos do not lie where they did.",
+        "Decide Promotes the winner, or ends challengers that lost; waits if it is too early to tell. "
+        "immr experiment decide --apply",
+        "immr experiment stop",
     ):
         assert sentence in shown
     assert html.count('<svg class="chart"') == 7
@@ -315,3 +320,55 @@ def test_an_interleaved_experiment_shows_what_shoppers_prefer(tmp_path: Path, up
         shown = text(whole(page))
     assert "+0.60" in shown and "the challenger won 24, the champion 6" in shown
     assert "users see the items of both versions" in shown
+
+
+def test_all_challengers_are_shown(tmp_path: Path) -> None:
+    fill(tmp_path, [f"http://127.0.0.1:{free_port()}" for _ in range(4)], 900, STARTED)
+    several = load(tmp_path / "experiment" / "experiment.json")
+    variants = tuple(replace(side, ended=side.name == "challenger-3") for side in several.variants)
+    save(replace(several, variants=variants), tmp_path / "experiment" / "experiment.json")
+    with opened(tmp_path) as page:
+        shown = text(whole(page))
+        metrics = page.get("/metrics").text
+    for sentence in (
+        "CTR, challenger − champion",
+        "CTR, challenger-2 − champion",
+        "Lift, challenger-2",
+        "orders per user, challenger-2",
+        "immr-4 challenger-3 (left the test)",
+        "for one look at all challengers",
+    ):
+        assert sentence in shown
+    assert "CTR, challenger-3 − champion" not in shown  # it has left
+    assert 'immr_experiment_ctr_difference{variant="challenger-2"}' in metrics
+
+
+def test_commands_fit_the_state_of_the_test(tmp_path: Path) -> None:
+    fill(tmp_path, [f"http://127.0.0.1:{free_port()}" for _ in range(2)], 50, STARTED)
+    file = tmp_path / "experiment" / "experiment.json"
+
+    def shown(changed: Experiment) -> list[str]:
+        save(changed, file)
+        live = Live(Settings(home=tmp_path), log, lambda: (), dict, keep_s=0)
+        standing = live.standing()
+        assert standing is not None
+        return [command for _, command, _ in commands(standing)]
+
+    log = SqliteEventLog(tmp_path / "events" / "events.db")
+    running = load(file)
+    low = replace(
+        running,
+        variants=tuple(
+            replace(side, weight=share) for side, share in zip(running.variants, (0.9, 0.1), strict=True)
+        ),
+    )
+    assert shown(low) == [
+        "immr experiment decide --apply",
+        "immr experiment ramp --weight 0.25",
+        "immr experiment stop",
+        "immr experiment report --out test.html",
+    ]
+    assert "immr experiment ramp --weight 0.25" not in shown(running)
+    promoted = changes.promote(running, STARTED)
+    assert shown(promoted) == ["immr experiment start", "immr experiment rollback"]
+    log.close()

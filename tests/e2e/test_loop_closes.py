@@ -39,7 +39,7 @@ def shop_for_a_day(settings: Settings, labelled: LabelledSet) -> int:
     photos = labelled.split("train")
     with served_version(settings, folder) as url:
         wait_ready(url)
-        save(begin(("immr-1", url), None, 0, datetime.now(UTC)), settings.experiment_file)
+        save(begin(("immr-1", url), {}, 0, datetime.now(UTC)), settings.experiment_file)
         with served_gateway(settings) as client:
             for number, photo in enumerate(photos):
                 answer = client.post(

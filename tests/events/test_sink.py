@@ -30,8 +30,8 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 def settings(tmp_path: Path) -> Settings:
     """A home with a test whose searches lie around midnight."""
     settings = Settings(home=tmp_path / "home")
-    sides = [("immr-1", "http://127.0.0.1:1"), ("immr-2", "http://127.0.0.1:2")]
-    running = changes.begin(*sides, 0.5, NOON.replace(hour=23, minute=55))
+    champion, challenger = ("immr-1", "http://127.0.0.1:1"), ("immr-2", "http://127.0.0.1:2")
+    running = changes.begin(champion, {"challenger": challenger}, 0.5, NOON.replace(hour=23, minute=55))
     save(running, settings.experiment_file)
     shop(settings, running, {"champion": 5, "challenger": 7}, users=700)
     return settings

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
 
-from immr.experiment.assignment import BUCKETS, assign, bucket
-from immr.experiment.definition import Experiment, Variant
+from immr.experiment.assignment import BUCKETS, assign, bucket, group
+from immr.experiment.definition import ENDED, HOLDOUT, Experiment, Holdout, Variant
 
 USERS = [f"user-{number}" for number in range(5_000)]
 
@@ -79,3 +83,63 @@ def test_the_champion_serves_all_if_stopped_or_alone() -> None:
     alone = Experiment("test", "salt", (Variant("champion", "http://a:1", "immr-1", 1.0),))
     assert {assign(stopped, user).name for user in USERS[:100]} == {"champion"}
     assert {assign(alone, user).name for user in USERS[:100]} == {"champion"}
+
+
+def several(weight: float, *ended: str, **more: Any) -> Experiment:
+    """Three challengers with this weight each."""
+    names = ("challenger", "challenger-2", "challenger-3")
+    challengers = [
+        Variant(name, "http://b:1", f"immr-{number}", weight, name in ended)
+        for number, name in enumerate(names, start=2)
+    ]
+    champion = Variant("champion", "http://a:1", "immr-1", 1 - 3 * weight)
+    return Experiment(name="test", variants=(champion, *challengers), **({"salt": "salt"} | more))
+
+
+def groups(experiment: Experiment) -> dict[str, str]:
+    return {user: group(experiment, user) for user in USERS}
+
+
+def test_users_are_shared_by_the_weights_of_several_challengers() -> None:
+    counts = Counter(groups(several(0.2)).values())
+    names = ("champion", "challenger", "challenger-2", "challenger-3")
+    assert chisquare([counts[name] for name in names], [2000, 1000, 1000, 1000]).pvalue > 0.001
+    unequal = replace(
+        several(0.2),
+        variants=tuple(
+            replace(each, weight=share)
+            for each, share in zip(several(0.2).variants, (0.5, 0.05, 0.15, 0.3), strict=True)
+        ),
+    )
+    counts = Counter(groups(unequal).values())
+    assert chisquare([counts[name] for name in names], [2500, 250, 750, 1500]).pvalue > 0.001
+
+
+def test_ramping_several_challengers_moves_nobody_between_them() -> None:
+    for less, more in pairwise((0.01, 0.05, 0.1, 0.2, 0.25, 0.33)):
+        before, after = groups(several(less)), groups(several(more))
+        assert all(after[user] == name for user, name in before.items() if name != "champion")
+
+
+def test_users_of_a_challenger_that_left_get_the_champion_and_all_others_keep_theirs() -> None:
+    before, ended = groups(several(0.2)), several(0.2, "challenger-2")
+    for user, name in before.items():
+        if name == "challenger-2":
+            assert (group(ended, user), assign(ended, user).name) == (ENDED, "champion")
+        else:
+            assert group(ended, user) == assign(ended, user).name == name
+
+
+def test_the_holdout_gets_the_champion_in_every_test() -> None:
+    held = Holdout(0.05, "years", datetime(2026, 5, 1, tzinfo=UTC))
+    first, second = several(0.2, salt="one", holdout=held), several(0.3, salt="two", holdout=held)
+    out = {user for user, name in groups(first).items() if name == HOLDOUT}
+    assert len(out) == pytest.approx(250, abs=60)
+    assert {user for user, name in groups(second).items() if name == HOLDOUT} == out
+    assert {assign(second, user).name for user in out} == {"champion"}
+    stopped = replace(second, state="stopped")
+    assert {user for user, name in groups(stopped).items() if name == HOLDOUT} == out
+    larger = several(0.2, salt="one", holdout=replace(held, share=0.1))
+    assert out < {user for user, name in groups(larger).items() if name == HOLDOUT}
+    without = groups(several(0.2, salt="one"))
+    assert all(name in (HOLDOUT, without[user]) for user, name in groups(first).items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +13,7 @@ from immr.experiment.assignment import assign
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
-RUNNING = changes.begin(("immr-1", "http://a:1"), ("immr-2", "http://b:1"), 0.1, NOON)
+RUNNING = changes.begin(("immr-1", "http://a:1"), {"challenger": ("immr-2", "http://b:1")}, 0.1, NOON)
 USERS = [f"user-{number}" for number in range(2000)]
 
 
@@ -28,13 +29,13 @@ def test_begin_sets_weights_and_start() -> None:
 
 
 def test_each_experiment_assigns_users_independently() -> None:
-    again = changes.begin(("immr-1", "http://a:1"), ("immr-2", "http://b:1"), 0.1, LATER)
+    again = changes.begin(("immr-1", "http://a:1"), {"challenger": ("immr-2", "http://b:1")}, 0.1, LATER)
     assert again.salt != RUNNING.salt
     assert challenged(again) != challenged(RUNNING)
 
 
 def test_without_a_challenger_the_champion_serves_all() -> None:
-    alone = changes.begin(("immr-1", "http://a:1"), None, 0.5, NOON)
+    alone = changes.begin(("immr-1", "http://a:1"), {}, 0.5, NOON)
     assert (alone.champion.weight, alone.challenger) == (1.0, None)
 
 
@@ -68,7 +69,7 @@ def test_promote_makes_the_challenger_the_champion_where_it_serves() -> None:
 
 
 def test_a_rollback_restores_the_previous_champion_and_can_be_undone() -> None:
-    begun = changes.begin(("immr-1", "http://a"), ("immr-2", "http://b"), 0.5, NOON)
+    begun = changes.begin(("immr-1", "http://a"), {"challenger": ("immr-2", "http://b")}, 0.5, NOON)
     promoted = changes.promote(begun, NOON)
     back = changes.roll_back(promoted, NOON)
     assert (back.champion.model_version, back.champion.url, back.challenger) == ("immr-1", "http://a", None)
@@ -77,7 +78,7 @@ def test_a_rollback_restores_the_previous_champion_and_can_be_undone() -> None:
 
 def test_without_a_promotion_there_is_no_rollback() -> None:
     with pytest.raises(ExperimentError, match="the champion before immr-1 is unknown"):
-        changes.roll_back(changes.begin(("immr-1", "http://a"), None, 0.0, NOON), NOON)
+        changes.roll_back(changes.begin(("immr-1", "http://a"), {}, 0.0, NOON), NOON)
 
 
 def test_a_challenger_in_shadow_mode_gets_no_users() -> None:
@@ -89,7 +90,7 @@ def test_a_challenger_in_shadow_mode_gets_no_users() -> None:
 def test_a_ramp_adapts_the_plan_to_the_new_share() -> None:
     """The variance of the difference, and so the number of users, grows with 1 / (share × (1 − share))."""
     planned = changes.begin(
-        ("immr-1", "http://a:1"), ("immr-2", "http://b:1"), 0.1, NOON, planned_users=100_000
+        ("immr-1", "http://a:1"), {"challenger": ("immr-2", "http://b:1")}, 0.1, NOON, planned_users=100_000
     )
     assert changes.ramp(planned, 0.5, LATER).planned_users == 36_000
     assert changes.ramp(RUNNING, 0.5, LATER).planned_users is None
@@ -97,7 +98,12 @@ def test_a_ramp_adapts_the_plan_to_the_new_share() -> None:
 
 def test_a_ramp_has_its_next_share_due_when_a_step_is_over() -> None:
     ramped = changes.begin(
-        ("immr-1", "http://a:1"), ("immr-2", "http://b:1"), 0.01, NOON, ramp=(0.05, 0.5), ramp_every_s=3600
+        ("immr-1", "http://a:1"),
+        {"challenger": ("immr-2", "http://b:1")},
+        0.01,
+        NOON,
+        ramp=(0.05, 0.5),
+        ramp_every_s=3600,
     )
     assert changes.due_share(ramped, NOON + timedelta(minutes=59)) is None
     assert changes.due_share(ramped, LATER) == 0.05
@@ -116,5 +122,61 @@ def test_a_ramp_has_its_next_share_due_when_a_step_is_over() -> None:
 def test_a_ramp_must_grow_and_have_an_interval(ramp: tuple[float, ...], every_s: int | None) -> None:
     with pytest.raises(ExperimentError, match="ramp"):
         changes.begin(
-            ("immr-1", "http://a:1"), ("immr-2", "http://b:1"), 0.1, NOON, "ab", None, ramp, every_s
+            ("immr-1", "http://a:1"),
+            {"challenger": ("immr-2", "http://b:1")},
+            0.1,
+            NOON,
+            "ab",
+            None,
+            ramp,
+            every_s,
         )
+
+
+SEVERAL = changes.begin(
+    ("immr-1", "http://a:1"),
+    {"challenger": ("immr-2", "http://b:1"), "challenger-2": ("immr-3", "http://c:1")},
+    0.2,
+    NOON,
+    planned_users=1000,
+)
+
+
+def test_a_test_of_several_challengers_names_and_weighs_all() -> None:
+    assert SEVERAL.name.startswith("immr-2-and-immr-3-against-immr-1-")
+    assert [side.weight for side in SEVERAL.variants] == [pytest.approx(0.6), 0.2, 0.2]
+    ramped = changes.ramp(SEVERAL, 0.4, LATER)
+    assert [side.weight for side in ramped.variants] == [pytest.approx(0.2), 0.4, 0.4]
+    with pytest.raises(
+        ExperimentError, match=r"2 challengers with a weight of 0\.5 each leave the champion no users"
+    ):
+        changes.ramp(SEVERAL, 0.5, LATER)
+
+
+def test_challengers_leave_one_by_one_and_the_last_ends_the_test() -> None:
+    one_left = changes.end(SEVERAL, ["challenger"])
+    assert [side.name for side in one_left.remaining] == ["challenger-2"]
+    assert (one_left.state, one_left.salt, one_left.started) == ("running", SEVERAL.salt, NOON)
+    assert changes.end(one_left, ["challenger-2"]).state == "stopped"
+    assert changes.end(SEVERAL, ["challenger", "challenger-2"]).state == "stopped"
+
+
+def test_the_winner_of_several_is_promoted_and_can_be_rolled_back() -> None:
+    promoted = changes.promote(SEVERAL, LATER, "challenger-2")
+    assert (promoted.champion.model_version, promoted.challengers) == ("immr-3", ())
+    assert changes.roll_back(promoted, LATER).champion.model_version == "immr-1"
+
+
+def test_a_holdout_outlives_tests_and_changes_only_between_them() -> None:
+    held = changes.hold_out(changes.stop(SEVERAL), 0.05, NOON).holdout
+    assert held is not None and held.share == 0.05
+    running = replace(SEVERAL, holdout=held)
+    assert changes.promote(running, LATER).holdout == held
+    assert changes.hold_out(running, 0.05, LATER) == running
+    with pytest.raises(ExperimentError, match="stop the test first"):
+        changes.hold_out(running, 0.1, LATER)
+    larger = changes.hold_out(changes.stop(running), 0.1, LATER).holdout
+    assert larger is not None and (larger.salt, larger.since) == (held.salt, LATER)
+    assert changes.hold_out(changes.stop(running), 0.0, LATER).holdout is None
+    with pytest.raises(ExperimentError, match=r"share is 5\.0"):
+        changes.hold_out(changes.stop(running), 5.0, LATER)

@@ -12,11 +12,17 @@ from typing import Any
 import pytest
 
 from immr.errors import ExperimentError
-from immr.experiment.definition import Experiment, Variant, load, save
+from immr.experiment.definition import Experiment, Holdout, Variant, load, save
 from immr.storage.watched_file import WatchedFile
 
 CHAMPION = {"name": "champion", "url": "http://127.0.0.1:3001", "model_version": "immr-1", "weight": 0.5}
 CHALLENGER = CHAMPION | {"name": "challenger", "url": "https://b.example/x", "model_version": "immr-2"}
+THREE = [
+    CHAMPION,
+    CHALLENGER | {"weight": 0.25},
+    CHALLENGER | {"name": "challenger-2", "model_version": "immr-3", "weight": 0.25},
+]
+SINCE = "2023-01-01T00:00:00+00:00"
 GOOD: dict[str, Any] = {"name": "test", "salt": "s", "variants": [CHAMPION, CHALLENGER]}
 
 
@@ -35,6 +41,7 @@ def test_an_experiment_round_trips(tmp_path: Path) -> None:
         planned_users=55_000,
         ramp=(0.6, 0.9),
         ramp_every_s=3600,
+        holdout=Holdout(0.05, "years", datetime(2023, 1, 1, tzinfo=UTC)),
     )
     path = tmp_path / "deep" / "experiment.json"
     save(experiment, path)
@@ -50,6 +57,14 @@ def test_champion_alone_is_an_experiment(tmp_path: Path) -> None:
     assert (alone.state, alone.started) == ("running", None)
 
 
+def test_a_test_has_any_number_of_challengers_in_order(tmp_path: Path) -> None:
+    loaded = load(write(tmp_path / "e.json", GOOD | {"variants": [*reversed(THREE)]}))
+    assert [each.name for each in loaded.variants] == ["champion", "challenger", "challenger-2"]
+    assert loaded.variant("challenger-2").model_version == "immr-3"
+    with pytest.raises(ExperimentError, match="has no variant 'challenger-3'"):
+        loaded.variant("challenger-3")
+
+
 def without(record: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key != name}
 
@@ -61,6 +76,23 @@ def without(record: dict[str, Any], name: str) -> dict[str, Any]:
         ("[]", "not a JSON object"),
         (without(GOOD, "salt"), "lacks salt: add it"),
         (GOOD | {"salt": ""}, "needs a name and a salt"),
+        (GOOD | {"holdout": {"share": 0.1, "salt": "s"}}, "a holdout lacks since"),
+        (
+            GOOD | {"holdout": {"share": "5 %", "salt": "s", "since": SINCE}},
+            "a share of '5 %': give a number",
+        ),
+        (GOOD | {"holdout": {"share": 5, "salt": "s", "since": SINCE}}, "give a share above 0 and below 1"),
+        (
+            GOOD | {"holdout": {"share": 0.1, "salt": "s", "since": "2023-01-01"}},
+            "has no time zone",
+        ),
+        (
+            GOOD | {"variants": [CHAMPION, CHALLENGER | {"name": "challenger-10"}]},
+            "name it champion, challenger, or",
+        ),
+        (GOOD | {"variants": [CHAMPION, CHALLENGER | {"ended": 1}]}, "has ended 1: give true or false"),
+        (GOOD | {"variants": [CHAMPION | {"ended": True}, CHALLENGER]}, "have no champion"),
+        (GOOD | {"kind": "interleave", "variants": THREE}, "2 challengers cannot be interleaved"),
         (GOOD | {"ramp": "fast"}, "`ramp` is 'fast': give a list of shares"),
         (GOOD | {"ramp": [0.4], "ramp_every_s": 60}, "the ramp is 0.5, 0.4: give growing shares"),
         (GOOD | {"ramp": [0.6]}, "the ramp's steps last None seconds"),
@@ -92,7 +124,7 @@ def without(record: dict[str, Any], name: str) -> dict[str, Any]:
         (GOOD | {"variants": [CHAMPION | {"weight": True}, CHALLENGER]}, "True: give a number"),
         (
             GOOD | {"variants": [CHAMPION, CHALLENGER | {"name": "b"}]},
-            "named 'b': name it champion or challenger",
+            "named 'b': name it champion, challenger, or",
         ),
         (GOOD | {"variants": [CHAMPION | {"url": "file:///x"}, CHALLENGER]}, "give an address like"),
         (GOOD | {"variants": [CHAMPION | {"url": "http://"}, CHALLENGER]}, "give an address like"),

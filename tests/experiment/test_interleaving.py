@@ -16,7 +16,7 @@ from immr.readout.comparison import Interval
 from immr.readout.decision import DecisionPolicy, decide
 from immr.readout.preference import Preference, preference
 from immr.readout.printed.text import preference_rows
-from immr.readout.readout import Readout, readout
+from immr.readout.readout import Readout, VariantReadout, readout
 
 rankings = st.lists(st.sampled_from("abcdefghij"), unique=True, max_size=8)
 
@@ -133,7 +133,11 @@ def test_interleaving_can_rule_a_challenger_out_but_never_promotes(
 ) -> None:
     between = Interval(low, high)
     seen = Preference(users, 900, 400, 300, (low + high) / 2, between, between, 0.01)
-    found = Readout("mixed", 0.95, (), None, None, None, "why", 0, 0, 0, preference=seen)
+    sides = tuple(
+        VariantReadout(name, "immr-1", users, 0, 0, 0, 0, 0, None, None)
+        for name in ("champion", "challenger")
+    )
+    found = Readout("mixed", 0.95, sides, None, "why", 0, 0, 0, preference=seen)
     decision = decide(found, DecisionPolicy())
     assert (decision.action, sentence in decision.reason) == (action, True)
     assert decision.numbers["preference_users"] == users

@@ -213,7 +213,7 @@ def test_changes_during_a_build_that_dies_reach_the_new_content(
 
 
 def test_gc_keeps_the_rollback_target(settings: Settings) -> None:
-    begun = changes.begin(("immr-2", "http://a"), ("immr-1", "http://b"), 0.5, NOON)
+    begun = changes.begin(("immr-2", "http://a"), {"challenger": ("immr-1", "http://b")}, 0.5, NOON)
     save(changes.promote(begun, NOON), settings.experiment_file)
     assert catalogue.collect_garbage(connect(settings), keep=0, dry_run=True)["immr-2"] == "live, kept"
 

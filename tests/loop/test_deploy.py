@@ -65,7 +65,10 @@ def parts(tmp_path: Path) -> Parts:
 
 def begin_test(parts: Parts, champion: int, challenger: int) -> None:
     sides = [(f"immr-{number}", "http://127.0.0.1:1") for number in (champion, challenger)]
-    save(changes.begin(sides[0], sides[1], 0.5, datetime.now(UTC)), parts.settings.experiment_file)
+    save(
+        changes.begin(sides[0], {"challenger": sides[1]}, 0.5, datetime.now(UTC)),
+        parts.settings.experiment_file,
+    )
 
 
 def test_the_first_version_becomes_champion_and_the_next_challenger(parts: Parts) -> None:

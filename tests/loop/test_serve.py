@@ -78,7 +78,7 @@ def test_a_promoted_champion_can_be_rolled_back_after_a_restart(tmp_path: Path) 
         version = package_version(settings, number)
         deploy(connect(settings), version, bento.tag_of(version.id))
     sides = [(each.version_id, each.url) for each in connect(settings).deployer.current()]
-    running = changes.begin(sides[0], sides[1], 0.5, datetime.now(UTC))
+    running = changes.begin(sides[0], {"challenger": sides[1]}, 0.5, datetime.now(UTC))
     assert running.challenger is not None
     save(running, settings.experiment_file)
     _promote(connect(settings), read_out(connect(settings)), running.challenger)

@@ -148,7 +148,7 @@ def test_a_changed_catalogue_is_delivered_and_a_running_test_keeps_its_versions(
 ) -> None:
     start(parts, first, SMALL)
     champion, challenger = ((version, "http://127.0.0.1:1") for version in (started.version_id, "immr-9"))
-    experiment = changes.begin(champion, challenger, 0.5, datetime.now(UTC))
+    experiment = changes.begin(champion, {"challenger": challenger}, 0.5, datetime.now(UTC))
     save(experiment, parts.settings.experiment_file)
     before = parts.settings.experiment_file.read_bytes(), parts.deployer.current()
     again = start(parts, changed(folder), SMALL)

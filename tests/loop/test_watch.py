@@ -33,8 +33,8 @@ def parts(tmp_path: Path) -> Parts:
 @pytest.fixture
 def running(parts: Parts) -> Experiment:
     """A test of which every user has made one search; half of the users click on the first item."""
-    urls = ("immr-1", "http://127.0.0.1:9"), ("immr-2", "http://127.0.0.1:10")
-    experiment = replace(changes.begin(*urls, 0.5, STARTED), started=STARTED)
+    champion, challenger = ("immr-1", "http://127.0.0.1:9"), ("immr-2", "http://127.0.0.1:10")
+    experiment = replace(changes.begin(champion, {"challenger": challenger}, 0.5, STARTED), started=STARTED)
     parts.settings.home.mkdir(parents=True, exist_ok=True)
     save(experiment, parts.settings.experiment_file)
     record(parts.events, experiment, STARTED)
@@ -111,7 +111,7 @@ def test_the_decision_goes_to_the_promotion_log(parts: Parts, running: Experimen
 def test_a_plan_needs_clicks_of_the_champion(parts: Parts, running: Experiment) -> None:
     champion = ("immr-1", "http://127.0.0.1:9")
     assert planned_users(parts, champion, 0.5) is None  # all events are older than two weeks
-    alone = changes.begin(champion, None, 0.0, datetime.now(UTC))
+    alone = changes.begin(champion, {}, 0.0, datetime.now(UTC))
     record(parts.events, alone, datetime.now(UTC) - timedelta(days=1))
     needed = planned_users(parts, champion, 0.5)
     assert needed is not None and needed > 2

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from immr.errors import ExperimentError
-from immr.readout.comparison import Comparison, Interval
+from immr.readout.comparison import Arm, Comparison, Interval
 from immr.readout.decision import DecisionPolicy, decide
 from immr.readout.readout import Readout, VariantReadout
 from immr.readout.sample_ratio import SampleRatio
@@ -39,7 +39,8 @@ def read(low: float, high: float, users: int = 500, early: float | None = None) 
     )
     sides = (side("champion", users + 10), side("challenger", users))
     ratio = SampleRatio({"champion": users + 10, "challenger": users}, {}, 0.8, True)
-    return Readout("test", 0.95, sides, ratio, ctr, None, None, 0, 0, 0)
+    arm = Arm("challenger", "challenger-model", ctr, None, None, {})
+    return Readout("test", 0.95, sides, ratio, None, 0, 0, 0, (arm,))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_each_branch(readout: Readout, action: str, sentence: str) -> None:
 
 def test_a_withheld_readout_waits_and_gives_its_reason() -> None:
     mismatch = SampleRatio({"champion": 600, "challenger": 400}, {}, 1e-9, False)
-    withheld = replace(read(0.1, 0.2), ctr=None, sample_ratio=mismatch, withheld="the users do not fit")
+    withheld = replace(read(0.1, 0.2), arms=(), sample_ratio=mismatch, withheld="the users do not fit")
     decision = decide(withheld, POLICY)
     assert decision.action == "wait"
     assert "the users do not fit" in decision.reason
@@ -78,7 +79,7 @@ def test_a_withheld_readout_waits_and_gives_its_reason() -> None:
 
 
 def test_a_readout_without_a_comparison_waits() -> None:
-    decision = decide(replace(read(0.1, 0.2), ctr=None, sample_ratio=None), POLICY)
+    decision = decide(replace(read(0.1, 0.2), arms=(), sample_ratio=None), POLICY)
     assert (decision.action, "sample_ratio_p_value" in decision.numbers) == ("wait", False)
 
 
@@ -101,3 +102,41 @@ def test_decision_is_plain_json() -> None:
 def test_an_invalid_policy_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ExperimentError):
         DecisionPolicy(**wrong)
+
+
+def among(*intervals: tuple[float, float], ended: tuple[str, ...] = ()) -> Readout:
+    """A test of several challengers with these always-valid intervals."""
+    sides, arms = [side("champion", 500)], []
+    for number, (low, high) in enumerate(intervals, start=1):
+        name = "challenger" if number == 1 else f"challenger-{number}"
+        one = read(low, high).ctr
+        assert one is not None
+        sides.append(replace(side(name, 500), ended=name in ended))
+        arms.append(Arm(name, f"{name}-model", replace(one, variant=name), None, None, {}))
+    return Readout("test", 0.95, tuple(sides), None, None, 0, 0, 0, tuple(arms))
+
+
+def test_the_best_of_several_winners_is_promoted_and_no_other() -> None:
+    decision = decide(among((0.001, 0.05), (0.02, 0.09), (-0.2, -0.01)), POLICY)
+    assert decision.action == "promote" and decision.winner is not None
+    assert (decision.winner.challenger, decision.losers) == ("challenger-2", ())
+    assert [each.action for each in decision.verdicts].count("promote") == 1
+    assert "The challenger-2 is better" in decision.reason
+    assert "95% interval for all 3 challengers, valid at every look" in decision.reason
+    assert decision.numbers["always_valid_low_challenger-2"] == pytest.approx(0.02)
+
+
+def test_losers_leave_while_the_others_go_on() -> None:
+    decision = decide(among((-0.05, -0.001), (-0.2, 0.2), (-0.004, 0.009)), POLICY)
+    assert (decision.action, decision.winner) == ("wait", None)
+    assert [(each.challenger, each.action) for each in decision.losers] == [
+        ("challenger", "roll back"),
+        ("challenger-3", "keep"),
+    ]
+
+
+def test_a_test_ends_when_all_have_lost_and_who_left_has_no_verdict() -> None:
+    decision = decide(among((-0.05, -0.001), (-0.004, 0.009)), POLICY)
+    assert decision.action == "keep" and len(decision.losers) == 2
+    left = decide(among((-0.05, -0.001), (-0.2, 0.2), ended=("challenger",)), POLICY)
+    assert [each.challenger for each in left.verdicts] == ["challenger-2"]

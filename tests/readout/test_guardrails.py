@@ -146,7 +146,7 @@ def test_an_equal_challenger_is_left_alone(log: SqliteEventLog) -> None:
 def test_a_failing_challenger_is_rolled_back(log: SqliteEventLog) -> None:
     decision = shop(log, users=30, fails=True, took_ms=5000)
     assert decision.action == "roll back"
-    assert decision.reason.startswith("The challenger fails: the other variant had to answer 100.0%")
+    assert decision.reason.startswith("The challenger fails: another variant had to answer 100.0%")
     assert decision.numbers["fallback_rate_challenger"] == 1.0
 
 

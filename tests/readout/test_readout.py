@@ -6,10 +6,12 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from scipy.stats import norm
 
@@ -140,7 +142,7 @@ def test_always_valid_intervals_are_narrowest_at_the_planned_users_and_early() -
 def test_ctr_per_query_is_the_delta_method_by_hand() -> None:
     a, var_a = delta_method([1, 1, 1], [2, 1, 3])
     b, var_b = delta_method([2, 1, 2, 1], [2, 1, 3, 1])
-    found = readout(SMALL, experiment()).ctr_per_query
+    found = readout(SMALL, experiment()).arms[0].ctr_per_query
     assert found is not None
     assert found.difference == pytest.approx(b - a)
     assert found.interval.low == pytest.approx(b - a - Z * math.sqrt(var_a + var_b))
@@ -203,7 +205,7 @@ def test_fallbacks_count_for_the_assigned_variant_and_are_also_reported_without(
     assert (challenger.queries, challenger.clicks) == (7, 10)
     assert found.ctr is not None
     assert found.ctr.challenger == pytest.approx(10 / 28)
-    assert found.secondary["CTR without fallbacks"].challenger == pytest.approx(9 / 24)
+    assert found.arms[0].secondary["CTR without fallbacks"].challenger == pytest.approx(9 / 24)
 
 
 def test_fallbacks_of_hard_photos_do_not_look_like_a_lift() -> None:
@@ -219,7 +221,7 @@ def test_fallbacks_of_hard_photos_do_not_look_like_a_lift() -> None:
     same, found = readout(table, experiment()).ctr, readout(shown, experiment(), asked)
     assert same is not None and found.ctr is not None
     assert found.ctr.difference == pytest.approx(same.difference)
-    assert found.secondary["CTR without fallbacks"].difference > found.ctr.difference + 0.01
+    assert found.arms[0].secondary["CTR without fallbacks"].difference > found.ctr.difference + 0.01
 
 
 def test_answers_of_other_versions_are_left_out() -> None:
@@ -242,7 +244,7 @@ def test_sample_ratio_mismatch_withholds_the_comparison() -> None:
     found = readout(table, experiment(0.5))
     assert found.sample_ratio is not None
     assert not found.sample_ratio.ok
-    assert (found.ctr, found.ctr_per_query) == (None, None)
+    assert (found.ctr, found.arms) == (None, ())
     assert found.withheld is not None
     assert "Likely causes" in found.withheld
     assert readout(table, experiment(0.4)).withheld is None
@@ -308,7 +310,7 @@ def test_without_variance_there_is_no_interval() -> None:
 
 def test_readout_is_plain_json() -> None:
     found = readout(SMALL, experiment())
-    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["ctr"]["metric"] == "CTR"
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["arms"][0]["ctr"]["metric"] == "CTR"
 
 
 def test_printed_rows_have_the_same_width() -> None:
@@ -413,3 +415,33 @@ def test_looking_often_keeps_the_error_rate() -> None:
                 erred += 1
                 break
     assert erred <= 10
+
+
+def test_intervals_of_several_challengers_hold_together() -> None:
+    """With three, each is that of 1 − 0.05 / 3; one that has left a running test is compared no more."""
+    rng = np.random.default_rng(5)
+    table = simulated(rng, 4000)
+    arms = pa.array(rng.choice(["challenger", "challenger-2", "challenger-3"], 4000))
+    renamed = pc.if_else(
+        pc.equal(table["variant"], "champion"), "champion", arms.take(table["user_id"].combine_chunks())
+    )
+    table = table.set_column(table.schema.get_field_index("variant"), "variant", renamed)
+    names = ("challenger", "challenger-2", "challenger-3")
+    sides = [Variant(name, "http://b:1", "immr-2", 1 / 6) for name in names]
+    several = Experiment("test", "salt", (Variant("champion", "http://a:1", "immr-1", 0.5), *sides))
+    found = readout(table, several)
+    assert [arm.variant for arm in found.arms] == [*names]
+    [alone] = readout(
+        table,
+        replace(several, variants=(replace(several.champion, weight=0.75), replace(sides[1], weight=0.25))),
+    ).arms
+    both = found.arm("challenger-2")
+    assert both is not None and both.ctr is not None and alone.ctr is not None
+    assert both.ctr.difference == pytest.approx(alone.ctr.difference)
+    widths = [each.interval.high - each.interval.low for each in (both.ctr, alone.ctr)]
+    z = NormalDist().inv_cdf
+    assert widths[0] / widths[1] == pytest.approx(z(1 - 0.05 / 6) / z(1 - 0.025))
+    left = replace(several, variants=(several.champion, sides[0], replace(sides[1], ended=True), sides[2]))
+    assert [arm.variant for arm in readout(table, left).arms] == ["challenger", "challenger-3"]
+    assert readout(table, left).sample_ratio is not None
+    assert len(readout(table, replace(left, state="stopped")).arms) == 3

@@ -79,7 +79,7 @@ def test_ctr_at_1_is_the_ctr_of_the_first_position() -> None:
     first = side(FOUND, "champion").rates["CTR@1"]
     assert first.value == pytest.approx(sum(row["clicked"] for row in rows) / len(rows))
     assert first.interval.low < first.value < first.interval.high
-    assert FOUND.secondary["CTR@1"].champion == pytest.approx(first.value)
+    assert FOUND.arms[0].secondary["CTR@1"].champion == pytest.approx(first.value)
 
 
 def test_orders_per_user_is_a_mean_of_users_and_checked() -> None:
@@ -88,7 +88,7 @@ def test_orders_per_user_is_a_mean_of_users_and_checked() -> None:
     users = sum_up(SHOP, EXPERIMENT).users
     theirs = tt.Experiment(orders=tt.Mean("orders", use_t=False, equal_var=False), variant="variant")
     checked = theirs.analyze(users.select(["variant", "orders"]), control="champion")["orders"]
-    ours = FOUND.secondary["orders per user"]
+    ours = FOUND.arms[0].secondary["orders per user"]
     assert ours.champion == pytest.approx(checked.control)
     assert ours.interval.high == pytest.approx(checked.effect_size_ci_upper)
 
@@ -107,7 +107,7 @@ def test_zero_result_rate_is_known_with_searches_only() -> None:
     )
     found = readout(shown, EXPERIMENT, searches)
     assert side(found, "champion").rates["zero-result rate"].value == 0.5
-    assert "zero-result rate" not in FOUND.secondary
+    assert "zero-result rate" not in FOUND.arms[0].secondary
     assert "CTR@1" not in side(found, "champion").rates  # no positions
 
 
@@ -128,21 +128,21 @@ def test_cuped_agrees_with_tea_tasting_and_is_narrower() -> None:
     users = sum_up(SHOP, EXPERIMENT, before=before).users
     metric = tt.RatioOfMeans("clicks", "impressions", "clicks_before", "impressions_before", use_t=False)
     theirs = tt.Experiment(ctr=metric, variant="variant").analyze(users, control="champion")["ctr"]
-    assert found.cuped is not None
+    assert found.arms[0].cuped is not None
     assert found.ctr is not None
-    assert found.cuped.difference == pytest.approx(theirs.effect_size)
-    assert found.cuped.interval.low == pytest.approx(theirs.effect_size_ci_lower)
-    width, narrow = (each.interval.high - each.interval.low for each in (found.ctr, found.cuped))
+    assert found.arms[0].cuped.difference == pytest.approx(theirs.effect_size)
+    assert found.arms[0].cuped.interval.low == pytest.approx(theirs.effect_size_ci_lower)
+    width, narrow = (each.interval.high - each.interval.low for each in (found.ctr, found.arms[0].cuped))
     assert narrow < 0.7 * width
-    assert found.cuped.always_valid.high - found.cuped.always_valid.low > narrow
+    assert found.arms[0].cuped.always_valid.high - found.arms[0].cuped.always_valid.low > narrow
 
 
 def test_cuped_needs_users_from_before_the_test() -> None:
     strangers = shopped(20, seed=1, user_id=[f"stranger-{number}" for number in range(600)])
-    assert readout(SHOP, EXPERIMENT, before=strangers).cuped is None
-    assert readout(SHOP, EXPERIMENT, before=SHOP.slice(0, 0)).cuped is None
-    assert readout(SHOP, EXPERIMENT, before=SHOP).cuped is None  # nothing would be left to compare
-    assert FOUND.cuped is None
+    assert readout(SHOP, EXPERIMENT, before=strangers).arms[0].cuped is None
+    assert readout(SHOP, EXPERIMENT, before=SHOP.slice(0, 0)).arms[0].cuped is None
+    assert readout(SHOP, EXPERIMENT, before=SHOP).arms[0].cuped is None  # nothing would be left to compare
+    assert FOUND.arms[0].cuped is None
 
 
 def test_the_time_before_the_test_ends_at_the_challengers_first_impression() -> None:

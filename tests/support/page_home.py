@@ -15,13 +15,13 @@ from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, Variant, save
 from immr.experiment.history import Happening, TestEvent, append
 from immr.experiment.waiting import Queue, WaitingVersion, save_queue
-from immr.types import Click, Impression, ModelVersion, Role, SearchRecord
+from immr.types import ALL_ROLES, Click, Impression, ModelVersion, Role, SearchRecord
 
-CTR = {"champion": 0.05, "challenger": 0.09}
+CTR = {"champion": 0.05, "challenger": 0.09, "challenger-2": 0.05, "challenger-3": 0.04}
 
 
 def experiment(urls: Sequence[str], started: datetime) -> Experiment:
-    names = ("champion", "challenger")[: len(urls)]
+    names = ALL_ROLES[: len(urls)]
     variants = tuple(
         Variant(name, url, f"immr-{number}", 1 / len(urls))
         for number, (name, url) in enumerate(zip(names, urls, strict=True), start=1)
@@ -74,8 +74,8 @@ class VersionsThere:
     def versions(self) -> list[ModelVersion]:
         return self._versions
 
-    def role(self, role: Role) -> ModelVersion | None:
-        return self._versions[role == "challenger"]
+    def roles(self) -> dict[Role, ModelVersion]:
+        return {"champion": self._versions[0], "challenger": self._versions[1]}
 
     def tags(self, version: ModelVersion) -> dict[str, str]:
         return {"gate": "It may go on."} if version.number == 2 else {}

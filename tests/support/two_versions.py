@@ -10,7 +10,7 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-from immr.experiment.assignment import assign
+from immr.experiment.assignment import assign, group
 from immr.experiment.definition import Experiment
 from immr.index.vector_index import Content
 from immr.packaging.bento import tag_of
@@ -86,23 +86,29 @@ def give_roles(settings: Settings, roles: Mapping[Role, str]) -> None:
 
 
 def shop(
-    settings: Settings, running: Experiment, rates: dict[str, int], users: int = 1500, fails: bool = False
+    settings: Settings,
+    running: Experiment,
+    rates: Mapping[str, int],
+    users: int = 1500,
+    fails: bool = False,
+    visit: int = 0,
 ) -> None:
     """One search of ten items per user; `rates` of 20 users click twice; with `fails` the challenger is down."""
     log = connect(settings).events
     assert running.started is not None
     for number in range(users):
-        variant = assign(running, f"user-{number}")
-        down = fails and variant.name == "challenger"
+        variant, name = assign(running, f"user-{number}"), group(running, f"user-{number}")
+        down = fails and name == "challenger"
         version = running.champion.model_version if down else variant.model_version
-        ts, query = running.started + timedelta(seconds=number), f"{running.salt}-{number}"
-        search = SearchRecord(query, f"user-{number}", ts, variant.name, version, 20, 10, False, down)
+        ts = running.started + timedelta(seconds=number, hours=visit)
+        query = f"{running.salt}-{visit}-{number}"
+        search = SearchRecord(query, f"user-{number}", ts, name, version, 20, 10, False, down)
         shown = [
-            Impression(query, f"i{place}", place, f"user-{number}", variant.name, version, ts)
+            Impression(query, f"i{place}", place, f"user-{number}", name, version, ts)
             for place in range(1, 11)
         ]
         log.record_search(search, shown)
-        if number * 7 % 20 < rates[variant.name]:
+        if number * 7 % 20 < rates.get(name, 5):
             log.record_clicks([Click(f"{query}-{item}", "click", query, item, ts) for item in ("i1", "i3")])
     log.close()
 

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 app = typer.Typer()
 experiment_app = typer.Typer(no_args_is_help=True, help="A/B tests: start, ramp, stop, read out, decide.")
 
-Weight = Annotated[float, typer.Option(help="The challenger's share of users, between 0 and 1.")]
+Weight = Annotated[float, typer.Option(help="Each challenger's share of users, between 0 and 1.")]
 
 
 @app.command()
@@ -79,7 +79,12 @@ def experiment_readout(
 @experiment_app.command("start")
 def experiment_start(
     ctx: typer.Context,
-    weight: Weight = 0.5,
+    weight: Annotated[
+        float | None,
+        typer.Option(
+            help="Each challenger's share of users.", show_default="the same for all variants: 0.5 for one"
+        ),
+    ] = None,
     interleave: Annotated[
         bool, typer.Option("--interleave", help="Show these users both versions' items in one result list.")
     ] = False,
@@ -87,9 +92,16 @@ def experiment_start(
         str, typer.Option(metavar="PERCENT,…", help="Shares to step through instead of --weight: 1,5,25,50.")
     ] = "",
     every: Annotated[str, typer.Option(help="How long each share of --ramp lasts: 30m, 6h or 1d.")] = "6h",
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="Give this percentage of all users the champion in every test from now on; 0 ends that.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the deployed challenger with the champion; without a challenger, the champion serves all users.
+    """Compare the deployed challengers with the champion; without a challenger, the champion serves all users.
 
     A ramp moves on while the guardrails hold, and ends when one breaks; `immr serve`, `experiment decide --apply
     --every-s` and the pipeline immr-decide do that. Example: `immr experiment start --ramp 1,5,25,50 --every 6h`
@@ -97,7 +109,9 @@ def experiment_start(
     kind: Kind = "interleave" if interleave else "ab"
     first, *later = _shares(ramp) if ramp else [weight]
     seconds = _seconds(every) if ramp else None
-    _print_experiment(start(parts_of(ctx), first, kind, later, seconds), as_json)
+    held_out = None if holdout is None else holdout / 100
+    begun = start(parts_of(ctx), first, kind, [each for each in later if each], seconds, held_out)
+    _print_experiment(begun, as_json)
 
 
 @experiment_app.command("shadow")
@@ -114,7 +128,7 @@ def experiment_rollback(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 @experiment_app.command("ramp")
 def experiment_ramp(ctx: typer.Context, weight: Weight, as_json: AsJson = False) -> None:
-    """Give the challenger a larger share; its current users keep it, and the readout starts over.
+    """Give each challenger a larger share; its current users keep it, and the readout starts over.
 
     Example: `immr experiment ramp --weight 0.5`
     """
@@ -176,6 +190,8 @@ def experiment_decide(
 ) -> None:
     """Decide to promote, keep, wait or roll back; log the decision, and carry it out with --apply.
 
+    Of several challengers, those that lost leave the test, and at most one is promoted.
+
     Example: `immr experiment decide --apply --every-s 30`
     """
     parts = parts_of(ctx)
@@ -225,9 +241,12 @@ def _show(watched: watch_verb.Watched, as_json: bool) -> None:
 def describe(experiment: Experiment) -> str:
     """The name, the state, and each variant's version, share and address, for the console."""
     shares = ", ".join(
-        f"{side.name} {side.model_version} {side.weight:.0%} at {side.url}" for side in experiment.variants
+        f"{side.name} {side.model_version} "
+        + ("has left the test" if side.ended else f"{side.weight:.0%} at {side.url}")
+        for side in experiment.variants
     )
-    return f"[bold]{experiment.name}[/] ({experiment.state}): {shares}"
+    held_out = "" if experiment.holdout is None else f"; holdout {experiment.holdout.share:.0%} of all users"
+    return f"[bold]{experiment.name}[/] ({experiment.state}): {shares}{held_out}"
 
 
 def _print_experiment(experiment: Experiment, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Earlier tests: their history, and a report of each to send to others."""
+"""What outlives a test: the history, a report of each test to send to others, and the holdout."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from immr.cli.options import (
     report,
 )
 from immr.loop.experiment import history as history_verb
+from immr.loop.experiment.holdout import read_holdout
 from immr.storage.atomic import write_atomically
 
 app = typer.Typer()
@@ -45,7 +46,7 @@ def experiment_history(ctx: typer.Context, as_json: AsJson = False) -> None:
                 f"{each.ended:%Y-%m-%d %H:%M}" if each.ended else "",
                 each.ended_by,
                 " → ".join(f"{share:.0%}" for share in each.shares),
-                each.outcome,
+                f"{each.winner} {each.outcome}" if each.winner else each.outcome,
                 each.reason,
             )
         print_table(table)
@@ -65,3 +66,25 @@ def experiment_report(
     """
     write_atomically(out, history_verb.report(parts_of(ctx), test, names_in(by)))
     report(f"wrote {out}", {"file": out}, as_json)
+
+
+@app.command("holdout")
+def experiment_holdout(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Compare users who get the champion in every test with all others, over all tests since the holdout began.
+
+    Example: `immr experiment start --holdout 5`, and after some tests `immr experiment holdout`
+    """
+    from immr.readout.printed.text import holdout_rows
+
+    found = read_holdout(parts_of(ctx))
+    if as_json:
+        print_json(found.to_json())
+        return
+    header, *rows = holdout_rows(found.readout)
+    since = f"{found.holdout.since:%Y-%m-%d %H:%M}"
+    table = Table(*header, title=f"{found.holdout.share:.1%} of all users are held out since {since} UTC")
+    for row in rows:
+        table.add_row(*row)
+    print_table(table)
+    if found.readout.withheld:
+        console.print(f"no comparison: {found.readout.withheld}", highlight=False)

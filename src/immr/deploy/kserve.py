@@ -23,14 +23,13 @@ from immr.deploy.inference_service import (
     inference_service,
 )
 from immr.errors import DeployError
-from immr.types import ModelVersion, Role
+from immr.types import ALL_ROLES, ModelVersion, Role
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 log = logging.getLogger(__name__)
 ROLES = "immr-roles"  # ConfigMap of k8s/base/serving: {champion: <InferenceService>, challenger: …}
-_ROLES: tuple[Role, ...] = ("champion", "challenger")
 _VARIABLE = "IMMR_DEPLOY_URL"
 _POD_LABEL = "serving.kserve.io/inferenceservice"
 
@@ -80,7 +79,9 @@ class KserveDeployer:
         """
         with api_errors_as(DeployError, f"listing deployments in {self._namespace}"):
             roles, ours = self._roles(), {service["metadata"]["name"]: service for service in self._ours()}
-            return [self._deployment(ours[roles[role]], role) for role in _ROLES if roles.get(role) in ours]
+            return [
+                self._deployment(ours[roles[role]], role) for role in ALL_ROLES if roles.get(role) in ours
+            ]
 
     def remove(self, role: Role) -> None:
         """See `Deployer.remove`; a version without another role is deleted.
@@ -163,7 +164,7 @@ class KserveDeployer:
                 "apply an overlay of k8s/ to it"
             )
         data = existing.get("data") or {}
-        return {role: data[role] for role in _ROLES if data.get(role)}
+        return {role: data[role] for role in ALL_ROLES if data.get(role)}
 
     def _give(self, roles: Mapping[Role, str | None]) -> None:
         self._maps.patch(ROLES, {"data": dict(roles)})

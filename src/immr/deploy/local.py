@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import TypeAlias
 
 from immr.deploy import marked
 from immr.deploy.bento_process import HOST, STOP_TIMEOUT_S
@@ -18,15 +18,15 @@ from immr.deploy.deployer import Deployment
 from immr.deploy.supervisor import BentoSupervisor
 from immr.errors import DeployError
 from immr.storage.atomic import write_atomically
-from immr.types import ModelVersion, Role
+from immr.types import ALL_ROLES, ModelVersion, Role
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PORTS: Mapping[Role, int] = {"champion": 3001, "challenger": 3002}
+DEFAULT_PORTS: Mapping[Role, int] = {role: 3001 + place for place, role in enumerate(ALL_ROLES)}
 READY_TIMEOUT_S = 120.0
-Place = Role | Literal["previous"]
-"""A role, or `previous`: the last champion, kept running for a rollback."""
-_ORDER: tuple[Place, ...] = ("champion", "challenger", "previous")
+Place: TypeAlias = str
+"""A role, or "previous": the last champion, kept running for a rollback."""
+_ORDER: tuple[Place, ...] = (*ALL_ROLES, "previous")
 
 
 class LocalDeployer:

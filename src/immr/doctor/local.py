@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from immr.doctor.endpoints import check_url
@@ -13,7 +14,6 @@ from immr.doctor.finding import Finding
 from immr.errors import ImmrError
 from immr.packaging.application import application_folder
 from immr.settings import Settings
-from immr.types import Role
 from immr.wiring import Parts
 
 PACKAGES = {
@@ -96,13 +96,12 @@ def _registry(parts: Parts, tracking: Finding) -> Iterator[Finding]:
         yield Finding("registry", True, "no version trained yet", "")
         return
 
-    def holder(role: Role) -> str:
-        version = parts.registry.role(role)
-        return version.id if version else "none yet"
+    def holders(first: str) -> str:
+        held = [version.id for role, version in parts.registry.roles().items() if role.startswith(first)]
+        return ", ".join(held) or "none yet"
 
-    roles: tuple[Role, ...] = ("champion", "challenger")
-    for role in roles:
-        yield _finding(role, lambda role=role: holder(role), "check IMMR_TRACKING_URL and MLflow's log")  # type: ignore[misc]
+    for role in ("champion", "challenger"):
+        yield _finding(role, partial(holders, role), "check IMMR_TRACKING_URL and MLflow's log")
 
 
 def _finding(what: str, question: Callable[[], str], remedy: str) -> Finding:

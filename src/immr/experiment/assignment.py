@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from immr.experiment.definition import Experiment, Variant
+from immr.experiment.definition import ENDED, HOLDOUT, Experiment, Variant
 
 BUCKETS = 10_000
 
@@ -18,12 +18,48 @@ def bucket(salt: str, user_id: str) -> int:
 
 
 def assign(experiment: Experiment, user_id: str) -> Variant:
-    """The user's variant. The challenger owns the lowest buckets, so a larger weight only adds users to it.
+    """The variant that answers the user.
 
-    All users get the champion while the experiment is stopped or in shadow.
+    The champion answers all users while the experiment is stopped or in shadow, and always those of the holdout
+    and of a challenger that has left the test.
     """
-    challenger = experiment.challenger
-    if challenger is None or experiment.state != "running":
+    if experiment.state != "running" or is_held_out(experiment, user_id):
         return experiment.champion
-    owned = round(challenger.weight * BUCKETS)
-    return challenger if bucket(experiment.salt, user_id) < owned else experiment.champion
+    chosen = _chosen(experiment, user_id)
+    return experiment.champion if chosen.ended else chosen
+
+
+def group(experiment: Experiment, user_id: str) -> str:
+    """The user's group as events record it: the name of their variant, `HOLDOUT` or `ENDED`."""
+    if is_held_out(experiment, user_id):
+        return HOLDOUT
+    if experiment.state != "running":
+        return experiment.champion.name
+    chosen = _chosen(experiment, user_id)
+    return ENDED if chosen.ended else chosen.name
+
+
+def is_held_out(experiment: Experiment, user_id: str) -> bool:
+    """Whether the user belongs to the holdout. A larger share only adds users to it."""
+    holdout = experiment.holdout
+    return holdout is not None and bucket(holdout.salt, user_id) < round(holdout.share * BUCKETS)
+
+
+def _chosen(experiment: Experiment, user_id: str) -> Variant:
+    """The challengers own the lowest buckets, so larger weights only add users to them.
+
+    Which of several challengers a user gets, a second hash decides by their weights in relation to each other. A
+    ramp keeps these, so nobody moves from one challenger to another.
+    """
+    challengers = experiment.challengers
+    total = sum(each.weight for each in challengers)
+    if bucket(experiment.salt, user_id) >= round(total * BUCKETS):
+        return experiment.champion
+    second, border = 0, 0.0
+    if len(challengers) > 1:
+        second = bucket(f"{experiment.salt}/challenger", user_id)
+    for challenger in challengers:
+        border += challenger.weight
+        if second < round(border / total * BUCKETS):
+            break
+    return challenger

@@ -1,19 +1,20 @@
-"""Changes of an experiment: begin, ramp, stop, promote, roll back. Pure functions; each returns a new one."""
+"""Changes of an experiment: begin, ramp, end, stop, promote, roll back. Pure functions; each returns a new one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from immr.errors import ExperimentError
-from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Kind, Variant
+from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Holdout, Kind, Variant
+from immr.types import Role
 
 
 def begin(
     champion: tuple[str, str],
-    challenger: tuple[str, str] | None,
+    challengers: Mapping[Role, tuple[str, str]],
     weight: float,
     now: datetime,
     kind: Kind = "ab",
@@ -25,32 +26,30 @@ def begin(
 
     Args:
         champion: Model version and URL.
-        challenger: The same; None to give all users the champion and compare nothing.
-        weight: The challenger's share of the users.
+        challengers: The same by variant; if empty, all users get the champion and nothing is compared.
+        weight: Each challenger's share of the users.
         now: Start of the experiment.
         kind: "ab" shows these users the challenger's items, "interleave" the items of both versions.
-        planned_users: Users of both variants that the experiment is planned for (`readout.power`).
-        ramp: The challenger's next shares.
+        planned_users: Users of the champion and one challenger that the experiment is planned for (`readout.power`).
+        ramp: Each challenger's next shares.
         ramp_every_s: How long each share lasts.
 
     Raises:
-        ExperimentError: the weight is not between 0 and 1, or the ramp does not grow.
+        ExperimentError: the weights leave the champion no users, or the ramp does not grow.
     """
     version, url = champion
     stamp = now.strftime("%Y%m%dT%H%M%S") + f"{now.microsecond // 1000:03d}"
-    if challenger is None:
+    if not challengers:
         alone = Variant(CHAMPION, url, version, 1.0)
         return Experiment(f"{version}-alone", f"{version}-{stamp}", (alone,), started=now)
-    check_weight(weight)
-    variants = (
-        Variant(CHAMPION, url, version, 1 - weight),
-        Variant(CHALLENGER, challenger[1], challenger[0], weight),
-    )
-    name = f"{challenger[0]}-{'against' if kind == 'ab' else 'interleaved-with'}-{version}-{stamp}"
+    check_weight(weight, len(challengers))
+    tested = [Variant(role, address, tested, weight) for role, (tested, address) in challengers.items()]
+    against = "against" if kind == "ab" else "interleaved-with"
+    name = f"{'-and-'.join(each.model_version for each in tested)}-{against}-{version}-{stamp}"
     return Experiment(
         name,
         name,
-        variants,
+        (Variant(CHAMPION, url, version, 1 - weight * len(tested)), *tested),
         kind=kind,
         started=now,
         planned_users=planned_users,
@@ -61,38 +60,38 @@ def begin(
 
 def shadow(champion: tuple[str, str], challenger: tuple[str, str], now: datetime) -> Experiment:
     """The champion serves all users; the challenger gets copies of searches, and nobody sees its answers."""
-    begun = begin(champion, None, 0.0, now)
+    begun = begin(champion, {}, 0.0, now)
     version, url = challenger
     variants = (*begun.variants, Variant(CHALLENGER, url, version, 0.0))
     return replace(begun, name=f"{version}-shadows-{champion[0]}", variants=variants, state="shadow")
 
 
 def ramp(experiment: Experiment, weight: float, now: datetime) -> Experiment:
-    """Give the challenger more users. The salt stays, so its users keep seeing it.
+    """Give each challenger this share of the users. The salt stays, so its users keep seeing it.
 
     The readout restarts, because users assigned under two different weights are not comparable.
 
     Raises:
         ExperimentError: no challenger gets users, or the new weight is not larger.
     """
-    challenger = experiment.challenger
-    if challenger is None or experiment.state != "running":
+    challengers = experiment.challengers
+    if not experiment.remaining or experiment.state != "running":
         raise ExperimentError(
             f"experiment {experiment.name} has no running challenger: run `immr experiment start` first"
         )
-    check_weight(weight)
-    if weight <= challenger.weight:
+    check_weight(weight, len(challengers))
+    before = max(each.weight for each in challengers)
+    if weight <= before:
         raise ExperimentError(
-            f"the challenger has {challenger.weight:.0%} of the users, so {weight:.0%} would move some of "
+            f"the challenger has {before:.0%} of the users, so {weight:.0%} would move some of "
             "them back to the champion: ramp to a larger share, or stop the experiment and start another"
         )
-    variants = (
-        replace(experiment.champion, weight=1 - weight),
-        replace(challenger, weight=weight),
-    )
+    champion = replace(experiment.champion, weight=1 - weight * len(challengers))
+    variants = (champion, *(replace(each, weight=weight) for each in challengers))
     planned = experiment.planned_users
     if planned is not None:
-        planned = replan(planned, challenger.weight, weight)
+        pairs = (before / (before + experiment.champion.weight), weight / (weight + champion.weight))
+        planned = replan(planned, *pairs)
     left = tuple(share for share in experiment.ramp if share > weight)
     return replace(experiment, variants=variants, started=now, planned_users=planned, ramp=left)
 
@@ -106,7 +105,7 @@ def due_share(experiment: Experiment, now: datetime) -> float | None:
 
 
 def replan(planned_users: int, share: float, new_share: float) -> int:
-    """Planned users once the challenger's share has changed: an even split needs the fewest."""
+    """Planned users once the challenger's share of the pair has changed: an even split needs the fewest."""
     return math.ceil(planned_users * share * (1 - share) / (new_share * (1 - new_share)))
 
 
@@ -115,15 +114,50 @@ def stop(experiment: Experiment) -> Experiment:
     return replace(experiment, state="stopped")
 
 
-def promote(experiment: Experiment, now: datetime) -> Experiment:
-    """Make the challenger the champion of all users.
+def end(experiment: Experiment, losers: Collection[str]) -> Experiment:
+    """Send the users of these challengers to the champion; all other users keep their variant.
+
+    Without a remaining challenger, the experiment is stopped.
+    """
+    if all(each.name in losers for each in experiment.remaining):
+        return stop(experiment)
+    variants = tuple(replace(each, ended=each.ended or each.name in losers) for each in experiment.variants)
+    return replace(experiment, variants=variants)
+
+
+def promote(experiment: Experiment, now: datetime, winner: str = CHALLENGER) -> Experiment:
+    """Make a challenger the champion of all users.
 
     Raises:
-        ExperimentError: there is no challenger.
+        ExperimentError: there is no such challenger.
     """
-    if experiment.challenger is None:
+    if not experiment.challengers:
         raise ExperimentError(f"experiment {experiment.name} has no challenger to promote")
-    return _replace_champion(experiment, experiment.challenger, now)
+    return _replace_champion(experiment, experiment.variant(winner), now)
+
+
+def hold_out(experiment: Experiment, share: float, now: datetime) -> Experiment:
+    """Give this share of all users the champion in every test; 0 ends the holdout.
+
+    A share that grows keeps its users, and the comparison with the others starts over.
+
+    Raises:
+        ExperimentError: the share is not between 0 and 1, or a test is running.
+    """
+    before = experiment.holdout
+    if not 0 <= share < 1:
+        raise ExperimentError(
+            f"the holdout's share is {share}: give a share of at least 0 and below 1, like 0.05"
+        )
+    if share == (before.share if before else 0.0):
+        return experiment
+    if experiment.state == "running" and experiment.challengers:
+        raise ExperimentError(
+            f"the holdout cannot change while {experiment.name} is running, because users would change their "
+            "variant: stop the test first"
+        )
+    salt = before.salt if before else f"holdout-{now.isoformat()}"
+    return replace(experiment, holdout=Holdout(share, salt, now) if share else None)
 
 
 def roll_back(experiment: Experiment, now: datetime) -> Experiment:
@@ -141,17 +175,23 @@ def roll_back(experiment: Experiment, now: datetime) -> Experiment:
 
 
 def _replace_champion(experiment: Experiment, champion: Variant, now: datetime) -> Experiment:
-    alone = begin((champion.model_version, champion.url), None, 0.0, now)
-    return replace(alone, previous=replace(experiment.champion, weight=0.0))
+    alone = begin((champion.model_version, champion.url), {}, 0.0, now)
+    previous = replace(experiment.champion, weight=0.0)
+    return replace(alone, previous=previous, holdout=experiment.holdout)
 
 
-def check_weight(weight: float) -> None:
-    """Refuse a share that is not between 0 and 1.
+def check_weight(weight: float, challengers: int = 1) -> None:
+    """Refuse a share of each challenger that leaves none to the champion.
 
     Raises:
         ExperimentError: it is not.
     """
-    if not 0 < weight < 1:
+    if challengers == 1 and not 0 < weight < 1:
         raise ExperimentError(
             f"the challenger's weight is {weight}: give a share above 0 and below 1, like 0.5"
+        )
+    if not 0 < weight * challengers < 1:
+        raise ExperimentError(
+            f"{challengers} challengers with a weight of {weight} each leave the champion no users: give a share "
+            f"above 0 and below {1 / challengers:.3g}"
         )

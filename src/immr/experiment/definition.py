@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,32 +13,40 @@ from urllib.parse import urlsplit
 
 from immr.errors import ExperimentError
 from immr.storage.atomic import write_atomically
+from immr.types import ALL_ROLES, Role
 
 State = Literal["running", "shadow", "stopped"]
 """Shadow: all users get the champion; the challenger gets copies of their searches."""
 Kind = Literal["ab", "interleave"]
 """Interleave: the challenger's share of the users sees items of both variants in one answer."""
 
-CHAMPION = "champion"
-CHALLENGER = "challenger"
+CHAMPION: Role = "champion"
+CHALLENGER: Role = "challenger"
 DIRECT = "direct"
 """The variant of a search that came without a gateway."""
 PREVIEW = "preview"
 """The variant of a search that is shown but never counted."""
+HOLDOUT = "holdout"
+"""The variant of users who get the champion in every test."""
+ENDED = "ended"
+"""The variant of users whose challenger has left a test that goes on: they get the champion and are not compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
     """One side of the experiment: a model version, its address, and its share of the users."""
 
-    name: str  # "champion" or "challenger"
+    name: Role
     url: str
     model_version: str
     weight: float  # share of the users, 0 to 1
+    ended: bool = False  # this challenger has left the test: its users get the champion
 
     def __post_init__(self) -> None:
-        if self.name not in (CHAMPION, CHALLENGER):
-            raise ExperimentError(f"a variant is named {self.name!r}: name it champion or challenger")
+        if self.name not in ALL_ROLES:
+            raise ExperimentError(
+                f"a variant is named {self.name!r}: name it champion, challenger, or challenger-2 to challenger-9"
+            )
         if not _is_address(self.url):
             raise ExperimentError(
                 f"variant {self.name!r} has the url {self.url!r}: give an address like http://127.0.0.1:3001"
@@ -52,8 +60,25 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class Holdout:
+    """Users who get the champion in every test, chosen by a salt that outlives the tests."""
+
+    share: float  # of all users, 0 to 1; the weights of a test are shares of the others
+    salt: str
+    since: datetime  # since then none of them has seen a challenger
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1 or not self.salt:
+            raise ExperimentError(
+                f"the holdout has a share of {self.share} and the salt {self.salt!r}: give a share above 0 and "
+                "below 1, and a salt"
+            )
+        _require_zone("since", self.since)
+
+
+@dataclass(frozen=True, slots=True)
 class Experiment:
-    """A champion and at most one challenger. Each test has its own name, salt and `started`.
+    """A champion and any number of challengers. Each test has its own name, salt and `started`.
 
     Raises:
         ExperimentError: a field is invalid; the message names it and what to do.
@@ -66,9 +91,10 @@ class Experiment:
     started: datetime | None = None  # start of the readout; changes with the weights
     previous: Variant | None = None  # the previous champion, for a rollback; gets no users
     kind: Kind = "ab"
-    planned_users: int | None = None  # of both variants, from the plan at the start; None without a plan
-    ramp: tuple[float, ...] = ()  # the challenger's next shares, each larger than the one before
+    planned_users: int | None = None  # of the champion and one challenger, from the plan at the start
+    ramp: tuple[float, ...] = ()  # each challenger's next shares, each larger than the one before
     ramp_every_s: int | None = None  # how long each share lasts before the next
+    holdout: Holdout | None = None
 
     def __post_init__(self) -> None:
         if not self.name or not self.salt:
@@ -83,10 +109,8 @@ class Experiment:
             raise ExperimentError(
                 f"the experiment's kind is {self.kind!r}: give one of {', '.join(get_args(Kind))}"
             )
-        if self.started is not None and self.started.tzinfo is None:
-            raise ExperimentError(
-                f"`started` {self.started.isoformat()} has no time zone: end it with +00:00"
-            )
+        if self.started is not None:
+            _require_zone("started", self.started)
         if self.planned_users is not None and self.planned_users < 1:
             raise ExperimentError(
                 f"the experiment has planned_users {self.planned_users}: give at least 1, or leave it out"
@@ -95,18 +119,24 @@ class Experiment:
         names = [variant.name for variant in self.variants]
         if len(set(names)) < len(names):
             raise ExperimentError(f"two variants have the same name ({names}): give each its own")
-        if CHAMPION not in names:
+        if CHAMPION not in names or self.champion.ended:
             raise ExperimentError(f"the variants {names} have no champion: add one")
+        if self.kind == "interleave" and len(self.challengers) > 1:
+            raise ExperimentError(
+                f"{len(self.challengers)} challengers cannot be interleaved: interleave one, or run an A/B test"
+            )
         total = math.fsum(variant.weight for variant in self.variants)
         if not math.isclose(total, 1, abs_tol=1e-6):
             raise ExperimentError(f"the variants' weights sum to {total:g}: make them sum to 1")
 
     def _check_ramp(self) -> None:
-        challenger = self.challenger
-        shares = [challenger.weight if challenger else 0.0, *self.ramp]
-        if any(not 0 < share < 1 for share in self.ramp) or any(map(float.__ge__, shares, shares[1:])):
+        most = max((each.weight for each in self.challengers), default=0.0)
+        shares = [float(most), *self.ramp]
+        too_large = any(not 0 < share * max(len(self.challengers), 1) < 1 for share in self.ramp)
+        if too_large or any(map(float.__ge__, shares, shares[1:])):
             raise ExperimentError(
-                f"the ramp is {', '.join(f'{share:.4g}' for share in shares)}: give growing shares below 1"
+                f"the ramp is {', '.join(f'{share:.4g}' for share in shares)}: give growing shares that leave the "
+                "champion some users"
             )
         if self.ramp and (self.ramp_every_s is None or self.ramp_every_s < 1):
             raise ExperimentError(
@@ -119,15 +149,38 @@ class Experiment:
         return next(variant for variant in self.variants if variant.name == CHAMPION)
 
     @property
+    def challengers(self) -> tuple[Variant, ...]:
+        """All variants under test, also those that have left it."""
+        return tuple(variant for variant in self.variants if variant.name != CHAMPION)
+
+    @property
+    def remaining(self) -> tuple[Variant, ...]:
+        """The challengers that have not left the test."""
+        return tuple(variant for variant in self.challengers if not variant.ended)
+
+    @property
     def challenger(self) -> Variant | None:
-        """The variant under test; None if nothing is tested."""
-        return next((variant for variant in self.variants if variant.name == CHALLENGER), None)
+        """The first challenger, the only one of an A/B test; None if nothing is tested."""
+        return next(iter(self.challengers), None)
+
+    def variant(self, name: str) -> Variant:
+        """The variant of this name.
+
+        Raises:
+            ExperimentError: There is none.
+        """
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        raise ExperimentError(f"experiment {self.name} has no variant {name!r}")
 
 
 def save(experiment: Experiment, path: Path) -> None:
     """Write the file atomically, so that a watching gateway never reads half of it."""
     content = asdict(experiment)
     content["started"] = experiment.started.isoformat() if experiment.started else None
+    if experiment.holdout is not None:
+        content["holdout"]["since"] = experiment.holdout.since.isoformat()
     write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -172,14 +225,16 @@ def _experiment(content: Any) -> Experiment:
     variants = values.get("variants")
     if not isinstance(variants, list):
         raise ExperimentError(
-            "`variants` is not a list: give the champion, and the challenger if there is one"
+            "`variants` is not a list: give the champion, and the challengers if there are any"
         )
     read = [_variant(variant) for variant in variants]
-    values["variants"] = tuple(sorted(read, key=lambda variant: variant.name != CHAMPION))
+    values["variants"] = tuple(sorted(read, key=lambda variant: ALL_ROLES.index(variant.name)))
     if values.get("previous") is not None:
         values["previous"] = _variant(values["previous"])
     if values.get("started") is not None:
-        values["started"] = _moment(values["started"])
+        values["started"] = _moment("started", values["started"])
+    if values.get("holdout") is not None:
+        values["holdout"] = _holdout(values["holdout"])
     for name in ("planned_users", "ramp_every_s"):
         number = values.get(name)
         if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
@@ -193,10 +248,24 @@ def _experiment(content: Any) -> Experiment:
 
 def _variant(content: Any) -> Variant:
     values = _fields(content, Variant, "a variant")
-    if isinstance(values["weight"], bool) or not isinstance(values["weight"], int | float):
+    if not _is_number(values["weight"]):
         raise ExperimentError(f"variant {values['name']!r} has weight {values['weight']!r}: give a number")
+    if not isinstance(values.get("ended", False), bool):
+        raise ExperimentError(f"variant {values['name']!r} has ended {values['ended']!r}: give true or false")
     _require_text(values, ("name", "url", "model_version"), "a variant")
     return Variant(**values)
+
+
+def _holdout(content: Any) -> Holdout:
+    values = _fields(content, Holdout, "a holdout")
+    if not _is_number(values["share"]):
+        raise ExperimentError(f"the holdout has a share of {values['share']!r}: give a number")
+    _require_text(values, ("salt",), "a holdout")
+    return Holdout(**values | {"since": _moment("since", values["since"])})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _require_text(values: Mapping[str, Any], names: Sequence[str], what: str) -> None:
@@ -205,11 +274,13 @@ def _require_text(values: Mapping[str, Any], names: Sequence[str], what: str) ->
             raise ExperimentError(f"{what}'s {name} is {values[name]!r:.100}: give text")
 
 
-def _fields(content: Any, record: type[Variant] | type[Experiment], what: str) -> dict[str, Any]:
+def _fields(
+    content: Any, record: type[Variant] | type[Holdout] | type[Experiment], what: str
+) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise ExperimentError(f"{what} is not a JSON object: {content!r:.100}")
     known = {field.name for field in fields(record)}
-    required = {"name", "salt", "variants"} if record is Experiment else known
+    required = {field.name for field in fields(record) if field.default is MISSING}
     if missing := sorted(required - set(content)):
         raise ExperimentError(f"{what} lacks {', '.join(missing)}: add it")
     if unknown := sorted(set(content) - known):
@@ -219,8 +290,13 @@ def _fields(content: Any, record: type[Variant] | type[Experiment], what: str) -
     return dict(content)
 
 
-def _moment(text: Any) -> datetime:
+def _moment(name: str, text: Any) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except (TypeError, ValueError) as error:
-        raise ExperimentError(f"`started` is {text!r}: give a time like 2024-05-01T12:00:00+00:00") from error
+        raise ExperimentError(f"`{name}` is {text!r}: give a time like 2024-05-01T12:00:00+00:00") from error
+
+
+def _require_zone(name: str, moment: datetime) -> None:
+    if moment.tzinfo is None:
+        raise ExperimentError(f"`{name}` {moment.isoformat()} has no time zone: end it with +00:00")

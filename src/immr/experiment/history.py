@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from immr.storage.json_lines import JsonLines
 
-Happening = Literal["started", "ramped", "stopped", "promoted", "kept", "rolled back", "undone"]
-"""`kept`: the champion stays. `undone`: the promoted challenger was rolled back later, by hand."""
+Happening = Literal["started", "ramped", "ended", "stopped", "promoted", "kept", "rolled back", "undone"]
+"""`ended`: one of several challengers has left the test. `kept`: the champion stays. `undone`: the promoted
+challenger was rolled back later, by hand."""
 _ENDS = ("stopped", "promoted", "kept", "rolled back")
 
 
@@ -26,8 +27,8 @@ class TestEvent:
     what: Happening
     by: str  # a user's name, or "a service"
     champion: str
-    challenger: str
-    share: float  # the challenger's, from then on
+    challenger: str  # the version that this is about, or those of all challengers: "immr-2, immr-3"
+    share: float  # each challenger's, from then on
     reason: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
 
@@ -38,7 +39,7 @@ class PastTest:
 
     name: str
     champion: str
-    challenger: str
+    challenger: str  # of several: "immr-2, immr-3"
     shares: tuple[float, ...]
     started: datetime
     started_by: str
@@ -48,6 +49,7 @@ class PastTest:
     reason: str
     numbers: Mapping[str, float]
     events: tuple[TestEvent, ...]
+    winner: str = ""  # the promoted version
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, apart from times."""
@@ -86,4 +88,5 @@ def _test(events: Sequence[TestEvent]) -> PastTest:
         reason=end.reason if end else "",
         numbers=end.numbers if end else {},
         events=tuple(events),
+        winner=end.challenger if end and end.what == "promoted" else "",
     )

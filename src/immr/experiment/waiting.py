@@ -30,14 +30,20 @@ class Queue:
     versions: tuple[WaitingVersion, ...] = ()
     held: str = ""  # why nothing starts by itself; empty if it does
 
-    @property
-    def next(self) -> WaitingVersion | None:
-        """The version that starts next; None while the queue is empty or held."""
-        return self.versions[-1] if self.versions and not self.held else None
+    def newest(self, count: int) -> tuple[WaitingVersion, ...]:
+        """The versions that start next, oldest first."""
+        return self.versions[-count:]
 
     def add(self, version: WaitingVersion) -> Queue:
         """The queue with this version as its newest; an earlier entry of the same version is replaced."""
         return replace(self, versions=(*self.without(version.model_version).versions, version))
+
+    def put(self, version: WaitingVersion) -> Queue:
+        """The queue with another entry of a version in its place."""
+        places = tuple(
+            version if each.model_version == version.model_version else each for each in self.versions
+        )
+        return replace(self, versions=places)
 
     def without(self, model_version: str) -> Queue:
         """The queue without this version."""

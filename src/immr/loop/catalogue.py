@@ -161,8 +161,7 @@ def deliver_after_build(parts: Parts, version: ModelVersion) -> None:
 
 def live_versions(parts: Parts) -> set[str]:
     """Versions in use: with a role, deployed, waiting, or in the experiment (its rollback target included)."""
-    registry = parts.registry
-    live = {version.id for role in ("champion", "challenger") if (version := registry.role(role))}
+    live = {version.id for version in parts.registry.roles().values()}
     live |= {deployment.version_id for deployment in parts.deployer.current()}
     if parts.settings.experiment_file.is_file():
         experiment = load(parts.settings.experiment_file)

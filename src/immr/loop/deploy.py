@@ -9,6 +9,7 @@ from immr.errors import DeployError, ExperimentRunningError, IndexUnavailableErr
 from immr.loop.evaluate import GATE_PASSED
 from immr.loop.experiment.running import exclusive, running_test
 from immr.packaging import bento as bentos
+from immr.types import CHALLENGER_ROLES
 
 if TYPE_CHECKING:
     from immr.deploy.deployer import Deployment
@@ -21,7 +22,8 @@ log = logging.getLogger(__name__)
 def deploy(parts: Parts, version: ModelVersion, bento: str, force: bool = False) -> Deployment:
     """Deploy a version as champion if there is none, otherwise as challenger.
 
-    While a test is running, only its own versions can be deployed again, each in its current role.
+    If there are `IMMR_CHALLENGERS` of them already, it replaces the oldest. While a test is running, only its own
+    versions can be deployed again, each in its current role.
 
     Args:
         parts: The process's adapters.
@@ -49,8 +51,13 @@ def deploy_locked(parts: Parts, version: ModelVersion, bento: str, force: bool =
 
 
 def _role_for(parts: Parts, version: ModelVersion) -> Role:
-    champion = parts.registry.role("champion")
-    return "champion" if champion is None or champion.id == version.id else "challenger"
+    roles = parts.registry.roles()
+    if "champion" not in roles:
+        return "champion"
+    places = CHALLENGER_ROLES[: parts.settings.challengers]
+    held = [role for role, holder in roles.items() if holder.id == version.id]
+    free = [role for role in places if role not in roles]
+    return next(iter(held + free), "") or min(places, key=lambda role: roles[role].number)
 
 
 def _refuse_unfit(parts: Parts, version: ModelVersion, bento: str, force: bool) -> None:
@@ -86,11 +93,11 @@ def _refuse_to_disturb(parts: Parts, version: ModelVersion, role: Role) -> None:
     running = running_test(parts)
     if running is None:
         return
-    owned = {variant.model_version for variant in running.variants}
-    owner = next((variant for variant in running.variants if variant.name == role), None)
-    if owner is not None and owner.model_version == version.id:
+    owners = [variant for variant in running.variants if not variant.ended]
+    if any((owner.name, owner.model_version) == (role, version.id) for owner in owners):
         return
+    owned = " with ".join(sorted(variant.model_version for variant in owners))
     raise ExperimentRunningError(
-        f"test {running.name} is comparing {' with '.join(sorted(owned))}, and {version.id} would replace "
-        f"its {role}: deploy it after the test has ended (`immr experiment decide`, or `immr experiment stop`)"
+        f"test {running.name} is comparing {owned}, and {version.id} would replace or join them: deploy it after "
+        "the test has ended (`immr experiment decide`, or `immr experiment stop`)"
     )

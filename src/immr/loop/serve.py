@@ -94,6 +94,7 @@ class _Follower:
         try:
             _experiment(self._parts, self._deployer.follow())
             advance(self._parts)
+            self._parts.alerts.resume()
             self._guard_ramp()
             self._failure = ""
         except (ImmrError, OSError) as error:
@@ -166,7 +167,7 @@ def _experiment(parts: Parts, deployments: Sequence[Deployment]) -> Experiment:
             experiment = _at_addresses(load(file), deployments)
         else:
             champion = deployments[0]
-            experiment = changes.begin((champion.version_id, champion.url), None, 0.0, datetime.now(UTC))
+            experiment = changes.begin((champion.version_id, champion.url), {}, 0.0, datetime.now(UTC))
         save(experiment, file)
     return experiment
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from immr.events.export import Exported
     from immr.events.sink import Sunk
     from immr.experiment.definition import Experiment
-    from immr.readout.decision import Decision
+    from immr.readout.decision import Decision, Verdict
     from immr.readout.readout import Readout
     from immr.readout.relations import Parquet
     from immr.readout.segments import Segment
@@ -48,16 +48,28 @@ def watch(parts: Parts) -> Watched:
 
 
 def record(parts: Parts, watched: Watched) -> None:
-    """Write a decision to the promotion log."""
+    """Write a decision to the promotion log: that on the winner, or one for each challenger."""
+    from immr.readout.decision import Verdict
+
+    decision = watched.decision
+    about = (decision.winner,) if decision.winner else decision.verdicts
+    for verdict in about or (Verdict("", decision.action, decision.reason),):
+        record_verdict(parts, watched.experiment, verdict, decision.numbers)
+
+
+def record_verdict(
+    parts: Parts, experiment: Experiment, verdict: Verdict, numbers: Mapping[str, float]
+) -> None:
+    """Write the verdict on one challenger to the promotion log; if it names none, it is about the champion."""
     registry = parts.registry
-    versions = {side.name: registry.get(side.model_version) for side in watched.experiment.variants}
+    tested = experiment.variant(verdict.challenger) if verdict.challenger else None
     registry.record_decision(
-        action=watched.decision.action,
-        reason=watched.decision.reason,
-        numbers=watched.decision.numbers,
-        champion=versions["champion"],
-        challenger=versions.get("challenger"),
-        experiment=watched.experiment.name,
+        action=verdict.action,
+        reason=verdict.reason,
+        numbers=numbers,
+        champion=registry.get(experiment.champion.model_version),
+        challenger=registry.get(tested.model_version) if tested else None,
+        experiment=experiment.name,
     )
 
 
@@ -93,20 +105,23 @@ def read_out(parts: Parts, exported: Path | None = None, by: Sequence[str] = ())
     return replace(found, segments=segments(joined, searches, experiment, by, categories))
 
 
-def planned_users(parts: Parts, champion: tuple[str, str], weight: float) -> int | None:
-    """Users that an A/B test needs to find the planned effect, from the champion's last two weeks.
+def planned_users(parts: Parts, champion: tuple[str, str], weight: float, challengers: int = 1) -> int | None:
+    """Users of the champion and one challenger that a test needs to find the planned effect.
+
+    They are computed from the champion's last two weeks.
 
     Args:
         parts: The process's adapters.
         champion: Its model version and URL.
-        weight: The challenger's share of the users.
+        weight: Each challenger's share of the users.
+        challengers: Their number.
 
     Returns:
         None if the event log has too few of the champion's clicks.
     """
     from immr.experiment.changes import begin
     from immr.readout import power
-    from immr.readout.comparison import CTR
+    from immr.readout.comparison import CTR, Look
     from immr.readout.readout import PLANNED_EFFECT, PRE_PERIOD
     from immr.readout.sums import sum_up_queries
     from immr.readout.users import aggregate
@@ -114,8 +129,15 @@ def planned_users(parts: Parts, champion: tuple[str, str], weight: float) -> int
     now = datetime.now(UTC)
     since = now - PRE_PERIOD
     queries, searches = parts.events.by_query(since), parts.events.searches(since)
-    sums = sum_up_queries(queries, begin(champion, None, 0.0, now), searches, ranks=lambda bots: ())
-    return power.planned_users(CTR, aggregate(sums.users, CHAMPION), PLANNED_EFFECT, weight)
+    sums = sum_up_queries(queries, begin(champion, {}, 0.0, now), searches, ranks=lambda bots: ())
+    look = Look().shared_by(challengers)
+    return power.planned_users(
+        CTR,
+        aggregate(sums.users, CHAMPION),
+        PLANNED_EFFECT,
+        share=weight / (1 - weight * (challengers - 1)),  # of champion and challenger
+        confidence=look.confidence,
+    )
 
 
 def export_events(parts: Parts, out: Path, since: datetime | None = None) -> Exported:

@@ -8,12 +8,14 @@ KDD 2018), computed by tea-tasting. Pure functions over moments of users.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from immr.experiment.definition import CHALLENGER
 from immr.readout.sequential import always_valid_half_width, tuned_rho
 from immr.readout.users import MAX_CLICK_WEIGHT, RatioMoments, rate_difference
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_PLANNED_USERS = 10_000
 EARLY_USERS = 300
 """The early interval is narrowest here, in users of both variants: it finds large losses soon."""
+_NOTHING_LEFT = 1e-9  # share of a variance that is only rounding
 _ROUNDING = 1e-20  # a variance below this is a rounding error
 
 
@@ -56,6 +59,25 @@ class Comparison:
     relative_lift: float | None  # None if the champion's value is zero
     relative_interval: Interval | None
     p_value: float
+    variant: str = CHALLENGER  # which challenger
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A challenger against the champion. Intervals hold for all challengers of the test together."""
+
+    variant: str
+    model_version: str
+    ctr: Comparison | None
+    ctr_per_query: Comparison | None
+    cuped: Comparison | None  # CTR, adjusted for what the same users did before the test
+    secondary: Mapping[str, Comparison]  # these explain the CTR and decide nothing
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """CTR, CTR with CUPED and the secondary metrics, as charts and tables show them."""
+        found = (self.ctr, self.cuped, *self.secondary.values())
+        return tuple(each for each in found if each is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +107,10 @@ class Look:
 
     confidence: float = 0.95
     planned_users: int = DEFAULT_PLANNED_USERS  # of both variants, fixed before the test starts
+
+    def shared_by(self, comparisons: int) -> Look:
+        """The look at each of several comparisons, of which none may miss (Bonferroni)."""
+        return replace(self, confidence=1 - self.alpha / max(comparisons, 1))
 
     @property
     def alpha(self) -> float:
@@ -125,7 +151,11 @@ def standard_error(ratio: Ratio, users: Aggregates) -> float:
 
 
 def compare(
-    ratio: Ratio, champion: Aggregates, challenger: Aggregates, look: Look = DEFAULT_LOOK
+    ratio: Ratio,
+    champion: Aggregates,
+    challenger: Aggregates,
+    look: Look = DEFAULT_LOOK,
+    variant: str = CHALLENGER,
 ) -> Comparison | None:
     """Challenger minus champion; None if the users do not vary.
 
@@ -171,7 +201,43 @@ def compare(
         relative_lift=float(found.rel_effect_size) if lift_known else None,
         relative_interval=relative if interval_known else None,
         p_value=float(found.pvalue),
+        variant=variant,
     )
+
+
+def compare_arm(
+    variant: str,
+    model_version: str,
+    champion: Aggregates,
+    challenger: Aggregates,
+    secondary: Sequence[Ratio],
+    look: Look,
+) -> Arm:
+    """All metrics of a challenger against the champion."""
+    ratios = (CTR, CTR_PER_QUERY, *secondary)
+    found = {ratio.name: compare(ratio, champion, challenger, look, variant) for ratio in ratios}
+    return Arm(
+        variant=variant,
+        model_version=model_version,
+        ctr=found.pop(CTR.name),
+        ctr_per_query=found.pop(CTR_PER_QUERY.name),
+        cuped=_cuped(champion, challenger, look, variant),
+        secondary={name: comparison for name, comparison in found.items() if comparison is not None},
+    )
+
+
+def _cuped(champion: Aggregates, challenger: Aggregates, look: Look, variant: str) -> Comparison | None:
+    """CUPED; None if no user is known from before, or if earlier clicks explain nothing or everything."""
+    names = ("clicks", "impressions", "clicks_before", "impressions_before")
+    sides = (champion, challenger)
+    known = all("clicks_before" in side.mean_ for side in sides)
+    if not known or not all(side.mean("clicks_before") for side in sides):
+        return None
+    pooled = champion + challenger
+    variance, before = pooled.ratio_var(*names[:2]), pooled.ratio_var(*names[2:])
+    if not before > 0 or variance - pooled.ratio_cov(*names) ** 2 / before < _NOTHING_LEFT * variance:
+        return None
+    return compare(CTR_CUPED, champion, challenger, look, variant)
 
 
 def moments(ratio: Ratio, users: Aggregates) -> RatioMoments:

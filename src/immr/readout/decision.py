@@ -1,17 +1,17 @@
-"""What to do about the challenger. Pure: a readout and a policy in, an action with its reason out."""
+"""What to do about the challengers. Pure: a readout and a policy in, an action with its reason out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from immr.errors import ExperimentError
-from immr.experiment.definition import CHALLENGER, CHAMPION
+from immr.experiment.definition import CHALLENGER
 from immr.readout.comparison import Comparison, Interval
 from immr.readout.guardrails import GuardrailPolicy, breaches
 from immr.readout.preference import Preference
-from immr.readout.readout import Readout
+from immr.readout.readout import Readout, VariantReadout
 
 Action = Literal["promote", "keep", "wait", "roll back"]
 
@@ -40,12 +40,37 @@ class DecisionPolicy:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What to do about one challenger, and why in a sentence."""
+
+    challenger: str  # the variant's name
+    action: Action
+    reason: str
+
+
+@dataclass(frozen=True)
 class Decision:
-    """What to do, why in a sentence, and the numbers behind it."""
+    """What to do about the test, why in a sentence or several, and the numbers behind it.
+
+    The test goes on while the action is "wait", but challengers with another verdict leave it.
+    """
 
     action: Action
     reason: str
     numbers: Mapping[str, float]
+    verdicts: tuple[Verdict, ...] = ()  # on each challenger that has not left the test
+
+    @property
+    def winner(self) -> Verdict | None:
+        """The verdict on the challenger to promote."""
+        found = (each for each in self.verdicts if each.action == "promote")
+        return next(found, None) if self.action == "promote" else None
+
+    @property
+    def losers(self) -> tuple[Verdict, ...]:
+        """The verdicts on challengers that leave the test; none if one of the others wins it."""
+        leaving = tuple(each for each in self.verdicts if each.action in ("keep", "roll back"))
+        return () if self.action == "promote" else leaving
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""
@@ -58,30 +83,69 @@ def decide(readout: Readout, policy: DecisionPolicy) -> Decision:
     All rules use always-valid intervals, so `decide` may be called after every click. Guardrails come first,
     even if the comparison is withheld: a challenger that fails must lose its users. Then the brake acts on
     large losses, by the interval that is narrowest for few users. The rest goes by the interval of the plan.
+
+    Of several challengers, each has its own verdict, with bounds that hold for all of them together. If more
+    than one is better than the champion, the one with the highest CTR is promoted; the others have to wait for
+    a test of their own.
     """
     numbers = _numbers(readout)
-    health = {each.variant: each for each in readout.health}
-    if CHAMPION in health and CHALLENGER in health:
-        broken = breaches(health[CHAMPION], health[CHALLENGER], policy.guardrails)
-        if broken:
-            return Decision("roll back", " ".join(breach.reason for breach in broken), numbers)
-    if readout.preference is not None:
-        return _by_preference(readout.preference, policy, numbers)
-    if readout.withheld is not None:
+    champion, *challengers = readout.variants
+    remaining = [side for side in challengers if not side.ended]
+    if not remaining:
         return Decision("wait", f"There is no comparison: {readout.withheld}.", numbers)
-    if readout.ctr is None:
-        return Decision("wait", "The CTR cannot be compared yet: all users click alike.", numbers)
-    fewest = min(side.users for side in readout.variants)
-    if fewest >= policy.min_users_to_brake and must_brake(readout.ctr, policy):
-        found = _difference(readout.ctr, readout.ctr.early, readout.confidence)
-        return Decision("roll back", f"The challenger loses most of the clicks: {found}.", numbers)
+    verdicts = tuple(_verdict(readout, champion, side, policy) for side in remaining)
+    better = [each for each in verdicts if each.action == "promote"]
+    if better:
+        best = max(better, key=lambda each: _ctr_of(readout, each.challenger))
+        others = tuple(
+            replace(each, action="wait") if each in better and each != best else each for each in verdicts
+        )
+        return Decision("promote", best.reason, numbers, others)
+    reason = " ".join(dict.fromkeys(each.reason for each in verdicts))
+    actions = {each.action for each in verdicts}
+    if "wait" in actions:
+        return Decision("wait", reason, numbers, verdicts)
+    return Decision("keep" if "keep" in actions else "roll back", reason, numbers, verdicts)
+
+
+def _ctr_of(readout: Readout, challenger: str) -> float:
+    arm = readout.arm(challenger)
+    return arm.ctr.challenger if arm and arm.ctr else 0.0
+
+
+def _verdict(
+    readout: Readout, champion: VariantReadout, challenger: VariantReadout, policy: DecisionPolicy
+) -> Verdict:
+    name = challenger.name
+    health = {each.variant: each for each in readout.health}
+    if champion.name in health and name in health:
+        tested = len(readout.variants) - 1
+        broken = breaches(health[champion.name], health[name], policy.guardrails, tested)
+        if broken:
+            return Verdict(name, "roll back", " ".join(breach.reason for breach in broken))
+    if readout.preference is not None:
+        return _by_preference(readout.preference, policy)
+    if readout.withheld is not None:
+        return Verdict(name, "wait", f"There is no comparison: {readout.withheld}.")
+    arm = readout.arm(name)
+    if arm is None:
+        return Verdict(
+            name, "wait", f"There is no comparison of the {name} yet: it has too few users or clicks."
+        )
+    if arm.ctr is None:
+        return Verdict(name, "wait", "The CTR cannot be compared yet: all users click alike.")
+    fewest = min(champion.users, challenger.users)
+    if fewest >= policy.min_users_to_brake and must_brake(arm.ctr, policy):
+        found = _difference(arm.ctr, arm.ctr.early, readout)
+        return Verdict(name, "roll back", f"The {name} loses most of the clicks: {found}.")
     if fewest < policy.min_users:
+        smaller = "smaller variant" if len(readout.variants) == 2 else f"smaller of champion and {name}"
         reason = (
-            f"Too few users: the smaller variant has {fewest:,} of the {policy.min_users:,} that a verdict "
+            f"Too few users: the {smaller} has {fewest:,} of the {policy.min_users:,} that a verdict "
             "on the CTR needs."
         )
-        return Decision("wait", reason, numbers)
-    return _by_interval(readout.ctr, readout.confidence, policy, numbers)
+        return Verdict(name, "wait", reason)
+    return _by_interval(arm.ctr, readout, policy)
 
 
 def must_brake(ctr: Comparison, policy: DecisionPolicy) -> bool:
@@ -93,27 +157,25 @@ def must_brake(ctr: Comparison, policy: DecisionPolicy) -> bool:
     return ctr.early.high < 0 and ctr.difference <= -policy.brake_at_loss * ctr.champion
 
 
-def _by_interval(
-    ctr: Comparison, confidence: float, policy: DecisionPolicy, numbers: Mapping[str, float]
-) -> Decision:
-    low, high = ctr.always_valid.low, ctr.always_valid.high
-    found = _difference(ctr, ctr.always_valid, confidence)
+def _by_interval(ctr: Comparison, readout: Readout, policy: DecisionPolicy) -> Verdict:
+    name, low, high = ctr.variant, ctr.always_valid.low, ctr.always_valid.high
+    found = _difference(ctr, ctr.always_valid, readout)
     meaningful = policy.minimum_effect * ctr.champion
     if low > 0:
-        return Decision("promote", f"The challenger is better: {found}.", numbers)
+        return Verdict(name, "promote", f"The {name} is better: {found}.")
     if high < 0:
-        return Decision("roll back", f"The challenger is worse: {found}.", numbers)
+        return Verdict(name, "roll back", f"The {name} is worse: {found}.")
     if high < meaningful:
-        return Decision(
+        return Verdict(
+            name,
             "keep",
             f"The champion stays: {found}. This rules out a gain of {policy.minimum_effect:.0%} "
             f"({_points(meaningful)} points), the smallest that is worth a new version.",
-            numbers,
         )
-    return Decision("wait", f"Too early to tell: {found}.", numbers)
+    return Verdict(name, "wait", f"Too early to tell: {found}.")
 
 
-def _by_preference(found: Preference, policy: DecisionPolicy, numbers: Mapping[str, float]) -> Decision:
+def _by_preference(found: Preference, policy: DecisionPolicy) -> Verdict:
     """Interleaving can rule a challenger out. Only an A/B test shows what a better one is worth."""
     low, high = found.always_valid.low, found.always_valid.high
     share = (
@@ -125,24 +187,26 @@ def _by_preference(found: Preference, policy: DecisionPolicy, numbers: Mapping[s
             f"Too few users: {found.users:,} users of the challenger decided a query, of the "
             f"{policy.min_users:,} that a verdict needs; {share}."
         )
-        return Decision("wait", reason, numbers)
+        return Verdict(CHALLENGER, "wait", reason)
     if low > 0:
-        return Decision(
+        return Verdict(
+            CHALLENGER,
             "wait",
             f"Shoppers prefer the challenger: {share}. Run an A/B test to see what that is worth: "
             "`immr experiment stop`, then `immr experiment start`.",
-            numbers,
         )
     if high < 0:
-        return Decision("keep", f"Shoppers prefer the champion over the challenger: {share}.", numbers)
-    return Decision("wait", f"Too early to tell which version shoppers prefer: {share}.", numbers)
+        return Verdict(CHALLENGER, "keep", f"Shoppers prefer the champion over the challenger: {share}.")
+    return Verdict(CHALLENGER, "wait", f"Too early to tell which version shoppers prefer: {share}.")
 
 
-def _difference(ctr: Comparison, interval: Interval, confidence: float) -> str:
+def _difference(ctr: Comparison, interval: Interval, readout: Readout) -> str:
+    tested = len(readout.variants) - 1
+    together = "" if tested == 1 else f" for all {tested} challengers"
     return (
-        f"the challenger's CTR is {ctr.challenger:.2%} against the champion's {ctr.champion:.2%}, a "
-        f"difference of {_points(interval.low)} to {_points(interval.high)} points ({confidence:.0%} "
-        "interval, valid at every look)"
+        f"the {ctr.variant}'s CTR is {ctr.challenger:.2%} against the champion's {ctr.champion:.2%}, a "
+        f"difference of {_points(interval.low)} to {_points(interval.high)} points ({readout.confidence:.0%} "
+        f"interval{together}, valid at every look)"
     )
 
 
@@ -168,15 +232,22 @@ def _numbers(readout: Readout) -> dict[str, float]:
             "preference_always_valid_high": found.always_valid.high,
             "preference_users": found.users,
         }
-    if readout.ctr is not None:
-        numbers |= {
-            "ctr_champion": readout.ctr.champion,
-            "ctr_challenger": readout.ctr.challenger,
-            "difference": readout.ctr.difference,
-            "interval_low": readout.ctr.interval.low,
-            "interval_high": readout.ctr.interval.high,
-            "always_valid_low": readout.ctr.always_valid.low,
-            "always_valid_high": readout.ctr.always_valid.high,
-            "p_value": readout.ctr.p_value,
-        }
+    for arm in readout.arms:
+        if arm.ctr is not None:
+            numbers |= _ctr_numbers(arm.ctr)
     return numbers
+
+
+def _ctr_numbers(ctr: Comparison) -> dict[str, float]:
+    """Of the only or first challenger without its name, of others with it."""
+    of = "" if ctr.variant == CHALLENGER else f"_{ctr.variant}"
+    return {
+        "ctr_champion": ctr.champion,
+        f"ctr_{ctr.variant}": ctr.challenger,
+        f"difference{of}": ctr.difference,
+        f"interval_low{of}": ctr.interval.low,
+        f"interval_high{of}": ctr.interval.high,
+        f"always_valid_low{of}": ctr.always_valid.low,
+        f"always_valid_high{of}": ctr.always_valid.high,
+        f"p_value{of}": ctr.p_value,
+    }

@@ -48,36 +48,39 @@ class Breach:
     reason: str
 
 
-def breaches(champion: Health, challenger: Health, policy: GuardrailPolicy) -> tuple[Breach, ...]:
-    """The guardrails that the challenger breaks."""
+def breaches(
+    champion: Health, challenger: Health, policy: GuardrailPolicy, challengers: int = 1
+) -> tuple[Breach, ...]:
+    """The guardrails that a challenger breaks; with `ALPHA` shared by all challengers of the test."""
     if challenger.users < policy.min_users:
         return ()
     found = []
-    if _exceeds(champion.fallbacks, challenger.fallbacks, policy.extra_fallback):
+    alpha, name = ALPHA / challengers, challenger.variant
+    if _exceeds(champion.fallbacks, challenger.fallbacks, policy.extra_fallback, alpha):
         found.append(
             Breach(
                 "error rate",
-                "The challenger fails: the other variant had to answer "
+                f"The {name} fails: another variant had to answer "
                 f"{challenger.fallback_rate:.1%} of its {challenger.searches:,} searches, against "
                 f"{champion.fallback_rate:.1%} for the champion.",
             )
         )
-    if _exceeds(champion.empty, challenger.empty, policy.extra_zero_result):
+    if _exceeds(champion.empty, challenger.empty, policy.extra_zero_result, alpha):
         found.append(
             Breach(
                 "zero results",
-                f"The challenger finds nothing in {challenger.zero_result_rate:.1%} of its "
+                f"The {name} finds nothing in {challenger.zero_result_rate:.1%} of its "
                 f"{challenger.searches:,} searches, against {champion.zero_result_rate:.1%} for the "
                 "champion.",
             )
         )
     if (at := slow_limit(champion.p99_ms, policy)) is not None:
         slow = (champion.slow[at], challenger.slow[at])
-        if _exceeds(*slow, policy.extra_slow):
+        if _exceeds(*slow, policy.extra_slow, alpha):
             found.append(
                 Breach(
                     "p99 latency",
-                    f"The challenger is slow: {float(slow[1].rate):.1%} of its {challenger.searches:,} "
+                    f"The {name} is slow: {float(slow[1].rate):.1%} of its {challenger.searches:,} "
                     f"searches took longer than {SLOW_MS[at]} ms, against {float(slow[0].rate):.1%} for the "
                     f"champion (p99 {challenger.p99_ms:.0f} ms against {champion.p99_ms:.0f} ms).",
                 )
@@ -94,13 +97,15 @@ def slow_limit(champion_p99_ms: float, policy: GuardrailPolicy) -> int | None:
     return next((at for at, slow_ms in enumerate(SLOW_MS) if slow_ms >= limit_ms), None)
 
 
-def excess_lower_bound(champion: RatioMoments, challenger: RatioMoments) -> npt.NDArray[np.float64]:
+def excess_lower_bound(
+    champion: RatioMoments, challenger: RatioMoments, alpha: float = ALPHA
+) -> npt.NDArray[np.float64]:
     """Lower always-valid bound of challenger's share minus champion's; NaN if one variant has no searches."""
     difference, error = rate_difference(champion, challenger)
     users = champion.users + challenger.users
-    half = always_valid_half_width(error, users, tuned_rho(EARLY_USERS, ALPHA), ALPHA)
+    half = always_valid_half_width(error, users, tuned_rho(EARLY_USERS, alpha), alpha)
     return np.asarray(difference - half)
 
 
-def _exceeds(champion: RatioMoments, challenger: RatioMoments, allowed: float) -> bool:
-    return bool(excess_lower_bound(champion, challenger) > allowed)
+def _exceeds(champion: RatioMoments, challenger: RatioMoments, allowed: float, alpha: float) -> bool:
+    return bool(excess_lower_bound(champion, challenger, alpha) > allowed)

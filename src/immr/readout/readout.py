@@ -6,7 +6,7 @@ users per variant has to match the weights before any difference is shown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,24 +15,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from immr.errors import ExperimentError
-from immr.experiment.definition import CHALLENGER, CHAMPION, Experiment, Kind, Variant
+from immr.experiment.definition import CHAMPION, Experiment, Variant
 from immr.readout import users as user_sums
 from immr.readout.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked
 from immr.readout.comparison import (
     CTR,
     CTR_AT_1,
-    CTR_CUPED,
     CTR_OWN_ANSWERS,
     CTR_PER_QUERY,
     DEFAULT_PLANNED_USERS,
     ORDERS_PER_USER,
     WEIGHTED_CTR,
     ZERO_RESULT_RATE,
+    Arm,
     Comparison,
     Look,
     Rate,
     Ratio,
-    compare,
+    compare_arm,
     rate,
 )
 from immr.readout.health import Health
@@ -49,7 +49,6 @@ PRE_PERIOD = timedelta(days=14)
 """CUPED uses this much of the time before the experiment, and so does the plan at its start."""
 PLANNED_EFFECT = 0.05
 """The relative lift that an experiment is planned to find."""
-_NOTHING_LEFT = 1e-9  # share of a variance that is only rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +66,7 @@ class VariantReadout:
     ctr: Rate | None  # clicks per impression
     ctr_per_query: Rate | None  # share of queries with a click
     rates: Mapping[str, Rate] = field(default_factory=dict)  # secondary metrics by name
+    ended: bool = False  # a challenger that has left the test
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,38 +85,47 @@ class Readout:
     """The experiment so far. `withheld` is the reason why there is no comparison."""
 
     experiment: str
-    confidence: float
+    confidence: float  # of all comparisons of one metric together
     variants: tuple[VariantReadout, ...]
     sample_ratio: SampleRatio | None
-    ctr: Comparison | None
-    ctr_per_query: Comparison | None
-    withheld: str | None
+    withheld: str | None  # why no challenger is compared
     fallback_queries: int  # answered by the other variant; they count for the assigned one
     users_in_both: int  # seen in both variants and counted in each: assignment was not sticky
     foreign_queries: int  # left out: the model version is not part of the experiment
-    cuped: Comparison | None = None  # CTR, adjusted for what the same users did before the test
-    secondary: Mapping[str, Comparison] = field(
-        default_factory=dict
-    )  # these explain the CTR and decide nothing
+    arms: tuple[Arm, ...] = ()  # the challengers that can be compared
     by_rank: tuple[RankCtr, ...] = ()
     bots: tuple[Marked, ...] = ()  # left out
     health: tuple[Health, ...] = ()  # for the guardrails
-    plan: Plan | None = None  # users needed to find the requested effect
+    plan: Plan | None = None  # users of the champion and one challenger needed to find the requested effect
     days: float = 0.0  # from the first event to the last
     preference: Preference | None = None  # of an interleaved experiment, instead of comparisons
 
+    def arm(self, variant: str) -> Arm | None:
+        """The comparison of this challenger; None if it is withheld."""
+        return next((each for each in self.arms if each.variant == variant), None)
+
+    @property
+    def ctr(self) -> Comparison | None:
+        """CTR of the first challenger, the only one of an A/B test; None if it is withheld."""
+        return self.arms[0].ctr if self.arms else None
+
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """CTR, CTR with CUPED and the secondary metrics, as charts and tables show them; empty if withheld."""
-        found = (self.ctr, self.cuped, *self.secondary.values())
-        return tuple(each for each in found if each is not None)
+        """All metrics of all challengers, as charts and tables show them; empty if withheld."""
+        return tuple(each for arm in self.arms for each in arm.comparisons)
+
+    @property
+    def pair_users(self) -> int:
+        """Users of the champion and of its smallest remaining challenger, as the plan counts them."""
+        champion, *challengers = self.variants
+        return champion.users + min((each.users for each in challengers if not each.ended), default=0)
 
     @property
     def days_to_go(self) -> float | None:
         """Days until enough users for the plan have arrived; None if unknown."""
         if self.plan is None:
             return None
-        return self.plan.days(sum(side.users for side in self.variants), self.days)
+        return self.plan.days(self.pair_users, self.days)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""
@@ -159,38 +168,58 @@ def readout_of_sums(
     sums: Sums, experiment: Experiment, confidence: float = 0.95, effect: float = PLANNED_EFFECT
 ) -> Readout:
     """The statistical part of `readout`: from sums per user to a readout."""
-    look = Look(confidence, experiment.planned_users or DEFAULT_PLANNED_USERS)
+    whole = Look(confidence, experiment.planned_users or DEFAULT_PLANNED_USERS)
+    look = whole.shared_by(len(experiment.challengers))
     sides = {side.name: user_sums.aggregate(sums.users, side.name) for side in experiment.variants}
     secondary = _secondary(sums)
     variants = tuple(
-        _variant_readout(side, sums.users, sides[side.name], secondary, look.confidence)
+        _variant_readout(side, sums.users, sides[side.name], secondary, confidence)
         for side in experiment.variants
     )
-    ratio = sample_ratio(
-        {side.name: side.weight for side in experiment.variants},
-        {side.name: side.users for side in variants},
-    )
-    withheld = _why_withheld(variants, ratio, experiment.kind)
-    found = {} if withheld else _comparisons((CTR, CTR_PER_QUERY, *secondary), sides, look)
+    ratio = _sample_ratio(experiment, variants)
+    withheld = _why_withheld(variants, ratio, experiment)
     return Readout(
         experiment=experiment.name,
-        confidence=look.confidence,
+        confidence=confidence,
         variants=variants,
         sample_ratio=ratio,
-        ctr=found.pop(CTR.name, None),
-        ctr_per_query=found.pop(CTR_PER_QUERY.name, None),
         withheld=withheld,
         fallback_queries=sums.fallback_queries,
         users_in_both=user_sums.users_in_both(sums.users),
         foreign_queries=sums.foreign_queries,
-        cuped=None if withheld else _cuped(sides, look),
-        secondary=found,
+        arms=() if withheld else tuple(_arms(experiment, variants, sides, secondary, look)),
         by_rank=tuple(RankCtr(*rank, rank.clicks / rank.impressions) for rank in sums.ranks),
         bots=sums.bots,
         health=sums.health,
         plan=_plan(sides, experiment, effect, look),
         days=sums.days,
-        preference=_preference(sums, look),
+        preference=_preference(sums, whole),
+    )
+
+
+def _arms(
+    experiment: Experiment,
+    variants: Sequence[VariantReadout],
+    sides: Mapping[str, Aggregates],
+    secondary: Sequence[Ratio],
+    look: Look,
+) -> Iterator[Arm]:
+    """The challengers with enough users. One that has left a running test is compared no more: the champion's
+    users of later days would be compared with its users of earlier ones."""
+    champion, *challengers = variants
+    for side in challengers:
+        if _why_incomparable(champion, side) or (side.ended and experiment.state == "running"):
+            continue
+        yield compare_arm(side.name, side.model_version, sides[CHAMPION], sides[side.name], secondary, look)
+
+
+def _sample_ratio(experiment: Experiment, variants: Sequence[VariantReadout]) -> SampleRatio | None:
+    """Of the variants that still get users: those of a challenger that has left are assigned to nobody."""
+    sides = [side for side in experiment.variants if not side.ended]
+    total = sum(side.weight for side in sides)
+    users = {side.name: side.users for side in variants}
+    return sample_ratio(
+        {side.name: side.weight / total for side in sides}, {side.name: users[side.name] for side in sides}
     )
 
 
@@ -202,29 +231,30 @@ def _preference(sums: Sums, look: Look) -> Preference | None:
 
 
 def before_the_test(joined: pa.Table, experiment: Experiment) -> pa.Table:
-    """Impressions from before anyone saw the challenger, which it cannot have influenced.
+    """Impressions from before anyone saw a challenger, which it cannot have influenced.
 
-    After a ramp the readout restarts, but some users have already seen the challenger. So this ends at the
-    challenger's first impression if that comes before `started`.
+    After a ramp the readout restarts, but some users have already seen a challenger. So this ends at the
+    challengers' first impression if that comes before `started`.
 
     Args:
         joined: Impressions from some time before `started`.
         experiment: Its start and versions.
     """
-    challenger = experiment.challenger
-    if experiment.started is None or challenger is None:
+    if experiment.started is None or not experiment.challengers:
         return joined.slice(0, 0)
-    shown = joined.filter(pc.equal(joined["model_version"], challenger.model_version))["ts"]
+    tested = pa.array([each.model_version for each in experiment.challengers])
+    shown = joined.filter(pc.is_in(joined["model_version"], value_set=tested))["ts"]
     first = pc.min(shown).as_py()
     end = experiment.started if first is None else min(first, experiment.started)
     return joined.filter(pc.less(joined["ts"], pa.scalar(end, joined["ts"].type)))
 
 
 def _plan(sides: Mapping[str, Aggregates], experiment: Experiment, effect: float, look: Look) -> Plan | None:
-    challenger = experiment.challenger
+    challenger = next(iter(experiment.remaining), None)
     if challenger is None or not 0 < challenger.weight < 1 or experiment.kind == "interleave":
         return None
-    return plan(CTR, sides[CHAMPION], effect, share=challenger.weight, look=look)
+    share = challenger.weight / (challenger.weight + experiment.champion.weight)
+    return plan(CTR, sides[CHAMPION], effect, share=share, look=look)
 
 
 def _secondary(sums: Sums) -> tuple[Ratio, ...]:
@@ -238,26 +268,6 @@ def _secondary(sums: Sums) -> tuple[Ratio, ...]:
         (ZERO_RESULT_RATE, sums.searches_known),
     )
     return tuple(ratio for ratio, is_known in known if is_known)
-
-
-def _comparisons(
-    ratios: Sequence[Ratio], sides: Mapping[str, Aggregates], look: Look
-) -> dict[str, Comparison]:
-    found = {ratio.name: compare(ratio, sides[CHAMPION], sides[CHALLENGER], look) for ratio in ratios}
-    return {name: comparison for name, comparison in found.items() if comparison is not None}
-
-
-def _cuped(sides: Mapping[str, Aggregates], look: Look) -> Comparison | None:
-    """CUPED; None if no user is known from before, or if earlier clicks explain nothing or everything."""
-    names = ("clicks", "impressions", "clicks_before", "impressions_before")
-    known = all("clicks_before" in side.mean_ for side in sides.values())
-    if not known or not all(side.mean("clicks_before") for side in sides.values()):
-        return None
-    pooled = sides[CHAMPION] + sides[CHALLENGER]
-    variance, before = pooled.ratio_var(*names[:2]), pooled.ratio_var(*names[2:])
-    if not before > 0 or variance - pooled.ratio_cov(*names) ** 2 / before < _NOTHING_LEFT * variance:
-        return None
-    return compare(CTR_CUPED, sides[CHAMPION], sides[CHALLENGER], look)
 
 
 def _variant_readout(
@@ -278,21 +288,30 @@ def _variant_readout(
         ctr=rate(CTR, sums, confidence),
         ctr_per_query=rate(CTR_PER_QUERY, sums, confidence),
         rates={metric: value for metric, value in rates.items() if value is not None},
+        ended=variant.ended,
         **totals,
     )
 
 
-def _why_withheld(variants: Sequence[VariantReadout], ratio: SampleRatio | None, kind: Kind) -> str | None:
-    if len(variants) < 2:
+def _why_withheld(
+    variants: Sequence[VariantReadout], ratio: SampleRatio | None, experiment: Experiment
+) -> str | None:
+    champion, *challengers = variants
+    if not challengers:
         return "there is no challenger to compare; deploy one"
-    if kind == "interleave":
+    if experiment.kind == "interleave":
         return "interleaved users see the items of both versions, so only their preference can be measured"
     if ratio is not None and not ratio.ok:
         return ratio.sentence
-    for variant in variants:
-        if variant.users < 2 or variant.impressions == 0:
-            counts = f"{variant.users} users with {variant.impressions} impressions"
-            return f"the {variant.name} has only {counts} so far"
-    if all(variant.ctr is None or variant.ctr.interval is None for variant in variants):
+    reasons = [_why_incomparable(champion, side) for side in challengers]
+    return reasons[0] if all(reasons) else None
+
+
+def _why_incomparable(champion: VariantReadout, challenger: VariantReadout) -> str | None:
+    sides = (champion, challenger)
+    for side in sides:
+        if side.users < 2 or side.impressions == 0:
+            return f"the {side.name} has only {side.users} users with {side.impressions} impressions so far"
+    if all(side.ctr is None or side.ctr.interval is None for side in sides):
         return "all users click alike so far, so no interval can be computed"
     return None

@@ -54,7 +54,7 @@ def split_at_start(
     """
     import duckdb
 
-    if experiment.started is None or experiment.challenger is None:
+    if experiment.started is None or not experiment.challengers:
         return joined, None
     start = experiment.started - reach
     with duckdb.connect() as base:
@@ -67,8 +67,8 @@ def split_at_start(
             what="impressions",
         )
         base.execute(
-            "SELECT epoch_us(min(ts)) FROM early WHERE model_version = $version",
-            {"version": experiment.challenger.model_version},
+            "SELECT epoch_us(min(ts)) FROM early WHERE list_contains($versions, model_version)",
+            {"versions": [each.model_version for each in experiment.challengers]},
         )
         [(first,)] = base.fetchall()
     until = experiment.started if first is None else datetime.fromtimestamp(first / 1e6, UTC)

@@ -1,11 +1,11 @@
 """Segments: the CTR of both variants by country, device, category, day or rank, corrected for their number.
 
 Someone who looks at twenty segments finds a difference in one of them by chance alone. So every segment gets the
-always-valid interval of level 1 − α/m (Bonferroni), with m = `MAX_SEGMENTS` per dimension: a number that is fixed
-beforehand, as the segments themselves become more from look to look. A segment "differs" if that interval excludes
-zero. For many users, the probability that any segment without a difference does so at any look is α at most,
-provided that every look splits by the same dimensions and each has at most `MAX_SEGMENTS` values; of more, the
-segments that are shown may change. The p-values, for one look, are corrected by Holm (S. Holm, *A simple
+always-valid interval of level 1 − α/m (Bonferroni), with m = `MAX_SEGMENTS` per dimension and challenger: a number
+that is fixed beforehand, as the segments themselves become more from look to look. A segment "differs" if that
+interval excludes zero. For many users, the probability that any segment without a difference does so at any look is
+α at most, provided that every look splits by the same dimensions and each has at most `MAX_SEGMENTS` values; of more,
+the segments that are shown may change. The p-values, for one look, are corrected by Holm (S. Holm, *A simple
 sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics, 1979).
 """
 
@@ -65,11 +65,12 @@ _SUMS = """WITH per_user AS (
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment. Without enough users in both variants there is no comparison."""
+    """One segment of a challenger and the champion. Without enough users in both there is no comparison."""
 
     dimension: str
     value: str
-    users: Mapping[str, int]  # by variant, as are impressions and clicks
+    variant: str  # the challenger
+    users: Mapping[str, int]  # of "champion" and "challenger", as are impressions and clicks
     impressions: Mapping[str, int]
     clicks: Mapping[str, int]
     champion: float | None  # CTR
@@ -89,8 +90,9 @@ class Segment:
 class SegmentSums:
     """Sums over the users of S segments, each array (2, S): champion, challenger."""
 
-    dimensions: Sequence[str]  # of each segment, as is `values`
+    dimensions: Sequence[str]  # of each segment, as are `values` and `variants`
     values: Sequence[str]
+    variants: Sequence[str]  # the challenger
     users: npt.NDArray[np.float64]
     impressions: npt.NDArray[np.float64]
     clicks: npt.NDArray[np.float64]
@@ -134,10 +136,8 @@ def segments(
         ExperimentError: The test has no challenger or is interleaved, the categories are unknown, or a column is
             missing.
     """
-    if experiment.challenger is None or experiment.kind == "interleave":
-        raise ExperimentError(
-            f"{experiment.name} is not an A/B test of two versions: only those have segments"
-        )
+    if not experiment.challengers or experiment.kind == "interleave":
+        raise ExperimentError(f"{experiment.name} is not an A/B test of versions: only those have segments")
     if "category" in by and categories is None:
         raise ExperimentError(
             "the items' categories are unknown, as the champion's training set is not in this home: split by "
@@ -149,7 +149,8 @@ def segments(
         mark_bots(base, policy)
         leave_out(base, experiment)
         base.register("categories", nothing if categories is None else categories)
-        found = [_sums_by(base, dimension) for dimension in by]
+        challengers = [side.name for side in experiment.challengers]
+        found = [_sums_by(base, dimension, name) for name in challengers for dimension in by]
     return compare_segments(_joined(found), look)
 
 
@@ -160,7 +161,8 @@ def compare_segments(sums: SegmentSums, look: Look = DEFAULT_LOOK) -> tuple[Segm
     champion, challenger = sums.moments(0), sums.moments(1)
     difference_S, error_S = rate_difference(champion, challenger)
     compared_S = (sums.users >= MIN_USERS).all(axis=0) & (error_S > 0)
-    alpha = look.alpha / (MAX_SEGMENTS * max(len(set(sums.dimensions)), 1))
+    families = set(zip(sums.variants, sums.dimensions, strict=True))
+    alpha = look.alpha / (MAX_SEGMENTS * max(len(families), 1))
     rho = tuned_rho(max(_SHARE * look.planned_users, 1.0), alpha)
     half_S = always_valid_half_width(error_S, np.maximum(sums.users.sum(axis=0), 1), rho, alpha)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -208,6 +210,7 @@ def _segment(sums: SegmentSums, at: int) -> Segment:
     return Segment(
         dimension=sums.dimensions[at],
         value=sums.values[at],
+        variant=sums.variants[at],
         users=counts(sums.users),
         impressions=counts(sums.impressions),
         clicks=counts(sums.clicks),
@@ -216,16 +219,16 @@ def _segment(sums: SegmentSums, at: int) -> Segment:
     )
 
 
-def _sums_by(base: duckdb.DuckDBPyConnection, dimension: str) -> SegmentSums:
+def _sums_by(base: duckdb.DuckDBPyConnection, dimension: str, challenger: str) -> SegmentSums:
     value = _VALUE_OF.get(dimension, f"nullif(asked.context, '') ->> '$.{dimension}'")
     sql = _SUMS.format(value=value, unknown=UNKNOWN, other=OTHER, limit=MAX_SEGMENTS - 1)
     rows = base.execute(sql).fetchall()
     values = sorted({row[0] for row in rows}, key=_order)
     arrays = np.zeros((6, 2, len(values)))
     for name, variant, *numbers in rows:
-        if variant in (CHAMPION, CHALLENGER):
-            arrays[:, int(variant == CHALLENGER), values.index(name)] = numbers
-    return SegmentSums([dimension] * len(values), values, *arrays)
+        if variant in (CHAMPION, challenger):
+            arrays[:, int(variant == challenger), values.index(name)] = numbers
+    return SegmentSums([dimension] * len(values), values, [challenger] * len(values), *arrays)
 
 
 def _order(value: str) -> tuple[int, int, str]:
@@ -240,5 +243,6 @@ def _joined(found: Sequence[SegmentSums]) -> SegmentSums:
     return SegmentSums(
         [dimension for each in found for dimension in each.dimensions],
         [value for each in found for value in each.values],
+        [variant for each in found for variant in each.variants],
         *(np.concatenate([getattr(each, name) for each in found], axis=1) for name in names),
     )

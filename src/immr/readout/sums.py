@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from immr.errors import ExperimentError
-from immr.experiment.definition import CHALLENGER, Experiment
+from immr.experiment.definition import CHALLENGER, ENDED, HOLDOUT, Experiment
 from immr.readout.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked, left_out, mark_bots
 from immr.readout.health import Health, health
 from immr.readout.relations import ASKED, ASKED_OPTIONAL, SHOWN, SHOWN_OPTIONAL, Relation, view
@@ -57,6 +57,10 @@ _EXPOSED = """CREATE TEMP VIEW exposed AS
         (variant, model_version) IN (FROM own_versions)
             AND query_id NOT IN (SELECT query_id FROM fallbacks) AS own
     FROM queries ANTI JOIN bots USING (user_id)"""
+
+# Users of the holdout, or of a challenger that has left the test, are no strangers.
+_FOREIGN = f"""SELECT count(DISTINCT query_id) FROM exposed
+    WHERE NOT ours AND variant NOT IN ('{HOLDOUT}', '{ENDED}')"""
 
 # An interleaved query has one row per version and counts once.
 _USERS = f"""SELECT variant, user_id, count({{each}} query_id) AS queries,
@@ -200,7 +204,7 @@ def _sums(
         bots=left_out(base),
         health=health(base, experiment),
         fallback_queries=_one(base, "SELECT count(*) FROM fallbacks")[0],
-        foreign_queries=_one(base, "SELECT count(DISTINCT query_id) FROM exposed WHERE NOT ours")[0],
+        foreign_queries=_one(base, _FOREIGN)[0],
         days=_days(users),
         searches_known=searches_known,
         drafted=_drafted(base, experiment) if interleaved else None,

@@ -15,9 +15,7 @@ from immr.registry.runs import Runs
 from immr.registry.store import Store
 from immr.registry.versions import Versions
 from immr.storage.json_lines import JsonLines
-from immr.types import ModelVersion, Role
-
-_ROLES: tuple[Role, ...] = ("champion", "challenger")
+from immr.types import ALL_ROLES, ModelVersion, Role
 
 
 class Registry:
@@ -143,7 +141,7 @@ class Registry:
             RegistryError: A role is held by a version that IMMR did not register.
         """
         numbers = self._roles.numbers()
-        held = {role: numbers[role] for role in _ROLES if role in numbers}
+        held = {role: numbers[role] for role in ALL_ROLES if role in numbers}
         versions = {str(version.number): version for version in self.versions()} if held else {}
         return {role: versions.get(number) or self.get(number) for role, number in held.items()}
 
@@ -152,9 +150,9 @@ class Registry:
         self._roles.clear(role)
 
     def clear_roles(self) -> None:
-        """Remove both roles."""
-        self._roles.clear("champion")
-        self._roles.clear("challenger")
+        """Remove all roles."""
+        for role in set(ALL_ROLES) & set(self._roles.numbers()):
+            self._roles.clear(role)
 
     def record_decision(
         self,

@@ -1,4 +1,4 @@
-"""Roles: which version is champion and which is challenger, as MLflow aliases."""
+"""Roles: which version is the champion and which are challengers, as MLflow aliases."""
 
 from __future__ import annotations
 

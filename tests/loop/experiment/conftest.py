@@ -1,4 +1,4 @@
-"""Homes with two registered versions."""
+"""Homes with two registered versions, and with four."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from immr.settings import Settings
+from immr.types import ALL_ROLES
 from immr.wiring import connect
 from tests.support.two_versions import give_roles, move, ready, version_of
 
@@ -38,3 +39,16 @@ def deployed(settings: Settings) -> Iterator[Settings]:
     with ExitStack() as serving:
         move(settings, {each: serving.enter_context(ready(each)) for each in ("immr-1", "immr-2")})
         yield settings
+
+
+@pytest.fixture
+def three_challengers(settings: Settings) -> Iterator[Settings]:
+    """immr-1 serves as champion; immr-2, immr-3 and immr-4 serve as challengers; all answer."""
+    several = Settings(home=settings.home, challengers=3)
+    for key in ("key-3", "key-4"):
+        version_of(connect(several).registry, several.home / "trained", key)
+    held = {role: f"immr-{number}" for number, role in enumerate(ALL_ROLES[:4], start=1)}
+    give_roles(several, held)
+    with ExitStack() as serving:
+        move(several, {each: serving.enter_context(ready(each)) for each in held.values()})
+        yield several

@@ -18,13 +18,14 @@ from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, load, save
 from immr.loop import watch
 from immr.loop.experiment.decide import decide
-from immr.loop.experiment.history import history
+from immr.loop.experiment.history import history, report
 from immr.loop.experiment.ramp import stop
 from immr.loop.experiment.running import LOCK_TIMEOUT_S
 from immr.loop.experiment.start import start
 from immr.registry.registry import Registry
 from immr.settings import Settings
 from immr.wiring import Parts, connect
+from tests.support.told import Told
 from tests.support.two_versions import deployments, give_roles, roles, shop, version_of
 
 
@@ -79,15 +80,20 @@ class RegistryDown:
 
 def test_a_bad_challenger_loses_its_users_while_the_registry_is_down(deployed: Settings) -> None:
     shop(deployed, start(connect(deployed)), {"champion": 8, "challenger": 2}, users=400)
+    told = Told()
+    down = RegistryDown(connect(deployed).registry)
     with pytest.raises(RegistryError):
-        decide(Parts.of(deployed, registry=RegistryDown(connect(deployed).registry)), apply=True)
+        decide(Parts.of(deployed, registry=down, alerts=told), apply=True)
     assert load(deployed.experiment_file).state == "stopped"
+    assert told.titles == ["immr-2 was rolled back"] and "is worse" in told.alerts[0].text
     assert [past.outcome for past in history(connect(deployed))] == ["rolled back"]
     assert deployments(deployed) == {"champion": "immr-1", "challenger": "immr-2"}
 
-    decide(connect(deployed), apply=True)
+    decide(Parts.of(deployed, alerts=told), apply=True)
     assert roles(deployed) == ("immr-1", None)
     assert deployments(deployed) == {"champion": "immr-1"}
+    assert [each["action"] for each in connect(deployed).registry.decisions()] == ["roll back"]
+    assert len(told.alerts) == 1
 
 
 def test_an_interrupted_removal_spares_a_later_challenger(deployed: Settings) -> None:
@@ -174,8 +180,8 @@ def test_cuped_uses_what_users_did_before_the_test(deployed: Settings) -> None:
     shop(deployed, later, {"champion": 9, "challenger": 9}, users=300)
     readout = watch.read_out(connect(deployed)).readout
     assert readout.ctr is not None
-    assert readout.cuped is not None
-    steady, plain = readout.cuped.interval, readout.ctr.interval
+    assert readout.arms[0].cuped is not None
+    steady, plain = readout.arms[0].cuped.interval, readout.ctr.interval
     assert steady.high - steady.low < 0.6 * (plain.high - plain.low)
     assert sum(side.queries for side in readout.variants) == 300
 
@@ -255,3 +261,71 @@ def test_a_ramp_starts_on_the_command_line(deployed: Settings) -> None:
     assert json.loads(done.stdout)["ramp"] == [0.05, 0.25, 0.5]
     assert begun.challenger is not None
     assert (begun.challenger.weight, begun.ramp_every_s) == (0.01, 21_600)
+
+
+def test_one_of_several_challengers_leaves_and_the_others_go_on(three_challengers: Settings) -> None:
+    settings = three_challengers
+    running = start(connect(settings))
+    shop(settings, running, {"challenger": 0}, users=2000)
+    watched = decide(connect(settings), apply=True)
+    assert watched.decision.action == "wait"
+    now = load(settings.experiment_file)
+    assert [side.name for side in now.remaining] == ["challenger-2", "challenger-3"]
+    assert (now.state, now.salt) == ("running", running.salt)
+    assert deployments(settings) == {"champion": "immr-1", "challenger-2": "immr-3", "challenger-3": "immr-4"}
+    assert set(connect(settings).registry.roles()) == {"champion", "challenger-2", "challenger-3"}
+    [recorded] = connect(settings).registry.decisions()
+    assert (recorded["action"], recorded["challenger"]) == ("roll back", "immr-2")
+    [past] = history(connect(settings))
+    assert (past.outcome, [event.what for event in past.events]) == ("running", ["started", "ended"])
+
+    shop(settings, now, {"challenger-3": 12}, users=2000, visit=1)
+    assert decide(connect(settings), apply=True).decision.action == "promote"
+    assert deployments(settings) == {"champion": "immr-4"}
+    assert {role: each.id for role, each in connect(settings).registry.roles().items()} == {
+        "champion": "immr-4"
+    }
+    [past] = history(connect(settings))
+    assert (past.outcome, past.winner, past.challenger) == ("promoted", "immr-4", "immr-2, immr-3, immr-4")
+    ended = load(settings.experiment_file)
+    assert (ended.champion.model_version, ended.challengers) == ("immr-4", ())
+
+
+def test_a_test_of_losers_ends_and_all_are_removed(three_challengers: Settings) -> None:
+    settings = three_challengers
+    running = start(connect(settings))
+    shop(
+        settings, running, {"champion": 12, "challenger": 1, "challenger-2": 0, "challenger-3": 1}, users=2400
+    )
+    assert decide(connect(settings), apply=True).decision.action == "roll back"
+    assert load(settings.experiment_file).state == "stopped"
+    assert deployments(settings) == {"champion": "immr-1"}
+    recorded = connect(settings).registry.decisions()
+    assert [each["challenger"] for each in recorded] == ["immr-2", "immr-3", "immr-4"]
+    assert history(connect(settings))[0].outcome == "rolled back"
+
+
+def test_every_challenger_of_several_is_shown(three_challengers: Settings) -> None:
+    settings = three_challengers
+    shop(settings, start(connect(settings)), {"challenger-2": 6}, users=1200)
+    run = CliRunner(env={"IMMR_HOME": str(settings.home)}).invoke
+    shown = run(app, ["experiment", "readout"]).output
+    for name in ("challenger: difference", "challenger-2: difference", "challenger-3: at every look"):
+        assert name in shown
+    csv = run(app, ["experiment", "readout", "--by", "rank", "--csv"]).output.splitlines()
+    column = csv[0].split(",").index("variant")
+    assert {line.split(",")[column] for line in csv[1:]} == {"challenger", "challenger-2", "challenger-3"}
+    page = report(connect(settings))
+    assert all(f"immr-{number} (challenger" in page for number in (2, 3, 4))
+    assert "at all challengers" in page
+
+
+def test_people_hear_once_what_decide_would_do(deployed: Settings) -> None:
+    shop(deployed, start(connect(deployed)), {"champion": 4, "challenger": 12}, users=800)
+    told = Told()
+    for _ in range(2):
+        assert decide(Parts.of(deployed, alerts=told)).decision.action == "promote"
+    assert told.titles == ["immr-2: decided to promote"]
+    assert "`immr experiment decide --apply` carries it out." in told.alerts[0].text
+    decide(Parts.of(deployed, alerts=told), apply=True)
+    assert told.titles[1:] == ["immr-2 is the new champion"]

@@ -195,3 +195,49 @@ def test_on_the_command_line(deployed: Settings, parts: Parts, third: ModelVersi
     assert run(app, ["experiment", "queue", "--drop", "immr-3"]).exit_code == 0
     refused = run(app, ["experiment", "queue", "--drop", "immr-3"])
     assert isinstance(refused.exception, ExperimentError)
+
+
+def test_several_versions_start_together_once_all_answer(
+    deployed: Settings, parts: Parts, third: ModelVersion
+) -> None:
+    """As many as IMMR_CHALLENGERS; the stopped test's challenger is removed, and older versions leave the queue."""
+    several = packaged_parts(deployed.model_copy(update={"challengers": 2}), "immr-3", "immr-4", "immr-5")
+    start(several)
+    for version in (
+        third,
+        *(version_of(several.registry, deployed.home / "trained", f"key-{n}") for n in (4, 5)),
+    ):
+        waiting = queue.deploy_or_wait(several, version, share=0.4)
+        assert isinstance(waiting, queue.Waiting)
+    assert ["newer" in each.reason for each in queue.waiting(several)] == [False, False, True]
+    stop(several)
+    assert running_test(several) is None
+    with ready("immr-4") as fourth, ready("immr-5") as fifth:
+        move(deployed, {"immr-4": fourth})
+        assert queue.advance(several) is None
+        move(deployed, {"immr-5": fifth})
+        begun = queue.advance(several)
+    assert begun is not None
+    assert {side.model_version: side.weight for side in begun.challengers} == {
+        "immr-4": pytest.approx(1 / 3),
+        "immr-5": pytest.approx(1 / 3),
+    }
+    assert sorted(deployments(deployed).values()) == ["immr-1", "immr-4", "immr-5"]
+    assert queue.waiting(several) == []
+
+
+def test_a_version_that_cannot_start_holds_up_no_other(
+    deployed: Settings, parts: Parts, third: ModelVersion
+) -> None:
+    several = packaged_parts(deployed.model_copy(update={"challengers": 2}), "immr-3", "immr-4")
+    start(several)
+    for version in (third, version_of(several.registry, deployed.home / "trained", "key-4")):
+        queue.deploy_or_wait(several, version, share=0.2)
+    several.registry.tag(third, "gate.passed", "no")
+    with ready("immr-4") as fourth:
+        stop(several)
+        move(deployed, {"immr-4": fourth})
+        begun = queue.advance(several)
+    assert begun is not None and [side.model_version for side in begun.challengers] == ["immr-4"]
+    [waiting] = queue.waiting(several)
+    assert waiting.version.model_version == "immr-3" and "the gate stopped it" in waiting.version.problem

@@ -14,7 +14,8 @@ from immr.loop.experiment.rollback import roll_back
 from immr.loop.experiment.start import start
 from immr.loop.watch import read_out
 from immr.settings import Settings
-from immr.wiring import connect
+from immr.wiring import Parts, connect
+from tests.support.told import Told
 from tests.support.two_versions import deployments, ready, roles
 
 
@@ -33,7 +34,9 @@ def promoted(settings: Settings, before: str) -> Experiment:
 def test_rollback_restores_the_previous_champion_everywhere(deployed: Settings) -> None:
     with ready("immr-1") as url:
         promoted(deployed, url)
-        back = roll_back(connect(deployed))
+        told = Told()
+        back = roll_back(Parts.of(deployed, alerts=told))
+    assert told.titles == ["immr-2 was rolled back by hand"]
     assert load(deployed.experiment_file) == back
     assert (back.champion.model_version, back.champion.url) == ("immr-1", url)
     assert roles(deployed) == ("immr-1", None)

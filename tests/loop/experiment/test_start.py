@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from typer.testing import CliRunner
 
+from immr.cli import app
 from immr.errors import ExperimentError
 from immr.experiment.assignment import assign
 from immr.experiment.definition import load, save
@@ -134,3 +137,34 @@ def test_the_plan_is_stored_with_the_test(deployed: Settings) -> None:
 
 def test_without_clicks_there_is_no_plan(deployed: Settings) -> None:
     assert start(connect(deployed)).planned_users is None
+
+
+def test_three_challengers_start_with_equal_shares_and_one_silent_one_stops_all(
+    three_challengers: Settings,
+) -> None:
+    running = start(connect(three_challengers))
+    assert [side.model_version for side in running.variants] == ["immr-1", "immr-2", "immr-3", "immr-4"]
+    assert [side.weight for side in running.variants] == [pytest.approx(0.25)] * 4
+    stop(connect(three_challengers))
+    with pytest.raises(ExperimentError, match=r"3 challengers with a weight of 0\.5 each"):
+        start(connect(three_challengers), 0.5)
+    with pytest.raises(ExperimentError, match="interleave one"):
+        start(connect(three_challengers), 0.2, "interleave")
+    with pytest.raises(ExperimentError, match="3 challengers are deployed, and a shadow needs one"):
+        shadow(connect(three_challengers))
+    move(three_challengers, {"immr-3": f"http://127.0.0.1:{free_port()}"})
+    with pytest.raises(ExperimentError, match="the challenger-2 immr-3 does not answer"):
+        start(connect(three_challengers))
+
+
+def test_a_holdout_is_kept_across_tests(deployed: Settings) -> None:
+    run = CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke
+    begun = json.loads(run(app, ["experiment", "start", "--holdout", "5", "--json"]).stdout)
+    assert begun["holdout"]["share"] == 0.05
+    first = load(deployed.experiment_file)
+    stop(connect(deployed))
+    second = start(connect(deployed), 0.3)
+    assert second.salt != first.salt and second.holdout == first.holdout
+    assert "holdout 5% of all users" in run(app, ["status"]).stdout
+    stop(connect(deployed))
+    assert start(connect(deployed), holdout=0.0).holdout is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +16,8 @@ import pytest
 
 from immr.events.token_keys import rotate
 from immr.experiment import changes
-from immr.experiment.assignment import assign
-from immr.experiment.definition import Experiment, save
+from immr.experiment.assignment import assign, group
+from immr.experiment.definition import Experiment, Holdout, Variant, save
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.app import Gateway, create_gateway_app
@@ -37,6 +38,7 @@ from tests.support.shopper import (
     search,
     user_of,
 )
+from tests.support.stand_in_variant import stand_in
 
 
 @pytest.fixture(scope="module")
@@ -388,3 +390,34 @@ def test_shutdown_finishes_requests_in_progress(
         asking.join()
     assert answers[0].status_code == 200
     assert recorded_search(own_settings, answers[0].json()["query_id"])["ts"] <= datetime.now(UTC)
+
+
+def test_every_variant_answers_its_users_and_the_champion_those_who_are_not_compared(tmp_path: Path) -> None:
+    """Three challengers, of which one has left the test and is gone, and a holdout."""
+    settings = Settings(home=tmp_path)
+    with stand_in("immr-1") as champion, stand_in("immr-3") as second, stand_in("immr-4") as third:
+        variants = (
+            Variant("champion", champion.url, "immr-1", 0.1),
+            Variant("challenger", "http://127.0.0.1:9", "immr-2", 0.3, ended=True),
+            Variant("challenger-2", second.url, "immr-3", 0.3),
+            Variant("challenger-3", third.url, "immr-4", 0.3),
+        )
+        held_out = Holdout(0.2, "years", datetime.now(UTC))
+        several = Experiment("several", "salt", variants, holdout=held_out)
+        save(several, settings.experiment_file)
+        with served_gateway(settings) as client:
+            seen = Counter()
+            for user in (f"user-{number}" for number in range(60)):
+                body = search(client, user_id=user).json()
+                assert body["variant"] == group(several, user)
+                assert body["model_version"] == assign(several, user).model_version
+                seen[body["variant"], body["model_version"]] += 1
+            assert {("holdout", "immr-1"), ("ended", "immr-1"), ("champion", "immr-1")} < set(seen)
+            assert {("challenger-2", "immr-3"), ("challenger-3", "immr-4")} < set(seen)
+            recorded = recorded_search(settings, body["query_id"])
+            assert (recorded["variant"], recorded["fallback"]) == (body["variant"], False)
+            assert set(client.get("/health/ready").json()["variants"]) == {
+                "champion",
+                "challenger-2",
+                "challenger-3",
+            }

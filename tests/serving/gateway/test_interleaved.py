@@ -38,7 +38,9 @@ def interleaving(tmp_path: Path) -> Iterator[tuple[httpx.Client, Settings, Exper
     with served_version(settings, folders[0]) as champion, served_version(settings, folders[1]) as challenger:
         wait_ready(champion)
         wait_ready(challenger)
-        begun = begin(("immr-1", champion), ("immr-2", challenger), 0.8, datetime.now(UTC), "interleave")
+        begun = begin(
+            ("immr-1", champion), {"challenger": ("immr-2", challenger)}, 0.8, datetime.now(UTC), "interleave"
+        )
         save(begun, settings.experiment_file)
         with served_gateway(settings) as client:
             yield client, settings, begun

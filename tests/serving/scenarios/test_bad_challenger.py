@@ -78,7 +78,9 @@ def test_a_challenger_that_is_down_is_rolled_back_within_two_minutes(tmp_path: P
         held.bind(("127.0.0.1", 0))  # taken, and nobody listens
         dead_url = f"http://127.0.0.1:{held.getsockname()[1]}"
         wait_ready(champion_url)
-        running = begin(("immr-1", champion_url), ("immr-2", dead_url), 0.5, datetime.now(UTC))
+        running = begin(
+            ("immr-1", champion_url), {"challenger": ("immr-2", dead_url)}, 0.5, datetime.now(UTC)
+        )
         save(running, settings.experiment_file)
         gateway = serve(create_gateway_app(Gateway(connect(settings))))
         started = time.monotonic()

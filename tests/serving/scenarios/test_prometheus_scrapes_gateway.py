@@ -49,7 +49,7 @@ def gateway(settings: Settings, tmp_path: Path) -> Iterator[str]:
             tiny_version.build_index(settings, folder, catalogue, number)
             urls.append(stack.enter_context(served_version(settings, folder)))
             wait_ready(urls[-1])
-        running = begin(("immr-1", urls[0]), ("immr-2", urls[1]), 0.5, datetime.now(UTC))
+        running = begin(("immr-1", urls[0]), {"challenger": ("immr-2", urls[1])}, 0.5, datetime.now(UTC))
         save(running, settings.experiment_file)
         server = serve(create_gateway_app(Gateway(connect(settings))))
         stack.callback(server.stop)

@@ -80,12 +80,12 @@ def test_no_request_fails_while_a_champion_is_replaced_and_stopped(free_home: Pa
     with ExitStack() as running:
         old = ExitStack()
         old_url = old.enter_context(ready_version(of_versions, free_home / "immr-1"))
-        save(changes.begin(("immr-1", old_url), None, 0.0, now), settings.experiment_file)
+        save(changes.begin(("immr-1", old_url), {}, 0.0, now), settings.experiment_file)
         client = running.enter_context(served_gateway(settings))
         with shoppers(str(client.base_url)) as asking:
             asking.wait_until_served_by("immr-1")
             new_url = running.enter_context(ready_version(of_versions, free_home / "immr-2"))
-            save(changes.begin(("immr-2", new_url), None, 0.0, now), settings.experiment_file)
+            save(changes.begin(("immr-2", new_url), {}, 0.0, now), settings.experiment_file)
             old.close()  # at once, while requests are in progress there
             asking.wait_until_served_by("immr-2", times=50)
         assert asking.trouble == set()
@@ -106,7 +106,9 @@ def test_no_request_fails_while_a_version_is_rolled_back(
         urls = [
             running.enter_context(version_process(free_home / f"immr-{number}", here)) for number in (1, 2)
         ]
-        promoted = changes.promote(changes.begin(("immr-1", urls[0]), ("immr-2", urls[1]), 0.5, now), now)
+        promoted = changes.promote(
+            changes.begin(("immr-1", urls[0]), {"challenger": ("immr-2", urls[1])}, 0.5, now), now
+        )
         save(promoted, settings.experiment_file)
         registry.set_role("champion", registry.get("immr-2"))
         url = running.enter_context(gateway_process(settings))
@@ -142,7 +144,7 @@ def test_a_gateway_that_is_killed_loses_no_recorded_event(bento_url: str, own_se
     settings = own_settings
     answered: list[str] = []
     clicked: list[str] = []
-    save(changes.begin(("immr-1", bento_url), None, 0.0, datetime.now(UTC)), settings.experiment_file)
+    save(changes.begin(("immr-1", bento_url), {}, 0.0, datetime.now(UTC)), settings.experiment_file)
     command = [sys.executable, "-m", "serving.gateway", f"--port={(port := free_port())}"]
 
     def shopper() -> None:

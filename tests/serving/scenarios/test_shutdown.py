@@ -34,11 +34,11 @@ def test_no_request_fails_while_a_bento_is_stopped(
     with ExitStack() as running:
         old, old_url = running.enter_context(real_services.bento(settings, folder, free_port()))
         new_url = running.enter_context(version_process(free_home / "immr-2", environment))
-        save(changes.begin(("immr-1", old_url), None, 0.0, now), settings.experiment_file)
+        save(changes.begin(("immr-1", old_url), {}, 0.0, now), settings.experiment_file)
         url = running.enter_context(gateway_process(settings))
         with shoppers(url) as asking:
             asking.wait_until_served_by("immr-1")
-            save(changes.begin(("immr-2", new_url), None, 0.0, now), settings.experiment_file)
+            save(changes.begin(("immr-2", new_url), {}, 0.0, now), settings.experiment_file)
             old.popen.send_signal(signal.SIGTERM)  # at once, while requests are in progress there
             asking.wait_until_served_by("immr-2", times=50)
         assert asking.trouble == set()

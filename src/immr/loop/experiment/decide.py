@@ -1,25 +1,30 @@
-"""Decide: read out a running test, and promote the challenger, take it off, or wait."""
+"""Decide: read out a running test, and promote a challenger, take off those that lost, or wait."""
 
 from __future__ import annotations
 
+import json
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from immr.alerts.alert import Alert
 from immr.experiment import changes
-from immr.experiment.definition import CHALLENGER, Variant, load, save
+from immr.experiment.definition import Experiment, Variant, load, save
 from immr.loop.experiment.history import note, note_end
 from immr.loop.experiment.queue import advance_locked
 from immr.loop.experiment.running import exclusive
-from immr.loop.watch import Watched, read_out, record
+from immr.loop.watch import Watched, read_out, record, record_verdict
+from immr.readout.decision import Decision, Verdict
 from immr.readout.guardrails import GuardrailPolicy
 from immr.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from immr.deploy.deployer import Deployer, Deployment
+    from immr.types import Role
     from immr.wiring import Parts
 
 log = logging.getLogger(__name__)
@@ -28,10 +33,11 @@ log = logging.getLogger(__name__)
 def decide(parts: Parts, apply: bool = False, record_wait: bool = True) -> Watched:
     """Read out, decide, write the decision to the promotion log, and apply it if `apply` is set.
 
-    A promoted challenger becomes the champion in registry, deployment and experiment file. A challenger that is
-    rolled back, or that lost to the champion, loses its users first, then its role and deployment, so a registry
-    that is down does not keep it in front of shoppers. While it is too early to tell, a ramp whose step is over
-    moves on. After a crash or an error half-way, the next call completes the work.
+    A promoted challenger becomes the champion in registry, deployment and experiment file, and the test ends. A
+    challenger that is rolled back, or that lost to the champion, loses its users first, then its role and deployment,
+    so a registry that is down does not keep it in front of shoppers; the test goes on with the others. While it is
+    too early to tell, a ramp whose step is over moves on. After a crash or an error half-way, the next call completes
+    the work.
 
     Args:
         parts: The process's adapters.
@@ -46,45 +52,48 @@ def decide(parts: Parts, apply: bool = False, record_wait: bool = True) -> Watch
         experiment = load(parts.settings.experiment_file)
         if apply:
             _complete_take_off(parts)
-        if experiment.state != "running" or experiment.challenger is None:
+        if experiment.state != "running" or not experiment.challengers:
             watched = _nothing_to_decide(parts)
         else:
             watched = read_out(parts)
-            _decide(parts, watched, experiment.challenger, apply, record_wait)
+            _decide(parts, watched, apply, record_wait)
         if apply:
             advance_locked(parts)
         return watched
 
 
-def _decide(parts: Parts, watched: Watched, challenger: Variant, apply: bool, record_wait: bool) -> None:
-    action = watched.decision.action
-    takes_off = apply and action in ("roll back", "keep")
-    if takes_off:
-        _stop(parts, watched)
-    if record_wait or action != "wait":
+def _decide(parts: Parts, watched: Watched, apply: bool, record_wait: bool) -> None:
+    decision = watched.decision
+    if apply and decision.losers:
+        _end_losers(parts, watched)
+        return
+    if not apply:
+        for verdict in (decision.winner, *decision.losers):
+            if verdict and not _is_recorded(parts, watched.experiment, verdict):
+                _announce(parts, watched.experiment, verdict, applied=False)
+    if record_wait or decision.action != "wait" or decision.losers:
         record(parts, watched)
-    if takes_off:
-        _complete_take_off(parts)
-    elif apply and action == "promote":
-        _promote(parts, watched, challenger)
+    if apply and decision.winner:
+        _promote(parts, watched, watched.experiment.variant(decision.winner.challenger))
     elif apply:
         _move_on(parts, watched)
 
 
 def _move_on(parts: Parts, watched: Watched) -> None:
-    """Take the next step of a ramp, once enough of the challenger's users have passed the guardrails."""
+    """Take the next step of a ramp, once enough of the challengers' users have passed the guardrails."""
     experiment = watched.experiment
     share = changes.due_share(experiment, datetime.now(UTC))
     if share is None:
         return
-    seen = next((each.users for each in watched.readout.health if each.variant == CHALLENGER), 0)
-    if seen < GuardrailPolicy().min_users:
-        log.info("the ramp of %s waits: %d users of the challenger are too few", experiment.name, seen)
+    users = {each.variant: each.users for each in watched.readout.health}
+    fewest = min(users.get(each.name, 0) for each in experiment.remaining)
+    if fewest < GuardrailPolicy().min_users:
+        log.info("the ramp of %s waits: %d users of a challenger are too few", experiment.name, fewest)
         return
     ramped = changes.ramp(experiment, share, datetime.now(UTC))
     save(ramped, parts.settings.experiment_file)
     note(parts, ramped, "ramped", "Guardrails held.")
-    log.info("the challenger of %s now has %.4g %% of the users", experiment.name, 100 * share)
+    log.info("each challenger of %s now has %.4g %% of the users", experiment.name, 100 * share)
 
 
 def _nothing_to_decide(parts: Parts) -> Watched:
@@ -95,46 +104,100 @@ def _nothing_to_decide(parts: Parts) -> Watched:
     return replace(watched, decision=replace(watched.decision, action="wait", reason=reason))
 
 
-def _promote(parts: Parts, watched: Watched, challenger: Variant) -> None:
-    """The experiment file changes last: after a crash, the next call makes the same decision again."""
-    registry, deployer = parts.registry, parts.deployer
-    version = registry.get(challenger.model_version)
-    if deployment := _deployment(deployer, challenger.model_version):
+def _promote(parts: Parts, watched: Watched, winner: Variant) -> None:
+    """Until the experiment file changes, the next call after a crash makes the same decision again."""
+    registry, deployer, experiment = parts.registry, parts.deployer, watched.experiment
+    version = registry.get(winner.model_version)
+    if deployment := _deployment(deployer, winner.model_version):
         deployer.apply(version, deployment.bento, "champion")
-        deployer.remove("challenger")
     registry.set_role("champion", version)
-    registry.clear_role("challenger")
     note_end(parts, watched, "promoted")
-    save(changes.promote(watched.experiment, datetime.now(UTC)), parts.settings.experiment_file)
+    promoted = changes.promote(experiment, datetime.now(UTC), winner.name)
+    _save_without(parts, promoted, experiment.challengers)
+    if watched.decision.winner:
+        _announce(parts, experiment, watched.decision.winner, applied=True)
+    _complete_take_off(parts)
     log.info("%s is now the champion", version.id)
 
 
-def _stop(parts: Parts, watched: Watched) -> None:
-    """Send all users to the champion, with a marker that registry and deployment have yet to be changed."""
-    experiment = watched.experiment
-    write_atomically(_take_off_marker(parts), experiment.salt)
-    save(changes.stop(experiment), parts.settings.experiment_file)
-    note_end(parts, watched, "kept" if watched.decision.action == "keep" else "rolled back")
-    log.info("%s has ended; all users get %s", experiment.name, experiment.champion.model_version)
+def _end_losers(parts: Parts, watched: Watched) -> None:
+    """Send the losers' users to the champion, then take off the losers."""
+    experiment, decision = watched.experiment, watched.decision
+    losers = [experiment.variant(each.challenger) for each in decision.losers]
+    after = changes.end(experiment, [each.name for each in losers])
+    _save_without(parts, after, losers, decision)
+    for verdict in decision.losers:
+        _announce(parts, experiment, verdict, applied=True)
+    if after.state == "stopped":
+        note_end(parts, watched, "kept" if decision.action == "keep" else "rolled back")
+        log.info("%s has ended; all users get %s", experiment.name, experiment.champion.model_version)
+    else:
+        for verdict, loser in zip(decision.losers, losers, strict=True):
+            note(parts, experiment, "ended", verdict.reason, decision.numbers, (loser,))
+            log.info("%s has left %s", loser.model_version, experiment.name)
+    _complete_take_off(parts)
+
+
+def _save_without(
+    parts: Parts, after: Experiment, leaving: Sequence[Variant], decision: Decision | None = None
+) -> None:
+    """Save an experiment, with a marker that challengers that left it have yet to be taken off."""
+    left = {
+        "salt": after.salt,
+        "leaving": [(each.name, each.model_version) for each in leaving],
+        "verdicts": [asdict(each) for each in decision.losers] if decision else [],
+        "numbers": dict(decision.numbers) if decision else {},
+    }
+    write_atomically(_take_off_marker(parts), json.dumps(left))
+    save(after, parts.settings.experiment_file)
 
 
 def _complete_take_off(parts: Parts) -> None:
-    """Take role and deployment from a challenger that has lost its users; nothing without a marker."""
+    """Record the losers' verdicts, and take off roles and deployments; nothing without a marker."""
     marker = _take_off_marker(parts)
     if not marker.is_file():
         return
-    stopped = load(parts.settings.experiment_file)
-    if stopped.state == "stopped" and stopped.challenger and marker.read_text() == stopped.salt:
-        lost = stopped.challenger.model_version  # after a crash, another version may be deployed by now
-        if (holder := parts.registry.role("challenger")) is not None and holder.id == lost:
-            parts.registry.clear_role("challenger")
-        if (deployed := _deployment(parts.deployer, lost)) is not None and deployed.role == "challenger":
-            parts.deployer.remove("challenger")
+    left, experiment = json.loads(marker.read_text()), load(parts.settings.experiment_file)
+    leaving = {(role, version) for role, version in left["leaving"]}
+    tested = {(each.name, each.model_version) for each in experiment.remaining}
+    is_saved = experiment.salt == left["salt"] and (experiment.state == "stopped" or not tested & leaving)
+    if is_saved:  # else the process ended in between, or another test has begun
+        for verdict in (Verdict(**each) for each in left["verdicts"]):
+            if not _is_recorded(parts, experiment, verdict):
+                record_verdict(parts, experiment, verdict, left["numbers"])
+        for role, version in sorted(leaving):
+            _take_off(parts, role, version)
     marker.unlink()
 
 
+def _announce(parts: Parts, experiment: Experiment, verdict: Verdict, applied: bool) -> None:
+    """Tell people about a verdict."""
+    version = experiment.variant(verdict.challenger).model_version
+    done = {"promote": "is the new champion", "keep": "has lost its test", "roll back": "was rolled back"}
+    title = f"{version} {done[verdict.action]}" if applied else f"{version}: decided to {verdict.action}"
+    todo = "" if applied else " `immr experiment decide --apply` carries it out."
+    parts.alerts.send(
+        Alert(title, f"{verdict.reason}{todo} Test {experiment.name}.", parts.settings.page_link)
+    )
+
+
+def _is_recorded(parts: Parts, experiment: Experiment, verdict: Verdict) -> bool:
+    version = experiment.variant(verdict.challenger).model_version
+    wanted = (experiment.name, version, verdict.action)
+    entries = parts.registry.decisions()
+    return any(wanted == (each["experiment"], each["challenger"], each["action"]) for each in entries)
+
+
+def _take_off(parts: Parts, role: Role, version: str) -> None:
+    """Take role and deployment from this version; after a crash, another one may have both by now."""
+    if (holder := parts.registry.role(role)) is not None and holder.id == version:
+        parts.registry.clear_role(role)
+    if any((each.role, each.version_id) == (role, version) for each in parts.deployer.current()):
+        parts.deployer.remove(role)
+
+
 def _take_off_marker(parts: Parts) -> Path:
-    """A file that exists until a challenger is taken off; it contains the salt of its experiment."""
+    """A file that exists until challengers are taken off; it names them."""
     return parts.settings.experiment_file.with_name("taking-off")
 
 

@@ -16,7 +16,7 @@ from immr.storage.atomic import write_atomically
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from immr.experiment.definition import Experiment
+    from immr.experiment.definition import Experiment, Variant
     from immr.wiring import Parts
 
 log = logging.getLogger(__name__)
@@ -33,19 +33,20 @@ def note(
     what: Happening,
     reason: str = "",
     numbers: Mapping[str, float] | None = None,
+    about: Sequence[Variant] = (),
 ) -> None:
-    """Add to the history what happened to a test; nothing if it compares no versions."""
-    challenger = experiment.challenger
-    if challenger is None or experiment.state == "shadow":
+    """Add to the history what happened to a test, or to challengers of it; nothing if it compares no versions."""
+    if not experiment.challengers or experiment.state == "shadow":
         return
+    about = about or experiment.challengers
     event = TestEvent(
         ts=datetime.now(UTC),
         test=experiment.name,
         what=what,
         by=_who(),
         champion=experiment.champion.model_version,
-        challenger=challenger.model_version,
-        share=challenger.weight,
+        challenger=", ".join(each.model_version for each in about),
+        share=about[0].weight,
         reason=reason,
         numbers=numbers or {},
     )
@@ -54,7 +55,10 @@ def note(
 
 def note_end(parts: Parts, watched: Watched, what: Happening) -> None:
     """Note the end of a test, and keep its report; a report that fails is logged."""
-    note(parts, watched.experiment, what, watched.decision.reason, watched.decision.numbers)
+    experiment, decision = watched.experiment, watched.decision
+    won = decision.winner
+    about = (experiment.variant(won.challenger),) if what == "promoted" and won else ()
+    note(parts, experiment, what, decision.reason, decision.numbers, about)
     try:
         write_atomically(kept_report(parts, watched.experiment.name), report_page(parts, watched))
     except (ImmrError, OSError) as error:
@@ -64,11 +68,11 @@ def note_end(parts: Parts, watched: Watched, what: Happening) -> None:
 def note_undone(parts: Parts, model_version: str) -> None:
     """Note that the promotion of a version was rolled back by hand."""
     for past in history(parts):
-        if past.challenger == model_version and past.outcome == "promoted":
+        if past.winner == model_version and past.outcome == "promoted":
             last = past.events[-1]
             reason = f"{model_version} was rolled back by hand."
             event = TestEvent(
-                datetime.now(UTC), past.name, "undone", _who(), last.champion, last.challenger, 0.0, reason
+                datetime.now(UTC), past.name, "undone", _who(), last.champion, model_version, 0.0, reason
             )
             append(parts.settings.history_file, event)
             return

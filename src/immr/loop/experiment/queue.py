@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from immr.errors import ExperimentError, ExperimentRunningError, ImmrError
 from immr.experiment.changes import check_weight
-from immr.experiment.definition import Experiment
+from immr.experiment.definition import CHAMPION, Experiment
 from immr.experiment.waiting import Queue, WaitingVersion, load_queue, save_queue
 from immr.loop.deploy import deploy_locked
 from immr.loop.experiment.running import exclusive, running_test
@@ -64,7 +65,7 @@ def deploy_or_wait(
             entry = WaitingVersion(version.id, bento, share, datetime.now(UTC), force)
             save_queue(queue.add(entry), parts.settings.queue_file)
             return Waiting(entry, str(running))
-        if deployment.role == "challenger" and running_test(parts) is None and queue.versions:
+        if deployment.role != CHAMPION and running_test(parts) is None and queue.versions:
             save_queue(Queue(), parts.settings.queue_file)
         return deployment
 
@@ -78,15 +79,29 @@ def start_or_wait(parts: Parts, share: float) -> Experiment | Waiting:
         ExperimentError: A test is running, nothing is deployed, or another process is changing the experiment.
     """
     with exclusive(parts):
-        deployed = {each.role: each for each in parts.deployer.current()}
-        challenger = deployed.get("challenger")
-        if challenger is not None and running_test(parts) is None:
-            for deployment in deployed.values():
+        deployed = parts.deployer.current()
+        challengers = [each for each in deployed if each.role != CHAMPION]
+        if challengers and running_test(parts) is None:
+            for deployment in deployed:
                 if reason := answers(parts, deployment):
-                    entry = WaitingVersion(challenger.version_id, challenger.bento, share, datetime.now(UTC))
-                    save_queue(load_queue(parts.settings.queue_file).add(entry), parts.settings.queue_file)
+                    entry = _wait(parts, challengers, share)
                     return Waiting(entry, f"{deployment.version_id} does not answer yet: {reason}")
-        return start_locked(parts, share)
+        return start_locked(parts, _fair(share, len(challengers)))
+
+
+def _wait(parts: Parts, challengers: Sequence[Deployment], share: float) -> WaitingVersion:
+    """Put deployed challengers into the queue; returns the entry of the newest."""
+    queue = load_queue(parts.settings.queue_file)
+    for each in sorted(challengers, key=lambda each: parts.registry.get(each.version_id).number):
+        entry = WaitingVersion(each.version_id, each.bento, share, datetime.now(UTC))
+        queue = queue.add(entry)
+    save_queue(queue, parts.settings.queue_file)
+    return entry
+
+
+def _fair(share: float, challengers: int) -> float:
+    """The share of each challenger, and at most the same for all variants of a test of several challengers."""
+    return share if challengers < 2 else min(share, 1 / (challengers + 1))
 
 
 def waiting(parts: Parts) -> list[Waiting]:
@@ -94,7 +109,7 @@ def waiting(parts: Parts) -> list[Waiting]:
     queue = load_queue(parts.settings.queue_file)
     found = []
     for place, version in enumerate(reversed(queue.versions)):
-        if place:
+        if place >= parts.settings.challengers:
             reason = f"{queue.versions[-1].model_version} is newer and starts in its place"
         else:
             reason = queue.held or version.problem or _what_it_waits_for(parts)
@@ -108,10 +123,13 @@ def _what_it_waits_for(parts: Parts) -> str:
 
 
 def advance(parts: Parts) -> Experiment | None:
-    """Start the newest waiting version, if no test is running; safe to call at any time.
+    """Start a test of the newest waiting versions, if none is running; safe to call at any time.
+
+    It has `IMMR_CHALLENGERS` of them at most. They start together, once all of them answer; one that cannot start
+    stays in the queue with the reason, and older ones leave it.
 
     Returns:
-        The test, once it has started; None while nothing waits, or while the version does not answer yet.
+        The test, once it has started; None while nothing waits, or while a version does not answer yet.
 
     Raises:
         ExperimentError: Another process is changing the experiment, or a file of it is damaged.
@@ -124,41 +142,70 @@ def advance(parts: Parts) -> Experiment | None:
 
 def advance_locked(parts: Parts) -> Experiment | None:
     """`advance` for callers that hold the experiment's lock. A failure is noted in the queue."""
-    file = parts.settings.queue_file
-    queue = load_queue(file)
-    if (version := queue.next) is None or running_test(parts) is not None:
+    queue = load_queue(parts.settings.queue_file)
+    if queue.held or not queue.versions or running_test(parts) is not None:
+        return None
+    chosen = queue.newest(parts.settings.challengers)
+    states = [_prepare(parts, version) for version in chosen]
+    if "champion" in states:
+        return advance_locked(parts)
+    ready = [version for version, state in zip(chosen, states, strict=True) if state == "ready"]
+    if "starting" in states or not ready:
         return None
     try:
-        if _is_starting(parts, version):
-            _note_problem(parts, version, "")
-            return None
-        champion = parts.registry.role("champion")
-        if champion is not None and champion.id == version.model_version:
-            log.info("%s leaves the queue: it is the champion", champion.id)
-            save_queue(queue.without(champion.id), file)
-            return advance_locked(parts)
-        deploy_locked(parts, parts.registry.get(version.model_version), version.bento, version.force)
-        if _is_starting(parts, version):
-            _note_problem(parts, version, "")
-            return None
-        begun = start_locked(parts, version.share)
+        _remove_others(parts, {each.model_version for each in ready})
+        begun = start_locked(parts, _fair(min(each.share for each in ready), len(ready)))
     except (ImmrError, OSError) as error:
-        _note_problem(parts, version, str(error))
+        _note_problem(parts, ready[-1], str(error))
         return None
-    for older in queue.versions[:-1]:
-        log.info("%s leaves the queue: %s is newer", older.model_version, version.model_version)
-    save_queue(Queue(), file)
+    left = load_queue(parts.settings.queue_file)
+    failed = {each.model_version for each in chosen} - {each.model_version for each in ready}
+    for older in left.versions:
+        if older.model_version not in failed:
+            log.info("%s leaves the queue: %s is newer", older.model_version, ready[-1].model_version)
+            left = left.without(older.model_version)
+    save_queue(left, parts.settings.queue_file)
     log.info("test %s has started", begun.name)
     return begun
+
+
+def _prepare(parts: Parts, version: WaitingVersion) -> Literal["champion", "failed", "ready", "starting"]:
+    """Deploy a waiting version if it is not; the champion leaves the queue."""
+    file = parts.settings.queue_file
+    try:
+        if not _is_starting(parts, version):
+            champion = parts.registry.role("champion")
+            if champion is not None and champion.id == version.model_version:
+                log.info("%s leaves the queue: it is the champion", champion.id)
+                save_queue(load_queue(file).without(champion.id), file)
+                return "champion"
+            deploy_locked(parts, parts.registry.get(version.model_version), version.bento, version.force)
+            if not _is_starting(parts, version):
+                return "ready"
+    except (ImmrError, OSError) as error:
+        _note_problem(parts, version, str(error))
+        return "failed"
+    _note_problem(parts, version, "")
+    return "starting"
 
 
 def _is_starting(parts: Parts, version: WaitingVersion) -> bool:
     """Whether the version is deployed, and it or the champion does not answer yet; asks no registry."""
     deployed = parts.deployer.current()
-    wanted = (version.model_version, version.bento, "challenger")
-    if not any((each.version_id, each.bento, each.role) == wanted for each in deployed):
-        return False
-    return any(answers(parts, each) for each in deployed)
+    wanted = (version.model_version, version.bento)
+    ours = [each for each in deployed if (each.version_id, each.bento) == wanted and each.role != CHAMPION]
+    champions = [each for each in deployed if each.role == CHAMPION]
+    return bool(ours) and any(answers(parts, each) for each in (*champions, *ours))
+
+
+def _remove_others(parts: Parts, wanted: Collection[str]) -> None:
+    """Remove challengers of an earlier test that was stopped by hand."""
+    for role, version in parts.registry.roles().items():
+        if role != CHAMPION and version.id not in wanted:
+            parts.registry.clear_role(role)
+    for deployment in parts.deployer.current():
+        if deployment.role != CHAMPION and deployment.version_id not in wanted:
+            parts.deployer.remove(deployment.role)
 
 
 def _note_problem(parts: Parts, version: WaitingVersion, problem: str) -> None:
@@ -168,7 +215,7 @@ def _note_problem(parts: Parts, version: WaitingVersion, problem: str) -> None:
     if problem:
         log.warning("%s cannot start: %s", version.model_version, problem)
     file = parts.settings.queue_file
-    save_queue(load_queue(file).add(replace(version, problem=problem)), file)
+    save_queue(load_queue(file).put(replace(version, problem=problem)), file)
 
 
 def resume(parts: Parts) -> None:

@@ -1,4 +1,4 @@
-"""Ramp and stop: change the challenger's share of the users."""
+"""Ramp and stop: change the challengers' share of the users."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def ramp(parts: Parts, weight: float) -> Experiment:
-    """Give the challenger a larger share of the users; the readout starts over.
+    """Give each challenger a larger share of the users; the readout starts over.
 
     Raises:
         ExperimentError: No test is running, or the share is not larger than before.

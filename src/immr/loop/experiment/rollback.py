@@ -6,10 +6,11 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from immr.alerts.alert import Alert
 from immr.deploy.readiness import not_ready_because
 from immr.errors import ExperimentError, ImmrError
 from immr.experiment import changes
-from immr.experiment.definition import Experiment, load, save
+from immr.experiment.definition import CHAMPION, Experiment, load, save
 from immr.experiment.waiting import hold
 from immr.loop.experiment.history import note, note_undone
 from immr.loop.experiment.running import exclusive
@@ -68,6 +69,10 @@ def _switch_back(parts: Parts, experiment: Experiment) -> Experiment:
     if experiment.state == "running":
         note(parts, experiment, "rolled back", f"All users get {version} again, by hand.")
     note_undone(parts, experiment.champion.model_version)
+    bad = experiment.champion.model_version
+    parts.alerts.send(
+        Alert(f"{bad} was rolled back by hand", f"All users get {version} again.", parts.settings.page_link)
+    )
     return back
 
 
@@ -78,9 +83,13 @@ def _complete_rollback(parts: Parts, back: Experiment) -> None:
     registry, deployer = parts.registry, parts.deployer
     version = registry.get(champion)
     registry.set_role("champion", version)
-    registry.clear_role("challenger")
+    for role in registry.roles():
+        if role != CHAMPION:
+            registry.clear_role(role)
     deployer.apply(version, bento.tag_of(champion), "champion")
-    deployer.remove("challenger")
+    for deployment in deployer.current():
+        if deployment.role != CHAMPION:
+            deployer.remove(deployment.role)
     reason = f"{bad} was rolled back by hand: all users get {champion} again."
     registry.record_decision("roll back", reason, {}, champion=registry.get(bad), challenger=None)
     log.info("%s is the champion again", champion)

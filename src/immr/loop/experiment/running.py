@@ -18,7 +18,7 @@ LOCK_TIMEOUT_S = 2.0
 
 
 def running_test(parts: Parts) -> Experiment | None:
-    """The current experiment if it is comparing two versions, else None.
+    """The current experiment if it is comparing versions, else None.
 
     Raises:
         ExperimentError: The experiment file is wrong.
@@ -27,7 +27,7 @@ def running_test(parts: Parts) -> Experiment | None:
     if not file.is_file():
         return None
     experiment = load(file)
-    compares = experiment.state == "running" and experiment.challenger is not None
+    compares = experiment.state == "running" and bool(experiment.remaining)
     return experiment if compares else None
 
 

@@ -1,4 +1,4 @@
-"""Start: compare the deployed challenger with the champion, or let it answer in shadow."""
+"""Start: compare the deployed challengers with the champion, or let them answer in shadow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from immr.deploy.readiness import not_ready_because
 from immr.errors import ExperimentError, ExperimentRunningError
 from immr.experiment import changes
-from immr.experiment.definition import Experiment, Kind, load, save
+from immr.experiment.definition import CHAMPION, Experiment, Kind, load, save
 from immr.experiment.waiting import load_queue, save_queue
 from immr.loop.experiment.history import note
 from immr.loop.experiment.rollback import rollback_incomplete
@@ -19,75 +19,88 @@ from immr.loop.watch import planned_users
 
 if TYPE_CHECKING:
     from immr.deploy.deployer import Deployment
-    from immr.types import Role
+    from immr.types import ModelVersion, Role
     from immr.wiring import Parts
 
 
 def start(
     parts: Parts,
-    weight: float = 0.5,
+    weight: float | None = None,
     kind: Kind = "ab",
     ramp: Sequence[float] = (),
     ramp_every_s: int | None = None,
+    holdout: float | None = None,
 ) -> Experiment:
-    """Compare the registry's challenger with its champion; both must be deployed and answer now.
+    """Compare the registry's challengers with its champion; all must be deployed and answer now.
 
-    The test begins once the challenger has answered, so fallbacks from before do not count against it. Without
+    The test begins once the challengers have answered, so fallbacks from before do not count against them. Without
     a challenger the champion serves all users.
 
     Args:
         parts: The process's adapters.
-        weight: The challenger's share of the users, between 0 and 1.
+        weight: Each challenger's share of the users; by default all variants have the same.
         kind: "ab": these users get the challenger's results. "interleave": they get both versions' items in one
             list of results.
-        ramp: The challenger's next shares; `decide` moves on to them while guardrails hold.
+        ramp: Each challenger's next shares; `decide` moves on to them while guardrails hold.
         ramp_every_s: How long each share lasts.
+        holdout: Share of all users who get the champion in this and every later test; None leaves it as it is.
 
     Raises:
         ExperimentError: A test is already running, or a version is not deployed or does not answer.
     """
     with exclusive(parts):
-        return start_locked(parts, weight, kind, ramp, ramp_every_s)
+        return start_locked(parts, weight, kind, ramp, ramp_every_s, holdout)
 
 
 def start_locked(
     parts: Parts,
-    weight: float,
+    weight: float | None = None,
     kind: Kind = "ab",
     ramp: Sequence[float] = (),
     ramp_every_s: int | None = None,
+    holdout: float | None = None,
 ) -> Experiment:
     """`start` for callers that hold the experiment's lock."""
     _refuse_second_test(parts)
-    changes.check_weight(weight)
-    champion, challenger = _deployed(parts)
-    if challenger is None:
-        return _save_begun(parts, changes.begin(champion, None, 0.0, datetime.now(UTC)))
-    for role, (version, url) in (("champion", champion), ("challenger", challenger)):
-        _refuse_silent(parts, role, version, url)
-    planned = planned_users(parts, champion, weight) if kind == "ab" else None
+    if weight is not None:
+        changes.check_weight(weight)
+    champion, challengers = _deployed(parts)
+    if not challengers:
+        return _save_begun(parts, changes.begin(champion, {}, 0.0, datetime.now(UTC)), holdout)
+    weight = weight or 1 / (len(challengers) + 1)
+    changes.check_weight(weight, len(challengers))
+    _refuse_silent(parts, "champion", *champion)
+    for role, challenger in challengers.items():
+        _refuse_silent(parts, role, *challenger)
+    planned = planned_users(parts, champion, weight, len(challengers)) if kind == "ab" else None
     now = datetime.now(UTC)
-    begun = changes.begin(champion, challenger, weight, now, kind, planned, ramp, ramp_every_s)
-    begun = _save_begun(parts, begun)
+    begun = changes.begin(champion, challengers, weight, now, kind, planned, ramp, ramp_every_s)
+    begun = _save_begun(parts, begun, holdout)
     note(parts, begun, "started")
-    queue = load_queue(parts.settings.queue_file)
-    if (without := queue.without(challenger[0])) != queue:
+    queue = without = load_queue(parts.settings.queue_file)
+    for version, _ in challengers.values():
+        without = without.without(version)
+    if without != queue:
         save_queue(without, parts.settings.queue_file)
     return begun
 
 
 def shadow(parts: Parts) -> Experiment:
-    """Send the champion's searches to the registry's challenger too, without showing its results.
+    """Send the champion's searches to the registry's only challenger too, without showing its results.
 
     Raises:
         ExperimentError: A test is already running, or a version is not deployed or does not answer.
     """
     with exclusive(parts):
         _refuse_second_test(parts)
-        champion, challenger = _deployed(parts)
-        if challenger is None:
-            raise ExperimentError("there is no challenger to shadow: package and deploy a version first")
-        _refuse_silent(parts, "challenger", *challenger)
+        champion, challengers = _deployed(parts)
+        if len(challengers) != 1:
+            raise ExperimentError(
+                f"{len(challengers)} challengers are deployed, and a shadow needs one: deploy one, or set "
+                "IMMR_CHALLENGERS=1 and deploy it again"
+            )
+        [(role, challenger)] = challengers.items()
+        _refuse_silent(parts, role, *challenger)
         return _save_begun(parts, changes.shadow(champion, challenger, datetime.now(UTC)))
 
 
@@ -116,21 +129,21 @@ def _refuse_silent(parts: Parts, role: str, version: str, url: str) -> None:
     raise ExperimentError(f"the {role} {version} does not answer at {url} ({reason}): {remedy}")
 
 
-def _deployed(parts: Parts) -> tuple[tuple[str, str], tuple[str, str] | None]:
-    """Model version and URL of the champion, and of the challenger if there is one."""
+def _deployed(parts: Parts) -> tuple[tuple[str, str], dict[Role, tuple[str, str]]]:
+    """Model version and URL of the champion, and of the challengers by role."""
     deployments = {each.role: each for each in parts.deployer.current()}
-    champion = _serving(parts, deployments, "champion")
+    serving = {
+        role: _serving(role, version, deployments.get(role))
+        for role, version in parts.registry.roles().items()
+    }
+    champion = serving.pop(CHAMPION, None)
     if champion is None:
         raise ExperimentError("there is no champion to start with: train, package and deploy a version first")
-    return champion, _serving(parts, deployments, "challenger")
+    return champion, serving
 
 
-def _serving(parts: Parts, deployments: dict[Role, Deployment], role: Role) -> tuple[str, str] | None:
-    """Model version and URL of a role; None if no version has it."""
-    version = parts.registry.role(role)
-    if version is None:
-        return None
-    deployment = deployments.get(role)
+def _serving(role: Role, version: ModelVersion, deployment: Deployment | None) -> tuple[str, str]:
+    """Model version and URL of a role."""
     if deployment is None or deployment.version_id != version.id:
         deployed = deployment.version_id if deployment else "nothing"
         raise ExperimentError(
@@ -140,12 +153,16 @@ def _serving(parts: Parts, deployments: dict[Role, Deployment], role: Role) -> t
     return version.id, deployment.url
 
 
-def _save_begun(parts: Parts, begun: Experiment) -> Experiment:
-    """Keep the rollback target as long as the champion is the version that replaced it."""
+def _save_begun(parts: Parts, begun: Experiment, holdout: float | None = None) -> Experiment:
+    """Keep the holdout, and the rollback target as long as the champion is the version that replaced it."""
     if parts.settings.experiment_file.is_file():
         before = load(parts.settings.experiment_file)
         if before.champion.model_version == begun.champion.model_version:
             begun = replace(begun, previous=before.previous)
+        begun = replace(begun, holdout=before.holdout)
+    if holdout is not None:
+        alone = replace(begun, state="stopped")  # no user has a variant of this test yet
+        begun = replace(begun, holdout=changes.hold_out(alone, holdout, datetime.now(UTC)).holdout)
     save(begun, parts.settings.experiment_file)
     return begun
 

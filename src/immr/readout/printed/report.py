@@ -9,11 +9,11 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from immr.charts.forest import ForestRow, forest_plot
+from immr.readout.printed.text import metric_name
 
 if TYPE_CHECKING:
     from immr.experiment.definition import Experiment
     from immr.experiment.history import TestEvent
-    from immr.readout.comparison import Comparison
     from immr.readout.decision import Decision
     from immr.readout.readout import Readout
     from immr.readout.segments import Segment
@@ -35,18 +35,23 @@ def render(
             segments=segments,
             events=events,
             made=datetime.now(UTC),
-            metrics_chart=metrics_plot(readout.comparisons, "metrics"),
+            metrics_chart=metrics_plot(readout, "metrics"),
             segments_chart=segments_plot(segments, "segments"),
             progress=progress(readout),
         )
     )
 
 
-def metrics_plot(compared: Sequence[Comparison], name: str, width_px: int = 700) -> str:
+def metrics_plot(readout: Readout, name: str, width_px: int = 700) -> str:
     """Relative lifts of all metrics with their one-look intervals; the CTR alone has to be read at every look."""
     rows = [
-        ForestRow(each.metric, each.relative_lift, each.relative_interval.low, each.relative_interval.high)
-        for each in compared
+        ForestRow(
+            metric_name(each, readout),
+            each.relative_lift,
+            each.relative_interval.low,
+            each.relative_interval.high,
+        )
+        for each in readout.comparisons
         if each.relative_lift is not None and each.relative_interval is not None
     ]
     return _plot(rows, name, "Lift of each metric, relative to the champion", _percent, width_px)
@@ -54,9 +59,13 @@ def metrics_plot(compared: Sequence[Comparison], name: str, width_px: int = 700)
 
 def segments_plot(segments: Sequence[Segment], name: str, width_px: int = 700) -> str:
     """Differences in CTR of the compared segments, with intervals for all of them together."""
+    several = len({each.variant for each in segments}) > 1
     rows = [
         ForestRow(
-            f"{each.dimension} {each.value}", each.difference, each.always_valid.low, each.always_valid.high
+            f"{each.dimension} {each.value}" + (f", {each.variant}" if several else ""),
+            each.difference,
+            each.always_valid.low,
+            each.always_valid.high,
         )
         for each in segments
         if each.difference is not None and each.always_valid is not None
@@ -68,11 +77,11 @@ def progress(readout: Readout) -> str:
     """Users so far of users needed, and when: "2,000 of 10,196 users; about 3 days". Empty without a plan."""
     if readout.plan is None:
         return ""
-    users = sum(side.users for side in readout.variants)
-    needed = readout.plan.users_always_valid
+    users, needed = readout.pair_users, readout.plan.users_always_valid
+    of = "" if len(readout.variants) == 2 else " of the champion and the smallest challenger"
     if users >= needed:
-        return f"{users:,} users, of the {needed:,} that the plan needs"
-    so_far = f"{users:,} of {needed:,} users"
+        return f"{users:,} users{of}, of the {needed:,} that the plan needs"
+    so_far = f"{users:,} of {needed:,} users{of}"
     if (days := readout.days_to_go) is None:
         return f"{so_far}; too early to say how long it takes"
     if days >= 1.5:

@@ -18,13 +18,15 @@ def as_rows(readout: Readout) -> list[tuple[str, ...]]:
     for side in readout.variants:
         counts = (side.users, side.queries, side.impressions, side.clicks, side.orders)
         rates = (_rate_text(side.ctr), _rate_text(side.ctr_per_query))
-        rows.append((side.name, side.model_version, *(f"{count:,}" for count in counts), *rates))
-    if readout.ctr is not None:
-        found = (readout.ctr, readout.ctr_per_query)
+        name = f"{side.name} (ended)" if side.ended else side.name
+        rows.append((name, side.model_version, *(f"{count:,}" for count in counts), *rates))
+    for arm in readout.arms:
+        found = (arm.ctr, arm.ctr_per_query)
         one_look = [_difference_text(each, each.interval) if each else "–" for each in found]
         always = [_difference_text(each, each.always_valid) if each else "–" for each in found]
+        name = "" if len(readout.variants) == 2 else f"{arm.variant}: "
         blank = ("",) * 6
-        rows += [("difference", *blank, *one_look), ("at every look", *blank, *always)]
+        rows += [(f"{name}difference", *blank, *one_look), (f"{name}at every look", *blank, *always)]
     return rows
 
 
@@ -66,8 +68,30 @@ def secondary_rows(readout: Readout) -> list[tuple[str, str, str, str, str]]:
         if each.relative_interval is not None:
             lift += f" ({each.relative_interval.low:+.1%} – {each.relative_interval.high:+.1%})"
         difference = f"{each.difference:+.4f} ({each.interval.low:+.4f} – {each.interval.high:+.4f})"
-        rows.append((each.metric, f"{each.champion:.4f}", f"{each.challenger:.4f}", difference, lift))
+        rows.append(
+            (metric_name(each, readout), f"{each.champion:.4f}", f"{each.challenger:.4f}", difference, lift)
+        )
     return rows
+
+
+def holdout_rows(readout: Readout) -> list[tuple[str, str, str, str]]:
+    """A holdout's readout: its users and all others, and their difference with the interval for every look."""
+    held_out, others = readout.variants
+    rows = [
+        ("", "holdout", "all others", "others − holdout, at every look"),
+        ("users", f"{held_out.users:,}", f"{others.users:,}", ""),
+        ("queries", f"{held_out.queries:,}", f"{others.queries:,}", ""),
+    ]
+    for each in readout.comparisons:
+        low, high = each.always_valid.low, each.always_valid.high
+        difference = f"{each.difference:+.4f} ({low:+.4f} – {high:+.4f})"
+        rows.append((each.metric, f"{each.champion:.4f}", f"{each.challenger:.4f}", difference))
+    return rows
+
+
+def metric_name(comparison: Comparison, readout: Readout) -> str:
+    """The metric; of several challengers, with the one that is compared."""
+    return comparison.metric if len(readout.variants) == 2 else f"{comparison.metric}, {comparison.variant}"
 
 
 def segment_rows(segments: Sequence[Segment]) -> list[tuple[str, ...]]:
@@ -75,6 +99,7 @@ def segment_rows(segments: Sequence[Segment]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         ("by", "segment", "users", "champion", "challenger", "difference at every look", "p, corrected", "")
     ]
+    several = len({each.variant for each in segments}) > 1
     for each in segments:
         users = f"{each.users[CHAMPION]:,} / {each.users[CHALLENGER]:,}"
         ctrs = ["–" if ctr is None else f"{ctr:.2%}" for ctr in (each.champion, each.challenger)]
@@ -83,5 +108,6 @@ def segment_rows(segments: Sequence[Segment]) -> list[tuple[str, ...]]:
             low, high = each.always_valid.low, each.always_valid.high
             points = f"{100 * each.difference:+.2f} points ({100 * low:+.2f} – {100 * high:+.2f})"
             found = [points, f"{each.adjusted_p_value:.2g}", "differs" if each.differs else ""]
-        rows.append((each.dimension, each.value, users, *ctrs, *found))
+        value = f"{each.value}, {each.variant}" if several else each.value
+        rows.append((each.dimension, value, users, *ctrs, *found))
     return rows

@@ -24,6 +24,7 @@ COLUMNS = pa.schema(
         ("dimension", pa.string()),  # empty for all users
         ("segment", pa.string()),
         ("metric", pa.string()),
+        ("variant", pa.string()),  # the challenger that is compared with the champion
         ("users_champion", pa.int64()),
         ("users_challenger", pa.int64()),
         ("champion", pa.float64()),
@@ -68,18 +69,17 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 
 def _of_all_users(readout: Readout) -> Iterator[dict[str, object]]:
     users = {side.name: side.users for side in readout.variants}
-    compared = (readout.ctr, readout.ctr_per_query, readout.cuped, *readout.secondary.values())
-    for each in compared:
-        if each is None:
-            continue
+    per_query = (arm.ctr_per_query for arm in readout.arms)
+    for each in (*readout.comparisons, *(each for each in per_query if each is not None)):
         always = each.always_valid
         yield {
             "experiment": readout.experiment,
             "dimension": "",
             "segment": "",
             "metric": each.metric,
+            "variant": each.variant,
             "users_champion": users.get(CHAMPION),
-            "users_challenger": users.get(CHALLENGER),
+            "users_challenger": users.get(each.variant),
             "champion": each.champion,
             "challenger": each.challenger,
             "difference": each.difference,
@@ -103,6 +103,7 @@ def _of_segment(experiment: str, segment: Segment) -> dict[str, object]:
         "dimension": segment.dimension,
         "segment": segment.value,
         "metric": CTR.name,
+        "variant": segment.variant,
         "users_champion": segment.users[CHAMPION],
         "users_challenger": segment.users[CHALLENGER],
         "champion": segment.champion,
