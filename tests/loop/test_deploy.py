@@ -19,14 +19,14 @@ from immr.wiring import Parts
 
 @dataclass
 class FakeRegistry:
-    roles: dict[Role, ModelVersion] = field(default_factory=dict)
+    held: dict[Role, ModelVersion] = field(default_factory=dict)
     tagged: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def role(self, role: Role) -> ModelVersion | None:
-        return self.roles.get(role)
+    def roles(self) -> dict[Role, ModelVersion]:
+        return dict(self.held)
 
     def set_role(self, role: Role, version: ModelVersion) -> None:
-        self.roles[role] = version
+        self.held[role] = version
 
     def tags(self, version: ModelVersion) -> dict[str, str]:
         return self.tagged.get(version.id, {})
@@ -55,7 +55,7 @@ class FakeIndex:
 
 @pytest.fixture
 def parts(tmp_path: Path) -> Parts:
-    for number in (1, 2, 3):
+    for number in range(1, 6):
         bento = tmp_path / "bentoml" / "bentos" / "bento" / str(number)
         bento.mkdir(parents=True)
         (bento / "bento.yaml").touch()
@@ -82,10 +82,10 @@ def test_a_running_test_keeps_its_versions(parts: Parts) -> None:
         deploy(parts, version(number), f"bento:{number}")
     begin_test(parts, 1, 2)
     with pytest.raises(
-        ExperimentRunningError, match=r"comparing immr-1 with immr-2, and immr-3 would replace its chal"
+        ExperimentRunningError, match=r"comparing immr-1 with immr-2, and immr-3 would replace or join them"
     ):
         deploy(parts, version(3), "bento:3")
-    assert parts.registry.role("challenger") == version(2)
+    assert parts.registry.roles()["challenger"] == version(2)
     assert parts.deployer.deployed == {"champion": "immr-1", "challenger": "immr-2"}  # type: ignore[attr-defined]
 
 
@@ -112,7 +112,7 @@ def test_a_version_that_the_gate_stopped_is_refused(parts: Parts, caplog: pytest
         DeployError, match=r"immr-1 is not deployed: the gate stopped it \(recall@1 is 0.1 worse"
     ):
         deploy(parts, version(1), "bento:1")
-    assert parts.registry.role("champion") is None
+    assert not parts.registry.roles()
     assert deploy(parts, version(1), "bento:1", force=True).role == "champion"
     assert "immr-1 is deployed with --force, although the gate stopped it" in caplog.text
 
@@ -127,3 +127,15 @@ def test_a_version_without_bento_or_collection_is_refused(parts: Parts) -> None:
     with pytest.raises(DeployError, match="immr-1 is not deployed: it has no finished collection"):
         deploy(parts, version(1), "bento:1")
     assert deploy(parts, version(1), "bento:9", force=True).version_id == "immr-1"
+
+
+def test_several_challengers_have_places_and_the_oldest_gives_way(parts: Parts) -> None:
+    several = Parts.of(
+        parts.settings.model_copy(update={"challengers": 2}),
+        registry=parts.registry,
+        deployer=parts.deployer,
+        index=parts.index,
+    )
+    found = [deploy(several, version(number), f"bento:{number}").role for number in (1, 2, 3, 4, 3)]
+    assert found == ["champion", "challenger", "challenger-2", "challenger", "challenger-2"]
+    assert deploy(parts, version(5), "bento:5").role == "challenger"  # one is configured here

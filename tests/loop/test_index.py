@@ -29,8 +29,8 @@ class Files:
     def versions(self) -> list[ModelVersion]:
         return [self._version]
 
-    def role(self, name: str) -> ModelVersion | None:
-        return None
+    def roles(self) -> dict[str, ModelVersion]:
+        return {}
 
 
 @pytest.fixture
