@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE_FOLDERS = ("src", "serving", "dashboards", "demo", "pipelines", "components", "benchmarks")
 LOOSE_MODULES = {"__init__", "types", "errors", "settings", "recipes", "wiring"}
 ROOMS = {
+    "alerts",
     "charts",
     "cli",
     "client",
