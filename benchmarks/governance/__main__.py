@@ -178,7 +178,8 @@ def _pairs(class_of: dict[str, int]) -> set[frozenset[str]]:
 
 def _recall_at_1(parts: Parts, training_set: TrainingSet, recipe: recipes.Recipe, dataset: str) -> float:
     version = train(parts, training_set, recipe)
-    return float(evaluate_dataset(parts, version, dataset, "val", recipe).means()["recall@1"])
+    evaluation, _ = evaluate_dataset(parts, version, dataset, "val", recipe)
+    return float(evaluation.means()["recall@1"])
 
 
 app.command()(scale.scale)

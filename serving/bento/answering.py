@@ -144,7 +144,7 @@ class VersionService:
             page = paging.read(fields.page, self._keys, version)
             return searcher.page(page.embedding_D, page.wanted, page.cursor), page
         wanted = request.wanted(searcher.attributes)
-        if wanted.text and not searcher.has_words:
+        if wanted.text and not searcher.finds_texts:
             message = (
                 f"The index of {version} is from an earlier release, without text search. Leave the text out"
             )

@@ -25,6 +25,7 @@ from serving.process.garbage import freeze_loaded_objects
 
 if TYPE_CHECKING:
     from immr.model.query_encoder import OnnxQueryEncoder
+    from immr.model.text_query_encoder import TextQueryEncoder
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class ServedVersion:
         self._parts = parts
         self._threads, self._at_once = threads, at_once
         self._encoder: OnnxQueryEncoder | None = None
+        self._texts: TextQueryEncoder | None = None
         self._collection: Collection | None = None
         self._searcher: Searcher | None = None
         self._features: FeatureStore | None = None
@@ -136,6 +138,7 @@ class ServedVersion:
     def _open(self) -> None:
         encoder = self._encoder = self._encoder or self._open_encoder()
         ranker = Ranker.read(self._folder)
+        self._texts = self._texts or self._open_texts()
         with ExitStack() as undo:
             collection = self._parts.index.open(self.file.id, self.file.dim, self.file.preprocessing_hash)
             undo.callback(collection.close)  # an embedded index left open would lock out the next attempt
@@ -145,7 +148,13 @@ class ServedVersion:
                     return
                 self._collection = collection
                 self._searcher = Searcher(
-                    encoder, collection, self, self.file.ranking, match_rule=self._match_rule, ranker=ranker
+                    encoder,
+                    collection,
+                    self,
+                    self.file.ranking,
+                    match_rule=self._match_rule,
+                    texts=self._texts,
+                    ranker=ranker,
                 )
             undo.pop_all()
         self._reason = ""
@@ -171,6 +180,13 @@ class ServedVersion:
         from immr.model.query_encoder import OnnxQueryEncoder
 
         return OnnxQueryEncoder(self._folder, self._threads, self._at_once)
+
+    def _open_texts(self) -> TextQueryEncoder | None:
+        from immr.model.text_query_encoder import TextQueryEncoder, has_text_encoder
+
+        if not has_text_encoder(self._folder):
+            return None
+        return TextQueryEncoder(self._folder, self._threads, self._at_once)
 
     def _warm(self) -> None:
         self._opened.wait(FEATURES_AFTER_S)

@@ -58,3 +58,9 @@ def test_start_prints_nothing_but_json_to_stdout(tmp_path: Path, monkeypatch: py
     done = run(app, ["start", "--items", str(tmp_path / "items.csv"), "--json"])
     assert json.loads(done.stdout)["version_id"] == "immr-1"
     assert "stopped" in done.stderr
+
+
+def test_evaluate_names_the_kinds_of_query(tmp_path: Path) -> None:
+    done = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke(app, ["evaluate", "--queries", "photo,sound"])
+    assert done.exit_code == 2
+    assert "'sound'" in done.output and "photo+text" in done.output

@@ -131,3 +131,13 @@ def test_the_rule_for_matches_is_attached_to_the_version(
     evaluate(parts, versions[1], reported, RECIPE, tmp_path / "report.html")  # with too few photos
     with parts.registry.attached(versions[1], MATCH_RULE) as file:
         assert file is None
+
+
+def test_kinds_of_query_are_in_the_report_and_the_metrics(
+    parts: Parts, versions: list[ModelVersion], reported: TrainingSet, tmp_path: Path
+) -> None:
+    evaluated = evaluate(parts, versions[0], reported, RECIPE, tmp_path / "report.html", ["photo", "text"])
+    assert list(evaluated.kinds) == ["photo", "text"]
+    assert evaluated.kinds["photo"].queries == len(reported.judgements)
+    page = html.unescape((tmp_path / "report.html").read_text())
+    assert "Kinds of query" in page and evaluated.kinds["text"].clusters in page

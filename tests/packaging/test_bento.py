@@ -29,6 +29,7 @@ SERVICE = Path(__file__).resolve().parents[2] / "serving"
 def version_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tiny_version.write_files(tmp_path_factory.mktemp("version"))
     Ranker({}, RankingRecipe(), 1.0, Trees([])).write(folder)
+    tiny_version.write_text_encoder(folder)
     return folder
 
 
@@ -46,7 +47,14 @@ def built(version_folder: Path, bento_home: Path) -> Path:
 
 def test_it_contains_the_version(built: Path, version_folder: Path) -> None:
     inside = built / "src" / "version"
-    for name in ("card.json", "query_encoder.onnx", "ranker.json"):
+    for name in (
+        "card.json",
+        "query_encoder.onnx",
+        "ranker.json",
+        "text_encoder.xml",
+        "text_encoder.bin",
+        "tokenizer.json",
+    ):
         assert (inside / name).read_bytes() == (version_folder / name).read_bytes()
     assert not (inside / "towers.pt").exists()
     made = VersionFile.read(inside)
@@ -66,7 +74,7 @@ def test_it_carries_immr_and_no_torch(built: Path) -> None:
     assert [wheel.name.split("-")[0] for wheel in wheels] == ["immr"]
     requirements = (built / "env" / "python" / "requirements.txt").read_text().splitlines()
     names = {line.split("==")[0] for line in requirements}
-    assert {"bentoml", "openvino", "qdrant-client", "feast", "fastapi"} <= names
+    assert {"bentoml", "openvino", "qdrant-client", "feast", "fastapi", "tokenizers"} <= names
     assert not {"torch", "transformers", "mlflow", "kfp", "lightgbm"} & names
     assert all("==" in line for line in requirements if line)
 

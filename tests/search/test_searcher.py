@@ -14,13 +14,14 @@ from immr.errors import FeaturesUnavailableError, ImageError
 from immr.evaluation.matches.rule import MatchRule, PhotoDomain
 from immr.index.vector_index import EVERYTHING, Collection
 from immr.model.query_encoder import OnnxQueryEncoder
+from immr.model.text_query_encoder import TextQueryEncoder
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
 from immr.search.searcher import Searcher, Wanted
 from immr.search.signals import names
 from immr.search.trees import Tree, Trees
 from immr.settings import Settings
-from immr.types import Condition, Filters, ItemFeatures, Region
+from immr.types import Condition, Filters, FloatArray, ItemFeatures, Region
 from immr.wiring import connect
 from tests.support import tiny_version
 
@@ -289,3 +290,51 @@ def test_matches_are_of_photos_alone(encoder: OnnxQueryEncoder, collection: Coll
     for unknown in (searcher.search(photos, Wanted(2, text="red")), like):
         assert unknown is not None and unknown.match is None and unknown.hits[0].match is None
     assert Searcher(encoder, collection, None, RankingRecipe()).search(photos, Wanted(2)).match is None
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> TextQueryEncoder:
+    folder = tiny_version.write_files(tmp_path_factory.mktemp("version"))
+    tiny_version.write_text_encoder(folder)
+    return TextQueryEncoder(folder)
+
+
+def test_words_are_also_found_by_their_embedding(
+    encoder: OnnxQueryEncoder, collection: Collection, texts: TextQueryEncoder
+) -> None:
+    plain = Searcher(encoder, collection, None, RankingRecipe())
+    dense = Searcher(encoder, collection, None, RankingRecipe(), texts=texts)
+    assert [hit.item_id for hit in plain.search([], Wanted(5, text="blue")).hits] == ["blue"]
+    answer = dense.search([], Wanted(5, text="blue"))
+    assert answer.hits[0].item_id == "blue" and len(answer.hits) == 5
+    assert answer.hits[0].score_parts["embedding"] == answer.hits[0].score_parts["words"] == 0.5
+    assert "encode" in answer.stage_ms
+    pages = [dense.search([], Wanted(2, text="blue"))]
+    while pages[-1].following is not None:
+        pages.append(dense.page(pages[-1].embedding_D, Wanted(2, text="blue"), pages[-1].following))
+    assert [hit.item_id for page in pages for hit in page.hits] == [hit.item_id for hit in answer.hits]
+
+
+@pytest.mark.parametrize(("weight", "first"), [(0.0, "red"), (1.0, "blue")])
+def test_a_photo_and_a_text_are_added_by_weight(
+    encoder: OnnxQueryEncoder, collection: Collection, texts: TextQueryEncoder, weight: float, first: str
+) -> None:
+    recipe = RankingRecipe(text_weight=weight, words_weight=0.0)
+    searcher = Searcher(encoder, collection, None, recipe, texts=texts)
+    photo = [tiny_version.photo("red")]
+    assert searcher.search(photo, Wanted(1, text="blue")).hits[0].item_id == first
+    like_red = searcher.more_like("red", Wanted(1, text="blue"))
+    assert like_red is not None and like_red.hits[0].item_id != "red"
+    assert (like_red.hits[0].item_id == "blue") == (weight == 1.0)
+
+
+def test_a_sum_that_cancels_out_searches_with_the_photo(
+    encoder: OnnxQueryEncoder, collection: Collection
+) -> None:
+    class Opposite:
+        def encode(self, text: str) -> FloatArray:
+            return -encoder.encode([encoder.decode(tiny_version.photo("red"))])[0]
+
+    recipe = RankingRecipe(text_weight=0.5, words_weight=0.0)
+    searcher = Searcher(encoder, collection, None, recipe, texts=Opposite())
+    assert searcher.search([tiny_version.photo("red")], Wanted(1, text="x")).hits[0].item_id == "red"

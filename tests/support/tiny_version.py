@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from immr.evaluation.matches.rule import MATCH_RULE, MatchRule, PhotoDomain
-from immr.model.card import QUERY_ENCODER, Card
+from immr.model.card import QUERY_ENCODER, TEXT_ENCODER, TOKENIZER, Card
 from immr.model.model_recipe import ModelRecipe
 from immr.model.preprocessing import Preprocessing
 from immr.model.query_encoder import OnnxQueryEncoder
@@ -64,6 +64,28 @@ def write_files(folder: Path) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, str(folder / QUERY_ENCODER))
     return folder
+
+
+def write_text_encoder(folder: Path) -> None:
+    """A text encoder into a version's folder: a colour's name is embedded as its photo."""
+    import openvino
+    from openvino import opset13 as ops
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    photos = [Image.new("RGB", (48, 40), colour) for colour in COLOURS.values()]
+    table_VD = np.concatenate([np.ones((1, DIM), np.float32), OnnxQueryEncoder(folder).encode(photos)])
+    words = {word: number for number, word in enumerate(["[UNK]", *COLOURS])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(folder / TOKENIZER))
+    inputs = [ops.parameter([-1, -1], np.int64) for _ in range(2)]
+    rows_BTD = ops.gather(ops.constant(table_VD), inputs[0], ops.constant(0))
+    embedding_BD = ops.normalize_l2(
+        ops.reduce_mean(rows_BTD, ops.constant([1])), ops.constant([1]), 1e-12, "max"
+    )
+    for node, name in zip((*inputs, embedding_BD), ("input_ids", "attention_mask", "embedding"), strict=True):
+        node.output(0).get_tensor().set_names({name})
+    openvino.save_model(openvino.Model([embedding_BD], inputs), folder / TEXT_ENCODER)
 
 
 def write_packaged(folder: Path, number: int = 1) -> Path:

@@ -23,6 +23,9 @@ def test_a_version_is_complete_and_finds_the_held_out_photos(job, training_set):
         "card.json",
         "curves.json",
         "query_encoder.onnx",
+        "text_encoder.bin",
+        "text_encoder.xml",
+        "tokenizer.json",
         "towers.pt",
     ]
     assert Card.read(job.out).key == "key-1"

@@ -32,6 +32,7 @@ from immr.cli.options import (
 from immr.data.sources.shop import Shop
 from immr.data.training_set import TrainingSet
 from immr.evaluation.bootstrap import Estimate
+from immr.evaluation.queries.kinds import KINDS, KindResult
 from immr.loop import evaluate as evaluate_verb
 from immr.loop import govern as govern_verb
 from immr.loop import materialize as materialize_verb
@@ -141,23 +142,28 @@ def evaluate(
     report_file: Annotated[Path, typer.Option("--report", help="File for the HTML report.")] = Path(
         "evaluation.html"
     ),
+    queries: Annotated[
+        str, typer.Option(help="Kinds of query to evaluate as well: photo,text,photo+text,box.")
+    ] = "",
     recipe: OfVersion = "",
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a version on held-out photos, compare it with the champion, and apply the gate; exit 1 if it fails.
 
-    Example: immr evaluate --model immr-3
+    Example: immr evaluate --model immr-3 --queries photo,text,photo+text,box
     """
+    kinds = _kinds(queries)
     parts = parts_of(ctx)
     version = parts.registry.get(model)
     chosen = recipes.by_name(recipe or version.recipe)
     if dataset:
-        result = evaluate_verb.evaluate_dataset(parts, version, dataset, split, chosen)
-        _print_metrics(f"{version.id} on {dataset}/{split}", result.intervals, as_json)
+        result, by_kind = evaluate_verb.evaluate_dataset(parts, version, dataset, split, chosen, kinds)
+        _print_metrics(f"{version.id} on {dataset}/{split}", result.intervals, by_kind, as_json)
         return
     held_out = TrainingSet(training_set) if training_set else govern_verb.training_set_of(parts, version)
-    evaluated = evaluate_verb.evaluate(parts, version, held_out, chosen, report_file)
-    _print_metrics(f"{version.id} on {held_out.folder}", evaluated.evaluation.intervals, as_json)
+    evaluated = evaluate_verb.evaluate(parts, version, held_out, chosen, report_file, kinds)
+    title, intervals = f"{version.id} on {held_out.folder}", evaluated.evaluation.intervals
+    _print_metrics(title, intervals, evaluated.kinds, as_json)
     Console(stderr=True).print(f"{evaluated.verdict.sentence} Report: {report_file}")
     raise typer.Exit(0 if evaluated.verdict.passed else 1)
 
@@ -268,13 +274,27 @@ def _serve(ctx: typer.Context, port: int, page_port: int, out: Console) -> None:
         out.print("stopped")
 
 
-def _print_metrics(title: str, metrics: Mapping[str, Estimate], as_json: bool) -> None:
+def _kinds(queries: str) -> list[str]:
+    kinds = [kind.strip() for kind in queries.split(",") if kind.strip()]
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise typer.BadParameter(f"{unknown[0]!r} is no kind of query: choose from {','.join(KINDS)}")
+    return kinds
+
+
+def _print_metrics(
+    title: str, metrics: Mapping[str, Estimate], kinds: Mapping[str, KindResult], as_json: bool
+) -> None:
     if as_json:
-        print_json({"what": title, "metrics": {name: asdict(i) for name, i in metrics.items()}})
+        by_kind = {"kinds": {kind: asdict(result) for kind, result in kinds.items()}} if kinds else {}
+        plain = {name: asdict(interval) for name, interval in metrics.items()}
+        print_json({"what": title, "metrics": plain, **by_kind})
         return
     table = Table(title=title)
     for column in ("metric", "mean", "95 % interval"):
         table.add_column(column)
-    for name, interval in metrics.items():
+    rows = dict(metrics)
+    for kind, result in kinds.items():
+        rows |= {f"{kind}: {name}": interval for name, interval in result.intervals.items()}
+    for name, interval in rows.items():
         table.add_row(name, f"{interval.mean:.3f}", f"{interval.low:.3f} – {interval.high:.3f}")
     print_table(table)

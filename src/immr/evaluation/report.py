@@ -16,6 +16,7 @@ from immr.evaluation import gallery, report_charts
 from immr.evaluation.bootstrap import Estimate, difference_estimate
 from immr.evaluation.confusions import Confusion, confusions
 from immr.evaluation.gate import GateVerdict
+from immr.evaluation.queries.kinds import KindResult
 from immr.evaluation.result import Evaluation
 from immr.storage.atomic import write_atomically
 from immr.types import Item
@@ -34,6 +35,7 @@ class Background:
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)  # by epoch
     manifest: Mapping[str, Any] = field(default_factory=dict)  # of its training set
     others: Mapping[str, Evaluation] = field(default_factory=dict)  # other versions on the same photos
+    kinds: Mapping[str, KindResult] = field(default_factory=dict)  # by kind of query
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def write_report(
         slice_chart=report_charts.slice_chart(evaluation, _METRIC),
         calibration_chart=report_charts.calibration_chart(evaluation.calibration.bins),
         losses=report_charts.loss_chart(known.curves),
+        kinds=known.kinds,
         rows=ablation(name, evaluation, known.others),
         manifest=known.manifest,
         confusions=_confusions(evaluation, by_id, picture),

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from immr.storage import fingerprint
 if TYPE_CHECKING:
     from immr.evaluation.gate import GateVerdict
     from immr.evaluation.matches.rule import MatchRule
+    from immr.evaluation.queries.kinds import KindResult
     from immr.evaluation.report import Background
     from immr.evaluation.result import Evaluation
     from immr.recipes import Recipe
@@ -42,10 +43,16 @@ class Evaluated:
     evaluation: Evaluation
     verdict: GateVerdict
     champion: ModelVersion | None
+    kinds: Mapping[str, KindResult]
 
 
 def evaluate(
-    parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe, report: Path
+    parts: Parts,
+    version: ModelVersion,
+    training_set: TrainingSet,
+    recipe: Recipe,
+    report: Path,
+    kinds: Sequence[str] = (),
 ) -> Evaluated:
     """Evaluate a version and the champion on the held-out photos, apply the gate, and write the report.
 
@@ -55,6 +62,7 @@ def evaluate(
         training_set: Where the held-out photos are.
         recipe: Holds the gate's settings.
         report: The HTML file to write.
+        kinds: Kinds of query to evaluate as well, see `immr.evaluation.queries.kinds`.
 
     Raises:
         DataError: The training set holds no photo with a known item.
@@ -69,6 +77,10 @@ def evaluate(
         champion = None
     before = evaluation_of(parts, champion, training_set, recipe) if champion else None
     verdict = gate(evaluation, before, recipe.gate)
+    by_kind: Mapping[str, KindResult] = {}
+    if kinds:
+        photos, items, classes = training_set.judgements, training_set.items, training_set.item_classes
+        by_kind = _by_kind(parts, version, kinds, photos, items, classes, recipe)
     write_report(
         evaluation,
         training_set.items,
@@ -76,9 +88,9 @@ def evaluate(
         name=f"{version.id} ({recipe.name})",
         verdict=verdict,
         comparisons={champion.id: before} if champion and before else None,
-        background=_background(parts, version, training_set, recipe),
+        background=replace(_background(parts, version, training_set, recipe), kinds=by_kind),
     )
-    registry.runs.log_metrics(version.run_id, _logged_metrics(evaluation, verdict))
+    registry.runs.log_metrics(version.run_id, _logged_metrics(evaluation, verdict) | _kind_metrics(by_kind))
     registry.runs.log_report(version.run_id, report, "evaluation.html")
     registry.runs.log_report(version.run_id, training_set.folder / "report.html", "governance.html")
     rule_file = _rule_file(parts, version, training_set, recipe)
@@ -90,13 +102,18 @@ def evaluate(
     publish(
         parts.settings.home, report, Report("evaluation", title, recipe.name, verdict.sentence, version.id)
     )
-    return Evaluated(evaluation, verdict, champion)
+    return Evaluated(evaluation, verdict, champion, by_kind)
 
 
 def evaluate_dataset(
-    parts: Parts, version: ModelVersion, dataset: str, split: str, recipe: Recipe
-) -> Evaluation:
-    """Evaluate a version on a split of a named data set, against all of its items.
+    parts: Parts,
+    version: ModelVersion,
+    dataset: str,
+    split: str,
+    recipe: Recipe,
+    kinds: Sequence[str] = (),
+) -> tuple[Evaluation, Mapping[str, KindResult]]:
+    """Evaluate a version on a split of a named data set, against all of its items, also by kind of query.
 
     Raises:
         DatasetError: There is no such data set or split; the message lists the known ones.
@@ -109,8 +126,12 @@ def evaluate_dataset(
         LabelledPhoto(f"{split}-{number}", photo.image, class_of[photo.item_id], photo.item_id)
         for number, photo in enumerate(labelled.split(split))
     ]
-    embedded = _embedded(parts, version, photos, labelled.items)
-    return _judged(embedded, photos, labelled.items, list(class_of.values()), recipe)
+    classes = list(class_of.values())
+    evaluation = _judged(
+        _embedded(parts, version, photos, labelled.items), photos, labelled.items, classes, recipe
+    )
+    by_kind = _by_kind(parts, version, kinds, photos, labelled.items, classes, recipe) if kinds else {}
+    return evaluation, by_kind
 
 
 def evaluation_of(
@@ -253,6 +274,33 @@ def _match_rule(
         recipe.match,
         begin=Card.read(folder).model.plain_begin,
     )
+
+
+def _by_kind(
+    parts: Parts,
+    version: ModelVersion,
+    kinds: Sequence[str],
+    photos: Sequence[LabelledPhoto],
+    items: Sequence[Item],
+    item_classes: Sequence[int],
+    recipe: Recipe,
+) -> Mapping[str, KindResult]:
+    from immr.model.documents import encode_documents
+    from immr.search.by_kind import evaluate_by_kind, searcher_of
+
+    folder = parts.registry.fetch(version, parts.settings.cache_dir)
+    documents_ND = encode_documents(folder, items, parts.settings.cache_dir)
+    with searcher_of(version, folder, items, documents_ND, recipe.ranking) as searcher:
+        return evaluate_by_kind(searcher, kinds, photos, items, item_classes, recipe.gate)
+
+
+def _kind_metrics(kinds: Mapping[str, KindResult]) -> dict[str, float]:
+    """By names that MLflow accepts."""
+    return {
+        f"kind.{kind.replace('+', '_')}.{name}": estimate.mean
+        for kind, result in kinds.items()
+        for name, estimate in result.intervals.items()
+    }
 
 
 def _rule_file(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Path:

@@ -1,13 +1,15 @@
-"""Runs ONNX graphs on the CPU, with OpenVINO."""
+"""Runs ONNX and OpenVINO graphs on the CPU, with OpenVINO."""
 
 from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from immr.types import FloatArray
 
@@ -15,7 +17,7 @@ _FIRST_RUN = threading.Lock()
 
 
 class Graph:
-    """A compiled graph with the input `pixels`; thread-safe."""
+    """A compiled graph; thread-safe."""
 
     def __init__(
         self, file: Path, threads: int = 1, at_once: int = 1, batch: int | None = None, reduced: bool = False
@@ -23,14 +25,14 @@ class Graph:
         """Compile the graph.
 
         Args:
-            file: the ONNX file.
+            file: `.onnx`, or OpenVINO's `.xml`.
             threads: threads of one run.
             at_once: runs in parallel at full speed; more have to wait.
             batch: fixed batch size; None allows any, at a tenth more time.
             reduced: compute in bfloat16 if the processor supports it. Nearly twice as fast as float32, with
                 the same recall (benchmarks/precision.py).
         """
-        core = _openvino().Core()
+        core = openvino().Core()
         bfloat16 = reduced and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
@@ -48,9 +50,13 @@ class Graph:
         self._run_once()
 
     def run(self, output: str, pixels_B3SS: FloatArray) -> FloatArray:
-        """One output, float32."""
+        """One output, float32, of the input `pixels`."""
+        return self.run_with(output, {"pixels": np.ascontiguousarray(pixels_B3SS)})
+
+    def run_with(self, output: str, inputs: Mapping[str, npt.NDArray[Any]]) -> FloatArray:
+        """One output, float32, of contiguous inputs by name."""
         request = self._request()
-        request.infer({"pixels": np.ascontiguousarray(pixels_B3SS)}, share_inputs=True)
+        request.infer(dict(inputs), share_inputs=True)
         result: FloatArray = request.get_tensor(output).data.copy()  # the next run overwrites the tensor
         return result
 
@@ -60,9 +66,9 @@ class Graph:
         Creating the first tensor initializes it and releases the GIL in between. A second thread that arrives
         then waits for it while holding the GIL: a deadlock.
         """
-        shape = [size.get_length() if size.is_static else 1 for size in self._compiled.input().partial_shape]
+        inputs = {each.any_name: _ones(each) for each in self._compiled.inputs}
         with _FIRST_RUN:
-            self.run(self._compiled.output(0).any_name, np.zeros(shape, dtype=np.float32))
+            self.run_with(self._compiled.output(0).any_name, inputs)
 
     def _request(self) -> Any:
         if not hasattr(self._of_thread, "request"):
@@ -70,9 +76,14 @@ class Graph:
         return self._of_thread.request
 
 
-def _openvino() -> Any:
-    """Import OpenVINO without its telemetry package, which reports every start to the vendor."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None blocks the import
-    import openvino
+def _ones(tensor: Any) -> npt.NDArray[Any]:
+    shape = [size.get_length() if size.is_static else 1 for size in tensor.partial_shape]
+    return np.ones(shape, dtype=tensor.element_type.to_dtype())
 
-    return openvino
+
+def openvino() -> Any:
+    """OpenVINO without its telemetry package, which reports every start to the vendor."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None blocks the import
+    import openvino as module
+
+    return module

@@ -15,7 +15,7 @@ from typing import Any
 
 from immr.errors import PackagingError
 from immr.evaluation.matches.rule import MATCH_RULE
-from immr.model.card import CARD, QUERY_ENCODER, Card
+from immr.model.card import CARD, QUERY_ENCODER, TEXT_ENCODER, TEXT_WEIGHTS, TOKENIZER, Card
 from immr.packaging.own_wheel import write_own_wheel
 from immr.packaging.requirements import pinned_requirements
 from immr.packaging.version_file import VERSION_FOLDER, VersionFile
@@ -100,6 +100,9 @@ def _stage_files(
     with_ranker = (version_folder / RANKER).is_file()
     for name in (CARD, QUERY_ENCODER, *([RANKER] if with_ranker else [])):
         shutil.copyfile(version_folder / name, stage / VERSION_FOLDER / name)
+    for name in (TEXT_ENCODER, TEXT_WEIGHTS, TOKENIZER):  # of versions that embed words
+        if (version_folder / name).is_file():
+            shutil.copyfile(version_folder / name, stage / VERSION_FOLDER / name)
     for beside in version_folder.glob(f"{QUERY_ENCODER}.*"):  # weights that ONNX stores in separate files
         shutil.copyfile(beside, stage / VERSION_FOLDER / beside.name)
     VersionFile(version.id, version.dim, version.preprocessing_hash, version.manifest_hash, ranking).write(

@@ -1,4 +1,4 @@
-"""Step 1, encode: the port of query encoders."""
+"""Step 1, encode: the ports of query encoders."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ class QueryEncoder(Protocol):
 
     def encode(self, pictures: Sequence[Image.Image]) -> FloatArray:
         """(N, D) unit rows from N upright RGB pictures."""
+
+
+class TextEncoder(Protocol):
+    """Turns words into embeddings of the same space; `immr.model.text_query_encoder.TextQueryEncoder` does."""
+
+    def encode(self, text: str) -> FloatArray:
+        """(D,) unit vector."""

@@ -16,7 +16,8 @@ class RankingRecipe:
     """Weights of the parts that add up to a hit's score (ours).
 
     cosine: similarity to the query, in −1…1. A query with words has fused ranks in its place, in 0…1.
-    words: weight of the ranking by words in that fusion; the ranking by photo has the weight 1.
+    words: weight of the ranking by words in that fusion; the ranking by embedding has the weight 1.
+    text: share of the text in the embedding of a photo with a text, 0…1; versions with a text tower only.
     ctr: the item's CTR over 7 days, smoothed towards the mean.
     stock: −1 if the item is sold out, else 0; unknown stock counts as available.
     freshness: 1 for an item updated now, halved every `freshness_half_life_days`.
@@ -24,6 +25,7 @@ class RankingRecipe:
 
     cosine_weight: float = 1.0
     words_weight: float = 1.0
+    text_weight: float = 0.3
     ctr_weight: float = 0.05
     stock_weight: float = 0.1
     freshness_weight: float = 0.0

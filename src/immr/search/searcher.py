@@ -17,7 +17,7 @@ from immr.search import facets, grouping
 from immr.search.feature_lookup import FeatureLookup
 from immr.search.fusion import Fused, fuse
 from immr.search.matching import with_matches
-from immr.search.query_encoder import QueryEncoder
+from immr.search.query_encoder import QueryEncoder, TextEncoder
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe, rank
 from immr.search.signals import HEAD
@@ -72,11 +72,20 @@ class Searcher:
         overfetch: int = 3,
         match_rule: MatchRule | None = None,
         ranker: Ranker | None = None,
+        texts: TextEncoder | None = None,
     ) -> None:
-        """`features=None` ranks without features; `overfetch` × k candidates are ranked.
+        """Create the search from its parts.
 
-        A ranker orders photo searches, which it has learned from. The hand weights order all others, and all
-        searches while the feature store does not answer.
+        Args:
+            encoder: of photos.
+            collection: of the same version.
+            features: None ranks without features.
+            ranking: the weights.
+            overfetch: so many times k candidates are ranked.
+            match_rule: None leaves out what hits are called.
+            ranker: orders photo searches, which it has learned from. The hand weights order all others, and all
+                searches while the feature store does not answer.
+            texts: None finds texts by their words alone.
         """
         self._encoder = encoder
         self._collection = collection
@@ -85,6 +94,7 @@ class Searcher:
         self._overfetch = overfetch
         self._match_rule = match_rule
         self._ranker = ranker
+        self._texts = texts
 
     @property
     def attributes(self) -> Mapping[str, AttributeKind]:
@@ -92,9 +102,9 @@ class Searcher:
         return self._collection.attributes
 
     @property
-    def has_words(self) -> bool:
-        """Whether texts can be searched for."""
-        return self._collection.has_words
+    def finds_texts(self) -> bool:
+        """Whether texts can be searched for, by their words or by their embedding."""
+        return self._collection.has_words or self._texts is not None
 
     def search(self, photos: Sequence[bytes], wanted: Wanted, region: Region | None = None) -> Answer:
         """The best items for photos of one thing, whose embeddings are averaged, for words, or for both.
@@ -109,12 +119,13 @@ class Searcher:
             IndexUnavailableError: the vector database does not answer.
         """
         stage_ms: dict[str, float] = {}
-        if not photos:
-            return self._answer(None, wanted, Cursor(), stage_ms)
-        with _timed(stage_ms, "decode"):
-            pictures = [self._encoder.decode(photo, region) for photo in photos]
-        with _timed(stage_ms, "encode"):
-            embedding_D = _mean(self._encoder.encode(pictures))
+        embedding_D: FloatArray | None = None
+        if photos:
+            with _timed(stage_ms, "decode"):
+                pictures = [self._encoder.decode(photo, region) for photo in photos]
+            with _timed(stage_ms, "encode"):
+                embedding_D = _mean(self._encoder.encode(pictures))
+        embedding_D = self._with_text(embedding_D, wanted.text, stage_ms)
         return self._answer(embedding_D, wanted, Cursor(), stage_ms)
 
     def more_like(self, item_id: str, wanted: Wanted) -> Answer | None:
@@ -129,7 +140,7 @@ class Searcher:
         if embedding_D is None:
             return None
         others = replace(wanted, filters=replace(wanted.filters, exclude=item_id))
-        return self._answer(embedding_D, others, Cursor(), stage_ms)
+        return self._answer(self._with_text(embedding_D, wanted.text, stage_ms), others, Cursor(), stage_ms)
 
     def page(self, embedding_D: FloatArray | None, wanted: Wanted, cursor: Cursor) -> Answer:
         """A later page of an answer by `search` or `more_like`, with the same `wanted`.
@@ -147,6 +158,19 @@ class Searcher:
             IndexUnavailableError: the vector database does not answer.
         """
         return {name: self._collection.facet(name, facets.without(filters, name)) for name in names}
+
+    def _with_text(
+        self, embedding_D: FloatArray | None, text: str, stage_ms: dict[str, float]
+    ) -> FloatArray | None:
+        """The text's embedding, or its weighted sum with a photo's or an item's."""
+        if self._texts is None or not text:
+            return embedding_D
+        with _timed(stage_ms, "encode"):
+            text_D = self._texts.encode(text)
+        if embedding_D is None:
+            return text_D
+        weight = self._ranking.text_weight
+        return _unit((1 - weight) * embedding_D + weight * text_D, embedding_D)
 
     def _answer(
         self, embedding_D: FloatArray | None, wanted: Wanted, cursor: Cursor, stage_ms: dict[str, float]
@@ -238,18 +262,18 @@ class Searcher:
         return self._collection.search(embedding_D, k, filters, offset)
 
     def _fused(self, embedding_D: FloatArray | None, wanted: Wanted, k: int) -> list[Fused]:
-        """The first k by words, or by words and similarity.
+        """The first k by words, by embedding, or by both.
 
         The order of two rankings depends on how long they are, so their length is the same for all pages.
         """
-        if embedding_D is None:
-            words = self._collection.search_words(wanted.text, k, wanted.filters)
-            return fuse({"words": words}, {"words": 1.0})
-        rankings = {
-            "photo": self._similar(embedding_D, _FUSED_CANDIDATES, wanted.filters),
-            "words": self._collection.search_words(wanted.text, _FUSED_CANDIDATES, wanted.filters),
-        }
-        return fuse(rankings, {"photo": 1.0, "words": self._ranking.words_weight})[:k]
+        rankings = {}
+        if embedding_D is not None:
+            rankings["embedding"] = self._similar(embedding_D, _FUSED_CANDIDATES, wanted.filters)
+        if self._collection.has_words:
+            most = _FUSED_CANDIDATES if rankings else k
+            rankings["words"] = self._collection.search_words(wanted.text, most, wanted.filters)
+        weights = {"embedding": 1.0, "words": self._ranking.words_weight if len(rankings) > 1 else 1.0}
+        return fuse(rankings, weights)[:k]
 
     def _with_members(self, answer: Answer, wanted: Wanted, group_by: str, hits: list[Hit]) -> list[Hit]:
         filters = grouping.of_groups(wanted.filters, group_by, hits)
@@ -271,12 +295,14 @@ def _is_photo_search(answer: Answer, wanted: Wanted) -> bool:
 
 def _mean(embeddings_ND: FloatArray) -> FloatArray:
     """The unit vector in the direction of the mean of unit rows; the first row if they cancel out."""
-    mean_D: FloatArray = embeddings_ND.mean(axis=0)
-    norm = float(np.linalg.norm(mean_D))
-    if len(embeddings_ND) == 1 or norm < _SMALLEST_NORM:
-        mean_D, norm = embeddings_ND[0], 1.0
-    unit_D: FloatArray = mean_D / np.float32(norm)
-    return unit_D
+    return _unit(embeddings_ND.mean(axis=0), embeddings_ND[0]) if len(embeddings_ND) > 1 else embeddings_ND[0]
+
+
+def _unit(sum_D: FloatArray, otherwise_D: FloatArray) -> FloatArray:
+    """The unit vector in the direction of a sum; another one if the summands cancel out."""
+    norm = float(np.linalg.norm(sum_D))
+    unit_D: FloatArray = sum_D / np.float32(norm) if norm > _SMALLEST_NORM else otherwise_D
+    return unit_D.astype(np.float32)
 
 
 @contextmanager

@@ -126,12 +126,14 @@ def _write_version(
     import torch
 
     from immr.model.encoders.by_name import preprocessing_of
+    from immr.model.text_tower import export_text_encoder
     from immr.train.export import export_query_encoder
 
     with replace_folder_atomically(job.out) as folder:
         if encoder_state:
             torch.save(encoder_state, folder / IMAGE_ENCODER)
         difference = export_query_encoder(job.model, towers.query, folder, job.cache_dir)
+        export_text_encoder(job.model, towers.document, folder)
         torch.save(towers.state_dict(), folder / TOWERS)
         (folder / CURVES).write_text(json.dumps(curves, indent=1))
         card = Card(

@@ -11,10 +11,12 @@ import pytest
 from immr.errors import IndexUnavailableError
 from immr.features.feast_store import FeastFeatures
 from immr.index.collection import QdrantCollection
+from immr.search.searcher import Wanted
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.bento import version
 from serving.bento.version import ServedVersion
+from tests.support import tiny_version
 from tests.support.patience import until
 
 
@@ -99,3 +101,12 @@ def test_a_version_without_a_feature_store_is_ready_without_it(
         until(lambda: not served.not_ready_because, context=lambda: served.not_ready_because)
         assert served.searcher and not served.features_ready
         released.append(True)
+
+
+def test_a_version_with_a_text_encoder_embeds_words(free_home: Path) -> None:
+    tiny_version.write_text_encoder(free_home / "immr-1")
+    with started(free_home) as served:
+        searcher = until(lambda: served.searcher, context=lambda: served.not_ready_because)
+        answer = searcher.search([], Wanted(5, text="green"))
+        assert answer.hits[0].item_id == "green"
+        assert len(answer.hits) == 5  # by words, only one has this title

@@ -6,6 +6,7 @@ Shapes: B texts, T tokens, E text features.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -67,17 +68,45 @@ class TransformersText:
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
         """Token features (B, T, E) and the mask (B, T) of true tokens; T is at most `max_tokens`."""
-        length = min(max_tokens, self._max_length)
+        batch = self.ids(texts, max_tokens)
+        mask_BT = batch["attention_mask"].bool()
+        if not self.reads_mask:
+            del batch["attention_mask"]
+        tokens_BTE: Tensor = self.network(**batch).last_hidden_state
+        return tokens_BTE[:, :max_tokens], mask_BT[:, :max_tokens]
+
+    @property
+    def reads_mask(self) -> bool:
+        """Whether the network takes the mask; one that was trained on padded texts does not."""
+        return not self._padded
+
+    def ids(self, texts: Sequence[str], max_tokens: int) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask`, (B, T) each."""
         batch = self.tokenizer(
             list(texts),
             padding="max_length" if self._padded else True,
             truncation=True,
-            max_length=self._max_length if self._padded else length,
+            max_length=self._length(max_tokens),
             return_attention_mask=True,
+            return_token_type_ids=False,
             return_tensors="pt",
         )
-        mask_BT = batch["attention_mask"].bool()
+        return {name: batch[name] for name in ("input_ids", "attention_mask")}
+
+    def write_tokenizer(self, path: Path, max_tokens: int) -> None:
+        """Write a file from which `tokenizers` alone makes the ids of one text."""
+        from tokenizers import Tokenizer
+
+        length = self._length(max_tokens)
+        tokenizer = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
+        tokenizer.enable_truncation(length)
         if self._padded:
-            del batch["attention_mask"]
-        tokens_BTE: Tensor = self.network(**batch).last_hidden_state
-        return tokens_BTE[:, :length], mask_BT[:, :length]
+            tokenizer.enable_padding(
+                pad_id=self.tokenizer.pad_token_id, pad_token=self.tokenizer.pad_token, length=length
+            )
+        else:
+            tokenizer.no_padding()
+        tokenizer.save(str(path))
+
+    def _length(self, max_tokens: int) -> int:
+        return self._max_length if self._padded else min(max_tokens, self._max_length)
