@@ -61,8 +61,9 @@ audit: $(READY) ## known vulnerabilities of the packages in constraints.txt (ask
 imports: $(READY) ## import-linter: which package may import which
 	$(BIN)/lint-imports --no-cache
 
-# Two processes; all tests of a file run in the same one, because they share their set-up.
-PYTEST := $(BIN)/pytest --numprocesses $(or $(WORKERS),2) --dist loadfile
+# Twice as many processes as cores, because tests wait for the servers that they start. All tests of a file run in one process: they share set-up.
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+PYTEST := $(BIN)/pytest --numprocesses $(or $(WORKERS),$(shell echo $$((2 * $(CORES))))) --dist loadfile
 
 unit: $(READY) browser spark prometheus redis postgres ## pytest, all but the slow tests (ARGS=... to choose, WORKERS=0 for one process)
 	$(PYTEST) -m "not slow" $(ARGS)

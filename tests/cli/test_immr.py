@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 STEPS = ("govern", "train", "evaluate", "package", "index", "materialize", "deploy", "watch")
 
@@ -42,6 +43,7 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert f"{tmp_path / 'file'}" in done.stderr and "check the path" in done.stderr
 
 
+@pytest.mark.slow
 def test_data_then_govern_gives_a_training_set(tmp_path: Path) -> None:
     done = immr(tmp_path, "data", "synthetic", "--out", str(tmp_path / "shop"))
     assert done.returncode == 0, done.stderr

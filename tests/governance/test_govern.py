@@ -123,6 +123,7 @@ def test_the_hash_does_not_depend_on_threads(twin_log: Path, tmp_path: Path) -> 
     assert len(hashes) == 1
 
 
+@pytest.mark.slow
 def test_spark_gives_the_same_result(twin_log: Path, tmp_path: Path, spark_url: str) -> None:
     here = govern(twin_log, tmp_path / "duckdb", EVERYTHING, "duckdb://", Colours())
     there = govern(twin_log, tmp_path / "spark", EVERYTHING, spark_url, Colours())

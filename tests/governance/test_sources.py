@@ -97,6 +97,7 @@ def test_tables_in_different_places_by_glob_and_name(log: Path, expected: str, t
     assert govern(shop, tmp_path / "set", CLICKS_ONLY).hash == expected
 
 
+@pytest.mark.slow
 def test_s3(log: Path, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_process.serving(tmp_path / "s3") as environment:
         for name, value in environment.items():

@@ -71,6 +71,7 @@ def test_deployed_versions_start_and_stop_with_ctrl_c(tmp_path: Path) -> None:
         assert gone(url), url
 
 
+@pytest.mark.slow
 def test_a_promoted_champion_can_be_rolled_back_after_a_restart(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     registry = connect(settings).registry
@@ -101,6 +102,7 @@ def test_a_promoted_champion_can_be_rolled_back_after_a_restart(tmp_path: Path) 
     assert gone(previous.url)
 
 
+@pytest.mark.slow
 def test_a_version_deployed_meanwhile_starts_and_is_tested(tmp_path: Path) -> None:
     """`immr deploy` once said "`immr serve` brings it up" while serve was running, and it did not."""
     settings = Settings(home=tmp_path)

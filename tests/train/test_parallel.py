@@ -20,6 +20,7 @@ def folder(training_set, cache_dir, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_losses_weights_and_gradients_agree_with_replicas(folder):
     """Weights alone would not show the size of a gradient, because Adam divides by it."""
     for rank, found in enumerate(ranks.answers(folder, 2)):  # the leader alone has the whole encoder
@@ -31,6 +32,7 @@ def test_losses_weights_and_gradients_agree_with_replicas(folder):
             torch.testing.assert_close(sharded[part], replicated[part], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_version_from_a_resumed_run_has_whole_tensors(folder):
     unbroken = ranks.answers(folder, 2)[0]["sharded"]
     curves = json.loads((folder / "version" / CURVES).read_text())
@@ -41,6 +43,7 @@ def test_a_version_from_a_resumed_run_has_whole_tensors(folder):
     load_image_encoder(MODEL.image_encoder, 64, folder / "version" / IMAGE_ENCODER)
 
 
+@pytest.mark.slow
 def test_each_rank_holds_half_of_parameters_and_moments(folder):
     answers = ranks.answers(folder, 2)
     for number, whole in enumerate(answers[0]["replicated"]["held"]):
