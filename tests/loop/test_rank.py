@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from immr import recipes
 from immr.data.training_set import TrainingSet
 from immr.errors import RankingError
 from immr.evaluation.matches.rule import MATCH_RULE
+from immr.events.photos import PhotoStore
 from immr.loop.evaluate import GATE_PASSED
 from immr.loop.rank import RANKER, RANKER_OF, rank, rank_if_possible
 from immr.model import documents
@@ -26,7 +28,7 @@ from immr.model.query_encoder import OnnxQueryEncoder
 from immr.ranking.ranker_recipe import RankerRecipe
 from immr.search.ranker import Ranker
 from immr.settings import Settings
-from immr.types import FloatArray, Item, ModelVersion
+from immr.types import Click, FloatArray, Impression, Item, ModelVersion, SearchRecord
 from immr.wiring import Parts
 from tests.support import ranking_log, tiny_version
 
@@ -183,3 +185,24 @@ def test_a_log_that_is_too_small_is_refused_or_leaves_the_version(
     kept = rank_if_possible(parts, tiny_version.version(1), training_set, strict, shop)
     assert (kept.version.id, kept.passed) == ("immr-1", False)
     assert kept.sentence.startswith("No ranker: the log has")
+
+
+def test_without_data_the_event_log_is_the_click_log(
+    parts: Parts, shop: Path, training_set: TrainingSet
+) -> None:
+    now = datetime.now(UTC)
+    photo = (shop / "0.png").read_bytes()
+    for number in range(5):
+        query_id = f"q{number}"
+        search = SearchRecord(query_id, f"u{number}", now, "champion", "immr-1", 5.0, 2)
+        shown = [
+            Impression(query_id, f"i{place}", place + 1, search.user_id, "champion", "immr-1", now)
+            for place in range(2)
+        ]
+        parts.events.record_search(search, shown)
+        parts.events.record_clicks([Click(f"c{number}", "click", query_id, "i1", now)])
+        if number:
+            PhotoStore(parts.settings.photos_dir).keep(query_id, photo)
+    kept = rank_if_possible(parts, tiny_version.version(1), training_set, RECIPE)
+    assert kept.sentence.startswith("No ranker: the log has 4 clicks")
+    parts.close()
