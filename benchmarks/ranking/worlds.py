@@ -37,7 +37,7 @@ class World:
     name: str
     examined_K: np.ndarray
     trusted_K: np.ndarray  # how often an examined item is clicked although it is not relevant
-    phone_share: float = 0.0  # of queries, hard photos above all, examined on a small page
+    phone_share: float = 0.0  # of users, who see a smaller part of the page
     eye_catching: float = 0.0  # share of items that are examined wherever they are
     stops: bool = False  # a shopper stops at the first click (cascade)
     frozen: bool = False  # the order is that of the cosines of the one version, always
@@ -52,7 +52,7 @@ FROZEN = World("frozen order", EXAMINED_K, TRUSTED_K, frozen=True, engines=1)
 PHONES = World("phones", EXAMINED_K, TRUSTED_K, phone_share=0.5)
 EYE_CATCHING = World("eye-catching items", EXAMINED_K, TRUSTED_K, eye_catching=0.3)
 CASCADE = World("stops at a click", EXAMINED_K, TRUSTED_K, stops=True)
-WORLDS = (BIASED, UNBIASED, POSITION_ONLY, ONE_ENGINE, FROZEN, PHONES, EYE_CATCHING, CASCADE)
+WORLDS = (BIASED, UNBIASED, FROZEN, PHONES, EYE_CATCHING, CASCADE, ONE_ENGINE, POSITION_ONLY)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from immr.search.ranker import RANKER, Ranker
 from immr.search.ranking import RankingRecipe, rank
 from immr.search.signals import names
 from immr.search.trees import Tree, Trees
-from immr.types import Candidate
+from immr.types import Candidate, Hit
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CANDIDATES = [
@@ -22,14 +22,17 @@ def ranker(*trees: Tree) -> Ranker:
     return Ranker({}, RankingRecipe(), 0.2, Trees(trees))
 
 
+def hits_of(by: Ranker) -> list[Hit]:
+    learned = by.added(CANDIDATES, 0, CANDIDATES, {}, NOW)
+    return rank(CANDIDATES, {}, by.ranking, 3, NOW, learned=learned)
+
+
 def order(by: Ranker) -> list[str]:
-    hits = rank(CANDIDATES, {}, by.ranking, 3, NOW)
-    return [hit.item_id for hit in by.reorder(hits, CANDIDATES, 0, CANDIDATES, {}, NOW)]
+    return [hit.item_id for hit in hits_of(by)]
 
 
 def test_trees_add_to_the_hand_weights() -> None:
-    hits = rank(CANDIDATES, {}, RankingRecipe(), 3, NOW)
-    reordered = ranker(LIFT).reorder(hits, CANDIDATES, 0, CANDIDATES, {}, NOW)
+    reordered = hits_of(ranker(LIFT))
     assert [hit.item_id for hit in reordered] == ["c", "a", "b"]
     assert reordered[0].score == pytest.approx(0.7 + 2 * 0.2)
     for hit in reordered:

@@ -80,7 +80,7 @@ class ClickLog:
             clicked_R=self.clicked_R[kept_R],
             user_Q=self.user_Q[kept_Q],
             time_Q=self.time_Q[kept_Q],
-            photo_Q=[self.photo_Q[query] for query in np.flatnonzero(kept_Q).tolist()],
+            photo_Q=[photo for photo, kept in zip(self.photo_Q, kept_Q.tolist(), strict=True) if kept],
         )
 
 

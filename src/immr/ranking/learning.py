@@ -53,7 +53,7 @@ def learn(examples: Examples, ranking: RankingRecipe, recipe: RankerRecipe) -> L
     whole = estimate(stratum_R, log.position_R, log.clicked_R)
     _check_propensities(whole, examples, recipe)
     best_cosine_R = first.head_cosine_QH[log.query_R, 0]
-    halves = by_part(stratum_R, log.position_R, log.clicked_R, log.item_R, best_cosine_R)
+    halves = by_part(log, stratum_R, best_cosine_R)
     weight_R = weights(whole, examples, recipe.max_weight)
     if not recipe.correct_position:
         weight_R = np.ones_like(weight_R)

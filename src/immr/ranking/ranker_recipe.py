@@ -24,11 +24,11 @@ class RankerRecipe:
     min_clicks: int = 300  # for training; a third of them for the gate
     max_propensity_error: float = 0.3  # standard error of the position bias in logarithms, mean over clicks
     correct_position: bool = True  # off: clicks are taken as they are, for comparison
-    trees: int = 300
-    patience: int = 30  # trees without progress on the users for stopping
+    trees: int = 150
+    patience: int = 20  # trees without progress on the users for stopping
     leaves: int = 15
     min_leaf_clicks: int = 50
-    learning_rate: float = 0.05
+    learning_rate: float = 0.1
     rounds: int = 2000  # of the bootstrap
     confidence: float = 0.95
     seed: int = 0

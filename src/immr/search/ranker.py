@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,15 @@ from immr.search.ranking import RankingRecipe
 from immr.search.signals import signals
 from immr.search.trees import Tree, Trees
 from immr.storage.atomic import write_atomically
-from immr.types import AttributeKind, Candidate, Hit, ItemFeatures
+from immr.types import AttributeKind, Candidate, ItemFeatures
 
 RANKER = "ranker.json"
-LEARNED = "learned"
-"""The part of a hit's score that the trees add."""
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Ranker:
-    """Reorders the hits of a photo search.
+    """Orders the candidates of photo searches.
 
     Attributes:
         attributes: the declared attributes among its signals.
@@ -41,19 +39,17 @@ class Ranker:
     unit: float
     trees: Trees
 
-    def reorder(
+    def added(
         self,
-        hits: Sequence[Hit],
         candidates: Sequence[Candidate],
         start: int,
         head: Sequence[Candidate],
         features: Mapping[str, ItemFeatures],
         now: datetime,
-    ) -> list[Hit]:
-        """The hits by their score with what the trees add; equal scores in item_id order.
+    ) -> dict[str, float]:
+        """What the trees add to the hand weights' score, by item_id; see `immr.search.ranking.rank`.
 
         Args:
-            hits: of these candidates, scored with `ranking`.
             candidates: by cosine, best first.
             start: how many candidates of the search come before these.
             head: see `signals`.
@@ -62,10 +58,8 @@ class Ranker:
         """
         first_ranks = range(start + 1, start + 1 + len(candidates))
         signals_NF = signals(candidates, first_ranks, head, features, now, self.attributes)
-        added = (self.unit * self.trees.predict(signals_NF)).tolist()
-        by_item = {candidate.item_id: value for candidate, value in zip(candidates, added, strict=True)}
-        reordered = [_with(hit, by_item[hit.item_id]) for hit in hits]
-        return sorted(reordered, key=lambda hit: (-hit.score, hit.item_id))
+        added_N = (self.unit * self.trees.predict(signals_NF)).tolist()
+        return {candidate.item_id: value for candidate, value in zip(candidates, added_N, strict=True)}
 
     def write(self, folder: Path) -> None:
         """Write `ranker.json` into a version's folder."""
@@ -100,7 +94,3 @@ class Ranker:
             )
         except (ValueError, TypeError, KeyError) as error:
             raise RankingError(f"{file} cannot be read ({error}): run `immr rank` again") from error
-
-
-def _with(hit: Hit, added: float) -> Hit:
-    return replace(hit, score=hit.score + added, score_parts={**hit.score_parts, LEARNED: added})

@@ -8,6 +8,8 @@ from datetime import datetime
 
 from immr.types import Candidate, Hit, ItemFeatures
 
+LEARNED = "learned"
+"""The part of a score that a ranker adds."""
 _DAY_S = 24 * 3600
 
 
@@ -39,6 +41,7 @@ def rank(
     k: int,
     now: datetime,
     shares: Mapping[str, Mapping[str, float]] | None = None,
+    learned: Mapping[str, float] | None = None,
 ) -> list[Hit]:
     """The best k, best first; equal scores in item_id order, so that the order does not depend on the index.
 
@@ -49,11 +52,14 @@ def rank(
         k: at most so many.
         now: from which freshness counts.
         shares: by item_id, of a query with words: the shares of the fused rankings, instead of the cosine.
+        learned: by item_id, what a ranker adds to the score.
     """
     hits = []
     for candidate in candidates:
-        similarity = shares[candidate.item_id] if shares else {"cosine": candidate.cosine}
-        hits.append(_hit(candidate, features.get(candidate.item_id), similarity, recipe, now))
+        item_id = candidate.item_id
+        similarity = shares[item_id] if shares else {"cosine": candidate.cosine}
+        added = {} if learned is None else {LEARNED: learned[item_id]}
+        hits.append(_hit(candidate, features.get(item_id), similarity, added, recipe, now))
     return sorted(hits, key=lambda hit: (-hit.score, hit.item_id))[:k]
 
 
@@ -69,6 +75,7 @@ def _hit(
     candidate: Candidate,
     features: ItemFeatures | None,
     similarity: Mapping[str, float],
+    added: Mapping[str, float],
     recipe: RankingRecipe,
     now: datetime,
 ) -> Hit:
@@ -79,6 +86,7 @@ def _hit(
         parts["ctr"] = recipe.ctr_weight * features.ctr_7d
         parts["stock"] = -recipe.stock_weight if features.stock == 0 else 0.0
         parts["freshness"] = recipe.freshness_weight * age
+    parts |= added
     return Hit(
         item_id=candidate.item_id,
         score=sum(parts.values()),

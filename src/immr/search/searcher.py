@@ -236,10 +236,11 @@ class Searcher:
             answer.degraded.append("features")
         with _timed(answer.stage_ms, "rank"):
             now = datetime.now(UTC)
-            ranked = rank(candidates, features, self._ranking, size, now, shares)
+            learned = None
             if self._ranker is not None and not failed and _is_photo_search(answer, wanted):
                 head = self._head(answer.embedding_D, wanted, start, candidates)
-                ranked = self._ranker.reorder(ranked, candidates, start, head, features, now)
+                learned = self._ranker.added(candidates, start, head, features, now)
+            ranked = rank(candidates, features, self._ranking, size, now, shares, learned)
         rule = self._rule_of(answer, wanted)
         if rule is not None and answer.embedding_D is not None:
             ranked = with_matches(ranked, candidates, answer.embedding_D, rule)

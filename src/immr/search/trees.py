@@ -3,7 +3,7 @@
 All conditions of all trees are checked at once. A condition that fails rules out the leaves on its left, and
 the first leaf that is left over is the tree's answer (QuickScorer; Lucchese et al., SIGIR 2015).
 
-Shapes: N rows, F signals, T trees, I inner nodes of a tree, L ≤ 32 leaves of a tree.
+Shapes: N rows, F signals, T trees, I inner nodes of a tree, M = T × I, L ≤ 32 leaves of a tree.
 """
 
 from __future__ import annotations
@@ -78,13 +78,13 @@ class Trees:
         rows, count = len(signals_NF), len(self.trees)
         if not count or not self._signals_M.size:
             return np.full(rows, self._values_TL.sum())
-        given_NM = signals_NF[:, self._signals_M]
-        left_NM = given_NM <= self._thresholds_M  # False for NaN
+        given_MN = signals_NF.T[self._signals_M]
+        left_MN = given_MN <= self._thresholds_M[:, None]  # False for NaN
         if np.isnan(signals_NF).any():
-            left_NM |= np.isnan(given_NM) & self._unknown_left_M
-        kept_NM = np.where(left_NM, np.uint32(_ALL), self._remaining_M)
-        kept_NT = np.bitwise_and.reduce(kept_NM.reshape(rows, count, -1), axis=2)
-        lowest_NT = kept_NT & (~kept_NT + np.uint32(1))
-        leaf_NT = np.frexp(lowest_NT.astype(np.float64))[1] - 1
-        summed_N: npt.NDArray[np.float64] = self._values_TL[np.arange(count), leaf_NT].sum(axis=1)
+            left_MN |= np.isnan(given_MN) & self._unknown_left_M[:, None]
+        kept_MN = np.where(left_MN, np.uint32(_ALL), self._remaining_M[:, None])
+        kept_TN = np.bitwise_and.reduce(kept_MN.reshape(count, -1, rows), axis=1)
+        lowest_TN = kept_TN & (~kept_TN + np.uint32(1))
+        leaf_TN = np.frexp(lowest_TN.astype(np.float64))[1] - 1
+        summed_N: npt.NDArray[np.float64] = self._values_TL[np.arange(count)[:, None], leaf_TN].sum(axis=0)
         return summed_N
