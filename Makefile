@@ -6,7 +6,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EVERYTHING := --editable '.[train,serve,watch,pipeline,dev]'
+EVERYTHING := --editable '.[train,serve,watch,pipeline,cluster,dev]'
 
 # Real photos come from a mirror of the data sets beside this folder, if it exists; otherwise they are downloaded.
 ifneq ($(wildcard ../shared/data),)
@@ -122,8 +122,9 @@ postgres: # for the event log's tests, installed with apt; without it they are s
 pipelines: $(READY) ## compile pipelines/*.py to pipelines/*.yaml
 	$(BIN)/python -m pipelines compile
 
-rules: ## generate the PrometheusRule in k8s/ from dashboards/prometheus/rules.yaml
-	@cd k8s/base/monitoring && { cat rules-head.yaml; sed 's/^\(.\)/  \1/' ../../../dashboards/prometheus/rules.yaml; } > rules.yaml
+rules: $(READY) ## generate the PrometheusRules of the overlays from dashboards/prometheus/rules.yaml
+	@$(BIN)/python -m dashboards.rules kubeflow > k8s/overlays/kind/rules.yaml
+	@$(BIN)/python -m dashboards.rules immr > k8s/overlays/production/rules.yaml
 
 # Other builders: IMAGE_TOOL=podman or IMAGE_TOOL=buildah. To pin the base by digest: PYTHON_IMAGE=...@sha256:...
 IMAGE_TOOL ?= docker

@@ -6,7 +6,7 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def deliver(until: int, metrics: dsl.Output[dsl.Metrics]):
+def deliver(until: int, waiting_changes: dsl.Output[dsl.Metrics]):
     """Deliver all pending changes; fails if a live version still lacks one numbered up to `until`."""
     from immr.errors import IndexUnavailableError
     from immr.loop import catalogue
@@ -27,4 +27,4 @@ def deliver(until: int, metrics: dsl.Output[dsl.Metrics]):
 
     for each in with_retries("deliver", body):
         print(f"{each.version_id}: {each.delivered} of {each.latest} {each.error}")
-        metrics.log_metric(f"{each.version_id} waiting", each.waiting)
+        waiting_changes.log_metric(f"{each.version_id} waiting", each.waiting)

@@ -1,12 +1,16 @@
 """Bento and collection → a version that serves."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def deploy(run: str, model_version: str, bento: str, collection: str, share: float) -> str:
+def deploy(run: str, model: dsl.Input[dsl.Model], bento: str, collection: str, share: float) -> NamedTuple(
+    "Outputs", [("role", str)]
+):
     """Deploy a version as challenger, or as champion if there is none; returns its role, or "waiting".
 
     While a test is running, the new version waits in the queue, and starts with this share when it has ended.
@@ -19,13 +23,14 @@ def deploy(run: str, model_version: str, bento: str, collection: str, share: flo
     parts = connect(Settings())
 
     def body() -> tuple[str, str]:
-        deployed = deploy_or_wait(parts, parts.registry.get(model_version), bento, share)
+        version = parts.registry.get(model.metadata["version"])
+        deployed = deploy_or_wait(parts, version, bento, share)
         if isinstance(deployed, Waiting):
-            return "waiting", f"{model_version} waits in the queue: {deployed.reason}"
-        return deployed.role, f"{model_version} is deployed as {deployed.role}"
+            return "waiting", f"{version.id} waits in the queue: {deployed.reason}"
+        return deployed.role, f"{version.id} is deployed as {deployed.role}"
 
     role, sentence = PipelineRun.of(parts.settings, run).step(
         "deploy", body, finding=lambda result: result[1]
     )
     print(sentence)
-    return role
+    return (role,)

@@ -8,15 +8,18 @@ from components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def evaluate(
     run: str,
-    training_set: str,
-    model_version: str,
+    training_set: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
     recipe: str,
     gate_margin: float,
     metrics: dsl.Output[dsl.Metrics],
     gallery: dsl.Output[dsl.HTML],
     verdict: dsl.Output[dsl.Markdown],
 ) -> bool:
-    """Compare a version with the champion on held-out photos; returns whether it passes the gate."""
+    """Compare a version with the champion on held-out photos; returns whether it passes the gate.
+
+    The result is named `Output`, because kfp.local 2.17 finds no other name in a condition.
+    """
     from pathlib import Path
 
     from immr import recipes
@@ -31,8 +34,9 @@ def evaluate(
     chosen = recipes.with_gate_margin(recipes.by_name(recipe), gate_margin)
 
     def body():
-        version = parts.registry.get(model_version)
-        return version, evaluate(parts, version, TrainingSet(Path(training_set)), chosen, Path(gallery.path))
+        version = parts.registry.get(model.metadata["version"])
+        held_out = TrainingSet(Path(training_set.metadata["folder"]))
+        return version, evaluate(parts, version, held_out, chosen, Path(gallery.path))
 
     def finding(made):
         return made[1].verdict.sentence

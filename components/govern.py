@@ -10,11 +10,14 @@ def govern(
     run: str,
     data_uri: str,
     recipe: str,
-    manifest: dsl.Output[dsl.Dataset],
-    report: dsl.Output[dsl.HTML],
-) -> str:
-    """Clean, group and split a click log into a training set; returns its folder on the shared home."""
+    training_set: dsl.Output[dsl.Dataset],
+    governance_report: dsl.Output[dsl.HTML],
+    counts: dsl.Output[dsl.Metrics],
+):
+    """Clean, group and split a click log into a training set on the shared home; `training_set` describes it."""
+    import json
     import shutil
+    from pathlib import Path
 
     from immr import recipes
     from immr.loop.govern import govern
@@ -31,7 +34,8 @@ def govern(
         return f"{len(made.queries)} photos in {made.class_count} classes"
 
     result = PipelineRun.of(parts.settings, run).step("govern", body, finding)
-    shutil.copyfile(result.folder / "report.html", report.path)
-    shutil.copyfile(result.folder / "manifest.json", manifest.path)
-    manifest.metadata.update(hash=result.hash, queries=len(result.queries), classes=result.class_count)
-    return str(result.folder)
+    shutil.copyfile(result.folder / "report.html", governance_report.path)
+    training_set.metadata.update(result.facts())
+    Path(training_set.path).write_text(json.dumps(training_set.metadata, indent=1))
+    for name, number in result.sizes().items():
+        counts.log_metric(name, number)

@@ -1,12 +1,19 @@
 """Model version and catalogue → the version's Qdrant collection."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def index(run: str, model_version: str, training_set: str) -> str:
+def index(
+    run: str,
+    model: dsl.Input[dsl.Model],
+    training_set: dsl.Input[dsl.Dataset],
+    counts: dsl.Output[dsl.Metrics],
+) -> NamedTuple("Outputs", [("collection", str)]):
     """Embed the catalogue into the version's own collection and verify it; returns the collection's name."""
     from pathlib import Path
 
@@ -18,8 +25,11 @@ def index(run: str, model_version: str, training_set: str) -> str:
 
     parts = connect(Settings())
 
-    def body() -> str:
-        version = parts.registry.get(model_version)
-        return index(parts, version, TrainingSet(Path(training_set)).items).collection
+    def body():
+        version = parts.registry.get(model.metadata["version"])
+        return index(parts, version, TrainingSet(Path(training_set.metadata["folder"])).items)
 
-    return PipelineRun.of(parts.settings, run).step("index", body)
+    report = PipelineRun.of(parts.settings, run).step("index", body)
+    counts.log_metric("items", report.points)
+    counts.log_metric("recall_at_10", report.recall_at_10)
+    return (report.collection,)

@@ -1,12 +1,16 @@
 """Click log → item features in the online store."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def materialize(run: str, data_uri: str, training_set: str) -> int:
+def materialize(run: str, data_uri: str, training_set: dsl.Input[dsl.Dataset]) -> NamedTuple(
+    "Outputs", [("items", int)]
+):
     """Write the item features of the last seven days to the online store; returns the number of items."""
     from pathlib import Path
 
@@ -19,6 +23,6 @@ def materialize(run: str, data_uri: str, training_set: str) -> int:
     parts = connect(Settings())
 
     def body() -> int:
-        return materialize(parts, TrainingSet(Path(training_set)), data_uri)
+        return materialize(parts, TrainingSet(Path(training_set.metadata["folder"])), data_uri)
 
-    return PipelineRun.of(parts.settings, run).step("materialize", body)
+    return (PipelineRun.of(parts.settings, run).step("materialize", body),)

@@ -1,12 +1,14 @@
 """Model version → Bento."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def package(run: str, model_version: str, recipe: str) -> str:
+def package(run: str, model: dsl.Input[dsl.Model], recipe: str) -> NamedTuple("Outputs", [("bento", str)]):
     """Package a version's query encoder and the search service; returns the Bento's tag."""
     from immr import recipes
     from immr.loop.package import package
@@ -17,7 +19,7 @@ def package(run: str, model_version: str, recipe: str) -> str:
     parts = connect(Settings())
 
     def body() -> str:
-        version = parts.registry.get(model_version)
+        version = parts.registry.get(model.metadata["version"])
         return package(parts, version, recipes.by_name(recipe))
 
-    return PipelineRun.of(parts.settings, run).step("package", body)
+    return (PipelineRun.of(parts.settings, run).step("package", body, finding=str),)

@@ -6,29 +6,40 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def rank(run: str, model_version: str, training_set: str, data_uri: str, recipe: str, learn: bool) -> str:
-    """Learn a ranker if asked to; returns the version with it, or the version as it was."""
+def rank(
+    run: str,
+    model: dsl.Input[dsl.Model],
+    training_set: dsl.Input[dsl.Dataset],
+    data_uri: str,
+    recipe: str,
+    learn: bool,
+    ranked_model: dsl.Output[dsl.Model],
+):
+    """Learn a ranker if asked to; `ranked_model` describes the version with it, or the version as it was."""
+    import json
     from pathlib import Path
 
     from immr import recipes
     from immr.data.training_set import TrainingSet
     from immr.loop.pipeline_run import PipelineRun
     from immr.loop.rank import Ranked, rank_if_possible
+    from immr.registry import reports
     from immr.settings import Settings
     from immr.wiring import connect
 
     parts = connect(Settings())
 
     def body():
-        version = parts.registry.get(model_version)
+        version = parts.registry.get(model.metadata["version"])
         if not learn:
             return Ranked(version, False, "", {})
         chosen = recipes.by_name(recipe)
-        return rank_if_possible(parts, version, TrainingSet(Path(training_set)), chosen, data_uri)
+        made = TrainingSet(Path(training_set.metadata["folder"]))
+        return rank_if_possible(parts, version, made, chosen, data_uri)
 
     def finding(ranked):
         return ranked.sentence
 
     ranked = PipelineRun.of(parts.settings, run).step("rank", body, finding)
-    version_id: str = ranked.version.id
-    return version_id
+    ranked_model.metadata.update(reports.version_facts(parts.settings, ranked.version))
+    Path(ranked_model.path).write_text(json.dumps(ranked_model.metadata, indent=1))

@@ -1,12 +1,14 @@
 """Deployed versions → an experiment that sends the challenger its share of users."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def start(run: str, role: str, share: float) -> str:
+def start(run: str, role: str, share: float) -> NamedTuple("Outputs", [("outcome", str)]):
     """Start a test of the version just deployed; a test that is already running continues.
 
     `role` is "waiting" if the running test kept the version from being deployed. A version that does not answer
@@ -33,4 +35,4 @@ def start(run: str, role: str, share: float) -> str:
 
     sentence = PipelineRun.of(parts.settings, run).step("start", body, finding=str)
     print(sentence)
-    return sentence
+    return (sentence,)

@@ -6,8 +6,16 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def train(run: str, training_set: str, recipe: str, workers: int, gpus_per_worker: int) -> str:
-    """Train a recipe's towers and register them; returns the model version's id."""
+def train(
+    run: str,
+    training_set: dsl.Input[dsl.Dataset],
+    recipe: str,
+    workers: int,
+    gpus_per_worker: int,
+    model: dsl.Output[dsl.Model],
+):
+    """Train a recipe's towers and register them in MLflow; `model` describes the version."""
+    import json
     from pathlib import Path
 
     from immr import recipes
@@ -15,6 +23,7 @@ def train(run: str, training_set: str, recipe: str, workers: int, gpus_per_worke
     from immr.launch.job_shape import for_run
     from immr.loop.pipeline_run import PipelineRun
     from immr.loop.train import train
+    from immr.registry import reports
     from immr.settings import Settings
     from immr.wiring import connect
 
@@ -22,8 +31,10 @@ def train(run: str, training_set: str, recipe: str, workers: int, gpus_per_worke
     launch_url = for_run(settings.launch_url, run, gpus_per_worker)
     parts = connect(settings.model_copy(update={"launch_url": launch_url}))
 
-    def body() -> str:
+    def body():
         chosen = recipes.with_processes(recipes.by_name(recipe), workers)
-        return train(parts, TrainingSet(Path(training_set)), chosen).id
+        return train(parts, TrainingSet(Path(training_set.metadata["folder"])), chosen, run)
 
-    return PipelineRun.of(parts.settings, run).step("train", body, finding=str)
+    version = PipelineRun.of(parts.settings, run).step("train", body, finding=lambda made: made.id)
+    model.metadata.update(reports.version_facts(parts.settings, version))
+    Path(model.path).write_text(json.dumps(model.metadata, indent=1))

@@ -1,12 +1,16 @@
 """Files with catalogue changes → the outbox."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def write_down(changed_uri: str, deleted_uri: str, metrics: dsl.Output[dsl.Metrics]) -> int:
+def write_down(changed_uri: str, deleted_uri: str, counts: dsl.Output[dsl.Metrics]) -> NamedTuple(
+    "Outputs", [("sequence", int)]
+):
     """Append changed and deleted items to the outbox; returns the number of the last change."""
     from pathlib import Path
 
@@ -16,9 +20,9 @@ def write_down(changed_uri: str, deleted_uri: str, metrics: dsl.Output[dsl.Metri
 
     files = [Path(uri) if uri else None for uri in (changed_uri, deleted_uri)]
     written = catalogue.write_down(connect(Settings()), *files)
-    metrics.log_metric("changed", written.changed)
-    metrics.log_metric("deleted", written.deleted)
+    counts.log_metric("changed", written.changed)
+    counts.log_metric("deleted", written.deleted)
     for reason, rows in written.rejected.items():
         print(f"rejected: {reason} ({rows} rows)")
-        metrics.log_metric(f"rejected: {reason}", rows)
-    return written.sequence
+        counts.log_metric(f"rejected: {reason}", rows)
+    return (written.sequence,)

@@ -18,6 +18,6 @@ def catalogue(changed_uri: str = "", deleted_uri: str = ""):
         deleted_uri: Deleted items: Parquet or CSV with a column item_id; empty for none.
     """
     written = components.write_down(changed_uri=changed_uri, deleted_uri=deleted_uri)
-    delivered = components.deliver(until=written.outputs["Output"])
+    delivered = components.deliver(until=written.outputs["sequence"])
     at_home(written, delivered)
     repeatable(delivered)

@@ -17,6 +17,7 @@ CLAIM = "immr-home"
 HOME = "/immr"
 SETTINGS = "immr-settings"
 DATABASE_SECRET = "immr-postgres"
+REDIS_SECRET, REDIS_SECRET_PATH = "immr-redis", "/var/run/immr-redis"
 VARIABLES = tuple(
     f"IMMR_{name}"
     for name in (
@@ -25,14 +26,19 @@ VARIABLES = tuple(
         "TRACKING_URL",
         "INDEX_URL",
         "FEATURES_URL",
+        "FEATURES_PASSWORD_FILE",
+        "FEATURES_REGISTRY_URL",
         "EVENTS_URL",
         "LAUNCH_URL",
         "DEPLOY_URL",
         "TRACKING_LINK",
         "PAGE_LINK",
+        "PIPELINES_LINK",
     )
 )
 USER = 10001  # the user of IMMR's images
+S3_SECRET = "immr-s3"
+S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
 DAY_S = 24 * 3600
 SIZES = "IMMR_STEP_SIZES"
 
@@ -71,6 +77,8 @@ def at_home(*tasks: PipelineTask) -> None:
         kubernetes.empty_dir_mount(task, volume_name="events", mount_path=f"{HOME}/events")
         kubernetes.use_config_map_as_env(task, SETTINGS, {name: name for name in VARIABLES})
         kubernetes.use_secret_as_env(task, DATABASE_SECRET, {"password": "PGPASSWORD"})
+        kubernetes.use_secret_as_env(task, S3_SECRET, {name: name for name in S3_KEYS}, optional=True)
+        kubernetes.use_secret_as_volume(task, REDIS_SECRET, REDIS_SECRET_PATH, optional=True)
         kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
         kubernetes.set_timeout(task, DAY_S)
         task.set_env_variable("IMMR_PIPELINE_IMAGE", IMAGE)  # the training pods of a step use its image

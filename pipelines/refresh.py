@@ -36,7 +36,7 @@ def refresh(
     finished = components.finish(run=run, data_uri=data_uri, recipe=recipe, deploy=deploy)
     with dsl.ExitHandler(finished, name="refresh"):
         governed = components.govern(run=run, data_uri=data_uri, recipe=recipe)
-        training_set = governed.outputs["Output"]
+        training_set = governed.outputs["training_set"]
         trained = components.train(
             run=run,
             training_set=training_set,
@@ -44,28 +44,32 @@ def refresh(
             workers=workers,
             gpus_per_worker=gpus_per_worker,
         )
-        version = trained.output
+        model = trained.outputs["model"]
         judged = components.evaluate(
-            run=run, training_set=training_set, model_version=version, recipe=recipe, gate_margin=gate_margin
+            run=run, training_set=training_set, model=model, recipe=recipe, gate_margin=gate_margin
         )
         materialized = components.materialize(run=run, data_uri=data_uri, training_set=training_set)
         with dsl.If(judged.outputs["Output"] == True, name="gate passed"):  # noqa: E712 - KFP's own condition
             ranked = components.rank(
                 run=run,
-                model_version=version,
+                model=model,
                 training_set=training_set,
                 data_uri=data_uri,
                 recipe=recipe,
                 learn=rank,
             )
-            version = ranked.output
-            built = components.package(run=run, model_version=version, recipe=recipe)
-            indexed = components.index(run=run, model_version=version, training_set=training_set)
+            model = ranked.outputs["ranked_model"]
+            packaged = components.package(run=run, model=model, recipe=recipe)
+            indexed = components.index(run=run, model=model, training_set=training_set)
             with dsl.If(deploy == True, name="to be deployed"):  # noqa: E712
                 deployed = components.deploy(
-                    run=run, model_version=version, bento=built.output, collection=indexed.output, share=share
+                    run=run,
+                    model=model,
+                    bento=packaged.outputs["bento"],
+                    collection=indexed.outputs["collection"],
+                    share=share,
                 )
-                started = components.start(run=run, role=deployed.output, share=share)
-    steps = (governed, trained, judged, materialized, ranked, built, indexed, deployed, started)
+                started = components.start(run=run, role=deployed.outputs["role"], share=share)
+    steps = (governed, trained, judged, materialized, ranked, packaged, indexed, deployed, started)
     at_home(*steps, finished)
     repeatable(*steps)

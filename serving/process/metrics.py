@@ -38,6 +38,9 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.requests = self._counter("immr_requests_total", "HTTP requests", "route", "status")
         self.errors = self._counter("immr_errors_total", "Errors", "kind")
+        self.searches_in_progress = Gauge(
+            "immr_searches_in_progress", "Searches that are being answered", registry=self.registry
+        )
         self.stage_s = Histogram(
             "immr_stage_seconds", "Time in each stage", ["stage"], buckets=_BUCKETS_S, registry=self.registry
         )
@@ -198,6 +201,9 @@ class _Counted:
             await self._app(scope, receive, send)
             return
         status = 500
+        is_search = scope["method"] == "POST" and scope["path"] == "/v1/search"
+        if is_search:
+            self._metrics.searches_in_progress.inc()
 
         async def noted(message: Message) -> None:
             nonlocal status
@@ -208,6 +214,8 @@ class _Counted:
         try:
             await self._app(scope, receive, noted)
         finally:
+            if is_search:
+                self._metrics.searches_in_progress.dec()
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.requests.labels(route, str(status)).inc()
             if status >= 400:

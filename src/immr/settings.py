@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from immr import __version__
@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     index_url: str = ""
     index_key_file: Path | None = None  # holds the API key of a Qdrant server
     features_url: str = ""
+    features_password_file: Path | None = None  # holds the password of a Redis server
+    features_registry_url: str = ""  # postgresql://… for Feast's SQL registry; empty: a file
     events_url: str = ""
     launch_url: str = "local://"
     deploy_url: str = "local://"
@@ -47,6 +49,12 @@ class Settings(BaseSettings):
     alert_url: str = ""  # of a webhook, a secret; empty: no alerts
     tracking_link: str = ""  # URL of MLflow in a browser, for links in the reports of a pipeline run
     page_link: str = ""
+    pipelines_link: str = ""  # URL of Kubeflow Pipelines in a browser, for the versions' descriptions
+
+    @field_validator("features_password_file", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return value or None
 
     @model_validator(mode="wrap")
     @classmethod

@@ -6,7 +6,6 @@ Entry points (the command line, KFP components, the demo, the gateway, a Bento, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,12 +16,14 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from immr.errors import SettingsError
 from immr.settings import Settings
+from immr.storage import fingerprint
 
 if TYPE_CHECKING:
     from immr.alerts.alert import Alerts
     from immr.deploy.deployer import Deployer
     from immr.events.event_log import EventLog
     from immr.features.feature_store import FeatureStore
+    from immr.features.sql_registry import SqlRegistry
     from immr.index.vector_index import VectorIndex
     from immr.launch.launcher import Launcher
     from immr.registry.registry import Registry
@@ -70,22 +71,40 @@ class Parts:
         from immr.index.qdrant import QdrantIndex
 
         _expect("IMMR_INDEX_URL", self.settings.index_url, "file", "edge", "http", "https")
-        key_file = self.settings.index_key_file
-        return QdrantIndex(self.settings.index_url, api_key=_api_key(key_file) if key_file else None)
+        file = self.settings.index_key_file
+        key = _secret("IMMR_INDEX_KEY_FILE", file, "API key") if file else None
+        return QdrantIndex(self.settings.index_url, api_key=key)
 
     @cached_property
     def features(self) -> FeatureStore:
-        """Feast: `file://` for a repository with SQLite online, `redis://host:port[/database]` for Redis."""
-        from immr.features.definitions import on_redis
+        """Feast: `file://` for a repository with SQLite online, `redis://` or `rediss://` (TLS) for Redis."""
         from immr.features.feast_store import FeastFeatures
 
-        url = self.settings.features_url
-        if _expect("IMMR_FEATURES_URL", url, "file", "redis") == "redis":
-            host, port, database = _redis(url)
-            # Feast's registry file describes one store, so each store gets a folder
-            folder = self.settings.home / "features" / f"redis-{host}-{port}-{database}"
-            return FeastFeatures(folder, on_redis(host, port, database))
-        return FeastFeatures(_path("IMMR_FEATURES_URL", url, "file"))
+        settings = self.settings
+        if _expect("IMMR_FEATURES_URL", settings.features_url, "file", "redis", "rediss") != "file":
+            return self._features_on_redis()
+        if settings.features_registry_url:
+            raise SettingsError(
+                "IMMR_FEATURES_REGISTRY_URL is for features on Redis: set IMMR_FEATURES_URL=redis://…, or unset it"
+            )
+        return FeastFeatures(_path("IMMR_FEATURES_URL", settings.features_url, "file"))
+
+    def _features_on_redis(self) -> FeatureStore:
+        from immr.features.definitions import on_redis
+        from immr.features.feast_store import FeastFeatures
+        from immr.features.redis_url import RedisUrl
+
+        settings = self.settings
+        url = RedisUrl.parse(settings.features_url)
+        # Feast's registry describes one store, so each store gets a folder
+        folder = settings.home / "features" / f"redis-{url.name}"
+        file = settings.features_password_file
+        password = _secret("IMMR_FEATURES_PASSWORD_FILE", file, "password") if file else ""
+        registry = _feast_registry(settings.features_registry_url)
+        yaml = on_redis(url, registry.yaml()) if registry else on_redis(url)
+        if registry or url.tls or url.user:
+            folder = folder.with_name(f"{folder.name}-{fingerprint.of_values(yaml)[:8]}")
+        return FeastFeatures(folder, yaml, password=password, sql_registry=registry)
 
     @cached_property
     def events(self) -> EventLog:
@@ -184,27 +203,31 @@ class Parts:
 _PARTS = tuple(name for name, part in vars(Parts).items() if isinstance(part, cached_property))
 
 
-def _api_key(file: Path) -> str:
+def _secret(variable: str, file: Path, what: str) -> str:
+    """The only line of a file, such as a mounted Secret."""
     try:
-        key = file.read_text().strip()
+        secret = file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"IMMR_INDEX_KEY_FILE={file} cannot be read ({error}): correct it") from error
-    if not key.isascii() or not key.isprintable() or not key:
-        raise SettingsError(
-            f"IMMR_INDEX_KEY_FILE={file} holds no API key: write the key into it, on one line"
-        )
-    return key
+        raise SettingsError(f"{variable}={file} cannot be read ({error}): correct it") from error
+    if not secret.isascii() or not secret.isprintable() or not secret:
+        raise SettingsError(f"{variable}={file} holds no {what}: write the {what} into it, on one line")
+    return secret
 
 
-def _redis(url: str) -> tuple[str, int, int]:
-    match = re.fullmatch(r"redis://([\w.-]+)(?::(\d+))?(?:/(\d+))?", url)
-    if match is None:
+def _feast_registry(url: str) -> SqlRegistry | None:
+    if not url:
+        return None
+    from immr.events.postgres.url import PostgresUrl
+    from immr.features.sql_registry import SCHEMA, SqlRegistry
+
+    _expect("IMMR_FEATURES_REGISTRY_URL", url, "postgresql")
+    parsed = PostgresUrl.parse(url, "IMMR_FEATURES_REGISTRY_URL", SCHEMA)
+    if "password" in parsed.parameters:
         raise SettingsError(
-            "IMMR_FEATURES_URL is not redis://host:port[/database]: correct it. For a password or a cluster, "
-            "name a Feast repository (file://…) with a feature_store.yaml of your own"
+            "IMMR_FEATURES_REGISTRY_URL holds a password, which Feast would copy into feature_store.yaml: "
+            "put it into the variable PGPASSWORD"
         )
-    host, port, database = match.groups()
-    return host, int(port or 6379), int(database or 0)
+    return SqlRegistry(parsed.schema, parsed.shown, parsed.parameters)
 
 
 def _expect(variable: str, url: str, *schemes: str) -> str:

@@ -1,5 +1,10 @@
-"""The same cases on every feature store: Feast on SQLite, and on a real Redis if it is installed."""
+"""The same cases on every feature store: Feast on SQLite, on a real Redis, and as the production overlay sets it up.
 
+That is a Redis with password and TLS, and Feast's registry in a real PostgreSQL. Servers that are not installed are
+skipped.
+"""
+
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -36,10 +41,12 @@ def _stats(names, price=2.0, clicks=3, when=NOW, stock=7.0):
     )
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "production"])
 def store(request, tmp_path):
     if request.param == "sqlite":
         return connect(Settings(home=tmp_path)).features
+    if request.param == "production":
+        return connect(Settings(home=tmp_path, **request.getfixturevalue("production"))).features
     url = request.getfixturevalue("redis_url")
     return connect(Settings(home=tmp_path, features_url=url)).features
 
@@ -55,6 +62,31 @@ def redis_url(redis_server):
     """An empty database."""
     redis_process.forget_everything(redis_server)
     return f"redis://127.0.0.1:{redis_server}"
+
+
+@pytest.fixture(scope="module")
+def secured_redis(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("secured")
+    redis_process.make_certificate(folder, "IP:127.0.0.1")
+    (folder / "password").write_text("a,b=c d\n")
+    with redis_process.serving_with_tls(folder, "a,b=c d") as port:
+        yield folder, port
+
+
+@pytest.fixture
+def production(secured_redis, postgres):
+    """Settings: an empty Redis, and a schema that does not exist yet."""
+    import redis
+
+    folder, port = secured_redis
+    options = {"ssl": True, "ssl_ca_certs": str(folder / "tls.crt"), "password": "a,b=c d"}
+    with redis.Redis("127.0.0.1", port, **options) as client:
+        client.flushall()
+    return {
+        "features_url": f"rediss://127.0.0.1:{port}?ca={folder}/tls.crt",
+        "features_password_file": folder / "password",
+        "features_registry_url": f"{postgres.url}?schema=features_{uuid.uuid4().hex}",
+    }
 
 
 def test_before_the_first_materialization_the_error_is_explained(store):

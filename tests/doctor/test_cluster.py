@@ -38,10 +38,17 @@ def fake() -> Iterator[FakeApi]:
             ("servingruntimes", "immr-bento"),
         ):
             api.put(kind, {"metadata": {"name": name, "namespace": "immr"}})
+        api.put("configmaps", workflow_defaults("OnError"))
         claim(api, HOME, "Bound")
         for service in ("mlflow", "qdrant", "gateway", "page"):
             endpoints(api, service, ready=True)
         yield api
+
+
+def workflow_defaults(policy: str) -> dict[str, Any]:
+    defaults = f"spec: {{templateDefaults: {{retryStrategy: {{limit: '2', retryPolicy: {policy}}}}}}}"
+    metadata = {"name": "workflow-controller-configmap", "namespace": "kubeflow"}
+    return {"metadata": metadata, "data": {"workflowDefaults": defaults}}
 
 
 def claim(fake: FakeApi, name: str, phase: str) -> None:
@@ -115,6 +122,20 @@ def test_operators_that_only_some_overlays_use_may_be_missing(fake: FakeApi) -> 
     assert wrong(fake) == {}
 
 
+def test_a_server_that_replaces_no_lost_pods_is_reported(fake: FakeApi) -> None:
+    fake.put("configmaps", workflow_defaults("OnFailure"))
+    (finding,) = wrong(fake).values()
+    assert "a step whose pod is lost fails the run" in finding.found
+    assert "retryPolicy: OnError" in finding.remedy
+
+
+def test_an_account_of_another_namespace_does_not_check_the_retries(fake: FakeApi) -> None:
+    fake.faults = [Fault("get", "configmaps", 403, name="workflow-controller-configmap")]
+    findings = {one.what: one for one in found(fake)}
+    retries = findings["retries of Kubeflow Pipelines"]
+    assert retries.ok and retries.found.startswith("not checked")
+
+
 def test_permissions_are_checked_verb_by_verb(fake: FakeApi) -> None:
     fake.allowed = lambda one: (one["resource"], one["verb"]) != ("pytorchjobs", "delete")
     findings = wrong(fake)
@@ -173,7 +194,7 @@ def test_a_pending_claim_is_fine_if_it_waits_for_its_first_pod(
 def test_a_refused_call_is_reported_and_the_rest_checked(
     fake: FakeApi, status: int | str, reason: str
 ) -> None:
-    fake.faults = [Fault("get", "configmaps", status)]
+    fake.faults = [Fault("get", "configmaps", status, name="immr-settings")]
     findings = wrong(fake)
     assert set(findings) == {"settings in immr"}
     assert reason in findings["settings in immr"].found and findings["settings in immr"].remedy

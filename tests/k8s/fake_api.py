@@ -44,6 +44,7 @@ class Fault:
     status: int | str  # or CUT: the connection ends in the middle of the answer
     times: int = 1
     headers: dict[str, str] = field(default_factory=dict)
+    name: str = ""  # only for the object with this name
 
 
 class FakeApi:
@@ -100,7 +101,8 @@ class FakeApi:
     def fault_for(self, call: Call) -> Fault | None:
         with self.changed:
             for fault in self.faults:
-                if (fault.verb, fault.resource) == (call.verb, call.resource) and fault.times > 0:
+                same = (fault.verb, fault.resource) == (call.verb, call.resource)
+                if same and fault.name in ("", call.name) and fault.times > 0:
                     fault.times -= 1
                     return fault
         return None

@@ -69,6 +69,9 @@ def test_two_shops_in_one_cluster_do_not_clash() -> None:
             if kind == "RoleBinding":
                 assert {subject["namespace"] for subject in one["subjects"]} == {shop}
                 assert one["roleRef"]["kind"] == "Role"
+            if kind == "PrometheusRule":
+                expressions = [rule["expr"] for group in one["spec"]["groups"] for rule in group["rules"]]
+                assert all(f'namespace="{shop}"' in expression for expression in expressions)
             # host names have no namespace, so none leads to another shop
             assert not [
                 text for text in strings(one) if other in text or re.search(r"\.immr(\.svc|:|/|$)", text)
@@ -94,17 +97,25 @@ def test_secrets_are_created_once(tmp_path: Path) -> None:
     kubectl = tmp_path / "kubectl"
     kubectl.write_text(
         "#!/bin/sh\n"
-        f'if [ "$3" = get ]; then test -f "{kept}/$5"; exit; fi\n'
-        f'for last; do :; done; cp "${{last#--from-file=}}" "{kept}/$6"\n'
+        f'if [ "$3" = get ]; then test -d "{kept}/$5"; exit; fi\n'
+        f'name=$6; mkdir -p "{kept}/$name"; shift 6\n'
+        f'for each; do cp "${{each#--from-file=}}" "{kept}/$name"; done\n'
     )
     kubectl.chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
 
     def run() -> dict[str, bytes]:
         subprocess.run(["sh", K8S / "secrets.sh", "shop-a"], env=environment, check=True)
-        return {file.name: file.read_bytes() for file in kept.iterdir()}
+        return {str(file.relative_to(kept)): file.read_bytes() for file in kept.rglob("*") if file.is_file()}
 
     made = run()
-    assert set(made) == {"immr-click-tokens", "immr-postgres"}
-    assert len(made["immr-click-tokens"]) == 32 and re.fullmatch(rb"[0-9a-f]{48}", made["immr-postgres"])
+    assert set(made) == {
+        "immr-click-tokens/token.key",
+        "immr-postgres/password",
+        *(f"immr-redis/{name}" for name in ("password", "ca.crt", "tls.crt", "tls.key")),
+    }
+    assert len(made["immr-click-tokens/token.key"]) == 32
+    passwords = [made["immr-postgres/password"], made["immr-redis/password"]]
+    assert all(re.fullmatch(rb"[0-9a-f]{48}", password) for password in passwords)
+    assert passwords[0] != passwords[1]
     assert run() == made

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import yaml
 
+from dashboards.rules import for_namespace
 from immr.deploy.inference_service import MODEL_FORMAT, ServingShape, inference_service
 from immr.events.delivery import STOP_TIMEOUT_S
 from immr.launch.job_shape import JobShape
@@ -218,10 +219,11 @@ def test_every_selector_matches_a_pod(overlay: str) -> None:
 def test_rules_and_boards_have_one_source(overlay: str) -> None:
     dashboards = schemas.ROOT / "dashboards"
     source = yaml.safe_load((dashboards / "prometheus" / "rules.yaml").read_text())
-    written = yaml.safe_load((schemas.ROOT / "k8s/base/monitoring/rules.yaml").read_text())
-    assert written["spec"] == source, "run `make rules`"
+    restricted = for_namespace(source, NAMESPACES[overlay])
+    written = yaml.safe_load((schemas.ROOT / f"k8s/overlays/{overlay}/rules.yaml").read_text())
+    assert written["spec"] == restricted, "run `make rules`"
     # kustomize rewraps long expressions, which Prometheus ignores
-    assert one_line(named(overlay, "PrometheusRule", "immr")["spec"]) == one_line(source)
+    assert one_line(named(overlay, "PrometheusRule", "immr")["spec"]) == one_line(restricted)
     board = named(overlay, "ConfigMap", "immr-dashboards")
     assert board["data"] == {"immr.json": (dashboards / "grafana" / "immr.json").read_text()}
     assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
@@ -324,10 +326,10 @@ def test_a_gateway_can_restart_while_another_one_answers(overlay: str) -> None:
     """A StatefulSet replaces one pod at a time, and the next one once the last has been ready for a while."""
     gateway = named(overlay, "StatefulSet", "gateway")["spec"]
     if overlay == "production":
-        scaler = named(overlay, "HorizontalPodAutoscaler", "gateway")["spec"]
+        scaler = named(overlay, "ScaledObject", "gateway")["spec"]
         scaled = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "gateway"}
         assert "replicas" not in gateway and scaler["scaleTargetRef"] == scaled
-        replicas = scaler["minReplicas"]
+        replicas = scaler["minReplicaCount"]
     else:
         replicas = gateway["replicas"]
     assert replicas >= 2
@@ -374,6 +376,8 @@ def test_a_users_own_postgresql_replaces_ours() -> None:
     assert not [title for title in made if title.endswith(("/postgres", "/immr-postgres"))]
     (rule,) = made["NetworkPolicy/to-postgres"]["spec"]["egress"]
     assert rule == {"ports": [{"protocol": "TCP", "port": 5432}]}
+    with_redis = {titled(one): one for one in composed("redis", "own-postgres")}
+    assert with_redis["NetworkPolicy/search-to-postgres"]["spec"]["egress"] == [rule]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -404,7 +408,7 @@ def one_line(value: Any) -> Any:
 def test_components_build_too() -> None:
     """Includes components that only users' own overlays use."""
     schemas.needed()
-    made = composed("redis", "kafka", "spark", "mlflow-s3")
+    made = composed("redis", "kafka", "spark", "mlflow-s3", "bentos-s3")
     kinds = {one["kind"] for one in made}
     assert kinds >= {"Kafka", "KafkaNodePool", "KafkaTopic", "SparkApplication", "StatefulSet"}
     for one in made:
@@ -434,7 +438,7 @@ def test_with_redis_features_are_read_there() -> None:
     made = {titled(one): one for one in composed("redis")}
     url = urlsplit(made["ConfigMap/immr-settings"]["data"]["IMMR_FEATURES_URL"])
     (port,) = made[f"Service/{url.hostname}"]["spec"]["ports"]
-    assert (url.scheme, url.port) == ("redis", port["port"])
+    assert (url.scheme, url.port) == ("rediss", port["port"])
 
 
 @pytest.mark.parametrize("role", ["driver", "executor"])
@@ -501,7 +505,7 @@ def test_the_tools_pod_equals_a_step() -> None:
     (container,) = pod["spec"]["containers"]
     assert container["image"] == JobShape().image
     mounted = {one["mountPath"] for one in container["volumeMounts"]}
-    assert {cluster.HOME, f"{cluster.HOME}/events", "/tmp"} == mounted
+    assert {cluster.HOME, f"{cluster.HOME}/events", cluster.REDIS_SECRET_PATH, "/tmp"} == mounted
     assert container["envFrom"] == [{"configMapRef": {"name": cluster.SETTINGS}}]
     assert named("kind", "ServiceAccount", pod["spec"]["serviceAccountName"])
     for asked in ("mlflow", "qdrant", "search"):  # `immr experiment rollback` asks a version itself

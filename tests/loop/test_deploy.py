@@ -25,7 +25,7 @@ class FakeRegistry:
     def roles(self) -> dict[Role, ModelVersion]:
         return dict(self.held)
 
-    def set_role(self, role: Role, version: ModelVersion) -> None:
+    def set_role(self, role: Role, version: ModelVersion, reason: str) -> None:
         self.held[role] = version
 
     def tags(self, version: ModelVersion) -> dict[str, str]:

@@ -68,6 +68,18 @@ def test_a_ranker_brings_the_hand_weights_that_it_was_learned_on(
     assert packaged == [learned_on]
 
 
+def test_a_bento_goes_to_the_object_store_of_the_deployer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = []
+    monkeypatch.setattr("immr.packaging.bento.build", lambda version, *_, **__: f"immr-search:{version.id}")
+    monkeypatch.setattr("immr.packaging.upload.upload", lambda *arguments: copied.append(arguments[1:]))
+    for url in ("local://", "kserve://?cpu=2", "kserve://shop?storage=s3://shop/bentos&cpu=2"):
+        parts = Parts.of(Settings(home=tmp_path, deploy_url=url), registry=Files(tmp_path))
+        assert package(parts, tiny_version.version(7), recipes.by_name("smoke")) == "immr-search:immr-7"
+    assert copied == [("immr-search:immr-7", "s3://shop/bentos")]
+
+
 def test_a_version_without_its_encoder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "version").mkdir()
     parts = Parts.of(Settings(home=tmp_path / "home"), registry=Files(tmp_path / "version"))

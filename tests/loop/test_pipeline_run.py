@@ -100,6 +100,23 @@ def test_a_failed_step_is_named_with_its_error(run: PipelineRun, tmp_path: Path,
     assert alert.text == "Recipe `concept`.\nStep train: RegistryError: MLflow is down"
 
 
+def test_a_failed_run_says_what_to_do(run: PipelineRun, tmp_path: Path) -> None:
+    do(run, "govern")
+    fail(run, "train", ZeroDivisionError("division by zero"))
+    kill(run, "materialize")
+    page = run.page(Settings(home=tmp_path), "", "failed", [])
+    assert "the log of the step's pod has the traceback" in page
+    assert "IMMR_STEP_SIZES=materialize=CPU/MEMORY/LIMIT" in page
+    peaks = {record.step: record.peak_mib for record in run.records()}
+    assert f"| train | failed | 0 s | {peaks['train']:,} MiB |" in page
+    assert "| materialize | did not finish | | |" in page
+
+
+def test_an_error_of_immr_already_says_what_to_do(run: PipelineRun, tmp_path: Path) -> None:
+    fail(run, "govern", DataError("there is no column item_id: add it"))
+    assert "traceback" not in run.page(Settings(home=tmp_path), "", "failed", [])
+
+
 def test_a_pod_that_never_ran_immr_is_pointed_out(run: PipelineRun, tmp_path: Path) -> None:
     do(run, "govern")
     assert run.outcome("FAILED") == "failed"

@@ -17,6 +17,7 @@ from immr.launch.launcher import TrainingJob
 from immr.loop.train import train
 from immr.model.card import Card
 from immr.model.encoders.by_name import preprocessing_of
+from immr.registry.logged_models import Origin
 from immr.settings import Settings
 from immr.train.job import TrainJob
 from immr.types import ModelVersion
@@ -44,6 +45,7 @@ class FakeRegistry:
     def __init__(self) -> None:
         self.runs = FakeRuns()
         self.known: dict[str, ModelVersion] = {}
+        self.origins: list[Origin] = []
         self.files_lost = False
 
     def find(self, key: str) -> ModelVersion | None:
@@ -54,7 +56,8 @@ class FakeRegistry:
             raise RegistryError("the files are gone")
         return cache_dir
 
-    def register(self, folder: Path, key: str, run_id: str, **about: Any) -> ModelVersion:
+    def register(self, folder: Path, key: str, run_id: str, origin: Origin, **about: Any) -> ModelVersion:
+        self.origins.append(origin)
         self.known[key] = ModelVersion("immr", len(self.known) + 1, key, run_id, **about)
         return self.known[key]
 
@@ -90,6 +93,14 @@ def test_the_same_data_and_recipe_are_trained_once(parts: Parts, training_set: T
     assert len(parts.launcher.jobs) == 1  # type: ignore[attr-defined]
     other = dataclasses.replace(RECIPE, train=dataclasses.replace(TRAIN, epochs=5))
     assert train(parts, training_set, other).number == 2
+
+
+def test_a_version_knows_its_pipeline_run_and_training_set(parts: Parts, training_set: TrainingSet) -> None:
+    train(parts, training_set, RECIPE, pipeline_run="run-7")
+    (origin,) = parts.registry.origins  # type: ignore[attr-defined]
+    assert (origin.pipeline_run, origin.training_set) == ("run-7", str(training_set.folder))
+    assert origin.sizes == training_set.sizes() and origin.sizes["classes"] == training_set.class_count
+    assert origin.image_size_px == MODEL.image_size_px
 
 
 def test_concurrent_trainings_of_one_key_make_one_version(parts: Parts, training_set: TrainingSet) -> None:

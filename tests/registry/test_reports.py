@@ -2,7 +2,9 @@ import os
 import threading
 from pathlib import Path
 
-from immr.registry.reports import Report, publish, published
+from immr.registry.reports import Report, ab_test_link, pipeline_run_link, publish, published, version_facts
+from immr.settings import Settings
+from tests.support import tiny_version
 
 
 def test_a_newer_report_replaces_the_one_of_its_kind_and_recipe(tmp_path: Path) -> None:
@@ -38,3 +40,18 @@ def test_concurrent_publishers_lose_no_report(tmp_path: Path) -> None:
 
 def test_without_reports_the_list_is_empty(tmp_path: Path) -> None:
     assert published(tmp_path) == []
+
+
+def test_links_lead_to_the_pages_of_other_services(tmp_path: Path) -> None:
+    links = {"pipelines_link": "http://kfp/", "page_link": "http://page", "tracking_link": "http://mlflow/"}
+    settings = Settings(home=tmp_path, **links)
+    assert pipeline_run_link(settings, "run-7") == "http://kfp/#/runs/details/run-7"
+    assert ab_test_link(settings, "spring sale") == "http://page/tests/spring%20sale"
+    facts = version_facts(settings, tiny_version.version(3))
+    assert facts["version"] == "immr-3" and facts["mlflow"] == "http://mlflow/#/models/immr/versions/3"
+
+
+def test_without_an_address_there_is_no_link(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    assert pipeline_run_link(settings, "run-7") == ab_test_link(settings, "spring") == ""
+    assert version_facts(settings, tiny_version.version(3))["mlflow"] == ""

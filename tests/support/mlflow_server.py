@@ -33,7 +33,11 @@ def mlflow_server(folder: Path, port: int, backend: str = "") -> Iterator[str]:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            env={
+                **os.environ,
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that no test needs
+            },
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -64,6 +64,19 @@ class TrainingSet:
         """Same input and recipe, same hash."""
         return str(self.manifest["hash"])
 
+    def sizes(self) -> dict[str, int]:
+        """Numbers of photos, held-out photos, items and classes; reads only one column."""
+        tables = {"photos": "queries", "held_out_photos": "judgements", "items": "items"}
+        rows = {
+            name: pq.read_metadata(self.folder / f"{table}.parquet").num_rows
+            for name, table in tables.items()
+        }
+        return {**rows, "classes": self.class_count}
+
+    def facts(self) -> dict[str, str | int]:
+        """What a pipeline's artifact says about it: folder, hash and sizes."""
+        return {"folder": str(self.folder), "hash": self.hash, **self.sizes()}
+
     @cached_property
     def items(self) -> list[Item]:
         """All documents, in item_id order; their class is an attribute."""

@@ -27,6 +27,8 @@ class ServingShape:
     min_replicas: int = 1
     max_replicas: int = 1
     cpu_target: int = 70  # CPU use, in percent of the request, above which a replica is added
+    in_flight_target: int = 0  # searches in progress per replica that KEDA aims at; 0: scale by CPU
+    prometheus: str = "http://prometheus-operated.monitoring:9090"  # where KEDA reads them
     cpu: str = "500m"
     memory: str = "1Gi"
     ready_timeout_s: int = 600
@@ -72,6 +74,7 @@ def inference_service(
             "serving.kserve.io/deploymentMode": "Standard",
             VERSION_ID: version.id,
             BENTO: bento,
+            **({"serving.kserve.io/autoscalerClass": "keda"} if shape.in_flight_target else {}),
         },
     )
     body: dict[str, Any] = ApiClient().sanitize_for_serialization(
@@ -79,13 +82,13 @@ def inference_service(
             api_version=f"{GROUP}/{VERSION}",
             kind="InferenceService",
             metadata=metadata,
-            spec=V1beta1InferenceServiceSpec(predictor=_predictor(name, bento, shape)),
+            spec=V1beta1InferenceServiceSpec(predictor=_predictor(name, bento, namespace, shape)),
         )
     )
     return body
 
 
-def _predictor(name: str, bento: str, shape: ServingShape) -> Any:
+def _predictor(name: str, bento: str, namespace: str, shape: ServingShape) -> Any:
     from kserve import V1beta1ModelFormat, V1beta1ModelSpec, V1beta1PredictorSpec
     from kubernetes import client
 
@@ -99,8 +102,7 @@ def _predictor(name: str, bento: str, shape: ServingShape) -> Any:
         security_context=restricted_pod(),
         min_replicas=shape.min_replicas,
         max_replicas=shape.max_replicas,
-        scale_metric="cpu",
-        scale_target=shape.cpu_target,
+        **_scaling(name, namespace, shape),
         termination_grace_period_seconds=45,
         topology_spread_constraints=[
             client.V1TopologySpreadConstraint(
@@ -120,6 +122,33 @@ def _predictor(name: str, bento: str, shape: ServingShape) -> Any:
             ),
         ),
     )
+
+
+def _scaling(name: str, namespace: str, shape: ServingShape) -> dict[str, Any]:
+    """When replicas are added: by KServe's autoscaler of CPU, or by KEDA and searches in progress."""
+    from kserve import (
+        V1beta1AutoScalingSpec,
+        V1beta1ExternalMetrics,
+        V1beta1ExternalMetricSource,
+        V1beta1MetricsSpec,
+        V1beta1MetricTarget,
+    )
+
+    if not shape.in_flight_target:
+        return {"scale_metric": "cpu", "scale_target": shape.cpu_target}
+    # PodMonitor `search` gives the series the version's name; averaged, because a scrape sees one moment
+    series = f'immr_searches_in_progress{{namespace="{namespace}", app_kubernetes_io_instance="{name}"}}'
+    source = V1beta1ExternalMetricSource(
+        metric=V1beta1ExternalMetrics(
+            backend="prometheus",
+            server_address=shape.prometheus,
+            query=f"sum(avg_over_time({series}[1m]))",
+        ),
+        target=V1beta1MetricTarget(type="AverageValue", value=str(shape.in_flight_target)),
+    )
+    return {
+        "auto_scaling": V1beta1AutoScalingSpec(metrics=[V1beta1MetricsSpec(type="External", external=source)])
+    }
 
 
 def object_name(version_id: str) -> str:

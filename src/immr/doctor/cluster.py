@@ -11,6 +11,9 @@ from urllib.parse import parse_qsl, urlsplit
 from immr.cluster.api import own_namespace
 from immr.cluster.retries import describe
 from immr.doctor.finding import Finding
+from immr.doctor.pipelines import PATH as _WORKFLOW_DEFAULTS
+from immr.doctor.pipelines import REMEDY as _RETRIES_REMEDY
+from immr.doctor.pipelines import retries_of
 from immr.errors import ImmrError
 from immr.launch.operators import KINDS, choose, served
 from immr.launch.trainjob import RUNTIME, TrainJobs
@@ -48,6 +51,13 @@ OPERATORS = (
         "v1",
         ("servicemonitors", "podmonitors", "prometheusrules"),
     ),
+    Operator(
+        "KEDA, for autoscaling by searches in progress",
+        "keda.sh",
+        "v1alpha1",
+        ("scaledobjects",),
+        needed=False,
+    ),
     Operator("metrics-server, for autoscaling", "metrics.k8s.io", "v1beta1", ("pods",), needed=False),
     Operator("Strimzi", "kafka.strimzi.io", "v1", ("kafkas", "kafkanodepools"), needed=False),
     Operator("Spark operator", "sparkoperator.k8s.io", "v1beta2", ("sparkapplications",), needed=False),
@@ -81,6 +91,7 @@ def examine_cluster(api: ApiClient, settings: Settings) -> list[Finding]:
         server,
         training,
         *(_operator(calls, operator) for operator in OPERATORS),
+        _retries(calls),
         *_permissions(calls, namespace, training.found),
         *_objects(calls, namespace, training.found),
         _claim(calls, namespace),
@@ -171,6 +182,14 @@ def _operator(calls: _ApiCalls, operator: Operator) -> Finding:
     finding = calls.finding(what, has_kinds, f"install {operator.name}, which serves {version} ({_DOCS})")
     if not finding.ok and not operator.needed:
         return Finding(what, True, f"{finding.found}; only needed if an overlay uses it", "")
+    return finding
+
+
+def _retries(calls: _ApiCalls) -> Finding:
+    what = "retries of Kubeflow Pipelines"
+    finding = calls.finding(what, lambda: retries_of(calls.get(_WORKFLOW_DEFAULTS)), _RETRIES_REMEDY)
+    if finding.found == _NOT_ALLOWED:  # a pod of another namespace
+        return Finding(what, True, "not checked: this account may not read the namespace kubeflow", "")
     return finding
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qsl, unquote, urlsplit
 from urllib.request import urlopen
@@ -17,17 +19,25 @@ from immr.launch.job_shape import JobShape
 from immr.settings import without_credentials
 
 _TIMEOUT_S = 3.0
-_KAFKA_PORT, _REDIS_PORT = 9092, 6379
+_KAFKA_PORT = 9092
 
 
 class _UnavailableError(Exception):
     """Why a service cannot be reached."""
 
 
-def check_url(variable: str, url: str) -> Finding:
-    """Connect to the service at a URL, for at most a few seconds."""
+def check_url(variable: str, url: str, password_file: Path | None = None) -> Finding:
+    """Connect to the service at a URL, for at most a few seconds.
+
+    Args:
+        variable: Where the URL comes from, for the message.
+        url: The URL.
+        password_file: Holds the password of a Redis server.
+    """
     shown = without_credentials(url).partition("?")[0]
     check = _CHECKS.get(urlsplit(url).scheme)
+    if check is _redis:
+        check = partial(_redis, password_file=password_file)
     try:
         if check is None:
             raise _UnavailableError(
@@ -86,17 +96,23 @@ def _postgresql(url: str) -> str:
         raise _UnavailableError(str(error).splitlines()[0]) from error
 
 
-def _redis(url: str) -> str:
+def _redis(url: str, password_file: Path | None = None) -> str:
     import redis
 
+    from immr.features.redis_url import RedisUrl
+
+    parsed = RedisUrl.parse(url)
+    password = password_file.read_text().strip() if password_file else None
+    waits = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
     try:
-        with redis.Redis.from_url(
-            url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S
-        ) as client:
+        options: dict[str, Any] = {**parsed.options, **waits}
+        with redis.Redis(parsed.host, parsed.port, password=password, **options) as client:
             client.ping()
+    except redis.AuthenticationError as error:
+        raise _UnavailableError(f"{error} (the password is read from IMMR_FEATURES_PASSWORD_FILE)") from error
     except redis.RedisError as error:
         raise _UnavailableError(str(error)) from error
-    return "answers PING"
+    return "answers PING" + (" over TLS" if parsed.tls else "")
 
 
 def _spark(url: str) -> str:
@@ -133,6 +149,7 @@ _CHECKS: Mapping[str, Callable[[str], str]] = {
     "kafka": _kafka,
     "postgresql": _postgresql,
     "redis": _redis,
+    "rediss": _redis,
     "spark": _spark,
     "kubeflow": _on_cluster(JobShape),
     "kserve": _on_cluster(ServingShape),

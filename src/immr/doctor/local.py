@@ -28,7 +28,13 @@ _FREE_GB = 2
 def examine(parts: Parts) -> list[Finding]:
     """Run all checks; nothing is changed or started."""
     settings = parts.settings
-    urls = [check_url(f"IMMR_{name.upper()}_URL", getattr(settings, f"{name}_url")) for name in URLS]
+    password_file = settings.features_password_file
+    urls = [
+        check_url(f"IMMR_{name.upper()}_URL", getattr(settings, f"{name}_url"), password_file)
+        for name in URLS
+    ]
+    if settings.features_registry_url:
+        urls.append(check_url("IMMR_FEATURES_REGISTRY_URL", settings.features_registry_url))
     return [
         _interpreter(),
         *_packages(),

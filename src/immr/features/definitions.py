@@ -6,6 +6,8 @@ import textwrap
 from datetime import timedelta
 from typing import Any
 
+from immr.features.redis_url import RedisUrl, connection_string
+
 PROJECT = "immr"
 VIEW = "item_stats"
 PUSH_SOURCE = "item_stats_push"
@@ -18,17 +20,22 @@ TTL = timedelta(0)
 """Rows never expire: last week's CTR ranks better than none. `freshness` shows how old they are."""
 
 
-def feature_store_yaml(online_store: str) -> str:
-    """The text of `feature_store.yaml`, with the given lines of YAML for the online store."""
+_REGISTRY_FILE_YAML = f"""\
+path: {REGISTRY_FILE}
+registry_store_type: immr.features.registry_file.WholeFileRegistryStore
+cache_ttl_seconds: 0  # read again when the file changes
+serve_features_while_materializing: true
+"""
+
+
+def feature_store_yaml(online_store: str, registry: str = _REGISTRY_FILE_YAML) -> str:
+    """The text of `feature_store.yaml`, with the given lines of YAML for the online store and the registry."""
     return f"""\
 # Created by IMMR. Your changes (another online store, another registry) are kept.
 project: {PROJECT}
 provider: local
 registry:
-  path: {REGISTRY_FILE}
-  registry_store_type: immr.features.registry_file.WholeFileRegistryStore
-  cache_ttl_seconds: 0  # read again when the file changes
-  serve_features_while_materializing: true
+{textwrap.indent(registry.rstrip(), "  ")}
 online_store:
 {textwrap.indent(online_store, "  ")}
 offline_store:
@@ -40,10 +47,10 @@ entity_key_serialization_version: 3
 FEATURE_STORE_YAML = feature_store_yaml(f"type: sqlite\npath: {ONLINE_FILE}")
 
 
-def on_redis(host: str, port: int, database: int) -> str:
+def on_redis(url: RedisUrl, registry: str = _REGISTRY_FILE_YAML) -> str:
     """`feature_store.yaml` with Feast's Redis store. Reads time out after 1 s, since searches wait for them."""
-    waits = "socket_connect_timeout=1,socket_timeout=1"
-    return feature_store_yaml(f"type: redis\nconnection_string: {host}:{port},db={database},{waits}")
+    address = connection_string(url, socket_connect_timeout=1, socket_timeout=1)
+    return feature_store_yaml(f"type: redis\nconnection_string: {address}", registry)
 
 
 def definitions() -> list[Any]:

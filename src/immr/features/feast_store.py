@@ -11,7 +11,6 @@ import io
 import json
 import logging
 import math
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -37,6 +36,7 @@ from immr.features.definitions import (
     definitions,
 )
 from immr.features.online_view import OnlineView
+from immr.features.repository import close_connections, lacks_view, open_repository
 from immr.features.stats import COLUMNS, SCHEMA
 from immr.storage import fingerprint
 from immr.storage.atomic import write_atomically
@@ -44,6 +44,8 @@ from immr.types import ItemFeatures
 
 if TYPE_CHECKING:
     from feast import FeatureStore
+
+    from immr.features.sql_registry import SqlRegistry
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +55,6 @@ _LOADED = "data/loaded.json"
 _MAY_LACK = FEATURES[-2:]  # stock, updated_at
 _CHECKED_ITEMS = 1000
 _CLOCK_TOLERANCE = timedelta(days=1)
-_PROMETHEUS_VARIABLES = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
 
 
 class FeastFeatures:
@@ -66,9 +67,26 @@ class FeastFeatures:
     the future by a wrong clock are deleted before the next write.
     """
 
-    def __init__(self, path: Path, yaml: str = FEATURE_STORE_YAML) -> None:
+    def __init__(
+        self,
+        path: Path,
+        yaml: str = FEATURE_STORE_YAML,
+        *,
+        password: str = "",
+        sql_registry: SqlRegistry | None = None,
+    ) -> None:
+        """Store the arguments; Feast is imported by the first call.
+
+        Args:
+            path: The repository's folder.
+            yaml: The text of `feature_store.yaml`.
+            password: Of the Redis server; it is not written to any file.
+            sql_registry: The registry that `yaml` names, if it is not a file.
+        """
         self._path = path.absolute()
         self._yaml = yaml
+        self._password = password
+        self._sql_registry = sql_registry
         self._online: OnlineView | None = None
         self._writer: FeatureStore | None = None  # its own connection: readers never see half a write
         self._reading = threading.Lock()
@@ -175,7 +193,11 @@ class FeastFeatures:
     def _open_reader(self) -> OnlineView:
         if self._online is None:
             self._check_materialized()
-            self._online = OnlineView(_open(self._path), VIEW, FEATURES)
+            store = open_repository(self._path, self._password)
+            try:
+                self._online = OnlineView(store, VIEW, FEATURES)
+            finally:
+                close_connections(store)  # the view is all that reads need of the registry
         return self._online
 
     def _open_writer(self) -> FeatureStore:
@@ -183,7 +205,9 @@ class FeastFeatures:
             yaml = self._path / _YAML
             if not yaml.is_file():
                 write_atomically(yaml, self._yaml)
-            self._writer = _open(self._path)
+            if self._sql_registry:
+                self._sql_registry.create_schema()
+            self._writer = open_repository(self._path, self._password)
         self._apply_if_changed(self._writer)
         return self._writer
 
@@ -197,6 +221,7 @@ class FeastFeatures:
             applied.is_file()
             and json.loads(applied.read_text())["key"] == key
             and not self._registry_is_missing()
+            and not (self._sql_registry and lacks_view(store))
         ):
             return
         with _quiet():
@@ -214,7 +239,8 @@ class FeastFeatures:
     def _registry_is_missing(self) -> bool:
         """Whether nothing was applied yet to a repository with our own `feature_store.yaml`."""
         ours = (self._path / _YAML).read_text() == self._yaml
-        return ours and not (self._path / REGISTRY_FILE).is_file()
+        proof = _APPLIED if self._sql_registry else REGISTRY_FILE
+        return ours and not (self._path / proof).is_file()
 
     def _write_offline(self, rows: pa.Table) -> None:
         sink = pa.BufferOutputStream()
@@ -234,33 +260,11 @@ class FeastFeatures:
             self._path.mkdir(parents=True, exist_ok=True)
             with (self._path / ".writing").open("w") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                yield
-
-
-def _open(path: Path) -> FeatureStore:
-    _leave_prometheus_alone()
-    from feast import FeatureStore
-
-    # Feast warns that serve_features_while_materializing may do nothing with a file registry; it does
-    logging.getLogger("feast.repo_config").setLevel(logging.ERROR)
-    return FeatureStore(repo_path=str(path))
-
-
-def _leave_prometheus_alone() -> None:
-    """Import Feast without the side effect of `feast.metrics`.
-
-    It would switch the prometheus_client of this process and its children to multi-process mode.
-    prometheus_client chooses its mode when it is imported, so it is imported first.
-    """
-    import prometheus_client  # noqa: F401
-
-    added = [name for name in _PROMETHEUS_VARIABLES if name not in os.environ]
-    os.environ.update(dict.fromkeys(added, os.devnull))
-    try:
-        import feast.metrics  # noqa: F401
-    finally:
-        for name in added:
-            del os.environ[name]
+                try:
+                    yield
+                finally:
+                    if self._writer is not None:
+                        close_connections(self._writer)
 
 
 @contextmanager

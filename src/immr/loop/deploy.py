@@ -46,7 +46,7 @@ def deploy_locked(parts: Parts, version: ModelVersion, bento: str, force: bool =
     _refuse_unfit(parts, version, bento, force)
     _refuse_to_disturb(parts, version, role)
     deployment = parts.deployer.apply(version, bento, role)
-    parts.registry.set_role(role, version)
+    parts.registry.set_role(role, version, f"Deployed as {role}.")
     return deployment
 
 

@@ -90,7 +90,7 @@ def evaluate(
         comparisons={champion.id: before} if champion and before else None,
         background=replace(_background(parts, version, training_set, recipe), kinds=by_kind),
     )
-    registry.runs.log_metrics(version.run_id, _logged_metrics(evaluation, verdict) | _kind_metrics(by_kind))
+    registry.log_evaluation(version, _logged_metrics(evaluation, verdict) | _kind_metrics(by_kind))
     registry.runs.log_report(version.run_id, report, "evaluation.html")
     registry.runs.log_report(version.run_id, training_set.folder / "report.html", "governance.html")
     rule_file = _rule_file(parts, version, training_set, recipe)

@@ -14,13 +14,13 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from immr.alerts.alert import Alert
-from immr.errors import DataError, IndexMismatchError, RecipeError, SettingsError
+from immr.errors import DataError, ImmrError, IndexMismatchError, RecipeError, SettingsError
 from immr.registry.reports import links
 from immr.settings import Settings
 from immr.storage.atomic import write_atomically
@@ -33,6 +33,10 @@ TRIES = "IMMR_STEP_TRIES"
 """Environment variable with the number of tries of each step; the compiled pipelines set it on a cluster."""
 _PERMANENT = (DataError, RecipeError, SettingsError, IndexMismatchError)  # retrying cannot help
 _KEPT_RUNS = 50
+_KILLED = (
+    "If the run's graph shows `OOMKilled` for it, give it more memory with "
+    "`IMMR_STEP_SIZES={step}=CPU/MEMORY/LIMIT python -m pipelines upload` (docs/kubernetes.md)."
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class StepRecord:
     error: str = ""
     peak_mib: int = 0
     refused: bool = False  # the gate refused the version, so the run ends here
+    seconds: int = 0  # including retries
+    remedy: str = ""  # what to do about the error
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,31 @@ class PipelineRun:
             refused: Whether the result keeps the steps that depend on the gate from running.
         """
         self._record(StepRecord(name, "running"))
+        began = time.monotonic()
         try:
             result = with_retries(name, body, self.tries, self.first_pause_s)
         except Exception as error:
-            self._record(StepRecord(name, "failed", error=f"{type(error).__name__}: {error}"))
+            self._record(
+                StepRecord(
+                    name,
+                    "failed",
+                    error=f"{type(error).__name__}: {error}",
+                    peak_mib=_peak_mib(),
+                    seconds=round(time.monotonic() - began),
+                    remedy=_remedy(error),
+                )
+            )
             raise
-        peak_mib = _peak_mib()
-        self._record(StepRecord(name, "done", finding(result), peak_mib=peak_mib, refused=refused(result)))
+        self._record(
+            StepRecord(
+                name,
+                "done",
+                finding(result),
+                peak_mib=_peak_mib(),
+                refused=refused(result),
+                seconds=round(time.monotonic() - began),
+            )
+        )
         return result
 
     def records(self) -> list[StepRecord]:
@@ -116,15 +140,17 @@ class PipelineRun:
         return "succeeded" if whole else "stopped"
 
     def page(self, settings: Settings, about: str, outcome: Outcome, stopped_jobs: list[str]) -> str:
-        """Markdown summary: how the run ended, what its steps found, what was cleaned up, what to do next."""
+        """Markdown summary: how the run ended, what to do about it, what each step found and used."""
         records = self.records()
         lines = [f"# Refresh {outcome}", "", about, ""]
         for record in records:
             if record.state == "failed":
                 lines += [f"Step `{record.step}` failed:", ""]
                 lines += [*(f"    {line}" for line in record.error.splitlines()), ""]
+                lines += [record.remedy, ""] if record.remedy else []
             if record.state == "running":
                 lines += [f"Step `{record.step}` did not finish: it was stopped or killed.", ""]
+                lines += [_KILLED.format(step=record.step), ""] if outcome == "failed" else []
         if outcome == "succeeded" and any(record.refused for record in records):
             lines += [
                 "The gate refused the new version, so it was not deployed. The champion keeps serving.",
@@ -139,7 +165,7 @@ class PipelineRun:
             lines += ["Fix the cause and start the run again: it reuses the finished steps.", ""]
         lines += [f"- training job {name} was still running and was deleted" for name in stopped_jobs]
         lines += [f"- {record.step}: {record.finding}" for record in records if record.finding]
-        return "\n".join([*lines, *links(settings)]) + "\n"
+        return "\n".join([*lines, *links(settings), "", *_table(records)]) + "\n"
 
     def failure(self, about: str) -> Alert:
         """The alert about a run that failed."""
@@ -156,6 +182,26 @@ class PipelineRun:
 
     def _record(self, record: StepRecord) -> None:
         write_atomically(self.folder / f"{record.step}.json", json.dumps(asdict(record)))
+
+
+def _table(records: Sequence[StepRecord]) -> list[str]:
+    """Markdown table of the steps, in the order in which they ended."""
+    if not records:
+        return []
+    rows = [
+        f"| {record.step} | {record.state} | {record.seconds:,} s | {record.peak_mib:,} MiB |"
+        if record.state != "running"
+        else f"| {record.step} | did not finish | | |"
+        for record in records
+    ]
+    return ["| step | state | took | peak memory |", "|---|---|---|---|", *rows]
+
+
+def _remedy(error: Exception) -> str:
+    """What to do about an error; IMMR's own errors contain it."""
+    if isinstance(error, ImmrError):
+        return ""
+    return "IMMR did not expect this error: the log of the step's pod has the traceback."
 
 
 def with_retries(

@@ -11,6 +11,7 @@ from immr import __version__
 from immr.errors import RegistryError
 from immr.loop import govern
 from immr.model.preprocessing import READING
+from immr.registry import reports
 from immr.storage import fingerprint
 
 if TYPE_CHECKING:
@@ -25,11 +26,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train(parts: Parts, training_set: TrainingSet, recipe: Recipe) -> ModelVersion:
+def train(parts: Parts, training_set: TrainingSet, recipe: Recipe, pipeline_run: str = "") -> ModelVersion:
     """Train the recipe's towers on a training set and register the result.
 
     An interrupted run resumes from its last checkpoint. A version trained from the same data and recipe is
     reused as long as its files exist.
+
+    Args:
+        parts: The process's adapters.
+        training_set: What to train on.
+        recipe: How to train.
+        pipeline_run: The id of the pipeline run, if this is a step of one; kept with the version.
 
     Raises:
         TrainingError: A worker failed, or the loss became NaN.
@@ -42,13 +49,13 @@ def train(parts: Parts, training_set: TrainingSet, recipe: Recipe) -> ModelVersi
         if existing := _trained_before(parts, key):
             log.info("train: reusing %s, trained from the same data and recipe", existing.id)
             return existing
-        job = _job(parts, training_set, recipe, key)
+        job = _job(parts, training_set, recipe, key, pipeline_run)
         try:
             _launch(parts, job)
         except BaseException:
             _mark_as_failed(parts, job)
             raise
-        version = _register(parts, job)
+        version = _register(parts, job, training_set, pipeline_run)
         shutil.rmtree(job.checkpoints, ignore_errors=True)
         return version
 
@@ -78,13 +85,16 @@ def _job_folder(parts: Parts, key: str) -> Path:
     return parts.settings.work_dir / "training" / key[:16]
 
 
-def _job(parts: Parts, training_set: TrainingSet, recipe: Recipe, key: str) -> TrainJob:
+def _job(parts: Parts, training_set: TrainingSet, recipe: Recipe, key: str, pipeline_run: str) -> TrainJob:
     from immr.train.job import TrainJob
 
+    tags = {"manifest_hash": training_set.hash, "recipe": recipe.name}
+    if pipeline_run:
+        tags["immr.pipeline_run"] = pipeline_run
     run_id = parts.registry.runs.start(
         f"{recipe.name}-{key[:8]}",
         params=asdict(recipe),
-        tags={"manifest_hash": training_set.hash, "recipe": recipe.name},
+        tags=tags,
         key=key,
     )
     folder = _job_folder(parts, key)
@@ -111,9 +121,10 @@ def _launch(parts: Parts, job: TrainJob) -> None:
     parts.launcher.run(TrainingJob(f"immr-{job.key[:12]}", job_file, job.train.processes, job.out))
 
 
-def _register(parts: Parts, job: TrainJob) -> ModelVersion:
+def _register(parts: Parts, job: TrainJob, training_set: TrainingSet, pipeline_run: str) -> ModelVersion:
     """Register a job's output, or restore the files of the version with the same key that lost them."""
     from immr.model.card import Card
+    from immr.registry.logged_models import Origin
 
     assert job.run_id is not None, "the job was started with its run"
     registry = parts.registry
@@ -129,6 +140,13 @@ def _register(parts: Parts, job: TrainJob) -> ModelVersion:
             preprocessing_hash=card.preprocessing.hash,
             manifest_hash=card.manifest_hash,
             recipe=card.recipe,
+            origin=Origin(
+                card.model.image_size_px,
+                str(training_set.folder),
+                training_set.sizes(),
+                pipeline_run,
+                reports.pipeline_run_link(parts.settings, pipeline_run),
+            ),
         )
     registry.runs.finish(job.run_id)
     return version

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from immr.errors import RegistryError
+from immr.registry.logged_models import DATASET, LOGGED_MODEL, Origin, digest_of
 from immr.registry.roles import Roles
 from immr.registry.runs import Runs
 from immr.registry.store import Store
@@ -54,6 +55,7 @@ class Registry:
         preprocessing_hash: str,
         manifest_hash: str,
         recipe: str,
+        origin: Origin | None = None,
     ) -> ModelVersion:
         """Store a version's folder with its run and give it the next number; see `Versions.register`."""
         return self._versions.register(
@@ -66,6 +68,7 @@ class Registry:
                 "manifest_hash": manifest_hash,
                 "recipe": recipe,
             },
+            origin or Origin(),
         )
 
     def restore(self, version: ModelVersion, folder: Path) -> ModelVersion:
@@ -74,7 +77,7 @@ class Registry:
         Raises:
             RegistryError: MLflow refused the upload.
         """
-        self._versions.upload(version.run_id, folder)
+        self._versions.restore(version, folder)
         return version
 
     def versions(self) -> list[ModelVersion]:
@@ -122,13 +125,30 @@ class Registry:
         """All tags of a version."""
         return dict(self._versions.entry(version).tags)
 
+    def log_evaluation(self, version: ModelVersion, metrics: Mapping[str, float]) -> None:
+        """Log metrics on the training set's held-out photos with the version's run and LoggedModel."""
+        model_id = self._versions.entry(version).tags.get(LOGGED_MODEL)
+        named = {"dataset_name": DATASET, "dataset_digest": digest_of(version.manifest_hash)}
+        about = {"model_id": model_id, **named} if model_id else {}
+        self.runs.log_metrics(version.run_id, metrics, about=about)
+
     def created(self, version: ModelVersion) -> datetime:
         """When the version was registered, in UTC."""
         return datetime.fromtimestamp(self._versions.entry(version).creation_timestamp / 1000, UTC)
 
-    def set_role(self, role: Role, version: ModelVersion) -> None:
-        """Give a version this role; the version that held it before loses it."""
+    def set_role(self, role: Role, version: ModelVersion, reason: str = "", link: str = "") -> None:
+        """Give a version this role; the version that held it before loses it.
+
+        Args:
+            role: The role, which is an alias in MLflow.
+            version: The version that gets it.
+            reason: Why; stored as the version's tag `immr.<role>`, since an alias has no text of its own.
+            link: The address of the decision's report, if there is one.
+        """
         self._roles.set(role, version)
+        if reason:
+            change = {"since": datetime.now(UTC).isoformat(), "reason": reason, "report": link}
+            self.tag(version, f"immr.{role}", json.dumps(change, ensure_ascii=False))
 
     def role(self, role: Role) -> ModelVersion | None:
         """The version that holds the role, or None."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from immr.storage.atomic import write_atomically
 
@@ -56,17 +57,50 @@ def verdict_page(settings: Settings, version: ModelVersion, sentence: str) -> st
     return "\n".join([f"# {version.id}", "", sentence, "", *links(settings, version)]) + "\n"
 
 
+def pipeline_run_link(settings: Settings, run: str) -> str:
+    """The address of a run in Kubeflow's UI, or an empty string without IMMR_PIPELINES_LINK."""
+    if not run or not settings.pipelines_link:
+        return ""
+    return f"{settings.pipelines_link.rstrip('/')}/#/runs/details/{quote(run)}"
+
+
+def ab_test_link(settings: Settings, test: str) -> str:
+    """The address of a test's report on the page, or an empty string without IMMR_PAGE_LINK."""
+    return f"{settings.page_link.rstrip('/')}/tests/{quote(test)}" if settings.page_link else ""
+
+
+def version_facts(settings: Settings, version: ModelVersion) -> dict[str, str | int]:
+    """What a pipeline's artifact says about a version."""
+    return {
+        "version": version.id,
+        "recipe": version.recipe,
+        "dim": version.dim,
+        "training_set": version.manifest_hash,
+        "mlflow_run": version.run_id,
+        "mlflow": _version_link(settings, version),
+    }
+
+
+def _version_link(settings: Settings, version: ModelVersion) -> str:
+    """The address of a version in MLflow, or an empty string for an embedded MLflow."""
+    tracking = _tracking_link(settings)
+    return f"{tracking}/#/models/{version.name}/versions/{version.number}" if tracking else ""
+
+
+def _tracking_link(settings: Settings) -> str:
+    link = (settings.tracking_link or settings.tracking_url).rstrip("/")
+    return link if link.startswith("http") else ""
+
+
 def links(settings: Settings, version: ModelVersion | None = None) -> list[str]:
     """Markdown list items that link to MLflow and the page; an embedded MLflow has no address."""
     items = []
-    tracking = settings.tracking_link or settings.tracking_url
-    if tracking.startswith("http"):
-        tracking = tracking.rstrip("/")
+    if tracking := _tracking_link(settings):
         items += [f"- [MLflow]({tracking})"]
         if version:
             items += [
                 f"- [MLflow run]({tracking}/#/runs/{version.run_id})",
-                f"- [model version]({tracking}/#/models/{version.name}/versions/{version.number})",
+                f"- [model version]({_version_link(settings, version)})",
             ]
     if settings.page_link:
         items += [f"- [search, experiment and reports]({settings.page_link})"]

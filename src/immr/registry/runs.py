@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from immr.registry.store import Store
 
 KEY = "immr.key"  # tag of runs and versions
+_METRICS_PER_REQUEST = 1000  # MLflow's limit
 _PARAMS_PER_REQUEST = 100  # MLflow's limit
 _PARAM_CHARACTERS = 6000  # MLflow's limit
 
@@ -58,10 +60,30 @@ class Runs:
         """Mark a run as finished, or as failed."""
         self._store.call("set_terminated", run_id, "FAILED" if failed else "FINISHED")
 
-    def log_metrics(self, run_id: str, values: Mapping[str, float], step: int = 0) -> None:
-        """Log metrics. MLflow allows no @ in names, so `recall@1` becomes `recall_at_1`."""
-        for name, value in values.items():
-            self._store.call("log_metric", run_id, name.replace("@", "_at_"), float(value), step=step)
+    def log_metrics(
+        self,
+        run_id: str,
+        values: Mapping[str, float],
+        step: int = 0,
+        about: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log metrics. MLflow allows no @ in names, so `recall@1` becomes `recall_at_1`.
+
+        Args:
+            run_id: The run.
+            values: The metrics by name.
+            step: The training step.
+            about: The LoggedModel and data set that they are about: `model_id`, `dataset_name`, `dataset_digest`.
+        """
+        from mlflow.entities import Metric
+
+        now_ms = round(time.time() * 1000)
+        rows = [
+            Metric(name.replace("@", "_at_"), float(value), now_ms, step, **(about or {}))
+            for name, value in values.items()
+        ]
+        for start in range(0, len(rows), _METRICS_PER_REQUEST):
+            self._store.call("log_batch", run_id, metrics=rows[start : start + _METRICS_PER_REQUEST])
 
     def log_report(self, run_id: str, path: Path, name: str) -> None:
         """Attach a file (an HTML report) to a run as `reports/<name>`; the MLflow UI displays it."""

@@ -82,6 +82,24 @@ class Store:
                 "Check IMMR_TRACKING_URL and that the server is running"
             ) from error
 
+    def download(self, uri: str, folder: Path) -> None:
+        """Download the artifacts at a URI to `folder`, below the last part of the URI's path.
+
+        Raises:
+            RegistryError: They are missing, or MLflow did not answer.
+        """
+        self._connected()
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        try:
+            download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=self.url)
+        except MlflowException as error:
+            raise RegistryError(
+                f"MLflow at {self.shown_url} could not deliver {without_credentials(uri)} ({error}): check that "
+                "the server is running and can reach its artifact store"
+            ) from error
+
     def _connected(self) -> Any:
         if self._client is None:
             with _garbage_collection_paused_for_mlflow():

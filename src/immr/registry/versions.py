@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from immr.errors import RegistryError
+from immr.registry.logged_models import FILES, LOGGED_MODEL, LoggedModels, Origin
 from immr.registry.runs import KEY
 from immr.registry.store import Store
 from immr.storage.atomic import replace_folder_atomically
 from immr.types import ModelVersion
 
-_FILES = "version"  # the artifact folder of a run that holds a version's files
-_ATTACHED = "attached"  # the artifact folder for files made after training
+_ATTACHED = "attached"  # the artifact folder of a run for files made after training
 
 
 class Versions:
@@ -26,9 +26,12 @@ class Versions:
     def __init__(self, store: Store, model_name: str) -> None:
         self._store = store
         self._name = model_name
+        self._models = LoggedModels(store)
 
-    def register(self, folder: Path, key: str, run_id: str, properties: Mapping[str, str]) -> ModelVersion:
-        """Store a version's folder with its run and give it the next number.
+    def register(
+        self, folder: Path, key: str, run_id: str, properties: Mapping[str, str], origin: Origin
+    ) -> ModelVersion:
+        """Store a version's folder as the LoggedModel of its run and give it the next number.
 
         The number is assigned last and atomically, so every version that can be found has all its files.
         After a crash, calling this again completes the work. A key that is already registered keeps its
@@ -39,6 +42,7 @@ class Versions:
             key: Identifies what the version was trained from.
             run_id: The MLflow run that trained it.
             properties: The version's `dim`, `preprocessing_hash`, `manifest_hash` and `recipe`.
+            origin: Where it comes from.
 
         Raises:
             RegistryError: The folder is missing or empty, or MLflow refused a request.
@@ -47,19 +51,31 @@ class Versions:
             return registered
         if not folder.is_dir() or not any(folder.iterdir()):
             raise RegistryError(f"{folder} holds no version files: run `immr train` first")
-        self.upload(run_id, folder)
+        named = f"{properties['recipe']}-{key[:8]}"
+        model = self._models.create(folder, run_id, named, {**properties, "key": key}, origin)
         if self._store.call("get_registered_model", self._name, or_none=True) is None:
             self._store.call("create_registered_model", self._name)
-        artifacts_url = self._store.call("get_run", run_id).info.artifact_uri
         tags = {KEY: key, **{f"immr.{name}": value for name, value in properties.items()}}
+        tags[LOGGED_MODEL] = model.model_id
+        if origin.pipeline_run:
+            tags["immr.pipeline_run"] = origin.pipeline_run
         entry = self._store.call(
-            "create_model_version", self._name, f"{artifacts_url}/{_FILES}", run_id, tags=tags
+            "create_model_version",
+            self._name,
+            model.artifact_location,
+            run_id,
+            tags=tags,
+            description=origin.description(properties["recipe"], properties["manifest_hash"]),
+            model_id=model.model_id,
         )
         return _version(entry)
 
-    def upload(self, run_id: str, folder: Path) -> None:
-        """Store the folder's files as the version files of a run."""
-        self._store.call("log_artifacts", run_id, str(folder), _FILES)
+    def restore(self, version: ModelVersion, folder: Path) -> None:
+        """Store the files of a version again."""
+        if model_id := self.entry(version).tags.get(LOGGED_MODEL):
+            self._models.upload(model_id, folder)
+        else:  # registered by IMMR 0.1, as artifacts of its run
+            self._store.call("log_artifacts", version.run_id, str(folder), FILES)
 
     def all(self) -> list[ModelVersion]:
         """All versions that IMMR registered, oldest first."""
@@ -82,7 +98,10 @@ class Versions:
         Raises:
             RegistryError: The files are missing.
         """
-        parts = urlsplit(str(self.entry(version).source))
+        entry = self.entry(version)
+        # until IMMR 0.1 the source was the folder itself, among the artifacts of the run
+        source = f"{entry.source}/{FILES}" if LOGGED_MODEL in entry.tags else str(entry.source)
+        parts = urlsplit(source)
         if parts.scheme in ("", "file"):
             folder = Path(url2pathname(parts.path))
             if not folder.is_dir():
@@ -94,8 +113,8 @@ class Versions:
         kept = cache_dir / "versions" / f"{version.id}-{version.run_id}"
         if not kept.is_dir():
             with replace_folder_atomically(kept) as download:
-                self._store.call("download_artifacts", version.run_id, _FILES, str(download))
-        return kept / _FILES
+                self._store.download(source, download)
+        return kept / FILES
 
     def attach(self, version: ModelVersion, file: Path) -> None:
         """Store a file that was made after training, replacing one of the same name."""

@@ -26,7 +26,7 @@ _DEFAULTS = {
 class PostgresUrl:
     """`postgresql://user@host:5432/database?schema=name&sslmode=verify-full`.
 
-    The query holds libpq's connection parameters and `schema`, which is `immr_events` by default. libpq also
+    The query holds libpq's connection parameters and `schema`, by default `immr_events`. libpq also
     reads the environment, so the password can come from PGPASSWORD.
 
     Attributes:
@@ -40,8 +40,15 @@ class PostgresUrl:
     parameters: Mapping[str, str] = field(repr=False)  # may hold a password
 
     @classmethod
-    def parse(cls, url: str) -> PostgresUrl:
+    def parse(
+        cls, url: str, variable: str = "IMMR_EVENTS_URL", default_schema: str = _DEFAULT_SCHEMA
+    ) -> PostgresUrl:
         """Parse a URL.
+
+        Args:
+            url: The URL.
+            variable: Where it comes from, for messages.
+            default_schema: The schema of a URL that names none.
 
         Raises:
             SettingsError: libpq does not understand the URL, or the schema is not a name. The message never
@@ -54,17 +61,17 @@ class PostgresUrl:
             parts = urlsplit(url)
             shown = f"{parts.hostname or 'the default host'}:{parts.port or 5432}{parts.path}"
             query = dict(parse_qsl(parts.query, keep_blank_values=True))
-            schema = query.pop("schema", _DEFAULT_SCHEMA)
+            schema = query.pop("schema", default_schema)
             # libpq takes a + literally
             given = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(query, quote_via=quote))))
         except (ValueError, ProgrammingError):
             raise SettingsError(
-                f"IMMR_EVENTS_URL is not a PostgreSQL URL that libpq understands: use {_EXAMPLE}, with "
+                f"{variable} is not a PostgreSQL URL that libpq understands: use {_EXAMPLE}, with "
                 "percent escapes for special characters and only libpq's parameters and schema= in its query"
             ) from None
         if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", schema):
             raise SettingsError(
-                f"IMMR_EVENTS_URL has schema={schema}: use lower-case letters, digits and underscores"
+                f"{variable} has schema={schema}: use lower-case letters, digits and underscores"
             )
         parameters = _DEFAULTS | {name: str(value) for name, value in given.items()}
         parameters["options"] = f"{parameters.get('options', '')} -c search_path={schema}".strip()

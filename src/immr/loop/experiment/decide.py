@@ -17,6 +17,7 @@ from immr.loop.experiment.running import exclusive
 from immr.loop.watch import Watched, read_out, record, record_verdict
 from immr.readout.decision import Decision, Verdict
 from immr.readout.guardrails import GuardrailPolicy
+from immr.registry.reports import ab_test_link
 from immr.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ def _promote(parts: Parts, watched: Watched, winner: Variant) -> None:
     version = registry.get(winner.model_version)
     if deployment := _deployment(deployer, winner.model_version):
         deployer.apply(version, deployment.bento, "champion")
-    registry.set_role("champion", version)
+    link = ab_test_link(parts.settings, experiment.name)
+    registry.set_role("champion", version, watched.decision.reason, link)
     note_end(parts, watched, "promoted")
     promoted = changes.promote(experiment, datetime.now(UTC), winner.name)
     _save_without(parts, promoted, experiment.challengers)

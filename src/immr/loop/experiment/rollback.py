@@ -82,7 +82,8 @@ def _complete_rollback(parts: Parts, back: Experiment) -> None:
     champion, bad = back.champion.model_version, back.previous.model_version
     registry, deployer = parts.registry, parts.deployer
     version = registry.get(champion)
-    registry.set_role("champion", version)
+    reason = f"{bad} was rolled back by hand: all users get {champion} again."
+    registry.set_role("champion", version, reason)
     for role in registry.roles():
         if role != CHAMPION:
             registry.clear_role(role)
@@ -90,7 +91,6 @@ def _complete_rollback(parts: Parts, back: Experiment) -> None:
     for deployment in deployer.current():
         if deployment.role != CHAMPION:
             deployer.remove(deployment.role)
-    reason = f"{bad} was rolled back by hand: all users get {champion} again."
     registry.record_decision("roll back", reason, {}, champion=registry.get(bad), challenger=None)
     log.info("%s is the champion again", champion)
 

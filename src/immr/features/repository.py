@@ -1,0 +1,58 @@
+"""Opens a Feast repository: a folder with `feature_store.yaml`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from immr.features.definitions import VIEW
+from immr.features.redis_url import with_password
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+_PROMETHEUS_VARIABLES = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
+
+
+def open_repository(path: Path, password: str = "") -> FeatureStore:
+    """Open the repository in a folder; the password, of a Redis server, is in no file."""
+    _leave_prometheus_alone()
+    from feast import FeatureStore
+
+    # Feast warns that serve_features_while_materializing may do nothing with a file registry; it does
+    logging.getLogger("feast.repo_config").setLevel(logging.ERROR)
+    store = FeatureStore(repo_path=str(path))
+    if password:
+        online = store.config.online_store
+        online.connection_string = with_password(online.connection_string, password)
+    return store
+
+
+def close_connections(store: FeatureStore) -> None:
+    """Close the connections to a SQL registry; the next call opens new ones."""
+    if (engine := getattr(store.registry, "write_engine", None)) is not None:
+        engine.dispose()
+
+
+def lacks_view(store: FeatureStore) -> bool:
+    """Whether another database took the place of the one that the definitions were applied to."""
+    return VIEW not in {view.name for view in store.list_feature_views(allow_cache=False)}
+
+
+def _leave_prometheus_alone() -> None:
+    """Import Feast without the side effect of `feast.metrics`.
+
+    It would switch the prometheus_client of this process and its children to multi-process mode.
+    prometheus_client chooses its mode when it is imported, so it is imported first.
+    """
+    import prometheus_client  # noqa: F401
+
+    added = [name for name in _PROMETHEUS_VARIABLES if name not in os.environ]
+    os.environ.update(dict.fromkeys(added, os.devnull))
+    try:
+        import feast.metrics  # noqa: F401
+    finally:
+        for name in added:
+            del os.environ[name]

@@ -1,0 +1,72 @@
+"""Copies a Bento to an object store, where KServe fetches it for every pod."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from immr.errors import PackagingError
+from immr.settings import without_credentials
+
+if TYPE_CHECKING:
+    import pyarrow.fs as fs
+
+log = logging.getLogger(__name__)
+
+_LAST = "bento.yaml"  # so that it proves that all other files are there
+_UPLOADS_AT_ONCE = 8
+STORES = ("s3://", "gs://")
+
+
+def upload(bento_home: Path, tag: str, store: str) -> str:
+    """Copy a Bento to `<store>/<name>/<version>`, unless it is there already.
+
+    Args:
+        bento_home: BentoML's store on this machine.
+        tag: The Bento's tag, such as "immr-search:immr-3".
+        store: A folder such as `s3://bucket/bentos`; the credentials come from the environment (AWS_…).
+
+    Returns:
+        The address of the copy.
+
+    Raises:
+        PackagingError: The store does not answer, or refuses.
+    """
+    import pyarrow.fs as fs
+
+    name, _, version = tag.partition(":")
+    folder = bento_home / "bentos" / name / version
+    address = f"{store.rstrip('/')}/{name}/{version}"
+    try:
+        filesystem, path = fs.FileSystem.from_uri(address)
+        if _read(filesystem, f"{path}/{_LAST}") == (folder / _LAST).read_bytes():
+            log.info("%s already holds %s", without_credentials(address), tag)
+            return address
+        files = [file for file in folder.rglob("*") if file.is_file() and file != folder / _LAST]
+        filesystem.delete_dir_contents(path, missing_dir_ok=True)  # files of an earlier build
+
+        def copy(file: Path) -> None:
+            with filesystem.open_output_stream(f"{path}/{file.relative_to(folder).as_posix()}") as there:
+                there.write(file.read_bytes())
+
+        with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
+            list(pool.map(copy, files))
+        copy(folder / _LAST)
+    except (OSError, ValueError) as error:
+        raise PackagingError(
+            f"{tag} could not be copied to {without_credentials(address)} ({error}): check `storage` in "
+            "IMMR_DEPLOY_URL and the credentials (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …), then package it again"
+        ) from error
+    log.info("copied %s to %s", tag, without_credentials(address))
+    return address
+
+
+def _read(filesystem: fs.FileSystem, path: str) -> Any:
+    """The content of a file; None if there is none."""
+    try:
+        with filesystem.open_input_stream(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,30 @@
+"""Opening a Feast repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from immr.features.definitions import feature_store_yaml, on_redis
+from immr.features.redis_url import RedisUrl
+from immr.features.repository import close_connections, lacks_view, open_repository
+
+
+def repository(folder: Path, yaml: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "feature_store.yaml").write_text(yaml)
+    return folder
+
+
+def test_a_password_is_in_the_connection_and_in_no_file(tmp_path: Path) -> None:
+    store = open_repository(repository(tmp_path, on_redis(RedisUrl("cache"))), "hunter2")
+    assert store.config.online_store.connection_string.endswith(',password="hunter2"')
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and b"hunter2" in file.read_bytes()]
+
+
+def test_a_new_repository_lacks_the_view(tmp_path: Path) -> None:
+    yaml = feature_store_yaml(
+        "type: sqlite\npath: data/online.db", "registry_type: sql\npath: sqlite:///registry.db"
+    )
+    store = open_repository(repository(tmp_path, yaml.replace("sqlite:///", f"sqlite:///{tmp_path}/")))
+    assert lacks_view(store)
+    close_connections(store)

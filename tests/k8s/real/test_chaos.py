@@ -1,0 +1,169 @@
+"""The chaos run: plan, ledger and verdict, and a short run with a stand-in for kubectl and for the gateway.
+
+The run itself needs a cluster: `python -m tests.k8s.real.chaos --help`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.k8s.real import chaos
+from tests.k8s.real.faults import FAULTS, PODS, Fault, schedule
+from tests.k8s.real.kubectl import Kubectl
+from tests.k8s.real.ledger import Happened, Ledger
+from tests.k8s.test_manifests import built, pods
+from tests.support import upstream_process
+
+CRASH = Fault("gateway killed", ("delete", "pod", "{pod}"), selector=PODS["gateway"])
+DRAIN = Fault("node drained", ("drain", "{node}"), ("uncordon", "{node}"), PODS["gateway"])
+
+
+def kubectl(folder: Path, not_ready_for: int = 0) -> Kubectl:
+    """A stand-in that notes its commands and has one gateway, which is not ready in the first answers."""
+    program = folder / "kubectl"
+    program.write_text(f"""#!{sys.executable}
+import json, pathlib, sys
+folder = pathlib.Path({str(folder)!r})
+arguments = sys.argv[5:]
+with (folder / "commands").open("a") as file:
+    file.write(" ".join(arguments) + "\\n")
+asked = (folder / "commands").read_text().count("get statefulsets")
+ready = asked > {not_ready_for}
+pod = {{"metadata": {{"name": "gateway-0"}}, "spec": {{"nodeName": "node-1"}}, "status": {{"phase": "Running"}}}}
+status = {{"readyReplicas": 2 if ready else 1}}
+gateway = {{"metadata": {{"name": "gateway"}}, "spec": {{"replicas": 2}}, "status": status}}
+items = {{"pods": [pod], "statefulsets": [gateway]}}
+if arguments[0] == "get":
+    print(json.dumps({{"items": items.get(arguments[1], [])}}))
+if arguments[0] == "fail":
+    sys.exit("first line\\nno such thing")
+""")
+    program.chmod(0o755)
+    return Kubectl(str(folder / "config"), "shop", str(program))
+
+
+def commands(folder: Path) -> list[str]:
+    return [line for line in (folder / "commands").read_text().splitlines() if not line.startswith("get")]
+
+
+def test_every_fault_happens_before_any_happens_again() -> None:
+    planned = schedule(FAULTS, minutes=60, every_s=30, seed=1)
+    assert len(planned) == 119 and planned[0][0] == 30 and planned[-1][0] == 3570
+    counts = Counter(fault.name for _, fault in planned)
+    assert (
+        set(counts) == {fault.name for fault in FAULTS} and max(counts.values()) - min(counts.values()) <= 1
+    )
+    assert planned == schedule(FAULTS, 60, 30, seed=1) != schedule(FAULTS, 60, 30, seed=2)
+    assert schedule(FAULTS, minutes=0.5, every_s=30, seed=1) == []
+
+
+def test_faults_concern_pods_and_workloads_that_there_are() -> None:
+    def matches(selector: str, labels: dict[str, str]) -> bool:
+        name, value = selector.split("=")
+        return labels.get(name) == value
+
+    made = [template["metadata"]["labels"] for _, template in pods("production") if "metadata" in template]
+    # pods that operators create
+    made += [{"app.kubernetes.io/name": "immr-search"}, {"app.kubernetes.io/name": "immr-training"}]
+    made += [{"pipelines.kubeflow.org/v2_component": "true"}]
+    for what, selector in PODS.items():
+        assert any(matches(selector, labels) for labels in made), what
+    workloads = {f"{one['kind'].lower()}/{one['metadata']['name']}" for one in built("production")}
+    named = {
+        part for fault in FAULTS for part in fault.command if part.startswith(("statefulset/", "deployment/"))
+    }
+    assert named and named <= workloads
+
+
+def test_a_search_fails_unless_it_is_answered_or_asked_to_come_back() -> None:
+    ledger = Ledger()
+    ledger.answered(1.0, 200, None)
+    ledger.answered(2.0, 503, "1")
+    ledger.answered(3.0, 503, None)
+    ledger.unanswered(4.0, "ConnectError")
+    assert ledger.searches == {"answered": 1, "asked to come back": 1, "failed": 2}
+    assert ledger.failures == [(3.0, "status 503"), (4.0, "ConnectError")]
+
+
+def good() -> Ledger:
+    ledger = Ledger(faults=[Happened("page killed", 30.0, named_after_s=0.0, back_after_s=0.0)])
+    ledger.answered(1.0, 200, None)
+    ledger.acknowledge("q1")
+    return ledger
+
+
+def test_a_run_without_losses_is_good_enough() -> None:
+    printed: list[str] = []
+    assert chaos.report(good(), {"q1", "of another user"}, printed.append)
+    assert "| page killed | 30 s | 0 s | 0 s |" in printed
+
+
+@pytest.mark.parametrize("wrong", ["search", "click", "noticed", "back", "idle"])
+def test_each_loss_is_named(wrong: str) -> None:
+    ledger = good()
+    if wrong == "search":
+        ledger.unanswered(7.0, "ReadTimeout")
+    if wrong == "click":
+        ledger.acknowledge("q2")
+    if wrong == "noticed":
+        ledger.faults.append(Happened("MLflow killed", 60.0, named_after_s=61.0, back_after_s=70.0))
+    if wrong == "back":
+        ledger.faults.append(Happened("node drained", 60.0, named_after_s=1.0))
+    if wrong == "idle":
+        ledger.searches.clear()
+    bad = {what: found for what, found, fine in ledger.verdict({"q1"}) if not fine}
+    assert len(bad) == 1
+    assert not chaos.report(ledger, {"q1"}, lambda line: None)
+    if wrong == "back":
+        assert bad == {"everything back within 120 s": "1 of 2; not: node drained"}
+
+
+def test_a_fault_is_ended_and_timed(tmp_path: Path) -> None:
+    happened = chaos.inflict(kubectl(tmp_path, not_ready_for=1), DRAIN, 0, 30.0, lasts_s=0.0)
+    assert commands(tmp_path) == ["drain node-1", "uncordon node-1"]
+    assert happened is not None and happened.named_after_s is not None
+    assert happened.back_after_s is not None and happened.back_after_s >= happened.named_after_s
+
+
+def test_a_fault_without_a_pod_is_skipped(tmp_path: Path) -> None:
+    cluster = kubectl(tmp_path)
+    assert chaos.inflict(nobody(cluster), CRASH, 0, 30.0) is None
+
+
+def nobody(cluster: Kubectl) -> Kubectl:
+    class Empty(Kubectl):
+        def items(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
+            return []
+
+    return Empty(cluster.kubeconfig, cluster.namespace, cluster.program)
+
+
+def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="kubectl fail: no such thing"):
+        kubectl(tmp_path).run(["fail"])
+
+
+def test_a_short_run_searches_clicks_and_keeps_its_books(tmp_path: Path) -> None:
+    photos = [upstream_process.picture(number) for number in range(3)]
+    with upstream_process.upstream() as url:
+        traffic = chaos.Traffic(url, photos, rate=20.0)
+        ledger = chaos.run(kubectl(tmp_path), traffic, [(0.2, CRASH)], seconds=1.0)
+        seen = upstream_process.seen_by(url)
+    assert ledger.searches["failed"] == 0 and ledger.searches["answered"] >= 2
+    assert [fault.name for fault in ledger.faults] == ["gateway killed"]
+    assert commands(tmp_path) == ["delete pod gateway-0"]
+    assert ledger.acknowledged and len(seen["events"]) == len(ledger.acknowledged)
+    assert {"type", "click_token", "ts"} == set(seen["events"][0][0])
+
+
+def test_without_a_cluster_the_command_says_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("IMMR_TEST_KUBECONFIG", raising=False)
+    assert chaos.main(["--photos", str(tmp_path)]) == 2
+    assert "set IMMR_TEST_KUBECONFIG" in capsys.readouterr().err

@@ -1,0 +1,134 @@
+"""Autoscaling, spreading over nodes, disruption budgets, and the size of training pods."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+import yaml
+
+from immr.deploy.inference_service import ServingShape
+from immr.launch.job_shape import JobShape
+from serving.process.metrics import Metrics
+from tests.k8s import schemas
+from tests.k8s.test_manifests import (
+    NAMESPACES,
+    OVERLAYS,
+    built,
+    gib,
+    named,
+    objects_of,
+    refused,
+    settings_of,
+    titled,
+)
+
+
+def trigger() -> dict[str, str]:
+    (found,) = named("production", "ScaledObject", "gateway")["spec"]["triggers"]
+    assert found["type"] == "prometheus"
+    metadata: dict[str, str] = found["metadata"]
+    return metadata
+
+
+def test_gateways_are_scaled_by_a_metric_that_is_served() -> None:
+    (series,) = re.findall(r"\b(immr_\w+)\{", trigger()["query"])
+    assert series in {metric.name for metric in Metrics().registry.collect()}
+    assert f'namespace="{NAMESPACES["production"]}"' in trigger()["query"]
+    assert 'job="gateway"' in trigger()["query"], "the ServiceMonitor names the job after the Service"
+
+
+def test_versions_are_scaled_by_keda_through_kserve(tmp_path: Path) -> None:
+    schemas.needed()
+    _, service = objects_of("production", tmp_path)
+    assert schemas.problems(service) == []
+    assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "keda"
+    predictor = service["spec"]["predictor"]
+    assert "scaleMetric" not in predictor and predictor["maxReplicas"] > predictor["minReplicas"] >= 2
+    (metric,) = predictor["autoScaling"]["metrics"]
+    source = metric["external"]
+    assert source["metric"]["serverAddress"] == trigger()["serverAddress"]
+    # PodMonitor `search` copies this label of the pods into the series
+    (label,) = named("production", "PodMonitor", "search")["spec"]["podTargetLabels"]
+    assert f'{re.sub("[./]", "_", label)}="{service["metadata"]["name"]}"' in source["metric"]["query"]
+    assert service["metadata"]["labels"][label] == service["metadata"]["name"]
+    assert int(source["target"]["value"]) == shape("production").in_flight_target
+
+
+def shape(overlay: str) -> ServingShape:
+    return ServingShape.from_query(dict(parse_qsl(urlsplit(settings_of(overlay)["IMMR_DEPLOY_URL"]).query)))
+
+
+def test_a_version_grows_before_its_pods_refuse_searches() -> None:
+    from serving.wire.admission import IN_PROGRESS_PER_CORE
+
+    production = shape("production")
+    assert production.in_flight_target <= IN_PROGRESS_PER_CORE * int(production.cpu) / 2
+
+
+def test_without_keda_the_cpu_decides(tmp_path: Path) -> None:
+    folder = schemas.ROOT / "k8s" / "overlays" / ".test-cpu-scaling"
+    folder.mkdir()
+    try:
+        text = "resources: [../production]\ncomponents: [../../components/cpu-scaling]\nnamespace: immr\n"
+        (folder / "kustomization.yaml").write_text(text)
+        done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
+    finally:
+        (folder / "kustomization.yaml").unlink()
+        folder.rmdir()
+    assert done.returncode == 0, done.stderr
+    made = {titled(one): one for one in yaml.safe_load_all(done.stdout)}
+    assert not [title for title in made if title.startswith("ScaledObject")]
+    assert refused(made["HorizontalPodAutoscaler/gateway"]) == ""
+    assert "in_flight_target" not in made["ConfigMap/immr-settings"]["data"]["IMMR_DEPLOY_URL"]
+
+
+def test_a_drain_takes_one_pod_of_a_kind_at_a_time() -> None:
+    """A PodDisruptionBudget for all that has two pods or more; a single pod would block every drain."""
+    several = {"gateway", "qdrant", "mlflow", "search"}
+    budgets = {
+        one["metadata"]["name"]: one["spec"]
+        for one in built("production")
+        if one["kind"] == "PodDisruptionBudget"
+    }
+    assert set(budgets) == several
+    assert {budget["maxUnavailable"] for budget in budgets.values()} == {1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("StatefulSet", "gateway"), ("StatefulSet", "qdrant"), ("Deployment", "mlflow")]
+)
+def test_pods_of_a_kind_are_on_different_nodes(kind: str, name: str) -> None:
+    template = named("production", kind, name)["spec"]["template"]
+    affinity = template["spec"].get("affinity", {}).get("podAntiAffinity", {})
+    terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", [])
+    terms += [
+        one["podAffinityTerm"] for one in affinity.get("preferredDuringSchedulingIgnoredDuringExecution", [])
+    ]
+    terms += template["spec"].get("topologySpreadConstraints", [])
+    over_nodes = [one for one in terms if one["topologyKey"] == "kubernetes.io/hostname"]
+    assert over_nodes
+    for term in over_nodes:
+        assert term["labelSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_training_pods_have_the_size_of_the_settings(overlay: str, tmp_path: Path) -> None:
+    url = settings_of(overlay)["IMMR_LAUNCH_URL"]
+    shape = JobShape.from_query(dict(parse_qsl(urlsplit(url).query)))
+    job, _ = objects_of(overlay, tmp_path)
+    for replica in job["spec"]["pytorchReplicaSpecs"].values():
+        pod = replica["template"]["spec"]
+        (container,) = pod["containers"]
+        resources = container["resources"]
+        assert (resources["requests"]["cpu"], resources["requests"]["memory"]) == (shape.cpu, shape.memory)
+        assert resources["limits"]["memory"] == shape.memory
+        (shared,) = (
+            one["emptyDir"] for one in pod["volumes"] if one.get("emptyDir", {}).get("medium") == "Memory"
+        )
+        assert shared["sizeLimit"] == shape.shared_memory
+        # what is in shared memory counts towards the container's limit
+        assert gib(shape.shared_memory) <= gib(shape.memory) / 4

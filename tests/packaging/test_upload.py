@@ -1,0 +1,82 @@
+"""Bentos in a real S3 server, SeaweedFS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as fs
+import pytest
+
+from immr.errors import PackagingError
+from immr.packaging.upload import upload
+from tests.support import s3_process
+
+STORE = f"s3://{s3_process.BUCKET}/bentos"
+TAG = "immr-search:immr-3"
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with s3_process.serving(tmp_path_factory.mktemp("s3") / "data") as environment:
+        yield environment
+
+
+@pytest.fixture
+def bento_home(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A store with one Bento, and the environment that reaches the server."""
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    fill(tmp_path, {"bento.yaml": "first", "src/version/query_encoder.onnx": "weights", "src/old.py": ""})
+    return tmp_path
+
+
+def fill(home: Path, files: dict[str, str]) -> None:
+    for name, content in files.items():
+        file = home / "bentos" / "immr-search" / "immr-3" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+
+
+def stored() -> dict[str, str]:
+    filesystem, path = fs.FileSystem.from_uri(f"{STORE}/immr-search/immr-3")
+    found: dict[str, Any] = {}
+    for info in filesystem.get_file_info(fs.FileSelector(path, recursive=True)):
+        if info.type == fs.FileType.File:
+            with filesystem.open_input_stream(info.path) as file:
+                found[info.path.removeprefix(f"{path}/")] = file.read().decode()
+    return found
+
+
+def test_a_bento_is_copied_and_a_later_build_replaces_it(bento_home: Path) -> None:
+    address = upload(bento_home, TAG, f"{STORE}/")
+    assert address == f"{STORE}/immr-search/immr-3"
+    assert stored() == {"bento.yaml": "first", "src/version/query_encoder.onnx": "weights", "src/old.py": ""}
+    (bento_home / "bentos/immr-search/immr-3/src/old.py").unlink()
+    fill(bento_home, {"bento.yaml": "second", "src/version/query_encoder.onnx": "better"})
+    upload(bento_home, TAG, STORE)
+    assert stored() == {"bento.yaml": "second", "src/version/query_encoder.onnx": "better"}
+
+
+def test_the_same_bento_is_not_copied_again(bento_home: Path) -> None:
+    upload(bento_home, TAG, STORE)
+    fill(bento_home, {"src/version/query_encoder.onnx": "a change that no build made"})
+    upload(bento_home, TAG, STORE)
+    assert stored()["src/version/query_encoder.onnx"] == "weights"
+
+
+def test_a_copy_that_was_interrupted_is_made_again(bento_home: Path) -> None:
+    upload(bento_home, TAG, STORE)
+    filesystem, path = fs.FileSystem.from_uri(f"{STORE}/immr-search/immr-3/bento.yaml")
+    filesystem.delete_file(path)
+    fill(bento_home, {"src/version/query_encoder.onnx": "weights 2"})
+    upload(bento_home, TAG, STORE)
+    assert stored()["src/version/query_encoder.onnx"] == "weights 2"
+
+
+def test_a_store_that_is_away_is_named(bento_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(PackagingError, match=r"immr-search:immr-3 could not be copied to s3://shop/bentos"):
+        upload(bento_home, TAG, STORE)
