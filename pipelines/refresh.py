@@ -51,12 +51,7 @@ def refresh(
         materialized = components.materialize(run=run, data_uri=data_uri, training_set=training_set)
         with dsl.If(judged.outputs["Output"] == True, name="gate passed"):  # noqa: E712 - KFP's own condition
             ranked = components.rank(
-                run=run,
-                model=model,
-                training_set=training_set,
-                data_uri=data_uri,
-                recipe=recipe,
-                learn=rank,
+                run=run, model=model, training_set=training_set, data_uri=data_uri, recipe=recipe, learn=rank
             )
             model = ranked.outputs["ranked_model"]
             packaged = components.package(run=run, model=model, recipe=recipe)
