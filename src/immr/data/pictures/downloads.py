@@ -40,14 +40,14 @@ def is_url(uri: str) -> bool:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Where a picture is, or why it is not here."""
+    """The file of a fetched picture, or why fetching failed."""
 
     path: Path | None
     failure: str = ""
 
 
 class _FailedError(Exception):
-    """A request failed; `retried` says whether it may succeed later, `after_s` how long the server asks to wait."""
+    """A request failed. `retried`: it may succeed later, after the `after_s` seconds that the server asks for."""
 
     def __init__(self, reason: str, retried: bool, after_s: float = 0.0) -> None:
         super().__init__(reason)
@@ -55,7 +55,7 @@ class _FailedError(Exception):
 
 
 class Downloads:
-    """The pictures of URLs, below a folder: `<sha256>` files, and a journal of what was fetched.
+    """Fetches pictures by URL into a folder: files named by SHA-256, and a journal of the URLs fetched.
 
     A URL is fetched once; a run that was killed resumes. Failures are not kept, so the next run tries them again.
 

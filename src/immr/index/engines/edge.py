@@ -242,7 +242,7 @@ class EdgeEngine:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Convert the plain `Exception`s of Qdrant Edge, which would otherwise look like bugs."""
+    """Turn the plain `Exception`s that Qdrant Edge raises into `EngineError`s."""
     try:
         yield
     except Exception as error:

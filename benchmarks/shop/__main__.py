@@ -1,0 +1,118 @@
+"""The whole loop over a rendered shop of any size: seconds, memory and disk of every verb.
+
+    python -m benchmarks.shop --items 4000 --queries 6000 --impressions 120000 --json shop.json
+
+A shop of a quarter of the size is measured first; `growth_exponent` is the slope of log(CPU seconds) over log(size)
+between the two, fixed costs of each process included. `--share` sets other sizes. The default recipe has small
+pictures and little training, so that time goes to the shop's size; `--recipe concept` measures the real one.
+
+Every verb is a process of its own, with its memory sampled over its process tree: `peak_gib_by_verb` includes
+mapped files, which the kernel can drop; `own_gib_by_verb` does not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.shop.cleaning import looks_minus_dense_precision
+from benchmarks.shop.loop import Figures, Loop, small_recipe
+from benchmarks.shop.measured import disk_gib
+from benchmarks.shop.tables import Size
+from immr import recipes
+from immr.storage.atomic import write_atomically
+
+CLEANED_CLASSES = 200
+_console = Console()
+
+
+def main(
+    items: Annotated[int, typer.Option(help="Items of the largest shop.")] = 4_000,
+    queries: Annotated[int, typer.Option(help="Shoppers' photos.")] = 6_000,
+    impressions: Annotated[int, typer.Option(help="Items shown in all answers.")] = 120_000,
+    share: Annotated[list[float], typer.Option(help="Sizes, as shares of the largest.")] = [0.25, 1.0],  # noqa: B006
+    recipe: Annotated[str, typer.Option(help="A recipe by name or file; by default a small one.")] = "",
+    scratch: Annotated[Path | None, typer.Option(help="Where the shops are made, and deleted.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Run every verb of the loop on each size."""
+    chosen = recipes.by_name(recipe) if recipe else small_recipe()
+    whole, found = Size(items, queries, impressions), dict[int, dict[str, Any]]()
+    for size in (whole.scaled(part) for part in sorted(share)):
+        with TemporaryDirectory(prefix="immr-shop-", dir=scratch) as folder:
+            recipe_file = Path(folder) / "shop.toml"
+            recipe_file.write_text(recipes.to_toml(chosen))
+            loop = Loop(Path(folder), recipe_file, _console.print)
+            figures = loop.run(size)
+            disk = {"shop": disk_gib(loop.shop), "home": disk_gib(loop.home)}
+        found[size.items] = _as_json(size, figures) | {"disk_gib": disk}
+        _show(size, figures)
+    precision, kept = looks_minus_dense_precision(CLEANED_CLASSES)
+    largest = found[max(found)]
+    result = {
+        **largest,
+        "looks_minus_dense_precision": precision,
+        "looks_minus_dense_kept": kept,
+        "growth_exponent": _exponent(found, "total"),
+        "growth_exponent_by_verb": {verb: _exponent(found, verb) for verb in largest["cpu_seconds_by_verb"]},
+        "by_items": found,
+    }
+    print(json.dumps({key: value for key, value in result.items() if key != "by_items"}, indent=1))
+    if json_file:
+        write_atomically(json_file, json.dumps(result, indent=1) + "\n")
+
+
+def _as_json(size: Size, figures: Figures) -> dict[str, Any]:
+    def by_verb(what: str) -> dict[str, float]:
+        return {verb: round(getattr(used, what), 3) for verb, used in figures.used.items()}
+
+    return {
+        "size": asdict(size),
+        "seconds_by_verb": by_verb("seconds"),
+        "cpu_seconds_by_verb": by_verb("cpu_seconds"),
+        "peak_gib_by_verb": by_verb("peak_gib"),
+        "own_gib_by_verb": by_verb("own_gib"),
+        "upsert_s": figures.upsert_s,
+        "search_p50_ms": float(np.median(figures.search_ms)),
+        "search_p95_ms": float(np.quantile(figures.search_ms, 0.95)),
+        "right_at_1": figures.right_at_1,
+        "label_precision": figures.label_precision,
+    }
+
+
+def _exponent(found: dict[int, dict[str, Any]], verb: str) -> float | None:
+    """Slope of log(CPU seconds) over log(items); None for a single size."""
+    if len(found) < 2:
+        return None
+    costs = [one["cpu_seconds_by_verb"] for one in found.values()]
+    seconds = [sum(cost.values()) if verb == "total" else cost[verb] for cost in costs]
+    slope = np.polyfit([math.log(size) for size in found], np.log(np.maximum(seconds, 0.01)), 1)[0]
+    return round(float(slope), 3)
+
+
+def _show(size: Size, figures: Figures) -> None:
+    table = Table(title=f"{size.items:,} items, {size.queries:,} photos, {size.impressions:,} impressions")
+    for column in ("verb", "seconds", "CPU s", "peak GiB", "own GiB"):
+        table.add_column(column, justify="left" if column == "verb" else "right")
+    for verb, used in figures.used.items():
+        numbers = (
+            f"{used.seconds:.1f}",
+            f"{used.cpu_seconds:.1f}",
+            f"{used.peak_gib:.2f}",
+            f"{used.own_gib:.2f}",
+        )
+        table.add_row(verb, *numbers)
+    _console.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
