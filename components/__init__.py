@@ -13,6 +13,7 @@ from components.materialize import materialize
 from components.package import package
 from components.rank import rank
 from components.start import start
+from components.start_test import start_test
 from components.train import train
 from components.watch import watch
 from components.write_down import write_down
@@ -28,6 +29,7 @@ __all__ = [
     "package",
     "rank",
     "start",
+    "start_test",
     "train",
     "watch",
     "write_down",

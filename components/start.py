@@ -1,4 +1,4 @@
-"""Deployed versions → an experiment that sends the challenger its share of users."""
+"""Catalogue without clicks → a search with a pretrained version as champion."""
 
 from typing import NamedTuple
 
@@ -8,31 +8,35 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def start(run: str, role: str, share: float) -> NamedTuple("Outputs", [("outcome", str)]):
-    """Start a test of the version just deployed; a test that is already running continues.
+def start(
+    run: str, items_uri: str, recipe: str, report: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics]
+) -> NamedTuple("Outputs", [("model", str)]):
+    """Check, register, package, index and deploy a catalogue; fails if changes wait for a live version."""
+    import shutil
 
-    `role` is "waiting" if the running test kept the version from being deployed. A version that does not answer
-    yet waits in the queue, and its test starts once it does.
-    """
-    from immr.errors import ExperimentRunningError
-    from immr.loop.experiment.queue import Waiting, start_or_wait
+    from immr import recipes
+    from immr.data.sources.shop import Shop
+    from immr.errors import IndexUnavailableError
     from immr.loop.pipeline_run import PipelineRun
+    from immr.loop.start import start
     from immr.settings import Settings
     from immr.wiring import connect
 
     parts = connect(Settings())
 
-    def body() -> str:
-        if role == "waiting":
-            return "no new test: the version waits in the queue until the running test has ended"
-        try:
-            begun = start_or_wait(parts, share)
-        except ExperimentRunningError as running:
-            return f"no new test for the {role}: {running}"
-        if isinstance(begun, Waiting):
-            return f"{begun.version.model_version} waits in the queue: {begun.reason}"
-        return f"{begun.name} started with the new {role}"
+    def body():
+        started = start(parts, Shop.catalogue(items_uri), recipes.by_name(recipe))
+        if started.waiting:
+            raise IndexUnavailableError(
+                f"{started.waiting} changes wait for {started.version_id}: they are stored, run the step again"
+            )
+        return started
 
-    sentence = PipelineRun.of(parts.settings, run).step("start", body, finding=str)
-    print(sentence)
-    return (sentence,)
+    def finding(started):
+        return f"{started.items} items are searchable with {started.version_id}"
+
+    started = PipelineRun.of(parts.settings, run).step("start", body, finding)
+    shutil.copyfile(started.training_set / "report.html", report.path)
+    for name in ("items", "changed", "deleted", "rejected"):
+        metrics.log_metric(name, getattr(started, name))
+    return (started.version_id,)

@@ -109,6 +109,19 @@ def catalogue(
 
 
 @app.command()
+def start(
+    items: Annotated[str, typer.Argument(help="The catalogue: a file, folder, glob, URL or mapping.")],
+    recipe: Annotated[str, typer.Option(help="A recipe without training.")] = "zero_shot",
+) -> None:
+    """Run the start pipeline on this machine: index and deploy a catalogue with a pretrained version."""
+    recipe = _checked(recipe, on_cluster=False)
+    with on_this_machine(Settings().home / "pipeline"):
+        from pipelines.start import start as pipeline
+
+        pipeline(items_uri=items if "://" in items else str(Path(items).absolute()), recipe=recipe)
+
+
+@app.command()
 def upload(host: Host = "", version: Version = "") -> None:
     """Upload every pipeline to Kubeflow, named by IMMR's version unless --version is given."""
     client = kubeflow.connect(host)

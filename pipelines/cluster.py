@@ -31,6 +31,7 @@ VARIABLES = tuple(
         "EVENTS_URL",
         "LAUNCH_URL",
         "DEPLOY_URL",
+        "TOO_LARGE",
         "TRACKING_LINK",
         "PAGE_LINK",
         "PIPELINES_LINK",
@@ -61,6 +62,7 @@ DEFAULT_SIZES: Mapping[str, StepSize] = {
     "index": StepSize("1", "1Gi", "2Gi"),
     "rank": StepSize("1", "1Gi", "4Gi"),
     "materialize": StepSize("250m", "768Mi", "2Gi"),
+    "start": StepSize("1", "2Gi", "4Gi"),
 }
 
 

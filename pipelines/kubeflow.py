@@ -15,7 +15,7 @@ from immr.errors import SettingsError
 if TYPE_CHECKING:
     from kfp.client import Client
 
-PIPELINES = ("refresh", "decide", "catalogue")
+PIPELINES = ("refresh", "decide", "catalogue", "start")
 _PAGE = 100
 
 

@@ -64,7 +64,7 @@ def refresh(
                     collection=indexed.outputs["collection"],
                     share=share,
                 )
-                started = components.start(run=run, role=deployed.outputs["role"], share=share)
+                started = components.start_test(run=run, role=deployed.outputs["role"], share=share)
     steps = (governed, trained, judged, materialized, ranked, packaged, indexed, deployed, started)
     at_home(*steps, finished)
     repeatable(*steps)

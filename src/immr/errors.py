@@ -7,6 +7,7 @@ ImmrError                    the message: what happened, with which input, and w
 │   └── ImageError           an image is damaged, too large, or in an unknown format
 ├── RecipeError              a recipe is unknown, or its values contradict each other
 ├── SettingsError            an IMMR_* variable is invalid, or no adapter understands its URL
+├── CapacityError            a step needs more memory or disk than is free
 ├── TrainingError            training stopped: NaN loss, a dead worker, a bad checkpoint
 ├── RankingError             a ranker cannot be learned from this click log, or cannot be read
 ├── RegistryError            a model version or role is not in the registry, or MLflow does not answer
@@ -51,6 +52,10 @@ class RecipeError(ImmrError):
 
 class SettingsError(ImmrError):
     """An IMMR_* variable is invalid, or no adapter understands its URL."""
+
+
+class CapacityError(ImmrError):
+    """A step needs more memory or disk than is free."""
 
 
 class TrainingError(ImmrError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import quote
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     model_name: str = "immr"
     context: str = "country,device,channel"  # dimensions of a search's context, see experiment.context
     challengers: int = Field(default=1, ge=1, le=9)  # most that a test has, each with a Bento of its own
+    too_large: Literal["refuse", "warn"] = "refuse"  # a step that needs more memory or disk than is free
     keep_photos: bool = False
     keep_photos_days: float = Field(default=30.0, gt=0)  # kept photos are deleted after this
     alert_url: str = ""  # of a webhook, a secret; empty: no alerts

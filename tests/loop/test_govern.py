@@ -11,9 +11,10 @@ from immr import recipes
 from immr.datasets import synthetic
 from immr.datasets.simulation import simulate
 from immr.datasets.simulation_recipe import SimulationRecipe
-from immr.errors import ContractError, DataError
+from immr.errors import CapacityError, ContractError, DataError
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.loop.govern import govern
+from immr.machine import capacity
 from immr.registry.reports import published
 from immr.settings import Settings
 from immr.wiring import Parts, connect
@@ -73,3 +74,14 @@ def test_data_that_break_the_contract_are_refused(parts: Parts, tmp_path: Path) 
     with pytest.raises(ContractError, match="items"):
         govern(parts, tmp_path / "empty", RECIPE)
     assert published(parts.settings.home) == []
+
+
+def test_data_that_do_not_fit_are_refused_before_anything_is_read(
+    parts: Parts, data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(capacity, "free_disk", lambda folder: 0)
+    with pytest.raises(CapacityError, match=r"govern of 6 items, 48 photos .* needs about .* GiB of disk"):
+        govern(parts, data, RECIPE)
+    tolerant = connect(parts.settings.model_copy(update={"too_large": "warn"}))
+    assert govern(tolerant, data, RECIPE).class_count
+    assert "0.0 GiB are free" in caplog.text

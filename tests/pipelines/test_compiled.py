@@ -19,7 +19,7 @@ STEPS = {
     "package",
     "index",
     "deploy",
-    "start",
+    "start-test",
     "finish",
 }
 
@@ -67,7 +67,7 @@ def test_packaging_indexing_and_deploying_depend_on_the_gate(spec: dict[str, Any
     assert "evaluate-Output" in run["condition-2"]["triggerPolicy"]["condition"]
     assert set(tasks(spec, "condition-2")) == {"rank", "package", "index", "condition-3"}
     assert "deploy" in tasks(spec, "condition-2")["condition-3"]["triggerPolicy"]["condition"]
-    assert set(tasks(spec, "condition-3")) == {"deploy", "start"}
+    assert set(tasks(spec, "condition-3")) == {"deploy", "start-test"}
 
 
 def test_the_exit_step_runs_however_the_run_ends(spec: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from immr.model.encoders.by_name import image_encoder_spec, text_encoder_spec
 from immr.model.features.document_features import DocumentArrays
+from immr.model.features.text_features import Tokens
 from immr.model.towers import Towers
 from immr.train.checkpoint import Checkpoints
 from immr.train.classifier.shard import Shard
@@ -63,8 +64,12 @@ def arrays(tmp_path_factory: pytest.TempPathFactory) -> TrainingArrays:
             pictures_NVF=torch.randn(6, TRAIN.views, image.dim, generator=generator).half(),
             patches_NVPF=None,
             has_picture_N=torch.arange(6) < 6,
-            tokens_NTE=torch.randn(6, 4, text.dim, generator=generator),
-            mask_NT=torch.ones(6, 4, dtype=torch.bool),
+            tokens=Tokens(
+                torch.randn(24, text.dim, generator=generator).half(),
+                torch.arange(0, 24, 4),
+                torch.full((6,), 4),
+                longest=4,
+            ),
         ),
         document_classes_M=torch.arange(6),
         document_images=pictures(6, "document"),

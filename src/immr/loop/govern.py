@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from immr import __version__
 from immr.data.content import content_hash
+from immr.data.contract import IMPRESSIONS, ITEMS, QUERIES
 from immr.data.pictures.downloads import Downloads
 from immr.data.sources.shop import Shop
 from immr.data.training_set import FILES, TrainingSet
@@ -38,6 +39,7 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
         out: A folder to copy the training set to; the copy is returned. An earlier one in it is replaced.
 
     Raises:
+        CapacityError: It needs more memory or disk than is free.
         ContractError: The data violate the contract; the message names the file and column.
         DataError: `out` holds something other than a training set.
     """
@@ -56,6 +58,7 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
     if kept.is_dir() and not misses_pictures(kept):
         log.info("govern: reusing %s, made from the same data and recipe", kept)
     else:
+        _check_capacity(parts, shop, recipe)
         downloads = Downloads(settings.pictures_dir, shop.mapping.pictures)
         build(shop, kept, recipe.governance, settings.engine_url, embedder, downloads)
     if out is not None and out.absolute() != kept:
@@ -69,6 +72,24 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
         Report("governance", "Data governance", recipe.name, sentence),
     )
     return training_set
+
+
+def _check_capacity(parts: Parts, shop: Shop, recipe: Recipe) -> None:
+    """Refuse data that do not fit this machine; packed text is not counted, so it is not checked."""
+    from immr.governance.need import Counts, need
+    from immr.machine import capacity
+    from immr.model.encoders.by_name import image_encoder_spec
+
+    settings = parts.settings
+    rows = [
+        table.rows() if (table := shop.table(contract)) else None
+        for contract in (ITEMS, QUERIES, IMPRESSIONS)
+    ]
+    counts = [count for count in rows if count is not None]
+    if len(counts) == len(rows):
+        features = image_encoder_spec(recipe.model.image_encoder).dim
+        needed = need(Counts(*counts), recipe.governance, features, settings.engine_url.startswith("duckdb:"))
+        capacity.check("govern", needed, settings.home, settings.too_large)
 
 
 def place_of(shop: Shop) -> str:

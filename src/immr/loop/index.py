@@ -20,12 +20,18 @@ def index(parts: Parts, version: ModelVersion, items: Sequence[Item]) -> IndexRe
     delivered after it.
 
     Raises:
+        CapacityError: It needs more memory or disk than is free.
         IndexUnavailableError: The vector database does not answer.
         IndexMismatchError: The collection belongs to another version, or its recall is too low.
     """
+    from immr.index.need import need
+    from immr.machine import capacity
     from immr.model.documents import encode_documents
 
     items, sequence = catalogue.current(parts, items)
+    settings = parts.settings
+    needed = need(len(items), version.dim, here=not settings.index_url.startswith("http"))
+    capacity.check("index", needed, settings.home, settings.too_large)
     folder = parts.registry.fetch(version, parts.settings.cache_dir)
     embeddings_ND = encode_documents(folder, items, parts.settings.cache_dir)
     report = parts.index.build(version, items, embeddings_ND, sequence)

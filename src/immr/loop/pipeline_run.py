@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from immr.alerts.alert import Alert
-from immr.errors import DataError, ImmrError, IndexMismatchError, RecipeError, SettingsError
+from immr.errors import CapacityError, DataError, ImmrError, IndexMismatchError, RecipeError, SettingsError
 from immr.registry.reports import links
 from immr.settings import Settings
 from immr.storage.atomic import write_atomically
@@ -31,7 +31,13 @@ Outcome = Literal["succeeded", "failed", "stopped"]
 
 TRIES = "IMMR_STEP_TRIES"
 """Environment variable with the number of tries of each step; the compiled pipelines set it on a cluster."""
-_PERMANENT = (DataError, RecipeError, SettingsError, IndexMismatchError)  # retrying cannot help
+_PERMANENT = (
+    CapacityError,
+    DataError,
+    RecipeError,
+    SettingsError,
+    IndexMismatchError,
+)  # retrying cannot help
 _KEPT_RUNS = 50
 _KILLED = (
     "If the run's graph shows `OOMKilled` for it, give it more memory with "

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from immr import __version__
 from immr.data.catalogue_changes import changes_between, listed_ids
-from immr.data.contract import IMPRESSIONS
+from immr.data.contract import IMPRESSIONS, ITEMS
 from immr.data.pictures.downloads import Downloads
 from immr.data.training_set import TrainingSet
 from immr.errors import DeployError
@@ -65,6 +65,7 @@ def start(parts: Parts, shop: Shop, recipe: Recipe) -> Started:
         recipe: Without training, such as `zero_shot`.
 
     Raises:
+        CapacityError: It needs more memory or disk than is free.
         ContractError: The items violate the contract, or none has a usable picture.
         DeployError: The champion is a version of another recipe.
         RecipeError: The recipe's model has to be trained.
@@ -175,8 +176,20 @@ def _catalogue(parts: Parts, shop: Shop, recipe: Recipe) -> TrainingSet:
     kept = parts.settings.work_dir / "training-sets" / key[:16]
     if kept.is_dir() and not govern.misses_pictures(kept):
         return TrainingSet(kept)
+    _check_capacity(parts, shop, recipe)
     downloads = Downloads(parts.settings.pictures_dir, shop.mapping.pictures)
     return catalogue_set(shop, kept, recipe.governance, parts.settings.engine_url, downloads)
+
+
+def _check_capacity(parts: Parts, shop: Shop, recipe: Recipe) -> None:
+    from immr.index.need import need
+    from immr.machine import capacity
+
+    settings = parts.settings
+    table = shop.table(ITEMS)
+    if rows := table.rows() if table else None:
+        needed = need(rows, recipe.model.embedding_dim, here=not settings.index_url.startswith("http"))
+        capacity.check("start", needed, settings.home, settings.too_large)
 
 
 def _write_version(
@@ -197,7 +210,7 @@ def _write_version(
     features = DocumentFeatures(recipe.model, cache_dir)
     features.compute(training_set.items, ["fit"], Share(threads=cores.usable()))
     documents = features.read(training_set.items, ["fit"])
-    pictures_NF = documents.pictures_NVF[:, 0][documents.has_picture_N].float()
+    pictures_NF = documents.pictures_NVF[:, 0][documents.has_picture_N]
     towers = Towers.pretrained(recipe.model, pictures_NF)
     with replace_folder_atomically(folder) as aside:
         export_query_encoder(recipe.model, towers.query, aside, cache_dir)

@@ -39,6 +39,7 @@ def train(parts: Parts, training_set: TrainingSet, recipe: Recipe, pipeline_run:
         pipeline_run: The id of the pipeline run, if this is a step of one; kept with the version.
 
     Raises:
+        CapacityError: It needs more memory or disk than is free.
         TrainingError: A worker failed, or the loss became NaN.
         RegistryError: MLflow does not answer or refuses the version.
     """
@@ -49,6 +50,7 @@ def train(parts: Parts, training_set: TrainingSet, recipe: Recipe, pipeline_run:
         if existing := _trained_before(parts, key):
             log.info("train: reusing %s, trained from the same data and recipe", existing.id)
             return existing
+        _check_capacity(parts, training_set, recipe)
         job = _job(parts, training_set, recipe, key, pipeline_run)
         try:
             _launch(parts, job)
@@ -79,6 +81,17 @@ def _trained_before(parts: Parts, key: str) -> ModelVersion | None:
         log.warning("train: the files of %s are missing (%s): training it again", version.id, error)
         return None
     return version
+
+
+def _check_capacity(parts: Parts, training_set: TrainingSet, recipe: Recipe) -> None:
+    """Refuse a training that does not fit this machine; a cluster's nodes are not known here."""
+    from immr.machine import capacity
+    from immr.train.inputs.need import need
+
+    settings = parts.settings
+    if settings.launch_url.startswith("local:"):
+        needed = need(len(training_set.queries), training_set.items, recipe.model, recipe.train)
+        capacity.check("train", needed, settings.home, settings.too_large)
 
 
 def _job_folder(parts: Parts, key: str) -> Path:

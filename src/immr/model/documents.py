@@ -35,12 +35,12 @@ def encode_documents(folder: Path, items: Sequence[Item], cache_dir: Path) -> Fl
         return np.zeros((0, recipe.embedding_dim), dtype=np.float32)
     features = DocumentFeatures(recipe, cache_dir, tuned_weights(folder))
     features.compute(items, ["fit"], Share(threads=torch.get_num_threads()))
-    arrays = features.read(items, ["fit"])
     tower = Towers.read(recipe, folder / TOWERS).document
     parts = []
     with torch.inference_mode():
         for start in range(0, len(items), _BATCH):
-            rows_B = torch.arange(start, min(start + _BATCH, len(items)))
-            parts.append(tower(arrays.batch(rows_B, torch.zeros_like(rows_B))))
+            batch = items[start : start + _BATCH]
+            rows_B = torch.arange(len(batch))
+            parts.append(tower(features.read(batch, ["fit"]).batch(rows_B, torch.zeros_like(rows_B))))
     embeddings_ND: FloatArray = torch.cat(parts).numpy()
     return embeddings_ND

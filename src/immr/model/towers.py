@@ -69,9 +69,12 @@ class Transform(nn.Module):
         self.project = nn.Linear(feature_dim, dim)
 
     def fit(self, features_BF: Tensor) -> None:
-        """Set mean and deviation from this domain's features."""
-        self.mean_F.copy_(features_BF.mean(0))
-        self.deviation_F.copy_(features_BF.std(0, correction=0) + 1e-3)
+        """Set mean and deviation from this domain's features, of any size and precision."""
+        blocks = features_BF.split(_FITTED_ROWS)
+        mean_F = sum(block.double().sum(0) for block in blocks) / len(features_BF)
+        variance_F = sum((block.double() - mean_F).square().sum(0) for block in blocks) / len(features_BF)
+        self.mean_F.copy_(mean_F)
+        self.deviation_F.copy_(variance_F.sqrt() + 1e-3)
 
     def standardized(self, features_BF: Tensor) -> Tensor:
         """(B, F) with zero mean and unit deviation over this domain."""
@@ -262,8 +265,8 @@ def _joined(learned_BD: Tensor, plain_BC: Tensor, plain_share: float) -> Tensor:
 
 
 def _some(features_BF: Tensor) -> Tensor:
-    """At most `_FITTED_ROWS` rows, evenly spaced."""
-    return features_BF[:: -(-len(features_BF) // _FITTED_ROWS)]
+    """At most `_FITTED_ROWS` rows, evenly spaced, in float32."""
+    return features_BF[:: -(-len(features_BF) // _FITTED_ROWS)].float()
 
 
 def _components(domains: list[Tensor], count: int) -> Tensor:

@@ -22,12 +22,12 @@ _OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST}  # the target of a rename is a folde
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}  # by this file system or kernel
 
 
-def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+def write_atomically(path: Path, content: str | bytes | memoryview, mode: int = 0o644) -> None:
     """Write a file; its folder is created if necessary, and an existing file is replaced in one step.
 
     Args:
         path: the file to write.
-        content: text is encoded as UTF-8.
+        content: text is encoded as UTF-8; a memoryview is of bytes.
         mode: permissions of the new file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn, optim
+from torch import nn, optim
 from torch.distributed.checkpoint.stateful import Stateful
 
 from immr.model.encoders.by_name import load_image_encoder, preprocessing_of
@@ -92,8 +92,9 @@ def heads(
 ) -> tuple[Towers, Stage]:
     """New towers, standardized to the features of each domain, and the stage that trains them."""
     towers = Towers(model, recipe.dropout, recipe.hide_modality)
-    there_N = arrays.documents.has_picture_N
-    towers.to(world.device).fit(_flat(arrays.photos_NVF), _flat(arrays.documents.pictures_NVF[there_N]))
+    pictures_NVF, there_N = arrays.documents.pictures_NVF, arrays.documents.has_picture_N
+    shown_NVF = pictures_NVF if there_N.all() else pictures_NVF[there_N]
+    towers.to(world.device).fit(arrays.photos_NVF.flatten(0, 1), shown_NVF.flatten(0, 1))
     stage = Stage(
         first_epoch=0,
         epochs=recipe.epochs,
@@ -196,7 +197,3 @@ def _pictures(arrays: TrainingArrays, cache: PixelCache, world: World) -> Pictur
     photos = cache.read([hashes[image] for image in arrays.photo_images])
     of_documents = iter(cache.read([hashes[image] for image in shown if image]))
     return Pictures(photos, [next(of_documents) if image else None for image in shown])
-
-
-def _flat(features_NVF: Tensor) -> Tensor:
-    return features_NVF.flatten(0, 1).float()

@@ -72,3 +72,15 @@ def test_an_unclosed_quote_is_an_error_because_it_swallows_the_rest(tmp_path: Pa
     (tmp_path / "queries.csv").write_text(CSV + 'q2,"ann\n' + CSV)
     with pytest.raises(ContractError, match="not a readable CSV file"):
         rows_of(tmp_path / "queries.csv")
+
+
+def test_rows_are_counted_without_reading_them_all(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"query_id": ["a", "b", "c"]}), tmp_path / "queries.parquet")
+    assert part(tmp_path / "queries.parquet").rows() == 3
+    line = ",".join(ROW.values()) + "\n"
+    (tmp_path / "queries.csv").write_text(",".join(ROW) + "\n" + 5_000 * line)
+    assert part(tmp_path / "queries.csv").rows() == pytest.approx(5_000, rel=0.01)
+    (tmp_path / "queries.csv.gz").write_bytes(gzip.compress(CSV.encode()))
+    assert part(tmp_path / "queries.csv.gz").rows() is None  # its unpacked size is not known
+    (tmp_path / "empty.csv").write_text("")
+    assert part(tmp_path / "empty.csv").rows() == 0

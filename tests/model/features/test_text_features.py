@@ -17,7 +17,12 @@ def test_minilms_tokens_are_masked_and_independent_of_the_batch():
 def test_text_features_are_cached_and_empty_texts_have_no_tokens(tmp_path):
     features = TextFeatures(MODEL, tmp_path)
     features.compute(["milk", "", "brown bread", "milk"])
-    tokens_NTE, mask_NT = TextFeatures(MODEL, tmp_path).read(["brown bread", "", "milk"])
-    assert mask_NT.sum(1).tolist() == [4, 0, 3]
-    assert tokens_NTE.shape == (3, 4, 384)
-    assert not tokens_NTE[~mask_NT].any()
+    tokens = TextFeatures(MODEL, tmp_path).read(["brown bread", "", "milk", "milk"])
+    assert tokens.lengths_N.tolist() == [4, 0, 3, 3]
+    assert tokens.values_RE.shape == (7, 384) and tokens.values_RE.dtype == torch.float16
+    tokens_BTE, mask_BT = tokens.batch(torch.tensor([3, 1, 2]))
+    assert tokens_BTE.shape == (3, 4, 384) and mask_BT.sum(1).tolist() == [3, 0, 3]
+    assert not tokens_BTE[1].any()
+    torch.testing.assert_close(tokens_BTE[0], tokens_BTE[2])
+    torch.testing.assert_close(tokens_BTE[0, :3], tokens.values_RE[4:].float())
+    assert not tokens_BTE[0, 3:].any()

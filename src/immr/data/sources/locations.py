@@ -94,6 +94,11 @@ class Location:
         info = self._info()
         return f"{info.size} {info.mtime_ns}"
 
+    def size(self) -> int | None:
+        """Bytes of a file; None if the server does not say."""
+        size: int | None = self._info().size
+        return size
+
     def files(self, recursive: bool = False) -> list[Location]:
         """The files of a folder, in the order of their paths; none if it does not exist or cannot be listed."""
         if self._is_web:

@@ -35,5 +35,12 @@ class TablePart(Protocol):
             ContractError: they cannot be read.
         """
 
+    def rows(self) -> int | None:
+        """About how many there are; None if finding out would take reading all of them.
+
+        Raises:
+            ContractError: they cannot be read.
+        """
+
     def state(self) -> str:
         """Differs once the rows have changed."""

@@ -46,6 +46,15 @@ class ShopTable:
         first = self.parts[0].place
         return first if len(self.parts) == 1 else f"{first} and {len(self.parts) - 1} more"
 
+    def rows(self) -> int | None:
+        """About how many rows it has; None if finding out would take reading all of them.
+
+        Raises:
+            ContractError: a part cannot be read.
+        """
+        counts = [part.rows() for part in self.parts]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
     def chunks(self, rows: int = CHUNK_ROWS, columns: Sequence[str] | None = None) -> Iterator[Chunk]:
         """All rows, at most so many at a time; by default with all of the contract's columns.
 

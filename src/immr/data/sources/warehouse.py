@@ -55,6 +55,11 @@ class WarehousePart:
             )
             yield from ordered.to_pyarrow_batches(chunk_size=rows)
 
+    def rows(self) -> int | None:
+        """See the port."""
+        with self._opened() as table:
+            return int(table.count().execute())
+
     def state(self) -> str:
         """See the port. Reads all rows: a warehouse keeps no time of a table's last change that all would know."""
         digest = hashlib.sha256()

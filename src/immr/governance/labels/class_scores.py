@@ -70,11 +70,7 @@ def out_of_fold(
     """
     rows, classes, weights = memberships
     folds = int(fold_N.max(initial=0)) + 1
-    sums = [
-        _Sums.of(x_NF, rows[inside], classes[inside], weights[inside], class_count)
-        for inside in (fold_N[rows] == fold for fold in range(folds))
-    ]
-    whole = [sum(parts) for parts in zip(*(one.parts for one in sums), strict=True)]
+    whole = _Sums.of(x_NF, rows, classes, weights, class_count)
     keep = min(NEAREST, class_count)
     found = ClassScores(
         np.full(len(clicks_R2), -np.inf),
@@ -84,9 +80,10 @@ def out_of_fold(
         class_count,
     )
     by_row = np.argsort(clicks_R2[:, 0], kind="stable")
-    for fold, own in enumerate(sums):
-        rest = _Sums(*(a - b for a, b in zip(whole, own.parts, strict=True)))
-        compare = rest.comparison(ridge)
+    for fold in range(folds):  # one at a time: a fold's sums take 8 bytes × C × F
+        inside = fold_N[rows] == fold
+        own = _Sums.of(x_NF, rows[inside], classes[inside], weights[inside], class_count)
+        compare = whole.without(own).comparison(ridge)
         members = np.flatnonzero(fold_N == fold)
         size = max(1, min(_BLOCK_ROWS, _BLOCK_CELLS // max(class_count, 1)))
         for start in range(0, len(members), size):
@@ -136,9 +133,8 @@ class _Sums:
     x_CF: Any
     xx_FF: Any
 
-    @property
-    def parts(self) -> tuple[Any, Any, Any]:
-        return self.weight_C, self.x_CF, self.xx_FF
+    def without(self, own: _Sums) -> _Sums:
+        return _Sums(self.weight_C - own.weight_C, self.x_CF - own.x_CF, self.xx_FF - own.xx_FF)
 
     @classmethod
     def of(cls, x_NF: FloatArray, rows: Ints, classes: Ints, weights: FloatArray, class_count: int) -> _Sums:

@@ -1,6 +1,6 @@
 """Frozen features of items: the input of the document tower, from the cache.
 
-Shapes: N items, V views, F image features, P patches, T tokens, E text features.
+Shapes: N items, B items of a batch, V views, F image features, P patches.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from immr.errors import DataError
 from immr.model.encoders.by_name import image_encoder_spec, text_encoder_spec
 from immr.model.features.image_features import ImageFeatures, Share, image_hashes
-from immr.model.features.text_features import TextFeatures, document_text
-from immr.model.fusion import make_fusion
+from immr.model.features.text_features import TextFeatures, Tokens, document_text
+from immr.model.fusion import Fusion, make_fusion
 from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import DocumentBatch
 from immr.types import Item
@@ -28,13 +27,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DocumentArrays:
-    """Frozen features of items. Picture features are float16 until they are batched."""
+    """Frozen features of items, float16 until they are batched."""
 
     pictures_NVF: Tensor
     patches_NVPF: Tensor | None
     has_picture_N: Tensor
-    tokens_NTE: Tensor
-    mask_NT: Tensor
+    tokens: Tokens
 
     def to(self, device: str) -> DocumentArrays:
         """The same on a device."""
@@ -42,18 +40,18 @@ class DocumentArrays:
             pictures_NVF=self.pictures_NVF.to(device),
             patches_NVPF=None if self.patches_NVPF is None else self.patches_NVPF.to(device),
             has_picture_N=self.has_picture_N.to(device),
-            tokens_NTE=self.tokens_NTE.to(device),
-            mask_NT=self.mask_NT.to(device),
+            tokens=self.tokens.to(device),
         )
 
     def batch(self, rows_B: Tensor, views_B: Tensor) -> DocumentBatch:
         """The features of some rows, each in its view."""
+        tokens_BTE, mask_BT = self.tokens.batch(rows_B)
         return DocumentBatch(
             pictures_BF=self.pictures_NVF[rows_B, views_B].float(),
             patches_BPF=None if self.patches_NVPF is None else self.patches_NVPF[rows_B, views_B].float(),
             has_picture_B=self.has_picture_N[rows_B],
-            tokens_BTE=self.tokens_NTE[rows_B],
-            mask_BT=self.mask_NT[rows_B],
+            tokens_BTE=tokens_BTE,
+            mask_BT=mask_BT,
         )
 
 
@@ -66,68 +64,79 @@ class DocumentFeatures:
     def __init__(self, recipe: ModelRecipe, cache_dir: Path, weights: Path | None = None):
         self._image_dim = image_encoder_spec(recipe.image_encoder).dim
         self._text_dim = text_encoder_spec(recipe.text_encoder).dim
-        with torch.device("meta"):  # asked only for what it needs
-            fusion = make_fusion(recipe.fusion, dim=1, text_dim=1, patch_dim=1, concepts=1)
+        fusion = fusion_of(recipe)
         self._pooled = ImageFeatures(recipe, cache_dir, "pooled", weights) if fusion.uses_picture else None
         self._patches = ImageFeatures(recipe, cache_dir, "patches", weights) if fusion.needs_patches else None
         self._texts = TextFeatures(recipe, cache_dir) if fusion.uses_text else None
+        self._hashes: dict[str, str] = {}  # of pictures by URI; reading each takes a while
 
     def compute(self, items: Sequence[Item], views: Sequence[str], share: Share | None = None) -> None:
         """Compute this share's features that are not in the cache."""
         if self._pooled:
-            hashes = _hashes(items)
+            hashes = self._hashed(items)
             for features in filter(None, (self._pooled, self._patches)):
                 features.compute(hashes, views, share)
         if self._texts:
             self._texts.compute([document_text(item) for item in items], share)
 
-    def read(self, items: Sequence[Item], views: Sequence[str]) -> DocumentArrays:
-        """Features from the cache; a missing or broken picture is zeros, with `has_picture` false."""
+    def read(self, items: Sequence[Item], views: Sequence[str], folder: Path | None = None) -> DocumentArrays:
+        """Features from the cache; a missing or broken picture is zeros, with `has_picture` false.
+
+        Args:
+            items: the documents.
+            views: names of views.
+            folder: keep the arrays there instead of in memory, see `mapped.filled`.
+        """
         keys = self._picture_keys(items, views)
-        tokens_NTE = torch.zeros(len(items), 1, self._text_dim)
-        mask_NT = torch.zeros(len(items), 1, dtype=torch.bool)
-        if self._texts:
-            tokens, mask = self._texts.read([document_text(item) for item in items])
-            tokens_NTE, mask_NT = torch.from_numpy(tokens), torch.from_numpy(mask)
-        pooled_NV1F = _scatter(self._pooled, keys, views)
-        empty_NVF = torch.zeros(len(items), len(views), self._image_dim)
+
+        def file(name: str) -> Path | None:
+            return folder / f"{name}.npy" if folder else None
+
+        texts = [document_text(item) for item in items]
         return DocumentArrays(
-            pictures_NVF=empty_NVF if pooled_NV1F is None else pooled_NV1F[:, :, 0],
-            patches_NVPF=_scatter(self._patches, keys, views),
-            has_picture_N=torch.tensor([key is not None for key in keys]),
-            tokens_NTE=tokens_NTE,
-            mask_NT=mask_NT,
+            pictures_NVF=_read(self._pooled, keys, views, self._image_dim, file("pictures"))[:, :, 0],
+            patches_NVPF=_read(self._patches, keys, views, 0, file("patches")) if self._patches else None,
+            has_picture_N=torch.tensor([bool(key) for key in keys]),
+            tokens=self._texts.read(texts, file("tokens"))
+            if self._texts
+            else _no_tokens(items, self._text_dim),
         )
 
-    def _picture_keys(self, items: Sequence[Item], views: Sequence[str]) -> list[str | None]:
+    def _picture_keys(self, items: Sequence[Item], views: Sequence[str]) -> list[str]:
+        """Content hashes; empty for an item without a usable picture."""
         if not self._pooled:
-            return [None] * len(items)
-        hashes = _hashes(items)
+            return [""] * len(items)
+        hashes = self._hashed(items)
         known = self._pooled.known(list(hashes.values()), views)
-        keys = [hashes.get(item.image) for item in items]
-        return [key if key in known else None for key in keys]
+        keys = [hashes.get(item.image, "") for item in items]
+        return [key if key in known else "" for key in keys]
+
+    def _hashed(self, items: Sequence[Item]) -> dict[str, str]:
+        """URI → hash of the content, without pictures that cannot be read."""
+        for item in items:
+            if item.image and item.image not in self._hashes:
+                try:
+                    self._hashes |= image_hashes([item.image])
+                except DataError as error:
+                    _log.warning("using item %s without its picture: %s", item.item_id, error)
+        return {item.image: self._hashes[item.image] for item in items if item.image in self._hashes}
 
 
-def _scatter(
-    features: ImageFeatures | None, keys: Sequence[str | None], views: Sequence[str]
-) -> Tensor | None:
+def fusion_of(recipe: ModelRecipe) -> Fusion:
+    """A recipe's fusion without weights, for questions about what it needs."""
+    with torch.device("meta"):
+        return make_fusion(recipe.fusion, dim=1, text_dim=1, patch_dim=1, concepts=1)
+
+
+def _read(
+    features: ImageFeatures | None, keys: Sequence[str], views: Sequence[str], dim: int, file: Path | None
+) -> Tensor:
     """(N, V, L, F), zeros for rows without a key."""
     if features is None:
-        return None
-    there = [row for row, key in enumerate(keys) if key]
-    if not there:
-        return torch.zeros(len(keys), len(views), 1, features.dim)
-    found_NVLF = features.read([key for key in keys if key], views)
-    whole_NVLF = np.zeros((len(keys), *found_NVLF.shape[1:]), dtype=found_NVLF.dtype)
-    whole_NVLF[there] = found_NVLF
-    return torch.from_numpy(whole_NVLF)
+        return torch.zeros(len(keys), len(views), 1, dim, dtype=torch.float16)
+    return torch.from_numpy(features.read(keys, views, file))
 
 
-def _hashes(items: Sequence[Item]) -> dict[str, str]:
-    hashes: dict[str, str] = {}
-    for item in items:
-        try:
-            hashes |= image_hashes([item.image]) if item.image else {}
-        except DataError as error:
-            _log.warning("using item %s without its picture: %s", item.item_id, error)
-    return hashes
+def _no_tokens(items: Sequence[Item], dim: int) -> Tokens:
+    none_N = torch.zeros(len(items), dtype=torch.int64)
+    return Tokens(torch.zeros(1, dim, dtype=torch.float16), none_N, none_N, longest=1)

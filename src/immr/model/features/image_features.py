@@ -18,13 +18,15 @@ from immr.data import images
 from immr.errors import DataError, ImageError
 from immr.model.encoders.by_name import image_encoder_spec, preprocessing_of
 from immr.model.encoders.graph import FrozenImageEncoder, Output, frozen_hash
-from immr.model.features.feature_cache import FeatureCache, HalfArray
+from immr.model.features.mapped import HalfArray, filled
 from immr.model.features.views import take_view
 from immr.model.model_recipe import ModelRecipe
 from immr.storage import fingerprint
+from immr.storage.array_store import ArrayStore
 
 _SHARD_IMAGES = 64
 _BATCH = 16
+_READ_PICTURES = 4096
 _log = logging.getLogger(__name__)
 
 
@@ -54,6 +56,7 @@ class ImageFeatures:
         self._cache_dir, self._weights = cache_dir, weights
         space = f"{spec.name}-{output}-{frozen_hash(recipe, weights)}"
         self._folder = cache_dir / "features" / space
+        self._stores: dict[str, ArrayStore] = {}
 
     def compute(self, hashes: dict[str, str], views: Sequence[str], share: Share | None = None) -> None:
         """Compute this share's features that are not in the cache. Broken pictures are logged and skipped.
@@ -66,7 +69,7 @@ class ImageFeatures:
         share = share or Share()
         by_hash = {content: uri for uri, content in hashes.items()}
         mine = share.of(by_hash)
-        missing = {view: set(mine) - self._cache(view).read(mine).keys() for view in views}
+        missing = {view: set(mine) - self._store(view).has(mine) for view in views}
         todo = sorted(set().union(*missing.values()))
         if not todo:
             return
@@ -78,30 +81,48 @@ class ImageFeatures:
                 pictures = self._decoded({key: by_hash[key] for key in part})
                 for view in views:
                     wanted = {key: pictures[key] for key in pictures if key in missing[view]}
-                    self._cache(view).add(self._encode(encoder, wanted, view))
+                    self._store(view).add(self._encode(encoder, wanted, view))
                     progress.update(len(wanted))
 
-    def read(self, hashes: Sequence[str], views: Sequence[str]) -> HalfArray:
-        """(N, V, L, F) in the order of `hashes`.
+    def read(self, hashes: Sequence[str], views: Sequence[str], file: Path | None = None) -> HalfArray:
+        """(N, V, L, F) in the order of `hashes`; of zeros for an empty hash.
+
+        Args:
+            hashes: of the pictures' content.
+            views: names of views.
+            file: keep the array there instead of in memory, see `mapped.filled`.
 
         Raises:
             ImageError: a picture has no features, because it is broken.
         """
-        by_view = [self._cache(view).read(hashes) for view in views]
-        lost = sorted({key for found in by_view for key in set(hashes) - found.keys()})
-        if lost:
+        rows = self._rows([key for key in hashes if key], views)
+
+        def fill(array_NVLF: HalfArray) -> None:
+            for start in range(0, len(hashes), _READ_PICTURES):
+                part = hashes[start : start + _READ_PICTURES]
+                for number, view in enumerate(views):
+                    found = self._store(view).get([key for key in part if key])
+                    for row, key in enumerate(part, start):
+                        if key:
+                            array_NVLF[row, number] = found[key]
+
+        return filled((len(hashes), len(views), rows, self.dim), fill, file)
+
+    def known(self, hashes: Sequence[str], views: Sequence[str]) -> set[str]:
+        """The hashes that have features in every view."""
+        return set(hashes).intersection(*(self._store(view).has(hashes) for view in views))
+
+    def _rows(self, hashes: Sequence[str], views: Sequence[str]) -> int:
+        """L, after checking that no picture is missing."""
+        if lost := sorted(set(hashes) - self.known(hashes, views)):
             raise ImageError(
                 f"{len(lost)} broken pictures have no features, the first has SHA-256 {lost[0]}: "
                 "run `immr govern` with check_images, which removes broken pictures"
             )
-        return np.stack([[found[key] for found in by_view] for key in hashes])
+        return len(self._store(views[0]).get(hashes[:1])[hashes[0]]) if hashes else 1
 
-    def known(self, hashes: Sequence[str], views: Sequence[str]) -> set[str]:
-        """The hashes that have features in every view."""
-        return set(hashes).intersection(*(self._cache(view).read(hashes) for view in views))
-
-    def _cache(self, view: str) -> FeatureCache:
-        return FeatureCache(self._folder / view)
+    def _store(self, view: str) -> ArrayStore:
+        return self._stores.setdefault(view, ArrayStore(self._folder / view, np.float16))
 
     def _decoded(self, uris: dict[str, str]) -> dict[str, Image.Image]:
         pictures, enough_px = {}, preprocessing_of(self.recipe).enough_px

@@ -1,26 +1,30 @@
 """Frozen token features of texts, computed once per text, then read from the cache.
 
-Shapes: N texts, T tokens of the longest, E features.
+Shapes: N texts, B texts of a batch, T tokens of the longest, R tokens of all texts, E features.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from immr.model.encoders.by_name import load_text_encoder, text_encoder_spec
 from immr.model.encoders.transformers_text import TransformersText
-from immr.model.features.feature_cache import FeatureCache, HalfArray
 from immr.model.features.image_features import Share
+from immr.model.features.mapped import HalfArray, filled
 from immr.model.model_recipe import ModelRecipe
 from immr.storage import fingerprint
-from immr.types import FloatArray, Item
+from immr.storage.array_store import ArrayStore
+from immr.types import Item
 
 _SHARD_TEXTS = 64
+_READ_TEXTS = 4096
 _log = logging.getLogger(__name__)
 
 
@@ -30,6 +34,32 @@ def document_text(item: Item) -> str:
     return ". ".join(part.strip().rstrip(".") for part in parts if part.strip())
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """Token features of texts, one after the other without padding; a repeated text is kept once."""
+
+    values_RE: Tensor  # float16
+    starts_N: Tensor
+    lengths_N: Tensor  # 0 for an empty text
+    longest: int  # T
+
+    def to(self, device: str) -> Tokens:
+        """The same on a device."""
+        return Tokens(
+            self.values_RE.to(device), self.starts_N.to(device), self.lengths_N.to(device), self.longest
+        )
+
+    def batch(self, rows_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, T, E) float32, zeros after the end of a text, and their mask (B, T).
+
+        T is the longest of all texts, not of the batch: reading that would make a device wait for the host.
+        """
+        place_T = torch.arange(self.longest, device=self.lengths_N.device)
+        mask_BT = place_T < self.lengths_N[rows_B][:, None]
+        at_BT = (self.starts_N[rows_B][:, None] + place_T).where(mask_BT, 0)
+        return self.values_RE[at_BT].float() * mask_BT[..., None], mask_BT
+
+
 class TextFeatures:
     """Token features of a recipe's text encoder, cached under `cache_dir`."""
 
@@ -37,7 +67,7 @@ class TextFeatures:
         self.recipe = recipe
         spec = text_encoder_spec(recipe.text_encoder)
         space = fingerprint.of_values(spec.hash, recipe.max_tokens)[:16]
-        self._cache = FeatureCache(cache_dir / "features" / f"{spec.name}-tokens-{space}")
+        self._store = ArrayStore(cache_dir / "features" / f"{spec.name}-tokens-{space}", np.float16)
         self.dim = spec.dim
 
     def compute(self, texts: Sequence[str], share: Share | None = None) -> None:
@@ -45,31 +75,45 @@ class TextFeatures:
         share = share or Share()
         by_key = {_key(text): text for text in texts if text}
         mine = share.of(by_key)
-        todo = sorted(set(mine) - self._cache.read(mine).keys())
+        todo = sorted(set(mine) - self._store.has(mine))
         if not todo:
             return
         _log.info("computing frozen features of %d texts", len(todo))
         encoder = load_text_encoder(self.recipe.text_encoder)
         for start in range(0, len(todo), _SHARD_TEXTS):
             part = todo[start : start + _SHARD_TEXTS]
-            self._cache.add(self._encode(encoder, {key: by_key[key] for key in part}))
+            self._store.add(self._encode(encoder, {key: by_key[key] for key in part}))
 
-    def read(self, texts: Sequence[str]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-        """Tokens (N, T, E) float32 and their mask (N, T), T ≥ 1; the mask of an empty text is all false.
+    def read(self, texts: Sequence[str], file: Path | None = None) -> Tokens:
+        """The tokens of each text.
+
+        Args:
+            texts: may be empty, and may repeat.
+            file: keep the values there instead of in memory, see `mapped.filled`.
 
         Raises:
             KeyError: a text is not in the cache.
         """
-        keys = [_key(text) if text else None for text in texts]
-        found = self._cache.read([key for key in keys if key])
-        longest = max([1, *(len(entry) for entry in found.values())])
-        tokens_NTE = np.zeros((len(texts), longest, self.dim), dtype=np.float32)
-        mask_NT = np.zeros((len(texts), longest), dtype=np.bool_)
-        for row, key in enumerate(keys):
-            if key:
-                tokens_NTE[row, : len(found[key])] = found[key]
-                mask_NT[row, : len(found[key])] = True
-        return tokens_NTE, mask_NT
+        keys = [_key(text) if text else "" for text in texts]
+        distinct = [key for key in dict.fromkeys(keys) if key]
+        lengths = {key: rows for key, (rows, _) in self._store.shapes(distinct).items()}
+        ends = np.cumsum([0, *(lengths[key] for key in distinct)])
+        start_of = dict(zip(distinct, ends[:-1].tolist(), strict=True))
+
+        def fill(values_RE: HalfArray) -> None:
+            for at in range(0, len(distinct), _READ_TEXTS):
+                part = distinct[at : at + _READ_TEXTS]
+                found = self._store.get(part)
+                for key in part:
+                    values_RE[start_of[key] : start_of[key] + lengths[key]] = found[key]
+
+        values_RE = filled((max(1, int(ends[-1])), self.dim), fill, file)
+        return Tokens(
+            torch.from_numpy(values_RE),
+            torch.tensor([start_of.get(key, 0) for key in keys], dtype=torch.int64),
+            torch.tensor([lengths.get(key, 0) for key in keys], dtype=torch.int64),
+            longest=max([1, *lengths.values()]),
+        )
 
     def _encode(self, encoder: TransformersText, texts: dict[str, str]) -> dict[str, HalfArray]:
         tokens_BTE, mask_BT = encoder.encode(list(texts.values()), self.recipe.max_tokens)

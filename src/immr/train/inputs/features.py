@@ -48,12 +48,26 @@ class TrainingArrays:
 
 
 def training_arrays(
-    training_set: TrainingSet, recipe: ModelRecipe, views: int, cache_dir: Path, world: World
+    training_set: TrainingSet,
+    recipe: ModelRecipe,
+    views: int,
+    cache_dir: Path,
+    world: World,
+    folder: Path | None = None,
 ) -> TrainingArrays:
-    """Each rank computes its share of the missing features, then every rank reads all of them.
+    """Each rank computes its share of the missing features, then all ranks use all of them.
 
     Unseen classes of the training set are left out with their documents, as if they were not in the catalogue yet.
     The remaining classes are renumbered without gaps.
+
+    Args:
+        training_set: photos and items.
+        recipe: its encoders are used.
+        views: of each picture.
+        cache_dir: the cache of features.
+        world: this rank.
+        folder: of this training alone; the arrays are written there once and mapped by all ranks. Without it each
+            rank holds a copy.
 
     Raises:
         TrainingError: there are no photos or no items.
@@ -81,14 +95,23 @@ def training_arrays(
     photos.compute(hashes, names, share)
     documents.compute(items, names, share)
     world.barrier()
-    photos_NV1F = torch.from_numpy(photos.read([hashes[query.image] for query in queries], names))
+
+    def read() -> tuple[Tensor, DocumentArrays]:
+        file = folder / "photos.npy" if folder else None
+        photos_NV1F = photos.read([hashes[query.image] for query in queries], names, file)
+        return torch.from_numpy(photos_NV1F[:, :, 0]), documents.read(items, names, folder)
+
+    if folder and world.leads:
+        read()
+    world.barrier()
+    photos_NVF, read_documents = read()
     return TrainingArrays(
         query_ids=[query.query_id for query in queries],
         photo_images=[query.image for query in queries],
-        photos_NVF=photos_NV1F[:, :, 0],
+        photos_NVF=photos_NVF,
         photo_classes_N=torch.tensor([row_of[query.class_id] for query in queries]),
         photo_weights_N=torch.tensor([query.weight for query in queries], dtype=torch.float32),
-        documents=documents.read(items, names),
+        documents=read_documents,
         document_classes_M=torch.tensor([row for _, row in learned]),
         document_images=[item.image for item in items],
         class_count=len(row_of),

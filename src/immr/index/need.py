@@ -1,0 +1,24 @@
+"""What building a collection needs, from the number of items. Checked by `python -m benchmarks.shop`."""
+
+from __future__ import annotations
+
+from immr.machine.capacity import GIB, Need
+
+_BASE = 1.2 * GIB  # Python with torch and Qdrant Edge
+_ITEM = 10_000  # bytes of an item as Python objects, with its payload, its words and its links in the graph
+_STORED = 3_000  # bytes on disk of a payload and of links
+_FLOAT = 4
+_COPIES = 4  # of an embedding: parts, whole, database, its segment while it is optimized
+
+
+def need(items: int, dim: int, here: bool = True) -> Need:
+    """What building a collection needs.
+
+    Args:
+        items: Number of documents.
+        dim: Numbers in an embedding.
+        here: Whether the database is embedded in this process.
+    """
+    memory = _BASE + items * (_ITEM + _FLOAT * dim * (_COPIES if here else 2))
+    disk = items * (_STORED + 2 * _FLOAT * dim) if here else 0
+    return Need(memory, disk, f"{items:,} items", "use a Qdrant server (IMMR_INDEX_URL)")

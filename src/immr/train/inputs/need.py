@@ -1,0 +1,51 @@
+"""What training needs, from the numbers of photos and items. Checked by `python -m benchmarks.shop`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from immr.machine.capacity import GIB, Need
+from immr.model.encoders.by_name import image_encoder_spec, text_encoder_spec
+from immr.model.features.document_features import fusion_of
+from immr.model.features.text_features import document_text
+from immr.model.model_recipe import ModelRecipe
+from immr.train.train_recipe import TrainRecipe
+from immr.types import Item
+
+_LAUNCHER, _RANK = 0.6 * GIB, 0.7 * GIB  # Python with torch
+_ENCODER = 0.6 * GIB  # fine-tuning holds it with its gradients
+_PHOTO, _ITEM = 700, 3_000  # bytes of a row as Python objects
+_HALF, _FLOAT = 2, 4
+_LETTERS_PER_TOKEN = 4
+_SAMPLED_TEXTS = 1_000
+_TEMPORARIES = 4  # of the logits of one step
+_ROWS = 3  # of the classifier: weights, gradient, optimizer
+
+
+def need(photos: int, items: Sequence[Item], model: ModelRecipe, train: TrainRecipe) -> Need:
+    """What training on so many photos and these items needs. Features are mapped from disk, so they cost disk."""
+    image, text = image_encoder_spec(model.image_encoder), text_encoder_spec(model.text_encoder)
+    fusion, count = fusion_of(model), len(items)
+    per_picture = image.dim + (49 * image.patch_dim if fusion.needs_patches else 0)
+    per_text = _tokens(items, model.max_tokens) * text.dim if fusion.uses_text else 0
+    features = _HALF * (train.views * (photos * image.dim + count * per_picture) + count * per_text)
+    batch = (train.batch_size + train.document_batch_size) * train.processes
+    classifier = _FLOAT * count * (_ROWS * model.dim + _TEMPORARIES * batch * train.negative_rate)
+    objects = train.processes * (_PHOTO * photos + _ITEM * count)
+    memory = (
+        _LAUNCHER + train.processes * (_RANK + (_ENCODER if train.fine_tune else 0)) + objects + classifier
+    )
+    return Need(
+        memory,
+        2 * features,  # the cache, and the arrays of this training
+        f"{photos:,} photos and {count:,} items with {train.processes} processes",
+        "lower the recipe's train.negative_rate, train.views or train.processes",
+    )
+
+
+def _tokens(items: Sequence[Item], most: int) -> float:
+    """Mean number of tokens of a text, from its letters."""
+    some = items[:: -(-len(items) // _SAMPLED_TEXTS)] if items else ()
+    return sum(min(most, len(document_text(item)) / _LETTERS_PER_TOKEN + 2) for item in some) / max(
+        len(some), 1
+    )
