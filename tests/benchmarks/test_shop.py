@@ -1,0 +1,84 @@
+"""The rendered shop fits the data contract, its log has the biases it claims, and a process is measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.shop import __main__ as shop
+from benchmarks.shop.measured import run
+from benchmarks.shop.pictures import Thing, write_catalogue_picture, write_photo
+from benchmarks.shop.tables import BOT_QUERIES, Size, write, write_events
+from immr.data.admission import admit
+from immr.data.images import load
+
+SIZE = Size(items=60, queries=4_000, impressions=40_000)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tables without their pictures."""
+    made = tmp_path_factory.mktemp("shop") / "shop"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.shop.tables._draw", lambda *_: None)
+        write(SIZE, made)
+    return made
+
+
+def test_all_rows_fit_the_contract(folder: Path, tmp_path: Path) -> None:
+    counts = admit(folder, tmp_path).tables
+    assert {name: table.valid for name, table in counts.items()} == {
+        "items": 60,
+        "queries": 4_000,
+        "impressions": pytest.approx(40_000, rel=0.1),  # an item is shown once in an answer
+    }
+    assert not any(table.rejected for table in counts.values())
+
+
+def test_clicks_are_skewed_biased_by_position_and_partly_by_bots(folder: Path) -> None:
+    truth = pq.read_table(folder / "truth.parquet")["item_id"].to_numpy()
+    asked = np.sort(np.unique(truth, return_counts=True)[1])[::-1]
+    assert asked[:6].sum() > 0.4 * len(truth)  # a tenth of the items
+    shown = pq.read_table(folder / "impressions.parquet").to_pandas()
+    rate = shown.groupby("position")["clicked"].mean()
+    assert rate[1] > 1.5 * rate[3] > 1.5 * rate[6]
+    users = pq.read_table(folder / "queries.parquet").to_pandas()["user_id"]
+    assert (users[users.str.startswith("bot-")].value_counts() == BOT_QUERIES).all()
+
+
+def test_the_log_can_be_read_out_as_a_test(folder: Path, tmp_path: Path) -> None:
+    write_events(folder, tmp_path / "events")
+    searches = pq.read_table(tmp_path / "events" / "searches.parquet")
+    assert searches.num_rows == SIZE.queries
+    assert set(searches["variant"].to_pylist()) == {"champion", "challenger"}
+
+
+def test_photos_show_the_thing_and_differ(tmp_path: Path) -> None:
+    thing, rng = Thing.of(0, 7), np.random.default_rng(0)
+    write_catalogue_picture(thing, tmp_path / "item.jpg")
+    for name in ("one", "other"):
+        write_photo(thing, tmp_path / f"{name}.jpg", rng)
+    item, one, other = (
+        np.asarray(load(str(tmp_path / f"{name}.jpg")), float) for name in ("item", "one", "other")
+    )
+    assert item.shape == one.shape == (128, 128, 3)
+    assert (item[0, 0] > 250).all() and np.abs(one - other).mean() > 5
+    assert Thing.of(0, 7) == thing != Thing.of(0, 8)
+
+
+def test_a_process_is_measured_and_its_failure_ends_the_run(tmp_path: Path) -> None:
+    used = run(["-c", "import time; block = b'x' * 200_000_000; time.sleep(0.5)"], {}, tmp_path / "log")
+    assert 0.15 < used.own_gib <= used.peak_gib < 1 and used.seconds >= 0.5
+    with pytest.raises(SystemExit, match="exited with 3"):
+        run(["-c", "raise SystemExit(3)"], {}, tmp_path / "log")
+
+
+def test_the_growth_exponent_is_the_slope_between_sizes() -> None:
+    found = {size: {"cpu_seconds_by_verb": {"govern": 3e-3 * size, "index": 10.0}} for size in (1_000, 4_000)}
+    assert shop._exponent(found, "govern") == pytest.approx(1)
+    assert shop._exponent(found, "index") == pytest.approx(0)
+    assert 0 < shop._exponent(found, "total") < 1
+    assert shop._exponent({1_000: found[1_000]}, "total") is None
