@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.labels.compact import COMPONENTS
 from immr.governance.need import Counts, need
 from immr.machine.capacity import GIB
 
@@ -21,7 +22,11 @@ def test_it_is_near_what_was_measured():
 def test_appearance_needs_the_embeddings_of_photos_and_centres_of_classes():
     counts = Counts(200_000, 300_000, 20_000_000)
     with_it, without = need(counts, RECIPE, F), need(counts, NO_APPEARANCE, F)
-    assert with_it.memory_bytes - without.memory_bytes == 4 * F * (5 * 300_000 + 8 * 200_000)
+    extra = 2 * F * 300_000 + COMPONENTS * (3 * 300_000 + 8 * 200_000)
+    assert with_it.memory_bytes - without.memory_bytes == 4 * extra
+    few = Counts(1_000, 2_000, 10_000)
+    extra = F * (5 * 2_000 + 8 * 1_000)
+    assert need(few, RECIPE, F).memory_bytes - need(few, NO_APPEARANCE, F).memory_bytes == 4 * extra
     assert "clean_labels" in with_it.way_out and "Spark" in without.way_out
     assert with_it.counts == "200,000 items, 300,000 photos and 20,000,000 impressions"
 

@@ -11,6 +11,8 @@ import numpy as np
 from immr.model.model_recipe import ModelRecipe
 from immr.types import FloatArray
 
+_READ_ROWS = 4096
+
 
 class Embedder(Protocol):
     """Embeds photos."""
@@ -51,6 +53,7 @@ class FrozenEmbedder:
         known = features.known(hashes, views)
         found_NF = np.full((len(hashes), features.dim), np.nan, np.float32)
         rows = [row for row, content in enumerate(hashes) if content in known]
-        if rows:
-            found_NF[rows] = features.read([hashes[row] for row in rows], views)[:, 0, 0]
+        for start in range(0, len(rows), _READ_ROWS):
+            part = rows[start : start + _READ_ROWS]
+            found_NF[part] = features.read([hashes[row] for row in part], views)[:, 0, 0]
         return found_NF

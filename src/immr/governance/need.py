@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.labels.compact import components
 from immr.machine.capacity import GIB, Need
 
 _BASE = 1.4 * GIB  # Python with its libraries, DuckDB at rest, and the encoder
@@ -13,10 +14,9 @@ _ENGINE = 6 * GIB  # DuckDB's limit, beyond which it spills to disk
 _SPILLED_PER_IMPRESSION = 60
 _KEY = 16  # bytes for a key of the contract
 _FLOAT = 4
-_COPIES_OF_FEATURES = 5  # of photos: as read, finite, rooted, normalised, centred
-_COPIES_OF_CENTRES = (
-    8  # of classes, in float32's: sums of all and of a fold, their difference, whitened; float64
-)
+_COPIES_OF_FEATURES = 2  # of photos: as read, and normalised
+_COPIES_OF_COMPONENTS = 3  # of photos: those compared, and centred with its temporary
+_COPIES_OF_CENTRES = 8  # of classes: four in float64, which are sums, a fold's, the others', whitened
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ def need(counts: Counts, recipe: GovernanceRecipe, features: int, on_duckdb: boo
         memory += min(_ENGINE, _PER_IMPRESSION * counts.impressions)
         disk += _SPILLED_PER_IMPRESSION * counts.impressions
     if recipe.clean_labels:
+        kept = components(counts.queries, counts.items, features)
         memory += _FLOAT * features * _COPIES_OF_FEATURES * counts.queries
-        memory += _FLOAT * features * _COPIES_OF_CENTRES * counts.items
+        memory += _FLOAT * kept * (_COPIES_OF_COMPONENTS * counts.queries + _COPIES_OF_CENTRES * counts.items)
         disk += (_FLOAT / 2) * features * counts.queries  # the cache of features
     way_out = "turn the recipe's clean_labels off" if recipe.clean_labels else "use Spark (IMMR_ENGINE_URL)"
     rows = f"{counts.items:,} items, {counts.queries:,} photos and {counts.impressions:,} impressions"

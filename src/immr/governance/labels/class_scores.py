@@ -44,9 +44,12 @@ class ClassScores:
 
 def power_normalised(features_NF: FloatArray) -> FloatArray:
     """(N, F) signed square roots with unit rows; a row of zeros stays zero."""
-    rooted_NF = np.sign(features_NF) * np.sqrt(np.abs(features_NF))
-    norm_N1 = np.linalg.norm(rooted_NF, axis=1, keepdims=True)
-    unit_NF: FloatArray = (rooted_NF / np.maximum(norm_N1, 1e-12)).astype(np.float32)
+    unit_NF = np.empty(features_NF.shape, np.float32)
+    for start in range(0, len(features_NF), _BLOCK_ROWS):
+        block_BF = features_NF[start : start + _BLOCK_ROWS]
+        rooted_BF = np.sign(block_BF) * np.sqrt(np.abs(block_BF))
+        norm_B1 = np.linalg.norm(rooted_BF, axis=1, keepdims=True)
+        unit_NF[start : start + _BLOCK_ROWS] = rooted_BF / np.maximum(norm_B1, 1e-12)
     return unit_NF
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels import class_scores
 from immr.governance.labels.class_scores import SHARPNESS, Bools, ClassScores, Doubles, Ints, power_normalised
+from immr.governance.labels.compact import compact
 from immr.governance.labels.confusion import Resemblance, calibrated, look_alikes
 from immr.governance.splits.scenes import scenes
 from immr.types import FloatArray
@@ -91,7 +92,8 @@ def clean(
         recipe: folds, rounds and thresholds.
     """
     seen_N = np.asarray(np.isfinite(features_NF).all(axis=1))
-    x_NF = power_normalised(np.where(seen_N[:, None], features_NF, 0))
+    finite_NF = features_NF if seen_N.all() else np.where(seen_N[:, None], features_NF, 0)
+    x_NF = compact(power_normalised(finite_NF), labels.class_count)
     fold_N = _folds(x_NF, hashes, labels, recipe)
     fit_N = np.where(seen_N & labels.settled_N, labels.weight_N, 0).astype(np.float32)
     rows = np.flatnonzero(fit_N > 0)

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels.class_scores import Bools, Ints, power_normalised
+from immr.governance.labels.compact import compact
 from immr.governance.splits.scenes import scenes
 from immr.types import FloatArray
 
@@ -41,7 +42,8 @@ def sides(photos: pa.Table, features_NF: FloatArray | None, recipe: GovernanceRe
         scene_N = content_N
     else:
         seen_N1 = np.isfinite(features_NF).all(axis=1, keepdims=True)
-        x_NF = power_normalised(np.where(seen_N1, features_NF, 0))
+        finite_NF = features_NF if seen_N1.all() else np.where(seen_N1, features_NF, 0)
+        x_NF = compact(power_normalised(finite_NF), len(np.unique(class_N)))
         scene_N = scenes(x_NF, class_N, recipe.held_out_reach, content_N)
     judged_scene = _scenes_to_judge(scene_N, held_user_N, round(recipe.held_out_near_share * len(class_N)))
     judged_N = held_user_N & np.asarray(photos["settled"]).astype(bool) & judged_scene[scene_N]
