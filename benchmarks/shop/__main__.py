@@ -41,21 +41,27 @@ def main(
     impressions: Annotated[int, typer.Option(help="Items shown in all answers.")] = 120_000,
     share: Annotated[list[float], typer.Option(help="Sizes, as shares of the largest.")] = [0.25, 1.0],  # noqa: B006
     recipe: Annotated[str, typer.Option(help="A recipe by name or file; by default a small one.")] = "",
-    scratch: Annotated[Path | None, typer.Option(help="Where the shops are made, and deleted.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keep shops and homes here; a run that was cut off resumes.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Run every verb of the loop on each size."""
     chosen = recipes.by_name(recipe) if recipe else small_recipe()
     whole, found = Size(items, queries, impressions), dict[int, dict[str, Any]]()
-    for size in (whole.scaled(part) for part in sorted(share)):
-        with TemporaryDirectory(prefix="immr-shop-", dir=scratch) as folder:
-            recipe_file = Path(folder) / "shop.toml"
+    with TemporaryDirectory(prefix="immr-shop-") as temporary:
+        for size in (whole.scaled(part) for part in sorted(share)):
+            place = (folder or Path(temporary)) / f"{size.items}-items"
+            place.mkdir(parents=True, exist_ok=True)
+            recipe_file = place / "shop.toml"
             recipe_file.write_text(recipes.to_toml(chosen))
-            loop = Loop(Path(folder), recipe_file, _console.print)
+            loop = Loop(place, recipe_file, _console.print)
             figures = loop.run(size)
-            disk = {"shop": disk_gib(loop.shop), "home": disk_gib(loop.home)}
-        found[size.items] = _as_json(size, figures) | {"disk_gib": disk}
-        _show(size, figures)
+            found[size.items] = _as_json(size, figures) | {
+                "disk_gib": {"shop": disk_gib(loop.shop), "home": disk_gib(loop.home)},
+                "label_precision": loop.label_precision(),
+            }
+            _show(size, figures)
     precision, kept = looks_minus_dense_precision(CLEANED_CLASSES)
     largest = found[max(found)]
     result = {
@@ -85,7 +91,6 @@ def _as_json(size: Size, figures: Figures) -> dict[str, Any]:
         "search_p50_ms": float(np.median(figures.search_ms)),
         "search_p95_ms": float(np.quantile(figures.search_ms, 0.95)),
         "right_at_1": figures.right_at_1,
-        "label_precision": figures.label_precision,
     }
 
 

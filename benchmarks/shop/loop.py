@@ -1,4 +1,4 @@
-"""The loop over one shop: every verb in a process of its own, as a user types it."""
+"""The loop over one shop: every verb in a process of its own, as a user types it. A run that was cut off resumes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from immr.experiment import changes
 from immr.experiment.definition import save
 from immr.recipes import Recipe
 from immr.settings import Settings
+from immr.storage.atomic import write_atomically
 
 SEARCHES = 150  # enough users with a photo and a click for every finding of `immr drift`
 READY_WITHIN_S = 600
@@ -37,7 +38,14 @@ class Figures:
     search_ms: list[float] = field(default_factory=list)
     upsert_s: float = 0.0
     right_at_1: float = 0.0  # share of the searches, of photos in the log's distribution
-    label_precision: float = 0.0
+
+    @classmethod
+    def read(cls, file: Path) -> Figures:
+        """Those of an earlier run, if there was one."""
+        if not file.is_file():
+            return cls()
+        values = json.loads(file.read_text())
+        return cls(**values | {"used": {verb: Used(**used) for verb, used in values["used"].items()}})
 
 
 def small_recipe() -> Recipe:
@@ -59,15 +67,19 @@ class Loop:
         self._folder, self._recipe, self._tell = folder, str(recipe_file), tell
         self._set = str(folder / "training-set")
         self._environment = {"IMMR_HOME": str(self.home), "IMMR_KEEP_PHOTOS": "true"}
-        self.figures = Figures()
+        self._file = folder / "figures.json"
+        self.figures = Figures.read(self._file)
 
     def run(self, size: Size) -> Figures:
         """All verbs, in the order of the README."""
         shop = str(self.shop)
-        self._tell(f"drawing {size.items:,} items and {size.queries:,} photos")
-        began = time.perf_counter()
-        tables.write(size, self.shop, SEED)
-        self._tell(f"  {(size.items + size.queries) / (time.perf_counter() - began):,.0f} pictures a second")
+        if not (self.shop / "impressions.parquet").is_file():
+            self._tell(f"drawing {size.items:,} items and {size.queries:,} photos")
+            began = time.perf_counter()
+            tables.write(size, self.shop, SEED)
+            self._tell(
+                f"  {(size.items + size.queries) / (time.perf_counter() - began):,.0f} pictures a second"
+            )
         self._verb("check", "data", "check", shop)
         self._verb("govern", "govern", shop, "--out", self._set, "--recipe", self._recipe)
         self._verb("train", "train", self._set, "--recipe", self._recipe, "--processes", "1")
@@ -80,20 +92,23 @@ class Loop:
         self._verb("index", "index", "build", self._set, "--model", "immr-1")
         self._verb("materialize", "materialize", self._set, shop)
         self._verb("deploy", "deploy", "--model", "immr-1", "--force")
-        self._serve(size)
+        if "upsert" not in self.figures.used:
+            self._serve(size)
         self._verb("push", "push", self._set, shop)
         self._verb("export", "events", "export", "--out", str(self._folder / "next-log"))
         self._verb("drift", "drift", self._set, may_exit=(0, 2))
         self._read_out()
-        self.figures.label_precision = self._label_precision()
         return self.figures
 
     def _verb(self, name: str, *arguments: str, may_exit: Sequence[int] = (0,)) -> None:
+        if name in self.figures.used:
+            return
         used = run(["-m", "immr.cli", *arguments], self._environment, self._log(name), may_exit)
         self._note(name, used)
 
     def _note(self, name: str, used: Used) -> None:
         self.figures.used[name] = used
+        write_atomically(self._file, json.dumps(asdict(self.figures)))
         self._tell(
             f"  {name:12} {used.seconds:7.1f} s {used.cpu_seconds:7.1f} CPU s {used.peak_gib:6.2f} GiB"
         )
@@ -152,13 +167,14 @@ class Loop:
     def _read_out(self) -> None:
         """The shop's whole log, read out as an A/B test of a month."""
         events, now = self._folder / "events", datetime.now(UTC)
-        tables.write_events(self.shop, events)
+        if not events.is_dir():
+            tables.write_events(self.shop, events)
         sides = (("immr-1", "http://127.0.0.1:1"), ("immr-2", "http://127.0.0.1:2"))
         test = changes.begin(*sides, 0.5, now - timedelta(days=30))
         save(test, Settings(home=self.home).experiment_file)
         self._verb("readout", "experiment", "readout", "--from", str(events), "--json")
 
-    def _label_precision(self) -> float:
+    def label_precision(self) -> float:
         """Share of the training photos whose class is that of the item they show."""
         folder = Path(self._set)
         items = pq.read_table(folder / "items.parquet", columns=["item_id", "class_id"]).to_pydict()

@@ -55,8 +55,8 @@ def write(size: Size, folder: Path, seed: int = 0) -> None:
     """Write pictures and tables below `folder`."""
     now = datetime.now(UTC).replace(microsecond=0)
     truth_Q = _asked(size, seed)
-    (folder / "catalogue").mkdir(parents=True)
-    (folder / "photos").mkdir()
+    for pictures in ("catalogue", "photos"):
+        (folder / pictures).mkdir(parents=True, exist_ok=True)
     _draw(size.items, truth_Q, folder, seed)
     pq.write_table(_items(size.items, seed, now), folder / "items.parquet")
     pq.write_table(_queries(size, now, seed), folder / "queries.parquet")
