@@ -43,6 +43,7 @@ def test_the_items_and_the_recipe_are_parameters_with_a_default(spec: dict[str, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_catalogue_becomes_a_search(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
     (tmp_path / "small.toml").write_text(recipes.to_toml(SMALL))
@@ -55,7 +56,7 @@ def test_a_catalogue_becomes_a_search(tmp_path: Path) -> None:
         env={**os.environ, **settings.environment()},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=850,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     parts = connect(settings)
