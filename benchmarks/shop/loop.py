@@ -26,7 +26,8 @@ from immr.settings import Settings
 from immr.storage.atomic import write_atomically
 
 SEARCHES = 150  # enough users with a photo and a click for every finding of `immr drift`
-READY_WITHIN_S = 600
+WITHIN_S = 900  # for the server to start, and for a new item to appear
+PAUSE_S = 0.2  # between two looks
 SEED = 0
 
 
@@ -123,7 +124,7 @@ class Loop:
             running(command, self._environment, self._log("serve")) as (process, used),
             httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
         ):
-            _until(lambda: _is_ready(client), READY_WITHIN_S, lambda: process.poll() is None)
+            _until(lambda: _is_ready(client), WITHIN_S, lambda: process.poll() is None)
             self._search(client, size)
             self._upsert(client, size)
         self._note("serve", used)
@@ -159,7 +160,7 @@ class Loop:
             ["-m", "immr.cli", "items", "upsert", str(changed)], self._environment, self._log("upsert")
         ) as (process, used):
             content = picture.read_bytes()
-            _until(lambda: _finds(client, content, "new"), 60, lambda: process.poll() in (None, 0))
+            _until(lambda: _finds(client, content, "new"), WITHIN_S, lambda: process.poll() in (None, 0))
             self.figures.upsert_s = time.perf_counter() - began
             process.wait()
         self._note("upsert", used)
@@ -216,4 +217,4 @@ def _until(true: Callable[[], bool], within_s: float, is_alive: Callable[[], boo
     while not true():
         if not is_alive() or time.monotonic() > deadline:
             raise SystemExit(f"it has {'not happened' if is_alive() else 'ended'} within {within_s:.0f} s")
-        time.sleep(0.05)
+        time.sleep(PAUSE_S)
