@@ -13,6 +13,7 @@ from immr.model import text_tower
 from immr.model.card import TEXT_ENCODER
 from immr.model.encoders.by_name import load_text_encoder
 from immr.model.features.document_features import DocumentArrays
+from immr.model.features.text_features import Tokens
 from immr.model.fusion import FusionName
 from immr.model.model_recipe import ModelRecipe
 from immr.model.text_query_encoder import TextQueryEncoder, has_text_encoder
@@ -56,8 +57,12 @@ def test_a_query_is_embedded_as_a_document_of_text_alone(
             if fusion == "concept_patch"
             else None,
             has_picture_N=torch.tensor([False]),
-            tokens_NTE=tokens_BTE,
-            mask_NT=mask_BT,
+            tokens=Tokens(
+                tokens_BTE[mask_BT].half(),
+                torch.zeros(1, dtype=torch.long),
+                mask_BT.sum(1),
+                longest=mask_BT.shape[1],
+            ),
         )
         row_1 = torch.zeros(1, dtype=torch.long)
         with torch.inference_mode():

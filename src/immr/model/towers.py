@@ -70,7 +70,7 @@ class Transform(nn.Module):
 
     def fit(self, features_BF: Tensor) -> None:
         """Set mean and deviation from this domain's features, of any size and precision."""
-        blocks = features_BF.split(_FITTED_ROWS)
+        blocks = torch.split(features_BF, _FITTED_ROWS)
         mean_F = sum(block.double().sum(0) for block in blocks) / len(features_BF)
         variance_F = sum((block.double() - mean_F).square().sum(0) for block in blocks) / len(features_BF)
         self.mean_F.copy_(mean_F)
