@@ -71,10 +71,10 @@ class Transform(nn.Module):
     def fit(self, features_BF: Tensor) -> None:
         """Set mean and deviation from this domain's features, of any size and precision."""
         blocks = torch.split(features_BF, _FITTED_ROWS)
-        mean_F = sum(block.double().sum(0) for block in blocks) / len(features_BF)
-        variance_F = sum((block.double() - mean_F).square().sum(0) for block in blocks) / len(features_BF)
+        mean_F = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(features_BF)
+        squares_F = torch.stack([(block.double() - mean_F).square().sum(0) for block in blocks]).sum(0)
         self.mean_F.copy_(mean_F)
-        self.deviation_F.copy_(variance_F.sqrt() + 1e-3)
+        self.deviation_F.copy_((squares_F / len(features_BF)).sqrt() + 1e-3)
 
     def standardized(self, features_BF: Tensor) -> Tensor:
         """(B, F) with zero mean and unit deviation over this domain."""
