@@ -5,6 +5,7 @@ Shapes: N photos, V views, F image features, M items.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from immr.model.features.image_features import ImageFeatures, Share, image_hashe
 from immr.model.features.views import view_names
 from immr.model.model_recipe import ModelRecipe
 from immr.train.world import World
+from immr.types import Item
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,32 @@ def training_arrays(
             f"{training_set.folder} has {len(queries)} photos and {len(items)} items, but training needs "
             "both: its report.html shows where they were dropped"
         )
-    hashes = image_hashes([query.image for query in queries])
+    images = [query.image for query in queries]
+    photos_NVF, documents = _features(images, items, names, recipe, cache_dir, world, folder)
+    return TrainingArrays(
+        query_ids=[query.query_id for query in queries],
+        photo_images=images,
+        photos_NVF=photos_NVF,
+        photo_classes_N=torch.tensor([row_of[query.class_id] for query in queries]),
+        photo_weights_N=torch.tensor([query.weight for query in queries], dtype=torch.float32),
+        documents=documents,
+        document_classes_M=torch.tensor([row for _, row in learned]),
+        document_images=[item.image for item in items],
+        class_count=len(row_of),
+    )
+
+
+def _features(
+    images: Sequence[str],
+    items: Sequence[Item],
+    names: Sequence[str],
+    recipe: ModelRecipe,
+    cache_dir: Path,
+    world: World,
+    folder: Path | None,
+) -> tuple[Tensor, DocumentArrays]:
+    """Features of photos, (N, V, F), and of documents. With a folder the leading rank writes what all ranks map."""
+    hashes = image_hashes(images)
     photos, documents = ImageFeatures(recipe, cache_dir), DocumentFeatures(recipe, cache_dir)
     if world.leads:
         encoder_graph(recipe, cache_dir)
@@ -98,24 +125,13 @@ def training_arrays(
 
     def read() -> tuple[Tensor, DocumentArrays]:
         file = folder / "photos.npy" if folder else None
-        photos_NV1F = photos.read([hashes[query.image] for query in queries], names, file)
+        photos_NV1F = photos.read([hashes[image] for image in images], names, file)
         return torch.from_numpy(photos_NV1F[:, :, 0]), documents.read(items, names, folder)
 
     if folder and world.leads:
         read()
     world.barrier()
-    photos_NVF, read_documents = read()
-    return TrainingArrays(
-        query_ids=[query.query_id for query in queries],
-        photo_images=[query.image for query in queries],
-        photos_NVF=photos_NVF,
-        photo_classes_N=torch.tensor([row_of[query.class_id] for query in queries]),
-        photo_weights_N=torch.tensor([query.weight for query in queries], dtype=torch.float32),
-        documents=read_documents,
-        document_classes_M=torch.tensor([row for _, row in learned]),
-        document_images=[item.image for item in items],
-        class_count=len(row_of),
-    )
+    return read()
 
 
 def _rows_of_classes(training_set: TrainingSet) -> dict[int, int]:
