@@ -9,8 +9,12 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def start(
-    run: str, items_uri: str, recipe: str, report: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics]
-) -> NamedTuple("Outputs", [("model", str)]):
+    run: str,
+    items_uri: str,
+    recipe: str,
+    catalogue_report: dsl.Output[dsl.HTML],
+    counts: dsl.Output[dsl.Metrics],
+) -> NamedTuple("Outputs", [("model_version", str)]):
     """Check, register, package, index and deploy a catalogue; fails if changes wait for a live version."""
     import shutil
 
@@ -36,7 +40,7 @@ def start(
         return f"{started.items} items are searchable with {started.version_id}"
 
     started = PipelineRun.of(parts.settings, run).step("start", body, finding)
-    shutil.copyfile(started.training_set / "report.html", report.path)
+    shutil.copyfile(started.training_set / "report.html", catalogue_report.path)
     for name in ("items", "changed", "deleted", "rejected"):
-        metrics.log_metric(name, getattr(started, name))
+        counts.log_metric(name, getattr(started, name))
     return (started.version_id,)

@@ -62,5 +62,5 @@ def test_a_catalogue_becomes_a_search(tmp_path: Path) -> None:
     parts = connect(settings)
     assert parts.registry.get("champion").id == "immr-1"
     assert [each.version_id for each in parts.deployer.current()] == ["immr-1"]
-    [report] = (settings.home / "pipeline").glob("*/start/report")
+    [report] = (settings.home / "pipeline").glob("*/start/catalogue_report")
     assert "<html" in report.read_text()
