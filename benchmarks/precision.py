@@ -65,7 +65,7 @@ def main(
 
 
 def _embedded(folder: Path, pixels: list[FloatArray], reduced: bool) -> tuple[FloatArray, float]:
-    graph = Graph(folder / QUERY_ENCODER, batch=1, reduced=reduced)
+    graph = Graph(folder / QUERY_ENCODER, sizes=(1,), reduced=reduced)
     graph.run("embedding", pixels[0])
     start = time.process_time()
     embeddings_QD = np.concatenate([graph.run("embedding", each) for each in pixels])

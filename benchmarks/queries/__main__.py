@@ -20,7 +20,7 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -43,6 +43,7 @@ from immr.model.encoders.by_name import preprocessing_of
 from immr.model.features.image_features import ImageFeatures, Share, image_hashes
 from immr.model.model_recipe import ModelRecipe
 from immr.model.query_encoder import OnnxQueryEncoder
+from immr.model.text_query_encoder import TextQueryEncoder, has_text_encoder
 from immr.model.towers import Towers
 from immr.search.ranking import RankingRecipe
 from immr.search.searcher import Answer, Searcher, Wanted
@@ -83,11 +84,14 @@ def main(
         index = QdrantIndex(f"edge://{place}/index")
         index.build(version, labelled.items, documents_ND)
         with closing(index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
-            searcher = Searcher(OnnxQueryEncoder(folder), collection, None, RankingRecipe())
+            encoder = OnnxQueryEncoder(folder)
+            texts = TextQueryEncoder(folder) if has_text_encoder(folder) else None
+            searcher = Searcher(encoder, collection, None, RankingRecipe(), texts=texts)
+            by_words = Searcher(encoder, collection, None, RankingRecipe())
             photos = labelled.split(split)
             figures = {
-                **words_alone(searcher, labelled.items),
-                **words_beside_photos(searcher, labelled, photos),
+                **words_alone({"text": searcher, "words": by_words}, labelled.items),
+                **words_beside_photos({"hybrid": searcher, "photo_words": by_words}, labelled, photos),
                 **boxes(searcher, photos),
                 **matches(folder, labelled, documents_ND, photos, others),
                 **latencies(searcher, photos[:60], labelled.items),
@@ -124,35 +128,40 @@ def write_untrained(folder: Path, labelled: LabelledSet, cache_dir: Path) -> Mod
     return ModelVersion("untrained", 0, "none", "none", dim, preprocessing, "none", "untrained")
 
 
-def words_alone(searcher: Searcher, items: Sequence[Item]) -> dict[str, float]:
-    """Known-item search by a description."""
+def words_alone(searchers: Mapping[str, Searcher], items: Sequence[Item]) -> dict[str, float]:
+    """Known-item search by a description: with the text tower, if the version has one, and by words alone."""
     described = [item for item in items if item.description]
-    texts = [" ".join(item.description.split()[:WORDS]) for item in described]
-    ranks = [
-        rank_of(searcher.search([], Wanted(K, text=text)), item.item_id)
-        for text, item in zip(texts, described, strict=True)
-    ]
-    found = np.array([rank is not None for rank in ranks], dtype=float)
-    return with_interval("text_recall_at_10", found, [item.item_id for item in described])
+    figures: dict[str, float] = {}
+    for name, searcher in searchers.items():
+        found = []
+        for item in described:
+            text = " ".join(item.description.split()[:WORDS])
+            found.append(rank_of(searcher.search([], Wanted(K, text=text)), item.item_id) is not None)
+        ids = [item.item_id for item in described]
+        figures |= with_interval(f"{name}_recall_at_10", np.array(found, dtype=float), ids)
+    return figures
 
 
 def words_beside_photos(
-    searcher: Searcher, labelled: LabelledSet, photos: Sequence[DatasetPhoto]
+    searchers: Mapping[str, Searcher], labelled: LabelledSet, photos: Sequence[DatasetPhoto]
 ) -> dict[str, float]:
-    """ndcg@10 with the words and without."""
+    """ndcg@10 of photos alone, and of photos with words."""
     item_of = {item.item_id: item for item in labelled.items}
-    gains: dict[str, list[float]] = {"dense": [], "hybrid": []}
+    gains: dict[str, list[float]] = {"dense": [], **{name: [] for name in searchers}}
     for photo in photos:
         content = Path(photo.image).read_bytes()
         text = item_of[photo.item_id].category.split("/")[-1].replace("-", " ")
-        for kind, wanted in (("dense", Wanted(K)), ("hybrid", Wanted(K, text=text))):
-            rank = rank_of(searcher.search([content], wanted), photo.item_id)
+        alone = next(iter(searchers.values())).search([content], Wanted(K))
+        answers = {
+            name: searcher.search([content], Wanted(K, text=text)) for name, searcher in searchers.items()
+        }
+        for kind, answer in {"dense": alone, **answers}.items():
+            rank = rank_of(answer, photo.item_id)
             gains[kind].append(0.0 if rank is None else 1 / float(np.log2(1 + rank)))
     dense_Q, hybrid_Q = (np.array(gains[kind]) for kind in ("dense", "hybrid"))
     items = [photo.item_id for photo in photos]
     return {
-        "dense_ndcg": float(dense_Q.mean()),
-        "hybrid_ndcg": float(hybrid_Q.mean()),
+        **{f"{kind}_ndcg": float(np.mean(each)) for kind, each in gains.items()},
         **with_interval("hybrid_minus_dense_ndcg", hybrid_Q - dense_Q, items),
     }
 

@@ -18,6 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from immr.cli import app
+from immr.data.attributes import CLASS
 from immr.errors import ContractError
 from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
@@ -237,3 +238,31 @@ def test_gc_keeps_live_versions_and_the_newest(settings: Settings) -> None:
     done = CliRunner(env=settings.environment()).invoke(app, ["index", "gc", "--keep", "0"])
     assert (done.exit_code, "immr-2" in done.output) == (0, True)
     assert connect(settings).index.versions() == ["immr-1"]
+
+
+def test_a_changed_item_keeps_the_class_that_governance_gave_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    governed = [dataclasses.replace(item, attributes={CLASS: "7"}) for item in items(settings.home)]
+    monkeypatch.setattr(catalogue.govern, "training_set_of", lambda parts, version: Governed(governed))
+    parts = connect(settings)
+    index(parts, version(settings, 1), governed)
+    cheaper = dataclasses.replace(items(settings.home)[0], price=0.5)
+    catalogue.change(parts, [cheaper, blue(settings)])
+    index(parts, version(settings, 2), governed)  # a build also includes the changes
+    for number in (1, 2):
+        with closing(parts.index.open(f"immr-{number}", RECIPE.embedding_dim, PREPROCESSING)) as collection:
+            collection.refresh()
+            found = {name: collection.item(name) for name in ("red", "green", "blue")}
+        assert {name: each.attributes.get(CLASS) for name, each in found.items() if each} == {
+            "red": "7",
+            "green": "7",
+            "blue": None,  # new, so governance has not seen it
+        }
+
+
+@dataclasses.dataclass
+class Governed:
+    """A training set that has items."""
+
+    items: list[Item]

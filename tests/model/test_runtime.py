@@ -18,7 +18,7 @@ from immr.model.runtime import Graph
 folder = Path(sys.argv[1])
 side = Card.read(folder).preprocessing.image_size_px
 pixels = np.random.default_rng(0).uniform(-1, 1, (1, 3, side, side)).astype(np.float32)
-graph = Graph(folder / QUERY_ENCODER, at_once=2, batch=1)
+graph = Graph(folder / QUERY_ENCODER, at_once=2, sizes=(1,))
 barrier, found = threading.Barrier(8), []
 
 def search():

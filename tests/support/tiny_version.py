@@ -73,15 +73,16 @@ def write_text_encoder(folder: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     photos = [Image.new("RGB", (48, 40), colour) for colour in COLOURS.values()]
-    table_VD = np.concatenate([np.ones((1, DIM), np.float32), OnnxQueryEncoder(folder).encode(photos)])
+    table_VD = np.concatenate([np.zeros((1, DIM), np.float32), OnnxQueryEncoder(folder).encode(photos)])
     words = {word: number for number, word in enumerate(["[UNK]", *COLOURS])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.enable_truncation(8)
     tokenizer.save(str(folder / TOKENIZER))
     inputs = [ops.parameter([-1, -1], np.int64) for _ in range(2)]
     rows_BTD = ops.gather(ops.constant(table_VD), inputs[0], ops.constant(0))
     embedding_BD = ops.normalize_l2(
-        ops.reduce_mean(rows_BTD, ops.constant([1])), ops.constant([1]), 1e-12, "max"
+        ops.reduce_sum(rows_BTD, ops.constant([1])), ops.constant([1]), 1e-12, "max"
     )
     for node, name in zip((*inputs, embedding_BD), ("input_ids", "attention_mask", "embedding"), strict=True):
         node.output(0).get_tensor().set_names({name})

@@ -7,24 +7,26 @@ collection does not answer, its version keeps its position and receives the rest
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from immr.data.attributes import CLASS
 from immr.data.item_changes import read_ids, read_items
 from immr.errors import ContractError, ImmrError, IndexMismatchError
 from immr.experiment.definition import load
 from immr.experiment.waiting import load_queue
 from immr.index.outbox import Change, Delivered, Outbox, with_changes
 from immr.index.vector_index import Changes
+from immr.loop import govern
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from immr.data.admission import TableCounts
-    from immr.types import Item, ModelVersion
+    from immr.types import AttributeValue, Item, ModelVersion
     from immr.wiring import Parts
 
 log = logging.getLogger(__name__)
@@ -148,7 +150,9 @@ def current(parts: Parts, items: Sequence[Item]) -> tuple[list[Item], int]:
     """A catalogue with all changes applied, and the sequence of the last one."""
     box = outbox(parts)
     latest = box.latest()
-    return with_changes(items, box.between(0, latest)), latest
+    classes = _classes(items)
+    changed = with_changes(items, box.between(0, latest))
+    return [_with_class(item, classes) for item in changed], latest
 
 
 def deliver_after_build(parts: Parts, version: ModelVersion) -> None:
@@ -212,11 +216,12 @@ def _with_collection(parts: Parts) -> list[ModelVersion]:
 
 def _deliver_to(parts: Parts, box: Outbox, version: ModelVersion, latest: int) -> None:
     done = _delivered(parts, box, version)
+    classes = _classes_of(parts, version) if done.sequence < latest else {}
     while done.sequence < latest:
         until = min(latest, done.sequence + CHANGES_AT_ONCE)
         changes = box.between(done.sequence, until)
         try:
-            parts.index.change(version, _embedded(parts, version, changes))
+            parts.index.change(version, _embedded(parts, version, changes, classes))
         except IndexMismatchError:
             if version.id in live_versions(parts):
                 raise
@@ -233,8 +238,35 @@ def _delivered(parts: Parts, box: Outbox, version: ModelVersion) -> Delivered:
     return Delivered(content.name, content.sequence)
 
 
-def _embedded(parts: Parts, version: ModelVersion, changes: Sequence[Change]) -> Changes:
-    put = [(change.sequence, change.item) for change in changes if change.item is not None]
+def _classes_of(parts: Parts, version: ModelVersion) -> Mapping[str, AttributeValue]:
+    """By item_id, as the version's training set has them; none if it is not in this home."""
+    try:
+        return _classes(govern.training_set_of(parts, version).items)
+    except ContractError as error:
+        log.warning("changed items lose their class in %s: %s", version.id, error)
+        return {}
+
+
+def _classes(items: Sequence[Item]) -> Mapping[str, AttributeValue]:
+    return {item.item_id: item.attributes[CLASS] for item in items if CLASS in item.attributes}
+
+
+def _with_class(item: Item, classes: Mapping[str, AttributeValue]) -> Item:
+    """A shop's table has no classes, so a changed item keeps the one that governance gave it."""
+    if CLASS in item.attributes or item.item_id not in classes:
+        return item
+    return replace(item, attributes={**item.attributes, CLASS: classes[item.item_id]})
+
+
+def _embedded(
+    parts: Parts,
+    version: ModelVersion,
+    changes: Sequence[Change],
+    classes: Mapping[str, AttributeValue],
+) -> Changes:
+    put = [
+        (change.sequence, _with_class(change.item, classes)) for change in changes if change.item is not None
+    ]
     gone = [change for change in changes if change.item is None]
     items = [item for _, item in put]
     embeddings_ND = np.zeros((0, version.dim), dtype=np.float32)

@@ -10,6 +10,9 @@ from immr.model.card import TEXT_ENCODER, TOKENIZER
 from immr.model.runtime import Graph
 from immr.types import FloatArray
 
+_SHORT_TOKENS = 16
+"""Texts up to this length, nearly all queries, are padded to it: a graph of a fixed length is far faster."""
+
 
 def has_text_encoder(folder: Path) -> bool:
     """Whether a version embeds words: one whose fusion reads texts, exported by this release or a later one."""
@@ -24,13 +27,19 @@ class TextQueryEncoder:
         from tokenizers import Tokenizer
 
         self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))  # cuts and pads as training did
-        self._graph = Graph(folder / TEXT_ENCODER, threads, at_once)
+        longest = (self._tokenizer.truncation or {}).get("max_length", _SHORT_TOKENS)
+        self._short = min(_SHORT_TOKENS, longest)
+        file = folder / TEXT_ENCODER
+        self._graph_of_short = Graph(file, threads, at_once, sizes=(1, self._short), reduced=True)
+        self._graph = Graph(file, threads, at_once, reduced=True)
 
     def encode(self, text: str) -> FloatArray:
         """(D,) unit vector."""
         encoded = self._tokenizer.encode(text)
-        # some tokenizers find nothing in a blank text; a masked token stands for it
-        inputs = {"input_ids": encoded.ids or [0], "attention_mask": encoded.attention_mask or [0]}
+        ids, mask = encoded.ids, encoded.attention_mask
+        graph = self._graph_of_short if len(ids) <= self._short else self._graph
+        padding = [0] * (self._short - len(ids))
+        inputs = {"input_ids": ids + padding, "attention_mask": mask + padding}
         arrays = {name: np.array([values], dtype=np.int64) for name, values in inputs.items()}
-        row_D: FloatArray = self._graph.run_with("embedding", arrays)[0]
+        row_D: FloatArray = graph.run_with("embedding", arrays)[0]
         return row_D

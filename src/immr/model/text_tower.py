@@ -28,7 +28,7 @@ from immr.model.text_query_encoder import TextQueryEncoder
 from immr.model.towers import DocumentBatch, DocumentTower
 
 SMALLEST_COSINE = 0.999  # between the exported tower and torch; its weights are stored in half precision
-_CHECKED = ("apple", "a litre of oat milk, without sugar", "Äpfel & 12 eggs")
+_CHECKED = ("apple", "a litre of oat milk, without sugar", "Äpfel & 12 eggs", "brown bread " * 12)
 
 
 class TextTower(nn.Module):
@@ -74,7 +74,8 @@ def export_text_encoder(recipe: ModelRecipe, document: DocumentTower, folder: Pa
     encoder = load_text_encoder(recipe.text_encoder)
     tower = TextTower(recipe, document, encoder).eval()
     encoder.write_tokenizer(folder / TOKENIZER, recipe.max_tokens)
-    ids = encoder.ids(_CHECKED[:1], recipe.max_tokens)
+    # a text padded to the length of another, because tracing drops a mask without zeros
+    ids = {name: rows_BT[:1] for name, rows_BT in encoder.ids(_CHECKED[:2], recipe.max_tokens).items()}
     with _quiet_tracing():
         graph = openvino().convert_model(tower, example_input=ids)
     graph.output(0).get_tensor().set_names({"embedding"})

@@ -1,10 +1,49 @@
-"""Which filters a facet counts under: all but those on its own attribute, so that other values can be chosen."""
+"""Facets: counted under all filters but those on their own attribute, so that other values can be chosen."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
-from immr.types import Filters
+from immr.index.vector_index import Collection
+from immr.types import Facet, Filters
+
+KEPT_S = 5.0
+_MOST = 512
+
+_Key = tuple[str, Filters]
+
+
+class RecentFacets:
+    """Counts of the last seconds: searches ask for few different ones, whatever their photos. Thread safe."""
+
+    def __init__(self, collection: Collection, clock: Callable[[], float] = time.monotonic) -> None:
+        """Counts are read from the collection, and kept for `KEPT_S` by the clock."""
+        self._collection = collection
+        self._clock = clock
+        self._kept: dict[_Key, tuple[float, Facet]] = {}
+        self._lock = threading.Lock()
+
+    def read(self, name: str, filters: Filters) -> Facet:
+        """The facet of an attribute, at most `KEPT_S` old.
+
+        Raises:
+            KeyError: there is no such attribute.
+            IndexUnavailableError: the vector database does not answer.
+        """
+        key, now = (name, without(filters, name)), self._clock()
+        with self._lock:
+            counted_at, facet = self._kept.get(key, (-KEPT_S, None))
+        if facet is not None and now - counted_at < KEPT_S:
+            return facet
+        facet = self._collection.facet(*key)
+        with self._lock:
+            if len(self._kept) >= _MOST:
+                self._kept.clear()
+            self._kept[key] = (now, facet)
+        return facet
 
 
 def without(filters: Filters, name: str) -> Filters:

@@ -27,7 +27,7 @@ class RankingRecipe:
 
     cosine_weight: float = 1.0
     words_weight: float = 1.0
-    text_weight: float = 0.3
+    text_weight: float = 0.1
     ctr_weight: float = 0.05
     stock_weight: float = 0.1
     freshness_weight: float = 0.0

@@ -13,7 +13,8 @@ import numpy as np
 from immr.evaluation.matches.rule import MatchRule, strongest
 from immr.features.feature_store import FeatureReader
 from immr.index.vector_index import EVERYTHING, Collection
-from immr.search import facets, grouping
+from immr.search import grouping
+from immr.search.facets import RecentFacets
 from immr.search.feature_lookup import FeatureLookup
 from immr.search.fusion import Fused, fuse
 from immr.search.matching import with_matches
@@ -89,6 +90,7 @@ class Searcher:
         """
         self._encoder = encoder
         self._collection = collection
+        self._facets = RecentFacets(collection)
         self._features = FeatureLookup(features)
         self._ranking = ranking
         self._overfetch = overfetch
@@ -151,13 +153,13 @@ class Searcher:
         return self._answer(embedding_D, wanted, cursor, {})
 
     def facets(self, names: Sequence[str], filters: Filters) -> dict[str, Facet]:
-        """The values of attributes among all items that pass the filters on the other attributes.
+        """The values of attributes among all items that pass the filters on the other attributes; seconds old.
 
         Raises:
             KeyError: there is no such attribute.
             IndexUnavailableError: the vector database does not answer.
         """
-        return {name: self._collection.facet(name, facets.without(filters, name)) for name in names}
+        return {name: self._facets.read(name, filters) for name in names}
 
     def _with_text(
         self, embedding_D: FloatArray | None, text: str, stage_ms: dict[str, float]
