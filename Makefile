@@ -134,10 +134,14 @@ PYTHON_IMAGE ?= docker.io/library/python:3.11-slim-bookworm
 
 REGISTRY ?= immr
 
-images: ## build the images for Kubernetes (IMAGE_TOOL=docker REGISTRY=immr)
+# GPU=1: CUDA's torch from TORCH_INDEX, and a compiler for Triton, in the pipeline's image
+TORCH_INDEX ?= $(if $(GPU),https://pypi.org/simple,https://download.pytorch.org/whl/cpu)
+
+images: ## build the images for Kubernetes (IMAGE_TOOL=docker REGISTRY=immr GPU=1)
 	@for image in pipeline-python:pipeline serving:serving gateway:gateway; do \
 	  $(IMAGE_TOOL) build --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) --build-arg VERSION=$(IMAGE_TAG) \
 	    --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
+	    --build-arg TORCH_INDEX=$(TORCH_INDEX) --build-arg GPU=$(GPU) \
 	    --file k8s/images/$${image#*:}.Dockerfile --tag $(REGISTRY)/$${image%:*}:$(IMAGE_TAG) . || exit 1; \
 	done
 

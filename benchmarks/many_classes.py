@@ -56,7 +56,7 @@ from immr.train.inputs.features import training_arrays
 from immr.train.job import TrainJob
 from immr.train.loop import Trainer
 from immr.train.train_recipe import TrainRecipe
-from immr.train.world import World
+from immr.train.world import World, world_from_environment
 
 RATES = (1.0, 0.1, 0.02)
 TOWER_EPOCHS = 6
@@ -79,7 +79,9 @@ def main(
     split: str = "val",
     choose: Annotated[bool, typer.Option(help="Evaluate on a split made inside train.")] = False,
     epochs: Annotated[int | None, typer.Option(help="Of fine-tuning, instead of the recipe's.")] = None,
-    processes: Annotated[int | None, typer.Option(help="Of fine-tuning, instead of the recipe's.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Of fine-tuning, with batches of the same size in all; 1 on one GPU.")
+    ] = None,
     only: Annotated[
         str, typer.Option(help="frozen, towers, fine-tuned or conflicts; the first three if empty.")
     ] = "",
@@ -199,10 +201,16 @@ class Bench:
         recipe = self.recipe
         tuning = recipe.train.fine_tune
         assert tuning is not None
+        wanted = processes or recipe.train.processes
         train = replace(
             recipe.train,
-            processes=processes or recipe.train.processes,
-            fine_tune=replace(tuning, epochs=epochs or tuning.epochs),
+            processes=wanted,
+            fine_tune=replace(
+                tuning,
+                epochs=epochs or tuning.epochs,
+                batch_size=tuning.batch_size * recipe.train.processes // wanted,
+                document_batch_size=tuning.document_batch_size * recipe.train.processes // wanted,
+            ),
         )
         job = TrainJob(
             training_set=self.training_sets[0.0].folder,
@@ -217,7 +225,8 @@ class Bench:
         )
         began = time.perf_counter()
         if train.processes == 1:
-            training.run(job, World())
+            with world_from_environment() as world:  # a GPU if there is one
+                training.run(job, world)
         else:
             job.write(self.folder / "job.json")
             LocalLauncher().run(TrainingJob("benchmark", self.folder / "job.json", train.processes, job.out))

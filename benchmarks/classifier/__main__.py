@@ -237,7 +237,7 @@ def accuracy(optimizer: Any, rows: Any) -> Accuracy:
         labels_B = torch.randint(classes, (batch,), generator=generator)
         classifier(points(labels_B).requires_grad_(), labels_B, step).mean().backward()
         classifier.update(RATES[optimizer] * (1 - step / steps))
-    rows_CD = normalize(classifier.state_dict()["rows"].float(), dim=-1)
+    rows_CD = normalize(classifier.settled_rows().float(), dim=-1)
     tested_B = torch.arange(classes).repeat(5)
     right_B = (points(tested_B) @ rows_CD.T).argmax(1) == tested_B
     return Accuracy(optimizer, rows, float(right_B.float().mean()))

@@ -24,6 +24,11 @@ LABEL org.opencontainers.image.title="immr-pipeline" \
       org.opencontainers.image.licenses="Apache-2.0"
 # LightGBM's OpenMP
 RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
+# with GPU: Triton and torch.compile compile at run time
+ARG GPU=
+RUN if [ -n "${GPU}" ]; then \
+      apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*; \
+    fi
 COPY --from=build /opt/immr /opt/immr
 COPY --from=build /app /app
 COPY serving /app/serving

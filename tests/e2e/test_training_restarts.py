@@ -26,6 +26,7 @@ RECIPE = dataclasses.replace(
     epochs=EPOCHS,
     batch_size=4,
     checkpoint_every_steps=7,
+    checkpoint_every_s=0.0,
     negative_rate=0.5,
     classifier_optimizer="sgd",
 )

@@ -61,6 +61,23 @@ def test_make_builds_what_the_manifests_name() -> None:
     assert used | {IMAGE} == names
 
 
+@pytest.mark.parametrize(
+    ("gpu", "torch"), [([], "whl/cpu"), (["GPU=1"], "pypi.org"), (["GPU=1", "TORCH_INDEX=mine"], "mine")]
+)
+def test_gpu_images_take_torch_from_another_index(gpu: list[str], torch: str) -> None:
+    command = ["make", "-n", "images", "IMAGE_TOOL=true", *gpu]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    (index,) = re.findall(r"--build-arg TORCH_INDEX=(\S+)", done.stdout)
+    assert torch in index
+    assert re.findall(r"--build-arg GPU=(\S*)", done.stdout) == ["1" if gpu else ""]
+
+
+def test_the_pipelines_image_has_a_compiler_if_it_is_for_gpus() -> None:
+    """Triton and torch.compile call one at run time."""
+    text = (ROOT / "k8s/images/pipeline.Dockerfile").read_text().replace("\\\n", " ")
+    assert re.search(r"if \[ -n \"\$\{GPU\}\" \].*install.* g\+\+", text)
+
+
 def test_the_spark_image_has_the_tested_version() -> None:
     (pinned,) = re.findall(r"^pyspark==(\S+)", (ROOT / "constraints.txt").read_text(), re.M)
     manifest = (ROOT / "k8s/components/spark/application.yaml").read_text()

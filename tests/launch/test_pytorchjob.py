@@ -58,6 +58,31 @@ def test_a_queue_a_selector_and_tolerations_are_passed_on(job: TrainingJob, tmp_
     assert "NCCL_SOCKET_IFNAME" in names
 
 
+def test_settings_of_nccl_and_the_topology_reach_the_pods(job: TrainingJob, tmp_path: Path) -> None:
+    url = {
+        "gpus": "1",
+        "environment": "NCCL_IB_HCA=mlx5,NCCL_SOCKET_IFNAME=ib0",
+        "topology": "rack",
+        "memory": "32Gi",
+    }
+    shape = JobShape.from_query(url | {"shared_memory": "8Gi"})
+    for spec in pytorchjob(job, NAMESPACE, shape, tmp_path, {})["spec"]["pytorchReplicaSpecs"].values():
+        template = spec["template"]
+        (container,) = template["spec"]["containers"]
+        variables = {one["name"]: one.get("value") for one in container["env"]}
+        assert (variables["NCCL_IB_HCA"], variables["NCCL_SOCKET_IFNAME"]) == ("mlx5", "ib0")
+        assert template["metadata"]["annotations"]["kueue.x-k8s.io/podset-preferred-topology"] == "rack"
+        volumes = {one["name"]: one for one in template["spec"]["volumes"]}
+        assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Gi"}
+        mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+        assert mounts["shm"] == "/dev/shm"
+
+
+def test_fewer_gpus_than_processes_are_refused(job: TrainingJob, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"2 processes per pod do not fit on 1 GPUs.*set gpus"):
+        pytorchjob(job, NAMESPACE, JobShape(processes_per_pod=2, gpus=1), tmp_path, {})
+
+
 def test_more_elastic_pods_than_there_are_is_an_error(job: TrainingJob, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="more than the 2 pods"):
         pytorchjob(job, NAMESPACE, JobShape(elastic_min_pods=3), tmp_path, {})

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_READS = {
+READS = {
     "_local_scalar_dense",
     "nonzero",
     "masked_select",
@@ -38,7 +38,7 @@ class _Counter(TorchDispatchMode):
         by_mask = name in _INDEXING and any(
             index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
         )
-        if (name in _READS or by_mask) and not _is_step_counter():
+        if (name in READS or by_mask) and not _is_step_counter():
             self.found.append(name)
         return func(*args, **(kwargs or {}))
 

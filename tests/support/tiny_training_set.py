@@ -24,7 +24,9 @@ COLOURS = {
     "white": (235, 235, 235),
 }
 MODEL = ModelRecipe(image_size_px=64, dim=16, plain_dim=8, concepts=4, max_tokens=16)
-TRAIN = TrainRecipe(processes=1, epochs=4, batch_size=8, views=2, checkpoint_every_steps=8)
+TRAIN = TrainRecipe(
+    processes=1, epochs=4, batch_size=8, views=2, checkpoint_every_steps=8, checkpoint_every_s=0.0
+)
 
 
 def write(folder: Path, photos_per_class: int = 6, unseen: frozenset[int] = frozenset()) -> TrainingSet:

@@ -23,6 +23,7 @@ def start(module: str, size: int, *arguments: str) -> list[subprocess.Popen[byte
         "MASTER_PORT": str(free_port()),
         "GLOO_SOCKET_IFNAME": "lo",
         "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
     }
     command = [sys.executable, "-m", module, *arguments]
     return [subprocess.Popen(command, env=environment | {"RANK": str(rank)}) for rank in range(size)]

@@ -49,7 +49,7 @@ def run(name: str, folder: Path, steps: int, save: bool, world: World) -> dict[s
     tower = projection()
     learned = Learned(tower, torch.optim.AdamW(tower.parameters(), lr=0.01))
     parts = {"classifier": classifier, "towers": learned}
-    checkpoints = Checkpoints(folder / name, "key", world)
+    checkpoints = Checkpoints(folder / name, "key", world, in_background=name.endswith("sgd"))
     start = (checkpoints.load(parts) or {"step": 0})["step"]
     first = [tensor.clone() for tensor in own_state(classifier)] if start else []
     losses = []
@@ -66,6 +66,7 @@ def run(name: str, folder: Path, steps: int, save: bool, world: World) -> dict[s
         if save and step == 3:
             checkpoints.save(step, parts, {"step": step + 1})
             first = [tensor.clone() for tensor in own_state(classifier)]
+    checkpoints.wait()
     return {"first": first, "losses": losses, "towers": list(tower.parameters())}
 
 

@@ -1,4 +1,5 @@
 import shutil
+from unittest import mock
 
 import pytest
 import torch
@@ -97,3 +98,28 @@ def test_a_module_and_its_optimizer_resume_exactly(tmp_path):
     step(other)
     for ours, theirs in zip(one.module.parameters(), other.module.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_one_written_in_the_background_has_the_state_of_its_start(tmp_path):
+    checkpoints, part = Checkpoints(tmp_path, "key", World(), in_background=True), Value(5)
+    checkpoints.save(5, {"part": part}, {"epoch": 5, "loss": [5.1]})
+    part.value += 1
+    checkpoints.wait()
+    assert _load(checkpoints) == 5
+    _save(checkpoints, 10)
+    assert _load(checkpoints) == 10, "loading waits"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["after-00000005", "after-00000010"]
+    checkpoints.clear()
+    assert not tmp_path.exists()
+
+
+def test_a_background_error_reaches_the_next_save(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "run", "key", World(), in_background=True)
+    _save(checkpoints, 5)
+    checkpoints.wait()
+    (tmp_path / "run" / ".after-00000010").mkdir()
+    with mock.patch("immr.train.checkpoint.write_atomically", side_effect=OSError("disk full")):
+        _save(checkpoints, 10)
+        with pytest.raises(TrainingError, match=r"could not write the checkpoint.*disk full"):
+            checkpoints.wait()
+    assert _load(checkpoints) == 5

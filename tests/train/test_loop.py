@@ -1,5 +1,6 @@
 import dataclasses
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 import torch
@@ -97,6 +98,18 @@ def test_a_run_interrupted_at_any_step_ends_the_same(arrays, tmp_path, negative_
         assert resumed.curves == unbroken.curves
         for name, value in unbroken.towers.state_dict().items():
             assert torch.equal(value, resumed.towers.state_dict()[name])
+
+
+def test_checkpoints_are_not_written_before_their_time(arrays, tmp_path):
+    recipe = dataclasses.replace(TRAIN, epochs=1, checkpoint_every_steps=1, checkpoint_every_s=3600.0)
+    checkpoints = Checkpoints(tmp_path, "key", World())
+    with mock.patch.object(checkpoints, "save") as save:
+        Trainer(arrays, MODEL, recipe, World()).run(checkpoints, tracker=None)
+        assert not save.called
+        recipe = dataclasses.replace(recipe, checkpoint_every_s=0.0)
+        trainer = Trainer(arrays, MODEL, recipe, World())
+        trainer.run(checkpoints, tracker=None)
+    assert save.call_count == trainer.stage.plan.steps_per_epoch - 1
 
 
 def test_a_run_resumes_with_another_batch_size(arrays, tmp_path):

@@ -22,10 +22,12 @@ class JobShape:
     cpu: str = "1"
     memory: str = "3Gi"
     gpus: int = 0  # per pod
-    shared_memory: str = "512Mi"  # /dev/shm, used by data loaders and NCCL
+    shared_memory: str = "512Mi"  # /dev/shm, used by data loaders and NCCL; counts towards the memory
+    environment: str = ""  # of the processes: "NCCL_IB_HCA=mlx5,NCCL_DEBUG=WARN"
     operator: str = ""  # "pytorchjob" or "trainjob"; empty: the one that the cluster has, pytorchjob if both
     run: str = ""  # label: the pipeline run that owns the job
     queue: str = ""  # Kueue LocalQueue; empty: not queued
+    topology: str = ""  # level of Kueue's topology that should hold all pods: "cloud.provider.com/rack"
     node_selector: str = ""  # "pool=gpu,zone=a"
     tolerations: str = ""  # keys of tolerated taints: "nvidia.com/gpu,spot"
     backoff_limit: int = 2  # restarts of the whole job before it counts as failed

@@ -36,6 +36,11 @@ def number_of_pods(job: TrainingJob, shape: JobShape, home: Path) -> int:
             f"{job.processes} processes do not fill pods of {shape.processes_per_pod}: "
             "change the number of processes, or processes_per_pod in IMMR_LAUNCH_URL"
         )
+    if 0 < shape.gpus < shape.processes_per_pod:
+        raise TrainingError(
+            f"{shape.processes_per_pod} processes per pod do not fit on {shape.gpus} GPUs, because each needs one: "
+            "set gpus in IMMR_LAUNCH_URL to processes_per_pod"
+        )
     if shape.elastic_min_pods > pods:
         raise TrainingError(
             f"elastic_min_pods={shape.elastic_min_pods} is more than the {pods} pods of this job: lower it"
@@ -67,7 +72,7 @@ def pod_template(
     """The whole template, a `V1PodTemplateSpec`, whose only container has this name."""
     from kubernetes import client
 
-    node_selector = dict(pair.split("=", 1) for pair in shape.node_selector.split(",") if "=" in pair)
+    node_selector = _pairs(shape.node_selector)
     tolerations = [
         client.V1Toleration(key=key, operator="Exists") for key in shape.tolerations.split(",") if key
     ]
@@ -92,7 +97,10 @@ def pod_template(
         ],
     )
     # a service mesh's sidecar would keep the pod running after training
-    metadata = client.V1ObjectMeta(labels=pod_labels(job), annotations={"sidecar.istio.io/inject": "false"})
+    annotations = {"sidecar.istio.io/inject": "false"}
+    if shape.topology:
+        annotations["kueue.x-k8s.io/podset-preferred-topology"] = shape.topology
+    metadata = client.V1ObjectMeta(labels=pod_labels(job), annotations=annotations)
     return client.V1PodTemplateSpec(metadata=metadata, spec=spec)
 
 
@@ -112,7 +120,7 @@ def _container(
         "GLOO_SOCKET_IFNAME": "eth0",  # the pod's interface; otherwise gloo resolves the pod's host name
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # else a restarted elastic job finds dead members
     } | ({"NCCL_SOCKET_IFNAME": "eth0"} if shape.gpus else {})
-    variables = {**environment, "IMMR_HOME": str(home), **own}
+    variables = {**environment, "IMMR_HOME": str(home), **own, **_pairs(shape.environment)}
     # torchrun takes nodes, rank and the master's address from the PET_* that the operator sets
     command = ["python", "-m", "torch.distributed.run", "-m", "immr.train", str(job.job_file.absolute())]
     return client.V1Container(
@@ -132,6 +140,11 @@ def _container(
             client.V1VolumeMount(name="tmp", mount_path=_SCRATCH),
         ],
     )
+
+
+def _pairs(names_and_values: str) -> dict[str, str]:
+    """From "name=value,name=value"."""
+    return dict(pair.split("=", 1) for pair in names_and_values.split(",") if "=" in pair)
 
 
 def _threads(shape: JobShape) -> str:

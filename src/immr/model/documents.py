@@ -35,12 +35,14 @@ def encode_documents(folder: Path, items: Sequence[Item], cache_dir: Path) -> Fl
         return np.zeros((0, recipe.embedding_dim), dtype=np.float32)
     features = DocumentFeatures(recipe, cache_dir, tuned_weights(folder))
     features.compute(items, ["fit"], Share(threads=torch.get_num_threads()))
-    tower = Towers.read(recipe, folder / TOWERS).document
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tower = Towers.read(recipe, folder / TOWERS).document.to(device)
     parts = []
     with torch.inference_mode():
         for start in range(0, len(items), _BATCH):
             batch = items[start : start + _BATCH]
             rows_B = torch.arange(len(batch))
-            parts.append(tower(features.read(batch, ["fit"]).batch(rows_B, torch.zeros_like(rows_B))))
+            found = features.read(batch, ["fit"]).batch(rows_B, torch.zeros_like(rows_B))
+            parts.append(tower(found.to(device)).cpu())
     embeddings_ND: FloatArray = torch.cat(parts).numpy()
     return embeddings_ND

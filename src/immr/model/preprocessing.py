@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from immr.model.framing import WORKING_PX, framed
@@ -27,10 +28,17 @@ class Preprocessing:
 
     def apply(self, image: Image.Image) -> FloatArray:
         """(3, S, S) float32 from an upright RGB picture."""
-        pixels_CHW = np.asarray(self._square(image)).transpose(2, 0, 1).astype(np.float32, order="C")
+        pixels_CHW = self.square(image).transpose(2, 0, 1).astype(np.float32, order="C")
         pixels_CHW -= self.mean
         pixels_CHW /= self.std
         return pixels_CHW
+
+    def square(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """(S, S, 3), before its values are scaled."""
+        side = self.image_size_px
+        if self.framing == "drawing":
+            return np.asarray(framed(image, side))
+        return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))
 
     @property
     def enough_px(self) -> int:
@@ -45,9 +53,3 @@ class Preprocessing:
     def hash(self) -> str:
         """Changes whenever the same photo would give a different input."""
         return fingerprint.of_values(READING, self)[:16]
-
-    def _square(self, image: Image.Image) -> Image.Image:
-        side = self.image_size_px
-        if self.framing == "drawing":
-            return framed(image, side)
-        return ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)

@@ -34,6 +34,16 @@ class DocumentBatch:
     tokens_BTE: Tensor
     mask_BT: Tensor  # a row without a true token has no text
 
+    def to(self, device: str) -> DocumentBatch:
+        """The same on a device."""
+        return DocumentBatch(
+            pictures_BF=self.pictures_BF.to(device),
+            patches_BPF=None if self.patches_BPF is None else self.patches_BPF.to(device),
+            has_picture_B=self.has_picture_B.to(device),
+            tokens_BTE=self.tokens_BTE.to(device),
+            mask_BT=self.mask_BT.to(device),
+        )
+
 
 class Affine(NamedTuple):
     """x ↦ W x + b."""

@@ -22,5 +22,5 @@ class FineTuneRecipe:
     weight_decay: float = 0.02  # of the encoder's matrices; the towers keep theirs
     warmup_share: float = 0.1
     average_decay: float = 0.98  # of the moving average that becomes the version
-    autocast: bool = False  # bfloat16: slower on CPUs, where depthwise convolutions lack a fast kernel
+    autocast: bool | None = None  # bfloat16; by default on a GPU: CPUs lack fast depthwise convolutions in it
     encoder_parallel: Literal["replicated", "fsdp2"] = "replicated"  # fsdp2: for encoders larger than a rank

@@ -6,6 +6,7 @@ Shapes: B photos and documents of one rank, A those of all ranks, D embedding.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -60,7 +61,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.arrays = self.arrays.to(self.world.device)
         self.read_every = self.read_every or (1 if self.world.device == "cpu" else _READ_EVERY)
-        self._unread = UnreadLosses()
+        self._unread, self._saved_at = UnreadLosses(), 0.0
         recipe, arrays = self.recipe, self.arrays
         torch.manual_seed(derived_seed(recipe.seed, 0))  # the same initial towers on every rank
         self.towers, self.stage = stages.heads(arrays, self.model, recipe, self.world)
@@ -84,6 +85,7 @@ class Trainer:
             TrainingError: the loss is not finite; the message names the step and the photos.
         """
         self._resume(checkpoints)
+        self._saved_at = time.monotonic()
         epochs, photos = self.stage.last_epoch, self.stage.plan.steps_per_epoch * self._photos_per_step
         with Display(epochs, photos, self.progress, shown=self.world.leads) as display:
             while self.progress.epoch < epochs:
@@ -93,6 +95,7 @@ class Trainer:
                     latest = {name: values[-1] for name, values in self.curves.items()}
                     tracker.metrics(latest, step=self.progress.epoch)
                 self._save_if_due(checkpoints)
+        checkpoints.wait()
         self.stage.settle()
         return self.towers.eval()
 
@@ -156,7 +159,11 @@ class Trainer:
     def _save_if_due(self, checkpoints: Checkpoints) -> None:
         every, stage = self.recipe.checkpoint_every_steps, self.stage
         last = stage.last_epoch * stage.plan.steps_per_epoch
-        if self._steps_done % every == 0 and self._steps_done < last:
+        if self._steps_done % every or self._steps_done >= last:
+            return
+        now = time.monotonic()
+        if self.world.agree(now - self._saved_at >= self.recipe.checkpoint_every_s):
+            self._saved_at = now
             self._read_losses()
             photos = self.progress.epoch * len(self.arrays.query_ids) + self.progress.photos
             checkpoints.save(photos, self.state(), self.progress.to_dict())
@@ -165,7 +172,7 @@ class Trainer:
         self.towers.train()
         epoch, start, plan = self.progress.epoch, self._steps_done, self.stage.plan
         ahead = islice(plan.epoch(epoch), start - epoch * plan.steps_per_epoch, None)
-        for step, rows in enumerate(ahead, start):
+        for step, rows in self.stage.inputs.ahead(enumerate(ahead, start)):
             self._unread.add(self._step(rows, step))
             self.progress.advance(self._photos_per_step)
             if (step + 1) % self.read_every == 0:

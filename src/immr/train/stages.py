@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn, optim
+from torch import Tensor, nn, optim
 from torch.distributed.checkpoint.stateful import Stateful
 
 from immr.model.encoders.by_name import load_image_encoder, preprocessing_of
@@ -23,8 +23,11 @@ from immr.train.checkpoint import Learned, Parts
 from immr.train.fine_tune_recipe import FineTuneRecipe
 from immr.train.inputs.augmentation import AUGMENTATIONS
 from immr.train.inputs.batches import BatchPlan, Partners
+from immr.train.inputs.compiled import compiled, use_fast_kernels
 from immr.train.inputs.features import TrainingArrays
-from immr.train.inputs.sources import FrozenInputs, Inputs, LiveInputs, Pictures
+from immr.train.inputs.live import Encoder, LiveInputs
+from immr.train.inputs.sources import FrozenInputs, Inputs
+from immr.train.inputs.squares import DeviceSquares, Drawing, HostSquares, Pictures, Squares
 from immr.train.optimization.averaging import Average
 from immr.train.optimization.layer_rates import encoder_groups, parameter_groups
 from immr.train.optimization.schedule import learning_rate
@@ -128,20 +131,17 @@ def fine_tuning(
     recipe = run.fine_tune or FineTuneRecipe()
     model = replace(towers.recipe, image_size_px=recipe.image_size_px)
     preprocessing = preprocessing_of(model)
+    on_gpu = world.device.startswith("cuda")
     encoder: Any = load_image_encoder(model.image_encoder, model.image_size_px).to(world.device)
+    if on_gpu:
+        use_fast_kernels(encoder)
     if recipe.encoder_parallel == "fsdp2":
         parallel.shard(encoder, world)
     else:
         encoder = encoder.to(memory_format=torch.channels_last)  # twice as fast on a CPU
     stored = PixelCache(cache_dir, round(recipe.image_size_px * _STORED_OVER_TRAINED), model.framing)
-    inputs = LiveInputs(
-        arrays,
-        _pictures(arrays, stored, world),
-        encoder,
-        preprocessing,
-        run.seed,
-        AUGMENTATIONS[recipe.augmentation],
-        recipe.autocast,
+    drawing = Drawing(
+        _pictures(arrays, stored, world), AUGMENTATIONS[recipe.augmentation], recipe.image_size_px, run.seed
     )
     groups = [
         *parameter_groups(towers.parameters(), run.weight_decay),
@@ -149,13 +149,22 @@ def fine_tuning(
             encoder, recipe.encoder_share, recipe.stage_decay, recipe.frozen_stages, recipe.weight_decay
         ),
     ]
+    plan, reduced = _plan(arrays, recipe, run, world), recipe.autocast
+    if reduced is None:
+        reduced = on_gpu
+    squares: Squares = HostSquares(drawing, preprocessing)
+    run_encoder: Encoder = encoder
+    if on_gpu:
+        squares = DeviceSquares(drawing, preprocessing, torch.device(world.device))
+    if on_gpu and recipe.encoder_parallel == "replicated":
+        run_encoder = compiled(encoder, _random_pixels(plan, recipe.image_size_px, world), reduced)
     network = nn.ModuleDict({"encoder": encoder, "towers": towers})
     network.zero_grad()  # with leftover gradients torch does not load the state of a new optimizer
     return Stage(
         first_epoch=run.epochs,
         epochs=recipe.epochs,
-        plan=_plan(arrays, recipe, run, world),
-        inputs=inputs,
+        plan=plan,
+        inputs=LiveInputs(arrays, squares, run_encoder, reduced),
         network=network,
         optimizer=_adamw(groups, recipe.learning_rate, world),
         peak_rate=recipe.learning_rate,
@@ -183,6 +192,14 @@ def _plan(
         partners=Partners.of(arrays.photo_classes_N.cpu(), arrays.document_classes_M.cpu())
         if matched
         else None,
+    )
+
+
+def _random_pixels(plan: BatchPlan, side: int, world: World) -> Tensor:
+    """As many as in a step, (B, 3, S, S)."""
+    count = plan.photo_batch + plan.document_batch
+    return torch.randn(count, 3, side, side, device=world.device).contiguous(
+        memory_format=torch.channels_last
     )
 
 

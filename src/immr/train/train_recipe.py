@@ -30,12 +30,13 @@ class TrainRecipe:
     conflict_cosine: float = 1.0  # negatives above this cosine are left out; 1 keeps all
     classifier_optimizer: Literal["adagrad", "adamw", "sgd"] = "adagrad"
     classifier_rows: Literal["float32", "bfloat16"] = "float32"  # bfloat16: half the memory
-    classifier_products: Literal["bfloat16", "float32"] = "bfloat16"  # on a GPU; sums are float32
+    classifier_products: Literal["float16", "bfloat16", "float32"] = "float16"  # on a GPU; sums are float32
     classifier_rate_factor: float = 10.0  # of learning_rate, for the classifier's rows
     momentum: float = 0.9  # of SGD
     views: int = 4  # augmented views of each photo whose frozen features are cached
     dropout: float = 0.5  # of the frozen, standardized features
     hide_modality: float = 0.1  # share of documents whose picture or text is hidden in a step
     fine_tune: FineTuneRecipe | None = None  # a second stage that also trains the encoder
-    checkpoint_every_steps: int = 200
+    checkpoint_every_steps: int = 200  # a checkpoint may be written
+    checkpoint_every_s: float = 30.0  # and is, if the last one is so many seconds old
     seed: int = 0

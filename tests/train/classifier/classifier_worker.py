@@ -63,7 +63,7 @@ def in_float64(classifier: Classifier) -> Classifier:
 
 def own_rows(classifier: Classifier) -> torch.Tensor:
     """This rank's rows, all up to date."""
-    rows: torch.Tensor = classifier.state_dict()["rows"]
+    rows: torch.Tensor = classifier.settled_rows()
     return rows.to_local() if isinstance(rows, DTensor) else rows
 
 

@@ -16,13 +16,14 @@ from triton.compiler import ASTSource
 from immr.train.classifier.kernels import rows, softmax
 
 H100 = GPUTarget("cuda", 90, 32)
-NAMES = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}
+PRODUCTS = {torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32"}
+ROWS = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}
 TYPES = {
     **dict.fromkeys(("column_ptr",), "*i32"),
     **dict.fromkeys(("count_ptr", "sampled_ptr"), "*i64"),
-    **dict.fromkeys(("examples", "rows", "part", "parts", "count", "sampled", "since", "seed"), "i32"),
+    **dict.fromkeys(("examples", "rows", "part", "parts", "count", "sampled"), "i32"),
     "touched_ptr": "*i16",
-    "factors_ptr": "*fp64",
+    **dict.fromkeys(("factors_ptr", "numbers_ptr"), "*fp64"),
 }
 
 
@@ -42,7 +43,7 @@ def of_softmax(dim, dtype):
     rows_SD = torch.empty(1, dim, dtype=dtype)
     empty = torch.empty(1)
     problem = softmax.Problem(rows_SD, rows_SD, empty.int(), empty, 1.0, empty.long())
-    types = dict.fromkeys(("scaled_ptr", "unit_ptr"), NAMES[dtype])
+    types = dict.fromkeys(("scaled_ptr", "unit_ptr"), PRODUCTS[dtype])
     yield "forward", shared_bytes(softmax._forward, problem.constants(), types, 8)
     yield "backward_embeddings", shared_bytes(softmax._backward_embeddings, problem.constants(), types, 8)
     yield "backward_rows", shared_bytes(softmax._backward_rows, problem.constants(largest_a=64), types)
@@ -51,19 +52,23 @@ def of_softmax(dim, dtype):
 def of_rows(dim, dtype):
     constants = {"DIM": dim, "BLOCK_S": rows._BLOCK, "BLOCK_D": max(16, triton.next_power_of_2(dim))}
     for name, kind in {"sgd": rows.SGD, "adamw": rows.ADAMW, "adagrad": rows.ADAGRAD}.items():
-        types = dict.fromkeys(("rows_ptr", "second_ptr"), NAMES[dtype])
-        types["first_ptr"] = "*fp32" if kind == rows.ADAGRAD else NAMES[dtype]
+        types = dict.fromkeys(("rows_ptr", "second_ptr"), ROWS[dtype])
+        types["first_ptr"] = "*fp32" if kind == rows.ADAGRAD else ROWS[dtype]
+        types["unit_ptr"] = "*fp16"
         rounded = {"IS_PADDED": True, "IS_ROUNDED": dtype == torch.bfloat16}
         yield f"read, {name}", shared_bytes(rows._read, constants | {"KIND": kind}, types)
         yield f"update, {name}", shared_bytes(rows._update, constants | rounded | {"KIND": kind}, types)
+        if kind != rows.ADAGRAD:
+            table = {"BLOCK": rows._TABLE_BLOCK, "KIND": kind}
+            yield f"record missed, {name}", shared_bytes(rows._record_missed, table, {})
 
 
 if __name__ == "__main__":
     dim = int(sys.argv[1])
     needed = {
         f"{kernel}, {dtype}": count
-        for dtype in NAMES
-        for of in (of_softmax, of_rows)
+        for of, types in ((of_softmax, PRODUCTS), (of_rows, ROWS))
+        for dtype in types
         for kernel, count in of(dim, dtype)
     }
     print(json.dumps(needed))

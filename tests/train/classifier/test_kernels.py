@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -58,9 +59,28 @@ def test_losses_gradients_and_rows_agree_with_plain_torch(optimizer, rate, class
         weights_B = torch.rand(batch, generator=generator)
         found, expected = (_step(each, embeddings_BD, labels_B, weights_B, step) for each in pair)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    rows, expected_rows = (each.state_dict()["rows"] for each in pair)
+    rows, expected_rows = (each.settled_rows() for each in pair)
     torch.testing.assert_close(rows, expected_rows, rtol=1e-4, atol=1e-5)
     assert not torch.equal(rows, Shard(classes, dim, World()).first_rows())
+
+
+@pytest.mark.parametrize(
+    ("products", "bound"), [("float32", 1e-5), ("float16", 1e-3)]
+)  # Triton does not interpret products in bfloat16
+def test_products_are_exact_enough(products, bound):
+    recipe = dataclasses.replace(
+        RECIPE, negative_rate=0.4, scale=32.0, classifier_products=products, classifier_optimizer="sgd"
+    )
+    fused, plain = _pair(recipe, classes=500, dim=64)
+    generator = torch.Generator().manual_seed(0)
+    embeddings_BD = F.normalize(torch.randn(40, 64, generator=generator), dim=-1)
+    labels_B = torch.randint(500, (40,), generator=generator)
+    for upstream in (torch.full((40,), 1e-6), torch.rand(40, generator=generator)):
+        found, expected = (_step(each, embeddings_BD, labels_B, upstream, 0) for each in (fused, plain))
+        for own, other in zip(found, expected, strict=True):
+            assert (own - other).norm() < bound * other.norm()
+    rows, expected_rows = (each.rows.rows_RD for each in (fused, plain))
+    assert (rows - expected_rows).norm() < bound * expected_rows.norm()
 
 
 def test_rows_in_bfloat16_are_rounded_up_or_down_at_random():
@@ -71,14 +91,30 @@ def test_rows_in_bfloat16_are_rounded_up_or_down_at_random():
     zeros_RD = torch.zeros_like(rows_RD)
     factors_H4 = torch.tensor([[1.0, 0.0, 0.0, 1.0]], dtype=torch.float64)
     touched_R = torch.zeros(count, dtype=torch.int16)
-    stored = row_kernels.Stored(rows_RD, zeros_RD, zeros_RD, touched_R, factors_H4, row_kernels.SGD, 0.0)
+    numbers = torch.zeros(row_kernels.NUMBERS, dtype=torch.float64)
+    stored = row_kernels.Stored(rows_RD, zeros_RD, zeros_RD, touched_R, factors_H4, numbers, row_kernels.SGD)
     quarter = 2.0**-9  # of the way from 1 to the next bfloat16
-    row_kernels.update(
-        stored, torch.arange(count), torch.full((count, dim), -quarter), row_kernels.Step(rate=1.0), 1, seed=3
-    )
+    row_kernels.Step(rate=1.0, since=1, seed=3).copy_to(numbers)
+    row_kernels.update(stored, torch.arange(count), torch.full((count, dim), -quarter))
     assert sorted(rows_RD.unique().tolist()) == [1.0, 1.0078125]
     assert (rows_RD > 1).float().mean().item() == pytest.approx(0.25, abs=0.03)
     assert (touched_R == 1).all()
+
+
+def test_kernels_are_used_only_where_one_runs(monkeypatch, caplog):
+    from immr.train.classifier import kernels
+    from immr.train.classifier.kernels import rows as row_kernels
+
+    row_kernels.try_out(torch.device("cpu"))
+    kernels._runs.cache_clear()
+    assert not kernels.usable(torch.device("cpu"), 64)
+    assert not kernels.usable(torch.device("cuda"), kernels.LARGEST_DIM + 1)
+    for error in (RuntimeError("Failed to find C compiler"), None):
+        monkeypatch.setattr(row_kernels, "try_out", Mock(side_effect=error))
+        kernels._runs.cache_clear()
+        assert kernels.usable(torch.device("cuda"), 64) is (error is None)
+    kernels._runs.cache_clear()
+    assert "Failed to find C compiler" in caplog.text
 
 
 @pytest.mark.slow
@@ -94,5 +130,5 @@ def test_every_kernel_compiles_for_an_h100_and_fits_its_shared_memory(dim, tmp_p
     )
     assert done.returncode == 0, done.stderr
     needed = json.loads(done.stdout.splitlines()[-1])
-    assert len(needed) == 18
+    assert len(needed) == 25
     assert not {kernel: count for kernel, count in needed.items() if count > H100_SHARED_BYTES}

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -31,6 +33,7 @@ def test_sgd_equals_dense_sgd(momentum, decay):
     lazy, dense_RD, state = _run(
         Sgd(momentum, decay), lambda rows: torch.optim.SGD(rows, 1.0, momentum=momentum, weight_decay=decay)
     )
+    lazy.settle()
     found = lazy.state_dict()
     torch.testing.assert_close(found["rows"], dense_RD.detach(), rtol=1e-10, atol=1e-13)
     if momentum:
@@ -44,6 +47,7 @@ def test_adamw_equals_dense_adamw_up_to_epsilon(decay, epsilon, tolerance):
         AdamW(epsilon=epsilon, weight_decay=decay),
         lambda rows: torch.optim.AdamW(rows, 1.0, eps=epsilon, weight_decay=decay),
     )
+    lazy.settle()
     found = lazy.state_dict()
     torch.testing.assert_close(found["rows"], dense_RD.detach(), rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(found["slots"][0], state["exp_avg"], rtol=1e-10, atol=1e-13)
@@ -63,7 +67,8 @@ def test_adagrad_is_adagrad_with_one_accumulator_per_row():
         lazy.step(sampled_S, lazy.read(sampled_S), gradient_SD, 0.1)
         squares_R1[sampled_S] += gradient_SD.square().mean(1, keepdim=True)
         expected_RD[sampled_S] -= 0.1 * gradient_SD / squares_R1[sampled_S].sqrt()
-    torch.testing.assert_close(lazy.state_dict()["rows"], expected_RD, rtol=1e-10, atol=1e-13)
+    lazy.settle()
+    torch.testing.assert_close(lazy.rows_RD, expected_RD, rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("rule", [Sgd(0.9, 0.01), AdamW()])
@@ -73,7 +78,8 @@ def test_float32_stays_close(rule):
         AdamW: lambda rows: torch.optim.AdamW(rows, 1.0),
     }
     lazy, dense_RD, _ = _run(rule, optimizers[type(rule)], dtype=torch.float32, steps=50)
-    torch.testing.assert_close(lazy.state_dict()["rows"], dense_RD.detach(), rtol=1e-5, atol=1e-5)
+    lazy.settle()
+    torch.testing.assert_close(lazy.rows_RD, dense_RD.detach(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("rule", [Sgd(0.9, 0.01), AdamW(epsilon=1e-30)])
@@ -87,9 +93,34 @@ def test_the_tables_of_missed_steps_are_bounded(rule):
             rows.step(sampled_S, rows.read(sampled_S), gradient_SD, 0.01)
         if step % 1000 == 0:
             again.settle()
-    assert lazy.state_dict()["done"] == HORIZON + 3
-    torch.testing.assert_close(lazy.rows_RD, again.state_dict()["rows"], rtol=1e-10, atol=1e-13)
+    assert lazy.done == HORIZON + 3
+    for rows in (lazy, again):
+        rows.settle()
+    torch.testing.assert_close(lazy.rows_RD, again.rows_RD, rtol=1e-10, atol=1e-13)
 
 
 def _arguments(rule):
     return {name: getattr(rule, name) for name in rule.__dataclass_fields__ if name != "slot_widths"}
+
+
+@pytest.mark.parametrize("rule", [Sgd(0.9, 0.01), AdamW(weight_decay=0.05), RowAdagrad()])
+def test_a_saved_state_is_the_current_one_and_changes_nothing(rule):
+    lazy, other = (LazyRows(torch.randn(7, 3), rule_) for rule_ in (rule, type(rule)(**_arguments(rule))))
+    generator = torch.Generator().manual_seed(0)
+
+    def step(rows, number):
+        sampled_S = torch.randperm(7, generator=generator.manual_seed(number))[:3].sort().values
+        gradient_SD = torch.randn(3, 3, generator=generator)
+        rows.step(sampled_S, rows.read(sampled_S), gradient_SD, 0.1 / (1 + number))
+
+    for number in range(9):
+        step(lazy, number)
+    before_RD = lazy.rows_RD.clone()
+    other.load_state_dict(copy.deepcopy(lazy.state_dict()))
+    assert torch.equal(lazy.rows_RD, before_RD)
+    for number in range(9, 15):
+        step(lazy, number)
+        step(other, number)
+    for rows in (lazy, other):
+        rows.settle()
+    assert torch.equal(lazy.rows_RD, other.rows_RD)

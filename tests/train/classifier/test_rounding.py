@@ -63,7 +63,7 @@ def test_a_classifier_with_bfloat16_rows_learns_as_well_as_with_float32(optimize
         for step, (points_BD, labels_B) in enumerate(batches):
             classifier(points_BD.clone().requires_grad_(), labels_B, step).mean().backward()
             classifier.update({"adagrad": 0.03, "sgd": 0.1, "adamw": 0.01}[optimizer])
-        rows_CD = classifier.state_dict()["rows"].float()
+        rows_CD = classifier.settled_rows().float()
         right[kind] = ((tested_BD @ F.normalize(rows_CD, dim=-1).T).argmax(1) == tested_B).float().mean()
     assert right["float32"] > 0.9
     assert right["bfloat16"] > right["float32"] - 0.01

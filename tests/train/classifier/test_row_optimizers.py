@@ -38,7 +38,7 @@ def test_rows_find_their_class_with_default_rates(classes, rate, steps, batch):
         optimizer.param_groups[0]["lr"] = now
         optimizer.step()
         classifier.update(now * recipe.classifier_rate_factor)
-    rows_CD = F.normalize(classifier.state_dict()["rows"], dim=-1)
+    rows_CD = F.normalize(classifier.settled_rows(), dim=-1)
     with torch.no_grad():
         found_C = (tower(points(torch.arange(classes))) @ rows_CD.T).argmax(1)
     assert (found_C == torch.arange(classes)).float().mean() > 0.97

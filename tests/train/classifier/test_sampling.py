@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from immr.train.classifier.sampling import sample_rows
+from immr.train.classifier.sampling import draw_rows, sample_seed
 
 NONE = torch.zeros(0, dtype=torch.long)
 
 
 def _drawn(labels_A, row_count, rate, seed=0, step=0, rank=0):
     """The sample without its padding."""
-    sample = sample_rows(labels_A, row_count, rate, seed, step, rank)
+    sample = draw_rows(labels_A, row_count, rate, sample_seed(seed, step, rank))
     rows_S = sample.rows_S
     if sample.count is not None:
         assert (rows_S[int(sample.count) :] == rows_S[int(sample.count) - 1]).all()
@@ -31,16 +31,16 @@ def test_many_positives_are_all_kept():
 
 def test_the_size_depends_on_the_number_of_labels_only():
     for labels in ([3] * 30, list(range(30)), [-1] * 30):
-        assert len(sample_rows(torch.tensor(labels), 100, 0.1, 0, 0, 0).rows_S) == 30
-        assert len(sample_rows(torch.tensor(labels), 100, 0.5, 0, 0, 0).rows_S) == 50
+        assert len(draw_rows(torch.tensor(labels), 100, 0.1, 0).rows_S) == 30
+        assert len(draw_rows(torch.tensor(labels), 100, 0.5, 0).rows_S) == 50
 
 
 def test_padding_repeats_the_last_row():
-    sample = sample_rows(torch.tensor([9] * 6), 20, 0.1, 0, 0, 0)
+    sample = draw_rows(torch.tensor([9] * 6), 20, 0.1, 0)
     assert len(sample.rows_S) == 6 and int(sample.count) == 2
     assert sample.is_padding().tolist() == [False, False, True, True, True, True]
     assert sample.source().tolist() == [0, 1, 1, 1, 1, 1]
-    assert sample_rows(torch.tensor([9] * 6), 20, 0.5, 0, 0, 0).is_padding() is None
+    assert draw_rows(torch.tensor([9] * 6), 20, 0.5, 0).is_padding() is None
 
 
 def test_small_and_empty_shards():

@@ -13,11 +13,13 @@ import contextlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from immr.model.model_recipe import ModelRecipe
 from immr.model.runtime import Graph
@@ -26,6 +28,9 @@ from immr.storage.atomic import write_atomically
 from immr.types import FloatArray
 
 Output = Literal["pooled", "patches"]
+Square = npt.NDArray[np.uint8] | FloatArray
+"""A preprocessed picture, as one of the frozen encoders takes it."""
+
 OPSET = 20
 _EXPORTERS_LOGGERS = ("torch.onnx._internal.exporter._registration", "onnx_ir")
 _POOLING = "power-normalized-head-and-stage-statistics-1"
@@ -43,13 +48,23 @@ def encoder_graph(recipe: ModelRecipe, cache_dir: Path, weights: Path | None = N
 
 
 class FrozenImageEncoder:
-    """Runs the graph with `threads` threads."""
+    """Runs the graph with `threads` threads; see `frozen.FrozenEncoder`."""
+
+    batch, workers = 16, 0
 
     def __init__(self, recipe: ModelRecipe, cache_dir: Path, threads: int = 1, weights: Path | None = None):
+        from immr.model.encoders.by_name import preprocessing_of
+
+        self._preprocessing = preprocessing_of(recipe)
         self._graph = Graph(encoder_graph(recipe, cache_dir, weights), threads)
 
-    def encode(self, pixels_B3SS: FloatArray, output: Output) -> FloatArray:
+    def prepare(self, picture: Image.Image) -> Square:
+        """(3, S, S), float32."""
+        return self._preprocessing.apply(picture)
+
+    def encode(self, squares: Sequence[Square] | FloatArray, output: Output) -> FloatArray:
         """`pooled` (B, F) or `patches` (B, P, F)."""
+        pixels_B3SS: FloatArray = np.stack(list(squares)).astype(np.float32, copy=False)
         return self._graph.run(output, pixels_B3SS)
 
 

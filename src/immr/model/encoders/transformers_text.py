@@ -67,12 +67,18 @@ class TransformersText:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
-        """Token features (B, T, E) and the mask (B, T) of true tokens; T is at most `max_tokens`."""
+        """Token features (B, T, E) and the mask (B, T) of true tokens, on the CPU; T is at most `max_tokens`.
+
+        Computed on a GPU if there is one.
+        """
         batch = self.ids(texts, max_tokens)
         mask_BT = batch["attention_mask"].bool()
         if not self.reads_mask:
             del batch["attention_mask"]
-        tokens_BTE: Tensor = self.network(**batch).last_hidden_state
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.network.to(device)
+        found = self.network(**{name: ids_BT.to(device) for name, ids_BT in batch.items()})
+        tokens_BTE: Tensor = found.last_hidden_state.cpu()
         return tokens_BTE[:, :max_tokens], mask_BT[:, :max_tokens]
 
     @property

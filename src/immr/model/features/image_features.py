@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from immr.data import images
 from immr.errors import DataError, ImageError
+from immr.machine.ahead import ahead
 from immr.model.encoders.by_name import image_encoder_spec, preprocessing_of
-from immr.model.encoders.graph import FrozenImageEncoder, Output, frozen_hash
+from immr.model.encoders.frozen import FrozenEncoder, frozen_encoder
+from immr.model.encoders.graph import Output, Square, frozen_hash
 from immr.model.features.mapped import HalfArray, filled
 from immr.model.features.views import take_view
 from immr.model.model_recipe import ModelRecipe
@@ -25,7 +26,6 @@ from immr.storage import fingerprint
 from immr.storage.array_store import ArrayStore
 
 _SHARD_IMAGES = 64
-_BATCH = 16
 _READ_PICTURES = 4096
 _log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class ImageFeatures:
         spec = image_encoder_spec(recipe.image_encoder)
         self.dim = spec.dim if output == "pooled" else spec.patch_dim
         self._cache_dir, self._weights = cache_dir, weights
+        self._preprocessing = preprocessing_of(recipe)
         space = f"{spec.name}-{output}-{frozen_hash(recipe, weights)}"
         self._folder = cache_dir / "features" / space
         self._stores: dict[str, ArrayStore] = {}
@@ -74,14 +75,21 @@ class ImageFeatures:
         if not todo:
             return
         _log.info("computing frozen features of %d pictures in up to %d views", len(todo), len(views))
-        encoder = FrozenImageEncoder(self.recipe, self._cache_dir, share.threads, self._weights)
+        encoder = frozen_encoder(self.recipe, self._cache_dir, share.threads, self._weights)
+        size = max(_SHARD_IMAGES, encoder.batch)
+
+        def prepared(key: str) -> dict[str, Square]:
+            return self._prepared(
+                encoder, key, by_hash[key], [view for view in views if key in missing[view]]
+            )
+
+        squares = ahead(prepared, todo, encoder.workers, most=2 * size)
         with _progress(sum(map(len, missing.values())), share) as progress:
-            for start in range(0, len(todo), _SHARD_IMAGES):
-                part = todo[start : start + _SHARD_IMAGES]
-                pictures = self._decoded({key: by_hash[key] for key in part})
+            for start in range(0, len(todo), size):
+                part = dict(zip(todo[start : start + size], squares, strict=False))
                 for view in views:
-                    wanted = {key: pictures[key] for key in pictures if key in missing[view]}
-                    self._store(view).add(self._encode(encoder, wanted, view))
+                    wanted = {key: of_key[view] for key, of_key in part.items() if view in of_key}
+                    self._store(view).add(self._encode(encoder, wanted))
                     progress.update(len(wanted))
 
     def read(self, hashes: Sequence[str], views: Sequence[str], file: Path | None = None) -> HalfArray:
@@ -124,23 +132,24 @@ class ImageFeatures:
     def _store(self, view: str) -> ArrayStore:
         return self._stores.setdefault(view, ArrayStore(self._folder / view, np.float16))
 
-    def _decoded(self, uris: dict[str, str]) -> dict[str, Image.Image]:
-        pictures, enough_px = {}, preprocessing_of(self.recipe).enough_px
-        for key, uri in uris.items():
-            try:
-                pictures[key] = images.load(uri, enough_px)
-            except DataError as error:
-                _log.warning("no features for %s: %s", uri, error)
-        return pictures
+    def _prepared(
+        self, encoder: FrozenEncoder, key: str, uri: str, views: Sequence[str]
+    ) -> dict[str, Square]:
+        """The encoder's input by view; nothing for a broken picture."""
+        try:
+            picture = images.load(uri, self._preprocessing.enough_px)
+        except DataError as error:
+            _log.warning("no features for %s: %s", uri, error)
+            return {}
+        return {
+            view: encoder.prepare(take_view(picture, view, key, self._preprocessing.image_size_px))
+            for view in views
+        }
 
-    def _encode(
-        self, encoder: FrozenImageEncoder, pictures: dict[str, Image.Image], view: str
-    ) -> dict[str, HalfArray]:
-        preprocessing, entries = preprocessing_of(self.recipe), dict[str, HalfArray]()
-        for keys in _batches(list(pictures), _BATCH):
-            views = [take_view(pictures[key], view, key, preprocessing.image_size_px) for key in keys]
-            pixels_B3SS = np.stack([preprocessing.apply(image) for image in views])
-            features = encoder.encode(pixels_B3SS, self.output).astype(np.float16)
+    def _encode(self, encoder: FrozenEncoder, squares: dict[str, Square]) -> dict[str, HalfArray]:
+        entries = dict[str, HalfArray]()
+        for keys in _batches(list(squares), encoder.batch):
+            features = encoder.encode([squares[key] for key in keys], self.output).astype(np.float16)
             rows_BLF = features[:, None] if self.output == "pooled" else features
             entries |= dict(zip(keys, rows_BLF, strict=True))
         return entries

@@ -15,15 +15,15 @@ _FIRST, _SECOND = -4658895280553007687, -7723592293110705685
 _TO_UNIT = 2.0**-53
 
 
-def bits(seed: int, count: int, device: torch.device, start: int = 0) -> Tensor:
-    """64 random bits for each counter `start` … `start + count`, int64 (count,)."""
+def bits(seed: int | Tensor, count: int, device: torch.device, start: int = 0) -> Tensor:
+    """64 random bits for each counter `start` … `start + count`, int64 (count,); the seed may be on the device."""
     mixed = torch.arange(start + 1, start + count + 1, device=device).mul_(_STEP).add_(seed)
     mixed.bitwise_xor_(_shifted(mixed, 30)).mul_(_FIRST)
     mixed.bitwise_xor_(_shifted(mixed, 27)).mul_(_SECOND)
     return mixed.bitwise_xor_(_shifted(mixed, 31))
 
 
-def uniform(seed: int, count: int, device: torch.device) -> Tensor:
+def uniform(seed: int | Tensor, count: int, device: torch.device) -> Tensor:
     """Numbers in [0, 1), float64 (count,)."""
     return _shifted(bits(seed, count, device), 11).double().mul_(_TO_UNIT)
 

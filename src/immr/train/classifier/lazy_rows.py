@@ -75,12 +75,17 @@ class LazyRows:
     def finish_step(self, learning_rate: float) -> None:
         """Record the step for the rows that missed it."""
         self.optimizer.passed(learning_rate, self.done)
+        self.count_step()
+
+    def count_step(self) -> None:
+        """Count a step that is recorded for the rows that missed it."""
+        self.optimizer.counted(self.done)
         self.done, self.since = self.done + 1, self.since + 1
         if self.since == HORIZON:
             self.settle()
 
     def settle(self) -> None:
-        """Bring all rows up to date: a pass over the shard, every `HORIZON` steps and for a checkpoint."""
+        """Bring all rows up to date: a pass over the shard, every `HORIZON` steps."""
         stored = (self.rows_RD, *self.slots)
         height = _BLOCK if self.rows_RD.device.type == "cpu" else _DEVICE_BLOCK
         for start in range(0, len(self.rows_RD), height):
@@ -93,16 +98,22 @@ class LazyRows:
         self._forget()
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and slots, all up to date, as a dense optimizer would have them."""
-        self.settle()
-        return {"rows": self.rows_RD, "slots": self.slots, "done": self.done}
+        """Rows and slots as they are, with what they have missed: no pass over the shard, and nothing changes."""
+        state = {"rows": self.rows_RD, "slots": self.slots, "done": self.done, "since": self.since}
+        missed_H4 = self.optimizer.missed_steps()
+        return state if missed_H4 is None else state | {"touched": self.touched_R, "missed": missed_H4}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
         self._forget()
-        self.done = state["done"]
-        for whole, saved in zip((self.rows_RD, *self.slots), (state["rows"], *state["slots"]), strict=True):
+        self.done, self.since = state["done"], state["since"]
+        pairs = [(self.rows_RD, state["rows"]), *zip(self.slots, state["slots"], strict=True)]
+        missed_H4 = self.optimizer.missed_steps()
+        if missed_H4 is not None:
+            pairs += [(self.touched_R, state["touched"]), (missed_H4, state["missed"])]
+        for whole, saved in pairs:
             whole.copy_(saved)
+        self.optimizer.resume(self.since, self.done)
 
     def _forget(self) -> None:
         self.optimizer.forget(self.rows_RD.device)

@@ -40,7 +40,16 @@ class RowOptimizer(Protocol):
         """One step with a gradient, in place; `done` steps came before it."""
 
     def passed(self, learning_rate: float, done: int) -> None:
-        """Record a step for the rows that missed it."""
+        """Record a step for the rows that missed it; `counted` follows."""
+
+    def counted(self, done: int) -> None:
+        """Count a step, which `done` others came before."""
+
+    def missed_steps(self) -> Tensor | None:
+        """The table of missed steps (H, 4), float64, for a checkpoint; None if there is nothing to make up."""
+
+    def resume(self, since: int, done: int) -> None:
+        """Continue with a table that was loaded into `missed_steps`, of `since` steps, after `done` in all."""
 
     def catch_up(self, values: list[Tensor], touched_S: Tensor) -> None:
         """Take the missed steps, in place; `touched_S` counts steps since `forget`."""
@@ -61,17 +70,29 @@ class Sgd:
         """Reset: all rows are up to date."""
         self._count = 0
         # for rows touched after so many steps: the map's entries row by row
-        self.factors_H4 = torch.zeros(HORIZON + 1, 4, dtype=torch.float64, device=device)
+        self.factors_H4 = _table(getattr(self, "factors_H4", None), device)
+        self.factors_H4.zero_()
         self.factors_H4[:, ::3] = 1.0
 
     def passed(self, learning_rate: float, done: int) -> None:
         """Record a step for the rows that missed it."""
         rate, decay, momentum = learning_rate, self.weight_decay, self.momentum
-        self._count += 1
-        of_rows_H2, of_momentum_H2 = self.factors_H4[: self._count].chunk(2, dim=1)
+        of_rows_H2, of_momentum_H2 = self.factors_H4[: self._count + 1].chunk(2, dim=1)
         before_H2 = of_rows_H2.clone()
         of_rows_H2.mul_(1 - rate * decay).add_(of_momentum_H2, alpha=-rate * momentum)
         of_momentum_H2.mul_(momentum).add_(before_H2, alpha=decay)
+
+    def counted(self, done: int) -> None:
+        """Count a step."""
+        self._count += 1
+
+    def missed_steps(self) -> Tensor | None:
+        """The table of missed steps."""
+        return self.factors_H4
+
+    def resume(self, since: int, done: int) -> None:
+        """Continue with a loaded table."""
+        self._count = since
 
     def catch_up(self, values: list[Tensor], touched_S: Tensor) -> None:
         """Take the missed steps, in place."""
@@ -107,21 +128,33 @@ class AdamW:
         """Reset: all rows are up to date."""
         self._count, self._done = 0, 0
         # for rows touched after so many steps: decay of w, share of m/√v, powers of the betas
-        self.factors_H4 = torch.ones(HORIZON + 1, 4, dtype=torch.float64, device=device)
+        self.factors_H4 = _table(getattr(self, "factors_H4", None), device)
+        self.factors_H4.fill_(1.0)
         self.factors_H4[:, 1] = 0.0
 
     def passed(self, learning_rate: float, done: int) -> None:
         """Record a step for the rows that missed it."""
         first, second = self.betas
-        self._count, self._done = self._count + 1, done + 1
         bias, root_bias = self.corrections(done + 1)
-        decay_H, share_H, first_H, second_H = self.factors_H4[: self._count].unbind(1)
+        decay_H, share_H, first_H, second_H = self.factors_H4[: self._count + 1].unbind(1)
         first_H *= first
         second_H *= second
         kept = 1 - learning_rate * self.weight_decay
         decay_H *= kept
         share_H *= kept
         share_H += learning_rate * root_bias / bias * first_H / second_H.sqrt()
+
+    def counted(self, done: int) -> None:
+        """Count a step."""
+        self._count, self._done = self._count + 1, done + 1
+
+    def missed_steps(self) -> Tensor | None:
+        """The table of missed steps."""
+        return self.factors_H4
+
+    def resume(self, since: int, done: int) -> None:
+        """Continue with a loaded table."""
+        self._count, self._done = since, done if since else 0
 
     def catch_up(self, values: list[Tensor], touched_S: Tensor) -> None:
         """Take the missed steps, in place."""
@@ -175,6 +208,16 @@ class RowAdagrad:
     def passed(self, learning_rate: float, done: int) -> None:
         """Nothing to note: no row misses a step."""
 
+    def counted(self, done: int) -> None:
+        """Nothing to count: no row misses a step."""
+
+    def missed_steps(self) -> Tensor | None:
+        """None: no row misses a step."""
+        return None
+
+    def resume(self, since: int, done: int) -> None:
+        """Nothing to resume."""
+
     def catch_up(self, values: list[Tensor], touched_S: Tensor) -> None:
         """Nothing to catch up on."""
 
@@ -183,3 +226,10 @@ class RowAdagrad:
         rows_SD, squares_S1 = values
         squares_S1.add_(gradient_SD.square().mean(1, keepdim=True))
         rows_SD.addcdiv_(gradient_SD, squares_S1.sqrt().add_(self.epsilon), value=-learning_rate)
+
+
+def _table(before_H4: Tensor | None, device: torch.device) -> Tensor:
+    """Room for four numbers of each of the last steps; a recorded CUDA graph needs it to stay in its place."""
+    if before_H4 is not None and before_H4.device == device:
+        return before_H4
+    return torch.empty(HORIZON + 1, 4, dtype=torch.float64, device=device)

@@ -41,7 +41,12 @@ class Sample:
         return torch.minimum(places_S, (self.count - 1).clamp_min(0))
 
 
-def sample_rows(labels_A: Tensor, row_count: int, rate: float, seed: int, step: int, rank: int) -> Sample:
+def sample_seed(seed: int, step: int, rank: int) -> int:
+    """Of a rank's sample in a step; `seed` is the run's. A resumed run repeats the sample."""
+    return derived_seed(seed, step, rank + 1)
+
+
+def draw_rows(labels_A: Tensor, row_count: int, rate: float, seed: int | Tensor) -> Sample:
     """All positives, and negatives up to exactly `rate` of the rows.
 
     The other rows are divided into equal stretches on a randomly shifted grid, and one negative is drawn from each
@@ -51,15 +56,13 @@ def sample_rows(labels_A: Tensor, row_count: int, rate: float, seed: int, step: 
         labels_A: row numbers; those outside of 0 … R belong to other ranks.
         row_count: R.
         rate: share of the rows; if there are more positives, only these are sampled.
-        seed: of the run; together with `step` and `rank` it determines the sample, so a resumed run repeats it.
-        step: counts from 0.
-        rank: of this process.
+        seed: from `sample_seed`; a CUDA graph reads it from an int64 scalar.
     """
     device, wanted = labels_A.device, math.ceil(rate * row_count)
     if wanted >= row_count:
         return Sample(torch.arange(row_count, device=device), None)
     positive_A, positives = _positives(labels_A, row_count)
-    dice = counter_random.uniform(derived_seed(seed, step, rank + 1), wanted + 1, device)
+    dice = counter_random.uniform(seed, wanted + 1, device)
     negative_N, before_N = _negatives(dice, positive_A, positives, row_count)
     size = max(wanted, min(len(labels_A), row_count))
     # merge the two sorted lists: a row's place is the number of rows before it

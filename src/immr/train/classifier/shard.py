@@ -18,7 +18,7 @@ from torch.distributed.tensor import Shard as ByRows
 from immr.machine.allocator import empty_rows
 from immr.train.classifier import counter_random
 from immr.train.classifier.collectives import gather_rows
-from immr.train.classifier.sampling import Sample, sample_rows
+from immr.train.classifier.sampling import Sample, draw_rows, sample_seed
 from immr.train.seeds import derived_seed
 from immr.train.world import World
 
@@ -102,7 +102,11 @@ class Shard:
     def sample(self, local_labels_A: Tensor, rate: float, step: int) -> Sample:
         """The rows of a step's softmax: the batch's classes and negatives."""
         count = self.stop - self.start
-        return sample_rows(local_labels_A, count, rate, self.seed, step, self.world.rank)
+        return draw_rows(local_labels_A, count, rate, self.sample_seed(step))
+
+    def sample_seed(self, step: int) -> int:
+        """Of this rank's sample in a step."""
+        return sample_seed(self.seed, step, self.world.rank)
 
     def _cut(self, rank: int) -> int:
         return min(self.class_count, math.ceil(self.class_count / self.world.size) * rank)

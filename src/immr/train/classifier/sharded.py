@@ -18,7 +18,10 @@ from torch.distributed.tensor import DTensor
 
 from immr.errors import RecipeError
 from immr.train.classifier import margins
-from immr.train.classifier.fused import FusedRows, FusedSoftmax, UnitRows
+from immr.train.classifier.fused.exact import FusedExact
+from immr.train.classifier.fused.recorded import Recorder, cuda_graph
+from immr.train.classifier.fused.softmax import FusedSoftmax
+from immr.train.classifier.fused.step import FusedStep
 from immr.train.classifier.kernels import usable
 from immr.train.classifier.lazy_rows import LazyRows
 from immr.train.classifier.row_optimizers import AdamW, RowAdagrad, RowOptimizer, Sgd
@@ -48,7 +51,13 @@ class Classifier(Protocol):
         """One optimizer step, after the backward pass of the last loss."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and optimizer state, as parts of tensors over all ranks (`Shard.whole`)."""
+        """Rows and optimizer state, as parts of tensors over all ranks (`Shard.whole`).
+
+        Sampled rows are saved as they are, with the steps that each has missed.
+        """
+
+    def settled_rows(self) -> Tensor:
+        """This rank's rows, all up to date, (R, D): a pass over the shard if they are sampled."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
@@ -67,8 +76,7 @@ class ShardedClassifier:
         self.shard, self.softmax = shard, softmax
         self.rows_RD = nn.Parameter(shard.first_rows())
         self.optimizer = optimizer([self.rows_RD])
-        self._fused = fused
-        self._read: UnitRows | None = None
+        self._fused = FusedExact(fused) if fused else None
 
     def __call__(self, embeddings_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
         """See `Classifier`; `step` has no effect."""
@@ -77,14 +85,11 @@ class ShardedClassifier:
         count = len(self.rows_RD)
         targets = Targets.among(labels_A, torch.arange(count, device=labels_A.device), count)
         if self._fused:
-            self._read = self._fused.read(self.rows_RD.detach())
-            return self._fused(embeddings_AD, self._read, targets)
+            return self._fused(embeddings_AD, self.rows_RD, targets)
         return self.softmax(embeddings_AD, self.rows_RD, targets)
 
     def update(self, learning_rate: float) -> None:
         """One dense optimizer step."""
-        if self._read:
-            self.rows_RD.grad = self._read.gradient_SD
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
@@ -99,6 +104,10 @@ class ShardedClassifier:
                 name: self.shard.whole(slot) if name in rowwise else slot for name, slot in slots.items()
             },
         }
+
+    def settled_rows(self) -> Tensor:
+        """The rows, which miss no step."""
+        return self.rows_RD.detach()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
@@ -130,60 +139,71 @@ class SampledClassifier:
         softmax: MarginSoftmax,
         rows: LazyRows,
         negative_rate: float,
-        fused: FusedSoftmax | None = None,
+        fused: FusedStep | None = None,
     ):
         self.shard, self.softmax, self.rows = shard, softmax, rows
         self.negative_rate = negative_rate
         self._sample = Sample(torch.zeros(0, dtype=torch.long), None)
         self._values: list[Tensor] = []
         self._fused = fused
-        self._fused_rows = FusedRows(rows, fused.dtype) if fused else None
-        self._read: UnitRows | None = None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether steps are replayed as CUDA graphs by now."""
+        return bool(self._fused and self._fused.is_recorded)
 
     def __call__(self, embeddings_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
         """See `Classifier`; the softmax is over the step's sample."""
         embeddings_AD, labels_A = self.shard.gather(embeddings_BD, labels_B)
+        if self._fused:
+            return self._fused.loss(embeddings_AD, labels_A, step)
         sample = self._sample = self.shard.sample(labels_A, self.negative_rate, step)
         targets = Targets.among(labels_A, sample.rows_S, self.shard.stop - self.shard.start)
-        if self._fused and self._fused_rows:
-            self._read = self._fused_rows.read(sample)
-            return self._fused(embeddings_AD, self._read, targets)
         self._values = self.rows.read(sample.rows_S)
         self._values[0].requires_grad_()
         return self.softmax(embeddings_AD, self._values[0], targets, sample.is_padding())
 
     def update(self, learning_rate: float) -> None:
         """One step of the lazy optimizer."""
-        sample = self._sample
-        gradient_SD = self._read.gradient_SD if self._read else self._values[0].grad
+        if self._fused:
+            self._fused.update(learning_rate)
+            return
+        sample, gradient_SD = self._sample, self._values[0].grad
         if gradient_SD is None:
             raise RuntimeError("update needs the backward pass of this step's loss")
-        if self._fused_rows:
-            self._fused_rows.step(sample, gradient_SD, learning_rate)
-            return
         rows_SD, values = self._values[0].detach(), self._values[1:]
         self.rows.step(sample.rows_S, [rows_SD, *values], gradient_SD, learning_rate, sample.source())
         self._values = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and slots, all up to date."""
+        """Rows and slots, with what they have missed."""
         state = self.rows.state_dict()
         slots = {str(number): self.shard.whole(slot) for number, slot in enumerate(state["slots"])}
-        return {"rows": self.shard.whole(state["rows"]), "slots": slots, "done": state["done"]}
+        whole = {name: self.shard.whole(state[name]) for name in ("rows", "touched") if name in state}
+        return state | whole | {"slots": slots}
+
+    def settled_rows(self) -> Tensor:
+        """The rows, all up to date."""
+        self.rows.settle()
+        return self.rows.rows_RD
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
         slots = [_own(state["slots"][str(number)]) for number in range(len(state["slots"]))]
-        self.rows.load_state_dict({"rows": _own(state["rows"]), "slots": slots, "done": state["done"]})
+        own = {name: _own(state[name]) for name in ("rows", "touched") if name in state}
+        self.rows.load_state_dict(state | own | {"slots": slots})
 
 
-def make_classifier(recipe: TrainRecipe, shard: Shard, kernels: bool | None = None) -> Classifier:
+def make_classifier(
+    recipe: TrainRecipe, shard: Shard, kernels: bool | None = None, recorder: Recorder | None = None
+) -> Classifier:
     """The classifier of a recipe: a dense optimizer if it is exact with SGD or AdamW, else lazy rows.
 
     Args:
         recipe: margin, sampling and optimizer.
         shard: the classes of this rank.
         kernels: whether to use Triton's; by default where they run.
+        recorder: of the kernels of a sampled step; by default CUDA graphs on a GPU.
 
     Raises:
         RecipeError: unknown margin, or bfloat16 rows with a dense optimizer.
@@ -206,7 +226,12 @@ def make_classifier(recipe: TrainRecipe, shard: Shard, kernels: bool | None = No
         return ShardedClassifier(shard, softmax, dense_optimizer(recipe), fused)
     first_rows_RD = shard.first_rows(getattr(torch, recipe.classifier_rows))
     rows = LazyRows(first_rows_RD, _row_optimizer(recipe), derived_seed(recipe.seed, 2, shard.world.rank))
-    return SampledClassifier(shard, softmax, rows, recipe.negative_rate, fused)
+    if not fused:
+        return SampledClassifier(shard, softmax, rows, recipe.negative_rate)
+    if recorder is None and rows.rows_RD.device.type == "cuda":
+        recorder = cuda_graph
+    step = FusedStep(shard, rows, recipe.negative_rate, fused, recorder)
+    return SampledClassifier(shard, softmax, rows, recipe.negative_rate, step)
 
 
 def _row_optimizer(recipe: TrainRecipe) -> RowOptimizer:
@@ -227,6 +252,11 @@ def _own(rows_CD: Tensor) -> Tensor:
 def dense_optimizer(recipe: TrainRecipe) -> DenseOptimizer:
     """torch's SGD or AdamW over all rows."""
     rate, decay = recipe.learning_rate, recipe.weight_decay
-    if recipe.classifier_optimizer == "adamw":
-        return lambda rows: torch.optim.AdamW(rows, lr=rate, weight_decay=decay)
-    return lambda rows: torch.optim.SGD(rows, lr=rate, momentum=recipe.momentum, weight_decay=decay)
+
+    def optimizer(rows: list[nn.Parameter]) -> torch.optim.Optimizer:
+        fused = True if rows[0].device.type == "cuda" else None
+        if recipe.classifier_optimizer == "adamw":
+            return torch.optim.AdamW(rows, lr=rate, weight_decay=decay, fused=fused)
+        return torch.optim.SGD(rows, lr=rate, momentum=recipe.momentum, weight_decay=decay, fused=fused)
+
+    return optimizer

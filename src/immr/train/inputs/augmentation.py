@@ -17,7 +17,7 @@ from immr.types import FloatArray
 
 _TURNED_SHARE = 0.5
 _ERASED_SIDE = (0.15, 0.45)  # share of S
-_GREY = (128, 128, 128)
+GREY = (128, 128, 128)
 _STROKES = (ImageFilter.MaxFilter(3), ImageFilter.GaussianBlur(1.0))
 
 
@@ -38,34 +38,94 @@ class Augmentation:
 
     def apply(self, pixels_HWC: ByteArray, side_px: int, rng: np.random.Generator) -> ByteArray:
         """A changed picture, (S, S, 3)."""
-        picture = Image.fromarray(pixels_HWC)
-        if self.farthest > 1.0:
-            picture = _farther(picture, rng.uniform(1.0, self.farthest))
-        if self.stroke and rng.random() < self.stroke:
-            picture = picture.filter(_STROKES[rng.integers(len(_STROKES))])
-        square = self._crop(picture, side_px, rng)
-        if rng.random() < self.mirrored:
-            square = square[:, ::-1]
-        changed = recoloured(square, *_colours(self.colour, rng)) if self.colour else square.copy()
-        if rng.random() < self.erased:
-            _erase(changed, rng)
-        return changed
+        height, width = pixels_HWC.shape[:2]
+        return self.drawn(width, height, side_px, rng).applied(pixels_HWC, side_px)
 
-    def _crop(self, picture: Image.Image, side_px: int, rng: np.random.Generator) -> ByteArray:
-        area = rng.uniform(self.smallest_area, 1.0) * picture.width * picture.height
+    def drawn(self, width: int, height: int, side_px: int, rng: np.random.Generator) -> Change:
+        """A change for a picture of that size."""
+        border, stroke = 0, None
+        if self.farthest > 1.0:
+            border = round((rng.uniform(1.0, self.farthest) - 1) / 2 * min(width, height))
+        if self.stroke and rng.random() < self.stroke:
+            stroke = int(rng.integers(len(_STROKES)))
+        box, turn_deg = self._crop(width + 2 * border, height + 2 * border, rng)
+        return Change(
+            border=border,
+            stroke=stroke,
+            box=box,
+            turn_deg=turn_deg,
+            on_paper=self.farthest > 1.0,
+            mirrored=bool(rng.random() < self.mirrored),
+            colours=_colours(self.colour, rng) if self.colour else None,
+            erased=_erased(side_px, rng) if rng.random() < self.erased else None,
+        )
+
+    def _crop(
+        self, whole_width: int, whole_height: int, rng: np.random.Generator
+    ) -> tuple[tuple[float, float, float, float], float]:
+        area = rng.uniform(self.smallest_area, 1.0) * whole_width * whole_height
         aspect = self.aspect ** rng.uniform(-1, 1)
-        width = min(picture.width, math.sqrt(area * aspect))
-        height = min(picture.height, math.sqrt(area / aspect))
-        left, top = rng.uniform(0, picture.width - width), rng.uniform(0, picture.height - height)
+        width = min(whole_width, math.sqrt(area * aspect))
+        height = min(whole_height, math.sqrt(area / aspect))
+        left, top = rng.uniform(0, whole_width - width), rng.uniform(0, whole_height - height)
+        turn_deg = 0.0
         if self.largest_turn_deg and rng.random() < _TURNED_SHARE:
+            turn_deg = rng.uniform(-self.largest_turn_deg, self.largest_turn_deg)
+        return (left, top, left + width, top + height), turn_deg
+
+
+class Colours(NamedTuple):
+    """A change of colours: see `recoloured`."""
+
+    matrix_33: FloatArray
+    contrast: float
+
+
+class Rectangle(NamedTuple):
+    """What is erased, in pixels of the resulting square."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    colour: tuple[int, int, int]
+
+
+class Change(NamedTuple):
+    """The numbers drawn for one picture, in the order in which they are applied."""
+
+    border: int  # of paper, in pixels at each edge
+    stroke: int | None  # of `_STROKES`
+    box: tuple[float, float, float, float]  # left, top, right and bottom of the crop, border included
+    turn_deg: float  # around the crop's centre
+    on_paper: bool  # turning uncovers paper instead of grey
+    mirrored: bool
+    colours: Colours | None
+    erased: Rectangle | None
+
+    def applied(self, pixels_HWC: ByteArray, side_px: int) -> ByteArray:
+        """The changed picture, (S, S, 3)."""
+        picture = Image.fromarray(pixels_HWC)
+        if self.border:
+            picture = ImageOps.expand(picture, self.border, _corner(picture))
+        if self.stroke is not None:
+            picture = picture.filter(_STROKES[self.stroke])
+        if self.turn_deg:
+            left, top, right, bottom = self.box
             picture = picture.rotate(
-                rng.uniform(-self.largest_turn_deg, self.largest_turn_deg),
+                self.turn_deg,
                 Image.Resampling.BILINEAR,
-                center=(left + width / 2, top + height / 2),
-                fillcolor=_GREY if self.farthest <= 1.0 else _corner(picture),
+                center=(left + (right - left) / 2, top + (bottom - top) / 2),
+                fillcolor=_corner(picture) if self.on_paper else GREY,
             )
-        box = (left, top, left + width, top + height)
-        return np.asarray(picture.resize((side_px, side_px), Image.Resampling.BICUBIC, box=box))
+        square = np.asarray(picture.resize((side_px, side_px), Image.Resampling.BICUBIC, box=self.box))
+        if self.mirrored:
+            square = square[:, ::-1]
+        changed = recoloured(square, *self.colours) if self.colours else square.copy()
+        if self.erased:
+            top, left, height, width, colour = self.erased
+            changed[top : top + height, left : left + width] = colour
+        return changed
 
 
 class DomainAugmentations(NamedTuple):
@@ -106,12 +166,12 @@ def recoloured(pixels_HWC: ByteArray, matrix_33: FloatArray, contrast: float) ->
     return changed
 
 
-def _colours(amount: float, rng: np.random.Generator) -> tuple[FloatArray, float]:
+def _colours(amount: float, rng: np.random.Generator) -> Colours:
     """Brightness, saturation and tint as one matrix, and the contrast."""
     brightness, saturation, contrast = 1 + rng.uniform(-amount, amount, 3)
     tint_3 = 1 + rng.uniform(-amount, amount, 3) / 3
     saturate_33 = saturation * np.eye(3) + (1 - saturation) * np.full((3, 3), 1 / 3)
-    return (brightness * saturate_33 * tint_3).astype(np.float32), float(contrast)
+    return Colours((brightness * saturate_33 * tint_3).astype(np.float32), float(contrast))
 
 
 def _corner(picture: Image.Image) -> tuple[int, ...]:
@@ -120,13 +180,8 @@ def _corner(picture: Image.Image) -> tuple[int, ...]:
     return colour
 
 
-def _farther(picture: Image.Image, factor: float) -> Image.Image:
-    border = round((factor - 1) / 2 * min(picture.size))
-    return ImageOps.expand(picture, border, _corner(picture)) if border else picture
-
-
-def _erase(pixels_SSC: ByteArray, rng: np.random.Generator) -> None:
-    side = len(pixels_SSC)
+def _erased(side: int, rng: np.random.Generator) -> Rectangle:
     height, width = (max(1, round(side * share)) for share in rng.uniform(*_ERASED_SIDE, 2))
     top, left = rng.integers(0, side - height + 1), rng.integers(0, side - width + 1)
-    pixels_SSC[top : top + height, left : left + width] = rng.integers(0, 256, 3)
+    red, green, blue = (int(value) for value in rng.integers(0, 256, 3))
+    return Rectangle(int(top), int(left), height, width, (red, green, blue))

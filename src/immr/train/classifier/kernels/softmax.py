@@ -16,6 +16,8 @@ import triton.language as tl
 from torch import Tensor
 
 _PROGRAMS = 512  # at least so many run at once, a few for each multiprocessor
+_LARGEST = 2.0**15  # a gradient in a product: float16 then holds probabilities down to 2⁻³⁹
+_SMALLEST = 1e-30  # gradient that is not taken for zero
 _PRECISION = "tf32x3"  # of float32 products: three of TF32 each, because one keeps as few bits as float16
 
 
@@ -77,25 +79,22 @@ def highest_and_sum(problem: Problem) -> tuple[Tensor, Tensor]:
     return highest_A, (found_2PA[1] * (found_2PA[0] - highest_A).exp()).sum(0)
 
 
-def gradient_of_embeddings(
-    problem: Problem, log_sum_A: Tensor, upstream_A: Tensor, slope_A: Tensor
-) -> Tensor:
-    """Of the scaled embeddings, float32 (A, D).
+def gradient_of_embeddings(problem: Problem, log_sum_A: Tensor, upstream_A: Tensor) -> Tensor:
+    """Of the scaled embeddings, float32 (A, D), without the part of the right classes.
 
     Args:
         problem: as in the forward pass.
         log_sum_A: log of the sum of exponents over all ranks.
         upstream_A: gradient of each example's loss.
-        slope_A: derivative of the margin at each right class.
     """
     (examples, dim), rows, part = problem.scaled_AD.shape, len(problem.unit_SD), problem.part
-    parts = triton.cdiv(rows, part)
+    parts, (raised_A, unit) = triton.cdiv(rows, part), _raised(upstream_A)
     found_PAD = torch.empty(parts, examples, dim, device=problem.scaled_AD.device)
     _backward_embeddings[(triton.cdiv(examples, problem.block[0]), parts)](
         *_tensors(problem),
         log_sum_A,
-        upstream_A,
-        slope_A,
+        raised_A,
+        unit,
         found_PAD,
         examples,
         rows,
@@ -107,25 +106,23 @@ def gradient_of_embeddings(
     return found_PAD.sum(0)
 
 
-def gradient_of_rows(
-    problem: Problem, length_S: Tensor, log_sum_A: Tensor, upstream_A: Tensor, slope_A: Tensor
-) -> Tensor:
-    """Of the rows before they got norm 1, float32 (S, D); zero for padding.
+def gradient_of_rows(problem: Problem, length_S: Tensor, log_sum_A: Tensor, upstream_A: Tensor) -> Tensor:
+    """Of the rows before they got norm 1, float32 (S, D), without the part of the right classes; zero for padding.
 
     Args:
         problem: as in the forward pass.
         length_S: the rows' norms.
         log_sum_A: log of the sum of exponents over all ranks.
         upstream_A: gradient of each example's loss.
-        slope_A: derivative of the margin at each right class.
     """
     (examples, dim), rows = problem.scaled_AD.shape, len(problem.unit_SD)
+    raised_A, unit = _raised(upstream_A)
     found_SD = torch.empty(rows, dim, device=problem.scaled_AD.device)
     _backward_rows[(triton.cdiv(rows, problem.block[1]),)](
         *_tensors(problem),
         log_sum_A,
-        upstream_A,
-        slope_A,
+        raised_A,
+        unit,
         length_S,
         found_SD,
         examples,
@@ -135,6 +132,12 @@ def gradient_of_rows(
         num_warps=4,
     )
     return found_SD
+
+
+def _raised(upstream_A: Tensor) -> tuple[Tensor, Tensor]:
+    """The upstream gradient, raised to the range of a product's type; and what one stands for there."""
+    unit = upstream_A.abs().amax().clamp_min(_SMALLEST).div(_LARGEST)
+    return upstream_A / unit, unit
 
 
 def _tensors(problem: Problem) -> tuple[Tensor, ...]:
@@ -201,11 +204,10 @@ def _forward(
 
 
 @triton.jit
-def _gradient(logits, places, columns, log_sum, upstream, slope):
-    """The gradient of a tile of logits."""
+def _gradient(logits, places, columns, log_sum, upstream):
+    """The gradient of a tile of logits; zero at the right classes, whose part needs more bits than a product has."""
     gradient = tl.exp(logits - log_sum[:, None]) * upstream[:, None]
-    at_target = (gradient - upstream[:, None]) * slope[:, None]
-    return tl.where(places[None, :] == columns[:, None], at_target, gradient)
+    return tl.where(places[None, :] == columns[:, None], 0.0, gradient)
 
 
 @triton.jit
@@ -217,7 +219,7 @@ def _backward_embeddings(
     count_ptr,
     log_sum_ptr,
     upstream_ptr,
-    slope_ptr,
+    raised_unit_ptr,
     found_ptr,
     examples,
     rows,
@@ -239,7 +241,6 @@ def _backward_embeddings(
     hardened = tl.load(hardened_ptr + at, mask=there, other=0.0)
     log_sum = tl.load(log_sum_ptr + at, mask=there, other=0.0)
     upstream = tl.load(upstream_ptr + at, mask=there, other=0.0)
-    slope = tl.load(slope_ptr + at, mask=there, other=0.0)
     end = rows
     if IS_PADDED:
         end = tl.load(count_ptr).to(tl.int32)
@@ -248,8 +249,9 @@ def _backward_embeddings(
         places = start + tl.arange(0, BLOCK_S)
         unit = _rows_of(unit_ptr, places, dims, rows, DIM)
         logits = _logits(scaled, unit, columns, hardened, places, limit, end, PRECISION)
-        gradient = _gradient(logits, places, columns, log_sum, upstream, slope)
+        gradient = _gradient(logits, places, columns, log_sum, upstream)
         found += tl.dot(gradient.to(unit.dtype), unit, input_precision=PRECISION)
+    found *= tl.load(raised_unit_ptr)
     into = found_ptr + (number * examples + at).to(tl.int64)[:, None] * DIM + dims[None, :]
     tl.store(into, found, mask=there[:, None] & (dims[None, :] < DIM))
 
@@ -263,7 +265,7 @@ def _backward_rows(
     count_ptr,
     log_sum_ptr,
     upstream_ptr,
-    slope_ptr,
+    raised_unit_ptr,
     length_ptr,
     found_ptr,
     examples,
@@ -291,13 +293,12 @@ def _backward_rows(
         hardened = tl.load(hardened_ptr + at, mask=there, other=0.0)
         log_sum = tl.load(log_sum_ptr + at, mask=there, other=0.0)
         upstream = tl.load(upstream_ptr + at, mask=there, other=0.0)
-        slope = tl.load(slope_ptr + at, mask=there, other=0.0)
         logits = _logits(scaled, unit, columns, hardened, places, limit, end, PRECISION)
-        gradient = _gradient(logits, places, columns, log_sum, upstream, slope)
+        gradient = _gradient(logits, places, columns, log_sum, upstream)
         found += tl.dot(tl.trans(gradient).to(scaled.dtype), scaled, input_precision=PRECISION)
     unit = unit.to(tl.float32)
     along = tl.sum(found * unit, 1)
     length = tl.load(length_ptr + places, mask=places < rows, other=1.0)
-    found = (found - unit * along[:, None]) / length[:, None]
+    found = (found - unit * along[:, None]) * (tl.load(raised_unit_ptr) / length[:, None])
     into = found_ptr + places.to(tl.int64)[:, None] * DIM + dims[None, :]
     tl.store(into, found, mask=(places[:, None] < rows) & (dims[None, :] < DIM))

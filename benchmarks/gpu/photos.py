@@ -1,0 +1,232 @@
+"""Pictures per second: fine-tuning as `Trainer` does it, and encoding as `ImageFeatures` does it.
+
+Fine-tuning includes reading decoded pictures, copying, augmentation, both towers, all losses and the optimizers;
+documents count as pictures too. Encoders run in bfloat16 (training) or float16. Three stages of lite0 are frozen, as
+in the recipes; of the ViT everything is trained, from random weights.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from benchmarks.gpu.correctness import smooth_pictures
+from benchmarks.gpu.limits import photos_per_s
+from benchmarks.gpu.rows import Report, waiting
+from immr.machine import cores
+from immr.model.encoders.by_name import image_encoder_spec, load_image_encoder, text_encoder_spec
+from immr.model.encoders.frozen import TorchEncoder
+from immr.model.encoders.graph import FrozenImageEncoder
+from immr.model.features.document_features import DocumentArrays
+from immr.model.features.image_features import ImageFeatures, Share
+from immr.model.features.text_features import Tokens
+from immr.model.model_recipe import ModelRecipe
+from immr.train.fine_tune_recipe import FineTuneRecipe
+from immr.train.inputs.batches import Rows
+from immr.train.inputs.features import TrainingArrays
+from immr.train.loop import Trainer
+from immr.train.optimization.layer_rates import encoder_groups
+from immr.train.stages import fine_tuning
+from immr.train.train_recipe import TrainRecipe
+from immr.train.world import World
+
+LITE0 = "efficientnet-lite0"
+_FILES, _COPIES, _JPEG_SIZE = 512, 64, (500, 375)
+_WARM_UP, _STEPS = 8, 30
+_TEXT_TOKENS = 24
+
+
+def run(report: Report, device: str, tiny: bool) -> None:
+    """All rows, the most important ones first."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        files = _jpegs(folder, 6 if tiny else _FILES)
+        batch, documents, side = (4, 2, 32) if tiny else (256, 32, 160)
+        lite0 = FineTuneRecipe(epochs=1, image_size_px=side, batch_size=batch, document_batch_size=documents)
+        vit = replace(lite0, image_size_px=32 if tiny else 224, frozen_stages=0, batch_size=batch // 2)
+        wide = replace(lite0, image_size_px=64 if tiny else 224)
+        pixels_px = wide.image_size_px
+        report.add("features", lambda: features(device, folder / "features", pixels_px))
+        report.add(
+            f"encode lite0 at {pixels_px}, pixels on the device",
+            lambda: encoded_pixels(device, pixels_px, batch),
+        )
+        report.add(f"tune lite0 at {side}", lambda: tuned(LITE0, lite0, files, folder, device, 6000))
+        report.add(
+            f"encode lite0 at {pixels_px}, from JPEG",
+            lambda: encoded_files(files, pixels_px, folder, 1 if tiny else _COPIES),
+        )
+        report.add(
+            f"tune ViT-B/16 at {vit.image_size_px}",
+            lambda: tuned(_vit(folder / "vit", tiny), vit, files, folder, device, 1500),
+        )
+        report.add(
+            f"tune lite0 at {wide.image_size_px}", lambda: tuned(LITE0, wide, files, folder, device, 3500)
+        )
+
+
+def tuned(
+    name: str, recipe: FineTuneRecipe, files: list[str], folder: Path, device: str, aim: float
+) -> dict[str, Any]:
+    """Steps of the second stage, one after the other."""
+    started, wait = time.perf_counter(), waiting(device)
+    model = ModelRecipe(image_encoder=name, image_size_px=recipe.image_size_px)
+    train = TrainRecipe(views=1, fine_tune=recipe)
+    arrays = _arrays(model, files, 16 * recipe.batch_size, 16 * recipe.document_batch_size)
+    trainer = Trainer(arrays, model, train, World(device=device))
+    trainer.stage = fine_tuning(trainer.arrays, trainer.towers, train, folder / "cache", World(device=device))
+    trainer.towers.train()
+    plan, losses = trainer.stage.plan, []
+    warm_up, steps = (1, 2) if device == "cpu" else (_WARM_UP, _STEPS)
+    wait()
+    ready_s, began = time.perf_counter() - started, 0.0
+    for step, rows in trainer.stage.inputs.ahead(_steps(trainer, warm_up + steps)):
+        if step == warm_up:
+            wait()
+            began = time.perf_counter()
+        losses.append(trainer._step(rows, step).means_3)
+    wait()
+    rate = steps * (plan.photo_batch + plan.document_batch) / (time.perf_counter() - began)
+    encoder = load_image_encoder(name, recipe.image_size_px)
+    encoder_groups(encoder, 1.0, 1.0, recipe.frozen_stages, 0.0)  # freezes some
+    limit = photos_per_s(encoder, recipe.image_size_px, trained=True)
+    return {
+        "photos_per_s": rate,
+        "limit_per_s": limit,
+        "share": rate / limit,
+        "aim_per_s": aim,
+        "ready_s": ready_s,
+        "is_finite": bool(torch.stack(losses).isfinite().all()),
+        "batch": plan.photo_batch + plan.document_batch,
+        "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if device != "cpu" else None,
+    }
+
+
+def _steps(trainer: Trainer, count: int) -> Iterator[tuple[int, Rows]]:
+    step, plan = 0, trainer.stage.plan
+    for epoch in range(count):
+        for rows in plan.epoch(epoch):
+            if step == count:
+                return
+            yield step, rows
+            step += 1
+
+
+def features(device: str, folder: Path, side: int) -> dict[str, Any]:
+    """Correctness: 1 − cosine of features in torch on the device and in OpenVINO on the CPU, the largest."""
+    recipe = ModelRecipe(image_size_px=side)
+    photos = smooth_pictures(np.random.default_rng(0), 8, (300, 260))
+    own, other = TorchEncoder(recipe, None, torch.device(device)), FrozenImageEncoder(recipe, folder)
+    own.encode([own.prepare(photo) for photo in photos], "pooled")  # decides on float16
+    found, expected = (
+        torch.from_numpy(encoder.encode([encoder.prepare(photo) for photo in photos], "pooled"))
+        for encoder in (own, other)
+    )
+    worst = float(1 - F.cosine_similarity(found, expected).min())
+    return {"difference": worst, "bound": 1e-3, "holds": worst <= 1e-3, "in_float16": own.is_half}
+
+
+def encoded_pixels(device: str, side: int, batch: int) -> dict[str, Any]:
+    """Features of pixels that are on the device already."""
+    recipe, wait = ModelRecipe(image_size_px=side), waiting(device)
+    encoder = TorchEncoder(recipe, None, torch.device(device))
+    pixels_B3SS = torch.randn(batch, 3, side, side, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
+    for _ in range(_WARM_UP if device != "cpu" else 1):
+        encoder.features(pixels_B3SS, "pooled")
+    wait()
+    steps, began = _STEPS if device != "cpu" else 2, time.perf_counter()
+    for _ in range(steps):
+        encoder.features(pixels_B3SS, "pooled")
+    wait()
+    rate = steps * batch / (time.perf_counter() - began)
+    limit = photos_per_s(load_image_encoder(LITE0, side), side, trained=False)
+    return {
+        "photos_per_s": rate,
+        "limit_per_s": limit,
+        "share": rate / limit,
+        "aim_per_s": 15_000,
+        "in_float16": encoder.is_half,
+    }
+
+
+def encoded_files(files: list[str], side: int, folder: Path, copies: int) -> dict[str, Any]:
+    """Features from files, as training and indexing compute them; loading the encoder counts."""
+    threads, hashes = cores.usable(), dict[str, str]()
+    for number, file in enumerate(files * copies):
+        link = folder / f"link-{number}.jpg"
+        link.hardlink_to(file)
+        hashes[str(link)] = f"{number:064x}"  # made up, so that each is encoded
+    features = ImageFeatures(ModelRecipe(image_size_px=side), folder / "features")
+    began = time.perf_counter()
+    features.compute(hashes, ["fit"], Share(threads=threads))
+    seconds = time.perf_counter() - began
+    return {
+        "photos_per_s": len(hashes) / seconds,
+        "aim_per_s": 6000,
+        "cores": threads,
+        "photos": len(hashes),
+    }
+
+
+def _arrays(model: ModelRecipe, files: list[str], photos: int, documents: int) -> TrainingArrays:
+    """Random features of pictures that come round again and again."""
+    image, text = image_encoder_spec(model.image_encoder), text_encoder_spec(model.text_encoder)
+    generator = torch.Generator().manual_seed(0)
+    return TrainingArrays(
+        query_ids=[f"q{number}" for number in range(photos)],
+        photo_images=[files[number % len(files)] for number in range(photos)],
+        photos_NVF=torch.randn(photos, 1, image.dim, generator=generator).half(),
+        photo_classes_N=torch.arange(photos) % documents,
+        photo_weights_N=torch.ones(photos),
+        documents=DocumentArrays(
+            pictures_NVF=torch.randn(documents, 1, image.dim, generator=generator).half(),
+            patches_NVPF=None,
+            has_picture_N=torch.ones(documents, dtype=torch.bool),
+            tokens=Tokens(
+                torch.randn(documents * _TEXT_TOKENS, text.dim, generator=generator).half(),
+                torch.arange(documents) * _TEXT_TOKENS,
+                torch.full((documents,), _TEXT_TOKENS),
+                longest=_TEXT_TOKENS,
+            ),
+        ),
+        document_classes_M=torch.arange(documents),
+        document_images=[files[number % len(files)] for number in range(documents)],
+        class_count=documents,
+    )
+
+
+def _jpegs(folder: Path, count: int) -> list[str]:
+    """Soft shapes with some noise, so that files are as large as photos of that size."""
+    rng, paths = np.random.default_rng(0), list[str]()
+    for number, picture in enumerate(smooth_pictures(rng, count, _JPEG_SIZE)):
+        noisy = np.asarray(picture, dtype=np.int16) + rng.integers(-12, 13, (*_JPEG_SIZE[::-1], 3))
+        paths.append(str(folder / f"{number}.jpg"))
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
+    return paths
+
+
+def _vit(folder: Path, tiny: bool) -> str:
+    """A vision transformer with random weights, as `save_pretrained` writes it."""
+    import transformers
+
+    sizes: dict[str, Any] = {}
+    if tiny:
+        sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+        sizes |= {"image_size": 32, "patch_size": 8}
+    model: Any = transformers.ViTModel(transformers.ViTConfig(**sizes))
+    model.save_pretrained(folder)
+    scaling = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(scaling))
+    return str(folder)

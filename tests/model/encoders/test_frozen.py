@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from immr.model.encoders.frozen import TorchEncoder, frozen_encoder
+from immr.model.encoders.graph import FrozenImageEncoder
+from tests.support.tiny_training_set import MODEL
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    small = [Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)) for _ in range(3)]
+    return [picture.resize((90, 70 + 5 * number)) for number, picture in enumerate(small)]
+
+
+@pytest.mark.parametrize("output", ["pooled", "patches"])
+def test_torch_computes_the_features_of_openvino(cache_dir, photos, output):
+    found, expected = (
+        encoder.encode([encoder.prepare(photo) for photo in photos], output)
+        for encoder in (TorchEncoder(MODEL, None, CPU), FrozenImageEncoder(MODEL, cache_dir))
+    )
+    assert found.dtype == expected.dtype == np.float32
+    cosine = F.cosine_similarity(*(torch.from_numpy(each).flatten(1) for each in (found, expected)))
+    assert cosine.min() > 1 - 1e-5
+
+
+def test_features_in_float16_are_used_only_if_they_are_the_same(photos, monkeypatch, caplog):
+    encoder = TorchEncoder(MODEL, None, CPU)
+    whole = encoder.encode([encoder.prepare(photo) for photo in photos], "pooled")
+    run = encoder._run
+    for half, used in ((0.0, True), (0.3, False), (np.nan, False)):
+        halves = []
+
+        def noisy(pixels, output, half, noise=half, halves=halves):
+            halves.append(half)
+            features = run(pixels, output, half=False)
+            return features + noise * torch.randn_like(features) if half else features
+
+        monkeypatch.setattr(encoder, "_run", noisy)
+        encoder._half = None
+        for _ in range(2):
+            found = encoder.encode([encoder.prepare(photo) for photo in photos], "pooled")
+            np.testing.assert_array_equal(found, whole)
+        assert halves == [False, True, used]
+    assert "float32" in caplog.text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_openvino_is_used(cache_dir):
+    encoder = frozen_encoder(MODEL, cache_dir)
+    assert isinstance(encoder, FrozenImageEncoder) and encoder.workers == 0

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+
+from immr.model.preprocessing import Preprocessing
+from immr.train.inputs.augmentation import AUGMENTATIONS
+from immr.train.inputs.batches import BatchPlan
+from immr.train.inputs.squares import DeviceSquares, Drawing, HostSquares, Pictures
+from immr.train.world import World
+
+PREPROCESSING = Preprocessing(32)
+
+
+@pytest.fixture(scope="module")
+def drawing() -> Drawing:
+    rng = np.random.default_rng(0)
+    smooth = [np.full((44 + 3 * n, 60 - n, 3), rng.integers(0, 256, 3), dtype=np.uint8) for n in range(9)]
+    return Drawing(Pictures(smooth[:6], [*smooth[6:], None]), AUGMENTATIONS["photos"], 32, seed=3)
+
+
+def _steps():
+    plan = BatchPlan(
+        photos=6, documents=4, views=1, batch_size=2, document_batch_size=2, seed=0, world=World()
+    )
+    return list(enumerate(plan.epoch(0)))
+
+
+def test_batches_on_a_device_are_those_of_pillow(drawing):
+    host = HostSquares(drawing, PREPROCESSING)
+    device = DeviceSquares(drawing, PREPROCESSING, torch.device("cpu"))
+    for step, rows in _steps():
+        expected, found = host(rows, step), device(rows, step)
+        assert found.shape == expected.shape == (4, 3, 32, 32)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        assert (found - expected).abs().mean() < 1 / PREPROCESSING.std
+
+
+def test_batches_prepared_ahead_are_the_same_in_the_same_order(drawing):
+    alone = DeviceSquares(drawing, PREPROCESSING, torch.device("cpu"))
+    device = DeviceSquares(drawing, PREPROCESSING, torch.device("cpu"))
+    seen = []
+    for step, rows in device.ahead(_steps()):
+        assert torch.equal(device(rows, step), alone(rows, step))
+        seen.append(step)
+    assert seen == [0, 1, 2]
+
+
+def test_a_loop_that_ends_early_leaves_nothing_behind(drawing):
+    device = DeviceSquares(drawing, PREPROCESSING, torch.device("cpu"))
+    coming = device.ahead(_steps())
+    next(coming)
+    coming.close()
+    assert not device._ready
+
+
+def test_an_error_while_preparing_ends_the_loop(drawing):
+    broken = Drawing(Pictures([], []), drawing.augmentations, 32, seed=0)
+    device = DeviceSquares(broken, PREPROCESSING, torch.device("cpu"))
+    with pytest.raises(IndexError):
+        for step, rows in device.ahead(_steps()):
+            device(rows, step)
