@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,8 +11,10 @@ from pathlib import Path
 import psycopg
 import pyarrow as pa
 import pytest
+import yaml
 
 from immr.errors import FeaturesUnavailableError, SettingsError
+from immr.features.sql_registry import SqlRegistry
 from immr.features.stats import SCHEMA
 from immr.settings import Settings
 from immr.wiring import connect
@@ -58,6 +61,27 @@ def test_the_definitions_are_in_the_database_and_no_file_holds_them(settings: Se
 def test_a_process_with_the_same_settings_reads_what_another_one_wrote(settings: Settings) -> None:
     connect(settings).features.materialize(stats())
     assert connect(settings).features.read(["apple"])["apple"].clicks_7d == 3
+
+
+def test_the_page_asks_for_the_age_of_features_without_feast(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page's image has no Feast."""
+    for missing in ("feast", "sqlalchemy", "yaml", "redis"):
+        monkeypatch.setitem(sys.modules, missing, None)
+    assert connect(settings).features.freshness() is None
+
+
+def test_options_of_the_connection_reach_sqlalchemy() -> None:
+    from sqlalchemy import make_url
+
+    registry = SqlRegistry("s", "db", {"user": "im mr", "host": "db", "port": "6543", "dbname": "shop/a",
+                                       "options": "-c search_path=s", "sslmode": "verify-full"})  # fmt: skip
+    url = make_url(yaml.safe_load(registry.yaml())["path"])
+    assert (url.drivername, url.username, url.host, url.port, url.database) == (
+        "postgresql+psycopg", "im mr", "db", 6543, "shop/a",
+    )  # fmt: skip
+    assert url.query == {"options": "-c search_path=s", "sslmode": "verify-full"}
 
 
 def test_a_registry_that_was_lost_is_written_again(settings: Settings) -> None:

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from immr.errors import RegistryError
 from immr.registry.registry import Registry
+from tests.support import s3_process
 from tests.support.mlflow_server import free_port, mlflow_server
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=["sqlite", "postgres", "s3"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder, backend = tmp_path_factory.mktemp("server"), ""
     if request.param == "postgres":  # with the driver that k8s/base/mlflow names
         backend = request.getfixturevalue("postgres").url.replace("postgresql:", "postgresql+psycopg:")
     else:
         Registry(f"sqlite:///{folder}/mlflow.db", "immr", folder / "promotions.jsonl").versions()
-    with mlflow_server(folder, free_port(), backend) as url:
-        yield url
+    with ExitStack() as stack:
+        artifacts, environment = "", {}
+        if request.param == "s3":  # as the component mlflow-s3 sets it up
+            pytest.importorskip("boto3", reason="boto3 is not installed: `make setup`")
+            environment = stack.enter_context(s3_process.serving(folder / "s3"))
+            environment["MLFLOW_S3_ENDPOINT_URL"] = environment["AWS_ENDPOINT_URL"]
+            artifacts = f"s3://{s3_process.BUCKET}/mlflow"
+        yield stack.enter_context(mlflow_server(folder, free_port(), backend, artifacts, environment))
 
 
 def test_a_version_is_stored_on_a_server_and_fetched_back(

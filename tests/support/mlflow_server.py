@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.support.patience import until
@@ -23,18 +23,33 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def mlflow_server(folder: Path, port: int, backend: str = "") -> Iterator[str]:
-    """Serve the metadata at `backend`, by default those in `folder`/mlflow.db; yields the URL."""
+def mlflow_server(
+    folder: Path,
+    port: int,
+    backend: str = "",
+    artifacts: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """Serve the metadata at `backend` and the artifacts at `artifacts`; yields the URL.
+
+    Args:
+        folder: Holds the log, and by default mlflow.db and the artifacts.
+        port: The port.
+        backend: URL of a database.
+        artifacts: URL of an object store.
+        environment: Further variables of the server, such as the store's credentials.
+    """
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", backend or f"sqlite:///{folder}/mlflow.db"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
+    command += ["--artifacts-destination", artifacts or str(folder / "artifacts")]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             command,
             cwd=folder,
             env={
                 **os.environ,
+                **(environment or {}),
                 "MLFLOW_DISABLE_TELEMETRY": "true",
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that no test needs
             },

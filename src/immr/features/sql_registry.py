@@ -6,10 +6,10 @@ recommends SQL in production (https://docs.feast.dev/how-to-guides/running-feast
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import yaml
+from urllib.parse import quote, urlencode
 
 from immr.errors import FeaturesUnavailableError
 
@@ -31,28 +31,22 @@ class SqlRegistry:
     parameters: Mapping[str, str] = field(repr=False)
 
     def yaml(self) -> str:
-        """The lines of `feature_store.yaml` below `registry:`."""
-        from sqlalchemy import URL
+        """The lines of `feature_store.yaml` below `registry:`; needs neither Feast nor SQLAlchemy."""
+        return f"""\
+registry_type: sql
+path: {json.dumps(self._address())}
+cache_ttl_seconds: 60
+serve_features_while_materializing: true
+sqlalchemy_config_kwargs:  # a connection that the server has closed is replaced before it is used
+  {{pool_size: 1, max_overflow: 4, pool_pre_ping: true}}
+"""
 
-        query = dict(self.parameters)
-        address = URL.create(
-            "postgresql+psycopg",
-            username=query.pop("user", None),
-            host=query.pop("host", None),
-            port=int(query.pop("port", 5432)),
-            database=query.pop("dbname", None),
-            query=query,
-        )
-        lines = {
-            "registry_type": "sql",
-            "path": address.render_as_string(hide_password=False),
-            "cache_ttl_seconds": 60,
-            "serve_features_while_materializing": True,
-            # a connection that the server has closed is replaced before it is used
-            "sqlalchemy_config_kwargs": {"pool_size": 1, "max_overflow": 4, "pool_pre_ping": True},
-        }
-        text: str = yaml.safe_dump(lines, sort_keys=False, width=1000)
-        return text
+    def _address(self) -> str:
+        """The database as SQLAlchemy names it: `postgresql+psycopg://user@host:port/database?option=value`."""
+        rest = dict(self.parameters)
+        user, host, port, database = (rest.pop(name, "") for name in ("user", "host", "port", "dbname"))
+        place = f"{f'{quote(user)}@' if user else ''}{host}{f':{port}' if port else ''}/{quote(database)}"
+        return f"postgresql+psycopg://{place}?{urlencode(rest)}"
 
     def create_schema(self) -> None:
         """Create the schema if it is missing.
