@@ -127,6 +127,7 @@ class Loop:
             _until(lambda: _is_ready(client), WITHIN_S, lambda: process.poll() is None)
             self._search(client, size)
             self._upsert(client, size)
+        used.cpu_seconds -= self.figures.used["upsert"].cpu_seconds  # it ran meanwhile
         self._note("serve", used)
 
     def _search(self, client: httpx.Client, size: Size) -> None:
