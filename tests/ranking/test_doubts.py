@@ -49,6 +49,12 @@ def test_a_bias_that_depends_on_the_user_is_found() -> None:
     assert "users who click far down and other users (stronger for other users)" in sentence
 
 
+def test_a_bias_that_depends_on_the_item_is_found() -> None:
+    log = log_of(steep_of_item=True)
+    sentences = found(log, np.random.default_rng(1).random(len(log.item_R)))
+    assert any("(stronger for items that are clicked high up)" in each for each in sentences)
+
+
 def test_users_without_clicks_to_choose_by_are_not_compared() -> None:
     log = log_of()
     nobody = log.only(np.arange(len(log.user_Q)) < 0)

@@ -15,11 +15,11 @@ import numpy as np
 from immr.ranking.click_log import Bools, ClickLog, Ints
 from immr.ranking.propensity import Propensities, estimate
 
-_PAIRS = (
-    ("popular items", "other items"),
-    ("clear photos", "unclear photos"),
-    ("users who click far down", "other users"),
-)
+_ITEMS = ("popular items", "other items")
+_PHOTOS = ("clear photos", "unclear photos")
+_USERS = ("users who click far down", "other users")
+_FAR_ITEMS = ("items that are clicked far down", "items that are clicked high up")
+_PAIRS = (_ITEMS, _PHOTOS, _USERS, _FAR_ITEMS)
 _SURE = 0.001  # probability of a difference by chance
 _LARGE = 0.15  # of the logarithm, mean over places: examination differs by 15 %
 _KNOWN = 0.2  # places with a larger standard error in either part are not compared
@@ -43,7 +43,7 @@ class Doubt:
 
 
 def by_part(log: ClickLog, stratum_R: Ints, best_cosine_R: np.ndarray) -> dict[str, Propensities]:
-    """Propensities of parts of a log: popular and other items, clear and unclear photos, two kinds of users.
+    """Propensities of parts of a log: popular and other items, clear and unclear photos, …
 
     Args:
         log: the impressions.
@@ -54,43 +54,50 @@ def by_part(log: ClickLog, stratum_R: Ints, best_cosine_R: np.ndarray) -> dict[s
     order = np.argsort(-shown_N, kind="stable")
     popular_N = np.zeros(len(shown_N), dtype=np.bool_)
     popular_N[order[np.cumsum(shown_N[order]) <= len(log.item_R) / 2]] = True
-    popular_R, clear_R = popular_N[log.item_R], best_cosine_R >= np.median(best_cosine_R)
-    patient_R, impatient_R = _by_depth(log)
-    rows_of = dict(
-        zip(
-            (name for pair in _PAIRS for name in pair),
-            (popular_R, ~popular_R, clear_R, ~clear_R, patient_R, impatient_R),
-            strict=True,
-        )
-    )
+    clear_R = best_cosine_R >= np.median(best_cosine_R)
+    user_Q = np.unique(log.user_Q, return_inverse=True)[1]
+    chooses_R = _every_other(user_Q)[log.query_R]
+    rows_of = {
+        _ITEMS: (popular_N[log.item_R], ~popular_N[log.item_R]),
+        _PHOTOS: (clear_R, ~clear_R),
+        _USERS: _by_depth(log, user_Q[log.query_R], chooses_R),
+        _FAR_ITEMS: _by_depth(log, log.item_R, chooses_R),
+    }
     return {
         name: estimate(stratum_R[rows], log.position_R[rows], log.clicked_R[rows])
-        for name, rows in rows_of.items()
+        for pair, halves in rows_of.items()
+        for name, rows in zip(pair, halves, strict=True)
         if rows.any()
     }
 
 
-def _by_depth(log: ClickLog) -> tuple[Bools, Bools]:
-    """(R,) each: the impressions of users who click far down, and of the others.
-
-    How far down a user clicks is taken from every other of their queries, and these are not among the
-    impressions: the same clicks must not both choose the users and be compared.
-    """
-    users, user_Q = np.unique(log.user_Q, return_inverse=True)
-    queries_before_Q = np.empty(len(user_Q), dtype=np.int64)
+def _every_other(user_Q: Ints) -> Bools:
+    """(Q,) every other query of each user."""
+    before_Q = np.empty(len(user_Q), dtype=np.int64)
     order = np.argsort(user_Q, kind="stable")
-    first_U = np.searchsorted(user_Q[order], np.arange(len(users)))
-    queries_before_Q[order] = np.arange(len(user_Q)) - first_U[user_Q[order]]
-    chooses_R = (queries_before_Q % 2 == 0)[log.query_R]
-    user_R = user_Q[log.query_R]
-    clicked_R = log.clicked_R & chooses_R
-    clicks_U = np.bincount(user_R, clicked_R, len(users))
-    depth_U = np.bincount(user_R, clicked_R * log.position_R, len(users)) / np.maximum(clicks_U, 1)
-    known_U = clicks_U > 0
-    middle = np.median(depth_U[known_U]) if known_U.any() else 0.0
-    compared_R = known_U[user_R] & ~chooses_R
-    far_R = depth_U[user_R] > middle
-    return compared_R & far_R, compared_R & ~far_R
+    first_U = np.searchsorted(user_Q[order], np.arange(user_Q.max(initial=-1) + 1))
+    before_Q[order] = np.arange(len(user_Q)) - first_U[user_Q[order]]
+    return before_Q % 2 == 0
+
+
+def _by_depth(log: ClickLog, group_R: Ints, chooses_R: Bools) -> tuple[Bools, Bools]:
+    """(R,) each: impressions of groups that are clicked far down, for where they are shown, and of the others.
+
+    Some impressions choose the groups and only the rest is compared: the same clicks must not do both.
+    """
+    clicks_G, clicked_at_G = _counts(group_R, log.position_R, chooses_R & log.clicked_R)
+    shown_G, shown_at_G = _counts(group_R, log.position_R, chooses_R)
+    known_G = clicks_G > 0
+    depth_G = clicked_at_G / np.maximum(clicks_G, 1) - shown_at_G / np.maximum(shown_G, 1)
+    far_G = depth_G > (np.median(depth_G[known_G]) if known_G.any() else 0.0)
+    compared_R = known_G[group_R] & ~chooses_R
+    return compared_R & far_G[group_R], compared_R & ~far_G[group_R]
+
+
+def _counts(group_R: Ints, position_R: Ints, rows_R: Bools) -> tuple[np.ndarray, np.ndarray]:
+    """(G,) impressions of each group, and the sum of their positions."""
+    groups = int(group_R.max(initial=-1)) + 1
+    return np.bincount(group_R, rows_R, groups), np.bincount(group_R, rows_R * position_R, groups)
 
 
 def doubts(parts: Mapping[str, Propensities]) -> list[Doubt]:
