@@ -79,14 +79,15 @@ def _hit(
     recipe: RankingRecipe,
     now: datetime,
 ) -> Hit:
-    parts = {name: recipe.cosine_weight * share for name, share in similarity.items()}
-    parts |= {"ctr": 0.0, "stock": 0.0, "freshness": 0.0}
+    ctr = stock = fresh = 0.0
     if features is not None:
-        age = freshness(features.updated_at, now, recipe.freshness_half_life_days)
-        parts["ctr"] = recipe.ctr_weight * features.ctr_7d
-        parts["stock"] = -recipe.stock_weight if features.stock == 0 else 0.0
-        parts["freshness"] = recipe.freshness_weight * age
-    parts |= added
+        ctr = recipe.ctr_weight * features.ctr_7d
+        stock = -recipe.stock_weight if features.stock == 0 else 0.0
+        if recipe.freshness_weight:
+            age = freshness(features.updated_at, now, recipe.freshness_half_life_days)
+            fresh = recipe.freshness_weight * age
+    parts = {name: recipe.cosine_weight * share for name, share in similarity.items()}
+    parts = {**parts, "ctr": ctr, "stock": stock, "freshness": fresh, **added}
     return Hit(
         item_id=candidate.item_id,
         score=sum(parts.values()),
