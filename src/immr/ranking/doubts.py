@@ -77,7 +77,8 @@ def _every_other(user_Q: Ints) -> Bools:
     order = np.argsort(user_Q, kind="stable")
     first_U = np.searchsorted(user_Q[order], np.arange(user_Q.max(initial=-1) + 1))
     before_Q[order] = np.arange(len(user_Q)) - first_U[user_Q[order]]
-    return before_Q % 2 == 0
+    alternate_Q: Bools = before_Q % 2 == 0
+    return alternate_Q
 
 
 def _by_depth(log: ClickLog, group_R: Ints, chooses_R: Bools) -> tuple[Bools, Bools]:
