@@ -29,7 +29,7 @@ from benchmarks.experiment.worlds import EQUAL, Sessions, World, looks, sessions
 
 SHARES = ((0.25, 0.25, 0.25), (0.05, 0.15, 0.30))
 WORLDS = (EQUAL[0], EQUAL[1], EQUAL[6])
-HEAVY = World("one user in a thousand makes most searches", tail=1.01)
+HEAVY = World("Pareto users with exponent 1.01", tail=1.01)
 Arms = npt.NDArray[np.int64]
 
 

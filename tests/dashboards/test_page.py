@@ -17,7 +17,7 @@ from dashboards.page import create_page
 from dashboards.sections import commands
 from immr.events.sqlite import SqliteEventLog
 from immr.experiment import changes
-from immr.experiment.definition import Experiment, load, save
+from immr.experiment.definition import Experiment, Holdout, load, save
 from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord
 from tests.support.page_home import VersionsThere, add_drift, add_history, add_reports, experiment, fill
@@ -233,7 +233,7 @@ def test_prometheus_reads_what_only_the_page_knows(page: TestClient) -> None:
     for line in (
         r'immr_experiment_users\{.*variant="challenger".*\} \d{3}\.0',
         r"immr_experiment_sample_ratio_p_value [01]\.\d+",
-        r"immr_experiment_ctr_difference_low 0\.0\d+",
+        r'immr_experiment_ctr_difference_low\{variant="challenger"\} 0\.0\d+',
         r'immr_model_version_created_timestamp_seconds\{.*role="champion"\} 1\.7145648e\+09',
         r'immr_drift_found\{what="query photos"\} 1\.0',
         r"immr_features_age_seconds \d",
@@ -326,7 +326,8 @@ def test_all_challengers_are_shown(tmp_path: Path) -> None:
     fill(tmp_path, [f"http://127.0.0.1:{free_port()}" for _ in range(4)], 900, STARTED)
     several = load(tmp_path / "experiment" / "experiment.json")
     variants = tuple(replace(side, ended=side.name == "challenger-3") for side in several.variants)
-    save(replace(several, variants=variants), tmp_path / "experiment" / "experiment.json")
+    held_out = Holdout(0.05, "years", STARTED)
+    save(replace(several, variants=variants, holdout=held_out), tmp_path / "experiment" / "experiment.json")
     with opened(tmp_path) as page:
         shown = text(whole(page))
         metrics = page.get("/metrics").text
@@ -337,6 +338,7 @@ def test_all_challengers_are_shown(tmp_path: Path) -> None:
         "orders per user, challenger-2",
         "immr-4 challenger-3 (left the test)",
         "for one look at all challengers",
+        "5 % of all users are held out",
     ):
         assert sentence in shown
     assert "CTR, challenger-3 − champion" not in shown  # it has left

@@ -107,11 +107,11 @@ def experiment_start(
     --every-s` and the pipeline immr-decide do that. Example: `immr experiment start --ramp 1,5,25,50 --every 6h`
     """
     kind: Kind = "interleave" if interleave else "ab"
-    first, *later = _shares(ramp) if ramp else [weight]
+    shares = _shares(ramp) if ramp else []
+    first = shares[0] if shares else weight
     seconds = _seconds(every) if ramp else None
     held_out = None if holdout is None else holdout / 100
-    begun = start(parts_of(ctx), first, kind, [each for each in later if each], seconds, held_out)
-    _print_experiment(begun, as_json)
+    _print_experiment(start(parts_of(ctx), first, kind, shares[1:], seconds, held_out), as_json)
 
 
 @experiment_app.command("shadow")
