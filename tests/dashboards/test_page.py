@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from dashboards.lineage import Lineage
@@ -147,6 +149,15 @@ def test_both_versions_answer_and_nothing_is_counted(page: TestClient, upstreams
         searches = seen_by(url)["searches"]
         assert len(searches) == count + 1
         assert searches[-1] == {"k": "3", "user_id": "preview", "preview": "preview"}
+
+
+def test_the_page_says_what_fits_the_photo(page: TestClient) -> None:
+    shown = text(page.post("/search", files=photo()).text)
+    assert shown.count("exact match") == 2 and "looks like this photo" not in shown
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(buffer, "PNG")
+    shown = text(page.post("/search", files=photo(buffer.getvalue())).text)
+    assert shown.count("Nothing in the catalogue looks like this photo.") == 2 and "exact match" not in shown
 
 
 def test_an_item_says_where_the_other_version_has_it(page: TestClient) -> None:

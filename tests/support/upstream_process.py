@@ -1,6 +1,7 @@
 """A small server with the search API, in a process, for tests of its callers.
 
-It has no model: it ranks a fixed catalogue by a hash of the photo.
+It has no model: it ranks a fixed catalogue by a hash of the photo. The first hit of a JPEG is exact, and nothing fits
+a PNG.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def serve(port: int, variant: str, version: str, busy: int, degraded: bool) -> N
         seen["searches"].append(fields | {"preview": request.headers.get("x-immr-variant", "")})
         hits = rank(photo, version, int(fields.get("k", 10)), fields.get("category"))
         answer = {"query_id": f"q{len(seen['searches'])}", "variant": variant, "model_version": version}
-        return JSONResponse(answer | {"hits": hits, "degraded": degraded, "took_ms": 12.3})
+        match = "exact" if photo.startswith(b"\xff\xd8") else "none"
+        answer |= {"match": match, "hits": [{**hits[0], "match": match}, *hits[1:]] if hits else []}
+        return JSONResponse(answer | {"degraded": degraded, "took_ms": 12.3})
 
     async def events(request: Request) -> Response:
         seen["events"].append((await request.json())["events"])

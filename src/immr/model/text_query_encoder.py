@@ -22,7 +22,7 @@ def has_text_encoder(folder: Path) -> bool:
 class TextQueryEncoder:
     """Turns words into embeddings, with the files of a version's folder; thread-safe."""
 
-    def __init__(self, folder: Path, threads: int = 1, at_once: int = 1):
+    def __init__(self, folder: Path, threads: int = 1, at_once: int = 1, reduced: bool = True):
         """Each encoding uses `threads` threads, and `at_once` encodings run in parallel; see `Graph`."""
         from tokenizers import Tokenizer
 
@@ -30,8 +30,8 @@ class TextQueryEncoder:
         longest = (self._tokenizer.truncation or {}).get("max_length", _SHORT_TOKENS)
         self._short = min(_SHORT_TOKENS, longest)
         file = folder / TEXT_ENCODER
-        self._graph_of_short = Graph(file, threads, at_once, sizes=(1, self._short), reduced=True)
-        self._graph = Graph(file, threads, at_once, reduced=True)
+        self._graph_of_short = Graph(file, threads, at_once, sizes=(1, self._short), reduced=reduced)
+        self._graph = Graph(file, threads, at_once, reduced=reduced)
 
     def encode(self, text: str) -> FloatArray:
         """(D,) unit vector."""

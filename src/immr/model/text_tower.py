@@ -80,7 +80,7 @@ def export_text_encoder(recipe: ModelRecipe, document: DocumentTower, folder: Pa
         graph = openvino().convert_model(tower, example_input=ids)
     graph.output(0).get_tensor().set_names({"embedding"})
     openvino().save_model(graph, folder / TEXT_ENCODER, compress_to_fp16=True)
-    exported = TextQueryEncoder(folder)
+    exported = TextQueryEncoder(folder, reduced=False)
     cosines = []
     for text in _CHECKED:
         with torch.inference_mode():
