@@ -81,9 +81,15 @@ def rank(
     with TemporaryDirectory(prefix="immr-rank-") as scratch:
         shop = Shop.of(data if data is not None else _exported(parts, training_set, Path(scratch)))
         key = fingerprint.of_values(
-            "rank", __version__, READING, version.key, training_set.hash, content_hash(shop),
-            recipe.ranking, recipe.ranker,
-        )  # fmt: skip
+            "rank",
+            __version__,
+            READING,
+            version.key,
+            training_set.hash,
+            content_hash(shop),
+            recipe.ranking,
+            recipe.ranker,
+        )
         if existing := parts.registry.find(key):
             log.info("rank: reusing %s, made from the same version, click log and recipe", existing.id)
             return Ranked(existing, True, parts.registry.tags(existing).get(RANKER, ""), {})

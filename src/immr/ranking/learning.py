@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +29,6 @@ class Learned:
     ranker: Ranker
     verdict: RankerVerdict
     propensities: Propensities
-    by_part: Mapping[str, Propensities]
     doubts: list[Doubt]
 
     @property
@@ -53,15 +51,15 @@ def learn(examples: Examples, ranking: RankingRecipe, recipe: RankerRecipe) -> L
     whole = estimate(stratum_R, log.position_R, log.clicked_R)
     _check_propensities(whole, examples, recipe)
     best_cosine_R = first.head_cosine_QH[log.query_R, 0]
-    halves = by_part(log, stratum_R, best_cosine_R)
+    curves = by_part(log, stratum_R, best_cosine_R)
     weight_R = weights(whole, examples, recipe.max_weight)
     if not recipe.correct_position:
         weight_R = np.ones_like(weight_R)
     train, stop = (click_lists(examples, weight_R, rows) for rows in (parts.train_Q, parts.stop_Q))
     ranker = boost(examples, train, stop, ranking, recipe)
-    known = {name: curve for name, curve in halves.items() if _is_known(curve, examples, recipe)}
+    known = {name: curve for name, curve in curves.items() if _is_known(curve, examples, recipe)}
     verdict = judge(scores(ranker, examples, parts.gate_Q), examples, whole, known, parts.gate_Q, recipe)
-    return Learned(ranker, verdict, whole, halves, doubts(halves))
+    return Learned(ranker, verdict, whole, doubts(curves))
 
 
 def scores(ranker: Ranker, examples: Examples, judged_Q: npt.NDArray[np.bool_]) -> Values:
