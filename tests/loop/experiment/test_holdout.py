@@ -20,17 +20,17 @@ from tests.support.two_versions import shop
 def test_it_is_compared_with_the_users_of_all_tests(deployed: Settings) -> None:
     """Users of a challenger that loses clicks pull down all others, and the holdout has seen only champions."""
     first = start(connect(deployed), holdout=0.3)
-    shop(deployed, first, {"holdout": 10, "champion": 10, "challenger": 3}, users=900)
+    shop(deployed, first, {"holdout": 10, "champion": 10, "challenger": 0}, users=1200)
     stop(connect(deployed))
     second = start(connect(deployed))
-    shop(deployed, second, {"holdout": 10, "champion": 10, "challenger": 3}, users=900, visit=1)
+    shop(deployed, second, {"holdout": 10, "champion": 10, "challenger": 0}, users=1200, visit=1)
     found = read_holdout(connect(deployed))
     held_out, others = found.readout.variants
-    assert held_out.users + others.users == 900
+    assert held_out.users + others.users == 1200
     assert found.readout.sample_ratio is not None and found.readout.sample_ratio.ok
     ctr = found.readout.ctr
     assert ctr is not None and ctr.champion == pytest.approx(0.1, abs=0.02)
-    assert ctr.challenger == pytest.approx(0.065, abs=0.02) and ctr.always_valid.high < 0
+    assert ctr.challenger == pytest.approx(0.05, abs=0.02) and ctr.always_valid.high < 0
 
     run = CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke
     shown = run(app, ["experiment", "holdout"]).stdout
