@@ -1,8 +1,8 @@
 """LambdaMART on clicks that are weighted by the inverse of their propensity.
 
-Each click is a list of its own: the clicked item is relevant, everything else that was shown with it is not,
-and the list weighs 1 / propensity of the click's position. Clicks of one query therefore also compare with
-each other, which keeps the expected gradient unbiased (Joachims, Swaminathan and Schnabel, WSDM 2017; Wang et
+Each click forms one list: the clicked item is relevant, everything else shown with it is not,
+and the list's weight is 1 / propensity of the click's position. Clicks of one query thus compete with
+each other too, which keeps the expected gradient unbiased (Joachims, Swaminathan and Schnabel, WSDM 2017; Wang et
 al., "Position Bias Estimation for Unbiased Learning to Rank in Personal Search", WSDM 2018). The trees start
 from the hand weights' scores. (ours)
 
@@ -28,7 +28,7 @@ from immr.search.trees import Tree, Trees
 if TYPE_CHECKING:
     import lightgbm
 
-_CUT = 10  # of the ndcg that stops the training
+_CUT = 10  # of the ndcg used for early stopping
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Lists:
 
 
 def click_lists(examples: Examples, weight_R: Values, wanted_Q: npt.NDArray[np.bool_]) -> Lists:
-    """The lists of the clicks with a positive weight, of queries that were shown at least two items."""
+    """The lists of clicks with a positive weight, from queries with at least two items shown."""
     starts_Q = examples.log.starts_Q
     size_Q = np.diff(starts_Q)
     query_R = examples.log.query_R
@@ -58,7 +58,7 @@ def click_lists(examples: Examples, weight_R: Values, wanted_Q: npt.NDArray[np.b
 def boost(
     examples: Examples, train: Lists, stop: Lists, ranking: RankingRecipe, recipe: RankerRecipe
 ) -> Ranker:
-    """Fit the trees; as many as rank the lists for stopping best, perhaps none."""
+    """Fit the trees, and keep as many as rank the `stop` lists best; possibly none."""
     import lightgbm
 
     unit = _unit(examples, train)

@@ -70,7 +70,7 @@ class ClickLog:
         return self.time_Q // (DAY // timedelta(microseconds=1))
 
     def only(self, kept_Q: Bools) -> ClickLog:
-        """The log of some of its queries."""
+        """The log restricted to some of its queries."""
         kept_R = kept_Q[self.query_R]
         return replace(
             self,
@@ -121,12 +121,12 @@ def read(impressions: Path, queries: Path, items: Sequence[Item], max_queries: i
 
 
 def features_on(day: int, log: ClickLog, items: pa.Table, wanted: Sequence[str]) -> dict[str, ItemFeatures]:
-    """What the feature store would have held at the start of a day, for some of the items.
+    """The item features that the feature store would have held at the start of a day.
 
     Only clicks of earlier days count, so a label never leaks into its own signals.
 
     Args:
-        day: since 1970.
+        day: days since 1970.
         log: whose impressions count.
         items: the columns of `item_stats`.
         wanted: item_ids.
@@ -142,7 +142,7 @@ def features_on(day: int, log: ClickLog, items: pa.Table, wanted: Sequence[str])
             impressions_7d=row["impressions_7d"],
             clicks_7d=row["clicks_7d"],
             ctr_7d=row["ctr_7d"],
-            stock=None,  # what was in stock then is unknown
+            stock=None,  # not in the log
             updated_at=row["updated_at"],
         )
         for row in rows.to_pylist()

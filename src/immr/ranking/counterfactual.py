@@ -1,9 +1,9 @@
 """Compares a ranker with the hand weights on logged clicks, as if each had ordered what was shown.
 
-A click weighs 1 / propensity of its position, so in expectation each relevant item counts once, wherever it
-was shown (Joachims, Swaminathan and Schnabel, WSDM 2017). A click's ndcg is 1 / log2(1 + its new rank), since
-its list has one relevant item. Weights are clipped and normalized by their sum. What was not shown cannot be
-judged.
+A click is weighted by 1 / propensity of its position, so in expectation each relevant item counts once,
+wherever it was shown (Joachims, Swaminathan and Schnabel, WSDM 2017). A click's ndcg is 1 / log2(1 + its new
+rank), since its list has one relevant item. Weights are clipped and normalized by their sum. Items that were
+not shown cannot be judged.
 
 Shapes: R impressions, Q queries.
 """
@@ -51,7 +51,7 @@ def gains(score_R: Values, examples: Examples, judged_Q: npt.NDArray[np.bool_]) 
 
 
 def difference(gained_R: Values, examples: Examples, weight_R: Values, recipe: RankerRecipe) -> Estimate:
-    """Weighted mean of what clicks gain, with an interval that resamples users.
+    """Weighted mean gain of the clicks, with an interval that resamples users.
 
     Args:
         gained_R: of each impression.

@@ -1,7 +1,7 @@
-"""Whether one position bias holds for the whole log: it is estimated again for parts of it.
+"""Checks whether one position bias holds for the whole log, by estimating it again for parts of the log.
 
 Propensities by position assume that examination depends on the position alone. If it also depends on the item
-or the query, as with trust in the first results, eye-catching items or two kinds of page, parts of the log
+or the query, as with trust in the first results, eye-catching items or two page layouts, parts of the log
 have different curves.
 """
 
@@ -20,7 +20,7 @@ _PHOTOS = ("clear photos", "unclear photos")
 _USERS = ("users who click far down", "other users")
 _FAR_ITEMS = ("items that are clicked far down", "items that are clicked high up")
 _PAIRS = (_ITEMS, _PHOTOS, _USERS, _FAR_ITEMS)
-_SURE = 0.001  # probability of a difference by chance
+_SURE = 0.001  # largest p-value of a difference
 _LARGE = 0.15  # of the logarithm, mean over places: examination differs by 15 %
 _KNOWN = 0.2  # places with a larger standard error in either part are not compared
 
@@ -82,9 +82,9 @@ def _every_other(user_Q: Ints) -> Bools:
 
 
 def _by_depth(log: ClickLog, group_R: Ints, chooses_R: Bools) -> tuple[Bools, Bools]:
-    """(R,) each: impressions of groups that are clicked far down, for where they are shown, and of the others.
+    """(R,) each: impressions of groups clicked far down relative to where they are shown, and of the others.
 
-    Some impressions choose the groups and only the rest is compared: the same clicks must not do both.
+    Some impressions (`chooses_R`) assign the groups and only the rest are compared, so no click does both.
     """
     clicks_G, clicked_at_G = _counts(group_R, log.position_R, chooses_R & log.clicked_R)
     shown_G, shown_at_G = _counts(group_R, log.position_R, chooses_R)
@@ -116,7 +116,7 @@ def doubts(parts: Mapping[str, Propensities]) -> list[Doubt]:
 
 
 def _compare(names: tuple[str, str], one: Propensities, other: Propensities) -> Doubt | None:
-    """Wald's test over the places that both parts know."""
+    """Wald test over the places whose propensity is known in both parts."""
     from scipy.stats import chi2
 
     known = np.flatnonzero((one.error_K < _KNOWN) & (other.error_K < _KNOWN))[1:]

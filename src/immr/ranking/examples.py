@@ -1,4 +1,4 @@
-"""Examples to learn from: the signals and the hand weights' score of every impression, as when it was shown.
+"""Training examples: the signals and hand-weight score of each impression, as of when it was shown.
 
 Shapes: R impressions, Q queries, N items, F signals.
 """
@@ -68,7 +68,7 @@ def examples(log: ClickLog, items: Sequence[Item], first: FirstStage, ranking: R
 
 
 def attribute_kinds(items: Sequence[Item]) -> dict[str, AttributeKind]:
-    """The declared attributes of a catalogue, without governance's own, which is made from clicks."""
+    """The declared attributes of a catalogue, without the one that governance derives from clicks."""
     kinds: dict[str, AttributeKind] = {}
     for item in items:
         for name, value in item.attributes.items():
@@ -78,7 +78,7 @@ def attribute_kinds(items: Sequence[Item]) -> dict[str, AttributeKind]:
 
 
 def stats_columns(items: Sequence[Item]) -> pa.Table:
-    """The catalogue's columns that item features are made of."""
+    """The catalogue columns from which item features are computed."""
     times = pa.array([item.updated_at for item in items], pa.timestamp("us", tz="UTC"))
     columns = {name: [getattr(item, name) for item in items] for name in _STATS if name != "updated_at"}
     stock = pa.array(columns.pop("stock"), pa.float64())

@@ -1,4 +1,4 @@
-"""What the first stage of search finds for each query of a log, by exact search over the catalogue.
+"""First-stage results for each query of a log, by exact search over the catalogue.
 
 Shapes: R impressions, Q queries, N items, D embedding size, H = the head.
 """
@@ -36,7 +36,7 @@ def first_stage(
         items_ND: unit rows.
         query_R: sorted.
         item_R: what was shown.
-        max_cells: limit of the memory.
+        max_cells: queries × items scored at a time, which limits memory.
     """
     block = max(1, max_cells // len(items_ND))
     parts = []

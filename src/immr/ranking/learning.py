@@ -1,4 +1,4 @@
-"""From examples to a ranker that is judged: position bias, trees, the gate."""
+"""From examples to a ranker and its verdict: position bias, trees, the gate."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Learned:
 
     @property
     def sentence(self) -> str:
-        """The verdict, and what to think of it."""
+        """The verdict, with its warnings."""
         return " ".join([self.verdict.sentence, *(f"Beware: {doubt}." for doubt in self.doubts)])
 
 
@@ -63,7 +63,7 @@ def learn(examples: Examples, ranking: RankingRecipe, recipe: RankerRecipe) -> L
 
 
 def scores(ranker: Ranker, examples: Examples, judged_Q: npt.NDArray[np.bool_]) -> Values:
-    """(R,) the ranker's scores as a Bento computes them; those of the hand weights where it is not judged."""
+    """(R,) the ranker's scores as a Bento computes them; hand-weight scores for queries not in `judged_Q`."""
     total_R = examples.hand_R.copy()
     rows = np.flatnonzero(examples.of_queries(judged_Q))
     for start in range(0, len(rows), _ROWS_AT_ONCE):
@@ -101,7 +101,7 @@ def _check_propensities(found: Propensities, examples: Examples, recipe: RankerR
 
 
 def _is_known(found: Propensities, examples: Examples, recipe: RankerRecipe) -> bool:
-    """Whether the curve of a part is good enough to judge by."""
+    """Whether a part's curve is precise enough for the gate."""
     unknown, error = _unknown_share(found, examples), _mean_error(found, examples)
     return unknown <= _MOST_UNKNOWN and error <= recipe.max_propensity_error
 

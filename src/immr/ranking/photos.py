@@ -1,4 +1,4 @@
-"""Embeds the photos of a click log as a Bento does, each once."""
+"""Embeds each photo of a click log once, as a Bento does."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """Position bias from a click log: how often each position is examined, relative to the first.
 
-The same item is shown at different positions to different queries. Where it was about as similar to the query
-and ranked about as high by cosine, its relevance is taken to be the same, and a difference in clicks is due to
+The same item is shown at different positions to different queries. If its cosine
+and its rank by cosine are similar, its relevance is assumed to be the same, and a difference in clicks is due to
 the position (intervention harvesting across queries; Agarwal et al., "Estimating Position Bias without
 Intrusive Interventions", WSDM 2019). With clicks ∝ propensity of the position × relevance of the stratum, the
-propensities are those of a Poisson regression with one constant per stratum. Given each stratum's clicks it is
-a multinomial logit without these constants, so it is consistent however few impressions a stratum has.
+propensities are those of a Poisson regression with one constant per stratum. Conditional
+on each stratum's clicks this is a multinomial logit without these constants, so it is consistent however few
+impressions a stratum has.
 
 Shapes: R impressions, S strata, K places (groups of positions).
 """
@@ -30,10 +31,10 @@ _STEPS, _TOLERANCE = 50, 1e-8
 
 @dataclass(frozen=True)
 class Propensities:
-    """Of each place; NaN where no item could be compared with one at the first position."""
+    """The propensity of each place; NaN where no item links the place to the first."""
 
     log_K: Values  # natural logarithm, 0 for the first place
-    covariance_KK: Values  # of `log_K`, robust within strata; NaN as `log_K`
+    covariance_KK: Values  # of `log_K`, cluster-robust by stratum; NaN where `log_K` is
 
     @property
     def relative_K(self) -> Values:
@@ -72,7 +73,7 @@ def strata(item_R: Ints, cosine_R: npt.NDArray[np.floating], first_rank_R: Ints)
 
 
 def estimate(stratum_R: Ints, position_R: Ints, clicked_R: Bools) -> Propensities:
-    """Propensities of all places that strata connect with the first.
+    """Propensities of all places that strata connect to the first.
 
     Args:
         stratum_R: see `strata`.
@@ -97,7 +98,7 @@ def estimate(stratum_R: Ints, position_R: Ints, clicked_R: Bools) -> Propensitie
 
 
 def _counts(stratum_R: Ints, place_R: Ints, clicked_R: Bools) -> tuple[Values, Values]:
-    """(S, K) impressions and clicks of the strata that say something: clicked, and at two places."""
+    """(S, K) impressions and clicks of the informative strata: with a click, and shown at two places or more."""
     count, width = int(stratum_R.max()) + 1, len(PLACES)
     clicks_S = np.bincount(stratum_R, clicked_R, count)
     clicked_rows = clicks_S[stratum_R] > 0
@@ -111,7 +112,7 @@ def _counts(stratum_R: Ints, place_R: Ints, clicked_R: Bools) -> tuple[Values, V
 
 
 def _connected(shown_SK: Values) -> Bools:
-    """(K,) places that strata connect with the first, directly or through others."""
+    """(K,) places that strata connect to the first, directly or through others."""
     beside_KK = (shown_SK > 0).astype(np.float64).T @ (shown_SK > 0) > 0
     reached_K = np.zeros(len(PLACES), dtype=np.bool_)
     reached_K[0] = True

@@ -1,4 +1,4 @@
-"""How a ranker is learned from a click log."""
+"""Settings for learning a ranker from a click log."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class RankerRecipe:
         RecipeError: a value is out of range.
     """
 
-    max_queries: int = 100_000  # the newest so many queries of the log are used
+    max_queries: int = 100_000  # at most; the newest are used
     gate_users: float = 0.3  # share of users whose later queries decide whether the ranker is used
     stop_users: float = 0.2  # share of users whose later queries decide how many trees there are
-    later_share: float = 0.3  # which queries are later: the last so many
-    max_weight: float = 10.0  # a click at a position that is rarely examined counts at most so often
-    min_clicks: int = 300  # for training; a third of them for the gate
+    later_share: float = 0.3  # share of the queries, the last ones, that count as later
+    max_weight: float = 10.0  # limit of a click's inverse propensity
+    min_clicks: int = 300  # for training; a third as many for early stopping and for the gate
     max_propensity_error: float = 0.3  # standard error of the position bias in logarithms, mean over clicks
-    correct_position: bool = True  # off: clicks are taken as they are, for comparison
+    correct_position: bool = True  # off: unweighted clicks, for comparison
     trees: int = 150
-    patience: int = 20  # trees without progress on the users for stopping
+    patience: int = 20  # trees without improvement before training stops
     leaves: int = 15
     min_leaf_clicks: int = 50
     learning_rate: float = 0.1

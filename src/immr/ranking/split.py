@@ -1,4 +1,4 @@
-"""Which queries of a log train a ranker, which stop the training, and which judge the result."""
+"""Splits a log's queries: for training a ranker, for early stopping, and for the gate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from immr.ranking.ranker_recipe import RankerRecipe
 
 @dataclass(frozen=True)
 class Split:
-    """(Q,) each; no two share a user, and training ends before the others begin."""
+    """(Q,) each; no two share a user, and the training queries come before the others."""
 
     train_Q: Bools
     stop_Q: Bools
@@ -20,7 +20,7 @@ class Split:
 
 
 def split(log: ClickLog, recipe: RankerRecipe) -> Split:
-    """Split by time and by user; queries of neither kind are not used."""
+    """Split by time and by user; earlier queries of `stop` and `gate` users and later ones of the rest are unused."""
     users, user_Q = np.unique(log.user_Q, return_inverse=True)
     draw_Q = np.random.default_rng(recipe.seed).random(len(users))[user_Q]
     later_Q = log.time_Q > np.quantile(log.time_Q, 1 - recipe.later_share)

@@ -1,4 +1,4 @@
-"""Evaluates a version by kind of query, with the search that shoppers get, on an index of its own."""
+"""Evaluates a version by kind of query, with the search that shoppers get, on a temporary index."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def evaluate_by_kind(
     item_classes: Sequence[int],
     recipe: GateRecipe,
 ) -> Mapping[str, KindResult]:
-    """recall and MRR of each kind, with bootstrap intervals; any item of the right class is right.
+    """Recall and MRR of each kind, with bootstrap intervals; any item of the query's class is correct.
 
     Args:
         searcher: of the version.
         kinds: some of `KINDS`.
         photos: held out.
-        items: what is searched.
+        items: the catalogue.
         item_classes: class_id of each item.
         recipe: confidence, rounds and seed of the intervals.
     """

@@ -1,4 +1,4 @@
-"""Facets: counted under all filters but those on their own attribute, so that other values can be chosen."""
+"""Facets: counted under all filters except those on their own attribute, so that other values can be chosen."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _Key = tuple[str, Filters]
 
 
 class RecentFacets:
-    """Counts of the last seconds: searches ask for few different ones, whatever their photos. Thread safe."""
+    """A short-lived cache of facet counts, because most searches need the same ones. Thread-safe."""
 
     def __init__(self, collection: Collection, clock: Callable[[], float] = time.monotonic) -> None:
-        """Counts are read from the collection, and kept for `KEPT_S` by the clock."""
+        """Counts are read from the collection and cached for `KEPT_S`."""
         self._collection = collection
         self._clock = clock
         self._kept: dict[_Key, tuple[float, Facet]] = {}

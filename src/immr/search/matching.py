@@ -1,4 +1,4 @@
-"""Calls hits exact, similar or none by the version's rule."""
+"""Labels hits exact, similar or none by the version's rule."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Searcher:
             features: None ranks without features.
             ranking: the weights.
             overfetch: so many times k candidates are ranked.
-            match_rule: None leaves out what hits are called.
+            match_rule: None leaves hits without a match.
             ranker: orders photo searches, which it has learned from. The hand weights order all others, and all
                 searches while the feature store does not answer.
             texts: None finds texts by their words alone.
@@ -153,7 +153,7 @@ class Searcher:
         return self._answer(embedding_D, wanted, cursor, {})
 
     def facets(self, names: Sequence[str], filters: Filters) -> dict[str, Facet]:
-        """The values of attributes among all items that pass the filters on the other attributes; seconds old.
+        """The values of attributes among items that pass the filters on the other attributes, at most seconds old.
 
         Raises:
             KeyError: there is no such attribute.
@@ -249,7 +249,7 @@ class Searcher:
         return ranked, len(found) > size
 
     def _rule_of(self, answer: Answer, wanted: Wanted) -> MatchRule | None:
-        """The rule is calibrated with photos: it does not fit words, nor items as queries."""
+        """The rule is calibrated on photos, so it applies to neither words nor items as queries."""
         return self._match_rule if _is_photo_search(answer, wanted) else None
 
     def _head(
@@ -302,7 +302,7 @@ def _mean(embeddings_ND: FloatArray) -> FloatArray:
 
 
 def _unit(sum_D: FloatArray, otherwise_D: FloatArray) -> FloatArray:
-    """The unit vector in the direction of a sum; another one if the summands cancel out."""
+    """The normalized sum; the other vector if the summands cancel out."""
     norm = float(np.linalg.norm(sum_D))
     unit_D: FloatArray = sum_D / np.float32(norm) if norm > _SMALLEST_NORM else otherwise_D
     return unit_D.astype(np.float32)

@@ -18,12 +18,12 @@ from immr.types import AttributeKind, AttributeValue, Candidate, ItemFeatures
 Signals = npt.NDArray[np.float64]
 
 HEAD = 10
-"""The candidates most similar to the query, which say what it is about."""
+"""The number of most similar candidates that describe the query."""
 _OWN = (
     "cosine",
-    "cosine_behind",  # how much less than the best candidate's
+    "cosine_behind",  # gap to the best candidate's
     "first_rank",  # by cosine, from 1
-    "category_share",  # of the head, how many are of this category
+    "category_share",  # share of the head in this category
     "price",
     "ctr_7d",
     "impressions_7d",
@@ -35,7 +35,7 @@ _UNKNOWN = (math.nan,) * 5
 
 
 def names(attributes: Mapping[str, AttributeKind]) -> list[str]:
-    """The names of the F signals: a number attribute is one itself, a keyword is its share of the head."""
+    """Names of the F signals. A number attribute is a signal itself; a keyword gives the share of its value."""
     return [*_OWN, *(f"{name}_share" if kind == "keyword" else name for name, kind in attributes.items())]
 
 
@@ -49,8 +49,8 @@ def signals(
 ) -> Signals:
     """(N, F) signals in the order of `names`; NaN where a value is unknown.
 
-    Stock is not among them: a log does not say what was in stock when it was shown, so sold-out items stay
-    a matter of `RankingRecipe.stock_weight`.
+    Stock is not a signal, because a log does not record what was in stock. `RankingRecipe.stock_weight`
+    handles sold-out items.
 
     Args:
         candidates: whose signals are wanted.
@@ -80,7 +80,7 @@ def signals(
 
 def _of_features(known: ItemFeatures, now: datetime) -> tuple[float, ...]:
     age_s = math.nan if known.updated_at is None else (now - known.updated_at).total_seconds()
-    age_days = age_s / _DAY_S if age_s >= 0 else math.nan  # changed since: what it was is unknown
+    age_days = age_s / _DAY_S if age_s >= 0 else math.nan  # updated since: the earlier time is unknown
     return known.price, known.ctr_7d, known.impressions_7d, known.clicks_7d, age_days
 
 

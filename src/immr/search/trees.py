@@ -1,7 +1,7 @@
 """Evaluates gradient-boosted trees in NumPy, so that a Bento needs no LightGBM.
 
 All conditions of all trees are checked at once. A condition that fails rules out the leaves on its left, and
-the first leaf that is left over is the tree's answer (QuickScorer; Lucchese et al., SIGIR 2015).
+the first remaining leaf is the tree's answer (QuickScorer; Lucchese et al., SIGIR 2015).
 
 Shapes: N rows, F signals, T trees, I inner nodes of a tree, M = T × I, L ≤ 32 leaves of a tree.
 """
@@ -49,7 +49,7 @@ class Trees:
     _values_TL: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Lay the trees out as arrays of equal length; a node of padding lets every row go left."""
+        """Lay the trees out as arrays of equal length; padding nodes send every row left."""
         count = len(self.trees)
         inner = max((len(tree.signals) for tree in self.trees), default=0)
         signals = np.zeros((count, inner), dtype=np.intp)

@@ -1,1 +1,1 @@
-"""Whether a hit is the thing on the photo: calibrated in evaluation, packaged with the version, applied in search."""
+"""Whether a hit is the item in the photo: calibrated in evaluation, packaged with the version, applied in search."""

@@ -1,9 +1,9 @@
 """Calibrates the rule for matches on held-out photos.
 
 Every threshold is a conformal quantile (Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World",
-2005), so its recall holds for new photos like the calibrating ones, whatever their distribution. The domain is the
-Mahalanobis distance of Lee et al. (arXiv 1807.03888) with one class; that its threshold is calibrated with
-classes that the distance has not seen is ours.
+2005), so its recall holds for new photos like the calibration photos, whatever their distribution. The domain
+uses the Mahalanobis distance of Lee et al. (arXiv 1807.03888) with one class; calibrating its threshold on
+classes that were not used to fit it is ours.
 
 Shapes: Q queries, N documents, T training photos, D embedding size, P size of the domain's part of it.
 """
@@ -51,10 +51,10 @@ def calibrate(
     Args:
         photos: held out.
         documents: the catalogue.
-        training_photos: whose domain is learned; of the held-out photos' classes or others.
+        training_photos: to fit the domain; of any classes.
         recipe: the recalls to keep.
-        begin: first dimension that the domain looks at. New items keep closer to the known ones in the plain part
-            of an embedding, which training did not fit to the known classes.
+        begin: first dimension of the domain. New items stay closer to known ones in the plain part of an
+            embedding, which was not trained on the known classes.
     """
     found, right_Q = first_hits(photos, documents)
     missing, _ = first_hits(photos, documents, without_own=True)
@@ -72,7 +72,7 @@ def calibrate(
 def first_hits(
     photos: LabelledEmbeddings, documents: LabelledEmbeddings, without_own: bool = False
 ) -> tuple[Values, BoolArray]:
-    """The cosine (Q,) of each photo's first hit, by exact search, and whether the hit is of its class.
+    """The cosine (Q,) of each photo's first hit by exact search, and whether the hit has the photo's class.
 
     Args:
         photos: the queries.

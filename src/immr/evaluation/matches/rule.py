@@ -1,6 +1,6 @@
-"""The rule by which a hit is called exact, similar or none. Without heavy imports, because a Bento applies it.
+"""The rule that labels a hit exact, similar or none. No heavy imports, because a Bento applies it.
 
-Shapes: D embedding size, P size of the part of it that the domain looks at.
+Shapes: D embedding size, P size of the part of it that the domain uses.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _STRONGEST_FIRST: tuple[Match, ...] = ("exact", "similar", "none")
 class MatchRecipe:
     """How often the rule may err on photos like the held-out ones that calibrate it (ours).
 
-    exact_recall: share of right first hits that are called exact, at least.
-    similar_recall: share of photos of items that are missing, and were never trained, not called none, at least.
-    min_photos: with fewer held-out photos whose first hit is right, or fewer training photos, there is no rule.
+    exact_recall: least share of correct first hits that are called exact.
+    similar_recall: least share of photos of missing, untrained items that are not called none.
+    min_photos: with fewer held-out photos with a correct first hit, or fewer training photos, there is no rule.
     """
 
     exact_recall: float = 0.95
@@ -51,13 +51,13 @@ class PhotoDomain:
         return float(np.linalg.norm(self.whitener_PP @ (unit_P - self.mean_P)))
 
     def contains(self, embedding_D: FloatArray) -> bool:
-        """Whether a photo may show something that the shop sells."""
+        """Whether a photo is within the domain of the shop's photos."""
         return self.distance(embedding_D) <= self.farthest
 
 
 @dataclass(frozen=True, eq=False)
 class MatchRule:
-    """A hit is exact from one cosine on and similar from another, unless the photo is from another domain."""
+    """Thresholds of the cosine for exact and similar hits; out-of-domain photos have neither."""
 
     exact_from: float
     similar_from: float

@@ -1,7 +1,7 @@
-"""Queries of every kind, made from held-out photos and the catalogue, with the class that is right for each.
+"""Queries of every kind, made from held-out photos and the catalogue, each with its correct class.
 
 - photo: a held-out photo.
-- text: the first words of an item's description, which search by words does not index; its title if it has none.
+- text: the first words of an item's description, which the word index does not contain; else its title.
 - photo+text: a held-out photo with the last part of its item's category, such as "Apple".
 - box: four held-out photos of different classes in one picture, with the box around one of them.
 """
@@ -30,7 +30,7 @@ _CORNERS = ((0, 0), (1, 0), (0, 1), (1, 1))
 
 @dataclass(frozen=True)
 class KindQuery:
-    """A search whose right answers are the items of a class."""
+    """A search whose correct answers are the items of a class."""
 
     class_id: int
     images: tuple[str, ...] = ()  # URIs; four are the corners of one picture
