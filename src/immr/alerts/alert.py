@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What happened, in one line, and why it did or what to do about it."""
+    """What happened, in one line, and why or what to do about it."""
 
     title: str
     text: str

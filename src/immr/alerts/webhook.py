@@ -1,7 +1,7 @@
 """Alerts to a webhook of Slack, Mattermost or anything that takes `{"text": …}`.
 
-An alert is first a file in a folder, then a request of a background thread, so no caller waits for the network. What
-cannot be delivered stays in the folder, and this or a later process tries again.
+An alert is written to a folder and sent by a background thread, so no caller waits for the network. If it cannot be
+delivered, it stays in the folder, and this or a later process retries.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from immr.storage.atomic import write_atomically
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 100
-"""More alerts push out the oldest."""
+"""When more are waiting, the oldest is dropped."""
 MAX_AGE_S = 24 * 3600.0
 TIMEOUT_S = 5.0
 FIRST_PAUSE_S, MAX_PAUSE_S = 1.0, 60.0
@@ -64,7 +64,7 @@ class Webhook:
             self._deliver_soon()
 
     def close(self) -> None:
-        """Give the last alerts three seconds."""
+        """Give the last alerts three seconds to be delivered."""
         if self._worker is not None:
             self._closing.set()
             self._wake.set()
@@ -102,7 +102,7 @@ class Webhook:
             return alone
 
     def _post(self, content: bytes) -> bool:
-        """Whether the alert is off our hands: delivered, or refused for good."""
+        """Whether the alert is done with: delivered, or permanently refused."""
         request = Request(self._url, content, {"Content-Type": "application/json"})
         try:
             with self._opener.open(request, timeout=TIMEOUT_S):
@@ -123,7 +123,7 @@ class Webhook:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[bool]:
-        """Whether no other process delivers at the moment."""
+        """Whether this process holds the delivery lock."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / ".lock").open("a") as file:
             try:

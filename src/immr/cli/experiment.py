@@ -96,7 +96,7 @@ def experiment_start(
         float | None,
         typer.Option(
             metavar="PERCENT",
-            help="Give this percentage of all users the champion in every test from now on; 0 ends that.",
+            help="Percentage of all users who get the champion in every test from now on; 0 ends the holdout.",
         ),
     ] = None,
     as_json: AsJson = False,

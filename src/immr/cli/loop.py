@@ -277,7 +277,7 @@ def _serve(ctx: typer.Context, port: int, page_port: int, out: Console) -> None:
 def _kinds(queries: str) -> list[str]:
     kinds = [kind.strip() for kind in queries.split(",") if kind.strip()]
     if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise typer.BadParameter(f"{unknown[0]!r} is no kind of query: choose from {','.join(KINDS)}")
+        raise typer.BadParameter(f"{unknown[0]!r} is not a kind of query: choose from {','.join(KINDS)}")
     return kinds
 
 

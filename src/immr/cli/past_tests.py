@@ -1,4 +1,4 @@
-"""What outlives a test: the history, a report of each test to send to others, and the holdout."""
+"""Commands on past tests: the history, a shareable report of each test, and the holdout."""
 
 from __future__ import annotations
 

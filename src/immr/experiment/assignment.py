@@ -20,8 +20,8 @@ def bucket(salt: str, user_id: str) -> int:
 def assign(experiment: Experiment, user_id: str) -> Variant:
     """The variant that answers the user.
 
-    The champion answers all users while the experiment is stopped or in shadow, and always those of the holdout
-    and of a challenger that has left the test.
+    The champion answers all users while the experiment is stopped or in shadow. Users of the holdout, or of a
+    challenger that has left the test, always get the champion.
     """
     if experiment.state != "running" or is_held_out(experiment, user_id):
         return experiment.champion
@@ -48,8 +48,8 @@ def is_held_out(experiment: Experiment, user_id: str) -> bool:
 def _chosen(experiment: Experiment, user_id: str) -> Variant:
     """The challengers own the lowest buckets, so larger weights only add users to them.
 
-    Which of several challengers a user gets, a second hash decides by their weights in relation to each other. A
-    ramp keeps these, so nobody moves from one challenger to another.
+    With several challengers, a second hash chooses among them by their relative weights. A ramp does not change
+    these, so nobody moves from one challenger to another.
     """
     challengers = experiment.challengers
     total = sum(each.weight for each in challengers)

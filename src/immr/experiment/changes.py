@@ -139,7 +139,7 @@ def promote(experiment: Experiment, now: datetime, winner: str = CHALLENGER) -> 
 def hold_out(experiment: Experiment, share: float, now: datetime) -> Experiment:
     """Give this share of all users the champion in every test; 0 ends the holdout.
 
-    A share that grows keeps its users, and the comparison with the others starts over.
+    A larger share keeps its users, but the comparison with the others starts over.
 
     Raises:
         ExperimentError: the share is not between 0 and 1, or a test is running.
@@ -181,7 +181,7 @@ def _replace_champion(experiment: Experiment, champion: Variant, now: datetime) 
 
 
 def check_weight(weight: float, challengers: int = 1) -> None:
-    """Refuse a share of each challenger that leaves none to the champion.
+    """Refuse a share per challenger that leaves no users to the champion.
 
     Raises:
         ExperimentError: it is not.

@@ -29,7 +29,7 @@ PREVIEW = "preview"
 HOLDOUT = "holdout"
 """The variant of users who get the champion in every test."""
 ENDED = "ended"
-"""The variant of users whose challenger has left a test that goes on: they get the champion and are not compared."""
+"""The variant of users whose challenger has left a running test: they get the champion and are not compared."""
 
 
 @dataclass(frozen=True, slots=True)

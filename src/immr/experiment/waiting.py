@@ -39,7 +39,7 @@ class Queue:
         return replace(self, versions=(*self.without(version.model_version).versions, version))
 
     def put(self, version: WaitingVersion) -> Queue:
-        """The queue with another entry of a version in its place."""
+        """The queue with a version's entry replaced."""
         places = tuple(
             version if each.model_version == version.model_version else each for each in self.versions
         )

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 GATE_PASSED = "gate.passed"
 """Tag of a version with the gate's verdict: yes or no. A version that was never evaluated has none."""
 
-_DOMAIN_PHOTOS = 600  # training photos that show where a shop's photos lie
+_DOMAIN_PHOTOS = 600  # training photos to which the domain is fitted
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,7 @@ def _by_kind(
 
 
 def _kind_metrics(kinds: Mapping[str, KindResult]) -> dict[str, float]:
-    """By names that MLflow accepts."""
+    """Keyed by names that MLflow accepts."""
     return {
         f"kind.{kind.replace('+', '_')}.{name}": estimate.mean
         for kind, result in kinds.items()

@@ -75,7 +75,7 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
 
 
 def _check_capacity(parts: Parts, shop: Shop, recipe: Recipe) -> None:
-    """Refuse data that do not fit this machine; packed text is not counted, so it is not checked."""
+    """Refuse data that do not fit this machine. Rows of compressed text are not counted, so it is not checked."""
     from immr.governance.need import Counts, need
     from immr.machine import capacity
     from immr.model.encoders.by_name import image_encoder_spec

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def package(parts: Parts, version: ModelVersion, recipe: Recipe) -> str:
     """Build the version's Bento: the query encoder in ONNX, without torch. Returns its tag.
 
-    A ranker adds to the hand weights that it was learned on, so these replace the recipe's. If IMMR_DEPLOY_URL
+    A ranker needs the hand weights it was trained on, so these replace the recipe's. If IMMR_DEPLOY_URL
     names an object store as `storage`, the Bento is copied there.
 
     Raises:

@@ -43,7 +43,7 @@ RANKER = "ranker"
 
 @dataclass(frozen=True)
 class Ranked:
-    """What became of a version's ranker.
+    """The outcome of ranking a version.
 
     Attributes:
         version: the version with the ranker if it passes its gate, else the version as it was.
@@ -68,13 +68,13 @@ def rank(
 
     Args:
         parts: The process's adapters.
-        version: Whose towers say how similar items are to a photo.
+        version: Its towers compute the similarities.
         training_set: Its items are the catalogue.
         recipe: Its hand weights and its settings for the ranker are used.
-        data: The click log; by default the event log, as far as photos were kept.
+        data: The click log; by default the event log, where photos were kept.
 
     Raises:
-        RankingError: The log cannot tell position bias from relevance, or has too few clicks.
+        RankingError: Position bias cannot be separated from relevance, or the log has too few clicks.
         EventLogError: There is no `data`, and the event log has no query with a photo.
         ContractError: The click log violates the data contract.
     """
@@ -123,7 +123,7 @@ def rank_if_possible(
     recipe: Recipe,
     data: Shop | str | Path | None = None,
 ) -> Ranked:
-    """As `rank`, but a log that no ranker can be learned from leaves the version as it is, with the reason."""
+    """As `rank`, but returns the version unchanged, with the reason, if no ranker can be learned from the log."""
     try:
         return rank(parts, version, training_set, recipe, data)
     except RankingError as error:
@@ -208,7 +208,7 @@ def _register(parts: Parts, version: ModelVersion, learned: Learned, key: str, r
 
 
 def _numbers(learned: Learned) -> dict[str, float]:
-    """What MLflow logs: the comparison, and how often positions are examined relative to the first."""
+    """Metrics for MLflow: the comparison, and how often positions are examined relative to the first."""
     relative = learned.propensities.relative_K
     examined = {
         f"examined.{position}": float(value)

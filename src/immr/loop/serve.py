@@ -103,7 +103,7 @@ class _Follower:
             self._failure = str(error)
 
     def _guard_ramp(self) -> None:
-        """A ramp moves on and ends by itself."""
+        """A ramp advances and ends by itself."""
         running, now = running_test(self._parts), time.monotonic()
         if running is None or running.ramp_every_s is None or now < self._next_check:
             return

@@ -84,7 +84,7 @@ def _trained_before(parts: Parts, key: str) -> ModelVersion | None:
 
 
 def _check_capacity(parts: Parts, training_set: TrainingSet, recipe: Recipe) -> None:
-    """Refuse a training that does not fit this machine; a cluster's nodes are not known here."""
+    """Refuse training that does not fit this machine. Not for clusters, whose nodes are not known here."""
     from immr.machine import capacity
     from immr.train.inputs.need import need
 

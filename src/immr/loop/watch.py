@@ -60,7 +60,7 @@ def record(parts: Parts, watched: Watched) -> None:
 def record_verdict(
     parts: Parts, experiment: Experiment, verdict: Verdict, numbers: Mapping[str, float]
 ) -> None:
-    """Write the verdict on one challenger to the promotion log; if it names none, it is about the champion."""
+    """Write the verdict on one challenger to the promotion log; without a challenger, it is about the champion."""
     registry = parts.registry
     tested = experiment.variant(verdict.challenger) if verdict.challenger else None
     registry.record_decision(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_PLANNED_USERS = 10_000
 EARLY_USERS = 300
 """The early interval is narrowest here, in users of both variants: it finds large losses soon."""
-_NOTHING_LEFT = 1e-9  # share of a variance that is only rounding
+_NOTHING_LEFT = 1e-9  # share of a variance that is rounding error
 _ROUNDING = 1e-20  # a variance below this is a rounding error
 
 
@@ -64,14 +64,14 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A challenger against the champion. Intervals hold for all challengers of the test together."""
+    """A challenger against the champion. Intervals hold for all challengers of the test jointly."""
 
     variant: str
     model_version: str
     ctr: Comparison | None
     ctr_per_query: Comparison | None
     cuped: Comparison | None  # CTR, adjusted for what the same users did before the test
-    secondary: Mapping[str, Comparison]  # these explain the CTR and decide nothing
+    secondary: Mapping[str, Comparison]  # these explain the CTR and do not affect the decision
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -109,7 +109,7 @@ class Look:
     planned_users: int = DEFAULT_PLANNED_USERS  # of both variants, fixed before the test starts
 
     def shared_by(self, comparisons: int) -> Look:
-        """The look at each of several comparisons, of which none may miss (Bonferroni)."""
+        """The look at each of several comparisons, so that all hold jointly (Bonferroni)."""
         return replace(self, confidence=1 - self.alpha / max(comparisons, 1))
 
     @property

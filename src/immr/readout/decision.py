@@ -52,7 +52,7 @@ class Verdict:
 class Decision:
     """What to do about the test, why in a sentence or several, and the numbers behind it.
 
-    The test goes on while the action is "wait", but challengers with another verdict leave it.
+    The test continues while the action is "wait", but challengers with another verdict leave it.
     """
 
     action: Action
@@ -84,9 +84,9 @@ def decide(readout: Readout, policy: DecisionPolicy) -> Decision:
     even if the comparison is withheld: a challenger that fails must lose its users. Then the brake acts on
     large losses, by the interval that is narrowest for few users. The rest goes by the interval of the plan.
 
-    Of several challengers, each has its own verdict, with bounds that hold for all of them together. If more
-    than one is better than the champion, the one with the highest CTR is promoted; the others have to wait for
-    a test of their own.
+    Of several challengers, each has its own verdict, with bounds that hold for all of them jointly. If more
+    than one is better than the champion, the one with the highest CTR is promoted; the others need another
+    test.
     """
     numbers = _numbers(readout)
     champion, *challengers = readout.variants
@@ -239,7 +239,7 @@ def _numbers(readout: Readout) -> dict[str, float]:
 
 
 def _ctr_numbers(ctr: Comparison) -> dict[str, float]:
-    """Of the only or first challenger without its name, of others with it."""
+    """The numbers of one challenger; all but the first have its name in their keys."""
     of = "" if ctr.variant == CHALLENGER else f"_{ctr.variant}"
     return {
         "ctr_champion": ctr.champion,

@@ -204,8 +204,8 @@ def _arms(
     secondary: Sequence[Ratio],
     look: Look,
 ) -> Iterator[Arm]:
-    """The challengers with enough users. One that has left a running test is compared no more: the champion's
-    users of later days would be compared with its users of earlier ones."""
+    """The challengers with enough users. One that has left a running test is excluded: its users came
+    earlier than many of the champion's."""
     champion, *challengers = variants
     for side in challengers:
         if _why_incomparable(champion, side) or (side.ended and experiment.state == "running"):
@@ -214,7 +214,7 @@ def _arms(
 
 
 def _sample_ratio(experiment: Experiment, variants: Sequence[VariantReadout]) -> SampleRatio | None:
-    """Of the variants that still get users: those of a challenger that has left are assigned to nobody."""
+    """Only over variants that still get users: a challenger that has left gets none."""
     sides = [side for side in experiment.variants if not side.ended]
     total = sum(side.weight for side in sides)
     users = {side.name: side.users for side in variants}

@@ -58,7 +58,7 @@ _EXPOSED = """CREATE TEMP VIEW exposed AS
             AND query_id NOT IN (SELECT query_id FROM fallbacks) AS own
     FROM queries ANTI JOIN bots USING (user_id)"""
 
-# Users of the holdout, or of a challenger that has left the test, are no strangers.
+# Users of the holdout, or of a challenger that has left the test, are expected.
 _FOREIGN = f"""SELECT count(DISTINCT query_id) FROM exposed
     WHERE NOT ours AND variant NOT IN ('{HOLDOUT}', '{ENDED}')"""
 

@@ -1,4 +1,4 @@
-"""Decide: read out a running test, and promote a challenger, take off those that lost, or wait."""
+"""Decide: read out a running test, then promote a challenger, remove those that lost, or wait."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def decide(parts: Parts, apply: bool = False, record_wait: bool = True) -> Watch
 
     A promoted challenger becomes the champion in registry, deployment and experiment file, and the test ends. A
     challenger that is rolled back, or that lost to the champion, loses its users first, then its role and deployment,
-    so a registry that is down does not keep it in front of shoppers; the test goes on with the others. While it is
-    too early to tell, a ramp whose step is over moves on. After a crash or an error half-way, the next call completes
+    so shoppers stop seeing it even if the registry is down; the test continues with the others. While it is too
+    early to tell, a ramp takes its next step when due. After a crash or an error half-way, the next call completes
     the work.
 
     Args:
@@ -123,7 +123,7 @@ def _promote(parts: Parts, watched: Watched, winner: Variant) -> None:
 
 
 def _end_losers(parts: Parts, watched: Watched) -> None:
-    """Send the losers' users to the champion, then take off the losers."""
+    """Send the losers' users to the champion, then remove the losers."""
     experiment, decision = watched.experiment, watched.decision
     losers = [experiment.variant(each.challenger) for each in decision.losers]
     after = changes.end(experiment, [each.name for each in losers])
@@ -143,7 +143,7 @@ def _end_losers(parts: Parts, watched: Watched) -> None:
 def _save_without(
     parts: Parts, after: Experiment, leaving: Sequence[Variant], decision: Decision | None = None
 ) -> None:
-    """Save an experiment, with a marker that challengers that left it have yet to be taken off."""
+    """Save an experiment, with a marker that lists the challengers still to be removed."""
     left = {
         "salt": after.salt,
         "leaving": [(each.name, each.model_version) for each in leaving],
@@ -155,7 +155,7 @@ def _save_without(
 
 
 def _complete_take_off(parts: Parts) -> None:
-    """Record the losers' verdicts, and take off roles and deployments; nothing without a marker."""
+    """Record the losers' verdicts, and remove their roles and deployments; does nothing without a marker."""
     marker = _take_off_marker(parts)
     if not marker.is_file():
         return
@@ -173,7 +173,7 @@ def _complete_take_off(parts: Parts) -> None:
 
 
 def _announce(parts: Parts, experiment: Experiment, verdict: Verdict, applied: bool) -> None:
-    """Tell people about a verdict."""
+    """Send an alert about a verdict."""
     version = experiment.variant(verdict.challenger).model_version
     done = {"promote": "is the new champion", "keep": "has lost its test", "roll back": "was rolled back"}
     title = f"{version} {done[verdict.action]}" if applied else f"{version}: decided to {verdict.action}"
@@ -191,7 +191,7 @@ def _is_recorded(parts: Parts, experiment: Experiment, verdict: Verdict) -> bool
 
 
 def _take_off(parts: Parts, role: Role, version: str) -> None:
-    """Take role and deployment from this version; after a crash, another one may have both by now."""
+    """Remove role and deployment if this version still has them; after a crash, another one may."""
     if (holder := parts.registry.role(role)) is not None and holder.id == version:
         parts.registry.clear_role(role)
     if any((each.role, each.version_id) == (role, version) for each in parts.deployer.current()):
@@ -199,7 +199,7 @@ def _take_off(parts: Parts, role: Role, version: str) -> None:
 
 
 def _take_off_marker(parts: Parts) -> Path:
-    """A file that exists until challengers are taken off; it names them."""
+    """A file that names the challengers still to be removed; deleted once they are."""
     return parts.settings.experiment_file.with_name("taking-off")
 
 

@@ -35,7 +35,7 @@ def note(
     numbers: Mapping[str, float] | None = None,
     about: Sequence[Variant] = (),
 ) -> None:
-    """Add to the history what happened to a test, or to challengers of it; nothing if it compares no versions."""
+    """Add an event of a test or its challengers to the history; does nothing if it compares no versions."""
     if not experiment.challengers or experiment.state == "shadow":
         return
     about = about or experiment.challengers

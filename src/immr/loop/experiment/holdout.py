@@ -35,15 +35,15 @@ class HoldoutReadout:
     readout: Readout
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, apart from times."""
+        """Plain values, except times."""
         return {"holdout": asdict(self.holdout), "readout": self.readout.to_json()}
 
 
 def read_holdout(parts: Parts) -> HoldoutReadout:
-    """Read out what tests and new versions have done to users in the long run.
+    """Read out the long-term effect of tests and new versions on users.
 
-    Users of the holdout have never seen a challenger since it began. All others have been in tests: as users of a
-    challenger, or of the champion.
+    Users of the holdout have never seen a challenger since it began. All others have been in tests, with a
+    challenger or with the champion.
 
     Raises:
         ExperimentError: There is no experiment, or it has no holdout.

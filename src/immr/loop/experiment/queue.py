@@ -100,7 +100,7 @@ def _wait(parts: Parts, challengers: Sequence[Deployment], share: float) -> Wait
 
 
 def _fair(share: float, challengers: int) -> float:
-    """The share of each challenger, and at most the same for all variants of a test of several challengers."""
+    """Each challenger's share; with several challengers, at most an equal share for every variant."""
     return share if challengers < 2 else min(share, 1 / (challengers + 1))
 
 
@@ -125,8 +125,8 @@ def _what_it_waits_for(parts: Parts) -> str:
 def advance(parts: Parts) -> Experiment | None:
     """Start a test of the newest waiting versions, if none is running; safe to call at any time.
 
-    It has `IMMR_CHALLENGERS` of them at most. They start together, once all of them answer; one that cannot start
-    stays in the queue with the reason, and older ones leave it.
+    It takes at most `IMMR_CHALLENGERS` of them and starts once they all answer. A version that cannot start
+    stays in the queue with the reason; older ones leave it.
 
     Returns:
         The test, once it has started; None while nothing waits, or while a version does not answer yet.
@@ -190,7 +190,7 @@ def _prepare(parts: Parts, version: WaitingVersion) -> Literal["champion", "fail
 
 
 def _is_starting(parts: Parts, version: WaitingVersion) -> bool:
-    """Whether the version is deployed, and it or the champion does not answer yet; asks no registry."""
+    """Whether the version is deployed, and it or the champion does not answer yet. Does not call the registry."""
     deployed = parts.deployer.current()
     wanted = (version.model_version, version.bento)
     ours = [each for each in deployed if (each.version_id, each.bento) == wanted and each.role != CHAMPION]
