@@ -116,7 +116,7 @@ def _admit(table: ShopTable, out: Path, checker: _Checker, chunk_rows: int) -> T
 
 
 def rejected_files(folder: Path, table: str) -> list[Path]:
-    """The files with a table's rejected rows, of which each has columns of its own; none if there are no rows."""
+    """The files with a table's rejected rows, one per set of columns; none if there are no rows."""
     return [*folder.glob(f"{table}.parquet"), *sorted(folder.glob(f"{table}-*.parquet"))]
 
 

@@ -74,7 +74,7 @@ class TrainingSet:
         return {**rows, "classes": self.class_count}
 
     def facts(self) -> dict[str, str | int]:
-        """What a pipeline's artifact says about it: folder, hash and sizes."""
+        """Metadata of a pipeline's artifact: folder, hash and sizes."""
         return {"folder": str(self.folder), "hash": self.hash, **self.sizes()}
 
     @cached_property

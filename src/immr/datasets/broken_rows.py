@@ -1,4 +1,4 @@
-"""Adds what real exports contain too: rows that violate the data contract, and unreadable photos."""
+"""Adds defects that real exports contain: rows that violate the data contract, and unreadable photos."""
 
 from __future__ import annotations
 

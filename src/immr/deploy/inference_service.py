@@ -125,7 +125,7 @@ def _predictor(name: str, bento: str, namespace: str, shape: ServingShape) -> An
 
 
 def _scaling(name: str, namespace: str, shape: ServingShape) -> dict[str, Any]:
-    """When replicas are added: by KServe's autoscaler of CPU, or by KEDA and searches in progress."""
+    """The autoscaler: KServe's by CPU, or KEDA by searches in progress."""
     from kserve import (
         V1beta1AutoScalingSpec,
         V1beta1ExternalMetrics,

@@ -1,4 +1,4 @@
-"""What Kubeflow Pipelines does when a step fails, as its server is set up.
+"""How the Kubeflow Pipelines server is configured to retry failed steps.
 
 IMMR's steps retry after an error themselves; they rely on the server only to replace a pod that was lost (a drained
 node, an eviction). Argo does that with the policies `OnError` and `Always`, not with `OnFailure`, its own default.

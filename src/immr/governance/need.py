@@ -1,4 +1,4 @@
-"""What governance needs, from numbers of rows; constants from `benchmarks.governance scale` and `benchmarks.shop`."""
+"""Memory and disk for governance, from row counts; constants: `benchmarks.governance scale`, `benchmarks.shop`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Counts:
 
 
 def need(counts: Counts, recipe: GovernanceRecipe, features: int, on_duckdb: bool = True) -> Need:
-    """What governing a shop needs.
+    """Estimate the memory and disk for governing a shop.
 
     Args:
         counts: Rows of its tables.

@@ -1,4 +1,4 @@
-"""What building a collection needs, from the number of items. Checked by `python -m benchmarks.shop`."""
+"""Memory and disk for building a collection, from the number of items. Checked by `python -m benchmarks.shop`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _COPIES = 4  # of an embedding: parts, whole, database, its segment while it is 
 
 
 def need(items: int, dim: int, here: bool = True) -> Need:
-    """What building a collection needs.
+    """Estimate the memory and disk for building a collection.
 
     Args:
         items: Number of documents.

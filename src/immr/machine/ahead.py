@@ -1,4 +1,4 @@
-"""Work done in threads before its results are needed."""
+"""Prefetching: work done in threads before its results are needed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def ahead(work: Callable[[T], R], items: Iterable[T], workers: int, most: int) -
     Args:
         work: must be safe in threads.
         items: taken one by one.
-        workers: threads; without any, a result is computed when it is asked for.
-        most: results that are kept or being computed.
+        workers: threads; with 0, each result is computed when it is requested.
+        most: results that may be waiting or being computed.
     """
     if not workers:
         yield from map(work, items)

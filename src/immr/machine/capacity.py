@@ -1,4 +1,4 @@
-"""Does a step fit this machine? What it needs, estimated from counts, against what is free."""
+"""Checks that a step fits this machine: its estimated needs against what is free."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from immr.errors import CapacityError
 
 GIB = 2**30
 TooLarge = Literal["refuse", "warn"]
-_ALWAYS_TRIED = 2 * GIB  # of memory: below it, other programs decide more than we do
+_ALWAYS_TRIED = 2 * GIB  # of memory: below this, other programs matter more
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 _log = logging.getLogger(__name__)
@@ -20,13 +20,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Need:
-    """What a step needs.
+    """The memory and disk that a step needs.
 
     Attributes:
-        memory_bytes: At its peak, in all its processes, without files that are mapped.
-        disk_bytes: That it adds below IMMR_HOME.
-        counts: What it was estimated from: "6,000 photos and 4,000 items".
-        way_out: How to need less: "turn clean_labels off".
+        memory_bytes: Peak of all its processes, without mapped files.
+        disk_bytes: Added below IMMR_HOME.
+        counts: The basis of the estimate: "6,000 photos and 4,000 items".
+        way_out: How to reduce it: "turn clean_labels off".
     """
 
     memory_bytes: float

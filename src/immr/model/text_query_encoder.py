@@ -1,4 +1,4 @@
-"""A version's text encoder, as it serves: OpenVINO and `tokenizers`, without torch."""
+"""A version's text encoder for serving: OpenVINO and `tokenizers`, without torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from immr.model.runtime import Graph
 from immr.types import FloatArray
 
 _SHORT_TOKENS = 16
-"""Texts up to this length, nearly all queries, are padded to it: a graph of a fixed length is far faster."""
+"""Shorter texts, nearly all queries, are padded to this length: a fixed-length graph is far faster."""
 
 
 def has_text_encoder(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The text tower: a query in words, embedded as the document of a text alone, and its export for serving.
+"""The text tower: embeds a text query like a document without a picture; and its export for serving.
 
 A version has one if its fusion reads texts. Training hides pictures at random, so that documents without a picture
 are found; a query in words is embedded as such a document (ours). Without a picture there is no plain part.

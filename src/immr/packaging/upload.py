@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LAST = "bento.yaml"  # so that it proves that all other files are there
+_LAST = "bento.yaml"  # its presence proves that all other files are there
 _UPLOADS_AT_ONCE = 8
 STORES = ("s3://", "gs://")
 

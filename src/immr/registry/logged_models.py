@@ -126,7 +126,7 @@ class LoggedModels:
 
 
 def digest_of(manifest_hash: str) -> str:
-    """A training set's hash, as short as MLflow's data sets need it."""
+    """A training set's hash, truncated to MLflow's limit for data sets."""
     return manifest_hash[:_DIGEST_CHARACTERS]
 
 

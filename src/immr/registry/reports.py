@@ -70,7 +70,7 @@ def ab_test_link(settings: Settings, test: str) -> str:
 
 
 def version_facts(settings: Settings, version: ModelVersion) -> dict[str, str | int]:
-    """What a pipeline's artifact says about a version."""
+    """Metadata of a pipeline's artifact that describes a version."""
     return {
         "version": version.id,
         "recipe": version.recipe,

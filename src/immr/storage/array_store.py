@@ -1,11 +1,10 @@
 """Arrays by key in immutable Arrow files, mapped into memory: the caches of features and of decoded pictures.
 
 A file holds entries sorted by the hash of their key, so a lookup is a binary search in each file and reads nothing
-else. `add` writes a new file; when many are small, they become one. Nothing is ever changed in place, which is what
-a volume shared by several hosts needs (LMDB and SQLite need locks that NFS does not give).
+else. `add` writes a new file; many small files are merged into one. Files are never changed in place, so hosts can
+share a volume (LMDB and SQLite need locks that NFS does not provide).
 
-A file that was merged into another is first renamed and a day later deleted, so that another host that has mapped
-it can still read it.
+A merged file is renamed, and deleted a day later, so that a host that has it mapped can still read it.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ class _File:
         """A view into the file.
 
         Raises:
-            ValueError: the bytes are not those that were written.
+            ValueError: the checksum does not match.
         """
         content = self.batch.column(3)[row].as_buffer()
         if zlib.crc32(content) != self.batch.column(2)[row].as_py():
@@ -73,7 +72,7 @@ class _File:
 
 
 class ArrayStore:
-    """The arrays of one type below a folder. Safe with many writers, and when a writer is killed."""
+    """The arrays of one type below a folder. Safe for concurrent writers, and if a writer is killed."""
 
     def __init__(self, folder: Path, dtype: npt.DTypeLike):
         self.folder = folder
@@ -89,7 +88,7 @@ class ArrayStore:
         self._merge_small()
 
     def has(self, keys: Sequence[str]) -> set[str]:
-        """Which of these keys are stored; reads no values."""
+        """The keys that are stored; reads no values."""
         return {key for key, _, _ in self._found(keys)}
 
     def shapes(self, keys: Sequence[str]) -> dict[str, tuple[int, ...]]:

@@ -8,7 +8,7 @@
 A folder is renamed when all of it is on disk, so a power cut leaves a complete checkpoint or none. A folder whose
 files do not match complete.json is ignored.
 
-On a GPU a checkpoint is copied to the host, and written by a thread while training continues.
+On a GPU, a checkpoint is copied to the host and written by a thread while training continues.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Checkpoints:
     def __post_init__(self) -> None:
         if self.in_background is None:
             self.in_background = self.world.device.startswith("cuda")
-        self._written: Future[None] | None = None  # of the checkpoint being written
+        self._written: Future[None] | None = None  # the checkpoint being written
         self._group: Any = None  # the writing threads' messages must not mix with those of training
 
     def save(self, photos: int, parts: Parts, progress: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ class TablePart(Protocol):
         """
 
     def rows(self) -> int | None:
-        """About how many there are; None if finding out would take reading all of them.
+        """Approximate number of rows; None if counting would require reading all of them.
 
         Raises:
             ContractError: they cannot be read.

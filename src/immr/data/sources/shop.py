@@ -47,7 +47,7 @@ class ShopTable:
         return first if len(self.parts) == 1 else f"{first} and {len(self.parts) - 1} more"
 
     def rows(self) -> int | None:
-        """About how many rows it has; None if finding out would take reading all of them.
+        """Approximate number of rows; None if counting would require reading all of them.
 
         Raises:
             ContractError: a part cannot be read.

@@ -1,4 +1,4 @@
-"""Fewer numbers for each photo, where all of them would not fit in memory: the first principal components. (ours)
+"""Reduces photos' features to their first principal components where they would not fit in memory. (ours)
 
 Comparing each photo with each class costs N × C × F. At 300,000 photos, 200,000 classes and 2,304 features that
 takes hours and 30 GiB; with 256 components a ninth of both.
@@ -19,7 +19,7 @@ _BLOCK_ROWS = 8192
 
 
 def components(photos: int, classes: int, features: int) -> int:
-    """How many numbers of each photo are kept."""
+    """K, the number of values kept per photo."""
     return features if max(photos, classes) * features <= MOST_CELLS else min(features, COMPONENTS)
 
 

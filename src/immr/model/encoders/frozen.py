@@ -1,4 +1,4 @@
-"""Frozen features of pictures: torch on a GPU where there is one, OpenVINO on the CPU otherwise.
+"""Frozen features of pictures: in torch on a GPU if there is one, else in OpenVINO on the CPU.
 
 Shapes: B pictures, S image side in pixels, F image features, P patches.
 """
@@ -26,11 +26,11 @@ class FrozenEncoder(Protocol):
 
     @property
     def batch(self) -> int:
-        """Pictures that are best encoded together."""
+        """The best batch size."""
 
     @property
     def workers(self) -> int:
-        """Threads that read pictures meanwhile; 0 reads them in between."""
+        """Threads that prefetch pictures; with 0, pictures are read between batches."""
 
     def prepare(self, picture: Image.Image) -> Square:
         """The input for an upright RGB picture."""
@@ -60,7 +60,7 @@ def frozen_encoder(
 class TorchEncoder:
     """Runs the encoder's module on a device, in float16 if its features are the same there.
 
-    The first batch is encoded in float32 as well. Features of later ones are float32 if one of the first differs.
+    The first batch is also encoded in float32; if any of its features differs, later batches use float32.
     """
 
     batch = 256

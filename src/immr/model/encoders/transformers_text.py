@@ -83,7 +83,7 @@ class TransformersText:
 
     @property
     def reads_mask(self) -> bool:
-        """Whether the network takes the mask; one that was trained on padded texts does not."""
+        """Whether the network takes the mask; one trained on padded texts does not."""
         return not self._padded
 
     def ids(self, texts: Sequence[str], max_tokens: int) -> dict[str, Tensor]:

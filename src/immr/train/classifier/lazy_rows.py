@@ -98,7 +98,7 @@ class LazyRows:
         self._forget()
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and slots as they are, with what they have missed: no pass over the shard, and nothing changes."""
+        """Rows and slots as they are, with the steps they have missed. No pass over the shard; changes nothing."""
         state = {"rows": self.rows_RD, "slots": self.slots, "done": self.done, "since": self.since}
         missed_H4 = self.optimizer.missed_steps()
         return state if missed_H4 is None else state | {"touched": self.touched_R, "missed": missed_H4}

@@ -176,7 +176,7 @@ class SampledClassifier:
         self._values = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and slots, with what they have missed."""
+        """Rows and slots, with the steps they have missed."""
         state = self.rows.state_dict()
         slots = {str(number): self.shard.whole(slot) for number, slot in enumerate(state["slots"])}
         whole = {name: self.shard.whole(state[name]) for name in ("rows", "touched") if name in state}

@@ -1,4 +1,4 @@
-"""The encoder compiled for a GPU and one size of batch."""
+"""The encoder compiled for a GPU and one batch size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def compiled(encoder: nn.Module, pixels_B3SS: Tensor, reduced: bool, **options: Any) -> Encoder:
-    """The encoder through torch.compile, or as it is, with a warning, if that fails.
+    """The encoder through torch.compile; if that fails, logs a warning and returns it uncompiled.
 
     Encoders with many equal layers compile one of them, which takes a tenth of the time.
 
@@ -32,7 +32,7 @@ def compiled(encoder: nn.Module, pixels_B3SS: Tensor, reduced: bool, **options: 
         layer.compile(dynamic=False, **options)
     try:
         _try(faster, pixels_B3SS, reduced)
-    except Exception as error:  # a compiler fails in many ways
+    except Exception as error:  # compilers raise many types
         _log.warning(
             "the encoder runs without torch.compile, and is slower: %s", " ".join(str(error).split())[:_SHOWN]
         )

@@ -1,6 +1,6 @@
-"""The changes of `augmentation` for a whole batch in a few kernels, with the same random numbers.
+"""Applies the changes of `augmentation` to a whole batch in a few kernels, with the same random numbers.
 
-Pillow rounds to whole levels after each step and this does so at the end, so values differ by about one level.
+Pillow rounds to whole levels after each step, this only at the end, so values differ by about one level.
 
 Shapes: B pictures, H, W the largest height and width among them, S the side of the resulting squares.
 """
@@ -30,7 +30,7 @@ _THICKER, _SOFTER = 1.0, 2.0  # strokes, in the order of `augmentation`
 class Sheets:
     """A batch before its changes: each picture in the corner of a sheet that fits the largest, with its numbers."""
 
-    pixels_BHWC: Tensor  # uint8; anything outside of the pictures
+    pixels_BHWC: Tensor  # uint8; arbitrary outside the pictures
     numbers_BN: Tensor  # float32, see `_Numbers`
 
     def to(self, device: torch.device) -> Sheets:

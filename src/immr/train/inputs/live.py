@@ -34,7 +34,7 @@ class LiveInputs:
         self._arrays, self._squares, self._encoder, self._reduced = arrays, squares, encoder, reduced
 
     def ahead(self, steps: Iterable[tuple[int, Rows]]) -> Iterator[tuple[int, Rows]]:
-        """The same steps; pictures of the next ones may be prepared meanwhile."""
+        """The same steps, with pictures of the next ones possibly prefetched."""
         return self._squares.ahead(steps)
 
     def __call__(self, rows: Rows, step: int) -> TowerInputs:

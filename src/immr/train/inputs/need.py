@@ -1,4 +1,4 @@
-"""What training needs, from the numbers of photos and items. Checked by `python -m benchmarks.shop`."""
+"""Memory and disk for training, from the numbers of photos and items. Checked by `python -m benchmarks.shop`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROWS = 3  # of the classifier: weights, gradient, optimizer
 
 
 def need(photos: int, items: Sequence[Item], model: ModelRecipe, train: TrainRecipe) -> Need:
-    """What training on so many photos and these items needs. Features are mapped from disk, so they cost disk."""
+    """Estimate the memory and disk for training. Features are memory-mapped, so they need disk only."""
     image, text = image_encoder_spec(model.image_encoder), text_encoder_spec(model.text_encoder)
     fusion, count = fusion_of(model), len(items)
     per_picture = image.dim + (49 * image.patch_dim if fusion.needs_patches else 0)

@@ -1,4 +1,4 @@
-"""Augmented pictures of a step as the encoder's input: on a CPU by Pillow, on a GPU in batches, prepared ahead.
+"""Augmented pictures of a step as the encoder's input: on a CPU by Pillow, on a GPU in prefetched batches.
 
 Both draw the same random numbers, which depend on seed, step and row, not on rank, thread or device.
 
@@ -26,7 +26,7 @@ from immr.train.inputs.device_augmentation import Sheets, changed, sheets
 from immr.train.seeds import derived_seed
 
 _PHOTOS, _CATALOGUE = 0, 1  # streams of random numbers
-_AHEAD = 4  # steps that are prepared while a GPU computes
+_AHEAD = 4  # steps prepared while a GPU computes
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Squares(Protocol):
     """Gives the pixels of a step."""
 
     def ahead(self, steps: Iterable[tuple[int, Rows]]) -> Iterator[tuple[int, Rows]]:
-        """The same steps; pictures of the next ones are prepared meanwhile."""
+        """The same steps, with pictures of the next ones prefetched."""
 
     def __call__(self, rows: Rows, step: int) -> Tensor:
         """Preprocessed pixels of photos and then documents, (B, 3, S, S), channels last in memory."""
@@ -92,7 +92,7 @@ class HostSquares:
         self._pool = ThreadPoolExecutor(max(1, torch.get_num_threads()))  # Pillow and numpy release the GIL
 
     def ahead(self, steps: Iterable[tuple[int, Rows]]) -> Iterator[tuple[int, Rows]]:
-        """The same steps: the cores that would prepare pictures ahead are those that compute."""
+        """The same steps: the cores that would prefetch pictures are busy computing."""
         return iter(steps)
 
     def __call__(self, rows: Rows, step: int) -> Tensor:
@@ -110,7 +110,7 @@ class HostSquares:
 
 
 class DeviceSquares:
-    """Copies pictures to the device ahead, in threads and on a stream of their own, and changes them there."""
+    """Prefetches pictures to the device, in threads and on a separate stream, and changes them there."""
 
     def __init__(self, drawing: Drawing, preprocessing: Preprocessing, device: torch.device):
         self._drawing, self._preprocessing, self._device = drawing, preprocessing, device
@@ -150,7 +150,7 @@ class DeviceSquares:
         return pixels_B3SS.contiguous(memory_format=torch.channels_last)
 
     def _copied(self, rows: Rows, step: int) -> _Copied:
-        """The batch on the device, and what says that it has arrived."""
+        """The batch on the device, and the event that marks its arrival."""
         drawn = self._drawing.of(rows)
         blank = np.full((1, 1, 3), round(self._preprocessing.mean), dtype=np.uint8)
         pictures = [blank if each.picture is None else each.picture for each in drawn]

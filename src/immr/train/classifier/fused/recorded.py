@@ -1,7 +1,7 @@
-"""Work on tensors that keep their places, which a GPU repeats without the host launching each kernel (CUDA graphs).
+"""Records work on tensors at fixed addresses as CUDA graphs, which the host launches as a whole.
 
-A step of the classifier is some hundred short kernels, and launching them takes the host longer than the GPU needs
-to run them. A recorded graph is launched at once.
+A step of the classifier is about a hundred short kernels, and launching them one by one takes the host longer than
+the GPU takes to run them.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def cuda_graph(work: Work) -> Recording:
     """
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
     try:
-        # another thread may copy pictures meanwhile, which does no harm
+        # another thread may copy pictures during the capture, which is harmless
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             work()
     finally:

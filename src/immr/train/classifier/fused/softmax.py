@@ -1,4 +1,4 @@
-"""The softmax of a GPU, with `kernels`: same results as `MarginSoftmax`, without a logit in memory.
+"""The softmax on a GPU, with `kernels`: the results of `MarginSoftmax` without logits in memory.
 
 Shapes: A examples of all ranks, S rows of this rank, D embedding.
 """
@@ -33,7 +33,7 @@ class UnitRows:
 
 @dataclass(frozen=True)
 class Forward:
-    """What a forward pass leaves for the backward pass."""
+    """Saved by the forward pass for the backward pass."""
 
     loss_A: Tensor
     embeddings_AD: Tensor
@@ -48,9 +48,9 @@ class Forward:
 
 @dataclass(frozen=True)
 class FusedSoftmax:
-    """`MarginSoftmax` without a logit in memory.
+    """`MarginSoftmax` without logits in memory.
 
-    Products have the type `dtype`. The right class weighs most in a gradient, so its part is computed in float32.
+    Matrix products have the type `dtype`. The correct class dominates the gradient, so it is computed in float32.
     """
 
     softmax: MarginSoftmax

@@ -1,6 +1,6 @@
-"""A sampled step in kernels, recorded as CUDA graphs where the process is alone on its rows.
+"""A sampled step in kernels, recorded as CUDA graphs if there is only one process.
 
-Three pieces: the loss, its gradients, the optimizer's step. Between them the towers run, and autograd.
+Three pieces: the loss, its gradients, the optimizer's step. The towers and autograd run in between.
 
 Shapes: A examples of all ranks, R rows of this rank, S sampled rows, D embedding.
 """
@@ -27,7 +27,7 @@ _LOSS, _GRADIENTS, _UPDATE = 0, 1, 2
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a step is given, in tensors that keep their places."""
+    """The inputs of a step, in tensors at fixed addresses."""
 
     embeddings_AD: Tensor
     labels_A: Tensor  # relative to this rank's first row

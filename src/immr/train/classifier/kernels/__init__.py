@@ -26,7 +26,7 @@ def _runs(device: torch.device) -> bool:
 
     try:
         rows.try_out(device)
-    except Exception as error:  # Triton and its compiler fail in many ways
+    except Exception as error:  # Triton and its compiler raise many types
         _log.warning(
             "Triton does not work here, so the classifier runs in plain torch and is slower: %s", error
         )

@@ -121,7 +121,7 @@ def record_missed(stored: Stored) -> None:
 
 
 def try_out(device: torch.device) -> None:
-    """Run the smallest kernel; raises whatever goes wrong."""
+    """Run the smallest kernel; raises any error."""
     table_H4 = torch.ones(_TABLE_BLOCK, 4, dtype=torch.float64, device=device)
     numbers = torch.zeros(NUMBERS, dtype=torch.float64, device=device)
     _record_missed[(1,)](table_H4, numbers, KIND=SGD, BLOCK=_TABLE_BLOCK)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 _PROGRAMS = 512  # at least so many run at once, a few for each multiprocessor
 _LARGEST = 2.0**15  # a gradient in a product: float16 then holds probabilities down to 2⁻³⁹
-_SMALLEST = 1e-30  # gradient that is not taken for zero
+_SMALLEST = 1e-30  # smaller gradients count as zero
 _PRECISION = "tf32x3"  # of float32 products: three of TF32 each, because one keeps as few bits as float16
 
 
