@@ -2,12 +2,12 @@
 
     python -m benchmarks.experiment.abn --runs 500 --json out.json
 
-All variants are equal, and each challenger is read out by the product's rules at every hourly look. Beside them
-stand the rules for a single challenger, used for each of the three. Shares are equal, or 5, 15 and 30 %.
+All variants are equal, and the product's rules read out each challenger at every hourly look. For comparison, the
+rules for a single challenger are applied to each of the three. Shares are equal, or 5, 15 and 30 %.
 
-Two other truths could break the rules. In the first, one challenger is bad, loses its users in mid-test, and they
-keep clicking less: whoever counts them with the champion makes the others look better. In the second, very few users
-make most of the searches, and bounds that hold for many users may not hold yet.
+Two scenarios could break the rules. In the first, one challenger is bad and loses its users mid-test, and they
+keep clicking less: counting them for the champion would make the other challengers look better. In the second, very
+few users make most of the searches, and asymptotic bounds may not hold yet.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def changed(rng: np.random.Generator, clicks_S: Arms, lift_S: npt.NDArray[np.flo
 
 
 def verdicts(test: Test, world: World, shares: Sequence[float], challengers: int) -> list[Verdicts]:
-    """Of each challenger, by rules that are shared by so many."""
+    """The verdicts on each challenger, by rules for that many challengers."""
     champion = 1 - sum(shares)
     found = []
     for arm, share in enumerate(shares, start=1):
@@ -162,7 +162,7 @@ def _merged(test: Test, moved_S: npt.NDArray[np.bool_]) -> Test:
 def main(
     runs: Annotated[int, typer.Option(help="Tests of equal versions, by world and shares.")] = 500,
     power_runs: Annotated[
-        int, typer.Option(help="Tests with one better challenger, and of the other truths.")
+        int, typer.Option(help="Tests with one better challenger, and of the other scenarios.")
     ] = 300,
     lift: Annotated[float, typer.Option(help="The better challenger's lift in CTR.")] = 0.15,
     users: Annotated[int, typer.Option(help="Users of the tests with a better challenger.")] = 13_000,

@@ -3,8 +3,8 @@
     python -m benchmarks.experiment.chaos --minutes 30 --seed 1
 
 Gateways, experiment verbs, queue, registry, event log and the loop of `immr serve` are the real ones. Versions are
-stand-ins over HTTP, some failing, some with fewer clicks. A verb is killed between two writes, a challenger or one
-of two gateways at any time; a champion is never killed, as nothing could answer in its place. Exit code 1 if a search
+stand-ins over HTTP, some failing, some with fewer clicks. Verbs are killed between two writes, challengers and one
+of two gateways at any time. The champion is never killed, because nothing could replace it. Exit code 1 if a search
 gets a 5xx, a user changes variant inside a test, a version of a running test is missing, or experiment, registry,
 deployments and promotion log disagree at the end.
 """
@@ -79,7 +79,7 @@ class EveryCollection:
 
 
 class Chaos:
-    """One home, two gateways, and what has gone wrong."""
+    """One home, two gateways, and the violations found."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.dice = random.Random(seed)
@@ -112,7 +112,7 @@ class Chaos:
         queue.start_or_wait(parts, 0.3)
 
     def act(self) -> None:
-        """One random change; in one of four cases it is killed half-way."""
+        """One random change; one in four is killed half-way."""
         actions: dict[str, tuple[float, Callable[[Parts], object]]] = {
             "refresh": (6, self.refresh),
             "decide": (8, lambda parts: decide(parts, apply=True)),
@@ -249,7 +249,7 @@ class Chaos:
             self.follow()
 
     def settle(self) -> None:
-        """Complete what was killed, then compare everything that says which versions there are."""
+        """Complete what was killed, then check that all records agree on the versions."""
         parts = self.parts
         if rollback_incomplete(parts, load(parts.settings.experiment_file)):
             roll_back(parts)
@@ -275,7 +275,7 @@ class Chaos:
 
 
 def chaos(minutes: float, seed: int, shoppers: int = 2) -> tuple[list[str], Counter[str]]:
-    """Run, settle, and return what was wrong, and how often each thing happened."""
+    """Run, settle, and return the violations and the number of events of each kind."""
     with tempfile.TemporaryDirectory() as folder:
         world = Chaos(Path(folder), seed)
         with world.running(shoppers):

@@ -4,7 +4,7 @@
 
 Both versions are stand-ins over HTTP; gateway, event log, registry and decision are the real ones. New users search
 at a steady rate from the moment the ramp starts, and `decide` runs every 30 seconds, as `immr serve` does it. The
-clock stops when a search of the challenger's user is answered by the champion.
+clock stops when the champion answers a search by one of the challenger's users.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ CTRS = (0.1, 0.1, 0.1, 0.3, 0.01)
 def stand_in(
     version: str, key: bytes, slower_s: float = 0.0, fails: bool = False, port: int = 0
 ) -> Iterator[str]:
-    """A version that answers every search with ten hits, after 20 ms and what it is slower; or fails."""
+    """A version that answers every search with ten hits, after 20 ms plus its extra latency; or fails."""
 
     class Version(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

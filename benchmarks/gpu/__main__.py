@@ -1,17 +1,17 @@
 """Training and encoding on one GPU: correctness against the CPU, then times, peers and the hardware's limit.
 
     python -m benchmarks.gpu --json gpu.json        # one H100, at most 6 minutes
-    python -m benchmarks.gpu --tiny                 # a minute on a CPU: shows that everything runs, not how fast
+    python -m benchmarks.gpu --tiny                 # a minute on a CPU: a smoke test
 
-Groups of rows, each in a process of its own, so that an error ends at most one of them:
+Groups of rows, each in a separate process, so that an error ends only one of them:
 
 correctness  losses and gradients of the classifier, features and augmented pictures, against those of the CPU
 steps        the classifier's step and its peers
 largest      100 million classes on one card
 photos       fine-tuning and encoding, pictures per second
 
-A row that fails has its error in the JSON file. `limit` is what the bytes and FLOPs of a row take at an H100's
-3.35 TB/s and 989 TFLOP/s, `share` how much of that was reached, `aim` what we want to reach.
+If a row fails, its error is in the JSON file. `limit` is the bound that a row's bytes and FLOPs set at an H100's
+3.35 TB/s and 989 TFLOP/s, `share` the fraction of it that was reached, and `aim` the target.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an encoder needs at least: the bytes and FLOPs of its layers, if everything between them is fused."""
+"""The least that an encoder needs: bytes and FLOPs of its layers, if everything between them is fused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of the benchmark: each is printed and written as soon as it is there, and an error ends only its own row."""
+"""Rows of the benchmark: each is printed and written when it is done, and an error affects only its own row."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Report:
             self._file.write_text(json.dumps(self.rows, indent=1))
         gc.collect()
         if torch.cuda.is_available():
-            torch.compiler.reset()  # else it keeps the weights of encoders
+            torch.compiler.reset()  # otherwise encoders' weights stay in memory
             torch.cuda.empty_cache()
 
 

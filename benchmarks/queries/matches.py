@@ -1,4 +1,4 @@
-"""How often a version rightly says that an item is in the catalogue, or that nothing fits."""
+"""How often a version is right that an item is in the catalogue, or that nothing matches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from immr.loop.evaluate import embed_photos
 from immr.model.card import Card
 from immr.types import FloatArray
 
-RECIPE = MatchRecipe(min_photos=30)  # an untrained version has few right first hits
+RECIPE = MatchRecipe(min_photos=30)  # an untrained version has few correct first hits
 TRAINING_PHOTOS = 600
 OTHER_PHOTOS = 150
 PLAIN_PICTURES = 30

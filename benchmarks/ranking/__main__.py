@@ -3,11 +3,10 @@
     python -m benchmarks.ranking --json ranking.json
     python -m benchmarks.ranking --only "frozen order" --queries 10000
 
-Shoppers and their truth are simulated (`worlds.py`); everything else is the product's: reading the log, position
-bias, trees, the gate, and the ranking of a search. Fresh queries are ranked by hand weights, by a ranker, and by
-a ranker that takes clicks as they are ("naive"). Their order is judged by the true relevance: ndcg@10 over 30
-candidates, with 95 % intervals that resample users. `ltr_p95_ms` is the core time of
-ranking 100 candidates, which other load on the machine does not change.
+Shoppers and true relevance are simulated (`worlds.py`); everything else is the product's code: reading the log,
+position bias, trees, the gate, and the ranking of a search. New queries are ranked by hand weights, by a ranker, and
+by a ranker trained on unweighted clicks ("naive"). The metric is ndcg@10 by true relevance over 30 candidates,
+with 95 % intervals that resample users. `ltr_p95_ms` is the CPU time of ranking 100 candidates.
 """
 
 from __future__ import annotations
@@ -123,7 +122,7 @@ def latency_p95_ms(shop: Shop, fresh: Fresh, ranker: Ranker) -> float:
 
 
 def try_out(world: World, seed: int, queries: int, fresh_queries: int) -> dict[str, object]:
-    """One world: what the ranker says about itself, and what is true."""
+    """One world: the ranker's own verdict, and the true gain."""
     shop, made, fresh = log_of(world, seed, queries, fresh_queries)
     found: dict[str, object] = {"clicks": int(made.log.clicked_R.sum())}
     try:
@@ -158,12 +157,12 @@ def with_interval(name: str, values_Q: np.ndarray, users_Q: np.ndarray) -> dict[
 
 def main(
     queries: Annotated[int, typer.Option(help="Queries in the log.")] = 20_000,
-    fresh: Annotated[int, typer.Option(help="Fresh queries that judge.")] = 2_000,
+    fresh: Annotated[int, typer.Option(help="New queries for the evaluation.")] = 2_000,
     only: Annotated[list[str] | None, typer.Option(help="Names of worlds; by default all.")] = None,
     seed: Annotated[int, typer.Option(help="Of the shop, the log and the queries.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
-    """Learn a ranker in each world, and judge it by the truth."""
+    """Learn a ranker in each world, and evaluate it by true relevance."""
     chosen = [world for world in worlds.WORLDS if not only or world.name in only]
     results = {}
     for world in chosen:

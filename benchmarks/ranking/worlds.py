@@ -1,9 +1,9 @@
-"""Simulated shops whose truth is not the ranker's model, and click logs of their shoppers.
+"""Simulated shops that do not follow the ranker's model, and click logs of their shoppers.
 
-An item is relevant to a query by category, style, price and a quality that nothing records. Embeddings show
-the first two, with noise. A search engine of IMMR's hand weights orders its candidates, day by day with the
-clicks of the seven days before. Shoppers examine a plateau of positions and then fall off (not a power of the
-position), trust the first results (they click some that are not relevant), and the rich get richer.
+Relevance depends on category, style, price and an unrecorded quality. Embeddings show the first two, with noise. A
+search engine with IMMR's hand weights orders the candidates, each day with the clicks of the seven days before.
+Examination is flat over the first positions and then drops (not a power of the position); shoppers trust the first
+results (they click some that are irrelevant); and clicks feed back into the order.
 
 Shapes: Q queries, N items, D embedding size, C candidates, K shown.
 """
@@ -36,11 +36,11 @@ class World:
 
     name: str
     examined_K: np.ndarray
-    trusted_K: np.ndarray  # how often an examined item is clicked although it is not relevant
+    trusted_K: np.ndarray  # how often an examined but irrelevant item is clicked
     phone_share: float = 0.0  # of users, who see a smaller part of the page
-    eye_catching: float = 0.0  # share of items that are examined wherever they are
+    eye_catching: float = 0.0  # share of items that are examined at any position
     stops: bool = False  # a shopper stops at the first click (cascade)
-    frozen: bool = False  # the order is that of the cosines of the one version, always
+    frozen: bool = False  # always ordered by one version's cosines
     engines: int = 2  # versions that ordered the log, the older ones with noisier embeddings
 
 

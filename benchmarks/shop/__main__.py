@@ -3,10 +3,10 @@
     python -m benchmarks.shop --items 4000 --queries 6000 --impressions 120000 --json shop.json
 
 A shop of a quarter of the size is measured first; `growth_exponent` is the slope of log(CPU seconds) over log(size)
-between the two, fixed costs of each process included. `--share` sets other sizes. The default recipe has small
-pictures and little training, so that time goes to the shop's size; `--recipe concept` measures the real one.
+between the two, including the fixed costs of each process. `--share` sets other sizes. The default recipe has
+small pictures and little training, so that the shop's size dominates; `--recipe concept` measures the real one.
 
-Every verb is a process of its own, with its memory sampled over its process tree: `peak_gib_by_verb` includes
+Each verb runs in a separate process, with memory sampled over its process tree: `peak_gib_by_verb` includes
 mapped files, which the kernel can drop; `own_gib_by_verb` does not.
 """
 
@@ -42,7 +42,7 @@ def main(
     share: Annotated[list[float], typer.Option(help="Sizes, as shares of the largest.")] = [0.25, 1.0],  # noqa: B006
     recipe: Annotated[str, typer.Option(help="A recipe by name or file; by default a small one.")] = "",
     folder: Annotated[
-        Path | None, typer.Option(help="Keep shops and homes here; a run that was cut off resumes.")
+        Path | None, typer.Option(help="Keep shops and homes here; an interrupted run resumes.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:

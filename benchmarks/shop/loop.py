@@ -1,4 +1,4 @@
-"""The loop over one shop: every verb in a process of its own, as a user types it. A run that was cut off resumes."""
+"""The loop over one shop: each verb in a separate process, as a user would run it. An interrupted run resumes."""
 
 from __future__ import annotations
 

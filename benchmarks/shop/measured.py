@@ -1,4 +1,4 @@
-"""Runs a command as a process of its own and measures it: seconds, CPU, and memory of its whole tree."""
+"""Runs a command in a separate process and measures seconds, CPU, and the memory of its process tree."""
 
 from __future__ import annotations
 
