@@ -1,4 +1,4 @@
-"""Model version → the same with a learned ranker, if clicks show that it beats the hand weights."""
+"""Model version → the same with a learned ranker, if it beats the hand weights on clicks."""
 
 from kfp import dsl
 
@@ -15,7 +15,7 @@ def rank(
     learn: bool,
     ranked_model: dsl.Output[dsl.Model],
 ):
-    """Learn a ranker if asked to; `ranked_model` describes the version with it, or the version as it was."""
+    """Learn a ranker if `learn` is set; `ranked_model` describes the version with it, or the original version."""
     import json
     from pathlib import Path
 

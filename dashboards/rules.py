@@ -1,7 +1,7 @@
 """The PrometheusRule of one namespace: `python -m dashboards.rules NAMESPACE` prints it.
 
 Shops that share a Prometheus have one namespace each. Every selector of the rules is restricted to the namespace, and
-every recorded series and alert is labelled with it, so one shop's figures never enter another's.
+every recorded series and alert is labelled with it, so one shop's numbers never mix with another's.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def _readout_context(sources: Sources) -> dict[str, Any]:
 
 
 def commands(standing: Standing) -> list[tuple[str, str, str]]:
-    """What can be done about the test now: a label, the command for it, and what that does."""
+    """Actions possible now: a label, the command, and what it does."""
     experiment = standing.experiment
     if experiment.state == "running" and experiment.remaining:
         more = next(

@@ -34,7 +34,7 @@ class ShownHit:
     price: float | None
     ctr: float | None
     elsewhere: str = ""  # "3rd in immr-1", "not in immr-1"
-    exact: bool = False  # it is the thing on the photo
+    exact: bool = False  # it is the item in the photo
 
 
 @dataclass(frozen=True, slots=True)

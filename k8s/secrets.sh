@@ -10,7 +10,7 @@ trap 'rm -r "$folder"' EXIT
 umask 077
 openssl rand 32 > "$folder/token.key"
 openssl rand -hex 24 | tr -d '\n' > "$folder/password"
-# redis trusts its own certificate; replace it by one of your authority if you have one
+# a self-signed certificate for Redis; replace it with one from your CA if you have one
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj /CN=redis -addext subjectAltName=DNS:redis \
   -keyout "$folder/tls.key" -out "$folder/tls.crt" 2>/dev/null
 cp "$folder/tls.crt" "$folder/ca.crt"

@@ -29,7 +29,7 @@ Recipe = Annotated[str, typer.Option(help="Name of the recipe.")]
 Workers = Annotated[int, typer.Option("--workers", "--processes", help="Training processes.")]
 Gpus = Annotated[int, typer.Option(help="GPUs reserved for each training process on a cluster.")]
 GateMargin = Annotated[float, typer.Option(help="How much worse than the champion the lower bound may be.")]
-Rank = Annotated[bool, typer.Option(help="Learn the order of hits from the click log too.")]
+Rank = Annotated[bool, typer.Option(help="Also learn a ranker from the click log.")]
 Deploy = Annotated[bool, typer.Option(help="Deploy a version that passes the gate.")]
 Share = Annotated[float, typer.Option(help="Share of users that a challenger gets.")]
 ServiceAccount = Annotated[

@@ -1,4 +1,4 @@
-"""The refresh pipeline: govern → train → evaluate → (gate) → rank → package, index → deploy → start."""
+"""The refresh pipeline: govern → train → evaluate → (gate) → rank → package, index → deploy → start-test."""
 
 from kfp import dsl
 
@@ -28,7 +28,7 @@ def refresh(
         workers: Training processes.
         gpus_per_worker: GPUs reserved for each training process on a cluster.
         gate_margin: The gate passes if the lower bound of (candidate − champion) is above this.
-        rank: Learn the order of hits from the click log too; hand weights stay if they are as good.
+        rank: Also learn a ranker from the click log; it is used only if it beats the hand weights.
         deploy: Deploy a version that passes; otherwise it is only packaged and indexed.
         share: Share of users that a challenger gets, between 0 and 1.
     """
