@@ -126,7 +126,7 @@ def test_the_whole_page(page: TestClient) -> None:
     assert "0.0 days" not in html and "withheld" not in shown
 
 
-def test_nothing_is_asked_of_other_hosts(page: TestClient) -> None:
+def test_the_page_loads_nothing_from_other_hosts(page: TestClient) -> None:
     answer = page.get("/")
     assert answer.headers["content-security-policy"].startswith("default-src 'self'")
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", answer.text)
@@ -174,7 +174,7 @@ def test_a_category_is_passed_on(page: TestClient) -> None:
     assert text(nothing.text).count("No item found in category Toys.") == 2
 
 
-def test_what_is_no_photo_gets_a_sentence(page: TestClient) -> None:
+def test_an_invalid_photo_is_refused_with_a_reason(page: TestClient) -> None:
     refused = page.post("/search", files=photo(b"no picture"))
     assert refused.status_code == 200
     assert "That is not a JPEG, PNG or WebP picture." in refused.text
@@ -305,7 +305,7 @@ def test_a_champion_alone(tmp_path: Path, upstreams: list[str]) -> None:
         assert "The version answered." in client.post("/search", files=photo()).text
 
 
-def test_a_wrong_experiment_file_is_said(tmp_path: Path) -> None:
+def test_an_invalid_experiment_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "experiment.json").write_text("{")
     with opened(tmp_path) as client:
