@@ -103,7 +103,7 @@ def experiment_start(
 ) -> None:
     """Compare the deployed challengers with the champion; without a challenger, the champion serves all users.
 
-    A ramp moves on while the guardrails hold, and ends when one breaks; `immr serve`, `experiment decide --apply
+    A ramp advances while the guardrails hold, and ends when one breaks; `immr serve`, `experiment decide --apply
     --every-s` and the pipeline immr-decide do that. Example: `immr experiment start --ramp 1,5,25,50 --every 6h`
     """
     kind: Kind = "interleave" if interleave else "ab"
