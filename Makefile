@@ -61,18 +61,19 @@ audit: $(READY) ## known vulnerabilities of the packages in constraints.txt (ask
 imports: $(READY) ## import-linter: which package may import which
 	$(BIN)/lint-imports --no-cache
 
-# Twice as many processes as cores, because tests wait for the servers that they start. All tests of a file run in one process: they share set-up.
+# Quick tests run in twice as many processes as there are cores, because they wait for the servers that they start; slow tests
+# compute. All tests of a file run in the same process, because they share their set-up.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-PYTEST := $(BIN)/pytest --numprocesses $(or $(WORKERS),$(shell echo $$((2 * $(CORES))))) --dist loadfile
+PYTEST = $(BIN)/pytest --numprocesses $(or $(WORKERS),$(shell echo $$(($(1) * $(CORES))))) --dist loadfile
 
 unit: $(READY) browser spark prometheus redis postgres ## pytest, all but the slow tests (ARGS=... to choose, WORKERS=0 for one process)
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(call PYTEST,2) -m "not slow" $(ARGS)
 
 test-slow: $(READY) browser spark prometheus redis postgres ## slow tests: load, chaos, whole pipelines
-	$(PYTEST) -m slow $(ARGS)
+	$(call PYTEST,1) -m slow $(ARGS)
 
 coverage: $(READY) browser spark prometheus redis postgres ## line and branch coverage of all tests
-	$(PYTEST) --cov --cov-branch --cov-report=term $(ARGS)
+	$(call PYTEST,1) --cov --cov-branch --cov-report=term $(ARGS)
 
 browser: # Chromium for the tests of the page, installed with apt; without it they are skipped
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
