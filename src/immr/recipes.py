@@ -46,6 +46,11 @@ def image_only() -> Recipe:
     return Recipe(name="image_only", model=ModelRecipe(fusion="image"))
 
 
+def demo() -> Recipe:
+    """The default fusion on a frozen encoder: minutes of training."""
+    return replace(concept(), name="demo")
+
+
 def grocery() -> Recipe:
     """Pictures only, with the encoder fine-tuned: slower to train, and far better on shoppers' photos."""
     return Recipe(
@@ -53,13 +58,6 @@ def grocery() -> Recipe:
         model=ModelRecipe(fusion="image", plain_share=0.0, shared_projection=False),
         train=TrainRecipe(fine_tune=FineTuneRecipe(epochs=16)),
     )
-
-
-def demo() -> Recipe:
-    """As `grocery`, in minutes: fewer epochs, on smaller pictures."""
-    recipe = grocery()
-    short = FineTuneRecipe(epochs=5, image_size_px=128)
-    return replace(recipe, name="demo", train=replace(recipe.train, fine_tune=short))
 
 
 def zero_shot() -> Recipe:
