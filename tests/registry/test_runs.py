@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from immr.registry.registry import Registry
+from immr.registry.runs import Runs
+from immr.registry.store import Store
 from tests.registry.conftest import open_registry
 
 
@@ -38,3 +43,21 @@ def test_params_metrics_and_reports_reach_mlflow(registry: Registry, home: Path)
     assert run.data.metrics == {"recall_at_1": 0.5, "loss": 1.5}
     assert run.data.tags["who"] == "test"
     assert [entry.path for entry in client.list_artifacts(run_id, "reports")] == ["reports/gallery.html"]
+
+
+def test_an_experiment_that_another_process_creates_meanwhile_is_used(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(f"sqlite:///{home / 'mlflow.db'}", "immr")
+    first = Runs(store, "immr").start("first", {}, key="a")
+    call, asked = store.call, 0
+
+    def late(method: str, *values: Any, **named: Any) -> Any:
+        nonlocal asked
+        asked += method == "get_experiment_by_name"
+        return None if method == "get_experiment_by_name" and asked == 1 else call(method, *values, **named)
+
+    monkeypatch.setattr(store, "call", late)
+    second = Runs(store, "immr").start("second", {}, key="b")
+    found = [call("get_run", run).info.experiment_id for run in (first, second)]
+    assert found[0] == found[1] and asked == 2

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from immr.errors import RegistryError
 from immr.registry.store import Store
 
 KEY = "immr.key"  # tag of runs and versions
@@ -93,10 +94,18 @@ class Runs:
 
     @cached_property
     def _experiment_id(self) -> str:
-        existing = self._store.call("get_experiment_by_name", self._experiment, or_none=True)
-        if existing is not None:
-            return str(existing.experiment_id)
-        return str(self._store.call("create_experiment", self._experiment, self._store.artifacts_url))
+        if (existing := self._existing_experiment()) is not None:
+            return existing
+        try:
+            return str(self._store.call("create_experiment", self._experiment, self._store.artifacts_url))
+        except RegistryError:
+            if (existing := self._existing_experiment()) is not None:  # another process created it in between
+                return existing
+            raise
+
+    def _existing_experiment(self) -> str | None:
+        found = self._store.call("get_experiment_by_name", self._experiment, or_none=True)
+        return None if found is None else str(found.experiment_id)
 
     def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param
