@@ -36,7 +36,7 @@ from immr.storage.atomic import write_atomically
 from immr.types import Role
 from immr.wiring import Parts, connect
 
-# Milder than the default −0.05: an A/B needs two sides, and the gate stopped `concept` on the last run.
+# Milder than the default −0.05: the two recipes are close, and the demo needs both of them.
 GATE_MARGIN = -0.1
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -14,7 +14,7 @@ def test_a_recipe_has_the_name_it_is_found_by() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(RecipeError, match="concept, demo, grocery, image_only"):
+    with pytest.raises(RecipeError, match="concept, grocery, image_only"):
         recipes.by_name("concpet")
 
 

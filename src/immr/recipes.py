@@ -46,11 +46,6 @@ def image_only() -> Recipe:
     return Recipe(name="image_only", model=ModelRecipe(fusion="image"))
 
 
-def demo() -> Recipe:
-    """The default fusion on a frozen encoder: minutes of training."""
-    return replace(concept(), name="demo")
-
-
 def grocery() -> Recipe:
     """Pictures only, with the encoder fine-tuned: slower to train, and far better on shoppers' photos."""
     return Recipe(
@@ -109,8 +104,7 @@ def smoke() -> Recipe:
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    function.__name__: function
-    for function in (concept, demo, image_only, grocery, many_classes, smoke, zero_shot)
+    function.__name__: function for function in (concept, image_only, grocery, many_classes, smoke, zero_shot)
 }
 
 
