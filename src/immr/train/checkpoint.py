@@ -80,6 +80,9 @@ class Checkpoints:
     in_background: bool | None = None  # write while training continues; None: on a GPU
 
     def __post_init__(self) -> None:
+        if self._alone:
+            # intended; a filter of one call would end before a writing thread warns
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")
         if self.in_background is None:
             self.in_background = self.world.device.startswith("cuda")
         self._written: Future[None] | None = None  # the checkpoint being written
@@ -106,7 +109,7 @@ class Checkpoints:
         if self.in_background:
             self._start(photos, parts, marker)
             return
-        with self._as_training_error(_NOT_WRITTEN.format(aside)):
+        with _as_training_error(_NOT_WRITTEN.format(aside)):
             save(dict(parts), storage_writer=FileSystemWriter(aside), no_dist=self._alone)  # fsyncs
         self._complete(marker)
         self.world.barrier()
@@ -119,14 +122,14 @@ class Checkpoints:
         """
         written, self._written = self._written, None
         if written is not None:
-            with self._as_training_error(_NOT_WRITTEN.format(self.folder)):
+            with _as_training_error(_NOT_WRITTEN.format(self.folder)):
                 written.result()
 
     def _start(self, photos: int, parts: Parts, marker: dict[str, Any]) -> None:
         if self._group is None and not self._alone:
             self._group = dist.new_group(backend="gloo")
         aside = self._aside(photos)
-        with self._as_training_error(_NOT_WRITTEN.format(aside)):
+        with _as_training_error(_NOT_WRITTEN.format(aside)):
             saving = async_save(
                 dict(parts),
                 storage_writer=FileSystemWriter(aside),
@@ -182,7 +185,7 @@ class Checkpoints:
         if newest is None:
             return None
         path = self.folder / newest
-        with self._as_training_error(
+        with _as_training_error(
             f"could not read the checkpoint {path}: delete it to resume from an earlier one"
         ):
             load(dict(parts), storage_reader=FileSystemReader(path), no_dist=self._alone)
@@ -220,15 +223,13 @@ class Checkpoints:
         for name in self._whole()[:-_KEPT]:
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
-    @contextlib.contextmanager
-    def _as_training_error(self, sentence: str) -> Iterator[None]:
-        with warnings.catch_warnings():
-            # a run with one process is intended
-            warnings.filterwarnings("ignore", "torch.distributed is disabled")
-            try:
-                yield
-            except (CheckpointException, OSError) as error:  # a RuntimeError means that another rank died
-                raise TrainingError(f"{sentence} ({error})") from error
+
+@contextlib.contextmanager
+def _as_training_error(sentence: str) -> Iterator[None]:
+    try:
+        yield
+    except (CheckpointException, OSError) as error:  # a RuntimeError means that another rank died
+        raise TrainingError(f"{sentence} ({error})") from error
 
 
 def _sync(folder: Path) -> None:
