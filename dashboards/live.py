@@ -162,7 +162,8 @@ class Live:
 
     def _sums(self, experiment: Experiment) -> Sums:
         """Sums of users. For an A/B test the event log computes them, so no impression becomes a Python row."""
-        from immr.readout.readout import PRE_PERIOD, before_the_test
+        from immr.readout.readout import PRE_PERIOD
+        from immr.readout.relations import before_the_test
         from immr.readout.sums import Rank, sum_up, sum_up_queries
 
         if experiment.kind == "interleave":  # only rows tell whose items were clicked

@@ -114,7 +114,7 @@ class Recorder:
             except TokenError as error:
                 rejected.append(Rejected(index=index, reason=str(error)))
             else:
-                click = tokens.to_click(token, event.type, min(_aware(event.ts), now))
+                click = tokens.to_click(token, event.type, min(_aware(event.ts), now), event.amount)
                 clicks.setdefault(click.event_id, (click, token))
         if rejected:
             self._metrics.errors.labels("event_rejected").inc(len(rejected))

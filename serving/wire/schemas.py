@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from immr.types import ItemFeatures, Match
 
 MAX_USER_CHARS = 200
+MAX_AMOUNT = 1e9
 VARIANT_HEADER = "x-immr-variant"
 USER_KEY_HEADER = "x-immr-user-key"
 """Set by the gateway: the suffix of the query's id, so that a user's events stay in order."""
@@ -89,6 +90,21 @@ class EventBody(BaseModel):
     type: Literal["click", "order"]
     click_token: Annotated[str, Field(min_length=1, max_length=4096)]
     ts: datetime
+    amount: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=MAX_AMOUNT,
+            allow_inf_nan=False,
+            description="What the order was worth, in the shop's one currency.",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _only_orders_have_amounts(self) -> Self:
+        if self.amount is not None and self.type != "order":
+            raise ValueError("only an order has an amount: leave it out of clicks")
+        return self
 
 
 class EventsBody(BaseModel):

@@ -60,6 +60,7 @@ class Click:
     query_id: str
     item_id: str
     ts: datetime
+    amount: float | None = None  # what an order was worth, in the shop's currency; None if not sent
 
 
 @dataclass(frozen=True, slots=True)

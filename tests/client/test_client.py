@@ -47,6 +47,10 @@ def test_a_photo_finds_its_item_and_a_click_is_recorded(
     rows(settings, answer.query_id)  # once the search is in the log
     assert client.click(answer.hits[0]).accepted == 1
     assert client.click(answer.hits[0]).duplicates == 1
+    assert client.click(answer.hits[1], "order", amount=12.5).accepted == 1
+    assert [row["amount"] for row in rows(settings, answer.query_id)] == [None, 12.5]
+    with pytest.raises(ServiceError, match="only an order has an amount"):
+        client.click(answer.hits[0], amount=12.5)
     assert client.picture(answer.hits[0]).startswith(b"\x89PNG")
 
 

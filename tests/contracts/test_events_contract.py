@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -82,6 +83,7 @@ def test_joined_has_the_columns_and_values_of_the_contract(log: EventLog) -> Non
             "position": position,
             "clicked": clicked,
             "ordered": False,
+            "amount": None,
             "variant": "champion",
             "model_version": "champion-model",
             "ts": NOON,
@@ -121,6 +123,22 @@ def test_two_clicks_on_one_impression_count_once(log: EventLog) -> None:
     log.record_clicks([click("q", "a"), Click("another", "click", "q", "a", NOON)])
     assert log.joined()["clicked"].to_pylist() == [True]
     assert log.ctr_over_time(60)[0].clicks == 1
+
+
+def test_an_order_can_have_an_amount(log: EventLog) -> None:
+    log.record_impressions([impression("q", item, place) for place, item in enumerate("abcd", start=1)])
+    orders = [click("q", item, "order") for item in "abc"]
+    late = click("q", "d", "order", after=2 * WINDOW)
+    amounts = (12.5, 0.0, None, 99.0)
+    priced = [replace(each, amount=amount) for each, amount in zip([*orders, late], amounts, strict=True)]
+    log.record_clicks(priced)
+    again = replace(priced[0], amount=7.0)  # a repeat with another amount changes nothing
+    second = replace(priced[1], event_id="second", amount=5.0, ts=priced[1].ts + timedelta(seconds=1))
+    log.record_clicks([again, second])
+    assert log.joined()["amount"].to_pylist() == [12.5, 0.0, None, None]
+    [row] = log.by_query().to_pylist()
+    assert (row["orders"], row["revenue"], row["priced_orders"]) == (3, 12.5, 2)
+    assert log.clicks()["amount"].to_pylist() == [12.5, 0.0, None, 5.0, 99.0]
 
 
 @pytest.mark.parametrize(
@@ -240,6 +258,7 @@ def test_sums_by_query(log: EventLog) -> None:
     assert (one["impressions"], one["clicks"], one["orders"]) == (12, 2, 1)
     assert (one["first_impressions"], one["first_clicks"], one["clicked_positions"]) == (1, 1, 1 + 10)
     assert (two["impressions"], two["clicks"], two["clicked_positions"]) == (1, 0, 0)
+    assert (two["revenue"], two["priced_orders"]) == (0.0, 0)
     assert (one["user_id"], one["variant"], one["model_version"], one["ts"]) == (
         "user-of-q1",
         "champion",

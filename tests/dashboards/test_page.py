@@ -347,6 +347,7 @@ def test_all_challengers_are_shown(tmp_path: Path) -> None:
         "CTR, challenger-2 − champion",
         "Lift, challenger-2",
         "orders per user, challenger-2",
+        "order rate, challenger-2",
         "immr-4 challenger-3 (left the test)",
         "for one look at all challengers",
         "5 % of all users are held out",

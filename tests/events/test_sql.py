@@ -37,7 +37,7 @@ def test_a_table_has_all_rows_of_the_cursor(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_rows_have_the_order_of_the_tables_that_are_read() -> None:
     search = SearchRecord("q", "ann", NOON, "champion", "immr-1", 1.5, 3, False, True, "{}")
-    click = Click("e", "click", "q", "i", NOON)
+    click = Click("e", "order", "q", "i", NOON, 12.5)
     for record, row, schema in (
         (search, sql.search_row(search, sql.microseconds), SEARCHES_SCHEMA),
         (click, sql.click_row(click, sql.microseconds), CLICKS_SCHEMA),

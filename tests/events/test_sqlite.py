@@ -89,14 +89,17 @@ def test_a_log_of_the_first_schema_is_upgraded(tmp_path: Path) -> None:
     SqliteEventLog(path).close()
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("ALTER TABLE searches DROP COLUMN context")
+        connection.execute("ALTER TABLE clicks DROP COLUMN amount")
         connection.execute("UPDATE schema_version SET version = 1")
         row = ("q", "u", 1_000_000, "champion", "m", 5.0, 3, 0, 0)
         connection.execute("INSERT INTO searches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     log = SqliteEventLog(path)
     log.record_search(SearchRecord("r", "u", NOON, "champion", "m", 5.0, 3, context='{"device":"tv"}'), [])
     assert log.searches()["context"].to_pylist() == ["", '{"device":"tv"}']
+    log.record_clicks([Click("e", "order", "q", "a", NOON, 12.5)])
     log.close()
     assert SqliteEventLog(path).searches().num_rows == 2
+    assert SqliteEventLog(path).clicks()["amount"].to_pylist() == [12.5]
 
 
 def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:

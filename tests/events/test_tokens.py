@@ -148,6 +148,7 @@ def test_the_event_id_depends_on_impression_and_type_only() -> None:
 
 def test_to_click_keeps_the_ids() -> None:
     content = verify([KEY], token(), NOW, DAY)
+    assert to_click(content, "order", NOW, 9.95).amount == 9.95
     assert to_click(content, "order", NOW) == Click(
         event_id(content, "order"), "order", "q-1", "Packages/Milk|7", NOW
     )

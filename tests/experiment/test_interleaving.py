@@ -134,7 +134,7 @@ def test_interleaving_can_rule_a_challenger_out_but_never_promotes(
     between = Interval(low, high)
     seen = Preference(users, 900, 400, 300, (low + high) / 2, between, between, 0.01)
     sides = tuple(
-        VariantReadout(name, "immr-1", users, 0, 0, 0, 0, 0, None, None)
+        VariantReadout(name, "immr-1", users, 0, 0, 0, 0, 0, 0.0, None, None)
         for name in ("champion", "challenger")
     )
     found = Readout("mixed", 0.95, sides, None, "why", 0, 0, 0, preference=seen)

@@ -17,7 +17,7 @@ POLICY = DecisionPolicy(min_users=100, min_users_to_brake=20, minimum_effect=0.0
 
 
 def side(name: str, users: int) -> VariantReadout:
-    return VariantReadout(name, f"{name}-model", users, users, users, users, users, 0, None, None)
+    return VariantReadout(name, f"{name}-model", users, users, users, users, users, 0, 0.0, None, None)
 
 
 def read(low: float, high: float, users: int = 500, early: float | None = None) -> Readout:

@@ -15,7 +15,8 @@ from immr.experiment.definition import Experiment, Variant
 from immr.readout.bots import NO_CLICK, TOO_FAST, BotPolicy
 from immr.readout.health import SLOW_MS
 from immr.readout.printed.text import secondary_rows
-from immr.readout.readout import Readout, before_the_test, readout
+from immr.readout.readout import Readout, readout
+from immr.readout.relations import before_the_test
 from immr.readout.sums import sum_up
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -228,6 +229,7 @@ def test_everything_is_plain_json_and_can_be_printed() -> None:
         "CTR (CUPED)",
         "CTR@1",
         "orders per user",
+        "order rate",
         "position-weighted CTR",
     ]
     assert {len(row) for row in rows} == {len(header)}

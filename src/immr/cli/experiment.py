@@ -261,6 +261,8 @@ def _print_readout(watched: watch_verb.Watched) -> None:
     _print_table("A/B readout", as_rows(readout))
     _print_table("Interleaving: 1 prefers the challenger, −1 the champion", preference_rows(readout))
     _print_table("Other metrics", secondary_rows(readout))
+    if readout.revenue is not None:
+        console.print(readout.revenue.sentence, highlight=False)
     _print_table("CTR by segment, corrected for their number", segment_rows(watched.segments))
     for marked in readout.bots:
         console.print(

@@ -111,13 +111,25 @@ class Client:
             return None
         return self._search((), {"page": answer.next_page, **({"user_id": user_id} if user_id else {})})
 
-    def click(self, hit: Hit, kind: Literal["click", "order"] = "click") -> Recorded:
+    def click(
+        self, hit: Hit, kind: Literal["click", "order"] = "click", amount: float | None = None
+    ) -> Recorded:
         """Report that a hit was clicked or ordered; repeating it is harmless.
+
+        Args:
+            hit: The hit of an answer.
+            kind: What happened to it.
+            amount: What an order was worth, in the shop's currency.
 
         Raises:
             ServiceError: The event is invalid, or the service did not answer.
         """
-        event = {"type": kind, "click_token": hit.click_token, "ts": datetime.now(UTC).isoformat()}
+        event = {
+            "type": kind,
+            "click_token": hit.click_token,
+            "ts": datetime.now(UTC).isoformat(),
+            "amount": amount,
+        }
         with self._answers():
             response = self._http.post(f"{self._url}/v1/events", json={"events": [event]})
         return _parsed(Recorded, response)

@@ -25,12 +25,13 @@ JOINED_SCHEMA = pa.schema(
         ("position", pa.int64()),
         ("clicked", pa.bool_()),
         ("ordered", pa.bool_()),
+        ("amount", pa.float64()),  # of the order; null without one, or if none was sent
         ("variant", pa.string()),
         ("model_version", pa.string()),
         ("ts", _TS),
     ]
 )
-"""The columns of `impressions` in the data contract, and user_id."""
+"""The columns of `impressions` in the data contract, user_id, and amount."""
 
 SEARCHES_SCHEMA = pa.schema(
     [
@@ -55,6 +56,7 @@ CLICKS_SCHEMA = pa.schema(
         ("query_id", pa.string()),
         ("item_id", pa.string()),
         ("ts", _TS),
+        ("amount", pa.float64()),
     ]
 )
 """The fields of `Click`."""
@@ -72,6 +74,8 @@ QUERIES_SCHEMA = pa.schema(
         ("first_impressions", pa.int64()),  # at position 1
         ("first_clicks", pa.int64()),
         ("clicked_positions", pa.int64()),  # the sum of min(position, 10) over the clicked impressions
+        ("revenue", pa.float64()),  # the sum of the orders' amounts
+        ("priced_orders", pa.int64()),  # orders with an amount
     ]
 )
 """One row per query with impressions: sums over them."""
@@ -128,7 +132,7 @@ class EventLog(Protocol):
         """Impressions since `since`, with the columns of `JOINED_SCHEMA`, sorted by time.
 
         An ordered impression also counts as clicked. Clicks and orders after the log's join window do not
-        count.
+        count. Of several orders of an impression, the first one's amount counts.
         """
 
     def searches(self, since: datetime | None = None) -> pa.Table:

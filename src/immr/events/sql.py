@@ -132,7 +132,7 @@ def impression_row(impression: Impression, time: Callable[[datetime], Any]) -> R
 
 def click_row(click: Click, time: Callable[[datetime], Any]) -> Row:
     """A row of the table `clicks`."""
-    return (click.event_id, click.type, click.query_id, click.item_id, time(click.ts))
+    return (click.event_id, click.type, click.query_id, click.item_id, time(click.ts), click.amount)
 
 
 def aware(moment: datetime) -> datetime:

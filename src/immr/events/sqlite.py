@@ -29,7 +29,7 @@ from immr.events.sql import (
 )
 from immr.types import Click, Impression, SearchRecord
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _BUSY_TIMEOUT_S = 30.0
 
 
@@ -119,8 +119,9 @@ class SqliteEventLog(SqlReports):
             stored = connection.execute("SELECT MAX(version) FROM schema_version").fetchone()[0]
             if stored is None:
                 connection.execute("INSERT INTO schema_version VALUES (?)", (_SCHEMA_VERSION,))
-            elif stored == 1:
-                connection.execute(sqlite_queries.TO_VERSION_2)
+            elif stored in sqlite_queries.MIGRATIONS:
+                for version in range(stored, _SCHEMA_VERSION):
+                    connection.execute(sqlite_queries.MIGRATIONS[version])
                 connection.execute("UPDATE schema_version SET version = ?", (_SCHEMA_VERSION,))
             elif stored != _SCHEMA_VERSION:
                 raise EventLogError(

@@ -17,7 +17,7 @@ TABLES = (
         PRIMARY KEY (query_id, item_id, position)) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS clicks (
         event_id TEXT PRIMARY KEY, type TEXT NOT NULL, query_id TEXT NOT NULL, item_id TEXT NOT NULL,
-        ts INTEGER NOT NULL) WITHOUT ROWID""",
+        ts INTEGER NOT NULL, amount REAL) WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS searches_by_ts ON searches (ts)",
     "CREATE INDEX IF NOT EXISTS impressions_by_ts ON impressions (ts)",
     "CREATE INDEX IF NOT EXISTS clicks_by_impression ON clicks (query_id, item_id, type, ts)",
@@ -27,17 +27,24 @@ _WAS_CLICKED = """EXISTS (SELECT 1 FROM clicks c WHERE c.query_id = i.query_id A
     AND c.type IN ('click', 'order') AND c.ts <= i.ts + :window)"""
 _WAS_ORDERED = """EXISTS (SELECT 1 FROM clicks c WHERE c.query_id = i.query_id AND c.item_id = i.item_id
     AND c.type = 'order' AND c.ts <= i.ts + :window)"""
+_AMOUNT = """(SELECT amount FROM clicks c WHERE c.query_id = i.query_id AND c.item_id = i.item_id
+    AND c.type = 'order' AND c.ts <= i.ts + :window ORDER BY c.ts, c.event_id LIMIT 1)"""
 
-JOINED = f"""SELECT query_id, user_id, item_id, position, {_WAS_CLICKED}, {_WAS_ORDERED}, variant,
+JOINED = f"""SELECT query_id, user_id, item_id, position, {_WAS_CLICKED}, {_WAS_ORDERED}, {_AMOUNT}, variant,
         model_version, ts
     FROM impressions i WHERE ts >= :since ORDER BY ts, query_id, position, item_id"""
 
-TO_VERSION_2 = "ALTER TABLE searches ADD COLUMN context TEXT NOT NULL DEFAULT ''"
+MIGRATIONS = {
+    1: "ALTER TABLE searches ADD COLUMN context TEXT NOT NULL DEFAULT ''",
+    2: "ALTER TABLE clicks ADD COLUMN amount REAL",
+}
+"""From each older schema version to the next."""
 
 SEARCHES = """SELECT query_id, user_id, ts, variant, model_version, took_ms, results, degraded, fallback, context
     FROM searches WHERE ts >= :since ORDER BY ts, query_id"""
 
-CLICKS = "SELECT event_id, type, query_id, item_id, ts FROM clicks WHERE ts >= :since ORDER BY ts, event_id"
+CLICKS = """SELECT event_id, type, query_id, item_id, ts, amount
+    FROM clicks WHERE ts >= :since ORDER BY ts, event_id"""
 
 CTR_OVER_TIME = f"""SELECT ts - ts % :bucket AS start, variant, model_version, COUNT(*), SUM({_WAS_CLICKED})
     FROM impressions i WHERE ts >= :since GROUP BY start, variant, model_version
@@ -67,8 +74,9 @@ LATENCY = """WITH ranked AS (
 # Clicks are few compared with impressions, so the clicked impressions are found from the clicks. The + keeps
 # SQLite from using the index by time for that. A query has one user, variant and version, so grouping by its
 # id alone can follow the primary key.
-_CLICKED_IMPRESSIONS = """(SELECT i.*, click_ts <= i.ts + :window AS clicked,
-        coalesce(order_ts <= i.ts + :window, 0) AS ordered
+_CLICKED_IMPRESSIONS = f"""(SELECT i.*, click_ts <= i.ts + :window AS clicked,
+        coalesce(order_ts <= i.ts + :window, 0) AS ordered,
+        CASE WHEN order_ts <= i.ts + :window THEN {_AMOUNT} END AS amount
     FROM (SELECT query_id, item_id, MIN(ts) AS click_ts, MIN(CASE WHEN type = 'order' THEN ts END) AS order_ts
         FROM clicks GROUP BY query_id, item_id)
     CROSS JOIN impressions i USING (query_id, item_id) WHERE +i.ts >= :since AND clicked)"""
@@ -79,10 +87,11 @@ BY_QUERY = f"""WITH shown AS (
         FROM impressions WHERE ts >= :since GROUP BY query_id),
     sums AS (
         SELECT query_id, COUNT(*) AS clicks, SUM(ordered) AS orders, SUM(position = 1) AS first_clicks,
-            SUM(MIN(position, 10)) AS positions
+            SUM(MIN(position, 10)) AS positions, SUM(amount) AS revenue, COUNT(amount) AS priced
         FROM {_CLICKED_IMPRESSIONS} GROUP BY query_id)
     SELECT query_id, user_id, variant, model_version, ts, impressions,
-        coalesce(clicks, 0), coalesce(orders, 0), first, coalesce(first_clicks, 0), coalesce(positions, 0)
+        coalesce(clicks, 0), coalesce(orders, 0), first, coalesce(first_clicks, 0), coalesce(positions, 0),
+        coalesce(revenue, 0.0), coalesce(priced, 0)
     FROM shown LEFT JOIN sums USING (query_id)"""
 
 _SUMMED_BY = f"""SELECT variant, model_version, {{what}}, SUM(shown), SUM(clicks) FROM (

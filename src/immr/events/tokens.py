@@ -84,9 +84,9 @@ def event_id(token: ClickToken, event_type: EventType) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
 
-def to_click(token: ClickToken, event_type: EventType, ts: datetime) -> Click:
+def to_click(token: ClickToken, event_type: EventType, ts: datetime, amount: float | None = None) -> Click:
     """The event-log record of a click or an order with a valid token."""
-    return Click(event_id(token, event_type), event_type, token.query_id, token.item_id, ts)
+    return Click(event_id(token, event_type), event_type, token.query_id, token.item_id, ts, amount)
 
 
 def _check_keys(keys: Sequence[bytes]) -> None:

@@ -218,7 +218,8 @@ def _split_at_start(events: EventLog, experiment: Experiment) -> tuple[pa.Table,
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from immr.readout.readout import PRE_PERIOD, before_the_test
+    from immr.readout.readout import PRE_PERIOD
+    from immr.readout.relations import before_the_test
 
     if experiment.started is None:
         return events.joined(), None

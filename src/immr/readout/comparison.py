@@ -60,6 +60,7 @@ class Comparison:
     relative_interval: Interval | None
     p_value: float
     variant: str = CHALLENGER  # which challenger
+    is_share: bool = True  # between 0 and 1, as a CTR
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Ratio:
     numerator: str
     denominator: str | None  # None: per user
     highest: float = 1.0  # upper bound of the value
-    covariates: tuple[str, str] | None = None  # numerator and denominator of the same ratio before the test
+    covariates: tuple[str, str | None] | None = None  # numerator and denominator of the ratio before the test
 
 
 CTR = Ratio("CTR", "clicks", "impressions")
@@ -202,6 +203,7 @@ def compare(
         relative_interval=relative if interval_known else None,
         p_value=float(found.pvalue),
         variant=variant,
+        is_share=ratio.highest == 1.0,
     )
 
 
@@ -215,29 +217,37 @@ def compare_arm(
 ) -> Arm:
     """All metrics of a challenger against the champion."""
     ratios = (CTR, CTR_PER_QUERY, *secondary)
-    found = {ratio.name: compare(ratio, champion, challenger, look, variant) for ratio in ratios}
+    found = {
+        ratio.name: compare(ratio, champion, challenger, look, variant)
+        for ratio in ratios
+        if ratio.covariates is None or _is_explained_before(ratio, champion, challenger)
+    }
+    is_explained = _is_explained_before(CTR_CUPED, champion, challenger)
     return Arm(
         variant=variant,
         model_version=model_version,
         ctr=found.pop(CTR.name),
         ctr_per_query=found.pop(CTR_PER_QUERY.name),
-        cuped=_cuped(champion, challenger, look, variant),
+        cuped=compare(CTR_CUPED, champion, challenger, look, variant) if is_explained else None,
         secondary={name: comparison for name, comparison in found.items() if comparison is not None},
     )
 
 
-def _cuped(champion: Aggregates, challenger: Aggregates, look: Look, variant: str) -> Comparison | None:
-    """CUPED; None if no user is known from before, or if earlier clicks explain nothing or everything."""
-    names = ("clicks", "impressions", "clicks_before", "impressions_before")
-    sides = (champion, challenger)
-    known = all("clicks_before" in side.mean_ for side in sides)
-    if not known or not all(side.mean("clicks_before") for side in sides):
-        return None
+def _is_explained_before(ratio: Ratio, champion: Aggregates, challenger: Aggregates) -> bool:
+    """Whether CUPED is possible: behaviour before the test is known, and explains part of that in it, not all."""
+    if ratio.covariates is None or not all(
+        ratio.covariates[0] in side.mean_ and side.mean(ratio.covariates[0])
+        for side in (champion, challenger)
+    ):
+        return False
+    names = (ratio.numerator, ratio.denominator)
     pooled = champion + challenger
-    variance, before = pooled.ratio_var(*names[:2]), pooled.ratio_var(*names[2:])
-    if not before > 0 or variance - pooled.ratio_cov(*names) ** 2 / before < _NOTHING_LEFT * variance:
-        return None
-    return compare(CTR_CUPED, champion, challenger, look, variant)
+    variance, before = pooled.ratio_var(*names), pooled.ratio_var(*ratio.covariates)
+    if not before > 0:
+        return False
+    return bool(
+        variance - pooled.ratio_cov(*names, *ratio.covariates) ** 2 / before >= _NOTHING_LEFT * variance
+    )
 
 
 def moments(ratio: Ratio, users: Aggregates) -> RatioMoments:

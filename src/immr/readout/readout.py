@@ -39,6 +39,7 @@ from immr.readout.health import Health
 from immr.readout.power import Plan, plan
 from immr.readout.preference import Preference, preference
 from immr.readout.relations import Relation
+from immr.readout.revenue import ORDER_RATE, REVENUE_CUPED, REVENUE_PER_USER, Revenue, cap_revenue
 from immr.readout.sample_ratio import SampleRatio, sample_ratio
 from immr.readout.sums import Sums, sum_up
 
@@ -63,6 +64,7 @@ class VariantReadout:
     impressions: int
     clicks: int
     orders: int
+    revenue: float  # of all orders with an amount, not capped
     ctr: Rate | None  # clicks per impression
     ctr_per_query: Rate | None  # share of queries with a click
     rates: Mapping[str, Rate] = field(default_factory=dict)  # secondary metrics by name
@@ -99,6 +101,7 @@ class Readout:
     plan: Plan | None = None  # users of the champion and one challenger needed to find the requested effect
     days: float = 0.0  # from the first event to the last
     preference: Preference | None = None  # of an interleaved experiment, instead of comparisons
+    revenue: Revenue | None = None  # None if no order has an amount
 
     def arm(self, variant: str) -> Arm | None:
         """The comparison of this challenger; None if it is withheld."""
@@ -170,8 +173,9 @@ def readout_of_sums(
     """The statistical part of `readout`: from sums per user to a readout."""
     whole = Look(confidence, experiment.planned_users or DEFAULT_PLANNED_USERS)
     look = whole.shared_by(len(experiment.challengers))
-    sides = {side.name: user_sums.aggregate(sums.users, side.name) for side in experiment.variants}
-    secondary = _secondary(sums)
+    capped, revenue = cap_revenue(sums.users)
+    sides = {side.name: user_sums.aggregate(capped, side.name) for side in experiment.variants}
+    secondary = _secondary(sums, revenue)
     variants = tuple(
         _variant_readout(side, sums.users, sides[side.name], secondary, confidence)
         for side in experiment.variants
@@ -194,6 +198,7 @@ def readout_of_sums(
         plan=_plan(sides, experiment, effect, look),
         days=sums.days,
         preference=_preference(sums, whole),
+        revenue=revenue,
     )
 
 
@@ -230,25 +235,6 @@ def _preference(sums: Sums, look: Look) -> Preference | None:
     return preference(queries_U, won_U, lost_U, look)
 
 
-def before_the_test(joined: pa.Table, experiment: Experiment) -> pa.Table:
-    """Impressions from before anyone saw a challenger, which it cannot have influenced.
-
-    After a ramp the readout restarts, but some users have already seen a challenger. So this ends at the
-    challengers' first impression if that comes before `started`.
-
-    Args:
-        joined: Impressions from some time before `started`.
-        experiment: Its start and versions.
-    """
-    if experiment.started is None or not experiment.challengers:
-        return joined.slice(0, 0)
-    tested = pa.array([each.model_version for each in experiment.challengers])
-    shown = joined.filter(pc.is_in(joined["model_version"], value_set=tested))["ts"]
-    first = pc.min(shown).as_py()
-    end = experiment.started if first is None else min(first, experiment.started)
-    return joined.filter(pc.less(joined["ts"], pa.scalar(end, joined["ts"].type)))
-
-
 def _plan(sides: Mapping[str, Aggregates], experiment: Experiment, effect: float, look: Look) -> Plan | None:
     challenger = next(iter(experiment.remaining), None)
     if challenger is None or not 0 < challenger.weight < 1 or experiment.kind == "interleave":
@@ -257,13 +243,16 @@ def _plan(sides: Mapping[str, Aggregates], experiment: Experiment, effect: float
     return plan(CTR, sides[CHAMPION], effect, share=share, look=look)
 
 
-def _secondary(sums: Sums) -> tuple[Ratio, ...]:
+def _secondary(sums: Sums, revenue: Revenue | None) -> tuple[Ratio, ...]:
     """Metrics that explain the CTR, as far as their inputs are known."""
     positions_known = bool(sums.ranks)
     known = (
         (CTR_OWN_ANSWERS, sums.fallback_queries > 0),
         (CTR_AT_1, positions_known),
         (ORDERS_PER_USER, True),
+        (ORDER_RATE, True),
+        (REVENUE_PER_USER, revenue is not None),
+        (REVENUE_CUPED, revenue is not None),
         (WEIGHTED_CTR, positions_known),
         (ZERO_RESULT_RATE, sums.searches_known),
     )
@@ -280,13 +269,14 @@ def _variant_readout(
     of_variant = users.filter(pc.equal(users["variant"], variant.name))
     counts = ("queries", "queries_with_click", "impressions", "clicks", "orders")
     totals = {count: int(pc.sum(of_variant[count]).as_py() or 0) for count in counts}
-    rates = {ratio.name: rate(ratio, sums, confidence) for ratio in secondary}
+    rates = {ratio.name: rate(ratio, sums, confidence) for ratio in secondary if ratio.covariates is None}
     return VariantReadout(
         name=variant.name,
         model_version=variant.model_version,
         users=of_variant.num_rows,
         ctr=rate(CTR, sums, confidence),
         ctr_per_query=rate(CTR_PER_QUERY, sums, confidence),
+        revenue=float(pc.sum(of_variant["revenue"]).as_py() or 0),
         rates={metric: value for metric, value in rates.items() if value is not None},
         ended=variant.ended,
         **totals,

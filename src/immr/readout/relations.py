@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from immr.errors import ExperimentError
 from immr.experiment.definition import Experiment
@@ -37,7 +38,12 @@ SHOWN = {
     "clicked": "BOOLEAN",
     "ordered": "BOOLEAN",
 }
-SHOWN_OPTIONAL = {"item_id": "VARCHAR", "position": "BIGINT", "ts": "TIMESTAMPTZ"}
+SHOWN_OPTIONAL = {
+    "item_id": "VARCHAR",
+    "position": "BIGINT",
+    "ts": "TIMESTAMPTZ",
+    "amount": "DOUBLE",
+}
 ASKED = dict.fromkeys(("query_id", "user_id", "variant", "model_version"), "VARCHAR") | {
     "fallback": "BOOLEAN"
 }
@@ -73,6 +79,25 @@ def split_at_start(
         [(first,)] = base.fetchall()
     until = experiment.started if first is None else datetime.fromtimestamp(first / 1e6, UTC)
     return replace(joined, since=experiment.started), replace(joined, since=start, until=until)
+
+
+def before_the_test(joined: pa.Table, experiment: Experiment) -> pa.Table:
+    """Impressions from before anyone saw a challenger, which it cannot have influenced.
+
+    After a ramp the readout restarts, but some users have already seen a challenger. So this ends at the
+    challengers' first impression if that comes before `started`.
+
+    Args:
+        joined: Impressions from some time before `started`.
+        experiment: Its start and versions.
+    """
+    if experiment.started is None or not experiment.challengers:
+        return joined.slice(0, 0)
+    tested = pa.array([each.model_version for each in experiment.challengers])
+    shown = joined.filter(pc.is_in(joined["model_version"], value_set=tested))["ts"]
+    first = pc.min(shown).as_py()
+    end = experiment.started if first is None else min(first, experiment.started)
+    return joined.filter(pc.less(joined["ts"], pa.scalar(end, joined["ts"].type)))
 
 
 def view(
@@ -120,4 +145,7 @@ def _scan(files: Parquet) -> str:
         for comparison, moment in ((">=", files.since), ("<", files.until))
         if moment is not None
     ]
-    return f"FROM read_parquet('{path}')" + (f" WHERE {' AND '.join(bounds)}" if bounds else "")
+    # by name, because files of an older release lack the newest columns
+    return f"FROM read_parquet('{path}', union_by_name = true)" + (
+        f" WHERE {' AND '.join(bounds)}" if bounds else ""
+    )

@@ -20,7 +20,7 @@ from immr.experiment.definition import CHALLENGER, ENDED, HOLDOUT, Experiment
 from immr.readout.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked, left_out, mark_bots
 from immr.readout.health import Health, health
 from immr.readout.relations import ASKED, ASKED_OPTIONAL, SHOWN, SHOWN_OPTIONAL, Relation, view
-from immr.readout.users import BEFORE, MAX_CLICK_WEIGHT, POSITION_BIAS
+from immr.readout.users import MAX_CLICK_WEIGHT, POSITION_BIAS
 
 if TYPE_CHECKING:
     import duckdb
@@ -36,13 +36,15 @@ _OF_ROWS = {  # a search without impressions is a row in which `shown` is null
     "first_clicks": "count(*) FILTER (position = 1 AND clicked)",
     "weighted_clicks": f"coalesce(sum(least(position ** {POSITION_BIAS}, {MAX_CLICK_WEIGHT}))"
     " FILTER (clicked), 0)",
+    "revenue": "coalesce(sum(amount) FILTER (ordered), 0)",
+    "priced_orders": "count(amount) FILTER (ordered)",
 }
 _OF_SUMS = {name: f"coalesce(sum({name}), 0)" for name in _OF_ROWS}
 
 
 def _summed(sums: Mapping[str, str]) -> str:
-    whole = {"weighted_clicks": "DOUBLE"}
-    return ", ".join(f"({sql})::{whole.get(name, 'BIGINT')} AS {name}" for name, sql in sums.items())
+    types = dict.fromkeys(("weighted_clicks", "revenue"), "DOUBLE")
+    return ", ".join(f"({sql})::{types.get(name, 'BIGINT')} AS {name}" for name, sql in sums.items())
 
 
 # Each search adds a row without impressions, so that searches without results count as queries.
@@ -68,13 +70,15 @@ _USERS = f"""SELECT variant, user_id, count({{each}} query_id) AS queries,
         count({{each}} query_id) FILTER (impressions = 0) AS queries_without_result,
         coalesce(sum(impressions) FILTER (own), 0)::BIGINT AS own_impressions,
         coalesce(sum(clicks) FILTER (own), 0)::BIGINT AS own_clicks,
+        coalesce(bool_or(orders > 0), false)::BIGINT AS has_ordered,
         {_summed(_OF_SUMS)}, epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us
     FROM exposed WHERE ours GROUP BY variant, user_id"""
 
-_WITH_BEFORE = f"""SELECT users.*, coalesce(seen.impressions, 0) AS {BEFORE[0]},
-        coalesce(seen.clicks, 0) AS {BEFORE[1]}
+_WITH_BEFORE = f"""SELECT users.*, coalesce(seen.impressions, 0) AS impressions_before,
+        coalesce(seen.clicks, 0) AS clicks_before, coalesce(seen.revenue, 0) AS revenue_before
     FROM ({_USERS}) users LEFT JOIN (
-        SELECT user_id, sum(impressions)::BIGINT AS impressions, sum(clicks)::BIGINT AS clicks
+        SELECT user_id, sum(impressions)::BIGINT AS impressions, sum(clicks)::BIGINT AS clicks,
+            sum(revenue) AS revenue
         FROM before GROUP BY user_id) seen USING (user_id)"""
 
 # A query that showed items of one version only was not interleaved.
@@ -108,7 +112,7 @@ class Rank(NamedTuple):
 class Sums:
     """Everything a readout is computed from."""
 
-    users: pa.Table  # one row per variant and user_id, with `users.COUNTS` and, if known, `users.BEFORE`
+    users: pa.Table  # one row per variant and user_id, with its sums; those before the test if they are known
     ranks: tuple[Rank, ...]
     bots: tuple[Marked, ...]
     health: tuple[Health, ...]
@@ -129,7 +133,7 @@ def sum_up(
     """Sum up by user. Bots and versions outside the experiment are left out.
 
     Args:
-        joined: Impressions with their clicks and orders; `position` and `ts` are optional.
+        joined: Impressions with their clicks and orders; `position`, `ts` and `amount` are optional.
         experiment: Its variants and versions.
         searches: Searches with `fallback`; `took_ms` and `results` are needed for the health.
         before: Impressions from before the test.
@@ -141,10 +145,10 @@ def sum_up(
     with open_queries(joined, searches) as base:
         if before is not None:
             types = {"user_id": "VARCHAR", "clicked": "BOOLEAN"}
-            view(base, "shown_before", before, types, what="impressions before")
+            view(base, "shown_before", before, types, {"amount": "DOUBLE"}, what="impressions before")
             base.execute(
-                "CREATE VIEW before AS "
-                "SELECT user_id, 1 AS impressions, clicked::INT AS clicks FROM shown_before"
+                "CREATE VIEW before AS SELECT user_id, 1 AS impressions, clicked::INT AS clicks,"
+                " coalesce(amount, 0) AS revenue FROM shown_before"
             )
 
         def ranks(bots: list[str]) -> Sequence[Rank]:

@@ -26,8 +26,11 @@ COUNTS = (
     "first_impressions",  # at position 1
     "first_clicks",
     "weighted_clicks",  # each weighted by the inverse propensity of its position
+    "has_ordered",  # 1 or 0
+    "revenue",
+    "priced_orders",  # orders with an amount
 )
-BEFORE = ("impressions_before", "clicks_before")
+BEFORE = ("impressions_before", "clicks_before", "revenue_before")
 POSITION_BIAS = 1.0  # η: position p is examined with probability p^−η
 MAX_CLICK_WEIGHT = 10.0
 Values = npt.NDArray[np.float64]

@@ -17,6 +17,8 @@ CLICK = Click("e1", "click", "q1", "tea", NOON)
 def test_a_sent_message_is_read_back() -> None:
     found = read(of_search(SEARCH, [SHOWN]).value)
     assert (found.search, found.impressions, found.clicks) == (SEARCH, [SHOWN], [])
+    order = dataclasses.replace(CLICK, type="order", amount=12.5)
+    assert read(of_click(order).value).clicks == [order]
     assert read(of_click(CLICK).value).clicks == [CLICK]
 
 

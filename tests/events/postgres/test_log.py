@@ -13,6 +13,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from immr.errors import EventLogError, EventRefusedError
@@ -183,8 +184,6 @@ def test_readers_see_one_moment_and_do_not_wait_for_a_writer(url: str) -> None:
 
 
 def test_a_log_of_a_newer_release_is_refused(url: str) -> None:
-    import psycopg
-
     from immr.events.postgres.url import PostgresUrl
 
     PostgresEventLog(url).joined()
@@ -198,8 +197,6 @@ def test_a_log_of_a_newer_release_is_refused(url: str) -> None:
 def test_an_account_that_may_not_create_tables_can_use_those_there(
     url: str, postgres: PostgresServer
 ) -> None:
-    import psycopg
-
     from immr.events.postgres.url import PostgresUrl
 
     with closing(PostgresEventLog(url)) as log:
@@ -227,3 +224,33 @@ def test_the_url_selects_it(tmp_path: Path, url: str) -> None:
     with connect(Settings(home=tmp_path, events_url=url)) as parts:
         assert isinstance(parts.events, PostgresEventLog)
         assert parts.events.record_impressions([impression("q")]) == 1
+
+
+def test_a_log_of_the_first_schema_is_upgraded_by_one_of_many(url: str) -> None:
+    with closing(PostgresEventLog(url)) as log:
+        log.record_clicks([Click("before", "order", "q", "a", NOON)])
+    address, _, schema = url.partition("?schema=")
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(f"ALTER TABLE {schema}.clicks DROP COLUMN amount")
+        connection.execute(f"UPDATE {schema}.schema_version SET version = 1")
+    gateways = [PostgresEventLog(url) for _ in range(3)]
+    orders = [Click(f"after-{number}", "order", "q", "a", NOON, 12.5) for number in range(3)]
+    threads = [
+        threading.Thread(target=gateway.record_clicks, args=([order],))
+        for gateway, order in zip(gateways, orders, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert gateways[0].clicks()["amount"].to_pylist() == [12.5, 12.5, 12.5, None]
+    with psycopg.connect(
+        address, autocommit=True
+    ) as connection:  # a gateway of the older release still writes
+        connection.execute(
+            f"INSERT INTO {schema}.clicks SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[],"
+            " %s::timestamptz[])",
+            [["old"], ["order"], ["q"], ["b"], [NOON]],
+        )
+    for gateway in gateways:
+        gateway.close()

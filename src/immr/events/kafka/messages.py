@@ -22,6 +22,7 @@ _JSON_TYPES: Mapping[str, tuple[type, ...]] = {  # by the annotation of a field
     "datetime": (int,),
     "float": (int, float),
     "bool": (bool,),
+    "float | None": (int, float, type(None)),
 }
 
 
@@ -89,7 +90,8 @@ def _key(query_id: str) -> bytes:
 
 def _plain(record: SearchRecord | Impression | Click) -> dict[str, Any]:
     values = asdict(record)
-    if missing := [name for name, value in values.items() if value is None]:
+    optional = {field.name for field in fields(record) if field.default is None}
+    if missing := [name for name, value in values.items() if value is None and name not in optional]:
         raise EventRefusedError(f"{type(record).__name__} lacks {', '.join(missing)}: events need all fields")
     if record.ts.tzinfo is None:
         raise EventRefusedError(f"the time {record.ts.isoformat()} has no time zone: use datetime.now(UTC)")

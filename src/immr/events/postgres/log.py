@@ -20,7 +20,7 @@ from immr.types import Click, Impression, SearchRecord
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _CREATION_LOCK = 0x696D6D72  # "immr": an advisory lock, because CREATE ... IF NOT EXISTS can race
 _ALWAYS = "-infinity"
 
@@ -145,10 +145,13 @@ class PostgresEventLog(SqlReports):
                     connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
                     connection.execute(queries.TABLES)
                     connection.execute("INSERT INTO schema_version VALUES (%s)", [_SCHEMA_VERSION])
-        row = connection.execute("SELECT max(version) FROM schema_version").fetchone()
-        if row is None or row[0] != _SCHEMA_VERSION:
+        if (stored := _stored_version(connection)) in queries.MIGRATIONS:
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", [_CREATION_LOCK])
+                stored = _migrate(connection)
+        if stored != _SCHEMA_VERSION:
             raise EventLogError(
-                f"the event log {self._url.shown} has schema version {row and row[0]}, but this release of IMMR "
+                f"the event log {self._url.shown} has schema version {stored}, but this release of IMMR "
                 f"reads version {_SCHEMA_VERSION}: use the release that wrote it, or another schema= in the URL"
             )
         self._prepared = True
@@ -181,6 +184,19 @@ class PostgresEventLog(SqlReports):
                 f"the event log {self._url.shown} failed ({_first_line(error)}): check that PostgreSQL is "
                 "running, and the user, database and password (PGPASSWORD) of IMMR_EVENTS_URL"
             ) from error
+
+
+def _stored_version(connection: Connection) -> int | None:
+    row = connection.execute("SELECT max(version) FROM schema_version").fetchone()
+    return row[0] if row else None
+
+
+def _migrate(connection: Connection) -> int | None:
+    """Bring the tables to this release's version, unless another process did meanwhile; returns their version."""
+    while (stored := _stored_version(connection)) in queries.MIGRATIONS:
+        connection.execute(queries.MIGRATIONS[stored])
+        connection.execute("UPDATE schema_version SET version = version + 1")
+    return stored
 
 
 def _insert(connection: Connection, statement: str, rows: Iterable[Row]) -> Cursor[Any]:

@@ -17,11 +17,14 @@ CREATE TABLE impressions (
     PRIMARY KEY (query_id, item_id, position));
 CREATE TABLE clicks (
     event_id text PRIMARY KEY, type text NOT NULL, query_id text NOT NULL, item_id text NOT NULL,
-    ts timestamptz NOT NULL);
+    ts timestamptz NOT NULL, amount double precision);
 CREATE INDEX searches_by_ts ON searches (ts);
 CREATE INDEX impressions_by_ts ON impressions (ts);
 CREATE INDEX clicks_by_query ON clicks (query_id);
 """
+
+MIGRATIONS = {1: "ALTER TABLE clicks ADD COLUMN amount double precision"}
+"""From each older schema version to the next. A gateway of the older release may keep writing meanwhile."""
 
 RECORD_SEARCHES = """INSERT INTO searches
     SELECT * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::text[],
@@ -35,7 +38,8 @@ RECORD_IMPRESSIONS = """INSERT INTO impressions
     ON CONFLICT DO NOTHING"""
 
 RECORD_CLICKS = """INSERT INTO clicks
-    SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[])
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[],
+        %s::double precision[])
     ON CONFLICT DO NOTHING RETURNING event_id"""
 
 
@@ -46,16 +50,18 @@ def _microseconds(column: str) -> str:
 # Clicks are joined by query first, so that a short period does not read the clicks of all time.
 _SHOWN = """shown AS (
         SELECT i.*, coalesce(click_ts <= i.ts + %(window)s, false) AS clicked,
-            coalesce(order_ts <= i.ts + %(window)s, false) AS ordered
+            coalesce(order_ts <= i.ts + %(window)s, false) AS ordered,
+            CASE WHEN order_ts <= i.ts + %(window)s THEN first_amount END AS amount
         FROM impressions i LEFT JOIN (
-            SELECT query_id, item_id, min(ts) AS click_ts, min(ts) FILTER (WHERE type = 'order') AS order_ts
+            SELECT query_id, item_id, min(ts) AS click_ts, min(ts) FILTER (WHERE type = 'order') AS order_ts,
+                (array_agg(amount ORDER BY ts, event_id) FILTER (WHERE type = 'order'))[1] AS first_amount
             FROM clicks
             WHERE query_id IN (SELECT query_id FROM impressions WHERE ts >= %(since)s)
             GROUP BY query_id, item_id) c USING (query_id, item_id)
         WHERE i.ts >= %(since)s)"""
 
 JOINED = f"""WITH {_SHOWN}
-    SELECT query_id, user_id, item_id, position, clicked, ordered, variant, model_version,
+    SELECT query_id, user_id, item_id, position, clicked, ordered, amount, variant, model_version,
         {_microseconds("ts")}
     FROM shown ORDER BY ts, query_id COLLATE "C", position, item_id COLLATE "C" """
 
@@ -63,14 +69,15 @@ SEARCHES = f"""SELECT query_id, user_id, {_microseconds("ts")}, variant, model_v
         degraded, fallback, context
     FROM searches WHERE ts >= %(since)s ORDER BY ts, query_id COLLATE "C" """
 
-CLICKS = f"""SELECT event_id, type, query_id, item_id, {_microseconds("ts")}
+CLICKS = f"""SELECT event_id, type, query_id, item_id, {_microseconds("ts")}, amount
     FROM clicks WHERE ts >= %(since)s ORDER BY ts, event_id COLLATE "C" """
 
 BY_QUERY = f"""WITH {_SHOWN}
     SELECT query_id, min(user_id), min(variant), min(model_version), {_microseconds("min(ts)")}, count(*),
         count(*) FILTER (WHERE clicked), count(*) FILTER (WHERE ordered),
         count(*) FILTER (WHERE position = 1), count(*) FILTER (WHERE position = 1 AND clicked),
-        coalesce(sum(least(position, 10)) FILTER (WHERE clicked), 0)::bigint
+        coalesce(sum(least(position, 10)) FILTER (WHERE clicked), 0)::bigint,
+        coalesce(sum(amount), 0), count(amount)
     FROM shown GROUP BY query_id"""
 
 CTR_OVER_TIME = f"""WITH {_SHOWN}, timed AS (SELECT *, {_microseconds("ts")} AS at FROM shown)
