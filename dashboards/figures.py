@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 from immr.charts.bars import Bar
 from immr.charts.lines import Point, Series
+from immr.evaluation.proportions import wilson
 from immr.events.aggregates import CtrBucket, Latency
 from immr.experiment.definition import DIRECT, PREVIEW
-from immr.readout.proportions import wilson
 
 NOT_SHOPPERS = frozenset({DIRECT, PREVIEW})
 """Variants of searches that did not come through a gateway, so no user was assigned to them."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from immr.evaluation.bootstrap import Estimate, Values
 from immr.evaluation.metrics import BoolArray
-from immr.readout.proportions import wilson
+from immr.evaluation.proportions import wilson
 
 BIN_WIDTH = 0.1
 

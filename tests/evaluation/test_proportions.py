@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy.stats import binomtest
 
-from immr.readout.proportions import wilson
+from immr.evaluation.proportions import wilson
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (10, 100), (1, 3000)])
