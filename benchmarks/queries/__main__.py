@@ -2,6 +2,7 @@
 
     IMMR_HOME=.immr/demo python -m benchmarks.queries --json queries.json    # the home's champion
     python -m benchmarks.queries --untrained                                 # without a home
+    python -m benchmarks.queries --untrained --only regions --only ranking
 
 Needs the data sets grocery and icons. `--untrained` searches with the plain part of embeddings, fitted to 120 photos
 without labels: a version before its first training. The queries:
@@ -10,6 +11,8 @@ without labels: a version before its first training. The queries:
 - photo and words: each photo of the split with the last part of its category, such as "Apple".
 - match: each photo with its item in the catalogue and without; photos of icons, and pictures of nothing.
 - box: four photos of different items in one picture, the box around one of them, or the whole picture.
+- regions: photos of both sets at random places of a picture; the regions that the service proposes (`regions.py`).
+- ranking: `benchmarks.ranking` in its first world, without a catalogue.
 
 recall@10 and ndcg@10 count the exact item. Times are of one search in this process, without HTTP.
 """
@@ -33,6 +36,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.queries.matches import matches
+from benchmarks.queries.regions import regions
+from benchmarks.ranking import worlds
+from benchmarks.ranking.__main__ import try_out
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.datasets.named import load_dataset
 from immr.evaluation.bootstrap import mean_estimates
@@ -52,6 +58,7 @@ from immr.train.export import export_query_encoder
 from immr.types import Item, ModelVersion, Region
 from immr.wiring import connect
 
+PARTS = ("words", "boxes", "regions", "matches", "latencies", "ranking")
 K = 10
 FITTED_PHOTOS = 120
 WORDS = 12
@@ -59,28 +66,48 @@ SCENES = 150
 SIDE_PX = 400  # of a photo in a scene
 CORNERS = ((0, 0), (1, 0), (0, 1), (1, 1))
 ROUNDS, CONFIDENCE = 2000, 0.95
+LOG_QUERIES, FRESH_QUERIES = 20_000, 2_000  # of the simulated shop
 
 
 def main(
     model: str = "champion",
     split: str = "val",
     untrained: Annotated[bool, typer.Option("--untrained", help="Search without a trained version.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Measure one of " + ", ".join(PARTS))] = None,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Recall and latency by kind of query, on grocery."""
+    if unknown := set(only or []) - set(PARTS):
+        raise typer.BadParameter(f"{sorted(unknown)}: choose from {', '.join(PARTS)}")
     settings = Settings()
-    labelled, others = (
-        load_dataset(name, settings.data_mirror, settings.cache_dir) for name in ("grocery", "icons")
-    )
     with tempfile.TemporaryDirectory(prefix="immr-queries-") as place:
         if untrained:
             folder = Path(place) / "version"
+            labelled = load_dataset("grocery", settings.data_mirror, settings.cache_dir)
             version = write_untrained(folder, labelled, settings.cache_dir)
         else:
             registry = connect(settings).registry
             version = registry.get(model)
             folder = registry.fetch(version, settings.cache_dir)
-        documents_ND = encode_documents(folder, labelled.items, settings.cache_dir)
+        figures = measured(version, folder, split, only or PARTS, settings)
+    table = Table("figure", "value", title=f"queries of {version.id} on grocery {split}")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.3f}")
+    Console().print(table)
+    if json_file:
+        json_file.write_text(json.dumps(figures, indent=1))
+
+
+def measured(
+    version: ModelVersion, folder: Path, split: str, parts: Sequence[str], settings: Settings
+) -> dict[str, float]:
+    """The figures of some of `PARTS`."""
+    labelled, others = (
+        load_dataset(name, settings.data_mirror, settings.cache_dir) for name in ("grocery", "icons")
+    )
+    documents_ND = encode_documents(folder, labelled.items, settings.cache_dir)
+    photos = labelled.split(split)
+    with tempfile.TemporaryDirectory(prefix="immr-queries-") as place:
         index = QdrantIndex(f"edge://{place}/index")
         index.build(version, labelled.items, documents_ND)
         with closing(index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
@@ -88,20 +115,21 @@ def main(
             texts = TextQueryEncoder(folder) if has_text_encoder(folder) else None
             searcher = Searcher(encoder, collection, None, RankingRecipe(), texts=texts)
             by_words = Searcher(encoder, collection, None, RankingRecipe())
-            photos = labelled.split(split)
-            figures = {
-                **words_alone({"text": searcher, "words": by_words}, labelled.items),
-                **words_beside_photos({"hybrid": searcher, "photo_words": by_words}, labelled, photos),
-                **boxes(searcher, photos),
-                **matches(folder, labelled, documents_ND, photos, others),
-                **latencies(searcher, photos[:60], labelled.items),
+            measures: dict[str, Callable[[], dict[str, float]]] = {
+                "words": lambda: {
+                    **words_alone({"text": searcher, "words": by_words}, labelled.items),
+                    **words_beside_photos({"hybrid": searcher, "photo_words": by_words}, labelled, photos),
+                },
+                "boxes": lambda: boxes(searcher, photos),
+                "regions": lambda: regions(version, folder, labelled, others, photos, settings.cache_dir),
+                "matches": lambda: matches(folder, labelled, documents_ND, photos, others),
+                "latencies": lambda: latencies(searcher, photos[:60], labelled.items),
+                "ranking": ranking,
             }
-    table = Table("figure", "value", title=f"queries of {version.id} on grocery {split}")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:.3f}")
-    Console().print(table)
-    if json_file:
-        json_file.write_text(json.dumps(figures, indent=1))
+            figures: dict[str, float] = {}
+            for part in parts:
+                figures |= measures[part]()
+    return figures
 
 
 def write_untrained(folder: Path, labelled: LabelledSet, cache_dir: Path) -> ModelVersion:
@@ -228,6 +256,13 @@ def latencies(searcher: Searcher, photos: Sequence[DatasetPhoto], items: Sequenc
             search(row)
             took_ms[kind].append(1000 * (time.perf_counter() - start))
     return {f"{kind}_p50_ms": float(np.median(each[1:])) for kind, each in took_ms.items()}
+
+
+def ranking() -> dict[str, float]:
+    """The gain of a ranker learned from biased clicks over the hand weights, and its core time at p95."""
+    found = try_out(worlds.BIASED, seed=0, queries=LOG_QUERIES, fresh_queries=FRESH_QUERIES)
+    keys = ("ltr_minus_hand_ndcg", "ltr_minus_hand_ndcg_low", "ltr_minus_hand_ndcg_high", "ltr_p95_ms")
+    return {key: value for key in keys if isinstance(value := found[key], float)}
 
 
 def rank_of(answer: Answer, item_id: str) -> int | None:

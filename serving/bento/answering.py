@@ -26,14 +26,15 @@ from serving.bento.version import ServedVersion
 from serving.process.logs import SEARCHES
 from serving.process.metrics import Metrics
 from serving.process.recording import Recorder
-from serving.wire import paging
 from serving.wire.admission import IN_PROGRESS_PER_CORE
-from serving.wire.filters import facet_body, known
-from serving.wire.paging import Page
 from serving.wire.problems import FieldProblem, ProblemError, invalid_fields, unavailable
 from serving.wire.schemas import HitBody, MemberBody, SearchBody
-from serving.wire.search_context import context_text
-from serving.wire.search_request import SearchRequest
+from serving.wire.search import paging
+from serving.wire.search.filters import facet_body, known
+from serving.wire.search.paging import Page
+from serving.wire.search.regions import RegionBody, RegionsBody, box_text
+from serving.wire.search.search_context import context_text
+from serving.wire.search.search_request import SearchRequest
 
 searches = logging.getLogger(SEARCHES)
 
@@ -128,6 +129,18 @@ class VersionService:
         self.metrics.observe({**answer.stage_ms, "total": body.took_ms})
         _log_search(body, answer)
         return body, answer
+
+    async def regions(self, photo: memoryview) -> RegionsBody:
+        """Proposes parts of a photo to search for; records nothing.
+
+        Raises:
+            ProblemError: 503 while the version is not open.
+            ImageError: the photo cannot be read.
+        """
+        start = time.perf_counter()
+        found = await self._in_pool(self.searcher().regions, bytes(photo))
+        bodies = [RegionBody(box=box_text(each.region), score=each.score) for each in found]
+        return RegionsBody(regions=bodies, took_ms=1000 * (time.perf_counter() - start))
 
     def _answer(self, searcher: Searcher, request: SearchRequest) -> tuple[Answer, Page, dict[str, Facet]]:
         answer, page = self._page(searcher, request)

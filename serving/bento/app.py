@@ -16,6 +16,7 @@ from serving.process.options import ServingOptions
 from serving.process.startup import create_service_app
 from serving.wire.admission import posts_to
 from serving.wire.application import JSON
+from serving.wire.forms import SearchForm
 from serving.wire.problems import INFERENCE_PATHS, ProblemError, problem_responses
 from serving.wire.routes import (
     PICTURE_PATH,
@@ -26,7 +27,8 @@ from serving.wire.routes import (
     SEARCH_SUMMARY,
 )
 from serving.wire.schemas import USER_KEY_HEADER, VARIANT_HEADER, SearchBody
-from serving.wire.search_request import read_search, request_body
+from serving.wire.search import regions
+from serving.wire.search.search_request import read_search, request_body
 
 _VARIANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _USER_KEY = re.compile(r"[0-9a-f]{0,8}")
@@ -53,6 +55,7 @@ def create_version_app(
         lifespan=lifespan,
     )
     _add_search(app, service)
+    _add_regions(app, service)
     _add_pictures(app, service)
     _add_readiness(app, service)
     add_inference(app, service)
@@ -62,7 +65,7 @@ def create_version_app(
 def _is_encoding(scope: Scope) -> bool:
     path: str = scope["path"]
     infer = path.startswith(INFERENCE_PATHS) and path.endswith("/infer")
-    return scope["method"] == "POST" and (path == "/v1/search" or infer)
+    return scope["method"] == "POST" and (path in ("/v1/search", regions.PATH) or infer)
 
 
 def _add_search(app: FastAPI, service: VersionService) -> None:
@@ -84,6 +87,18 @@ def _add_search(app: FastAPI, service: VersionService) -> None:
         body, answer = await service.search(await read_search(request), variant, user_key)
         timing = ", ".join(f"{stage};dur={took_ms:.2f}" for stage, took_ms in answer.stage_ms.items())
         return Response(body.model_dump_json(), media_type=JSON, headers={"Server-Timing": timing})
+
+
+def _add_regions(app: FastAPI, service: VersionService) -> None:
+    @app.post(
+        regions.PATH,
+        summary=regions.SUMMARY,
+        responses=regions.RESPONSES,
+        openapi_extra={"requestBody": regions.request_body()},
+    )
+    async def propose_regions(request: Request) -> regions.RegionsBody:
+        form = SearchForm.read(await request.body(), request.headers, request.url.query)
+        return await service.regions(regions.photo_of(form))
 
 
 def _add_pictures(app: FastAPI, service: VersionService) -> None:

@@ -37,8 +37,9 @@ from serving.wire.routes import (
     SEARCH_SUMMARY,
 )
 from serving.wire.schemas import VARIANT_HEADER, SearchBody
-from serving.wire.search_context import context_text
-from serving.wire.search_request import request_body, validate
+from serving.wire.search import regions
+from serving.wire.search.search_context import context_text
+from serving.wire.search.search_request import request_body, validate
 
 FINISH_S = 10
 """How long requests in progress may take once the server has drained."""
@@ -64,12 +65,14 @@ def create_gateway_app(gateway: Gateway, options: ServingOptions | None = None) 
         record_events=lambda body: gateway.recorder.record_events(body.events),
         bounds={
             posts_to("/v1/search"): gateway.max_in_progress,
+            posts_to(regions.PATH): gateway.max_in_progress,
             posts_to("/v1/events"): gateway.max_in_progress,
             _is_picture: _MAX_PICTURES,
         },
         lifespan=lifespan,
     )
     _add_search(app, gateway, options.cookie_secure)
+    _add_regions(app, gateway)
     _add_pictures(app, gateway)
     _add_readiness(app, gateway)
     return app
@@ -115,6 +118,21 @@ def _add_search(app: FastAPI, gateway: Gateway, cookie_secure: bool) -> None:
                 COOKIE, set_cookie, COOKIE_AGE_S, httponly=True, samesite="lax", secure=cookie_secure
             )
         return response
+
+
+def _add_regions(app: FastAPI, gateway: Gateway) -> None:
+    @app.post(
+        regions.PATH,
+        summary=regions.SUMMARY,
+        response_model=regions.RegionsBody,
+        responses=regions.RESPONSES,
+        openapi_extra={"requestBody": regions.request_body()},
+    )
+    async def propose_regions(request: Request) -> Response:
+        form = SearchForm.read(await request.body(), request.headers, request.url.query)
+        regions.photo_of(form)
+        answer = await gateway.regions(form)
+        return Response(answer.content, answer.status, media_type=JSON)
 
 
 def _add_pictures(app: FastAPI, gateway: Gateway) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -27,10 +27,10 @@ from serving.process.garbage import freeze_loaded_objects
 from serving.process.logs import SEARCHES
 from serving.process.metrics import Metrics
 from serving.process.recording import Recorder
-from serving.wire import paging
 from serving.wire.forms import SearchForm
 from serving.wire.problems import ProblemError, unavailable
 from serving.wire.schemas import USER_KEY_HEADER, SearchBody
+from serving.wire.search import paging
 
 log = logging.getLogger(__name__)
 searches = logging.getLogger(SEARCHES)
@@ -164,11 +164,17 @@ class Gateway:
             ProblemError: 404 if no variant has it, 503 if none answers.
         """
         path = f"/v1/items/{quote(item_id, safe='')}/image"
-        experiment = self.experiment()
+        return await self._from_any(lambda variant: self._variants.picture(variant, path, headers))
+
+    async def regions(self, form: SearchForm) -> VariantAnswer:
+        """The parts of a photo to search for, from the first variant that answers; raises as `picture` does."""
+        return await self._from_any(lambda variant: self._variants.regions(variant, form))
+
+    async def _from_any(self, request: Callable[[Variant], Awaitable[VariantAnswer]]) -> VariantAnswer:
         problem: ProblemError | None = None
-        for variant in sorted(_in_order(experiment, CHAMPION), key=self._variants.is_open):
+        for variant in sorted(_in_order(self.experiment(), CHAMPION), key=self._variants.is_open):
             try:
-                return await self._variants.picture(variant, path, headers)
+                return await request(variant)
             except VariantDownError:
                 continue
             except ProblemError as error:

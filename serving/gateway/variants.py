@@ -24,6 +24,7 @@ from serving.wire.application import media_type
 from serving.wire.forms import SearchForm, pick
 from serving.wire.problems import PROBLEM_JSON, Problem, ProblemError
 from serving.wire.schemas import VARIANT_HEADER, SearchBody
+from serving.wire.search.regions import PATH as REGIONS_PATH
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +160,18 @@ class Variants:
             VariantDownError: it does not answer.
         """
         answer = await self._request(self._pictures, variant, "GET", path, headers)
+        if answer.status >= 400:
+            raise _forwarded_problem(answer)
+        return answer
+
+    async def regions(self, variant: Variant, form: SearchForm) -> VariantAnswer:
+        """The parts of a photo that a variant proposes to search for.
+
+        Raises:
+            ProblemError: the photo is invalid, or the variant is at capacity.
+            VariantDownError: it does not answer.
+        """
+        answer = await self._request(self._searches, variant, "POST", REGIONS_PATH, form.headers, form.body)
         if answer.status >= 400:
             raise _forwarded_problem(answer)
         return answer

@@ -70,7 +70,7 @@ class Recorder:
             now: When.
             fallback: Whether another variant answered for the user's own.
             versions: The model version of each hit, if the answer is interleaved.
-            context: Of the search, see `serving.wire.search_context`.
+            context: Of the search, see `serving.wire.search.search_context`.
 
         Returns:
             Whether it was recorded. The user is answered in any case.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from immr.client import Client
 from immr.errors import ServiceError
@@ -116,3 +118,13 @@ def test_the_client_needs_nothing_but_httpx() -> None:
     check = f"import sys, immr.client; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_proposed_region_is_a_box(client: Client) -> None:
+    picture = Image.new("RGB", (300, 300), "gray")
+    picture.paste(tiny_version.COLOURS["green"], (60, 60, 180, 180))
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    best = client.regions(content.getvalue())[0]
+    assert 0 < best.score <= 1
+    assert client.search(content.getvalue(), box=best.box, k=1).hits[0].item_id == "green"

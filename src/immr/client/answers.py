@@ -85,6 +85,31 @@ class Answer(_Record):
 
 
 @dataclass(frozen=True, slots=True)
+class ProposedRegion:
+    """A part of a photo that may show one thing: the `box` of a search, and how much it stands out."""
+
+    box: tuple[float, float, float, float]  # x, y, width, height from 0 to 1
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Regions(_Record):
+    """Parts of a photo to search for, best first."""
+
+    regions: tuple[ProposedRegion, ...]
+    took_ms: float
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Self:
+        """From parsed JSON."""
+        regions = []
+        for each in body["regions"]:
+            x, y, width, height = map(float, each["box"].split(","))
+            regions.append(ProposedRegion((x, y, width, height), each["score"]))
+        return super(Regions, cls).of({**body, "regions": tuple(regions)})
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded(_Record):
     """How many events were new, how many were known, and which were rejected with which reason."""
 

@@ -11,11 +11,11 @@ from urllib.parse import urljoin
 
 import httpx
 
-from immr.client.answers import Answer, Hit, Recorded
+from immr.client.answers import Answer, Hit, ProposedRegion, Recorded, Regions
 from immr.errors import ServiceError
 
 Photo = bytes | Path
-Parsed = TypeVar("Parsed", Answer, Recorded)
+Parsed = TypeVar("Parsed", Answer, Recorded, Regions)
 
 
 class Client:
@@ -134,6 +134,16 @@ class Client:
             response = self._http.post(f"{self._url}/v1/events", json={"events": [event]})
         return _parsed(Recorded, response)
 
+    def regions(self, photo: Photo) -> tuple[ProposedRegion, ...]:
+        """Up to five parts of a photo that may show one thing each, best first; `search` takes their `box`.
+
+        Raises:
+            ServiceError: The photo cannot be read, or the service did not answer.
+        """
+        with self._answers():
+            response = self._http.post(f"{self._url}/v1/regions", files={"image": ("photo", _content(photo))})
+        return _parsed(Regions, response).regions
+
     def picture(self, hit: Hit) -> bytes:
         """The catalogue picture of a hit.
 
@@ -147,7 +157,7 @@ class Client:
         return response.content
 
     def _search(self, photos: Sequence[Photo], fields: dict[str, Any]) -> Answer:
-        contents = [photo.read_bytes() if isinstance(photo, Path) else photo for photo in photos]
+        contents = [_content(photo) for photo in photos]
         with self._answers():
             if contents:
                 files = [("image", ("photo", content)) for content in contents]
@@ -164,6 +174,10 @@ class Client:
             raise ServiceError(
                 f"{self._url} did not answer ({type(error).__name__}: {error}): check that the service runs there"
             ) from error
+
+
+def _content(photo: Photo) -> bytes:
+    return photo.read_bytes() if isinstance(photo, Path) else photo
 
 
 def _parsed(record: type[Parsed], response: httpx.Response) -> Parsed:

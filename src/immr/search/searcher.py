@@ -21,6 +21,7 @@ from immr.search.matching import with_matches
 from immr.search.query_encoder import QueryEncoder, TextEncoder
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe, rank
+from immr.search.regions import Proposal, propose
 from immr.search.signals import HEAD
 from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit, Match, Region
 
@@ -28,6 +29,7 @@ _GROUPED_CANDIDATES = 5_000  # more are not looked through for groups that were 
 _LATER_BLOCKS = 4  # size of a grouped search's later blocks: many variants need many candidates
 _FUSED_CANDIDATES = 200  # of each ranking, so that a search with photo and words has at most 400 hits
 _SMALLEST_NORM = 1e-6
+MAX_REGIONS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,14 @@ class Searcher:
                 embedding_D = _mean(self._encoder.encode(pictures))
         embedding_D = self._with_text(embedding_D, wanted.text, stage_ms)
         return self._answer(embedding_D, wanted, Cursor(), stage_ms)
+
+    def regions(self, photo: bytes, most: int = MAX_REGIONS) -> list[Proposal]:
+        """The parts of a photo that may show one thing each, best first; `search` takes their regions.
+
+        Raises:
+            ImageError: the bytes are not a readable picture.
+        """
+        return propose(self._encoder.decode(photo), most)
 
     def more_like(self, item_id: str, wanted: Wanted) -> Answer | None:
         """The items most similar to an item, without that item; None if it is unknown.

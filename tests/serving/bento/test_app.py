@@ -280,6 +280,7 @@ def test_the_openapi_lists_every_path_and_error(client: httpx.Client) -> None:
     spec = client.get("/openapi.json").json()
     assert set(spec["paths"]) == {
         "/v1/search",
+        "/v1/regions",
         "/v1/events",
         "/v1/items/{item_id}/image",
         "/health/live",

@@ -3,8 +3,8 @@
 import pytest
 
 from immr.types import Condition
-from serving.wire.filters import conditions
 from serving.wire.problems import ProblemError
+from serving.wire.search.filters import conditions
 
 KINDS = {"category": "keyword", "price": "number", "brand": "keyword", "size": "number"}
 

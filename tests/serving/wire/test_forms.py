@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from immr.types import Region
 from serving.wire.forms import SearchForm
 from serving.wire.problems import ProblemError
-from serving.wire.search_request import validate
+from serving.wire.search.search_request import validate
 
 PLAIN = "multipart/form-data; boundary=b"
 IMAGE = b'Content-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'

@@ -5,8 +5,8 @@ import pytest
 
 from immr.search.searcher import Cursor, Wanted
 from immr.types import Condition, Filters
-from serving.wire.paging import Page, read, sign, version_of
 from serving.wire.problems import ProblemError
+from serving.wire.search.paging import Page, read, sign, version_of
 
 OLD, NEW = b"old" * 11, b"new" * 11
 EMBEDDING = np.array([0.6, -0.8, 0.0], np.float32)

@@ -2,7 +2,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from immr.experiment.context import MAX_DIMENSIONS
-from serving.wire.search_context import Context
+from serving.wire.search.search_context import Context
 
 CONTEXT: TypeAdapter[dict[str, str] | None] = TypeAdapter(Context)
 

@@ -13,7 +13,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from immr.search.searcher import Wanted
 from immr.types import AttributeKind, Filters, Region
 from serving.wire.application import JSON
-from serving.wire.filters import (
+from serving.wire.forms import PHOTO, SearchForm
+from serving.wire.problems import FieldProblem, ProblemError, field_problems, invalid_fields
+from serving.wire.schemas import MAX_USER_CHARS
+from serving.wire.search.filters import (
     FILTER_PATTERN,
     MAX_FILTERS,
     NAME_PATTERN,
@@ -22,10 +25,7 @@ from serving.wire.filters import (
     known,
     names_of,
 )
-from serving.wire.forms import PHOTO, SearchForm
-from serving.wire.problems import FieldProblem, ProblemError, field_problems, invalid_fields
-from serving.wire.schemas import MAX_USER_CHARS
-from serving.wire.search_context import Context
+from serving.wire.search.search_context import Context
 
 MAX_K = 100
 MAX_PHOTOS = 5
@@ -35,19 +35,25 @@ _NUMBER = (
 _BOX_PATTERN = rf"^{_NUMBER}(,{_NUMBER}){{3}}$"
 _SLACK = 1e-6  # of boxes that were rounded
 _ONE_OF = "send one of image, item_id and page"
-_PHOTO = {
+PHOTO_SCHEMA = {
     "type": "string",
     "format": "binary",
     "description": "The photo: a JPEG, PNG, WebP, GIF or BMP. The whole request may have 10 MB.",
 }
 _PHOTOS = {
     "type": "array",
-    "items": _PHOTO,
+    "items": PHOTO_SCHEMA,
     "maxItems": MAX_PHOTOS,
     "description": "Send up to five photos of one thing.",
 }
-_ENCODED = {"type": "string", "contentEncoding": "base64", "description": "A photo, also as a `data:` URL."}
-_ENCODED_PHOTOS = {"anyOf": [_ENCODED, {"type": "array", "items": _ENCODED, "maxItems": MAX_PHOTOS}]}
+ENCODED_PHOTO = {
+    "type": "string",
+    "contentEncoding": "base64",
+    "description": "A photo, also as a `data:` URL.",
+}
+_ENCODED_PHOTOS = {
+    "anyOf": [ENCODED_PHOTO, {"type": "array", "items": ENCODED_PHOTO, "maxItems": MAX_PHOTOS}]
+}
 _Names = Annotated[list[Annotated[str, Field(pattern=NAME_PATTERN)]], Field(max_length=10)]
 _SNIFFED_BYTES = 512
 
@@ -174,12 +180,7 @@ def validate(form: SearchForm) -> SearchRequest:
     if len(photos) > MAX_PHOTOS:
         raise ProblemError(422, f"The search has {len(photos)} photos. Send at most {MAX_PHOTOS}.")
     for photo in photos:
-        if _is_text(photo):
-            raise ProblemError(
-                422,
-                "The image is text, not a picture: send a JPEG, PNG, WebP, GIF or BMP file, "
-                "with curl as `-F image=@photo.jpg`.",
-            )
+        check_photo(photo)
     return SearchRequest(photos, fields, _region(fields.box, len(photos)))
 
 
@@ -209,6 +210,20 @@ def _fields(values: Any) -> SearchFields:
         raise invalid_fields(field_problems(error, unknown)) from error
 
 
+def check_photo(photo: memoryview) -> None:
+    """Refuses text in place of a photo, before it reaches a decoder.
+
+    Raises:
+        ProblemError: 422.
+    """
+    if _is_text(photo):
+        raise ProblemError(
+            422,
+            "The image is text, not a picture: send a JPEG, PNG, WebP, GIF or BMP file, "
+            "with curl as `-F image=@photo.jpg`.",
+        )
+
+
 def _is_text(photo: memoryview) -> bool:
     """Whether a file begins like text. Every picture format we read has bytes that text does not have."""
     begin = bytes(photo[:_SNIFFED_BYTES])
@@ -232,6 +247,6 @@ def request_body() -> dict[str, Any]:
                 "anyOf": [{"required": [name]} for name in (PHOTO, "item_id", "page", "text")],
             }
         },
-        "image/*": {"schema": {**_PHOTO, "description": "The other fields are in the query string."}},
+        "image/*": {"schema": {**PHOTO_SCHEMA, "description": "The other fields are in the query string."}},
     }
     return {"required": True, "content": content}
