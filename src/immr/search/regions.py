@@ -81,7 +81,8 @@ def _contrast(pixels_HW3: npt.NDArray[np.uint8], boxes: _Boxes) -> npt.NDArray[n
     inside_BC /= inside_BC.sum(1, keepdims=True)
     ring_BC /= np.maximum(ring_BC.sum(1, keepdims=True), 1)
     difference_BC = (inside_BC - ring_BC) ** 2 / np.maximum(inside_BC + ring_BC, 1e-9)
-    return difference_BC.sum(1) / 2
+    contrast_B: npt.NDArray[np.float64] = difference_BC.sum(1) / 2
+    return contrast_B
 
 
 def _closedness(pixels_HW3: npt.NDArray[np.uint8], boxes: _Boxes) -> npt.NDArray[np.float64]:
@@ -92,7 +93,8 @@ def _closedness(pixels_HW3: npt.NDArray[np.uint8], boxes: _Boxes) -> npt.NDArray
     inside_B, around_B = (
         _sums(sums_HW1, _grown(boxes, share, grey_HW.shape))[:, 0] for share in (_CROSSED, _RING)
     )
-    return (inside_B + 1) / (around_B + 1)
+    closedness_B: npt.NDArray[np.float64] = (inside_B + 1) / (around_B + 1)
+    return closedness_B
 
 
 def _integral(values_HWC: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -143,7 +145,8 @@ def overlap(boxes: npt.NDArray[np.number], box: npt.NDArray[np.number]) -> npt.N
     sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
     common_B = np.prod(np.maximum(sides, 0), axis=1, dtype=np.float64)
     area_B = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1, dtype=np.float64)
-    return common_B / (area_B + np.prod(box[2:] - box[:2]) - common_B)
+    shared_B: npt.NDArray[np.float64] = common_B / (area_B + np.prod(box[2:] - box[:2]) - common_B)
+    return shared_B
 
 
 def _region(box: Sequence[int], size: tuple[int, int]) -> Region:
