@@ -108,7 +108,9 @@ def _integral(values_HWC: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def _sums(sums_HWC: npt.NDArray[np.float64], boxes: _Boxes) -> npt.NDArray[np.float64]:
     """(B, C) within each box."""
     left, top, right, bottom = boxes.T
-    return sums_HWC[bottom, right] - sums_HWC[top, right] - sums_HWC[bottom, left] + sums_HWC[top, left]
+    right_BC = sums_HWC[bottom, right] - sums_HWC[top, right]
+    within_BC: npt.NDArray[np.float64] = right_BC - sums_HWC[bottom, left] + sums_HWC[top, left]
+    return within_BC
 
 
 def _grown(boxes: _Boxes, share: float, shape: tuple[int, ...]) -> _Boxes:
