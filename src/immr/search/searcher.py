@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-
-import numpy as np
 
 from immr.evaluation.matches.rule import MatchRule, strongest
 from immr.features.feature_store import FeatureReader
@@ -18,6 +14,7 @@ from immr.search.facets import RecentFacets
 from immr.search.feature_lookup import FeatureLookup
 from immr.search.fusion import Fused, fuse
 from immr.search.matching import with_matches
+from immr.search.query_embedder import QueryEmbedder, timed
 from immr.search.query_encoder import QueryEncoder, TextEncoder
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe, rank
@@ -28,7 +25,6 @@ from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit
 _GROUPED_CANDIDATES = 5_000  # more are not looked through for groups that were not shown yet
 _LATER_BLOCKS = 4  # size of a grouped search's later blocks: many variants need many candidates
 _FUSED_CANDIDATES = 200  # of each ranking, so that a search with photo and words has at most 400 hits
-_SMALLEST_NORM = 1e-6
 MAX_REGIONS = 5
 
 
@@ -90,7 +86,7 @@ class Searcher:
                 searches while the feature store does not answer.
             texts: None finds texts by their words alone.
         """
-        self._encoder = encoder
+        self._queries = QueryEmbedder(encoder, texts, ranking.text_weight)
         self._collection = collection
         self._facets = RecentFacets(collection)
         self._features = FeatureLookup(features)
@@ -123,13 +119,7 @@ class Searcher:
             IndexUnavailableError: the vector database does not answer.
         """
         stage_ms: dict[str, float] = {}
-        embedding_D: FloatArray | None = None
-        if photos:
-            with _timed(stage_ms, "decode"):
-                pictures = [self._encoder.decode(photo, region) for photo in photos]
-            with _timed(stage_ms, "encode"):
-                embedding_D = _mean(self._encoder.encode(pictures))
-        embedding_D = self._with_text(embedding_D, wanted.text, stage_ms)
+        embedding_D = self._queries.embed(photos, region, wanted.text, stage_ms)
         return self._answer(embedding_D, wanted, Cursor(), stage_ms)
 
     def regions(self, photo: bytes, most: int = MAX_REGIONS) -> list[Proposal]:
@@ -138,7 +128,7 @@ class Searcher:
         Raises:
             ImageError: the bytes are not a readable picture.
         """
-        return propose(self._encoder.decode(photo), most)
+        return propose(self._queries.decode(photo), most)
 
     def more_like(self, item_id: str, wanted: Wanted) -> Answer | None:
         """The items most similar to an item, without that item; None if it is unknown.
@@ -147,12 +137,13 @@ class Searcher:
             IndexUnavailableError: the vector database does not answer.
         """
         stage_ms: dict[str, float] = {}
-        with _timed(stage_ms, "retrieve"):
+        with timed(stage_ms, "retrieve"):
             embedding_D = self._collection.embedding(item_id)
         if embedding_D is None:
             return None
         others = replace(wanted, filters=replace(wanted.filters, exclude=item_id))
-        return self._answer(self._with_text(embedding_D, wanted.text, stage_ms), others, Cursor(), stage_ms)
+        embedding_D = self._queries.with_text(embedding_D, wanted.text, stage_ms)
+        return self._answer(embedding_D, others, Cursor(), stage_ms)
 
     def page(self, embedding_D: FloatArray | None, wanted: Wanted, cursor: Cursor) -> Answer:
         """A later page of an answer by `search` or `more_like`, with the same `wanted`.
@@ -170,19 +161,6 @@ class Searcher:
             IndexUnavailableError: the vector database does not answer.
         """
         return {name: self._facets.read(name, filters) for name in names}
-
-    def _with_text(
-        self, embedding_D: FloatArray | None, text: str, stage_ms: dict[str, float]
-    ) -> FloatArray | None:
-        """The text's embedding, or its weighted sum with a photo's or an item's."""
-        if self._texts is None or not text:
-            return embedding_D
-        with _timed(stage_ms, "encode"):
-            text_D = self._texts.encode(text)
-        if embedding_D is None:
-            return text_D
-        weight = self._ranking.text_weight
-        return _unit((1 - weight) * embedding_D + weight * text_D, embedding_D)
 
     def _answer(
         self, embedding_D: FloatArray | None, wanted: Wanted, cursor: Cursor, stage_ms: dict[str, float]
@@ -233,7 +211,7 @@ class Searcher:
     def _block(self, answer: Answer, wanted: Wanted, start: int, size: int) -> tuple[list[Hit], bool]:
         """Ranked candidates, and whether others follow."""
         shares = None
-        with _timed(answer.stage_ms, "retrieve"):
+        with timed(answer.stage_ms, "retrieve"):
             # one more than is ranked shows whether another block follows
             if wanted.text:
                 fused = self._fused(answer.embedding_D, wanted, start + size + 1)[start:]
@@ -242,11 +220,11 @@ class Searcher:
             else:
                 found = self._similar(answer.embedding_D, size + 1, wanted.filters, start)
         candidates = found[:size]
-        with _timed(answer.stage_ms, "features"):
+        with timed(answer.stage_ms, "features"):
             features, failed = self._features.read(candidates)
         if failed and "features" not in answer.degraded:
             answer.degraded.append("features")
-        with _timed(answer.stage_ms, "rank"):
+        with timed(answer.stage_ms, "rank"):
             now = datetime.now(UTC)
             learned = None
             if self._ranker is not None and not failed and _is_photo_search(answer, wanted):
@@ -292,7 +270,7 @@ class Searcher:
         filters = grouping.of_groups(wanted.filters, group_by, hits)
         if filters is None:
             return hits
-        with _timed(answer.stage_ms, "retrieve"):
+        with timed(answer.stage_ms, "retrieve"):
             most = min(grouping.MEMBERS * 2 * len(hits), _GROUPED_CANDIDATES)
             if answer.embedding_D is None:
                 found = self._collection.search_words(wanted.text, most, filters)
@@ -304,22 +282,3 @@ class Searcher:
 def _is_photo_search(answer: Answer, wanted: Wanted) -> bool:
     """Whether the query is photos alone, without words; `more_like` excludes its item."""
     return answer.embedding_D is not None and not wanted.text and wanted.filters.exclude is None
-
-
-def _mean(embeddings_ND: FloatArray) -> FloatArray:
-    """The unit vector in the direction of the mean of unit rows; the first row if they cancel out."""
-    return _unit(embeddings_ND.mean(axis=0), embeddings_ND[0]) if len(embeddings_ND) > 1 else embeddings_ND[0]
-
-
-def _unit(sum_D: FloatArray, otherwise_D: FloatArray) -> FloatArray:
-    """The normalized sum; the other vector if the summands cancel out."""
-    norm = float(np.linalg.norm(sum_D))
-    unit_D: FloatArray = sum_D / np.float32(norm) if norm > _SMALLEST_NORM else otherwise_D
-    return unit_D.astype(np.float32)
-
-
-@contextmanager
-def _timed(stage_ms: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    stage_ms[stage] = stage_ms.get(stage, 0.0) + 1000 * (time.perf_counter() - start)

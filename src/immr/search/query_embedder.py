@@ -1,0 +1,99 @@
+"""Step 1, encode: one embedding for what a query has, photos or words or both.
+
+The words of a photo are encoded while the photo is decoded and encoded: the two need nothing from each other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image
+
+from immr.machine import cores
+from immr.search.query_encoder import QueryEncoder, TextEncoder
+from immr.types import FloatArray, Region
+
+_SMALLEST_NORM = 1e-6
+
+
+class QueryEmbedder:
+    """Embeds queries. As thread-safe as its encoders."""
+
+    def __init__(self, encoder: QueryEncoder, texts: TextEncoder | None, text_weight: float) -> None:
+        """`texts=None` leaves words out of embeddings; `text_weight` is their share beside a photo or an item."""
+        self._encoder = encoder
+        self._texts = texts
+        self._text_weight = text_weight
+        self._beside = ThreadPoolExecutor(cores.usable(), thread_name_prefix="words")
+
+    def decode(self, photo: bytes, region: Region | None = None) -> Image.Image:
+        """A photo, or a part of it.
+
+        Raises:
+            ImageError: the bytes are not a readable picture.
+        """
+        return self._encoder.decode(photo, region)
+
+    def embed(
+        self, photos: Sequence[bytes], region: Region | None, text: str, stage_ms: dict[str, float]
+    ) -> FloatArray | None:
+        """(D,) unit vector of photos of one thing, of a text, or of both; None for words that are not embedded.
+
+        Args:
+            photos: their embeddings are averaged.
+            region: the part of each photo; None is all of it.
+            text: may be empty.
+            stage_ms: takes the time of `decode` and `encode`.
+
+        Raises:
+            ImageError: the bytes are not a readable picture.
+        """
+        if not photos:
+            return self.with_text(None, text, stage_ms)
+        text_D = self._encoding(text)
+        with timed(stage_ms, "decode"):
+            pictures = [self.decode(photo, region) for photo in photos]
+        with timed(stage_ms, "encode"):
+            embedding_D = _mean(self._encoder.encode(pictures))
+            return embedding_D if text_D is None else self._sum(embedding_D, text_D.result())
+
+    def with_text(
+        self, embedding_D: FloatArray | None, text: str, stage_ms: dict[str, float]
+    ) -> FloatArray | None:
+        """The text's embedding, or its weighted sum with an item's."""
+        if self._texts is None or not text:
+            return embedding_D
+        with timed(stage_ms, "encode"):
+            text_D = self._texts.encode(text)
+        return text_D if embedding_D is None else self._sum(embedding_D, text_D)
+
+    def _encoding(self, text: str) -> Future[FloatArray] | None:
+        return self._beside.submit(self._texts.encode, text) if self._texts is not None and text else None
+
+    def _sum(self, embedding_D: FloatArray, text_D: FloatArray) -> FloatArray:
+        weight = self._text_weight
+        return _unit((1 - weight) * embedding_D + weight * text_D, embedding_D)
+
+
+def _mean(embeddings_ND: FloatArray) -> FloatArray:
+    """The unit vector in the direction of the mean of unit rows; the first row if they cancel out."""
+    return _unit(embeddings_ND.mean(axis=0), embeddings_ND[0]) if len(embeddings_ND) > 1 else embeddings_ND[0]
+
+
+def _unit(sum_D: FloatArray, otherwise_D: FloatArray) -> FloatArray:
+    """The normalized sum; the other vector if the summands cancel out."""
+    norm = float(np.linalg.norm(sum_D))
+    unit_D: FloatArray = sum_D / np.float32(norm) if norm > _SMALLEST_NORM else otherwise_D
+    return unit_D.astype(np.float32)
+
+
+@contextmanager
+def timed(stage_ms: dict[str, float], stage: str) -> Iterator[None]:
+    """Adds the time that the block takes to a stage."""
+    start = time.perf_counter()
+    yield
+    stage_ms[stage] = stage_ms.get(stage, 0.0) + 1000 * (time.perf_counter() - start)
