@@ -1,4 +1,4 @@
-"""Expensive set-up that tests share: frozen features, a training set, a migrated MLflow database."""
+"""Expensive set-up that tests share: a training set, its features, exported encoders, a migrated MLflow database."""
 
 import os
 from collections.abc import Iterator
@@ -37,10 +37,16 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _mlflow_databases_are_copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _made_once_for_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Migrated MLflow databases and exported image encoders are copies of the run's first."""
+    from immr.model.encoders import graph
     from immr.registry import store
-    from tests.support import mlflow_template
+    from tests.support import mlflow_template, shared_by_workers
 
-    template = tmp_path_factory.getbasetemp() / "mlflow-template" / "mlflow.db"
-    with mock.patch.object(store, "_create", mlflow_template.copier(template)):
+    folder = shared_by_workers.run_folder(tmp_path_factory)
+    template = folder / "mlflow-template" / "mlflow.db"
+    with (
+        mock.patch.object(store, "_create", mlflow_template.copier(template)),
+        mock.patch.object(graph, "_export", shared_by_workers.exported_once(folder / "encoders")),
+    ):
         yield

@@ -143,6 +143,10 @@ def sources() -> list[Path]:
     ]
 
 
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -159,7 +163,7 @@ def test_a_file_fits_on_a_few_screens() -> None:
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             yield f"{name_of(path)}:{node.lineno} {node.name}", node.end_lineno - node.lineno + 1
@@ -184,10 +188,9 @@ def test_large_rooms_have_rooms_of_their_own(room: str) -> None:
 
 def has_logic(path: Path) -> bool:
     """Whether a function of the module has a body; ports, recipes and constants have none."""
-    tree = ast.parse(path.read_text())
     ports = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.ClassDef) and any("Protocol" in ast.unparse(base) for base in node.bases)
         for inner in ast.walk(node)
     }
@@ -195,7 +198,7 @@ def has_logic(path: Path) -> bool:
         isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and id(node) not in ports
         and any(not isinstance(line, ast.Expr) for line in node.body)
-        for node in ast.walk(tree)
+        for node in ast.walk(tree(path))
     )
 
 
@@ -236,15 +239,21 @@ def starts_of(test: str) -> Iterator[str]:
         name = name.rpartition("_")[0]
 
 
-def imports_at_run_time(tree: ast.Module) -> Iterator[str]:
+@cache
+def imports_at_run_time(path: Path) -> frozenset[str]:
     """Dotted names of imported modules and members, those under TYPE_CHECKING left out."""
+    return frozenset(_imports_at_run_time(tree(path)))
+
+
+def _imports_at_run_time(module: ast.Module) -> Iterator[str]:
+    nodes = list(ast.walk(module))
     skipped = {
         id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for node in nodes
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):
@@ -258,8 +267,7 @@ def test_only_entry_points_bootstrap() -> None:
     offenders = [
         name_of(path)
         for path in sources()
-        if not name_of(path).startswith(ENTRY_POINTS)
-        and "immr.wiring.connect" in set(imports_at_run_time(ast.parse(path.read_text())))
+        if not name_of(path).startswith(ENTRY_POINTS) and "immr.wiring.connect" in imports_at_run_time(path)
     ]
     assert not offenders
 
@@ -287,7 +295,7 @@ def test_modules_import_each_other_in_one_direction() -> None:
     }
     edges: dict[str, set[str]] = defaultdict(set)
     for name, path in modules.items():
-        for imported in imports_at_run_time(ast.parse(path.read_text())):
+        for imported in imports_at_run_time(path):
             target = imported if imported in modules else imported.rpartition(".")[0]
             if target in modules and target != name:
                 edges[name].add(target)

@@ -1,12 +1,12 @@
 from pathlib import Path
 
-from feast.infra.registry.registry import RegistryConfig
-from feast.protos.feast.core.Registry_pb2 import Registry
-
-from immr.features.registry_file import WholeFileRegistryStore
-
 
 def test_the_file_is_replaced_atomically(tmp_path: Path) -> None:
+    from feast.infra.registry.registry import RegistryConfig
+    from feast.protos.feast.core.Registry_pb2 import Registry
+
+    from immr.features.registry_file import WholeFileRegistryStore
+
     path = tmp_path / "registry.db"
     store = WholeFileRegistryStore(RegistryConfig(path=str(path)), tmp_path)
     store.update_registry_proto(Registry(registry_schema_version="1"))

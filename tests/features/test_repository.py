@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from immr.features.definitions import feature_store_yaml, on_redis
@@ -28,3 +30,18 @@ def test_a_new_repository_lacks_the_view(tmp_path: Path) -> None:
     store = open_repository(repository(tmp_path, yaml.replace("sqlite:///", f"sqlite:///{tmp_path}/")))
     assert lacks_view(store)
     close_connections(store)
+
+
+def test_importing_feast_takes_little_and_changes_nothing_else() -> None:
+    """typeguard would rewrite Feast's classes, and prometheus_client would go into multi-process mode."""
+    script = (
+        "import os, typeguard\n"
+        "before = dict(os.environ), typeguard.typechecked\n"
+        "from immr.features.repository import import_feast\n"
+        "import_feast()\n"
+        "from feast import FeatureView\n"
+        "assert (dict(os.environ), typeguard.typechecked) == before\n"
+        "print('typeguard' in FeatureView.__init__.__code__.co_names)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

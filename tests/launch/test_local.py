@@ -14,6 +14,7 @@ from immr.errors import TrainingError
 from immr.launch.launcher import TrainingJob
 from immr.launch.local import LocalLauncher, _stream
 from immr.model.card import Card
+from immr.model.encoders.graph import encoder_graph
 from immr.train.job import TrainJob
 from tests.support import patience, tiny_training_set
 from tests.support.tiny_training_set import MODEL, TRAIN
@@ -24,6 +25,7 @@ def _job(folder: Path, cache_dir: Path, **changes: object) -> Path:
     tiny_training_set.write(folder / "ts", photos_per_class=4)
     recipe = dataclasses.replace(TRAIN, processes=2, **changes)
     model = dataclasses.replace(MODEL, fusion="image")
+    encoder_graph(model, cache_dir)  # so that the processes find it
     job = TrainJob(
         folder / "ts", folder / "version", folder / "ck", cache_dir, "tiny", model, recipe, "key", "tiny"
     )

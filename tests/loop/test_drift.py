@@ -28,7 +28,7 @@ from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord
 from immr.wiring import Parts, connect
 from tests.support import tiny_training_set, tiny_version
-from tests.support.told import Told
+from tests.support.sent_alerts import SentAlerts
 
 RECIPE = dataclasses.replace(tiny_training_set.MODEL, fusion="image", dim=tiny_version.DIM, plain_share=0)
 POLICY = DriftPolicy(least_rows=30, alpha=0.01)
@@ -101,11 +101,11 @@ def photographed(settings: Settings, home: Path, shares: Mapping[str, int]) -> S
 
 def found(settings: Settings, training_set: TrainingSet) -> dict[str, bool | None]:
     version = connect(settings).registry.get("champion")
-    told = Told()
-    report = drifting.drift(Parts.of(settings, alerts=told), version, training_set, policy=POLICY)
+    sent = SentAlerts()
+    report = drifting.drift(Parts.of(settings, alerts=sent), version, training_set, policy=POLICY)
     assert DriftReport.read(settings.drift_file) == report
     assert [finding.what for finding in report.findings if finding.found] == [
-        line.split(":")[0] for alert in told.alerts for line in alert.text.splitlines()
+        line.split(":")[0] for alert in sent.alerts for line in alert.text.splitlines()
     ]
     return {finding.what: finding.found for finding in report.findings}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -20,12 +22,21 @@ def server() -> Iterator[Kept]:
         yield kept
 
 
+@pytest.fixture
+def already_compiled(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uploads send files that are compiled once for all tests."""
+    monkeypatch.setattr(
+        kubeflow, "compile_to", lambda name, folder: shutil.copy(compiled / f"{name}.yaml", folder)
+    )
+
+
 def pipelines(server: Kept, *arguments: str) -> str:
     done = CliRunner().invoke(app, [*arguments, "--host", server.url], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
 
 
+@pytest.mark.usefixtures("already_compiled")
 def test_run_and_schedule_use_the_version_that_was_uploaded(server: Kept) -> None:
     kubeflow.upload(kubeflow.connect(server.url), "refresh", "2026-01")
     run = ["run", "/immr/data/shop", "--on-cluster", "--version", "2026-01", "--workers", "4", "--no-deploy"]
@@ -49,6 +60,7 @@ def test_run_and_schedule_use_the_version_that_was_uploaded(server: Kept) -> Non
     assert (recurring["max_concurrency"], recurring["no_catchup"]) == (1, True)
 
 
+@pytest.mark.usefixtures("already_compiled")
 def test_upload_leaves_one_version_of_each_pipeline(server: Kept) -> None:
     """Kubeflow also creates a version named after the pipeline from the first upload."""
     output = pipelines(server, "upload", "--version", "2026-01")

@@ -1,4 +1,4 @@
-"""A migrated MLflow database, created once per session and copied for every registry that needs one.
+"""A migrated MLflow database, created once per run and copied for every registry that needs one.
 
 MLflow takes seconds to migrate a new SQLite database. Processes that tests start still create their own.
 """

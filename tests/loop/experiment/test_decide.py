@@ -25,7 +25,7 @@ from immr.loop.experiment.start import start
 from immr.registry.registry import Registry
 from immr.settings import Settings
 from immr.wiring import Parts, connect
-from tests.support.told import Told
+from tests.support.sent_alerts import SentAlerts
 from tests.support.two_versions import deployments, give_roles, roles, shop, version_of
 
 
@@ -80,20 +80,20 @@ class RegistryDown:
 
 def test_a_bad_challenger_loses_its_users_while_the_registry_is_down(deployed: Settings) -> None:
     shop(deployed, start(connect(deployed)), {"champion": 8, "challenger": 2}, users=400)
-    told = Told()
+    sent = SentAlerts()
     down = RegistryDown(connect(deployed).registry)
     with pytest.raises(RegistryError):
-        decide(Parts.of(deployed, registry=down, alerts=told), apply=True)
+        decide(Parts.of(deployed, registry=down, alerts=sent), apply=True)
     assert load(deployed.experiment_file).state == "stopped"
-    assert told.titles == ["immr-2 was rolled back"] and "CTR is" in told.alerts[0].text
+    assert sent.titles == ["immr-2 was rolled back"] and "CTR is" in sent.alerts[0].text
     assert [past.outcome for past in history(connect(deployed))] == ["rolled back"]
     assert deployments(deployed) == {"champion": "immr-1", "challenger": "immr-2"}
 
-    decide(Parts.of(deployed, alerts=told), apply=True)
+    decide(Parts.of(deployed, alerts=sent), apply=True)
     assert roles(deployed) == ("immr-1", None)
     assert deployments(deployed) == {"champion": "immr-1"}
     assert [each["action"] for each in connect(deployed).registry.decisions()] == ["roll back"]
-    assert len(told.alerts) == 1
+    assert len(sent.alerts) == 1
 
 
 def test_an_interrupted_removal_spares_a_later_challenger(deployed: Settings) -> None:
@@ -322,10 +322,10 @@ def test_every_challenger_of_several_is_shown(three_challengers: Settings) -> No
 
 def test_people_hear_once_what_decide_would_do(deployed: Settings) -> None:
     shop(deployed, start(connect(deployed)), {"champion": 4, "challenger": 12}, users=800)
-    told = Told()
+    sent = SentAlerts()
     for _ in range(2):
-        assert decide(Parts.of(deployed, alerts=told)).decision.action == "promote"
-    assert told.titles == ["immr-2: decided to promote"]
-    assert "`immr experiment decide --apply` carries it out." in told.alerts[0].text
-    decide(Parts.of(deployed, alerts=told), apply=True)
-    assert told.titles[1:] == ["immr-2 is the new champion"]
+        assert decide(Parts.of(deployed, alerts=sent)).decision.action == "promote"
+    assert sent.titles == ["immr-2: decided to promote"]
+    assert "`immr experiment decide --apply` carries it out." in sent.alerts[0].text
+    decide(Parts.of(deployed, alerts=sent), apply=True)
+    assert sent.titles[1:] == ["immr-2 is the new champion"]

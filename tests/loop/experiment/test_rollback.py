@@ -15,7 +15,7 @@ from immr.loop.experiment.start import start
 from immr.loop.watch import read_out
 from immr.settings import Settings
 from immr.wiring import Parts, connect
-from tests.support.told import Told
+from tests.support.sent_alerts import SentAlerts
 from tests.support.two_versions import deployments, ready, roles
 
 
@@ -34,9 +34,9 @@ def promoted(settings: Settings, before: str) -> Experiment:
 def test_rollback_restores_the_previous_champion_everywhere(deployed: Settings) -> None:
     with ready("immr-1") as url:
         promoted(deployed, url)
-        told = Told()
-        back = roll_back(Parts.of(deployed, alerts=told))
-    assert told.titles == ["immr-2 was rolled back by hand"]
+        sent = SentAlerts()
+        back = roll_back(Parts.of(deployed, alerts=sent))
+    assert sent.titles == ["immr-2 was rolled back by hand"]
     assert load(deployed.experiment_file) == back
     assert (back.champion.model_version, back.champion.url) == ("immr-1", url)
     assert roles(deployed) == ("immr-1", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from immr.alerts.alert import Alert
 
 
-class Told:
+class SentAlerts:
     """`Alerts` that keeps what was sent."""
 
     def __init__(self) -> None:
