@@ -40,7 +40,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## run the whole loop on real photos, then serve the search (ARGS=--once stops after the A/B test)
 	@$(BIN)/python -m demo $(ARGS)
 
-test: lint types imports unit ## all checks and tests
+test: $(READY) ## all checks and tests
+	@$(MAKE) --no-print-directory --jobs 2 lint types imports
+	@$(MAKE) --no-print-directory unit
 
 lint: $(READY) ## ruff: style and format
 	$(BIN)/ruff check .
@@ -62,9 +64,10 @@ imports: $(READY) ## import-linter: which package may import which
 	$(BIN)/lint-imports --no-cache
 
 # Quick tests run in twice as many processes as there are cores, because they wait for the servers that they start; slow tests
-# compute. All tests of a file run in the same process, because they share their set-up.
+# compute. All tests of a file run in the same process, because they share their set-up; tests/conftest.py says in
+# which order.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-PYTEST = $(BIN)/pytest --numprocesses $(or $(WORKERS),$(shell echo $$(($(1) * $(CORES))))) --dist loadfile
+PYTEST = $(BIN)/pytest --numprocesses $(or $(WORKERS),$(shell echo $$(($(1) * $(CORES))))) --dist loadfile --no-loadscope-reorder
 
 unit: $(READY) browser spark prometheus redis postgres ## pytest, all but the slow tests (ARGS=... to choose, WORKERS=0 for one process)
 	$(call PYTEST,2) -m "not slow" $(ARGS)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -11,8 +12,40 @@ os.environ.setdefault(
     "TRITON_INTERPRET", "1"
 )  # kernels run on the CPU; Triton reads this when it is imported
 
+from xdist.scheduler import LoadFileScheduling
+
 from immr.data.training_set import TrainingSet
 from tests.support.postgres_server import PostgresServer
+
+LONG_ROOMS = tuple(
+    f"tests/{room}/"
+    for room in (
+        "governance",
+        "train",
+        "serving/scenarios",
+        "launch",
+        "pipelines",
+        "loop",
+        "model",
+        "benchmarks",
+    )
+)
+
+
+class FilesAndOneSpark(LoadFileScheduling):
+    """All tests of a file in one process, and those on Spark in one too, because each process starts a JVM."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "spark" if "[spark" in nodeid else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndOneSpark:
+    return FilesAndOneSpark(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Rooms with long files first, so that no process is left with one at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG_ROOMS))
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,15 @@ from benchmarks.gpu.classifier_steps import Case
 from benchmarks.gpu.limits import photos_per_s
 from benchmarks.gpu.rows import Report
 
+GROUPS = [group for group in gpu.GROUPS if group != "photos"]
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("group", gpu.GROUPS)
+@pytest.mark.parametrize("group", [*GROUPS, pytest.param("photos", marks=pytest.mark.slow)])
 def test_every_row_runs_on_a_cpu_with_tiny_sizes(group, tmp_path):
     gpu.main(["--tiny", "--only", group, "--json", str(tmp_path / "rows.json")])
     rows = json.loads((tmp_path / "rows.json").read_text())

@@ -68,6 +68,7 @@ def test_changes_reach_every_collection(settings: Settings, tmp_path: Path) -> N
         assert titles(settings, number) == {"green": "a green thing", "blue": "a blue thing"}
 
 
+@pytest.mark.slow
 def test_a_run_fails_if_a_live_index_is_down_but_keeps_the_changes(
     settings: Settings, tmp_path: Path
 ) -> None:

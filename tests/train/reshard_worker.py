@@ -1,6 +1,12 @@
-"""One rank of `classifier.test_shard`: python -m tests.train.reshard_worker <folder> <steps> [save]."""
+"""One rank of `classifier.test_shard`: python -m tests.train.reshard_worker <folder> <steps> <size>:<port>…
+
+The ranks form one process group per size, of that many ranks. The first writes checkpoints in `<folder>/<size>` and
+runs to the end, the others resume from them.
+"""
 
 import dataclasses
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -72,7 +78,15 @@ def run(name: str, folder: Path, steps: int, save: bool, world: World) -> dict[s
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    folder, steps, save = Path(sys.argv[1]), int(sys.argv[2]), "save" in sys.argv
-    with world_from_environment() as world:
-        found = {name: run(name, folder, steps, save, world) for name in CASES}
-        torch.save(found, folder / f"{world.size}-{world.rank}.pt")
+    folder, steps, rank = Path(sys.argv[1]), int(sys.argv[2]), int(os.environ["RANK"])
+    groups = [group.split(":") for group in sys.argv[3:]]
+    first = groups[0][0]
+    for size, port in groups:
+        if rank >= int(size):
+            continue
+        if rank == 0 and size != first:  # the other ranks wait for it in the next group
+            shutil.copytree(folder / first, folder / size)
+        os.environ |= {"WORLD_SIZE": size, "MASTER_PORT": port}
+        with world_from_environment() as world:
+            found = {name: run(name, folder / size, steps, size == first, world) for name in CASES}
+            torch.save(found, folder / size / f"{world.size}-{world.rank}.pt")

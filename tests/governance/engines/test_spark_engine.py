@@ -28,6 +28,7 @@ engine.close()
 """
 
 
+@pytest.mark.slow
 def test_a_url_without_a_host_uses_the_submitted_spark(tmp_path: Path) -> None:
     """As the Spark operator starts the driver: `spark-submit` and its settings, then our code."""
     pyspark = pytest.importorskip("pyspark", reason="Spark is not installed: `make spark`")

@@ -1,5 +1,3 @@
-import shutil
-
 import pytest
 import torch
 
@@ -7,23 +5,17 @@ from tests.train import ranks
 from tests.train.reshard_worker import CASES
 
 WORKER = "tests.train.reshard_worker"
+SIZES = (2, 1, 3)
 STEPS = "7"
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """World size → rank → case; 2 wrote a checkpoint after four steps, 1 and 3 resumed from it."""
-    wrote = tmp_path_factory.mktemp("wrote")
-    ranks.finish(ranks.start(WORKER, 2, str(wrote), STEPS, "save"))
-    folders = {}
-    for size in (1, 3):
-        folders[size] = tmp_path_factory.mktemp("resumed") / "folder"
-        shutil.copytree(wrote, folders[size])
-    processes = [
-        process for size in (1, 3) for process in ranks.start(WORKER, size, str(folders[size]), STEPS)
-    ]
-    ranks.finish(processes)
-    return {2: ranks.answers(wrote, 2)} | {size: ranks.answers(folders[size], size) for size in (1, 3)}
+    folder = tmp_path_factory.mktemp("ranks")
+    groups = [f"{size}:{ranks.free_port()}" for size in SIZES]
+    ranks.finish(ranks.start(WORKER, max(SIZES), str(folder), STEPS, *groups))
+    return {size: ranks.answers(folder / str(size), size) for size in SIZES}
 
 
 @pytest.mark.parametrize("size", [1, 3])
