@@ -38,10 +38,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture
 def deployer(settings: Settings, tmp_path: Path) -> LocalDeployer:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    ports = {"champion": port, "challenger": port + 1}
+    with socket.socket() as one, socket.socket() as other:
+        for probe in (one, other):
+            probe.bind(("127.0.0.1", 0))
+        ports = {"champion": one.getsockname()[1], "challenger": other.getsockname()[1]}
     return LocalDeployer(tmp_path / "deploy", settings.bento_home, settings.environment(), ports)
 
 

@@ -86,15 +86,16 @@ def photographed(settings: Settings, home: Path, shares: Mapping[str, int]) -> S
     own = Settings(home=home, tracking_url=settings.tracking_url)
     log, store, rng = connect(own).events, PhotoStore(own.photos_dir), np.random.default_rng(1)
     now = datetime.now(UTC)
-    for colour, users in shares.items():
-        item = f"item-{list(tiny_training_set.COLOURS).index(colour)}-{colour}"
-        for user in range(users):
-            user_id = f"{colour}-{user}"
-            query_id = f"{user_id}-q"
-            search = SearchRecord(query_id, user_id, now, "champion", "immr-1", 10.0, 1)
-            log.record_search(search, [Impression(query_id, item, 1, user_id, "champion", "immr-1", now)])
-            log.record_clicks([Click(f"{query_id}-c", "click", query_id, item, now)])
-            store.keep(query_id, photograph(colour, rng))
+    with log.batch():  # one commit
+        for colour, users in shares.items():
+            item = f"item-{list(tiny_training_set.COLOURS).index(colour)}-{colour}"
+            for user in range(users):
+                user_id = f"{colour}-{user}"
+                query_id = f"{user_id}-q"
+                search = SearchRecord(query_id, user_id, now, "champion", "immr-1", 10.0, 1)
+                log.record_search(search, [Impression(query_id, item, 1, user_id, "champion", "immr-1", now)])
+                log.record_clicks([Click(f"{query_id}-c", "click", query_id, item, now)])
+                store.keep(query_id, photograph(colour, rng))
     log.close()
     return own
 

@@ -42,15 +42,16 @@ def running(parts: Parts) -> Experiment:
 
 
 def record(log: EventLog, experiment: Experiment, since: datetime) -> None:
-    for number in range(USERS):
-        user, query, ts = f"user-{number}", f"q-{since:%d}-{number}", since + timedelta(minutes=number)
-        variant = assign(experiment, user)
-        about = user, variant.name, variant.model_version, ts
-        shown = [Impression(query, f"i{place}", place, *about) for place in (1, 2)]
-        search = SearchRecord(query, user, ts, variant.name, variant.model_version, 20.0, 2)
-        log.record_search(search, shown)
-        if number % 2:
-            log.record_clicks([Click(f"{query}-1", "click", query, "i1", ts)])
+    with log.batch():  # one commit
+        for number in range(USERS):
+            user, query, ts = f"user-{number}", f"q-{since:%d}-{number}", since + timedelta(minutes=number)
+            variant = assign(experiment, user)
+            about = user, variant.name, variant.model_version, ts
+            shown = [Impression(query, f"i{place}", place, *about) for place in (1, 2)]
+            search = SearchRecord(query, user, ts, variant.name, variant.model_version, 20.0, 2)
+            log.record_search(search, shown)
+            if number % 2:
+                log.record_clicks([Click(f"{query}-1", "click", query, "i1", ts)])
 
 
 def test_segments_are_withheld_with_the_comparison(parts: Parts, running: Experiment) -> None:

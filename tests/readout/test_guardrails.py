@@ -117,24 +117,33 @@ def shop(
     clicks: bool = True,
 ) -> Decision:
     """Two searches per user; the arguments describe the challenger. Returns the decision."""
-    for number in range(2 * users):
-        user = f"user-{number // 2}"
-        variant = assign(EXPERIMENT, user)
-        bad = variant.name == "challenger"
-        version = "immr-1" if bad and fails else variant.model_version
-        results = finds if bad else 5
-        ts = NOON + timedelta(seconds=number / 2)
-        query = f"q-{number}"
-        search = SearchRecord(
-            query, user, ts, variant.name, version, took_ms if bad else 20.0, results, False, bad and fails
-        )
-        shown = [
-            Impression(query, f"item-{place}", place, user, variant.name, version, ts)
-            for place in range(1, results + 1)
-        ]
-        log.record_search(search, shown)
-        if number % 3 and results and (clicks or not bad):
-            log.record_clicks([Click(f"c-{number}", "click", query, f"item-{number % 3}", ts)])
+    with log.batch():  # one commit
+        for number in range(2 * users):
+            user = f"user-{number // 2}"
+            variant = assign(EXPERIMENT, user)
+            bad = variant.name == "challenger"
+            version = "immr-1" if bad and fails else variant.model_version
+            results = finds if bad else 5
+            ts = NOON + timedelta(seconds=number / 2)
+            query = f"q-{number}"
+            search = SearchRecord(
+                query,
+                user,
+                ts,
+                variant.name,
+                version,
+                took_ms if bad else 20.0,
+                results,
+                False,
+                bad and fails,
+            )
+            shown = [
+                Impression(query, f"item-{place}", place, user, variant.name, version, ts)
+                for place in range(1, results + 1)
+            ]
+            log.record_search(search, shown)
+            if number % 3 and results and (clicks or not bad):
+                log.record_clicks([Click(f"c-{number}", "click", query, f"item-{number % 3}", ts)])
     found = readout(log.joined(NOON), EXPERIMENT, log.searches(NOON))
     return decide(found, DecisionPolicy())
 

@@ -35,8 +35,9 @@ def fill(home: Path, urls: Sequence[str], users: int, started: datetime) -> None
     save(running, home / "experiment" / "experiment.json")
     log = SqliteEventLog(home / "events" / "events.db", synchronous="NORMAL")
     dice = random.Random(0)
-    for user in range(users):
-        _shop(log, running, f"user-{user}", started + timedelta(seconds=120 * user / users), dice)
+    with log.batch():  # one commit
+        for user in range(users):
+            _shop(log, running, f"user-{user}", started + timedelta(seconds=120 * user / users), dice)
     log.close()
 
 

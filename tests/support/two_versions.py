@@ -96,20 +96,23 @@ def shop(
     """One search of ten items per user; `rates` of 20 users click twice; with `fails` the challenger is down."""
     log = connect(settings).events
     assert running.started is not None
-    for number in range(users):
-        variant, name = assign(running, f"user-{number}"), group(running, f"user-{number}")
-        down = fails and name == "challenger"
-        version = running.champion.model_version if down else variant.model_version
-        ts = running.started + timedelta(seconds=number, hours=visit)
-        query = f"{running.salt}-{visit}-{number}"
-        search = SearchRecord(query, f"user-{number}", ts, name, version, 20, 10, False, down)
-        shown = [
-            Impression(query, f"i{place}", place, f"user-{number}", name, version, ts)
-            for place in range(1, 11)
-        ]
-        log.record_search(search, shown)
-        if number * 7 % 20 < rates.get(name, 5):
-            log.record_clicks([Click(f"{query}-{item}", "click", query, item, ts) for item in ("i1", "i3")])
+    with log.batch():  # one commit
+        for number in range(users):
+            variant, name = assign(running, f"user-{number}"), group(running, f"user-{number}")
+            down = fails and name == "challenger"
+            version = running.champion.model_version if down else variant.model_version
+            ts = running.started + timedelta(seconds=number, hours=visit)
+            query = f"{running.salt}-{visit}-{number}"
+            search = SearchRecord(query, f"user-{number}", ts, name, version, 20, 10, False, down)
+            shown = [
+                Impression(query, f"i{place}", place, f"user-{number}", name, version, ts)
+                for place in range(1, 11)
+            ]
+            log.record_search(search, shown)
+            if number * 7 % 20 < rates.get(name, 5):
+                log.record_clicks(
+                    [Click(f"{query}-{item}", "click", query, item, ts) for item in ("i1", "i3")]
+                )
     log.close()
 
 
