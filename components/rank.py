@@ -12,17 +12,16 @@ def rank(
     training_set: dsl.Input[dsl.Dataset],
     data_uri: str,
     recipe: str,
-    learn: bool,
     ranked_model: dsl.Output[dsl.Model],
 ):
-    """Learn a ranker if `learn` is set; `ranked_model` describes the version with it, or the original version."""
+    """Learn a ranker; `ranked_model` describes the version with it, or the original version if it is no better."""
     import json
     from pathlib import Path
 
     from immr import recipes
     from immr.data.training_set import TrainingSet
     from immr.loop.pipeline_run import PipelineRun
-    from immr.loop.rank import Ranked, rank_if_possible
+    from immr.loop.rank import rank_if_possible
     from immr.registry import reports
     from immr.settings import Settings
     from immr.wiring import connect
@@ -31,8 +30,6 @@ def rank(
 
     def body():
         version = parts.registry.get(model.metadata["version"])
-        if not learn:
-            return Ranked(version, False, "", {})
         chosen = recipes.by_name(recipe)
         made = TrainingSet(Path(training_set.metadata["folder"]))
         return rank_if_possible(parts, version, made, chosen, data_uri)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from immr import recipes
-from immr.errors import ImmrError
+from immr.errors import ImmrError, SettingsError
 from immr.settings import Settings
 from pipelines import kubeflow
 from pipelines.kubeflow import PIPELINES
+from pipelines.new_data import NewData
 from pipelines.this_machine import on_this_machine
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -165,6 +167,63 @@ def schedule(
         service_account=service_account or None,
     )
     typer.echo(f"scheduled {made.recurring_run_id} at {cron}")
+
+
+@app.command("on-new-data")
+def on_new_data(
+    data: Annotated[str, typer.Argument(help="Folder with the tables, as this command and the pods see it.")],
+    every_s: Annotated[float, typer.Option(help="Seconds between two checks.")] = 300.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Check once and trust that the data are complete.")
+    ] = False,
+    recipe: Recipe = "concept",
+    workers: Workers = 2,
+    gpus_per_worker: Gpus = 0,
+    gate_margin: GateMargin = -0.05,
+    rank: Rank = False,
+    deploy: Deploy = True,
+    share: Share = 0.5,
+    host: Host = "",
+    namespace: Namespace = "",
+    version: Version = "",
+    service_account: ServiceAccount = "",
+) -> None:
+    """Start a refresh on Kubeflow whenever the data have changed: once per content, one run at a time.
+
+    Example: `python -m pipelines on-new-data /immr/data/shop --once` at the end of the job that exports the data.
+    """
+    recipe = _checked(recipe, on_cluster=True)
+    client = kubeflow.connect(host)
+    experiment = client.create_experiment("immr", namespace=namespace or None).experiment_id
+    values = {"data_uri": data} | _values(recipe, workers, gpus_per_worker, gate_margin, rank, deploy, share)
+
+    def start(name: str) -> str:
+        there = kubeflow.uploaded(client, "refresh", version)
+        if there is None:
+            raise SettingsError(
+                f"Kubeflow Pipelines at {host} has no {kubeflow.title('refresh')} of this version: "
+                "run `python -m pipelines upload`"
+            )
+        made = client.run_pipeline(
+            experiment,
+            job_name=name,
+            pipeline_id=there[0],
+            version_id=there[1],
+            params=values,
+            service_account=service_account or None,
+        )
+        return str(made.run_id)
+
+    watched = NewData(client, data, f"refresh-{Path(recipe).stem}", experiment, start)
+    if once:
+        typer.echo(watched.check(settled=True))
+        return
+    last = ""
+    while True:
+        if (done := watched.check_or_log()) not in ("", last):
+            typer.echo(done)
+            last = done
+        time.sleep(every_s)
 
 
 def _checked(recipe: str, on_cluster: bool) -> str:

@@ -40,6 +40,7 @@ VARIABLES = tuple(
 USER = 10001  # the user of IMMR's images
 S3_SECRET = "immr-s3"
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
+ALERTS_SECRET = "immr-alerts"
 DAY_S = 24 * 3600
 SIZES = "IMMR_STEP_SIZES"
 
@@ -85,8 +86,14 @@ def at_home(*tasks: PipelineTask) -> None:
         kubernetes.set_timeout(task, DAY_S)
         task.set_env_variable("IMMR_PIPELINE_IMAGE", IMAGE)  # the training pods of a step use its image
         task.set_caching_options(enable_caching=False)
-        size = size_of(task.name)
+        size = size_of(task.component_spec.name)
         task.set_cpu_request(size.cpu).set_memory_request(size.memory).set_memory_limit(size.memory_limit)
+
+
+def alerting(*tasks: PipelineTask) -> None:
+    """Give these steps the webhook that receives alerts, if the namespace has the Secret."""
+    for task in tasks:
+        kubernetes.use_secret_as_env(task, ALERTS_SECRET, {"url": "IMMR_ALERT_URL"}, optional=True)
 
 
 def size_of(step: str) -> StepSize:

@@ -3,7 +3,7 @@
 from kfp import dsl
 
 import components
-from pipelines.cluster import at_home
+from pipelines.cluster import alerting, at_home
 
 
 @dsl.pipeline(
@@ -18,3 +18,4 @@ def decide(apply: bool = True):
     """
     watched = components.watch(apply=apply)
     at_home(watched)
+    alerting(watched)

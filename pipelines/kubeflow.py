@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -32,15 +33,20 @@ def compile_to(name: str, folder: Path) -> Path:
 def connect(host: str) -> Client:
     """A client for the server at `host`, or for the server in the kubeconfig.
 
+    With KF_PIPELINES_SA_TOKEN_PATH it sends the token in that file, which a pod with profiles needs.
+
     Raises:
         SettingsError: The server does not answer.
     """
-    from kfp.client import Client
+    from kfp.client import KF_PIPELINES_SA_TOKEN_ENV, Client
+    from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
+    # kfp only uses the token by itself if no host is given
+    token = ServiceAccountTokenVolumeCredentials() if os.environ.get(KF_PIPELINES_SA_TOKEN_ENV) else None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # announces that this client speaks API version 2
-            return Client(host=host or None)
+            return Client(host=host or None, credentials=token)
     except Exception as error:  # kfp raises whatever its parts raise: urllib3, kubernetes, ValueError
         raise SettingsError(
             f"Kubeflow Pipelines does not answer at {host or 'the address in the kubeconfig'} ({error}): "
@@ -53,28 +59,35 @@ def title(name: str) -> str:
     return f"immr-{name}"
 
 
+def uploaded(client: Client, name: str, version: str = "") -> tuple[str, str] | None:
+    """The ids of a pipeline and of its version with this name (by default IMMR's version), if it was uploaded."""
+    pipeline = client.get_pipeline_id(title(name))
+    if pipeline is not None:
+        for existing in _versions(client, pipeline):
+            if existing.display_name == (version or __version__):
+                return str(pipeline), str(existing.pipeline_version_id)
+    return None
+
+
 def upload(client: Client, name: str, version: str = "") -> tuple[str, str]:
     """Upload a pipeline as a version with this name (by default IMMR's version), unless that version exists.
 
     Returns:
         The ids of the pipeline and of the version.
     """
-    version = version or __version__
+    if there := uploaded(client, name, version):
+        return there
     pipeline = client.get_pipeline_id(title(name))
-    if pipeline is not None:
-        for existing in _versions(client, pipeline):
-            if existing.display_name == version:
-                return str(pipeline), str(existing.pipeline_version_id)
     with tempfile.TemporaryDirectory() as folder:
         file = str(compile_to(name, Path(folder)))
         if pipeline is None:
             pipeline = client.upload_pipeline(file, title(name)).pipeline_id
-        uploaded = client.upload_pipeline_version(file, version, pipeline_id=pipeline)
+        made = client.upload_pipeline_version(file, version or __version__, pipeline_id=pipeline)
     for existing in list(_versions(client, pipeline)):
         # Kubeflow also creates a version named after the pipeline from the first upload
         if existing.display_name == title(name):
             client.delete_pipeline_version(pipeline, existing.pipeline_version_id)
-    return str(pipeline), str(uploaded.pipeline_version_id)
+    return str(pipeline), str(made.pipeline_version_id)
 
 
 def _versions(client: Client, pipeline: str) -> Iterator[Any]:

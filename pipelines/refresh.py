@@ -1,9 +1,30 @@
 """The refresh pipeline: govern → train → evaluate → (gate) → rank → package, index → deploy → start-test."""
 
+from typing import Any
+
 from kfp import dsl
 
 import components
-from pipelines.cluster import at_home, repeatable
+from pipelines.cluster import alerting, at_home, repeatable
+
+
+def _release(run: str, model: Any, training_set: Any, recipe: Any, deploy: Any, share: Any) -> list[Any]:
+    """The steps after the gate. Both branches have them, because KFP cannot pass on a step that may be skipped."""
+    packaged = components.package(run=run, model=model, recipe=recipe)
+    indexed = components.index(run=run, model=model, training_set=training_set)
+    with dsl.If(deploy == True, name="to be deployed"):  # noqa: E712 - KFP's own condition
+        deployed = components.deploy(
+            run=run,
+            model=model,
+            bento=packaged.outputs["bento"],
+            collection=indexed.outputs["collection"],
+            share=share,
+        )
+        started = components.start_test(run=run, role=deployed.outputs["role"], share=share)
+    # the second branch's tasks are called package-2, index-2, …
+    return [
+        task.set_display_name(task.component_spec.name) for task in (packaged, indexed, deployed, started)
+    ]
 
 
 @dsl.pipeline(
@@ -50,21 +71,16 @@ def refresh(
         )
         materialized = components.materialize(run=run, data_uri=data_uri, training_set=training_set)
         with dsl.If(judged.outputs["Output"] == True, name="gate passed"):  # noqa: E712 - KFP's own condition
-            ranked = components.rank(
-                run=run, model=model, training_set=training_set, data_uri=data_uri, recipe=recipe, learn=rank
-            )
-            model = ranked.outputs["ranked_model"]
-            packaged = components.package(run=run, model=model, recipe=recipe)
-            indexed = components.index(run=run, model=model, training_set=training_set)
-            with dsl.If(deploy == True, name="to be deployed"):  # noqa: E712
-                deployed = components.deploy(
-                    run=run,
-                    model=model,
-                    bento=packaged.outputs["bento"],
-                    collection=indexed.outputs["collection"],
-                    share=share,
+            with dsl.If(rank == True, name="with a ranker"):  # noqa: E712
+                ranked = components.rank(
+                    run=run, model=model, training_set=training_set, data_uri=data_uri, recipe=recipe
                 )
-                started = components.start_test(run=run, role=deployed.outputs["role"], share=share)
-    steps = (governed, trained, judged, materialized, ranked, packaged, indexed, deployed, started)
+                with_ranker = _release(
+                    run, ranked.outputs["ranked_model"], training_set, recipe, deploy, share
+                )
+            with dsl.If(rank == False, name="without a ranker"):  # noqa: E712
+                without_ranker = _release(run, model, training_set, recipe, deploy, share)
+    steps = (governed, trained, judged, materialized, ranked, *with_ranker, *without_ranker)
     at_home(*steps, finished)
+    alerting(finished)
     repeatable(*steps)

@@ -24,4 +24,4 @@ ENV PATH=/opt/immr/bin:$PATH HOME=/tmp BENTOML_HOME=/tmp/bentoml BENTOML_DO_NOT_
 WORKDIR /tmp
 USER 10001:10001
 ENTRYPOINT ["python"]
-CMD ["-m", "bentoml", "serve", "/mnt/models", "--host", "0.0.0.0", "--port", "8080"]
+CMD ["-m", "immr.packaging.serve", "/mnt/models", "--host", "0.0.0.0", "--port", "8080"]

@@ -138,7 +138,9 @@ class Parts:
 
             namespace, query = _namespace(url)
             shape = JobShape.from_query({"image": self.settings.pipeline_image} | query)
-            home, environment = self.settings.home, self.settings.environment()
+            home = self.settings.home
+            # pods send no alerts, and a job's specification is no place for a secret
+            environment = self.settings.model_copy(update={"alert_url": ""}).environment()
             return KubeflowLauncher(api.connect(), namespace, shape, home, environment=environment)
         from immr.launch.local import LocalLauncher
 

@@ -408,14 +408,31 @@ def one_line(value: Any) -> Any:
 def test_components_build_too() -> None:
     """Includes components that only users' own overlays use."""
     schemas.needed()
-    made = composed("redis", "kafka", "spark", "mlflow-s3", "bentos-s3")
+    made = composed("redis", "kafka", "spark", "mlflow-s3", "bentos-s3", "new-data")
     kinds = {one["kind"] for one in made}
     assert kinds >= {"Kafka", "KafkaNodePool", "KafkaTopic", "SparkApplication", "StatefulSet"}
     for one in made:
         found = refused(one) if one["apiVersion"] in BUILT_IN else schemas.problems(one)
         assert not found, titled(one)
-        if one["kind"] == "StatefulSet":
+        if one["kind"] in ("StatefulSet", "Deployment"):
             assert_restricted(titled(one), one["spec"]["template"])
+            for container in one["spec"]["template"]["spec"]["containers"]:
+                assert {"cpu", "memory"} <= set(container["resources"]["requests"]), titled(one)
+                assert "memory" in container["resources"]["limits"], titled(one)
+
+
+def test_the_watcher_of_new_data_may_only_call_kubeflow_pipelines() -> None:
+    made = {titled(one): one for one in composed("new-data")}
+    pod = made["Deployment/new-data"]["spec"]["template"]
+    policy = made["NetworkPolicy/new-data"]["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    (egress,) = policy["egress"]
+    (container,) = pod["spec"]["containers"]
+    settings = {one["name"]: one["value"] for one in container["env"]}
+    assert [port["port"] for port in egress["ports"]] == [urlsplit(settings["KFP_ENDPOINT"]).port]
+    token = volumes_of(pod["spec"])[mounted(pod["spec"])["/var/run/kubeflow"]]["projected"]["sources"][0]
+    assert token["serviceAccountToken"]["audience"] == "pipelines.kubeflow.org"
+    assert settings["KF_PIPELINES_SA_TOKEN_PATH"] == "/var/run/kubeflow/token"
 
 
 @functools.cache

@@ -29,11 +29,22 @@ class Kept:
     runs: list[dict[str, Any]] = field(default_factory=list)
     recurringruns: list[dict[str, Any]] = field(default_factory=list)
     uploads: int = 0
+    authorizations: set[str] = field(default_factory=set)
     page_size: int = 100
+    lose_answers: bool = False
+    """Runs are created, but the client gets an error."""
     url: str = ""
 
     def version_names(self, pipeline: str) -> list[str]:
         return [one["display_name"] for one in self.versions if one["pipeline_id"] == pipeline]
+
+    def runs_of(self, query: dict[str, str]) -> list[dict[str, Any]]:
+        """Runs of an experiment with the filter's name, newest first."""
+        predicates = json.loads(query.get("filter") or "{}").get("predicates", [])
+        assert all((one["operation"], one["key"]) == ("EQUALS", "display_name") for one in predicates)
+        names = {one["stringValue"] for one in predicates}
+        of = [one for one in self.runs if one["experiment_id"] == query["experiment_id"]]
+        return [one for one in reversed(of) if not names or one["display_name"] in names]
 
     def add_version(self, pipeline: str, name: str) -> dict[str, Any]:
         made = {
@@ -51,6 +62,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: Any) -> None:
         return
+
+    def parse_request(self) -> bool:
+        parsed = super().parse_request()
+        if parsed:
+            self.kept.authorizations.add(self.headers.get("Authorization", ""))
+        return parsed
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -70,6 +87,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer({"pipeline_versions": of[start:end], **rest})
         if parts.path == f"{API}/experiments":
             return self._answer({"experiments": self.kept.experiments})
+        if parts.path == f"{API}/runs":
+            return self._answer({"runs": self.kept.runs_of(query)})
         return self._answer({"error": parts.path}, 404)
 
     def do_POST(self) -> None:
@@ -89,8 +108,13 @@ class Handler(BaseHTTPRequestHandler):
                 return self._answer({"error": "the name already exists"}, 409)
             made = self.kept.add_version(query["pipelineid"], query["name"])
         else:
-            made = json.loads(content) | {NUMBERED[kind]: f"{kind}-1"}
-            getattr(self.kept, kind).append(made)
+            there = getattr(self.kept, kind)
+            made = json.loads(content) | {NUMBERED[kind]: f"{kind}-{len(there) + 1}"}
+            there.append(made)
+            if kind == "runs":
+                made["state"] = "PENDING"
+                if self.kept.lose_answers:
+                    return self._answer({"error": "the database was slow"}, 504)
         return self._answer(made)
 
     def do_DELETE(self) -> None:

@@ -31,9 +31,14 @@ def spec(compiled: Path) -> dict[str, Any]:
     return loaded | platform
 
 
+def step(name: str) -> str:
+    """The step of an executor or task; those after the gate exist twice, with and without a ranker."""
+    return name.removeprefix("exec-").removesuffix("-2")
+
+
 def test_every_step_is_a_component_in_the_same_image(spec: dict[str, Any]) -> None:
     executors = spec["deploymentSpec"]["executors"]
-    assert {name.removeprefix("exec-") for name in executors} == STEPS
+    assert {step(name) for name in executors} == STEPS
     assert {executor["container"]["image"] for executor in executors.values()} == {IMAGE}
 
 
@@ -62,12 +67,24 @@ def tasks(spec: dict[str, Any], component: str) -> dict[str, Any]:
     return found
 
 
+def condition(spec: dict[str, Any], component: str, task: str) -> str:
+    found: str = tasks(spec, component)[task]["triggerPolicy"]["condition"]
+    return found
+
+
 def test_packaging_indexing_and_deploying_depend_on_the_gate(spec: dict[str, Any]) -> None:
-    run = tasks(spec, "exit-handler-1")
-    assert "evaluate-Output" in run["condition-2"]["triggerPolicy"]["condition"]
-    assert set(tasks(spec, "condition-2")) == {"rank", "package", "index", "condition-3"}
-    assert "deploy" in tasks(spec, "condition-2")["condition-3"]["triggerPolicy"]["condition"]
-    assert set(tasks(spec, "condition-3")) == {"deploy", "start-test"}
+    assert "evaluate-Output" in condition(spec, "exit-handler-1", "condition-2")
+    assert set(tasks(spec, "condition-2")) == {"condition-3", "condition-5"}
+    for branch, inner in (("condition-3", "condition-4"), ("condition-5", "condition-6")):
+        assert {step(name) for name in tasks(spec, branch)} - {"rank"} == {"package", "index", inner}
+        assert "deploy" in condition(spec, branch, inner)
+        assert {step(name) for name in tasks(spec, inner)} == {"deploy", "start-test"}
+
+
+def test_a_run_without_a_ranker_starts_no_pod_for_it(spec: dict[str, Any]) -> None:
+    assert condition(spec, "condition-2", "condition-3").endswith("--rank'] == true")
+    assert condition(spec, "condition-2", "condition-5").endswith("--rank'] == false")
+    assert "rank" in tasks(spec, "condition-3") and "rank" not in tasks(spec, "condition-5")
 
 
 def test_the_exit_step_runs_however_the_run_ends(spec: dict[str, Any]) -> None:
@@ -78,9 +95,9 @@ def test_the_exit_step_runs_however_the_run_ends(spec: dict[str, Any]) -> None:
 
 def test_every_step_is_retried_and_none_is_cached(spec: dict[str, Any]) -> None:
     found = {}
-    for component in ("exit-handler-1", "condition-2", "condition-3"):
+    for component in ("exit-handler-1", *(f"condition-{number}" for number in range(2, 7))):
         found |= {name: one for name, one in tasks(spec, component).items() if "condition" not in name}
-    assert set(found) == STEPS - {"finish"}
+    assert {step(name) for name in found} == STEPS - {"finish"}
     for name, task in found.items():
         assert task["retryPolicy"]["maxRetryCount"] == 2
         assert task["retryPolicy"]["backoffDuration"] == "30s"
@@ -102,8 +119,10 @@ def test_a_step_that_lost_its_pod_after_hours_is_retried(spec: dict[str, Any]) -
 
 
 def test_every_step_reserves_cpu_and_memory(spec: dict[str, Any]) -> None:
-    for name, executor in spec["deploymentSpec"]["executors"].items():
+    executors = spec["deploymentSpec"]["executors"]
+    for name, executor in executors.items():
         resources = executor["container"]["resources"]
+        assert resources == executors[f"exec-{step(name)}"]["container"]["resources"], name
         assert {"resourceCpuRequest", "resourceMemoryRequest", "resourceMemoryLimit"} <= set(resources), name
 
 
@@ -161,11 +180,11 @@ def test_the_graph_leads_from_training_set_to_model_to_deployment(spec: dict[str
 
 def test_every_step_has_the_shared_home_and_the_settings(spec: dict[str, Any]) -> None:
     executors = spec["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert {name.removeprefix("exec-") for name in executors} == STEPS
+    assert {step(name) for name in executors} == STEPS
     base = Path(__file__).resolve().parents[2] / "k8s" / "base"
     settings = yaml.safe_load((base / "settings" / "settings.yaml").read_text())
     claim = yaml.safe_load((base / "storage" / "home.yaml").read_text())
-    for executor in executors.values():
+    for name, executor in executors.items():
         assert executor["securityContext"] == {
             "runAsUser": "10001",
             "runAsGroup": "10001",
@@ -176,10 +195,12 @@ def test_every_step_has_the_shared_home_and_the_settings(spec: dict[str, Any]) -
         assert mount["mountPath"] == settings["data"]["IMMR_HOME"]
         assert source["configMapName"] == settings["metadata"]["name"]
         assert {one["configMapKey"] for one in source["keyToEnv"]} == set(settings["data"])
-        secret, s3 = executor["secretAsEnv"]
+        secret, s3, *alerts = executor["secretAsEnv"]
         assert secret["secretName"] == "immr-postgres"
         assert secret["keyToEnv"] == [{"secretKey": "password", "envVar": "PGPASSWORD"}]
         # a cluster may have neither S3 nor Redis
         assert (s3["secretName"], s3["optional"]) == ("immr-s3", True)
+        assert [one["secretName"] for one in alerts] == (["immr-alerts"] if name == "exec-finish" else [])
+        assert all(one["optional"] for one in alerts)
         (redis,) = executor["secretAsVolume"]
         assert (redis["secretName"], redis["optional"]) == ("immr-redis", True)

@@ -39,7 +39,7 @@ class BentoProcess:
         log_file = folder / f"{name}.log"
         mark = marked.mark(folder, name)
         port = urlsplit(deployment.url).port
-        command = [sys.executable, "-m", "bentoml", "serve", deployment.bento]
+        command = [sys.executable, "-m", "immr.packaging.serve", deployment.bento]
         command += ["--host", HOST, "--port", str(port)]
         log_file.parent.mkdir(parents=True, exist_ok=True)
         with log_file.open("wb") as output:

@@ -176,12 +176,29 @@ class Experiment:
 
 
 def save(experiment: Experiment, path: Path) -> None:
-    """Write the file atomically, so that a watching gateway never reads half of it."""
-    content = asdict(experiment)
-    content["started"] = experiment.started.isoformat() if experiment.started else None
+    """Write the file atomically, so that a watching gateway never reads half of it.
+
+    Fields with their default are left out, so that gateways of the previous release can read the file too, unless
+    it uses what is new.
+    """
+    content = _without_defaults(experiment)
+    if experiment.started is not None:
+        content["started"] = experiment.started.isoformat()
     if experiment.holdout is not None:
         content["holdout"]["since"] = experiment.holdout.since.isoformat()
+    content["variants"] = [_without_defaults(each) for each in experiment.variants]
+    if experiment.previous is not None:
+        content["previous"] = _without_defaults(experiment.previous)
     write_atomically(path, json.dumps(content, indent=1) + "\n")
+
+
+def _without_defaults(record: Experiment | Variant) -> dict[str, Any]:
+    values = asdict(record)
+    return {
+        field.name: values[field.name]
+        for field in fields(record)
+        if getattr(record, field.name) != field.default
+    }
 
 
 def load(path: Path) -> Experiment:
