@@ -17,7 +17,7 @@ import httpx
 import typer
 
 from demo import data
-from demo.narration import Narration
+from demo.narration import Chapter, Narration
 from demo.shoppers import ShoppingReport, play
 from immr import recipes
 from immr.data.training_set import TrainingSet
@@ -33,11 +33,8 @@ from immr.machine import processes
 from immr.registry import reports
 from immr.settings import Settings
 from immr.storage.atomic import write_atomically
-from immr.types import Role
 from immr.wiring import Parts, connect
 
-# Milder than the default −0.05: the two recipes are close, and the demo needs both of them.
-GATE_MARGIN = -0.1
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -49,7 +46,6 @@ class Options:
     dataset: str
     shoppers: int
     seed: int
-    champion: str
     challenger: str
     port: int
 
@@ -60,12 +56,11 @@ def demo(
     dataset: Annotated[str, typer.Option(help="grocery (real photos) or synthetic.")] = "grocery",
     shoppers: Annotated[int, typer.Option(help="How many shoppers to simulate.")] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the shoppers.")] = 0,
-    champion: Annotated[str, typer.Option(help="The champion's recipe.")] = "image_only",
     challenger: Annotated[str, typer.Option(help="The challenger's recipe.")] = "concept",
     port: Annotated[int, typer.Option(help="Port of the gateway; the page takes the next one.")] = 8080,
 ) -> None:
-    """Run the whole loop: data, two pipeline runs, two versions in an A/B test, shoppers, the decision, the page."""
-    options = Options(once, dataset, shoppers, seed, champion, challenger, port)
+    """Run the whole loop: a search without clicks, a version trained on clicks, their A/B test, the page."""
+    options = Options(once, dataset, shoppers, seed, challenger, port)
     os.environ.setdefault("IMMR_HOME", str(Path(".immr/demo").absolute()))
     try:
         settings = Settings()
@@ -88,11 +83,11 @@ def _tell_story(parts: Parts, options: Options) -> None:
     story.say(f"{len(labelled.items)} items, {len(labelled.photos)} photos ({labelled.name})")
 
     _reset(parts)
-    _refresh(story, parts, shop, options.champion, "champion")
-    _refresh(story, parts, shop, options.challenger, "challenger")
+    _start_without_clicks(story, parts, shop)
+    _refresh(story, parts, shop, options.challenger)
 
     with ExitStack() as running:
-        with story.chapter("start", "Two versions and the gateway start"):
+        with story.chapter("serve", "Two versions and the gateway start"):
             gateway_url = _start_serving(parts, running, options.port)
         report = _shop(story, labelled, gateway_url, options)
         watched = _decide(story, parts, shop)
@@ -113,20 +108,25 @@ def _reset(parts: Parts) -> None:
         parts.deployer.remove(deployment.role)
 
 
-def _refresh(story: Narration, parts: Parts, shop: Path, recipe: str, role: Role) -> None:
-    with story.chapter(f"refresh_{recipe}", f"Pipeline run: {recipe}") as chapter:
-        processes.run(
-            ["-m", "pipelines", "run", str(shop), "--recipe", recipe, f"--gate-margin={GATE_MARGIN}"],
-            parts.settings.environment(),
-            parts.settings.home / "logs" / f"pipeline-{recipe}.log",
-            chapter.follow,
-        )
+def _start_without_clicks(story: Narration, parts: Parts, shop: Path) -> None:
+    with story.chapter("start", "The catalogue alone: a pretrained version becomes champion") as chapter:
+        items = shop / "items.parquet"
+        _run(parts, chapter, ["-m", "immr.cli", "start", "--items", str(items), "--no-serve"], "start")
+
+
+def _refresh(story: Narration, parts: Parts, shop: Path, recipe: str) -> None:
+    with story.chapter("refresh", f"Pipeline run: {recipe} learns from the clicks") as chapter:
+        _run(parts, chapter, ["-m", "pipelines", "run", str(shop), "--recipe", recipe], f"pipeline-{recipe}")
     for report in reversed(reports.published(parts.settings.home)[:2]):
         story.say(report["sentence"])
-    if parts.registry.role(role) is None:
-        raise ImmrError(
-            f"the gate stopped {recipe}, so there is no {role}: read the report in {parts.settings.home / 'reports'}"
-        )
+    if parts.registry.role("challenger") is None:
+        place = parts.settings.home / "reports"
+        raise ImmrError(f"the gate stopped {recipe}, so there is no challenger: read the report in {place}")
+
+
+def _run(parts: Parts, chapter: Chapter, command: list[str], log: str) -> None:
+    settings = parts.settings
+    processes.run(command, settings.environment(), settings.home / "logs" / f"{log}.log", chapter.follow)
 
 
 def _start_serving(parts: Parts, running: ExitStack, port: int) -> str:
@@ -175,8 +175,7 @@ def _shop(story: Narration, labelled: LabelledSet, gateway_url: str, options: Op
 def _decide(story: Narration, parts: Parts, shop: Path) -> Watched:
     with story.chapter("watch", "Readout, decision, fresh features"):
         watched = watch(parts)
-        champion = parts.registry.get(watched.experiment.champion.model_version)
-        push(parts, govern.training_set_of(parts, champion), shop)
+        push(parts, _training_set(parts, watched), shop)
     for side in watched.readout.variants:
         rate = side.ctr
         between = f" ({rate.interval.low:.4f} – {rate.interval.high:.4f})" if rate and rate.interval else ""
@@ -193,8 +192,7 @@ def _summary(
     report: ShoppingReport,
     watched: Watched,
 ) -> dict[str, Any]:
-    champion = parts.registry.get(watched.experiment.champion.model_version)
-    training_set = govern.training_set_of(parts, champion)
+    training_set = _training_set(parts, watched)
     return {
         "data_set": labelled.name,
         "items": len(labelled.items),
@@ -208,6 +206,12 @@ def _summary(
         "decision": asdict(watched.decision),
         "seconds": story.seconds,
     }
+
+
+def _training_set(parts: Parts, watched: Watched) -> TrainingSet:
+    """The challenger's; the champion's is the catalogue alone."""
+    (challenger,) = watched.experiment.challengers
+    return govern.training_set_of(parts, parts.registry.get(challenger.model_version))
 
 
 def _version_summary(parts: Parts, version_id: str, training_set: TrainingSet) -> dict[str, Any]:
