@@ -35,7 +35,7 @@ def sharded_dense(case: Size, world: Any) -> tuple[Step, float]:
     rows_RD = torch.nn.Parameter(shard.first_rows())
     optimizer = _torch_optimizer(case, [rows_RD])
     count = len(rows_RD)
-    margin = margins.cosface(0.2)
+    margin = margins.CosFace(0.2)
 
     def step(embeddings_BD: Any, labels_B: Any, number: int) -> None:
         embeddings_AD, labels_A = shard.gather(embeddings_BD, labels_B)

@@ -33,6 +33,7 @@ _BOUNDS = {"float16": 1e-3, "float32": 1e-5}
 
 def run(report: Report, device: str, tiny: bool) -> None:
     """All checks."""
+    report.add("kernels", lambda: kernels(device))
     case = Case("immr", 3000, 128, 96, 600)
     exact = replace(case, what="exact", classes=500, sampled=500)
     for products in _BOUNDS:
@@ -47,6 +48,14 @@ def run(report: Report, device: str, tiny: bool) -> None:
             steps = _TINY_STEPS if tiny else _STEPS
             report.add(name, lambda c=checked, p=products, s=steps: losses(c, p, device, s))
     report.add("augmented pictures", lambda: pictures(device))
+
+
+def kernels(device: str) -> dict[str, Any]:
+    """Whether the classifier runs in Triton's kernels; the log has the reason if it does not."""
+    from importlib.metadata import version
+
+    runs = usable(torch.device(device), 128)
+    return {"holds": runs or device == "cpu", "runs": runs, "triton": version("triton")}
 
 
 def losses(case: Case, products: Any, device: str, steps: int) -> dict[str, Any]:

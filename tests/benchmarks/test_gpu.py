@@ -1,5 +1,9 @@
 import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,7 +11,7 @@ import torch
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu.classifier_steps import Case
 from benchmarks.gpu.limits import photos_per_s
-from benchmarks.gpu.rows import Report
+from benchmarks.gpu.rows import BROKEN, STOPPED, Report
 
 GROUPS = [group for group in gpu.GROUPS if group != "photos"]
 
@@ -20,11 +24,21 @@ def one_thread() -> None:
 @pytest.mark.parametrize("group", [*GROUPS, pytest.param("photos", marks=pytest.mark.slow)])
 def test_every_row_runs_on_a_cpu_with_tiny_sizes(group, tmp_path):
     gpu.main(["--tiny", "--only", group, "--json", str(tmp_path / "rows.json")])
-    rows = json.loads((tmp_path / "rows.json").read_text())
+    rows = json.loads((tmp_path / "rows.json").read_text())["groups"][group]
     assert rows and not [row for row in rows if "error" in row]
     assert all(row.get("holds", True) and row.get("is_finite", True) for row in rows)
     figures = {"correctness": "bound", "photos": "photos_per_s"}
     assert [row.get(figures.get(group, "median_ms"), 0) > 0 for row in rows].count(True) >= len(rows) - 1
+
+
+def test_a_group_is_imported_only_when_it_runs():
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, benchmarks.gpu.__main__; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+    )
+    assert "benchmarks.gpu.rows" in done.stdout
+    assert not {module for module, _ in gpu.GROUPS.values()} & set(done.stdout.split())
 
 
 @pytest.mark.slow
@@ -35,19 +49,62 @@ def test_groups_run_in_processes_of_their_own(tmp_path):
 
 
 def test_a_row_that_fails_leaves_the_others(tmp_path):
-    report = Report(tmp_path / "rows.json", time.monotonic() + 60)
+    file = tmp_path / "rows.json"
+    report = Report(file, "some", time.monotonic() + 60)
     report.add("bad", lambda: {"ms": 1 / 0})
     report.add("good", lambda: {"ms": 1.0})
-    late = Report(None, time.monotonic() - 1)
-    late.add("late", lambda: {"ms": 1.0})
-    bad, good = json.loads((tmp_path / "rows.json").read_text())
+    late = Report(file, "late", time.monotonic() - 1)
+    late.add("too late", lambda: {"ms": 1.0})
+    groups = json.loads(file.read_text())["groups"]
+    bad, good = groups["some"]
     assert bad["error"].startswith("ZeroDivisionError") and good["ms"] == 1.0
-    assert "no time" in late.rows[0]["error"]
+    assert "no time" in groups["late"][0]["error"]
 
 
-def test_a_group_that_crashes_is_noted(monkeypatch):
-    monkeypatch.setattr(gpu, "GROUPS", {"crash": None})
-    found = gpu.whole(tiny=True, seconds=60.0)  # the child does not know this group
+CRASHING = """
+import os
+from pathlib import Path
+from benchmarks.gpu.rows import BROKEN, STOPPED, Report
+report = Report(Path("rows.json"), "some", 1e12, resume=True, row_s=0.2)
+report.add("first", lambda: {"ms": 1.0})
+report.add("killed", lambda: os._exit(9))
+report.add("hanging", lambda: __import__("threading").Event().wait())
+report.add("last", lambda: {"ms": 2.0})
+"""
+
+
+def test_a_row_that_ends_its_process_or_hangs_is_noted_and_not_repeated(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(Path(gpu.__file__).parents[2])}
+    codes = [
+        subprocess.run([sys.executable, "-c", CRASHING], cwd=tmp_path, env=environment).returncode
+        for _ in range(3)
+    ]
+    assert codes == [9, STOPPED, 0]
+    rows = json.loads((tmp_path / "rows.json").read_text())["groups"]["some"]
+    assert [row["name"] for row in rows] == ["first", "killed", "hanging", "last"]
+    assert [row.get("ms") for row in rows] == [1.0, None, None, 2.0]
+    assert "the process ended" in rows[1]["error"] and "stopped after" in rows[2]["error"]
+
+
+def test_a_group_that_a_row_ended_goes_on_in_another_process(tmp_path, monkeypatch):
+    file, codes = tmp_path / "gpu.json", iter([BROKEN, 0])
+
+    def run(command, timeout):
+        report = Report(file, "some", time.monotonic() + 60, resume=True)
+        code = next(codes)
+        report.add(f"row before code {code}", lambda: {"ms": 1.0})
+        return subprocess.CompletedProcess(command, code)
+
+    monkeypatch.setattr(gpu, "GROUPS", {"some": ("", "")})
+    monkeypatch.setattr(gpu.subprocess, "run", run)
+    rows = gpu.whole(file, tiny=True, seconds=60.0)["groups"]["some"]
+    assert [row["name"] for row in rows] == [f"row before code {code}" for code in (BROKEN, 0)]
+
+
+def test_a_group_that_crashes_is_noted(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "GROUPS", {"crash": ("", "")})
+    # the child does not know this group
+    found = gpu.whole(tmp_path / "gpu.json", tiny=True, seconds=60.0)
     assert found["groups"]["crash"][0]["error"] == "ended with exit code 2"
 
 

@@ -16,6 +16,7 @@ from immr.model.features.document_features import DocumentArrays
 from immr.model.features.text_features import Tokens
 from immr.model.fusion import FusionName
 from immr.model.model_recipe import ModelRecipe
+from immr.model.runtime import openvino
 from immr.model.text_query_encoder import TextQueryEncoder, has_text_encoder
 from immr.model.text_tower import export_text_encoder
 from immr.model.towers import Towers
@@ -85,3 +86,23 @@ def test_an_export_that_differs_from_torch_is_refused(
     with pytest.raises(TrainingError, match="OpenVINO converts"):
         export_text_encoder(towers.recipe, towers.document, tmp_path)
     assert (tmp_path / TEXT_ENCODER).is_file()
+
+
+@pytest.mark.parametrize("in_half", [False, True])
+def test_concepts_that_no_token_chooses_need_full_precision(
+    in_half: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    towers = towers_of(tmp_path, "bert", "concept_slots")
+    with (
+        torch.no_grad()
+    ):  # a concept that no token chooses now weighs less than the fusion's epsilon, and shows
+        towers.document.fusion.read.memory_KD.mul_(160.0)
+        towers.document.fusion.w6.weight.mul_(30.0)
+    if in_half:
+        save = openvino().save_model
+        monkeypatch.setattr(openvino(), "save_model", lambda graph, file, **_: save(graph, file))
+        with pytest.raises(TrainingError, match="less than"):
+            export_text_encoder(towers.recipe, towers.document, tmp_path)
+        return
+    cosine = export_text_encoder(towers.recipe, towers.document, tmp_path)
+    assert cosine is not None and cosine > 0.9999

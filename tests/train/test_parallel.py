@@ -8,6 +8,7 @@ import torch
 from immr.model.card import IMAGE_ENCODER, TOWERS
 from immr.model.encoders.by_name import load_image_encoder
 from immr.train.job import CURVES
+from tests.support.tiny_encoders import image_model
 from tests.support.tiny_training_set import MODEL
 from tests.train import ranks
 
@@ -50,3 +51,19 @@ def test_each_rank_holds_half_of_parameters_and_moments(folder):
         held = [rank["sharded"]["held"][number] for rank in answers]
         assert sum(held) == whole
         assert max(held) < 0.52 * whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dinov2", "efficientnet-lite0"])
+def test_gradients_in_bfloat16_agree_with_replicas(name, tmp_path):
+    """With batch normalization only the products are reduced."""
+    if name == "dinov2":
+        name = image_model(name, tmp_path / name)
+    ranks.finish(ranks.start("tests.train.reduced_worker", 2, name, str(tmp_path)))
+    for found in ranks.answers(tmp_path, 2):
+        assert found["sharded"]["dtypes"] == {torch.float32}
+        sharded, replicated = (
+            torch.cat([gradient.flatten() for gradient in found[kind]["gradients"]])
+            for kind in ("sharded", "replicated")
+        )
+        assert (sharded - replicated).norm() < 0.02 * replicated.norm()

@@ -8,15 +8,17 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import torch
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from immr.train.world import World
 
 
-def shard(encoder: nn.Module, world: World) -> None:
+def shard(encoder: nn.Module, world: World, reduced: bool = False) -> None:
     """Split each parameter into one piece per rank, in place; whole ones exist for one block at a time.
 
     The gradient of a piece is the sum over ranks, as `sum_gradients` computes it for replicated parameters,
@@ -25,6 +27,9 @@ def shard(encoder: nn.Module, world: World) -> None:
     Args:
         encoder: its parameters must be contiguous; create its optimizer afterwards.
         world: all ranks call this together.
+        reduced: ranks send parameters in bfloat16 and compute with these; pieces, gradients' sums and moments stay
+            float32. Ignored if the encoder has batch normalization, whose statistics are float32: autocast alone
+            then reduces its products.
     """
     if world.size == 1:
         return
@@ -32,11 +37,14 @@ def shard(encoder: nn.Module, world: World) -> None:
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
     device = next(encoder.parameters()).device.type
     mesh = init_device_mesh(device, (world.size,))
+    precision = MixedPrecisionPolicy()
+    if reduced and not any(isinstance(module, _BatchNorm) for module in encoder.modules()):
+        precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for module in (
         *_blocks(encoder),
         encoder,
     ):  # parameters outside of the blocks are gathered with the whole
-        sharded = fully_shard(module, mesh=mesh)
+        sharded = fully_shard(module, mesh=mesh, mp_policy=precision)
         sharded.set_gradient_divide_factor(1.0)
         sharded.set_force_sum_reduction_for_comms(True)  # gloo supports nothing else
 

@@ -133,10 +133,11 @@ def fine_tuning(
     preprocessing = preprocessing_of(model)
     on_gpu = world.device.startswith("cuda")
     encoder: Any = load_image_encoder(model.image_encoder, model.image_size_px).to(world.device)
+    reduced = on_gpu if recipe.autocast is None else recipe.autocast
     if on_gpu:
         use_fast_kernels(encoder)
     if recipe.encoder_parallel == "fsdp2":
-        parallel.shard(encoder, world)
+        parallel.shard(encoder, world, reduced)
     else:
         encoder = encoder.to(memory_format=torch.channels_last)  # twice as fast on a CPU
     stored = PixelCache(cache_dir, round(recipe.image_size_px * _STORED_OVER_TRAINED), model.framing)
@@ -149,9 +150,7 @@ def fine_tuning(
             encoder, recipe.encoder_share, recipe.stage_decay, recipe.frozen_stages, recipe.weight_decay
         ),
     ]
-    plan, reduced = _plan(arrays, recipe, run, world), recipe.autocast
-    if reduced is None:
-        reduced = on_gpu
+    plan = _plan(arrays, recipe, run, world)
     squares: Squares = HostSquares(drawing, preprocessing)
     run_encoder: Encoder = encoder
     if on_gpu:
@@ -209,7 +208,7 @@ def _pictures(arrays: TrainingArrays, cache: PixelCache, world: World) -> Pictur
         for image, there in zip(arrays.document_images, arrays.documents.has_picture_N.tolist(), strict=True)
     ]
     hashes = image_hashes([*arrays.photo_images, *filter(None, shown)])
-    cache.compute(hashes, Share(world.rank, world.size))
+    cache.compute(hashes, Share(world.rank, world.size, torch.get_num_threads()))
     world.barrier()
     photos = cache.read([hashes[image] for image in arrays.photo_images])
     of_documents = iter(cache.read([hashes[image] for image in shown if image]))

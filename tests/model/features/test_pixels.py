@@ -27,6 +27,16 @@ def test_pictures_are_read_back_with_their_short_side(hashes, tmp_path):
     np.testing.assert_array_equal(pictures[0], whole)
 
 
+def test_threads_decode_the_same(hashes, tmp_path):
+    found = []
+    for threads in (1, 3):
+        cache = PixelCache(tmp_path / f"{threads}", 20)
+        cache.compute(hashes, Share(threads=threads))
+        found.append(cache.read(list(hashes.values())))
+    for one, several in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, several)
+
+
 def test_shares_decode_everything_once(hashes, tmp_path):
     cache = PixelCache(tmp_path / "cache", 20)
     cache.compute(hashes, Share(0, 2))

@@ -9,7 +9,7 @@ from immr.train.world import World
 def _loss(conflict_cosine: float, rows_SD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss of one example along the first axis whose class is row 0, and the rows' gradient."""
     rows_SD = rows_SD.clone().requires_grad_()
-    softmax = MarginSoftmax(margins.cosface(0.2), 8.0, World(), conflict_cosine)
+    softmax = MarginSoftmax(margins.CosFace(0.2), 8.0, World(), conflict_cosine)
     targets = Targets.among(torch.tensor([0]), torch.arange(len(rows_SD)), len(rows_SD))
     loss = softmax(torch.tensor([[1.0, 0.0, 0.0]]), rows_SD, targets).sum()
     loss.backward()

@@ -11,7 +11,7 @@ from immr.train.world import World
 ONE = World()
 
 
-@pytest.mark.parametrize("margin", [margins.cosface(0.3), margins.arcface(0.4)])
+@pytest.mark.parametrize("margin", [margins.CosFace(0.3), margins.ArcFace(0.4)])
 def test_loss_and_gradients_agree_with_plain_torch(margin):
     generator = torch.Generator().manual_seed(0)
     first_AD = F.normalize(torch.randn(4, 5, generator=generator, dtype=torch.float64), dim=-1)
@@ -41,7 +41,7 @@ def test_loss_and_gradients_agree_with_plain_torch(margin):
 def test_a_second_backward_pass_is_refused():
     rows_SD = torch.eye(2, requires_grad=True)
     targets = Targets.among(torch.tensor([0, 1]), torch.arange(2), 2)
-    loss = MarginSoftmax(margins.cosface(0.1), 4.0, ONE)(torch.eye(2), rows_SD, targets).sum()
+    loss = MarginSoftmax(margins.CosFace(0.1), 4.0, ONE)(torch.eye(2), rows_SD, targets).sum()
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="one backward pass"):
         loss.backward()
@@ -54,7 +54,7 @@ def test_targets_are_found_among_sorted_rows():
     assert not Targets.among(torch.tensor([9]), torch.zeros(0, dtype=torch.long), 0).is_own_A.any()
 
 
-@pytest.mark.parametrize("margin", [margins.cosface(0.3), margins.arcface(0.4)])
+@pytest.mark.parametrize("margin", [margins.CosFace(0.3), margins.ArcFace(0.4)])
 @pytest.mark.parametrize(("conflict_cosine", "padded"), [(1.0, False), (0.5, True)])
 def test_chunks_of_any_width_give_the_same_result(margin, conflict_cosine, padded):
     generator = torch.Generator().manual_seed(0)
@@ -79,6 +79,6 @@ def test_chunks_of_any_width_give_the_same_result(margin, conflict_cosine, padde
 def test_a_large_scale_does_not_overflow():
     embeddings_AD = torch.tensor([[1.0, 0.0]])
     rows_SD = torch.tensor([[-2.0, 0.0], [-1.0, 1e-4]])
-    softmax = MarginSoftmax(margins.cosface(0.0), 1000.0, ONE)
+    softmax = MarginSoftmax(margins.CosFace(0.0), 1000.0, ONE)
     loss_A = softmax(embeddings_AD, rows_SD, Targets.among(torch.tensor([0]), torch.arange(2), 2))
     assert loss_A.item() == pytest.approx(math.log(2), abs=1e-3)

@@ -83,7 +83,8 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, pixels_B3SS: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled features (B, F) and the head's patch features (B, P, 1280)."""
-        network, stages = self.network, list[Tensor]()
+        network = self.network
+        stages: list[Tensor] = []  # torch.compile breaks the graph at list[Tensor]()
         map_BCHW = network._swish(network._bn0(network._conv_stem(pixels_B3SS)))
         for number, block in enumerate(network._blocks):
             map_BCHW = block(map_BCHW)

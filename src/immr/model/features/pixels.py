@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from immr.data import images
 from immr.errors import DataError, ImageError
+from immr.machine.ahead import ahead
 from immr.model.features.image_features import Share
 from immr.model.framing import WORKING_PX, framed
 from immr.model.model_recipe import FramingName
@@ -53,10 +54,12 @@ class PixelCache:
         todo = [key for key in mine if key not in known]
         quiet = True if share.rank else None
         with tqdm(total=len(todo), desc="decoding", unit="img", disable=quiet, leave=False) as progress:
+            workers = share.threads if share.threads > 1 else 0
+            pictures = ahead(lambda key: self._decoded(by_hash[key]), todo, workers, _SHARD_PICTURES)
             for start in range(0, len(todo), _SHARD_PICTURES):
-                keys = todo[start : start + _SHARD_PICTURES]
-                self._store.add(self._decoded({key: by_hash[key] for key in keys}))
-                progress.update(len(keys))
+                part = dict(zip(todo[start : start + _SHARD_PICTURES], pictures, strict=False))
+                self._store.add({key: picture for key, picture in part.items() if picture is not None})
+                progress.update(len(part))
 
     def read(self, keys: Sequence[str]) -> list[ByteArray]:
         """(H, W, 3) views into the cache's files, in the order of `keys`.
@@ -72,14 +75,13 @@ class PixelCache:
             )
         return [found[key] for key in keys]
 
-    def _decoded(self, uris: Mapping[str, str]) -> dict[str, ByteArray]:
-        pictures = {}
-        for key, uri in uris.items():
-            try:
-                pictures[key] = self._fitted(images.load(uri, min_side_px=self._enough_px))
-            except DataError as error:
-                _log.warning("skipping the picture %s: %s", uri, error)
-        return pictures
+    def _decoded(self, uri: str) -> ByteArray | None:
+        """None for a broken picture."""
+        try:
+            return self._fitted(images.load(uri, min_side_px=self._enough_px))
+        except DataError as error:
+            _log.warning("skipping the picture %s: %s", uri, error)
+            return None
 
     def _fitted(self, picture: Image.Image) -> ByteArray:
         if self._framing == "drawing":

@@ -118,15 +118,14 @@ class _Chunks:
         softmax, (column_A1, is_own_A) = self.softmax, self.place(part)
         logits_AK = product(self.scaled_AD, unit_KD.T)
         cosine_A = logits_AK.gather(1, column_A1)[:, 0] / softmax.scale
-        hardened_A, slope_A = hardened(softmax.margin, cosine_A)
+        target_A = softmax.scale * softmax.margin(cosine_A)
         if softmax.conflict_cosine < 1.0:
             drop_conflicts(logits_AK, softmax.scale * softmax.conflict_cosine)
         if self.is_padding_S is not None:
             logits_AK.masked_fill_(self.is_padding_S[part], -math.inf)
-        target_A = softmax.scale * hardened_A
         other_A = logits_AK.gather(1, column_A1)[:, 0]
         logits_AK.scatter_(1, column_A1, torch.where(is_own_A, target_A, other_A)[:, None])
-        return logits_AK, torch.where(is_own_A, target_A, 0.0), slope_A
+        return logits_AK, torch.where(is_own_A, target_A, 0.0), softmax.margin.slope(cosine_A)
 
 
 class _Function(torch.autograd.Function):
@@ -206,12 +205,3 @@ def log_sum_over_ranks(
     highest_NA, sum_NA, target_NA = gather_values(torch.stack([highest_A, sum_A, target_A]), world).unbind(1)
     whole_A = highest_NA.amax(0)
     return (sum_NA * (highest_NA - whole_A).exp()).sum(0).log() + whole_A, target_NA.sum(0)
-
-
-def hardened(margin: Margin, cosine_A: Tensor) -> tuple[Tensor, Tensor]:
-    """The margin's value and its derivative."""
-    with torch.enable_grad():
-        cosine_A = cosine_A.detach().requires_grad_()
-        hardened_A = margin(cosine_A)
-        (slope_A,) = torch.autograd.grad(hardened_A.sum(), cosine_A)
-    return hardened_A.detach(), slope_A

@@ -6,6 +6,7 @@ the GPU takes to run them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -79,6 +80,16 @@ def cuda_graph(work: Work) -> Recording:
         # another thread may copy pictures during the capture, which is harmless
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             work()
-    finally:
-        torch.cuda.set_stream(stream)  # after an error torch leaves the recording's stream set
+    except RuntimeError:
+        _leave_capture(graph, stream)
+        raise
     return graph
+
+
+def _leave_capture(graph: torch.cuda.CUDAGraph, stream: torch.cuda.Stream) -> None:
+    """Undo what torch leaves behind if a capture fails; otherwise dropout would fail and no memory be freed."""
+    torch.cuda.set_stream(stream)
+    generator = torch.cuda.default_generators[stream.device_index]
+    generator.graphsafe_set_state(generator.clone_state())  # a copy does not take part in the capture
+    with contextlib.suppress(RuntimeError, AttributeError):  # the capture's pool may be closed already
+        torch._C._cuda_endAllocateToPool(stream.device_index, graph.pool())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from immr.train.classifier.sampling import Sample
-from immr.train.classifier.softmax import MarginSoftmax, Targets, hardened, log_sum_over_ranks
+from immr.train.classifier.softmax import MarginSoftmax, Targets, log_sum_over_ranks
 
 if TYPE_CHECKING:
     from immr.train.classifier.kernels import rows as row_kernels
@@ -73,8 +73,7 @@ class FusedSoftmax:
 
         softmax, problem = self.softmax, None
         cosine_A = torch.linalg.vecdot(embeddings_AD, rows.target_AD)
-        hardened_A, slope_A = hardened(softmax.margin, cosine_A)
-        own_logit_A = torch.where(targets.is_own_A, softmax.scale * hardened_A, 0.0)
+        own_logit_A = torch.where(targets.is_own_A, softmax.scale * softmax.margin(cosine_A), 0.0)
         highest_A = torch.full_like(cosine_A, torch.finfo(torch.float32).min)
         sum_A = torch.zeros_like(cosine_A)
         if len(rows.unit_SD):
@@ -96,7 +95,7 @@ class FusedSoftmax:
             log_sum_A=log_sum_A,
             target_logit_A=target_logit_A,
             cosine_A=cosine_A,
-            slope_A=slope_A,
+            slope_A=softmax.margin.slope(cosine_A),
             problem=problem,
         )
 
