@@ -12,9 +12,11 @@ independent trials, with plans, sample ratios and interleaving.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +28,7 @@ from scipy.stats import norm
 from benchmarks.experiment import segments
 from benchmarks.experiment.interleaved import sensitivity
 from benchmarks.experiment.rules import Rules, immr_rules, one_look_rules
-from benchmarks.experiment.worlds import BAD, EQUAL, at_share, looks, sessions
+from benchmarks.experiment.worlds import BAD, EQUAL, World, at_share, looks, sessions
 from immr.readout.comparison import CTR, Comparison, compare
 from immr.readout.power import plan
 from immr.readout.sample_ratio import ALPHA as SRM_ALPHA
@@ -38,6 +40,7 @@ QUERIES_PER_USER = 5.0
 CLICK_SHAPE = (0.8, 7.2)  # Beta: a CTR of 10 %, very different from user to user
 ALPHA = 0.05
 Ints = npt.NDArray[np.int64]
+T = TypeVar("T")
 RULES: dict[str, Rules] = {"IMMR": immr_rules, "one look": one_look_rules}
 
 
@@ -138,32 +141,38 @@ def lost_events(rng: np.random.Generator, runs: int, count: int) -> dict[str, fl
     return {"srm_users": count, "srm_found_rate": found(0.98), "srm_false_alarm_rate": found(1.0)}
 
 
-def equal_worlds(rng: np.random.Generator, runs: int) -> dict[str, dict[str, dict[str, float]]]:
-    """By world and rules: the share of tests of equal versions with each verdict at some look."""
-    found = {}
-    for world in (at_share(each, share) for each in EQUAL for share in (0.5, 0.1)):
-        given: dict[str, list[dict[str, bool]]] = {name: [] for name in RULES}
-        for _ in range(runs):
-            seen = looks(sessions(world, rng))
-            for name, rules in RULES.items():
-                given[name].append({verdict: bool(at.any()) for verdict, at in rules(seen, world).items()})
-        found[world.name] = {name: _means(rows) for name, rows in given.items()}
-    return found
+def in_worlds(
+    one: Callable[[World, int, int], T], worlds: Sequence[World], runs: int, seed: int, processes: int
+) -> dict[str, T]:
+    """What `one` finds in each world, by its name. Each world has its own random numbers, whatever the processes."""
+    seeds = [seed + number for number in range(len(worlds))]
+    with ProcessPoolExecutor(processes) as pool:
+        found = pool.map(one, worlds, [runs] * len(worlds), seeds)
+        return {world.name: each for world, each in zip(worlds, found, strict=True)}
 
 
-def bad_challengers(rng: np.random.Generator, runs: int) -> dict[str, dict[str, float]]:
-    """By world, the median hours until a bad challenger is off under both rules."""
-    found = {}
-    for world in BAD:
-        verdict = "CTR" if world.lift else "error rate"
-        hours: dict[str, list[float]] = {name: [] for name in RULES}
-        for _ in range(runs):
-            seen = looks(sessions(world, rng))
-            for name, rules in RULES.items():
-                at = rules(seen, world)[verdict]
-                hours[name].append(float(at.argmax() + 1) if at.any() else np.inf)
-        found[world.name] = {name: float(np.median(each)) for name, each in hours.items()}
-    return found
+def equal_world(world: World, runs: int, seed: int) -> dict[str, dict[str, float]]:
+    """By rules: the share of tests of equal versions with each verdict at some look."""
+    rng = np.random.default_rng(seed)
+    given: dict[str, list[dict[str, bool]]] = {name: [] for name in RULES}
+    for _ in range(runs):
+        seen = looks(sessions(world, rng))
+        for name, rules in RULES.items():
+            given[name].append({verdict: bool(at.any()) for verdict, at in rules(seen, world).items()})
+    return {name: _means(rows) for name, rows in given.items()}
+
+
+def bad_challenger(world: World, runs: int, seed: int) -> dict[str, float]:
+    """By rules: the median hours until a bad challenger is off."""
+    rng = np.random.default_rng(seed)
+    verdict = "CTR" if world.lift else "error rate"
+    hours: dict[str, list[float]] = {name: [] for name in RULES}
+    for _ in range(runs):
+        seen = looks(sessions(world, rng))
+        for name, rules in RULES.items():
+            at = rules(seen, world)[verdict]
+            hours[name].append(float(at.argmax() + 1) if at.any() else np.inf)
+    return {name: float(np.median(each)) for name, each in hours.items()}
 
 
 def _means(rows: list[dict[str, bool]]) -> dict[str, float]:
@@ -196,14 +205,16 @@ def main(
     ] = 300_000,
     segment_runs: Annotated[int, typer.Option(help="Tests split into twenty segments.")] = 1000,
     worlds_only: Annotated[bool, typer.Option("--worlds-only", help="Only the first two parts.")] = False,
+    processes: Annotated[int, typer.Option(help="For the worlds.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of all users.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Simulate, read out, and count how often the readout is wrong."""
     rng = np.random.default_rng(seed)
-    worlds = equal_worlds(rng, runs)
+    same = [at_share(world, share) for world in EQUAL for share in (0.5, 0.1)]
+    worlds = in_worlds(equal_world, same, runs, seed, processes)
     _print_worlds(worlds, runs)
-    hours = bad_challengers(rng, bad_runs)
+    hours = in_worlds(bad_challenger, BAD, bad_runs, seed, processes)
     _print_hours(hours, bad_runs)
     figures = worst(worlds)
     if not worlds_only:

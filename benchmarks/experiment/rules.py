@@ -14,12 +14,12 @@ import numpy.typing as npt
 from scipy.stats import chi2, norm
 
 from benchmarks.experiment.worlds import Looks, World
-from immr.readout.comparison import EARLY_USERS, Look
+from immr.readout.comparison import Look
 from immr.readout.decision import DecisionPolicy
 from immr.readout.guardrails import ALPHA as GUARDRAIL_ALPHA
 from immr.readout.guardrails import excess_lower_bound
 from immr.readout.sample_ratio import ALPHA, mismatch_p_values
-from immr.readout.sequential import always_valid_half_width, tuned_rho
+from immr.readout.sequential import always_valid_half_width, log_likelihood_ratio, tuned_rho
 from immr.readout.users import RatioMoments, rate_difference
 
 Verdicts = dict[str, npt.NDArray[np.bool_]]
@@ -39,13 +39,13 @@ def immr_rules(seen: Looks, world: World, challengers: int = 1) -> Verdicts:
     champion, challenger = seen.clicks
     users, fewest = champion.users + challenger.users, np.minimum(champion.users, challenger.users)
     difference, error = rate_difference(champion, challenger)
-    half, early = (
-        always_valid_half_width(error, np.maximum(users, 1), tuned_rho(tuned_for, look.alpha), look.alpha)
-        for tuned_for in (look.planned_users, EARLY_USERS)
-    )
+    rho = tuned_rho(look.planned_users, look.alpha)
+    half = always_valid_half_width(error, np.maximum(users, 1), rho, look.alpha)
     weights = np.array([1 - world.share, world.share])
     withheld = mismatch_p_values(np.stack([champion.users, challenger.users]), weights) < ALPHA
-    brakes = (difference + early < 0) & (difference <= -POLICY.brake_at_loss * champion.rate)
+    per_user, error_per_user = rate_difference(*seen.ctr_per_user)
+    loss = -POLICY.brake_at_loss * seen.ctr_per_user[0].rate
+    brakes = log_likelihood_ratio(per_user, error_per_user, loss) > np.log(challengers / POLICY.brake_alpha)
     brakes &= fewest >= POLICY.min_users_to_brake
     enough = (fewest >= POLICY.min_users) & ~withheld
     rails = POLICY.guardrails

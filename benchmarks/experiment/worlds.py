@@ -69,6 +69,7 @@ class Looks:
     """What the readout's statistics need at each hourly look: (H,) arrays, the champion first."""
 
     clicks: tuple[RatioMoments, RatioMoments]  # per impression
+    ctr_per_user: tuple[RatioMoments, RatioMoments]  # of each user alone, per user
     fallbacks: tuple[RatioMoments, RatioMoments]  # per search, as are the next two
     empty: tuple[RatioMoments, RatioMoments]
     slow: tuple[RatioMoments, RatioMoments]  # slower than what counts as slow
@@ -172,6 +173,10 @@ def looks(test: Sessions) -> Looks:
     changes = [new_S.astype(np.float64), *sums_5S]
     changes += list(after_5S**2 - before_5S**2)
     changes += list(after_5S[1:] * after_5S[0] - before_5S[1:] * before_5S[0])
+    rate_S, rate_before_S = (
+        sums_5S[1] / np.maximum(POSITIONS * sums_5S[0], 1) for sums_5S in (after_5S, before_5S)
+    )
+    changes += [rate_S - rate_before_S, rate_S**2 - rate_before_S**2]
     at_S = test.challenged_U[user_S] * hours + test.hour_S
     sums_K2H = np.stack([np.bincount(at_S, change, 2 * hours) for change in changes])
     sums_K2H = sums_K2H.reshape(-1, 2, hours).cumsum(axis=2)
@@ -190,4 +195,16 @@ def looks(test: Sessions) -> Looks:
         )
         return champion, challenger
 
-    return Looks(ratio(1, POSITIONS), ratio(2, 1), ratio(3, 1), ratio(4, 1))
+    users_2H, rate_2H, rate_squares_2H = sums_K2H[[0, -2, -1]]
+    champion, challenger = (
+        RatioMoments.of_sums(
+            users=users_2H[arm],
+            numerator=rate_2H[arm],
+            denominator=users_2H[arm],
+            numerator_squares=rate_squares_2H[arm],
+            denominator_squares=users_2H[arm],
+            products=rate_2H[arm],
+        )
+        for arm in (0, 1)
+    )
+    return Looks(ratio(1, POSITIONS), (champion, challenger), ratio(2, 1), ratio(3, 1), ratio(4, 1))

@@ -84,6 +84,19 @@ def test_versions_replace_each_other_in_their_roles(fake: FakeApi) -> None:
     assert names(fake) == {"immr-2", "immr-3"}
 
 
+def test_several_challengers_serve_beside_the_champion(fake: FakeApi) -> None:
+    roles = ("champion", "challenger", "challenger-2", "challenger-3")
+    serving = [deploy(fake, number, role) for number, role in enumerate(roles, start=1)]
+    assert deployer(fake).current() == serving
+    deployer(fake).remove("challenger-2")  # it has lost; the test continues with the others
+    assert names(fake) == {"immr-1", "immr-2", "immr-4"}
+    deploy(fake, 4, "champion")
+    for role in ("challenger", "challenger-3"):
+        deployer(fake).remove(role)
+    assert [(one.role, one.version_id) for one in deployer(fake).current()] == [("champion", "immr-4")]
+    assert names(fake) == {"immr-1", "immr-4"}  # the champion before serves until the next change
+
+
 def test_a_rollback_finds_the_previous_version_running(fake: FakeApi) -> None:
     deploy(fake, 1, "champion")
     deploy(fake, 2, "champion")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tea_tasting.aggr import Aggregates
 
-from immr.readout.comparison import CTR, ORDERS_PER_USER, Look, compare, rate, standard_error
+from immr.readout.comparison import CTR, ORDERS_PER_USER, compare, rate, standard_error
 from immr.readout.users import aggregates_of
 
 
@@ -23,20 +23,6 @@ def test_a_difference_and_its_three_intervals() -> None:
     one, always = found.interval, found.always_valid
     assert always.low < one.low < 0.02 < one.high < always.high
     assert found.p_value < 0.001
-
-
-def test_early_intervals_are_narrower_for_few_users_and_wider_for_many() -> None:
-    look = Look(planned_users=10_000)
-
-    def widths(users: int) -> tuple[float, float]:
-        found = compare(CTR, side(users, 0.1), side(users, 0.1, 1), look)
-        assert found is not None
-        return found.early.high - found.early.low, found.always_valid.high - found.always_valid.low
-
-    early, planned = widths(150)
-    assert early < planned
-    early, planned = widths(5000)
-    assert early > planned
 
 
 def test_there_is_no_comparison_if_users_do_not_vary() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from immr.errors import ExperimentError
 from immr.readout.comparison import Arm, Comparison, Interval
-from immr.readout.decision import DecisionPolicy, decide
+from immr.readout.decision import DecisionPolicy, decide, must_brake
 from immr.readout.readout import Readout, VariantReadout
 from immr.readout.sample_ratio import SampleRatio
 
@@ -20,11 +20,15 @@ def side(name: str, users: int) -> VariantReadout:
     return VariantReadout(name, f"{name}-model", users, users, users, users, users, 0, 0.0, None, None)
 
 
-def read(low: float, high: float, users: int = 500, early: float | None = None) -> Readout:
-    """A readout with this always-valid interval; the champion's CTR is 20 %. `early` is a half-width."""
+def read(
+    low: float, high: float, users: int = 500, lost: float | None = None, error: float = 0.03
+) -> Readout:
+    """A readout with this always-valid interval. The champion's CTR is 20 %, of all users and per user.
+
+    `lost` is what the challenger lacks of it per user, and `error` its standard error.
+    """
     middle = (low + high) / 2
     half = (high - low) / 2
-    at_once = half if early is None else early
     ctr = Comparison(
         metric="CTR",
         champion=0.2,
@@ -32,14 +36,17 @@ def read(low: float, high: float, users: int = 500, early: float | None = None) 
         difference=middle,
         interval=Interval(middle - 0.6 * half, middle + 0.6 * half),
         always_valid=Interval(low, high),
-        early=Interval(middle - at_once, middle + at_once),
+        standard_error=half / 3,
         relative_lift=middle / 0.2,
         relative_interval=None,
         p_value=0.04,
     )
     sides = (side("champion", users + 10), side("challenger", users))
     ratio = SampleRatio({"champion": users + 10, "challenger": users}, {}, 0.8, True)
-    arm = Arm("challenger", "challenger-model", ctr, None, None, {})
+    per_user = None
+    if lost is not None:
+        per_user = replace(ctr, challenger=0.2 - lost, difference=-lost, standard_error=error)
+    arm = Arm("challenger", "challenger-model", ctr, None, per_user, None, {})
     return Readout("test", 0.95, sides, ratio, None, 0, 0, 0, (arm,))
 
 
@@ -57,10 +64,11 @@ def read(low: float, high: float, users: int = 500, early: float | None = None) 
         (read(-0.2, 0.2), "wait", "Too early to tell"),
         (read(0.001, 0.05, users=99), "wait", "99 of the 100"),
         (read(-0.05, -0.001, users=99), "wait", "99 of the 100"),
-        (read(-0.24, 0.02, users=20, early=0.1), "roll back", "9.00% against the champion's 20.00%"),
-        (read(-0.24, 0.02, users=19, early=0.1), "wait", "Too few users"),
-        (read(-0.24, 0.02, users=500, early=0.12), "wait", "Too early"),
-        (read(-0.18, 0.02, users=500, early=0.05), "wait", "Too early"),
+        (read(-0.24, 0.02, users=20, lost=0.11), "roll back", "9.00% against the champion's 20.00%"),
+        (read(-0.24, 0.02, users=20, lost=0.11), "roll back", "more than 100 times better than none"),
+        (read(-0.24, 0.02, users=19, lost=0.11), "wait", "Too few users"),
+        (read(-0.24, 0.02, lost=0.11, error=0.04), "wait", "Too early"),
+        (read(-0.24, 0.02, lost=0.05, error=0.001), "wait", "Too early"),
     ],
 )
 def test_each_branch(readout: Readout, action: str, sentence: str) -> None:
@@ -97,7 +105,14 @@ def test_decision_is_plain_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"min_users": 1}, {"min_users_to_brake": 0}, {"minimum_effect": -0.1}, {"brake_at_loss": 0}]
+    "wrong",
+    [
+        {"min_users": 1},
+        {"min_users_to_brake": 0},
+        {"minimum_effect": -0.1},
+        {"brake_at_loss": 0},
+        {"brake_alpha": 0},
+    ],
 )
 def test_an_invalid_policy_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ExperimentError):
@@ -112,7 +127,7 @@ def among(*intervals: tuple[float, float], ended: tuple[str, ...] = ()) -> Reado
         one = read(low, high).ctr
         assert one is not None
         sides.append(replace(side(name, 500), ended=name in ended))
-        arms.append(Arm(name, f"{name}-model", replace(one, variant=name), None, None, {}))
+        arms.append(Arm(name, f"{name}-model", replace(one, variant=name), None, None, None, {}))
     return Readout("test", 0.95, tuple(sides), None, None, 0, 0, 0, tuple(arms))
 
 
@@ -124,6 +139,13 @@ def test_the_best_of_several_winners_is_promoted_and_no_other() -> None:
     assert "The challenger-2 is better" in decision.reason
     assert "95% interval for all 3 challengers, valid at every look" in decision.reason
     assert decision.numbers["always_valid_low_challenger-2"] == pytest.approx(0.02)
+
+
+def test_the_brake_of_several_challengers_needs_more_evidence() -> None:
+    per_user = read(0, 0.1, lost=0.1, error=0.032).arms[0].ctr_per_user
+    assert per_user is not None
+    assert must_brake(per_user, POLICY)
+    assert not must_brake(per_user, POLICY, challengers=3)
 
 
 def test_losers_leave_while_the_others_go_on() -> None:

@@ -171,4 +171,4 @@ def test_a_slow_challenger_is_rolled_back(log: SqliteEventLog) -> None:
 
 def test_a_challenger_that_nobody_clicks_is_rolled_back(log: SqliteEventLog) -> None:
     decision = shop(log, clicks=False)
-    assert (decision.action, "the challenger's CTR is 0.00%" in decision.reason) == ("roll back", True)
+    assert (decision.action, "its CTR per user is 0.00%" in decision.reason) == ("roll back", True)

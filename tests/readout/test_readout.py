@@ -17,7 +17,7 @@ from scipy.stats import norm
 
 from immr.errors import ExperimentError
 from immr.experiment.definition import Experiment, Variant
-from immr.readout.comparison import CTR, EARLY_USERS, Comparison, Look, compare
+from immr.readout.comparison import CTR, Comparison, Look, compare
 from immr.readout.printed.text import as_rows
 from immr.readout.readout import readout
 from immr.readout.sequential import always_valid_half_width, tuned_rho
@@ -129,14 +129,21 @@ def test_ctr_difference_is_the_delta_method_by_hand() -> None:
     assert champion.interval.high == pytest.approx(a + Z * math.sqrt(var_a))
 
 
-def test_always_valid_intervals_are_narrowest_at_the_planned_users_and_early() -> None:
+def test_always_valid_intervals_are_narrowest_at_the_planned_users() -> None:
     found = readout(CLUMPED, replace(experiment(), planned_users=400)).ctr
     assert found is not None
     error = (found.interval.high - found.interval.low) / 2 / Z  # many users, so both errors nearly agree
-    for interval, tuned_for in ((found.always_valid, 400), (found.early, EARLY_USERS)):
-        half = always_valid_half_width(error, 1000, tuned_rho(tuned_for, 0.05), 0.05)
-        assert interval.high - found.difference == pytest.approx(half, rel=0.02)
-        assert interval.high - found.difference >= half
+    half = always_valid_half_width(error, 1000, tuned_rho(400, 0.05), 0.05)
+    assert found.always_valid.high - found.difference == pytest.approx(half, rel=0.02)
+    assert found.always_valid.high - found.difference >= half
+    assert found.standard_error == pytest.approx(error, rel=0.02)
+
+
+def test_ctr_per_user_counts_each_user_the_same() -> None:
+    found = readout(SMALL, experiment()).arms[0].ctr_per_user
+    assert found is not None
+    assert found.champion == pytest.approx(np.mean([1 / 8, 2 / 4, 1 / 12]))
+    assert found.challenger == pytest.approx(np.mean([3 / 8, 3 / 4, 3 / 12, 1 / 4]))
 
 
 def test_ctr_per_query_is_the_delta_method_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""Always-valid intervals: the formula, and its error rate over all looks."""
+"""Always-valid inference: the formulas, and their error rates over all looks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from immr.readout.sequential import always_valid_half_width, tuned_rho
+from immr.readout.sequential import always_valid_half_width, log_likelihood_ratio, tuned_rho
 
 
 def test_half_width_is_the_papers_formula() -> None:
@@ -47,3 +48,25 @@ def test_peeking_at_every_user_keeps_the_error_rate() -> None:
     erred_valid = (np.abs(means[:, 29:]) > valid).any(axis=1).mean()
     assert erred_fixed > 0.2
     assert erred_valid <= alpha
+
+
+def test_the_likelihood_ratio_is_that_of_two_normal_distributions() -> None:
+    by_hand = norm.logpdf(-0.3, -0.5, 0.2) - norm.logpdf(-0.3, 0, 0.2)
+    assert log_likelihood_ratio(-0.3, 0.2, -0.5) == pytest.approx(by_hand)
+    assert log_likelihood_ratio(-0.25, 0.2, -0.5) == pytest.approx(0)
+    assert log_likelihood_ratio(-0.3, 0.0, -0.5) == -np.inf
+
+
+def test_the_likelihood_ratio_rarely_errs_at_any_look_and_finds_its_alternative_sooner() -> None:
+    runs, users, alpha, loss = 400, 1500, 0.05, -0.2
+    rng = np.random.default_rng(0)
+    looks = np.arange(1, users + 1)
+    means = rng.normal(size=(runs, users)).cumsum(axis=1) / looks
+    error = 1 / np.sqrt(looks)
+    limit = math.log(1 / alpha)
+    assert (log_likelihood_ratio(means, error, loss) > limit).any(axis=1).mean() <= alpha
+    assert (log_likelihood_ratio(means + 0.05, error, loss) > limit).any(axis=1).mean() < alpha / 2
+    found = log_likelihood_ratio(means + loss, error, loss) > limit
+    half = always_valid_half_width(error, looks, tuned_rho(300, 2 * alpha), 2 * alpha)
+    by_interval = means + loss + half < 0
+    assert np.median(found.argmax(axis=1)) < np.median(by_interval.argmax(axis=1))

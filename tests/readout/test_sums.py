@@ -227,6 +227,7 @@ def test_everything_is_plain_json_and_can_be_printed() -> None:
     assert [row[0] for row in rows] == [
         "CTR",
         "CTR (CUPED)",
+        "CTR per user",
         "CTR@1",
         "orders per user",
         "order rate",

@@ -40,9 +40,16 @@ def test_few_equal_users_do_not_give_a_small_standard_error() -> None:
 
 def test_aggregates_of_one_variant() -> None:
     users = pa.table(
-        {"user_id": ["a", "b", "b"], "variant": ["champion", "champion", "challenger"], "clicks": [1, 3, 9]}
+        {
+            "user_id": ["a", "b", "b"],
+            "variant": ["champion", "champion", "challenger"],
+            "clicks": [1, 3, 9],
+            "impressions": [4, 0, 10],
+        }
     )
     assert users_in_both(users) == 1
     champion = aggregate(users, "champion")
     assert (champion.count(), champion.mean("clicks"), champion.var("clicks")) == (2, 2.0, 2.0)
+    assert aggregate(users, "challenger").mean("ctr") == 0.9
+    assert champion.mean("was_shown") == 0.5
     assert aggregates_of({"clicks": np.zeros(0)}).count() == 0

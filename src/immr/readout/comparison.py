@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
 
 DEFAULT_PLANNED_USERS = 10_000
-EARLY_USERS = 300
-"""The early interval is narrowest here, in users of both variants: it finds large losses soon."""
 _NOTHING_LEFT = 1e-9  # share of a variance that is rounding error
 _ROUNDING = 1e-20  # a variance below this is a rounding error
 
@@ -55,7 +53,7 @@ class Comparison:
     difference: float
     interval: Interval  # for one look, at a time fixed in advance
     always_valid: Interval  # for any number of looks, narrowest at the planned number of users
-    early: Interval  # the same, narrowest at EARLY_USERS
+    standard_error: float  # of the difference, for tests at every look
     relative_lift: float | None  # None if the champion's value is zero
     relative_interval: Interval | None
     p_value: float
@@ -71,13 +69,14 @@ class Arm:
     model_version: str
     ctr: Comparison | None
     ctr_per_query: Comparison | None
+    ctr_per_user: Comparison | None  # the brake acts on it
     cuped: Comparison | None  # CTR, adjusted for what the same users did before the test
     secondary: Mapping[str, Comparison]  # these explain the CTR and do not affect the decision
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """CTR, CTR with CUPED and the secondary metrics, as charts and tables show them."""
-        found = (self.ctr, self.cuped, *self.secondary.values())
+        """CTR, CTR with CUPED and the other metrics, as charts and tables show them."""
+        found = (self.ctr, self.cuped, self.ctr_per_user, *self.secondary.values())
         return tuple(each for each in found if each is not None)
 
 
@@ -94,6 +93,7 @@ class Ratio:
 
 CTR = Ratio("CTR", "clicks", "impressions")
 CTR_PER_QUERY = Ratio("CTR per query", "queries_with_click", "queries")
+CTR_PER_USER = Ratio("CTR per user", "ctr", "was_shown")  # the mean of the users' own CTRs
 CTR_CUPED = Ratio("CTR (CUPED)", "clicks", "impressions", covariates=("clicks_before", "impressions_before"))
 CTR_OWN_ANSWERS = Ratio("CTR without fallbacks", "own_clicks", "own_impressions")
 CTR_AT_1 = Ratio("CTR@1", "first_clicks", "first_impressions")
@@ -123,9 +123,9 @@ class Look:
         """Half-width of the one-look interval in standard errors."""
         return NormalDist().inv_cdf(1 - self.alpha / 2)
 
-    def always_valid(self, standard_error: float, users: int, early: bool = False) -> float:
+    def always_valid(self, standard_error: float, users: int) -> float:
         """Half-width of the always-valid interval."""
-        rho = tuned_rho(EARLY_USERS if early else self.planned_users, self.alpha)
+        rho = tuned_rho(self.planned_users, self.alpha)
         return float(always_valid_half_width(standard_error, users, rho, self.alpha))
 
 
@@ -187,18 +187,15 @@ def compare(
         sides = (moments(ratio, champion), moments(ratio, challenger))
         error = max(error, float(rate_difference(*sides)[1]))
     users = champion.count() + challenger.count()
-    always, early = (
-        _within(difference, look.always_valid(error, users, is_early), ratio.highest)
-        for is_early in (False, True)
-    )
+    half = look.always_valid(error, users)
     return Comparison(
         metric=ratio.name,
         champion=float(found.control),
         challenger=float(found.treatment),
         difference=difference,
         interval=interval,
-        always_valid=always,
-        early=early,
+        always_valid=Interval(max(difference - half, -ratio.highest), min(difference + half, ratio.highest)),
+        standard_error=error,
         relative_lift=float(found.rel_effect_size) if lift_known else None,
         relative_interval=relative if interval_known else None,
         p_value=float(found.pvalue),
@@ -216,7 +213,7 @@ def compare_arm(
     look: Look,
 ) -> Arm:
     """All metrics of a challenger against the champion."""
-    ratios = (CTR, CTR_PER_QUERY, *secondary)
+    ratios = (CTR, CTR_PER_QUERY, CTR_PER_USER, *secondary)
     found = {
         ratio.name: compare(ratio, champion, challenger, look, variant)
         for ratio in ratios
@@ -228,6 +225,7 @@ def compare_arm(
         model_version=model_version,
         ctr=found.pop(CTR.name),
         ctr_per_query=found.pop(CTR_PER_QUERY.name),
+        ctr_per_user=found.pop(CTR_PER_USER.name),
         cuped=compare(CTR_CUPED, champion, challenger, look, variant) if is_explained else None,
         secondary={name: comparison for name, comparison in found.items() if comparison is not None},
     )
@@ -260,7 +258,3 @@ def moments(ratio: Ratio, users: Aggregates) -> RatioMoments:
         users.cov(*names),
     )
     return RatioMoments(*(np.asarray(value, dtype=np.float64) for value in values))
-
-
-def _within(difference: float, half: float, highest: float) -> Interval:
-    return Interval(max(difference - half, -highest), min(difference + half, highest))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from immr.readout.comparison import Comparison, Interval
 from immr.readout.guardrails import GuardrailPolicy, breaches
 from immr.readout.preference import Preference
 from immr.readout.readout import Readout, VariantReadout
+from immr.readout.sequential import log_likelihood_ratio
 
 Action = Literal["promote", "keep", "wait", "roll back"]
 
@@ -26,12 +28,15 @@ class DecisionPolicy:
     min_users: int = 200  # per variant, for every verdict except the brake
     min_users_to_brake: int = 50  # per variant
     minimum_effect: float = 0.02  # a smaller gain is not worth a new version
-    brake_at_loss: float = 0.5  # roll back early at a loss this large
+    brake_at_loss: float = 0.5  # the loss that the brake looks for
+    brake_alpha: float = 0.01  # probability that the brake ever stops a challenger that is not worse
     guardrails: GuardrailPolicy = field(default_factory=GuardrailPolicy)
 
     def __post_init__(self) -> None:
         if self.min_users < 2 or self.min_users_to_brake < 2:
             raise ExperimentError("a decision needs at least 2 users per variant: raise min_users")
+        if not 0 < self.brake_alpha < 1:
+            raise ExperimentError(f"brake_alpha is {self.brake_alpha}: give a probability between 0 and 1")
         if self.minimum_effect < 0 or not 0 < self.brake_at_loss <= 1:
             raise ExperimentError(
                 f"minimum_effect is {self.minimum_effect} and brake_at_loss is {self.brake_at_loss}: give a "
@@ -82,7 +87,7 @@ def decide(readout: Readout, policy: DecisionPolicy) -> Decision:
 
     All rules use always-valid intervals, so `decide` may be called after every click. Guardrails come first,
     even if the comparison is withheld: a challenger that fails must lose its users. Then the brake acts on
-    large losses, by the interval that is narrowest for few users. The rest goes by the interval of the plan.
+    large losses, for which few users suffice. The rest goes by the interval of the plan.
 
     Of several challengers, each has its own verdict, with bounds that hold for all of them jointly. If more
     than one is better than the champion, the one with the highest CTR is promoted; the others need another
@@ -135,9 +140,10 @@ def _verdict(
     if arm.ctr is None:
         return Verdict(name, "wait", "The CTR cannot be compared yet: all users click alike.")
     fewest = min(champion.users, challenger.users)
-    if fewest >= policy.min_users_to_brake and must_brake(arm.ctr, policy):
-        found = _difference(arm.ctr, arm.ctr.early, readout)
-        return Verdict(name, "roll back", f"The {name} loses most of the clicks: {found}.")
+    tested, per_user = len(readout.variants) - 1, arm.ctr_per_user
+    enough = fewest >= policy.min_users_to_brake
+    if enough and per_user is not None and must_brake(per_user, policy, tested):
+        return Verdict(name, "roll back", _why_brake(per_user, policy, tested))
     if fewest < policy.min_users:
         smaller = "smaller variant" if len(readout.variants) == 2 else f"smaller of champion and {name}"
         reason = (
@@ -148,13 +154,24 @@ def _verdict(
     return _by_interval(arm.ctr, readout, policy)
 
 
-def must_brake(ctr: Comparison, policy: DecisionPolicy) -> bool:
-    """Whether the CTR has dropped so far that the challenger goes at once.
+def must_brake(ctr_per_user: Comparison, policy: DecisionPolicy, challengers: int = 1) -> bool:
+    """Whether the clicks have dropped so far that the challenger goes at once.
 
-    The drop has to reach `brake_at_loss`, and the always-valid early interval has to exclude zero. It need
-    not prove a drop of that size, or a challenger at exactly half the CTR would never be stopped.
+    It goes if a loss of `brake_at_loss` explains the data 1/`brake_alpha` times better than no loss does, which
+    takes a measured loss of more than half of `brake_at_loss`. The users' own CTRs are compared, each user
+    counting the same: clicks per impression vary too much if a few users make most of the searches.
     """
-    return ctr.early.high < 0 and ctr.difference <= -policy.brake_at_loss * ctr.champion
+    loss = -policy.brake_at_loss * ctr_per_user.champion
+    evidence = log_likelihood_ratio(ctr_per_user.difference, ctr_per_user.standard_error, loss)
+    return bool(evidence > math.log(challengers / policy.brake_alpha))
+
+
+def _why_brake(ctr: Comparison, policy: DecisionPolicy, challengers: int) -> str:
+    return (
+        f"The {ctr.variant} loses most of the clicks: its CTR per user is {ctr.challenger:.2%} against the "
+        f"champion's {ctr.champion:.2%}. A loss of {policy.brake_at_loss:.0%} explains this more than "
+        f"{challengers / policy.brake_alpha:,.0f} times better than none, which is enough at any look."
+    )
 
 
 def _by_interval(ctr: Comparison, readout: Readout, policy: DecisionPolicy) -> Verdict:

@@ -1,4 +1,4 @@
-"""Always-valid intervals: confidence sequences, which hold at every look and not only at a planned one.
+"""Always-valid inference: it holds at every look, and not only at a planned one.
 
 Asymptotic confidence sequences with a normal mixture: I. Waudby-Smith, D. Arbour, R. Sinha, E. H. Kennedy and
 A. Ramdas, *Time-uniform central limit theory and asymptotic confidence sequences*, arXiv 2103.06476 (2021).
@@ -42,3 +42,26 @@ def always_valid_half_width(
     intrinsic = np.asarray(users, dtype=np.float64) * rho * rho
     factor = np.sqrt(2 * (intrinsic + 1) / intrinsic * np.log(np.sqrt(intrinsic + 1) / alpha))
     return np.asarray(standard_error * factor, dtype=np.float64)
+
+
+def log_likelihood_ratio(
+    difference: npt.ArrayLike, standard_error: npt.ArrayLike, alternative: npt.ArrayLike
+) -> npt.NDArray[np.float64]:
+    """How much better an alternative explains a difference than no difference; −∞ without a standard error.
+
+    Of two normal distributions, as in A. Wald's sequential probability ratio test (*Sequential Tests of Statistical
+    Hypotheses*, 1945). If there is no difference, or one to the other side, the ratio exceeds 1/α at any look with
+    probability α at most (Ville's inequality). No other test finds a difference of this size sooner. For estimates,
+    this is asymptotic, as above.
+
+    Args:
+        difference: The estimate at each look, (L,) or a float; so too below.
+        standard_error: Of the estimate.
+        alternative: The difference to look for.
+    """
+    found, error, wanted = (
+        np.asarray(each, np.float64) for each in (difference, standard_error, alternative)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = (found * wanted - wanted**2 / 2) / error**2
+    return np.where(error > 0, ratio, -np.inf)

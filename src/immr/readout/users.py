@@ -128,10 +128,13 @@ def users_in_both(users: pa.Table) -> int:
 
 
 def aggregate(users: pa.Table, variant: str) -> Aggregates:
-    """Moments of all sums over one variant's users."""
+    """Moments over one variant's users of all sums, and of each user's own CTR."""
     of_variant = users.filter(pc.equal(users["variant"], variant))
     names = [name for name in (*COUNTS, *BEFORE) if name in users.column_names]
-    return aggregates_of({name: of_variant[name].to_numpy() for name in names})
+    sums = {name: of_variant[name].to_numpy() for name in names}
+    impressions_U = sums["impressions"]
+    own = {"ctr": sums["clicks"] / np.maximum(impressions_U, 1), "was_shown": impressions_U > 0}
+    return aggregates_of(sums | own)
 
 
 def aggregates_of(sums: Mapping[str, npt.NDArray[Any]]) -> Aggregates:
