@@ -48,7 +48,6 @@ from immr.wiring import Parts
 from serving.gateway.app import create_gateway_app
 from serving.gateway.split import Gateway
 
-USERS = 400
 log = logging.getLogger(__name__)
 
 
@@ -81,7 +80,8 @@ class EveryCollection:
 class Chaos:
     """One home, two gateways, and the violations found."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, users: int) -> None:
+        self.users = users
         self.dice = random.Random(seed)
         settings = Settings(home=folder / "home", challengers=2)
         deployer = LocalDeployer(settings.home / "deployments", settings.bento_home, {})
@@ -158,12 +158,12 @@ class Chaos:
         except ImmrError as error:
             log.info("not checked: %s", error)
 
-    def shop(self, number: int) -> None:
-        """Users search, click, and come back, until the end."""
+    def shop(self, number: int, users: int) -> None:
+        """So many users search, click, and come back, until the end."""
         dice = random.Random(number)
         with httpx.Client(timeout=30, trust_env=False) as client:
             while not self.ends.wait(0.05):
-                user = f"user-{number}-{dice.randrange(USERS)}"
+                user = f"user-{number}-{dice.randrange(users)}"
                 try:
                     before = load(self.parts.settings.experiment_file)
                     url = self.gateways[dice.randrange(2)][0]
@@ -231,7 +231,8 @@ class Chaos:
         self.follow()
         self.gateways = [self._gateway(), self._gateway()]
         with ThreadPoolExecutor(shoppers + 1) as pool:
-            working = [pool.submit(self.shop, number) for number in range(shoppers)]
+            users = self.users // shoppers
+            working = [pool.submit(self.shop, number, users) for number in range(shoppers)]
             working.append(pool.submit(self._keep_following))
             try:
                 yield
@@ -274,10 +275,10 @@ class Chaos:
                 )
 
 
-def chaos(minutes: float, seed: int, shoppers: int = 2) -> tuple[list[str], Counter[str]]:
+def chaos(minutes: float, seed: int, users: int = 3000, shoppers: int = 2) -> tuple[list[str], Counter[str]]:
     """Run, settle, and return the violations and the number of events of each kind."""
     with tempfile.TemporaryDirectory() as folder:
-        world = Chaos(Path(folder), seed)
+        world = Chaos(Path(folder), seed, users)
         with world.running(shoppers):
             deadline = time.monotonic() + 60 * minutes
             while time.monotonic() < deadline:
@@ -292,12 +293,13 @@ def chaos(minutes: float, seed: int, shoppers: int = 2) -> tuple[list[str], Coun
 def main(
     minutes: Annotated[float, typer.Option(help="How long.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the order of events.")] = 0,
+    users: Annotated[int, typer.Option(help="Who search; with more, tests come to a verdict.")] = 3000,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log refusals.")] = False,
 ) -> None:
     """Change everything at random while users search, and check that they do not notice."""
     logging.basicConfig(level=logging.CRITICAL, format="%(message)s")
     log.setLevel(logging.INFO if verbose else logging.CRITICAL)
-    wrong, done = chaos(minutes, seed)
+    wrong, done = chaos(minutes, seed, users)
     for name, times in sorted(done.items()):
         typer.echo(f"{times:>7,} × {name}")
     for each, times in Counter(wrong).items():

@@ -4,10 +4,10 @@
     python -m benchmarks.governance --world all
 
 clean: every click is right. symmetric-40: labels go to any class alike. swaps-21, -31, -41: look-alike
-    pairs swap that share of their labels. retakes: one photo in seven has a wrong click, and three near
-    copies with the same one. zipf: class sizes follow Zipf's law and a fifth of the labels is wrong. held-
-    out: no judgements; a linear classifier on frozen features is scored on the photos that governance holds
-    out and on photos of other shops (`val`).
+    pairs swap that share of their labels. one-sided-41: only one class of each pair loses labels to the other.
+    retakes: one photo in seven has a wrong click, and three near copies with the same one. zipf: class sizes
+    follow Zipf's law and a fifth of the labels is wrong. held-out: no judgements; a linear classifier on frozen
+    features is scored on the photos that governance holds out and on photos of other shops (`val`).
 
 Labels are drawn on the embedding itself, not on pictures, so a world takes a minute and not an hour.
 """
@@ -68,13 +68,13 @@ class Figures:
     tail_third_kept: float
 
 
-def swaps(share: float) -> Callable[[FloatArray, Ints, Ints], Photos]:
-    """Each class and its nearest one in the category swap labels."""
+def swaps(share: float, one_sided: bool = False) -> Callable[[FloatArray, Ints, Ints], Photos]:
+    """Each class and its nearest one in the category swap labels, or one of the two loses them to the other."""
 
     def world(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> Photos:
         rng, given_N = np.random.default_rng(SEED), truth_N.copy()
         for one, other in _look_alikes(x_NF, truth_N, category_C):
-            for right, wrong in ((one, other), (other, one)):
+            for right, wrong in ((one, other), (other, one))[: 1 if one_sided else 2]:
                 given_N[(truth_N == right) & (rng.random(len(truth_N)) < share)] = wrong
         return Photos(x_NF, truth_N, given_N)
 
@@ -124,6 +124,7 @@ WORLDS: dict[str, Callable[[FloatArray, Ints, Ints], Photos]] = {
     "swaps-21": swaps(0.21),
     "swaps-31": swaps(0.31),
     "swaps-41": swaps(0.41),
+    "one-sided-41": swaps(0.41, one_sided=True),
     "retakes": retakes,
     "zipf": zipf,
 }

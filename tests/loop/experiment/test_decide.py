@@ -85,7 +85,7 @@ def test_a_bad_challenger_loses_its_users_while_the_registry_is_down(deployed: S
     with pytest.raises(RegistryError):
         decide(Parts.of(deployed, registry=down, alerts=sent), apply=True)
     assert load(deployed.experiment_file).state == "stopped"
-    assert sent.titles == ["immr-2 was rolled back"] and "CTR is" in sent.alerts[0].text
+    assert sent.titles == ["immr-2 was rolled back"] and "its CTR per user is" in sent.alerts[0].text
     assert [past.outcome for past in history(connect(deployed))] == ["rolled back"]
     assert deployments(deployed) == {"champion": "immr-1", "challenger": "immr-2"}
 
