@@ -21,7 +21,7 @@ def rank(
     from immr import recipes
     from immr.data.training_set import TrainingSet
     from immr.loop.pipeline_run import PipelineRun
-    from immr.loop.rank import rank_if_possible
+    from immr.loop.rank import rank, rank_if_possible
     from immr.registry import reports
     from immr.settings import Settings
     from immr.wiring import connect
@@ -32,7 +32,7 @@ def rank(
         version = parts.registry.get(model.metadata["version"])
         chosen = recipes.by_name(recipe)
         made = TrainingSet(Path(training_set.metadata["folder"]))
-        return rank_if_possible(parts, version, made, chosen, data_uri)
+        return rank_if_possible(version, lambda: rank(parts, version, made, chosen, data_uri))
 
     def finding(ranked):
         return ranked.sentence

@@ -182,7 +182,8 @@ def test_a_log_that_is_too_small_is_refused_or_leaves_the_version(
         rank(parts, tiny_version.version(1), training_set, strict, shop)
     registry: Any = parts.registry
     assert registry.runs.ended == [True]
-    kept = rank_if_possible(parts, tiny_version.version(1), training_set, strict, shop)
+    version = tiny_version.version(1)
+    kept = rank_if_possible(version, lambda: rank(parts, version, training_set, strict, shop))
     assert (kept.version.id, kept.passed) == ("immr-1", False)
     assert kept.sentence.startswith("No ranker: the log has")
 
@@ -203,6 +204,7 @@ def test_without_data_the_event_log_is_the_click_log(
         parts.events.record_clicks([Click(f"c{number}", "click", query_id, "i1", now)])
         if number:
             PhotoStore(parts.settings.photos_dir).keep(query_id, photo)
-    kept = rank_if_possible(parts, tiny_version.version(1), training_set, RECIPE)
+    version = tiny_version.version(1)
+    kept = rank_if_possible(version, lambda: rank(parts, version, training_set, RECIPE))
     assert kept.sentence.startswith("No ranker: the log has 4 clicks")
     parts.close()

@@ -38,7 +38,7 @@ def test_clicks_without_any_preference_do_not_pass(made: Examples) -> None:
 def test_a_log_whose_order_never_varies_is_refused(tmp_path: Path) -> None:
     """A position then says nothing that the rank by cosine does not say."""
     frozen = ranking_log.of(tmp_path, queries=1500, frozen=True)
-    with pytest.raises(RankingError, match=r"position bias cannot be told from relevance|too uncertain"):
+    with pytest.raises(RankingError, match=r"position bias cannot be separated from relevance|too uncertain"):
         learn(frozen, RankingRecipe(), RECIPE)
 
 

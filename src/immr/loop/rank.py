@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -116,16 +116,10 @@ def rank(
     return Ranked(ranked, passed, learned.sentence, numbers)
 
 
-def rank_if_possible(
-    parts: Parts,
-    version: ModelVersion,
-    training_set: TrainingSet,
-    recipe: Recipe,
-    data: Shop | str | Path | None = None,
-) -> Ranked:
-    """As `rank`, but returns the version unchanged, with the reason, if no ranker can be learned from the log."""
+def rank_if_possible(version: ModelVersion, attempt: Callable[[], Ranked]) -> Ranked:
+    """The outcome of an attempt to `rank` a version, or the version unchanged if its log cannot teach a ranker."""
     try:
-        return rank(parts, version, training_set, recipe, data)
+        return attempt()
     except RankingError as error:
         log.warning("rank: %s", error)
         return Ranked(version, False, f"No ranker: {error}.", {})

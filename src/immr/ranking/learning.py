@@ -90,7 +90,7 @@ def _check_propensities(found: Propensities, examples: Examples, recipe: RankerR
     if unknown > _MOST_UNKNOWN:
         raise RankingError(
             f"{unknown:.0%} of the clicks are at positions that no item shares with position 1 at a similar "
-            "cosine, so position bias cannot be told from relevance: let the order vary, for example by an A/B "
+            "cosine, so position bias cannot be separated from relevance: let the order vary, for example by an A/B "
             "test of another version or by interleaving"
         )
     if error > recipe.max_propensity_error:
