@@ -67,6 +67,15 @@ def served_version(
 ) -> Iterator[str]:
     """The Bento's application, started and stopped as BentoML does it; may not be ready yet."""
     service = VersionService(folder, connect(settings), max_in_progress=max_in_progress)
+    with served_service(service, options, port) as url:
+        yield url
+
+
+@contextmanager
+def served_service(
+    service: VersionService, options: ServingOptions | None = None, port: int = 0
+) -> Iterator[str]:
+    """A service's application, started and stopped as BentoML does it."""
     app = create_version_app(service, options)
     asyncio.run(service.start())
     server = serve(app, port)
