@@ -36,6 +36,12 @@ class Item:
     updated_at: datetime
     stock: float | None = None  # units for sale; None if unknown
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)  # declared by the shop
+    images: tuple[str, ...] = ()  # further pictures, like `image`
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """All pictures, the main one first."""
+        return (self.image, *self.images)
 
 
 @dataclass(frozen=True, slots=True)

@@ -363,3 +363,65 @@ def test_opening_a_version_without_a_collection_is_a_mismatch(index, version):
 def test_embeddings_of_another_dimension_are_refused(index, version, items, embeddings_ND):
     with pytest.raises(IndexMismatchError, match=f"{version.id} has {DIM} dimensions"):
         index.build(version, items, embeddings_ND[:, :8])
+
+
+@pytest.fixture
+def with_pictures(index, version, items, embeddings_ND):
+    """The first 40 items have a second picture, which is that of item n + 100; the others have one."""
+    rows = [row for n in range(ROWS) for row in ([n, n + 100] if n < 40 else [n])]
+    pictures_N = [2 if n < 40 else 1 for n in range(ROWS)]
+    report = index.build(version, items, embeddings_ND[rows], pictures_N=pictures_N)
+    assert report.points == ROWS and report.recall_at_10 >= 0.98
+    collection = index.open(version.id, DIM, "prep")
+    yield collection
+    collection.close()
+
+
+def test_an_item_of_several_pictures_is_found_by_the_best(with_pictures, embeddings_ND):
+    found = with_pictures.search(embeddings_ND[107], 5)
+    assert {found[0].item_id, found[1].item_id} == {"i7", "i107"}
+    assert [hit.cosine for hit in found[:2]] == pytest.approx([1, 1], abs=1e-3)
+    exact_N = embeddings_ND @ embeddings_ND[107]
+    exact_N[:40] = np.maximum(exact_N[:40], exact_N[100:140])
+    assert [hit.cosine for hit in found] == pytest.approx(sorted(exact_N)[: -len(found) - 1 : -1], abs=1e-2)
+    assert with_pictures.search(embeddings_ND[7], 1)[0].item_id == "i7"
+
+
+def test_an_item_of_several_pictures_is_one_document(with_pictures, embeddings_ND):
+    pages = [with_pictures.search(embeddings_ND[107], 50, offset=start) for start in range(0, ROWS, 50)]
+    found = [hit.item_id for page in pages for hit in page]
+    assert len(found) == len(set(found)) == with_pictures.count() == ROWS
+    assert with_pictures.facet("price").largest == float(ROWS)
+    assert sum(with_pictures.facet("brand").counts.values()) == ROWS * 3 // 4
+    assert with_pictures.search_words("title 7", 1)[0].item_id == "i7"
+    assert with_pictures.embedding("i7") == pytest.approx(embeddings_ND[7], abs=1e-2)  # of the main picture
+    others = with_pictures.search(embeddings_ND[107], 5, Filters(exclude="i7"))
+    assert others[0].item_id == "i107" and "i7" not in [hit.item_id for hit in others]
+
+
+def test_items_of_several_pictures_are_changed_and_deleted(
+    with_pictures, index, version, items, embeddings_ND
+):
+    def found(row):
+        return {hit.item_id for hit in with_pictures.search(embeddings_ND[row], 2)}
+
+    new = dataclasses.replace(items[0], item_id="new", title="new")
+    changed = dataclasses.replace(items[1], title="one picture")
+    index.change(version, Changes([new, changed], embeddings_ND[[200, 201, 1]], ["i2"], [1, 2, 3], [2, 1]))
+    with_pictures.refresh()
+    assert with_pictures.count() == ROWS
+    assert {"new", "i200"} == found(200) and {"new", "i201"} == found(201)
+    assert "i1" in found(1) and "i1" not in found(101)
+    assert "i2" not in found(2) and "i2" not in found(102)
+    assert with_pictures.item("i1").title == "one picture"
+
+
+def test_a_collection_of_one_picture_each_keeps_the_main_picture_of_a_change(
+    collection, index, version, items, embeddings_ND, caplog
+):
+    new = dataclasses.replace(items[0], item_id="new", title="new")
+    index.change(version, Changes([new], embeddings_ND[[200, 201]], [], [1], [2]))
+    collection.refresh()
+    assert "run `immr index build" in caplog.text
+    assert "new" in [hit.item_id for hit in collection.search(embeddings_ND[200], 2)]
+    assert "new" not in [hit.item_id for hit in collection.search(embeddings_ND[201], 2)]

@@ -50,3 +50,15 @@ def test_a_catalogue_whose_pictures_are_all_unusable_is_refused(pictures: Path) 
     with pytest.raises(ContractError, match="image cannot be decoded"):
         made(pictures, "broken.png", "broken.png")
     assert not (pictures / "set").exists()
+
+
+def test_further_pictures_are_kept_if_they_can_be_read(
+    pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = f"{pictures}/1.png|{pictures}/broken.png"
+    rows = [ROW.format("000", "0.png").strip() + f",{images}\n", ROW.format("001", "1.png").strip() + ",\n"]
+    (pictures / "items.csv").write_text(HEADER.strip() + ",images\n" + "".join(rows))
+    shop = Shop.catalogue(pictures / "items.csv")
+    items = catalogue_set(shop, pictures / "set", GovernanceRecipe()).items
+    assert [item.images for item in items] == [(f"{pictures}/1.png",), ()]
+    assert "left out 1 further pictures of items" in caplog.text and "broken.png" in caplog.text

@@ -11,9 +11,9 @@ def test_changes_are_read_back_complete_and_in_order(tmp_path: Path) -> None:
     put = PointChange(2, "tea", {"title": "Tea"}, np.array([0.6, 0.8], np.float32))
     journal.append([put, PointChange(1, "milk")])
     deleted, found = ChangeJournal(tmp_path / "collection" / "changes.db").after(0, 10)
-    assert (deleted.point, deleted.payload, deleted.embedding_D) == ("milk", None, None)
+    assert (deleted.point, deleted.payload, deleted.embeddings) == ("milk", None, None)
     assert (found.sequence, found.payload) == (2, {"title": "Tea"})
-    assert found.embedding_D is not None and found.embedding_D.tolist() == put.embedding_D.tolist()  # type: ignore[union-attr]
+    assert found.embeddings is not None and found.embeddings.tolist() == put.embeddings.tolist()  # type: ignore[union-attr]
     assert [change.sequence for change in journal.after(1, 10)] == [2]
     assert [change.sequence for change in journal.after(0, 1)] == [1]
 

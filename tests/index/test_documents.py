@@ -21,7 +21,7 @@ def test_the_order_of_items_does_not_change_the_content_hash():
     forward = Documents.of(VERSION, items, embeddings_ND)
     backward = Documents.of(VERSION, items[::-1], embeddings_ND[::-1])
     assert forward.binding == backward.binding
-    assert np.array_equal(forward.embeddings_ND, backward.embeddings_ND)
+    assert np.array_equal(forward.embeddings_PD, backward.embeddings_PD)
 
 
 def test_price_embedding_version_and_sequence_change_the_content_hash():
@@ -54,3 +54,15 @@ def test_category_prefixes():
 
 def test_point_ids_are_deterministic():
     assert point_id("i1") == point_id("i1") != point_id("i2")
+
+
+def test_rows_stay_with_their_item_and_their_number_must_fit():
+    rows_PD = np.eye(4, dtype=np.float32)
+    items = _items(3)[::-1]
+    documents = Documents.of(VERSION, items, rows_PD, pictures_N=[2, 1, 1])
+    assert documents.first_N.tolist() == [0, 1, 2, 4] and documents.binding.several_pictures
+    assert np.array_equal(documents.embeddings(2), rows_PD[:2])
+    other = Documents.of(VERSION, items, rows_PD, pictures_N=[1, 2, 1])
+    assert other.binding.content_hash != documents.binding.content_hash
+    with pytest.raises(IndexMismatchError, match="5 pictures"):
+        Documents.of(VERSION, items, rows_PD, pictures_N=[2, 2, 1])

@@ -86,3 +86,8 @@ def test_an_item_keeps_every_field(box):
     given = dataclasses.replace(item("ü/ß"), price=0.1 + 0.2, title="'; --")
     box.append([given], [])
     assert box.between(0, 1)[0].item == given
+
+
+def test_further_pictures_come_back(box):
+    box.append([dataclasses.replace(item("a"), images=("b.jpg", "c.jpg")), item("b")], [])
+    assert [change.item.images for change in box.between(0, 10)] == [("b.jpg", "c.jpg"), ()]

@@ -48,3 +48,10 @@ def test_unit_rows():
     assert are_unit_rows(_unit_rows(4, 3))
     assert not are_unit_rows(2 * _unit_rows(4, 3))
     assert not are_unit_rows(np.full((1, 3), np.nan, dtype=np.float32))
+
+
+def test_a_document_is_as_similar_as_its_best_row() -> None:
+    rows_PD = np.eye(4, dtype=np.float32)
+    first_N = np.array([0, 2, 3, 4])
+    assert recall_at_k([[0]], rows_PD[1:2], rows_PD, k=1, first_N=first_N) == 1.0
+    assert recall_at_k([[1]], rows_PD[1:2], rows_PD, k=1, first_N=first_N) == 0.0

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from immr.errors import IndexMismatchError
 from immr.loop import catalogue
 from immr.loop.index import index
 from immr.model import documents
+from immr.model.query_encoder import OnnxQueryEncoder
 from immr.settings import Settings
 from immr.types import FloatArray, Item, ModelVersion
 from immr.wiring import Parts
@@ -78,3 +82,26 @@ def test_a_query_encoder_of_another_version_cannot_open_it(
     index(parts, version, items)
     with pytest.raises(IndexMismatchError):
         parts.index.open(version.id, version.dim, "other preprocessing")
+
+
+def test_an_item_is_found_by_a_further_picture_and_an_unreadable_one_is_left_out(
+    parts: Parts, version: ModelVersion, items: list[Item], tmp_path: Path
+) -> None:
+    red, others = items[0], items[1:]
+    (tmp_path / "pink.png").write_bytes(picture := pink())
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    several = replace(red, images=(str(tmp_path / "pink.png"), str(tmp_path / "broken.png")))
+    assert index(parts, version, [several, *others]).points == len(items)
+    with closing(parts.index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
+        encoder = OnnxQueryEncoder(tmp_path / "version")
+        [embedding_D] = encoder.encode([encoder.decode(picture)])
+        found = collection.search(embedding_D, len(items))
+    assert (found[0].item_id, found[0].image) == (red.item_id, red.image)
+    assert found[0].cosine == pytest.approx(1, abs=1e-3)
+    assert len({hit.item_id for hit in found}) == len(found) == len(items)
+
+
+def pink() -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (48, 40), (250, 130, 170)).save(content, "PNG")
+    return content.getvalue()

@@ -119,9 +119,14 @@ def create_app(client: QdrantClient, names: Mapping[str, str], api_key: str = ""
 
     @app.post("/collections/{name}/points/query")
     async def query(name: str, body: models.QueryRequest) -> dict[str, Any]:
+        vectors = client.get_collection(named(name)).config.params.vectors
+        several = getattr(vectors, "multivector_config", None) is not None and body.using is None
         found = client.query_points(
             named(name),
-            query=body.query,
+            # a server compares one query with all vectors of a point; local mode wants a list of queries for that
+            query=[body.query.nearest]
+            if several and isinstance(body.query, models.NearestQuery)
+            else body.query,
             using=body.using,
             query_filter=body.filter,
             limit=body.limit or 10,

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from immr.data.column_types import NOT_OF_TYPE, UnsuitableTypeError, convert
+from immr.data.pictures import further
 from immr.errors import ContractError
 from immr.types import AttributeKind, AttributeValue, Item
 
@@ -102,7 +103,8 @@ def pack(
 def item_of(row: Mapping[str, Any]) -> Item:
     """An item from a row of IMMR's tables."""
     attributes = json.loads(row.get(COLUMN) or "{}")
-    return Item(**{**row, COLUMN: attributes})
+    pictures = further.unpack(row.get(further.COLUMN))
+    return Item(**{**row, COLUMN: attributes, further.COLUMN: pictures})
 
 
 def kinds_of(items: Sequence[Item]) -> dict[str, AttributeKind]:

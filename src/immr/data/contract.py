@@ -53,10 +53,11 @@ ITEMS = TableContract(
             "price": pa.float64(),
             "updated_at": TIMESTAMP,
             "stock": pa.float64(),
+            "images": pa.string(),  # further pictures, packed by `immr.data.pictures.further`
         }
     ),
     key=("item_id",),
-    may_lack=frozenset({"stock"}),
+    may_lack=frozenset({"stock", "images"}),
 )
 QUERIES = TableContract(
     name="queries",

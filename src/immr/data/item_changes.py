@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from immr.data.admission import TableCounts, admit_table
 from immr.data.attributes import item_of
 from immr.data.contract import ITEMS
-from immr.data.pictures.downloads import Downloads, is_url
+from immr.data.pictures.downloads import Downloads, Fetched, is_url
 from immr.data.sources.shop import Shop
 from immr.errors import ContractError
 from immr.types import Item
@@ -53,15 +54,22 @@ def read_items(
 
 def _fetched(read: ReadItems, downloads: Downloads) -> ReadItems:
     """The items whose picture is here; those whose picture cannot be fetched are rejected."""
-    fetched = downloads.fetch(item.image for item in read.items if is_url(item.image))
+    fetched = downloads.fetch(uri for item in read.items for uri in item.pictures if is_url(uri))
     items, rejected = list[Item](), Counter(read.counts.rejected)
     for item in read.items:
         found = fetched.get(item.image)
         if found and found.path is None:
             rejected[f"image cannot be fetched: {found.failure}"] += 1
         else:
-            items.append(replace(item, image=str(found.path)) if found else item)
+            here = replace(item, images=_here(item.images, fetched))
+            items.append(replace(here, image=str(found.path)) if found else here)
     return ReadItems(items, TableCounts(read.counts.rows_in, len(items), rejected))
+
+
+def _here(uris: Sequence[str], fetched: Mapping[str, Fetched]) -> tuple[str, ...]:
+    """Further pictures without those that cannot be fetched; an item is not rejected for one of them."""
+    places = [fetched[uri].path if uri in fetched else uri for uri in uris]
+    return tuple(str(place) for place in places if place is not None)
 
 
 def read_ids(file: Path) -> list[str]:

@@ -54,7 +54,7 @@ def rules_of(contract: TableContract, now: datetime) -> Any:
         if column.name == "ts":
             reason = f"ts is before {_FIRST_YEAR}: is its unit right?"
             checks = [*checks, pandera.Check.ge(earliest, error=reason)]
-        if column.type == pa.string() and column.name not in ("description", "attributes"):
+        if column.type == pa.string() and column.name not in ("description", "attributes", "images"):
             checks = [
                 pandera.Check(lambda text: text.str.strip() != "", error=f"{column.name} is empty"),
                 *checks,

@@ -12,6 +12,7 @@ import pyarrow as pa
 from immr.data import attributes, images
 from immr.data.column_types import NOT_OF_TYPE, UnsuitableTypeError, convert, decoded, is_utf8
 from immr.data.contract import TableContract
+from immr.data.pictures import further
 from immr.data.sources.parts import MALFORMED
 from immr.errors import ContractError
 
@@ -50,6 +51,10 @@ def typed(batch: pa.RecordBatch, contract: TableContract, place: str, beside: st
         if name == attributes.COLUMN:
             columns[name], not_of_kind = attributes.pack(batch, contract.attributes, place)
             unreadable.update(not_of_kind)
+            continue
+        if name == further.COLUMN and name in batch.schema.names:
+            columns[name], no_pictures = further.pack(batch.column(name), beside, place)
+            unreadable.update(no_pictures)
             continue
         if name not in batch.schema.names:
             columns[name] = pd.Series(np.nan, index=range(len(batch)))

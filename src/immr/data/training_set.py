@@ -81,9 +81,8 @@ class TrainingSet:
     def items(self) -> list[Item]:
         """All documents, in item_id order; their class is an attribute."""
         there = pq.read_schema(self.folder / "items.parquet").names
-        columns = [
-            name for name in Item.__dataclass_fields__ if name in there or name not in ("stock", "attributes")
-        ]
+        may_lack = ("stock", "attributes", "images")
+        columns = [name for name in Item.__dataclass_fields__ if name in there or name not in may_lack]
         items = [item_of(row) for row in self._rows("items", columns)]
         return [
             replace(item, attributes={**item.attributes, CLASS: str(class_id)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from immr.data import images
+from immr.data.pictures import further
 from immr.data.pictures.downloads import Downloads, Fetched, is_url
 from immr.errors import DataError, ImageError
 from immr.governance.governance_recipe import GovernanceRecipe
@@ -31,6 +34,7 @@ SCHEMA = pa.schema(
 )
 NOT_FETCHED = "image cannot be fetched"
 _CHUNK = 4096
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -89,7 +93,42 @@ def inspected(
     found = workspace.read(path)
     joined = {name: workspace.keep(table.join(found, "image")) for name, table in tables.items()}
     _write_refused(workspace, joined, folder)
-    return {name: table.mutate(image=table.place).drop("place") for name, table in joined.items()}
+    seen = {name: table.mutate(image=table.place).drop("place") for name, table in joined.items()}
+    if further.COLUMN in tables["items"].columns:
+        seen["items"] = _with_further(workspace, seen["items"], recipe, downloads)
+    return seen
+
+
+def _with_further(
+    workspace: Workspace, items: Any, recipe: GovernanceRecipe, downloads: Downloads | None
+) -> Any:
+    """The items with the further pictures that are usable; an item is not refused for one of them."""
+    some = items.filter(items.images.notnull()).select("item_id", "images")
+    path, schema = (
+        workspace.scratch / "further.parquet",
+        pa.schema({"of": pa.string(), "usable": pa.string()}),
+    )
+    left_out: list[Inspection] = []
+    with pq.ParquetWriter(path, schema) as writer:
+        for batch in workspace.batches(some, ["item_id"]):
+            uris = [further.unpack(text) for text in batch["images"].to_pylist()]
+            distinct = dict.fromkeys(uri for each in uris for uri in each)
+            found = {each.image: each for each in _inspections(distinct, recipe, downloads)}
+            left_out += [each for each in found.values() if each.reason]
+            usable = [[found[uri].place for uri in each if not found[uri].reason] for each in uris]
+            columns = {
+                "of": batch["item_id"],
+                "usable": [json.dumps(each) if each else None for each in usable],
+            }
+            writer.write_table(pa.table(columns, schema=schema))
+    if left_out:
+        one = left_out[0]
+        _log.warning(
+            "left out %d further pictures of items, such as %s (%s)", len(left_out), one.image, one.reason
+        )
+    usable = workspace.read(path)
+    joined = items.left_join(usable, items.item_id == usable.of)
+    return workspace.keep(joined.mutate(images=joined.usable).drop("of", "usable"))
 
 
 def _write_refused(workspace: Workspace, tables: Mapping[str, Any], folder: Path) -> None:

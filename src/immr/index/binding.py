@@ -23,6 +23,7 @@ class Binding:
         ready: Whether the content was verified.
         attributes: The attributes that searches can filter by.
         words: Whether searches can match words; not in contents of earlier releases.
+        several_pictures: Whether a document may have several embeddings, one for each picture.
     """
 
     version_id: str
@@ -37,6 +38,7 @@ class Binding:
     ready: bool = False
     attributes: Mapping[str, AttributeKind] = field(default_factory=dict)
     words: bool = False
+    several_pictures: bool = False
 
     def as_metadata(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -46,7 +48,7 @@ class Binding:
     def from_metadata(cls, metadata: Mapping[str, Any] | None) -> Binding | None:
         """The binding in a collection's metadata, or None if the collection is not one of IMMR's."""
         names = [each.name for each in dataclasses.fields(cls)]
-        since_later_releases = {"attributes", "words"}
+        since_later_releases = {"attributes", "words", "several_pictures"}
         if not metadata or any(name not in metadata for name in names if name not in since_later_releases):
             return None
         return cls(**{name: metadata[name] for name in names if name in metadata})

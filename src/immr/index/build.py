@@ -34,7 +34,7 @@ def fill(engine: Engine, documents: Documents, batch_points: int = BATCH_POINTS)
         if rows:
             engine.put(
                 [documents.ids[row] for row in rows],
-                documents.embeddings_ND[rows],
+                [documents.embeddings(row) for row in rows],
                 [documents.payloads[row] for row in rows],
             )
 
@@ -55,10 +55,10 @@ def verify(engine: Engine, content: str, documents: Documents) -> Binding:
             f"run `immr index build --model {documents.binding.version_id}` again"
         )
     row_of = {point: row for row, point in enumerate(documents.ids)}
-    queries_QD = documents.embeddings_ND[sample_rows(len(documents.ids), RECALL_SAMPLE)]
+    queries_QD = documents.embeddings_PD[sample_rows(len(documents.embeddings_PD), RECALL_SAMPLE)]
     for hnsw_ef in HNSW_EFS:
         found = _neighbours(engine, row_of, queries_QD, hnsw_ef)
-        recall = recall_at_k(found, queries_QD, documents.embeddings_ND, k=10)
+        recall = recall_at_k(found, queries_QD, documents.embeddings_PD, k=10, first_N=documents.first_N)
         if recall >= MIN_RECALL:
             return dataclasses.replace(documents.binding, recall_at_10=recall, hnsw_ef=hnsw_ef, ready=True)
     raise IndexMismatchError(

@@ -25,12 +25,19 @@ _BUSY_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class PointChange:
-    """A point to insert or replace, or to delete if it has no payload."""
+    """A point to insert or replace, or to delete if it has no payload.
+
+    Attributes:
+        sequence: A larger number is later.
+        point: Its id.
+        payload: Of a point to insert.
+        embeddings: Of a point to insert: unit rows, one after the other if there are several.
+    """
 
     sequence: int
     point: str
     payload: Mapping[str, Any] | None = None
-    embedding_D: FloatArray | None = None
+    embeddings: FloatArray | None = None
 
 
 class ChangeJournal:
@@ -46,7 +53,7 @@ class ChangeJournal:
                 change.sequence,
                 change.point,
                 json.dumps(change.payload) if change.payload is not None else None,
-                change.embedding_D.astype("<f4").tobytes() if change.embedding_D is not None else None,
+                change.embeddings.astype("<f4").tobytes() if change.embeddings is not None else None,
             )
             for change in changes
         ]

@@ -6,8 +6,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import numpy as np
-
 from immr.errors import IndexMismatchError
 from immr.index.binding import Binding, check_binding
 from immr.index.change_journal import ChangeJournal, PointChange
@@ -155,7 +153,7 @@ class QdrantCollection:
         return candidate(payload, 1.0) if payload is not None else None
 
     def embedding(self, item_id: str) -> FloatArray | None:
-        """(D,) unit vector of one document, or None.
+        """(D,) unit vector of one document's main picture, or None.
 
         Raises:
             IndexUnavailableError: The database is not available.
@@ -234,7 +232,7 @@ class QdrantCollection:
     def _apply(self, opened: _OpenContent, journal: ChangeJournal) -> int:
         done, applied = self._storage.applied(opened.content), 0
         while changes := journal.after(done, _CHANGES_PER_BATCH):
-            apply_changes(opened.engine, changes)
+            apply_changes(opened.engine, changes, opened.binding.dim)
             applied += len(changes)
             done = changes[-1].sequence
             opened.engine.settle(_SETTLE_TIMEOUT_S)
@@ -243,15 +241,15 @@ class QdrantCollection:
         return applied
 
 
-def apply_changes(engine: Engine, changes: list[PointChange]) -> None:
-    """Apply the last change of each point."""
+def apply_changes(engine: Engine, changes: list[PointChange], dim: int) -> None:
+    """Apply the last change of each point, whose embeddings have this dimension."""
     last = {change.point: change for change in changes}
     put = [change for change in last.values() if change.payload is not None]
     removed = [change.point for change in last.values() if change.payload is None]
     if put:
         engine.put(
             [change.point for change in put],
-            np.stack([change.embedding_D for change in put if change.embedding_D is not None]),
+            [change.embeddings.reshape(-1, dim) for change in put if change.embeddings is not None],
             [change.payload or {} for change in put],
         )
     if removed:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from immr.data.attributes import kinds_of
 from immr.errors import ContractError, IndexMismatchError
@@ -25,24 +26,43 @@ _POINT_NAMESPACE = uuid.UUID("6f1d2a52-8c0b-5b0e-9a55-0d1c7b4f3e21")
 
 @dataclass(frozen=True)
 class Documents:
-    """Points in order of item_id, with the binding that identifies their content."""
+    """Points in order of item_id, with the binding that identifies their content.
+
+    Attributes:
+        ids: (N,) of the points.
+        payloads: (N,) of the points.
+        embeddings_PD: (P, D) unit rows; those of a point are one after the other.
+        first_N: (N + 1,) the first row of each point, then P.
+        binding: of the content.
+    """
 
     ids: list[str]
     payloads: list[dict[str, Any]]
-    embeddings_ND: FloatArray
+    embeddings_PD: FloatArray
+    first_N: npt.NDArray[np.intp]
     binding: Binding
+
+    def embeddings(self, row: int) -> FloatArray:
+        """(pictures, D) unit rows of one point."""
+        return self.embeddings_PD[self.first_N[row] : self.first_N[row + 1]]
 
     @classmethod
     def of(
-        cls, version: ModelVersion, items: Sequence[Item], embeddings_ND: FloatArray, sequence: int = 0
+        cls,
+        version: ModelVersion,
+        items: Sequence[Item],
+        embeddings_PD: FloatArray,
+        sequence: int = 0,
+        pictures_N: Sequence[int] | None = None,
     ) -> Documents:
         """Check and sort a version's documents.
 
         Args:
             version: The version that embedded the items.
             items: The catalogue, each item once.
-            embeddings_ND: (N, D) unit rows, one per item.
+            embeddings_PD: (P, D) unit rows; those of an item are one after the other.
             sequence: The last catalogue change that the items include.
+            pictures_N: How many rows each item has; None: one.
 
         Raises:
             ContractError: There are no items, an item_id is repeated, a row is not a unit vector, or an attribute
@@ -51,10 +71,13 @@ class Documents:
         """
         if not items:
             raise ContractError(f"no items to index for {version.id}: check the items table")
-        check(version, items, embeddings_ND)
+        first_N = check(version, items, embeddings_PD, pictures_N)
         order = sorted(range(len(items)), key=lambda row: items[row].item_id)
         payloads = [payload(items[row]) for row in order]
-        ordered_ND = np.ascontiguousarray(embeddings_ND[order], dtype=np.float32)
+        several = len(embeddings_PD) > len(items)
+        rows_P = [each for row in order for each in range(first_N[row], first_N[row + 1])]
+        ordered_PD = np.ascontiguousarray(embeddings_PD[rows_P], dtype=np.float32)
+        ordered_first_N = np.concatenate([[0], np.cumsum(np.diff(first_N)[order])])
         # the sequence is part of the hash because a content absorbs later changes in place: one built from
         # the same items earlier may differ by now
         content = fingerprint.of_values(
@@ -62,8 +85,9 @@ class Documents:
             version.id,
             version.preprocessing_hash,
             payloads,
-            fingerprint.of_bytes(ordered_ND.tobytes()),
+            fingerprint.of_bytes(ordered_PD.tobytes()),
             sequence,
+            *([ordered_first_N.tolist()] if several else []),
         )
         binding = Binding(
             version.id,
@@ -74,8 +98,10 @@ class Documents:
             sequence=sequence,
             attributes=kinds_of(items),
             words=True,
+            several_pictures=several,
         )
-        return cls([point_id(items[row].item_id) for row in order], payloads, ordered_ND, binding)
+        ids = [point_id(items[row].item_id) for row in order]
+        return cls(ids, payloads, ordered_PD, ordered_first_N, binding)
 
 
 def payload_key(name: str) -> str:
@@ -125,21 +151,31 @@ def point_id(item_id: str) -> str:
     return str(uuid.uuid5(_POINT_NAMESPACE, item_id))
 
 
-def check(version: ModelVersion, items: Sequence[Item], embeddings_ND: FloatArray) -> None:
-    """Check that these embeddings fit the version's collection.
+def check(
+    version: ModelVersion,
+    items: Sequence[Item],
+    embeddings_PD: FloatArray,
+    pictures_N: Sequence[int] | None = None,
+) -> npt.NDArray[np.intp]:
+    """Check that these embeddings fit the version's collection; for the arguments, see `Documents.of`.
+
+    Returns:
+        (N + 1,) the first row of each item, then P.
 
     Raises:
         ContractError: An item_id is repeated, or a row is not a unit vector.
         IndexMismatchError: The embeddings do not have the version's dimension.
     """
-    if embeddings_ND.shape != (len(items), version.dim):
+    counts_N = [1] * len(items) if pictures_N is None else list(pictures_N)
+    if embeddings_PD.shape != (sum(counts_N), version.dim) or len(counts_N) != len(items):
         raise IndexMismatchError(
-            f"{version.id} has {version.dim} dimensions and there are {len(items)} items, but the embeddings "
-            f"have shape {embeddings_ND.shape}: embed the items with {version.id}"
+            f"{version.id} has {version.dim} dimensions and there are {len(items)} items with {sum(counts_N)} "
+            f"pictures, but the embeddings have shape {embeddings_PD.shape}: embed the items with {version.id}"
         )
     if len({item.item_id for item in items}) < len(items):
         raise ContractError(f"an item_id is repeated among the items for {version.id}: run `immr govern`")
-    if not are_unit_rows(embeddings_ND):
+    if not are_unit_rows(embeddings_PD):
         raise ContractError(
             f"an embedding for {version.id} does not have length 1: normalize the rows before indexing"
         )
+    return np.concatenate([[0], np.cumsum(counts_N)]).astype(np.intp)

@@ -141,4 +141,5 @@ def _from_json(text: str | None) -> Item | None:
         return None
     known = {field.name for field in fields(Item)}
     values = {name: value for name, value in json.loads(text).items() if name in known}
-    return Item(**values | {"updated_at": datetime.fromisoformat(values["updated_at"])})
+    images = tuple(values.get("images", ()))  # not in changes of earlier releases
+    return Item(**values | {"updated_at": datetime.fromisoformat(values["updated_at"]), "images": images})

@@ -9,6 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import numpy as np
+
 from immr.errors import IndexMismatchError, SettingsError
 from immr.index.binding import Binding, check_binding
 from immr.index.build import BATCH_POINTS, fill, verify
@@ -52,7 +54,12 @@ class QdrantIndex:
         self._storage = _storage(url, timeout_s, api_key)
 
     def build(
-        self, version: ModelVersion, items: Sequence[Item], embeddings_ND: FloatArray, sequence: int = 0
+        self,
+        version: ModelVersion,
+        items: Sequence[Item],
+        embeddings_PD: FloatArray,
+        sequence: int = 0,
+        pictures_N: Sequence[int] | None = None,
     ) -> IndexReport:
         """Build and verify the version's collection.
 
@@ -63,15 +70,16 @@ class QdrantIndex:
         Args:
             version: The version that embedded the items.
             items: The catalogue, each item once.
-            embeddings_ND: (N, D) unit rows, one per item.
+            embeddings_PD: (P, D) unit rows; those of an item are one after the other.
             sequence: The last catalogue change that the items include.
+            pictures_N: How many rows each item has; None: one.
 
         Raises:
             ContractError: See `Documents.of`.
             IndexMismatchError: Wrong dimension, or the collection lacks points or recall.
             IndexUnavailableError: The database is unavailable, held by another process, or stays busy.
         """
-        documents = Documents.of(version, items, embeddings_ND, sequence)
+        documents = Documents.of(version, items, embeddings_PD, sequence, pictures_N)
         collection = collection_name(version.id)
         content = content_name(collection, documents.binding.content_hash, self._storage.suffix)
         with translate_errors(self._storage.where):
@@ -109,12 +117,11 @@ class QdrantIndex:
 
     def change(self, version: ModelVersion, changes: Changes) -> None:
         """See `VectorIndex.change`: applied directly on a server, journalled for an embedded engine."""
-        check(version, changes.items, changes.embeddings_ND)
+        first_N = check(version, changes.items, changes.embeddings_PD, changes.pictures_N)
+        rows = np.split(changes.embeddings_PD, first_N[1:-1]) if changes.items else []
         put = [
-            PointChange(sequence, point_id(item.item_id), payload(item), embedding_D)
-            for sequence, item, embedding_D in zip(
-                changes.sequences, changes.items, changes.embeddings_ND, strict=False
-            )
+            PointChange(sequence, point_id(item.item_id), payload(item), rows_PD)
+            for sequence, item, rows_PD in zip(changes.sequences, changes.items, rows, strict=False)
         ]
         removed = [
             PointChange(sequence, point_id(item_id))
@@ -122,13 +129,20 @@ class QdrantIndex:
         ]
         in_order = sorted([*put, *removed], key=lambda change: change.sequence)
         with translate_errors(self._storage.where):
-            content, _ = self._published(version.id)
+            content, binding = self._published(version.id)
+            if len(changes.embeddings_PD) > len(changes.items) and not binding.several_pictures:
+                _LOG.warning(
+                    "%s holds one picture for each item, so changed items are found by their main picture only: "
+                    "run `immr index build --model %s` to index all of them",
+                    content,
+                    version.id,
+                )
             journal = self._storage.journal(collection_name(version.id))
             if journal is not None:
                 journal.append(in_order)
                 return
             with closing(self._storage.serving(collection_name(version.id), content)) as engine:
-                apply_changes(engine, in_order)
+                apply_changes(engine, in_order, version.dim)
 
     def content(self, version_id: str) -> Content | None:
         """See `VectorIndex.content`."""
@@ -187,7 +201,8 @@ class QdrantIndex:
                 documents.binding.points,
             )
         with closing(self._storage.engine(content)) as engine:
-            engine.create(documents.binding.dim, documents.binding.attributes)
+            binding = documents.binding
+            engine.create(binding.dim, binding.attributes, binding.several_pictures)
             fill(engine, documents, self._batch_points)
             engine.settle(IDLE_TIMEOUT_S)
             binding = verify(engine, content, documents)

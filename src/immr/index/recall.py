@@ -1,6 +1,6 @@
 """Recall of an index against exact search; pure functions over arrays.
 
-Shapes: N documents, D dimensions, Q queries.
+Shapes: N documents with P embeddings, D dimensions, Q queries.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ def are_unit_rows(embeddings_ND: FloatArray, tolerance: float = 1e-3) -> bool:
 
 
 def recall_at_k(
-    found: Sequence[Sequence[int]], queries_QD: FloatArray, documents_ND: FloatArray, k: int = 10
+    found: Sequence[Sequence[int]],
+    queries_QD: FloatArray,
+    documents_PD: FloatArray,
+    k: int = 10,
+    first_N: npt.NDArray[np.intp] | None = None,
 ) -> float:
     """Share of the exact k nearest documents that were found, averaged over the queries.
 
@@ -36,16 +40,19 @@ def recall_at_k(
     Args:
         found: For each query, the row numbers of the documents that the index returned, best first.
         queries_QD: (Q, D) unit rows.
-        documents_ND: (N, D) unit rows.
+        documents_PD: (P, D) unit rows; a document is as similar as the most similar of its rows.
         k: Neighbours per query; at most N are used.
+        first_N: (N + 1,) the first row of each document, then P; None: a document has one row.
 
     Returns:
         A number between 0 and 1.
     """
-    k = min(k, len(documents_ND))
+    k = min(k, len(documents_PD) if first_N is None else len(first_N) - 1)
     shares = []
     for rows, query_D in zip(found, queries_QD, strict=True):
-        similarities_N = documents_ND @ query_D  # one query at a time, to fit a million documents in memory
+        similarities_N = documents_PD @ query_D  # one query at a time, to fit a million documents in memory
+        if first_N is not None and len(first_N) <= len(documents_PD):
+            similarities_N = np.maximum.reduceat(similarities_N, first_N[:-1])
         kth_best = np.partition(similarities_N, -k)[-k]
         shares.append(sum(similarities_N[row] >= kth_best - TIE_TOLERANCE for row in set(rows[:k])) / k)
     return float(np.mean(shares))

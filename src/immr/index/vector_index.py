@@ -42,15 +42,17 @@ class Changes:
 
     Attributes:
         items: New or changed items.
-        embeddings_ND: (N, D) unit rows, one per item.
+        embeddings_PD: (P, D) unit rows; those of an item are one after the other.
         deleted: Ids of deleted items.
         sequences: One increasing number per item, then one per deletion; a larger number is later.
+        pictures_N: How many rows each item has; None: one.
     """
 
     items: Sequence[Item]
-    embeddings_ND: FloatArray
+    embeddings_PD: FloatArray
     deleted: Sequence[str]
     sequences: Sequence[int]
+    pictures_N: Sequence[int] | None = None
 
 
 class Collection(Protocol):
@@ -99,11 +101,17 @@ class VectorIndex(Protocol):
     """Collections by model version."""
 
     def build(
-        self, version: ModelVersion, items: Sequence[Item], embeddings_ND: FloatArray, sequence: int = 0
+        self,
+        version: ModelVersion,
+        items: Sequence[Item],
+        embeddings_PD: FloatArray,
+        sequence: int = 0,
+        pictures_N: Sequence[int] | None = None,
     ) -> IndexReport:
         """Build and verify the version's collection; a finished one with the same documents is reused.
 
-        `sequence` is the last catalogue change that `items` include.
+        `sequence` is the last catalogue change that `items` include, `pictures_N` how many rows each item has
+        (None: one). A search finds an item by the most similar of its rows.
         """
 
     def open(self, version_id: str, dim: int, preprocessing_hash: str) -> Collection:

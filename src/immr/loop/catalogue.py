@@ -269,14 +269,15 @@ def _embedded(
     ]
     gone = [change for change in changes if change.item is None]
     items = [item for _, item in put]
-    embeddings_ND = np.zeros((0, version.dim), dtype=np.float32)
+    embeddings_PD, pictures_N = np.zeros((0, version.dim), dtype=np.float32), list[int]()
     if items:
-        from immr.model.documents import encode_documents
+        from immr.model.documents import encode_pictures
 
         folder = parts.registry.fetch(version, parts.settings.cache_dir)
-        embeddings_ND = encode_documents(folder, items, parts.settings.cache_dir)
+        embedded = encode_pictures(folder, items, parts.settings.cache_dir)
+        embeddings_PD, pictures_N = embedded.rows_PD, embedded.pictures_N
     sequences = [sequence for sequence, _ in put] + [change.sequence for change in gone]
-    return Changes(items, embeddings_ND, [change.item_id for change in gone], sequences)
+    return Changes(items, embeddings_PD, [change.item_id for change in gone], sequences, pictures_N)
 
 
 def _with_error(progress: Progress, errors: dict[str, str]) -> Progress:

@@ -26,14 +26,15 @@ def index(parts: Parts, version: ModelVersion, items: Sequence[Item]) -> IndexRe
     """
     from immr.index.need import need
     from immr.machine import capacity
-    from immr.model.documents import encode_documents
+    from immr.model.documents import encode_pictures
 
     items, sequence = catalogue.current(parts, items)
     settings = parts.settings
-    needed = need(len(items), version.dim, here=not settings.index_url.startswith("http"))
+    pictures = sum(len(item.pictures) for item in items)
+    needed = need(pictures, version.dim, here=not settings.index_url.startswith("http"))
     capacity.check("index", needed, settings.home, settings.too_large)
     folder = parts.registry.fetch(version, parts.settings.cache_dir)
-    embeddings_ND = encode_documents(folder, items, parts.settings.cache_dir)
-    report = parts.index.build(version, items, embeddings_ND, sequence)
+    embedded = encode_pictures(folder, items, parts.settings.cache_dir)
+    report = parts.index.build(version, items, embedded.rows_PD, sequence, embedded.pictures_N)
     catalogue.deliver_after_build(parts, version)
     return report

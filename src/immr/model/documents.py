@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from immr.data import images
+from immr.errors import DataError
 from immr.model.card import TOWERS, Card, tuned_weights
 from immr.types import FloatArray, Item
 
+_log = logging.getLogger(__name__)
+
 _BATCH = 256
+_SMALL_PX = 32
+
+
+@dataclass(frozen=True)
+class PictureEmbeddings:
+    """A document for each picture of each item.
+
+    Attributes:
+        rows_PD: (P, D) unit rows; an item's pictures are one after the other, its main picture first.
+        pictures_N: how many rows each item has, at least 1.
+    """
+
+    rows_PD: FloatArray
+    pictures_N: list[int]
+
+
+def encode_pictures(folder: Path, items: Sequence[Item], cache_dir: Path) -> PictureEmbeddings:
+    """Embed items once for each of their pictures, so that searches can find them by the best one.
+
+    A further picture that cannot be read is left out, with a warning. For the arguments, see `encode_documents`.
+    """
+    readable = [[uri for uri in item.images if _is_readable(uri, item.item_id)] for item in items]
+    by_picture = [
+        replace(item, image=uri, images=())
+        for item, others in zip(items, readable, strict=True)
+        for uri in (item.image, *others)
+    ]
+    rows_PD = encode_documents(folder, by_picture, cache_dir)
+    return PictureEmbeddings(rows_PD, [1 + len(others) for others in readable])
+
+
+def _is_readable(uri: str, item_id: str) -> bool:
+    try:
+        images.decode(images.read(uri), min_side_px=_SMALL_PX)
+    except DataError as error:
+        _log.warning("indexing item %s without a further picture: %s", item_id, error)
+        return False
+    return True
 
 
 def encode_documents(folder: Path, items: Sequence[Item], cache_dir: Path) -> FloatArray:
-    """Embed items with the document tower of the version in `folder`.
+    """Embed items by their main picture and text, with the document tower of the version in `folder`.
 
     Args:
         folder: a version's folder.

@@ -14,6 +14,7 @@ import pyarrow as pa
 from immr.data import attributes
 from immr.data.contract import CONTRACT, ITEMS, TableContract
 from immr.data.mapping.shop_map import ShopMap, TableMap
+from immr.data.pictures import further
 from immr.data.sources.files import SUFFIXES, FilePart, is_table
 from immr.data.sources.locations import Location
 from immr.data.sources.parts import CHUNK_ROWS, TablePart
@@ -259,5 +260,5 @@ def _parts_in(location: Location, mapping: TableMap, contract: TableContract) ->
 
 
 def _file(location: Location, mapping: TableMap, contract: TableContract) -> FilePart:
-    flat = frozenset(contract.columns.names) - mapping.columns.keys()
+    flat = frozenset(contract.columns.names) - {further.COLUMN} - mapping.columns.keys()
     return FilePart(location, mapping.delimiter, mapping.encoding, flat)

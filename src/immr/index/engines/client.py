@@ -11,12 +11,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from immr.errors import IndexUnavailableError
 from immr.index.documents import BUILT_IN, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
-from immr.index.engines.engine import Found
+from immr.index.engines.engine import Found, first_row
 from immr.index.engines.errors import EngineError
 from immr.index.words import WORDS, Terms, of_payload
 from immr.types import AttributeKind, Filters, FloatArray
@@ -53,15 +51,22 @@ class ClientEngine:
         self._closed = False
         self._lock = threading.Lock()
 
-    def create(self, dim: int, attributes: Mapping[str, AttributeKind]) -> None:
+    def create(
+        self, dim: int, attributes: Mapping[str, AttributeKind], several_pictures: bool = False
+    ) -> None:
         """See `Engine.create`."""
         from qdrant_client import models
 
+        best = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
         with self._exclusive():
             if not self._client.collection_exists(self._name):
                 self._client.create_collection(
                     self._name,
-                    vectors_config=models.VectorParams(size=dim, distance=models.Distance.COSINE),
+                    vectors_config=models.VectorParams(
+                        size=dim,
+                        distance=models.Distance.COSINE,
+                        multivector_config=best if several_pictures else None,
+                    ),
                     sparse_vectors_config={WORDS: models.SparseVectorParams(modifier=models.Modifier.IDF)},
                     # 0: no graph while points are inserted; `settle` builds it
                     optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0),
@@ -82,14 +87,14 @@ class ClientEngine:
         return set(ids) - {str(point.id) for point in found}
 
     def put(
-        self, ids: Sequence[str], embeddings_ND: FloatArray, payloads: Sequence[Mapping[str, Any]]
+        self, ids: Sequence[str], embeddings: Sequence[FloatArray], payloads: Sequence[Mapping[str, Any]]
     ) -> None:
         """See `Engine.put`."""
         from qdrant_client import models
 
         points = [
-            models.PointStruct(id=id, vector=self._vectors(embedding_D, payload), payload=dict(payload))
-            for id, embedding_D, payload in zip(ids, embeddings_ND, payloads, strict=True)
+            models.PointStruct(id=id, vector=self._vectors(rows_PD, payload), payload=dict(payload))
+            for id, rows_PD, payload in zip(ids, embeddings, payloads, strict=True)
         ]
         with self._exclusive():
             self._client.upsert(self._name, points, wait=True)
@@ -133,10 +138,13 @@ class ClientEngine:
         """See `Engine.nearest`."""
         from qdrant_client import models
 
+        query = embedding_D.tolist()
+        if self._is_local and self._has_several_pictures:  # a server takes both forms
+            query = [query]
         with self._exclusive():
             points = self._client.query_points(
                 self._name,
-                query=embedding_D.tolist(),
+                query=query,
                 limit=limit,
                 offset=offset,
                 query_filter=_condition(filters),
@@ -193,8 +201,7 @@ class ClientEngine:
             points = self._client.retrieve(self._name, [id], with_payload=False, with_vectors=True)
         if not points:
             return None
-        vector = points[0].vector
-        return np.asarray(vector[""] if isinstance(vector, dict) else vector, dtype=np.float32)
+        return first_row(points[0].vector)
 
     def count(self) -> int:
         """See `Engine.count`."""
@@ -208,15 +215,23 @@ class ClientEngine:
             self._client.close()
             self._release()
 
-    def _vectors(self, embedding_D: FloatArray, payload: Mapping[str, Any]) -> Any:
+    def _vectors(self, rows_PD: FloatArray, payload: Mapping[str, Any]) -> Any:
         """An earlier release's collection has no words."""
-        if not self._has_words:
-            return embedding_D.tolist()
-        return {"": embedding_D.tolist(), WORDS: _sparse(of_payload(payload))}
+        embedding = (rows_PD if self._has_several_pictures else rows_PD[0]).tolist()
+        return {"": embedding, WORDS: _sparse(of_payload(payload))} if self._has_words else embedding
+
+    @property
+    def _has_words(self) -> bool:
+        return WORDS in (self._params.sparse_vectors or {})
+
+    @property
+    def _has_several_pictures(self) -> bool:
+        vectors = self._params.vectors
+        return getattr(vectors, "multivector_config", None) is not None
 
     @cached_property
-    def _has_words(self) -> bool:
-        return WORDS in (self._client.get_collection(self._name).config.params.sparse_vectors or {})
+    def _params(self) -> models.CollectionParams:
+        return self._client.get_collection(self._name).config.params
 
     def _exclusive(self) -> AbstractContextManager[Any]:
         if self._closed:

@@ -9,11 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from immr.index.documents import BUILT_IN, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
-from immr.index.engines.engine import Found
+from immr.index.engines.engine import Found, first_row
 from immr.index.engines.errors import EngineError
 from immr.index.words import WORDS, Terms, of_payload
 from immr.types import AttributeKind, Filters, FloatArray
@@ -54,13 +52,18 @@ class EdgeEngine:
             with _translate_errors():
                 self._shard = qdrant_edge.EdgeShard.load(str(folder))
 
-    def create(self, dim: int, attributes: Mapping[str, AttributeKind]) -> None:
+    def create(
+        self, dim: int, attributes: Mapping[str, AttributeKind], several_pictures: bool = False
+    ) -> None:
         """See `Engine.create`."""
         edge = self._edge
+        best = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim) if several_pictures else None
         if self._shard is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             config = edge.EdgeConfig(
-                vectors=edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine),
+                vectors=edge.EdgeVectorParams(
+                    size=dim, distance=edge.Distance.Cosine, multivector_config=best
+                ),
                 sparse_vectors={WORDS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
                 hnsw_config=edge.HnswIndexConfig(
                     m=_M, ef_construct=_EF_CONSTRUCT, full_scan_threshold=_EXACT_BELOW_KB
@@ -87,12 +90,12 @@ class EdgeEngine:
         return set(ids) - {str(record.id) for record in found}
 
     def put(
-        self, ids: Sequence[str], embeddings_ND: FloatArray, payloads: Sequence[Mapping[str, Any]]
+        self, ids: Sequence[str], embeddings: Sequence[FloatArray], payloads: Sequence[Mapping[str, Any]]
     ) -> None:
         """See `Engine.put`; points are durable because the shard has a write-ahead log."""
         points = [
-            self._edge.Point(id, self._vectors(embedding_D, payload), dict(payload))
-            for id, embedding_D, payload in zip(ids, embeddings_ND, payloads, strict=True)
+            self._edge.Point(id, self._vectors(rows_PD, payload), dict(payload))
+            for id, rows_PD, payload in zip(ids, embeddings, payloads, strict=True)
         ]
         self._update(self._edge.UpdateOperation.upsert_points(points))
 
@@ -179,7 +182,7 @@ class EdgeEngine:
         if not records:
             return None
         vector = records[0].vector
-        return np.asarray(vector[""] if isinstance(vector, dict) else vector, dtype=np.float32)
+        return first_row(vector)
 
     def count(self) -> int:
         """See `Engine.count`."""
@@ -199,18 +202,26 @@ class EdgeEngine:
             raise EngineError("the collection is closed" if self._closed else f"no shard in {self._folder}")
         return self._shard
 
-    def _vectors(self, embedding_D: FloatArray, payload: Mapping[str, Any]) -> Any:
+    def _vectors(self, rows_PD: FloatArray, payload: Mapping[str, Any]) -> Any:
         """An earlier release's shard has no words."""
+        embedding = (rows_PD if self._has_several_pictures else rows_PD[0]).tolist()
         if not self._has_words:
-            return embedding_D.tolist()
+            return embedding
         terms = of_payload(payload)
-        words = self._edge.SparseVector(list(terms.numbers), list(terms.weights))
-        return {"": embedding_D.tolist(), WORDS: words}
+        return {"": embedding, WORDS: self._edge.SparseVector(list(terms.numbers), list(terms.weights))}
+
+    @property
+    def _has_words(self) -> bool:
+        return WORDS in (self._config.get("sparse_vectors") or {})
+
+    @property
+    def _has_several_pictures(self) -> bool:
+        return "multivector_config" in self._config["vectors"][""]
 
     @cached_property
-    def _has_words(self) -> bool:
-        config = json.loads((self._folder / _CONFIG).read_text())
-        return WORDS in (config.get("sparse_vectors") or {})
+    def _config(self) -> dict[str, Any]:
+        config: dict[str, Any] = json.loads((self._folder / _CONFIG).read_text())
+        return config
 
     def _update(self, operation: qdrant_edge.UpdateOperation) -> None:
         with _translate_errors():

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from immr.index.words import Terms
 from immr.types import AttributeKind, Filters, FloatArray
 
@@ -19,19 +21,34 @@ class Found:
     payload: Mapping[str, Any]
 
 
+def first_row(vector: Any) -> FloatArray:
+    """(D,) the first embedding in a stored vector: one or several, alone or beside the words."""
+    rows = np.asarray(vector[""] if isinstance(vector, dict) else vector, dtype=np.float32)
+    row_D: FloatArray = rows[0] if rows.ndim == 2 else rows
+    return row_D
+
+
 class Engine(Protocol):
     """One open content; thread safe. Shapes: N points, D dimensions."""
 
-    def create(self, dim: int, attributes: Mapping[str, AttributeKind]) -> None:
-        """Create the content if it does not exist, with payload indexes and without an HNSW graph."""
+    def create(
+        self, dim: int, attributes: Mapping[str, AttributeKind], several_pictures: bool = False
+    ) -> None:
+        """Create the content if it does not exist, with payload indexes and without an HNSW graph.
+
+        With `several_pictures`, points have one or more embeddings, and the most similar one counts (MaxSim).
+        """
 
     def missing(self, ids: Sequence[str]) -> set[str]:
         """The ids that have no point."""
 
     def put(
-        self, ids: Sequence[str], embeddings_ND: FloatArray, payloads: Sequence[Mapping[str, Any]]
+        self, ids: Sequence[str], embeddings: Sequence[FloatArray], payloads: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Insert or replace points, with the words of their payloads; they are durable when this returns."""
+        """Insert or replace points, with the words of their payloads; they are durable when this returns.
+
+        Each point has (pictures, D) unit rows. A content without `several_pictures` keeps the first.
+        """
 
     def remove(self, ids: Sequence[str]) -> None:
         """Delete points; unknown ids are ignored."""
@@ -57,7 +74,7 @@ class Engine(Protocol):
         """The payload of a point, or None if there is no such point."""
 
     def embedding(self, id: str) -> FloatArray | None:
-        """(D,) unit vector of a point, or None if there is no such point."""
+        """(D,) unit vector of a point's main picture, or None if there is no such point."""
 
     def count(self) -> int:
         """The exact number of points."""
