@@ -116,6 +116,7 @@ def _items(items: int, seed: int, now: datetime) -> pa.Table:
         "price": np.exp(rng.normal(3, 1, items)).round(2),
         "updated_at": [now - timedelta(days=60)] * items,
         "stock": rng.integers(0, 50, items).astype(float),
+        "images": [None] * items,
     }
     return pa.table(
         {name: pa.array(columns[name], ITEMS.columns.field(name).type) for name in ITEMS.columns.names}

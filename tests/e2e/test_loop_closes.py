@@ -69,6 +69,7 @@ def test_the_event_log_becomes_the_next_version_and_its_features(tmp_path: Path)
 
     catalogue = tmp_path / "items.parquet"
     columns = {name: [getattr(item, name) for item in labelled.items] for name in ITEMS.columns.names}
+    columns["images"] = [None] * len(labelled.items)
     pq.write_table(pa.table(columns, schema=ITEMS.columns), catalogue)
     clicks = tmp_path / "clicks"
     command = ["events", "export", "--out", str(clicks), "--items", str(catalogue)]

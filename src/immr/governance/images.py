@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -118,7 +117,7 @@ def _with_further(
             usable = [[found[uri].place for uri in each if not found[uri].reason] for each in uris]
             columns = {
                 "of": batch["item_id"],
-                "usable": [json.dumps(each) if each else None for each in usable],
+                "usable": [further.packed(each) for each in usable],
             }
             writer.write_table(pa.table(columns, schema=schema))
     if left_out:

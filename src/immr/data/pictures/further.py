@@ -6,6 +6,7 @@ A shop's table has a list, or text in which `|` separates them. In IMMR's tables
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def pack(
     """
     import pandas as pd
 
-    packed: list[str | None] = []
+    rows: list[str | None] = []
     unreadable: dict[str, npt.NDArray[np.bool_]] = {}
     for row, uris in enumerate(_lists(values, place)):
         texts = [] if uris is None else [text.strip() for text in uris if isinstance(text, str)]
@@ -57,8 +58,13 @@ def pack(
         placed = [
             text if text.startswith("/") or "://" in text else images.placed(text, beside) for text in texts
         ]
-        packed.append(json.dumps(placed, ensure_ascii=False) if placed else None)
-    return pd.Series(packed, dtype=pd.ArrowDtype(pa.string())), unreadable
+        rows.append(packed(placed))
+    return pd.Series(rows, dtype=pd.ArrowDtype(pa.string())), unreadable
+
+
+def packed(uris: Sequence[str]) -> str | None:
+    """Pictures as IMMR's tables have them."""
+    return json.dumps(list(uris), ensure_ascii=False) if uris else None
 
 
 def unpack(text: str | None) -> tuple[str, ...]:
