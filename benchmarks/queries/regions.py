@@ -17,7 +17,7 @@ from immr.search.ranking import RankingRecipe
 from immr.search.searcher import Searcher, Wanted
 from immr.types import ModelVersion, Region
 
-SCENES = 120
+SCENES = 60
 ICONS = 200
 """Items of icons in the catalogue, beside those of grocery."""
 COVERED = 0.5
