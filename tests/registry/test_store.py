@@ -89,3 +89,20 @@ def test_importing_mlflow_triggers_no_garbage_collection(home: Path) -> None:
         [sys.executable, "-c", code, str(home)], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_command_that_talks_to_a_server_does_not_import_feast() -> None:
+    """Feast has a plugin for MLflow that would import all of it with the first request."""
+    script = (
+        "import sys\n"
+        "from immr.errors import RegistryError\n"
+        "from immr.registry.store import Store\n"
+        "try: Store('http://127.0.0.1:9', 'immr').call('search_experiments')\n"
+        "except RegistryError: pass\n"
+        "print([name in sys.modules for name in ('mlflow.tracking.request_header.registry', 'feast')])\n"
+    )
+    environment = os.environ | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[True, False]\n"

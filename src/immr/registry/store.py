@@ -108,6 +108,8 @@ class Store:
                     if not self._database.exists():
                         _create(self._database)
                     relocate_artifacts(self._database, self._experiment, _artifacts(self._database))
+                else:
+                    _leave_out_feasts_plugin()
                 from mlflow.tracking import MlflowClient
 
                 self._client = MlflowClient(tracking_uri=self.url, registry_uri=self.url)
@@ -147,6 +149,25 @@ def _silence_mlflow() -> None:
 
     for name in ("mlflow", "mlflow.store.db.utils", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _leave_out_feasts_plugin() -> None:
+    """Load MLflow's providers of request headers without Feast's.
+
+    Feast's serves only its own data sources, and MLflow would import all of Feast for it with the first request.
+    """
+    from mlflow.utils import plugins
+
+    found = plugins.get_entry_points
+
+    def ours(group: str) -> list[Any]:
+        return [each for each in found(group) if not each.value.startswith("feast.")]
+
+    plugins.get_entry_points = ours
+    try:
+        import mlflow.tracking.request_header.registry  # noqa: F401
+    finally:
+        plugins.get_entry_points = found
 
 
 def _create(database: Path) -> None:
