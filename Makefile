@@ -40,7 +40,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## run the whole loop on real photos, then serve the search (ARGS=--once stops after the A/B test)
 	@$(BIN)/python -m demo $(ARGS)
 
-test: $(READY) ## all checks and tests
+test: $(READY) ## all checks, and all but the slow tests
 	@$(MAKE) --no-print-directory --jobs 2 lint types imports
 	@$(MAKE) --no-print-directory unit
 
