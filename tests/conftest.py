@@ -39,6 +39,7 @@ class FilesAndOneSpark(LoadFileScheduling):
         return "spark" if "[spark" in nodeid else str(super()._split_scope(nodeid))
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndOneSpark:
     return FilesAndOneSpark(config, log)
 
