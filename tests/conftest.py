@@ -1,4 +1,4 @@
-"""Expensive set-up that tests share: a training set, its features, exported encoders, a migrated MLflow database."""
+"""Set-up that tests share because it is expensive, and how pytest-xdist distributes the tests."""
 
 import os
 from collections.abc import Iterator
