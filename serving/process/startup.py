@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from starlette.types import Scope
 
 from serving.process import logs, tracing
+from serving.process.api_docs import add_api_docs
 from serving.process.metrics import Metrics
 from serving.process.options import ServingOptions
 from serving.wire.admission import Admission
@@ -91,8 +92,11 @@ def create_service_app(
         ],
         protection=options.protection(),
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     metrics.attach(app)
+    add_api_docs(app)
     add_events(app, record_events)
     add_liveness(app)
     if options.bearer_keys_file is not None:
