@@ -44,7 +44,7 @@ def _serve(options: argparse.Namespace) -> None:
         freshness = parts.features.freshness
         lineage = Lineage(registry, freshness, settings.drift_file, settings.work_dir / "training-sets")
         live = Live(settings, parts.events, registry.decisions, lineage.categories)
-        page = create_page(live, lineage, settings.home / "reports", options.samples)
+        page = create_page(settings, live, lineage, options.samples)
         uvicorn.run(page, host=options.host, port=options.port, log_level="warning", access_log=False)
 
 

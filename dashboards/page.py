@@ -1,4 +1,4 @@
-"""The web page: search side by side, and below it the sections that `sections.py` fills.
+"""The web page: the search of `search_routes.py`, and below it the sections that `sections.py` fills.
 
 Rendered on the server; htmx replaces sections that have changed. The page loads nothing from other hosts, and
 searches made here are not counted as impressions.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import mimetypes
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import wait
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Form, Request, UploadFile
+from fastapi import FastAPI, Form, Request
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -28,23 +27,24 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from dashboards import figures, reports
+from dashboards.actions import Actions, Outcome
 from dashboards.background import BackgroundCalls
 from dashboards.lineage import Lineage
 from dashboards.live import Live
 from dashboards.page_metrics import PageMetrics
+from dashboards.search_routes import add_search, samples_in, suggested_categories
 from dashboards.sections import SECTIONS, Sources
-from dashboards.variant_search import PreviewSearch, VariantSearch
+from dashboards.variant_search import VariantSearch, ordinal
 from immr.errors import ImmrError
 from immr.experiment.definition import Variant
+from immr.registry.reports import tracking_link
+from immr.settings import Settings
 
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
-MAX_PHOTO_BYTES = 10 * 1024 * 1024
 SECTION_TIMEOUT_S = 20.0  # the page asks again after it
 FIRST_VIEW_S = 0.4  # slower sections load after the page, so that it appears at once
-MAX_SAMPLES = 12
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 _POLICY = (
     "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -57,15 +57,18 @@ _REPORT_POLICY = (
 
 
 def create_page(
-    live: Live, lineage: Lineage, reports_folder: Path, samples_folder: Path | None = None
+    settings: Settings, live: Live, lineage: Lineage, samples_folder: Path | None = None
 ) -> FastAPI:
     """The page as an application.
 
     Args:
+        settings: Where the reports are, the addresses to link to, and the page's key.
         live: The running experiment and its event log.
         lineage: The model versions and the features.
-        reports_folder: The published reports of the pipeline's steps.
         samples_folder: Photos to offer as samples; a few of them are picked.
+
+    Raises:
+        SettingsError: The page's key cannot be read, or it is too short.
     """
 
     @asynccontextmanager
@@ -76,15 +79,31 @@ def create_page(
         yield
         await page.versions.close()
 
-    sources = Sources(live, lineage, reports_folder)
-    page = _Page(sources, VariantSearch(), _samples(samples_folder), _templates())
+    actions = Actions(settings, live.experiment)
+    sources = Sources(live, lineage, settings.home / "reports", tracking_link(settings), actions.enabled)
+    samples = samples_in(samples_folder)
+    page = _Page(sources, VariantSearch(), samples, _links(settings), _templates())
     app = FastAPI(title="IMMR", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.middleware("http")(_with_headers)
     _add_sections(app, page)
-    _add_search(app, page)
+    add_search(app, page.render, page.versions, live.serving, samples, settings.api_link)
     _add_files(app, page)
+    _add_actions(app, page, actions)
     return app
+
+
+def _links(settings: Settings) -> Sequence[tuple[str, str]]:
+    """What else there is to open, by name; places without an address are left out."""
+    api = f"{settings.api_link.rstrip('/')}/docs" if settings.api_link else ""
+    known = {
+        "API": api,
+        "MLflow": tracking_link(settings),
+        "Pipelines": settings.pipelines_link,
+        "Grafana": settings.grafana_link,
+        "Documentation": settings.docs_link,
+    }
+    return [(name, address) for name, address in known.items() if address]
 
 
 @dataclass
@@ -94,6 +113,7 @@ class _Page:
     sources: Sources
     versions: VariantSearch
     samples: Sequence[Path]
+    links: Sequence[tuple[str, str]]
     templates: Environment
 
     def render(self, template: str, **values: Any) -> str:
@@ -134,6 +154,7 @@ def _add_sections(app: FastAPI, page: _Page) -> None:
             sections=page.first_view(),
             variants=page.sources.live.serving(),
             samples=range(len(page.samples)),
+            links=page.links,
         )
 
     @app.get("/sections/{name}", response_class=HTMLResponse)
@@ -160,47 +181,11 @@ def _add_sections(app: FastAPI, page: _Page) -> None:
         return Response(page_metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _add_search(app: FastAPI, page: _Page) -> None:
-    async def answers(search: PreviewSearch) -> HTMLResponse:
-        variants = await run_in_threadpool(page.sources.live.serving)
-        found = await page.versions.search(variants, search)
-        answered = [answer for answer in found if not answer.problem]
-        return HTMLResponse(
-            page.render("answers.html", answers=found, answered=answered, category=search.category),
-            502 if found and not answered and not any(answer.refused for answer in found) else 200,
-        )
-
-    @app.post("/search", response_class=HTMLResponse)
-    async def search(
-        image: UploadFile | None = None,
-        k: Annotated[int, Form(ge=1, le=50)] = 5,
-        category: Annotated[str, Form(max_length=200)] = "",
-    ) -> HTMLResponse:
-        content = await image.read(MAX_PHOTO_BYTES + 1) if image else b""
-        if not content:
-            return _sentence(page, "Choose a photo first.", 422)
-        if len(content) > MAX_PHOTO_BYTES:
-            return _sentence(page, "That photo is larger than 10 MB. Take a smaller one.", 413)
-        media_type = (image.content_type if image else None) or "application/octet-stream"
-        return await answers(PreviewSearch(content, media_type, k, category.strip()))
-
-    @app.post("/search/samples/{number}", response_class=HTMLResponse)
-    async def search_sample(
-        number: int,
-        k: Annotated[int, Form(ge=1, le=50)] = 5,
-        category: Annotated[str, Form(max_length=200)] = "",
-    ) -> HTMLResponse:
-        path = _sample(page, number)
-        content = await run_in_threadpool(path.read_bytes)
-        return await answers(PreviewSearch(content, _media_type(path), k, category.strip()))
-
-
 def _add_files(app: FastAPI, page: _Page) -> None:
-    @app.get("/samples/{number}")
-    def sample(number: int) -> FileResponse:
-        path = _sample(page, number)
-        return FileResponse(
-            path, media_type=_media_type(path), headers={"cache-control": "private, max-age=300"}
+    @app.get("/categories", response_class=HTMLResponse)
+    def categories() -> str:
+        return page.render(
+            "categories.html", categories=suggested_categories(page.sources.lineage.categories())
         )
 
     @app.get("/items/{version}/{item_id:path}/image")
@@ -227,6 +212,23 @@ def _add_files(app: FastAPI, page: _Page) -> None:
         return FileResponse(path, media_type="text/html", headers={"content-security-policy": _REPORT_POLICY})
 
 
+def _add_actions(app: FastAPI, page: _Page, actions: Actions) -> None:
+    @app.post("/actions", response_class=HTMLResponse)
+    def act(
+        request: Request,
+        command: Annotated[str, Form(max_length=200)],
+        test: Annotated[str, Form(max_length=200)],
+        key: Annotated[str, Form(max_length=500)] = "",
+    ) -> HTMLResponse:
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            raise HTTPException(403, "only this page's own buttons may run commands")
+        try:
+            outcome = actions.run(key, command, test)
+        except ImmrError as error:
+            outcome = Outcome(500, str(error))
+        return HTMLResponse(page.render("outcome.html", outcome=outcome), outcome.status)
+
+
 async def _with_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """Add headers: load nothing from other hosts, and let no other page frame this one."""
     response = await call_next(request)
@@ -235,30 +237,6 @@ async def _with_headers(request: Request, call_next: Callable[[Request], Awaitab
     response.headers.setdefault("referrer-policy", "no-referrer")
     response.headers.setdefault("cache-control", "no-cache")
     return response
-
-
-def _sentence(page: _Page, sentence: str, status: int) -> HTMLResponse:
-    return HTMLResponse(page.render("refused.html", sentence=sentence), status)
-
-
-def _sample(page: _Page, number: int) -> Path:
-    if not 0 <= number < len(page.samples):
-        raise HTTPException(404, "there is no such sample photo")
-    return page.samples[number]
-
-
-def _samples(folder: Path | None) -> Sequence[Path]:
-    """Up to a dozen photos, spread evenly over the folder and its subfolders."""
-    if folder is None or not folder.is_dir():
-        return []
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES and path.is_file())
-    if len(found) <= MAX_SAMPLES:
-        return found
-    return [found[number * len(found) // MAX_SAMPLES] for number in range(MAX_SAMPLES)]
-
-
-def _media_type(path: Path) -> str:
-    return mimetypes.guess_type(path.name)[0] or "image/jpeg"
 
 
 def _templates() -> Environment:
@@ -270,6 +248,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = figures.percent
+    environment.filters["ordinal"] = ordinal
     environment.filters["span"] = figures.span
     environment.filters["leaf"] = lambda category: category.rsplit("/", 1)[-1]
     return environment

@@ -10,8 +10,9 @@ from typing import Any
 from markupsafe import Markup
 
 from dashboards import figures, reports
+from dashboards.actions import possible_actions
 from dashboards.lineage import Lineage
-from dashboards.live import Live, Standing
+from dashboards.live import Live
 from immr.charts.bars import Bar, bar_chart
 from immr.charts.lines import line_chart
 from immr.readout.printed.report import metrics_plot, progress
@@ -30,6 +31,8 @@ class Sources:
     live: Live
     lineage: Lineage
     reports_folder: Path
+    tracking: str = ""  # address of MLflow in a browser
+    actions_enabled: bool = False
 
 
 def _ctr_context(sources: Sources) -> dict[str, Any]:
@@ -62,48 +65,10 @@ def _readout_context(sources: Sources) -> dict[str, Any]:
         "wide": metrics_plot(readout, "lifts-wide", _WIDE_PX),
         "narrow": metrics_plot(readout, "lifts-narrow", _NARROW_PX),
         "progress": progress(readout),
-        "commands": commands(standing),
+        "actions": possible_actions(standing.experiment, standing.decision),
+        "actions_enabled": sources.actions_enabled,
         "most_challengers": sources.live.most_challengers,
     }
-
-
-def commands(standing: Standing) -> list[tuple[str, str, str]]:
-    """Actions possible now: a label, the command, and what it does."""
-    experiment = standing.experiment
-    if experiment.state == "running" and experiment.remaining:
-        more = next(
-            (share for share in (0.05, 0.1, 0.25, 0.5) if share > experiment.remaining[0].weight), None
-        )
-        found = [
-            (
-                "Decide",
-                "immr experiment decide --apply",
-                "Promotes the winner, or ends challengers that lost; waits if it is too early to tell.",
-            ),
-            ("Stop the test", "immr experiment stop", "All users get the champion; nothing is promoted."),
-            (
-                "Send a report",
-                "immr experiment report --out test.html",
-                "Writes this readout as one HTML file.",
-            ),
-        ]
-        if more is not None and more * len(experiment.challengers) < 1:
-            found.insert(
-                1,
-                (
-                    "More users",
-                    f"immr experiment ramp --weight {more:g}",
-                    f"Gives each challenger {more:.0%} of the users; the readout starts over.",
-                ),
-            )
-        return found
-    found = [
-        ("Start a test", "immr experiment start", "Compares the deployed challengers with the champion.")
-    ]
-    if experiment.previous is not None:
-        back = experiment.previous.model_version
-        found.append(("Roll back", "immr experiment rollback", f"All users get {back} again at once."))
-    return found
 
 
 def _history_context(sources: Sources) -> dict[str, Any]:
@@ -152,7 +117,12 @@ def _places_context(sources: Sources) -> dict[str, Any]:
 def _models_context(sources: Sources) -> dict[str, Any]:
     running = sources.live.running()
     names = {side.model_version: running.name for side in running.variants} if running else {}
-    return {"versions": sources.lineage.versions(), "drift": sources.lineage.drift(), "experiment": names}
+    return {
+        "versions": sources.lineage.versions(),
+        "drift": sources.lineage.drift(),
+        "experiment": names,
+        "tracking": sources.tracking,
+    }
 
 
 def _latency_context(sources: Sources) -> dict[str, Any]:

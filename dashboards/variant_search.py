@@ -1,10 +1,15 @@
-"""Sends one search to every variant's Bento at once, as a preview that is not recorded."""
+"""Sends one search to every variant's Bento at once, as a preview that is not recorded.
+
+Each version's answer can be shown as soon as it is there: a slow version does not delay the others.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import logging
+import secrets
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +24,23 @@ log = logging.getLogger(__name__)
 _PREVIEW_HEADERS = {"x-immr-variant": PREVIEW}
 _TIMEOUT = httpx.Timeout(20.0, connect=2.0)
 _REFUSED = frozenset({400, 413, 415, 422})
+_TOGETHER_S = 0.15  # answers this close to each other appear together
+_KEPT_SEARCHES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Where another version ranks the same item.
+
+    Attributes:
+        version: The other version.
+        position: The item's position there; None if it is not among that version's hits.
+        up: How many places higher the item is here than there; negative if lower.
+    """
+
+    version: str
+    position: int | None
+    up: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +55,13 @@ class ShownHit:
     parts: Mapping[str, float]
     price: float | None
     ctr: float | None
-    elsewhere: str = ""  # "3rd in immr-1", "not in immr-1"
+    moves: Sequence[Move] = ()
     exact: bool = False  # it is the item in the photo
 
 
 @dataclass(frozen=True, slots=True)
 class VersionAnswer:
-    """One variant's answer, or the problem as a sentence."""
+    """One variant's answer, or the problem as a sentence; `waiting` until there is one."""
 
     variant: str
     model_version: str
@@ -49,16 +71,68 @@ class VersionAnswer:
     problem: str = ""
     refused: bool = False  # the photo or a field is at fault, not the version
     nothing_fits: bool = False  # the catalogue has nothing like the photo
+    waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewSearch:
-    """A photo with the search's options."""
+    """What to search for: a photo or an item, words, or words beside one of them."""
 
-    content: bytes = field(repr=False)
-    media_type: str
     k: int
+    content: bytes = field(default=b"", repr=False)
+    media_type: str = ""
+    item_id: str = ""
+    text: str = ""
     category: str = ""
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The form fields of the API, without the photo and without empty ones."""
+        given = {"item_id": self.item_id, "text": self.text, "category": self.category, "k": str(self.k)}
+        return {name: value for name, value in given.items() if value}
+
+
+class RunningSearch:
+    """One search at several variants, whose answers arrive one by one."""
+
+    def __init__(
+        self, search: PreviewSearch, asked: Sequence[tuple[Variant, asyncio.Task[VersionAnswer]]]
+    ) -> None:
+        self.id = secrets.token_urlsafe(12)
+        self.search = search
+        self._asked = asked
+
+    @property
+    def answers(self) -> list[VersionAnswer]:
+        """In the order of the variants; those that are not there yet are `waiting`."""
+        return side_by_side(
+            [
+                task.result()
+                if task.done()
+                else VersionAnswer(variant.name, variant.model_version, waiting=True)
+                for variant, task in self._asked
+            ]
+        )
+
+    @property
+    def answered(self) -> int:
+        """How many variants have answered or failed."""
+        return sum(task.done() for _, task in self._asked)
+
+    async def more_than(self, seen: int) -> None:
+        """Wait until more than `seen` variants have answered, and a moment longer for the rest."""
+        while self.answered <= seen and (pending := self._pending()):
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        if pending := self._pending():
+            await asyncio.wait(pending, timeout=_TOGETHER_S)
+
+    def cancel(self) -> None:
+        """Ask no longer."""
+        for task in self._pending():
+            task.cancel()
+
+    def _pending(self) -> list[asyncio.Task[VersionAnswer]]:
+        return [task for _, task in self._asked if not task.done()]
 
 
 class VariantSearch:
@@ -66,11 +140,20 @@ class VariantSearch:
 
     def __init__(self) -> None:
         self._client = httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False)
+        self._kept: OrderedDict[str, RunningSearch] = OrderedDict()
 
-    async def search(self, variants: Sequence[Variant], search: PreviewSearch) -> list[VersionAnswer]:
-        """All variants' answers, in the order of `variants`; they are not counted as impressions."""
-        answers = await asyncio.gather(*(self._search(variant, search) for variant in variants))
-        return side_by_side(answers)
+    def start(self, variants: Sequence[Variant], search: PreviewSearch) -> RunningSearch:
+        """Ask all variants at once; they are not counted as impressions."""
+        asked = [(variant, asyncio.create_task(self._search(variant, search))) for variant in variants]
+        running = RunningSearch(search, asked)
+        self._kept[running.id] = running
+        while len(self._kept) > _KEPT_SEARCHES:
+            self._kept.popitem(last=False)[1].cancel()
+        return running
+
+    def running(self, search_id: str) -> RunningSearch | None:
+        """A search that was started; None if it is not among the newest."""
+        return self._kept.get(search_id)
 
     async def image(self, variant: Variant, item_id: str) -> tuple[bytes, str] | None:
         """An item's catalogue picture and its media type; None if the version has none."""
@@ -86,19 +169,19 @@ class VariantSearch:
         return response.content, media_type
 
     async def close(self) -> None:
-        """Close the connections."""
+        """End the searches and close the connections."""
+        for running in self._kept.values():
+            running.cancel()
         await self._client.aclose()
 
     async def _search(self, variant: Variant, search: PreviewSearch) -> VersionAnswer:
-        form = {"k": str(search.k), "user_id": "preview"} | (
-            {"category": search.category} if search.category else {}
-        )
+        fields = search.fields | {"user_id": "preview"}
+        parts: dict[str, Any] = {name: (None, value) for name, value in fields.items()}
+        if search.content:
+            parts["image"] = ("photo", search.content, search.media_type)
         try:
             response = await self._client.post(
-                f"{_base(variant)}/v1/search",
-                data=form,
-                files={"image": ("photo", search.content, search.media_type)},
-                headers=_PREVIEW_HEADERS,
+                f"{_base(variant)}/v1/search", files=parts, headers=_PREVIEW_HEADERS
             )
             if response.is_success:
                 return _answer(variant, response.json())
@@ -124,19 +207,16 @@ def side_by_side(answers: Sequence[VersionAnswer]) -> list[VersionAnswer]:
         others = [
             (other.model_version, places[index])
             for index, other in enumerate(answers)
-            if index != number and not other.problem
+            if index != number and not other.problem and not other.waiting
         ]
-        hits = [_with_place(hit, others) for hit in answer.hits]
+        hits = [dataclasses.replace(hit, moves=_moves(hit, others)) for hit in answer.hits]
         compared.append(dataclasses.replace(answer, hits=hits))
     return compared
 
 
-def _with_place(hit: ShownHit, others: Sequence[tuple[str, Mapping[str, int]]]) -> ShownHit:
-    texts = [
-        f"{ordinal(places[hit.item_id])} in {version}" if hit.item_id in places else f"not in {version}"
-        for version, places in others
-    ]
-    return dataclasses.replace(hit, elsewhere=", ".join(texts))
+def _moves(hit: ShownHit, others: Sequence[tuple[str, Mapping[str, int]]]) -> list[Move]:
+    found = [(version, places.get(hit.item_id)) for version, places in others]
+    return [Move(version, place, place - hit.position if place else 0) for version, place in found]
 
 
 def ordinal(number: int) -> str:

@@ -96,7 +96,7 @@ def _tell_story(parts: Parts, options: Options) -> None:
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
         story.say(f"The loop took {minutes} min {seconds} s; numbers: {settings.home / 'summary.json'}")
         if not options.once:
-            _stay_open(story, parts, options.port + 1, data.samples(settings, labelled))
+            _stay_open(story, parts, options.port + 1, data.samples(settings, labelled), gateway_url)
 
 
 def _reset(parts: Parts) -> None:
@@ -226,8 +226,8 @@ def _version_summary(parts: Parts, version_id: str, training_set: TrainingSet) -
     }
 
 
-def _stay_open(story: Narration, parts: Parts, port: int, samples: Path) -> None:
-    with serve.page(parts, port, samples) as url:
+def _stay_open(story: Narration, parts: Parts, port: int, samples: Path, gateway_url: str) -> None:
+    with serve.page(parts, port, samples, gateway_url) as url:
         story.say(f"[bold]The search is open: {url}[/]  (Ctrl-C stops everything)")
         signal.pause()
 

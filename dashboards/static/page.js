@@ -1,39 +1,51 @@
 "use strict";
-// What htmx cannot do alone: photos by drop, paste and camera; a heartbeat for fresh figures; what was open stays open.
+// What htmx cannot do alone: photos by drop, paste and camera; explanations; cards on a phone; a heartbeat for
+// fresh figures; what was open stays open.
 (() => {
   const REFRESH_MS = 4000;
   const byId = (id) => document.getElementById(id);
-  const form = byId("photo-form"), input = byId("photo"), drop = byId("drop"), preview = byId("preview");
+  const form = byId("search-form"), photo = byId("photo"), drop = byId("drop"), preview = byId("preview");
+  const item = byId("item"), sample = byId("sample"), words = byId("text"), remove = byId("without-photo");
 
   const show = (url) => {
     if (preview.src.startsWith("blob:")) URL.revokeObjectURL(preview.src);
     preview.src = url;
-    preview.hidden = false;
+    preview.hidden = remove.hidden = !url;
   };
   const say = (sentence) => { byId("search-status").textContent = sentence; };
-  let sample = null; // the sample that was searched last, for "Search again"
-
   const search = () => {
-    if (!input.files.length) return;
-    sample = null;
-    show(URL.createObjectURL(input.files[0]));
     say("Searching…");
     htmx.trigger(form, "submit");
   };
+  // A search has one of a photo, a sample and an item.
+  const ask = (what, picture) => {
+    if (!what.file) photo.value = "";
+    item.value = what.item || "";
+    sample.value = what.sample || "";
+    show(picture);
+  };
   const take = (files) => {
-    const photo = [...files].find((file) => file.type.startsWith("image/"));
-    if (!photo) return say("That is not a picture. Choose a JPEG, PNG or WebP file.");
+    const picture = [...files].find((file) => file.type.startsWith("image/"));
+    if (!picture) return say("That is not a picture. Choose a JPEG, PNG or WebP file.");
     const chosen = new DataTransfer();
-    chosen.items.add(photo);
-    input.files = chosen.files;
-    search();
+    chosen.items.add(picture);
+    photo.files = chosen.files;
+    photo.dispatchEvent(new Event("change"));
   };
 
-  input.addEventListener("change", search);
+  photo.addEventListener("change", () => {
+    if (!photo.files.length) return;
+    ask({ file: true }, URL.createObjectURL(photo.files[0]));
+    search();
+  });
   byId("camera").addEventListener("click", () => {
-    input.setAttribute("capture", "environment");
-    input.click();
-    input.removeAttribute("capture");
+    photo.setAttribute("capture", "environment");
+    photo.click();
+    photo.removeAttribute("capture");
+  });
+  remove.addEventListener("click", () => {
+    ask({}, "");
+    photo.focus();
   });
   document.addEventListener("paste", (event) => {
     if (event.clipboardData && event.clipboardData.files.length) take(event.clipboardData.files);
@@ -45,18 +57,17 @@
   drop.addEventListener("drop", (event) => take(event.dataTransfer.files));
 
   document.addEventListener("click", (event) => {
-    const button = event.target.closest("[data-photo]");
+    const button = event.target.closest("[data-picture]");
     if (!button) return;
-    sample = button;
-    input.value = "";
-    show(button.dataset.photo);
-    say("Searching…");
+    if (button.dataset.item) words.value = ""; // words found these items; their like need not have them
+    ask(button.dataset, button.dataset.picture);
+    search();
+    if (button.dataset.item) byId("search").scrollIntoView();
   });
   form.addEventListener("htmx:confirm", (event) => {
-    if (input.files.length) return;
+    if (photo.files.length || item.value || sample.value || words.value.trim()) return;
     event.preventDefault();
-    if (sample) sample.click();
-    else say("Choose a photo first.");
+    say("Choose a photo or type words first.");
   });
   // Catalogue pictures may be gone; a quiet drawing is better than a broken icon.
   document.addEventListener("error", (event) => {
@@ -72,13 +83,43 @@
     if (event.detail.successful) document.body.classList.remove("away");
   });
 
+  // On a phone, rows become cards: each value carries its column's name. The roles survive `display: block`.
+  const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell" };
+  const label = () => {
+    for (const table of document.querySelectorAll("table:not([role])")) {
+      const names = [...table.querySelectorAll("thead th, thead td")].map((cell) => cell.innerText.replace(/\s+/g, " "));
+      for (const element of [table, ...table.querySelectorAll("thead, tbody, tr, td")]) element.setAttribute("role", roles[element.tagName]);
+      for (const heading of table.querySelectorAll("th")) heading.setAttribute("role", heading.scope === "row" ? "rowheader" : "columnheader");
+      for (const row of table.querySelectorAll("tbody tr")) [...row.children].forEach((cell, place) => { cell.dataset.label = names[place] || ""; });
+    }
+  };
+
+  // Terms explain themselves when pointed at, focused or tapped. Escape closes the explanation.
+  const tip = byId("tip");
+  const explain = (term) => {
+    tip.textContent = byId(term.getAttribute("aria-describedby")).textContent;
+    tip.hidden = false;
+    const at = term.getBoundingClientRect(), size = tip.getBoundingClientRect(), room = document.documentElement;
+    tip.style.left = `${Math.max(8, Math.min(at.left, room.clientWidth - size.width - 8))}px`;
+    tip.style.top = `${at.bottom + size.height + 8 > room.clientHeight ? at.top - size.height - 4 : at.bottom + 4}px`;
+  };
+  const hide = () => { tip.hidden = true; };
+  const term = (event) => event.target.closest && event.target.closest(".term");
+  for (const name of ["mouseover", "focusin", "click"]) document.addEventListener(name, (event) => { if (term(event)) explain(term(event)); });
+  document.addEventListener("mouseout", (event) => { if ((term(event) || event.target === tip) && event.relatedTarget !== tip) hide(); });
+  document.addEventListener("focusout", hide);
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+  document.addEventListener("scroll", hide, { passive: true });
+
   let open = [];
   document.addEventListener("htmx:beforeSwap", () => {
     open = [...document.querySelectorAll("details[open][id]")].map((details) => details.id);
   });
   document.addEventListener("htmx:afterSwap", () => {
     for (const id of open) if (byId(id)) byId(id).open = true;
+    label();
   });
+  label();
   setInterval(() => {
     if (document.visibilityState === "visible") htmx.trigger(document.body, "refresh");
   }, REFRESH_MS);

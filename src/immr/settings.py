@@ -50,9 +50,13 @@ class Settings(BaseSettings):
     alert_url: str = ""  # of a webhook, a secret; empty: no alerts
     tracking_link: str = ""  # URL of MLflow in a browser, for links in the reports of a pipeline run
     page_link: str = ""
+    api_link: str = ""  # URL of the gateway in a browser, for links on the page
+    grafana_link: str = ""
+    docs_link: str = ""
+    page_key_file: Path | None = None  # holds the key that runs commands from the page; None: nobody can
     pipelines_link: str = ""  # URL of Kubeflow Pipelines in a browser, for the versions' descriptions
 
-    @field_validator("features_password_file", mode="before")
+    @field_validator("features_password_file", "page_key_file", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return value or None

@@ -1,32 +1,21 @@
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-from PIL import Image
 from starlette.testclient import TestClient
 
-from dashboards.lineage import Lineage
-from dashboards.live import Live
-from dashboards.page import create_page
-from dashboards.sections import commands
 from immr.events.sqlite import SqliteEventLog
-from immr.experiment import changes
-from immr.experiment.definition import Experiment, Holdout, load, save
-from immr.settings import Settings
+from immr.experiment.definition import Holdout, load, save
 from immr.types import Click, Impression, SearchRecord
-from tests.support.page_home import VersionsThere, add_drift, add_history, add_reports, experiment, fill
+from tests.support.opened_page import opened, photo, text, whole
+from tests.support.page_home import STARTED, add_drift, add_history, add_reports, experiment, fill
 from tests.support.patience import until
-from tests.support.upstream_process import free_port, picture, seen_by, upstream
+from tests.support.upstream_process import free_port, picture, upstream
 
-STARTED = datetime(2024, 5, 1, 12, tzinfo=UTC)
 DECISION = {
     "ts": "2024-05-01T12:05:00+00:00",
     "action": "wait",
@@ -41,18 +30,6 @@ EARLIER = {**DECISION, "ts": "2024-05-01T12:09:00+00:00", "action": "roll back",
 def upstreams() -> Iterator[list[str]]:
     with upstream("champion", "immr-1") as first, upstream("challenger", "immr-2", "--degraded") as second:
         yield [first, second]
-
-
-@contextmanager
-def opened(
-    home: Path, samples: Path | None = None, decisions: Sequence[Mapping[str, Any]] = ()
-) -> Iterator[TestClient]:
-    log = SqliteEventLog(home / "events" / "events.db")
-    lineage = Lineage(VersionsThere(STARTED), lambda: STARTED, home / "drift.json", home / "sets", keep_s=0)
-    live = Live(Settings(home=home), log, lambda: decisions, lineage.categories, keep_s=0)
-    with TestClient(create_page(live, lineage, home / "reports", samples)) as client:
-        yield client
-    log.close()
 
 
 @pytest.fixture(scope="module")
@@ -72,24 +49,6 @@ def home(tmp_path_factory: pytest.TempPathFactory, upstreams: list[str]) -> Path
 def page(home: Path) -> Iterator[TestClient]:
     with opened(home, home / "photos", [DECISION, EARLIER]) as client:
         yield client
-
-
-def whole(page: TestClient) -> str:
-    """The page once every section is there, as a browser sees it a moment later."""
-
-    def complete() -> str:
-        html = page.get("/").text
-        return "" if "Reading the event log" in html else html
-
-    return until(complete)
-
-
-def photo(content: bytes = picture(3)) -> dict[str, Any]:
-    return {"image": ("photo.jpg", content, "image/jpeg")}
-
-
-def text(html: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
 
 
 def test_the_whole_page(page: TestClient) -> None:
@@ -117,7 +76,7 @@ def test_the_whole_page(page: TestClient) -> None:
         "the items' categories are not known here",
         "immr-2 challenger",
         "The photos do not lie where they did.",
-        "Decide Promotes the winner, or ends challengers that lost; waits if it is too early to tell. "
+        "Promote immr-2 Promotes the winner, or ends challengers that lost; waits if it is too early to tell. "
         "immr experiment decide --apply",
         "immr experiment stop",
     ):
@@ -134,62 +93,6 @@ def test_the_page_loads_nothing_from_other_hosts(page: TestClient) -> None:
     assert "<script>" not in answer.text
     for address in set(re.findall(r'(?:src|href)="(/static/[^"]+)"', answer.text)):
         assert page.get(address).status_code == 200
-
-
-def test_both_versions_answer_and_nothing_is_counted(page: TestClient, upstreams: list[str]) -> None:
-    before = [len(seen_by(url)["searches"]) for url in upstreams]
-    answer = page.post("/search", files=photo(), data={"k": "3"})
-    assert answer.status_code == 200
-    assert answer.text.count('<li class="hit">') == 6
-    shown = text(answer.text)
-    assert "Both versions answered." in shown
-    assert shown.count("Degraded:") == 1
-    assert re.search(r"cosine 0\.\d{3} \+ ctr 0\.\d{3}", shown)
-    for url, count in zip(upstreams, before, strict=True):
-        searches = seen_by(url)["searches"]
-        assert len(searches) == count + 1
-        assert searches[-1] == {"k": "3", "user_id": "preview", "preview": "preview"}
-
-
-def test_the_page_says_what_fits_the_photo(page: TestClient) -> None:
-    shown = text(page.post("/search", files=photo()).text)
-    assert shown.count("exact match") == 2 and "looks like this photo" not in shown
-    buffer = io.BytesIO()
-    Image.new("RGB", (9, 9)).save(buffer, "PNG")
-    shown = text(page.post("/search", files=photo(buffer.getvalue())).text)
-    assert shown.count("Nothing in the catalogue looks like this photo.") == 2 and "exact match" not in shown
-
-
-def test_an_item_says_where_the_other_version_has_it(page: TestClient) -> None:
-    shown = text(page.post("/search", files=photo(), data={"k": "12"}).text)
-    assert len(re.findall(r"\d(?:st|nd|rd|th) in immr-2", shown)) == 12
-    assert "not in immr-" in text(page.post("/search", files=photo(), data={"k": "3"}).text)
-
-
-def test_a_category_is_passed_on(page: TestClient) -> None:
-    shown = text(page.post("/search", files=photo(), data={"category": " Fruit/Pear "}).text)
-    assert "Fruit/Pear" in shown
-    assert "Packages/Milk" not in shown
-    nothing = page.post("/search", files=photo(), data={"category": "Toys"})
-    assert text(nothing.text).count("No item found in category Toys.") == 2
-
-
-def test_an_invalid_photo_is_refused_with_a_reason(page: TestClient) -> None:
-    refused = page.post("/search", files=photo(b"no picture"))
-    assert refused.status_code == 200
-    assert "That is not a JPEG, PNG or WebP picture." in refused.text
-    assert page.post("/search", data={"k": "5"}).status_code == 422
-    assert "Choose a photo first." in page.post("/search", files=photo(b"")).text
-    large = page.post("/search", files=photo(b"\xff\xd8" + bytes(10 * 1024 * 1024)))
-    assert (large.status_code, "larger than 10 MB" in large.text) == (413, True)
-
-
-def test_samples_are_a_dozen_and_can_be_searched(page: TestClient) -> None:
-    assert page.get("/").text.count('class="sample"') == 12
-    assert page.get("/samples/11").content == picture(13, 48)
-    assert "Both versions answered." in page.post("/search/samples/0").text
-    assert page.get("/samples/12").status_code == 404
-    assert page.post("/search/samples/-1").status_code == 404
 
 
 def test_pictures_come_through_the_page(page: TestClient) -> None:
@@ -355,34 +258,3 @@ def test_all_challengers_are_shown(tmp_path: Path) -> None:
         assert sentence in shown
     assert "CTR, challenger-3 − champion" not in shown  # it has left
     assert 'immr_experiment_ctr_difference{variant="challenger-2"}' in metrics
-
-
-def test_commands_fit_the_state_of_the_test(tmp_path: Path) -> None:
-    fill(tmp_path, [f"http://127.0.0.1:{free_port()}" for _ in range(2)], 50, STARTED)
-    file = tmp_path / "experiment" / "experiment.json"
-
-    def shown(changed: Experiment) -> list[str]:
-        save(changed, file)
-        live = Live(Settings(home=tmp_path), log, lambda: (), dict, keep_s=0)
-        standing = live.standing()
-        assert standing is not None
-        return [command for _, command, _ in commands(standing)]
-
-    log = SqliteEventLog(tmp_path / "events" / "events.db")
-    running = load(file)
-    low = replace(
-        running,
-        variants=tuple(
-            replace(side, weight=share) for side, share in zip(running.variants, (0.9, 0.1), strict=True)
-        ),
-    )
-    assert shown(low) == [
-        "immr experiment decide --apply",
-        "immr experiment ramp --weight 0.25",
-        "immr experiment stop",
-        "immr experiment report --out test.html",
-    ]
-    assert "immr experiment ramp --weight 0.25" not in shown(running)
-    promoted = changes.promote(running, STARTED)
-    assert shown(promoted) == ["immr experiment start", "immr experiment rollback"]
-    log.close()

@@ -1,4 +1,7 @@
-"""The page in docs/api.md, on another origin, in a real browser."""
+"""A front-end developer puts the page of docs/api.md on another origin, as it is written there, in a real browser.
+
+`tests/serving/scenarios/test_api_doc.py` runs the developer's other examples: `curl` and `immr.client`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -21,7 +25,9 @@ from tests.support.patience import until
 from tests.support.shopper import alone
 
 pytest.importorskip("playwright")
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
+
+expect.set_options(timeout=60_000)
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -64,23 +70,70 @@ def shop_url(settings: Settings) -> Iterator[str]:
     shop.stop()
 
 
-def test_the_documented_page_searches_and_reports_clicks(
-    shop_url: str, settings: Settings, tmp_path: Path
-) -> None:
-    (tmp_path / "photo.jpg").write_bytes(tiny_version.photo("red"))
+@pytest.fixture
+def page(shop_url: str) -> Iterator[Page]:
+    """The page in a browser that logs no error."""
     wrong: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-        page.goto(shop_url, timeout=PATIENCE_MS)
-        page.set_input_files("#photo", tmp_path / "photo.jpg")
-        expect(page.locator("li")).to_have_count(5, timeout=PATIENCE_MS)
-        page.get_by_role("link", name="a red thing").click()
-        log = connect(settings).events
-        until(lambda: any(row["clicked"] for row in log.joined().to_pylist()))
-        clicked = [row["item_id"] for row in log.joined().to_pylist() if row["clicked"]]
-        log.close()
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(shop_url)
+        yield page
         browser.close()
-    assert clicked == ["red"]
-    assert [text for text in wrong if "favicon" not in text] == []
+    assert [text for text in wrong if "422" not in text] == []
+
+
+def search(page: Page) -> dict[str, Any]:
+    """Presses the button, and returns the answer that the page got."""
+    with page.expect_response("**/v1/search") as response:
+        page.get_by_role("button", name="Search").click()
+    answer: dict[str, Any] = response.value.json()
+    return answer
+
+
+def test_a_developer_follows_the_docs(page: Page, settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(tiny_version.photo("red"))
+    page.set_input_files("[name=image]", tmp_path / "photo.jpg")
+    search(page)
+    expect(page.locator("li")).to_have_count(5)
+    expect(page.locator("li a").first).to_have_text("a red thing")
+    drawn = "image => image.decode().then(() => image.naturalWidth)"
+    assert page.locator("li img").first.evaluate(drawn) == 48
+
+    page.get_by_label("Words").fill("blue")
+    assert any(hit["score_parts"].get("words") for hit in search(page)["hits"])
+
+    page.get_by_label("Words").fill("")
+    page.get_by_label("Category", exact=True).select_option("Warm/Red")
+    search(page)
+    expect(page.locator("li")).to_have_count(1)
+    expect(page.get_by_label("Category", exact=True).locator("option", has_text="Other/1 (1)")).to_have_count(
+        1
+    )
+
+    page.get_by_label("Category", exact=True).select_option("")
+    page.get_by_label("Highest price").fill("2")
+    page.get_by_label("one per category").check()
+    assert [hit["group"] for hit in search(page)["hits"]] == ["Warm/Red", "Other/1"]
+    expect(page.locator("li")).to_have_count(2)
+
+    page.get_by_role("link", name="a red thing").click()
+    log = connect(settings).events
+    until(lambda: any(row["clicked"] for row in log.joined().to_pylist()))
+    assert {row["item_id"] for row in log.joined().to_pylist() if row["clicked"]} == {"red"}
+    log.close()
+
+
+def test_words_alone_and_what_is_refused(page: Page, tmp_path: Path) -> None:
+    assert "image" in search(page)["detail"]
+    expect(page.get_by_role("status")).to_contain_text("image")
+    page.get_by_label("Words").fill("yellow")
+    search(page)
+    expect(page.locator("li a").first).to_have_text("a yellow thing")
+    (tmp_path / "notes.jpg").write_text("not a picture")
+    page.set_input_files("[name=image]", tmp_path / "notes.jpg")
+    search(page)
+    expect(page.get_by_role("status")).to_contain_text("picture")

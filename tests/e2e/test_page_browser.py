@@ -6,15 +6,19 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.page_home import add_reports, fill
+from immr.experiment.definition import load
+from tests.support.page_home import STARTED, add_drift, add_history, add_reports, fill
+from tests.support.patience import until
 from tests.support.upstream_process import free_port, picture, process_on, seen_by, upstream
 
 pytest.importorskip("playwright")
+pytest.importorskip("axe_playwright_python")
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 FLAGS = [
@@ -31,7 +35,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH"),
 ]
-PATIENCE_MS = 60_000  # a busy machine is not the page's fault
+PATIENCE_MS = 180_000  # a busy machine is not the page's fault
 expect.set_options(timeout=PATIENCE_MS)
 CONTRAST = """names => {
     const light = name => {
@@ -43,6 +47,10 @@ CONTRAST = """names => {
     const [low, high] = names.map(light).sort((a, b) => a - b);
     return (high + 0.05) / (low + 0.05);
 }"""
+CUT = """() => [...document.querySelectorAll("main td, main th[scope=row], main p, main dd, main .hit")]
+    .filter(each => !each.closest(".sr") && each.getClientRects().length)
+    .filter(each => each.scrollWidth > each.clientWidth + 1 || each.getBoundingClientRect().right > innerWidth)
+    .map(each => each.outerHTML.slice(0, 200))"""
 VERSIONS = ("immr-1", "immr-2")
 
 
@@ -59,14 +67,23 @@ def versions() -> Iterator[list[str]]:
         yield [first, second]
 
 
+@contextmanager
+def served_page(home: Path, samples: Path, **environment: str) -> Iterator[str]:
+    port = free_port()
+    command = [sys.executable, "-m", "dashboards", f"--port={port}", f"--samples={samples}"]
+    with process_on(port, *command, env=os.environ | {"IMMR_HOME": str(home)} | environment) as url:
+        yield url
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory, versions: list[str], photo: Path) -> Iterator[str]:
     home = tmp_path_factory.mktemp("home")
-    fill(home, versions, 600, datetime(2024, 5, 1, 12, tzinfo=UTC))
+    fill(home, versions, 600, STARTED)
     add_reports(home)
-    port = free_port()
-    command = [sys.executable, "-m", "dashboards", f"--port={port}", f"--samples={photo.parent}"]
-    with process_on(port, *command, env=os.environ | {"IMMR_HOME": str(home)}) as url:
+    add_drift(home)
+    add_history(home)
+    links = {"IMMR_GRAFANA_LINK": "https://grafana.example", "IMMR_DOCS_LINK": "https://docs.example"}
+    with served_page(home, photo.parent, **links) as url:
         yield url
 
 
@@ -126,13 +143,13 @@ def test_a_dropped_photo_gets_both_answers(page: Page) -> None:
 
 
 def test_samples_and_options_by_keyboard(page: Page, photo: Path) -> None:
-    page.get_by_role("button", name="Search again").click()
-    expect(page.locator("#search-status")).to_have_text("Choose a photo first.")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.locator("#search-status")).to_have_text("Choose a photo or type words first.")
     page.get_by_role("button", name="Sample photo 1").focus()
     page.keyboard.press("Enter")
     expect_both_answers(page)
     page.get_by_label("Hits").select_option("3")
-    page.get_by_role("button", name="Search again").press("Enter")
+    page.get_by_role("button", name="Search", exact=True).press("Enter")
     expect(page.locator(".hit")).to_have_count(6)
 
 
@@ -151,12 +168,105 @@ def test_sections_refresh_and_keep_open_details(page: Page) -> None:
     expect(page.locator("#readout .decision")).to_contain_text("The challenger is better")
     expect(page.locator("#readout")).to_contain_text("All metrics, challenger against champion")
     expect(page.locator("#places svg.chart")).to_have_count(1)
-    expect(page.locator("#models")).to_contain_text("Nobody has looked yet")
     page.get_by_text("The same as a table").click()
     page.evaluate("document.querySelector('#ctr').setAttribute('hx-get', '/sections/ctr?seen=old')")
     page.evaluate("htmx.process(document.querySelector('#ctr')); htmx.trigger(document.body, 'refresh')")
     expect(page.locator("#ctr[hx-get$='old']")).to_have_count(0)
     expect(page.locator("#ctr-figures")).to_have_attribute("open", "")
+
+
+def test_more_like_this_and_words_by_keyboard(page: Page, versions: list[str]) -> None:
+    page.get_by_label("Words", exact=True).fill("red pepper")
+    page.keyboard.press("Enter")
+    expect_both_answers(page)
+    assert seen_by(versions[0])["searches"][-1]["text"] == "red pepper"
+    like = page.get_by_role("button", name="More like").first
+    like.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#preview")).to_be_visible()
+    asked = until(
+        lambda: next((each for each in seen_by(versions[0])["searches"] if "item_id" in each), None)
+    )
+    assert asked and "text" not in asked
+    page.get_by_text("The same search as an API call").click()
+    expect(page.locator("#api-call code")).to_contain_text(f"-F item_id={asked['item_id']}")
+    page.get_by_role("button", name="Remove it").press("Enter")
+    expect(page.locator("#preview")).to_be_hidden()
+
+
+def test_terms_explain_themselves_on_hover_and_focus(page: Page) -> None:
+    term = page.locator("#readout .term", has_text="Sample ratio")
+    term.hover()
+    expect(page.locator("#tip")).to_contain_text("the share of users that it was given")
+    page.keyboard.press("Escape")
+    expect(page.locator("#tip")).to_be_hidden()
+    term.focus()
+    expect(page.locator("#tip")).to_be_visible()
+    described = term.get_attribute("aria-describedby")
+    expect(page.locator(f"#{described}")).to_contain_text("the share of users that it was given")
+
+
+def test_links_lead_to_the_configured_places(page: Page) -> None:
+    places = page.get_by_role("navigation", name="Other places")
+    expect(places.get_by_role("link")).to_have_text(["Grafana", "Documentation"])
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_axe_finds_nothing(browser: Browser, address: str, photo: Path, scheme: str, width: int) -> None:
+    """With everything open: answers, tables, glossary."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page.goto(address)
+    page.set_input_files("#photo", photo)
+    expect_both_answers(page)
+    expect(page.locator("[aria-busy=true]")).to_have_count(0)
+    page.evaluate(
+        "document.querySelectorAll('details:not(.report details)').forEach(each => each.open = true)"
+    )
+    results = Axe().run(page, options={"iframes": False})
+    assert results.violations_count == 0, results.generate_report()
+    page.close()
+
+
+def test_a_version_that_hangs_and_one_that_is_down(
+    browser: Browser, tmp_path: Path, versions: list[str], photo: Path
+) -> None:
+    with upstream("challenger", VERSIONS[1], "--hangs") as frozen:
+        fill(tmp_path, [versions[0], frozen, f"http://127.0.0.1:{free_port()}"], 0, STARTED)
+        with served_page(tmp_path, photo.parent) as url:
+            page = browser.new_page()
+            page.goto(url)
+            page.set_input_files("#photo", photo)
+            expect(page.locator(".hit")).to_have_count(5)
+            expect(page.locator("#search-status")).to_contain_text("waiting for immr-2")
+            expect(page.locator(".version[aria-busy=true]")).to_contain_text("has not answered yet")
+            expect(page.locator(".version").nth(2)).to_contain_text("Nothing answers at")
+            page.request.post(f"{frozen}/go")
+            expect(page.locator(".hit")).to_have_count(10)
+            expect(page.locator("#search-status")).to_contain_text("immr-1, immr-2 answered, immr-3 did not.")
+            page.close()
+
+
+def test_a_button_needs_the_key_and_runs_its_command(
+    browser: Browser, tmp_path: Path, versions: list[str], photo: Path
+) -> None:
+    fill(tmp_path, versions, 50, STARTED)
+    (tmp_path / "page.key").write_text("the key of this page")
+    file = tmp_path / "experiment" / "experiment.json"
+    with served_page(tmp_path, photo.parent, IMMR_PAGE_KEY_FILE=str(tmp_path / "page.key")) as url:
+        page = browser.new_page()
+        page.goto(url)
+        page.get_by_text("Stop the test").click()
+        run = page.get_by_role("button", name="Run immr experiment stop")
+        run.click()
+        expect(page.locator("#outcome")).to_contain_text("That is not the page's key.")
+        assert load(file).state == "running"
+        page.get_by_label("Key of this page").fill("the key of this page")
+        run.press("Enter")
+        expect(page.locator("#outcome")).to_contain_text("is done")
+        assert load(file).state == "stopped"
+        expect(page.locator("#readout")).to_contain_text("Start a test")
+        expect(page.get_by_label("Key of this page")).to_have_value("the key of this page")
+        page.close()
 
 
 def test_the_keyboard_reaches_the_search_and_focus_is_visible(page: Page) -> None:
@@ -201,5 +311,11 @@ def test_a_phone_scrolls_vertically_only(browser: Browser, address: str, photo: 
     page.goto(address)
     page.set_input_files("#photo", photo)
     expect_both_answers(page)
+    expect(page.locator("[aria-busy=true]")).to_have_count(0)
+    page.evaluate(
+        "document.querySelectorAll('details:not(.report details)').forEach(each => each.open = true)"
+    )
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate(CUT) == []
+    expect(page.locator("#readout tbody td").first).to_have_attribute("data-label", "immr-1 champion")
     page.close()

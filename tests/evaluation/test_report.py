@@ -65,6 +65,12 @@ def test_the_page_shows_numbers_verdict_and_answers(model: Model, items: list[It
     for evaluation in (candidate, champion):
         interval = evaluation.intervals["recall@1"]
         assert f"{interval.mean:.3f} <small>{interval.low:.3f}–{interval.high:.3f}</small>" in text
+    for part in champion.slices.values():
+        interval = part.intervals["recall@10"]
+        shown = (
+            f'<td class="soft">{interval.mean:.3f} <small>{interval.low:.3f}–{interval.high:.3f}</small></td>'
+        )
+        assert shown in text
     assert "Thing 3 &lt;b&gt;&amp;&lt;/b&gt;" in text
     assert "Thing 3 <b>" not in text
     assert text.count('<section class="query">') == 40

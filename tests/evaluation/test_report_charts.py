@@ -11,6 +11,14 @@ def test_slices_follow_all_photos(model: Callable[[float], Evaluation]) -> None:
     assert all(f"{name} ({part.queries})" in chart for name, part in evaluation.slices.items())
 
 
+def test_the_champion_is_beside_each_slice(model: Callable[[float], Evaluation]) -> None:
+    candidate, champion = model(0.8), model(1.5)
+    chart = slice_chart(candidate, "recall@1", {"immr-1": champion})
+    assert chart.count(">immr-1</text>") == 1 + len(candidate.slices)
+    for part in champion.slices.values():
+        assert f">{part.intervals['recall@1'].mean:.3f}</text>" in chart
+
+
 def test_losses_are_drawn_from_the_second_epoch_on() -> None:
     curves = {"loss": [2.0, 1.0], "loss_document": [3.0, float("nan"), 1.5], "lr": [0.1, 0.1]}
     drawn = loss_chart(curves)

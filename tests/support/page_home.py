@@ -17,6 +17,7 @@ from immr.experiment.history import Happening, TestEvent, append
 from immr.experiment.waiting import Queue, WaitingVersion, save_queue
 from immr.types import ALL_ROLES, Click, Impression, ModelVersion, Role, SearchRecord
 
+STARTED = datetime(2024, 5, 1, 12, tzinfo=UTC)
 CTR = {"champion": 0.05, "challenger": 0.09, "challenger-2": 0.05, "challenger-3": 0.04}
 
 

@@ -1,12 +1,13 @@
 """A small server with the search API, in a process, for tests of its callers.
 
-It has no model: it ranks a fixed catalogue by a hash of the photo. The first hit of a JPEG is exact, and nothing fits
-a PNG.
+It has no model: it ranks a fixed catalogue by a hash of the photo, item or words. The first hit of a JPEG is exact,
+and nothing fits a PNG. With `--hangs` a search is only answered after a POST to `/go`.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import hashlib
 import io
 import json
@@ -76,7 +77,7 @@ def rank(photo: bytes, version: str, k: int, category: str | None) -> list[dict[
     return sorted(map(hit, kept), key=lambda answer: -answer["score"])[:k]
 
 
-def serve(port: int, variant: str, version: str, busy: int, degraded: bool) -> None:
+def serve(port: int, variant: str, version: str, busy: int, degraded: bool, hangs: bool) -> None:
     import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
@@ -84,14 +85,17 @@ def serve(port: int, variant: str, version: str, busy: int, degraded: bool) -> N
     from starlette.routing import Route
 
     seen: dict[str, Any] = {"searches": [], "events": [], "refused": 0}
+    free = asyncio.Event()
+    if not hangs:
+        free.set()
 
     async def search(request: Request) -> Response:
         if seen["refused"] < busy:
             seen["refused"] += 1
             return JSONResponse({"title": "busy", "detail": "try again"}, 503, {"retry-after": "0"})
         form = await request.form()
-        photo = await form["image"].read()
-        if not photo.startswith((b"\xff\xd8", b"\x89PNG")):
+        photo = await form["image"].read() if "image" in form else b""
+        if photo and not photo.startswith((b"\xff\xd8", b"\x89PNG")):
             problem = {
                 "title": "bad image",
                 "status": 422,
@@ -100,9 +104,11 @@ def serve(port: int, variant: str, version: str, busy: int, degraded: bool) -> N
             return JSONResponse(problem, 422, media_type="application/problem+json")
         fields = {name: value for name, value in form.items() if name != "image"}
         seen["searches"].append(fields | {"preview": request.headers.get("x-immr-variant", "")})
-        hits = rank(photo, version, int(fields.get("k", 10)), fields.get("category"))
+        await free.wait()
+        query = photo + f"{fields.get('item_id', '')}{fields.get('text', '')}".encode()
+        hits = rank(query, version, int(fields.get("k", 10)), fields.get("category"))
         answer = {"query_id": f"q{len(seen['searches'])}", "variant": variant, "model_version": version}
-        match = "exact" if photo.startswith(b"\xff\xd8") else "none"
+        match = "exact" if photo.startswith(b"\xff\xd8") else "none" if photo else None
         answer |= {"match": match, "hits": [{**hits[0], "match": match}, *hits[1:]] if hits else []}
         return JSONResponse(answer | {"degraded": degraded, "took_ms": 12.3})
 
@@ -117,7 +123,12 @@ def serve(port: int, variant: str, version: str, busy: int, degraded: bool) -> N
             return JSONResponse({"title": "no such item"}, 404)
         return Response(picture(number), media_type="image/jpeg")
 
+    async def go(request: Request) -> Response:
+        free.set()
+        return Response()
+
     routes = [
+        Route("/go", go, methods=["POST"]),
         Route("/v1/search", search, methods=["POST"]),
         Route("/v1/events", events, methods=["POST"]),
         Route("/v1/items/{item_id}/image", image),
@@ -187,5 +198,6 @@ if __name__ == "__main__":
     parser.add_argument("--version", required=True)
     parser.add_argument("--busy", type=int, default=0)
     parser.add_argument("--degraded", action="store_true")
+    parser.add_argument("--hangs", action="store_true")
     options = parser.parse_args()
-    serve(options.port, options.variant, options.version, options.busy, options.degraded)
+    serve(options.port, options.variant, options.version, options.busy, options.degraded, options.hangs)

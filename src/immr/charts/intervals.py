@@ -21,6 +21,7 @@ class IntervalRow:
     value: float
     low: float
     high: float
+    colour: int = 0
 
 
 def interval_chart(
@@ -46,13 +47,13 @@ def interval_chart(
         y = _TOP_PX + _ROW_PX * number + _ROW_PX // 2
         parts.append(svg.row_name(_NAMES_PX - 10, y, row.name, _LONGEST_NAME))
         parts.append(
-            Markup('<line class="whisker" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
-                svg.number(x(row.low)), svg.number(x(row.high)), y=y
+            Markup('<line class="whisker series-{}" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
+                row.colour % svg.SERIES_COLOURS, svg.number(x(row.low)), svg.number(x(row.high)), y=y
             )
         )
         parts.append(
-            Markup('<g class="dot series-0"><circle cx="{}" cy="{}" r="5"/></g>').format(
-                svg.number(x(row.value)), y
+            Markup('<g class="dot series-{}"><circle cx="{}" cy="{}" r="5"/></g>').format(
+                row.colour % svg.SERIES_COLOURS, svg.number(x(row.value)), y
             )
         )
         parts.append(svg.text(width_px - _VALUE_PX, y + 4, f"{row.value:.3f}", "tick"))

@@ -104,7 +104,7 @@ def write_report(
         columns={name: evaluation, **others},
         verdict=verdict,
         calibration=evaluation.calibration,
-        slice_chart=report_charts.slice_chart(evaluation, _METRIC),
+        slice_chart=report_charts.slice_chart(evaluation, _METRIC, others),
         calibration_chart=report_charts.calibration_chart(evaluation.calibration.bins),
         losses=report_charts.loss_chart(known.curves),
         kinds=known.kinds,

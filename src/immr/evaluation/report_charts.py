@@ -24,12 +24,23 @@ class LossChart:
     series: Sequence[Series]
 
 
-def slice_chart(evaluation: Evaluation, metric: str) -> Markup:
-    """The metric on all photos and on each slice."""
+def slice_chart(
+    evaluation: Evaluation, metric: str, others: Mapping[str, Evaluation] | None = None
+) -> Markup:
+    """The metric on all photos and on each slice, with that of the other versions below it."""
+    others = others or {}
     rows = [_row("all photos", evaluation.intervals[metric])]
     rows += [
-        _row(f"{name} ({part.queries})", part.intervals[metric]) for name, part in evaluation.slices.items()
+        _row(name, other.intervals[metric], colour)
+        for colour, (name, other) in enumerate(others.items(), start=1)
     ]
+    for slice_name, part in evaluation.slices.items():
+        rows.append(_row(f"{slice_name} ({part.queries})", part.intervals[metric]))
+        rows += [
+            _row(name, other.slices[slice_name].intervals[metric], colour)
+            for colour, (name, other) in enumerate(others.items(), start=1)
+            if slice_name in other.slices
+        ]
     return interval_chart(
         rows, name="slices", title=f"{metric} by slice", description="The table below has the same numbers."
     )
@@ -84,5 +95,5 @@ def loss_chart(curves: Mapping[str, Sequence[float]]) -> LossChart:
     return LossChart(drawn, series)
 
 
-def _row(name: str, estimate: Estimate) -> IntervalRow:
-    return IntervalRow(name, estimate.mean, estimate.low, estimate.high)
+def _row(name: str, estimate: Estimate, colour: int = 0) -> IntervalRow:
+    return IntervalRow(name, estimate.mean, estimate.low, estimate.high, colour)

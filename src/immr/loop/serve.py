@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from immr.deploy.deployer import Deployment
     from immr.deploy.local import LocalDeployer
+    from immr.settings import Settings
     from immr.wiring import Parts
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def serve(parts: Parts, port: int, page_port: int, samples: Path | None = None) 
         deployments = running.enter_context(deployer.running(challenger_must_start=False))
         experiment = _experiment(parts, deployments)
         search_url = running.enter_context(gateway(parts, port))
-        page_url = running.enter_context(page(parts, page_port, samples))
+        page_url = running.enter_context(page(parts, page_port, samples, search_url))
         yield Served(search_url, page_url, experiment, _Follower(parts, deployer))
 
 
@@ -118,29 +119,33 @@ def gateway(parts: Parts, port: int) -> Iterator[str]:
     Raises:
         DeployError: The port is taken, or the gateway did not become ready.
     """
-    with _application(parts, "serving.gateway", port, "/health/ready") as url:
+    with _application(parts.settings, "serving.gateway", port, "/health/ready") as url:
         yield url
 
 
 @contextmanager
-def page(parts: Parts, port: int, samples: Path | None = None) -> Iterator[str]:
+def page(parts: Parts, port: int, samples: Path | None = None, search_url: str = "") -> Iterator[str]:
     """Run the page for the duration of the block; yields its URL once it is ready.
+
+    `search_url` is the gateway's, to which the page links unless IMMR_API_LINK names another.
 
     Raises:
         DeployError: The port is taken, or the page did not become ready.
     """
     options = ("--samples", str(samples.absolute())) if samples else ()
-    with _application(parts, "dashboards", port, "/health/live", *options) as url:
+    links = {"api_link": parts.settings.api_link or search_url}
+    settings = parts.settings.model_copy(update=links)
+    with _application(settings, "dashboards", port, "/health/live", *options) as url:
         yield url
 
 
 @contextmanager
-def _application(parts: Parts, module: str, port: int, ready: str, *options: str) -> Iterator[str]:
+def _application(settings: Settings, module: str, port: int, ready: str, *options: str) -> Iterator[str]:
     _refuse_taken(port)
     url = f"http://127.0.0.1:{port}"
-    log_file = parts.settings.home / "logs" / f"{module.split('.')[-1]}.log"
+    log_file = settings.home / "logs" / f"{module.split('.')[-1]}.log"
     command = ["-m", module, "--port", str(port), *options]
-    environment = parts.settings.environment()
+    environment = settings.environment()
     with processes.serving(command, environment, log_file, url + ready, folder=application_folder()):
         yield url
 

@@ -83,11 +83,12 @@ def version_facts(settings: Settings, version: ModelVersion) -> dict[str, str | 
 
 def _version_link(settings: Settings, version: ModelVersion) -> str:
     """The address of a version in MLflow, or an empty string for an embedded MLflow."""
-    tracking = _tracking_link(settings)
+    tracking = tracking_link(settings)
     return f"{tracking}/#/models/{version.name}/versions/{version.number}" if tracking else ""
 
 
-def _tracking_link(settings: Settings) -> str:
+def tracking_link(settings: Settings) -> str:
+    """The address of MLflow in a browser, or an empty string for an embedded one."""
     link = (settings.tracking_link or settings.tracking_url).rstrip("/")
     return link if link.startswith("http") else ""
 
@@ -95,7 +96,7 @@ def _tracking_link(settings: Settings) -> str:
 def links(settings: Settings, version: ModelVersion | None = None) -> list[str]:
     """Markdown list items that link to MLflow and the page; an embedded MLflow has no address."""
     items = []
-    if tracking := _tracking_link(settings):
+    if tracking := tracking_link(settings):
         items += [f"- [MLflow]({tracking})"]
         if version:
             items += [

@@ -1,0 +1,151 @@
+"""The page's search: each version's answer appears as soon as it is there."""
+
+from __future__ import annotations
+
+import mimetypes
+import shlex
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import FastAPI, Form, UploadFile
+from fastapi.responses import FileResponse, HTMLResponse, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from dashboards.variant_search import PreviewSearch, RunningSearch, VariantSearch
+from immr.experiment.definition import Variant
+
+Render = Callable[..., str]
+"""Renders a template by name with these values."""
+
+MAX_PHOTO_BYTES = 10 * 1024 * 1024
+MAX_SAMPLES = 12
+MAX_CATEGORIES = 300
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def add_search(
+    app: FastAPI,
+    render: Render,
+    versions: VariantSearch,
+    serving: Callable[[], Sequence[Variant]],
+    samples: Sequence[Path],
+    api_link: str,
+) -> None:
+    """The routes of the search.
+
+    Args:
+        app: The page.
+        render: Renders a template.
+        versions: Asks the versions.
+        serving: The variants to ask.
+        samples: Photos to offer.
+        api_link: The address of the gateway; without one, the API call names the first version's.
+    """
+
+    def sentence(text: str, status: int) -> HTMLResponse:
+        return HTMLResponse(render("refused.html", sentence=text), status)
+
+    async def shown(running: RunningSearch) -> HTMLResponse:
+        answers = running.answers
+        answered = [answer for answer in answers if not answer.problem and not answer.waiting]
+        failed = answers and all(answer.problem and not answer.refused for answer in answers)
+        variants = await run_in_threadpool(serving)
+        api = api_link.rstrip("/") or (variants[0].url.rstrip("/") if variants else "")
+        page = render(
+            "answers.html",
+            answers=answers,
+            answered=answered,
+            search=running,
+            api=api,
+            call=api_call(api, running.search),
+        )
+        return HTMLResponse(page, 502 if failed else 200)
+
+    @app.post("/search", response_class=HTMLResponse)
+    async def search(
+        image: UploadFile | None = None,
+        sample: Annotated[int | None, Form()] = None,
+        item_id: Annotated[str, Form(max_length=500)] = "",
+        text: Annotated[str, Form(max_length=500)] = "",
+        k: Annotated[int, Form(ge=1, le=50)] = 5,
+        category: Annotated[str, Form(max_length=200)] = "",
+    ) -> HTMLResponse:
+        content = await image.read(MAX_PHOTO_BYTES + 1) if image else b""
+        media_type = (image.content_type if image else None) or "application/octet-stream"
+        if len(content) > MAX_PHOTO_BYTES:
+            return sentence("That photo is larger than 10 MB. Take a smaller one.", 413)
+        if not content and not item_id and sample is not None:
+            path = sample_of(samples, sample)
+            content, media_type = await run_in_threadpool(path.read_bytes), _media_type(path)
+        if not (content or item_id or text.strip()):
+            return sentence("Choose a photo or type words first.", 422)
+        wanted = PreviewSearch(
+            k, content, media_type, "" if content else item_id, text.strip(), category.strip()
+        )
+        running = versions.start(await run_in_threadpool(serving), wanted)
+        await running.more_than(0)
+        return await shown(running)
+
+    @app.get("/searches/{search_id}", response_class=HTMLResponse)
+    async def search_so_far(search_id: str, seen: int = 0) -> HTMLResponse:
+        running = versions.running(search_id)
+        if running is None:
+            return sentence("This search is too old to continue. Search again.", 404)
+        await running.more_than(seen)
+        return await shown(running)
+
+    @app.get("/samples/{number}")
+    def sample_photo(number: int) -> Response:
+        path = sample_of(samples, number)
+        return FileResponse(
+            path, media_type=_media_type(path), headers={"cache-control": "private, max-age=300"}
+        )
+
+
+def api_call(api: str, search: PreviewSearch) -> str:
+    """The same search as a command. The header keeps it out of the experiment, as the page does."""
+    fields = [f"{name}={value}" for name, value in search.fields.items()]
+    forms = [*(["image=@photo.jpg"] if search.content else []), *fields]
+    words = [f"curl -s {api}/v1/search", "-H 'x-immr-variant: preview'"]
+    return " \\\n  ".join([*words, *(f"-F {shlex.quote(form)}" for form in forms)])
+
+
+def suggested_categories(categories: Mapping[str, str]) -> list[str]:
+    """Category paths and what is above them, those with the most items first.
+
+    Args:
+        categories: Each item's category path, like `Packages/Milk`.
+    """
+    counted: Counter[str] = Counter()
+    for path in categories.values():
+        levels = path.split("/")
+        counted.update("/".join(levels[:depth]) for depth in range(1, len(levels) + 1))
+    return sorted(path for path, _ in counted.most_common(MAX_CATEGORIES))
+
+
+def samples_in(folder: Path | None) -> Sequence[Path]:
+    """Up to a dozen photos, spread evenly over the folder and its subfolders."""
+    if folder is None or not folder.is_dir():
+        return []
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES and path.is_file())
+    if len(found) <= MAX_SAMPLES:
+        return found
+    return [found[number * len(found) // MAX_SAMPLES] for number in range(MAX_SAMPLES)]
+
+
+def sample_of(samples: Sequence[Path], number: int) -> Path:
+    """One of the sample photos.
+
+    Raises:
+        HTTPException: There is no such one.
+    """
+    if not 0 <= number < len(samples):
+        raise HTTPException(404, "there is no such sample photo")
+    return samples[number]
+
+
+def _media_type(path: Path) -> str:
+    return mimetypes.guess_type(path.name)[0] or "image/jpeg"

@@ -1,0 +1,130 @@
+"""Buttons run the commands that the page shows, and only for whoever has the key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from dashboards.actions import possible_actions
+from immr.errors import SettingsError
+from immr.experiment import changes, history
+from immr.experiment.definition import Experiment, load, save
+from tests.support.opened_page import opened, whole
+from tests.support.page_home import STARTED, fill
+from tests.support.upstream_process import free_port
+
+KEY = "a key that is long enough"
+STOP = {"command": "immr experiment stop", "test": "first", "key": KEY}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    fill(tmp_path, [f"http://127.0.0.1:{free_port()}" for _ in range(2)], 50, STARTED)
+    (tmp_path / "page.key").write_text(f"{KEY}\n")
+    return tmp_path
+
+
+@pytest.fixture
+def page(home: Path) -> Iterator[TestClient]:
+    with opened(home, page_key_file=home / "page.key") as client:
+        yield client
+
+
+def state(home: Path) -> str:
+    return load(home / "experiment" / "experiment.json").state
+
+
+def test_without_a_key_file_there_are_no_buttons(home: Path) -> None:
+    with opened(home) as client:
+        html = whole(client)
+        assert "immr experiment stop" in html and "/actions" not in html
+        refused = client.post("/actions", data=STOP)
+    assert refused.status_code == 403
+    assert "set IMMR_PAGE_KEY_FILE" in refused.text
+    assert state(home) == "running"
+
+
+def test_a_button_runs_its_command(page: TestClient, home: Path) -> None:
+    assert "/actions" in whole(page)
+    done = page.post("/actions", data=STOP, headers={"sec-fetch-site": "same-origin"})
+    assert done.status_code == 200, done.text
+    assert "`immr experiment stop` is done." in done.text
+    assert state(home) == "stopped"
+    assert history.read(home / "experiment" / "history.jsonl")[0].ended_by == "the page"
+    again = page.post("/actions", data=STOP)
+    assert (again.status_code, "The test has changed" in again.text) == (409, True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"key": "another key of this length"}, 403),
+        ({"key": ""}, 403),
+        ({"key": "ключ"}, 403),
+        ({"command": "immr experiment decide"}, 409),
+        ({"command": "immr experiment report --out test.html"}, 409),
+        ({"command": "immr experiment stop; id"}, 409),
+        ({"test": "another"}, 409),
+    ],
+)
+def test_only_the_shown_commands_run_and_only_with_the_key(
+    page: TestClient, home: Path, changed: dict[str, str], status: int
+) -> None:
+    assert page.post("/actions", data=STOP | changed).status_code == status
+    assert state(home) == "running"
+
+
+def test_another_site_cannot_press_a_button(page: TestClient, home: Path) -> None:
+    refused = page.post("/actions", data=STOP, headers={"sec-fetch-site": "cross-site"})
+    assert refused.status_code == 403
+    assert state(home) == "running"
+    assert "set-cookie" not in page.get("/").headers
+
+
+def test_a_command_that_fails_shows_why(page: TestClient, home: Path) -> None:
+    """No version is registered, so no test can start."""
+    file = home / "experiment" / "experiment.json"
+    save(replace(load(file), state="stopped"), file)
+    (home / "page.key").write_text("a new key counts at once")
+    start = {"command": "immr experiment start", "test": "first", "key": "a new key counts at once"}
+    failed = page.post("/actions", data=start)
+    assert failed.status_code == 502
+    assert "`immr experiment start` ended with 1." in failed.text
+    assert "ExperimentError" in failed.text
+
+
+def test_a_weak_or_missing_key_is_refused_at_the_start(home: Path) -> None:
+    (home / "page.key").write_text("short")
+    with pytest.raises(SettingsError, match="fewer than 16"), opened(home, page_key_file=home / "page.key"):
+        pass
+    with pytest.raises(SettingsError, match="cannot be read"), opened(home, page_key_file=home / "none"):
+        pass
+
+
+def test_commands_fit_the_state_of_the_test(tmp_path: Path) -> None:
+    fill(tmp_path, [f"http://127.0.0.1:{free_port()}" for _ in range(2)], 50, STARTED)
+    file = tmp_path / "experiment" / "experiment.json"
+
+    def shown(changed: Experiment) -> list[str]:
+        return [action.command for action in possible_actions(changed)]
+
+    running = load(file)
+    low = replace(
+        running,
+        variants=tuple(
+            replace(side, weight=share) for side, share in zip(running.variants, (0.9, 0.1), strict=True)
+        ),
+    )
+    assert shown(low) == [
+        "immr experiment decide --apply",
+        "immr experiment ramp --weight 0.25",
+        "immr experiment stop",
+        "immr experiment report --out test.html",
+    ]
+    assert "immr experiment ramp --weight 0.25" not in shown(running)
+    promoted = changes.promote(running, STARTED)
+    assert shown(promoted) == ["immr experiment start", "immr experiment rollback"]

@@ -1,0 +1,179 @@
+"""The page's search by photo, words and item, at versions in processes of their own."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from dashboards.search_routes import api_call, samples_in, suggested_categories
+from dashboards.variant_search import PreviewSearch
+from tests.support.opened_page import opened, photo, text
+from tests.support.page_home import STARTED, fill
+from tests.support.upstream_process import free_port, picture, seen_by, upstream
+
+
+@pytest.fixture(scope="module")
+def upstreams() -> Iterator[list[str]]:
+    with upstream("champion", "immr-1") as first, upstream("challenger", "immr-2", "--degraded") as second:
+        yield [first, second]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, upstreams: list[str]) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    fill(folder, upstreams, 0, STARTED)
+    (folder / "photos" / "below").mkdir(parents=True)
+    for number in range(15):
+        (folder / "photos" / "below" / f"{number:02d}.jpg").write_bytes(picture(number, 48))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(home: Path) -> Iterator[TestClient]:
+    with opened(home, home / "photos", api_link="https://search.example/") as client:
+        yield client
+
+
+def next_part(html: str) -> str:
+    """The address where the browser gets the answers that are still missing; empty if there are none."""
+    found = re.search(r'hx-get="(/searches/[^"]+)"', html)
+    return found[1] if found else ""
+
+
+def searched(page: TestClient, **form: Any) -> httpx.Response:
+    """The search with all answers, as a browser has it in the end."""
+    answer = page.post("/search", **form)
+    while more := next_part(answer.text):
+        answer = page.get(more)
+    return answer
+
+
+def test_both_versions_answer_and_nothing_is_counted(page: TestClient, upstreams: list[str]) -> None:
+    before = [len(seen_by(url)["searches"]) for url in upstreams]
+    answer = searched(page, files=photo(), data={"k": "3"})
+    assert answer.status_code == 200
+    assert answer.text.count('<li class="hit">') == 6
+    shown = text(answer.text)
+    assert "Both versions answered." in shown
+    assert shown.count("the feature store did not answer") == 1
+    assert re.search(r"cosine 0\.\d{3} \+ ctr 0\.\d{3}", shown)
+    for url, count in zip(upstreams, before, strict=True):
+        searches = seen_by(url)["searches"]
+        assert len(searches) == count + 1
+        assert searches[-1] == {"k": "3", "user_id": "preview", "preview": "preview"}
+
+
+def test_a_version_that_hangs_does_not_hold_the_other_back(tmp_path: Path, upstreams: list[str]) -> None:
+    with upstream("challenger", "immr-2", "--hangs") as frozen:
+        fill(tmp_path, [upstreams[0], frozen], 0, STARTED)
+        with opened(tmp_path) as page:
+            first = page.post("/search", files=photo())
+            assert first.text.count('<li class="hit">') == 5
+            assert "immr-1 answered so far; waiting for immr-2." in text(first.text)
+            assert "in immr-" not in text(first.text)
+            assert seen_by(frozen)["searches"]
+            httpx.post(f"{frozen}/go", trust_env=False)
+            both = page.get(next_part(first.text))
+            assert "Both versions answered." in text(both.text)
+            assert both.text.count('<li class="hit">') == 10
+            assert not next_part(both.text)
+
+
+def test_an_old_search_is_not_continued(page: TestClient) -> None:
+    gone = page.get("/searches/unknown")
+    assert (gone.status_code, "Search again." in gone.text) == (404, True)
+
+
+def test_the_page_says_what_fits_the_photo(page: TestClient) -> None:
+    shown = text(searched(page, files=photo()).text)
+    assert shown.count("exact match") == 2 and "looks like this photo" not in shown
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(buffer, "PNG")
+    shown = text(searched(page, files=photo(buffer.getvalue())).text)
+    assert shown.count("Nothing in the catalogue looks like this photo.") == 2 and "exact match" not in shown
+
+
+def test_items_that_moved_are_marked(page: TestClient) -> None:
+    html = re.sub(r"\s+", " ", searched(page, files=photo(), data={"k": "12"}).text)
+    first, second = html.split('id="answer-2"')
+    higher = len(re.findall('class="move up"', first))
+    assert higher > 0
+    assert higher == len(re.findall('class="move down"', second))
+    few = searched(page, files=photo(), data={"k": "3"}).text
+    assert 'class="move new"' in few and "not in immr-" in few
+
+
+def test_words_alone_and_beside_a_photo(page: TestClient, upstreams: list[str]) -> None:
+    assert "Both versions answered." in text(searched(page, data={"text": " red thing "}).text)
+    assert seen_by(upstreams[0])["searches"][-1]["text"] == "red thing"
+    searched(page, files=photo(), data={"text": "blue"})
+    assert seen_by(upstreams[0])["searches"][-1]["text"] == "blue"
+
+
+def test_more_like_an_item(page: TestClient, upstreams: list[str]) -> None:
+    html = searched(page, files=photo()).text
+    item = re.findall(r'data-item="([^"]+)"', html)[0]
+    searched(page, data={"item_id": item, "sample": ""})
+    assert seen_by(upstreams[0])["searches"][-1]["item_id"] == item
+
+
+def test_a_category_is_passed_on(page: TestClient) -> None:
+    shown = text(searched(page, files=photo(), data={"category": " Fruit/Pear "}).text)
+    assert "Fruit/Pear" in shown
+    assert "Packages/Milk" not in shown
+    nothing = searched(page, files=photo(), data={"category": "Toys"})
+    assert text(nothing.text).count("No item found in category Toys.") == 2
+
+
+def test_an_invalid_photo_is_refused_with_a_reason(page: TestClient) -> None:
+    refused = searched(page, files=photo(b"no picture"))
+    assert refused.status_code == 200
+    assert "That is not a JPEG, PNG or WebP picture." in refused.text
+    assert page.post("/search", data={"k": "5"}).status_code == 422
+    assert "Choose a photo or type words first." in page.post("/search", files=photo(b"")).text
+    large = page.post("/search", files=photo(b"\xff\xd8" + bytes(10 * 1024 * 1024)))
+    assert (large.status_code, "larger than 10 MB" in large.text) == (413, True)
+
+
+def test_samples_are_a_dozen_and_can_be_searched(page: TestClient, tmp_path: Path) -> None:
+    assert page.get("/").text.count('class="sample"') == 12
+    assert page.get("/samples/11").content == picture(13, 48)
+    assert "Both versions answered." in searched(page, data={"sample": "0"}).text
+    assert page.get("/samples/12").status_code == 404
+    assert page.post("/search", data={"sample": "-1"}).status_code == 404
+    assert samples_in(None) == samples_in(tmp_path / "nothing") == []
+
+
+def test_versions_that_do_not_answer(tmp_path: Path, upstreams: list[str]) -> None:
+    fill(tmp_path, [upstreams[0], f"http://127.0.0.1:{free_port()}"], 0, STARTED)
+    with opened(tmp_path) as client:
+        answer = searched(client, files=photo())
+    assert answer.status_code == 200
+    assert "immr-1 answered, immr-2 did not." in answer.text
+
+
+def test_the_api_call_is_the_same_search(page: TestClient) -> None:
+    shown = searched(page, data={"text": "it's red", "category": "Fruit"}).text
+    assert "https://search.example/v1/search" in shown
+    assert 'href="https://search.example/docs"' in shown
+    call = api_call("http://api", PreviewSearch(3, b"photo", "image/jpeg", text="it's red"))
+    assert call.split(" \\\n  ") == [
+        "curl -s http://api/v1/search",
+        "-H 'x-immr-variant: preview'",
+        "-F image=@photo.jpg",
+        "-F 'text=it'\"'\"'s red'",
+        "-F k=3",
+    ]
+
+
+def test_categories_are_suggested_with_what_is_above_them() -> None:
+    categories = {"a": "Packages/Milk", "b": "Packages/Milk", "c": "Fruit"}
+    assert suggested_categories(categories) == ["Fruit", "Packages", "Packages/Milk"]
