@@ -6,7 +6,6 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -15,7 +14,7 @@ from starlette.testclient import TestClient
 
 from dashboards.search_routes import api_call, samples_in, suggested_categories
 from dashboards.variant_search import PreviewSearch
-from tests.support.opened_page import opened, photo, text
+from tests.support.opened_page import next_part, opened, photo, searched, text
 from tests.support.page_home import STARTED, fill
 from tests.support.upstream_process import free_port, picture, seen_by, upstream
 
@@ -40,20 +39,6 @@ def home(tmp_path_factory: pytest.TempPathFactory, upstreams: list[str]) -> Path
 def page(home: Path) -> Iterator[TestClient]:
     with opened(home, home / "photos", api_link="https://search.example/") as client:
         yield client
-
-
-def next_part(html: str) -> str:
-    """The address where the browser gets the answers that are still missing; empty if there are none."""
-    found = re.search(r'hx-get="(/searches/[^"]+)"', html)
-    return found[1] if found else ""
-
-
-def searched(page: TestClient, **form: Any) -> httpx.Response:
-    """The search with all answers, as a browser has it in the end."""
-    answer = page.post("/search", **form)
-    while more := next_part(answer.text):
-        answer = page.get(more)
-    return answer
 
 
 def test_both_versions_answer_and_nothing_is_counted(page: TestClient, upstreams: list[str]) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 from starlette.testclient import TestClient
 
 from dashboards.lineage import Lineage
@@ -55,3 +56,17 @@ def photo(content: bytes = picture(3)) -> dict[str, Any]:
 def text(html: str) -> str:
     """What can be read, without tags."""
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+
+
+def next_part(html: str) -> str:
+    """The address where the browser gets the answers that are still missing; empty if there are none."""
+    found = re.search(r'hx-get="(/searches/[^"]+)"', html)
+    return found[1] if found else ""
+
+
+def searched(page: TestClient, **form: Any) -> httpx.Response:
+    """The search with all answers, as a browser has it in the end."""
+    answer = page.post("/search", **form)
+    while more := next_part(answer.text):
+        answer = page.get(more)
+    return answer
