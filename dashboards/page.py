@@ -32,7 +32,7 @@ from dashboards.background import BackgroundCalls
 from dashboards.lineage import Lineage
 from dashboards.live import Live
 from dashboards.page_metrics import PageMetrics
-from dashboards.search_routes import add_search, samples_in, suggested_categories
+from dashboards.search_routes import PageSearch, add_search, samples_in, suggested_categories
 from dashboards.sections import SECTIONS, Sources
 from dashboards.variant_search import VariantSearch, ordinal
 from immr.errors import ImmrError
@@ -87,7 +87,7 @@ def create_page(
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.middleware("http")(_with_headers)
     _add_sections(app, page)
-    add_search(app, page.render, page.versions, live.serving, samples, settings.api_link)
+    add_search(app, PageSearch(page.render, page.versions, live.serving, samples, settings.api_link))
     _add_files(app, page)
     _add_actions(app, page, actions)
     return app

@@ -6,6 +6,7 @@ import mimetypes
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -26,18 +27,11 @@ MAX_CATEGORIES = 300
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-def add_search(
-    app: FastAPI,
-    render: Render,
-    versions: VariantSearch,
-    serving: Callable[[], Sequence[Variant]],
-    samples: Sequence[Path],
-    api_link: str,
-) -> None:
-    """The routes of the search.
+@dataclass(frozen=True)
+class PageSearch:
+    """What the routes of the search share.
 
-    Args:
-        app: The page.
+    Attributes:
         render: Renders a template.
         versions: Asks the versions.
         serving: The variants to ask.
@@ -45,24 +39,34 @@ def add_search(
         api_link: The address of the gateway; without one, the API call names the first version's.
     """
 
-    def sentence(text: str, status: int) -> HTMLResponse:
-        return HTMLResponse(render("refused.html", sentence=text), status)
+    render: Render
+    versions: VariantSearch
+    serving: Callable[[], Sequence[Variant]]
+    samples: Sequence[Path]
+    api_link: str
 
-    async def shown(running: RunningSearch) -> HTMLResponse:
+    async def start(self, search: PreviewSearch) -> RunningSearch:
+        """Ask the variants that serve now."""
+        return self.versions.start(await run_in_threadpool(self.serving), search)
+
+    async def shown(self, running: RunningSearch) -> HTMLResponse:
+        """The answers so far."""
         answers = running.answers
         answered = [answer for answer in answers if not answer.problem and not answer.waiting]
         failed = answers and all(answer.problem and not answer.refused for answer in answers)
-        variants = await run_in_threadpool(serving)
-        api = api_link.rstrip("/") or (variants[0].url.rstrip("/") if variants else "")
-        page = render(
-            "answers.html",
-            answers=answers,
-            answered=answered,
-            search=running,
-            api=api,
-            call=api_call(api, running.search),
-        )
-        return HTMLResponse(page, 502 if failed else 200)
+        variants = await run_in_threadpool(self.serving)
+        api = self.api_link.rstrip("/") or (variants[0].url.rstrip("/") if variants else "")
+        call = api_call(api, running.search)
+        values = {"answers": answers, "answered": answered, "search": running, "api": api, "call": call}
+        return HTMLResponse(self.render("answers.html", **values), 502 if failed else 200)
+
+    def sentence(self, text: str, status: int) -> HTMLResponse:
+        """A refusal."""
+        return HTMLResponse(self.render("refused.html", sentence=text), status)
+
+
+def add_search(app: FastAPI, page: PageSearch) -> None:
+    """The routes of the search."""
 
     @app.post("/search", response_class=HTMLResponse)
     async def search(
@@ -76,30 +80,30 @@ def add_search(
         content = await image.read(MAX_PHOTO_BYTES + 1) if image else b""
         media_type = (image.content_type if image else None) or "application/octet-stream"
         if len(content) > MAX_PHOTO_BYTES:
-            return sentence("That photo is larger than 10 MB. Take a smaller one.", 413)
+            return page.sentence("That photo is larger than 10 MB. Take a smaller one.", 413)
         if not content and not item_id and sample is not None:
-            path = sample_of(samples, sample)
+            path = sample_of(page.samples, sample)
             content, media_type = await run_in_threadpool(path.read_bytes), _media_type(path)
         if not (content or item_id or text.strip()):
-            return sentence("Choose a photo or type words first.", 422)
-        wanted = PreviewSearch(
-            k, content, media_type, "" if content else item_id, text.strip(), category.strip()
+            return page.sentence("Choose a photo or type words first.", 422)
+        like = "" if content else item_id
+        running = await page.start(
+            PreviewSearch(k, content, media_type, like, text.strip(), category.strip())
         )
-        running = versions.start(await run_in_threadpool(serving), wanted)
         await running.more_than(0)
-        return await shown(running)
+        return await page.shown(running)
 
     @app.get("/searches/{search_id}", response_class=HTMLResponse)
     async def search_so_far(search_id: str, seen: int = 0) -> HTMLResponse:
-        running = versions.running(search_id)
+        running = page.versions.running(search_id)
         if running is None:
-            return sentence("This search is too old to continue. Search again.", 404)
+            return page.sentence("This search is too old to continue. Search again.", 404)
         await running.more_than(seen)
-        return await shown(running)
+        return await page.shown(running)
 
     @app.get("/samples/{number}")
     def sample_photo(number: int) -> Response:
-        path = sample_of(samples, number)
+        path = sample_of(page.samples, number)
         return FileResponse(
             path, media_type=_media_type(path), headers={"cache-control": "private, max-age=300"}
         )
