@@ -6,7 +6,9 @@
         --gateway http://localhost:8080 --events postgresql://immr@localhost:5432/immr --photos photos/ --seed 1
 
 A port-forward ends with its pod: for a whole run use the address of the Gateway, and a node port or load balancer for
-PostgreSQL. The API server cannot be cut through itself; do that by hand meanwhile, if you can.
+PostgreSQL. The API server cannot cut itself off: name the commands that do, for example for kind with worker nodes
+`--cut-api "docker pause immr-control-plane" --restore-api "docker unpause immr-control-plane"`. A refresh and a
+deployment are started in the tools pod, if it runs.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -26,7 +29,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.k8s.real.faults import FAULTS, LASTS_S, Fault, schedule
+from tests.k8s.real.faults import FAULTS, LASTS_S, Fault, api_server_cut, schedule
 from tests.k8s.real.kubectl import Kubectl
 from tests.k8s.real.ledger import BACK_WITHIN_S, Happened, Ledger
 
@@ -92,14 +95,15 @@ def inflict(
     command, undo = placed
     happened = Happened(fault.name, at_s)
     began = time.monotonic()
-    with suppress(RuntimeError):  # a drain that does not end in time is a fault, too
-        cluster.run(command, fault.namespace)
+    with suppress(
+        RuntimeError, subprocess.TimeoutExpired
+    ):  # a drain that does not end in time is a fault, too
+        cluster.carry_out(fault, command)
     undone = not undo
     while time.monotonic() - began < BACK_WITHIN_S + lasts_s:
         passed = time.monotonic() - began
         if not undone and passed >= lasts_s:
-            cluster.run(undo, fault.namespace)
-            undone = True
+            undone = _undone(cluster, fault, undo)
         if missing := cluster.not_ready():
             happened.named_after_s = happened.named_after_s or passed
             print(f"  {passed:5.0f} s: {', '.join(missing)}", flush=True)
@@ -109,6 +113,16 @@ def inflict(
             break
         time.sleep(_POLL_S)
     return happened
+
+
+def _undone(cluster: Kubectl, fault: Fault, undo: Sequence[str]) -> bool:
+    """Whether the undo worked; it is tried again, because no fault may outlast the run."""
+    try:
+        cluster.carry_out(fault, undo)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        print(f"        the undo failed and is repeated: {error}", flush=True)
+        return False
+    return True
 
 
 def run(
@@ -174,6 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--gateway", default="http://localhost:8080")
     parser.add_argument("--events", default="postgresql://immr@localhost:5432/immr")
     parser.add_argument("--photos", type=Path, required=True, help="folder with pictures to search with")
+    parser.add_argument("--cut-api", default="", help="shell command that cuts off the API server")
+    parser.add_argument("--restore-api", default="", help="shell command that ends that")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     kubeconfig = os.environ.get("IMMR_TEST_KUBECONFIG")
@@ -185,7 +201,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     photos = [file.read_bytes() for file in sorted(options.photos.iterdir()) if file.is_file()]
     cluster = Kubectl(kubeconfig, options.namespace)
-    planned = schedule(FAULTS, options.minutes, options.every, options.seed)
+    if bool(options.cut_api) != bool(options.restore_api):
+        parser.error("--cut-api and --restore-api need each other")
+    cut = [api_server_cut(options.cut_api, options.restore_api)] if options.cut_api else []
+    planned = schedule([*FAULTS, *cut], options.minutes, options.every, options.seed)
     ledger = run(cluster, Traffic(options.gateway, photos), planned, options.minutes * 60)
     return 0 if report(ledger, clicks_in(options.events)) else 1
 

@@ -1,4 +1,4 @@
-"""The faults of a chaos run, as kubectl commands, and when they happen."""
+"""The faults of a chaos run, as commands of kubectl or of this machine, and when they happen."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 LASTS_S = 30.0
 """How long a fault with an `undo` lasts."""
+DATA = "/immr/data/shop"
+AT_KUBEFLOW = ("--host", "http://ml-pipeline.kubeflow:8888")
 _FILL = "import shutil; open('/immr/events/fill', 'wb').write(b'0' * shutil.disk_usage('/immr/events').free)"
 _EMPTY = "import pathlib; pathlib.Path('/immr/events/fill').unlink(missing_ok=True)"
 
@@ -22,6 +24,7 @@ class Fault:
         undo: Arguments that end it after `LASTS_S`; empty if Kubernetes ends it.
         selector: Label selector of the pods that it concerns; without such a pod the fault is skipped.
         namespace: Of the pods and commands; empty for IMMR's.
+        here: The commands are lines for this machine's shell instead of kubectl's arguments.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Fault:
     undo: tuple[str, ...] = ()
     selector: str = ""
     namespace: str = ""
+    here: bool = False
 
 
 PODS: Mapping[str, str] = {
@@ -42,6 +46,7 @@ PODS: Mapping[str, str] = {
     "step": "pipelines.kubeflow.org/v2_component=true",
     "training pod": "app.kubernetes.io/name=immr-training",
 }
+TOOLS = "app.kubernetes.io/name=immr-tools"
 OPERATORS: Mapping[str, tuple[str, str]] = {  # namespace and Deployment
     "KServe": ("kserve", "kserve-controller-manager"),
     "training operator": ("kubeflow", "training-operator"),
@@ -67,6 +72,17 @@ FAULTS: tuple[Fault, ...] = (
     *map(_stopped, OPERATORS),
     Fault("gateways rolled", ("rollout", "restart", "statefulset/gateway")),
     Fault("page rolled", ("rollout", "restart", "deployment/page")),
+    Fault("versions rolled", ("rollout", "restart", "deployment", "--selector", PODS["version"])),
+    Fault(
+        "refresh",
+        ("exec", "{pod}", "--", "python", "-m", "pipelines", "run", DATA, "--on-cluster", *AT_KUBEFLOW),
+        selector=TOOLS,
+    ),
+    Fault(
+        "champion deployed again",
+        ("exec", "{pod}", "--", "immr", "deploy", "--model", "champion"),
+        selector=TOOLS,
+    ),
     Fault(
         "bad image of a gateway",
         ("set", "image", "statefulset/gateway", "gateway=immr/gateway:there-is-none"),
@@ -85,6 +101,11 @@ FAULTS: tuple[Fault, ...] = (
         PODS["version"],
     ),
 )
+
+
+def api_server_cut(cut: str, restore: str) -> Fault:
+    """The API server is cut off by a command of this machine, since it cannot be asked to cut itself off."""
+    return Fault("API server cut off", (cut,), (restore,), here=True)
 
 
 def schedule(faults: Sequence[Fault], minutes: float, every_s: float, seed: int) -> list[tuple[float, Fault]]:

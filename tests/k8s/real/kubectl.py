@@ -11,6 +11,7 @@ from typing import Any
 from tests.k8s.real.faults import Fault
 
 _TIMEOUT_S = 60
+_REQUEST_TIMEOUT = "--request-timeout=5s"  # an API server that is cut off must not delay the end of the fault
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,31 @@ class Kubectl:
             raise RuntimeError(f"kubectl {' '.join(arguments[:3])}: {last}")
         return done.stdout
 
+    def carry_out(self, fault: Fault, arguments: Sequence[str]) -> None:
+        """Run a fault's command or its undo, where it belongs.
+
+        Raises:
+            RuntimeError: It failed.
+        """
+        if not fault.here:
+            self.run(arguments, fault.namespace)
+            return
+        done = subprocess.run(
+            arguments[0], shell=True, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{arguments[0]}: {done.stderr.strip()}")
+
     def items(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
         """Objects of a kind that match a label selector."""
-        arguments = ["get", kind, "--output", "json", *(["--selector", selector] if selector else [])]
+        arguments = [
+            "get",
+            kind,
+            "--output",
+            "json",
+            _REQUEST_TIMEOUT,
+            *(["--selector", selector] if selector else []),
+        ]
         found: list[dict[str, Any]] = json.loads(self.run(arguments))["items"]
         return found
 
@@ -74,7 +97,13 @@ class Kubectl:
         return filled(fault.command), filled(fault.undo)
 
     def not_ready(self) -> list[str]:
-        """Workloads and versions that have fewer ready replicas than they should have."""
+        """Workloads and versions that have fewer ready replicas than they should have, or the API server."""
+        try:
+            return self._not_ready()
+        except (RuntimeError, subprocess.TimeoutExpired):
+            return ["API server"]
+
+    def _not_ready(self) -> list[str]:
         missing = []
         for kind in ("statefulsets", "deployments"):
             for one in self.items(kind):

@@ -5,15 +5,18 @@ The run itself needs a cluster: `python -m tests.k8s.real.chaos --help`.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.k8s import schemas
 from tests.k8s.real import chaos
-from tests.k8s.real.faults import FAULTS, PODS, Fault, schedule
+from tests.k8s.real.faults import FAULTS, PODS, TOOLS, Fault, api_server_cut, schedule
 from tests.k8s.real.kubectl import Kubectl
 from tests.k8s.real.ledger import Happened, Ledger
 from tests.k8s.test_manifests import built, pods
@@ -71,7 +74,8 @@ def test_faults_concern_pods_and_workloads_that_there_are() -> None:
     # pods that operators create
     made += [{"app.kubernetes.io/name": "immr-search"}, {"app.kubernetes.io/name": "immr-training"}]
     made += [{"pipelines.kubeflow.org/v2_component": "true"}]
-    for what, selector in PODS.items():
+    made += [yaml.safe_load((schemas.ROOT / "k8s" / "tools" / "pod.yaml").read_text())["metadata"]["labels"]]
+    for what, selector in {**PODS, "tools": TOOLS}.items():
         assert any(matches(selector, labels) for labels in made), what
     workloads = {f"{one['kind'].lower()}/{one['metadata']['name']}" for one in built("production")}
     named = {
@@ -128,6 +132,43 @@ def test_a_fault_is_ended_and_timed(tmp_path: Path) -> None:
     assert commands(tmp_path) == ["drain node-1", "uncordon node-1"]
     assert happened is not None and happened.named_after_s is not None
     assert happened.back_after_s is not None and happened.back_after_s >= happened.named_after_s
+
+
+class Cut(Kubectl):
+    """Cut off from its API server while the file exists."""
+
+    def items(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
+        if Path(self.kubeconfig).exists():
+            raise RuntimeError("the connection was refused")
+        return super().items(kind, selector)
+
+
+def test_an_api_server_that_is_cut_off_is_noticed_and_comes_back(tmp_path: Path) -> None:
+    there = kubectl(tmp_path)
+    cluster = Cut(there.kubeconfig, there.namespace, there.program)
+    fault = api_server_cut(f"touch {cluster.kubeconfig}", f"rm {cluster.kubeconfig}")
+    happened = chaos.inflict(cluster, fault, 0, 30.0, lasts_s=0.5)
+    assert happened is not None and happened.named_after_s is not None
+    assert happened.back_after_s is not None
+    assert not Path(cluster.kubeconfig).exists()
+
+
+def test_an_undo_that_fails_is_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    second = f"test -e {tmp_path}/tried || {{ touch {tmp_path}/tried; exit 1; }}"
+    happened = chaos.inflict(kubectl(tmp_path), api_server_cut("true", second), 0, 30.0, lasts_s=0.0)
+    assert happened is not None and happened.back_after_s is not None
+    assert "the undo failed and is repeated" in capsys.readouterr().out
+
+
+def test_commands_in_the_tools_pod_exist() -> None:
+    """A refresh and a deployment are ours to start, so their commands are checked here."""
+    inside = [fault.command[3:] for fault in FAULTS if fault.selector == TOOLS]
+    assert len(inside) == 2
+    for command in inside:
+        program = command if command[0] == "python" else ("python", "-m", "immr.cli", *command[1:])
+        upto = program.index("--on-cluster") if "--on-cluster" in program else len(program)
+        shown = subprocess.run([sys.executable, *program[1:upto], "--help"], check=False, capture_output=True)
+        assert shown.returncode == 0, shown.stderr
 
 
 def test_a_fault_without_a_pod_is_skipped(tmp_path: Path) -> None:
