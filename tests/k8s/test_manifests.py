@@ -17,6 +17,7 @@ import yaml
 from dashboards.rules import for_namespace
 from immr.deploy.inference_service import MODEL_FORMAT, ServingShape, inference_service
 from immr.events.delivery import STOP_TIMEOUT_S
+from immr.governance.engines import spark_on_kubernetes
 from immr.launch.job_shape import JobShape
 from immr.launch.launcher import TrainingJob
 from immr.launch.pytorchjob import PyTorchJobs
@@ -493,6 +494,23 @@ def test_only_the_spark_driver_may_create_pods() -> None:
     (url,) = (one["value"] for one in spec["driver"]["env"] if one["name"] == "IMMR_ENGINE_URL")
     mounted = {one["mountPath"] for part in ("driver", "executor") for one in spec[part]["volumeMounts"]}
     assert dict(parse_qsl(urlsplit(url).query))["scratch"] in mounted
+
+
+def test_a_step_may_be_the_driver_of_spark() -> None:
+    made = {titled(one): one for one in composed("spark-steps")}
+    assert not [titled(one) for one in made.values() if one["apiVersion"] in BUILT_IN and refused(one)]
+    url = urlsplit(made["ConfigMap/immr-settings"]["data"]["IMMR_ENGINE_URL"])
+    assert (url.scheme, url.netloc) == ("k8s", ""), "each shop has executors in its own namespace"
+    assert dict(parse_qsl(url.query))["scratch"] == cluster.HOME
+    binding = made["RoleBinding/immr-spark-steps"]
+    assert made[f"Role/{binding['roleRef']['name']}"]["rules"][0]["resources"] == ["pods"]
+    assert [one["name"] for one in binding["subjects"]] == ["immr-pipeline"]
+    assert f"ServiceAccount/{spark_on_kubernetes.ACCOUNT}" in made
+    (rule,) = made["NetworkPolicy/spark-executors-to-steps"]["spec"]["egress"]
+    assert {one["port"] for one in rule["ports"]} == {
+        spark_on_kubernetes.DRIVER_PORT,
+        spark_on_kubernetes.BLOCK_MANAGER_PORT,
+    }
 
 
 def test_the_repository_holds_no_secret() -> None:

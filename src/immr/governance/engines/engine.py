@@ -42,7 +42,8 @@ def connect(engine_url: str) -> Engine:
         engine_url: `duckdb://`, or with options
             `duckdb://?threads=2&memory_limit=4GB&temp_directory=/scratch`; `local[2]` for Spark in this
             process; `spark://host:7077?scratch=/shared` for a cluster, with settings of Spark as further
-            options (`&spark.executor.memory=8g`); `spark://?scratch=/shared` in a process that `spark-
+            options (`&spark.executor.memory=8g`); `k8s://[namespace]?scratch=/shared` in a pod, for executors in
+            pods; `spark://?scratch=/shared` in a process that `spark-
             submit` has started: master and settings are those of the submission.
 
     Raises:
@@ -58,6 +59,12 @@ def connect(engine_url: str) -> Engine:
         from immr.governance.engines.spark_engine import SparkEngine
 
         return SparkEngine(address, options, engine_url)
+    if address.startswith("k8s://"):
+        from immr.governance.engines import spark_on_kubernetes
+        from immr.governance.engines.spark_engine import SparkEngine
+
+        settings = spark_on_kubernetes.settings(address.removeprefix("k8s://"), options)
+        return SparkEngine(spark_on_kubernetes.MASTER, settings, engine_url)
     raise SettingsError(
         f"no governance engine understands {engine_url!r}: set IMMR_ENGINE_URL to duckdb://, "
         "to local[2] (Spark in this process) or to spark://host:port?scratch=/shared"
