@@ -52,6 +52,7 @@ def settings(namespace: str, options: Mapping[str, str]) -> dict[str, str]:
         "spark.kubernetes.executor.podTemplateFile": str(template),
         "spark.kubernetes.executor.disableConfigMap": "true",  # so that the driver only needs rights on pods
         "spark.kubernetes.driver.pod.name": driver,  # executors belong to it and are deleted with it
+        "spark.kubernetes.driver.service.deleteOnTermination": "false",  # a step has no Service
         "spark.kubernetes.driver.ownPersistentVolumeClaim": "false",
         "spark.kubernetes.driver.reusePersistentVolumeClaim": "false",
         "spark.driver.host": socket.gethostbyname(driver),
