@@ -108,7 +108,7 @@ def test_invalid_rows_are_rejected_with_a_reason_and_counts_add_up(tmp_path: Pat
     assert reasons(rejected / "queries.parquet") == ["duplicate query_id", "user_id is missing"]
     assert reasons(rejected / "impressions.parquet") == [
         "merged into the first row with the same query_id and item_id",
-        "position is below 1",
+        "position is below 1: does it count from 0?",
         "item_id is not among the valid items",
         "query_id is not among the valid queries",
         "ordered but not clicked",

@@ -54,7 +54,7 @@ def test_items(changes: dict[str, object], reason: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"position": 0.0}, "position is below 1"),
+        ({"position": 0.0}, "position is below 1: does it count from 0?"),
         ({"position": 1.5}, "position is not a whole number"),
         ({"position": 2.0**40}, "position is beyond any list"),
         ({"ts": pd.Timestamp("1970-01-20", tz="UTC")}, "ts is before 2000: is its unit right?"),

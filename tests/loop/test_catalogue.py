@@ -266,3 +266,20 @@ class Governed:
     """A training set that has items."""
 
     items: list[Item]
+
+
+def test_an_unknown_item_is_named_when_it_is_deleted(settings: Settings) -> None:
+    parts = connect(settings)
+    assert catalogue.unknown(parts, ["nowhere"]) == []  # the training set is elsewhere: it may have the item
+    folder = settings.work_dir / "training-sets" / "here"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"hash": "m"}')
+    pq.write_table(pa.table({"item_id": ["red", "green"]}), folder / "items.parquet")
+    assert catalogue.unknown(parts, ["red", "nowhere"]) == ["nowhere"]
+    for nothing in ("nowhere", "red"):  # red is deleted by then
+        done = CliRunner(env=settings.environment()).invoke(
+            app, ["items", "delete", "red", nothing, "--json"]
+        )
+        assert done.exit_code == 0
+        assert done.stderr.count("is not in the catalogue") == (1 if nothing == "nowhere" else 2)
+        assert f"{nothing} is not in the catalogue" in done.stderr

@@ -2,11 +2,13 @@ import dataclasses
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from immr.data.training_set import TrainingSet
 from immr.errors import ContractError
-from immr.loop.govern import below_home, training_set_of
+from immr.loop.govern import below_home, misses_pictures, training_set_of
 from immr.settings import Settings
 from immr.types import ModelVersion
 from immr.wiring import Parts, connect
@@ -55,3 +57,14 @@ def test_a_set_outside_the_home_is_copied_once(parts: Parts, tmp_path: Path) -> 
     assert copy.folder.is_relative_to(parts.settings.home)
     assert below_home(parts, TrainingSet(outside)).folder == copy.folder
     assert below_home(parts, copy).folder == copy.folder
+
+
+def test_pictures_of_another_home_are_fetched_again(parts: Parts, tmp_path: Path) -> None:
+    """A moved or copied home once kept naming the first home's files."""
+    ours = parts.settings.pictures_dir
+    for folder, elsewhere in ((ours, False), (tmp_path / "before" / "pictures", True)):
+        made = add(parts, f"set-{elsewhere}", "hash")
+        images = [str(folder / "ab" / ("ab" * 32)), "/shop/cup.jpg"]
+        for table in ("items", "queries"):
+            pq.write_table(pa.table({"image": images}), made / f"{table}.parquet")
+        assert misses_pictures(made, ours) is elsewhere

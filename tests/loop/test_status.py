@@ -32,6 +32,7 @@ def test_status_and_models_of_a_running_test(tmp_path: Path) -> None:
         version_of(parts.registry, tmp_path / "trained", f"key-{number}")
     parts.registry.tag(parts.registry.get("immr-2"), "gate", "It is not worse.")
     parts.registry.tag(parts.registry.get("immr-2"), "gate.passed", "yes")
+    parts.registry.tag(parts.registry.get("immr-2"), "ranker", "It gains 0.04.")
     give_roles(settings, {"champion": "immr-1", "challenger": "immr-2"})
     PipelineRun(tmp_path / "runs" / "nightly").step("govern", lambda: 5, lambda made: f"{made} photos")
     with ready("immr-1") as first, ready("immr-2") as second:
@@ -58,13 +59,16 @@ def test_status_and_models_of_a_running_test(tmp_path: Path) -> None:
     done = run(app, ["status", "--json"])
     assert done.exit_code == 1  # neither version answers any more
     printed = json.loads(done.stdout)
+    assert [each["ranker"] for each in printed["serving"]] == ["", "It gains 0.04."]
     assert printed["experiment"]["name"] == running.name
     assert printed["waiting"][0]["reason"] == f"test {running.name} to end"
     assert "immr-3 waits" in run(app, ["status"]).stdout
     newest, second_model, _ = json.loads(run(app, ["models", "--json"]).stdout)
     assert (newest["version"], newest["packaged"], newest["gate_passed"]) == ("immr-3", True, None)
     assert (second_model["roles"], second_model["gate_passed"]) == (["challenger"], True)
-    assert "passed: It is not worse." in run(app, ["models"]).stdout
+    assert (newest["ranker"], second_model["ranker"]) == ("", "It gains 0.04.")
+    listed = run(app, ["models"]).stdout
+    assert "passed: It is not worse." in listed and "learned" in listed and "hand weights" in listed
 
 
 def test_an_error_with_brackets_is_printed_as_it_is(tmp_path: Path) -> None:

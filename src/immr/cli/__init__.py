@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import sys
 from dataclasses import asdict
 from typing import Annotated, NoReturn
@@ -30,6 +29,7 @@ from immr.cli import (
 )
 from immr.cli.options import AsJson, console, parts_of, print_json
 from immr.errors import ImmrError
+from immr.machine.library_log import libraries_log_to, show_own_messages
 from immr.settings import Settings
 from immr.wiring import connect
 
@@ -67,7 +67,9 @@ def root(
     ] = False,
 ) -> None:
     """Connect once; the command gets these parts, and they are closed when it ends."""
-    ctx.obj = ctx.with_resource(connect(Settings()))
+    settings = Settings()
+    ctx.with_resource(libraries_log_to(settings.home / "logs" / "libraries.log"))
+    ctx.obj = ctx.with_resource(connect(settings))
 
 
 @app.command()
@@ -78,7 +80,10 @@ def doctor(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check what is installed, reachable or missing, and suggest remedies; exit 1 if something is missing."""
+    """Check what is installed, reachable or missing, and suggest remedies; exit 1 if something is missing.
+
+    Example: immr doctor --cluster
+    """
     from immr.cluster import api
     from immr.doctor.cluster import examine_cluster
     from immr.doctor.local import examine
@@ -100,7 +105,7 @@ def doctor(
 
 def main() -> None:
     """Entry point. IMMR's errors, and files that cannot be read or written, print one sentence and exit with 1."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    show_own_messages()
     try:
         app()
     except ImmrError as error:

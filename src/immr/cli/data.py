@@ -47,43 +47,54 @@ def data_check(
     from immr.data.check import check, proposed_mapping
     from immr.data.sources.shop import Shop
 
-    reports = check(Shop.of(source, mapping), rows)
+    shop = Shop.of(source, mapping)
+    reports, wrote = check(shop, rows), ""
     if propose is not None:
-        write_atomically(propose, proposed_mapping(reports))
-        reports = check(Shop.of(source, propose), rows)
+        if text := proposed_mapping(reports, shop):
+            write_atomically(propose, text)
+            reports = check(Shop.of(shop.uri, propose), rows)
+            wrote = f"wrote {propose}: read it, correct it, then use it with --map {propose}"
+        else:
+            wrote = f"there is nothing to propose, so {propose} was not written"
     if as_json:
         print_json([asdict(checked) | {"fits": checked.fits} for checked in reports])
     else:
-        _print(reports)
-    if propose is not None:
-        Console(stderr=True).print(f"wrote {propose}: read it, correct it, then use it with --map {propose}")
+        _print(reports, "" if propose else proposed_mapping(reports, shop))
+    if wrote:
+        Console(stderr=True, soft_wrap=True).print(wrote, highlight=False)
     raise typer.Exit(0 if all(checked.fits for checked in reports) else 1)
 
 
-def _print(reports: Sequence[TableReport]) -> None:
-    from immr.data.check import proposed_mapping
-
+def _print(reports: Sequence[TableReport], proposed: str) -> None:
     table = Table("table", "files", "rows sampled", "valid", "problem", "rows", "example")
     for checked in reports:
         counts = (checked.name, str(checked.files), f"{checked.sampled:,}", f"{checked.valid:,}")
         if checked.error:
-            table.add_row(*counts, f"[red]{escape(checked.error)}[/]", "", "")
+            table.add_row(*counts, "[red]does not fit, see below[/]", "", "")
         elif not checked.problems:
             table.add_row(*counts, "[green]none[/]", "", "")
-        for number, problem in enumerate(checked.problems):
+        for number, problem in enumerate(() if checked.error else checked.problems):
             shown = counts if number == 0 else ("",) * 4
             table.add_row(*shown, problem.reason, f"{problem.rows:,}", escape(problem.example))
     print_table(table)
     for checked in reports:
+        if checked.error:
+            console.print(f"{checked.name}: {escape(checked.error)}", highlight=False)
         if checked.ignored_columns:
-            console.print(f"{checked.name}: ignored columns {', '.join(checked.ignored_columns)}")
-    if text := proposed_mapping(reports):
+            ignored = f"{checked.name}: ignored columns {escape(', '.join(checked.ignored_columns))}"
+            hint = " (declare what searches should filter by in attributes.toml)"
+            console.print(ignored + hint * (checked.name == "items"), highlight=False)
+    if proposed:
         console.print("Proposed mapping (write it to a file with --propose map.toml):\n")
-        console.print(text, markup=False, highlight=False)
+        console.print(proposed, markup=False, highlight=False, soft_wrap=True)
 
 
 def _add_dataset(name: str) -> None:
-    @data_app.command(name, help=f"Write the data set {name} as a catalogue and a simulated click log.")
+    @data_app.command(
+        name,
+        help=f"Write the data set {name} as a catalogue and a simulated click log.",
+        epilog=f"Example: immr data {name} --out my-shop",
+    )
     def write(
         ctx: typer.Context,
         out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("shop"),

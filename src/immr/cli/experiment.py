@@ -43,7 +43,10 @@ Weight = Annotated[float, typer.Option(help="Each challenger's share of users, b
 
 @app.command()
 def watch(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Read out the running experiment, decide, and write the decision to the promotion log."""
+    """Read out the running experiment, decide, and write the decision to the promotion log.
+
+    Example: immr watch --json
+    """
     _show(watch_verb.watch(parts_of(ctx)), as_json)
 
 
@@ -116,13 +119,19 @@ def experiment_start(
 
 @experiment_app.command("shadow")
 def experiment_shadow(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Send searches to the deployed challenger too; its answers only go to the gateway's log."""
+    """Send searches to the deployed challenger too; its answers only go to the gateway's log.
+
+    Example: immr experiment shadow
+    """
     _print_experiment(shadow(parts_of(ctx)), as_json)
 
 
 @experiment_app.command("rollback")
 def experiment_rollback(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Send all users to the previous champion at once."""
+    """Send all users to the previous champion at once.
+
+    Example: immr experiment rollback
+    """
     _print_experiment(roll_back(parts_of(ctx)), as_json)
 
 
@@ -137,7 +146,10 @@ def experiment_ramp(ctx: typer.Context, weight: Weight, as_json: AsJson = False)
 
 @experiment_app.command("stop")
 def experiment_stop(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Send all users to the champion."""
+    """Send all users to the champion.
+
+    Example: immr experiment stop
+    """
     _print_experiment(share.stop(parts_of(ctx)), as_json)
 
 

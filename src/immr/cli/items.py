@@ -54,7 +54,10 @@ def items_delete(
 
     Example: immr items delete item-17 item-18
     """
-    _show(catalogue.change(parts_of(ctx), [], item_ids), as_json)
+    parts = parts_of(ctx)
+    for item_id in catalogue.unknown(parts, item_ids):
+        _report(f"{item_id} is not in the catalogue, so there is nothing to delete")
+    _show(catalogue.change(parts, [], item_ids), as_json)
 
 
 @items_app.command("deliver")

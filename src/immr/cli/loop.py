@@ -64,15 +64,18 @@ def govern(
     Example: immr govern my-shop --out training-set
     """
     result = govern_verb.govern(parts_of(ctx), Shop.of(data, mapping), recipes.by_name(recipe), out)
+    use = result.use()
     report(
         f"{len(result.queries)} photos in {result.class_count} classes, {len(result.judgements)} held out; "
-        f"manifest {result.hash[:16]}; report: {out / 'report.html'}",
+        f"manifest {result.hash[:16]}; report: {out / 'report.html'}\n"
+        + "\n".join(each.sentence for each in use),
         {
             "photos": len(result.queries),
             "classes": result.class_count,
             "held_out": len(result.judgements),
             "manifest": result.hash,
             "folder": result.folder,
+            "use": [asdict(each) for each in use],
         },
         as_json,
     )
@@ -96,18 +99,19 @@ def start(
     Example: immr start --items items.parquet
     """
     started = start_verb.start(parts_of(ctx), Shop.catalogue(items, mapping), recipes.by_name(recipe))
+    use = TrainingSet(started.training_set).use()
     report(
         f"{started.items:,} items are searchable with {started.version_id}, the champion: "
         f"{started.changed:,} new or changed, {started.deleted:,} deleted, {started.rejected:,} rejected; "
-        f"report: {started.training_set / 'report.html'}",
-        asdict(started),
+        f"report: {started.training_set / 'report.html'}\n" + "\n".join(each.sentence for each in use),
+        asdict(started) | {"use": [asdict(each) for each in use]},
         as_json,
     )
     if started.waiting:
         Console(stderr=True).print(f"{started.waiting:,} changes wait: run `immr items deliver`")
         raise typer.Exit(1)
     if then_serve:
-        _serve(ctx, port, page_port, Console(stderr=True) if as_json else console)
+        _serve(ctx, port, page_port, as_json)
 
 
 @app.command()
@@ -249,17 +253,18 @@ def deploy(
 
 
 @app.command()
-def serve(ctx: typer.Context, port: Port = 8080, page_port: PagePort = 8081) -> None:
+def serve(ctx: typer.Context, port: Port = 8080, page_port: PagePort = 8081, as_json: AsJson = False) -> None:
     """Run the deployed versions, the gateway and the page on this machine, until Ctrl-C.
 
     Versions that are deployed meanwhile are started, and replaced ones are stopped.
 
     Example: immr serve --port 8080
     """
-    _serve(ctx, port, page_port, console)
+    _serve(ctx, port, page_port, as_json)
 
 
-def _serve(ctx: typer.Context, port: int, page_port: int, out: Console) -> None:
+def _serve(ctx: typer.Context, port: int, page_port: int, as_json: bool) -> None:
+    out = Console(stderr=True) if as_json else console
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, signal.default_int_handler)
     out.print("starting the deployed versions …")
@@ -267,6 +272,8 @@ def _serve(ctx: typer.Context, port: int, page_port: int, out: Console) -> None:
         with serve_verb.serve(parts_of(ctx), port, page_port) as served:
             out.print(describe(served.experiment), highlight=False)
             out.print(f"search {served.search_url}/v1/search, page {served.page_url}; Ctrl-C stops both")
+            if as_json:
+                print_json({"search": f"{served.search_url}/v1/search", "page": served.page_url})
             while True:
                 served.follow()
                 time.sleep(_FOLLOW_EVERY_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -32,9 +33,14 @@ def recipe_list(as_json: AsJson = False) -> None:
 @recipe_app.command("show")
 def recipe_show(
     name: Annotated[str, typer.Argument(help="A built-in recipe, or a TOML file.")],
+    as_json: AsJson = False,
 ) -> None:
     """Print a recipe as TOML, to start your own.
 
     Example: immr recipe show concept > my.toml
     """
-    typer.echo(recipes.to_toml(recipes.by_name(name)), nl=False)
+    recipe = recipes.by_name(name)
+    if as_json:
+        print_json(asdict(recipe))
+    else:
+        typer.echo(recipes.to_toml(recipe), nl=False)

@@ -43,24 +43,30 @@ def models(ctx: typer.Context, as_json: AsJson = False) -> None:
     elif not found:
         console.print("no version is registered yet: run `immr train` first")
     else:
-        table = Table("version", "roles", "recipe", "registered (UTC)", "Bento", "collection", "gate")
+        table = Table(
+            "version", "roles", "recipe", "ranker", "registered (UTC)", "Bento", "collection", "gate"
+        )
         for each in found:
             table.add_row(
                 each.version,
                 ", ".join(each.roles),
                 each.recipe,
+                "learned" if each.ranker else "hand weights",
                 f"{each.registered:%Y-%m-%d %H:%M}",
                 "yes" if each.packaged else "no",
                 {True: "yes", False: "no", None: "unknown"}[each.indexed],
                 _gate(each),
             )
         print_table(table)
+        for each in found:
+            if each.gate:
+                console.print(f"{each.version} {_gate(each)}: {escape(each.gate)}", highlight=False)
 
 
 def _gate(model: Model) -> str:
     if model.gate_passed is None:
-        return model.gate or "not evaluated"
-    return f"{'passed' if model.gate_passed else 'stopped'}: {model.gate}"
+        return "unknown" if model.gate else "not evaluated"
+    return "passed" if model.gate_passed else "stopped"
 
 
 def _print(found: Status) -> None:
@@ -68,7 +74,10 @@ def _print(found: Status) -> None:
     console.print(f"home {found.home}: {roles}", highlight=False)
     for each in found.serving:
         state = f"[red]does not answer[/] ({escape(each.problem)})" if each.problem else "[green]answers[/]"
-        console.print(f"{each.role} {each.version} {state} at {each.url}", highlight=False)
+        order = f"; hits ordered by a learned ranker: {escape(each.ranker)}" if each.ranker else ""
+        console.print(f"{each.role} {each.version} {state} at {each.url}{order}", highlight=False)
+    if any(each.problem and each.url.startswith("http://127.0.0.1:") for each in found.serving):
+        console.print("versions on this machine answer while `immr serve` runs")
     if not found.serving:
         console.print("nothing is deployed")
     console.print(describe(found.experiment) if found.experiment else "no experiment yet", highlight=False)

@@ -22,6 +22,7 @@ from immr.data.sources.parts import CHUNK_ROWS
 from immr.data.sources.shop import Shop, ShopTable
 from immr.data.tables import Typed, readable, typed
 from immr.errors import ContractError
+from immr.machine.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,6 +100,7 @@ def _admit(table: ShopTable, out: Path, checker: _Checker, chunk_rows: int) -> T
     with (
         pq.ParquetWriter(target, contract.columns) as accepted,
         _Rejected(out / "rejected" / f"{contract.name}.parquet") as rejects,
+        ProgressBar(f"checking {contract.name}", table.rows() or 0, "rows") as progress,
     ):
         for raw, mapped, part in table.chunks(chunk_rows):
             chunk = typed(mapped, contract, part.place, table.beside)
@@ -108,6 +110,7 @@ def _admit(table: ShopTable, out: Path, checker: _Checker, chunk_rows: int) -> T
             rejects.write(raw, reasons, ~good)
             rows_in, valid = rows_in + len(good), valid + int(good.sum())
             rejected.update(reasons[~good].tolist())
+            progress.advance(len(good))
     if not valid and (rows_in or not contract.optional):
         raise ContractError(_nothing_valid(table, rows_in, rejected))
     if checker.later:

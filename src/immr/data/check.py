@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from immr.data import attributes
 from immr.data.contract import CONTRACT, ITEMS
-from immr.data.mapping.proposal import Proposal, encoding_of, propose
+from immr.data.mapping.proposal import Proposal, propose
+from immr.data.mapping.shop_map import PictureRules, ShopMap
 from immr.data.rules import broken, rules_of
 from immr.data.sources.files import FilePart
 from immr.data.sources.parts import CHUNK_ROWS
+from immr.data.sources.recognized import decodable, with_recognized_tables
 from immr.data.sources.shop import Chunk, Shop, ShopTable
 from immr.data.tables import Typed, printed, typed
 from immr.errors import ContractError
@@ -66,7 +69,8 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
     Returns:
         A report per table; an optional table that is missing has none.
     """
-    shop, reports = Shop.of(source), []
+    named, reports = Shop.of(source), []
+    shop = with_recognized_tables(named)
     for contract in [ITEMS] if shop.is_catalogue else CONTRACT:
         try:
             table = shop.table(contract)
@@ -74,17 +78,50 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
             reports.append(TableReport(contract.name, error=str(error)))
             continue
         if table:
-            reports.append(_report(table, rows))
+            by_its_columns = table.mapping.source != named.mapping.table(contract.name).source
+            reports.append(_report(table, rows, by_its_columns))
     return reports
 
 
-def proposed_mapping(reports: Sequence[TableReport]) -> str:
-    """A mapping file with the proposals of all tables; empty if there are none."""
-    return "\n".join(report.proposal.to_toml(report.name) for report in reports if report.proposal)
+def proposed_mapping(reports: Sequence[TableReport], shop: Shop | None = None) -> str:
+    """A mapping file with the proposals of all tables; empty if there are none.
+
+    Args:
+        reports: of `check`.
+        shop: what was checked; its own mapping is part of the proposal.
+    """
+    proposals = {report.name: report.proposal for report in reports if report.proposal}
+    if not proposals:
+        return ""
+    mapping = shop.mapping if shop else ShopMap()
+    head = [f"source = {json.dumps(mapping.source, ensure_ascii=False)}\n"] if mapping.source else []
+    kept = {
+        contract.name: as_it_is
+        for contract in CONTRACT
+        if (as_it_is := Proposal.of(mapping.table(contract.name))).to_toml(contract.name)
+    }
+    tables = [proposal.to_toml(name) for name, proposal in (kept | proposals).items()]
+    return "\n".join([*head, *tables, *_pictures(mapping.pictures)])
 
 
-def _report(table: ShopTable, rows: int) -> TableReport:
+def _pictures(rules: PictureRules) -> list[str]:
+    """The part of a mapping file about pictures, if it is not the default."""
+    import tomli_w
+
+    default = asdict(PictureRules())
+    changed = {
+        name: {key: str(each) for key, each in value.items()} if isinstance(value, Mapping) else value
+        for name, value in asdict(rules).items()
+        if value != default[name]
+    }
+    return [tomli_w.dumps({"pictures": changed})] if changed else []
+
+
+def _report(table: ShopTable, rows: int, by_its_columns: bool) -> TableReport:
     report = _fit(table, rows)
+    if by_its_columns:
+        found = f"no file has the name of this table; {table.mapping.source} has its columns: use a mapping"
+        report = replace(report, error=found)
     return report if report.fits or table.mapping.columns else replace(report, proposal=_proposed(table))
 
 
@@ -109,16 +146,16 @@ def _fit(table: ShopTable, rows: int) -> TableReport:
 
 
 def _proposed(table: ShopTable) -> Proposal | None:
-    part, encoding = table.parts[0], ""
+    part, mapping = table.parts[0], table.mapping
     if isinstance(part, FilePart):
-        encoding = part.encoding or encoding_of(part.start()) if part.kind == "CSV" else ""
-        part = replace(part, encoding=encoding, flat=frozenset())
+        part = replace(decodable(part), flat=frozenset())
+        mapping = replace(mapping, encoding=part.encoding)
     try:
         there = part.columns()
         sample = next(iter(part.batches(_PROPOSED_FROM)), None)
     except ContractError:
         return None
-    return replace(propose(table.contract, there, sample), encoding=encoding)
+    return propose(table.contract, there, sample, mapping)
 
 
 def _ignored(table: ShopTable, there: Sequence[str]) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ def rules_of(contract: TableContract, now: datetime) -> Any:
             pandera.Check.ge(0, error="stock is negative"),
         ],
         "position": [
-            pandera.Check.ge(1, error="position is below 1"),
+            pandera.Check.ge(1, error="position is below 1: does it count from 0?"),
             pandera.Check.le(_LAST_POSITION, error="position is beyond any list"),
             pandera.Check(lambda position: position % 1 == 0, error="position is not a whole number"),
         ],

@@ -13,6 +13,8 @@ A folder with
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +23,17 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from immr.data.attributes import CLASS, item_of
+from immr.data.contract import CONTRACT
 from immr.errors import ContractError
 from immr.types import Item
 
 FILES = frozenset(
     {"items.parquet", "queries.parquet", "judgements.parquet", "manifest.json", "report.html", "rejected"}
 )
+
+HELD_OUT = "held out for judgement"
+"""The reason under which governance takes photos out of training to evaluate versions."""
+_REASONS = 4  # in a sentence
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,27 @@ class LabelledPhoto:
     item_id: str | None = None  # known for judgements
     weight: float = 1.0
     user_id: str | None = None  # the shopper who took it, if known
+
+
+@dataclass(frozen=True)
+class TableUse:
+    """What became of a table's rows: rows = usable + held_out + the sum of lost."""
+
+    table: str
+    rows: int
+    usable: int
+    held_out: int  # photos that evaluate versions
+    lost: Mapping[str, int]  # reason → rows, most rows first
+
+    @property
+    def sentence(self) -> str:
+        """For example `254 of 486 queries usable, 15 held out; lost: 206 no click on a valid item`."""
+        held_out = f", {self.held_out:,} held out" if self.held_out else ""
+        reasons = [f"{rows:,} {reason}" for reason, rows in list(self.lost.items())[:_REASONS]]
+        if others := sum(list(self.lost.values())[_REASONS:]):
+            reasons.append(f"{others:,} for other reasons")
+        lost = f"; lost: {', '.join(reasons)}" if reasons else ""
+        return f"{self.usable:,} of {self.rows:,} {self.table} usable{held_out}{lost}"
 
 
 @dataclass(frozen=True)
@@ -73,6 +101,15 @@ class TrainingSet:
         }
         return {**rows, "classes": self.class_count}
 
+    def use(self) -> list[TableUse]:
+        """What became of the rows of each table that was read, in the order of the data contract."""
+        steps = self.manifest["steps"]
+        return [
+            _use_of([step for step in steps if step["table"] == contract.name], contract.name)
+            for contract in CONTRACT
+            if any(step["table"] == contract.name and step["rows_in"] for step in steps)
+        ]
+
     def facts(self) -> dict[str, str | int]:
         """Metadata of a pipeline's artifact: folder, hash and sizes."""
         return {"folder": str(self.folder), "hash": self.hash, **self.sizes()}
@@ -88,6 +125,11 @@ class TrainingSet:
             replace(item, attributes={**item.attributes, CLASS: str(class_id)})
             for item, class_id in zip(items, self.item_classes, strict=True)
         ]
+
+    @cached_property
+    def item_ids(self) -> frozenset[str]:
+        """The ids of all documents."""
+        return frozenset(row["item_id"] for row in self._rows("items", ["item_id"]))
 
     @cached_property
     def item_classes(self) -> list[int]:
@@ -127,3 +169,11 @@ class TrainingSet:
             self.folder / f"{table}.parquet", columns=columns
         ).to_pylist()
         return rows
+
+
+def _use_of(steps: Sequence[Mapping[str, Any]], table: str) -> TableUse:
+    lost = Counter[str]()
+    for step in steps:
+        lost.update(step["dropped"])
+    held_out = lost.pop(HELD_OUT, 0)
+    return TableUse(table, steps[0]["rows_in"], steps[-1]["rows_out"], held_out, dict(lost.most_common()))

@@ -18,6 +18,7 @@ from PIL.Image import Resampling, Transpose
 
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.errors import DatasetError
+from immr.machine.progress_bar import with_progress
 from immr.storage import fingerprint
 from immr.storage.atomic import replace_folder_atomically
 from immr.types import Item
@@ -164,12 +165,10 @@ def _word(number: int) -> str:
 
 
 def _render(recipe: SyntheticRecipe, folder: Path) -> None:
-    from tqdm import tqdm
-
     per_item = recipe.train_photos + recipe.val_photos
     logging.getLogger(__name__).info("rendering %d items with %d photos each", recipe.items, per_item)
     (folder / "catalogue").mkdir()
-    for index, appearance in enumerate(tqdm(appearances(recipe), desc="rendering items", disable=None)):
+    for index, appearance in enumerate(with_progress(appearances(recipe), "rendering", "items")):
         sprite, item_id = _sprite(appearance), _item_id(index)
         _save(_catalogue_picture(sprite, recipe.side_px), folder / "catalogue" / f"{item_id}.jpg")
         rng = np.random.default_rng([recipe.seed, 2, index])

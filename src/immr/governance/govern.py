@@ -15,7 +15,7 @@ from immr.data.attributes import COLUMN as ATTRIBUTES
 from immr.data.contract import IMPRESSIONS, ITEMS, JUDGEMENTS, QUERIES, TableContract
 from immr.data.pictures.downloads import Downloads
 from immr.data.sources.shop import Shop
-from immr.data.training_set import TrainingSet
+from immr.data.training_set import HELD_OUT, TrainingSet
 from immr.errors import RecipeError
 from immr.governance import balance, classes, edges, images, manifest, report
 from immr.governance.embedder import Embedder
@@ -242,7 +242,7 @@ class _Run:
             note = "{} judgements from the data"
         else:
             sides = self._held_out(labelled)
-            held = labelled.semi_join(sides.filter(sides.side == held_out.HELD_OUT), "query_id")
+            held = labelled.semi_join(sides.filter(sides.side == HELD_OUT), "query_id")
             of_unseen = (
                 labelled.filter(labelled.settled).semi_join(unseen, "class_id").anti_join(held, "query_id")
             )

@@ -20,6 +20,7 @@ from immr.errors import DataError, ImageError
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 from immr.machine import cores
+from immr.machine.progress_bar import ProgressBar
 from immr.storage import fingerprint
 
 SCHEMA = pa.schema(
@@ -49,7 +50,11 @@ class Inspection:
 
 
 def inspect_all(
-    uris: Iterable[str], path: Path, recipe: GovernanceRecipe, downloads: Downloads | None = None
+    uris: Iterable[str],
+    path: Path,
+    recipe: GovernanceRecipe,
+    downloads: Downloads | None = None,
+    total: int = 0,
 ) -> None:
     """Check each image and write the results as a Parquet table, in the order given.
 
@@ -58,9 +63,13 @@ def inspect_all(
         path: where the table (SCHEMA) goes.
         recipe: without `check_images`, images are only hashed and none is refused.
         downloads: fetches the images behind http(s) URLs; without it they cannot be read.
+        total: how many they are, for the time left; 0 if that is unknown.
     """
-    with pq.ParquetWriter(path, SCHEMA) as writer:
-        for found in _in_chunks(_inspections(uris, recipe, downloads)):
+    with (
+        pq.ParquetWriter(path, SCHEMA) as writer,
+        ProgressBar("checking pictures", total, "pictures") as progress,
+    ):
+        for found in _in_chunks(_inspections(uris, recipe, downloads, progress)):
             columns = {name: [getattr(one, name) for one in found] for name in SCHEMA.names}
             writer.write_table(pa.table(columns, schema=SCHEMA))
 
@@ -86,9 +95,10 @@ def inspected(
     uris, *others = (table.select("image") for table in tables.values())
     for other in others:
         uris = uris.union(other)
-    batches = workspace.batches(uris.distinct(), ["image"])
+    distinct = workspace.keep(uris.distinct())
+    each = (uri for batch in workspace.batches(distinct, ["image"]) for uri in batch["image"].to_pylist())
     path = workspace.scratch / "images.parquet"
-    inspect_all((uri for batch in batches for uri in batch["image"].to_pylist()), path, recipe, downloads)
+    inspect_all(each, path, recipe, downloads, workspace.rows(distinct))
     found = workspace.read(path)
     joined = {name: workspace.keep(table.join(found, "image")) for name, table in tables.items()}
     _write_refused(workspace, joined, folder)
@@ -169,14 +179,14 @@ def _judged(inspection: Inspection, recipe: GovernanceRecipe) -> Inspection:
 
 
 def _inspections(
-    uris: Iterable[str], recipe: GovernanceRecipe, downloads: Downloads | None
+    uris: Iterable[str], recipe: GovernanceRecipe, downloads: Downloads | None, progress: ProgressBar
 ) -> Iterator[Inspection]:
-    from tqdm import tqdm
-
     with ThreadPoolExecutor(cores.usable()) as pool:
-        for chunk in _in_chunks(tqdm(uris, desc="checking images", disable=None)):
+        for chunk in _in_chunks(uris):
             fetched = downloads.fetch(filter(is_url, chunk)) if downloads else {}
-            yield from pool.map(inspect, chunk, repeat(recipe), map(fetched.get, chunk))
+            for inspection in pool.map(inspect, chunk, repeat(recipe), map(fetched.get, chunk)):
+                progress.advance()
+                yield inspection
 
 
 def _in_chunks(values: Iterable[_T]) -> Iterator[list[_T]]:

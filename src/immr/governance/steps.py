@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from immr.errors import ContractError
 from immr.governance.workspace import Workspace
 
+_log = logging.getLogger(__name__)
 EXAMPLES = 5  # per step and reason
 _OPTIONAL = {"judgements"}
 _SHOWN = (
@@ -58,6 +60,7 @@ class Ledger:
         rows_in = sum(row["rows"] for row in counts)
         rows_out = rows_in - sum(dropped.values())
         self.steps.append(Step(step, name, rows_in, rows_out, dropped, note))
+        _log.info("%s: %s of %s %s kept", step, f"{rows_out:,}", f"{rows_in:,}", name)
         if not rows_out and name not in _OPTIONAL:
             raise ContractError(self._nothing_left(step, name, table, dropped))
         if dropped:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from tqdm import tqdm
-
 from immr.errors import IndexMismatchError
 from immr.index.binding import Binding
 from immr.index.documents import Documents
 from immr.index.engines.engine import Engine
 from immr.index.recall import recall_at_k, sample_rows
 from immr.index.vector_index import EVERYTHING
+from immr.machine.progress_bar import ProgressBar
 from immr.types import FloatArray
 
 BATCH_POINTS = 1000
@@ -27,16 +26,18 @@ def fill(engine: Engine, documents: Documents, batch_points: int = BATCH_POINTS)
     Points that exist are correct, because a content is named by the hash of its documents. That makes an
     interrupted build resumable.
     """
-    for start in tqdm(range(0, len(documents.ids), batch_points), desc="index", disable=None):
-        ids = documents.ids[start : start + batch_points]
-        missing = engine.missing(ids)
-        rows = [start + offset for offset, id in enumerate(ids) if id in missing]
-        if rows:
-            engine.put(
-                [documents.ids[row] for row in rows],
-                [documents.embeddings(row) for row in rows],
-                [documents.payloads[row] for row in rows],
-            )
+    with ProgressBar("index", len(documents.ids), "documents") as progress:
+        for start in range(0, len(documents.ids), batch_points):
+            ids = documents.ids[start : start + batch_points]
+            missing = engine.missing(ids)
+            rows = [start + offset for offset, id in enumerate(ids) if id in missing]
+            if rows:
+                engine.put(
+                    [documents.ids[row] for row in rows],
+                    [documents.embeddings(row) for row in rows],
+                    [documents.payloads[row] for row in rows],
+                )
+            progress.advance(len(ids))
 
 
 def verify(engine: Engine, content: str, documents: Documents) -> Binding:

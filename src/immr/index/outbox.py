@@ -81,6 +81,17 @@ class Outbox:
             for sequence, item_id, item, recorded in rows
         ]
 
+    def last_of(self, item_id: str) -> Change | None:
+        """The last change of one item, or None."""
+        if not self._path.is_file():
+            return None
+        with self._connection() as connection:
+            row = connection.execute(
+                "SELECT sequence, item, recorded FROM changes WHERE item_id = ? ORDER BY sequence DESC LIMIT 1",
+                (item_id,),
+            ).fetchone()
+        return Change(row[0], item_id, _from_json(row[1]), datetime.fromisoformat(row[2])) if row else None
+
     def delivered(self, version_id: str) -> Delivered:
         """The last change that the version received, and the content that received it."""
         if not self._path.is_file():

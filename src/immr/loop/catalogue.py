@@ -92,6 +92,25 @@ def upsert(
     return admitted.counts, change(parts, admitted.items)
 
 
+def unknown(parts: Parts, item_ids: Sequence[str]) -> list[str]:
+    """Those of these items that no live version has, and no change added.
+
+    Versions whose training set is not in this home count as having all items.
+    """
+    box = outbox(parts)
+    last = {item_id: box.last_of(item_id) for item_id in item_ids}
+    unchanged = {item_id for item_id, change in last.items() if change is None}
+    live = live_versions(parts)
+    for version in parts.registry.versions() if unchanged else []:
+        if version.id in live and unchanged:
+            try:
+                unchanged -= govern.training_set_of(parts, version).item_ids
+            except ContractError:
+                unchanged = set()
+    deleted = {item_id for item_id, change in last.items() if change is not None and change.item is None}
+    return [item_id for item_id in item_ids if item_id in deleted | unchanged]
+
+
 def write_down(parts: Parts, changed: Path | None, deleted: Path | None) -> Written:
     """Append two files of changes to the outbox atomically, without delivering them.
 

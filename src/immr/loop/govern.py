@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from immr import __version__
 from immr.data.content import content_hash
 from immr.data.contract import IMPRESSIONS, ITEMS, QUERIES
-from immr.data.pictures.downloads import Downloads
+from immr.data.pictures.downloads import FETCHED, Downloads
 from immr.data.sources.shop import Shop
 from immr.data.training_set import FILES, TrainingSet
 from immr.errors import ContractError
@@ -55,7 +55,7 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
         "govern", __version__, content_hash(shop), recipe.governance, place_of(shop), embedder.name
     )
     kept = _training_sets(parts) / key[:16]
-    if kept.is_dir() and not misses_pictures(kept):
+    if kept.is_dir() and not misses_pictures(kept, settings.pictures_dir):
         log.info("govern: reusing %s, made from the same data and recipe", kept)
     else:
         _check_capacity(parts, shop, recipe)
@@ -97,12 +97,20 @@ def place_of(shop: Shop) -> str:
     return shop.name if "://" in shop.uri else str(Path(shop.uri).absolute())
 
 
-def misses_pictures(training_set: Path) -> bool:
-    """Whether pictures of it could not be fetched, so that they are worth another try."""
+def misses_pictures(training_set: Path, pictures_dir: Path) -> bool:
+    """Whether a training set is worth another run for its pictures.
+
+    Some could not be fetched, or all are named by the place where they were before the home was moved or copied.
+    """
     import pyarrow.parquet as pq
 
     from immr.governance.images import NOT_FETCHED
 
+    for table in ("items", "queries"):
+        images = pq.read_table(training_set / f"{table}.parquet", columns=["image"])["image"].to_pylist()
+        folders = {match[1] for image in images if (match := FETCHED.fullmatch(image or ""))}
+        if folders - {str(pictures_dir)}:
+            return True
     rejected = training_set / "rejected" / "images.parquet"
     return rejected.is_file() and NOT_FETCHED in pq.read_table(rejected)["reason"].to_pylist()
 

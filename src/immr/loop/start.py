@@ -174,7 +174,7 @@ def _catalogue(parts: Parts, shop: Shop, recipe: Recipe) -> TrainingSet:
     state = content_hash(shop, items_only=True)
     key = fingerprint.of_values("catalogue", __version__, state, recipe.governance, govern.place_of(shop))
     kept = parts.settings.work_dir / "training-sets" / key[:16]
-    if kept.is_dir() and not govern.misses_pictures(kept):
+    if kept.is_dir() and not govern.misses_pictures(kept, parts.settings.pictures_dir):
         return TrainingSet(kept)
     _check_capacity(parts, shop, recipe)
     downloads = Downloads(parts.settings.pictures_dir, shop.mapping.pictures)

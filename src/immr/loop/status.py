@@ -13,6 +13,7 @@ from immr.loop.evaluate import GATE_PASSED
 from immr.loop.experiment.queue import Waiting, waiting
 from immr.loop.experiment.start import answers
 from immr.loop.pipeline_run import PipelineRun
+from immr.loop.rank import RANKER
 from immr.packaging import bento
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Model:
     gate_passed: bool | None  # None without an evaluation
     packaged: bool  # whether its Bento is below IMMR_HOME
     indexed: bool | None  # None while the index does not answer
+    ranker: str  # what its ranker was measured to gain; empty if the hand weights order its hits
     run_id: str
     training_set: str  # its manifest hash
 
@@ -46,6 +48,7 @@ class Serving:
     version: str
     url: str
     problem: str
+    ranker: str  # see Model
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ def _model(parts: Parts, version: ModelVersion, roles: Mapping[str, str], indexe
         gate_passed=None if passed is None else passed == "yes",
         packaged=bento.is_built(parts.settings.bento_home, bento.tag_of(version.id)),
         indexed=None if indexed is None else version.id in indexed,
+        ranker=tags.get(RANKER, ""),
         run_id=version.run_id,
         training_set=version.manifest_hash,
     )
@@ -134,7 +138,14 @@ def status(parts: Parts) -> Status:
         home=str(parts.settings.home),
         roles=roles,
         serving=tuple(
-            Serving(each.role, each.version_id, each.url, answers(parts, each) or "") for each in deployments
+            Serving(
+                each.role,
+                each.version_id,
+                each.url,
+                answers(parts, each) or "",
+                _ranker(parts, each.version_id),
+            )
+            for each in deployments
         ),
         experiment=experiment,
         waiting=queue,
@@ -145,6 +156,14 @@ def status(parts: Parts) -> Status:
 
 def _roles(parts: Parts) -> dict[str, str]:
     return {role: version.id for role, version in parts.registry.roles().items()}
+
+
+def _ranker(parts: Parts, version_id: str) -> str:
+    """Empty too if the registry does not answer, which is among the problems already."""
+    try:
+        return parts.registry.tags(parts.registry.get(version_id)).get(RANKER, "")
+    except ImmrError:
+        return ""
 
 
 def _last_run(settings: Settings) -> Run | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from immr.data import images
 from immr.errors import DataError
+from immr.machine.progress_bar import ProgressBar
 from immr.model.card import TOWERS, Card, tuned_weights
 from immr.types import FloatArray, Item
 
@@ -82,11 +83,12 @@ def encode_documents(folder: Path, items: Sequence[Item], cache_dir: Path) -> Fl
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tower = Towers.read(recipe, folder / TOWERS).document.to(device)
     parts = []
-    with torch.inference_mode():
+    with torch.inference_mode(), ProgressBar("encoding", len(items), "documents") as progress:
         for start in range(0, len(items), _BATCH):
             batch = items[start : start + _BATCH]
             rows_B = torch.arange(len(batch))
             found = features.read(batch, ["fit"]).batch(rows_B, torch.zeros_like(rows_B))
             parts.append(tower(found.to(device)).cpu())
+            progress.advance(len(batch))
     embeddings_ND: FloatArray = torch.cat(parts).numpy()
     return embeddings_ND

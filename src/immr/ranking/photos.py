@@ -12,6 +12,7 @@ from immr.data import images
 from immr.data.pictures.downloads import Downloads, is_url
 from immr.errors import DataError, RankingError
 from immr.machine import cores
+from immr.machine.progress_bar import ProgressBar
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.ranking.click_log import ClickLog
 from immr.types import FloatArray
@@ -65,6 +66,13 @@ def _embedded(
         row_D: FloatArray = encoder.encode([picture])[0]
         return row_D
 
-    with ThreadPoolExecutor(cores.usable()) as pool:
-        found = zip(photos, pool.map(embed, photos), strict=True)
-        return {photo: row for photo, row in found if row is not None}
+    found: dict[str, FloatArray] = {}
+    with (
+        ThreadPoolExecutor(cores.usable()) as pool,
+        ProgressBar("encoding", len(photos), "photos") as progress,
+    ):
+        for photo, row_D in zip(photos, pool.map(embed, photos), strict=True):
+            if row_D is not None:
+                found[photo] = row_D
+            progress.advance()
+    return found

@@ -38,12 +38,13 @@ def _run(job_file: Path) -> None:
     import torch
 
     from immr.machine.allocator import keep_freed_memory
+    from immr.machine.library_log import libraries_log_to, show_own_messages
     from immr.train.world import world_from_environment
 
     keep_freed_memory()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    with world_from_environment() as world:
+    show_own_messages()
+    with libraries_log_to(job_file.with_suffix(".log")), world_from_environment() as world:
         logging.getLogger("immr").setLevel(logging.INFO if world.leads else logging.WARNING)
         if world.attempt and world.leads:
             logging.getLogger("immr").warning(

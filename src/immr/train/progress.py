@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tqdm import tqdm
+from immr.machine.progress_bar import ProgressBar
 
 Curves = dict[str, list[float]]
 """One number per epoch: loss (sum of the others), loss_query, loss_document, loss_pair, learning_rate."""
-
-_LOG_EVERY_S = 15.0
-_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -56,47 +51,25 @@ class Progress:
 
 
 class Display:
-    """Shows photos per second, loss and remaining time: a bar on a terminal, otherwise occasional log lines."""
+    """Shows photos per second, loss and remaining time."""
 
     def __init__(self, epochs: int, photos_per_epoch: int, start: Progress, shown: bool):
-        self._epochs, self._epoch_photos, self._shown = epochs, photos_per_epoch, shown
+        self._epochs, self._epoch_photos = epochs, photos_per_epoch
         self._seen = start.epoch * photos_per_epoch + start.photos
-        self._from, self._started = self._seen, time.monotonic()
-        self._logged_at = self._started
-        self._bar = tqdm(
-            total=epochs * photos_per_epoch,
-            initial=self._seen,
-            desc="training",
-            unit="photo",
-            unit_scale=True,
-            disable=None if shown else True,
-            leave=False,
-        )
+        self._bar = ProgressBar("training", epochs * photos_per_epoch, "photos", shown, self._seen)
 
     def __enter__(self) -> Display:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
+    def __exit__(self, *error: object) -> None:
+        self._bar.__exit__(*error)
 
     def step(self, progress: Progress, loss: float) -> None:
         """Show the position, and the loss of the last step that was read."""
         seen = progress.epoch * self._epoch_photos + progress.photos
-        self._bar.set_postfix_str(
-            f"loss {loss:.3f}, epoch {progress.epoch + 1} of {self._epochs}", refresh=False
-        )
-        self._bar.update(seen - self._seen)
+        self._bar.advance(seen - self._seen, f"loss {loss:.3f}, epoch {progress.epoch + 1} of {self._epochs}")
         self._seen = seen
-        if self._bar.disable and time.monotonic() - self._logged_at > _LOG_EVERY_S:
-            self._log(f"{seen}/{self._epochs * self._epoch_photos} photos: loss {loss:.4f}")
 
     def epoch(self, progress: Progress) -> None:
         """Log the epoch that has just ended."""
-        self._log(f"epoch {progress.epoch} of {self._epochs}: loss {progress.curves['loss'][-1]:.4f}")
-
-    def _log(self, what: str) -> None:
-        self._logged_at = time.monotonic()
-        rate = (self._seen - self._from) / max(1e-9, self._logged_at - self._started)
-        left_s = (self._epochs * self._epoch_photos - self._seen) / max(1e-9, rate)
-        if self._shown:
-            _log.info("%s, %.0f photos/s, %.0f s left", what, rate, left_s)
+        self._bar.log(f"epoch {progress.epoch} of {self._epochs}: loss {progress.curves['loss'][-1]:.4f}")

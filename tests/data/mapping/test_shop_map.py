@@ -8,6 +8,7 @@ import pytest
 
 from immr.data.admission import admit, admit_table
 from immr.data.contract import ITEMS
+from immr.data.mapping.column_rule import ColumnRule
 from immr.data.mapping.shop_map import ShopMap
 from immr.data.sources.shop import Shop
 from immr.errors import ContractError
@@ -72,7 +73,7 @@ def test_a_mapped_column_must_exist(tmp_path: Path, reason: str) -> None:
     [
         ("[items", "cannot be read"),
         ("[item]\n", "item: "),
-        ("[items.columns]\ncolour = 'Farbe'", "items.columns.colour: the table has no such column"),
+        ("[queries.columns]\ncolour = 'Farbe'", "queries.columns.colour: the table has no such column"),
         ("[items.columns]\nprice = { columm = 'Preis' }", r"columns\.price"),
         ("[items.columns]\nprice = { decimal = ',' }", "one of column, columns, value and sql, not 0"),
         ("[items.columns]\nprice = { column = 'a', decimal = ';' }", r"columns\.price\.decimal"),
@@ -86,6 +87,22 @@ def test_an_invalid_file_is_reported_in_one_sentence(tmp_path: Path, mapping: st
     (tmp_path / "map.toml").write_text(mapping)
     with pytest.raises(ContractError, match=fault):
         ShopMap.read(tmp_path / "map.toml")
+
+
+def test_an_attribute_is_mapped_like_other_columns_once_it_is_declared(tmp_path: Path) -> None:
+    mapping = f'{COLUMNS}\nprice = {{ column = "Preis", decimal = ",", default = 0 }}\nlevel = "Ebene 1"'
+    with pytest.raises(ContractError, match=r"items.columns.level: .* nor declared in attributes.toml"):
+        admitted(tmp_path, mapping)
+    (tmp_path / "attributes.toml").write_text('level = "keyword"\n')
+    assert [row["attributes"] for row in admitted(tmp_path, mapping)] == ['{"level": "Küche"}']
+
+
+def test_positions_that_count_from_zero(tmp_path: Path) -> None:
+    rule = ColumnRule(column="Platz", plus=1.0)
+    rows = pa.record_batch({"Platz": pa.array(["0", "7", "", None])})
+    assert rule.values(rows, "position", "here").to_pylist() == ["1", "8", "", None]
+    numbers = pa.record_batch({"Platz": pa.array([0, 7])})
+    assert rule.values(numbers, "position", "here").to_pylist() == [1.0, 8.0]
 
 
 @pytest.mark.parametrize("sql", ["Preis +", "nothing_there", "read_csv('/etc/passwd')"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
 _SIMILAR = 0.5
+_Round = Callable[[str, Sequence[str]], str | None]
 _NAMES = {
     "item_id": "sku id productid itemid articlenumber artikelnummer artikelnr artnr artikelid produktnummer "
     "produktid handle variantsku reference ref gtin ean 商品id 商品コード 商品番号",
@@ -39,9 +40,18 @@ def similar_columns(wanted: Sequence[str], there: Sequence[str]) -> dict[str, st
 
     Each of the shop's columns is used once; names that are the same go first.
     """
+    return _matched(wanted, there, (_same, _usual, _close))
+
+
+def known_columns(wanted: Sequence[str], there: Sequence[str]) -> dict[str, str]:
+    """The same without names that are only similar."""
+    return _matched(wanted, there, (_same, _usual))
+
+
+def _matched(wanted: Sequence[str], there: Sequence[str], rounds: Sequence[_Round]) -> dict[str, str]:
     left = {_plain(name): name for name in reversed(there)}  # the first of equal names stays
     found: dict[str, str] = {}
-    for round_of in (_same, _usual, _close):
+    for round_of in rounds:
         for name in wanted:
             if name not in found and (match := round_of(name, list(left))):
                 found[name] = left.pop(match)

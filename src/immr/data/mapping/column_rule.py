@@ -33,6 +33,7 @@ class ColumnRule:
     default: str | float | bool | None = None  # where the value is missing or empty
     decimal: Literal["", ".", ","] = ""  # the decimal mark of numbers with currency and thousands separators
     times: float = 1.0  # the number is multiplied by this: 0.01 for cents
+    plus: float = 0.0  # this is added to the number: 1 for positions that count from 0
     format: str = ""  # of times, as in strptime: %d.%m.%Y %H:%M
     zone: str = ""  # of times without one: Europe/Berlin
     unit: TimeUnit | Literal[""] = ""  # of times that are numbers since 1970
@@ -85,8 +86,8 @@ class ColumnRule:
         return batch.column(self.column)
 
     def _read(self, values: pa.Array) -> pa.Array:
-        if self.decimal or self.times != 1.0:
-            return read_numbers(values, self.decimal or ".", self.times)
+        if self.decimal or self.times != 1.0 or self.plus:
+            return read_numbers(values, self.decimal or ".", self.times, self.plus)
         if self.unit or self.format or self.zone:
             return read_times(values, self.format, self.zone, self.unit)
         if self.separator:

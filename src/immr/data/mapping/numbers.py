@@ -23,26 +23,33 @@ def number_pattern(decimal: str) -> str:
     return rf"^{_CURRENCY}?(?P<number>[+−-]?{whole}(?:{mark}\d+)?)(?:{mark}[-–—]+)?{_CURRENCY}$"
 
 
-def read_numbers(values: pa.Array, decimal: str, times: float = 1.0) -> pa.Array:
-    """Numbers, multiplied by `times`.
+def read_numbers(values: pa.Array, decimal: str, times: float = 1.0, plus: float = 0.0) -> pa.Array:
+    """Numbers, multiplied by `times`, and `plus` added.
 
     Args:
         values: numbers, or text with currency signs and separators of thousands.
         decimal: the decimal mark of text.
         times: 0.01 if the column counts cents.
+        plus: 1 if positions count from 0.
 
     Returns:
-        The values as text, with their digits as written if `times` is 1; `UNREADABLE` for text that is not a number.
+        The values as text, with their digits as written if nothing changes them; `UNREADABLE` for text that is not
+        a number.
     """
+    unchanged = (times, plus) == (1.0, 0.0)
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
-        return values if times == 1.0 else pc.multiply(pc.cast(values, pa.float64(), safe=False), times)
+        return values if unchanged else _changed(pc.cast(values, pa.float64(), safe=False), times, plus)
     texts = pc.utf8_trim_whitespace(values)
     numbers = pc.struct_field(pc.extract_regex(texts, number_pattern(decimal)), "number")
     plain = pc.replace_substring(numbers, "−", "-")
     plain = pc.replace_substring_regex(plain, _THOUSANDS[decimal], "")
     plain = pc.replace_substring(plain, ",", ".") if decimal == "," else plain
-    if times != 1.0:
-        plain = pc.multiply(plain.cast(pa.float64()), times).cast(pa.string())
+    if not unchanged:
+        plain = _changed(plain.cast(pa.float64()), times, plus).cast(pa.string())
     found = pc.fill_null(plain, UNREADABLE)
     is_empty = pc.equal(texts, "")
     return pc.if_else(pc.is_valid(texts), pc.if_else(is_empty, "", found), None)
+
+
+def _changed(numbers: pa.Array, times: float, plus: float) -> pa.Array:
+    return pc.add(pc.multiply(numbers, times), plus)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -15,6 +17,7 @@ from immr.data.column_types import UnsuitableTypeError, convert
 from immr.data.contract import TIMESTAMP, TableContract
 from immr.data.mapping.column_names import similar_columns
 from immr.data.mapping.column_rule import ColumnRule
+from immr.data.mapping.shop_map import TableMap
 from immr.errors import ContractError
 
 _ENOUGH = 0.5  # of the values in the sample must be readable
@@ -45,24 +48,39 @@ class Proposal:
 
     rules: Mapping[str, ColumnRule] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    source: str = ""
+    delimiter: str = ""
     encoding: str = ""
 
+    @classmethod
+    def of(cls, mapping: TableMap) -> Proposal:
+        """A table's mapping as it is."""
+        return cls(mapping.columns, (), mapping.source, mapping.delimiter, mapping.encoding)
+
     def to_toml(self, table: str) -> str:
-        """The part of a mapping file for this table."""
-        import tomli_w
+        """The part of a mapping file for this table: one line for each column."""
+        lines = [f"# {note}" for note in self.notes]
+        place = {name: getattr(self, name) for name in ("source", "delimiter", "encoding")}
+        if any(place.values()):
+            lines += [f"[{table}]", *(f"{name} = {_inline(value)}" for name, value in place.items() if value)]
+        if self.rules:
+            lines += [
+                f"[{table}.columns]",
+                *(f"{name} = {_inline(_short(r))}" for name, r in self.rules.items()),
+            ]
+        return "\n".join(lines) + "\n" if lines else ""
 
-        plain: dict[str, Any] = {"encoding": self.encoding} if self.encoding else {}
-        plain["columns"] = {name: _short(rule) for name, rule in self.rules.items()}
-        return "".join(f"# {note}\n" for note in self.notes) + tomli_w.dumps({table: plain})
 
-
-def propose(contract: TableContract, there: Sequence[str], sample: pa.RecordBatch | None) -> Proposal:
+def propose(
+    contract: TableContract, there: Sequence[str], sample: pa.RecordBatch | None, place: TableMap
+) -> Proposal:
     """A mapping of a table, as far as names and values show it.
 
     Args:
         contract: of the table.
         there: the shop's columns.
         sample: some of their rows; None if they cannot be read.
+        place: the table's file and its format.
     """
     columns = [column for column in contract.columns if column.name != attributes.COLUMN]
     found = similar_columns([column.name for column in columns], there)
@@ -80,11 +98,28 @@ def propose(contract: TableContract, there: Sequence[str], sample: pa.RecordBatc
         if rule != ColumnRule(column=name):
             rules[name] = rule
         notes += [note] if note else []
-    return Proposal(rules, notes)
+    return replace(Proposal.of(place), rules=rules, notes=notes)
+
+
+def _inline(value: Any) -> str:
+    """A value of TOML on one line."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+        case list():
+            return f"[{', '.join(map(_inline, value))}]"
+        case dict():
+            return f"{{ {', '.join(f'{key} = {_inline(each)}' for key, each in value.items())} }}"
+        case _:
+            return f"{value:g}"
 
 
 def encoding_of(content: bytes) -> str:
-    """The encoding of text: empty for UTF-8, Shift JIS if that gives Japanese, else Windows-1252."""
+    """The encoding of text: empty for UTF-8 and for marked UTF-16, Shift JIS if Japanese, else Windows-1252."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return ""
     cut = content[: content.rfind(b"\n") + 1] or content  # the last character may be cut off
     try:
         cut.decode("utf-8")
@@ -103,6 +138,8 @@ def _rule(name: str, kind: pa.DataType, column: str, sample: pa.RecordBatch | No
     values = sample.column(column)
     candidates = [plain, *_readings(name, kind, column, values)]
     shares = [_readable(rule, sample, kind, name) for rule in candidates]
+    if name == "position" and _counts_from_zero(values):
+        return ColumnRule(column=column, plus=1.0), f"position: {column!r} counts from 0, so 1 is added"
     best = max(range(len(candidates)), key=lambda at: (shares[at], -at))
     if shares[best] < _ENOUGH:
         return (
@@ -138,6 +175,13 @@ def _readable(rule: ColumnRule, sample: pa.RecordBatch, kind: pa.DataType, name:
     read = len(converted) - converted.null_count
     bonus = 1e-6 if name == "category" and rule.separator else 0.0  # any text is a category
     return read / there + bonus if there else 1.0
+
+
+def _counts_from_zero(positions: pa.Array) -> bool:
+    try:
+        return bool(pc.min(convert(positions, pa.int64())[0]).as_py() == 0)
+    except (UnsuitableTypeError, pa.ArrowException):
+        return False
 
 
 def _units(values: pa.Array) -> list[Any]:

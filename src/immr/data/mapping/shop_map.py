@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from immr.data.contract import CONTRACT
+from immr.data.contract import CONTRACT, TableContract
 from immr.data.mapping.column_rule import ColumnRule
 from immr.errors import ContractError
 
@@ -42,6 +42,20 @@ class TableMap:
     delimiter: str = ""  # of CSV
     encoding: str = ""  # of CSV
     columns: Mapping[str, ColumnRule] = field(default_factory=dict)
+
+    def check_known(self, contract: TableContract, place: str) -> None:
+        """Check that every mapped column is one of the table's or a declared attribute.
+
+        Raises:
+            ContractError: one is not.
+        """
+        known = [name for name in contract.columns.names if name != "attributes"] + list(contract.attributes)
+        if unknown := self.columns.keys() - set(known):
+            declared = ", nor declared in attributes.toml" if contract.name == "items" else ""
+            raise ContractError(
+                f"{place}: {contract.name}.columns.{min(unknown)}: the table has no such column{declared}; it has "
+                f"{', '.join(known)}"
+            )
 
     def names(self, there: Sequence[str], place: str) -> list[str]:
         """The columns after mapping.
@@ -113,12 +127,8 @@ class ShopMap:
             raise ContractError(
                 f"{path}: {_fault(error)}: correct it (docs/your-data.md lists the keys)"
             ) from error
-        for contract in CONTRACT:
-            if unknown := read.table(contract.name).columns.keys() - set(contract.columns.names):
-                raise ContractError(
-                    f"{path}: {contract.name}.columns.{min(unknown)}: the table has no such column; it has "
-                    f"{', '.join(contract.columns.names)}"
-                )
+        for contract in CONTRACT[1:]:  # items may have attributes, which are known with the tables
+            read.table(contract.name).check_known(contract, str(path))
         return read
 
     def table(self, name: str) -> TableMap:

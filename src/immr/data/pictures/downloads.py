@@ -23,9 +23,12 @@ import httpcore
 from immr.data.mapping.shop_map import PictureRules
 from immr.data.pictures.public_network import ForbiddenAddressError, PublicNetwork
 from immr.errors import ContractError
+from immr.machine.progress_bar import ProgressBar
 from immr.storage import fingerprint
 from immr.storage.atomic import write_atomically
 
+FETCHED = re.compile(r"(.+)/[0-9a-f]{2}/[0-9a-f]{64}")
+"""The path of a fetched picture; its group is the folder of all of them."""
 _REDIRECTS = 5
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
@@ -84,11 +87,13 @@ class Downloads:
             journal.execute(_TABLE)
             found = {url: Fetched(path) for url, path in self._known(journal, wanted).items()}
             missing = [url for url in wanted if url not in found]
-            for fetched in self._from_network(missing):
-                rows = [(url, each.path.name) for url, each in fetched.items() if each.path]
-                with journal:
-                    journal.executemany("INSERT OR REPLACE INTO fetched VALUES (?, ?)", rows)
-                found |= fetched
+            with ProgressBar("fetching pictures", len(missing), "pictures") as progress:
+                for fetched in self._from_network(missing):
+                    rows = [(url, each.path.name) for url, each in fetched.items() if each.path]
+                    with journal:
+                        journal.executemany("INSERT OR REPLACE INTO fetched VALUES (?, ?)", rows)
+                    found |= fetched
+                    progress.advance(len(fetched))
         return found
 
     def _known(self, journal: sqlite3.Connection, urls: Sequence[str]) -> dict[str, Path]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 
@@ -18,7 +17,7 @@ from immr.data.pictures import further
 from immr.data.sources.files import SUFFIXES, FilePart, is_table
 from immr.data.sources.locations import Location
 from immr.data.sources.parts import CHUNK_ROWS, TablePart
-from immr.data.sources.warehouse import SCHEMES, WarehousePart, tables_of
+from immr.data.sources.warehouse import WarehousePart, is_warehouse, tables_of
 from immr.errors import ContractError
 from immr.settings import without_credentials
 from immr.types import AttributeKind
@@ -127,15 +126,19 @@ class Shop:
     def catalogue(cls, source: str | Path, map_file: Path | None = None) -> Shop:
         """A shop of which only the items are wanted; the source may be a glob or a file of any name.
 
+        A file or glob takes precedence over the mapping's own `items.source`.
+
         Raises:
             ContractError: no file of a known kind is there, or the mapping cannot be read.
         """
         shop = cls.of(source, map_file)
-        if shop.mapping.items.source or _is_warehouse(shop.uri):
+        if is_warehouse(shop.uri):
             return shop
         uri = shop.uri if "://" in shop.uri else str(Path(shop.uri).absolute())
         location = Location.of(uri)
         if not location.has_wildcards and not location.is_file():
+            if shop.mapping.items.source:
+                return shop
             if not location.files(recursive=True):
                 raise ContractError(
                     f"there is no file {shop.name}: give a Parquet, CSV or JSON-lines file of the items, or a folder"
@@ -150,7 +153,11 @@ class Shop:
     @property
     def is_catalogue(self) -> bool:
         """Whether it is a single file, which holds items."""
-        return not _is_warehouse(self.uri) and is_table(Location.of(self.uri))
+        return not is_warehouse(self.uri) and is_table(Location.of(self.uri))
+
+    @property
+    def _is_one_file(self) -> bool:
+        return self.is_catalogue and Location.of(self.uri).is_file()
 
     def tables(self) -> list[ShopTable]:
         """The contract's tables, in its order; an optional one that is missing is left out.
@@ -166,7 +173,7 @@ class Shop:
         Raises:
             ContractError: the file is wrong.
         """
-        if _is_warehouse(self.uri):
+        if is_warehouse(self.uri):
             return {}
         file = Location.of(self._folder()) / attributes.DECLARATION
         return attributes.declared(file.read(), file.uri) if file.is_file() else {}
@@ -180,9 +187,10 @@ class Shop:
         mapping = self.mapping.table(contract.name)
         if contract is ITEMS:
             contract = contract.with_attributes(self.attributes())
-        if mapping.source:
+            mapping.check_known(contract, "the mapping")
+        if mapping.source and not (contract.name == ITEMS.name and self._is_one_file):
             parts = _parts_at(self._beside_source(mapping.source), mapping, contract)
-        elif _is_warehouse(self.uri):
+        elif is_warehouse(self.uri):
             names = [name for name in tables_of(self.uri) if name == contract.name]
             parts = [WarehousePart(self.uri, name) for name in names]
         else:
@@ -197,23 +205,23 @@ class Shop:
         columns = f"(columns {', '.join(contract.columns.names)})"
         if source := self.mapping.table(contract.name).source:
             return f"{without_credentials(source)} has no table file: correct {contract.name}.source in the mapping"
-        if _is_warehouse(self.uri):
+        if is_warehouse(self.uri):
             return f"{self.name} has no table {contract.name} {columns}: name another in a mapping (--map)"
         return (
             f"{self.name.rstrip('/')}/{contract.name}.parquet is missing: put the table {contract.name} there "
-            f"{columns}, as a Parquet, CSV or JSON-lines file or a folder of them"
+            f"{columns}, or name its file in a mapping (`immr data check` proposes one)"
         )
 
     def _beside_source(self, source: str) -> str:
         """A table's own source: a name in the warehouse, or a path that may start at the shop's."""
-        if _is_warehouse(self.uri) and "://" not in source:
+        if is_warehouse(self.uri) and "://" not in source:
             return f"{self.uri}#{source}"
         if "://" in source or source.startswith("/"):
             return source
         return f"{self._folder()}/{source}"
 
     def _folder(self) -> str:
-        if _is_warehouse(self.uri):
+        if is_warehouse(self.uri):
             return self.name
         location = Location.of(self.uri)
         if location.has_wildcards:
@@ -221,12 +229,8 @@ class Shop:
         return location.uri.rpartition("/")[0] if is_table(location) and location.is_file() else location.uri
 
 
-def _is_warehouse(uri: str) -> bool:
-    return "://" in uri and urlsplit(uri).scheme in SCHEMES
-
-
 def _parts_at(source: str, mapping: TableMap, contract: TableContract) -> Sequence[TablePart]:
-    if _is_warehouse(source):
+    if is_warehouse(source):
         url, _, name = source.partition("#")
         return [WarehousePart(url, name or contract.name)]
     location = Location.of(source)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 
@@ -25,6 +26,11 @@ SCHEMES = (
     "duckdb",
     "sqlite",
 )
+
+
+def is_warehouse(uri: str) -> bool:
+    """Whether a URL is that of a warehouse, not of files."""
+    return "://" in uri and urlsplit(uri).scheme in SCHEMES
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from immr.data.training_set import HELD_OUT
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels.class_scores import Bools, Ints, power_normalised
 from immr.governance.labels.compact import compact
 from immr.governance.splits.scenes import scenes
 from immr.types import FloatArray
 
-HELD_OUT = "held out for judgement"
 USER_HELD_OUT = "its user is held out"
 NEAR_HELD_OUT = "near a photo held out for judgement"
 SESSION_GAP_US = 30 * 60 * 1_000_000

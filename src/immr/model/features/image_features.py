@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from immr.data import images
 from immr.errors import DataError, ImageError
 from immr.machine.ahead import ahead
+from immr.machine.progress_bar import ProgressBar
 from immr.model.encoders.by_name import image_encoder_spec, preprocessing_of
 from immr.model.encoders.frozen import FrozenEncoder, frozen_encoder
 from immr.model.encoders.graph import Output, Square, frozen_hash
@@ -84,13 +84,15 @@ class ImageFeatures:
             )
 
         squares = ahead(prepared, todo, encoder.workers, most=2 * size)
-        with _progress(sum(map(len, missing.values())), share) as progress:
+        with ProgressBar(
+            "image features", sum(map(len, missing.values())), "pictures", share.rank == 0
+        ) as progress:
             for start in range(0, len(todo), size):
                 part = dict(zip(todo[start : start + size], squares, strict=False))
                 for view in views:
                     wanted = {key: of_key[view] for key, of_key in part.items() if view in of_key}
                     self._store(view).add(self._encode(encoder, wanted))
-                    progress.update(len(wanted))
+                    progress.advance(len(wanted))
 
     def read(self, hashes: Sequence[str], views: Sequence[str], file: Path | None = None) -> HalfArray:
         """(N, V, L, F) in the order of `hashes`; of zeros for an empty hash.
@@ -167,8 +169,3 @@ def image_hashes(uris: Sequence[str]) -> dict[str, str]:
 def _batches(keys: list[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(keys), size):
         yield keys[start : start + size]
-
-
-def _progress(total: int, share: Share) -> tqdm[None]:
-    quiet = True if share.rank else None
-    return tqdm(total=total, desc="image features", unit="img", disable=quiet, leave=False)

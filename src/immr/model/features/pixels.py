@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from immr.data import images
 from immr.errors import DataError, ImageError
 from immr.machine.ahead import ahead
+from immr.machine.progress_bar import ProgressBar
 from immr.model.features.image_features import Share
 from immr.model.framing import WORKING_PX, framed
 from immr.model.model_recipe import FramingName
@@ -52,14 +52,13 @@ class PixelCache:
         mine = share.of(by_hash)
         known = self._store.has(mine)
         todo = [key for key in mine if key not in known]
-        quiet = True if share.rank else None
-        with tqdm(total=len(todo), desc="decoding", unit="img", disable=quiet, leave=False) as progress:
+        with ProgressBar("decoding", len(todo), "pictures", share.rank == 0) as progress:
             workers = share.threads if share.threads > 1 else 0
             pictures = ahead(lambda key: self._decoded(by_hash[key]), todo, workers, _SHARD_PICTURES)
             for start in range(0, len(todo), _SHARD_PICTURES):
                 part = dict(zip(todo[start : start + _SHARD_PICTURES], pictures, strict=False))
                 self._store.add({key: picture for key, picture in part.items() if picture is not None})
-                progress.update(len(part))
+                progress.advance(len(part))
 
     def read(self, keys: Sequence[str]) -> list[ByteArray]:
         """(H, W, 3) views into the cache's files, in the order of `keys`.

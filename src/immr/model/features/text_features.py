@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from immr.machine.progress_bar import ProgressBar
 from immr.model.encoders.by_name import load_text_encoder, text_encoder_spec
 from immr.model.encoders.transformers_text import TransformersText
 from immr.model.features.image_features import Share
@@ -80,9 +81,11 @@ class TextFeatures:
             return
         _log.info("computing frozen features of %d texts", len(todo))
         encoder = load_text_encoder(self.recipe.text_encoder)
-        for start in range(0, len(todo), _SHARD_TEXTS):
-            part = todo[start : start + _SHARD_TEXTS]
-            self._store.add(self._encode(encoder, {key: by_key[key] for key in part}))
+        with ProgressBar("text features", len(todo), "texts", share.rank == 0) as progress:
+            for start in range(0, len(todo), _SHARD_TEXTS):
+                part = todo[start : start + _SHARD_TEXTS]
+                self._store.add(self._encode(encoder, {key: by_key[key] for key in part}))
+                progress.advance(len(part))
 
     def read(self, texts: Sequence[str], file: Path | None = None) -> Tokens:
         """The tokens of each text.

@@ -1,0 +1,69 @@
+"""Finds tables in files that are not named after them, by their columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from immr.data.contract import CONTRACT, TableContract
+from immr.data.mapping.column_names import known_columns
+from immr.data.mapping.proposal import encoding_of
+from immr.data.sources.files import FilePart, is_table
+from immr.data.sources.locations import Location
+from immr.data.sources.shop import Shop
+from immr.data.sources.warehouse import is_warehouse
+from immr.errors import ContractError
+
+_ENOUGH = 0.5  # of the columns that a table needs
+
+
+def with_recognized_tables(shop: Shop) -> Shop:
+    """The shop with a `source` for each required table that it lacks, where a file's columns look like that table.
+
+    Only the files directly in the shop's folder are considered, each for one table.
+    """
+    if is_warehouse(shop.uri) or shop.is_catalogue:
+        return shop
+    places = {contract.name: _places(shop, contract) for contract in CONTRACT}
+    wanted = [contract for contract in CONTRACT if not contract.optional and not places[contract.name]]
+    taken = {place for found in places.values() for place in found}
+    free = [file for file in Location.of(shop.uri).files() if is_table(file) and file.uri not in taken]
+    files = {file.name: _columns(file) for file in free}
+    scores = [
+        (_share(contract, columns), contract.name, name)
+        for contract in wanted
+        for name, columns in files.items()
+    ]
+    mapping, used = shop.mapping, set[str]()
+    for score, table, name in sorted(scores, reverse=True):
+        if score >= _ENOUGH and not {table, name} & used:
+            used |= {table, name}
+            mapping = mapping.with_source(table, name)
+    return replace(shop, mapping=mapping)
+
+
+def decodable(part: FilePart) -> FilePart:
+    """The same file with the encoding that its first bytes suggest, unless it has one."""
+    if part.kind != "CSV" or part.encoding:
+        return part
+    return replace(part, encoding=encoding_of(part.start()))
+
+
+def _places(shop: Shop, contract: TableContract) -> list[str]:
+    """The files of a table; empty if it is missing."""
+    try:
+        table = shop.table(contract, optional=True)
+    except ContractError as error:  # in several forms, or unreadable: the check reports it
+        return [str(error)]
+    return [part.place for part in table.parts] if table else []
+
+
+def _columns(file: Location) -> Sequence[str]:
+    try:
+        return decodable(FilePart(file)).columns()
+    except ContractError:
+        return ()
+
+
+def _share(contract: TableContract, there: Sequence[str]) -> float:
+    return len(known_columns(contract.needed, there)) / len(contract.needed)
