@@ -30,11 +30,17 @@ SHOWN = {
 }
 
 
+ROUNDED = "item_id is a rounded number, as spreadsheets write long ones: export it as text"
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({}, ""),
         ({"stock": 3.0}, ""),
+        ({"item_id": "4.00638E+12"}, ROUNDED),  # Excel, from an EAN; other EANs become the same
+        ({"item_id": "4,00638e12"}, ROUNDED),
+        ({"item_id": "12e45"}, ""),  # a hexadecimal id
         ({"title": "  "}, "title is empty"),
         ({"title": None}, "title is missing"),
         ({"price": -1.0}, "price is negative"),

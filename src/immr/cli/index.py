@@ -26,12 +26,16 @@ def index_build(
 
     Example: immr index build training-set --model immr-1
     """
-    parts = parts_of(ctx)
-    built = index(parts, parts.registry.get(model), TrainingSet(training_set).items)
-    report(
+    parts, governed = parts_of(ctx), TrainingSet(training_set)
+    built = index(parts, parts.registry.get(model), governed.items)
+    use = [each for each in governed.use() if each.table == "items"]
+    sentence = (
         f"{built.collection}: {built.points} documents, recall@10 {built.recall_at_10:.3f} of exact search"
-        + (" (already built)" if built.reused else ""),
-        asdict(built),
+        + (" (already built)" if built.reused else "")
+    )
+    report(
+        "\n".join([sentence, *(each.sentence for each in use)]),
+        asdict(built) | {"use": [asdict(each) for each in use]},
         as_json,
     )
 

@@ -127,8 +127,14 @@ def train(
     Example: immr train training-set --recipe concept
     """
     chosen = recipes.with_processes(recipes.by_name(recipe), processes)
-    version = train_verb.train(parts_of(ctx), TrainingSet(training_set), chosen)
-    report(f"registered {version.id} (run {version.run_id})", asdict(version) | {"id": version.id}, as_json)
+    governed = TrainingSet(training_set)
+    version = train_verb.train(parts_of(ctx), governed, chosen)
+    use = [each for each in governed.use() if each.table == "queries"]
+    report(
+        "\n".join([f"registered {version.id} (run {version.run_id})", *(each.sentence for each in use)]),
+        asdict(version) | {"id": version.id, "use": [asdict(each) for each in use]},
+        as_json,
+    )
 
 
 @app.command()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _LAST_POSITION = 2**31 - 1
 _CLOCK_TOLERANCE = timedelta(days=1)  # local times without a zone are up to 14 hours ahead
 _FIRST_YEAR = 2000
+_ROUNDED = r"\d[.,]\d+[eE]\+?\d+$"  # 4.00638E+12: different products may have become one
 
 
 def rules_of(contract: TableContract, now: datetime) -> Any:
@@ -59,6 +60,9 @@ def rules_of(contract: TableContract, now: datetime) -> Any:
                 pandera.Check(lambda text: text.str.strip() != "", error=f"{column.name} is empty"),
                 *checks,
             ]
+        if contract.key == (column.name,):
+            reason = f"{column.name} is a rounded number, as spreadsheets write long ones: export it as text"
+            checks = [*checks, pandera.Check(lambda ids: ~ids.str.match(_ROUNDED), error=reason)]
         columns[column.name] = pandera.Column(None, checks, nullable=column.name in contract.may_lack)
     across = (
         [pandera.Check(_clicked_before_ordered, error="ordered but not clicked")]

@@ -103,7 +103,7 @@ class TrainingSet:
 
     def use(self) -> list[TableUse]:
         """What became of the rows of each table that was read, in the order of the data contract."""
-        steps = self.manifest["steps"]
+        steps = self.manifest.get("steps", [])
         return [
             _use_of([step for step in steps if step["table"] == contract.name], contract.name)
             for contract in CONTRACT

@@ -86,24 +86,6 @@ def test_encodings_are_distinguished(text: str, written: str, found: str) -> Non
     assert encoding_of(text.encode(written)) == found
 
 
-def test_tables_in_files_of_other_names_are_found_by_their_columns(tmp_path: Path) -> None:
-    (tmp_path / "artikel.csv").write_bytes(GERMAN.encode("cp1252"))
-    (tmp_path / "suchen.csv").write_text("\ufeffSuch-ID;Kunde;Zeitpunkt;Foto\n1;u;01.02.2025 10:00;a.jpg\n")
-    (tmp_path / "klicks.csv").write_text(
-        "Such-ID;Artikelnummer;Position;geklickt;bestellt;Zeitpunkt\n"
-        "1;4711;0;ja;nein;01.02.2025 10:00\n1;0815;1;nein;nein;01.02.2025 10:00\n"
-    )
-    (tmp_path / "lager.csv").write_text("Platz;Regal\n1;2\n")
-    before = check(tmp_path)
-    assert [report.fits for report in before] == [False] * 3
-    assert "artikel.csv has its columns" in before[0].error
-    mapping = tmp_path / "map.toml"
-    mapping.write_text(proposed_mapping(before))
-    assert 'position = { column = "Position", plus = 1 }' in mapping.read_text()
-    after = check(Shop.of(tmp_path, mapping))
-    assert all(report.fits for report in after), after
-
-
 def test_a_proposal_keeps_what_the_mapping_already_has(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "artikel.csv").write_bytes(GERMAN.encode("cp1252"))

@@ -14,7 +14,7 @@ from immr.data.sources.shop import Shop
 from immr.data.sources.warehouse import is_warehouse
 from immr.errors import ContractError
 
-_ENOUGH = 0.5  # of the columns that a table needs
+_ENOUGH = 0.6  # of the columns that a table needs
 
 
 def with_recognized_tables(shop: Shop) -> Shop:

@@ -1,0 +1,37 @@
+"""Tables in files of other names are found by their columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from immr.data.check import check, proposed_mapping
+from immr.data.sources.recognized import with_recognized_tables
+from immr.data.sources.shop import Shop
+from tests.data.mapping.test_proposal import GERMAN
+
+
+def test_tables_in_files_of_other_names_are_found_by_their_columns(tmp_path: Path) -> None:
+    (tmp_path / "artikel.csv").write_bytes(GERMAN.encode("cp1252"))
+    (tmp_path / "suchen.csv").write_text("\ufeffSuch-ID;Kunde;Zeitpunkt;Foto\n1;u;01.02.2025 10:00;a.jpg\n")
+    (tmp_path / "klicks.csv").write_text(
+        "Such-ID;Artikelnummer;Position;geklickt;bestellt;Zeitpunkt\n"
+        "1;4711;0;ja;nein;01.02.2025 10:00\n1;0815;1;nein;nein;01.02.2025 10:00\n"
+    )
+    (tmp_path / "lager.csv").write_text("Platz;Regal\n1;2\n")
+    before = check(tmp_path)
+    assert [report.fits for report in before] == [False] * 3
+    assert "artikel.csv has its columns" in before[0].error
+    mapping = tmp_path / "map.toml"
+    mapping.write_text(proposed_mapping(before))
+    assert 'position = { column = "Position", plus = 1 }' in mapping.read_text()
+    after = check(Shop.of(tmp_path, mapping))
+    assert all(report.fits for report in after), after
+
+
+def test_a_file_is_one_table_and_named_files_stay(tmp_path: Path) -> None:
+    columns = "query_id,item_id,position,clicked,ordered,variant,model_version,ts"
+    (tmp_path / "impressions.csv").write_text(f"{columns}\n")
+    (tmp_path / "old-impressions.csv").write_text(f"{columns}\n")
+    (tmp_path / "catalogue.csv").write_text("sku,name,description,category,image,price,updated_at\n")
+    found = with_recognized_tables(Shop.of(tmp_path)).mapping
+    assert (found.items.source, found.queries.source, found.impressions.source) == ("catalogue.csv", "", "")
