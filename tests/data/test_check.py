@@ -79,3 +79,13 @@ def test_ignored_columns_and_missing_tables_are_named(tmp_path: Path) -> None:
     (folder / "queries.parquet").unlink()
     assert report_of(folder, "items").ignored_columns == ("colour",)
     assert "is missing" in report_of(folder, "queries").error
+
+
+def test_pictures_without_a_file_are_mentioned(tmp_path: Path) -> None:
+    (tmp_path / "there.jpg").touch()
+    images = ("there.jpg", "away.jpg", "https://cdn.example/a.jpg")
+    folder = write(tmp_path / "in", items=[item(name) for name in "abc"])
+    changed(folder, "items", "image", pa.array([f"{tmp_path}/{images[0]}", images[1], images[2]]))
+    found = report_of(folder, "items")
+    assert found.missing_pictures == f"1 of the first 2 pictures are missing, such as {folder}/away.jpg"
+    assert found.fits

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SAMPLE_ROWS = 100_000
 _PROPOSED_FROM = 2_000
+_PICTURES = 1_000  # whose files are looked for
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class TableReport:
     valid: int = 0
     problems: tuple[Problem, ...] = ()
     ignored_columns: tuple[str, ...] = ()
+    missing_pictures: str = ""  # a sentence, if files of the first pictures are missing
     error: str = ""  # why the table cannot be read at all
     proposal: Proposal | None = None  # a mapping, if the table does not fit as it is
 
@@ -128,21 +130,32 @@ def _report(table: ShopTable, rows: int, by_its_columns: bool) -> TableReport:
 def _fit(table: ShopTable, rows: int) -> TableReport:
     contract = table.contract
     sampled = valid = 0
-    counts, examples = Counter[str](), dict[str, str]()
+    counts, examples, pictures = Counter[str](), dict[str, str](), list[str]()
     rules = rules_of(contract, datetime.now(UTC))
     try:
         there = table.parts[0].columns()
         for chunk in _sample(table, rows):
-            reasons = _reasons(typed(chunk.mapped, contract, chunk.part.place, table.beside), rules)
+            read = typed(chunk.mapped, contract, chunk.part.place, table.beside)
+            reasons = _reasons(read, rules)
             bad = reasons[reasons != ""]
             sampled, valid = sampled + len(chunk.raw), valid + len(chunk.raw) - len(bad)
             counts.update(bad.tolist())
             for row, reason in bad.drop_duplicates().items():
                 examples.setdefault(reason, _example(chunk, table, row, reason))
+            if "image" in read.frame and len(pictures) < _PICTURES:
+                pictures += read.frame["image"][reasons == ""].tolist()
     except ContractError as error:
         return TableReport(contract.name, len(table.parts), error=str(error))
     problems = tuple(Problem(reason, count, examples[reason]) for reason, count in counts.most_common())
-    return TableReport(contract.name, len(table.parts), sampled, valid, problems, _ignored(table, there))
+    ignored, missing = _ignored(table, there), _missing(pictures[:_PICTURES])
+    return TableReport(contract.name, len(table.parts), sampled, valid, problems, ignored, missing)
+
+
+def _missing(pictures: Sequence[str]) -> str:
+    """A sentence about pictures on this machine whose file is missing; those behind URLs are not requested."""
+    here = [picture for picture in pictures if "://" not in picture]
+    lost = [picture for picture in here if not Path(picture).is_file()]
+    return f"{len(lost):,} of the first {len(here):,} pictures are missing, such as {lost[0]}" if lost else ""
 
 
 def _proposed(table: ShopTable) -> Proposal | None:
