@@ -33,7 +33,7 @@ def test_a_short_step_and_a_process_that_does_not_lead_are_silent(
     clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "immr")
-    assert list(with_progress([1, 2, 3], "rendering", "items")) == [1, 2, 3]
+    assert list(with_progress([1, 2, 3], "rendering", "items", 3)) == [1, 2, 3]
     with ProgressBar("index", 3, "documents", shown=False) as progress:
         clock[0] += 60
         progress.advance(2)

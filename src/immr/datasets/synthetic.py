@@ -168,7 +168,9 @@ def _render(recipe: SyntheticRecipe, folder: Path) -> None:
     per_item = recipe.train_photos + recipe.val_photos
     logging.getLogger(__name__).info("rendering %d items with %d photos each", recipe.items, per_item)
     (folder / "catalogue").mkdir()
-    for index, appearance in enumerate(with_progress(appearances(recipe), "rendering", "items")):
+    for index, appearance in enumerate(
+        with_progress(appearances(recipe), "rendering", "items", recipe.items)
+    ):
         sprite, item_id = _sprite(appearance), _item_id(index)
         _save(_catalogue_picture(sprite, recipe.side_px), folder / "catalogue" / f"{item_id}.jpg")
         rng = np.random.default_rng([recipe.seed, 2, index])

@@ -161,17 +161,14 @@ def embed_photos(folder: Path, uris: Sequence[str], threads: int = 2) -> FloatAr
         (N, D) float32, unit rows, in the order of `uris`.
     """
     from immr.data import images
-    from immr.machine.progress_bar import ProgressBar
+    from immr.machine.progress_bar import with_progress
     from immr.model.query_encoder import OnnxQueryEncoder
 
     encoder = OnnxQueryEncoder(folder, at_once=threads)
     enough_px = encoder.card.preprocessing.enough_px
-    rows = []
-    with ThreadPoolExecutor(threads) as pool, ProgressBar("encoding", len(uris), "photos") as progress:
-        for row_1D in pool.map(lambda uri: encoder.encode([images.load(uri, enough_px)]), uris):
-            rows.append(row_1D)
-            progress.advance()
-    return np.concatenate(rows)
+    with ThreadPoolExecutor(threads) as pool:
+        photos = pool.map(lambda uri: encoder.encode([images.load(uri, enough_px)]), uris)
+        return np.concatenate(list(with_progress(photos, "encoding", "photos", len(uris))))
 
 
 def _background(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Background:

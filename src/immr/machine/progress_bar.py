@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Self, TypeVar
 
 from tqdm import tqdm
@@ -67,9 +67,9 @@ class ProgressBar:
             _log.info("%s, %.3g %s/s%s", what, rate, self._unit, f", {left} left" * bool(self._total))
 
 
-def with_progress(values: Collection[_T], what: str, unit: str) -> Iterator[_T]:
+def with_progress(values: Iterable[_T], what: str, unit: str, total: int) -> Iterator[_T]:
     """The values, with the progress of whoever takes them."""
-    with ProgressBar(what, len(values), unit) as progress:
+    with ProgressBar(what, total, unit) as progress:
         for value in values:
             yield value
             progress.advance()
