@@ -118,11 +118,14 @@ def _with_further(
         pa.schema({"of": pa.string(), "usable": pa.string()}),
     )
     left_out: list[Inspection] = []
-    with pq.ParquetWriter(path, schema) as writer:
+    with (
+        pq.ParquetWriter(path, schema) as writer,
+        ProgressBar("checking further pictures", 0, "pictures") as progress,
+    ):
         for batch in workspace.batches(some, ["item_id"]):
             uris = [further.unpack(text) for text in batch["images"].to_pylist()]
             distinct = dict.fromkeys(uri for each in uris for uri in each)
-            found = {each.image: each for each in _inspections(distinct, recipe, downloads)}
+            found = {each.image: each for each in _inspections(distinct, recipe, downloads, progress)}
             left_out += [each for each in found.values() if each.reason]
             usable = [[found[uri].place for uri in each if not found[uri].reason] for each in uris]
             columns = {
