@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import sys
 import threading
@@ -58,7 +59,8 @@ class Report:
         limit_s = min(self._row_s, self._deadline + LATE_S - started)
         watch = threading.Timer(limit_s, self._stop, (name, limit_s))
         watch.daemon = True
-        watch.start()
+        if limit_s < math.inf:
+            watch.start()
         found: dict[str, Any]
         try:
             found = measure()

@@ -65,11 +65,12 @@ CRASHING = """
 import os
 from pathlib import Path
 from benchmarks.gpu.rows import BROKEN, STOPPED, Report
-report = Report(Path("rows.json"), "some", 1e12, resume=True, row_s=0.2)
-report.add("first", lambda: {"ms": 1.0})
-report.add("killed", lambda: os._exit(9))
-report.add("hanging", lambda: __import__("threading").Event().wait())
-report.add("last", lambda: {"ms": 2.0})
+def add(name, measure, row_s=1e6):
+    Report(Path("rows.json"), "some", 1e12, resume=True, row_s=row_s).add(name, measure)
+add("first", lambda: {"ms": 1.0})
+add("killed", lambda: os._exit(9))
+add("hanging", lambda: __import__("threading").Event().wait(), row_s=0.2)
+add("last", lambda: {"ms": 2.0})
 """
 
 
