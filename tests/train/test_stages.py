@@ -156,8 +156,9 @@ def test_encoders_that_cannot_be_tuned_are_refused(arrays, cache_dir):
             fine_tuning(arrays, towers, recipe, cache_dir, World())
 
 
+@pytest.mark.slow
 def test_a_versions_encoder_serves_queries_and_documents(job, training_set, tmp_path):
-    job = dataclasses.replace(job, train=dataclasses.replace(RECIPE, epochs=24, checkpoint_every_steps=1000))
+    job = dataclasses.replace(job, train=dataclasses.replace(RECIPE, epochs=24))
     job.write(tmp_path / "job.json")
     run(TrainJob.read(tmp_path / "job.json"), World())
     assert (job.out / IMAGE_ENCODER).is_file()
