@@ -83,6 +83,7 @@ TESTED_ELSEWHERE = {
     "src/immr/launch/pods.py": "tests/launch/test_pytorchjob.py",
     # parts that make sense only together
     "src/immr/data/pictures/public_network.py": "tests/data/test_images.py",
+    "src/immr/data/pictures/requests.py": "tests/data/pictures/test_downloads.py",
     "src/immr/deploy/bento_process.py": "tests/deploy/test_local.py",
     "src/immr/experiment/waiting.py": "tests/experiment/test_definition.py",
     "src/immr/loop/experiment/running.py": "tests/loop/experiment/test_start.py",

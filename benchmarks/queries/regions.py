@@ -51,7 +51,7 @@ def regions(
     documents_ND = encode_documents(folder, items, cache_dir)
     with searcher_of(version, folder, items, documents_ND, RankingRecipe()) as searcher:
         found, item_ids = of_things(searcher, grocery_photos, icon_photos)
-    gain_Q = np.array(found["proposed"]) - np.array(found["whole"])
+    gain_Q = np.array(found["scene_proposed_recall_at_1"]) - np.array(found["scene_whole_recall_at_1"])
     [gain] = mean_estimates(gain_Q[:, None], item_ids, ROUNDS, CONFIDENCE, seed=0)
     return {
         **{name: float(np.mean(values)) for name, values in found.items() if name != "took_ms"},

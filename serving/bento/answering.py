@@ -22,6 +22,7 @@ from immr.search.searcher import Answer, Cursor, Searcher
 from immr.types import Facet, FloatArray, Hit
 from immr.wiring import Parts
 from serving.bento.inference import InferRequest, read_request
+from serving.bento.photo_urls import PhotoUrls, refused
 from serving.bento.version import ServedVersion
 from serving.process.logs import SEARCHES
 from serving.process.metrics import Metrics
@@ -47,7 +48,12 @@ class VersionService:
     """One version behind HTTP. `start` and `stop` belong to the server's event loop."""
 
     def __init__(
-        self, folder: Path, parts: Parts, threads: int = 1, max_in_progress: int | None = None
+        self,
+        folder: Path,
+        parts: Parts,
+        threads: int = 1,
+        max_in_progress: int | None = None,
+        photo_urls: PhotoUrls | None = None,
     ) -> None:
         """Reads the version; `start` opens it.
 
@@ -56,6 +62,7 @@ class VersionService:
             parts: Has the index, the features, the event log and the token keys.
             threads: Threads per encoding.
             max_in_progress: More searches are refused with 429; by default 8 per core.
+            photo_urls: Fetches photos; None refuses searches that name one by URL.
         """
         at_once = cores.usable()
         self.max_in_progress = max_in_progress or IN_PROGRESS_PER_CORE * at_once
@@ -66,6 +73,7 @@ class VersionService:
         self._parts = parts
         self._keys = parts.token_keys
         self._recorder: Recorder | None = None
+        self._photo_urls = photo_urls
         # two per core: while one search is decoded or ranked, the other is encoded
         self._pool = ThreadPoolExecutor(2 * at_once, thread_name_prefix="search")
 
@@ -77,6 +85,8 @@ class VersionService:
         """Finishes the searches in progress, then releases everything."""
         await asyncio.to_thread(self._pool.shutdown)
         await asyncio.to_thread(self.version.close)
+        if self._photo_urls is not None:
+            await asyncio.to_thread(self._photo_urls.close)
         if self._recorder is not None:
             await self._recorder.close()
 
@@ -105,6 +115,8 @@ class VersionService:
         start = time.perf_counter()
         searcher = self.searcher()
         context = context_text(request.fields.context, self._dimensions) if variant == DIRECT else ""
+        if request.fields.image_url is not None:
+            request = request.with_photo(await self._photo_at(request.fields.image_url))
         answer, page, counted = await self._in_pool(self._answer, searcher, request)
         now = datetime.now(UTC)
         query_id = query_ids.new_query_id(user_key or query_ids.user_key(request.fields.user_id or ""))
@@ -129,6 +141,11 @@ class VersionService:
         self.metrics.observe({**answer.stage_ms, "total": body.took_ms})
         _log_search(body, answer)
         return body, answer
+
+    async def _photo_at(self, url: str) -> memoryview:
+        if self._photo_urls is None:
+            raise refused("This server does not fetch photos. Send the photo itself as image")
+        return await self._photo_urls.fetch(url)
 
     async def regions(self, photo: memoryview) -> RegionsBody:
         """Proposes parts of a photo to search for; records nothing.

@@ -67,13 +67,15 @@ class ImmrSearch:
         from immr.wiring import connect
         from serving.bento.answering import VersionService
         from serving.bento.app import create_version_app
+        from serving.bento.photo_urls import PhotoUrls
         from serving.process import startup
 
         options = startup.read_options()
         folder = Path(__file__).resolve().parents[2] / VERSION_FOLDER
         self.running = ExitStack()
         parts = self.running.enter_context(connect(Settings()))
-        self.service = VersionService(folder, parts, options.threads, options.max_under_way)
+        photo_urls = PhotoUrls() if options.image_urls else None
+        self.service = VersionService(folder, parts, options.threads, options.max_under_way, photo_urls)
         metrics, version = self.service.metrics, self.service.version
         metrics.watch(version.count, version.newest_feature)
         mounted.app = self.running.enter_context(

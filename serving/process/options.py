@@ -29,6 +29,8 @@ class ServingOptions(BaseSettings):
     """Threads per encoding, in a Bento."""
     max_under_way: int | None = None
     """Searches in progress; more are refused with 429. None: 8 per core in a Bento, 256 in a gateway."""
+    image_urls: bool = False
+    """Whether a Bento fetches photos that searches name by `image_url`, from public addresses."""
     receive_timeout_s: float = RECEIVE_TIMEOUT_S
     """How long a request may take to arrive."""
     bearer_keys_file: Path | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Request
@@ -66,6 +66,14 @@ class SearchFields(BaseModel):
     item_id: Annotated[
         str | None, Field(min_length=1, max_length=1000, description="Find items like this one.")
     ] = None
+    image_url: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://[^\s]+$",
+            max_length=2000,
+            description="Where the photo is, for servers that allow it (`IMMR_IMAGE_URLS`). A public address.",
+        ),
+    ] = None
     page: Annotated[
         str | None,
         Field(min_length=1, max_length=100_000, description="The `next_page` of an answer, unchanged."),
@@ -120,11 +128,20 @@ _FIELD_NAMES = ", ".join((PHOTO, *SearchFields.model_fields))
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """A valid search, which has exactly one of photos, item_id and page, or a text."""
+    """A valid search, which has exactly one of photos, the URL of one, item_id and page, or a text."""
 
     photo_views: tuple[memoryview, ...]
     fields: SearchFields
     region: Region | None = None
+
+    def with_photo(self, photo: memoryview) -> SearchRequest:
+        """The search with the photo that its URL names.
+
+        Raises:
+            ProblemError: 422 if it is text.
+        """
+        check_photo(photo)
+        return replace(self, photo_views=(photo,))
 
     @property
     def photos(self) -> list[bytes]:
@@ -169,7 +186,7 @@ def validate(form: SearchForm) -> SearchRequest:
         ProblemError: 422 for an invalid or unknown field, or unless there is one of photo, item and page.
     """
     fields = _fields(form.values)
-    given = [name for name in ("item_id", "page") if getattr(fields, name) is not None]
+    given = [name for name in ("image_url", "item_id", "page") if getattr(fields, name) is not None]
     if form.photos and (any(form.photos) or not (given or fields.text)):
         given.append(PHOTO)
     if not given and fields.text is None:
@@ -181,7 +198,7 @@ def validate(form: SearchForm) -> SearchRequest:
         raise ProblemError(422, f"The search has {len(photos)} photos. Send at most {MAX_PHOTOS}.")
     for photo in photos:
         check_photo(photo)
-    return SearchRequest(photos, fields, _region(fields.box, len(photos)))
+    return SearchRequest(photos, fields, _region(fields.box, len(photos) + (fields.image_url is not None)))
 
 
 def _region(box: str | None, photos: int) -> Region | None:
@@ -244,7 +261,7 @@ def request_body() -> dict[str, Any]:
             "schema": {
                 **fields,
                 "properties": {PHOTO: _ENCODED_PHOTOS, **fields["properties"]},
-                "anyOf": [{"required": [name]} for name in (PHOTO, "item_id", "page", "text")],
+                "anyOf": [{"required": [name]} for name in (PHOTO, "image_url", "item_id", "page", "text")],
             }
         },
         "image/*": {"schema": {**PHOTO_SCHEMA, "description": "The other fields are in the query string."}},

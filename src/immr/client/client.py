@@ -59,6 +59,7 @@ class Client:
     def search(
         self,
         *photos: Photo,
+        image_url: str | None = None,
         item_id: str | None = None,
         text: str | None = None,
         user_id: str | None = None,
@@ -73,6 +74,7 @@ class Client:
 
         Args:
             photos: Paths, or the content of picture files.
+            image_url: Instead of photos: where the photo is, if the service may fetch it.
             item_id: Instead of photos.
             text: Words, alone or beside photos or an item.
             user_id: The same user always gets the same variant.
@@ -87,6 +89,7 @@ class Client:
             ServiceError: The service refused the search or did not answer.
         """
         fields: dict[str, Any] = {
+            "image_url": image_url,
             "item_id": item_id,
             "text": text,
             "user_id": user_id,

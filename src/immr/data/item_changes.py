@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from immr.data.admission import TableCounts, admit_table
 from immr.data.attributes import item_of
 from immr.data.contract import ITEMS
-from immr.data.pictures.downloads import Downloads, Fetched, is_url
+from immr.data.pictures.downloads import Downloads, Fetched
+from immr.data.pictures.requests import is_url
 from immr.data.sources.shop import Shop
 from immr.errors import ContractError
 from immr.types import Item

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from immr.data import images
 from immr.data.pictures import further
-from immr.data.pictures.downloads import Downloads, Fetched, is_url
+from immr.data.pictures.downloads import Downloads, Fetched
+from immr.data.pictures.requests import is_url
 from immr.errors import DataError, ImageError
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from immr.data import images
-from immr.data.pictures.downloads import Downloads, is_url
+from immr.data.pictures.downloads import Downloads
+from immr.data.pictures.requests import is_url
 from immr.errors import DataError, RankingError
 from immr.machine import cores
 from immr.machine.progress_bar import ProgressBar

@@ -1,0 +1,146 @@
+"""Requests for pictures over HTTP, from public addresses only unless the rules allow others.
+
+The address is checked where the connection is made, so that neither a redirect nor a name that changes its address
+gets around it (server-side request forgery).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Self
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+
+import httpcore
+
+from immr.data.mapping.shop_map import PictureRules
+from immr.data.pictures.public_network import ForbiddenAddressError, PublicNetwork
+from immr.errors import ContractError
+
+_REDIRECTS = 5
+_RETRIED = {408, 425, 429, 500, 502, 503, 504}
+
+
+def is_url(uri: str) -> bool:
+    """Whether a picture has to be fetched."""
+    return uri.startswith(("http://", "https://"))
+
+
+class RequestFailedError(Exception):
+    """A request failed. `retried`: it may succeed later, after the `after_s` seconds that the server asks for."""
+
+    def __init__(self, reason: str, retried: bool, after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retried, self.after_s = retried, after_s
+
+
+class PictureRequests:
+    """A pool of connections; a context manager. Thread-safe."""
+
+    def __init__(self, rules: PictureRules) -> None:
+        """Reads the values of headers; connects on the first request.
+
+        Raises:
+            ContractError: a file with a header's value cannot be read.
+        """
+        self._rules = rules
+        self._headers = _headers(rules)
+        self._pool = httpcore.ConnectionPool(
+            max_connections=max(1, rules.parallel),
+            network_backend=None if rules.allow_private else PublicNetwork(),
+            keepalive_expiry=30.0,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
+
+    def read(self, url: str) -> bytes:
+        """The content behind a URL or where it redirects to, within the time and size of one try.
+
+        Raises:
+            RequestFailedError: with the reason.
+        """
+        try:
+            return self._redirected(_in_ascii(url))
+        except ForbiddenAddressError as error:
+            raise RequestFailedError(str(error), retried=False) from error
+        except (httpcore.UnsupportedProtocol, ValueError) as error:
+            raise RequestFailedError(f"not a valid URL ({error})", retried=False) from error
+        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError) as error:
+            raise RequestFailedError(f"{type(error).__name__} ({error})", retried=True) from error
+
+    def _redirected(self, url: str) -> bytes:
+        """The body behind a URL or where it redirects to."""
+        deadline = time.monotonic() + self._rules.timeout_s
+        scheme, host = urlsplit(url)[:2]
+        for _ in range(_REDIRECTS + 1):
+            # secrets stay with the host that they are for, and are not sent in the clear after https
+            own = urlsplit(url)[:2] in ((scheme, host), ("https", host))
+            location, content = self._answer(url, self._headers if own else {}, deadline)
+            if location is None:
+                return content
+            url = _in_ascii(urljoin(url, location))
+            if not is_url(url):
+                raise RequestFailedError(f"redirected to {url}", retried=False)
+        raise RequestFailedError(f"redirected more than {_REDIRECTS} times", retried=False)
+
+    def _answer(self, url: str, headers: Mapping[str, str], deadline: float) -> tuple[str | None, bytes]:
+        """Where a redirect leads, or the body."""
+        left_s = max(0.1, deadline - time.monotonic())
+        timeouts = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), left_s)}
+        timeouts["timeout"]["pool"] = None  # type: ignore[assignment]  # waiting for a connection is not slowness
+        with self._pool.stream("GET", url, headers=list(headers.items()), extensions=timeouts) as response:
+            fields = {name.lower(): value.decode("utf-8", "replace") for name, value in response.headers}
+            if response.status in (301, 302, 303, 307, 308) and b"location" in fields:
+                return fields[b"location"], b""
+            if response.status != 200:
+                after_s = _seconds(fields.get(b"retry-after", ""))
+                raise RequestFailedError(f"answered {response.status}", response.status in _RETRIED, after_s)
+            return None, self._body(response, deadline)
+
+    def _body(self, response: httpcore.Response, deadline: float) -> bytes:
+        most, content = int(self._rules.max_mb * 1e6), bytearray()
+        for chunk in response.iter_stream():
+            content += chunk
+            if len(content) > most:
+                raise RequestFailedError(f"more than {self._rules.max_mb:g} MB", retried=False)
+            if time.monotonic() > deadline:
+                raise RequestFailedError(f"not complete after {self._rules.timeout_s:g} s", retried=True)
+        return bytes(content)
+
+
+def _headers(rules: PictureRules) -> dict[str, str]:
+    secrets = {}
+    for name, path in rules.header_files.items():
+        try:
+            secrets[name] = path.read_text().strip()
+        except (OSError, ValueError) as error:
+            raise ContractError(
+                f"the value of the header {name} cannot be read from {path} ({error}): correct "
+                "pictures.header_files in the mapping"
+            ) from error
+    return {"User-Agent": "immr", "Accept": "image/*", **rules.headers, **secrets}
+
+
+def _in_ascii(url: str) -> str:
+    """The URL as browsers send it: host names in IDNA, spaces and letters like "ö" as UTF-8 in percent signs.
+
+    Raises:
+        ValueError: it is not a URL.
+    """
+    parts = urlsplit(url)
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode("ascii")
+    whole = urlunsplit(parts._replace(netloc=host, fragment=""))
+    return re.sub(r"[^!-~]+", lambda found: quote(found[0]), whole)
+
+
+def _seconds(retry_after: str) -> float:
+    return float(retry_after) if retry_after.isdecimal() else 0.0
