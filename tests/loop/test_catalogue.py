@@ -274,7 +274,11 @@ def test_an_unknown_item_is_named_when_it_is_deleted(settings: Settings) -> None
     folder = settings.work_dir / "training-sets" / "here"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text('{"hash": "m"}')
-    pq.write_table(pa.table({"item_id": ["red", "green"]}), folder / "items.parquet")
+    columns = ("item_id", "title", "description", "category", "image", "price", "updated_at")
+    rows = [
+        {name: getattr(each, name) for name in columns} | {"class_id": 0} for each in items(settings.home)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "items.parquet")
     assert catalogue.unknown(parts, ["red", "nowhere"]) == ["nowhere"]
     for nothing in ("nowhere", "red"):  # red is deleted by then
         done = CliRunner(env=settings.environment()).invoke(
