@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from statistics import median
 
 from immr.charts.bars import Bar
 from immr.charts.lines import Point, Series
@@ -19,6 +20,8 @@ NOT_SHOPPERS = frozenset({DIRECT, PREVIEW})
 BUCKETS_S = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 7 * 86400)
 SPARSE = 30
 """Impressions below which a bucket of the CTR chart is merged with the next."""
+SPARSE_SHARE = 0.25
+"""The same, as a share of the version's median bucket: the last bucket has just begun."""
 _HOUR_S = 3600
 _MAX_BUCKETS = 30
 
@@ -83,21 +86,22 @@ def merge(buckets: Iterable[CtrBucket], size_s: int) -> list[VersionBucket]:
     ]
 
 
-def merge_sparse(buckets: Sequence[VersionBucket], least: int = SPARSE) -> list[VersionBucket]:
-    """Buckets of at least `least` impressions: a smaller one joins the next of its version, the last the one before.
+def merge_sparse(buckets: Sequence[VersionBucket]) -> list[VersionBucket]:
+    """Buckets without sparse ones: such a bucket joins the next of its version, the last one the one before.
 
     A CTR of a handful of impressions is noise that sets the scale of the chart.
     """
     found: list[VersionBucket] = []
     for version in dict.fromkeys(bucket.model_version for bucket in buckets):
+        own = [bucket for bucket in buckets if bucket.model_version == version]
+        least = max(SPARSE, SPARSE_SHARE * median(bucket.impressions for bucket in own))
         whole: list[VersionBucket] = []
         begun: VersionBucket | None = None
-        for bucket in buckets:
-            if bucket.model_version == version:
-                begun = _joined(begun, bucket) if begun else bucket
-                if begun.impressions >= least:
-                    whole.append(begun)
-                    begun = None
+        for bucket in own:
+            begun = _joined(begun, bucket) if begun else bucket
+            if begun.impressions >= least:
+                whole.append(begun)
+                begun = None
         if begun:
             whole.append(_joined(whole.pop(), begun) if whole else begun)
         found += whole

@@ -52,6 +52,8 @@ def test_sparse_buckets_are_merged_into_the_next_of_their_version() -> None:
         ("b", 90, 1),
     ]
     assert [one.start for one in merged] == [START, START]
+    begun = merge([bucket(0, "a", 400, 30), bucket(5, "a", 420, 33), bucket(10, "a", 40, 9)], 5)
+    assert [one.impressions for one in merge_sparse(begun)] == [400, 460]
     few = merge([bucket(0, "a", 3, 1)], 5)
     assert merge_sparse(few) == few
     assert merge_sparse([]) == []
