@@ -5,6 +5,7 @@
 A shop of a quarter of the size is measured first; `growth_exponent` is the slope of log(CPU seconds) over log(size)
 between the two, including the fixed costs of each process. `--share` sets other sizes. The default recipe has
 small pictures and little training, so that the shop's size dominates; `--recipe concept` measures the real one.
+`--no-with-model` leaves out the verbs that compute embeddings, for sizes at which the encoder would take hours.
 
 Each verb runs in a separate process, with memory sampled over its process tree: `peak_gib_by_verb` includes
 mapped files, which the kernel can drop; `own_gib_by_verb` does not.
@@ -25,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.shop.cleaning import looks_minus_dense_precision
-from benchmarks.shop.loop import Figures, Loop, small_recipe
+from benchmarks.shop.loop import Figures, Loop, small_recipe, without_cleaning
 from benchmarks.shop.measured import disk_gib
 from benchmarks.shop.tables import Size
 from immr import recipes
@@ -41,6 +42,12 @@ def main(
     impressions: Annotated[int, typer.Option(help="Items shown in all answers.")] = 120_000,
     share: Annotated[list[float], typer.Option(help="Sizes, as shares of the largest.")] = [0.25, 1.0],  # noqa: B006
     recipe: Annotated[str, typer.Option(help="A recipe by name or file; by default a small one.")] = "",
+    with_model: Annotated[
+        bool,
+        typer.Option(
+            help="Without, only the verbs that compute no embedding: check, govern, materialize, readout."
+        ),
+    ] = True,
     folder: Annotated[
         Path | None, typer.Option(help="Keep shops and homes here; an interrupted run resumes.")
     ] = None,
@@ -48,6 +55,7 @@ def main(
 ) -> None:
     """Run every verb of the loop on each size."""
     chosen = recipes.by_name(recipe) if recipe else small_recipe()
+    chosen = chosen if with_model else without_cleaning(chosen)
     whole, found = Size(items, queries, impressions), dict[int, dict[str, Any]]()
     with TemporaryDirectory(prefix="immr-shop-") as temporary:
         for size in (whole.scaled(part) for part in sorted(share)):
@@ -55,7 +63,7 @@ def main(
             place.mkdir(parents=True, exist_ok=True)
             recipe_file = place / "shop.toml"
             recipe_file.write_text(recipes.to_toml(chosen))
-            loop = Loop(place, recipe_file, _console.print)
+            loop = Loop(place, recipe_file, _console.print, with_model)
             figures = loop.run(size)
             found[size.items] = _as_json(size, figures) | {
                 "disk_gib": {"shop": disk_gib(loop.shop), "home": disk_gib(loop.home)},
@@ -81,15 +89,21 @@ def _as_json(size: Size, figures: Figures) -> dict[str, Any]:
     def by_verb(what: str) -> dict[str, float]:
         return {verb: round(getattr(used, what), 3) for verb, used in figures.used.items()}
 
-    return {
+    result = {
         "size": asdict(size),
         "seconds_by_verb": by_verb("seconds"),
         "cpu_seconds_by_verb": by_verb("cpu_seconds"),
         "peak_gib_by_verb": by_verb("peak_gib"),
         "own_gib_by_verb": by_verb("own_gib"),
+    }
+    if not figures.search_ms:
+        return result
+    return result | {
         "upsert_s": figures.upsert_s,
+        "first_upsert_s": figures.first_upsert_s,
         "search_p50_ms": float(np.median(figures.search_ms)),
         "search_p95_ms": float(np.quantile(figures.search_ms, 0.95)),
+        "search_cpu_ms": figures.search_cpu_ms,
         "right_at_1": figures.right_at_1,
     }
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from unittest import mock
-
 import numpy as np
 
 from immr.governance.governance_recipe import GovernanceRecipe
-from immr.governance.labels import class_scores
+from immr.governance.labels.class_scores import NEAREST
 from immr.governance.labels.cleaning import Labels, clean
 from immr.storage import fingerprint
 
@@ -19,7 +17,7 @@ NOISE = 0.6  # standard deviation of a photo around its class, per dimension; th
 
 def looks_minus_dense_precision(classes: int, seed: int = 0) -> tuple[float, float]:
     """Precision of the kept labels with `NEAREST` classes per photo, minus that with all; the same for kept ones."""
-    sparse, dense = (_cleaned(classes, nearest, seed) for nearest in (class_scores.NEAREST, classes))
+    sparse, dense = (_cleaned(classes, nearest, seed) for nearest in (NEAREST, classes))
     return sparse[0] - dense[0], sparse[1] - dense[1]
 
 
@@ -44,7 +42,6 @@ def _cleaned(classes: int, nearest: int, seed: int) -> tuple[float, float]:
         classes,
     )
     hashes = [fingerprint.of_values(row) for row in range(rows)]
-    with mock.patch.object(class_scores, "NEAREST", nearest):
-        verdicts = clean(x_NF, hashes, labels, GovernanceRecipe())
+    verdicts = clean(x_NF, hashes, labels, GovernanceRecipe(), nearest)
     right_N = verdicts.class_N == truth_N
     return float(right_N[verdicts.class_N >= 0].mean()), float(right_N[given_N == truth_N].mean())

@@ -74,6 +74,13 @@ def running(
     used.cpu_seconds = sum(after[2:4]) - sum(before[2:4])  # of children that have ended
 
 
+def cpu_seconds_of(pid: int) -> float:
+    """What a running process and those below it have used until now."""
+    root = psutil.Process(pid)
+    times = [one.cpu_times() for one in (root, *root.children(recursive=True))]
+    return sum(used.user + used.system for used in times)
+
+
 def disk_gib(folder: Path) -> float:
     """What the files below a folder take on disk."""
     return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*")) / GIB

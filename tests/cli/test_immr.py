@@ -1,5 +1,6 @@
 """`immr` as a user runs it, in its own process."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -8,7 +9,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import typer
 
+from immr.cli import app
+from immr.cli.application import COMMANDS
+
+HEAVY = {
+    "duckdb", "feast", "httpx", "kfp", "mlflow", "numpy", "pandas", "pyarrow", "qdrant_client", "sklearn", "torch"
+}  # fmt: skip
 STEPS = ("govern", "train", "evaluate", "package", "index", "materialize", "deploy", "watch")
 
 
@@ -26,6 +34,42 @@ def test_every_verb_is_a_command(tmp_path: Path) -> None:
     done = immr(tmp_path, "--help")
     assert done.returncode == 0
     assert set(STEPS) <= set(done.stdout.split())
+
+
+def test_the_help_lists_every_command_of_every_module() -> None:
+    """`COMMANDS` is written by hand, so that the help imports no command."""
+    listed = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert all(listed[name].name == name for name in COMMANDS)
+    for module in {place.partition(":")[0] for place, _ in COMMANDS.values()}:
+        commands = getattr(importlib.import_module(f"immr.cli.{module}"), "app", None)
+        if commands is not None:
+            assert set(typer.main.get_group(commands).commands) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["keys", "--help"], ["items", "upsert", "--help"]]
+)
+def test_a_command_that_computes_nothing_starts_fast(arguments: list[str]) -> None:
+    """Counts the modules that are imported; each of these libraries takes longer than the rest together."""
+    program = (
+        f"import sys; from immr.cli import app; app({arguments}, standalone_mode=False); "
+        f"print(sorted({HEAVY} & {{name.partition('.')[0] for name in sys.modules}}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["models"], ["items", "status"]])
+def test_a_command_that_only_reads_loads_no_model_and_no_mlflow(arguments: list[str], tmp_path: Path) -> None:
+    program = (
+        f"import sys; from immr.cli import app; app({arguments}, standalone_mode=False); "
+        f"print(sorted({HEAVY - {'numpy', 'httpx', 'pyarrow'}} & set(sys.modules)), file=sys.stderr)"
+    )
+    environment = {**os.environ, "IMMR_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stderr.strip().endswith("[]"), done.stderr
 
 
 def test_an_error_is_one_sentence_with_a_remedy(tmp_path: Path) -> None:

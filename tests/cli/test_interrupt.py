@@ -12,7 +12,7 @@ _DURING_IMPORTS = """
 import sys
 class Interrupted:
     def find_spec(self, name, path=None, target=None):
-        if name == "immr.cli.loop":
+        if name == "immr.cli.recipe":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupted())
 from immr.cli import main

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from immr.data.attributes import CLASS
 from immr.data.training_set import TrainingSet
 from immr.errors import ContractError
 
@@ -12,6 +13,12 @@ def test_it_reads_what_governance_writes(training_set: TrainingSet) -> None:
     assert training_set.class_count == max(training_set.item_classes) + 1
     assert {photo.class_id for photo in training_set.queries} <= set(range(training_set.class_count))
     assert all(photo.item_id for photo in training_set.judgements)
+
+
+def test_classes_of_some_items_are_those_of_all_items(training_set: TrainingSet) -> None:
+    wanted = training_set.items[1::2]
+    found = training_set.classes_of([*(item.item_id for item in wanted), "never there"])
+    assert found == {item.item_id: item.attributes[CLASS] for item in wanted}
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:

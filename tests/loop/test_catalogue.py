@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -266,6 +267,9 @@ class Governed:
     """A training set that has items."""
 
     items: list[Item]
+
+    def classes_of(self, item_ids: Sequence[str]) -> dict[str, str]:
+        return {item.item_id: str(item.attributes[CLASS]) for item in self.items if item.item_id in item_ids}
 
 
 def test_an_unknown_item_is_named_when_it_is_deleted(settings: Settings) -> None:

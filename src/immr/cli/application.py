@@ -1,56 +1,96 @@
-"""The commands, with the parts that they share, and how their errors are printed."""
+"""The commands, with the parts that they share, and how their errors are printed.
+
+A command's module is imported when the command is called, because `immr --help` should not wait for all of them.
+"""
 
 from __future__ import annotations
 
 import errno
 import sys
-from dataclasses import asdict
-from typing import Annotated, NoReturn
+from collections import UserDict
+from importlib import import_module
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from typer.core import TyperCommand, TyperGroup
 
 from immr import __version__
-from immr.cli import (
-    data,
-    drift,
-    events,
-    experiment,
-    index,
-    items,
-    keys,
-    loop,
-    past_tests,
-    rank,
-    recipe,
-    status,
-)
-from immr.cli.options import AsJson, console, parts_of, print_json
 from immr.errors import ImmrError
-from immr.machine.library_log import libraries_log_to, show_own_messages
-from immr.settings import Settings
-from immr.wiring import connect
+
+COMMANDS = {
+    "doctor": ("status:app", "Check what is installed, reachable or missing, and suggest remedies."),
+    "data": ("data:data_app", "Check your own tables, or write a named data set as a shop."),
+    "govern": ("loop:app", "Clean, group and split a click log into a training set."),
+    "start": (
+        "loop:app",
+        "Turn a catalogue without clicks into a running search, with a pretrained version.",
+    ),
+    "train": ("loop:app", "Train a recipe on a training set and register the version."),
+    "evaluate": ("loop:app", "Evaluate a version on held-out photos, and apply the gate."),
+    "package": ("loop:app", "Build a version's Bento, and print its tag."),
+    "materialize": (
+        "loop:app",
+        "Write item features from a click log's last seven days to the online store.",
+    ),
+    "push": ("loop:app", "Update the online features from the click log and the event log."),
+    "deploy": ("loop:app", "Deploy a packaged and indexed version as challenger, or as the first champion."),
+    "serve": (
+        "loop:app",
+        "Run the deployed versions, the gateway and the page on this machine, until Ctrl-C.",
+    ),
+    "rank": ("rank:app", "Learn a ranker from clicks, and register it if it beats the hand weights."),
+    "status": ("status:app", "Show versions with a role, what serves where, the test, and what waits."),
+    "models": ("status:app", "List all registered versions, with their roles and the gate's verdict."),
+    "watch": ("experiment:app", "Read out the running experiment, decide, and log the decision."),
+    "experiment": ("experiment:experiment_app", "A/B tests: start, ramp, stop, read out, decide."),
+    "drift": ("drift:app", "Compare photos, scores, categories and features with the training set."),
+    "events": ("events:events_app", "Export the event log as a click log, or write it as Parquet by day."),
+    "keys": ("keys:keys_app", "Rotate the keys that sign click tokens and cookies."),
+    "index": ("index:index_app", "Build and verify a version's collection, or delete old ones."),
+    "items": ("items:items_app", "Change the catalogue: add, replace and delete items."),
+    "recipe": ("recipe:recipe_app", "List recipes, or print one as TOML."),
+}
+"""Where each command is in this package, and its line in `immr --help`."""
+
+
+class _Commands(UserDict[str, Any]):
+    """`COMMANDS` by name, each imported when it is looked up."""
+
+    def __getitem__(self, name: str) -> Any:
+        module, app = COMMANDS[name][0].split(":")
+        loaded = typer.main.get_group(getattr(import_module(f"immr.cli.{module}"), app))
+        if app != "app":
+            loaded.name = name
+            return loaded
+        return loaded.commands[name]
+
+
+class _Root(TyperGroup):
+    """The root command; its help imports no other command."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Commands(COMMANDS)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """List the commands by `COMMANDS`."""
+        lines = [TyperCommand(name, help=line) for name, (_, line) in COMMANDS.items()]
+        listed = TyperGroup(
+            name=self.name,
+            help=self.help,
+            params=self.params,
+            commands=lines,
+            rich_markup_mode=self.rich_markup_mode,
+        )
+        listed.format_help(ctx, formatter)
+
 
 app = typer.Typer(
+    cls=_Root,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Turn a shop's catalogue and click log into a visual search service: train it, deploy it, A/B-test it.",
 )
-app.add_typer(data.data_app, name="data")
-app.add_typer(loop.app)
-app.add_typer(rank.app)
-app.add_typer(status.app)
-app.add_typer(experiment.app)
-experiment.experiment_app.add_typer(past_tests.app)
-app.add_typer(experiment.experiment_app, name="experiment")
-app.add_typer(drift.app)
-app.add_typer(events.events_app, name="events")
-app.add_typer(keys.keys_app, name="keys")
-app.add_typer(index.index_app, name="index")
-app.add_typer(items.items_app, name="items")
-app.add_typer(recipe.recipe_app, name="recipe")
 
 
 def _print_version(wanted: bool) -> None:
@@ -67,44 +107,19 @@ def root(
     ] = False,
 ) -> None:
     """Connect once; the command gets these parts, and they are closed when it ends."""
+    from immr.machine.library_log import libraries_log_to
+    from immr.settings import Settings
+    from immr.wiring import connect
+
     settings = Settings()
     ctx.with_resource(libraries_log_to(settings.home / "logs" / "libraries.log"))
     ctx.obj = ctx.with_resource(connect(settings))
 
 
-@app.command()
-def doctor(
-    ctx: typer.Context,
-    of_cluster: Annotated[
-        bool, typer.Option("--cluster", help="Check the Kubernetes cluster instead of this machine.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Check what is installed, reachable or missing, and suggest remedies; exit 1 if something is missing.
-
-    Example: immr doctor --cluster
-    """
-    from immr.cluster import api
-    from immr.doctor.cluster import examine_cluster
-    from immr.doctor.local import examine
-
-    parts = parts_of(ctx)
-    findings = examine_cluster(api.connect(), parts.settings) if of_cluster else examine(parts)
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        table = Table()
-        for column in ("", "what", "found", "remedy"):
-            table.add_column(column, overflow="fold")
-        for finding in findings:
-            mark = "[green]ok[/]" if finding.ok else "[red]missing[/]"
-            table.add_row(mark, finding.what, finding.found, finding.remedy if not finding.ok else "")
-        console.print(table)
-    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
-
-
 def run() -> None:
     """Run the command. IMMR's errors, and files that cannot be read or written, print one sentence; exit code 1."""
+    from immr.machine.library_log import show_own_messages
+
     show_own_messages()
     try:
         app()
@@ -124,6 +139,9 @@ def run() -> None:
 
 
 def _fail(error: Exception, sentence: str) -> NoReturn:
+    from rich.console import Console
+    from rich.markup import escape
+
     Console(stderr=True, soft_wrap=True).print(
         f"[red]{type(error).__name__}[/]: {escape(sentence)}", highlight=False
     )

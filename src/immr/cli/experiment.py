@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from immr.cli import past_tests
 from immr.cli.options import (
     AsJson,
     ByDimensions,
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 app = typer.Typer()
 experiment_app = typer.Typer(no_args_is_help=True, help="A/B tests: start, ramp, stop, read out, decide.")
+experiment_app.add_typer(past_tests.app)
 
 Weight = Annotated[float, typer.Option(help="Each challenger's share of users, between 0 and 1.")]
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from immr.cli.options import AsJson, MapFile, console, parts_of
-from immr.loop import catalogue
-from immr.loop.catalogue import Progress
+from immr.loop.items.request import Answer, Progress, Request
+from immr.loop.items.service import ask, perform
 
 _FILE = (
     "Items as a Parquet, CSV or JSON-lines file, folder, glob or URL: item_id, title, description, category, "
@@ -37,11 +37,12 @@ def items_upsert(
 
     Example: immr items upsert new-items.parquet
     """
-    counts, progress = catalogue.upsert(parts_of(ctx), file, mapping)
-    _report(f"recorded {counts.valid:,} of {counts.rows_in:,} items")
-    for reason, rows in counts.rejected.items():
+    answer = _done(ctx, Request("upsert", source=file, map_file=str(mapping or "")))
+    recorded = answer.rows_in - sum(answer.rejected.values())
+    _report(f"recorded {recorded:,} of {answer.rows_in:,} items")
+    for reason, rows in answer.rejected.items():
         _report(f"rejected {rows:,} rows: {reason}")
-    _show(progress, as_json)
+    _show(answer.progress, as_json)
 
 
 @items_app.command("delete")
@@ -54,10 +55,10 @@ def items_delete(
 
     Example: immr items delete item-17 item-18
     """
-    parts = parts_of(ctx)
-    for item_id in catalogue.unknown(parts, item_ids):
+    answer = _done(ctx, Request("delete", item_ids=tuple(item_ids)))
+    for item_id in answer.unknown:
         _report(f"{item_id} is not in the catalogue, so there is nothing to delete")
-    _show(catalogue.change(parts, [], item_ids), as_json)
+    _show(answer.progress, as_json)
 
 
 @items_app.command("deliver")
@@ -66,7 +67,7 @@ def items_deliver(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     Example: immr items deliver
     """
-    _show(catalogue.deliver(parts_of(ctx)), as_json)
+    _show(_done(ctx, Request("deliver")).progress, as_json)
 
 
 @items_app.command("status")
@@ -75,7 +76,12 @@ def items_status(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     Example: immr items status --json
     """
-    _show(catalogue.status(parts_of(ctx)), as_json)
+    _show(_done(ctx, Request("status")).progress, as_json)
+
+
+def _done(ctx: typer.Context, request: Request) -> Answer:
+    parts = parts_of(ctx)
+    return ask(parts.settings, request) or perform(parts, request)
 
 
 def _show(progress: Sequence[Progress], as_json: bool) -> None:

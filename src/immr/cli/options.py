@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr import recipes
-from immr.wiring import Parts
+if TYPE_CHECKING:
+    from immr.wiring import Parts
 
 _UNLIMITED = 10_000
 console = Console(width=None if sys.stdout.isatty() else _UNLIMITED)  # a pipe has no width to wrap at
 
 RecipeName = Annotated[
-    str, typer.Option("--recipe", help=f"One of {', '.join(sorted(recipes.RECIPES))}; or a TOML file.")
+    str, typer.Option("--recipe", help="A recipe by name (`immr recipe list`), or a TOML file.")
 ]
 OfVersion = Annotated[
     str, typer.Option("--recipe", help="A recipe; by default the one that the version was trained with.")
@@ -46,7 +46,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 def parts_of(ctx: typer.Context) -> Parts:
     """The parts that the root command connected."""
-    return cast(Parts, ctx.obj)
+    return cast("Parts", ctx.obj)
 
 
 def names_in(text: str) -> list[str]:

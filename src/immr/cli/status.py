@@ -1,8 +1,9 @@
-"""Status and models: what runs, what waits, and which versions there are."""
+"""Status, models and doctor: what runs, what waits, which versions there are, and what is missing."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -61,6 +62,37 @@ def models(ctx: typer.Context, as_json: AsJson = False) -> None:
         for each in found:
             if each.gate:
                 console.print(f"{each.version} {_gate(each)}: {escape(each.gate)}", highlight=False)
+
+
+@app.command()
+def doctor(
+    ctx: typer.Context,
+    of_cluster: Annotated[
+        bool, typer.Option("--cluster", help="Check the Kubernetes cluster instead of this machine.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check what is installed, reachable or missing, and suggest remedies; exit 1 if something is missing.
+
+    Example: immr doctor --cluster
+    """
+    from immr.cluster import api
+    from immr.doctor.cluster import examine_cluster
+    from immr.doctor.local import examine
+
+    parts = parts_of(ctx)
+    findings = examine_cluster(api.connect(), parts.settings) if of_cluster else examine(parts)
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        table = Table()
+        for column in ("", "what", "found", "remedy"):
+            table.add_column(column, overflow="fold")
+        for finding in findings:
+            mark = "[green]ok[/]" if finding.ok else "[red]missing[/]"
+            table.add_row(mark, finding.what, finding.found, finding.remedy if not finding.ok else "")
+        console.print(table)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 
 def _gate(model: Model) -> str:

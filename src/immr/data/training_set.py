@@ -136,6 +136,15 @@ class TrainingSet:
         """class_id of each of `items`."""
         return [row["class_id"] for row in self._rows("items", ["class_id"])]
 
+    def classes_of(self, item_ids: Sequence[str]) -> dict[str, str]:
+        """The class of each of these items that is here, as an attribute has it; reads no other rows."""
+        table = pq.read_table(
+            self.folder / "items.parquet",
+            columns=["item_id", "class_id"],
+            filters=[("item_id", "in", list(item_ids))],
+        )
+        return {row["item_id"]: str(row["class_id"]) for row in table.to_pylist()}
+
     @cached_property
     def class_count(self) -> int:
         """Number of classes; ids are 0 … class_count−1."""

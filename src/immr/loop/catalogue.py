@@ -21,6 +21,7 @@ from immr.experiment.waiting import load_queue
 from immr.index.outbox import Change, Delivered, Outbox, with_changes
 from immr.index.vector_index import Changes
 from immr.loop import govern
+from immr.loop.items.request import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,23 +33,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHANGES_AT_ONCE = 512
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far delivery to a version's collection is; `error` says why it stopped, if it did."""
-
-    version_id: str
-    live: bool
-    delivered: int  # the last change delivered to the collection
-    latest: int
-    searched: int | None  # the last change visible to searches, if known
-    error: str = ""
-
-    @property
-    def waiting(self) -> int:
-        """Number of changes not delivered yet."""
-        return self.latest - self.delivered
 
 
 @dataclass(frozen=True)
@@ -235,12 +219,11 @@ def _with_collection(parts: Parts) -> list[ModelVersion]:
 
 def _deliver_to(parts: Parts, box: Outbox, version: ModelVersion, latest: int) -> None:
     done = _delivered(parts, box, version)
-    classes = _classes_of(parts, version) if done.sequence < latest else {}
     while done.sequence < latest:
         until = min(latest, done.sequence + CHANGES_AT_ONCE)
         changes = box.between(done.sequence, until)
         try:
-            parts.index.change(version, _embedded(parts, version, changes, classes))
+            parts.index.change(version, _embedded(parts, version, changes))
         except IndexMismatchError:
             if version.id in live_versions(parts):
                 raise
@@ -257,13 +240,14 @@ def _delivered(parts: Parts, box: Outbox, version: ModelVersion) -> Delivered:
     return Delivered(content.name, content.sequence)
 
 
-def _classes_of(parts: Parts, version: ModelVersion) -> Mapping[str, AttributeValue]:
+def _classes_of(parts: Parts, version: ModelVersion, items: Sequence[Item]) -> Mapping[str, AttributeValue]:
     """By item_id, as the version's training set has them; none if it is not in this home."""
     try:
-        return _classes(govern.training_set_of(parts, version).items)
+        training_set = govern.training_set_of(parts, version)
     except ContractError as error:
         log.warning("changed items lose their class in %s: %s", version.id, error)
         return {}
+    return training_set.classes_of([item.item_id for item in items])
 
 
 def _classes(items: Sequence[Item]) -> Mapping[str, AttributeValue]:
@@ -277,25 +261,20 @@ def _with_class(item: Item, classes: Mapping[str, AttributeValue]) -> Item:
     return replace(item, attributes={**item.attributes, CLASS: classes[item.item_id]})
 
 
-def _embedded(
-    parts: Parts,
-    version: ModelVersion,
-    changes: Sequence[Change],
-    classes: Mapping[str, AttributeValue],
-) -> Changes:
-    put = [
-        (change.sequence, _with_class(change.item, classes)) for change in changes if change.item is not None
-    ]
+def _embedded(parts: Parts, version: ModelVersion, changes: Sequence[Change]) -> Changes:
+    put = [change for change in changes if change.item is not None]
     gone = [change for change in changes if change.item is None]
-    items = [item for _, item in put]
+    items = [change.item for change in put if change.item is not None]
     embeddings_PD, pictures_N = np.zeros((0, version.dim), dtype=np.float32), list[int]()
     if items:
         from immr.model.documents import encode_pictures
 
+        classes = _classes_of(parts, version, items)
+        items = [_with_class(item, classes) for item in items]
         folder = parts.registry.fetch(version, parts.settings.cache_dir)
         embedded = encode_pictures(folder, items, parts.settings.cache_dir)
         embeddings_PD, pictures_N = embedded.rows_PD, embedded.pictures_N
-    sequences = [sequence for sequence, _ in put] + [change.sequence for change in gone]
+    sequences = [change.sequence for change in [*put, *gone]]
     return Changes(items, embeddings_PD, [change.item_id for change in gone], sequences, pictures_N)
 
 

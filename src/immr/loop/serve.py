@@ -17,6 +17,7 @@ from immr.experiment.definition import Experiment, Variant, load, save
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.queue import advance
 from immr.loop.experiment.running import exclusive, running_test
+from immr.loop.items import service as items_service
 from immr.machine import processes
 from immr.packaging.application import application_folder
 
@@ -53,7 +54,8 @@ def serve(parts: Parts, port: int, page_port: int, samples: Path | None = None) 
     """Run deployed versions, gateway and page for the duration of the block.
 
     It starts once all are ready. If a challenger cannot start, the champion answers its users. A running
-    experiment continues. Without one, the champion serves all users.
+    experiment continues. Without one, the champion serves all users. Commands that change the catalogue of this
+    home are performed here (`immr.loop.items.service`).
 
     Args:
         parts: The process's adapters.
@@ -80,6 +82,7 @@ def serve(parts: Parts, port: int, page_port: int, samples: Path | None = None) 
         experiment = _experiment(parts, deployments)
         search_url = running.enter_context(gateway(parts, port))
         page_url = running.enter_context(page(parts, page_port, samples, search_url))
+        running.enter_context(items_service.serving(parts))
         yield Served(search_url, page_url, experiment, _Follower(parts, deployer))
 
 

@@ -11,9 +11,10 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from immr.data.mapping.shop_map import PictureRules
@@ -25,7 +26,8 @@ from immr.storage.atomic import write_atomically
 FETCHED = re.compile(r"(.+)/[0-9a-f]{2}/[0-9a-f]{64}")
 """The path of a fetched picture; its group is the folder of all of them."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
-_AT_ONCE = 256  # then what was fetched goes to the journal
+_AHEAD = 4  # requests that wait for each connection, so that a slow answer keeps no other connection idle
+_NOTED_AT_ONCE = 32  # pictures; a run that is killed fetches at most so many again, besides those in progress
 _TABLE = "CREATE TABLE IF NOT EXISTS fetched (url TEXT PRIMARY KEY, sha256 TEXT NOT NULL) WITHOUT ROWID"
 
 
@@ -95,10 +97,19 @@ class Downloads:
             PictureRequests(self._rules) as requests,
             ThreadPoolExecutor(max(1, self._rules.parallel)) as threads,
         ):
-            for start in range(0, len(urls), _AT_ONCE):
-                some = urls[start : start + _AT_ONCE]
-                running = {threads.submit(self._one, requests, url): url for url in some}
-                yield {running[done]: done.result() for done in as_completed(running)}
+            running: dict[Future[Fetched], str] = {}
+            fetched: dict[str, Fetched] = {}
+            left, most = iter(urls), max(1, self._rules.parallel) * _AHEAD
+            while True:
+                for url in islice(left, most - len(running)):
+                    running[threads.submit(self._one, requests, url)] = url
+                if len(fetched) >= _NOTED_AT_ONCE or not running:
+                    yield fetched
+                    fetched = {}
+                if not running:
+                    return
+                done = wait(running, return_when=FIRST_COMPLETED).done
+                fetched |= {running.pop(each): each.result() for each in done}
 
     def _one(self, requests: PictureRequests, url: str) -> Fetched:
         for attempt in range(1, self._rules.tries + 1):

@@ -60,6 +60,7 @@ def out_of_fold(
     clicks_R2: Ints,
     class_count: int,
     ridge: float,
+    nearest: int = NEAREST,
 ) -> ClassScores:
     """Score each photo by the photos of the other folds.
 
@@ -70,11 +71,12 @@ def out_of_fold(
         clicks_R2: (row, class) pairs whose scores are kept.
         class_count: C.
         ridge: added to the diagonal of the covariance, as a multiple of its mean.
+        nearest: classes kept for each photo.
     """
     rows, classes, weights = memberships
     folds = int(fold_N.max(initial=0)) + 1
     whole = _Sums.of(x_NF, rows, classes, weights, class_count)
-    keep = min(NEAREST, class_count)
+    keep = min(nearest, class_count)
     found = ClassScores(
         np.full(len(clicks_R2), -np.inf),
         np.full((len(x_NF), keep), -1, np.int64),

@@ -19,7 +19,15 @@ import numpy as np
 
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels import class_scores
-from immr.governance.labels.class_scores import SHARPNESS, Bools, ClassScores, Doubles, Ints, power_normalised
+from immr.governance.labels.class_scores import (
+    NEAREST,
+    SHARPNESS,
+    Bools,
+    ClassScores,
+    Doubles,
+    Ints,
+    power_normalised,
+)
 from immr.governance.labels.compact import compact
 from immr.governance.labels.confusion import Resemblance, calibrated, look_alikes
 from immr.governance.splits.scenes import scenes
@@ -81,7 +89,11 @@ class _Belief:
 
 
 def clean(
-    features_NF: FloatArray, hashes: Sequence[str], labels: Labels, recipe: GovernanceRecipe
+    features_NF: FloatArray,
+    hashes: Sequence[str],
+    labels: Labels,
+    recipe: GovernanceRecipe,
+    nearest: int = NEAREST,
 ) -> Verdicts:
     """Judge each label by photos that are not in its fold.
 
@@ -90,6 +102,7 @@ def clean(
         hashes: content hash of each photo (hex).
         labels: what the clicks say.
         recipe: folds, rounds and thresholds.
+        nearest: classes that each photo is compared with, besides the clicked ones.
     """
     seen_N = np.asarray(np.isfinite(features_NF).all(axis=1))
     finite_NF = features_NF if seen_N.all() else np.where(seen_N[:, None], features_NF, 0)
@@ -101,7 +114,7 @@ def clean(
     first: _Belief | None = None
     for _ in range(recipe.clean_rounds):
         scores = class_scores.out_of_fold(
-            x_NF, memberships, fold_N, labels.clicks, labels.class_count, recipe.clean_ridge
+            x_NF, memberships, fold_N, labels.clicks, labels.class_count, recipe.clean_ridge, nearest
         )
         belief = _belief(scores, seen_N, labels, first)
         first = first or belief

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,12 +24,11 @@ def translate_errors(where: str) -> Iterator[None]:
     Raises:
         IndexUnavailableError: An engine, client or file failed; the message contains the reason.
     """
-    from qdrant_client.common.client_exceptions import QdrantException
-    from qdrant_client.http.exceptions import ApiException
-
     try:
         yield
-    except (ApiException, EngineError, QdrantException, OSError, sqlite3.Error, RuntimeError) as error:
+    except Exception as error:
+        if not isinstance(error, (EngineError, OSError, sqlite3.Error, RuntimeError, *_of_the_client())):
+            raise
         if getattr(error, "status_code", None) in (401, 403):
             raise IndexUnavailableError(
                 f"{where} refused the API key: put a valid key into the file that IMMR_INDEX_KEY_FILE names"
@@ -37,3 +37,13 @@ def translate_errors(where: str) -> Iterator[None]:
         raise IndexUnavailableError(
             f"{where} is not available ({reason}): check that it exists and that IMMR_INDEX_URL is correct"
         ) from error
+
+
+def _of_the_client() -> tuple[type[Exception], ...]:
+    """Errors of qdrant-client if something has imported it: that takes a second, and Qdrant Edge needs none of it."""
+    if "qdrant_client" not in sys.modules:
+        return ()
+    from qdrant_client.common.client_exceptions import QdrantException
+    from qdrant_client.http.exceptions import ApiException
+
+    return ApiException, QdrantException

@@ -1,0 +1,98 @@
+"""Changes to the catalogue in the process of `immr serve`.
+
+A command that embeds one item spends seconds on loading MLflow, pandas and torch. A running `immr serve` keeps
+them loaded, so the command asks it through a Unix socket in IMMR_HOME. If none runs there, or it has other
+settings, or the file is large, the command does the work itself.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from immr import __version__, errors
+from immr.errors import ImmrError
+from immr.loop.items.request import Answer, Progress, Request
+from immr.machine import unix_socket
+from immr.storage import fingerprint
+
+if TYPE_CHECKING:
+    from immr.settings import Settings
+    from immr.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+LARGEST_FILE_BYTES = 1_000_000
+"""Larger files of items are embedded by the command, so that `immr serve` stays small."""
+_SOCKET = "serve.sock"
+
+
+def perform(parts: Parts, request: Request) -> Answer:
+    """Do what a command asks for, in this process.
+
+    Raises:
+        ContractError: The file of changed items holds no valid item.
+    """
+    from immr.loop import catalogue
+
+    if request.verb == "upsert":
+        map_file = Path(request.map_file) if request.map_file else None
+        counts, progress = catalogue.upsert(parts, request.source, map_file)
+        return Answer(tuple(progress), counts.rows_in, counts.rejected)
+    if request.verb == "delete":
+        unknown = tuple(catalogue.unknown(parts, request.item_ids))
+        return Answer(tuple(catalogue.change(parts, [], request.item_ids)), unknown=unknown)
+    return Answer(tuple(catalogue.deliver(parts) if request.verb == "deliver" else catalogue.status(parts)))
+
+
+def ask(settings: Settings, request: Request) -> Answer | None:
+    """Ask the `immr serve` of this home; None if the command has to do it.
+
+    Raises:
+        ImmrError: What `perform` raised there.
+    """
+    if request.verb == "upsert":
+        source = Path(request.source)
+        if not source.is_file() or source.stat().st_size > LARGEST_FILE_BYTES:
+            return None
+        map_file = str(Path(request.map_file).absolute()) if request.map_file else ""
+        request = replace(request, source=str(source.absolute()), map_file=map_file)
+    body = {"caller": _caller(settings), "request": asdict(request)}
+    answer = unix_socket.ask(settings.home / _SOCKET, json.dumps(body).encode())
+    return _read(json.loads(answer)) if answer else None
+
+
+@contextmanager
+def serving(parts: Parts) -> Iterator[None]:
+    """Answer commands during the block, one after the other."""
+    with unix_socket.answering(parts.settings.home / _SOCKET, lambda body: _answered(parts, body)):
+        yield
+
+
+def _answered(parts: Parts, body: bytes) -> bytes:
+    """The answer; empty to leave the work to the command."""
+    asked = json.loads(body)
+    if asked["caller"] != _caller(parts.settings):
+        return b""
+    request = Request(**asked["request"] | {"item_ids": tuple(asked["request"]["item_ids"])})
+    try:
+        return json.dumps(asdict(perform(parts, request))).encode()
+    except ImmrError as error:
+        return json.dumps({"error": type(error).__name__, "message": str(error)}).encode()
+
+
+def _read(answer: dict[str, Any]) -> Answer:
+    if "error" in answer:
+        raise getattr(errors, answer["error"], ImmrError)(answer["message"])
+    progress = tuple(Progress(**each) for each in answer.pop("progress"))
+    return Answer(progress, unknown=tuple(answer.pop("unknown")), **answer)
+
+
+def _caller(settings: Settings) -> str:
+    """Equal for processes of one release with the same settings, which may contain secrets."""
+    return fingerprint.of_values(__version__, settings.environment())

@@ -1,0 +1,75 @@
+"""Catalogue changes that `immr serve` performs for other processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from immr.errors import ContractError
+from immr.loop import catalogue
+from immr.loop.items.request import Request
+from immr.loop.items.service import LARGEST_FILE_BYTES, ask, perform, serving
+from immr.settings import Settings
+from immr.wiring import connect
+from tests.loop.test_catalogue import blue, prepared, settings, titles, write
+
+__all__ = ["prepared", "settings"]
+
+
+def test_a_change_through_the_service_equals_one_by_the_command(settings: Settings, tmp_path: Path) -> None:
+    new = write(tmp_path / "new.parquet", [blue(settings)])
+    with serving(connect(settings)):
+        added = ask(settings, Request("upsert", source=str(new)))
+        removed = ask(settings, Request("delete", item_ids=("red",)))
+        found = ask(settings, Request("status"))
+    assert added and (added.rows_in, added.rejected) == (1, {})
+    assert found and [(each.version_id, each.live, each.waiting) for each in found.progress] == [
+        ("immr-1", True, 0),
+        ("immr-2", False, 0),
+    ]
+    assert removed and removed.progress == found.progress
+    assert perform(connect(settings), Request("status")) == found
+    assert [set(titles(settings, number)) for number in (1, 2)] == [{"green", "blue"}] * 2
+
+
+def test_an_error_there_is_raised_here(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("item_id,titel\n1,Tea\n")
+    with serving(connect(settings)), pytest.raises(ContractError, match=r"items .*bad\.csv|bad\.csv"):
+        ask(settings, Request("upsert", source=str(tmp_path / "bad.csv")))
+
+
+def test_the_command_does_what_the_service_should_not(settings: Settings, tmp_path: Path) -> None:
+    """Without a service, with other settings, and for large files, folders and URLs."""
+    assert ask(settings, Request("status")) is None
+    large = tmp_path / "large.csv"
+    large.write_bytes(b" " * (LARGEST_FILE_BYTES + 1))
+    with serving(connect(settings)):
+        elsewhere = settings.model_copy(update={"tracking_url": "http://127.0.0.1:9"})
+        assert ask(elsewhere, Request("status")) is None
+        for source in (str(large), str(tmp_path), "s3://bucket/items.parquet"):
+            assert ask(settings, Request("upsert", source=source)) is None
+    assert catalogue.outbox(connect(settings)).latest() == 0
+
+
+@pytest.mark.parametrize("verb", ["deliver", "status"])
+def test_a_command_beside_a_service_loads_no_heavy_library(settings: Settings, verb: str) -> None:
+    program = (
+        "import sys; from immr.cli import app; "
+        f"app(['items', '{verb}', '--json'], standalone_mode=False); "
+        "print(sorted({'mlflow', 'numpy', 'pandas', 'pyarrow', 'qdrant_client', 'torch'} & set(sys.modules)))"
+    )
+    with serving(connect(settings)):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=settings.environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    progress, _, loaded = done.stdout.strip().partition("\n")
+    assert [each["version_id"] for each in json.loads(progress)] == ["immr-1", "immr-2"], done.stderr
+    assert loaded == "[]"
