@@ -87,6 +87,7 @@ TESTED_ELSEWHERE = {
     "src/immr/deploy/bento_process.py": "tests/deploy/test_local.py",
     "src/immr/experiment/waiting.py": "tests/experiment/test_definition.py",
     "src/immr/loop/experiment/running.py": "tests/loop/experiment/test_start.py",
+    "src/immr/loop/items/request.py": "tests/loop/items/test_service.py",
     "src/immr/readout/printed/text.py": "tests/readout/printed/test_report.py",
     "src/immr/readout/printed/tidy.py": "tests/readout/printed/test_report.py",
     "src/immr/train/classifier/fused/exact.py": "tests/train/classifier/test_kernels.py",
