@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from immr.registry.registry import Registry
-from immr.registry.store import Store
 from immr.types import ModelVersion
 
 
@@ -15,7 +14,7 @@ from immr.types import ModelVersion
 def home(tmp_path: Path) -> Path:
     """A home with a space in its path and an empty registry."""
     folder = tmp_path / "a home"
-    Store(f"sqlite:///{folder}/mlflow/mlflow.db", "immr").call("search_experiments")  # creates the file
+    open_registry(folder).versions()
     return folder
 
 

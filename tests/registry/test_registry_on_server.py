@@ -10,7 +10,6 @@ import pytest
 
 from immr.errors import RegistryError
 from immr.registry.registry import Registry
-from immr.registry.store import Store
 from tests.support import s3_process
 from tests.support.mlflow_server import free_port, mlflow_server
 
@@ -23,7 +22,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "postgres":  # with the driver that k8s/base/mlflow names
         backend = request.getfixturevalue("postgres").url.replace("postgresql:", "postgresql+psycopg:")
     else:
-        Store(f"sqlite:///{folder}/mlflow.db", "immr").call("search_experiments")  # creates the file
+        Registry(f"sqlite:///{folder}/mlflow.db", "immr", folder / "promotions.jsonl").versions()
     with ExitStack() as stack:
         artifacts, environment = "", {}
         if request.param == "s3":  # as the component mlflow-s3 sets it up

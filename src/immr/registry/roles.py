@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from immr.registry import sqlite_reads
 from immr.registry.store import Store
 from immr.types import ModelVersion, Role
 
@@ -16,10 +15,6 @@ class Roles:
 
     def numbers(self) -> dict[str, str]:
         """Version number, as text, by role; empty before the first version."""
-        if (file := self._store.local_file()) and (
-            found := sqlite_reads.aliases(file, self._name)
-        ) is not None:
-            return found
         model = self._store.call("get_registered_model", self._name, or_none=True)
         return {} if model is None else {role: str(number) for role, number in model.aliases.items()}
 

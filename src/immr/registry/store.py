@@ -51,14 +51,6 @@ class Store:
             self._database = Path(tracking_url.removeprefix(_SQLITE)).absolute()
             self.url = self.shown_url = f"{_SQLITE}{self._database}"
         self._client: Any = None
-        self._relocated = False
-
-    def local_file(self) -> Path | None:
-        """MLflow's SQLite file, which the first write creates; None for a server."""
-        if self._database and self._database.exists() and not self._relocated:
-            relocate_artifacts(self._database, self._experiment, _artifacts(self._database))
-            self._relocated = True
-        return self._database
 
     @property
     def artifacts_url(self) -> str | None:
@@ -115,7 +107,7 @@ class Store:
                 if self._database:
                     if not self._database.exists():
                         _create(self._database)
-                    self.local_file()
+                    relocate_artifacts(self._database, self._experiment, _artifacts(self._database))
                 else:
                     _leave_out_feasts_plugin()
                 from mlflow.tracking import MlflowClient

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from immr.errors import RegistryError
-from immr.registry import sqlite_reads
 from immr.registry.logged_models import FILES, LOGGED_MODEL, LoggedModels, Origin
 from immr.registry.runs import KEY
 from immr.registry.store import Store
@@ -80,15 +79,10 @@ class Versions:
 
     def all(self) -> list[ModelVersion]:
         """All versions that IMMR registered, oldest first."""
-        entries = self._entries()
-        if entries is None:
-            return self._search(f"name = '{self._name}'")
-        return [_version(entry) for entry in entries if KEY in entry.tags]
+        return self._search(f"name = '{self._name}'")
 
     def find(self, key: str) -> ModelVersion | None:
         """The newest version with this key, or None."""
-        if self._entries() is not None:
-            return next((version for version in reversed(self.all()) if version.key == key), None)
         found = self._search(f"name = '{self._name}' and tags.`{KEY}` = '{key}'")
         return found[-1] if found else None
 
@@ -143,15 +137,7 @@ class Versions:
 
     def entry(self, version: ModelVersion) -> Any:
         """MLflow's own record of a version."""
-        for entry in self._entries() or ():
-            if entry.version == version.number:
-                return entry
         return self._store.call("get_model_version", self._name, str(version.number))
-
-    def _entries(self) -> list[sqlite_reads.Entry] | None:
-        """All records in a SQLite file; None if MLflow has to be asked."""
-        file = self._store.local_file()
-        return sqlite_reads.entries(file, self._name) if file else None
 
     def _search(self, query: str) -> list[ModelVersion]:
         found: list[ModelVersion] = []
