@@ -16,6 +16,7 @@ ITEM = {
     "price": 1.0,
     "updated_at": pd.Timestamp(NOW),
     "stock": None,
+    "images": None,
     "attributes": None,
 }
 SHOWN = {
