@@ -82,9 +82,10 @@ def test_packaging_indexing_and_deploying_depend_on_the_gate(spec: dict[str, Any
 
 
 def test_a_run_without_a_ranker_starts_no_pod_for_it(spec: dict[str, Any]) -> None:
-    assert condition(spec, "condition-2", "condition-3").endswith("--rank'] == true")
-    assert condition(spec, "condition-2", "condition-5").endswith("--rank'] == false")
-    assert "rank" in tasks(spec, "condition-3") and "rank" not in tasks(spec, "condition-5")
+    assert condition(spec, "condition-2", "condition-3").endswith("--rank'] == false")
+    assert condition(spec, "condition-2", "condition-5").endswith("--rank'] == true")
+    assert "rank" not in tasks(spec, "condition-3") and "rank" in tasks(spec, "condition-5")
+    assert "package" in tasks(spec, "condition-3"), "the usual branch has the plain names"
 
 
 def test_the_exit_step_runs_however_the_run_ends(spec: dict[str, Any]) -> None:
