@@ -74,6 +74,7 @@ add("last", lambda: {"ms": 2.0})
 """
 
 
+@pytest.mark.slow
 def test_a_row_that_ends_its_process_or_hangs_is_noted_and_not_repeated(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(Path(gpu.__file__).parents[2])}
     codes = [

@@ -227,6 +227,7 @@ def test_axe_finds_nothing(browser: Browser, address: str, photo: Path, scheme: 
     page.close()
 
 
+@pytest.mark.slow
 def test_a_version_that_hangs_and_one_that_is_down(
     browser: Browser, tmp_path: Path, versions: list[str], photo: Path
 ) -> None:
@@ -246,6 +247,7 @@ def test_a_version_that_hangs_and_one_that_is_down(
             page.close()
 
 
+@pytest.mark.slow
 def test_a_button_needs_the_key_and_runs_its_command(
     browser: Browser, tmp_path: Path, versions: list[str], photo: Path
 ) -> None:

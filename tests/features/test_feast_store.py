@@ -61,6 +61,7 @@ def folder(tmp_path):
     return tmp_path / "features"
 
 
+@pytest.mark.slow
 def test_reads_continue_while_another_process_pushes_and_materializes(folder, tmp_path):
     store = FeastFeatures(folder)
     store.materialize(_stats(clicks=1))

@@ -113,6 +113,7 @@ def test_the_hash_does_not_depend_on_time_and_place(governed: TrainingSet, tmp_p
     assert again.hash == governed.hash
 
 
+@pytest.mark.slow
 def test_the_hash_does_not_depend_on_threads(twin_log: Path, tmp_path: Path) -> None:
     """Neither on the engine's threads nor on those of matrix products in label cleaning."""
     hashes = set()

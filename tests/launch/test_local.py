@@ -45,12 +45,14 @@ def _processes_mentioning(text: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_two_processes_make_a_version(tmp_path, cache_dir, capfd):
     LocalLauncher().run(TrainingJob("tiny", _job(tmp_path, cache_dir), processes=2))
     assert Card.read(tmp_path / "version").key == "key"
     assert "epoch 4 of 4" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_failure_reports_its_reason(tmp_path, cache_dir):
     job_file = _job(tmp_path, cache_dir)
     (tmp_path / "ts" / "manifest.json").unlink()

@@ -192,6 +192,7 @@ def test_an_export_that_reverts_changes_wins(settings: Settings) -> None:
     assert index(connect(settings), version(settings, 2), later).reused
 
 
+@pytest.mark.slow
 def test_changes_during_a_build_that_dies_reach_the_new_content(
     settings: Settings,
 ) -> None:

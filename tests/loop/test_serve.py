@@ -46,6 +46,7 @@ def serve(settings: Settings, *options: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_deployed_versions_start_and_stop_with_ctrl_c(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     folder = tiny_version.write_packaged(tmp_path / "immr-1")

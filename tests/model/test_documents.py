@@ -36,6 +36,7 @@ def test_no_items_give_an_empty_array(cache_dir, tmp_path):
     assert encode_documents(tmp_path, [], cache_dir).shape == (0, MODEL.embedding_dim)
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_encoder_is_used_on_both_sides(training_set, cache_dir, tmp_path):
     towers = write_untrained(tmp_path, "image")
     photo = Image.open(training_set.queries[0].image)

@@ -58,6 +58,7 @@ def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 def test_changes_reach_every_collection(settings: Settings, tmp_path: Path) -> None:
     changed = write(tmp_path / "changed.parquet", [blue(settings)])
     deleted = tmp_path / "deleted.parquet"

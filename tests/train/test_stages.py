@@ -72,6 +72,7 @@ def test_it_resumes_from_any_checkpoint_like_an_uninterrupted_run(arrays, cache_
         assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
 
 
+@pytest.mark.slow
 def test_gradients_of_two_ranks_agree_with_one(training_set, arrays, cache_dir, tmp_path):
     where = (str(path) for path in (training_set.folder, cache_dir, tmp_path))
     ranks.finish(ranks.start("tests.train.fine_tune_worker", 2, *where))
@@ -99,6 +100,7 @@ def test_inputs_depend_on_seed_step_and_row_only(arrays, cache_dir):
     assert both.documents.has_picture_B.tolist() == [True, False]
 
 
+@pytest.mark.slow
 def test_matched_pairs_are_learned_without_a_classifier_loss(arrays, cache_dir, tmp_path):
     tune = dataclasses.replace(TUNE, epochs=6)
     recipe = dataclasses.replace(RECIPE, epochs=6, class_weight=0.0, pair_weight=1.0, fine_tune=tune)

@@ -81,6 +81,7 @@ def api_server() -> Iterator[tuple[str, list[dict[str, Any]], list[str]]]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_the_driver_creates_executors_that_follow_our_conventions() -> None:
     pytest.importorskip("pyspark", reason="Spark is not installed: `make spark`")
     if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:

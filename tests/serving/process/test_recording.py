@@ -153,6 +153,7 @@ def test_a_users_events_keep_their_order_across_gateways(
     assert events == [query for query in wanted for _ in ("search", "click")]
 
 
+@pytest.mark.slow
 def test_the_next_gateway_on_a_disk_delivers_what_waited_for_kafka(
     bento_url: str, settings: Settings, topic_url: str, tmp_path: Path
 ) -> None:
