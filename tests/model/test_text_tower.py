@@ -93,9 +93,8 @@ def test_concepts_that_no_token_chooses_need_full_precision(
     in_half: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     towers = towers_of(tmp_path, "bert", "concept_slots")
-    with (
-        torch.no_grad()
-    ):  # a concept that no token chooses now weighs less than the fusion's epsilon, and shows
+    # a concept that no token chooses then weighs less than the fusion's epsilon, and shows
+    with torch.no_grad():
         towers.document.fusion.read.memory_KD.mul_(160.0)
         towers.document.fusion.w6.weight.mul_(30.0)
     if in_half:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -97,9 +96,7 @@ def _copied(picture: str, folder: Path) -> str:
     source = Path(picture)
     name = f"bilder/{source.parent.name}-{source.name}"
     if not (folder / name).exists():
-        os.link(source, folder / name) if source.stat().st_dev == folder.stat().st_dev else shutil.copy(
-            source, folder / name
-        )
+        shutil.copy(source, folder / name)
     return name
 
 
