@@ -174,7 +174,12 @@ def on_new_data(
     data: Annotated[str, typer.Argument(help="Folder with the tables, as this command and the pods see it.")],
     every_s: Annotated[float, typer.Option(help="Seconds between two checks.")] = 300.0,
     once: Annotated[
-        bool, typer.Option("--once", help="Check once and trust that the data are complete.")
+        bool,
+        typer.Option(
+            "--once",
+            help="Check once and trust that the data are complete. "
+            "Exits with 1 if new data must wait for an earlier run to end.",
+        ),
     ] = False,
     recipe: Recipe = "concept",
     workers: Workers = 2,
@@ -201,7 +206,7 @@ def on_new_data(
         there = kubeflow.uploaded(client, "refresh", version)
         if there is None:
             raise SettingsError(
-                f"Kubeflow Pipelines at {host} has no {kubeflow.title('refresh')} of this version: "
+                f"Kubeflow Pipelines has no {kubeflow.title('refresh')} of this version: "
                 "run `python -m pipelines upload`"
             )
         made = client.run_pipeline(
@@ -216,8 +221,9 @@ def on_new_data(
 
     watched = NewData(client, data, f"refresh-{Path(recipe).stem}", experiment, start)
     if once:
-        typer.echo(watched.check(settled=True))
-        return
+        checked = watched.check(settled=True)
+        typer.echo(checked.sentence)
+        raise typer.Exit(int(checked.waits))
     last = ""
     while True:
         if (done := watched.check_or_log()) not in ("", last):

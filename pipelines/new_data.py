@@ -20,6 +20,14 @@ _UNFINISHED = {"PENDING", "RUNNING", "CANCELING", "PAUSED"}
 _PAGE = 100
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What a check did and why, and whether it left new data without a run."""
+
+    sentence: str
+    waits: bool = False
+
+
 @dataclass
 class NewData:
     """Compares a shop's data with the runs of an experiment on Kubeflow Pipelines.
@@ -42,8 +50,8 @@ class NewData:
     start: Callable[[str], str]
     _seen: str = ""
 
-    def check(self, settled: bool = False) -> str:
-        """Start a run if the data are new; returns what was done and why.
+    def check(self, settled: bool = False) -> Checked:
+        """Start a run if the data are new.
 
         Data that have changed since the last check may still be written, so the run starts at the next check that
         finds them unchanged.
@@ -58,17 +66,17 @@ class NewData:
         settled, self._seen = settled or content == self._seen, content
         name = f"{self.name}-{content}"
         if known := self._runs(_called(name)):
-            return f"no new data: run {known[0].run_id} has seen {content}"
+            return Checked(f"no new data: run {known[0].run_id} has seen {content}")
         if not settled:
-            return f"new data {content}: waiting until they stay the same"
+            return Checked(f"new data {content}: waiting until they stay the same", waits=True)
         if unfinished := [run for run in self._runs() if run.state in _UNFINISHED]:
-            return f"new data {content}: waiting for run {unfinished[0].run_id} to end"
-        return f"new data {content}: started run {self.start(name)}"
+            return Checked(f"new data {content}: waiting for run {unfinished[0].run_id} to end", waits=True)
+        return Checked(f"new data {content}: started run {self.start(name)}")
 
     def check_or_log(self) -> str:
         """`check`, but any failure is logged and left to the next check: a server or a share may be down."""
         try:
-            return self.check()
+            return self.check().sentence
         except Exception as error:  # kfp raises whatever its parts raise
             log.warning("the check failed and is repeated: %s", error)
             return ""

@@ -58,6 +58,16 @@ def test_its_code_comes_first_on_the_path(
     assert (Path(own) / "immr" / "__init__.py").is_file() and other == "/other"
 
 
+def test_the_store_is_bentomls_own_unless_another_is_set(
+    tmp_path: Path, executed: list[tuple[list[str], dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    bento(tmp_path / "bentoml" / "bentos" / "immr-search" / "immr-1")
+    serve.serve("immr-search:immr-1", [], {})
+    [(_, environment)] = executed
+    assert (Path(environment["PYTHONPATH"]) / "immr" / "__init__.py").read_text() == "RELEASE = 'earlier'"
+
+
 def test_without_a_wheel_the_installed_code_serves(
     tmp_path: Path, executed: list[tuple[list[str], dict[str, str]]]
 ) -> None:

@@ -11,9 +11,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.json_handler import JsonHandler
 
 API = "/apis/v2beta1"
 NUMBERED = {"experiments": "experiment_id", "runs": "run_id", "recurringruns": "recurring_run_id"}
@@ -56,12 +58,9 @@ class Kept:
         return made
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     protocol_version = "HTTP/1.1"
     kept: Kept
-
-    def log_message(self, *arguments: Any) -> None:
-        return
 
     def parse_request(self) -> bool:
         parsed = super().parse_request()
@@ -73,10 +72,10 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if parts.path == f"{API}/healthz":
-            return self._answer({"multi_user": False})
+            return self.answer({"multi_user": False})
         if parts.path == f"{API}/pipelines":
             wanted = json.loads(query["filter"])["predicates"][0]["stringValue"]
-            return self._answer(
+            return self.answer(
                 {"pipelines": [one for one in self.kept.pipelines if one["display_name"] == wanted]}
             )
         if parts.path.endswith("/versions"):
@@ -84,12 +83,12 @@ class Handler(BaseHTTPRequestHandler):
             start = int(query.get("page_token") or 0)
             end = start + min(int(query["page_size"]), self.kept.page_size)
             rest = {"next_page_token": str(end)} if end < len(of) else {}
-            return self._answer({"pipeline_versions": of[start:end], **rest})
+            return self.answer({"pipeline_versions": of[start:end], **rest})
         if parts.path == f"{API}/experiments":
-            return self._answer({"experiments": self.kept.experiments})
+            return self.answer({"experiments": self.kept.experiments})
         if parts.path == f"{API}/runs":
-            return self._answer({"runs": self.kept.runs_of(query)})
-        return self._answer({"error": parts.path}, 404)
+            return self.answer({"runs": self.kept.runs_of(query)})
+        return self.answer({"error": parts.path}, 404)
 
     def do_POST(self) -> None:
         parts = urlsplit(self.path)
@@ -105,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
             self.kept.uploads += 1
             assert query["pipelineid"].encode() in content  # a pipeline's id is its name here
             if query["name"] in self.kept.version_names(query["pipelineid"]):
-                return self._answer({"error": "the name already exists"}, 409)
+                return self.answer({"error": "the name already exists"}, 409)
             made = self.kept.add_version(query["pipelineid"], query["name"])
         else:
             there = getattr(self.kept, kind)
@@ -114,8 +113,8 @@ class Handler(BaseHTTPRequestHandler):
             if kind == "runs":
                 made["state"] = "PENDING"
                 if self.kept.lose_answers:
-                    return self._answer({"error": "the database was slow"}, 504)
-        return self._answer(made)
+                    return self.answer({"error": "the database was slow"}, 504)
+        return self.answer(made)
 
     def do_DELETE(self) -> None:
         *_, pipeline, _, version = urlsplit(self.path).path.split("/")
@@ -126,15 +125,7 @@ class Handler(BaseHTTPRequestHandler):
         ]
         gone = len(left) < len(self.kept.versions)
         self.kept.versions = left
-        return self._answer({}, 200 if gone else 404)
-
-    def _answer(self, body: dict[str, Any], status: int = 200) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        return self.answer({}, 200 if gone else 404)
 
 
 @contextmanager

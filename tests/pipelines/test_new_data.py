@@ -42,10 +42,10 @@ def export(shop: Path) -> None:
     pq.write_table(pa.concat_tables([rows, rows.slice(0, 1)]), file)
 
 
-def once(server: Kept, shop: Path, *options: str) -> str:
+def once(server: Kept, shop: Path, *options: str, exit_code: int = 0) -> str:
     command = ["on-new-data", str(shop), "--once", "--version", "1", "--host", server.url, *options]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == exit_code, done.output
     return done.output
 
 
@@ -74,7 +74,7 @@ def test_the_same_data_start_one_run(server: Kept, shop: Path) -> None:
 def test_a_run_waits_for_the_one_before_and_starts_once_it_has_ended(server: Kept, shop: Path) -> None:
     once(server, shop)
     export(shop)
-    assert "waiting for run runs-1 to end" in once(server, shop)
+    assert "waiting for run runs-1 to end" in once(server, shop, exit_code=1)
     server.runs[0]["state"] = "FAILED"
     assert "started run runs-2" in once(server, shop)
     assert server.runs[0]["display_name"] != server.runs[1]["display_name"]
@@ -82,11 +82,11 @@ def test_a_run_waits_for_the_one_before_and_starts_once_it_has_ended(server: Kep
 
 def test_data_that_are_still_written_start_no_run(server: Kept, shop: Path) -> None:
     watching = watched(server, shop)
-    assert "waiting until they stay the same" in watching.check()
+    assert "waiting until they stay the same" in watching.check().sentence
     export(shop)
-    assert "waiting until they stay the same" in watching.check()
-    assert "started run runs-1" in watching.check()
-    assert "no new data" in watching.check()
+    assert "waiting until they stay the same" in watching.check().sentence
+    assert "started run runs-1" in watching.check().sentence
+    assert "no new data" in watching.check().sentence
 
 
 def test_a_run_whose_answer_got_lost_is_not_started_again(server: Kept, shop: Path) -> None:

@@ -29,10 +29,10 @@ class Steps:
             full_command[full_command.index(name) + 1]
             for name in ("--executor_input", "--function_to_execute")
         )
-        told = json.loads(given)
-        models = told["inputs"].get("artifacts", {}).get("model", {}).get("artifacts", [])
+        requested = json.loads(given)
+        models = requested["inputs"].get("artifacts", {}).get("model", {}).get("artifacts", [])
         self.ran[step] = models[0]["metadata"]["version"] if models else ""
-        outputs = told["outputs"]
+        outputs = requested["outputs"]
         answer = {
             "parameterValues": {name: self._value(name) for name in outputs.get("parameters", {})},
             "artifacts": outputs.get("artifacts", {}),

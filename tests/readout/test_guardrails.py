@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,14 @@ import pytest
 from immr.errors import ExperimentError
 from immr.events.sqlite import SqliteEventLog
 from immr.experiment.assignment import assign
-from immr.experiment.definition import Experiment, Variant
 from immr.readout.decision import Decision, DecisionPolicy, decide
 from immr.readout.guardrails import GuardrailPolicy, breaches, excess_lower_bound, slow_limit
 from immr.readout.health import SLOW_MS, Health
 from immr.readout.readout import readout
 from immr.readout.users import RatioMoments
 from immr.types import Click, Impression, SearchRecord
+from tests.readout.even_test import EXPERIMENT, NOON
 
-NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 PER_USER = 5  # searches
 
 
@@ -39,12 +38,6 @@ def health_of(
 
 
 CHAMPION = health_of("champion", fails=0.01, empty=0.02)
-EXPERIMENT = Experiment(
-    "test",
-    "salt",
-    (Variant("champion", "http://a:1", "immr-1", 0.5), Variant("challenger", "http://b:1", "immr-2", 0.5)),
-    started=NOON,
-)
 
 
 @pytest.mark.parametrize(

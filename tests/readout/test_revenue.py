@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,15 @@ import pytest
 from immr.events.event_log import EventLog
 from immr.events.postgres.log import PostgresEventLog
 from immr.events.sqlite import SqliteEventLog
-from immr.experiment.definition import Experiment, Variant
 from immr.readout.printed.text import secondary_rows
 from immr.readout.readout import Readout, readout, readout_of_sums
 from immr.readout.relations import Parquet
 from immr.readout.revenue import cap_revenue
 from immr.readout.sums import sum_up, sum_up_queries
 from immr.types import Click, Impression, SearchRecord
+from tests.readout.even_test import EXPERIMENT, NOON
 from tests.support.postgres_server import PostgresServer
 
-NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
-EXPERIMENT = Experiment(
-    "test",
-    "salt",
-    (Variant("champion", "http://a", "immr-1", 0.5), Variant("challenger", "http://b", "immr-2", 0.5)),
-    started=NOON,
-)
 USERS = 1200
 
 

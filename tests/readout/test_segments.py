@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -15,15 +16,9 @@ from immr.readout.printed import tidy
 from immr.readout.printed.text import segment_rows
 from immr.readout.readout import readout
 from immr.readout.segments import MAX_SEGMENTS, OTHER, UNKNOWN, Segment, holm, segments
+from tests.readout.even_test import EXPERIMENT, NOON
 
-NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
-TEST = Experiment(
-    "test",
-    "salt",
-    (Variant("champion", "http://a", "immr-1", 0.5), Variant("challenger", "http://b", "immr-2", 0.5)),
-    started=NOON,
-    planned_users=4000,
-)
+TEST = replace(EXPERIMENT, planned_users=4000)
 
 
 def shop(users: int = 4000, countries: int = 2) -> tuple[pa.Table, pa.Table]:

@@ -11,7 +11,6 @@ import importlib.metadata
 import logging
 import os
 import sys
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,14 +26,14 @@ def serve(bento: str, options: Sequence[str], environment: Mapping[str, str]) ->
     """Replace this process by `bentoml serve`.
 
     Args:
-        bento: Tag in the store at BENTOML_HOME, or folder of a Bento.
+        bento: Tag in BentoML's store, or folder of a Bento, with a slash in it.
         options: Options of `bentoml serve`.
         environment: Variables of the new process.
 
     Raises:
         PackagingError: The Bento's wheel cannot be unpacked.
     """
-    store = Path(environment.get("BENTOML_HOME", tempfile.gettempdir()))
+    store = Path(environment.get("BENTOML_HOME") or Path.home() / "bentoml")  # BentoML's own default
     folder = Path(bento) if "/" in bento else store / "bentos" / bento.replace(":", "/")
     path = environment.get("PYTHONPATH", "")
     if code := own_code(folder, store / "code"):
@@ -77,7 +76,7 @@ def _other_libraries(bento: Path) -> list[str]:
     others = []
     for name, _, version in pins:
         try:
-            here = importlib.metadata.version(name)
+            here = importlib.metadata.version(name).split("+")[0]  # pins have no local version either
         except (importlib.metadata.PackageNotFoundError, ValueError):
             here = "missing"
         if version and here != version:
@@ -86,6 +85,8 @@ def _other_libraries(bento: Path) -> list[str]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python -m immr.packaging.serve BENTO [OPTION OF `bentoml serve` …]")
     try:
         serve(sys.argv[1], sys.argv[2:], os.environ)
     except ImmrError as error:

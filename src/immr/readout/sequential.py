@@ -51,8 +51,8 @@ def log_likelihood_ratio(
 
     Of two normal distributions, as in A. Wald's sequential probability ratio test (*Sequential Tests of Statistical
     Hypotheses*, 1945). If there is no difference, or one to the other side, the ratio exceeds 1/α at any look with
-    probability α at most (Ville's inequality). No other test finds a difference of this size sooner. For estimates,
-    this is asymptotic, as above.
+    probability α at most (Ville's inequality). On average, no test with this error rate finds a difference of exactly
+    this size sooner. For estimates, and for an alternative that is estimated as well, this is asymptotic, as above.
 
     Args:
         difference: The estimate at each look, (L,) or a float; so too below.

@@ -13,13 +13,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from immr.errors import SettingsError
 from immr.governance.engines import spark_on_kubernetes
+from tests.support.json_handler import JsonHandler
 from tests.support.patience import until
 
 DRIVER = """
@@ -43,18 +44,12 @@ def api_server() -> Iterator[tuple[str, list[dict[str, Any]], list[str]]]:
     created: list[dict[str, Any]] = []
     called: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *arguments: Any) -> None:
-            return
-
-        def answer(self, body: dict[str, Any], status: int = 200) -> None:
-            called.append(f"{self.command} {self.path.split('?')[0]}")
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    class Handler(JsonHandler):
+        def parse_request(self) -> bool:
+            parsed = super().parse_request()
+            if parsed:
+                called.append(f"{self.command} {self.path.split('?')[0]}")
+            return parsed
 
         def do_GET(self) -> None:
             if "watch=true" in self.path:
