@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-PROGRESS = re.compile(r"(?P<what>[^\d\n]*?)(?P<done>\d+)/(?P<total>\d+)\b")
+PROGRESS = re.compile(r": (?P<done>[\d,]+) of (?P<total>[\d,]+) \w+, .*/s")
+"""A line of `immr.machine.progress_bar`."""
 TASK = re.compile(r"Executing task .*?'(?:\x1b\[\d+m)?(?P<name>[\w-]+)")
 
 
@@ -23,7 +24,7 @@ class Chapter:
         self._where = ""
 
     def follow(self, line: str) -> None:
-        """Show the current task; a line with `n/m` moves the bar."""
+        """Show the current task; a line with a step's progress moves the bar."""
         if task := TASK.search(line):
             self._where = task["name"]
             if self._progress is None:
@@ -31,7 +32,8 @@ class Chapter:
             else:
                 self._show(completed=0, total=None)
         elif self._progress is not None and (seen := PROGRESS.search(line)):
-            self._show(completed=int(seen["done"]), total=int(seen["total"]))
+            done, total = (int(seen[name].replace(",", "")) for name in ("done", "total"))
+            self._show(completed=done, total=total)
 
     def count(self, done: int, total: int) -> None:
         """Move the bar."""

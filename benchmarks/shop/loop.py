@@ -37,9 +37,7 @@ class Figures:
 
     used: dict[str, Used] = field(default_factory=dict)
     search_ms: list[float] = field(default_factory=list)
-    search_cpu_ms: float = (
-        0.0  # of gateway and Bento, a search with its click; the load of the machine hardly matters
-    )
+    search_cpu_ms: float = 0.0  # processor time of `immr serve` for a search with its click
     upsert_s: float = 0.0
     first_upsert_s: float = 0.0  # since `immr serve` started, which then loads what it needs for changes
     right_at_1: float = 0.0  # share of the searches, of photos in the log's distribution

@@ -3,10 +3,10 @@
     python -m benchmarks.shop.urls --items 20000 --json urls.json
 
 One item in ten gets a busy answer (503) first, one in twenty a lost connection, one in twenty a slow answer; above
-`--per-second` requests the server answers 429 with Retry-After. One in fifty has no picture (404), one in a hundred
-something that is no picture. The run is killed once a third is fetched, and started again. All others must be in the
-training set, and those two kinds in `rejected/`; `refetched` counts pictures that the second run requested again
-although the server had answered the first. Pictures are small, so that the figures are those of fetching.
+`--per-second` requests the server answers 429 with Retry-After. One in fifty has no picture (404), and one in a
+hundred answers with an HTML page: those two kinds must be in `rejected/`, and all other items in the training set.
+The run is killed once a third is fetched, and started again; `refetched` counts pictures that the second run
+requested although the server had answered the first. Pictures are small, so that the figures are those of fetching.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def picture_of(number: int) -> bytes:
 
 
 class Server:
-    """An HTTP server that counts what it answers. Runs in a process of its own, which ends with it."""
+    """An HTTP server that counts its answers."""
 
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
@@ -76,7 +76,7 @@ class Server:
         self.answers, self.delivered = Counter[str](), Counter[int]()
 
     async def run(self, pipe: Connection) -> None:
-        """Tell the port, then answer until the pipe asks for the counts."""
+        """Send the port through the pipe, then answer requests until the pipe asks for the counts."""
         server = await asyncio.start_server(self._converse, "127.0.0.1", 0)
         pipe.send(server.sockets[0].getsockname()[1])
         async with server:
@@ -138,7 +138,7 @@ def main(
     per_second: Annotated[float, typer.Option(help="Requests that the server answers.")] = 300.0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
-    """Measure, print the figures, and exit with 1 if a picture is neither there nor rejected for its reason."""
+    """Measure, print the figures, and exit with 1 if an item is neither admitted nor rejected as it should be."""
     spawn = get_context("spawn")
     ours, theirs = spawn.Pipe()
     server = spawn.Process(target=serve, args=(theirs, per_second), daemon=True)
@@ -199,7 +199,7 @@ def run_until(folder: Path, pictures: int | None) -> float:
 
 
 def outcome(training_set: Path, items: int) -> dict[str, Any]:
-    """Counts of pictures that are there, and of rejected ones by reason; `unaccounted` are wrong in either way."""
+    """Counts of admitted items, and of rejected ones by reason; `unaccounted` are wrongly one, or neither."""
     there = set(pq.read_table(training_set / "items.parquet", columns=["item_id"])["item_id"].to_pylist())
     rejected = pq.read_table(training_set / "rejected" / "images.parquet").to_pylist()
     reasons = Counter(row["reason"] for row in rejected)

@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 import logging
+import socket
 import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from immr.machine.unix_socket import answering, ask
+from immr.machine import unix_socket
+from immr.machine.unix_socket import answering
+from tests.support.patience import until
+
+
+def ask(path: Path, body: bytes) -> bytes:
+    return unix_socket.ask(path, body, timeout_s=60)
+
+
+@contextmanager
+def one_is_being_answered(path: Path) -> Iterator[tuple[list[bytes], Event]]:
+    """The bodies of requests so far; the first of them is answered once the event is set."""
+    bodies, release = list[bytes](), Event()
+
+    def answer(body: bytes) -> bytes:
+        bodies.append(body)
+        assert release.wait(60)
+        return body.upper()
+
+    with answering(path, answer), ThreadPoolExecutor(1) as others:
+        first = others.submit(ask, path, b"first")
+        until(lambda: bodies == [b"first"])
+        try:
+            yield bodies, release
+        finally:
+            release.set()
+            assert first.result(60) == b"FIRST"
 
 
 def test_requests_are_answered_during_the_block(tmp_path: Path) -> None:
@@ -44,3 +74,27 @@ def test_a_path_that_is_too_long_for_a_socket_is_logged(
     with caplog.at_level(logging.WARNING), answering(path, bytes.upper):
         assert ask(path, b"there") == b""
     assert str(path) in caplog.text
+
+
+def test_a_caller_that_sends_no_whole_request_does_not_keep_others_waiting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "socket"
+    with answering(path, bytes.upper, send_within_s=0.05):
+        with closing(socket.socket(socket.AF_UNIX)) as silent:
+            silent.connect(str(path))
+            assert ask(path, b"there") == b"THERE"
+        with closing(socket.socket(socket.AF_UNIX)) as interrupted:
+            interrupted.connect(str(path))
+            interrupted.sendall(b"\0\0\0\x09half")
+        assert ask(path, b"there") == b"THERE"
+    assert caplog.text == ""
+
+
+def test_a_request_is_skipped_if_its_caller_leaves_before_it_begins(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with one_is_being_answered(path) as (bodies, release):
+        assert unix_socket.ask(path, b"impatient", timeout_s=0.05) == b""
+        release.set()
+        assert ask(path, b"last") == b"LAST"
+        assert bodies == [b"first", b"last"]

@@ -62,7 +62,7 @@ class ProgressBar:
         now = time.monotonic()
         self._next_at = now + _EVERY_S
         rate = (self._done - self._from) / max(1e-9, now - self._started)
-        left = _duration((self._total - self._done) / max(1e-9, rate))
+        left = _duration(max(0, self._total - self._done) / max(1e-9, rate))
         if self._shown:
             _log.info("%s, %.3g %s/s%s", what, rate, self._unit, f", {left} left" * bool(self._total))
 

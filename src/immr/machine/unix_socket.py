@@ -1,4 +1,4 @@
-"""Requests between processes of one user on one machine: bytes there and back, through a Unix socket."""
+"""Requests between processes of one user on one machine: a message there and one back, through a Unix socket."""
 
 from __future__ import annotations
 
@@ -6,42 +6,47 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
 
-_BLOCK = 65_536
 _STOP_TIMEOUT_S = 10.0
 
 log = logging.getLogger(__name__)
 
 
-def ask(path: Path, body: bytes) -> bytes:
-    """Send a request and wait for its answer; empty if nobody listens, or the process ended meanwhile."""
-    with closing(socket.socket(socket.AF_UNIX)) as connection:
+def ask(path: Path, body: bytes, timeout_s: float) -> bytes:
+    """Send a request and wait for its answer.
+
+    Returns:
+        The answer; empty if nobody listens, the other process ends, or the answer takes longer than `timeout_s`.
+    """
+    with closing(socket.socket(socket.AF_UNIX)) as caller:
         try:
-            connection.connect(str(path))
-            connection.sendall(body)
-            connection.shutdown(socket.SHUT_WR)
-            return _received(connection)
-        except OSError:
+            caller.connect(str(path))
+            with Connection(caller.detach()) as connection:
+                connection.send_bytes(body)
+                return connection.recv_bytes() if connection.poll(timeout_s) else b""
+        except (EOFError, OSError):
             return b""
 
 
 @contextmanager
-def answering(path: Path, answer: Callable[[bytes], bytes]) -> Iterator[None]:
+def answering(path: Path, answer: Callable[[bytes], bytes], send_within_s: float = 10.0) -> Iterator[None]:
     """Answer requests in a thread during the block, one after the other; only this user can send any.
 
-    Without a socket, for example because the path is too long for one, the block runs all the same: callers of `ask`
-    have to do without an answer anyway. When the block ends, a request in progress has ten seconds left.
+    If no socket can be made, for example because its path is too long, this is logged and the block still runs: to
+    callers of `ask` it is as if nobody listened. When the block ends, a request in progress has ten seconds left.
 
     Args:
         path: The socket; one that another process left there is replaced.
         answer: From a request to its answer. If it raises, the answer is empty, and the error is logged.
+        send_within_s: A caller that has not sent its request by then is dropped, so that others need not wait for it.
     """
     with closing(socket.socket(socket.AF_UNIX)) as listener:
-        os.fchmod(listener.fileno(), 0o600)  # of the file that `bind` creates
         try:
+            os.fchmod(listener.fileno(), 0o600)  # of the file that `bind` creates
             path.unlink(missing_ok=True)
             listener.bind(str(path))
             listener.listen()
@@ -49,7 +54,9 @@ def answering(path: Path, answer: Callable[[bytes], bytes]) -> Iterator[None]:
             log.warning("no requests through %s: %s", path, error)
             yield
             return
-        thread = Thread(target=_answer_all, args=(listener, answer), name=path.name, daemon=True)
+        thread = Thread(
+            target=_answer_all, args=(listener, answer, send_within_s), name=path.name, daemon=True
+        )
         thread.start()
         try:
             yield
@@ -59,18 +66,22 @@ def answering(path: Path, answer: Callable[[bytes], bytes]) -> Iterator[None]:
             thread.join(_STOP_TIMEOUT_S)
 
 
-def _answer_all(listener: socket.socket, answer: Callable[[bytes], bytes]) -> None:
+def _answer_all(listener: socket.socket, answer: Callable[[bytes], bytes], send_within_s: float) -> None:
     while True:
         try:
-            connection, _ = listener.accept()
+            accepted, _ = listener.accept()
         except OSError:
             return
-        with closing(connection):
-            try:
-                connection.sendall(answer(_received(connection)))
-            except Exception:  # a request must not end the service
-                log.exception("a request through the socket failed")
+        with Connection(accepted.detach()) as connection, suppress(EOFError, OSError):  # the caller has gone
+            if connection.poll(send_within_s):
+                body = connection.recv_bytes()
+                if not connection.poll():  # readable again: the caller left while others were answered
+                    connection.send_bytes(_answered(body, answer))
 
 
-def _received(connection: socket.socket) -> bytes:
-    return b"".join(iter(lambda: connection.recv(_BLOCK), b""))
+def _answered(body: bytes, answer: Callable[[bytes], bytes]) -> bytes:
+    try:
+        return answer(body)
+    except Exception:  # a request must not end the service
+        log.exception("a request through the socket failed")
+        return b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from typer.testing import CliRunner
 from immr.cli import app
 from immr.data.check import check, proposed_mapping
 from immr.data.mapping.column_names import similar_columns
-from immr.data.mapping.proposal import encoding_of
+from immr.data.mapping.column_rule import ColumnRule
+from immr.data.mapping.proposal import Proposal, encoding_of
 from immr.data.sources.shop import Shop
 
 GERMAN = """Artikelnummer;Bezeichnung;Beschreibung;Warengruppe;Bild-URL;VK-Preis;Geändert am;Lagerbestand
@@ -111,3 +113,10 @@ def test_nothing_is_written_where_nothing_can_be_proposed(tmp_path: Path) -> Non
     )
     assert done.exit_code == 1 and "nothing to propose" in done.output
     assert not (tmp_path / "map.toml").exists()
+
+
+@pytest.mark.parametrize("number", [0.123456789, 12345678.0, 1e-7, 1e300, -7.0])
+def test_numbers_of_a_mapping_are_kept_exactly(number: float) -> None:
+    rule = ColumnRule(column="VK-Preis", default=number, times=number)
+    written = tomllib.loads(Proposal({"price": rule}).to_toml("items"))["items"]["columns"]["price"]
+    assert written == {"column": "VK-Preis", "default": number, "times": number}

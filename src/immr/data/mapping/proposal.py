@@ -113,7 +113,7 @@ def _inline(value: Any) -> str:
         case dict():
             return f"{{ {', '.join(f'{key} = {_inline(each)}' for key, each in value.items())} }}"
         case _:
-            return f"{value:g}"
+            return str(value).removesuffix(".0")
 
 
 def encoding_of(content: bytes) -> str:

@@ -67,5 +67,5 @@ def connect(engine_url: str) -> Engine:
         return SparkEngine(spark_on_kubernetes.MASTER, settings, engine_url)
     raise SettingsError(
         f"no governance engine understands {engine_url!r}: set IMMR_ENGINE_URL to duckdb://, "
-        "to local[2] (Spark in this process) or to spark://host:port?scratch=/shared"
+        "to local[2] (Spark in this process), to spark://host:port?scratch=/shared, or in a pod to k8s://?scratch=/shared"
     )

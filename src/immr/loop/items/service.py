@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 LARGEST_FILE_BYTES = 1_000_000
 """Larger files of items are embedded by the command, so that `immr serve` stays small."""
+ANSWER_TIMEOUT_S = 600.0
+"""If `immr serve` hangs or is this far behind, the command does the work. The service skips the request, unless it
+has begun with it; then both do it, which gives the same catalogue."""
 _SOCKET = "serve.sock"
 
 
@@ -63,7 +66,7 @@ def ask(settings: Settings, request: Request) -> Answer | None:
         map_file = str(Path(request.map_file).absolute()) if request.map_file else ""
         request = replace(request, source=str(source.absolute()), map_file=map_file)
     body = {"caller": _caller(settings), "request": asdict(request)}
-    answer = unix_socket.ask(settings.home / _SOCKET, json.dumps(body).encode())
+    answer = unix_socket.ask(settings.home / _SOCKET, json.dumps(body).encode(), ANSWER_TIMEOUT_S)
     return _read(json.loads(answer)) if answer else None
 
 
