@@ -4,9 +4,9 @@ One large order can outweigh a thousand small ones, and hide a difference betwee
 revenue of each user is winsorized: what exceeds the 99th percentile of all paying users, of all variants together,
 is not counted. The metric is then the mean of that capped revenue; a lift among the largest customers is partly lost.
 
-The cap is computed from the data at each look. It depends on both variants in the same way, so it favours neither if
-they are equal; `benchmarks.experiment.revenue` counts how often they differ then. Intervals treat the cap as fixed: if
-the variants differ, they hold for the revenue below this look's cap.
+The cap is computed from the data at each look. It depends on all variants in the same way, so it favours none if they
+are equal; `benchmarks.experiment.revenue` counts how often they differ then. Intervals treat the cap as fixed: if the
+variants differ, they hold for the revenue below this look's cap.
 """
 
 from __future__ import annotations
