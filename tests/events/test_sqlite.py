@@ -102,6 +102,17 @@ def test_a_log_of_the_first_schema_is_upgraded(tmp_path: Path) -> None:
     assert SqliteEventLog(path).clicks()["amount"].to_pylist() == [12.5]
 
 
+def test_a_writer_whose_file_a_newer_release_migrates_may_try_again_later(tmp_path: Path) -> None:
+    """Refused for good, its events would not wait for the newer gateway that can deliver them."""
+    log = SqliteEventLog(tmp_path / "events.db")
+    with closing(sqlite3.connect(tmp_path / "events.db")) as connection, connection:
+        connection.execute("ALTER TABLE clicks ADD COLUMN later TEXT")
+    with pytest.raises(EventLogError, match="clicks has 7 columns") as caught:
+        log.record_clicks([Click("e", "order", "q", "a", NOON, 12.5)])
+    assert not isinstance(caught.value, EventRefusedError)
+    log.close()
+
+
 def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     path.write_text("not a database at all, but long enough to be one\n" * 50)
