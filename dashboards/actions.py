@@ -130,7 +130,7 @@ class Actions:
                 403, "This page has no key, so it runs no commands: set IMMR_PAGE_KEY_FILE where it runs."
             )
         if not hmac.compare_digest(key.strip().encode(), self._key().encode()):
-            log.warning("refused `%s`: wrong key", command[:100])
+            log.warning("refused %r: wrong key", command[:100])
             return Outcome(403, "That is not the page's key. Nothing was changed.")
         if not self._running.acquire(blocking=False):
             return Outcome(409, "Another command is running. Wait until it has ended.")
@@ -162,7 +162,9 @@ class Actions:
             )
         except subprocess.TimeoutExpired:
             return Outcome(
-                504, f"`{command}` did not end within {_TIMEOUT_S:.0f} s. Look at its effect below."
+                504,
+                f"`{command}` had not finished after {_TIMEOUT_S:.0f} s and was stopped. Check the test's state "
+                "below before you run it again.",
             )
         output = f"{done.stdout}\n{done.stderr}".strip()[-_MAX_OUTPUT:]
         if done.returncode:

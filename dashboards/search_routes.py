@@ -110,11 +110,15 @@ def add_search(app: FastAPI, page: PageSearch) -> None:
 
 
 def api_call(api: str, search: PreviewSearch) -> str:
-    """The same search as a command. The header keeps it out of the experiment, as the page does."""
-    fields = [f"{name}={value}" for name, value in search.fields.items()]
-    forms = [*(["image=@photo.jpg"] if search.content else []), *fields]
+    """The same search as a command. The header keeps it out of the experiment, as the page does.
+
+    `--form-string`, because with `-F` curl would read and send a file for a text like `@notes`.
+    """
     words = [f"curl -s {api}/v1/search", "-H 'x-immr-variant: preview'"]
-    return " \\\n  ".join([*words, *(f"-F {shlex.quote(form)}" for form in forms)])
+    if search.content:
+        words.append("-F image=@photo.jpg")
+    fields = (f"{name}={value}" for name, value in search.fields.items())
+    return " \\\n  ".join([*words, *(f"--form-string {shlex.quote(field)}" for field in fields)])
 
 
 def suggested_categories(categories: Mapping[str, str]) -> list[str]:

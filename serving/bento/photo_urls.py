@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from immr.data.mapping.shop_map import PictureRules
 from immr.data.pictures.requests import PictureRequests, RequestFailedError
 from serving.wire.application import MAX_BODY_BYTES
-from serving.wire.problems import FieldProblem, invalid_fields
+from serving.wire.problems import FieldProblem, ProblemError, invalid_fields
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 16
-TIMEOUT_S = 2.0  # less than the gateway waits for a variant
-RULES = PictureRules(parallel=_AT_ONCE, timeout_s=TIMEOUT_S, tries=1, max_mb=MAX_BODY_BYTES / 1e6)
+_TIMEOUT_S = 2.0  # less than the gateway waits for a variant
+RULES = PictureRules(parallel=_AT_ONCE, timeout_s=_TIMEOUT_S, tries=1, max_mb=MAX_BODY_BYTES / 1e6)
 
 
 class PhotoUrls:
@@ -23,6 +23,7 @@ class PhotoUrls:
 
     def __init__(self, rules: PictureRules = RULES) -> None:
         """`rules` bound a request's time and size."""
+        self._timeout_s = rules.timeout_s
         self._requests = PictureRequests(rules)
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="photo-url")
 
@@ -34,12 +35,14 @@ class PhotoUrls:
         """
         loop = asyncio.get_running_loop()
         try:
-            return memoryview(await loop.run_in_executor(self._threads, self._requests.read, url))
-        except RequestFailedError as failed:
-            log.info("a photo was not fetched: %s", failed)
+            # bounds also the wait for a thread and the look-up of the name, so that a search ends in any case
+            async with asyncio.timeout(self._timeout_s):
+                return memoryview(await loop.run_in_executor(self._threads, self._requests.read, url))
+        except (RequestFailedError, TimeoutError) as failed:
+            log.info("a photo was not fetched: %r", failed)
             raise refused(
-                f"The photo cannot be fetched. Its address must be public and answer within {TIMEOUT_S:g} s, with "
-                "at most 10 MB"
+                "The photo cannot be fetched. Its address must be public and answer within "
+                f"{self._timeout_s:g} s, with at most 10 MB"
             ) from failed
 
     def close(self) -> None:
@@ -48,6 +51,6 @@ class PhotoUrls:
         self._requests.close()
 
 
-def refused(message: str) -> Exception:
+def refused(message: str) -> ProblemError:
     """422 for the field `image_url`."""
     return invalid_fields([FieldProblem(field="image_url", message=message)])

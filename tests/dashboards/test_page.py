@@ -12,9 +12,17 @@ from immr.events.sqlite import SqliteEventLog
 from immr.experiment.definition import Holdout, load, save
 from immr.types import Click, Impression, SearchRecord
 from tests.support.opened_page import opened, photo, searched, text, whole
-from tests.support.page_home import STARTED, add_drift, add_history, add_reports, experiment, fill
+from tests.support.page_home import (
+    STARTED,
+    add_drift,
+    add_history,
+    add_reports,
+    add_samples,
+    experiment,
+    fill,
+)
 from tests.support.patience import until
-from tests.support.upstream_process import free_port, picture, upstream
+from tests.support.upstream_process import free_port, picture
 
 DECISION = {
     "ts": "2024-05-01T12:05:00+00:00",
@@ -27,21 +35,13 @@ EARLIER = {**DECISION, "ts": "2024-05-01T12:09:00+00:00", "action": "roll back",
 
 
 @pytest.fixture(scope="module")
-def upstreams() -> Iterator[list[str]]:
-    with upstream("champion", "immr-1") as first, upstream("challenger", "immr-2", "--degraded") as second:
-        yield [first, second]
-
-
-@pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, upstreams: list[str]) -> Path:
     folder = tmp_path_factory.mktemp("home")
     fill(folder, upstreams, 600, STARTED)
     add_reports(folder)
     add_drift(folder)
     add_history(folder)
-    (folder / "photos" / "below").mkdir(parents=True)
-    for number in range(15):
-        (folder / "photos" / "below" / f"{number:02d}.jpg").write_bytes(picture(number, 48))
+    add_samples(folder)
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,23 +16,15 @@ from starlette.testclient import TestClient
 from dashboards.search_routes import api_call, samples_in, suggested_categories
 from dashboards.variant_search import PreviewSearch
 from tests.support.opened_page import next_part, opened, photo, searched, text
-from tests.support.page_home import STARTED, fill
+from tests.support.page_home import STARTED, add_samples, fill
 from tests.support.upstream_process import free_port, picture, seen_by, upstream
-
-
-@pytest.fixture(scope="module")
-def upstreams() -> Iterator[list[str]]:
-    with upstream("champion", "immr-1") as first, upstream("challenger", "immr-2", "--degraded") as second:
-        yield [first, second]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, upstreams: list[str]) -> Path:
     folder = tmp_path_factory.mktemp("home")
     fill(folder, upstreams, 0, STARTED)
-    (folder / "photos" / "below").mkdir(parents=True)
-    for number in range(15):
-        (folder / "photos" / "below" / f"{number:02d}.jpg").write_bytes(picture(number, 48))
+    add_samples(folder)
     return folder
 
 
@@ -154,9 +147,19 @@ def test_the_api_call_is_the_same_search(page: TestClient) -> None:
         "curl -s http://api/v1/search",
         "-H 'x-immr-variant: preview'",
         "-F image=@photo.jpg",
-        "-F 'text=it'\"'\"'s red'",
-        "-F k=3",
+        "--form-string 'text=it'\"'\"'s red'",
+        "--form-string k=3",
     ]
+
+
+def test_the_api_call_sends_a_text_and_never_a_file(tmp_path: Path, upstreams: list[str]) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    before = len(seen_by(upstreams[0])["searches"])
+    call = api_call(upstreams[0], PreviewSearch(3, text=f"@{secret}"))
+    subprocess.run(["bash", "-c", call], check=True, capture_output=True)
+    [search] = seen_by(upstreams[0])["searches"][before:]
+    assert search["text"] == f"@{secret}", search
 
 
 def test_categories_are_suggested_with_what_is_above_them() -> None:

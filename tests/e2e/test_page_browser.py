@@ -120,6 +120,17 @@ def expect_both_answers(page: Page) -> None:
         expect(page.locator(".version h2").nth(number)).to_contain_text(version)
 
 
+def open_everything(page: Page, address: str, photo: Path) -> None:
+    """The page with answers and all sections, with everything unfolded except the reports' own details."""
+    page.goto(address)
+    page.set_input_files("#photo", photo)
+    expect_both_answers(page)
+    expect(page.locator("[aria-busy=true]")).to_have_count(0)
+    page.evaluate(
+        "document.querySelectorAll('details:not(.report details)').forEach(each => each.open = true)"
+    )
+
+
 def test_an_uploaded_photo_gets_both_answers(page: Page, photo: Path, versions: list[str]) -> None:
     page.set_input_files("#photo", photo)
     expect_both_answers(page)
@@ -215,13 +226,7 @@ def test_links_lead_to_the_configured_places(page: Page) -> None:
 def test_axe_finds_nothing(browser: Browser, address: str, photo: Path, scheme: str, width: int) -> None:
     """With everything open: answers, tables, glossary."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-    page.goto(address)
-    page.set_input_files("#photo", photo)
-    expect_both_answers(page)
-    expect(page.locator("[aria-busy=true]")).to_have_count(0)
-    page.evaluate(
-        "document.querySelectorAll('details:not(.report details)').forEach(each => each.open = true)"
-    )
+    open_everything(page, address, photo)
     results = Axe().run(page, options={"iframes": False})
     assert results.violations_count == 0, results.generate_report()
     page.close()
@@ -310,13 +315,7 @@ def test_text_has_enough_contrast(browser: Browser, address: str, scheme: str) -
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_scrolls_vertically_only(browser: Browser, address: str, photo: Path, scheme: str) -> None:
     page = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme=scheme)  # type: ignore[arg-type]
-    page.goto(address)
-    page.set_input_files("#photo", photo)
-    expect_both_answers(page)
-    expect(page.locator("[aria-busy=true]")).to_have_count(0)
-    page.evaluate(
-        "document.querySelectorAll('details:not(.report details)').forEach(each => each.open = true)"
-    )
+    open_everything(page, address, photo)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate(CUT) == []
     expect(page.locator("#readout tbody td").first).to_have_attribute("data-label", "immr-1 champion")

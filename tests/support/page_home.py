@@ -16,6 +16,7 @@ from immr.experiment.definition import Experiment, Variant, save
 from immr.experiment.history import Happening, TestEvent, append
 from immr.experiment.waiting import Queue, WaitingVersion, save_queue
 from immr.types import ALL_ROLES, Click, Impression, ModelVersion, Role, SearchRecord
+from tests.support.upstream_process import picture
 
 STARTED = datetime(2024, 5, 1, 12, tzinfo=UTC)
 CTR = {"champion": 0.05, "challenger": 0.09, "challenger-2": 0.05, "challenger-3": 0.04}
@@ -122,6 +123,14 @@ def add_reports(home: Path) -> None:
         described = folder / f"{age}.json"
         described.write_text(json.dumps(entry))
         os.utime(described, (1_700_000_000 - age,) * 2)
+
+
+def add_samples(home: Path) -> None:
+    """More photos than the page offers, in a folder below `photos`."""
+    folder = home / "photos" / "below"
+    folder.mkdir(parents=True)
+    for number in range(15):
+        (folder / f"{number:02d}.jpg").write_bytes(picture(number, 48))
 
 
 def add_history(home: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from immr.settings import Settings
 from immr.wiring import connect
 from serving.bento.answering import VersionService
 from serving.bento.photo_urls import RULES, PhotoUrls
+from serving.wire.problems import ProblemError
 from tests.support import http_client, tiny_version
 from tests.support.in_process import served_service, wait_ready
 from tests.support.shopper import assert_problem
@@ -93,6 +96,23 @@ def test_a_private_address_is_neither_read_nor_described(tmp_path: Path, shop: S
             problem = assert_problem(http_client.post(search, json={"image_url": url}), 422, "must be public")
             assert "127.0.0.1" not in problem["detail"] and "localhost" not in problem["detail"]
     assert shop.asked == []
+
+
+def test_a_search_does_not_wait_for_a_slow_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def look_up(*_: object, **__: object) -> None:
+        answered.wait()
+        raise OSError("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    photo_urls = PhotoUrls(replace(RULES, timeout_s=0.05))
+    try:
+        with pytest.raises(ProblemError, match=r"answer within 0\.05 s"):
+            asyncio.run(photo_urls.fetch("http://shop.example/red.jpg"))
+    finally:
+        answered.set()
+        photo_urls.close()
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "s3://bucket/photo.jpg", "photo.jpg", "http://a b"])

@@ -20,8 +20,9 @@ class ForbiddenAddressError(Exception):
 class PublicNetwork(httpcore.NetworkBackend):
     """Resolves a name, refuses addresses that are not public, and connects to the very address it has checked."""
 
-    def __init__(self) -> None:
-        self._backend = httpcore.SyncBackend()
+    def __init__(self, backend: httpcore.NetworkBackend) -> None:
+        """`backend` makes the connections."""
+        self._backend = backend
 
     def connect_tcp(
         self,

@@ -7,7 +7,6 @@ gets around it (server-side request forgery).
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from typing import Self
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
@@ -15,6 +14,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 import httpcore
 
 from immr.data.mapping.shop_map import PictureRules
+from immr.data.pictures.deadline import DeadlineNetwork
 from immr.data.pictures.public_network import ForbiddenAddressError, PublicNetwork
 from immr.errors import ContractError
 
@@ -46,9 +46,10 @@ class PictureRequests:
         """
         self._rules = rules
         self._headers = _headers(rules)
+        self._network = DeadlineNetwork()
         self._pool = httpcore.ConnectionPool(
             max_connections=max(1, rules.parallel),
-            network_backend=None if rules.allow_private else PublicNetwork(),
+            network_backend=self._network if rules.allow_private else PublicNetwork(self._network),
             keepalive_expiry=30.0,
         )
 
@@ -68,23 +69,27 @@ class PictureRequests:
         Raises:
             RequestFailedError: with the reason.
         """
+        self._network.start(self._rules.timeout_s)
         try:
             return self._redirected(_in_ascii(url))
         except ForbiddenAddressError as error:
             raise RequestFailedError(str(error), retried=False) from error
         except (httpcore.UnsupportedProtocol, ValueError) as error:
             raise RequestFailedError(f"not a valid URL ({error})", retried=False) from error
-        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError) as error:
+        except httpcore.TimeoutException as error:
+            raise RequestFailedError(
+                f"not complete after {self._rules.timeout_s:g} s", retried=True
+            ) from error
+        except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
             raise RequestFailedError(f"{type(error).__name__} ({error})", retried=True) from error
 
     def _redirected(self, url: str) -> bytes:
         """The body behind a URL or where it redirects to."""
-        deadline = time.monotonic() + self._rules.timeout_s
         scheme, host = urlsplit(url)[:2]
         for _ in range(_REDIRECTS + 1):
             # secrets stay with the host that they are for, and are not sent in the clear after https
             own = urlsplit(url)[:2] in ((scheme, host), ("https", host))
-            location, content = self._answer(url, self._headers if own else {}, deadline)
+            location, content = self._answer(url, self._headers if own else {})
             if location is None:
                 return content
             url = _in_ascii(urljoin(url, location))
@@ -92,28 +97,23 @@ class PictureRequests:
                 raise RequestFailedError(f"redirected to {url}", retried=False)
         raise RequestFailedError(f"redirected more than {_REDIRECTS} times", retried=False)
 
-    def _answer(self, url: str, headers: Mapping[str, str], deadline: float) -> tuple[str | None, bytes]:
+    def _answer(self, url: str, headers: Mapping[str, str]) -> tuple[str | None, bytes]:
         """Where a redirect leads, or the body."""
-        left_s = max(0.1, deadline - time.monotonic())
-        timeouts = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), left_s)}
-        timeouts["timeout"]["pool"] = None  # type: ignore[assignment]  # waiting for a connection is not slowness
-        with self._pool.stream("GET", url, headers=list(headers.items()), extensions=timeouts) as response:
+        with self._pool.stream("GET", url, headers=list(headers.items())) as response:
             fields = {name.lower(): value.decode("utf-8", "replace") for name, value in response.headers}
             if response.status in (301, 302, 303, 307, 308) and b"location" in fields:
                 return fields[b"location"], b""
             if response.status != 200:
                 after_s = _seconds(fields.get(b"retry-after", ""))
                 raise RequestFailedError(f"answered {response.status}", response.status in _RETRIED, after_s)
-            return None, self._body(response, deadline)
+            return None, self._body(response)
 
-    def _body(self, response: httpcore.Response, deadline: float) -> bytes:
+    def _body(self, response: httpcore.Response) -> bytes:
         most, content = int(self._rules.max_mb * 1e6), bytearray()
         for chunk in response.iter_stream():
             content += chunk
             if len(content) > most:
                 raise RequestFailedError(f"more than {self._rules.max_mb:g} MB", retried=False)
-            if time.monotonic() > deadline:
-                raise RequestFailedError(f"not complete after {self._rules.timeout_s:g} s", retried=True)
         return bytes(content)
 
 
