@@ -105,14 +105,7 @@ class RunningSearch:
     @property
     def answers(self) -> list[VersionAnswer]:
         """In the order of the variants; those that are not there yet are `waiting`."""
-        return side_by_side(
-            [
-                task.result()
-                if task.done()
-                else VersionAnswer(variant.name, variant.model_version, waiting=True)
-                for variant, task in self._asked
-            ]
-        )
+        return side_by_side([_answer_so_far(variant, task) for variant, task in self._asked])
 
     @property
     def answered(self) -> int:
@@ -197,6 +190,15 @@ class VariantSearch:
             log.warning("%s sent an answer that does not match the API: %r", variant.name, error)
             problem, refused = f"The server at {variant.url} is not IMMR. Check the experiment file.", False
         return VersionAnswer(variant.name, variant.model_version, problem=problem, refused=refused)
+
+
+def _answer_so_far(variant: Variant, task: asyncio.Task[VersionAnswer]) -> VersionAnswer:
+    if not task.done():
+        return VersionAnswer(variant.name, variant.model_version, waiting=True)
+    if task.cancelled():
+        problem = "This search was dropped for newer ones. Search again."
+        return VersionAnswer(variant.name, variant.model_version, problem=problem)
+    return task.result()
 
 
 def side_by_side(answers: Sequence[VersionAnswer]) -> list[VersionAnswer]:

@@ -13,19 +13,18 @@ from serving.wire.problems import FieldProblem, ProblemError, invalid_fields
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 16
 _TIMEOUT_S = 2.0  # less than the gateway waits for a variant
-RULES = PictureRules(parallel=_AT_ONCE, timeout_s=_TIMEOUT_S, tries=1, max_mb=MAX_BODY_BYTES / 1e6)
+RULES = PictureRules(parallel=16, timeout_s=_TIMEOUT_S, tries=1, max_mb=MAX_BODY_BYTES / 1e6)
 
 
 class PhotoUrls:
     """Fetches photos in threads of its own, so that slow servers do not hold up other searches."""
 
     def __init__(self, rules: PictureRules = RULES) -> None:
-        """`rules` bound a request's time and size."""
+        """`rules` bound the time and size of a request, and how many are made at a time."""
         self._timeout_s = rules.timeout_s
         self._requests = PictureRequests(rules)
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="photo-url")
+        self._threads = ThreadPoolExecutor(rules.parallel, thread_name_prefix="photo-url")
 
     async def fetch(self, url: str) -> memoryview:
         """The content behind a URL.

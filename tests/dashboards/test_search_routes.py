@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from dashboards.search_routes import api_call, samples_in, suggested_categories
-from dashboards.variant_search import PreviewSearch
+from dashboards.variant_search import PreviewSearch, VariantSearch
+from immr.experiment.definition import Variant
 from tests.support.opened_page import next_part, opened, photo, searched, text
 from tests.support.page_home import STARTED, add_samples, fill
 from tests.support.upstream_process import free_port, picture, seen_by, upstream
@@ -136,6 +139,23 @@ def test_versions_that_do_not_answer(tmp_path: Path, upstreams: list[str]) -> No
         answer = searched(client, files=photo())
     assert answer.status_code == 200
     assert "immr-1 answered, immr-2 did not." in answer.text
+
+
+def test_a_search_that_is_dropped_for_newer_ones_says_so() -> None:
+    async def dropped(silent: str) -> str:
+        versions, search = VariantSearch(), PreviewSearch(3, text="red")
+        variants = [Variant("champion", silent, "immr-1", 1.0)]
+        oldest = versions.start(variants, search)
+        waiting = asyncio.create_task(oldest.more_than(0))
+        while versions.running(oldest.id) is not None:
+            versions.start(variants, search)
+        await waiting
+        [answer] = oldest.answers
+        await versions.close()
+        return answer.problem
+
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts connections and never answers
+        assert "Search again." in asyncio.run(dropped(f"http://127.0.0.1:{server.getsockname()[1]}"))
 
 
 def test_the_api_call_is_the_same_search(page: TestClient) -> None:

@@ -55,10 +55,7 @@ def pack(
         if wrong or len(texts) > MAX_PICTURES:
             reason = _NO_LIST if wrong else _TOO_MANY
             unreadable.setdefault(reason, np.zeros(len(values), dtype=np.bool_))[row] = True
-        placed = [
-            text if text.startswith("/") or "://" in text else images.placed(text, beside) for text in texts
-        ]
-        rows.append(packed(placed))
+        rows.append(packed([images.placed(text, beside) for text in texts]))
     return pd.Series(rows, dtype=pd.ArrowDtype(pa.string())), unreadable
 
 
