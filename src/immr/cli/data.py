@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from immr.cli.options import (
     AsJson,
     MapFile,
     console,
+    note,
     parts_of,
     print_json,
     print_table,
@@ -61,7 +61,7 @@ def data_check(
     else:
         _print(reports, "" if propose else proposed_mapping(reports, shop))
     if wrote:
-        Console(stderr=True, soft_wrap=True).print(wrote, highlight=False)
+        note(wrote)
     raise typer.Exit(0 if all(checked.fits for checked in reports) else 1)
 
 

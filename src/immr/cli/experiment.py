@@ -22,7 +22,6 @@ from immr.cli.options import (
     parts_of,
     print_json,
     print_table,
-    report,
 )
 from immr.errors import ImmrError
 from immr.experiment.definition import Experiment, Kind
@@ -264,7 +263,10 @@ def describe(experiment: Experiment) -> str:
 
 
 def _print_experiment(experiment: Experiment, as_json: bool) -> None:
-    report(describe(experiment), asdict(experiment), as_json)
+    if as_json:
+        print_json(asdict(experiment))
+    else:
+        console.print(describe(experiment), highlight=False)
 
 
 def _print_readout(watched: watch_verb.Watched) -> None:

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from immr.cli.options import AsJson, MapFile, console, parts_of
+from immr.cli.options import AsJson, MapFile, console, note, parts_of
 from immr.loop.items.request import Answer, Progress, Request
 from immr.loop.items.service import ask, perform
 
@@ -39,9 +39,9 @@ def items_upsert(
     """
     answer = _done(ctx, Request("upsert", source=file, map_file=str(mapping or "")))
     recorded = answer.rows_in - sum(answer.rejected.values())
-    _report(f"recorded {recorded:,} of {answer.rows_in:,} items")
+    note(f"recorded {recorded:,} of {answer.rows_in:,} items")
     for reason, rows in answer.rejected.items():
-        _report(f"rejected {rows:,} rows: {reason}")
+        note(f"rejected {rows:,} rows: {reason}")
     _show(answer.progress, as_json)
 
 
@@ -57,7 +57,7 @@ def items_delete(
     """
     answer = _done(ctx, Request("delete", item_ids=tuple(item_ids)))
     for item_id in answer.unknown:
-        _report(f"{item_id} is not in the catalogue, so there is nothing to delete")
+        note(f"{item_id} is not in the catalogue, so there is nothing to delete")
     _show(answer.progress, as_json)
 
 
@@ -93,10 +93,6 @@ def _show(progress: Sequence[Progress], as_json: bool) -> None:
             searched = "as delivered" if each.searched is None else f"{min(each.searched, each.latest):,}"
             delivered = f"{each.delivered:,} of {each.latest:,}"
             live = "yes" if each.live else ""
-            table.add_row(each.version_id, live, delivered, searched, f"{each.waiting:,}", each.error)
+            table.add_row(each.version_id, live, delivered, searched, f"{each.waiting:,}", escape(each.error))
         console.print(table)
     raise typer.Exit(1 if any(each.live and each.waiting for each in progress) else 0)
-
-
-def _report(sentence: str) -> None:
-    Console(stderr=True).print(sentence, highlight=False)

@@ -24,6 +24,7 @@ from immr.cli.options import (
     RecipeName,
     SetFolder,
     console,
+    note,
     parts_of,
     print_json,
     print_table,
@@ -108,7 +109,7 @@ def start(
         as_json,
     )
     if started.waiting:
-        Console(stderr=True).print(f"{started.waiting:,} changes wait: run `immr items deliver`")
+        note(f"{started.waiting:,} changes wait: run `immr items deliver`")
         raise typer.Exit(1)
     if then_serve:
         _serve(ctx, port, page_port, as_json)
@@ -174,7 +175,7 @@ def evaluate(
     evaluated = evaluate_verb.evaluate(parts, version, held_out, chosen, report_file, kinds)
     title, intervals = f"{version.id} on {held_out.folder}", evaluated.evaluation.intervals
     _print_metrics(title, intervals, evaluated.kinds, as_json)
-    Console(stderr=True).print(f"{evaluated.verdict.sentence} Report: {report_file}")
+    note(f"{evaluated.verdict.sentence} Report: {report_file}")
     raise typer.Exit(0 if evaluated.verdict.passed else 1)
 
 

@@ -64,7 +64,12 @@ def report(sentence: str, value: Any, as_json: bool) -> None:
     if as_json:
         print_json(value)
     else:
-        console.print(sentence, highlight=False)
+        console.print(sentence, markup=False, highlight=False)
+
+
+def note(sentence: str) -> None:
+    """Print a sentence on stderr, beside the result of a command on stdout."""
+    Console(stderr=True, soft_wrap=True).print(sentence, markup=False, highlight=False)
 
 
 def print_table(table: Table) -> None:

@@ -90,7 +90,8 @@ def doctor(
             table.add_column(column, overflow="fold")
         for finding in findings:
             mark = "[green]ok[/]" if finding.ok else "[red]missing[/]"
-            table.add_row(mark, finding.what, finding.found, finding.remedy if not finding.ok else "")
+            remedy = "" if finding.ok else finding.remedy
+            table.add_row(mark, *map(escape, (finding.what, finding.found, remedy)))
         console.print(table)
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 

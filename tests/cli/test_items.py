@@ -1,0 +1,22 @@
+"""What `immr items` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from immr.cli import app, items
+from immr.loop.items.request import Answer, Progress
+
+
+def test_ids_and_errors_are_printed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich would take text in brackets for a style, and break lines after 80 characters."""
+    item_id, error = f"shoe[red]{'-long' * 20}", "cannot open [bold]"
+    progress = Progress("immr-1", False, 0, 1, None, error)
+    monkeypatch.setattr(items, "ask", lambda *_: Answer((progress,), unknown=(item_id,)))
+    done = CliRunner().invoke(app, ["items", "delete", item_id], env={"IMMR_HOME": str(tmp_path)})
+    assert done.exit_code == 0
+    assert f"{item_id} is not in the catalogue, so there is nothing to delete\n" in done.stderr
+    assert error in done.stdout
