@@ -114,10 +114,8 @@ def _with_further(
 ) -> Any:
     """The items with the further pictures that are usable; an item is not refused for one of them."""
     some = items.filter(items.images.notnull()).select("item_id", "images")
-    path, schema = (
-        workspace.scratch / "further.parquet",
-        pa.schema({"of": pa.string(), "usable": pa.string()}),
-    )
+    path = workspace.scratch / "further.parquet"
+    schema = pa.schema({"of": pa.string(), "usable": pa.string()})
     left_out: list[Inspection] = []
     with (
         pq.ParquetWriter(path, schema) as writer,
@@ -129,10 +127,7 @@ def _with_further(
             found = {each.image: each for each in _inspections(distinct, recipe, downloads, progress)}
             left_out += [each for each in found.values() if each.reason]
             usable = [[found[uri].place for uri in each if not found[uri].reason] for each in uris]
-            columns = {
-                "of": batch["item_id"],
-                "usable": [further.packed(each) for each in usable],
-            }
+            columns = {"of": batch["item_id"], "usable": [further.packed(each) for each in usable]}
             writer.write_table(pa.table(columns, schema=schema))
     if left_out:
         one = left_out[0]
