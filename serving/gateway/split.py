@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from urllib.parse import quote
 
 from immr.errors import ExperimentError
 from immr.events.photos import PhotoStore
@@ -163,11 +162,10 @@ class Gateway:
         Raises:
             ProblemError: 404 if no variant has it, 503 if none answers.
         """
-        path = f"/v1/items/{quote(item_id, safe='')}/image"
-        return await self._from_any(lambda variant: self._variants.picture(variant, path, headers))
+        return await self._from_any(lambda variant: self._variants.picture(variant, item_id, headers))
 
     async def regions(self, form: SearchForm) -> VariantAnswer:
-        """The parts of a photo to search for, from the first variant that answers; raises as `picture` does."""
+        """The parts of a photo to search for, from the first variant that answers; raises its refusal, or 503."""
         return await self._from_any(lambda variant: self._variants.regions(variant, form))
 
     async def _from_any(self, request: Callable[[Variant], Awaitable[VariantAnswer]]) -> VariantAnswer:
@@ -178,6 +176,8 @@ class Gateway:
             except VariantDownError:
                 continue
             except ProblemError as error:
+                if error.problem.status not in (404, *INCONCLUSIVE):  # it is the request's fault
+                    raise
                 problem = error
         raise problem or unavailable(_ALL_DOWN)
 

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -152,13 +153,14 @@ class Variants:
             limit.leave()
             self._metrics.stage_s.labels("forward").observe(time.perf_counter() - start)
 
-    async def picture(self, variant: Variant, path: str, headers: Mapping[str, str]) -> VariantAnswer:
+    async def picture(self, variant: Variant, item_id: str, headers: Mapping[str, str]) -> VariantAnswer:
         """An item's picture, or a redirect to it.
 
         Raises:
             ProblemError: the variant has no such picture, or does not know the caller's key.
             VariantDownError: it does not answer.
         """
+        path = f"/v1/items/{quote(item_id, safe='')}/image"
         answer = await self._request(self._pictures, variant, "GET", path, headers)
         if answer.status >= 400:
             raise _forwarded_problem(answer)

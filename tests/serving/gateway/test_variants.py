@@ -146,6 +146,23 @@ def test_a_404_that_is_not_a_bentos_is_not_an_answer_about_a_picture(shop: Shop)
     assert_problem(shop.client.get("/v1/items/red/image"), 503, "No variant answers")
 
 
+def test_regions_come_from_another_variant_unless_the_photo_is_at_fault(shop: Shop) -> None:
+    def regions() -> httpx.Response:
+        return shop.client.post("/v1/regions", files={"image": RED})
+
+    shop.champion.says(404, "<h1>404 page not found</h1>")
+    shop.challenger.says(200, '{"regions": [], "took_ms": 1.0}', "application/json")
+    assert regions().json()["regions"] == []
+    assert shop.challenger.asked == ["/v1/regions"]
+
+    async def refused(request: Request) -> Response:
+        return problem(422, "The image is broken.")
+
+    shop.champion.answer = refused
+    assert_problem(regions(), 422, "The image is broken.")
+    assert shop.challenger.asked == ["/v1/regions"]
+
+
 def test_an_address_that_serves_another_version_counts_as_down(
     shop: Shop, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,7 +14,9 @@ def test_the_api_page_loads_nothing_from_other_hosts() -> None:
     with TestClient(app) as client:
         page = client.get("/docs").text
         assert "http" not in "".join(re.findall(r"""(?:src|href)="([^"]+)""", page))
-        for address in re.findall(r"""(?:src|href)="(docs/[^"]+)""", page):
+        addresses = re.findall(r"""(?:src|href)="(docs/[^"]+)""", page)
+        assert len(addresses) == 2, "a script and a style"
+        for address in addresses:
             assert client.get(f"/{address}").content == (FILES / address.rpartition("/")[2]).read_bytes()
         assert "/docs" not in client.get("/openapi.json").json()["paths"]
 
