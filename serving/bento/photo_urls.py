@@ -18,7 +18,10 @@ RULES = PictureRules(parallel=16, timeout_s=_TIMEOUT_S, tries=1, max_mb=MAX_BODY
 
 
 class PhotoUrls:
-    """Fetches photos in threads of its own, so that slow servers do not hold up other searches."""
+    """Fetches photos in threads of its own, so that slow servers take no thread from other searches.
+
+    A search counts as in progress meanwhile, so many slow ones at once have others refused with 429.
+    """
 
     def __init__(self, rules: PictureRules = RULES) -> None:
         """`rules` bound the time and size of a request, and how many are made at a time."""
