@@ -200,7 +200,7 @@ def test_more_like_this_and_words_by_keyboard(page: Page, versions: list[str]) -
     )
     assert asked and "text" not in asked
     page.get_by_text("The same search as an API call").click()
-    expect(page.locator("#api-call code")).to_contain_text(f"-F item_id={asked['item_id']}")
+    expect(page.locator("#api-call code")).to_contain_text(f"--form-string item_id={asked['item_id']}")
     page.get_by_role("button", name="Remove it").press("Enter")
     expect(page.locator("#preview")).to_be_hidden()
 
