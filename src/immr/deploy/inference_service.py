@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from immr.cluster.objects import MANAGED_BY, restricted_pod, shape_from_query
+from immr.cluster.objects import MANAGED_BY, NO_SIDECAR, restricted_pod, shape_from_query
 from immr.errors import DeployError
 from immr.types import ModelVersion
 
@@ -69,6 +69,7 @@ def inference_service(
             "app.kubernetes.io/component": "search",
             "networking.kserve.io/visibility": "cluster-local",  # shoppers come through the gateway only
             MANAGED_BY[0]: MANAGED_BY[1],
+            **NO_SIDECAR,
         },
         annotations={
             "serving.kserve.io/deploymentMode": "Standard",

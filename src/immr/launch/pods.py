@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from immr import __version__
-from immr.cluster.objects import MANAGED_BY, restricted_pod
+from immr.cluster.objects import MANAGED_BY, NO_SIDECAR, restricted_pod
 from immr.errors import TrainingError
 from immr.launch.job_shape import JobShape
 from immr.launch.launcher import TrainingJob
@@ -96,11 +96,9 @@ def pod_template(
             client.V1Volume(name="tmp", empty_dir=client.V1EmptyDirVolumeSource()),
         ],
     )
-    # a service mesh's sidecar would keep the pod running after training
-    annotations = {"sidecar.istio.io/inject": "false"}
-    if shape.topology:
-        annotations["kueue.x-k8s.io/podset-preferred-topology"] = shape.topology
-    metadata = client.V1ObjectMeta(labels=pod_labels(job), annotations=annotations)
+    topology = {"kueue.x-k8s.io/podset-preferred-topology": shape.topology} if shape.topology else None
+    # a sidecar would keep the pod running after training
+    metadata = client.V1ObjectMeta(labels=pod_labels(job) | NO_SIDECAR, annotations=topology)
     return client.V1PodTemplateSpec(metadata=metadata, spec=spec)
 
 
