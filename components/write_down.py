@@ -23,6 +23,6 @@ def write_down(changed_uri: str, deleted_uri: str, counts: dsl.Output[dsl.Metric
     counts.log_metric("changed", written.changed)
     counts.log_metric("deleted", written.deleted)
     for reason, rows in written.rejected.items():
-        print(f"rejected: {reason} ({rows} rows)")
+        print(f"rejected: {reason} ({rows} rows), such as {', '.join(written.examples.get(reason, ()))}")
         counts.log_metric(f"rejected: {reason}", rows)
     return (written.sequence,)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from immr.data.item_changes import read_ids, read_items
 from immr.errors import ContractError
@@ -26,6 +27,7 @@ def test_csv_keeps_ids_as_text_and_reports_rejected_rows(tmp_path):
     assert (read.items[0].price, read.items[0].updated_at) == (1.5, datetime(2025, 1, 1, 12, tzinfo=UTC))
     assert (read.counts.rows_in, read.counts.valid) == (4, 2)
     assert read.counts.rejected == {"duplicate item_id": 1, "price is negative": 1}
+    assert read.counts.examples == {"duplicate item_id": ["008"], "price is negative": ["009"]}
 
 
 def test_parquet(tmp_path):
@@ -86,3 +88,14 @@ def test_other_files_are_refused_as_ids(tmp_path, name, content, message):
         (tmp_path / name).write_text(content)
     with pytest.raises(ContractError, match=message):
         read_ids(tmp_path / name)
+
+
+def test_five_of_many_rejected_items_are_named(tmp_path):
+    header, row, *_ = CSV.splitlines()
+    Image.new("RGB", (40, 40)).save(tmp_path / "pear.jpg")
+    missing = [row.replace("007", str(number)).replace("pear.jpg", f"{number}.jpg") for number in range(9)]
+    (tmp_path / "items.csv").write_text("\n".join([header, row, *missing]))
+    read = read_items(tmp_path / "items.csv", pictures_dir=tmp_path / "pictures")
+    assert [item.item_id for item in read.items] == ["007"]
+    assert (read.counts.valid, read.counts.rejected) == (1, {"image cannot be read": 9})
+    assert read.counts.examples["image cannot be read"] == [f"{n}: {tmp_path}/{n}.jpg" for n in range(5)]

@@ -292,3 +292,21 @@ def test_an_unknown_item_is_named_when_it_is_deleted(settings: Settings) -> None
         assert done.exit_code == 0
         assert done.stderr.count("is not in the catalogue") == (1 if nothing == "nowhere" else 2)
         assert f"{nothing} is not in the catalogue" in done.stderr
+
+
+def test_an_item_with_an_unusable_picture_is_rejected_by_name_and_its_document_stays(
+    settings: Settings, tmp_path: Path
+) -> None:
+    before = items(settings.home)
+    missing = dataclasses.replace(before[0], title="no picture", image=str(tmp_path / "gone.png"))
+    (tmp_path / "broken.png").write_bytes(b"<html>Not here</html>")
+    broken = dataclasses.replace(before[1], title="no picture either", image=str(tmp_path / "broken.png"))
+    file = write(tmp_path / "new.parquet", [missing, broken, blue(settings)])
+    done = CliRunner(env=settings.environment()).invoke(app, ["items", "upsert", str(file), "--json"])
+    assert done.exit_code == 0
+    assert "recorded 1 of 3 items" in done.stderr
+    assert f"rejected 1 rows: image cannot be read (red: {missing.image})" in done.stderr
+    assert "rejected 1 rows: image cannot be decoded" in done.stderr and "(green)" in done.stderr
+    assert titles(settings, 1) == {"red": "a red thing", "green": "a green thing", "blue": "a blue thing"}
+    with pytest.raises(ContractError, match=r"none of its 1 rows can be used.*image cannot be read"):
+        catalogue.upsert(connect(settings), write(tmp_path / "one.parquet", [missing]))

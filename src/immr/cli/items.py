@@ -41,7 +41,7 @@ def items_upsert(
     recorded = answer.rows_in - sum(answer.rejected.values())
     note(f"recorded {recorded:,} of {answer.rows_in:,} items")
     for reason, rows in answer.rejected.items():
-        note(f"rejected {rows:,} rows: {reason}")
+        note(f"rejected {rows:,} rows: {reason}{_named(answer.examples.get(reason, ()), rows)}")
     _show(answer.progress, as_json)
 
 
@@ -82,6 +82,11 @@ def items_status(ctx: typer.Context, as_json: AsJson = False) -> None:
 def _done(ctx: typer.Context, request: Request) -> Answer:
     parts = parts_of(ctx)
     return ask(parts.settings, request) or perform(parts, request)
+
+
+def _named(examples: Sequence[str], rows: int) -> str:
+    more = ["…"] if rows > len(examples) else []
+    return f" ({', '.join([*examples, *more])})" if examples else ""
 
 
 def _show(progress: Sequence[Progress], as_json: bool) -> None:

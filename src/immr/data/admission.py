@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,9 @@ from immr.machine.progress_bar import ProgressBar
 if TYPE_CHECKING:
     import pandas as pd
 
+EXAMPLES = 5
+"""Rejected rows that are named for each reason."""
+
 
 @dataclass(frozen=True)
 class TableCounts:
@@ -35,6 +38,7 @@ class TableCounts:
     rows_in: int
     valid: int
     rejected: Mapping[str, int]  # reason → rows
+    examples: Mapping[str, Sequence[str]] = field(default_factory=dict)  # reason → some of their keys
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def admit_table(table: ShopTable, out: Path) -> TableCounts:
 
 def _admit(table: ShopTable, out: Path, checker: _Checker, chunk_rows: int) -> TableCounts:
     contract = table.contract
-    rows_in, valid, rejected = 0, 0, Counter[str]()
+    rows_in, valid, rejected, examples = 0, 0, Counter[str](), dict[str, list[str]]()
     (out / "rejected").mkdir(parents=True, exist_ok=True)
     target = out / f"{contract.name}.parquet"
     with (
@@ -110,12 +114,13 @@ def _admit(table: ShopTable, out: Path, checker: _Checker, chunk_rows: int) -> T
             rejects.write(raw, reasons, ~good)
             rows_in, valid = rows_in + len(good), valid + int(good.sum())
             rejected.update(reasons[~good].tolist())
+            _add_examples(examples, reasons[~good], chunk.frame[contract.key[0]])
             progress.advance(len(good))
     if not valid and (rows_in or not contract.optional):
         raise ContractError(_nothing_valid(table, rows_in, rejected))
     if checker.later:
         merge_into_first(target, contract, checker.later)
-    return TableCounts(rows_in, valid, dict(sorted(rejected.items())))
+    return TableCounts(rows_in, valid, dict(sorted(rejected.items())), examples)
 
 
 def rejected_files(folder: Path, table: str) -> list[Path]:
@@ -196,6 +201,12 @@ class _Rejected:
         self._number += 1
         path = self._path if self._number == 1 else self._path.with_stem(f"{self._path.stem}-{self._number}")
         self._writer = pq.ParquetWriter(path, schema)
+
+
+def _add_examples(examples: dict[str, list[str]], reasons: pd.Series[str], keys: pd.Series[str]) -> None:
+    for reason, of_reason in reasons.groupby(reasons):
+        known = examples.setdefault(str(reason), [])
+        known += keys[of_reason.index].dropna().head(EXAMPLES - len(known)).tolist()
 
 
 def _duplicate(contract: TableContract) -> str:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from immr.data.admission import TableCounts, admit_table
+from immr.data.admission import EXAMPLES, TableCounts, admit_table
 from immr.data.attributes import item_of
 from immr.data.contract import ITEMS
 from immr.data.pictures.downloads import Downloads, Fetched
+from immr.data.pictures.inspection import NOT_READ, SMALLEST_SIDE_PX, Inspection, inspect
 from immr.data.pictures.requests import is_url
 from immr.data.sources.shop import Shop
 from immr.errors import ContractError
+from immr.machine import cores
 from immr.types import Item
 
 
@@ -38,10 +42,11 @@ def read_items(
     Args:
         source: a Parquet, CSV or JSON-lines file, a folder or glob of them, or a URL.
         map_file: from the shop's columns to the contract's.
-        pictures_dir: where pictures behind http(s) URLs are fetched to; without it items keep the URL.
+        pictures_dir: where pictures behind http(s) URLs are fetched to. An item whose picture is not usable is
+            rejected. Without this folder, pictures are not checked and items keep their URLs.
 
     Raises:
-        ContractError: no such file, another kind of file, a missing column, or no valid row.
+        ContractError: no such file, another kind of file, a missing column, or no item is left.
     """
     shop = Shop.catalogue(source, map_file)
     table = shop.table(ITEMS)
@@ -50,21 +55,41 @@ def read_items(
         counts = admit_table(table, Path(folder))
         rows = pq.read_table(Path(folder) / "items.parquet").to_pylist()
     read = ReadItems([item_of(row) for row in rows], counts)
-    return read if pictures_dir is None else _fetched(read, Downloads(pictures_dir, shop.mapping.pictures))
+    if pictures_dir is None:
+        return read
+    checked = _with_pictures(read, Downloads(pictures_dir, shop.mapping.pictures))
+    if not checked.items:
+        reasons = "; ".join(f"{reason} ({rows} rows)" for reason, rows in checked.counts.rejected.items())
+        raise ContractError(
+            f"{table.place}: none of its {counts.rows_in} rows can be used. Correct this: {reasons}"
+        )
+    return checked
 
 
-def _fetched(read: ReadItems, downloads: Downloads) -> ReadItems:
-    """The items whose picture is here; those whose picture cannot be fetched are rejected."""
+def _with_pictures(read: ReadItems, downloads: Downloads) -> ReadItems:
+    """The items whose main picture is here and usable, with its place; the others are rejected."""
     fetched = downloads.fetch(uri for item in read.items for uri in item.pictures if is_url(uri))
+    uris = [item.image for item in read.items]
     items, rejected = list[Item](), Counter(read.counts.rejected)
-    for item in read.items:
-        found = fetched.get(item.image)
-        if found and found.path is None:
-            rejected[f"image cannot be fetched: {found.failure}"] += 1
-        else:
-            here = replace(item, images=_here(item.images, fetched))
-            items.append(replace(here, image=str(found.path)) if found else here)
-    return ReadItems(items, TableCounts(read.counts.rows_in, len(items), rejected))
+    examples = {reason: list(names) for reason, names in read.counts.examples.items()}
+    with ThreadPoolExecutor(cores.usable()) as pool:
+        inspections = pool.map(inspect, uris, repeat(SMALLEST_SIDE_PX), map(fetched.get, uris))
+        for item, found in zip(read.items, inspections, strict=True):
+            if not found.reason:
+                items.append(replace(item, image=found.place, images=_here(item.images, fetched)))
+                continue
+            reason, name = _refusal(item, found)
+            rejected[reason] += 1
+            if len(named := examples.setdefault(reason, [])) < EXAMPLES:
+                named.append(name)
+    return ReadItems(items, TableCounts(read.counts.rows_in, len(items), rejected, examples))
+
+
+def _refusal(item: Item, found: Inspection) -> tuple[str, str]:
+    """Why an item is rejected, and its name in a list of those rejected for the same reason."""
+    if found.reason == NOT_READ:  # the path differs in each, so it belongs to the item's name
+        return found.reason, f"{item.item_id}: {found.place}"
+    return f"{found.reason}: {found.detail}", item.item_id
 
 
 def _here(uris: Sequence[str], fetched: Mapping[str, Fetched]) -> tuple[str, ...]:

@@ -1,11 +1,10 @@
-"""Checks every image once: can it be read and decoded, and is it large enough? Later steps use its content hash."""
+"""Checks every image of a shop's tables once; later steps use its content hash."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,16 +12,14 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from immr.data import images
 from immr.data.pictures import further
-from immr.data.pictures.downloads import Downloads, Fetched
+from immr.data.pictures.downloads import Downloads
+from immr.data.pictures.inspection import Inspection, inspect
 from immr.data.pictures.requests import is_url
-from immr.errors import DataError, ImageError
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 from immr.machine import cores
 from immr.machine.progress_bar import ProgressBar
-from immr.storage import fingerprint
 
 SCHEMA = pa.schema(
     {
@@ -33,21 +30,9 @@ SCHEMA = pa.schema(
         "place": pa.string(),
     }
 )
-NOT_FETCHED = "image cannot be fetched"
 _CHUNK = 4096
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """The result of checking one image; `reason` is empty if it is usable."""
-
-    image: str
-    image_sha256: str
-    reason: str = ""
-    detail: str = ""
-    place: str = ""  # where the picture is, once it has been fetched
 
 
 def inspect_all(
@@ -150,40 +135,14 @@ def _write_refused(workspace: Workspace, tables: Mapping[str, Any], folder: Path
         pq.write_table(pa.Table.from_pylist(refused), folder / "rejected" / "images.parquet")
 
 
-def inspect(uri: str, recipe: GovernanceRecipe, fetched: Fetched | None = None) -> Inspection:
-    """Check one image; `fetched` is what became of its download, if it had to be downloaded."""
-    if fetched and fetched.path is None:
-        return _judged(Inspection(uri, "", NOT_FETCHED, fetched.failure, uri), recipe)
-    place = str(fetched.path) if fetched else uri
-    try:
-        content = images.read(place)
-    except DataError as error:
-        return _judged(Inspection(uri, "", "image cannot be read", str(error), place), recipe)
-    sha256 = fingerprint.of_bytes(content)
-    if not recipe.check_images:
-        return Inspection(uri, sha256, place=place)
-    try:
-        # decoding a JPEG at an eighth of its size finds the same damage in a fraction of the time
-        picture = images.decode(content, min_side_px=recipe.min_image_side_px)
-    except ImageError as error:
-        return Inspection(uri, sha256, "image cannot be decoded", str(error), place)
-    if min(picture.size) < recipe.min_image_side_px:
-        reason = f"image has a side below {recipe.min_image_side_px} px"
-        return Inspection(uri, sha256, reason, f"{picture.width}×{picture.height} px", place)
-    return Inspection(uri, sha256, place=place)
-
-
-def _judged(inspection: Inspection, recipe: GovernanceRecipe) -> Inspection:
-    return inspection if recipe.check_images else replace(inspection, reason="", detail="")
-
-
 def _inspections(
     uris: Iterable[str], recipe: GovernanceRecipe, downloads: Downloads | None, progress: ProgressBar
 ) -> Iterator[Inspection]:
+    min_side_px = recipe.min_image_side_px if recipe.check_images else None
     with ThreadPoolExecutor(cores.usable()) as pool:
         for chunk in _in_chunks(uris):
             fetched = downloads.fetch(filter(is_url, chunk)) if downloads else {}
-            for inspection in pool.map(inspect, chunk, repeat(recipe), map(fetched.get, chunk)):
+            for inspection in pool.map(inspect, chunk, repeat(min_side_px), map(fetched.get, chunk)):
                 progress.advance()
                 yield inspection
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from immr.data.admission import TableCounts
 from immr.data.attributes import CLASS
 from immr.data.item_changes import read_ids, read_items
 from immr.errors import ContractError, ImmrError, IndexMismatchError
@@ -26,7 +27,6 @@ from immr.loop.items.request import Progress
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from immr.data.admission import TableCounts
     from immr.types import AttributeValue, Item, ModelVersion
     from immr.wiring import Parts
 
@@ -37,11 +37,12 @@ CHANGES_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Written:
-    """Durable changes: counts by kind, rejected rows by reason, and the sequence of the last change."""
+    """Durable changes: counts by kind, rejected rows by reason with examples, and the sequence of the last change."""
 
     changed: int
     deleted: int
-    rejected: dict[str, int]
+    rejected: Mapping[str, int]
+    examples: Mapping[str, Sequence[str]]
     sequence: int
 
 
@@ -114,7 +115,8 @@ def write_down(parts: Parts, changed: Path | None, deleted: Path | None) -> Writ
             f"{both[0]} is both changed and deleted ({len(both)} such items): remove it from one of the files"
         )
     sequence = outbox(parts).append(items, gone)
-    return Written(len(items), len(gone), dict(admitted.counts.rejected) if admitted else {}, sequence)
+    counts = admitted.counts if admitted else TableCounts(0, 0, {})
+    return Written(len(items), len(gone), counts.rejected, counts.examples, sequence)
 
 
 def deliver(parts: Parts) -> list[Progress]:

@@ -104,7 +104,7 @@ def misses_pictures(training_set: Path, pictures_dir: Path) -> bool:
     """
     import pyarrow.parquet as pq
 
-    from immr.governance.images import NOT_FETCHED
+    from immr.data.pictures.inspection import NOT_FETCHED
 
     for table in ("items", "queries"):
         images = pq.read_table(training_set / f"{table}.parquet", columns=["image"])["image"].to_pylist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -41,4 +41,7 @@ class Answer:
     progress: tuple[Progress, ...]
     rows_in: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)  # rows by reason
+    examples: Mapping[str, Sequence[str]] = field(
+        default_factory=dict
+    )  # some of the rejected items by reason
     unknown: tuple[str, ...] = ()  # of the deleted items, those that are not in the catalogue

@@ -46,7 +46,7 @@ def perform(parts: Parts, request: Request) -> Answer:
     if request.verb == "upsert":
         map_file = Path(request.map_file) if request.map_file else None
         counts, progress = catalogue.upsert(parts, request.source, map_file)
-        return Answer(tuple(progress), counts.rows_in, counts.rejected)
+        return Answer(tuple(progress), counts.rows_in, counts.rejected, counts.examples)
     if request.verb == "delete":
         unknown = tuple(catalogue.unknown(parts, request.item_ids))
         return Answer(tuple(catalogue.change(parts, [], request.item_ids)), unknown=unknown)

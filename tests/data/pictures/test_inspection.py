@@ -1,0 +1,49 @@
+"""Pictures that are usable, and why others are not."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from immr.data.pictures.downloads import Fetched
+from immr.data.pictures.inspection import NOT_FETCHED, NOT_READ, SMALLEST_SIDE_PX, inspect
+from immr.governance.governance_recipe import GovernanceRecipe
+from immr.storage import fingerprint
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> dict[str, str]:
+    for name, side_px in (("good", 64), ("small", 16)):
+        Image.new("RGB", (side_px, side_px), "teal").save(tmp_path / f"{name}.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
+    return {name: str(tmp_path / f"{name}.png") for name in ("good", "small", "cut", "missing")}
+
+
+def test_each_picture_gets_its_hash_and_the_reason_it_is_refused(pictures: dict[str, str]) -> None:
+    found = {name: inspect(uri, 32) for name, uri in pictures.items()}
+    assert {name: one.reason for name, one in found.items()} == {
+        "good": "",
+        "small": "image has a side below 32 px",
+        "cut": "image cannot be decoded",
+        "missing": NOT_READ,
+    }
+    assert found["good"].image_sha256 == fingerprint.of_bytes(Path(pictures["good"]).read_bytes())
+    assert found["small"].detail == "16×16 px"
+    assert found["missing"].image_sha256 == ""
+
+
+def test_without_a_smallest_side_pictures_are_only_hashed(pictures: dict[str, str]) -> None:
+    found = [inspect(uri, None) for uri in pictures.values()]
+    assert {one.reason for one in found} == {""}
+    assert [bool(one.image_sha256) for one in found] == [True, True, True, False]
+
+
+def test_a_fetched_picture_is_checked_where_it_is(pictures: dict[str, str]) -> None:
+    url = "https://shop.example/a.png"
+    assert inspect(url, 32, Fetched(Path(pictures["good"]))).place == pictures["good"]
+    failed = inspect(url, 32, Fetched(None, "404"))
+    assert (failed.reason, failed.detail, failed.place) == (NOT_FETCHED, "404", url)
+
+
+def test_changed_items_follow_the_rule_of_the_built_in_recipes() -> None:
+    assert GovernanceRecipe().min_image_side_px == SMALLEST_SIDE_PX
