@@ -24,6 +24,25 @@ PROBLEM_JSON = "application/problem+json"
 INFERENCE_PATHS = "/v2"
 """The Open Inference Protocol has an error format of its own."""
 _MAX_FIELDS = 20
+_NUMBER = "Send a number with a decimal point, such as 4.5"
+_WHOLE = "Send a whole number, such as 10"
+_TIME = "Send a time in ISO 8601 with its time zone, such as 2026-05-01T12:00:00Z"
+_OBJECT = "Send a JSON object"
+_BY_ERROR_TYPE = {
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_from_float": _WHOLE,
+    "datetime_type": _TIME,
+    "datetime_parsing": _TIME,
+    "datetime_from_date_parsing": _TIME,
+    "dict_type": _OBJECT,
+    "model_type": _OBJECT,
+    "model_attributes_type": _OBJECT,
+}
+"""In place of Pydantic's messages, which describe its parser and not what to send."""
+_OWN_ERROR = "Value error, "  # how Pydantic begins the message of a validator of ours
 
 
 class FieldProblem(BaseModel):
@@ -80,19 +99,25 @@ def invalid_fields(errors: Sequence[FieldProblem]) -> ProblemError:
 
 
 def field_problems(
-    error: ValidationError | RequestValidationError, messages: Mapping[str, str] | None = None
+    error: ValidationError | RequestValidationError,
+    known: Sequence[str] = (),
+    forms: Mapping[str, str] | None = None,
 ) -> list[FieldProblem]:
     """What Pydantic found, field by field; a name like `events.0.ts` leads to a nested one.
 
     Args:
         error: From validating a body, or a request.
-        messages: Replace Pydantic's own, by its error type.
+        known: The fields to send, for the message about another one.
+        forms: By field, the message about a text that does not match the field's pattern.
     """
     in_request = isinstance(error, RequestValidationError)  # then the first part is "body", "query" …
+    messages = {**_BY_ERROR_TYPE, "extra_forbidden": f"Unknown field: send only {', '.join(known)}"}
     found = []
     for each in error.errors():
         place = [str(part) for part in each["loc"][in_request:]]
-        message = (messages or {}).get(each["type"], str(each["msg"]))
+        message = messages.get(each["type"], str(each["msg"]).removeprefix(_OWN_ERROR))
+        if each["type"] == "string_pattern_mismatch" and place:
+            message = (forms or {}).get(place[0], message)
         found.append(FieldProblem(field=".".join(place)[:100] if place else "body", message=message))
     return found
 

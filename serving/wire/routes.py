@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from serving.wire.application import JSON, require_json
 from serving.wire.json_body import read_json
 from serving.wire.problems import field_problems, invalid_fields, problem_responses
-from serving.wire.schemas import EventsAnswer, EventsBody
+from serving.wire.schemas import EventBody, EventsAnswer, EventsBody
 
 EVENTS_DESCRIPTION = """Each event is checked on its own: valid ones are recorded, the others are listed in
 `rejected` with their index and reason. If no event is valid, the answer is a 422 with the same list. Sending
@@ -49,7 +49,7 @@ def add_events(app: FastAPI, record: Callable[[EventsBody], Awaitable[EventsAnsw
         try:
             body = EventsBody.model_validate(content)
         except ValidationError as error:
-            raise invalid_fields(field_problems(error)) from error
+            raise invalid_fields(field_problems(error, tuple(EventBody.model_fields))) from error
         return await record(body)
 
 

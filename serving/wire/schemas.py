@@ -87,6 +87,8 @@ class SearchBody(BaseModel):
 class EventBody(BaseModel):
     """A click on a hit, or an order of it."""
 
+    model_config = ConfigDict(extra="forbid")  # a misspelt `amount` would be lost without a word
+
     type: Literal["click", "order"]
     click_token: Annotated[str, Field(min_length=1, max_length=4096)]
     ts: datetime

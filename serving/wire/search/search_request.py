@@ -123,7 +123,16 @@ class SearchFields(BaseModel):
     context: Context = None
 
 
-_FIELD_NAMES = ", ".join((PHOTO, *SearchFields.model_fields))
+_FIELD_NAMES = (PHOTO, *SearchFields.model_fields)
+_ATTRIBUTE = "Send the name of an attribute: letters, digits and _, such as brand"
+_FORMS = {
+    "filter": "Send attribute:value, such as brand:Nike, -brand:Nike or price:1..4",
+    "facets": _ATTRIBUTE,
+    "group_by": _ATTRIBUTE,
+    "box": "Send x,y,width,height, each from 0 to 1, such as 0.2,0.2,0.6,0.6",
+    "image_url": "Send an address that begins with http:// or https:// and has no spaces",
+}
+"""What a text that does not match its field's pattern should look like."""
 
 
 @dataclass(frozen=True)
@@ -223,8 +232,7 @@ def _fields(values: Any) -> SearchFields:
             values = {name: value for name, value in values.items() if value != "" or name not in known}
         return SearchFields.model_validate(values)
     except ValidationError as error:
-        unknown = {"extra_forbidden": f"Unknown field: send only {_FIELD_NAMES}"}
-        raise invalid_fields(field_problems(error, unknown)) from error
+        raise invalid_fields(field_problems(error, _FIELD_NAMES, _FORMS)) from error
 
 
 def check_photo(photo: memoryview) -> None:

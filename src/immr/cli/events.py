@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from immr.cli.options import AsJson, parts_of, report
+from immr.cli.options import AsJson, MapFile, parts_of, report
+from immr.data.sources.shop import Shop
 from immr.loop.watch import export_events, sink_events
 
 events_app = typer.Typer(
@@ -23,8 +23,10 @@ def events_export(
     ctx: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for queries.parquet and impressions.parquet.")],
     items: Annotated[
-        Path | None, typer.Option(help="The shop's items.parquet, to copy into the folder.")
+        str | None,
+        typer.Option(help="The catalogue, to write into the folder as well: a file, folder, glob or URL."),
     ] = None,
+    mapping: MapFile = None,
     since: Annotated[datetime | None, typer.Option(help="Only events since this time (UTC).")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -32,13 +34,12 @@ def events_export(
 
     Example: immr events export --out next-log --items my-shop/items.parquet
     """
-    exported = export_events(parts_of(ctx), out, since)
-    if items is not None:
-        shutil.copyfile(items, out / "items.parquet")
+    catalogue = Shop.catalogue(items, mapping) if items is not None else None
+    exported = export_events(parts_of(ctx), out, since, catalogue)
     report(
         f"exported {exported.queries:,} of {exported.queries_in:,} queries with {exported.impressions:,} "
-        f"impressions to {out}; left out {exported.without_photo:,} queries without a photo and "
-        f"{exported.of_bots:,} queries by bots",
+        f"impressions to {out}; left out: {exported.without_photo:,} without a photo, "
+        f"{exported.of_bots:,} by bots",
         asdict(exported),
         as_json,
     )

@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from immr.data.contract import IMPRESSIONS, QUERIES
+from immr.data.sources.catalogue_copy import CatalogueCopy
 from immr.errors import EventLogError
 from immr.storage.atomic import replace_folder_atomically
 
-_REPLACEABLE = ("queries.parquet", "impressions.parquet", "items.parquet")
+_REPLACEABLE = ("queries.parquet", "impressions.parquet", "items.parquet", "attributes.toml")
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,14 @@ class Exported:
 
 
 def export(
-    joined: pa.Table, searches: pa.Table, photos: Mapping[str, Path], bots: Collection[str], out: Path
+    joined: pa.Table,
+    searches: pa.Table,
+    photos: Mapping[str, Path],
+    bots: Collection[str],
+    out: Path,
+    catalogue: CatalogueCopy | None = None,
 ) -> Exported:
-    """Write the `queries` and `impressions` tables; the third table, `items`, comes from the shop.
+    """Write the `queries` and `impressions` tables, and the `items` if a catalogue is given.
 
     Training needs the photo of a query, so only queries with a kept photo are exported, with all
     their impressions. Queries of bots are left out.
@@ -43,6 +49,7 @@ def export(
         photos: The photo of each query_id, as returned by `PhotoStore.by_query`.
         bots: User ids that are not shoppers.
         out: The folder to write; an earlier export in it is replaced as a whole.
+        catalogue: The shop's items, which the event log does not have.
 
     Raises:
         EventLogError: No query is left.
@@ -62,6 +69,8 @@ def export(
         for contract, table in ((QUERIES, queries), (IMPRESSIONS, shown)):
             ordered = table.select(contract.columns.names).cast(contract.columns)
             pq.write_table(ordered, folder / f"{contract.name}.parquet")
+        if catalogue is not None:
+            catalogue.write(folder)
     return Exported(
         folder=out,
         queries_in=searches.num_rows,

@@ -14,6 +14,7 @@ from immr.experiment.definition import CHAMPION
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from immr.data.sources.shop import Shop
     from immr.events.event_log import EventLog
     from immr.events.export import Exported
     from immr.events.sink import Sunk
@@ -140,26 +141,32 @@ def planned_users(parts: Parts, champion: tuple[str, str], weight: float, challe
     )
 
 
-def export_events(parts: Parts, out: Path, since: datetime | None = None) -> Exported:
+def export_events(
+    parts: Parts, out: Path, since: datetime | None = None, catalogue: Shop | None = None
+) -> Exported:
     """Write the event log as the next click log: queries and impressions in the data contract, without bots.
 
     Args:
         parts: The process's adapters.
         out: The folder for the tables.
         since: Only events since this time; naive times are UTC.
+        catalogue: The shop whose items are written beside them.
 
     Raises:
+        ContractError: The catalogue is missing or cannot be read.
         EventLogError: The event log does not answer, or no query has a photo.
         DataError: `out` holds something other than an earlier export.
     """
+    from immr.data.sources.catalogue_copy import CatalogueCopy
     from immr.events.export import export
     from immr.events.photos import PhotoStore
     from immr.readout.sums import bots_among
 
     since = _in_utc(since)
+    items = CatalogueCopy.of(catalogue) if catalogue is not None else None
     joined, searches = parts.events.joined(since), parts.events.searches(since)
     bots = bots_among(joined, searches)
-    return export(joined, searches, PhotoStore(parts.settings.photos_dir).by_query(), bots, out)
+    return export(joined, searches, PhotoStore(parts.settings.photos_dir).by_query(), bots, out, items)
 
 
 def sink_events(parts: Parts, out: Path, since: datetime | None = None) -> Sunk:

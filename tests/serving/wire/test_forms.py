@@ -219,10 +219,10 @@ def test_json_with_anything_else_as_image_is_a_422(image: str) -> None:
     [
         ("0.5,0.5,0.6,0.5", "beyond the photo"),
         ("0,0,0,1", "is empty"),
-        ("0,0,1", "match"),
-        ("-1,0,1,1", "match"),
-        ("nan,0,1,1", "match"),
-        ("0,0,1,1,1", "match"),
+        ("0,0,1", "x,y,width,height"),
+        ("-1,0,1,1", "x,y,width,height"),
+        ("nan,0,1,1", "x,y,width,height"),
+        ("0,0,1,1,1", "x,y,width,height"),
         ("0,0,1,2", "beyond the photo"),
     ],
 )
