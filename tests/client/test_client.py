@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from immr.client import Client
 from immr.errors import ServiceError
 from immr.experiment.definition import save
 from immr.settings import Settings
+from immr.wiring import connect
 from tests.support import tiny_version
 from tests.support.in_process import ready_version, served_gateway
 from tests.support.shopper import alone, rows
@@ -68,6 +70,22 @@ def test_filters_facets_groups_and_boxes(client: Client) -> None:
     assert (answer.facets["size"].min, answer.facets["size"].max) == (40.0, 44.0)
     assert client.search(RED, box=(0.1, 0.1, 0.5, 0.5), k=1).hits[0].item_id == "red"
     assert client.search(RED, box=(1e-7, 0.0, 0.5, 0.5), k=1).hits[0].item_id == "red"
+
+
+def test_a_path_as_text_one_filter_and_the_context_of_a_search(
+    client: Client, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "photo.jpg").write_bytes(RED)
+    answer = client.search(
+        str(tmp_path / "photo.jpg"), k=1, filters="shade:cold", facets="shade", context={"country": "SE"}
+    )
+    assert answer.hits[0].attributes["shade"] == "cold" and "shade" in answer.facets
+    rows(settings, answer.query_id)  # once the search is in the log
+    with connect(settings) as parts:
+        contexts = {row["query_id"]: row["context"] for row in parts.events.searches().to_pylist()}
+    assert json.loads(contexts[answer.query_id]) == {"country": "SE"}
+    with pytest.raises(ServiceError, match="'city' is not a declared dimension"):
+        client.search(RED, context={"city": "Uppsala"})
 
 
 def test_pages_end(client: Client) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,8 @@ import httpx
 from immr.client.answers import Answer, Hit, ProposedRegion, Recorded, Regions
 from immr.errors import ServiceError
 
-Photo = bytes | Path
+Photo = bytes | str | Path
+"""The content of a picture file, or its path."""
 Parsed = TypeVar("Parsed", Answer, Recorded, Regions)
 
 
@@ -66,9 +68,10 @@ class Client:
         k: int = 10,
         box: tuple[float, float, float, float] | None = None,
         category: str | None = None,
-        filters: Sequence[str] = (),
-        facets: Sequence[str] = (),
+        filters: str | Sequence[str] = (),
+        facets: str | Sequence[str] = (),
         group_by: str | None = None,
+        context: Mapping[str, str] | None = None,
     ) -> Answer:
         """The best items for up to five photos of one thing, for words, or those most like an item.
 
@@ -84,6 +87,7 @@ class Client:
             filters: For example `brand:Nike`, `-brand:Nike`, `size:40..44`.
             facets: Attributes to count.
             group_by: Show each value of this attribute once.
+            context: Where the search came from, in the declared dimensions: `{"country": "SE"}`.
 
         Raises:
             ServiceError: The service refused the search or did not answer.
@@ -96,9 +100,10 @@ class Client:
             "k": k,
             "box": ",".join(map(str, box)) if box else None,
             "category": category,
-            "filter": list(filters),
-            "facets": ",".join(facets) or None,
+            "filter": _listed(filters),
+            "facets": ",".join(_listed(facets)),
             "group_by": group_by,
+            "context": json.dumps(context) if context else None,
         }
         return self._search(
             photos, {name: value for name, value in fields.items() if value not in (None, "", [])}
@@ -180,7 +185,12 @@ class Client:
 
 
 def _content(photo: Photo) -> bytes:
-    return photo.read_bytes() if isinstance(photo, Path) else photo
+    return photo if isinstance(photo, bytes) else Path(photo).read_bytes()
+
+
+def _listed(values: str | Sequence[str]) -> list[str]:
+    """A text is one value, although it is a sequence of texts as well."""
+    return [values] if isinstance(values, str) else list(values)
 
 
 def _parsed(record: type[Parsed], response: httpx.Response) -> Parsed:
