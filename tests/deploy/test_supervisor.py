@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from immr.deploy import supervisor as supervising
 from immr.deploy.deployer import Deployment
 from immr.deploy.supervisor import BentoSupervisor
+from immr.errors import DeployError
 from tests.support.patience import until
 from tests.support.upstream_process import free_port
 
@@ -60,6 +62,24 @@ def test_a_port_in_use_is_replaced(supervisor: BentoSupervisor) -> None:
         held.listen()
         wanted = deployment(port=held.getsockname()[1])
         assert supervisor.sync({"champion": wanted})["champion"].url != wanted.url
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_port_that_is_taken_while_a_version_starts_is_replaced(
+    supervisor: BentoSupervisor, taken: bool
+) -> None:
+    broken = deployment(bento="immr-search:broken")
+    there = supervisor.sync({"champion": broken})["champion"]
+    supervisor.process(broken).popen.wait(60)
+    with socket.socket() as other:
+        if taken:
+            other.bind(("127.0.0.1", int(there.url.rpartition(":")[2])))
+            other.listen()
+        with pytest.raises(
+            DeployError, match="exited with code 3"
+        ):  # on the other port as well: it is broken
+            supervisor.wait_until_ready(broken, time.monotonic() + 60)
+    assert (supervisor.process(broken).deployment.url != there.url) == taken
 
 
 def test_two_versions_never_share_a_port(supervisor: BentoSupervisor) -> None:

@@ -126,12 +126,12 @@ class LocalDeployer:
                 if place == "previous":
                     continue
                 try:
-                    self._supervisor.process(deployment).wait_until_ready(deadline)
+                    self._supervisor.wait_until_ready(deployment, deadline)
                 except DeployError as error:
                     if challenger_must_start or deployment.role == "champion":
                         raise
                     log.error("%s", error)
-            yield list(deployments.values())
+            yield self.follow()
 
     def follow(self) -> Sequence[Deployment]:
         """Within `running`: start, replace and stop processes as the deployments have changed since.

@@ -64,6 +64,28 @@ class BentoSupervisor:
         """The process of a deployment."""
         return self._kept[_key(deployment)].process
 
+    def wait_until_ready(self, deployment: Deployment, deadline: float) -> None:
+        """Wait for a deployment's process; if another program took its port meanwhile, start it on a free one.
+
+        Args:
+            deployment: One of those wanted; `process` has its address afterwards.
+            deadline: Of `time.monotonic`.
+
+        Raises:
+            DeployError: The process exited or was not ready in time.
+        """
+        kept = self._kept[_key(deployment)]
+        try:
+            kept.process.wait_until_ready(deadline)
+        except DeployError:
+            port = urlsplit(kept.process.deployment.url).port or 0
+            if kept.process.popen.poll() is None or _free_port(port, set()) == port:
+                raise
+            log.warning("another program took port %d while %s started", port, deployment.version_id)
+            kept.process.stop()
+            kept.process = self._start(kept.process.deployment)
+            kept.process.wait_until_ready(deadline)
+
     def stop(self) -> None:
         """Stop every process."""
         while self._kept:
