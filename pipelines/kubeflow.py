@@ -50,8 +50,8 @@ def connect(host: str) -> Client:
     except Exception as error:  # kfp raises whatever its parts raise: urllib3, kubernetes, ValueError
         raise SettingsError(
             f"Kubeflow Pipelines does not answer at {host or 'the address in the kubeconfig'} ({error}): "
-            "forward its port (`kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8888:80`), or give another address "
-            "with --host or KFP_ENDPOINT"
+            "forward its port (`kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8888:80`), or name another "
+            "address with --host or KFP_ENDPOINT"
         ) from error
 
 
