@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -148,38 +147,6 @@ def test_the_command_line_exports_and_replaces(settings: Settings, log: EventLog
         assert done.exit_code == 0, done.output
     assert "1 of 1 queries with 3 impressions" in " ".join(done.output.split())
     assert admit(tmp_path / "log", tmp_path / "admitted").tables["queries"].valid == 1
-
-
-def test_the_command_line_exports_a_catalogue_of_any_kind(
-    settings: Settings, log: EventLog, tmp_path: Path
-) -> None:
-    """A CSV file with pictures beside it, columns of its own, attributes, and a row that the contract rejects."""
-    record(log, "q")
-    PhotoStore(settings.photos_dir).keep("q", JPEG)
-    shop = tmp_path / "shop"
-    shop.mkdir()
-    (shop / "artikel.csv").write_text(
-        "sku,title,description,category,image,price,updated_at,images,brand\n"
-        "item-1,Tea,,Drinks,pictures/1.jpg,2.50,2024-05-01T12:00:00Z,pictures/1b.jpg|https://cdn.example/1c.jpg,Größe\n"
-        "item-2,Tea,,Drinks,/elsewhere/2.jpg,sold out,2024-05-01T12:00:00Z,,\n"
-        "item-3,Tea,,Drinks,https://cdn.example/3.jpg,3,2024-05-01T12:00:00Z,,Acme\n"
-    )
-    (shop / "attributes.toml").write_text('brand = "keyword"\n')
-    mapping = tmp_path / "shop.toml"
-    mapping.write_text('[items.columns]\nitem_id = "sku"\n')
-    command = ["events", "export", "--out", str(tmp_path / "log"), "--items", str(shop / "artikel.csv")]
-    done = CliRunner(env={"IMMR_HOME": str(settings.home)}).invoke(app, [*command, "--map", str(mapping)])
-    assert done.exit_code == 0, done.output
-    admitted = admit(tmp_path / "log", tmp_path / "admitted")
-    assert admitted.tables["items"].rejected == {"price is not a number": 1}
-    first, last = pq.read_table(admitted.path("items")).to_pylist()
-    assert (first["image"], first["price"]) == (f"{shop}/pictures/1.jpg", 2.5)
-    assert json.loads(first["images"]) == [f"{shop}/pictures/1b.jpg", "https://cdn.example/1c.jpg"]
-    assert (json.loads(first["attributes"]), json.loads(last["attributes"])) == (
-        {"brand": "Größe"},
-        {"brand": "Acme"},
-    )
-    assert last["image"] == "https://cdn.example/3.jpg"
 
 
 def test_an_export_with_a_missing_catalogue_writes_nothing(
