@@ -17,6 +17,9 @@ import numpy.typing as npt
 from immr.readout.users import RatioMoments
 
 POSITIONS = 10
+CLICK_SHAPE = (0.8, 7.2)  # Beta: the users' rates, 0.1 on average
+BUYING = 1.3  # where clicks are clumped, this times a user's rate is the share of sessions for buying
+BUYING_CTR, BROWSING_CTR = 0.6, 0.01
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -143,10 +146,10 @@ def _clicks(
     searches_S: Ints,
     challenged_S: npt.NDArray[np.bool_],
 ) -> Ints:
-    rate_S = rng.beta(0.8, 7.2, world.users)[user_S]
+    rate_S = rng.beta(*CLICK_SHAPE, world.users)[user_S]
     if world.clumped:
-        buys_S = rng.random(len(user_S)) < 1.3 * rate_S
-        rate_S = np.where(buys_S, 0.6, 0.01)
+        buys_S = rng.random(len(user_S)) < BUYING * rate_S
+        rate_S = np.where(buys_S, BUYING_CTR, BROWSING_CTR)
     rate_S = np.where(challenged_S, rate_S * (1 + world.lift), rate_S)
     return np.asarray(rng.binomial(searches_S * POSITIONS, np.minimum(rate_S, 1.0)), dtype=np.int64)
 

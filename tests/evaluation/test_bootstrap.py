@@ -35,6 +35,23 @@ def test_resampling_clusters_keeps_the_error_rate_where_resampling_photos_quadru
     assert false_alarms(np.arange(len(IDS_Q))) > 0.08
 
 
+def test_a_few_large_clusters_among_many_small_ones_count_as_few() -> None:
+    """Two shoppers took two thirds of the photos: 42 clusters tell hardly more than four."""
+    generator, sizes_C = np.random.default_rng(1), np.array([60, 60, 20, *[1] * 40])
+    ids_Q, claimed = np.repeat(np.arange(len(sizes_C)), sizes_C), 0
+    for seed in range(400):
+        shared_Q = generator.normal(0, 1, len(sizes_C))[ids_Q]
+        differences_Q = shared_Q + generator.normal(0, 1, len(ids_Q))
+        claimed += mean_estimate(differences_Q, ids_Q, 200, 0.95, seed).low > 0
+    assert claimed / 400 <= 0.04
+
+
+def test_one_huge_cluster_among_small_ones_claims_nothing() -> None:
+    values_Q, ids_Q = np.repeat([1.0, -0.1], [1000, 2]), np.repeat([0, 1, 2], [1000, 1, 1])
+    estimate = mean_estimate(values_Q, ids_Q, 500, 0.95, seed=0)
+    assert estimate.low == pytest.approx(-0.1) and estimate.high == 1.0
+
+
 def test_independent_queries_agree_with_scipy() -> None:
     values_Q = np.random.default_rng(1).random(200)
     ours = mean_estimate(values_Q, np.arange(200), 4000, 0.9, seed=0)

@@ -89,6 +89,35 @@ def test_a_slice_does_not_fail_by_chance(model: Model) -> None:
     assert not fruit.failed
 
 
+def test_equal_models_do_not_fail_for_having_many_slices(model: Model) -> None:
+    """Eight slices of 40 photos, on a fifth of which the models differ: each interval misses in 2.5 % of worlds."""
+    photos, parts, generator = 320, 8, np.random.default_rng(0)
+    known = model(0.0)
+    queries = tuple(dataclasses.replace(known.queries[0], query_id=str(number)) for number in range(photos))
+    members = np.arange(photos).reshape(parts, -1)
+    one = known.slices["Fruit"]
+    slices = {
+        str(part): dataclasses.replace(one, members=tuple(members[part].tolist())) for part in range(parts)
+    }
+    failed = 0
+    for _ in range(60):
+        models = [
+            dataclasses.replace(
+                known,
+                queries=queries,
+                clusters=Clusters("user", tuple(map(str, range(photos)))),
+                per_query={"recall@1": values_Q},
+                slices=slices,
+            )
+            for values_Q in generator.permuted(
+                np.repeat([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [32, 32, 256], axis=0), axis=0
+            ).T
+        ]
+        failed += gate(*models, RECIPE).numbers["slices_failed"] > 0
+    assert failed <= 4
+    assert gate(wrong_on(models[0], tuple(range(20))), models[0], RECIPE).slices["0"].failed
+
+
 def test_an_equal_model_passes_only_with_a_negative_margin(model: Model) -> None:
     candidate = model(0.5)
     assert not gate(candidate, candidate, RECIPE).passed

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from immr.data.training_set import LabelledPhoto
@@ -101,6 +102,26 @@ def test_it_starts_with_a_summary(model: Model, items: list[Item], tmp_path: Pat
     ]
     places = [text.index(sentence) for sentence in summary]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        ({"hash": "a", "wrong_judgements": 0.12}, True),
+        ({"hash": "a", "wrong_judgements": None}, False),  # people judged
+        ({"hash": "a"}, False),  # of an earlier release
+    ],
+)
+def test_it_says_how_far_reported_and_judged_recall_may_differ(
+    model: Model, items: list[Item], tmp_path: Path, manifest: dict[str, object], said: bool
+) -> None:
+    candidate = model(1.5)
+    reported = candidate.intervals["recall@1"].mean
+    page = write_report(candidate, items, tmp_path / "g.html", background=Background(manifest=manifest))
+    between = f"between about {reported - 0.12:.3f} and {min(reported + 0.12, 1):.3f}"
+    text, _ = read(page)
+    assert (between in text and "an estimated 12.0 % of them are wrong" in text) == said
+    assert ("If people judged" in text) == said
 
 
 def test_the_page_works_without_champion_and_verdict(model: Model, items: list[Item], tmp_path: Path) -> None:

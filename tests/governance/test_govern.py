@@ -174,6 +174,7 @@ def test_without_judgements_whole_users_are_held_out_before_cleaning(
     names = [step["name"] for step in training_set.manifest["steps"] if step["table"] == "queries"]
     assert names.index("split") < names.index("appearance")
     assert "counts wrong clicks against the model" in step_of(training_set, "split")["note"]
+    assert (training_set.manifest["wrong_judgements"] is None) == (embedder is None)
 
 
 def test_a_judged_photo_is_not_in_training(governed: TrainingSet, log: Path, tmp_path: Path) -> None:
@@ -235,6 +236,7 @@ def test_appearance_decides_between_clicked_items(log: Path, governed: TrainingS
     assert "moved to another clicked item" in page
     assert dropped and all(reason in page for reason in dropped)
     assert govern(log, tmp_path / "again", GovernanceRecipe(), embedder=Colours()).hash == seen.hash
+    assert seen.manifest["wrong_judgements"] is None, "people judged this log"
 
 
 def test_offers_of_one_product_become_one_class_in_the_report(twin_log: Path, tmp_path: Path) -> None:

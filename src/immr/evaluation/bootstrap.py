@@ -2,7 +2,8 @@
 
 Photos taken by one shopper, or of one product, succeed and fail together, so whole clusters are resampled
 (Davison and Hinkley, 1997, section 3.8). Quantiles are widened for few clusters (Hesterberg, 2015, "expanded
-percentile interval"), without which ten clusters would cover too little.
+percentile interval"), without which ten clusters would cover too little. A few large clusters among many
+small ones count as few (Carter, Schnepel and Steigerwald, 2017, "effective number of clusters").
 
 Shapes: Q queries, M metrics, C clusters, R bootstrap rounds.
 """
@@ -62,7 +63,7 @@ def mean_estimates(
     np.add.at(sums_CM, cluster_of_Q, values_QM)
     resampled = _draw_counts(len(sizes_C), rounds, seed)
     means_RM = np.concatenate([(draws @ sums_CM) / (draws @ sizes_C)[:, None] for draws in resampled])
-    tail = _expanded_tail((1 - confidence) / 2, len(sizes_C))
+    tail = _expanded_tail((1 - confidence) / 2, float(sizes_C.sum() ** 2 / (sizes_C**2).sum()))
     low_M, high_M = np.quantile(means_RM, [tail, 1 - tail], axis=0)
     return [
         Estimate(float(mean), float(low), float(high))
@@ -100,8 +101,13 @@ def difference_estimate(
     return mean_estimate(candidate_Q - champion_Q, clusters_Q, rounds, confidence, seed)
 
 
-def _expanded_tail(tail: float, clusters: int) -> float:
-    """Tail probability that makes a percentile interval as wide as Student's t with C − 1 degrees."""
+def _expanded_tail(tail: float, clusters: float) -> float:
+    """Tail probability that makes a percentile interval as wide as Student's t with C − 1 degrees.
+
+    Args:
+        tail: of the interval, on each side.
+        clusters: C, more than 1: (Σ size)² / Σ size², which is their number if all have the same size.
+    """
     from scipy.special import ndtr, stdtrit
 
     return float(ndtr(math.sqrt(clusters / (clusters - 1)) * stdtrit(clusters - 1, tail)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from immr.evaluation.bootstrap import Estimate, Values, difference_estimate
 from immr.evaluation.gate_recipe import EXACT, GateRecipe
 from immr.evaluation.result import Evaluation, Slice
 
+_MOST_ROUNDS = 20_000
+
 
 @dataclass(frozen=True)
 class SliceVerdict:
@@ -18,7 +21,7 @@ class SliceVerdict:
 
     queries: int
     clusters: int
-    difference: Estimate  # candidate − champion
+    difference: Estimate  # candidate − champion; where it counts, jointly with the other slices that do
     margin: float
     counts: bool  # large enough to fail the gate
     failed: bool
@@ -63,10 +66,7 @@ def gate(candidate: Evaluation, champion: Evaluation | None, recipe: GateRecipe)
     ours_Q, theirs_Q = candidate.per_query[metric], _aligned(candidate, champion, metric)
     ids_Q = np.array(candidate.clusters.ids)
     difference = _difference(ours_Q, theirs_Q, ids_Q, recipe)
-    slices = {
-        name: _judge_slice(name, part, ours_Q, theirs_Q, ids_Q, recipe)
-        for name, part in candidate.slices.items()
-    }
+    slices = _judge_slices(candidate.slices, ours_Q, theirs_Q, ids_Q, recipe)
     numbers |= {
         "champion_mean": theirs.mean,
         "champion_low": theirs.low,
@@ -91,16 +91,37 @@ def gate(candidate: Evaluation, champion: Evaluation | None, recipe: GateRecipe)
     return GateVerdict(passed, sentence, metric, difference, numbers, slices)
 
 
-def _judge_slice(
-    name: str, part: Slice, ours_Q: Values, theirs_Q: Values, ids_Q: np.ndarray, recipe: GateRecipe
-) -> SliceVerdict:
-    members = list(part.members)
-    difference = _difference(ours_Q[members], theirs_Q[members], ids_Q[members], recipe)
-    margin = recipe.slice_margins.get(name, recipe.slice_margin)
-    clusters = len(np.unique(ids_Q[members]))
-    counts = len(members) >= recipe.slice_queries and clusters >= recipe.slice_clusters
-    failed = counts and difference.mean < margin and difference.high < 0
-    return SliceVerdict(len(members), clusters, difference, margin, counts, failed)
+def _judge_slices(
+    parts: Mapping[str, Slice], ours_Q: Values, theirs_Q: Values, ids_Q: np.ndarray, recipe: GateRecipe
+) -> dict[str, SliceVerdict]:
+    """Each slice's verdict. The intervals of those that can fail hold for all of them jointly (Bonferroni)."""
+    clusters = {name: len(np.unique(ids_Q[list(part.members)])) for name, part in parts.items()}
+    counting = {
+        name
+        for name, part in parts.items()
+        if part.queries >= recipe.slice_queries and clusters[name] >= recipe.slice_clusters
+    }
+    joint = _jointly(recipe, len(counting))
+    verdicts = {}
+    for name, part in parts.items():
+        members, counts = list(part.members), name in counting
+        difference = _difference(
+            ours_Q[members], theirs_Q[members], ids_Q[members], joint if counts else recipe
+        )
+        margin = recipe.slice_margins.get(name, recipe.slice_margin)
+        failed = counts and difference.mean < margin and difference.high < 0
+        verdicts[name] = SliceVerdict(len(members), clusters[name], difference, margin, counts, failed)
+    return verdicts
+
+
+def _jointly(recipe: GateRecipe, intervals: int) -> GateRecipe:
+    """The recipe of each of so many intervals, with enough bootstrap rounds for its smaller tails."""
+    several = max(intervals, 1)
+    return replace(
+        recipe,
+        confidence=1 - (1 - recipe.confidence) / several,
+        bootstrap_rounds=min(recipe.bootstrap_rounds * several, max(recipe.bootstrap_rounds, _MOST_ROUNDS)),
+    )
 
 
 def _of_slices(slices: dict[str, SliceVerdict], otherwise_passed: bool) -> str:

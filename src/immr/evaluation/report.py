@@ -48,6 +48,15 @@ class Weakest:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What recall@1 on the same photos may be if people judged them instead of clicks."""
+
+    wrong_share: float  # of the clicked labels, estimated by governance
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Row:
     """A version in the table of versions."""
 
@@ -95,8 +104,7 @@ def write_report(
     template = environment.from_string(
         resources.files("immr.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
     )
-    by_id = {item.item_id: item for item in items}
-    picture = cache(partial(thumbnail, side_px=_THUMBNAIL_PX))
+    by_id, picture = {item.item_id: item for item in items}, cache(partial(thumbnail, side_px=_THUMBNAIL_PX))
     chosen = gallery.choose(evaluation.ranks, max_queries)
     page = template.render(
         name=name,
@@ -112,6 +120,7 @@ def write_report(
         manifest=known.manifest,
         confusions=_confusions(evaluation, by_id, picture),
         weakest=_weakest(evaluation),
+        judged=judged(evaluation, known.manifest),
         shown=gallery.gallery_queries(evaluation, by_id, others, chosen, picture),
         failures=int((evaluation.ranks > 1).sum()),
     )
@@ -134,6 +143,18 @@ def ablation(name: str, evaluation: Evaluation, others: Mapping[str, Evaluation]
             )
             rows.append(Row(other_name, other.intervals, _recall_by_slice(other), difference))
     return sorted(rows, key=lambda row: -row.intervals[_METRIC].mean)
+
+
+def judged(evaluation: Evaluation, manifest: Mapping[str, Any]) -> Judged | None:
+    """How far judged and reported recall@1 may differ; None if people judged, or nothing was estimated.
+
+    A right label gives the same answer to both, so they differ by the share of wrong labels at most.
+    """
+    wrong = manifest.get("wrong_judgements")
+    if wrong is None:
+        return None
+    reported = evaluation.intervals[_METRIC].mean
+    return Judged(wrong, max(reported - wrong, 0.0), min(reported + wrong, 1.0))
 
 
 def _weakest(evaluation: Evaluation) -> Weakest | None:

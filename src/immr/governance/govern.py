@@ -108,6 +108,8 @@ class _Run:
         self._admission = admission
         self._folder = folder
         self._class_count = 0
+        self._judged_by_clicks = False
+        self._wrong_share: float | None = None  # of labels that clicks agree on; None: not estimated
         self._ledger = Ledger(workspace)
         self._ledger.steps += [
             Step("contract", name, counts.rows_in, counts.valid, counts.rejected)
@@ -150,7 +152,10 @@ class _Run:
             "judgements": self._write("judgements", judgements, JUDGEMENTS_SCHEMA, "query_id"),
         }
         steps = self._ledger.steps
-        written = manifest.write(self._folder, self._recipe, inputs, steps, outputs, self._class_count)
+        wrong = self._wrong_share if self._judged_by_clicks else None
+        written = manifest.write(
+            self._folder, self._recipe, inputs, steps, outputs, self._class_count, wrong_judgements=wrong
+        )
         report.write(self._folder, written, self._ledger.examples)
 
     def _pictured(self) -> tuple[Any, Any, Any]:
@@ -193,6 +198,7 @@ class _Run:
         judged, wrong_share = appearance.judged(
             self._work, labelled, clicked, item_classes, embedder, self._recipe, self._work.scratch
         )
+        self._wrong_share = wrong_share
         judged = self._work.keep(judged)
         counts = self._work.fetch(judged.group_by("moved").aggregate(rows=judged.count()), ["moved"])
         moved = "; ".join(f"{row['rows']} {row['moved']}" for row in counts if row["moved"])
@@ -241,6 +247,7 @@ class _Run:
             judgements = judgements.join(item_classes, "item_id").mutate(user_id=ibis.null("string"))
             note = "{} judgements from the data"
         else:
+            self._judged_by_clicks = True
             sides = self._held_out(labelled)
             held = labelled.semi_join(sides.filter(sides.side == HELD_OUT), "query_id")
             of_unseen = (

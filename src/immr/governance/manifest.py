@@ -50,8 +50,13 @@ def write(
     steps: Sequence[Step],
     outputs: dict[str, Any],
     classes: int,
+    wrong_judgements: float | None = None,
 ) -> dict[str, Any]:
-    """Write `manifest.json`; its `hash` knows nothing of time, place, engine or number of threads."""
+    """Write `manifest.json`; its `hash` knows nothing of time, place, engine or number of threads.
+
+    `wrong_judgements` is the estimated share of held-out photos with a wrong label; None if people judged
+    them, or if it was not estimated.
+    """
     content = {
         "format": FORMAT,
         "recipe": dataclasses.asdict(recipe),
@@ -59,6 +64,7 @@ def write(
         "steps": [dataclasses.asdict(step) for step in steps],
         "outputs": outputs,
         "classes": classes,
+        "wrong_judgements": wrong_judgements,
     }
     manifest = {"hash": fingerprint.of_values(content), **content}
     write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
