@@ -46,3 +46,13 @@ def test_without_a_total_only_the_rate_is_shown(clock: list[float], caplog: pyte
         clock[0] += 4
         progress.advance(8)
     assert caplog.messages == ["checking pictures: 8 pictures, 2 pictures/s"]
+
+
+def test_before_the_first_unit_there_is_no_time_left(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "immr")
+    with ProgressBar("image features", 1200, "pictures", done=300) as progress:
+        clock[0] += 4
+        progress.advance(0)
+    assert caplog.messages == ["image features: 300 of 1,200 pictures"]

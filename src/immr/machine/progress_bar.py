@@ -58,13 +58,15 @@ class ProgressBar:
             self.log(f"{self._what}: {self._done:,}{of} {self._unit}" + f", {note}" * bool(note))
 
     def log(self, what: str) -> None:
-        """Log a line with the rate and the time left; the next one follows some seconds later."""
+        """Log a line, with the rate and the time left once there is a rate; the next follows some seconds later."""
         now = time.monotonic()
         self._next_at = now + _EVERY_S
         rate = (self._done - self._from) / max(1e-9, now - self._started)
-        left = _duration(max(0, self._total - self._done) / max(1e-9, rate))
+        pace = f", {rate:.3g} {self._unit}/s" if rate else ""
+        if rate and self._total:
+            pace += f", {_duration(max(0, self._total - self._done) / rate)} left"
         if self._shown:
-            _log.info("%s, %.3g %s/s%s", what, rate, self._unit, f", {left} left" * bool(self._total))
+            _log.info("%s%s", what, pace)
 
 
 def with_progress(values: Iterable[_T], what: str, unit: str, total: int) -> Iterator[_T]:
