@@ -11,6 +11,7 @@ frozen      nearest document by frozen, centred encoder features: the floor that
 framed      the same with the recipe's framing
 towers      towers on frozen features; the full softmax, and sampled softmaxes at two rates
 fine-tuned  the recipe `many_classes`, as its version serves: ONNX query encoder and embedded documents
+without photos  the same version, whose documents are not moved towards the training photos of their items
 conflicts   towers trained on 0, 20 and 40 % wrong labels, with and without the filter of conflicting negatives
 
 Items marked unseen take no part in training, neither their photos nor their documents. `--choose` is for
@@ -180,7 +181,7 @@ class Bench:
             yield "frozen", self.frozen(ModelRecipe(fusion="image", image_size_px=FROZEN_SIDE_PX))
             yield "framed", self.frozen(self.recipe.model)
         if only in ("", "fine-tuned"):
-            yield "fine-tuned", self.fine_tuned(epochs, processes)
+            yield from self.fine_tuned(epochs, processes)
         for rate in RATES if only in ("", "towers") else ():
             yield f"towers, rate {rate:g}", self.towers(rate)
         for share in WRONG_LABELS if only == "conflicts" else ():
@@ -222,8 +223,8 @@ class Bench:
             )
         return self._outcome(photos_ND, documents_MD, seconds)
 
-    def fine_tuned(self, epochs: int | None, processes: int | None) -> Outcome:
-        """The recipe as its version serves."""
+    def fine_tuned(self, epochs: int | None, processes: int | None) -> Iterator[tuple[str, Outcome]]:
+        """The recipe as its version serves, and with documents of the catalogue alone."""
         recipe = self.recipe
         tuning = recipe.train.fine_tune
         assert tuning is not None
@@ -257,8 +258,10 @@ class Bench:
             job.write(self.folder / "job.json")
             LocalLauncher().run(TrainingJob("benchmark", self.folder / "job.json", train.processes, job.out))
         seconds = time.perf_counter() - began
-        documents_MD = torch.from_numpy(encode_documents(job.out, self.items, self.cache_dir))
-        return self._outcome(self._encoded(job.out), documents_MD, seconds)
+        photos_ND = self._encoded(job.out)
+        for name, weight in (("fine-tuned", None), ("without photos", 0.0)):
+            documents_MD = encode_documents(job.out, self.items, self.cache_dir, weight)
+            yield name, self._outcome(photos_ND, torch.from_numpy(documents_MD), seconds)
 
     def _encoded(self, version: Path) -> Tensor:
         encoder = OnnxQueryEncoder(version, threads=torch.get_num_threads())

@@ -77,7 +77,9 @@ def many_classes() -> Recipe:
     )
     return Recipe(
         name="many_classes",
-        model=ModelRecipe(image_size_px=64, framing="drawing", fusion="image", plain_share=0.0),
+        model=ModelRecipe(
+            image_size_px=64, framing="drawing", fusion="image", plain_share=0.0, photo_weight=0.125
+        ),
         train=TrainRecipe(
             epochs=0,
             views=1,

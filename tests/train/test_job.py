@@ -45,3 +45,15 @@ def test_an_existing_version_is_not_trained_again(job):
     assert (job.out / "towers.pt").stat().st_mtime_ns == before
     run(dataclasses.replace(job, key="key-2"), World())
     assert Card.read(job.out).key == "key-2"
+
+
+def test_a_version_with_photos_in_its_documents_knows_them(job, training_set):
+    job = dataclasses.replace(job, train=TRAIN, model=dataclasses.replace(job.model, photo_weight=0.5))
+    run(job, World())
+    alone_MD = encode_documents(job.out, training_set.items, job.cache_dir, photo_weight=0.0)
+    mixed_MD = encode_documents(job.out, training_set.items, job.cache_dir)
+    photos_ND = OnnxQueryEncoder(job.out).encode(
+        [Image.open(photo.image).convert("RGB") for photo in training_set.queries]
+    )
+    own_N = [photo.class_id for photo in training_set.queries]
+    assert ((photos_ND * mixed_MD[own_N]).sum(1) > (photos_ND * alone_MD[own_N]).sum(1)).mean() > 0.9

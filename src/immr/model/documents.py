@@ -13,6 +13,7 @@ from immr.data import images
 from immr.errors import DataError
 from immr.machine.progress_bar import ProgressBar
 from immr.model.card import TOWERS, Card, tuned_weights
+from immr.model.prototypes import Prototypes
 from immr.types import FloatArray, Item
 
 _log = logging.getLogger(__name__)
@@ -58,13 +59,18 @@ def _is_readable(uri: str, item_id: str) -> bool:
     return True
 
 
-def encode_documents(folder: Path, items: Sequence[Item], cache_dir: Path) -> FloatArray:
+def encode_documents(
+    folder: Path, items: Sequence[Item], cache_dir: Path, photo_weight: float | None = None
+) -> FloatArray:
     """Embed items by their main picture and text, with the document tower of the version in `folder`.
+
+    Where the version knows photos of an item, they move its document towards them, see `prototypes`.
 
     Args:
         folder: a version's folder.
         items: the documents; those without picture or text get an embedding as well.
         cache_dir: cache of frozen features; missing ones are computed and added.
+        photo_weight: instead of the version's.
 
     Returns:
         (N, D) with unit rows, in the order of `items`.
@@ -91,4 +97,8 @@ def encode_documents(folder: Path, items: Sequence[Item], cache_dir: Path) -> Fl
             parts.append(tower(found.to(device)).cpu())
             progress.advance(len(batch))
     embeddings_ND: FloatArray = torch.cat(parts).numpy()
-    return embeddings_ND
+    weight = recipe.photo_weight if photo_weight is None else photo_weight
+    prototypes = Prototypes.read(folder) if weight else None
+    if prototypes is None:
+        return embeddings_ND
+    return prototypes.mixed([item.item_id for item in items], embeddings_ND, weight)

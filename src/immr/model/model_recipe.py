@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +29,14 @@ class ModelRecipe:
     fusion: FusionName = "concept_slots"
     concepts: int = 32  # K, rows of the learned memory
     max_tokens: int = 128
+    photo_weight: float = 0.0  # of each training photo in the document of its item, see `prototypes`
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.photo_weight < math.inf:
+            raise RecipeError(
+                f"photo_weight is {self.photo_weight}, but photos are added to a document that counts as 1: "
+                "choose 0 or more"
+            )
 
     @property
     def embedding_dim(self) -> int:

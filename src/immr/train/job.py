@@ -133,6 +133,7 @@ def _write_version(
     import torch
 
     from immr.model.encoders.by_name import preprocessing_of
+    from immr.model.prototypes import prototypes_of
     from immr.model.text_tower import export_text_encoder
     from immr.train.export import export_query_encoder
 
@@ -142,6 +143,9 @@ def _write_version(
         difference = export_query_encoder(job.model, towers.query, folder, job.cache_dir)
         export_text_encoder(job.model, towers.document, folder)
         torch.save(towers.state_dict(), folder / TOWERS)
+        if job.model.photo_weight:
+            photos = TrainingSet(job.training_set)
+            prototypes_of(photos, job.model, towers.query, folder, job.cache_dir).write(folder)
         (folder / CURVES).write_text(json.dumps(curves, indent=1))
         card = Card(
             recipe=job.recipe_name,
