@@ -13,7 +13,7 @@ ifneq ($(wildcard ../shared/data),)
 export IMMR_DATA_MIRROR ?= $(abspath ../shared/data)
 endif
 
-.PHONY: audit images push image-spark rules help demo test test-slow coverage lint types imports unit pipelines setup browser spark prometheus redis postgres bench clean
+.PHONY: audit images push image-spark rules help demo test test-slow coverage lint types imports unit pipelines setup browser spark prometheus redis postgres registry bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -69,13 +69,13 @@ imports: $(READY) ## import-linter: which package may import which
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 PYTEST = $(BIN)/pytest --numprocesses $(or $(WORKERS),$(shell echo $$(($(1) * $(CORES))))) --dist loadfile --no-loadscope-reorder
 
-unit: $(READY) browser spark prometheus redis postgres ## pytest, all but the slow tests (ARGS=... to choose, WORKERS=0 for one process)
+unit: $(READY) browser spark prometheus redis postgres registry ## pytest, all but the slow tests (ARGS=... to choose, WORKERS=0 for one process)
 	$(call PYTEST,2) -m "not slow" $(ARGS)
 
-test-slow: $(READY) browser spark prometheus redis postgres ## slow tests: load, chaos, whole pipelines
+test-slow: $(READY) browser spark prometheus redis postgres registry ## slow tests: load, chaos, whole pipelines
 	$(call PYTEST,1) -m slow $(ARGS)
 
-coverage: $(READY) browser spark prometheus redis postgres ## line and branch coverage of all tests
+coverage: $(READY) browser spark prometheus redis postgres registry ## line and branch coverage of all tests
 	$(call PYTEST,1) --cov --cov-branch --cov-report=term $(ARGS)
 
 browser: # Chromium for the tests of the page, installed with apt; without it they are skipped
@@ -121,6 +121,14 @@ postgres: # for the event log's tests, installed with apt; without it they are s
 	    mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; } >/dev/null 2>&1 \
 	      || echo "· PostgreSQL could not be installed: the event log's PostgreSQL tests will be skipped"; \
+	  fi; }
+
+registry: # for the tests of Bentos as images, installed with apt; without it they are skipped
+	@command -v docker-registry >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "· installing a container registry for the tests of Bentos as images"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker-registry; } >/dev/null 2>&1 \
+	      || echo "· docker-registry could not be installed: the tests of Bentos as images will be skipped"; \
 	  fi; }
 
 pipelines: $(READY) ## compile pipelines/*.py to pipelines/*.yaml

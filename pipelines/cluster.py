@@ -41,6 +41,7 @@ USER = 10001  # the user of IMMR's images
 S3_SECRET = "immr-s3"
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
 ALERTS_SECRET = "immr-alerts"
+REGISTRY_SECRET, REGISTRY_SECRET_PATH = "immr-registry", "/var/run/immr-registry"
 DAY_S = 24 * 3600
 SIZES = "IMMR_STEP_SIZES"
 
@@ -82,6 +83,8 @@ def at_home(*tasks: PipelineTask) -> None:
         kubernetes.use_secret_as_env(task, DATABASE_SECRET, {"password": "PGPASSWORD"})
         kubernetes.use_secret_as_env(task, S3_SECRET, {name: name for name in S3_KEYS}, optional=True)
         kubernetes.use_secret_as_volume(task, REDIS_SECRET, REDIS_SECRET_PATH, optional=True)
+        kubernetes.use_secret_as_volume(task, REGISTRY_SECRET, REGISTRY_SECRET_PATH, optional=True)
+        task.set_env_variable("DOCKER_CONFIG", REGISTRY_SECRET_PATH)
         kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
         kubernetes.set_timeout(task, DAY_S)
         task.set_env_variable("IMMR_PIPELINE_IMAGE", IMAGE)  # the training pods of a step use its image

@@ -1,4 +1,4 @@
-"""Starts a refresh for data that no run has seen yet, once per content of the tables and pictures."""
+"""Starts a refresh for data that no run has seen yet, once per state of the tables' files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from immr.data.content import content_hash
-from immr.data.sources.shop import Shop
+from immr.data.content import listing_hash
 
 if TYPE_CHECKING:
     from kfp.client import Client
@@ -32,9 +31,10 @@ class Checked:
 class NewData:
     """Compares a shop's data with the runs of an experiment on Kubeflow Pipelines.
 
-    A run's name ends with the hash of its data, so that the server itself remembers which data have been seen. A run
-    that was created although the answer got lost is found again, and two watchers start no run twice unless they
-    check in the same second.
+    A run's name ends with a hash of what a listing shows of its data (`listing_hash`), so a check reads no table, and
+    the server itself remembers which data have been seen. A run that was created although the answer got lost is
+    found again, and two watchers start no run twice unless they check in the same second. The same rows written
+    again start a run, whose steps find their earlier results.
 
     Attributes:
         data: Folder, URL or mapping of the shop's tables.
@@ -60,18 +60,18 @@ class NewData:
             settled: The data are complete: do not wait for a second check.
 
         Raises:
-            ContractError: A table is missing or cannot be read.
+            ContractError: A table is missing, or its place does not answer.
         """
-        content = content_hash(Shop.of(self.data))[:16]
-        settled, self._seen = settled or content == self._seen, content
-        name = f"{self.name}-{content}"
+        state = listing_hash(self.data)[:16]
+        settled, self._seen = settled or state == self._seen, state
+        name = f"{self.name}-{state}"
         if known := self._runs(_called(name)):
-            return Checked(f"no new data: run {known[0].run_id} has seen {content}")
+            return Checked(f"no new data: run {known[0].run_id} has seen {state}")
         if not settled:
-            return Checked(f"new data {content}: waiting until they stay the same", waits=True)
+            return Checked(f"new data {state}: waiting until they stay the same", waits=True)
         if unfinished := [run for run in self._runs() if run.state in _UNFINISHED]:
-            return Checked(f"new data {content}: waiting for run {unfinished[0].run_id} to end", waits=True)
-        return Checked(f"new data {content}: started run {self.start(name)}")
+            return Checked(f"new data {state}: waiting for run {unfinished[0].run_id} to end", waits=True)
+        return Checked(f"new data {state}: started run {self.start(name)}")
 
     def check_or_log(self) -> str:
         """`check`, but any failure is logged and left to the next check: a server or a share may be down."""

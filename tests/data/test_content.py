@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from immr.data.content import content_hash
+from immr.data.content import content_hash, listing_hash
 from immr.data.contract import IMPRESSIONS, ITEMS, QUERIES
+from immr.data.sources.locations import Location
 from immr.data.sources.shop import Shop
 from immr.errors import ContractError
 
@@ -72,3 +73,37 @@ def test_a_table_that_cannot_be_read_is_named(shop: Path) -> None:
     (shop / "queries.parquet").write_text("no table")
     with pytest.raises(ContractError, match=r"queries\.parquet is not a readable Parquet file"):
         content_hash(shop)
+
+
+def test_a_listing_shows_new_and_changed_files_without_reading_them(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shop / "impressions").mkdir()
+    (shop / "impressions.parquet").rename(shop / "impressions/0.parquet")
+    for number in range(1, 3000):
+        (shop / f"impressions/{number}.parquet").write_bytes(b"")  # it could not be read
+    counted: list[str] = []
+    info = Location._info
+    monkeypatch.setattr(Location, "_info", lambda self: counted.append(self.uri) or info(self))
+    monkeypatch.setattr(Location, "read", lambda self: pytest.fail(f"{self.uri} was read"))
+    before = listing_hash(shop)
+    assert listing_hash(str(shop)) == before
+    assert len(counted) < 100, "files of a folder are listed together, not asked for one by one"
+    (shop / "impressions/3000.parquet").write_bytes(b"")
+    added = listing_hash(shop)
+    os.utime(shop / "impressions/7.parquet", ns=(0, 1))
+    touched = listing_hash(shop)
+    (shop / "items.parquet").write_bytes(b"other")
+    assert len({before, added, touched, listing_hash(shop)}) == 4
+
+
+def test_a_listing_without_a_table_is_refused(shop: Path) -> None:
+    (shop / "items.parquet").unlink()
+    with pytest.raises(ContractError, match=r"items\.parquet is missing"):
+        listing_hash(shop)
+
+
+def test_declared_attributes_are_part_of_the_listing(shop: Path) -> None:
+    before = listing_hash(shop)
+    (shop / "attributes.toml").write_text('colour = "keyword"\n')
+    assert listing_hash(shop) != before

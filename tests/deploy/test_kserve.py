@@ -105,6 +105,16 @@ def test_a_rollback_finds_the_previous_version_running(fake: FakeApi) -> None:
     assert [one.version_id for one in deployer(fake).current()] == ["immr-1"]
 
 
+def test_an_image_that_is_not_found_creates_nothing(fake: FakeApi) -> None:
+    with pytest.raises(
+        DeployError, match=r"oci\+native://127\.0\.0\.1:9/immr/immr-search:immr-1 cannot be looked up"
+    ):
+        deployer(fake, storage="oci://127.0.0.1:9/immr").apply(
+            tiny_version.version(1), "immr-search:immr-1", "champion"
+        )
+    assert names(fake) == set()
+
+
 def test_applying_twice_changes_nothing(fake: FakeApi) -> None:
     first = deploy(fake, 1, "champion")
     assert deploy(fake, 1, "champion") == first

@@ -542,7 +542,8 @@ def test_the_tools_pod_equals_a_step() -> None:
     (container,) = pod["spec"]["containers"]
     assert container["image"] == JobShape().image
     mounted = {one["mountPath"] for one in container["volumeMounts"]}
-    assert {cluster.HOME, f"{cluster.HOME}/events", cluster.REDIS_SECRET_PATH, "/tmp"} == mounted
+    secrets = {cluster.REDIS_SECRET_PATH, cluster.REGISTRY_SECRET_PATH}
+    assert {cluster.HOME, f"{cluster.HOME}/events", "/tmp"} | secrets == mounted
     assert container["envFrom"] == [{"configMapRef": {"name": cluster.SETTINGS}}]
     assert named("kind", "ServiceAccount", pod["spec"]["serviceAccountName"])
     for asked in ("mlflow", "qdrant", "search"):  # `immr experiment rollback` asks a version itself

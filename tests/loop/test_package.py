@@ -74,10 +74,18 @@ def test_a_bento_goes_to_the_object_store_of_the_deployer(
     copied = []
     monkeypatch.setattr("immr.packaging.bento.build", lambda version, *_, **__: f"immr-search:{version.id}")
     monkeypatch.setattr("immr.packaging.upload.upload", lambda *arguments: copied.append(arguments[1:]))
-    for url in ("local://", "kserve://?cpu=2", "kserve://shop?storage=s3://shop/bentos&cpu=2"):
+    for url in (
+        "local://",
+        "kserve://?cpu=2",
+        "kserve://shop?storage=s3://shop/bentos&cpu=2",
+        "kserve://?storage=oci://registry.example/immr",
+    ):
         parts = Parts.of(Settings(home=tmp_path, deploy_url=url), registry=Files(tmp_path))
         assert package(parts, tiny_version.version(7), recipes.by_name("smoke")) == "immr-search:immr-7"
-    assert copied == [("immr-search:immr-7", "s3://shop/bentos")]
+    assert copied == [
+        ("immr-search:immr-7", "s3://shop/bentos"),
+        ("immr-search:immr-7", "oci://registry.example/immr"),
+    ]
 
 
 def test_a_version_without_its_encoder_is_refused(tmp_path: Path) -> None:

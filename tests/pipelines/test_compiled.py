@@ -199,9 +199,12 @@ def test_every_step_has_the_shared_home_and_the_settings(spec: dict[str, Any]) -
         secret, s3, *alerts = executor["secretAsEnv"]
         assert secret["secretName"] == "immr-postgres"
         assert secret["keyToEnv"] == [{"secretKey": "password", "envVar": "PGPASSWORD"}]
-        # a cluster may have neither S3 nor Redis
+        # a cluster may have neither S3, nor Redis, nor a registry with a password
         assert (s3["secretName"], s3["optional"]) == ("immr-s3", True)
         assert [one["secretName"] for one in alerts] == (["immr-alerts"] if name == "exec-finish" else [])
         assert all(one["optional"] for one in alerts)
-        (redis,) = executor["secretAsVolume"]
-        assert (redis["secretName"], redis["optional"]) == ("immr-redis", True)
+        volumes = {one["secretName"]: one for one in executor["secretAsVolume"]}
+        assert set(volumes) == {"immr-redis", "immr-registry"}
+        assert all(one["optional"] for one in volumes.values())
+        docker_config = {"name": "DOCKER_CONFIG", "value": volumes["immr-registry"]["mountPath"]}
+        assert docker_config in spec["deploymentSpec"]["executors"][name]["container"]["env"]

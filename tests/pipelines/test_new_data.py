@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from immr.data.contract import IMPRESSIONS, ITEMS, QUERIES
+from immr.data.sources.files import FilePart
 from immr.errors import SettingsError
 from pipelines import kubeflow
 from pipelines.__main__ import app
@@ -114,6 +115,13 @@ def test_a_pipeline_that_was_not_uploaded_is_named(server: Kept, shop: Path) -> 
     server.versions.clear()
     with pytest.raises(SettingsError, match="run `python -m pipelines upload`"):
         once(server, shop)
+
+
+def test_no_table_is_read(server: Kept, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FilePart, "batches", lambda *_: pytest.fail("the rows were read"))
+    monkeypatch.setattr(FilePart, "state", lambda *_: pytest.fail("the content was read"))
+    assert "started run runs-1" in once(server, shop)
+    assert "no new data" in once(server, shop)
 
 
 def test_the_pods_token_goes_with_each_request(

@@ -1,4 +1,4 @@
-"""One hash of a shop's tables and pictures, so that unchanged data are not governed again."""
+"""One hash of a shop's tables and pictures, so that unchanged data are not governed again; one of their listing."""
 
 from __future__ import annotations
 
@@ -34,6 +34,20 @@ def content_hash(source: Shop | str | Path, items_only: bool = False) -> str:
         if "image" in table.contract.columns.names:
             _add_pictures(pictures, table)
     return fingerprint.of_values(by_content, shop.mapping.fingerprint(), pictures.hexdigest())
+
+
+def listing_hash(source: Shop | str | Path) -> str:
+    """Hash of what can be seen of a shop without reading its tables or pictures: enough to notice new data.
+
+    Of files it is path, size and time of the last change; of a table in a warehouse the number of rows and the newest
+    times.
+
+    Raises:
+        ContractError: a table is missing, or its place does not answer.
+    """
+    shop = Shop.of(source)
+    stamps = {table.contract.name: [part.stamp() for part in table.parts] for table in shop.tables()}
+    return fingerprint.of_values(stamps, shop.attributes(), shop.mapping.fingerprint())
 
 
 def _add_pictures(pictures: hashlib._Hash, table: ShopTable) -> None:

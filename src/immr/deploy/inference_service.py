@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from immr.cluster.objects import MANAGED_BY, NO_SIDECAR, restricted_pod, shape_from_query
+from immr.deploy.bento_storage import storage_uri
 from immr.errors import DeployError
 from immr.types import ModelVersion
 
@@ -22,7 +23,7 @@ class ServingShape:
     """How a version serves. The URL can set each field: `kserve://immr?max_replicas=4`."""
 
     runtime: str = "immr-bento"  # ServingRuntime of k8s/base/serving
-    storage: str = "pvc://immr-home/bentoml/bentos"  # folder of Bentos, each at <name>/<version>
+    storage: str = "pvc://immr-home/bentoml/bentos"  # folder of Bentos, or of images
     service_account: str = "immr-serving"
     min_replicas: int = 1
     max_replicas: int = 1
@@ -93,9 +94,6 @@ def _predictor(name: str, bento: str, namespace: str, shape: ServingShape) -> An
     from kserve import V1beta1ModelFormat, V1beta1ModelSpec, V1beta1PredictorSpec
     from kubernetes import client
 
-    bento_name, _, tag = bento.partition(":")
-    if not tag:
-        raise DeployError(f"the Bento's tag {bento!r} has no version: give a tag such as immr-search:immr-3")
     return V1beta1PredictorSpec(
         service_account_name=shape.service_account,
         automount_service_account_token=False,
@@ -117,7 +115,7 @@ def _predictor(name: str, bento: str, namespace: str, shape: ServingShape) -> An
             model_format=V1beta1ModelFormat(name=MODEL_FORMAT),
             protocol_version="v2",
             runtime=shape.runtime,
-            storage_uri=f"{shape.storage.rstrip('/')}/{bento_name}/{tag}",
+            storage_uri=storage_uri(shape.storage, bento),
             resources=client.V1ResourceRequirements(
                 requests={"cpu": shape.cpu, "memory": shape.memory}, limits={"memory": shape.memory}
             ),

@@ -12,6 +12,7 @@ from immr.cluster.api import Kind
 from immr.cluster.objects import MANAGED_BY, condition, is_ours
 from immr.cluster.pod_problems import PodProblem, ProblemWatch, problems, problems_in_events
 from immr.cluster.retries import LONG_PATIENCE_S, api_errors_as
+from immr.deploy.bento_storage import pinned
 from immr.deploy.deployer import Deployment
 from immr.deploy.inference_service import (
     BENTO,
@@ -62,6 +63,8 @@ class KserveDeployer:
         """
         body = inference_service(version, bento, self._namespace, self._shape)
         name = body["metadata"]["name"]
+        model = body["spec"]["predictor"]["model"]
+        model["storageUri"] = pinned(model["storageUri"])
         with api_errors_as(DeployError, f"deploying {version.id} in {self._namespace}"):
             before = self._roles()
             applied = self._make(name, body)

@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from immr.errors import ImmrError, PackagingError
+from immr.packaging import unpacked_code
 from immr.storage import fingerprint
-from immr.storage.atomic import replace_folder_atomically
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ def serve(bento: str, options: Sequence[str], environment: Mapping[str, str]) ->
     path = environment.get("PYTHONPATH", "")
     if code := own_code(folder, store / "code"):
         path = os.pathsep.join(filter(None, [str(code), path]))
+        unpacked_code.delete_unused(store / "code")
         if others := _other_libraries(folder):
             log.warning("%s was built with other libraries than are installed: %s", bento, ", ".join(others))
     command = [sys.executable, "-m", "bentoml", "serve", bento, *options]
@@ -46,6 +47,8 @@ def serve(bento: str, options: Sequence[str], environment: Mapping[str, str]) ->
 
 def own_code(bento: Path, unpacked: Path) -> Path | None:
     """The folder with the code of a Bento's wheel, unpacked once; None if the Bento has no wheel.
+
+    It is kept as long as this process runs, also as another program (`unpacked_code`).
 
     Args:
         bento: The Bento's folder.
@@ -59,9 +62,7 @@ def own_code(bento: Path, unpacked: Path) -> Path | None:
         return None
     try:
         target = unpacked / fingerprint.of_file(wheels[-1])[:16]
-        if not target.is_dir():
-            with replace_folder_atomically(target) as folder, zipfile.ZipFile(wheels[-1]) as wheel:
-                wheel.extractall(folder)
+        unpacked_code.unpack(wheels[-1], target)
         return target
     except (OSError, zipfile.BadZipFile) as error:
         raise PackagingError(

@@ -1,4 +1,4 @@
-"""Copies a Bento to an object store, where KServe fetches it for every pod."""
+"""Copies a Bento to an object store or a container registry, where KServe fetches it for every pod."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from immr.cluster.container_registry import ImageName
 from immr.errors import PackagingError
+from immr.packaging import bento_image
 from immr.settings import without_credentials
 
 if TYPE_CHECKING:
@@ -17,7 +19,8 @@ log = logging.getLogger(__name__)
 
 _LAST = "bento.yaml"  # its presence proves that all other files are there
 _UPLOADS_AT_ONCE = 8
-STORES = ("s3://", "gs://")
+_IMAGES = "oci://"
+STORES = ("s3://", "gs://", _IMAGES)
 
 
 def upload(bento_home: Path, tag: str, store: str) -> str:
@@ -26,7 +29,8 @@ def upload(bento_home: Path, tag: str, store: str) -> str:
     Args:
         bento_home: BentoML's store on this machine.
         tag: The Bento's tag, such as "immr-search:immr-3".
-        store: A folder such as `s3://bucket/bentos`; the credentials come from the environment (AWS_…).
+        store: A folder such as `s3://bucket/bentos`, whose credentials come from the environment (AWS_…), or
+            `oci://registry.example/immr`, whose login comes from the folder DOCKER_CONFIG.
 
     Returns:
         The address of the copy.
@@ -34,6 +38,8 @@ def upload(bento_home: Path, tag: str, store: str) -> str:
     Raises:
         PackagingError: The store does not answer, or refuses.
     """
+    if store.startswith(_IMAGES):
+        return _push(bento_home, tag, store)
     import pyarrow.fs as fs
 
     name, _, version = tag.partition(":")
@@ -60,6 +66,21 @@ def upload(bento_home: Path, tag: str, store: str) -> str:
             "IMMR_DEPLOY_URL and the credentials (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …), then package it again"
         ) from error
     log.info("copied %s to %s", tag, without_credentials(address))
+    return address
+
+
+def _push(bento_home: Path, tag: str, store: str) -> str:
+    name, _, version = tag.partition(":")
+    address = f"{store.rstrip('/')}/{tag}"
+    try:
+        image = ImageName.of(address.removeprefix(_IMAGES))
+        pushed = bento_image.push(bento_home / "bentos" / name / version, image)
+    except (OSError, ValueError) as error:
+        raise PackagingError(
+            f"{tag} could not be pushed to {address} ({error}): check `storage` in IMMR_DEPLOY_URL and the login "
+            "in DOCKER_CONFIG, then package it again"
+        ) from error
+    log.info("pushed %s to %s" if pushed else "%s is already in %s", tag, store)
     return address
 
 

@@ -105,6 +105,10 @@ class FilePart:
         local = self.location.local
         return fingerprint.of_file(local) if local else self.location.state()
 
+    def stamp(self) -> str:
+        """See the port: path, size and time of the last change."""
+        return f"{self.location.uri} {self.location.listed or self.location.state()}"
+
     def _unreadable(self, error: Exception) -> ContractError:
         return ContractError(f"{self.place} is not a readable {self.kind} file ({error}): write it again")
 

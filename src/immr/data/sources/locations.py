@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class Location:
     filesystem: fs.FileSystem
     path: str
     uri: str  # for messages and for relative paths of pictures; without credentials
+    listed: str = field(default="", compare=False)  # its state when its folder was listed
 
     @classmethod
     def of(cls, uri: str | Path) -> Location:
@@ -91,8 +92,7 @@ class Location:
 
     def state(self) -> str:
         """Size and time of the last change, or the entity tag of a web server."""
-        info = self._info()
-        return f"{info.size} {info.mtime_ns}"
+        return _state(self._info())
 
     def size(self) -> int | None:
         """Bytes of a file; None if the server does not say."""
@@ -105,8 +105,8 @@ class Location:
             return []
         selector = fs.FileSelector(self.path, allow_not_found=True, recursive=recursive)
         found = self._asked(lambda: self.filesystem.get_file_info(selector))
-        paths = sorted(info.path for info in found if info.type == fs.FileType.File)
-        return [self._below(path) for path in paths]
+        files = sorted((info for info in found if info.type == fs.FileType.File), key=lambda info: info.path)
+        return [self._below(info.path, _state(info)) for info in files]
 
     def matching(self) -> Iterator[Location]:
         """The files that a path with wildcards matches; `*` stays within a folder, `**` does not."""
@@ -129,9 +129,9 @@ class Location:
         info: fs.FileInfo = self._asked(lambda: self.filesystem.get_file_info(self.path))
         return info
 
-    def _below(self, path: str) -> Location:
+    def _below(self, path: str, listed: str = "") -> Location:
         cut = len(self.uri) - len(self.path)
-        return Location(self.filesystem, path, self.uri[:cut] + path)
+        return Location(self.filesystem, path, self.uri[:cut] + path, listed)
 
     def _asked(self, question: Any) -> Any:
         try:
@@ -139,6 +139,10 @@ class Location:
         except (pa.ArrowException, OSError) as error:
             hint = _HINTS.get(urlsplit(self.uri).scheme, "check that it can be read")
             raise ContractError(f"{self.uri} cannot be read ({error}): {hint}") from error
+
+
+def _state(info: fs.FileInfo) -> str:
+    return f"{info.size} {info.mtime_ns}"
 
 
 def _filesystem(scheme: str, uri: str) -> tuple[fs.FileSystem, str]:

@@ -44,3 +44,10 @@ class TablePart(Protocol):
 
     def state(self) -> str:
         """Differs once the rows have changed."""
+
+    def stamp(self) -> str:
+        """Differs once the rows have changed, as far as one can tell without reading them.
+
+        Raises:
+            ContractError: their place does not answer.
+        """
