@@ -1,9 +1,13 @@
-"""Process groups as torchrun forms them, without torchrun."""
+"""Process groups as torchrun forms them, without torchrun: forks of one process, so that torch is imported once."""
 
+import importlib
 import os
+import runpy
+import signal
 import socket
 import subprocess
 import sys
+import traceback
 
 import torch
 
@@ -15,8 +19,12 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def start(module: str, size: int, *arguments: str) -> list[subprocess.Popen[bytes]]:
-    """Run `python -m module arguments` as each of `size` gloo ranks."""
+def run(module: str, size: int, *arguments: str) -> None:
+    """Run `python -m module arguments` as each of `size` gloo ranks, until all have ended.
+
+    Raises:
+        CalledProcessError: a rank failed; the others were killed.
+    """
     environment = os.environ | {
         "WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
@@ -25,25 +33,44 @@ def start(module: str, size: int, *arguments: str) -> list[subprocess.Popen[byte
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
     }
-    command = [sys.executable, "-m", module, *arguments]
-    return [subprocess.Popen(command, env=environment | {"RANK": str(rank)}) for rank in range(size)]
-
-
-def finish(processes: list[subprocess.Popen[bytes]]) -> None:
-    """Wait until all have ended; after a failure the others are killed.
-
-    Raises:
-        RuntimeError: a rank failed.
-    """
-    try:
-        codes = [process.wait(280) for process in processes]
-        if any(codes):
-            raise RuntimeError(f"the ranks ended with {codes}: see their output above")
-    finally:
-        for process in processes:
-            process.kill()
+    command = [sys.executable, "-m", "tests.train.ranks", module, *arguments]
+    subprocess.run(command, env=environment, timeout=280, check=True)
 
 
 def answers(folder, size):
     """What each rank left as <size>-<rank>.pt."""
     return [torch.load(folder / f"{size}-{rank}.pt", weights_only=False) for rank in range(size)]
+
+
+def _rank(rank: int, module: str, arguments: list[str]) -> int:
+    """One rank, in a fork; its exit code."""
+    os.environ["RANK"] = str(rank)
+    sys.argv = [module, *arguments]
+    del sys.modules[module]  # to run it as the main module
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    sys.stdout.flush()
+    return 0
+
+
+def _main(module: str, *arguments: str) -> None:
+    importlib.import_module(module)
+    running = set()
+    for rank in range(int(os.environ["WORLD_SIZE"])):
+        if not (child := os.fork()):
+            os._exit(_rank(rank, module, list(arguments)))
+        running.add(child)
+    while running:
+        child, status = os.wait()
+        running.discard(child)
+        if status:
+            for other in running:
+                os.kill(other, signal.SIGKILL)
+            raise SystemExit(f"a rank ended with {os.waitstatus_to_exitcode(status)}: see its output above")
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -17,7 +17,7 @@ from tests.train import ranks
 def folder(training_set, cache_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("parallel")
     where = (str(path) for path in (training_set.folder, cache_dir, folder))
-    ranks.finish(ranks.start("tests.train.parallel_worker", 2, *where))
+    ranks.run("tests.train.parallel_worker", 2, *where)
     return folder
 
 
@@ -59,7 +59,7 @@ def test_gradients_in_bfloat16_agree_with_replicas(name, tmp_path):
     """With batch normalization only the products are reduced."""
     if name == "dinov2":
         name = image_model(name, tmp_path / name)
-    ranks.finish(ranks.start("tests.train.reduced_worker", 2, name, str(tmp_path)))
+    ranks.run("tests.train.reduced_worker", 2, name, str(tmp_path))
     for found in ranks.answers(tmp_path, 2):
         assert found["sharded"]["dtypes"] == {torch.float32}
         sharded, replicated = (

@@ -75,7 +75,7 @@ def test_it_resumes_from_any_checkpoint_like_an_uninterrupted_run(arrays, cache_
 @pytest.mark.slow
 def test_gradients_of_two_ranks_agree_with_one(training_set, arrays, cache_dir, tmp_path):
     where = (str(path) for path in (training_set.folder, cache_dir, tmp_path))
-    ranks.finish(ranks.start("tests.train.fine_tune_worker", 2, *where))
+    ranks.run("tests.train.fine_tune_worker", 2, *where)
     together = ranks.answers(tmp_path, 2)
     alone = fine_tune_worker.gradients(training_set, cache_dir, World())
     assert len(alone) == len(together[0]) > 30

@@ -29,7 +29,7 @@ def test_each_process_has_a_gpu_of_its_own():
 
 def test_ranks_agree_on_what_the_leader_sees(tmp_path):
     """The ranks run this file as a module, see below."""
-    ranks.finish(ranks.start("tests.train.test_world", 2, str(tmp_path)))
+    ranks.run("tests.train.test_world", 2, str(tmp_path))
     assert ranks.answers(tmp_path, 2) == [(0, 2, "seen by 0"), (1, 2, "seen by 0")]
 
 

@@ -14,7 +14,7 @@ def results(tmp_path_factory):
     """World size → rank → case; 2 wrote a checkpoint after four steps, 1 and 3 resumed from it."""
     folder = tmp_path_factory.mktemp("ranks")
     groups = [f"{size}:{ranks.free_port()}" for size in SIZES]
-    ranks.finish(ranks.start(WORKER, max(SIZES), str(folder), STEPS, *groups))
+    ranks.run(WORKER, max(SIZES), str(folder), STEPS, *groups)
     return {size: ranks.answers(folder / str(size), size) for size in SIZES}
 
 

@@ -31,7 +31,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[list[dic
     """World size → rank → case → what that rank computed."""
     folder = tmp_path_factory.mktemp("ranks")
     groups = [f"{size}:{ranks.free_port()}" for size in SIZES]
-    ranks.finish(ranks.start(WORKER, max(SIZES), str(folder), *groups))
+    ranks.run(WORKER, max(SIZES), str(folder), *groups)
     return {size: ranks.answers(folder, size) for size in SIZES}
 
 
