@@ -26,5 +26,6 @@ def deliver(until: int, waiting_changes: dsl.Output[dsl.Metrics]):
         return progress
 
     for each in with_retries("deliver", body):
-        print(f"{each.version_id}: {each.delivered} of {each.latest} {each.error}")
+        problem = f" ({each.error})" if each.error else ""
+        print(f"{each.version_id} has {each.delivered} of {each.latest} changes{problem}")
         waiting_changes.log_metric(f"{each.version_id} waiting", each.waiting)

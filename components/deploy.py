@@ -27,7 +27,8 @@ def deploy(run: str, model: dsl.Input[dsl.Model], bento: str, collection: str, s
         deployed = deploy_or_wait(parts, version, bento, share)
         if isinstance(deployed, Waiting):
             return "waiting", f"{version.id} waits in the queue: {deployed.reason}"
-        return deployed.role, f"{version.id} is deployed as {deployed.role}"
+        role = deployed.deployment.role
+        return role, "; ".join([f"{version.id} is deployed as {role}", *deployed.losses])
 
     role, sentence = PipelineRun.of(parts.settings, run).step(
         "deploy", body, finding=lambda result: result[1]

@@ -31,7 +31,8 @@ def govern(
         return govern(parts, data_uri, recipes.by_name(recipe))
 
     def finding(made):
-        return f"{len(made.queries)} photos in {made.class_count} classes"
+        use = (each.sentence for each in made.use())
+        return "; ".join([f"{len(made.queries)} photos in {made.class_count} classes", *use])
 
     result = PipelineRun.of(parts.settings, run).step("govern", body, finding)
     shutil.copyfile(result.folder / "report.html", governance_report.path)

@@ -15,14 +15,17 @@ def materialize(run: str, data_uri: str, training_set: dsl.Input[dsl.Dataset]) -
     from pathlib import Path
 
     from immr.data.training_set import TrainingSet
-    from immr.loop.materialize import materialize
+    from immr.loop.materialize import Materialized, materialize
     from immr.loop.pipeline_run import PipelineRun
     from immr.settings import Settings
     from immr.wiring import connect
 
     parts = connect(Settings())
 
-    def body() -> int:
+    def body() -> Materialized:
         return materialize(parts, TrainingSet(Path(training_set.metadata["folder"])), data_uri)
 
-    return (PipelineRun.of(parts.settings, run).step("materialize", body),)
+    def finding(made: Materialized) -> str:
+        return made.sentence.replace("\n", "; ")
+
+    return (PipelineRun.of(parts.settings, run).step("materialize", body, finding).items,)

@@ -22,6 +22,7 @@ def write_down(changed_uri: str, deleted_uri: str, counts: dsl.Output[dsl.Metric
     written = catalogue.write_down(connect(Settings()), *files)
     counts.log_metric("changed", written.changed)
     counts.log_metric("deleted", written.deleted)
+    print(f"{written.changed} items changed, {written.deleted} deleted")
     for reason, rows in written.rejected.items():
         print(f"rejected: {reason} ({rows} rows), such as {', '.join(written.examples.get(reason, ()))}")
         counts.log_metric(f"rejected: {reason}", rows)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from immr.errors import SettingsError
+from immr.experiment.revision import revision_of
 
 if TYPE_CHECKING:
     from immr.experiment.definition import Experiment
@@ -30,6 +31,7 @@ LEAST_KEY_LENGTH = 16
 _TIMEOUT_S = 300.0
 _MAX_OUTPUT = 2000
 _SHARES = (0.05, 0.1, 0.25, 0.5)
+_DECIDE = "immr experiment decide --apply"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def _decide(experiment: Experiment, decision: Decision | None) -> Action:
     elif decision is not None and decision.action in ("keep", "roll back"):
         label = f"Keep {experiment.champion.model_version}"
     effect = "Promotes the winner, or ends challengers that lost; waits if it is too early to tell."
-    return Action(label, "immr experiment decide --apply", effect)
+    return Action(label, _DECIDE, effect)
 
 
 class Actions:
@@ -101,13 +103,19 @@ class Actions:
     Args:
         settings: `page_key_file` holds the key; the commands run with all of these settings.
         experiment: Reads the experiment, not from a cache; None without one.
+        decision: The decision that follows now; None without an experiment.
 
     Raises:
         SettingsError: The key cannot be read, or it is too short.
     """
 
-    def __init__(self, settings: Settings, experiment: Callable[[], Experiment | None]) -> None:
-        self._settings, self._experiment = settings, experiment
+    def __init__(
+        self,
+        settings: Settings,
+        experiment: Callable[[], Experiment | None],
+        decision: Callable[[], Decision | None],
+    ) -> None:
+        self._settings, self._experiment, self._decision = settings, experiment, decision
         self._running = threading.Lock()
         if settings.page_key_file is not None:
             self._key()
@@ -117,13 +125,17 @@ class Actions:
         """Whether the page has a key."""
         return self._settings.page_key_file is not None
 
-    def run(self, key: str, command: str, test: str) -> Outcome:
+    def run(self, key: str, label: str, command: str, revision: str) -> Outcome:
         """Run one of the commands that are possible now, and wait for it.
+
+        A page may have been open for hours, so a button only works while the experiment is the one that it was
+        shown for, and promotes only what its label names.
 
         Args:
             key: What the visitor typed.
+            label: Of the button.
             command: As the page showed it.
-            test: The name of the test that the page showed it for.
+            revision: Of the experiment that the page showed it for.
         """
         if not self.enabled:
             return Outcome(
@@ -135,17 +147,24 @@ class Actions:
         if not self._running.acquire(blocking=False):
             return Outcome(409, "Another command is running. Wait until it has ended.")
         try:
-            if not self._is_possible(command, test):
-                return Outcome(409, "The test has changed since the page showed this button. Look again.")
-            return self._ran(shlex.split(command)[1:], command)
+            if not self._is_possible(label, command, revision):
+                return Outcome(
+                    409,
+                    "Nothing was done: the test or its decision has changed since the page showed this button. "
+                    "Look at it again.",
+                )
+            return self._ran([*shlex.split(command)[1:], "--if-revision", revision], command)
         finally:
             self._running.release()
 
-    def _is_possible(self, command: str, test: str) -> bool:
+    def _is_possible(self, label: str, command: str, revision: str) -> bool:
         experiment = self._experiment()
-        if experiment is None or experiment.name != test:
+        if experiment is None or revision_of(experiment) != revision:
             return False
-        return any(each.command == command and each.changes for each in possible_actions(experiment))
+        # any other command works without the event log
+        decision = self._decision() if command == _DECIDE else None
+        possible = [each for each in possible_actions(experiment, decision) if each.changes]
+        return (label, command) in [(each.label, each.command) for each in possible]
 
     def _ran(self, words: Sequence[str], command: str) -> Outcome:
         # getpass, which names the user in the history, reads LOGNAME first

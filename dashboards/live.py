@@ -109,6 +109,11 @@ class Live:
         """Where the report of an ended test is, if it was kept."""
         return self._settings.test_reports / f"{name}.html"
 
+    def decision(self) -> Decision | None:
+        """The decision that follows now, as the page shows it; None without an experiment."""
+        standing = self.standing()
+        return standing.decision if standing else None
+
     def running(self) -> Experiment | None:
         """The same, but None if the file is wrong."""
         try:

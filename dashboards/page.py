@@ -79,7 +79,7 @@ def create_page(
         yield
         await page.versions.close()
 
-    actions = Actions(settings, live.experiment)
+    actions = Actions(settings, live.experiment, live.decision)
     sources = Sources(live, lineage, settings.home / "reports", tracking_link(settings), actions.enabled)
     samples = samples_in(samples_folder)
     page = _Page(sources, VariantSearch(), samples, _links(settings), _templates())
@@ -216,14 +216,15 @@ def _add_actions(app: FastAPI, page: _Page, actions: Actions) -> None:
     @app.post("/actions", response_class=HTMLResponse)
     def act(
         request: Request,
+        label: Annotated[str, Form(max_length=200)],
         command: Annotated[str, Form(max_length=200)],
-        test: Annotated[str, Form(max_length=200)],
+        revision: Annotated[str, Form(max_length=200)],
         key: Annotated[str, Form(max_length=500)] = "",
     ) -> HTMLResponse:
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise HTTPException(403, "only this page's own buttons may run commands")
         try:
-            outcome = actions.run(key, command, test)
+            outcome = actions.run(key, label, command, revision)
         except ImmrError as error:
             outcome = Outcome(500, str(error))
         return HTMLResponse(page.render("outcome.html", outcome=outcome), outcome.status)

@@ -64,9 +64,24 @@ class PageSearch:
         """A refusal."""
         return HTMLResponse(self.render("refused.html", sentence=text), status)
 
+    async def photo(self, image: UploadFile | None, sample: int | None) -> tuple[bytes, str]:
+        """The uploaded photo or the sample, and its media type; empty without either.
+
+        An upload that is too large is read up to one byte beyond `MAX_PHOTO_BYTES`.
+
+        Raises:
+            HTTPException: There is no such sample.
+        """
+        content = await image.read(MAX_PHOTO_BYTES + 1) if image else b""
+        if content or sample is None:
+            return content, (image.content_type if image else None) or "application/octet-stream"
+        path = sample_of(self.samples, sample)
+        return await run_in_threadpool(path.read_bytes), _media_type(path)
+
 
 def add_search(app: FastAPI, page: PageSearch) -> None:
     """The routes of the search."""
+    _add_photo_parts(app, page)
 
     @app.post("/search", response_class=HTMLResponse)
     async def search(
@@ -76,19 +91,16 @@ def add_search(app: FastAPI, page: PageSearch) -> None:
         text: Annotated[str, Form(max_length=500)] = "",
         k: Annotated[int, Form(ge=1, le=50)] = 5,
         category: Annotated[str, Form(max_length=200)] = "",
+        box: Annotated[str, Form(max_length=200)] = "",
     ) -> HTMLResponse:
-        content = await image.read(MAX_PHOTO_BYTES + 1) if image else b""
-        media_type = (image.content_type if image else None) or "application/octet-stream"
+        content, media_type = await page.photo(image, None if item_id else sample)
         if len(content) > MAX_PHOTO_BYTES:
             return page.sentence("That photo is larger than 10 MB. Take a smaller one.", 413)
-        if not content and not item_id and sample is not None:
-            path = sample_of(page.samples, sample)
-            content, media_type = await run_in_threadpool(path.read_bytes), _media_type(path)
         if not (content or item_id or text.strip()):
             return page.sentence("Choose a photo or type words first.", 422)
-        like = "" if content else item_id
+        item, part = ("", box.strip()) if content else (item_id, "")
         running = await page.start(
-            PreviewSearch(k, content, media_type, like, text.strip(), category.strip())
+            PreviewSearch(k, content, media_type, item, text.strip(), category.strip(), part)
         )
         await running.more_than(0)
         return await page.shown(running)
@@ -107,6 +119,19 @@ def add_search(app: FastAPI, page: PageSearch) -> None:
         return FileResponse(
             path, media_type=_media_type(path), headers={"cache-control": "private, max-age=300"}
         )
+
+
+def _add_photo_parts(app: FastAPI, page: PageSearch) -> None:
+    @app.post("/photo-parts", response_class=HTMLResponse)
+    async def photo_parts(
+        image: UploadFile | None = None, sample: Annotated[int | None, Form()] = None
+    ) -> HTMLResponse:
+        content, media_type = await page.photo(image, sample)
+        if not content or len(content) > MAX_PHOTO_BYTES:  # the search explains what is wrong
+            return HTMLResponse("")
+        variants = await run_in_threadpool(page.serving)
+        parts = await page.versions.photo_parts(variants, content, media_type)
+        return HTMLResponse(page.render("photo_parts.html", parts=parts))
 
 
 def api_call(api: str, search: PreviewSearch) -> str:

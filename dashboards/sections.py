@@ -15,6 +15,7 @@ from dashboards.lineage import Lineage
 from dashboards.live import Live
 from immr.charts.bars import Bar, bar_chart
 from immr.charts.lines import line_chart
+from immr.experiment.revision import revision_of
 from immr.readout.printed.report import metrics_plot, progress
 from immr.readout.printed.text import metric_name
 
@@ -66,6 +67,7 @@ def _readout_context(sources: Sources) -> dict[str, Any]:
         "narrow": metrics_plot(readout, "lifts-narrow", _NARROW_PX),
         "progress": progress(readout),
         "actions": possible_actions(standing.experiment, standing.decision),
+        "revision": revision_of(standing.experiment),
         "actions_enabled": sources.actions_enabled,
         "most_challengers": sources.live.most_challengers,
     }

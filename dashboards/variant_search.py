@@ -17,15 +17,21 @@ from urllib.parse import quote
 
 import httpx
 
+from immr.data.images import media_type_of
+from immr.data.mapping.shop_map import PictureRules
+from immr.data.pictures.async_requests import AsyncPictureRequests
+from immr.data.pictures.requests import RequestFailedError
 from immr.experiment.definition import PREVIEW, Variant
 
 log = logging.getLogger(__name__)
 
 _PREVIEW_HEADERS = {"x-immr-variant": PREVIEW}
 _TIMEOUT = httpx.Timeout(20.0, connect=2.0)
+_PARTS_TIMEOUT = httpx.Timeout(5.0, connect=1.0)  # for each version; proposals that come later help nobody
 _REFUSED = frozenset({400, 413, 415, 422})
 _TOGETHER_S = 0.15  # answers this close to each other appear together
 _KEPT_SEARCHES = 32
+PICTURES = PictureRules(parallel=8, timeout_s=5.0, tries=1, max_mb=10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +90,26 @@ class PreviewSearch:
     item_id: str = ""
     text: str = ""
     category: str = ""
+    box: str = ""  # the part of the photo to search for
 
     @property
     def fields(self) -> dict[str, str]:
         """The form fields of the API, without the photo and without empty ones."""
-        given = {"item_id": self.item_id, "text": self.text, "category": self.category, "k": str(self.k)}
-        return {name: value for name, value in given.items() if value}
+        given = {"item_id": self.item_id, "text": self.text, "box": self.box, "category": self.category}
+        return {name: value for name, value in {**given, "k": str(self.k)}.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoPart:
+    """A part of a photo that a shopper may want to search for.
+
+    Attributes:
+        box: The field `box` of a search: x, y, width and height as shares of the photo.
+        score: How much it stands out from its surroundings, from 0 to 1.
+    """
+
+    box: str
+    score: float
 
 
 class RunningSearch:
@@ -129,10 +149,15 @@ class RunningSearch:
 
 
 class VariantSearch:
-    """Searches the running experiment's variants over HTTP. Call `close` when done."""
+    """Searches the running experiment's variants over HTTP. Call `close` when done.
 
-    def __init__(self) -> None:
+    Args:
+        pictures: How pictures are fetched that a version redirects to.
+    """
+
+    def __init__(self, pictures: PictureRules = PICTURES) -> None:
         self._client = httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False)
+        self._pictures = AsyncPictureRequests(pictures)
         self._kept: OrderedDict[str, RunningSearch] = OrderedDict()
 
     def start(self, variants: Sequence[Variant], search: PreviewSearch) -> RunningSearch:
@@ -148,24 +173,51 @@ class VariantSearch:
         """A search that was started; None if it is not among the newest."""
         return self._kept.get(search_id)
 
+    async def photo_parts(
+        self, variants: Sequence[Variant], content: bytes, media_type: str
+    ) -> Sequence[PhotoPart]:
+        """The parts of a photo to propose, best first, from the first variant that answers; none if none does."""
+        for variant in variants:
+            try:
+                response = await self._client.post(
+                    f"{_base(variant)}/v1/regions",
+                    files={"image": ("photo", content, media_type)},
+                    timeout=_PARTS_TIMEOUT,
+                )
+                if response.status_code in _REFUSED:
+                    return []
+                if response.is_success:
+                    found = response.json()["regions"]
+                    return [PhotoPart(str(each["box"]), float(each["score"])) for each in found]
+            except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+                log.info("%s proposed no parts of a photo: %r", variant.name, error)
+        return []
+
     async def image(self, variant: Variant, item_id: str) -> tuple[bytes, str] | None:
-        """An item's catalogue picture and its media type; None if the version has none."""
+        """An item's catalogue picture and its media type; None if there is none.
+
+        A version is asked at its own address. Where it redirects to, the catalogue's URL, is not trusted.
+        """
+        address = f"{_base(variant)}/v1/items/{quote(item_id, safe='')}/image"
         try:
-            address = f"{_base(variant)}/v1/items/{quote(item_id, safe='')}/image"
-            response = await self._client.get(address, follow_redirects=True)
-        except httpx.HTTPError as error:
+            response = await self._client.get(address)
+            content = response.content
+            if response.has_redirect_location:
+                content = await self._pictures.read(response.headers["location"])
+            elif not response.is_success:
+                return None
+        except (httpx.HTTPError, RequestFailedError) as error:
             log.info("no picture of %s from %s: %s", item_id, variant.name, error)
             return None
-        media_type = response.headers.get("content-type", "")
-        if not response.is_success or not media_type.startswith("image/"):
-            return None
-        return response.content, media_type
+        media_type = media_type_of(content)
+        return (content, media_type) if media_type else None
 
     async def close(self) -> None:
         """End the searches and close the connections."""
         for running in self._kept.values():
             running.cancel()
         await self._client.aclose()
+        await asyncio.to_thread(self._pictures.close)
 
     async def _search(self, variant: Variant, search: PreviewSearch) -> VersionAnswer:
         fields = search.fields | {"user_id": "preview"}

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 PROGRESS = re.compile(r": (?P<done>[\d,]+) of (?P<total>[\d,]+) \w+, .*/s")
 """A line of `immr.machine.progress_bar`."""
-TASK = re.compile(r"Executing task .*?'(?:\x1b\[\d+m)?(?P<name>[\w-]+)")
+TASK = re.compile(r"(?P<name>[\w-]+) …\s*")
+"""A step's first line in `pipelines.step_lines`."""
 
 
 class Chapter:
@@ -25,7 +26,7 @@ class Chapter:
 
     def follow(self, line: str) -> None:
         """Show the current task; a line with a step's progress moves the bar."""
-        if task := TASK.search(line):
+        if task := TASK.fullmatch(line):
             self._where = task["name"]
             if self._progress is None:
                 self._console.print(f"  · {self._where}", highlight=False)

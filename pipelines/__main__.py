@@ -80,7 +80,7 @@ def run(
         )
         typer.echo(f"started run {made.run_id}")
         return
-    with on_this_machine(Settings().home / "pipeline"):
+    with on_this_machine(Settings().home):
         from pipelines.refresh import refresh
 
         refresh(data_uri=data if "://" in data else str(Path(data).absolute()), **values)
@@ -91,7 +91,7 @@ def decide(
     apply: Annotated[bool, typer.Option(help="Promote or remove the challenger.")] = True,
 ) -> None:
     """Run the decide pipeline on this machine: read out the running experiment and apply the decision."""
-    with on_this_machine(Settings().home / "pipeline"):
+    with on_this_machine(Settings().home):
         from pipelines.decide import decide as pipeline
 
         pipeline(apply=apply)
@@ -104,7 +104,7 @@ def catalogue(
 ) -> None:
     """Run the catalogue pipeline on this machine: deliver changed and deleted items to every collection."""
     uris = [str(Path(file).absolute()) if file else "" for file in (changed, deleted)]
-    with on_this_machine(Settings().home / "pipeline"):
+    with on_this_machine(Settings().home):
         from pipelines.catalogue import catalogue as pipeline
 
         pipeline(changed_uri=uris[0], deleted_uri=uris[1])
@@ -117,7 +117,7 @@ def start(
 ) -> None:
     """Run the start pipeline on this machine: index and deploy a catalogue with a pretrained version."""
     recipe = _checked(recipe, on_cluster=False)
-    with on_this_machine(Settings().home / "pipeline"):
+    with on_this_machine(Settings().home):
         from pipelines.start import start as pipeline
 
         pipeline(items_uri=items if "://" in items else str(Path(items).absolute()), recipe=recipe)

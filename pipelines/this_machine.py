@@ -5,32 +5,73 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
 from immr.errors import ImmrError
+from immr.loop.pipeline_run import PipelineRun
+from pipelines.step_lines import StepLines
 
 _KEPT_RUNS = 5
 
 
 @contextmanager
-def on_this_machine(root: Path) -> Iterator[None]:
-    """Run pipelines called in the block on this machine; `root` keeps the artifacts of the newest runs.
+def on_this_machine(home: Path) -> Iterator[None]:
+    """Run pipelines called in the block on this machine, and print a line per step.
+
+    `pipeline` and `logs` below the home keep the artifacts and all output of the newest runs.
 
     Raises:
         ImmrError: A step failed.
     """
+    root, logs = home / "pipeline", home / "logs"
     use_this_machine(root)
-    try:
-        yield
-    except RuntimeError as error:  # kfp.local's; the step has printed its own error
-        raise ImmrError(f"a step of the pipeline failed ({error}): see its error above") from error
+    logs.mkdir(parents=True, exist_ok=True)
+    for old in sorted(logs.glob("pipeline-*.log"))[: 1 - _KEPT_RUNS]:
+        old.unlink()
+    file = logs / f"pipeline-{datetime.now():%Y%m%dT%H%M%S}-{os.getpid()}.log"
+    print(f"all output: {file}", flush=True)
+    with file.open("w", encoding="utf-8") as log, _warnings_to(log):
+        began = time.time()
+        lines = StepLines(sys.stdout, log, lambda step: _recorded(home, step, began))
+        try:
+            with redirect_stdout(lines):
+                yield
+        except RuntimeError as error:  # kfp.local's
+            lines.end_step("failed")
+            raise ImmrError(f"a step of the pipeline failed; all output is in {file}") from error
     folders = sorted(
         (path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime
     )
     for old in folders[:-_KEPT_RUNS]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _recorded(home: Path, step: str, since: float) -> str:
+    """What a step of the newest run found, or why it failed and what to do about it."""
+    runs = [run for run in (home / "runs").glob("*/") if run.stat().st_mtime >= since]
+    records = PipelineRun(max(runs, key=lambda run: run.stat().st_mtime)).records() if runs else []
+    return next(
+        (
+            "\n".join(filter(None, [each.error or each.finding, each.remedy]))
+            for each in records
+            if each.step == step
+        ),
+        "",
+    )
+
+
+@contextmanager
+def _warnings_to(log: TextIO) -> Iterator[None]:
+    """KFP warns about every setting that only a cluster knows."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, category, *_: log.write(f"{category.__name__}: {message}\n")
+        yield
 
 
 def use_this_machine(root: Path) -> None:

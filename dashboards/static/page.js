@@ -5,24 +5,28 @@
   const REFRESH_MS = 4000;
   const byId = (id) => document.getElementById(id);
   const form = byId("search-form"), photo = byId("photo"), drop = byId("drop"), preview = byId("preview");
+  const framed = byId("framed");
   const item = byId("item"), sample = byId("sample"), words = byId("text"), remove = byId("without-photo");
 
   const show = (url) => {
     if (preview.src.startsWith("blob:")) URL.revokeObjectURL(preview.src);
-    preview.src = url;
-    preview.hidden = remove.hidden = !url;
+    if (url) preview.src = url;
+    else preview.removeAttribute("src");
+    framed.hidden = remove.hidden = !url;
   };
   const say = (sentence) => { byId("search-status").textContent = sentence; };
   const search = () => {
     say("Searching…");
     htmx.trigger(form, "submit");
   };
+  form.addEventListener("part", search);
   // A search has one of a photo, a sample and an item.
   const ask = (what, picture) => {
     if (!what.file) photo.value = "";
     item.value = what.item || "";
     sample.value = what.sample || "";
     show(picture);
+    form.dispatchEvent(new CustomEvent("picture", { detail: { isPhoto: Boolean(what.file || what.sample) } }));
   };
   const take = (files) => {
     const picture = [...files].find((file) => file.type.startsWith("image/"));

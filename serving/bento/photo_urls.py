@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
 
 from immr.data.mapping.shop_map import PictureRules
-from immr.data.pictures.requests import PictureRequests, RequestFailedError
+from immr.data.pictures.async_requests import AsyncPictureRequests
+from immr.data.pictures.requests import RequestFailedError
 from serving.wire.application import MAX_BODY_BYTES
 from serving.wire.problems import FieldProblem, ProblemError, invalid_fields
 
@@ -18,7 +17,7 @@ RULES = PictureRules(parallel=16, timeout_s=_TIMEOUT_S, tries=1, max_mb=MAX_BODY
 
 
 class PhotoUrls:
-    """Fetches photos in threads of its own, so that slow servers take no thread from other searches.
+    """Fetches photos; slow servers take no thread from other searches.
 
     A search counts as in progress meanwhile, so many slow ones at once have others refused with 429.
     """
@@ -26,8 +25,7 @@ class PhotoUrls:
     def __init__(self, rules: PictureRules = RULES) -> None:
         """`rules` bound the time and size of a request, and how many are made at a time."""
         self._timeout_s = rules.timeout_s
-        self._requests = PictureRequests(rules)
-        self._threads = ThreadPoolExecutor(rules.parallel, thread_name_prefix="photo-url")
+        self._requests = AsyncPictureRequests(rules)
 
     async def fetch(self, url: str) -> memoryview:
         """The content behind a URL.
@@ -35,12 +33,9 @@ class PhotoUrls:
         Raises:
             ProblemError: 422. The reason is in the log only, because it could reveal the private network.
         """
-        loop = asyncio.get_running_loop()
         try:
-            # bounds also the wait for a thread and the look-up of the name, so that a search ends in any case
-            async with asyncio.timeout(self._timeout_s):
-                return memoryview(await loop.run_in_executor(self._threads, self._requests.read, url))
-        except (RequestFailedError, TimeoutError) as failed:
+            return memoryview(await self._requests.read(url))
+        except RequestFailedError as failed:
             log.info("a photo was not fetched: %r", failed)
             raise refused(
                 "The photo cannot be fetched. Its address must be public and answer within "
@@ -49,7 +44,6 @@ class PhotoUrls:
 
     def close(self) -> None:
         """Close the connections."""
-        self._threads.shutdown()
         self._requests.close()
 
 

@@ -22,17 +22,20 @@ def test_package_uses_the_recipe_of_the_version(tmp_path: Path, monkeypatch: pyt
     """It once packaged every version with the ranking of `concept`."""
     used: list[str] = []
 
-    def build(parts: Parts, version: ModelVersion, recipe: Recipe) -> str:
+    def build(parts: Parts, version: ModelVersion, recipe: Recipe) -> package.Packaged:
         used.append(recipe.name)
-        return f"immr-search:{version.id}"
+        return package.Packaged(f"immr-search:{version.id}", True, True, True, False, "")
 
     monkeypatch.setattr(package, "package", build)
     registry = connect(Settings(home=tmp_path)).registry
     version = version_of(registry, tmp_path / "trained", "key", recipe="image_only")
     run = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke
     done = run(app, ["package", "--model", version.id, "--json"])
-    assert json.loads(done.stdout) == {"bento": "immr-search:immr-1"}
-    assert run(app, ["package", "--model", version.id, "--recipe", "smoke"]).exit_code == 0
+    assert json.loads(done.stdout)["bento"] == "immr-search:immr-1"
+    done = run(app, ["package", "--model", version.id, "--recipe", "smoke"])
+    assert done.stdout == (
+        "immr-search:immr-1 reused, because nothing has changed; without the rule that marks exact matches\n"
+    )
     assert used == ["image_only", "smoke"]
 
 

@@ -8,19 +8,24 @@ import re
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
 from PIL import Image
 from starlette.testclient import TestClient
 
 from dashboards.search_routes import api_call, samples_in, suggested_categories
-from dashboards.variant_search import PreviewSearch, VariantSearch
+from dashboards.variant_search import PICTURES, PreviewSearch, VariantSearch
+from immr.data.mapping.shop_map import PictureRules
 from immr.experiment.definition import Variant
 from tests.support.opened_page import next_part, opened, photo, searched, text
 from tests.support.page_home import STARTED, add_samples, fill
-from tests.support.upstream_process import free_port, picture, seen_by, upstream
+from tests.support.stand_in_variant import stand_in
+from tests.support.upstream_process import REGIONS, free_port, picture, seen_by, upstream
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +163,32 @@ def test_a_search_that_is_dropped_for_newer_ones_says_so() -> None:
         assert "Search again." in asyncio.run(dropped(f"http://127.0.0.1:{server.getsockname()[1]}"))
 
 
+@pytest.mark.parametrize("rules", [PICTURES, replace(PICTURES, allow_private=True)])
+def test_a_catalogue_url_is_read_from_public_addresses_only(rules: PictureRules) -> None:
+    """A version redirects to the URL in the catalogue, which may name a service of the private network."""
+
+    async def shown(url: str) -> tuple[bytes, str] | None:
+        versions = VariantSearch(rules)
+        found = await versions.image(Variant("champion", url, "immr-1", 1.0), "item-1")
+        await versions.close()
+        return found
+
+    async def redirected(request: Request) -> Response:
+        return RedirectResponse(f"{inside.url}/picture")
+
+    with stand_in() as version, stand_in() as inside:
+        version.answer = redirected
+        inside.says(200, picture(3), "text/html")
+        found = asyncio.run(shown(version.url))
+        assert version.asked == ["/v1/items/item-1/image"]
+        if rules.allow_private:
+            assert found == (picture(3), "image/jpeg"), "the content tells the media type, not a header"
+        else:
+            assert found is None and inside.asked == []
+        inside.says(200, b"<script>", "image/svg+xml")
+        assert asyncio.run(shown(version.url)) is None
+
+
 def test_the_api_call_is_the_same_search(page: TestClient) -> None:
     shown = searched(page, data={"text": "it's red", "category": "Fruit"}).text
     assert "https://search.example/v1/search" in shown
@@ -180,6 +211,32 @@ def test_the_api_call_sends_a_text_and_never_a_file(tmp_path: Path, upstreams: l
     subprocess.run(["bash", "-c", call], check=True, capture_output=True)
     [search] = seen_by(upstreams[0])["searches"][before:]
     assert search["text"] == f"@{secret}", search
+
+
+def test_parts_of_a_photo_are_proposed_and_searched_for(page: TestClient, upstreams: list[str]) -> None:
+    html = page.post("/photo-parts", files=photo()).text
+    boxes = re.findall(r'data-box="([^"]+)"', html)
+    assert boxes == [region["box"] for region in REGIONS]
+    assert html.count('aria-pressed="false"') == 2 and "0.81" in html
+    shown = searched(page, files=photo(), data={"box": boxes[0]}).text
+    assert f"--form-string box={boxes[0]}" in shown
+    assert seen_by(upstreams[0])["searches"][-1]["box"] == boxes[0]
+    assert page.post("/photo-parts", data={"sample": "0"}).text == html
+    searched(page, data={"item_id": "item-1", "box": boxes[0]})
+    assert "box" not in seen_by(upstreams[0])["searches"][-1], "an item has no parts"
+
+
+def test_a_photo_without_parts_is_searched_as_a_whole(
+    page: TestClient, tmp_path: Path, upstreams: list[str]
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(buffer, "PNG")
+    for content in (buffer.getvalue(), b"no picture", b"", b"\xff\xd8" + bytes(10 * 1024 * 1024)):
+        answer = page.post("/photo-parts", files=photo(content))
+        assert (answer.status_code, answer.text.strip()) == (200, "")
+    fill(tmp_path, [f"http://127.0.0.1:{free_port()}", upstreams[1]], 0, STARTED)
+    with opened(tmp_path) as client:
+        assert "data-box" in client.post("/photo-parts", files=photo()).text, "another version proposes them"
 
 
 def test_categories_are_suggested_with_what_is_above_them() -> None:

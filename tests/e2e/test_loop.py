@@ -69,12 +69,12 @@ def two_versions(shop: Shop) -> Shop:
     registry = connect(shop.settings).registry
 
     passed = refresh(shop, "--processes", "2", "--gate-margin", "-1")
-    assert "'deploy'" in passed  # KFP quotes the tasks it executes
+    assert "deploy done" in passed
     champion = registry.role("champion")
     assert champion is not None and champion.number == 1
 
     stopped = refresh(shop, "--processes", "1", "--gate-margin", "1")
-    assert "'deploy'" not in stopped
+    assert "deploy" not in stopped
     assert registry.role("challenger") is None
 
     refresh(shop, "--processes", "1", "--gate-margin", "-1")

@@ -86,7 +86,7 @@ def test_the_event_log_becomes_the_next_version_and_its_features(tmp_path: Path)
     version = train(connect(settings), training_set, recipe)
     assert connect(settings).registry.get(version.id).manifest_hash == training_set.hash
 
-    assert materialize(connect(settings), training_set, clicks) == ITEMS_OF_SHOP
+    assert materialize(connect(settings), training_set, clicks).items == ITEMS_OF_SHOP
     features = connect(settings).features.read(items)
     assert sum(each.impressions_7d for each in features.values()) == searches * ITEMS_OF_SHOP
     assert sum(each.clicks_7d for each in features.values()) == searches

@@ -14,7 +14,7 @@ import pytest
 from immr.experiment.definition import load
 from tests.support.page_home import STARTED, add_drift, add_history, add_reports, fill
 from tests.support.patience import until
-from tests.support.upstream_process import free_port, picture, process_on, seen_by, upstream
+from tests.support.upstream_process import REGIONS, free_port, picture, process_on, seen_by, upstream
 
 pytest.importorskip("playwright")
 pytest.importorskip("axe_playwright_python")
@@ -124,6 +124,8 @@ def open_everything(page: Page, address: str, photo: Path) -> None:
     """The page with answers and all sections, with everything unfolded except the reports' own details."""
     page.goto(address)
     page.set_input_files("#photo", photo)
+    page.get_by_role("button", name="Part 1 of the photo").click()
+    expect(page.locator("#api-call code")).to_contain_text("box=")
     expect_both_answers(page)
     expect(page.locator("[aria-busy=true]")).to_have_count(0)
     page.evaluate(
@@ -203,6 +205,69 @@ def test_more_like_this_and_words_by_keyboard(page: Page, versions: list[str]) -
     expect(page.locator("#api-call code")).to_contain_text(f"--form-string item_id={asked['item_id']}")
     page.get_by_role("button", name="Remove it").press("Enter")
     expect(page.locator("#preview")).to_be_hidden()
+
+
+def searched_box(versions: list[str]) -> str | None:
+    box: str | None = seen_by(versions[0])["searches"][-1].get("box")
+    return box
+
+
+def test_a_part_of_a_photo_is_chosen_by_keyboard_and_given_up(
+    page: Page, photo: Path, versions: list[str]
+) -> None:
+    page.set_input_files("#photo", photo)
+    expect_both_answers(page)
+    part = page.get_by_role("button", name="Part 2 of the photo")
+    part.focus()
+    page.keyboard.press("Enter")
+    expect(part).to_have_attribute("aria-pressed", "true")
+    box = REGIONS[1]["box"]
+    expect(page.locator("#api-call code")).to_contain_text(f"--form-string box={box}")
+    assert searched_box(versions) == box
+    page.get_by_role("button", name="Search for the whole photo").press("Enter")
+    expect(part).to_have_attribute("aria-pressed", "false")
+    expect(page.locator("#api-call code")).not_to_contain_text("box=")
+    assert searched_box(versions) is None
+    page.get_by_role("button", name="More like").first.click()
+    expect(page.get_by_role("button", name="Part 1 of the photo")).to_have_count(0)
+
+
+def test_a_part_is_drawn_with_the_mouse(page: Page, photo: Path, versions: list[str]) -> None:
+    page.set_input_files("#photo", photo)
+    expect_both_answers(page)
+    expect(page.locator("#photo-parts .part")).to_have_count(2)
+    frame = page.locator("#preview").bounding_box()
+    assert frame
+    page.mouse.move(frame["x"] + 0.9 * frame["width"], frame["y"] + 0.1 * frame["height"])
+    page.mouse.down()
+    page.mouse.move(frame["x"] + 0.4 * frame["width"], frame["y"] + 0.6 * frame["height"], steps=3)
+    page.mouse.up()
+    expect(page.locator("#drawn")).to_be_visible()
+    expect(page.locator("#api-call code")).to_contain_text("box=")
+    expect_both_answers(page)
+    drawn = searched_box(versions)
+    assert drawn
+    assert [float(share) for share in drawn.split(",")] == pytest.approx([0.4, 0.1, 0.5, 0.5], abs=0.01)
+    page.mouse.click(frame["x"] + 0.2 * frame["width"], frame["y"] + 0.8 * frame["height"])
+    assert page.locator("#box").input_value() == drawn, "a click outside the frames draws nothing"
+
+
+def test_a_part_is_tapped_on_a_phone(
+    browser: Browser, address: str, photo: Path, versions: list[str]
+) -> None:
+    page = browser.new_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    page.goto(address)
+    page.set_input_files("#photo", photo)
+    part = page.get_by_role("button", name="Part 1 of the photo")
+    part.tap()
+    expect(part).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#api-call code")).to_contain_text(f"box={REGIONS[0]['box']}")
+    whole, first = page.locator("#preview").bounding_box(), part.bounding_box()
+    assert whole and first
+    assert whole["x"] >= 0 and whole["x"] + whole["width"] <= 360
+    assert first["x"] == pytest.approx(whole["x"] + 0.05 * whole["width"], abs=1)
+    assert first["height"] == pytest.approx(0.5 * whole["height"], abs=1)
+    page.close()
 
 
 def test_terms_explain_themselves_on_hover_and_focus(page: Page) -> None:

@@ -66,7 +66,13 @@ def parts_with(home: Path) -> tuple[Parts, RecordedFeatures]:
 
 def test_only_impressions_that_meet_the_contract_count(tmp_path: Path, data: Path) -> None:
     parts, store = parts_with(tmp_path / "home")
-    assert materialize(parts, tiny_training_set.write(tmp_path), data) == 6
+    made = materialize(parts, tiny_training_set.write(tmp_path), data)
+    assert (made.items, made.without_impressions) == (6, 5)
+    assert made.sentence.splitlines()[0] == (
+        "6 items have features online; 5 were not shown in the last seven days"
+    )
+    [impressions] = made.use
+    assert (impressions.rows, impressions.usable, sum(impressions.lost.values())) == (4, 3, 1)
     features = store.rows
     assert [row["impressions_7d"] for row in features] == [3, 0, 0, 0, 0, 0]
     assert features[0]["clicks_7d"] == 2
@@ -79,8 +85,9 @@ def test_an_exported_query_counts_once(tmp_path: Path, data: Path) -> None:
         writing.events.record_impressions(
             [Impression(name, ITEM, 1, "u", "champion", "immr-1", later) for name in ("c", "e")]
         )
-    push(parts, tiny_training_set.write(tmp_path), data)
+    made = push(parts, tiny_training_set.write(tmp_path), data)
     parts.close()
+    assert made.use[0].lost["counted from the event log instead"] == 1
     # a, b, c and e; the event log's row of c is newer than the click log's
     assert (store.rows[0]["impressions_7d"], store.rows[0]["clicks_7d"]) == (4, 1)
 
@@ -110,8 +117,15 @@ def test_a_crawler_in_the_click_log_does_not_count(tmp_path: Path, data: Path) -
     ] + [{"query_id": name, "user_id": name, "ts": NOON, "image": "q.jpg"} for name in ("a", "b", "c")]
     pq.write_table(pa.Table.from_pylist(queries, QUERIES.columns), data / "queries.parquet")
     parts, store = parts_with(tmp_path / "home")
-    materialize(parts, tiny_training_set.write(tmp_path), data)
+    old = [shown("old", ts=NOON - timedelta(days=8)), shown("gone", item_id="sold-out")]
+    pq.write_table(pa.Table.from_pylist(old, IMPRESSIONS.columns), data / "impressions" / "3.parquet")
+    impressions, asked = materialize(parts, tiny_training_set.write(tmp_path), data).use
     assert (store.rows[0]["impressions_7d"], store.rows[0]["clicks_7d"]) == (3, 2)
+    assert impressions.rows == impressions.usable + sum(impressions.lost.values()) == 256
+    assert impressions.lost["of bots"] == 250
+    assert impressions.lost["older than seven days"] == 1
+    assert impressions.lost["of items that are not in the training set"] == 1
+    assert (asked.table, asked.rows, asked.usable) == ("queries", 253, 253)
 
 
 def test_the_event_log_is_never_read_as_rows(
@@ -120,7 +134,7 @@ def test_the_event_log_is_never_read_as_rows(
     parts, store = parts_with(tmp_path / "home")
     record(parts, [("e", "u", NOON)])
     monkeypatch.setattr(type(parts.events), "joined", None)
-    assert push(parts, tiny_training_set.write(tmp_path), data) == len(store.rows)
+    assert push(parts, tiny_training_set.write(tmp_path), data).items == len(store.rows)
     parts.close()
 
 

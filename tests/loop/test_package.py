@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -43,8 +44,14 @@ def test_the_bento_has_the_version_its_rule_and_the_ranking_of_the_recipe(tmp_pa
     files = Files(tiny_version.write_files(tmp_path / "version"), tmp_path / "rule")
     parts = Parts.of(settings, registry=files)
     recipe = recipes.by_name("smoke")
-    tag = package(parts, tiny_version.version(7), recipe)
-    assert tag == "immr-search:immr-7"
+    made = package(parts, tiny_version.version(7), recipe)
+    assert made.bento == "immr-search:immr-7"
+    assert made.sentence == (
+        "immr-search:immr-7 built; without a text encoder (words find only items that contain them), a learned "
+        "ranker (hand weights order its hits)"
+    )
+    again = package(parts, tiny_version.version(7), recipe)
+    assert again.reused and "reused, because nothing has changed" in again.sentence
     folder = settings.bento_home / "bentos" / "immr-search" / "immr-7" / "src" / "version"
     assert VersionFile.read(folder).ranking == recipe.ranking
     assert (folder / MATCH_RULE).read_bytes() == b"rule"
@@ -81,7 +88,9 @@ def test_a_bento_goes_to_the_object_store_of_the_deployer(
         "kserve://?storage=oci://registry.example/immr",
     ):
         parts = Parts.of(Settings(home=tmp_path, deploy_url=url), registry=Files(tmp_path))
-        assert package(parts, tiny_version.version(7), recipes.by_name("smoke")) == "immr-search:immr-7"
+        made = package(parts, tiny_version.version(7), recipes.by_name("smoke"))
+        assert made.bento == "immr-search:immr-7"
+        assert made.copied_to == dict(parse_qsl(urlsplit(url).query)).get("storage", "")
     assert copied == [
         ("immr-search:immr-7", "s3://shop/bentos"),
         ("immr-search:immr-7", "oci://registry.example/immr"),

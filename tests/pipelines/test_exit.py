@@ -69,6 +69,11 @@ def test_a_failed_run_on_this_machine_ends_with_a_sentence(tmp_path: Path) -> No
     )
     assert done.returncode == 1
     assert "ImmrError: a step of the pipeline failed" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    (log,) = (tmp_path / "home" / "logs").glob("pipeline-*.log")
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"all output: {log}" and str(log) in done.stderr
+    assert [line.split(",")[0] for line in lines if " s" in line] == ["govern failed", "finish done"]
+    assert "Traceback" in log.read_text()
     (page,) = (tmp_path / "home" / "pipeline").glob("*/finish/summary")
     assert "Step `govern` failed" in page.read_text() and "nothing" in page.read_text()

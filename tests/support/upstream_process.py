@@ -1,7 +1,8 @@
 """A small server with the search API, in a process, for tests of its callers.
 
-It has no model: it ranks a fixed catalogue by a hash of the photo, item or words. The first hit of a JPEG is exact,
-and nothing fits a PNG. With `--hangs` a search is only answered after a POST to `/go`.
+It has no model: it ranks a fixed catalogue by a hash of the photo and its box, item or words. The first hit of a JPEG
+is exact, and nothing fits a PNG. A JPEG has two regions, a PNG none. With `--hangs` a search is only answered after a
+POST to `/go`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ TITLES = (
     "Oatly Oat Drink", "Garant Ecological Medium Fat Milk", "Red Bell Pepper", "Green Bell Pepper",
     "Yellow Bell Pepper", "Kaiser Pear",
 )  # fmt: skip
+
+REGIONS = [{"box": "0.05,0.1,0.4,0.5", "score": 0.81}, {"box": "0.5,0.3,0.45,0.6", "score": 0.64}]
 
 
 def catalogue() -> list[dict[str, Any]]:
@@ -105,12 +108,21 @@ def serve(port: int, variant: str, version: str, busy: int, degraded: bool, hang
         fields = {name: value for name, value in form.items() if name != "image"}
         seen["searches"].append(fields | {"preview": request.headers.get("x-immr-variant", "")})
         await free.wait()
-        query = photo + f"{fields.get('item_id', '')}{fields.get('text', '')}".encode()
+        words = "".join(str(fields.get(name, "")) for name in ("item_id", "text", "box"))
+        query = photo + words.encode()
         hits = rank(query, version, int(fields.get("k", 10)), fields.get("category"))
         answer = {"query_id": f"q{len(seen['searches'])}", "variant": variant, "model_version": version}
         match = "exact" if photo.startswith(b"\xff\xd8") else "none" if photo else None
         answer |= {"match": match, "hits": [{**hits[0], "match": match}, *hits[1:]] if hits else []}
         return JSONResponse(answer | {"degraded": degraded, "took_ms": 12.3})
+
+    async def regions(request: Request) -> Response:
+        form = await request.form()
+        photo = await form["image"].read()
+        if list(form) != ["image"] or not photo.startswith((b"\xff\xd8", b"\x89PNG")):
+            return JSONResponse({"title": "bad image", "status": 422, "detail": "Send one photo."}, 422)
+        proposed = REGIONS if photo.startswith(b"\xff\xd8") else []
+        return JSONResponse({"regions": proposed, "took_ms": 1.0})
 
     async def events(request: Request) -> Response:
         seen["events"].append((await request.json())["events"])
@@ -130,6 +142,7 @@ def serve(port: int, variant: str, version: str, busy: int, degraded: bool, hang
     routes = [
         Route("/go", go, methods=["POST"]),
         Route("/v1/search", search, methods=["POST"]),
+        Route("/v1/regions", regions, methods=["POST"]),
         Route("/v1/events", events, methods=["POST"]),
         Route("/v1/items/{item_id}/image", image),
         Route("/seen", lambda request: JSONResponse(seen)),

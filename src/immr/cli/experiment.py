@@ -40,6 +40,13 @@ experiment_app = typer.Typer(no_args_is_help=True, help="A/B tests: start, ramp,
 experiment_app.add_typer(past_tests.app)
 
 Weight = Annotated[float, typer.Option(help="Each challenger's share of users, between 0 and 1.")]
+IfRevision = Annotated[
+    str,
+    typer.Option(
+        metavar="REVISION",
+        help="Do nothing unless `immr status --json` still has this `experiment.revision`.",
+    ),
+]
 
 
 @app.command()
@@ -103,6 +110,7 @@ def experiment_start(
             help="Percentage of all users who get the champion in every test from now on; 0 ends the holdout.",
         ),
     ] = None,
+    if_revision: IfRevision = "",
     as_json: AsJson = False,
 ) -> None:
     """Compare the deployed challengers with the champion; without a challenger, the champion serves all users.
@@ -115,7 +123,8 @@ def experiment_start(
     first = shares[0] if shares else weight
     seconds = _seconds(every) if ramp else None
     held_out = None if holdout is None else holdout / 100
-    _print_experiment(start(parts_of(ctx), first, kind, shares[1:], seconds, held_out), as_json)
+    begun = start(parts_of(ctx), first, kind, shares[1:], seconds, held_out, if_revision)
+    _print_experiment(begun, as_json)
 
 
 @experiment_app.command("shadow")
@@ -128,30 +137,32 @@ def experiment_shadow(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 @experiment_app.command("rollback")
-def experiment_rollback(ctx: typer.Context, as_json: AsJson = False) -> None:
+def experiment_rollback(ctx: typer.Context, if_revision: IfRevision = "", as_json: AsJson = False) -> None:
     """Send all users to the previous champion at once.
 
     Example: immr experiment rollback
     """
-    _print_experiment(roll_back(parts_of(ctx)), as_json)
+    _print_experiment(roll_back(parts_of(ctx), if_revision), as_json)
 
 
 @experiment_app.command("ramp")
-def experiment_ramp(ctx: typer.Context, weight: Weight, as_json: AsJson = False) -> None:
+def experiment_ramp(
+    ctx: typer.Context, weight: Weight, if_revision: IfRevision = "", as_json: AsJson = False
+) -> None:
     """Give each challenger a larger share; its current users keep it, and the readout starts over.
 
     Example: `immr experiment ramp --weight 0.5`
     """
-    _print_experiment(share.ramp(parts_of(ctx), weight), as_json)
+    _print_experiment(share.ramp(parts_of(ctx), weight, if_revision), as_json)
 
 
 @experiment_app.command("stop")
-def experiment_stop(ctx: typer.Context, as_json: AsJson = False) -> None:
+def experiment_stop(ctx: typer.Context, if_revision: IfRevision = "", as_json: AsJson = False) -> None:
     """Send all users to the champion.
 
     Example: immr experiment stop
     """
-    _print_experiment(share.stop(parts_of(ctx)), as_json)
+    _print_experiment(share.stop(parts_of(ctx), if_revision), as_json)
 
 
 @experiment_app.command("queue")
@@ -199,6 +210,7 @@ def experiment_decide(
     every_s: Annotated[
         float | None, typer.Option(help="Repeat at this interval in seconds until there is a decision.")
     ] = None,
+    if_revision: IfRevision = "",
     as_json: AsJson = False,
 ) -> None:
     """Decide to promote, keep, wait or roll back; log the decision, and carry it out with --apply.
@@ -208,8 +220,10 @@ def experiment_decide(
     Example: `immr experiment decide --apply --every-s 30`
     """
     parts = parts_of(ctx)
+    if every_s is not None and if_revision:
+        raise typer.BadParameter("--if-revision means one decision: leave out --every-s")
     if every_s is None:
-        _show(decide(parts, apply), as_json)
+        _show(decide(parts, apply, revision=if_revision), as_json)
     else:
         _show(_decide_until_done(parts, apply, every_s), as_json)
 

@@ -181,14 +181,14 @@ def evaluate(
 
 @app.command()
 def package(ctx: typer.Context, model: ModelName, recipe: OfVersion = "", as_json: AsJson = False) -> None:
-    """Build a version's Bento, and print its tag.
+    """Build a version's Bento, and print its tag and what it lacks.
 
     Example: immr package --model immr-3
     """
     parts = parts_of(ctx)
     version = parts.registry.get(model)
-    tag = package_verb.package(parts, version, recipes.by_name(recipe or version.recipe))
-    report(tag, {"bento": tag}, as_json)
+    packaged = package_verb.package(parts, version, recipes.by_name(recipe or version.recipe))
+    report(packaged.sentence, asdict(packaged), as_json)
 
 
 @app.command()
@@ -203,8 +203,8 @@ def materialize(
 
     Example: immr materialize training-set my-shop
     """
-    count = materialize_verb.materialize(parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping))
-    report(f"{count} items have features online", {"items": count}, as_json)
+    made = materialize_verb.materialize(parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping))
+    report(made.sentence, asdict(made), as_json)
 
 
 @app.command()
@@ -219,8 +219,8 @@ def push(
 
     Example: immr push training-set my-shop
     """
-    count = materialize_verb.push(parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping))
-    report(f"{count} items have fresh features online", {"items": count}, as_json)
+    made = materialize_verb.push(parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping))
+    report(made.sentence, asdict(made), as_json)
 
 
 @app.command()
@@ -253,10 +253,11 @@ def deploy(
         sentence = f"{deployed.version.model_version} waits in the queue: {deployed.reason}"
         report(sentence, {"state": "waiting", **deployed.to_json()}, as_json)
         return
-    serving = f"{deployed.version_id} serves as {deployed.role} at {deployed.url}"
-    here = f"{deployed.version_id} is deployed as {deployed.role}; `immr serve` runs it"
-    sentence = here if parts.settings.deploys_here else serving
-    report(sentence, {"state": "deployed", **asdict(deployed)}, as_json)
+    to = deployed.deployment
+    serving = f"{to.version_id} serves as {to.role} at {to.url}"
+    here = f"{to.version_id} is deployed as {to.role}; `immr serve` runs it"
+    sentence = "; ".join([here if parts.settings.deploys_here else serving, *deployed.losses])
+    report(sentence, {"state": "deployed", **deployed.to_json()}, as_json)
 
 
 @app.command()

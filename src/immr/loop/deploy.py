@@ -62,7 +62,7 @@ def _role_for(parts: Parts, version: ModelVersion) -> Role:
 
 def _refuse_unfit(parts: Parts, version: ModelVersion, bento: str, force: bool) -> None:
     """Refuse a version that the gate stopped, or that lacks a part it needs to answer."""
-    problems = _problems(parts, version, bento)
+    problems = unfit(parts, version, bento)
     if not problems:
         return
     found = "; ".join(problems)
@@ -71,7 +71,8 @@ def _refuse_unfit(parts: Parts, version: ModelVersion, bento: str, force: bool) 
     log.warning("%s is deployed with --force, although %s", version.id, found)
 
 
-def _problems(parts: Parts, version: ModelVersion, bento: str) -> list[str]:
+def unfit(parts: Parts, version: ModelVersion, bento: str) -> list[str]:
+    """Why a version should not serve: its gate failed, or it lacks a part it needs to answer."""
     problems = []
     tags = parts.registry.tags(version)
     if tags.get(GATE_PASSED) == "no":

@@ -5,17 +5,19 @@ Bots are excluded by the readout's rules. Impressions of all variants count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from immr.data.admission import admit_table
+from immr.data.admission import TableCounts, admit_table
 from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.data.sources.shop import Shop
+from immr.data.training_set import TableUse
 from immr.features.stats import COUNTS_SCHEMA, WINDOW, item_stats
 from immr.readout.bots import DEFAULT_BOT_POLICY, mark_bots
 
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from immr.wiring import Parts
 
 _MICROSECOND = timedelta(microseconds=1)
+_OLDER = "older than seven days"
+_OF_BOTS = "of bots"
+_IN_EVENT_LOG = "counted from the event log instead"
+_UNKNOWN_ITEM = "of items that are not in the training set"
 
 _QUERIES_OF_LOG = """
 SELECT query_id, queries.user_id, make_timestamp(epoch_us(any_value(queries.ts))) AS ts,
@@ -36,18 +42,45 @@ WHERE shown.ts > $since
 GROUP BY query_id, queries.user_id
 """
 
+_FATES = f"""
+SELECT CASE WHEN ts <= $since OR ts > $until THEN '{_OLDER}'
+            WHEN query_id IN (SELECT query_id FROM of_bots) THEN '{_OF_BOTS}'
+            WHEN query_id IN (SELECT query_id FROM in_event_log) THEN '{_IN_EVENT_LOG}'
+            WHEN item_id NOT IN (SELECT item_id FROM items) THEN '{_UNKNOWN_ITEM}'
+            ELSE '' END AS fate, count(*) AS rows
+FROM (SELECT query_id, item_id, make_timestamp(epoch_us(ts)) AS ts FROM read_parquet($impressions))
+GROUP BY fate
+"""
+
+
+@dataclass(frozen=True)
+class Materialized:
+    """What was written to the online store, and what became of the click log's rows."""
+
+    items: int  # with features
+    without_impressions: int  # of them, not shown to anyone in the seven days
+    use: tuple[TableUse, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What the command prints: a sentence about the items, and one about each table."""
+        unseen = f"; {self.without_impressions:,} were not shown in the last seven days"
+        about_items = f"{self.items:,} items have features online{unseen if self.without_impressions else ''}"
+        return "\n".join([about_items, *(each.sentence for each in self.use)])
+
 
 @dataclass(frozen=True)
 class _ClickLog:
-    """The valid impressions of a shop's folder."""
+    """The valid impressions of a shop's folder, and how many rows were not valid."""
 
     impressions: Path
     newest: datetime
     queries_of_bots: pa.Table  # query_id; empty without a table of queries, which has the user ids
+    admitted: Mapping[str, TableCounts]  # by table
 
 
-def materialize(parts: Parts, training_set: TrainingSet, data: Shop | str | Path) -> int:
-    """Write features of the click log's last seven days; returns the number of items.
+def materialize(parts: Parts, training_set: TrainingSet, data: Shop | str | Path) -> Materialized:
+    """Write features of the click log's last seven days.
 
     Raises:
         ContractError: No impression meets the contract.
@@ -57,11 +90,12 @@ def materialize(parts: Parts, training_set: TrainingSet, data: Shop | str | Path
         stats = item_stats(
             training_set.items, log.impressions, log.newest, without_queries=log.queries_of_bots
         )
-    return parts.features.materialize(stats)
+        use = _use(log, training_set, log.newest)
+    return Materialized(parts.features.materialize(stats), _without_impressions(stats), use)
 
 
-def push(parts: Parts, training_set: TrainingSet, data: Shop | str | Path) -> int:
-    """Write features of the click log and of the event log; returns the number of items.
+def push(parts: Parts, training_set: TrainingSet, data: Shop | str | Path) -> Materialized:
+    """Write features of the click log and of the event log.
 
     The seven days end at the newest impression of both. Queries in both (the click log may be an export of
     the event log) count once, with the event log's values.
@@ -77,10 +111,43 @@ def push(parts: Parts, training_set: TrainingSet, data: Shop | str | Path) -> in
     with _click_log(data) as log:
         queries = parts.events.by_query(log.newest - WINDOW)
         now = max(log.newest, pc.max(queries["ts"]).as_py() or log.newest)
-        without = pa.concat_tables([log.queries_of_bots, queries.select(["query_id"])])
+        in_event_log = queries.select(["query_id"])
+        without = pa.concat_tables([log.queries_of_bots, in_event_log])
         live = _live_counts(parts.events, now - WINDOW + _MICROSECOND, bots=_bots_of(queries))
         stats = item_stats(training_set.items, log.impressions, now, live=live, without_queries=without)
-    return parts.features.push(stats)
+        use = _use(log, training_set, now, in_event_log)
+    return Materialized(parts.features.push(stats), _without_impressions(stats), use)
+
+
+def _without_impressions(stats: pa.Table) -> int:
+    import pyarrow.compute as pc
+
+    return int(pc.sum(pc.equal(stats["impressions_7d"], 0)).as_py() or 0)
+
+
+def _use(
+    log: _ClickLog, training_set: TrainingSet, until: datetime, in_event_log: pa.Table | None = None
+) -> tuple[TableUse, ...]:
+    """What became of the rows of each table of the click log."""
+    import duckdb
+    import pyarrow as pa
+
+    no_queries = log.queries_of_bots.schema.empty_table()
+    until = until.astimezone(UTC).replace(tzinfo=None)
+    values = {"since": until - WINDOW, "until": until, "impressions": str(log.impressions)}
+    with duckdb.connect() as base:
+        base.register("of_bots", log.queries_of_bots)
+        base.register("in_event_log", no_queries if in_event_log is None else in_event_log)
+        base.register("items", pa.table({"item_id": pa.array(sorted(training_set.item_ids), pa.string())}))
+        fates = dict(base.execute(_FATES, values).fetchall())
+    used = {IMPRESSIONS.name: fates.pop("", 0)}
+    lost = {IMPRESSIONS.name: fates}
+    uses = []
+    for table, counts in log.admitted.items():
+        reasons = Counter(lost.get(table, {})) + Counter(counts.rejected)
+        usable = used.get(table, counts.valid)
+        uses.append(TableUse(table, counts.rows_in, usable, 0, dict(reasons.most_common())))
+    return tuple(uses)
 
 
 @contextmanager
@@ -93,16 +160,16 @@ def _click_log(data: Shop | str | Path) -> Iterator[_ClickLog]:
         shop = Shop.of(data)
         shown = shop.table(IMPRESSIONS)
         assert shown is not None, "impressions are not optional"
-        admit_table(shown, folder)
+        admitted = {IMPRESSIONS.name: admit_table(shown, folder)}
         impressions = folder / "impressions.parquet"
         newest = _newest(impressions)
         of_bots = pa.table({"query_id": pa.array([], pa.string())})
         if asked := shop.table(QUERIES, optional=True):
-            admit_table(asked, folder)
+            admitted[QUERIES.name] = admit_table(asked, folder)
             queries = _queries_of(impressions, folder / "queries.parquet", newest - WINDOW)
             is_bot = pc.is_in(queries["user_id"], value_set=pa.array(_bots_of(queries), pa.string()))
             of_bots = queries.filter(is_bot).select(["query_id"])
-        yield _ClickLog(impressions, newest, of_bots)
+        yield _ClickLog(impressions, newest, of_bots, admitted)
 
 
 def _newest(impressions: Path) -> datetime:

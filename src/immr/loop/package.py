@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
@@ -11,11 +11,38 @@ if TYPE_CHECKING:
     from immr.types import ModelVersion
     from immr.wiring import Parts
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Packaged:
+    """A version's Bento, and what it can do."""
+
+    bento: str  # its tag
+    reused: bool  # the store had it already, with the same content
+    embeds_words: bool  # else it finds only items that contain a searched word
+    learned_ranker: bool  # else the hand weights of the recipe order its hits
+    tells_exact: bool  # whether it has the rule that marks an exact match
+    copied_to: str  # the object store; empty without one
+
+    @property
+    def sentence(self) -> str:
+        """What the command prints."""
+        lacks = [
+            lack
+            for lack, there in (
+                ("a text encoder (words find only items that contain them)", self.embeds_words),
+                ("a learned ranker (hand weights order its hits)", self.learned_ranker),
+                ("the rule that marks exact matches", self.tells_exact),
+            )
+            if not there
+        ]
+        done = "reused, because nothing has changed" if self.reused else "built"
+        without = f"; without {', '.join(lacks)}" if lacks else ""
+        copied = f"; copied to {self.copied_to}" if self.copied_to else ""
+        return f"{self.bento} {done}{without}{copied}"
 
 
-def package(parts: Parts, version: ModelVersion, recipe: Recipe) -> str:
-    """Build the version's Bento: the query encoder in ONNX, without torch. Returns its tag.
+def package(parts: Parts, version: ModelVersion, recipe: Recipe) -> Packaged:
+    """Build the version's Bento: the query encoder in ONNX, without torch.
 
     A ranker needs the hand weights it was trained on, so these replace the recipe's. If IMMR_DEPLOY_URL
     names an object store as `storage`, the Bento is copied there.
@@ -26,26 +53,34 @@ def package(parts: Parts, version: ModelVersion, recipe: Recipe) -> str:
         SettingsError: The application folder with `serving/` is not found.
     """
     from immr.evaluation.matches.rule import MATCH_RULE
+    from immr.model.text_query_encoder import has_text_encoder
     from immr.packaging import bento
     from immr.packaging.application import application_folder
     from immr.packaging.upload import STORES, upload
     from immr.search.ranker import Ranker
 
-    registry = parts.registry
+    registry, bento_home = parts.registry, parts.settings.bento_home
     folder = registry.fetch(version, parts.settings.cache_dir)
     ranker = Ranker.read(folder)
+    before = bento.built_content(bento_home, version.id)
     with registry.attached(version, MATCH_RULE) as match_rule:
-        if match_rule is None:
-            log.info("%s has no rule for matches: its answers do not say whether a hit is exact", version.id)
         tag = bento.build(
             version,
             folder,
             ranking=ranker.ranking if ranker else recipe.ranking,
             service_folder=application_folder() / "serving",
-            bento_home=parts.settings.bento_home,
+            bento_home=bento_home,
             match_rule=match_rule,
         )
     store = dict(parse_qsl(urlsplit(parts.settings.deploy_url).query)).get("storage", "")
-    if store.startswith(STORES):
-        upload(parts.settings.bento_home, tag, store)
-    return tag
+    copied_to = store if store.startswith(STORES) else ""
+    if copied_to:
+        upload(bento_home, tag, copied_to)
+    return Packaged(
+        tag,
+        reused=before is not None and before == bento.built_content(bento_home, version.id),
+        embeds_words=has_text_encoder(folder),
+        learned_ranker=ranker is not None,
+        tells_exact=match_rule is not None,
+        copied_to=copied_to,
+    )

@@ -78,7 +78,7 @@ def start(parts: Parts, shop: Shop, recipe: Recipe) -> Started:
         return _restart(parts, shop, recipe, champion)
     training_set, version = pretrained(parts, shop, recipe)
     items = training_set.items
-    bento = package.package(parts, version, recipe)
+    bento = package.package(parts, version, recipe).bento
     built = index.index(parts, version, items)
     parts.features.materialize(item_stats(items, IMPRESSIONS.columns.empty_table(), datetime.now(UTC)))
     _remember(parts, pq.read_table(training_set.folder / ITEMS_FILE))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from immr.errors import ImmrError
 from immr.experiment.definition import Experiment, load
+from immr.experiment.revision import revision_of
 from immr.loop.evaluate import GATE_PASSED
 from immr.loop.experiment.queue import Waiting, waiting
 from immr.loop.experiment.start import answers
@@ -76,7 +77,10 @@ class Status:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, apart from times."""
-        return asdict(self) | {"waiting": [each.to_json() for each in self.waiting]}
+        values = asdict(self) | {"waiting": [each.to_json() for each in self.waiting]}
+        if self.experiment is not None:
+            values["experiment"]["revision"] = revision_of(self.experiment)
+        return values
 
 
 def models(parts: Parts) -> list[Model]:

@@ -64,7 +64,7 @@ def build(
         if match_rule is not None:
             shutil.copyfile(match_rule, stage / VERSION_FOLDER / MATCH_RULE)
         content = _content(stage)
-        if _content_of_built(bento_home, version.id) == content:
+        if built_content(bento_home, version.id) == content:
             log.info("%s already exists", tag)
             return tag
         _write_bentofile(stage, version, content)
@@ -155,7 +155,8 @@ def _built_folder(bento_home: Path, version_id: str) -> Path:
     return bento_home / "bentos" / NAME / version_id
 
 
-def _content_of_built(bento_home: Path, version_id: str) -> str | None:
+def built_content(bento_home: Path, version_id: str) -> str | None:
+    """Fingerprint of what the version's Bento was built from; None if the store has none."""
     import yaml
 
     try:

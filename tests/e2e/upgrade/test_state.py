@@ -44,7 +44,7 @@ def test_a_version_is_packaged_again_unless_pictures_are_read_differently_now(ho
     with connect(Settings(home=home)) as parts:
         champion = parts.registry.get("champion")
         if champion.preprocessing_hash == tiny_version.PREPROCESSING.hash:
-            tag = package(parts, champion, recipes.by_name("zero_shot"))
+            tag = package(parts, champion, recipes.by_name("zero_shot")).bento
             code = own_code(parts.settings.bento_home / "bentos" / tag.replace(":", "/"), home / "code")
             assert code is not None and (code / "immr" / "packaging" / "serve.py").is_file()
         else:

@@ -138,8 +138,14 @@ def test_a_version_deployed_outside_a_test_replaces_those_that_wait(
     hold(deployed.queue_file, "held")
     stop(parts)
     fourth = version_of(parts.registry, deployed.home / "trained", "key-4")
-    assert not isinstance(queue.deploy_or_wait(parts, fourth), queue.Waiting)
+    deployed_now = queue.deploy_or_wait(parts, fourth)
+    assert isinstance(deployed_now, queue.Deployed)
+    assert deployed_now.losses == ["it replaces immr-2", "immr-3 no longer waits in the queue"]
     assert queue.waiting(parts) == []
+    forced = queue.deploy_or_wait(parts, parts.registry.get("immr-3"), "immr-search:other", force=True)
+    assert isinstance(forced, queue.Deployed)
+    assert forced.to_json()["replaced"] == "immr-4"
+    assert "there is no Bento immr-search:other" in forced.passed_over[0]
 
 
 def test_an_unfit_version_does_not_enter_the_queue(parts: Parts, third: ModelVersion) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def decide(parts: Parts, apply: bool = False, record_wait: bool = True) -> Watched:
+def decide(parts: Parts, apply: bool = False, record_wait: bool = True, revision: str = "") -> Watched:
     """Read out, decide, write the decision to the promotion log, and apply it if `apply` is set.
 
     A promoted challenger becomes the champion in registry, deployment and experiment file, and the test ends. A
@@ -45,11 +45,12 @@ def decide(parts: Parts, apply: bool = False, record_wait: bool = True) -> Watch
         apply: Act on the decision, and start the next version of the queue if no test is running; otherwise
             only the log is written.
         record_wait: Whether a decision to wait is logged as well.
+        revision: The experiment that is meant; empty for any.
 
     Raises:
-        ExperimentError: There is no experiment, or another process is changing it.
+        ExperimentError: There is no experiment, it has another revision, or another process is changing it.
     """
-    with exclusive(parts):
+    with exclusive(parts, revision=revision):
         experiment = load(parts.settings.experiment_file)
         if apply:
             _complete_take_off(parts)

@@ -12,7 +12,7 @@ from immr.errors import ExperimentError, ExperimentRunningError, ImmrError
 from immr.experiment.changes import check_weight
 from immr.experiment.definition import CHAMPION, Experiment
 from immr.experiment.waiting import Queue, WaitingVersion, load_queue, save_queue
-from immr.loop.deploy import deploy_locked
+from immr.loop.deploy import deploy_locked, unfit
 from immr.loop.experiment.running import exclusive, running_test
 from immr.loop.experiment.start import answers, start_locked
 from immr.packaging.bento import tag_of
@@ -37,9 +37,33 @@ class Waiting:
         return asdict(self.version) | {"since": self.version.since.isoformat(), "reason": self.reason}
 
 
+@dataclass(frozen=True)
+class Deployed:
+    """A version that was deployed, and what that replaced."""
+
+    deployment: Deployment
+    replaced: str  # the version that had its role; empty if none had
+    dropped: tuple[str, ...]  # versions that waited in the queue
+    passed_over: tuple[str, ...]  # what is wrong with it, that --force passed over
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`."""
+        values = asdict(self)
+        return values.pop("deployment") | values
+
+    @property
+    def losses(self) -> list[str]:
+        """In words: `it replaces immr-3`, `immr-4 no longer waits in the queue`."""
+        return [
+            *([f"it replaces {self.replaced}"] if self.replaced else []),
+            *(f"{version} no longer waits in the queue" for version in self.dropped),
+            *(f"--force passed over: {problem}" for problem in self.passed_over),
+        ]
+
+
 def deploy_or_wait(
     parts: Parts, version: ModelVersion, bento: str = "", share: float = 0.5, force: bool = False
-) -> Deployment | Waiting:
+) -> Deployed | Waiting:
     """Deploy a version; if that would disturb the running test, put it into the queue instead.
 
     A version that is deployed takes the place of all that waited: they were trained on older data.
@@ -59,6 +83,8 @@ def deploy_or_wait(
     bento = bento or tag_of(version.id)
     with exclusive(parts):
         queue = load_queue(parts.settings.queue_file)
+        before = parts.registry.roles()
+        passed_over = tuple(unfit(parts, version, bento)) if force else ()
         try:
             deployment = deploy_locked(parts, version, bento, force)
         except ExperimentRunningError as running:
@@ -67,7 +93,12 @@ def deploy_or_wait(
             return Waiting(entry, str(running))
         if deployment.role != CHAMPION and running_test(parts) is None and queue.versions:
             save_queue(Queue(), parts.settings.queue_file)
-        return deployment
+            dropped = tuple(each.model_version for each in queue.versions)
+        else:
+            dropped = ()
+        holder = before.get(deployment.role)
+        replaced = holder.id if holder is not None and holder.id != version.id else ""
+        return Deployed(deployment, replaced, dropped, passed_over)
 
 
 def start_or_wait(parts: Parts, share: float) -> Experiment | Waiting:

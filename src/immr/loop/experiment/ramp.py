@@ -20,26 +20,27 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def ramp(parts: Parts, weight: float) -> Experiment:
+def ramp(parts: Parts, weight: float, revision: str = "") -> Experiment:
     """Give each challenger a larger share of the users; the readout starts over.
 
     Raises:
-        ExperimentError: No test is running, or the share is not larger than before.
+        ExperimentError: No test is running, the share is not larger than before, or the experiment has another
+            `revision`.
     """
-    with exclusive(parts):
+    with exclusive(parts, revision=revision):
         ramped = changes.ramp(load(parts.settings.experiment_file), weight, datetime.now(UTC))
         save(ramped, parts.settings.experiment_file)
         note(parts, ramped, "ramped")
         return ramped
 
 
-def stop(parts: Parts) -> Experiment:
+def stop(parts: Parts, revision: str = "") -> Experiment:
     """Send all users to the champion. A version that waits for the end of this test comes next.
 
     Raises:
-        ExperimentError: There is no experiment.
+        ExperimentError: There is no experiment, or it has another `revision`.
     """
-    with exclusive(parts):
+    with exclusive(parts, revision=revision):
         was_running = running_test(parts) is not None
         stopped = changes.stop(load(parts.settings.experiment_file))
         save(stopped, parts.settings.experiment_file)

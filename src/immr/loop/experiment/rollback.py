@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def roll_back(parts: Parts) -> Experiment:
+def roll_back(parts: Parts, revision: str = "") -> Experiment:
     """Send all users to the previous champion, which has kept serving since it was replaced.
 
     The experiment file changes first, so that shoppers leave the bad version at once; then registry and
     deployment change. If that is interrupted, the next call completes it instead of rolling back once more.
 
     Raises:
-        ExperimentError: The previous champion is unknown or does not serve at its address, or registry or
-            deployment could not be changed.
+        ExperimentError: The previous champion is unknown or does not serve at its address, registry or
+            deployment could not be changed, or the experiment has another `revision`.
     """
-    with exclusive(parts):
+    with exclusive(parts, revision=revision):
         experiment = load(parts.settings.experiment_file)
         back = experiment if rollback_incomplete(parts, experiment) else _switch_back(parts, experiment)
         try:

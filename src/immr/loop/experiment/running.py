@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from immr.errors import ExperimentError
 from immr.experiment.definition import Experiment, load
+from immr.experiment.revision import check_revision
 
 if TYPE_CHECKING:
     from immr.wiring import Parts
@@ -32,11 +33,16 @@ def running_test(parts: Parts) -> Experiment | None:
 
 
 @contextmanager
-def exclusive(parts: Parts, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+def exclusive(parts: Parts, timeout_s: float = LOCK_TIMEOUT_S, revision: str = "") -> Iterator[None]:
     """Hold the experiment's lock during the block; the kernel releases it when the process ends.
 
+    Args:
+        parts: The process's adapters.
+        timeout_s: How long to wait for it.
+        revision: The experiment that the caller means (`immr.experiment.revision`); empty for any.
+
     Raises:
-        ExperimentError: Another process has held it for `timeout_s`.
+        ExperimentError: Another process has held it for `timeout_s`, or the experiment has another revision.
     """
     path = parts.settings.experiment_file.with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,4 +58,6 @@ def exclusive(parts: Parts, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]
                         f"another process is changing the experiment ({path} is locked): try again in a moment"
                     ) from error
                 time.sleep(0.05)
+        if revision:
+            check_revision(load(parts.settings.experiment_file), revision)
         yield

@@ -30,6 +30,7 @@ def start(
     ramp: Sequence[float] = (),
     ramp_every_s: int | None = None,
     holdout: float | None = None,
+    revision: str = "",
 ) -> Experiment:
     """Compare the registry's challengers with its champion; all must be deployed and answer now.
 
@@ -44,11 +45,13 @@ def start(
         ramp: Each challenger's next shares; `decide` moves on to them while guardrails hold.
         ramp_every_s: How long each share lasts.
         holdout: Share of all users who get the champion in this and every later test; None leaves it as it is.
+        revision: The experiment that the new one follows; empty for any.
 
     Raises:
-        ExperimentError: A test is already running, or a version is not deployed or does not answer.
+        ExperimentError: A test is already running, a version is not deployed or does not answer, or the
+            experiment has another revision.
     """
-    with exclusive(parts):
+    with exclusive(parts, revision=revision):
         return start_locked(parts, weight, kind, ramp, ramp_every_s, holdout)
 
 

@@ -1,0 +1,61 @@
+"""People see a line per step; the log has everything."""
+
+from __future__ import annotations
+
+import io
+
+from pipelines.step_lines import StepLines
+
+GOVERN = """\
+21:02:24.997 - INFO - Running pipeline: \x1b[95m'immr-refresh'\x1b[0m
+--------------------------------------------------------------------------------
+21:02:25.078 - INFO - Executing task \x1b[96m'govern'\x1b[0m
+21:02:25.078 - INFO - Streamed logs:
+
+    [KFP Executor 2026-11-28 21:02:26,353 INFO]: Got executor_input:
+    {
+        "inputs": {}
+    }
+    [KFP Executor 2026-11-28 21:02:30,000 INFO]: checking items: 1,280 of 2,640 rows, 31.2 rows/s, 44 s left
+    /immr/numpy.py:12: RuntimeWarning: this is slow
+      slow()
+    81 classes
+"""
+DONE = "21:03:12.702 - INFO - Task \x1b[96m'govern'\x1b[0m finished with status \x1b[92mSUCCESS\x1b[0m\n"
+PACKAGE = "21:03:13.000 - INFO - Executing task 'package-2'\n    ValueError: no disk\n"
+FAILED = "21:03:14.000 - ERROR - Task 'package-2' finished with status FAILURE\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(text: str, out: io.StringIO, recorded: str = "") -> list[str]:
+    """What is printed if the text arrives in small pieces; checks that the log has all of it."""
+    log = io.StringIO()
+    lines = StepLines(out, log, lambda step: recorded)
+    for start in range(0, len(text), 7):
+        lines.write(text[start : start + 7])
+    assert len(log.getvalue().splitlines()) == len(text.splitlines()) and "\x1b" not in log.getvalue()
+    return out.getvalue().removesuffix("\n").split("\n")
+
+
+def test_a_step_is_a_line_with_its_state_time_and_finding() -> None:
+    assert shown(GOVERN + DONE, io.StringIO()) == [
+        "govern …",
+        "govern: checking items: 1,280 of 2,640 rows, 31.2 rows/s, 44 s left",
+        "govern done, 0 s: 81 classes",
+    ]
+    assert shown(GOVERN + DONE, io.StringIO(), "12 photos")[-1] == "govern done, 0 s: 12 photos"
+
+
+def test_a_failed_step_ends_with_its_error() -> None:
+    """A second branch's step has a number, which is not part of its name."""
+    assert shown(PACKAGE + FAILED, io.StringIO()) == ["package …", "package failed, 0 s: ValueError: no disk"]
+
+
+def test_a_terminal_keeps_one_line_per_step() -> None:
+    [line] = shown(GOVERN + DONE, Terminal())
+    assert line.rpartition("\x1b[K")[2] == "govern done, 0 s: 81 classes"
+    assert line.startswith("\r\x1b[Kgovern …\r\x1b[Kgovern: checking items")
