@@ -69,6 +69,7 @@ class VersionService:
         self.version = ServedVersion(folder, parts, threads, at_once)
         self.metrics = Metrics()
         self.home_id = parts.settings.home_id
+        self.pictures_dir = parts.settings.pictures_dir
         self._dimensions = Dimensions.parse(parts.settings.context)
         self._parts = parts
         self._keys = parts.token_keys

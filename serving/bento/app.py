@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.types import Scope
 
+from immr.data.pictures.kept import kept_here
 from immr.experiment.definition import DIRECT
 from serving.bento.answering import VersionService
 from serving.bento.inference_routes import add_inference
@@ -108,7 +109,7 @@ def _add_pictures(app: FastAPI, service: VersionService) -> None:
         item = service.version.item(item_id)
         if item is None:
             raise ProblemError(404, f"There is no item {item_id[:100]!r} in {service.version.file.id}.")
-        return picture_response(item_id, item.image)
+        return picture_response(item_id, kept_here(item.image, service.pictures_dir))
 
 
 def _add_readiness(app: FastAPI, service: VersionService) -> None:

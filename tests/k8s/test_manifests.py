@@ -292,6 +292,14 @@ def settings_of(overlay: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
+def test_links_fit_the_documented_port_forwards(overlay: str) -> None:
+    documented = (schemas.ROOT / "docs" / "kubernetes.md").read_text()
+    for link, service in {"API": "gateway", "PAGE": "page", "TRACKING": "mlflow"}.items():
+        port = urlsplit(settings_of(overlay)[f"IMMR_{link}_LINK"]).port
+        assert f"port-forward svc/{service} {port}" in documented
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_pod_that_reads_or_writes_events_reaches_the_same_log(overlay: str) -> None:
     url = urlsplit(settings_of(overlay)["IMMR_EVENTS_URL"])
     assert (url.scheme, url.password) == ("postgresql", None), "a ConfigMap holds no password"

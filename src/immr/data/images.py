@@ -13,6 +13,7 @@ from PIL import Image
 
 from immr.data.pictures import jpeg
 from immr.data.pictures.colour_profiles import to_srgb
+from immr.data.pictures.kept import FETCHED
 from immr.data.pictures.opaque import Box, opaque, scale_transparency
 from immr.data.pictures.orientation import orientation_of, upright
 from immr.errors import DataError, ImageError
@@ -48,9 +49,14 @@ def read(uri: str) -> bytes:
     try:
         return path_of(uri).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        remedy = (
+            "it was fetched into an IMMR_HOME that has moved; run `immr govern` on the data again, which fetches "
+            "nothing twice"
+            if FETCHED.fullmatch(uri)
+            else "check the path in the table, or that the folder is mounted here"
+        )
         raise DataError(
-            f"cannot read the image {uri!r} ({getattr(error, 'strerror', None) or error}): check the path in "
-            "the table, or that the folder is mounted here"
+            f"cannot read the image {uri!r} ({getattr(error, 'strerror', None) or error}): {remedy}"
         ) from error
 
 

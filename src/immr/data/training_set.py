@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from immr.data.attributes import CLASS, item_of
 from immr.data.contract import CONTRACT
+from immr.data.pictures.kept import kept_here
 from immr.errors import ContractError
 from immr.types import Item
 
@@ -34,6 +35,9 @@ FILES = frozenset(
 HELD_OUT = "held out for judgement"
 """The reason under which governance takes photos out of training to evaluate versions."""
 _REASONS = 4  # in a sentence
+_UP_TO_HOME = (
+    2  # from IMMR_HOME/work/training-sets/KEY; the home may have been moved since pictures were fetched
+)
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,12 @@ class TrainingSet:
         rows: list[dict[str, Any]] = pq.read_table(
             self.folder / f"{table}.parquet", columns=columns
         ).to_pylist()
+        if "image" in columns and len(self.folder.absolute().parents) > _UP_TO_HOME:
+            pictures = self.folder.absolute().parents[_UP_TO_HOME] / "pictures"
+            for row in rows:
+                row["image"] = row["image"] and kept_here(row["image"], pictures)
+                if row.get("images"):
+                    row["images"] = [kept_here(image, pictures) for image in row["images"]]
         return rows
 
 

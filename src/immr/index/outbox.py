@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
+from immr.data.pictures.kept import item_kept_here
 from immr.types import Item
 
 _TABLES = (
@@ -47,8 +48,9 @@ class Delivered:
 class Outbox:
     """Changes are durable when `append` returns; the first one creates the file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, pictures_dir: Path | None = None) -> None:
+        """`pictures_dir` holds fetched pictures, also those that an item names by the place of an earlier home."""
+        self._path, self._pictures_dir = path, pictures_dir
 
     def append(self, items: Sequence[Item], deleted: Sequence[str]) -> int:
         """Add all changes or none; returns the sequence of the last one.
@@ -77,7 +79,7 @@ class Outbox:
         with self._connection() as connection:
             rows = connection.execute(_LAST_OF_EACH, (after, until)).fetchall()
         return [
-            Change(sequence, item_id, _from_json(item), datetime.fromisoformat(recorded))
+            Change(sequence, item_id, self._item(item), datetime.fromisoformat(recorded))
             for sequence, item_id, item, recorded in rows
         ]
 
@@ -90,7 +92,7 @@ class Outbox:
                 "SELECT sequence, item, recorded FROM changes WHERE item_id = ? ORDER BY sequence DESC LIMIT 1",
                 (item_id,),
             ).fetchone()
-        return Change(row[0], item_id, _from_json(row[1]), datetime.fromisoformat(row[2])) if row else None
+        return Change(row[0], item_id, self._item(row[1]), datetime.fromisoformat(row[2])) if row else None
 
     def delivered(self, version_id: str) -> Delivered:
         """The last change that the version received, and the content that received it."""
@@ -109,6 +111,10 @@ class Outbox:
                 "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?)",
                 (version_id, delivered.content, delivered.sequence),
             )
+
+    def _item(self, text: str | None) -> Item | None:
+        item = _from_json(text)
+        return item_kept_here(item, self._pictures_dir) if item and self._pictures_dir else item
 
     @contextmanager
     def delivering(self) -> Iterator[None]:

@@ -48,7 +48,7 @@ class Written:
 
 def outbox(parts: Parts) -> Outbox:
     """The outbox below IMMR_HOME."""
-    return Outbox(parts.settings.home / "items" / "outbox.db")
+    return Outbox(parts.settings.home / "items" / "outbox.db", parts.settings.pictures_dir)
 
 
 def change(parts: Parts, items: Sequence[Item], deleted: Sequence[str] = ()) -> list[Progress]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from immr import __version__
 from immr.data.content import content_hash
 from immr.data.contract import IMPRESSIONS, ITEMS, QUERIES
-from immr.data.pictures.downloads import FETCHED, Downloads
+from immr.data.pictures.downloads import Downloads
+from immr.data.pictures.kept import FETCHED
 from immr.data.sources.shop import Shop
 from immr.data.training_set import FILES, TrainingSet
 from immr.errors import ContractError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from immr.data.pictures.kept import item_kept_here
 from immr.loop import catalogue
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ def index(parts: Parts, version: ModelVersion, items: Sequence[Item]) -> IndexRe
     from immr.machine import capacity
     from immr.model.documents import encode_pictures
 
-    items, sequence = catalogue.current(parts, items)
     settings = parts.settings
+    items = [item_kept_here(item, settings.pictures_dir) for item in items]
+    items, sequence = catalogue.current(parts, items)
     pictures = sum(len(item.pictures) for item in items)
     needed = need(pictures, version.dim, here=not settings.index_url.startswith("http"))
     capacity.check("index", needed, settings.home, settings.too_large)

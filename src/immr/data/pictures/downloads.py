@@ -7,7 +7,6 @@ service of the private network.
 from __future__ import annotations
 
 import random
-import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,8 +22,6 @@ from immr.machine.progress_bar import ProgressBar
 from immr.storage import fingerprint
 from immr.storage.atomic import write_atomically
 
-FETCHED = re.compile(r"(.+)/[0-9a-f]{2}/[0-9a-f]{64}")
-"""The path of a fetched picture; its group is the folder of all of them."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
 _AHEAD = 4  # requests that wait for each connection, so that a slow answer keeps no other connection idle
 _NOTED_AT_ONCE = 32  # pictures; a run that is killed fetches at most so many again, besides those in progress
