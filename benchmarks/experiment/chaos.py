@@ -1,7 +1,9 @@
 """Chaos: refreshes, deploys, tests, rollbacks and kills in random order, with searches going on.
 
-    python -m benchmarks.experiment.chaos --minutes 30 --seed 1
+    python -m benchmarks.experiment.chaos --minutes 5 --seed 1
 
+Storms, in which anything may happen, alternate with calms, in which a test lasts until it has a verdict: in a calm
+only decisions, kills and restarts happen.
 Gateways, experiment verbs, queue, registry, event log and the loop of `immr serve` are the real ones. Versions are
 stand-ins over HTTP, some failing, some with fewer clicks. Verbs are killed between two writes, challengers and one
 of two gateways at any time. The champion is never killed, because nothing could replace it. Exit code 1 if a search
@@ -49,6 +51,10 @@ from serving.gateway.app import create_gateway_app
 from serving.gateway.split import Gateway
 
 log = logging.getLogger(__name__)
+
+_STORM_S = 12.0
+_LONGEST_CALM_S = 120.0
+_IN_A_CALM = ("decide", "kill a version", "restart a gateway")
 
 
 class Killed(BaseException):
@@ -108,11 +114,11 @@ class Chaos:
         bento = parts.settings.bento_home / "bentos" / tag_of(version.id).replace(":", "/")
         bento.mkdir(parents=True, exist_ok=True)
         (bento / "bento.yaml").touch()
-        queue.deploy_or_wait(parts, version, share=self.dice.choice((0.2, 0.3)))
-        queue.start_or_wait(parts, 0.3)
+        queue.deploy_or_wait(parts, version, share=self.dice.choice((0.3, 0.5)))
+        queue.start_or_wait(parts, 0.5)
 
-    def act(self) -> None:
-        """One random change; one in four is killed half-way."""
+    def act(self, calm: bool = False) -> None:
+        """One random change; one in four is killed half-way. In a calm none that keeps a test from its verdict."""
         actions: dict[str, tuple[float, Callable[[Parts], object]]] = {
             "refresh": (6, self.refresh),
             "decide": (8, lambda parts: decide(parts, apply=True)),
@@ -124,6 +130,8 @@ class Chaos:
             "kill a version": (2, lambda parts: self.stand_ins.kill(self.champion)),
             "restart a gateway": (1, lambda parts: self.restart_gateway()),
         }
+        if calm:
+            actions = {name: actions[name] for name in _IN_A_CALM}
         name = self.dice.choices(list(actions), [weight for weight, _ in actions.values()])[0]
         parts = self.parts
         if self.dice.random() < 0.25:
@@ -144,6 +152,23 @@ class Chaos:
     def champion(self) -> str:
         """The version that answers most users."""
         return load(self.parts.settings.experiment_file).champion.model_version
+
+    def storm(self, until: float) -> None:
+        """Random changes for some seconds, at most until this time."""
+        ends = min(until, time.monotonic() + _STORM_S)
+        while time.monotonic() < ends:
+            self.act()
+            time.sleep(self.dice.uniform(0.05, 0.5))
+
+    def calm(self, until: float) -> None:
+        """Let the running test, if there is one, come to its verdict."""
+        running = running_test(self.parts)
+        ends = min(until, time.monotonic() + _LONGEST_CALM_S)
+        while running and time.monotonic() < ends:
+            self.act(calm=True)
+            time.sleep(self.dice.uniform(0.5, 1.5))
+            now = running_test(self.parts)
+            running = now if now and now.name == running.name else None
 
     def check_versions(self) -> None:
         """No version of a running test is missing."""
@@ -265,6 +290,7 @@ class Chaos:
                 f"the champion is {roles.get(CHAMPION)}, and users get {experiment.champion.model_version}"
             )
         for past in read(parts.settings.history_file):
+            self.done[f"test that was {past.outcome}"] += 1
             wanted = {"promoted": "promote", "kept": "keep", "rolled back": "roll back"}.get(past.outcome)
             logged = {
                 each["action"] for each in parts.registry.decisions() if each["experiment"] == past.name
@@ -282,8 +308,8 @@ def chaos(minutes: float, seed: int, users: int = 3000, shoppers: int = 2) -> tu
         with world.running(shoppers):
             deadline = time.monotonic() + 60 * minutes
             while time.monotonic() < deadline:
-                world.act()
-                time.sleep(world.dice.uniform(0.05, 0.5))
+                world.storm(deadline)
+                world.calm(deadline)
         world.settle()
         world.stand_ins.stop()
         world.parts.close()

@@ -20,7 +20,7 @@ from serving.wire.schemas import USER_KEY_HEADER, VARIANT_HEADER
 
 HITS = 10
 PHOTO = b"\xff\xd8\xff\xe0 not a picture: the stand-ins do not look at it"
-CTRS = (0.1, 0.1, 0.1, 0.3, 0.01)
+CTRS = (0.1, 0.1, 0.3, 0.6, 0.01)
 
 
 @contextmanager
