@@ -13,6 +13,7 @@ A folder with
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 
 from immr.data.attributes import CLASS, item_of
 from immr.data.contract import CONTRACT
-from immr.data.pictures.kept import kept_here
+from immr.data.pictures.kept import item_kept_here, kept_here
 from immr.errors import ContractError
 from immr.types import Item
 
@@ -35,9 +36,7 @@ FILES = frozenset(
 HELD_OUT = "held out for judgement"
 """The reason under which governance takes photos out of training to evaluate versions."""
 _REASONS = 4  # in a sentence
-_UP_TO_HOME = (
-    2  # from IMMR_HOME/work/training-sets/KEY; the home may have been moved since pictures were fetched
-)
+_PICTURES = "../../../pictures"  # from IMMR_HOME/work/training-sets/KEY, where training sets are kept
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,8 @@ class TrainingSet:
         there = pq.read_schema(self.folder / "items.parquet").names
         may_lack = ("stock", "attributes", "images")
         columns = [name for name in Item.__dataclass_fields__ if name in there or name not in may_lack]
-        items = [item_of(row) for row in self._rows("items", columns)]
+        pictures_dir = self._pictures_dir
+        items = [item_kept_here(item_of(row), pictures_dir) for row in self._rows("items", columns)]
         return [
             replace(item, attributes={**item.attributes, CLASS: str(class_id)})
             for item, class_id in zip(items, self.item_classes, strict=True)
@@ -163,31 +163,30 @@ class TrainingSet:
     @cached_property
     def queries(self) -> list[LabelledPhoto]:
         """Photos to train on, in query_id order."""
-        return [
-            LabelledPhoto(**row) for row in self._rows("queries", ["query_id", "image", "class_id", "weight"])
-        ]
+        return self._photos("queries", ["query_id", "image", "class_id", "weight"])
 
     @cached_property
     def judgements(self) -> list[LabelledPhoto]:
         """Photos to evaluate on, in query_id order; never trained on."""
         there = pq.read_schema(self.folder / "judgements.parquet").names
         columns = ["query_id", "image", "class_id", "item_id", "user_id"]
-        return [
-            LabelledPhoto(**row)
-            for row in self._rows("judgements", [name for name in columns if name in there])
-        ]
+        return self._photos("judgements", [name for name in columns if name in there])
 
     def _rows(self, table: str, columns: list[str]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = pq.read_table(
             self.folder / f"{table}.parquet", columns=columns
         ).to_pylist()
-        if "image" in columns and len(self.folder.absolute().parents) > _UP_TO_HOME:
-            pictures = self.folder.absolute().parents[_UP_TO_HOME] / "pictures"
-            for row in rows:
-                row["image"] = row["image"] and kept_here(row["image"], pictures)
-                if row.get("images"):
-                    row["images"] = [kept_here(image, pictures) for image in row["images"]]
         return rows
+
+    @property
+    def _pictures_dir(self) -> Path:
+        """Fetched pictures of the home that this training set is in, which may have been moved since."""
+        return Path(os.path.normpath(self.folder.absolute() / _PICTURES))
+
+    def _photos(self, table: str, columns: list[str]) -> list[LabelledPhoto]:
+        pictures_dir = self._pictures_dir
+        rows = self._rows(table, columns)
+        return [LabelledPhoto(**row | {"image": kept_here(row["image"], pictures_dir)}) for row in rows]
 
 
 def _use_of(steps: Sequence[Mapping[str, Any]], table: str) -> TableUse:

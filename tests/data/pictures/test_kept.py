@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,7 +35,7 @@ def home(tmp_path: Path) -> Path:
         rows = pq.read_table(folder / f"{table}.parquet").to_pylist()
         rows[0]["image"] = str(picture)
         if table == "items":
-            rows[0]["images"] = [str(picture)]
+            rows[0]["images"] = json.dumps([str(picture)])
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{table}.parquet")
     return home
 
