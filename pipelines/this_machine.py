@@ -69,8 +69,12 @@ def _recorded(home: Path, step: str, since: float) -> str:
 @contextmanager
 def _warnings_to(log: TextIO) -> Iterator[None]:
     """KFP warns about every setting that only a cluster knows."""
+
+    def write(message: Warning | str, category: type[Warning], *_: object) -> None:
+        log.write(f"{category.__name__}: {message}\n")
+
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, category, *_: log.write(f"{category.__name__}: {message}\n")
+        warnings.showwarning = write
         yield
 
 

@@ -48,8 +48,8 @@ class Deployed:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""
-        values = asdict(self)
-        return values.pop("deployment") | values
+        facts = {"replaced": self.replaced, "dropped": self.dropped, "passed_over": self.passed_over}
+        return asdict(self.deployment) | facts
 
     @property
     def losses(self) -> list[str]:
