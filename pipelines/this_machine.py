@@ -70,8 +70,15 @@ def _recorded(home: Path, step: str, since: float) -> str:
 def _warnings_to(log: TextIO) -> Iterator[None]:
     """KFP warns about every setting that only a cluster knows."""
 
-    def write(message: Warning | str, category: type[Warning], *_: object) -> None:
-        log.write(f"{category.__name__}: {message}\n")
+    def write(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        log.write(f"{filename}:{lineno}: {category.__name__}: {message}\n")
 
     with warnings.catch_warnings():
         warnings.showwarning = write
