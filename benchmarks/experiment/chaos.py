@@ -30,6 +30,7 @@ import httpx
 import typer
 import uvicorn
 
+from benchmarks.experiment.mortal import Killed, Mortal
 from benchmarks.experiment.stand_ins import PHOTO, StandIns, free_port
 from immr.deploy.local import LocalDeployer
 from immr.errors import ImmrError
@@ -55,24 +56,6 @@ log = logging.getLogger(__name__)
 _STORM_S = 12.0
 _LONGEST_CALM_S = 120.0
 _IN_A_CALM = ("decide", "kill a version", "restart a gateway")
-
-
-class Killed(BaseException):
-    """The process of a verb ends here; `except Exception` does not see it."""
-
-
-class Mortal:
-    """An adapter whose process is killed before one of its next changes."""
-
-    CHANGES = ("set_role", "clear_role", "record_decision", "apply", "remove")
-
-    def __init__(self, part: Any, lives: Iterator[int]) -> None:
-        self._part, self._lives = part, lives
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self.CHANGES and next(self._lives) == 0:
-            raise Killed
-        return getattr(self._part, name)
 
 
 class EveryCollection:
