@@ -31,13 +31,12 @@ import typer
 import uvicorn
 
 from benchmarks.experiment.mortal import Killed, Mortal
-from benchmarks.experiment.stand_ins import PHOTO, StandIns, free_port
+from benchmarks.experiment.stand_ins import PHOTO, EveryCollection, StandIns, free_port
 from immr.deploy.local import LocalDeployer
 from immr.errors import ImmrError
 from immr.experiment.assignment import group
 from immr.experiment.definition import CHAMPION, ENDED, Experiment, load
 from immr.experiment.history import read
-from immr.index.vector_index import Content
 from immr.loop.experiment import queue
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.ramp import ramp, stop
@@ -56,14 +55,6 @@ log = logging.getLogger(__name__)
 _STORM_S = 12.0
 _LONGEST_CALM_S = 120.0
 _IN_A_CALM = ("decide", "kill a version", "restart a gateway")
-
-
-class EveryCollection:
-    """An index in which every version has a finished collection."""
-
-    def content(self, version_id: str) -> Content:
-        """A collection."""
-        return Content(version_id, 0)
 
 
 class Chaos:
