@@ -19,7 +19,7 @@ from immr.experiment import changes
 from immr.experiment.definition import save
 from immr.loop.watch import read_out
 from immr.settings import Settings
-from immr.types import Click
+from immr.types import Click, SearchRecord
 from immr.wiring import connect
 from tests.support.two_versions import shop
 
@@ -62,6 +62,18 @@ def test_totals_are_those_of_the_log(settings: Settings, tmp_path: Path) -> None
     ):
         file = tmp_path / "out" / table / "day=2026-05-01" / "data.parquet"
         assert pq.read_schema(file).remove_metadata().names == schema.names
+
+
+def test_a_context_is_json_or_null(settings: Settings, tmp_path: Path) -> None:
+    parts = connect(settings)
+    parts.events.record_search(
+        SearchRecord("q-se", "ann", NOON, "champion", "immr-1", 9.0, 0, context='{"country": "SE"}'), []
+    )
+    sink(parts.events, tmp_path / "out")
+    found = duckdb.sql(
+        f"SELECT context ->> 'country', count(*) FROM '{tmp_path}/out/searches/*/*.parquet' GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    assert found == [("SE", 1), (None, 700)]
 
 
 def test_the_readout_of_the_folder_is_that_of_the_log(settings: Settings, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from immr.events.photos import PhotoStore
 from immr.experiment import changes
 from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, save
-from immr.loop.watch import export_events, planned_users, read_out, watch
+from immr.loop.watch import export_events, read_out, watch
 from immr.settings import Settings
 from immr.types import Click, Impression, SearchRecord
 from immr.wiring import Parts, connect
@@ -107,17 +107,6 @@ def test_the_decision_goes_to_the_promotion_log(parts: Parts, running: Experimen
     (decision,) = registry.decisions
     assert decision["action"] == watched.decision.action
     assert (decision["champion"], decision["challenger"]) == ("immr-1", "immr-2")
-
-
-def test_a_plan_needs_clicks_of_the_champion(parts: Parts, running: Experiment) -> None:
-    champion = ("immr-1", "http://127.0.0.1:9")
-    assert planned_users(parts, champion, 0.5) is None  # all events are older than two weeks
-    alone = changes.begin(champion, {}, 0.0, datetime.now(UTC))
-    record(parts.events, alone, datetime.now(UTC) - timedelta(days=1))
-    needed = planned_users(parts, champion, 0.5)
-    assert needed is not None and needed > 2
-    smaller_share = planned_users(parts, champion, 0.1)
-    assert smaller_share is not None and smaller_share > needed
 
 
 def test_the_export_is_the_next_click_log(parts: Parts, running: Experiment, tmp_path: Path) -> None:

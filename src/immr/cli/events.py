@@ -60,8 +60,8 @@ def events_sink(
     """
     sunk = sink_events(parts_of(ctx), out, since)
     report(
-        f"wrote {sunk.searches:,} searches, {sunk.impressions:,} impressions and {sunk.clicks:,} clicks of "
-        f"{sunk.days:,} days to {out}",
+        f"wrote {sunk.searches:,} searches, {sunk.impressions:,} impressions and {sunk.clicks:,} clicks to "
+        f"{out}; days: {sunk.days:,}",
         asdict(sunk),
         as_json,
     )

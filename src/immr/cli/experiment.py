@@ -13,13 +13,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from immr.cli import past_tests
+from immr.cli import plan_and_history
 from immr.cli.options import (
     AsJson,
     ByDimensions,
     console,
     names_in,
+    note,
     parts_of,
+    percents,
     print_json,
     print_table,
 )
@@ -37,7 +39,7 @@ log = logging.getLogger(__name__)
 
 app = typer.Typer()
 experiment_app = typer.Typer(no_args_is_help=True, help="A/B tests: start, ramp, stop, read out, decide.")
-experiment_app.add_typer(past_tests.app)
+experiment_app.add_typer(plan_and_history.app)
 
 Weight = Annotated[float, typer.Option(help="Each challenger's share of users, between 0 and 1.")]
 IfRevision = Annotated[
@@ -79,10 +81,12 @@ def experiment_readout(
     from immr.readout.printed import tidy
 
     watched = watch_verb.read_out(parts_of(ctx), exported, names_in(by))
+    rows = tidy.rows(watched.readout, watched.segments)
     if parquet is not None:
-        tidy.write_parquet(tidy.rows(watched.readout, watched.segments), parquet)
+        tidy.write_parquet(rows, parquet)
+        note(f"wrote {rows.num_rows} comparisons to {parquet}")
     if as_csv:
-        typer.echo(tidy.to_csv(tidy.rows(watched.readout, watched.segments)), nl=False)
+        typer.echo(tidy.to_csv(rows), nl=False)
     elif parquet is None or as_json:
         _show(watched, as_json)
 
@@ -119,7 +123,7 @@ def experiment_start(
     --every-s` and the pipeline immr-decide do that. Example: `immr experiment start --ramp 1,5,25,50 --every 6h`
     """
     kind: Kind = "interleave" if interleave else "ab"
-    shares = _shares(ramp) if ramp else []
+    shares = percents(ramp) if ramp else []
     first = shares[0] if shares else weight
     seconds = _seconds(every) if ramp else None
     held_out = None if holdout is None else holdout / 100
@@ -228,13 +232,6 @@ def experiment_decide(
         _show(_decide_until_done(parts, apply, every_s), as_json)
 
 
-def _shares(text: str) -> list[float]:
-    try:
-        return [float(part) / 100 for part in text.split(",")]
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a list of percents such as 1,5,25,50") from error
-
-
 def _seconds(text: str) -> int:
     units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
     if text[:-1].isdigit() and text[-1] in units and int(text[:-1]) > 0:
@@ -285,7 +282,7 @@ def _print_experiment(experiment: Experiment, as_json: bool) -> None:
 
 def _print_readout(watched: watch_verb.Watched) -> None:
     from immr.readout.printed.report import progress
-    from immr.readout.printed.text import as_rows, preference_rows, secondary_rows, segment_rows
+    from immr.readout.printed.text import as_rows, check_rows, preference_rows, secondary_rows, segment_rows
 
     readout = watched.readout
     _print_table("A/B readout", as_rows(readout))
@@ -294,6 +291,9 @@ def _print_readout(watched: watch_verb.Watched) -> None:
     if readout.revenue is not None:
         console.print(readout.revenue.sentence, highlight=False)
     _print_table("CTR by segment, corrected for their number", segment_rows(watched.segments))
+    _print_table("Sample ratio and guardrails", check_rows(readout))
+    if readout.sample_ratio is not None and readout.sample_ratio.ok:
+        console.print(f"the users fit the weights (p = {readout.sample_ratio.p_value:.3f})", highlight=False)
     for marked in readout.bots:
         console.print(
             f"excluded from {marked.variant}: {marked.users} bots ({marked.rule}), {marked.queries} queries"

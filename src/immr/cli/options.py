@@ -54,6 +54,18 @@ def names_in(text: str) -> list[str]:
     return [name for name in (part.strip() for part in text.split(",")) if name]
 
 
+def percents(text: str) -> list[float]:
+    """The shares in a comma-separated option of percents.
+
+    Raises:
+        BadParameter: It is something else.
+    """
+    try:
+        return [float(part) / 100 for part in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a list of percents such as 1,5,25,50") from error
+
+
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON; times become text."""
     typer.echo(json.dumps(value, default=str))

@@ -49,7 +49,7 @@ def sink(log: EventLog, out: Path, since: datetime | None = None) -> Sunk:
     if since is not None:
         since = since.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     tables = {
-        "searches": log.searches(since),
+        "searches": _with_null_context(log.searches(since)),
         "impressions": log.joined(since),
         "clicks": log.clicks(since),
     }
@@ -57,6 +57,14 @@ def sink(log: EventLog, out: Path, since: datetime | None = None) -> Sunk:
     for name, table in tables.items():
         days |= _write(table, out / name)
     return Sunk(out, len(days), **{name: table.num_rows for name, table in tables.items()})
+
+
+def _with_null_context(searches: pa.Table) -> pa.Table:
+    """Searches without a context have null: an empty text is not JSON, and an engine would refuse the column."""
+    place = searches.schema.get_field_index("context")
+    context = searches.column(place)
+    given = pc.if_else(pc.equal(context, ""), pa.scalar(None, context.type), context)
+    return searches.set_column(place, searches.schema.field(place), given)
 
 
 def _write(table: pa.Table, folder: Path) -> set[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immr.errors import ContractError, RegistryError
-from immr.experiment.definition import CHAMPION
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -104,41 +103,6 @@ def read_out(parts: Parts, exported: Path | None = None, by: Sequence[str] = ())
         return found
     categories = _categories(parts, experiment, exported) if "category" in by else None
     return replace(found, segments=segments(joined, searches, experiment, by, categories))
-
-
-def planned_users(parts: Parts, champion: tuple[str, str], weight: float, challengers: int = 1) -> int | None:
-    """Users of the champion and one challenger that a test needs to find the planned effect.
-
-    They are computed from the champion's last two weeks.
-
-    Args:
-        parts: The process's adapters.
-        champion: Its model version and URL.
-        weight: Each challenger's share of the users.
-        challengers: Their number.
-
-    Returns:
-        None if the event log has too few of the champion's clicks.
-    """
-    from immr.experiment.changes import begin
-    from immr.readout import power
-    from immr.readout.comparison import CTR, Look
-    from immr.readout.readout import PLANNED_EFFECT, PRE_PERIOD
-    from immr.readout.sums import sum_up_queries
-    from immr.readout.users import aggregate
-
-    now = datetime.now(UTC)
-    since = now - PRE_PERIOD
-    queries, searches = parts.events.by_query(since), parts.events.searches(since)
-    sums = sum_up_queries(queries, begin(champion, {}, 0.0, now), searches, ranks=lambda bots: ())
-    look = Look().shared_by(challengers)
-    return power.planned_users(
-        CTR,
-        aggregate(sums.users, CHAMPION),
-        PLANNED_EFFECT,
-        share=weight / (1 - weight * (challengers - 1)),  # of champion and challenger
-        confidence=look.confidence,
-    )
 
 
 def export_events(

@@ -67,6 +67,25 @@ def test_impressions_of_another_system(tmp_path: Path) -> None:
     assert all(report.fits for report in check(Shop.of(tmp_path, tmp_path / "map.toml")))
 
 
+def test_a_click_log_with_gaps(tmp_path: Path) -> None:
+    """Some values are missing; a brand is not taken for further pictures, because their names are a little alike."""
+    (tmp_path / "klicks.csv").write_text(
+        "Anfrage;Artikelnummer;Rang;geklickt;gekauft;Zeit\n"
+        "q1;4711;1;ja;nein;2026-11-01 10:00:00\nq1;0815;2;nein;nein;2026-11-01 10:00:00\n"
+        ";4711;3;;nein;2026-11-01 10:00:00\n"
+    )
+    [impressions] = check(Shop.of(tmp_path, None))[2:]
+    assert impressions.proposal is not None
+    rules = impressions.proposal.rules
+    assert (rules["clicked"].true, rules["clicked"].false) == (("ja",), ("nein",))
+    assert rules["query_id"].column == "Anfrage"
+    names = ["image", "images", "stock"]
+    assert similar_columns(names, ["Bild", "Marke", "Stoff"], optional=["images", "stock"]) == {
+        "image": "Bild"
+    }
+    assert similar_columns(names, ["Bild", "Bilder"], optional=["images", "stock"])["images"] == "Bilder"
+
+
 def test_a_column_is_used_once_and_an_equal_name_wins() -> None:
     assert similar_columns(["item_id", "title"], ["ID", "item-id", "Name"]) == {
         "item_id": "item-id",

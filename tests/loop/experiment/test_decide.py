@@ -195,7 +195,11 @@ def test_on_the_command_line(deployed: Settings) -> None:
     shop(deployed, load(deployed.experiment_file), {"champion": 4, "challenger": 12})
     shown = run(app, ["experiment", "readout"]).output
     assert all(
-        word in shown for word in ("A/B readout", "Other metrics", "CTR@1", "number of looks", "promote")
+        word in shown
+        for word in (
+            *("A/B readout", "Other metrics", "CTR@1", "number of looks", "promote"),
+            *("Sample ratio and guardrails", "users by weight", "the users fit the weights (p ="),
+        )
     )
     decided = json.loads(run(app, ["experiment", "decide", "--apply", "--json"]).output)
     assert decided["decision"]["action"] == "promote"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
 
 _SIMILAR = 0.5
@@ -24,7 +24,9 @@ _NAMES = {
     "updated_at": "updated modified lastmodified modifiedat changedat datemodified geandert geandertam "
     "anderungsdatum aktualisiert aktualisiertam stand 更新日 更新日時",
     "stock": "quantity qty inventory inventoryquantity variantinventoryqty bestand lagerbestand menge 在庫 在庫数",
-    "query_id": "id searchid requestid sucheid suchid",
+    "images": "additionalimages additionalimagelink moreimages morepictures pictures photos gallery bilder "
+    "weiterebilder zusatzbilder",
+    "query_id": "id searchid requestid sucheid suchid suche anfrage anfrageid anfragenummer",
     "user_id": "user userid customerid visitorid clientid sessionid kunde kundennummer nutzer",
     "ts": "time timestamp datetime date createdat zeit zeitpunkt zeitstempel datum 日時",
     "position": "rank pos rang platz 順位",
@@ -35,12 +37,19 @@ _NAMES = {
 }
 
 
-def similar_columns(wanted: Sequence[str], there: Sequence[str]) -> dict[str, str]:
+def similar_columns(
+    wanted: Sequence[str], there: Sequence[str], optional: Collection[str] = ()
+) -> dict[str, str]:
     """For each wanted column the shop's column that has its name, a usual other name, or a similar one.
 
-    Each of the shop's columns is used once; names that are the same go first.
+    Each of the shop's columns is used once; names that are the same go first. An optional column needs a usual
+    name: a similar one, such as "Marke" for images, is more often something else.
     """
-    return _matched(wanted, there, (_same, _usual, _close))
+
+    def close(name: str, left: Sequence[str]) -> str | None:
+        return None if name in optional else _close(name, left)
+
+    return _matched(wanted, there, (_same, _usual, close))
 
 
 def known_columns(wanted: Sequence[str], there: Sequence[str]) -> dict[str, str]:

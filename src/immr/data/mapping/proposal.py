@@ -83,7 +83,7 @@ def propose(
         place: the table's file and its format.
     """
     columns = [column for column in contract.columns if column.name != attributes.COLUMN]
-    found = similar_columns([column.name for column in columns], there)
+    found = similar_columns([column.name for column in columns], there, contract.may_lack)
     rules, notes = {}, list[str]()
     for wanted in columns:
         name = wanted.name
@@ -154,7 +154,9 @@ def _readings(name: str, kind: pa.DataType, column: str, values: pa.Array) -> li
         return [ColumnRule(column=column, decimal=","), ColumnRule(column=column, decimal=".")]
     if kind == pa.bool_():
         words = {str(word).strip().lower() for word in values.unique().to_pylist() if word is not None}
-        pairs = [pair for pair in _TRUTH if words <= set(pair)]
+        pairs = [pair for pair in _TRUTH if words <= set(pair)] or [
+            pair for pair in _TRUTH if words - {""} <= set(pair)
+        ]
         return [ColumnRule(column=column, true=(yes,), false=(no,)) for yes, no in pairs[:1]]
     if kind == TIMESTAMP:
         counted = [ColumnRule(column=column, unit=unit) for unit in _units(values)]

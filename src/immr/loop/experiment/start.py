@@ -13,9 +13,9 @@ from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, Experiment, Kind, load, save
 from immr.experiment.waiting import load_queue, save_queue
 from immr.loop.experiment.history import note
+from immr.loop.experiment.plan import planned_users
 from immr.loop.experiment.rollback import rollback_incomplete
 from immr.loop.experiment.running import exclusive, running_test
-from immr.loop.watch import planned_users
 
 if TYPE_CHECKING:
     from immr.deploy.deployer import Deployment

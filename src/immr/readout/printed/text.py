@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from immr.experiment.definition import CHALLENGER, CHAMPION
@@ -86,6 +87,20 @@ def holdout_rows(readout: Readout) -> list[tuple[str, str, str, str]]:
         low, high = each.always_valid.low, each.always_valid.high
         difference = f"{each.difference:+.4f} ({low:+.4f} – {high:+.4f})"
         rows.append((each.metric, f"{each.champion:.4f}", f"{each.challenger:.4f}", difference))
+    return rows
+
+
+def check_rows(readout: Readout) -> list[tuple[str, ...]]:
+    """What is checked beside the metrics, by variant: its users against the weights, and the guardrails' shares."""
+    ratio = readout.sample_ratio
+    rows: list[tuple[str, ...]] = [
+        ("variant", "users by weight", "users", "answered by another", "without results", "p99")
+    ]
+    for side in readout.health:
+        expected = f"{ratio.expected[side.variant]:,.0f}" if ratio else "–"
+        shares = f"{side.fallback_rate:.1%}", f"{side.zero_result_rate:.1%}"
+        p99 = f"{side.p99_ms:,.0f} ms" if math.isfinite(side.p99_ms) else "–"
+        rows.append((side.variant, expected, f"{side.users:,}", *shares, p99))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Commands on past tests: the history, a shareable report of each test, and the holdout."""
+"""Commands for before and after a test: the plan, the history, a report to send, and the holdout."""
 
 from __future__ import annotations
 
@@ -14,15 +14,57 @@ from immr.cli.options import (
     console,
     names_in,
     parts_of,
+    percents,
     print_json,
     print_table,
     report,
 )
 from immr.loop.experiment import history as history_verb
+from immr.loop.experiment import plan as plan_verb
 from immr.loop.experiment.holdout import read_holdout
 from immr.storage.atomic import write_atomically
 
 app = typer.Typer()
+
+
+@app.command("plan")
+def experiment_plan(
+    ctx: typer.Context,
+    lift: Annotated[
+        str, typer.Option(metavar="PERCENT,…", help="Relative lifts of the CTR that the test should find.")
+    ] = "2,5,10,20",
+    weight: Annotated[float, typer.Option(help="Each challenger's share of users.")] = 0.5,
+    power: Annotated[
+        float, typer.Option(min=0.5, max=0.99, help="Probability of finding a lift that exists.")
+    ] = 0.8,
+    challengers: Annotated[int, typer.Option(min=1, max=9, help="How many challengers the test has.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Show how many users and days a test would need, from the champion's last two weeks; changes nothing.
+
+    Example: `immr experiment plan --lift 5 --weight 0.1`
+    """
+    planned = plan_verb.plan(parts_of(ctx), percents(lift), weight, power, challengers)
+    if as_json:
+        print_json(planned.to_json())
+        return
+    table = Table("lift", "users", "days", "users, one look", "days, one look")
+    for each in planned.needed:
+        days, once = ("–" if left is None else f"{left:,.1f}" for left in (each.days, each.days_one_look))
+        table.add_row(f"{each.lift * 100:+g} %", f"{each.users:,}", days, f"{each.users_one_look:,}", once)
+    print_table(table)
+    counted = "both variants" if challengers == 1 else "the champion and one challenger"
+    pace = (
+        "in less than a day, too short to estimate days"
+        if planned.users_per_day is None
+        else f"{planned.users_per_day:,.1f} a day"
+    )
+    console.print(
+        f"Users of {counted} together, who show the lift with a probability of {power:.0%}, however often you look. "
+        f"In the last two weeks {planned.users:,} users searched, {pace}; the CTR of {planned.champion} was "
+        f"{planned.ctr:.2%}.",
+        highlight=False,
+    )
 
 
 @app.command("history")

@@ -1,0 +1,169 @@
+"""Plan: how many users and days a test would need. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from immr.errors import ExperimentError
+from immr.experiment import changes
+from immr.experiment.definition import CHAMPION
+
+if TYPE_CHECKING:
+    from tea_tasting.aggr import Aggregates
+
+    from immr.wiring import Parts
+
+_DAY_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What it takes to find a lift; the users are those of the champion and one challenger.
+
+    Attributes:
+        lift: Relative, 0.05 for + 5 %.
+        users: With the always-valid interval, planned for this number of users.
+        days: Until they have come, at the pace of the last two weeks; None if the log covers less than a day.
+        users_one_look: With the interval that is valid for one look, at the end.
+        days_one_look: Until these have come.
+    """
+
+    lift: float
+    users: int
+    days: float | None
+    users_one_look: int
+    days_one_look: float | None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and what it was computed from.
+
+    Attributes:
+        ctr: The champion's, in the last two weeks.
+        users: All users who searched in that time.
+        users_per_day: The same per day, since the first search of that time; None within a day of it.
+    """
+
+    champion: str
+    ctr: float
+    users: int
+    users_per_day: float | None
+    weight: float
+    power: float
+    needed: tuple[Needed, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As values of JSON."""
+        return asdict(self)
+
+
+def plan(
+    parts: Parts, lifts: Sequence[float], weight: float = 0.5, power: float = 0.8, challengers: int = 1
+) -> Planned:
+    """How many users and days a test of the deployed champion would need, by the lift it should find.
+
+    It assumes the clicks of the champion and the pace of new users in the last two weeks. Users who come back make
+    each user's CTR more certain, so a test may end earlier; but fewer of its later users are new.
+
+    Args:
+        parts: The process's adapters.
+        lifts: Relative lifts of the CTR to find: 0.05 for + 5 %.
+        weight: Each challenger's share of the users.
+        power: Probability to find the lift if it is there.
+        challengers: Their number; the 5 % is divided among them.
+
+    Raises:
+        ExperimentError: Nothing is deployed, the event log has too few of the champion's clicks, or a value is out of
+            range.
+    """
+    from immr.readout import power as needs
+    from immr.readout.comparison import CTR, Look
+
+    changes.check_weight(weight, challengers)
+    champion = next((each for each in parts.deployer.current() if each.role == "champion"), None)
+    if champion is None:
+        raise ExperimentError(
+            "nothing is deployed, so there is nothing to plan with: run `immr deploy` first"
+        )
+    users, days = _pace(parts)
+    moments = _moments(parts, (champion.version_id, champion.url))
+    share = _share_of_two(weight, challengers)
+    look = Look().shared_by(challengers)
+    per_day = users / days if days >= 1 else None
+    pace = per_day and per_day * (1 - weight * (challengers - 1))  # of the champion and one challenger
+    found = []
+    for lift in lifts:
+        one_look = needs.plan(CTR, moments, lift, share, power, look)
+        any_look = needs.planned_users(CTR, moments, lift, share, power, look.confidence)
+        if one_look is None or any_look is None:
+            raise ExperimentError(
+                f"the event log has too few clicks on {champion.version_id} in the last two weeks to plan with "
+                f"({users:,} users searched): wait for more; a test that starts now is planned for 10,000"
+            )
+        once = one_look.users_one_look
+        found.append(Needed(lift, any_look, pace and any_look / pace, once, pace and once / pace))
+    ctr = moments.mean(CTR.numerator) / moments.mean(CTR.denominator)
+    return Planned(champion.version_id, float(ctr), users, per_day, weight, power, tuple(found))
+
+
+def planned_users(parts: Parts, champion: tuple[str, str], weight: float, challengers: int = 1) -> int | None:
+    """Users of the champion and one challenger that a test needs to find the planned effect.
+
+    They are computed from the champion's last two weeks.
+
+    Args:
+        parts: The process's adapters.
+        champion: Its model version and URL.
+        weight: Each challenger's share of the users.
+        challengers: Their number.
+
+    Returns:
+        None if the event log has too few of the champion's clicks.
+    """
+    from immr.readout import power
+    from immr.readout.comparison import CTR, Look
+    from immr.readout.readout import PLANNED_EFFECT
+
+    return power.planned_users(
+        CTR,
+        _moments(parts, champion),
+        PLANNED_EFFECT,
+        share=_share_of_two(weight, challengers),
+        confidence=Look().shared_by(challengers).confidence,
+    )
+
+
+def _share_of_two(weight: float, challengers: int) -> float:
+    """A challenger's share of its own users and the champion's."""
+    return weight / (1 - weight * (challengers - 1))
+
+
+def _moments(parts: Parts, champion: tuple[str, str]) -> Aggregates:
+    """Sums over the champion's users of the last two weeks."""
+    from immr.readout.readout import PRE_PERIOD
+    from immr.readout.sums import sum_up_queries
+    from immr.readout.users import aggregate
+
+    now = datetime.now(UTC)
+    since = now - PRE_PERIOD
+    queries, searches = parts.events.by_query(since), parts.events.searches(since)
+    alone = changes.begin(champion, {}, 0.0, now)
+    return aggregate(sum_up_queries(queries, alone, searches, ranks=lambda bots: ()).users, CHAMPION)
+
+
+def _pace(parts: Parts) -> tuple[int, float]:
+    """Users of the last two weeks, and the days since the first of them searched."""
+    import pyarrow.compute as pc
+
+    from immr.readout.readout import PRE_PERIOD
+
+    now = datetime.now(UTC)
+    searches = parts.events.searches(now - PRE_PERIOD)
+    if not searches.num_rows:
+        return 0, 0.0
+    first: datetime = pc.min(searches["ts"]).as_py()
+    return pc.count_distinct(searches["user_id"]).as_py(), (now - first).total_seconds() / _DAY_S
