@@ -102,12 +102,24 @@ def test_a_log_of_the_first_schema_is_upgraded(tmp_path: Path) -> None:
     assert SqliteEventLog(path).clicks()["amount"].to_pylist() == [12.5]
 
 
-def test_a_writer_whose_file_a_newer_release_migrates_may_try_again_later(tmp_path: Path) -> None:
+def test_a_running_writer_goes_on_after_a_newer_release_has_added_columns(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "events.db")
+    with closing(sqlite3.connect(tmp_path / "events.db")) as connection, connection:
+        for table in ("searches", "impressions", "clicks"):
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN later TEXT NOT NULL DEFAULT 'x'")
+    shown = [Impression("q", "a", 1, "u", "champion", "m", NOON)]
+    assert log.record_search(SearchRecord("q", "u", NOON, "champion", "m", 5.0, 3), shown) == 1
+    assert log.record_clicks([Click("e", "order", "q", "a", NOON, 12.5)]) == 1
+    assert log.joined()["ordered"].to_pylist() == [True]
+    log.close()
+
+
+def test_a_writer_whose_file_a_newer_release_changes_otherwise_may_try_again_later(tmp_path: Path) -> None:
     """Refused for good, its events would not wait for the newer gateway that can deliver them."""
     log = SqliteEventLog(tmp_path / "events.db")
     with closing(sqlite3.connect(tmp_path / "events.db")) as connection, connection:
-        connection.execute("ALTER TABLE clicks ADD COLUMN later TEXT")
-    with pytest.raises(EventLogError, match="clicks has 7 columns") as caught:
+        connection.execute("ALTER TABLE clicks RENAME COLUMN amount TO worth")
+    with pytest.raises(EventLogError, match="no column named amount") as caught:
         log.record_clicks([Click("e", "order", "q", "a", NOON, 12.5)])
     assert not isinstance(caught.value, EventRefusedError)
     log.close()

@@ -74,8 +74,8 @@ class SqliteEventLog(SqlReports):
         row = search_row(search, microseconds)
         shown = [impression_row(impression, microseconds) for impression in impressions]
         with self._transaction() as connection:
-            _insert(connection, "searches", [row])
-            return _insert(connection, "impressions", shown)
+            _insert(connection, self._into["searches"], [row])
+            return _insert(connection, self._into["impressions"], shown)
 
     def record_impressions(self, impressions: Sequence[Impression]) -> int:
         """See `EventLog.record_impressions`."""
@@ -128,12 +128,15 @@ class SqliteEventLog(SqlReports):
                     f"the event log {self._path} has schema version {stored}, but this release of IMMR reads "
                     f"version {_SCHEMA_VERSION}: use the release that wrote it, or another file"
                 )
+            self._into = {
+                table: _columns(connection, table) for table in ("searches", "impressions", "clicks")
+            }
 
     def _append(self, table: str, rows: list[Row]) -> int:
         if not rows:
             return 0
         with self._transaction() as connection:
-            return _insert(connection, table, rows)
+            return _insert(connection, self._into[table], rows)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -194,12 +197,20 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.02)
 
 
-def _insert(connection: sqlite3.Connection, table: str, rows: Iterable[Row]) -> int:
+def _columns(connection: sqlite3.Connection, table: str) -> str:
+    """A table and this release's columns, so that it can still write after a newer one has added a column."""
+    names = (name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})"))
+    return f"{table} ({', '.join(names)})"
+
+
+def _insert(connection: sqlite3.Connection, table_and_columns: str, rows: Iterable[Row]) -> int:
     """Insert the rows that do not exist yet; returns how many were new."""
     rows = list(rows)
     if not rows:
         return 0
     marks = ", ".join("?" * len(rows[0]))
     # not INSERT OR IGNORE, which would also skip rows with a NULL in a NOT NULL column
-    cursor = connection.executemany(f"INSERT INTO {table} VALUES ({marks}) ON CONFLICT DO NOTHING", rows)
+    cursor = connection.executemany(
+        f"INSERT INTO {table_and_columns} VALUES ({marks}) ON CONFLICT DO NOTHING", rows
+    )
     return cursor.rowcount

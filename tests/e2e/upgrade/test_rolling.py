@@ -1,7 +1,8 @@
 """A release is upgraded under load, one process after the other, and no search fails.
 
 The processes of the earlier release run its own code, which its Bentos carry. As on a cluster, a version's pod is
-replaced (this release's image, the same Bento), then the gateway.
+replaced (this release's image, the same Bento), then the gateway. Events are in the release's SQLite file, or on a
+PostgreSQL server, as on a cluster.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from immr.packaging.serve import own_code
 from immr.settings import Settings
 from immr.wiring import connect
 from tests.e2e.upgrade.test_state import RELEASES
-from tests.e2e.upgrade.write_state import SEARCHES, settings_of, unpack
+from tests.e2e.upgrade.write_state import SEARCHES, restore_events, settings_of, unpack
 from tests.support import http_client, tiny_version
 from tests.support.in_process import in_threads, served_gateway
 from tests.support.patience import until
@@ -119,9 +120,16 @@ def stop(process: Process) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("release", RELEASES)
-def test_no_search_fails_and_no_event_is_lost(release: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("release", "events"), [*((release, "sqlite") for release in RELEASES), ("9692177", "postgresql")]
+)
+def test_no_search_fails_and_no_event_is_lost(
+    release: str, events: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     settings = settings_of(unpack(release, tmp_path))
+    if events == "postgresql":
+        server = request.getfixturevalue("postgres")
+        settings = settings.model_copy(update={"events_url": restore_events(tmp_path, server, "rolling")})
     before, after, new_port = free_port(), free_port(), free_port()
     ports = {"immr-1": free_port(), "immr-2": free_port()}
     shopper = Shopper([before])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,15 @@ from immr.loop.package import package
 from immr.packaging.serve import own_code
 from immr.settings import Settings
 from immr.wiring import connect
-from tests.e2e.upgrade.write_state import CLICKS, SEARCHES, STATES, record, settings_of, unpack
+from tests.e2e.upgrade.write_state import (
+    CLICKS,
+    SEARCHES,
+    STATES,
+    record,
+    restore_events,
+    settings_of,
+    unpack,
+)
 from tests.support import tiny_version
 from tests.support.postgres_server import PostgresServer
 
@@ -88,11 +95,7 @@ def test_the_running_test_continues_and_the_release_before_can_still_read_it(hom
 @pytest.mark.parametrize("release", ["9692177"])
 def test_events_in_postgresql_are_kept(release: str, tmp_path: Path, postgres: PostgresServer) -> None:
     unpack(release, tmp_path)
-    where = ["-h", "127.0.0.1", "-p", str(postgres.port), "-U", "immr"]
-    subprocess.run([postgres.programs / "createdb", *where, "upgrade"], check=True)
-    command = [postgres.programs / "psql", *where, "-q", "-d", "upgrade", "-v", "ON_ERROR_STOP=1"]
-    subprocess.run([*command, "-f", tmp_path / "events.sql"], check=True, stdout=subprocess.DEVNULL)
-    log = PostgresEventLog(postgres.url.removesuffix("/immr") + "/upgrade")
+    log = PostgresEventLog(restore_events(tmp_path, postgres, "upgrade"))
     record(log)
     assert log.searches().num_rows == SEARCHES
     assert sum(log.joined()["clicked"].to_pylist()) == CLICKS

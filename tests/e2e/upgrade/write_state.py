@@ -26,6 +26,7 @@ from immr.settings import Settings
 from immr.types import Click, Impression, ModelVersion, Role, SearchRecord
 from immr.wiring import Parts, connect
 from tests.support import postgres_server, tiny_version
+from tests.support.postgres_server import PostgresServer
 
 STATES = Path(__file__).parent / "states"
 STARTED = datetime(2024, 5, 1, tzinfo=UTC)
@@ -100,6 +101,15 @@ def dump_events(file: Path) -> None:
         where = ["-h", "127.0.0.1", "-p", str(server.port), "-U", "immr"]
         command = [server.programs / "pg_dump", *where, "--no-owner", "--inserts", "-f", str(file), "immr"]
         subprocess.run(command, check=True)
+
+
+def restore_events(folder: Path, server: PostgresServer, database: str) -> str:
+    """Load an unpacked dump into a new database; returns its URL."""
+    where = ["-h", "127.0.0.1", "-p", str(server.port), "-U", "immr"]
+    subprocess.run([server.programs / "createdb", *where, database], check=True)
+    command = [server.programs / "psql", *where, "-q", "-d", database, "-v", "ON_ERROR_STOP=1"]
+    subprocess.run([*command, "-f", folder / "events.sql"], check=True, stdout=subprocess.DEVNULL)
+    return server.url.removesuffix("/immr") + f"/{database}"
 
 
 def pack(folder: Path, file: Path) -> None:
