@@ -117,6 +117,16 @@ def test_an_old_kubernetes_is_reported_and_the_rest_checked(fake: FakeApi) -> No
     assert len(found(fake)) > 1
 
 
+def test_bentos_as_images_need_a_newer_kubernetes(fake: FakeApi) -> None:
+    fake.kubernetes = "v1.32.1"
+    settings = Settings(
+        launch_url="kubeflow://immr", deploy_url="kserve://?storage=oci://registry.example/immr"
+    )
+    server = examine_cluster(fake_api.client_of(fake), settings)[0]
+    assert not server.ok and server.remedy == "upgrade: storage=oci:// needs 1.33"
+    assert found(fake)[0].ok
+
+
 def test_operators_that_only_some_overlays_use_may_be_missing(fake: FakeApi) -> None:
     del fake.kinds["kafka.strimzi.io/v1"]
     assert wrong(fake) == {}

@@ -69,14 +69,26 @@ def test_a_release_has_every_image_and_every_overlay() -> None:
     assert set(re.findall(r"for overlay in ([a-z ]+);", script)[0].split()) == overlays
 
 
-def test_the_release_checks_the_tag_against_the_version() -> None:
+def test_every_image_is_signed() -> None:
+    steps = loaded("release")["jobs"]["images"]["steps"]
+    (sign,) = (step for step in steps if step.get("uses", "").startswith("actions/attest-build-provenance@"))
+    assert sign["with"]["subject-digest"] == "${{ steps.build.outputs.digest }}"
+    assert sign["with"]["push-to-registry"] is True
+    permissions = loaded("release")["jobs"]["images"]["permissions"]
+    assert permissions["id-token"] == permissions["attestations"] == "write"
+
+
+def test_the_release_checks_the_tag_against_the_version(tmp_path: Path) -> None:
     from immr import __version__
 
-    (check,) = (run for run in runs(loaded("release")) if "GITHUB_OUTPUT" in run)
-    before = check.replace('echo "version=$version" >> "$GITHUB_OUTPUT"', 'echo "$version"')
+    (check,) = (run for run in runs(loaded("release")) if "GITHUB_REF_NAME" in run and "GITHUB_OUTPUT" in run)
+    output = tmp_path / "output"
     for tag, code in ((f"v{__version__}", 0), ("v9.9.9", 1)):
         done = subprocess.run(
-            ["bash", "-e", "-c", before], cwd=ROOT, env={"GITHUB_REF_NAME": tag, "PATH": "/usr/bin:/bin"},
+            ["bash", "-e", "-c", check], cwd=ROOT,
+            env={"GITHUB_REF_NAME": tag, "GITHUB_REPOSITORY": "Shop/IMMR", "GITHUB_OUTPUT": str(output),
+                 "PATH": "/usr/bin:/bin"},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stdout
+    assert output.read_text() == f"version={__version__}\nregistry=ghcr.io/shop/immr\n"

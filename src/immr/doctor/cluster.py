@@ -26,7 +26,7 @@ _TIMEOUT_S = 10.0
 _APPLY = "kubectl apply -k k8s/overlays/<overlay>"
 _DOCS = "docs/kubernetes.md"
 _NOT_ALLOWED = "no permission to read it"
-_OLDEST = (1, 32)  # required by KServe 0.20; our own objects need 1.30
+_OLDEST, _OLDEST_WITH_IMAGES = (1, 32), (1, 33)  # required by KServe 0.20, and by images as volumes
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,10 @@ def examine_cluster(api: ApiClient, settings: Settings) -> list[Finding]:
     server = calls.finding("Kubernetes", lambda: _server(calls), "point KUBECONFIG at a reachable cluster")
     if not server.ok:
         return [server]
-    if not _is_new_enough(server.found):
-        server = replace(server, ok=False, remedy=f"upgrade: KServe 0.20 needs {'.'.join(map(str, _OLDEST))}")
+    images = "storage=oci://" in settings.deploy_url
+    oldest, part = (_OLDEST_WITH_IMAGES, "storage=oci://") if images else (_OLDEST, "KServe 0.20")
+    if not _is_new_enough(server.found, oldest):
+        server = replace(server, ok=False, remedy=f"upgrade: {part} needs {'.'.join(map(str, oldest))}")
     operator = dict(parse_qsl(urlsplit(settings.launch_url).query)).get("operator", "")
     training = _training(calls, operator)
     return [
@@ -148,10 +150,10 @@ def _server(calls: _ApiCalls) -> str:
     return str(calls.get("/version")["gitVersion"])
 
 
-def _is_new_enough(version: str) -> bool:
+def _is_new_enough(version: str, oldest: tuple[int, int]) -> bool:
     """Whether a version such as `v1.33.1-eks-4` is supported; other formats pass."""
     match = re.match(r"v(\d+)\.(\d+)", version)
-    return match is None or (int(match[1]), int(match[2])) >= _OLDEST
+    return match is None or (int(match[1]), int(match[2])) >= oldest
 
 
 def _training(calls: _ApiCalls, operator: str) -> Finding:
