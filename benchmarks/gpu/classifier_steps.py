@@ -2,7 +2,7 @@
 
 - `immr`: SGD with momentum, AdamW or row-wise Adagrad, rows in float32 or bfloat16; `exact` is the softmax over all
   classes with torch's SGD.
-- `partial_fc`, `plain`: see `peers`.
+- `partial_fc_v2`, `partial_fc_sparse`, `plain`: see `peers`.
 
 `median_ms` is of single steps, each of which the host waits for; `in_a_row_ms` is the mean of steps launched one
 after the other, as training does.
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.gpu.peers import partial_fc, plain
+from benchmarks.gpu.peers import partial_fc_sparse, partial_fc_v2, plain
 from benchmarks.gpu.rows import BYTES_PER_S, FLOPS, Report, waiting
 from immr.train.classifier.shard import Shard
 from immr.train.classifier.sharded import Classifier, SampledClassifier, make_classifier
@@ -34,7 +34,7 @@ Step = Callable[[Tensor, Tensor, int], object]
 
 @dataclass(frozen=True)
 class Case:
-    what: str  # immr, exact, partial_fc or plain
+    what: str  # of STEPS
     classes: int
     dim: int
     batch: int
@@ -82,11 +82,12 @@ def cases(tiny: bool) -> list[Case]:
         *(replace(case, rows="bfloat16", aim_ms=1.2) for case in (first, fourth)),
         *(replace(case, optimizer="adamw", aim_ms=1.2) for case in (first, fourth)),
         exact,
-        *(replace(case, what="partial_fc", aim_ms=None) for case in (first, fourth)),
+        *(replace(case, what="partial_fc_v2", aim_ms=None) for case in (first, fourth)),
         *(replace(case, optimizer="adagrad") for case in (first, fourth)),
         *(replace(case, what="plain", aim_ms=None) for case in (first, fourth)),
         wide,
-        replace(wide, what="partial_fc"),
+        *(replace(case, what="partial_fc_sparse", aim_ms=None) for case in (first, fourth)),
+        replace(wide, what="partial_fc_v2"),
     ]
 
 
@@ -152,9 +153,14 @@ def recipe_of(case: Case) -> TrainRecipe:
     )
 
 
+def _peer(make: Callable[[int, int, int, str], Step]) -> Callable[[Case, str], tuple[None, Step]]:
+    return lambda case, device: (None, make(case.classes, case.dim, case.sampled, device))
+
+
 STEPS: dict[str, Callable[[Case, str], tuple[Classifier | None, Step]]] = {
     "immr": _immr,
     "exact": _immr,
-    "partial_fc": lambda case, device: (None, partial_fc(case.classes, case.dim, case.sampled, device)),
-    "plain": lambda case, device: (None, plain(case.classes, case.dim, case.sampled, device)),
+    "partial_fc_v2": _peer(partial_fc_v2),
+    "partial_fc_sparse": _peer(partial_fc_sparse),
+    "plain": _peer(plain),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,7 +44,7 @@ from immr.train.world import World
 LITE0 = "efficientnet-lite0"
 _FILES, _COPIES, _JPEG_SIZE = 512, 64, (500, 375)
 _WARM_UP, _STEPS = 8, 30
-_TEXT_TOKENS = 24
+_TEXT_TOKENS, _TEXT_FEATURES = 24, 384
 
 
 def run(report: Report, device: str, tiny: bool) -> None:
@@ -80,7 +81,9 @@ def tuned(
 ) -> dict[str, Any]:
     """Steps of the second stage, one after the other."""
     started, wait = time.perf_counter(), waiting(device)
-    model = ModelRecipe(image_encoder=name, image_size_px=recipe.image_size_px)
+    model = ModelRecipe(
+        image_encoder=name, text_encoder=_text(folder / "text"), image_size_px=recipe.image_size_px
+    )
     train = TrainRecipe(views=1, fine_tune=recipe)
     arrays = _arrays(model, files, 16 * recipe.batch_size, 16 * recipe.document_batch_size)
     trainer = Trainer(arrays, model, train, World(device=device))
@@ -219,12 +222,24 @@ def _arrays(model: ModelRecipe, files: list[str], photos: int, documents: int) -
 
 def _jpegs(folder: Path, count: int) -> list[str]:
     """Soft shapes with some noise, so that files are as large as photos of that size."""
-    rng, paths = np.random.default_rng(0), list[str]()
-    for number, picture in enumerate(smooth_pictures(rng, count, _JPEG_SIZE)):
+
+    def drawn(number: int) -> str:
+        rng, path = np.random.default_rng(number), str(folder / f"{number}.jpg")
+        (picture,) = smooth_pictures(rng, 1, _JPEG_SIZE)
         noisy = np.asarray(picture, dtype=np.int16) + rng.integers(-12, 13, (*_JPEG_SIZE[::-1], 3))
-        paths.append(str(folder / f"{number}.jpg"))
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
-    return paths
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+        return path
+
+    with ThreadPoolExecutor(cores.usable()) as pool:
+        return list(pool.map(drawn, range(count)))
+
+
+def _text(folder: Path) -> str:
+    """A text encoder's folder without weights, which the random features of `_arrays` do not need."""
+    folder.mkdir(exist_ok=True)
+    config = {"model_type": "bert", "hidden_size": _TEXT_FEATURES, "vocab_size": 30_522}
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
 
 
 def _vit(folder: Path, tiny: bool) -> str:

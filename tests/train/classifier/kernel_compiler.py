@@ -59,7 +59,7 @@ def of_softmax(dim, dtype):
 
 
 def of_rows(dim, dtype):
-    constants = {"DIM": dim, "BLOCK_S": rows._BLOCK, "BLOCK_D": max(16, triton.next_power_of_2(dim))}
+    constants = rows.tile_of(dim)
     for name, kind in {"sgd": rows.SGD, "adamw": rows.ADAMW, "adagrad": rows.ADAGRAD}.items():
         types = dict.fromkeys(("rows_ptr", "second_ptr"), ROWS[dtype])
         types["first_ptr"] = "*fp32" if kind == rows.ADAGRAD else ROWS[dtype]

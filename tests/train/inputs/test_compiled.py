@@ -5,7 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from immr.model.encoders.by_name import load_image_encoder
 from immr.train.inputs.compiled import compiled
+from immr.train.optimization.layer_rates import encoder_groups
+from tests.support import tiny_encoders
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +60,25 @@ def test_an_encoder_that_does_not_compile_runs_as_it_is(widths, caplog):
         slower = compiled(encoder, pixels, reduced=False, backend=refuse)
     assert "no compiler" in caplog.text and "slower" in caplog.text
     torch.testing.assert_close(slower(pixels)[0], encoder(pixels)[0])
+
+
+@pytest.mark.parametrize("kind", ["efficientnet-lite0", "dinov2", "convnext"])
+def test_an_encoder_with_its_backward_pass_is_one_graph_for_all_steps(kind, tmp_path, caplog):
+    torch.set_num_threads(1)
+    name = kind if kind.startswith("efficientnet") else tiny_encoders.image_model(kind, tmp_path)
+    encoder = load_image_encoder(name, tiny_encoders.SIDE)
+    encoder_groups(encoder, share=1.0, decay=1.0, frozen_stages=1, weight_decay=0.0)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        with caplog.at_level(logging.WARNING, logger="immr"):
+            faster = compiled(encoder, _pixels(), reduced=True, backend="aot_eager", fullgraph=True)
+        assert not caplog.records, "a graph breaks"
+        for _ in range(2):
+            with torch.autocast("cpu", torch.bfloat16):
+                pooled_BF, _ = faster(_pixels())
+            pooled_BF.float().sum().backward()
+    assert all(parameter.grad is not None for parameter in encoder.stages()[-2].parameters())
+
+
+def _pixels():
+    side = tiny_encoders.SIDE
+    return torch.randn(2, 3, side, side).contiguous(memory_format=torch.channels_last)

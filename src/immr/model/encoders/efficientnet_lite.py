@@ -70,6 +70,7 @@ class EfficientNetLite(nn.Module):
             self.network = EfficientNet.from_pretrained(
                 spec.name, weights_path=str(spec.weights), image_size=image_size_px
             )
+        _pad_within_convolutions(self.network)
         self._pooled_after = _stage_ends(self.network._blocks)[-2:]
         self.eval().requires_grad_(False)
 
@@ -105,6 +106,16 @@ def _mean_and_deviation(map_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     mean_BC11 = map_BCHW.mean((2, 3), keepdim=True)
     variance_BC = (map_BCHW - mean_BC11).square().mean((2, 3))
     return mean_BC11.flatten(1), variance_BC.clamp_min(_NO_SLOPE_BELOW).sqrt()
+
+
+def _pad_within_convolutions(network: nn.Module) -> None:
+    """Let convolutions pad their input where that is symmetric: a padded copy takes as long as the convolution."""
+    for layer in network.modules():
+        padding = getattr(layer, "static_padding", None)
+        if isinstance(padding, nn.ZeroPad2d):
+            left, right, top, bottom = padding.padding
+            if (left, top) == (right, bottom):
+                layer.padding, layer.static_padding = (top, left), nn.Identity()
 
 
 def _stage_ends(blocks: nn.ModuleList) -> list[int]:

@@ -16,6 +16,10 @@ from torch.distributed.tensor import DTensor
 
 from immr.train.world import World
 
+# torch 2.11 knows them by their older names, which are deprecated since
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
 
 def gather_rows(rows_BD: Tensor, world: World) -> Tensor:
     """All ranks' rows in rank order, (size·B, D); every rank must have the same B. Differentiable."""
@@ -72,7 +76,7 @@ def _sum_gradients(parameters: list[torch.nn.Parameter]) -> None:
 
 def _gathered(values: Tensor, world: World) -> Tensor:
     whole = values.new_empty(world.size * len(values), *values.shape[1:])
-    dist.all_gather_single(whole, values.contiguous())
+    _all_gather(whole, values.contiguous())
     return whole
 
 
@@ -86,7 +90,7 @@ class _GatherRows(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         gradient_AD = gradients[0].contiguous()
         own_BD = gradient_AD.new_empty(ctx.count, *gradient_AD.shape[1:])
-        dist.reduce_scatter_single(own_BD, gradient_AD)
+        _reduce_scatter(own_BD, gradient_AD)
         return own_BD, None
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from immr.model.features.pixels import ByteArray
+from immr.train.inputs.dice import Dice
 from immr.types import FloatArray
 
 _TURNED_SHARE = 0.5
@@ -36,41 +37,41 @@ class Augmentation:
     farthest: float = 1.0  # a picture is shrunk by up to this factor, on paper of its corner's colour
     stroke: float = 0.0  # share of pictures whose bright lines become thicker or softer
 
-    def apply(self, pixels_HWC: ByteArray, side_px: int, rng: np.random.Generator) -> ByteArray:
+    def apply(self, pixels_HWC: ByteArray, side_px: int, dice: Dice) -> ByteArray:
         """A changed picture, (S, S, 3)."""
         height, width = pixels_HWC.shape[:2]
-        return self.drawn(width, height, side_px, rng).applied(pixels_HWC, side_px)
+        return self.drawn(width, height, side_px, dice).applied(pixels_HWC, side_px)
 
-    def drawn(self, width: int, height: int, side_px: int, rng: np.random.Generator) -> Change:
+    def drawn(self, width: int, height: int, side_px: int, dice: Dice) -> Change:
         """A change for a picture of that size."""
         border, stroke = 0, None
         if self.farthest > 1.0:
-            border = round((rng.uniform(1.0, self.farthest) - 1) / 2 * min(width, height))
-        if self.stroke and rng.random() < self.stroke:
-            stroke = int(rng.integers(len(_STROKES)))
-        box, turn_deg = self._crop(width + 2 * border, height + 2 * border, rng)
+            border = round((dice.between(1.0, self.farthest) - 1) / 2 * min(width, height))
+        if dice.happens(self.stroke):
+            stroke = dice.below(len(_STROKES))
+        box, turn_deg = self._crop(width + 2 * border, height + 2 * border, dice)
         return Change(
             border=border,
             stroke=stroke,
             box=box,
             turn_deg=turn_deg,
             on_paper=self.farthest > 1.0,
-            mirrored=bool(rng.random() < self.mirrored),
-            colours=_colours(self.colour, rng) if self.colour else None,
-            erased=_erased(side_px, rng) if rng.random() < self.erased else None,
+            mirrored=dice.happens(self.mirrored),
+            colours=_colours(self.colour, dice) if self.colour else None,
+            erased=_erased(side_px, dice) if dice.happens(self.erased) else None,
         )
 
     def _crop(
-        self, whole_width: int, whole_height: int, rng: np.random.Generator
+        self, whole_width: int, whole_height: int, dice: Dice
     ) -> tuple[tuple[float, float, float, float], float]:
-        area = rng.uniform(self.smallest_area, 1.0) * whole_width * whole_height
-        aspect = self.aspect ** rng.uniform(-1, 1)
+        area = dice.between(self.smallest_area, 1.0) * whole_width * whole_height
+        aspect = self.aspect ** dice.between(-1, 1)
         width = min(whole_width, math.sqrt(area * aspect))
         height = min(whole_height, math.sqrt(area / aspect))
-        left, top = rng.uniform(0, whole_width - width), rng.uniform(0, whole_height - height)
+        left, top = dice.between(0, whole_width - width), dice.between(0, whole_height - height)
         turn_deg = 0.0
-        if self.largest_turn_deg and rng.random() < _TURNED_SHARE:
-            turn_deg = rng.uniform(-self.largest_turn_deg, self.largest_turn_deg)
+        if self.largest_turn_deg and dice.happens(_TURNED_SHARE):
+            turn_deg = dice.between(-self.largest_turn_deg, self.largest_turn_deg)
         return (left, top, left + width, top + height), turn_deg
 
 
@@ -166,12 +167,15 @@ def recoloured(pixels_HWC: ByteArray, matrix_33: FloatArray, contrast: float) ->
     return changed
 
 
-def _colours(amount: float, rng: np.random.Generator) -> Colours:
+def _colours(amount: float, dice: Dice) -> Colours:
     """Brightness, saturation and tint as one matrix, and the contrast."""
-    brightness, saturation, contrast = 1 + rng.uniform(-amount, amount, 3)
-    tint_3 = 1 + rng.uniform(-amount, amount, 3) / 3
-    saturate_33 = saturation * np.eye(3) + (1 - saturation) * np.full((3, 3), 1 / 3)
-    return Colours((brightness * saturate_33 * tint_3).astype(np.float32), float(contrast))
+    brightness, saturation, contrast = (1 + dice.between(-amount, amount) for _ in range(3))
+    tint_3 = [brightness * (1 + dice.between(-amount, amount) / 3) for _ in range(3)]
+    others = (1 - saturation) / 3
+    rows = [
+        [(others + saturation * (row == column)) * tint_3[column] for column in range(3)] for row in range(3)
+    ]
+    return Colours(np.array(rows, dtype=np.float32), contrast)
 
 
 def _corner(picture: Image.Image) -> tuple[int, ...]:
@@ -180,8 +184,7 @@ def _corner(picture: Image.Image) -> tuple[int, ...]:
     return colour
 
 
-def _erased(side: int, rng: np.random.Generator) -> Rectangle:
-    height, width = (max(1, round(side * share)) for share in rng.uniform(*_ERASED_SIDE, 2))
-    top, left = rng.integers(0, side - height + 1), rng.integers(0, side - width + 1)
-    red, green, blue = (int(value) for value in rng.integers(0, 256, 3))
-    return Rectangle(int(top), int(left), height, width, (red, green, blue))
+def _erased(side: int, dice: Dice) -> Rectangle:
+    height, width = (max(1, round(side * dice.between(*_ERASED_SIDE))) for _ in range(2))
+    top, left = dice.below(side - height + 1), dice.below(side - width + 1)
+    return Rectangle(top, left, height, width, (dice.below(256), dice.below(256), dice.below(256)))

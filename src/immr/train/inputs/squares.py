@@ -23,6 +23,7 @@ from immr.model.preprocessing import Preprocessing
 from immr.train.inputs.augmentation import Augmentation, Change, DomainAugmentations
 from immr.train.inputs.batches import Rows
 from immr.train.inputs.device_augmentation import Sheets, changed, sheets
+from immr.train.inputs.dice import dice
 from immr.train.seeds import derived_seed
 
 _PHOTOS, _CATALOGUE = 0, 1  # streams of random numbers
@@ -39,9 +40,7 @@ class Pictures:
 
 class _Drawn(NamedTuple):
     picture: ByteArray | None
-    row: int
-    stream: int
-    domain: Augmentation
+    change: Change
 
 
 class Squares(Protocol):
@@ -63,25 +62,30 @@ class Drawing:
     side_px: int
     seed: int
 
-    def of(self, rows: Rows) -> list[_Drawn]:
-        """The pictures of a step: photos, then documents."""
-        domains = self.augmentations
-        photos = [
-            _Drawn(self.pictures.photos[row], int(row), _PHOTOS, domains.photo)
-            for row in rows.photos_B.numpy()
+    def of(self, rows: Rows, step: int) -> list[_Drawn]:
+        """The pictures of a step with their changes: photos, then documents."""
+        pictures, domains = self.pictures, self.augmentations
+        return [
+            *self._drawn(pictures.photos, rows.photos_B, domains.photo, _PHOTOS, step),
+            *self._drawn(pictures.documents, rows.documents_B, domains.catalogue, _CATALOGUE, step),
         ]
-        documents = [
-            _Drawn(self.pictures.documents[row], int(row), _CATALOGUE, domains.catalogue)
-            for row in rows.documents_B.numpy()
-        ]
-        return photos + documents
 
-    def change(self, drawn: _Drawn, step: int) -> Change:
-        """Of a picture that is there, in this step."""
-        assert drawn.picture is not None
-        height, width = drawn.picture.shape[:2]
-        rng = np.random.default_rng(derived_seed(self.seed, 2, drawn.stream, step, drawn.row))
-        return drawn.domain.drawn(width, height, self.side_px, rng)
+    def _drawn(
+        self,
+        pictures: Sequence[ByteArray | None],
+        rows_B: Tensor,
+        domain: Augmentation,
+        stream: int,
+        step: int,
+    ) -> Iterator[_Drawn]:
+        rows = rows_B.numpy().tolist()
+        for row, numbers in zip(rows, dice(derived_seed(self.seed, 2, stream, step), rows), strict=True):
+            picture = pictures[row]
+            if picture is None:
+                yield _Drawn(None, _SAME)
+            else:
+                height, width = picture.shape[:2]
+                yield _Drawn(picture, domain.drawn(width, height, self.side_px, numbers))
 
 
 class HostSquares:
@@ -97,16 +101,16 @@ class HostSquares:
 
     def __call__(self, rows: Rows, step: int) -> Tensor:
         """See `Squares`."""
-        squares = list(self._pool.map(lambda drawn: self._changed(drawn, step), self._drawing.of(rows)))
+        squares = list(self._pool.map(self._changed, self._drawing.of(rows, step)))
         pixels_BSSC = torch.from_numpy(np.stack(squares)).float()
         pixels_BSSC.sub_(self._preprocessing.mean).div_(self._preprocessing.std)
         return pixels_BSSC.permute(0, 3, 1, 2)  # channels last in memory: twice as fast here
 
-    def _changed(self, drawn: _Drawn, step: int) -> ByteArray:
+    def _changed(self, drawn: _Drawn) -> ByteArray:
         side = self._drawing.side_px
         if drawn.picture is None:  # ignored: the tower has a learned vector for a missing picture
             return np.full((side, side, 3), round(self._preprocessing.mean), dtype=np.uint8)
-        return self._drawing.change(drawn, step).applied(drawn.picture, side)
+        return drawn.change.applied(drawn.picture, side)
 
 
 class DeviceSquares:
@@ -151,10 +155,10 @@ class DeviceSquares:
 
     def _copied(self, rows: Rows, step: int) -> _Copied:
         """The batch on the device, and the event that marks its arrival."""
-        drawn = self._drawing.of(rows)
+        drawn = self._drawing.of(rows, step)
         blank = np.full((1, 1, 3), round(self._preprocessing.mean), dtype=np.uint8)
         pictures = [blank if each.picture is None else each.picture for each in drawn]
-        changes = [_SAME if each.picture is None else self._drawing.change(each, step) for each in drawn]
+        changes = [each.change for each in drawn]
         if self._copying is None:
             return _Copied(sheets(pictures, changes), None)
         with torch.cuda.stream(self._copying):  # of this thread; also chooses the device

@@ -16,7 +16,7 @@ from torch import Tensor
 
 SGD, ADAMW, ADAGRAD = 0, 1, 2
 _SHORTEST = 1e-12  # as in torch.nn.functional.normalize
-_BLOCK = 16  # rows
+_TILE = 2048  # values that a program holds of each tensor; four times as many would not fit the registers
 _TABLE_BLOCK = 256  # rows of the table of missed steps
 # places of the numbers of a step
 _RATE, _SINCE, _SEED, _MOMENTUM, _SECOND, _DECAY, _BIAS, _ROOT_BIAS, _EPSILON, _MISSED_EPSILON = (
@@ -70,7 +70,8 @@ def read(stored: Stored, sampled_S: Tensor, dtype: torch.dtype) -> tuple[Tensor,
     count, dim = len(sampled_S), stored.rows_RD.shape[1]
     unit_SD = torch.empty(count, dim, dtype=dtype, device=sampled_S.device)
     length_S = torch.empty(count, device=sampled_S.device)
-    _read[(triton.cdiv(count, _BLOCK),)](
+    tile = tile_of(dim)
+    _read[(triton.cdiv(count, tile["BLOCK_S"]),)](
         *_tensors(stored),
         sampled_S,
         unit_SD,
@@ -78,9 +79,7 @@ def read(stored: Stored, sampled_S: Tensor, dtype: torch.dtype) -> tuple[Tensor,
         count,
         _SHORTEST,
         KIND=stored.kind,
-        DIM=dim,
-        BLOCK_S=_BLOCK,
-        BLOCK_D=max(16, triton.next_power_of_2(dim)),
+        **tile,
     )
     return unit_SD, length_S
 
@@ -94,8 +93,8 @@ def update(stored: Stored, sampled_S: Tensor, gradient_SD: Tensor, count: Tensor
         gradient_SD: float32.
         count: rows from here on are padding; int64 scalar.
     """
-    rows, dim = len(sampled_S), stored.rows_RD.shape[1]
-    _update[(triton.cdiv(rows, _BLOCK),)](
+    rows, tile = len(sampled_S), tile_of(stored.rows_RD.shape[1])
+    _update[(triton.cdiv(rows, tile["BLOCK_S"]),)](
         *_tensors(stored),
         sampled_S,
         gradient_SD,
@@ -104,10 +103,14 @@ def update(stored: Stored, sampled_S: Tensor, gradient_SD: Tensor, count: Tensor
         IS_PADDED=count is not None,
         IS_ROUNDED=stored.rows_RD.dtype == torch.bfloat16,
         KIND=stored.kind,
-        DIM=dim,
-        BLOCK_S=_BLOCK,
-        BLOCK_D=max(16, triton.next_power_of_2(dim)),
+        **tile,
     )
+
+
+def tile_of(dim: int) -> dict[str, int]:
+    """What a program works on: some whole rows of that many values."""
+    whole = max(16, triton.next_power_of_2(dim))
+    return {"DIM": dim, "BLOCK_S": max(1, _TILE // whole), "BLOCK_D": whole}
 
 
 def record_missed(stored: Stored) -> None:

@@ -8,6 +8,7 @@ Shapes: A examples, S rows, D embedding, P parts into which the rows are split t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,7 @@ class Problem:
         block_a, block_s, block_d = self.block
         return {
             "IS_PADDED": self.count is not None,
+            "IS_LIMITED": self.limit < math.inf,
             "DIM": self.unit_SD.shape[1],
             "BLOCK_A": min(block_a, largest_a or block_a),
             "BLOCK_S": block_s,
@@ -146,12 +148,15 @@ def _tensors(problem: Problem) -> tuple[Tensor, ...]:
 
 
 @triton.jit
-def _logits(scaled, unit, columns, hardened, places, limit, end, PRECISION: tl.constexpr):
-    """A tile of logits, (BLOCK_A, BLOCK_S)."""
-    logits = tl.dot(scaled, tl.trans(unit), input_precision=PRECISION)
-    logits = tl.where(logits > limit, float("-inf"), logits)
-    logits = tl.where(places[None, :] == columns[:, None], hardened[:, None], logits)
-    return tl.where(places[None, :] < end, logits, float("-inf"))
+def _logits(
+    left, right, columns, hardened, places, limit, end, IS_LIMITED: tl.constexpr, PRECISION: tl.constexpr
+):
+    """A tile of logits, left @ rightᵀ; `columns`, `hardened` and `places` are broadcast to its shape."""
+    logits = tl.dot(left, tl.trans(right), input_precision=PRECISION)
+    if IS_LIMITED:
+        logits = tl.where(logits > limit, float("-inf"), logits)
+    logits = tl.where(places == columns, hardened, logits)
+    return tl.where(places < end, logits, float("-inf"))
 
 
 @triton.jit
@@ -175,6 +180,7 @@ def _forward(
     parts,
     limit,
     IS_PADDED: tl.constexpr,
+    IS_LIMITED: tl.constexpr,
     DIM: tl.constexpr,
     BLOCK_A: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -185,8 +191,8 @@ def _forward(
     number = tl.program_id(1)
     dims = tl.arange(0, BLOCK_D)
     scaled = _rows_of(scaled_ptr, at, dims, examples, DIM)
-    columns = tl.load(column_ptr + at, mask=at < examples, other=-1)
-    hardened = tl.load(hardened_ptr + at, mask=at < examples, other=0.0)
+    columns = tl.load(column_ptr + at, mask=at < examples, other=-1)[:, None]
+    hardened = tl.load(hardened_ptr + at, mask=at < examples, other=0.0)[:, None]
     end = rows
     if IS_PADDED:
         end = tl.load(count_ptr).to(tl.int32)
@@ -195,7 +201,7 @@ def _forward(
     for start in range(number * part, tl.minimum(rows, (number + 1) * part), BLOCK_S):
         places = start + tl.arange(0, BLOCK_S)
         unit = _rows_of(unit_ptr, places, dims, rows, DIM)
-        logits = _logits(scaled, unit, columns, hardened, places, limit, end, PRECISION)
+        logits = _logits(scaled, unit, columns, hardened, places[None, :], limit, end, IS_LIMITED, PRECISION)
         higher = tl.maximum(highest, tl.max(logits, 1))
         total = total * tl.exp(highest - higher) + tl.sum(tl.exp(logits - higher[:, None]), 1)
         highest = higher
@@ -204,10 +210,9 @@ def _forward(
 
 
 @triton.jit
-def _gradient(logits, places, columns, log_sum, upstream):
+def _gradient(logits, columns, places, log_sum, upstream):
     """The gradient of a tile of logits; zero at the right classes, whose part needs more bits than a product has."""
-    gradient = tl.exp(logits - log_sum[:, None]) * upstream[:, None]
-    return tl.where(places[None, :] == columns[:, None], 0.0, gradient)
+    return tl.where(places == columns, 0.0, tl.exp(logits - log_sum) * upstream)
 
 
 @triton.jit
@@ -226,6 +231,7 @@ def _backward_embeddings(
     part,
     limit,
     IS_PADDED: tl.constexpr,
+    IS_LIMITED: tl.constexpr,
     DIM: tl.constexpr,
     BLOCK_A: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -237,10 +243,10 @@ def _backward_embeddings(
     dims = tl.arange(0, BLOCK_D)
     there = at < examples
     scaled = _rows_of(scaled_ptr, at, dims, examples, DIM)
-    columns = tl.load(column_ptr + at, mask=there, other=-1)
-    hardened = tl.load(hardened_ptr + at, mask=there, other=0.0)
-    log_sum = tl.load(log_sum_ptr + at, mask=there, other=0.0)
-    upstream = tl.load(upstream_ptr + at, mask=there, other=0.0)
+    columns = tl.load(column_ptr + at, mask=there, other=-1)[:, None]
+    hardened = tl.load(hardened_ptr + at, mask=there, other=0.0)[:, None]
+    log_sum = tl.load(log_sum_ptr + at, mask=there, other=0.0)[:, None]
+    upstream = tl.load(upstream_ptr + at, mask=there, other=0.0)[:, None]
     end = rows
     if IS_PADDED:
         end = tl.load(count_ptr).to(tl.int32)
@@ -248,8 +254,8 @@ def _backward_embeddings(
     for start in range(number * part, tl.minimum(rows, (number + 1) * part), BLOCK_S):
         places = start + tl.arange(0, BLOCK_S)
         unit = _rows_of(unit_ptr, places, dims, rows, DIM)
-        logits = _logits(scaled, unit, columns, hardened, places, limit, end, PRECISION)
-        gradient = _gradient(logits, places, columns, log_sum, upstream)
+        logits = _logits(scaled, unit, columns, hardened, places[None, :], limit, end, IS_LIMITED, PRECISION)
+        gradient = _gradient(logits, columns, places[None, :], log_sum, upstream)
         found += tl.dot(gradient.to(unit.dtype), unit, input_precision=PRECISION)
     found *= tl.load(raised_unit_ptr)
     into = found_ptr + (number * examples + at).to(tl.int64)[:, None] * DIM + dims[None, :]
@@ -272,6 +278,7 @@ def _backward_rows(
     rows,
     limit,
     IS_PADDED: tl.constexpr,
+    IS_LIMITED: tl.constexpr,
     DIM: tl.constexpr,
     BLOCK_A: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -289,13 +296,14 @@ def _backward_rows(
         at = start + tl.arange(0, BLOCK_A)
         there = at < examples
         scaled = _rows_of(scaled_ptr, at, dims, examples, DIM)
-        columns = tl.load(column_ptr + at, mask=there, other=-1)
-        hardened = tl.load(hardened_ptr + at, mask=there, other=0.0)
-        log_sum = tl.load(log_sum_ptr + at, mask=there, other=0.0)
-        upstream = tl.load(upstream_ptr + at, mask=there, other=0.0)
-        logits = _logits(scaled, unit, columns, hardened, places, limit, end, PRECISION)
-        gradient = _gradient(logits, places, columns, log_sum, upstream)
-        found += tl.dot(tl.trans(gradient).to(scaled.dtype), scaled, input_precision=PRECISION)
+        columns = tl.load(column_ptr + at, mask=there, other=-1)[None, :]
+        hardened = tl.load(hardened_ptr + at, mask=there, other=0.0)[None, :]
+        log_sum = tl.load(log_sum_ptr + at, mask=there, other=0.0)[None, :]
+        upstream = tl.load(upstream_ptr + at, mask=there, other=0.0)[None, :]
+        # rows first: the gradient is then in the registers where the next product needs it
+        logits = _logits(unit, scaled, columns, hardened, places[:, None], limit, end, IS_LIMITED, PRECISION)
+        gradient = _gradient(logits, columns, places[:, None], log_sum, upstream)
+        found += tl.dot(gradient.to(scaled.dtype), scaled, input_precision=PRECISION)
     unit = unit.to(tl.float32)
     along = tl.sum(found * unit, 1)
     length = tl.load(length_ptr + places, mask=places < rows, other=1.0)
