@@ -25,7 +25,12 @@ from benchmarks.gpu.correctness import smooth_pictures
 from benchmarks.gpu.limits import photos_per_s
 from benchmarks.gpu.rows import Report, waiting
 from immr.machine import cores
-from immr.model.encoders.by_name import image_encoder_spec, load_image_encoder, text_encoder_spec
+from immr.model.encoders.by_name import (
+    image_encoder_spec,
+    load_image_encoder,
+    preprocessing_of,
+    text_encoder_spec,
+)
 from immr.model.encoders.frozen import FrozenEncoder, TorchEncoder
 from immr.model.encoders.graph import FrozenImageEncoder
 from immr.model.features.document_features import DocumentArrays
@@ -128,7 +133,7 @@ def _steps(trainer: Trainer, count: int) -> Iterator[tuple[int, Rows]]:
 def features(device: str, folder: Path, side: int) -> dict[str, Any]:
     """Correctness: 1 − cosine of features in torch on the device and on the CPU, the largest.
 
-    On the CPU OpenVINO computes them, or torch where OpenVINO is not installed.
+    On the CPU OpenVINO computes them, or torch where OpenVINO is not installed, of pictures that Pillow resizes.
     """
     recipe = ModelRecipe(image_size_px=side)
     photos = smooth_pictures(np.random.default_rng(0), 8, (300, 260))
@@ -138,11 +143,12 @@ def features(device: str, folder: Path, side: int) -> dict[str, Any]:
         other = FrozenImageEncoder(recipe, folder)
     except ImportError:
         other, reference = TorchEncoder(recipe, None, torch.device("cpu")), "torch"
-    own.encode([own.prepare(photo) for photo in photos], "pooled")  # decides on float16
-    found, expected = (
-        torch.from_numpy(encoder.encode([encoder.prepare(photo) for photo in photos], "pooled"))
-        for encoder in (own, other)
-    )
+    prepared = [own.prepare(photo) for photo in photos]
+    own.encode(prepared, "pooled")  # decides on float16
+    scale = preprocessing_of(recipe)
+    squares = [scale.apply(photo) if reference == "openvino" else scale.square(photo) for photo in photos]
+    found = torch.from_numpy(own.encode(prepared, "pooled"))
+    expected = torch.from_numpy(other.encode(squares, "pooled"))
     worst = float(1 - F.cosine_similarity(found, expected).min())
     return {"difference": worst, "bound": 1e-3, "holds": worst <= 1e-3, "in_float16": own.is_half} | {
         "reference": reference

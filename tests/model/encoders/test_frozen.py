@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from immr.model.encoders.by_name import preprocessing_of
 from immr.model.encoders.frozen import TorchEncoder, frozen_encoder
 from immr.model.encoders.graph import FrozenImageEncoder
 from tests.support.tiny_training_set import MODEL
@@ -20,13 +21,33 @@ def photos() -> list[Image.Image]:
 
 @pytest.mark.parametrize("output", ["pooled", "patches"])
 def test_torch_computes_the_features_of_openvino(cache_dir, photos, output):
-    found, expected = (
-        encoder.encode([encoder.prepare(photo) for photo in photos], output)
-        for encoder in (TorchEncoder(MODEL, None, CPU), FrozenImageEncoder(MODEL, cache_dir))
-    )
+    encoder, reference = TorchEncoder(MODEL, None, CPU), FrozenImageEncoder(MODEL, cache_dir)
+    squares = [preprocessing_of(MODEL).square(photo) for photo in photos]
+    expected = reference.encode([reference.prepare(photo) for photo in photos], output)
+    found = encoder.encode(squares, output)
     assert found.dtype == expected.dtype == np.float32
-    cosine = F.cosine_similarity(*(torch.from_numpy(each).flatten(1) for each in (found, expected)))
-    assert cosine.min() > 1 - 1e-5
+    assert _cosines(found, expected).min() > 1 - 1e-5
+
+
+def test_pictures_that_the_device_resizes_have_the_features_of_those_that_pillow_resizes(photos):
+    encoder, side = TorchEncoder(MODEL, None, CPU), MODEL.image_size_px
+    sizes = [
+        (side, side),
+        (side + 31, side),
+        (side // 2, side - 7),
+        (2 * side, 2 * side + 9),
+        (5 * side, 5 * side),
+    ]
+    pictures = [photos[0].resize(size) for size in sizes]
+    prepared = [encoder.prepare(picture) for picture in pictures]
+    assert max(max(square.shape) for square in prepared) <= 2 * side + 1, "larger ones are resized before"
+    found = encoder.encode(prepared, "pooled")
+    expected = encoder.encode([preprocessing_of(MODEL).square(picture) for picture in pictures], "pooled")
+    assert _cosines(found, expected).min() > 1 - 1e-3
+
+
+def _cosines(found, expected):
+    return F.cosine_similarity(*(torch.from_numpy(each).flatten(1) for each in (found, expected)))
 
 
 def test_features_in_float16_are_used_only_if_they_are_the_same(photos, monkeypatch, caplog):

@@ -112,7 +112,7 @@ def _pad_within_convolutions(network: nn.Module) -> None:
     """Let convolutions pad their input where that is symmetric: a padded copy takes as long as the convolution."""
     for layer in network.modules():
         padding = getattr(layer, "static_padding", None)
-        if isinstance(padding, nn.ZeroPad2d):
+        if isinstance(layer, nn.Conv2d) and isinstance(padding, nn.ZeroPad2d):
             left, right, top, bottom = padding.padding
             if (left, top) == (right, bottom):
                 layer.padding, layer.static_padding = (top, left), nn.Identity()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -17,12 +17,13 @@ from immr.model.encoders.graph import FrozenImageEncoder, Output, Square
 from immr.model.model_recipe import ModelRecipe
 from immr.types import FloatArray
 
+_LARGEST = 2.0  # sides of a picture that the device resizes, relative to the input's
 _LARGEST_DIFFERENCE = 1e-3  # 1 − cosine, of features in float16
 _log = logging.getLogger(__name__)
 
 
 class FrozenEncoder(Protocol):
-    """Pictures to features. `prepare` runs in any thread, `encode` in one."""
+    """Pictures to features. `prepare` and `collate` run in any process, `encode` in this one."""
 
     @property
     def batch(self) -> int:
@@ -30,13 +31,16 @@ class FrozenEncoder(Protocol):
 
     @property
     def workers(self) -> int:
-        """Threads that prefetch pictures; with 0, pictures are read between batches."""
+        """Processes that read the next pictures; with 0, they are read between batches."""
 
     def prepare(self, picture: Image.Image) -> Square:
         """The input for an upright RGB picture."""
 
-    def encode(self, squares: Sequence[Square], output: Output) -> FloatArray:
-        """`pooled` (B, F) or `patches` (B, P, F)."""
+    def collate(self, squares: Sequence[Square]) -> Any:
+        """The inputs of a batch together, at least one and at most `batch`."""
+
+    def encode(self, squares: Any, output: Output) -> FloatArray:
+        """`pooled` (B, F) or `patches` (B, P, F), of inputs or of what `collate` made of them."""
 
 
 def frozen_encoder(
@@ -57,13 +61,21 @@ def frozen_encoder(
     return FrozenImageEncoder(recipe, cache_dir, threads, weights)
 
 
+class Sheets(NamedTuple):
+    """A batch of pictures whose centred squares are the input, each in the top left corner of a sheet."""
+
+    pixels_BHWC: Any  # uint8 tensor, zero outside of the pictures
+    size_B2: Any  # float32 tensor: heights and widths; None if all pictures have the right size
+
+
 class TorchEncoder:
     """Runs the encoder's module on a device, in float16 if its features are the same there.
 
-    The first batch is also encoded in float32; if any of its features differs, later batches use float32.
+    The device also resizes the pictures, which would take the host longer than to decode them. The first batch is
+    encoded in float32 as well; if any of its features differs, later batches use float32.
     """
 
-    batch = 256
+    batch = 64
 
     def __init__(self, recipe: ModelRecipe, weights: Path | None, device: Any, workers: int = 1):
         """Args:
@@ -89,23 +101,55 @@ class TorchEncoder:
         return bool(self._half)
 
     def prepare(self, picture: Image.Image) -> Square:
-        """(S, S, 3), whole levels."""
-        return self._preprocessing.square(picture)
+        """(H, W, 3), whole levels, whose centred square is the input, at most `_LARGEST` times as large."""
+        shorter = min(picture.size)
+        if self._preprocessing.framing != "centre" or shorter > _LARGEST * self._preprocessing.image_size_px:
+            return self._preprocessing.square(picture)
+        left, top = ((length - shorter) // 2 for length in picture.size)
+        width, height = (shorter + (length - shorter) % 2 for length in picture.size)
+        return np.asarray(picture.crop((left, top, left + width, top + height)))
 
-    def encode(self, squares: Sequence[Square], output: Output) -> FloatArray:
+    def collate(self, squares: Sequence[Square]) -> Sheets:
+        """The pictures on sheets that fit the largest."""
+        import torch
+
+        side, sizes = self._preprocessing.image_size_px, [square.shape[:2] for square in squares]
+        if set(sizes) == {(side, side)}:
+            return Sheets(torch.from_numpy(np.stack(squares)), None)
+        height, width = (max(edges) for edges in zip(*sizes, strict=True))
+        pixels_BHWC = torch.zeros(len(squares), height, width, 3, dtype=torch.uint8)
+        for sheet_HWC, square in zip(pixels_BHWC.numpy(), squares, strict=True):
+            sheet_HWC[: square.shape[0], : square.shape[1]] = square
+        return Sheets(pixels_BHWC, torch.tensor(sizes, dtype=torch.float32))
+
+    def encode(self, squares: Sequence[Square] | Sheets, output: Output) -> FloatArray:
         """`pooled` (B, F) or `patches` (B, P, F)."""
         import torch
 
-        count, stacked = len(squares), np.stack(squares)
-        if count < self.batch and self._device.type == "cuda":  # one size, so kernels are chosen once
-            stacked = np.pad(stacked, ((0, self.batch - count), (0, 0), (0, 0), (0, 0)))
-        whole = torch.from_numpy(stacked)
-        if self._device.type == "cuda":
-            whole = whole.pin_memory()
-        pixels = whole.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float()
+        sheets = squares if isinstance(squares, Sheets) else self.collate(squares)
+        count = len(sheets.pixels_BHWC)
+        pixels = self._resized(sheets)
         pixels = pixels.sub_(self._preprocessing.mean).div_(self._preprocessing.std)
+        if count < self.batch and self._device.type == "cuda":  # one size, so kernels are chosen once
+            blank = pixels.new_zeros(self.batch - count, *pixels.shape[1:])
+            pixels = torch.cat([pixels, blank]).contiguous(memory_format=torch.channels_last)
         features: FloatArray = self.features(pixels, output)[:count].cpu().numpy()
         return features
+
+    def _resized(self, sheets: Sheets) -> Any:
+        """(B, 3, S, S), whole levels in float32, on the device and with channels last in memory."""
+        import torch
+
+        from immr.model.device_resizing import resized
+
+        pixels = sheets.pixels_BHWC.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float()
+        if sheets.size_B2 is None:
+            return pixels
+        size_B2 = sheets.size_B2.to(self._device, non_blocking=True)
+        start_B2, side_B1 = (size_B2 - size_B2.amin(1, keepdim=True)) / 2, size_B2.amin(1, keepdim=True)
+        box_B4 = torch.cat([start_B2, start_B2 + side_B1], 1)[:, [1, 0, 3, 2]]
+        squares = resized(pixels, box_B4, size_B2, self._preprocessing.image_size_px)
+        return squares.round_().clamp_(0, 255).contiguous(memory_format=torch.channels_last)
 
     def features(self, pixels_B3SS: Any, output: Output) -> Any:
         """Features of preprocessed pixels, float32, both on the device."""

@@ -62,10 +62,14 @@ class FrozenImageEncoder:
         """(3, S, S), float32."""
         return self._preprocessing.apply(picture)
 
+    def collate(self, squares: Sequence[Square]) -> FloatArray:
+        """(B, 3, S, S)."""
+        pixels_B3SS: FloatArray = np.stack(squares)
+        return pixels_B3SS
+
     def encode(self, squares: Sequence[Square] | FloatArray, output: Output) -> FloatArray:
         """`pooled` (B, F) or `patches` (B, P, F)."""
-        pixels_B3SS: FloatArray = np.stack(list(squares)).astype(np.float32, copy=False)
-        return self._graph.run(output, pixels_B3SS)
+        return self._graph.run(output, np.asarray(squares, dtype=np.float32))
 
 
 def frozen_hash(recipe: ModelRecipe, weights: Path | None = None) -> str:

@@ -6,16 +6,17 @@ Shapes: N pictures, V views, L rows per picture (1 pooled, P patches), F feature
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from immr.data import images
 from immr.errors import DataError, ImageError
-from immr.machine.ahead import ahead
 from immr.machine.progress_bar import ProgressBar
+from immr.machine.worker_processes import in_processes
 from immr.model.encoders.by_name import image_encoder_spec, preprocessing_of
 from immr.model.encoders.frozen import FrozenEncoder, frozen_encoder
 from immr.model.encoders.graph import Output, Square, frozen_hash
@@ -25,7 +26,7 @@ from immr.model.model_recipe import ModelRecipe
 from immr.storage import fingerprint
 from immr.storage.array_store import ArrayStore
 
-_SHARD_IMAGES = 64
+_SHARD_IMAGES, _SHARD_BATCHES = 64, 4  # features that are kept together, at least
 _READ_PICTURES = 4096
 _log = logging.getLogger(__name__)
 
@@ -41,6 +42,11 @@ class Share:
     def of(self, keys: Iterable[str]) -> list[str]:
         """This process's keys, independent of what other processes have already written."""
         return sorted(keys)[self.rank :: self.size]
+
+
+class _Read(NamedTuple):
+    names: list[tuple[str, str]]  # hash and view of each
+    batch: Any  # for the encoder; None without pictures
 
 
 class ImageFeatures:
@@ -76,23 +82,24 @@ class ImageFeatures:
             return
         _log.info("computing frozen features of %d pictures in up to %d views", len(todo), len(views))
         encoder = frozen_encoder(self.recipe, self._cache_dir, share.threads, self._weights)
-        size = max(_SHARD_IMAGES, encoder.batch)
+        pictures = max(1, encoder.batch // sum(bool(keys) for keys in missing.values()))
+        groups = [todo[start : start + pictures] for start in range(0, len(todo), pictures)]
 
-        def prepared(key: str) -> dict[str, Square]:
-            return self._prepared(
-                encoder, key, by_hash[key], [view for view in views if key in missing[view]]
-            )
+        def read(keys: list[str]) -> _Read:
+            return self._read(encoder, keys, by_hash, missing)
 
-        squares = ahead(prepared, todo, encoder.workers, most=2 * size)
+        batches = in_processes(read, groups, encoder.workers)
+        found: dict[str, dict[str, HalfArray]] = {view: {} for view in views}
         with ProgressBar(
             "image features", sum(map(len, missing.values())), "pictures", share.rank == 0
         ) as progress:
-            for start in range(0, len(todo), size):
-                part = dict(zip(todo[start : start + size], squares, strict=False))
-                for view in views:
-                    wanted = {key: of_key[view] for key, of_key in part.items() if view in of_key}
-                    self._store(view).add(self._encode(encoder, wanted))
-                    progress.advance(len(wanted))
+            for names, batch in batches:
+                for (key, view), rows_LF in zip(names, self._encode(encoder, batch), strict=True):
+                    found[view][key] = rows_LF
+                if max(map(len, found.values())) >= max(_SHARD_IMAGES, _SHARD_BATCHES * encoder.batch):
+                    self._keep(found)
+                progress.advance(len(names))
+        self._keep(found)
 
     def read(self, hashes: Sequence[str], views: Sequence[str], file: Path | None = None) -> HalfArray:
         """(N, V, L, F) in the order of `hashes`; of zeros for an empty hash.
@@ -134,27 +141,38 @@ class ImageFeatures:
     def _store(self, view: str) -> ArrayStore:
         return self._stores.setdefault(view, ArrayStore(self._folder / view, np.float16))
 
-    def _prepared(
-        self, encoder: FrozenEncoder, key: str, uri: str, views: Sequence[str]
-    ) -> dict[str, Square]:
-        """The encoder's input by view; nothing for a broken picture."""
-        try:
-            picture = images.load(uri, self._preprocessing.enough_px)
-        except DataError as error:
-            _log.warning("no features for %s: %s", uri, error)
-            return {}
-        return {
-            view: encoder.prepare(take_view(picture, view, key, self._preprocessing.image_size_px))
-            for view in views
-        }
+    def _read(
+        self,
+        encoder: FrozenEncoder,
+        keys: Sequence[str],
+        uris: Mapping[str, str],
+        missing: Mapping[str, set[str]],
+    ) -> _Read:
+        """The encoder's input for the missing views of these pictures, without the broken ones."""
+        names, squares = list[tuple[str, str]](), list[Square]()
+        for key in keys:
+            try:
+                picture = images.load(uris[key], self._preprocessing.enough_px)
+            except DataError as error:
+                _log.warning("no features for %s: %s", uris[key], error)
+                continue
+            for view in (view for view in missing if key in missing[view]):
+                square = take_view(picture, view, key, self._preprocessing.image_size_px)
+                names.append((key, view))
+                squares.append(encoder.prepare(square))
+        return _Read(names, encoder.collate(squares) if squares else None)
 
-    def _encode(self, encoder: FrozenEncoder, squares: dict[str, Square]) -> dict[str, HalfArray]:
-        entries = dict[str, HalfArray]()
-        for keys in _batches(list(squares), encoder.batch):
-            features = encoder.encode([squares[key] for key in keys], self.output).astype(np.float16)
-            rows_BLF = features[:, None] if self.output == "pooled" else features
-            entries |= dict(zip(keys, rows_BLF, strict=True))
-        return entries
+    def _encode(self, encoder: FrozenEncoder, batch: Any) -> HalfArray:
+        """(B, L, F)."""
+        if batch is None:
+            return np.zeros((0, 1, self.dim), np.float16)
+        features = encoder.encode(batch, self.output).astype(np.float16)
+        return features[:, None] if self.output == "pooled" else features
+
+    def _keep(self, found: dict[str, dict[str, HalfArray]]) -> None:
+        for view, entries in found.items():
+            self._store(view).add(entries)
+            entries.clear()
 
 
 def image_hashes(uris: Sequence[str]) -> dict[str, str]:
@@ -164,8 +182,3 @@ def image_hashes(uris: Sequence[str]) -> dict[str, str]:
         DataError: a picture cannot be read.
     """
     return {uri: fingerprint.of_bytes(images.read(uri)) for uri in dict.fromkeys(uris)}
-
-
-def _batches(keys: list[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(keys), size):
-        yield keys[start : start + size]

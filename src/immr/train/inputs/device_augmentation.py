@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from immr.model.device_resizing import resized
 from immr.model.features.pixels import ByteArray
 from immr.train.inputs.augmentation import GREY, Change
 
-_SHARPNESS = -0.5  # of Pillow's bicubic filter
 _ALMOST = 1e-3  # a level that rounding errors moved below a whole one
 _BLUR_TAPS = 3  # to either side
 _THICKER, _SOFTER = 1.0, 2.0  # strokes, in the order of `augmentation`
@@ -136,7 +136,8 @@ def changed(batch: Sheets, side_px: int, strokes: bool) -> Tensor:
     if strokes:
         ink_B3HW = _stroked(ink_B3HW, numbers.stroke_B)
     ink_B3HW = _turned(ink_B3HW, numbers)
-    square_B3SS = _resized(ink_B3HW, numbers, side_px).add_(paper_B311).clamp_(0, 255).round_()
+    square_B3SS = resized(ink_B3HW, numbers.box_B4, numbers.size_B2, side_px, numbers.mirrored_B)
+    square_B3SS.add_(paper_B311).clamp_(0, 255).round_()
     return _erased(_recoloured(square_B3SS, numbers), numbers)
 
 
@@ -172,35 +173,6 @@ def _turned(ink_B3HW: Tensor, batch: _Numbers) -> Tensor:
     from_y = sin * x_B1W + cos * y_BH1 + ((top_B + bottom_B) / 2)[:, None, None]
     grid_BHW2 = torch.stack([2 * from_x / width - 1, 2 * from_y / height - 1], dim=-1)
     return F.grid_sample(ink_B3HW, grid_BHW2, padding_mode="zeros", align_corners=False)
-
-
-def _resized(ink_B3HW: Tensor, batch: _Numbers, side: int) -> Tensor:
-    """The crops at side S: along x, then along y, each a product of matrices; (B, 3, S, S)."""
-    count, _, height, width = ink_B3HW.shape
-    left_B, top_B, right_B, bottom_B = batch.box_B4.unbind(1)
-    along_x_BSW = _weights(left_B, right_B, batch.size_B2[:, 1], width, side, batch.mirrored_B)
-    along_y_BSH = _weights(top_B, bottom_B, batch.size_B2[:, 0], height, side, torch.zeros_like(left_B))
-    # levels and products of float16 are exact enough, and much faster on a GPU
-    kind = torch.float16 if ink_B3HW.device.type == "cuda" else torch.float32
-    rows_BNS = torch.bmm(ink_B3HW.reshape(count, 3 * height, width).to(kind), along_x_BSW.mT.to(kind))
-    return torch.matmul(along_y_BSH[:, None].to(kind), rows_BNS.view(count, 3, height, side)).float()
-
-
-def _weights(
-    start_B: Tensor, stop_B: Tensor, length_B: Tensor, places: int, side: int, mirrored_B: Tensor
-) -> Tensor:
-    """Weights of Pillow's bicubic resizing, which is wider where it shrinks, (B, S, places)."""
-    out_S = _places(side, start_B)
-    out_BS = torch.where(mirrored_B[:, None] > 0, side - 1 - out_S, out_S)
-    scale_B1 = ((stop_B - start_B) / side)[:, None]
-    centre_BS1 = (start_B[:, None] + (out_BS + 0.5) * scale_B1)[:, :, None]
-    at_W = _places(places, start_B)
-    distance = (at_W + 0.5 - centre_BS1).abs_().div_(scale_B1.clamp_min(1.0)[:, :, None])
-    near = ((_SHARPNESS + 2) * distance - (_SHARPNESS + 3)) * distance.square() + 1
-    far = _SHARPNESS * (((distance - 5) * distance + 8) * distance - 4)
-    weights_BSW = torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
-    weights_BSW = weights_BSW * (at_W < length_B[:, None, None])
-    return weights_BSW / weights_BSW.sum(2, keepdim=True)
 
 
 def _recoloured(square_B3SS: Tensor, batch: _Numbers) -> Tensor:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 NUMBERS = 32  # of a picture; no change takes more
 # splitmix64 (Steele, Lea & Flood 2014), as in `classifier.counter_random`
-_STEP, _FIRST, _SECOND = (
-    np.uint64(number) for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+_STEP, _FIRST, _SECOND = np.array(
+    [0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], dtype=np.uint64
 )
 
 
@@ -47,7 +47,8 @@ def dice(seed: int, rows_B: Sequence[int] | npt.NDArray[np.int64]) -> list[Dice]
         rows_B: row numbers.
     """
     first_B1 = np.asarray(rows_B, dtype=np.uint64)[:, None] * np.uint64(NUMBERS)
-    mixed_BK = (first_B1 + np.arange(1, NUMBERS + 1, dtype=np.uint64)) * _STEP + np.uint64(seed)
+    counters_BK = first_B1 + np.arange(1, NUMBERS + 1, dtype=np.uint64)
+    mixed_BK: npt.NDArray[np.uint64] = counters_BK * _STEP + np.uint64(seed)
     mixed_BK = (mixed_BK ^ (mixed_BK >> np.uint64(30))) * _FIRST
     mixed_BK = (mixed_BK ^ (mixed_BK >> np.uint64(27))) * _SECOND
     mixed_BK ^= mixed_BK >> np.uint64(31)
