@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from immr.errors import DataError, RecipeError
+from immr.evaluation.bootstrap import Estimate
 from immr.evaluation.clusters import Clusters
-from immr.evaluation.gate import gate
+from immr.evaluation.gate import chance_if_equal, gate
 from immr.evaluation.gate_recipe import GateRecipe
 from immr.evaluation.result import Evaluation
 
@@ -116,6 +117,31 @@ def test_equal_models_do_not_fail_for_having_many_slices(model: Model) -> None:
         failed += gate(*models, RECIPE).numbers["slices_failed"] > 0
     assert failed <= 4
     assert gate(wrong_on(models[0], tuple(range(20))), models[0], RECIPE).slices["0"].failed
+
+
+@pytest.mark.parametrize(
+    ("low", "margin", "chance"),
+    [(-0.05, -0.05, 0.5), (-0.1, -0.05, 0.164), (-0.01, -0.05, 1), (-0.1, 0, 0.025)],
+)
+def test_it_knows_how_often_equal_versions_would_pass(low: float, margin: float, chance: float) -> None:
+    recipe = dataclasses.replace(RECIPE, margin=margin)
+    assert chance_if_equal(Estimate(0.0, low, -low), recipe) == pytest.approx(chance, abs=0.001)
+
+
+@pytest.mark.parametrize("low", [0.0, -np.inf])
+def test_without_a_spread_it_knows_no_chance(low: float) -> None:
+    assert chance_if_equal(Estimate(0.0, low, 0.0), RECIPE) is None
+
+
+def test_a_version_that_fails_for_lack_of_photos_is_told_so(model: Model) -> None:
+    champion = wrong_on(model(0.0), model(0.0).slices["Fruit"].members[:1])
+    candidate = wrong_on(model(0.0), model(0.0).slices["Packages"].members[:1])
+    verdict = gate(candidate, champion, dataclasses.replace(RECIPE, margin=-0.01))
+    chance = verdict.numbers["chance_if_equal"]
+    assert not verdict.passed and 0 < chance < 0.5
+    assert verdict.sentence.endswith(
+        f"With so few photos, two equal versions would pass with a probability of {chance:.0%}."
+    )
 
 
 def test_an_equal_model_passes_only_with_a_negative_margin(model: Model) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from statistics import NormalDist
 
 import numpy as np
 
@@ -88,7 +90,27 @@ def gate(candidate: Evaluation, champion: Evaluation | None, recipe: GateRecipe)
         f"{candidate.clusters}). Its lower bound is {'above' if above else 'not above'} the margin of "
         f"{recipe.margin:+.3f}{_of_slices(slices, above)}."
     )
+    chance = chance_if_equal(difference, recipe)
+    if chance is not None:
+        numbers["chance_if_equal"] = chance
+        if not above and difference.mean > recipe.margin:
+            sentence += (
+                f" With so few photos, two equal versions would pass with a probability of {chance:.0%}."
+            )
     return GateVerdict(passed, sentence, metric, difference, numbers, slices)
+
+
+def chance_if_equal(difference: Estimate, recipe: GateRecipe) -> float | None:
+    """Probability that two equal versions, measured as precisely as this, come out above the margin.
+
+    None if the interval is empty or infinite.
+    """
+    reach = difference.mean - difference.low
+    if not 0 < reach < math.inf:
+        return None
+    normal = NormalDist()
+    errors = normal.inv_cdf((1 + recipe.confidence) / 2)  # standard errors from the mean to the lower bound
+    return normal.cdf(errors * (-recipe.margin / reach - 1))
 
 
 def _judge_slices(

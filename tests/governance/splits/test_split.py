@@ -30,6 +30,20 @@ def test_new_users_rarely_change_the_side_of_others(duckdb_workspace: Workspace,
     assert len(held(50) & held(55)) >= 8
 
 
+@pytest.mark.parametrize("users", [2, 40])
+def test_a_device_that_many_shoppers_share_is_not_held_out(
+    duckdb_workspace: Workspace, duckdb_table: Table, users: int
+) -> None:
+    """Whatever its id: with 40 users, about four of 40 ids would be chosen by their hash."""
+    recipe = GovernanceRecipe(held_out_share=0.1)
+    for shared in range(users):
+        log = duckdb_table(
+            [{"user_id": f"u{n}"} for n in range(users) for _ in range(30 if n == shared else 1)]
+        )
+        chosen = duckdb_workspace.fetch(held_out_users(duckdb_workspace, log, recipe), ["user_id"])
+        assert chosen and f"u{shared}" not in [row["user_id"] for row in chosen]
+
+
 def test_at_least_one_class_is_left_for_training(workspace: Workspace, table: Table) -> None:
     items = table([{"item_id": f"i{n}", "class_id": n} for n in range(4)])
     assert workspace.rows(unseen_classes(workspace, items, GovernanceRecipe(unseen_class_share=0.9))) == 3

@@ -13,16 +13,18 @@ def held_out_users(workspace: Workspace, labelled: Any, recipe: GovernanceRecipe
     """Table (user_id): the users to hold out, a share of all, chosen by hash.
 
     The hash makes the choice the same on every engine and every day. At least one user is held out unless the
-    share is 0 or there is only one user.
+    share is 0 or there is only one user. An id with more than this share of the photos stays in training if
+    there are others: a device that many shoppers share, or all who have not signed in.
     """
     import ibis
 
-    users = labelled.select("user_id").distinct()
-    count = workspace.rows(users)
+    users = labelled.group_by("user_id").aggregate(photos=labelled.count())
+    count, photos = workspace.rows(users), workspace.rows(labelled)
     held_users = min(math.ceil(count * recipe.held_out_share), count - 1)
-    ranked = users.mutate(
-        place=ibis.row_number().over(ibis.window(order_by=[users.user_id.hexdigest("md5"), users.user_id]))
-    )
+    most_photos = max(photos * recipe.held_out_share, photos / max(count, 1))
+    candidates = users.filter(users.photos <= most_photos)
+    by_hash = ibis.window(order_by=[candidates.user_id.hexdigest("md5"), candidates.user_id])
+    ranked = candidates.mutate(place=ibis.row_number().over(by_hash))
     return ranked.filter(ranked.place < held_users).select("user_id")
 
 
