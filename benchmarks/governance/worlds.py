@@ -5,9 +5,12 @@
 
 clean: every click is right. symmetric-40: labels go to any class alike. swaps-21, -31, -41: look-alike
     pairs swap that share of their labels. one-sided-41: only one class of each pair loses labels to the other.
-    retakes: one photo in seven has a wrong click, and three near copies with the same one. zipf: class sizes
-    follow Zipf's law and a fifth of the labels is wrong. held-out: no judgements; a linear classifier on frozen
-    features is scored on the photos that governance holds out and on photos of other shops (`val`).
+    retakes: one photo in seven has a wrong click, and three near copies with the same one. bursts: users take
+    up to six photos of a thing in one session, and in one session in five all have the same wrong click.
+    two-shops: three photos in ten are of another shop with another camera, whose shoppers click wrongly in
+    40 % of cases; the others never do. zipf: class sizes follow Zipf's law and a fifth of the labels is wrong.
+    held-out: no judgements; a linear classifier on frozen features is scored on the photos that governance
+    holds out and on photos of other shops (`val`).
 
 Labels are drawn on the embedding itself, not on pictures, so a world takes a minute and not an hour.
 """
@@ -49,6 +52,7 @@ class Photos:
     features_NF: FloatArray
     truth_N: Ints
     given_N: Ints
+    session_N: Ints | None = None
 
     @property
     def right_N(self) -> Bools:
@@ -106,6 +110,33 @@ def retakes(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> Photos:
     )
 
 
+def bursts(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> Photos:
+    """A session is a few consecutive photos of one class, as the files are ordered; its clicks are the same."""
+    rng, photos = np.random.default_rng(SEED), len(truth_N)
+    order = np.argsort(truth_N, kind="stable")
+    new = rng.random(photos) < 0.25
+    new |= np.diff(truth_N[order], prepend=-1) != 0
+    starts = np.flatnonzero(new)
+    for start, end in zip(starts, np.append(starts[1:], photos), strict=True):
+        new[start + 6 : end : 6] = True
+    session_N = np.empty(photos, np.int64)
+    session_N[order] = np.cumsum(new) - 1
+    wrong_N = (rng.random(new.sum()) < 0.2)[session_N]
+    other_N = (truth_N + rng.integers(1, len(category_C), new.sum())[session_N]) % len(category_C)
+    return Photos(x_NF, truth_N, np.where(wrong_N, other_N, truth_N), session_N)
+
+
+def two_shops(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> Photos:
+    """The other shop's camera scales each feature by its own factor."""
+    rng = np.random.default_rng(SEED)
+    other_N = rng.random(len(truth_N)) < 0.3
+    factor_F = np.exp(0.5 * rng.standard_normal(x_NF.shape[1])).astype(np.float32)
+    mixed = symmetric(0.4)(x_NF, truth_N, category_C)
+    return Photos(
+        np.where(other_N[:, None], x_NF * factor_F, x_NF), truth_N, np.where(other_N, mixed.given_N, truth_N)
+    )
+
+
 def zipf(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> Photos:
     """The class of rank r has 60 / r photos, at least three; a fifth of the labels is wrong."""
     rng, classes = np.random.default_rng(SEED), len(category_C)
@@ -126,6 +157,8 @@ WORLDS: dict[str, Callable[[FloatArray, Ints, Ints], Photos]] = {
     "swaps-41": swaps(0.41),
     "one-sided-41": swaps(0.41, one_sided=True),
     "retakes": retakes,
+    "bursts": bursts,
+    "two-shops": two_shops,
     "zipf": zipf,
 }
 
@@ -172,6 +205,7 @@ def _judged(world: str, photos: Photos, classes: int) -> Figures:
         np.stack([np.arange(rows), photos.given_N], axis=1),
         np.ones(rows, np.float32),
         classes,
+        photos.session_N,
     )
     verdicts = clean(photos.features_NF, [fingerprint.of_values(row) for row in range(rows)], labels, RECIPE)
     out_N, agrees_N = verdicts.class_N >= 0, verdicts.class_N == photos.truth_N
