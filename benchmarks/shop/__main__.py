@@ -104,6 +104,7 @@ def _as_json(size: Size, figures: Figures) -> dict[str, Any]:
         "search_p50_ms": float(np.median(figures.search_ms)),
         "search_p95_ms": float(np.quantile(figures.search_ms, 0.95)),
         "search_cpu_ms": figures.search_cpu_ms,
+        "search_stage_ms": figures.search_stage_ms,
         "right_at_1": figures.right_at_1,
     }
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.shop import tables
-from benchmarks.shop.measured import Used, cpu_seconds_of, run, running
-from benchmarks.shop.pictures import Thing, write_catalogue_picture
+from benchmarks.shop.measured import Used, run
+from benchmarks.shop.pictures import Thing
+from benchmarks.shop.serving import Service
 from benchmarks.shop.tables import Size
 from immr import recipes
 from immr.experiment import changes
@@ -26,8 +25,6 @@ from immr.settings import Settings
 from immr.storage.atomic import write_atomically
 
 SEARCHES = 150  # enough users with a photo and a click for every finding of `immr drift`
-WITHIN_S = 900  # for the server to start, and for a new item to appear
-PAUSE_S = 0.05  # between two looks
 SEED = 0
 
 
@@ -38,8 +35,9 @@ class Figures:
     used: dict[str, Used] = field(default_factory=dict)
     search_ms: list[float] = field(default_factory=list)
     search_cpu_ms: float = 0.0  # processor time of `immr serve` for a search with its click
+    search_stage_ms: dict[str, float] = field(default_factory=dict)  # means
     upsert_s: float = 0.0
-    first_upsert_s: float = 0.0  # since `immr serve` started, which then loads what it needs for changes
+    first_upsert_s: float = 0.0  # since `immr serve` started
     right_at_1: float = 0.0  # share of the searches, of photos in the log's distribution
 
     @classmethod
@@ -135,56 +133,17 @@ class Loop:
         return self._folder / f"{name}.log"
 
     def _serve(self, size: Size) -> None:
-        port = _free_port()
-        command = ["-m", "immr.cli", "serve", "--port", str(port), "--page-port", str(_free_port())]
-        with (
-            running(command, self._environment, self._log("serve")) as (process, used),
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
-        ):
-            _until(lambda: _is_ready(client), WITHIN_S, lambda: process.poll() is None)
-            before_s = cpu_seconds_of(process.pid)
-            self._search(client, size)
-            self.figures.search_cpu_ms = 1e3 * (cpu_seconds_of(process.pid) - before_s) / SEARCHES
-            first, self.figures.first_upsert_s = self._upsert(client, size, "first")
-            second, self.figures.upsert_s = self._upsert(client, size, "second")
-        used.cpu_seconds -= first.cpu_seconds + second.cpu_seconds  # they ran meanwhile
+        service = Service(self.shop, self._environment, self._folder)
+        with service.running():
+            searched = service.search(SEARCHES, SEED)
+            first, self.figures.first_upsert_s = service.upsert("first", Thing.of(SEED, size.items))
+            second, self.figures.upsert_s = service.upsert("second", Thing.of(SEED, size.items + 1))
+        self.figures.search_ms, self.figures.search_cpu_ms = searched.ms, searched.cpu_ms
+        self.figures.search_stage_ms = searched.mean_ms_by_stage
+        self.figures.right_at_1 = searched.right_at_1
+        service.used.cpu_seconds -= first.cpu_seconds + second.cpu_seconds  # they ran meanwhile
         self._note("upsert", second)
-        self._note("serve", used)
-
-    def _search(self, client: httpx.Client, size: Size) -> None:
-        """Searches of different users, one after the other; each clicks the first hit."""
-        truth = pq.read_table(self.shop / "truth.parquet")["item_id"].to_pylist()
-        rng, right = np.random.default_rng(SEED), 0
-        for number in range(SEARCHES):
-            query = int(rng.integers(size.queries))
-            photo = (self.shop / "photos" / f"{query}.jpg").read_bytes()
-            began = time.perf_counter()
-            answer = _searched(client, photo, f"shopper-{number}")
-            self.figures.search_ms.append(1e3 * (time.perf_counter() - began))
-            hit = answer["hits"][0]
-            right += hit["item_id"] == truth[query]
-            click = {"type": "click", "click_token": hit["click_token"], "ts": datetime.now(UTC).isoformat()}
-            client.post("/v1/events", json={"events": [click]}).raise_for_status()
-        self.figures.right_at_1 = right / SEARCHES
-
-    def _upsert(self, client: httpx.Client, size: Size, name: str) -> tuple[Used, float]:
-        """What the command used, and the seconds from its start until a search finds the new item."""
-        thing = Thing.of(SEED, size.items + len(name))
-        picture = self.shop / "catalogue" / f"{name}.jpg"
-        write_catalogue_picture(thing, picture)
-        new = pq.read_table(self.shop / "items.parquet").slice(0, 1).to_pylist()[0]
-        new |= {"item_id": name, "title": "New thing", "image": str(picture)}
-        changed = self._folder / f"{name}.jsonl"
-        changed.write_text(json.dumps(new | {"updated_at": datetime.now(UTC).isoformat()}) + "\n")
-        began = time.perf_counter()
-        with running(
-            ["-m", "immr.cli", "items", "upsert", str(changed)], self._environment, self._log("upsert")
-        ) as (process, used):
-            content = picture.read_bytes()
-            _until(lambda: _finds(client, content, name), WITHIN_S, lambda: process.poll() in (None, 0))
-            took_s = time.perf_counter() - began
-            process.wait()
-        return used, took_s
+        self._note("serve", service.used)
 
     def _read_out(self) -> None:
         """The shop's whole log, read out as an A/B test of a month."""
@@ -206,36 +165,3 @@ class Loop:
         kept = pq.read_table(folder / "queries.parquet", columns=["query_id", "class_id"]).to_pydict()
         right = [class_of.get(item_of[q]) == c for q, c in zip(*kept.values(), strict=True)]
         return float(np.mean(right))
-
-
-def _searched(client: httpx.Client, photo: bytes, user: str) -> dict[str, list[dict[str, str]]]:
-    answer = client.post("/v1/search", files={"image": photo}, data={"user_id": user, "k": "10"})
-    answer.raise_for_status()
-    found: dict[str, list[dict[str, str]]] = answer.json()
-    return found
-
-
-def _finds(client: httpx.Client, photo: bytes, item_id: str) -> bool:
-    return any(hit["item_id"] == item_id for hit in _searched(client, photo, "watcher")["hits"])
-
-
-def _is_ready(client: httpx.Client) -> bool:
-    try:
-        return client.get("/health/ready").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _until(true: Callable[[], bool], within_s: float, is_alive: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        if not is_alive() or time.monotonic() > deadline:
-            raise SystemExit(f"it has {'not happened' if is_alive() else 'ended'} within {within_s:.0f} s")
-        time.sleep(PAUSE_S)

@@ -98,3 +98,17 @@ def test_a_request_is_skipped_if_its_caller_leaves_before_it_begins(tmp_path: Pa
         release.set()
         assert ask(path, b"last") == b"LAST"
         assert bodies == [b"first", b"last"]
+
+
+def test_requests_wait_for_the_preparation_even_if_it_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepared = Event()
+
+    def prepare() -> None:
+        prepared.set()
+        raise ValueError("not today")
+
+    with answering(tmp_path / "socket", lambda _: b"%d" % prepared.is_set(), prepare=prepare):
+        assert ask(tmp_path / "socket", b"") == b"1"
+    assert "not today" in caplog.text

@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from immr.data.admission import TableCounts
 from immr.data.attributes import CLASS
+from immr.data.contract import ITEMS
 from immr.data.item_changes import read_ids, read_items
 from immr.errors import ContractError, ImmrError, IndexMismatchError
 from immr.experiment.definition import load
@@ -27,6 +30,7 @@ from immr.loop.items.request import Progress
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from immr.model.encoders.loading import Loading
     from immr.types import AttributeValue, Item, ModelVersion
     from immr.wiring import Parts
 
@@ -149,6 +153,18 @@ def status(parts: Parts) -> list[Progress]:
         is_live = version.id in live
         progress.append(Progress(version.id, is_live, delivered.sequence, box.latest(), searched, error))
     return progress
+
+
+def load_what_changes_need(parts: Parts) -> None:
+    """Load the libraries and encoders that a change needs, and connect to MLflow."""
+    from immr.data import rules
+    from immr.model.documents import load_encoders
+
+    rules.rules_of(ITEMS, datetime.now(UTC))
+    cache_dir = parts.settings.cache_dir
+    for version in _with_collection(parts):
+        load_encoders(parts.registry.fetch(version, cache_dir), cache_dir, _loading())
+    status(parts)
 
 
 def current(parts: Parts, items: Sequence[Item]) -> tuple[list[Item], int]:
@@ -274,10 +290,18 @@ def _embedded(parts: Parts, version: ModelVersion, changes: Sequence[Change]) ->
         classes = _classes_of(parts, version, items)
         items = [_with_class(item, classes) for item in items]
         folder = parts.registry.fetch(version, parts.settings.cache_dir)
-        embedded = encode_pictures(folder, items, parts.settings.cache_dir)
+        embedded = encode_pictures(folder, items, parts.settings.cache_dir, _loading())
         embeddings_PD, pictures_N = embedded.rows_PD, embedded.pictures_N
     sequences = [change.sequence for change in [*put, *gone]]
     return Changes(items, embeddings_PD, [change.item_id for change in gone], sequences, pictures_N)
+
+
+@cache
+def _loading() -> Loading:
+    """Changes are few and often, so a service keeps the encoders between them."""
+    from immr.model.encoders.loading import Loading
+
+    return Loading.kept()
 
 
 def _with_error(progress: Progress, errors: dict[str, str]) -> Progress:

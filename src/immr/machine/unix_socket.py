@@ -33,7 +33,12 @@ def ask(path: Path, body: bytes, timeout_s: float) -> bytes:
 
 
 @contextmanager
-def answering(path: Path, answer: Callable[[bytes], bytes], send_within_s: float = 10.0) -> Iterator[None]:
+def answering(
+    path: Path,
+    answer: Callable[[bytes], bytes],
+    send_within_s: float = 10.0,
+    prepare: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
     """Answer requests in a thread during the block, one after the other; only this user can send any.
 
     If no socket can be made, for example because its path is too long, this is logged and the block still runs: to
@@ -43,6 +48,7 @@ def answering(path: Path, answer: Callable[[bytes], bytes], send_within_s: float
         path: The socket; one that another process left there is replaced.
         answer: From a request to its answer. If it raises, the answer is empty, and the error is logged.
         send_within_s: A caller that has not sent its request by then is dropped, so that others need not wait for it.
+        prepare: Called once in the thread before the first request is read; if it raises, the error is logged.
     """
     with closing(socket.socket(socket.AF_UNIX)) as listener:
         try:
@@ -55,7 +61,7 @@ def answering(path: Path, answer: Callable[[bytes], bytes], send_within_s: float
             yield
             return
         thread = Thread(
-            target=_answer_all, args=(listener, answer, send_within_s), name=path.name, daemon=True
+            target=_answer_all, args=(listener, answer, send_within_s, prepare), name=path.name, daemon=True
         )
         thread.start()
         try:
@@ -66,7 +72,16 @@ def answering(path: Path, answer: Callable[[bytes], bytes], send_within_s: float
             thread.join(_STOP_TIMEOUT_S)
 
 
-def _answer_all(listener: socket.socket, answer: Callable[[bytes], bytes], send_within_s: float) -> None:
+def _answer_all(
+    listener: socket.socket,
+    answer: Callable[[bytes], bytes],
+    send_within_s: float,
+    prepare: Callable[[], None],
+) -> None:
+    try:
+        prepare()
+    except Exception:  # requests are answered all the same
+        log.exception("preparing for requests through the socket failed")
     while True:
         try:
             accepted, _ = listener.accept()

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from immr.machine.progress_bar import ProgressBar
 from immr.model.card import TOWERS, Card, tuned_weights
 from immr.model.prototypes import Prototypes
 from immr.types import FloatArray, Item
+
+if TYPE_CHECKING:
+    from immr.model.encoders.loading import Loading
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +39,9 @@ class PictureEmbeddings:
     pictures_N: list[int]
 
 
-def encode_pictures(folder: Path, items: Sequence[Item], cache_dir: Path) -> PictureEmbeddings:
+def encode_pictures(
+    folder: Path, items: Sequence[Item], cache_dir: Path, loading: Loading | None = None
+) -> PictureEmbeddings:
     """Embed items once for each of their pictures, so that searches can find them by the best one.
 
     A further picture that cannot be read is left out, with a warning. For the arguments, see `encode_documents`.
@@ -46,7 +52,7 @@ def encode_pictures(folder: Path, items: Sequence[Item], cache_dir: Path) -> Pic
         for item, others in zip(items, readable, strict=True)
         for uri in (item.image, *others)
     ]
-    rows_PD = encode_documents(folder, by_picture, cache_dir)
+    rows_PD = encode_documents(folder, by_picture, cache_dir, loading=loading)
     return PictureEmbeddings(rows_PD, [1 + len(others) for others in readable])
 
 
@@ -59,8 +65,22 @@ def _is_readable(uri: str, item_id: str) -> bool:
     return True
 
 
+def load_encoders(folder: Path, cache_dir: Path, loading: Loading) -> None:
+    """Load what `encode_documents` needs to embed items with the version in `folder`."""
+    import torch
+
+    from immr.model.features.document_features import DocumentFeatures
+
+    features = DocumentFeatures(Card.read(folder).model, cache_dir, tuned_weights(folder), loading)
+    features.load_encoders(torch.get_num_threads())
+
+
 def encode_documents(
-    folder: Path, items: Sequence[Item], cache_dir: Path, photo_weight: float | None = None
+    folder: Path,
+    items: Sequence[Item],
+    cache_dir: Path,
+    photo_weight: float | None = None,
+    loading: Loading | None = None,
 ) -> FloatArray:
     """Embed items by their main picture and text, with the document tower of the version in `folder`.
 
@@ -71,12 +91,14 @@ def encode_documents(
         items: the documents; those without picture or text get an embedding as well.
         cache_dir: cache of frozen features; missing ones are computed and added.
         photo_weight: instead of the version's.
+        loading: of the encoders; by default they are loaded if features are missing, and freed afterwards.
 
     Returns:
         (N, D) with unit rows, in the order of `items`.
     """
     import torch
 
+    from immr.model.encoders.loading import FRESH
     from immr.model.features.document_features import DocumentFeatures
     from immr.model.features.image_features import Share
     from immr.model.towers import Towers
@@ -84,7 +106,7 @@ def encode_documents(
     recipe = Card.read(folder).model
     if not items:
         return np.zeros((0, recipe.embedding_dim), dtype=np.float32)
-    features = DocumentFeatures(recipe, cache_dir, tuned_weights(folder))
+    features = DocumentFeatures(recipe, cache_dir, tuned_weights(folder), loading or FRESH)
     features.compute(items, ["fit"], Share(threads=torch.get_num_threads()))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tower = Towers.read(recipe, folder / TOWERS).document.to(device)

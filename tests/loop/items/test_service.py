@@ -13,6 +13,7 @@ from immr.errors import ContractError
 from immr.loop import catalogue
 from immr.loop.items.request import Request
 from immr.loop.items.service import LARGEST_FILE_BYTES, ask, perform, serving
+from immr.model.encoders import loading
 from immr.settings import Settings
 from immr.wiring import connect
 from tests.loop.test_catalogue import blue, prepared, settings, titles, write
@@ -53,6 +54,29 @@ def test_the_command_does_what_the_service_should_not(settings: Settings, tmp_pa
         for source in (str(large), str(tmp_path), "s3://bucket/items.parquet"):
             assert ask(settings, Request("upsert", source=source)) is None
     assert catalogue.outbox(connect(settings)).latest() == 0
+
+
+def test_a_service_has_loaded_the_encoder_before_the_first_change(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads, load = [], loading.frozen_encoder
+    monkeypatch.setattr(loading, "frozen_encoder", lambda *given: loads.append(given) or load(*given))
+    kept = loading.Loading.kept()
+    monkeypatch.setattr(catalogue, "_loading", lambda: kept)
+    with serving(connect(settings)):
+        assert ask(settings, Request("status"))  # answered after everything is loaded
+        assert len(loads) == 1  # both versions have the same encoder
+        assert ask(settings, Request("upsert", source=str(write(tmp_path / "new.parquet", [blue(settings)]))))
+    assert len(loads) == 1
+
+
+def test_a_service_starts_although_a_version_is_broken(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = settings.model_copy(update={"index_url": "http://127.0.0.1:9"})
+    with serving(connect(away)):
+        answer = ask(away, Request("status"))
+    assert answer and "is not available" in answer.progress[0].error
 
 
 @pytest.mark.parametrize("verb", ["deliver", "status"])

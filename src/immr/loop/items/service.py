@@ -1,8 +1,8 @@
 """Changes to the catalogue in the process of `immr serve`.
 
-A command that embeds one item spends seconds on loading MLflow, pandas and torch. A running `immr serve` keeps
-them loaded, so the command asks it through a Unix socket in IMMR_HOME. If none runs there, or it has other
-settings, or the file is large, the command does the work itself.
+A command that embeds one item spends seconds on loading MLflow, pandas and torch. A running `immr serve` loads them
+when it starts and keeps them, so the command asks it through a Unix socket in IMMR_HOME. If none runs there, or it
+has other settings, or the file is large, the command does the work itself.
 """
 
 from __future__ import annotations
@@ -72,9 +72,19 @@ def ask(settings: Settings, request: Request) -> Answer | None:
 
 @contextmanager
 def serving(parts: Parts) -> Iterator[None]:
-    """Answer commands during the block, one after the other."""
-    with unix_socket.answering(parts.settings.home / _SOCKET, lambda body: _answered(parts, body)):
+    """Answer commands during the block, one after the other; the first one need not wait for libraries."""
+    socket = parts.settings.home / _SOCKET
+    with unix_socket.answering(socket, lambda body: _answered(parts, body), prepare=lambda: _prepare(parts)):
         yield
+
+
+def _prepare(parts: Parts) -> None:
+    from immr.loop import catalogue
+
+    try:
+        catalogue.load_what_changes_need(parts)
+    except ImmrError as error:  # a command meets it again, and reports it
+        log.info("not everything that changes need could be loaded yet: %s", error)
 
 
 def _answered(parts: Parts, body: bytes) -> bytes:

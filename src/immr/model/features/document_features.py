@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from immr.errors import DataError
 from immr.model.encoders.by_name import image_encoder_spec, text_encoder_spec
+from immr.model.encoders.loading import FRESH, Loading
 from immr.model.features.image_features import ImageFeatures, Share, image_hashes
 from immr.model.features.text_features import TextFeatures, Tokens, document_text
 from immr.model.fusion import Fusion, make_fusion
@@ -61,14 +63,28 @@ class DocumentFeatures:
     `weights` are those of a fine-tuned image encoder; None for the pretrained one.
     """
 
-    def __init__(self, recipe: ModelRecipe, cache_dir: Path, weights: Path | None = None):
+    def __init__(
+        self,
+        recipe: ModelRecipe,
+        cache_dir: Path,
+        weights: Path | None = None,
+        loading: Loading = FRESH,
+    ):
         self._image_dim = image_encoder_spec(recipe.image_encoder).dim
         self._text_dim = text_encoder_spec(recipe.text_encoder).dim
         fusion = fusion_of(recipe)
-        self._pooled = ImageFeatures(recipe, cache_dir, "pooled", weights) if fusion.uses_picture else None
-        self._patches = ImageFeatures(recipe, cache_dir, "patches", weights) if fusion.needs_patches else None
-        self._texts = TextFeatures(recipe, cache_dir) if fusion.uses_text else None
+        pictures = partial(ImageFeatures, recipe, cache_dir, weights=weights, loading=loading)
+        self._pooled = pictures("pooled") if fusion.uses_picture else None
+        self._patches = pictures("patches") if fusion.needs_patches else None
+        self._texts = TextFeatures(recipe, cache_dir, loading) if fusion.uses_text else None
         self._hashes: dict[str, str] = {}  # of pictures by URI; reading each takes a while
+
+    def load_encoders(self, threads: int) -> None:
+        """Load those that `compute` needs, for a `loading` that keeps them."""
+        if self._pooled:
+            self._pooled.load(threads)
+        if self._texts:
+            self._texts.load()
 
     def compute(self, items: Sequence[Item], views: Sequence[str], share: Share | None = None) -> None:
         """Compute this share's features that are not in the cache."""

@@ -18,8 +18,9 @@ from immr.errors import DataError, ImageError
 from immr.machine.progress_bar import ProgressBar
 from immr.machine.worker_processes import in_processes
 from immr.model.encoders.by_name import image_encoder_spec, preprocessing_of
-from immr.model.encoders.frozen import FrozenEncoder, frozen_encoder
+from immr.model.encoders.frozen import FrozenEncoder
 from immr.model.encoders.graph import Output, Square, frozen_hash
+from immr.model.encoders.loading import FRESH, Loading
 from immr.model.features.mapped import HalfArray, filled
 from immr.model.features.views import take_view
 from immr.model.model_recipe import ModelRecipe
@@ -53,13 +54,18 @@ class ImageFeatures:
     """Features of a recipe's image encoder, pretrained or with fine-tuned weights, cached under `cache_dir`."""
 
     def __init__(
-        self, recipe: ModelRecipe, cache_dir: Path, output: Output = "pooled", weights: Path | None = None
+        self,
+        recipe: ModelRecipe,
+        cache_dir: Path,
+        output: Output = "pooled",
+        weights: Path | None = None,
+        loading: Loading = FRESH,
     ):
         self.recipe = recipe
         self.output: Output = output
         spec = image_encoder_spec(recipe.image_encoder)
         self.dim = spec.dim if output == "pooled" else spec.patch_dim
-        self._cache_dir, self._weights = cache_dir, weights
+        self._cache_dir, self._weights, self._loading = cache_dir, weights, loading
         self._preprocessing = preprocessing_of(recipe)
         space = f"{spec.name}-{output}-{frozen_hash(recipe, weights)}"
         self._folder = cache_dir / "features" / space
@@ -81,7 +87,7 @@ class ImageFeatures:
         if not todo:
             return
         _log.info("computing frozen features of %d pictures in up to %d views", len(todo), len(views))
-        encoder = frozen_encoder(self.recipe, self._cache_dir, share.threads, self._weights)
+        encoder = self.load(share.threads)
         pictures = max(1, encoder.batch // sum(bool(keys) for keys in missing.values()))
         groups = [todo[start : start + pictures] for start in range(0, len(todo), pictures)]
 
@@ -100,6 +106,10 @@ class ImageFeatures:
                     self._keep(found)
                 progress.advance(len(names))
         self._keep(found)
+
+    def load(self, threads: int = 1) -> FrozenEncoder:
+        """The encoder, with this many threads."""
+        return self._loading.image(self.recipe, self._cache_dir, threads, self._weights)
 
     def read(self, hashes: Sequence[str], views: Sequence[str], file: Path | None = None) -> HalfArray:
         """(N, V, L, F) in the order of `hashes`; of zeros for an empty hash.

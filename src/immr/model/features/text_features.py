@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from immr.machine.progress_bar import ProgressBar
-from immr.model.encoders.by_name import load_text_encoder, text_encoder_spec
+from immr.model.encoders.by_name import text_encoder_spec
+from immr.model.encoders.loading import FRESH, Loading
 from immr.model.encoders.transformers_text import TransformersText
 from immr.model.features.image_features import Share
 from immr.model.features.mapped import HalfArray, filled
@@ -64,8 +65,8 @@ class Tokens:
 class TextFeatures:
     """Token features of a recipe's text encoder, cached under `cache_dir`."""
 
-    def __init__(self, recipe: ModelRecipe, cache_dir: Path):
-        self.recipe = recipe
+    def __init__(self, recipe: ModelRecipe, cache_dir: Path, loading: Loading = FRESH):
+        self.recipe, self._loading = recipe, loading
         spec = text_encoder_spec(recipe.text_encoder)
         space = fingerprint.of_values(spec.hash, recipe.max_tokens)[:16]
         self._store = ArrayStore(cache_dir / "features" / f"{spec.name}-tokens-{space}", np.float16)
@@ -80,12 +81,16 @@ class TextFeatures:
         if not todo:
             return
         _log.info("computing frozen features of %d texts", len(todo))
-        encoder = load_text_encoder(self.recipe.text_encoder)
+        encoder = self.load()
         with ProgressBar("text features", len(todo), "texts", share.rank == 0) as progress:
             for start in range(0, len(todo), _SHARD_TEXTS):
                 part = todo[start : start + _SHARD_TEXTS]
                 self._store.add(self._encode(encoder, {key: by_key[key] for key in part}))
                 progress.advance(len(part))
+
+    def load(self) -> TransformersText:
+        """The encoder."""
+        return self._loading.text(self.recipe.text_encoder)
 
     def read(self, texts: Sequence[str], file: Path | None = None) -> Tokens:
         """The tokens of each text.

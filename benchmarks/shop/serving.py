@@ -1,0 +1,131 @@
+"""A running `immr serve`, asked one search after the other, and given a changed item."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pyarrow.parquet as pq
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.shop.measured import Used, cpu_seconds_of, run, running
+from benchmarks.shop.pictures import Thing, write_catalogue_picture
+
+WITHIN_S = 900  # for the server to start, and for a new item to appear
+PAUSE_S = 0.05  # between two looks
+_STAGES = "immr_stage_seconds"
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What searches of different users took, one after the other; each clicked the first hit."""
+
+    ms: list[float]
+    cpu_ms: float  # processor time of `immr serve` for a search with its click
+    mean_ms_by_stage: dict[str, float]  # as the gateway measured it; `total` is its own
+    right_at_1: float  # share of the searches
+
+
+class Service:
+    """`immr serve` of a home, which serves the shop in a folder."""
+
+    def __init__(self, shop: Path, environment: Mapping[str, str], logs: Path) -> None:
+        self._shop, self._environment, self._logs = shop, environment, logs
+        self.used = Used()
+        """What it has used, once it has ended."""
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Serve during the block, which starts when searches are answered and changes need load nothing more."""
+        port = _free_port()
+        command = ["-m", "immr.cli", "serve", "--port", str(port), "--page-port", str(_free_port())]
+        with (
+            running(command, self._environment, self._logs / "serve.log") as (self._process, self.used),
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as self._client,
+        ):
+            _until(self._is_ready, lambda: self._process.poll() is None)
+            run(["-m", "immr.cli", "items", "status"], self._environment, self._logs / "status.log")
+            yield
+
+    def search(self, count: int, seed: int) -> Searched:
+        """Searches with random photos of the shop."""
+        truth = pq.read_table(self._shop / "truth.parquet")["item_id"].to_pylist()
+        rng, right, search_ms = np.random.default_rng(seed), 0, list[float]()
+        before_s, stages_before = cpu_seconds_of(self._process.pid), self._stages()
+        for number in range(count):
+            query = int(rng.integers(len(truth)))
+            photo = (self._shop / "photos" / f"{query}.jpg").read_bytes()
+            began = time.perf_counter()
+            hit = self._hits(photo, f"shopper-{number}")[0]
+            search_ms.append(1e3 * (time.perf_counter() - began))
+            right += hit["item_id"] == truth[query]
+            click = {"type": "click", "click_token": hit["click_token"], "ts": datetime.now(UTC).isoformat()}
+            self._client.post("/v1/events", json={"events": [click]}).raise_for_status()
+        cpu_s, stages = cpu_seconds_of(self._process.pid) - before_s, self._stages()
+        mean_ms = {
+            stage: round(1e3 * (seconds - stages_before.get(stage, 0.0)) / count, 3)
+            for stage, seconds in stages.items()
+        }
+        return Searched(search_ms, 1e3 * cpu_s / count, mean_ms, right / count)
+
+    def upsert(self, item_id: str, thing: Thing) -> tuple[Used, float]:
+        """What the command used, and the seconds from its start until a search finds the new item."""
+        picture = self._shop / "catalogue" / f"{item_id}.jpg"
+        write_catalogue_picture(thing, picture)
+        new = pq.read_table(self._shop / "items.parquet").slice(0, 1).to_pylist()[0]
+        new |= {"item_id": item_id, "title": "New thing", "image": str(picture)}
+        changed = self._logs / f"{item_id}.jsonl"
+        changed.write_text(json.dumps(new | {"updated_at": datetime.now(UTC).isoformat()}) + "\n")
+        command, log = ["-m", "immr.cli", "items", "upsert", str(changed)], self._logs / "upsert.log"
+        content, began = picture.read_bytes(), time.perf_counter()
+        with running(command, self._environment, log) as (process, used):
+            _until(
+                lambda: any(hit["item_id"] == item_id for hit in self._hits(content, "watcher")),
+                lambda: process.poll() in (None, 0),
+            )
+            took_s = time.perf_counter() - began
+            process.wait()
+        return used, took_s
+
+    def _hits(self, photo: bytes, user: str) -> list[dict[str, str]]:
+        answer = self._client.post(
+            "/v1/search", files={"image": photo}, data={"user_id": user, "k": "10"}
+        ).raise_for_status()
+        hits: list[dict[str, str]] = answer.json()["hits"]
+        return hits
+
+    def _stages(self) -> dict[str, float]:
+        """Seconds that the gateway has spent in each stage of searches."""
+        text = self._client.get("/metrics").raise_for_status().text
+        families = (family for family in text_string_to_metric_families(text) if family.name == _STAGES)
+        samples = (sample for family in families for sample in family.samples)
+        return {each.labels["stage"]: each.value for each in samples if each.name == f"{_STAGES}_sum"}
+
+    def _is_ready(self) -> bool:
+        try:
+            return self._client.get("/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _until(true: Callable[[], bool], is_alive: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WITHIN_S
+    while not true():
+        if not is_alive() or time.monotonic() > deadline:
+            raise SystemExit(f"it has {'not happened' if is_alive() else 'ended'} within {WITHIN_S:.0f} s")
+        time.sleep(PAUSE_S)

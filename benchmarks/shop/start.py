@@ -1,0 +1,73 @@
+"""A catalogue without clicks: how long `immr start` takes, then searches and changed items in `immr serve`.
+
+    python -m benchmarks.shop.start --items 10000 --json start.json
+
+The catalogue is rendered (`benchmarks.shop.pictures`). `search_p50_ms` is the whole way through the gateway, one
+search after the other; `search_stage_ms` are means. An upsert counts from the start of the command until a search
+finds the item.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from benchmarks.shop import tables
+from benchmarks.shop.measured import run
+from benchmarks.shop.pictures import Thing
+from benchmarks.shop.serving import Service
+from benchmarks.shop.tables import Size
+from immr.storage.atomic import write_atomically
+
+PHOTOS = 300
+SEED = 0
+
+
+def main(
+    items: Annotated[int, typer.Option(help="Items of the catalogue.")] = 10_000,
+    searches: Annotated[int, typer.Option(help="Searches that are measured.")] = 300,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keep the shop and its home here; a later run starts from them.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Measure, and print the figures."""
+    with TemporaryDirectory(prefix="immr-start-") as temporary:
+        place = folder or Path(temporary)
+        shop, environment = place / "shop", {"IMMR_HOME": str(place / "home")}
+        if not (shop / "impressions.parquet").is_file():
+            tables.write(Size(items, PHOTOS, PHOTOS), shop, SEED)
+        command = ["-m", "immr.cli", "start", "--items", str(shop / "items.parquet"), "--no-serve"]
+        started = run(command, environment, place / "start.log")
+        service = Service(shop, environment, place)
+        with service.running():
+            searched = service.search(searches, SEED)
+            first, first_s = service.upsert("first", Thing.of(SEED, items))
+            second, second_s = service.upsert("second", Thing.of(SEED, items + 1))
+    result = {
+        "items": items,
+        "start": asdict(started),
+        "serve_own_gib": service.used.own_gib,
+        "search_p50_ms": float(np.median(searched.ms)),
+        "search_p95_ms": float(np.quantile(searched.ms, 0.95)),
+        "search_cpu_ms": searched.cpu_ms,
+        "search_stage_ms": searched.mean_ms_by_stage,
+        "right_at_1": searched.right_at_1,
+        "first_upsert_s": first_s,
+        "upsert_s": second_s,
+        "upsert_command_s": second.seconds,
+        "upsert_command_cpu_s": [first.cpu_seconds, second.cpu_seconds],
+    }
+    print(json.dumps(result, indent=1))
+    if json_file:
+        write_atomically(json_file, json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
