@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 from pathlib import Path
@@ -9,8 +10,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import yaml
+from sqlalchemy.pool import QueuePool
 
 from immr.deploy.inference_service import ServingShape
+from immr.features import sql_registry
 from immr.launch.job_shape import JobShape
 from serving.process.metrics import Metrics
 from tests.k8s import schemas
@@ -84,6 +87,22 @@ def test_without_keda_the_cpu_decides(tmp_path: Path) -> None:
     assert not [title for title in made if title.startswith("ScaledObject")]
     assert refused(made["HorizontalPodAutoscaler/gateway"]) == ""
     assert "in_flight_target" not in made["ConfigMap/immr-settings"]["data"]["IMMR_DEPLOY_URL"]
+
+
+def test_the_database_has_a_connection_for_everyone() -> None:
+    (postgres,) = named("production", "StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"]
+    (allowed,) = (int(one.split("=")[1]) for one in postgres["args"] if one.startswith("max_connections="))
+    mlflow = named("production", "Deployment", "mlflow")["spec"]
+    (command,) = (one["args"] for one in mlflow["template"]["spec"]["containers"])
+    (workers,) = (int(one.split("=")[1]) for one in command if one.startswith("--workers="))
+    while_rolling = mlflow["replicas"] + mlflow["strategy"]["rollingUpdate"]["maxSurge"]
+    pool = QueuePool(lambda: None)  # type: ignore[arg-type,return-value]
+    per_worker = pool.size() + pool._max_overflow
+    gateways = named("production", "ScaledObject", "gateway")["spec"]["maxReplicaCount"]
+    (of_registry,) = re.findall(r"pool_size: (\d+), max_overflow: (\d+)", inspect.getsource(sql_registry))
+    versions = 2 * shape("production").max_replicas * sum(map(int, of_registry))
+    steps_and_page = 20
+    assert while_rolling * workers * per_worker + 2 * gateways + versions + steps_and_page <= allowed
 
 
 def test_a_drain_takes_one_pod_of_a_kind_at_a_time() -> None:
