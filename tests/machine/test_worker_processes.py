@@ -23,3 +23,7 @@ def test_an_error_in_a_process_is_raised_here():
     assert next(coming) == 0
     with pytest.raises(ValueError, match="the second one"):
         list(coming)
+
+
+def test_no_process_is_started_for_a_single_item():
+    assert list(in_processes(lambda n: os.getpid(), range(1), 2)) == [os.getpid()]

@@ -20,9 +20,9 @@ def in_processes(work: Callable[[T], R], items: Sequence[T], workers: int) -> It
     Args:
         work: must not use a GPU. The processes start now.
         items: known beforehand.
-        workers: processes; with 0, each result is computed when it is requested.
+        workers: processes; with 0, or for a single item, each result is computed when it is requested.
     """
-    if not workers:
+    if not workers or len(items) < 2:
         return map(work, items)
     import torch
     from torch.utils.data import DataLoader
