@@ -115,6 +115,16 @@ def test_a_sample_of_bad_tables_is_reported_without_writing(tmp_path: Path) -> N
     assert "impressions" in reports and sorted(shop.iterdir()) == before
 
 
+def test_a_folder_with_a_catalogue_alone_is_told_how_to_start(tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    columns = "item_id,title,description,category,image,price,updated_at"
+    (shop / "items.csv").write_text(f"{columns}\na,Tea,,Drinks,a.jpg,1.5,2025-01-01\n")
+    done = immr(tmp_path / "home", "data", "check", str(shop))
+    assert done.returncode == 1
+    assert "`immr start --items FILE`" in done.stderr
+
+
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     """The operating system's error often names no file; it once came out as a traceback."""
     with Path("/dev/full").open("w") as full:

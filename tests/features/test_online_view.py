@@ -37,6 +37,7 @@ def test_values_come_in_the_order_of_the_features(view: OnlineView) -> None:
     values = dict(zip(FEATURES, found["tea"], strict=True))
     assert (values["price"], values["category"], values["clicks_7d"]) == (2.0, "Drinks", 3)
     assert values["stock"] is None
+    assert values["updated_at"] == NOW
 
 
 def test_newest_is_the_time_of_the_newest_row(view: OnlineView) -> None:

@@ -62,7 +62,17 @@ def data_check(
         _print(reports, "" if propose else proposed_mapping(reports, shop))
     if wrote:
         note(wrote)
+    if _is_catalogue_alone(reports):
+        note("without photos and clicks, `immr start --items FILE` makes the items searchable")
     raise typer.Exit(0 if all(checked.fits for checked in reports) else 1)
+
+
+def _is_catalogue_alone(reports: Sequence[TableReport]) -> bool:
+    """Whether the items fit, and all other tables are missing."""
+    others = [checked for checked in reports if checked.name != "items"]
+    return bool(others) and all(
+        checked.files == 0 if checked in others else checked.fits for checked in reports
+    )
 
 
 def _print(reports: Sequence[TableReport], proposed: str) -> None:

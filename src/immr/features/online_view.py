@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from feast import FeatureStore
 
+_PLAIN = ("double_val", "string_val", "int64_val")
+
 
 class OnlineView:
     """A view keyed by `item_id`.
@@ -28,12 +30,11 @@ class OnlineView:
     def read(self, item_ids: Sequence[str]) -> dict[str, list[Any]]:
         """Values in the order of the features, None for one that is not set; unknown items are left out."""
         from feast.protos.feast.types.Value_pb2 import Value
-        from feast.type_map import feast_value_type_to_python_type
 
         rows = self._rows(item_ids)
         unset = Value()
         return {
-            item_id: [feast_value_type_to_python_type(values.get(name, unset)) for name in self._features]
+            item_id: [_python_value(values.get(name, unset)) for name in self._features]
             for item_id, (_, values) in zip(item_ids, rows, strict=True)
             if values
         }
@@ -63,6 +64,16 @@ class OnlineView:
             self._config, self._view, keys, list(self._features)
         )
         return rows
+
+
+def _python_value(value: Any) -> Any:
+    """Feast's own conversion asks for fifteen kinds of collections first, and a search converts 200 values."""
+    kind = value.WhichOneof("val")
+    if kind in _PLAIN:
+        return getattr(value, kind)
+    from feast.type_map import feast_value_type_to_python_type
+
+    return feast_value_type_to_python_type(value)
 
 
 def _with_zone(time: datetime) -> datetime:
