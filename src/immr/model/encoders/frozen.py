@@ -61,7 +61,7 @@ def frozen_encoder(
     return FrozenImageEncoder(recipe, cache_dir, threads, weights)
 
 
-class Sheets(NamedTuple):
+class PictureBatch(NamedTuple):
     """A batch of pictures whose centred squares are the input, each in the top left corner of a sheet."""
 
     pixels_BHWC: Any  # uint8 tensor, zero outside of the pictures
@@ -109,26 +109,26 @@ class TorchEncoder:
         width, height = (shorter + (length - shorter) % 2 for length in picture.size)
         return np.asarray(picture.crop((left, top, left + width, top + height)))
 
-    def collate(self, squares: Sequence[Square]) -> Sheets:
-        """The pictures on sheets that fit the largest."""
+    def collate(self, squares: Sequence[Square]) -> PictureBatch:
+        """The pictures on sheets as large as the largest."""
         import torch
 
         side, sizes = self._preprocessing.image_size_px, [square.shape[:2] for square in squares]
         if set(sizes) == {(side, side)}:
-            return Sheets(torch.from_numpy(np.stack(squares)), None)
+            return PictureBatch(torch.from_numpy(np.stack(squares)), None)
         height, width = (max(edges) for edges in zip(*sizes, strict=True))
         pixels_BHWC = torch.zeros(len(squares), height, width, 3, dtype=torch.uint8)
         for sheet_HWC, square in zip(pixels_BHWC.numpy(), squares, strict=True):
             sheet_HWC[: square.shape[0], : square.shape[1]] = square
-        return Sheets(pixels_BHWC, torch.tensor(sizes, dtype=torch.float32))
+        return PictureBatch(pixels_BHWC, torch.tensor(sizes, dtype=torch.float32))
 
-    def encode(self, squares: Sequence[Square] | Sheets, output: Output) -> FloatArray:
+    def encode(self, squares: Sequence[Square] | PictureBatch, output: Output) -> FloatArray:
         """`pooled` (B, F) or `patches` (B, P, F)."""
         import torch
 
-        sheets = squares if isinstance(squares, Sheets) else self.collate(squares)
-        count = len(sheets.pixels_BHWC)
-        pixels = self._resized(sheets)
+        batch = squares if isinstance(squares, PictureBatch) else self.collate(squares)
+        count = len(batch.pixels_BHWC)
+        pixels = self._resized(batch)
         pixels = pixels.sub_(self._preprocessing.mean).div_(self._preprocessing.std)
         if count < self.batch and self._device.type == "cuda":  # one size, so kernels are chosen once
             blank = pixels.new_zeros(self.batch - count, *pixels.shape[1:])
@@ -136,16 +136,16 @@ class TorchEncoder:
         features: FloatArray = self.features(pixels, output)[:count].cpu().numpy()
         return features
 
-    def _resized(self, sheets: Sheets) -> Any:
+    def _resized(self, batch: PictureBatch) -> Any:
         """(B, 3, S, S), whole levels in float32, on the device and with channels last in memory."""
         import torch
 
         from immr.model.device_resizing import resized
 
-        pixels = sheets.pixels_BHWC.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float()
-        if sheets.size_B2 is None:
+        pixels = batch.pixels_BHWC.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float()
+        if batch.size_B2 is None:
             return pixels
-        size_B2 = sheets.size_B2.to(self._device, non_blocking=True)
+        size_B2 = batch.size_B2.to(self._device, non_blocking=True)
         start_B2, side_B1 = (size_B2 - size_B2.amin(1, keepdim=True)) / 2, size_B2.amin(1, keepdim=True)
         box_B4 = torch.cat([start_B2, start_B2 + side_B1], 1)[:, [1, 0, 3, 2]]
         squares = resized(pixels, box_B4, size_B2, self._preprocessing.image_size_px)
