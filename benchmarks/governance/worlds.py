@@ -128,7 +128,7 @@ def bursts(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> Photos:
 
 def two_shops(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> Photos:
     """The other shop's camera scales each feature by its own factor."""
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(SEED + 1)  # another stream than that of the wrong labels
     other_N = rng.random(len(truth_N)) < 0.3
     factor_F = np.exp(0.5 * rng.standard_normal(x_NF.shape[1])).astype(np.float32)
     mixed = symmetric(0.4)(x_NF, truth_N, category_C)
