@@ -52,7 +52,7 @@ from serving.gateway.split import Gateway
 
 log = logging.getLogger(__name__)
 
-_STORM_S = 12.0
+_CHANGES_OF_A_STORM = 15
 _LONGEST_CALM_S = 120.0
 _IN_A_CALM = ("decide", "kill a version", "restart a gateway")
 
@@ -99,7 +99,7 @@ class Chaos:
             "start": (2, lambda parts: start(parts, holdout=self.dice.choice((None, None, 0.1)))),
             "ramp": (1, lambda parts: ramp(parts, self.dice.choice((0.3, 0.4)))),
             "stop": (0.3, stop),
-            "roll back": (1, roll_back),
+            "roll back": (2, roll_back),
             "resume": (1, queue.resume),
             "kill a version": (2, lambda parts: self.stand_ins.kill(self.champion)),
             "restart a gateway": (1, lambda parts: self.restart_gateway()),
@@ -128,11 +128,11 @@ class Chaos:
         return load(self.parts.settings.experiment_file).champion.model_version
 
     def storm(self, until: float) -> None:
-        """Random changes for some seconds, at most until this time."""
-        ends = min(until, time.monotonic() + _STORM_S)
-        while time.monotonic() < ends:
-            self.act()
-            time.sleep(self.dice.uniform(0.05, 0.5))
+        """Random changes, until this time at most."""
+        for _ in range(_CHANGES_OF_A_STORM):
+            if time.monotonic() < until:
+                self.act()
+                time.sleep(self.dice.uniform(0.05, 0.5))
 
     def calm(self, until: float) -> None:
         """Let the running test, if there is one, come to its verdict."""

@@ -41,3 +41,15 @@ def test_only_our_messages_are_printed(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stderr == "ours\n"
+
+
+def test_what_libraries_print_while_the_interpreter_ends_is_dropped() -> None:
+    """DuckDB's bindings report leaks there, after all Python code."""
+    code = (
+        "import atexit, os; from immr.machine.library_log import silence_the_end\n"
+        "atexit.register(os.write, 2, b'leaked 27 instances')\n"
+        "atexit.register(silence_the_end)\n"
+        "print('result'); raise SystemExit('a reason')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("result\n", "a reason\n", 1)

@@ -5,6 +5,7 @@ A command's module is imported when the command is called, because `immr --help`
 
 from __future__ import annotations
 
+import atexit
 import errno
 import sys
 from collections import UserDict
@@ -118,9 +119,10 @@ def root(
 
 def run() -> None:
     """Run the command. IMMR's errors, and files that cannot be read or written, print one sentence; exit code 1."""
-    from immr.machine.library_log import show_own_messages
+    from immr.machine.library_log import show_own_messages, silence_the_end
 
     show_own_messages()
+    atexit.register(silence_the_end)
     try:
         app()
     except ImmrError as error:
