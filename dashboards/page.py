@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import wait
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -115,6 +115,7 @@ class _Page:
     samples: Sequence[Path]
     links: Sequence[tuple[str, str]]
     templates: Environment
+    rendered: dict[str, tuple[Markup, str]] = field(default_factory=dict)  # each section as it was last
 
     def render(self, template: str, **values: Any) -> str:
         return self.templates.get_template(template).render(**values)
@@ -130,15 +131,21 @@ class _Page:
             content = self.render(f"{name}.html", **SECTIONS[name](self.sources))
         except ImmrError as error:
             content = self.render("problem.html", sentence=str(error))
-        return Markup(content), hashlib.sha256(content.encode()).hexdigest()[:16]
+        self.rendered[name] = Markup(content), hashlib.sha256(content.encode()).hexdigest()[:16]
+        return self.rendered[name]
 
     def first_view(self) -> dict[str, tuple[Markup, str, bool]]:
-        """Each section's content, fingerprint, and whether it is still being computed."""
+        """Each section's content, fingerprint, and whether it is computed for the first time.
+
+        A section that takes longer is shown as it was last; the browser asks for the new content soon.
+        """
         asked = {name: self.background(name) for name in SECTIONS}
         wait(asked.values(), FIRST_VIEW_S)
         waiting = Markup(self.render("waiting.html"))
         return {
-            name: (*found.result(), False) if found.done() else (waiting, "", True)
+            name: (*(found.result() if found.done() else self.rendered[name]), False)
+            if found.done() or name in self.rendered
+            else (waiting, "", True)
             for name, found in asked.items()
         }
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from dashboards import sections
 from immr.events.sqlite import SqliteEventLog
 from immr.experiment.definition import Holdout, load, save
 from immr.types import Click, Impression, SearchRecord
@@ -250,3 +252,20 @@ def test_all_challengers_are_shown(tmp_path: Path) -> None:
         assert sentence in shown
     assert "CTR, challenger-3 − champion" not in shown  # it has left
     assert 'immr_experiment_ctr_difference{variant="challenger-2"}' in metrics
+
+
+def test_a_section_that_takes_long_is_shown_as_it_was(
+    tmp_path: Path, upstreams: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first visitor after a start waits for sections."""
+    fill(tmp_path, upstreams, 20, STARTED)
+    with opened(tmp_path) as page:
+        before = whole(page)
+        may_end = threading.Event()
+        monkeypatch.setitem(sections.SECTIONS, "history", lambda _: may_end.wait(60) and {})
+        try:
+            busy = page.get("/").text
+        finally:
+            may_end.set()
+        part = re.compile(r'<section id="history".*?</section>', re.DOTALL)
+        assert part.findall(busy) == part.findall(before)
