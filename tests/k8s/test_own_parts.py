@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from immr.cluster.objects import NO_SIDECAR
+from immr.cluster.objects import OUTSIDE_MESH
 from tests.k8s import schemas
 from tests.k8s.test_manifests import OVERLAYS, composed, named, objects_of, pods, titled
 
@@ -17,7 +17,7 @@ SEARCH = {"matchLabels": {"app.kubernetes.io/name": "immr-search"}}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_no_pod_has_a_sidecar(overlay: str, tmp_path: Path) -> None:
+def test_pods_are_outside_the_mesh(overlay: str, tmp_path: Path) -> None:
     """Steps and training pods have none, so a mesh's policy would refuse their calls to pods that have one."""
     labels = {
         title: template["metadata"]["labels"]
@@ -30,15 +30,21 @@ def test_no_pod_has_a_sidecar(overlay: str, tmp_path: Path) -> None:
         labels[name] = replica["template"]["metadata"]["labels"]
     tools = yaml.safe_load((schemas.ROOT / "k8s" / "tools" / "pod.yaml").read_text())
     labels["tools"] = tools["metadata"]["labels"]
-    assert [title for title, each in labels.items() if not NO_SIDECAR.items() <= each.items()] == []
+    assert [title for title, each in labels.items() if not OUTSIDE_MESH.items() <= each.items()] == []
 
 
-def test_components_have_no_sidecar_either() -> None:
+def test_pods_of_components_are_outside_the_mesh_too() -> None:
     made = {titled(one): one for one in composed("new-data", "redis", "spark")}
     for title in ("Deployment/new-data", "StatefulSet/redis"):
-        assert NO_SIDECAR.items() <= made[title]["spec"]["template"]["metadata"]["labels"].items(), title
+        assert OUTSIDE_MESH.items() <= made[title]["spec"]["template"]["metadata"]["labels"].items(), title
     for role in ("driver", "executor"):
-        assert NO_SIDECAR.items() <= made["SparkApplication/immr-govern"]["spec"][role]["labels"].items()
+        assert OUTSIDE_MESH.items() <= made["SparkApplication/immr-govern"]["spec"][role]["labels"].items()
+
+
+def test_kubeflow_recognizes_the_namespace_as_a_profiles() -> None:
+    """Its network policies admit callers of Kubeflow Pipelines and of the object store by this label."""
+    labels = named("production", "Namespace", "immr")["metadata"]["labels"]
+    assert labels["app.kubernetes.io/part-of"] == "kubeflow-profile"
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

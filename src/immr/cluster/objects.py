@@ -12,8 +12,8 @@ Shape = TypeVar("Shape")
 
 MANAGED_BY = ("app.kubernetes.io/managed-by", "immr")
 """Label of the objects that IMMR creates; others are never changed or deleted."""
-NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
-"""Label of pods outside a service mesh, whose policy would refuse callers without a sidecar, such as steps."""
+OUTSIDE_MESH = {"sidecar.istio.io/inject": "false", "istio.io/dataplane-mode": "none"}
+"""Labels of pods outside a service mesh, whose policy would refuse callers without a sidecar, such as steps."""
 _USER = 10001  # the user of IMMR's images
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from immr.cluster.objects import MANAGED_BY, NO_SIDECAR, restricted_pod, shape_from_query
+from immr.cluster.objects import MANAGED_BY, OUTSIDE_MESH, restricted_pod, shape_from_query
 from immr.deploy.bento_storage import storage_uri
 from immr.errors import DeployError
 from immr.types import ModelVersion
@@ -70,7 +70,7 @@ def inference_service(
             "app.kubernetes.io/component": "search",
             "networking.kserve.io/visibility": "cluster-local",  # shoppers come through the gateway only
             MANAGED_BY[0]: MANAGED_BY[1],
-            **NO_SIDECAR,
+            **OUTSIDE_MESH,
         },
         annotations={
             "serving.kserve.io/deploymentMode": "Standard",

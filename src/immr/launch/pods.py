@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from immr import __version__
-from immr.cluster.objects import MANAGED_BY, NO_SIDECAR, restricted_pod
+from immr.cluster.objects import MANAGED_BY, OUTSIDE_MESH, restricted_pod
 from immr.errors import TrainingError
 from immr.launch.job_shape import JobShape
 from immr.launch.launcher import TrainingJob
@@ -98,7 +98,7 @@ def pod_template(
     )
     topology = {"kueue.x-k8s.io/podset-preferred-topology": shape.topology} if shape.topology else None
     # a sidecar would keep the pod running after training
-    metadata = client.V1ObjectMeta(labels=pod_labels(job) | NO_SIDECAR, annotations=topology)
+    metadata = client.V1ObjectMeta(labels=pod_labels(job) | OUTSIDE_MESH, annotations=topology)
     return client.V1PodTemplateSpec(metadata=metadata, spec=spec)
 
 
