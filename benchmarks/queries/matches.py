@@ -7,17 +7,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
+from immr.data import images
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.evaluation.matches.calibrate import LabelledEmbeddings, calibrate, first_hits
+from immr.evaluation.matches.photos import LabelledPictures, embed_with_textures, fitted, labelled
 from immr.evaluation.matches.rule import MatchRecipe, MatchRule
-from immr.loop.evaluate import embed_photos
 from immr.model.card import Card
 from immr.types import FloatArray
 
 RECIPE = MatchRecipe(min_photos=30)  # an untrained version has few correct first hits
-TRAINING_PHOTOS = 600
 OTHER_PHOTOS = 150
 PLAIN_PICTURES = 30
 SIDE_PX = 320
@@ -25,7 +25,7 @@ SIDE_PX = 320
 
 def matches(
     folder: Path,
-    labelled: LabelledSet,
+    of_shop: LabelledSet,
     documents_ND: FloatArray,
     photos: Sequence[DatasetPhoto],
     others: LabelledSet,
@@ -36,23 +36,27 @@ def matches(
 
     Args:
         folder: of the version.
-        labelled: the catalogue, and training photos.
+        of_shop: the catalogue, and training photos.
         documents_ND: embeddings of its items.
         photos: held out.
         others: a set from another domain, whose photos should find nothing.
     """
-    number_of = {item.item_id: number for number, item in enumerate(labelled.items)}
+    number_of = {item.item_id: number for number, item in enumerate(of_shop.items)}
 
-    def embedded(some: Sequence[DatasetPhoto]) -> LabelledEmbeddings:
-        rows_ND = embed_photos(folder, [photo.image for photo in some], threads=1)
-        return LabelledEmbeddings(rows_ND, np.array([number_of[photo.item_id] for photo in some]))
+    def pictures(some: Sequence[DatasetPhoto]) -> LabelledPictures:
+        return LabelledPictures([each.image for each in some], [number_of[each.item_id] for each in some])
 
     documents = LabelledEmbeddings(documents_ND, np.arange(len(documents_ND)))
-    training_photos = embedded(_spread(labelled.split("train"), TRAINING_PHOTOS))
-    held_out = embedded(photos)
-    other_photos = _spread(others.split("val"), OTHER_PHOTOS)
-    foreign_ND = embed_photos(folder, [photo.image for photo in other_photos], threads=1)
-    plain_ND = _plain_pictures(folder)
+    catalogue = LabelledPictures([item.image for item in of_shop.items], range(len(of_shop.items)))
+    training_photos = fitted(folder, pictures(of_shop.split("train")), catalogue)
+    held_out, changed = (labelled(folder, pictures(photos), changed) for changed in (False, True))
+    drawings = others.split("val")[:: -(-len(others.split("val")) // OTHER_PHOTOS)]
+    elsewhere = {
+        "other_domain_none": embed_with_textures(folder, [drawing.image for drawing in drawings]),
+        "coloured_drawing_none": _embedded(folder, _coloured(drawings)),
+        "plain_picture_none": _embedded(folder, _plain_pictures()),
+        "catalogue_picture_none": embed_with_textures(folder, catalogue.uris),
+    }
     shares: dict[str, list[bool]] = {}
     for half in range(2):
         measured_N = held_out.classes_N % 2 == half
@@ -61,19 +65,30 @@ def matches(
         assert rule is not None, "the split has too few photos"
         found = {
             **_known(rule, held_out.some(measured_N), documents),
-            "other_domain_none": [not rule.domain.contains(row_D) for row_D in foreign_ND],
-            "plain_picture_none": [not rule.domain.contains(row_D) for row_D in plain_ND],
+            **{name: _none(rule, *rows) for name, rows in elsewhere.items()},
+            "photo_none": _none(rule, *_rows(held_out.some(measured_N))),
+            "changed_photo_none": _none(rule, *_rows(changed.some(measured_N))),
         }
         for name, values in found.items():
             shares.setdefault(name, []).extend(values)
     return {name: float(np.mean(values)) for name, values in shares.items()}
 
 
+def _rows(photos: LabelledEmbeddings) -> tuple[FloatArray, FloatArray | None]:
+    return photos.rows_ND, photos.textures_NT
+
+
+def _none(rule: MatchRule, rows_ND: FloatArray, textures_NT: FloatArray | None) -> list[bool]:
+    """Of each photo, whether it is outside the domain, so that all of its hits are called none."""
+    textures = [None] * len(rows_ND) if textures_NT is None else list(textures_NT)
+    return [not rule.domain.contains(*row) for row in zip(rows_ND, textures, strict=True)]
+
+
 def _known(
     rule: MatchRule, photos: LabelledEmbeddings, documents: LabelledEmbeddings
 ) -> dict[str, list[bool]]:
     """Of photos of the shop: whether the first hit is exact, with the item in the catalogue and without."""
-    inside_Q = [rule.domain.contains(row_D) for row_D in photos.rows_ND]
+    inside_Q = [not outside for outside in _none(rule, *_rows(photos))]
     cosine_Q, right_Q = first_hits(photos, documents)
     missing_Q, _ = first_hits(photos, documents, without_own=True)
     called = [
@@ -89,20 +104,32 @@ def _known(
     }
 
 
-def _spread(photos: Sequence[DatasetPhoto], most: int) -> Sequence[DatasetPhoto]:
-    return photos[:: -(-len(photos) // most)]
+def _embedded(folder: Path, pictures: Sequence[Image.Image]) -> tuple[FloatArray, FloatArray | None]:
+    with TemporaryDirectory() as place:
+        files = [str(Path(place) / f"{number}.png") for number in range(len(pictures))]
+        for picture, file in zip(pictures, files, strict=True):
+            picture.save(file)
+        return embed_with_textures(folder, files)
 
 
-def _plain_pictures(folder: Path) -> FloatArray:
-    """Embeddings of even greys from black on, of noise, and of gradients."""
+def _coloured(drawings: Sequence[DatasetPhoto]) -> list[Image.Image]:
+    """Drawings in one colour on another."""
+    generator = np.random.default_rng(0)
+    coloured = []
+    for drawing in drawings:
+        ink, paper = (tuple(generator.integers(0, 256, 3).tolist()) for _ in range(2))
+        coloured.append(ImageOps.colorize(images.load(drawing.image, SIDE_PX).convert("L"), ink, paper))
+    return coloured
+
+
+def _plain_pictures() -> list[Image.Image]:
+    """Even greys from black on, noise, and gradients."""
     generator = np.random.default_rng(0)
     ramp = np.linspace(0, 255, SIDE_PX).astype(np.uint8)
-    with TemporaryDirectory() as place:
-        files = []
-        for number in range(PLAIN_PICTURES):
-            grey = np.full((SIDE_PX, SIDE_PX, 3), 8 * number, dtype=np.uint8)
-            noise = generator.integers(0, 256, grey.shape, dtype=np.uint8)
-            gradient = np.broadcast_to(np.roll(ramp, 10 * number)[None, :, None], grey.shape)
-            files.append(str(Path(place) / f"{number}.png"))
-            Image.fromarray((grey, noise, gradient)[number % 3]).save(files[-1])
-        return embed_photos(folder, files, threads=1)
+    pictures = []
+    for number in range(PLAIN_PICTURES):
+        grey = np.full((SIDE_PX, SIDE_PX, 3), 8 * number, dtype=np.uint8)
+        noise = generator.integers(0, 256, grey.shape, dtype=np.uint8)
+        gradient = np.broadcast_to(np.roll(ramp, 10 * number)[None, :, None], grey.shape)
+        pictures.append(Image.fromarray((grey, noise, gradient)[number % 3]))
+    return pictures

@@ -41,7 +41,7 @@ def test_a_fine_tuned_encoder_is_used_on_both_sides(training_set, cache_dir, tmp
     towers = write_untrained(tmp_path, "image")
     photo = Image.open(training_set.queries[0].image)
     export_query_encoder(MODEL, towers.query, tmp_path, cache_dir)
-    before_D = OnnxQueryEncoder(tmp_path).encode([photo])[0]
+    before_D, texture_T = OnnxQueryEncoder(tmp_path).encode_with_texture(photo)
     pretrained_ND = encode_documents(tmp_path, training_set.items[:2], cache_dir)
 
     encoder = load_image_encoder(MODEL.image_encoder, MODEL.image_size_px)
@@ -50,7 +50,9 @@ def test_a_fine_tuned_encoder_is_used_on_both_sides(training_set, cache_dir, tmp
             parameter.mul_(0.5).add_(0.05)
     torch.save(encoder.state_dict(), tmp_path / IMAGE_ENCODER)
     assert export_query_encoder(MODEL, towers.query, tmp_path, cache_dir) < 1e-5
-    assert not np.allclose(OnnxQueryEncoder(tmp_path).encode([photo])[0], before_D, atol=1e-3)
+    after_D, same_T = OnnxQueryEncoder(tmp_path).encode_with_texture(photo)
+    assert not np.allclose(after_D, before_D, atol=1e-3)
+    np.testing.assert_allclose(same_T, texture_T, atol=1e-5)
     tuned_ND = encode_documents(tmp_path, training_set.items[:2], cache_dir)
     assert not np.allclose(tuned_ND, pretrained_ND, atol=1e-3)
 

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from immr.model.query_encoder import OnnxQueryEncoder
+from immr.model.texture import TEXTURE_DIM
 from immr.model.towers import Towers
 from immr.train.export import export_query_encoder
 from tests.support import tiny_encoders
@@ -24,6 +25,9 @@ def test_query_encoder_needs_no_torch(training_set, cache_dir, tmp_path):
     np.testing.assert_allclose(np.linalg.norm(embeddings_ND, axis=1), 1.0, atol=1e-5)
     np.testing.assert_allclose(encoder.encode(images[16:]), embeddings_ND[16:], atol=1e-5)
     assert encoder.encode([]).shape == (0, MODEL.embedding_dim)
+    embedding_D, texture_T = encoder.encode_with_texture(images[0])
+    np.testing.assert_array_equal(embedding_D, embeddings_ND[0])
+    assert texture_T is not None and texture_T.shape == (TEXTURE_DIM,) and np.isfinite(texture_T).all()
     code = (
         "import sys; from pathlib import Path; from PIL import Image;"
         "from immr.model.query_encoder import OnnxQueryEncoder;"

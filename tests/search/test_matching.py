@@ -10,18 +10,13 @@ from immr.types import Candidate, Hit
 
 CANDIDATES = [Candidate(name, cosine, name, "", "") for name, cosine in (("a", 0.9), ("b", 0.5), ("c", 0.1))]
 HITS = [Hit(name, 1.0, name, "", "") for name in ("b", "a", "c")]  # ranked by more than the cosine
-PHOTO_D = np.array([1.0, 0.0], dtype=np.float32)
-
-
-def rule(farthest: float) -> MatchRule:
-    eye_PP = np.eye(2, dtype=np.float32)
-    return MatchRule(0.8, 0.3, PhotoDomain(0, np.zeros(2, dtype=np.float32), eye_PP, farthest))
+RULE = MatchRule(0.8, 0.3, PhotoDomain(0, np.zeros(2, np.float32), np.eye(2, dtype=np.float32), math.inf))
 
 
 def test_each_hit_is_called_by_its_own_cosine() -> None:
-    matched = with_matches(HITS, CANDIDATES, PHOTO_D, rule(math.inf))
+    matched = with_matches(HITS, CANDIDATES, False, RULE)
     assert [(hit.item_id, hit.match) for hit in matched] == [("b", "similar"), ("a", "exact"), ("c", "none")]
 
 
 def test_nothing_fits_a_photo_from_another_domain() -> None:
-    assert {hit.match for hit in with_matches(HITS, CANDIDATES, PHOTO_D, rule(0.5))} == {"none"}
+    assert {hit.match for hit in with_matches(HITS, CANDIDATES, True, RULE)} == {"none"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -27,13 +26,13 @@ class Photos:
     def decode(self, photo: bytes, region: Region | None = None) -> Image.Image:
         if photo == b"broken":
             raise ImageError("this is not a picture")
-        return Image.new("RGB", (1, 1))
+        return Image.new("RGB", (len(photo), 1))
 
-    def encode(self, pictures: Sequence[Image.Image]) -> FloatArray:
+    def encode_with_texture(self, picture: Image.Image) -> tuple[FloatArray, FloatArray | None]:
         assert self._wait_for is None or self._wait_for.wait(WAIT_S), "the words are encoded afterwards"
         if self._done is not None:
             self._done.set()
-        return np.stack([PHOTO_D] * len(pictures))
+        return PHOTO_D, np.full(2, picture.width, dtype=np.float32)
 
 
 class Words:
@@ -53,7 +52,7 @@ def test_photo_and_words_are_encoded_at_the_same_time() -> None:
     words_begun, photo_done = threading.Event(), threading.Event()
     embedder = QueryEmbedder(Photos(words_begun, photo_done), Words(words_begun, photo_done), text_weight=0.5)
     stage_ms: dict[str, float] = {}
-    embedding_D = embedder.embed([b"photo"], None, "blue", stage_ms)
+    embedding_D, _ = embedder.embed([b"photo"], None, "blue", stage_ms)
     assert embedding_D == pytest.approx(np.array([0.5, 0.5, 0]) * 2**0.5)
     assert list(stage_ms) == ["decode", "encode"]
 
@@ -61,17 +60,22 @@ def test_photo_and_words_are_encoded_at_the_same_time() -> None:
 def test_the_weight_is_the_share_of_the_words() -> None:
     embedder = QueryEmbedder(Photos(), Words(), text_weight=0.25)
     expected = np.array([0.75, 0.25, 0]) / np.hypot(0.75, 0.25)
-    assert embedder.embed([b"one", b"two"], None, "blue", {}) == pytest.approx(expected)
+    assert embedder.embed([b"one", b"two"], None, "blue", {}).embedding_D == pytest.approx(expected)
     assert embedder.with_text(PHOTO_D, "blue", {}) == pytest.approx(expected)
 
 
 def test_words_alone_and_photos_alone() -> None:
     embedder = QueryEmbedder(Photos(), Words(), text_weight=0.25)
-    assert embedder.embed([], None, "blue", {}) is TEXT_D
-    assert embedder.embed([b"photo"], None, "", {}) == pytest.approx(PHOTO_D)
+    assert embedder.embed([], None, "blue", {}) == (TEXT_D, None)
+    assert embedder.embed([b"photo"], None, "", {}).embedding_D == pytest.approx(PHOTO_D)
     without_texts = QueryEmbedder(Photos(), None, text_weight=0.25)
-    assert without_texts.embed([b"photo"], None, "blue", {}) == pytest.approx(PHOTO_D)
-    assert without_texts.embed([], None, "blue", {}) is None
+    assert without_texts.embed([b"photo"], None, "blue", {}).embedding_D == pytest.approx(PHOTO_D)
+    assert without_texts.embed([], None, "blue", {}) == (None, None)
+
+
+def test_textures_are_averaged() -> None:
+    embedded = QueryEmbedder(Photos(), None, text_weight=0.0).embed([b"1", b"333"], None, "", {})
+    assert embedded.texture_T == pytest.approx([2.0, 2.0])
 
 
 def test_an_unreadable_photo_is_an_error_beside_words_as_well() -> None:

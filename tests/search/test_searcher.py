@@ -292,6 +292,23 @@ def test_matches_are_of_photos_alone(encoder: OnnxQueryEncoder, collection: Coll
     assert Searcher(encoder, collection, None, RankingRecipe()).search(photos, Wanted(2)).match is None
 
 
+def test_nothing_matches_a_photo_of_another_texture_on_any_page(
+    tmp_path: Path, collection: Collection
+) -> None:
+    encoder = OnnxQueryEncoder(tiny_version.write_files(tmp_path, textures=True))
+    even_T = encoder.encode_with_texture(Image.new("RGB", (48, 40), tiny_version.COLOURS["red"]))[1]
+    assert even_T is not None
+    domain = PhotoDomain(None, even_T, np.eye(len(even_T), dtype=np.float32), farthest=2.0)
+    rule = MatchRule(exact_from=0.9, similar_from=-1.0, domain=domain)
+    searcher = Searcher(encoder, collection, None, RankingRecipe(), match_rule=rule)
+    noise, content = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8), io.BytesIO()
+    Image.fromarray(noise).save(content, "PNG")
+    for photo, match in ((tiny_version.photo("red"), "similar"), (content.getvalue(), "none")):
+        first = searcher.search([photo], Wanted(2))
+        assert first.following is not None
+        assert searcher.page(first.embedding_D, Wanted(2), first.following).match == match
+
+
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> TextQueryEncoder:
     folder = tiny_version.write_files(tmp_path_factory.mktemp("version"))

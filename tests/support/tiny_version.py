@@ -20,6 +20,7 @@ from immr.model.query_encoder import OnnxQueryEncoder
 from immr.packaging.version_file import VersionFile
 from immr.search.ranking import RankingRecipe
 from immr.settings import Settings
+from immr.train.export import add_texture
 from immr.types import FloatArray, Item, ModelVersion
 from immr.wiring import connect
 
@@ -40,8 +41,11 @@ def version(number: int = 1) -> ModelVersion:
     return ModelVersion("immr", number, "key", "run", DIM, PREPROCESSING.hash, "a" * 64, "tiny")
 
 
-def write_files(folder: Path) -> Path:
-    """card.json and query_encoder.onnx: average pool, then a fixed matrix, then unit length."""
+def write_files(folder: Path, textures: bool = False) -> Path:
+    """card.json and query_encoder.onnx: average pool, then a fixed matrix, then unit length.
+
+    Earlier releases exported query encoders without textures.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     card = Card(
         "tiny", ModelRecipe(image_size_px=SIZE_PX, dim=DIM, plain_dim=0), PREPROCESSING, "a" * 64, "key"
@@ -61,7 +65,9 @@ def write_files(folder: Path) -> Path:
         [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", DIM])],
         [numpy_helper.from_array(matrix, "matrix"), numpy_helper.from_array(shape, "shape")],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    if textures:
+        add_texture(model)
     onnx.save(model, str(folder / QUERY_ENCODER))
     return folder
 

@@ -20,7 +20,7 @@ from immr.search.searcher import Cursor, Wanted
 from immr.types import Condition, Filters, FloatArray
 from serving.wire.problems import ProblemError
 
-_FORMAT = 2
+_FORMAT = 3
 _CONTEXT = b"immr page 1:"  # keeps signatures of page tokens and click tokens apart: they share the keys
 _REMEDY = "Send the `next_page` of an answer unchanged, or start a new search."
 
@@ -44,7 +44,7 @@ def sign(page: Page, key: bytes) -> str:
         page.model_version,
         page.number,
         _values(page.wanted),
-        [page.cursor.start, page.cursor.place, groups],
+        [page.cursor.start, page.cursor.place, groups, page.cursor.elsewhere],
     ]
     embedding = "" if page.embedding_D is None else _encode(page.embedding_D.astype("<f4").tobytes())
     payload = f"{_encode(json.dumps(fields, ensure_ascii=False).encode())}.{embedding}"
@@ -68,12 +68,12 @@ def read(token: str, keys: Sequence[bytes], model_version: str) -> Page:
         raise ProblemError(
             400, f"The page token is from {version}, but {model_version} answers now. {_REMEDY}"
         )
-    number, wanted, (start, place, groups) = fields
+    number, wanted, (start, place, groups, elsewhere) = fields
     return Page(
         version,
         number,
         _wanted(wanted),
-        Cursor(start, place, _fingerprints(_decode(groups))),
+        Cursor(start, place, _fingerprints(_decode(groups)), elsewhere),
         np.frombuffer(_decode(embedding), dtype="<f4") if embedding else None,
     )
 

@@ -7,7 +7,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
 GATE_PASSED = "gate.passed"
 """Tag of a version with the gate's verdict: yes or no. A version that was never evaluated has none."""
-
-_DOMAIN_PHOTOS = 600  # training photos to which the domain is fitted
 
 
 @dataclass(frozen=True)
@@ -160,15 +157,9 @@ def embed_photos(folder: Path, uris: Sequence[str], threads: int = 2) -> FloatAr
     Returns:
         (N, D) float32, unit rows, in the order of `uris`.
     """
-    from immr.data import images
-    from immr.machine.progress_bar import with_progress
-    from immr.model.query_encoder import OnnxQueryEncoder
+    from immr.evaluation.matches.photos import embed_with_textures
 
-    encoder = OnnxQueryEncoder(folder, at_once=threads)
-    enough_px = encoder.card.preprocessing.enough_px
-    with ThreadPoolExecutor(threads) as pool:
-        photos = pool.map(lambda uri: encoder.encode([images.load(uri, enough_px)]), uris)
-        return np.concatenate(list(with_progress(photos, "encoding", "photos", len(uris))))
+    return embed_with_textures(folder, uris, threads=threads)[0]
 
 
 def _background(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Background:
@@ -212,15 +203,17 @@ def _logged_metrics(evaluation: Evaluation, verdict: GateVerdict) -> dict[str, f
 
 @dataclass(frozen=True)
 class _Embedded:
-    """Photos and items as a version embeds them: (Q, D) and (N, D)."""
+    """Photos and items as a version embeds them: (Q, D) and (N, D), and the photos' textures (Q, T)."""
 
     photos_QD: FloatArray
     items_ND: FloatArray
+    textures_QT: FloatArray | None
 
 
 def _embedded(
     parts: Parts, version: ModelVersion, photos: Sequence[LabelledPhoto], items: Sequence[Item]
 ) -> _Embedded:
+    from immr.evaluation.matches.photos import embed_with_textures
     from immr.model.documents import encode_documents
 
     if not photos:
@@ -229,8 +222,8 @@ def _embedded(
             "more than one user, and govern again"
         )
     folder = parts.registry.fetch(version, parts.settings.cache_dir)
-    photos_QD = embed_photos(folder, [photo.image for photo in photos])
-    return _Embedded(photos_QD, encode_documents(folder, items, parts.settings.cache_dir))
+    photos_QD, textures_QT = embed_with_textures(folder, [photo.image for photo in photos])
+    return _Embedded(photos_QD, encode_documents(folder, items, parts.settings.cache_dir), textures_QT)
 
 
 def _judged(
@@ -257,20 +250,28 @@ def _judged(
 def _match_rule(
     parts: Parts, version: ModelVersion, training_set: TrainingSet, embedded: _Embedded, recipe: Recipe
 ) -> MatchRule | None:
+    from immr.evaluation.matches import photos
     from immr.evaluation.matches.calibrate import LabelledEmbeddings, calibrate
 
-    def labelled(rows_ND: FloatArray, classes: Sequence[int]) -> LabelledEmbeddings:
-        return LabelledEmbeddings(rows_ND, np.array(classes, dtype=np.int64))
-
-    folder = parts.registry.fetch(version, parts.settings.cache_dir)
-    queries = training_set.queries[:: -(-len(training_set.queries) // _DOMAIN_PHOTOS) or 1]
-    if len(queries) < recipe.match.min_photos:
+    if len(training_set.queries) < recipe.match.min_photos:
         return None
+    folder = parts.registry.fetch(version, parts.settings.cache_dir)
+    held_out = np.array([photo.class_id for photo in training_set.judgements], dtype=np.int64)
+    pictured = [
+        (item.image, class_id)
+        for item, class_id in zip(training_set.items, training_set.item_classes, strict=True)
+        if item.image
+    ]
     return calibrate(
-        labelled(embedded.photos_QD, [photo.class_id for photo in training_set.judgements]),
-        labelled(embedded.items_ND, training_set.item_classes),
-        labelled(
-            embed_photos(folder, [photo.image for photo in queries]), [each.class_id for each in queries]
+        LabelledEmbeddings(embedded.photos_QD, held_out, embedded.textures_QT),
+        LabelledEmbeddings(embedded.items_ND, np.array(training_set.item_classes, dtype=np.int64)),
+        photos.fitted(
+            folder,
+            photos.LabelledPictures(
+                [query.image for query in training_set.queries],
+                [query.class_id for query in training_set.queries],
+            ),
+            photos.LabelledPictures([uri for uri, _ in pictured], [class_id for _, class_id in pictured]),
         ),
         recipe.match,
         begin=Card.read(folder).model.plain_begin,

@@ -13,6 +13,7 @@ from immr.data import images
 from immr.data.pictures.region import cropped
 from immr.model.card import QUERY_ENCODER, Card
 from immr.model.runtime import Graph
+from immr.model.texture import TEXTURE
 from immr.types import FloatArray, Region
 
 _LARGEST_MAGNIFICATION = 4.0
@@ -52,6 +53,13 @@ class OnnxQueryEncoder:
         """(N, D) unit rows from upright RGB pictures; thread-safe."""
         rows = [self.embed(self.card.preprocessing.apply(picture)[None]) for picture in pictures]
         return np.concatenate([np.zeros((0, self.card.model.embedding_dim), dtype=np.float32), *rows])
+
+    def encode_with_texture(self, picture: Image.Image) -> tuple[FloatArray, FloatArray | None]:
+        """(D,) unit vector and the texture (T,) of a picture; None for a version exported by an earlier release."""
+        outputs = ("embedding", TEXTURE) if TEXTURE in self._graph.outputs else ("embedding",)
+        pixels_13SS = self.card.preprocessing.apply(picture)[None]
+        embedding_1D, *textures = self._graph.run_for(outputs, {"pixels": pixels_13SS})
+        return embedding_1D[0], textures[0][0] if textures else None
 
     def embed(self, pixels_B3SS: FloatArray) -> FloatArray:
         """(B, D) unit rows from preprocessed pixels; one by one, because a batch is not faster."""

@@ -50,6 +50,7 @@ class Graph:
         if sizes:
             model.reshape({each: _fixed(each.partial_shape, sizes) for each in model.inputs})
         self._compiled = core.compile_model(model, "CPU", settings)
+        self.outputs = frozenset(each.any_name for each in self._compiled.outputs)
         self._of_thread = threading.local()
         self._run_once()
 
@@ -59,10 +60,14 @@ class Graph:
 
     def run_with(self, output: str, inputs: Mapping[str, npt.NDArray[Any]]) -> FloatArray:
         """One output, float32, of contiguous inputs by name."""
+        return self.run_for([output], inputs)[0]
+
+    def run_for(self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]) -> list[FloatArray]:
+        """Several outputs of one run, as `run_with` returns one."""
         request = self._request()
         request.infer(dict(inputs), share_inputs=True)
-        result: FloatArray = request.get_tensor(output).data.copy()  # the next run overwrites the tensor
-        return result
+        # copied, because the next run overwrites the tensors
+        return [request.get_tensor(output).data.copy() for output in outputs]
 
     def _run_once(self) -> None:
         """Initialize OpenVINO's Python binding from one thread.

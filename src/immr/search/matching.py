@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from immr.evaluation.matches.rule import MatchRule
-from immr.types import Candidate, FloatArray, Hit
+from immr.types import Candidate, Hit
 
 
 def with_matches(
-    hits: Sequence[Hit], candidates: Sequence[Candidate], embedding_D: FloatArray, rule: MatchRule
+    hits: Sequence[Hit], candidates: Sequence[Candidate], elsewhere: bool, rule: MatchRule
 ) -> list[Hit]:
     """The hits with their matches.
 
     Args:
         hits: of `candidates`.
         candidates: have the cosines.
-        embedding_D: of the photo.
+        elsewhere: whether the photo is outside the domain of the shop's photos.
         rule: of the version.
     """
-    if not rule.domain.contains(embedding_D):
+    if elsewhere:
         return [replace(hit, match="none") for hit in hits]
     cosines = {each.item_id: each.cosine for each in candidates}
     return [replace(hit, match=rule.match(cosines[hit.item_id])) for hit in hits]

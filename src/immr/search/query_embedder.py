@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,6 +19,15 @@ from immr.search.query_encoder import QueryEncoder, TextEncoder
 from immr.types import FloatArray, Region
 
 _SMALLEST_NORM = 1e-6
+
+
+class Embedded(NamedTuple):
+    """A query as the encoders see it."""
+
+    embedding_D: FloatArray | None  # unit vector; None for words that are not embedded
+    texture_T: FloatArray | None = (
+        None  # of its photos; None without photos, or if the version has no textures
+    )
 
 
 class QueryEmbedder:
@@ -40,11 +50,11 @@ class QueryEmbedder:
 
     def embed(
         self, photos: Sequence[bytes], region: Region | None, text: str, stage_ms: dict[str, float]
-    ) -> FloatArray | None:
-        """(D,) unit vector of photos of one thing, of a text, or of both; None for words that are not embedded.
+    ) -> Embedded:
+        """The embedding of photos of one thing, of a text, or of both.
 
         Args:
-            photos: their embeddings are averaged.
+            photos: their embeddings and textures are averaged.
             region: the part of each photo; None is all of it.
             text: may be empty.
             stage_ms: takes the time of `decode` and `encode`.
@@ -53,13 +63,17 @@ class QueryEmbedder:
             ImageError: the bytes are not a readable picture.
         """
         if not photos:
-            return self.with_text(None, text, stage_ms)
+            return Embedded(self.with_text(None, text, stage_ms))
         text_D = self._encoding(text)
         with timed(stage_ms, "decode"):
             pictures = [self.decode(photo, region) for photo in photos]
         with timed(stage_ms, "encode"):
-            embedding_D = _mean(self._encoder.encode(pictures))
-            return embedding_D if text_D is None else self._sum(embedding_D, text_D.result())
+            encoded = [self._encoder.encode_with_texture(picture) for picture in pictures]
+            embedding_D = _mean(np.stack([row_D for row_D, _ in encoded]))
+            textures = [texture_T for _, texture_T in encoded if texture_T is not None]
+            if text_D is not None:
+                embedding_D = self._sum(embedding_D, text_D.result())
+        return Embedded(embedding_D, np.mean(textures, axis=0) if textures else None)
 
     def with_text(
         self, embedding_D: FloatArray | None, text: str, stage_ms: dict[str, float]

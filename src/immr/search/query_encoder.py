@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from PIL import Image
@@ -20,8 +19,8 @@ class QueryEncoder(Protocol):
             ImageError: the bytes are not a readable picture.
         """
 
-    def encode(self, pictures: Sequence[Image.Image]) -> FloatArray:
-        """(N, D) unit rows from N upright RGB pictures."""
+    def encode_with_texture(self, picture: Image.Image) -> tuple[FloatArray, FloatArray | None]:
+        """(D,) unit vector and the texture (T,) of an upright RGB picture; None if the version has no textures."""
 
 
 class TextEncoder(Protocol):

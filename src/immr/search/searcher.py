@@ -45,6 +45,7 @@ class Cursor:
     start: int = 0  # candidates before the current block
     place: int = 0  # hits of the block that earlier pages have; 0 in a grouped search
     groups: frozenset[bytes] = frozenset()  # that earlier pages have
+    elsewhere: bool = False  # see `Answer`
 
 
 @dataclass(slots=True)
@@ -57,6 +58,7 @@ class Answer:
     degraded: list[str] = field(default_factory=list)
     stage_ms: dict[str, float] = field(default_factory=dict)
     match: Match | None = None  # the best of its hits; None if the version has no rule for this kind of query
+    elsewhere: bool = False  # the photo is outside the domain of the shop's photos, so nothing matches
 
 
 class Searcher:
@@ -119,8 +121,11 @@ class Searcher:
             IndexUnavailableError: the vector database does not answer.
         """
         stage_ms: dict[str, float] = {}
-        embedding_D = self._queries.embed(photos, region, wanted.text, stage_ms)
-        return self._answer(embedding_D, wanted, Cursor(), stage_ms)
+        embedding_D, texture_T = self._queries.embed(photos, region, wanted.text, stage_ms)
+        elsewhere = False
+        if self._match_rule is not None and photos and embedding_D is not None:
+            elsewhere = not self._match_rule.domain.contains(embedding_D, texture_T)
+        return self._answer(embedding_D, wanted, Cursor(elsewhere=elsewhere), stage_ms)
 
     def regions(self, photo: bytes, most: int = MAX_REGIONS) -> list[Proposal]:
         """The parts of a photo that may show one thing each, best first; `search` takes their regions.
@@ -165,7 +170,7 @@ class Searcher:
     def _answer(
         self, embedding_D: FloatArray | None, wanted: Wanted, cursor: Cursor, stage_ms: dict[str, float]
     ) -> Answer:
-        answer = Answer(embedding_D, stage_ms=stage_ms)
+        answer = Answer(embedding_D, stage_ms=stage_ms, elsewhere=cursor.elsewhere)
         if wanted.group_by is None:
             answer.hits, answer.following = self._single(answer, wanted, cursor)
         else:
@@ -182,9 +187,9 @@ class Searcher:
         end = cursor.place + wanted.k
         following = None
         if len(ranked) > end:
-            following = Cursor(cursor.start, end)
+            following = replace(cursor, place=end)
         elif has_more:
-            following = Cursor(cursor.start + size)
+            following = replace(cursor, start=cursor.start + size, place=0)
         return ranked[cursor.place : end], following
 
     def _grouped(
@@ -201,7 +206,7 @@ class Searcher:
                 if group in groups:
                     continue
                 if len(hits) == wanted.k:
-                    return hits, Cursor(start, groups=groups)
+                    return hits, replace(cursor, start=start, groups=groups)
                 hits.append(hit)
                 groups |= {group}
             start += size
@@ -232,8 +237,8 @@ class Searcher:
                 learned = self._ranker.added(candidates, start, head, features, now)
             ranked = rank(candidates, features, self._ranking, size, now, shares, learned)
         rule = self._rule_of(answer, wanted)
-        if rule is not None and answer.embedding_D is not None:
-            ranked = with_matches(ranked, candidates, answer.embedding_D, rule)
+        if rule is not None:
+            ranked = with_matches(ranked, candidates, answer.elsewhere, rule)
         return ranked, len(found) > size
 
     def _rule_of(self, answer: Answer, wanted: Wanted) -> MatchRule | None:

@@ -1,4 +1,7 @@
-"""Exports encoder and query tower as one ONNX graph: `pixels` (B, 3, S, S) → `embedding` (B, D), float32."""
+"""Exports encoder and query tower as one ONNX graph, float32.
+
+Graph: `pixels` (B, 3, S, S) → `embedding` (B, D), `texture` (B, T).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from immr.model.card import QUERY_ENCODER, tuned_weights
 from immr.model.encoders.graph import OPSET, encoder_graph
 from immr.model.model_recipe import ModelRecipe
 from immr.model.runtime import Graph
+from immr.model.texture import TEXTURE, TEXTURE_DIM, texture_nodes
 from immr.model.towers import Part, QueryTower
 
 TOLERANCE = 1e-4
@@ -92,8 +96,23 @@ def _with_tower(encoder: Any, parts: Sequence[Part]) -> Any:
         io_map=[("pooled", "features")],
         outputs=["embedding"],
     )
+    add_texture(merged)
     checker.check_model(merged)
     return merged
+
+
+def add_texture(model: Any) -> None:
+    """Give a graph whose input is `pixels` its second output, `texture`."""
+    from onnx import compose, helper, numpy_helper
+
+    nodes, constants = texture_nodes()
+    output = helper.make_tensor_value_info(TEXTURE, _FLOAT, ["batch", TEXTURE_DIM])
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, TEXTURE, model.graph.input, [output], tensors)
+    compose.add_prefix_graph(graph, f"{TEXTURE}/", rename_inputs=False, rename_outputs=False, inplace=True)
+    model.graph.node.extend(graph.node)
+    model.graph.initializer.extend(graph.initializer)
+    model.graph.output.append(output)
 
 
 def _normalized(source: str, target: str) -> list[Any]:

@@ -13,7 +13,7 @@ from immr.evaluation.metrics import unit_rows
 from immr.types import FloatArray
 
 CLASSES, DIM = 40, 24
-RECIPE = MatchRecipe(exact_recall=0.9, similar_recall=0.9)
+RECIPE = MatchRecipe(exact_recall=0.9, similar_recall=0.9, domain_recall=0.9)
 
 
 def shop(seed: int, per_class: int = 20) -> LabelledEmbeddings:
@@ -61,9 +61,27 @@ def test_new_classes_are_within_the_domain_and_other_pictures_are_not(
     without_new = calibrate(shop(1).some(shop(1).classes_N < 30), documents, known, RECIPE)
     assert without_new is not None
     new_ND = shop(3).some(shop(3).classes_N >= 30).rows_ND
-    assert np.mean([without_new.domain.contains(row_D) for row_D in new_ND]) > 0.8
+    assert np.mean([without_new.domain.contains(row_D, None) for row_D in new_ND]) > 0.8
     elsewhere_ND = unit_rows(np.random.default_rng(4).normal(size=(200, DIM)).astype(np.float32))
-    assert np.mean([rule.domain.contains(row_D) for row_D in elsewhere_ND]) < 0.1
+    assert np.mean([rule.domain.contains(row_D, None) for row_D in elsewhere_ND]) < 0.1
+
+
+def test_photos_with_textures_are_compared_by_them(documents: LabelledEmbeddings) -> None:
+    """Of any scale: the second dimension is a thousand times as large."""
+
+    def textured(seed: int) -> LabelledEmbeddings:
+        photos = shop(seed)
+        textures_NT = np.random.default_rng(seed).normal(size=(len(photos.classes_N), 2)) * [1.0, 1000.0]
+        return LabelledEmbeddings(photos.rows_ND, photos.classes_N, textures_NT.astype(np.float32))
+
+    found = calibrate(textured(1), documents, textured(2), MatchRecipe(domain_recall=0.9))
+    assert found is not None and found.domain.begin is None
+    photos = textured(3)
+    assert photos.textures_NT is not None
+    inside = [found.domain.contains(np.zeros(DIM, np.float32), texture_T) for texture_T in photos.textures_NT]
+    assert np.mean(inside) == pytest.approx(0.9, abs=0.04)
+    for far in ([5.0, 0.0], [0.0, 5000.0]):
+        assert not found.domain.contains(photos.rows_ND[0], np.array(far, dtype=np.float32))
 
 
 def test_a_first_hit_without_its_own_class_is_wrong(documents: LabelledEmbeddings) -> None:

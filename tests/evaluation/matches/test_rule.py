@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +25,32 @@ def test_the_domain_measures_its_part_of_an_embedding() -> None:
     near_D, far_D = (np.array([9.0, *part], dtype=np.float32) for part in ((5.0, 0.0), (0.0, 3.0)))
     assert DOMAIN.distance(near_D) == 0.0  # its part has the direction of the mean
     assert DOMAIN.distance(far_D) == pytest.approx(5**0.5)  # (0, 1) − (1, 0), whitened to (−2, 1)
-    assert DOMAIN.contains(near_D) and not DOMAIN.contains(far_D)
+    assert DOMAIN.contains(near_D, None) and not DOMAIN.contains(far_D, None)
+
+
+def test_a_domain_of_textures_ignores_the_embedding() -> None:
+    domain = PhotoDomain(None, MEAN_P, np.eye(2, dtype=np.float32), farthest=1.0)
+    embedding_D = np.ones(3, dtype=np.float32)
+    assert domain.contains(embedding_D, np.array([2.0, 0.0], dtype=np.float32))
+    assert not domain.contains(embedding_D, np.array([2.1, 0.0], dtype=np.float32))
+    assert domain.contains(embedding_D, None), "a version of an earlier release computes no textures"
 
 
 def test_a_photo_whose_part_is_zero_has_a_distance() -> None:
     assert DOMAIN.distance(np.array([1.0, 0.0, 0.0], dtype=np.float32)) == pytest.approx(2.0)
 
 
-def test_a_rule_is_read_as_it_was_written(tmp_path: Path) -> None:
-    RULE.write(tmp_path / MATCH_RULE)
+@pytest.mark.parametrize("begin", [1, None])
+def test_a_rule_is_read_as_it_was_written(begin: int | None, tmp_path: Path) -> None:
+    replace(RULE, domain=replace(DOMAIN, begin=begin)).write(tmp_path / MATCH_RULE)
     read = MatchRule.read(tmp_path / MATCH_RULE)
     assert read is not None
-    assert (read.exact_from, read.similar_from, read.domain.begin, read.domain.farthest) == (0.7, 0.3, 1, 1.1)
+    assert (read.exact_from, read.similar_from, read.domain.begin, read.domain.farthest) == (
+        0.7,
+        0.3,
+        begin,
+        1.1,
+    )
     assert np.array_equal(read.domain.mean_P, DOMAIN.mean_P)
     assert np.array_equal(read.domain.whitener_PP, DOMAIN.whitener_PP)
 

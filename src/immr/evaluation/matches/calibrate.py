@@ -2,10 +2,11 @@
 
 Every threshold is a conformal quantile (Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World",
 2005), so its recall holds for new photos like the calibration photos, whatever their distribution. The domain
-uses the Mahalanobis distance of Lee et al. (arXiv 1807.03888) with one class; calibrating its threshold on
-classes that were not used to fit it is ours.
+uses the Mahalanobis distance of Lee et al. (arXiv 1807.03888) with one class; textures (`immr.model.texture`) and
+calibrating the threshold on classes that were not used to fit it are ours.
 
-Shapes: Q queries, N documents, T training photos, D embedding size, P size of the domain's part of it.
+Shapes: Q queries, N documents, R training photos, D embedding size, T texture size, P size of what the domain
+compares.
 """
 
 from __future__ import annotations
@@ -24,19 +25,22 @@ from immr.types import FloatArray
 
 _GROUPS = 5  # of classes: the threshold of a group comes from a domain without its photos
 _SHRINKAGE = 0.2  # of the covariance towards a sphere, as training photos are few
+_SMALLEST_SCALE = 1e-6  # of a dimension that is the same in all photos
 _ROUNDING = 1e-9  # (1 − 0.9) × 20 is a little less than 2
 
 
 @dataclass(frozen=True)
 class LabelledEmbeddings:
-    """Unit rows (N, D) and the class of each."""
+    """Unit rows (N, D) and the class of each; photos have textures, unless the version's encoder computes none."""
 
     rows_ND: FloatArray
     classes_N: IntArray
+    textures_NT: FloatArray | None = None
 
     def some(self, mask_N: BoolArray) -> LabelledEmbeddings:
         """The rows where the mask is true."""
-        return LabelledEmbeddings(self.rows_ND[mask_N], self.classes_N[mask_N])
+        textures_NT = None if self.textures_NT is None else self.textures_NT[mask_N]
+        return LabelledEmbeddings(self.rows_ND[mask_N], self.classes_N[mask_N], textures_NT)
 
 
 def calibrate(
@@ -53,15 +57,16 @@ def calibrate(
         documents: the catalogue.
         training_photos: to fit the domain; of any classes.
         recipe: the recalls to keep.
-        begin: first dimension of the domain. New items stay closer to known ones in the plain part of an
-            embedding, which was not trained on the known classes.
+        begin: first dimension of the domain, for photos without textures. New items stay closer to known ones in the
+            plain part of an embedding, which was not trained on the known classes.
     """
     found, right_Q = first_hits(photos, documents)
     missing, _ = first_hits(photos, documents, without_own=True)
     enough = min(int(right_Q.sum()), len(training_photos.classes_N)) >= recipe.min_photos
     if not enough or len(np.unique(photos.classes_N)) < _GROUPS:
         return None
-    domain = _domain(photos, training_photos, recipe.similar_recall, begin)
+    textured = photos.textures_NT is not None and training_photos.textures_NT is not None
+    domain = _domain(photos, training_photos, recipe.domain_recall, None if textured else begin)
     return MatchRule(
         exact_from=lower_threshold(found[right_Q], recipe.exact_recall),
         similar_from=lower_threshold(missing, recipe.similar_recall),
@@ -100,25 +105,35 @@ def lower_threshold(scores_N: Values, recall: float) -> float:
 
 
 def _domain(
-    photos: LabelledEmbeddings, training_photos: LabelledEmbeddings, recall: float, begin: int
+    photos: LabelledEmbeddings, training_photos: LabelledEmbeddings, recall: float, begin: int | None
 ) -> PhotoDomain:
     groups = np.array_split(np.random.default_rng(0).permutation(np.unique(photos.classes_N)), _GROUPS)
     distances: list[float] = []
     for classes in groups:
         others = training_photos.some(~np.isin(training_photos.classes_N, classes))
-        ellipsoid = _ellipsoid(others.rows_ND, begin)
+        ellipsoid = _ellipsoid(_compared(others, begin), begin)
         new = photos.some(np.isin(photos.classes_N, classes))
-        distances += [ellipsoid.distance(row_D) for row_D in new.rows_ND]
-    whole = _ellipsoid(training_photos.rows_ND, begin)
+        distances += [ellipsoid.distance(row) for row in _compared(new, begin)]
+    whole = _ellipsoid(_compared(training_photos, begin), begin)
     farthest = -lower_threshold(-np.array(distances), recall)
     return PhotoDomain(begin, whole.mean_P, whole.whitener_PP, farthest)
 
 
-def _ellipsoid(rows_TD: FloatArray, begin: int) -> PhotoDomain:
-    """Mean and shrunken covariance of photos, without a threshold."""
-    part_TP = metrics.unit_rows(rows_TD[:, begin:])
-    covariance_PP = np.cov(part_TP.T, dtype=np.float64)
+def _compared(photos: LabelledEmbeddings, begin: int | None) -> FloatArray:
+    """What `PhotoDomain.distance` takes: textures (N, T) or embeddings (N, D)."""
+    return photos.rows_ND if begin is not None or photos.textures_NT is None else photos.textures_NT
+
+
+def _ellipsoid(rows_R: FloatArray, begin: int | None) -> PhotoDomain:
+    """Mean and shrunken covariance of photos, without a threshold.
+
+    The covariance shrinks towards a sphere, for textures in units of each dimension's deviation.
+    """
+    part_RP = rows_R if begin is None else metrics.unit_rows(rows_R[:, begin:])
+    scale_P = part_RP.std(axis=0, dtype=np.float64) if begin is None else np.ones(part_RP.shape[1])
+    scale_P = np.maximum(scale_P, _SMALLEST_SCALE)
+    covariance_PP = np.cov((part_RP / scale_P).T, dtype=np.float64)
     sphere_PP = np.trace(covariance_PP) / len(covariance_PP) * np.eye(len(covariance_PP))
     shrunken_PP = (1 - _SHRINKAGE) * covariance_PP + _SHRINKAGE * sphere_PP
-    whitener_PP = np.linalg.cholesky(np.linalg.inv(shrunken_PP)).T
-    return PhotoDomain(begin, part_TP.mean(axis=0), whitener_PP.astype(np.float32), math.inf)
+    whitener_PP = np.linalg.cholesky(np.linalg.inv(shrunken_PP)).T / scale_P
+    return PhotoDomain(begin, part_RP.mean(axis=0), whitener_PP.astype(np.float32), math.inf)

@@ -1,6 +1,6 @@
 """The rule that labels a hit exact, similar or none. No heavy imports, because a Bento applies it.
 
-Shapes: D embedding size, P size of the part of it that the domain uses.
+Shapes: D embedding size, T texture size, P size of what the domain compares: a texture, or a part of an embedding.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from immr.types import FloatArray, Match
 MATCH_RULE = "match_rule.npz"
 """File name of a rule, attached to a version's run and packaged with the version."""
 
+_TEXTURES = -1  # in a file, for `begin`
 _STRONGEST_FIRST: tuple[Match, ...] = ("exact", "similar", "none")
 
 
@@ -26,33 +27,40 @@ class MatchRecipe:
     """How often the rule may err on photos like the held-out ones that calibrate it (ours).
 
     exact_recall: least share of correct first hits that are called exact.
-    similar_recall: least share of photos of missing, untrained items that are not called none.
+    similar_recall: least share of photos of missing, untrained items whose first hit is similar enough.
+    domain_recall: least share of the shop's photos that are not taken for something else.
     min_photos: with fewer held-out photos with a correct first hit, or fewer training photos, there is no rule.
     """
 
     exact_recall: float = 0.95
     similar_recall: float = 0.95
+    domain_recall: float = 0.98
     min_photos: int = 50
 
 
 @dataclass(frozen=True, eq=False)
 class PhotoDomain:
-    """Where the shop's photos lie: an ellipsoid around their mean embedding."""
+    """Where the shop's photos lie: an ellipsoid around the mean of their textures, or of their embeddings."""
 
-    begin: int  # of the P dimensions within an embedding
+    begin: int | None  # of the P dimensions within an embedding; None for textures
     mean_P: FloatArray
     whitener_PP: FloatArray  # a root of the inverse covariance
     farthest: float  # Mahalanobis distance; photos beyond it show something else
 
-    def distance(self, embedding_D: FloatArray) -> float:
-        """Mahalanobis distance of a photo's embedding from the mean."""
-        part_P = embedding_D[self.begin : self.begin + len(self.mean_P)]
-        unit_P = part_P / max(float(np.linalg.norm(part_P)), 1e-6)
-        return float(np.linalg.norm(self.whitener_PP @ (unit_P - self.mean_P)))
+    def distance(self, row: FloatArray) -> float:
+        """Mahalanobis distance from the mean, of a texture (T,) or an embedding (D,)."""
+        part_P = row if self.begin is None else _unit(row[self.begin : self.begin + len(self.mean_P)])
+        return float(np.linalg.norm(self.whitener_PP @ (part_P - self.mean_P)))
 
-    def contains(self, embedding_D: FloatArray) -> bool:
-        """Whether a photo is within the domain of the shop's photos."""
-        return self.distance(embedding_D) <= self.farthest
+    def contains(self, embedding_D: FloatArray, texture_T: FloatArray | None) -> bool:
+        """Whether a photo is within the domain of the shop's photos; True if it has no texture to compare."""
+        row = embedding_D if self.begin is not None else texture_T
+        return row is None or self.distance(row) <= self.farthest
+
+
+def _unit(part_P: FloatArray) -> FloatArray:
+    unit_P: FloatArray = part_P / max(float(np.linalg.norm(part_P)), 1e-6)
+    return unit_P
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +83,7 @@ class MatchRule:
         np.savez(
             content,
             thresholds=np.array([self.exact_from, self.similar_from, self.domain.farthest]),
-            begin=self.domain.begin,
+            begin=_TEXTURES if self.domain.begin is None else self.domain.begin,
             mean=self.domain.mean_P,
             whitener=self.domain.whitener_PP,
         )
@@ -88,7 +96,10 @@ class MatchRule:
             return None
         with np.load(path) as fields:
             exact_from, similar_from, farthest = fields["thresholds"].tolist()
-            domain = PhotoDomain(int(fields["begin"]), fields["mean"], fields["whitener"], farthest)
+            begin = int(fields["begin"])
+            domain = PhotoDomain(
+                None if begin == _TEXTURES else begin, fields["mean"], fields["whitener"], farthest
+            )
         return cls(exact_from, similar_from, domain)
 
 

@@ -15,7 +15,7 @@ CONDITIONS = (
     Condition("brand", ("a", "ä"), negated=True),
 )
 WANTED = Wanted(10, Filters("Früchte/Äpfel", 1.5, 9.0, "item", CONDITIONS), "brand", "blau")
-PAGE = Page("immr-1", 2, WANTED, Cursor(64, 3, frozenset([b"group1", b"group2"])), EMBEDDING)
+PAGE = Page("immr-1", 2, WANTED, Cursor(64, 3, frozenset([b"group1", b"group2"]), elsewhere=True), EMBEDDING)
 
 
 def test_a_token_carries_the_whole_search() -> None:

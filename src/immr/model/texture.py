@@ -1,0 +1,85 @@
+"""The texture of a picture: its colours, and its contrasts at five scales, whatever the picture shows (ours).
+
+A fine-tuned encoder forgets what makes a photo a photo, because its task never asks. The texture is computed from the
+pixels, so training cannot change it: drawings, screens and blank pictures differ from photos here. It is a
+second output of the exported query encoder, for any encoder, and takes a fraction of its time.
+
+Nodes: `pixels` (B, 3, S, S) → `texture` (B, `TEXTURE_DIM`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+TEXTURE = "texture"
+"""Name of the graph's output; query encoders of earlier releases have none."""
+
+_SCALES = 5  # each half as fine as the one before
+_COLOURS = ((0.3, 0.6, 0.1), (0.7, -0.7, 0.0), (-0.35, -0.35, 0.7))  # brightness, red − green, blue − yellow
+TEXTURE_DIM = 3 * (2 + 2 * _SCALES)
+
+_SMALLEST = (
+    0.01  # of a contrast, below one grey level of 256 in any encoder's scale; a logarithm needs a bound
+)
+_TO_THE_RIGHT, _DOWN = ((-1.0, 1.0), (0.0, 0.0)), ((-1.0, 0.0), (1.0, 0.0))
+
+
+def texture_nodes() -> tuple[list[Any], dict[str, Any]]:
+    """ONNX nodes that compute `texture`, and their constants by name.
+
+    For each colour: mean and deviation, then for each scale the root mean square and the mean of the gradient's
+    length. All but the means are logarithms, because contrasts differ by factors.
+    """
+    from onnx import helper
+
+    constants = {
+        "colours": np.array(_COLOURS, dtype=np.float32)[:, :, None, None],
+        "gradients": np.tile(np.array([_TO_THE_RIGHT, _DOWN], dtype=np.float32)[:, None], (3, 1, 1, 1)),
+        "pairs": np.ones((3, 2, 1, 1), dtype=np.float32),
+        "places": np.array([2, 3], dtype=np.int64),
+        "smallest": np.array(_SMALLEST, dtype=np.float32),
+    }
+    make = helper.make_node
+    nodes = [
+        make("Conv", ["pixels", "colours"], ["scale_0"]),
+        make("ReduceMean", ["scale_0", "places"], ["mean_colours"], keepdims=1),
+        make("Sub", ["scale_0", "mean_colours"], ["centred"]),
+        make("Mul", ["centred", "centred"], ["centred_squares"]),
+        *_root_of_mean("centred_squares", "deviation"),
+    ]
+    contrasts = ["deviation"]
+    for scale in range(_SCALES):
+        gradient, squares, length = (f"{name}_{scale}" for name in ("gradient", "squares", "length"))
+        nodes += [
+            make("Conv", [f"scale_{scale}", "gradients"], [gradient], group=3),
+            make("Mul", [gradient, gradient], [f"{gradient}_squares"]),
+            make("Conv", [f"{gradient}_squares", "pairs"], [squares], group=3),
+            *_root_of_mean(squares, f"root_{scale}"),
+            make("Sqrt", [squares], [length]),
+            make("ReduceMean", [length, "places"], [f"mean_{scale}"], keepdims=0),
+        ]
+        contrasts += [f"root_{scale}", f"mean_{scale}"]
+        if scale + 1 < _SCALES:
+            pooled = f"scale_{scale + 1}"
+            nodes.append(
+                make("AveragePool", [f"scale_{scale}"], [pooled], kernel_shape=[2, 2], strides=[2, 2])
+            )
+    nodes += [
+        make("ReduceMean", ["scale_0", "places"], ["colour"], keepdims=0),
+        make("Concat", contrasts, ["contrasts"], axis=1),
+        make("Add", ["contrasts", "smallest"], ["bounded"]),
+        make("Log", ["bounded"], ["logarithms"]),
+        make("Concat", ["colour", "logarithms"], [TEXTURE], axis=1),
+    ]
+    return nodes, constants
+
+
+def _root_of_mean(source: str, target: str) -> list[Any]:
+    from onnx import helper
+
+    return [
+        helper.make_node("ReduceMean", [source, "places"], [f"{target}_square"], keepdims=0),
+        helper.make_node("Sqrt", [f"{target}_square"], [target]),
+    ]
