@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.queries.scenes import Scene, scene
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
 from immr.evaluation.bootstrap import mean_estimates
-from immr.model.documents import encode_documents
+from immr.model.documents import encode_pictures
 from immr.search.by_kind import searcher_of
 from immr.search.ranking import RankingRecipe
 from immr.search.searcher import Searcher, Wanted
@@ -48,8 +48,8 @@ def regions(
     chosen = set(list(dict.fromkeys(photo.item_id for photo in icons.split("val")))[::7][:ICONS])
     icon_photos = [photo for photo in icons.split("val") if photo.item_id in chosen]
     items = [*grocery.items, *(item for item in icons.items if item.item_id in chosen)]
-    documents_ND = encode_documents(folder, items, cache_dir)
-    with searcher_of(version, folder, items, documents_ND, RankingRecipe()) as searcher:
+    documents = encode_pictures(folder, items, cache_dir)
+    with searcher_of(version, folder, items, documents, RankingRecipe()) as searcher:
         found, item_ids = of_things(searcher, grocery_photos, icon_photos)
     gain_Q = np.array(found["scene_proposed_recall_at_1"]) - np.array(found["scene_whole_recall_at_1"])
     [gain] = mean_estimates(gain_Q[:, None], item_ids, ROUNDS, CONFIDENCE, seed=0)

@@ -48,3 +48,13 @@ def test_fewer_documents_than_k_are_all_returned() -> None:
     found = exact_search(eye, np.arange(3), np.full(3, -1), eye, np.arange(3), k=10)
     assert found.top.shape == (3, 3)
     assert found.ranks.tolist() == [1, 1, 1]
+
+
+def test_a_document_is_found_by_its_best_picture() -> None:
+    pictures_PD = np.array([[1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32)  # two of the first document
+    query_1D, class_1, own_1, classes_N = np.array([[0, 1]], dtype=np.float32), [0], [0], np.array([0, 1])
+    found = exact_search(
+        query_1D, np.array(class_1), np.array(own_1), pictures_PD, classes_N, pictures_N=[2, 1]
+    )
+    assert (found.top.tolist(), found.exact_ranks.tolist()) == ([[0, 1]], [1])
+    assert found.top_scores[0] == pytest.approx([1.0, 0.8])

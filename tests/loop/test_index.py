@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -44,10 +45,12 @@ def version() -> ModelVersion:
 
 @pytest.fixture
 def parts(tmp_path: Path, version: ModelVersion, monkeypatch: pytest.MonkeyPatch) -> Parts:
-    def encode(folder: Path, items: list[Item], cache_dir: Path) -> FloatArray:
-        return tiny_version.embed(folder, items)
+    def encode(folder: Path, items: list[Item], cache_dir: Path) -> tuple[FloatArray, np.ndarray]:
+        pictured_N = np.array([not item.image.endswith("broken.png") for item in items])
+        readable = [item if good else items[0] for item, good in zip(items, pictured_N, strict=True)]
+        return tiny_version.embed(folder, readable), pictured_N
 
-    monkeypatch.setattr(documents, "encode_documents", encode)
+    monkeypatch.setattr(documents, "encode_each", encode)
     settings = Settings(home=tmp_path / "home", index_url=f"edge://{tmp_path}/index")
     folder = tiny_version.write_files(tmp_path / "version")
     return Parts.of(settings, registry=Files(folder, version))

@@ -122,10 +122,10 @@ def training_set(shop: Path, tmp_path: Path) -> TrainingSet:
 
 @pytest.fixture
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
-    def encode(folder: Path, items: Sequence[Item], cache_dir: Path) -> FloatArray:
-        return ranking_log.embeddings(len(items), 2)
+    def encode(folder: Path, items: Sequence[Item], cache_dir: Path) -> tuple[FloatArray, np.ndarray]:
+        return ranking_log.embeddings(len(items), 2), np.ones(len(items), dtype=bool)
 
-    monkeypatch.setattr(documents, "encode_documents", encode)
+    monkeypatch.setattr(documents, "encode_each", encode)
     return Parts.of(Settings(home=tmp_path / "home"), registry=Registry(tmp_path))
 
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from immr.model.card import IMAGE_ENCODER
-from immr.model.documents import encode_documents
+from immr.model.documents import encode_documents, encode_pictures
 from immr.model.encoders.by_name import load_image_encoder
 from immr.model.model_recipe import FusionName
 from immr.model.query_encoder import OnnxQueryEncoder
@@ -34,6 +34,20 @@ def test_every_item_gets_a_unit_embedding(fusion, training_set, cache_dir, tmp_p
 def test_no_items_give_an_empty_array(cache_dir, tmp_path):
     write_untrained(tmp_path, "concept")
     assert encode_documents(tmp_path, [], cache_dir).shape == (0, MODEL.embedding_dim)
+
+
+def test_an_item_has_a_row_for_each_picture_that_can_be_read(training_set, cache_dir, tmp_path):
+    write_untrained(tmp_path, "concept")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    first, second = training_set.items[:2]
+    further = (str(tmp_path / "broken.png"), second.image)
+    lost = dataclasses.replace(second, image=str(tmp_path / "gone.png"))
+    found = encode_pictures(tmp_path, [dataclasses.replace(first, images=further), lost], cache_dir)
+    assert found.pictures_N == [2, 1], "an item keeps its row without a picture"
+    as_second = dataclasses.replace(first, image=second.image)
+    expected_ND = encode_documents(tmp_path, [first, as_second, lost], cache_dir)
+    np.testing.assert_allclose(found.rows_PD, expected_ND, atol=1e-5)
+    assert encode_pictures(tmp_path, [], cache_dir).pictures_N == []
 
 
 @pytest.mark.slow

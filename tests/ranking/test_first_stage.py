@@ -20,3 +20,11 @@ def test_ranks_and_heads_are_those_of_a_full_sort() -> None:
 def test_a_catalogue_smaller_than_the_head_is_all_head() -> None:
     found = first_stage(embeddings(2, 0), embeddings(3, 1), np.array([0, 1]), np.array([2, 0]))
     assert found.head_QH.shape == (2, 3)
+
+
+def test_an_item_counts_by_its_best_picture() -> None:
+    queries_QD, pictures_PD = embeddings(2, 3), embeddings(7, 4)
+    found = first_stage(queries_QD, pictures_PD, np.array([0, 1]), np.array([0, 2]), pictures_N=[3, 1, 3])
+    cosine_QP = queries_QD @ pictures_PD.T
+    assert np.allclose(found.cosine_R, [cosine_QP[0, :3].max(), cosine_QP[1, 4:].max()])
+    assert found.head_QH.shape == (2, 3)

@@ -9,6 +9,7 @@ import pytest
 from immr.data.training_set import LabelledPhoto
 from immr.evaluation.gate_recipe import GateRecipe
 from immr.evaluation.queries.kinds import KINDS
+from immr.model.documents import PictureEmbeddings
 from immr.search.by_kind import evaluate_by_kind, searcher_of
 from immr.search.ranking import RankingRecipe
 from tests.support import tiny_version
@@ -24,8 +25,8 @@ def test_each_kind_has_metrics_with_intervals(tmp_path: Path, with_texts: bool) 
     items = tiny_version.items(tmp_path / "pictures")
     classes = list(range(len(items)))
     photos = [LabelledPhoto(f"q{row}", item.image, row, item.item_id) for row, item in enumerate(items)]
-    documents_ND = tiny_version.embed(folder, items)
-    with searcher_of(tiny_version.version(), folder, items, documents_ND, RankingRecipe()) as searcher:
+    documents = PictureEmbeddings(tiny_version.embed(folder, items), [1] * len(items))
+    with searcher_of(tiny_version.version(), folder, items, documents, RankingRecipe()) as searcher:
         found = evaluate_by_kind(searcher, KINDS, photos, items, classes, RECIPE)
         few = evaluate_by_kind(searcher, ["box"], photos[:3], items, classes, RECIPE)
     assert tuple(found) == KINDS

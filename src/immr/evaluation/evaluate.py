@@ -1,6 +1,6 @@
 """Evaluate one model on held-out photos: exact search, metrics with intervals, slices.
 
-Shapes: Q queries, N documents, D embedding size.
+Shapes: Q queries, N documents, P pictures of all documents, D embedding size.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ SHOWN = 5  # answers kept for each query
 def evaluate(
     query_embeddings_QD: FloatArray,
     queries: Sequence[LabelledPhoto],
-    document_embeddings_ND: FloatArray,
+    document_embeddings_PD: FloatArray,
     items: Sequence[Item],
     item_classes: Sequence[int],
     recipe: GateRecipe,
     *,
+    pictures_N: Sequence[int] | None = None,
     training_counts: Mapping[int, int] | None = None,
     clusters: Clusters | None = None,
 ) -> Evaluation:
@@ -44,10 +45,11 @@ def evaluate(
     Args:
         query_embeddings_QD: one row per query.
         queries: the judgements.
-        document_embeddings_ND: one row per item.
+        document_embeddings_PD: one row per item, or several one after the other, of which the best counts.
         items: the documents.
         item_classes: class_id of each item.
         recipe: confidence, rounds and seed of the intervals.
+        pictures_N: how many rows each item has; by default one.
         training_counts: training photos by class. If given, adds the slices of `slices.by_frequency`.
         clusters: what the bootstrap resamples; by default users or classes (`default_clusters`).
 
@@ -56,13 +58,18 @@ def evaluate(
             query_id, or a query whose class has no item.
     """
     _check(query_embeddings_QD, queries, "query", "photos")
-    _check(document_embeddings_ND, items, "document", "items")
+    _check(document_embeddings_PD, items, "document", "items", pictures_N)
     classes_Q = np.array([query.class_id for query in queries], dtype=np.int64)
     classes_N = np.array(item_classes, dtype=np.int64)
-    _check_labels(query_embeddings_QD, document_embeddings_ND, queries, items, classes_N)
+    _check_labels(query_embeddings_QD, document_embeddings_PD, queries, items, classes_N)
     clusters = _checked(clusters or default_clusters(queries), queries)
     found = exact_search(
-        query_embeddings_QD, classes_Q, _own_documents(queries, items), document_embeddings_ND, classes_N
+        query_embeddings_QD,
+        classes_Q,
+        _own_documents(queries, items),
+        document_embeddings_PD,
+        classes_N,
+        pictures_N=pictures_N,
     )
     values = _values(found)
     right_items = _right_items(queries, items, item_classes)
@@ -140,10 +147,17 @@ def _right_items(
     )
 
 
-def _check(embeddings: FloatArray, rows: Sequence[Any], side: str, what: str) -> None:
+def _check(
+    embeddings: FloatArray,
+    rows: Sequence[Any],
+    side: str,
+    what: str,
+    counts: Sequence[int] | None = None,
+) -> None:
     if not rows:
         raise DataError(f"there are no {what} to evaluate: check the output of `immr govern`")
-    if embeddings.ndim != 2 or len(embeddings) != len(rows):
+    counts = [1] * len(rows) if counts is None else counts
+    if embeddings.ndim != 2 or len(counts) != len(rows) or len(embeddings) != sum(counts):
         raise DataError(
             f"{side} embeddings of shape {embeddings.shape} do not match {len(rows)} {what}: "
             "encode each exactly once"
@@ -159,15 +173,15 @@ def _check(embeddings: FloatArray, rows: Sequence[Any], side: str, what: str) ->
 
 def _check_labels(
     queries_QD: FloatArray,
-    documents_ND: FloatArray,
+    documents_PD: FloatArray,
     queries: Sequence[LabelledPhoto],
     items: Sequence[Item],
     classes_N: IntArray,
 ) -> None:
-    if queries_QD.shape[1] != documents_ND.shape[1]:
+    if queries_QD.shape[1] != documents_PD.shape[1]:
         raise DataError(
             f"query embeddings have {queries_QD.shape[1]} dimensions and document embeddings "
-            f"{documents_ND.shape[1]}: encode both with the same model version"
+            f"{documents_PD.shape[1]}: encode both with the same model version"
         )
     if len(classes_N) != len(items):
         raise DataError(f"{len(classes_N)} classes do not match {len(items)} items: give one class_id each")

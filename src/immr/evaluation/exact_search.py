@@ -1,6 +1,6 @@
 """Exact search over all documents, in blocks of queries, so that memory does not grow with Q × N.
 
-Shapes: Q queries, N documents, D embedding size, K top documents.
+Shapes: Q queries, N documents, P pictures of all documents, D embedding size, K top documents.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ def exact_search(
     queries_QD: FloatArray,
     query_classes_Q: IntArray,
     own_documents_Q: IntArray,
-    documents_ND: FloatArray,
+    documents_PD: FloatArray,
     document_classes_N: IntArray,
     k: int = metrics.RANK_CUT,
+    pictures_N: Sequence[int] | None = None,
     max_cells: int = MAX_CELLS,
 ) -> SearchResult:
     """Rank all documents for every query by cosine; ties are pessimistic, see `metrics`.
@@ -44,36 +45,48 @@ def exact_search(
         queries_QD: query embeddings; rows need not have unit length, but none may be zero.
         query_classes_Q: class of each query.
         own_documents_Q: position of the one exact document of each query, −1 if unknown.
-        documents_ND: document embeddings, as the queries.
+        documents_PD: document embeddings, as the queries.
         document_classes_N: class of each document.
         k: documents to return.
+        pictures_N: how many rows each document has, one after the other; its best one counts. None: one each.
         max_cells: limit on queries × documents scored at a time; one query is the smallest block.
     """
-    queries_QD, documents_ND = metrics.unit_rows(queries_QD), metrics.unit_rows(documents_ND)
-    block = max(1, max_cells // len(documents_ND))
+    queries_QD, documents_PD = metrics.unit_rows(queries_QD), metrics.unit_rows(documents_PD)
+    block = max(1, max_cells // len(documents_PD))
     parts = [
         _search_block(
             queries_QD[start : start + block],
             query_classes_Q[start : start + block],
             own_documents_Q[start : start + block],
-            documents_ND,
+            documents_PD,
             document_classes_N,
             k,
+            pictures_N,
         )
         for start in range(0, len(queries_QD), block)
     ]
     return _joined(parts)
 
 
+def best_picture(scores_QP: FloatArray, pictures_N: Sequence[int] | None) -> FloatArray:
+    """(Q, N): the best score of each document's rows; `pictures_N` as in `exact_search`."""
+    if pictures_N is None or max(pictures_N, default=1) == 1:
+        return scores_QP
+    first_N = np.cumsum([0, *pictures_N[:-1]])
+    best_QN: FloatArray = np.maximum.reduceat(scores_QP, first_N, axis=1)
+    return best_QN
+
+
 def _search_block(
     queries_QD: FloatArray,
     query_classes_Q: IntArray,
     own_documents_Q: IntArray,
-    documents_ND: FloatArray,
+    documents_PD: FloatArray,
     document_classes_N: IntArray,
     k: int,
+    pictures_N: Sequence[int] | None,
 ) -> SearchResult:
-    scores_QN = metrics.cosine_scores(queries_QD, documents_ND)
+    scores_QN = best_picture(metrics.cosine_scores(queries_QD, documents_PD), pictures_N)
     relevant_QN = metrics.relevance(query_classes_Q, document_classes_N)
     top_QK = metrics.best_first(scores_QN, relevant_QN, k)
     exact_ranks_Q = metrics.ranks_of(scores_QN, np.maximum(own_documents_Q, 0))

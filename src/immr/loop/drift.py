@@ -114,9 +114,9 @@ def _embedded(folder: Path, uris: list[str]) -> FloatArray:
 
 
 def _documents(parts: Parts, folder: Path, training_set: TrainingSet) -> FloatArray:
-    from immr.model.documents import encode_documents
+    from immr.model.documents import encode_pictures
 
-    return encode_documents(folder, training_set.items, parts.settings.cache_dir)
+    return encode_pictures(folder, training_set.items, parts.settings.cache_dir).rows_PD
 
 
 def _best(photos_ND: FloatArray, documents_KD: FloatArray) -> FloatArray:

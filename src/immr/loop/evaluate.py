@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from immr.evaluation.queries.kinds import KindResult
     from immr.evaluation.report import Background
     from immr.evaluation.result import Evaluation
+    from immr.model.documents import PictureEmbeddings
     from immr.recipes import Recipe
     from immr.types import FloatArray, Item, ModelVersion
     from immr.wiring import Parts
@@ -203,18 +204,18 @@ def _logged_metrics(evaluation: Evaluation, verdict: GateVerdict) -> dict[str, f
 
 @dataclass(frozen=True)
 class _Embedded:
-    """Photos and items as a version embeds them: (Q, D) and (N, D), and the photos' textures (Q, T)."""
+    """Photos as a version embeds them (Q, D), their textures (Q, T), and the items' pictures."""
 
     photos_QD: FloatArray
-    items_ND: FloatArray
     textures_QT: FloatArray | None
+    items: PictureEmbeddings
 
 
 def _embedded(
     parts: Parts, version: ModelVersion, photos: Sequence[LabelledPhoto], items: Sequence[Item]
 ) -> _Embedded:
     from immr.evaluation.matches.photos import embed_with_textures
-    from immr.model.documents import encode_documents
+    from immr.model.documents import encode_pictures
 
     if not photos:
         raise DataError(
@@ -223,7 +224,7 @@ def _embedded(
         )
     folder = parts.registry.fetch(version, parts.settings.cache_dir)
     photos_QD, textures_QT = embed_with_textures(folder, [photo.image for photo in photos])
-    return _Embedded(photos_QD, encode_documents(folder, items, parts.settings.cache_dir), textures_QT)
+    return _Embedded(photos_QD, textures_QT, encode_pictures(folder, items, parts.settings.cache_dir))
 
 
 def _judged(
@@ -239,10 +240,11 @@ def _judged(
     return judge(
         embedded.photos_QD,
         photos,
-        embedded.items_ND,
+        embedded.items.rows_PD,
         items,
         item_classes,
         recipe.gate,
+        pictures_N=embedded.items.pictures_N,
         training_counts=training_counts,
     )
 
@@ -250,29 +252,19 @@ def _judged(
 def _match_rule(
     parts: Parts, version: ModelVersion, training_set: TrainingSet, embedded: _Embedded, recipe: Recipe
 ) -> MatchRule | None:
-    from immr.evaluation.matches import photos
     from immr.evaluation.matches.calibrate import LabelledEmbeddings, calibrate
+    from immr.evaluation.matches.photos import LabelledPictures, fitted
 
-    if len(training_set.queries) < recipe.match.min_photos:
+    queries, items, classes = training_set.queries, training_set.items, training_set.item_classes
+    if len(queries) < recipe.match.min_photos:
         return None
     folder = parts.registry.fetch(version, parts.settings.cache_dir)
     held_out = np.array([photo.class_id for photo in training_set.judgements], dtype=np.int64)
-    pictured = [
-        (item.image, class_id)
-        for item, class_id in zip(training_set.items, training_set.item_classes, strict=True)
-        if item.image
-    ]
+    photos = LabelledPictures([query.image for query in queries], [query.class_id for query in queries])
     return calibrate(
         LabelledEmbeddings(embedded.photos_QD, held_out, embedded.textures_QT),
-        LabelledEmbeddings(embedded.items_ND, np.array(training_set.item_classes, dtype=np.int64)),
-        photos.fitted(
-            folder,
-            photos.LabelledPictures(
-                [query.image for query in training_set.queries],
-                [query.class_id for query in training_set.queries],
-            ),
-            photos.LabelledPictures([uri for uri, _ in pictured], [class_id for _, class_id in pictured]),
-        ),
+        LabelledEmbeddings(embedded.items.rows_PD, np.repeat(classes, embedded.items.pictures_N)),
+        fitted(folder, photos, LabelledPictures([item.image for item in items], classes)),
         recipe.match,
         begin=Card.read(folder).model.plain_begin,
     )
@@ -287,12 +279,12 @@ def _by_kind(
     item_classes: Sequence[int],
     recipe: Recipe,
 ) -> Mapping[str, KindResult]:
-    from immr.model.documents import encode_documents
+    from immr.model.documents import encode_pictures
     from immr.search.by_kind import evaluate_by_kind, searcher_of
 
     folder = parts.registry.fetch(version, parts.settings.cache_dir)
-    documents_ND = encode_documents(folder, items, parts.settings.cache_dir)
-    with searcher_of(version, folder, items, documents_ND, recipe.ranking) as searcher:
+    documents = encode_pictures(folder, items, parts.settings.cache_dir)
+    with searcher_of(version, folder, items, documents, recipe.ranking) as searcher:
         return evaluate_by_kind(searcher, kinds, photos, items, item_classes, recipe.gate)
 
 
@@ -315,5 +307,8 @@ def _kept(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe
     from immr.evaluation.result import FORMAT
 
     intervals = (recipe.gate.confidence, recipe.gate.bootstrap_rounds, recipe.gate.seed)
-    key = fingerprint.of_values(FORMAT, version.key, training_set.hash, *intervals, recipe.match)[:16]
+    pictures = [item.images for item in training_set.items if item.images]  # not part of the set's hash
+    key = fingerprint.of_values(FORMAT, version.key, training_set.hash, *intervals, recipe.match, *pictures)[
+        :16
+    ]
     return parts.settings.work_dir / "evaluations" / f"{version.id}-{key}.json"

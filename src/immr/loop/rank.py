@@ -143,7 +143,7 @@ def _learn(
     scratch: Path,
 ) -> Learned:
     from immr.data.pictures.downloads import Downloads
-    from immr.model.documents import encode_documents
+    from immr.model.documents import encode_pictures
     from immr.model.query_encoder import OnnxQueryEncoder
     from immr.ranking.examples import examples
     from immr.ranking.first_stage import first_stage
@@ -157,8 +157,8 @@ def _learn(
     clicks, queries_QD = with_photos(
         clicks, encoder, Downloads(parts.settings.pictures_dir, shop.mapping.pictures)
     )
-    items_ND = encode_documents(folder, items, parts.settings.cache_dir)
-    first = first_stage(queries_QD, items_ND, clicks.query_R, clicks.item_R)
+    embedded = encode_pictures(folder, items, parts.settings.cache_dir)
+    first = first_stage(queries_QD, embedded.rows_PD, clicks.query_R, clicks.item_R, embedded.pictures_N)
     return learn(examples(clicks, items, first, recipe.ranking), recipe.ranking, recipe.ranker)
 
 

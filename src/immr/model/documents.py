@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from immr.data import images
-from immr.errors import DataError
 from immr.machine.progress_bar import ProgressBar
 from immr.model.card import TOWERS, Card, tuned_weights
 from immr.model.prototypes import Prototypes
@@ -20,10 +18,7 @@ from immr.types import FloatArray, Item
 if TYPE_CHECKING:
     from immr.model.encoders.loading import Loading
 
-_log = logging.getLogger(__name__)
-
 _BATCH = 256
-_SMALL_PX = 32
 
 
 @dataclass(frozen=True)
@@ -44,25 +39,14 @@ def encode_pictures(
 ) -> PictureEmbeddings:
     """Embed items once for each of their pictures, so that searches can find them by the best one.
 
-    A further picture that cannot be read is left out, with a warning. For the arguments, see `encode_documents`.
+    A further picture that cannot be read is left out. For the arguments, see `encode_documents`.
     """
-    readable = [[uri for uri in item.images if _is_readable(uri, item.item_id)] for item in items]
-    by_picture = [
-        replace(item, image=uri, images=())
-        for item, others in zip(items, readable, strict=True)
-        for uri in (item.image, *others)
-    ]
-    rows_PD = encode_documents(folder, by_picture, cache_dir, loading=loading)
-    return PictureEmbeddings(rows_PD, [1 + len(others) for others in readable])
-
-
-def _is_readable(uri: str, item_id: str) -> bool:
-    try:
-        images.decode(images.read(uri), min_side_px=_SMALL_PX)
-    except DataError as error:
-        _log.warning("indexing item %s without a further picture: %s", item_id, error)
-        return False
-    return True
+    by_picture = [replace(item, image=uri, images=()) for item in items for uri in (item.image, *item.images)]
+    is_main_P = np.array([place == 0 for item in items for place in range(1 + len(item.images))], dtype=bool)
+    rows_PD, pictured_P = encode_each(folder, by_picture, cache_dir, loading=loading)
+    kept_P = is_main_P | pictured_P
+    number_P = np.cumsum(is_main_P)[kept_P] - 1  # of the item
+    return PictureEmbeddings(rows_PD[kept_P], np.bincount(number_P, minlength=len(items)).tolist())
 
 
 def load_encoders(folder: Path, cache_dir: Path, loading: Loading) -> None:
@@ -96,6 +80,17 @@ def encode_documents(
     Returns:
         (N, D) with unit rows, in the order of `items`.
     """
+    return encode_each(folder, items, cache_dir, photo_weight, loading)[0]
+
+
+def encode_each(
+    folder: Path,
+    items: Sequence[Item],
+    cache_dir: Path,
+    photo_weight: float | None = None,
+    loading: Loading | None = None,
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """`encode_documents`, and for each item whether its picture is part of its embedding (N,)."""
     import torch
 
     from immr.model.encoders.loading import FRESH
@@ -105,22 +100,24 @@ def encode_documents(
 
     recipe = Card.read(folder).model
     if not items:
-        return np.zeros((0, recipe.embedding_dim), dtype=np.float32)
+        return np.zeros((0, recipe.embedding_dim), dtype=np.float32), np.zeros(0, dtype=bool)
     features = DocumentFeatures(recipe, cache_dir, tuned_weights(folder), loading or FRESH)
     features.compute(items, ["fit"], Share(threads=torch.get_num_threads()))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tower = Towers.read(recipe, folder / TOWERS).document.to(device)
-    parts = []
+    parts, pictured = [], []
     with torch.inference_mode(), ProgressBar("encoding", len(items), "documents") as progress:
         for start in range(0, len(items), _BATCH):
             batch = items[start : start + _BATCH]
             rows_B = torch.arange(len(batch))
             found = features.read(batch, ["fit"]).batch(rows_B, torch.zeros_like(rows_B))
             parts.append(tower(found.to(device)).cpu())
+            pictured.append(found.has_picture_B.cpu().numpy())
             progress.advance(len(batch))
     embeddings_ND: FloatArray = torch.cat(parts).numpy()
+    pictured_N = np.concatenate(pictured)
     weight = recipe.photo_weight if photo_weight is None else photo_weight
     prototypes = Prototypes.read(folder) if weight else None
     if prototypes is None:
-        return embeddings_ND
-    return prototypes.mixed([item.item_id for item in items], embeddings_ND, weight)
+        return embeddings_ND, pictured_N
+    return prototypes.mixed([item.item_id for item in items], embeddings_ND, weight), pictured_N

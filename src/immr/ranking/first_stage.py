@@ -1,14 +1,16 @@
 """First-stage results for each query of a log, by exact search over the catalogue.
 
-Shapes: R impressions, Q queries, N items, D embedding size, H = the head.
+Shapes: R impressions, Q queries, N items, P pictures of all items, D embedding size, H = the head.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from immr.evaluation.exact_search import best_picture
 from immr.ranking.click_log import Ints
 from immr.search.signals import HEAD
 from immr.types import FloatArray
@@ -27,22 +29,28 @@ class FirstStage:
 
 
 def first_stage(
-    queries_QD: FloatArray, items_ND: FloatArray, query_R: Ints, item_R: Ints, max_cells: int = _MAX_CELLS
+    queries_QD: FloatArray,
+    items_PD: FloatArray,
+    query_R: Ints,
+    item_R: Ints,
+    pictures_N: Sequence[int] | None = None,
+    max_cells: int = _MAX_CELLS,
 ) -> FirstStage:
     """Cosine and rank of each impression, and the head of each query.
 
     Args:
         queries_QD: unit rows.
-        items_ND: unit rows.
+        items_PD: unit rows.
         query_R: sorted.
         item_R: what was shown.
+        pictures_N: how many rows each item has, one after the other; its best one counts. None: one each.
         max_cells: queries × items scored at a time, which limits memory.
     """
-    block = max(1, max_cells // len(items_ND))
+    block = max(1, max_cells // len(items_PD))
     parts = []
     for start in range(0, len(queries_QD), block):
         low, high = np.searchsorted(query_R, [start, start + block])
-        cosine_BN = queries_QD[start : start + block] @ items_ND.T
+        cosine_BN = best_picture(queries_QD[start : start + block] @ items_PD.T, pictures_N)
         parts.append(_of_block(cosine_BN, query_R[low:high] - start, item_R[low:high]))
     return FirstStage(
         cosine_R=np.concatenate([part.cosine_R for part in parts]),

@@ -14,11 +14,12 @@ from immr.evaluation import metrics
 from immr.evaluation.gate_recipe import GateRecipe
 from immr.evaluation.queries.kinds import KindQuery, KindResult, queries_of
 from immr.index.qdrant import QdrantIndex
+from immr.model.documents import PictureEmbeddings
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.model.text_query_encoder import TextQueryEncoder, has_text_encoder
 from immr.search.ranking import RankingRecipe
 from immr.search.searcher import Searcher, Wanted
-from immr.types import FloatArray, Item, ModelVersion
+from immr.types import Item, ModelVersion
 
 _K = 10
 
@@ -28,7 +29,7 @@ def searcher_of(
     version: ModelVersion,
     folder: Path,
     items: Sequence[Item],
-    documents_ND: FloatArray,
+    documents: PictureEmbeddings,
     ranking: RankingRecipe,
 ) -> Iterator[Searcher]:
     """A version's search over items, without features, in a temporary index.
@@ -37,12 +38,12 @@ def searcher_of(
         version: of the registry.
         folder: its files.
         items: the catalogue.
-        documents_ND: their embeddings by that version.
+        documents: their embeddings by that version.
         ranking: the weights.
     """
     with TemporaryDirectory(prefix="immr-queries-") as place:
         index = QdrantIndex(f"edge://{place}/index")
-        index.build(version, items, documents_ND)
+        index.build(version, items, documents.rows_PD, pictures_N=documents.pictures_N)
         with closing(index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
             texts = TextQueryEncoder(folder) if has_text_encoder(folder) else None
             yield Searcher(OnnxQueryEncoder(folder), collection, None, ranking, texts=texts)

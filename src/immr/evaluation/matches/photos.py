@@ -45,8 +45,8 @@ class LabelledPictures:
         return LabelledPictures(self.uris[::step], self.classes[::step])
 
     def readable(self) -> LabelledPictures:
-        """Without those that cannot be read."""
-        kept = [row for row, uri in enumerate(self.uris) if _is_readable(uri)]
+        """Without those that are missing or cannot be read."""
+        kept = [row for row, uri in enumerate(self.uris) if uri and _is_readable(uri)]
         return LabelledPictures([self.uris[row] for row in kept], [self.classes[row] for row in kept])
 
 
