@@ -12,9 +12,11 @@ without labels: a version before its first training. The queries:
 - match: each photo with its item in the catalogue and without; photos of icons, and pictures of nothing.
 - box: four photos of different items in one picture, the box around one of them, or the whole picture.
 - regions: photos of both sets at random places of a picture; the regions that the service proposes (`regions.py`).
+- latencies: of one search at a time in this process, without HTTP, in a larger catalogue (`latencies.py`).
+- workers: searches per second with a thread for each core, against one thread.
 - ranking: `benchmarks.ranking` in its first world, without a catalogue.
 
-recall@10 and ndcg@10 count the exact item. Times are of one search in this process, without HTTP.
+recall@10 and ndcg@10 count the exact item.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -35,6 +36,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.queries.latencies import latencies, worker_scaling
 from benchmarks.queries.matches import matches
 from benchmarks.queries.regions import regions
 from benchmarks.ranking import worlds
@@ -58,7 +60,7 @@ from immr.train.export import export_query_encoder
 from immr.types import Item, ModelVersion, Region
 from immr.wiring import connect
 
-PARTS = ("words", "boxes", "regions", "matches", "latencies", "ranking")
+PARTS = ("words", "boxes", "regions", "matches", "latencies", "workers", "ranking")
 K = 10
 FITTED_PHOTOS = 120
 WORDS = 12
@@ -123,7 +125,8 @@ def measured(
                 "boxes": lambda: boxes(searcher, photos),
                 "regions": lambda: regions(version, folder, labelled, others, photos, settings.cache_dir),
                 "matches": lambda: matches(folder, labelled, documents_ND, photos, others),
-                "latencies": lambda: latencies(searcher, photos[:60], labelled.items),
+                "latencies": lambda: latencies(version, folder, labelled, documents_ND, photos),
+                "workers": lambda: worker_scaling(folder, collection, photos),
                 "ranking": ranking,
             }
             figures: dict[str, float] = {}
@@ -228,34 +231,6 @@ def scene(photos: Sequence[DatasetPhoto]) -> bytes:
     content = io.BytesIO()
     picture.save(content, "JPEG", quality=90)
     return content.getvalue()
-
-
-def latencies(searcher: Searcher, photos: Sequence[DatasetPhoto], items: Sequence[Item]) -> dict[str, float]:
-    """p50 in ms; the kinds take turns, so that they see the same load of the machine."""
-    contents = [Path(photo.image).read_bytes() for photo in photos]
-    titles = [items[row % len(items)].title for row in range(len(contents))]
-    box = Region(0.1, 0.1, 0.8, 0.8)
-
-    def counted(row: int) -> None:
-        answer = searcher.search([contents[row]], Wanted(K))
-        assert answer.hits
-        searcher.facets(["category", "price"], Wanted(K).filters)
-
-    kinds: dict[str, Callable[[int], object]] = {
-        "photo": lambda row: searcher.search([contents[row]], Wanted(K)),
-        "box": lambda row: searcher.search([contents[row]], Wanted(K), box),
-        "text": lambda row: searcher.search([], Wanted(K, text=titles[row])),
-        "photo_text": lambda row: searcher.search([contents[row]], Wanted(K, text=titles[row])),
-        "grouped": lambda row: searcher.search([contents[row]], Wanted(K, group_by="category")),
-        "facets": counted,
-    }
-    took_ms: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for row in [0, *range(len(contents))]:  # the first is a warm-up
-        for kind, search in kinds.items():
-            start = time.perf_counter()
-            search(row)
-            took_ms[kind].append(1000 * (time.perf_counter() - start))
-    return {f"{kind}_p50_ms": float(np.median(each[1:])) for kind, each in took_ms.items()}
 
 
 def ranking() -> dict[str, float]:

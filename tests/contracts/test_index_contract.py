@@ -205,6 +205,18 @@ def test_words_match_titles_categories_and_keywords(collection):
     assert found("oat", 20) == found("oat")[:20]
 
 
+def test_documents_are_found_by_id_first_and_then_read(collection, embeddings_ND):
+    filters = Filters(price_max=10.0)
+    whole = collection.search(embeddings_ND[3], 7, filters)
+    cosines = collection.similar_ids(embeddings_ND[3], 7, filters)
+    read = collection.candidates(cosines)
+    assert [read[id] for id in cosines] == whole
+    ids = collection.matching_ids("oat", ROWS, filters)
+    read = collection.candidates(dict.fromkeys([*ids, str(uuid.uuid4())], 0.0))
+    assert {read[id].item_id for id in ids} == {"i3", "i8"} and len(read) == 2
+    assert collection.matching_ids("?!", 5) == [] and collection.candidates({}) == {}
+
+
 def test_words_follow_changes(index, version, collection, items, embeddings_ND):
     renamed = dataclasses.replace(items[0], title="Zanzibar")
     index.change(version, _changes([renamed], embeddings_ND[:1], deleted=["i42"]))

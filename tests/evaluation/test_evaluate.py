@@ -112,7 +112,7 @@ def test_inconsistent_input_is_refused(
         given = {
             "query_embeddings_QD": EYE[:2],
             "queries": queries[:2],
-            "document_embeddings_ND": EYE,
+            "document_embeddings_PD": EYE,
             "items": items,
             "item_classes": item_classes,
             "recipe": RECIPE,

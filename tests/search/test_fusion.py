@@ -3,29 +3,24 @@
 import pytest
 
 from immr.search.fusion import fuse
-from immr.types import Candidate
-
-
-def ranking(*ids):
-    return [Candidate(id, 0.5, id, "C", "x.jpg") for id in ids]
 
 
 def test_the_first_of_every_ranking_has_relevance_1():
-    fused = fuse({"photo": ranking("a", "b"), "words": ranking("a", "c")}, {"photo": 1.0, "words": 3.0})
-    assert fused[0].candidate.item_id == "a"
+    fused = fuse({"photo": ["a", "b"], "words": ["a", "c"]}, {"photo": 1.0, "words": 3.0})
+    assert fused[0].id == "a"
     assert fused[0].relevance == pytest.approx(1.0)
     assert fused[0].shares == {"photo": 0.25, "words": 0.75}
 
 
 def test_an_item_in_both_rankings_beats_the_second_of_either():
-    fused = fuse({"photo": ranking("a", "b", "c"), "words": ranking("d", "c")}, {"photo": 1.0, "words": 1.0})
-    assert [each.candidate.item_id for each in fused] == ["c", "a", "d", "b"]
+    fused = fuse({"photo": ["a", "b", "c"], "words": ["d", "c"]}, {"photo": 1.0, "words": 1.0})
+    assert [each.id for each in fused] == ["c", "a", "d", "b"]
     assert fused[0].shares == {"photo": pytest.approx(0.5 * 61 / 63), "words": pytest.approx(0.5 * 61 / 62)}
     assert fused[1].shares == {"photo": 0.5, "words": 0.0}
 
 
 def test_weights_decide_between_rankings():
-    rankings = {"photo": ranking("a", "b"), "words": ranking("b", "a")}
+    rankings = {"photo": ["a", "b"], "words": ["b", "a"]}
     for weight, first in ((0.5, "a"), (2.0, "b")):
-        assert fuse(rankings, {"photo": 1.0, "words": weight})[0].candidate.item_id == first
+        assert fuse(rankings, {"photo": 1.0, "words": weight})[0].id == first
     assert fuse({"photo": [], "words": []}, {"photo": 1.0, "words": 1.0}) == []

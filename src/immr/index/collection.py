@@ -10,7 +10,7 @@ from immr.errors import IndexMismatchError
 from immr.index.binding import Binding, check_binding
 from immr.index.change_journal import ChangeJournal, PointChange
 from immr.index.documents import BUILT_IN, candidate, point_id
-from immr.index.engines.engine import Engine
+from immr.index.engines.engine import Engine, Found
 from immr.index.engines.errors import translate_errors
 from immr.index.storage import Storage
 from immr.index.vector_index import EVERYTHING
@@ -89,6 +89,22 @@ class QdrantCollection:
             IndexMismatchError: The embedding does not have the collection's dimension.
             IndexUnavailableError: The database is not available.
         """
+        points = self._nearest(embedding_D, k, filters, offset, with_payload=True)
+        return [candidate(point.payload, point.score) for point in points]
+
+    def similar_ids(self, embedding_D: FloatArray, k: int, filters: Filters = EVERYTHING) -> dict[str, float]:
+        """See `Collection.similar_ids`.
+
+        Raises:
+            IndexMismatchError: The embedding does not have the collection's dimension.
+            IndexUnavailableError: The database is not available.
+        """
+        points = self._nearest(embedding_D, k, filters, offset=0, with_payload=False)
+        return {point.id: point.score for point in points}
+
+    def _nearest(
+        self, embedding_D: FloatArray, k: int, filters: Filters, offset: int, with_payload: bool
+    ) -> list[Found]:
         if embedding_D.shape != (self.binding.dim,):
             raise IndexMismatchError(
                 f"the query embedding has shape {embedding_D.shape}, but the documents of "
@@ -96,8 +112,7 @@ class QdrantCollection:
             )
         with self._in_use() as opened:
             hnsw_ef = opened.binding.hnsw_ef * (1 if filters == EVERYTHING else _FILTERED_EF_FACTOR)
-            points = opened.engine.nearest(embedding_D, k, offset, filters, hnsw_ef)
-        return [candidate(point.payload, point.score) for point in points]
+            return opened.engine.nearest(embedding_D, k, offset, filters, hnsw_ef, with_payload)
 
     @property
     def has_words(self) -> bool:
@@ -111,6 +126,34 @@ class QdrantCollection:
             IndexMismatchError: The collection was built by a release without words.
             IndexUnavailableError: The database is not available.
         """
+        points = self._matching(text, filters, with_payload=True)
+        points.sort(key=lambda point: (-round(point.score, _SCORE_DIGITS), point.payload["item_id"]))
+        return [candidate(point.payload, 0.0) for point in points[:k]]
+
+    def matching_ids(self, text: str, k: int, filters: Filters = EVERYTHING) -> list[str]:
+        """See `Collection.matching_ids`; equal matches in order of their ids.
+
+        Raises:
+            IndexMismatchError: The collection was built by a release without words.
+            IndexUnavailableError: The database is not available.
+        """
+        points = self._matching(text, filters, with_payload=False)
+        points.sort(key=lambda point: (-round(point.score, _SCORE_DIGITS), point.id))
+        return [point.id for point in points[:k]]
+
+    def candidates(self, cosines: Mapping[str, float]) -> dict[str, Candidate]:
+        """See `Collection.candidates`.
+
+        Raises:
+            IndexUnavailableError: The database is not available.
+        """
+        if not cosines:
+            return {}
+        with self._in_use() as opened:
+            payloads = opened.engine.payloads(list(cosines))
+        return {id: candidate(payload, cosines[id]) for id, payload in payloads.items()}
+
+    def _matching(self, text: str, filters: Filters, with_payload: bool) -> list[Found]:
         terms = of_query(text)
         with self._in_use() as opened:
             if not opened.binding.words:
@@ -118,9 +161,7 @@ class QdrantCollection:
                     f"the collection {self._name} was built by an earlier release, without words: "
                     f"run `immr index build --model {opened.binding.version_id}`"
                 )
-            points = opened.engine.matching(terms, _MATCHED, filters) if terms.numbers else []
-        points.sort(key=lambda point: (-round(point.score, _SCORE_DIGITS), point.payload["item_id"]))
-        return [candidate(point.payload, 0.0) for point in points[:k]]
+            return opened.engine.matching(terms, _MATCHED, filters, with_payload) if terms.numbers else []
 
     @property
     def attributes(self) -> Mapping[str, AttributeKind]:
@@ -149,8 +190,8 @@ class QdrantCollection:
             IndexUnavailableError: The database is not available.
         """
         with self._in_use() as opened:
-            payload = opened.engine.payload(point_id(item_id))
-        return candidate(payload, 1.0) if payload is not None else None
+            payloads = opened.engine.payloads([point_id(item_id)])
+        return next((candidate(payload, 1.0) for payload in payloads.values()), None)
 
     def embedding(self, item_id: str) -> FloatArray | None:
         """(D,) unit vector of one document's main picture, or None.

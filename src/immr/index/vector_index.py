@@ -74,6 +74,15 @@ class Collection(Protocol):
             IndexMismatchError: The collection was built by a release without words.
         """
 
+    def similar_ids(self, embedding_D: FloatArray, k: int, filters: Filters = EVERYTHING) -> dict[str, float]:
+        """As `search`, but only the documents' ids, best first, and their cosines; several times as fast."""
+
+    def matching_ids(self, text: str, k: int, filters: Filters = EVERYTHING) -> list[str]:
+        """As `search_words`, but only the documents' ids."""
+
+    def candidates(self, cosines: Mapping[str, float]) -> dict[str, Candidate]:
+        """The documents with these ids that still exist, with these cosines."""
+
     @property
     def attributes(self) -> Mapping[str, AttributeKind]:
         """What searches can filter by and count: `category`, `price` and the declared attributes."""

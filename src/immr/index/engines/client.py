@@ -133,7 +133,13 @@ class ClientEngine:
             time.sleep(_POLL_S)
 
     def nearest(
-        self, embedding_D: FloatArray, limit: int, offset: int, filters: Filters, hnsw_ef: int
+        self,
+        embedding_D: FloatArray,
+        limit: int,
+        offset: int,
+        filters: Filters,
+        hnsw_ef: int,
+        with_payload: bool = True,
     ) -> list[Found]:
         """See `Engine.nearest`."""
         from qdrant_client import models
@@ -149,10 +155,11 @@ class ClientEngine:
                 offset=offset,
                 query_filter=_condition(filters),
                 search_params=None if self._is_local else models.SearchParams(hnsw_ef=hnsw_ef),
+                with_payload=with_payload,
             ).points
         return [Found(str(point.id), point.score, point.payload or {}) for point in points]
 
-    def matching(self, terms: Terms, limit: int, filters: Filters) -> list[Found]:
+    def matching(self, terms: Terms, limit: int, filters: Filters, with_payload: bool = True) -> list[Found]:
         """See `Engine.matching`."""
         with self._exclusive():
             points = self._client.query_points(
@@ -161,6 +168,7 @@ class ClientEngine:
                 using=WORDS,
                 limit=limit,
                 query_filter=_condition(filters),
+                with_payload=with_payload,
             ).points
         return [Found(str(point.id), point.score, point.payload or {}) for point in points]
 
@@ -189,11 +197,11 @@ class ClientEngine:
             ends += [number_at(record.payload or {}, name) for record in records]
         return (ends[0], ends[1]) if ends else None
 
-    def payload(self, id: str) -> Mapping[str, Any] | None:
-        """See `Engine.payload`."""
+    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """See `Engine.payloads`."""
         with self._exclusive():
-            points = self._client.retrieve(self._name, [id])
-        return (points[0].payload or {}) if points else None
+            points = self._client.retrieve(self._name, list(ids))
+        return {str(point.id): point.payload or {} for point in points}
 
     def embedding(self, id: str) -> FloatArray | None:
         """See `Engine.embedding`."""

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _CONFIG = "edge_config.json"
 _M = 16
 _EF_CONSTRUCT = 128
-_OVERSAMPLING = 2.0  # of quantized searches, before rescoring: without it recall@10 fell to 0.92
+OVERSAMPLING = 2.0
+"""Of quantized searches, before rescoring: without it recall@10 fell to 0.92."""
 _EXACT_BELOW_KB = 10_000  # smaller segments and smaller filtered sets are searched exactly
 
 
@@ -30,7 +31,11 @@ class EdgeEngine:
     """One shard in a folder, loaded if it exists."""
 
     def __init__(
-        self, folder: Path, release: Callable[[], None] = lambda: None, quantized: bool = False
+        self,
+        folder: Path,
+        release: Callable[[], None] = lambda: None,
+        quantized: bool = False,
+        oversampling: float = OVERSAMPLING,
     ) -> None:
         """Load the shard if it exists.
 
@@ -39,6 +44,7 @@ class EdgeEngine:
             release: Called once, by `close`.
             quantized: Whether `create` gives a new shard int8 vectors beside the original ones. Searches then
                 compare int8 vectors and rescore the best with the originals.
+            oversampling: How many times as many int8 vectors are rescored as a search returns.
         """
         import qdrant_edge
 
@@ -46,6 +52,7 @@ class EdgeEngine:
         self._folder = folder
         self._release = release
         self._quantized = quantized
+        self._oversampling = oversampling
         self._closed = False
         self._shard: qdrant_edge.EdgeShard | None = None
         if (folder / _CONFIG).is_file():
@@ -112,7 +119,13 @@ class EdgeEngine:
             shard.flush()
 
     def nearest(
-        self, embedding_D: FloatArray, limit: int, offset: int, filters: Filters, hnsw_ef: int
+        self,
+        embedding_D: FloatArray,
+        limit: int,
+        offset: int,
+        filters: Filters,
+        hnsw_ef: int,
+        with_payload: bool = True,
     ) -> list[Found]:
         """See `Engine.nearest`."""
         edge = self._edge
@@ -124,15 +137,15 @@ class EdgeEngine:
             params=edge.SearchParams(
                 hnsw_ef=hnsw_ef,
                 # ignored by shards without quantization
-                quantization=edge.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING),
+                quantization=edge.QuantizationSearchParams(rescore=True, oversampling=self._oversampling),
             ),
-            with_payload=True,
+            with_payload=with_payload,
         )
         with _translate_errors():
             points = self._open().query(request)
         return [Found(str(point.id), point.score, point.payload or {}) for point in points]
 
-    def matching(self, terms: Terms, limit: int, filters: Filters) -> list[Found]:
+    def matching(self, terms: Terms, limit: int, filters: Filters, with_payload: bool = True) -> list[Found]:
         """See `Engine.matching`."""
         edge = self._edge
         request = edge.QueryRequest(
@@ -141,7 +154,7 @@ class EdgeEngine:
                 edge.SparseVector(list(terms.numbers), list(terms.weights)), using=WORDS
             ),
             filter=self._condition(filters),
-            with_payload=True,
+            with_payload=with_payload,
         )
         with _translate_errors():
             points = self._open().query(request)
@@ -169,11 +182,11 @@ class EdgeEngine:
             ends += [number_at(record.payload or {}, name) for record in records]
         return (ends[0], ends[1]) if ends else None
 
-    def payload(self, id: str) -> Mapping[str, Any] | None:
-        """See `Engine.payload`."""
+    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """See `Engine.payloads`."""
         with _translate_errors():
-            records = self._open().retrieve([id], with_payload=True, with_vector=False)
-        return (records[0].payload or {}) if records else None
+            records = self._open().retrieve(list(ids), with_payload=True, with_vector=False)
+        return {str(record.id): record.payload or {} for record in records}
 
     def embedding(self, id: str) -> FloatArray | None:
         """See `Engine.embedding`."""

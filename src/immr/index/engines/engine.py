@@ -57,11 +57,17 @@ class Engine(Protocol):
         """Build the HNSW graph and wait until the optimizers are idle."""
 
     def nearest(
-        self, embedding_D: FloatArray, limit: int, offset: int, filters: Filters, hnsw_ef: int
+        self,
+        embedding_D: FloatArray,
+        limit: int,
+        offset: int,
+        filters: Filters,
+        hnsw_ef: int,
+        with_payload: bool = True,
     ) -> list[Found]:
-        """The points most similar to the embedding, best first."""
+        """The points most similar to the embedding, best first; reading payloads takes most of the time."""
 
-    def matching(self, terms: Terms, limit: int, filters: Filters) -> list[Found]:
+    def matching(self, terms: Terms, limit: int, filters: Filters, with_payload: bool = True) -> list[Found]:
         """The points whose words match best by BM25, best first; only those with at least one of the terms."""
 
     def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:
@@ -70,8 +76,8 @@ class Engine(Protocol):
     def ends(self, name: str, filters: Filters) -> tuple[float, float] | None:
         """The smallest and largest value of a number attribute among points that pass, or None."""
 
-    def payload(self, id: str) -> Mapping[str, Any] | None:
-        """The payload of a point, or None if there is no such point."""
+    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """The payloads of those points that exist, by id."""
 
     def embedding(self, id: str) -> FloatArray | None:
         """(D,) unit vector of a point's main picture, or None if there is no such point."""
