@@ -62,7 +62,9 @@ def parts(registered: Path, tmp_path: Path) -> Parts:
 
 @pytest.fixture(autouse=True)
 def _documents_have_random_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
-    def encode(folder: Path, items: list[Item], cache_dir: Path) -> tuple[FloatArray, np.ndarray]:
+    def encode(
+        folder: Path, items: list[Item], cache_dir: Path, **_: object
+    ) -> tuple[FloatArray, np.ndarray]:
         embeddings_ND = np.random.default_rng(0).standard_normal((len(items), tiny_version.DIM))
         unit_ND = (embeddings_ND / np.linalg.norm(embeddings_ND, axis=1, keepdims=True)).astype(np.float32)
         return unit_ND, np.ones(len(items), dtype=bool)

@@ -45,7 +45,9 @@ def version() -> ModelVersion:
 
 @pytest.fixture
 def parts(tmp_path: Path, version: ModelVersion, monkeypatch: pytest.MonkeyPatch) -> Parts:
-    def encode(folder: Path, items: list[Item], cache_dir: Path) -> tuple[FloatArray, np.ndarray]:
+    def encode(
+        folder: Path, items: list[Item], cache_dir: Path, **_: object
+    ) -> tuple[FloatArray, np.ndarray]:
         pictured_N = np.array([not item.image.endswith("broken.png") for item in items])
         readable = [item if good else items[0] for item, good in zip(items, pictured_N, strict=True)]
         return tiny_version.embed(folder, readable), pictured_N

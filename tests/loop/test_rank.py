@@ -122,7 +122,9 @@ def training_set(shop: Path, tmp_path: Path) -> TrainingSet:
 
 @pytest.fixture
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
-    def encode(folder: Path, items: Sequence[Item], cache_dir: Path) -> tuple[FloatArray, np.ndarray]:
+    def encode(
+        folder: Path, items: Sequence[Item], cache_dir: Path, **_: object
+    ) -> tuple[FloatArray, np.ndarray]:
         return ranking_log.embeddings(len(items), 2), np.ones(len(items), dtype=bool)
 
     monkeypatch.setattr(documents, "encode_each", encode)
