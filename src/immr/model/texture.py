@@ -1,7 +1,7 @@
 """The texture of a picture: its colours, and its contrasts at five scales, whatever the picture shows (ours).
 
 A fine-tuned encoder forgets what makes a photo a photo, because its task never asks. The texture is computed from the
-pixels, so training cannot change it: drawings, screens and blank pictures differ from photos here. It is a
+pixels, so training cannot change it: drawings and blank pictures differ from photos here. It is a
 second output of the exported query encoder, for any encoder, and takes a fraction of its time.
 
 Nodes: `pixels` (B, 3, S, S) → `texture` (B, `TEXTURE_DIM`).
