@@ -210,7 +210,8 @@ def test_documents_are_found_by_id_first_and_then_read(collection, embeddings_ND
     whole = collection.search(embeddings_ND[3], 7, filters)
     cosines = collection.similar_ids(embeddings_ND[3], 7, filters)
     read = collection.candidates(cosines)
-    assert [read[id] for id in cosines] == whole
+    assert [read[id].item_id for id in cosines] == [each.item_id for each in whole]
+    assert [read[id].cosine for id in cosines] == pytest.approx([each.cosine for each in whole])
     ids = collection.matching_ids("oat", ROWS, filters)
     read = collection.candidates(dict.fromkeys([*ids, str(uuid.uuid4())], 0.0))
     assert {read[id].item_id for id in ids} == {"i3", "i8"} and len(read) == 2
