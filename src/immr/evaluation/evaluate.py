@@ -57,24 +57,17 @@ def evaluate(
         DataError: no queries, sizes that do not match, embeddings that are zero or not finite, a repeated
             query_id, or a query whose class has no item.
     """
-    _check(query_embeddings_QD, queries, "query", "photos")
-    _check(document_embeddings_PD, items, "document", "items", pictures_N)
     classes_Q = np.array([query.class_id for query in queries], dtype=np.int64)
     classes_N = np.array(item_classes, dtype=np.int64)
-    _check_labels(query_embeddings_QD, document_embeddings_PD, queries, items, classes_N)
+    _check_input(query_embeddings_QD, document_embeddings_PD, queries, items, classes_N, pictures_N)
     clusters = _checked(clusters or default_clusters(queries), queries)
+    own_Q = _own_documents(queries, items)
     found = exact_search(
-        query_embeddings_QD,
-        classes_Q,
-        _own_documents(queries, items),
-        document_embeddings_PD,
-        classes_N,
-        pictures_N=pictures_N,
+        query_embeddings_QD, classes_Q, own_Q, document_embeddings_PD, classes_N, pictures_N=pictures_N
     )
     values = _values(found)
     right_items = _right_items(queries, items, item_classes)
-    masks = slices.by_category(right_items, items)
-    masks |= slices.by_frequency(classes_Q, training_counts) if training_counts else {}
+    frequencies = slices.by_frequency(classes_Q, training_counts) if training_counts else {}
     return Evaluation(
         queries=tuple(queries),
         documents=len(items),
@@ -84,14 +77,18 @@ def evaluate(
         per_query=values,
         ranks=found.ranks,
         exact_ranks=found.exact_ranks,
-        top_items=tuple(tuple(items[position].item_id for position in row) for row in found.top[:, :SHOWN]),
+        top_items=_top_items(found, items),
         top_scores=found.top_scores[:, :SHOWN],
         top_right=found.top_right[:, :SHOWN],
         right_items=right_items,
         intervals=_summary(values, clusters.ids, recipe),
         macro=_summary(metrics.class_means(values, classes_Q), range(len(np.unique(classes_Q))), recipe),
-        slices=_slices(values, clusters, masks, recipe),
+        slices=_slices(values, clusters, slices.by_category(right_items, items) | frequencies, recipe),
     )
+
+
+def _top_items(found: SearchResult, items: Sequence[Item]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(items[position].item_id for position in row) for row in found.top[:, :SHOWN])
 
 
 def _values(found: SearchResult) -> dict[str, Values]:
@@ -171,13 +168,16 @@ def _check(
         )
 
 
-def _check_labels(
+def _check_input(
     queries_QD: FloatArray,
     documents_PD: FloatArray,
     queries: Sequence[LabelledPhoto],
     items: Sequence[Item],
     classes_N: IntArray,
+    pictures_N: Sequence[int] | None,
 ) -> None:
+    _check(queries_QD, queries, "query", "photos")
+    _check(documents_PD, items, "document", "items", pictures_N)
     if queries_QD.shape[1] != documents_PD.shape[1]:
         raise DataError(
             f"query embeddings have {queries_QD.shape[1]} dimensions and document embeddings "
