@@ -105,10 +105,27 @@ def test_requests_wait_for_the_preparation_even_if_it_fails(
 ) -> None:
     prepared = Event()
 
-    def prepare() -> None:
+    def prepare() -> Iterator[None]:
         prepared.set()
+        yield
         raise ValueError("not today")
 
     with answering(tmp_path / "socket", lambda _: b"%d" % prepared.is_set(), prepare=prepare):
         assert ask(tmp_path / "socket", b"") == b"1"
     assert "not today" in caplog.text
+
+
+def test_the_end_of_the_block_stops_the_preparation_after_its_step(tmp_path: Path) -> None:
+    steps, begun = list[int](), Event()
+
+    def prepare() -> Iterator[None]:
+        while True:
+            steps.append(len(steps))
+            begun.set()
+            yield
+
+    with answering(tmp_path / "socket", bytes.upper, prepare=prepare):
+        assert begun.wait(60)
+    taken = len(steps)
+    assert taken and ask(tmp_path / "socket", b"") == b""
+    assert len(steps) == taken

@@ -7,7 +7,7 @@ collection does not answer, its version keeps its position and receives the rest
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -155,15 +155,21 @@ def status(parts: Parts) -> list[Progress]:
     return progress
 
 
-def load_what_changes_need(parts: Parts) -> None:
-    """Load the libraries and encoders that a change needs, and connect to MLflow."""
+def load_what_changes_need(parts: Parts) -> Iterator[None]:
+    """Load the libraries and encoders that a change needs, and connect to MLflow, in steps of a second or two."""
     from immr.data import rules
     from immr.model.documents import load_encoders
 
     rules.rules_of(ITEMS, datetime.now(UTC))
-    cache_dir = parts.settings.cache_dir
-    for version in _with_collection(parts):
+    yield
+    versions, cache_dir = _with_collection(parts), parts.settings.cache_dir
+    yield
+    import torch  # noqa: F401
+
+    for version in versions:
+        yield
         load_encoders(parts.registry.fetch(version, cache_dir), cache_dir, _loading())
+    yield
     status(parts)
 
 

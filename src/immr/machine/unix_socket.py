@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 _STOP_TIMEOUT_S = 10.0
+_STEP_TIMEOUT_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def answering(
     path: Path,
     answer: Callable[[bytes], bytes],
     send_within_s: float = 10.0,
-    prepare: Callable[[], None] = lambda: None,
+    prepare: Callable[[], Iterable[None]] = tuple,
 ) -> Iterator[None]:
     """Answer requests in a thread during the block, one after the other; only this user can send any.
 
@@ -48,7 +49,8 @@ def answering(
         path: The socket; one that another process left there is replaced.
         answer: From a request to its answer. If it raises, the answer is empty, and the error is logged.
         send_within_s: A caller that has not sent its request by then is dropped, so that others need not wait for it.
-        prepare: Called once in the thread before the first request is read; if it raises, the error is logged.
+        prepare: Its steps are taken in the thread before the first request is read; none after the block ends. If one
+            raises, the error is logged.
     """
     with closing(socket.socket(socket.AF_UNIX)) as listener:
         try:
@@ -60,28 +62,53 @@ def answering(
             log.warning("no requests through %s: %s", path, error)
             yield
             return
+        preparation = _Preparation(prepare)
         thread = Thread(
-            target=_answer_all, args=(listener, answer, send_within_s, prepare), name=path.name, daemon=True
+            target=_answer_all,
+            args=(listener, answer, send_within_s, preparation),
+            name=path.name,
+            daemon=True,
         )
         thread.start()
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
+            preparation.stop()
             listener.shutdown(socket.SHUT_RDWR)  # ends `accept`
             thread.join(_STOP_TIMEOUT_S)
+
+
+class _Preparation:
+    """Steps in one thread that another thread can stop."""
+
+    def __init__(self, steps: Callable[[], Iterable[None]]) -> None:
+        self._steps = steps
+        self._stopping, self._done = Event(), Event()
+
+    def run(self) -> None:
+        try:
+            for _ in self._steps():
+                if self._stopping.is_set():
+                    break
+        except Exception:  # requests are answered all the same
+            log.exception("preparing for requests through the socket failed")
+        finally:
+            self._done.set()
+
+    def stop(self) -> None:
+        """Wait for the current step: an import that is cut off when the interpreter ends may crash it."""
+        self._stopping.set()
+        self._done.wait(_STEP_TIMEOUT_S)
 
 
 def _answer_all(
     listener: socket.socket,
     answer: Callable[[bytes], bytes],
     send_within_s: float,
-    prepare: Callable[[], None],
+    preparation: _Preparation,
 ) -> None:
-    try:
-        prepare()
-    except Exception:  # requests are answered all the same
-        log.exception("preparing for requests through the socket failed")
+    preparation.run()
     while True:
         try:
             accepted, _ = listener.accept()

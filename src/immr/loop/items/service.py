@@ -78,11 +78,11 @@ def serving(parts: Parts) -> Iterator[None]:
         yield
 
 
-def _prepare(parts: Parts) -> None:
+def _prepare(parts: Parts) -> Iterator[None]:
     from immr.loop import catalogue
 
     try:
-        catalogue.load_what_changes_need(parts)
+        yield from catalogue.load_what_changes_need(parts)
     except ImmrError as error:  # a command meets it again, and reports it
         log.info("not everything that changes need could be loaded yet: %s", error)
 
