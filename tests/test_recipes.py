@@ -51,7 +51,8 @@ def test_a_file_changes_only_what_it_names(tmp_path: Path) -> None:
     ("content", "fault"),
     [
         ("[train]\n# comment\nepochs = 'many'\n", r"line 3: train\.epochs: Input should be a valid integer"),
-        ("[train]\nepoch = 3\n", r"line 2: train\.epoch: there is no such setting"),
+        ("[train]\nepoch = 3\n", r"line 2: train\.epoch: there is no such setting, perhaps you mean epochs:"),
+        ("[train]\nqqq = 3\n", r"line 2: train\.qqq: there is no such setting: correct it"),
         ("train.fine_tune.epoch = 3\n", r"line 1: train\.fine_tune\.epoch: there is no such setting"),
         ("[model]\nfusion = 'blend'\n", r"line 2: model\.fusion: Input should be 'image', "),
         ("model = 3\n", r"line 1: model: Input should be"),

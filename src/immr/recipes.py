@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def from_file(path: Path) -> Recipe:
         fault = error.errors()[0]
         raise _wrong(path, text, [str(part) for part in fault["loc"]], fault["msg"]) from error
     if unknown := _first_unknown(merged, _plain(recipe)):
-        raise _wrong(path, text, unknown, "there is no such setting")
+        raise _wrong(path, text, unknown, f"there is no such setting{_similar(unknown, _plain(recipe))}")
     return recipe
 
 
@@ -185,6 +186,14 @@ def _first_unknown(given: Mapping[str, Any], known: Mapping[str, Any]) -> list[s
         if isinstance(value, Mapping) and (deeper := _first_unknown(value, known[key] or {})):
             return [key, *deeper]
     return []
+
+
+def _similar(unknown: Sequence[str], known: Mapping[str, Any]) -> str:
+    """The setting that was probably meant, as the end of a sentence; empty if none is similar."""
+    for key in unknown[:-1]:
+        known = known[key] or {}
+    close = get_close_matches(unknown[-1], known, n=1)
+    return f", perhaps you mean {close[0]}" if close else ""
 
 
 def _wrong(path: Path, text: str, keys: Sequence[str], fault: str) -> RecipeError:
