@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,6 +22,12 @@ from immr.ranking.ranker_recipe import RankerRecipe
 from immr.search.ranking import RankingRecipe
 from immr.train.fine_tune_recipe import FineTuneRecipe
 from immr.train.train_recipe import TrainRecipe
+
+if TYPE_CHECKING:
+    from immr.registry.registry import Registry
+    from immr.types import ModelVersion
+
+_KEPT = "recipe.toml"
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,39 @@ def by_name(name: str) -> Recipe:
             f"there is no recipe {name!r}: use {', '.join(sorted(RECIPES))}, or a file that ends in .toml"
         )
     return RECIPES[name]()
+
+
+def keep_with(registry: Registry, version: ModelVersion, recipe: Recipe) -> None:
+    """Attach a recipe to the version that was trained with it, unless it is a built-in one, for `of_version`.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    built_in = RECIPES.get(recipe.name)
+    if built_in is not None and built_in() == recipe:
+        return
+    with tempfile.TemporaryDirectory(prefix="immr-recipe-") as folder:
+        file = Path(folder) / _KEPT
+        file.write_text(to_toml(recipe), encoding="utf-8")
+        registry.attach(version, file)
+
+
+def of_version(registry: Registry, version: ModelVersion) -> Recipe:
+    """The recipe that a version was trained with.
+
+    Raises:
+        RecipeError: An earlier release trained the version with a recipe file, and did not keep it.
+        RegistryError: MLflow does not answer.
+    """
+    with registry.attached(version, _KEPT) as kept:
+        if kept is not None:
+            return from_file(kept)
+    if version.recipe not in RECIPES:
+        raise RecipeError(
+            f"{version.id} was trained with the recipe {version.recipe!r}, which is not built in and was not kept "
+            "with it: name its file with --recipe"
+        )
+    return by_name(version.recipe)
 
 
 def from_file(path: Path) -> Recipe:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from immr import recipes
 from immr.data.training_set import TrainingSet
-from immr.errors import RegistryError, TrainingError
+from immr.errors import RecipeError, RegistryError, TrainingError
 from immr.launch.launcher import TrainingJob
 from immr.loop.train import train
 from immr.model.card import Card
@@ -42,7 +43,8 @@ class FakeRuns:
 
 
 class FakeRegistry:
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.runs = FakeRuns()
         self.known: dict[str, ModelVersion] = {}
         self.origins: list[Origin] = []
@@ -65,6 +67,16 @@ class FakeRegistry:
         self.files_lost = False
         return version
 
+    def attach(self, version: ModelVersion, file: Path) -> None:
+        kept = self.folder / version.id / file.name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(file.read_bytes())
+
+    @contextmanager
+    def attached(self, version: ModelVersion, name: str) -> Iterator[Path | None]:
+        kept = self.folder / version.id / name
+        yield kept if kept.is_file() else None
+
 
 class FakeLauncher:
     def __init__(self) -> None:
@@ -84,7 +96,11 @@ class FakeLauncher:
 
 @pytest.fixture
 def parts(tmp_path: Path) -> Parts:
-    return Parts.of(Settings(home=tmp_path / "home"), registry=FakeRegistry(), launcher=FakeLauncher())
+    return Parts.of(
+        Settings(home=tmp_path / "home"),
+        registry=FakeRegistry(tmp_path / "attached"),
+        launcher=FakeLauncher(),
+    )
 
 
 def test_the_same_data_and_recipe_are_trained_once(parts: Parts, training_set: TrainingSet) -> None:
@@ -93,6 +109,24 @@ def test_the_same_data_and_recipe_are_trained_once(parts: Parts, training_set: T
     assert len(parts.launcher.jobs) == 1  # type: ignore[attr-defined]
     other = dataclasses.replace(RECIPE, train=dataclasses.replace(TRAIN, epochs=5))
     assert train(parts, training_set, other).number == 2
+
+
+def test_a_recipe_of_ones_own_is_kept_with_its_version(parts: Parts, training_set: TrainingSet) -> None:
+    own = dataclasses.replace(RECIPE, name="mine", gate=dataclasses.replace(RECIPE.gate, margin=-0.3))
+    version = train(parts, training_set, own)
+    version = dataclasses.replace(version, recipe="mine")
+    assert recipes.of_version(parts.registry, version) == own
+    stricter = dataclasses.replace(own, gate=dataclasses.replace(own.gate, margin=-0.1))
+    assert train(parts, training_set, stricter).number == version.number
+    assert recipes.of_version(parts.registry, version) == stricter
+
+
+def test_a_recipe_that_was_not_kept_has_to_be_named(parts: Parts, training_set: TrainingSet) -> None:
+    built_in = recipes.by_name("smoke")
+    version = ModelVersion("immr", 9, "key", "run", 8, "p", "m", "smoke")
+    assert recipes.of_version(parts.registry, version) == built_in
+    with pytest.raises(RecipeError, match="name its file with --recipe"):
+        recipes.of_version(parts.registry, dataclasses.replace(version, recipe="mine"))
 
 
 def test_a_version_knows_its_pipeline_run_and_training_set(parts: Parts, training_set: TrainingSet) -> None:

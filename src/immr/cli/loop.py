@@ -166,7 +166,7 @@ def evaluate(
     kinds = _kinds(queries)
     parts = parts_of(ctx)
     version = parts.registry.get(model)
-    chosen = recipes.by_name(recipe or version.recipe)
+    chosen = recipes.by_name(recipe) if recipe else recipes.of_version(parts.registry, version)
     if dataset:
         result, by_kind = evaluate_verb.evaluate_dataset(parts, version, dataset, split, chosen, kinds)
         _print_metrics(f"{version.id} on {dataset}/{split}", result.intervals, by_kind, as_json)
@@ -187,7 +187,8 @@ def package(ctx: typer.Context, model: ModelName, recipe: OfVersion = "", as_jso
     """
     parts = parts_of(ctx)
     version = parts.registry.get(model)
-    packaged = package_verb.package(parts, version, recipes.by_name(recipe or version.recipe))
+    chosen = recipes.by_name(recipe) if recipe else recipes.of_version(parts.registry, version)
+    packaged = package_verb.package(parts, version, chosen)
     report(packaged.sentence, asdict(packaged), as_json)
 
 

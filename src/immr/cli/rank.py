@@ -33,7 +33,7 @@ def rank(
     """
     parts = parts_of(ctx)
     version = parts.registry.get(model)
-    chosen = recipes.by_name(recipe or version.recipe)
+    chosen = recipes.by_name(recipe) if recipe else recipes.of_version(parts.registry, version)
     shop = Shop.of(data, mapping) if data else None
     ranked = rank_verb.rank(parts, version, TrainingSet(training_set), chosen, shop)
     registered = f"Registered {ranked.version.id}." if ranked.passed else f"{version.id} stays as it is."

@@ -44,11 +44,13 @@ def train(parts: Parts, training_set: TrainingSet, recipe: Recipe, pipeline_run:
         RegistryError: MLflow does not answer or refuses the version.
     """
     from immr.launch.job_lock import job_lock
+    from immr.recipes import keep_with
 
     key = fingerprint.of_values("train", __version__, READING, training_set.hash, recipe.model, recipe.train)
     with job_lock(_job_folder(parts, key)):
         if existing := _trained_before(parts, key):
             log.info("train: reusing %s, trained from the same data and recipe", existing.id)
+            keep_with(parts.registry, existing, recipe)
             return existing
         _check_capacity(parts, training_set, recipe)
         job = _job(parts, training_set, recipe, key, pipeline_run)
@@ -58,6 +60,7 @@ def train(parts: Parts, training_set: TrainingSet, recipe: Recipe, pipeline_run:
             _mark_as_failed(parts, job)
             raise
         version = _register(parts, job, training_set, pipeline_run)
+        keep_with(parts.registry, version, recipe)
         shutil.rmtree(job.checkpoints, ignore_errors=True)
         return version
 
