@@ -65,9 +65,9 @@ def matches(
         assert rule is not None, "the split has too few photos"
         found = {
             **_known(rule, held_out.some(measured_N), documents),
-            **{name: _none(rule, *rows) for name, rows in elsewhere.items()},
-            "photo_none": _none(rule, *_rows(held_out.some(measured_N))),
-            "changed_photo_none": _none(rule, *_rows(changed.some(measured_N))),
+            **{name: _none(rule, *rows, documents) for name, rows in elsewhere.items()},
+            "photo_none": _none(rule, *_rows(held_out.some(measured_N)), documents),
+            "changed_photo_none": _none(rule, *_rows(changed.some(measured_N)), documents),
         }
         for name, values in found.items():
             shares.setdefault(name, []).extend(values)
@@ -78,8 +78,19 @@ def _rows(photos: LabelledEmbeddings) -> tuple[FloatArray, FloatArray | None]:
     return photos.rows_ND, photos.textures_NT
 
 
-def _none(rule: MatchRule, rows_ND: FloatArray, textures_NT: FloatArray | None) -> list[bool]:
-    """Of each photo, whether it is outside the domain, so that all of its hits are called none."""
+def _none(
+    rule: MatchRule, rows_ND: FloatArray, textures_NT: FloatArray | None, documents: LabelledEmbeddings
+) -> list[bool]:
+    """Of each photo, whether it is called none because it is outside the domain."""
+    cosine_N, _ = first_hits(LabelledEmbeddings(rows_ND, np.zeros(len(rows_ND), np.int64)), documents)
+    outside_N = _outside(rule, rows_ND, textures_NT)
+    return [
+        outside and rule.match(cosine, outside) == "none"
+        for cosine, outside in zip(cosine_N, outside_N, strict=True)
+    ]
+
+
+def _outside(rule: MatchRule, rows_ND: FloatArray, textures_NT: FloatArray | None) -> list[bool]:
     textures = [None] * len(rows_ND) if textures_NT is None else list(textures_NT)
     return [not rule.domain.contains(*row) for row in zip(rows_ND, textures, strict=True)]
 
@@ -88,15 +99,13 @@ def _known(
     rule: MatchRule, photos: LabelledEmbeddings, documents: LabelledEmbeddings
 ) -> dict[str, list[bool]]:
     """Of photos of the shop: whether the first hit is exact, with the item in the catalogue and without."""
-    inside_Q = [not outside for outside in _none(rule, *_rows(photos))]
+    outside_Q = _outside(rule, *_rows(photos))
     cosine_Q, right_Q = first_hits(photos, documents)
     missing_Q, _ = first_hits(photos, documents, without_own=True)
-    called = [
-        rule.match(cosine) if inside else "none" for cosine, inside in zip(cosine_Q, inside_Q, strict=True)
-    ]
-    missing = [
-        rule.match(cosine) if inside else "none" for cosine, inside in zip(missing_Q, inside_Q, strict=True)
-    ]
+    called, missing = (
+        [rule.match(cosine, outside) for cosine, outside in zip(cosines, outside_Q, strict=True)]
+        for cosines in (cosine_Q, missing_Q)
+    )
     return {
         "exact_recall": [match == "exact" for match, right in zip(called, right_Q, strict=True) if right],
         "not_in_catalogue_recall": [match != "exact" for match in missing],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,3 +21,9 @@ def test_each_hit_is_called_by_its_own_cosine() -> None:
 
 def test_nothing_fits_a_photo_from_another_domain() -> None:
     assert {hit.match for hit in with_matches(HITS, CANDIDATES, True, RULE)} == {"none"}
+
+
+def test_so_close_to_an_item_even_a_photo_from_another_domain_shows_it() -> None:
+    certain = replace(RULE, certain_from=0.85)
+    matched = with_matches(HITS, CANDIDATES, True, certain)
+    assert [(hit.item_id, hit.match) for hit in matched] == [("b", "none"), ("a", "exact"), ("c", "none")]

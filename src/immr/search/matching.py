@@ -20,7 +20,5 @@ def with_matches(
         elsewhere: whether the photo is outside the domain of the shop's photos.
         rule: of the version.
     """
-    if elsewhere:
-        return [replace(hit, match="none") for hit in hits]
     cosines = {each.item_id: each.cosine for each in candidates}
-    return [replace(hit, match=rule.match(cosines[hit.item_id])) for hit in hits]
+    return [replace(hit, match=rule.match(cosines[hit.item_id], elsewhere)) for hit in hits]

@@ -58,7 +58,7 @@ class Answer:
     degraded: list[str] = field(default_factory=list)
     stage_ms: dict[str, float] = field(default_factory=dict)
     match: Match | None = None  # the best of its hits; None if the version has no rule for this kind of query
-    elsewhere: bool = False  # the photo is outside the domain of the shop's photos, so nothing matches
+    elsewhere: bool = False  # the photo is outside the domain of the shop's photos
 
 
 class Searcher:

@@ -42,17 +42,23 @@ def test_a_photo_whose_part_is_zero_has_a_distance() -> None:
 
 @pytest.mark.parametrize("begin", [1, None])
 def test_a_rule_is_read_as_it_was_written(begin: int | None, tmp_path: Path) -> None:
-    replace(RULE, domain=replace(DOMAIN, begin=begin)).write(tmp_path / MATCH_RULE)
+    replace(RULE, domain=replace(DOMAIN, begin=begin), certain_from=0.9).write(tmp_path / MATCH_RULE)
     read = MatchRule.read(tmp_path / MATCH_RULE)
     assert read is not None
-    assert (read.exact_from, read.similar_from, read.domain.begin, read.domain.farthest) == (
-        0.7,
-        0.3,
-        begin,
-        1.1,
-    )
+    assert (read.exact_from, read.similar_from, read.certain_from) == (0.7, 0.3, 0.9)
+    assert (read.domain.begin, read.domain.farthest) == (begin, 1.1)
     assert np.array_equal(read.domain.mean_P, DOMAIN.mean_P)
     assert np.array_equal(read.domain.whitener_PP, DOMAIN.whitener_PP)
+
+
+def test_in_a_rule_of_an_earlier_release_no_hit_of_a_photo_from_elsewhere_is_exact(tmp_path: Path) -> None:
+    RULE.write(tmp_path / MATCH_RULE)
+    with np.load(tmp_path / MATCH_RULE) as fields:
+        older = dict(fields) | {"thresholds": fields["thresholds"][:3]}
+    np.savez(tmp_path / MATCH_RULE, **older)
+    read = MatchRule.read(tmp_path / MATCH_RULE)
+    assert read is not None
+    assert (read.match(1.0), read.match(1.0, elsewhere=True)) == ("exact", "none")
 
 
 def test_a_version_without_a_file_has_no_rule(tmp_path: Path) -> None:

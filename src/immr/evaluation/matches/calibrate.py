@@ -71,6 +71,7 @@ def calibrate(
         exact_from=lower_threshold(found[right_Q], recipe.exact_recall),
         similar_from=lower_threshold(missing, recipe.similar_recall),
         domain=domain,
+        certain_from=float(np.median(found[right_Q])),
     )
 
 

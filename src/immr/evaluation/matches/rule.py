@@ -6,6 +6,7 @@ Shapes: D embedding size, T texture size, P size of what the domain compares: a 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,24 +66,31 @@ def _unit(part_P: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class MatchRule:
-    """Thresholds of the cosine for exact and similar hits; out-of-domain photos have neither."""
+    """Thresholds of the cosine for exact and similar hits.
+
+    An out-of-domain photo has no similar hits, and exact ones only from `certain_from`: so close to an item, it shows
+    the item all the same, in strange light or as in the catalogue (ours).
+    """
 
     exact_from: float
     similar_from: float
     domain: PhotoDomain
+    certain_from: float = math.inf
 
-    def match(self, cosine: float) -> Match:
-        """What to call a hit of a photo that the domain contains."""
-        if cosine >= self.exact_from:
+    def match(self, cosine: float, elsewhere: bool = False) -> Match:
+        """What to call a hit of a photo, which the domain contains unless it is `elsewhere`."""
+        if cosine >= (self.certain_from if elsewhere else self.exact_from):
             return "exact"
-        return "similar" if cosine >= self.similar_from else "none"
+        return "none" if elsewhere or cosine < self.similar_from else "similar"
 
     def write(self, path: Path) -> None:
         """Write the rule as a NumPy archive."""
         content = io.BytesIO()
         np.savez(
             content,
-            thresholds=np.array([self.exact_from, self.similar_from, self.domain.farthest]),
+            thresholds=np.array(
+                [self.exact_from, self.similar_from, self.domain.farthest, self.certain_from]
+            ),
             begin=_TEXTURES if self.domain.begin is None else self.domain.begin,
             mean=self.domain.mean_P,
             whitener=self.domain.whitener_PP,
@@ -95,12 +103,13 @@ class MatchRule:
         if not path.is_file():
             return None
         with np.load(path) as fields:
-            exact_from, similar_from, farthest = fields["thresholds"].tolist()
+            exact_from, similar_from, farthest, *certain = fields["thresholds"].tolist()
             begin = int(fields["begin"])
             domain = PhotoDomain(
                 None if begin == _TEXTURES else begin, fields["mean"], fields["whitener"], farthest
             )
-        return cls(exact_from, similar_from, domain)
+        certain_from = certain[0] if certain else math.inf  # an earlier release's rule has none
+        return cls(exact_from, similar_from, domain, certain_from)
 
 
 def strongest(matches: Iterable[Match | None]) -> Match | None:
