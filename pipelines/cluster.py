@@ -34,6 +34,7 @@ VARIABLES = tuple(
         "TOO_LARGE",
         "TRACKING_LINK",
         "PAGE_LINK",
+        "API_LINK",
         "PIPELINES_LINK",
     )
 )

@@ -6,6 +6,7 @@ import functools
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -450,14 +451,10 @@ def test_the_watcher_of_new_data_may_only_call_kubeflow_pipelines() -> None:
 def composed(*components: str) -> tuple[dict[str, Any], ...]:
     """The kind overlay with components on top."""
     parts = "".join(f"- ../../components/{one}\n" for one in components)
-    folder = schemas.ROOT / "k8s" / "overlays" / f".test-{'-'.join(components)}"
-    folder.mkdir()
-    try:
+    with tempfile.TemporaryDirectory(prefix=".test-", dir=schemas.ROOT / "k8s" / "overlays") as folder:
         text = f"resources:\n- ../kind\ncomponents:\n{parts}namespace: kubeflow\n"
-        (folder / "kustomization.yaml").write_text(text)
+        (Path(folder) / "kustomization.yaml").write_text(text)
         done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
-    finally:
-        shutil.rmtree(folder)
     assert done.returncode == 0, done.stderr
     return tuple(yaml.safe_load_all(done.stdout))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -72,16 +73,11 @@ def test_a_version_grows_before_its_pods_refuse_searches() -> None:
     assert production.in_flight_target <= IN_PROGRESS_PER_CORE * int(production.cpu) / 2
 
 
-def test_without_keda_the_cpu_decides(tmp_path: Path) -> None:
-    folder = schemas.ROOT / "k8s" / "overlays" / ".test-cpu-scaling"
-    folder.mkdir()
-    try:
+def test_without_keda_the_cpu_decides() -> None:
+    with tempfile.TemporaryDirectory(prefix=".test-", dir=schemas.ROOT / "k8s" / "overlays") as folder:
         text = "resources: [../production]\ncomponents: [../../components/cpu-scaling]\nnamespace: immr\n"
-        (folder / "kustomization.yaml").write_text(text)
+        (Path(folder) / "kustomization.yaml").write_text(text)
         done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
-    finally:
-        (folder / "kustomization.yaml").unlink()
-        folder.rmdir()
     assert done.returncode == 0, done.stderr
     made = {titled(one): one for one in yaml.safe_load_all(done.stdout)}
     assert not [title for title in made if title.startswith("ScaledObject")]

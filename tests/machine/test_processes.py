@@ -9,6 +9,7 @@ import pytest
 
 from immr.errors import DeployError
 from immr.machine import processes
+from tests.support.patience import until
 
 
 def free_port() -> int:
@@ -59,4 +60,4 @@ def test_stopping_a_process_stops_its_children(tmp_path: Path) -> None:
         assert process.stdout is not None
         child = int(process.stdout.readline())
         processes.stop(process)
-    assert ended(child)
+    until(lambda: ended(child))
