@@ -13,7 +13,8 @@ from benchmarks.gpu.classifier_steps import Case
 from benchmarks.gpu.limits import photos_per_s
 from benchmarks.gpu.rows import BROKEN, STOPPED, Report
 
-GROUPS = [group for group in gpu.GROUPS if group != "photos"]
+SLOW = ("correctness", "steps", "photos")
+GROUPS = [pytest.param(group, marks=pytest.mark.slow if group in SLOW else ()) for group in gpu.GROUPS]
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +22,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("group", [*GROUPS, pytest.param("photos", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("group", GROUPS)
 def test_every_row_runs_on_a_cpu_with_tiny_sizes(group, tmp_path):
     gpu.main(["--tiny", "--only", group, "--json", str(tmp_path / "rows.json")])
     rows = json.loads((tmp_path / "rows.json").read_text())["groups"][group]

@@ -47,7 +47,13 @@ def own_features(kind: str, folder: str, scaled_13SS: torch.Tensor) -> tuple[tor
     return seen.pooler_output, states[:, -patches:]
 
 
-@pytest.mark.parametrize(("kind", "side"), [*((kind, SIDE) for kind in ALL), ("clip", 48), ("siglip2", 48)])
+@pytest.mark.parametrize(
+    ("kind", "side"),
+    [
+        *((kind, SIDE) for kind in ALL),
+        *(pytest.param(kind, 48, marks=pytest.mark.slow) for kind in ("clip", "siglip2")),
+    ],
+)
 def test_features_are_the_librarys_own_in_torch_and_in_the_graph(
     kind: str, side: int, tmp_path: Path
 ) -> None:
