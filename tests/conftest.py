@@ -70,6 +70,16 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def container_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The host of a real registry, and the folder with the login for DOCKER_CONFIG."""
+    from tests.support import registry_process
+
+    folder = tmp_path_factory.mktemp("container-registry")
+    with registry_process.serving(folder) as host:
+        yield host, folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _made_once_for_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Migrated MLflow databases and exported image encoders are copies of the run's first."""

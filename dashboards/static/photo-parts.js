@@ -40,7 +40,8 @@
   });
   parts.addEventListener("click", (event) => {
     const button = event.target.closest(".part");
-    if (button && !moved) choose(button.dataset.box === box.value ? "" : button.dataset.box);
+    const drew = moved && event.detail; // a key's click has no detail
+    if (button && !drew) choose(button.dataset.box === box.value ? "" : button.dataset.box);
   });
   whole.addEventListener("click", () => {
     choose("");

@@ -6,23 +6,20 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
+import httpx
 import pytest
 
-from immr.cluster.container_registry import MANIFEST, Blob, ImageName, Repository
+from immr.cluster.container_registry import MANIFEST, Blob, ImageName, Repository, _Login
 from tests.support import registry_process
 from tests.support.json_handler import JsonHandler
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    folder = tmp_path_factory.mktemp("registry")
-    with registry_process.serving(folder) as host:
-        yield host, folder
 
 
 def image(layer: Blob, config: Blob) -> Blob:
@@ -31,9 +28,9 @@ def image(layer: Blob, config: Blob) -> Blob:
 
 
 def test_an_image_is_found_under_its_tag(
-    registry: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    container_registry: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host, folder = registry
+    host, folder = container_registry
     monkeypatch.setenv("DOCKER_CONFIG", str(folder))
     (tmp_path / "layer").write_bytes(b"0123456789" * 300_000)  # several reads of the file
     layer = Blob(LAYER, tmp_path / "layer")
@@ -47,9 +44,9 @@ def test_an_image_is_found_under_its_tag(
 
 
 def test_a_wrong_password_is_refused(
-    registry: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    container_registry: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host, _ = registry
+    host, _ = container_registry
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     secret = {"auths": {host: {"auth": base64.b64encode(b"shop:wrong").decode()}}}
     (tmp_path / ".dockerconfigjson").write_text(json.dumps(secret))  # as a mounted Secret calls it
@@ -99,22 +96,102 @@ class Issuer(JsonHandler):
         self.answer({"token": "for-pull"})
 
 
+@contextmanager
+def stand_in(handler: type[JsonHandler], **fields: Any) -> Iterator[str]:
+    """Serve a handler with these attributes; yields its host."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (handler,), fields)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def log_in(folder: Path, host: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Write Docker's configuration; returns the header of a login with the password."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+    secret = {"auths": {host: {"username": "shop", "password": "secret"}}}
+    (folder / "config.json").write_text(json.dumps(secret))
+    return f"Basic {base64.b64encode(b'shop:secret').decode()}"
+
+
 def test_a_token_comes_from_the_place_that_the_registry_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Issuer,), {"asked": asked})) as server:
-        host = f"127.0.0.1:{server.server_address[1]}"
-        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-        secret = {"auths": {host: {"username": "shop", "password": "secret"}}}
-        (tmp_path / "config.json").write_text(json.dumps(secret))
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            with Repository(ImageName(host, "a/b", "1")) as repository:
-                assert [repository.digest_of("1"), repository.digest_of("1")] == ["sha256:1", "sha256:1"]
-        finally:
-            server.shutdown()
-            thread.join()
-    basic = base64.b64encode(b"shop:secret").decode()
-    assert asked == [f"/token?service=shop&scope=repository%3Aa%2Fb%3Apull Basic {basic}"]
+    with stand_in(Issuer, asked=asked) as host:
+        basic = log_in(tmp_path, host, monkeypatch)
+        with Repository(ImageName(host, "a/b", "1")) as repository:
+            assert [repository.digest_of("1"), repository.digest_of("1")] == ["sha256:1", "sha256:1"]
+    assert asked == [f"/token?service=shop&scope=repository%3Aa%2Fb%3Apull {basic}"]
+
+
+class StoresElsewhere(JsonHandler):
+    """A registry before an object store of another name, to which it sends readers and writers of blobs."""
+
+    stored: str
+    written: list[tuple[str, str | None, bytes]]
+    broken = False
+
+    def do_HEAD(self) -> None:
+        if "Authorization" not in self.headers:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="shop"')
+        elif self.path.endswith(self.stored):
+            self.send_response(307)
+            self.send_header("Location", self.elsewhere("stored"))
+        else:
+            self.send_response(404)
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        self.send_response(202)
+        if not self.broken:
+            self.send_header("Location", self.elsewhere("new?state=signed"))
+        self.end_headers()
+
+    def do_PUT(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        self.written.append((self.path, self.headers.get("Authorization"), content))
+        self.send_response(201)
+        self.end_headers()
+
+    def elsewhere(self, path: str) -> str:
+        return f"http://localhost:{self.server.server_address[1]}/{path}"  # type: ignore[str-bytes-safe]
+
+
+def test_an_object_store_behind_the_registry_gets_the_blob_but_not_the_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "layer").write_bytes(b"layer")
+    layer, config = Blob(LAYER, tmp_path / "layer"), Blob("application/json", b"{}")
+    written: list[tuple[str, str | None, bytes]] = []
+    with stand_in(StoresElsewhere, stored=config.digest, written=written) as host:
+        basic = log_in(tmp_path, host, monkeypatch)
+        with Repository(ImageName(host, "a/b", "1")) as repository:
+            repository.push("1", image(layer, config), [config, layer])
+    (path, password, content), (manifest, of_registry, _) = written
+    assert path == f"/new?state=signed&digest={quote(layer.digest, safe='')}"
+    assert (password, content) == (None, b"layer")
+    assert (manifest, of_registry) == ("/v2/a/b/manifests/1", basic)
+
+
+def test_an_upload_without_a_location_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with stand_in(StoresElsewhere, stored="none", written=[], broken=True) as host:
+        log_in(tmp_path, host, monkeypatch)
+        with (
+            Repository(ImageName(host, "a/b", "1")) as repository,
+            pytest.raises(ConnectionError, match="answers 202 without the header Location"),
+        ):
+            repository.push("1", Blob(MANIFEST, b"{}"), [Blob(LAYER, b"layer")])
+
+
+def test_the_password_is_not_sent_in_the_clear() -> None:
+    login = _Login(("shop", "secret"), httpx.URL("https://registry.example"))
+    flow = login.auth_flow(httpx.Request("HEAD", "https://registry.example/v2/a/b/manifests/1"))
+    next(flow)
+    challenge = {"WWW-Authenticate": 'Bearer realm="http://tokens.example/"'}
+    with pytest.raises(ConnectionError, match=r"sent to http://tokens\.example/ without encryption"):
+        flow.send(httpx.Response(401, headers=challenge))

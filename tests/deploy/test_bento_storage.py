@@ -9,7 +9,6 @@ import pytest
 from immr.cluster.container_registry import MANIFEST, Blob, ImageName, Repository
 from immr.deploy.bento_storage import pinned, storage_uri
 from immr.errors import DeployError
-from tests.support import registry_process
 
 BENTO = "immr-search:immr-3"
 
@@ -26,21 +25,23 @@ def test_the_address_follows_the_kind_of_storage(storage: str, uri: str) -> None
     assert storage_uri(storage, BENTO) == uri
 
 
-def test_an_image_is_named_by_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    with registry_process.serving(tmp_path) as host:
-        uri = storage_uri(f"oci://{host}/immr", BENTO)
-        with pytest.raises(DeployError, match="is not in the registry: package the version again"):
-            pinned(uri)
-        config = Blob("application/vnd.oci.image.config.v1+json", b"{}")
-        manifest = Blob(
-            MANIFEST,
-            f'{{"schemaVersion": 2, "mediaType": "{MANIFEST}", "layers": [], "config": '
-            f'{{"mediaType": "{config.media_type}", "digest": "{config.digest}", "size": 2}}}}'.encode(),
-        )
-        with Repository(ImageName(host, "immr/immr-search", "immr-3")) as repository:
-            repository.push("immr-3", manifest, [config])
-        assert pinned(uri) == f"oci+native://{host}/immr/immr-search@{manifest.digest}"
+def test_an_image_is_named_by_its_digest(
+    container_registry: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, folder = container_registry
+    monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+    uri = storage_uri(f"oci://{host}/immr", BENTO)
+    with pytest.raises(DeployError, match="is not in the registry: package the version again"):
+        pinned(uri)
+    config = Blob("application/vnd.oci.image.config.v1+json", b"{}")
+    manifest = Blob(
+        MANIFEST,
+        f'{{"schemaVersion": 2, "mediaType": "{MANIFEST}", "layers": [], "config": '
+        f'{{"mediaType": "{config.media_type}", "digest": "{config.digest}", "size": 2}}}}'.encode(),
+    )
+    with Repository(ImageName(host, "immr/immr-search", "immr-3")) as repository:
+        repository.push("immr-3", manifest, [config])
+    assert pinned(uri) == f"oci+native://{host}/immr/immr-search@{manifest.digest}"
 
 
 def test_other_storage_stays_as_it_is() -> None:

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,17 +18,10 @@ from tests.support import registry_process
 TAG = "immr-search:immr-3"
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    folder = tmp_path_factory.mktemp("registry")
-    with registry_process.serving(folder) as host:
-        yield host, folder
-
-
 @pytest.fixture
-def host(registry: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("DOCKER_CONFIG", str(registry[1]))
-    return registry[0]
+def host(container_registry: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("DOCKER_CONFIG", str(container_registry[1]))
+    return container_registry[0]
 
 
 def home(folder: Path, weights: str = "weights") -> Path:
@@ -73,3 +65,18 @@ def test_the_same_bento_is_not_pushed_again_and_another_one_replaces_it(host: st
     home(tmp_path, "better")
     assert bento_image.push(bento, image) is True
     assert files_of(host, "two/immr-search")["models/src/version/query_encoder.onnx"] == b"better"
+
+
+def test_links_become_files(host: str, tmp_path: Path) -> None:
+    """A layer with links would differ from one with copies, or lead out of the image."""
+    image = ImageName(host, "three/immr-search", "immr-3")
+    bento = home(tmp_path / "store") / "bentos" / "immr-search" / "immr-3"
+    for name in ("hard", "symbolic"):
+        (bento / name).write_text("elsewhere")
+    assert bento_image.push(bento, image) is True
+    (tmp_path / "elsewhere").write_text("elsewhere")
+    for name in ("hard", "symbolic"):
+        (bento / name).unlink()
+    (bento / "symbolic").symlink_to(tmp_path / "elsewhere")
+    (bento / "hard").hardlink_to(tmp_path / "elsewhere")
+    assert bento_image.push(bento, image) is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -73,6 +74,27 @@ def test_deleted_code_is_unpacked_again(tmp_path: Path) -> None:
     assert not folder.exists()
     os.close(unpacked_code.unpack(source, folder))
     assert (folder / "immr_of_a_bento.py").is_file()
+
+
+def test_a_process_that_is_killed_while_it_deletes_leaves_no_half_of_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, source = tmp_path / "code" / "a", wheel(tmp_path, "a")
+    os.close(unpacked_code.unpack(source, folder))
+    with monkeypatch.context() as killed:
+
+        def after_one_file(path: Path, **_: object) -> None:
+            (path / "immr_of_a_bento.py").unlink()
+            raise KeyboardInterrupt
+
+        killed.setattr(shutil, "rmtree", after_one_file)
+        with pytest.raises(KeyboardInterrupt):
+            unpacked_code.delete_unused(tmp_path / "code")
+    lock = unpacked_code.unpack(source, folder)
+    assert (folder / "immr_of_a_bento.py").is_file()
+    assert unpacked_code.delete_unused(tmp_path / "code") == []
+    os.close(lock)
+    assert sorted(path.name for path in (tmp_path / "code").iterdir()) == ["a", "a.lock"]
 
 
 def test_a_damaged_wheel_leaves_nothing(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import json
 import os
 import re
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import urlencode
 
 import httpx
@@ -52,8 +54,9 @@ class ImageName(NamedTuple):
         return f"{self.host}/{self.repository}"
 
 
-class Blob(NamedTuple):
-    """A part of an image, stored under its hash."""
+@dataclass(frozen=True)
+class Blob:
+    """A part of an image, stored under its hash. A file must not change meanwhile."""
 
     media_type: str
     content: bytes | Path
@@ -63,7 +66,7 @@ class Blob(NamedTuple):
         """In bytes."""
         return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """`sha256:` and the hash."""
         if isinstance(self.content, bytes):
@@ -87,21 +90,23 @@ class Repository:
         local = image.host.partition(":")[0] in ("localhost", "127.0.0.1")
         self._base = f"{'http' if local else 'https'}://{image.host}"
         self._path = f"/v2/{image.repository}"
-        login = _Login(_credentials(image.host))
+        login = _Login(_credentials(image.host), httpx.URL(self._base))
         self._client = httpx.Client(base_url=self._base, auth=login, timeout=_TIMEOUT_S)
 
     def digest_of(self, tag: str) -> str | None:
         """The digest of the image with this tag; None if there is none."""
         answer = self._send("HEAD", f"{self._path}/manifests/{tag}", {"Accept": _ACCEPTED})
-        return answer.headers["Docker-Content-Digest"] if answer.status_code == 200 else None
+        return None if answer.status_code == 404 else self._header(answer, "Docker-Content-Digest")
 
     def push(self, tag: str, manifest: Blob, parts: list[Blob]) -> None:
         """Push an image's parts, unless they are there, and its manifest last."""
         for part in parts:
             digest = part.digest
-            if self._send("HEAD", f"{self._path}/blobs/{digest}").status_code == 200:
+            # a registry may redirect to the object store that has the blob
+            if self._send("HEAD", f"{self._path}/blobs/{digest}").status_code != 404:
                 continue
-            location = self._send("POST", f"{self._path}/blobs/uploads/").headers["Location"]
+            begun = self._send("POST", f"{self._path}/blobs/uploads/")
+            location = str(begun.url.join(self._header(begun, "Location")))
             joint = "&" if "?" in location else "?"
             self._put(f"{location}{joint}{urlencode({'digest': digest})}", part)
         self._put(f"{self._path}/manifests/{tag}", manifest)
@@ -114,38 +119,55 @@ class Repository:
 
     def _put(self, url: str, blob: Blob) -> None:
         kind = blob.media_type if blob.media_type == MANIFEST else "application/octet-stream"
-        headers = {"Content-Type": kind, "Content-Length": str(blob.size)}
+        headers = {"Content-Type": kind}
         if isinstance(blob.content, bytes):
             self._send("PUT", url, headers, blob.content)
             return
-        with blob.content.open("rb") as file:
-            self._send("PUT", url, headers, iter(lambda: file.read(1 << 20), b""))
+        with blob.content.open("rb") as file:  # httpx sends it in pieces, with its length
+            self._send("PUT", url, headers, file)
 
     def _send(
-        self, method: str, url: str, headers: Mapping[str, str] | None = None, content: object = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | BinaryIO | None = None,
     ) -> httpx.Response:
-        """The answer; of those above 399 only a HEAD's 404."""
+        """The answer: a success, or a HEAD's redirect or 404."""
         try:
-            answer = self._client.request(method, url, headers=headers, content=content)  # type: ignore[arg-type]
+            answer = self._client.request(method, url, headers=headers, content=content)
         except httpx.HTTPError as error:
             raise ConnectionError(f"{self._base} does not answer: {error}") from error
-        if answer.is_error and not (method == "HEAD" and answer.status_code == 404):
+        found = answer.is_success or (method == "HEAD" and (answer.is_redirect or answer.status_code == 404))
+        if not found:
+            place = url.partition("?")[0]  # what follows may be a secret of an upload
             raise ConnectionError(
-                f"{self._base} answers {answer.status_code} to {method} {url}: {answer.text[:200]}"
+                f"{self._base} answers {answer.status_code} to {method} {place}: {answer.text[:200]}"
             )
         return answer
 
+    def _header(self, answer: httpx.Response, name: str) -> str:
+        if name not in answer.headers:
+            raise ConnectionError(f"{self._base} answers {answer.status_code} without the header {name}")
+        return answer.headers[name]
+
 
 class _Login(httpx.Auth):
-    """Answers a registry's challenge with the password, or with a token from the place that it names."""
+    """Answers a registry's challenge with the password, or with a token from the place that it names.
+
+    Another host, such as an object store that takes uploads, gets neither.
+    """
 
     requires_response_body = True
 
-    def __init__(self, credentials: tuple[str, str] | None) -> None:
-        self._credentials = credentials
+    def __init__(self, credentials: tuple[str, str] | None, registry: httpx.URL) -> None:
+        self._credentials, self._registry = credentials, registry
         self._header = ""
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if (request.url.scheme, request.url.netloc) != (self._registry.scheme, self._registry.netloc):
+            yield request
+            return
         if self._header:
             request.headers["Authorization"] = self._header
         answer = yield request
@@ -158,8 +180,13 @@ class _Login(httpx.Auth):
             basic = f"Basic {base64.b64encode(':'.join(self._credentials).encode()).decode()}"
         if kind.lower() == "bearer" and "realm" in named:
             query = {name: named[name] for name in ("service", "scope") if name in named}
+            realm = request.url.join(named["realm"])
+            if realm.scheme not in ("https", request.url.scheme):
+                raise ConnectionError(
+                    f"{self._registry} wants its password sent to {realm} without encryption"
+                )
             token = yield httpx.Request(
-                "GET", named["realm"], params=query, headers={"Authorization": basic} if basic else None
+                "GET", realm, params=query, headers={"Authorization": basic} if basic else None
             )
             if token.is_error:
                 return

@@ -7,7 +7,7 @@ from immr.errors import DeployError
 
 _IMAGES = "oci://"
 _MOUNTED = "oci+native://"
-"""How KServe is told to mount an image, instead of starting it as a container, which would need a shell in it."""
+"""Has KServe mount an image instead of starting it as a container, which would need a shell in it."""
 
 
 def storage_uri(storage: str, bento: str) -> str:
@@ -28,7 +28,7 @@ def storage_uri(storage: str, bento: str) -> str:
 def pinned(uri: str) -> str:
     """The same address; an image's with the digest of what its tag names now.
 
-    A node that has pulled a tag keeps what it got, also after the Bento was built again.
+    A node that has pulled a tag keeps that image, even after the Bento was built again.
 
     Raises:
         DeployError: The registry does not have the image, or does not answer.

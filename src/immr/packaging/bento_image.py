@@ -39,8 +39,8 @@ def push(bento: Path, image: ImageName) -> bool:
 
 
 def _write_layer(folder: Path, file: Path) -> None:
-    """The folder as a tar archive whose bytes depend on names and content only."""
-    with tarfile.open(file, "w") as archive:
+    """The folder as a tar archive whose bytes depend on names and content only; linked files become files."""
+    with tarfile.open(file, "w", dereference=True) as archive:
         for path in [folder, *sorted(folder.rglob("*"))]:
             member = archive.gettarinfo(path, str(FOLDER / path.relative_to(folder)))
             member.mtime = member.uid = member.gid = 0

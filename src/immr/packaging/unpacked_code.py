@@ -20,6 +20,8 @@ from immr.storage.atomic import replace_folder_atomically
 
 log = logging.getLogger(__name__)
 
+_DELETED = ".deleted"  # ends the name of a folder that is being deleted
+
 
 def unpack(wheel: Path, folder: Path) -> int:
     """Unpack a wheel, unless its folder exists, and keep the folder from being deleted.
@@ -58,6 +60,8 @@ def delete_unused(folder_of_all: Path) -> list[Path]:
     with_path = _on_some_path()
     deleted = []
     with suppress(OSError):
+        for rest in folder_of_all.glob(f".*{_DELETED}"):  # of a process that was killed here
+            shutil.rmtree(rest, ignore_errors=True)
         for folder in sorted(folder_of_all.iterdir()):
             unpacked = folder.is_dir() and not folder.name.startswith(".")  # such are being written
             if unpacked and str(folder) not in with_path and _delete_unless_locked(folder):
@@ -73,7 +77,9 @@ def _delete_unless_locked(folder: Path) -> bool:
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder)
+        doomed = folder.with_name(f".{folder.name}{_DELETED}")
+        folder.rename(doomed)  # in one step: no process may find half of the code
+        shutil.rmtree(doomed)
         return True
     except OSError:  # in use, or not ours to delete
         return False
