@@ -98,7 +98,7 @@ def users_by_sessions(test: Sessions) -> Floats:
 
 
 def bound(world: World, tests: list[Sessions], alpha: float) -> Bound:
-    """The least information by which equal versions can be told from a challenger at half the CTR."""
+    """The least information that distinguishes equal versions from a challenger with half the CTR."""
     users_HK = np.mean([users_by_sessions(test) for test in tests], axis=0)
     clicking = ctr(1.0) * LOSS / (1 - ctr(1.0) * (1 - LOSS))  # share of the challenger's users
     shops = {"click all": -world.share * np.log1p(-clicking) * users_HK[:, 1:].sum(axis=1)}

@@ -19,7 +19,7 @@ from immr.readout.health import SLOW_MS, Health
 from immr.readout.readout import readout
 from immr.readout.users import RatioMoments
 from immr.types import Click, Impression, SearchRecord
-from tests.readout.even_test import EXPERIMENT, NOON
+from tests.readout.even_experiment import EXPERIMENT, NOON
 
 PER_USER = 5  # searches
 

@@ -21,7 +21,7 @@ from immr.readout.relations import Parquet
 from immr.readout.revenue import cap_revenue
 from immr.readout.sums import sum_up, sum_up_queries
 from immr.types import Click, Impression, SearchRecord
-from tests.readout.even_test import EXPERIMENT, NOON
+from tests.readout.even_experiment import EXPERIMENT, NOON
 from tests.support.postgres_server import PostgresServer
 
 USERS = 1200

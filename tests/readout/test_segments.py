@@ -16,7 +16,7 @@ from immr.readout.printed import tidy
 from immr.readout.printed.text import segment_rows
 from immr.readout.readout import readout
 from immr.readout.segments import MAX_SEGMENTS, OTHER, UNKNOWN, Segment, holm, segments
-from tests.readout.even_test import EXPERIMENT, NOON
+from tests.readout.even_experiment import EXPERIMENT, NOON
 
 TEST = replace(EXPERIMENT, planned_users=4000)
 

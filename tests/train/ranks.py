@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import traceback
+from contextlib import suppress
 
 import torch
 
@@ -34,7 +35,15 @@ def run(module: str, size: int, *arguments: str) -> None:
         "CUDA_VISIBLE_DEVICES": "",
     }
     command = [sys.executable, "-m", "tests.train.ranks", module, *arguments]
-    subprocess.run(command, env=environment, timeout=280, check=True)
+    # in a session of their own, so that no rank survives its parent
+    with subprocess.Popen(command, env=environment, start_new_session=True) as parent:
+        try:
+            code = parent.wait(280)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(parent.pid, signal.SIGKILL)
+    if code:
+        raise subprocess.CalledProcessError(code, command)
 
 
 def answers(folder, size):

@@ -67,7 +67,7 @@ class OnlineView:
 
 
 def _python_value(value: Any) -> Any:
-    """Feast's own conversion asks for fifteen kinds of collections first, and a search converts 200 values."""
+    """A search converts 200 values, and Feast's own conversion first rules out fifteen kinds of collections."""
     kind = value.WhichOneof("val")
     if kind in _PLAIN:
         return getattr(value, kind)

@@ -75,7 +75,7 @@ class Collection(Protocol):
         """
 
     def similar_ids(self, embedding_D: FloatArray, k: int, filters: Filters = EVERYTHING) -> dict[str, float]:
-        """As `search`, but only the documents' ids, best first, and their cosines; several times as fast."""
+        """As `search`, but only the documents' ids, best first, and their cosines; reading documents takes longer."""
 
     def matching_ids(self, text: str, k: int, filters: Filters = EVERYTHING) -> list[str]:
         """As `search_words`, but only the documents' ids."""

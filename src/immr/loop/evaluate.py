@@ -152,7 +152,7 @@ def evaluation_of(
     return evaluation
 
 
-def embed_photos(folder: Path, uris: Sequence[str], threads: int = 2) -> FloatArray:
+def embed_photos(folder: Path, uris: Sequence[str]) -> FloatArray:
     """Embed photos exactly as the Bento does, with the version's ONNX query encoder.
 
     Returns:
@@ -160,7 +160,7 @@ def embed_photos(folder: Path, uris: Sequence[str], threads: int = 2) -> FloatAr
     """
     from immr.evaluation.matches.photos import embed_with_textures
 
-    return embed_with_textures(folder, uris, threads=threads)[0]
+    return embed_with_textures(folder, uris)[0]
 
 
 def _background(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe: Recipe) -> Background:

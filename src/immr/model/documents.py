@@ -68,7 +68,7 @@ def encode_documents(
 ) -> FloatArray:
     """Embed items by their main picture and text, with the document tower of the version in `folder`.
 
-    Where the version knows photos of an item, they move its document towards them, see `prototypes`.
+    Where the version knows photos of an item's class, its document moves towards them, see `prototypes`.
 
     Args:
         folder: a version's folder.

@@ -29,7 +29,7 @@ class ModelRecipe:
     fusion: FusionName = "concept_slots"
     concepts: int = 32  # K, rows of the learned memory
     max_tokens: int = 128
-    photo_weight: float = 0.0  # of each training photo in the document of its item, see `prototypes`
+    photo_weight: float = 0.0  # of each training photo in the documents of its class, see `prototypes`
 
     def __post_init__(self) -> None:
         if not 0 <= self.photo_weight < math.inf:

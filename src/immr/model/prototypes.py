@@ -1,4 +1,4 @@
-"""Prototypes: what shoppers' photos of an item look like, mixed into its document.
+"""Prototypes: what shoppers' photos of a class look like, mixed into the documents of its items.
 
 A prototype is the sum of the embeddings of a class's training photos. To classify by it alone is nearest class mean
 (Mensink et al. 2013); to add it to the embedding from the catalogue is ours. An item without photos keeps its own.
@@ -25,7 +25,7 @@ from immr.types import FloatArray
 if TYPE_CHECKING:
     from immr.model.towers import QueryTower
 
-_PHOTOS_PER_CLASS = 32  # the rest would hardly move the mean
+_PHOTOS_PER_CLASS = 32  # the rest would hardly change the direction
 _BATCH = 4096
 
 

@@ -1,8 +1,8 @@
 """The texture of a picture: its colours, and its contrasts at five scales, whatever the picture shows (ours).
 
 A fine-tuned encoder forgets what makes a photo a photo, because its task never asks. The texture is computed from the
-pixels, so training cannot change it: drawings and blank pictures differ from photos here. It is a
-second output of the exported query encoder, for any encoder, and takes a fraction of its time.
+pixels, so training cannot change it: drawings and blank pictures differ from photos here. It is a second output of
+the exported query encoder, for any encoder.
 
 Nodes: `pixels` (B, 3, S, S) → `texture` (B, `TEXTURE_DIM`).
 """
@@ -20,10 +20,11 @@ _SCALES = 5  # each half as fine as the one before
 _COLOURS = ((0.3, 0.6, 0.1), (0.7, -0.7, 0.0), (-0.35, -0.35, 0.7))  # brightness, red − green, blue − yellow
 TEXTURE_DIM = 3 * (2 + 2 * _SCALES)
 
-_SMALLEST = (
-    0.01  # of a contrast, below one grey level of 256 in any encoder's scale; a logarithm needs a bound
-)
-_TO_THE_RIGHT, _DOWN = ((-1.0, 1.0), (0.0, 0.0)), ((-1.0, 0.0), (1.0, 0.0))
+# of a contrast, below one grey level of 256 in any encoder's scale; a logarithm needs a bound
+_SMALLEST = 0.01
+_END = np.iinfo(np.int64).max
+# start and stop of rows and columns: pixels that have both neighbours, their right neighbours, those below
+_CUTS = {"corner": ((0, 0), (-1, -1)), "right": ((0, 1), (-1, _END)), "below": ((1, 0), (_END, -1))}
 
 
 def texture_nodes() -> tuple[list[Any], dict[str, Any]]:
@@ -36,11 +37,12 @@ def texture_nodes() -> tuple[list[Any], dict[str, Any]]:
 
     constants = {
         "colours": np.array(_COLOURS, dtype=np.float32)[:, :, None, None],
-        "gradients": np.tile(np.array([_TO_THE_RIGHT, _DOWN], dtype=np.float32)[:, None], (3, 1, 1, 1)),
-        "pairs": np.ones((3, 2, 1, 1), dtype=np.float32),
         "places": np.array([2, 3], dtype=np.int64),
         "smallest": np.array(_SMALLEST, dtype=np.float32),
     }
+    for name, (first, stop) in _CUTS.items():
+        constants[f"{name}_first"] = np.array(first, dtype=np.int64)
+        constants[f"{name}_stop"] = np.array(stop, dtype=np.int64)
     make = helper.make_node
     nodes = [
         make("Conv", ["pixels", "colours"], ["scale_0"]),
@@ -51,14 +53,11 @@ def texture_nodes() -> tuple[list[Any], dict[str, Any]]:
     ]
     contrasts = ["deviation"]
     for scale in range(_SCALES):
-        gradient, squares, length = (f"{name}_{scale}" for name in ("gradient", "squares", "length"))
         nodes += [
-            make("Conv", [f"scale_{scale}", "gradients"], [gradient], group=3),
-            make("Mul", [gradient, gradient], [f"{gradient}_squares"]),
-            make("Conv", [f"{gradient}_squares", "pairs"], [squares], group=3),
-            *_root_of_mean(squares, f"root_{scale}"),
-            make("Sqrt", [squares], [length]),
-            make("ReduceMean", [length, "places"], [f"mean_{scale}"], keepdims=0),
+            *_squared_gradient(scale),
+            *_root_of_mean(f"squares_{scale}", f"root_{scale}"),
+            make("Sqrt", [f"squares_{scale}"], [f"length_{scale}"]),
+            make("ReduceMean", [f"length_{scale}", "places"], [f"mean_{scale}"], keepdims=0),
         ]
         contrasts += [f"root_{scale}", f"mean_{scale}"]
         if scale + 1 < _SCALES:
@@ -74,6 +73,25 @@ def texture_nodes() -> tuple[list[Any], dict[str, Any]]:
         make("Concat", ["colour", "logarithms"], [TEXTURE], axis=1),
     ]
     return nodes, constants
+
+
+def _squared_gradient(scale: int) -> list[Any]:
+    """The sum of both squared differences to the next pixels; slices are faster than a grouped convolution."""
+    from onnx import helper
+
+    make, source = helper.make_node, f"scale_{scale}"
+    nodes = [
+        make("Slice", [source, f"{name}_first", f"{name}_stop", "places"], [f"{name}_{scale}"])
+        for name in _CUTS
+    ]
+    for name in ("right", "below"):
+        step = f"step_{name}_{scale}"
+        nodes += [
+            make("Sub", [f"{name}_{scale}", f"corner_{scale}"], [step]),
+            make("Mul", [step, step], [f"{step}_squared"]),
+        ]
+    both = [f"step_{name}_{scale}_squared" for name in ("right", "below")]
+    return [*nodes, make("Add", both, [f"squares_{scale}"])]
 
 
 def _root_of_mean(source: str, target: str) -> list[Any]:

@@ -25,9 +25,7 @@ class Embedded(NamedTuple):
     """A query as the encoders see it."""
 
     embedding_D: FloatArray | None  # unit vector; None for words that are not embedded
-    texture_T: FloatArray | None = (
-        None  # of its photos; None without photos, or if the version has no textures
-    )
+    texture_T: FloatArray | None = None  # of its photos; None without photos or textures
 
 
 class QueryEmbedder:

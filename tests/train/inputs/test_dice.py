@@ -25,6 +25,11 @@ def test_numbers_are_uniform_and_unrelated():
 
 
 def test_a_picture_has_enough_numbers_for_any_change():
+    most = 0
     for domain in (domain for pair in AUGMENTATIONS.values() for domain in pair):
-        for numbers in ([0.0] * NUMBERS, [0.999] * NUMBERS):
-            domain.drawn(60, 40, 32, Dice(numbers))
+        for number in (0.0, 0.999):
+            left = iter([number] * 2 * NUMBERS)
+            change = domain.drawn(60, 40, 32, Dice(left))
+            most = max(most, 2 * NUMBERS - len(list(left)))
+            assert (change.erased is not None) == (number < domain.erased), "0 makes every change"
+    assert 0 < most <= NUMBERS

@@ -1,7 +1,7 @@
 """Photos as calibration takes them: embedded with their textures, as the Bento does.
 
-The domain is fitted to more than the training photos, because shoppers' photos vary more: every second photo is also
-changed in exposure, tint, sharpness and frame, and some pictures of the catalogue are added (ours).
+The domain is fitted to more than the training photos, because shoppers' photos vary more: to copies of some of them,
+changed in exposure, tint, sharpness and frame, and to pictures of the catalogue (ours).
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from immr.model.query_encoder import OnnxQueryEncoder
 from immr.types import FloatArray, Region
 
 MOST = 600
-"""Training photos that the domain is fitted to; and half as many changed copies and catalogue pictures."""
+"""Training photos that the domain is fitted to, at most; half as many changed copies, and catalogue pictures."""
 
 _EXPOSURES = (0.3, 1.6)  # factors of the brightness
 _TINT = 0.15  # largest change of one colour
 _BLUR = 0.01  # largest radius, as a share of the width
 _SMALL_PX = 32
 _SMALLEST_FRAME = 0.4  # of each side
+_THREADS = 2  # that encode in parallel
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class LabelledPictures:
 
 
 def embed_with_textures(
-    folder: Path, uris: Sequence[str], changed: bool = False, threads: int = 2
+    folder: Path, uris: Sequence[str], changed: bool = False
 ) -> tuple[FloatArray, FloatArray | None]:
     """Embed photos exactly as the Bento does, with the version's ONNX query encoder.
 
@@ -59,12 +60,20 @@ def embed_with_textures(
         folder: of the version.
         uris: of the photos, at least one.
         changed: embed a changed copy of each.
-        threads: that encode in parallel.
 
     Returns:
         (N, D) unit rows and (N, T) textures in the order of `uris`; None for a version without textures.
     """
-    encoder = OnnxQueryEncoder(folder, at_once=threads)
+    return _embedded(_encoder(folder), uris, changed)
+
+
+def _encoder(folder: Path) -> OnnxQueryEncoder:
+    return OnnxQueryEncoder(folder, at_once=_THREADS)
+
+
+def _embedded(
+    encoder: OnnxQueryEncoder, uris: Sequence[str], changed: bool
+) -> tuple[FloatArray, FloatArray | None]:
     enough_px = encoder.card.preprocessing.enough_px
 
     def embedded(number: int) -> tuple[FloatArray, FloatArray | None]:
@@ -73,7 +82,7 @@ def embed_with_textures(
             picture = changed_copy(picture, np.random.default_rng(number))
         return encoder.encode_with_texture(picture)
 
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         found = list(with_progress(pool.map(embedded, range(len(uris))), "encoding", "photos", len(uris)))
     textures = [texture_T for _, texture_T in found if texture_T is not None]
     return np.stack([row_D for row_D, _ in found]), np.stack(textures) if textures else None
@@ -81,7 +90,13 @@ def embed_with_textures(
 
 def labelled(folder: Path, pictures: LabelledPictures, changed: bool = False) -> LabelledEmbeddings:
     """`embed_with_textures`, with the classes."""
-    rows_ND, textures_NT = embed_with_textures(folder, pictures.uris, changed)
+    return _labelled(_encoder(folder), pictures, changed)
+
+
+def _labelled(
+    encoder: OnnxQueryEncoder, pictures: LabelledPictures, changed: bool = False
+) -> LabelledEmbeddings:
+    rows_ND, textures_NT = _embedded(encoder, pictures.uris, changed)
     return LabelledEmbeddings(rows_ND, np.array(pictures.classes, dtype=np.int64), textures_NT)
 
 
@@ -93,14 +108,14 @@ def fitted(folder: Path, photos: LabelledPictures, catalogue: LabelledPictures) 
         photos: of training.
         catalogue: the items' main pictures; those that cannot be read are left out, as by the index.
     """
-    chosen = photos.spread(MOST)
-    plain = labelled(folder, chosen)
+    chosen, encoder = photos.spread(MOST), _encoder(folder)
+    plain = _labelled(encoder, chosen)
     if plain.textures_NT is None:
         return plain
-    parts = [plain, labelled(folder, chosen.spread(MOST // 2), changed=True)]
+    parts = [plain, _labelled(encoder, chosen.spread(MOST // 2), changed=True)]
     pictures = catalogue.spread(MOST // 2).readable()
     if pictures.uris:
-        parts.append(labelled(folder, pictures))
+        parts.append(_labelled(encoder, pictures))
     textures = [part.textures_NT for part in parts if part.textures_NT is not None]
     return LabelledEmbeddings(
         np.concatenate([part.rows_ND for part in parts]),

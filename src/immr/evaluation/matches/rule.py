@@ -68,8 +68,8 @@ def _unit(part_P: FloatArray) -> FloatArray:
 class MatchRule:
     """Thresholds of the cosine for exact and similar hits.
 
-    An out-of-domain photo has no similar hits, and exact ones only from `certain_from`: so close to an item, it shows
-    the item all the same, in strange light or as in the catalogue (ours).
+    An out-of-domain photo has no similar hits, and exact ones only from `certain_from`: that close to an item, it
+    shows the item, in strange light or as a catalogue picture (ours).
     """
 
     exact_from: float

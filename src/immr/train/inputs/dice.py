@@ -8,7 +8,7 @@ Shapes: B pictures, K numbers of a picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ _STEP, _FIRST, _SECOND = np.array(
 class Dice:
     """The random numbers of one picture; each is used once."""
 
-    def __init__(self, numbers: Sequence[float]):
+    def __init__(self, numbers: Iterable[float]):
         self._numbers = iter(numbers)
 
     def between(self, low: float, high: float) -> float:
