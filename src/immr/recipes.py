@@ -6,6 +6,7 @@ import re
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from immr.registry.registry import Registry
     from immr.types import ModelVersion
 
-_KEPT = "recipe.toml"
+KEPT = "recipe.toml"
+"""A version's own recipe is attached to it under this name."""
 
 
 @dataclass(frozen=True)
@@ -134,33 +136,40 @@ def by_name(name: str) -> Recipe:
 
 
 def keep_with(registry: Registry, version: ModelVersion, recipe: Recipe) -> None:
-    """Attach a recipe to the version that was trained with it, unless it is a built-in one, for `of_version`.
+    """Attach a recipe to the version that was made with it, unless `of_version` returns this one already.
 
     Raises:
         RegistryError: MLflow does not answer.
     """
-    built_in = RECIPES.get(recipe.name)
-    if built_in is not None and built_in() == recipe:
-        return
+    with suppress(RecipeError):
+        if of_version(registry, version) == recipe:
+            return
     with tempfile.TemporaryDirectory(prefix="immr-recipe-") as folder:
-        file = Path(folder) / _KEPT
+        file = Path(folder) / KEPT
         file.write_text(to_toml(recipe), encoding="utf-8")
         registry.attach(version, file)
 
 
 def of_version(registry: Registry, version: ModelVersion) -> Recipe:
-    """The recipe that a version was trained with.
+    """The recipe that a version was last made with.
 
     Raises:
-        RecipeError: An earlier release trained the version with a recipe file, and did not keep it.
+        RecipeError: An earlier release made the version with a recipe file, and did not keep it or kept one that this
+            release cannot read.
         RegistryError: MLflow does not answer.
     """
-    with registry.attached(version, _KEPT) as kept:
+    with registry.attached(version, KEPT) as kept:
         if kept is not None:
-            return from_file(kept)
+            try:
+                return from_file(kept)
+            except RecipeError as error:
+                raise RecipeError(
+                    f"this release cannot read the recipe that was kept with {version.id} ({error}): "
+                    "name one with --recipe"
+                ) from error
     if version.recipe not in RECIPES:
         raise RecipeError(
-            f"{version.id} was trained with the recipe {version.recipe!r}, which is not built in and was not kept "
+            f"{version.id} was made with the recipe {version.recipe!r}, which is not built in and was not kept "
             "with it: name its file with --recipe"
         )
     return by_name(version.recipe)

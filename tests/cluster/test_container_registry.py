@@ -17,7 +17,7 @@ import pytest
 
 from immr.cluster.container_registry import MANIFEST, Blob, ImageName, Repository, _Login
 from tests.support import registry_process
-from tests.support.json_handler import JsonHandler
+from tests.support.stand_in_server import JsonHandler
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 

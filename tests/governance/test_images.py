@@ -2,20 +2,17 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.images import SCHEMA, inspect_all
+from tests.support.odd_pictures import usable_and_not
 
 RECIPE = GovernanceRecipe(min_image_side_px=32)
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> dict[str, str]:
-    for name, side_px in (("good", 64), ("small", 16)):
-        Image.new("RGB", (side_px, side_px), "teal").save(tmp_path / f"{name}.png")
-    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
-    return {name: str(tmp_path / f"{name}.png") for name in ("good", "small", "cut", "missing")}
+    return usable_and_not(tmp_path)
 
 
 def test_a_recipe_without_the_check_refuses_no_image(pictures: dict[str, str], tmp_path: Path) -> None:

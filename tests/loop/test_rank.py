@@ -58,7 +58,7 @@ class Registry:
 
     def __init__(self, folder: Path) -> None:
         self.runs = Runs()
-        self.rules: dict[str, str] = {}
+        self.attachments: dict[tuple[str, str], str] = {}
         self._folder = folder
         self._known = {"key": tiny_version.version(1)}
         self._tags: dict[str, dict[str, str]] = {"immr-1": {"gate": "passed before", GATE_PASSED: "yes"}}
@@ -84,7 +84,7 @@ class Registry:
         yield file if file.is_file() else None
 
     def attach(self, version: ModelVersion, file: Path) -> None:
-        self.rules[version.id] = file.read_text()
+        self.attachments[version.id, file.name.removeprefix("immr-1-")] = file.read_text()
 
     def tag(self, version: ModelVersion, name: str, value: str) -> None:
         self._tags[version.id][name] = value
@@ -135,7 +135,8 @@ def test_a_ranker_that_passes_becomes_part_of_a_new_version(
     parts: Parts, shop: Path, training_set: TrainingSet, tmp_path: Path
 ) -> None:
     base = tiny_version.version(1)
-    (tmp_path / f"immr-1-{MATCH_RULE}").write_text("the rule")
+    for name in (MATCH_RULE, recipes.KEPT):
+        (tmp_path / f"immr-1-{name}").write_text(name)
     ranked = rank(parts, base, training_set, RECIPE, shop)
     assert ranked.passed, ranked.sentence
     assert ranked.version.id == "immr-2"
@@ -143,7 +144,7 @@ def test_a_ranker_that_passes_becomes_part_of_a_new_version(
     tags = registry.tags(ranked.version)
     assert (tags[RANKER_OF], tags[RANKER]) == ("immr-1", ranked.sentence)
     assert (tags["gate"], tags[GATE_PASSED]) == ("passed before", "yes")
-    assert registry.rules == {"immr-2": "the rule"}
+    assert registry.attachments == {("immr-2", name): name for name in (MATCH_RULE, recipes.KEPT)}
     made, former = (registry.files[name] for name in ("immr-2", "immr-1"))
     assert (made / "query_encoder.onnx").read_bytes() == (former / "query_encoder.onnx").read_bytes()
     ranker = Ranker.read(made)

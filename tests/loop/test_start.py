@@ -121,6 +121,7 @@ def test_the_version_is_champion_and_its_items_are_found(
     parts: Parts, folder: Path, started: Started
 ) -> None:
     assert parts.registry.get("champion").id == started.version_id
+    assert recipes.of_version(parts.registry, parts.registry.get("champion")) == SMALL
     assert (started.items, started.changed, started.deleted, started.rejected) == (12, 12, 0, 2)
     assert search(parts, folder / "7.png") == [("007", "Teil 7")]
     assert [(each.version_id, each.bento) for each in parts.deployer.current()] == [

@@ -121,6 +121,29 @@ def test_a_recipe_of_ones_own_is_kept_with_its_version(parts: Parts, training_se
     assert recipes.of_version(parts.registry, version) == stricter
 
 
+def test_a_built_in_recipe_replaces_one_of_the_same_training_that_was_kept(
+    parts: Parts, training_set: TrainingSet
+) -> None:
+    built_in = recipes.by_name("smoke")
+    own = dataclasses.replace(built_in, gate=dataclasses.replace(built_in.gate, margin=-0.3))
+    version = dataclasses.replace(train(parts, training_set, own), recipe="smoke")
+    assert recipes.of_version(parts.registry, version) == own
+    assert train(parts, training_set, built_in).number == version.number
+    assert recipes.of_version(parts.registry, version) == built_in
+
+
+def test_a_kept_recipe_with_a_setting_of_another_release_has_to_be_replaced(
+    parts: Parts, tmp_path: Path
+) -> None:
+    version = ModelVersion("immr", 9, "key", "run", 8, "p", "m", "mine")
+    (tmp_path / recipes.KEPT).write_text("[train]\nremoved = 1\n")
+    parts.registry.attach(version, tmp_path / recipes.KEPT)
+    with pytest.raises(RecipeError, match=r"kept with immr-9 .*train\.removed.*name one with --recipe"):
+        recipes.of_version(parts.registry, version)
+    recipes.keep_with(parts.registry, version, recipes.by_name("smoke"))
+    assert recipes.of_version(parts.registry, version) == recipes.by_name("smoke")
+
+
 def test_a_recipe_that_was_not_kept_has_to_be_named(parts: Parts, training_set: TrainingSet) -> None:
     built_in = recipes.by_name("smoke")
     version = ModelVersion("immr", 9, "key", "run", 8, "p", "m", "smoke")

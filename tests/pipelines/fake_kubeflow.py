@@ -15,7 +15,7 @@ from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.support.json_handler import JsonHandler
+from tests.support.stand_in_server import JsonHandler
 
 API = "/apis/v2beta1"
 NUMBERED = {"experiments": "experiment_id", "runs": "run_id", "recurringruns": "recurring_run_id"}

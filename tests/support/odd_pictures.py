@@ -1,10 +1,11 @@
-"""Image files that our libraries cannot write: odd EXIF blocks, colour profiles, lossless JPEGs."""
+"""Image files that are not usable, or that our libraries cannot write, such as odd EXIF blocks and lossless JPEGs."""
 
 from __future__ import annotations
 
 import io
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,14 @@ from PIL import Image
 EXIF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
 SRGB_PRIMARIES = ((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141))
 P3_PRIMARIES = ((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841))
+
+
+def usable_and_not(folder: Path) -> dict[str, str]:
+    """Paths by name: a good picture of 64 px, a small one of 16 px, a file that was cut off, and a missing one."""
+    for name, side_px in (("good", 64), ("small", 16)):
+        Image.new("RGB", (side_px, side_px), "teal").save(folder / f"{name}.png")
+    (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:60])
+    return {name: str(folder / f"{name}.png") for name in ("good", "small", "cut", "missing")}
 
 
 def encoded(image: Image.Image, image_format: str, **options: object) -> bytes:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 from immr.experiment.assignment import assign, group
@@ -18,6 +16,7 @@ from immr.registry.registry import Registry
 from immr.settings import Settings
 from immr.types import Click, Impression, ModelVersion, Role, SearchRecord
 from immr.wiring import Parts, connect
+from tests.support.stand_in_server import JsonHandler, served
 
 
 def version_of(registry: Registry, folder: Path, key: str, recipe: str = "concept") -> ModelVersion:
@@ -36,21 +35,12 @@ def ready(version: str, home: str = "") -> Iterator[str]:
     """An address at which this version reports that it is ready, and if given, for which home."""
     answer = {"ready": True, "model_version": version} | ({"home": home} if home else {})
 
-    class Fine(BaseHTTPRequestHandler):
+    class Fine(JsonHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
+            self.answer(answer)
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Fine) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(Fine) as url:
+        yield url
 
 
 def move(settings: Settings, urls: Mapping[str, str]) -> None:

@@ -70,9 +70,8 @@ def data_check(
 def _is_catalogue_alone(reports: Sequence[TableReport]) -> bool:
     """Whether the items fit, and all other tables are missing."""
     others = [checked for checked in reports if checked.name != "items"]
-    return bool(others) and all(
-        checked.files == 0 if checked in others else checked.fits for checked in reports
-    )
+    fits = all(checked.fits for checked in reports if checked.name == "items")
+    return fits and bool(others) and not any(checked.files for checked in others)
 
 
 def _print(reports: Sequence[TableReport], proposed: str) -> None:

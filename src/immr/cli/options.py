@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -61,9 +62,12 @@ def percents(text: str) -> list[float]:
         BadParameter: It is something else.
     """
     try:
-        return [float(part) / 100 for part in text.split(",")]
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a list of percents such as 1,5,25,50") from error
+        shares = [float(part) / 100 for part in text.split(",")]
+    except ValueError:
+        shares = [math.nan]
+    if not all(map(math.isfinite, shares)):
+        raise typer.BadParameter(f"{text!r} is not a list of percents such as 1,5,25,50")
+    return shares
 
 
 def print_json(value: Any) -> None:

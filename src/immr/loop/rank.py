@@ -175,7 +175,9 @@ def _click_log(shop: Shop, items: Sequence[Item], max_queries: int, scratch: Pat
 
 
 def _register(parts: Parts, version: ModelVersion, learned: Learned, key: str, run_id: str) -> ModelVersion:
-    """The version's files with the ranker, as a new version with the same match rule and verdict of the gate."""
+    """The version's files with the ranker, as a new version with the same match rule, recipe and gate's verdict."""
+    from immr.recipes import KEPT
+
     registry = parts.registry
     folder = parts.settings.work_dir / "rankers" / key[:16]
     with replace_folder_atomically(folder) as aside:
@@ -194,9 +196,10 @@ def _register(parts: Parts, version: ModelVersion, learned: Learned, key: str, r
     inherited = {name: tags[name] for name in ("gate", GATE_PASSED) if name in tags}
     for name, value in {**inherited, RANKER_OF: version.id, RANKER: learned.sentence}.items():
         registry.tag(ranked, name, value)
-    with registry.attached(version, MATCH_RULE) as match_rule:  # of the towers, so it holds for both
-        if match_rule is not None:
-            registry.attach(ranked, match_rule)
+    for name in (MATCH_RULE, KEPT):  # of the towers, so they hold for both
+        with registry.attached(version, name) as file:
+            if file is not None:
+                registry.attach(ranked, file)
     shutil.rmtree(folder)
     return ranked
 

@@ -93,10 +93,13 @@ def pretrained(parts: Parts, shop: Shop, recipe: Recipe) -> tuple[TrainingSet, M
         ContractError: The items violate the contract, or none has a usable picture.
         RecipeError: The recipe's model has to be trained.
     """
+    from immr.recipes import keep_with
+
     training_set = _catalogue(parts, shop, recipe)
     key = fingerprint.of_values("pretrained", __version__, READING, training_set.hash, recipe.model)
     if existing := parts.registry.find(key):
         log.info("start: reusing %s, made from the same catalogue and recipe", existing.id)
+        keep_with(parts.registry, existing, recipe)
         return training_set, existing
     folder = parts.settings.work_dir / "training" / key[:16] / "version"
     _write_version(folder, training_set, recipe, key, parts.settings.cache_dir)
@@ -107,6 +110,7 @@ def pretrained(parts: Parts, shop: Shop, recipe: Recipe) -> tuple[TrainingSet, M
         key=key,
     )
     version = _register(parts, folder, key, run_id)
+    keep_with(parts.registry, version, recipe)
     parts.registry.runs.finish(run_id)
     return training_set, version
 

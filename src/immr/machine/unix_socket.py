@@ -91,7 +91,7 @@ class _Preparation:
             for _ in self._steps():
                 if self._stopping.is_set():
                     break
-        except Exception:  # requests are answered all the same
+        except Exception:  # requests are still answered
             log.exception("preparing for requests through the socket failed")
         finally:
             self._done.set()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from immr.data.mapping.shop_map import PictureRules
 from immr.data.pictures.async_requests import AsyncPictureRequests
 from immr.data.pictures.requests import RequestFailedError
+from tests.support.stand_in_server import served
 
 LOCAL = PictureRules(allow_private=True, parallel=2, timeout_s=60.0)
 
@@ -29,12 +29,8 @@ class Picture(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Picture) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/a"
-        server.shutdown()
-        thread.join()
+    with served(Picture) as address:
+        yield f"{address}/a"
 
 
 def read(url: str, rules: PictureRules) -> bytes:

@@ -9,6 +9,7 @@ import pytest
 
 from immr.data.mapping.shop_map import PictureRules
 from immr.data.pictures.requests import PictureRequests, RequestFailedError
+from tests.support.stand_in_server import served
 
 
 @pytest.mark.parametrize("trickling", ["headers", "body"])
@@ -31,16 +32,12 @@ def test_a_trickling_server_times_out(trickling: str) -> None:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as slow:
-        thread = threading.Thread(target=slow.serve_forever)
-        thread.start()
+    with served(Slow) as url:
         rules = PictureRules(allow_private=True, timeout_s=0.3)
         try:
             with PictureRequests(rules) as requests, pytest.raises(RequestFailedError) as failed:
-                requests.read(f"http://127.0.0.1:{slow.server_port}/")
+                requests.read(f"{url}/")
             assert "not complete after 0.3 s" in str(failed.value)
             assert failed.value.retried
         finally:
             done.set()
-            slow.shutdown()
-            thread.join()

@@ -3,20 +3,17 @@
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from immr.data.pictures.downloads import Fetched
 from immr.data.pictures.inspection import NOT_FETCHED, NOT_READ, SMALLEST_SIDE_PX, inspect
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.storage import fingerprint
+from tests.support.odd_pictures import usable_and_not
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> dict[str, str]:
-    for name, side_px in (("good", 64), ("small", 16)):
-        Image.new("RGB", (side_px, side_px), "teal").save(tmp_path / f"{name}.png")
-    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
-    return {name: str(tmp_path / f"{name}.png") for name in ("good", "small", "cut", "missing")}
+    return usable_and_not(tmp_path)
 
 
 def test_each_picture_gets_its_hash_and_the_reason_it_is_refused(pictures: dict[str, str]) -> None:

@@ -20,8 +20,8 @@ import pytest
 
 from immr.errors import SettingsError
 from immr.governance.engines import spark_on_kubernetes
-from tests.support.json_handler import JsonHandler
 from tests.support.patience import until
+from tests.support.stand_in_server import JsonHandler
 
 DRIVER = """
 import sys

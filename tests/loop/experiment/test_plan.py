@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from immr.cli import app
 from immr.errors import ExperimentError
+from immr.experiment import changes
+from immr.experiment.definition import save
 from immr.loop.experiment.plan import plan, planned_users
 from immr.settings import Settings
 from immr.types import Click, Impression, ModelVersion, SearchRecord
@@ -75,6 +77,18 @@ def test_a_smaller_share_or_more_challengers_need_more(parts: Parts) -> None:
     assert smaller is not None and smaller > (planned_users(parts, champion, 0.5) or 0)
 
 
+def test_users_of_the_holdout_are_not_counted_on(parts: Parts) -> None:
+    champion = deploy(parts)
+    record(parts, datetime.now(UTC) - timedelta(days=DAYS))
+    [everyone] = plan(parts, [0.1]).needed
+    now = datetime.now(UTC)
+    stopped = changes.stop(changes.begin(champion, {}, 0.0, now))
+    save(changes.hold_out(stopped, 0.2, now), parts.settings.experiment_file)
+    [others] = plan(parts, [0.1]).needed
+    assert (others.users, others.users_one_look) == (everyone.users, everyone.users_one_look)
+    assert everyone.days and others.days == pytest.approx(everyone.days / 0.8, rel=0.01)
+
+
 def test_a_log_of_less_than_a_day_gives_users_but_no_days(parts: Parts) -> None:
     deploy(parts)
     record(parts, datetime.now(UTC) - timedelta(hours=23), days=0.9)
@@ -109,4 +123,5 @@ def test_the_command_prints_a_row_per_lift(parts: Parts) -> None:
         0.05,
         0.2,
     ]
-    assert run(app, ["experiment", "plan", "--lift", "five"]).exit_code == 2
+    for wrong in ("five", "nan", "5,inf"):
+        assert run(app, ["experiment", "plan", "--lift", wrong]).exit_code == 2

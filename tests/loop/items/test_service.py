@@ -70,9 +70,7 @@ def test_a_service_has_loaded_the_encoder_before_the_first_change(
     assert len(loads) == 1
 
 
-def test_a_service_starts_although_a_version_is_broken(
-    settings: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_service_starts_although_the_index_does_not_answer(settings: Settings) -> None:
     away = settings.model_copy(update={"index_url": "http://127.0.0.1:9"})
     with serving(connect(away)):
         answer = ask(away, Request("status"))

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from immr.errors import ExperimentError
 from immr.experiment import changes
-from immr.experiment.definition import CHAMPION
+from immr.experiment.definition import CHAMPION, load
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from tea_tasting.aggr import Aggregates
 
     from immr.wiring import Parts
@@ -67,7 +68,8 @@ def plan(
     """How many users and days a test of the deployed champion would need, by the lift it should find.
 
     It assumes the clicks of the champion and the pace of new users in the last two weeks. Users who come back make
-    each user's CTR more certain, so a test may end earlier; but fewer of its later users are new.
+    each user's CTR more certain, so a test may end earlier; but fewer of its later users are new. Users of the
+    holdout are in no test.
 
     Args:
         parts: The process's adapters.
@@ -89,12 +91,16 @@ def plan(
         raise ExperimentError(
             "nothing is deployed, so there is nothing to plan with: run `immr deploy` first"
         )
-    users, days = _pace(parts)
-    moments = _moments(parts, (champion.version_id, champion.url))
+    searches = _searches(parts)
+    users, days = _pace(searches)
+    moments = _moments(parts, (champion.version_id, champion.url), searches)
     share = _share_of_two(weight, challengers)
     look = Look().shared_by(challengers)
     per_day = users / days if days >= 1 else None
-    pace = per_day and per_day * (1 - weight * (challengers - 1))  # of the champion and one challenger
+    tested = 1 - _held_out(parts)
+    pace = per_day and per_day * tested * (
+        1 - weight * (challengers - 1)
+    )  # of the champion and one challenger
     found = []
     for lift in lifts:
         one_look = needs.plan(CTR, moments, lift, share, power, look)
@@ -130,7 +136,7 @@ def planned_users(parts: Parts, champion: tuple[str, str], weight: float, challe
 
     return power.planned_users(
         CTR,
-        _moments(parts, champion),
+        _moments(parts, champion, _searches(parts)),
         PLANNED_EFFECT,
         share=_share_of_two(weight, challengers),
         confidence=Look().shared_by(challengers).confidence,
@@ -142,28 +148,40 @@ def _share_of_two(weight: float, challengers: int) -> float:
     return weight / (1 - weight * (challengers - 1))
 
 
-def _moments(parts: Parts, champion: tuple[str, str]) -> Aggregates:
-    """Sums over the champion's users of the last two weeks."""
+def _held_out(parts: Parts) -> float:
+    """The share of all users who are in the holdout."""
+    file = parts.settings.experiment_file
+    holdout = load(file).holdout if file.is_file() else None
+    return holdout.share if holdout else 0.0
+
+
+def _since() -> datetime:
     from immr.readout.readout import PRE_PERIOD
+
+    return datetime.now(UTC) - PRE_PERIOD
+
+
+def _searches(parts: Parts) -> pa.Table:
+    return parts.events.searches(_since())
+
+
+def _moments(parts: Parts, champion: tuple[str, str], searches: pa.Table) -> Aggregates:
+    """Sums over the champion's users of the last two weeks."""
     from immr.readout.sums import sum_up_queries
     from immr.readout.users import aggregate
 
-    now = datetime.now(UTC)
-    since = now - PRE_PERIOD
-    queries, searches = parts.events.by_query(since), parts.events.searches(since)
-    alone = changes.begin(champion, {}, 0.0, now)
+    queries = parts.events.by_query(_since())
+    alone = changes.begin(champion, {}, 0.0, datetime.now(UTC))
     return aggregate(sum_up_queries(queries, alone, searches, ranks=lambda bots: ()).users, CHAMPION)
 
 
-def _pace(parts: Parts) -> tuple[int, float]:
+def _pace(searches: pa.Table) -> tuple[int, float]:
     """Users of the last two weeks, and the days since the first of them searched."""
     import pyarrow.compute as pc
 
-    from immr.readout.readout import PRE_PERIOD
-
-    now = datetime.now(UTC)
-    searches = parts.events.searches(now - PRE_PERIOD)
     if not searches.num_rows:
         return 0, 0.0
     first: datetime = pc.min(searches["ts"]).as_py()
-    return pc.count_distinct(searches["user_id"]).as_py(), (now - first).total_seconds() / _DAY_S
+    return pc.count_distinct(searches["user_id"]).as_py(), (
+        datetime.now(UTC) - first
+    ).total_seconds() / _DAY_S
