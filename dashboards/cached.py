@@ -44,6 +44,16 @@ class CachedValue(Generic[T]):
                 self._renew()
             return self._values[0]
 
+    def renewed(self) -> T:
+        """A value that is computed now, and shown to all readers from then on.
+
+        Raises:
+            Exception: What `compute` raises.
+        """
+        with self._lock:
+            self._renew()
+            return self._values[0]
+
     def _renew(self) -> None:
         started = time.monotonic()
         self._values[:] = [self._compute()]

@@ -110,8 +110,11 @@ class Live:
         return self._settings.test_reports / f"{name}.html"
 
     def decision(self) -> Decision | None:
-        """The decision that follows now, as the page shows it; None without an experiment."""
-        standing = self.standing()
+        """The decision that follows from the event log now; None without an experiment.
+
+        What the page shows may be older: a large event log is read in the background, and only for a visitor.
+        """
+        standing = self.standing.renewed()
         return standing.decision if standing else None
 
     def running(self) -> Experiment | None:

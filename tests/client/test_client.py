@@ -105,6 +105,8 @@ def test_a_refusal_has_the_reason_of_the_service(client: Client) -> None:
     assert refused.value.status == 422
     with pytest.raises(ServiceError, match="k: Input should be greater than or equal to 1"):
         client.search(RED, k=0)
+    with pytest.raises(ServiceError, match=r"5\.\.1 is reversed"):
+        client.search(RED, filters="price:5..1")
 
 
 @pytest.mark.parametrize(

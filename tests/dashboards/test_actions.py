@@ -11,11 +11,15 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from dashboards.actions import possible_actions
+from dashboards.live import Live
 from immr.cli.application import app
 from immr.errors import ExperimentError, SettingsError
+from immr.events.sqlite import SqliteEventLog
 from immr.experiment import changes, history
 from immr.experiment.definition import Experiment, Variant, load, save
 from immr.experiment.revision import revision_of
+from immr.readout.decision import Decision
+from immr.settings import Settings
 from tests.support.opened_page import opened, whole
 from tests.support.page_home import STARTED, fill
 from tests.support.upstream_process import free_port
@@ -110,6 +114,25 @@ def test_a_button_promotes_only_what_it_names(page: TestClient, home: Path) -> N
     shown = stop_of(home) | {"command": "immr experiment decide --apply", "label": "Promote immr-2"}
     assert page.post("/actions", data=shown).status_code == 409
     assert state(home) == "running"
+
+
+def test_a_promotion_follows_from_the_log_and_not_from_what_the_page_shows(home: Path) -> None:
+    """A large event log is read in the background, so the page may show what its last visitor saw."""
+    log = SqliteEventLog(home / "events" / "events.db")
+    live = Live(Settings(home=home), log, list, dict, keep_s=3600)
+
+    def shown() -> Decision:
+        standing = live.standing()
+        assert standing is not None
+        return standing.decision
+
+    assert shown().action == "wait"
+    fill(home, [f"http://127.0.0.1:{free_port()}"] * 2, 600, STARTED)
+    assert shown().winner is None
+    decision = live.decision()
+    assert decision is not None and decision.winner is not None
+    assert shown() == decision, "else the visitor cannot see why the button was refused"
+    log.close()
 
 
 def test_a_test_that_changes_before_the_command_runs_is_left_alone(home: Path) -> None:

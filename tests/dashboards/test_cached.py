@@ -37,6 +37,11 @@ def test_an_expired_value_is_computed_again() -> None:
     assert [value(), value()] == [2, 2]
 
 
+def test_a_renewed_value_is_what_all_readers_get() -> None:
+    value = CachedValue(Counter(), keep_s=60)
+    assert [value(), value.renewed(), value()] == [1, 2, 2]
+
+
 def test_a_slow_value_is_renewed_in_the_background() -> None:
     compute = Counter()
     value = CachedValue(compute, keep_s=0)

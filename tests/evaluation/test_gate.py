@@ -159,6 +159,16 @@ def test_without_a_champion_the_floor_decides(model: Model, floor: float, passed
     assert ("reaches" if passed else "is below") in verdict.sentence
 
 
+def test_the_champion_itself_is_compared_with_the_floor(model: Model) -> None:
+    """The sentence once was that there is no champion yet."""
+    verdict = gate(model(0.0), None, RECIPE, is_champion=True)
+    assert verdict.passed and verdict.difference is None
+    assert verdict.sentence.startswith(
+        "The gate passes: this version is the champion, so it is compared with the floor only: on 60 photos its "
+        "recall@1 of the class is 1.000"
+    )
+
+
 def reordered(evaluation: Evaluation) -> Evaluation:
     return dataclasses.replace(
         evaluation,

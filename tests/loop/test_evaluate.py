@@ -105,6 +105,7 @@ def test_a_candidate_is_compared_with_the_champion(
     assert champion.id in (tmp_path / "report.html").read_text()
     again = evaluate(parts, champion, reported, RECIPE, tmp_path / "report.html")
     assert again.champion is None  # nothing is compared with itself
+    assert "this version is the champion" in again.verdict.sentence
 
 
 def test_an_evaluation_is_computed_once(

@@ -40,7 +40,7 @@ def conditions(filters: Sequence[str], kinds: Mapping[str, AttributeKind]) -> tu
         kinds: what can be filtered by.
 
     Raises:
-        ProblemError: 422 for an unknown attribute, or a number that is not one.
+        ProblemError: 422 for an unknown attribute, a number that is not one, or a reversed range.
     """
     grouped: dict[tuple[str, bool], list[str]] = {}
     for text in filters:
@@ -77,7 +77,11 @@ def _range(text: str) -> tuple[float | None, float | None]:
         return _number(low), _number(low)
     if not low and not high:
         raise _not_a_number(text)
-    return (_number(low) if low else None), (_number(high) if high else None)
+    smallest, largest = (_number(low) if low else None), (_number(high) if high else None)
+    if smallest is not None and largest is not None and smallest > largest:
+        message = f"The range {text} is reversed. Send {high}..{low}"
+        raise invalid_fields([FieldProblem(field="filter", message=message)])
+    return smallest, largest
 
 
 def _number(text: str) -> float:

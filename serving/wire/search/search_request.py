@@ -195,6 +195,7 @@ def validate(form: SearchForm) -> SearchRequest:
         ProblemError: 422 for an invalid or unknown field, or unless there is one of photo, item and page.
     """
     fields = _fields(form.values)
+    _check_prices(fields.price_min, fields.price_max)
     given = [name for name in ("image_url", "item_id", "page") if getattr(fields, name) is not None]
     if form.photos and (any(form.photos) or not (given or fields.text)):
         given.append(PHOTO)
@@ -208,6 +209,12 @@ def validate(form: SearchForm) -> SearchRequest:
     for photo in photos:
         check_photo(photo)
     return SearchRequest(photos, fields, _region(fields.box, len(photos) + (fields.image_url is not None)))
+
+
+def _check_prices(smallest: float | None, largest: float | None) -> None:
+    if smallest is not None and largest is not None and smallest > largest:
+        message = f"{smallest:.15g} is above the price_max of {largest:.15g}, so no item can match. Swap them"
+        raise invalid_fields([FieldProblem(field="price_min", message=message)])
 
 
 def _region(box: str | None, photos: int) -> Region | None:

@@ -24,6 +24,7 @@ from immr.cli.options import (
     percents,
     print_json,
     print_table,
+    seconds,
 )
 from immr.errors import ImmrError
 from immr.experiment.definition import Experiment, Kind
@@ -117,7 +118,7 @@ def experiment_start(
     if_revision: IfRevision = "",
     as_json: AsJson = False,
 ) -> None:
-    """Compare the deployed challengers with the champion; without a challenger, the champion serves all users.
+    """Compare the deployed challengers with the champion; without a challenger there is nothing to test.
 
     A ramp advances while the guardrails hold, and ends when one breaks; `immr serve`, `experiment decide --apply
     --every-s` and the pipeline immr-decide do that. Example: `immr experiment start --ramp 1,5,25,50 --every 6h`
@@ -125,10 +126,12 @@ def experiment_start(
     kind: Kind = "interleave" if interleave else "ab"
     shares = percents(ramp) if ramp else []
     first = shares[0] if shares else weight
-    seconds = _seconds(every) if ramp else None
+    every_s = seconds(every) if ramp else None
     held_out = None if holdout is None else holdout / 100
-    begun = start(parts_of(ctx), first, kind, shares[1:], seconds, held_out, if_revision)
+    begun = start(parts_of(ctx), first, kind, shares[1:], every_s, held_out, if_revision)
     _print_experiment(begun, as_json)
+    if not begun.challengers:
+        note("To test a version, deploy it with `immr deploy --model VERSION`, then start again.")
 
 
 @experiment_app.command("shadow")
@@ -232,13 +235,6 @@ def experiment_decide(
         _show(_decide_until_done(parts, apply, every_s), as_json)
 
 
-def _seconds(text: str) -> int:
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-    if text[:-1].isdigit() and text[-1] in units and int(text[:-1]) > 0:
-        return int(text[:-1]) * units[text[-1]]
-    raise typer.BadParameter(f"{text!r} is not a time such as 30m, 6h or 1d")
-
-
 def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.Watched:
     """Retry after errors, so that an outage of the event log does not end the guardrails."""
     while True:
@@ -264,13 +260,17 @@ def _show(watched: watch_verb.Watched, as_json: bool) -> None:
 
 def describe(experiment: Experiment) -> str:
     """The name, the state, and each variant's version, share and address, for the console."""
+    champion = experiment.champion
+    held_out = "" if experiment.holdout is None else f"; holdout {experiment.holdout.share:.0%} of all users"
+    if not experiment.challengers:
+        return f"no test: the champion {champion.model_version} serves all users at {champion.url}{held_out}"
+    everyone = "" if experiment.state == "running" else f", all users get {champion.model_version}"
     shares = ", ".join(
         f"{side.name} {side.model_version} "
         + ("has left the test" if side.ended else f"{side.weight:.0%} at {side.url}")
         for side in experiment.variants
     )
-    held_out = "" if experiment.holdout is None else f"; holdout {experiment.holdout.share:.0%} of all users"
-    return f"[bold]{experiment.name}[/] ({experiment.state}): {shares}{held_out}"
+    return f"[bold]{experiment.name}[/] ({experiment.state}{everyone}): {shares}{held_out}"
 
 
 def _print_experiment(experiment: Experiment, as_json: bool) -> None:

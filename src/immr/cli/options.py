@@ -70,6 +70,18 @@ def percents(text: str) -> list[float]:
     return shares
 
 
+def seconds(text: str) -> int:
+    """The length of a time such as 30m, 6h or 1d.
+
+    Raises:
+        BadParameter: It is something else.
+    """
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    if text[:-1].isdigit() and text[-1] in units and int(text[:-1]) > 0:
+        return int(text[:-1]) * units[text[-1]]
+    raise typer.BadParameter(f"{text!r} is not a time such as 30m, 6h or 1d")
+
+
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON; times become text."""
     typer.echo(json.dumps(value, default=str))

@@ -41,11 +41,19 @@ class GateVerdict:
     slices: dict[str, SliceVerdict] = field(default_factory=dict)
 
 
-def gate(candidate: Evaluation, champion: Evaluation | None, recipe: GateRecipe) -> GateVerdict:
+def gate(
+    candidate: Evaluation, champion: Evaluation | None, recipe: GateRecipe, is_champion: bool = False
+) -> GateVerdict:
     """Compare candidate and champion on the same queries, or the candidate with `recipe.floor`.
 
     With a champion the rule is that of `GateRecipe`; without one, the candidate's mean must reach
     `recipe.floor`. The metric counts exact items if the recipe asks for it and judgements name them.
+
+    Args:
+        candidate: What was measured of it.
+        champion: The same of the champion; None if there is none, or if it is the candidate itself.
+        recipe: The rule.
+        is_champion: Whether the candidate is the champion; only for the sentence.
 
     Raises:
         RecipeError: the recipe's metric was not measured.
@@ -53,17 +61,9 @@ def gate(candidate: Evaluation, champion: Evaluation | None, recipe: GateRecipe)
     """
     metric = _metric(candidate, recipe)
     own = candidate.intervals[metric]
-    numbers = {
-        "queries": float(len(candidate.queries)),
-        "exact_queries": float(candidate.exact_queries),
-        "clusters": float(candidate.clusters.count),
-        "confidence": recipe.confidence,
-        "candidate_mean": own.mean,
-        "candidate_low": own.low,
-        "candidate_high": own.high,
-    }
+    numbers = _numbers(candidate, own, recipe)
     if champion is None:
-        return _against_floor(candidate, metric, recipe, numbers)
+        return _against_floor(candidate, metric, recipe, numbers, is_champion)
     theirs = _estimate(champion, metric)
     ours_Q, theirs_Q = candidate.per_query[metric], _aligned(candidate, champion, metric)
     ids_Q = np.array(candidate.clusters.ids)
@@ -98,6 +98,18 @@ def gate(candidate: Evaluation, champion: Evaluation | None, recipe: GateRecipe)
                 f" With so few photos, two equal versions would pass with a probability of {chance:.0%}."
             )
     return GateVerdict(passed, sentence, metric, difference, numbers, slices)
+
+
+def _numbers(candidate: Evaluation, own: Estimate, recipe: GateRecipe) -> dict[str, float]:
+    return {
+        "queries": float(len(candidate.queries)),
+        "exact_queries": float(candidate.exact_queries),
+        "clusters": float(candidate.clusters.count),
+        "confidence": recipe.confidence,
+        "candidate_mean": own.mean,
+        "candidate_low": own.low,
+        "candidate_high": own.high,
+    }
 
 
 def chance_if_equal(difference: Estimate, recipe: GateRecipe) -> float | None:
@@ -165,12 +177,16 @@ def _difference(ours_Q: Values, theirs_Q: Values, ids_Q: np.ndarray, recipe: Gat
 
 
 def _against_floor(
-    candidate: Evaluation, metric: str, recipe: GateRecipe, numbers: dict[str, float]
+    candidate: Evaluation, metric: str, recipe: GateRecipe, numbers: dict[str, float], is_champion: bool
 ) -> GateVerdict:
     own = candidate.intervals[metric]
     passed = own.mean >= recipe.floor
+    alone = "there is no champion yet, and"
+    if is_champion:
+        alone = "this version is the champion, so it is compared with the floor only:"
+    whose = "its" if is_champion else "the candidate's"
     sentence = (
-        f"{_verdict(passed)}: there is no champion yet, and on {_photos(candidate)} the candidate's "
+        f"{_verdict(passed)}: {alone} on {_photos(candidate)} {whose} "
         f"{_named(candidate, metric)} is {own.mean:.3f} "
         f"({candidate.confidence:.0%} interval {own.low:.3f} to {own.high:.3f}, resampling "
         f"{candidate.clusters}), which {'reaches' if passed else 'is below'} the floor of {recipe.floor:.3f}."

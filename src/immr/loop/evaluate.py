@@ -71,10 +71,11 @@ def evaluate(
     registry = parts.registry
     evaluation = evaluation_of(parts, version, training_set, recipe)
     champion = registry.role("champion")
-    if champion is not None and champion.id == version.id:
+    is_champion = champion is not None and champion.id == version.id
+    if is_champion:
         champion = None
     before = evaluation_of(parts, champion, training_set, recipe) if champion else None
-    verdict = gate(evaluation, before, recipe.gate)
+    verdict = gate(evaluation, before, recipe.gate, is_champion)
     by_kind: Mapping[str, KindResult] = {}
     if kinds:
         photos, items, classes = training_set.judgements, training_set.items, training_set.item_classes

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from immr.cli import app
@@ -57,6 +58,24 @@ def test_start_names_what_is_missing(settings: Settings) -> None:
     registry.set_role("challenger", registry.get("immr-2"))
     with pytest.raises(ExperimentError, match="the challenger is immr-2, but nothing is deployed"):
         start(connect(settings))
+
+
+def test_without_a_challenger_no_test_is_announced(settings: Settings) -> None:
+    """`immr experiment start` once printed `immr-1-alone (running)`, as if a test had begun."""
+    give_roles(settings, {"champion": "immr-1"})
+    home = {"IMMR_HOME": str(settings.home)}
+
+    def immr(*words: str) -> Result:
+        return CliRunner().invoke(app, ["experiment", *words], env=home)
+
+    for words in (["--weight", "0.1"], ["--ramp", "1,5"], ["--interleave"]):
+        refused = immr("start", *words)
+        assert "nothing to compare immr-1 with: deploy another version" in str(refused.exception)
+    assert not settings.experiment_file.exists()
+    alone = immr("start", "--holdout", "5")
+    assert alone.stdout.startswith("no test: the champion immr-1 serves all users")
+    assert "holdout 5%" in alone.stdout and "running" not in alone.stdout
+    assert "immr deploy --model" in alone.stderr
 
 
 def test_an_experiment_starts_now(deployed: Settings) -> None:

@@ -184,6 +184,10 @@ def test_a_variants_problem_is_forwarded(gateway: httpx.Client, image: bytes) ->
 
 def test_the_gateway_refuses_invalid_requests(gateway: httpx.Client) -> None:
     assert_problem(search(gateway, k="0"), 422, "k: ")
+    assert_problem(
+        search(gateway, price_min="5", price_max="1"), 422, "price_min: 5 is above the price_max of 1"
+    )
+    assert_problem(search(gateway, filter="price:5..1"), 422, "filter: The range 5..1 is reversed")
     assert_problem(search(gateway, bytes(11 * 1024 * 1024)), 413, "10 MB")
     assert_problem(gateway.post("/v1/search", json={}), 422, "send one of image, item_id and page")
     assert_problem(gateway.post("/v1/search", content=b"x", headers={"content-type": "text/plain"}), 415)

@@ -35,7 +35,7 @@ def start(
     """Compare the registry's challengers with its champion; all must be deployed and answer now.
 
     The test begins once the challengers have answered, so fallbacks from before do not count against them. Without
-    a challenger the champion serves all users.
+    a challenger there is no test: the champion serves all users.
 
     Args:
         parts: The process's adapters.
@@ -48,10 +48,12 @@ def start(
         revision: The experiment that the new one follows; empty for any.
 
     Raises:
-        ExperimentError: A test is already running, a version is not deployed or does not answer, or the
-            experiment has another revision.
+        ExperimentError: A test is already running, a version is not deployed or does not answer, there is no
+            challenger to give `weight`, `ramp` or `kind` to, or the experiment has another revision.
     """
     with exclusive(parts, revision=revision):
+        if weight is not None or ramp or kind == "interleave":
+            _require_challenger(parts)
         return start_locked(parts, weight, kind, ramp, ramp_every_s, holdout)
 
 
@@ -143,6 +145,15 @@ def _deployed(parts: Parts) -> tuple[tuple[str, str], dict[Role, tuple[str, str]
     if champion is None:
         raise ExperimentError("there is no champion to start with: train, package and deploy a version first")
     return champion, serving
+
+
+def _require_challenger(parts: Parts) -> None:
+    roles = parts.registry.roles()
+    if CHAMPION in roles and len(roles) == 1:
+        raise ExperimentError(
+            f"there is nothing to compare {roles[CHAMPION].id} with: deploy another version with `immr deploy "
+            "--model VERSION`, then start the test"
+        )
 
 
 def _serving(role: Role, version: ModelVersion, deployment: Deployment | None) -> tuple[str, str]:

@@ -55,8 +55,19 @@ def test_prices_filter(url: str) -> None:
     )
     assert sorted(price_of[item] for item in ids(answer)) == [2.0, 3.0]
     assert ids(http_client.post(url, json={"item_id": "red", "price_max": 2})) == ["green"]
-    assert ids(http_client.post(url, json={"item_id": "red", "price_min": 3, "price_max": 2})) == []
+    assert ids(http_client.post(url, json={"item_id": "red", "price_min": 2, "price_max": 2})) == ["green"]
     assert ids(http_client.post(url, json={"item_id": "green", "category": "Warm"})) == ["red"]
+
+
+def test_a_reversed_range_names_both_ends(url: str) -> None:
+    """It matched nothing, which looked like an empty catalogue."""
+    prices = {"price_min": "3", "price_max": "1e-07"}
+    photo = {"params": prices, "content": RED, "headers": {"content-type": "image/jpeg"}}
+    for answer in (form(url, item_id="red", **prices), http_client.post(url, **photo)):
+        assert "price_min: 3 is above the price_max of 1e-07" in problem(answer, 422)
+    for text in ("size:44..40", "-size:44..40"):
+        answer = http_client.post(url, json={"item_id": "red", "filter": ["size:40..41", text]})
+        assert problem(answer, 422) == "filter: The range 44..40 is reversed. Send 40..44"
 
 
 def test_attributes_filter_and_are_counted(url: str) -> None:
