@@ -20,6 +20,7 @@ from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import Towers
 from immr.train import parallel
 from immr.train.checkpoint import Learned, Parts
+from immr.train.depthwise import use_fast_gradients
 from immr.train.fine_tune_recipe import FineTuneRecipe
 from immr.train.inputs.augmentation import AUGMENTATIONS
 from immr.train.inputs.batches import BatchPlan, Partners
@@ -140,6 +141,8 @@ def fine_tuning(
         parallel.shard(encoder, world, reduced)
     else:
         encoder = encoder.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+        if not on_gpu and not reduced:
+            use_fast_gradients(encoder)
     stored = PixelCache(cache_dir, round(recipe.image_size_px * _STORED_OVER_TRAINED), model.framing)
     drawing = Drawing(
         _pictures(arrays, stored, world), AUGMENTATIONS[recipe.augmentation], recipe.image_size_px, run.seed

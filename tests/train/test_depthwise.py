@@ -1,0 +1,74 @@
+"""Depthwise convolutions with a fast weight gradient, against torch's own."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from immr.model.encoders.by_name import load_image_encoder
+from immr.train.depthwise import use_fast_gradients, weight_gradient
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride", "padding"),
+    [
+        *itertools.product([1, 2, 4, 7], [5, 7], [1], [2]),
+        *itertools.product([7, 8, 9], [5], [1, 2, 3], [0, 1, 2, 4]),
+        (3, 7, 1, 3),
+        (2, 7, 2, 3),
+    ],
+)
+def test_the_gradient_of_the_weight_is_torchs(side: int, kernel: int, stride: int, padding: int) -> None:
+    if side + 2 * padding < kernel:
+        pytest.skip("torch refuses a kernel larger than the padded map")
+    torch.manual_seed(0)
+    map_BCHW = torch.randn(3, 4, side, side + 1, dtype=torch.float64)
+    weight = torch.randn(4, 1, kernel, kernel, dtype=torch.float64, requires_grad=True)
+    output = torch.conv2d(map_BCHW, weight, None, stride, padding, groups=4)
+    grad = torch.randn_like(output)
+    output.backward(grad)
+    torch.testing.assert_close(weight_gradient(map_BCHW, grad, kernel, stride, padding), weight.grad)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_replaced_layer_passes_gradients_on_as_before(bias: bool) -> None:
+    torch.manual_seed(0)
+    theirs = nn.Sequential(
+        nn.Conv2d(6, 6, 5, 2, 2, groups=6, bias=bias), nn.Conv2d(6, 6, 3, groups=6)
+    ).double()
+    ours = copy.deepcopy(theirs)
+    assert use_fast_gradients(ours) == 1
+    assert use_fast_gradients(ours) == 0
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    found = []
+    for network in (theirs, ours):
+        pixels = torch.randn(
+            2, 6, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+        ).requires_grad_()
+        output = network(pixels)
+        output.square().sum().backward()
+        found.append([output, pixels.grad, *(parameter.grad for parameter in network.parameters())])
+    torch.testing.assert_close(*found)
+
+
+def test_efficientnet_lite_keeps_its_features_and_its_stages() -> None:
+    encoder = load_image_encoder("efficientnet-lite0", 64).requires_grad_(True)
+    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = encoder(pixels)
+    names = list(encoder.state_dict())
+    assert use_fast_gradients(encoder) == 9
+    for output, reference in zip(encoder(pixels), expected, strict=True):
+        torch.testing.assert_close(output, reference)
+    assert list(encoder.state_dict()) == names
+    parameters = [parameter for stage in encoder.stages() for parameter in stage.parameters()]
+    encoder(pixels)[1].square().sum().backward()
+    assert all(parameter.grad is not None for parameter in parameters)
+
+
+def test_layers_that_are_not_depthwise_stay() -> None:
+    layers = nn.ModuleList(
+        [nn.Conv2d(4, 4, 5), nn.Conv2d(4, 8, 5, groups=4), nn.Conv2d(4, 4, 5, groups=4, dilation=2)]
+    )
+    assert use_fast_gradients(layers) == 0
