@@ -1,9 +1,9 @@
 """Depthwise convolutions whose weight gradient is fast on a CPU.
 
-For this gradient, oneDNN 3.12 takes 2 to 5 times as long as it could if the kernel has five pixels or more and the map
-is small. It is fast at depthwise convolutions, and the gradient can be written as one: dW[k] is the sum of
-x[o·stride + k - padding] · dy[o] over o and the batch, which convolves the map x of each picture and channel with its
-own dy (ours).
+For this gradient, oneDNN 3.12 takes 2 to 5 times as long as it could if the kernel has five pixels or more and the
+map is small. It is fast at depthwise convolutions, and the gradient can be written as one: dW[k] is the sum of
+x[o·stride + k - padding] · dy[o] over o and the batch, which convolves the map x of each picture and channel with
+its own dy (ours).
 
 Shapes: B pictures, C channels, H × W map, P × Q map of the output, K kernel side.
 """
@@ -61,7 +61,7 @@ class _Depthwise(nn.Module):
         self._stride, self._padding = int(layer.stride[0]), int(layer.padding[0])
 
     def forward(self, map_BCHW: Tensor) -> Tensor:
-        output: Tensor = _Function.apply(
+        output: Tensor = _Function.apply(  # type: ignore[no-untyped-call]
             self.before(map_BCHW), self.weight, self.bias, self._stride, self._padding
         )
         return output

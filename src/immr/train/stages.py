@@ -137,12 +137,12 @@ def fine_tuning(
     reduced = on_gpu if recipe.autocast is None else recipe.autocast
     if on_gpu:
         use_fast_kernels(encoder)
+    elif not reduced:
+        use_fast_gradients(encoder)
     if recipe.encoder_parallel == "fsdp2":
         parallel.shard(encoder, world, reduced)
     else:
         encoder = encoder.to(memory_format=torch.channels_last)  # twice as fast on a CPU
-        if not on_gpu and not reduced:
-            use_fast_gradients(encoder)
     stored = PixelCache(cache_dir, round(recipe.image_size_px * _STORED_OVER_TRAINED), model.framing)
     drawing = Drawing(
         _pictures(arrays, stored, world), AUGMENTATIONS[recipe.augmentation], recipe.image_size_px, run.seed
