@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from immr.machine.allocator import keep_freed_memory, keep_large_buffers
 from immr.model.encoders.by_name import load_image_encoder
-from immr.train.depthwise import use_fast_gradients
+from immr.model.encoders.depthwise import use_fast_gradients
 
 STEPS = {  # encoder, side in pixels, pictures
     "many_classes": ("efficientnet-lite0", 64, 72),

@@ -14,13 +14,13 @@ from torch import Tensor, nn, optim
 from torch.distributed.checkpoint.stateful import Stateful
 
 from immr.model.encoders.by_name import load_image_encoder, preprocessing_of
+from immr.model.encoders.depthwise import use_fast_gradients
 from immr.model.features.image_features import Share, image_hashes
 from immr.model.features.pixels import PixelCache
 from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import Towers
 from immr.train import parallel
 from immr.train.checkpoint import Learned, Parts
-from immr.train.depthwise import use_fast_gradients
 from immr.train.fine_tune_recipe import FineTuneRecipe
 from immr.train.inputs.augmentation import AUGMENTATIONS
 from immr.train.inputs.batches import BatchPlan, Partners

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from immr.model.encoders.by_name import load_image_encoder
-from immr.train.depthwise import use_fast_gradients, weight_gradient
+from immr.model.encoders.depthwise import use_fast_gradients, weight_gradient
 
 
 @pytest.mark.parametrize(
