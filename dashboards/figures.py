@@ -195,3 +195,9 @@ def span(seconds: int) -> str:
 
 def _of_shoppers(buckets: Iterable[CtrBucket]) -> list[CtrBucket]:
     return [bucket for bucket in buckets if bucket.variant not in NOT_SHOPPERS]
+
+
+def ordinal(number: int) -> str:
+    """1st, 2nd, 3rd, 4th, 11th …"""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

@@ -34,7 +34,7 @@ from dashboards.live import Live
 from dashboards.page_metrics import PageMetrics
 from dashboards.search_routes import PageSearch, add_search, samples_in, suggested_categories
 from dashboards.sections import SECTIONS, Sources
-from dashboards.variant_search import VariantSearch, ordinal
+from dashboards.variant_search import VariantSearch
 from immr.errors import ImmrError
 from immr.experiment.definition import Variant
 from immr.registry.reports import tracking_link
@@ -256,7 +256,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = figures.percent
-    environment.filters["ordinal"] = ordinal
+    environment.filters["ordinal"] = figures.ordinal
     environment.filters["span"] = figures.span
     environment.filters["leaf"] = lambda category: category.rsplit("/", 1)[-1]
     return environment

@@ -92,6 +92,7 @@ def add_search(app: FastAPI, page: PageSearch) -> None:
         k: Annotated[int, Form(ge=1, le=50)] = 5,
         category: Annotated[str, Form(max_length=200)] = "",
         box: Annotated[str, Form(max_length=200)] = "",
+        filters: Annotated[str, Form(max_length=500)] = "",
     ) -> HTMLResponse:
         content, media_type = await page.photo(image, None if item_id else sample)
         if len(content) > MAX_PHOTO_BYTES:
@@ -99,8 +100,9 @@ def add_search(app: FastAPI, page: PageSearch) -> None:
         if not (content or item_id or text.strip()):
             return page.sentence("Choose a photo or type words first.", 422)
         item, part = ("", box.strip()) if content else (item_id, "")
+        wanted = [each.strip() for each in filters.split(";") if each.strip()]
         running = await page.start(
-            PreviewSearch(k, content, media_type, item, text.strip(), category.strip(), part)
+            PreviewSearch(k, content, media_type, item, text.strip(), category.strip(), part, wanted)
         )
         await running.more_than(0)
         return await page.shown(running)
@@ -142,7 +144,7 @@ def api_call(api: str, search: PreviewSearch) -> str:
     words = [f"curl -s {api}/v1/search", "-H 'x-immr-variant: preview'"]
     if search.content:
         words.append("-F image=@photo.jpg")
-    fields = (f"{name}={value}" for name, value in search.fields.items())
+    fields = (f"{name}={value}" for name, value in search.fields)
     return " \\\n  ".join([*words, *(f"--form-string {shlex.quote(field)}" for field in fields)])
 
 

@@ -91,12 +91,14 @@ class PreviewSearch:
     text: str = ""
     category: str = ""
     box: str = ""  # the part of the photo to search for
+    filters: Sequence[str] = ()  # each like `price:1..4`
 
     @property
-    def fields(self) -> dict[str, str]:
+    def fields(self) -> list[tuple[str, str]]:
         """The form fields of the API, without the photo and without empty ones."""
         given = {"item_id": self.item_id, "text": self.text, "box": self.box, "category": self.category}
-        return {name: value for name, value in {**given, "k": str(self.k)}.items() if value}
+        filters = [("filter", each) for each in self.filters]
+        return [*((name, value) for name, value in given.items() if value), *filters, ("k", str(self.k))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +222,10 @@ class VariantSearch:
         await asyncio.to_thread(self._pictures.close)
 
     async def _search(self, variant: Variant, search: PreviewSearch) -> VersionAnswer:
-        fields = search.fields | {"user_id": "preview"}
-        parts: dict[str, Any] = {name: (None, value) for name, value in fields.items()}
+        fields = [*search.fields, ("user_id", "preview")]
+        parts: list[tuple[str, Any]] = [(name, (None, value)) for name, value in fields]
         if search.content:
-            parts["image"] = ("photo", search.content, search.media_type)
+            parts.append(("image", ("photo", search.content, search.media_type)))
         try:
             response = await self._client.post(
                 f"{_base(variant)}/v1/search", files=parts, headers=_PREVIEW_HEADERS
@@ -271,12 +273,6 @@ def side_by_side(answers: Sequence[VersionAnswer]) -> list[VersionAnswer]:
 def _moves(hit: ShownHit, others: Sequence[tuple[str, Mapping[str, int]]]) -> list[Move]:
     found = [(version, places.get(hit.item_id)) for version, places in others]
     return [Move(version, place, place - hit.position if place else 0) for version, place in found]
-
-
-def ordinal(number: int) -> str:
-    """1st, 2nd, 3rd, 4th, 11th …"""
-    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{ending}"
 
 
 def _answer(variant: Variant, body: Mapping[str, Any]) -> VersionAnswer:

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from immr.charts.forest import ForestRow, forest_plot
 
 
@@ -29,10 +31,21 @@ def test_zero_is_between_a_gain_and_a_loss() -> None:
     assert loss < zero < gain
 
 
-def test_names_are_escaped_and_truncated_and_no_rows_draw_nothing() -> None:
+def test_names_are_escaped_and_no_rows_draw_nothing() -> None:
     assert "&lt;b&gt;" in plot(ForestRow("<b>", 0.1, 0, 0.2))
-    assert "…" in plot(ForestRow("a very long name of a segment indeed", 0.1, 0, 0.2), width_px=330)
     assert plot() == ""
+
+
+@pytest.mark.parametrize("width_px", [330, 640])
+def test_metrics_that_begin_alike_can_be_told_apart(width_px: int) -> None:
+    """On a phone, "revenue per user" and the same with CUPED were both "revenue per u…"."""
+    names = ["revenue per user, challenger-2", "revenue per user (CUPED), challenger-2"]
+    drawn = plot(*(ForestRow(name, 0.1, 0, 0.2) for name in names), width_px=width_px)
+    assert all(f">{name}</text>" in drawn for name in names)
+
+
+def test_an_endless_name_is_cut() -> None:
+    assert "…" in plot(ForestRow("country " + 50 * "x", 0.1, 0, 0.2))
 
 
 def test_equal_bounds_at_zero_are_drawn() -> None:

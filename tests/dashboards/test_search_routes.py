@@ -189,6 +189,13 @@ def test_a_catalogue_url_is_read_from_public_addresses_only(rules: PictureRules)
         assert asyncio.run(shown(version.url)) is None
 
 
+def test_filters_are_passed_on_one_by_one(page: TestClient, upstreams: list[str]) -> None:
+    answer = searched(page, data={"text": "jar", "filters": "price:1..4; -category:Fruit;"})
+    assert "--form-string filter=price:1..4" in answer.text
+    call = api_call(upstreams[0], PreviewSearch(3, text="jar", filters=["price:1..4", "-category:Fruit"]))
+    assert "--form-string filter=price:1..4 \\\n  --form-string filter=-category:Fruit" in call
+
+
 def test_the_api_call_is_the_same_search(page: TestClient) -> None:
     shown = searched(page, data={"text": "it's red", "category": "Fruit"}).text
     assert "https://search.example/v1/search" in shown

@@ -11,6 +11,8 @@ from immr.charts import svg
 from immr.charts.ticks import number_ticks
 
 _ROW_PX, _TOP_PX, _AXIS_PX = 26, 10, 28
+_NARROW_PX, _NAME_ABOVE_PX = 500, 16
+"""On a narrow chart, names stand above their rows, so that none is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,12 @@ def forest_plot(
     """
     if not rows:
         return Markup("")
-    names_px, values_px = (190, 190) if width_px > 500 else (104, 0)
-    height_px = _ROW_PX * len(rows) + _TOP_PX + _AXIS_PX
+    names_px, values_px = 12, 0
+    if width_px > _NARROW_PX:
+        names_px, values_px = min(max(190, 7 * max(len(row.name) for row in rows) + 12), 300), 190
+    name_above_px = 0 if values_px else _NAME_ABOVE_PX
+    row_px = _ROW_PX + name_above_px
+    height_px = row_px * len(rows) + _TOP_PX + _AXIS_PX
     left, right = names_px, width_px - values_px - 12
     low, high = min(0.0, *(row.low for row in rows)), max(0.0, *(row.high for row in rows))
     slack = 0.04 * ((high - low) or 1.0)
@@ -62,10 +68,13 @@ def forest_plot(
     parts.append(
         Markup('<line class="zero" x1="{x}" x2="{x}" y1="{}" y2="{}"/>').format(_TOP_PX, bottom, x=zero)
     )
-    longest = names_px // 7
     for number, row in enumerate(rows):
-        y = _TOP_PX + _ROW_PX * number + _ROW_PX // 2
-        parts.append(svg.row_name(names_px - 10, y, row.name, longest))
+        y = _TOP_PX + row_px * number + name_above_px + _ROW_PX // 2
+        if values_px:
+            parts.append(svg.row_name(names_px - 10, y, row.name, names_px // 7))
+        else:
+            parts.append(svg.text(0, y - name_above_px + 4, row.name, "label"))
+            parts.append(svg.text(width_px, y - name_above_px + 4, value_text(row.value), "tick end"))
         look = "apart" if row.apart else "open"
         parts.append(
             Markup('<line class="whisker {look}" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from immr.cli import plan_and_history
@@ -29,9 +28,9 @@ from immr.cli.options import (
 from immr.errors import ImmrError
 from immr.experiment.definition import Experiment, Kind
 from immr.loop import watch as watch_verb
-from immr.loop.experiment import queue
 from immr.loop.experiment import ramp as share
 from immr.loop.experiment.decide import decide
+from immr.loop.experiment.history import history
 from immr.loop.experiment.rollback import roll_back
 from immr.loop.experiment.start import shadow, start
 from immr.wiring import Parts
@@ -81,7 +80,10 @@ def experiment_readout(
     """
     from immr.readout.printed import tidy
 
-    watched = watch_verb.read_out(parts_of(ctx), exported, names_in(by))
+    if as_csv and as_json:
+        raise typer.BadParameter("stdout takes one format: choose --csv or --json")
+    parts = parts_of(ctx)
+    watched = watch_verb.read_out(parts, exported, names_in(by))
     rows = tidy.rows(watched.readout, watched.segments)
     if parquet is not None:
         tidy.write_parquet(rows, parquet)
@@ -90,6 +92,10 @@ def experiment_readout(
         typer.echo(tidy.to_csv(rows), nl=False)
     elif parquet is None or as_json:
         _show(watched, as_json)
+    if not watched.experiment.challengers and (tests := history(parts)):
+        note(
+            f"No test is running. `immr experiment report` writes the result of the last one, {tests[0].name}."
+        )
 
 
 @experiment_app.command("start")
@@ -123,6 +129,8 @@ def experiment_start(
     A ramp advances while the guardrails hold, and ends when one breaks; `immr serve`, `experiment decide --apply
     --every-s` and the pipeline immr-decide do that. Example: `immr experiment start --ramp 1,5,25,50 --every 6h`
     """
+    if ramp and weight is not None:
+        raise typer.BadParameter("--ramp begins with its first share: leave out --weight")
     kind: Kind = "interleave" if interleave else "ab"
     shares = percents(ramp) if ramp else []
     first = shares[0] if shares else weight
@@ -170,42 +178,6 @@ def experiment_stop(ctx: typer.Context, if_revision: IfRevision = "", as_json: A
     Example: immr experiment stop
     """
     _print_experiment(share.stop(parts_of(ctx), if_revision), as_json)
-
-
-@experiment_app.command("queue")
-def experiment_queue(
-    ctx: typer.Context,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Let the queue start its next version again after a rollback.")
-    ] = False,
-    drop: Annotated[str, typer.Option(metavar="VERSION", help="Take a version off the queue.")] = "",
-    as_json: AsJson = False,
-) -> None:
-    """Show the versions that wait for the running test to end; the newest starts next.
-
-    Example: `immr experiment queue --drop immr-4`
-    """
-    parts = parts_of(ctx)
-    if drop:
-        queue.drop(parts, drop)
-    if resume:
-        queue.resume(parts)
-    found = queue.waiting(parts)
-    if as_json:
-        print_json([each.to_json() for each in found])
-    elif not found:
-        console.print("no version waits")
-    else:
-        table = Table("version", "share", "since (UTC)", "waits for")
-        for each in found:
-            version = each.version
-            table.add_row(
-                version.model_version,
-                f"{version.share:.0%}",
-                f"{version.since:%Y-%m-%d %H:%M}",
-                escape(each.reason),
-            )
-        print_table(table)
 
 
 @experiment_app.command("decide")

@@ -1,4 +1,4 @@
-"""Commands for before and after a test: the plan, the history, a report to send, and the holdout."""
+"""Commands for before and after a test: the plan, the queue, the history, a report to send, and the holdout."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from immr.cli.options import (
@@ -21,6 +22,7 @@ from immr.cli.options import (
 )
 from immr.loop.experiment import history as history_verb
 from immr.loop.experiment import plan as plan_verb
+from immr.loop.experiment import queue
 from immr.loop.experiment.holdout import read_holdout
 from immr.storage.atomic import write_atomically
 
@@ -67,6 +69,42 @@ def experiment_plan(
     )
 
 
+@app.command("queue")
+def experiment_queue(
+    ctx: typer.Context,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Let the queue start its next version again after a rollback.")
+    ] = False,
+    drop: Annotated[str, typer.Option(metavar="VERSION", help="Take a version off the queue.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show the versions that wait for the running test to end; the newest starts next.
+
+    Example: `immr experiment queue --drop immr-4`
+    """
+    parts = parts_of(ctx)
+    if drop:
+        queue.drop(parts, drop)
+    if resume:
+        queue.resume(parts)
+    found = queue.waiting(parts)
+    if as_json:
+        print_json([each.to_json() for each in found])
+    elif not found:
+        console.print("no version waits")
+    else:
+        table = Table("version", "share", "since (UTC)", "waits for")
+        for each in found:
+            version = each.version
+            table.add_row(
+                version.model_version,
+                f"{version.share:.0%}",
+                f"{version.since:%Y-%m-%d %H:%M}",
+                escape(each.reason),
+            )
+        print_table(table)
+
+
 @app.command("history")
 def experiment_history(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List all tests, newest first: when, which versions, how they ended, and who ended them.
@@ -79,7 +117,7 @@ def experiment_history(ctx: typer.Context, as_json: AsJson = False) -> None:
     elif not found:
         console.print("there has been no test yet")
     else:
-        table = Table("test", "started (UTC)", "by", "ended (UTC)", "by", "shares", "result", "reason")
+        table = Table("test", "started (UTC)", "by", "ended (UTC)", "by", "shares", "result")
         for each in found:
             table.add_row(
                 each.name,
@@ -89,9 +127,11 @@ def experiment_history(ctx: typer.Context, as_json: AsJson = False) -> None:
                 each.ended_by,
                 " → ".join(f"{share:.0%}" for share in each.shares),
                 f"{each.winner} {each.outcome}" if each.winner else each.outcome,
-                each.reason,
             )
         print_table(table)
+        for each in found:
+            if each.reason:
+                console.print(f"{each.name}: {escape(each.reason)}", highlight=False)
 
 
 @app.command("report")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from immr.errors import ContractError, RegistryError
+from immr.errors import ContractError, ExperimentError, RegistryError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -159,6 +159,8 @@ def _of_files(folder: Path, experiment: Experiment) -> tuple[Parquet, Parquet | 
     from immr.readout.readout import PRE_PERIOD
     from immr.readout.relations import Parquet, split_at_start
 
+    if not folder.is_dir():
+        raise ExperimentError(f"there is no folder {folder}: write it with `immr events sink --out {folder}`")
     shown, asked = (
         f"{folder}/{table}/*/*.parquet" if (folder / table).is_dir() else f"{folder}/{table}*.parquet"
         for table in ("impressions", "searches")

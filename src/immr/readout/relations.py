@@ -121,8 +121,9 @@ def view(
         try:
             base.execute(f"CREATE VIEW {source} AS {_scan(relation)}")
         except duckdb.Error as error:
+            reason = str(error).partition("\n")[0]
             raise ExperimentError(
-                f"the {what} in {relation.path} cannot be read ({error}): check the path and the columns"
+                f"the {what} in {relation.path} cannot be read ({reason}): check the path and the columns"
             ) from error
     else:
         base.register(source, relation)

@@ -36,12 +36,19 @@ def test_a_promoted_test_and_its_rollback(deployed: Settings, tmp_path: Path) ->
     assert run(app, ["experiment", "report", "--test", past.name, "--out", str(out)]).exit_code == 0
     assert "The challenger is better" in out.read_text() and "promoted" in out.read_text()
 
+    assert history.report(parts) == out.read_text(), "once the challenger is champion, this is the last test"
+    with pytest.raises(ExperimentError, match="is over"):
+        history.report(parts, by=["day"])
+    readout = run(app, ["experiment", "readout"])
+    assert f"the result of the last one, {past.name}" in readout.stderr
+
     roll_back(parts)
     [undone] = history.history(parts)
     assert undone.outcome == "promoted, undone later"
     [row] = json.loads(run(app, ["experiment", "history", "--json"]).stdout)
     assert (row["name"], row["champion"], row["challenger"]) == (past.name, "immr-1", "immr-2")
-    assert past.name in run(app, ["experiment", "history"]).stdout
+    listed = run(app, ["experiment", "history"]).stdout
+    assert f"\n{past.name}: The challenger is better: " in listed
 
 
 def test_a_stopped_test_is_kept_apart_from_the_next_one(deployed: Settings, tmp_path: Path) -> None:
@@ -70,3 +77,5 @@ def test_a_champion_alone_is_no_test(deployed: Settings) -> None:
     parts.registry.clear_role("challenger")
     start(parts)
     assert history.history(parts) == []
+    with pytest.raises(ExperimentError, match="there has been no test"):
+        history.report(parts)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from immr.errors import ExperimentError, ImmrError
+from immr.experiment.definition import load
 from immr.experiment.history import Happening, PastTest, TestEvent, append, read
 from immr.loop.watch import Watched, read_out
 from immr.storage.atomic import write_atomically
@@ -79,27 +80,36 @@ def note_undone(parts: Parts, model_version: str) -> None:
 
 
 def report(parts: Parts, test: str = "", by: Sequence[str] = ()) -> str:
-    """The HTML page of a test: the current one, or an earlier one as it was when it ended.
+    """The HTML page of a test: as it is now, or as it was when it ended.
 
     Args:
         parts: The process's adapters.
-        test: Its name; by default the current one.
+        test: Its name; by default the current one, or the last one if none is current.
         by: Dimensions of the segments, for the current test only.
 
     Raises:
-        ExperimentError: There is no such test, or no report of it was kept.
+        ExperimentError: There is no such test, no report of it was kept, or it is over and `by` is given.
         EventLogError: The event log does not answer.
     """
-    watched = read_out(parts, by=by) if not test else None
-    if watched is None:
-        kept = kept_report(parts, test)
-        if kept.is_file():
-            return kept.read_text(encoding="utf-8")
-        watched = read_out(parts, by=by)
-        if watched.experiment.name != test:
-            known = ", ".join(past.name for past in history(parts)) or "none"
-            raise ExperimentError(f"there is no report of a test {test!r}: name one of {known}")
-    return report_page(parts, watched)
+    test = test or _current_or_last(parts)
+    kept, file = kept_report(parts, test), parts.settings.experiment_file
+    if kept.is_file() and not by:
+        return kept.read_text(encoding="utf-8")
+    if file.is_file() and load(file).name == test:
+        return report_page(parts, read_out(parts, by=by))
+    if kept.is_file():
+        raise ExperimentError(f"{test} is over, and its report was kept as it is: leave out --by")
+    known = ", ".join(past.name for past in history(parts)) or "none"
+    raise ExperimentError(f"there is no report of a test {test!r}: name one of {known}")
+
+
+def _current_or_last(parts: Parts) -> str:
+    current = load(parts.settings.experiment_file)
+    if current.challengers:
+        return current.name
+    if tests := history(parts):
+        return tests[0].name
+    raise ExperimentError("there has been no test to report on: run `immr experiment start`")
 
 
 def report_page(parts: Parts, watched: Watched) -> str:
