@@ -61,7 +61,7 @@ def forest_plot(
 
     bottom = height_px - _AXIS_PX
     parts: list[Markup] = []
-    for tick, _ in number_ticks(low, high, 5 if values_px else 3):
+    for tick, _ in number_ticks(low, high, 5):
         parts.append(svg.grid_line(x(tick), x(tick), _TOP_PX, bottom))
         parts.append(svg.text(x(tick), height_px - 8, value_text(tick), "tick middle"))
     zero = svg.number(x(0.0))
