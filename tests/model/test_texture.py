@@ -31,17 +31,22 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
 
 def expected(pixels_3SS: FloatArray) -> np.ndarray:
     brightness, opponents = [0.3, 0.6, 0.1], [[0.7, -0.7, 0.0], [-0.35, -0.35, 0.7]]
-    colours_3SS = np.einsum("oc,chw->ohw", np.array([brightness, *opponents]), pixels_3SS.astype(np.float64))
+    half_3SS = halved(pixels_3SS.astype(np.float64))
+    colours_3SS = np.einsum("oc,chw->ohw", np.array([brightness, *opponents]), half_3SS)
     contrasts = [colours_3SS.std((1, 2))]
     mean_3 = colours_3SS.mean((1, 2))
-    for _ in range(5):
+    for _ in range(4):
         corner = colours_3SS[:, :-1, :-1]
         to_the_right, down = colours_3SS[:, :-1, 1:] - corner, colours_3SS[:, 1:, :-1] - corner
         squares = to_the_right**2 + down**2
         contrasts += [np.sqrt(squares.mean((1, 2))), np.sqrt(squares).mean((1, 2))]
-        side = colours_3SS.shape[-1] // 2
-        colours_3SS = colours_3SS[:, : 2 * side, : 2 * side].reshape(3, side, 2, side, 2).mean((2, 4))
+        colours_3SS = halved(colours_3SS)
     return np.concatenate([mean_3, np.log(np.concatenate(contrasts) + 0.01)])
+
+
+def halved(map_3SS: np.ndarray) -> np.ndarray:
+    side = map_3SS.shape[-1] // 2
+    return map_3SS[:, : 2 * side, : 2 * side].reshape(3, side, 2, side, 2).mean((2, 4))
 
 
 def test_colours_and_contrasts(graph: Graph) -> None:

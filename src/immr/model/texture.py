@@ -1,4 +1,4 @@
-"""The texture of a picture: its colours, and its contrasts at five scales, whatever the picture shows (ours).
+"""The texture of a picture: its colours, and its contrasts at four scales, whatever the picture shows (ours).
 
 A fine-tuned encoder forgets what makes a photo a photo, because its task never asks. The texture is computed from the
 pixels, so training cannot change it: drawings and blank pictures differ from photos here. It is a second output of
@@ -16,7 +16,7 @@ import numpy as np
 TEXTURE = "texture"
 """Name of the graph's output; query encoders of earlier releases have none."""
 
-_SCALES = 5  # each half as fine as the one before
+_SCALES = 4  # from half the pixels a side: the full picture would take three times as long, and finds no more
 _COLOURS = ((0.3, 0.6, 0.1), (0.7, -0.7, 0.0), (-0.35, -0.35, 0.7))  # brightness, red − green, blue − yellow
 TEXTURE_DIM = 3 * (2 + 2 * _SCALES)
 
@@ -36,7 +36,7 @@ def texture_nodes() -> tuple[list[Any], dict[str, Any]]:
     from onnx import helper
 
     constants = {
-        "colours": np.array(_COLOURS, dtype=np.float32)[:, :, None, None],
+        "colours": np.tile(np.array(_COLOURS, dtype=np.float32)[:, :, None, None], (2, 2)) / 4,  # means of 2 × 2
         "places": np.array([2, 3], dtype=np.int64),
         "smallest": np.array(_SMALLEST, dtype=np.float32),
     }
@@ -45,7 +45,7 @@ def texture_nodes() -> tuple[list[Any], dict[str, Any]]:
         constants[f"{name}_stop"] = np.array(stop, dtype=np.int64)
     make = helper.make_node
     nodes = [
-        make("Conv", ["pixels", "colours"], ["scale_0"]),
+        make("Conv", ["pixels", "colours"], ["scale_0"], strides=[2, 2]),
         make("ReduceMean", ["scale_0", "places"], ["mean_colours"], keepdims=1),
         make("Sub", ["scale_0", "mean_colours"], ["centred"]),
         make("Mul", ["centred", "centred"], ["centred_squares"]),
@@ -61,10 +61,7 @@ def texture_nodes() -> tuple[list[Any], dict[str, Any]]:
         ]
         contrasts += [f"root_{scale}", f"mean_{scale}"]
         if scale + 1 < _SCALES:
-            pooled = f"scale_{scale + 1}"
-            nodes.append(
-                make("AveragePool", [f"scale_{scale}"], [pooled], kernel_shape=[2, 2], strides=[2, 2])
-            )
+            nodes.append(_halved(f"scale_{scale}", f"scale_{scale + 1}"))
     nodes += [
         make("ReduceMean", ["scale_0", "places"], ["colour"], keepdims=0),
         make("Concat", contrasts, ["contrasts"], axis=1),
@@ -73,6 +70,12 @@ def texture_nodes() -> tuple[list[Any], dict[str, Any]]:
         make("Concat", ["colour", "logarithms"], [TEXTURE], axis=1),
     ]
     return nodes, constants
+
+
+def _halved(source: str, target: str) -> Any:
+    from onnx import helper
+
+    return helper.make_node("AveragePool", [source], [target], kernel_shape=[2, 2], strides=[2, 2])
 
 
 def _squared_gradient(scale: int) -> list[Any]:
