@@ -36,7 +36,8 @@ def texture_nodes() -> tuple[list[Any], dict[str, Any]]:
     from onnx import helper
 
     constants = {
-        "colours": np.tile(np.array(_COLOURS, dtype=np.float32)[:, :, None, None], (2, 2)) / 4,  # means of 2 × 2
+        "colours": np.tile(np.array(_COLOURS, dtype=np.float32)[:, :, None, None], (2, 2))
+        / 4,  # means of 2 × 2
         "places": np.array([2, 3], dtype=np.int64),
         "smallest": np.array(_SMALLEST, dtype=np.float32),
     }
