@@ -41,8 +41,8 @@ demo: $(READY) ## run the whole loop on real photos, then serve the search (ARGS
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(READY) ## all checks, and all but the slow tests
-	@$(MAKE) --no-print-directory --jobs 2 lint types imports
-	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory --jobs 2 lint imports
+	@$(MAKE) --no-print-directory --jobs 2 unit types
 
 lint: $(READY) ## ruff: style and format
 	$(BIN)/ruff check .
@@ -67,7 +67,8 @@ imports: $(READY) ## import-linter: which package may import which
 # compute. All tests of a file run in the same process, because they share their set-up; tests/conftest.py says in
 # which order.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-PYTEST = $(BIN)/pytest --numprocesses $(or $(WORKERS),$(shell echo $$(($(1) * $(CORES))))) --dist loadfile --no-loadscope-reorder
+# Rewritten tests are kept, whatever the environment says: to rewrite them takes ten seconds of each process.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --numprocesses $(or $(WORKERS),$(shell echo $$(($(1) * $(CORES))))) --dist loadfile --no-loadscope-reorder
 
 unit: $(READY) browser spark prometheus redis postgres registry ## pytest, all but the slow tests (ARGS=... to choose, WORKERS=0 for one process)
 	$(call PYTEST,2) -m "not slow" $(ARGS)

@@ -1,6 +1,7 @@
 """Set-up that tests share because it is expensive, and how pytest-xdist distributes the tests."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,16 +33,38 @@ LONG_ROOMS = tuple(
 )
 
 
-class FilesAndOneSpark(LoadFileScheduling):
-    """All tests of a file in one process, and those on Spark in one too, because each process starts a JVM."""
+class RoomsAndOneSpark(LoadFileScheduling):
+    """All tests of a file in one process, and those on Spark in one too, because each process starts a JVM.
+
+    A process goes on with files of the room it is in, whose libraries it has imported and whose servers it has
+    started. It leaves for a room of its own when none of them is left, and helps another process last.
+    """
+
+    def __init__(self, config: pytest.Config, log: Any) -> None:
+        super().__init__(config, log)
+        self._rooms: dict[Any, str] = {}
 
     def _split_scope(self, nodeid: str) -> str:
         return "spark" if "[spark" in nodeid else str(super()._split_scope(nodeid))
 
+    def _assign_work_unit(self, node: Any) -> None:
+        taken = {room for other, room in self._rooms.items() if other is not node}
+        stays = [scope for scope in self.workqueue if _room(scope) == self._rooms.get(node)]
+        free = [scope for scope in self.workqueue if _room(scope) not in taken]
+        chosen = next(iter([*stays, *free, *self.workqueue]))
+        self._rooms[node] = _room(chosen)
+        self.workqueue.move_to_end(chosen, last=False)
+        super()._assign_work_unit(node)
+
+
+def _room(scope: str) -> str:
+    """The folder below `tests/`; the Spark tests are in governance."""
+    return "governance" if scope == "spark" else scope.split("/")[1]
+
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndOneSpark:
-    return FilesAndOneSpark(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RoomsAndOneSpark:
+    return RoomsAndOneSpark(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -78,6 +101,21 @@ def container_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
     folder = tmp_path_factory.mktemp("container-registry")
     with registry_process.serving(folder) as host:
         yield host, folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_temporary_folder() -> Iterator[None]:
+    """What libraries and killed processes leave in the temporary folder goes when the tests have ended.
+
+    It is not below pytest's, whose path is too long for sockets and closed to the user that runs PostgreSQL.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="immr-tests-", ignore_cleanup_errors=True) as folder,
+        mock.patch.dict(os.environ, TMPDIR=folder, JAVA_TOOL_OPTIONS=f"-Djava.io.tmpdir={folder}"),
+        mock.patch.object(tempfile, "tempdir", folder),
+    ):
+        Path(folder).chmod(0o711)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

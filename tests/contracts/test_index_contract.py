@@ -19,6 +19,7 @@ from immr.index.vector_index import EVERYTHING, Changes
 from immr.types import Condition, Facet, Filters, Item, ModelVersion
 from tests.support import qdrant_process
 
+ENGINES = ("file", "edge", "edge-int8", "server")
 DIM = 16
 ROWS = 300
 BRANDS = ["Nike", "Adidas", "Ærø & Søn: 1/2", None]
@@ -30,19 +31,22 @@ def server():
     if url := os.environ.get("IMMR_TEST_QDRANT_URL"):
         yield url
     else:
-        with qdrant_process.empty() as stand_in:
+        with qdrant_process.empty() as stand_in, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(client, "_POLL_S", 0.01)  # the stand-in has no optimizers to wait for
             yield stand_in
 
 
-@pytest.fixture(params=["file", "edge", "edge-int8", "server"])
-def url(request, tmp_path, monkeypatch):
-    if request.param == "server":
-        if "IMMR_TEST_QDRANT_URL" not in os.environ:
-            monkeypatch.setattr(client, "_POLL_S", 0.01)  # the stand-in has no optimizers to wait for
+def url_of(engine, folder, request):
+    if engine == "server":
         return request.getfixturevalue("server")
-    if request.param == "edge-int8":
-        return f"edge://{tmp_path}/index?quantization=int8"
-    return f"{request.param}://{tmp_path}/index"
+    if engine == "edge-int8":
+        return f"edge://{folder}/index?quantization=int8"
+    return f"{engine}://{folder}/index"
+
+
+@pytest.fixture(params=ENGINES)
+def url(request, tmp_path):
+    return url_of(request.param, tmp_path, request)
 
 
 @pytest.fixture
@@ -50,9 +54,13 @@ def index(url):
     return QdrantIndex(url)
 
 
+def new_version():
+    return ModelVersion(f"t{uuid.uuid4().hex[:8]}", 1, "key", "run", DIM, "prep", "manifest", "concept")
+
+
 @pytest.fixture
 def version():
-    return ModelVersion(f"t{uuid.uuid4().hex[:8]}", 1, "key", "run", DIM, "prep", "manifest", "concept")
+    return new_version()
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +95,19 @@ def embeddings_ND():
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+@pytest.fixture(scope="module", params=ENGINES)
+def collection(request, tmp_path_factory, items, embeddings_ND):
+    """For tests that only read it: built once on each engine."""
+    index = QdrantIndex(url_of(request.param, tmp_path_factory.mktemp("read"), request))
+    version = new_version()
+    index.build(version, items, embeddings_ND)
+    collection = index.open(version.id, DIM, "prep")
+    yield collection
+    collection.close()
+
+
 @pytest.fixture
-def collection(index, version, items, embeddings_ND):
+def own_collection(index, version, items, embeddings_ND):
     index.build(version, items, embeddings_ND)
     collection = index.open(version.id, DIM, "prep")
     yield collection
@@ -218,13 +237,13 @@ def test_documents_are_found_by_id_first_and_then_read(collection, embeddings_ND
     assert collection.matching_ids("?!", 5) == [] and collection.candidates({}) == {}
 
 
-def test_words_follow_changes(index, version, collection, items, embeddings_ND):
+def test_words_follow_changes(index, version, own_collection, items, embeddings_ND):
     renamed = dataclasses.replace(items[0], title="Zanzibar")
     index.change(version, _changes([renamed], embeddings_ND[:1], deleted=["i42"]))
-    collection.refresh()
-    assert [found.item_id for found in collection.search_words("zanzibar", 5)] == ["i0"]
-    assert collection.search_words("42", 5) == []
-    assert collection.embedding("i0") == pytest.approx(embeddings_ND[0], abs=1e-6)
+    own_collection.refresh()
+    assert [found.item_id for found in own_collection.search_words("zanzibar", 5)] == ["i0"]
+    assert own_collection.search_words("42", 5) == []
+    assert own_collection.embedding("i0") == pytest.approx(embeddings_ND[0], abs=1e-6)
 
 
 def test_facets_count_all_documents_that_pass(collection):
@@ -267,19 +286,19 @@ def _changes(items, embeddings_ND, deleted=(), first=1):
 
 
 def test_changes_reach_an_open_collection_and_may_be_repeated(
-    index, version, collection, items, embeddings_ND
+    index, version, own_collection, items, embeddings_ND
 ):
     new = dataclasses.replace(items[0], item_id="new", price=5000.0)
     dearer = dataclasses.replace(items[1], price=6000.0)
     changes = _changes([new, dearer], -embeddings_ND[:2], deleted=["i2", "never there"])
     for _ in range(2):
         index.change(version, changes)
-        collection.refresh()
-        assert collection.count() == ROWS
-        assert collection.item("i2") is None
-        best = collection.search(-embeddings_ND[0], 1)[0]
+        own_collection.refresh()
+        assert own_collection.count() == ROWS
+        assert own_collection.item("i2") is None
+        best = own_collection.search(-embeddings_ND[0], 1)[0]
         assert (best.item_id, best.cosine) == ("new", pytest.approx(1.0, abs=1e-5))
-        found = collection.search(-embeddings_ND[1], 5, Filters(price_min=5500.0))
+        found = own_collection.search(-embeddings_ND[1], 5, Filters(price_min=5500.0))
         assert [candidate.item_id for candidate in found] == ["i1"]
 
 
@@ -359,13 +378,13 @@ def test_threads_can_search_at_the_same_time(collection, items, embeddings_ND):
     assert found == [items[row].item_id for row in range(60)]
 
 
-def test_opening_with_another_dimension_or_preprocessing_is_a_mismatch(index, version, collection):
+def test_opening_with_another_dimension_or_preprocessing_is_a_mismatch(index, version, own_collection):
     with pytest.raises(IndexMismatchError, match=rf"dim {DIM}, but .* dim 8: run `immr index build --model"):
         index.open(version.id, 8, "prep")
     with pytest.raises(IndexMismatchError, match=r"preprocessing prep, but .* preprocessing other"):
         index.open(version.id, DIM, "other")
     with pytest.raises(IndexMismatchError, match=rf"shape \(8,\).*{DIM} dimensions"):
-        collection.search(np.ones(8, dtype=np.float32), 1)
+        own_collection.search(np.ones(8, dtype=np.float32), 1)
 
 
 def test_opening_a_version_without_a_collection_is_a_mismatch(index, version):
@@ -430,11 +449,11 @@ def test_items_of_several_pictures_are_changed_and_deleted(
 
 
 def test_a_collection_of_one_picture_each_keeps_the_main_picture_of_a_change(
-    collection, index, version, items, embeddings_ND, caplog
+    own_collection, index, version, items, embeddings_ND, caplog
 ):
     new = dataclasses.replace(items[0], item_id="new", title="new")
     index.change(version, Changes([new], embeddings_ND[[200, 201]], [], [1], [2]))
-    collection.refresh()
+    own_collection.refresh()
     assert "run `immr index build" in caplog.text
-    assert "new" in [hit.item_id for hit in collection.search(embeddings_ND[200], 2)]
-    assert "new" not in [hit.item_id for hit in collection.search(embeddings_ND[201], 2)]
+    assert "new" in [hit.item_id for hit in own_collection.search(embeddings_ND[200], 2)]
+    assert "new" not in [hit.item_id for hit in own_collection.search(embeddings_ND[201], 2)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -32,7 +31,7 @@ from immr.model.towers import Towers
 from immr.settings import Settings
 from immr.types import FloatArray, Item, ModelVersion
 from immr.wiring import connect
-from tests.support import qdrant_process
+from tests.support import qdrant_process, sparse_copy
 from tests.support.tiny_training_set import MODEL
 
 RECIPE = dataclasses.replace(MODEL, fusion="image")
@@ -73,8 +72,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(prepared: Path, tmp_path: Path) -> Settings:
-    home = tmp_path / "home"
-    shutil.copytree(prepared, home)
+    home = sparse_copy.copy(prepared, tmp_path / "home")
     return Settings(
         home=home, tracking_url=f"sqlite:///{prepared}/mlflow/mlflow.db", index_url=f"edge://{home}/index"
     )

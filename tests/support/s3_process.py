@@ -71,3 +71,6 @@ def serving(folder: Path) -> Iterator[dict[str, str]]:
             yield environment
         finally:
             process.kill()  # a graceful end takes 25 s, and nobody needs its files
+            for port in (s3, *ports.values(), *grpc.values()):
+                for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    socket.unlink()

@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -44,7 +45,11 @@ class LocalLauncher:
         if not job.job_file.is_file():
             raise TrainingError(f"the job file {job.job_file} does not exist: write it with TrainJob.write")
         lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        with sigterm_raises(), _running(_command(job), _environment(job.processes), lines) as process:
+        with (
+            sigterm_raises(),
+            tempfile.TemporaryDirectory(prefix="immr-torchrun-", ignore_cleanup_errors=True) as logs,
+            _running(_command(job, logs), _environment(job.processes), lines) as process,
+        ):
             code = process.wait()
         if code:
             raise TrainingError(f"training {job.name} failed (exit code {code}): {_reason(lines)}")
@@ -54,7 +59,7 @@ class LocalLauncher:
         return []
 
 
-def _command(job: TrainingJob) -> list[str]:
+def _command(job: TrainingJob, logs: str) -> list[str]:
     ours = [sys.executable, "-m", "immr.launch.with_parent", str(os.getpid())]
     if job.processes == 1:
         return [*ours, "immr.train", str(job.job_file)]
@@ -65,6 +70,7 @@ def _command(job: TrainingJob) -> list[str]:
         "--local-addr=127.0.0.1",
         f"--max-restarts={_RESTARTS}",
         f"--nproc-per-node={job.processes}",
+        f"--log-dir={logs}",  # torchrun would make a temporary folder and leave it
         "-m",
         "immr.launch.with_parent",
         "0",  # torchrun's own process id is not known yet

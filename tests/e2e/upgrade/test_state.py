@@ -25,15 +25,20 @@ from tests.e2e.upgrade.write_state import (
     settings_of,
     unpack,
 )
-from tests.support import tiny_version
+from tests.support import sparse_copy, tiny_version
 from tests.support.postgres_server import PostgresServer
 
 RELEASES = sorted(path.name.removesuffix(".tar.xz") for path in STATES.glob("*.tar.xz"))
 
 
-@pytest.fixture(params=RELEASES)
-def home(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return unpack(request.param, tmp_path)
+@pytest.fixture(scope="module", params=RELEASES)
+def unpacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpack(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture
+def home(unpacked: Path, tmp_path: Path) -> Path:
+    return sparse_copy.copy(unpacked, tmp_path / "home")
 
 
 def test_versions_roles_and_their_files_are_found(home: Path) -> None:
