@@ -93,7 +93,4 @@ def use_this_machine(root: Path) -> None:
     # kfp.local starts "python3", and the steps start torchrun and bentoml
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     root.mkdir(parents=True, exist_ok=True)
-    # without a workspace, which no step uses, KFP makes a temporary folder and leaves it
-    local.init(
-        runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(root), workspace_root=str(root)
-    )
+    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(root))

@@ -51,7 +51,7 @@ class RoomsAndOneSpark(LoadFileScheduling):
         taken = {room for other, room in self._rooms.items() if other is not node}
         stays = [scope for scope in self.workqueue if _room(scope) == self._rooms.get(node)]
         free = [scope for scope in self.workqueue if _room(scope) not in taken]
-        chosen = next(iter([*stays, *free, *self.workqueue]))
+        chosen = [*stays, *free, *self.workqueue][0]
         self._rooms[node] = _room(chosen)
         self.workqueue.move_to_end(chosen, last=False)
         super()._assign_work_unit(node)

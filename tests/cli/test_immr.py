@@ -13,6 +13,8 @@ import typer
 
 from immr.cli import app
 from immr.cli.application import COMMANDS
+from immr.settings import Settings
+from immr.wiring import connect
 
 HEAVY = {
     "duckdb", "feast", "httpx", "kfp", "mlflow", "numpy", "pandas", "pyarrow", "qdrant_client", "sklearn", "torch"
@@ -65,6 +67,7 @@ def test_a_command_that_only_reads_loads_no_model(arguments: list[str], tmp_path
         f"import sys; from immr.cli import app; app({arguments}, standalone_mode=False); "
         "print(sorted({'feast', 'kfp', 'onnxruntime', 'openvino', 'torch'} & set(sys.modules)), file=sys.stderr)"
     )
+    connect(Settings(home=tmp_path)).registry.roles()  # makes the database, which takes a new process seconds
     environment = {**os.environ, "IMMR_HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120

@@ -6,7 +6,7 @@ from PIL import Image
 from immr.governance.embedder import FrozenEmbedder
 from immr.model.model_recipe import ModelRecipe
 
-RECIPE = ModelRecipe(image_size_px=32)
+RECIPE = ModelRecipe(image_size_px=64)  # as in other tests, which share the exported graph
 
 
 def test_rows_are_in_the_order_of_hashes_and_a_broken_picture_is_nan(tmp_path: Path) -> None:
@@ -21,4 +21,4 @@ def test_rows_are_in_the_order_of_hashes_and_a_broken_picture_is_nan(tmp_path: P
 
 
 def test_the_name_has_encoder_and_image_size(tmp_path: Path) -> None:
-    assert FrozenEmbedder(RECIPE, tmp_path).name == f"{RECIPE.image_encoder} at 32 px"
+    assert FrozenEmbedder(RECIPE, tmp_path).name == f"{RECIPE.image_encoder} at 64 px"

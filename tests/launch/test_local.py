@@ -46,8 +46,13 @@ def _processes_mentioning(text: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_two_processes_make_a_version(tmp_path, cache_dir, capfd):
-    LocalLauncher().run(TrainingJob("tiny", _job(tmp_path, cache_dir), processes=2))
+def test_two_processes_make_a_version_and_leave_nothing_else(tmp_path, cache_dir, capfd, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    job_file = _job(tmp_path, cache_dir)
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    LocalLauncher().run(TrainingJob("tiny", job_file, processes=2))
+    assert not list(temporary.glob("torchelastic_*"))
     assert Card.read(tmp_path / "version").key == "key"
     assert "epoch 4 of 4" in capfd.readouterr().err
 
