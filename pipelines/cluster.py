@@ -11,6 +11,7 @@ from kfp.dsl.pipeline_task import PipelineTask
 
 from components.image import IMAGE
 from immr.errors import SettingsError
+from immr.launch.pods import S3_KEYS, S3_SECRET
 from immr.loop.pipeline_run import TRIES
 
 CLAIM = "immr-home"
@@ -30,6 +31,7 @@ VARIABLES = tuple(
         "FEATURES_REGISTRY_URL",
         "EVENTS_URL",
         "LAUNCH_URL",
+        "PIXELS_URL",
         "DEPLOY_URL",
         "TOO_LARGE",
         "TRACKING_LINK",
@@ -39,8 +41,6 @@ VARIABLES = tuple(
     )
 )
 USER = 10001  # the user of IMMR's images
-S3_SECRET = "immr-s3"
-S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
 ALERTS_SECRET = "immr-alerts"
 REGISTRY_SECRET, REGISTRY_SECRET_PATH = "immr-registry", "/var/run/immr-registry"
 DAY_S = 24 * 3600

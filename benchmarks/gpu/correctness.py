@@ -23,7 +23,8 @@ from immr.train.classifier.shard import Shard
 from immr.train.classifier.sharded import Classifier, SampledClassifier, make_classifier
 from immr.train.inputs.augmentation import AUGMENTATIONS
 from immr.train.inputs.batches import BatchPlan
-from immr.train.inputs.squares import DeviceSquares, Drawing, HostSquares, Pictures
+from immr.train.inputs.pictures import Pictures
+from immr.train.inputs.squares import DeviceSquares, Drawing, HostSquares
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 
@@ -109,7 +110,7 @@ def pictures(device: str) -> dict[str, Any]:
     )
     worst = 0.0
     for augmentations in AUGMENTATIONS.values():
-        drawing = Drawing(Pictures(photos, photos), augmentations, 160, seed=0)
+        drawing = Drawing(Pictures.listed(photos, photos), augmentations, 160, seed=0)
         own = DeviceSquares(drawing, preprocessing, torch.device(device))
         steps = plan.epoch(0)
         for step, rows in own.ahead(enumerate(steps)):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
+ByteArray = npt.NDArray[np.uint8]
 """float32 array; embeddings are (N, D) with unit rows."""
 
 EventType = Literal["click", "order"]

@@ -146,6 +146,14 @@ class Parts:
 
         return LocalLauncher()
 
+    @property
+    def pixels_url(self) -> str:
+        """Where training keeps decoded pictures: `file://`, `s3://`, `gs://`, or empty for the cache."""
+        url = self.settings.pixels_url
+        if url:
+            _expect("IMMR_PIXELS_URL", url, "file", "s3", "gs")
+        return url
+
     @cached_property
     def deployer(self) -> Deployer:
         """Serving: `local://` for `bentoml serve` here, `kserve://[<namespace>]?<ServingShape>` for KServe."""

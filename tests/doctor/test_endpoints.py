@@ -107,6 +107,13 @@ def test_a_cluster_url_is_read() -> None:
     assert not wrong.ok and "'replicas'" in wrong.found
 
 
+def test_an_object_store_must_list_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    found = check_url("IMMR_PIXELS_URL", "s3://bucket/pixels")
+    assert not found.ok and "AWS_ENDPOINT_URL" in found.found
+
+
 def test_an_unknown_scheme_is_not_fine() -> None:
     found = check_url("IMMR_ENGINE_URL", "postgres://host")
     assert not found.ok and "no adapter" in found.found

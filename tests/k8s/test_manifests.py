@@ -419,7 +419,15 @@ def test_components_build_too() -> None:
     """Includes components that only users' own overlays use."""
     schemas.needed()
     made = composed(
-        "redis", "kafka", "spark", "mlflow-s3", "bentos-s3", "new-data", "photo-urls", "private-registry"
+        "redis",
+        "kafka",
+        "spark",
+        "mlflow-s3",
+        "bentos-s3",
+        "pixels-s3",
+        "new-data",
+        "photo-urls",
+        "private-registry",
     )
     kinds = {one["kind"] for one in made}
     assert kinds >= {"Kafka", "KafkaNodePool", "KafkaTopic", "SparkApplication", "StatefulSet"}

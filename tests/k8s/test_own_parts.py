@@ -80,6 +80,14 @@ def test_a_versions_pod_reaches_the_store_that_holds_its_bento() -> None:
     assert 443 in {port["port"] for port in rule["ports"]} and "to" not in rule
 
 
+def test_training_reaches_the_store_that_holds_its_pictures() -> None:
+    policies = {titled(one): one.get("spec", {}) for one in composed("pixels-s3")}
+    policy = policies["NetworkPolicy/training-to-s3"]
+    assert policy["podSelector"] == policies["NetworkPolicy/training"]["podSelector"]
+    (rule,) = policy["egress"]
+    assert 443 in {port["port"] for port in rule["ports"]} and "to" not in rule
+
+
 def test_photos_are_fetched_from_public_addresses_only() -> None:
     made = composed("photo-urls")
     (settings,) = (one["data"] for one in made if titled(one) == "ConfigMap/immr-settings")

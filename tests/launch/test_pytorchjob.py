@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,21 @@ def test_settings_of_nccl_and_the_topology_reach_the_pods(job: TrainingJob, tmp_
         assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Gi"}
         mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
         assert mounts["shm"] == "/dev/shm"
+
+
+def test_pods_read_the_keys_of_pictures_in_s3_from_the_secret(job: TrainingJob, tmp_path: Path) -> None:
+    def variables(settings: dict[str, str], shape: JobShape) -> dict[str, Any]:
+        body = pytorchjob(job, NAMESPACE, shape, tmp_path, settings)
+        (container,) = body["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"]
+        return {one["name"]: one.get("value", one.get("valueFrom")) for one in container["env"]}
+
+    found = variables(
+        {"IMMR_PIXELS_URL": "s3://bucket/pixels"}, JobShape(environment="AWS_REGION=eu-north-1")
+    )
+    key = {"key": "AWS_ACCESS_KEY_ID", "name": "immr-s3", "optional": True}
+    assert found["AWS_ACCESS_KEY_ID"] == {"secretKeyRef": key}
+    assert found["AWS_REGION"] == "eu-north-1"
+    assert "AWS_ACCESS_KEY_ID" not in variables({"IMMR_PIXELS_URL": ""}, JobShape())
 
 
 def test_fewer_gpus_than_processes_are_refused(job: TrainingJob, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The second stage: the encoder is trained with the towers, on pictures augmented again in each step."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +43,13 @@ def arrays(training_set, cache_dir) -> TrainingArrays:
     return training_arrays(training_set, MODEL, TRAIN.views, cache_dir, World())
 
 
-def _tuned(arrays, cache_dir, folder: Path, recipe=RECIPE) -> tuple[Trainer, torch.nn.Module]:
+def _tuned(
+    arrays, cache_dir, folder: Path, recipe=RECIPE, pixels_url: str = ""
+) -> tuple[Trainer, torch.nn.Module]:
     trainer = Trainer(arrays, MODEL, recipe, World())
     trainer.run(Checkpoints(folder / "heads", "key", World()), None)
-    return trainer, trainer.fine_tune(Checkpoints(folder / "tune", "key", World()), None, cache_dir)
+    checkpoints = Checkpoints(folder / "tune", "key", World())
+    return trainer, trainer.fine_tune(checkpoints, None, cache_dir, pixels_url)
 
 
 def test_only_the_late_stages_learn_and_the_curves_continue(arrays, cache_dir, tmp_path):
@@ -70,6 +74,19 @@ def test_it_resumes_from_any_checkpoint_like_an_uninterrupted_run(arrays, cache_
     for ours, theirs in ((unbroken.towers, resumed.towers), (encoder, again)):
         state = theirs.state_dict()
         assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
+
+
+def test_a_run_that_resumes_with_pictures_from_shards_ends_like_one_from_the_cache(
+    arrays, cache_dir, tmp_path
+):
+    from_cache, encoder = _tuned(arrays, cache_dir, tmp_path)
+    shutil.rmtree(max((tmp_path / "tune").iterdir()))
+    url = (tmp_path / "shards").as_uri()
+    from_shards, again = _tuned(arrays, cache_dir, tmp_path, pixels_url=url)
+    assert list((tmp_path / "shards").rglob("*.tar"))
+    assert from_shards.curves == from_cache.curves
+    state = again.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in encoder.state_dict().items())
 
 
 @pytest.mark.slow

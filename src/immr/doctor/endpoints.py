@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 from immr.deploy.inference_service import ServingShape
 from immr.doctor.finding import Finding
-from immr.errors import SettingsError
+from immr.errors import ContractError, SettingsError
 from immr.launch.job_shape import JobShape
 from immr.settings import without_credentials
 
@@ -123,6 +123,16 @@ def _spark(url: str) -> str:
     return f"{_connect(urlsplit(url).netloc, 7077)} accepts connections"
 
 
+def _object_store(url: str) -> str:
+    from immr.data.sources.locations import Location
+
+    try:
+        Location.of(url).files()
+    except ContractError as error:
+        raise _UnavailableError(str(error)) from error
+    return "can be listed"
+
+
 def _connect(address: str, default_port: int) -> str:
     parts = urlsplit(f"//{address}")
     host, port = parts.hostname or "localhost", parts.port or default_port
@@ -151,6 +161,8 @@ _CHECKS: Mapping[str, Callable[[str], str]] = {
     "redis": _redis,
     "rediss": _redis,
     "spark": _spark,
+    "s3": _object_store,
+    "gs": _object_store,
     "kubeflow": _on_cluster(JobShape),
     "kserve": _on_cluster(ServingShape),
 }

@@ -35,6 +35,8 @@ def examine(parts: Parts) -> list[Finding]:
     ]
     if settings.features_registry_url:
         urls.append(check_url("IMMR_FEATURES_REGISTRY_URL", settings.features_registry_url))
+    if settings.pixels_url:
+        urls.append(check_url("IMMR_PIXELS_URL", settings.pixels_url))
     return [
         _interpreter(),
         *_packages(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from immr.launch.launcher import TrainingJob
 
 RUN = "immr.dev/run"
 CONTENT = "immr.dev/content"
+S3_SECRET = "immr-s3"
+S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
 _SCRATCH = "/tmp"
 
 
@@ -125,7 +127,10 @@ def _container(
         name=name,
         image=shape.image,
         command=command,
-        env=[client.V1EnvVar(name=key, value=value) for key, value in sorted(variables.items())],
+        env=[
+            *(client.V1EnvVar(name=key, value=value) for key, value in sorted(variables.items())),
+            *(_s3_credentials(variables) if variables.get("IMMR_PIXELS_URL", "").startswith("s3:") else ()),
+        ],
         resources=client.V1ResourceRequirements(requests=resources, limits=limits),
         security_context=client.V1SecurityContext(
             allow_privilege_escalation=False,
@@ -138,6 +143,16 @@ def _container(
             client.V1VolumeMount(name="tmp", mount_path=_SCRATCH),
         ],
     )
+
+
+def _s3_credentials(variables: Mapping[str, str]) -> Iterator[Any]:
+    """Variables from the Secret, unless they are set already."""
+    from kubernetes import client
+
+    for key in S3_KEYS:
+        if key not in variables:
+            source = client.V1SecretKeySelector(name=S3_SECRET, key=key, optional=True)
+            yield client.V1EnvVar(name=key, value_from=client.V1EnvVarSource(secret_key_ref=source))
 
 
 def _pairs(names_and_values: str) -> dict[str, str]:

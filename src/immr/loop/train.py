@@ -126,6 +126,7 @@ def _job(parts: Parts, training_set: TrainingSet, recipe: Recipe, key: str, pipe
         manifest_hash=training_set.hash,
         tracking_url=parts.settings.tracking_url,
         run_id=run_id,
+        pixels_url=parts.pixels_url,
     )
 
 

@@ -47,6 +47,7 @@ class TrainJob:
     manifest_hash: str
     tracking_url: str | None = None
     run_id: str | None = None
+    pixels_url: str = ""  # where shards of decoded pictures are kept; empty: below `cache_dir`
 
     def write(self, path: Path) -> None:
         """Write the job to a JSON file."""
@@ -115,7 +116,7 @@ def _train(job: TrainJob, world: World, tracker: Tracker | None) -> None:
     if job.train.fine_tune:
         keep_large_buffers()
         own = Checkpoints(job.checkpoints / "fine-tune", job.key, world)
-        encoder_state = whole_state(trainer.fine_tune(own, tracker, job.cache_dir))
+        encoder_state = whole_state(trainer.fine_tune(own, tracker, job.cache_dir, job.pixels_url))
     trained = time.monotonic()
     if tracker:
         difference = _write_version(job, trainer.towers.cpu(), encoder_state, trainer.curves)

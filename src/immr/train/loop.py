@@ -99,19 +99,24 @@ class Trainer:
         self.stage.settle()
         return self.towers.eval()
 
-    def fine_tune(self, checkpoints: Checkpoints, tracker: Tracker | None, cache_dir: Path) -> nn.Module:
+    def fine_tune(
+        self, checkpoints: Checkpoints, tracker: Tracker | None, cache_dir: Path, pixels_url: str = ""
+    ) -> nn.Module:
         """Run the recipe's second stage after `run` has finished the first; returns the fine-tuned encoder.
 
         Args:
             checkpoints: of this stage only.
             tracker: receives each epoch's means.
-            cache_dir: where decoded pictures are kept.
+            cache_dir: where decoded pictures are kept, unless `pixels_url` is given.
+            pixels_url: where shards of decoded pictures are kept.
 
         Raises:
             TrainingError: as `run` does.
             RecipeError: the encoder does not support what the recipe asks for.
         """
-        self.stage = stages.fine_tuning(self.arrays, self.towers, self.recipe, cache_dir, self.world)
+        self.stage = stages.fine_tuning(
+            self.arrays, self.towers, self.recipe, cache_dir, self.world, pixels_url
+        )
         self._forget()
         self.run(checkpoints, tracker)
         return self.stage.network.eval().get_submodule("encoder")

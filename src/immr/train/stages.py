@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn, optim
 from torch.distributed.checkpoint.stateful import Stateful
@@ -27,8 +28,9 @@ from immr.train.inputs.batches import BatchPlan, Partners
 from immr.train.inputs.compiled import compiled, use_fast_kernels
 from immr.train.inputs.features import TrainingArrays
 from immr.train.inputs.live import Encoder, LiveInputs
+from immr.train.inputs.pictures import Pictures
 from immr.train.inputs.sources import FrozenInputs, Inputs
-from immr.train.inputs.squares import DeviceSquares, Drawing, HostSquares, Pictures, Squares
+from immr.train.inputs.squares import DeviceSquares, Drawing, HostSquares, Squares
 from immr.train.optimization.averaging import Average
 from immr.train.optimization.layer_rates import encoder_groups, parameter_groups
 from immr.train.optimization.schedule import learning_rate
@@ -120,14 +122,24 @@ def fine_tuning(
     run: TrainRecipe,
     cache_dir: Path,
     world: World,
+    pixels_url: str = "",
 ) -> Stage:
     """The stage that trains the encoder together with towers that `heads` has trained.
 
     Batch normalization is fixed, so an example does not depend on the others in a rank's batch.
 
+    Args:
+        arrays: the training set.
+        towers: trained on the frozen encoder's features.
+        run: the whole recipe.
+        cache_dir: decoded pictures are kept there, unless `pixels_url` is given.
+        world: this rank.
+        pixels_url: where shards of decoded pictures are kept.
+
     Raises:
         RecipeError: the encoder has no stages, or does not support the image size.
         ImageError: a photo cannot be read.
+        TrainingError: shards cannot be read or written.
     """
     recipe = run.fine_tune or FineTuneRecipe()
     model = replace(towers.recipe, image_size_px=recipe.image_size_px)
@@ -143,7 +155,8 @@ def fine_tuning(
         parallel.shard(encoder, world, reduced)
     else:
         encoder = encoder.to(memory_format=torch.channels_last)  # twice as fast on a CPU
-    stored = PixelCache(cache_dir, round(recipe.image_size_px * _STORED_OVER_TRAINED), model.framing)
+    stored_px = round(recipe.image_size_px * _STORED_OVER_TRAINED)
+    stored = PixelCache(cache_dir, stored_px, model.framing, pixels_url)
     drawing = Drawing(
         _pictures(arrays, stored, world), AUGMENTATIONS[recipe.augmentation], recipe.image_size_px, run.seed
     )
@@ -206,13 +219,12 @@ def _random_pixels(plan: BatchPlan, side: int, world: World) -> Tensor:
 
 
 def _pictures(arrays: TrainingArrays, cache: PixelCache, world: World) -> Pictures:
-    shown = [
-        image if there else None
-        for image, there in zip(arrays.document_images, arrays.documents.has_picture_N.tolist(), strict=True)
-    ]
-    hashes = image_hashes([*arrays.photo_images, *filter(None, shown)])
+    shown_M = arrays.documents.has_picture_N.numpy(force=True)
+    documents = [image for image, shown in zip(arrays.document_images, shown_M, strict=True) if shown]
+    hashes = image_hashes([*arrays.photo_images, *documents])
     cache.compute(hashes, Share(world.rank, world.size, torch.get_num_threads()))
     world.barrier()
-    photos = cache.read([hashes[image] for image in arrays.photo_images])
-    of_documents = iter(cache.read([hashes[image] for image in shown if image]))
-    return Pictures(photos, [next(of_documents) if image else None for image in shown])
+    count = len(arrays.photo_images)
+    pixels = cache.read([hashes[image] for image in (*arrays.photo_images, *documents)])
+    documents_M = np.where(shown_M, count + shown_M.cumsum() - 1, -1)
+    return Pictures(pixels, np.arange(count), documents_M)

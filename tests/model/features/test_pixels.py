@@ -68,3 +68,35 @@ def test_a_broken_picture_is_left_out(hashes, tmp_path, caplog):
     cache.compute(hashes | image_hashes([str(broken)]))
     assert "broken.jpg" in caplog.text
     assert len(cache.read(list(hashes.values()))) == 3
+
+
+def test_shards_hold_the_same_pixels_and_are_reused(hashes, tmp_path):
+    keys = list(hashes.values())
+    local = PixelCache(tmp_path / "cache", 20)
+    local.compute(hashes)
+    url = (tmp_path / "shards").as_uri()
+    for rank in (0, 1):
+        PixelCache(tmp_path, 20, url=url).compute(hashes, Share(rank, 2))
+    written = sorted((tmp_path / "shards").rglob("*.*"))
+    again = PixelCache(tmp_path, 20, url=url)
+    again.compute(hashes)
+    pixels = again.read(keys)
+    for ours, theirs in zip(pixels.take(range(3)), local.read(keys).take(range(3)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert pixels.read_ahead and sorted((tmp_path / "shards").rglob("*.*")) == written
+    assert not (tmp_path / "pixels").exists()
+
+
+def test_a_picture_with_new_content_is_stored_again(hashes, tmp_path):
+    url = (tmp_path / "shards").as_uri()
+    cache = PixelCache(tmp_path, 20, url=url)
+    cache.compute(hashes)
+    before = cache.read(list(hashes.values())).take(range(3))
+    changed, *_ = hashes
+    Image.effect_noise((60, 40), 90).convert("RGB").save(changed)
+    renewed = image_hashes(list(hashes))
+    with pytest.raises(ImageError, match="1 broken pictures are not in the cache"):
+        cache.read(list(renewed.values()))
+    cache.compute(renewed)
+    after = cache.read(list(renewed.values())).take(range(3))
+    assert [np.array_equal(*pair) for pair in zip(before, after, strict=True)] == [False, True, True]

@@ -1,11 +1,16 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from immr.data.sources.locations import Location
+from immr.model.features.shards import ShardStore
 from immr.model.preprocessing import Preprocessing
 from immr.train.inputs.augmentation import AUGMENTATIONS
 from immr.train.inputs.batches import BatchPlan
-from immr.train.inputs.squares import DeviceSquares, Drawing, HostSquares, Pictures
+from immr.train.inputs.pictures import Pictures
+from immr.train.inputs.squares import DeviceSquares, Drawing, HostSquares
 from immr.train.world import World
 
 PREPROCESSING = Preprocessing(32)
@@ -15,7 +20,7 @@ PREPROCESSING = Preprocessing(32)
 def drawing() -> Drawing:
     rng = np.random.default_rng(0)
     smooth = [np.full((44 + 3 * n, 60 - n, 3), rng.integers(0, 256, 3), dtype=np.uint8) for n in range(9)]
-    return Drawing(Pictures(smooth[:6], [*smooth[6:], None]), AUGMENTATIONS["photos"], 32, seed=3)
+    return Drawing(Pictures.listed(smooth[:6], [*smooth[6:], None]), AUGMENTATIONS["photos"], 32, seed=3)
 
 
 def _steps():
@@ -50,12 +55,26 @@ def test_a_loop_that_ends_early_leaves_nothing_behind(drawing):
     coming = device.ahead(_steps())
     next(coming)
     coming.close()
-    assert not device._ready
+    assert not device._batches._ready
 
 
 def test_an_error_while_preparing_ends_the_loop(drawing):
-    broken = Drawing(Pictures([], []), drawing.augmentations, 32, seed=0)
+    broken = Drawing(Pictures.listed([], []), drawing.augmentations, 32, seed=0)
     device = DeviceSquares(broken, PREPROCESSING, torch.device("cpu"))
     with pytest.raises(IndexError):
         for step, rows in device.ahead(_steps()):
             device(rows, step)
+
+
+def test_pictures_from_shards_give_the_same_batches(drawing, tmp_path):
+    pixels = drawing.pictures.pixels
+    keys = [f"{row:064x}" for row in range(len(pixels))]
+    store = ShardStore(Location.of(tmp_path))
+    store.add(dict(zip(keys, pixels, strict=True)))
+    stored = dataclasses.replace(
+        drawing, pictures=dataclasses.replace(drawing.pictures, pixels=store.rows(keys))
+    )
+    expected = HostSquares(drawing, PREPROCESSING)
+    host = HostSquares(stored, PREPROCESSING)
+    for step, rows in host.ahead(_steps()):
+        assert torch.equal(host(rows, step), expected(rows, step))

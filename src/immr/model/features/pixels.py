@@ -1,4 +1,6 @@
-"""Cache of decoded pictures by content hash, mapped into memory, so that training decodes each only once.
+"""Cache of decoded pictures by content hash, so that training decodes each only once.
+
+They are mapped from files below `cache_dir`, or read from shards elsewhere (see `immr.model.features.shards`).
 
 Pictures keep their aspect ratio, with a short side of S pixels; the long side is cut at twice that. Drawings are
 kept as their frame, a square of side S (see `immr.model.framing`).
@@ -7,23 +9,24 @@ kept as their frame, a square of side S (see `immr.model.framing`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from immr.data import images
+from immr.data.sources.locations import Location
 from immr.errors import DataError, ImageError
 from immr.machine.ahead import ahead
 from immr.machine.progress_bar import ProgressBar
 from immr.model.features.image_features import Share
+from immr.model.features.shards import ShardStore
 from immr.model.framing import WORKING_PX, framed
 from immr.model.model_recipe import FramingName
 from immr.storage.array_store import ArrayStore
-
-ByteArray = npt.NDArray[np.uint8]
+from immr.types import ByteArray
 
 _LONGEST = 2.0  # long side over short side
 _SHARD_PICTURES = 256
@@ -31,14 +34,47 @@ _FITTING = {"centre": "bicubic-2", "drawing": "drawing-1"}  # part of the cache'
 _log = logging.getLogger(__name__)
 
 
+class Pixels(Protocol):
+    """Decoded pictures by row."""
+
+    @property
+    def read_ahead(self) -> bool:
+        """Whether taking them waits for a disk or network, so that they should be taken before they are needed."""
+
+    def take(self, rows: Sequence[int]) -> list[ByteArray]:
+        """(H, W, 3) of each row. Safe in threads."""
+
+
+class MappedPixels(list[ByteArray]):
+    """`Pixels` in memory or mapped into it."""
+
+    read_ahead = False
+
+    def take(self, rows: Sequence[int]) -> list[ByteArray]:
+        """See `Pixels`."""
+        return [self[row] for row in rows]
+
+
 class PixelCache:
     """Pictures with a short side of `side_px`."""
 
-    def __init__(self, cache_dir: Path, side_px: int, framing: FramingName = "centre"):
+    def __init__(self, cache_dir: Path, side_px: int, framing: FramingName = "centre", url: str = ""):
+        """Args:
+        cache_dir: pictures are kept below it, unless there is a URL.
+        side_px: the short side.
+        framing: what is kept of a picture.
+        url: keep shards below it, in `file://`, `s3://` or `gs://`.
+
+        Raises:
+            ContractError: no file system understands the URL.
+        """
         self.side_px = side_px
         self._framing = framing
         self._enough_px = max(2 * side_px, WORKING_PX if framing == "drawing" else 0)
-        self._store = ArrayStore(cache_dir / "pixels" / f"{side_px}-{_FITTING[framing]}", np.uint8)
+        name = f"{side_px}-{_FITTING[framing]}"
+        self._store: ArrayStore | ShardStore = ArrayStore(cache_dir / "pixels" / name, np.uint8)
+        if url:
+            self._store = ShardStore(Location.of(url) / name)
 
     def compute(self, hashes: Mapping[str, str], share: Share | None = None) -> None:
         """Decode this share's pictures that are not in the cache. Broken pictures are logged and skipped.
@@ -46,6 +82,9 @@ class PixelCache:
         Args:
             hashes: image URI → hash of its content.
             share: this process's share of the work.
+
+        Raises:
+            TrainingError: shards cannot be read or written.
         """
         share = share or Share()
         by_hash = {content: uri for uri, content in hashes.items()}
@@ -60,19 +99,19 @@ class PixelCache:
                 self._store.add({key: picture for key, picture in part.items() if picture is not None})
                 progress.advance(len(part))
 
-    def read(self, keys: Sequence[str]) -> list[ByteArray]:
-        """(H, W, 3) views into the cache's files, in the order of `keys`.
+    def read(self, keys: Sequence[str]) -> Pixels:
+        """A row for each key, in this order.
 
         Raises:
             ImageError: a picture is missing, because it is broken.
+            TrainingError: shards cannot be read.
         """
+        if isinstance(self._store, ShardStore):
+            _refuse_lost(keys, self._store.has(keys))
+            return self._store.rows(keys)
         found = self._store.get(keys)
-        if lost := sorted(set(keys) - found.keys()):
-            raise ImageError(
-                f"{len(lost)} broken pictures are not in the cache, the first has SHA-256 {lost[0]}: "
-                "run `immr govern` with check_images, which removes broken pictures"
-            )
-        return [found[key] for key in keys]
+        _refuse_lost(keys, found.keys())
+        return MappedPixels(found[key] for key in keys)
 
     def _decoded(self, uri: str) -> ByteArray | None:
         """None for a broken picture."""
@@ -86,6 +125,14 @@ class PixelCache:
         if self._framing == "drawing":
             return np.asarray(framed(picture, self.side_px))
         return _resized(picture, self.side_px)
+
+
+def _refuse_lost(keys: Sequence[str], found: Collection[str]) -> None:
+    if lost := sorted(set(keys).difference(found)):
+        raise ImageError(
+            f"{len(lost)} broken pictures are not in the cache, the first has SHA-256 {lost[0]}: "
+            "run `immr govern` with check_images, which removes broken pictures"
+        )
 
 
 def _resized(picture: Image.Image, side_px: int) -> ByteArray:

@@ -12,9 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from immr.model.features.pixels import ByteArray
 from immr.train.inputs.dice import Dice
-from immr.types import FloatArray
+from immr.types import ByteArray, FloatArray
 
 _TURNED_SHARE = 0.5
 _ERASED_SIDE = (0.15, 0.45)  # share of S

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from immr.model.device_resizing import resized
-from immr.model.features.pixels import ByteArray
 from immr.train.inputs.augmentation import GREY, Change
+from immr.types import ByteArray
 
 _ALMOST = 1e-3  # a level that rounding errors moved below a whole one
 _BLUR_TAPS = 3  # to either side

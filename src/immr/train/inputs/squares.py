@@ -7,35 +7,27 @@ Shapes: B pictures, S image side in pixels.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from immr.model.features.pixels import ByteArray
 from immr.model.preprocessing import Preprocessing
 from immr.train.inputs.augmentation import Augmentation, Change, DomainAugmentations
 from immr.train.inputs.batches import Rows
 from immr.train.inputs.device_augmentation import Sheets, changed, sheets
 from immr.train.inputs.dice import dice
+from immr.train.inputs.pictures import Pictures
+from immr.train.inputs.prefetched import Prefetched
 from immr.train.seeds import derived_seed
+from immr.types import ByteArray
 
 _PHOTOS, _CATALOGUE = 0, 1  # streams of random numbers
-_AHEAD = 4  # steps prepared while a GPU computes
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Decoded pictures by row; None for a document without picture."""
-
-    photos: Sequence[ByteArray]
-    documents: Sequence[ByteArray | None]
+STEPS_AHEAD = 4  # steps prepared meanwhile
 
 
 class _Drawn(NamedTuple):
@@ -64,10 +56,10 @@ class Drawing:
 
     def of(self, rows: Rows, step: int) -> list[_Drawn]:
         """The pictures of a step with their changes: photos, then documents."""
-        pictures, domains = self.pictures, self.augmentations
+        found, count, domains = self.pictures.of(rows), len(rows.photos_B), self.augmentations
         return [
-            *self._drawn(pictures.photos, rows.photos_B, domains.photo, _PHOTOS, step),
-            *self._drawn(pictures.documents, rows.documents_B, domains.catalogue, _CATALOGUE, step),
+            *self._drawn(found[:count], rows.photos_B, domains.photo, _PHOTOS, step),
+            *self._drawn(found[count:], rows.documents_B, domains.catalogue, _CATALOGUE, step),
         ]
 
     def _drawn(
@@ -78,9 +70,8 @@ class Drawing:
         stream: int,
         step: int,
     ) -> Iterator[_Drawn]:
-        rows = rows_B.numpy().tolist()
-        for row, numbers in zip(rows, dice(derived_seed(self.seed, 2, stream, step), rows), strict=True):
-            picture = pictures[row]
+        dice_B = dice(derived_seed(self.seed, 2, stream, step), rows_B.numpy().tolist())
+        for picture, numbers in zip(pictures, dice_B, strict=True):
             if picture is None:
                 yield _Drawn(None, _SAME)
             else:
@@ -94,14 +85,16 @@ class HostSquares:
     def __init__(self, drawing: Drawing, preprocessing: Preprocessing):
         self._drawing, self._preprocessing = drawing, preprocessing
         self._pool = ThreadPoolExecutor(max(1, torch.get_num_threads()))  # Pillow and numpy release the GIL
+        # pictures in memory are not prefetched: the cores are busy computing
+        self._drawn = Prefetched(drawing.of, STEPS_AHEAD if drawing.pictures.pixels.read_ahead else 0)
 
     def ahead(self, steps: Iterable[tuple[int, Rows]]) -> Iterator[tuple[int, Rows]]:
-        """The same steps: the cores that would prefetch pictures are busy computing."""
-        return iter(steps)
+        """See `Squares`."""
+        return self._drawn.ahead(steps)
 
     def __call__(self, rows: Rows, step: int) -> Tensor:
         """See `Squares`."""
-        squares = list(self._pool.map(self._changed, self._drawing.of(rows, step)))
+        squares = list(self._pool.map(self._changed, self._drawn.of(rows, step)))
         pixels_BSSC = torch.from_numpy(np.stack(squares)).float()
         pixels_BSSC.sub_(self._preprocessing.mean).div_(self._preprocessing.std)
         return pixels_BSSC.permute(0, 3, 1, 2)  # channels last in memory: twice as fast here
@@ -118,33 +111,18 @@ class DeviceSquares:
 
     def __init__(self, drawing: Drawing, preprocessing: Preprocessing, device: torch.device):
         self._drawing, self._preprocessing, self._device = drawing, preprocessing, device
-        self._pool = ThreadPoolExecutor(_AHEAD)
         self._on_gpu = device.type == "cuda"
         self._copying = torch.cuda.Stream(device) if self._on_gpu else None  # type: ignore[no-untyped-call]
-        self._ready: dict[int, Future[_Copied]] = {}
+        self._batches = Prefetched(self._copied, STEPS_AHEAD)
         self._strokes = max(domain.stroke for domain in drawing.augmentations) > 0
 
     def ahead(self, steps: Iterable[tuple[int, Rows]]) -> Iterator[tuple[int, Rows]]:
         """See `Squares`."""
-        coming = iter(steps)
-        waiting: deque[tuple[int, Rows]] = deque()
-        try:
-            while True:
-                for step, rows in islice(coming, _AHEAD - len(waiting)):
-                    self._ready[step] = self._pool.submit(self._copied, rows, step)
-                    waiting.append((step, rows))
-                if not waiting:
-                    return
-                yield waiting.popleft()
-        finally:
-            for future in self._ready.values():
-                future.cancel()
-            self._ready.clear()
+        return self._batches.ahead(steps)
 
     def __call__(self, rows: Rows, step: int) -> Tensor:
         """See `Squares`."""
-        waiting = self._ready.pop(step, None)
-        batch, copied = waiting.result() if waiting else self._copied(rows, step)
+        batch, copied = self._batches.of(rows, step)
         if copied is not None:
             current = torch.cuda.current_stream(self._device)
             current.wait_event(copied)
