@@ -19,6 +19,7 @@ from immr.wiring import Parts, connect
         ("events", "events_url"),
         ("registry", "tracking_url"),
         ("launcher", "launch_url"),
+        ("pixels_url", "pixels_url"),
         ("deployer", "deploy_url"),
     ],
 )

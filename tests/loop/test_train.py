@@ -111,6 +111,14 @@ def test_the_same_data_and_recipe_are_trained_once(parts: Parts, training_set: T
     assert train(parts, training_set, other).number == 2
 
 
+def test_a_job_knows_where_pictures_are_kept(training_set: TrainingSet, tmp_path: Path) -> None:
+    for url in ("", "s3://bucket/pixels"):
+        settings = Settings(home=tmp_path / f"home{len(url)}", pixels_url=url)
+        own = Parts.of(settings, registry=FakeRegistry(tmp_path), launcher=FakeLauncher())
+        train(own, training_set, RECIPE)
+        assert TrainJob.read(own.launcher.jobs[0].job_file).pixels_url == url  # type: ignore[attr-defined]
+
+
 def test_a_recipe_of_ones_own_is_kept_with_its_version(parts: Parts, training_set: TrainingSet) -> None:
     own = dataclasses.replace(RECIPE, name="mine", gate=dataclasses.replace(RECIPE.gate, margin=-0.3))
     version = train(parts, training_set, own)

@@ -13,7 +13,7 @@ from tests.train import ranks
 def test_without_torchrun_there_is_one_rank():
     with world_from_environment() as world:
         assert (world.rank, world.size, world.leads, world.attempt) == (0, 1, True, 0)
-        assert world.agree("mine") == "mine"
+        assert world.agree("mine") == "mine" and world.gather("mine") == ["mine"]
 
 
 def test_attempts_count_torchruns_restarts():
@@ -27,10 +27,10 @@ def test_each_process_has_a_gpu_of_its_own():
         gpu_of(2, gpus=2)
 
 
-def test_ranks_agree_on_what_the_leader_sees(tmp_path):
+def test_ranks_agree_on_what_the_leader_sees_and_hear_of_each_other(tmp_path):
     """The ranks run this file as a module, see below."""
     ranks.run("tests.train.test_world", 2, str(tmp_path))
-    assert ranks.answers(tmp_path, 2) == [(0, 2, "seen by 0"), (1, 2, "seen by 0")]
+    assert ranks.answers(tmp_path, 2) == [(rank, 2, "seen by 0", ["of 0", "of 1"]) for rank in range(2)]
 
 
 def test_torchruns_variables_are_read_in_one_place():
@@ -46,6 +46,7 @@ def test_torchruns_variables_are_read_in_one_place():
 
 if __name__ == "__main__":
     with world_from_environment() as world:
-        found = world.rank, world.size, world.agree(f"seen by {world.rank}")
+        rank = world.rank
+        found = rank, world.size, world.agree(f"seen by {rank}"), world.gather(f"of {rank}")
         torch.save(found, f"{sys.argv[1]}/2-{os.environ['RANK']}.pt")
         world.barrier()

@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.stateful import Stateful
 
 from immr.model.encoders.by_name import load_image_encoder, preprocessing_of
 from immr.model.encoders.depthwise import use_fast_gradients
-from immr.model.features.image_features import Share, image_hashes
+from immr.model.features.image_features import Share
 from immr.model.features.pixels import PixelCache
 from immr.model.model_recipe import ModelRecipe
 from immr.model.towers import Towers
@@ -27,6 +27,7 @@ from immr.train.inputs.augmentation import AUGMENTATIONS
 from immr.train.inputs.batches import BatchPlan, Partners
 from immr.train.inputs.compiled import compiled, use_fast_kernels
 from immr.train.inputs.features import TrainingArrays
+from immr.train.inputs.hashes import shared_hashes
 from immr.train.inputs.live import Encoder, LiveInputs
 from immr.train.inputs.pictures import Pictures
 from immr.train.inputs.sources import FrozenInputs, Inputs
@@ -221,7 +222,7 @@ def _random_pixels(plan: BatchPlan, side: int, world: World) -> Tensor:
 def _pictures(arrays: TrainingArrays, cache: PixelCache, world: World) -> Pictures:
     shown_M = arrays.documents.has_picture_N.numpy(force=True)
     documents = [image for image, shown in zip(arrays.document_images, shown_M, strict=True) if shown]
-    hashes = image_hashes([*arrays.photo_images, *documents])
+    hashes = shared_hashes([*arrays.photo_images, *documents], world)
     cache.compute(hashes, Share(world.rank, world.size, torch.get_num_threads()))
     world.barrier()
     count = len(arrays.photo_images)

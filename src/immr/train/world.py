@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from immr.errors import TrainingError
 
@@ -52,6 +52,16 @@ class World:
         box = [value]
         dist.broadcast_object_list(box)
         return box[0]
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's value, in the order of the ranks, on all ranks."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        box: list[Any] = [None] * self.size
+        dist.all_gather_object(box, value)
+        return box
 
 
 def attempt(environment: Mapping[str, str] = os.environ) -> int:

@@ -6,7 +6,7 @@ Shapes: N items, B items of a batch, V views, F image features, P patches.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -60,7 +60,8 @@ class DocumentArrays:
 class DocumentFeatures:
     """Features of items from just the encoders that the recipe's fusion needs.
 
-    `weights` are those of a fine-tuned image encoder; None for the pretrained one.
+    `weights` are those of a fine-tuned image encoder; None for the pretrained one. `hashes` are those of pictures
+    that are known already, by URI.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class DocumentFeatures:
         cache_dir: Path,
         weights: Path | None = None,
         loading: Loading = FRESH,
+        hashes: Mapping[str, str] | None = None,
     ):
         self._image_dim = image_encoder_spec(recipe.image_encoder).dim
         self._text_dim = text_encoder_spec(recipe.text_encoder).dim
@@ -77,7 +79,7 @@ class DocumentFeatures:
         self._pooled = pictures("pooled") if fusion.uses_picture else None
         self._patches = pictures("patches") if fusion.needs_patches else None
         self._texts = TextFeatures(recipe, cache_dir, loading) if fusion.uses_text else None
-        self._hashes: dict[str, str] = {}  # of pictures by URI; reading each takes a while
+        self._hashes = dict(hashes or {})  # of pictures by URI; reading each takes a while
 
     def load_encoders(self, threads: int) -> None:
         """Load those that `compute` needs, for a `loading` that keeps them."""

@@ -15,10 +15,11 @@ from torch import Tensor
 from immr.data.training_set import TrainingSet
 from immr.errors import TrainingError
 from immr.model.encoders.graph import encoder_graph
-from immr.model.features.document_features import DocumentArrays, DocumentFeatures
-from immr.model.features.image_features import ImageFeatures, Share, image_hashes
+from immr.model.features.document_features import DocumentArrays, DocumentFeatures, fusion_of
+from immr.model.features.image_features import ImageFeatures, Share
 from immr.model.features.views import view_names
 from immr.model.model_recipe import ModelRecipe
+from immr.train.inputs.hashes import shared_hashes
 from immr.train.world import World
 from immr.types import Item
 
@@ -113,13 +114,14 @@ def _features(
     folder: Path | None,
 ) -> tuple[Tensor, DocumentArrays]:
     """Features of photos, (N, V, F), and of documents. With a folder the leading rank writes what all ranks map."""
-    hashes = image_hashes(images)
-    photos, documents = ImageFeatures(recipe, cache_dir), DocumentFeatures(recipe, cache_dir)
+    of_documents = [item.image for item in items] if fusion_of(recipe).uses_picture else []
+    hashes = shared_hashes(images, world, of_documents)
+    photos, documents = ImageFeatures(recipe, cache_dir), DocumentFeatures(recipe, cache_dir, hashes=hashes)
     if world.leads:
         encoder_graph(recipe, cache_dir)
     world.barrier()
     share = Share(world.rank, world.size, torch.get_num_threads())
-    photos.compute(hashes, names, share)
+    photos.compute({image: hashes[image] for image in images}, names, share)
     documents.compute(items, names, share)
     world.barrier()
 
