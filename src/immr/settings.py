@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     features_registry_url: str = ""  # postgresql://… for Feast's SQL registry; empty: a file
     events_url: str = ""
     launch_url: str = "local://"
-    pixels_url: str = ""  # shards of decoded training pictures: file://, s3:// or gs://; empty: below cache_dir
+    pixels_url: str = ""  # decoded training pictures: file://, s3://, gs://; empty: below cache_dir
     deploy_url: str = "local://"
     pipeline_image: str = f"immr/pipeline-python:{__version__}"  # of training pods; compiled pipelines set it
     token_key_file: Path | None = None

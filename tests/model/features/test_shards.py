@@ -105,6 +105,14 @@ def test_a_changed_byte_is_noticed(on_disk: Location) -> None:
         ShardStore(on_disk).rows(list(pictures(1))).take([0])
 
 
+def test_a_damaged_index_is_named(on_disk: Location) -> None:
+    ShardStore(on_disk).add(pictures(1))
+    index = shard_of(on_disk).with_suffix(".index")
+    index.write_bytes(b"no index at all")
+    with pytest.raises(TrainingError, match=rf"{index} cannot be read .*it is damaged; delete it and train"):
+        ShardStore(on_disk).has(list(pictures(1)))
+
+
 def test_a_shard_that_vanishes_is_named(folder: Location) -> None:
     ShardStore(folder).add(pictures(2))
     pixels = ShardStore(folder).rows(list(pictures(2)))

@@ -16,7 +16,6 @@ import tarfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -154,23 +153,29 @@ class ShardStore:
         _attempt(place, "written", write)
 
 
-@dataclass(frozen=True)
 class ShardedPixels:
-    """N pictures in shards; a row may occur several times."""
+    """N pictures in shards."""
 
-    folder: Location
-    names: Sequence[str]
-    shards_N: npt.NDArray[np.int64]
-    places_N4: npt.NDArray[np.int64]
-    pool: ThreadPoolExecutor
-    read_ahead: bool = True
+    read_ahead = True
 
-    def __post_init__(self) -> None:
-        most = _OPEN_FILES if self.folder.local else None
-        object.__setattr__(self, "_opened", lru_cache(most)(self._open))
-
-    def __len__(self) -> int:
-        return len(self.shards_N)
+    def __init__(
+        self,
+        folder: Location,
+        names: Sequence[str],
+        shards_N: npt.NDArray[np.int64],
+        places_N4: npt.NDArray[np.int64],
+        pool: ThreadPoolExecutor,
+    ):
+        """Args:
+        folder: of the shards.
+        names: of the shards.
+        shards_N: which of `names` holds each picture.
+        places_N4: offset, height, width and checksum.
+        pool: its threads send the requests.
+        """
+        self._folder, self._names, self._pool = folder, names, pool
+        self._shards_N, self._places_N4 = shards_N, places_N4
+        self._opened = lru_cache(_OPEN_FILES if folder.local else None)(self._open)
 
     def take(self, rows: Sequence[int]) -> list[ByteArray]:
         """The pictures of these rows, (H, W, 3), requested in parallel.
@@ -178,19 +183,19 @@ class ShardedPixels:
         Raises:
             TrainingError: a shard is missing, damaged or cannot be read.
         """
-        return list(self.pool.map(self._picture, rows))
+        return list(self._pool.map(self._picture, rows))
 
     def _open(self, shard: int) -> Any:
         place = self._place(shard)
         return _attempt(place, "read", lambda: place.filesystem.open_input_file(place.path))
 
     def _place(self, shard: int) -> Location:
-        return self.folder / (self.names[shard] + _SHARD)
+        return self._folder / (self._names[shard] + _SHARD)
 
     def _picture(self, row: int) -> ByteArray:
-        shard = int(self.shards_N[row])
-        offset, height, width, checksum = self.places_N4[row].tolist()
-        file = self._opened(shard)  # type: ignore[attr-defined]
+        shard = int(self._shards_N[row])
+        offset, height, width, checksum = self._places_N4[row].tolist()
+        file = self._opened(shard)
         size = height * width * _CHANNELS
         content = _attempt(self._place(shard), "read", lambda: file.read_at(size, offset))
         if len(content) != size or zlib.crc32(content) != checksum:
@@ -226,13 +231,17 @@ def _attempt(place: Location, done: str, action: Callable[[], T]) -> T:
         return action()
     except (OSError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or error
-        raise TrainingError(f"{place.uri} cannot be {done} ({reason}): {_remedy(place, error)}") from error
+        raise TrainingError(
+            f"{place.uri} cannot be {done} ({reason}): {_remedy(place, done, error)}"
+        ) from error
 
 
-def _remedy(place: Location, error: Exception) -> str:
+def _remedy(place: Location, done: str, error: Exception) -> str:
     number = getattr(error, "errno", None)
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and done == "read":
         return "it was deleted meanwhile; train again, which decodes its pictures again and resumes"
+    if isinstance(error, pa.ArrowInvalid):
+        return "it is damaged; delete it and train again, which decodes its pictures again and resumes"
     if number in (errno.ENOSPC, errno.EDQUOT):
         return "free some space there, or set IMMR_PIXELS_URL to another folder"
     if place.local:

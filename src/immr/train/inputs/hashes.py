@@ -26,7 +26,7 @@ def shared_hashes(uris: Sequence[str], world: World, optional: Sequence[str] = (
 
 
 def _readable(uris: Sequence[str]) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for uri in uris:
         try:
             found |= image_hashes([uri])
