@@ -144,23 +144,12 @@ def fine_tuning(
     """
     recipe = run.fine_tune or FineTuneRecipe()
     model = replace(towers.recipe, image_size_px=recipe.image_size_px)
-    preprocessing = preprocessing_of(model)
     on_gpu = world.device.startswith("cuda")
-    encoder: Any = load_image_encoder(model.image_encoder, model.image_size_px).to(world.device)
     reduced = on_gpu if recipe.autocast is None else recipe.autocast
-    if on_gpu:
-        use_fast_kernels(encoder)
-    elif not reduced:
-        use_fast_gradients(encoder)
-    if recipe.encoder_parallel == "fsdp2":
-        parallel.shard(encoder, world, reduced)
-    else:
-        encoder = encoder.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+    encoder = _encoder(model, recipe, reduced, world)
     stored_px = round(recipe.image_size_px * _STORED_OVER_TRAINED)
-    stored = PixelCache(cache_dir, stored_px, model.framing, pixels_url)
-    drawing = Drawing(
-        _pictures(arrays, stored, world), AUGMENTATIONS[recipe.augmentation], recipe.image_size_px, run.seed
-    )
+    pictures = _pictures(arrays, PixelCache(cache_dir, stored_px, model.framing, pixels_url), world)
+    drawing = Drawing(pictures, AUGMENTATIONS[recipe.augmentation], recipe.image_size_px, run.seed)
     groups = [
         *parameter_groups(towers.parameters(), run.weight_decay),
         *encoder_groups(
@@ -168,10 +157,7 @@ def fine_tuning(
         ),
     ]
     plan = _plan(arrays, recipe, run, world)
-    squares: Squares = HostSquares(drawing, preprocessing)
     run_encoder: Encoder = encoder
-    if on_gpu:
-        squares = DeviceSquares(drawing, preprocessing, torch.device(world.device))
     if on_gpu and recipe.encoder_parallel == "replicated":
         run_encoder = compiled(encoder, _random_pixels(plan, recipe.image_size_px, world), reduced)
     network = nn.ModuleDict({"encoder": encoder, "towers": towers})
@@ -180,13 +166,33 @@ def fine_tuning(
         first_epoch=run.epochs,
         epochs=recipe.epochs,
         plan=plan,
-        inputs=LiveInputs(arrays, squares, run_encoder, reduced),
+        inputs=LiveInputs(arrays, _squares(drawing, model, world), run_encoder, reduced),
         network=network,
         optimizer=_adamw(groups, recipe.learning_rate, world),
         peak_rate=recipe.learning_rate,
         warmup_share=recipe.warmup_share,
         average=Average(network, recipe.average_decay),
     )
+
+
+def _encoder(model: ModelRecipe, recipe: FineTuneRecipe, reduced: bool, world: World) -> Any:
+    """The pretrained encoder on this rank's device, in the form that is fastest there."""
+    encoder: Any = load_image_encoder(model.image_encoder, model.image_size_px).to(world.device)
+    if world.device.startswith("cuda"):
+        use_fast_kernels(encoder)
+    elif not reduced:
+        use_fast_gradients(encoder)
+    if recipe.encoder_parallel == "fsdp2":
+        parallel.shard(encoder, world, reduced)
+        return encoder
+    return encoder.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+
+
+def _squares(drawing: Drawing, model: ModelRecipe, world: World) -> Squares:
+    preprocessing = preprocessing_of(model)
+    if world.device.startswith("cuda"):
+        return DeviceSquares(drawing, preprocessing, torch.device(world.device))
+    return HostSquares(drawing, preprocessing)
 
 
 def _adamw(groups: list[dict[str, Any]], rate: float, world: World) -> optim.AdamW:
