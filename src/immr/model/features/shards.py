@@ -57,11 +57,10 @@ class _Index(NamedTuple):
 
     @classmethod
     def of(cls, tables: Mapping[str, pa.Table]) -> _Index:
-        whole = pa.concat_tables([_SCHEMA.empty_table(), *tables.values()]).combine_chunks()
-        keys_M = np.array(whole.column("key").to_pylist(), "S32")
+        keys_M = _values(tables, "key", "S32")
         order_M = keys_M.argsort(kind="stable")
         shards_M = np.repeat(np.arange(len(tables)), [len(table) for table in tables.values()])
-        places_M4 = np.stack([whole.column(name).to_numpy() for name in _SCHEMA.names[1:]], axis=1)
+        places_M4 = np.stack([_values(tables, name, "i8") for name in _SCHEMA.names[1:]], axis=1)
         return cls(list(tables), keys_M[order_M], shards_M[order_M], places_M4[order_M])
 
     def rows(self, keys: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -224,6 +223,17 @@ def _packed(entries: Mapping[str, ByteArray]) -> tuple[memoryview, pa.Table]:
     columns = dict(zip(_SCHEMA.names, zip(*rows, strict=True), strict=True))
     buffer = content.getbuffer()
     return buffer, pa.table(columns, _SCHEMA.with_metadata({_BYTES: str(len(buffer))}))
+
+
+def _values(tables: Mapping[str, pa.Table], name: str, dtype: str) -> npt.NDArray[Any]:
+    """A column of all tables; pyarrow's `to_numpy` would import pandas, which takes half a second."""
+    width = np.dtype(dtype).itemsize
+    parts = [
+        np.frombuffer(chunk.buffers()[1], dtype, len(chunk), chunk.offset * width)
+        for table in tables.values()
+        for chunk in table.column(name).chunks
+    ]
+    return np.concatenate([np.empty(0, dtype), *parts])
 
 
 def _attempt(place: Location, done: str, action: Callable[[], T]) -> T:
