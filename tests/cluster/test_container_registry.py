@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +15,7 @@ import pytest
 
 from immr.cluster.container_registry import MANIFEST, Blob, ImageName, Repository, _Login
 from tests.support import registry_process
-from tests.support.stand_in_server import JsonHandler
+from tests.support.stand_in_server import JsonHandler, served
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 
@@ -99,14 +97,8 @@ class Issuer(JsonHandler):
 @contextmanager
 def stand_in(handler: type[JsonHandler], **fields: Any) -> Iterator[str]:
     """Serve a handler with these attributes; yields its host."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (handler,), fields)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(type("Bound", (handler,), fields)) as url:
+        yield url.removeprefix("http://")
 
 
 def log_in(folder: Path, host: str, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -126,6 +118,36 @@ def test_a_token_comes_from_the_place_that_the_registry_names(
         with Repository(ImageName(host, "a/b", "1")) as repository:
             assert [repository.digest_of("1"), repository.digest_of("1")] == ["sha256:1", "sha256:1"]
     assert asked == [f"/token?service=shop&scope=repository%3Aa%2Fb%3Apull {basic}"]
+
+
+class NoIssuer(JsonHandler):
+    """A registry whose place for tokens answers with this."""
+
+    status: int
+    body: dict[str, str]
+
+    def do_HEAD(self) -> None:
+        self.send_response(401)
+        place = f"http://127.0.0.1:{self.server.server_address[1]}/token"  # type: ignore[str-bytes-safe]
+        self.send_header("WWW-Authenticate", f'Bearer realm="{place}"')
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.answer(self.body, self.status)
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, {}), (403, {"token": "no"}), (200, {"details": "none"})])
+def test_without_a_token_an_image_is_not_reported_as_missing(
+    status: int, body: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The issuer's 404 was taken for the registry's, so the image was said to be missing."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with (
+        stand_in(NoIssuer, status=status, body=body) as host,
+        Repository(ImageName(host, "a/b", "1")) as repository,
+        pytest.raises(ConnectionError, match=f"/token answers {status} without a token"),
+    ):
+        repository.digest_of("1")
 
 
 class StoresElsewhere(JsonHandler):

@@ -6,12 +6,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from immr.doctor.endpoints import check_url
 from tests.support.postgres_server import PostgresServer
+from tests.support.stand_in_server import JsonHandler, served
 
 
 @contextmanager
@@ -38,23 +38,12 @@ def listening(answer: bytes = b"") -> Iterator[int]:
 
 @contextmanager
 def answering(status: int) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *arguments: object) -> None:
-            return
-
+    class Handler(JsonHandler):
         def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer({}, status)
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(Handler) as url:
+        yield url
 
 
 @pytest.mark.parametrize(

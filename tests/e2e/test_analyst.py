@@ -16,8 +16,7 @@ from typer.testing import CliRunner
 from immr.cli import app
 from immr.experiment.definition import load
 from immr.settings import Settings
-from immr.wiring import connect
-from tests.support.two_versions import give_roles, move, ready, shop, version_of
+from tests.support.two_versions import champion_and_challenger, move, ready, shop
 
 DOCS = Path(__file__).parents[2] / "docs" / "experiments.md"
 
@@ -33,10 +32,7 @@ def commands(section: str) -> list[str]:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """immr-1 and immr-2 are deployed and answer; the analyst works in an empty folder."""
-    settings = Settings(home=tmp_path / "home")
-    for key in ("key-1", "key-2"):
-        version_of(connect(settings).registry, tmp_path / "trained", key)
-    give_roles(settings, {"champion": "immr-1", "challenger": "immr-2"})
+    settings = champion_and_challenger(tmp_path)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with ExitStack() as serving:

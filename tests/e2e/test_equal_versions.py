@@ -30,7 +30,7 @@ from tests.support import tiny_version
 from tests.support.in_process import served_gateway, served_version, wait_ready
 from tests.support.opened_page import text, whole
 from tests.support.shopper import wait_until_recorded
-from tests.support.two_versions import give_roles, move, version_of
+from tests.support.two_versions import champion_and_challenger, move
 
 USERS, HITS = 60, 3
 PHOTOS = {colour: tiny_version.photo(colour) for colour in ("red", "green", "blue")}
@@ -39,10 +39,7 @@ PHOTOS = {colour: tiny_version.photo(colour) for colour in ("red", "green", "blu
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """The champion immr-1 and its equal immr-2 are deployed and serve; the analyst works in an empty folder."""
-    settings = Settings(home=tmp_path / "home")
-    for key in ("key-1", "key-2"):
-        version_of(connect(settings).registry, tmp_path / "trained", key)
-    give_roles(settings, {"champion": "immr-1", "challenger": "immr-2"})
+    settings = champion_and_challenger(tmp_path)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     items = tiny_version.items(tmp_path / "pictures")

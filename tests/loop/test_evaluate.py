@@ -20,7 +20,7 @@ from immr.errors import DataError
 from immr.evaluation.gate_recipe import GateRecipe
 from immr.evaluation.matches.rule import MATCH_RULE, MatchRecipe, MatchRule
 from immr.loop import evaluate as evaluating
-from immr.loop.evaluate import evaluate, evaluation_of
+from immr.loop.evaluate import GATE_PASSED, evaluate, evaluation_of
 from immr.model import documents
 from immr.registry.reports import published
 from immr.settings import Settings
@@ -106,6 +106,20 @@ def test_a_candidate_is_compared_with_the_champion(
     again = evaluate(parts, champion, reported, RECIPE, tmp_path / "report.html")
     assert again.champion is None  # nothing is compared with itself
     assert "this version is the champion" in again.verdict.sentence
+
+
+def test_the_champion_keeps_the_verdict_that_promoted_it(
+    parts: Parts, versions: list[ModelVersion], reported: TrainingSet, tmp_path: Path
+) -> None:
+    """A floor above its recall once made it a version that the gate stopped."""
+    registry, champion = parts.registry, versions[0]
+    promoted = {"gate": "It beat immr-0.", GATE_PASSED: "yes"}
+    for name, value in promoted.items():
+        registry.tag(champion, name, value)
+    registry.set_role("champion", champion)
+    strict = dataclasses.replace(RECIPE, gate=dataclasses.replace(RECIPE.gate, floor=1.0))
+    assert not evaluate(parts, champion, reported, strict, tmp_path / "report.html").verdict.passed
+    assert promoted.items() <= registry.tags(champion).items()
 
 
 def test_an_evaluation_is_computed_once(

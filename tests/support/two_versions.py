@@ -75,6 +75,15 @@ def give_roles(settings: Settings, roles: Mapping[Role, str]) -> None:
         parts.registry.set_role(role, version)
 
 
+def champion_and_challenger(folder: Path) -> Settings:
+    """A home below the folder with immr-1 as champion and immr-2 as challenger, both deployed."""
+    settings = Settings(home=folder / "home")
+    for key in ("key-1", "key-2"):
+        version_of(connect(settings).registry, folder / "trained", key)
+    give_roles(settings, {"champion": "immr-1", "challenger": "immr-2"})
+    return settings
+
+
 def shop(
     settings: Settings,
     running: Experiment,

@@ -77,7 +77,7 @@ def seconds(text: str) -> int:
         BadParameter: It is something else.
     """
     units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-    if text[:-1].isdigit() and text[-1] in units and int(text[:-1]) > 0:
+    if text[:-1].isdecimal() and text[-1] in units and int(text[:-1]) > 0:
         return int(text[:-1]) * units[text[-1]]
     raise typer.BadParameter(f"{text!r} is not a time such as 30m, 6h or 1d")
 

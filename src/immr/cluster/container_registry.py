@@ -181,23 +181,36 @@ class _Login(httpx.Auth):
         if kind.lower() == "bearer" and "realm" in named:
             query = {name: named[name] for name in ("service", "scope") if name in named}
             realm = request.url.join(named["realm"])
-            if realm.scheme not in ("https", request.url.scheme):
+            if basic and realm.scheme not in ("https", request.url.scheme):
                 raise ConnectionError(
                     f"{self._registry} wants its password sent to {realm} without encryption"
                 )
-            token = yield httpx.Request(
+            issued = yield httpx.Request(
                 "GET", realm, params=query, headers={"Authorization": basic} if basic else None
             )
-            if token.is_error:
-                return
-            found = token.json()
-            self._header = f"Bearer {found.get('token') or found.get('access_token')}"
+            self._header = f"Bearer {_token(issued, realm)}"
         elif basic:
             self._header = basic
         else:
             return
         request.headers["Authorization"] = self._header
         yield request
+
+
+def _token(answer: httpx.Response, realm: httpx.URL) -> str:
+    """The token in an issuer's answer.
+
+    Raises:
+        ConnectionError: There is none.
+    """
+    try:
+        found = answer.json() if answer.is_success else {}
+        token = found.get("token") or found.get("access_token")
+    except (ValueError, AttributeError):  # not JSON, or not an object
+        token = None
+    if not token:
+        raise ConnectionError(f"{realm} answers {answer.status_code} without a token: {answer.text[:200]}")
+    return str(token)
 
 
 def _credentials(host: str) -> tuple[str, str] | None:

@@ -54,6 +54,8 @@ def evaluate(
 ) -> Evaluated:
     """Evaluate a version and the champion on the held-out photos, apply the gate, and write the report.
 
+    The champion itself is compared with the gate's floor. The registry keeps its earlier verdict, if it has one.
+
     Args:
         parts: The process's adapters.
         version: The candidate.
@@ -95,12 +97,11 @@ def evaluate(
     rule_file = _rule_file(parts, version, training_set, recipe)
     if rule_file.is_file():
         registry.attach(version, rule_file)
-    registry.tag(version, "gate", verdict.sentence)
-    registry.tag(version, GATE_PASSED, "yes" if verdict.passed else "no")
-    title = f"Evaluation of {version.id}"
-    publish(
-        parts.settings.home, report, Report("evaluation", title, recipe.name, verdict.sentence, version.id)
-    )
+    if not (is_champion and GATE_PASSED in registry.tags(version)):
+        registry.tag(version, "gate", verdict.sentence)
+        registry.tag(version, GATE_PASSED, "yes" if verdict.passed else "no")
+    about = Report("evaluation", f"Evaluation of {version.id}", recipe.name, verdict.sentence, version.id)
+    publish(parts.settings.home, report, about)
     return Evaluated(evaluation, verdict, champion, by_kind)
 
 

@@ -4,7 +4,7 @@ A fine-tuned encoder forgets what makes a photo a photo, because its task never 
 pixels, so training cannot change it: drawings and blank pictures differ from photos here. It is a second output of
 the exported query encoder, for any encoder.
 
-Nodes: `pixels` (B, 3, S, S) → `texture` (B, `TEXTURE_DIM`).
+Nodes: `pixels` (B, 3, S, S), S of 32 at least → `texture` (B, `TEXTURE_DIM`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 TEXTURE = "texture"
 """Name of the graph's output; query encoders of earlier releases have none."""
 
-_SCALES = 4  # from half the pixels a side: the full picture would take three times as long, and finds no more
+_SCALES = 4  # from half the pixels a side; all pixels take longer, and found no more (docs/log.md, groceries)
 _COLOURS = ((0.3, 0.6, 0.1), (0.7, -0.7, 0.0), (-0.35, -0.35, 0.7))  # brightness, red − green, blue − yellow
 TEXTURE_DIM = 3 * (2 + 2 * _SCALES)
 

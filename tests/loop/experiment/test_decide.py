@@ -251,7 +251,9 @@ def test_a_ramp_ends_at_a_loss(deployed: Settings, rates: dict[str, int], fails:
     assert roles(deployed) == ("immr-1", None)
 
 
-@pytest.mark.parametrize(("ramp", "every"), [("one,two", "6h"), ("1,5", "soon"), ("1,5", "0h")])
+@pytest.mark.parametrize(
+    ("ramp", "every"), [("one,two", "6h"), ("1,5", "soon"), ("1,5", "0h"), ("1,5", "²h")]
+)
 def test_a_wrong_ramp_is_wrong_usage(deployed: Settings, ramp: str, every: str) -> None:
     run = CliRunner(env={"IMMR_HOME": str(deployed.home)}).invoke
     assert run(app, ["experiment", "start", "--ramp", ramp, "--every", every]).exit_code == 2

@@ -54,6 +54,31 @@ def test_a_replaced_layer_passes_gradients_on_as_before(bias: bool) -> None:
     torch.testing.assert_close(*found)
 
 
+def test_a_batch_without_pictures_has_a_gradient_of_zero() -> None:
+    network = nn.Sequential(nn.Conv2d(6, 6, 5, 1, 2, groups=6))
+    assert use_fast_gradients(network) == 1
+    network(torch.randn(0, 6, 9, 9, requires_grad=True)).sum().backward()
+    [weight, _] = network.parameters()
+    assert weight.grad is not None and not weight.grad.any()
+
+
+class Doubled(nn.Conv2d):
+    """A shop's own kind of convolution."""
+
+    def forward(self, map_BCHW: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(map_BCHW)
+
+
+def test_layers_that_compute_something_else_stay() -> None:
+    parametrized = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 5, groups=4))
+    network = nn.Sequential(Doubled(4, 4, 5, groups=4), parametrized)
+    names, pixels = list(network.state_dict()), torch.randn(1, 4, 12, 12)
+    expected = network(pixels)
+    assert use_fast_gradients(network) == 0
+    assert list(network.state_dict()) == names
+    torch.testing.assert_close(network(pixels), expected)
+
+
 def test_efficientnet_lite_keeps_its_features_and_its_stages() -> None:
     encoder: Any = load_image_encoder("efficientnet-lite0", 64).requires_grad_(True)
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))

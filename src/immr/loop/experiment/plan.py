@@ -98,9 +98,8 @@ def plan(
     look = Look().shared_by(challengers)
     per_day = users / days if days >= 1 else None
     tested = 1 - _held_out(parts)
-    pace = per_day and per_day * tested * (
-        1 - weight * (challengers - 1)
-    )  # of the champion and one challenger
+    # of the champion and one challenger
+    pace = per_day and per_day * tested * (1 - weight * (challengers - 1))
     found = []
     for lift in lifts:
         one_look = needs.plan(CTR, moments, lift, share, power, look)
@@ -182,6 +181,5 @@ def _pace(searches: pa.Table) -> tuple[int, float]:
     if not searches.num_rows:
         return 0, 0.0
     first: datetime = pc.min(searches["ts"]).as_py()
-    return pc.count_distinct(searches["user_id"]).as_py(), (
-        datetime.now(UTC) - first
-    ).total_seconds() / _DAY_S
+    days = (datetime.now(UTC) - first).total_seconds() / _DAY_S
+    return pc.count_distinct(searches["user_id"]).as_py(), days

@@ -1,9 +1,9 @@
 """Depthwise convolutions whose weight gradient is fast on a CPU.
 
-For this gradient, oneDNN 3.12 takes 2 to 5 times as long as it could if the kernel has five pixels or more and the
-map is small. It is fast at depthwise convolutions, and the gradient can be written as one: dW[k] is the sum of
-x[o·stride + k - padding] · dy[o] over o and the batch, which convolves the map x of each picture and channel with
-its own dy (ours).
+For this gradient, oneDNN 3.12 took 2 to 5 times as long as it could if the kernel had five pixels or more and the map
+was small (one CPU, a script of its own; `benchmarks.depthwise` measures whole steps). It is fast at depthwise
+convolutions, and the gradient can be written as one: dW[k] is the sum of x[o·stride + k - padding] · dy[o] over o and
+the batch, which convolves the map x of each picture and channel with its own dy (ours).
 
 Shapes: B pictures, C channels, H × W map, P × Q map of the output, K kernel side.
 """
@@ -35,11 +35,16 @@ def use_fast_gradients(encoder: nn.Module) -> int:
         (parent, name, layer)
         for parent in encoder.modules()
         for name, layer in parent.named_children()
-        if isinstance(layer, nn.Conv2d) and _is_supported(layer)
+        if isinstance(layer, nn.Conv2d) and _is_plain(layer) and _is_supported(layer)
     ]
     for parent, name, layer in found:
         setattr(parent, name, _Depthwise(layer))
     return len(found)
+
+
+def _is_plain(layer: nn.Conv2d) -> bool:
+    """Whether it is torch's own or EfficientNet-Lite's; another subclass may compute something else."""
+    return type(layer) is nn.Conv2d or isinstance(getattr(layer, "static_padding", None), nn.Module)
 
 
 def _is_supported(layer: nn.Conv2d) -> bool:
@@ -114,6 +119,8 @@ def weight_gradient(map_BCHW: Tensor, grad_BCPQ: Tensor, kernel: int, stride: in
         padding: In pixels, the same on all sides.
     """
     pictures, channels, height, width = map_BCHW.shape
+    if not pictures:  # torch refuses a convolution of no channels
+        return map_BCHW.new_zeros(channels, 1, kernel, kernel)
     farthest = max(grad_BCPQ.shape[2:]) - 1
     reach = min(padding, farthest) if stride == 1 else padding  # beyond it, the weight only meets padding
     each_1NHW = (
