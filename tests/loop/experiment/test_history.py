@@ -42,6 +42,10 @@ def test_a_promoted_test_and_its_rollback(deployed: Settings, tmp_path: Path) ->
     readout = run(app, ["experiment", "readout"])
     assert f"the result of the last one, {past.name}" in readout.stderr
 
+    history.kept_report(parts, past.name).unlink()
+    with pytest.raises(ExperimentError, match="these have one: none"):
+        history.report(parts)
+
     roll_back(parts)
     [undone] = history.history(parts)
     assert undone.outcome == "promoted, undone later"

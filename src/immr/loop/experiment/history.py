@@ -99,8 +99,9 @@ def report(parts: Parts, test: str = "", by: Sequence[str] = ()) -> str:
         return report_page(parts, read_out(parts, by=by))
     if kept.is_file():
         raise ExperimentError(f"{test} is over, and its report was kept as it is: leave out --by")
-    known = ", ".join(past.name for past in history(parts)) or "none"
-    raise ExperimentError(f"there is no report of a test {test!r}: name one of {known}")
+    names = (past.name for past in history(parts))
+    known = ", ".join(name for name in names if kept_report(parts, name).is_file()) or "none"
+    raise ExperimentError(f"there is no report of a test {test!r}; these have one: {known}")
 
 
 def _current_or_last(parts: Parts) -> str:
