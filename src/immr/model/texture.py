@@ -35,9 +35,9 @@ def texture_nodes() -> tuple[list[Any], dict[str, Any]]:
     """
     from onnx import helper
 
+    colours = np.array(_COLOURS, dtype=np.float32)[:, :, None, None]
     constants = {
-        "colours": np.tile(np.array(_COLOURS, dtype=np.float32)[:, :, None, None], (2, 2))
-        / 4,  # means of 2 × 2
+        "colours": np.tile(colours / 4, (2, 2)),  # means of 2 × 2 pixels
         "places": np.array([2, 3], dtype=np.int64),
         "smallest": np.array(_SMALLEST, dtype=np.float32),
     }
