@@ -97,7 +97,7 @@ def evaluate(
     rule_file = _rule_file(parts, version, training_set, recipe)
     if rule_file.is_file():
         registry.attach(version, rule_file)
-    if not (is_champion and GATE_PASSED in registry.tags(version)):
+    if not is_champion:  # it serves by the verdict that promoted it, or was started without one
         registry.tag(version, "gate", verdict.sentence)
         registry.tag(version, GATE_PASSED, "yes" if verdict.passed else "no")
     about = Report("evaluation", f"Evaluation of {version.id}", recipe.name, verdict.sentence, version.id)
