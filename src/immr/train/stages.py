@@ -15,7 +15,6 @@ from torch import Tensor, nn, optim
 from torch.distributed.checkpoint.stateful import Stateful
 
 from immr.model.encoders.by_name import load_image_encoder, preprocessing_of
-from immr.model.encoders.depthwise import use_fast_gradients
 from immr.model.features.image_features import Share
 from immr.model.features.pixels import PixelCache
 from immr.model.model_recipe import ModelRecipe
@@ -180,8 +179,6 @@ def _encoder(model: ModelRecipe, recipe: FineTuneRecipe, reduced: bool, world: W
     encoder: Any = load_image_encoder(model.image_encoder, model.image_size_px).to(world.device)
     if world.device.startswith("cuda"):
         use_fast_kernels(encoder)
-    elif not reduced:
-        use_fast_gradients(encoder)
     if recipe.encoder_parallel == "fsdp2":
         parallel.shard(encoder, world, reduced)
         return encoder
