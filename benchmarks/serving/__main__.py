@@ -131,7 +131,7 @@ class Run:
         deployment = Deployment("champion", self._version.id, tag, url)
         environment = {**os.environ, **settings.environment(), "BENTOML_HOME": str(settings.bento_home)}
         start = time.perf_counter()
-        process = BentoProcess.start(deployment, environment, settings.home / "deployments")
+        process = BentoProcess.start(deployment, environment, settings.home / "deployments", self._version.id)
         try:
             photo = next(self._photos.rglob("*.jpg")).read_bytes()
             _wait_until(lambda: _answers(url, photo))

@@ -13,7 +13,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -21,6 +21,11 @@ from fastapi import FastAPI, Form, UploadFile
 
 from immr.features.definitions import FEATURES, VIEW
 from immr.model.card import QUERY_ENCODER, Card, tuned_weights
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+_DOCUMENTS, _MOST = "documents", 100_000
 
 app = typer.Typer()
 
@@ -63,7 +68,7 @@ def _session(graph: Path, threads: int) -> Any:
 @app.command()
 def fastapi(
     folder: Path,
-    collection: Annotated[Path, typer.Argument(help="the content's folder in the index")],
+    collection: Annotated[Path, typer.Argument(help="the shard of the version's collection")],
     features: Annotated[Path, typer.Argument(help="the Feast repository")],
     port: int,
 ) -> None:
@@ -74,7 +79,6 @@ def fastapi(
     import uvicorn
     from feast import FeatureStore
     from PIL import Image
-    from qdrant_client import QdrantClient
 
     from immr.model.encoders.by_name import load_image_encoder
     from immr.model.towers import Towers
@@ -84,8 +88,7 @@ def fastapi(
     weights = tuned_weights(folder)
     encoder = load_image_encoder(card.model.image_encoder, card.model.image_size_px, weights)
     tower = Towers.read(card.model, folder / "towers.pt").query
-    client = QdrantClient(path=str(collection))
-    [name] = [each.name for each in client.get_collections().collections]
+    client = _in_local_mode(collection)
     store = FeatureStore(repo_path=str(features))
     one_at_a_time = threading.Lock()  # Feast's SQLite store has one connection
     server = FastAPI()
@@ -100,7 +103,7 @@ def fastapi(
         pixels_B3SS = torch.from_numpy(card.preprocessing.apply(picture))[None]
         with torch.inference_mode():
             embedding_D = tower(encoder(pixels_B3SS)[0])[0]
-        points = client.query_points(name, query=embedding_D.tolist(), limit=3 * k).points
+        points = client.query_points(_DOCUMENTS, query=embedding_D.tolist(), limit=3 * k).points
         item_ids = [point.payload["item_id"] for point in points if point.payload]
         wanted = [f"{VIEW}:{name}" for name in FEATURES]
         with one_at_a_time:
@@ -113,6 +116,27 @@ def fastapi(
         return {"hits": sorted(hits, key=lambda hit: -hit["score"])[:k]}
 
     uvicorn.run(server, host="127.0.0.1", port=port, log_level="warning", access_log=False)
+
+
+def _in_local_mode(shard: Path) -> QdrantClient:
+    """The documents of a Qdrant Edge shard in qdrant-client's local mode, in memory."""
+    import qdrant_edge
+    from qdrant_client import QdrantClient
+    from qdrant_client.models import Distance, PointStruct, VectorParams
+
+    edge = qdrant_edge.EdgeShard.load(str(shard))
+    records, _ = edge.scroll(qdrant_edge.ScrollRequest(limit=_MOST, with_payload=True, with_vector=True))
+    edge.close()
+    vectors: list[Any] = [each.vector[""] for each in records if isinstance(each.vector, dict)]
+    points = [
+        PointStruct(id=str(each.id), vector=vector, payload=each.payload)
+        for each, vector in zip(records, vectors, strict=True)
+    ]
+    client = QdrantClient(":memory:")
+    size = len(vectors[0])
+    client.create_collection(_DOCUMENTS, VectorParams(size=size, distance=Distance.COSINE))
+    client.upsert(_DOCUMENTS, points)
+    return client
 
 
 if __name__ == "__main__":
