@@ -36,7 +36,7 @@ LONG_ROOMS = tuple(
 class RoomsAndOneSpark(LoadFileScheduling):
     """All tests of a file in one process, and those on Spark in one too, because each process starts a JVM.
 
-    A process goes on with files of the room it is in, whose libraries it has imported and whose servers it has
+    A process takes the next file from the room it is in, whose libraries it has imported and whose servers it has
     started. It leaves for a room of its own when none of them is left, and helps another process last.
     """
 

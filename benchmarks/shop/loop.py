@@ -150,8 +150,8 @@ class Loop:
         events, now = self._folder / "events", datetime.now(UTC)
         if not events.is_dir():
             tables.write_events(self.shop, events)
-        sides = (("immr-1", "http://127.0.0.1:1"), ("immr-2", "http://127.0.0.1:2"))
-        test = changes.begin(*sides, 0.5, now - timedelta(days=30))
+        champion, challenger = ("immr-1", "http://127.0.0.1:1"), ("immr-2", "http://127.0.0.1:2")
+        test = changes.begin(champion, {"challenger": challenger}, 0.5, now - timedelta(days=30))
         save(test, Settings(home=self.home).experiment_file)
         self._verb("readout", "experiment", "readout", "--from", str(events), "--json")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from immr.errors import ContractError
 from immr.governance.govern import govern
 from immr.governance.governance_recipe import GovernanceRecipe
 from tests.support import postgres_server, s3_process
+from tests.support.stand_in_server import served
 
 CLICKS_ONLY = GovernanceRecipe(clean_labels=False)
 TABLES = ("items", "queries", "impressions", "judgements")
@@ -121,16 +121,8 @@ def web_server(folder: Path) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=folder)
-    ) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(functools.partial(Quiet, directory=folder)) as url:
+        yield url
 
 
 def test_a_web_server(log: Path, expected: str, tmp_path: Path) -> None:

@@ -68,6 +68,12 @@ def test_a_reader_sees_what_others_have_written_since(folder: Location) -> None:
     assert reader.has(list(pictures(3))) == set(pictures(2))
 
 
+def test_a_picture_that_is_not_stored_is_no_other_picture(on_disk: Location) -> None:
+    ShardStore(on_disk).add(pictures(2))
+    with pytest.raises(KeyError, match="f" * 64):
+        ShardStore(on_disk).rows([*pictures(2), "f" * 64])
+
+
 @pytest.mark.parametrize("lost", [".index", ".tar"])
 def test_a_shard_without_its_other_half_is_not_read(folder: Location, lost: str) -> None:
     ShardStore(folder).add(pictures(2))

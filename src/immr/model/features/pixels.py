@@ -9,7 +9,7 @@ kept as their frame, a square of side S (see `immr.model.framing`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -107,10 +107,13 @@ class PixelCache:
             TrainingError: shards cannot be read.
         """
         if isinstance(self._store, ShardStore):
-            _refuse_lost(keys, self._store.has(keys))
-            return self._store.rows(keys)
+            try:
+                return self._store.rows(keys)
+            except KeyError as error:
+                raise _missing(error.args) from error
         found = self._store.get(keys)
-        _refuse_lost(keys, found.keys())
+        if lost := set(keys) - found.keys():
+            raise _missing(lost)
         return MappedPixels(found[key] for key in keys)
 
     def _decoded(self, uri: str) -> ByteArray | None:
@@ -127,12 +130,12 @@ class PixelCache:
         return _resized(picture, self.side_px)
 
 
-def _refuse_lost(keys: Sequence[str], found: Collection[str]) -> None:
-    if lost := sorted(set(keys).difference(found)):
-        raise ImageError(
-            f"{len(lost)} broken pictures are not in the cache, the first has SHA-256 {lost[0]}: "
-            "run `immr govern` with check_images, which removes broken pictures"
-        )
+def _missing(keys: Iterable[str]) -> ImageError:
+    lost = sorted(set(keys))
+    return ImageError(
+        f"{len(lost)} broken pictures are not in the cache, the first has SHA-256 {lost[0]}: "
+        "run `immr govern` with check_images, which removes broken pictures"
+    )
 
 
 def _resized(picture: Image.Image, side_px: int) -> ByteArray:

@@ -106,9 +106,16 @@ class ShardStore:
         return {key for key, row in zip(keys, rows_N.tolist(), strict=True) if row >= 0}
 
     def rows(self, keys: Sequence[str]) -> ShardedPixels:
-        """These pictures, which must be stored; each is read when it is taken."""
+        """These pictures; each is read when it is taken.
+
+        Raises:
+            KeyError: with the keys that are not stored.
+            TrainingError: the folder cannot be read.
+        """
         index = self._index()
         rows_N = index.rows(keys)
+        if lost := [key for key, row in zip(keys, rows_N.tolist(), strict=True) if row < 0]:
+            raise KeyError(*lost)
         return ShardedPixels(
             self.folder, index.names, index.shards_M[rows_N], index.places_M4[rows_N], self._pool
         )
