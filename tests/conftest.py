@@ -1,4 +1,4 @@
-"""Set-up that tests share because it is expensive, and how pytest-xdist distributes the tests."""
+"""Set-up that tests share because it is expensive, and the order in which they run."""
 
 import os
 import tempfile
@@ -13,10 +13,9 @@ os.environ.setdefault(
     "TRITON_INTERPRET", "1"
 )  # kernels run on the CPU; Triton reads this when it is imported
 
-from xdist.scheduler import LoadFileScheduling
-
 from immr.data.training_set import TrainingSet
 from tests.support.postgres_server import PostgresServer
+from tests.support.scheduling import RoomsAndOneSpark
 
 LONG_ROOMS = tuple(
     f"tests/{room}/"
@@ -31,35 +30,6 @@ LONG_ROOMS = tuple(
         "benchmarks",
     )
 )
-
-
-class RoomsAndOneSpark(LoadFileScheduling):
-    """All tests of a file in one process, and those on Spark in one too, because each process starts a JVM.
-
-    A process takes the next file from the room it is in, whose libraries it has imported and whose servers it has
-    started. It leaves for a room of its own when none of them is left, and helps another process last.
-    """
-
-    def __init__(self, config: pytest.Config, log: Any) -> None:
-        super().__init__(config, log)
-        self._rooms: dict[Any, str] = {}
-
-    def _split_scope(self, nodeid: str) -> str:
-        return "spark" if "[spark" in nodeid else str(super()._split_scope(nodeid))
-
-    def _assign_work_unit(self, node: Any) -> None:
-        taken = {room for other, room in self._rooms.items() if other is not node}
-        stays = [scope for scope in self.workqueue if _room(scope) == self._rooms.get(node)]
-        free = [scope for scope in self.workqueue if _room(scope) not in taken]
-        chosen = [*stays, *free, *self.workqueue][0]
-        self._rooms[node] = _room(chosen)
-        self.workqueue.move_to_end(chosen, last=False)
-        super()._assign_work_unit(node)
-
-
-def _room(scope: str) -> str:
-    """The folder below `tests/`; the Spark tests are in governance."""
-    return "governance" if scope == "spark" else scope.split("/")[1]
 
 
 @pytest.hookimpl(optionalhook=True)
