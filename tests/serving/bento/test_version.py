@@ -73,14 +73,8 @@ def test_a_version_that_is_closed_while_it_opens_releases_its_collection(
 def test_a_version_is_ready_once_its_features_are_loaded(
     free_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loading = iter([True])
     allowed: list[bool] = []
-
-    def warm(store: FeastFeatures) -> None:
-        if next(loading, None):
-            until(lambda: allowed, pause_s=0.01)
-
-    monkeypatch.setattr(FeastFeatures, "warm", warm)
+    monkeypatch.setattr(FeastFeatures, "warm", lambda store: until(lambda: allowed, pause_s=0.01))
     with started(free_home) as served:
         until(lambda: served.searcher, context=lambda: served.not_ready_because)
         assert "is loading its features" in served.not_ready_because
