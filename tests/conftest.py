@@ -15,7 +15,7 @@ os.environ.setdefault(
 
 from immr.data.training_set import TrainingSet
 from tests.support.postgres_server import PostgresServer
-from tests.support.scheduling import RoomsAndOneSpark
+from tests.support.scheduling import RoomsAndOneSpark, report_death
 
 LONG_ROOMS = tuple(
     f"tests/{room}/"
@@ -35,6 +35,11 @@ LONG_ROOMS = tuple(
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RoomsAndOneSpark:
     return RoomsAndOneSpark(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str, report: pytest.TestReport, sched: RoomsAndOneSpark) -> None:
+    report_death(crashitem, report, sched)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
