@@ -65,6 +65,7 @@ TESTED_AS_A_WHOLE = (
     "tests/train/test_host_reads.py",  # of a whole step
     "tests/test_architecture.py",
     "tests/test_docs.py",
+    "tests/test_scheduling.py",  # how the tests themselves are distributed
 )
 TESTED_WITH_THEIR_VERB = "src/immr/cli/"  # by tests/loop
 TESTED_ELSEWHERE = {
