@@ -90,7 +90,6 @@ TESTED_ELSEWHERE = {
     "src/immr/loop/experiment/running.py": "tests/loop/experiment/test_start.py",
     "src/immr/loop/items/request.py": "tests/loop/items/test_service.py",
     "src/immr/readout/printed/text.py": "tests/readout/printed/test_report.py",
-    "src/immr/readout/printed/tidy.py": "tests/readout/printed/test_report.py",
     "src/immr/train/classifier/fused/exact.py": "tests/train/classifier/test_kernels.py",
     "src/immr/train/classifier/fused/recorded.py": "tests/train/classifier/fused/test_step.py",
     "src/immr/train/classifier/fused/rows.py": "tests/train/classifier/test_kernels.py",

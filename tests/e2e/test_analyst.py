@@ -77,6 +77,18 @@ def test_the_analyst_gets_the_numbers_out(home: Settings) -> None:
     )
     assert there == from_files
 
+    for command in (
+        "experiment plan",
+        "experiment readout",
+        "experiment holdout",
+        "experiment history",
+        "models",
+    ):
+        rows = run(home, f"immr {command} --csv").splitlines()
+        assert run(home, f"immr {command} --parquet table.parquet") == ""
+        table = pq.read_table("table.parquet")
+        assert rows[0] == ",".join(table.column_names) and len(rows) == table.num_rows + 1 > 1
+
     run(home, "immr experiment stop")
     listed, kept, named = commands("Earlier tests, and a page to send")
     assert running.name[:12] in run(home, listed)

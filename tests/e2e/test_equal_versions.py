@@ -118,7 +118,11 @@ def test_files_and_tables_have_the_numbers_of_the_log(home: Settings, tested: Ex
     immr(home, "immr experiment readout --by country --parquet readout.parquet")
     for row, stored in zip(rows, pq.read_table("readout.parquet").to_pylist(), strict=True):
         assert row == {column: "" if value is None else str(value) for column, value in stored.items()}
-    assert [row["segment"] for row in rows if row["dimension"] == "country"] == ["DE", "SE"]
+    assert [row["segment"] for row in rows if row["dimension"] and row["metric"] == "CTR"] == ["DE", "SE"]
+    totals = {row["metric"]: row for row in rows if not row["dimension"]}
+    for side in of_log["readout"]["variants"]:
+        for name in ("queries", "impressions", "clicks", "orders", "revenue"):
+            assert float(totals[name][side["name"]]) == side[name]
 
     [arm] = of_log["readout"]["arms"]
     found = {each["metric"]: each for each in (arm["ctr"], arm["cuped"], *arm["secondary"].values())}

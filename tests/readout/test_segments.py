@@ -16,6 +16,7 @@ from immr.readout.printed import tidy
 from immr.readout.printed.text import segment_rows
 from immr.readout.readout import readout
 from immr.readout.segments import MAX_SEGMENTS, OTHER, UNKNOWN, Segment, holm, segments
+from immr.storage.table_files import to_csv
 from tests.readout.even_experiment import EXPERIMENT, NOON
 
 TEST = replace(EXPERIMENT, planned_users=4000)
@@ -115,10 +116,13 @@ def test_printed_and_exported_rows_have_the_same_figures() -> None:
     found = segments(joined, searches, TEST, ["country"])
     table = tidy.rows(readout(joined, TEST, searches), found)
     assert table.schema == tidy.COLUMNS
-    by_segment = {row["segment"]: row for row in table.to_pylist() if row["dimension"] == "country"}
-    assert by_segment["c1"]["differs"] is True and by_segment["c1"]["metric"] == "CTR"
+    rows = [row for row in table.to_pylist() if row["dimension"] == "country"]
+    by_segment = {row["segment"]: row for row in rows if row["metric"] == "CTR"}
+    assert by_segment["c1"]["differs"] is True
+    totals = {row["metric"]: (row["champion"], row["challenger"]) for row in rows if row["segment"] == "c1"}
+    assert totals["clicks"] == tuple(found[0].clicks.values()) and found[0].value == "c1"
     assert table.to_pylist()[0]["dimension"] == ""
-    lines = tidy.to_csv(table).splitlines()
+    lines = to_csv(table).splitlines()
     assert len(lines) == table.num_rows + 1 and lines[0].startswith("experiment,dimension,segment,metric")
     assert repr(by_segment["c1"]["difference"]) in "".join(lines)  # in full
     header, first, *_ = segment_rows(found)

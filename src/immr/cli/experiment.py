@@ -14,8 +14,10 @@ from rich.table import Table
 
 from immr.cli import plan_and_history
 from immr.cli.options import (
+    AsCsv,
     AsJson,
     ByDimensions,
+    ParquetFile,
     console,
     names_in,
     note,
@@ -23,6 +25,7 @@ from immr.cli.options import (
     percents,
     print_json,
     print_table,
+    saved,
     seconds,
 )
 from immr.errors import ImmrError
@@ -68,10 +71,8 @@ def experiment_readout(
         typer.Option("--from", help="Folder of `immr events sink`, to read instead of the event log."),
     ] = None,
     by: ByDimensions = "",
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print every comparison as one row of CSV.")] = False,
-    parquet: Annotated[
-        Path | None, typer.Option(help="Write every comparison as one row of a Parquet file.")
-    ] = None,
+    as_csv: AsCsv = False,
+    parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show each variant's users and CTR, with intervals, and the difference; changes nothing.
@@ -80,17 +81,9 @@ def experiment_readout(
     """
     from immr.readout.printed import tidy
 
-    if as_csv and as_json:
-        raise typer.BadParameter("stdout takes one format: choose --csv or --json")
     parts = parts_of(ctx)
     watched = watch_verb.read_out(parts, exported, names_in(by))
-    rows = tidy.rows(watched.readout, watched.segments)
-    if parquet is not None:
-        tidy.write_parquet(rows, parquet)
-        note(f"wrote {rows.num_rows} comparisons to {parquet}")
-    if as_csv:
-        typer.echo(tidy.to_csv(rows), nl=False)
-    elif parquet is None or as_json:
+    if not saved(lambda: tidy.rows(watched.readout, watched.segments), as_csv, parquet, as_json):
         _show(watched, as_json)
     if not watched.experiment.challengers and (tests := history(parts)):
         note(

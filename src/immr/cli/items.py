@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from immr.cli.options import AsJson, MapFile, console, note, parts_of
+from immr.cli.options import AsJson, MapFile, note, parts_of, print_table
 from immr.loop.items.request import Answer, Progress, Request
 from immr.loop.items.service import ask, perform
 
@@ -99,5 +99,5 @@ def _show(progress: Sequence[Progress], as_json: bool) -> None:
             delivered = f"{each.delivered:,} of {each.latest:,}"
             live = "yes" if each.live else ""
             table.add_row(each.version_id, live, delivered, searched, f"{each.waiting:,}", escape(each.error))
-        console.print(table)
+        print_table(table)
     raise typer.Exit(1 if any(each.live and each.waiting for each in progress) else 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from immr.wiring import Parts
 
 _UNLIMITED = 10_000
@@ -43,6 +46,10 @@ ByDimensions = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print the table as CSV, with numbers in full.")]
+ParquetFile = Annotated[
+    Path | None, typer.Option("--parquet", metavar="FILE", help="Write the table to a Parquet file.")
+]
 
 
 def parts_of(ctx: typer.Context) -> Parts:
@@ -93,6 +100,27 @@ def report(sentence: str, value: Any, as_json: bool) -> None:
         print_json(value)
     else:
         console.print(sentence, markup=False, highlight=False)
+
+
+def saved(rows: Callable[[], pa.Table], as_csv: bool, parquet: Path | None, as_json: bool) -> bool:
+    """Write a result's rows as CSV to stdout, or to a Parquet file, if asked to; returns whether that was all.
+
+    Raises:
+        BadParameter: CSV and JSON are both asked for.
+    """
+    from immr.storage.table_files import to_csv, write_parquet
+
+    if as_csv and as_json:
+        raise typer.BadParameter("stdout takes one format: choose --csv or --json")
+    if not as_csv and parquet is None:
+        return False
+    table = rows()
+    if parquet is not None:
+        write_parquet(table, parquet)
+        note(f"wrote {table.num_rows} rows to {parquet}")
+    if as_csv:
+        typer.echo(to_csv(table), nl=False)
+    return not as_json
 
 
 def note(sentence: str) -> None:

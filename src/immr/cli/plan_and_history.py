@@ -10,8 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from immr.cli.options import (
+    AsCsv,
     AsJson,
     ByDimensions,
+    ParquetFile,
     console,
     names_in,
     parts_of,
@@ -19,12 +21,29 @@ from immr.cli.options import (
     print_json,
     print_table,
     report,
+    saved,
 )
 from immr.loop.experiment import history as history_verb
 from immr.loop.experiment import plan as plan_verb
 from immr.loop.experiment import queue
 from immr.loop.experiment.holdout import read_holdout
 from immr.storage.atomic import write_atomically
+from immr.storage.table_files import of_records
+
+_OF_A_PLAN = ("lift", "users", "days", "users_one_look", "days_one_look")
+_OF_A_TEST = (
+    "name",
+    "champion",
+    "challenger",
+    "shares",
+    "started",
+    "started_by",
+    "ended",
+    "ended_by",
+    "outcome",
+    "winner",
+    "reason",
+)
 
 app = typer.Typer()
 
@@ -40,6 +59,8 @@ def experiment_plan(
         float, typer.Option(min=0.5, max=0.99, help="Probability of finding a lift that exists.")
     ] = 0.8,
     challengers: Annotated[int, typer.Option(min=1, max=9, help="How many challengers the test has.")] = 1,
+    as_csv: AsCsv = False,
+    parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how many users and days a test would need, from the champion's last two weeks; changes nothing.
@@ -47,6 +68,8 @@ def experiment_plan(
     Example: `immr experiment plan --lift 5 --weight 0.1`
     """
     planned = plan_verb.plan(parts_of(ctx), percents(lift), weight, power, challengers)
+    if saved(lambda: of_records(planned.to_json()["needed"], _OF_A_PLAN), as_csv, parquet, as_json):
+        return
     if as_json:
         print_json(planned.to_json())
         return
@@ -106,12 +129,16 @@ def experiment_queue(
 
 
 @app.command("history")
-def experiment_history(ctx: typer.Context, as_json: AsJson = False) -> None:
+def experiment_history(
+    ctx: typer.Context, as_csv: AsCsv = False, parquet: ParquetFile = None, as_json: AsJson = False
+) -> None:
     """List all tests, newest first: when, which versions, how they ended, and who ended them.
 
     Example: `immr experiment history --json`
     """
     found = history_verb.history(parts_of(ctx))
+    if saved(lambda: of_records([each.to_json() for each in found], _OF_A_TEST), as_csv, parquet, as_json):
+        return
     if as_json:
         print_json([each.to_json() for each in found])
     elif not found:
@@ -151,14 +178,19 @@ def experiment_report(
 
 
 @app.command("holdout")
-def experiment_holdout(ctx: typer.Context, as_json: AsJson = False) -> None:
+def experiment_holdout(
+    ctx: typer.Context, as_csv: AsCsv = False, parquet: ParquetFile = None, as_json: AsJson = False
+) -> None:
     """Compare users who get the champion in every test with all others, over all tests since the holdout began.
 
     Example: `immr experiment start --holdout 5`, and after some tests `immr experiment holdout`
     """
+    from immr.readout.printed import tidy
     from immr.readout.printed.text import holdout_rows
 
     found = read_holdout(parts_of(ctx))
+    if saved(lambda: tidy.rows(found.readout), as_csv, parquet, as_json):
+        return
     if as_json:
         print_json(found.to_json())
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Annotated
 
 import typer
@@ -10,10 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from immr.cli.experiment import describe
-from immr.cli.options import AsJson, console, parts_of, print_json, print_table
+from immr.cli.options import AsCsv, AsJson, ParquetFile, console, parts_of, print_json, print_table, saved
 from immr.loop.status import Model, Status
 from immr.loop.status import models as models_of
 from immr.loop.status import status as status_of
+from immr.storage.table_files import of_records
 
 app = typer.Typer()
 
@@ -33,12 +34,17 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def models(ctx: typer.Context, as_json: AsJson = False) -> None:
+def models(
+    ctx: typer.Context, as_csv: AsCsv = False, parquet: ParquetFile = None, as_json: AsJson = False
+) -> None:
     """List all registered versions, newest first, with their roles and the gate's verdict.
 
     Example: `immr models --json`
     """
     found = models_of(parts_of(ctx))
+    names = [field.name for field in fields(Model)]
+    if saved(lambda: of_records([asdict(each) for each in found], names), as_csv, parquet, as_json):
+        return
     if as_json:
         print_json([asdict(each) for each in found])
     elif not found:

@@ -1,18 +1,15 @@
-"""A readout as a table with one row per comparison, for spreadsheets, notebooks and warehouses."""
+"""A readout as a table with one row per metric, for spreadsheets, notebooks and warehouses."""
 
 from __future__ import annotations
 
-import csv
-import io
+import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from immr.experiment.definition import CHALLENGER, CHAMPION
 from immr.readout.comparison import CTR
-from immr.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     from immr.readout.readout import Readout
@@ -41,47 +38,38 @@ COLUMNS = pa.schema(
     ]
 )
 """Null means: not known, or withheld."""
+TOTALS = ("queries", "impressions", "clicks", "orders", "revenue")
+"""Of each variant; known even if the comparison is withheld."""
+
+_CHECKED = {
+    "answered by another": "fallback_rate",
+    "without results": "zero_result_rate",
+    "p99 (ms)": "p99_ms",
+}
+"""Fields of `Health` by the name that `text.check_rows` gives them."""
 
 
 def rows(readout: Readout, segments: Sequence[Segment] = ()) -> pa.Table:
-    """All comparisons of a readout, then its segments, with the columns of `COLUMNS`."""
-    found = [*_of_all_users(readout), *(_of_segment(readout.experiment, each) for each in segments)]
+    """Everything that is printed: comparisons, totals, preference and checks, then the same of segments.
+
+    A total, a rate of the guardrails, or the users by weight has a row like a comparison, without intervals.
+    """
+    found = [
+        *_comparisons(readout),
+        *_totals(readout),
+        *_preference(readout),
+        *_checks(readout),
+        *(row for segment in segments for row in _of_segment(readout.experiment, segment)),
+    ]
     return pa.Table.from_pylist(found, schema=COLUMNS)
 
 
-def to_csv(table: pa.Table) -> str:
-    """The table as CSV with a header; numbers in full, null as an empty field."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(table.column_names)
-    writer.writerows(row.values() for row in table.to_pylist())
-    return out.getvalue()
-
-
-def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write the table atomically."""
-    import pyarrow.parquet as pq
-
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    write_atomically(path, buffer.getvalue())
-
-
-def _of_all_users(readout: Readout) -> Iterator[dict[str, object]]:
-    users = {side.name: side.users for side in readout.variants}
+def _comparisons(readout: Readout) -> Iterator[dict[str, object]]:
     per_query = (arm.ctr_per_query for arm in readout.arms)
     for each in (*readout.comparisons, *(each for each in per_query if each is not None)):
         always = each.always_valid
         yield {
-            "experiment": readout.experiment,
-            "dimension": "",
-            "segment": "",
-            "metric": each.metric,
-            "variant": each.variant,
-            "users_champion": users.get(CHAMPION),
-            "users_challenger": users.get(each.variant),
-            "champion": each.champion,
-            "challenger": each.challenger,
+            **_sides(readout, each.metric, each.variant, each.champion, each.challenger),
             "difference": each.difference,
             "interval_low": each.interval.low,
             "interval_high": each.interval.high,
@@ -93,19 +81,89 @@ def _of_all_users(readout: Readout) -> Iterator[dict[str, object]]:
         }
 
 
-def _of_segment(experiment: str, segment: Segment) -> dict[str, object]:
+def _totals(readout: Readout) -> Iterator[dict[str, object]]:
+    champion, *challengers = readout.variants
+    for side in challengers:
+        for total in TOTALS:
+            values = float(getattr(champion, total)), float(getattr(side, total))
+            yield _sides(readout, total, side.name, *values)
+
+
+def _preference(readout: Readout) -> Iterator[dict[str, object]]:
+    """Of an interleaved test, in which users see both versions: queries won by each, and their difference."""
+    if (found := readout.preference) is None:
+        return
+    always = found.always_valid
+    yield {
+        **_sides(readout, "queries won", CHALLENGER, found.lost, found.won),
+        "users_champion": found.users,
+        "users_challenger": found.users,
+    }
+    yield {
+        **_sides(readout, "preference", CHALLENGER, None, found.value),
+        "users_champion": found.users,
+        "users_challenger": found.users,
+        "difference": found.value,
+        "interval_low": found.interval.low,
+        "interval_high": found.interval.high,
+        "always_valid_low": always.low,
+        "always_valid_high": always.high,
+        "p_value": found.p_value,
+        "differs": not always.low <= 0 <= always.high,
+    }
+
+
+def _checks(readout: Readout) -> Iterator[dict[str, object]]:
+    """Users against the weights, and the guardrails' shares."""
+    ratio = readout.sample_ratio
+    health = {side.variant: side for side in readout.health}
+    for side in readout.variants[1:]:
+        names = (CHAMPION, side.name)
+        if ratio is not None and side.name in ratio.expected:
+            expected = [ratio.expected[name] for name in names]
+            yield {**_sides(readout, "users by weight", side.name, *expected), "p_value": ratio.p_value}
+        if all(name in health for name in names):
+            for metric, field in _CHECKED.items():
+                values = [float(getattr(health[name], field)) for name in names]
+                known = [value if math.isfinite(value) else None for value in values]
+                yield _sides(readout, metric, side.name, *known)
+
+
+def _sides(
+    readout: Readout, metric: str, variant: str, champion: float | None, challenger: float | None
+) -> dict[str, object]:
+    """A row about all users."""
+    users = {side.name: side.users for side in readout.variants}
+    return {
+        "experiment": readout.experiment,
+        "dimension": "",
+        "segment": "",
+        "metric": metric,
+        "variant": variant,
+        "users_champion": users.get(CHAMPION),
+        "users_challenger": users.get(variant),
+        "champion": champion,
+        "challenger": challenger,
+    }
+
+
+def _of_segment(experiment: str, segment: Segment) -> Iterator[dict[str, object]]:
+    """Its CTR, then its totals."""
     always = segment.always_valid
     lift = (
         segment.difference / segment.champion if segment.difference is not None and segment.champion else None
     )
-    return {
+    about = {
         "experiment": experiment,
         "dimension": segment.dimension,
         "segment": segment.value,
-        "metric": CTR.name,
         "variant": segment.variant,
         "users_champion": segment.users[CHAMPION],
         "users_challenger": segment.users[CHALLENGER],
+    }
+    yield {
+        **about,
+        "metric": CTR.name,
         "champion": segment.champion,
         "challenger": segment.challenger,
         "difference": segment.difference,
@@ -116,3 +174,5 @@ def _of_segment(experiment: str, segment: Segment) -> dict[str, object]:
         "adjusted_p_value": segment.adjusted_p_value,
         "differs": segment.differs,
     }
+    for metric, total in (("impressions", segment.impressions), ("clicks", segment.clicks)):
+        yield {**about, "metric": metric, "champion": total[CHAMPION], "challenger": total[CHALLENGER]}
