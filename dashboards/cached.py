@@ -12,7 +12,9 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _SLOW_S = 0.25
-"""Values that take longer are renewed in the background, and only the first reader waits."""
+"""Values that take longer are renewed in the background, so that readers need not wait."""
+_OLD_S = 10.0
+"""A reader waits for a new value if the cached one expired longer ago, as after a night without readers."""
 
 
 class CachedValue(Generic[T]):
@@ -30,7 +32,15 @@ class CachedValue(Generic[T]):
         self._values: list[T] = []  # empty, or the one value
 
     def __call__(self) -> T:
-        """The cached value, or a fresh one.
+        """The cached value, or a fresh one if it expired long ago.
+
+        Raises:
+            Exception: What `compute` raises.
+        """
+        return self.latest() if time.monotonic() < self._expires + _OLD_S else self._current()
+
+    def latest(self) -> T:
+        """The same, but a slow value is never waited for again once there is one, however old it is.
 
         Raises:
             Exception: What `compute` raises.
@@ -39,6 +49,9 @@ class CachedValue(Generic[T]):
             if time.monotonic() >= self._expires and self._lock.acquire(blocking=False):
                 threading.Thread(target=self._renew_in_background, daemon=True).start()
             return self._values[0]
+        return self._current()
+
+    def _current(self) -> T:
         with self._lock:
             if time.monotonic() >= self._expires:
                 self._renew()

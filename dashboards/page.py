@@ -135,17 +135,17 @@ class _Page:
         return self.rendered[name]
 
     def first_view(self) -> dict[str, tuple[Markup, str, bool]]:
-        """Each section's content, fingerprint, and whether it is computed for the first time.
+        """Each section's content, its fingerprint, and whether the browser shall load it at once.
 
-        A section that takes longer is shown as it was last; the browser asks for the new content soon.
+        A section that takes longer is shown as it was last, if it was, and marked as being updated.
         """
         asked = {name: self.background(name) for name in SECTIONS}
         wait(asked.values(), FIRST_VIEW_S)
         waiting = Markup(self.render("waiting.html"))
         return {
-            name: (*(found.result() if found.done() else self.rendered[name]), False)
-            if found.done() or name in self.rendered
-            else (waiting, "", True)
+            name: (*found.result(), False)
+            if found.done()
+            else (self.rendered[name][0] if name in self.rendered else waiting, "", True)
             for name, found in asked.items()
         }
 

@@ -51,7 +51,7 @@ class PageMetrics(Collector):
         return []
 
     def _experiment(self) -> list[GaugeMetricFamily]:
-        standing = self._live.standing()
+        standing = self._live.standing.latest()  # a scrape must not wait
         if standing is None:
             return []
         readout = standing.readout

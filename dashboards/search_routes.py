@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -100,7 +101,7 @@ def add_search(app: FastAPI, page: PageSearch) -> None:
         if not (content or item_id or text.strip()):
             return page.sentence("Choose a photo or type words first.", 422)
         item, part = ("", box.strip()) if content else (item_id, "")
-        wanted = [each.strip() for each in filters.split(";") if each.strip()]
+        wanted = filters_in(filters)
         running = await page.start(
             PreviewSearch(k, content, media_type, item, text.strip(), category.strip(), part, wanted)
         )
@@ -134,6 +135,12 @@ def _add_photo_parts(app: FastAPI, page: PageSearch) -> None:
         variants = await run_in_threadpool(page.serving)
         parts = await page.versions.photo_parts(variants, content, media_type)
         return HTMLResponse(page.render("photo_parts.html", parts=parts))
+
+
+def filters_in(line: str) -> list[str]:
+    """The filters in a line, separated by semicolons; `\\;` is a semicolon within a value."""
+    parts = (each.replace(r"\;", ";").strip() for each in re.split(r"(?<!\\);", line))
+    return [each for each in parts if each]
 
 
 def api_call(api: str, search: PreviewSearch) -> str:

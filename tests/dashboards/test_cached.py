@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -47,10 +48,21 @@ def test_a_slow_value_is_renewed_in_the_background() -> None:
     value = CachedValue(compute, keep_s=0)
     value()
     compute.may_return.clear()
-    value._took_s, value._expires = 1.0, 0.0
+    value._took_s, value._expires = 1.0, time.monotonic()
     assert value() == 1  # the old one, although the new one is not there yet
     compute.may_return.set()
     until(lambda: value() > 1)
+
+
+def test_a_value_that_expired_long_ago_is_waited_for_except_by_scrapes() -> None:
+    """After a quiet night, the first visitor of the page once saw yesterday's figures as if they were today's."""
+    value = CachedValue(Counter(), keep_s=60)
+    value()
+    value._took_s, value._expires = 1.0, 0.0
+    assert value.latest() == 1
+    until(lambda: value.latest() == 2)
+    value._took_s, value._expires = 1.0, 0.0
+    assert value() == 3
 
 
 def test_a_failed_renewal_is_not_hidden_behind_the_old_value() -> None:
@@ -58,7 +70,7 @@ def test_a_failed_renewal_is_not_hidden_behind_the_old_value() -> None:
     compute = Counter()
     value = CachedValue(compute, keep_s=0)
     value()
-    compute.fails, value._took_s, value._expires = True, 1.0, 0.0
+    compute.fails, value._took_s, value._expires = True, 1.0, time.monotonic()
 
     def fails() -> bool:
         try:

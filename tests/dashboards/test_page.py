@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -142,6 +143,28 @@ def test_an_unchanged_section_is_not_sent_again(page: TestClient, name: str) -> 
     assert first.status_code == 200
     assert seen
     assert page.get(f"/sections/{name}", params={"seen": seen[1]}).status_code == 204
+
+
+def test_figures_of_the_last_visit_are_marked_until_the_new_ones_are_there(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole(page)
+    fill_readout, may_go_on = sections.SECTIONS["readout"], threading.Event()
+
+    def slow(sources: sections.Sources) -> dict[str, Any]:
+        assert may_go_on.wait(60)
+        return fill_readout(sources)
+
+    def readout() -> str:
+        return page.get("/").text.partition('<section id="readout"')[2].partition("</section>")[0]
+
+    monkeypatch.setitem(sections.SECTIONS, "readout", slow)
+    shown = until(lambda: found if "aria-busy" in (found := readout()) else "")
+    assert 'readout?seen="' in shown and 'hx-trigger="load, refresh' in shown
+    assert "The challenger is better" in text(shown)
+    may_go_on.set()
+    until(lambda: page.get("/sections/readout?seen=").status_code == 200)
+    until(lambda: "aria-busy" not in readout())
 
 
 def test_prometheus_reads_what_only_the_page_knows(page: TestClient) -> None:

@@ -18,7 +18,7 @@ from fastapi.responses import RedirectResponse
 from PIL import Image
 from starlette.testclient import TestClient
 
-from dashboards.search_routes import api_call, samples_in, suggested_categories
+from dashboards.search_routes import api_call, filters_in, samples_in, suggested_categories
 from dashboards.variant_search import PICTURES, PreviewSearch, VariantSearch
 from immr.data.mapping.shop_map import PictureRules
 from immr.experiment.definition import Variant
@@ -194,6 +194,10 @@ def test_filters_are_passed_on_one_by_one(page: TestClient, upstreams: list[str]
     assert "--form-string filter=price:1..4" in answer.text
     call = api_call(upstreams[0], PreviewSearch(3, text="jar", filters=["price:1..4", "-category:Fruit"]))
     assert "--form-string filter=price:1..4 \\\n  --form-string filter=-category:Fruit" in call
+
+
+def test_a_value_with_a_semicolon_is_one_filter() -> None:
+    assert filters_in(r"brand:Salt\;Pepper ; ; price:..5;") == ["brand:Salt;Pepper", "price:..5"]
 
 
 def test_the_api_call_is_the_same_search(page: TestClient) -> None:

@@ -21,6 +21,7 @@ from immr.loop.watch import read_out
 from immr.settings import Settings
 from immr.types import Click, SearchRecord
 from immr.wiring import connect
+from tests.support import postgres_server
 from tests.support.two_versions import shop
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -83,6 +84,22 @@ def test_the_readout_of_the_folder_is_that_of_the_log(settings: Settings, tmp_pa
     assert by_folder.readout.to_json() == by_log.readout.to_json()
     assert by_folder.segments == by_log.segments
     assert by_folder.decision == by_log.decision
+
+
+def test_the_readout_of_a_warehouse_is_that_of_the_log(settings: Settings, tmp_path: Path) -> None:
+    import ibis
+
+    sink(connect(settings).events, tmp_path / "out")
+    run = CliRunner(env={"IMMR_HOME": str(settings.home)}).invoke
+    readout = ["experiment", "readout", "--by", "day", "--json"]
+    with postgres_server.serving() as server:
+        connection = ibis.connect(server.url)
+        for name in ("impressions", "searches"):
+            connection.create_table(name, pq.read_table(tmp_path / "out" / name))
+        connection.disconnect()
+        of_warehouse = run(app, [*readout, "--from", server.url])
+    assert of_warehouse.exit_code == 0, of_warehouse.output
+    assert json.loads(of_warehouse.stdout) == json.loads(run(app, readout).stdout)
 
 
 def test_a_daily_run_rewrites_its_days_and_keeps_the_others(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -67,8 +66,13 @@ def watch(ctx: typer.Context, as_json: AsJson = False) -> None:
 def experiment_readout(
     ctx: typer.Context,
     exported: Annotated[
-        Path | None,
-        typer.Option("--from", help="Folder of `immr events sink`, to read instead of the event log."),
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER or URL",
+            help="What to read instead of the event log: the folder of `immr events sink`, or a warehouse with these "
+            "tables.",
+        ),
     ] = None,
     by: ByDimensions = "",
     as_csv: AsCsv = False,

@@ -29,6 +29,7 @@ from immr.cli.options import (
     print_json,
     print_table,
     report,
+    report_deployed,
 )
 from immr.data.sources.shop import Shop
 from immr.data.training_set import TrainingSet
@@ -41,7 +42,7 @@ from immr.loop import package as package_verb
 from immr.loop import serve as serve_verb
 from immr.loop import start as start_verb
 from immr.loop import train as train_verb
-from immr.loop.experiment.queue import Waiting, deploy_or_wait
+from immr.loop.experiment.queue import deploy_or_wait
 
 app = typer.Typer()
 
@@ -250,15 +251,7 @@ def deploy(
     """
     parts = parts_of(ctx)
     deployed = deploy_or_wait(parts, parts.registry.get(model), bento, weight, force)
-    if isinstance(deployed, Waiting):
-        sentence = f"{deployed.version.model_version} waits in the queue: {deployed.reason}"
-        report(sentence, {"state": "waiting", **deployed.to_json()}, as_json)
-        return
-    to = deployed.deployment
-    serving = f"{to.version_id} serves as {to.role} at {to.url}"
-    here = f"{to.version_id} is deployed as {to.role}; `immr serve` runs it"
-    sentence = "; ".join([here if parts.settings.deploys_here else serving, *deployed.losses])
-    report(sentence, {"state": "deployed", **deployed.to_json()}, as_json)
+    report_deployed(parts, deployed, as_json)
 
 
 @app.command()

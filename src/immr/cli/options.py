@@ -16,6 +16,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from immr.loop.experiment.queue import Deployed, Waiting
     from immr.wiring import Parts
 
 _UNLIMITED = 10_000
@@ -100,6 +101,21 @@ def report(sentence: str, value: Any, as_json: bool) -> None:
         print_json(value)
     else:
         console.print(sentence, markup=False, highlight=False)
+
+
+def report_deployed(parts: Parts, deployed: Deployed | Waiting, as_json: bool) -> None:
+    """Print where a version is deployed, or what it waits for."""
+    from immr.loop.experiment.queue import Waiting
+
+    if isinstance(deployed, Waiting):
+        sentence = f"{deployed.version.model_version} waits in the queue: {deployed.reason}"
+        report(sentence, {"state": "waiting", **deployed.to_json()}, as_json)
+        return
+    to = deployed.deployment
+    serving = f"{to.version_id} serves as {to.role} at {to.url}"
+    here = f"{to.version_id} is deployed as {to.role}; `immr serve` runs it"
+    sentence = "; ".join([here if parts.settings.deploys_here else serving, *deployed.losses])
+    report(sentence, {"state": "deployed", **deployed.to_json()}, as_json)
 
 
 def saved(rows: Callable[[], pa.Table], as_csv: bool, parquet: Path | None, as_json: bool) -> bool:

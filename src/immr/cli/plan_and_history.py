@@ -1,4 +1,4 @@
-"""Commands for before and after a test: the plan, the queue, the history, a report to send, and the holdout."""
+"""Commands for before and after a test: plan, A/A test, queue, history, a report to send, and the holdout."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from immr.cli.options import (
     print_json,
     print_table,
     report,
+    report_deployed,
     saved,
 )
 from immr.loop.experiment import history as history_verb
 from immr.loop.experiment import plan as plan_verb
 from immr.loop.experiment import queue
+from immr.loop.experiment.aa import deploy_copy
 from immr.loop.experiment.holdout import read_holdout
 from immr.storage.atomic import write_atomically
 from immr.storage.table_files import of_records
@@ -90,6 +92,22 @@ def experiment_plan(
         f"{planned.ctr:.2%}.",
         highlight=False,
     )
+
+
+@app.command("aa")
+def experiment_aa(
+    ctx: typer.Context,
+    weight: Annotated[
+        float, typer.Option(help="The copy's share of the users, if it has to wait in the queue.")
+    ] = 0.5,
+    as_json: AsJson = False,
+) -> None:
+    """Deploy a copy of the champion as challenger, for an A/A test: it checks the test itself.
+
+    Example: `immr experiment aa`, and once it answers `immr experiment start`
+    """
+    parts = parts_of(ctx)
+    report_deployed(parts, deploy_copy(parts, weight), as_json)
 
 
 @app.command("queue")

@@ -130,8 +130,7 @@ class Experiment:
             raise ExperimentError(f"the variants' weights sum to {total:g}: make them sum to 1")
 
     def _check_ramp(self) -> None:
-        most = max((each.weight for each in self.challengers), default=0.0)
-        shares = [float(most), *self.ramp]
+        shares = [float(max((each.weight for each in self.challengers), default=0.0)), *self.ramp]
         too_large = any(not 0 < share * max(len(self.challengers), 1) < 1 for share in self.ramp)
         if too_large or any(map(float.__ge__, shares, shares[1:])):
             raise ExperimentError(
@@ -244,8 +243,10 @@ def _experiment(content: Any) -> Experiment:
         raise ExperimentError(
             "`variants` is not a list: give the champion, and the challengers if there are any"
         )
-    read = [_variant(variant) for variant in variants]
-    values["variants"] = tuple(sorted(read, key=lambda variant: ALL_ROLES.index(variant.name)))
+    values["variants"] = tuple(sorted(map(_variant, variants), key=lambda each: ALL_ROLES.index(each.name)))
+    versions = [each.model_version for each in values["variants"] if not each.ended]
+    if len(set(versions)) < len(versions):
+        raise ExperimentError(f"variants share a version ({versions}): `immr experiment aa` deploys a copy")
     if values.get("previous") is not None:
         values["previous"] = _variant(values["previous"])
     if values.get("started") is not None:

@@ -175,15 +175,24 @@ def _click_log(shop: Shop, items: Sequence[Item], max_queries: int, scratch: Pat
 
 
 def _register(parts: Parts, version: ModelVersion, learned: Learned, key: str, run_id: str) -> ModelVersion:
-    """The version's files with the ranker, as a new version with the same match rule, recipe and gate's verdict."""
+    """The version's files with the ranker, as a new version."""
+    folder = parts.settings.work_dir / "rankers" / key[:16]
+    with replace_folder_atomically(folder) as aside:
+        shutil.copytree(parts.registry.fetch(version, parts.settings.cache_dir), aside, dirs_exist_ok=True)
+        learned.ranker.write(aside)
+    ranked = register_copy(parts, version, folder, key, run_id)
+    for name, value in {RANKER_OF: version.id, RANKER: learned.sentence}.items():
+        parts.registry.tag(ranked, name, value)
+    shutil.rmtree(folder)
+    return ranked
+
+
+def register_copy(parts: Parts, version: ModelVersion, folder: Path, key: str, run_id: str) -> ModelVersion:
+    """Register a folder with the version's towers as a new version; its match rule and verdicts hold for both."""
     from immr.recipes import KEPT
 
     registry = parts.registry
-    folder = parts.settings.work_dir / "rankers" / key[:16]
-    with replace_folder_atomically(folder) as aside:
-        shutil.copytree(registry.fetch(version, parts.settings.cache_dir), aside, dirs_exist_ok=True)
-        learned.ranker.write(aside)
-    ranked = registry.register(
+    copy = registry.register(
         folder,
         key,
         run_id,
@@ -193,15 +202,14 @@ def _register(parts: Parts, version: ModelVersion, learned: Learned, key: str, r
         recipe=version.recipe,
     )
     tags = registry.tags(version)
-    inherited = {name: tags[name] for name in ("gate", GATE_PASSED) if name in tags}
-    for name, value in {**inherited, RANKER_OF: version.id, RANKER: learned.sentence}.items():
-        registry.tag(ranked, name, value)
+    for name in ("gate", GATE_PASSED, RANKER_OF, RANKER):
+        if name in tags:
+            registry.tag(copy, name, tags[name])
     for name in (MATCH_RULE, KEPT):  # of the towers, so they hold for both
         with registry.attached(version, name) as file:
             if file is not None:
-                registry.attach(ranked, file)
-    shutil.rmtree(folder)
-    return ranked
+                registry.attach(copy, file)
+    return copy
 
 
 def _numbers(learned: Learned) -> dict[str, float]:

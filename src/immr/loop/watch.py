@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from immr.errors import ContractError, ExperimentError, RegistryError
@@ -73,21 +75,26 @@ def record_verdict(
     )
 
 
-def read_out(parts: Parts, exported: Path | None = None, by: Sequence[str] = ()) -> Watched:
+def read_out(parts: Parts, exported: Path | str | None = None, by: Sequence[str] = ()) -> Watched:
     """Read out the running experiment from the event log and decide; writes nothing.
 
     Args:
         parts: The process's adapters.
-        exported: Read this folder instead of the event log: what `sink_events` wrote, or `impressions*.parquet`
-            (columns as in `EventLog.joined`) and `searches*.parquet`, of any size.
+        exported: Read this instead of the event log: a folder with what `sink_events` wrote, or with
+            `impressions*.parquet` (columns as in `EventLog.joined`) and `searches*.parquet`, of any size; or the URL
+            of a warehouse with these tables.
         by: Dimensions for `Watched.segments`: declared ones of the searches' context, category, day and rank. As
             the whole comparison, segments are withheld if the number of users does not match the weights.
 
     Raises:
+        ContractError: The warehouse does not answer, or lacks a table.
         ExperimentError: There is no experiment, its file is wrong, the folder lacks a table or column, or a
             dimension is unknown.
         EventLogError: The event log does not answer.
     """
+    if isinstance(exported, str):
+        with _folder_of(parts, exported) as folder:
+            return read_out(parts, folder, by)
     from immr.experiment.context import Dimensions, check_dimensions
     from immr.experiment.definition import load
     from immr.readout.decision import DecisionPolicy, decide
@@ -147,6 +154,23 @@ def sink_events(parts: Parts, out: Path, since: datetime | None = None) -> Sunk:
 def _in_utc(since: datetime | None) -> datetime | None:
     """A time without a zone is in UTC."""
     return since.replace(tzinfo=UTC) if since is not None and since.tzinfo is None else since
+
+
+@contextmanager
+def _folder_of(parts: Parts, place: str) -> Iterator[Path]:
+    """A folder, or that of a copy of a warehouse's events."""
+    from immr.data.sources.warehouse import is_warehouse
+    from immr.experiment.definition import load
+    from immr.readout.readout import PRE_PERIOD
+    from immr.readout.warehouse import copy_events
+
+    if not is_warehouse(place):
+        yield Path(place)
+        return
+    started = load(parts.settings.experiment_file).started
+    with TemporaryDirectory(prefix="immr-readout-") as copied:
+        copy_events(place, started and started - PRE_PERIOD, Path(copied))
+        yield Path(copied)
 
 
 def _of_log(parts: Parts, experiment: Experiment) -> tuple[pa.Table, pa.Table | None, pa.Table]:

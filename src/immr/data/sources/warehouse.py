@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -60,6 +61,33 @@ class WarehousePart:
                 [chosen[name] for name, kind in chosen.schema().items() if _sorts(kind)]
             )
             yield from ordered.to_pyarrow_batches(chunk_size=rows)
+
+    def batches_since(
+        self, column: str, since: datetime, columns: Sequence[str], rows: int = CHUNK_ROWS
+    ) -> Iterator[pa.RecordBatch]:
+        """Those of the columns that exist, of the rows whose `column` is not before `since`; in no order.
+
+        A time without a zone is in UTC, and JSON becomes text.
+
+        Raises:
+            ContractError: The table cannot be read, or has no such column.
+        """
+        with self._opened() as table:
+            if column not in table.columns:
+                raise ContractError(
+                    f"{self.place} has no column {column}: load what `immr events sink` writes"
+                )
+            zoned = table[column].type().timezone is not None
+            first = since if zoned else since.astimezone(UTC).replace(tzinfo=None)
+            kinds = table.schema()
+            chosen = table.filter(table[column] >= first).select(
+                **{
+                    name: table[name].cast("string") if kinds[name].is_json() else table[name]
+                    for name in columns
+                    if name in table.columns
+                }
+            )
+            yield from chosen.to_pyarrow_batches(chunk_size=rows)
 
     def rows(self) -> int | None:
         """See the port."""

@@ -152,7 +152,7 @@ def _require_challenger(parts: Parts) -> None:
     if CHAMPION in roles and len(roles) == 1:
         raise ExperimentError(
             f"there is nothing to compare {roles[CHAMPION].id} with: deploy another version with `immr deploy "
-            "--model VERSION`, then start the test"
+            "--model VERSION`, or a copy of it with `immr experiment aa`, then start the test"
         )
 
 
