@@ -56,10 +56,13 @@ def test_a_slow_value_is_renewed_in_the_background() -> None:
 
 def test_a_value_that_expired_long_ago_is_waited_for_except_by_scrapes() -> None:
     """After a quiet night, the first visitor of the page once saw yesterday's figures as if they were today's."""
-    value = CachedValue(Counter(), keep_s=60)
+    compute = Counter()
+    value = CachedValue(compute, keep_s=60)
     value()
+    compute.may_return.clear()
     value._took_s, value._expires = 1.0, 0.0
     assert value.latest() == 1
+    compute.may_return.set()
     until(lambda: value.latest() == 2)
     value._took_s, value._expires = 1.0, 0.0
     assert value() == 3

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -145,28 +144,6 @@ def test_an_unchanged_section_is_not_sent_again(page: TestClient, name: str) -> 
     assert page.get(f"/sections/{name}", params={"seen": seen[1]}).status_code == 204
 
 
-def test_figures_of_the_last_visit_are_marked_until_the_new_ones_are_there(
-    page: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole(page)
-    fill_readout, may_go_on = sections.SECTIONS["readout"], threading.Event()
-
-    def slow(sources: sections.Sources) -> dict[str, Any]:
-        assert may_go_on.wait(60)
-        return fill_readout(sources)
-
-    def readout() -> str:
-        return page.get("/").text.partition('<section id="readout"')[2].partition("</section>")[0]
-
-    monkeypatch.setitem(sections.SECTIONS, "readout", slow)
-    shown = until(lambda: found if "aria-busy" in (found := readout()) else "")
-    assert 'readout?seen="' in shown and 'hx-trigger="load, refresh' in shown
-    assert "The challenger is better" in text(shown)
-    may_go_on.set()
-    until(lambda: page.get("/sections/readout?seen=").status_code == 200)
-    until(lambda: "aria-busy" not in readout())
-
-
 def test_prometheus_reads_what_only_the_page_knows(page: TestClient) -> None:
     shown = page.get("/metrics").text
     for line in (
@@ -277,10 +254,10 @@ def test_all_challengers_are_shown(tmp_path: Path) -> None:
     assert 'immr_experiment_ctr_difference{variant="challenger-2"}' in metrics
 
 
-def test_a_section_that_takes_long_is_shown_as_it_was(
+def test_a_section_that_takes_long_is_shown_as_it_was_and_marked(
     tmp_path: Path, upstreams: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the first visitor after a start waits for sections."""
+    """Only the first visitor after a start waits for sections. A later one is not shown old figures as new ones."""
     fill(tmp_path, upstreams, 20, STARTED)
     with opened(tmp_path) as page:
         before = whole(page)
@@ -290,5 +267,8 @@ def test_a_section_that_takes_long_is_shown_as_it_was(
             busy = page.get("/").text
         finally:
             may_end.set()
-        part = re.compile(r'<section id="history".*?</section>', re.DOTALL)
-        assert part.findall(busy) == part.findall(before)
+        part = re.compile(r'<section id="history"(.*?)>(.*?)</section>', re.DOTALL)
+        [(marked, content)], [(unmarked, earlier)] = part.findall(busy), part.findall(before)
+        assert content == earlier
+        assert 'aria-busy="true"' in marked and "aria-busy" not in unmarked
+        assert 'history?seen="' in marked and 'hx-trigger="load, ' in marked, "the browser asks at once"

@@ -116,7 +116,11 @@ def without(record: dict[str, Any], name: str) -> dict[str, Any]:
         (GOOD | {"variants": ["champion"]}, "a variant is not a JSON object"),
         (GOOD | {"variants": []}, "have no champion"),
         (GOOD | {"variants": [CHALLENGER | {"weight": 1}]}, "have no champion"),
-        (GOOD | {"variants": [CHAMPION, CHAMPION]}, "the same name"),
+        (GOOD | {"variants": [CHAMPION, CHAMPION | {"model_version": "immr-9"}]}, "the same name"),
+        (
+            GOOD | {"variants": [CHAMPION, CHALLENGER | {"model_version": CHAMPION["model_version"]}]},
+            "variants share a version",
+        ),
         (GOOD | {"variants": [CHAMPION, CHALLENGER | {"weight": 0.6}]}, "sum to 1.1: make them sum to 1"),
         (GOOD | {"variants": [CHAMPION | {"weight": -1}, CHALLENGER]}, "between 0 and 1"),
         (GOOD | {"variants": [CHAMPION | {"weight": float("nan")}, CHALLENGER]}, "between 0 and 1"),

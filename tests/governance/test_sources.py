@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.fs as fs
@@ -151,6 +152,17 @@ def test_a_warehouse(log: Path, expected: str, tmp_path: Path) -> None:
         assert govern(Shop.of(tmp_path / "shop.toml"), tmp_path / "old", CLICKS_ONLY).hash == expected
     with pytest.raises(ContractError, match="does not answer"):
         govern(Shop.of(url), tmp_path / "away", CLICKS_ONLY)
+
+
+def test_a_database_file(log: Path, expected: str, tmp_path: Path) -> None:
+    """Ibis calls a method for it that DuckDB has dropped."""
+    with duckdb.connect(tmp_path / "shop.duckdb") as base:
+        for name in TABLES:
+            base.register("rows", table(log, name))
+            base.execute(f"CREATE TABLE {name} AS SELECT * FROM rows")
+            base.unregister("rows")
+    found = govern(Shop.of(f"duckdb://{tmp_path}/shop.duckdb"), tmp_path / "set", CLICKS_ONLY)
+    assert found.hash == expected
 
 
 def test_pictures_behind_urls(log: Path, expected: str, tmp_path: Path) -> None:

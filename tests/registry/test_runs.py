@@ -45,6 +45,27 @@ def test_params_metrics_and_reports_reach_mlflow(registry: Registry, home: Path)
     assert [entry.path for entry in client.list_artifacts(run_id, "reports")] == ["reports/gallery.html"]
 
 
+def test_mlflow_opens_the_experiment_as_training_runs(registry: Registry, home: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    url, kind = f"sqlite:///{home}/mlflow/mlflow.db", "mlflow.experimentKind"
+    client = MlflowClient(tracking_uri=url, registry_uri=url)
+
+    def kind_after_a_run(key: str) -> str:
+        open_registry(home).runs.start("concept", {}, key=key)
+        found = client.get_experiment_by_name("immr")
+        assert found is not None
+        return str(found.tags[kind])
+
+    assert kind_after_a_run("a") == "custom_model_development"
+    experiment = client.get_experiment_by_name("immr")
+    assert experiment is not None
+    client.set_experiment_tag(experiment.experiment_id, kind, "finetuning")
+    assert kind_after_a_run("b") == "finetuning", "a kind that someone has chosen stays"
+    client.delete_experiment_tag(experiment.experiment_id, kind)
+    assert kind_after_a_run("c") == "custom_model_development", "an earlier release set none"
+
+
 def test_an_experiment_that_another_process_creates_meanwhile_is_used(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

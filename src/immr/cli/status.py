@@ -57,7 +57,7 @@ def models(
             table.add_row(
                 each.version,
                 ", ".join(each.roles),
-                each.recipe,
+                f"{each.recipe}, copy of {each.copy_of}" if each.copy_of else each.recipe,
                 "learned" if each.ranker else "hand weights",
                 f"{each.registered:%Y-%m-%d %H:%M}",
                 "yes" if each.packaged else "no",

@@ -11,6 +11,7 @@ from immr.errors import ImmrError
 from immr.experiment.definition import Experiment, load
 from immr.experiment.revision import revision_of
 from immr.loop.evaluate import GATE_PASSED
+from immr.loop.experiment.aa import COPY_OF
 from immr.loop.experiment.queue import Waiting, waiting
 from immr.loop.experiment.start import answers
 from immr.loop.pipeline_run import PipelineRun
@@ -37,6 +38,7 @@ class Model:
     packaged: bool  # whether its Bento is below IMMR_HOME
     indexed: bool | None  # None while the index does not answer
     ranker: str  # what its ranker was measured to gain; empty if the hand weights order its hits
+    copy_of: str  # the version that it copies for an A/A test; empty for others
     run_id: str
     training_set: str  # its manifest hash
 
@@ -112,6 +114,7 @@ def _model(parts: Parts, version: ModelVersion, roles: Mapping[str, str], indexe
         packaged=bento.is_built(parts.settings.bento_home, bento.tag_of(version.id)),
         indexed=None if indexed is None else version.id in indexed,
         ranker=tags.get(RANKER, ""),
+        copy_of=tags.get(COPY_OF, ""),
         run_id=version.run_id,
         training_set=version.manifest_hash,
     )

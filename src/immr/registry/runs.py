@@ -14,6 +14,8 @@ from immr.errors import RegistryError
 from immr.registry.store import Store
 
 KEY = "immr.key"  # tag of runs and versions
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag by which MLflow opens an experiment's runs as training runs; without it, it may open the page for GenAI."""
 _METRICS_PER_REQUEST = 1000  # MLflow's limit
 _PARAMS_PER_REQUEST = 100  # MLflow's limit
 _PARAM_CHARACTERS = 6000  # MLflow's limit
@@ -97,15 +99,22 @@ class Runs:
         if (existing := self._existing_experiment()) is not None:
             return existing
         try:
-            return str(self._store.call("create_experiment", self._experiment, self._store.artifacts_url))
+            place = self._store.artifacts_url
+            return str(self._store.call("create_experiment", self._experiment, place, tags=KIND))
         except RegistryError:
             if (existing := self._existing_experiment()) is not None:  # another process created it in between
                 return existing
             raise
 
     def _existing_experiment(self) -> str | None:
+        """The experiment's id; one of an earlier release gets its kind, and a chosen kind stays."""
         found = self._store.call("get_experiment_by_name", self._experiment, or_none=True)
-        return None if found is None else str(found.experiment_id)
+        if found is None:
+            return None
+        for name, value in KIND.items():
+            if name not in found.tags:
+                self._store.call("set_experiment_tag", found.experiment_id, name, value)
+        return str(found.experiment_id)
 
     def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from immr.loop.experiment.aa import COPY_OF, deploy_copy
 from immr.loop.experiment.queue import Deployed
 from immr.loop.experiment.ramp import stop
 from immr.loop.experiment.start import start
+from immr.loop.status import models
 from immr.packaging.bento import tag_of
 from immr.settings import Settings
 from immr.types import ModelVersion
@@ -27,8 +29,11 @@ from tests.support.two_versions import EveryCollection, give_roles, move, packag
 
 
 @pytest.fixture
-def champion(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def champion(
+    settings: Settings, two_registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
     """immr-1 is champion, with a gate's verdict and a match rule."""
+    shutil.copytree(two_registered.parent / "artifacts", tmp_path / "mlflow" / "artifacts")
     give_roles(settings, {"champion": "immr-1"})
     registry = connect(settings).registry
     registry.tag(registry.get("immr-1"), GATE_PASSED, "yes")
@@ -56,6 +61,7 @@ def test_a_copy_of_the_champion_becomes_challenger(champion: Settings) -> None:
     assert (tags[COPY_OF], tags[GATE_PASSED]) == ("immr-1", "yes")
     with parts.registry.attached(copy, MATCH_RULE) as rule:
         assert rule is not None and rule.read_text() == "{}"
+    assert [each.copy_of for each in models(connect(champion))] == ["immr-1", "", ""]
     again = deploy_copy(parts)
     assert isinstance(again, Deployed) and again.deployment == deployed.deployment
     assert len(parts.registry.versions()) == 3, "the copy is reused"

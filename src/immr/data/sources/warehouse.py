@@ -60,7 +60,7 @@ class WarehousePart:
             ordered = chosen.order_by(
                 [chosen[name] for name, kind in chosen.schema().items() if _sorts(kind)]
             )
-            yield from ordered.to_pyarrow_batches(chunk_size=rows)
+            yield from _batches(ordered, rows)
 
     def batches_since(
         self, column: str, since: datetime, columns: Sequence[str], rows: int = CHUNK_ROWS
@@ -87,7 +87,7 @@ class WarehousePart:
                     if name in table.columns
                 }
             )
-            yield from chosen.to_pyarrow_batches(chunk_size=rows)
+            yield from _batches(chosen, rows)
 
     def rows(self) -> int | None:
         """See the port."""
@@ -130,6 +130,13 @@ class WarehousePart:
             ) from error
 
 
+def _batches(rows: Any, chunk_rows: int) -> Iterator[pa.RecordBatch]:
+    backend = rows.get_backend()
+    if backend.name == "duckdb":  # Ibis 12 calls methods that DuckDB 2 no longer has
+        return iter(backend.con.sql(backend.compile(rows)).to_arrow_reader(chunk_rows))
+    return iter(rows.to_pyarrow_batches(chunk_size=chunk_rows))
+
+
 def tables_of(url: str) -> list[str]:
     """The names of a warehouse's tables.
 
@@ -141,10 +148,15 @@ def tables_of(url: str) -> list[str]:
     try:
         connection = ibis.connect(url)
         try:
+            if connection.name == "duckdb":  # as above
+                return [
+                    name
+                    for (name,) in connection.con.sql("SELECT table_name FROM duckdb_tables()").fetchall()
+                ]
             return list(connection.list_tables())
         finally:
             connection.disconnect()
-    except Exception as error:  # as above
+    except Exception as error:  # each warehouse's driver has its own tree of errors
         raise ContractError(
             f"{without_credentials(url)} does not answer ({str(error).strip() or type(error).__name__}): check "
             "the URL and the driver"
