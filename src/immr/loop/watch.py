@@ -162,7 +162,7 @@ def _folder_of(parts: Parts, place: str) -> Iterator[Path]:
     from immr.data.sources.warehouse import is_warehouse
     from immr.experiment.definition import load
     from immr.readout.readout import PRE_PERIOD
-    from immr.readout.warehouse import copy_events
+    from immr.readout.relations import copy_events
 
     if not is_warehouse(place):
         yield Path(place)

@@ -1,16 +1,21 @@
-"""Events as views in DuckDB, from tables in memory or from Parquet files of any size."""
+"""Events as views in DuckDB, from tables in memory or from Parquet files of any size.
+
+A warehouse's events are copied to such files first, so that a readout has the same result from every source.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from immr.errors import ExperimentError
+from immr.data.sources.warehouse import WarehousePart
+from immr.errors import ContractError, ExperimentError
 from immr.experiment.definition import Experiment
 
 if TYPE_CHECKING:
@@ -48,6 +53,9 @@ ASKED = dict.fromkeys(("query_id", "user_id", "variant", "model_version"), "VARC
     "fallback": "BOOLEAN"
 }
 ASKED_OPTIONAL = {"ts": "TIMESTAMPTZ", "took_ms": "DOUBLE", "results": "BIGINT", "context": "VARCHAR"}
+
+_OF_WAREHOUSE = {"impressions": (*SHOWN, *SHOWN_OPTIONAL), "searches": (*ASKED, *ASKED_OPTIONAL)}
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def split_at_start(
@@ -150,3 +158,42 @@ def _scan(files: Parquet) -> str:
     return f"FROM read_parquet('{path}', union_by_name = true)" + (
         f" WHERE {' AND '.join(bounds)}" if bounds else ""
     )
+
+
+def copy_events(url: str, since: datetime | None, folder: Path) -> None:
+    """Write the events of a warehouse to `<table>.parquet`, in chunks.
+
+    Args:
+        url: Of the warehouse, as `data.sources.warehouse` takes it.
+        since: Only events from this time on.
+        folder: Where the files go.
+
+    Raises:
+        ContractError: The warehouse does not answer, lacks a table, or has no event of that time.
+    """
+    for table, columns in _OF_WAREHOUSE.items():
+        part = WarehousePart(url, table)
+        if not _write(part.batches_since("ts", since or _EVER, columns), folder / f"{table}.parquet"):
+            since_when = f" since {since:%Y-%m-%d %H:%M} UTC" if since else ""
+            raise ContractError(f"{part.place} has no rows{since_when}: load what `immr events sink` writes")
+
+
+def _write(batches: Iterator[pa.RecordBatch], file: Path) -> bool:
+    """Whether there were any rows."""
+    import pyarrow.parquet as pq
+
+    writer = None
+    for batch in batches:
+        rows = _in_utc(pa.Table.from_batches([batch]))
+        writer = writer or pq.ParquetWriter(file, rows.schema)
+        writer.write_table(rows)
+    if writer is None:
+        return False
+    writer.close()
+    return True
+
+
+def _in_utc(rows: pa.Table) -> pa.Table:
+    """The rows with `ts` in UTC; a time without a zone is in UTC already."""
+    place = rows.schema.get_field_index("ts")
+    return rows.set_column(place, "ts", rows["ts"].cast(pa.timestamp("us", "UTC")))
