@@ -32,6 +32,8 @@ from tests.support.opened_page import text, whole
 from tests.support.shopper import wait_until_recorded
 from tests.support.two_versions import champion_and_challenger, move
 
+pytestmark = pytest.mark.slow
+
 USERS, HITS = 60, 3
 PHOTOS = {colour: tiny_version.photo(colour) for colour in ("red", "green", "blue")}
 

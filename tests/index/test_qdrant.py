@@ -45,7 +45,8 @@ def _items(price=1.5):
     return [Item(f"i{n}", f"title {n}", "text", "Fruit/Apple", f"{n}.jpg", price, when) for n in range(4)]
 
 
-@pytest.fixture(params=["file", "edge"])
+# both engines keep their folders in the same storage; the contract runs on all of them
+@pytest.fixture(params=[pytest.param("file", marks=pytest.mark.slow), "edge"])
 def url(request, tmp_path):
     return f"{request.param}://{tmp_path}/index"
 
