@@ -8,12 +8,13 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def materialize(run: str, data_uri: str, training_set: dsl.Input[dsl.Dataset]) -> NamedTuple(
-    "Outputs", [("items", int)]
-):
-    """Write the item features of the last seven days to the online store; returns the number of items."""
+def materialize(
+    run: str, data_uri: str, training_set: dsl.Input[dsl.Dataset], recipe: str = "concept"
+) -> NamedTuple("Outputs", [("items", int)]):
+    """Write item features, and with `ranker.personal` in the recipe those of users; returns the number of items."""
     from pathlib import Path
 
+    from immr import recipes
     from immr.data.training_set import TrainingSet
     from immr.loop.materialize import Materialized, materialize
     from immr.loop.pipeline_run import PipelineRun
@@ -23,7 +24,8 @@ def materialize(run: str, data_uri: str, training_set: dsl.Input[dsl.Dataset]) -
     parts = connect(Settings())
 
     def body() -> Materialized:
-        return materialize(parts, TrainingSet(Path(training_set.metadata["folder"])), data_uri)
+        made = TrainingSet(Path(training_set.metadata["folder"]))
+        return materialize(parts, made, data_uri, recipes.by_name(recipe).ranker.personal)
 
     def finding(made: Materialized) -> str:
         return made.sentence.replace("\n", "; ")

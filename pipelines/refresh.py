@@ -69,7 +69,9 @@ def refresh(
         judged = components.evaluate(
             run=run, training_set=training_set, model=model, recipe=recipe, gate_margin=gate_margin
         )
-        materialized = components.materialize(run=run, data_uri=data_uri, training_set=training_set)
+        materialized = components.materialize(
+            run=run, data_uri=data_uri, training_set=training_set, recipe=recipe
+        )
         with dsl.If(judged.outputs["Output"] == True, name="gate passed"):  # noqa: E712 - KFP's own condition
             with dsl.If(rank == False, name="without a ranker"):  # noqa: E712
                 without_ranker = _release(run, model, training_set, recipe, deploy, share)

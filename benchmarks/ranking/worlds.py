@@ -78,6 +78,7 @@ class Asked:
     style_QS: np.ndarray
     price_Q: np.ndarray
     noise_QD: np.ndarray  # what an older engine adds
+    taste_UN: np.ndarray | None = None  # what users like in items, whatever they search for (`tastes.py`)
 
 
 def shop(rng: np.random.Generator, count: int = 2000) -> Shop:
@@ -122,6 +123,8 @@ def relevance(of: Shop, asked: Asked, query: np.ndarray, item: np.ndarray) -> np
     far_E = np.abs(asked.price_Q[query] - of.price_N[item])
     same_E = asked.category_Q[query] == of.category_N[item]
     affinity_E = 2.2 * same_E + 2.0 * style_E - 1.0 * far_E + 1.0 * of.quality_N[item] - 2.6
+    if asked.taste_UN is not None:
+        affinity_E = affinity_E + asked.taste_UN[asked.user_Q[query], item]
     return 1 / (1 + np.exp(-affinity_E))
 
 

@@ -99,7 +99,7 @@ class VersionService:
         return self._recorder
 
     async def search(
-        self, request: SearchRequest, variant: str, user_key: str = ""
+        self, request: SearchRequest, variant: str, user_key: str = "", user_id: str = ""
     ) -> tuple[SearchBody, Answer]:
         """Answers a search, and records it if it came without a gateway.
 
@@ -107,6 +107,7 @@ class VersionService:
             request: A valid search.
             variant: The variant named in the click tokens; `direct` without a gateway.
             user_key: The suffix of the query's id, from the gateway.
+            user_id: Who searches, from the gateway; by default the request's own.
 
         Raises:
             ProblemError: 503 while the version is not open, 404 for an unknown item, 400 for a page token, 422 for
@@ -114,13 +115,14 @@ class VersionService:
             ImageError: the photo cannot be read.
         """
         start = time.perf_counter()
+        user_id = user_id or request.fields.user_id or ""
         searcher = self.searcher()
         context = context_text(request.fields.context, self._dimensions) if variant == DIRECT else ""
         if request.fields.image_url is not None:
             request = request.with_photo(await self._photo_at(request.fields.image_url))
-        answer, page, counted = await self._in_pool(self._answer, searcher, request)
+        answer, page, counted = await self._in_pool(self._answer, searcher, request, user_id)
         now = datetime.now(UTC)
-        query_id = query_ids.new_query_id(user_key or query_ids.user_key(request.fields.user_id or ""))
+        query_id = query_ids.new_query_id(user_key or query_ids.user_key(user_id))
         first, key = page.wanted.k * page.number + 1, self._keys[0]
         signer = tokens.Signer(key, query_id, variant, self.version.file.id, now)
         body = SearchBody(
@@ -134,8 +136,8 @@ class VersionService:
             next_page=self._next_page(answer, page, key),
             match=answer.match,
         )
-        user_id = request.fields.user_id or f"anonymous-{query_id}"
-        if variant == DIRECT and not self.recorder.record_search(body, user_id, now, context=context):
+        recorded_as = user_id or f"{query_ids.ANONYMOUS}{query_id}"
+        if variant == DIRECT and not self.recorder.record_search(body, recorded_as, now, context=context):
             body.degraded.append("events")
         for part in body.degraded:
             self.metrics.degraded.labels(part).inc()
@@ -160,8 +162,10 @@ class VersionService:
         bodies = [RegionBody(box=box_text(each.region), score=each.score) for each in found]
         return RegionsBody(regions=bodies, took_ms=1000 * (time.perf_counter() - start))
 
-    def _answer(self, searcher: Searcher, request: SearchRequest) -> tuple[Answer, Page, dict[str, Facet]]:
-        answer, page = self._page(searcher, request)
+    def _answer(
+        self, searcher: Searcher, request: SearchRequest, user_id: str
+    ) -> tuple[Answer, Page, dict[str, Facet]]:
+        answer, page = self._page(searcher, request, user_id)
         filters, names = page.wanted.filters, request.fields.facets
         for name in names:
             known("facets", name, searcher.attributes)
@@ -169,11 +173,11 @@ class VersionService:
             names = list(dict.fromkeys([*names, *facets.filtered(filters)]))
         return answer, page, searcher.facets(names, filters) if names else {}
 
-    def _page(self, searcher: Searcher, request: SearchRequest) -> tuple[Answer, Page]:
+    def _page(self, searcher: Searcher, request: SearchRequest, user_id: str) -> tuple[Answer, Page]:
         fields, version = request.fields, self.version.file.id
         if fields.page is not None:
             page = paging.read(fields.page, self._keys, version)
-            return searcher.page(page.embedding_D, page.wanted, page.cursor), page
+            return searcher.page(page.embedding_D, page.wanted, page.cursor, user_id), page
         wanted = request.wanted(searcher.attributes)
         if wanted.text and not searcher.finds_texts:
             message = (
@@ -190,7 +194,7 @@ class VersionService:
             photos = request.photos
             if photos:
                 self.metrics.batch_size.observe(len(photos))
-            answer = searcher.search(photos, wanted, request.region)
+            answer = searcher.search(photos, wanted, request.region, user_id)
         return answer, Page(version, 0, wanted, Cursor(), answer.embedding_D)
 
     def _next_page(self, answer: Answer, page: Page, key: bytes) -> str | None:

@@ -27,12 +27,12 @@ from serving.wire.routes import (
     SEARCH_PROBLEMS,
     SEARCH_SUMMARY,
 )
-from serving.wire.schemas import USER_KEY_HEADER, VARIANT_HEADER, SearchBody
+from serving.wire.schemas import VARIANT_HEADER, SearchBody
 from serving.wire.search import regions
 from serving.wire.search.search_request import read_search, request_body
+from serving.wire.user import user_of
 
 _VARIANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_USER_KEY = re.compile(r"[0-9a-f]{0,8}")
 
 _VARIANT_PARAMETER = {
     "name": VARIANT_HEADER,
@@ -82,10 +82,8 @@ def _add_search(app: FastAPI, service: VersionService) -> None:
         variant = request.headers.get(VARIANT_HEADER, DIRECT)
         if not _VARIANT.fullmatch(variant):
             raise ProblemError(422, f"{VARIANT_HEADER} must have 1 to 64 letters, digits, '.', '_' or '-'.")
-        user_key = request.headers.get(USER_KEY_HEADER, "")
-        if not _USER_KEY.fullmatch(user_key):
-            raise ProblemError(422, f"{USER_KEY_HEADER} is set by the gateway. Do not send it.")
-        body, answer = await service.search(await read_search(request), variant, user_key)
+        user_id, user_key = user_of(request.headers)
+        body, answer = await service.search(await read_search(request), variant, user_key, user_id)
         timing = ", ".join(f"{stage};dur={took_ms:.2f}" for stage, took_ms in answer.stage_ms.items())
         return Response(body.model_dump_json(), media_type=JSON, headers={"Server-Timing": timing})
 

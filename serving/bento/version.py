@@ -19,7 +19,7 @@ from immr.index.vector_index import Collection
 from immr.packaging.version_file import VersionFile
 from immr.search.ranker import Ranker
 from immr.search.searcher import Searcher
-from immr.types import Candidate, ItemFeatures
+from immr.types import Candidate, ItemFeatures, UserFeatures
 from immr.wiring import Parts
 from serving.process.garbage import freeze_loaded_objects
 
@@ -131,9 +131,20 @@ class ServedVersion:
         Raises:
             FeaturesUnavailableError: not loaded yet, or the store does not answer.
         """
+        return self._loaded().read(item_ids)
+
+    def read_user(self, user_id: str) -> UserFeatures | None:
+        """Features of a user, if there are any.
+
+        Raises:
+            FeaturesUnavailableError: not loaded yet, or the store does not answer.
+        """
+        return self._loaded().read_user(user_id)
+
+    def _loaded(self) -> RecentFeatures:
         if self._recent is None:
             raise FeaturesUnavailableError("the feature store is still starting: wait, or see the log")
-        return self._recent.read(item_ids)
+        return self._recent
 
     def _open(self) -> None:
         encoder = self._encoder = self._encoder or self._open_encoder()
@@ -155,6 +166,7 @@ class ServedVersion:
                     match_rule=self._match_rule,
                     texts=self._texts,
                     ranker=ranker,
+                    users=self,
                 )
             undo.pop_all()
         self._reason = ""

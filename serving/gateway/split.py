@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 
 from immr.errors import ExperimentError
 from immr.events.photos import PhotoStore
-from immr.events.query_ids import user_key
 from immr.experiment.assignment import assign, group
 from immr.experiment.context import Dimensions
 from immr.experiment.definition import CHALLENGER, CHAMPION, PREVIEW, Experiment, Variant, load
@@ -28,8 +27,9 @@ from serving.process.metrics import Metrics
 from serving.process.recording import Recorder
 from serving.wire.forms import SearchForm
 from serving.wire.problems import ProblemError, unavailable
-from serving.wire.schemas import USER_KEY_HEADER, SearchBody
+from serving.wire.schemas import SearchBody
 from serving.wire.search import paging
+from serving.wire.user import user_headers
 
 log = logging.getLogger(__name__)
 searches = logging.getLogger(SEARCHES)
@@ -140,7 +140,7 @@ class Gateway:
         start = time.perf_counter()
         experiment = self.experiment()
         assigned = assign(experiment, user_id).name
-        form.headers[USER_KEY_HEADER] = user_key(user_id)
+        form.headers.update(user_headers(user_id))
         label = PREVIEW if preview else group(experiment, user_id)
         versions: tuple[str, ...] = ()
         if experiment.kind == "interleave" and assigned == CHALLENGER and not form.asks_for_page:

@@ -15,6 +15,9 @@ VARIANT_HEADER = "x-immr-variant"
 USER_KEY_HEADER = "x-immr-user-key"
 """Set by the gateway: the suffix of the query's id, so that a user's events stay in order."""
 
+USER_HEADER = "x-immr-user"
+"""Set by the gateway: who searches, percent-encoded, for personal rankers. A cookie stays in the gateway."""
+
 
 class MemberBody(BaseModel):
     """Another item of a hit's group. A click on it counts for the hit: return the hit's `click_token`."""

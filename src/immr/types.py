@@ -100,6 +100,19 @@ class ItemFeatures:
 
 
 @dataclass(frozen=True, slots=True)
+class UserFeatures:
+    """A user's recent clicks in the feature store, newest first: the items, as the catalogue describes them.
+
+    All tuples have one entry for each click. None of them is in the text of the object, which may be logged.
+    """
+
+    items: tuple[str, ...] = field(repr=False)  # item_ids
+    categories: tuple[str, ...] = field(repr=False)
+    prices: tuple[float, ...] = field(repr=False)
+    attributes: tuple[Mapping[str, AttributeValue], ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """What an attribute of an item must be: one of the values, or a number within one of the ranges."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from immr.errors import EventLogError, EventRefusedError
-from immr.events.event_log import JOINED_SCHEMA, SEARCHES_SCHEMA, EventLog
+from immr.events.event_log import CLICKED_SCHEMA, JOINED_SCHEMA, SEARCHES_SCHEMA, EventLog
 from immr.events.kafka.log import KafkaEventLog
 from immr.events.postgres.log import PostgresEventLog
 from immr.events.sqlite import SqliteEventLog
@@ -266,6 +266,28 @@ def test_sums_by_query(log: EventLog) -> None:
         NOON,
     )
     assert log.by_query(since=NOON + timedelta(days=1)).num_rows == 0
+
+
+def test_recent_clicks_are_bounded_and_newest_first(log: EventLog) -> None:
+    def later(minutes: int) -> datetime:
+        return NOON + timedelta(minutes=minutes)
+
+    for minutes in range(4):
+        shown = [impression(f"q{minutes}", item, user_id="ann", ts=later(minutes)) for item in ("a", "b")]
+        log.record_impressions(shown)
+        log.record_clicks([click(f"q{minutes}", "a"), click(f"q{minutes}", "a", "order")])
+    log.record_impressions(
+        [impression("q9", "a", user_id="anonymous-q9"), impression("q8", "a", user_id="bot")]
+    )
+    log.record_impressions([impression("q7", "c", position, user_id="ben") for position in (1, 2)])
+    log.record_clicks([click("q9", "a"), click("q8", "a"), click("q7", "c")])
+    found = log.recent_clicks(per_user=3, most=100, without_users=["bot"])
+    assert found.schema == CLICKED_SCHEMA
+    assert found["query_id"].to_pylist() == ["q3", "q2", "q1", "q7"]
+    newest = {"user_id": "ann", "query_id": "q3", "item_id": "a", "ts": later(3)}
+    assert log.recent_clicks(per_user=3, most=1).to_pylist() == [newest]
+    assert log.recent_clicks(per_user=3, most=100, since=later(3)).to_pylist() == [newest]
+    assert log.recent_clicks(per_user=3, most=100, since=later(4)).num_rows == 0
 
 
 def test_sums_by_position_and_item_can_exclude_users(log: EventLog) -> None:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 
 from immr.errors import ContractError, FeaturesUnavailableError
+from immr.features.clicks import USERS_SCHEMA
 from immr.features.stats import SCHEMA
 from immr.settings import Settings
-from immr.types import ItemFeatures
+from immr.types import ItemFeatures, UserFeatures
 from immr.wiring import connect
 from tests.support import redis_process
 
@@ -161,6 +162,47 @@ def test_tables_that_do_not_fit_are_refused(store):
         store.materialize(_stats([]))
     with pytest.raises(ContractError, match="item_stats"):
         store.push(_stats(["a"]).set_column(1, "price", pa.array(["dear"])))
+
+
+def _users(names, items=("apple", "pear"), when=None):
+    rows = {
+        "items": list(items),
+        "categories": ["Fruit"] * len(items),
+        "prices": [2.0] * len(items),
+        "attributes": ['{"brand": "Ä"}'] * len(items),
+    }
+    when = when or datetime.now(UTC)
+    return pa.Table.from_pylist(
+        [{"user_id": name, **rows, "event_timestamp": when} for name in names], USERS_SCHEMA
+    )
+
+
+def test_users_are_read_and_replaced_as_a_whole(store):
+    store.materialize(_stats(["apple"]), _users(["ann", "ben"]))
+    both = UserFeatures(("apple", "pear"), ("Fruit",) * 2, (2.0, 2.0), ({"brand": "Ä"},) * 2)
+    assert [store.read_user(name) for name in ("ann", "ben", "cy", "")] == [both, both, None, None]
+    store.push(_stats(["apple"], when=NOW + timedelta(minutes=1)), _users(["ben", "cy"], ["pear"]))
+    found = [store.read_user(name) for name in ("ann", "ben", "cy")]
+    assert [user and user.items for user in found] == [None, ("pear",), ("pear",)]
+    store.push(_stats(["apple"], when=NOW + timedelta(minutes=2)))
+    assert [store.read_user(name) for name in ("ann", "ben", "cy")] == [None] * 3
+    assert set(store.read(["apple"])) == {"apple"}
+
+
+def test_a_forgotten_user_never_comes_back(store):
+    store.forget("cy")
+    store.materialize(_stats(["apple"]), _users(["ann", "ben", "cy"]))
+    assert store.read_user("cy") is None
+    store.forget("ann")
+    assert [store.read_user(name) is None for name in ("ann", "ben")] == [True, False]
+    store.materialize(_stats(["apple"]), _users(["ann", "ben"]))
+    assert [store.read_user(name) is None for name in ("ann", "ben")] == [True, False]
+
+
+def test_users_with_future_times_are_replaced(store):
+    store.materialize(_stats(["apple"]), _users(["ann"], when=datetime(2099, 1, 1, tzinfo=UTC)))
+    store.materialize(_stats(["apple"]), _users(["ann"], ["pear"]))
+    assert store.read_user("ann").items == ("pear",)
 
 
 def test_threads_read_while_others_push(store):

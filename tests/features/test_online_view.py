@@ -28,7 +28,7 @@ def view(tmp_path: Path) -> OnlineView:
         "event_timestamp": NOW,
     }
     FeastFeatures(tmp_path).materialize(pa.Table.from_pylist([row], SCHEMA))
-    return OnlineView(FeatureStore(str(tmp_path)), VIEW, FEATURES)
+    return OnlineView(FeatureStore(str(tmp_path)), VIEW, FEATURES, "item_id")
 
 
 def test_values_come_in_the_order_of_the_features(view: OnlineView) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.errors import ContractError
-from immr.loop.materialize import materialize, push
+from immr.loop.materialize import forget, materialize, push
 from immr.settings import Settings
-from immr.types import Impression
+from immr.types import Click, Impression
 from immr.wiring import Parts, connect
 from tests.support import tiny_training_set
 
@@ -51,12 +51,18 @@ class RecordedFeatures:
     """A feature store that keeps the rows it was given."""
 
     rows: list[dict[str, Any]]
+    users: dict[str, list[str]] | None
+    forgotten: str
 
-    def materialize(self, stats: pa.Table) -> int:
+    def materialize(self, stats: pa.Table, users: pa.Table | None = None) -> int:
         self.rows = stats.to_pylist()
+        self.users = None if users is None else {row["user_id"]: row["items"] for row in users.to_pylist()}
         return len(self.rows)
 
     push = materialize
+
+    def forget(self, user_id: str) -> None:
+        self.forgotten = user_id
 
 
 def parts_with(home: Path) -> tuple[Parts, RecordedFeatures]:
@@ -149,3 +155,61 @@ def test_a_folder_without_a_click_log_is_refused_by_name(tmp_path: Path) -> None
     parts, _ = parts_with(tmp_path / "home")
     with pytest.raises(ContractError, match=r"impressions\.parquet is missing"):
         materialize(parts, tiny_training_set.write(tmp_path), tmp_path)
+
+
+def write_queries(data: Path, **users: str) -> None:
+    """The table of queries: a user for each."""
+    rows = [
+        {"query_id": query, "user_id": user, "ts": NOON, "image": "q.jpg"} for query, user in users.items()
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, QUERIES.columns), data / "queries.parquet")
+
+
+def test_users_get_features_only_if_the_ranking_is_personal(tmp_path: Path, data: Path) -> None:
+    write_queries(data, a="ann", b="ben", c="cy")
+    parts, store = parts_with(tmp_path / "home")
+    training_set = tiny_training_set.write(tmp_path)
+    assert materialize(parts, training_set, data).users is None
+    assert store.users is None
+    made = materialize(parts, training_set, data, personal=True)
+    assert store.users == {"ann": [ITEM], "cy": [ITEM]}  # ben did not click
+    assert made.users == 2
+    assert "2 users with clicks in the last 30 days" in made.sentence
+
+
+def test_a_click_log_without_users_gives_none(tmp_path: Path, data: Path) -> None:
+    parts, store = parts_with(tmp_path / "home")
+    assert materialize(parts, tiny_training_set.write(tmp_path), data, personal=True).users == 0
+    assert store.users == {}
+
+
+def test_clicks_of_users_come_from_both_logs_once_and_without_bots(tmp_path: Path, data: Path) -> None:
+    write_queries(data, a="ann", b="ben", c="cy")
+    parts, store = parts_with(tmp_path / "home")
+    crawl = [(f"crawl-{n}", "crawler", NOON + timedelta(seconds=n / 10)) for n in range(60)]
+    hour = timedelta(hours=1)
+    searches = [
+        ("c", "cy", NOON + hour),
+        ("e", "ann", NOON + hour),
+        ("anonymous", "anonymous-anonymous", NOON),
+    ]
+    record(parts, [*crawl, *searches])
+    with connect(parts.settings) as writing:
+        writing.events.record_clicks(
+            [
+                Click(query, "click", query, ITEM, NOON + hour)
+                for query, *_ in (*crawl, *searches)
+                if query != "c"
+            ]
+        )
+    made = push(parts, tiny_training_set.write(tmp_path), data, personal=True)
+    parts.close()
+    # the event log's c was not clicked
+    assert store.users == {"ann": [ITEM, ITEM]}
+    assert made.users == 1
+
+
+def test_forgetting_a_user_is_up_to_the_store(tmp_path: Path) -> None:
+    parts, store = parts_with(tmp_path / "home")
+    forget(parts, "ann")
+    assert store.forgotten == "ann"

@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 
 from immr.errors import RankingError
+from immr.search.personal import Personal, personal_names
 from immr.search.ranker import RANKER, Ranker
 from immr.search.ranking import RankingRecipe, rank
 from immr.search.signals import names
 from immr.search.trees import Tree, Trees
-from immr.types import Candidate, Hit
+from immr.types import Candidate, Hit, UserFeatures
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CANDIDATES = [
@@ -51,6 +52,33 @@ def test_it_survives_its_file(tmp_path: Path) -> None:
     assert read == made
     assert read is not None
     assert order(read) == ["c", "a", "b"]
+
+
+STEADY = UserFeatures(("b",), ("",), (1.0,), ({},))
+# lifts what the user has clicked by 3 units
+AGAIN = Tree([personal_names({}).index("clicked_before")], [0.5], [True], [1], [0.0, 3.0])
+
+
+def personal() -> Ranker:
+    return Ranker({}, RankingRecipe(), 0.2, Trees([LIFT]), Personal(0.1, Trees([AGAIN])))
+
+
+def test_a_personal_ranker_adds_for_a_user_with_clicks_alone() -> None:
+    def added(by: Ranker, user: UserFeatures | None) -> dict[str, float]:
+        return by.added(CANDIDATES, 0, CANDIDATES, {}, NOW, user)
+
+    base = added(ranker(LIFT), None)
+    assert added(ranker(LIFT), STEADY) == base  # off
+    for stranger in (None, UserFeatures((), (), (), ())):
+        assert added(personal(), stranger) == base
+    assert added(personal(), STEADY) == {**base, "b": pytest.approx(base["b"] + 0.3)}
+
+
+def test_a_personal_ranker_survives_its_file_and_changes_no_other_file(tmp_path: Path) -> None:
+    personal().write(tmp_path)
+    assert Ranker.read(tmp_path) == personal()
+    ranker(LIFT).write(tmp_path)
+    assert "personal" not in (tmp_path / RANKER).read_text()
 
 
 def test_a_version_without_the_file_has_no_ranker(tmp_path: Path) -> None:

@@ -37,7 +37,6 @@ from immr.evaluation.bootstrap import Estimate
 from immr.evaluation.queries.kinds import KINDS, KindResult
 from immr.loop import evaluate as evaluate_verb
 from immr.loop import govern as govern_verb
-from immr.loop import materialize as materialize_verb
 from immr.loop import package as package_verb
 from immr.loop import serve as serve_verb
 from immr.loop import start as start_verb
@@ -191,38 +190,6 @@ def package(ctx: typer.Context, model: ModelName, recipe: OfVersion = "", as_jso
     chosen = recipes.by_name(recipe) if recipe else recipes.of_version(parts.registry, version)
     packaged = package_verb.package(parts, version, chosen)
     report(packaged.sentence, asdict(packaged), as_json)
-
-
-@app.command()
-def materialize(
-    ctx: typer.Context,
-    training_set: SetFolder,
-    data: DataSource,
-    mapping: MapFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write item features from a click log's last seven days to the online store.
-
-    Example: immr materialize training-set my-shop
-    """
-    made = materialize_verb.materialize(parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping))
-    report(made.sentence, asdict(made), as_json)
-
-
-@app.command()
-def push(
-    ctx: typer.Context,
-    training_set: SetFolder,
-    data: DataSource,
-    mapping: MapFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Update the online features from the click log and the event log.
-
-    Example: immr push training-set my-shop
-    """
-    made = materialize_verb.push(parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping))
-    report(made.sentence, asdict(made), as_json)
 
 
 @app.command()

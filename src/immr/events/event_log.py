@@ -61,6 +61,11 @@ CLICKS_SCHEMA = pa.schema(
 )
 """The fields of `Click`."""
 
+CLICKED_SCHEMA = pa.schema(
+    [("user_id", pa.string()), ("query_id", pa.string()), ("item_id", pa.string()), ("ts", _TS)]
+)
+"""Clicked impressions, each once, at the time when it was shown."""
+
 QUERIES_SCHEMA = pa.schema(
     [
         ("query_id", pa.string()),
@@ -140,6 +145,18 @@ class EventLog(Protocol):
 
     def clicks(self, since: datetime | None = None) -> pa.Table:
         """Clicks and orders since `since`, with the columns of `CLICKS_SCHEMA`, sorted by time."""
+
+    def recent_clicks(
+        self, per_user: int, most: int, since: datetime | None = None, without_users: Collection[str] = ()
+    ) -> pa.Table:
+        """Impressions that were clicked or ordered, with the columns of `CLICKED_SCHEMA`, newest first.
+
+        Args:
+            per_user: at most so many of each user.
+            most: at most so many of all users.
+            since: of the impressions.
+            without_users: user ids to leave out; users of searches without a user id always are.
+        """
 
     def by_query(self, since: datetime | None = None) -> pa.Table:
         """Impressions, clicks and orders per query, with the columns of `QUERIES_SCHEMA`, in any order."""

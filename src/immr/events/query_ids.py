@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import uuid
 
+ANONYMOUS = "anonymous-"
+"""With the query's id, the user id of a search without one: that user never comes back."""
 _KEY_CHARS = 4  # hex digits: many more keys than partitions, but too few to identify a user
 
 

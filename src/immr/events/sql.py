@@ -11,7 +11,13 @@ import pyarrow as pa
 
 from immr.errors import EventLogError, EventRefusedError
 from immr.events.aggregates import Counted, CtrBucket, Funnel, Latency, SummedBy
-from immr.events.event_log import CLICKS_SCHEMA, JOINED_SCHEMA, QUERIES_SCHEMA, SEARCHES_SCHEMA
+from immr.events.event_log import (
+    CLICKED_SCHEMA,
+    CLICKS_SCHEMA,
+    JOINED_SCHEMA,
+    QUERIES_SCHEMA,
+    SEARCHES_SCHEMA,
+)
 from immr.types import Click, Impression, SearchRecord
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,6 +33,7 @@ class Queries(Protocol):
     JOINED: str
     SEARCHES: str
     CLICKS: str
+    RECENT_CLICKS: str
     BY_QUERY: str
     SUMMED_BY: dict[str, str]
     CTR_OVER_TIME: str
@@ -47,8 +54,10 @@ class SqlReports(ABC):
     _queries: Queries
 
     @abstractmethod
-    def _table(self, query: str, schema: pa.Schema, since: datetime | None) -> pa.Table:
-        """The result of a query with the parameters `since` and `window`, see `table_of`."""
+    def _table(
+        self, query: str, schema: pa.Schema, since: datetime | None, **values: int | list[str]
+    ) -> pa.Table:
+        """The result of a query with these parameters, `since` and `window`, see `table_of`."""
 
     @abstractmethod
     def _rows(self, query: str, since: datetime | None, **values: int | list[str]) -> list[Row]:
@@ -65,6 +74,15 @@ class SqlReports(ABC):
     def clicks(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.clicks`."""
         return self._table(self._queries.CLICKS, CLICKS_SCHEMA, since)
+
+    def recent_clicks(
+        self, per_user: int, most: int, since: datetime | None = None, without_users: Collection[str] = ()
+    ) -> pa.Table:
+        """See `EventLog.recent_clicks`."""
+        without = sorted(without_users)
+        return self._table(
+            self._queries.RECENT_CLICKS, CLICKED_SCHEMA, since, per_user=per_user, most=most, without=without
+        )
 
     def by_query(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.by_query`."""

@@ -158,9 +158,11 @@ class SqliteEventLog(SqlReports):
         with self._translate_errors(), closing(self._connect()) as connection:
             return list(self._select(connection, query, since, **values))
 
-    def _table(self, query: str, schema: pa.Schema, since: datetime | None) -> pa.Table:
+    def _table(
+        self, query: str, schema: pa.Schema, since: datetime | None, **values: int | list[str]
+    ) -> pa.Table:
         with self._translate_errors(), closing(self._connect()) as connection:
-            return table_of(self._select(connection, query, since), schema)
+            return table_of(self._select(connection, query, since, **values), schema)
 
     def _select(
         self, connection: sqlite3.Connection, query: str, since: datetime | None, **values: int | list[str]

@@ -5,6 +5,8 @@ Times are whole microseconds since 1970 in UTC. Parameters: `:since` and `:windo
 
 from __future__ import annotations
 
+from immr.events.query_ids import ANONYMOUS
+
 TABLES = (
     "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)",
     """CREATE TABLE IF NOT EXISTS searches (
@@ -80,6 +82,13 @@ _CLICKED_IMPRESSIONS = f"""(SELECT i.*, click_ts <= i.ts + :window AS clicked,
     FROM (SELECT query_id, item_id, MIN(ts) AS click_ts, MIN(CASE WHEN type = 'order' THEN ts END) AS order_ts
         FROM clicks GROUP BY query_id, item_id)
     CROSS JOIN impressions i USING (query_id, item_id) WHERE +i.ts >= :since AND clicked)"""
+
+RECENT_CLICKS = f"""SELECT user_id, query_id, item_id, ts FROM (
+        SELECT *, ROW_NUMBER() OVER (PARTITION BY user_id ORDER BY ts DESC, query_id, item_id) AS place
+        FROM (SELECT DISTINCT user_id, query_id, item_id, ts FROM {_CLICKED_IMPRESSIONS}
+            WHERE user_id NOT IN (SELECT value FROM json_each(:without))
+                AND user_id <> '{ANONYMOUS}' || query_id))
+    WHERE place <= :per_user ORDER BY ts DESC, query_id, item_id LIMIT :most"""
 
 BY_QUERY = f"""WITH shown AS (
         SELECT query_id, user_id, variant, model_version, MIN(ts) AS ts, COUNT(*) AS impressions,

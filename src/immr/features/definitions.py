@@ -1,4 +1,4 @@
-"""The Feast repository: `feature_store.yaml`, and the entity, sources and view of items."""
+"""The Feast repository: `feature_store.yaml`, and the entities, sources and views of items and users."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import textwrap
 from datetime import timedelta
 from typing import Any
 
+from immr.features.clicks import USER_TTL
 from immr.features.redis_url import RedisUrl, connection_string
 
 PROJECT = "immr"
@@ -14,6 +15,8 @@ PUSH_SOURCE = "item_stats_push"
 REGISTRY_FILE = "data/registry.db"
 ONLINE_FILE = "data/online.db"
 OFFLINE_FILE = "data/item_stats.parquet"
+USER_VIEW = "user_clicks"
+USER_FEATURES = ("items", "categories", "prices", "attributes")
 FEATURES = ("price", "category", "impressions_7d", "clicks_7d", "ctr_7d", "stock", "updated_at")
 
 TTL = timedelta(0)
@@ -54,9 +57,9 @@ def on_redis(url: RedisUrl, registry: str = _REGISTRY_FILE_YAML) -> str:
 
 
 def definitions() -> list[Any]:
-    """Everything that is applied to the repository: the entity `item`, its sources, the view `item_stats`."""
+    """Everything that is applied: entities, sources, and the views `user_clicks` and `item_stats`."""
     from feast import Entity, FeatureView, Field, FileSource, PushSource, ValueType
-    from feast.types import Float64, Int64, String, UnixTimestamp
+    from feast.types import Array, Float64, Int64, String, UnixTimestamp
 
     item = Entity(
         name="item",
@@ -83,4 +86,21 @@ def definitions() -> list[Any]:
         ],
         description="Price, category, stock, age, and impressions and clicks of 7 days",
     )
-    return [item, offline, push, view]
+    user = Entity(
+        name="user", join_keys=["user_id"], value_type=ValueType.STRING, description="A user or visitor"
+    )
+    clicks = FeatureView(
+        name=USER_VIEW,
+        entities=[user],
+        ttl=USER_TTL,
+        source=None,  # online only, so that there is one place to delete a user from
+        schema=[
+            Field(name="user_id", dtype=String),
+            Field(name="items", dtype=Array(String)),
+            Field(name="categories", dtype=Array(String)),
+            Field(name="prices", dtype=Array(Float64)),
+            Field(name="attributes", dtype=Array(String)),
+        ],
+        description="A user's recent clicks, newest first; attributes are JSON",
+    )
+    return [item, user, offline, push, clicks, view]

@@ -7,27 +7,25 @@ from __future__ import annotations
 
 import fcntl
 import inspect
-import io
 import json
 import logging
-import math
-import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import replace
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from immr.errors import ContractError, FeaturesUnavailableError, ImmrError
+from immr.errors import ContractError, FeaturesUnavailableError
+from immr.features import forgotten
+from immr.features.clicks import USERS_SCHEMA
 from immr.features.definitions import (
     FEATURE_STORE_YAML,
-    FEATURES,
     OFFLINE_FILE,
     ONLINE_FILE,
     PUSH_SOURCE,
@@ -35,12 +33,20 @@ from immr.features.definitions import (
     VIEW,
     definitions,
 )
-from immr.features.online_view import OnlineView
-from immr.features.repository import close_connections, lacks_view, open_repository
-from immr.features.stats import COLUMNS, SCHEMA
+from immr.features.item_view import ItemView, is_future
+from immr.features.repository import (
+    answers,
+    close_connections,
+    lacks_view,
+    let_readers_in_while_writing,
+    open_repository,
+    quiet,
+)
+from immr.features.stats import checked
+from immr.features.user_view import UserView
 from immr.storage import fingerprint
 from immr.storage.atomic import write_atomically
-from immr.types import ItemFeatures
+from immr.types import ItemFeatures, UserFeatures
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -48,13 +54,11 @@ if TYPE_CHECKING:
     from immr.features.sql_registry import SqlRegistry
 
 _log = logging.getLogger(__name__)
-
 _YAML = "feature_store.yaml"
 _APPLIED = "data/applied.json"
 _LOADED = "data/loaded.json"
-_MAY_LACK = FEATURES[-2:]  # stock, updated_at
-_CHECKED_ITEMS = 1000
-_CLOCK_TOLERANCE = timedelta(days=1)
+_USERS = "data/users"  # exists while there may be rows of users
+_USERS_AGAIN_S = 60.0
 
 
 class FeastFeatures:
@@ -87,7 +91,9 @@ class FeastFeatures:
         self._yaml = yaml
         self._password = password
         self._sql_registry = sql_registry
-        self._online: OnlineView | None = None
+        self._online: ItemView | None = None
+        self._users: UserView | None = None
+        self._users_from_s = 0.0
         self._writer: FeatureStore | None = None  # its own connection: readers never see half a write
         self._reading = threading.Lock()
         self._writing = threading.Lock()
@@ -105,55 +111,64 @@ class FeastFeatures:
             FeaturesUnavailableError: never materialized, or the store does not answer: try again later.
         """
         self.read([""])
+        self.read_user("")
 
-    def materialize(self, stats: pa.Table) -> int:
+    def materialize(self, stats: pa.Table, users: pa.Table | None = None) -> int:
         """Make these rows the offline source, apply the definitions if they changed, load the rows online.
 
-        Online rows of other items stay as they are.
+        Online rows of other items stay as they are. Rows of users are only online, and all others are deleted.
+
+        Args:
+            stats: see `item_stats`.
+            users: see `user_clicks`; without it, no user has features.
 
         Returns:
-            The number of rows loaded.
+            The number of items loaded.
 
         Raises:
             ContractError: columns or types other than those of `SCHEMA`, or no row.
             FeaturesUnavailableError: the store does not answer.
+            SettingsError: the online store cannot delete a user.
         """
-        rows = _checked(stats)
+        rows = checked(stats)
         if not len(rows):
             raise ContractError("there is no row to materialize: check the items table")
         times = pc.min_max(rows["event_timestamp"]).as_py()
         margin = timedelta(seconds=1)
-        with self._write_lock(), _answers(self._path):
+        with self._write_lock(), answers(self._path):
             self._write_offline(rows)
             store = self._open_writer()
-            self._delete_future_rows(store, rows)
-            with _quiet():
+            ItemView(store).delete_future_rows(rows)
+            with quiet():
                 store.materialize(times["min"] - margin, times["max"] + margin, feature_views=[VIEW])
+            self._write_users(store, users)
             self._note_loaded(times["max"])
         _log.info("%d items materialized as of %s", len(rows), times["max"])
         return len(rows)
 
-    def push(self, stats: pa.Table) -> int:
-        """Write rows online through the push source, and append them offline.
+    def push(self, stats: pa.Table, users: pa.Table | None = None) -> int:
+        """Write rows online through the push source, and append them offline; users as in `materialize`.
 
         Returns:
-            The number of rows.
+            The number of items.
 
         Raises:
             ContractError: columns or types other than those of `SCHEMA`.
             FeaturesUnavailableError: never materialized, or the store does not answer.
+            SettingsError: the online store cannot delete a user.
         """
-        rows = _checked(stats)
+        rows = checked(stats)
         if not len(rows):
             return 0
         self._check_materialized()
-        with self._write_lock(), _answers(self._path):
+        with self._write_lock(), answers(self._path):
             store = self._open_writer()
-            self._delete_future_rows(store, rows)
+            ItemView(store).delete_future_rows(rows)
             store.push(PUSH_SOURCE, rows.to_pandas())
             # Feast's own append maps the file into memory and truncates it while it is read
             offline = [pq.read_table(self._path / OFFLINE_FILE), rows]  # older rows may lack newer columns
             self._write_offline(pa.concat_tables(offline, promote_options="default"))
+            self._write_users(store, users)
             self._note_loaded(pc.max(rows["event_timestamp"]).as_py())
         return len(rows)
 
@@ -165,40 +180,78 @@ class FeastFeatures:
         """
         if not item_ids:
             return {}
-        with self._reading, _answers(self._path):
+        with self._reading, answers(self._path):
             try:
-                rows = self._open_reader().read(item_ids)
+                found = self._open_reader().of(item_ids)
             except Exception:
                 self._online = None  # its connection may be permanently broken
                 raise
-        self._ready = True
-        return {item_id: _features(values) for item_id, values in rows.items() if _is_known(values)}
+            self._ready = True
+            return found
+
+    def read_user(self, user_id: str) -> UserFeatures | None:
+        """A user's features; None without any. Until the store has a view of users, nobody has any.
+
+        Raises:
+            FeaturesUnavailableError: never materialized, or the store does not answer.
+        """
+        with self._reading, answers(self._path):
+            try:
+                view = self._open_users()
+                return view.of(user_id) if view else None
+            except Exception:
+                self._users = None
+                raise
+
+    def forget(self, user_id: str) -> None:
+        """Delete a user's features, and never write any again.
+
+        Raises:
+            FeaturesUnavailableError: the store does not answer: call it again.
+            SettingsError: the online store cannot delete a user.
+        """
+        with self._write_lock(), answers(self._path):
+            forgotten.add(self._path, user_id)
+            if (self._path / _YAML).is_file() and not self._registry_is_missing():
+                UserView(self._open_writer()).delete(user_id)
 
     def freshness(self) -> datetime | None:
         """The newest event_timestamp that was loaded from this folder; reads one small file."""
         file = self._path / _LOADED
         return datetime.fromisoformat(json.loads(file.read_text())["newest"]) if file.is_file() else None
 
-    def _delete_future_rows(self, store: FeatureStore, rows: pa.Table) -> None:
-        """Redis keeps the newer of two rows: one from the future would block all later writes."""
-        if store.config.online_store.type != "redis":
-            return
-        step = max(1, len(rows) // _CHECKED_ITEMS)
-        online = OnlineView(store, VIEW, FEATURES)
-        newest = online.newest(rows["item_id"].to_pylist()[::step])
-        if newest is not None and _is_future(newest):
-            _log.warning("deleting all online features: their time, %s, is in the future", newest)
-            online.clear()
-
-    def _open_reader(self) -> OnlineView:
+    def _open_reader(self) -> ItemView:
         if self._online is None:
             self._check_materialized()
             store = open_repository(self._path, self._password)
             try:
-                self._online = OnlineView(store, VIEW, FEATURES)
+                self._online = ItemView(store)
             finally:
                 close_connections(store)  # the view is all that reads need of the registry
         return self._online
+
+    def _open_users(self) -> UserView | None:
+        """An earlier release may have applied the definitions without it: the next write applies them."""
+        if self._users is None and time.monotonic() > self._users_from_s:
+            from feast.errors import FeatureViewNotFoundException
+
+            self._check_materialized()
+            self._users_from_s = time.monotonic() + _USERS_AGAIN_S
+            store = open_repository(self._path, self._password)
+            with suppress(FeatureViewNotFoundException):
+                self._users = UserView(store)
+            close_connections(store)
+        return self._users
+
+    def _write_users(self, store: FeatureStore, users: pa.Table | None) -> None:
+        written = self._path / _USERS
+        if users is None and not written.is_file():
+            return
+        write_atomically(written, "")
+        rows = USERS_SCHEMA.empty_table() if users is None else users.cast(USERS_SCHEMA)
+        UserView(store).replace(forgotten.without(self._path, rows))
+        if users is None:
+            written.unlink()
 
     def _open_writer(self) -> FeatureStore:
         if self._writer is None:
@@ -224,10 +277,10 @@ class FeastFeatures:
             and not (self._sql_registry and lacks_view(store))
         ):
             return
-        with _quiet():
+        with quiet():
             store.apply(definitions())
         if (online := self._path / ONLINE_FILE).is_file():
-            _let_readers_in_while_writing(online)
+            let_readers_in_while_writing(online)
         write_atomically(applied, json.dumps({"key": key}))
 
     def _check_materialized(self) -> None:
@@ -249,7 +302,7 @@ class FeastFeatures:
 
     def _note_loaded(self, newest: datetime) -> None:
         former = self.freshness()
-        if former is not None and not _is_future(former):
+        if former is not None and not is_future(former):
             newest = max(newest, former)
         write_atomically(self._path / _LOADED, json.dumps({"newest": newest.astimezone(UTC).isoformat()}))
 
@@ -265,54 +318,3 @@ class FeastFeatures:
                 finally:
                     if self._writer is not None:
                         close_connections(self._writer)
-
-
-@contextmanager
-def _answers(path: Path) -> Iterator[None]:
-    """Translate the exceptions of Feast and its stores, which have no common base class."""
-    try:
-        yield
-    except ImmrError:
-        raise
-    except Exception as error:
-        raise FeaturesUnavailableError(
-            f"the feature store {path} does not answer ({type(error).__name__}: {error}): "
-            "check the folder and its feature_store.yaml, then run `immr materialize`"
-        ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Log at debug level what Feast prints while it applies and materializes."""
-    printed = io.StringIO()
-    with redirect_stdout(printed), redirect_stderr(printed):
-        yield
-    _log.debug("feast: %s", printed.getvalue().strip())
-
-
-def _is_future(time: datetime) -> bool:
-    return time > datetime.now(UTC) + _CLOCK_TOLERANCE
-
-
-def _checked(stats: pa.Table) -> pa.Table:
-    try:
-        return stats.select(list(COLUMNS)).cast(SCHEMA).combine_chunks()
-    except (KeyError, ValueError, pa.ArrowException) as error:
-        raise ContractError(
-            f"the table of item features does not fit ({error}): make it with immr.features.stats.item_stats"
-        ) from error
-
-
-def _is_known(values: list[Any]) -> bool:
-    return None not in values[: len(FEATURES) - len(_MAY_LACK)]
-
-
-def _features(values: list[Any]) -> ItemFeatures:
-    features = ItemFeatures(*values)
-    unknown = features.stock is None or math.isnan(features.stock)  # pandas and Feast store null as NaN
-    return replace(features, stock=None) if unknown else features
-
-
-def _let_readers_in_while_writing(database: Path) -> None:
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from immr.types import ItemFeatures
+from immr.types import ItemFeatures, UserFeatures
 
 
 class FeatureReader(Protocol):
@@ -22,8 +22,19 @@ class FeatureReader(Protocol):
         """
 
 
-class FeatureStore(FeatureReader, Protocol):
-    """Entity features of items. Tables passed to it have the schema `immr.features.stats.SCHEMA`."""
+class UserReader(Protocol):
+    """Reads features of users. Every `FeatureStore` is one."""
+
+    def read_user(self, user_id: str) -> UserFeatures | None:
+        """A user's features; None without any.
+
+        Raises:
+            FeaturesUnavailableError: the store does not answer.
+        """
+
+
+class FeatureStore(FeatureReader, UserReader, Protocol):
+    """Features of items (tables of `stats.SCHEMA`) and of users (tables of `clicks.USERS_SCHEMA`)."""
 
     @property
     def ready(self) -> bool:
@@ -36,11 +47,21 @@ class FeatureStore(FeatureReader, Protocol):
             FeaturesUnavailableError: the store does not answer, or was never materialized: try again later.
         """
 
-    def materialize(self, stats: pa.Table) -> int:
-        """Make these rows the offline source and load them online; returns the rows loaded."""
+    def materialize(self, stats: pa.Table, users: pa.Table | None = None) -> int:
+        """Make these rows the offline source and load them online; returns the rows of items.
 
-    def push(self, stats: pa.Table) -> int:
-        """Write newer rows online, and append them offline, between two materializations."""
+        After it, exactly the users of the second table have features, except those who were forgotten.
+        """
+
+    def push(self, stats: pa.Table, users: pa.Table | None = None) -> int:
+        """Write newer rows online, and append them offline, between two materializations; users as there."""
+
+    def forget(self, user_id: str) -> None:
+        """Delete a user's features, and never write any again.
+
+        Raises:
+            FeaturesUnavailableError: the store does not answer: call it again.
+        """
 
     def freshness(self) -> datetime | None:
         """The newest event_timestamp online; None if unknown."""

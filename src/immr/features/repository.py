@@ -1,19 +1,25 @@
-"""Opens a Feast repository: a folder with `feature_store.yaml`."""
+"""Opens a Feast repository, a folder with `feature_store.yaml`, and calls Feast without its side effects."""
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from immr.errors import FeaturesUnavailableError, ImmrError
 from immr.features.definitions import VIEW
 from immr.features.redis_url import with_password
 
 if TYPE_CHECKING:
     from feast import FeatureStore
 
+_log = logging.getLogger(__name__)
 _importing = threading.Lock()
 _PROMETHEUS_VARIABLES = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
 
@@ -70,3 +76,32 @@ def import_feast() -> None:
 
 def _unchanged(target: Any) -> Any:
     return target
+
+
+@contextmanager
+def answers(path: Path) -> Iterator[None]:
+    """Translate the exceptions of Feast and its stores, which have no common base class."""
+    try:
+        yield
+    except ImmrError:
+        raise
+    except Exception as error:
+        raise FeaturesUnavailableError(
+            f"the feature store {path} does not answer ({type(error).__name__}: {error}): "
+            "check the folder and its feature_store.yaml, then run `immr materialize`"
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Log at debug level what Feast prints while it applies and materializes."""
+    printed = io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(printed):
+        yield
+    _log.debug("feast: %s", printed.getvalue().strip())
+
+
+def let_readers_in_while_writing(database: Path) -> None:
+    """Switch a SQLite database to its write-ahead log."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")

@@ -115,6 +115,20 @@ def item_stats(
     return counted.append_column("event_timestamp", moments).cast(SCHEMA)
 
 
+def checked(stats: pa.Table) -> pa.Table:
+    """A table with the columns and types of `SCHEMA`.
+
+    Raises:
+        ContractError: it has others.
+    """
+    try:
+        return stats.select(list(COLUMNS)).cast(SCHEMA).combine_chunks()
+    except (KeyError, ValueError, pa.ArrowException) as error:
+        raise ContractError(
+            f"the table of item features does not fit ({error}): make it with immr.features.stats.item_stats"
+        ) from error
+
+
 def _query(tables: dict[str, pa.Table], sql: str, values: dict[str, object]) -> pa.Table:
     import duckdb
 

@@ -1,6 +1,7 @@
-"""Materialize: compute item features from impressions and clicks, and write them to the online feature store.
+"""Materialize: compute features from impressions and clicks, and write them to the online feature store.
 
-Bots are excluded by the readout's rules. Impressions of all variants count.
+Items always have features; users have them if the ranking is personal (docs/ranking.md). Bots are excluded by the
+readout's rules. Impressions of all variants count.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from immr.data.admission import TableCounts, admit_table
 from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.data.sources.shop import Shop
 from immr.data.training_set import TableUse
+from immr.features.clicks import CLICKS_BY_USER, MAX_CLICKS, USER_CLICKS, USER_WINDOW, user_clicks
 from immr.features.stats import COUNTS_SCHEMA, WINDOW, item_stats
 from immr.readout.bots import DEFAULT_BOT_POLICY, mark_bots
 
@@ -42,6 +44,16 @@ WHERE shown.ts > $since
 GROUP BY query_id, queries.user_id
 """
 
+_CLICKED_IN_LOG = """
+SELECT queries.user_id, query_id, item_id, make_timestamp(epoch_us(max(shown.ts))) AS ts
+FROM read_parquet($impressions) AS shown JOIN read_parquet($queries) AS queries USING (query_id)
+WHERE clicked AND shown.ts > $since AND query_id NOT IN (SELECT query_id FROM without)
+    AND queries.user_id NOT IN (SELECT user_id FROM bots)
+GROUP BY queries.user_id, query_id, item_id
+QUALIFY row_number() OVER (PARTITION BY queries.user_id ORDER BY max(shown.ts) DESC, query_id, item_id) <= $per_user
+ORDER BY max(shown.ts) DESC LIMIT $most
+"""
+
 _FATES = f"""
 SELECT CASE WHEN ts <= $since OR ts > $until THEN '{_OLDER}'
             WHEN query_id IN (SELECT query_id FROM of_bots) THEN '{_OF_BOTS}'
@@ -60,13 +72,15 @@ class Materialized:
     items: int  # with features
     without_impressions: int  # of them, not shown to anyone in the seven days
     use: tuple[TableUse, ...]
+    users: int | None = None  # with features; None unless the ranking is personal
 
     @property
     def sentence(self) -> str:
         """What the command prints: a sentence about the items, and one about each table."""
         unseen = f"; {self.without_impressions:,} were not shown in the last seven days"
         about_items = f"{self.items:,} items have features online{unseen if self.without_impressions else ''}"
-        return "\n".join([about_items, *(each.sentence for each in self.use)])
+        about_users = [] if self.users is None else [f"{self.users:,} users with clicks in the last 30 days"]
+        return "\n".join(["; ".join([about_items, *about_users]), *(each.sentence for each in self.use)])
 
 
 @dataclass(frozen=True)
@@ -74,36 +88,59 @@ class _ClickLog:
     """The valid impressions of a shop's folder, and how many rows were not valid."""
 
     impressions: Path
+    queries: Path | None  # has the user ids; the table is optional
     newest: datetime
-    queries_of_bots: pa.Table  # query_id; empty without a table of queries, which has the user ids
+    queries_of_bots: pa.Table  # query_id; empty without a table of queries
     admitted: Mapping[str, TableCounts]  # by table
 
 
-def materialize(parts: Parts, training_set: TrainingSet, data: Shop | str | Path) -> Materialized:
+def materialize(
+    parts: Parts, training_set: TrainingSet, data: Shop | str | Path, personal: bool = False
+) -> Materialized:
     """Write features of the click log's last seven days.
+
+    Args:
+        parts: The process's adapters.
+        training_set: Its items are the catalogue.
+        data: Has the click log.
+        personal: Whether users get features too, from the last 30 days. Else all of theirs are deleted.
 
     Raises:
         ContractError: No impression meets the contract.
         FeaturesUnavailableError: The feature store does not answer.
+        SettingsError: Users should get features, but the online store cannot delete a user.
     """
     with _click_log(data) as log:
         stats = item_stats(
             training_set.items, log.impressions, log.newest, without_queries=log.queries_of_bots
         )
         use = _use(log, training_set, log.newest)
-    return Materialized(parts.features.materialize(stats), _without_impressions(stats), use)
+        users = (
+            user_clicks(training_set.items, _clicked_in(log, log.newest), log.newest) if personal else None
+        )
+    count = parts.features.materialize(stats, users)
+    return Materialized(count, _without_impressions(stats), use, _rows(users))
 
 
-def push(parts: Parts, training_set: TrainingSet, data: Shop | str | Path) -> Materialized:
+def push(
+    parts: Parts, training_set: TrainingSet, data: Shop | str | Path, personal: bool = False
+) -> Materialized:
     """Write features of the click log and of the event log.
 
     The seven days end at the newest impression of both. Queries in both (the click log may be an export of
     the event log) count once, with the event log's values.
 
+    Args:
+        parts: The process's adapters.
+        training_set: Its items are the catalogue.
+        data: Has the click log.
+        personal: As for `materialize`.
+
     Raises:
         ContractError: No impression meets the contract.
         EventLogError: The event log does not answer.
         FeaturesUnavailableError: The feature store does not answer.
+        SettingsError: Users should get features, but the online store cannot delete a user.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -116,7 +153,25 @@ def push(parts: Parts, training_set: TrainingSet, data: Shop | str | Path) -> Ma
         live = _live_counts(parts.events, now - WINDOW + _MICROSECOND, bots=_bots_of(queries))
         stats = item_stats(training_set.items, log.impressions, now, live=live, without_queries=without)
         use = _use(log, training_set, now, in_event_log)
-    return Materialized(parts.features.push(stats), _without_impressions(stats), use)
+        users = None
+        if personal:
+            clicked = _clicked_in_both(log, parts.events, now)
+            users = user_clicks(training_set.items, clicked, now)
+    count = parts.features.push(stats, users)
+    return Materialized(count, _without_impressions(stats), use, _rows(users))
+
+
+def forget(parts: Parts, user_id: str) -> None:
+    """Delete a user's features, and never write any again. The event log keeps the user's events.
+
+    Raises:
+        FeaturesUnavailableError: The feature store does not answer: call it again.
+    """
+    parts.features.forget(user_id)
+
+
+def _rows(users: pa.Table | None) -> int | None:
+    return None if users is None else users.num_rows
 
 
 def _without_impressions(stats: pa.Table) -> int:
@@ -164,12 +219,14 @@ def _click_log(data: Shop | str | Path) -> Iterator[_ClickLog]:
         impressions = folder / "impressions.parquet"
         newest = _newest(impressions)
         of_bots = pa.table({"query_id": pa.array([], pa.string())})
+        asked_file = None
         if asked := shop.table(QUERIES, optional=True):
             admitted[QUERIES.name] = admit_table(asked, folder)
-            queries = _queries_of(impressions, folder / "queries.parquet", newest - WINDOW)
+            asked_file = folder / "queries.parquet"
+            queries = _queries_of(impressions, asked_file, newest - WINDOW)
             is_bot = pc.is_in(queries["user_id"], value_set=pa.array(_bots_of(queries), pa.string()))
             of_bots = queries.filter(is_bot).select(["query_id"])
-        yield _ClickLog(impressions, newest, of_bots, admitted)
+        yield _ClickLog(impressions, asked_file, newest, of_bots, admitted)
 
 
 def _newest(impressions: Path) -> datetime:
@@ -201,6 +258,40 @@ def _bots_of(queries: pa.Table) -> list[str]:
         base.register("queries", queries)
         mark_bots(base, DEFAULT_BOT_POLICY)
         return [user for (user,) in base.execute("SELECT user_id FROM bots").fetchall()]
+
+
+def _clicked_in_both(log: _ClickLog, events: EventLog, now: datetime) -> pa.Table:
+    """Clicks by user of the last 30 days, those of queries in both logs once."""
+    import pyarrow as pa
+
+    since = now - USER_WINDOW + _MICROSECOND
+    queries = events.by_query(since)
+    live = events.recent_clicks(USER_CLICKS, MAX_CLICKS, since, _bots_of(queries))
+    return pa.concat_tables([live, _clicked_in(log, now, queries.select(["query_id"])).cast(live.schema)])
+
+
+def _clicked_in(log: _ClickLog, until: datetime, without: pa.Table | None = None) -> pa.Table:
+    """Clicks by user in the click log; none without a table of queries.
+
+    Args:
+        log: With all its clicks.
+        until: End of the 30 days.
+        without: query_id of queries to leave out.
+    """
+    import duckdb
+    import pyarrow as pa
+
+    if log.queries is None:
+        return CLICKS_BY_USER.empty_table()
+    since = until - USER_WINDOW
+    bots = _bots_of(_queries_of(log.impressions, log.queries, since))
+    values = {"since": since, "impressions": str(log.impressions), "queries": str(log.queries)}
+    with duckdb.connect() as base:
+        base.register("bots", pa.table({"user_id": pa.array(bots, pa.string())}))
+        base.register("without", log.queries_of_bots.schema.empty_table() if without is None else without)
+        bounds = {"per_user": USER_CLICKS, "most": MAX_CLICKS}
+        found: pa.Table = base.sql(_CLICKED_IN_LOG, params={**values, **bounds}).to_arrow_table()
+    return found.cast(CLICKS_BY_USER)
 
 
 def _live_counts(events: EventLog, since: datetime, bots: list[str]) -> pa.Table:

@@ -147,6 +147,7 @@ def _learn(
     from immr.model.query_encoder import OnnxQueryEncoder
     from immr.ranking.examples import examples
     from immr.ranking.first_stage import first_stage
+    from immr.ranking.histories import histories
     from immr.ranking.learning import learn
     from immr.ranking.photos import with_photos
 
@@ -159,7 +160,9 @@ def _learn(
     )
     embedded = encode_pictures(folder, items, parts.settings.cache_dir)
     first = first_stage(queries_QD, embedded.rows_PD, clicks.query_R, clicks.item_R, embedded.pictures_N)
-    return learn(examples(clicks, items, first, recipe.ranking), recipe.ranking, recipe.ranker)
+    made = examples(clicks, items, first, recipe.ranking)
+    earlier = histories(clicks, items, made.attributes) if recipe.ranker.personal else None
+    return learn(made, recipe.ranking, recipe.ranker, earlier)
 
 
 def _click_log(shop: Shop, items: Sequence[Item], max_queries: int, scratch: Path) -> ClickLog:
@@ -224,5 +227,6 @@ def _numbers(learned: Learned) -> dict[str, float]:
         "trees": float(len(learned.ranker.trees.trees)),
         "doubts": float(len(learned.doubts)),
         **learned.verdict.numbers,
+        **(learned.personal.numbers if learned.personal else {}),
         **examined,
     }

@@ -4,14 +4,14 @@ Each click forms one list: the clicked item is relevant, everything else shown w
 and the list's weight is 1 / propensity of the click's position. Clicks of one query thus compete with
 each other too, which keeps the expected gradient unbiased (Joachims, Swaminathan and Schnabel, WSDM 2017; Wang et
 al., "Position Bias Estimation for Unbiased Learning to Rank in Personal Search", WSDM 2018). The trees start
-from the hand weights' scores. (ours)
+from given scores, such as those of the hand weights. (ours)
 
 Shapes: R impressions, P clicks, E rows of all lists, F signals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +22,14 @@ from immr.ranking.examples import Examples, Values
 from immr.ranking.ranker_recipe import RankerRecipe
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
-from immr.search.signals import names
+from immr.search.signals import Signals, names
 from immr.search.trees import Tree, Trees
 
 if TYPE_CHECKING:
     import lightgbm
 
 _CUT = 10  # of the ndcg used for early stopping
+_ROWS_AT_ONCE = 2_000  # rows × conditions of all trees are in memory
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,38 @@ def click_lists(examples: Examples, weight_R: Values, wanted_Q: npt.NDArray[np.b
 def boost(
     examples: Examples, train: Lists, stop: Lists, ranking: RankingRecipe, recipe: RankerRecipe
 ) -> Ranker:
-    """Fit the trees, and keep as many as rank the `stop` lists best; possibly none."""
+    """Fit trees on top of the hand weights."""
+    columns = names(examples.attributes)
+    unit, trees = fit(examples.signals_RF, examples.hand_R, columns, train, stop, recipe)
+    return Ranker(examples.attributes, ranking, unit, trees)
+
+
+def fit(
+    signals_RF: Signals,
+    start_R: Values,
+    columns: Sequence[str],
+    train: Lists,
+    stop: Lists,
+    recipe: RankerRecipe,
+) -> tuple[float, Trees]:
+    """Fit trees on top of scores, and keep as many as rank the `stop` lists best; possibly none.
+
+    Args:
+        signals_RF: what the trees read.
+        start_R: the scores that they add to.
+        columns: names of the signals.
+        train: the lists to learn from.
+        stop: the lists for early stopping.
+        recipe: of the trees.
+
+    Returns:
+        The unit of the trees' values, and the trees.
+    """
     import lightgbm
 
-    unit = _unit(examples, train)
-    training = _dataset(examples, train, unit)
-    stopping = _dataset(examples, stop, unit, training)
+    unit = _unit(start_R, train)
+    training = _dataset(signals_RF, start_R / unit, columns, train)
+    stopping = _dataset(signals_RF, start_R / unit, columns, stop, training)
     best: dict[str, Any] = {}
     booster = lightgbm.train(
         _parameters(recipe),
@@ -76,10 +103,25 @@ def boost(
         ],
     )
     reached = best["valid_0"][f"ndcg@{_CUT}"][booster.best_iteration - 1]
-    count = booster.best_iteration if reached > _ndcg(examples.hand_R, stop) else 0
+    count = booster.best_iteration if reached > _ndcg(start_R, stop) else 0
     dumped = booster.dump_model(num_iteration=count)["tree_info"] if count else []
-    trees = Trees([tree_of(each["tree_structure"]) for each in dumped])
-    return Ranker(examples.attributes, ranking, unit, trees)
+    return unit, Trees([tree_of(each["tree_structure"]) for each in dumped])
+
+
+def scores(ranker: Ranker, examples: Examples, wanted_Q: npt.NDArray[np.bool_]) -> Values:
+    """(R,) the ranker's scores as a Bento computes them for strangers; hand-weight scores of unwanted queries."""
+    total_R = examples.hand_R.copy()
+    wanted_R = examples.of_queries(wanted_Q)
+    total_R[wanted_R] += ranker.unit * predicted(ranker.trees, examples.signals_RF[wanted_R])
+    return total_R
+
+
+def predicted(trees: Trees, signals_RF: Signals) -> Values:
+    """(R,) the sum of the trees, some rows at a time."""
+    blocks = range(0, len(signals_RF), _ROWS_AT_ONCE)
+    return np.concatenate(
+        [np.zeros(0), *(trees.predict(signals_RF[start : start + _ROWS_AT_ONCE]) for start in blocks)]
+    )
 
 
 def tree_of(structure: Mapping[str, Any]) -> Tree:
@@ -125,26 +167,30 @@ def _parameters(recipe: RankerRecipe) -> dict[str, Any]:
     }
 
 
-def _unit(examples: Examples, lists: Lists) -> float:
-    """The spread of the hand weights' scores within a list."""
-    hand_E = examples.hand_R[lists.row_E]
+def _unit(start_R: Values, lists: Lists) -> float:
+    """The spread of the scores within a list."""
+    start_E = start_R[lists.row_E]
     list_E = np.repeat(np.arange(len(lists.size_P)), lists.size_P)
-    mean_P = np.bincount(list_E, hand_E) / lists.size_P
-    return float(np.sqrt(np.mean((hand_E - mean_P[list_E]) ** 2))) or 1.0
+    mean_P = np.bincount(list_E, start_E) / lists.size_P
+    return float(np.sqrt(np.mean((start_E - mean_P[list_E]) ** 2))) or 1.0
 
 
 def _dataset(
-    examples: Examples, lists: Lists, unit: float, reference: lightgbm.Dataset | None = None
+    signals_RF: Signals,
+    start_R: Values,
+    columns: Sequence[str],
+    lists: Lists,
+    reference: lightgbm.Dataset | None = None,
 ) -> lightgbm.Dataset:
     import lightgbm
 
     return lightgbm.Dataset(
-        examples.signals_RF[lists.row_E],
+        signals_RF[lists.row_E],
         label=lists.relevant_E.astype(np.int32),
         weight=np.repeat(lists.weight_P, lists.size_P),
         group=lists.size_P,
-        init_score=examples.hand_R[lists.row_E] / unit,
-        feature_name=names(examples.attributes),
+        init_score=start_R[lists.row_E],
+        feature_name=list(columns),
         reference=reference,
         params={"verbosity": -1},
     )

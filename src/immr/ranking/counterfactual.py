@@ -80,25 +80,71 @@ def judge(
     recipe: RankerRecipe,
 ) -> RankerVerdict:
     """The gate: the difference must be above zero with the log's position bias and with that of each part."""
-    curves = {"all": whole, **parts}
+    found = compare(ranker_R, examples.hand_R, examples, {"all": whole, **parts}, judged_Q, recipe)
+    sentence = (
+        f"The gate {'passes' if found.passed else 'does not pass'}: on {found.clicks:,} later clicks of other users "
+        f"the ranker's ndcg is {found.by_curve['all'].mean:+.4f} against the hand weights ({found.interval})."
+    )
+    return RankerVerdict(found.passed, sentence, found.by_curve["all"], found.numbers)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How one order compares with another, with each curve of the position bias."""
+
+    clicks: int
+    by_curve: Mapping[str, Estimate]  # `all` is that of the whole log
+    confidence: float
+
+    @property
+    def worst(self) -> str:
+        """The curve with the smallest lower bound."""
+        return min(self.by_curve, key=lambda name: self.by_curve[name].low)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is above zero with every curve."""
+        return self.by_curve[self.worst].low > 0
+
+    @property
+    def interval(self) -> str:
+        """The interval of the difference, for a sentence."""
+        of_all, worst = self.by_curve["all"], self.worst
+        low = self.by_curve[worst].low
+        at_worst = "" if worst == "all" else f"; with the position bias of {worst} at least {low:+.4f}"
+        return f"{self.confidence:.0%} interval {of_all.low:+.4f} to {of_all.high:+.4f}{at_worst}"
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """For programs."""
+        numbers = {"gate_clicks": float(self.clicks)}
+        for name, estimate in self.by_curve.items():
+            numbers |= {f"difference.{name}": estimate.mean, f"difference_low.{name}": estimate.low}
+        return numbers
+
+
+def compare(
+    new_R: Values,
+    former_R: Values,
+    examples: Examples,
+    curves: Mapping[str, Propensities],
+    judged_Q: npt.NDArray[np.bool_],
+    recipe: RankerRecipe,
+) -> Comparison:
+    """Compare two orders by the clicks of some queries.
+
+    Args:
+        new_R: scores of one.
+        former_R: scores of the other.
+        examples: of the log.
+        curves: the position bias; `all` is that of the whole log.
+        judged_Q: the queries.
+        recipe: of the interval.
+    """
     judged_R = examples.of_queries(judged_Q)
-    gained_R = gains(ranker_R, examples, judged_Q) - gains(examples.hand_R, examples, judged_Q)
-    found = {
+    gained_R = gains(new_R, examples, judged_Q) - gains(former_R, examples, judged_Q)
+    by_curve = {
         name: difference(gained_R, examples, judged_R * weights(curve, examples, recipe.max_weight), recipe)
         for name, curve in curves.items()
     }
-    worst = min(found, key=lambda name: found[name].low)
-    passed = found[worst].low > 0
-    clicks = int((examples.log.clicked_R & judged_R).sum())
-    at_worst = (
-        "" if worst == "all" else f"; with the position bias of {worst} at least {found[worst].low:+.4f}"
-    )
-    sentence = (
-        f"The gate {'passes' if passed else 'does not pass'}: on {clicks:,} later clicks of other users the "
-        f"ranker's ndcg is {found['all'].mean:+.4f} against the hand weights ({recipe.confidence:.0%} interval "
-        f"{found['all'].low:+.4f} to {found['all'].high:+.4f}{at_worst})."
-    )
-    numbers = {"gate_clicks": float(clicks)}
-    for name, estimate in found.items():
-        numbers |= {f"difference.{name}": estimate.mean, f"difference_low.{name}": estimate.low}
-    return RankerVerdict(passed, sentence, found["all"], numbers)
+    return Comparison(int((examples.log.clicked_R & judged_R).sum()), by_curve, recipe.confidence)

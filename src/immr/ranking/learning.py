@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from immr.errors import RankingError
-from immr.ranking.boosting import boost, click_lists
+from immr.ranking.boosting import boost, click_lists, scores
 from immr.ranking.counterfactual import RankerVerdict, judge, weights
 from immr.ranking.doubts import Doubt, by_part, doubts
-from immr.ranking.examples import Examples, Values
+from immr.ranking.examples import Examples
+from immr.ranking.histories import Histories
+from immr.ranking.personal import Judged, personalize
 from immr.ranking.propensity import PLACES, Propensities, estimate, places_of, strata
 from immr.ranking.ranker_recipe import RankerRecipe
 from immr.ranking.split import Split, split
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
 
-_ROWS_AT_ONCE = 2_000  # rows × conditions of all trees are in memory
 _MOST_UNKNOWN = 0.2  # share of clicks at positions whose propensity is unknown
 
 
@@ -30,15 +30,26 @@ class Learned:
     verdict: RankerVerdict
     propensities: Propensities
     doubts: list[Doubt]
+    personal: RankerVerdict | None = None  # against the same ranker without; None if it was not tried
 
     @property
     def sentence(self) -> str:
-        """The verdict, with its warnings."""
-        return " ".join([self.verdict.sentence, *(f"Beware: {doubt}." for doubt in self.doubts)])
+        """The verdicts, with their warnings."""
+        personal = [self.personal.sentence] if self.personal else []
+        return " ".join([self.verdict.sentence, *personal, *(f"Beware: {doubt}." for doubt in self.doubts)])
 
 
-def learn(examples: Examples, ranking: RankingRecipe, recipe: RankerRecipe) -> Learned:
+def learn(
+    examples: Examples, ranking: RankingRecipe, recipe: RankerRecipe, histories: Histories | None = None
+) -> Learned:
     """Estimate the position bias, fit a ranker, and compare it with the hand weights.
+
+    Args:
+        examples: of the log.
+        ranking: the hand weights.
+        recipe: of the ranker.
+        histories: of the same log. A ranker that passes then also learns from users' earlier clicks, and uses them if
+            that is better.
 
     Raises:
         RankingError: the log has too few clicks, or its positions vary too little to tell position bias from
@@ -59,30 +70,19 @@ def learn(examples: Examples, ranking: RankingRecipe, recipe: RankerRecipe) -> L
     ranker = boost(examples, train, stop, ranking, recipe)
     known = {name: curve for name, curve in curves.items() if _is_known(curve, examples, recipe)}
     verdict = judge(scores(ranker, examples, parts.gate_Q), examples, whole, known, parts.gate_Q, recipe)
-    return Learned(ranker, verdict, whole, doubts(curves))
-
-
-def scores(ranker: Ranker, examples: Examples, judged_Q: npt.NDArray[np.bool_]) -> Values:
-    """(R,) the ranker's scores as a Bento computes them; hand-weight scores for queries not in `judged_Q`."""
-    total_R = examples.hand_R.copy()
-    rows = np.flatnonzero(examples.of_queries(judged_Q))
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        some = rows[start : start + _ROWS_AT_ONCE]
-        total_R[some] += ranker.unit * ranker.trees.predict(examples.signals_RF[some])
-    return total_R
+    personal = None
+    if histories is not None and verdict.passed:
+        judged = Judged(parts, weight_R, {"all": whole, **known})
+        ranker, personal = personalize(ranker, examples, histories, judged, recipe)
+    return Learned(ranker, verdict, whole, doubts(curves), personal)
 
 
 def _check_clicks(examples: Examples, parts: Split, recipe: RankerRecipe) -> None:
-    needed = {"train": recipe.min_clicks, "stop": recipe.min_clicks // 3, "gate": recipe.min_clicks // 3}
-    for (name, least), queries in zip(
-        needed.items(), (parts.train_Q, parts.stop_Q, parts.gate_Q), strict=True
-    ):
-        clicks = int((examples.log.clicked_R & examples.of_queries(queries)).sum())
-        if clicks < least:
-            raise RankingError(
-                f"the log has {int(examples.log.clicked_R.sum())} clicks on the catalogue, of which {clicks} "
-                f"remain to {name} (needed: {least}): rank by hand weights until there are more"
-            )
+    if lacking := parts.lacks(examples.log, recipe):
+        raise RankingError(
+            f"the log has {int(examples.log.clicked_R.sum())} clicks on the catalogue, of which {lacking}: rank by "
+            "hand weights until there are more"
+        )
 
 
 def _check_propensities(found: Propensities, examples: Examples, recipe: RankerRecipe) -> None:

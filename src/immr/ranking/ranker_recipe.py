@@ -23,6 +23,7 @@ class RankerRecipe:
     max_weight: float = 10.0  # limit of a click's inverse propensity
     min_clicks: int = 300  # for training; a third as many for early stopping and for the gate
     max_propensity_error: float = 0.3  # standard error of the position bias in logarithms, mean over clicks
+    personal: bool = False  # also learn from users' recent clicks, and store these as features
     correct_position: bool = True  # off: unweighted clicks, for comparison
     trees: int = 150
     patience: int = 20  # trees without improvement before training stops

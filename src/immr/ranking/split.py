@@ -18,6 +18,20 @@ class Split:
     stop_Q: Bools
     gate_Q: Bools
 
+    def within(self, kept_Q: Bools) -> Split:
+        """The same split of some of the queries."""
+        return Split(self.train_Q & kept_Q, self.stop_Q & kept_Q, self.gate_Q & kept_Q)
+
+    def lacks(self, log: ClickLog, recipe: RankerRecipe) -> str:
+        """Which part has too few clicks; empty if all have enough."""
+        parts = {"train": self.train_Q, "stop": self.stop_Q, "gate": self.gate_Q}
+        for name, queries in parts.items():
+            clicks = int((log.clicked_R & queries[log.query_R]).sum())
+            least = recipe.min_clicks if name == "train" else recipe.min_clicks // 3
+            if clicks < least:
+                return f"{clicks} remain to {name} (needed: {least})"
+        return ""
+
 
 def split(log: ClickLog, recipe: RankerRecipe) -> Split:
     """Split by time and by user; earlier queries of `stop` and `gate` users and later ones of the rest are unused."""

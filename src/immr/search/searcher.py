@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from immr.evaluation.matches.rule import MatchRule, strongest
-from immr.features.feature_store import FeatureReader
+from immr.features.feature_store import FeatureReader, UserReader
 from immr.index.vector_index import EVERYTHING, Collection
 from immr.search import grouping
 from immr.search.facets import RecentFacets
@@ -53,6 +53,7 @@ class Answer:
     """One page of hits, which parts of the search failed, and how long each step took."""
 
     embedding_D: FloatArray | None  # of the query; `page` takes it for the next page. None for words alone
+    user_id: str = field(default="", repr=False)  # who searches, if that is known
     hits: list[Hit] = field(default_factory=list)
     following: Cursor | None = None  # None on the last page
     degraded: list[str] = field(default_factory=list)
@@ -74,6 +75,7 @@ class Searcher:
         match_rule: MatchRule | None = None,
         ranker: Ranker | None = None,
         texts: TextEncoder | None = None,
+        users: UserReader | None = None,
     ) -> None:
         """Create the search from its parts.
 
@@ -87,11 +89,12 @@ class Searcher:
             ranker: orders photo searches, which it has learned from. The hand weights order all others, and all
                 searches while the feature store does not answer.
             texts: None finds texts by their words alone.
+            users: for a personal ranker; None ranks for all users alike.
         """
         self._queries = QueryEmbedder(encoder, texts, ranking.text_weight)
         self._collection = collection
         self._facets = RecentFacets(collection)
-        self._features = FeatureLookup(features)
+        self._features = FeatureLookup(features, users)
         self._ranking = ranking
         self._overfetch = overfetch
         self._match_rule = match_rule
@@ -108,13 +111,16 @@ class Searcher:
         """Whether texts can be searched for, by their words or by their embedding."""
         return self._collection.has_words or self._texts is not None
 
-    def search(self, photos: Sequence[bytes], wanted: Wanted, region: Region | None = None) -> Answer:
+    def search(
+        self, photos: Sequence[bytes], wanted: Wanted, region: Region | None = None, user_id: str = ""
+    ) -> Answer:
         """The best items for photos of one thing, whose embeddings are averaged, for words, or for both.
 
         Args:
             photos: may be none if `wanted` has a text.
             wanted: what the page contains.
             region: the part of each photo to search for; None is all of it.
+            user_id: who searches, for a personal ranker; empty if unknown.
 
         Raises:
             ImageError: the bytes are not a readable picture.
@@ -125,7 +131,7 @@ class Searcher:
         elsewhere = False
         if self._match_rule is not None and photos and embedding_D is not None:
             elsewhere = not self._match_rule.domain.contains(embedding_D, texture_T)
-        return self._answer(embedding_D, wanted, Cursor(elsewhere=elsewhere), stage_ms)
+        return self._answer(embedding_D, wanted, Cursor(elsewhere=elsewhere), stage_ms, user_id)
 
     def regions(self, photo: bytes, most: int = MAX_REGIONS) -> list[Proposal]:
         """The parts of a photo that may show one thing each, best first; `search` takes their regions.
@@ -150,13 +156,15 @@ class Searcher:
         embedding_D = self._queries.with_text(embedding_D, wanted.text, stage_ms)
         return self._answer(embedding_D, others, Cursor(), stage_ms)
 
-    def page(self, embedding_D: FloatArray | None, wanted: Wanted, cursor: Cursor) -> Answer:
-        """A later page of an answer by `search` or `more_like`, with the same `wanted`.
+    def page(
+        self, embedding_D: FloatArray | None, wanted: Wanted, cursor: Cursor, user_id: str = ""
+    ) -> Answer:
+        """A later page of an answer by `search` or `more_like`, with the same `wanted` and user.
 
         Raises:
             IndexUnavailableError: the vector database does not answer.
         """
-        return self._answer(embedding_D, wanted, cursor, {})
+        return self._answer(embedding_D, wanted, cursor, {}, user_id)
 
     def facets(self, names: Sequence[str], filters: Filters) -> dict[str, Facet]:
         """The values of attributes among items that pass the filters on the other attributes, at most seconds old.
@@ -168,9 +176,14 @@ class Searcher:
         return {name: self._facets.read(name, filters) for name in names}
 
     def _answer(
-        self, embedding_D: FloatArray | None, wanted: Wanted, cursor: Cursor, stage_ms: dict[str, float]
+        self,
+        embedding_D: FloatArray | None,
+        wanted: Wanted,
+        cursor: Cursor,
+        stage_ms: dict[str, float],
+        user_id: str = "",
     ) -> Answer:
-        answer = Answer(embedding_D, stage_ms=stage_ms, elsewhere=cursor.elsewhere)
+        answer = Answer(embedding_D, user_id, stage_ms=stage_ms, elsewhere=cursor.elsewhere)
         if wanted.group_by is None:
             answer.hits, answer.following = self._single(answer, wanted, cursor)
         else:
@@ -223,16 +236,20 @@ class Searcher:
             else:
                 found = self._similar(answer.embedding_D, size + 1, wanted.filters, start)
         candidates = found[:size]
+        ranker = self._ranker if _is_photo_search(answer, wanted) else None
         with timed(answer.stage_ms, "features"):
             features, failed = self._features.read(candidates)
+            user = None
+            if ranker is not None and ranker.personal is not None and not failed:
+                user, failed = self._features.read_user(answer.user_id)
         if failed and "features" not in answer.degraded:
             answer.degraded.append("features")
         with timed(answer.stage_ms, "rank"):
             now = datetime.now(UTC)
             learned = None
-            if self._ranker is not None and not failed and _is_photo_search(answer, wanted):
+            if ranker is not None and not failed:
                 head = self._head(answer.embedding_D, wanted, start, candidates)
-                learned = self._ranker.added(candidates, start, head, features, now)
+                learned = ranker.added(candidates, start, head, features, now, user)
             ranked = rank(candidates, features, self._ranking, size, now, shares, learned)
         rule = self._rule_of(answer, wanted)
         if rule is not None:

@@ -132,6 +132,13 @@ class KafkaEventLog:
         with self._translate_errors():
             return self._view.caught_up().clicks(since)
 
+    def recent_clicks(
+        self, per_user: int, most: int, since: datetime | None = None, without_users: Collection[str] = ()
+    ) -> pa.Table:
+        """See `EventLog.recent_clicks`."""
+        with self._translate_errors():
+            return self._view.caught_up().recent_clicks(per_user, most, since, without_users)
+
     def by_query(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.by_query`."""
         with self._translate_errors():

@@ -160,9 +160,11 @@ class PostgresEventLog(SqlReports):
         with self._reading() as connection:
             return connection.execute(query, self._values(since) | values).fetchall()
 
-    def _table(self, query: str, schema: pa.Schema, since: datetime | None) -> pa.Table:
+    def _table(
+        self, query: str, schema: pa.Schema, since: datetime | None, **values: int | list[str]
+    ) -> pa.Table:
         with self._reading() as connection, connection.cursor("immr", binary=True) as cursor:
-            cursor.execute(query, self._values(since))
+            cursor.execute(query, self._values(since) | values)
             return table_of(cursor, schema)
 
     def _values(self, since: datetime | None) -> dict[str, Any]:

@@ -5,6 +5,8 @@ Parameters: `since`, a time, and `window`, an interval. Times are returned as wh
 
 from __future__ import annotations
 
+from immr.events.query_ids import ANONYMOUS
+
 TABLES = """
 CREATE TABLE schema_version (version integer NOT NULL);
 CREATE TABLE searches (
@@ -71,6 +73,14 @@ SEARCHES = f"""SELECT query_id, user_id, {_microseconds("ts")}, variant, model_v
 
 CLICKS = f"""SELECT event_id, type, query_id, item_id, {_microseconds("ts")}, amount
     FROM clicks WHERE ts >= %(since)s ORDER BY ts, event_id COLLATE "C" """
+
+RECENT_CLICKS = f"""WITH {_SHOWN}
+    SELECT user_id, query_id, item_id, {_microseconds("ts")} FROM (
+        SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY ts DESC, query_id, item_id) AS place
+        FROM (SELECT DISTINCT user_id, query_id, item_id, ts FROM shown
+            WHERE clicked AND user_id <> ALL(%(without)s::text[])
+                AND user_id <> '{ANONYMOUS}' || query_id) clicks) ranked
+    WHERE place <= %(per_user)s ORDER BY ts DESC, query_id COLLATE "C", item_id COLLATE "C" LIMIT %(most)s"""
 
 BY_QUERY = f"""WITH {_SHOWN}
     SELECT query_id, min(user_id), min(variant), min(model_version), {_microseconds("min(ts)")}, count(*),

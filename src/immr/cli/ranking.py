@@ -1,0 +1,128 @@
+"""The order of hits: a ranker that learns from clicks, and the features of items and users that it reads."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from immr import recipes
+from immr.cli.options import (
+    SOURCE,
+    AsJson,
+    DataSource,
+    MapFile,
+    ModelName,
+    OfVersion,
+    SetFolder,
+    parts_of,
+    report,
+)
+from immr.data.sources.shop import Shop
+from immr.data.training_set import TrainingSet
+from immr.loop import materialize as materialize_verb
+from immr.loop import rank as rank_verb
+
+app = typer.Typer()
+
+_ForPersonal = Annotated[
+    str,
+    typer.Option(
+        "--recipe", help="With `ranker.personal`, users get features as well; else theirs are deleted."
+    ),
+]
+
+
+@app.command()
+def materialize(
+    ctx: typer.Context,
+    training_set: SetFolder,
+    data: DataSource,
+    mapping: MapFile = None,
+    recipe: _ForPersonal = "concept",
+    as_json: AsJson = False,
+) -> None:
+    """Write item features from a click log's last seven days to the online store.
+
+    Example: immr materialize training-set my-shop
+    """
+    personal = recipes.by_name(recipe).ranker.personal
+    made = materialize_verb.materialize(
+        parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping), personal
+    )
+    report(made.sentence, asdict(made), as_json)
+
+
+@app.command()
+def push(
+    ctx: typer.Context,
+    training_set: SetFolder,
+    data: DataSource,
+    mapping: MapFile = None,
+    recipe: _ForPersonal = "concept",
+    as_json: AsJson = False,
+) -> None:
+    """Update the online features from the click log and the event log.
+
+    Example: immr push training-set my-shop
+    """
+    personal = recipes.by_name(recipe).ranker.personal
+    made = materialize_verb.push(parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping), personal)
+    report(made.sentence, asdict(made), as_json)
+
+
+@app.command()
+def forget(
+    ctx: typer.Context,
+    user_id: Annotated[
+        str, typer.Argument(help="Of the shop, or of a visitor's cookie: its part before the dot.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Delete a user's features from the online store, and never compute any again.
+
+    Example: immr forget user-17
+    """
+    materialize_verb.forget(parts_of(ctx), user_id)
+    report(
+        "The user has no features, and will get none. The event log still has the user's searches and clicks.",
+        {"forgotten": True},
+        as_json,
+    )
+
+
+@app.command()
+def rank(
+    ctx: typer.Context,
+    training_set: SetFolder,
+    data: Annotated[
+        str, typer.Argument(help=f"The click log; by default the event log. {SOURCE}", show_default=False)
+    ] = "",
+    model: ModelName = "champion",
+    mapping: MapFile = None,
+    recipe: OfVersion = "",
+    as_json: AsJson = False,
+) -> None:
+    """Learn a ranker from clicks, and register it with a version's towers if it beats the hand weights; else exit 1.
+
+    Example: immr rank training-set my-shop --model champion
+    """
+    parts = parts_of(ctx)
+    version = parts.registry.get(model)
+    chosen = recipes.by_name(recipe) if recipe else recipes.of_version(parts.registry, version)
+    shop = Shop.of(data, mapping) if data else None
+    ranked = rank_verb.rank(parts, version, TrainingSet(training_set), chosen, shop)
+    registered = f"Registered {ranked.version.id}." if ranked.passed else f"{version.id} stays as it is."
+    report(
+        f"{ranked.sentence} {registered}",
+        {
+            "version": ranked.version.id,
+            "ranker_of": version.id,
+            "passed": ranked.passed,
+            "sentence": ranked.sentence,
+            "numbers": ranked.numbers,
+        },
+        as_json,
+    )
+    raise typer.Exit(0 if ranked.passed else 1)

@@ -1,0 +1,94 @@
+"""User features from recent clicks, for personal rankers: the rows of the view `user_clicks` (docs/ranking.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+
+from immr.data.attributes import CLASS
+from immr.types import Item
+
+USER_WINDOW = timedelta(days=30)
+"""How long a click counts."""
+USER_CLICKS = 20
+"""At most so many clicks of a user are kept, the newest ones."""
+USER_TTL = timedelta(days=7)
+"""How long a user's features count after the end of their window, if nothing replaces them."""
+MAX_CLICKS = 2_000_000
+"""At most so many clicks of all users are kept, the newest ones, which bounds memory and the store."""
+
+CLICKS_BY_USER = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("query_id", pa.string()),
+        ("item_id", pa.string()),
+        ("ts", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""Clicked impressions, each at the time when it was shown."""
+
+USERS_SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("items", pa.list_(pa.string())),
+        ("categories", pa.list_(pa.string())),
+        ("prices", pa.list_(pa.float64())),
+        ("attributes", pa.list_(pa.string())),  # JSON
+        ("event_timestamp", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""One row per user with clicks, newest first."""
+
+_SQL = """
+WITH known AS (
+    SELECT clicks.*, category, price, attributes,
+        row_number() OVER (PARTITION BY user_id ORDER BY ts DESC, query_id, item_id) AS place
+    FROM clicks JOIN items USING (item_id) WHERE ts > $since AND ts <= $until
+),
+newest AS (SELECT * FROM known WHERE place <= $clicks ORDER BY ts DESC LIMIT $most)
+SELECT user_id, list(item_id ORDER BY place) AS items, list(category ORDER BY place) AS categories,
+    list(price ORDER BY place) AS prices, list(attributes ORDER BY place) AS attributes,
+    $until::TIMESTAMPTZ AS event_timestamp
+FROM newest GROUP BY user_id ORDER BY user_id
+"""
+
+
+def user_clicks(items: Sequence[Item], clicks: pa.Table, now: datetime, most: int = MAX_CLICKS) -> pa.Table:
+    """One row per user who clicked an item of the catalogue in the 30 days before `now`.
+
+    Args:
+        items: the catalogue.
+        clicks: a table of `CLICKS_BY_USER`, without bots.
+        now: end of the window, inclusive, with a time zone; becomes `event_timestamp`.
+        most: at most so many clicks of all users.
+
+    Returns:
+        A table of `USERS_SCHEMA`.
+    """
+    import duckdb
+
+    values = {"since": now - USER_WINDOW, "until": now, "clicks": USER_CLICKS, "most": most}
+    with duckdb.connect() as base:
+        base.execute("SET TimeZone = 'UTC'")
+        base.register("items", _catalogue(items))
+        base.register("clicks", clicks.cast(CLICKS_BY_USER))
+        found: pa.Table = base.sql(_SQL, params=values).to_arrow_table()
+    return found.cast(USERS_SCHEMA)
+
+
+def _catalogue(items: Sequence[Item]) -> pa.Table:
+    attributes = [
+        json.dumps({name: value for name, value in item.attributes.items() if name != CLASS})
+        for item in items
+    ]
+    return pa.table(
+        {
+            "item_id": pa.array([item.item_id for item in items], pa.string()),
+            "category": pa.array([item.category for item in items], pa.string()),
+            "price": pa.array([item.price for item in items], pa.float64()),
+            "attributes": pa.array(attributes, pa.string()),
+        }
+    )
