@@ -19,7 +19,6 @@ from immr.ranking.split import Split
 from immr.search.personal import Personal, personal_names
 from immr.search.ranker import Ranker
 
-
 _LEAVES = 4
 
 
