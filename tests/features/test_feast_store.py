@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from immr.errors import FeaturesUnavailableError, SettingsError
-from immr.features.definitions import FEATURE_STORE_YAML
+from immr.features.clicks import USERS_SCHEMA
+from immr.features.definitions import FEATURE_STORE_YAML, USER_VIEW, definitions
 from immr.features.feast_store import FeastFeatures
 from immr.features.stats import SCHEMA
 from immr.settings import Settings
@@ -155,6 +156,24 @@ def test_a_reader_opened_before_the_first_materialization_works_after_it(folder)
     FeastFeatures(folder).materialize(_stats())
     early.warm()
     assert early.ready
+
+
+def test_in_a_store_of_an_earlier_release_nobody_has_features_until_the_next_write(folder, monkeypatch):
+    def without_users():
+        return [each for each in definitions() if each.name != USER_VIEW]
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr("immr.features.feast_store.definitions", without_users)
+        FeastFeatures(folder).materialize(_stats())
+    store = FeastFeatures(folder)
+    store.warm()
+    assert store.read_user("ann") is None
+    row = {"user_id": "ann", "items": ["i0"], "categories": ["Fruit"], "prices": [2.0], "attributes": ["{}"]}
+    users = pa.Table.from_pylist([{**row, "event_timestamp": datetime.now(UTC)}], USERS_SCHEMA)
+    FeastFeatures(folder).materialize(_stats(), users)
+    assert store.read_user("ann") is None  # it looks again after a minute
+    monkeypatch.setattr(store, "_users_from_s", 0.0)
+    assert store.read_user("ann").items == ("i0",)
 
 
 def test_a_stopped_redis_is_an_error_at_once(tmp_path):

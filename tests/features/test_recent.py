@@ -10,8 +10,10 @@ import pytest
 from immr.errors import FeaturesUnavailableError
 from immr.features import recent as recent_module
 from immr.features.recent import RecentFeatures
-from immr.types import ItemFeatures
+from immr.types import ItemFeatures, UserFeatures
 from tests.support.patience import until
+
+ANN = UserFeatures(("apple",), ("Fruit",), (1.0,), ({},))
 
 
 class Store:
@@ -20,6 +22,7 @@ class Store:
     def __init__(self) -> None:
         self.ctr = 0.1
         self.asked: list[list[str]] = []
+        self.users_asked: list[str] = []
         self.is_away = False
 
     def read(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures]:
@@ -27,6 +30,12 @@ class Store:
         if self.is_away:
             raise FeaturesUnavailableError("away")
         return {item: ItemFeatures(1.0, "Fruit", 10, 1, self.ctr) for item in item_ids if item != "unknown"}
+
+    def read_user(self, user_id: str) -> UserFeatures | None:
+        self.users_asked.append(user_id)
+        if self.is_away:
+            raise FeaturesUnavailableError("away")
+        return ANN
 
 
 class Clock:
@@ -89,6 +98,18 @@ def test_an_outage_is_noticed_at_the_next_read_of_the_store() -> None:
     assert set(recent.read(["a"])) == {"a"}
     with pytest.raises(FeaturesUnavailableError):
         recent.read(["a", "b"])
+
+
+def test_users_are_read_each_time_and_share_the_outage() -> None:
+    store = Store()
+    recent = RecentFeatures(store, max_age_s=60)
+    assert [recent.read_user("ann") for _ in range(2)] == [ANN, ANN]
+    assert store.users_asked == ["ann", "ann"]
+    store.is_away = True
+    for _ in range(2):
+        with pytest.raises(FeaturesUnavailableError):
+            recent.read_user("ann")
+    assert len(store.users_asked) == 3
 
 
 def test_a_store_that_does_not_answer_is_not_retried_for_a_while(clock: Clock) -> None:

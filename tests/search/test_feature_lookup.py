@@ -7,10 +7,11 @@ import pytest
 
 from immr.errors import FeaturesUnavailableError
 from immr.search.feature_lookup import FeatureLookup
-from immr.types import Candidate, ItemFeatures
+from immr.types import Candidate, ItemFeatures, UserFeatures
 
 CANDIDATES = [Candidate("apple", 0.5, "Apple", "Fruit", "apple.jpg")]
 APPLE = ItemFeatures(price=1.0, category="Fruit", impressions_7d=10, clicks_7d=1, ctr_7d=0.1)
+ANN = UserFeatures(("apple",), ("Fruit",), (1.0,), ({},))
 
 
 class Store:
@@ -44,3 +45,24 @@ def test_a_failing_store_warns_once_per_outage(caplog: pytest.LogCaptureFixture)
         assert bool(features) != down
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 2
+
+
+class Users(Store):
+    """A feature store that knows one user."""
+
+    def read_user(self, user_id: str) -> UserFeatures | None:
+        self.read([])
+        return ANN if user_id == "ann" else None
+
+
+def test_a_user_has_features_or_is_a_stranger() -> None:
+    store = Users()
+    lookup = FeatureLookup(store, store)
+    assert [lookup.read_user(user) for user in ("ann", "ben", "")] == [
+        (ANN, False),
+        (None, False),
+        (None, False),
+    ]
+    store.down = True
+    assert lookup.read_user("ann") == (None, True)
+    assert FeatureLookup(store).read_user("ann") == (None, False)

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,11 +116,8 @@ class FeastFeatures:
     def materialize(self, stats: pa.Table, users: pa.Table | None = None) -> int:
         """Make these rows the offline source, apply the definitions if they changed, load the rows online.
 
-        Online rows of other items stay as they are. Rows of users are only online, and all others are deleted.
-
-        Args:
-            stats: see `item_stats`.
-            users: see `user_clicks`; without it, no user has features.
+        Online rows of other items stay as they are. Rows of users, of `user_clicks`, are only online, and all
+        others are deleted.
 
         Returns:
             The number of items loaded.
@@ -236,11 +233,13 @@ class FeastFeatures:
             from feast.errors import FeatureViewNotFoundException
 
             self._check_materialized()
-            self._users_from_s = time.monotonic() + _USERS_AGAIN_S
             store = open_repository(self._path, self._password)
-            with suppress(FeatureViewNotFoundException):
+            try:
                 self._users = UserView(store)
-            close_connections(store)
+            except FeatureViewNotFoundException:
+                self._users_from_s = time.monotonic() + _USERS_AGAIN_S
+            finally:
+                close_connections(store)
         return self._users
 
     def _write_users(self, store: FeatureStore, users: pa.Table | None) -> None:
