@@ -158,6 +158,19 @@ def test_a_ranker_that_passes_becomes_part_of_a_new_version(
     assert registry.runs.ended == [False]
 
 
+def test_a_personal_recipe_adds_a_verdict_and_changes_nothing_for_strangers(
+    parts: Parts, shop: Path, training_set: TrainingSet
+) -> None:
+    personal = replace(RECIPE, ranker=replace(RECIPE.ranker, personal=True))
+    made = [rank(parts, tiny_version.version(1), training_set, recipe, shop) for recipe in (RECIPE, personal)]
+    assert "personal" not in made[0].sentence
+    assert "It is not personal: on " in made[1].sentence  # these shoppers all want the same
+    registry: Any = parts.registry
+    rankers = [Ranker.read(registry.files[each.version.id]) for each in made]
+    assert rankers[0] == rankers[1]
+    assert "personal.difference.all" in registry.runs.metrics
+
+
 def test_a_ranker_that_does_not_pass_leaves_the_version(
     parts: Parts, shop: Path, training_set: TrainingSet, tmp_path: Path
 ) -> None:
