@@ -12,7 +12,7 @@ from immr.ranking.learning import learn
 from immr.ranking.personal import Judged, personalize
 from immr.ranking.propensity import PLACES, Propensities
 from immr.ranking.ranker_recipe import RankerRecipe
-from immr.ranking.split import split
+from immr.ranking.split import by_user
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
 from immr.search.trees import Trees
@@ -42,7 +42,7 @@ def judged_by_truth(made: Examples) -> Judged:
     log_K = np.full(len(PLACES), np.nan)
     log_K[:SHOWN] = np.log(EXAMINED_K)
     truth = Propensities(log_K, np.zeros((len(PLACES), len(PLACES))))
-    return Judged(split(made.log, RECIPE), weights(truth, made, RECIPE.max_weight), {"all": truth})
+    return Judged(by_user(made.log, RECIPE), weights(truth, made, RECIPE.max_weight), {"all": truth})
 
 
 def for_everybody(made: Examples) -> Ranker:

@@ -13,7 +13,7 @@ from immr.types import Item
 
 USER_WINDOW = timedelta(days=30)
 """How long a click counts."""
-USER_CLICKS = 20
+USER_CLICKS = 50
 """At most so many clicks of a user are kept, the newest ones."""
 USER_TTL = timedelta(days=7)
 """How long a user's features count after the end of their window, if nothing replaces them."""

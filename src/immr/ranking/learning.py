@@ -15,7 +15,7 @@ from immr.ranking.histories import Histories
 from immr.ranking.personal import Judged, personalize
 from immr.ranking.propensity import PLACES, Propensities, estimate, places_of, strata
 from immr.ranking.ranker_recipe import RankerRecipe
-from immr.ranking.split import Split, split
+from immr.ranking.split import Split, by_user, split
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
 
@@ -72,7 +72,7 @@ def learn(
     verdict = judge(scores(ranker, examples, parts.gate_Q), examples, whole, known, parts.gate_Q, recipe)
     personal = None
     if histories is not None and verdict.passed:
-        judged = Judged(parts, weight_R, {"all": whole, **known})
+        judged = Judged(by_user(log, recipe), weight_R, {"all": whole, **known})
         ranker, personal = personalize(ranker, examples, histories, judged, recipe)
     return Learned(ranker, verdict, whole, doubts(curves), personal)
 

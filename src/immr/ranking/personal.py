@@ -24,11 +24,18 @@ _LEAVES = 4
 
 @dataclass(frozen=True)
 class Judged:
-    """What the ranker for everybody was trained and judged with."""
+    """What the ranker for everybody was trained and judged with.
+
+    Attributes:
+        split: all queries of the same users. Signals of a user's own past cannot leak between users, so time need not
+            divide them, and tastes need the clicks.
+        weight_R: of clicks.
+        curves: of the position bias; `all` is that of the whole log.
+    """
 
     split: Split
-    weight_R: Values  # of clicks
-    curves: Mapping[str, Propensities]  # of the position bias; `all` is that of the whole log
+    weight_R: Values
+    curves: Mapping[str, Propensities]
 
 
 def personalize(
@@ -45,7 +52,7 @@ def personalize(
     found = compare(personal_R, base_R, examples, judged.curves, split.gate_Q, recipe)
     gained = found.by_curve["all"]
     sentence = (
-        f"It is {'' if found.passed else 'not '}personal: on {found.clicks:,} of these clicks, by users with earlier "
+        f"It is {'' if found.passed else 'not '}personal: on {found.clicks:,} clicks of other users with earlier "
         f"clicks, that adds {gained.mean:+.4f} ({found.interval})."
     )
     numbers = {f"personal.{name}": value for name, value in found.numbers.items()}
@@ -61,12 +68,13 @@ def fit_personal(
     base_R = scores(ranker, examples, histories.known_Q)
     train, stop = (click_lists(examples, judged.weight_R, rows_Q) for rows_Q in (split.train_Q, split.stop_Q))
     columns = personal_names(examples.attributes)
-    # a few clicks say little about a taste, so that large trees would learn mostly noise
+    # a few clicks say little about a taste: large trees would learn noise, and few of them too little
     cautious = replace(
         recipe,
         leaves=min(recipe.leaves, _LEAVES),
         learning_rate=recipe.learning_rate / 2,
-        min_leaf_clicks=4 * recipe.min_leaf_clicks,
+        min_leaf_clicks=2 * recipe.min_leaf_clicks,
+        patience=3 * recipe.patience,
     )
     unit, trees = fit(histories.signals_RP, base_R, columns, train, stop, cautious)
     return Personal(unit, trees), base_R

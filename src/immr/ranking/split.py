@@ -12,7 +12,7 @@ from immr.ranking.ranker_recipe import RankerRecipe
 
 @dataclass(frozen=True)
 class Split:
-    """(Q,) each; no two share a user, and the training queries come before the others."""
+    """(Q,) each; no two share a user."""
 
     train_Q: Bools
     stop_Q: Bools
@@ -35,9 +35,15 @@ class Split:
 
 def split(log: ClickLog, recipe: RankerRecipe) -> Split:
     """Split by time and by user; earlier queries of `stop` and `gate` users and later ones of the rest are unused."""
+    later_Q = log.time_Q > np.quantile(log.time_Q, 1 - recipe.later_share)
+    users = by_user(log, recipe)
+    return Split(users.train_Q & ~later_Q, users.stop_Q & later_Q, users.gate_Q & later_Q)
+
+
+def by_user(log: ClickLog, recipe: RankerRecipe) -> Split:
+    """The same users with all their queries: for what depends on a user's own past alone."""
     users, user_Q = np.unique(log.user_Q, return_inverse=True)
     draw_Q = np.random.default_rng(recipe.seed).random(len(users))[user_Q]
-    later_Q = log.time_Q > np.quantile(log.time_Q, 1 - recipe.later_share)
     gate_Q = draw_Q < recipe.gate_users
     stop_Q = ~gate_Q & (draw_Q < recipe.gate_users + recipe.stop_users)
-    return Split(train_Q=~later_Q & ~gate_Q & ~stop_Q, stop_Q=later_Q & stop_Q, gate_Q=later_Q & gate_Q)
+    return Split(train_Q=~gate_Q & ~stop_Q, stop_Q=stop_Q, gate_Q=gate_Q)
