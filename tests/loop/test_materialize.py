@@ -174,7 +174,9 @@ def test_users_get_features_only_if_the_ranking_is_personal(tmp_path: Path, data
     made = materialize(parts, training_set, data, personal=True)
     assert store.users == {"ann": [ITEM], "cy": [ITEM]}  # ben did not click
     assert made.users == 2
-    assert "2 users with clicks in the last 30 days" in made.sentence
+    assert "users with clicks in the last 30 days: 2" in made.sentence
+    write_queries(data, a="ann", b="ben", c="anonymous-c")
+    assert materialize(parts, training_set, data, personal=True).users == 1
 
 
 def test_a_click_log_without_users_gives_none(tmp_path: Path, data: Path) -> None:

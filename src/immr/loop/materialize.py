@@ -19,6 +19,7 @@ from immr.data.admission import TableCounts, admit_table
 from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.data.sources.shop import Shop
 from immr.data.training_set import TableUse
+from immr.events.query_ids import ANONYMOUS
 from immr.features.clicks import CLICKS_BY_USER, MAX_CLICKS, USER_CLICKS, USER_WINDOW, user_clicks
 from immr.features.stats import COUNTS_SCHEMA, WINDOW, item_stats
 from immr.readout.bots import DEFAULT_BOT_POLICY, mark_bots
@@ -48,7 +49,7 @@ _CLICKED_IN_LOG = """
 SELECT queries.user_id, query_id, item_id, make_timestamp(epoch_us(max(shown.ts))) AS ts
 FROM read_parquet($impressions) AS shown JOIN read_parquet($queries) AS queries USING (query_id)
 WHERE clicked AND shown.ts > $since AND query_id NOT IN (SELECT query_id FROM without)
-    AND queries.user_id NOT IN (SELECT user_id FROM bots)
+    AND queries.user_id NOT IN (SELECT user_id FROM bots) AND queries.user_id <> $anonymous || query_id
 GROUP BY queries.user_id, query_id, item_id
 QUALIFY row_number() OVER (PARTITION BY queries.user_id ORDER BY max(shown.ts) DESC, query_id, item_id) <= $per_user
 ORDER BY max(shown.ts) DESC LIMIT $most
@@ -79,7 +80,7 @@ class Materialized:
         """What the command prints: a sentence about the items, and one about each table."""
         unseen = f"; {self.without_impressions:,} were not shown in the last seven days"
         about_items = f"{self.items:,} items have features online{unseen if self.without_impressions else ''}"
-        about_users = [] if self.users is None else [f"{self.users:,} users with clicks in the last 30 days"]
+        about_users = [] if self.users is None else [f"users with clicks in the last 30 days: {self.users:,}"]
         return "\n".join(["; ".join([about_items, *about_users]), *(each.sentence for each in self.use)])
 
 
@@ -289,7 +290,7 @@ def _clicked_in(log: _ClickLog, until: datetime, without: pa.Table | None = None
     with duckdb.connect() as base:
         base.register("bots", pa.table({"user_id": pa.array(bots, pa.string())}))
         base.register("without", log.queries_of_bots.schema.empty_table() if without is None else without)
-        bounds = {"per_user": USER_CLICKS, "most": MAX_CLICKS}
+        bounds = {"per_user": USER_CLICKS, "most": MAX_CLICKS, "anonymous": ANONYMOUS}
         found: pa.Table = base.sql(_CLICKED_IN_LOG, params={**values, **bounds}).to_arrow_table()
     return found.cast(CLICKS_BY_USER)
 
