@@ -1,7 +1,7 @@
 """Does a personal ranker serve users with tastes better than the same ranker without, and lose nothing otherwise?
 
-    python -m benchmarks.ranking.personal --json personal.json
-    python -m benchmarks.ranking.personal --queries 12000 --per-user 8 --seed 1
+    python -m benchmarks.ranking.personal --seed 4 --json personal.json
+    python -m benchmarks.ranking.personal --per-user 8
 
 Shoppers are simulated (`tastes.py`, in the biased world of `worlds.py`); learning, user features and ranking are the
 product's code. Both rankers are learned from one log and rank new queries of its users. The metric is ndcg@10 by true
@@ -38,7 +38,7 @@ from immr.ranking.ranker_recipe import RankerRecipe
 from immr.ranking.split import by_user
 from immr.types import UserFeatures
 
-WORLDS = ("tastes", "no tastes")
+WORLDS = {"tastes": tastes.STRONG, "weak tastes": tastes.WEAK, "no tastes": 0.0}
 
 
 def shop_with(world: str, seed: int, queries: int, per_user: int, fresh: int) -> tuple[Shop, Examples, Fresh]:
@@ -46,7 +46,8 @@ def shop_with(world: str, seed: int, queries: int, per_user: int, fresh: int) ->
     rng = np.random.default_rng(seed)
     shop = worlds.shop(rng)
     count = queries // per_user
-    users = tastes.with_tastes(shop, rng, count) if world == "tastes" else tastes.without_tastes(count)
+    liking = WORLDS[world]
+    users = tastes.with_tastes(shop, rng, count, liking) if liking else tastes.without_tastes(count)
     asked = users.ask(shop, rng, queries)
     with tempfile.TemporaryDirectory(prefix="immr-ranking-") as place:
         worlds.write_log(shop, asked, worlds.BIASED, rng, Path(place))
@@ -101,9 +102,9 @@ def try_out(world: str, seed: int, queries: int, per_user: int, fresh: int) -> d
 
 
 def main(
-    queries: Annotated[int, typer.Option(help="Queries in the log.")] = 20_000,
+    queries: Annotated[int, typer.Option(help="Queries in the log.")] = 12_000,
     per_user: Annotated[int, typer.Option(help="Mean number of queries of a user in the log.")] = 20,
-    fresh: Annotated[int, typer.Option(help="New queries for the evaluation.")] = 2_000,
+    fresh: Annotated[int, typer.Option(help="New queries for the evaluation.")] = 1_000,
     seed: Annotated[int, typer.Option(help="Of the shop, the users, the log and the queries.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:

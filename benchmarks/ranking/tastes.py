@@ -17,7 +17,7 @@ from benchmarks.ranking import worlds
 from benchmarks.ranking.worlds import Asked, Shop
 
 HIDDEN = 3
-LIKING = 2.0  # limit of what a taste adds to the log-odds of relevance
+STRONG, WEAK = 3.0, 1.5  # limits of what a taste adds to the log-odds of relevance
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Users:
         return replace(asked, price_Q=self.price_U[asked.user_Q], taste_UN=self.taste_UN)
 
 
-def with_tastes(shop: Shop, rng: np.random.Generator, count: int) -> Users:
+def with_tastes(shop: Shop, rng: np.random.Generator, count: int, liking: float) -> Users:
     brands = {item.attributes["brand"] for item in shop.items}
     of_brand = {brand: rng.standard_normal(HIDDEN) for brand in sorted(map(str, brands))}
     item_NH = np.stack([of_brand[str(item.attributes["brand"])] for item in shop.items])
-    item_NH = item_NH + 0.7 * rng.standard_normal(item_NH.shape)
+    item_NH = item_NH + 0.5 * rng.standard_normal(item_NH.shape)
     user_UH = rng.standard_normal((count, HIDDEN))
-    taste_UN = LIKING * np.tanh(user_UH @ item_NH.T / np.sqrt(HIDDEN))
+    taste_UN = liking * np.tanh(user_UH @ item_NH.T / np.sqrt(HIDDEN))
     return Users(rng.normal(3, 0.5, count), taste_UN.astype(np.float32))
 
 
