@@ -11,6 +11,7 @@ from typing import Protocol
 from dashboards.cached import CachedValue
 from immr.data.training_set import TrainingSet
 from immr.drift.findings import DriftReport
+from immr.registry.versions import PIPELINE_RUN
 from immr.types import ModelVersion, Role
 
 _KEEP_S = 30.0
@@ -42,6 +43,7 @@ class LineageRow:
     created: datetime
     manifest_hash: str  # of the training set
     run_id: str
+    pipeline_run: str  # empty for a version that was made outside a pipeline
     gate: str  # the gate's sentence; empty without an evaluation
 
 
@@ -82,15 +84,17 @@ class Lineage:
     def _versions(self) -> Sequence[LineageRow]:
         """Newest first."""
         players = self._registry.roles()
-        return [
-            LineageRow(
-                id=version.id,
-                recipe=version.recipe,
-                roles=[role for role, player in players.items() if player.id == version.id],
-                created=self._registry.created(version),
-                manifest_hash=version.manifest_hash,
-                run_id=version.run_id,
-                gate=self._registry.tags(version).get("gate", ""),
-            )
-            for version in reversed(self._registry.versions())
-        ]
+        return [self._row(version, players) for version in reversed(self._registry.versions())]
+
+    def _row(self, version: ModelVersion, players: Mapping[Role, ModelVersion]) -> LineageRow:
+        tags = self._registry.tags(version)
+        return LineageRow(
+            id=version.id,
+            recipe=version.recipe,
+            roles=[role for role, player in players.items() if player.id == version.id],
+            created=self._registry.created(version),
+            manifest_hash=version.manifest_hash,
+            run_id=version.run_id,
+            pipeline_run=tags.get(PIPELINE_RUN, ""),
+            gate=tags.get("gate", ""),
+        )

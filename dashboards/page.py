@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import wait
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +37,7 @@ from dashboards.sections import SECTIONS, Sources
 from dashboards.variant_search import VariantSearch
 from immr.errors import ImmrError
 from immr.experiment.definition import Variant
-from immr.registry.reports import tracking_link
+from immr.registry.reports import pipeline_run_link, tracking_home, tracking_link
 from immr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,14 @@ def create_page(
         await page.versions.close()
 
     actions = Actions(settings, live.experiment, live.decision)
-    sources = Sources(live, lineage, settings.home / "reports", tracking_link(settings), actions.enabled)
+    sources = Sources(
+        live,
+        lineage,
+        settings.home / "reports",
+        tracking_link(settings),
+        partial(pipeline_run_link, settings),
+        actions.enabled,
+    )
     samples = samples_in(samples_folder)
     page = _Page(sources, VariantSearch(), samples, _links(settings), _templates())
     app = FastAPI(title="IMMR", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -98,7 +105,7 @@ def _links(settings: Settings) -> Sequence[tuple[str, str]]:
     api = f"{settings.api_link.rstrip('/')}/docs" if settings.api_link else ""
     known = {
         "API": api,
-        "MLflow": tracking_link(settings),
+        "MLflow": tracking_home(settings),
         "Pipelines": settings.pipelines_link,
         "Grafana": settings.grafana_link,
         "Documentation": settings.docs_link,

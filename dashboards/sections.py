@@ -33,6 +33,7 @@ class Sources:
     lineage: Lineage
     reports_folder: Path
     tracking: str = ""  # address of MLflow in a browser
+    pipeline_link: Callable[[str], str] = lambda run: ""  # the address of a pipeline run in Kubeflow's UI
     actions_enabled: bool = False
 
 
@@ -124,6 +125,7 @@ def _models_context(sources: Sources) -> dict[str, Any]:
         "drift": sources.lineage.drift(),
         "experiment": names,
         "tracking": sources.tracking,
+        "pipeline_link": sources.pipeline_link,
     }
 
 

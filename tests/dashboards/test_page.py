@@ -126,6 +126,17 @@ def test_the_report_of_an_earlier_test_may_run_nothing(page: TestClient) -> None
         assert page.get(f"/tests/{name}").status_code == 404
 
 
+def test_a_version_links_to_its_run_and_its_pipeline_run(tmp_path: Path, upstreams: list[str]) -> None:
+    fill(tmp_path, upstreams, 20, STARTED)
+    links = {"tracking_link": "https://mlflow.example", "pipelines_link": "https://pipelines.example"}
+    with opened(tmp_path, **links) as page:
+        row = whole(page).partition('id="version-immr-2"')[2].partition("</tr>")[0]
+        answer = searched(page, files=photo()).text
+    assert 'href="https://mlflow.example/#/runs/run-2"' in row
+    assert 'href="https://pipelines.example/#/runs/details/pipeline-7"' in row
+    assert 'href="#version-immr-2"' in answer, "a hit leads to its version"
+
+
 def test_a_champion_alone_has_nothing_withheld(tmp_path: Path, upstreams: list[str]) -> None:
     fill(tmp_path, upstreams[:1], 40, STARTED)
     with opened(tmp_path) as client:

@@ -46,7 +46,8 @@ def test_a_successful_run_is_summarized(run: PipelineRun, tmp_path: Path, state:
         run.step(step, lambda: None, finding=lambda _: "a finding", refused=lambda _: refused)
     text = finish(tmp_path, state)
     assert text.startswith("# Refresh succeeded\n\nRecipe `concept` on `/shop`.")
-    assert "- evaluate: a finding" in text and "[MLflow](http://mlflow.example)" in text
+    assert "- evaluate: a finding" in text
+    assert "[MLflow](http://mlflow.example/#/experiments?workflowType=machine_learning)" in text
     assert "again" not in text
 
 

@@ -12,6 +12,7 @@ from immr.errors import RegistryError
 from immr.loop import govern
 from immr.model.preprocessing import READING
 from immr.registry import reports
+from immr.registry.versions import PIPELINE_RUN
 from immr.storage import fingerprint
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _job(parts: Parts, training_set: TrainingSet, recipe: Recipe, key: str, pipe
 
     tags = {"manifest_hash": training_set.hash, "recipe": recipe.name}
     if pipeline_run:
-        tags["immr.pipeline_run"] = pipeline_run
+        tags[PIPELINE_RUN] = pipeline_run
     run_id = parts.registry.runs.start(
         f"{recipe.name}-{key[:8]}",
         params=asdict(recipe),

@@ -93,11 +93,17 @@ def tracking_link(settings: Settings) -> str:
     return link if link.startswith("http") else ""
 
 
+def tracking_home(settings: Settings) -> str:
+    """The address of MLflow's experiments, or an empty string; MLflow itself opens with its pages for GenAI."""
+    tracking = tracking_link(settings)
+    return f"{tracking}/#/experiments?workflowType=machine_learning" if tracking else ""
+
+
 def links(settings: Settings, version: ModelVersion | None = None) -> list[str]:
     """Markdown list items that link to MLflow and the page; an embedded MLflow has no address."""
     items = []
     if tracking := tracking_link(settings):
-        items += [f"- [MLflow]({tracking})"]
+        items += [f"- [MLflow]({tracking_home(settings)})"]
         if version:
             items += [
                 f"- [MLflow run]({tracking}/#/runs/{version.run_id})",

@@ -15,7 +15,8 @@ from immr.registry.store import Store
 
 KEY = "immr.key"  # tag of runs and versions
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Tag by which MLflow opens an experiment's runs as training runs; without it, it may open the page for GenAI."""
+"""Tag that says that an experiment's runs are training runs. MLflow releases without the switch "Model training" open
+an experiment by it, and otherwise guess."""
 _METRICS_PER_REQUEST = 1000  # MLflow's limit
 _PARAMS_PER_REQUEST = 100  # MLflow's limit
 _PARAM_CHARACTERS = 6000  # MLflow's limit

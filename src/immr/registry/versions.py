@@ -17,6 +17,8 @@ from immr.registry.store import Store
 from immr.storage.atomic import replace_folder_atomically
 from immr.types import ModelVersion
 
+PIPELINE_RUN = "immr.pipeline_run"
+"""Tag of runs and versions: the id of the pipeline run that made them."""
 _ATTACHED = "attached"  # the artifact folder of a run for files made after training
 
 
@@ -58,7 +60,7 @@ class Versions:
         tags = {KEY: key, **{f"immr.{name}": value for name, value in properties.items()}}
         tags[LOGGED_MODEL] = model.model_id
         if origin.pipeline_run:
-            tags["immr.pipeline_run"] = origin.pipeline_run
+            tags[PIPELINE_RUN] = origin.pipeline_run
         entry = self._store.call(
             "create_model_version",
             self._name,

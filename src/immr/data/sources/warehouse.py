@@ -28,6 +28,8 @@ SCHEMES = (
     "sqlite",
 )
 
+_TABLES_OF_DUCKDB = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
+
 
 def is_warehouse(uri: str) -> bool:
     """Whether a URL is that of a warehouse, not of files."""
@@ -149,10 +151,8 @@ def tables_of(url: str) -> list[str]:
         connection = ibis.connect(url)
         try:
             if connection.name == "duckdb":  # as above
-                return [
-                    name
-                    for (name,) in connection.con.sql("SELECT table_name FROM duckdb_tables()").fetchall()
-                ]
+                found = connection.con.sql(_TABLES_OF_DUCKDB).fetchall()
+                return [name for (name,) in found]
             return list(connection.list_tables())
         finally:
             connection.disconnect()
