@@ -12,8 +12,9 @@ without labels: a version before its first training. The queries:
 - match: each photo with its item in the catalogue and without; photos of icons, and pictures of nothing.
 - box: four photos of different items in one picture, the box around one of them, or the whole picture.
 - regions: photos of both sets at random places of a picture; the regions that the service proposes (`regions.py`).
-- latencies: of one search at a time in this process, without HTTP, in a larger catalogue (`latencies.py`).
-- workers: searches per second with a thread for each core, against one thread.
+- latencies: of one search at a time in this process, without HTTP, in a larger catalogue (`latencies.py`). Texts are
+  new, but for `repeated_text`; `grouped` is by category, `variants` by product.
+- threads: searches per second with a thread for each core, against one thread.
 - ranking: `benchmarks.ranking` in its first world, without a catalogue.
 
 recall@10 and ndcg@10 count the exact item.
@@ -36,7 +37,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.queries.latencies import latencies, worker_scaling
+from benchmarks.queries.latencies import latencies, thread_scaling
 from benchmarks.queries.matches import matches
 from benchmarks.queries.regions import regions
 from benchmarks.ranking import worlds
@@ -60,7 +61,7 @@ from immr.train.export import export_query_encoder
 from immr.types import Item, ModelVersion, Region
 from immr.wiring import connect
 
-PARTS = ("words", "boxes", "regions", "matches", "latencies", "workers", "ranking")
+PARTS = ("words", "boxes", "regions", "matches", "latencies", "threads", "ranking")
 K = 10
 FITTED_PHOTOS = 120
 WORDS = 12
@@ -126,7 +127,7 @@ def measured(
                 "regions": lambda: regions(version, folder, labelled, others, photos, settings.cache_dir),
                 "matches": lambda: matches(folder, labelled, documents_ND, photos, others),
                 "latencies": lambda: latencies(version, folder, labelled, documents_ND, photos),
-                "workers": lambda: worker_scaling(folder, collection, photos),
+                "threads": lambda: thread_scaling(folder, collection, photos),
                 "ranking": ranking,
             }
             figures: dict[str, float] = {}

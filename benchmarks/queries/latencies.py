@@ -19,12 +19,13 @@ from immr.model.query_encoder import OnnxQueryEncoder
 from immr.search.by_kind import searcher_of
 from immr.search.ranking import RankingRecipe
 from immr.search.searcher import Searcher, Wanted
-from immr.types import FloatArray, ModelVersion, Region
+from immr.types import FloatArray, Item, ModelVersion, Region
 
 K = 10
 PHOTOS = 60
 COPIES = 12
 """Of each item, with its words and a disturbed embedding, so that rankings are as long as in a shop."""
+PRODUCT = "product"
 NOISE = 0.5  # length of the disturbance of a unit vector
 SECONDS = 6.0
 
@@ -46,26 +47,31 @@ def latencies(
         photos: held out.
     """
     copies = [
-        replace(item, item_id=f"{item.item_id}-{copy}") for copy in range(COPIES) for item in labelled.items
+        replace(item, item_id=f"{item.item_id}-{copy}", attributes={PRODUCT: f"p{number}"})
+        for copy in range(COPIES)
+        for number, item in enumerate(labelled.items)
     ]
     noise_MD = np.random.default_rng(0).normal(size=(len(copies), documents_ND.shape[1]))
     rows_MD = np.tile(documents_ND, (COPIES, 1)) + NOISE * unit_rows(noise_MD.astype(np.float32))
     documents = PictureEmbeddings(unit_rows(rows_MD), [1] * len(copies))
     with searcher_of(version, folder, copies, documents, RankingRecipe()) as searcher:
-        p50 = _p50(searcher, photos[:PHOTOS], [item.title for item in labelled.items])
+        p50 = _p50(searcher, photos[: PHOTOS + 1], labelled.items)
     return {
         **{f"{kind}_p50_ms": each for kind, each in p50.items()},
         **{f"{kind}_over_photo": each / p50["photo"] for kind, each in p50.items() if kind != "photo"},
     }
 
 
-def _p50(searcher: Searcher, photos: Sequence[DatasetPhoto], titles: Sequence[str]) -> dict[str, float]:
+def _p50(searcher: Searcher, photos: Sequence[DatasetPhoto], items: Sequence[Item]) -> dict[str, float]:
     """The kinds take turns, so that they see the same load of the machine."""
     contents = [Path(photo.image).read_bytes() for photo in photos]
     box = Region(0.1, 0.1, 0.8, 0.8)
 
     def title(row: int) -> str:
-        return titles[row % len(titles)]
+        return items[row % len(items)].title
+
+    def title_in_category(row: int) -> str:
+        return f"{items[row % len(items)].category.rsplit('/')[-1]} {title(row)}"
 
     def counted(row: int) -> None:
         assert searcher.search([contents[row]], Wanted(K)).hits
@@ -75,23 +81,27 @@ def _p50(searcher: Searcher, photos: Sequence[DatasetPhoto], titles: Sequence[st
         "photo": lambda row: searcher.search([contents[row]], Wanted(K)),
         "box": lambda row: searcher.search([contents[row]], Wanted(K), box),
         "text": lambda row: searcher.search([], Wanted(K, text=title(row))),
-        "photo_text": lambda row: searcher.search([contents[row]], Wanted(K, text=title(row))),
+        "repeated_text": lambda row: searcher.search([], Wanted(K, text=title(row))),
+        "photo_text": lambda row: searcher.search([contents[row]], Wanted(K, text=title_in_category(row))),
         "grouped": lambda row: searcher.search([contents[row]], Wanted(K, group_by="category")),
+        "variants": lambda row: searcher.search([contents[row]], Wanted(K, group_by=PRODUCT)),
         "facets": counted,
     }
     took_ms: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for row in [0, *range(len(contents))]:  # the first is a warm-up
+    for row in range(len(contents)):
         for kind, search in kinds.items():
             start = time.perf_counter()
             search(row)
             took_ms[kind].append(1000 * (time.perf_counter() - start))
-    return {kind: float(np.median(each[1:])) for kind, each in took_ms.items()}
+    return {kind: float(np.median(each[1:])) for kind, each in took_ms.items()}  # the first is a warm-up
 
 
-def worker_scaling(
+def thread_scaling(
     folder: Path, collection: Collection, photos: Sequence[DatasetPhoto], seconds: float = SECONDS
 ) -> dict[str, float]:
     """Photo searches per second of one process with a thread for each core, also as a multiple of one thread's.
+
+    The limit of what cores can add in one process; `benchmarks.serving` measures a Bento's `core_scaling`, with HTTP.
 
     Args:
         folder: of the version.
@@ -104,7 +114,7 @@ def worker_scaling(
     encoder = OnnxQueryEncoder(folder, at_once=threads)
     searcher = Searcher(encoder, collection, None, RankingRecipe())
     one, all_cores = (_per_second(searcher, contents, count, seconds) for count in (1, threads))
-    return {"searches_per_second": all_cores, "worker_scaling": all_cores / one}
+    return {"searches_per_second": all_cores, "thread_scaling": all_cores / one}
 
 
 def _per_second(searcher: Searcher, contents: Sequence[bytes], threads: int, seconds: float) -> float:

@@ -38,12 +38,21 @@ def test_texts_are_embedded_as_unit_vectors_also_blank_ones(folder: Path) -> Non
 
 
 def test_many_threads_get_the_same_embeddings(folder: Path) -> None:
-    encoder = TextQueryEncoder(folder, at_once=2)
-    expected_D = encoder.encode("brown bread")
+    texts = [" ".join(["brown", "bread", "fresh", "milk"][: number % 4 + 1]) for number in range(40)]
+    one_after_the_other = TextQueryEncoder(folder)
+    expected_ND = np.stack([one_after_the_other.encode(text) for text in texts])
+    encoder = TextQueryEncoder(folder, at_once=2, remembered=0)
     with ThreadPoolExecutor(4) as pool:
-        assert all(
-            np.array_equal(each, expected_D) for each in pool.map(encoder.encode, ["brown bread"] * 40)
-        )
+        assert np.array_equal(list(pool.map(encoder.encode, texts)), expected_ND)
+
+
+def test_a_text_is_encoded_once(folder: Path) -> None:
+    encoder = TextQueryEncoder(folder)
+    first_D = encoder.encode("fresh milk")
+    assert encoder.encode("  fresh   milk ") is first_D, "the tokens are the same"
+    assert encoder.encode("brown bread") is not first_D
+    with pytest.raises(ValueError, match="read-only"):
+        first_D[0] = 0
 
 
 def test_serving_needs_no_torch(folder: Path) -> None:

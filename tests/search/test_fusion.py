@@ -24,3 +24,9 @@ def test_weights_decide_between_rankings():
     for weight, first in ((0.5, "a"), (2.0, "b")):
         assert fuse(rankings, {"photo": 1.0, "words": weight})[0].id == first
     assert fuse({"photo": [], "words": []}, {"photo": 1.0, "words": 1.0}) == []
+
+
+def test_a_part_of_the_fusion_is_a_cut_of_the_whole():
+    rankings = {"photo": ["a", "b", "c"], "words": ["d", "c"]}
+    weights = {"photo": 1.0, "words": 1.0}
+    assert fuse(rankings, weights, 1, 3) == fuse(rankings, weights)[1:3]

@@ -1,4 +1,12 @@
-from immr.search.grouping import MEMBERS, fingerprint, group_of, of_groups, with_members
+from immr.search.grouping import (
+    MEMBERS,
+    fingerprint,
+    first_of_each,
+    group_of,
+    of_groups,
+    with_members,
+    without_all_members,
+)
 from immr.types import Candidate, Condition, Filters, Hit
 
 
@@ -28,7 +36,29 @@ def test_members_are_looked_up_in_the_groups_of_the_hits() -> None:
 
 def test_a_hit_gets_the_other_members_of_its_group() -> None:
     found = [candidate(f"m{n}", model="m") for n in range(MEMBERS + 5)] + [candidate("b"), candidate("x")]
-    first, alone = with_members([hit("m3", model="m"), hit("b")], found, "model")
+    first, alone = with_members([hit("m3", model="m"), hit("b")], [], found, "model")
     assert first.group == "m" and len(first.members) == MEMBERS
     assert [member.item_id for member in first.members[:4]] == ["m0", "m1", "m2", "m4"]
     assert (alone.group, alone.members) == (None, ())
+
+
+def test_the_first_of_each_group_without_those_of_earlier_pages() -> None:
+    found = [
+        candidate("a", model="m"),
+        candidate("b"),
+        candidate("c", model="m"),
+        candidate("d", model="n"),
+        candidate("e"),
+    ]
+    earlier = frozenset([fingerprint(found[3], "model")])
+    assert [each.item_id for each in first_of_each(found, "model", earlier).values()] == ["a", "b", "e"]
+
+
+def test_only_members_that_were_not_seen_are_looked_up() -> None:
+    seen = [candidate(f"m{n}", model="m") for n in range(MEMBERS + 1)] + [candidate("n0", model="n")]
+    hits = [hit("m0", model="m"), hit("n0", model="n")]
+    assert without_all_members(hits, seen, "model") == hits[1:]
+    found = [candidate("n0", model="n"), candidate("n1", model="n")]
+    first, second = with_members(hits, seen, found, "model")
+    assert [member.item_id for member in first.members] == [f"m{n}" for n in range(1, MEMBERS + 1)]
+    assert [member.item_id for member in second.members] == ["n1"]

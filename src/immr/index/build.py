@@ -73,6 +73,9 @@ def _neighbours(
 ) -> list[list[int]]:
     """Row numbers of the 10 nearest points of each query."""
     return [
-        [row_of[point.id] for point in engine.nearest(query_D, 10, 0, EVERYTHING, hnsw_ef)]
+        [
+            row_of[point.id]
+            for point in engine.nearest(query_D, 10, 0, EVERYTHING, hnsw_ef, with_payload=False)
+        ]
         for query_D in queries_QD
     ]

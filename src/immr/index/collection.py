@@ -10,7 +10,7 @@ from immr.errors import IndexMismatchError
 from immr.index.binding import Binding, check_binding
 from immr.index.change_journal import ChangeJournal, PointChange
 from immr.index.documents import BUILT_IN, candidate, point_id
-from immr.index.engines.engine import Engine, Found
+from immr.index.engines.engine import SCORE_DIGITS, Engine, Found
 from immr.index.engines.errors import translate_errors
 from immr.index.storage import Storage
 from immr.index.vector_index import EVERYTHING
@@ -25,7 +25,6 @@ _FILTERED_EF_FACTOR = 4
 _FACET_VALUES = 100
 # always so many, because titles often match equally well, and which of equals come first depends on the number
 _MATCHED = 400
-_SCORE_DIGITS = 4  # engines differ in the rest
 _COUNTED_VALUES = 1000  # more than are returned, so that ties do not depend on the engine
 
 
@@ -126,8 +125,8 @@ class QdrantCollection:
             IndexMismatchError: The collection was built by a release without words.
             IndexUnavailableError: The database is not available.
         """
-        points = self._matching(text, filters, with_payload=True)
-        points.sort(key=lambda point: (-round(point.score, _SCORE_DIGITS), point.payload["item_id"]))
+        points = self._matching(text, k, filters, with_payload=True)
+        points.sort(key=lambda point: (-round(point.score, SCORE_DIGITS), point.payload["item_id"]))
         return [candidate(point.payload, 0.0) for point in points[:k]]
 
     def matching_ids(self, text: str, k: int, filters: Filters = EVERYTHING) -> list[str]:
@@ -137,8 +136,8 @@ class QdrantCollection:
             IndexMismatchError: The collection was built by a release without words.
             IndexUnavailableError: The database is not available.
         """
-        points = self._matching(text, filters, with_payload=False)
-        points.sort(key=lambda point: (-round(point.score, _SCORE_DIGITS), point.id))
+        points = self._matching(text, k, filters, with_payload=False)
+        points.sort(key=lambda point: (-round(point.score, SCORE_DIGITS), point.id))
         return [point.id for point in points[:k]]
 
     def candidates(self, cosines: Mapping[str, float]) -> dict[str, Candidate]:
@@ -153,7 +152,7 @@ class QdrantCollection:
             payloads = opened.engine.payloads(list(cosines))
         return {id: candidate(payload, cosines[id]) for id, payload in payloads.items()}
 
-    def _matching(self, text: str, filters: Filters, with_payload: bool) -> list[Found]:
+    def _matching(self, text: str, k: int, filters: Filters, with_payload: bool) -> list[Found]:
         terms = of_query(text)
         with self._in_use() as opened:
             if not opened.binding.words:
@@ -161,7 +160,9 @@ class QdrantCollection:
                     f"the collection {self._name} was built by an earlier release, without words: "
                     f"run `immr index build --model {opened.binding.version_id}`"
                 )
-            return opened.engine.matching(terms, _MATCHED, filters, with_payload) if terms.numbers else []
+            if not terms.numbers:
+                return []
+            return opened.engine.matching(terms, _MATCHED, min(k, _MATCHED), filters, with_payload)
 
     @property
     def attributes(self) -> Mapping[str, AttributeKind]:

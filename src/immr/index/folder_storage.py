@@ -22,6 +22,7 @@ from immr.index.change_journal import ChangeJournal
 from immr.index.engines.client import open_local
 from immr.index.engines.edge import EdgeEngine
 from immr.index.engines.engine import Engine
+from immr.index.engines.recent_payloads import RecentPayloads
 from immr.index.names import collection_of, is_content
 from immr.storage.atomic import write_atomically
 
@@ -88,8 +89,8 @@ class FolderStorage:
             raise
 
     def serving(self, collection: str, content: str) -> Engine:
-        """See `engine`."""
-        return self.engine(content)
+        """See `engine`; with payloads in memory, because no other process changes the points."""
+        return RecentPayloads(self.engine(content))
 
     def published(self, collection: str) -> str | None:
         """The content of the file `current`."""

@@ -26,18 +26,31 @@ class Fused:
         return sum(self.shares.values())
 
 
-def fuse(rankings: Mapping[str, Sequence[str]], weights: Mapping[str, float]) -> list[Fused]:
-    """Every document of any ranking, best first; equal ones in order of their ids.
+def fuse(
+    rankings: Mapping[str, Sequence[str]],
+    weights: Mapping[str, float],
+    start: int = 0,
+    end: int | None = None,
+) -> list[Fused]:
+    """The documents of any ranking, best first; equal ones in order of their ids.
 
     Args:
         rankings: ids by name, best first, each once.
         weights: of the same names, not negative, at least one above 0.
+        start: how many of the best documents to leave out.
+        end: where to stop; None returns all that follow.
     """
     total = sum(weights[name] for name in rankings)
-    shares: dict[str, dict[str, float]] = {}
-    for name, ranking in rankings.items():
-        for rank, id in enumerate(ranking):
-            share = weights[name] / total * (_RANK_OFFSET + 1) / (_RANK_OFFSET + 1 + rank)
-            shares.setdefault(id, dict.fromkeys(rankings, 0.0))[name] = share
-    fused = [Fused(id, of_each) for id, of_each in shares.items()]
-    return sorted(fused, key=lambda each: (-each.relevance, each.id))
+    shares = {
+        name: {
+            id: weights[name] / total * (_RANK_OFFSET + 1) / (_RANK_OFFSET + 1 + rank)
+            for rank, id in enumerate(ranking)
+        }
+        for name, ranking in rankings.items()
+    }
+    relevance: dict[str, float] = {}
+    for of_ranking in shares.values():
+        for id, share in of_ranking.items():
+            relevance[id] = relevance.get(id, 0.0) + share
+    best = sorted(relevance, key=lambda id: (-relevance[id], id))[start:end]
+    return [Fused(id, {name: shares[name].get(id, 0.0) for name in rankings}) for id in best]

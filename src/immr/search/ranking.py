@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 
 from immr.types import Candidate, Hit, ItemFeatures
 
 LEARNED = "learned"
 """The part of a score that a ranker adds."""
 _DAY_S = 24 * 3600
+_NOTHING_KNOWN = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,69 @@ class RankingRecipe:
     freshness_half_life_days: float = 30.0
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """Orders the candidates of one query. Hits are built only for those that a page shows.
+
+    Attributes:
+        features: by item_id.
+        recipe: the weights.
+        now: from which freshness counts.
+        shares: by item_id, of a query with words: the shares of the fused rankings, instead of the cosine.
+        learned: by item_id, what a ranker adds to the score.
+    """
+
+    features: Mapping[str, ItemFeatures]
+    recipe: RankingRecipe
+    now: datetime
+    shares: Mapping[str, Mapping[str, float]] | None = None
+    learned: Mapping[str, float] | None = None
+
+    def best_first(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        """Equal scores in item_id order, so that the order does not depend on the index."""
+        scored = [(-self._score(candidate), candidate.item_id, candidate) for candidate in candidates]
+        scored.sort(key=itemgetter(0, 1))
+        return [candidate for _, _, candidate in scored]
+
+    def hit(self, candidate: Candidate) -> Hit:
+        """The candidate with its score and the parts of the score."""
+        item_id = candidate.item_id
+        similarity = self.shares[item_id] if self.shares else {"cosine": candidate.cosine}
+        ctr, stock, fresh = self._of_features(item_id)
+        parts = {name: self.recipe.cosine_weight * share for name, share in similarity.items()}
+        parts |= {"ctr": ctr, "stock": stock, "freshness": fresh}
+        if self.learned is not None:
+            parts[LEARNED] = self.learned[item_id]
+        return Hit(
+            item_id=item_id,
+            score=self._score(candidate),
+            title=candidate.title,
+            category=candidate.category,
+            image=candidate.image,
+            attributes=candidate.attributes,
+            features=self.features.get(item_id),
+            score_parts=parts,
+        )
+
+    def _score(self, candidate: Candidate) -> float:
+        item_id = candidate.item_id
+        similarity = sum(self.shares[item_id].values()) if self.shares else candidate.cosine
+        learned = 0.0 if self.learned is None else self.learned[item_id]
+        return self.recipe.cosine_weight * similarity + sum(self._of_features(item_id)) + learned
+
+    def _of_features(self, item_id: str) -> tuple[float, float, float]:
+        """The parts for CTR, stock and freshness."""
+        features, recipe = self.features.get(item_id), self.recipe
+        if features is None:
+            return _NOTHING_KNOWN
+        stock = -recipe.stock_weight if features.stock == 0 else 0.0
+        fresh = 0.0
+        if recipe.freshness_weight:
+            age = freshness(features.updated_at, self.now, recipe.freshness_half_life_days)
+            fresh = recipe.freshness_weight * age
+        return recipe.ctr_weight * features.ctr_7d, stock, fresh
+
+
 def rank(
     candidates: Sequence[Candidate],
     features: Mapping[str, ItemFeatures],
@@ -43,24 +108,9 @@ def rank(
     shares: Mapping[str, Mapping[str, float]] | None = None,
     learned: Mapping[str, float] | None = None,
 ) -> list[Hit]:
-    """The best k, best first; equal scores in item_id order, so that the order does not depend on the index.
-
-    Args:
-        candidates: what the index found.
-        features: by item_id.
-        recipe: the weights.
-        k: at most so many.
-        now: from which freshness counts.
-        shares: by item_id, of a query with words: the shares of the fused rankings, instead of the cosine.
-        learned: by item_id, what a ranker adds to the score.
-    """
-    hits = []
-    for candidate in candidates:
-        item_id = candidate.item_id
-        similarity = shares[item_id] if shares else {"cosine": candidate.cosine}
-        added = {} if learned is None else {LEARNED: learned[item_id]}
-        hits.append(_hit(candidate, features.get(item_id), similarity, added, recipe, now))
-    return sorted(hits, key=lambda hit: (-hit.score, hit.item_id))[:k]
+    """The hits of the best k candidates; for the other arguments, see `Ranking`."""
+    ranking = Ranking(features, recipe, now, shares, learned)
+    return [ranking.hit(candidate) for candidate in ranking.best_first(candidates)[:k]]
 
 
 def freshness(updated_at: datetime | None, now: datetime, half_life_days: float) -> float:
@@ -69,32 +119,3 @@ def freshness(updated_at: datetime | None, now: datetime, half_life_days: float)
         return 0.0
     age_days = max(0.0, (now - updated_at).total_seconds() / _DAY_S)
     return float(0.5 ** (age_days / half_life_days))
-
-
-def _hit(
-    candidate: Candidate,
-    features: ItemFeatures | None,
-    similarity: Mapping[str, float],
-    added: Mapping[str, float],
-    recipe: RankingRecipe,
-    now: datetime,
-) -> Hit:
-    ctr = stock = fresh = 0.0
-    if features is not None:
-        ctr = recipe.ctr_weight * features.ctr_7d
-        stock = -recipe.stock_weight if features.stock == 0 else 0.0
-        if recipe.freshness_weight:
-            age = freshness(features.updated_at, now, recipe.freshness_half_life_days)
-            fresh = recipe.freshness_weight * age
-    parts = {name: recipe.cosine_weight * share for name, share in similarity.items()}
-    parts = {**parts, "ctr": ctr, "stock": stock, "freshness": fresh, **added}
-    return Hit(
-        item_id=candidate.item_id,
-        score=sum(parts.values()),
-        title=candidate.title,
-        category=candidate.category,
-        image=candidate.image,
-        attributes=candidate.attributes,
-        features=features,
-        score_parts=parts,
-    )

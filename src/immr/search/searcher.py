@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from immr.evaluation.matches.rule import MatchRule, strongest
 from immr.features.feature_store import FeatureReader, UserReader
@@ -17,7 +18,7 @@ from immr.search.matching import with_matches
 from immr.search.query_embedder import QueryEmbedder, timed
 from immr.search.query_encoder import QueryEncoder, TextEncoder
 from immr.search.ranker import Ranker
-from immr.search.ranking import RankingRecipe, rank
+from immr.search.ranking import Ranking, RankingRecipe
 from immr.search.regions import Proposal, propose
 from immr.search.signals import HEAD
 from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit, Match, Region
@@ -60,6 +61,15 @@ class Answer:
     stage_ms: dict[str, float] = field(default_factory=dict)
     match: Match | None = None  # the best of its hits; None if the version has no rule for this kind of query
     elsewhere: bool = False  # the photo is outside the domain of the shop's photos
+
+
+class _Block(NamedTuple):
+    """Consecutive candidates of a search."""
+
+    candidates: list[Candidate]  # as they were found
+    best_first: list[Candidate]  # in the order of hits
+    ranking: Ranking
+    has_more: bool  # whether other candidates follow
 
 
 class Searcher:
@@ -187,8 +197,7 @@ class Searcher:
         if wanted.group_by is None:
             answer.hits, answer.following = self._single(answer, wanted, cursor)
         else:
-            hits, answer.following = self._grouped(answer, wanted, wanted.group_by, cursor)
-            answer.hits = self._with_members(answer, wanted, wanted.group_by, hits)
+            answer.hits, answer.following = self._grouped(answer, wanted, wanted.group_by, cursor)
         if self._rule_of(answer, wanted) is not None:
             answer.match = strongest(hit.match for hit in answer.hits) or "none"
         return answer
@@ -196,38 +205,40 @@ class Searcher:
     def _single(self, answer: Answer, wanted: Wanted, cursor: Cursor) -> tuple[list[Hit], Cursor | None]:
         """Candidates are ranked in blocks of `overfetch` pages; the pages of a block are cuts of one order."""
         size = wanted.k * self._overfetch
-        ranked, has_more = self._block(answer, wanted, cursor.start, size)
+        block = self._block(answer, wanted, cursor.start, size)
         end = cursor.place + wanted.k
         following = None
-        if len(ranked) > end:
+        if len(block.best_first) > end:
             following = replace(cursor, place=end)
-        elif has_more:
+        elif block.has_more:
             following = replace(cursor, start=cursor.start + size, place=0)
-        return ranked[cursor.place : end], following
+        return self._hits(answer, wanted, block, block.best_first[cursor.place : end]), following
 
     def _grouped(
         self, answer: Answer, wanted: Wanted, group_by: str, cursor: Cursor
     ) -> tuple[list[Hit], Cursor | None]:
-        """The first hit of each group that no earlier page has."""
+        """The first hit of each group that no earlier page has, with the group's members."""
         hits: list[Hit] = []
+        seen: list[Candidate] = []
         groups, start = cursor.groups, cursor.start
-        while True:
+        following = None
+        while following is None:
             size = wanted.k * self._overfetch * (_LATER_BLOCKS if start else 1)
-            ranked, has_more = self._block(answer, wanted, start, size)
-            for hit in ranked:
-                group = grouping.fingerprint(hit, group_by)
-                if group in groups:
-                    continue
-                if len(hits) == wanted.k:
-                    return hits, replace(cursor, start=start, groups=groups)
-                hits.append(hit)
-                groups |= {group}
+            block = self._block(answer, wanted, start, size)
+            seen += block.candidates
+            new = grouping.first_of_each(block.best_first, group_by, groups)
+            missing = wanted.k - len(hits)
+            hits += self._hits(answer, wanted, block, list(new.values())[:missing])
+            groups |= set(list(new)[:missing])
+            if len(new) > missing:
+                following = replace(cursor, start=start, groups=groups)
             start += size
-            if not has_more or start >= _GROUPED_CANDIDATES:
-                return hits, None
+            if not block.has_more or start >= _GROUPED_CANDIDATES:
+                break
+        most_similar = cursor.start == 0 and not wanted.text
+        return self._with_members(answer, wanted, group_by, hits, seen if most_similar else []), following
 
-    def _block(self, answer: Answer, wanted: Wanted, start: int, size: int) -> tuple[list[Hit], bool]:
-        """Ranked candidates, and whether others follow."""
+    def _block(self, answer: Answer, wanted: Wanted, start: int, size: int) -> _Block:
         shares = None
         with timed(answer.stage_ms, "retrieve"):
             # one more than is ranked shows whether another block follows
@@ -250,11 +261,15 @@ class Searcher:
             if ranker is not None and not failed:
                 head = self._head(answer.embedding_D, wanted, start, candidates)
                 learned = ranker.added(candidates, start, head, features, now, user)
-            ranked = rank(candidates, features, self._ranking, size, now, shares, learned)
+            ranking = Ranking(features, self._ranking, now, shares, learned)
+            return _Block(candidates, ranking.best_first(candidates), ranking, len(found) > size)
+
+    def _hits(
+        self, answer: Answer, wanted: Wanted, block: _Block, candidates: Sequence[Candidate]
+    ) -> list[Hit]:
+        hits = [block.ranking.hit(candidate) for candidate in candidates]
         rule = self._rule_of(answer, wanted)
-        if rule is not None:
-            ranked = with_matches(ranked, candidates, answer.elsewhere, rule)
-        return ranked, len(found) > size
+        return hits if rule is None else with_matches(hits, candidates, answer.elsewhere, rule)
 
     def _rule_of(self, answer: Answer, wanted: Wanted) -> MatchRule | None:
         """The rule is calibrated on photos, so it applies to neither words nor items as queries."""
@@ -289,23 +304,27 @@ class Searcher:
             most = _FUSED_CANDIDATES if rankings else start + k
             rankings["words"] = self._collection.matching_ids(wanted.text, most, wanted.filters)
         weights = {"embedding": 1.0, "words": self._ranking.words_weight if len(rankings) > 1 else 1.0}
-        fused = fuse(rankings, weights)[start : start + k]
+        fused = fuse(rankings, weights, start, start + k)
         found = self._collection.candidates({each.id: cosines.get(each.id, 0.0) for each in fused})
         there = [each for each in fused if each.id in found]  # others were deleted meanwhile
         shares = {found[each.id].item_id: each.shares for each in there}
         return [found[each.id] for each in there], shares
 
-    def _with_members(self, answer: Answer, wanted: Wanted, group_by: str, hits: list[Hit]) -> list[Hit]:
-        filters = grouping.of_groups(wanted.filters, group_by, hits)
-        if filters is None:
-            return hits
-        with timed(answer.stage_ms, "retrieve"):
-            most = min(grouping.MEMBERS * 2 * len(hits), _GROUPED_CANDIDATES)
-            if answer.embedding_D is None:
-                found = self._collection.search_words(wanted.text, most, filters)
-            else:
-                found = self._similar(answer.embedding_D, most, filters)
-        return grouping.with_members(hits, found, group_by)
+    def _with_members(
+        self, answer: Answer, wanted: Wanted, group_by: str, hits: list[Hit], seen: list[Candidate]
+    ) -> list[Hit]:
+        """The hits with the most similar members of their groups; those that were seen are not searched for again."""
+        rest = grouping.without_all_members(hits, seen, group_by)
+        filters = grouping.of_groups(wanted.filters, group_by, rest)
+        found: list[Candidate] = []
+        if filters is not None:
+            with timed(answer.stage_ms, "retrieve"):
+                most = min(grouping.MEMBERS * 2 * len(rest), _GROUPED_CANDIDATES)
+                if answer.embedding_D is None:
+                    found = self._collection.search_words(wanted.text, most, filters)
+                else:
+                    found = self._similar(answer.embedding_D, most, filters)
+        return grouping.with_members(hits, seen, found, group_by)
 
 
 def _is_photo_search(answer: Answer, wanted: Wanted) -> bool:

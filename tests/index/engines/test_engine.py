@@ -1,4 +1,4 @@
-"""The first embedding of a stored vector, in each form that engines return."""
+"""What engines have in common: how vectors are stored, and where a list of equal scores is cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from immr.index.engines.engine import first_row
+from immr.index.engines.engine import Found, best_with_ties, first_row
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,9 @@ from immr.index.engines.engine import first_row
 )
 def test_one_or_several_embeddings_alone_or_beside_words(vector: Any) -> None:
     assert first_row(vector).tolist() == pytest.approx([0.6, 0.8])
+
+
+@pytest.mark.parametrize(("most", "left"), [(1, 1), (2, 4), (3, 4), (4, 4), (5, 5), (9, 5)])
+def test_a_cut_keeps_points_that_score_the_same_as_the_last(most: int, left: int) -> None:
+    points = [Found(str(score), score, {}) for score in (3.0, 2.00001, 2.0, 1.99999, 1.0)]
+    assert best_with_ties(points, most) == points[:left]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from immr.errors import IndexUnavailableError
 from immr.index.documents import BUILT_IN, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
-from immr.index.engines.engine import Found, first_row
+from immr.index.engines.engine import Found, best_with_ties, first_row
 from immr.index.engines.errors import EngineError
 from immr.index.words import WORDS, Terms, of_payload
 from immr.types import AttributeKind, Filters, FloatArray
@@ -159,7 +159,9 @@ class ClientEngine:
             ).points
         return [Found(str(point.id), point.score, point.payload or {}) for point in points]
 
-    def matching(self, terms: Terms, limit: int, filters: Filters, with_payload: bool = True) -> list[Found]:
+    def matching(
+        self, terms: Terms, limit: int, most: int, filters: Filters, with_payload: bool = True
+    ) -> list[Found]:
         """See `Engine.matching`."""
         with self._exclusive():
             points = self._client.query_points(
@@ -170,7 +172,9 @@ class ClientEngine:
                 query_filter=_condition(filters),
                 with_payload=with_payload,
             ).points
-        return [Found(str(point.id), point.score, point.payload or {}) for point in points]
+        return [
+            Found(str(point.id), point.score, point.payload or {}) for point in best_with_ties(points, most)
+        ]
 
     def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:
         """See `Engine.counts`."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from immr.index.documents import BUILT_IN, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
-from immr.index.engines.engine import Found, first_row
+from immr.index.engines.engine import Found, best_with_ties, first_row
 from immr.index.engines.errors import EngineError
 from immr.index.words import WORDS, Terms, of_payload
 from immr.types import AttributeKind, Filters, FloatArray
@@ -145,7 +145,9 @@ class EdgeEngine:
             points = self._open().query(request)
         return [Found(str(point.id), point.score, point.payload or {}) for point in points]
 
-    def matching(self, terms: Terms, limit: int, filters: Filters, with_payload: bool = True) -> list[Found]:
+    def matching(
+        self, terms: Terms, limit: int, most: int, filters: Filters, with_payload: bool = True
+    ) -> list[Found]:
         """See `Engine.matching`."""
         edge = self._edge
         request = edge.QueryRequest(
@@ -157,7 +159,7 @@ class EdgeEngine:
             with_payload=with_payload,
         )
         with _translate_errors():
-            points = self._open().query(request)
+            points = best_with_ties(self._open().query(request), most)
         return [Found(str(point.id), point.score, point.payload or {}) for point in points]
 
     def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:

@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from immr.index.words import Terms
 from immr.types import AttributeKind, Filters, FloatArray
 
+SCORE_DIGITS = 4
+"""Engines differ in the rest, so scores are equal if these digits are."""
 
-@dataclass(frozen=True)
-class Found:
+
+class Found(NamedTuple):
     """A point that a search returned."""
 
     id: str
     score: float
     payload: Mapping[str, Any]
+
+
+class _Scored(Protocol):
+    @property
+    def score(self) -> float: ...
+
+
+ScoredT = TypeVar("ScoredT", bound=_Scored)
+
+
+def best_with_ties(points: Sequence[ScoredT], most: int) -> Sequence[ScoredT]:
+    """The first `most` points, best first, and those after them that score the same as the last.
+
+    To convert the id of a point takes longer than to find it, so engines leave out points before they convert any.
+    """
+    if len(points) <= most:
+        return points
+    last = round(points[most - 1].score, SCORE_DIGITS)
+    end = next(
+        (row for row in range(most, len(points)) if round(points[row].score, SCORE_DIGITS) < last),
+        len(points),
+    )
+    return points[:end]
 
 
 def first_row(vector: Any) -> FloatArray:
@@ -67,8 +91,13 @@ class Engine(Protocol):
     ) -> list[Found]:
         """The points most similar to the embedding, best first; reading payloads takes most of the time."""
 
-    def matching(self, terms: Terms, limit: int, filters: Filters, with_payload: bool = True) -> list[Found]:
-        """The points whose words match best by BM25, best first; only those with at least one of the terms."""
+    def matching(
+        self, terms: Terms, limit: int, most: int, filters: Filters, with_payload: bool = True
+    ) -> list[Found]:
+        """The points whose words match best by BM25, best first; only those with at least one of the terms.
+
+        Of the `limit` best points, `most` are returned, and those that score the same as the last of these.
+        """
 
     def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:
         """How many points that pass have each value of a keyword attribute, for the most frequent values."""
