@@ -11,11 +11,11 @@ from PIL import Image, ImageOps
 
 from immr.data import images
 from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
-from immr.evaluation.matches.calibrate import LabelledEmbeddings, calibrate, first_hits
+from immr.evaluation.matches.calibrate import FirstHits, LabelledEmbeddings, calibrate, first_hits
 from immr.evaluation.matches.photos import LabelledPictures, embed_with_textures, fitted, labelled
 from immr.evaluation.matches.rule import MatchRecipe, MatchRule
 from immr.model.card import Card
-from immr.types import FloatArray
+from immr.types import FloatArray, Match
 
 RECIPE = MatchRecipe(min_photos=30)  # an untrained version has few correct first hits
 OTHER_PHOTOS = 150
@@ -58,16 +58,16 @@ def matches(
         "catalogue_picture_none": embed_with_textures(folder, catalogue.uris),
     }
     shares: dict[str, list[bool]] = {}
+    begin = Card.read(folder).model.plain_begin
     for half in range(2):
         measured_N = held_out.classes_N % 2 == half
-        begin = Card.read(folder).model.plain_begin
         rule = calibrate(held_out.some(~measured_N), documents, training_photos, RECIPE, begin)
         assert rule is not None, "the split has too few photos"
         found = {
-            **_known(rule, held_out.some(measured_N), documents),
-            **{name: _none(rule, *rows, documents) for name, rows in elsewhere.items()},
-            "photo_none": _none(rule, *_rows(held_out.some(measured_N)), documents),
-            "changed_photo_none": _none(rule, *_rows(changed.some(measured_N)), documents),
+            **_known(rule, held_out.some(measured_N), documents, begin),
+            **{name: _none(rule, *rows, documents, begin) for name, rows in elsewhere.items()},
+            "photo_none": _none(rule, *_rows(held_out.some(measured_N)), documents, begin),
+            "changed_photo_none": _none(rule, *_rows(changed.some(measured_N)), documents, begin),
         }
         for name, values in found.items():
             shares.setdefault(name, []).extend(values)
@@ -79,15 +79,22 @@ def _rows(photos: LabelledEmbeddings) -> tuple[FloatArray, FloatArray | None]:
 
 
 def _none(
-    rule: MatchRule, rows_ND: FloatArray, textures_NT: FloatArray | None, documents: LabelledEmbeddings
+    rule: MatchRule,
+    rows_ND: FloatArray,
+    textures_NT: FloatArray | None,
+    documents: LabelledEmbeddings,
+    begin: int,
 ) -> list[bool]:
     """Of each photo, whether it is called none because it is outside the domain."""
-    cosine_N, _ = first_hits(LabelledEmbeddings(rows_ND, np.zeros(len(rows_ND), np.int64)), documents)
+    photos = LabelledEmbeddings(rows_ND, np.zeros(len(rows_ND), np.int64))
     outside_N = _outside(rule, rows_ND, textures_NT)
-    return [
-        outside and rule.match(cosine, outside) == "none"
-        for cosine, outside in zip(cosine_N, outside_N, strict=True)
-    ]
+    matches = _matches(rule, first_hits(photos, documents, begin), outside_N)
+    return [outside and match == "none" for match, outside in zip(matches, outside_N, strict=True)]
+
+
+def _matches(rule: MatchRule, hits: FirstHits, outside_Q: Sequence[bool]) -> list[Match]:
+    closeness_Q = hits.closeness_Q(rule)
+    return [rule.match(*each) for each in zip(hits.cosine_Q, closeness_Q, outside_Q, strict=True)]
 
 
 def _outside(rule: MatchRule, rows_ND: FloatArray, textures_NT: FloatArray | None) -> list[bool]:
@@ -96,18 +103,17 @@ def _outside(rule: MatchRule, rows_ND: FloatArray, textures_NT: FloatArray | Non
 
 
 def _known(
-    rule: MatchRule, photos: LabelledEmbeddings, documents: LabelledEmbeddings
+    rule: MatchRule, photos: LabelledEmbeddings, documents: LabelledEmbeddings, begin: int
 ) -> dict[str, list[bool]]:
     """Of photos of the shop: whether the first hit is exact, with the item in the catalogue and without."""
     outside_Q = _outside(rule, *_rows(photos))
-    cosine_Q, right_Q = first_hits(photos, documents)
-    missing_Q, _ = first_hits(photos, documents, without_own=True)
-    called, missing = (
-        [rule.match(cosine, outside) for cosine, outside in zip(cosines, outside_Q, strict=True)]
-        for cosines in (cosine_Q, missing_Q)
-    )
+    hits = first_hits(photos, documents, begin)
+    called = _matches(rule, hits, outside_Q)
+    missing = _matches(rule, first_hits(photos, documents, begin, without_own=True), outside_Q)
     return {
-        "exact_recall": [match == "exact" for match, right in zip(called, right_Q, strict=True) if right],
+        "exact_recall": [
+            match == "exact" for match, right in zip(called, hits.right_Q, strict=True) if right
+        ],
         "not_in_catalogue_recall": [match != "exact" for match in missing],
         "missing_item_none": [match == "none" for match in missing],
     }

@@ -279,6 +279,10 @@ def test_pages_join_up_to_the_whole_result(collection, embeddings_ND):
 def test_the_embedding_of_an_item_is_returned(collection, embeddings_ND):
     assert collection.embedding("i7") == pytest.approx(embeddings_ND[7], abs=1e-6)
     assert collection.embedding("no such item") is None
+    found = collection.embeddings(["i7", "no such item", "i9"])
+    assert {item_id: rows_PD.shape for item_id, rows_PD in found.items()} == {"i7": (1, DIM), "i9": (1, DIM)}
+    assert found["i9"][0] == pytest.approx(embeddings_ND[9], abs=1e-6)
+    assert collection.embeddings([]) == {}
 
 
 def _changes(items, embeddings_ND, deleted=(), first=1):

@@ -274,10 +274,13 @@ def test_pages_of_a_text_search_repeat_nothing(
     assert len({hit.item_id for hit in seen}) == len(seen) == (5 if group_by is None else 3)
 
 
-def test_matches_are_of_photos_alone(encoder: OnnxQueryEncoder, collection: Collection) -> None:
+@pytest.mark.parametrize("learned_dim", [0, tiny_version.DIM])
+def test_matches_are_of_photos_alone(
+    encoder: OnnxQueryEncoder, collection: Collection, learned_dim: int
+) -> None:
     size = tiny_version.DIM
     domain = PhotoDomain(0, np.zeros(size, np.float32), np.eye(size, dtype=np.float32), farthest=2.0)
-    rule = MatchRule(exact_from=0.9995, similar_from=-1.0, domain=domain)
+    rule = MatchRule(exact_from=0.9995, similar_from=-1.0, domain=domain, learned_dim=learned_dim)
     searcher = Searcher(encoder, collection, None, RankingRecipe(), match_rule=rule)
     photos = [tiny_version.photo("red")]
     answer = searcher.search(photos, Wanted(2))

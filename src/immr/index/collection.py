@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from immr.errors import IndexMismatchError
@@ -200,8 +200,21 @@ class QdrantCollection:
         Raises:
             IndexUnavailableError: The database is not available.
         """
+        rows_PD = self.embeddings([item_id]).get(item_id)
+        return None if rows_PD is None else rows_PD[0]
+
+    def embeddings(self, item_ids: Sequence[str]) -> dict[str, FloatArray]:
+        """See `Collection.embeddings`.
+
+        Raises:
+            IndexUnavailableError: The database is not available.
+        """
+        item_of = {point_id(item_id): item_id for item_id in item_ids}
+        if not item_of:
+            return {}
         with self._in_use() as opened:
-            return opened.engine.embedding(point_id(item_id))
+            found = opened.engine.embeddings(list(item_of))
+        return {item_of[id]: rows_PD for id, rows_PD in found.items()}
 
     def count(self) -> int:
         """Number of documents.

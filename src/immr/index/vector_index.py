@@ -96,6 +96,9 @@ class Collection(Protocol):
     def embedding(self, item_id: str) -> FloatArray | None:
         """(D,) unit vector of one document, or None."""
 
+    def embeddings(self, item_ids: Sequence[str]) -> dict[str, FloatArray]:
+        """(pictures, D) unit rows of those documents that exist, by item_id; the main picture comes first."""
+
     def count(self) -> int:
         """Number of documents."""
 

@@ -6,19 +6,37 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from immr.evaluation.matches.rule import MatchRule
-from immr.types import Candidate, Hit
+from immr.index.vector_index import Collection
+from immr.types import Candidate, FloatArray, Hit
 
 
 def with_matches(
-    hits: Sequence[Hit], candidates: Sequence[Candidate], elsewhere: bool, rule: MatchRule
+    hits: Sequence[Hit],
+    candidates: Sequence[Candidate],
+    embedding_D: FloatArray,
+    elsewhere: bool,
+    rule: MatchRule,
+    collection: Collection,
 ) -> list[Hit]:
     """The hits with their matches.
 
     Args:
-        hits: of `candidates`.
+        hits: of `candidates`, in the same order.
         candidates: have the cosines.
+        embedding_D: of the photo.
         elsewhere: whether the photo is outside the domain of the shop's photos.
         rule: of the version.
+        collection: has the items' embeddings, which are read if the rule compares a part of them.
+
+    Raises:
+        IndexUnavailableError: the vector database does not answer.
     """
-    cosines = {each.item_id: each.cosine for each in candidates}
-    return [replace(hit, match=rule.match(cosines[hit.item_id], elsewhere)) for hit in hits]
+    rows = collection.embeddings([each.item_id for each in candidates]) if rule.learned_dim else {}
+    matched = []
+    for hit, candidate in zip(hits, candidates, strict=True):
+        cosine, pictures_PD = candidate.cosine, rows.get(candidate.item_id)
+        closeness = cosine
+        if rule.learned_dim:  # an item without rows was deleted meanwhile
+            closeness = -1.0 if pictures_PD is None else rule.closeness(embedding_D, pictures_PD)
+        matched.append(replace(hit, match=rule.match(cosine, closeness, elsewhere)))
+    return matched

@@ -267,9 +267,14 @@ class Searcher:
     def _hits(
         self, answer: Answer, wanted: Wanted, block: _Block, candidates: Sequence[Candidate]
     ) -> list[Hit]:
-        hits = [block.ranking.hit(candidate) for candidate in candidates]
-        rule = self._rule_of(answer, wanted)
-        return hits if rule is None else with_matches(hits, candidates, answer.elsewhere, rule)
+        with timed(answer.stage_ms, "rank"):
+            hits = [block.ranking.hit(candidate) for candidate in candidates]
+            rule = self._rule_of(answer, wanted)
+            if rule is None or answer.embedding_D is None:
+                return hits
+            return with_matches(
+                hits, candidates, answer.embedding_D, answer.elsewhere, rule, self._collection
+            )
 
     def _rule_of(self, answer: Answer, wanted: Wanted) -> MatchRule | None:
         """The rule is calibrated on photos, so it applies to neither words nor items as queries."""

@@ -46,12 +46,35 @@ def test_the_recalls_hold_for_photos_that_calibration_has_not_seen(
     rule: MatchRule, documents: LabelledEmbeddings
 ) -> None:
     photos = shop(3)
-    cosine_Q, right_Q = first_hits(photos, documents)
-    assert np.mean([rule.match(each) == "exact" for each in cosine_Q[right_Q]]) == pytest.approx(
-        0.9, abs=0.04
+    found = first_hits(photos, documents)
+    exact = [rule.match(each, each) == "exact" for each in found.cosine_Q[found.right_Q]]
+    assert np.mean(exact) == pytest.approx(0.9, abs=0.04)
+    missing_Q = first_hits(photos, documents, without_own=True).cosine_Q
+    assert np.mean([rule.match(each, each) != "none" for each in missing_Q]) == pytest.approx(0.9, abs=0.04)
+
+
+@pytest.mark.parametrize(("noisy", "learned_dim"), [("learned", 0), ("plain", DIM)])
+def test_exact_hits_are_told_by_the_part_that_tells_items_apart(
+    documents: LabelledEmbeddings, noisy: str, learned_dim: int
+) -> None:
+    def in_parts(shown: LabelledEmbeddings, seed: int) -> LabelledEmbeddings:
+        noise_ND = np.random.default_rng(seed).normal(size=shown.rows_ND.shape).astype(np.float32)
+        parts = [shown.rows_ND, 0.5 * unit_rows(noise_ND)]
+        rows_ND = np.hstack(parts if noisy == "plain" else parts[::-1])
+        return LabelledEmbeddings(unit_rows(rows_ND), shown.classes_N)
+
+    photos, catalogue = in_parts(shop(1), 1), in_parts(documents, 2)
+    found = calibrate(photos, catalogue, in_parts(shop(2), 3), RECIPE, begin=DIM)
+    assert found is not None and found.learned_dim == learned_dim
+    new = in_parts(shop(3), 4)
+    hits = first_hits(new, catalogue, begin=DIM)
+    closeness_Q = hits.closeness_Q(found)
+    exact = [found.match(*each) == "exact" for each in zip(hits.cosine_Q, closeness_Q, strict=True)]
+    assert np.mean(np.array(exact)[hits.right_Q]) == pytest.approx(0.9, abs=0.05)
+    first = int((new.rows_ND[0] @ catalogue.rows_ND.T).argmax())
+    assert found.closeness(new.rows_ND[0], catalogue.rows_ND[[first, first - 1]]) == pytest.approx(
+        closeness_Q[0], abs=1e-6
     )
-    missing_Q, _ = first_hits(photos, documents, without_own=True)
-    assert np.mean([rule.match(each) != "none" for each in missing_Q]) == pytest.approx(0.9, abs=0.04)
 
 
 def test_new_classes_are_within_the_domain_and_other_pictures_are_not(
@@ -86,10 +109,9 @@ def test_photos_with_textures_are_compared_by_them(documents: LabelledEmbeddings
 
 def test_a_first_hit_without_its_own_class_is_wrong(documents: LabelledEmbeddings) -> None:
     photos = shop(5, per_class=2)
-    with_own_Q, _ = first_hits(photos, documents)
-    without_Q, right_Q = first_hits(photos, documents, without_own=True)
-    assert not right_Q.any()
-    assert (without_Q <= with_own_Q).all()
+    with_own, without = (first_hits(photos, documents, without_own=each) for each in (False, True))
+    assert not without.right_Q.any()
+    assert (without.cosine_Q <= with_own.cosine_Q).all()
 
 
 def test_too_few_photos_give_no_rule(documents: LabelledEmbeddings) -> None:

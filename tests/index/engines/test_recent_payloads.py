@@ -40,11 +40,13 @@ class Recorded:
 def engine(tmp_path: Path) -> Iterator[Recorded]:
     local = open_local(tmp_path / "points", lambda: None)
     local.create(4, {})
-    local.put(
-        IDS, ROWS_ND[:, None], [{"title": f"old {number}", "item_id": id} for number, id in enumerate(IDS)]
-    )
+    local.put(IDS, list(ROWS_ND[:, None]), [payload(f"old {number}") for number in range(4)])
     yield Recorded(local)
     local.close()
+
+
+def payload(title: str) -> dict[str, str]:
+    return {"title": title, "category": "Fruit"}
 
 
 def titles(recent: RecentPayloads, ids: Sequence[str] = IDS) -> list[str]:
@@ -71,7 +73,7 @@ def test_no_payload_is_read_for_ids_alone(engine: Recorded) -> None:
 def test_changed_and_removed_points_are_read_again(engine: Recorded) -> None:
     recent = RecentPayloads(engine)
     assert len(titles(recent)) == 4
-    recent.put(IDS[:1], ROWS_ND[:1, None], [{"title": "new 0"}])
+    recent.put(IDS[:1], list(ROWS_ND[:1, None]), [payload("new 0")])
     recent.remove(IDS[1:2])
     assert sorted(titles(recent)) == ["new 0", "old 2", "old 3"]
 
@@ -81,7 +83,7 @@ def test_what_was_read_before_a_change_is_not_kept(engine: Recorded) -> None:
 
     def change() -> None:
         engine.meanwhile = lambda: None
-        recent.put(IDS[:1], ROWS_ND[:1, None], [{"title": "new 0"}])
+        recent.put(IDS[:1], list(ROWS_ND[:1, None]), [payload("new 0")])
 
     engine.meanwhile = change
     assert titles(recent, IDS[:1]) == ["old 0"]

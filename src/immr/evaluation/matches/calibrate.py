@@ -18,8 +18,9 @@ import numpy as np
 
 from immr.evaluation import metrics
 from immr.evaluation.bootstrap import Values
+from immr.evaluation.calibration import ranking_quality
 from immr.evaluation.exact_search import MAX_CELLS
-from immr.evaluation.matches.rule import MatchRecipe, MatchRule, PhotoDomain
+from immr.evaluation.matches.rule import MatchRecipe, MatchRule, PhotoDomain, closeness
 from immr.evaluation.metrics import BoolArray, IntArray
 from immr.types import FloatArray
 
@@ -57,35 +58,57 @@ def calibrate(
         documents: the catalogue.
         training_photos: to fit the domain; of any classes.
         recipe: the recalls to keep.
-        begin: first dimension of the domain, for photos without textures. New items stay closer to known ones in the
-            plain part of an embedding, which was not trained on the known classes.
+        begin: where the plain part of an embedding begins; 0 if it is in one part. Photos without textures are in the
+            domain by their plain part, where new items stay closer to known ones, because it was not trained on the
+            known classes. Hits are exact by their learned part, if it ranks correct hits higher above those of photos
+            whose item is missing than the whole embedding does.
     """
-    found, right_Q = first_hits(photos, documents)
-    missing, _ = first_hits(photos, documents, without_own=True)
+    found = first_hits(photos, documents, begin)
+    missing = first_hits(photos, documents, begin, without_own=True)
+    right_Q = found.right_Q
     enough = min(int(right_Q.sum()), len(training_photos.classes_N)) >= recipe.min_photos
     if not enough or len(np.unique(photos.classes_N)) < _GROUPS:
         return None
+    by_learned = begin > 0 and _order(found.learned_Q, missing.learned_Q, right_Q) > _order(
+        found.cosine_Q, missing.cosine_Q, right_Q
+    )
+    closeness_Q = found.learned_Q if by_learned else found.cosine_Q
     textured = photos.textures_NT is not None and training_photos.textures_NT is not None
     domain = _domain(photos, training_photos, recipe.domain_recall, None if textured else begin)
     return MatchRule(
-        exact_from=lower_threshold(found[right_Q], recipe.exact_recall),
-        similar_from=lower_threshold(missing, recipe.similar_recall),
+        exact_from=lower_threshold(closeness_Q[right_Q], recipe.exact_recall),
+        similar_from=lower_threshold(missing.cosine_Q, recipe.similar_recall),
         domain=domain,
-        certain_from=float(np.median(found[right_Q])),
+        certain_from=float(np.median(closeness_Q[right_Q])),
+        learned_dim=begin if by_learned else 0,
     )
 
 
+@dataclass(frozen=True)
+class FirstHits:
+    """Each photo's first hit by exact search."""
+
+    cosine_Q: Values
+    learned_Q: Values  # cosine of the learned part of the embeddings
+    right_Q: BoolArray  # whether the hit has the photo's class
+
+    def closeness_Q(self, rule: MatchRule) -> Values:
+        """See `MatchRule`."""
+        return self.learned_Q if rule.learned_dim else self.cosine_Q
+
+
 def first_hits(
-    photos: LabelledEmbeddings, documents: LabelledEmbeddings, without_own: bool = False
-) -> tuple[Values, BoolArray]:
-    """The cosine (Q,) of each photo's first hit by exact search, and whether the hit has the photo's class.
+    photos: LabelledEmbeddings, documents: LabelledEmbeddings, begin: int = 0, without_own: bool = False
+) -> FirstHits:
+    """The first hits of all photos.
 
     Args:
         photos: the queries.
         documents: the catalogue.
+        begin: where the learned part of an embedding ends and the plain part begins; 0 if it is in one part.
         without_own: search for each photo in a catalogue without the documents of its class.
     """
-    cosines, right = [], []
+    cosines, rows, right = [], [], []
     block = max(1, MAX_CELLS // len(documents.classes_N))
     for start in range(0, len(photos.classes_N), block):
         own_BN = metrics.relevance(photos.classes_N[start : start + block], documents.classes_N)
@@ -96,7 +119,16 @@ def first_hits(
         rows_B = np.arange(len(first_B))
         cosines.append(scores_BN[rows_B, first_B])
         right.append(own_BN[rows_B, first_B])
-    return np.concatenate(cosines).astype(np.float64), np.concatenate(right)
+        rows.append(first_B)
+    pairs = zip(photos.rows_ND, documents.rows_ND[np.concatenate(rows)], strict=True)
+    learned_Q = np.array([closeness(*pair, begin) for pair in pairs])
+    return FirstHits(np.concatenate(cosines).astype(np.float64), learned_Q, np.concatenate(right))
+
+
+def _order(found_Q: Values, missing_Q: Values, right_Q: BoolArray) -> float:
+    """Probability that a correct first hit is closer than the first hit of a photo whose item is missing."""
+    both = np.concatenate([found_Q[right_Q], missing_Q])
+    return ranking_quality(both, np.arange(len(both)) < right_Q.sum())
 
 
 def lower_threshold(scores_N: Values, recall: float) -> float:

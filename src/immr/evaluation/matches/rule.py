@@ -66,22 +66,28 @@ def _unit(part_P: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class MatchRule:
-    """Thresholds of the cosine for exact and similar hits.
+    """Thresholds for exact and similar hits.
 
-    An out-of-domain photo has no similar hits, and exact ones only from `certain_from`: that close to an item, it
-    shows the item, in strange light or as a catalogue picture (ours).
+    A hit is similar by its cosine, and exact by its closeness: the cosine of the learned part of the embeddings, if
+    that part tells items apart better. An out-of-domain photo has no similar hits, and exact ones only from
+    `certain_from`: that close to an item, it shows the item, in strange light or as a catalogue picture (ours).
     """
 
-    exact_from: float
-    similar_from: float
+    exact_from: float  # of the closeness
+    similar_from: float  # of the cosine
     domain: PhotoDomain
-    certain_from: float = math.inf
+    certain_from: float = math.inf  # of the closeness
+    learned_dim: int = 0  # size of the part that the closeness compares, from the first dimension; 0 is all
 
-    def match(self, cosine: float, elsewhere: bool = False) -> Match:
+    def match(self, cosine: float, closeness: float, elsewhere: bool = False) -> Match:
         """What to call a hit of a photo, which the domain contains unless it is `elsewhere`."""
-        if cosine >= (self.certain_from if elsewhere else self.exact_from):
+        if closeness >= (self.certain_from if elsewhere else self.exact_from):
             return "exact"
         return "none" if elsewhere or cosine < self.similar_from else "similar"
+
+    def closeness(self, embedding_D: FloatArray, pictures_PD: FloatArray) -> float:
+        """Of a photo to the picture of an item that it resembles most."""
+        return closeness(embedding_D, pictures_PD[(pictures_PD @ embedding_D).argmax()], self.learned_dim)
 
     def write(self, path: Path) -> None:
         """Write the rule as a NumPy archive."""
@@ -92,6 +98,7 @@ class MatchRule:
                 [self.exact_from, self.similar_from, self.domain.farthest, self.certain_from]
             ),
             begin=_TEXTURES if self.domain.begin is None else self.domain.begin,
+            learned_dim=self.learned_dim,
             mean=self.domain.mean_P,
             whitener=self.domain.whitener_PP,
         )
@@ -108,8 +115,17 @@ class MatchRule:
             domain = PhotoDomain(
                 None if begin == _TEXTURES else begin, fields["mean"], fields["whitener"], farthest
             )
-        certain_from = certain[0] if certain else math.inf  # an earlier release's rule has none
-        return cls(exact_from, similar_from, domain, certain_from)
+            # rules of earlier releases lack these
+            learned_dim = int(fields["learned_dim"]) if "learned_dim" in fields else 0
+        certain_from = certain[0] if certain else math.inf
+        return cls(exact_from, similar_from, domain, certain_from, learned_dim)
+
+
+def closeness(one_D: FloatArray, other_D: FloatArray, learned_dim: int) -> float:
+    """The cosine of the first `learned_dim` dimensions of two unit vectors, or of all of them for 0."""
+    if not learned_dim:
+        return float(one_D @ other_D)
+    return float(_unit(one_D[:learned_dim]) @ _unit(other_D[:learned_dim]))
 
 
 def strongest(matches: Iterable[Match | None]) -> Match | None:

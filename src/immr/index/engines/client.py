@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from immr.errors import IndexUnavailableError
 from immr.index.documents import BUILT_IN, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
-from immr.index.engines.engine import Found, best_with_ties, first_row
+from immr.index.engines.engine import Found, best_with_ties, rows_of
 from immr.index.engines.errors import EngineError
 from immr.index.words import WORDS, Terms, of_payload
 from immr.types import AttributeKind, Filters, FloatArray
@@ -207,13 +207,11 @@ class ClientEngine:
             points = self._client.retrieve(self._name, list(ids))
         return {str(point.id): point.payload or {} for point in points}
 
-    def embedding(self, id: str) -> FloatArray | None:
-        """See `Engine.embedding`."""
+    def embeddings(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """See `Engine.embeddings`."""
         with self._exclusive():
-            points = self._client.retrieve(self._name, [id], with_payload=False, with_vectors=True)
-        if not points:
-            return None
-        return first_row(points[0].vector)
+            points = self._client.retrieve(self._name, list(ids), with_payload=False, with_vectors=True)
+        return {str(point.id): rows_of(point.vector) for point in points}
 
     def count(self) -> int:
         """See `Engine.count`."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from immr.index.documents import BUILT_IN, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
-from immr.index.engines.engine import Found, best_with_ties, first_row
+from immr.index.engines.engine import Found, best_with_ties, rows_of
 from immr.index.engines.errors import EngineError
 from immr.index.words import WORDS, Terms, of_payload
 from immr.types import AttributeKind, Filters, FloatArray
@@ -190,14 +190,11 @@ class EdgeEngine:
             records = self._open().retrieve(list(ids), with_payload=True, with_vector=False)
         return {str(record.id): record.payload or {} for record in records}
 
-    def embedding(self, id: str) -> FloatArray | None:
-        """See `Engine.embedding`."""
+    def embeddings(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """See `Engine.embeddings`."""
         with _translate_errors():
-            records = self._open().retrieve([id], with_payload=False, with_vector=True)
-        if not records:
-            return None
-        vector = records[0].vector
-        return first_row(vector)
+            records = self._open().retrieve(list(ids), with_payload=False, with_vector=True)
+        return {str(record.id): rows_of(record.vector) for record in records}
 
     def count(self) -> int:
         """See `Engine.count`."""

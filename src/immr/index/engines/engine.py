@@ -45,11 +45,9 @@ def best_with_ties(points: Sequence[ScoredT], most: int) -> Sequence[ScoredT]:
     return points[:end]
 
 
-def first_row(vector: Any) -> FloatArray:
-    """(D,) the first embedding in a stored vector: one or several, alone or beside the words."""
-    rows = np.asarray(vector[""] if isinstance(vector, dict) else vector, dtype=np.float32)
-    row_D: FloatArray = rows[0] if rows.ndim == 2 else rows
-    return row_D
+def rows_of(vector: Any) -> FloatArray:
+    """(pictures, D) the embeddings in a stored vector: one or several, alone or beside the words."""
+    return np.atleast_2d(np.asarray(vector[""] if isinstance(vector, dict) else vector, dtype=np.float32))
 
 
 class Engine(Protocol):
@@ -108,8 +106,8 @@ class Engine(Protocol):
     def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """The payloads of those points that exist, by id."""
 
-    def embedding(self, id: str) -> FloatArray | None:
-        """(D,) unit vector of a point's main picture, or None if there is no such point."""
+    def embeddings(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """(pictures, D) unit rows of those points that exist, by id; the main picture comes first."""
 
     def count(self) -> int:
         """The exact number of points."""

@@ -102,9 +102,9 @@ class RecentPayloads:
             known |= read
         return known
 
-    def embedding(self, id: str) -> FloatArray | None:
-        """See `Engine.embedding`."""
-        return self._engine.embedding(id)
+    def embeddings(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """See `Engine.embeddings`."""
+        return self._engine.embeddings(ids)
 
     def count(self) -> int:
         """See `Engine.count`."""
