@@ -1,4 +1,4 @@
-"""Reciprocal rank fusion: one ranking from several.
+"""Searches by words and embedding, whose rankings become one by reciprocal rank fusion.
 
 Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion Outperforms Condorcet and Individual Rank Learning
 Methods" (SIGIR 2009). Ranks rather than scores, because a cosine and a BM25 score have no common scale. It is
@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from immr.index.vector_index import Collection
+from immr.types import Candidate, Filters, FloatArray
+
 _RANK_OFFSET = 60  # the paper's k
+_FUSED_CANDIDATES = 200  # of each ranking, so that a search with photo and words has at most 400 hits
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,51 @@ class Fused:
     def relevance(self) -> float:
         """The sum of the shares."""
         return sum(self.shares.values())
+
+
+def search_fused(
+    collection: Collection,
+    embedding_D: FloatArray | None,
+    text: str,
+    filters: Filters,
+    start: int,
+    k: int,
+    words_weight: float,
+) -> tuple[list[Candidate], dict[str, Mapping[str, float]]]:
+    """Documents by words, by embedding, or by both.
+
+    The order of two rankings depends on how long they are, so their length is the same for all pages. Only the
+    documents that are returned are read, which takes longer than ranking them.
+
+    Args:
+        collection: of the version.
+        embedding_D: (D,) unit vector of the query; None searches by words alone.
+        text: the words.
+        filters: which documents may be found.
+        start: how many of the best documents to skip.
+        k: at most so many are returned.
+        words_weight: of the ranking by words beside the one by embedding, whose weight is 1.
+
+    Returns:
+        The documents, best first, and their shares of each ranking by item_id.
+
+    Raises:
+        IndexUnavailableError: the vector database does not answer.
+    """
+    rankings: dict[str, list[str]] = {}
+    cosines: dict[str, float] = {}
+    if embedding_D is not None:
+        cosines = collection.similar_ids(embedding_D, _FUSED_CANDIDATES, filters)
+        rankings["embedding"] = list(cosines)
+    if collection.has_words:
+        most = _FUSED_CANDIDATES if rankings else start + k
+        rankings["words"] = collection.matching_ids(text, most, filters)
+    weights = {"embedding": 1.0, "words": words_weight if len(rankings) > 1 else 1.0}
+    fused = fuse(rankings, weights, start, start + k)
+    found = collection.candidates({each.id: cosines.get(each.id, 0.0) for each in fused})
+    there = [each for each in fused if each.id in found]  # others were deleted meanwhile
+    shares = {found[each.id].item_id: each.shares for each in there}
+    return [found[each.id] for each in there], shares
 
 
 def fuse(

@@ -13,7 +13,7 @@ from immr.index.vector_index import EVERYTHING, Collection
 from immr.search import grouping
 from immr.search.facets import RecentFacets
 from immr.search.feature_lookup import FeatureLookup
-from immr.search.fusion import fuse
+from immr.search.fusion import search_fused
 from immr.search.matching import with_matches
 from immr.search.query_embedder import QueryEmbedder, timed
 from immr.search.query_encoder import QueryEncoder, TextEncoder
@@ -25,7 +25,6 @@ from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit
 
 _GROUPED_CANDIDATES = 5_000  # more are not looked through for groups that were not shown yet
 _LATER_BLOCKS = 4  # size of a grouped search's later blocks: many variants need many candidates
-_FUSED_CANDIDATES = 200  # of each ranking, so that a search with photo and words has at most 400 hits
 MAX_REGIONS = 5
 
 
@@ -243,7 +242,10 @@ class Searcher:
         with timed(answer.stage_ms, "retrieve"):
             # one more than is ranked shows whether another block follows
             if wanted.text:
-                found, shares = self._fused(answer.embedding_D, wanted, start, size + 1)
+                weight, filters = self._ranking.words_weight, wanted.filters
+                found, shares = search_fused(
+                    self._collection, answer.embedding_D, wanted.text, filters, start, size + 1, weight
+                )
             else:
                 found = self._similar(answer.embedding_D, size + 1, wanted.filters, start)
         candidates = found[:size]
@@ -291,29 +293,6 @@ class Searcher:
     ) -> list[Candidate]:
         assert embedding_D is not None, "a search without words has a photo or an item"
         return self._collection.search(embedding_D, k, filters, offset)
-
-    def _fused(
-        self, embedding_D: FloatArray | None, wanted: Wanted, start: int, k: int
-    ) -> tuple[list[Candidate], dict[str, Mapping[str, float]]]:
-        """k documents by words, by embedding, or by both, after skipping `start`; and the shares of each by item_id.
-
-        The order of two rankings depends on how long they are, so their length is the same for all pages. Only the
-        documents that are returned are read, which takes longer than ranking them.
-        """
-        rankings: dict[str, list[str]] = {}
-        cosines: dict[str, float] = {}
-        if embedding_D is not None:
-            cosines = self._collection.similar_ids(embedding_D, _FUSED_CANDIDATES, wanted.filters)
-            rankings["embedding"] = list(cosines)
-        if self._collection.has_words:
-            most = _FUSED_CANDIDATES if rankings else start + k
-            rankings["words"] = self._collection.matching_ids(wanted.text, most, wanted.filters)
-        weights = {"embedding": 1.0, "words": self._ranking.words_weight if len(rankings) > 1 else 1.0}
-        fused = fuse(rankings, weights, start, start + k)
-        found = self._collection.candidates({each.id: cosines.get(each.id, 0.0) for each in fused})
-        there = [each for each in fused if each.id in found]  # others were deleted meanwhile
-        shares = {found[each.id].item_id: each.shares for each in there}
-        return [found[each.id] for each in there], shares
 
     def _with_members(
         self, answer: Answer, wanted: Wanted, group_by: str, hits: list[Hit], seen: list[Candidate]
