@@ -90,3 +90,12 @@ def test_what_everybody_gets_does_not_depend_on_it(made: Examples) -> None:
     assert replace(on.ranker, personal=None) == off.ranker
     assert on.verdict == off.verdict
     assert on.sentence.startswith(off.verdict.sentence)
+
+
+def test_where_everybody_wants_something_else_the_hand_weights_are_its_base(made: Examples) -> None:
+    tasteful = liking_a_brand(made)
+    learned = learn(tasteful, RankingRecipe(), RECIPE, histories(tasteful.log, ITEMS, tasteful.attributes))
+    assert learned.personal is not None
+    assert (learned.verdict.passed, learned.personal.passed, learned.passed) == (False, True, True)
+    assert learned.ranker.trees.trees == [] and learned.ranker.personal is not None
+    assert "All other users keep the hand weights." in learned.sentence

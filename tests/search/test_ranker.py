@@ -74,6 +74,14 @@ def test_a_personal_ranker_adds_for_a_user_with_clicks_alone() -> None:
     assert added(personal(), STEADY) == {**base, "b": pytest.approx(base["b"] + 0.3)}
 
 
+def test_without_trees_it_applies_to_users_with_clicks_alone() -> None:
+    only_personal = Ranker({}, RankingRecipe(), 0.2, Trees([]), Personal(0.1, Trees([AGAIN])))
+    strangers = (None, UserFeatures((), (), (), ()))
+    assert [only_personal.applies_to(user) for user in (STEADY, *strangers)] == [True, False, False]
+    assert [personal().applies_to(user) for user in (STEADY, *strangers)] == [True] * 3
+    assert not ranker().applies_to(STEADY)
+
+
 def test_a_personal_ranker_survives_its_file_and_changes_no_other_file(tmp_path: Path) -> None:
     personal().write(tmp_path)
     assert Ranker.read(tmp_path) == personal()

@@ -110,7 +110,7 @@ def rank(
             raise
     numbers = _numbers(learned)
     parts.registry.runs.log_metrics(run_id, numbers)
-    passed = learned.verdict.passed
+    passed = learned.passed
     ranked = _register(parts, version, learned, key, run_id) if passed else version
     parts.registry.runs.finish(run_id)
     return Ranked(ranked, passed, learned.sentence, numbers)

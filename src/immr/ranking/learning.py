@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from immr.ranking.ranker_recipe import RankerRecipe
 from immr.ranking.split import Split, by_user, split
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
+from immr.search.trees import Trees
 
 _MOST_UNKNOWN = 0.2  # share of clicks at positions whose propensity is unknown
 
@@ -33,10 +34,19 @@ class Learned:
     personal: RankerVerdict | None = None  # against the same ranker without; None if it was not tried
 
     @property
+    def passed(self) -> bool:
+        """Whether it is better than the hand weights for everybody, or for users with earlier clicks."""
+        return self.verdict.passed or (self.personal is not None and self.personal.passed)
+
+    @property
     def sentence(self) -> str:
         """The verdicts, with their warnings."""
-        personal = [self.personal.sentence] if self.personal else []
-        return " ".join([self.verdict.sentence, *personal, *(f"Beware: {doubt}." for doubt in self.doubts)])
+        sentences = [self.verdict.sentence]
+        if self.personal is not None:
+            sentences.append(self.personal.sentence)
+            if self.personal.passed and not self.verdict.passed:
+                sentences.append("All other users keep the hand weights.")
+        return " ".join([*sentences, *(f"Beware: {doubt}." for doubt in self.doubts)])
 
 
 def learn(
@@ -48,8 +58,8 @@ def learn(
         examples: of the log.
         ranking: the hand weights.
         recipe: of the ranker.
-        histories: of the same log. A ranker that passes then also learns from users' earlier clicks, and uses them if
-            that is better.
+        histories: of the same log. Trees over users' earlier clicks are then added to the ranker if it passes, else to
+            the hand weights, and kept if that is better.
 
     Raises:
         RankingError: the log has too few clicks, or its positions vary too little to tell position bias from
@@ -71,9 +81,10 @@ def learn(
     known = {name: curve for name, curve in curves.items() if _is_known(curve, examples, recipe)}
     verdict = judge(scores(ranker, examples, parts.gate_Q), examples, whole, known, parts.gate_Q, recipe)
     personal = None
-    if histories is not None and verdict.passed:
+    if histories is not None:
         judged = Judged(by_user(log, recipe), weight_R, {"all": whole, **known})
-        ranker, personal = personalize(ranker, examples, histories, judged, recipe)
+        for_everybody = ranker if verdict.passed else replace(ranker, trees=Trees([]))
+        ranker, personal = personalize(for_everybody, examples, histories, judged, recipe)
     return Learned(ranker, verdict, whole, doubts(curves), personal)
 
 

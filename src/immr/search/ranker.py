@@ -42,6 +42,11 @@ class Ranker:
     trees: Trees
     personal: Personal | None = None
 
+    def applies_to(self, user: UserFeatures | None) -> bool:
+        """Whether it may order this user's candidates in another way than the hand weights do."""
+        personal = self.personal is not None and user is not None and user.items
+        return bool(self.trees.trees or personal)
+
     def added(
         self,
         candidates: Sequence[Candidate],

@@ -260,7 +260,7 @@ class Searcher:
         with timed(answer.stage_ms, "rank"):
             now = datetime.now(UTC)
             learned = None
-            if ranker is not None and not failed:
+            if ranker is not None and not failed and ranker.applies_to(user):
                 head = self._head(answer.embedding_D, wanted, start, candidates)
                 learned = ranker.added(candidates, start, head, features, now, user)
             ranking = Ranking(features, self._ranking, now, shares, learned)
