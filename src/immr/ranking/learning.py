@@ -58,8 +58,8 @@ def learn(
         examples: of the log.
         ranking: the hand weights.
         recipe: of the ranker.
-        histories: of the same log. Trees over users' earlier clicks are then added to the ranker if it passes, else to
-            the hand weights, and kept if that is better.
+        histories: of the same log. Trees over users' earlier clicks are then added to the ranker if it passes,
+            else to the hand weights, and kept if that is better.
 
     Raises:
         RankingError: the log has too few clicks, or its positions vary too little to tell position bias from
