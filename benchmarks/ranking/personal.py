@@ -7,8 +7,8 @@ Shoppers are simulated (`tastes.py`, in the biased world of `worlds.py`); learni
 product's code. The rankers are learned from one log and rank new queries of its users. The metric is ndcg@10 by true
 relevance over 30 candidates, with 95 % intervals that resample users. The base is the ranker for everybody if it
 passes its gate, else the hand weights. Without tastes the gate should refuse the personal trees;
-`ungated_minus_base_ndcg` is what they would do without it. `personal_p95_ms` is the CPU time of ranking 100 candidates
-for a user with 50 clicks.
+`ungated_minus_base_ndcg` is what they would do without it. `personal_p95_ms` is the CPU time of ranking 100
+candidates for a user with 50 clicks.
 """
 
 from __future__ import annotations
