@@ -17,7 +17,7 @@ import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -70,7 +70,7 @@ def features_of(row: dict) -> UserFeatures:
     return UserFeatures(tuple(row["items"]), tuple(row["categories"]), tuple(row["prices"]), attributes)
 
 
-def try_out(world: str, seed: int, queries: int, per_user: int, fresh: int) -> dict[str, object]:
+def try_out(world: str, seed: int, queries: int, per_user: int, fresh: int) -> dict[str, Any]:
     """One world: the verdict of the gate, and the true gain with and without it."""
     shop, made, later = shop_with(world, seed, queries, per_user, fresh)
     earlier = histories(made.log, shop.items, made.attributes)
@@ -79,7 +79,7 @@ def try_out(world: str, seed: int, queries: int, per_user: int, fresh: int) -> d
     assert learned.personal is not None
     base = replace(learned.ranker, personal=None)
     base_Q = trial.true_ndcg(shop, later, base)
-    found: dict[str, object] = {
+    found: dict[str, Any] = {
         "sentence": learned.personal.sentence,
         "base": "ranker" if learned.verdict.passed else "hand weights",
         "passed": learned.personal.passed,
@@ -90,16 +90,15 @@ def try_out(world: str, seed: int, queries: int, per_user: int, fresh: int) -> d
     found["queries_with_clicks"] = float(known_Q.mean())
     weight_R = weights(learned.propensities, made, recipe.max_weight)
     judged = Judged(by_user(made.log, recipe), weight_R, {})
-    ungated = replace(base, personal=fit_personal(base, made, earlier, judged, recipe)[0])
+    trees, _ = fit_personal(base, made, earlier, judged, recipe)
+    ungated = replace(base, personal=trees)
     for name, ranker in (("personal", learned.ranker), ("ungated", ungated)):
         gained_Q = trial.true_ndcg(shop, later, ranker) - base_Q
         assert not gained_Q[~known_Q].any(), "a stranger's order has changed"
         found |= trial.with_interval(f"{name}_minus_base_ndcg", gained_Q, later.asked.user_Q)
-    if learned.ranker.personal is not None:
-        most = max(later.users.values(), key=lambda user: len(user.items))
-        found["personal_trees"] = len(learned.ranker.personal.trees.trees)
-        found["personal_p95_ms"] = trial.latency_p95_ms(shop, later, learned.ranker, most)
-        found["base_p95_ms"] = trial.latency_p95_ms(shop, later, base)
+    most = max(later.users.values(), key=lambda user: len(user.items))
+    found |= {"trees": len(ungated.trees.trees), "personal_trees": len(trees.trees.trees)}
+    found["personal_p95_ms"] = trial.latency_p95_ms(shop, later, ungated, most)
     return found
 
 
@@ -124,10 +123,10 @@ def main(
             world, str(found["base"]), f"{found['base_ndcg']:.3f}", *differences, str(found["sentence"])
         )
     Console(width=200).print(table)
-    of_tastes = results.get("tastes", {})
-    if "personal_p95_ms" in of_tastes:
-        times = f"{of_tastes['base_p95_ms']:.1f} → {of_tastes['personal_p95_ms']:.1f} ms"
-        Console().print(f"ranking 100 candidates, p95 of CPU time: {times}", highlight=False)
+    slowest = max(float(found["personal_p95_ms"]) for found in results.values())
+    Console().print(
+        f"ranking 100 candidates takes at most {slowest:.1f} ms of CPU time at p95", highlight=False
+    )
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ def fit_personal(
     # a few clicks say little about a taste: large trees would learn noise, and few of them too little
     cautious = replace(
         recipe,
+        trees=max(1, recipe.trees // 2),
         leaves=min(recipe.leaves, _LEAVES),
         learning_rate=recipe.learning_rate / 2,
         min_leaf_clicks=2 * recipe.min_leaf_clicks,

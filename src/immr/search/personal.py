@@ -56,30 +56,32 @@ def personal_signals(
         user: with at least one click.
         attributes: the declared attributes that are signals.
     """
-    count = len(user.items)
-    on_item = Counter(user.items)
-    in_category = Counter(user.categories)
-    below_top = Counter(_top(category) for category in user.categories)
+    known = [features.get(candidate.item_id) for candidate in candidates]
+    prices = [each.price if each is not None and each.price > 0 else math.nan for each in known]
+    on_item, affinities = Counter(user.items), _category_affinities(user, candidates)
     usual, spread = _price(user.prices)
-    tastes = [_taste([each.get(name) for each in user.attributes], kind) for name, kind in attributes.items()]
-    rows = []
-    for candidate in candidates:
-        known = features.get(candidate.item_id)
-        price = math.log(known.price) - usual if known is not None and known.price > 0 else math.nan
-        own = (
-            count,
-            on_item[candidate.item_id],
-            in_category[candidate.category] / count,
-            below_top[_top(candidate.category)] / count,
-            price,
-            spread,
-        )
-        declared = [
-            _affinity(candidate.attributes.get(name), taste)
-            for name, taste in zip(attributes, tastes, strict=True)
-        ]
-        rows.append((*own, *declared))
-    return np.array(rows, dtype=np.float64).reshape(len(rows), len(_OWN) + len(attributes))
+    found_NP = np.empty((len(candidates), len(_OWN) + len(attributes)))
+    found_NP[:, 0] = len(user.items)
+    found_NP[:, 1] = [on_item.get(candidate.item_id, 0) for candidate in candidates]
+    found_NP[:, 2:4] = [affinities[candidate.category] for candidate in candidates] or 0.0
+    found_NP[:, 4] = np.log(prices) - usual
+    found_NP[:, 5] = spread
+    for column, (name, kind) in enumerate(attributes.items(), start=len(_OWN)):
+        taste = _taste([each.get(name) for each in user.attributes], kind)
+        found_NP[:, column] = [_affinity(each.attributes.get(name), taste) for each in candidates]
+    return found_NP
+
+
+def _category_affinities(
+    user: UserFeatures, candidates: Sequence[Candidate]
+) -> Mapping[str, tuple[float, float]]:
+    """The shares of the user's clicks in each category of the candidates, and below its top."""
+    count = len(user.items)
+    inside, below = Counter(user.categories), Counter(map(_top, user.categories))
+    return {
+        category: (inside.get(category, 0) / count, below.get(_top(category), 0) / count)
+        for category in {candidate.category for candidate in candidates}
+    }
 
 
 def _top(category: str) -> str:
