@@ -9,14 +9,13 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import typer
 
-from demo import data
+from demo import ab_test, data
 from demo.narration import Chapter, Narration
 from demo.shoppers import ShoppingReport, play
 from immr import recipes
@@ -24,7 +23,7 @@ from immr.data.training_set import TrainingSet
 from immr.datasets.labelled_set import LabelledSet
 from immr.deploy.local import LocalDeployer
 from immr.errors import DeployError, ImmrError
-from immr.experiment.definition import Experiment, Variant, save
+from immr.experiment.definition import Variant
 from immr.loop import govern, serve
 from immr.loop.evaluate import evaluation_of
 from immr.loop.materialize import push
@@ -100,9 +99,8 @@ def _tell_story(parts: Parts, options: Options) -> None:
 
 
 def _reset(parts: Parts) -> None:
-    """Each demo starts without a champion. Trained versions stay and are reused."""
-    parts.settings.experiment_file.unlink(missing_ok=True)
-    parts.settings.queue_file.unlink(missing_ok=True)
+    """Each demo starts without a champion. Trained versions and the history of tests stay."""
+    ab_test.forget(parts)
     parts.registry.clear_roles()
     for deployment in parts.deployer.current():
         parts.deployer.remove(deployment.role)
@@ -132,18 +130,13 @@ def _run(parts: Parts, chapter: Chapter, command: list[str], log: str) -> None:
 def _start_serving(parts: Parts, running: ExitStack, port: int) -> str:
     deployer = parts.deployer
     assert isinstance(deployer, LocalDeployer)
-    started = datetime.now(UTC)
-    name = f"demo-{started:%Y%m%d-%H%M%S}"
     variants = tuple(
         Variant(deployment.role, deployment.url, deployment.version_id, 0.5)
         for deployment in running.enter_context(deployer.running())
     )
     for variant in variants:
         _wait_for_features(variant.url)
-    # a fixed salt: the same users get the same side in every run
-    experiment = Experiment(name, salt="demo", variants=variants, started=started)
-    save(experiment, parts.settings.experiment_file)
-    parts.settings.queue_file.unlink(missing_ok=True)  # the challenger's test has begun
+    ab_test.begin(parts, variants)
     return running.enter_context(serve.gateway(parts, port))
 
 

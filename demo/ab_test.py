@@ -1,0 +1,30 @@
+"""The demo's A/B test: one like any other in the history, with the same users on each side in every run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from immr.experiment.definition import Experiment, Variant, save
+from immr.loop.experiment.history import note
+from immr.loop.experiment.running import running_test
+from immr.wiring import Parts
+
+SALT = "demo"
+
+
+def begin(parts: Parts, variants: Sequence[Variant]) -> None:
+    """Start the test of these versions."""
+    started = datetime.now(UTC)
+    experiment = Experiment(f"demo-{started:%Y%m%d-%H%M%S}", SALT, tuple(variants), started=started)
+    save(experiment, parts.settings.experiment_file)
+    note(parts, experiment, "started")
+    parts.settings.queue_file.unlink(missing_ok=True)
+
+
+def forget(parts: Parts) -> None:
+    """Remove the test of an earlier run and what waits for its end; the history keeps it."""
+    if earlier := running_test(parts):
+        note(parts, earlier, "stopped", "The demo was started again.")
+    parts.settings.experiment_file.unlink(missing_ok=True)
+    parts.settings.queue_file.unlink(missing_ok=True)
