@@ -24,8 +24,8 @@ COPY_OF = "copy.of"
 def deploy_copy(parts: Parts, share: float = 0.5) -> Deployed | Waiting:
     """Register the champion's files as another version, and package, index and deploy it.
 
-    Variants are told apart by their versions, so a version cannot be tested against itself. A copy takes the way of
-    every version, so the test covers that too. The champion's copy is made once and then reused.
+    Variants are told apart by their versions, so a version cannot be tested against itself. A copy is packaged,
+    indexed and deployed like any version, so the test covers these steps too. It is made once and then reused.
 
     Args:
         parts: The process's adapters.
