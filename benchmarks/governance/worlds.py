@@ -9,8 +9,7 @@ clean: every click is right. symmetric-40: labels go to any class alike. swaps-2
     up to six photos of a thing in one session, and in one session in five all have the same wrong click.
     two-shops: three photos in ten are of another shop with another camera, whose shoppers click wrongly in
     40 % of cases; the others never do. zipf: class sizes follow Zipf's law and a fifth of the labels is wrong.
-    held-out: no judgements; a linear classifier on frozen features is scored on the photos that governance
-    holds out and on photos of other shops (`val`).
+held-out, drift: is recall on held-out photos what shoppers will see? See hold_outs.py.
 
 Labels are drawn on the embedding itself, not on pictures, so a world takes a minute and not an hour.
 """
@@ -24,17 +23,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.governance import hold_outs
 from immr import recipes
 from immr.datasets.named import load_dataset
 from immr.governance.embedder import FrozenEmbedder
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels.class_scores import Bools, Ints, power_normalised
 from immr.governance.labels.cleaning import Labels, clean
-from immr.governance.splits import held_out
 from immr.governance.splits.scenes import centred
 from immr.machine import cores
 from immr.settings import Settings
@@ -165,9 +163,10 @@ WORLDS: dict[str, Callable[[FloatArray, Ints, Ints], Photos]] = {
 
 def run(world: str, json_file: Path | None) -> None:
     """Measure one world, or `all`, and print a table."""
-    wanted = [*WORLDS, "held-out"] if world == "all" else [world]
-    if unknown := set(wanted) - {*WORLDS, "held-out"}:
-        sys.exit(f"no world {unknown.pop()!r}: choose from all, held-out, {', '.join(WORLDS)}")
+    every = [*WORLDS, "held-out", "drift"]
+    wanted = every if world == "all" else [world]
+    if unknown := set(wanted) - {*every}:
+        sys.exit(f"no world {unknown.pop()!r}: choose from all, {', '.join(every)}")
     settings = Settings()
     labelled = load_dataset("grocery", settings.data_mirror, settings.cache_dir)
     number = {item.item_id: index for index, item in enumerate(labelled.items)}
@@ -187,10 +186,13 @@ def run(world: str, json_file: Path | None) -> None:
         for name in wanted
         if name in WORLDS
     ]
-    _show(found)
-    keys = _keys(found)
+    if found:
+        _show(found)
+    keys: dict[str, object] = {**_keys(found)}
     if "held-out" in wanted:
-        keys |= _held_out(x_NF, truth_N, *split("val"))
+        keys |= hold_outs.other_shops(x_NF, truth_N, *split("val"))
+    if "drift" in wanted:
+        keys |= hold_outs.drift(x_NF, truth_N)
     print(json.dumps(keys, indent=1))
     if json_file:
         json_file.write_text(json.dumps({"worlds": [asdict(one) for one in found], **keys}, indent=1))
@@ -258,33 +260,3 @@ def _look_alikes(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> list[tupl
         pairs.append((one, other))
         cosine_CC[[one, other]] = cosine_CC[:, [one, other]] = -np.inf
     return pairs
-
-
-def _held_out(x_NF: FloatArray, truth_N: Ints, judged_NF: FloatArray, judged_N: Ints) -> dict[str, float]:
-    """Recall@1 of a linear classifier on held-out photos, minus that on photos of other shops."""
-    from sklearn.linear_model import RidgeClassifier
-
-    rng = np.random.default_rng(SEED)
-    users = rng.integers(0, 400, len(truth_N))
-    held_users = rng.permutation(400)[: round(400 * RECIPE.held_out_share)]
-    photos = pa.table(
-        {
-            "query_id": [f"q{row:06d}" for row in range(len(truth_N))],
-            "image_sha256": [f"{row:064x}" for row in range(len(truth_N))],
-            "class_id": truth_N,
-            "settled": np.ones(len(truth_N), bool),
-            "held_user": np.isin(users, held_users),
-        }
-    )
-    side_N = np.array(held_out.sides(photos, x_NF, RECIPE)["side"].to_pylist())
-    learn_N, held_N = side_N == "", side_N == held_out.HELD_OUT
-    classifier = RidgeClassifier().fit(power_normalised(x_NF[learn_N]), truth_N[learn_N])
-    reported = classifier.score(power_normalised(x_NF[held_N]), truth_N[held_N])
-    true = classifier.score(power_normalised(judged_NF), judged_N)
-    return {
-        "held_out_photos": int(held_N.sum()),
-        "training_photos": int(learn_N.sum()),
-        "reported_recall": reported,
-        "true_recall": true,
-        "reported_minus_true_recall": reported - true,
-    }

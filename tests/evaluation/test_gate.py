@@ -150,6 +150,18 @@ def test_an_equal_model_passes_only_with_a_negative_margin(model: Model) -> None
     assert gate(candidate, candidate, dataclasses.replace(RECIPE, margin=-0.01)).passed
 
 
+def test_versions_that_differ_are_not_equal_for_being_right_on_the_same_few_photos(model: Model) -> None:
+    champion = model(0.5)
+    candidate = dataclasses.replace(champion, top_scores=champion.top_scores * 0.9)
+    verdict = gate(candidate, champion, dataclasses.replace(RECIPE, margin=-0.05))
+    assert verdict.difference is not None and verdict.difference.mean == 0
+    assert verdict.difference.low < -0.05
+    assert not verdict.passed and verdict.numbers["chance_if_equal"] == 0
+    assert verdict.sentence.endswith(
+        "With so few photos, two equal versions would pass with a probability of 0%."
+    )
+
+
 @pytest.mark.parametrize(("floor", "passed"), [(1.0, True), (1.01, False)])
 def test_without_a_champion_the_floor_decides(model: Model, floor: float, passed: bool) -> None:
     verdict = gate(model(0.0), None, dataclasses.replace(RECIPE, floor=floor))

@@ -124,6 +124,23 @@ def test_it_says_how_far_reported_and_judged_recall_may_differ(
     assert ("If people judged" in text) == said
 
 
+@pytest.mark.parametrize(
+    ("held_out", "sentence"),
+    [
+        ({"days_after_training": [1.0, 9.25]}, "taken 1.0 to 9.2 days after the last training photo"),
+        ({"days_after_training": None}, "from the same days as the training photos"),
+        (None, ""),  # people judged
+    ],
+)
+def test_it_says_when_held_out_photos_were_taken(
+    model: Model, items: list[Item], tmp_path: Path, held_out: dict[str, object] | None, sentence: str
+) -> None:
+    background = Background(manifest={"hash": "a", "held_out": held_out})
+    text, _ = read(write_report(model(1.5), items, tmp_path / "g.html", background=background))
+    assert sentence in text
+    assert ("These photos " in text) == bool(sentence)
+
+
 def test_the_page_works_without_champion_and_verdict(model: Model, items: list[Item], tmp_path: Path) -> None:
     text, _ = read(write_report(model(0.0), items, tmp_path / "g.html", max_queries=3))
     assert "0 of 60 photos have a wrong first answer. Shown are 3" in text

@@ -16,6 +16,8 @@ from immr.datasets.simulation_recipe import SimulationRecipe
 from immr.errors import ContractError, RecipeError
 from immr.governance.govern import govern
 from immr.governance.governance_recipe import GovernanceRecipe
+from immr.governance.splits import periods
+from immr.governance.splits.held_out import AFTER_TRAINING
 from tests.governance.colours import Colours
 
 PICTURES = synthetic.SyntheticRecipe(items=20, train_photos=15, val_photos=2, side_px=48)
@@ -175,6 +177,30 @@ def test_without_judgements_whole_users_are_held_out_before_cleaning(
     assert names.index("split") < names.index("appearance")
     assert "counts wrong clicks against the model" in step_of(training_set, "split")["note"]
     assert (training_set.manifest["wrong_judgements"] is None) == (embedder is None)
+    assert training_set.manifest["held_out"] == {"days_after_training": None}
+    assert "on the same days as training photos" in step_of(training_set, "split")["note"]
+
+
+def test_held_out_photos_of_a_longer_log_come_after_training(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(periods, "FEWEST", 10)
+    data = without_judgements(log, tmp_path / "data")
+    training_set = govern(data, tmp_path / "set", CLICKS_ONLY)
+    queries = (
+        pq.read_table(data / "queries.parquet").to_pandas().drop_duplicates("query_id").set_index("query_id")
+    )
+    held, kept = (
+        queries.loc[[photo.query_id for photo in side]]
+        for side in (training_set.judgements, training_set.queries)
+    )
+    first, last = training_set.manifest["held_out"]["days_after_training"]
+    assert 1 <= first <= last
+    assert (held.ts.min() - kept.ts.max()).days >= 1
+    assert not set(held.user_id) & set(kept.user_id)
+    split = step_of(training_set, "split")
+    assert f"{first:.1f} to {last:.1f} days after the last training photo" in split["note"]
+    assert split["dropped"][AFTER_TRAINING] > 0
 
 
 def test_a_judged_photo_is_not_in_training(governed: TrainingSet, log: Path, tmp_path: Path) -> None:
@@ -237,6 +263,7 @@ def test_appearance_decides_between_clicked_items(log: Path, governed: TrainingS
     assert dropped and all(reason in page for reason in dropped)
     assert govern(log, tmp_path / "again", GovernanceRecipe(), embedder=Colours()).hash == seen.hash
     assert seen.manifest["wrong_judgements"] is None, "people judged this log"
+    assert seen.manifest["held_out"] is None
 
 
 def test_offers_of_one_product_become_one_class_in_the_report(twin_log: Path, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from statistics import NormalDist
 import numpy as np
 
 from immr.errors import DataError, RecipeError
-from immr.evaluation.bootstrap import Estimate, Values, difference_estimate
+from immr.evaluation.bootstrap import Estimate, Values
 from immr.evaluation.gate_recipe import EXACT, GateRecipe
+from immr.evaluation.paired import PairedEstimate, paired_difference
 from immr.evaluation.result import Evaluation, Slice
 
 _MOST_ROUNDS = 20_000
@@ -65,9 +66,13 @@ def gate(
     if champion is None:
         return _against_floor(candidate, metric, recipe, numbers, is_champion)
     theirs = _estimate(champion, metric)
-    ours_Q, theirs_Q = candidate.per_query[metric], _aligned(candidate, champion, metric)
+    order = _order(candidate, champion)
+    ours_Q = candidate.per_query[metric]
+    theirs_Q = np.asarray(champion.per_query[metric][order], dtype=np.float64)
     ids_Q = np.array(candidate.clusters.ids)
     difference = _difference(ours_Q, theirs_Q, ids_Q, recipe)
+    if np.array_equal(ours_Q, theirs_Q) and _same_answers(candidate, champion, order):
+        difference = PairedEstimate(0.0, 0.0, 0.0)
     slices = _judge_slices(candidate.slices, ours_Q, theirs_Q, ids_Q, recipe)
     numbers |= {
         "champion_mean": theirs.mean,
@@ -120,9 +125,13 @@ def chance_if_equal(difference: Estimate, recipe: GateRecipe) -> float | None:
     reach = difference.mean - difference.low
     if not 0 < reach < math.inf:
         return None
+    unseen = difference.unseen if isinstance(difference, PairedEstimate) else 0.0
+    spread = math.sqrt(max(reach**2 - unseen**2, 0.0))  # only this part of the reach moves the mean
+    if spread < 1e-9:
+        return float(-recipe.margin > reach)
     normal = NormalDist()
     errors = normal.inv_cdf((1 + recipe.confidence) / 2)  # standard errors from the mean to the lower bound
-    return normal.cdf(errors * (-recipe.margin / reach - 1))
+    return normal.cdf(errors * (-recipe.margin - reach) / spread)
 
 
 def _judge_slices(
@@ -170,10 +179,8 @@ def _of_slices(slices: dict[str, SliceVerdict], otherwise_passed: bool) -> str:
     return f", {'but' if otherwise_passed else 'and'} {len(failed)} of the slices fail: {drops}"
 
 
-def _difference(ours_Q: Values, theirs_Q: Values, ids_Q: np.ndarray, recipe: GateRecipe) -> Estimate:
-    return difference_estimate(
-        ours_Q, theirs_Q, ids_Q, recipe.bootstrap_rounds, recipe.confidence, recipe.seed
-    )
+def _difference(ours_Q: Values, theirs_Q: Values, ids_Q: np.ndarray, recipe: GateRecipe) -> PairedEstimate:
+    return paired_difference(ours_Q, theirs_Q, ids_Q, recipe.bootstrap_rounds, recipe.confidence, recipe.seed)
 
 
 def _against_floor(
@@ -194,8 +201,8 @@ def _against_floor(
     return GateVerdict(passed, sentence, metric, None, {**numbers, "floor": recipe.floor})
 
 
-def _aligned(candidate: Evaluation, champion: Evaluation, metric: str) -> Values:
-    """The champion's (Q,) values in the candidate's query order."""
+def _order(candidate: Evaluation, champion: Evaluation) -> list[int]:
+    """Where each of the candidate's queries is among the champion's."""
     position = {query_id: index for index, query_id in enumerate(champion.query_ids)}
     if position.keys() != set(candidate.query_ids):
         only_one = position.keys() ^ set(candidate.query_ids)
@@ -208,8 +215,14 @@ def _aligned(candidate: Evaluation, champion: Evaluation, metric: str) -> Values
             f"candidate and champion were evaluated on different documents ({candidate.documents} and "
             f"{champion.documents} items): evaluate both on the same training set"
         )
-    order = [position[query_id] for query_id in candidate.query_ids]
-    return np.asarray(champion.per_query[metric][order], dtype=np.float64)
+    return [position[query_id] for query_id in candidate.query_ids]
+
+
+def _same_answers(candidate: Evaluation, champion: Evaluation, order: list[int]) -> bool:
+    """Whether both give each photo the same items with the same scores: then they are one model."""
+    return np.array_equal(candidate.top_scores, champion.top_scores[order]) and candidate.top_items == tuple(
+        champion.top_items[index] for index in order
+    )
 
 
 def _metric(candidate: Evaluation, recipe: GateRecipe) -> str:

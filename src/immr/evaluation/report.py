@@ -13,9 +13,10 @@ import numpy as np
 
 from immr.data.thumbnails import thumbnail
 from immr.evaluation import gallery, report_charts
-from immr.evaluation.bootstrap import Estimate, difference_estimate
+from immr.evaluation.bootstrap import Estimate
 from immr.evaluation.confusions import Confusion, confusions
 from immr.evaluation.gate import GateVerdict
+from immr.evaluation.paired import paired_difference
 from immr.evaluation.queries.kinds import KindResult
 from immr.evaluation.result import Evaluation
 from immr.storage.atomic import write_atomically
@@ -121,6 +122,7 @@ def write_report(
         confusions=_confusions(evaluation, by_id, picture),
         weakest=_weakest(evaluation),
         judged=judged(evaluation, known.manifest),
+        later=later(known.manifest),
         shown=gallery.gallery_queries(evaluation, by_id, others, chosen, picture),
         failures=int((evaluation.ranks > 1).sum()),
     )
@@ -138,7 +140,7 @@ def ablation(name: str, evaluation: Evaluation, others: Mapping[str, Evaluation]
         if other_name != name and same:
             ours_Q = np.array([own[query_id] for query_id in other.query_ids])
             clusters_Q = [cluster[query_id] for query_id in other.query_ids]
-            difference = difference_estimate(
+            difference = paired_difference(
                 other.per_query[_METRIC], ours_Q, clusters_Q, _ROUNDS, evaluation.confidence, seed=0
             )
             rows.append(Row(other_name, other.intervals, _recall_by_slice(other), difference))
@@ -155,6 +157,23 @@ def judged(evaluation: Evaluation, manifest: Mapping[str, Any]) -> Judged | None
         return None
     reported = evaluation.intervals[_METRIC].mean
     return Judged(wrong, max(reported - wrong, 0.0), min(reported + wrong, 1.0))
+
+
+def later(manifest: Mapping[str, Any]) -> str:
+    """How recall on later photos may differ; empty if people judged, or if the training set does not tell."""
+    held_out = manifest.get("held_out")
+    if held_out is None:
+        return ""
+    if held_out["days_after_training"] is None:
+        return (
+            "These photos are from the same days as the training photos. Expect a lower recall from searches that "
+            "come later: products, packaging and light change."
+        )
+    first, last = held_out["days_after_training"]
+    return (
+        f"These photos were taken {first:.1f} to {last:.1f} days after the last training photo. Searches that come "
+        "later, or in another season, have not been measured."
+    )
 
 
 def _weakest(evaluation: Evaluation) -> Weakest | None:

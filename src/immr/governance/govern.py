@@ -108,7 +108,7 @@ class _Run:
         self._admission = admission
         self._folder = folder
         self._class_count = 0
-        self._judged_by_clicks = False
+        self._held_out: dict[str, Any] | None = None  # None: people judged
         self._wrong_share: float | None = None  # of labels that clicks agree on; None: not estimated
         self._ledger = Ledger(workspace)
         self._ledger.steps += [
@@ -152,9 +152,16 @@ class _Run:
             "judgements": self._write("judgements", judgements, JUDGEMENTS_SCHEMA, "query_id"),
         }
         steps = self._ledger.steps
-        wrong = self._wrong_share if self._judged_by_clicks else None
+        wrong = self._wrong_share if self._held_out else None
         written = manifest.write(
-            self._folder, self._recipe, inputs, steps, outputs, self._class_count, wrong_judgements=wrong
+            self._folder,
+            self._recipe,
+            inputs,
+            steps,
+            outputs,
+            self._class_count,
+            wrong_judgements=wrong,
+            held_out=self._held_out,
         )
         report.write(self._folder, written, self._ledger.examples)
 
@@ -247,8 +254,10 @@ class _Run:
             judgements = judgements.join(item_classes, "item_id").mutate(user_id=ibis.null("string"))
             note = "{} judgements from the data"
         else:
-            self._judged_by_clicks = True
-            sides = self._held_out(labelled)
+            found = self._sides(labelled)
+            self._held_out = {"days_after_training": found.days_after}
+            pq.write_table(found.table, path := self._work.scratch / "sides.parquet")
+            sides = self._work.read(path)
             held = labelled.semi_join(sides.filter(sides.side == HELD_OUT), "query_id")
             of_unseen = (
                 labelled.filter(labelled.settled).semi_join(unseen, "class_id").anti_join(held, "query_id")
@@ -256,7 +265,8 @@ class _Run:
             judgements = held.select(*_JUDGED).union(of_unseen.select(*_JUDGED))
             note = (
                 "{} judgements held out before labels are cleaned. Clicks are their labels, "
-                "so reported recall counts wrong clicks against the model"
+                "so reported recall counts wrong clicks against the model. "
+                f"They were taken {found.when}"
             )
             if not self._embedder:
                 note += (
@@ -267,17 +277,11 @@ class _Run:
         note = note.format(self._work.rows(judgements))
         return self._ledger.passed("split", "queries", verdicts, note=note), judgements
 
-    def _held_out(self, labelled: Any) -> Any:
-        """Table (query_id, side), see `held_out.sides`."""
-        users = split.held_out_users(self._work, labelled, self._recipe).select(held_id="user_id")
-        joined = labelled.left_join(users, labelled.user_id == users.held_id)
-        joined = joined.mutate(held_user=joined.held_id.notnull())
-        columns = ["query_id", "image", "image_sha256", "class_id", "settled", "held_user"]
-        photos = self._work.table(joined.select(*columns), ["query_id"])
+    def _sides(self, labelled: Any) -> held_out.Sides:
+        columns = ["query_id", "user_id", "ts", "image", "image_sha256", "class_id", "settled"]
+        photos = self._work.table(labelled.select(*columns), ["query_id"])
         features_NF = appearance.embedded(photos, self._embedder)[0] if self._embedder else None
-        path = self._work.scratch / "sides.parquet"
-        pq.write_table(held_out.sides(photos, features_NF, self._recipe), path)
-        return self._work.read(path)
+        return held_out.sides(photos, features_NF, self._recipe)
 
     def _write(self, name: str, table: Any, schema: pa.Schema, key: str) -> dict[str, Any]:
         path = self._folder / f"{name}.parquet"

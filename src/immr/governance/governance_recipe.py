@@ -40,7 +40,8 @@ class GovernanceRecipe:
     balance_power: float = 0.5  # a photo is weighed by (mean class size / its class's size)^power
     max_class_factor: float = 5.0  # but by no more than this
     unseen_class_share: float = 0.0  # share of classes, chosen by hash, that are kept out of training
-    held_out_share: float = 0.1  # share of users, chosen by hash, held out when the data bring no judgements
+    held_out_share: float = 0.1  # of photos or users, held out when the data bring no judgements
+    held_out_gap_days: float = 1.0  # between training photos and held-out ones; 0: hold out users of all days
     held_out_reach: float = (
         0.65  # near a held-out photo: closer than this fraction of the typical distance in a class
     )
@@ -71,6 +72,7 @@ _RANGES = (
     ("max_class_factor", 1, 1_000_000),
     ("unseen_class_share", 0, 1),
     ("held_out_share", 0, 1),
+    ("held_out_gap_days", 0, 3650),
     ("held_out_reach", 0, 1),
     ("held_out_near_share", 0, 1),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,14 @@ def write(
     outputs: dict[str, Any],
     classes: int,
     wrong_judgements: float | None = None,
+    held_out: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `manifest.json`; its `hash` knows nothing of time, place, engine or number of threads.
 
     `wrong_judgements` is the estimated share of held-out photos with a wrong label; None if people judged
-    them, or if it was not estimated.
+    them, or if it was not estimated. `held_out` has `days_after_training`: how many days after the last training
+    photo the first and the last held-out photo were taken; None if both are of the same days. It is None if
+    people judged.
     """
     content = {
         "format": FORMAT,
@@ -65,6 +68,7 @@ def write(
         "outputs": outputs,
         "classes": classes,
         "wrong_judgements": wrong_judgements,
+        "held_out": None if held_out is None else dict(held_out),
     }
     manifest = {"hash": fingerprint.of_values(content), **content}
     write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))

@@ -1,3 +1,4 @@
+import hashlib
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -6,18 +7,28 @@ import pyarrow as pa
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.splits import held_out
 
-RECIPE = GovernanceRecipe(held_out_near_share=0.1)
+RECIPE = GovernanceRecipe(held_out_share=0.2, held_out_near_share=0.1)
+NAMES = sorted((f"u{n}" for n in range(20)), key=lambda name: hashlib.md5(name.encode()).hexdigest())
+HELD, OTHERS = NAMES[:4], NAMES[4:]  # the split is by this hash
 
 
-def photos(held_user: list[bool]) -> pa.Table:
-    rows = len(held_user)
+def users(held: list[bool]) -> list[str]:
+    return [
+        (HELD if held_out else OTHERS)[row % (4 if held_out else 16)] for row, held_out in enumerate(held)
+    ]
+
+
+def photos(users: list[str], days: list[float] | None = None) -> pa.Table:
+    rows = len(users)
+    start = datetime(2025, 1, 1, tzinfo=UTC)
     return pa.table(
         {
-            "query_id": [f"q{n:03d}" for n in range(rows)],
+            "query_id": [f"q{n:05d}" for n in range(rows)],
+            "user_id": users,
+            "ts": [start + timedelta(days=day) for day in days or [0.0] * rows],
             "image_sha256": [f"{n:08x}" for n in range(rows)],
             "class_id": [0] * rows,
             "settled": [True] * rows,
-            "held_user": held_user,
         }
     )
 
@@ -31,7 +42,9 @@ def shots(scene_of: list[int]) -> np.ndarray:  # type: ignore[type-arg]
 def test_no_training_photo_is_a_neighbour_of_a_held_out_one() -> None:
     scene_of = [scene for scene in range(20) for _ in range(3)]
     held_user = [row % 3 == 0 and row < 30 for row in range(60)]  # the first shot of ten scenes
-    side = held_out.sides(photos(held_user), shots(scene_of), RECIPE)["side"].to_pylist()
+    found = held_out.sides(photos(users(held_user)), shots(scene_of), RECIPE)
+    side = found.table["side"].to_pylist()
+    assert found.days_after is None and "on the same days" in found.when
     judged = {scene_of[row] for row in range(60) if side[row] == held_out.HELD_OUT}
     learned = {scene_of[row] for row in range(60) if side[row] == ""}
     assert judged and not judged & learned
@@ -42,14 +55,29 @@ def test_no_training_photo_is_a_neighbour_of_a_held_out_one() -> None:
 
 
 def test_without_embeddings_only_identical_photos_are_neighbours() -> None:
-    table = photos([True, False, False] + [False] * 20)
-    table = table.set_column(1, "image_sha256", pa.array(["a", "a", *(f"b{n}" for n in range(21))]))
-    side = held_out.sides(table, None, RECIPE)["side"].to_pylist()
+    table = photos(users([True, False, False] + [row < 3 for row in range(20)]))
+    sha = table.column_names.index("image_sha256")
+    table = table.set_column(sha, "image_sha256", pa.array(["a", "a", *(f"b{n}" for n in range(21))]))
+    side = held_out.sides(table, None, RECIPE).table["side"].to_pylist()
     assert side[:3] == [held_out.HELD_OUT, held_out.NEAR_HELD_OUT, ""]
 
 
-def test_a_session_ends_after_half_an_hour_of_silence() -> None:
-    start = datetime(2025, 1, 1, tzinfo=UTC)
-    times = [start + timedelta(minutes=m) for m in (0, 20, 45, 90, 0)]
-    found = held_out.sessions(pa.chunked_array([["u", "u", "u", "u", "v"]]), pa.chunked_array([times]))
-    assert found[0] == found[1] == found[2] and len(set(found.tolist())) == 3
+def test_held_out_photos_come_after_a_gap_where_the_log_allows_it() -> None:
+    rng = np.random.default_rng(0)
+    days = np.sort(rng.uniform(0, 100, 6000)).tolist()
+    names = [f"u{int(day) // 4}-{rng.integers(40)}" for day in days]  # most users come for a few days
+    names[::5] = [f"regular-{rng.integers(200)}" for _ in names[::5]]
+    recipe = GovernanceRecipe(held_out_gap_days=2.0)
+    found = held_out.sides(photos(names, days), None, recipe)
+    side = np.array(found.table["side"].to_pylist())
+    held, kept = side == held_out.HELD_OUT, side == ""
+    when, who = np.array(days), np.array(names)
+    assert held.sum() >= 300 and kept.sum() >= 0.75 * len(side)
+    assert when[held].min() - when[kept].max() >= 2
+    assert not set(who[held]) & set(who[kept])
+    assert any(name.startswith("regular") for name in who[held]), "not new users alone"
+    assert found.days_after == (
+        round(when[held].min() - when[kept].max(), 2),
+        round(when[held].max() - when[kept].max(), 2),
+    )
+    assert found.when.startswith("2.0 to ")

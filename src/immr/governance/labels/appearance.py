@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from immr.governance.embedder import Embedder
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels import cleaning
-from immr.governance.splits.held_out import sessions
+from immr.governance.splits.sessions import sessions
 from immr.governance.workspace import Workspace
 from immr.types import FloatArray
 

@@ -9,25 +9,6 @@ from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 
 
-def held_out_users(workspace: Workspace, labelled: Any, recipe: GovernanceRecipe) -> Any:
-    """Table (user_id): the users to hold out, a share of all, chosen by hash.
-
-    The hash makes the choice the same on every engine and every day. At least one user is held out unless the
-    share is 0 or there is only one user. An id with more than this share of the photos stays in training if
-    there are others: a device that many shoppers share, or all who have not signed in.
-    """
-    import ibis
-
-    users = labelled.group_by("user_id").aggregate(photos=labelled.count())
-    count, photos = workspace.rows(users), workspace.rows(labelled)
-    held_users = min(math.ceil(count * recipe.held_out_share), count - 1)
-    most_photos = max(photos * recipe.held_out_share, photos / max(count, 1))
-    candidates = users.filter(users.photos <= most_photos)
-    by_hash = ibis.window(order_by=[candidates.user_id.hexdigest("md5"), candidates.user_id])
-    ranked = candidates.mutate(place=ibis.row_number().over(by_hash))
-    return ranked.filter(ranked.place < held_users).select("user_id")
-
-
 def unseen_classes(workspace: Workspace, item_classes: Any, recipe: GovernanceRecipe) -> Any:
     """Table (class_id): classes kept out of training, to measure recall of items that training never saw.
 
