@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 
 from immr.errors import DataError, RecipeError
-from immr.evaluation.bootstrap import Estimate, Values
+from immr.evaluation.bootstrap import Estimate, Values, difference_estimate
 from immr.evaluation.gate_recipe import EXACT, GateRecipe
 from immr.evaluation.paired import PairedEstimate, paired_difference
 from immr.evaluation.result import Evaluation, Slice
@@ -70,7 +70,9 @@ def gate(
     ours_Q = candidate.per_query[metric]
     theirs_Q = np.asarray(champion.per_query[metric][order], dtype=np.float64)
     ids_Q = np.array(candidate.clusters.ids)
-    difference = _difference(ours_Q, theirs_Q, ids_Q, recipe)
+    difference = paired_difference(
+        ours_Q, theirs_Q, ids_Q, recipe.bootstrap_rounds, recipe.confidence, recipe.seed
+    )
     if np.array_equal(ours_Q, theirs_Q) and _same_answers(candidate, champion, order):
         difference = PairedEstimate(0.0, 0.0, 0.0)
     slices = _judge_slices(candidate.slices, ours_Q, theirs_Q, ids_Q, recipe)
@@ -129,9 +131,10 @@ def chance_if_equal(difference: Estimate, recipe: GateRecipe) -> float | None:
     spread = math.sqrt(max(reach**2 - unseen**2, 0.0))  # only this part of the reach moves the mean
     if spread < 1e-9:
         return float(-recipe.margin > reach)
-    normal = NormalDist()
-    errors = normal.inv_cdf((1 + recipe.confidence) / 2)  # standard errors from the mean to the lower bound
-    return normal.cdf(errors * (-recipe.margin - reach) / spread)
+    errors = NormalDist().inv_cdf(
+        (1 + recipe.confidence) / 2
+    )  # standard errors from the mean to the lower bound
+    return math.erfc(errors * (reach + recipe.margin) / spread / math.sqrt(2)) / 2
 
 
 def _judge_slices(
@@ -148,8 +151,14 @@ def _judge_slices(
     verdicts = {}
     for name, part in parts.items():
         members, counts = list(part.members), name in counting
-        difference = _difference(
-            ours_Q[members], theirs_Q[members], ids_Q[members], joint if counts else recipe
+        how = joint if counts else recipe
+        difference = difference_estimate(
+            ours_Q[members],
+            theirs_Q[members],
+            ids_Q[members],
+            how.bootstrap_rounds,
+            how.confidence,
+            how.seed,
         )
         margin = recipe.slice_margins.get(name, recipe.slice_margin)
         failed = counts and difference.mean < margin and difference.high < 0
@@ -177,10 +186,6 @@ def _of_slices(slices: dict[str, SliceVerdict], otherwise_passed: bool) -> str:
         for name, part in sorted(failed, key=lambda entry: entry[1].difference.mean)
     )
     return f", {'but' if otherwise_passed else 'and'} {len(failed)} of the slices fail: {drops}"
-
-
-def _difference(ours_Q: Values, theirs_Q: Values, ids_Q: np.ndarray, recipe: GateRecipe) -> PairedEstimate:
-    return paired_difference(ours_Q, theirs_Q, ids_Q, recipe.bootstrap_rounds, recipe.confidence, recipe.seed)
 
 
 def _against_floor(

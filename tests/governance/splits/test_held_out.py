@@ -81,3 +81,16 @@ def test_held_out_photos_come_after_a_gap_where_the_log_allows_it() -> None:
         round(when[held].max() - when[kept].max(), 2),
     )
     assert found.when.startswith("2.0 to ")
+
+
+def test_a_class_whose_photos_all_look_alike_keeps_its_training_photos() -> None:
+    held_user = [row % 5 == 0 for row in range(60)]
+    table = photos(users(held_user))
+    classes = table.column_names.index("class_id")
+    table = table.set_column(classes, "class_id", pa.array([0] * 5 + [1] * 55))
+    features = shots([0] * 5 + list(range(1, 56)))
+    features[:5] = features[0]
+    recipe = GovernanceRecipe(held_out_share=0.2, held_out_near_share=0.1)
+    side = held_out.sides(table, features, recipe).table["side"].to_pylist()
+    assert side[0] == held_out.USER_HELD_OUT and side[1:5] == [""] * 4
+    assert held_out.HELD_OUT in side

@@ -66,9 +66,11 @@ def sides(photos: pa.Table, features_NF: FloatArray | None, recipe: GovernanceRe
         seen_N1 = np.isfinite(features_NF).all(axis=1, keepdims=True)
         finite_NF = features_NF if seen_N1.all() else np.where(seen_N1, features_NF, 0)
         x_NF = compact(power_normalised(finite_NF), len(np.unique(class_N)))
-        scene_N = scenes(x_NF, class_N, recipe.held_out_reach, content_N)
+        # after a gap, photos that are merely alike show what later searches will show, too
+        reach = recipe.near_copy_reach if chosen.after_training else recipe.held_out_reach
+        scene_N = scenes(x_NF, class_N, reach, content_N)
     most_lost = round(recipe.held_out_near_share * len(class_N))
-    judged_scene = _scenes_to_judge(scene_N, held_N, learn_N, most_lost)
+    judged_scene = _scenes_to_judge(scene_N, class_N, held_N, learn_N, most_lost)
     judged_N = held_N & settled_N & judged_scene[scene_N]
     near_N = learn_N & np.isin(scene_N, scene_N[judged_N])
     side = np.select(
@@ -84,10 +86,15 @@ def sides(photos: pa.Table, features_NF: FloatArray | None, recipe: GovernanceRe
     return Sides(pa.table({"query_id": photos["query_id"], "side": side.tolist()}, schema=SCHEMA), days_after)
 
 
-def _scenes_to_judge(scene_N: Ints, held_N: Bools, learn_N: Bools, most_lost: int) -> Bools:
-    """Whether a scene's held-out photos are kept for evaluation: first those that cost training the fewest photos."""
+def _scenes_to_judge(scene_N: Ints, class_N: Ints, held_N: Bools, learn_N: Bools, most_lost: int) -> Bools:
+    """Whether a scene's held-out photos are kept for evaluation: first those that cost training the fewest photos.
+
+    A scene with most of its class's training photos is never kept: there, the whole class looks alike.
+    """
     held, lost = np.bincount(scene_N, held_N), np.bincount(scene_N, learn_N)
-    candidates = np.flatnonzero(held)
+    class_of = np.zeros(len(held), np.int64)
+    class_of[scene_N] = class_N
+    candidates = np.flatnonzero((held > 0) & (2 * lost <= np.bincount(class_N, learn_N)[class_of]))
     order = candidates[np.argsort(lost[candidates] / held[candidates], kind="stable")]
     chosen = order[np.cumsum(lost[order]) <= most_lost]
     judged = np.zeros(len(held), bool)
