@@ -76,17 +76,7 @@ def gate(
     if np.array_equal(ours_Q, theirs_Q) and _same_answers(candidate, champion, order):
         difference = PairedEstimate(0.0, 0.0, 0.0)
     slices = _judge_slices(candidate.slices, ours_Q, theirs_Q, ids_Q, recipe)
-    numbers |= {
-        "champion_mean": theirs.mean,
-        "champion_low": theirs.low,
-        "champion_high": theirs.high,
-        "difference_mean": difference.mean,
-        "difference_low": difference.low,
-        "difference_high": difference.high,
-        "margin": recipe.margin,
-        "slices_failed": float(sum(part.failed for part in slices.values())),
-    }
-    numbers |= {f"difference_mean.{name}": part.difference.mean for name, part in slices.items()}
+    numbers |= _compared(theirs, difference, slices, recipe)
     above = difference.low > recipe.margin
     passed = above and not any(part.failed for part in slices.values())
     sentence = (
@@ -117,6 +107,22 @@ def _numbers(candidate: Evaluation, own: Estimate, recipe: GateRecipe) -> dict[s
         "candidate_low": own.low,
         "candidate_high": own.high,
     }
+
+
+def _compared(
+    theirs: Estimate, difference: Estimate, slices: Mapping[str, SliceVerdict], recipe: GateRecipe
+) -> dict[str, float]:
+    numbers = {
+        "champion_mean": theirs.mean,
+        "champion_low": theirs.low,
+        "champion_high": theirs.high,
+        "difference_mean": difference.mean,
+        "difference_low": difference.low,
+        "difference_high": difference.high,
+        "margin": recipe.margin,
+        "slices_failed": float(sum(part.failed for part in slices.values())),
+    }
+    return numbers | {f"difference_mean.{name}": part.difference.mean for name, part in slices.items()}
 
 
 def chance_if_equal(difference: Estimate, recipe: GateRecipe) -> float | None:

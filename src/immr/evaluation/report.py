@@ -80,8 +80,7 @@ def write_report(
 ) -> Path:
     """Write the report: a summary, then metrics, slices, calibration, training, confusions and photos.
 
-    Photos with wrong answers come first, worst first, followed by some successes. A picture that cannot be
-    read leaves a gap.
+    Wrong answers come first, worst first, then some right ones. A picture that cannot be read leaves a gap.
 
     Args:
         evaluation: the evaluated version.

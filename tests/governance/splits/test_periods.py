@@ -71,5 +71,10 @@ def test_new_users_are_held_out_and_returning_ones_up_to_the_share() -> None:
     assert late_new <= chosen
     assert any("regular" in name for name in chosen)
     assert (found.early_N & found.held_user_N).sum() <= 0.1 * len(DAYS)
-    assert found.early_N.sum() == 8_800  # of 90 days, less the gap
+    assert found.early_N.sum() == 9_000  # up to the gap of two days before the last week
     assert not (found.early_N & found.late_N).any()
+
+
+def test_one_clock_that_is_years_ahead_changes_nothing() -> None:
+    users = [f"u{n}" for n in range(len(DAYS))]
+    assert split(users, [*DAYS[:-1], 9999]).late_N.sum() == split(users, DAYS).late_N.sum()

@@ -23,6 +23,7 @@ from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels.class_scores import Bools, Ints
 
 FEWEST = 300  # held-out photos; fewer than this cannot tell a difference of 0.05 from none
+MOST_DAYS = 7  # that training does without: longer costs more of what is new than it tells
 DAY_US = 86_400_000_000
 
 
@@ -65,11 +66,13 @@ def periods(users: pa.ChunkedArray, time_N: Ints, settled_N: Bools, recipe: Gove
 
 
 def _later(user_N: Ints, candidates_U: Ints, time_N: Ints, recipe: GovernanceRecipe) -> Periods | None:
-    """The last `held_out_share` of the photos, after the gap; None if that leaves training too little."""
+    """The last days of the log, after the gap; None if that leaves training too little."""
     photos, most = len(user_N), len(user_N) * recipe.held_out_share
     if not recipe.held_out_gap_days or not 1 <= most < photos:
         return None
-    begin = np.partition(time_N, photos - int(most))[photos - int(most)]
+    sorted_N = np.sort(time_N)
+    end = sorted_N[-1 - photos // 1000]  # one clock that is years ahead does not count
+    begin = max(sorted_N[photos - int(most)], end - MOST_DAYS * DAY_US)
     late_N = time_N >= begin
     early_N = time_N < begin - round(recipe.held_out_gap_days * DAY_US)
     if photos - early_N.sum() > 2 * most:  # a short log, or one with the same time everywhere
