@@ -9,6 +9,7 @@ clean: every click is right. symmetric-40: labels go to any class alike. swaps-2
     up to six photos of a thing in one session, and in one session in five all have the same wrong click.
     two-shops: three photos in ten are of another shop with another camera, whose shoppers click wrongly in
     40 % of cases; the others never do. zipf: class sizes follow Zipf's law and a fifth of the labels is wrong.
+oracle: precision and share of right labels kept, if the pairs, their rates and all other photos were known.
 held-out, drift: is recall on held-out photos what shoppers will see? See hold_outs.py.
 
 Labels are drawn on the embedding itself, not on pictures, so a world takes a minute and not an hour.
@@ -26,7 +27,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.governance import hold_outs
+from benchmarks.governance import hold_outs, oracle
 from immr import recipes
 from immr.datasets.named import load_dataset
 from immr.governance.embedder import FrozenEmbedder
@@ -51,6 +52,7 @@ class Photos:
     truth_N: Ints
     given_N: Ints
     session_N: Ints | None = None
+    rival_C: Ints | None = None  # the class with which each class swaps labels; −1: none
 
     @property
     def right_N(self) -> Bools:
@@ -68,6 +70,8 @@ class Figures:
     precision: float
     kept: float
     tail_third_kept: float
+    oracle_precision: float | None = None  # of swaps: see oracle.py
+    oracle_kept: float | None = None
 
 
 def swaps(share: float, one_sided: bool = False) -> Callable[[FloatArray, Ints, Ints], Photos]:
@@ -75,10 +79,12 @@ def swaps(share: float, one_sided: bool = False) -> Callable[[FloatArray, Ints, 
 
     def world(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> Photos:
         rng, given_N = np.random.default_rng(SEED), truth_N.copy()
+        rival_C = np.full(len(category_C), -1)
         for one, other in _look_alikes(x_NF, truth_N, category_C):
+            rival_C[[one, other]] = other, one
             for right, wrong in ((one, other), (other, one))[: 1 if one_sided else 2]:
                 given_N[(truth_N == right) & (rng.random(len(truth_N)) < share)] = wrong
-        return Photos(x_NF, truth_N, given_N)
+        return Photos(x_NF, truth_N, given_N, rival_C=rival_C)
 
     return world
 
@@ -221,16 +227,36 @@ def _judged(world: str, photos: Photos, classes: int) -> Figures:
         float(agrees_N[out_N].mean()),
         float(agrees_N[photos.right_N].mean()),
         float(agrees_N[photos.right_N & tail_N].mean()),
+        *_oracle(photos),
     )
+
+
+def _oracle(photos: Photos) -> tuple[float | None, float | None]:
+    """Precision, and the share of the right labels kept, of an oracle; None where no pairs swap labels."""
+    if photos.rival_C is None:
+        return None, None
+    class_N = oracle.labels(photos.features_NF, photos.truth_N, photos.given_N, photos.rival_C, RECIPE)
+    agrees_N = class_N == photos.truth_N
+    return float(agrees_N[class_N >= 0].mean()), float(agrees_N[photos.right_N].mean())
 
 
 def _show(found: list[Figures]) -> None:
     table = Table(title="worlds, grocery")
-    for column in ("world", "photos", "wrong", "estimated", "precision", "kept", "smallest third kept"):
+    for column in (
+        "world",
+        "photos",
+        "wrong",
+        "estimated",
+        "precision",
+        "kept",
+        "smallest third kept",
+        "oracle",
+    ):
         table.add_column(column, justify="left" if column == "world" else "right")
     for one in found:
         shares = one.wrong_share, one.estimated_wrong_share, one.precision, one.kept, one.tail_third_kept
-        table.add_row(one.world, f"{one.photos:,}", *(f"{share:.3f}" for share in shares))
+        known = "" if one.oracle_precision is None else f"{one.oracle_precision:.3f} / {one.oracle_kept:.3f}"
+        table.add_row(one.world, f"{one.photos:,}", *(f"{share:.3f}" for share in shares), known)
     Console().print(table)
 
 
