@@ -19,9 +19,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr.evaluation.bootstrap import Values, difference_estimate
+from immr.evaluation.bootstrap import Values, cautious_difference, difference_estimate
 from immr.evaluation.gate_recipe import GateRecipe
-from immr.evaluation.paired import paired_difference
 
 RECIPE = GateRecipe(bootstrap_rounds=200)
 LOSS, DIFFERENT = 0.05, 0.1
@@ -89,7 +88,7 @@ def _above(difference_Q: Values, ids_Q: np.ndarray, seed: int) -> tuple[bool, bo
     rounds, confidence = RECIPE.bootstrap_rounds, RECIPE.confidence
     lows = (
         interval(difference_Q, np.zeros(len(ids_Q)), ids_Q, rounds, confidence, seed).low
-        for interval in (difference_estimate, paired_difference)
+        for interval in (difference_estimate, cautious_difference)
     )
     bootstrap, gate = (low > RECIPE.margin for low in lows)
     return bootstrap, gate

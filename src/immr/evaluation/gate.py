@@ -10,9 +10,14 @@ from statistics import NormalDist
 import numpy as np
 
 from immr.errors import DataError, RecipeError
-from immr.evaluation.bootstrap import Estimate, Values, difference_estimate
+from immr.evaluation.bootstrap import (
+    CautiousEstimate,
+    Estimate,
+    Values,
+    cautious_difference,
+    difference_estimate,
+)
 from immr.evaluation.gate_recipe import EXACT, GateRecipe
-from immr.evaluation.paired import PairedEstimate, paired_difference
 from immr.evaluation.result import Evaluation, Slice
 
 _MOST_ROUNDS = 20_000
@@ -70,11 +75,11 @@ def gate(
     ours_Q = candidate.per_query[metric]
     theirs_Q = np.asarray(champion.per_query[metric][order], dtype=np.float64)
     ids_Q = np.array(candidate.clusters.ids)
-    difference = paired_difference(
+    difference = cautious_difference(
         ours_Q, theirs_Q, ids_Q, recipe.bootstrap_rounds, recipe.confidence, recipe.seed
     )
     if np.array_equal(ours_Q, theirs_Q) and _same_answers(candidate, champion, order):
-        difference = PairedEstimate(0.0, 0.0, 0.0)
+        difference = CautiousEstimate(0.0, 0.0, 0.0)
     slices = _judge_slices(candidate.slices, ours_Q, theirs_Q, ids_Q, recipe)
     numbers |= _compared(theirs, difference, slices, recipe)
     above = difference.low > recipe.margin
@@ -133,7 +138,7 @@ def chance_if_equal(difference: Estimate, recipe: GateRecipe) -> float | None:
     reach = difference.mean - difference.low
     if not 0 < reach < math.inf:
         return None
-    unseen = difference.unseen if isinstance(difference, PairedEstimate) else 0.0
+    unseen = difference.unseen if isinstance(difference, CautiousEstimate) else 0.0
     spread = math.sqrt(max(reach**2 - unseen**2, 0.0))  # only this part of the reach moves the mean
     if spread < 1e-9:
         return float(-recipe.margin > reach)

@@ -13,10 +13,9 @@ import numpy as np
 
 from immr.data.thumbnails import thumbnail
 from immr.evaluation import gallery, report_charts
-from immr.evaluation.bootstrap import Estimate
+from immr.evaluation.bootstrap import Estimate, cautious_difference
 from immr.evaluation.confusions import Confusion, confusions
 from immr.evaluation.gate import GateVerdict
-from immr.evaluation.paired import paired_difference
 from immr.evaluation.queries.kinds import KindResult
 from immr.evaluation.result import Evaluation
 from immr.storage.atomic import write_atomically
@@ -139,7 +138,7 @@ def ablation(name: str, evaluation: Evaluation, others: Mapping[str, Evaluation]
         if other_name != name and same:
             ours_Q = np.array([own[query_id] for query_id in other.query_ids])
             clusters_Q = [cluster[query_id] for query_id in other.query_ids]
-            difference = paired_difference(
+            difference = cautious_difference(
                 other.per_query[_METRIC], ours_Q, clusters_Q, _ROUNDS, evaluation.confidence, seed=0
             )
             rows.append(Row(other_name, other.intervals, _recall_by_slice(other), difference))
