@@ -112,6 +112,28 @@ def test_users_are_read_each_time_and_share_the_outage() -> None:
     assert len(store.users_asked) == 3
 
 
+def test_concurrent_reads_of_users_wait_for_a_hanging_store_once() -> None:
+    reading: list[str] = []
+
+    class Hanging(Store):
+        def read_user(self, user_id: str) -> UserFeatures | None:
+            until(lambda: len(reading) == 4)
+            return super().read_user(user_id)
+
+    store = Hanging()
+    store.is_away = True
+    recent = RecentFeatures(store, away_s=60)
+
+    def read(user_id: str) -> UserFeatures | None:
+        reading.append(user_id)
+        return recent.read_user(user_id)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(read, user) for user in ("ann", "ben", "cy", "dee")]
+    assert all(isinstance(each.exception(), FeaturesUnavailableError) for each in answers)
+    assert len(store.users_asked) == 1
+
+
 def test_a_store_that_does_not_answer_is_not_retried_for_a_while(clock: Clock) -> None:
     store = Store()
     recent = RecentFeatures(store, away_s=2.0)

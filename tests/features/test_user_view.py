@@ -64,6 +64,17 @@ def test_no_file_of_the_folder_names_a_deleted_user(tmp_path: Path) -> None:
     assert named == []
 
 
+def test_no_file_of_the_folder_has_former_clicks_of_a_user(tmp_path: Path) -> None:
+    store = FeastFeatures(tmp_path)
+    items = pa.array([[f"former-{number:02d}" for number in range(50)]], USERS_SCHEMA.field("items").type)
+    column = USERS_SCHEMA.names.index("items")
+    store.materialize(stats(), users("ann").set_column(column, USERS_SCHEMA.field("items"), items))
+    assert any(b"former-" in file.read_bytes() for file in tmp_path.glob("data/online.db*"))
+    store.materialize(stats(), users("ann"))
+    found = [file for file in tmp_path.rglob("*") if file.is_file() and b"former-" in file.read_bytes()]
+    assert found == []
+
+
 def test_a_store_that_cannot_delete_is_refused(tmp_path: Path) -> None:
     store = FeastFeatures(tmp_path)
     store.materialize(stats())

@@ -66,3 +66,14 @@ def test_a_user_has_features_or_is_a_stranger() -> None:
     store.down = True
     assert lookup.read_user("ann") == (None, True)
     assert FeatureLookup(store).read_user("ann") == (None, False)
+
+
+def test_an_outage_of_users_alone_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The features of items may come from a cache meanwhile."""
+    store, users = Store(), Users()
+    lookup = FeatureLookup(store, users)
+    users.down = True
+    for _ in range(3):
+        assert lookup.read(CANDIDATES) == ({"apple": APPLE}, False)
+        assert lookup.read_user("ann") == (None, True)
+    assert [record.levelno for record in caplog.records].count(logging.WARNING) == 1

@@ -43,7 +43,7 @@ def materialize(
     recipe: _ForPersonal = "concept",
     as_json: AsJson = False,
 ) -> None:
-    """Write item features from a click log's last seven days to the online store.
+    """Write features of items, and of users for a personal recipe, from a click log to the online store.
 
     Example: immr materialize training-set my-shop
     """

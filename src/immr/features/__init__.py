@@ -1,1 +1,1 @@
-"""Item features in Feast: price, category, stock, and seven days of impressions and clicks."""
+"""Features in Feast: of items (price, stock, seven days of impressions and clicks), and of users (recent clicks)."""

@@ -1,6 +1,7 @@
 """Users whose clicks never become features again: hashes of their ids, in a file of the repository's folder.
 
 The event log still has their clicks, so without this list the next materialization would bring their features back.
+The hashes have no salt, which would have to be kept beside them: whoever can read the file can check a guessed id.
 """
 
 from __future__ import annotations

@@ -56,7 +56,8 @@ class RecentFeatures:
         Raises:
             FeaturesUnavailableError: the store does not answer, or did not a moment ago.
         """
-        return self._unless_away(lambda: self._reader.read_user(user_id))
+        with self._reading:  # whoever waited for a store that hangs learns that it is away
+            return self._unless_away(lambda: self._reader.read_user(user_id))
 
     def _kept(self, item_ids: Sequence[str]) -> dict[str, ItemFeatures | None]:
         now, known, nothing = time.monotonic(), self._known, (0.0, None)

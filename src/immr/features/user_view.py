@@ -116,12 +116,12 @@ class _SqliteRows:
         self._connection = store._get_conn(config)
         name = compute_table_id(config.project, view, config.registry.enable_online_feature_view_versioning)
         self._table = '"' + name.replace('"', '""') + '"'
+        self._connection.execute("PRAGMA secure_delete = ON")  # overwrites what is replaced or deleted
 
     def keys(self) -> list[bytes]:
         return [key for (key,) in self._connection.execute(f"SELECT DISTINCT entity_key FROM {self._table}")]
 
     def delete(self, keys: Iterable[bytes]) -> None:
-        self._connection.execute("PRAGMA secure_delete = ON")  # overwrites what it deletes
         with self._connection:
             self._connection.executemany(
                 f"DELETE FROM {self._table} WHERE entity_key = ?", [(key,) for key in keys]
