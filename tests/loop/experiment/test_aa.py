@@ -6,12 +6,13 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
-from immr.errors import ExperimentError
+from immr.errors import ExperimentError, RegistryError
 from immr.evaluation.matches.rule import MATCH_RULE
 from immr.experiment.definition import load
 from immr.loop import govern, index, package
@@ -65,6 +66,21 @@ def test_a_copy_of_the_champion_becomes_challenger(champion: Settings) -> None:
     again = deploy_copy(parts)
     assert isinstance(again, Deployed) and again.deployment == deployed.deployment
     assert len(parts.registry.versions()) == 3, "the copy is reused"
+
+
+def test_a_copy_that_was_left_half_made_is_completed(
+    champion: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = Parts.of(champion, index=EveryCollection())
+    with monkeypatch.context() as broken:
+        refusal = RegistryError("MLflow does not answer")
+        broken.setattr(type(parts.registry), "tag", Mock(side_effect=refusal))
+        with pytest.raises(RegistryError, match="does not answer"):
+            deploy_copy(parts)
+    assert deploy_copy(parts).to_json()["version_id"] == "immr-3"
+    tags = parts.registry.tags(parts.registry.get("immr-3"))
+    assert (tags[COPY_OF], tags[GATE_PASSED]) == ("immr-1", "yes")
+    assert len(parts.registry.versions()) == 3
 
 
 def test_the_copy_is_tested_like_any_other_version(champion: Settings) -> None:

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COPY_OF = "copy.of"
-"""Tag of a version that was made for an A/A test: the version that it copies."""
+"""Tag of a version that was made for an A/A test: the version that it copies. A copy without it is incomplete."""
 
 
 def deploy_copy(parts: Parts, share: float = 0.5) -> Deployed | Waiting:
     """Register the champion's files as another version, and package, index and deploy it.
 
-    Variants are told apart by their versions, so a version cannot be tested against itself. A copy is packaged,
-    indexed and deployed like any version, so the test covers these steps too. It is made once and then reused.
+    A variant is identified by its version, so a version cannot be tested against itself. A copy is packaged,
+    indexed and deployed like any version, so the test covers these steps too. It is made once and then reused;
+    after a failure, the next call completes it.
 
     Args:
         parts: The process's adapters.
@@ -58,15 +59,16 @@ def _copy(parts: Parts, version: ModelVersion) -> ModelVersion:
 
     registry = parts.registry
     key = fingerprint.of_values("copy", __version__, version.key)
-    if existing := registry.find(key):
+    existing = registry.find(key)
+    if existing and COPY_OF in registry.tags(existing):
         log.info("reusing %s, a copy of %s", existing.id, version.id)
         return existing
     run_id = registry.runs.start(f"copy-{key[:8]}", {"version": version.id}, {COPY_OF: version.id}, key=key)
     try:
         copy = register_copy(parts, version, registry.fetch(version, parts.settings.cache_dir), key, run_id)
+        registry.tag(copy, COPY_OF, version.id)  # last, because the copy is reused once it has this tag
     except BaseException:
         registry.runs.finish(run_id, failed=True)
         raise
-    registry.tag(copy, COPY_OF, version.id)
     registry.runs.finish(run_id)
     return copy
