@@ -107,3 +107,16 @@ def test_a_table_without_times_is_refused(tmp_path: Path) -> None:
         base.execute("CREATE TABLE impressions AS SELECT 1 AS query_id")
     with pytest.raises(ContractError, match="has no column ts: load what `immr events sink` writes"):
         copy_events(f"duckdb://{tmp_path}/other.duckdb", None, tmp_path)
+
+
+def test_times_as_text_are_refused(tmp_path: Path) -> None:
+    with duckdb.connect(tmp_path / "other.duckdb") as base:
+        base.execute("CREATE TABLE impressions AS SELECT '2026-05-01' AS ts")
+    with pytest.raises(ContractError, match="has string in ts: make it a timestamp"):
+        copy_events(f"duckdb://{tmp_path}/other.duckdb", None, tmp_path)
+
+
+def test_a_wrong_path_creates_no_database(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="does not exist"):
+        copy_events(f"duckdb://{tmp_path}/typo.duckdb", None, tmp_path)
+    assert not list(tmp_path.iterdir())

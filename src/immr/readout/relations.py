@@ -5,7 +5,8 @@ A warehouse's events are copied to such files first, so that a readout has the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -178,19 +179,17 @@ def copy_events(url: str, since: datetime | None, folder: Path) -> None:
             raise ContractError(f"{part.place} has no rows{since_when}: load what `immr events sink` writes")
 
 
-def _write(batches: Iterator[pa.RecordBatch], file: Path) -> bool:
-    """Whether there were any rows."""
+def _write(batches: Generator[pa.RecordBatch], file: Path) -> bool:
+    """Write the batches; returns whether there were any rows."""
     import pyarrow.parquet as pq
 
-    writer = None
-    for batch in batches:
-        rows = _in_utc(pa.Table.from_batches([batch]))
-        writer = writer or pq.ParquetWriter(file, rows.schema)
-        writer.write_table(rows)
-    if writer is None:
-        return False
-    writer.close()
-    return True
+    with closing(batches), ExitStack() as opened:
+        writer = None
+        for batch in batches:
+            rows = _in_utc(pa.Table.from_batches([batch]))
+            writer = writer or opened.enter_context(pq.ParquetWriter(file, rows.schema))
+            writer.write_table(rows)
+    return writer is not None
 
 
 def _in_utc(rows: pa.Table) -> pa.Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,8 +27,6 @@ SCHEMES = (
     "duckdb",
     "sqlite",
 )
-
-_TABLES_OF_DUCKDB = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
 
 
 def is_warehouse(uri: str) -> bool:
@@ -66,7 +64,7 @@ class WarehousePart:
 
     def batches_since(
         self, column: str, since: datetime, columns: Sequence[str], rows: int = CHUNK_ROWS
-    ) -> Iterator[pa.RecordBatch]:
+    ) -> Generator[pa.RecordBatch]:
         """Those of the columns that exist, of the rows whose `column` is not before `since`; in no order.
 
         A time without a zone is in UTC, and JSON becomes text.
@@ -79,9 +77,11 @@ class WarehousePart:
                 raise ContractError(
                     f"{self.place} has no column {column}: load what `immr events sink` writes"
                 )
-            zoned = table[column].type().timezone is not None
-            first = since if zoned else since.astimezone(UTC).replace(tzinfo=None)
             kinds = table.schema()
+            if not kinds[column].is_timestamp():
+                raise ContractError(f"{self.place} has {kinds[column]} in {column}: make it a timestamp")
+            zoned = kinds[column].timezone is not None
+            first = since if zoned else since.astimezone(UTC).replace(tzinfo=None)
             chosen = table.filter(table[column] >= first).select(
                 **{
                     name: table[name].cast("string") if kinds[name].is_json() else table[name]
@@ -114,15 +114,10 @@ class WarehousePart:
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        import ibis
-
         database, _, name = self.table.rpartition(".")
         try:
-            connection = ibis.connect(self.url)
-            try:
+            with _connected(self.url) as connection:
                 yield connection.table(name, database=database or None)
-            finally:
-                connection.disconnect()
         except ContractError:
             raise
         except Exception as error:  # each warehouse's driver has its own tree of errors
@@ -132,9 +127,23 @@ class WarehousePart:
             ) from error
 
 
+@contextmanager
+def _connected(url: str) -> Iterator[Any]:
+    """A connection. It opens a DuckDB file for reading only, so that a wrong path creates no file."""
+    import ibis
+
+    file = url.startswith("duckdb://") and not url.startswith("duckdb://md:")  # md: is MotherDuck
+    connection = ibis.connect(url, **({"read_only": True} if file else {}))
+    try:
+        yield connection
+    finally:
+        connection.disconnect()
+
+
 def _batches(rows: Any, chunk_rows: int) -> Iterator[pa.RecordBatch]:
     backend = rows.get_backend()
-    if backend.name == "duckdb":  # Ibis 12 calls methods that DuckDB 2 no longer has
+    if backend.name == "duckdb":
+        # ibis-framework 12.0.0 calls fetch_record_batch, which DuckDB 2.0.0 no longer has
         return iter(backend.con.sql(backend.compile(rows)).to_arrow_reader(chunk_rows))
     return iter(rows.to_pyarrow_batches(chunk_size=chunk_rows))
 
@@ -145,17 +154,14 @@ def tables_of(url: str) -> list[str]:
     Raises:
         ContractError: it does not answer.
     """
-    import ibis
-
     try:
-        connection = ibis.connect(url)
-        try:
-            if connection.name == "duckdb":  # as above
-                found = connection.con.sql(_TABLES_OF_DUCKDB).fetchall()
-                return [name for (name,) in found]
+        with _connected(url) as connection:
+            if connection.name == "duckdb":
+                # ibis-framework 12.0.0 calls fetch_arrow_table, which DuckDB 2.0.0 no longer has
+                known = connection.table("tables", database="information_schema")
+                here = known.filter(known.table_schema == connection.current_database)
+                return list(here.table_name.to_pyarrow().to_pylist())
             return list(connection.list_tables())
-        finally:
-            connection.disconnect()
     except Exception as error:  # each warehouse's driver has its own tree of errors
         raise ContractError(
             f"{without_credentials(url)} does not answer ({str(error).strip() or type(error).__name__}): check "
