@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,20 +13,26 @@ from rich.table import Table
 
 from immr.cli.options import (
     SOURCE,
+    AsCsv,
     AsJson,
     MapFile,
+    ParquetFile,
     console,
     note,
     parts_of,
     print_json,
     print_table,
     report,
+    saved,
 )
 from immr.datasets.named import DATASETS, load_dataset
 from immr.storage.atomic import write_atomically
+from immr.storage.table_files import of_records
 
 if TYPE_CHECKING:
     from immr.data.check import TableReport
+
+_COLUMNS = ("table", "files", "sampled", "valid", "fits", "problem", "rows", "example", "error")
 
 data_app = typer.Typer(
     no_args_is_help=True, help="Check your own tables, or write a named data set as a shop."
@@ -41,6 +47,8 @@ def data_check(
         Path | None, typer.Option(help="Write a proposed mapping to this file, and check the tables with it.")
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows to sample from each table.")] = 100_000,
+    as_csv: AsCsv = False,
+    parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a sample of your tables against the data contract; exit 1 if something does not fit."""
@@ -56,7 +64,9 @@ def data_check(
             wrote = f"wrote {propose}: read it, correct it, then use it with --map {propose}"
         else:
             wrote = f"there is nothing to propose, so {propose} was not written"
-    if as_json:
+    if saved(lambda: of_records([*_rows(reports)], _COLUMNS), as_csv, parquet, as_json):
+        pass
+    elif as_json:
         print_json([asdict(checked) | {"fits": checked.fits} for checked in reports])
     else:
         _print(reports, "" if propose else proposed_mapping(reports, shop))
@@ -72,6 +82,17 @@ def _is_catalogue_alone(reports: Sequence[TableReport]) -> bool:
     others = [checked for checked in reports if checked.name != "items"]
     fits = all(checked.fits for checked in reports if checked.name == "items")
     return fits and bool(others) and not any(checked.files for checked in others)
+
+
+def _rows(reports: Sequence[TableReport]) -> Iterator[dict[str, object]]:
+    """One row per problem; a table without problems has one row, too."""
+    for checked in reports:
+        about = asdict(checked) | {"table": checked.name, "fits": checked.fits}
+        for problem in checked.problems or (None,):
+            reason, rows, example = (
+                (problem.reason, problem.rows, problem.example) if problem else (None,) * 3
+            )
+            yield about | {"problem": reason, "rows": rows, "example": example}
 
 
 def _print(reports: Sequence[TableReport], proposed: str) -> None:

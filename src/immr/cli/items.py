@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from immr.cli.options import AsJson, MapFile, note, parts_of, print_table
+from immr.cli.options import (
+    AsCsv,
+    AsJson,
+    MapFile,
+    ParquetFile,
+    note,
+    parts_of,
+    print_json,
+    print_table,
+    saved,
+)
 from immr.loop.items.request import Answer, Progress, Request
 from immr.loop.items.service import ask, perform
+from immr.storage.table_files import of_records
+
+_COLUMNS = (*(field.name for field in fields(Progress)), "waiting")
 
 _FILE = (
     "Items as a Parquet, CSV or JSON-lines file, folder, glob or URL: item_id, title, description, category, "
@@ -71,12 +84,14 @@ def items_deliver(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 @items_app.command("status")
-def items_status(ctx: typer.Context, as_json: AsJson = False) -> None:
+def items_status(
+    ctx: typer.Context, as_csv: AsCsv = False, parquet: ParquetFile = None, as_json: AsJson = False
+) -> None:
     """Show how many changes each version's collection has; exit 1 while changes wait for a live version.
 
     Example: immr items status --json
     """
-    _show(_done(ctx, Request("status")).progress, as_json)
+    _show(_done(ctx, Request("status")).progress, as_json, as_csv, parquet)
 
 
 def _done(ctx: typer.Context, request: Request) -> Answer:
@@ -89,9 +104,14 @@ def _named(examples: Sequence[str], rows: int) -> str:
     return f" ({', '.join([*examples, *more])})" if examples else ""
 
 
-def _show(progress: Sequence[Progress], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps([asdict(each) | {"waiting": each.waiting} for each in progress]))
+def _show(
+    progress: Sequence[Progress], as_json: bool, as_csv: bool = False, parquet: Path | None = None
+) -> None:
+    rows = [asdict(each) | {"waiting": each.waiting} for each in progress]
+    if saved(lambda: of_records(rows, _COLUMNS), as_csv, parquet, as_json):
+        pass
+    elif as_json:
+        print_json(rows)
     else:
         table = Table("version", "live", "changes delivered", "in searches", "waiting", "error")
         for each in progress:

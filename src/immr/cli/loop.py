@@ -16,11 +16,13 @@ from rich.table import Table
 from immr import recipes
 from immr.cli.experiment import describe
 from immr.cli.options import (
+    AsCsv,
     AsJson,
     DataSource,
     MapFile,
     ModelName,
     OfVersion,
+    ParquetFile,
     RecipeName,
     SetFolder,
     console,
@@ -30,6 +32,7 @@ from immr.cli.options import (
     print_table,
     report,
     report_deployed,
+    saved,
 )
 from immr.data.sources.shop import Shop
 from immr.data.training_set import TrainingSet
@@ -42,6 +45,7 @@ from immr.loop import serve as serve_verb
 from immr.loop import start as start_verb
 from immr.loop import train as train_verb
 from immr.loop.experiment.queue import deploy_or_wait
+from immr.storage.table_files import of_records
 
 app = typer.Typer()
 
@@ -157,6 +161,8 @@ def evaluate(
         str, typer.Option(help="Kinds of query to evaluate as well: photo,text,photo+text,box.")
     ] = "",
     recipe: OfVersion = "",
+    as_csv: AsCsv = False,
+    parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a version on held-out photos, compare it with the champion, and apply the gate; exit 1 if it fails.
@@ -169,12 +175,13 @@ def evaluate(
     chosen = recipes.by_name(recipe) if recipe else recipes.of_version(parts.registry, version)
     if dataset:
         result, by_kind = evaluate_verb.evaluate_dataset(parts, version, dataset, split, chosen, kinds)
-        _print_metrics(f"{version.id} on {dataset}/{split}", result.intervals, by_kind, as_json)
+        title, intervals = f"{version.id} on {dataset}/{split}", result.intervals
+        _show_metrics(title, intervals, by_kind, as_csv, parquet, as_json)
         return
     held_out = TrainingSet(training_set) if training_set else govern_verb.training_set_of(parts, version)
     evaluated = evaluate_verb.evaluate(parts, version, held_out, chosen, report_file, kinds)
     title, intervals = f"{version.id} on {held_out.folder}", evaluated.evaluation.intervals
-    _print_metrics(title, intervals, evaluated.kinds, as_json)
+    _show_metrics(title, intervals, evaluated.kinds, as_csv, parquet, as_json)
     note(f"{evaluated.verdict.sentence} Report: {report_file}")
     raise typer.Exit(0 if evaluated.verdict.passed else 1)
 
@@ -257,9 +264,25 @@ def _kinds(queries: str) -> list[str]:
     return kinds
 
 
-def _print_metrics(
-    title: str, metrics: Mapping[str, Estimate], kinds: Mapping[str, KindResult], as_json: bool
+def _show_metrics(
+    title: str,
+    metrics: Mapping[str, Estimate],
+    kinds: Mapping[str, KindResult],
+    as_csv: bool,
+    parquet: Path | None,
+    as_json: bool,
 ) -> None:
+    """Print the metrics of the held-out photos, then those of each further kind of query."""
+    results = {"": metrics, **{kind: result.intervals for kind, result in kinds.items()}}
+    rows = [
+        {"queries": kind, "metric": name, **asdict(interval)}
+        for kind, intervals in results.items()
+        for name, interval in intervals.items()
+    ]
+    if saved(
+        lambda: of_records(rows, ("queries", "metric", "mean", "low", "high")), as_csv, parquet, as_json
+    ):
+        return
     if as_json:
         by_kind = {"kinds": {kind: asdict(result) for kind, result in kinds.items()}} if kinds else {}
         plain = {name: asdict(interval) for name, interval in metrics.items()}
@@ -268,9 +291,7 @@ def _print_metrics(
     table = Table(title=title)
     for column in ("metric", "mean", "95 % interval"):
         table.add_column(column)
-    rows = dict(metrics)
-    for kind, result in kinds.items():
-        rows |= {f"{kind}: {name}": interval for name, interval in result.intervals.items()}
-    for name, interval in rows.items():
-        table.add_row(name, f"{interval.mean:.3f}", f"{interval.low:.3f} – {interval.high:.3f}")
+    for row in rows:
+        name = f"{row['queries']}: {row['metric']}" if row["queries"] else row["metric"]
+        table.add_row(name, f"{row['mean']:.3f}", f"{row['low']:.3f} – {row['high']:.3f}")
     print_table(table)

@@ -46,8 +46,19 @@ ByDimensions = Annotated[
         help="Split the CTR by these: category, day, rank, and the declared dimensions of a search's context.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-AsCsv = Annotated[bool, typer.Option("--csv", help="Print the table as CSV, with numbers in full.")]
+
+
+def _one_format(ctx: typer.Context, wanted: bool) -> bool:
+    if wanted and (ctx.params.get("as_csv") or ctx.params.get("as_json")):
+        raise typer.BadParameter("stdout takes one format: choose --csv or --json")
+    return wanted
+
+
+AsJson = Annotated[bool, typer.Option("--json", callback=_one_format, help="Print JSON instead of a table.")]
+AsCsv = Annotated[
+    bool,
+    typer.Option("--csv", callback=_one_format, help="Print the table as CSV, with numbers in full."),
+]
 ParquetFile = Annotated[
     Path | None, typer.Option("--parquet", metavar="FILE", help="Write the table to a Parquet file.")
 ]
@@ -119,15 +130,9 @@ def report_deployed(parts: Parts, deployed: Deployed | Waiting, as_json: bool) -
 
 
 def saved(rows: Callable[[], pa.Table], as_csv: bool, parquet: Path | None, as_json: bool) -> bool:
-    """Write a result's rows as CSV to stdout, or to a Parquet file, if asked to; returns whether that was all.
-
-    Raises:
-        BadParameter: CSV and JSON are both asked for.
-    """
+    """Write a result's rows as CSV to stdout, or to a Parquet file, if asked to; returns whether that was all."""
     from immr.storage.table_files import to_csv, write_parquet
 
-    if as_csv and as_json:
-        raise typer.BadParameter("stdout takes one format: choose --csv or --json")
     if not as_csv and parquet is None:
         return False
     table = rows()

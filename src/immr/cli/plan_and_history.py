@@ -33,6 +33,7 @@ from immr.storage.atomic import write_atomically
 from immr.storage.table_files import of_records
 
 _OF_A_PLAN = ("lift", "users", "days", "users_one_look", "days_one_look")
+_OF_THE_QUEUE = ("model_version", "bento", "share", "since", "force", "problem", "reason")
 _OF_A_TEST = (
     "name",
     "champion",
@@ -117,6 +118,8 @@ def experiment_queue(
         bool, typer.Option("--resume", help="Let the queue start its next version again after a rollback.")
     ] = False,
     drop: Annotated[str, typer.Option(metavar="VERSION", help="Take a version off the queue.")] = "",
+    as_csv: AsCsv = False,
+    parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the versions that wait for the running test to end; the newest starts next.
@@ -129,6 +132,8 @@ def experiment_queue(
     if resume:
         queue.resume(parts)
     found = queue.waiting(parts)
+    if saved(lambda: of_records([each.to_json() for each in found], _OF_THE_QUEUE), as_csv, parquet, as_json):
+        return
     if as_json:
         print_json([each.to_json() for each in found])
     elif not found:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from immr.cli.experiment import describe
 from immr.cli.options import AsCsv, AsJson, ParquetFile, console, parts_of, print_json, print_table, saved
+from immr.doctor.finding import Finding
 from immr.loop.status import Model, Status
 from immr.loop.status import models as models_of
 from immr.loop.status import status as status_of
@@ -42,11 +43,11 @@ def models(
     Example: `immr models --json`
     """
     found = models_of(parts_of(ctx))
-    names = [field.name for field in fields(Model)]
-    if saved(lambda: of_records([asdict(each) for each in found], names), as_csv, parquet, as_json):
+    rows = [asdict(each) for each in found]
+    if saved(lambda: of_records(rows, [field.name for field in fields(Model)]), as_csv, parquet, as_json):
         return
     if as_json:
-        print_json([asdict(each) for each in found])
+        print_json(rows)
     elif not found:
         console.print("no version is registered yet: run `immr train` first")
     else:
@@ -76,6 +77,8 @@ def doctor(
     of_cluster: Annotated[
         bool, typer.Option("--cluster", help="Check the Kubernetes cluster instead of this machine.")
     ] = False,
+    as_csv: AsCsv = False,
+    parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Check what is installed, reachable or missing, and suggest remedies; exit 1 if something is missing.
@@ -88,8 +91,11 @@ def doctor(
 
     parts = parts_of(ctx)
     findings = examine_cluster(api.connect(), parts.settings) if of_cluster else examine(parts)
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
+    rows = [asdict(finding) for finding in findings]
+    if saved(lambda: of_records(rows, [field.name for field in fields(Finding)]), as_csv, parquet, as_json):
+        pass
+    elif as_json:
+        print_json(rows)
     else:
         table = Table()
         for column in ("", "what", "found", "remedy"):
