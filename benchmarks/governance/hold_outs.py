@@ -78,7 +78,7 @@ def other_shops(x_NF: FloatArray, truth_N: Ints, judged_NF: FloatArray, judged_N
 
 
 def drift(x_NF: FloatArray, truth_N: Ints, logs: int = 2) -> dict[str, object]:
-    """Each rule's figures in a shop where nothing changes and in two that drift; prints a table."""
+    """Each rule's figures in a shop where nothing changes and in those that drift; prints a table."""
     found = []
     for world, half_life_days in WORLDS.items():
         measured: dict[str, list[tuple[float, ...]]] = {rule: [] for rule in RULES}

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import t as student
 
@@ -152,11 +153,12 @@ def test_the_bootstrap_alone_lets_a_worse_version_pass() -> None:
     assert passes(3, 20, True, difference_estimate) > 0.5
 
 
-def test_where_nothing_differs_the_interval_is_wilsons() -> None:
+def test_where_nothing_differs_the_interval_reaches_about_as_far_as_wilsons() -> None:
     ones_Q = np.ones(100)
     estimate = cautious_difference(ones_Q, ones_Q, np.arange(100), 200, 0.95, seed=0)
-    assert estimate.mean == 0
-    assert (-estimate.low, estimate.high, estimate.unseen) == pytest.approx((0.0384,) * 3, abs=1e-4)
+    wilson = binomtest(0, 100).proportion_ci(0.95, method="wilson").high
+    assert estimate.mean == 0 and estimate.high > wilson
+    assert (-estimate.low, estimate.high, estimate.unseen) == pytest.approx((wilson,) * 3, rel=0.04)
 
 
 def test_photos_of_one_user_that_may_fail_together_count_once() -> None:
@@ -173,6 +175,12 @@ def test_with_many_photos_the_interval_is_the_bootstraps() -> None:
     narrow = difference_estimate(one_Q, other_Q, ids_Q, 500, 0.95, seed=0)
     assert wide.high - wide.low == pytest.approx(narrow.high - narrow.low, rel=0.01)
     assert wide.mean == narrow.mean
+
+
+def test_a_shopper_with_nearly_all_photos_leaves_the_interval_within_what_a_metric_can_be() -> None:
+    ids_Q = np.minimum(np.arange(101), 1)[::-1]
+    estimate = cautious_difference(np.arange(101) % 2.0, np.zeros(101), ids_Q, 200, 0.95, seed=0)
+    assert (estimate.low, estimate.high) == (-1, 1)
 
 
 def test_the_difference_on_one_cluster_has_an_infinite_interval() -> None:

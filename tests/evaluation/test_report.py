@@ -132,13 +132,21 @@ def test_it_says_how_far_reported_and_judged_recall_may_differ(
         (None, ""),  # people judged
     ],
 )
+@pytest.mark.parametrize("unseen", [0.0, 0.1])
 def test_it_says_when_held_out_photos_were_taken(
-    model: Model, items: list[Item], tmp_path: Path, held_out: dict[str, object] | None, sentence: str
+    model: Model,
+    items: list[Item],
+    tmp_path: Path,
+    held_out: dict[str, object] | None,
+    sentence: str,
+    unseen: float,
 ) -> None:
-    background = Background(manifest={"hash": "a", "held_out": held_out})
+    recipe = {"unseen_class_share": unseen}
+    background = Background(manifest={"hash": "a", "recipe": recipe, "held_out": held_out})
     text, _ = read(write_report(model(1.5), items, tmp_path / "g.html", background=background))
     assert sentence in text
     assert ("These photos " in text) == bool(sentence)
+    assert ("unseen classes are from all days" in text) == (unseen > 0 and "after" in sentence)
 
 
 def test_the_page_works_without_champion_and_verdict(model: Model, items: list[Item], tmp_path: Path) -> None:

@@ -203,6 +203,16 @@ def test_held_out_photos_of_a_longer_log_come_after_training(
     assert split["dropped"][AFTER_TRAINING] > 0
 
 
+def test_the_report_says_that_photos_of_unseen_classes_are_from_all_days(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(periods, "FEWEST", 10)
+    data = without_judgements(log, tmp_path / "data")
+    training_set = govern(data, tmp_path / "set", replace(CLICKS_ONLY, unseen_class_share=0.1))
+    assert training_set.manifest["held_out"]["days_after_training"]
+    assert "photos of unseen classes are from all days" in step_of(training_set, "split")["note"]
+
+
 def test_a_judged_photo_is_not_in_training(governed: TrainingSet, log: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

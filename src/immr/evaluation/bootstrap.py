@@ -7,11 +7,13 @@ small ones count as few (Carter, Schnepel and Steigerwald, 2017, "effective numb
 
 A bootstrap knows only what it has seen. Where two versions agree on all of ten photos, each resample says that they
 are equal, but one that is worse on 5 % of all photos agrees on ten in 60 % of the cases; and no resample of three
-shoppers is worse than the worst of them. `cautious_difference` (ours, after known parts) is therefore wider:
+shoppers is worse than the worst of them. `cautious_difference` is therefore wider. Its parts are known, their
+combination is ours; `benchmarks.gate` simulates how often a worse version passes.
 
-- for what was not seen: as if z² further groups of photos had differed, as in Wilson's interval (1927), which is
-  z² / Q wide if nothing was seen;
-- for few clusters: at least Student's t with the cluster-robust standard error.
+- What was not seen adds z² m / Q in quadrature, for m photos that fail together. In Wilson's interval of a share
+  (1927, m = 1) half of it does, and up to as much moves the centre; here the mean stays the centre.
+- With few clusters it reaches at least as far as Student's t with the cluster-robust standard error and G − 1
+  degrees of freedom (Cameron and Miller, 2015, section VI), where G is the effective number of clusters.
 
 Shapes: Q queries, M metrics, C clusters, R bootstrap rounds.
 """
@@ -30,7 +32,7 @@ Values = npt.NDArray[np.float64]
 ClusterIds = npt.NDArray[np.int64] | Sequence[str] | Sequence[int]
 
 _Ints = npt.NDArray[np.int64]
-_FEW_CLUSTERS = 8  # with fewer, the worst resample lies inside Student's interval at 97.5 %
+_FEW_CLUSTERS = 8  # with fewer, even the worst resample may lie inside Student's interval of 95 %
 _MAX_CELLS = 4_000_000  # rounds × clusters held in memory
 
 
@@ -127,7 +129,7 @@ def cautious_difference(
     confidence: float,
     seed: int,
 ) -> CautiousEstimate:
-    """Mean and interval of candidate − champion, for metrics from 0 to 1.
+    """Mean and interval of candidate − champion, for metrics from 0 to 1; no finite bound is beyond ±1.
 
     Args:
         candidate_Q: (Q,) values.
@@ -146,9 +148,10 @@ def cautious_difference(
     unseen = _unseen(difference_Q, cluster_Q, size_C, confidence)
     least = _student(difference_Q, cluster_Q, size_C, confidence)
     below, above = (max(reach, least) for reach in (seen.mean - seen.low, seen.high - seen.mean))
-    return CautiousEstimate(
-        seen.mean, seen.mean - math.hypot(below, unseen), seen.mean + math.hypot(above, unseen), unseen
-    )
+    low, high = seen.mean - math.hypot(below, unseen), seen.mean + math.hypot(above, unseen)
+    if len(size_C) > 1:
+        low, high = max(low, -1.0), min(high, 1.0)
+    return CautiousEstimate(seen.mean, low, high, unseen)
 
 
 def _unseen(difference_Q: Values, cluster_Q: _Ints, size_C: _Ints, confidence: float) -> float:

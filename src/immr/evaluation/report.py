@@ -158,7 +158,7 @@ def judged(evaluation: Evaluation, manifest: Mapping[str, Any]) -> Judged | None
 
 
 def later(manifest: Mapping[str, Any]) -> str:
-    """How recall on later photos may differ; empty if people judged, or if the training set does not tell."""
+    """How recall on later photos may differ; empty if people judged, or for training sets of earlier releases."""
     held_out = manifest.get("held_out")
     if held_out is None:
         return ""
@@ -171,6 +171,7 @@ def later(manifest: Mapping[str, Any]) -> str:
     return (
         f"These photos were taken {first:.1f} to {last:.1f} days after the last training photo. Searches that come "
         "later, or in another season, have not been measured."
+        + (" Photos of unseen classes are from all days." if manifest["recipe"]["unseen_class_share"] else "")
     )
 
 

@@ -268,6 +268,8 @@ class _Run:
                 "so reported recall counts wrong clicks against the model. "
                 f"They were taken {found.when}"
             )
+            if found.days_after and self._recipe.unseen_class_share:
+                note += "; photos of unseen classes are from all days"
             if not self._embedder:
                 note += (
                     ". Without an embedder near copies may be on both sides, and recall may be far too high"

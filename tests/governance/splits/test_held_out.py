@@ -1,11 +1,14 @@
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.splits import held_out
+from immr.governance.workspace import Workspace
 
 RECIPE = GovernanceRecipe(held_out_share=0.2, held_out_near_share=0.1)
 NAMES = sorted((f"u{n}" for n in range(20)), key=lambda name: hashlib.md5(name.encode()).hexdigest())
@@ -81,6 +84,16 @@ def test_held_out_photos_come_after_a_gap_where_the_log_allows_it() -> None:
         round(when[held].max() - when[kept].max(), 2),
     )
     assert found.when == "2.1 to 9.1 days after the last training photo"
+
+
+def test_every_engine_gives_the_same_split(
+    workspace: Workspace, table: Callable[[list[dict[str, Any]]], Any]
+) -> None:
+    days = np.random.default_rng(1).uniform(0, 60, 4000).tolist()
+    there = photos([f"u{row // 2}" for row in range(4000)], days)
+    here = workspace.table(table(there.to_pylist()), ["query_id"])
+    expected, found = (held_out.sides(each, None, GovernanceRecipe()) for each in (there, here))
+    assert expected.days_after is not None and found == expected
 
 
 def test_a_class_whose_photos_all_look_alike_keeps_its_training_photos() -> None:

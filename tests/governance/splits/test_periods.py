@@ -75,6 +75,12 @@ def test_new_users_are_held_out_and_returning_ones_up_to_the_share() -> None:
     assert not (found.early_N & found.late_N).any()
 
 
-def test_one_clock_that_is_years_ahead_changes_nothing() -> None:
+@pytest.mark.parametrize("wrong", [1, 40, 400])
+def test_clocks_that_are_years_ahead_change_nothing(wrong: int) -> None:
     users = [f"u{n}" for n in range(len(DAYS))]
-    assert split(users, [*DAYS[:-1], 9999]).late_N.sum() == split(users, DAYS).late_N.sum()
+    days = DAYS.copy()
+    days[: wrong * 20 : 20] = [9999] * wrong
+    right, found = split(users, DAYS), split(users, days)
+    assert right.after_training and found.after_training
+    assert right.late_N.tolist() == found.late_N.tolist()
+    assert right.early_N.sum() - found.early_N.sum() == wrong

@@ -26,7 +26,7 @@ from immr.types import FloatArray
 
 USER_HELD_OUT = "its user is held out"
 NEAR_HELD_OUT = "near a photo held out for judgement"
-AFTER_TRAINING = "too late for training: held-out photos are from these days, or from shortly after"
+AFTER_TRAINING = "too late for training: taken on the days of held-out photos, or in the gap before them"
 SCHEMA = pa.schema({"query_id": pa.string(), "side": pa.string()})
 
 

@@ -59,7 +59,7 @@ def text_encoder_spec(name: str) -> TextEncoderSpec:
     if model_folder.is_named(name):
         return transformers_text.spec_of(name)
     raise RecipeError(
-        f"there is no text encoder {name!r}; choose one of: {minilm.NAME}; or {_PUBLISHED_TEXT}"
+        f"the text encoder {name!r} is unknown; choose one of: {minilm.NAME}; or {_PUBLISHED_TEXT}"
     )
 
 
@@ -104,7 +104,7 @@ def _image_family(name: str) -> ImageFamily:
     if not model_folder.is_named(name):
         known = ", ".join(efficientnet_lite.NAMES)
         raise RecipeError(
-            f"there is no image encoder {name!r}; choose one of: {known}; or {_PUBLISHED_IMAGE}"
+            f"the image encoder {name!r} is unknown; choose one of: {known}; or {_PUBLISHED_IMAGE}"
         )
     folder = model_folder.folder_of(name)
     if open_clip_image.is_model(folder):
