@@ -1,6 +1,9 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
+from immr.governance.splits import scenes as scenes_file
 from immr.governance.splits.scenes import centred, scenes, typical_distance
 from immr.types import FloatArray
 
@@ -50,3 +53,27 @@ def test_distances_within_a_class() -> None:
 def test_a_row_at_the_mean_stays_zero() -> None:
     rows = centred(np.array([[1, 0], [-1, 0], [0, 0]], np.float32))
     assert rows.tolist() == [[1, 0], [-1, 0], [0, 0]]
+
+
+def test_many_small_classes_are_joined_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    joined, calls = scenes_file._joined, []
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(1)
+        return joined(*arguments)
+
+    monkeypatch.setattr(scenes_file, "_joined", counted)
+    scene_of = [photo // 2 for photo in range(2000)]
+    found = scenes(shots(scene_of, spread=0.2), np.array(scene_of), reach=5)
+    assert found.tolist() == [photo // 2 * 2 for photo in range(2000)]
+    assert len(calls) == 1
+
+
+def test_small_blocks_give_the_same_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = shots([photo % 40 for photo in range(300)])
+    class_N = np.arange(300) % 80 // 20
+    expected = scenes(photos, class_N, 0.2)
+    assert 4 < len(set(expected.tolist())) < 300
+    monkeypatch.setattr(scenes_file, "_BLOCK_CELLS", 200)
+    monkeypatch.setattr(scenes_file, "_JOINED_PAIRS", 3)
+    assert scenes(photos, class_N, 0.2).tolist() == expected.tolist()

@@ -9,14 +9,15 @@ that two photos of one class typically have. So it carries over from one encoder
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from immr.governance.labels.class_scores import Doubles, Ints
 from immr.types import FloatArray
 
-_BLOCK_ROWS = 2048
+_BLOCK_CELLS = 8_000_000  # photos × photos of a class compared at a time
+_JOINED_PAIRS = 1_000_000  # at least, because each joining passes over all photos
 _PAIRS_SAMPLED = 50_000
 
 
@@ -34,7 +35,7 @@ def scenes(x_NF: FloatArray, class_N: Ints, reach: float, together_N: Ints | Non
     shuffled_N = np.modf(np.abs(x_NF[:, 0].astype(np.float64)) * 1e4)[0]  # by content: the same in any order
     limit = 1 - reach * typical_distance(centred_NF, class_N, shuffled_N)
     scene_N = np.arange(len(class_N))
-    for one_M, other_M in _near(centred_NF, class_N, limit):
+    for one_M, other_M in _collected(_near(centred_NF, class_N, limit)):
         scene_N = _joined(scene_N, one_M, other_M)
     if together_N is not None and len(together_N):
         order = np.argsort(together_N, kind="stable")
@@ -70,15 +71,35 @@ def typical_distance(x_NF: FloatArray, class_N: Ints, order_N: Doubles) -> float
 
 
 def _near(x_NF: FloatArray, class_N: Ints, limit: float) -> Iterator[tuple[Ints, Ints]]:
-    """Pairs of rows of one class with a cosine above `limit`, block by block."""
+    """Pairs of rows of one class with a cosine above `limit`, block by block; each pair once."""
     order = np.argsort(class_N, kind="stable")
     starts = np.flatnonzero(np.diff(class_N[order], prepend=-1))
     for rows in np.split(order, starts[1:]):
-        for start in range(0, len(rows), _BLOCK_ROWS):
-            block = rows[start : start + _BLOCK_ROWS]
-            one, other = np.nonzero((x_NF[block] @ x_NF[rows].T).round(4) >= limit)
-            different = block[one] != rows[other]
-            yield block[one[different]], rows[other[different]]
+        size = max(1, _BLOCK_CELLS // len(rows))
+        for start in range(0, len(rows) - 1, size):
+            rest = rows[start:]
+            one, other = np.nonzero((x_NF[rest[:size]] @ x_NF[rest].T).round(4) >= limit)
+            once = one < other
+            yield rest[one[once]], rest[other[once]]
+
+
+def _collected(pairs: Iterable[tuple[Ints, Ints]]) -> Iterator[tuple[Ints, Ints]]:
+    """The same pairs in few parts: most classes have few pairs, and there may be as many classes as photos."""
+    waiting: list[tuple[Ints, Ints]] = []
+    count = 0
+    for one_M, other_M in pairs:
+        if len(one_M):
+            waiting.append((one_M, other_M))
+            count += len(one_M)
+        if count >= _JOINED_PAIRS:
+            yield _concatenated(waiting)
+            waiting, count = [], 0
+    if waiting:
+        yield _concatenated(waiting)
+
+
+def _concatenated(parts: Sequence[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
+    return np.concatenate([one_M for one_M, _ in parts]), np.concatenate([other_M for _, other_M in parts])
 
 
 def _joined(label_N: Ints, one_M: Ints, other_M: Ints) -> Ints:
