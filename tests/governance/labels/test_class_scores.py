@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 
+from immr.governance.labels import class_scores
 from immr.governance.labels.class_scores import NEAREST, SHARPNESS, ClassScores, out_of_fold, power_normalised
 
 CLASSES, PHOTOS, FEATURES = 10, 12, 16
 
 
-def scored(ridge: float = 0.1) -> tuple[ClassScores, np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def scored(ridge: float = 0.1, nearest: int = NEAREST) -> tuple[ClassScores, np.ndarray, np.ndarray]:  # type: ignore[type-arg]
     """Photos around one centre per class, the last class with one photo; scores, clicks and truth."""
     rng = np.random.default_rng(0)
     truth = np.repeat(np.arange(CLASSES), PHOTOS)[: -PHOTOS + 1]
@@ -16,7 +17,7 @@ def scored(ridge: float = 0.1) -> tuple[ClassScores, np.ndarray, np.ndarray]:  #
     folds = np.arange(len(truth)) % 4
     clicks = np.stack([rows, truth], axis=1)
     memberships = rows, truth, np.ones(len(truth), np.float32)
-    return out_of_fold(x, memberships, folds, clicks, CLASSES, ridge), clicks, truth
+    return out_of_fold(x, memberships, folds, clicks, CLASSES, ridge, nearest), clicks, truth
 
 
 def test_rows_have_unit_length_and_keep_their_signs() -> None:
@@ -44,3 +45,25 @@ def test_sums_over_all_classes_bound_the_sum_over_the_nearest() -> None:
     for step, sharpness in enumerate(SHARPNESS):
         nearest_N = np.exp(sharpness * (scores.nearest_score_NK - 1)).sum(axis=1)
         assert (np.exp(scores.log_sum_NS[:, step]) >= nearest_N * (1 - 1e-6)).all()
+
+
+def test_the_best_groups_of_classes_hold_the_nearest_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, _, _ = scored(nearest=2)
+    monkeypatch.setattr(class_scores, "_GROUP", 2)
+    monkeypatch.setattr(class_scores, "_CACHED_CELLS", 20)
+    found, _, _ = scored(nearest=1)
+    assert (found.nearest_score_NK[:, 0] == expected.nearest_score_NK[:, 0]).all()
+    untied = expected.nearest_score_NK[:, 0] > expected.nearest_score_NK[:, 1]
+    assert (found.nearest_NK[:, 0] == expected.nearest_NK[:, 0])[untied].all()
+    assert found.log_sum_NS == pytest.approx(expected.log_sum_NS)
+    assert (found.clicked_R == expected.clicked_R).all()
+
+
+def test_without_enough_photos_anywhere_nothing_is_scored() -> None:
+    x = power_normalised(np.eye(4, dtype=np.float32))
+    rows = np.arange(4)
+    memberships = rows, rows, np.ones(4, np.float32)
+    found = out_of_fold(x, memberships, rows % 2, np.stack([rows, rows], axis=1), 4, 0.1)
+    assert (found.nearest_NK == -1).all()
+    assert np.isneginf(found.clicked_R).all()
+    assert np.isneginf(found.log_sum_NS).all()

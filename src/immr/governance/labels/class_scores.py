@@ -3,11 +3,12 @@
 Built from known parts: power-normalised features (Perronnin et al., 2010), whitening by the covariance of all
 photos, and scores from folds that a photo is not in. Only sums per class and one F×F matrix are learned.
 
-A photo is compared with every class, block by block, but only what cleaning needs is kept: the clicked
-classes' scores, the nearest classes, and the sum over all classes that normalises a softmax. Memory grows
-with N × K, not N × C.
+A photo is compared with every class that has enough photos, block by block, but only what cleaning needs is kept:
+the clicked classes' scores, the nearest classes, and the sum over all classes that normalises a softmax. Memory
+grows with N × K, not N × C.
 
-Shapes: N photos, F features, C classes, R clicks, K nearest classes, S sharpness steps, B photos of a block.
+Shapes: N photos, F features, C classes, U of them usable, R clicks, K nearest classes, S sharpness steps, B photos of
+a block.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ SHARPNESS = tuple(float(2 ** (half / 2)) for half in range(-4, 15))  # 0.25 … 
 NEAREST = 8  # classes kept for each photo
 _BLOCK_ROWS = 2048
 _BLOCK_CELLS = 8_000_000  # photos × classes scored at a time
+_CACHED_CELLS = 64_000  # of them normalised at a time: half a megabyte, which stays in a core's cache
+_GROUP = 64  # classes whose best score is looked at before theirs
 _MIN_SUPPORT = 1.5  # weight outside the fold that a class needs before it is compared with anything
 
 
@@ -36,7 +39,7 @@ class ClassScores:
     """Cosines; −inf for a class with too little support."""
 
     clicked_R: Doubles
-    nearest_NK: Ints  # best first; −1 where there are fewer classes
+    nearest_NK: Ints  # best first; −1 where fewer classes have enough support
     nearest_score_NK: Doubles
     log_sum_NS: Doubles  # log Σ over classes of exp(sharpness × (score − 1))
     class_count: int
@@ -88,33 +91,63 @@ def out_of_fold(
     for fold in range(folds):  # one at a time: a fold's sums take 8 bytes × C × F
         inside = fold_N[rows] == fold
         own = _Sums.of(x_NF, rows[inside], classes[inside], weights[inside], class_count)
-        compare = whole.without(own).comparison(ridge)
+        others = whole.without(own)
+        usable_U = np.flatnonzero(others.weight_C >= _MIN_SUPPORT)
+        if not len(usable_U):
+            continue
+        column_C = np.full(class_count, -1, np.int64)
+        column_C[usable_U] = np.arange(len(usable_U))
+        compare = others.comparison(ridge, usable_U)
         members = np.flatnonzero(fold_N == fold)
-        size = max(1, min(_BLOCK_ROWS, _BLOCK_CELLS // max(class_count, 1)))
+        size = max(1, min(_BLOCK_ROWS, _BLOCK_CELLS // len(usable_U)))
         for start in range(0, len(members), size):
-            _fill(
-                found,
-                compare(x_NF[members[start : start + size]]),
-                members[start : start + size],
-                clicks_R2,
-                by_row,
-            )
+            block = members[start : start + size]
+            scores_BU = compare(x_NF[block])
+            _fill_sums(found, scores_BU, block)
+            _fill_nearest(found, scores_BU, block, usable_U)
+            _fill_clicked(found, scores_BU, block, clicks_R2, by_row, column_C)
     return found
 
 
-def _fill(found: ClassScores, scores_BC: Doubles, rows_B: Ints, clicks_R2: Ints, by_row: Ints) -> None:
-    keep = found.nearest_NK.shape[1]
-    best_BK = np.argpartition(-scores_BC, keep - 1, axis=1)[:, :keep]
-    best_BK.sort(axis=1)  # of equal scores the lower class comes first
-    order = np.argsort(-np.take_along_axis(scores_BC, best_BK, 1), axis=1, kind="stable")
-    best_BK = np.take_along_axis(best_BK, order, 1)
-    found.nearest_NK[rows_B] = best_BK
-    found.nearest_score_NK[rows_B] = np.take_along_axis(scores_BC, best_BK, 1)
-    for odd in (0, 1):  # each second sharpness is twice the one before, so its powers are squares
-        powers_BC = np.exp(SHARPNESS[odd] * (scores_BC - 1))
-        for step in range(odd, len(SHARPNESS), 2):
-            found.log_sum_NS[rows_B, step] = np.log(np.maximum(powers_BC.sum(axis=1), 1e-300))
-            powers_BC *= powers_BC
+def _fill_sums(found: ClassScores, scores_BU: Doubles, rows_B: Ints) -> None:
+    size = max(1, _CACHED_CELLS // scores_BU.shape[1])
+    for start in range(0, len(rows_B), size):
+        rows, less_one_BU = rows_B[start : start + size], scores_BU[start : start + size] - 1
+        for odd in (0, 1):  # each second sharpness is twice the one before, so its powers are squares
+            powers_BU = np.exp(SHARPNESS[odd] * less_one_BU)
+            for step in range(odd, len(SHARPNESS), 2):
+                found.log_sum_NS[rows, step] = np.log(np.maximum(powers_BU.sum(axis=1), 1e-300))
+                powers_BU *= powers_BU
+
+
+def _fill_nearest(found: ClassScores, scores_BU: Doubles, rows_B: Ints, usable_U: Ints) -> None:
+    columns_BM = _candidates(scores_BU, keep := min(found.nearest_NK.shape[1], len(usable_U)))
+    scores_BM = np.take_along_axis(scores_BU, columns_BM, 1)
+    best_BK = np.argpartition(-scores_BM, keep - 1, axis=1)[:, :keep]
+    columns_BK = np.sort(
+        np.take_along_axis(columns_BM, best_BK, 1), axis=1
+    )  # of equal scores the lower class
+    order = np.argsort(-np.take_along_axis(scores_BU, columns_BK, 1), axis=1, kind="stable")  # comes first
+    columns_BK = np.take_along_axis(columns_BK, order, 1)
+    found.nearest_NK[rows_B, :keep] = usable_U[columns_BK]
+    found.nearest_score_NK[rows_B, :keep] = np.take_along_axis(scores_BU, columns_BK, 1)
+
+
+def _candidates(scores_BU: Doubles, keep: int) -> Ints:
+    """(B, M) columns with the best `keep` of each row among them: those of the groups with the best scores."""
+    groups = scores_BU.shape[1] // _GROUP
+    if groups <= 2 * keep:
+        return np.broadcast_to(np.arange(scores_BU.shape[1]), scores_BU.shape)
+    best_BG = scores_BU[:, : groups * _GROUP].reshape(-1, _GROUP, groups).max(axis=1)
+    groups_BK = np.argpartition(-best_BG, keep - 1, axis=1)[:, :keep]
+    inside_BM = (groups_BK[:, :, None] + groups * np.arange(_GROUP)).reshape(len(scores_BU), -1)
+    rest = np.arange(groups * _GROUP, scores_BU.shape[1])
+    return np.concatenate([inside_BM, np.broadcast_to(rest, (len(scores_BU), len(rest)))], axis=1)
+
+
+def _fill_clicked(
+    found: ClassScores, scores_BU: Doubles, rows_B: Ints, clicks_R2: Ints, by_row: Ints, column_C: Ints
+) -> None:
     sorted_rows = clicks_R2[by_row, 0]
     first, last = np.searchsorted(sorted_rows, rows_B, "left"), np.searchsorted(sorted_rows, rows_B, "right")
     block = np.repeat(np.arange(len(rows_B)), last - first)
@@ -123,7 +156,9 @@ def _fill(found: ClassScores, scores_BC: Doubles, rows_B: Ints, clicks_R2: Ints,
         if len(block)
         else by_row[:0]
     )
-    found.clicked_R[clicks] = scores_BC[block, clicks_R2[clicks, 1]]
+    columns = column_C[clicks_R2[clicks, 1]]
+    known = columns >= 0
+    found.clicked_R[clicks[known]] = scores_BU[block[known], columns[known]]
 
 
 @dataclass(frozen=True)
@@ -153,27 +188,25 @@ class _Sums:
             sums_FF += weighted.T @ x
         return cls(np.bincount(classes, weights, class_count), sums_CF, sums_FF)
 
-    def comparison(self, ridge: float) -> Any:
-        """A function from (B, F) features to (B, C) scores."""
+    def comparison(self, ridge: float, usable_U: Ints) -> Any:
+        """A function from (B, F) features to (B, U) scores."""
         from scipy.linalg import solve_triangular
 
         whole = max(float(self.weight_C.sum()), 1e-12)
         mean_F = self.x_CF.sum(axis=0) / whole
-        centres_CF = self.x_CF / np.maximum(self.weight_C, 1e-12)[:, None] - mean_F
+        centres_UF = self.x_CF[usable_U] / self.weight_C[usable_U, None] - mean_F
         spread_FF = self.xx_FF / whole - np.outer(mean_F, mean_F)
         features = len(spread_FF)
         raised = ridge * max(float(np.trace(spread_FF)) / features, 1e-12)
         root_FF = np.linalg.cholesky(spread_FF + raised * np.eye(features))
         whiten_FF = solve_triangular(root_FF, np.eye(features), lower=True).T
-        usable_C = self.weight_C >= _MIN_SUPPORT
-        white_CF = centres_CF @ whiten_FF
-        white_CF /= np.maximum(np.linalg.norm(white_CF, axis=1, keepdims=True), 1e-12)
+        white_UF = centres_UF @ whiten_FF
+        white_UF /= np.maximum(np.linalg.norm(white_UF, axis=1, keepdims=True), 1e-12)
 
         def compare(x_BF: FloatArray) -> Doubles:
             white_BF = (x_BF - mean_F) @ whiten_FF
             white_BF /= np.maximum(np.linalg.norm(white_BF, axis=1, keepdims=True), 1e-12)
-            scores_BC: Doubles = (white_BF @ white_CF.T).round(4)
-            scores_BC[:, ~usable_C] = -np.inf
-            return scores_BC
+            scores_BU: Doubles = white_BF @ white_UF.T
+            return scores_BU.round(4, out=scores_BU)
 
         return compare
