@@ -1,5 +1,7 @@
 """Model version → metrics, gallery, verdict, and whether it passes the gate."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.image import IMAGE
@@ -15,11 +17,8 @@ def evaluate(
     metrics: dsl.Output[dsl.Metrics],
     gallery: dsl.Output[dsl.HTML],
     verdict: dsl.Output[dsl.Markdown],
-) -> bool:
-    """Compare a version with the champion on held-out photos; returns whether it passes the gate.
-
-    The result is named `Output`, because kfp.local 2.17 finds no other name in a condition.
-    """
+) -> NamedTuple("Outputs", [("passed", bool)]):
+    """Compare a version with the champion on held-out photos; returns whether it passes the gate."""
     from pathlib import Path
 
     from immr import recipes
@@ -49,5 +48,4 @@ def evaluate(
         metrics.log_metric(name, value)
     metrics.metadata["gate"] = result.verdict.sentence
     Path(verdict.path).write_text(reports.verdict_page(parts.settings, version, result.verdict.sentence))
-    passed: bool = result.verdict.passed
-    return passed
+    return (result.verdict.passed,)

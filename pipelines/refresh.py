@@ -72,16 +72,15 @@ def refresh(
         materialized = components.materialize(
             run=run, data_uri=data_uri, training_set=training_set, recipe=recipe
         )
-        with dsl.If(judged.outputs["Output"] == True, name="gate passed"):  # noqa: E712 - KFP's own condition
-            with dsl.If(rank == False, name="without a ranker"):  # noqa: E712
-                without_ranker = _release(run, model, training_set, recipe, deploy, share)
-            with dsl.If(rank == True, name="with a ranker"):  # noqa: E712
-                ranked = components.rank(
-                    run=run, model=model, training_set=training_set, data_uri=data_uri, recipe=recipe
-                )
-                with_ranker = _release(
-                    run, ranked.outputs["ranked_model"], training_set, recipe, deploy, share
-                )
+        passed = judged.outputs["passed"] == True  # noqa: E712 - KFP's own condition
+        # the gate's condition is the inner one, because kfp.local only finds named outputs of an enclosing group
+        with dsl.If(rank == False, name="without a ranker"), dsl.If(passed, name="gate passed"):  # noqa: E712
+            without_ranker = _release(run, model, training_set, recipe, deploy, share)
+        with dsl.If(rank == True, name="with a ranker"), dsl.If(passed, name="gate passed"):  # noqa: E712
+            ranked = components.rank(
+                run=run, model=model, training_set=training_set, data_uri=data_uri, recipe=recipe
+            )
+            with_ranker = _release(run, ranked.outputs["ranked_model"], training_set, recipe, deploy, share)
     steps = (governed, trained, judged, materialized, *without_ranker, ranked, *with_ranker)
     at_home(*steps, finished)
     alerting(finished)

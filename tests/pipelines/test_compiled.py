@@ -73,18 +73,21 @@ def condition(spec: dict[str, Any], component: str, task: str) -> str:
 
 
 def test_packaging_indexing_and_deploying_depend_on_the_gate(spec: dict[str, Any]) -> None:
-    assert "evaluate-Output" in condition(spec, "exit-handler-1", "condition-2")
-    assert set(tasks(spec, "condition-2")) == {"condition-3", "condition-5"}
-    for branch, inner in (("condition-3", "condition-4"), ("condition-5", "condition-6")):
-        assert {step(name) for name in tasks(spec, branch)} - {"rank"} == {"package", "index", inner}
-        assert "deploy" in condition(spec, branch, inner)
+    for branch, gate, inner in (
+        ("condition-2", "condition-3", "condition-4"),
+        ("condition-5", "condition-6", "condition-7"),
+    ):
+        assert set(tasks(spec, branch)) == {gate}, "no step after the gate is outside it"
+        assert condition(spec, branch, gate).endswith("--evaluate-passed'] == true")
+        assert {step(name) for name in tasks(spec, gate)} - {"rank"} == {"package", "index", inner}
+        assert "deploy" in condition(spec, gate, inner)
         assert {step(name) for name in tasks(spec, inner)} == {"deploy", "start-test"}
 
 
 def test_a_run_without_a_ranker_starts_no_pod_for_it(spec: dict[str, Any]) -> None:
-    assert condition(spec, "condition-2", "condition-3").endswith("--rank'] == false")
-    assert condition(spec, "condition-2", "condition-5").endswith("--rank'] == true")
-    assert "rank" not in tasks(spec, "condition-3") and "rank" in tasks(spec, "condition-5")
+    assert condition(spec, "exit-handler-1", "condition-2").endswith("--rank'] == false")
+    assert condition(spec, "exit-handler-1", "condition-5").endswith("--rank'] == true")
+    assert "rank" not in tasks(spec, "condition-3") and "rank" in tasks(spec, "condition-6")
     assert "package" in tasks(spec, "condition-3"), "the usual branch has the plain names"
 
 
@@ -96,7 +99,7 @@ def test_the_exit_step_runs_however_the_run_ends(spec: dict[str, Any]) -> None:
 
 def test_every_step_is_retried_and_none_is_cached(spec: dict[str, Any]) -> None:
     found = {}
-    for component in ("exit-handler-1", *(f"condition-{number}" for number in range(2, 7))):
+    for component in ("exit-handler-1", *(f"condition-{number}" for number in range(2, 8))):
         found |= {name: one for name, one in tasks(spec, component).items() if "condition" not in name}
     assert {step(name) for name in found} == STEPS - {"finish"}
     for name, task in found.items():
@@ -159,15 +162,13 @@ def test_artifacts_are_named_and_typed(spec: dict[str, Any]) -> None:
     }
 
 
-def test_parameters_are_named_except_the_one_in_a_condition(compiled: Path) -> None:
-    """kfp.local 2.17 skips a condition on an output with another name than `Output`, as if it did not hold."""
-    unnamed = set()
+def test_every_output_is_named(compiled: Path) -> None:
+    """`Output` is KFP's name for a component's single return value."""
     for pipeline in ("refresh", "decide", "catalogue", "start"):
         body = next(yaml.safe_load_all((compiled / f"{pipeline}.yaml").read_text()))
         for name, component in body["components"].items():
-            if "Output" in component.get("outputDefinitions", {}).get("parameters", {}):
-                unnamed.add(name)
-    assert unnamed == {"comp-evaluate"}
+            for outputs in component.get("outputDefinitions", {}).values():
+                assert "Output" not in outputs, f"{name} of {pipeline}"
 
 
 def test_the_graph_leads_from_training_set_to_model_to_deployment(spec: dict[str, Any]) -> None:

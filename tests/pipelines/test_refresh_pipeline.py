@@ -45,7 +45,7 @@ class Steps:
         return 0
 
     def _value(self, name: str) -> Any:
-        return {"Output": self.passes, "items": 5}.get(name, name)
+        return {"passed": self.passes, "items": 5}.get(name, name)
 
 
 def refresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: bool, **parameters: Any) -> Steps:
