@@ -1,10 +1,19 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from tea_tasting.aggr import Aggregates
 
-from immr.readout.comparison import CTR, ORDERS_PER_USER, compare, rate, standard_error
+from immr.readout.comparison import (
+    CTR,
+    DEFAULT_LOOK,
+    ORDERS_PER_USER,
+    compare,
+    compare_arm,
+    rate,
+    standard_error,
+)
 from immr.readout.users import aggregates_of
 
 
@@ -31,6 +40,41 @@ def test_there_is_no_comparison_if_users_do_not_vary() -> None:
     assert standard_error(CTR, alike) == 0
     found = rate(CTR, alike, 0.95)
     assert found is not None and found.value == pytest.approx(0.1) and found.interval is None
+
+
+def test_users_with_the_same_ratio_do_not_vary_although_rounding_says_so() -> None:
+    """Users search differently often, but click on every fourth or third impression: the variance is 0 ± 1e-17."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        views = [12.0 * rng.integers(1, 30, users) for users in rng.integers(2, 300, 2)]
+        champion, challenger = (
+            aggregates_of({"clicks": seen / part, "impressions": seen})
+            for seen, part in zip(views, (4, 3), strict=True)
+        )
+        assert compare(CTR, champion, challenger) is None
+
+
+def test_cuped_needs_users_whose_past_does_not_explain_everything() -> None:
+    rng = np.random.default_rng(0)
+    own = rng.integers(1, 9, 40)
+
+    def of(clicks: npt.NDArray[np.int64]) -> Aggregates:
+        views = np.full(40, 20.0)
+        sums = {"clicks": clicks, "impressions": views, "clicks_before": own, "impressions_before": views}
+        others = ("queries_with_click", "queries", "ctr", "was_shown")
+        return aggregates_of(sums | dict.fromkeys(others, np.ones(40)))
+
+    for champion, challenger in ((own, own + 2), (own, own)):
+        assert (
+            compare_arm("challenger", "immr-2", of(champion), of(challenger), (), DEFAULT_LOOK).cuped is None
+        )
+    noisy = compare_arm("challenger", "immr-2", of(own), of(own + rng.integers(0, 3, 40)), (), DEFAULT_LOOK)
+    assert noisy.cuped is not None and noisy.cuped.standard_error > 0
+
+
+def test_there_is_no_comparison_without_a_denominator() -> None:
+    nothing_shown = aggregates_of({"clicks": np.zeros(5), "impressions": np.zeros(5)})
+    assert compare(CTR, side(50, 0.1), nothing_shown) is None
 
 
 def test_a_rate_stays_within_its_bounds() -> None:

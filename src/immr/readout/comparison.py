@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PLANNED_USERS = 10_000
 _NOTHING_LEFT = 1e-9  # share of a variance that is rounding error
-_ROUNDING = 1e-20  # a variance below this is a rounding error
+_ROUNDING = 1e-12  # share of a variance's terms that is rounding error
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +146,12 @@ def rate(ratio: Ratio, users: Aggregates, confidence: float) -> Rate | None:
 
 
 def standard_error(ratio: Ratio, users: Aggregates) -> float:
-    """Standard error of a ratio over users, by the delta method."""
-    variance = users.ratio_var(ratio.numerator, ratio.denominator) / users.count()
-    return math.sqrt(variance) if variance > _ROUNDING else 0.0
+    """Standard error of a ratio over users, by the delta method; 0 if all users have the same ratio."""
+    names = ratio.numerator, ratio.denominator
+    rate = users.mean(names[0]) / users.mean(names[1])
+    terms = (users.var(names[0]) + users.var(names[1]) * rate**2) / users.mean(names[1]) ** 2
+    variance = users.ratio_var(*names)
+    return math.sqrt(variance / users.count()) if variance > _ROUNDING * terms else 0.0
 
 
 def compare(
@@ -158,14 +161,17 @@ def compare(
     look: Look = DEFAULT_LOOK,
     variant: str = CHALLENGER,
 ) -> Comparison | None:
-    """Challenger minus champion; None if the users do not vary.
+    """Challenger minus champion; None if the users do not vary, or a variant's denominator is zero.
 
     With covariates this is CUPED: behaviour before the test explains part of the variance between users
     (A. Deng, Y. Xu, R. Kohavi, T. Walker, WSDM 2013).
     """
     from tea_tasting.metrics import RatioOfMeans
 
-    if not (standard_error(ratio, champion) or standard_error(ratio, challenger)):
+    sides = (champion, challenger)
+    if not all(side.mean(ratio.denominator) for side in sides):
+        return None
+    if not any(standard_error(ratio, side) for side in sides):
         return None
     metric = RatioOfMeans(
         ratio.numerator,
@@ -184,8 +190,7 @@ def compare(
     interval_known = lift_known and math.isfinite(relative.low) and math.isfinite(relative.high)
     error = (interval.high - interval.low) / 2 / look.z
     if ratio.covariates is None:
-        sides = (moments(ratio, champion), moments(ratio, challenger))
-        error = max(error, float(rate_difference(*sides)[1]))
+        error = max(error, float(rate_difference(*(moments(ratio, side) for side in sides))[1]))
     users = champion.count() + challenger.count()
     half = look.always_valid(error, users)
     return Comparison(
@@ -232,7 +237,10 @@ def compare_arm(
 
 
 def _is_explained_before(ratio: Ratio, champion: Aggregates, challenger: Aggregates) -> bool:
-    """Whether CUPED is possible: behaviour before the test is known, and explains part of that in it, not all."""
+    """Whether CUPED is possible: behaviour before the test is known, and explains part of that in it, not all.
+
+    What it explains is checked over the users of each variant, whose remaining variances become the interval.
+    """
     if ratio.covariates is None or not all(
         ratio.covariates[0] in side.mean_ and side.mean(ratio.covariates[0])
         for side in (champion, challenger)
@@ -240,12 +248,17 @@ def _is_explained_before(ratio: Ratio, champion: Aggregates, challenger: Aggrega
         return False
     names = (ratio.numerator, ratio.denominator)
     pooled = champion + challenger
-    variance, before = pooled.ratio_var(*names), pooled.ratio_var(*ratio.covariates)
+    before = pooled.ratio_var(*ratio.covariates)
     if not before > 0:
         return False
-    return bool(
-        variance - pooled.ratio_cov(*names, *ratio.covariates) ** 2 / before >= _NOTHING_LEFT * variance
-    )
+    slope = pooled.ratio_cov(*names, *ratio.covariates) / before
+    variance = remaining = 0.0
+    for side in (champion, challenger):
+        own = side.ratio_var(*names) / side.count()
+        explained = 2 * slope * side.ratio_cov(*names, *ratio.covariates)
+        variance += own
+        remaining += own - (explained - slope**2 * side.ratio_var(*ratio.covariates)) / side.count()
+    return bool(remaining >= _NOTHING_LEFT * variance)
 
 
 def moments(ratio: Ratio, users: Aggregates) -> RatioMoments:
