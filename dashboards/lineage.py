@@ -11,6 +11,7 @@ from typing import Protocol
 from dashboards.cached import CachedValue
 from immr.data.training_set import TrainingSet
 from immr.drift.findings import DriftReport
+from immr.loop.experiment.aa import COPY_OF
 from immr.registry.versions import PIPELINE_RUN
 from immr.types import ModelVersion, Role
 
@@ -45,6 +46,7 @@ class LineageRow:
     run_id: str
     pipeline_run: str  # empty for a version that was made outside a pipeline
     gate: str  # the gate's sentence; empty without an evaluation
+    copy_of: str  # the version that it copies for an A/A test; empty for others
 
 
 class Lineage:
@@ -97,4 +99,5 @@ class Lineage:
             run_id=version.run_id,
             pipeline_run=tags.get(PIPELINE_RUN, ""),
             gate=tags.get("gate", ""),
+            copy_of=tags.get(COPY_OF, ""),
         )

@@ -115,6 +115,14 @@
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
   document.addEventListener("scroll", hide, { passive: true });
 
+  // Headings of sections that are being computed say so to the eye; this says it to a screen reader.
+  let wasBusy = false;
+  const sayBusy = () => {
+    const busy = [...document.querySelectorAll("section[aria-busy=true] > h2")].map((heading) => heading.textContent);
+    if (busy.length || wasBusy) byId("sections-status").textContent = busy.length ? `Updating: ${busy.join(", ")}.` : "All figures are up to date.";
+    wasBusy = busy.length > 0;
+  };
+
   let open = [];
   document.addEventListener("htmx:beforeSwap", () => {
     open = [...document.querySelectorAll("details[open][id]")].map((details) => details.id);
@@ -122,8 +130,10 @@
   document.addEventListener("htmx:afterSwap", () => {
     for (const id of open) if (byId(id)) byId(id).open = true;
     label();
+    sayBusy();
   });
   label();
+  setTimeout(sayBusy, 500); // a status that is there from the start is not announced
   setInterval(() => {
     if (document.visibilityState === "visible") htmx.trigger(document.body, "refresh");
   }, REFRESH_MS);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from immr.cli import app, drift, items, loop
+from immr.cli import app, drift, index, items, loop
 from immr.doctor import local
 from immr.doctor.finding import Finding
 from immr.drift.findings import DriftFinding, DriftReport
@@ -27,14 +28,22 @@ TABLES = (
     "doctor",
     "drift",
     "evaluate",
+    "experiment decide",
     "experiment history",
     "experiment holdout",
     "experiment plan",
     "experiment queue",
     "experiment readout",
+    "index gc",
+    "items delete",
+    "items deliver",
     "items status",
+    "items upsert",
     "models",
+    "recipe list",
+    "watch",
 )
+"""All that call `Table` or `print_table`; the others print sentences."""
 
 
 def rows_of(home: Path, *words: str, exit_code: int = 0) -> list[dict[str, str]]:
@@ -64,8 +73,8 @@ def test_these_commands_take_both_options_and_the_docs_list_them() -> None:
     both = sorted(name for name, taken in options.items() if {"--csv", "--parquet"} <= taken)
     either = sorted(name for name, taken in options.items() if {"--csv", "--parquet"} & taken)
     assert both == either == list(TABLES)
-    listed = DOCS.partition("also take `--csv` and `--parquet FILE`")[0].rpartition("\n\n")[2]
-    assert [name for name in TABLES if f"`immr {name}`" not in listed] == []
+    listed = DOCS.partition("also takes `--csv` and `--parquet FILE`")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"`immr ([a-z ]+)`", listed)) == list(TABLES)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -104,6 +113,12 @@ def test_progress_of_catalogue_changes(tmp_path: Path, monkeypatch: pytest.Monke
     progress = (Progress("immr-1", True, 5, 5, None), Progress("immr-2", True, 2, 5, 2, "no answer"))
     monkeypatch.setattr(items, "ask", lambda *_: Answer(progress))
     assert [row["waiting"] for row in rows_of(tmp_path, "items", "status", exit_code=1)] == ["0", "3"]
+
+
+def test_recipes_and_collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {"recipe": "concept"}.items() <= rows_of(tmp_path, "recipe", "list")[0].items()
+    monkeypatch.setattr(index.catalogue, "collect_garbage", lambda *_: {"immr-1": "deleted"})
+    assert rows_of(tmp_path, "index", "gc", "--keep", "1") == [{"version": "immr-1", "collection": "deleted"}]
 
 
 def test_findings_of_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

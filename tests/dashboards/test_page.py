@@ -135,6 +135,7 @@ def test_a_version_links_to_its_run_and_its_pipeline_run(tmp_path: Path, upstrea
     assert 'href="https://mlflow.example/#/runs/run-2"' in row
     assert 'href="https://pipelines.example/#/runs/details/pipeline-7"' in row
     assert 'href="#version-immr-2"' in answer, "a hit leads to its version"
+    assert "copy of immr-1, for an A/A test" in row
 
 
 def test_a_champion_alone_has_nothing_withheld(tmp_path: Path, upstreams: list[str]) -> None:

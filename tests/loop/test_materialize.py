@@ -61,6 +61,10 @@ class RecordedFeatures:
 
     push = materialize
 
+    @property
+    def has_users(self) -> bool:
+        return getattr(self, "users", None) is not None
+
     def forget(self, user_id: str) -> None:
         self.forgotten = user_id
 
@@ -176,7 +180,11 @@ def test_users_get_features_only_if_the_ranking_is_personal(tmp_path: Path, data
     assert made.users == 2
     assert "users with clicks in the last 30 days: 2" in made.sentence
     write_queries(data, a="ann", b="ben", c="anonymous-c")
-    assert materialize(parts, training_set, data, personal=True).users == 1
+    assert materialize(parts, training_set, data).users == 1, "as last time"
+    made = materialize(parts, training_set, data, personal=False)
+    assert (made.users, made.deleted_users, store.users) == (None, True, None)
+    assert "those of users were deleted, because the recipe's ranking is not personal" in made.sentence
+    assert not materialize(parts, training_set, data).deleted_users
 
 
 def test_a_click_log_without_users_gives_none(tmp_path: Path, data: Path) -> None:

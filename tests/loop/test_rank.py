@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from PIL import Image
 
 from immr import recipes
 from immr.data.training_set import TrainingSet
-from immr.errors import RankingError
+from immr.errors import RankingError, RegistryError
 from immr.evaluation.matches.rule import MATCH_RULE
 from immr.events.photos import PhotoStore
 from immr.loop.evaluate import GATE_PASSED
@@ -26,6 +27,7 @@ from immr.loop.rank import RANKER, RANKER_OF, rank, rank_if_possible
 from immr.model import documents
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.ranking.ranker_recipe import RankerRecipe
+from immr.registry.logged_models import Origin
 from immr.search.ranker import Ranker
 from immr.settings import Settings
 from immr.types import Click, FloatArray, Impression, Item, ModelVersion, SearchRecord
@@ -59,6 +61,7 @@ class Registry:
     def __init__(self, folder: Path) -> None:
         self.runs = Runs()
         self.attachments: dict[tuple[str, str], str] = {}
+        self.about = ""
         self._folder = folder
         self._known = {"key": tiny_version.version(1)}
         self._tags: dict[str, dict[str, str]] = {"immr-1": {"gate": "passed before", GATE_PASSED: "yes"}}
@@ -70,7 +73,10 @@ class Registry:
     def fetch(self, version: ModelVersion, cache_dir: Path) -> Path:
         return self.files[version.id]
 
-    def register(self, folder: Path, key: str, run_id: str, **about: Any) -> ModelVersion:
+    def register(self, folder: Path, key: str, run_id: str, origin: Origin, **about: Any) -> ModelVersion:
+        self.about = origin.about
+        if key in self._known:
+            return self._known[key]
         made = ModelVersion("immr", len(self._known) + 1, key, run_id, **about)
         self.files[made.id] = folder.rename(self._folder / made.id)
         folder.mkdir()
@@ -153,9 +159,25 @@ def test_a_ranker_that_passes_becomes_part_of_a_new_version(
     assert Ranker.read(former) is None
     assert registry.runs.metrics["examined.1"] == 1
     assert registry.runs.ended == [False]
+    assert registry.about == f"The towers of immr-1 with a learned ranker. {ranked.sentence}"
     again = rank(parts, base, training_set, RECIPE, shop)
     assert (again.version, again.sentence) == (ranked.version, ranked.sentence)
     assert registry.runs.ended == [False]
+
+
+def test_a_version_that_was_left_half_registered_is_completed(
+    parts: Parts, shop: Path, training_set: TrainingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny_version.version(1)
+    registry: Any = parts.registry
+    with monkeypatch.context() as broken:
+        broken.setattr(Registry, "tag", Mock(side_effect=RegistryError("MLflow does not answer")))
+        with pytest.raises(RegistryError, match="does not answer"):
+            rank(parts, base, training_set, RECIPE, shop)
+    assert registry.runs.ended == [True], "its run does not stay open"
+    ranked = rank(parts, base, training_set, RECIPE, shop)
+    assert (ranked.version.id, registry.tags(ranked.version)[RANKER_OF]) == ("immr-2", "immr-1")
+    assert registry.runs.ended == [True, False]
 
 
 def test_a_personal_recipe_adds_a_verdict_and_changes_nothing_for_strangers(

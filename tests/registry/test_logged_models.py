@@ -111,8 +111,16 @@ def test_a_version_of_immr_0_1_is_fetched_and_restored(registry: Registry, home:
     assert client.get_run(run_id).data.metrics == {"recall_at_1": 0.5}
 
 
-def test_a_role_has_a_reason_and_a_link_to_its_decision(registry: Registry, version: ModelVersion) -> None:
+def test_a_role_has_a_reason_and_a_link_to_its_decision(
+    registry: Registry, version: ModelVersion, home: Path
+) -> None:
     registry.set_role("champion", version, "B earned more clicks.", "http://page.example/tests/spring")
     change = json.loads(registry.tags(version)["immr.champion"])
     assert change["reason"] == "B earned more clicks."
     assert change["report"] == "http://page.example/tests/spring"
+    registry.set_role("champion", version, "It was deployed again.")
+    registry.set_role("champion", version, "B earned more clicks.", "http://page.example/tests/spring")
+    *origin, last = client_of(home).get_model_version("immr", "1").description.split("\n\n")
+    assert last.startswith("**champion** on 20")
+    assert last.endswith("B earned more clicks. [Report of the test](http://page.example/tests/spring)")
+    assert len(origin) == 3, "what was said about the role before is replaced"

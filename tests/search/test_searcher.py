@@ -15,13 +15,14 @@ from immr.evaluation.matches.rule import MatchRule, PhotoDomain
 from immr.index.vector_index import EVERYTHING, Collection
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.model.text_query_encoder import TextQueryEncoder
+from immr.search.personal import Personal, personal_names
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
 from immr.search.searcher import Searcher, Wanted
 from immr.search.signals import names
 from immr.search.trees import Tree, Trees
 from immr.settings import Settings
-from immr.types import Condition, Filters, FloatArray, ItemFeatures, Region
+from immr.types import Condition, Filters, FloatArray, ItemFeatures, Region, UserFeatures
 from immr.wiring import connect
 from tests.support import tiny_version
 
@@ -202,6 +203,33 @@ def test_grouped_pages_contain_every_group_once(
     assert groups["yellow"] == ("warm", ["red"])
     assert groups["with/slash ü"] == (None, []), "an item without the attribute is a group of its own"
     assert len(groups) == len(seen) == 3
+
+
+class OneUser:
+    """A user who clicked on the blue item; counts the reads."""
+
+    reads = 0
+
+    def read_user(self, user_id: str) -> UserFeatures | None:
+        self.reads += 1
+        return UserFeatures(("blue",), ("",), (1.0,), ({},))
+
+
+def test_a_grouped_search_reads_the_user_once(encoder: OnnxQueryEncoder, collection: Collection) -> None:
+    lifts = Tree([personal_names({}).index("clicked_before")], [0.5], [True], [1], [0.0, 30.0])
+    ranker = Ranker({}, RankingRecipe(), 0.1, Trees([]), Personal(0.1, Trees([lifts])))
+    user = OneUser()
+    searcher = Searcher(
+        encoder, collection, KnownFeatures({}), RankingRecipe(), overfetch=1, ranker=ranker, users=user
+    )
+    wanted = Wanted(3, group_by="shade")
+    assert len(searcher.search([tiny_version.photo("yellow")], wanted, user_id="ann").hits) == 3
+    assert user.reads == 1
+    pages = [searcher.search([tiny_version.photo("yellow")], Wanted(1), user_id="ann")]
+    while (following := pages[-1].following) is not None:
+        pages.append(searcher.page(pages[-1].embedding_D, Wanted(1), following, "ann"))
+    learned = {page.hits[0].item_id: page.hits[0].score_parts["learned"] for page in pages}
+    assert learned == {name: 3.0 * (name == "blue") for name in tiny_version.COLOURS}
 
 
 def test_members_pass_the_filters(encoder: OnnxQueryEncoder, collection: Collection) -> None:

@@ -15,6 +15,7 @@ from immr.experiment.assignment import assign
 from immr.experiment.definition import Experiment, Variant, save
 from immr.experiment.history import Happening, TestEvent, append
 from immr.experiment.waiting import Queue, WaitingVersion, save_queue
+from immr.loop.experiment.aa import COPY_OF
 from immr.registry.versions import PIPELINE_RUN
 from immr.types import ALL_ROLES, Click, Impression, ModelVersion, Role, SearchRecord
 from tests.support.upstream_process import picture
@@ -82,7 +83,8 @@ class VersionsThere:
         return {"champion": self._versions[0], "challenger": self._versions[1]}
 
     def tags(self, version: ModelVersion) -> dict[str, str]:
-        return {"gate": "It may go on.", PIPELINE_RUN: "pipeline-7"} if version.number == 2 else {}
+        of_copy = {"gate": "It may go on.", PIPELINE_RUN: "pipeline-7", COPY_OF: "immr-1"}
+        return of_copy if version.number == 2 else {}
 
     def created(self, version: ModelVersion) -> datetime:
         return self._created

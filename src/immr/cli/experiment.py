@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -54,12 +55,14 @@ IfRevision = Annotated[
 
 
 @app.command()
-def watch(ctx: typer.Context, as_json: AsJson = False) -> None:
+def watch(
+    ctx: typer.Context, as_csv: AsCsv = False, parquet: ParquetFile = None, as_json: AsJson = False
+) -> None:
     """Read out the running experiment, decide, and write the decision to the promotion log.
 
     Example: immr watch --json
     """
-    _show(watch_verb.watch(parts_of(ctx)), as_json)
+    _show(watch_verb.watch(parts_of(ctx)), as_csv, parquet, as_json)
 
 
 @experiment_app.command("readout")
@@ -83,12 +86,9 @@ def experiment_readout(
 
     Example: `immr experiment readout --by country,device --csv > readout.csv`
     """
-    from immr.readout.printed import tidy
-
     parts = parts_of(ctx)
     watched = watch_verb.read_out(parts, exported, names_in(by))
-    if not saved(lambda: tidy.rows(watched.readout, watched.segments), as_csv, parquet, as_json):
-        _show(watched, as_json)
+    _show(watched, as_csv, parquet, as_json)
     if not watched.experiment.challengers and (tests := history(parts)):
         note(
             f"No test is running. `immr experiment report` writes the result of the last one, {tests[0].name}."
@@ -187,6 +187,8 @@ def experiment_decide(
         float | None, typer.Option(help="Repeat at this interval in seconds until there is a decision.")
     ] = None,
     if_revision: IfRevision = "",
+    as_csv: AsCsv = False,
+    parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Decide to promote, keep, wait or roll back; log the decision, and carry it out with --apply.
@@ -199,9 +201,10 @@ def experiment_decide(
     if every_s is not None and if_revision:
         raise typer.BadParameter("--if-revision means one decision: leave out --every-s")
     if every_s is None:
-        _show(decide(parts, apply, revision=if_revision), as_json)
+        watched = decide(parts, apply, revision=if_revision)
     else:
-        _show(_decide_until_done(parts, apply, every_s), as_json)
+        watched = _decide_until_done(parts, apply, every_s)
+    _show(watched, as_csv, parquet, as_json)
 
 
 def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.Watched:
@@ -218,7 +221,11 @@ def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.
         time.sleep(every_s)
 
 
-def _show(watched: watch_verb.Watched, as_json: bool) -> None:
+def _show(watched: watch_verb.Watched, as_csv: bool, parquet: Path | None, as_json: bool) -> None:
+    from immr.readout.printed import tidy
+
+    if saved(lambda: tidy.rows(watched.readout, watched.segments), as_csv, parquet, as_json):
+        return
     if as_json:
         segments = [each.to_json() for each in watched.segments]
         decision = asdict(watched.decision)

@@ -8,10 +8,22 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from immr.cli.options import AsJson, ModelName, SetFolder, parts_of, print_json, print_table, report
+from immr.cli.options import (
+    AsCsv,
+    AsJson,
+    ModelName,
+    ParquetFile,
+    SetFolder,
+    parts_of,
+    print_json,
+    print_table,
+    report,
+    saved,
+)
 from immr.data.training_set import TrainingSet
 from immr.loop import catalogue
 from immr.loop.index import index
+from immr.storage.table_files import of_records
 
 index_app = typer.Typer(
     no_args_is_help=True, help="Build and verify a version's collection, or delete old ones."
@@ -47,6 +59,8 @@ def index_gc(
         int, typer.Option(min=0, help="How many old versions to keep for rollback, besides the live ones.")
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report without deleting.")] = False,
+    as_csv: AsCsv = False,
+    parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Delete collections of old versions, except those that serve, have a role or are in the experiment.
@@ -54,6 +68,9 @@ def index_gc(
     Example: immr index gc --keep 2 --dry-run
     """
     outcomes = catalogue.collect_garbage(parts_of(ctx), keep, dry_run)
+    rows = [{"version": version_id, "collection": outcome} for version_id, outcome in outcomes.items()]
+    if saved(lambda: of_records(rows, ("version", "collection")), as_csv, parquet, as_json):
+        return
     if as_json:
         print_json(outcomes)
         return

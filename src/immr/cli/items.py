@@ -44,6 +44,8 @@ def items_upsert(
     ctx: typer.Context,
     file: Annotated[str, typer.Argument(help=_FILE)],
     mapping: MapFile = None,
+    as_csv: AsCsv = False,
+    parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Add items, or replace those with the same item_id; exit 1 while a live version lacks them.
@@ -55,13 +57,15 @@ def items_upsert(
     note(f"recorded {recorded:,} of {answer.rows_in:,} items")
     for reason, rows in answer.rejected.items():
         note(f"rejected {rows:,} rows: {reason}{_named(answer.examples.get(reason, ()), rows)}")
-    _show(answer.progress, as_json)
+    _show(answer.progress, as_csv, parquet, as_json)
 
 
 @items_app.command("delete")
 def items_delete(
     ctx: typer.Context,
     item_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The item_id of each deleted item.")],
+    as_csv: AsCsv = False,
+    parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Delete items from the catalogue; exit 1 while a live version still has them.
@@ -71,16 +75,18 @@ def items_delete(
     answer = _done(ctx, Request("delete", item_ids=tuple(item_ids)))
     for item_id in answer.unknown:
         note(f"{item_id} is not in the catalogue, so there is nothing to delete")
-    _show(answer.progress, as_json)
+    _show(answer.progress, as_csv, parquet, as_json)
 
 
 @items_app.command("deliver")
-def items_deliver(ctx: typer.Context, as_json: AsJson = False) -> None:
+def items_deliver(
+    ctx: typer.Context, as_csv: AsCsv = False, parquet: ParquetFile = None, as_json: AsJson = False
+) -> None:
     """Deliver waiting changes to collections that were unavailable before.
 
     Example: immr items deliver
     """
-    _show(_done(ctx, Request("deliver")).progress, as_json)
+    _show(_done(ctx, Request("deliver")).progress, as_csv, parquet, as_json)
 
 
 @items_app.command("status")
@@ -91,7 +97,7 @@ def items_status(
 
     Example: immr items status --json
     """
-    _show(_done(ctx, Request("status")).progress, as_json, as_csv, parquet)
+    _show(_done(ctx, Request("status")).progress, as_csv, parquet, as_json)
 
 
 def _done(ctx: typer.Context, request: Request) -> Answer:
@@ -104,9 +110,7 @@ def _named(examples: Sequence[str], rows: int) -> str:
     return f" ({', '.join([*examples, *more])})" if examples else ""
 
 
-def _show(
-    progress: Sequence[Progress], as_json: bool, as_csv: bool = False, parquet: Path | None = None
-) -> None:
+def _show(progress: Sequence[Progress], as_csv: bool, parquet: Path | None, as_json: bool) -> None:
     rows = [asdict(each) | {"waiting": each.waiting} for each in progress]
     if saved(lambda: of_records(rows, _COLUMNS), as_csv, parquet, as_json):
         pass

@@ -29,7 +29,8 @@ app = typer.Typer()
 _ForPersonal = Annotated[
     str,
     typer.Option(
-        "--recipe", help="With `ranker.personal`, users get features as well; else theirs are deleted."
+        "--recipe",
+        help="With `ranker.personal`, users get features as well; else theirs are deleted. By default as last time.",
     ),
 ]
 
@@ -40,16 +41,15 @@ def materialize(
     training_set: SetFolder,
     data: DataSource,
     mapping: MapFile = None,
-    recipe: _ForPersonal = "concept",
+    recipe: _ForPersonal = "",
     as_json: AsJson = False,
 ) -> None:
     """Write features of items, and of users for a personal recipe, from a click log to the online store.
 
     Example: immr materialize training-set my-shop
     """
-    personal = recipes.by_name(recipe).ranker.personal
     made = materialize_verb.materialize(
-        parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping), personal
+        parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping), _personal(recipe)
     )
     report(made.sentence, asdict(made), as_json)
 
@@ -60,16 +60,21 @@ def push(
     training_set: SetFolder,
     data: DataSource,
     mapping: MapFile = None,
-    recipe: _ForPersonal = "concept",
+    recipe: _ForPersonal = "",
     as_json: AsJson = False,
 ) -> None:
     """Update the online features from the click log and the event log.
 
     Example: immr push training-set my-shop
     """
-    personal = recipes.by_name(recipe).ranker.personal
-    made = materialize_verb.push(parts_of(ctx), TrainingSet(training_set), Shop.of(data, mapping), personal)
+    shop = Shop.of(data, mapping)
+    made = materialize_verb.push(parts_of(ctx), TrainingSet(training_set), shop, _personal(recipe))
     report(made.sentence, asdict(made), as_json)
+
+
+def _personal(recipe: str) -> bool | None:
+    """Whether users get features; None without a recipe."""
+    return recipes.by_name(recipe).ranker.personal if recipe else None
 
 
 @app.command()

@@ -9,18 +9,22 @@ import typer
 from rich.table import Table
 
 from immr import recipes
-from immr.cli.options import AsJson, console, print_json
+from immr.cli.options import AsCsv, AsJson, ParquetFile, console, print_json, saved
+from immr.storage.table_files import of_records
 
 recipe_app = typer.Typer(no_args_is_help=True, help="List recipes, or print one as TOML.")
 
 
 @recipe_app.command("list")
-def recipe_list(as_json: AsJson = False) -> None:
+def recipe_list(as_csv: AsCsv = False, parquet: ParquetFile = None, as_json: AsJson = False) -> None:
     """List the built-in recipes.
 
     Example: immr recipe list
     """
     listed = {name: (function.__doc__ or "").split("\n")[0] for name, function in recipes.RECIPES.items()}
+    rows = [{"recipe": name, "what_it_does": what} for name, what in listed.items()]
+    if saved(lambda: of_records(rows, ("recipe", "what_it_does")), as_csv, parquet, as_json):
+        return
     if as_json:
         print_json(listed)
         return

@@ -120,7 +120,8 @@ def _print(found: Status) -> None:
     for each in found.serving:
         state = f"[red]does not answer[/] ({escape(each.problem)})" if each.problem else "[green]answers[/]"
         order = f"; hits ordered by a learned ranker: {escape(each.ranker)}" if each.ranker else ""
-        console.print(f"{each.role} {each.version} {state} at {each.url}{order}", highlight=False)
+        copy = f" (a copy of {each.copy_of})" if each.copy_of else ""
+        console.print(f"{each.role} {each.version}{copy} {state} at {each.url}{order}", highlight=False)
     if any(each.problem and each.url.startswith("http://127.0.0.1:") for each in found.serving):
         console.print("versions on this machine answer while `immr serve` runs")
     if not found.serving:

@@ -65,10 +65,9 @@ class FeastFeatures:
     """A Feast repository below `path`, created by the first `materialize`.
 
     Safe to share between threads and processes; reads continue during a write. After an error the next read
-    opens the store again. An existing `feature_store.yaml` is kept, a missing one is created from `yaml`.
-
-    Redis replaces a row only by a newer one, and shows a push item by item. Rows dated in
-    the future by a wrong clock are deleted before the next write.
+    opens the store again. An existing `feature_store.yaml` is kept, a missing one is created from `yaml`. Redis
+    shows a push item by item, and replaces a row only by a newer one, so rows that a wrong clock has dated in the
+    future are deleted before the next write.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class FeastFeatures:
         password: str = "",
         sql_registry: SqlRegistry | None = None,
     ) -> None:
-        """Store the arguments; Feast is imported by the first call.
+        """Store the arguments; the first call imports Feast.
 
         Args:
             path: The repository's folder.
@@ -103,6 +102,11 @@ class FeastFeatures:
     def ready(self) -> bool:
         """Whether a read is fast now."""
         return self._ready
+
+    @property
+    def has_users(self) -> bool:
+        """Whether the last write had features of users."""
+        return (self._path / _USERS).is_file()
 
     def warm(self) -> None:
         """Load Feast and the definitions, and read once.
@@ -243,14 +247,13 @@ class FeastFeatures:
         return self._users
 
     def _write_users(self, store: FeatureStore, users: pa.Table | None) -> None:
-        written = self._path / _USERS
-        if users is None and not written.is_file():
+        if users is None and not self.has_users:
             return
-        write_atomically(written, "")
+        write_atomically(self._path / _USERS, "")
         rows = USERS_SCHEMA.empty_table() if users is None else users.cast(USERS_SCHEMA)
         UserView(store).replace(forgotten.without(self._path, rows))
         if users is None:
-            written.unlink()
+            (self._path / _USERS).unlink()
 
     def _open_writer(self) -> FeatureStore:
         if self._writer is None:
@@ -284,15 +287,13 @@ class FeastFeatures:
 
     def _check_materialized(self) -> None:
         if not (self._path / _YAML).is_file() or self._registry_is_missing():
-            raise FeaturesUnavailableError(
-                f"the feature store {self._path} was never materialized: run `immr materialize`"
-            )
+            never = f"the feature store {self._path} was never materialized: run `immr materialize`"
+            raise FeaturesUnavailableError(never)
 
     def _registry_is_missing(self) -> bool:
         """Whether nothing was applied yet to a repository with our own `feature_store.yaml`."""
-        ours = (self._path / _YAML).read_text() == self._yaml
         proof = _APPLIED if self._sql_registry else REGISTRY_FILE
-        return ours and not (self._path / proof).is_file()
+        return (self._path / _YAML).read_text() == self._yaml and not (self._path / proof).is_file()
 
     def _write_offline(self, rows: pa.Table) -> None:
         sink = pa.BufferOutputStream()

@@ -40,6 +40,10 @@ class FeatureStore(FeatureReader, UserReader, Protocol):
     def ready(self) -> bool:
         """Whether the library and the definitions are loaded, so that a read is fast."""
 
+    @property
+    def has_users(self) -> bool:
+        """Whether users may have features."""
+
     def warm(self) -> None:
         """Load what makes the first read slow; meant for a background thread.
 

@@ -74,6 +74,7 @@ class Materialized:
     without_impressions: int  # of them, not shown to anyone in the seven days
     use: tuple[TableUse, ...]
     users: int | None = None  # with features; None unless the ranking is personal
+    deleted_users: bool = False  # whether users had features, which were deleted
 
     @property
     def sentence(self) -> str:
@@ -81,6 +82,8 @@ class Materialized:
         unseen = f"; {self.without_impressions:,} were not shown in the last seven days"
         about_items = f"{self.items:,} items have features online{unseen if self.without_impressions else ''}"
         about_users = [] if self.users is None else [f"users with clicks in the last 30 days: {self.users:,}"]
+        if self.deleted_users:
+            about_users.append("those of users were deleted, because the recipe's ranking is not personal")
         return "\n".join(["; ".join([about_items, *about_users]), *(each.sentence for each in self.use)])
 
 
@@ -96,7 +99,7 @@ class _ClickLog:
 
 
 def materialize(
-    parts: Parts, training_set: TrainingSet, data: Shop | str | Path, personal: bool = False
+    parts: Parts, training_set: TrainingSet, data: Shop | str | Path, personal: bool | None = None
 ) -> Materialized:
     """Write features of the click log's last seven days.
 
@@ -104,13 +107,16 @@ def materialize(
         parts: The process's adapters.
         training_set: Its items are the catalogue.
         data: Has the click log.
-        personal: Whether users get features too, from the last 30 days. Else all of theirs are deleted.
+        personal: Whether users get features too, from the last 30 days. Else all of theirs are deleted. None
+            decides as the last write did.
 
     Raises:
         ContractError: No impression meets the contract.
         FeaturesUnavailableError: The feature store does not answer.
         SettingsError: Users should get features, but the online store cannot delete a user.
     """
+    had_users = parts.features.has_users
+    personal = had_users if personal is None else personal
     with _click_log(data) as log:
         stats = item_stats(
             training_set.items, log.impressions, log.newest, without_queries=log.queries_of_bots
@@ -120,11 +126,11 @@ def materialize(
             user_clicks(training_set.items, _clicked_in(log, log.newest), log.newest) if personal else None
         )
     count = parts.features.materialize(stats, users)
-    return Materialized(count, _without_impressions(stats), use, _rows(users))
+    return Materialized(count, _without_impressions(stats), use, _rows(users), had_users and not personal)
 
 
 def push(
-    parts: Parts, training_set: TrainingSet, data: Shop | str | Path, personal: bool = False
+    parts: Parts, training_set: TrainingSet, data: Shop | str | Path, personal: bool | None = None
 ) -> Materialized:
     """Write features of the click log and of the event log.
 
@@ -146,6 +152,8 @@ def push(
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    had_users = parts.features.has_users
+    personal = had_users if personal is None else personal
     with _click_log(data) as log:
         queries = parts.events.by_query(log.newest - WINDOW)
         now = max(log.newest, pc.max(queries["ts"]).as_py() or log.newest)
@@ -159,7 +167,7 @@ def push(
             clicked = _clicked_in_both(log, parts.events, now)
             users = user_clicks(training_set.items, clicked, now)
     count = parts.features.push(stats, users)
-    return Materialized(count, _without_impressions(stats), use, _rows(users))
+    return Materialized(count, _without_impressions(stats), use, _rows(users), had_users and not personal)
 
 
 def forget(parts: Parts, user_id: str) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RANKER_OF = "ranker.of"
-"""Tag of a version with a ranker: the version whose towers it shares."""
+"""Tag of a version with a ranker: the version whose towers it shares. A version without its own is incomplete."""
 RANKER = "ranker"
 """Tag of a version with a ranker: how it compares with the hand weights."""
 
@@ -91,8 +91,10 @@ def rank(
             recipe.ranker,
         )
         if existing := parts.registry.find(key):
-            log.info("rank: reusing %s, made from the same version, click log and recipe", existing.id)
-            return Ranked(existing, True, parts.registry.tags(existing).get(RANKER, ""), {})
+            tags = parts.registry.tags(existing)
+            if tags.get(RANKER_OF) == version.id:
+                log.info("rank: reusing %s, made from the same version, click log and recipe", existing.id)
+                return Ranked(existing, True, tags.get(RANKER, ""), {})
         run_id = parts.registry.runs.start(
             f"rank-{key[:8]}",
             params={
@@ -105,15 +107,14 @@ def rank(
         )
         try:
             learned = _learn(parts, version, training_set, recipe, shop, Path(scratch))
+            numbers = _numbers(learned)
+            parts.registry.runs.log_metrics(run_id, numbers)
+            ranked = _register(parts, version, learned, key, run_id) if learned.passed else version
         except BaseException:
             parts.registry.runs.finish(run_id, failed=True)
             raise
-    numbers = _numbers(learned)
-    parts.registry.runs.log_metrics(run_id, numbers)
-    passed = learned.passed
-    ranked = _register(parts, version, learned, key, run_id) if passed else version
     parts.registry.runs.finish(run_id)
-    return Ranked(ranked, passed, learned.sentence, numbers)
+    return Ranked(ranked, learned.passed, learned.sentence, numbers)
 
 
 def rank_if_possible(version: ModelVersion, attempt: Callable[[], Ranked]) -> Ranked:
@@ -183,16 +184,31 @@ def _register(parts: Parts, version: ModelVersion, learned: Learned, key: str, r
     with replace_folder_atomically(folder) as aside:
         shutil.copytree(parts.registry.fetch(version, parts.settings.cache_dir), aside, dirs_exist_ok=True)
         learned.ranker.write(aside)
-    ranked = register_copy(parts, version, folder, key, run_id)
-    for name, value in {RANKER_OF: version.id, RANKER: learned.sentence}.items():
-        parts.registry.tag(ranked, name, value)
+    about = f"The towers of {version.id} with a learned ranker. {learned.sentence}"
+    ranked = register_copy(parts, version, folder, key, run_id, about)
+    parts.registry.tag(ranked, RANKER, learned.sentence)
+    parts.registry.tag(
+        ranked, RANKER_OF, version.id
+    )  # last, because the version is reused once it has this tag
     shutil.rmtree(folder)
     return ranked
 
 
-def register_copy(parts: Parts, version: ModelVersion, folder: Path, key: str, run_id: str) -> ModelVersion:
-    """Register a folder with the version's towers as a new version; its match rule and verdicts hold for both."""
+def register_copy(
+    parts: Parts, version: ModelVersion, folder: Path, key: str, run_id: str, about: str
+) -> ModelVersion:
+    """Register a folder with the version's towers as a new version; its match rule and verdicts hold for both.
+
+    Args:
+        parts: The process's adapters.
+        version: The original.
+        folder: The copy's files.
+        key: Of the copy.
+        run_id: The MLflow run that made it.
+        about: A sentence for its description in MLflow.
+    """
     from immr.recipes import KEPT
+    from immr.registry.logged_models import Origin
 
     registry = parts.registry
     copy = registry.register(
@@ -203,6 +219,7 @@ def register_copy(parts: Parts, version: ModelVersion, folder: Path, key: str, r
         preprocessing_hash=version.preprocessing_hash,
         manifest_hash=version.manifest_hash,
         recipe=version.recipe,
+        origin=Origin(about=about),
     )
     tags = registry.tags(version)
     for name in ("gate", GATE_PASSED, RANKER_OF, RANKER):

@@ -52,6 +52,7 @@ class Serving:
     url: str
     problem: str
     ranker: str  # see Model
+    copy_of: str  # see Model
 
 
 @dataclass(frozen=True)
@@ -144,16 +145,7 @@ def status(parts: Parts) -> Status:
     return Status(
         home=str(parts.settings.home),
         roles=roles,
-        serving=tuple(
-            Serving(
-                each.role,
-                each.version_id,
-                each.url,
-                answers(parts, each) or "",
-                _ranker(parts, each.version_id),
-            )
-            for each in deployments
-        ),
+        serving=tuple(_serving(parts, each) for each in deployments),
         experiment=experiment,
         waiting=queue,
         last_run=_last_run(parts.settings),
@@ -165,12 +157,19 @@ def _roles(parts: Parts) -> dict[str, str]:
     return {role: version.id for role, version in parts.registry.roles().items()}
 
 
-def _ranker(parts: Parts, version_id: str) -> str:
-    """Empty too if the registry does not answer, which is among the problems already."""
+def _serving(parts: Parts, deployed: Deployment) -> Serving:
     try:
-        return parts.registry.tags(parts.registry.get(version_id)).get(RANKER, "")
-    except ImmrError:
-        return ""
+        tags = parts.registry.tags(parts.registry.get(deployed.version_id))
+    except ImmrError:  # among the problems already
+        tags = {}
+    return Serving(
+        role=deployed.role,
+        version=deployed.version_id,
+        url=deployed.url,
+        problem=answers(parts, deployed) or "",
+        ranker=tags.get(RANKER, ""),
+        copy_of=tags.get(COPY_OF, ""),
+    )
 
 
 def _last_run(settings: Settings) -> Run | None:

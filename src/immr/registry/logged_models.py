@@ -34,6 +34,7 @@ class Origin:
         sizes: Rows of the training set by kind, such as `photos`.
         pipeline_run: The id of the Kubeflow run that trained it; empty outside a pipeline.
         pipeline_link: The address of that run in Kubeflow's UI; empty if unknown.
+        about: A sentence about a version that was not trained itself, such as a copy for an A/A test.
     """
 
     image_size_px: int = 0
@@ -41,11 +42,13 @@ class Origin:
     sizes: Mapping[str, int] = field(default_factory=dict)
     pipeline_run: str = ""
     pipeline_link: str = ""
+    about: str = ""
 
     def description(self, recipe: str, manifest_hash: str) -> str:
         """Markdown for the page of the version in MLflow."""
         sizes = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in self.sizes.items())
-        lines = [f"Query encoder and towers of recipe `{recipe}`."]
+        lines = [self.about] if self.about else []
+        lines += [f"Query encoder and towers of recipe `{recipe}`."]
         lines += [f"Training set `{manifest_hash[:16]}`" + (f": {sizes}." if sizes else ".")]
         if self.pipeline_run:
             shown = f"`{self.pipeline_run}`"

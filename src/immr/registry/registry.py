@@ -142,13 +142,16 @@ class Registry:
         Args:
             role: The role, which is an alias in MLflow.
             version: The version that gets it.
-            reason: Why; stored as the version's tag `immr.<role>`, since an alias has no text of its own.
+            reason: Why; stored in the version's description and its tag `immr.<role>`, since an alias has no text.
             link: The address of the decision's report, if there is one.
         """
         self._roles.set(role, version)
         if reason:
-            change = {"since": datetime.now(UTC).isoformat(), "reason": reason, "report": link}
+            now = datetime.now(UTC)
+            change = {"since": now.isoformat(), "reason": reason, "report": link}
             self.tag(version, f"immr.{role}", json.dumps(change, ensure_ascii=False))
+            report = f" [Report of the test]({link})" if link else ""
+            self._versions.describe(version, f"**{role}** ", f"on {now:%Y-%m-%d %H:%M} UTC: {reason}{report}")
 
     def role(self, role: Role) -> ModelVersion | None:
         """The version that holds the role, or None."""

@@ -137,6 +137,13 @@ class Versions:
         """Set a tag, replacing an earlier value."""
         self._store.call("set_model_version_tag", self._name, str(version.number), key, value)
 
+    def describe(self, version: ModelVersion, start: str, paragraph: str) -> None:
+        """Add a paragraph of Markdown to the version's description, in place of an earlier one with this start."""
+        said = (self.entry(version).description or "").split("\n\n")
+        kept = [each for each in said if each and not each.startswith(start)]
+        description = "\n\n".join([*kept, start + paragraph])
+        self._store.call("update_model_version", self._name, str(version.number), description)
+
     def entry(self, version: ModelVersion) -> Any:
         """MLflow's own record of a version."""
         return self._store.call("get_model_version", self._name, str(version.number))

@@ -21,7 +21,7 @@ from immr.search.ranker import Ranker
 from immr.search.ranking import Ranking, RankingRecipe
 from immr.search.regions import Proposal, propose
 from immr.search.signals import HEAD
-from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit, Match, Region
+from immr.types import AttributeKind, Candidate, Facet, Filters, FloatArray, Hit, Match, Region, UserFeatures
 
 _GROUPED_CANDIDATES = 5_000  # more are not looked through for groups that were not shown yet
 _LATER_BLOCKS = 4  # size of a grouped search's later blocks: many variants need many candidates
@@ -54,6 +54,7 @@ class Answer:
 
     embedding_D: FloatArray | None  # of the query; `page` takes it for the next page. None for words alone
     user_id: str = field(default="", repr=False)  # who searches, if that is known
+    user: tuple[UserFeatures | None, bool] | None = field(default=None, repr=False)  # as `read_user` gave it
     hits: list[Hit] = field(default_factory=list)
     following: Cursor | None = None  # None on the last page
     degraded: list[str] = field(default_factory=list)
@@ -254,14 +255,16 @@ class Searcher:
             features, failed = self._features.read(candidates)
             user = None
             if ranker is not None and ranker.personal is not None and not failed:
-                user, failed = self._features.read_user(answer.user_id)
+                answer.user = answer.user or self._features.read_user(answer.user_id)
+                user, failed = answer.user
         if failed and "features" not in answer.degraded:
             answer.degraded.append("features")
         with timed(answer.stage_ms, "rank"):
             now = datetime.now(UTC)
             learned = None
             if ranker is not None and not failed and ranker.applies_to(user):
-                head = self._head(answer.embedding_D, wanted, start, candidates)
+                # personal trees do not read the head
+                head = self._head(answer.embedding_D, wanted, start, candidates) if ranker.trees.trees else []
                 learned = ranker.added(candidates, start, head, features, now, user)
             ranking = Ranking(features, self._ranking, now, shares, learned)
             return _Block(candidates, ranking.best_first(candidates), ranking, len(found) > size)

@@ -16,6 +16,16 @@ def test_rows_are_counted_by_the_warehouse(tmp_path: Path) -> None:
         WarehousePart(url, "nothing").rows()
 
 
+@pytest.mark.parametrize(
+    "url", ["sqlite://typo.db", "sqlite:///{folder}/typo.db", "duckdb:///{folder}/typo.db"]
+)
+def test_a_wrong_path_creates_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ContractError, match=r"typo\.db"):
+        WarehousePart(url.format(folder=str(tmp_path)[1:]), "items").rows()
+    assert not list(tmp_path.iterdir())
+
+
 def test_new_rows_and_times_are_noticed_without_reading_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

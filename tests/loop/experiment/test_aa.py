@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
+from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from immr.cli import app
@@ -21,7 +22,7 @@ from immr.loop.experiment.aa import COPY_OF, deploy_copy
 from immr.loop.experiment.queue import Deployed
 from immr.loop.experiment.ramp import stop
 from immr.loop.experiment.start import start
-from immr.loop.status import models
+from immr.loop.status import models, status
 from immr.packaging.bento import tag_of
 from immr.settings import Settings
 from immr.types import ModelVersion
@@ -63,6 +64,10 @@ def test_a_copy_of_the_champion_becomes_challenger(champion: Settings) -> None:
     with parts.registry.attached(copy, MATCH_RULE) as rule:
         assert rule is not None and rule.read_text() == "{}"
     assert [each.copy_of for each in models(connect(champion))] == ["immr-1", "", ""]
+    url = champion.tracking_url
+    client = MlflowClient(tracking_uri=url, registry_uri=url)
+    assert client.get_model_version("immr", "3").description.startswith("A copy of immr-1 for an A/A test")
+    assert [each.copy_of for each in status(parts).serving] == ["immr-1"]
     again = deploy_copy(parts)
     assert isinstance(again, Deployed) and again.deployment == deployed.deployment
     assert len(parts.registry.versions()) == 3, "the copy is reused"

@@ -7,8 +7,9 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
@@ -129,9 +130,12 @@ class WarehousePart:
 
 @contextmanager
 def _connected(url: str) -> Iterator[Any]:
-    """A connection. It opens a DuckDB file for reading only, so that a wrong path creates no file."""
+    """A connection. A wrong path of a DuckDB or SQLite file creates no file."""
     import ibis
 
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite" and not Path(path := unquote(parts.netloc + parts.path)).is_file():
+        raise FileNotFoundError(f"there is no file {path}")
     file = url.startswith("duckdb://") and not url.startswith("duckdb://md:")  # md: is MotherDuck
     connection = ibis.connect(url, **({"read_only": True} if file else {}))
     try:

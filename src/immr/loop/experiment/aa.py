@@ -65,7 +65,9 @@ def _copy(parts: Parts, version: ModelVersion) -> ModelVersion:
         return existing
     run_id = registry.runs.start(f"copy-{key[:8]}", {"version": version.id}, {COPY_OF: version.id}, key=key)
     try:
-        copy = register_copy(parts, version, registry.fetch(version, parts.settings.cache_dir), key, run_id)
+        folder = registry.fetch(version, parts.settings.cache_dir)
+        about = f"A copy of {version.id} for an A/A test: no difference is expected."
+        copy = register_copy(parts, version, folder, key, run_id, about)
         registry.tag(copy, COPY_OF, version.id)  # last, because the copy is reused once it has this tag
     except BaseException:
         registry.runs.finish(run_id, failed=True)
