@@ -67,7 +67,7 @@ def test_a_copy_of_the_champion_becomes_challenger(champion: Settings) -> None:
     url = champion.tracking_url
     client = MlflowClient(tracking_uri=url, registry_uri=url)
     assert client.get_model_version("immr", "3").description.startswith("A copy of immr-1 for an A/A test")
-    assert [each.copy_of for each in status(parts).serving] == ["immr-1"]
+    assert [each.copy_of for each in status(parts).serving] == ["", "immr-1"]
     again = deploy_copy(parts)
     assert isinstance(again, Deployed) and again.deployment == deployed.deployment
     assert len(parts.registry.versions()) == 3, "the copy is reused"
