@@ -69,6 +69,7 @@ class Lineage:
         keep_s: float = _KEEP_S,
     ) -> None:
         self._registry, self._training_sets = registry, training_sets
+        self._known: tuple[str, Mapping[str, str]] = "", {}  # a training set's hash and categories
         self.versions = CachedValue(self._versions, keep_s)
         self.features_from = CachedValue(freshness, keep_s)
         self.categories = CachedValue(self._categories, keep_s)
@@ -77,10 +78,16 @@ class Lineage:
     def _categories(self) -> Mapping[str, str]:
         """Category of each item in the champion's training set."""
         champion = self._registry.roles().get("champion")
-        for manifest in self._training_sets.glob("*/manifest.json") if champion else ():
+        if champion is None:
+            return {}
+        known, categories = self._known
+        if champion.manifest_hash == known:
+            return categories
+        for manifest in self._training_sets.glob("*/manifest.json"):
             training_set = TrainingSet(manifest.parent)
-            if champion and training_set.hash == champion.manifest_hash:
-                return {item.item_id: item.category for item in training_set.items}
+            if training_set.hash == champion.manifest_hash:
+                self._known = training_set.hash, training_set.categories
+                return training_set.categories
         return {}
 
     def _versions(self) -> Sequence[LineageRow]:

@@ -5,7 +5,8 @@
 A shop of a quarter of the size is measured first; `growth_exponent` is the slope of log(CPU seconds) over log(size)
 between the two, including the fixed costs of each process. `--share` sets other sizes. The default recipe has
 small pictures and little training, so that the shop's size dominates; `--recipe concept` measures the real one.
-`--no-with-model` leaves out the verbs that compute embeddings, for sizes at which the encoder would take hours.
+`--no-with-model` leaves out the verbs that compute embeddings, for sizes at which the encoder would take hours; most
+pictures are then copies of others, with a hash of their own.
 
 Each verb runs in a separate process, with memory sampled over its process tree: `peak_gib_by_verb` includes
 mapped files, which the kernel can drop; `own_gib_by_verb` does not.

@@ -26,6 +26,7 @@ from immr.storage.atomic import write_atomically
 
 SEARCHES = 150  # enough users with a photo and a click for every finding of `immr drift`
 SEED = 0
+DRAWN = 1000  # items and photos with a picture of their own, if nothing is embedded
 
 
 @dataclass
@@ -85,7 +86,7 @@ class Loop:
         if not (self.shop / "impressions.parquet").is_file():
             self._tell(f"drawing {size.items:,} items and {size.queries:,} photos")
             began = time.perf_counter()
-            tables.write(size, self.shop, SEED)
+            tables.write(size, self.shop, SEED, None if self._with_model else DRAWN)
             self._tell(
                 f"  {(size.items + size.queries) / (time.perf_counter() - began):,.0f} pictures a second"
             )

@@ -5,11 +5,16 @@
 The catalogue is rendered (`benchmarks.shop.pictures`). `search_p50_ms` is the whole way through the gateway, one
 search after the other; `search_stage_ms` are means. An upsert counts from the start of the command until a search
 finds the item.
+
+    python -m benchmarks.shop.start --items 1000 --documents 200000
+
+fills the index up with copies of the items (`benchmarks.shop.padded`) before searches are measured.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +24,8 @@ import numpy as np
 import typer
 
 from benchmarks.shop import tables
-from benchmarks.shop.measured import run
+from benchmarks.shop.measured import Used, run
+from benchmarks.shop.padded import pad
 from benchmarks.shop.pictures import Thing
 from benchmarks.shop.serving import Service
 from benchmarks.shop.tables import Size
@@ -32,6 +38,7 @@ SEED = 0
 def main(
     items: Annotated[int, typer.Option(help="Items of the catalogue.")] = 10_000,
     searches: Annotated[int, typer.Option(help="Searches that are measured.")] = 300,
+    documents: Annotated[int, typer.Option(help="Fill the index up to so many documents.")] = 0,
     folder: Annotated[
         Path | None, typer.Option(help="Keep the shop and its home here; a later run starts from them.")
     ] = None,
@@ -43,8 +50,9 @@ def main(
         shop, environment = place / "shop", {"IMMR_HOME": str(place / "home")}
         if not (shop / "impressions.parquet").is_file():
             tables.write(Size(items, PHOTOS, PHOTOS), shop, SEED)
-        command = ["-m", "immr.cli", "start", "--items", str(shop / "items.parquet"), "--no-serve"]
-        started = run(command, environment, place / "start.log")
+        started = _start(shop, environment, place)
+        if documents > items:
+            pad(place / "home", documents)
         service = Service(shop, environment, place)
         with service.running():
             searched = service.search(searches, SEED)
@@ -52,6 +60,7 @@ def main(
             second, second_s = service.upsert("second", Thing.of(SEED, items + 1))
     result = {
         "items": items,
+        "documents": max(items, documents),
         "start": asdict(started),
         "serve_own_gib": service.used.own_gib,
         "search_p50_ms": float(np.median(searched.ms)),
@@ -67,6 +76,11 @@ def main(
     print(json.dumps(result, indent=1))
     if json_file:
         write_atomically(json_file, json.dumps(result, indent=1) + "\n")
+
+
+def _start(shop: Path, environment: Mapping[str, str], logs: Path) -> Used:
+    command = ["-m", "immr.cli", "start", "--items", str(shop / "items.parquet"), "--no-serve"]
+    return run(command, environment, logs / "start.log")
 
 
 if __name__ == "__main__":

@@ -51,13 +51,25 @@ class Size:
         return Size(*(max(1, round(count * share)) for count in (self.items, self.queries, self.impressions)))
 
 
-def write(size: Size, folder: Path, seed: int = 0) -> None:
-    """Write pictures and tables below `folder`."""
+def write(size: Size, folder: Path, seed: int = 0, drawn: int | None = None) -> None:
+    """Write pictures and tables below `folder`.
+
+    Args:
+        size: how much.
+        folder: where.
+        seed: of everything random.
+        drawn: only so many items and photos get a picture of their own; the others get copies with another hash,
+            which is enough for verbs that compute no embedding.
+    """
     now = datetime.now(UTC).replace(microsecond=0)
     truth_Q = _asked(size, seed)
     for pictures in ("catalogue", "photos"):
         (folder / pictures).mkdir(parents=True, exist_ok=True)
-    _draw(size.items, truth_Q, folder, seed)
+    drawn = drawn or max(size.items, size.queries)
+    _draw(min(size.items, drawn), truth_Q[:drawn], folder, seed)
+    for pictures, count in (("catalogue", size.items), ("photos", size.queries)):
+        if count > drawn:
+            _copy(folder / pictures, drawn, count)
     pq.write_table(_items(size.items, seed, now), folder / "items.parquet")
     pq.write_table(_queries(size, now, seed), folder / "queries.parquet")
     pq.write_table(
@@ -100,6 +112,13 @@ def _draw_photos(start: int, truth: Ints, folder: Path, seed: int) -> None:
     for query, number in enumerate(truth.tolist(), start):
         rng = np.random.default_rng([seed, 2, query])
         write_photo(Thing.of(seed, number), folder / "photos" / f"{query}.jpg", rng)
+
+
+def _copy(folder: Path, drawn: int, count: int) -> None:
+    """A JPEG ends with a marker; what follows it is not read, but changes the content's hash."""
+    originals = [(folder / f"{number}.jpg").read_bytes() for number in range(drawn)]
+    for number in range(drawn, count):
+        (folder / f"{number}.jpg").write_bytes(originals[number % drawn] + str(number).encode())
 
 
 def _items(items: int, seed: int, now: datetime) -> pa.Table:

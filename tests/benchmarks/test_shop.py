@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.shop import __main__ as shop
+from benchmarks.shop import padded
 from benchmarks.shop.measured import run
 from benchmarks.shop.pictures import Thing, write_catalogue_picture, write_photo
 from benchmarks.shop.tables import BOT_QUERIES, Size, write, write_events
@@ -67,6 +68,22 @@ def test_photos_show_the_thing_and_differ(tmp_path: Path) -> None:
     assert item.shape == one.shape == (128, 128, 3)
     assert (item[0, 0] > 250).all() and np.abs(one - other).mean() > 5
     assert Thing.of(0, 7) == thing != Thing.of(0, 8)
+
+
+def test_only_some_pictures_are_drawn_and_all_differ(tmp_path: Path) -> None:
+    write(Size(items=5, queries=7, impressions=7), tmp_path, drawn=2)
+    for pictures, count in (("catalogue", 5), ("photos", 7)):
+        files = [tmp_path / pictures / f"{number}.jpg" for number in range(count)]
+        assert len({file.read_bytes() for file in files}) == count
+        assert load(str(files[-1])).size == (128, 128)
+
+
+def test_copies_of_items_are_near_their_original() -> None:
+    rows_ND = np.eye(3, 16, dtype=np.float32)
+    copies_MD = padded._copies(rows_ND, 8, seed=0)
+    assert (copies_MD[:3] == rows_ND).all()
+    assert np.linalg.norm(copies_MD, axis=1) == pytest.approx(1)
+    assert (copies_MD @ rows_ND.T).argmax(axis=1).tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
 
 
 def test_a_process_is_measured_and_its_failure_ends_the_run(tmp_path: Path) -> None:

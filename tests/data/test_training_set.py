@@ -21,6 +21,12 @@ def test_classes_of_some_items_are_those_of_all_items(training_set: TrainingSet)
     assert found == {item.item_id: item.attributes[CLASS] for item in wanted}
 
 
+def test_ids_and_categories_are_those_of_the_items(training_set: TrainingSet) -> None:
+    assert training_set.item_ids == {item.item_id for item in training_set.items}
+    categories = {item.item_id: item.category for item in training_set.items}
+    assert list(training_set.categories.items()) == list(categories.items())
+
+
 def test_another_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"is not a training set.*run `immr govern` first"):
         TrainingSet(tmp_path)

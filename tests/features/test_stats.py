@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from immr.errors import ContractError
-from immr.features.stats import COLUMNS, COUNTS_SCHEMA, PRIOR_IMPRESSIONS, SCHEMA, item_stats
+from immr.features.stats import COLUMNS, COUNTS_SCHEMA, PRIOR_IMPRESSIONS, SCHEMA, appended, item_stats
 from immr.types import Item
 
 NOW = datetime(2025, 6, 8, 12, tzinfo=UTC)
@@ -132,3 +132,14 @@ def test_broken_input_is_refused():
         item_stats(ITEMS, _impressions(ROWS).drop_columns(["clicked"]), NOW)
     with pytest.raises(ContractError, match="twice"):
         item_stats([*ITEMS, ITEMS[0]], _impressions(ROWS), NOW)
+
+
+def test_offline_the_newest_rows_are_kept():
+    older, rows = (
+        pa.table({"item_id": ["a", "b", "c"]}),
+        pa.table({"item_id": ["d", "e"], "stock": [1.0, 2.0]}),
+    )
+    assert appended(older, rows)["item_id"].to_pylist() == ["a", "b", "c", "d", "e"]
+    assert appended(older, rows, most=3)["item_id"].to_pylist() == ["c", "d", "e"]
+    assert appended(older, rows, most=1)["item_id"].to_pylist() == ["d", "e"]
+    assert appended(older, rows)["stock"].to_pylist() == [None, None, None, 1.0, 2.0]

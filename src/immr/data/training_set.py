@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,17 @@ class TrainingSet:
     @cached_property
     def item_ids(self) -> frozenset[str]:
         """The ids of all documents."""
-        return frozenset(row["item_id"] for row in self._rows("items", ["item_id"]))
+        return frozenset(self._column("items", "item_id"))
 
     @cached_property
     def item_classes(self) -> list[int]:
         """class_id of each of `items`."""
-        return [row["class_id"] for row in self._rows("items", ["class_id"])]
+        return self._column("items", "class_id")
+
+    @cached_property
+    def categories(self) -> dict[str, str]:
+        """The category of each document by item_id, in the order of `items`; makes no `Item`."""
+        return dict(zip(self._column("items", "item_id"), self._column("items", "category"), strict=True))
 
     def classes_of(self, item_ids: Sequence[str]) -> dict[str, str]:
         """The class of each of these items that is here, as an attribute has it; reads no other rows."""
@@ -157,8 +163,7 @@ class TrainingSet:
     @cached_property
     def unseen_classes(self) -> frozenset[int]:
         """Classes without training photos, held out to evaluate unseen items."""
-        rows = self._rows("items", ["class_id", "unseen"])
-        return frozenset(row["class_id"] for row in rows if row["unseen"])
+        return frozenset(compress(self.item_classes, self._column("items", "unseen")))
 
     @cached_property
     def queries(self) -> list[LabelledPhoto]:
@@ -171,6 +176,10 @@ class TrainingSet:
         there = pq.read_schema(self.folder / "judgements.parquet").names
         columns = ["query_id", "image", "class_id", "item_id", "user_id"]
         return self._photos("judgements", [name for name in columns if name in there])
+
+    def _column(self, table: str, name: str) -> list[Any]:
+        values: list[Any] = pq.read_table(self.folder / f"{table}.parquet", columns=[name])[name].to_pylist()
+        return values
 
     def _rows(self, table: str, columns: list[str]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = pq.read_table(

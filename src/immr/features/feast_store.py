@@ -42,7 +42,7 @@ from immr.features.repository import (
     open_repository,
     quiet,
 )
-from immr.features.stats import checked
+from immr.features.stats import appended, checked
 from immr.features.user_view import UserView
 from immr.storage import fingerprint
 from immr.storage.atomic import write_atomically
@@ -148,7 +148,7 @@ class FeastFeatures:
         return len(rows)
 
     def push(self, stats: pa.Table, users: pa.Table | None = None) -> int:
-        """Write rows online through the push source, and append them offline; users as in `materialize`.
+        """Write rows online, and append them to the newest ones offline; users as in `materialize`.
 
         Returns:
             The number of items.
@@ -167,8 +167,8 @@ class FeastFeatures:
             ItemView(store).delete_future_rows(rows)
             store.push(PUSH_SOURCE, rows.to_pandas())
             # Feast's own append maps the file into memory and truncates it while it is read
-            offline = [pq.read_table(self._path / OFFLINE_FILE), rows]  # older rows may lack newer columns
-            self._write_offline(pa.concat_tables(offline, promote_options="default"))
+            older = pq.read_table(self._path / OFFLINE_FILE)
+            self._write_offline(appended(older, rows))
             self._write_users(store, users)
             self._note_loaded(pc.max(rows["event_timestamp"]).as_py())
         return len(rows)

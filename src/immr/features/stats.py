@@ -16,6 +16,9 @@ PRIOR_IMPRESSIONS = 20.0
 
 WINDOW = timedelta(days=7)
 
+MOST_OFFLINE = 2_000_000
+"""Rows of the offline source: a push adds one for each item, and has to read and write all of them."""
+
 _TS = pa.timestamp("us", tz="UTC")
 
 SCHEMA = pa.schema(
@@ -127,6 +130,12 @@ def checked(stats: pa.Table) -> pa.Table:
         raise ContractError(
             f"the table of item features does not fit ({error}): make it with immr.features.stats.item_stats"
         ) from error
+
+
+def appended(older: pa.Table, rows: pa.Table, most: int = MOST_OFFLINE) -> pa.Table:
+    """The newest `most` of both, in order, but at least `rows`; older ones may lack newer columns."""
+    both = pa.concat_tables([older, rows], promote_options="default")
+    return both.slice(max(0, len(both) - max(most, len(rows))))
 
 
 def _query(tables: dict[str, pa.Table], sql: str, values: dict[str, object]) -> pa.Table:

@@ -59,7 +59,7 @@ def drift(
     reference_ND, new_MD = (_embedded(folder, uris) for uris in (held_out, photos))
     thin_ND, thin_MD = findings.thinned(reference_ND, new_MD, policy)
     documents_KD = _documents(parts, folder, training_set) if photos else reference_ND
-    category = {item.item_id: item.category for item in training_set.items}
+    category = training_set.categories
     of_class = dict(zip(training_set.item_classes, category.values(), strict=True))
     report = findings.DriftReport(
         model_version=version.id,

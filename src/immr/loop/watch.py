@@ -204,10 +204,10 @@ def _categories(parts: Parts, experiment: Experiment, exported: Path | None) -> 
         return pq.read_table(exported / "items.parquet", columns=["item_id", "category"])
     try:
         champion = parts.registry.get(experiment.champion.model_version)
-        items = training_set_of(parts, champion).items
+        categories = training_set_of(parts, champion).categories
     except (ContractError, RegistryError):
         return None
-    return pa.table({name: [getattr(item, name) for item in items] for name in ("item_id", "category")})
+    return pa.table({"item_id": list(categories), "category": list(categories.values())})
 
 
 def _split_at_start(events: EventLog, experiment: Experiment) -> tuple[pa.Table, pa.Table | None]:
