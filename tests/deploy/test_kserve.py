@@ -206,6 +206,7 @@ def waiting(reason: str, message: str = "", **container: Any) -> dict[str, Any]:
     return starting(containerStatuses=[{"name": "kserve-container", "state": state, **container}])
 
 
+ERROR = {"lastState": {"terminated": {"reason": "Error", "exitCode": 1}}, "restartCount": 2}
 OOM = {"lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}, "restartCount": 2}
 
 
@@ -215,6 +216,7 @@ OOM = {"lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}, "r
         (waiting("ImagePullBackOff", "no such image"), "is ImagePullBackOff: no such image; push the image"),
         (waiting("CrashLoopBackOff", **OOM), r"is OOMKilled: exit code 137; .*memory= in IMMR_DEPLOY_URL"),
         (waiting("CrashLoopBackOff", "back-off"), "is CrashLoopBackOff: back-off; read its log"),
+        (waiting("CrashLoopBackOff", **ERROR), "is Error: exit code 1; read its log: kubectl logs immr-2-"),
     ],
 )
 def test_a_bento_that_cannot_start_is_explained(fake: FakeApi, pod: dict[str, Any], reason: str) -> None:

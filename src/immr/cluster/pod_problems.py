@@ -21,7 +21,8 @@ _REMEDIES = {
     NOT_CREATED: "is the operator running, and does it watch this namespace?",
     "Unschedulable": "add nodes, or request less (cpu, memory, gpus in {variable})",
     "OOMKilled": "give it more memory (memory= in {variable})",
-    CRASH_LOOP: "read its log",
+    CRASH_LOOP: "read its log: kubectl logs {pod} [--previous]",
+    "Error": "read its log: kubectl logs {pod} [--previous]",
     **dict.fromkeys(_NO_POD, "a restricted namespace, a quota or an admission webhook rejects it"),
     **dict.fromkeys(_NO_IMAGE, "push the image, or correct its name"),
     **dict.fromkeys(_NO_VOLUME, "is the claim or Secret that it names in this namespace?"),
@@ -44,7 +45,7 @@ class PodProblem:
         return self.pod, "image" if self.reason in _NO_IMAGE else self.reason
 
     def __str__(self) -> str:
-        remedy = _REMEDIES.get(self.reason, "").format(variable=self.variable)
+        remedy = _REMEDIES.get(self.reason, "").format(pod=self.pod, variable=self.variable)
         message = f": {self.message}" if self.message else ""
         return f"pod {self.pod} is {self.reason}{message}" + (f"; {remedy}" if remedy else "")
 
