@@ -190,6 +190,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--photos", type=Path, required=True, help="folder with pictures to search with")
     parser.add_argument("--cut-api", default="", help="shell command that cuts off the API server")
     parser.add_argument("--restore-api", default="", help="shell command that ends that")
+    parser.add_argument("--rate", type=float, default=Traffic.rate, help="searches a second")
+    names = [fault.name for fault in FAULTS]
+    parser.add_argument(
+        "--without",
+        action="append",
+        choices=names,
+        default=[],
+        metavar="FAULT",
+        help=f"leave a fault out, for example where there is one node; may be repeated: {', '.join(names)}",
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     kubeconfig = os.environ.get("IMMR_TEST_KUBECONFIG")
@@ -204,8 +214,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if bool(options.cut_api) != bool(options.restore_api):
         parser.error("--cut-api and --restore-api need each other")
     cut = [api_server_cut(options.cut_api, options.restore_api)] if options.cut_api else []
-    planned = schedule([*FAULTS, *cut], options.minutes, options.every, options.seed)
-    ledger = run(cluster, Traffic(options.gateway, photos), planned, options.minutes * 60)
+    faults = [fault for fault in FAULTS if fault.name not in options.without]
+    planned = schedule([*faults, *cut], options.minutes, options.every, options.seed)
+    traffic = Traffic(options.gateway, photos, options.rate)
+    ledger = run(cluster, traffic, planned, options.minutes * 60)
     return 0 if report(ledger, clicks_in(options.events)) else 1
 
 

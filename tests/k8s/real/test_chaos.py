@@ -208,3 +208,22 @@ def test_without_a_cluster_the_command_says_what_it_needs(
     monkeypatch.delenv("IMMR_TEST_KUBECONFIG", raising=False)
     assert chaos.main(["--photos", str(tmp_path)]) == 2
     assert "set IMMR_TEST_KUBECONFIG" in capsys.readouterr().err
+
+
+def test_faults_can_be_left_out_and_the_rate_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"photo")
+    seen: list[Any] = []
+    monkeypatch.setenv("IMMR_TEST_KUBECONFIG", "config")
+    monkeypatch.setattr(chaos, "clicks_in", lambda url: set())
+    monkeypatch.setattr(chaos, "run", lambda *arguments: seen.extend(arguments) or good())
+    without = [f"--without={fault.name}" for fault in FAULTS[1:]]
+    assert (
+        chaos.main(["--photos", str(tmp_path), "--rate", "2", "--minutes", "2", *without]) == 1
+    )  # q1 is lost
+    _, traffic, planned, seconds = seen
+    assert {fault.name for _, fault in planned} == {FAULTS[0].name} and (traffic.rate, seconds) == (
+        2.0,
+        120.0,
+    )
+    with pytest.raises(SystemExit):
+        chaos.main(["--photos", str(tmp_path), "--without", "gateway kiled"])
