@@ -72,7 +72,11 @@ FAULTS: tuple[Fault, ...] = (
     *map(_stopped, OPERATORS),
     Fault("gateways rolled", ("rollout", "restart", "statefulset/gateway")),
     Fault("page rolled", ("rollout", "restart", "deployment/page")),
-    Fault("versions rolled", ("rollout", "restart", "deployment", "--selector", PODS["version"])),
+    Fault(  # KServe undoes `rollout restart` of its Deployments
+        "versions rolled",
+        ("annotate", "inferenceservice", "--selector", PODS["version"], "immr.dev/restarted-at=chaos"),
+        ("annotate", "inferenceservice", "--selector", PODS["version"], "immr.dev/restarted-at-"),
+    ),
     Fault(
         "refresh",
         ("exec", "{pod}", "--", "python", "-m", "pipelines", "run", DATA, "--on-cluster", *AT_KUBEFLOW),

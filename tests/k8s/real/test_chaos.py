@@ -84,6 +84,15 @@ def test_faults_concern_pods_and_workloads_that_there_are() -> None:
     assert named and named <= workloads
 
 
+def test_versions_are_restarted_through_their_inference_service() -> None:
+    """KServe 0.20 undoes `rollout restart` of the Deployments that it owns."""
+    (fault,) = (fault for fault in FAULTS if fault.name == "versions rolled")
+    assert fault.command[:2] == fault.undo[:2] == ("annotate", "inferenceservice")
+    for page in (schemas.ROOT / "docs").glob("*.md"):
+        restarts = [line for line in page.read_text().splitlines() if "rollout restart" in line]
+        assert not [line for line in restarts if "immr-search" in line], page
+
+
 def test_a_search_fails_unless_it_is_answered_or_asked_to_come_back() -> None:
     ledger = Ledger()
     ledger.answered(1.0, 200, None)
