@@ -5,13 +5,14 @@
 
 clean: every click is right. symmetric-40: labels go to any class alike. swaps-21, -31, -41: look-alike
     pairs swap that share of their labels. one-sided-41: only one class of each pair loses labels to the other.
+    cycles-35: two or three look-alikes lose 35 % of their labels, each to the next. uneven-swaps: classes of a
+    pair lose up to 45 % of their labels to the other, and one has half of its photos.
     retakes: one photo in seven has a wrong click, and three near copies with the same one. bursts: users take
     up to six photos of a thing in one session, and in one session in five all have the same wrong click.
     two-shops: three photos in ten are of another shop with another camera, whose shoppers click wrongly in
     40 % of cases; the others never do. zipf: class sizes follow Zipf's law and a fifth of the labels is wrong.
-oracle: precision and share of right labels kept, if the pairs, their rates and all other photos were known.
+oracle: precision and share of right labels kept, if the pairs, their rates and all other true classes were known.
 held-out, drift: is recall on held-out photos what shoppers will see? See hold_outs.py.
-
 Labels are drawn on the embedding itself, not on pictures, so a world takes a minute and not an hour.
 """
 
@@ -72,6 +73,32 @@ class Figures:
     tail_third_kept: float
     oracle_precision: float | None = None  # of swaps: see oracle.py
     oracle_kept: float | None = None
+
+
+def cycles(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> Photos:
+    """Two look-alikes, and a third class if the category has one to spare, lose 35 % of their labels to the next."""
+    rng, given_N = np.random.default_rng(SEED), truth_N.copy()
+    pairs = _look_alikes(x_NF, truth_N, category_C)
+    spare = set(range(len(category_C))) - {one for pair in pairs for one in pair}
+    for pair in pairs:
+        third = [one for one in sorted(spare) if category_C[one] == category_C[pair[0]]][:1]
+        spare -= set(third)
+        cycle = [*pair, *third]
+        for right, wrong in zip(cycle, cycle[1:] + cycle[:1], strict=True):
+            given_N[(truth_N == right) & (rng.random(len(truth_N)) < 0.35)] = wrong
+    return Photos(x_NF, truth_N, given_N)
+
+
+def uneven(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> Photos:
+    """Pairs swap labels at rates of their own, up to 45 % either way; one class of each keeps half of its photos."""
+    rng = np.random.default_rng(SEED)
+    pairs, dropped_N = _look_alikes(x_NF, truth_N, category_C), np.zeros(len(truth_N), bool)
+    given_N = truth_N.copy()
+    for pair in pairs:
+        for right, wrong in (pair, pair[::-1]):
+            given_N[(truth_N == right) & (rng.random(len(truth_N)) < rng.uniform(0, 0.45))] = wrong
+        dropped_N |= (truth_N == pair[rng.integers(2)]) & (rng.random(len(truth_N)) < 0.5)
+    return Photos(x_NF[~dropped_N], truth_N[~dropped_N], given_N[~dropped_N])
 
 
 def swaps(share: float, one_sided: bool = False) -> Callable[[FloatArray, Ints, Ints], Photos]:
@@ -160,6 +187,8 @@ WORLDS: dict[str, Callable[[FloatArray, Ints, Ints], Photos]] = {
     "swaps-31": swaps(0.31),
     "swaps-41": swaps(0.41),
     "one-sided-41": swaps(0.41, one_sided=True),
+    "cycles-35": cycles,
+    "uneven-swaps": uneven,
     "retakes": retakes,
     "bursts": bursts,
     "two-shops": two_shops,
@@ -178,17 +207,19 @@ def run(world: str, json_file: Path | None) -> None:
     number = {item.item_id: index for index, item in enumerate(labelled.items)}
     embedder = FrozenEmbedder(recipes.by_name("concept").model, settings.cache_dir, cores.usable())
 
-    def split(name: str) -> tuple[FloatArray, Ints]:
-        uris = [photo.image for photo in labelled.split(name)]
+    def embedded(uris: list[str]) -> FloatArray:
         hashes = [fingerprint.of_file(Path(uri)) for uri in uris]
-        truth_N = np.array([number[photo.item_id] for photo in labelled.split(name)])
-        return embedder.embed(dict(zip(hashes, uris, strict=True)), hashes), truth_N
+        return embedder.embed(dict(zip(hashes, uris, strict=True)), hashes)
 
-    x_NF, truth_N = split("train")
+    def split(name: str) -> tuple[FloatArray, Ints]:
+        photos = labelled.split(name)
+        return embedded([each.image for each in photos]), np.array([number[each.item_id] for each in photos])
+
+    (x_NF, truth_N), pictures_CF = split("train"), embedded([item.image for item in labelled.items])
     categories = sorted({item.category for item in labelled.items})
     category_C = np.array([categories.index(item.category) for item in labelled.items])
     found = [
-        _judged(name, WORLDS[name](x_NF, truth_N, category_C), len(category_C))
+        _judged(name, WORLDS[name](x_NF, truth_N, category_C), pictures_CF)
         for name in wanted
         if name in WORLDS
     ]
@@ -204,8 +235,8 @@ def run(world: str, json_file: Path | None) -> None:
         json_file.write_text(json.dumps({"worlds": [asdict(one) for one in found], **keys}, indent=1))
 
 
-def _judged(world: str, photos: Photos, classes: int) -> Figures:
-    rows = len(photos.given_N)
+def _judged(world: str, photos: Photos, pictures_CF: FloatArray) -> Figures:
+    rows, classes = len(photos.given_N), len(pictures_CF)
     labels = Labels(
         photos.given_N,
         np.full(rows, 0.75, np.float32),
@@ -215,7 +246,8 @@ def _judged(world: str, photos: Photos, classes: int) -> Figures:
         classes,
         photos.session_N,
     )
-    verdicts = clean(photos.features_NF, [fingerprint.of_values(row) for row in range(rows)], labels, RECIPE)
+    hashes = [fingerprint.of_values(row) for row in range(rows)]
+    verdicts = clean(photos.features_NF, hashes, labels, RECIPE, pictures=pictures_CF.__getitem__)
     out_N, agrees_N = verdicts.class_N >= 0, verdicts.class_N == photos.truth_N
     sizes = np.bincount(photos.truth_N, minlength=classes)
     tail_N = np.isin(photos.truth_N, np.argsort(sizes, kind="stable")[: classes // 3])

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 from immr.governance.embedder import Embedder
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels import cleaning
+from immr.governance.labels.class_scores import Ints
+from immr.governance.labels.pair_splits import Pictures
 from immr.governance.splits.sessions import sessions
 from immr.governance.workspace import Workspace
 from immr.types import FloatArray
@@ -57,7 +59,7 @@ def judged(
     workspace: Workspace,
     labelled: Any,
     clicked: Any,
-    item_classes: Any,
+    items: Any,
     embedder: Embedder,
     recipe: GovernanceRecipe,
     scratch: Path,
@@ -71,16 +73,21 @@ def judged(
         labelled: queries with query_id, user_id, ts, image, image_sha256, item_id, class_id, weight and
             `settled`: whether their clicks agree.
         clicked: (query_id, item_id, weight, class_id) of all clicks.
-        item_classes: (item_id, class_id).
-        embedder: embeds the photos.
+        items: (item_id, class_id, image, image_sha256).
+        embedder: embeds the photos, and the catalogue pictures of look-alikes.
         recipe: the thresholds.
-        scratch: a folder for the step's own table.
+        scratch: a folder for the step's own tables.
     """
     import ibis
 
-    evidence = _evidence(workspace, labelled, clicked, item_classes)
+    evidence = _evidence(workspace, labelled, clicked, items)
     path = scratch / "appearance.parquet"
-    found = _verdicts(evidence, embedder, recipe)
+
+    def pictures(class_ids: Ints) -> FloatArray:
+        names = [evidence.item_of_class[class_id] for class_id in class_ids.tolist()]
+        return _pictures(workspace, items, names, embedder, scratch)
+
+    found = _verdicts(evidence, embedder, recipe, pictures)
     pq.write_table(_table(evidence, found), path)
     joined = labelled.join(workspace.read(path), "query_id")
     moved = joined.moved != ""
@@ -93,7 +100,7 @@ def judged(
     return table, found.wrong_share
 
 
-def _evidence(workspace: Workspace, labelled: Any, clicked: Any, item_classes: Any) -> _Evidence:
+def _evidence(workspace: Workspace, labelled: Any, clicked: Any, items: Any) -> _Evidence:
     import ibis
 
     columns = [
@@ -108,9 +115,7 @@ def _evidence(workspace: Workspace, labelled: Any, clicked: Any, item_classes: A
         "settled",
     ]
     rivals = clicked.semi_join(labelled, "query_id").select("query_id", "item_id", "class_id", "weight")
-    classes = workspace.fetch(
-        item_classes.group_by("class_id").aggregate(item_id=item_classes.item_id.min()), ["class_id"]
-    )
+    classes = workspace.fetch(items.group_by("class_id").aggregate(item_id=items.item_id.min()), ["class_id"])
     return _Evidence(
         workspace.table(labelled.select(*columns), ["query_id"]),
         workspace.table(rivals, ["query_id", ibis.desc("weight"), "item_id"]),
@@ -118,7 +123,9 @@ def _evidence(workspace: Workspace, labelled: Any, clicked: Any, item_classes: A
     )
 
 
-def _verdicts(evidence: _Evidence, embedder: Embedder, recipe: GovernanceRecipe) -> cleaning.Verdicts:
+def _verdicts(
+    evidence: _Evidence, embedder: Embedder, recipe: GovernanceRecipe, pictures: Pictures
+) -> cleaning.Verdicts:
     rows = evidence.rows
     features_NF, hashes = embedded(rows, embedder)
     clicks, number = np.unique(
@@ -133,7 +140,20 @@ def _verdicts(evidence: _Evidence, embedder: Embedder, recipe: GovernanceRecipe)
         class_count=evidence.class_count,
         session_N=sessions(rows["user_id"], rows["ts"]),
     )
-    return cleaning.clean(features_NF, hashes, labels, recipe)
+    return cleaning.clean(features_NF, hashes, labels, recipe, pictures=pictures)
+
+
+def _pictures(
+    workspace: Workspace, items: Any, names: list[str], embedder: Embedder, scratch: Path
+) -> FloatArray:
+    """(R, F) embeddings of the pictures of these items, in their order."""
+    path = scratch / "pictures.parquet"
+    pq.write_table(pa.table({"wanted": names}, schema=pa.schema({"wanted": pa.string()})), path)
+    wanted = workspace.read(path)
+    found = items.semi_join(wanted, items.item_id == wanted.wanted).select("item_id", "image", "image_sha256")
+    rows = workspace.table(found, ["item_id"])
+    row_of = {item_id: row for row, item_id in enumerate(rows["item_id"].to_pylist())}
+    return embedded(rows, embedder)[0][[row_of[name] for name in names]]
 
 
 def embedded(photos: pa.Table, embedder: Embedder) -> tuple[FloatArray, list[str]]:
