@@ -26,7 +26,7 @@ from immr.types import FloatArray
 
 COMPONENTS = 3
 MOST_PHOTOS = 512  # of a pair; with more, labels tell enough
-MOST_PAIRS = 2000  # those whose labels their margins follow least
+MOST_ROWS = 40_000  # photos of all pairs; first come pairs whose margins follow their labels least
 _CLEAR = 3.0  # standard deviations between the margins of the two labels: beyond that, labels are right
 _FEWEST_PICTURES = 8
 _CHANCE_PICTURES = 60  # differences between pictures of other classes
@@ -237,7 +237,9 @@ def _least_clear(rows: PairRows, candidate_P: Bools) -> Ints:
     square_P = np.bincount(rows.pair_M, np.square(rows.margin_M - mean_L[label_M]), pairs)
     clear_P = (mean_L[1::2] - mean_L[::2]) / np.sqrt(np.maximum(square_P / count_P, 1e-12))
     small = np.flatnonzero(candidate_P & (count_P <= MOST_PHOTOS) & (clear_P < _CLEAR))
-    return np.sort(small[np.argsort(clear_P[small].round(4), kind="stable")[:MOST_PAIRS]])
+    order = small[np.argsort(clear_P[small].round(4), kind="stable")]
+    found: Ints = np.sort(order[np.cumsum(count_P[order]) <= MOST_ROWS])
+    return found
 
 
 def _differences(pictures_RF: FloatArray) -> FloatArray:
