@@ -85,10 +85,10 @@ class Appearance:
             return right_M, overruled_P
         pictures_RF = self.pictures(classes)
         whiten_FF = _whitening(self.x_NF, self.ridge)
-        chance_XF = _differences(pictures_RF[np.isfinite(pictures_RF).all(axis=1)])
-        if len(chance_XF) < _CHANCE_PICTURES:
+        others_XF = _differences(pictures_RF[np.isfinite(pictures_RF).all(axis=1)])
+        if len(others_XF) < _CHANCE_PICTURES:
             return right_M, overruled_P
-        chance_XF = chance_XF @ whiten_FF
+        chance_XF: Doubles = others_XF @ whiten_FF
         order = np.argsort(rows.pair_M, kind="stable")
         ends = np.searchsorted(rows.pair_M[order], np.arange(len(rows.pairs_P2) + 1))
         found: list[tuple[int, Ints, Explanations]] = []
