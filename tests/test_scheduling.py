@@ -31,7 +31,7 @@ PASSES = "".join(f"def test_{n}():\n    pass\n" for n in range(3))
 @pytest.mark.parametrize(
     ("times", "outcome", "said"),
     [
-        (1, "37 passed, 1 skipped", "its process died, so it ran again"),
+        (1, "37 passed, 1 skipped", "its process died (exit status 1), so it ran again"),
         (2, "1 failed, 36 passed, 1 skipped", "crashed while running 'checks/room_1/test_7.py"),
     ],
 )

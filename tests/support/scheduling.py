@@ -1,5 +1,7 @@
 """Which process of pytest-xdist runs which tests, and what happens when one of them dies."""
 
+import signal
+import subprocess
 from collections import Counter
 from typing import Any
 
@@ -54,11 +56,20 @@ class RoomsAndOneSpark(LoadFileScheduling):
             self._assign_work_unit(node)
 
 
-def report_death(test: str, report: pytest.TestReport, scheduler: RoomsAndOneSpark) -> None:
+def report_death(test: str, report: Any, scheduler: RoomsAndOneSpark) -> None:
     """A test whose process died runs once more, and fails if that process dies, too."""
     if scheduler.deaths[test] == 1:
+        cause = _cause(report.node.gateway._io.popen)
         report.outcome = "skipped"
-        report.longrepr = (test.split("::")[0], 0, f"its process died, so it ran again: {test}")
+        report.longrepr = (test.split("::")[0], 0, f"its process died ({cause}), so it ran again: {test}")
+
+
+def _cause(process: "subprocess.Popen[bytes]") -> str:
+    try:
+        code = process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        return "it no longer answers"
+    return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
 
 def _room(scope: str) -> str:
