@@ -37,7 +37,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.queries.latencies import latencies, thread_scaling
+from benchmarks.queries.latencies import latencies, worker_scaling
 from benchmarks.queries.matches import matches
 from benchmarks.queries.regions import regions
 from benchmarks.ranking import worlds
@@ -127,7 +127,7 @@ def measured(
                 "regions": lambda: regions(version, folder, labelled, others, photos, settings.cache_dir),
                 "matches": lambda: matches(folder, labelled, documents_ND, photos, others),
                 "latencies": lambda: latencies(version, folder, labelled, documents_ND, photos),
-                "threads": lambda: thread_scaling(folder, collection, photos),
+                "threads": lambda: worker_scaling(folder, collection, photos),
                 "ranking": ranking,
             }
             figures: dict[str, float] = {}

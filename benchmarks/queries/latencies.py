@@ -96,12 +96,12 @@ def _p50(searcher: Searcher, photos: Sequence[DatasetPhoto], items: Sequence[Ite
     return {kind: float(np.median(each[1:])) for kind, each in took_ms.items()}  # the first is a warm-up
 
 
-def thread_scaling(
+def worker_scaling(
     folder: Path, collection: Collection, photos: Sequence[DatasetPhoto], seconds: float = SECONDS
 ) -> dict[str, float]:
-    """Photo searches per second of one process with a thread for each core, also as a multiple of one thread's.
+    """Photo searches per second of a worker process with a thread for each core, also as a multiple of one thread's.
 
-    The limit of what cores can add in one process; `benchmarks.serving` measures a Bento's `core_scaling`, with HTTP.
+    The limit of what cores can add in one worker; `benchmarks.serving` measures a Bento's `core_scaling`, with HTTP.
 
     Args:
         folder: of the version.
@@ -114,7 +114,7 @@ def thread_scaling(
     encoder = OnnxQueryEncoder(folder, at_once=threads)
     searcher = Searcher(encoder, collection, None, RankingRecipe())
     one, all_cores = (_per_second(searcher, contents, count, seconds) for count in (1, threads))
-    return {"searches_per_second": all_cores, "thread_scaling": all_cores / one}
+    return {"searches_per_second": all_cores, "worker_scaling": all_cores / one}
 
 
 def _per_second(searcher: Searcher, contents: Sequence[bytes], threads: int, seconds: float) -> float:
