@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from immr import __version__
+from immr.doctor import local
 from immr.doctor.finding import Finding
 from immr.doctor.local import URLS, examine
+from immr.packaging import application
 from immr.settings import Settings
 from immr.wiring import connect
 
@@ -23,6 +26,22 @@ def test_embedded_services_need_not_exist_yet(tmp_path: Path) -> None:
     assert findings["IMMR_TRACKING_URL"].found.endswith("(created on first use)")
     assert findings["registry"].found == "no version trained yet"
     assert not (tmp_path / "new").exists()
+
+
+def test_an_installed_wheel_needs_no_libraries_of_pipelines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "_CHECKOUT", tmp_path)
+    monkeypatch.setattr(local, "_version", lambda name: None)
+    missing = {
+        found.what: found.remedy for found in examine(connect(Settings(home=tmp_path))) if not found.ok
+    }
+    assert "libraries to pipeline" not in missing
+    assert missing["libraries to train"].endswith(f"'immr-{__version__}-py3-none-any.whl[train]'")
+    monkeypatch.undo()
+    assert finding(Settings(home=tmp_path), "libraries to pipeline").remedy.endswith(
+        "--editable '.[pipeline]'"
+    )
 
 
 def test_a_server_that_is_down_is_named_with_its_remedy(tmp_path: Path) -> None:

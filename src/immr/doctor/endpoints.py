@@ -16,6 +16,7 @@ from immr.deploy.inference_service import ServingShape
 from immr.doctor.finding import Finding
 from immr.errors import ContractError, SettingsError
 from immr.launch.job_shape import JobShape
+from immr.packaging.requirements import install_command
 from immr.settings import without_credentials
 
 _TIMEOUT_S = 3.0
@@ -117,7 +118,7 @@ def _redis(url: str, password_file: Path | None = None) -> str:
 
 def _spark(url: str) -> str:
     if find_spec("pyspark") is None:
-        raise _UnavailableError("pyspark is not installed: pip install -c constraints.txt 'immr[spark]'")
+        raise _UnavailableError(f"pyspark is not installed: {install_command('spark')}")
     if not urlsplit(url).hostname:
         return "as spark-submit sets it up"
     return f"{_connect(urlsplit(url).netloc, 7077)} accepts connections"

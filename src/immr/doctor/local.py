@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from immr.doctor.endpoints import check_url
 from immr.doctor.finding import Finding
 from immr.errors import ImmrError
-from immr.packaging.application import application_folder
+from immr.packaging.application import application_folder, is_checkout
+from immr.packaging.requirements import install_command
 from immr.settings import Settings
 from immr.wiring import Parts
 
@@ -57,13 +58,15 @@ def _interpreter() -> Finding:
 
 def _packages() -> Iterator[Finding]:
     for extra, names in PACKAGES.items():
+        if extra == "pipeline" and not is_checkout():
+            continue
         missing = [name for name in names if _version(name) is None]
         installed = ", ".join(f"{name} {_version(name)}" for name in names if name not in missing)
         yield Finding(
             f"libraries to {extra}",
             not missing,
             installed if not missing else f"missing: {', '.join(missing)}",
-            f"pip install -c constraints.txt 'immr[{extra}]'",
+            install_command(extra),
         )
 
 

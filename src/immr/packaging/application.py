@@ -32,5 +32,10 @@ def application_folder() -> Path:
     )
 
 
+def is_checkout() -> bool:
+    """Whether IMMR runs from its repository, which pipelines need, and not from an installed wheel."""
+    return (_CHECKOUT / "pipelines" / "__main__.py").is_file()
+
+
 def _is_application(folder: Path) -> bool:
     return (folder / "serving" / "bento" / "service.py").is_file()

@@ -5,7 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterable, Iterator
 
+from immr import __version__
 from immr.errors import PackagingError
+from immr.packaging.application import is_checkout
+
+
+def install_command(extra: str) -> str:
+    """What installs the libraries of an extra: from the repository, or from the wheel, with the pins beside it."""
+    what = f"--editable '.[{extra}]'" if is_checkout() else f"'immr-{__version__}-py3-none-any.whl[{extra}]'"
+    return f"pip install --constraint constraints.txt {what}"
 
 
 def pinned_requirements(extra: str) -> list[str]:
@@ -16,9 +24,7 @@ def pinned_requirements(extra: str) -> list[str]:
     """
     versions = installed_closure([f"immr[{extra}]"])
     if missing := sorted(name for name, version in versions.items() if not version):
-        raise PackagingError(
-            f"a Bento needs {', '.join(missing)}: pip install -c constraints.txt 'immr[{extra}]'"
-        )
+        raise PackagingError(f"a Bento needs {', '.join(missing)}: {install_command(extra)}")
     return [f"{name}=={version}" for name, version in sorted(versions.items()) if name != "immr"]
 
 
