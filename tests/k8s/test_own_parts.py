@@ -64,7 +64,8 @@ def test_a_slow_answer_does_not_restart_a_pod(overlay: str) -> None:
     for title, template in pods(overlay):
         for container in template["spec"]["containers"]:
             assert "startupProbe" in container or title == "StatefulSet/redis", title
-            assert container["livenessProbe"].get("timeoutSeconds", 1) >= 5, title
+            for probe in ("startupProbe", "livenessProbe"):
+                assert container.get(probe, container["livenessProbe"]).get("timeoutSeconds", 1) >= 5, title
 
 
 def egress_of_search(made: tuple[dict[str, Any], ...], name: str) -> dict[str, Any]:
