@@ -18,7 +18,7 @@ class Binding:
     Attributes:
         points: Number of documents that were indexed.
         recall_at_10: Recall against exact search, measured by the verification.
-        hnsw_ef: Search width that the verification found sufficient.
+        hnsw_ef: Search width that the verification found sufficient; `engine.EXACT` if none was.
         sequence: Last catalogue change that the build includes.
         ready: Whether the content was verified.
         attributes: The attributes that searches can filter by.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from immr.errors import IndexUnavailableError
 from immr.index.documents import BUILT_IN, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
-from immr.index.engines.engine import Found, best_with_ties, rows_of
+from immr.index.engines.engine import EXACT, Found, best_with_ties, rows_of
 from immr.index.engines.errors import EngineError
 from immr.index.words import WORDS, Terms, of_payload
 from immr.types import AttributeKind, Filters, FloatArray
@@ -154,7 +154,9 @@ class ClientEngine:
                 limit=limit,
                 offset=offset,
                 query_filter=_condition(filters),
-                search_params=None if self._is_local else models.SearchParams(hnsw_ef=hnsw_ef),
+                search_params=None
+                if self._is_local
+                else models.SearchParams(hnsw_ef=hnsw_ef or None, exact=hnsw_ef == EXACT),
                 with_payload=with_payload,
             ).points
         return [Found(str(point.id), point.score, point.payload or {}) for point in points]

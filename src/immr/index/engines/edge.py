@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from immr.index.documents import BUILT_IN, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
-from immr.index.engines.engine import Found, best_with_ties, rows_of
+from immr.index.engines.engine import EXACT, Found, best_with_ties, rows_of
 from immr.index.engines.errors import EngineError
 from immr.index.words import WORDS, Terms, of_payload
 from immr.types import AttributeKind, Filters, FloatArray
@@ -135,7 +135,8 @@ class EdgeEngine:
             query=edge.Query.Nearest(embedding_D.tolist()),
             filter=self._condition(filters),
             params=edge.SearchParams(
-                hnsw_ef=hnsw_ef,
+                hnsw_ef=hnsw_ef or None,
+                exact=hnsw_ef == EXACT,
                 # ignored by shards without quantization
                 quantization=edge.QuantizationSearchParams(rescore=True, oversampling=self._oversampling),
             ),

@@ -10,6 +10,8 @@ import numpy as np
 from immr.index.words import Terms
 from immr.types import AttributeKind, Filters, FloatArray
 
+EXACT = 0
+"""A search width that compares the query with all points."""
 SCORE_DIGITS = 4
 """Engines differ in the rest, so scores are equal if these digits are."""
 
@@ -87,7 +89,10 @@ class Engine(Protocol):
         hnsw_ef: int,
         with_payload: bool = True,
     ) -> list[Found]:
-        """The points most similar to the embedding, best first; reading payloads takes most of the time."""
+        """The points most similar to the embedding, best first; reading payloads takes most of the time.
+
+        With `EXACT` as `hnsw_ef`, all points are compared, without the graph.
+        """
 
     def matching(
         self, terms: Terms, limit: int, most: int, filters: Filters, with_payload: bool = True
