@@ -1,4 +1,4 @@
-"""A graph is thread-safe from its first run on."""
+"""A graph is thread-safe from its first run on, and leaves the process able to handle signals."""
 
 from __future__ import annotations
 
@@ -41,3 +41,25 @@ def test_many_threads_can_make_the_first_run(tmp_path: Path) -> None:
     command = [sys.executable, "-c", MANY_AT_ONCE, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.split() == ["160", "True", "False"]
+
+
+SIGNAL_AFTER_TWO_GRAPHS = """
+import os, signal, sys
+from pathlib import Path
+from immr.model.card import QUERY_ENCODER
+from immr.model.runtime import Graph
+
+file = Path(sys.argv[1]) / QUERY_ENCODER
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+first, second = Graph(file, sizes=(1,)), Graph(file, sizes=(1,))
+del first
+del second
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_is_handled_after_graphs_are_gone(tmp_path: Path) -> None:
+    folder = tiny_version.write_files(tmp_path / "version")
+    command = [sys.executable, "-c", SIGNAL_AFTER_TWO_GRAPHS, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "handled\n")

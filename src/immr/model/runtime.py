@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,7 @@ import numpy.typing as npt
 
 from immr.types import FloatArray
 
-_FIRST_RUN = threading.Lock()
+_FIRST_RUN, _ONE_CORE = threading.Lock(), threading.Lock()
 
 
 class Graph:
@@ -38,7 +40,8 @@ class Graph:
             reduced: compute in bfloat16 if the processor supports it. Nearly twice as fast as float32, with
                 the same recall (benchmarks/precision.py).
         """
-        core = openvino().Core()
+        with _ONE_CORE:
+            core = _core(os.getpid())
         bfloat16 = reduced and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
@@ -94,6 +97,19 @@ def _fixed(shape: Any, sizes: Sequence[int]) -> Any:
 def _ones(tensor: Any) -> npt.NDArray[Any]:
     shape = [size.get_length() if size.is_static else 1 for size in tensor.partial_shape]
     return np.ones(shape, dtype=tensor.element_type.to_dtype())
+
+
+@functools.cache
+def _core(_process: int) -> Any:
+    """OpenVINO's core; one that lives as long as the process. A forked process has its own.
+
+    Its plugin for CPUs gives the thread that first uses it a stack for signal handlers, and frees that stack with the
+    core. Of two cores, the one that goes last puts back the stack of the other (OpenVINO 2026.4), and the next
+    signal then ends the process: SIGTERM, or SIGCHLD where a child's end is handled.
+    """
+    core = openvino().Core()
+    core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")  # loads the plugin
+    return core
 
 
 def openvino() -> Any:
