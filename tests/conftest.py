@@ -15,7 +15,7 @@ os.environ.setdefault(
 
 from immr.data.training_set import TrainingSet
 from tests.support.postgres_server import PostgresServer
-from tests.support.scheduling import RoomsAndOneSpark, report_death
+from tests.support.scheduling import RoomsAndOneSpark, end_of
 
 LONG_ROOMS = tuple(
     f"tests/{room}/"
@@ -38,8 +38,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RoomsAndOneS
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_handlecrashitem(crashitem: str, report: pytest.TestReport, sched: RoomsAndOneSpark) -> None:
-    report_death(crashitem, report, sched)
+def pytest_handlecrashitem(crashitem: str, report: Any) -> None:
+    report.longrepr = f"{report.longrepr} ({end_of(report.node.gateway._io.popen)})"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

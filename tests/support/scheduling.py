@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -21,7 +20,6 @@ class RoomsAndOneSpark(LoadFileScheduling):
     def __init__(self, config: pytest.Config, log: Any) -> None:
         super().__init__(config, log)
         self._rooms: dict[Any, str] = {}
-        self.deaths: Counter[str] = Counter()
 
     def remove_node(self, node: Any) -> str | None:
         """Gives what a dead process left to the others, and returns the test that it died in.
@@ -34,8 +32,7 @@ class RoomsAndOneSpark(LoadFileScheduling):
         if not to_do:
             return None
         scope, deadly = to_do[0]
-        self.deaths[deadly] += 1
-        left[scope][deadly] = self.deaths[deadly] > 1
+        left[scope][deadly] = True
         self.workqueue.update({scope: tests for scope, tests in left.items() if not all(tests.values())})
         for other in self.nodes:
             self._reschedule(other)
@@ -56,15 +53,8 @@ class RoomsAndOneSpark(LoadFileScheduling):
             self._assign_work_unit(node)
 
 
-def report_death(test: str, report: Any, scheduler: RoomsAndOneSpark) -> None:
-    """A test whose process died runs once more, and fails if that process dies, too."""
-    if scheduler.deaths[test] == 1:
-        cause = _cause(report.node.gateway._io.popen)
-        report.outcome = "skipped"
-        report.longrepr = (test.split("::")[0], 0, f"its process died ({cause}), so it ran again: {test}")
-
-
-def _cause(process: "subprocess.Popen[bytes]") -> str:
+def end_of(process: "subprocess.Popen[bytes]") -> str:
+    """How a process that pytest-xdist has lost ended: its signal or exit status."""
     try:
         code = process.wait(timeout=10)
     except subprocess.TimeoutExpired:
