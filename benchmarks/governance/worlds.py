@@ -13,6 +13,7 @@ clean: every click is right. symmetric-40: labels go to any class alike. swaps-2
     40 % of cases; the others never do. zipf: class sizes follow Zipf's law and a fifth of the labels is wrong.
 oracle: precision and share of right labels kept, if the pairs, their rates and all other true classes were known.
 held-out, drift: is recall on held-out photos what shoppers will see? See hold_outs.py.
+
 Labels are drawn on the embedding itself, not on pictures, so a world takes a minute and not an hour.
 """
 

@@ -115,12 +115,15 @@
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
   document.addEventListener("scroll", hide, { passive: true });
 
-  // Headings of sections that are being computed say so to the eye; this says it to a screen reader.
-  let wasBusy = false;
-  const sayBusy = () => {
+  // Tells a screen reader once which sections are still being computed, and when they are done. Later refreshes are silent.
+  const loading = byId("sections-status");
+  let opening = true;
+  const announce = () => {
+    if (!opening) return;
     const busy = [...document.querySelectorAll("section[aria-busy=true] > h2")].map((heading) => heading.textContent);
-    if (busy.length || wasBusy) byId("sections-status").textContent = busy.length ? `Updating: ${busy.join(", ")}.` : "All figures are up to date.";
-    wasBusy = busy.length > 0;
+    opening = busy.length > 0;
+    if (opening) loading.textContent = `Updating: ${busy.join(", ")}.`;
+    else if (loading.textContent) loading.textContent = "All figures are up to date.";
   };
 
   let open = [];
@@ -130,10 +133,10 @@
   document.addEventListener("htmx:afterSwap", () => {
     for (const id of open) if (byId(id)) byId(id).open = true;
     label();
-    sayBusy();
+    announce();
   });
   label();
-  setTimeout(sayBusy, 500); // a status that is there from the start is not announced
+  setTimeout(announce, 500); // a status that is there from the start is not announced
   setInterval(() => {
     if (document.visibilityState === "visible") htmx.trigger(document.body, "refresh");
   }, REFRESH_MS);

@@ -173,6 +173,19 @@ def test_a_file_that_is_not_a_picture_gets_a_sentence(page: Page, tmp_path: Path
     expect(page.locator(".problem").first).to_have_text("That is not a JPEG, PNG or WebP picture.")
 
 
+def test_a_screen_reader_learns_once_that_figures_are_being_updated(page: Page) -> None:
+    page.add_init_script(
+        "addEventListener('DOMContentLoaded', () => document.querySelector('#ctr').ariaBusy = 'true')"
+    )
+    page.reload()
+    status, swapped = page.locator("#sections-status"), "dispatchEvent(new Event('htmx:afterSwap'))"
+    expect(status).to_contain_text("Updating: ")
+    page.evaluate(f"document.querySelector('#ctr').ariaBusy = null; document.{swapped}")
+    expect(status).to_have_text("All figures are up to date.")
+    page.evaluate(f"document.querySelector('#ctr').ariaBusy = 'true'; document.{swapped}")
+    expect(status).to_have_text("All figures are up to date.")
+
+
 def test_sections_refresh_and_keep_open_details(page: Page) -> None:
     for section in ("ctr", "readout", "places", "latency", "models", "reports"):
         expect(page.locator(f"#{section}")).to_be_visible()

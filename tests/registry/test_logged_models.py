@@ -121,6 +121,6 @@ def test_a_role_has_a_reason_and_a_link_to_its_decision(
     registry.set_role("champion", version, "It was deployed again.")
     registry.set_role("champion", version, "B earned more clicks.", "http://page.example/tests/spring")
     *origin, last = client_of(home).get_model_version("immr", "1").description.split("\n\n")
-    assert last.startswith("**champion** on 20")
+    assert last.startswith("Became **champion** on 20")
     assert last.endswith("B earned more clicks. [Report of the test](http://page.example/tests/spring)")
     assert len(origin) == 3, "what was said about the role before is replaced"

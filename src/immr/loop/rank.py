@@ -187,9 +187,8 @@ def _register(parts: Parts, version: ModelVersion, learned: Learned, key: str, r
     about = f"The towers of {version.id} with a learned ranker. {learned.sentence}"
     ranked = register_copy(parts, version, folder, key, run_id, about)
     parts.registry.tag(ranked, RANKER, learned.sentence)
-    parts.registry.tag(
-        ranked, RANKER_OF, version.id
-    )  # last, because the version is reused once it has this tag
+    # last, because the version is reused once it has this tag
+    parts.registry.tag(ranked, RANKER_OF, version.id)
     shutil.rmtree(folder)
     return ranked
 

@@ -151,7 +151,9 @@ class Registry:
             change = {"since": now.isoformat(), "reason": reason, "report": link}
             self.tag(version, f"immr.{role}", json.dumps(change, ensure_ascii=False))
             report = f" [Report of the test]({link})" if link else ""
-            self._versions.describe(version, f"**{role}** ", f"on {now:%Y-%m-%d %H:%M} UTC: {reason}{report}")
+            self._versions.describe(
+                version, f"Became **{role}** ", f"on {now:%Y-%m-%d %H:%M} UTC: {reason}{report}"
+            )
 
     def role(self, role: Role) -> ModelVersion | None:
         """The version that holds the role, or None."""

@@ -124,10 +124,9 @@ def _fill_nearest(found: ClassScores, scores_BU: Doubles, rows_B: Ints, usable_U
     columns_BM = _candidates(scores_BU, keep := min(found.nearest_NK.shape[1], len(usable_U)))
     scores_BM = np.take_along_axis(scores_BU, columns_BM, 1)
     best_BK = np.argpartition(-scores_BM, keep - 1, axis=1)[:, :keep]
-    columns_BK = np.sort(
-        np.take_along_axis(columns_BM, best_BK, 1), axis=1
-    )  # of equal scores the lower class
-    order = np.argsort(-np.take_along_axis(scores_BU, columns_BK, 1), axis=1, kind="stable")  # comes first
+    # of equal scores the lower class comes first
+    columns_BK = np.sort(np.take_along_axis(columns_BM, best_BK, 1), axis=1)
+    order = np.argsort(-np.take_along_axis(scores_BU, columns_BK, 1), axis=1, kind="stable")
     columns_BK = np.take_along_axis(columns_BK, order, 1)
     found.nearest_NK[rows_B, :keep] = usable_U[columns_BK]
     found.nearest_score_NK[rows_B, :keep] = np.take_along_axis(scores_BU, columns_BK, 1)
