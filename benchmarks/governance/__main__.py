@@ -1,6 +1,6 @@
 """How clean governance makes a noisy click log, what that is worth to a model, and how fast it goes.
 
-    python -m benchmarks.governance --world all --json worlds.json  # see worlds.py
+    python -m benchmarks.governance --world all --json worlds.json  # see cleaned.py
     python -m benchmarks.governance labels --json labels.json    # grocery, noise 0 / 20 / 40 %, both kinds
     python -m benchmarks.governance labels --train 0.4 --json ...  # and recall@1 of models at 40 %
     python -m benchmarks.governance scale --rows 1000000 --rows 10000000 --rows 100000000 --json scale.json
@@ -26,8 +26,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.governance import scale
-from benchmarks.governance import worlds as uneven_worlds
+from benchmarks.governance import cleaned, scale
 from immr import recipes
 from immr.data.training_set import TrainingSet
 from immr.datasets.named import load_dataset
@@ -63,11 +62,12 @@ TWINS = 0.25
 def worlds(
     context: typer.Context,
     world: Annotated[str, typer.Option(help="One of benchmarks/governance/worlds.py, or all.")] = "all",
+    dataset: Annotated[str, typer.Option(help="grocery, or icons.")] = "grocery",
     json_file: JsonFile = None,
 ) -> None:
     """Errors that are not spread evenly: swaps, retakes, Zipf tails, and an honest held-out split."""
     if context.invoked_subcommand is None:
-        uneven_worlds.run(world, json_file)
+        cleaned.run(world, json_file, dataset)
 
 
 @dataclass

@@ -1,7 +1,4 @@
-"""Logs whose errors are not spread evenly, and what governance makes of them.
-
-    python -m benchmarks.governance --world swaps-31 --json figures.json
-    python -m benchmarks.governance --world all
+"""Logs whose errors are not spread evenly.
 
 clean: every click is right. symmetric-40: labels go to any class alike. swaps-21, -31, -41: look-alike
     pairs swap that share of their labels. one-sided-41: only one class of each pair loses labels to the other.
@@ -11,38 +8,21 @@ clean: every click is right. symmetric-40: labels go to any class alike. swaps-2
     up to six photos of a thing in one session, and in one session in five all have the same wrong click.
     two-shops: three photos in ten are of another shop with another camera, whose shoppers click wrongly in
     40 % of cases; the others never do. zipf: class sizes follow Zipf's law and a fifth of the labels is wrong.
-oracle: precision and share of right labels kept, if the pairs, their rates and all other true classes were known.
-held-out, drift: is recall on held-out photos what shoppers will see? See hold_outs.py.
 
 Labels are drawn on the embedding itself, not on pictures, so a world takes a minute and not an hour.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.governance import hold_outs, oracle
-from immr import recipes
-from immr.datasets.named import load_dataset
-from immr.governance.embedder import FrozenEmbedder
-from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels.class_scores import Bools, Ints, power_normalised
-from immr.governance.labels.cleaning import Labels, clean
 from immr.governance.splits.scenes import centred
-from immr.machine import cores
-from immr.settings import Settings
-from immr.storage import fingerprint
 from immr.types import FloatArray
 
-RECIPE = GovernanceRecipe()
 SEED = 0
 
 
@@ -59,21 +39,6 @@ class Photos:
     @property
     def right_N(self) -> Bools:
         return np.asarray(self.given_N == self.truth_N)
-
-
-@dataclass(frozen=True)
-class Figures:
-    """One row of the table."""
-
-    world: str
-    photos: int
-    wrong_share: float
-    estimated_wrong_share: float
-    precision: float
-    kept: float
-    tail_third_kept: float
-    oracle_precision: float | None = None  # of swaps: see oracle.py
-    oracle_kept: float | None = None
 
 
 def cycles(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> Photos:
@@ -195,115 +160,6 @@ WORLDS: dict[str, Callable[[FloatArray, Ints, Ints], Photos]] = {
     "two-shops": two_shops,
     "zipf": zipf,
 }
-
-
-def run(world: str, json_file: Path | None) -> None:
-    """Measure one world, or `all`, and print a table."""
-    every = [*WORLDS, "held-out", "drift"]
-    wanted = every if world == "all" else [world]
-    if unknown := set(wanted) - {*every}:
-        sys.exit(f"no world {unknown.pop()!r}: choose from all, {', '.join(every)}")
-    settings = Settings()
-    labelled = load_dataset("grocery", settings.data_mirror, settings.cache_dir)
-    number = {item.item_id: index for index, item in enumerate(labelled.items)}
-    embedder = FrozenEmbedder(recipes.by_name("concept").model, settings.cache_dir, cores.usable())
-
-    def embedded(uris: list[str]) -> FloatArray:
-        hashes = [fingerprint.of_file(Path(uri)) for uri in uris]
-        return embedder.embed(dict(zip(hashes, uris, strict=True)), hashes)
-
-    def split(name: str) -> tuple[FloatArray, Ints]:
-        photos = labelled.split(name)
-        return embedded([each.image for each in photos]), np.array([number[each.item_id] for each in photos])
-
-    (x_NF, truth_N), pictures_CF = split("train"), embedded([item.image for item in labelled.items])
-    categories = sorted({item.category for item in labelled.items})
-    category_C = np.array([categories.index(item.category) for item in labelled.items])
-    found = [
-        _judged(name, WORLDS[name](x_NF, truth_N, category_C), pictures_CF)
-        for name in wanted
-        if name in WORLDS
-    ]
-    if found:
-        _show(found)
-    keys: dict[str, object] = {**_keys(found)}
-    if "held-out" in wanted:
-        keys |= hold_outs.other_shops(x_NF, truth_N, *split("val"))
-    if "drift" in wanted:
-        keys |= hold_outs.drift(x_NF, truth_N)
-    print(json.dumps(keys, indent=1))
-    if json_file:
-        json_file.write_text(json.dumps({"worlds": [asdict(one) for one in found], **keys}, indent=1))
-
-
-def _judged(world: str, photos: Photos, pictures_CF: FloatArray) -> Figures:
-    rows, classes = len(photos.given_N), len(pictures_CF)
-    labels = Labels(
-        photos.given_N,
-        np.full(rows, 0.75, np.float32),
-        np.ones(rows, bool),
-        np.stack([np.arange(rows), photos.given_N], axis=1),
-        np.ones(rows, np.float32),
-        classes,
-        photos.session_N,
-    )
-    hashes = [fingerprint.of_values(row) for row in range(rows)]
-    verdicts = clean(photos.features_NF, hashes, labels, RECIPE, pictures=pictures_CF.__getitem__)
-    out_N, agrees_N = verdicts.class_N >= 0, verdicts.class_N == photos.truth_N
-    sizes = np.bincount(photos.truth_N, minlength=classes)
-    tail_N = np.isin(photos.truth_N, np.argsort(sizes, kind="stable")[: classes // 3])
-    return Figures(
-        world,
-        rows,
-        float(1 - photos.right_N.mean()),
-        verdicts.wrong_share,
-        float(agrees_N[out_N].mean()),
-        float(agrees_N[photos.right_N].mean()),
-        float(agrees_N[photos.right_N & tail_N].mean()),
-        *_oracle(photos),
-    )
-
-
-def _oracle(photos: Photos) -> tuple[float | None, float | None]:
-    """Precision, and the share of the right labels kept, of an oracle; None where no pairs swap labels."""
-    if photos.rival_C is None:
-        return None, None
-    class_N = oracle.labels(photos.features_NF, photos.truth_N, photos.given_N, photos.rival_C, RECIPE)
-    agrees_N = class_N == photos.truth_N
-    return float(agrees_N[class_N >= 0].mean()), float(agrees_N[photos.right_N].mean())
-
-
-def _show(found: list[Figures]) -> None:
-    table = Table(title="worlds, grocery")
-    for column in (
-        "world",
-        "photos",
-        "wrong",
-        "estimated",
-        "precision",
-        "kept",
-        "smallest third kept",
-        "oracle",
-    ):
-        table.add_column(column, justify="left" if column == "world" else "right")
-    for one in found:
-        shares = one.wrong_share, one.estimated_wrong_share, one.precision, one.kept, one.tail_third_kept
-        known = "" if one.oracle_precision is None else f"{one.oracle_precision:.3f} / {one.oracle_kept:.3f}"
-        table.add_row(one.world, f"{one.photos:,}", *(f"{share:.3f}" for share in shares), known)
-    Console().print(table)
-
-
-def _keys(found: list[Figures]) -> dict[str, float]:
-    swapped = [one for one in found if one.world.startswith("swaps")]
-    keys: dict[str, float] = {}
-    if swapped:
-        shares = [one.estimated_wrong_share / one.wrong_share for one in swapped]
-        keys["swap_noise_estimated_share_of_true"] = min(shares)
-        keys["swap_label_precision"] = min(one.precision for one in swapped)
-    for one in found:
-        if one.world == "zipf":
-            keys["tail_third_kept_share"] = one.tail_third_kept
-    return keys
 
 
 def _look_alikes(x_NF: FloatArray, truth_N: Ints, category_C: Ints) -> list[tuple[int, int]]:

@@ -25,11 +25,11 @@ from immr.governance.splits import held_out, split
 from immr.governance.steps import Ledger, Step
 from immr.governance.workspace import Workspace, building
 
-NOT_COUNTED = (
+_log = logging.getLogger(__name__)
+_NOT_COUNTED = (
     "Errors that appearance cannot show are not counted: between items that look the same, in classes with "
     "fewer than about 16 photos, and most of those between look-alikes whose labels are wrong nearly half of the time"
 )
-_log = logging.getLogger(__name__)
 _USER = pa.field("user_id", pa.string())
 _SHA = pa.field("image_sha256", pa.string())
 _CLASS = pa.field("class_id", pa.int64())
@@ -139,7 +139,7 @@ class _Run:
         unseen = split.unseen_classes(self._work, item_classes, self._recipe)
         labelled, judgements = self._split(labelled, judgements, item_classes, unseen)
         if self._embedder:
-            queries = self._cleaned(self._work.keep(labelled), clicked, items, self._embedder)
+            queries = self._cleaned(self._work.keep(labelled), clicked, item_classes, self._embedder)
         else:
             queries = labelled
             self._ledger.unchanged("appearance", "queries", queries, self._off("clean_labels"))
@@ -204,10 +204,10 @@ class _Run:
             return judged
         return self._work.keep(judged.mutate(reason=ibis.ifelse(disagree, "", judged.reason)))
 
-    def _cleaned(self, labelled: Any, clicked: Any, items: Any, embedder: Embedder) -> Any:
+    def _cleaned(self, labelled: Any, clicked: Any, item_classes: Any, embedder: Embedder) -> Any:
         """The labels that appearance confirms or corrects."""
         judged, wrong_share = appearance.judged(
-            self._work, labelled, clicked, items, embedder, self._recipe, self._work.scratch
+            self._work, labelled, clicked, item_classes, embedder, self._recipe, self._work.scratch
         )
         self._wrong_share = wrong_share
         judged = self._work.keep(judged)
@@ -215,7 +215,7 @@ class _Run:
         moved = "; ".join(f"{row['rows']} {row['moved']}" for row in counts if row["moved"])
         note = (
             f"an estimated {wrong_share:.1%} of the labels that clicks agree on are wrong, "
-            f"by {embedder.name}; {moved or 'none moved'}. {NOT_COUNTED}"
+            f"by {embedder.name}; {moved or 'none moved'}. {_NOT_COUNTED}"
         )
         kept = self._ledger.passed("appearance", "queries", judged, note=note)
         self._ledger.show("appearance", judged, "moved")

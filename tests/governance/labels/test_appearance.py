@@ -43,9 +43,7 @@ def test_a_label_contradicted_by_appearance_is_moved(
             | {"weight": 0.9, "settled": True}
         )
     clicks = [{key: row[key] for key in ("query_id", "item_id", "weight", "class_id")} for row in rows]
-    items = [
-        {"item_id": f"i{n}", "class_id": n, "image": f"{n}", "image_sha256": f"{n}"} for n in range(CLASSES)
-    ]
+    items = [{"item_id": f"i{n}", "class_id": n} for n in range(CLASSES)]
     tables = [duckdb_table(each) for each in (rows, clicks, items)]
     table, wrong_share = judged(duckdb_workspace, *tables, ByClass(), GovernanceRecipe(), tmp_path)
     found = {row["query_id"]: row for row in duckdb_workspace.fetch(table, ["query_id"])}

@@ -14,8 +14,6 @@ import pyarrow.parquet as pq
 from immr.governance.embedder import Embedder
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.labels import cleaning
-from immr.governance.labels.class_scores import Ints
-from immr.governance.labels.pair_splits import Pictures
 from immr.governance.splits.sessions import sessions
 from immr.governance.workspace import Workspace
 from immr.types import FloatArray
@@ -59,7 +57,7 @@ def judged(
     workspace: Workspace,
     labelled: Any,
     clicked: Any,
-    items: Any,
+    item_classes: Any,
     embedder: Embedder,
     recipe: GovernanceRecipe,
     scratch: Path,
@@ -73,21 +71,16 @@ def judged(
         labelled: queries with query_id, user_id, ts, image, image_sha256, item_id, class_id, weight and
             `settled`: whether their clicks agree.
         clicked: (query_id, item_id, weight, class_id) of all clicks.
-        items: (item_id, class_id, image, image_sha256).
-        embedder: embeds the photos, and the catalogue pictures of look-alikes.
+        item_classes: (item_id, class_id).
+        embedder: embeds the photos.
         recipe: the thresholds.
-        scratch: a folder for the step's own tables.
+        scratch: a folder for the step's own table.
     """
     import ibis
 
-    evidence = _evidence(workspace, labelled, clicked, items)
+    evidence = _evidence(workspace, labelled, clicked, item_classes)
     path = scratch / "appearance.parquet"
-
-    def pictures(class_ids: Ints) -> FloatArray:
-        names = [evidence.item_of_class[class_id] for class_id in class_ids.tolist()]
-        return _pictures(workspace, items, names, embedder, scratch)
-
-    found = _verdicts(evidence, embedder, recipe, pictures)
+    found = _verdicts(evidence, embedder, recipe)
     pq.write_table(_table(evidence, found), path)
     joined = labelled.join(workspace.read(path), "query_id")
     moved = joined.moved != ""
@@ -100,7 +93,7 @@ def judged(
     return table, found.wrong_share
 
 
-def _evidence(workspace: Workspace, labelled: Any, clicked: Any, items: Any) -> _Evidence:
+def _evidence(workspace: Workspace, labelled: Any, clicked: Any, item_classes: Any) -> _Evidence:
     import ibis
 
     columns = [
@@ -115,7 +108,9 @@ def _evidence(workspace: Workspace, labelled: Any, clicked: Any, items: Any) -> 
         "settled",
     ]
     rivals = clicked.semi_join(labelled, "query_id").select("query_id", "item_id", "class_id", "weight")
-    classes = workspace.fetch(items.group_by("class_id").aggregate(item_id=items.item_id.min()), ["class_id"])
+    classes = workspace.fetch(
+        item_classes.group_by("class_id").aggregate(item_id=item_classes.item_id.min()), ["class_id"]
+    )
     return _Evidence(
         workspace.table(labelled.select(*columns), ["query_id"]),
         workspace.table(rivals, ["query_id", ibis.desc("weight"), "item_id"]),
@@ -123,9 +118,7 @@ def _evidence(workspace: Workspace, labelled: Any, clicked: Any, items: Any) -> 
     )
 
 
-def _verdicts(
-    evidence: _Evidence, embedder: Embedder, recipe: GovernanceRecipe, pictures: Pictures
-) -> cleaning.Verdicts:
+def _verdicts(evidence: _Evidence, embedder: Embedder, recipe: GovernanceRecipe) -> cleaning.Verdicts:
     rows = evidence.rows
     features_NF, hashes = embedded(rows, embedder)
     clicks, number = np.unique(
@@ -140,20 +133,7 @@ def _verdicts(
         class_count=evidence.class_count,
         session_N=sessions(rows["user_id"], rows["ts"]),
     )
-    return cleaning.clean(features_NF, hashes, labels, recipe, pictures=pictures)
-
-
-def _pictures(
-    workspace: Workspace, items: Any, names: list[str], embedder: Embedder, scratch: Path
-) -> FloatArray:
-    """(R, F) embeddings of the pictures of these items, in their order."""
-    path = scratch / "pictures.parquet"
-    pq.write_table(pa.table({"wanted": names}, schema=pa.schema({"wanted": pa.string()})), path)
-    wanted = workspace.read(path)
-    found = items.semi_join(wanted, items.item_id == wanted.wanted).select("item_id", "image", "image_sha256")
-    rows = workspace.table(found, ["item_id"])
-    row_of = {item_id: row for row, item_id in enumerate(rows["item_id"].to_pylist())}
-    return embedded(rows, embedder)[0][[row_of[name] for name in names]]
+    return cleaning.clean(features_NF, hashes, labels, recipe)
 
 
 def embedded(photos: pa.Table, embedder: Embedder) -> tuple[FloatArray, list[str]]:

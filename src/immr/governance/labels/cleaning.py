@@ -5,7 +5,7 @@ copies and the shots of one session share a fold. The clicks give the prior, the
 the likelihood; how far scores can be trusted, how many labels are wrong and which classes are mistaken for
 each other is estimated from the log itself (`confusion`). A second round learns the class centres from what
 the first one believed, which separates classes whose labels were swapped so often that their centres had
-met. Where even that is too little to learn from, catalogue pictures help (`pair_splits`).
+met.
 
 Shapes: N photos, F features, C classes, R clicks, S sharpness steps.
 """
@@ -13,7 +13,7 @@ Shapes: N photos, F features, C classes, R clicks, S sharpness steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,7 +30,6 @@ from immr.governance.labels.class_scores import (
 )
 from immr.governance.labels.compact import compact
 from immr.governance.labels.confusion import Resemblance, calibrated, look_alikes
-from immr.governance.labels.pair_splits import Appearance, Pictures
 from immr.governance.splits.scenes import scenes
 from immr.types import FloatArray
 
@@ -87,7 +86,6 @@ class _Belief:
     wrong_share: float
     uniform_share: float  # of labels, wrong by any class alike
     sharpness: float
-    pair: Resemblance
 
 
 def clean(
@@ -96,7 +94,6 @@ def clean(
     labels: Labels,
     recipe: GovernanceRecipe,
     nearest: int = NEAREST,
-    pictures: Pictures | None = None,
 ) -> Verdicts:
     """Judge each label by photos that are not in its fold.
 
@@ -106,19 +103,11 @@ def clean(
         labels: what the clicks say.
         recipe: folds, rounds and thresholds.
         nearest: classes that each photo is compared with, besides the clicked ones.
-        pictures: (R, F) embeddings of R classes' catalogue pictures, NaN for none; asked only for look-alikes.
     """
     seen_N = np.asarray(np.isfinite(features_NF).all(axis=1))
     finite_NF = features_NF if seen_N.all() else np.where(seen_N[:, None], features_NF, 0)
-    whole_NF = power_normalised(finite_NF)
-    x_NF = compact(whole_NF, labels.class_count)
+    x_NF = compact(power_normalised(finite_NF), labels.class_count)
     fold_N = _folds(x_NF, hashes, labels, recipe)
-    appearance = None
-    if pictures:
-        of_class = pictures
-        appearance = Appearance(
-            whole_NF, fold_N, lambda classes: power_normalised(of_class(classes)), recipe.clean_ridge
-        )
     fit_N = np.where(seen_N & labels.settled_N, labels.weight_N, 0).astype(np.float32)
     rows = np.flatnonzero(fit_N > 0)
     memberships = rows, labels.given_N[rows], fit_N[rows]
@@ -127,7 +116,7 @@ def clean(
         scores = class_scores.out_of_fold(
             x_NF, memberships, fold_N, labels.clicks, labels.class_count, recipe.clean_ridge, nearest
         )
-        belief = _belief(scores, seen_N, labels, first, appearance)
+        belief = _belief(scores, seen_N, labels, first)
         first = first or belief
         memberships = _memberships(belief, fit_N, labels.given_N)
     return _judge(belief, seen_N, labels, recipe)
@@ -155,13 +144,7 @@ def _folds(x_NF: FloatArray, hashes: Sequence[str], labels: Labels, recipe: Gove
     return folds
 
 
-def _belief(
-    scores: ClassScores,
-    seen_N: Bools,
-    labels: Labels,
-    first: _Belief | None,
-    appearance: Appearance | None,
-) -> _Belief:
+def _belief(scores: ClassScores, seen_N: Bools, labels: Labels, first: _Belief | None = None) -> _Belief:
     """Bayes' rule over all classes, then between the label and the class it is most easily mistaken for."""
     rows_R, classes_R = labels.clicks.T
     given_score_N = np.full(len(seen_N), -np.inf)
@@ -173,18 +156,14 @@ def _belief(
     if first:
         wrong = first.uniform_share  # later centres are learned from beliefs and tend to confirm them
     given_N, likeliest_N, best_N, rival_N, of_rival_N = _posterior(scores, labels, sharpness, wrong)
-    floor = wrong / max(labels.class_count - 1, 1)
-    pair = look_alikes(scores, labels.given_N, given_score_N, learn_N, floor, None if first else appearance)
-    if first:  # what pictures decided does not depend on the centres
-        decided_N = first.pair.by_appearance_N & (pair.rival_N == first.pair.rival_N)
-        pair = replace(pair, right_N=np.where(decided_N, first.pair.right_N, pair.right_N))
+    pair = look_alikes(scores, labels.given_N, given_score_N, learn_N, wrong / max(labels.class_count - 1, 1))
     given_N, of_rival_N = _split(pair, judged_N, given_N, rival_N, of_rival_N)
     swapped_N = of_rival_N > np.maximum(given_N, np.where(likeliest_N == labels.given_N, -1, best_N))
     likeliest_N = np.where(swapped_N, rival_N, likeliest_N)
     best_N = np.where(swapped_N, of_rival_N, np.where(likeliest_N == labels.given_N, given_N, best_N))
     share = float(np.mean(1 - given_N[learn_N])) if learn_N.any() else 0.0
     share = first.wrong_share if first else round(share, 3)
-    return _Belief(given_N, likeliest_N, best_N, rival_N, of_rival_N, judged_N, share, wrong, sharpness, pair)
+    return _Belief(given_N, likeliest_N, best_N, rival_N, of_rival_N, judged_N, share, wrong, sharpness)
 
 
 def _posterior(

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from immr.governance.labels.class_scores import SHARPNESS, Bools, ClassScores, Doubles, Ints
-from immr.governance.labels.pair_splits import Appearance, PairRows
 
 _EM_STEPS = 25
 _MOST_WRONG = 0.5  # of labels: beyond it, a class and its rival would change places
@@ -64,16 +63,10 @@ class Resemblance:
     right_N: (
         Doubles  # probability of the label, given that it is one of the two; NaN where no pair was fitted
     )
-    by_appearance_N: Bools  # the probability is from a split by appearance, not from the scores
 
 
 def look_alikes(
-    scores: ClassScores,
-    given_N: Ints,
-    given_score_N: Doubles,
-    usable_N: Bools,
-    floor: float,
-    appearance: Appearance | None = None,
+    scores: ClassScores, given_N: Ints, given_score_N: Doubles, usable_N: Bools, floor: float
 ) -> Resemblance:
     """Split each photo between its label and its rival.
 
@@ -83,27 +76,19 @@ def look_alikes(
         given_score_N: its score.
         usable_N: photos whose label and score count.
         floor: smallest share of a label's photos that are of the other class.
-        appearance: to split pairs whose labels are wrong so often that scores from them tell nothing.
     """
     rival_N, rival_score_N = _rivals(scores, given_N)
     known_N = usable_N & (rival_N >= 0) & np.isfinite(given_score_N) & np.isfinite(rival_score_N)
-    right_N, by_appearance_N = np.full(len(given_N), np.nan), np.zeros(len(given_N), bool)
+    right_N = np.full(len(given_N), np.nan)
     pairs_P2 = _pairs(given_N[known_N], rival_N[known_N], scores.class_count)
     if not len(pairs_P2):
-        return Resemblance(rival_N, right_N, by_appearance_N)
+        return Resemblance(rival_N, right_N)
     pair_M, photo_M, first_M, margin_M = _rows(scores, given_N, given_score_N, known_N, pairs_P2)
     first_is_right_M, fitted_P = _fit(pair_M, first_M, margin_M, len(pairs_P2), max(floor, 1e-6))
-    overruled_P = np.zeros(len(pairs_P2), bool)
-    if appearance:
-        rows = PairRows(pairs_P2, pair_M, photo_M, first_M, margin_M)
-        by_appearance_M, overruled_P = appearance.overruled(rows, _enough(pair_M, first_M, len(pairs_P2)))
-        first_is_right_M = np.where(overruled_P[pair_M], by_appearance_M, first_is_right_M)
     low, high = np.minimum(given_N, rival_N)[photo_M], np.maximum(given_N, rival_N)[photo_M]
-    own_M = (pairs_P2[pair_M, 0] == low) & (pairs_P2[pair_M, 1] == high)
-    own_M &= (fitted_P | overruled_P)[pair_M]
+    own_M = (pairs_P2[pair_M, 0] == low) & (pairs_P2[pair_M, 1] == high) & fitted_P[pair_M]
     right_N[photo_M[own_M]] = np.where(first_M, first_is_right_M, 1 - first_is_right_M)[own_M]
-    by_appearance_N[photo_M[own_M]] = overruled_P[pair_M[own_M]]
-    return Resemblance(rival_N, right_N, by_appearance_N)
+    return Resemblance(rival_N, right_N)
 
 
 def _rivals(scores: ClassScores, given_N: Ints) -> tuple[Ints, Doubles]:
@@ -172,7 +157,7 @@ def _fit(pair_M: Ints, first_M: Bools, margin_M: Doubles, pairs: int, floor: flo
     spread_P = np.sqrt(np.bincount(pair_M, np.square(margin_M - mean_P[pair_M]), pairs) / count_P)
     as_labelled = _em(pair_M, first_M, margin_M, mean_L[1::2], mean_L[::2], spread_P / 2, 0.95, floor)
     by_margin = _em(pair_M, first_M, margin_M, mean_P + spread_P, mean_P - spread_P, spread_P / 2, 0.7, floor)
-    enough_P = _enough(pair_M, first_M, pairs)
+    enough_P = np.minimum(count_L[::2], count_L[1::2]) >= _MIN_LABELLED
     unmixed_P = np.bincount(pair_M, _unmixed(label_M, margin_M, mean_L, count_L), pairs)
     wrong_M = np.where(first_M, 1 - by_margin.right_M, by_margin.right_M)[enough_P[pair_M]]
     rate = float(wrong_M.mean()) if len(wrong_M) else 0.0
@@ -182,13 +167,6 @@ def _fit(pair_M: Ints, first_M: Bools, margin_M: Doubles, pairs: int, floor: flo
     gain_P = np.where(other_P, by_margin.likelihood_P, as_labelled.likelihood_P) - unmixed_P
     apart_P = np.where(other_P, by_margin.separation_P, as_labelled.separation_P) >= MIN_SEPARATION
     return right_M, enough_P & apart_P & (gain_P > needed_P)
-
-
-def _enough(pair_M: Ints, first_M: Bools, pairs: int) -> Bools:
-    """(P,) whether a pair has enough photos of each label."""
-    count_P2 = np.bincount(2 * pair_M + first_M, minlength=2 * pairs).reshape(-1, 2)
-    found_P: Bools = count_P2.min(axis=1) >= _MIN_LABELLED
-    return found_P
 
 
 @dataclass(frozen=True)
