@@ -77,8 +77,8 @@ def verify(engine: Engine, content: str, documents: Documents) -> Binding:
             return dataclasses.replace(documents.binding, recall_at_10=recall, hnsw_ef=hnsw_ef, ready=True)
         by_graph = recall
     raise IndexMismatchError(
-        f"recall@10 of {content} is {recall:.3f} even without its graph, below {MIN_RECALL}, so it is damaged: delete "
-        "the collection and index again"
+        f"recall@10 of {content} is {recall:.3f} even without its graph, below {MIN_RECALL}, so it is damaged: "
+        "delete the collection and index again"
     )
 
 
