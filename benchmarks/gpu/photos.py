@@ -34,7 +34,7 @@ from immr.model.encoders.by_name import (
 from immr.model.encoders.frozen import FrozenEncoder, TorchEncoder
 from immr.model.encoders.graph import FrozenImageEncoder
 from immr.model.features.document_features import DocumentArrays
-from immr.model.features.image_features import ImageFeatures, Share
+from immr.model.features.image_features import ImageFeatures, Share, image_hashes
 from immr.model.features.text_features import Tokens
 from immr.model.model_recipe import ModelRecipe
 from immr.train.fine_tune_recipe import FineTuneRecipe
@@ -184,9 +184,10 @@ def encoded_files(files: list[str], side: int, folder: Path, copies: int) -> dic
     """Features from files, as training and indexing compute them; loading the encoder counts."""
     threads, hashes = cores.usable(), dict[str, str]()
     for number, file in enumerate(files * copies):
-        link = folder / f"link-{number}.jpg"
-        link.hardlink_to(file)
-        hashes[str(link)] = f"{number:064x}"  # made up, so that each is encoded
+        copy = folder / f"copy-{number}.jpg"
+        # bytes after the end of a JPEG change its hash and not its picture, so that each copy is encoded
+        copy.write_bytes(Path(file).read_bytes() + number.to_bytes(4, "big"))
+        hashes |= image_hashes([str(copy)])
     features = ImageFeatures(ModelRecipe(image_size_px=side), folder / "features")
     began = time.perf_counter()
     features.compute(hashes, ["fit"], Share(threads=threads))
@@ -222,6 +223,7 @@ def _arrays(model: ModelRecipe, files: list[str], photos: int, documents: int) -
         ),
         document_classes_M=torch.arange(documents),
         document_images=[files[number % len(files)] for number in range(documents)],
+        picture_hashes=image_hashes(files),
         class_count=documents,
     )
 

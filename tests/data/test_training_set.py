@@ -5,6 +5,8 @@ import pytest
 from immr.data.attributes import CLASS
 from immr.data.training_set import TrainingSet
 from immr.errors import ContractError
+from immr.model.features.image_features import image_hashes
+from tests.support import tiny_training_set
 
 
 def test_it_reads_what_governance_writes(training_set: TrainingSet) -> None:
@@ -25,6 +27,18 @@ def test_ids_and_categories_are_those_of_the_items(training_set: TrainingSet) ->
     assert training_set.item_ids == {item.item_id for item in training_set.items}
     categories = {item.item_id: item.category for item in training_set.items}
     assert list(training_set.categories.items()) == list(categories.items())
+
+
+def test_hashes_of_pictures_are_those_of_their_content(training_set: TrainingSet) -> None:
+    photos = [photo.image for photo in training_set.queries]
+    pictures = [item.image for item in training_set.items if item.image]
+    assert training_set.image_hashes() == image_hashes([*photos, *pictures])
+
+
+def test_a_training_set_of_an_older_release_knows_no_hashes(tmp_path: Path) -> None:
+    training_set = tiny_training_set.write(tmp_path, photos_per_class=1)
+    tiny_training_set.without_hashes(training_set)
+    assert training_set.image_hashes() == {}
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from immr.data.training_set import TrainingSet
 from immr.model.model_recipe import ModelRecipe
+from immr.storage import fingerprint
 from immr.train.train_recipe import TrainRecipe
 
 COLOURS = {
@@ -70,9 +71,20 @@ def write(folder: Path, photos_per_class: int = 6, unseen: frozenset[int] = froz
             }
         )
     for table, rows in (("items", items), ("queries", queries), ("judgements", judgements)):
+        for row in rows:
+            row["image_sha256"] = (
+                fingerprint.of_bytes(Path(row["image"]).read_bytes()) if row["image"] else ""
+            )
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{table}.parquet")
     (folder / "manifest.json").write_text(json.dumps({"hash": "tiny"}))
     return TrainingSet(folder)
+
+
+def without_hashes(training_set: TrainingSet) -> None:
+    """Make its tables those of an older release, without the hashes of pictures."""
+    for table in ("items", "queries", "judgements"):
+        file = training_set.folder / f"{table}.parquet"
+        pq.write_table(pq.read_table(file).drop("image_sha256"), file)
 
 
 def _picture(path: Path, colour: tuple[int, int, int], rng: np.random.Generator) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from immr.model.encoders.by_name import image_encoder_spec, text_encoder_spec
 from immr.model.features.document_features import DocumentArrays
+from immr.model.features.image_features import image_hashes
 from immr.model.features.text_features import Tokens
 from immr.model.towers import Towers
 from immr.train.checkpoint import Checkpoints
@@ -54,9 +55,10 @@ def arrays(tmp_path_factory: pytest.TempPathFactory) -> TrainingArrays:
         return [str(path) for path in paths]
 
     image, text = image_encoder_spec(MODEL.image_encoder), text_encoder_spec(MODEL.text_encoder)
+    photos, documents = pictures(36, "photo"), pictures(6, "document")
     return TrainingArrays(
         query_ids=[f"q{number}" for number in range(36)],
-        photo_images=pictures(36, "photo"),
+        photo_images=photos,
         photos_NVF=torch.randn(36, TRAIN.views, image.dim, generator=generator).half(),
         photo_classes_N=torch.arange(36) % 6,
         photo_weights_N=torch.rand(36, generator=generator),
@@ -72,7 +74,8 @@ def arrays(tmp_path_factory: pytest.TempPathFactory) -> TrainingArrays:
             ),
         ),
         document_classes_M=torch.arange(6),
-        document_images=pictures(6, "document"),
+        document_images=documents,
+        picture_hashes=image_hashes([*photos, *documents]),
         class_count=6,
     )
 

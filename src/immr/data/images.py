@@ -17,6 +17,7 @@ from immr.data.pictures.kept import FETCHED
 from immr.data.pictures.opaque import Box, opaque, scale_transparency
 from immr.data.pictures.orientation import orientation_of, upright
 from immr.errors import DataError, ImageError
+from immr.storage import fingerprint
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MAX_PIXELS = 64_000_000
@@ -60,14 +61,21 @@ def read(uri: str) -> bytes:
         ) from error
 
 
-def load(uri: str, min_side_px: int | None = None) -> Image.Image:
+def load(uri: str, min_side_px: int | None = None, sha256: str | None = None) -> Image.Image:
     """The picture in a file, given by path or file:// URI; see `read` and `decode`.
+
+    Args:
+        uri: the file.
+        min_side_px: see `decode`.
+        sha256: the hash that its content had before; None accepts any content.
 
     Raises:
         DataError: it cannot be read.
-        ImageError: it is not a picture; the message names the file.
+        ImageError: it is not a picture, or has changed; the message names the file.
     """
     content = read(uri)
+    if sha256 is not None and fingerprint.of_bytes(content) != sha256:
+        raise ImageError(f"{uri} has changed since it was governed: run `immr govern` again")
     try:
         return decode(content, min_side_px)
     except ImageError as error:

@@ -1,10 +1,10 @@
 """The training set, which governance writes and training, evaluation and indexing read.
 
 A folder with
-    items.parquet       the contract's items with the declared attributes (as JSON), plus class_id (one class =
-                        one thing that can be bought)
-    queries.parquet     query_id, user_id, ts, image, class_id, weight: photos to train on
-    judgements.parquet  query_id, image, item_id, class_id: held-out photos with their correct item
+    items.parquet       the contract's items with the declared attributes (as JSON), plus image_sha256 and class_id
+                        (one class = one thing that can be bought)
+    queries.parquet     query_id, user_id, ts, image, image_sha256, class_id, weight: photos to train on
+    judgements.parquet  query_id, image, image_sha256, item_id, class_id: held-out photos with their correct item
     manifest.json       content hashes, parameters, row counts of each step
     report.html         the same, with pictures
     rejected/           rows that break the contract, with the reason
@@ -37,6 +37,7 @@ FILES = frozenset(
 HELD_OUT = "held out for judgement"
 """The reason under which governance takes photos out of training to evaluate versions."""
 _REASONS = 4  # in a sentence
+_SHA = "image_sha256"
 _PICTURES = "../../../pictures"  # from IMMR_HOME/work/training-sets/KEY, where training sets are kept
 
 
@@ -176,6 +177,20 @@ class TrainingSet:
         there = pq.read_schema(self.folder / "judgements.parquet").names
         columns = ["query_id", "image", "class_id", "item_id", "user_id"]
         return self._photos("judgements", [name for name in columns if name in there])
+
+    def image_hashes(self) -> dict[str, str]:
+        """URI → SHA-256 of the content, of photos to train on and of the main pictures of items.
+
+        Governance recorded them when it read the pictures. Those of a training set from an older release, and
+        pictures that could not be read, are missing.
+        """
+        found: dict[str, str] = {}
+        pictures_dir = self._pictures_dir
+        for table in ("queries", "items"):
+            if _SHA in pq.read_schema(self.folder / f"{table}.parquet").names:
+                pairs = zip(self._column(table, "image"), self._column(table, _SHA), strict=True)
+                found |= {kept_here(image, pictures_dir): content for image, content in pairs if content}
+        return found
 
     def _column(self, table: str, name: str) -> list[Any]:
         values: list[Any] = pq.read_table(self.folder / f"{table}.parquet", columns=[name])[name].to_pylist()

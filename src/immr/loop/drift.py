@@ -116,7 +116,8 @@ def _embedded(folder: Path, uris: list[str]) -> FloatArray:
 def _documents(parts: Parts, folder: Path, training_set: TrainingSet) -> FloatArray:
     from immr.model.documents import encode_pictures
 
-    return encode_pictures(folder, training_set.items, parts.settings.cache_dir).rows_PD
+    hashes = training_set.image_hashes()
+    return encode_pictures(folder, training_set.items, parts.settings.cache_dir, hashes=hashes).rows_PD
 
 
 def _best(photos_ND: FloatArray, documents_KD: FloatArray) -> FloatArray:

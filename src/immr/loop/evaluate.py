@@ -144,7 +144,7 @@ def evaluation_of(
     if kept.is_file():
         return Evaluation.read(kept)
     photos, items, classes = training_set.judgements, training_set.items, training_set.item_classes
-    embedded = _embedded(parts, version, photos, items)
+    embedded = _embedded(parts, version, photos, items, training_set.image_hashes())
     training_counts = Counter(photo.class_id for photo in training_set.queries)
     evaluation = _judged(embedded, photos, items, classes, recipe, training_counts)
     rule = _match_rule(parts, version, training_set, embedded, recipe)
@@ -214,7 +214,11 @@ class _Embedded:
 
 
 def _embedded(
-    parts: Parts, version: ModelVersion, photos: Sequence[LabelledPhoto], items: Sequence[Item]
+    parts: Parts,
+    version: ModelVersion,
+    photos: Sequence[LabelledPhoto],
+    items: Sequence[Item],
+    hashes: Mapping[str, str] | None = None,
 ) -> _Embedded:
     from immr.evaluation.matches.photos import embed_with_textures
     from immr.model.documents import encode_pictures
@@ -226,7 +230,8 @@ def _embedded(
         )
     folder = parts.registry.fetch(version, parts.settings.cache_dir)
     photos_QD, textures_QT = embed_with_textures(folder, [photo.image for photo in photos])
-    return _Embedded(photos_QD, textures_QT, encode_pictures(folder, items, parts.settings.cache_dir))
+    cache_dir = parts.settings.cache_dir
+    return _Embedded(photos_QD, textures_QT, encode_pictures(folder, items, cache_dir, hashes=hashes))
 
 
 def _judged(
@@ -310,7 +315,6 @@ def _kept(parts: Parts, version: ModelVersion, training_set: TrainingSet, recipe
 
     intervals = (recipe.gate.confidence, recipe.gate.bootstrap_rounds, recipe.gate.seed)
     pictures = [item.images for item in training_set.items if item.images]  # not part of the set's hash
-    key = fingerprint.of_values(FORMAT, version.key, training_set.hash, *intervals, recipe.match, *pictures)[
-        :16
-    ]
+    inputs = (FORMAT, version.key, training_set.hash, *intervals, recipe.match, *pictures)
+    key = fingerprint.of_values(*inputs)[:16]
     return parts.settings.work_dir / "evaluations" / f"{version.id}-{key}.json"

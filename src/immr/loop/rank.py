@@ -159,7 +159,8 @@ def _learn(
     clicks, queries_QD = with_photos(
         clicks, encoder, Downloads(parts.settings.pictures_dir, shop.mapping.pictures)
     )
-    embedded = encode_pictures(folder, items, parts.settings.cache_dir)
+    hashes = training_set.image_hashes()
+    embedded = encode_pictures(folder, items, parts.settings.cache_dir, hashes=hashes)
     first = first_stage(queries_QD, embedded.rows_PD, clicks.query_R, clicks.item_R, embedded.pictures_N)
     made = examples(clicks, items, first, recipe.ranking)
     earlier = histories(clicks, items, made.attributes) if recipe.ranker.personal else None

@@ -211,7 +211,7 @@ def _write_version(
     from immr.train.export import export_query_encoder
     from immr.train.job import CURVES
 
-    features = DocumentFeatures(recipe.model, cache_dir)
+    features = DocumentFeatures(recipe.model, cache_dir, hashes=training_set.image_hashes())
     features.compute(training_set.items, ["fit"], Share(threads=cores.usable()))
     documents = features.read(training_set.items, ["fit"])
     pictures_NF = documents.pictures_NVF[:, 0][documents.has_picture_N]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,15 +35,20 @@ class PictureEmbeddings:
 
 
 def encode_pictures(
-    folder: Path, items: Sequence[Item], cache_dir: Path, loading: Loading | None = None
+    folder: Path,
+    items: Sequence[Item],
+    cache_dir: Path,
+    loading: Loading | None = None,
+    hashes: Mapping[str, str] | None = None,
 ) -> PictureEmbeddings:
     """Embed items once for each of their pictures, so that searches can find them by the best one.
 
-    A further picture that cannot be read is left out. For the arguments, see `encode_documents`.
+    A further picture that cannot be read is left out. For the arguments, see `encode_documents`; `hashes` are those
+    of pictures that are known already, by URI.
     """
     by_picture = [replace(item, image=uri, images=()) for item in items for uri in (item.image, *item.images)]
     is_main_P = np.array([place == 0 for item in items for place in range(1 + len(item.images))], dtype=bool)
-    rows_PD, pictured_P = encode_each(folder, by_picture, cache_dir, loading=loading)
+    rows_PD, pictured_P = encode_each(folder, by_picture, cache_dir, loading=loading, hashes=hashes)
     kept_P = is_main_P | pictured_P
     number_P = np.cumsum(is_main_P)[kept_P] - 1  # of the item
     return PictureEmbeddings(rows_PD[kept_P], np.bincount(number_P, minlength=len(items)).tolist())
@@ -89,6 +94,7 @@ def encode_each(
     cache_dir: Path,
     photo_weight: float | None = None,
     loading: Loading | None = None,
+    hashes: Mapping[str, str] | None = None,
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """`encode_documents`, and for each item whether its picture is part of its embedding (N,)."""
     import torch
@@ -101,7 +107,7 @@ def encode_each(
     recipe = Card.read(folder).model
     if not items:
         return np.zeros((0, recipe.embedding_dim), dtype=np.float32), np.zeros(0, dtype=bool)
-    features = DocumentFeatures(recipe, cache_dir, tuned_weights(folder), loading or FRESH)
+    features = DocumentFeatures(recipe, cache_dir, tuned_weights(folder), loading or FRESH, hashes)
     features.compute(items, ["fit"], Share(threads=torch.get_num_threads()))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tower = Towers.read(recipe, folder / TOWERS).document.to(device)

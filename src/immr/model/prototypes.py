@@ -99,7 +99,9 @@ def prototypes_of(
     from immr.model.features.image_features import ImageFeatures, Share, image_hashes
 
     photos = _chosen(training_set)
-    hashes = image_hashes([photo.image for photo in photos])
+    known = training_set.image_hashes()
+    hashes = {photo.image: known[photo.image] for photo in photos if photo.image in known}
+    hashes |= image_hashes([photo.image for photo in photos if photo.image not in known])
     features = ImageFeatures(recipe, cache_dir, weights=tuned_weights(folder))
     features.compute(hashes, ["fit"], Share(threads=torch.get_num_threads()))
     row_of = {class_id: row for row, class_id in enumerate(sorted({photo.class_id for photo in photos}))}

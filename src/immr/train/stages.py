@@ -26,7 +26,6 @@ from immr.train.inputs.augmentation import AUGMENTATIONS
 from immr.train.inputs.batches import BatchPlan, Partners
 from immr.train.inputs.compiled import compiled, use_fast_kernels
 from immr.train.inputs.features import TrainingArrays
-from immr.train.inputs.hashes import shared_hashes
 from immr.train.inputs.live import Encoder, LiveInputs
 from immr.train.inputs.pictures import Pictures
 from immr.train.inputs.sources import FrozenInputs, Inputs
@@ -225,7 +224,7 @@ def _random_pixels(plan: BatchPlan, side: int, world: World) -> Tensor:
 def _pictures(arrays: TrainingArrays, cache: PixelCache, world: World) -> Pictures:
     shown_M = arrays.documents.has_picture_N.numpy(force=True)
     documents = [image for image, shown in zip(arrays.document_images, shown_M, strict=True) if shown]
-    hashes = shared_hashes([*arrays.photo_images, *documents], world)
+    hashes = {image: arrays.picture_hashes[image] for image in (*arrays.photo_images, *documents)}
     cache.compute(hashes, Share(world.rank, world.size, torch.get_num_threads()))
     world.barrier()
     count = len(arrays.photo_images)

@@ -36,6 +36,23 @@ def test_a_broken_picture_is_logged_and_reading_its_features_fails(cache_dir, tm
         features.read(list(hashes.values()), ["fit"])
 
 
+def test_a_picture_that_has_changed_gets_no_features_under_the_hash_of_its_earlier_content(
+    cache_dir, tmp_path, caplog
+):
+    path = tmp_path / "changed.png"
+    Image.effect_noise((70, 70), 41).convert("RGB").save(path)
+    hashes = image_hashes([str(path)])
+    Image.effect_noise((70, 70), 42).convert("RGB").save(path)
+    features = ImageFeatures(MODEL, cache_dir)
+    features.compute(hashes, ["fit"])
+    assert "changed.png has changed" in caplog.text
+    with pytest.raises(ImageError, match="have changed since `immr govern` read them"):
+        features.read(list(hashes.values()), ["fit"])
+    renewed = image_hashes([str(path)])
+    features.compute(renewed, ["fit"])
+    assert features.known(list(renewed.values()), ["fit"]) == set(renewed.values())
+
+
 def test_features_can_be_kept_in_a_file_that_is_mapped(cache_dir, tmp_path):
     paths = [str(tmp_path / f"{number}.png") for number in range(2)]
     for number, path in enumerate(paths):

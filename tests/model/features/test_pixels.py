@@ -40,7 +40,7 @@ def test_threads_decode_the_same(hashes, tmp_path):
 def test_shares_decode_everything_once(hashes, tmp_path):
     cache = PixelCache(tmp_path / "cache", 20)
     cache.compute(hashes, Share(0, 2))
-    with pytest.raises(ImageError, match="1 broken pictures are not in the cache"):
+    with pytest.raises(ImageError, match="1 pictures are not in the cache"):
         cache.read(list(hashes.values()))
     cache.compute(hashes, Share(1, 2))
     shards = sorted((tmp_path / "cache").rglob("*.arrow"))
@@ -70,6 +70,20 @@ def test_a_broken_picture_is_left_out(hashes, tmp_path, caplog):
     assert len(cache.read(list(hashes.values()))) == 3
 
 
+def test_a_picture_that_has_changed_is_not_stored_under_the_hash_of_its_earlier_content(
+    hashes, tmp_path, caplog
+):
+    changed, *_ = hashes
+    Image.effect_noise((60, 40), 90).convert("RGB").save(changed)
+    cache = PixelCache(tmp_path / "cache", 20)
+    cache.compute(hashes)
+    assert "has changed" in caplog.text
+    with pytest.raises(
+        ImageError, match=r"1 pictures are not in the cache.*have changed since `immr govern`"
+    ):
+        cache.read(list(hashes.values()))
+
+
 def test_shards_hold_the_same_pixels_and_are_reused(hashes, tmp_path):
     keys = list(hashes.values())
     local = PixelCache(tmp_path / "cache", 20)
@@ -95,7 +109,7 @@ def test_a_picture_with_new_content_is_stored_again(hashes, tmp_path):
     changed, *_ = hashes
     Image.effect_noise((60, 40), 90).convert("RGB").save(changed)
     renewed = image_hashes(list(hashes))
-    with pytest.raises(ImageError, match="1 broken pictures are not in the cache"):
+    with pytest.raises(ImageError, match="1 pictures are not in the cache"):
         cache.read(list(renewed.values()))
     cache.compute(renewed)
     after = cache.read(list(renewed.values())).take(range(3))

@@ -34,6 +34,14 @@ def test_each_rank_reads_its_share(files, tmp_path, monkeypatch):
     assert shared_hashes(files, BesideAnother(0, 2, read=others)) == expected
 
 
+def test_pictures_with_known_hashes_are_not_read(files, tmp_path):
+    expected = image_hashes(files)
+    known = {uri: expected[uri] for uri in files[:3]} | {"elsewhere": "0" * 64}
+    for uri in files[:3]:
+        (tmp_path / uri).unlink()
+    assert shared_hashes(files[1:], World(), files[:1], known) == expected
+
+
 def test_pictures_that_must_be_there_are_reported_and_others_left_out(files, tmp_path):
     gone = str(tmp_path / "gone.jpg")
     assert shared_hashes(files, World(), ["", gone]) == image_hashes(files)

@@ -72,10 +72,10 @@ class ImageFeatures:
         self._stores: dict[str, ArrayStore] = {}
 
     def compute(self, hashes: dict[str, str], views: Sequence[str], share: Share | None = None) -> None:
-        """Compute this share's features that are not in the cache. Broken pictures are logged and skipped.
+        """Compute this share's features that are not in the cache. Broken or changed ones are logged and left out.
 
         Args:
-            hashes: image URI → hash of its content, from `image_hashes`.
+            hashes: image URI → hash of its content.
             views: names of views.
             share: this process's share of the work.
         """
@@ -143,8 +143,8 @@ class ImageFeatures:
         """L, after checking that no picture is missing."""
         if lost := sorted(set(hashes) - self.known(hashes, views)):
             raise ImageError(
-                f"{len(lost)} broken pictures have no features, the first has SHA-256 {lost[0]}: "
-                "run `immr govern` with check_images, which removes broken pictures"
+                f"{len(lost)} pictures have no features, because they are missing, broken or have changed since "
+                f"`immr govern` read them; the first had SHA-256 {lost[0]}: run it again, with check_images"
             )
         return len(self._store(views[0]).get(hashes[:1])[hashes[0]]) if hashes else 1
 
@@ -162,7 +162,7 @@ class ImageFeatures:
         names, squares = list[tuple[str, str]](), list[Square]()
         for key in keys:
             try:
-                picture = images.load(uris[key], self._preprocessing.enough_px)
+                picture = images.load(uris[key], self._preprocessing.enough_px, sha256=key)
             except DataError as error:
                 _log.warning("no features for %s: %s", uris[key], error)
                 continue

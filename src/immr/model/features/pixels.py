@@ -77,7 +77,7 @@ class PixelCache:
             self._store = ShardStore(Location.of(url) / name)
 
     def compute(self, hashes: Mapping[str, str], share: Share | None = None) -> None:
-        """Decode this share's pictures that are not in the cache. Broken pictures are logged and skipped.
+        """Decode this share's pictures that are not in the cache. Broken or changed ones are logged and skipped.
 
         Args:
             hashes: image URI → hash of its content.
@@ -93,7 +93,7 @@ class PixelCache:
         todo = [key for key in mine if key not in known]
         with ProgressBar("decoding", len(todo), "pictures", share.rank == 0) as progress:
             workers = share.threads if share.threads > 1 else 0
-            pictures = ahead(lambda key: self._decoded(by_hash[key]), todo, workers, _SHARD_PICTURES)
+            pictures = ahead(lambda key: self._decoded(by_hash[key], key), todo, workers, _SHARD_PICTURES)
             for start in range(0, len(todo), _SHARD_PICTURES):
                 part = dict(zip(todo[start : start + _SHARD_PICTURES], pictures, strict=False))
                 self._store.add({key: picture for key, picture in part.items() if picture is not None})
@@ -116,10 +116,10 @@ class PixelCache:
             raise _missing(lost)
         return MappedPixels(found[key] for key in keys)
 
-    def _decoded(self, uri: str) -> ByteArray | None:
-        """None for a broken picture."""
+    def _decoded(self, uri: str, sha256: str) -> ByteArray | None:
+        """None for a broken or changed picture."""
         try:
-            return self._fitted(images.load(uri, min_side_px=self._enough_px))
+            return self._fitted(images.load(uri, self._enough_px, sha256))
         except DataError as error:
             _log.warning("skipping the picture %s: %s", uri, error)
             return None
@@ -133,8 +133,8 @@ class PixelCache:
 def _missing(keys: Iterable[str]) -> ImageError:
     lost = sorted(set(keys))
     return ImageError(
-        f"{len(lost)} broken pictures are not in the cache, the first has SHA-256 {lost[0]}: "
-        "run `immr govern` with check_images, which removes broken pictures"
+        f"{len(lost)} pictures are not in the cache, because they are missing, broken or have changed since "
+        f"`immr govern` read them; the first had SHA-256 {lost[0]}: run it again, with check_images"
     )
 
 

@@ -5,7 +5,7 @@ Shapes: N photos, V views, F image features, M items.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class TrainingArrays:
     documents: DocumentArrays  # of M items
     document_classes_M: Tensor
     document_images: list[str]  # URIs; empty if an item has none
+    picture_hashes: Mapping[str, str]  # URI → hash of the content, of photos and of documents with pictures
     class_count: int
 
     def to(self, device: str) -> TrainingArrays:
@@ -90,7 +91,9 @@ def training_arrays(
             "both: its report.html shows where they were dropped"
         )
     images = [query.image for query in queries]
-    photos_NVF, documents = _features(images, items, names, recipe, cache_dir, world, folder)
+    of_documents = [item.image for item in items] if fusion_of(recipe).uses_picture else []
+    hashes = shared_hashes(images, world, of_documents, known=training_set.image_hashes())
+    photos_NVF, documents = _features(images, items, hashes, names, recipe, cache_dir, world, folder)
     return TrainingArrays(
         query_ids=[query.query_id for query in queries],
         photo_images=images,
@@ -100,6 +103,7 @@ def training_arrays(
         documents=documents,
         document_classes_M=torch.tensor([row for _, row in learned]),
         document_images=[item.image for item in items],
+        picture_hashes=hashes,
         class_count=len(row_of),
     )
 
@@ -107,6 +111,7 @@ def training_arrays(
 def _features(
     images: Sequence[str],
     items: Sequence[Item],
+    hashes: Mapping[str, str],
     names: Sequence[str],
     recipe: ModelRecipe,
     cache_dir: Path,
@@ -114,8 +119,6 @@ def _features(
     folder: Path | None,
 ) -> tuple[Tensor, DocumentArrays]:
     """Features of photos, (N, V, F), and of documents. With a folder the leading rank writes what all ranks map."""
-    of_documents = [item.image for item in items] if fusion_of(recipe).uses_picture else []
-    hashes = shared_hashes(images, world, of_documents)
     photos, documents = ImageFeatures(recipe, cache_dir), DocumentFeatures(recipe, cache_dir, hashes=hashes)
     if world.leads:
         encoder_graph(recipe, cache_dir)

@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from immr.errors import ImageError
+from immr.train.inputs.features import TrainingArrays, training_arrays
+from immr.train.world import World
+from tests.support import tiny_training_set
+from tests.support.tiny_training_set import MODEL
+
+
+@pytest.fixture
+def training_set(tmp_path):
+    return tiny_training_set.write(tmp_path, photos_per_class=2)
+
+
+def arrays(training_set, cache_dir) -> TrainingArrays:
+    return training_arrays(training_set, MODEL, 1, cache_dir, World())
+
+
+def test_pictures_whose_features_are_known_are_not_read_again(training_set, cache_dir):
+    first = arrays(training_set, cache_dir)
+    for path in training_set.folder.glob("*.[jp][pn]g"):
+        path.unlink()
+    again = arrays(training_set, cache_dir)
+    torch.testing.assert_close(again.photos_NVF, first.photos_NVF, rtol=0, atol=0)
+    torch.testing.assert_close(again.documents.pictures_NVF, first.documents.pictures_NVF, rtol=0, atol=0)
+    assert again.documents.has_picture_N.tolist() == [True] * 5 + [False]
+
+
+def test_a_training_set_of_an_older_release_gives_the_same(training_set, cache_dir):
+    first = arrays(training_set, cache_dir)
+    tiny_training_set.without_hashes(training_set)
+    again = arrays(training_set, cache_dir)
+    assert again.picture_hashes == first.picture_hashes
+    torch.testing.assert_close(again.photos_NVF, first.photos_NVF, rtol=0, atol=0)
+
+
+def test_a_photo_that_was_replaced_since_it_was_governed_is_refused(training_set, cache_dir, tmp_path):
+    arrays(training_set, cache_dir)
+    empty_cache = tmp_path / "cache"
+    empty_cache.mkdir()
+    (empty_cache / "encoders").symlink_to(cache_dir / "encoders")
+    photo, other = (training_set.folder / f"photo-{name}-0.jpg" for name in ("red", "blue"))
+    photo.write_bytes(other.read_bytes() + bytes(1))
+    with pytest.raises(ImageError, match="have changed since `immr govern` read them"):
+        arrays(training_set, empty_cache)
