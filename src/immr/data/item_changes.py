@@ -82,7 +82,8 @@ def _with_pictures(read: ReadItems, downloads: Downloads) -> ReadItems:
             rejected[reason] += 1
             if len(named := examples.setdefault(reason, [])) < EXAMPLES:
                 named.append(name)
-    return ReadItems(items, TableCounts(read.counts.rows_in, len(items), rejected, examples))
+    # a plain mapping: `asdict` turns a Counter into counts of pairs
+    return ReadItems(items, TableCounts(read.counts.rows_in, len(items), dict(rejected), examples))
 
 
 def _refusal(item: Item, found: Inspection) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -35,6 +36,16 @@ def test_a_change_through_the_service_equals_one_by_the_command(settings: Settin
     assert removed and removed.progress == found.progress
     assert perform(connect(settings), Request("status")) == found
     assert [set(titles(settings, number)) for number in (1, 2)] == [{"green", "blue"}] * 2
+
+
+def test_a_file_with_rejected_items_is_answered_too(settings: Settings, tmp_path: Path) -> None:
+    lost = dataclasses.replace(blue(settings), item_id="lost", image=str(tmp_path / "lost.png"))
+    new = write(tmp_path / "new.parquet", [blue(settings), lost])
+    with serving(connect(settings)):
+        added = ask(settings, Request("upsert", source=str(new)))
+    assert added and added.rows_in == 2 and sum(added.rejected.values()) == 1
+    assert [*added.rejected] == [*added.examples]
+    assert catalogue.outbox(connect(settings)).latest() == 1  # the command did not do it again
 
 
 def test_an_error_there_is_raised_here(settings: Settings, tmp_path: Path) -> None:
