@@ -67,7 +67,7 @@ class PageMetrics(Collector):
             found.append(
                 GaugeMetricFamily(
                     "immr_experiment_sample_ratio_p_value",
-                    "Below 0.001 the users per variant do not fit the weights",
+                    "Below 0.001 the users per variant do not match the weights",
                     value=readout.sample_ratio.p_value,
                 )
             )

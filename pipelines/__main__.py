@@ -30,7 +30,7 @@ Version = Annotated[str, typer.Option(help="Name of the pipeline's version; uplo
 Recipe = Annotated[str, typer.Option(help="Name of the recipe.")]
 Workers = Annotated[int, typer.Option("--workers", "--processes", help="Training processes.")]
 Gpus = Annotated[int, typer.Option(help="GPUs reserved for each training process on a cluster.")]
-GateMargin = Annotated[float, typer.Option(help="How much worse than the champion the lower bound may be.")]
+GateMargin = Annotated[float, typer.Option(help="Lowest acceptable lower bound of (candidate − champion).")]
 Rank = Annotated[bool, typer.Option(help="Also learn a ranker from the click log.")]
 Deploy = Annotated[bool, typer.Option(help="Deploy a version that passes the gate.")]
 Share = Annotated[float, typer.Option(help="Share of users that a challenger gets.")]

@@ -62,7 +62,7 @@ def test_the_whole_page(page: TestClient) -> None:
         "immr-1 (champion)",
         "The challenger is better",
         "Last entry in the promotion log: wait, 2024-05-01 12:05 UTC.",
-        "fits the weights",
+        "matches the weights",
         "2,640 training photos in 81 classes.",
         "Its file is missing. Run the pipeline again.",
         "All metrics, challenger against champion",
@@ -187,7 +187,7 @@ def test_nothing_there_yet(tmp_path: Path) -> None:
         "No search has come through the gateway yet.",
         "No pipeline has run yet.",
         "Nothing has been shown in this experiment yet.",
-        "Nobody has looked yet:",
+        "Drift has not been checked yet:",
         "There has been no test yet.",
     ):
         assert sentence in shown

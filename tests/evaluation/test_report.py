@@ -82,7 +82,7 @@ def test_the_page_shows_numbers_verdict_and_answers(model: Model, items: list[It
     assert not re.search(r'(src|href)="(?!data:|#)|url\(|@import|<script', text)
     assert "prefers-color-scheme: dark" in text
     assert "· immr-1: rank " in text
-    first_bad, last_good = text.index("✗ right item at rank"), text.rindex("✓ right</span>")
+    first_bad, last_good = text.index("✗ correct item at rank"), text.rindex("✓ correct</span>")
     assert first_bad < last_good
 
 
@@ -94,7 +94,7 @@ def test_it_starts_with_a_summary(model: Model, items: list[Item], tmp_path: Pat
     name, part = min(candidate.slices.items(), key=lambda slice: slice[1].intervals["recall@1"].mean)
     summary = [
         'class="verdict',
-        f"{right} of 60 photos</strong> have a right first answer",
+        f"{right} of 60 photos</strong> have a correct first hit",
         f"Weakest slice: <strong>{name}</strong>, recall@1 {part.intervals['recall@1'].mean:.3f}",
         "Most frequent confusion: ",
         "Confidence intervals resample",
@@ -120,7 +120,7 @@ def test_it_says_how_far_reported_and_judged_recall_may_differ(
     page = write_report(candidate, items, tmp_path / "g.html", background=Background(manifest=manifest))
     between = f"between about {reported - 0.12:.3f} and {min(reported + 0.12, 1):.3f}"
     text, _ = read(page)
-    assert (between in text and "an estimated 12.0 % of them are wrong" in text) == said
+    assert (between in text and "an estimated 12.0 % are wrong" in text) == said
     assert ("If people judged" in text) == said
 
 
@@ -151,7 +151,7 @@ def test_it_says_when_held_out_photos_were_taken(
 
 def test_the_page_works_without_champion_and_verdict(model: Model, items: list[Item], tmp_path: Path) -> None:
     text, _ = read(write_report(model(0.0), items, tmp_path / "g.html", max_queries=3))
-    assert "0 of 60 photos have a wrong first answer. Shown are 3" in text
+    assert "0 of 60 photos have a wrong first hit. 3 are shown" in text
     assert 'class="verdict' not in text
 
 

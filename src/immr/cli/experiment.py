@@ -199,7 +199,7 @@ def experiment_decide(
     """
     parts = parts_of(ctx)
     if every_s is not None and if_revision:
-        raise typer.BadParameter("--if-revision means one decision: leave out --every-s")
+        raise typer.BadParameter("--if-revision is for a single decision: leave out --every-s")
     if every_s is None:
         watched = decide(parts, apply, revision=if_revision)
     else:
@@ -269,7 +269,9 @@ def _print_readout(watched: watch_verb.Watched) -> None:
     _print_table("CTR by segment, corrected for their number", segment_rows(watched.segments))
     _print_table("Sample ratio and guardrails", check_rows(readout))
     if readout.sample_ratio is not None and readout.sample_ratio.ok:
-        console.print(f"the users fit the weights (p = {readout.sample_ratio.p_value:.3f})", highlight=False)
+        console.print(
+            f"the users match the weights (p = {readout.sample_ratio.p_value:.3f})", highlight=False
+        )
     for marked in readout.bots:
         console.print(
             f"excluded from {marked.variant}: {marked.users} bots ({marked.rule}), {marked.queries} queries"

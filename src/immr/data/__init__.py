@@ -1,1 +1,1 @@
-"""Reads a shop's tables and pictures, checks them against the data contract; the training set's files."""
+"""Reads a shop's tables and pictures and checks them against the data contract; defines the training set's files."""

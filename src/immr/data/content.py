@@ -1,4 +1,4 @@
-"""One hash of a shop's tables and pictures, so that unchanged data are not governed again; one of their listing."""
+"""Hashes of a shop's tables and pictures, so that unchanged data are not governed again, and of their listing."""
 
 from __future__ import annotations
 

@@ -118,5 +118,5 @@ def read_ids(file: Path) -> list[str]:
     except (pa.ArrowException, KeyError) as error:
         raise ContractError(f"{file} has no readable column item_id ({error}): write it again") from error
     if not all(ids):
-        raise ContractError(f"{file} has rows without an item_id: leave them out")
+        raise ContractError(f"{file} has rows without an item_id: remove them")
     return list(dict.fromkeys(ids))

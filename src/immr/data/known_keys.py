@@ -1,4 +1,4 @@
-"""A set of keys too many to hold as text: 64-bit hashes in sorted runs."""
+"""A set of more keys than fit in memory as text: 64-bit hashes in sorted runs."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from immr.evaluation.result import Evaluation
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Photos of one item whose first answer is another item."""
+    """Photos of one item whose first hit is another item."""
 
     right: str  # item_id
     answered: str  # item_id
@@ -20,7 +20,7 @@ class Confusion:
 
 
 def confusions(evaluation: Evaluation, limit: int) -> list[Confusion]:
-    """The most frequent wrong first answers; ties in item_id order."""
+    """The most frequent wrong first hits; ties in item_id order."""
     photos = Counter(evaluation.right_items)
     wrong = Counter(
         (right, answers[0])

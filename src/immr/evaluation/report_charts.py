@@ -47,14 +47,14 @@ def slice_chart(
 
 
 def calibration_chart(bins: Sequence[Bin]) -> Markup:
-    """Share of right answers by score, and the diagonal on which the score would equal that share."""
+    """Share of correct first hits by score, and the diagonal on which the score would equal that share."""
     answers = [
         Point(
             part.score,
             part.right.mean,
             part.right.low,
             part.right.high,
-            f"score {part.score:.2f}: {part.right.mean:.0%} of {part.answers} right",
+            f"score {part.score:.2f}: {part.right.mean:.0%} of {part.answers} correct",
         )
         for part in bins
     ]
@@ -62,7 +62,7 @@ def calibration_chart(bins: Sequence[Bin]) -> Markup:
     return line_chart(
         [Series("answers", answers, 0), Series("score = share right", diagonal, 3)],
         name="calibration-chart",
-        title="Share of right answers by score",
+        title="Share of correct first hits by score",
         description="The table below has the same numbers.",
         value_text=lambda value: f"{value:g}",
         x_ticks=number_ticks,

@@ -198,7 +198,7 @@ def test_on_the_command_line(deployed: Settings) -> None:
         word in shown
         for word in (
             *("A/B readout", "Other metrics", "CTR@1", "number of looks", "promote"),
-            *("Sample ratio and guardrails", "users by weight", "the users fit the weights (p ="),
+            *("Sample ratio and guardrails", "users by weight", "the users match the weights (p ="),
         )
     )
     decided = json.loads(run(app, ["experiment", "decide", "--apply", "--json"]).output)

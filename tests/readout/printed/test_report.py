@@ -23,7 +23,7 @@ def test_the_report_is_one_page_that_loads_nothing() -> None:
     split = segments(joined, searches, TEST, ["country"])
     events = [TestEvent(NOON, "test", "started", "<ann>", "immr-1", "immr-2", 0.5)]
     html = render(TEST, found, decide(found, DecisionPolicy()), split, events)
-    for part in ("Promote.", "The challenger is better", "Sample ratio: the users fit", "c1", "differs"):
+    for part in ("Promote.", "The challenger is better", "Sample ratio: the users match", "c1", "differs"):
         assert part in html
     assert html.count("<svg") == 2
     assert "&lt;ann&gt;" in html and "<ann>" not in html

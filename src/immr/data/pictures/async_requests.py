@@ -1,4 +1,4 @@
-"""Requests for pictures from asyncio, in threads of their own."""
+"""Requests for pictures from asyncio, in separate threads."""
 
 from __future__ import annotations
 

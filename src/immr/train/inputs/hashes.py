@@ -1,4 +1,4 @@
-"""Content hashes of the training set's pictures, for which the ranks share out the reading."""
+"""Content hashes of the training set's pictures; each rank reads its share of the files."""
 
 from __future__ import annotations
 
