@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from dashboards import figures
 from dashboards.cached import CachedValue
@@ -170,13 +167,14 @@ class Live:
 
     def _sums(self, experiment: Experiment) -> Sums:
         """Sums of users. For an A/B test the event log computes them, so no impression becomes a Python row."""
+        from immr.events.sink import on_disk
         from immr.readout.readout import PRE_PERIOD
-        from immr.readout.relations import before_the_test
+        from immr.readout.relations import split_at_start
         from immr.readout.sums import Rank, sum_up, sum_up_queries
 
         if experiment.kind == "interleave":  # only rows tell whose items were clicked
-            since = experiment.started
-            return sum_up(self._events.joined(since), experiment, self._events.searches(since))
+            with on_disk(self._events, experiment.started, "impressions", "searches") as files:
+                return sum_up(files["impressions"], experiment, files["searches"])
         versions = {
             (side.name, other.model_version) for side in experiment.variants for other in experiment.variants
         }
@@ -189,11 +187,10 @@ class Live:
                 if (each.variant, each.model_version) in versions
             ]
 
-        queries, before = self._events.by_query(start and start - PRE_PERIOD), None
-        if start is not None:
-            before = before_the_test(queries, experiment)
-            queries = queries.filter(pc.greater_equal(queries["ts"], pa.scalar(start, queries["ts"].type)))
-        return sum_up_queries(queries, experiment, self._events.searches(start), ranks, before)
+        with on_disk(self._events, start and start - PRE_PERIOD, "queries", "searches") as files:
+            queries, before = split_at_start(files["queries"], experiment, PRE_PERIOD)
+            searches = replace(files["searches"], since=start)
+            return sum_up_queries(queries, experiment, searches, ranks, before)
 
     def _places(self) -> Places:
         """CTR by category from the event log, and by rank from the readout."""

@@ -9,10 +9,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from immr.errors import EventLogError, EventRefusedError
-from immr.events.event_log import CLICKED_SCHEMA, JOINED_SCHEMA, SEARCHES_SCHEMA, EventLog
+from immr.events import sql
+from immr.events.event_log import CLICKED_SCHEMA, JOINED_SCHEMA, SCHEMAS, SEARCHES_SCHEMA, EventLog
 from immr.events.kafka.log import KafkaEventLog
 from immr.events.postgres.log import PostgresEventLog
 from immr.events.sqlite import SqliteEventLog
@@ -63,6 +65,29 @@ def test_an_empty_log_returns_empty_tables_and_sums(log: EventLog) -> None:
     assert log.searches().schema == SEARCHES_SCHEMA
     assert (log.joined().num_rows, log.searches().num_rows) == (0, 0)
     assert (log.ctr_over_time(60), log.funnel(), log.latency()) == ([], [], [])
+
+
+def test_batches_are_the_tables_in_parts(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "_ROWS_PER_BATCH", 2)
+    for number in range(5):
+        at = NOON + timedelta(minutes=number)
+        log.record_search(search(f"q{number}", ts=at), [impression(f"q{number}", "a", ts=at)])
+        log.record_clicks([click(f"q{number}", "a")])
+    since = NOON + timedelta(minutes=1)
+    tables = {
+        "impressions": log.joined,
+        "searches": log.searches,
+        "clicks": log.clicks,
+        "queries": log.by_query,
+    }
+    for name, whole in tables.items():
+        batches = list(log.batches(name, since))
+        assert [batch.num_rows for batch in batches] == [2, 2] if name != "clicks" else [2, 2, 1]
+        assert pa.Table.from_batches(batches, schema=SCHEMAS[name]).equals(whole(since))
+    first = log.batches("impressions")
+    assert next(first).num_rows == 2
+    first.close()
+    assert log.record_impressions([impression("later", "a")]) == 1
 
 
 def test_recording_nothing_is_allowed(log: EventLog) -> None:

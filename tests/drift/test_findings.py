@@ -42,10 +42,9 @@ def test_scores_that_fell_and_rose() -> None:
 
 
 def test_categories_need_more_than_certainty() -> None:
-    before = ["milk"] * 6000 + ["juice"] * 4000
-    little = ["milk"] * 5600 + ["juice"] * 4400
+    before, little = {"milk": 6000, "juice": 4000}, {"milk": 5600, "juice": 4400}
     assert not of_categories(before, little, POLICY).found  # p is far below alpha, the shift is small
-    found = of_categories(before, ["milk"] * 200 + ["new items"] * 200, POLICY)
+    found = of_categories(before, {"milk": 200, "new items": 200}, POLICY)
     assert found.found
     assert "new items 0% → 50%" in found.sentence
 
@@ -65,7 +64,7 @@ def test_too_few_rows_give_no_verdict() -> None:
     few = of_photos(photos(rng, 900), photos(rng, 99), POLICY)
     assert few.found is None
     assert "IMMR_KEEP_PHOTOS" in few.look_at
-    assert of_categories(["milk"] * 5, ["milk"] * 500, POLICY).look_at == ""
+    assert of_categories({"milk": 5}, {"milk": 500}, POLICY).look_at == ""
     with pytest.raises(DriftError, match="alpha"):
         DriftPolicy(alpha=0)
 

@@ -8,8 +8,10 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from immr.events import photos as photo_store
 from immr.events.photos import PhotoStore
 
 JPEG, PNG = b"\xff\xd8\xff photo", b"\x89PNG photo"
@@ -36,6 +38,21 @@ def test_identical_photos_share_a_file(tmp_path: Path) -> None:
     assert first == second != other
     assert (first.suffix, other.suffix) == (".jpg", ".png")
     assert photos.by_query() == {"q1": first, "q2": first, "q3": other}
+
+
+def test_the_photos_of_all_queries_are_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photo_store, "_LINES_PER_BATCH", 2)
+    photos = PhotoStore(tmp_path / "photos")
+    with photos.on_disk() as file:
+        assert pq.read_table(file).num_rows == 0
+    first, gone = photos.keep("q1", JPEG), photos.keep("q2", PNG)
+    assert photos.keep("q3", JPEG) == first
+    gone.unlink()
+    with photos.on_disk() as file:
+        columns = pq.read_table(file).to_pydict()
+    expected = {"query_id": ["q1", "q2", "q3"], "image": [str(first), "", str(first)], "number": [0, 1, 2]}
+    assert columns == expected
+    assert not file.exists()
 
 
 def test_forget_deletes_old_photos_and_their_index_lines(tmp_path: Path) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import weakref
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
-from immr.events.event_log import CLICKS_SCHEMA, JOINED_SCHEMA, SEARCHES_SCHEMA
-from immr.events.sink import sink
+from immr.errors import EventLogError
+from immr.events.event_log import CLICKS_SCHEMA, JOINED_SCHEMA, SCHEMAS, SEARCHES_SCHEMA, EventLog, EventTable
+from immr.events.sink import on_disk, sink
 from immr.events.sqlite import SqliteEventLog
 from immr.experiment import changes
 from immr.experiment.definition import save
@@ -114,6 +119,52 @@ def test_a_daily_run_rewrites_its_days_and_keeps_the_others(tmp_path: Path) -> N
     assert (sunk.days, sunk.clicks) == (2, 3)
     assert first.stat().st_mtime_ns == before
     assert rows(tmp_path / "out", "clicks") == 4
+
+
+class LongLog:
+    """A log of many batches over three days, which notes how many of them exist at once."""
+
+    def __init__(self, batches: int) -> None:
+        self.count, self.alive, self.most = batches, 0, 0
+
+    def batches(self, table: EventTable, since: datetime | None = None) -> Iterator[pa.RecordBatch]:
+        for number in range(self.count):
+            ts = NOON + timedelta(days=3) * number / self.count
+            rows = [dict.fromkeys(SCHEMAS[table].names) | {"query_id": f"q{number}", "ts": ts}] * 3
+            batch = pa.RecordBatch.from_pylist(rows, schema=SCHEMAS[table])
+            self.alive += 1
+            self.most = max(self.most, self.alive)
+            weakref.finalize(batch, self._gone)
+            yield batch
+            del batch
+
+    def _gone(self) -> None:
+        self.alive -= 1
+
+
+def test_a_long_log_is_never_in_memory(tmp_path: Path) -> None:
+    log = LongLog(100)
+    sunk = sink(cast("EventLog", log), tmp_path / "out")
+    assert (sunk.days, sunk.searches, sunk.impressions, sunk.clicks) == (4, 300, 300, 300)
+    assert [rows(tmp_path / "out", table) for table in ("searches", "impressions", "clicks")] == [300] * 3
+    with on_disk(cast("EventLog", log), None, "impressions", "queries") as files:
+        paths = [Path(files[table].path) for table in ("impressions", "queries")]
+        assert [pq.read_metadata(path).num_rows for path in paths] == [300, 300]
+        assert pq.read_table(paths[0])["ts"].to_pylist() == sorted(pq.read_table(paths[0])["ts"].to_pylist())
+    assert not any(path.exists() for path in paths)
+    assert log.most <= 2
+
+
+def test_a_log_that_fails_in_the_middle_leaves_no_file_of_that_day(tmp_path: Path) -> None:
+    class Failing(LongLog):
+        def batches(self, table: EventTable, since: datetime | None = None) -> Iterator[pa.RecordBatch]:
+            yield from super().batches(table, since)
+            raise EventLogError("gone")
+
+    with pytest.raises(EventLogError, match="gone"):
+        sink(cast("EventLog", Failing(6)), tmp_path / "out")
+    assert rows(tmp_path / "out", "searches") == 3 * 5  # of the days before
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
 
 
 def test_an_empty_log_writes_nothing(tmp_path: Path) -> None:

@@ -27,12 +27,14 @@ class Fetched:
         return taken
 
 
-def test_a_table_has_all_rows_of_the_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_have_all_rows_of_the_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sql, "_ROWS_PER_BATCH", 2)
     schema = pa.schema([("id", pa.int64()), ("clicked", pa.bool_())])
-    table = sql.table_of(Fetched([(row, row % 2) for row in range(5)]), schema)
+    batches = list(sql.batches_of(Fetched([(row, row % 2) for row in range(5)]), schema))
+    assert [batch.num_rows for batch in batches] == [2, 2, 1]
+    table = pa.Table.from_batches(batches)
     assert table.to_pydict() == {"id": [0, 1, 2, 3, 4], "clicked": [False, True, False, True, False]}
-    assert sql.table_of(Fetched([]), schema).schema == schema
+    assert list(sql.batches_of(Fetched([]), schema)) == []
 
 
 def test_rows_have_the_order_of_the_tables_that_are_read() -> None:
@@ -43,7 +45,8 @@ def test_rows_have_the_order_of_the_tables_that_are_read() -> None:
         (click, sql.click_row(click, sql.microseconds), CLICKS_SCHEMA),
     ):
         given = {each.name: getattr(record, each.name) for each in fields(record)}
-        assert sql.table_of(Fetched([row]), schema).to_pylist() == [given]
+        [batch] = sql.batches_of(Fetched([row]), schema)
+        assert batch.to_pylist() == [given]
 
 
 def test_times_need_a_zone_and_keep_their_microseconds() -> None:

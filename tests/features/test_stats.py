@@ -112,7 +112,7 @@ def test_a_file_of_impressions_gives_the_same(tmp_path):
     )
 
 
-def test_live_counts_are_added_and_queries_left_out():
+def test_live_counts_are_added_and_queries_left_out(tmp_path):
     live = pa.Table.from_pylist(
         [
             {"item_id": "apple", "impressions": 3, "clicks": 1},
@@ -123,6 +123,11 @@ def test_live_counts_are_added_and_queries_left_out():
     without = pa.table({"query_id": ["q0", "q1"]})
     apple = _by_item(item_stats(ITEMS, _impressions(ROWS), NOW, live=live, without_queries=without))["apple"]
     assert (apple["impressions_7d"], apple["clicks_7d"]) == (20 + 5 - 2, 6 + 1 - 2)
+    for number in range(2):
+        pq.write_table(without.slice(number, 1), tmp_path / f"{number}.parquet")
+    files = [tmp_path / f"{number}.parquet" for number in range(2)]
+    of_files = item_stats(ITEMS, _impressions(ROWS), NOW, live=live, without_queries=files)
+    assert _by_item(of_files)["apple"] == apple
 
 
 def test_broken_input_is_refused():

@@ -13,7 +13,6 @@ from immr.errors import ContractError, ExperimentError
 from immr.loop import watch as watching
 from immr.readout.readout import readout
 from immr.readout.relations import Parquet, copy_events
-from immr.readout.sums import bots_among
 from immr.settings import Settings
 from immr.wiring import connect
 from tests.readout.even_experiment import NOON
@@ -52,7 +51,7 @@ def test_without_a_start_everything_is_read(settings: Settings) -> None:
     files = Parquet(f"{settings.home}/exported/impressions-*.parquet")
     found = readout(files, experiment(["http://a:1", "http://b:1"], STARTED))
     assert sum(side.users for side in found.variants) == 400
-    assert bots_among(files, None) == []
+    assert found.bots == ()
 
 
 def test_missing_files_and_columns_are_named(settings: Settings, tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from immr.errors import ExperimentError
@@ -16,7 +18,7 @@ from immr.readout.bots import NO_CLICK, TOO_FAST, BotPolicy
 from immr.readout.health import SLOW_MS
 from immr.readout.printed.text import secondary_rows
 from immr.readout.readout import Readout, readout
-from immr.readout.relations import before_the_test
+from immr.readout.relations import Parquet, split_at_start
 from immr.readout.sums import sum_up
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -146,20 +148,23 @@ def test_cuped_needs_users_from_before_the_test() -> None:
     assert FOUND.arms[0].cuped is None
 
 
-def test_the_time_before_the_test_ends_at_the_challengers_first_impression() -> None:
+def test_the_time_before_the_test_ends_at_the_challengers_first_impression(tmp_path: Path) -> None:
+    def end_of(events: pa.Table, experiment: Experiment = EXPERIMENT) -> datetime | None:
+        pq.write_table(events, tmp_path / "events.parquet")
+        joined, before = split_at_start(
+            Parquet(str(tmp_path / "events.parquet")), experiment, timedelta(days=14)
+        )
+        assert joined.since == experiment.started
+        return before and before.until
+
     early = shopped(10, start=NOON - timedelta(days=1))
-    assert (
-        before_the_test(early, EXPERIMENT)["ts"].to_pylist() == early["ts"].to_pylist()[: _first_seen(early)]
-    )
+    assert end_of(early) == early["ts"][_first_seen(early)].as_py()
     only_champion = early.set_column(
         early.column_names.index("model_version"), "model_version", [["immr-1"] * early.num_rows]
     )
-    assert before_the_test(only_champion, EXPERIMENT).num_rows == early.num_rows
-    assert before_the_test(shopped(10), EXPERIMENT).num_rows == 0
-    assert (
-        before_the_test(early, Experiment("alone", "s", (Variant("champion", "http://a", "m", 1),))).num_rows
-        == 0
-    )
+    assert end_of(only_champion) == end_of(shopped(10)) == EXPERIMENT.started
+    alone = Experiment("alone", "s", (Variant("champion", "http://a", "m", 1),), started=NOON)
+    assert end_of(early, alone) is None
 
 
 def _first_seen(early: pa.Table) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 from immr.errors import DataError
 from immr.storage import atomic
-from immr.storage.atomic import replace_folder_atomically, write_atomically
+from immr.storage.atomic import replace_folder_atomically, write_atomically, writing_atomically
 
 
 def test_writing_creates_the_folder_and_leaves_no_temporary_file(tmp_path: Path) -> None:
@@ -15,6 +15,19 @@ def test_writing_creates_the_folder_and_leaves_no_temporary_file(tmp_path: Path)
     assert (tmp_path / "deep" / "note").read_text() == "new"
     assert (tmp_path / "deep" / "note").stat().st_mode & 0o777 == 0o644
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["note"]
+
+
+def test_content_written_in_parts_replaces_the_file_at_the_end_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "table"
+    with writing_atomically(path) as temporary:
+        temporary.write_text("first")
+        assert not path.exists()
+    with pytest.raises(ZeroDivisionError), writing_atomically(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "first"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [entry.name for entry in path.parent.iterdir()] == ["table"]
 
 
 @pytest.fixture(params=["exchange", "two steps"])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -141,11 +140,11 @@ def of_scores(reference_N: FloatArray, new_M: FloatArray, policy: DriftPolicy) -
     )
 
 
-def of_categories(reference: Sequence[str], new: Sequence[str], policy: DriftPolicy) -> DriftFinding:
-    """Compare the categories of held-out photos with those of clicked items, one per user."""
-    if few := _too_few(CATEGORIES, len(reference), len(new), policy):
+def of_categories(reference: Mapping[str, int], new: Mapping[str, int], policy: DriftPolicy) -> DriftFinding:
+    """Compare how many held-out photos and clicked items, one per user, each category has."""
+    if few := _too_few(CATEGORIES, sum(reference.values()), sum(new.values()), policy):
         return few
-    found = two_sample.shares(Counter(reference), Counter(new))
+    found = two_sample.shares(reference, new)
     drifted = found.p_value <= policy.alpha and found.distance >= policy.least_stability_index
     moved = ", ".join(f"{name} {before:.0%} → {now:.0%}" for name, before, now in found.moved)
     return DriftFinding(

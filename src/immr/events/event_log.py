@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 import pyarrow as pa
 
@@ -85,6 +85,15 @@ QUERIES_SCHEMA = pa.schema(
 )
 """One row per query with impressions: sums over them."""
 
+EventTable = Literal["impressions", "searches", "clicks", "queries"]
+SCHEMAS: Mapping[EventTable, pa.Schema] = {
+    "impressions": JOINED_SCHEMA,
+    "searches": SEARCHES_SCHEMA,
+    "clicks": CLICKS_SCHEMA,
+    "queries": QUERIES_SCHEMA,
+}
+"""The tables that `EventLog.batches` reads, and their columns."""
+
 
 class EventLog(Protocol):
     """An append-only log, safe to share between threads.
@@ -130,6 +139,18 @@ class EventLog(Protocol):
 
         Raises:
             EventRefusedError: The log will never accept one of the events.
+            EventLogError: The log is not available.
+        """
+
+    def batches(
+        self, table: EventTable, since: datetime | None = None
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """The rows of `joined` (impressions), `searches`, `clicks` or `by_query` (queries), in their order.
+
+        The caller holds one batch at a time, however long the log is: `sink.on_disk` makes files of them. The methods
+        named here hold all rows. Close the generator if it is not read to its end.
+
+        Raises:
             EventLogError: The log is not available.
         """
 

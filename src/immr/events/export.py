@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from immr.data.contract import IMPRESSIONS, QUERIES
+from immr.data.contract import IMPRESSIONS, QUERIES, TableContract
 from immr.data.sources.catalogue_copy import CatalogueCopy
 from immr.errors import EventLogError
+from immr.readout.bots import DEFAULT_BOT_POLICY, mark_bots
+from immr.readout.relations import Parquet
+from immr.readout.sums import open_queries
 from immr.storage.atomic import replace_folder_atomically
 
+if TYPE_CHECKING:
+    import duckdb
+
 _REPLACEABLE = ("queries.parquet", "impressions.parquet", "items.parquet", "attributes.toml")
+_ROWS_PER_BATCH = 50_000
+
+_EXPORTED = """CREATE TEMP TABLE exported AS
+    SELECT query_id, image FROM asked ANTI JOIN bots USING (user_id)
+    JOIN (SELECT query_id, arg_max(image, number) AS image FROM read_parquet($photos) GROUP BY query_id)
+    USING (query_id) WHERE image <> ''"""
+_ROWS = {
+    QUERIES.name: "asked JOIN exported USING (query_id) ORDER BY ts, query_id",
+    IMPRESSIONS.name: "shown SEMI JOIN exported USING (query_id) ORDER BY ts, query_id, position, item_id",
+}
 
 
 @dataclass(frozen=True)
@@ -31,12 +46,7 @@ class Exported:
 
 
 def export(
-    joined: pa.Table,
-    searches: pa.Table,
-    photos: Mapping[str, Path],
-    bots: Collection[str],
-    out: Path,
-    catalogue: CatalogueCopy | None = None,
+    joined: Parquet, searches: Parquet, photos: Path, out: Path, catalogue: CatalogueCopy | None = None
 ) -> Exported:
     """Write the `queries` and `impressions` tables, and the `items` if a catalogue is given.
 
@@ -44,10 +54,9 @@ def export(
     their impressions. Queries of bots are left out.
 
     Args:
-        joined: Impressions, as returned by `EventLog.joined`.
-        searches: Searches, as returned by `EventLog.searches`.
-        photos: The photo of each query_id, as returned by `PhotoStore.by_query`.
-        bots: User ids that are not shoppers.
+        joined: Impressions, as returned by `EventLog.batches`.
+        searches: Searches, likewise.
+        photos: The photos, see `PhotoStore.on_disk`.
         out: The folder to write; an earlier export in it is replaced as a whole.
         catalogue: The shop's items, which the event log does not have.
 
@@ -55,31 +64,44 @@ def export(
         EventLogError: No query is left.
         DataError: `out` holds something other than an earlier export.
     """
-    is_bot = pc.is_in(searches["user_id"], value_set=pa.array(sorted(bots), pa.string()))
-    human = searches.filter(pc.invert(is_bot))
-    images = pa.array([_uri(photos, query_id) for query_id in human["query_id"].to_pylist()], pa.string())
-    queries = human.append_column("image", images).filter(pc.is_valid(images))
-    if not queries.num_rows:
-        raise EventLogError(
-            f"none of {searches.num_rows} queries ({human.num_rows} by shoppers) has a photo to train "
-            "on: set IMMR_KEEP_PHOTOS=1 for the gateway"
-        )
-    shown = joined.filter(pc.is_in(joined["query_id"], value_set=queries["query_id"].combine_chunks()))
-    with replace_folder_atomically(out, _REPLACEABLE) as folder:
-        for contract, table in ((QUERIES, queries), (IMPRESSIONS, shown)):
-            ordered = table.select(contract.columns.names).cast(contract.columns)
-            pq.write_table(ordered, folder / f"{contract.name}.parquet")
-        if catalogue is not None:
-            catalogue.write(folder)
+    with open_queries(joined, searches) as base:
+        mark_bots(base, DEFAULT_BOT_POLICY)
+        base.execute(_EXPORTED, {"photos": str(photos)})
+        everyones = _count(base, "asked")
+        shoppers = _count(base, "asked ANTI JOIN bots USING (user_id)")
+        exported = _count(base, "exported")
+        if not exported:
+            raise EventLogError(
+                f"none of {everyones} queries ({shoppers} by shoppers) has a photo to train "
+                "on: set IMMR_KEEP_PHOTOS=1 for the gateway"
+            )
+        with replace_folder_atomically(out, _REPLACEABLE) as folder:
+            _write(base, QUERIES, folder)
+            impressions = _write(base, IMPRESSIONS, folder)
+            if catalogue is not None:
+                catalogue.write(folder)
     return Exported(
         folder=out,
-        queries_in=searches.num_rows,
-        queries=queries.num_rows,
-        without_photo=human.num_rows - queries.num_rows,
-        of_bots=searches.num_rows - human.num_rows,
-        impressions=shown.num_rows,
+        queries_in=everyones,
+        queries=exported,
+        without_photo=shoppers - exported,
+        of_bots=everyones - shoppers,
+        impressions=impressions,
     )
 
 
-def _uri(photos: Mapping[str, Path], query_id: str) -> str | None:
-    return str(photos[query_id].absolute()) if query_id in photos else None
+def _count(base: duckdb.DuckDBPyConnection, rows: str) -> int:
+    [(count,)] = base.execute(f"SELECT count(*) FROM {rows}").fetchall()
+    return int(count)
+
+
+def _write(base: duckdb.DuckDBPyConnection, contract: TableContract, folder: Path) -> int:
+    """Write a table's file in batches; returns the number of rows."""
+    schema = contract.columns
+    found = base.sql(f"SELECT {', '.join(schema.names)} FROM {_ROWS[contract.name]}")
+    rows = 0
+    with pq.ParquetWriter(folder / f"{contract.name}.parquet", schema) as writer:
+        for batch in found.to_arrow_reader(_ROWS_PER_BATCH):
+            writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+            rows += batch.num_rows
+    return rows

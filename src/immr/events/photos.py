@@ -17,13 +17,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from immr.storage.atomic import write_atomically
 
 _LOG = logging.getLogger(__name__)
 _KINDS = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp"}
 _SWEEP_INTERVAL_S = 3600.0
+_LINES_PER_BATCH = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,34 @@ class PhotoStore:
         existing = {path for path in set(photos.values()) if path.is_file()}
         return {query_id: path for query_id, path in photos.items() if path in existing}
 
+    @contextmanager
+    def on_disk(self) -> Iterator[Path]:
+        """Which query sent which photo, as a Parquet file that is deleted at the end; an index may be very long.
+
+        Columns: `query_id`; `image`, an absolute path, or empty if the photo was deleted; `number` of the line. Of a
+        query's rows the last one counts.
+        """
+        with TemporaryDirectory(prefix="immr-photos-") as folder:
+            file = Path(folder) / "photos.parquet"
+            self._write_table(file)
+            yield file
+
+    def _write_table(self, file: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        schema = pa.schema([("query_id", pa.string()), ("image", pa.string()), ("number", pa.int64())])
+        lines = enumerate(self._sent())
+        with pq.ParquetWriter(file, schema) as writer:
+            while part := list(islice(lines, _LINES_PER_BATCH)):
+                paths = [(self._folder / sent.photo).absolute() for _, sent in part]
+                columns = [
+                    [sent.query_id for _, sent in part],
+                    [str(path) if path.is_file() else "" for path in paths],
+                    [number for number, _ in part],
+                ]
+                writer.write_table(pa.table(columns, schema=schema))
+
     def forget_expired(self) -> int:
         """Delete photos older than `max_age`, unless that was done within the last hour.
 
@@ -130,18 +161,17 @@ class PhotoStore:
             _LOG.info("deleted %d photos last sent before %s", len(old), before.isoformat())
         return len(old)
 
-    def _sent(self) -> list[_Sent]:
+    def _sent(self) -> Iterator[_Sent]:
         """The lines of the index, oldest first."""
         if not self._index.is_file():
-            return []
-        sent = []
-        for number, line in enumerate(self._index.read_bytes().splitlines(), start=1):
-            try:
-                entry = json.loads(line)
-                sent.append(_Sent(entry["query_id"], entry["photo"], entry.get("ts")))
-            except (ValueError, KeyError, TypeError):
-                _LOG.warning("skipped line %d of %s: it is incomplete", number, self._index)
-        return sent
+            return
+        with self._index.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    entry = json.loads(line)
+                    yield _Sent(entry["query_id"], entry["photo"], entry.get("ts"))
+                except (ValueError, KeyError, TypeError):
+                    _LOG.warning("skipped line %d of %s: it is incomplete", number, self._index)
 
     @contextmanager
     def _locked(self, kind: int) -> Iterator[None]:

@@ -1,24 +1,30 @@
-"""Writes the event log as Parquet files by day, for warehouses and notebooks.
+"""Writes the event log as Parquet files: by day for warehouses and notebooks, and temporary ones for readouts.
 
 `<out>/<table>/day=2026-05-01/data.parquet`, with the tables `searches`, `impressions` and `clicks`. Every engine
 that knows Hive partitions reads them: `SELECT * FROM read_parquet('out/searches/*/*.parquet')` in DuckDB.
+
+Events are read and written in batches, so memory does not grow with the log.
 """
 
 from __future__ import annotations
 
-import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from immr.events.event_log import EventLog
-from immr.storage.atomic import write_atomically
+from immr.events.event_log import SCHEMAS, EventLog, EventTable
+from immr.readout.relations import Parquet
+from immr.storage.atomic import writing_atomically
 
 FILE = "data.parquet"
+_TABLES: tuple[EventTable, ...] = ("searches", "impressions", "clicks")
 
 
 @dataclass(frozen=True)
@@ -48,18 +54,48 @@ def sink(log: EventLog, out: Path, since: datetime | None = None) -> Sunk:
     """
     if since is not None:
         since = since.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    tables = {
-        "searches": _with_null_context(log.searches(since)),
-        "impressions": log.joined(since),
-        "clicks": log.clicks(since),
-    }
     days: set[str] = set()
-    for name, table in tables.items():
-        days |= _write(table, out / name)
-    return Sunk(out, len(days), **{name: table.num_rows for name, table in tables.items()})
+    rows = {}
+    for table in _TABLES:
+        with closing(log.batches(table, since)) as batches:
+            prepared = map(_with_null_context, batches) if table == "searches" else batches
+            rows[table] = _write_days(prepared, out / table, days)
+    return Sunk(out, len(days), rows["searches"], rows["impressions"], rows["clicks"])
 
 
-def _with_null_context(searches: pa.Table) -> pa.Table:
+@contextmanager
+def on_disk(
+    log: EventLog,
+    since: datetime | None,
+    *tables: EventTable,
+    change: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
+) -> Iterator[Mapping[EventTable, Parquet]]:
+    """Tables of the log in files, each in the order of the log, which are deleted at the end.
+
+    Args:
+        log: The event log.
+        since: Only events from this time on.
+        tables: Which ones.
+        change: Applied to each batch; it keeps the columns and their types.
+
+    Raises:
+        EventLogError: The log is not available.
+    """
+    with TemporaryDirectory(prefix="immr-events-") as folder:
+        files: dict[EventTable, Parquet] = {}
+        for table in tables:
+            path = Path(folder) / f"{table}.parquet"
+            with (
+                closing(log.batches(table, since)) as batches,
+                pq.ParquetWriter(path, SCHEMAS[table]) as writer,
+            ):
+                for batch in batches:
+                    writer.write_batch(change(batch) if change else batch)
+            files[table] = Parquet(str(path))
+        yield files
+
+
+def _with_null_context(searches: pa.RecordBatch) -> pa.RecordBatch:
     """Searches without a context have null: an empty text is not JSON, and an engine would refuse the column."""
     place = searches.schema.get_field_index("context")
     context = searches.column(place)
@@ -67,12 +103,27 @@ def _with_null_context(searches: pa.Table) -> pa.Table:
     return searches.set_column(place, searches.schema.field(place), given)
 
 
-def _write(table: pa.Table, folder: Path) -> set[str]:
-    """Write one file per day; returns the days."""
-    day_of = pc.strftime(table["ts"], format="%Y-%m-%d")
-    days = set(pc.unique(day_of).to_pylist())
-    for day in days:
-        content = io.BytesIO()
-        pq.write_table(table.filter(pc.equal(day_of, day)), content, compression="zstd")
-        write_atomically(folder / f"day={day}" / FILE, content.getvalue())
-    return days
+def _write_days(batches: Iterable[pa.RecordBatch], folder: Path, days: set[str]) -> int:
+    """Write one file per day from rows sorted by time, and add the days; returns the number of rows."""
+    rows, current = 0, ""
+    with ExitStack() as opened:
+        for batch in batches:
+            rows += batch.num_rows
+            for day, part in _by_day(batch):
+                if day != current:
+                    opened.close()  # the file of the day before is complete
+                    file = opened.enter_context(writing_atomically(folder / f"day={day}" / FILE))
+                    writer = opened.enter_context(pq.ParquetWriter(file, batch.schema, compression="zstd"))
+                    current = day
+                    days.add(day)
+                writer.write_batch(part)
+    return rows
+
+
+def _by_day(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The parts of a batch whose rows are of one day, in order."""
+    day_of = pc.strftime(batch["ts"], format="%Y-%m-%d")
+    start = 0
+    for run in pc.run_end_encode(day_of).run_ends.to_pylist():
+        yield day_of[start].as_py(), batch.slice(start, run - start)
+        start = run

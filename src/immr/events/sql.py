@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -13,10 +13,8 @@ from immr.errors import EventLogError, EventRefusedError
 from immr.events.aggregates import Counted, CtrBucket, Funnel, Latency, SummedBy
 from immr.events.event_log import (
     CLICKED_SCHEMA,
-    CLICKS_SCHEMA,
-    JOINED_SCHEMA,
-    QUERIES_SCHEMA,
-    SEARCHES_SCHEMA,
+    SCHEMAS,
+    EventTable,
 )
 from immr.types import Click, Impression, SearchRecord
 
@@ -54,39 +52,52 @@ class SqlReports(ABC):
     _queries: Queries
 
     @abstractmethod
-    def _table(
+    def _batches(
         self, query: str, schema: pa.Schema, since: datetime | None, **values: int | list[str]
-    ) -> pa.Table:
-        """The result of a query with these parameters, `since` and `window`, see `table_of`."""
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """The result of a query with these parameters, `since` and `window`, see `batches_of`."""
 
     @abstractmethod
     def _rows(self, query: str, since: datetime | None, **values: int | list[str]) -> list[Row]:
         """The rows of a query with these parameters too."""
 
+    def batches(
+        self, table: EventTable, since: datetime | None = None
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """See `EventLog.batches`."""
+        query = {
+            "impressions": self._queries.JOINED,
+            "searches": self._queries.SEARCHES,
+            "clicks": self._queries.CLICKS,
+            "queries": self._queries.BY_QUERY,
+        }[table]
+        return self._batches(query, SCHEMAS[table], since)
+
     def joined(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.joined`."""
-        return self._table(self._queries.JOINED, JOINED_SCHEMA, since)
+        return self._whole("impressions", since)
 
     def searches(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.searches`."""
-        return self._table(self._queries.SEARCHES, SEARCHES_SCHEMA, since)
+        return self._whole("searches", since)
 
     def clicks(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.clicks`."""
-        return self._table(self._queries.CLICKS, CLICKS_SCHEMA, since)
+        return self._whole("clicks", since)
 
     def recent_clicks(
         self, per_user: int, most: int, since: datetime | None = None, without_users: Collection[str] = ()
     ) -> pa.Table:
         """See `EventLog.recent_clicks`."""
         without = sorted(without_users)
-        return self._table(
+        batches = self._batches(
             self._queries.RECENT_CLICKS, CLICKED_SCHEMA, since, per_user=per_user, most=most, without=without
         )
+        return pa.Table.from_batches(batches, schema=CLICKED_SCHEMA)
 
     def by_query(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.by_query`."""
-        return self._table(self._queries.BY_QUERY, QUERIES_SCHEMA, since)
+        return self._whole("queries", since)
 
     def summed_by(
         self, what: SummedBy, since: datetime | None = None, without_users: Collection[str] = ()
@@ -110,13 +121,14 @@ class SqlReports(ABC):
         """See `EventLog.latency`."""
         return [Latency(*row) for row in self._rows(self._queries.LATENCY, since)]
 
+    def _whole(self, table: EventTable, since: datetime | None) -> pa.Table:
+        return pa.Table.from_batches(self.batches(table, since), schema=SCHEMAS[table])
 
-def table_of(cursor: Fetching, schema: pa.Schema) -> pa.Table:
-    """All rows of a cursor; times are microseconds since 1970, booleans may be 0 and 1."""
-    batches = []
+
+def batches_of(cursor: Fetching, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of a cursor; times are microseconds since 1970, booleans may be 0 and 1."""
     while rows := cursor.fetchmany(_ROWS_PER_BATCH):
-        batches.append(_batch(rows, schema))
-    return pa.Table.from_batches(batches, schema=schema)
+        yield _batch(rows, schema)
 
 
 def search_row(search: SearchRecord, time: Callable[[datetime], Any]) -> Row:

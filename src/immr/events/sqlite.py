@@ -6,7 +6,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,11 +21,11 @@ from immr.events.sql import (
     MICROSECOND,
     Row,
     SqlReports,
+    batches_of,
     click_row,
     impression_row,
     microseconds,
     search_row,
-    table_of,
 )
 from immr.types import Click, Impression, SearchRecord
 
@@ -158,11 +158,11 @@ class SqliteEventLog(SqlReports):
         with self._translate_errors(), closing(self._connect()) as connection:
             return list(self._select(connection, query, since, **values))
 
-    def _table(
+    def _batches(
         self, query: str, schema: pa.Schema, since: datetime | None, **values: int | list[str]
-    ) -> pa.Table:
+    ) -> Generator[pa.RecordBatch, None, None]:
         with self._translate_errors(), closing(self._connect()) as connection:
-            return table_of(self._select(connection, query, since, **values), schema)
+            yield from batches_of(self._select(connection, query, since, **values), schema)
 
     def _select(
         self, connection: sqlite3.Connection, query: str, since: datetime | None, **values: int | list[str]

@@ -44,7 +44,7 @@ _SQL = """
 WITH logged AS (
     SELECT item_id, count(*) AS impressions, count(*) FILTER (WHERE clicked) AS clicks
     FROM (SELECT query_id, item_id, clicked, make_timestamp(epoch_us(ts)) AS ts FROM {impressions})
-    ANTI JOIN without_queries USING (query_id)
+    ANTI JOIN {without} AS left_out USING (query_id)
     WHERE ts > $since AND ts <= $until
     GROUP BY item_id
 ),
@@ -73,7 +73,7 @@ def item_stats(
     now: datetime,
     window: timedelta = WINDOW,
     live: pa.Table | None = None,
-    without_queries: pa.Table | None = None,
+    without_queries: pa.Table | Sequence[Path] | None = None,
 ) -> pa.Table:
     """One row per item of the catalogue, shown or not, in item_id order.
 
@@ -88,7 +88,7 @@ def item_stats(
         now: end of the window, inclusive, with a time zone; becomes `event_timestamp`.
         window: its length; the columns are named for the default.
         live: counts by `COUNTS_SCHEMA` from elsewhere to be added.
-        without_queries: a table with a column query_id; impressions of these queries are left out.
+        without_queries: a table, or Parquet files, with a column query_id; impressions of these queries are left out.
 
     Returns:
         A table of `SCHEMA`.
@@ -103,16 +103,21 @@ def item_stats(
     tables = {
         "items": catalogue,
         "live": COUNTS_SCHEMA.empty_table() if live is None else live.cast(COUNTS_SCHEMA),
-        "without_queries": _no_queries() if without_queries is None else without_queries.select(["query_id"]),
     }
     values: dict[str, object] = {"since": until - window, "until": until, "prior": PRIOR_IMPRESSIONS}
+    if without_queries is None or isinstance(without_queries, pa.Table):
+        without = "without_queries"
+        tables[without] = _no_queries() if without_queries is None else without_queries.select(["query_id"])
+    else:
+        without = "read_parquet($without, union_by_name = true)"
+        values["without"] = [str(file) for file in without_queries]
     if isinstance(impressions, Path):
         source = "read_parquet($file)"
         values["file"] = str(impressions)
     else:
         source = "impressions"
         tables[source] = _only(impressions, ["query_id", "item_id", "clicked", "ts"], "impressions")
-    counted = _query(tables, _SQL.format(impressions=source), values)
+    counted = _query(tables, _SQL.format(impressions=source, without=without), values)
     # pyarrow drops a fixed offset once pandas is imported, so the time is converted to UTC here
     moments = pa.array([now.astimezone(UTC)] * len(counted), pa.timestamp("us", tz="UTC"))
     return counted.append_column("event_timestamp", moments).cast(SCHEMA)

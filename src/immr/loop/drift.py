@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +14,9 @@ from immr.alerts.alert import Alert
 from immr.loop.evaluate import embed_photos
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from immr.data.training_set import TrainingSet
     from immr.drift.findings import DriftPolicy, DriftReport
+    from immr.drift.recent import Recent
     from immr.types import FloatArray, ModelVersion
     from immr.wiring import Parts
 
@@ -31,7 +32,7 @@ def drift(
 ) -> DriftReport:
     """Compare the last days with the photos held out of the training set, and write the report for the page.
 
-    Each user contributes one photo and one click, because a user's repeats are not independent.
+    Each user contributes one photo and one click, see `immr.drift.recent`.
 
     Args:
         parts: The process's adapters.
@@ -45,21 +46,19 @@ def drift(
         ImageError: A held-out photo is missing or unreadable.
     """
     from immr.drift import findings
-    from immr.readout.sums import bots_among
+    from immr.drift.recent import sample
 
     policy = policy or findings.DriftPolicy()
     now = datetime.now(UTC)
     since = now - timedelta(days=days)
-    joined, searches = parts.events.joined(since), parts.events.searches(since)
-    bots = frozenset(bots_among(joined, searches))
-    known = [photo for photo in training_set.judgements if photo.class_id not in training_set.unseen_classes]
-    held_out = _thinned([photo.image for photo in known], policy.most_rows, policy.seed)
-    photos = _thinned(_newest_clicked_photos(parts, joined, bots), policy.most_rows, policy.seed)
-    folder = parts.registry.fetch(version, parts.settings.cache_dir)
-    reference_ND, new_MD = (_embedded(folder, uris) for uris in (held_out, photos))
-    thin_ND, thin_MD = findings.thinned(reference_ND, new_MD, policy)
-    documents_KD = _documents(parts, folder, training_set) if photos else reference_ND
     category = training_set.categories
+    now_seen = _now_seen(parts, since, category, policy)
+    known = [photo for photo in training_set.judgements if photo.class_id not in training_set.unseen_classes]
+    held_out = [known[at].image for at in sample(len(known), policy.most_rows, policy.seed)]
+    folder = parts.registry.fetch(version, parts.settings.cache_dir)
+    reference_ND, new_MD = (_embedded(folder, uris) for uris in (held_out, now_seen.photos))
+    thin_ND, thin_MD = findings.thinned(reference_ND, new_MD, policy)
+    documents_KD = _documents(parts, folder, training_set) if now_seen.photos else reference_ND
     of_class = dict(zip(training_set.item_classes, category.values(), strict=True))
     report = findings.DriftReport(
         model_version=version.id,
@@ -69,7 +68,7 @@ def drift(
             findings.of_photos(reference_ND, new_MD, policy),
             findings.of_scores(_best(thin_ND, documents_KD), _best(thin_MD, documents_KD), policy),
             findings.of_categories(
-                [of_class[photo.class_id] for photo in known], _clicked(joined, category, bots), policy
+                Counter(of_class[photo.class_id] for photo in known), now_seen.categories, policy
             ),
             findings.of_features(parts.features.freshness(), now, policy),
         ),
@@ -82,31 +81,17 @@ def drift(
     return report
 
 
-def _newest_clicked_photos(parts: Parts, joined: pa.Table, bots: frozenset[str]) -> list[str]:
-    """The newest kept photo of each user with a click: governance trains on and holds out clicked queries only."""
+def _now_seen(parts: Parts, since: datetime, category: Mapping[str, str], policy: DriftPolicy) -> Recent:
+    from immr.drift.recent import recent
     from immr.events.photos import PhotoStore
+    from immr.events.sink import on_disk
 
-    kept = PhotoStore(parts.settings.photos_dir).by_query()
-    clicked = joined.filter(joined["clicked"])
-    newest = {
-        user: str(kept[query])
-        for query, user in zip(*(clicked[name].to_pylist() for name in ("query_id", "user_id")), strict=True)
-        if query in kept and user not in bots
-    }
-    return [newest[user] for user in sorted(newest)]
-
-
-def _clicked(joined: pa.Table, category: dict[str, str], bots: frozenset[str]) -> list[str]:
-    """The category of each user's newest click; items outside the training set count as new."""
-    columns = (joined.filter(joined["clicked"])[name].to_pylist() for name in ("user_id", "item_id"))
-    newest = dict(zip(*columns, strict=True))
-    return [category.get(item, "new items") for user, item in newest.items() if user not in bots]
-
-
-def _thinned(uris: list[str], most: int, seed: int) -> list[str]:
-    if len(uris) <= most:
-        return uris
-    return [uris[at] for at in np.random.default_rng(seed).choice(len(uris), most, replace=False)]
+    with (
+        on_disk(parts.events, since, "impressions", "searches") as files,
+        PhotoStore(parts.settings.photos_dir).on_disk() as kept,
+    ):
+        shown, asked = files["impressions"], files["searches"]
+        return recent(shown, asked, kept, category, policy.most_rows, policy.seed)
 
 
 def _embedded(folder: Path, uris: list[str]) -> FloatArray:

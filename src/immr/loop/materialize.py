@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from immr.data.admission import TableCounts, admit_table
 from immr.data.contract import IMPRESSIONS, QUERIES
@@ -21,8 +21,9 @@ from immr.data.sources.shop import Shop
 from immr.data.training_set import TableUse
 from immr.events.query_ids import ANONYMOUS
 from immr.features.clicks import CLICKS_BY_USER, MAX_CLICKS, USER_CLICKS, USER_WINDOW, user_clicks
+from immr.features.logged_queries import LoggedQueries
 from immr.features.stats import COUNTS_SCHEMA, WINDOW, item_stats
-from immr.readout.bots import DEFAULT_BOT_POLICY, mark_bots
+from immr.readout.relations import database
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,34 +33,28 @@ if TYPE_CHECKING:
     from immr.wiring import Parts
 
 _MICROSECOND = timedelta(microseconds=1)
-_OLDER = "older than seven days"
-_OF_BOTS = "of bots"
-_IN_EVENT_LOG = "counted from the event log instead"
-_UNKNOWN_ITEM = "of items that are not in the training set"
-
-_QUERIES_OF_LOG = """
-SELECT query_id, queries.user_id, make_timestamp(epoch_us(any_value(queries.ts))) AS ts,
-    count(*) FILTER (WHERE clicked) AS clicks
-FROM read_parquet($impressions) AS shown JOIN read_parquet($queries) AS queries USING (query_id)
-WHERE shown.ts > $since
-GROUP BY query_id, queries.user_id
-"""
+_REASONS = {
+    "older": "older than seven days",
+    "bots": "of bots",
+    "counted": "counted from the event log instead",
+    "unknown": "of items that are not in the training set",
+}
 
 _CLICKED_IN_LOG = """
 SELECT queries.user_id, query_id, item_id, make_timestamp(epoch_us(max(shown.ts))) AS ts
 FROM read_parquet($impressions) AS shown JOIN read_parquet($queries) AS queries USING (query_id)
-WHERE clicked AND shown.ts > $since AND query_id NOT IN (SELECT query_id FROM without)
+WHERE clicked AND shown.ts > $since AND query_id NOT IN ({without})
     AND queries.user_id NOT IN (SELECT user_id FROM bots) AND queries.user_id <> $anonymous || query_id
 GROUP BY queries.user_id, query_id, item_id
 QUALIFY row_number() OVER (PARTITION BY queries.user_id ORDER BY max(shown.ts) DESC, query_id, item_id) <= $per_user
 ORDER BY max(shown.ts) DESC LIMIT $most
 """
 
-_FATES = f"""
-SELECT CASE WHEN ts <= $since OR ts > $until THEN '{_OLDER}'
-            WHEN query_id IN (SELECT query_id FROM of_bots) THEN '{_OF_BOTS}'
-            WHEN query_id IN (SELECT query_id FROM in_event_log) THEN '{_IN_EVENT_LOG}'
-            WHEN item_id NOT IN (SELECT item_id FROM items) THEN '{_UNKNOWN_ITEM}'
+_FATES = """
+SELECT CASE WHEN ts <= $since OR ts > $until THEN $older
+            WHEN query_id IN (SELECT query_id FROM read_parquet($of_bots)) THEN $bots
+            WHEN query_id IN ({in_event_log}) THEN $counted
+            WHEN item_id NOT IN (SELECT item_id FROM items) THEN $unknown
             ELSE '' END AS fate, count(*) AS rows
 FROM (SELECT query_id, item_id, make_timestamp(epoch_us(ts)) AS ts FROM read_parquet($impressions))
 GROUP BY fate
@@ -89,12 +84,12 @@ class Materialized:
 
 @dataclass(frozen=True)
 class _ClickLog:
-    """The valid impressions of a shop's folder, and how many rows were not valid."""
+    """The valid rows of a shop's click log, and how many were not valid."""
 
     impressions: Path
     queries: Path | None  # has the user ids; the table is optional
     newest: datetime
-    queries_of_bots: pa.Table  # query_id; empty without a table of queries
+    queries_of_bots: Path  # query_id; without rows if there is no table of queries
     admitted: Mapping[str, TableCounts]  # by table
 
 
@@ -119,7 +114,7 @@ def materialize(
     personal = had_users if personal is None else personal
     with _click_log(data) as log:
         stats = item_stats(
-            training_set.items, log.impressions, log.newest, without_queries=log.queries_of_bots
+            training_set.items, log.impressions, log.newest, without_queries=[log.queries_of_bots]
         )
         use = _use(log, training_set, log.newest)
         users = (
@@ -149,19 +144,14 @@ def push(
         FeaturesUnavailableError: The feature store does not answer.
         SettingsError: Users should get features, but the online store cannot delete a user.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     had_users = parts.features.has_users
     personal = had_users if personal is None else personal
-    with _click_log(data) as log:
-        queries = parts.events.by_query(log.newest - WINDOW)
-        now = max(log.newest, pc.max(queries["ts"]).as_py() or log.newest)
-        in_event_log = queries.select(["query_id"])
-        without = pa.concat_tables([log.queries_of_bots, in_event_log])
-        live = _live_counts(parts.events, now - WINDOW + _MICROSECOND, bots=_bots_of(queries))
+    with _click_log(data) as log, _logged(parts.events, log.newest - WINDOW) as queries:
+        now = max(log.newest, queries.newest() or log.newest)
+        without = [log.queries_of_bots, queries.file]
+        live = _live_counts(parts.events, now - WINDOW + _MICROSECOND, bots=queries.bots())
         stats = item_stats(training_set.items, log.impressions, now, live=live, without_queries=without)
-        use = _use(log, training_set, now, in_event_log)
+        use = _use(log, training_set, now, queries.file)
         users = None
         if personal:
             clicked = _clicked_in_both(log, parts.events, now)
@@ -190,20 +180,24 @@ def _without_impressions(stats: pa.Table) -> int:
 
 
 def _use(
-    log: _ClickLog, training_set: TrainingSet, until: datetime, in_event_log: pa.Table | None = None
+    log: _ClickLog, training_set: TrainingSet, until: datetime, in_event_log: Path | None = None
 ) -> tuple[TableUse, ...]:
     """What became of the rows of each table of the click log."""
     import duckdb
     import pyarrow as pa
 
-    no_queries = log.queries_of_bots.schema.empty_table()
     until = until.astimezone(UTC).replace(tzinfo=None)
-    values = {"since": until - WINDOW, "until": until, "impressions": str(log.impressions)}
+    values = {
+        "since": until - WINDOW,
+        "until": until,
+        "impressions": str(log.impressions),
+        "of_bots": str(log.queries_of_bots),
+        **_REASONS,
+    }
     with duckdb.connect() as base:
-        base.register("of_bots", log.queries_of_bots)
-        base.register("in_event_log", no_queries if in_event_log is None else in_event_log)
         base.register("items", pa.table({"item_id": pa.array(sorted(training_set.item_ids), pa.string())}))
-        fates = dict(base.execute(_FATES, values).fetchall())
+        sql = _FATES.format(in_event_log=_ids_in(in_event_log, values))
+        fates = dict(base.execute(sql, values).fetchall())
     used = {IMPRESSIONS.name: fates.pop("", 0)}
     lost = {IMPRESSIONS.name: fates}
     uses = []
@@ -217,7 +211,7 @@ def _use(
 @contextmanager
 def _click_log(data: Shop | str | Path) -> Iterator[_ClickLog]:
     import pyarrow as pa
-    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
 
     with TemporaryDirectory(prefix="immr-click-log-") as scratch:
         folder = Path(scratch)
@@ -226,47 +220,35 @@ def _click_log(data: Shop | str | Path) -> Iterator[_ClickLog]:
         assert shown is not None, "impressions are not optional"
         admitted = {IMPRESSIONS.name: admit_table(shown, folder)}
         impressions = folder / "impressions.parquet"
-        newest = _newest(impressions)
-        of_bots = pa.table({"query_id": pa.array([], pa.string())})
-        asked_file = None
+        newest = LoggedQueries(impressions).newest()
+        assert newest is not None, "admission refuses a table without valid rows"
+        of_bots, asked_file = folder / "of_bots.parquet", None
         if asked := shop.table(QUERIES, optional=True):
             admitted[QUERIES.name] = admit_table(asked, folder)
             asked_file = folder / "queries.parquet"
-            queries = _queries_of(impressions, asked_file, newest - WINDOW)
-            is_bot = pc.is_in(queries["user_id"], value_set=pa.array(_bots_of(queries), pa.string()))
-            of_bots = queries.filter(is_bot).select(["query_id"])
+            LoggedQueries.counted(
+                impressions, asked_file, newest - WINDOW, folder / "week.parquet"
+            ).write_those_of_bots(of_bots)
+        else:
+            pq.write_table(pa.table({"query_id": pa.array([], pa.string())}), of_bots)
         yield _ClickLog(impressions, asked_file, newest, of_bots, admitted)
 
 
-def _newest(impressions: Path) -> datetime:
-    import duckdb
-    import pyarrow as pa
+@contextmanager
+def _logged(events: EventLog, since: datetime) -> Iterator[LoggedQueries]:
+    """The queries of the event log."""
+    from immr.events.sink import on_disk
 
-    with duckdb.connect() as base:
-        [(newest_us,)] = base.execute(
-            "SELECT max(epoch_us(ts)) FROM read_parquet($file)", {"file": str(impressions)}
-        ).fetchall()
-    newest: datetime = pa.scalar(newest_us, pa.timestamp("us", "UTC")).as_py()
-    return newest
+    with on_disk(events, since, "queries") as files:
+        yield LoggedQueries(Path(files["queries"].path))
 
 
-def _queries_of(impressions: Path, queries: Path, since: datetime) -> pa.Table:
-    import duckdb
-
-    with duckdb.connect() as base:
-        files = {"impressions": str(impressions), "queries": str(queries), "since": since}
-        result: pa.Table = base.sql(_QUERIES_OF_LOG, params=files).to_arrow_table()
-    return result
-
-
-def _bots_of(queries: pa.Table) -> list[str]:
-    """User ids, from one row per query: query_id, user_id, ts, clicks."""
-    import duckdb
-
-    with duckdb.connect() as base:
-        base.register("queries", queries)
-        mark_bots(base, DEFAULT_BOT_POLICY)
-        return [user for (user,) in base.execute("SELECT user_id FROM bots").fetchall()]
+def _ids_in(queries: Path | None, values: dict[str, Any]) -> str:
+    """A subquery with the query_ids in a file, whose name is added to the values; none without a file."""
+    if queries is None:
+        return "SELECT NULL::VARCHAR WHERE false"
+    values["ids"] = str(queries)
+    return "SELECT query_id FROM read_parquet($ids)"
 
 
 def _clicked_in_both(log: _ClickLog, events: EventLog, now: datetime) -> pa.Table:
@@ -274,32 +256,32 @@ def _clicked_in_both(log: _ClickLog, events: EventLog, now: datetime) -> pa.Tabl
     import pyarrow as pa
 
     since = now - USER_WINDOW + _MICROSECOND
-    queries = events.by_query(since)
-    live = events.recent_clicks(USER_CLICKS, MAX_CLICKS, since, _bots_of(queries))
-    return pa.concat_tables([live, _clicked_in(log, now, queries.select(["query_id"])).cast(live.schema)])
+    with _logged(events, since) as queries:
+        live = events.recent_clicks(USER_CLICKS, MAX_CLICKS, since, queries.bots())
+        return pa.concat_tables([live, _clicked_in(log, now, queries.file).cast(live.schema)])
 
 
-def _clicked_in(log: _ClickLog, until: datetime, without: pa.Table | None = None) -> pa.Table:
+def _clicked_in(log: _ClickLog, until: datetime, without: Path | None = None) -> pa.Table:
     """Clicks by user in the click log; none without a table of queries.
 
     Args:
         log: With all its clicks.
         until: End of the 30 days.
-        without: query_id of queries to leave out.
+        without: A file with the query_id of queries to leave out.
     """
-    import duckdb
     import pyarrow as pa
 
     if log.queries is None:
         return CLICKS_BY_USER.empty_table()
     since = until - USER_WINDOW
-    bots = _bots_of(_queries_of(log.impressions, log.queries, since))
+    file = log.impressions.with_name("month.parquet")
+    bots = LoggedQueries.counted(log.impressions, log.queries, since, file).bots()
     values = {"since": since, "impressions": str(log.impressions), "queries": str(log.queries)}
-    with duckdb.connect() as base:
+    values |= {"per_user": USER_CLICKS, "most": MAX_CLICKS, "anonymous": ANONYMOUS}
+    with database() as base:
         base.register("bots", pa.table({"user_id": pa.array(bots, pa.string())}))
-        base.register("without", log.queries_of_bots.schema.empty_table() if without is None else without)
-        bounds = {"per_user": USER_CLICKS, "most": MAX_CLICKS, "anonymous": ANONYMOUS}
-        found: pa.Table = base.sql(_CLICKED_IN_LOG, params={**values, **bounds}).to_arrow_table()
+        sql = _CLICKED_IN_LOG.format(without=_ids_in(without, values))
+        found: pa.Table = base.sql(sql, params=values).to_arrow_table()
     return found.cast(CLICKS_BY_USER)
 
 

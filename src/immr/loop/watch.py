@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from immr.data.sources.shop import Shop
-    from immr.events.event_log import EventLog
     from immr.events.export import Exported
     from immr.events.sink import Sunk
     from immr.experiment.definition import Experiment
@@ -92,9 +91,6 @@ def read_out(parts: Parts, exported: Path | str | None = None, by: Sequence[str]
             dimension is unknown.
         EventLogError: The event log does not answer.
     """
-    if isinstance(exported, str):
-        with _folder_of(parts, exported) as folder:
-            return read_out(parts, folder, by)
     from immr.experiment.context import Dimensions, check_dimensions
     from immr.experiment.definition import load
     from immr.readout.decision import DecisionPolicy, decide
@@ -103,13 +99,13 @@ def read_out(parts: Parts, exported: Path | str | None = None, by: Sequence[str]
 
     check_dimensions(by, Dimensions.parse(parts.settings.context))
     experiment = load(parts.settings.experiment_file)
-    joined, before, searches = _of_files(exported, experiment) if exported else _of_log(parts, experiment)
-    result = readout(joined, experiment, searches, before=before)
-    found = Watched(experiment, result, decide(result, DecisionPolicy()))
-    if not by or (result.sample_ratio is not None and not result.sample_ratio.ok):
-        return found
-    categories = _categories(parts, experiment, exported) if "category" in by else None
-    return replace(found, segments=segments(joined, searches, experiment, by, categories))
+    with _events(parts, exported, experiment) as events:
+        result = readout(events.joined, experiment, events.searches, before=events.before)
+        found = Watched(experiment, result, decide(result, DecisionPolicy()))
+        if not by or (result.sample_ratio is not None and not result.sample_ratio.ok):
+            return found
+        categories = _categories(parts, experiment, events.folder) if "category" in by else None
+        return replace(found, segments=segments(events.joined, events.searches, experiment, by, categories))
 
 
 def export_events(
@@ -131,13 +127,14 @@ def export_events(
     from immr.data.sources.catalogue_copy import CatalogueCopy
     from immr.events.export import export
     from immr.events.photos import PhotoStore
-    from immr.readout.sums import bots_among
+    from immr.events.sink import on_disk
 
-    since = _in_utc(since)
     items = CatalogueCopy.of(catalogue) if catalogue is not None else None
-    joined, searches = parts.events.joined(since), parts.events.searches(since)
-    bots = bots_among(joined, searches)
-    return export(joined, searches, PhotoStore(parts.settings.photos_dir).by_query(), bots, out, items)
+    with (
+        on_disk(parts.events, _in_utc(since), "impressions", "searches") as files,
+        PhotoStore(parts.settings.photos_dir).on_disk() as photos,
+    ):
+        return export(files["impressions"], files["searches"], photos, out, items)
 
 
 def sink_events(parts: Parts, out: Path, since: datetime | None = None) -> Sunk:
@@ -157,40 +154,63 @@ def _in_utc(since: datetime | None) -> datetime | None:
 
 
 @contextmanager
-def _folder_of(parts: Parts, place: str) -> Iterator[Path]:
+def _folder_of(experiment: Experiment, place: Path | str) -> Iterator[Path]:
     """A folder, or that of a copy of a warehouse's events."""
     from immr.data.sources.warehouse import is_warehouse
-    from immr.experiment.definition import load
     from immr.readout.readout import PRE_PERIOD
     from immr.readout.relations import copy_events
 
-    if not is_warehouse(place):
+    if isinstance(place, Path) or not is_warehouse(place):
         yield Path(place)
         return
-    started = load(parts.settings.experiment_file).started
+    started = experiment.started
     with TemporaryDirectory(prefix="immr-readout-") as copied:
         copy_events(place, started and started - PRE_PERIOD, Path(copied))
         yield Path(copied)
 
 
-def _of_log(parts: Parts, experiment: Experiment) -> tuple[pa.Table, pa.Table | None, pa.Table]:
-    """Impressions of the test, those before it that CUPED may use, and the test's searches."""
-    joined, before = _split_at_start(parts.events, experiment)
-    return joined, before, parts.events.searches(experiment.started)
+@dataclass(frozen=True)
+class _Events:
+    """Impressions of the test, those before it that CUPED may use, the test's searches, and a given folder."""
+
+    joined: Parquet
+    before: Parquet | None
+    searches: Parquet
+    folder: Path | None = None
+
+    @classmethod
+    def of(
+        cls, shown: Parquet, asked: Parquet, experiment: Experiment, folder: Path | None = None
+    ) -> _Events:
+        from immr.readout.readout import PRE_PERIOD
+        from immr.readout.relations import split_at_start
+
+        joined, before = split_at_start(shown, experiment, PRE_PERIOD)
+        return cls(joined, before, replace(asked, since=experiment.started), folder)
 
 
-def _of_files(folder: Path, experiment: Experiment) -> tuple[Parquet, Parquet | None, Parquet]:
+@contextmanager
+def _events(parts: Parts, exported: Path | str | None, experiment: Experiment) -> Iterator[_Events]:
+    """Events in files: those that were exported, or a copy of the event log's."""
+    from immr.events.sink import on_disk
     from immr.readout.readout import PRE_PERIOD
-    from immr.readout.relations import Parquet, split_at_start
+    from immr.readout.relations import Parquet
 
-    if not folder.is_dir():
-        raise ExperimentError(f"there is no folder {folder}: write it with `immr events sink --out {folder}`")
-    shown, asked = (
-        f"{folder}/{table}/*/*.parquet" if (folder / table).is_dir() else f"{folder}/{table}*.parquet"
-        for table in ("impressions", "searches")
-    )
-    joined, before = split_at_start(Parquet(shown), experiment, PRE_PERIOD)
-    return joined, before, Parquet(asked, since=experiment.started)
+    if exported is None:
+        since = experiment.started and experiment.started - PRE_PERIOD
+        with on_disk(parts.events, since, "impressions", "searches") as files:
+            yield _Events.of(files["impressions"], files["searches"], experiment)
+        return
+    with _folder_of(experiment, exported) as folder:
+        if not folder.is_dir():
+            raise ExperimentError(
+                f"there is no folder {folder}: write it with `immr events sink --out {folder}`"
+            )
+        shown, asked = (
+            f"{folder}/{table}/*/*.parquet" if (folder / table).is_dir() else f"{folder}/{table}*.parquet"
+            for table in ("impressions", "searches")
+        )
+        yield _Events.of(Parquet(shown), Parquet(asked), experiment, folder)
 
 
 def _categories(parts: Parts, experiment: Experiment, exported: Path | None) -> pa.Table | None:
@@ -208,18 +228,3 @@ def _categories(parts: Parts, experiment: Experiment, exported: Path | None) -> 
     except (ContractError, RegistryError):
         return None
     return pa.table({"item_id": list(categories), "category": list(categories.values())})
-
-
-def _split_at_start(events: EventLog, experiment: Experiment) -> tuple[pa.Table, pa.Table | None]:
-    """Impressions since the experiment's start, and those before it that CUPED may use."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    from immr.readout.readout import PRE_PERIOD
-    from immr.readout.relations import before_the_test
-
-    if experiment.started is None:
-        return events.joined(), None
-    joined = events.joined(experiment.started - PRE_PERIOD)
-    since = pc.greater_equal(joined["ts"], pa.scalar(experiment.started, joined["ts"].type))
-    return joined.filter(since), before_the_test(joined, experiment)

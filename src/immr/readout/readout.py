@@ -153,7 +153,7 @@ def readout(
         searches: `EventLog.searches` from the same time. With it, searches without results count as
             queries, and the variants' health is known.
         confidence: Of all intervals.
-        before: Impressions from before any user saw the challenger (`before_the_test`), for CUPED.
+        before: Impressions from before any user saw the challenger (`split_at_start`), for CUPED.
         bot_policy: Which users are bots.
         effect: The relative lift to plan for.
 

@@ -5,15 +5,15 @@ A warehouse's events are copied to such files first, so that a readout has the s
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from immr.data.sources.warehouse import WarehousePart
 from immr.errors import ContractError, ExperimentError
@@ -57,30 +57,42 @@ ASKED_OPTIONAL = {"ts": "TIMESTAMPTZ", "took_ms": "DOUBLE", "results": "BIGINT",
 
 _OF_WAREHOUSE = {"impressions": (*SHOWN, *SHOWN_OPTIONAL), "searches": (*ASKED, *ASKED_OPTIONAL)}
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_MEMORY = "1GB"
+
+
+@contextmanager
+def database() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory. Tables and sorts beyond 1 GB spill to a temporary folder, so that it takes any log."""
+    import duckdb
+
+    with TemporaryDirectory(prefix="immr-readout-") as folder:
+        limits = {"memory_limit": _MOST_MEMORY, "temp_directory": folder}
+        with duckdb.connect(config={"preserve_insertion_order": False, **limits}) as base:
+            yield base
 
 
 def split_at_start(
     joined: Parquet, experiment: Experiment, reach: timedelta
 ) -> tuple[Parquet, Parquet | None]:
-    """The test's impressions, and those that CUPED may use from `reach` before it (see `before_the_test`).
+    """The test's impressions, and those that CUPED may use: of the time before anyone saw a challenger.
+
+    After a ramp the readout restarts, but some users have already seen a challenger. So the time before ends at the
+    challengers' first impression if that comes before `started`.
+
+    Args:
+        joined: Impressions, or queries as the event log sums them up.
+        experiment: Its start and versions.
+        reach: How long before the start.
 
     Raises:
         ExperimentError: a file is missing, or does not have the event log's columns.
     """
-    import duckdb
-
     if experiment.started is None or not experiment.challengers:
-        return joined, None
+        return replace(joined, since=experiment.started), None
     start = experiment.started - reach
-    with duckdb.connect() as base:
-        view(
-            base,
-            "early",
-            Parquet(joined.path, start, experiment.started),
-            SHOWN,
-            SHOWN_OPTIONAL,
-            what="impressions",
-        )
+    with database() as base:
+        early = Parquet(joined.path, start, experiment.started)
+        view(base, "early", early, {"model_version": "VARCHAR", "ts": "TIMESTAMPTZ"}, what="impressions")
         base.execute(
             "SELECT epoch_us(min(ts)) FROM early WHERE list_contains($versions, model_version)",
             {"versions": [each.model_version for each in experiment.challengers]},
@@ -88,25 +100,6 @@ def split_at_start(
         [(first,)] = base.fetchall()
     until = experiment.started if first is None else datetime.fromtimestamp(first / 1e6, UTC)
     return replace(joined, since=experiment.started), replace(joined, since=start, until=until)
-
-
-def before_the_test(joined: pa.Table, experiment: Experiment) -> pa.Table:
-    """Impressions from before anyone saw a challenger, which it cannot have influenced.
-
-    After a ramp the readout restarts, but some users have already seen a challenger. So this ends at the
-    challengers' first impression if that comes before `started`.
-
-    Args:
-        joined: Impressions from some time before `started`.
-        experiment: Its start and versions.
-    """
-    if experiment.started is None or not experiment.challengers:
-        return joined.slice(0, 0)
-    tested = pa.array([each.model_version for each in experiment.challengers])
-    shown = joined.filter(pc.is_in(joined["model_version"], value_set=tested))["ts"]
-    first = pc.min(shown).as_py()
-    end = experiment.started if first is None else min(first, experiment.started)
-    return joined.filter(pc.less(joined["ts"], pa.scalar(end, joined["ts"].type)))
 
 
 def view(

@@ -19,7 +19,7 @@ from immr.errors import ExperimentError
 from immr.experiment.definition import CHALLENGER, ENDED, HOLDOUT, Experiment
 from immr.readout.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked, left_out, mark_bots
 from immr.readout.health import Health, health
-from immr.readout.relations import ASKED, ASKED_OPTIONAL, SHOWN, SHOWN_OPTIONAL, Relation, view
+from immr.readout.relations import ASKED, ASKED_OPTIONAL, SHOWN, SHOWN_OPTIONAL, Relation, database, view
 from immr.readout.users import MAX_CLICK_WEIGHT, POSITION_BIAS
 
 if TYPE_CHECKING:
@@ -39,6 +39,13 @@ _OF_ROWS = {  # a search without impressions is a row in which `shown` is null
     "revenue": "coalesce(sum(amount) FILTER (ordered), 0)",
     "priced_orders": "count(amount) FILTER (ordered)",
 }
+_COUNTS = ("impressions", "clicks", "orders", "first_impressions", "first_clicks", "clicked_positions")
+_SUMMED = (  # columns of `EventLog.by_query`
+    dict.fromkeys(("query_id", "user_id", "variant", "model_version"), "VARCHAR")
+    | {"ts": "TIMESTAMPTZ"}
+    | dict.fromkeys(_COUNTS, "BIGINT")
+    | {"revenue": "DOUBLE", "priced_orders": "BIGINT"}
+)
 _OF_SUMS = {name: f"coalesce(sum({name}), 0)" for name in _OF_ROWS}
 
 
@@ -158,11 +165,11 @@ def sum_up(
 
 
 def sum_up_queries(
-    queries: pa.Table,
+    queries: Relation,
     experiment: Experiment,
-    searches: pa.Table,
+    searches: Relation,
     ranks: Callable[[list[str]], Sequence[Rank]],
-    before: pa.Table | None = None,
+    before: Relation | None = None,
     policy: BotPolicy = DEFAULT_BOT_POLICY,
 ) -> Sums:
     """Sum up by user from queries that the event log has already summed up.
@@ -178,12 +185,13 @@ def sum_up_queries(
         before: Queries from before the test.
         policy: Which users are bots.
     """
-    import duckdb
-
-    with duckdb.connect(config={"preserve_insertion_order": False}) as base:
-        for name, table in (("exposures", queries), ("before", before)):
-            if table is not None:
-                base.register(name, table.rename_columns({"clicked_positions": "weighted_clicks"}))
+    with database() as base:
+        for name, relation in (("exposures", queries), ("before", before)):
+            if relation is not None:
+                view(base, f"{name}_summed", relation, _SUMMED, what="queries")
+                base.execute(
+                    f"CREATE VIEW {name} AS SELECT * RENAME (clicked_positions AS weighted_clicks) FROM {name}_summed"
+                )
         view(base, "asked", searches, ASKED, ASKED_OPTIONAL, what="searches")
         base.execute(_QUERIES.format(sums=_summed(_OF_SUMS), exposures="exposures"))
         return _sums(base, experiment, policy, ranks, before is not None, searches_known=True)
@@ -220,25 +228,12 @@ def _drafted(base: duckdb.DuckDBPyConnection, experiment: Experiment) -> pa.Tabl
     return base.sql(_DRAFTED, params=versions).to_arrow_table()
 
 
-def bots_among(
-    joined: Relation, searches: Relation | None, policy: BotPolicy = DEFAULT_BOT_POLICY
-) -> list[str]:
-    """User ids of bots.
-
-    Raises:
-        ExperimentError: a column or a file is missing.
-    """
-    with open_queries(joined, searches) as base:
-        mark_bots(base, policy)
-        return _bots(base)
-
-
 @contextmanager
 def open_queries(joined: Relation, searches: Relation | None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database with the views `shown` and `asked` and the table `queries`."""
     import duckdb
 
-    with duckdb.connect(config={"preserve_insertion_order": False}) as base:
+    with database() as base:
         view(base, "shown", joined, SHOWN, SHOWN_OPTIONAL, what="impressions")
         nothing = pa.table({name: pa.array([], pa.string()) for name in ASKED})
         asked = nothing if searches is None else searches

@@ -30,18 +30,31 @@ def write_atomically(path: Path, content: str | bytes | memoryview, mode: int = 
         content: text is encoded as UTF-8; a memoryview is of bytes.
         mode: permissions of the new file.
     """
+    with writing_atomically(path, mode) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def writing_atomically(path: Path, mode: int = 0o644) -> Iterator[Path]:
+    """Yield a temporary file that takes the place of `path` when the block succeeds: for content of any size.
+
+    Args:
+        path: the file to write; its folder is created if necessary.
+        mode: permissions of the new file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(mode)
-        Path(temporary).replace(path)
+        yield temporary
+        os.fsync(handle)
+        temporary.chmod(mode)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(handle)
 
 
 @contextmanager

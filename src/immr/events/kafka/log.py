@@ -9,7 +9,7 @@ read first updates the view to the end of the topic.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from immr.errors import EventLogError, EventRefusedError
 from immr.events.aggregates import Counted, CtrBucket, Funnel, Latency, SummedBy
-from immr.events.event_log import Shown
+from immr.events.event_log import EventTable, Shown
 from immr.events.kafka.messages import Message, of_click, of_search
 from immr.events.kafka.url import KafkaUrl
 from immr.events.kafka.view import KafkaView
@@ -116,6 +116,13 @@ class KafkaEventLog:
         finally:
             self._thread.batch = None
         self._send(batch.messages, list(batch.ids))
+
+    def batches(
+        self, table: EventTable, since: datetime | None = None
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """See `EventLog.batches`."""
+        with self._translate_errors():
+            yield from self._view.caught_up().batches(table, since)
 
     def joined(self, since: datetime | None = None) -> pa.Table:
         """See `EventLog.joined`."""

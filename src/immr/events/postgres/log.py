@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from immr.errors import EventLogError, EventRefusedError
 from immr.events.event_log import Shown
 from immr.events.postgres import queries
 from immr.events.postgres.url import PostgresUrl
-from immr.events.sql import Row, SqlReports, aware, click_row, impression_row, search_row, table_of
+from immr.events.sql import Row, SqlReports, aware, batches_of, click_row, impression_row, search_row
 from immr.types import Click, Impression, SearchRecord
 
 if TYPE_CHECKING:
@@ -160,12 +160,12 @@ class PostgresEventLog(SqlReports):
         with self._reading() as connection:
             return connection.execute(query, self._values(since) | values).fetchall()
 
-    def _table(
+    def _batches(
         self, query: str, schema: pa.Schema, since: datetime | None, **values: int | list[str]
-    ) -> pa.Table:
+    ) -> Generator[pa.RecordBatch, None, None]:
         with self._reading() as connection, connection.cursor("immr", binary=True) as cursor:
             cursor.execute(query, self._values(since) | values)
-            return table_of(cursor, schema)
+            yield from batches_of(cursor, schema)
 
     def _values(self, since: datetime | None) -> dict[str, Any]:
         return {"since": _ALWAYS if since is None else aware(since), "window": self._window}

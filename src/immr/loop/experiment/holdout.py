@@ -49,6 +49,7 @@ def read_holdout(parts: Parts) -> HoldoutReadout:
         ExperimentError: There is no experiment, or it has no holdout.
         EventLogError: The event log does not answer.
     """
+    from immr.events.sink import on_disk
     from immr.readout.readout import readout_of_sums
     from immr.readout.sums import sum_up_queries
 
@@ -65,13 +66,12 @@ def read_holdout(parts: Parts) -> HoldoutReadout:
         ),
         started=holdout.since,
     )
-    queries = _by_group(parts.events.by_query(holdout.since))
-    searches = _by_group(parts.events.searches(holdout.since))
-    sums = sum_up_queries(queries, groups, searches, ranks=lambda bots: ())
+    with on_disk(parts.events, holdout.since, "queries", "searches", change=_by_group) as files:
+        sums = sum_up_queries(files["queries"], groups, files["searches"], ranks=lambda bots: ())
     return HoldoutReadout(holdout, readout_of_sums(sums, groups))
 
 
-def _by_group(events: pa.Table) -> pa.Table:
+def _by_group(events: pa.RecordBatch) -> pa.RecordBatch:
     """The events with "champion" for users of the holdout and "challenger" for all others, whatever the version."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -12,9 +12,9 @@ from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, load
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from tea_tasting.aggr import Aggregates
 
+    from immr.readout.relations import Parquet
     from immr.wiring import Parts
 
 _DAY_S = 86_400.0
@@ -91,9 +91,7 @@ def plan(
         raise ExperimentError(
             "nothing is deployed, so there is nothing to plan with: run `immr deploy` first"
         )
-    searches = _searches(parts)
-    users, days = _pace(searches)
-    moments = _moments(parts, (champion.version_id, champion.url), searches)
+    moments, users, days = _moments(parts, (champion.version_id, champion.url))
     share = _share_of_two(weight, challengers)
     look = Look().shared_by(challengers)
     per_day = users / days if days >= 1 else None
@@ -135,7 +133,7 @@ def planned_users(parts: Parts, champion: tuple[str, str], weight: float, challe
 
     return power.planned_users(
         CTR,
-        _moments(parts, champion, _searches(parts)),
+        _moments(parts, champion)[0],
         PLANNED_EFFECT,
         share=_share_of_two(weight, challengers),
         confidence=Look().shared_by(challengers).confidence,
@@ -160,26 +158,27 @@ def _since() -> datetime:
     return datetime.now(UTC) - PRE_PERIOD
 
 
-def _searches(parts: Parts) -> pa.Table:
-    return parts.events.searches(_since())
-
-
-def _moments(parts: Parts, champion: tuple[str, str], searches: pa.Table) -> Aggregates:
-    """Sums over the champion's users of the last two weeks."""
+def _moments(parts: Parts, champion: tuple[str, str]) -> tuple[Aggregates, int, float]:
+    """Of the last two weeks: sums over the champion's users, all users, and days since the first of them searched."""
+    from immr.events.sink import on_disk
     from immr.readout.sums import sum_up_queries
     from immr.readout.users import aggregate
 
-    queries = parts.events.by_query(_since())
     alone = changes.begin(champion, {}, 0.0, datetime.now(UTC))
-    return aggregate(sum_up_queries(queries, alone, searches, ranks=lambda bots: ()).users, CHAMPION)
+    with on_disk(parts.events, _since(), "queries", "searches") as files:
+        sums = sum_up_queries(files["queries"], alone, files["searches"], ranks=lambda bots: ())
+        return aggregate(sums.users, CHAMPION), *_pace(files["searches"])
 
 
-def _pace(searches: pa.Table) -> tuple[int, float]:
-    """Users of the last two weeks, and the days since the first of them searched."""
-    import pyarrow.compute as pc
+def _pace(searches: Parquet) -> tuple[int, float]:
+    """Users, and the days since the first of them searched."""
+    from immr.readout.relations import database
 
-    if not searches.num_rows:
-        return 0, 0.0
-    first: datetime = pc.min(searches["ts"]).as_py()
-    days = (datetime.now(UTC) - first).total_seconds() / _DAY_S
-    return pc.count_distinct(searches["user_id"]).as_py(), days
+    with database() as base:
+        [(users, first_us)] = base.execute(
+            "SELECT count(DISTINCT user_id), epoch_us(min(ts)) FROM read_parquet($path)",
+            {"path": searches.path},
+        ).fetchall()
+    return int(users), 0.0 if first_us is None else datetime.now(
+        UTC
+    ).timestamp() / _DAY_S - first_us / 1e6 / _DAY_S
