@@ -111,19 +111,21 @@ def _running(
         )
     finally:
         os.close(sink)
-    reader = threading.Thread(target=_stream, args=(source, lines), daemon=True)
+    silent = threading.Event()
+    reader = threading.Thread(target=_stream, args=(source, lines, silent), daemon=True)
     reader.start()
     try:
         yield process
     finally:
-        _end(process)
+        _end(process, silent)
         reader.join(_GRACE_S)
         os.close(source)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], silent: threading.Event) -> None:
     if process.poll() is not None:
         return
+    silent.set()  # torchrun reports that it was stopped with a traceback
     # SIGTERM first: torchrun then stops its workers, which are in other sessions
     os.killpg(process.pid, signal.SIGTERM)
     try:
@@ -133,11 +135,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _stream(source: int, lines: deque[str]) -> None:
+def _stream(source: int, lines: deque[str], silent: threading.Event) -> None:
+    """Copy the output to our stderr until `silent` is set, and keep its last lines."""
     rest = b""
     while part := _read(source):
-        sys.stderr.write(part.decode(errors="replace"))
-        sys.stderr.flush()
+        if not silent.is_set():
+            sys.stderr.write(part.decode(errors="replace"))
+            sys.stderr.flush()
         *whole, rest = (rest + part).replace(b"\r", b"\n").split(b"\n")
         _keep(whole, lines)
     _keep([rest], lines)
