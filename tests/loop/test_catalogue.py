@@ -303,8 +303,8 @@ def test_an_item_with_an_unusable_picture_is_rejected_by_name_and_its_document_s
     done = CliRunner(env=settings.environment()).invoke(app, ["items", "upsert", str(file), "--json"])
     assert done.exit_code == 0
     assert "recorded 1 of 3 items" in done.stderr
-    assert f"rejected 1 rows: image cannot be read (red: {missing.image})" in done.stderr
-    assert "rejected 1 rows: image cannot be decoded" in done.stderr and "(green)" in done.stderr
+    assert f"rejected 1 item: image cannot be read (red: {missing.image})" in done.stderr
+    assert "rejected 1 item: image cannot be decoded" in done.stderr and "(green)" in done.stderr
     assert titles(settings, 1) == {"red": "a red thing", "green": "a green thing", "blue": "a blue thing"}
     with pytest.raises(ContractError, match=r"none of its 1 rows can be used.*image cannot be read"):
         catalogue.upsert(connect(settings), write(tmp_path / "one.parquet", [missing]))

@@ -161,7 +161,7 @@ def experiment_rollback(ctx: typer.Context, if_revision: IfRevision = "", as_jso
 def experiment_ramp(
     ctx: typer.Context, weight: Weight, if_revision: IfRevision = "", as_json: AsJson = False
 ) -> None:
-    """Give each challenger a larger share; its current users keep it, and the readout starts over.
+    """Give each challenger a larger share; its current users stay with it, and the readout starts over.
 
     Example: `immr experiment ramp --weight 0.5`
     """
@@ -262,7 +262,7 @@ def _print_readout(watched: watch_verb.Watched) -> None:
 
     readout = watched.readout
     _print_table("A/B readout", as_rows(readout))
-    _print_table("Interleaving: 1 prefers the challenger, −1 the champion", preference_rows(readout))
+    _print_table("Interleaving: 1 is for the challenger, −1 for the champion", preference_rows(readout))
     _print_table("Other metrics", secondary_rows(readout))
     if readout.revenue is not None:
         console.print(readout.revenue.sentence, highlight=False)

@@ -56,7 +56,8 @@ def items_upsert(
     recorded = answer.rows_in - sum(answer.rejected.values())
     note(f"recorded {recorded:,} of {answer.rows_in:,} items")
     for reason, rows in answer.rejected.items():
-        note(f"rejected {rows:,} rows: {reason}{_named(answer.examples.get(reason, ()), rows)}")
+        noun = "item" if rows == 1 else "items"
+        note(f"rejected {rows:,} {noun}: {reason}{_named(answer.examples.get(reason, ()), rows)}")
     _show(answer.progress, as_csv, parquet, as_json)
 
 

@@ -88,7 +88,7 @@ def experiment_plan(
         else f"{planned.users_per_day:,.1f} a day"
     )
     console.print(
-        f"Users of {counted} together, who show the lift with a probability of {power:.0%}, however often you look. "
+        f"Users of {counted} together, to detect the lift with a probability of {power:.0%}, however often you look. "
         f"In the last two weeks {planned.users:,} users searched, {pace}; the CTR of {planned.champion} was "
         f"{planned.ctr:.2%}.",
         highlight=False,

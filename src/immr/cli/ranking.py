@@ -30,7 +30,7 @@ _ForPersonal = Annotated[
     str,
     typer.Option(
         "--recipe",
-        help="With `ranker.personal`, users get features as well; else theirs are deleted. By default as last time.",
+        help="With `ranker.personal`, also write features of users; without it, delete them. Default: as last time.",
     ),
 ]
 
@@ -81,7 +81,7 @@ def _personal(recipe: str) -> bool | None:
 def forget(
     ctx: typer.Context,
     user_id: Annotated[
-        str, typer.Argument(help="Of the shop, or of a visitor's cookie: its part before the dot.")
+        str, typer.Argument(help="The shop's user id, or the part of a visitor's cookie before the dot.")
     ],
     as_json: AsJson = False,
 ) -> None:
