@@ -75,3 +75,46 @@ def test_a_missing_file_is_named() -> None:
 def test_the_command_prints_a_recipe_to_start_from(tmp_path: Path) -> None:
     shown = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke(app, ["recipe", "show", "concept"])
     assert shown.exit_code == 0 and '[model]\nimage_encoder = "efficientnet-lite0"' in shown.output
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("train.batch_size = 0", r"line 1: train\.batch_size: Input should be greater than or equal to 1"),
+        ("train.epochs = -1", r"train\.epochs: Input should be greater than or equal to 0"),
+        ("train.learning_rate = nan", r"train\.learning_rate: Input should be"),
+        ("train.learning_rate = inf", r"train\.learning_rate: Input should be less than"),
+        ("train.dropout = 1.0", r"train\.dropout: Input should be less than 1"),
+        ("train.fine_tune.batch_size = 0", r"train\.fine_tune\.batch_size: Input should be greater"),
+        ("model.dim = 0", r"model\.dim: Input should be greater"),
+        ("model.image_size_px = 100000", r"model\.image_size_px: Input should be less"),
+        ("gate.confidence = 95", r"gate\.confidence: Input should be less than 1"),
+        ("gate.margin = nan", r"gate\.margin: Input should be"),
+        ("ranking.freshness_half_life_days = 0", r"freshness_half_life_days: Input should be greater than 0"),
+        ("ranking.text_weight = 1.5", r"ranking\.text_weight: Input should be less"),
+        ("match.exact_recall = 95", r"match\.exact_recall: Input should be less"),
+        ("governance.min_share = 70", r"mine\.toml: .*min_share is 70"),
+        ("base = 3", r"mine\.toml: base is 3: write the name of a recipe"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_before_anything_is_trained(
+    tmp_path: Path, line: str, fault: str
+) -> None:
+    (tmp_path / "mine.toml").write_text(f"{line}\n")
+    with pytest.raises(RecipeError, match=fault):
+        recipes.by_name(str(tmp_path / "mine.toml"))
+
+
+def test_a_file_that_is_its_own_base_is_refused(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    first.write_text(f'base = "{second}"\n')
+    second.write_text(f'base = "{first}"\n')
+    with pytest.raises(RecipeError, match=r"first\.toml has itself as its base"):
+        recipes.by_name(str(first))
+    second.write_text('base = "image_only"\ntrain.epochs = 3\n')
+    assert (recipes.by_name(str(first)).train.epochs, recipes.by_name(str(first)).name) == (3, "first")
+
+
+def test_a_file_may_come_from_windows(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbf[train]\r\nepochs = 3\r\n")
+    assert recipes.by_name(str(tmp_path / "mine.toml")).train.epochs == 3

@@ -181,21 +181,41 @@ def from_file(path: Path) -> Recipe:
     Raises:
         RecipeError: The file cannot be read, or has an unknown key or a value of the wrong type.
     """
+    return _from_file(path, ())
+
+
+def _from_file(path: Path, above: Sequence[Path]) -> Recipe:
+    """`above` are the files that led to this one by their `base`."""
+    if path.resolve() in above:
+        raise RecipeError(f"the recipe {path} has itself as its base: name a built-in recipe as its base")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         values = tomllib.loads(text)
-    except (OSError, ValueError) as error:  # TOMLDecodeError is a ValueError, and names the line
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as error:  # TOMLDecodeError is a ValueError, and names the line
         raise RecipeError(f"the recipe {path} cannot be read: {error}") from error
-    base = by_name(str(values.pop("base", "concept")))
+    base = _base(values.pop("base", "concept"), (*above, path.resolve()))
     merged = _merged(_plain(base), {"name": path.stem, **values})
     try:
         recipe = TypeAdapter(Recipe).validate_python(merged)
     except ValidationError as error:
         fault = error.errors()[0]
         raise _wrong(path, text, [str(part) for part in fault["loc"]], fault["msg"]) from error
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}: correct it") from error
     if unknown := _first_unknown(merged, _plain(recipe)):
         raise _wrong(path, text, unknown, f"there is no such setting{_similar(unknown, _plain(recipe))}")
     return recipe
+
+
+def _base(name: object, above: Sequence[Path]) -> Recipe:
+    """The recipe that the last of these files changes."""
+    if not isinstance(name, str):
+        raise RecipeError(f'{above[-1]}: base is {name!r}: write the name of a recipe, such as "concept"')
+    return _from_file(Path(name), above) if name.endswith(".toml") else by_name(name)
 
 
 def to_toml(recipe: Recipe) -> str:

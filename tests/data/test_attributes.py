@@ -1,5 +1,7 @@
 """Declared attributes: from a shop's columns to items."""
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -87,3 +89,18 @@ def test_an_attribute_of_two_kinds_is_refused(tmp_path):
     (tmp_path / "attributes.toml").write_text('size = "keyword"')
     with pytest.raises(ContractError, match="size is a keyword in 0 and a number in other items"):
         kinds_of([*items, *read_items(tmp_path / "items.csv").items])
+
+
+def test_equal_values_are_written_alike_and_lists_in_json_lines_are_refused(tmp_path):
+    file = write_csv(tmp_path, "Cafe\u0301,1,x", "Café ,2,x")
+    assert [item.attributes["brand"] for item in read_items(file).items] == ["Café", "Café"]
+    row = dict(zip(HEAD.split(","), ROW.format(7).split(","), strict=True))
+    (tmp_path / "items.jsonl").write_text(json.dumps({**row, "brand": ["Nike", "Puma"]}))
+    with pytest.raises(ContractError, match="brand is a list or an object"):
+        read_items(tmp_path / "items.jsonl")
+
+
+def test_a_declaration_may_begin_with_a_byte_order_mark(tmp_path):
+    file = write_csv(tmp_path, "Nike,42,x")
+    (tmp_path / "attributes.toml").write_text("\ufeff" + DECLARATION)
+    assert read_items(file).items[0].attributes["brand"] == "Nike"

@@ -177,3 +177,25 @@ def test_run_end_encoding() -> None:
     import pyarrow.compute as pc
 
     assert converted(pc.run_end_encode(pa.array(["1", "1", None])), pa.float64()) == [1.0, 1.0, None]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2025-06-01 12:00:00 UTC",  # BigQuery
+        "2025-06-01 12:00:00.000000 UTC",
+        "2025-06-01 12:00:00 GMT",
+        "2025-06-01t12:00:00z",
+        "2025-06-01 14:00:00 +0200",  # Ruby
+        "2025-06-01T14:00:00+02:00[Europe/Berlin]",  # Java
+        "2025-06-01 12:00:00,000",  # Python's logging
+        "20250601T120000Z",
+    ],
+)
+def test_the_ways_of_writing_iso_8601(text: str) -> None:
+    assert converted(pa.array([text]), TIMESTAMP) == [NOON]
+
+
+def test_what_else_stands_for_true_false_and_missing() -> None:
+    assert converted(pa.array(["1.0", "0.0"]), pa.bool_()) == [True, False]
+    assert converted(pa.array(["\\N", "2"]), pa.float64()) == [None, 2.0]  # MySQL, Hive

@@ -41,7 +41,15 @@ ROUNDED = "item_id is a rounded number, as spreadsheets write long ones: export 
         ({"stock": 3.0}, ""),
         ({"item_id": "4.00638E+12"}, ROUNDED),  # Excel, from an EAN; other EANs become the same
         ({"item_id": "4,00638e12"}, ROUNDED),
+        ({"item_id": "4E+12"}, ROUNDED),
         ({"item_id": "12e45"}, ""),  # a hexadecimal id
+        ({"item_id": "a/b#c%2F😀 ü"}, ""),
+        ({"item_id": "x" * 1000}, ""),
+        ({"item_id": "x" * 1001}, "item_id is longer than 1000 characters"),  # no search could ask for it
+        ({"item_id": "a\nb"}, "item_id has a line break or control character"),
+        ({"item_id": "a\0"}, "item_id has a line break or control character"),
+        ({"item_id": ".."}, "item_id is . or .., which no URL can name"),
+        ({"title": "\u200b\ufeff"}, "title is empty"),  # nothing to see
         ({"title": "  "}, "title is empty"),
         ({"title": None}, "title is missing"),
         ({"price": -1.0}, "price is negative"),

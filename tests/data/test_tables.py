@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from immr.data.contract import QUERIES
+from immr.data.contract import ITEMS, QUERIES
 from immr.data.tables import readable, typed
 
 ROW = {"query_id": "q1", "user_id": "ann", "ts": "2025-01-01T12:00:00Z", "image": "photos/q1.jpg"}
@@ -19,3 +19,14 @@ def test_relative_paths_are_resolved_and_invalid_values_marked(tmp_path: Path) -
 def test_bytes_that_are_not_text_become_readable() -> None:
     broken = pa.array([b"caf\xe9", b"tea"], pa.binary()).view(pa.string())
     assert readable(pa.table({"title": broken}))["title"].to_pylist() == ["caf�", "tea"]
+
+
+def test_equal_categories_and_places_of_pictures_are_written_alike(tmp_path: Path) -> None:
+    item = {"item_id": "a", "title": "Tea", "description": "", "price": 1.0, "updated_at": "2025-01-01"}
+    categories = ["Äpfel/Rot", " A\u0308pfel / Rot ", "/Äpfel//Rot/"]
+    images = ["a.jpg", " a.jpg", "a.jpg\n"]
+    pairs = zip(categories, images, strict=True)
+    batch = pa.RecordBatch.from_pylist([item | {"category": each, "image": image} for each, image in pairs])
+    found = typed(batch, ITEMS, "items.csv", str(tmp_path)).frame
+    assert found["category"].tolist() == ["Äpfel/Rot"] * 3
+    assert found["image"].tolist() == [f"{tmp_path}/a.jpg"] * 3

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -45,8 +46,8 @@ def declared(content: bytes, path: str) -> dict[str, AttributeKind]:
         ContractError: the file is not TOML, or declares an invalid name or kind.
     """
     try:
-        kinds = tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        kinds = tomllib.loads(content.decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ContractError(f'{path} is not TOML ({error}): write lines like brand = "keyword"') from error
     taken = {CLASS, *(field.name for field in fields(Item))}
     for name, kind in kinds.items():
@@ -127,7 +128,7 @@ def kinds_of(items: Sequence[Item]) -> dict[str, AttributeKind]:
 
 def _packed(values: Mapping[str, AttributeValue | None]) -> str:
     present = {
-        name: value.strip() if isinstance(value, str) else value
+        name: unicodedata.normalize("NFC", value.strip()) if isinstance(value, str) else value
         for name, value in values.items()
         if value is not None and str(value).strip()
     }

@@ -7,6 +7,7 @@ sensible reading (a list, a time as a bare number, an id as a float) raises `Uns
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,11 +23,16 @@ NOT_OF_TYPE = {
 }
 """Why a row is rejected whose value in a column of this type was lost."""
 
-_NO_VALUE = ["", "na", "n/a", "#n/a", "nan", "nat", "none", "null"]
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+NO_VALUE = ["", "na", "n/a", "#n/a", "nan", "nat", "none", "null", "\\n"]
+"""Texts in lower case that stand for a missing number, time or truth value; the last is MySQL's and Hive's."""
+
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
-_TIME = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}.*$"
+_TIME = r"^\d{4}-?\d{2}-?\d{2}[T ]\d{2}.*$"
 TIME_WITH_ZONE = r"[Tt ]\d{2}.*([Zz]|[+-]\d{2}(:?\d{2})?)$"
+_UTC_BY_NAME = r"\s*(UTC|GMT|z)$"  # BigQuery and Ruby write UTC
+_ZONE_BY_NAME = r"([Zz]|[+-]\d{2}:\d{2})\[[\w/+-]+\]$"  # Java writes 12:00+02:00[Europe/Berlin]
+_DECIMAL_COMMA = r"(:\d{2}),(\d+)"
 _TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _BYTES = (
     pa.types.is_binary,
@@ -56,17 +62,14 @@ def convert(values: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, pa.Array]:
     Raises:
         UnsuitableTypeError: for the whole column.
     """
-    if pa.types.is_run_end_encoded(values.type):
-        values = pc.run_end_decode(values)
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    values = simplified(values)
     given = pc.is_valid(values)
-    values = _plain(values)
+    values = _valid_text(values)
     if pa.types.is_floating(values.type):
         given = pc.and_(given, pc.invert(pc.fill_null(pc.is_nan(values), True)))
     elif pa.types.is_string(values.type) and wanted != pa.string():
         values = pc.utf8_trim_whitespace(values)
-        given = pc.and_(given, pc.invert(pc.is_in(pc.utf8_lower(values), value_set=pa.array(_NO_VALUE))))
+        given = pc.and_(given, pc.invert(pc.is_in(pc.utf8_lower(values), value_set=pa.array(NO_VALUE))))
     values = pc.if_else(given, values, None)
     if values.null_count == len(values):  # a writer may give any type to a column without values
         return pa.nulls(len(values), pa.float64() if wanted == pa.int64() else wanted), given
@@ -95,23 +98,29 @@ def is_utf8(values: pa.Array | pa.ChunkedArray) -> bool:
     return True
 
 
-def _plain(values: pa.Array) -> pa.Array:
-    """Without extension types; all text, and bytes that are text, as `string`."""
+def simplified(values: pa.Array) -> pa.Array:
+    """The same values without dictionaries and extension types; all text, and bytes that are text, as `string`."""
+    if pa.types.is_run_end_encoded(values.type):
+        values = pc.run_end_decode(values)
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
     if isinstance(values.type, pa.UuidType):
         contents = values.storage.to_pylist()
         return pa.array([content and str(uuid.UUID(bytes=content)) for content in contents], pa.string())
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
-    kind = values.type
-    if any(is_bytes(kind) for is_bytes in _BYTES):
-        try:
+    if any(is_text(values.type) for is_text in _TEXT):
+        return values.cast(pa.string())
+    if any(is_bytes(values.type) for is_bytes in _BYTES):
+        with suppress(pa.ArrowInvalid):
             return values.cast(pa.binary()).cast(pa.string())
-        except pa.ArrowInvalid:
-            return decoded(values)
-    if any(is_text(kind) for is_text in _TEXT):
-        values = values.cast(pa.string())
-        return values if is_utf8(values) else decoded(values)
     return values
+
+
+def _valid_text(values: pa.Array) -> pa.Array:
+    """Null where simplified bytes or text are not UTF-8."""
+    is_bytes = any(is_bytes(values.type) for is_bytes in _BYTES)
+    return decoded(values) if is_bytes or not is_utf8(values) else values
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -135,7 +144,7 @@ def _to_text(values: pa.Array) -> pa.Array:
 def _to_number(values: pa.Array) -> pa.Array:
     kind = values.type
     if pa.types.is_string(kind):
-        fits = pc.match_substring_regex(values, _NUMBER)
+        fits = pc.match_substring_regex(values, NUMBER)
         return pc.if_else(fits, values, None).cast(pa.float64())
     if _is_number(kind):
         return pc.cast(values, pa.float64(), safe=False)
@@ -148,7 +157,9 @@ def _to_truth(values: pa.Array) -> pa.Array:
         return values
     if pa.types.is_string(kind):
         words = pc.utf8_lower(values)
-        yes, no = (pc.is_in(words, value_set=pa.array(of)) for of in (["true", "1"], ["false", "0"]))
+        yes, no = (
+            pc.is_in(words, value_set=pa.array(of)) for of in (["true", "1", "1.0"], ["false", "0", "0.0"])
+        )
     elif _is_number(kind):
         numbers = pc.cast(values, pa.float64(), safe=False)
         yes, no = pc.equal(numbers, 1.0), pc.equal(numbers, 0.0)
@@ -187,9 +198,22 @@ def moments_of(counts: pa.Array, per_day: int) -> pa.Array:
     return counts.cast(pa.timestamp("us")).cast(TIMESTAMP)
 
 
+def iso_times(texts: pa.Array) -> pa.Array:
+    """The ways in which databases and languages vary ISO 8601, written as pandas reads it."""
+    for pattern, instead in (
+        (r"t(\d{2})", r"T\1"),
+        (_UTC_BY_NAME, "Z"),
+        (_ZONE_BY_NAME, r"\1"),
+        (_DECIMAL_COMMA, r"\1.\2"),
+    ):
+        texts = pc.replace_substring_regex(texts, pattern, instead)
+    return texts
+
+
 def _parsed_times(values: pa.Array) -> pa.Array:
     import pandas as pd
 
+    values = iso_times(values)
     is_date, is_time, has_zone = (
         pc.match_substring_regex(values, pattern) for pattern in (_DATE, _TIME, TIME_WITH_ZONE)
     )

@@ -26,6 +26,7 @@ MAX_PIXELS = 64_000_000
 _MAX_PIXELS_WHOLE = 32_000_000
 _MAX_PIXELS_WEBP = 16_000_000
 _FEW_PIXELS = 4_000_000
+_SHOWN_CHARS = 300  # of a path in a message: a column may hold whole pictures as data: URLs
 
 _JPEGS = ("JPEG", "MPO")
 _END_OF_JPEG = b"\xff\xd9"
@@ -56,8 +57,9 @@ def read(uri: str) -> bytes:
             if FETCHED.fullmatch(uri)
             else "check the path in the table, or that the folder is mounted here"
         )
+        shown = uri if len(uri) <= _SHOWN_CHARS else f"{uri[:_SHOWN_CHARS]}…"
         raise DataError(
-            f"cannot read the image {uri!r} ({getattr(error, 'strerror', None) or error}): {remedy}"
+            f"cannot read the image {shown!r} ({getattr(error, 'strerror', None) or error}): {remedy}"
         ) from error
 
 
@@ -83,7 +85,8 @@ def load(uri: str, min_side_px: int | None = None, sha256: str | None = None) ->
 
 
 def placed(uri: str, folder: str) -> str:
-    """The URI with a relative path made absolute, starting from this folder or URL."""
+    """The URI with a relative path made absolute, starting from this folder or URL; spaces around it are not part."""
+    uri = uri.strip()
     if uri.startswith("/") or "://" in uri:
         return uri
     return f"{folder.rstrip('/')}/{uri}" if "://" in folder else str(Path(folder) / uri)
@@ -169,6 +172,8 @@ def _open(content: bytes) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("the image has far too many pixels: send a smaller one") from error
     except Exception as error:  # a broken header raises all kinds of errors, not only UnidentifiedImageError
+        if media_type_of(content) is not None:
+            raise ImageError(f"the image is broken or truncated ({error}): export it again") from error
         raise ImageError("this is not a picture that we read: send a JPEG, PNG, WebP, GIF or BMP") from error
 
 

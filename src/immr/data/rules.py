@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 _LAST_POSITION = 2**31 - 1
 _CLOCK_TOLERANCE = timedelta(days=1)  # local times without a zone are up to 14 hours ahead
 _FIRST_YEAR = 2000
-_ROUNDED = r"\d[.,]\d+[eE]\+?\d+$"  # 4.00638E+12: different products may have become one
+_ROUNDED = r"\d([.,]\d+[eE]\+?|[eE]\+)\d+$"  # 4.00638E+12: different products may have become one
+_BLANK = "^[\\s\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\u3000\ufeff]*$"  # nothing to see
+_CONTROL = r"[\x00-\x1f\x7f]"
+MAX_ID_CHARS = 1000
+"""As in the search API."""
 
 
 def rules_of(contract: TableContract, now: datetime) -> Any:
@@ -57,12 +61,11 @@ def rules_of(contract: TableContract, now: datetime) -> Any:
             checks = [*checks, pandera.Check.ge(earliest, error=reason)]
         if column.type == pa.string() and column.name not in ("description", "attributes", "images"):
             checks = [
-                pandera.Check(lambda text: text.str.strip() != "", error=f"{column.name} is empty"),
+                pandera.Check(lambda text: ~text.str.match(_BLANK), error=f"{column.name} is empty"),
                 *checks,
             ]
         if contract.key == (column.name,):
-            reason = f"{column.name} is a rounded number, as spreadsheets write long ones: export it as text"
-            checks = [*checks, pandera.Check(lambda ids: ~ids.str.match(_ROUNDED), error=reason)]
+            checks = [*checks, *_id_checks(column.name)]
         columns[column.name] = pandera.Column(None, checks, nullable=column.name in contract.may_lack)
     across = (
         [pandera.Check(_clicked_before_ordered, error="ordered but not clicked")]
@@ -70,6 +73,24 @@ def rules_of(contract: TableContract, now: datetime) -> Any:
         else []
     )
     return pandera.DataFrameSchema(columns, checks=across)
+
+
+def _id_checks(name: str) -> list[Any]:
+    """Ids that may stand for several things, or that URLs and event logs cannot hold."""
+    import pandera.pandas as pandera
+
+    rounded = f"{name} is a rounded number, as spreadsheets write long ones: export it as text"
+    return [
+        pandera.Check(lambda ids: ~ids.str.match(_ROUNDED), error=rounded),
+        pandera.Check(
+            lambda ids: ids.str.len() <= MAX_ID_CHARS,
+            error=f"{name} is longer than {MAX_ID_CHARS} characters",
+        ),
+        pandera.Check(
+            lambda ids: ~ids.str.contains(_CONTROL), error=f"{name} has a line break or control character"
+        ),
+        pandera.Check(lambda ids: ~ids.isin([".", ".."]), error=f"{name} is . or .., which no URL can name"),
+    ]
 
 
 def _clicked_before_ordered(frame: pd.DataFrame) -> pd.Series[bool]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from immr.data import attributes, images
 from immr.data.column_types import NOT_OF_TYPE, UnsuitableTypeError, convert, decoded, is_utf8
 from immr.data.contract import TableContract
+from immr.data.mapping.paths import canonical_path
 from immr.data.pictures import further
 from immr.data.sources.parts import MALFORMED
 from immr.errors import ContractError
@@ -73,6 +74,8 @@ def typed(batch: pa.RecordBatch, contract: TableContract, place: str, beside: st
     frame = pd.DataFrame(columns)
     if "description" in frame:
         frame["description"] = frame["description"].fillna("")
+    if "category" in frame:
+        frame["category"] = _in_one_form(frame["category"])
     if "image" in frame:
         frame["image"] = _placed(frame["image"], beside)
     return Typed(frame, unreadable)
@@ -86,8 +89,22 @@ def _series(values: pa.Array) -> Any:
     return values.to_pandas()
 
 
+def _in_one_form(categories: pd.Series[str]) -> pd.Series[str]:
+    """Equal paths written alike; a shop has few of them and many items."""
+    import pandas as pd
+
+    changed = {
+        path: found for path in categories.dropna().unique() if (found := canonical_path(path)) != path
+    }
+    if not changed:
+        return categories
+    renamed = categories.map(lambda path: changed.get(path, path), na_action="ignore")
+    return renamed.astype(pd.ArrowDtype(pa.string()))
+
+
 def _placed(uris: pd.Series[str], beside: str) -> pd.Series[str]:
     """Relative paths of pictures made absolute, so that later steps find them from any working folder."""
+    uris = uris.str.strip()
     relative = ~(uris.str.startswith("/") | uris.str.contains("://", regex=False) | (uris.str.strip() == ""))
     relative = relative.fillna(False).astype(bool)
     if relative.any():

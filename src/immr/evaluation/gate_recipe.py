@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from immr.ranges import Confidence, Count, Difference, Seed
+
 EXACT = "exact_"
 """Prefix of metrics that count only the judgement's own item as right."""
 
@@ -21,12 +23,12 @@ class GateRecipe:
 
     metric: str = "recall@1"
     right: Literal["item", "class"] = "item"  # "item": only the item that a judgement names, where it does
-    margin: float = -0.05  # lowest acceptable lower bound; 0 asks for a proven gain
-    slice_margin: float = -0.1  # lowest acceptable mean difference of a slice
+    margin: Difference = -0.05  # lowest acceptable lower bound; 0 asks for a proven gain
+    slice_margin: Difference = -0.1  # lowest acceptable mean difference of a slice
     slice_margins: Mapping[str, float] = field(default_factory=dict)  # by slice, overrides slice_margin
-    slice_queries: int = 30
-    slice_clusters: int = 5
-    floor: float = 0.3  # what a first version, without a champion, must reach
-    confidence: float = 0.95
-    bootstrap_rounds: int = 2000
-    seed: int = 0
+    slice_queries: Count = 30
+    slice_clusters: Count = 5
+    floor: Difference = 0.3  # what a first version, without a champion, must reach
+    confidence: Confidence = 0.95
+    bootstrap_rounds: Count = 2000
+    seed: Seed = 0

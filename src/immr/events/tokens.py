@@ -19,7 +19,7 @@ from immr.events.token_keys import KEY_BYTES
 from immr.types import Click, EventType
 
 _FORMAT = 1
-_MAX_CHARS = 4096
+MAX_CHARS = 8192  # an item_id of 1000 characters, of four bytes each, in base64
 _JSON = json.JSONEncoder(ensure_ascii=False)  # shared, because every search signs ten tokens
 _CLOCK_SKEW = timedelta(minutes=1)  # tolerated between the clocks of two machines
 
@@ -65,7 +65,7 @@ def verify(keys: Sequence[bytes], token: str, now: datetime, max_age: timedelta)
     """
     _check_keys(keys)
     payload, dot, signature = token.partition(".")
-    if not (payload and dot and signature and token.isascii() and len(token) <= _MAX_CHARS):
+    if not (payload and dot and signature and token.isascii() and len(token) <= MAX_CHARS):
         raise TokenError("not a click token: send the `click_token` of a hit unchanged")
     # compare with every key, so that the time taken does not reveal which one signed
     matches = [hmac.compare_digest(_signature(key, payload), signature) for key in keys]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from immr.data.attributes import kinds_of
+from immr.data.mapping.paths import canonical_path
 from immr.errors import ContractError, IndexMismatchError
 from immr.index.binding import Binding
 from immr.index.recall import are_unit_rows
@@ -142,7 +143,8 @@ def candidate(payload: Mapping[str, Any], cosine: float) -> Candidate:
 
 def category_prefixes(category: str) -> list[str]:
     """`Packages/Milk` → [`Packages`, `Packages/Milk`]."""
-    parts = [part for part in category.split("/") if part]
+    path = canonical_path(category)
+    parts = path.split("/") if path else []
     return ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from immr.errors import RecipeError
+from immr.ranges import Count, CountOrZero, Pixels, Share, Weight
 
 FusionName = Literal["image", "text", "concat", "gated", "concept", "concept_slots", "concept_patch"]
 FramingName = Literal["centre", "drawing"]
@@ -18,18 +19,18 @@ class ModelRecipe:
 
     image_encoder: str = "efficientnet-lite0"
     text_encoder: str = "minilm"
-    image_size_px: int = 224
+    image_size_px: Pixels = 224
     framing: FramingName = "centre"  # drawing: crop to the ink, without its colours; see `framing`
-    dim: int = 128  # of the learned part of an embedding
-    plain_dim: int = 128  # of the plain part, which is fitted without labels and finds unseen items
-    plain_share: float = 0.3  # weight of the plain part in a cosine; 0 leaves the part out
+    dim: Count = 128  # of the learned part of an embedding
+    plain_dim: CountOrZero = 128  # of the plain part, which is fitted without labels and finds unseen items
+    plain_share: Share = 0.3  # weight of the plain part in a cosine; 0 leaves the part out
     shared_projection: bool = (
         True  # one matrix for photos and catalogue pictures, each with its own statistics
     )
     fusion: FusionName = "concept_slots"
-    concepts: int = 32  # K, rows of the learned memory
-    max_tokens: int = 128
-    photo_weight: float = 0.0  # of each training photo in the documents of its class, see `prototypes`
+    concepts: Count = 32  # K, rows of the learned memory
+    max_tokens: Count = 128
+    photo_weight: Weight = 0.0  # of each training photo in the documents of its class, see `prototypes`
 
     def __post_init__(self) -> None:
         if not 0 <= self.photo_weight < math.inf:

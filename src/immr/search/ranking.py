@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 
+from immr.ranges import Positive, Share, SignedWeight, Weight
 from immr.types import Candidate, Hit, ItemFeatures
 
 LEARNED = "learned"
@@ -27,13 +28,13 @@ class RankingRecipe:
     freshness: 1 for an item updated now, halved every `freshness_half_life_days`.
     """
 
-    cosine_weight: float = 1.0
-    words_weight: float = 1.0
-    text_weight: float = 0.1
-    ctr_weight: float = 0.05
-    stock_weight: float = 0.1
-    freshness_weight: float = 0.0
-    freshness_half_life_days: float = 30.0
+    cosine_weight: SignedWeight = 1.0
+    words_weight: Weight = 1.0
+    text_weight: Share = 0.1
+    ctr_weight: SignedWeight = 0.05
+    stock_weight: SignedWeight = 0.1
+    freshness_weight: SignedWeight = 0.0
+    freshness_half_life_days: Positive = 30.0
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from immr.ranges import (
+    Count,
+    CountOrZero,
+    Difference,
+    Positive,
+    Seed,
+    Share,
+    ShareAboveZero,
+    ShareBelowOne,
+    Weight,
+)
 from immr.train.fine_tune_recipe import FineTuneRecipe
 
 
@@ -12,31 +23,31 @@ from immr.train.fine_tune_recipe import FineTuneRecipe
 class TrainRecipe:
     """Sizes are per process; rates are per step."""
 
-    processes: int = 2
-    epochs: int = 25  # on frozen features
-    batch_size: int = 64  # photos
-    document_batch_size: int = 16
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-4  # of matrices; biases and normalization have none
-    warmup_share: float = 0.1
-    class_weight: float = 1.0  # of the classifier's loss
-    pair_weight: float = 0.0  # of the pair loss; above 0 a step's photos come in couples with a document
-    pair_photo_weight: float = 0.0  # of the part between photos, in the pair loss
-    pair_memory: int = 0  # documents of earlier steps that count as wrong, in the pair loss
+    processes: Count = 2
+    epochs: CountOrZero = 25  # on frozen features
+    batch_size: Count = 64  # photos
+    document_batch_size: Count = 16
+    learning_rate: Positive = 3e-3
+    weight_decay: Weight = 1e-4  # of matrices; biases and normalization have none
+    warmup_share: Share = 0.1
+    class_weight: Weight = 1.0  # of the classifier's loss
+    pair_weight: Weight = 0.0  # of the pair loss; above 0 a step's photos come in couples with a document
+    pair_photo_weight: Weight = 0.0  # of the part between photos, in the pair loss
+    pair_memory: CountOrZero = 0  # documents of earlier steps that count as wrong, in the pair loss
     margin_kind: Literal["cosface", "arcface"] = "cosface"
-    margin: float = 0.2
-    scale: float | None = None  # None: from the number of classes
-    negative_rate: float = 1.0  # share of the classes in a step's softmax; 1 is the exact softmax
-    conflict_cosine: float = 1.0  # negatives above this cosine are left out; 1 keeps all
+    margin: Weight = 0.2
+    scale: Positive | None = None  # None: from the number of classes
+    negative_rate: ShareAboveZero = 1.0  # share of the classes in a step's softmax; 1 is the exact softmax
+    conflict_cosine: Difference = 1.0  # negatives above this cosine are left out; 1 keeps all
     classifier_optimizer: Literal["adagrad", "adamw", "sgd"] = "adagrad"
     classifier_rows: Literal["float32", "bfloat16"] = "float32"  # bfloat16: half the memory
     classifier_products: Literal["float16", "bfloat16", "float32"] = "float16"  # on a GPU; sums are float32
-    classifier_rate_factor: float = 10.0  # of learning_rate, for the classifier's rows
-    momentum: float = 0.9  # of SGD
-    views: int = 4  # augmented views of each photo whose frozen features are cached
-    dropout: float = 0.5  # of the frozen, standardized features
-    hide_modality: float = 0.1  # share of documents whose picture or text is hidden in a step
+    classifier_rate_factor: Weight = 10.0  # of learning_rate, for the classifier's rows
+    momentum: ShareBelowOne = 0.9  # of SGD
+    views: Count = 4  # augmented views of each photo whose frozen features are cached
+    dropout: ShareBelowOne = 0.5  # of the frozen, standardized features
+    hide_modality: Share = 0.1  # share of documents whose picture or text is hidden in a step
     fine_tune: FineTuneRecipe | None = None  # a second stage that also trains the encoder
-    checkpoint_every_steps: int = 200  # a checkpoint may be written
-    checkpoint_every_s: float = 30.0  # and is, if the last one is so many seconds old
-    seed: int = 0
+    checkpoint_every_steps: Count = 200  # a checkpoint may be written
+    checkpoint_every_s: Weight = 30.0  # and is, if the last one is so many seconds old
+    seed: Seed = 0

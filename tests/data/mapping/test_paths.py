@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from immr.data.mapping.paths import joined_paths, read_paths
+from immr.data.mapping.paths import canonical_path, joined_paths, read_paths
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,9 @@ def test_paths(values: pa.Array, expected: list[str | None]) -> None:
 def test_one_column_per_level() -> None:
     levels = [pa.array(["Kitchen", "Garden"]), pa.array(["Pots", None]), pa.array(["", " Tools "])]
     assert joined_paths(levels).to_pylist() == ["Kitchen/Pots", "Garden/Tools"]
+
+
+@pytest.mark.parametrize("text", ["Obst/Äpfel", "/Obst//Äpfel/", " Obst / Äpfel ", "Obst/A\u0308pfel"])
+def test_a_path_has_one_form(text: str) -> None:
+    assert canonical_path(text) == "Obst/Äpfel"
+    assert canonical_path("//") == ""

@@ -140,3 +140,36 @@ def test_lists_in_json_lines_need_a_rule(tmp_path: Path) -> None:
     admit_table(mapped, tmp_path / "out")
     [row] = pq.read_table(tmp_path / "out" / "items.parquet").to_pylist()
     assert (row["item_id"], row["category"], row["price"]) == ("7", "Kitchen/Pots", 12.5)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.dictionary(pa.int8(), pa.string())],
+)
+def test_rules_read_text_of_every_type(kind: pa.DataType) -> None:
+    batch = pa.record_batch({"x": pa.array(["1,5", None, ""]).cast(kind)})
+    for rule, expected in (
+        (ColumnRule(column="x", decimal=","), ["1.5", None, ""]),
+        (ColumnRule(column="x", default="none"), ["1,5", "none", "none"]),
+        (ColumnRule(column="x", prefix="p/"), ["p/1,5", None, "p/"]),
+        (ColumnRule(column="x", format="%S,%f"), ["1900-01-01 00:00:01.500000Z", None, None]),
+    ):
+        assert rule.values(batch, "x", "here").to_pylist() == expected
+
+
+def test_a_number_is_a_default_for_all_that_is_missing() -> None:
+    rule = ColumnRule(column="x", default=0)
+    for values in (
+        pa.array([float("nan"), None, 1.0]),
+        pa.array(["N/A", None, "1"]),
+        pa.array(["", "null", "1"]),
+    ):
+        found = rule.values(pa.record_batch({"x": values}), "x", "here")
+        assert [float(value) for value in found.to_pylist()] == [0.0, 0.0, 1.0]
+    text = ColumnRule(column="x", default="?").values(pa.record_batch({"x": ["N/A", ""]}), "x", "here")
+    assert text.to_pylist() == ["N/A", "?"]  # a title may be just that
+
+
+def test_a_mapping_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "map.toml").write_text('\ufeff[items.columns]\ntitle = "Titel"\n')
+    assert ShopMap.read(tmp_path / "map.toml").items.columns["title"].column == "Titel"

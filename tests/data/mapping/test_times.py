@@ -1,6 +1,6 @@
 """Times as shops write them become moments in UTC."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pyarrow as pa
 import pytest
@@ -61,3 +61,23 @@ def test_naive_timestamps_take_the_zone_and_others_keep_theirs() -> None:
 def test_an_unknown_zone_is_an_error() -> None:
     with pytest.raises(ValueError, match="no time zone 'Berlin'"):
         read_times(pa.array(["2025-07-01"]), zone="Berlin")
+
+
+def test_fractions_of_units_are_read() -> None:
+    expected = [datetime(2025, 7, 1, 12, 0, 0, 250_000, tzinfo=UTC)]
+    for values in (pa.array(["1751371200.25"]), pa.array(["1.75137120025e9"]), pa.array([1_751_371_200.25])):
+        assert moments(values, unit="s") == expected
+    assert moments(pa.array(["1751371200250.0"]), unit="ms") == expected
+    assert read_times(pa.array([float("nan"), 1.0]), unit="s").to_pylist()[0] is None
+
+
+def test_a_number_beyond_64_bits_does_not_become_another_time() -> None:
+    found = read_times(pa.array([2**64 - 1_751_371_200, 1_751_371_200], pa.uint64()), unit="s")
+    assert convert(found, TIMESTAMP)[0].to_pylist() == [None, datetime(2025, 7, 1, 12, tzinfo=UTC)]
+
+
+def test_dates_begin_at_midnight_of_their_zone() -> None:
+    dates = pa.array([date(2025, 7, 1), None])
+    for kind in (pa.date32(), pa.date64()):
+        found = moments(dates.cast(kind), zone=BERLIN)
+        assert found == [*moments(pa.array(["2025-07-01"]), zone=BERLIN), None]

@@ -48,7 +48,7 @@ def test_hidden_files_and_markers_are_ignored(tmp_path: Path) -> None:
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
-    for name, content in (("queries.parquet", b"PAR1"), ("queries.csv.gz", b"not gzip")):
+    for name, content in (("queries.parquet", b"PAR1"), ("queries.csv.gz", b"\x1f\x8b not gzip")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ContractError, match=rf"{name} is not a readable .* file .*: write it again"):
             rows_of(tmp_path / name)
@@ -84,3 +84,46 @@ def test_rows_are_counted_without_reading_them_all(tmp_path: Path) -> None:
     assert part(tmp_path / "queries.csv.gz").rows() is None  # its unpacked size is not known
     (tmp_path / "empty.csv").write_text("")
     assert part(tmp_path / "empty.csv").rows() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("queries.csv", b"PAR1", "is a Parquet file: name it .parquet"),
+        ("queries.csv", b"PK\x03\x04", "is an Excel or ZIP file: export it as CSV"),
+        ("queries.csv", gzip.compress(CSV.encode()), "is packed by gzip: add .gz to its name"),
+        ("queries.jsonl", gzip.compress(b"{}"), "is packed by gzip: add .gz to its name"),
+        ("queries.csv.gz", CSV.encode(), "is not packed by gzip: take .gz off its name"),
+        ("queries.csv", CSV.encode("utf-16-le"), "has zero bytes, as UTF-16 and UTF-32 do"),
+        ("queries.csv", (CSV + "q2,Jörg,,\n").encode("cp1252"), "another encoding than UTF-8.*encoding ="),
+        ("queries.jsonl", b'{"a": "\xfc"}', "another encoding than UTF-8.*encoding ="),
+        ("queries.csv", b"", "is empty, or has only a header"),
+        ("queries.csv", b"query_id,ts", "is empty, or has only a header"),
+    ],
+)
+def test_a_file_of_another_kind_says_what_to_do(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ContractError, match=words):
+        rows_of(tmp_path / name)
+
+
+def test_the_last_part_of_a_name_is_its_kind(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([ROW]), tmp_path / "queries.csv.parquet")
+    (tmp_path / "of.csv.jsonl").write_text(json.dumps(ROW))
+    (tmp_path / "queries.TSV").write_text(CSV.replace(",", "\t"))
+    for name in ("queries.csv.parquet", "of.csv.jsonl", "queries.TSV"):
+        assert rows_of(tmp_path / name) == [ROW]
+
+
+def test_columns_that_folders_name(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"query_id": ["a", "b"], "ts": ["1", "2"]}), tmp_path / "q.parquet")
+    partitions = (("user_id", "ann"), ("image", None), ("ts", "of the folder"))
+    found = FilePart(Location.of(tmp_path / "q.parquet"), partitions=partitions)
+    assert found.columns() == ["query_id", "ts", "user_id", "image"]
+    [batch] = found.batches()
+    assert batch.to_pylist()[0] == {"query_id": "a", "ts": "1", "user_id": "ann", "image": None}
+    [batch] = found.batches(columns=["user_id", "ts"])
+    assert batch.to_pylist()[1] == {"ts": "2", "user_id": "ann"}
+    assert found.state() != part(tmp_path / "q.parquet").state()

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ConfigDict, with_config
 
+from immr.data.column_types import NO_VALUE, simplified
 from immr.data.mapping.numbers import read_numbers
 from immr.data.mapping.paths import joined_paths, read_paths
 from immr.data.mapping.times import read_times
@@ -82,8 +83,8 @@ class ColumnRule:
         if self.sql:
             return _evaluated(self.sql, batch)
         if self.columns:
-            return joined_paths([batch.column(column) for column in self.columns])
-        return batch.column(self.column)
+            return joined_paths([simplified(batch.column(column)) for column in self.columns])
+        return simplified(batch.column(self.column))
 
     def _read(self, values: pa.Array) -> pa.Array:
         if self.decimal or self.times != 1.0 or self.plus:
@@ -112,11 +113,14 @@ class ColumnRule:
         if self.default is None:
             return values
         if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-            empty = pc.equal(pc.utf8_trim_whitespace(values), "")
-            values = pc.if_else(pc.fill_null(empty, False), None, values)
+            missing = [""] if isinstance(self.default, str) else NO_VALUE
+            words = pc.utf8_lower(pc.utf8_trim_whitespace(values))
+            values = pc.if_else(pc.is_in(words, value_set=pa.array(missing)), None, values)
             return pc.fill_null(values, str(self.default))
         if pa.types.is_null(values.type):
             return pa.array([self.default] * len(values))
+        if pa.types.is_floating(values.type):
+            values = pc.if_else(pc.is_nan(values), None, values)
         return pc.fill_null(values, pa.scalar(self.default).cast(values.type))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -28,6 +29,12 @@ def read_paths(values: pa.Array, separator: str) -> pa.Array:
         return cache[name]
 
     return pa.array([path(text) for text in values.to_pylist()], pa.string())
+
+
+def canonical_path(text: str) -> str:
+    """A path without empty levels and spaces around its levels, in Unicode's composed form (NFC)."""
+    levels = (level.strip() for level in unicodedata.normalize("NFC", text).split("/"))
+    return "/".join(level for level in levels if level)
 
 
 def joined_paths(levels: Sequence[pa.Array]) -> pa.Array:

@@ -71,6 +71,11 @@ class TableMap:
                 )
         return [*self.columns, *(name for name in there if name not in self.columns)]
 
+    @property
+    def sources(self) -> set[str]:
+        """The shop's columns that rules read; those of an expression are not known."""
+        return {source for rule in self.columns.values() for source in rule.sources}
+
     def sources_of(self, columns: Sequence[str]) -> list[str] | None:
         """The columns to read for some of the contract's; None for all."""
         rules = [self.columns.get(name) or ColumnRule(column=name) for name in columns]
@@ -91,10 +96,11 @@ class TableMap:
         if not self.columns:
             return batch
         names = self.names(batch.schema.names, place)
-        columns = [
-            self.columns[name].values(batch, name, place) if name in self.columns else batch.column(name)
-            for name in names
-        ]
+        mapped = [rule.values(batch, name, place) for name, rule in self.columns.items()]
+        kept = zip(
+            batch.schema.names, batch.columns, strict=True
+        )  # a column that nobody reads may be there twice
+        columns = [*mapped, *(column for name, column in kept if name not in self.columns)]
         return pa.RecordBatch.from_arrays(columns, names)
 
 
@@ -118,8 +124,8 @@ class ShopMap:
             ContractError: it cannot be read, or has an unknown key or a value of the wrong type.
         """
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:  # a TOMLDecodeError names the line
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError, RecursionError) as error:  # a TOMLDecodeError names the line
             raise ContractError(f"the mapping {path} cannot be read: {error}") from error
         try:
             read = TypeAdapter(cls).validate_python(_expanded(values))

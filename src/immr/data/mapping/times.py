@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from immr.data.column_types import TIME_WITH_ZONE, UNITS_PER_DAY, moments_of
+from immr.data.column_types import NUMBER, TIME_WITH_ZONE, UNITS_PER_DAY, iso_times, moments_of
 from immr.data.contract import TIMESTAMP
 from immr.data.mapping.numbers import UNREADABLE
 
@@ -41,12 +41,16 @@ def read_times(values: pa.Array, pattern: str = "", zone: str = "", unit: str = 
         moments = _parsed(pc.utf8_trim_whitespace(values), pattern, local)
     elif pa.types.is_timestamp(values.type) and values.type.tz is None and zone:
         moments = _localized(values.to_pandas(), local)
+    elif pa.types.is_date(values.type) and zone:
+        moments = _localized(values.cast(pa.timestamp("ms")).to_pandas(), local)
     else:
         return values
     texts = pc.fill_null(moments.cast(pa.string()), UNREADABLE)
     given = pc.is_valid(values)
     if _is_text(values):
         given = pc.and_(given, pc.not_equal(pc.utf8_trim_whitespace(values), ""))
+    elif pa.types.is_floating(values.type):
+        given = pc.and_(given, pc.invert(pc.is_nan(values)))
     return pc.if_else(pc.fill_null(given, False), texts, None)
 
 
@@ -57,6 +61,8 @@ def _parsed(texts: pa.Array, pattern: str, local: ZoneInfo) -> pa.Array:
     if pattern:
         found = pd.to_datetime(series, format=pattern, errors="coerce", utc="%z" in pattern)
         return _utc(found) if "%z" in pattern else _localized(found, local)
+    texts = iso_times(texts)
+    series = texts.to_pandas()
     zoned = pc.fill_null(pc.match_substring_regex(texts, TIME_WITH_ZONE), False)
     parsed = [
         pd.to_datetime(part, format="ISO8601", errors="coerce", utc=utc)
@@ -80,11 +86,22 @@ def _counted(values: pa.Array, unit: str) -> pa.Array:
     """Null for what is not a number, or is outside the years 1 to 9999."""
     if _is_text(values):
         texts = pc.utf8_trim_whitespace(values)
-        fits = pc.fill_null(pc.match_substring_regex(texts, r"^[+-]?\d{1,18}$"), False)
-        values = pc.if_else(fits, texts, None)
-    elif pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
-        values = pc.floor(pc.cast(values, pa.float64(), safe=False))
-    return moments_of(pc.cast(values, pa.int64(), safe=False), UNITS_PER_DAY[unit])
+        is_whole = pc.fill_null(pc.match_substring_regex(texts, r"^[+-]?\d{1,18}$"), False)
+        whole = moments_of(pc.if_else(is_whole, texts, None).cast(pa.int64()), UNITS_PER_DAY[unit])
+        is_number = pc.fill_null(pc.match_substring_regex(texts, NUMBER), False)
+        return pc.coalesce(whole, _fractional(pc.if_else(is_number, texts, None).cast(pa.float64()), unit))
+    if pa.types.is_integer(values.type) and values.type != pa.uint64():
+        return moments_of(values.cast(pa.int64()), UNITS_PER_DAY[unit])
+    return _fractional(pc.cast(values, pa.float64(), safe=False), unit)
+
+
+def _fractional(numbers: pa.Array, unit: str) -> pa.Array:
+    """To the microsecond, which a double holds in each unit until the year 2255."""
+    per_day = UNITS_PER_DAY["us"]
+    counts = pc.round(pc.multiply(numbers, per_day / UNITS_PER_DAY[unit]))
+    largest = float(2**62)
+    fits = pc.fill_null(pc.and_(pc.greater(counts, -largest), pc.less(counts, largest)), False)
+    return moments_of(pc.if_else(fits, counts, None).cast(pa.int64()), per_day)
 
 
 def _is_text(values: pa.Array) -> bool:

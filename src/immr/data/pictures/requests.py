@@ -24,7 +24,7 @@ _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
 def is_url(uri: str) -> bool:
     """Whether a picture has to be fetched."""
-    return uri.startswith(("http://", "https://"))
+    return uri[:8].lower().startswith(("http://", "https://"))
 
 
 class RequestFailedError(Exception):

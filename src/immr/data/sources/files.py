@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import csv as python_csv
 import io
-import json
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
+from immr.data.sources import json_rows
+from immr.data.sources.csv_rows import BLOCKS, TOO_LONG, CsvRows
 from immr.data.sources.locations import Location
-from immr.data.sources.parts import CHUNK_ROWS, MALFORMED
+from immr.data.sources.parts import CHUNK_ROWS
 from immr.errors import ContractError
 from immr.storage import fingerprint
 
-SUFFIXES = (".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson")
-_DELIMITERS = ",;\t|"
+_KINDS = {
+    "Parquet": (".parquet",),
+    "CSV": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
+    "JSON-lines": (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz"),
+}
+SUFFIXES = tuple(suffix for suffixes in _KINDS.values() for suffix in suffixes)
+_GZIP = b"\x1f\x8b"
+_OTHER_CONTENT = {
+    b"PAR1": "a Parquet file: name it .parquet",
+    _GZIP: "packed by gzip: add .gz to its name",
+    b"PK\x03\x04": "an Excel or ZIP file: export it as CSV",
+    b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it",
+}
 _BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
+_SHOWN_CHARS = 300
 _BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError, LookupError, EOFError, python_csv.Error)
 
 
 def is_table(location: Location) -> bool:
     """By its name. Names that begin with "." or "_" are skipped, as Spark's `_SUCCESS`."""
-    return location.name.endswith(SUFFIXES) and not location.name.startswith((".", "_"))
+    return location.name.lower().endswith(SUFFIXES) and not location.name.startswith((".", "_"))
 
 
 @dataclass(frozen=True)
@@ -41,12 +51,14 @@ class FilePart:
         delimiter: of a CSV file; by default the most frequent of comma, semicolon, tab and bar in its first line.
         encoding: of a CSV file; by default that of its byte-order mark, else UTF-8.
         flat: columns of a JSON-lines file that must hold single values; others become JSON text.
+        partitions: columns with one value in all rows, from the names of folders; those of the file go first.
     """
 
     location: Location
     delimiter: str = ""
     encoding: str = ""
     flat: frozenset[str] = frozenset()
+    partitions: tuple[tuple[str, str | None], ...] = ()
 
     @property
     def place(self) -> str:
@@ -56,36 +68,59 @@ class FilePart:
     @property
     def kind(self) -> str:
         """Parquet, CSV or JSON-lines."""
-        name = self.location.name
-        return "CSV" if ".csv" in name else "Parquet" if name.endswith(".parquet") else "JSON-lines"
+        name = self.location.name.lower()
+        return next((kind for kind, suffixes in _KINDS.items() if name.endswith(suffixes)), "JSON-lines")
 
     def columns(self) -> list[str]:
         """See the port; of JSON lines those in the first line."""
+        own = self._own_columns()
+        return [*own, *(name for name, _ in self.partitions if name not in own)]
+
+    def _own_columns(self) -> list[str]:
         try:
             if self.kind == "Parquet":
                 with self._seekable() as file:
                     return list(pq.read_schema(file).names)
             if self.kind == "CSV":
-                return self._header
+                return self._csv.names
             with self._text() as file:
-                return list(json.loads(file.readline() or "{}"))
-        except (*_BROKEN, ValueError) as error:
+                return json_rows.first_columns(file, self.place)
+        except _BROKEN as error:
             raise self._unreadable(error) from error
 
     def batches(
         self, rows: int = CHUNK_ROWS, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
         """See the port."""
+        own = (
+            [name for name in columns if name in self._own_columns()]
+            if columns and self.partitions
+            else columns
+        )
         try:
-            if self.kind == "Parquet":
-                with self._seekable() as opened, pq.ParquetFile(opened) as file:
-                    yield from file.iter_batches(rows, columns=columns)
-                return
-            for batch in self._csv_rows() if self.kind == "CSV" else self._json_lines(rows):
-                chosen = batch.select(list(columns)) if columns else batch
-                yield from (chosen.slice(start, rows) for start in range(0, len(chosen), rows))
+            for batch in self._own_batches(rows, own):
+                yield self._with_partitions(batch, columns)
         except _BROKEN as error:
             raise self._unreadable(error) from error
+
+    def _own_batches(self, rows: int, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        if self.kind == "Parquet":
+            with self._seekable() as opened, pq.ParquetFile(opened) as file:
+                yield from file.iter_batches(rows, columns=columns)
+            return
+        for batch in self._csv.batches() if self.kind == "CSV" else self._json_lines(rows):
+            chosen = batch.select(list(columns)) if columns is not None else batch
+            yield from (chosen.slice(start, rows) for start in range(0, len(chosen), rows))
+
+    def _json_lines(self, rows: int) -> Iterator[pa.RecordBatch]:
+        with self._text() as file:
+            yield from json_rows.batches(file, rows, self.place, self.flat)
+
+    def _with_partitions(self, batch: pa.RecordBatch, columns: Sequence[str] | None) -> pa.RecordBatch:
+        for name, value in self.partitions:
+            if name not in batch.schema.names and (columns is None or name in columns):
+                batch = batch.append_column(name, pa.array([value] * len(batch), pa.string()))
+        return batch
 
     def rows(self) -> int | None:
         """See the port. Of text it is the size over the length of the first lines."""
@@ -93,24 +128,51 @@ class FilePart:
             if self.kind == "Parquet":
                 with self._seekable() as file:
                     return int(pq.read_metadata(file).num_rows)
+            size, lines = self.location.size(), self._start.count(b"\n")
         except _BROKEN as error:
             raise self._unreadable(error) from error
-        size, lines = self.location.size(), self._start.count(b"\n")
-        if self.location.name.endswith(".gz") or size is None:
+        if self._is_packed or size is None:
             return None
         return round(size / len(self._start) * lines) if self._start else 0
 
     def state(self) -> str:
         """See the port. A local file goes by its content."""
         local = self.location.local
-        return fingerprint.of_file(local) if local else self.location.state()
+        found = fingerprint.of_file(local) if local else self.location.state()
+        return f"{found} {self.partitions}" if self.partitions else found
 
     def stamp(self) -> str:
         """See the port: path, size and time of the last change."""
         return f"{self.location.uri} {self.location.listed or self.location.state()}"
 
     def _unreadable(self, error: Exception) -> ContractError:
-        return ContractError(f"{self.place} is not a readable {self.kind} file ({error}): write it again")
+        """What is wrong, and what helps in the cases that are usual."""
+        text = str(error)
+        if self.kind != "Parquet" and (other := self._other_content()):
+            return ContractError(f"{self.place} is {other}")
+        if "Empty CSV file" in text:
+            return ContractError(f"{self.place} is empty, or has only a header: it needs at least one row")
+        if TOO_LONG in text:
+            return ContractError(
+                f"{self.place} has a row of over {BLOCKS[-1]:,} bytes: shorten it, or write Parquet"
+            )
+        if isinstance(error, UnicodeError) or "UTF8" in text:
+            remedy = 'name it in a mapping, such as encoding = "cp1252" (`immr data check` proposes one)'
+            return ContractError(f"{self.place} has another encoding than UTF-8 ({_brief(text)}): {remedy}")
+        return ContractError(
+            f"{self.place} is not a readable {self.kind} file ({_brief(text)}): write it again"
+        )
+
+    def _other_content(self) -> str:
+        """What the file is instead of text; empty if it may be text."""
+        if not self._is_packed:
+            return next((what for mark, what in _OTHER_CONTENT.items() if self._start.startswith(mark)), "")
+        with self.location.filesystem.open_input_stream(self.location.path, compression=None) as file:
+            return "" if bytes(file.read(2)) == _GZIP else "not packed by gzip: take .gz off its name"
+
+    @property
+    def _is_packed(self) -> bool:
+        return self.location.name.endswith(".gz")
 
     def _seekable(self) -> pa.NativeFile:
         return self.location.filesystem.open_input_file(self.location.path)
@@ -119,8 +181,8 @@ class FilePart:
         return self.location.filesystem.open_input_stream(self.location.path)
 
     def _text(self) -> io.TextIOWrapper:
-        raw: Any = self._stream() if self.location.name.endswith(".gz") else self._seekable()
-        return io.TextIOWrapper(raw, encoding="utf-8")
+        raw: Any = self._stream() if self._is_packed else self._seekable()
+        return io.TextIOWrapper(raw, encoding="utf-8-sig" if self._encoding == "utf-8" else self._encoding)
 
     def start(self) -> bytes:
         """The first 64 KB of its content, unpacked."""
@@ -137,83 +199,19 @@ class FilePart:
         return self.encoding or next(known, "utf-8")
 
     @cached_property
-    def _delimiter(self) -> str:
-        first = self._start.decode(self._encoding, errors="ignore").partition("\n")[0]
-        return self.delimiter or max(_DELIMITERS, key=first.count)
-
-    @cached_property
-    def _header(self) -> list[str]:
-        with csv.open_csv(self._stream(), **self._options(deque())) as file:
-            return list(file.schema.names)
-
-    def _options(self, malformed: deque[str]) -> dict[str, Any]:
-        """How the file is parsed; lines with too many or too few columns are added to `malformed`."""
-
-        def skip(line: Any) -> str:
-            if line.text.count('"') % 2:  # an open quote takes the lines after it along
-                return "error"
-            malformed.append(line.text)
-            return "skip"
-
-        # texts of shops have line breaks between their quotes
-        parsed = csv.ParseOptions(
-            delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=skip
-        )
-        encoding = "utf-8" if self._encoding == "utf-8-sig" else self._encoding  # Arrow skips the mark itself
-        return {"parse_options": parsed, "read_options": csv.ReadOptions(encoding=encoding)}
-
-    def _csv_rows(self) -> Iterator[pa.RecordBatch]:
-        """All columns as text: a type guessed from the first rows fails at a later one."""
-        as_text = csv.ConvertOptions(column_types=dict.fromkeys(self._header, pa.string()))
-        if self._encoding == "utf-8":
-            as_text.check_utf8 = True
-        malformed = deque[str]()
-        with csv.open_csv(self._stream(), convert_options=as_text, **self._options(malformed)) as reader:
-            for batch in reader:
-                yield batch
-                yield self._malformed_rows(malformed)
-        yield self._malformed_rows(malformed)
-
-    def _malformed_rows(self, malformed: deque[str]) -> pa.RecordBatch:
-        """Takes out the lines so far. Columns before the fault are right, which is often enough to know the id."""
-        lines = [malformed.popleft() for _ in range(len(malformed))]  # Arrow reads ahead in another thread
-        names = self._header
-        split = [next(python_csv.reader([line], delimiter=self._delimiter), []) for line in lines]
-        columns = {
-            name: [row[at] if at < len(row) else None for row in split] for at, name in enumerate(names)
-        }
-        return pa.RecordBatch.from_pydict(
-            {name: pa.array(values, pa.string()) for name, values in [*columns.items(), (MALFORMED, lines)]}
-        )
-
-    def _json_lines(self, rows: int) -> Iterator[pa.RecordBatch]:
-        number = 0
-        with self._text() as file:
-            while lines := list(islice(file, rows)):
-                places = ((line, f"line {number + at} of {self.place}") for at, line in enumerate(lines, 1))
-                records = [_record(line, place, self.flat) for line, place in places if line.strip()]
-                names = list(dict.fromkeys(name for record in records for name in record))
-                yield pa.RecordBatch.from_pydict(
-                    {name: pa.array([r.get(name) for r in records], pa.string()) for name in names}
-                )
-                number += len(lines)
-
-
-def _record(line: str, place: str, flat: frozenset[str]) -> dict[str, str | None]:
-    """One object with its values as they are written: no digit of an id or a price is lost."""
-    try:
-        values = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
-    except ValueError as error:
-        raise ContractError(f"{place} is not JSON ({error}): write one object per line") from error
-    if not isinstance(values, dict):
-        raise ContractError(f"{place} is not an object: write one object per line")
-    for name, value in values.items():
-        if isinstance(value, list | dict) and name in flat:
+    def _csv(self) -> CsvRows:
+        if not self._is_packed and (other := self._other_content()):
+            raise ContractError(f"{self.place} is {other}")
+        rows = CsvRows(self._stream, self._start, self._encoding, self.delimiter)
+        if "\0" in rows.first_line:
             raise ContractError(
-                f"{place}: {name} is a list or an object: write a single value, or map it (--map)"
+                f"{self.place} has zero bytes, as UTF-16 and UTF-32 do: write it as UTF-8, or name its encoding in "
+                "a mapping"
             )
-    texts = (
-        None if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for value in values.values()
-    )
-    return dict(zip(values, texts, strict=True))
+        return rows
+
+
+def _brief(text: str) -> str:
+    """A library's message, which may quote a whole row."""
+    shown = text if text.isprintable() else repr(text)
+    return shown if len(shown) <= _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}…"

@@ -22,6 +22,7 @@ _HINTS = {
     "https": "check the address",
 }
 _WILDCARDS = "*?["
+_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class Location:
         """What lies below."""
         return Location(self.filesystem, f"{self.path.rstrip('/')}/{name}", f"{self.uri.rstrip('/')}/{name}")
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether its folder was listed and it had no bytes."""
+        return self.listed.startswith("0 ")
+
     def is_file(self) -> bool:
         """Whether it is an existing file.
 
@@ -100,12 +106,16 @@ class Location:
         return size
 
     def files(self, recursive: bool = False) -> list[Location]:
-        """The files of a folder, in the order of their paths; none if it does not exist or cannot be listed."""
+        """The files of a folder, in the order of their paths; none if it does not exist or cannot be listed.
+
+        Folders below it whose name begins with "." or "_" are skipped, as Spark's `_temporary`.
+        """
         if self._is_web:
             return []
         selector = fs.FileSelector(self.path, allow_not_found=True, recursive=recursive)
         found = self._asked(lambda: self.filesystem.get_file_info(selector))
-        files = sorted((info for info in found if info.type == fs.FileType.File), key=lambda info: info.path)
+        shown = (info for info in found if info.type == fs.FileType.File and not self._is_hidden(info.path))
+        files = sorted(shown, key=lambda info: info.path)
         return [self._below(info.path, _state(info)) for info in files]
 
     def matching(self) -> Iterator[Location]:
@@ -120,6 +130,22 @@ class Location:
         for file in top.files(recursive=first < len(parts) - 1):
             if fnmatch(file.path, self.path) and ("**" in self.path or file.path.count("/") == depth):
                 yield file
+
+    def partitions(self, file: Location) -> tuple[tuple[str, str | None], ...]:
+        """The columns in the names of folders between this folder and a file, as Spark and Hive write them.
+
+        `dt=2025-01-01/category=Fruit%2FApple` has two; a missing value is named `__HIVE_DEFAULT_PARTITION__`.
+        """
+        own, folders = self.path.rstrip("/").split("/"), file.path.split("/")[:-1]
+        apart = next((at for at, (a, b) in enumerate(zip(own, folders, strict=False)) if a != b), len(own))
+        named = [folder.partition("=")[::2] for folder in folders[apart:] if "=" in folder]
+        return tuple(
+            (unquote(name), None if value == _NO_PARTITION else unquote(value)) for name, value in named
+        )
+
+    def _is_hidden(self, path: str) -> bool:
+        folders = path[len(self.path.rstrip("/")) :].split("/")[:-1]
+        return any(folder.startswith((".", "_")) for folder in folders)
 
     @property
     def _is_web(self) -> bool:

@@ -80,7 +80,8 @@ class ShopTable:
                 f"{part.place} has no column {', '.join(missing)}: the table {self.contract.name} needs "
                 f"{', '.join(self.contract.needed)} (`immr data check` proposes a mapping)"
             )
-        if twice := sorted({name for name in there if there.count(name) > 1}):
+        used = {*self.contract.columns.names, *self.contract.attributes, *self.mapping.sources}
+        if twice := sorted({name for name in there if name in used and there.count(name) > 1}):
             raise ContractError(
                 f"{part.place} has the column {', '.join(twice)} more than once: keep one of each"
             )
@@ -235,9 +236,7 @@ def _parts_at(source: str, mapping: TableMap, contract: TableContract) -> Sequen
         return [WarehousePart(url, name or contract.name)]
     location = Location.of(source)
     found = list(location.matching())
-    return [
-        _file(each, mapping, contract) for each in found or location.files(recursive=True) if is_table(each)
-    ]
+    return _files(found or location.files(recursive=True), location, mapping, contract)
 
 
 def _parts_in(location: Location, mapping: TableMap, contract: TableContract) -> list[FilePart]:
@@ -248,8 +247,10 @@ def _parts_in(location: Location, mapping: TableMap, contract: TableContract) ->
     """
     name = contract.name
     if is_table(location) and location.is_file():
-        return [_file(location, mapping, contract)] if name == "items" else []
+        return [_file(location, location, mapping, contract)] if name == "items" else []
     whole = [path for suffix in SUFFIXES if (path := location / f"{name}{suffix}").is_file()]
+    if len(whole) > 1:  # a .json may be anything, such as a table's schema
+        whole = [path for path in whole if not path.name.endswith((".json", ".json.gz"))] or whole
     if len(whole) > 1:
         raise ContractError(
             f"{location.uri} has {' and '.join(path.name for path in whole)}: keep one of them"
@@ -259,10 +260,21 @@ def _parts_in(location: Location, mapping: TableMap, contract: TableContract) ->
         below = [
             each for place in (name, f"{name}.parquet") for each in (location / place).files(recursive=True)
         ]
-        whole = sorted(filter(is_table, beside + below), key=lambda each: each.path)
-    return [_file(path, mapping, contract) for path in whole]
+        whole = sorted(beside + below, key=lambda each: each.path)
+    return _files(whole, location, mapping, contract)
 
 
-def _file(location: Location, mapping: TableMap, contract: TableContract) -> FilePart:
-    flat = frozenset(contract.columns.names) - {further.COLUMN} - mapping.columns.keys()
-    return FilePart(location, mapping.delimiter, mapping.encoding, flat)
+def _files(
+    locations: Sequence[Location], folder: Location, mapping: TableMap, contract: TableContract
+) -> list[FilePart]:
+    """Those that are tables. Of several, text files of no bytes are left out: Spark writes them for no rows."""
+    tables = [each for each in locations if is_table(each)]
+    filled = [each for each in tables if not each.is_empty or each.name.endswith(".parquet")]
+    return [_file(each, folder, mapping, contract) for each in filled or tables]
+
+
+def _file(location: Location, folder: Location, mapping: TableMap, contract: TableContract) -> FilePart:
+    flat = frozenset(contract.columns.names) | contract.attributes.keys()
+    flat = flat - {further.COLUMN} - mapping.columns.keys()
+    partitions = folder.partitions(location)
+    return FilePart(location, mapping.delimiter, mapping.encoding, flat, partitions)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from immr.ranges import Count, ShareAboveZero
 from immr.storage.atomic import write_atomically
 from immr.types import FloatArray, Match
 
@@ -33,10 +34,10 @@ class MatchRecipe:
     min_photos: with fewer held-out photos with a correct first hit, or fewer training photos, there is no rule.
     """
 
-    exact_recall: float = 0.95
-    similar_recall: float = 0.95
-    domain_recall: float = 0.98
-    min_photos: int = 50
+    exact_recall: ShareAboveZero = 0.95
+    similar_recall: ShareAboveZero = 0.95
+    domain_recall: ShareAboveZero = 0.98
+    min_photos: Count = 50
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,102 @@
+"""The rows of a JSON-lines file as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from io import TextIOBase
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from immr.errors import ContractError
+
+_SHOWN_CHARS = 200  # of the library's message, which may quote the line
+
+
+def first_columns(file: TextIOBase, place: str) -> list[str]:
+    """The columns in the first line that is not blank; none if there is no such line.
+
+    Raises:
+        ContractError: it is not an object.
+    """
+    first = next((line for line in file if line.strip()), "{}")
+    return list(record(first, f"the first line of {place}", frozenset()))
+
+
+def batches(file: TextIOBase, rows: int, place: str, flat: frozenset[str]) -> Iterator[pa.RecordBatch]:
+    """All rows, at most so many at a time.
+
+    Args:
+        file: the file's text.
+        rows: at a time.
+        place: of the file, for messages.
+        flat: columns that must hold single values; others become JSON text.
+
+    Raises:
+        ContractError: a line is not one object, or has a list or an object in one of these columns.
+    """
+    number = 0
+    while lines := list(islice(file, rows)):
+        places = ((line, f"line {number + at} of {place}") for at, line in enumerate(lines, 1))
+        records = [record(line, where, flat) for line, where in places if line.strip()]
+        names = list(dict.fromkeys(name for each in records for name in each))
+        yield pa.RecordBatch.from_pydict(
+            {name: _texts([each.get(name) for each in records]) for name in names}
+        )
+        number += len(lines)
+
+
+def record(line: str, place: str, flat: frozenset[str]) -> dict[str, str | None]:
+    """One object with its values as they are written: no digit of an id or a price is lost.
+
+    Raises:
+        ContractError: see `batches`.
+    """
+    try:
+        values = json.loads(
+            line, object_pairs_hook=_members, parse_int=str, parse_float=str, parse_constant=str
+        )
+    except (ValueError, RecursionError) as error:
+        reason = str(error)[:_SHOWN_CHARS]
+        raise ContractError(f"{place} is not JSON ({reason}): write one object per line") from error
+    if not isinstance(values, dict):
+        raise ContractError(f"{place} is not an object: write one object per line")
+    if isinstance(values, _Repeated):
+        raise ContractError(f"{place} has {values.key!r} more than once: keep one of each")
+    for name, value in values.items():
+        if isinstance(value, list | dict) and name in flat:
+            raise ContractError(
+                f"{place}: {name} is a list or an object: write a single value, or map it (--map)"
+            )
+    return {name.encode("utf-8", "replace").decode(): _text(value) for name, value in values.items()}
+
+
+class _Repeated(dict[str, Any]):
+    """An object that has a key more than once."""
+
+    key = ""
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    repeated = _Repeated(found)
+    names = [name for name, _ in pairs]
+    repeated.key = next(name for name in names if names.count(name) > 1)
+    return repeated
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _texts(values: list[str | None]) -> pa.Array:
+    """Half characters, which JSON can express, stay bytes that are not UTF-8, so that their row is rejected."""
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        contents = [None if value is None else value.encode("utf-8", "surrogatepass") for value in values]
+        return pa.array(contents, pa.binary()).cast(pa.string(), safe=False)

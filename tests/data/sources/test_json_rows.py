@@ -1,0 +1,49 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from immr.data.sources.files import FilePart
+from immr.data.sources.locations import Location
+from immr.errors import ContractError
+
+
+def part(path: Path, content: str, encoding: str = "utf-8") -> FilePart:
+    path.write_bytes(content.encode(encoding))
+    return FilePart(Location.of(path), flat=frozenset({"title"}))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.ndjson"])
+def test_a_mark_at_the_beginning_is_skipped(tmp_path: Path, name: str, encoding: str) -> None:
+    found = part(tmp_path / name, '\n{"id": 1234567890123456789, "title": "ü"}\n', encoding)
+    assert found.columns() == ["id", "title"]
+    assert [batch.to_pylist() for batch in found.batches()] == [[{"id": "1234567890123456789", "title": "ü"}]]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"id": 1, "price": 1, "price": 2}', "line 1 of .* has 'price' more than once"),
+        ('{"id": ' + "[" * 100_000 + "}", "line 1 of .* is not JSON"),
+        ('[{"id": 1}]', "line 1 of .* is not an object: write one object per line"),
+        ('{"title": ["a"]}', "title is a list or an object"),
+    ],
+)
+def test_an_unusable_line_is_named(tmp_path: Path, line: str, words: str) -> None:
+    with pytest.raises(ContractError, match=words):
+        list(part(tmp_path / "a.jsonl", line).batches())
+
+
+def test_a_repeated_key_within_a_value_is_not_ours_to_judge(tmp_path: Path) -> None:
+    [batch] = part(tmp_path / "a.jsonl", '{"id": 1, "extra": {"a": 1, "a": 2}}').batches()
+    assert json.loads(batch["extra"][0].as_py()) == {"a": "2"}
+
+
+def test_half_a_character_stays_in_its_row(tmp_path: Path) -> None:
+    lines = '{"id": 1, "title": "a\\ud800"}\n{"id": 2, "title": "b", "x\\ud800": 1}\n'
+    [batch] = part(tmp_path / "a.jsonl", lines).batches()
+    assert batch.schema.names == ["id", "title", "x?"]
+    assert batch["id"].to_pylist() == ["1", "2"] and batch["title"][1].as_py() == "b"
+    with pytest.raises(UnicodeDecodeError):
+        batch["title"][0].as_py()

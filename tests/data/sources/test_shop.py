@@ -1,0 +1,85 @@
+"""Folders as Spark, Hive, Delta and notebooks leave them."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from immr.data.admission import admit_table
+from immr.data.contract import ITEMS
+from immr.data.sources.shop import Shop
+from immr.errors import ContractError
+
+ITEM = {
+    "item_id": "a",
+    "title": "Tea",
+    "description": "",
+    "category": "Drinks",
+    "image": "a.jpg",
+    "price": 1.0,
+    "updated_at": datetime(2025, 6, 1, tzinfo=UTC),
+}
+
+
+def write(path: Path, without: str = "", **changes: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    row = {name: value for name, value in (ITEM | changes).items() if name != without}
+    pq.write_table(pa.Table.from_pylist([row]), path)
+
+
+def admitted(source: Path | str, folder: Path) -> list[dict[str, object]]:
+    table = Shop.catalogue(source).table(ITEMS)
+    assert table is not None
+    admit_table(table, folder / "out")
+    return pq.read_table(folder / "out" / "items.parquet").to_pylist()  # type: ignore[no-any-return]
+
+
+def test_folders_of_unfinished_and_former_files_are_skipped(tmp_path: Path) -> None:
+    write(tmp_path / "items" / "part-0.parquet")
+    for folder in ("_temporary/0", "_delta_log", ".ipynb_checkpoints"):
+        write(tmp_path / "items" / folder / "part-0.parquet", title="old", item_id=folder)
+    for source in (tmp_path, f"{tmp_path}/items/**"):
+        assert [row["title"] for row in admitted(source, tmp_path)] == ["Tea"]
+
+
+@pytest.mark.parametrize("source", ["", "items/*/*/*.parquet"])
+def test_folders_name_the_value_of_a_column(tmp_path: Path, source: str) -> None:
+    write(tmp_path / "items/category=Fruit%2FApple/stock=0/1.parquet", "category", item_id="a")
+    write(
+        tmp_path / "items/category=Bread/stock=__HIVE_DEFAULT_PARTITION__/1.parquet", "category", item_id="b"
+    )
+    write(tmp_path / "items/category=ignored/stock=2/1.parquet", item_id="c", stock=5.0)
+    found = admitted(tmp_path / source if source else tmp_path, tmp_path)
+    rows = {row["item_id"]: (row["category"], row["stock"]) for row in found}
+    assert rows == {"a": ("Fruit/Apple", 0.0), "b": ("Bread", None), "c": ("Drinks", 5.0)}
+
+
+def test_empty_files_beside_others_are_skipped(tmp_path: Path) -> None:
+    write(tmp_path / "items" / "part-0.parquet")
+    (tmp_path / "items" / "part-1.csv").write_bytes(b"")
+    assert [row["title"] for row in admitted(tmp_path, tmp_path)] == ["Tea"]
+    (tmp_path / "items" / "part-2.parquet").write_bytes(b"")  # a writer that was interrupted
+    with pytest.raises(ContractError, match=r"part-2\.parquet is not a readable Parquet file"):
+        admitted(tmp_path, tmp_path)
+
+
+def test_a_column_may_be_there_twice_if_nobody_reads_it(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([ITEM, ITEM | {"item_id": "b", "price": -1.0}])
+    columns = [*table.columns, *[pa.array([1, 2])] * 2, table["title"]]
+    twice = pa.Table.from_arrays(columns[:-1], [*table.column_names, "x", "x"])
+    pq.write_table(twice, tmp_path / "items.parquet")
+    assert [row["item_id"] for row in admitted(tmp_path, tmp_path)] == ["a"]
+    pq.write_table(twice.append_column("title", table["title"]), tmp_path / "items.parquet")
+    with pytest.raises(ContractError, match="has the column title more than once"):
+        admitted(tmp_path, tmp_path)
+
+
+def test_a_json_file_is_a_table_unless_there_is_another(tmp_path: Path) -> None:
+    (tmp_path / "items.json").write_text('{"fields": []}')
+    write(tmp_path / "items.parquet")
+    assert [row["title"] for row in admitted(tmp_path, tmp_path)] == ["Tea"]
+    (tmp_path / "items.parquet").unlink()
+    with pytest.raises(ContractError, match=r"items\.json has no column item_id"):
+        admitted(tmp_path, tmp_path)
