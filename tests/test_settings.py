@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +54,28 @@ def test_a_process_started_with_the_environment_sees_the_same(
     settings = Settings(home=tmp_path, tracking_url="http://mlflow:5000", data_mirror=tmp_path)
     values = {name.removeprefix("IMMR_").lower(): value for name, value in settings.environment().items()}
     assert Settings(**values) == settings
+
+
+def test_what_is_not_given_comes_from_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("IMMR_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("IMMR_CHALLENGERS", "3")
+    monkeypatch.setenv("immr_context", "language")
+    monkeypatch.setenv("IMMR_PAGE_KEY_FILE", "")
+    monkeypatch.setenv("IMMR_UNKNOWN", "ignored")
+    settings = Settings(home=tmp_path)
+    assert (settings.home, settings.challengers, settings.context) == (tmp_path, 3, "language")
+    assert settings.page_key_file is None
+    monkeypatch.setenv("IMMR_CHALLENGERS", "ten")
+    with pytest.raises(SettingsError, match="IMMR_CHALLENGERS='ten'"):
+        Settings()
+    with pytest.raises(SettingsError, match="IMMR_NOPE"):
+        Settings(challengers=1, nope=1)
+
+
+def test_commands_do_not_wait_for_libraries_that_settings_could_use() -> None:
+    code = "import sys, immr.settings; print({'pydantic_settings', 'dotenv', 'asyncio'} & sys.modules.keys())"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert found.strip() == "set()"
 
 
 def test_settings_do_not_change() -> None:

@@ -34,7 +34,7 @@ FEATURES_AFTER_S = 10.0
 """How long loading the features waits for the search to open: two imports at once slow each other down."""
 FEATURES_GRACE_S = 30.0
 """How long a version that answers searches waits for its features before it reports ready without them."""
-FOLLOW_S = 0.25
+FOLLOW_S = 0.1
 """How often a collection applies the catalogue changes that other processes left for it."""
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from immr.errors import RegistryError
 from immr.registry.registry import Registry
+from immr.registry.versions import Versions
 from immr.types import ModelVersion
 from tests.registry.conftest import open_registry, register, version_files
 
@@ -68,6 +69,15 @@ def test_fetch_returns_the_artifact_folder_itself(registry: Registry, home: Path
     folder.rmdir()
     with pytest.raises(RegistryError, match="files of immr-1 are missing"):
         registry.fetch(version, home / "cache")
+
+
+def test_files_that_were_fetched_are_not_asked_for_again(
+    registry: Registry, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = register(registry, home, "key-1")
+    folder = registry.fetch(version, home / "cache")
+    monkeypatch.setattr(Versions, "entry", lambda *_: pytest.fail("MLflow was asked"))
+    assert registry.fetch(version, home / "cache") == folder
 
 
 def test_lost_files_are_an_error_and_can_be_restored(registry: Registry, home: Path) -> None:

@@ -60,8 +60,9 @@ def load_encoders(folder: Path, cache_dir: Path, loading: Loading) -> None:
 
     from immr.model.features.document_features import DocumentFeatures
 
-    features = DocumentFeatures(Card.read(folder).model, cache_dir, tuned_weights(folder), loading)
-    features.load_encoders(torch.get_num_threads())
+    recipe = Card.read(folder).model
+    DocumentFeatures(recipe, cache_dir, tuned_weights(folder), loading).load_encoders(torch.get_num_threads())
+    loading.towers(recipe, folder / TOWERS)
 
 
 def encode_documents(
@@ -102,15 +103,15 @@ def encode_each(
     from immr.model.encoders.loading import FRESH
     from immr.model.features.document_features import DocumentFeatures
     from immr.model.features.image_features import Share
-    from immr.model.towers import Towers
 
     recipe = Card.read(folder).model
     if not items:
         return np.zeros((0, recipe.embedding_dim), dtype=np.float32), np.zeros(0, dtype=bool)
-    features = DocumentFeatures(recipe, cache_dir, tuned_weights(folder), loading or FRESH, hashes)
+    loading = loading or FRESH
+    features = DocumentFeatures(recipe, cache_dir, tuned_weights(folder), loading, hashes)
     features.compute(items, ["fit"], Share(threads=torch.get_num_threads()))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tower = Towers.read(recipe, folder / TOWERS).document.to(device)
+    tower = loading.towers(recipe, folder / TOWERS).document.to(device)
     parts, pictured = [], []
     with torch.inference_mode(), ProgressBar("encoding", len(items), "documents") as progress:
         for start in range(0, len(items), _BATCH):

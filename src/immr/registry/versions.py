@@ -29,6 +29,9 @@ class Versions:
         self._store = store
         self._name = model_name
         self._models = LoggedModels(store)
+        self._folders: dict[
+            tuple[str, str], Path
+        ] = {}  # of versions that were fetched; a version's files stay
 
     def register(
         self, folder: Path, key: str, run_id: str, properties: Mapping[str, str], origin: Origin
@@ -100,6 +103,12 @@ class Versions:
         Raises:
             RegistryError: The files are missing.
         """
+        known = self._folders.get((version.id, version.run_id))
+        if known is None or not known.is_dir():  # MLflow takes longer to answer than a changed item to embed
+            known = self._folders[version.id, version.run_id] = self._found(version, cache_dir)
+        return known
+
+    def _found(self, version: ModelVersion, cache_dir: Path) -> Path:
         entry = self.entry(version)
         # until IMMR 0.1 the source was the folder itself, among the artifacts of the run
         source = f"{entry.source}/{FILES}" if LOGGED_MODEL in entry.tags else str(entry.source)

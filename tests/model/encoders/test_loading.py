@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from immr.model.encoders import loading
-from immr.model.encoders.loading import Loading
+from immr.model.encoders.loading import FRESH, Loading
+from immr.model.towers import Towers
 from tests.support.tiny_training_set import MODEL
 
 
@@ -16,3 +18,11 @@ def test_kept_encoders_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kept.image(*given) is kept.image(*given)
     assert kept.image(*given) is not kept.image(MODEL, Path("cache"), 1, Path("tuned.pt"))
     assert kept.image(*given) is not other.image(*given)
+
+
+def test_kept_towers_are_read_once(tmp_path: Path) -> None:
+    file = tmp_path / "towers.pt"
+    torch.save(Towers(MODEL).state_dict(), file)
+    kept = Loading.kept()
+    assert kept.towers(MODEL, file) is kept.towers(MODEL, file)
+    assert FRESH.towers(MODEL, file) is not FRESH.towers(MODEL, file)

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from immr.errors import RecipeError
+from immr.model.encoders import specs
 from immr.model.encoders.specs import ImageEncoderSpec, TextEncoderSpec, package_folder
 
 
@@ -15,6 +16,19 @@ def test_the_hash_of_an_image_encoder_follows_its_weights(tmp_path: Path) -> Non
     weights.write_bytes(b"two")
     assert spec.hash != before
     assert spec.preprocessing(224).image_size_px == 224
+
+
+def test_weights_that_have_not_changed_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(specs.fingerprint, "of_file", lambda file: read.append(file) or file.read_text())
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(b"first")
+    for _ in range(2):
+        assert ImageEncoderSpec("tiny", weights, 8, 8, 32, 127.0, 128.0).hash
+    assert read == [weights]
+    weights.write_bytes(b"second")
+    assert ImageEncoderSpec("tiny", weights, 8, 8, 32, 127.0, 128.0).hash
+    assert read == [weights, weights]
 
 
 def test_the_hash_of_a_text_encoder_follows_weights_and_tokenizer(tmp_path: Path) -> None:

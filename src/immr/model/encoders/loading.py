@@ -1,4 +1,4 @@
-"""Loads frozen encoders: each time they are needed, or once for a process that embeds an item now and then."""
+"""Loads frozen encoders and trained towers: on each call, or once for a process that embeds items now and then."""
 
 from __future__ import annotations
 
@@ -6,26 +6,42 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from immr.model.encoders.by_name import load_text_encoder
 from immr.model.encoders.frozen import FrozenEncoder, frozen_encoder
 from immr.model.encoders.transformers_text import TransformersText
 from immr.model.model_recipe import ModelRecipe
 
+if TYPE_CHECKING:
+    from immr.model.towers import Towers
+
 _KEPT = 2  # of each kind; one takes 100 MB or more
+
+
+def read_towers(recipe: ModelRecipe, file: Path) -> Towers:
+    """See `Towers.read`."""
+    from immr.model.towers import Towers
+
+    return Towers.read(recipe, file)
 
 
 @dataclass(frozen=True)
 class Loading:
-    """How to get encoders; by default, they are loaded on each call and freed after use."""
+    """How to get encoders and towers; by default, they are loaded on each call and freed after use."""
 
     image: Callable[[ModelRecipe, Path, int, Path | None], FrozenEncoder] = frozen_encoder
     text: Callable[[str], TransformersText] = load_text_encoder
+    towers: Callable[[ModelRecipe, Path], Towers] = read_towers
 
     @classmethod
     def kept(cls) -> Loading:
-        """Keeps the encoders that were used last."""
-        return cls(lru_cache(_KEPT)(frozen_encoder), lru_cache(_KEPT)(load_text_encoder))
+        """Keeps those that were used last."""
+        return cls(
+            lru_cache(_KEPT)(frozen_encoder),
+            lru_cache(_KEPT)(load_text_encoder),
+            lru_cache(_KEPT)(read_towers),
+        )
 
 
 FRESH = Loading()

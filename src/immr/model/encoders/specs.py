@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from immr.errors import RecipeError
@@ -32,7 +33,7 @@ class ImageEncoderSpec:
     @property
     def hash(self) -> str:
         """Changes with the name and the content of the weights."""
-        return fingerprint.of_values(self.name, fingerprint.of_file(self.weights))[:16]
+        return fingerprint.of_values(self.name, _content_of(self.weights))[:16]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,18 @@ class TextEncoderSpec:
     def hash(self) -> str:
         """Changes with the name and the content of weights and tokenizer."""
         files = [self.folder / file for file in _TEXT_FILES if (self.folder / file).is_file()]
-        return fingerprint.of_values(self.name, *map(fingerprint.of_file, files))[:16]
+        return fingerprint.of_values(self.name, *map(_content_of, files))[:16]
+
+
+def _content_of(file: Path) -> str:
+    """The hash of a file, which is read again only if it has changed: each changed item needs it."""
+    state = file.stat()
+    return _hashed(file, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _hashed(file: Path, size: int, mtime_ns: int) -> str:
+    return fingerprint.of_file(file)
 
 
 def package_folder(module: str, distribution: str) -> Path:
