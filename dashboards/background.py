@@ -1,4 +1,4 @@
-"""Background calls that requests share: each name runs once at a time, in a thread of its own."""
+"""Background calls that requests share: each name runs once at a time, in a separate thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class BackgroundCalls(Generic[T]):
-    """Calls `work(name)` in a daemon thread. Whoever asks for a name that is running gets the same future."""
+    """Calls `work(name)` in a daemon thread. Callers of a name that is running get the same future."""
 
     def __init__(self, work: Callable[[str], T]) -> None:
         self._work = work

@@ -1,4 +1,4 @@
-"""The page's search: each version's answer appears as soon as it is there."""
+"""The page's search: each version's answer appears as soon as it arrives."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Sends one search to every variant's Bento at once, as a preview that is not recorded.
 
-Each version's answer can be shown as soon as it is there: a slow version does not delay the others.
+Each version's answer can be shown as soon as it arrives: a slow version does not delay the others.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ RULES = PictureRules(parallel=16, timeout_s=_TIMEOUT_S, tries=1, max_mb=MAX_BODY
 class PhotoUrls:
     """Fetches photos; slow servers take no thread from other searches.
 
-    A search counts as in progress meanwhile, so many slow ones at once have others refused with 429.
+    A search counts as in progress while its photo is fetched, so many slow ones cause others to be refused (429).
     """
 
     def __init__(self, rules: PictureRules = RULES) -> None:

@@ -232,7 +232,7 @@ def deploy(
 def serve(ctx: typer.Context, port: Port = 8080, page_port: PagePort = 8081, as_json: AsJson = False) -> None:
     """Run the deployed versions, the gateway and the page on this machine, until Ctrl-C.
 
-    Versions that are deployed meanwhile are started, and replaced ones are stopped.
+    Versions deployed while it runs are started, and replaced ones are stopped.
 
     Example: immr serve --port 8080
     """

@@ -56,7 +56,7 @@ class ImageName(NamedTuple):
 
 @dataclass(frozen=True)
 class Blob:
-    """A part of an image, stored under its hash. A file must not change meanwhile."""
+    """A part of an image, stored under its hash. A file must not change during the push."""
 
     media_type: str
     content: bytes | Path

@@ -1,4 +1,4 @@
-"""A labelled data set: a catalogue, and photos whose right item is known."""
+"""A labelled data set: a catalogue, and photos whose correct item is known."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class BentoSupervisor:
         return self._kept[_key(deployment)].process
 
     def wait_until_ready(self, deployment: Deployment, deadline: float) -> None:
-        """Wait for a deployment's process; if another program took its port meanwhile, start it on a free one.
+        """Wait for a deployment's process; if another program took its port first, start it on a free one.
 
         Args:
             deployment: One of those wanted; `process` has its address afterwards.

@@ -1,6 +1,6 @@
 """Score calibration: does a higher cosine mean a better answer? Pure functions.
 
-A cosine is not a probability. These functions report the share of right answers at each score, and the error
+A cosine is not a probability. These functions report the share of correct hits at each score, and the error
 of reading the score as that share.
 
 Shapes: Q queries.

@@ -1,4 +1,4 @@
-"""A training set of a catalogue without clicks: each item is a class of its own, and there are no photos."""
+"""A training set from a catalogue without clicks: each item is its own class, and there are no photos."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """A registered version, and how far it has come."""
+    """A registered version, and what has been done with it: gate, Bento, collection, roles."""
 
     version: str
     roles: tuple[str, ...]

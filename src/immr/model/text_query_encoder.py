@@ -18,7 +18,7 @@ REMEMBERED = 4096
 
 
 def has_text_encoder(folder: Path) -> bool:
-    """Whether a version embeds words: one whose fusion reads texts, exported by this release or a later one."""
+    """Whether a version embeds texts: its fusion reads them, and this release or a later one exported it."""
     return (folder / TEXT_ENCODER).is_file()
 
 

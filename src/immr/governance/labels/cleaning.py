@@ -46,7 +46,7 @@ _LARGE_SCENE = 8  # photos; larger scenes count only where they are less than a 
 class Labels:
     """What the clicks say.
 
-    Row n has the class `given_N[n]`; `settled_N` tells whether its clicks agree. `clicks` are (row, class)
+    Row n has the class `given_N[n]`; `settled_N` says whether its clicks agree. `clicks` are (row, class)
     pairs, the given ones among them, with their evidence. Photos with the same number in `session_N` were
     taken in one session.
     """

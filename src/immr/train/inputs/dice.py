@@ -1,6 +1,6 @@
 """Random numbers of pictures: a pure function of seed and row, drawn for a whole batch at once.
 
-A generator of its own for each picture takes longer to seed than the picture's numbers take to draw, and holds the
+Seeding a generator for each picture takes longer than drawing the picture's numbers, and holds the
 interpreter's lock, which a GPU's launches need.
 
 Shapes: B pictures, K numbers of a picture.

@@ -27,7 +27,7 @@ from immr.train.seeds import derived_seed
 from immr.types import ByteArray
 
 _PHOTOS, _CATALOGUE = 0, 1  # streams of random numbers
-STEPS_AHEAD = 4  # steps prepared meanwhile
+STEPS_AHEAD = 4  # steps prepared while one is computed
 
 
 class _Drawn(NamedTuple):
