@@ -107,6 +107,12 @@ def test_a_value_of_another_type_names_its_variable() -> None:
         ("kafka://a:1/t?sasl.password=s&acks=all", "kafka://a:1/t?sasl.password=…&acks=all"),
         ("kafka://a:1/t?acks=all&SSL.KEY.password=s#x", "kafka://a:1/t?acks=all&SSL.KEY.password=…#x"),
         ("redis://:secret@host:6379/0", "redis://host:6379/0"),
+        ("postgresql://ann:pa/ss?#w@host/db", "postgresql://host/db"),
+        ("redis://:12/34@host:6379/0", "redis://host:6379/0"),
+        ("s3://AKIA:se/cret@bucket/shop", "s3://bucket/shop"),
+        ("http://ann:pa/ss@host/a", "http://host/a"),
+        ("http://host:5000/a@b", "http://host:5000/a@b"),
+        ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
     ],
 )
 def test_messages_quote_urls_without_credentials(url: str, quoted: str) -> None:

@@ -177,6 +177,7 @@ class VersionService:
         fields, version = request.fields, self.version.file.id
         if fields.page is not None:
             page = paging.read(fields.page, self._keys, version)
+            request.check_continues(page.wanted, searcher.attributes)
             return searcher.page(page.embedding_D, page.wanted, page.cursor, user_id), page
         wanted = request.wanted(searcher.attributes)
         if wanted.text and not searcher.finds_texts:

@@ -16,7 +16,7 @@ def read_json(body: bytes) -> Any:
         ProblemError: 400 if it is not valid UTF-8 JSON, 422 if an object repeats a key.
     """
     try:
-        return json.loads(body, object_pairs_hook=_unique)
+        return json.loads(body, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise ProblemError(400, "The body is not valid JSON. Send UTF-8 encoded JSON.") from error
 
@@ -26,7 +26,12 @@ def repeated(field: str) -> ProblemError:
     return ProblemError(422, f"The field {field[:100]!r} occurs more than once. Send it once.")
 
 
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's members, for `json.loads`.
+
+    Raises:
+        ProblemError: 422 if a key is repeated.
+    """
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from immr.events.tokens import MAX_CHARS
 from immr.types import ItemFeatures, Match
 
 MAX_USER_CHARS = 200
@@ -87,16 +88,28 @@ class SearchBody(BaseModel):
     ] = None
 
 
+def no_truth(value: Any) -> Any:
+    """Refuses true and false in place of a number; Pydantic reads them as 1 and 0.
+
+    Raises:
+        ValueError: it is one of them.
+    """
+    if isinstance(value, bool):
+        raise ValueError("Send a number, not true or false")
+    return value
+
+
 class EventBody(BaseModel):
     """A click on a hit, or an order of it."""
 
     model_config = ConfigDict(extra="forbid")  # a misspelt `amount` would be lost without a word
 
     type: Literal["click", "order"]
-    click_token: Annotated[str, Field(min_length=1, max_length=4096)]
+    click_token: Annotated[str, Field(min_length=1, max_length=MAX_CHARS)]
     ts: datetime
     amount: Annotated[
         float | None,
+        BeforeValidator(no_truth),
         Field(
             ge=0,
             le=MAX_AMOUNT,

@@ -25,6 +25,8 @@ from immr import __version__
 from immr.errors import SettingsError
 from immr.storage import fingerprint
 
+_WEB = ("http", "https")
+
 
 class Settings(BaseModel):
     """URLs and paths. An empty URL selects the embedded default below `home`.
@@ -194,6 +196,16 @@ class Settings(BaseModel):
 
 
 def without_credentials(url: str) -> str:
-    """A URL for messages: without user and password, and without secrets in its query."""
-    url = re.sub(r"(?<=://)[^/?#]*@", "", url, count=1)
+    """A URL for messages: without user and password, and without secrets in its query.
+
+    A password may have signs that should be percent-encoded (`/`, `?`, `#`), so it reaches to the last @ unless what
+    is before these signs is a host, or a host and its port on the web.
+    """
+    scheme, colon, rest = url.partition("://")
+    start = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in start:
+        rest = rest[start.rindex("@") + 1 :]
+    elif ":" in start and not (scheme in _WEB and re.fullmatch(r"[^:]*:\d*", start)):
+        rest = rest.rpartition("@")[2]
+    url = f"{scheme}{colon}{rest}"
     return re.sub(r"(?i)([?&][^=&#]*(?:password|secret|token|key|oauthbearer)[^=&#]*=)[^&#]*", r"\1…", url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,7 @@ def conditions(filters: Sequence[str], kinds: Mapping[str, AttributeKind]) -> tu
     grouped: dict[tuple[str, bool], list[str]] = {}
     for text in filters:
         name, _, value = text.removeprefix("-").partition(":")
+        value = unicodedata.normalize("NFC", value.strip())  # as attributes are read
         grouped.setdefault((known("filter", name, kinds), text.startswith("-")), []).append(value)
     return tuple(
         Condition(name, ranges=tuple(map(_range, values)), negated=negated)
@@ -86,7 +88,7 @@ def _range(text: str) -> tuple[float | None, float | None]:
 
 def _number(text: str) -> float:
     try:
-        number = float(text)
+        number = float(text.replace("_", "?"))  # Python reads 1_0 as 10
     except ValueError as error:
         raise _not_a_number(text) from error
     if not math.isfinite(number):

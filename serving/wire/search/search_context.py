@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from immr.experiment.context import MAX_DIMENSIONS, Dimensions, to_text
+from serving.wire.json_body import unique
 from serving.wire.problems import FieldProblem, invalid_fields
 
 
@@ -17,7 +18,7 @@ def _parsed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return json.loads(value, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise ValueError('send a JSON object such as {"country": "SE"}') from error
 

@@ -15,7 +15,7 @@ from immr.types import AttributeKind, Filters, Region
 from serving.wire.application import JSON
 from serving.wire.forms import PHOTO, SearchForm
 from serving.wire.problems import FieldProblem, ProblemError, field_problems, invalid_fields
-from serving.wire.schemas import MAX_USER_CHARS
+from serving.wire.schemas import MAX_USER_CHARS, no_truth
 from serving.wire.search.filters import (
     FILTER_PATTERN,
     MAX_FILTERS,
@@ -78,7 +78,9 @@ class SearchFields(BaseModel):
         str | None,
         Field(min_length=1, max_length=100_000, description="The `next_page` of an answer, unchanged."),
     ] = None
-    k: Annotated[int, Field(ge=1, le=MAX_K, description="How many hits to return.")] = 10
+    k: Annotated[
+        int, BeforeValidator(no_truth), Field(ge=1, le=MAX_K, description="How many hits to return.")
+    ] = 10
     user_id: Annotated[
         str | None,
         Field(max_length=MAX_USER_CHARS, description="The same user always gets the same variant."),
@@ -87,8 +89,12 @@ class SearchFields(BaseModel):
         str | None,
         Field(max_length=500, description="Keep items of this category path and its subcategories."),
     ] = None
-    price_min: Annotated[float | None, Field(ge=0, description="Keep items of at least this price.")] = None
-    price_max: Annotated[float | None, Field(ge=0, description="Keep items of at most this price.")] = None
+    price_min: Annotated[
+        float | None, BeforeValidator(no_truth), Field(ge=0, description="Keep items of at least this price.")
+    ] = None
+    price_max: Annotated[
+        float | None, BeforeValidator(no_truth), Field(ge=0, description="Keep items of at most this price.")
+    ] = None
     filter: Annotated[
         list[Annotated[str, Field(pattern=FILTER_PATTERN)]],
         BeforeValidator(as_list),
@@ -157,6 +163,28 @@ class SearchRequest:
         """Copies of the photos."""
         return [bytes(view) for view in self.photo_views]
 
+    def check_continues(self, page: Wanted, kinds: Mapping[str, AttributeKind]) -> None:
+        """Checks that no field contradicts the page's, which have been decided by the search that it continues.
+
+        Raises:
+            ProblemError: 422 that names a field with another value.
+        """
+        given, wanted = self.fields.model_fields_set, self.wanted(kinds)
+        for name, own, of_page in (
+            ("k", wanted.k, page.k),
+            ("text", wanted.text, page.text),
+            ("group_by", wanted.group_by, page.group_by),
+            ("category", wanted.filters.category, page.filters.category),
+            ("price_min", wanted.filters.price_min, page.filters.price_min),
+            ("price_max", wanted.filters.price_max, page.filters.price_max),
+            ("filter", wanted.filters.conditions, page.filters.conditions),
+        ):
+            if name in given and own and own != of_page:
+                message = (
+                    "The page continues a search with another value. Leave it out, or start a new search"
+                )
+                raise invalid_fields([FieldProblem(field=name, message=message)])
+
     def wanted(self, kinds: Mapping[str, AttributeKind]) -> Wanted:
         """What the answer shall contain.
 
@@ -195,6 +223,9 @@ def validate(form: SearchForm) -> SearchRequest:
         ProblemError: 422 for an invalid or unknown field, or unless there is one of photo, item and page.
     """
     fields = _fields(form.values)
+    if misplaced := [name for name in form.unread if name in _FIELD_NAMES]:
+        message = "Send it in the body: the query string is read only beside a photo alone, as image/jpeg"
+        raise invalid_fields([FieldProblem(field=name, message=message) for name in misplaced])
     _check_prices(fields.price_min, fields.price_max)
     given = [name for name in ("image_url", "item_id", "page") if getattr(fields, name) is not None]
     if form.photos and (any(form.photos) or not (given or fields.text)):

@@ -117,7 +117,7 @@ def test_an_event_with_a_wrong_time_is_rejected(client: httpx.Client, ts: str) -
         (b"", "empty"),
         (b"<html><body>not a photo</body></html>", "JPEG, PNG"),
         (RED[:-40], "broken or truncated"),
-        (RED[:300], "not a picture"),
+        (RED[:300], "is broken or truncated"),
         (b"\xff\xd8\xff\xe0" + bytes(2000), ""),
         (b"GIF89a", ""),
     ],

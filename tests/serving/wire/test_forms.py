@@ -200,6 +200,10 @@ def test_a_photo_alone_has_its_fields_in_the_query_string() -> None:
         ('"/9g="', [b"\xff\xd8"]),
         ('"data:image/jpeg;base64,/9g="', [b"\xff\xd8"]),
         ('["/9g=", "/9k="]', [b"\xff\xd8", b"\xff\xd9"]),
+        ('"/9\\ng=\\r\\n"', [b"\xff\xd8"]),  # as `base64` wraps lines
+        ('"_9g="', [b"\xff\xd8"]),  # the alphabet for URLs
+        ('"/9g"', [b"\xff\xd8"]),
+        ('" DATA:image/jpeg;base64,\\n/9g= "', [b"\xff\xd8"]),
     ],
 )
 def test_json_has_photos_in_base64(image: str, photos: list[bytes]) -> None:
@@ -207,7 +211,9 @@ def test_json_has_photos_in_base64(image: str, photos: list[bytes]) -> None:
     assert (search.photos, search.fields.k) == (photos, 4)
 
 
-@pytest.mark.parametrize("image", ['"?"', "5", "null", '["/9g=", 5]', "{}", '"/9g"', '"ü"'])
+@pytest.mark.parametrize(
+    "image", ['"?"', "5", "[null]", '["/9g=", 5]', "{}", '"/9g=A"', '"ü"', '"A"', '"/tmp/a.jpg"']
+)
 def test_json_with_anything_else_as_image_is_a_422(image: str) -> None:
     with pytest.raises(ProblemError, match="base64") as raised:
         read(f'{{"image": {image}}}'.encode(), "application/json")
@@ -238,3 +244,21 @@ def test_a_box_belongs_to_one_photo() -> None:
     for parts in ([IMAGE + b"\xff", IMAGE + b"\xfe"], [K.replace(b"k", b"item_id") + b"red"]):
         with pytest.raises(ProblemError, match="exactly one image"):
             validate(read(form(*parts, box)))
+
+
+def test_a_photo_that_is_null_counts_as_absent() -> None:
+    assert not validate(read(b'{"image": null, "text": "red"}', "application/json")).photos
+
+
+@pytest.mark.parametrize("body", [b'{"text": "red"}', b'{"text": "red", "k": 2}'])
+def test_a_field_beside_a_body_that_does_not_read_it_is_a_422(body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    assert validate(SearchForm.read(body, headers, "utm_source=mail")).fields.text == "red"
+    with pytest.raises(ProblemError, match="k: Send it in the body"):
+        validate(SearchForm.read(body, headers, "k=3&utm_source=mail"))
+
+
+@pytest.mark.parametrize("field", ["k", "price_min", "price_max"])
+def test_true_is_not_a_number(field: str) -> None:
+    with pytest.raises(ProblemError, match=f"{field}: Send a number, not true or false"):
+        validate(read(f'{{"text": "red", "{field}": true}}'.encode(), "application/json"))

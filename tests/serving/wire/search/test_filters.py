@@ -21,6 +21,7 @@ KINDS = {"category": "keyword", "price": "number", "brand": "keyword", "size": "
         (["size:40..44"], [Condition("size", ranges=((40.0, 44.0),))]),
         (["size:40..", "size:..-1.5"], [Condition("size", ranges=((40.0, None), (None, -1.5)))]),
         (["size:40..40"], [Condition("size", ranges=((40.0, 40.0),))]),
+        (["brand: Cafe\u0301 "], [Condition("brand", ("Café",))]),  # as attributes are read
         (["brand:44..40"], [Condition("brand", ("44..40",))]),
         (["brand:40..44"], [Condition("brand", ("40..44",))]),
         ([], []),
@@ -37,6 +38,7 @@ def test_filters_are_conditions(filters, expected):
         ("size:big", "'big' is not a number"),
         ("size:..", "'..' is not a number"),
         ("size:nan", "'nan' is not a number"),
+        ("size:1_0", "'1_0' is not a number"),
         ("size:1..2..3", "'2..3' is not a number"),
         ("price:1e999", "'1e999' is not a number"),
         ("price:5..-1", "The range 5..-1 is reversed. Send -1..5"),

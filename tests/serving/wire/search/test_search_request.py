@@ -163,6 +163,17 @@ def test_pages_need_no_photo(url: str, settings: Settings, photo: bool) -> None:
     assert len({page.json()["query_id"] for page in pages}) == len(pages)
 
 
+def test_a_page_takes_no_other_values_than_its_search(url: str) -> None:
+    fields = {"k": 2, "price_max": 4, "filter": ["size:40..44"], "category": "Other"}
+    token = http_client.post(url, json={"item_id": "red", **fields}).json()["next_page"]
+    alone = http_client.post(url, json={"page": token})
+    assert ids(http_client.post(url, json={"page": token, **fields, "user_id": "ann"})) == ids(alone)
+    changes = {"k": 3, "price_max": 3, "price_min": 1, "filter": "size:41", "category": "Warm", "text": "red"}
+    for name, value in changes.items():
+        refused = problem(http_client.post(url, json={"page": token, name: value}), 422)
+        assert refused.startswith(f"{name}: The page continues a search with another value")
+
+
 def test_an_invalid_page_token_is_a_400(url: str, bento_url: str) -> None:
     token = http_client.post(url, json={"item_id": "red", "k": 1}).json()["next_page"]
     for wrong in ("x", "a.b.c", token[:-1], "A" + token, f"{token}ü", "." * 50, token.replace(".", "..")):
