@@ -57,17 +57,18 @@ ASKED_OPTIONAL = {"ts": "TIMESTAMPTZ", "took_ms": "DOUBLE", "results": "BIGINT",
 
 _OF_WAREHOUSE = {"impressions": (*SHOWN, *SHOWN_OPTIONAL), "searches": (*ASKED, *ASKED_OPTIONAL)}
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_MEMORY = "1GB"
 
 
 @contextmanager
 def database() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database in memory. Tables and sorts beyond 1 GB spill to a temporary folder, so that it takes any log."""
+    """A database in memory; beyond DuckDB's limit, 80 % of the machine's memory, it may spill to a temporary folder.
+
+    A limit of our own is not set: with a low one, the sum of a long log by query fails instead of spilling.
+    """
     import duckdb
 
     with TemporaryDirectory(prefix="immr-readout-") as folder:
-        limits = {"memory_limit": _MOST_MEMORY, "temp_directory": folder}
-        with duckdb.connect(config={"preserve_insertion_order": False, **limits}) as base:
+        with duckdb.connect(config={"preserve_insertion_order": False, "temp_directory": folder}) as base:
             yield base
 
 
