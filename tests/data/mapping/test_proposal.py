@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from immr.cli import app
 from immr.data.check import check, proposed_mapping
+from immr.data.item_changes import read_items
 from immr.data.mapping.column_names import similar_columns
 from immr.data.mapping.column_rule import ColumnRule
 from immr.data.mapping.proposal import Proposal, encoding_of
@@ -84,6 +85,52 @@ def test_a_click_log_with_gaps(tmp_path: Path) -> None:
         "image": "Bild"
     }
     assert similar_columns(names, ["Bild", "Bilder"], optional=["images", "stock"])["images"] == "Bilder"
+
+
+def test_a_stock_of_words_is_proposed_and_read_as_a_number(tmp_path: Path) -> None:
+    head, *rows = GERMAN.replace("Geändert am;Lagerbestand", "Zuletzt geändert;auf Lager").split("\n", 1)
+    text = f"{head}\n{rows[0]}".replace("10:15;3", "10:15;ja").replace("08:00;0", "08:00;nein")
+    (tmp_path / "export.csv").write_text(text)
+    (tmp_path / "map.toml").write_text(proposed_mapping(check(tmp_path / "export.csv")))
+    mapped = Shop.of(tmp_path / "export.csv", tmp_path / "map.toml")
+    assert mapped.mapping.table("items").columns["stock"].true == ("ja",)
+    assert mapped.mapping.table("items").columns["updated_at"].column == "Zuletzt geändert"
+    [report] = check(mapped)
+    assert report.fits
+    read = read_items(tmp_path / "export.csv", tmp_path / "map.toml").items
+    assert [item.stock for item in read] == [1.0, 0.0]
+
+
+def test_a_session_is_a_user_and_never_a_model_version(tmp_path: Path) -> None:
+    """A column whose name is only similar is named, because its values cannot show that it is wrong."""
+    (tmp_path / "searches.csv").write_text("search;session;ts;photo\ns1;a;2026-11-01 10:00:00;a.jpg\n")
+    (tmp_path / "log.csv").write_text(
+        "ts;session;search;sku;pos;click;orders\n2026-11-01 10:00:00;a;s1;4711;0;1;0\n"
+    )
+    queries, impressions = check(Shop.of(tmp_path, None))[1:]
+    assert queries.proposal and impressions.proposal
+    assert [queries.proposal.rules[name].column for name in ("query_id", "user_id")] == ["search", "session"]
+    assert impressions.proposal.rules["model_version"].value == "before IMMR"
+    assert impressions.proposal.rules["ordered"].column == "orders"
+    assert any("'orders' is similar" in note for note in impressions.proposal.notes)
+
+
+@pytest.mark.parametrize(
+    ("prices", "decimal", "noted"),
+    [
+        (("$1,299", "$12"), ".", True),
+        (("1.299 €", "12 €"), ",", True),
+        (("1.299,00 €", "12 €"), ",", False),
+        (("$1,299.00", "$12"), ".", False),
+    ],
+)
+def test_a_thousand_is_not_taken_for_a_fraction(
+    tmp_path: Path, prices: tuple[str, str], decimal: str, noted: bool
+) -> None:
+    (tmp_path / "items.csv").write_text("sku;name;photo;price\n" + "".join(f"1;a;b;{p}\n" for p in prices))
+    proposal = check(tmp_path / "items.csv")[0].proposal
+    assert proposal and proposal.rules["price"].decimal == decimal
+    assert any("thousands" in note for note in proposal.notes) == noted
 
 
 def test_a_column_is_used_once_and_an_equal_name_wins() -> None:

@@ -22,12 +22,15 @@ _NAMES = {
     "price": "listprice saleprice unitprice variantprice preis vk vkpreis verkaufspreis bruttopreis prix precio "
     "prezzo 価格 販売価格",
     "updated_at": "updated modified lastmodified modifiedat changedat datemodified geandert geandertam "
-    "anderungsdatum aktualisiert aktualisiertam stand 更新日 更新日時",
-    "stock": "quantity qty inventory inventoryquantity variantinventoryqty bestand lagerbestand menge 在庫 在庫数",
+    "anderungsdatum aktualisiert aktualisiertam zuletztgeandert letzteanderung lastchange lastchanged lastupdate "
+    "lastupdated stand 更新日 更新日時",
+    "stock": "quantity qty inventory inventoryquantity variantinventoryqty bestand lagerbestand menge instock "
+    "available availability auflager lagernd verfugbar verfugbarkeit 在庫 在庫数",
     "images": "additionalimages additionalimagelink moreimages morepictures pictures photos gallery bilder "
     "weiterebilder zusatzbilder",
-    "query_id": "id searchid requestid sucheid suchid suche anfrage anfrageid anfragenummer",
-    "user_id": "user userid customerid visitorid clientid sessionid kunde kundennummer nutzer",
+    "query_id": "id query search searchid requestid sucheid suchid suche anfrage anfrageid anfragenummer",
+    "user_id": "user userid customer customerid visitor visitorid clientid session sessionid kunde kundennummer "
+    "nutzer",
     "ts": "time timestamp datetime date createdat zeit zeitpunkt zeitstempel datum 日時",
     "position": "rank pos rang platz 順位",
     "clicked": "click isclick klick geklickt angeklickt",

@@ -72,7 +72,7 @@ class ColumnRule:
         if self.value is not None:
             return pa.array([self.value] * len(batch))
         try:
-            found = self._read(self._raw(batch))
+            found = self._read(self._raw(batch), name)
         except (pa.ArrowException, ValueError, KeyError, TypeError, ImportError) as error:
             raise ContractError(
                 f"{place}: the mapping of {name} does not fit its values ({error}): correct it"
@@ -86,7 +86,7 @@ class ColumnRule:
             return joined_paths([simplified(batch.column(column)) for column in self.columns])
         return simplified(batch.column(self.column))
 
-    def _read(self, values: pa.Array) -> pa.Array:
+    def _read(self, values: pa.Array, name: str) -> pa.Array:
         if self.decimal or self.times != 1.0 or self.plus:
             return read_numbers(values, self.decimal or ".", self.times, self.plus)
         if self.unit or self.format or self.zone:
@@ -94,19 +94,20 @@ class ColumnRule:
         if self.separator:
             return read_paths(values, self.separator)
         if self.true:
-            return self._truth(values)
+            return self._truth(values, name)
         if self.prefix:
             return pc.binary_join_element_wise(self.prefix, values.cast(pa.string()), "")
         return values
 
-    def _truth(self, values: pa.Array) -> pa.Array:
+    def _truth(self, values: pa.Array, name: str) -> pa.Array:
         given = pc.utf8_trim_whitespace(values.cast(pa.string()))
         words = pc.utf8_lower(given)
         is_true, is_false = (
             pc.is_in(words, value_set=pa.array([word.lower() for word in of], pa.string()))
             for of in (self.true, self.false)
         )
-        texts = pc.if_else(is_true, "true", pc.if_else(is_false, "false", given if self.false else "false"))
+        yes, no = ("1", "0") if name == "stock" else ("true", "false")
+        texts = pc.if_else(is_true, yes, pc.if_else(is_false, no, given if self.false else no))
         return pc.if_else(pc.is_valid(given), texts, None)
 
     def _with_default(self, values: pa.Array) -> pa.Array:

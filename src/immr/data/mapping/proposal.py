@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from immr.data import attributes
 from immr.data.column_types import UnsuitableTypeError, convert
 from immr.data.contract import TIMESTAMP, TableContract
-from immr.data.mapping.column_names import similar_columns
+from immr.data.mapping.column_names import known_columns, similar_columns
 from immr.data.mapping.column_rule import ColumnRule
 from immr.data.mapping.shop_map import TableMap
 from immr.errors import ContractError
@@ -38,6 +38,16 @@ _TRUTH = (
     *(("yes", "no"), ("y", "n"), ("ja", "nein"), ("j", "n"), ("wahr", "falsch"), ("t", "f"), ("x", "")),
     *(("oui", "non"), ("sí", "no"), ("si", "no"), ("はい", "いいえ")),
 )
+_IN_STOCK = (
+    *(
+        ("true", "false"),
+        ("in stock", "out of stock"),
+        ("in_stock", "out_of_stock"),
+        ("instock", "outofstock"),
+    ),
+    *(("available", "unavailable"), ("verfügbar", "nicht verfügbar"), ("lieferbar", "nicht lieferbar")),
+)
+_NEVER_SIMILAR = frozenset({"variant", "model_version"})  # any text fits them, and a default is fine
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EARLIEST, _LATEST = 946_684_800, 4_102_444_800  # 2000 and 2100, in seconds
 
@@ -83,7 +93,9 @@ def propose(
         place: the table's file and its format.
     """
     columns = [column for column in contract.columns if column.name != attributes.COLUMN]
-    found = similar_columns([column.name for column in columns], there, contract.may_lack)
+    names = [column.name for column in columns]
+    found = similar_columns(names, there, contract.may_lack | _NEVER_SIMILAR)
+    known = known_columns(names, there)
     rules, notes = {}, list[str]()
     for wanted in columns:
         name = wanted.name
@@ -97,6 +109,10 @@ def propose(
         rule, note = _rule(name, wanted.type, found[name], sample)
         if rule != ColumnRule(column=name):
             rules[name] = rule
+        if name not in known:
+            notes.append(
+                f"{name}: no column has a usual name for it; {found[name]!r} is similar: is it the right one?"
+            )
         notes += [note] if note else []
     return replace(Proposal.of(place), rules=rules, notes=notes)
 
@@ -146,18 +162,25 @@ def _rule(name: str, kind: pa.DataType, column: str, sample: pa.RecordBatch | No
             plain,
             f"{name}: few values of {column!r} can be read, such as {_first(values)!r}; is it the right column?",
         )
-    return candidates[best], _question(candidates[best], name, kind, values)
+    chosen = candidates[best]
+    readable = {rule.decimal: share for rule, share in zip(candidates, shares, strict=True) if rule.decimal}
+    if chosen.decimal and len({*readable.values()}) == 1 and (unclear := _thousands(values)):
+        other = "," if chosen.decimal == "." else "."
+        return (
+            chosen,
+            f"{name}: {unclear!r} is read as thousands; if it is a fraction, set decimal = {other!r}",
+        )
+    return chosen, _question(chosen, name, kind, values)
 
 
 def _readings(name: str, kind: pa.DataType, column: str, values: pa.Array) -> list[ColumnRule]:
     if kind in (pa.float64(), pa.int64()):
-        return [ColumnRule(column=column, decimal=","), ColumnRule(column=column, decimal=".")]
+        thousands = _thousands(values) or ""
+        marks = (".", ",") if "," in thousands else (",", ".")
+        truth = _truth(column, values, (*_TRUTH, *_IN_STOCK)) if name == "stock" else []
+        return [*(ColumnRule(column=column, decimal=mark) for mark in marks), *truth]
     if kind == pa.bool_():
-        words = {str(word).strip().lower() for word in values.unique().to_pylist() if word is not None}
-        pairs = [pair for pair in _TRUTH if words <= set(pair)] or [
-            pair for pair in _TRUTH if words - {""} <= set(pair)
-        ]
-        return [ColumnRule(column=column, true=(yes,), false=(no,)) for yes, no in pairs[:1]]
+        return _truth(column, values, _TRUTH)
     if kind == TIMESTAMP:
         counted = [ColumnRule(column=column, unit=unit) for unit in _units(values)]
         return [*counted, *(ColumnRule(column=column, format=pattern) for pattern in _FORMATS)]
@@ -165,6 +188,24 @@ def _readings(name: str, kind: pa.DataType, column: str, values: pa.Array) -> li
         used = [each for each in _SEPARATORS if _holds(values, each)]
         return [ColumnRule(column=column, separator=(each.strip())) for each in used[:1]]
     return []
+
+
+def _truth(column: str, values: pa.Array, pairs: Sequence[tuple[str, str]]) -> list[ColumnRule]:
+    """The words for true and false that the column has, if it has only such words."""
+    words = {str(word).strip().lower() for word in values.unique().to_pylist() if word is not None}
+    fitting = [pair for pair in pairs if words <= set(pair)] or [
+        pair for pair in pairs if words - {""} <= set(pair)
+    ]
+    return [ColumnRule(column=column, true=(yes,), false=(no,)) for yes, no in fitting[:1]]
+
+
+def _thousands(values: pa.Array) -> str | None:
+    """The first number with one mark and three digits behind it, such as 1,299: a thousand, or a fraction."""
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        return None
+    unclear = pc.match_substring_regex(values, r"(^|[^\d.,])\d{1,3}[.,]\d{3}([^\d.,]|$)")
+    found = values.filter(pc.fill_null(unclear, False))
+    return str(found[0].as_py()) if len(found) else None
 
 
 def _readable(rule: ColumnRule, sample: pa.RecordBatch, kind: pa.DataType, name: str) -> float:
