@@ -63,6 +63,12 @@ def test_other_files_are_refused_as_items(tmp_path, name, content, message):
         read_items(tmp_path / name)
 
 
+def test_a_missing_file_is_named_although_the_mapping_has_a_source(tmp_path):
+    (tmp_path / "map.toml").write_text('[items]\nsource = "export.csv"\n[items.columns]\nbrand = "Marke"\n')
+    with pytest.raises(ContractError, match=r"there is no file .*none\.csv"):
+        read_items(tmp_path / "none.csv", tmp_path / "map.toml")
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_ids_are_text_and_distinct(tmp_path, suffix):
     file = tmp_path / f"gone.{suffix}"

@@ -17,7 +17,7 @@ from immr.data.mapping.shop_map import PictureRules, ShopMap
 from immr.data.rules import broken, rules_of
 from immr.data.sources.files import FilePart
 from immr.data.sources.parts import CHUNK_ROWS
-from immr.data.sources.recognized import decodable, with_recognized_tables
+from immr.data.sources.recognized import decodable, files_like, with_recognized_tables
 from immr.data.sources.shop import Chunk, Shop, ShopTable
 from immr.data.tables import Typed, printed, typed
 from immr.errors import ContractError
@@ -81,7 +81,8 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
             continue
         if table:
             by_its_columns = table.mapping.source != named.mapping.table(contract.name).source
-            reports.append(_report(table, rows, by_its_columns))
+            also = files_like(shop, table.mapping.source) if by_its_columns else []
+            reports.append(_report(table, rows, by_its_columns, also))
     return reports
 
 
@@ -119,12 +120,20 @@ def _pictures(rules: PictureRules) -> list[str]:
     return [tomli_w.dumps({"pictures": changed})] if changed else []
 
 
-def _report(table: ShopTable, rows: int, by_its_columns: bool) -> TableReport:
-    report = _fit(table, rows)
+def _report(table: ShopTable, rows: int, by_its_columns: bool, also: Sequence[str]) -> TableReport:
+    """`also`: files with the same columns, which the table may have been split into."""
+    report, left_out = _fit(table, rows), []
     if by_its_columns:
         found = f"no file has the name of this table; {table.mapping.source} has its columns: use a mapping"
-        report = replace(report, error=found)
-    return report if report.fits or table.mapping.columns else replace(report, proposal=_proposed(table))
+        left_out = [f"{', '.join(also)} has the same columns, and is left out"] if also else []
+        report = replace(report, error="; ".join([found, *left_out]))
+    if report.fits or table.mapping.columns:
+        return report
+    proposal = _proposed(table)
+    if proposal and left_out:
+        note = f'source: {left_out[0]}; "*.csv" is a source of several files'
+        proposal = replace(proposal, notes=[note, *proposal.notes])
+    return replace(report, proposal=proposal)
 
 
 def _fit(table: ShopTable, rows: int) -> TableReport:

@@ -91,7 +91,7 @@ def test_an_invalid_file_is_reported_in_one_sentence(tmp_path: Path, mapping: st
 
 def test_an_attribute_is_mapped_like_other_columns_once_it_is_declared(tmp_path: Path) -> None:
     mapping = f'{COLUMNS}\nprice = {{ column = "Preis", decimal = ",", default = 0 }}\nlevel = "Ebene 1"'
-    with pytest.raises(ContractError, match=r"items.columns.level: .* nor declared in attributes.toml"):
+    with pytest.raises(ContractError, match=r"items.columns.level: .* declare it in attributes.toml"):
         admitted(tmp_path, mapping)
     (tmp_path / "attributes.toml").write_text('level = "keyword"\n')
     assert [row["attributes"] for row in admitted(tmp_path, mapping)] == ['{"level": "Küche"}']

@@ -35,3 +35,18 @@ def test_a_file_is_one_table_and_named_files_stay(tmp_path: Path) -> None:
     (tmp_path / "catalogue.csv").write_text("sku,name,description,category,image,price,updated_at\n")
     found = with_recognized_tables(Shop.of(tmp_path)).mapping
     assert (found.items.source, found.queries.source, found.impressions.source) == ("catalogue.csv", "", "")
+
+
+def test_the_largest_file_is_the_table_and_those_with_its_columns_are_named(tmp_path: Path) -> None:
+    (tmp_path / "artikel.csv").write_text(GERMAN)
+    (tmp_path / "new.csv").write_text(GERMAN.partition("0815")[0])
+    items = check(tmp_path)[0]
+    assert "artikel.csv has its columns" in items.error
+    assert "new.csv has the same columns, and is left out" in items.error
+    assert 'source = "artikel.csv"' in proposed_mapping([items])
+    assert "# source: new.csv has the same columns" in proposed_mapping([items])
+
+
+def test_a_folder_that_is_not_there_is_no_folder_without_tables(tmp_path: Path) -> None:
+    missing = tmp_path / "my-shp"
+    assert {report.error for report in check(missing)} == {f"there is no folder {missing}: correct its path"}

@@ -177,7 +177,8 @@ def _readings(name: str, kind: pa.DataType, column: str, values: pa.Array) -> li
     if kind in (pa.float64(), pa.int64()):
         thousands = _thousands(values) or ""
         marks = (".", ",") if "," in thousands else (",", ".")
-        truth = _truth(column, values, (*_TRUTH, *_IN_STOCK)) if name == "stock" else []
+        words = [pair for pair in (*_TRUTH, *_IN_STOCK) if all(pair)]
+        truth = _truth(column, values, words) if name == "stock" else []
         return [*(ColumnRule(column=column, decimal=mark) for mark in marks), *truth]
     if kind == pa.bool_():
         return _truth(column, values, _TRUTH)

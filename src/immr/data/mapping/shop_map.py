@@ -51,7 +51,11 @@ class TableMap:
         """
         known = [name for name in contract.columns.names if name != "attributes"] + list(contract.attributes)
         if unknown := self.columns.keys() - set(known):
-            declared = ", nor declared in attributes.toml" if contract.name == "items" else ""
+            declared = (
+                " (an attribute: declare it in attributes.toml beside the tables)"
+                if contract.name == "items"
+                else ""
+            )
             raise ContractError(
                 f"{place}: {contract.name}.columns.{min(unknown)}: the table has no such column{declared}; it has "
                 f"{', '.join(known)}"

@@ -75,6 +75,11 @@ class Location:
         """Whether its folder was listed and it had no bytes."""
         return self.listed.startswith("0 ")
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is a path on this machine, without wildcards, where nothing is."""
+        return self.local is not None and not self.has_wildcards and not self.local.exists()
+
     def is_file(self) -> bool:
         """Whether it is an existing file.
 

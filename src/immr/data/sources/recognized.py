@@ -20,7 +20,8 @@ _ENOUGH = 0.6  # of the columns that a table needs
 def with_recognized_tables(shop: Shop) -> Shop:
     """The shop with a `source` for each required table that it lacks, where a file's columns look like that table.
 
-    Only the files directly in the shop's folder are considered, each for one table.
+    Only the files directly in the shop's folder are considered, each for one table. Of several that fit equally, it
+    is the largest.
     """
     if is_warehouse(shop.uri) or shop.is_catalogue:
         return shop
@@ -28,18 +29,26 @@ def with_recognized_tables(shop: Shop) -> Shop:
     wanted = [contract for contract in CONTRACT if not contract.optional and not places[contract.name]]
     taken = {place for found in places.values() for place in found}
     free = [file for file in Location.of(shop.uri).files() if is_table(file) and file.uri not in taken]
-    files = {file.name: _columns(file) for file in free}
+    files = {file.name: (_columns(file), file.size() or 0) for file in free}
     scores = [
-        (_share(contract, columns), contract.name, name)
+        (_share(contract, columns), contract.name, size, name)
         for contract in wanted
-        for name, columns in files.items()
+        for name, (columns, size) in files.items()
     ]
     mapping, used = shop.mapping, set[str]()
-    for score, table, name in sorted(scores, reverse=True):
+    for score, table, _, name in sorted(scores, reverse=True):
         if score >= _ENOUGH and not {table, name} & used:
             used |= {table, name}
             mapping = mapping.with_source(table, name)
     return replace(shop, mapping=mapping)
+
+
+def files_like(shop: Shop, name: str) -> list[str]:
+    """The other files in the shop's folder that have the columns of this one."""
+    folder = Location.of(shop.uri)
+    columns = _columns(folder / name)
+    files = [file for file in folder.files() if is_table(file) and file.name != name]
+    return [file.name for file in files if _columns(file) == columns]
 
 
 def decodable(part: FilePart) -> FilePart:

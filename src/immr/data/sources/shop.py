@@ -138,9 +138,9 @@ class Shop:
         uri = shop.uri if "://" in shop.uri else str(Path(shop.uri).absolute())
         location = Location.of(uri)
         if not location.has_wildcards and not location.is_file():
-            if shop.mapping.items.source:
+            if shop.mapping.items.source and not location.is_missing:
                 return shop
-            if not location.files(recursive=True):
+            if location.is_missing or not location.files(recursive=True):
                 raise ContractError(
                     f"there is no file {shop.name}: give a Parquet, CSV or JSON-lines file of the items, or a folder"
                 )
@@ -208,6 +208,8 @@ class Shop:
             return f"{without_credentials(source)} has no table file: correct {contract.name}.source in the mapping"
         if is_warehouse(self.uri):
             return f"{self.name} has no table {contract.name} {columns}: name another in a mapping (--map)"
+        if Location.of(self.uri).is_missing:
+            return f"there is no folder {self.name}: correct its path"
         return (
             f"{self.name.rstrip('/')}/{contract.name}.parquet is missing: put the table {contract.name} there "
             f"{columns}, or name its file in a mapping (`immr data check` proposes one)"
