@@ -141,3 +141,9 @@ def test_metrics_of_every_kind_of_query(tmp_path: Path, monkeypatch: pytest.Monk
     command = ("evaluate", "--dataset", "grocery", "--recipe", "concept", "--queries", "text")
     rows = rows_of(tmp_path, *command)
     assert [(row["queries"], row["mean"]) for row in rows] == [("", "0.5"), ("text", str(1 / 3))]
+
+
+def test_a_title_longer_than_its_table_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    title = "immr-2 on /srv/immr/work/training-sets/c6035bde13e658cd-with-a-long-name"
+    loop._show_metrics(title, {"recall@1": Estimate(0.5, 0.4, 0.6)}, {}, False, None, False)
+    assert title in capsys.readouterr().out

@@ -288,7 +288,10 @@ def _show_metrics(
         plain = {name: asdict(interval) for name, interval in metrics.items()}
         print_json({"what": title, "metrics": plain, **by_kind})
         return
-    table = Table(title=title)
+    console.print(
+        title, markup=False, highlight=False, soft_wrap=True
+    )  # above a narrow table it would be cut
+    table = Table()
     for column in ("metric", "mean", "95 % interval"):
         table.add_column(column)
     for row in rows:

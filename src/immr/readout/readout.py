@@ -125,8 +125,11 @@ class Readout:
 
     @property
     def days_to_go(self) -> float | None:
-        """Days until enough users for the plan have arrived; None if unknown."""
-        if self.plan is None:
+        """Days until enough users for the plan have arrived; None without a plan, and in the first day of events.
+
+        Hours of a day differ too much for a shorter time to tell the pace.
+        """
+        if self.plan is None or self.days < 1:
             return None
         return self.plan.days(self.pair_users, self.days)
 

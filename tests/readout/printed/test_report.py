@@ -44,7 +44,7 @@ def test_a_report_without_a_comparison_gives_the_reason() -> None:
         (4_400, 1.0, "4,000 of 4,400 users; about 2 more hours"),
         (4_001, 1.0, "4,000 of 4,001 users; about 1 more hour"),
         (4_000, 1.0, "4,000 users, of the 4,000 that the plan needs"),
-        (9_000, 0.0, "4,000 of 9,000 users; too early to say how long it takes"),
+        (9_000, 0.9, "4,000 of 9,000 users; too early to say how long it takes"),
     ],
 )
 def test_progress_never_says_zero_days(needed: int, days: float, sentence: str) -> None:
