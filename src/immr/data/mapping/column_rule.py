@@ -15,6 +15,7 @@ from immr.data.mapping.paths import joined_paths, read_paths
 from immr.data.mapping.times import read_times
 from immr.errors import ContractError
 
+DecimalMark = Literal[".", ","]
 TimeUnit = Literal["s", "ms", "us", "ns"]
 
 
@@ -32,7 +33,9 @@ class ColumnRule:
     value: str | float | bool | None = None  # the same in every row
     sql: str = ""  # a DuckDB expression over the row
     default: str | float | bool | None = None  # where the value is missing or empty
-    decimal: Literal["", ".", ","] = ""  # the decimal mark of numbers with currency and thousands separators
+    decimal: DecimalMark | Literal[""] = (
+        ""  # the decimal mark of numbers with currency and thousands separators
+    )
     times: float = 1.0  # the number is multiplied by this: 0.01 for cents
     plus: float = 0.0  # this is added to the number: 1 for positions that count from 0
     format: str = ""  # of times, as in strptime: %d.%m.%Y %H:%M

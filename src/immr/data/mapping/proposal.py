@@ -16,7 +16,7 @@ from immr.data import attributes
 from immr.data.column_types import UnsuitableTypeError, convert
 from immr.data.contract import TIMESTAMP, TableContract
 from immr.data.mapping.column_names import known_columns, similar_columns
-from immr.data.mapping.column_rule import ColumnRule
+from immr.data.mapping.column_rule import ColumnRule, DecimalMark
 from immr.data.mapping.shop_map import TableMap
 from immr.errors import ContractError
 
@@ -176,7 +176,7 @@ def _rule(name: str, kind: pa.DataType, column: str, sample: pa.RecordBatch | No
 def _readings(name: str, kind: pa.DataType, column: str, values: pa.Array) -> list[ColumnRule]:
     if kind in (pa.float64(), pa.int64()):
         thousands = _thousands(values) or ""
-        marks = (".", ",") if "," in thousands else (",", ".")
+        marks: tuple[DecimalMark, ...] = (".", ",") if "," in thousands else (",", ".")
         words = [pair for pair in (*_TRUTH, *_IN_STOCK) if all(pair)]
         truth = _truth(column, values, words) if name == "stock" else []
         return [*(ColumnRule(column=column, decimal=mark) for mark in marks), *truth]
