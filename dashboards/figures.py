@@ -89,6 +89,7 @@ def merge(buckets: Iterable[CtrBucket], size_s: int) -> list[VersionBucket]:
 def merge_sparse(buckets: Sequence[VersionBucket]) -> list[VersionBucket]:
     """Buckets without sparse ones: such a bucket joins the next of its version, the last one the one before.
 
+    The joined bucket stands where most of its impressions are, not at a few from hours before.
     A CTR of a handful of impressions is noise that sets the scale of the chart.
     """
     found: list[VersionBucket] = []
@@ -109,9 +110,10 @@ def merge_sparse(buckets: Sequence[VersionBucket]) -> list[VersionBucket]:
 
 
 def _joined(first: VersionBucket, second: VersionBucket) -> VersionBucket:
-    return replace(
-        first, impressions=first.impressions + second.impressions, clicks=first.clicks + second.clicks
-    )
+    """At the start of the one with more impressions."""
+    impressions, clicks = first.impressions + second.impressions, first.clicks + second.clicks
+    larger = max(first, second, key=lambda bucket: bucket.impressions)
+    return replace(larger, impressions=impressions, clicks=clicks)
 
 
 def ctr_lines(size_s: int, buckets: Sequence[VersionBucket], running: Mapping[str, str]) -> CtrLines:

@@ -52,13 +52,15 @@ class PageSearch:
 
     async def shown(self, running: RunningSearch) -> HTMLResponse:
         """The answers so far."""
-        answers = running.answers
+        answers = running.answers  # once: another may arrive before the template is rendered
         answered = [answer for answer in answers if not answer.problem and not answer.waiting]
         failed = answers and all(answer.problem and not answer.refused for answer in answers)
         variants = await run_in_threadpool(self.serving)
         api = self.api_link.rstrip("/") or (variants[0].url.rstrip("/") if variants else "")
         call = api_call(api, running.search)
-        values = {"answers": answers, "answered": answered, "search": running, "api": api, "call": call}
+        arrived = sum(not answer.waiting for answer in answers)
+        values = {"answers": answers, "answered": answered, "arrived": arrived, "search": running}
+        values |= {"api": api, "call": call}
         return HTMLResponse(self.render("answers.html", **values), 502 if failed else 200)
 
     def sentence(self, text: str, status: int) -> HTMLResponse:

@@ -48,10 +48,10 @@ def test_sparse_buckets_are_merged_into_the_next_of_their_version() -> None:
     )
     merged = merge_sparse(buckets)
     assert [(one.model_version, one.impressions, one.clicks) for one in merged] == [
-        ("a", 45, 5),
         ("b", 90, 1),
+        ("a", 45, 5),
     ]
-    assert [one.start for one in merged] == [START, START]
+    assert [one.start for one in merged] == [START, START + timedelta(seconds=5)]  # where most of them are
     begun = merge([bucket(0, "a", 400, 30), bucket(5, "a", 420, 33), bucket(10, "a", 40, 9)], 5)
     assert [one.impressions for one in merge_sparse(begun)] == [400, 460]
     few = merge([bucket(0, "a", 3, 1)], 5)

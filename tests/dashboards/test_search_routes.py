@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,8 +19,9 @@ from fastapi.responses import RedirectResponse
 from PIL import Image
 from starlette.testclient import TestClient
 
-from dashboards.search_routes import api_call, filters_in, samples_in, suggested_categories
-from dashboards.variant_search import PICTURES, PreviewSearch, VariantSearch
+from dashboards.page import _templates
+from dashboards.search_routes import PageSearch, api_call, filters_in, samples_in, suggested_categories
+from dashboards.variant_search import PICTURES, PreviewSearch, RunningSearch, VariantSearch, VersionAnswer
 from immr.data.mapping.shop_map import PictureRules
 from immr.experiment.definition import Variant
 from tests.support.opened_page import next_part, opened, photo, searched, text
@@ -71,6 +73,42 @@ def test_a_version_that_hangs_does_not_hold_the_other_back(tmp_path: Path, upstr
             assert "Both versions answered." in text(both.text)
             assert both.text.count('<li class="hit">') == 10
             assert not next_part(both.text)
+
+
+def test_an_answer_that_arrives_while_the_page_is_rendered_is_fetched() -> None:
+    """It was shown as missing for good."""
+
+    async def shown() -> str:
+        release = asyncio.Event()
+
+        async def answer(variant: Variant) -> VersionAnswer:
+            if variant.name == "challenger":
+                await release.wait()
+            return VersionAnswer(variant.name, variant.model_version)
+
+        variants = [
+            Variant("champion", "http://a", "immr-1", 0.5),
+            Variant("challenger", "http://b", "immr-2", 0.5),
+        ]
+        tasks = [(variant, asyncio.create_task(answer(variant))) for variant in variants]
+        running = RunningSearch(PreviewSearch(5, text="red"), tasks)
+        await asyncio.wait([tasks[0][1]])
+        loop = asyncio.get_running_loop()
+
+        def serving() -> list[Variant]:  # called in a thread, between the answers and the template
+            loop.call_soon_threadsafe(release.set)
+            asyncio.run_coroutine_threadsafe(asyncio.wait([tasks[1][1]]), loop).result()
+            return variants
+
+        def render(template: str, **values: Any) -> str:
+            return _templates().get_template(template).render(**values)
+
+        search = PageSearch(render, VariantSearch(), serving, [], "")
+        return bytes((await search.shown(running)).body).decode()
+
+    html = asyncio.run(shown())
+    assert "immr-1 answered so far; waiting for immr-2." in text(html)
+    assert next_part(html)
 
 
 def test_an_old_search_is_not_continued(page: TestClient) -> None:
