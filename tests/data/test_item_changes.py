@@ -53,7 +53,7 @@ def test_stock_is_optional_and_may_be_unknown(tmp_path):
         ("items.parquet", "x", "not a readable Parquet"),
         ("items.csv", "item_id,title\na,b\n", "no column"),
         ("items.csv", CSV.splitlines()[0] + "\na,,,,,,\n", "none of its 1 rows"),
-        ("items.csv", "", "not a readable CSV"),
+        ("items.csv", "", "is empty, or has only a header"),
     ],
 )
 def test_other_files_are_refused_as_items(tmp_path, name, content, message):

@@ -225,9 +225,8 @@ def _embedded(
 
     if not photos:
         raise DataError(
-            "there are no held-out photos to evaluate on: add a table `judgements` to the data, or clicks of "
-            "more than one user, and govern again; a version of `immr start` has none of its own, so name a training "
-            "set with --training-set"
+            "there are no held-out photos to evaluate on: name a training set that has some (--training-set), or add "
+            "a table `judgements` to the data, or clicks of more than one user, and govern again"
         )
     folder = parts.registry.fetch(version, parts.settings.cache_dir)
     photos_QD, textures_QT = embed_with_textures(folder, [photo.image for photo in photos])
