@@ -67,9 +67,11 @@ def database() -> Iterator[duckdb.DuckDBPyConnection]:
     """
     import duckdb
 
-    with TemporaryDirectory(prefix="immr-readout-") as folder:
-        with duckdb.connect(config={"preserve_insertion_order": False, "temp_directory": folder}) as base:
-            yield base
+    with (
+        TemporaryDirectory(prefix="immr-readout-") as folder,
+        duckdb.connect(config={"preserve_insertion_order": False, "temp_directory": folder}) as base,
+    ):
+        yield base
 
 
 def split_at_start(
