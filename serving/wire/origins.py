@@ -12,7 +12,8 @@ from immr.errors import SettingsError
 from serving.wire.schemas import VARIANT_HEADER
 
 EVERY_ORIGIN = "*"
-_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?")
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _PREFLIGHT_AGE_S = 3600
 
 
@@ -22,12 +23,13 @@ def cors(origins: str) -> Middleware:
     Browsers send no cookies along, so that no other page can search in a visitor's name: pages send `user_id`.
 
     Args:
-        origins: separated by commas, like `https://shop.example`; `*` is every origin.
+        origins: separated by commas, like `https://shop.example`; `*` is every origin. Capital letters, a default
+            port and a slash at the end, which browsers never send, make no difference.
 
     Raises:
         SettingsError: one of them is not an origin.
     """
-    listed = [origin.strip() for origin in origins.split(",") if origin.strip()]
+    listed = [_as_sent(origin.strip()) for origin in origins.split(",") if origin.strip()]
     for origin in listed:
         if origin != EVERY_ORIGIN and not _ORIGIN.fullmatch(origin):
             raise SettingsError(
@@ -42,3 +44,9 @@ def cors(origins: str) -> Middleware:
         "max_age": _PREFLIGHT_AGE_S,
     }
     return Middleware(CORSMiddleware, **options)
+
+
+def _as_sent(origin: str) -> str:
+    """As a browser writes it."""
+    plain = origin.lower().removesuffix("/")
+    return plain.removesuffix(_DEFAULT_PORTS.get(plain.partition("://")[0], "\0"))

@@ -72,7 +72,23 @@ def test_a_beacon_reports_a_click(gateway: httpx.Client, settings: Settings) -> 
     assert (sent.status_code, sent.json()["accepted"]) == (200, 1)
 
 
-@pytest.mark.parametrize("origins", ["shop.example", "https://shop.example/", "https://*.example", "null"])
+def test_an_origin_is_compared_as_browsers_send_it() -> None:
+    """Written otherwise, it never matched, and a slash at the end kept versions from starting."""
+    middleware = cors(
+        "https://Shop.example/, HTTPS://b.example:443, http://c.example:80, http://c.example:8080, *"
+    )
+    assert middleware.kwargs["allow_origins"] == [
+        SHOP,
+        "https://b.example",
+        "http://c.example",
+        "http://c.example:8080",
+        "*",
+    ]
+
+
+@pytest.mark.parametrize(
+    "origins", ["shop.example", "https://shop.example/shop", "https://*.example", "null"]
+)
 def test_what_is_not_an_origin_is_refused(origins: str) -> None:
     with pytest.raises(SettingsError, match="is not an origin"):
         cors(origins)
