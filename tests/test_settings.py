@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from immr.data.contract import IMPRESSIONS
 from immr.errors import SettingsError
 from immr.features.stats import item_stats
-from immr.settings import Settings, without_credentials
+from immr.settings import Settings, reason_without_credentials, without_credentials
 from immr.types import Impression, Item, ModelVersion
 from immr.wiring import connect
 
@@ -117,3 +117,26 @@ def test_a_value_of_another_type_names_its_variable() -> None:
 )
 def test_messages_quote_urls_without_credentials(url: str, quoted: str) -> None:
     assert without_credentials(url) == quoted
+
+
+@pytest.mark.parametrize(
+    ("url", "message", "quoted"),
+    [
+        ("postgres://ann:pass/word@h/db", "Port is not an integer: 'pass'", "Port is not an integer: '…'"),
+        ("s3://AKIA:se/cret@b/x", "Cannot parse 's3://AKIA:se/cret@b/x'", "Cannot parse 's3://b/x'"),
+        (
+            "https://host/a",
+            "no answer from https://host/a\n\ntry again",
+            "no answer from https://host/a try again",
+        ),
+        ("https://ann@host/a", "", "ValueError"),
+    ],
+)
+def test_a_librarys_message_is_quoted_without_credentials(url: str, message: str, quoted: str) -> None:
+    assert reason_without_credentials(ValueError(message), url) == quoted
+
+
+def test_a_password_that_is_not_encoded_is_not_shown() -> None:
+    with pytest.raises(SettingsError, match=r"IMMR_INDEX_URL is not a URL.*percent escapes") as raised:
+        Settings(index_url="http://ann:secret[word@host")
+    assert "secret" not in str(raised.value)

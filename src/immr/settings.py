@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -26,6 +26,8 @@ from immr.errors import SettingsError
 from immr.storage import fingerprint
 
 _WEB = ("http", "https")
+_SHORTEST_SECRET = 3
+"""Pieces of a password that are shorter tell nothing, and are parts of words."""
 
 
 class Settings(BaseModel):
@@ -102,6 +104,9 @@ class Settings(BaseModel):
             raise SettingsError(
                 f"IMMR_HOME={home} contains '?' or a percent escape, which MLflow misreads: choose another folder"
             )
+        for name, value in self:
+            if name.endswith("_url"):
+                _check_url(f"IMMR_{name.upper()}", value)
         encoded = quote(str(home))
         embedded: dict[str, object] = {
             "home": home,
@@ -195,17 +200,40 @@ class Settings(BaseModel):
         }
 
 
+def _check_url(variable: str, url: str) -> None:
+    try:
+        urlsplit(url)
+    except ValueError as error:
+        raise SettingsError(
+            f"{variable} is not a URL ({error}): write special characters of a password as percent escapes"
+        ) from error
+
+
 def without_credentials(url: str) -> str:
-    """A URL for messages: without user and password, and without secrets in its query.
+    """A URL for messages: without user and password, and without secrets in its query."""
+    url = url.replace(_user_and_password(url), "", 1)
+    return re.sub(r"(?i)([?&][^=&#]*(?:password|secret|token|key|oauthbearer)[^=&#]*=)[^&#]*", r"\1…", url)
+
+
+def reason_without_credentials(error: Exception, url: str) -> str:
+    """A library's message about a URL, in one line: it may quote the URL, or a piece of its password."""
+    secret = _user_and_password(url)
+    text = (str(error).strip() or type(error).__name__).replace(secret, "")
+    for piece in re.split(r"[:/?#@\[\]]", secret):
+        text = text.replace(piece, "…") if len(piece) >= _SHORTEST_SECRET else text
+    return " ".join(text.split())
+
+
+def _user_and_password(url: str) -> str:
+    """What is between `://` and the host, with the @; empty without any.
 
     A password may have signs that should be percent-encoded (`/`, `?`, `#`), so it reaches to the last @ unless what
-    is before these signs is a host, or a host and its port on the web.
+    is before these signs is a host, or on the web a host and its port.
     """
-    scheme, colon, rest = url.partition("://")
+    scheme, _, rest = url.partition("://")
     start = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in start:
-        rest = rest[start.rindex("@") + 1 :]
-    elif ":" in start and not (scheme in _WEB and re.fullmatch(r"[^:]*:\d*", start)):
-        rest = rest.rpartition("@")[2]
-    url = f"{scheme}{colon}{rest}"
-    return re.sub(r"(?i)([?&][^=&#]*(?:password|secret|token|key|oauthbearer)[^=&#]*=)[^&#]*", r"\1…", url)
+        return rest[: start.rindex("@") + 1]
+    if ":" not in start or (scheme in _WEB and re.fullmatch(r"[^:]*:\d*", start)):
+        return ""
+    return rest[: rest.rfind("@") + 1]

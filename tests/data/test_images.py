@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from immr.data.images import decode, media_type_at, media_type_of, read
+from immr.data.images import decode, media_type_at, media_type_of, placed, read
 from immr.errors import DataError, ImageError
 
 
@@ -250,3 +250,16 @@ def test_a_picture_without_a_suffix_has_the_type_of_its_content(tmp_path: Path) 
     (tmp_path / "picture").write_bytes(encoded(half_and_half(), "WEBP"))
     assert media_type_at(tmp_path / "picture") == "image/webp"
     assert media_type_at(tmp_path / "gone.jpg") is None
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+def test_a_picture_whose_beginning_is_broken_is_called_broken(format: str) -> None:
+    head = encoded(half_and_half(), format)[:20]
+    with pytest.raises(ImageError, match=r"is broken or truncated .*: export it again"):
+        decode(head)
+
+
+def test_a_message_does_not_quote_a_whole_picture(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as raised:
+        read(placed("data:image/png;base64," + "A" * 1_000_000, str(tmp_path)))
+    assert len(str(raised.value)) < 600

@@ -15,7 +15,7 @@ from typing import Any
 
 from immr.errors import RegistryError
 from immr.registry.relocation import relocate_artifacts
-from immr.settings import without_credentials
+from immr.settings import reason_without_credentials, without_credentials
 
 _SQLITE = "sqlite:///"
 _SERVER = ("http://", "https://")
@@ -78,7 +78,7 @@ class Store:
             if or_none and error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise RegistryError(
-                f"MLflow at {self.shown_url} failed in {method}: {error}. "
+                f"MLflow at {self.shown_url} failed in {method}: {self._reason(error)}. "
                 "Check IMMR_TRACKING_URL and that the server is running"
             ) from error
 
@@ -96,9 +96,12 @@ class Store:
             download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=self.url)
         except MlflowException as error:
             raise RegistryError(
-                f"MLflow at {self.shown_url} could not deliver {without_credentials(uri)} ({error}): check that "
-                "the server is running and can reach its artifact store"
+                f"MLflow at {self.shown_url} could not deliver {without_credentials(uri)} "
+                f"({self._reason(error)}): check that the server is running and can reach its artifact store"
             ) from error
+
+    def _reason(self, error: Exception) -> str:
+        return reason_without_credentials(error, self.url)
 
     def _connected(self) -> Any:
         if self._client is None:

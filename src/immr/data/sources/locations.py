@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.fs as fs
 
 from immr.errors import ContractError
-from immr.settings import without_credentials
+from immr.settings import reason_without_credentials, without_credentials
 
 _HINTS = {
     "s3": "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and, outside AWS, AWS_ENDPOINT_URL",
@@ -42,12 +42,13 @@ class Location:
             ContractError: no file system understands the URL.
         """
         text = str(uri)
-        scheme = urlsplit(text).scheme if "://" in text else "file"
+        scheme = text.partition("://")[0].lower() if "://" in text else "file"
         try:
             filesystem, path = _filesystem(scheme, text)
         except (pa.ArrowException, OSError, ImportError, ValueError) as error:
+            reason = reason_without_credentials(error, text)
             raise ContractError(
-                f"{without_credentials(text)} cannot be reached ({error}): {_HINTS.get(scheme, 'check it')}"
+                f"{without_credentials(text)} cannot be reached ({reason}): {_HINTS.get(scheme, 'check it')}"
             ) from error
         return cls(filesystem, path, path if scheme == "file" else without_credentials(text))
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from immr.data.sources.parts import CHUNK_ROWS
 from immr.errors import ContractError
-from immr.settings import without_credentials
+from immr.settings import reason_without_credentials, without_credentials
 
 SCHEMES = (
     "postgres",
@@ -32,7 +32,7 @@ SCHEMES = (
 
 def is_warehouse(uri: str) -> bool:
     """Whether a URL is that of a warehouse, not of files."""
-    return "://" in uri and urlsplit(uri).scheme in SCHEMES
+    return uri.partition("://")[0].lower() in SCHEMES and "://" in uri
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class WarehousePart:
         except ContractError:
             raise
         except Exception as error:  # each warehouse's driver has its own tree of errors
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = reason_without_credentials(error, self.url)
             raise ContractError(
                 f"{self.place} cannot be read ({reason}): check the URL, the table's name and the driver"
             ) from error
@@ -168,7 +168,7 @@ def tables_of(url: str) -> list[str]:
             return list(connection.list_tables())
     except Exception as error:  # each warehouse's driver has its own tree of errors
         raise ContractError(
-            f"{without_credentials(url)} does not answer ({str(error).strip() or type(error).__name__}): check "
+            f"{without_credentials(url)} does not answer ({reason_without_credentials(error, url)}): check "
             "the URL and the driver"
         ) from error
 
