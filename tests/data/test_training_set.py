@@ -41,6 +41,12 @@ def test_a_training_set_of_an_older_release_knows_no_hashes(tmp_path: Path) -> N
     assert training_set.image_hashes() == {}
 
 
+def test_a_catalogue_alone_knows_the_hashes_of_its_items(tmp_path: Path) -> None:
+    training_set = tiny_training_set.write(tmp_path, photos_per_class=1)
+    (tmp_path / "queries.parquet").unlink()
+    assert training_set.image_hashes().keys() == {item.image for item in training_set.items if item.image}
+
+
 def test_another_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"is not a training set.*run `immr govern` first"):
         TrainingSet(tmp_path)

@@ -187,7 +187,8 @@ class TrainingSet:
         found: dict[str, str] = {}
         pictures_dir = self._pictures_dir
         for table in ("queries", "items"):
-            if _SHA in pq.read_schema(self.folder / f"{table}.parquet").names:
+            file = self.folder / f"{table}.parquet"  # a catalogue without clicks may have no photos
+            if file.is_file() and _SHA in pq.read_schema(file).names:
                 pairs = zip(self._column(table, "image"), self._column(table, _SHA), strict=True)
                 found |= {kept_here(image, pictures_dir): content for image, content in pairs if content}
         return found
