@@ -89,3 +89,16 @@ def test_pictures_without_a_file_are_mentioned(tmp_path: Path) -> None:
     found = report_of(folder, "items")
     assert found.missing_pictures == f"1 of the first 2 pictures are missing, such as {folder}/away.jpg"
     assert found.fits
+
+
+def test_ids_that_lost_their_zeros_are_noticed(tmp_path: Path) -> None:
+    """Each row is valid by itself; governance would find no click on any item."""
+    folder = write(tmp_path / "in", items=[item("0017"), item("a")])
+    assert report_of(folder, "impressions").unknown_items == ""
+    changed(folder, "impressions", "item_id", pa.array(["17"]))
+    found = report_of(folder, "impressions")
+    assert found.unknown_items == (
+        "1 of 1 rows name items that are not in the catalogue, such as '17'; 1 differ only in zeros at the start: "
+        "export ids as text"
+    )
+    assert report_of(folder, "impressions", rows=2).unknown_items == ""  # items may be beyond the sample

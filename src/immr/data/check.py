@@ -50,6 +50,7 @@ class TableReport:
     problems: tuple[Problem, ...] = ()
     ignored_columns: tuple[str, ...] = ()
     missing_pictures: str = ""  # a sentence, if files of the first pictures are missing
+    unknown_items: str = ""  # a sentence, if rows name items that the catalogue does not have
     error: str = ""  # why the table cannot be read at all
     proposal: Proposal | None = None  # a mapping, if the table does not fit as it is
 
@@ -62,7 +63,8 @@ class TableReport:
 def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableReport]:
     """Check the first rows of each table of a shop.
 
-    Duplicate keys and references between tables are not checked: a sample does not show them.
+    Duplicate keys are not checked, because a sample does not show them. Items that impressions name are looked for if
+    the sample has the whole catalogue.
 
     Args:
         source: the shop; a single file is a catalogue.
@@ -71,7 +73,7 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
     Returns:
         A report per table; an optional table that is missing has none.
     """
-    named, reports = Shop.of(source), []
+    named, reports, tables = Shop.of(source), list[TableReport](), dict[str, ShopTable]()
     shop = with_recognized_tables(named)
     for contract in [ITEMS] if shop.is_catalogue else CONTRACT:
         try:
@@ -83,6 +85,14 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
             by_its_columns = table.mapping.source != named.mapping.table(contract.name).source
             also = files_like(shop, table.mapping.source) if by_its_columns else []
             reports.append(_report(table, rows, by_its_columns, also))
+            tables[contract.name] = table
+    sampled = {report.name: report.sampled for report in reports if not report.error}
+    if 0 < sampled.get("items", 0) < rows and sampled.get("impressions"):
+        unknown = _unknown_items(tables["items"], tables["impressions"], rows)
+        reports = [
+            replace(report, unknown_items=unknown) if report.name == "impressions" else report
+            for report in reports
+        ]
     return reports
 
 
@@ -165,6 +175,27 @@ def _missing(pictures: Sequence[str]) -> str:
     here = [picture for picture in pictures if "://" not in picture]
     lost = [picture for picture in here if not Path(picture).is_file()]
     return f"{len(lost):,} of the first {len(here):,} pictures are missing, such as {lost[0]}" if lost else ""
+
+
+def _unknown_items(items: ShopTable, impressions: ShopTable, rows: int) -> str:
+    """A sentence about impressions of items that are not in the catalogue; zeros at the start are easily lost."""
+    known, named = set(_ids(items, rows)), _ids(impressions, rows)
+    if not (unknown := [item_id for item_id in named if item_id not in known]):
+        return ""
+    without_zeros = {item_id.lstrip("0") for item_id in known}
+    found = sum(item_id.lstrip("0") in without_zeros for item_id in unknown)
+    zeros = f"; {found:,} differ only in zeros at the start: export ids as text" if found else ""
+    rows_named = f"{len(unknown):,} of {len(named):,} rows name items that are not in the catalogue"
+    return f"{rows_named}, such as {unknown[0]!r}{zeros}"
+
+
+def _ids(table: ShopTable, rows: int) -> list[str]:
+    """The item_id of each row that has one."""
+    frames = (
+        typed(chunk.mapped, table.contract, chunk.part.place, table.beside).frame
+        for chunk in _sample(table, rows)
+    )
+    return [str(item_id) for frame in frames for item_id in frame["item_id"].dropna()]
 
 
 def _proposed(table: ShopTable) -> Proposal | None:
