@@ -1,10 +1,11 @@
-"""`immr experiment history` and `report` before the first test; tests/loop/experiment has the rest."""
+"""`immr experiment` before the first test, and wrong options; tests/loop/experiment has the rest."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
@@ -19,3 +20,21 @@ def test_without_a_test_there_is_no_history_and_no_report(tmp_path: Path) -> Non
     done = run(app, ["experiment", "report", "--out", str(out)])
     assert isinstance(done.exception, ImmrError)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "message"),
+    [
+        (["start", "--holdout", "200"], "--holdout", "200 is not a percentage of at least 0 and below 100"),
+        (["start", "--ramp", "a"], "--ramp", "is not a list of percents"),
+        (["start", "--ramp", "1,5", "--every", "6"], "--every", "is not a time such as"),
+        (["plan", "--lift", "five"], "--lift", "is not a list of percents"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_option(
+    tmp_path: Path, words: list[str], option: str, message: str
+) -> None:
+    """A holdout of 200 was refused with "give a share like 0.05", which is a holdout of 0.05 %."""
+    done = CliRunner(env={"IMMR_HOME": str(tmp_path), "COLUMNS": "200"}).invoke(app, ["experiment", *words])
+    assert done.exit_code == 2
+    assert f"Invalid value for {option}: " in done.output and message in done.output

@@ -129,9 +129,13 @@ def experiment_start(
     if ramp and weight is not None:
         raise typer.BadParameter("--ramp begins with its first share: leave out --weight")
     kind: Kind = "interleave" if interleave else "ab"
-    shares = percents(ramp) if ramp else []
+    if holdout is not None and not 0 <= holdout < 100:
+        raise typer.BadParameter(
+            f"{holdout:g} is not a percentage of at least 0 and below 100, such as 5", param_hint="--holdout"
+        )
+    shares = percents(ramp, "--ramp") if ramp else []
     first = shares[0] if shares else weight
-    every_s = seconds(every) if ramp else None
+    every_s = seconds(every, "--every") if ramp else None
     held_out = None if holdout is None else holdout / 100
     begun = start(parts_of(ctx), first, kind, shares[1:], every_s, held_out, if_revision)
     _print_experiment(begun, as_json)

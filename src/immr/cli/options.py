@@ -74,7 +74,7 @@ def names_in(text: str) -> list[str]:
     return [name for name in (part.strip() for part in text.split(",")) if name]
 
 
-def percents(text: str) -> list[float]:
+def percents(text: str, option: str) -> list[float]:
     """The shares in a comma-separated option of percents.
 
     Raises:
@@ -85,11 +85,11 @@ def percents(text: str) -> list[float]:
     except ValueError:
         shares = [math.nan]
     if not all(map(math.isfinite, shares)):
-        raise typer.BadParameter(f"{text!r} is not a list of percents such as 1,5,25,50")
+        raise typer.BadParameter(f"{text!r} is not a list of percents such as 1,5,25,50", param_hint=option)
     return shares
 
 
-def seconds(text: str) -> int:
+def seconds(text: str, option: str) -> int:
     """The length of a time such as 30m, 6h or 1d.
 
     Raises:
@@ -98,7 +98,7 @@ def seconds(text: str) -> int:
     units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
     if text[:-1].isdecimal() and text[-1] in units and int(text[:-1]) > 0:
         return int(text[:-1]) * units[text[-1]]
-    raise typer.BadParameter(f"{text!r} is not a time such as 30m, 6h or 1d")
+    raise typer.BadParameter(f"{text!r} is not a time such as 30m, 6h or 1d", param_hint=option)
 
 
 def print_json(value: Any) -> None:

@@ -70,7 +70,7 @@ def experiment_plan(
 
     Example: `immr experiment plan --lift 5 --weight 0.1`
     """
-    planned = plan_verb.plan(parts_of(ctx), percents(lift), weight, power, challengers)
+    planned = plan_verb.plan(parts_of(ctx), percents(lift, "--lift"), weight, power, challengers)
     if saved(lambda: of_records(planned.to_json()["needed"], _OF_A_PLAN), as_csv, parquet, as_json):
         return
     if as_json:
