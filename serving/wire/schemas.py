@@ -109,13 +109,13 @@ class EventBody(BaseModel):
     ts: datetime
     amount: Annotated[
         float | None,
-        BeforeValidator(no_truth),
         Field(
             ge=0,
             le=MAX_AMOUNT,
             allow_inf_nan=False,
             description="What the order was worth, in the shop's one currency.",
         ),
+        BeforeValidator(no_truth),
     ] = None
 
     @model_validator(mode="after")

@@ -79,7 +79,7 @@ class SearchFields(BaseModel):
         Field(min_length=1, max_length=100_000, description="The `next_page` of an answer, unchanged."),
     ] = None
     k: Annotated[
-        int, BeforeValidator(no_truth), Field(ge=1, le=MAX_K, description="How many hits to return.")
+        int, Field(ge=1, le=MAX_K, description="How many hits to return."), BeforeValidator(no_truth)
     ] = 10
     user_id: Annotated[
         str | None,
@@ -90,10 +90,10 @@ class SearchFields(BaseModel):
         Field(max_length=500, description="Keep items of this category path and its subcategories."),
     ] = None
     price_min: Annotated[
-        float | None, BeforeValidator(no_truth), Field(ge=0, description="Keep items of at least this price.")
+        float | None, Field(ge=0, description="Keep items of at least this price."), BeforeValidator(no_truth)
     ] = None
     price_max: Annotated[
-        float | None, BeforeValidator(no_truth), Field(ge=0, description="Keep items of at most this price.")
+        float | None, Field(ge=0, description="Keep items of at most this price."), BeforeValidator(no_truth)
     ] = None
     filter: Annotated[
         list[Annotated[str, Field(pattern=FILTER_PATTERN)]],

@@ -138,8 +138,8 @@ def png(width: int, height: int) -> bytes:
     [
         (b"", "send the file's content"),
         (RED[:-40], "export it again"),
-        (RED[:300], "send a JPEG"),
-        (png(0, 0), "send a JPEG"),
+        (RED[:300], "export it again"),
+        (png(0, 0), "export it again"),
         (png(2**31 - 1, 2**31 - 1), "send a smaller one"),
         (png(100_000, 100_000), "send a smaller one"),
         (file(Image.new("1", (9000, 8000)), "PNG"), "send a smaller one"),

@@ -262,3 +262,10 @@ def test_a_field_beside_a_body_that_does_not_read_it_is_a_422(body: bytes) -> No
 def test_true_is_not_a_number(field: str) -> None:
     with pytest.raises(ProblemError, match=f"{field}: Send a number, not true or false"):
         validate(read(f'{{"text": "red", "{field}": true}}'.encode(), "application/json"))
+
+
+def test_null_is_no_price() -> None:
+    fields = validate(
+        read(b'{"text": "red", "price_min": null, "price_max": null}', "application/json")
+    ).fields
+    assert (fields.price_min, fields.price_max) == (None, None)
