@@ -88,7 +88,7 @@ def many_classes() -> Recipe:
     return Recipe(
         name="many_classes",
         model=ModelRecipe(
-            image_size_px=64, framing="drawing", fusion="image", plain_share=0.0, photo_weight=0.125
+            image_size_px=64, framing="drawing", fusion="image", plain_share=0.0, photos_per_class=32
         ),
         train=TrainRecipe(
             epochs=0,

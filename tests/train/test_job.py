@@ -4,8 +4,9 @@ import json
 import numpy as np
 from PIL import Image
 
+from immr.evaluation.exact_search import best_picture
 from immr.model.card import Card
-from immr.model.documents import encode_documents
+from immr.model.documents import encode_documents, encode_pictures
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.train.job import TrainJob, run
 from immr.train.world import World
@@ -18,12 +19,12 @@ def test_a_job_survives_json(job, tmp_path):
 
 
 def test_a_version_is_complete_and_finds_the_held_out_photos(job, training_set):
-    job = dataclasses.replace(job, model=dataclasses.replace(job.model, photo_weight=0.5))
+    job = dataclasses.replace(job, model=dataclasses.replace(job.model, photos_per_class=2))
     run(job, World())
     assert sorted(path.name for path in job.out.iterdir()) == [
         "card.json",
+        "class_photos.npz",
         "curves.json",
-        "prototypes.npz",
         "query_encoder.onnx",
         "text_encoder.bin",
         "text_encoder.xml",
@@ -37,9 +38,10 @@ def test_a_version_is_complete_and_finds_the_held_out_photos(job, training_set):
     photos = [Image.open(judgement.image).convert("RGB") for judgement in training_set.judgements]
     queries_ND = OnnxQueryEncoder(job.out).encode(photos)
     assert ((queries_ND @ documents_MD.T).argmax(1) == np.arange(6)).mean() >= 5 / 6
-    alone_MD = encode_documents(job.out, training_set.items, job.cache_dir, photo_weight=0.0)
-    nearer_N = (queries_ND * documents_MD).sum(1) > (queries_ND * alone_MD).sum(1)
-    assert nearer_N.mean() >= 5 / 6, "photos move the documents of their items towards other photos of them"
+    found = encode_pictures(job.out, training_set.items, job.cache_dir)
+    assert found.pictures_N == [3] * 6, "an item is also found by two training photos of its class"
+    best_NM = best_picture(queries_ND @ found.rows_PD.T, found.pictures_N)
+    assert (best_NM.argmax(1) == np.arange(6)).mean() >= 5 / 6
 
 
 def test_an_existing_version_is_not_trained_again(job):

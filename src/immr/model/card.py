@@ -1,7 +1,7 @@
 """The card in a version's folder: how to encode photos the way training did.
 
 A version is a folder with `card.json`, `query_encoder.onnx` and `towers.pt`. A fine-tuned version also has
-`image_encoder.pt`, one whose recipe has a `photo_weight` has `prototypes.npz`, and one whose fusion reads texts has
+`image_encoder.pt`, one with class photos has `class_photos.npz`, and one whose fusion reads texts has
 `text_encoder.xml` with its weights in `text_encoder.bin`, and `tokenizer.json`.
 """
 
@@ -20,7 +20,7 @@ CARD = "card.json"
 QUERY_ENCODER = "query_encoder.onnx"
 TOWERS = "towers.pt"
 IMAGE_ENCODER = "image_encoder.pt"
-PROTOTYPES = "prototypes.npz"
+CLASS_PHOTOS = "class_photos.npz"
 TEXT_ENCODER = "text_encoder.xml"
 TEXT_WEIGHTS = "text_encoder.bin"
 TOKENIZER = "tokenizer.json"

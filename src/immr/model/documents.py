@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from immr.machine.progress_bar import ProgressBar
 from immr.model.card import TOWERS, Card, tuned_weights
-from immr.model.prototypes import Prototypes
+from immr.model.class_photos import ClassPhotos
 from immr.types import FloatArray, Item
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ class PictureEmbeddings:
     """A document for each picture of each item.
 
     Attributes:
-        rows_PD: (P, D) unit rows; an item's pictures are one after the other, its main picture first.
+        rows_PD: (P, D) unit rows; an item's pictures are one after the other, its main picture first, the
+            photos of its class last.
         pictures_N: how many rows each item has, at least 1.
     """
 
@@ -43,15 +44,20 @@ def encode_pictures(
 ) -> PictureEmbeddings:
     """Embed items once for each of their pictures, so that searches can find them by the best one.
 
-    A further picture that cannot be read is left out. For the arguments, see `encode_documents`; `hashes` are those
-    of pictures that are known already, by URI.
+    If the version has photos of an item's class, the item is found by them, too, see `class_photos`. A further
+    picture that cannot be read is left out. For the arguments, see `encode_documents`; `hashes` are those of pictures
+    that are known already, by URI.
     """
     by_picture = [replace(item, image=uri, images=()) for item in items for uri in (item.image, *item.images)]
     is_main_P = np.array([place == 0 for item in items for place in range(1 + len(item.images))], dtype=bool)
     rows_PD, pictured_P = encode_each(folder, by_picture, cache_dir, loading=loading, hashes=hashes)
     kept_P = is_main_P | pictured_P
     number_P = np.cumsum(is_main_P)[kept_P] - 1  # of the item
-    return PictureEmbeddings(rows_PD[kept_P], np.bincount(number_P, minlength=len(items)).tolist())
+    found = PictureEmbeddings(rows_PD[kept_P], np.bincount(number_P, minlength=len(items)).tolist())
+    photos = ClassPhotos.read(folder)
+    if photos is None:
+        return found
+    return PictureEmbeddings(*photos.added([item.item_id for item in items], found.rows_PD, found.pictures_N))
 
 
 def load_encoders(folder: Path, cache_dir: Path, loading: Loading) -> None:
@@ -69,31 +75,28 @@ def encode_documents(
     folder: Path,
     items: Sequence[Item],
     cache_dir: Path,
-    photo_weight: float | None = None,
     loading: Loading | None = None,
 ) -> FloatArray:
     """Embed items by their main picture and text, with the document tower of the version in `folder`.
 
-    Where the version knows photos of an item's class, its document moves towards them, see `prototypes`.
+    Where the version has class photos, the document is the mean with its picture as a photo, see `class_photos`.
 
     Args:
         folder: a version's folder.
         items: the documents; those without picture or text get an embedding as well.
         cache_dir: cache of frozen features; missing ones are computed and added.
-        photo_weight: instead of the version's.
         loading: of the encoders; by default they are loaded if features are missing, and freed afterwards.
 
     Returns:
         (N, D) with unit rows, in the order of `items`.
     """
-    return encode_each(folder, items, cache_dir, photo_weight, loading)[0]
+    return encode_each(folder, items, cache_dir, loading)[0]
 
 
 def encode_each(
     folder: Path,
     items: Sequence[Item],
     cache_dir: Path,
-    photo_weight: float | None = None,
     loading: Loading | None = None,
     hashes: Mapping[str, str] | None = None,
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
@@ -111,20 +114,18 @@ def encode_each(
     features = DocumentFeatures(recipe, cache_dir, tuned_weights(folder), loading, hashes)
     features.compute(items, ["fit"], Share(threads=torch.get_num_threads()))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tower = loading.towers(recipe, folder / TOWERS).document.to(device)
+    towers = loading.towers(recipe, folder / TOWERS).to(device)
     parts, pictured = [], []
     with torch.inference_mode(), ProgressBar("encoding", len(items), "documents") as progress:
         for start in range(0, len(items), _BATCH):
             batch = items[start : start + _BATCH]
             rows_B = torch.arange(len(batch))
-            found = features.read(batch, ["fit"]).batch(rows_B, torch.zeros_like(rows_B))
-            parts.append(tower(found.to(device)).cpu())
+            found = features.read(batch, ["fit"]).batch(rows_B, torch.zeros_like(rows_B)).to(device)
+            rows_BD = towers.document(found)
+            if recipe.photos_per_class:
+                as_photos_BD = towers.query(found.pictures_BF) * found.has_picture_B[:, None]
+                rows_BD = torch.nn.functional.normalize(rows_BD + as_photos_BD, dim=-1)
+            parts.append(rows_BD.cpu())
             pictured.append(found.has_picture_B.cpu().numpy())
             progress.advance(len(batch))
-    embeddings_ND: FloatArray = torch.cat(parts).numpy()
-    pictured_N = np.concatenate(pictured)
-    weight = recipe.photo_weight if photo_weight is None else photo_weight
-    prototypes = Prototypes.read(folder) if weight else None
-    if prototypes is None:
-        return embeddings_ND, pictured_N
-    return prototypes.mixed([item.item_id for item in items], embeddings_ND, weight), pictured_N
+    return torch.cat(parts).numpy(), np.concatenate(pictured)

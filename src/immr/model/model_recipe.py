@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from immr.errors import RecipeError
-from immr.ranges import Count, CountOrZero, Pixels, Share, Weight
+from immr.ranges import Count, CountOrZero, Pixels, Share
 
 FusionName = Literal["image", "text", "concat", "gated", "concept", "concept_slots", "concept_patch"]
 FramingName = Literal["centre", "drawing"]
@@ -30,14 +29,9 @@ class ModelRecipe:
     fusion: FusionName = "concept_slots"
     concepts: Count = 32  # K, rows of the learned memory
     max_tokens: Count = 128
-    photo_weight: Weight = 0.0  # of each training photo in the documents of its class, see `prototypes`
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.photo_weight < math.inf:
-            raise RecipeError(
-                f"photo_weight is {self.photo_weight}, but photos are added to a document that counts as 1: "
-                "choose 0 or more"
-            )
+    photos_per_class: CountOrZero = (
+        0  # at most so many training photos find their items, too; see `class_photos`
+    )
 
     @property
     def embedding_dim(self) -> int:

@@ -133,8 +133,8 @@ def _write_version(
 ) -> float:
     import torch
 
+    from immr.model.class_photos import class_photos_of
     from immr.model.encoders.by_name import preprocessing_of
-    from immr.model.prototypes import prototypes_of
     from immr.model.text_tower import export_text_encoder
     from immr.train.export import export_query_encoder
 
@@ -144,9 +144,9 @@ def _write_version(
         difference = export_query_encoder(job.model, towers.query, folder, job.cache_dir)
         export_text_encoder(job.model, towers.document, folder)
         torch.save(towers.state_dict(), folder / TOWERS)
-        if job.model.photo_weight:
+        if job.model.photos_per_class:
             photos = TrainingSet(job.training_set)
-            prototypes_of(photos, job.model, towers.query, folder, job.cache_dir).write(folder)
+            class_photos_of(photos, job.model, towers.query, folder, job.cache_dir).write(folder)
         (folder / CURVES).write_text(json.dumps(curves, indent=1))
         card = Card(
             recipe=job.recipe_name,

@@ -11,7 +11,7 @@ frozen      nearest document by frozen, centred encoder features: the floor that
 framed      the same with the recipe's framing
 towers      towers on frozen features; the full softmax, and sampled softmaxes at two rates
 fine-tuned  the recipe `many_classes`, as its version serves: ONNX query encoder and embedded documents
-without photos  the same version, whose documents are not moved towards the training photos of their items
+without photos  the same version, whose items are found by their documents alone
 conflicts   towers trained on 0, 20 and 40 % wrong labels, with and without the filter of conflicting negatives
 
 Items marked unseen take no part in training, neither their photos nor their documents. `--choose` is for
@@ -22,13 +22,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
@@ -37,13 +36,15 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.fusion import training_set_of
+from benchmarks.many_classes.splits import held_out, mislabelled, some_classes
 from immr.data import images
-from immr.datasets.labelled_set import DatasetPhoto, LabelledSet
+from immr.datasets.labelled_set import LabelledSet
 from immr.datasets.named import load_dataset
+from immr.evaluation.exact_search import best_picture
 from immr.launch.launcher import TrainingJob
 from immr.launch.local import LocalLauncher
 from immr.machine.allocator import keep_freed_memory
-from immr.model.documents import encode_documents
+from immr.model.documents import encode_documents, encode_pictures
 from immr.model.features.document_features import DocumentFeatures
 from immr.model.features.image_features import ImageFeatures, Share, image_hashes
 from immr.model.model_recipe import ModelRecipe
@@ -63,7 +64,6 @@ from immr.train.world import World, world_from_environment
 RATES = (1.0, 0.1, 0.02)
 WRONG_LABELS, CONFLICT_COSINES = (0.0, 0.2, 0.4), (1.0, 0.6, 0.4)
 FROZEN_SIDE_PX = 128
-HELD_OUT_DESIGNERS, HELD_OUT_CLASSES = 8, 300  # by --choose
 _BATCH = 128
 
 
@@ -109,46 +109,6 @@ def main(
             if json_file:
                 json_file.write_text(json.dumps(figures(outcomes), indent=1))
     _show(outcomes, f"icons, {split}, {len(labelled.items)} documents")
-
-
-def held_out(labelled: LabelledSet, seed: int = 0) -> LabelledSet:
-    """The same catalogue with a `train` and a `val` that are both made from `train`."""
-    rng, train = np.random.default_rng(seed), labelled.split("train")
-    designers = set(rng.choice(sorted({photo.source for photo in train}), HELD_OUT_DESIGNERS, replace=False))
-    classes = set(rng.choice(sorted({photo.item_id for photo in train}), HELD_OUT_CLASSES, replace=False))
-    kept = {photo.item_id for photo in train if photo.source not in designers}
-
-    def placed(photo: DatasetPhoto) -> DatasetPhoto | None:
-        if photo.item_id in classes:
-            return photo._replace(split="val", unseen=True)
-        if photo.source in designers:
-            return photo._replace(split="val") if photo.item_id in kept else None
-        return photo
-
-    # items that the real `val` keeps unseen stay out of training here as well
-    others = [photo._replace(split="left out") for photo in labelled.photos if photo.split != "train"]
-    return replace(labelled, photos=[photo for photo in map(placed, train) if photo] + others)
-
-
-def some_classes(labelled: LabelledSet, classes: int, seed: int = 0) -> LabelledSet:
-    """The same data with the photos and documents of so many classes that have photos."""
-    known = sorted({photo.item_id for photo in labelled.photos})
-    kept = set(np.random.default_rng(seed).permutation(known)[:classes].tolist())
-    return replace(
-        labelled,
-        items=[item for item in labelled.items if item.item_id in kept],
-        photos=[photo for photo in labelled.photos if photo.item_id in kept],
-    )
-
-
-def mislabelled(labelled: LabelledSet, share: float, seed: int = 0) -> LabelledSet:
-    """The same data with a share of the training photos moved to the class of another photo."""
-    rng, photos = np.random.default_rng(seed), list(labelled.photos)
-    rows = np.array([row for row, photo in enumerate(photos) if photo.split == "train"])
-    for row, other in zip(rows, rng.permutation(rows), strict=True):
-        if rng.random() < share:
-            photos[row] = photos[row]._replace(item_id=labelled.photos[other].item_id)
-    return replace(labelled, photos=photos)
 
 
 class Bench:
@@ -224,7 +184,7 @@ class Bench:
         return self._outcome(photos_ND, documents_MD, seconds)
 
     def fine_tuned(self, epochs: int | None, processes: int | None) -> Iterator[tuple[str, Outcome]]:
-        """The recipe as its version serves, and with documents of the catalogue alone."""
+        """The recipe as its version serves, and without the training photos of the items' classes."""
         recipe = self.recipe
         tuning = recipe.train.fine_tune
         assert tuning is not None
@@ -259,9 +219,13 @@ class Bench:
             LocalLauncher().run(TrainingJob("benchmark", self.folder / "job.json", train.processes, job.out))
         seconds = time.perf_counter() - began
         photos_ND = self._encoded(job.out)
-        for name, weight in (("fine-tuned", None), ("without photos", 0.0)):
-            documents_MD = encode_documents(job.out, self.items, self.cache_dir, weight)
-            yield name, self._outcome(photos_ND, torch.from_numpy(documents_MD), seconds)
+        found = encode_pictures(job.out, self.items, self.cache_dir)
+        documents_MD = encode_documents(job.out, self.items, self.cache_dir)
+        yield (
+            "fine-tuned",
+            self._outcome(photos_ND, torch.from_numpy(found.rows_PD), seconds, found.pictures_N),
+        )
+        yield "without photos", self._outcome(photos_ND, torch.from_numpy(documents_MD), seconds)
 
     def _encoded(self, version: Path) -> Tensor:
         encoder = OnnxQueryEncoder(version, threads=torch.get_num_threads())
@@ -281,8 +245,17 @@ class Bench:
         features.compute(self.items, ["fit"], Share(threads=torch.get_num_threads()))
         return features.read(self.items, ["fit"]).batch(rows, torch.zeros_like(rows))
 
-    def _outcome(self, photos_ND: Tensor, documents_MD: Tensor, training_s: float = 0.0) -> Outcome:
-        best_N10 = torch.cat([(part @ documents_MD.T).topk(10).indices for part in photos_ND.split(_BATCH)])
+    def _outcome(
+        self,
+        photos_ND: Tensor,
+        documents_PD: Tensor,
+        training_s: float = 0.0,
+        pictures_M: Sequence[int] | None = None,
+    ) -> Outcome:
+        def scores(part_BD: Tensor) -> Tensor:
+            return torch.from_numpy(best_picture((part_BD @ documents_PD.T).numpy(), pictures_M))
+
+        best_N10 = torch.cat([scores(part_BD).topk(10).indices for part_BD in photos_ND.split(_BATCH)])
         found_N10 = (best_N10 == self.right_N[:, None]).float()
         at_N2 = torch.stack([found_N10[:, 0], found_N10.amax(1)], dim=1)
         seen, unseen = (at_N2[rows].mean(0).tolist() for rows in (~self.unseen_N, self.unseen_N))

@@ -1,0 +1,153 @@
+"""Class photos: training photos by which the items of their class are found, beside their catalogue pictures.
+
+An item is found by the most similar of its rows: its document, or a photo (nearest neighbours in place of the
+nearest class mean, Mensink et al. 2013). The row of a photo is norm(photo + 0.25 × norm(class mean + document)): it
+leans towards its class, because its label may be wrong, and towards its item, because other items of the class have
+the same photos. Photos resemble photos more than catalogue pictures, so items without photos would be found too
+rarely. Therefore each document is norm(document + its picture encoded as a photo). Both formulas are ours.
+
+Shapes: N items, P rows or photos, C classes with photos, D embedding.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from immr.data.training_set import LabelledPhoto, TrainingSet
+from immr.model.card import CLASS_PHOTOS, tuned_weights
+from immr.model.model_recipe import ModelRecipe
+from immr.types import FloatArray
+
+if TYPE_CHECKING:
+    from immr.model.towers import QueryTower
+
+_SHARE = 0.25  # of class and document in the row of a photo
+_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class ClassPhotos:
+    """The class photos of a version.
+
+    Attributes:
+        class_of: the number of each item's class, by item_id; only items with photos.
+        count_C: photos of each class, which follow each other in `rows_PD`.
+        rows_PD: their embeddings, unit rows.
+    """
+
+    class_of: dict[str, int]
+    count_C: list[int]
+    rows_PD: FloatArray
+
+    @classmethod
+    def read(cls, folder: Path) -> ClassPhotos | None:
+        """The class photos in a version's folder; None if it has none."""
+        if not (folder / CLASS_PHOTOS).is_file():
+            return None
+        with np.load(folder / CLASS_PHOTOS) as arrays:
+            class_of = dict(zip(arrays["item_ids"].tolist(), arrays["classes"].tolist(), strict=True))
+            return cls(class_of, arrays["count"].tolist(), arrays["rows"].astype(np.float32))
+
+    def write(self, folder: Path) -> None:
+        """Write the file that `read` reads."""
+        np.savez(
+            folder / CLASS_PHOTOS,
+            item_ids=np.array(list(self.class_of), dtype=str),
+            classes=np.array(list(self.class_of.values()), dtype=np.int32),
+            count=np.array(self.count_C, dtype=np.int32),
+            rows=self.rows_PD.astype(np.float16),
+        )
+
+    def added(
+        self, item_ids: Sequence[str], rows_PD: FloatArray, pictures_N: Sequence[int]
+    ) -> tuple[FloatArray, list[int]]:
+        """Rows of items followed by those of their class's photos.
+
+        Args:
+            item_ids: N ids.
+            rows_PD: unit rows of the items' pictures, one item after the other, its main picture first.
+            pictures_N: how many rows each item has.
+
+        Returns:
+            The unit rows, and how many each item has now.
+        """
+        end_C = np.cumsum(self.count_C)
+        parts, counts_N = [], []
+        place = 0
+        for item_id, pictures in zip(item_ids, pictures_N, strict=True):
+            own_PD = rows_PD[place : place + pictures]
+            place += pictures
+            number = self.class_of.get(item_id)
+            parts.append(own_PD)
+            counts_N.append(pictures)
+            if number is not None:
+                photos_PD = self.rows_PD[end_C[number] - self.count_C[number] : end_C[number]]
+                parts.append(_unit(photos_PD + _SHARE * _unit(_unit(photos_PD.sum(0)) + own_PD[0])))
+                counts_N[-1] += len(photos_PD)
+        return np.concatenate(parts) if parts else rows_PD, counts_N
+
+
+def class_photos_of(
+    training_set: TrainingSet, recipe: ModelRecipe, tower: QueryTower, folder: Path, cache_dir: Path
+) -> ClassPhotos:
+    """Embeddings of a training set's photos, of each class those whose labels are believed most.
+
+    Args:
+        training_set: its photos and items; classes held out as unseen get none.
+        recipe: the version's; it says how many photos a class may have.
+        tower: encodes photos, on the CPU.
+        folder: the version's; its fine-tuned encoder is used if it has one.
+        cache_dir: cache of features; missing ones are computed and added.
+
+    Raises:
+        ImageError: a photo cannot be read.
+    """
+    import torch
+
+    from immr.model.features.image_features import ImageFeatures, Share, image_hashes
+
+    by_class = _chosen(training_set, recipe.photos_per_class)
+    photos = [photo for group in by_class.values() for photo in group]
+    known = training_set.image_hashes()
+    hashes = {photo.image: known[photo.image] for photo in photos if photo.image in known}
+    hashes |= image_hashes([photo.image for photo in photos if photo.image not in known])
+    features = ImageFeatures(recipe, cache_dir, weights=tuned_weights(folder))
+    features.compute(hashes, ["fit"], Share(threads=torch.get_num_threads()))
+    rows_PD = np.zeros((len(photos), recipe.embedding_dim), dtype=np.float32)
+    tower.eval()
+    with torch.inference_mode():
+        for start in range(0, len(photos), _BATCH):
+            part = photos[start : start + _BATCH]
+            read_BF = features.read([hashes[photo.image] for photo in part], ["fit"])[:, 0, 0]
+            rows_PD[start : start + len(part)] = tower(torch.from_numpy(read_BF).float()).numpy()
+    number_of = {class_id: number for number, class_id in enumerate(by_class)}
+    classes = zip(training_set.items, training_set.item_classes, strict=True)
+    return ClassPhotos(
+        {item.item_id: number_of[class_id] for item, class_id in classes if class_id in number_of},
+        [len(group) for group in by_class.values()],
+        rows_PD,
+    )
+
+
+def _chosen(training_set: TrainingSet, most: int) -> dict[int, list[LabelledPhoto]]:
+    """At most so many photos of each class."""
+    of_class: dict[int, list[LabelledPhoto]] = defaultdict(list)
+    for photo in training_set.queries:
+        if photo.class_id not in training_set.unseen_classes:
+            of_class[photo.class_id].append(photo)
+    return {
+        class_id: sorted(of_class[class_id], key=lambda each: (-each.weight, each.query_id))[:most]
+        for class_id in sorted(of_class)
+    }
+
+
+def _unit(rows_PD: FloatArray) -> FloatArray:
+    norm_P1 = np.linalg.norm(rows_PD, axis=-1, keepdims=True)
+    unit_PD: FloatArray = rows_PD / np.maximum(norm_P1, np.float32(1e-12))
+    return unit_PD
