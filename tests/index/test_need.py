@@ -9,3 +9,6 @@ def test_a_million_items():
     assert 10 < here.memory_bytes / GIB < 20
     assert server.memory_bytes < here.memory_bytes and server.disk_bytes == 0
     assert here.counts == "1,000,000 items"
+    several = need(1_000_000, 256, further=1_000_000)
+    assert here.memory_bytes < several.memory_bytes < 2 * here.memory_bytes
+    assert here.disk_bytes < several.disk_bytes < 2 * here.disk_bytes

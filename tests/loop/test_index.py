@@ -15,6 +15,7 @@ from immr.errors import IndexMismatchError
 from immr.loop import catalogue
 from immr.loop.index import index
 from immr.model import documents
+from immr.model.class_photos import ClassPhotos
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.settings import Settings
 from immr.types import FloatArray, Item, ModelVersion
@@ -61,6 +62,20 @@ def parts(tmp_path: Path, version: ModelVersion, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def items(tmp_path: Path) -> list[Item]:
     return tiny_version.items(tmp_path / "pictures")
+
+
+def test_an_item_is_found_by_the_photos_of_its_class(
+    parts: Parts, version: ModelVersion, items: list[Item], tmp_path: Path
+) -> None:
+    embeddings_ND = tiny_version.embed(tmp_path / "version", items)
+    photo_1D = np.linalg.svd(embeddings_ND)[2][-1:]  # unlike every document
+    ClassPhotos({items[1].item_id: 0}, [1], photo_1D).write(tmp_path / "version")
+    index(parts, version, items)
+    with closing(parts.index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
+        (first,) = collection.search(photo_1D[0], 1)
+        assert first.item_id == items[1].item_id
+        again = collection.search(embeddings_ND[1], 1)
+    assert again[0].item_id == items[1].item_id
 
 
 def test_every_item_is_found_by_its_own_document(

@@ -23,6 +23,7 @@ def test_photos_follow_the_rows_of_each_item_of_their_class():
     rows_PD = np.array([[1, 0], [0, 1], [0, 1], [0, 1], [1, 0]], dtype=np.float32)
     added_PD, counts_N = known.added(["a", "b", "c", "d"], rows_PD, [2, 1, 1, 1])
     assert counts_N == [4, 1, 3, 2]
+    assert known.number_of(["a", "b", "c", "d"]) == len(added_PD) - len(rows_PD)
     np.testing.assert_array_equal(added_PD[[0, 1, 4, 5, 8]], rows_PD)
     np.testing.assert_allclose(np.linalg.norm(added_PD, axis=1), 1, atol=1e-6)
     of_a_PD, of_c_PD = added_PD[2:4], added_PD[6:8]

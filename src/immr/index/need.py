@@ -11,14 +11,16 @@ _FLOAT = 4
 _COPIES = 4  # of an embedding: parts, whole, database, its segment while it is optimized
 
 
-def need(items: int, dim: int, here: bool = True) -> Need:
+def need(items: int, dim: int, here: bool = True, further: int = 0) -> Need:
     """Estimate the memory and disk for building a collection.
 
     Args:
         items: Number of documents.
         dim: Numbers in an embedding.
         here: Whether the database is embedded in this process.
+        further: Embeddings of all items beyond the first of each: of further pictures and of class photos.
     """
-    memory = _BASE + items * (_ITEM + _FLOAT * dim * (_COPIES if here else 2))
-    disk = items * (_STORED + 2 * _FLOAT * dim) if here else 0
+    numbers = _FLOAT * dim * (items + further)
+    memory = _BASE + items * _ITEM + numbers * (_COPIES if here else 2)
+    disk = items * _STORED + 2 * numbers if here else 0
     return Need(memory, disk, f"{items:,} items", "use a Qdrant server (IMMR_INDEX_URL)")

@@ -27,15 +27,18 @@ def index(parts: Parts, version: ModelVersion, items: Sequence[Item]) -> IndexRe
     """
     from immr.index.need import need
     from immr.machine import capacity
+    from immr.model.class_photos import ClassPhotos
     from immr.model.documents import encode_pictures
 
     settings = parts.settings
     items = [item_kept_here(item, settings.pictures_dir) for item in items]
     items, sequence = catalogue.current(parts, items)
-    pictures = sum(len(item.pictures) for item in items)
-    needed = need(pictures, version.dim, here=not settings.index_url.startswith("http"))
-    capacity.check("index", needed, settings.home, settings.too_large)
     folder = parts.registry.fetch(version, parts.settings.cache_dir)
+    photos = ClassPhotos.read(folder)
+    further = sum(len(item.images) for item in items)
+    further += photos.number_of(item.item_id for item in items) if photos else 0
+    needed = need(len(items), version.dim, not settings.index_url.startswith("http"), further)
+    capacity.check("index", needed, settings.home, settings.too_large)
     embedded = encode_pictures(folder, items, parts.settings.cache_dir)
     report = parts.index.build(version, items, embedded.rows_PD, sequence, embedded.pictures_N)
     catalogue.deliver_after_build(parts, version)

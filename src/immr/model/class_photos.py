@@ -12,7 +12,7 @@ Shapes: N items, P rows or photos, C classes with photos, D embedding.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +63,10 @@ class ClassPhotos:
             count=np.array(self.count_C, dtype=np.int32),
             rows=self.rows_PD.astype(np.float16),
         )
+
+    def number_of(self, item_ids: Iterable[str]) -> int:
+        """How many rows `added` adds to these items."""
+        return sum(self.count_C[self.class_of[item_id]] for item_id in item_ids if item_id in self.class_of)
 
     def added(
         self, item_ids: Sequence[str], rows_PD: FloatArray, pictures_N: Sequence[int]
