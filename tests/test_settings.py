@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,12 +68,6 @@ def test_what_is_not_given_comes_from_variables(monkeypatch: pytest.MonkeyPatch,
         Settings()
     with pytest.raises(SettingsError, match="IMMR_NOPE"):
         Settings(challengers=1, nope=1)
-
-
-def test_commands_do_not_wait_for_libraries_that_settings_could_use() -> None:
-    code = "import sys, immr.settings; print({'pydantic_settings', 'dotenv', 'asyncio'} & sys.modules.keys())"
-    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert found.strip() == "set()"
 
 
 def test_settings_do_not_change() -> None:

@@ -5,21 +5,13 @@ By default everything is embedded: files below `IMMR_HOME` (`.immr`), and no ser
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import quote, urlsplit
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from immr import __version__
 from immr.errors import SettingsError
@@ -30,17 +22,14 @@ _SHORTEST_SECRET = 3
 """Pieces of a password that are shorter tell nothing, and are parts of words."""
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """URLs and paths. An empty URL selects the embedded default below `home`.
-
-    A value that is not given is that of its IMMR_* variable, in upper or lower case. pydantic-settings would do the
-    same, but every command would wait for its import.
 
     Raises:
         SettingsError: A variable has the wrong type, or `home` contains characters that MLflow misreads.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+    model_config = SettingsConfigDict(env_prefix="IMMR_", frozen=True)
 
     home: Path = Path(".immr")
     data_mirror: Path | None = None
@@ -71,14 +60,6 @@ class Settings(BaseModel):
     docs_link: str = ""
     page_key_file: Path | None = None  # holds the key that runs commands from the page; None: nobody can
     pipelines_link: str = ""  # URL of Kubeflow Pipelines in a browser, for the versions' descriptions
-
-    def __init__(self, **values: Any) -> None:
-        variables = {name.lower(): value for name, value in os.environ.items()}
-        given = {name: f"immr_{name}" for name in type(self).model_fields if name not in values}
-        super().__init__(
-            **{name: variables[variable] for name, variable in given.items() if variable in variables},
-            **values,
-        )
 
     @field_validator("features_password_file", "page_key_file", mode="before")
     @classmethod
