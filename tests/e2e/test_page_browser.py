@@ -290,13 +290,13 @@ def test_a_part_is_tapped_on_a_phone(
 def test_terms_explain_themselves_on_hover_and_focus(page: Page) -> None:
     term = page.locator("#readout .term", has_text="Sample ratio")
     term.hover()
-    expect(page.locator("#tip")).to_contain_text("the share of users that it was given")
+    expect(page.locator("#tip")).to_contain_text("its planned share of the users")
     page.keyboard.press("Escape")
     expect(page.locator("#tip")).to_be_hidden()
     term.focus()
     expect(page.locator("#tip")).to_be_visible()
     described = term.get_attribute("aria-describedby")
-    expect(page.locator(f"#{described}")).to_contain_text("the share of users that it was given")
+    expect(page.locator(f"#{described}")).to_contain_text("its planned share of the users")
 
 
 def test_links_lead_to_the_configured_places(page: Page) -> None:

@@ -50,6 +50,21 @@ def test_an_item_has_a_row_for_each_picture_that_can_be_read(training_set, cache
     assert encode_pictures(tmp_path, [], cache_dir).pictures_N == []
 
 
+def test_a_picture_that_was_replaced_is_read_anew(training_set, cache_dir, tmp_path):
+    write_untrained(tmp_path, "image")
+    colours = ("teal", "orange")
+    for colour in colours:
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{colour}.png")
+    replaced, other = (
+        dataclasses.replace(training_set.items[0], image=str(tmp_path / f"{colour}.png"))
+        for colour in colours
+    )
+    old = {replaced.image: "0" * 64, other.image: "1" * 64}
+    found_ND = encode_pictures(tmp_path, [replaced, other], cache_dir, hashes=old).rows_PD
+    np.testing.assert_array_equal(found_ND, encode_documents(tmp_path, [replaced, other], cache_dir))
+    assert not np.allclose(found_ND[0], found_ND[1], atol=0.01)
+
+
 @pytest.mark.slow
 def test_a_fine_tuned_encoder_is_used_on_both_sides(training_set, cache_dir, tmp_path):
     towers = write_untrained(tmp_path, "image")

@@ -28,3 +28,12 @@ def test_an_item_counts_by_its_best_picture() -> None:
     cosine_QP = queries_QD @ pictures_PD.T
     assert np.allclose(found.cosine_R, [cosine_QP[0, :3].max(), cosine_QP[1, 4:].max()])
     assert found.head_QH.shape == (2, 3)
+
+
+def test_a_photo_of_the_log_does_not_find_itself() -> None:
+    queries_QD, pictures_PD = embeddings(2, 3), embeddings(3, 4)
+    photos_PD = np.stack([np.zeros_like(queries_QD[0]), queries_QD[0], np.zeros_like(queries_QD[0])])
+    rows_PD = np.stack([pictures_PD[0], queries_QD[0], pictures_PD[2]])
+    found = first_stage(queries_QD, rows_PD, np.array([0, 1]), np.array([0, 0]), [2, 1], photos_PD)
+    cosine_QP = queries_QD @ rows_PD.T
+    assert np.allclose(found.cosine_R, [cosine_QP[0, 0], cosine_QP[1, :2].max()])

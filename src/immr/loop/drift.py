@@ -102,7 +102,9 @@ def _documents(parts: Parts, folder: Path, training_set: TrainingSet) -> FloatAr
     from immr.model.documents import encode_pictures
 
     hashes = training_set.image_hashes()
-    return encode_pictures(folder, training_set.items, parts.settings.cache_dir, hashes=hashes).rows_PD
+    found = encode_pictures(folder, training_set.items, parts.settings.cache_dir, hashes=hashes)
+    # recent photos may be class photos, which are as similar to themselves as no held-out photo is to anything
+    return found.rows_PD if found.photos_PD is None else found.rows_PD[~found.photos_PD.any(axis=1)]
 
 
 def _best(photos_ND: FloatArray, documents_KD: FloatArray) -> FloatArray:

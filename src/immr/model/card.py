@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from immr.errors import TrainingError
 from immr.model.model_recipe import ModelRecipe
 from immr.model.preprocessing import Preprocessing
 from immr.storage.atomic import write_atomically
@@ -48,8 +49,16 @@ class Card:
 
     @classmethod
     def read(cls, folder: Path) -> Card:
-        """Read `card.json` from a version's folder."""
+        """Read `card.json` from a version's folder.
+
+        Raises:
+            TrainingError: the version is from a release whose recipe this one cannot serve.
+        """
         fields = json.loads((folder / CARD).read_text())
+        if fields["model"].pop("photo_weight", 0):
+            raise TrainingError(
+                f"{folder.name} was trained with photo_weight, which photos_per_class has replaced: train it again"
+            )
         fields["model"] = ModelRecipe(**fields["model"])
         fields["preprocessing"] = Preprocessing(**fields["preprocessing"])
         return cls(**fields)

@@ -70,7 +70,7 @@ class ClassPhotos:
 
     def added(
         self, item_ids: Sequence[str], rows_PD: FloatArray, pictures_N: Sequence[int]
-    ) -> tuple[FloatArray, list[int]]:
+    ) -> tuple[FloatArray, list[int], FloatArray]:
         """Rows of items followed by those of their class's photos.
 
         Args:
@@ -79,22 +79,24 @@ class ClassPhotos:
             pictures_N: how many rows each item has.
 
         Returns:
-            The unit rows, and how many each item has now.
+            The unit rows, how many each item has now, and the photo of each row, zeros for the given rows.
         """
         end_C = np.cumsum(self.count_C)
-        parts, counts_N = [], []
+        parts, photos, counts_N = [rows_PD[:0]], [rows_PD[:0]], []
         place = 0
         for item_id, pictures in zip(item_ids, pictures_N, strict=True):
             own_PD = rows_PD[place : place + pictures]
             place += pictures
             number = self.class_of.get(item_id)
             parts.append(own_PD)
+            photos.append(np.zeros_like(own_PD))
             counts_N.append(pictures)
             if number is not None:
                 photos_PD = self.rows_PD[end_C[number] - self.count_C[number] : end_C[number]]
                 parts.append(_unit(photos_PD + _SHARE * _unit(_unit(photos_PD.sum(0)) + own_PD[0])))
+                photos.append(photos_PD)
                 counts_N[-1] += len(photos_PD)
-        return np.concatenate(parts) if parts else rows_PD, counts_N
+        return np.concatenate(parts), counts_N, np.concatenate(photos)
 
 
 def class_photos_of(

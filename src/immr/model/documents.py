@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from immr.machine.progress_bar import ProgressBar
 from immr.model.card import TOWERS, Card, tuned_weights
-from immr.model.class_photos import ClassPhotos
 from immr.types import FloatArray, Item
 
 if TYPE_CHECKING:
@@ -29,10 +28,12 @@ class PictureEmbeddings:
         rows_PD: (P, D) unit rows; an item's pictures are one after the other, its main picture first, the
             photos of its class last.
         pictures_N: how many rows each item has, at least 1.
+        photos_PD: the class photo of each row, zeros for a row without one; None if no row has one.
     """
 
     rows_PD: FloatArray
     pictures_N: list[int]
+    photos_PD: FloatArray | None = None
 
 
 def encode_pictures(
@@ -48,13 +49,15 @@ def encode_pictures(
     picture that cannot be read is left out. For the arguments, see `encode_documents`; `hashes` are those of pictures
     that are known already, by URI.
     """
+    from immr.model.encoders.loading import FRESH
+
     by_picture = [replace(item, image=uri, images=()) for item in items for uri in (item.image, *item.images)]
     is_main_P = np.array([place == 0 for item in items for place in range(1 + len(item.images))], dtype=bool)
     rows_PD, pictured_P = encode_each(folder, by_picture, cache_dir, loading=loading, hashes=hashes)
     kept_P = is_main_P | pictured_P
     number_P = np.cumsum(is_main_P)[kept_P] - 1  # of the item
     found = PictureEmbeddings(rows_PD[kept_P], np.bincount(number_P, minlength=len(items)).tolist())
-    photos = ClassPhotos.read(folder)
+    photos = (loading or FRESH).class_photos(folder)
     if photos is None:
         return found
     return PictureEmbeddings(*photos.added([item.item_id for item in items], found.rows_PD, found.pictures_N))
@@ -112,7 +115,10 @@ def encode_each(
         return np.zeros((0, recipe.embedding_dim), dtype=np.float32), np.zeros(0, dtype=bool)
     loading = loading or FRESH
     features = DocumentFeatures(recipe, cache_dir, tuned_weights(folder), loading, hashes)
-    features.compute(items, ["fit"], Share(threads=torch.get_num_threads()))
+    share = Share(threads=torch.get_num_threads())
+    features.compute(items, ["fit"], share)
+    if hashes:
+        features.compute_replaced(items, ["fit"], share)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     towers = loading.towers(recipe, folder / TOWERS).to(device)
     parts, pictured = [], []

@@ -16,6 +16,7 @@ from immr.search.signals import HEAD
 from immr.types import FloatArray
 
 _MAX_CELLS = 8_000_000  # queries × items scored at a time
+_SAME = 0.999  # a photo's cosine with itself, by two exports of an encoder and in half precision
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def first_stage(
     query_R: Ints,
     item_R: Ints,
     pictures_N: Sequence[int] | None = None,
+    photos_PD: FloatArray | None = None,
     max_cells: int = _MAX_CELLS,
 ) -> FirstStage:
     """Cosine and rank of each impression, and the head of each query.
@@ -44,13 +46,17 @@ def first_stage(
         query_R: sorted.
         item_R: what was shown.
         pictures_N: how many rows each item has, one after the other; its best one counts. None: one each.
+        photos_PD: the class photo of each row, if there are any; the log's own photos do not count for themselves.
         max_cells: queries × items scored at a time, which limits memory.
     """
     block = max(1, max_cells // len(items_PD))
     parts = []
     for start in range(0, len(queries_QD), block):
         low, high = np.searchsorted(query_R, [start, start + block])
-        cosine_BN = best_picture(queries_QD[start : start + block] @ items_PD.T, pictures_N)
+        cosine_BP = queries_QD[start : start + block] @ items_PD.T
+        if photos_PD is not None:
+            cosine_BP[queries_QD[start : start + block] @ photos_PD.T > _SAME] = -1
+        cosine_BN = best_picture(cosine_BP, pictures_N)
         parts.append(_of_block(cosine_BN, query_R[low:high] - start, item_R[low:high]))
     return FirstStage(
         cosine_R=np.concatenate([part.cosine_R for part in parts]),

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from immr.model.class_photos import ClassPhotos
 from immr.model.encoders import loading
 from immr.model.encoders.loading import FRESH, Loading
 from immr.model.towers import Towers
@@ -26,3 +28,10 @@ def test_kept_towers_are_read_once(tmp_path: Path) -> None:
     kept = Loading.kept()
     assert kept.towers(MODEL, file) is kept.towers(MODEL, file)
     assert FRESH.towers(MODEL, file) is not FRESH.towers(MODEL, file)
+
+
+def test_kept_class_photos_are_read_once(tmp_path: Path) -> None:
+    ClassPhotos({"a": 0}, [1], np.ones((1, 2), np.float32)).write(tmp_path)
+    kept = Loading.kept()
+    assert kept.class_photos(tmp_path) is kept.class_photos(tmp_path)
+    assert FRESH.class_photos(tmp_path / "none") is None

@@ -1,4 +1,4 @@
-"""Loads frozen encoders and trained towers: on each call, or once for a process that embeds items now and then."""
+"""Loads encoders, towers and class photos: on each call, or once for a process that embeds items now and then."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from immr.model.class_photos import ClassPhotos
 from immr.model.encoders.by_name import load_text_encoder
 from immr.model.encoders.frozen import FrozenEncoder, frozen_encoder
 from immr.model.encoders.transformers_text import TransformersText
@@ -33,6 +34,7 @@ class Loading:
     image: Callable[[ModelRecipe, Path, int, Path | None], FrozenEncoder] = frozen_encoder
     text: Callable[[str], TransformersText] = load_text_encoder
     towers: Callable[[ModelRecipe, Path], Towers] = read_towers
+    class_photos: Callable[[Path], ClassPhotos | None] = ClassPhotos.read
 
     @classmethod
     def kept(cls) -> Loading:
@@ -41,6 +43,7 @@ class Loading:
             lru_cache(_KEPT)(frozen_encoder),
             lru_cache(_KEPT)(load_text_encoder),
             lru_cache(_KEPT)(read_towers),
+            lru_cache(_KEPT)(ClassPhotos.read),
         )
 
 

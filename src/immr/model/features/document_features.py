@@ -97,6 +97,17 @@ class DocumentFeatures:
         if self._texts:
             self._texts.compute([document_text(item) for item in items], share)
 
+    def compute_replaced(
+        self, items: Sequence[Item], views: Sequence[str], share: Share | None = None
+    ) -> None:
+        """Compute features of pictures whose content has changed since their given hash was taken."""
+        if self._pooled:
+            hashes = self._hashed(items)
+            known = self._pooled.known(list(hashes.values()), views)
+            for uri in [uri for uri, key in hashes.items() if key not in known]:
+                del self._hashes[uri]
+            self.compute(items, views, share)
+
     def read(self, items: Sequence[Item], views: Sequence[str], folder: Path | None = None) -> DocumentArrays:
         """Features from the cache; a missing or broken picture is zeros, with `has_picture` false.
 
