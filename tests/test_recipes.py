@@ -92,6 +92,19 @@ def test_the_command_prints_a_recipe_to_start_from(tmp_path: Path) -> None:
         ("gate.margin = nan", r"gate\.margin: Input should be"),
         ("ranking.freshness_half_life_days = 0", r"freshness_half_life_days: Input should be greater than 0"),
         ("ranking.text_weight = 1.5", r"ranking\.text_weight: Input should be less"),
+        (
+            "gate.slice_margins = {a = -5}",
+            r"gate\.slice_margins\.a: Input should be greater than or equal to -1",
+        ),
+        ("gate.slice_queries = -1", r"gate\.slice_queries: Input should be greater than or equal to 0"),
+        ("model.plain_share = 1.0", r"line 1: model\.plain_share: Input should be less than 1"),
+        (
+            "train.epochs = true",
+            r"line 1: train\.epochs: Input should be a number, not true or false: correct",
+        ),
+        ("train.dropout = false", r"train\.dropout: Input should be a number, not true or false"),
+        ("train.scale = true", r"train\.scale: Input should be a number, not true or false"),
+        ("gate.slice_margins = {a = true}", r"slice_margins\.a: Input should be a number, not true or false"),
         ("match.exact_recall = 95", r"match\.exact_recall: Input should be less"),
         ("governance.min_share = 70", r"mine\.toml: .*min_share is 70"),
         ("base = 3", r"mine\.toml: base is 3: write the name of a recipe"),
@@ -103,6 +116,17 @@ def test_a_value_out_of_range_is_refused_before_anything_is_trained(
     (tmp_path / "mine.toml").write_text(f"{line}\n")
     with pytest.raises(RecipeError, match=fault):
         recipes.by_name(str(tmp_path / "mine.toml"))
+
+
+def test_values_at_the_end_of_their_range_are_read(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        "model.plain_share = 0\ngate = {slice_queries = 0, slice_clusters = 0, slice_margins = {a = -1}}\n"
+        "match.min_photos = 0\n"
+    )
+    recipe = recipes.by_name(str(tmp_path / "mine.toml"))
+    assert (recipe.model.plain_share, recipe.match.min_photos) == (0, 0)
+    gate = recipe.gate
+    assert (gate.slice_queries, gate.slice_clusters, gate.slice_margins) == (0, 0, {"a": -1})
 
 
 def test_a_file_that_is_its_own_base_is_refused(tmp_path: Path) -> None:

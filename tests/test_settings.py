@@ -105,6 +105,15 @@ def test_a_value_of_another_type_names_its_variable() -> None:
         ("http://ann:pa/ss@host/a", "http://host/a"),
         ("http://host:5000/a@b", "http://host:5000/a@b"),
         ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
+        ("postgresql://db:5432/shop?application_name=a@b", "postgresql://db:5432/shop?application_name=a@b"),
+        ("postgresql://[::1]:5432/shop?user=a@b", "postgresql://[::1]:5432/shop?user=a@b"),
+        ("kafka://b1:9092,b2:9092/events?user=a@b", "kafka://b1:9092,b2:9092/events?user=a@b"),
+        ("kafka://b1:9092/t?acks=all&sasl.password=p@ss", "kafka://b1:9092/t?acks=all&sasl.password=…"),
+        ("postgresql://ann:s@db:5432/shop?user=a@b", "postgresql://db:5432/shop?user=a@b"),
+        ("postgresql://ann:1234/56@db/shop?user=a@b", "postgresql://db/shop?user=a@b"),
+        ("postgresql://ann:1234/5?6@db/shop", "postgresql://db/shop"),
+        ("postgresql://ann:123456?a=7@db/shop", "postgresql://db/shop"),
+        ("redis://:12?a=34@host:6379/0", "redis://host:6379/0"),
     ],
 )
 def test_messages_quote_urls_without_credentials(url: str, quoted: str) -> None:
@@ -122,6 +131,18 @@ def test_messages_quote_urls_without_credentials(url: str, quoted: str) -> None:
             "no answer from https://host/a try again",
         ),
         ("https://ann@host/a", "", "ValueError"),
+        (
+            "postgresql://immr@postgres:5432/immr",
+            'connection to "immr-postgres" failed for postgresql://immr@postgres:5432/immr: no database "immr"',
+            'connection to "immr-postgres" failed for postgresql://postgres:5432/immr: no database "immr"',
+        ),
+        ("postgresql://immr:s3cret@db/immr", 'user "immr", password "s3cret"', 'user "immr", password "…"'),
+        ("kafka://b1:9092/t?sasl.password=p@ss", "b1:9092 does not answer", "b1:9092 does not answer"),
+        (
+            "kafka://b1:9092/t?sasl.password=p@ss",
+            "no kafka://b1:9092/t?sasl.password=p@ss",
+            "no kafka://b1:9092/t?sasl.password=…",
+        ),
     ],
 )
 def test_a_librarys_message_is_quoted_without_credentials(url: str, message: str, quoted: str) -> None:

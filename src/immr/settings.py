@@ -18,6 +18,7 @@ from immr.errors import SettingsError
 from immr.storage import fingerprint
 
 _WEB = ("http", "https")
+_HOST_AND_PORT = r"(\[[\da-fA-F:.]+\]|[^:]+):\d{1,5}"
 _SHORTEST_SECRET = 3
 """Pieces of a password that are shorter tell nothing, and are parts of words."""
 
@@ -199,8 +200,10 @@ def without_credentials(url: str) -> str:
 def reason_without_credentials(error: Exception, url: str) -> str:
     """A library's message about a URL, in one line: it may quote the URL, or a piece of its password."""
     secret = _user_and_password(url)
-    text = (str(error).strip() or type(error).__name__).replace(secret, "")
-    for piece in re.split(r"[:/?#@\[\]]", secret):
+    text = (str(error).strip() or type(error).__name__).replace(url, without_credentials(url))
+    text = text.replace(secret, "")
+    password = secret.partition(":")[2]  # a user's name is often also that of a database or a host
+    for piece in re.split(r"[:/?#@\[\]]", password):
         text = text.replace(piece, "…") if len(piece) >= _SHORTEST_SECRET else text
     return " ".join(text.split())
 
@@ -209,7 +212,8 @@ def _user_and_password(url: str) -> str:
     """What is between `://` and the host, with the @; empty without any.
 
     A password may have signs that should be percent-encoded (`/`, `?`, `#`), so it reaches to the last @ unless what
-    is before these signs is a host, or on the web a host and its port.
+    is before these signs is a host, or on the web a host and its port. Elsewhere `a:1` may be a host and its port or
+    a user and the start of a password: then a password never reaches into the query.
     """
     scheme, _, rest = url.partition("://")
     start = re.split(r"[/?#]", rest, maxsplit=1)[0]
@@ -217,4 +221,6 @@ def _user_and_password(url: str) -> str:
         return rest[: start.rindex("@") + 1]
     if ":" not in start or (scheme in _WEB and re.fullmatch(r"[^:]*:\d*", start)):
         return ""
+    if all(re.fullmatch(_HOST_AND_PORT, host) for host in start.split(",")):
+        rest = re.split(r"\?[^=@/?#]+=", rest, maxsplit=1)[0]
     return rest[: rest.rfind("@") + 1]

@@ -38,6 +38,13 @@ def test_a_malformed_csv_line_is_a_problem_with_its_text(tmp_path: Path) -> None
     assert found.problems == (Problem("malformed_line has too many or too few columns", 1, "'a,Tea'"),)
 
 
+@pytest.mark.parametrize("name", ["items.csv.gz", "items.jsonl.gz", "items.csv"])
+def test_a_file_that_cannot_be_unpacked_is_reported(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x1f\x8b not gzip")
+    [found] = check(tmp_path / name)
+    assert name in found.error and found.proposal is None
+
+
 def test_unprintable_values_are_shown_as_examples(tmp_path: Path) -> None:
     folder = write(tmp_path / "in")
     changed(folder, "queries", "ts", pa.array([2**60], pa.int64()).cast(pa.timestamp("ms")))

@@ -74,6 +74,8 @@ def test_slices_of_few_photos_or_few_clusters_cannot_fail(model: Model, limits: 
     mild = dataclasses.replace(RECIPE, margin=-0.9)
     assert gate(candidate, champion, dataclasses.replace(mild, **limits)).passed
     assert not gate(candidate, champion, dataclasses.replace(mild, slice_queries=20)).passed
+    without_minimum = gate(candidate, champion, dataclasses.replace(mild, slice_queries=0, slice_clusters=0))
+    assert all(part.counts for part in without_minimum.slices.values())
 
 
 def test_a_slice_does_not_fail_by_chance(model: Model) -> None:

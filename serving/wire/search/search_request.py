@@ -11,7 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from immr.search.searcher import Wanted
-from immr.types import AttributeKind, Filters, Region
+from immr.types import AttributeKind, Condition, Filters, Region
 from serving.wire.application import JSON
 from serving.wire.forms import PHOTO, SearchForm
 from serving.wire.problems import FieldProblem, ProblemError, field_problems, invalid_fields
@@ -170,6 +170,7 @@ class SearchRequest:
             ProblemError: 422 that names a field with another value.
         """
         given, wanted = self.fields.model_fields_set, self.wanted(kinds)
+        message = "The page continues a search with another value. Leave it out, or start a new search"
         for name, own, of_page in (
             ("k", wanted.k, page.k),
             ("text", wanted.text, page.text),
@@ -177,12 +178,9 @@ class SearchRequest:
             ("category", wanted.filters.category, page.filters.category),
             ("price_min", wanted.filters.price_min, page.filters.price_min),
             ("price_max", wanted.filters.price_max, page.filters.price_max),
-            ("filter", wanted.filters.conditions, page.filters.conditions),
+            ("filter", _unordered(wanted.filters.conditions), _unordered(page.filters.conditions)),
         ):
-            if name in given and own and own != of_page:
-                message = (
-                    "The page continues a search with another value. Leave it out, or start a new search"
-                )
+            if name in given and own not in (None, "", set()) and own != of_page:
                 raise invalid_fields([FieldProblem(field=name, message=message)])
 
     def wanted(self, kinds: Mapping[str, AttributeKind]) -> Wanted:
@@ -205,6 +203,10 @@ class SearchRequest:
             message = f"{fields.group_by} is a number. Group by a keyword"
             raise invalid_fields([FieldProblem(field="group_by", message=message)])
         return Wanted(fields.k, filters, fields.group_by, fields.text or "")
+
+
+def _unordered(conditions: tuple[Condition, ...]) -> set[tuple[object, ...]]:
+    return {(each.name, each.negated, frozenset(each.values), frozenset(each.ranges)) for each in conditions}
 
 
 async def read_search(request: Request) -> SearchRequest:

@@ -135,7 +135,8 @@ def _report(table: ShopTable, rows: int, by_its_columns: bool, also: Sequence[st
     report, left_out = _fit(table, rows), []
     if by_its_columns:
         found = f"no file has the name of this table; {table.mapping.source} has its columns: use a mapping"
-        left_out = [f"{', '.join(also)} has the same columns, and is left out"] if also else []
+        has, is_left = ("has", "is") if len(also) == 1 else ("have", "are")
+        left_out = [f"{', '.join(also)} {has} the same columns, and {is_left} left out"] if also else []
         report = replace(report, error="; ".join([found, *left_out]))
     if report.fits or table.mapping.columns:
         return report
@@ -200,10 +201,10 @@ def _ids(table: ShopTable, rows: int) -> list[str]:
 
 def _proposed(table: ShopTable) -> Proposal | None:
     part, mapping = table.parts[0], table.mapping
-    if isinstance(part, FilePart):
-        part = replace(decodable(part), flat=frozenset())
-        mapping = replace(mapping, encoding=part.encoding)
     try:
+        if isinstance(part, FilePart):
+            part = replace(decodable(part), flat=frozenset())
+            mapping = replace(mapping, encoding=part.encoding)
         there = part.columns()
         sample = next(iter(part.batches(_PROPOSED_FROM)), None)
     except ContractError:

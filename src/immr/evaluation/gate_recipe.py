@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from immr.ranges import Confidence, Count, Difference, Seed
+from immr.ranges import Confidence, Count, CountOrZero, Difference, Seed
 
 EXACT = "exact_"
 """Prefix of metrics that count only the judgement's own item as right."""
@@ -25,9 +25,9 @@ class GateRecipe:
     right: Literal["item", "class"] = "item"  # "item": only the item that a judgement names, where it does
     margin: Difference = -0.05  # lowest acceptable lower bound; 0 asks for a proven gain
     slice_margin: Difference = -0.1  # lowest acceptable mean difference of a slice
-    slice_margins: Mapping[str, float] = field(default_factory=dict)  # by slice, overrides slice_margin
-    slice_queries: Count = 30
-    slice_clusters: Count = 5
+    slice_margins: Mapping[str, Difference] = field(default_factory=dict)  # by slice, overrides slice_margin
+    slice_queries: CountOrZero = 30
+    slice_clusters: CountOrZero = 5
     floor: Difference = 0.3  # what a first version, without a champion, must reach
     confidence: Confidence = 0.95
     bootstrap_rounds: Count = 2000

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from immr.errors import RecipeError
-from immr.ranges import Count, CountOrZero, Pixels, Share
+from immr.ranges import Count, CountOrZero, Pixels, ShareBelowOne
 
 FusionName = Literal["image", "text", "concat", "gated", "concept", "concept_slots", "concept_patch"]
 FramingName = Literal["centre", "drawing"]
@@ -22,7 +22,7 @@ class ModelRecipe:
     framing: FramingName = "centre"  # drawing: crop to the ink, without its colours; see `framing`
     dim: Count = 128  # of the learned part of an embedding
     plain_dim: CountOrZero = 128  # of the plain part, which is fitted without labels and finds unseen items
-    plain_share: Share = 0.3  # weight of the plain part in a cosine; 0 leaves the part out
+    plain_share: ShareBelowOne = 0.3  # weight of the plain part in a cosine; 0 leaves the part out
     shared_projection: bool = (
         True  # one matrix for photos and catalogue pictures, each with its own statistics
     )

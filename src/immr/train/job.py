@@ -133,8 +133,8 @@ def _write_version(
 ) -> float:
     import torch
 
-    from immr.model.class_photos import class_photos_of
     from immr.model.encoders.by_name import preprocessing_of
+    from immr.model.features.class_photos import class_photos_of
     from immr.model.text_tower import export_text_encoder
     from immr.train.export import export_query_encoder
 

@@ -115,6 +115,24 @@ def test_a_session_is_a_user_and_never_a_model_version(tmp_path: Path) -> None:
     assert any("'orders' is similar" in note for note in impressions.proposal.notes)
 
 
+@pytest.mark.parametrize("named", ["search_id", "Request ID", "id", "Such-ID", "Anfragenummer"])
+@pytest.mark.parametrize("words", ["query", "search", "Suche", "Anfrage"])
+def test_words_of_a_search_are_no_id_of_it(tmp_path: Path, named: str, words: str) -> None:
+    (tmp_path / "queries.csv").write_text(
+        f"{words},{named},customer,customer_id,time,photo\nred shoe,1,Ann Lee,7,2026-11-01 10:00:00,a.jpg\n"
+    )
+    proposal = check(Shop.of(tmp_path))[1].proposal
+    assert proposal
+    columns = {name: rule.column for name, rule in proposal.rules.items()}
+    assert (columns["query_id"], columns["user_id"]) == (named, "customer_id")
+
+
+def test_the_id_of_a_row_is_no_id_of_its_search() -> None:
+    there = ["id", "search_id", "product_id"]
+    assert similar_columns(["query_id"], there) == {"query_id": "search_id"}
+    assert similar_columns(["query_id"], ["id", "query"]) == {"query_id": "id"}
+
+
 @pytest.mark.parametrize(
     ("prices", "decimal", "noted"),
     [

@@ -1,9 +1,11 @@
+import gzip
 from pathlib import Path
 
 import pytest
 
 from immr.data.sources.files import FilePart
 from immr.data.sources.locations import Location
+from immr.errors import ContractError
 
 
 def rows_of(path: Path, content: str, encoding: str = "utf-8") -> list[dict[str, object]]:
@@ -37,10 +39,70 @@ def test_a_backslash_at_the_end_of_a_value_is_no_sign_of_that(tmp_path: Path) ->
     assert [(row["folder"], row["title"]) for row in found] == [("C:\\", '5" pipe'), ("C:\\", "b")]
 
 
+def test_a_backslash_may_be_escaped_itself_as_mysql_writes_it(tmp_path: Path) -> None:
+    content = 'id,title,n\n"1","12\\" pan","3"\n"2","C:\\\\","4"\n"3","a\\\\\\"b","5"\n'
+    found = rows_of(tmp_path / "a.csv", content)
+    assert [(row["title"], row["n"]) for row in found] == [('12" pan', "3"), ("C:\\", "4"), ('a\\"b', "5")]
+
+
+@pytest.mark.parametrize("before", range(-1, 6))
+def test_backslashes_are_counted_across_blocks(tmp_path: Path, before: int) -> None:
+    start = 'id,title\n0,"12\\" pan"\n'
+    filler = "1,abcdefg\n" * ((2**20 - len(start) - 100) // 10)
+    last = '2,"' + "x" * (2**20 - before - len(start) - len(filler) - 3) + '\\\\\\" z\\\\"\n'
+    found = rows_of(tmp_path / "a.csv", start + filler + last)
+    assert str(found[-1]["title"]).lstrip("x") == '\\" z\\'
+
+
+@pytest.mark.parametrize("end", ["\\", "\\\\"])
+def test_a_file_may_end_in_a_backslash(tmp_path: Path, end: str) -> None:
+    found = rows_of(tmp_path / "a.csv", f'id,title\n1,"12\\" pan"\n2,abc{end}')
+    assert [row["title"] for row in found] == ['12" pan', f"abc{end}"]
+
+
+@pytest.mark.parametrize("rows", [0, 3, 5_000, 299_998])
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_an_open_quote_does_not_swallow_the_rows_after_it(tmp_path: Path, name: str, rows: int) -> None:
+    content = 'id,title\n6,a\n7,"abc\n' + "".join(f"{number},b\n" for number in range(rows))
+    for end in ("", "8,b"):
+        text = (content + end).encode()
+        (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+        with pytest.raises(
+            ContractError, match=rf"{name}: a quote .* whose id is '7', so its title goes to the"
+        ):
+            list(FilePart(Location.of(tmp_path / name)).batches())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_an_open_quote_does_not_swallow_rows_up_to_another(
+    tmp_path: Path, newline: str, encoding: str
+) -> None:
+    content = 'id,title\n7,"abc\n' + "".join(f"{number},b\n" for number in range(20_000)) + '8,"c"\n9,d\n'
+    (tmp_path / "a.csv").write_bytes(content.replace("\n", newline).encode(encoding))
+    with pytest.raises(ContractError, match="whose id is '7', so its title has 20,001 line breaks: close it"):
+        list(FilePart(Location.of(tmp_path / "a.csv")).batches())
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n", '\n"8,",,\n', "\n,,,,\n"])
+def test_a_text_of_several_lines_may_be_the_last(tmp_path: Path, end: str) -> None:
+    found = rows_of(tmp_path / "a.csv", f'id,title\n7,"a\nb"{end}')
+    assert [row.get("malformed_line") for row in found[1:]] == ([end.strip()] if ",," in end else [])
+    assert (found[0]["id"], found[0]["title"]) == ("7", "a\nb")
+
+
+def test_a_long_text_is_no_open_quote(tmp_path: Path) -> None:
+    text = "a line\n" * 10_000
+    content = f'id,title\n,"{text}"\n2,b\n'
+    assert [row["title"] for row in rows_of(tmp_path / "a.csv", content)] == [text, "b"]
+    with pytest.raises(ContractError, match="near the row whose id is '', so its title has 10,001 line"):
+        rows_of(tmp_path / "a.csv", content.replace("a line", "a\nline", 1))
+
+
 @pytest.mark.parametrize("place", [0, 50_000, 99_999])
 def test_rows_longer_than_a_block_are_read_once(tmp_path: Path, place: int) -> None:
     texts = ["a text of some length"] * 100_000
-    texts[place] = "x, \n" * 600_000
+    texts[place] = "x, \n" * 9_000 + "x, " * 800_000
     lines = [f'{number},"{text}"' for number, text in enumerate(texts)]
     lines.insert(30_000, "too,many,columns")
     found = rows_of(tmp_path / "a.csv", "\n".join(["id,title", *lines]) + "\n")

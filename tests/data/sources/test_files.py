@@ -109,6 +109,26 @@ def test_a_file_of_another_kind_says_what_to_do(
         rows_of(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["gone.csv", "gone.csv.gz", "gone.jsonl", "gone.jsonl.gz", "gone.parquet"])
+def test_a_file_that_vanished_is_named(tmp_path: Path, name: str) -> None:
+    reads = (FilePart.columns, FilePart.rows, lambda gone: list(gone.batches()), FilePart.start)
+    for read in reads:
+        with pytest.raises(ContractError, match=rf"{name} is not a readable .*No such file or directory"):
+            read(part(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["queries.CSV.GZ", "queries.csv.Gz", "queries.JSONL.GZ"])
+def test_gzip_is_recognized_in_names_of_any_case(tmp_path: Path, name: str) -> None:
+    content = CSV if "csv" in name.lower() else json.dumps(ROW)
+    (tmp_path / name).write_bytes(gzip.compress(content.encode()))
+    assert part(tmp_path / name).columns() == list(ROW)
+    assert rows_of(tmp_path / name) == [ROW]
+    assert part(tmp_path / name).rows() is None
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ContractError, match="is not packed by gzip"):
+        rows_of(tmp_path / name)
+
+
 def test_the_last_part_of_a_name_is_its_kind(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([ROW]), tmp_path / "queries.csv.parquet")
     (tmp_path / "of.csv.jsonl").write_text(json.dumps(ROW))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,19 @@ def test_a_mark_at_the_beginning_is_skipped(tmp_path: Path, name: str, encoding:
 def test_an_unusable_line_is_named(tmp_path: Path, line: str, words: str) -> None:
     with pytest.raises(ContractError, match=words):
         list(part(tmp_path / "a.jsonl", line).batches())
+
+
+def test_a_repeated_key_is_refused_only_if_it_is_read(tmp_path: Path) -> None:
+    line = '{"id": 1, "title": "a", "x": 1, "x": 2}'
+    found = part(tmp_path / "a.jsonl", line)
+    assert found.columns() == ["id", "title", "x"]
+    with pytest.raises(ContractError, match=r"line 1 of .* has 'x' more than once"):
+        list(found.batches())
+    [batch] = replace(found, read=frozenset({"id", "title"})).batches()
+    assert batch.to_pylist() == [{"id": "1", "title": "a", "x": "2"}]
+    again = part(tmp_path / "a.jsonl", line.replace('"x": 2', '"x": 2, "title": "b"'))
+    with pytest.raises(ContractError, match="has 'title' more than once"):
+        list(replace(again, read=frozenset({"id", "title"})).batches())
 
 
 def test_a_repeated_key_within_a_value_is_not_ours_to_judge(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ def test_the_largest_file_is_the_table_and_those_with_its_columns_are_named(tmp_
     assert "new.csv has the same columns, and is left out" in items.error
     assert 'source = "artikel.csv"' in proposed_mapping([items])
     assert "# source: new.csv has the same columns" in proposed_mapping([items])
+    (tmp_path / "old.csv").write_text(GERMAN.partition("0815")[0])
+    assert "new.csv, old.csv have the same columns, and are left out" in check(tmp_path)[0].error
 
 
 def test_a_folder_that_is_not_there_is_no_folder_without_tables(tmp_path: Path) -> None:

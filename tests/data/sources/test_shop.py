@@ -1,5 +1,6 @@
 """Folders as Spark, Hive, Delta and notebooks leave them."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,8 +30,8 @@ def write(path: Path, without: str = "", **changes: object) -> None:
     pq.write_table(pa.Table.from_pylist([row]), path)
 
 
-def admitted(source: Path | str, folder: Path) -> list[dict[str, object]]:
-    table = Shop.catalogue(source).table(ITEMS)
+def admitted(source: Path | str, folder: Path, mapping: Path | None = None) -> list[dict[str, object]]:
+    table = Shop.catalogue(source, mapping).table(ITEMS)
     assert table is not None
     admit_table(table, folder / "out")
     return pq.read_table(folder / "out" / "items.parquet").to_pylist()  # type: ignore[no-any-return]
@@ -83,3 +84,30 @@ def test_a_json_file_is_a_table_unless_there_is_another(tmp_path: Path) -> None:
     (tmp_path / "items.parquet").unlink()
     with pytest.raises(ContractError, match=r"items\.json has no column item_id"):
         admitted(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["schema.json", "manifest.json.gz", "part-1.JSON"])
+def test_a_json_file_is_a_part_unless_there_are_others(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "items" / "part-0.parquet")
+    (tmp_path / "items" / name).write_text('{"fields": []}')
+    for source in (tmp_path, f"{tmp_path}/items/*"):
+        assert [row["title"] for row in admitted(source, tmp_path)] == ["Tea"]
+
+
+def test_parts_may_all_be_json(tmp_path: Path) -> None:
+    for item_id in "ab":
+        row = ITEM | {"item_id": item_id, "updated_at": "2025-06-01T00:00:00Z"}
+        (tmp_path / f"items-{item_id}.json").write_text(json.dumps(row))
+    assert [row["item_id"] for row in admitted(tmp_path, tmp_path)] == ["a", "b"]
+
+
+def test_a_key_may_be_repeated_if_nobody_reads_it(tmp_path: Path) -> None:
+    line = json.dumps(ITEM | {"updated_at": "2025-06-01T00:00:00Z"})
+    (tmp_path / "items.jsonl").write_text(line.replace("{", '{"x": 1, "x": 2, ', 1))
+    assert [row["title"] for row in admitted(tmp_path, tmp_path)] == ["Tea"]
+    (tmp_path / "map.toml").write_text('[items.columns]\ntitle = "x"\n')
+    with pytest.raises(ContractError, match=r"line 1 of .* has 'x' more than once"):
+        admitted(tmp_path, tmp_path, tmp_path / "map.toml")
+    (tmp_path / "map.toml").write_text("[items.columns]\nprice = { sql = 'x * 2' }\n")
+    with pytest.raises(ContractError, match=r"line 1 of .* has 'x' more than once"):
+        admitted(tmp_path, tmp_path, tmp_path / "map.toml")

@@ -120,6 +120,7 @@ def test_too_few_photos_give_no_rule(documents: LabelledEmbeddings) -> None:
     assert calibrate(shop(1), documents, few, RECIPE) is None
     one_class = shop(1).some(shop(1).classes_N == 0)
     assert calibrate(one_class, documents, shop(2), MatchRecipe(min_photos=5)) is None
+    assert calibrate(few, documents, shop(2), MatchRecipe(min_photos=0)) is not None
 
 
 def test_a_threshold_counts_the_new_photo_too() -> None:

@@ -19,6 +19,7 @@ def photos() -> list[Image.Image]:
     return [picture.resize((90, 70 + 5 * number)) for number, picture in enumerate(small)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["pooled", "patches"])
 def test_torch_computes_the_features_of_openvino(cache_dir, photos, output):
     encoder, reference = TorchEncoder(MODEL, None, CPU), FrozenImageEncoder(MODEL, cache_dir)

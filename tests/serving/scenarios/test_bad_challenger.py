@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import pytest
 
 from immr.experiment.assignment import assign
 from immr.experiment.changes import begin
@@ -68,6 +69,7 @@ def deciding(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_challenger_that_is_down_is_rolled_back_within_two_minutes(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     register_two(settings)

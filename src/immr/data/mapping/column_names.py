@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 _SIMILAR = 0.5
 _Round = Callable[[str, Sequence[str]], str | None]
-_NAMES = {
+_NAMES = {  # best names first: `query` may hold the words of a search, whose id is in another column
     "item_id": "sku id productid itemid articlenumber artikelnummer artikelnr artnr artikelid produktnummer "
     "produktid handle variantsku reference ref gtin ean 商品id 商品コード 商品番号",
     "title": "name productname titel bezeichnung artikelbezeichnung artikelname produktname titre nom nombre titolo "
@@ -28,8 +28,8 @@ _NAMES = {
     "available availability auflager lagernd verfugbar verfugbarkeit 在庫 在庫数",
     "images": "additionalimages additionalimagelink moreimages morepictures pictures photos gallery bilder "
     "weiterebilder zusatzbilder",
-    "query_id": "id query search searchid requestid sucheid suchid suche anfrage anfrageid anfragenummer",
-    "user_id": "user userid customer customerid visitor visitorid clientid session sessionid kunde kundennummer "
+    "query_id": "searchid requestid sucheid suchid anfrageid anfragenummer id query search suche anfrage",
+    "user_id": "userid customerid visitorid clientid sessionid kundennummer user customer visitor session kunde "
     "nutzer",
     "ts": "time timestamp datetime date createdat zeit zeitpunkt zeitstempel datum 日時",
     "position": "rank pos rang platz 順位",

@@ -11,15 +11,21 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from immr.data.sources.parts import MALFORMED
+from immr.errors import ContractError
 
 BLOCKS = (2**20, 2**24, 2**28)
 """Bytes that Arrow parses at a time. A row must fit, so the next is taken for a file with a longer one."""
 TOO_LONG = "straddling object"
 """In Arrow's message about a row that does not fit."""
+_MOST_LINES = 10_000  # of one value: an open quote at the end of a row takes along those after it
+_END = "(IMMR: end of file)"  # a line added to the file; in a value it shows that the last quote is open
+_SHOWN_CHARS = 80
 _DELIMITERS = ",;\t|"
+_ESCAPES = re.compile(rb'(?<!\\)(\\+)"')
 _INVISIBLE = " \t\ufeff\u200b\u00a0"
 
 
@@ -30,12 +36,14 @@ class CsvRows:
     Attributes:
         stream: opens its content, unpacked.
         start: the first bytes of it.
+        place: of the file, for messages.
         encoding: a name that Python knows.
         delimiter: empty: the one that a line `sep=;` names, else the most frequent in the first line.
     """
 
     stream: Callable[[], pa.NativeFile]
     start: bytes
+    place: str
     encoding: str
     delimiter: str = ""
 
@@ -57,6 +65,7 @@ class CsvRows:
 
         Raises:
             pa.ArrowException: the file cannot be parsed.
+            ContractError: a quote is not closed, so that a value takes in the rows after it.
         """
         given = {True: 0, False: 0}  # rows from before one that did not fit a block
         for block_size in BLOCKS:
@@ -103,10 +112,18 @@ class CsvRows:
             return self.stream()
         return pa.TransformInputStream(self.stream(), _QuotesTwice())
 
+    def _opened_with_end(self) -> pa.NativeFile:
+        if b"\n".decode(self.encoding, errors="ignore") != "\n":  # UTF-16
+            return self._opened()
+        end = f"\n{_END}{self._delimiter * len(self._header)}\n"  # a column too many, so that it is skipped
+        return pa.TransformInputStream(self._opened(), _Ended(end.encode()))
+
     def _options(self, malformed: deque[str], block_size: int) -> dict[str, Any]:
         """How the file is parsed; lines with too many or too few columns are added to `malformed`."""
 
         def skip(line: Any) -> str:
+            if line.text.rstrip(self._delimiter) == _END:
+                return "skip"
             if line.text.count('"') % 2:  # an open quote takes the lines after it along
                 return "error"
             malformed.append(line.text)
@@ -127,11 +144,33 @@ class CsvRows:
             as_text.check_utf8 = True
         malformed = deque[str]()
         options = self._options(malformed, block_size)
-        with csv.open_csv(self._opened(), convert_options=as_text, **options) as reader:
+        with csv.open_csv(self._opened_with_end(), convert_options=as_text, **options) as reader:
             for batch in reader:
-                yield batch.rename_columns(self.names), True
-                yield self._malformed_rows(malformed), False
-        yield self._malformed_rows(malformed), False
+                yield self._closed(batch.rename_columns(self.names)), True
+                yield self._closed(self._malformed_rows(malformed)), False
+        yield self._closed(self._malformed_rows(malformed)), False
+
+    def _closed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch itself, after a check for an open quote, which makes a value of the rows after it."""
+        if len(batch) and _END in str(batch.column(-1)[-1]):
+            raise self._open_quote(
+                batch, len(batch) - 1, batch.schema.names[-1], "goes to the end of the file"
+            )
+        for name, values in zip(batch.schema.names, batch.columns, strict=True):
+            if (pc.max(pc.binary_length(values)).as_py() or 0) <= _MOST_LINES:
+                continue
+            breaks = pc.max_element_wise(*(pc.count_substring(values, sign) for sign in "\r\n"))
+            if (most := pc.max(breaks).as_py()) <= _MOST_LINES:
+                continue
+            raise self._open_quote(batch, pc.index(breaks, most).as_py(), name, f"has {most:,} line breaks")
+        return batch
+
+    def _open_quote(self, batch: pa.RecordBatch, row: int, name: str, what: str) -> ContractError:
+        first = next(iter(str(batch.column(0)[row]).splitlines()), "")[:_SHOWN_CHARS]
+        return ContractError(
+            f"{self.place}: a quote is not closed near the row whose {self.names[0]} is {first!r}, so its {name} "
+            f'{what}: close it, or write "" for a quote within a value'
+        )
 
     def _malformed_rows(self, malformed: deque[str]) -> pa.RecordBatch:
         """Takes out the lines so far. Columns before the fault are right, which is often enough to know the id."""
@@ -146,13 +185,33 @@ class CsvRows:
 
 
 class _QuotesTwice:
-    """Replaces `\\"` by `""`, as Spark and MySQL mean it; other backslashes stay."""
+    """Replaces `\\"` by `""` and `\\\\"` by `\\"`, as Spark and MySQL mean it; other backslashes stay."""
 
     def __init__(self) -> None:
         self._held = b""
 
     def __call__(self, content: Any) -> bytes:
-        """The next piece; a backslash at its end waits for the one after it."""
+        """The next piece; backslashes at its end wait for the one after it. The last is empty."""
         piece = self._held + bytes(content)
-        self._held = b"\\" if piece.endswith(b"\\") else b""
-        return piece[: len(piece) - len(self._held)].replace(b'\\"', b'""')
+        done = piece.rstrip(b"\\") if content else piece
+        self._held = piece[len(done) :]
+        return _ESCAPES.sub(_as_doubled, done)
+
+
+def _as_doubled(escape: re.Match[bytes]) -> bytes:
+    pairs, is_odd = divmod(len(escape[1]), 2)
+    return b"\\" * pairs + (b'""' if is_odd else b'"')
+
+
+class _Ended:
+    """Adds something at the end."""
+
+    def __init__(self, end: bytes) -> None:
+        self._left = end
+
+    def __call__(self, content: Any) -> bytes:
+        """The next piece; the last is empty."""
+        if content:
+            return bytes(content)
+        end, self._left = self._left, b""
+        return end

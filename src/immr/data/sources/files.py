@@ -51,6 +51,7 @@ class FilePart:
         delimiter: of a CSV file; by default the most frequent of comma, semicolon, tab and bar in its first line.
         encoding: of a CSV file; by default that of its byte-order mark, else UTF-8.
         flat: columns of a JSON-lines file that must hold single values; others become JSON text.
+        read: columns of a JSON-lines file that no object may have twice; None for all.
         partitions: columns with one value in all rows, from the names of folders; those of the file go first.
     """
 
@@ -58,6 +59,7 @@ class FilePart:
     delimiter: str = ""
     encoding: str = ""
     flat: frozenset[str] = frozenset()
+    read: frozenset[str] | None = None
     partitions: tuple[tuple[str, str | None], ...] = ()
 
     @property
@@ -114,7 +116,7 @@ class FilePart:
 
     def _json_lines(self, rows: int) -> Iterator[pa.RecordBatch]:
         with self._text() as file:
-            yield from json_rows.batches(file, rows, self.place, self.flat)
+            yield from json_rows.batches(file, rows, self.place, self.flat, self.read)
 
     def _with_partitions(self, batch: pa.RecordBatch, columns: Sequence[str] | None) -> pa.RecordBatch:
         for name, value in self.partitions:
@@ -148,13 +150,17 @@ class FilePart:
     def _unreadable(self, error: Exception) -> ContractError:
         """What is wrong, and what helps in the cases that are usual."""
         text = str(error)
-        if self.kind != "Parquet" and (other := self._other_content()):
+        try:
+            other = "" if self.kind == "Parquet" else self._other_content()
+        except _BROKEN:  # the storage fails again
+            other = ""
+        if other:
             return ContractError(f"{self.place} is {other}")
         if "Empty CSV file" in text:
             return ContractError(f"{self.place} is empty, or has only a header: it needs at least one row")
         if TOO_LONG in text:
             return ContractError(
-                f"{self.place} has a row of over {BLOCKS[-1]:,} bytes: shorten it, or write Parquet"
+                f"{self.place} has a row of over {BLOCKS[-1]:,} bytes: close its quotes, shorten it, or write Parquet"
             )
         if isinstance(error, UnicodeError) or "UTF8" in text:
             remedy = 'name it in a mapping, such as encoding = "cp1252" (`immr data check` proposes one)'
@@ -172,26 +178,34 @@ class FilePart:
 
     @property
     def _is_packed(self) -> bool:
-        return self.location.name.endswith(".gz")
+        return self.location.name.lower().endswith(".gz")
 
     def _seekable(self) -> pa.NativeFile:
         return self.location.filesystem.open_input_file(self.location.path)
 
     def _stream(self) -> pa.NativeFile:
-        return self.location.filesystem.open_input_stream(self.location.path)
+        compression = "gzip" if self._is_packed else None  # Arrow does not recognize .GZ
+        return self.location.filesystem.open_input_stream(self.location.path, compression=compression)
 
     def _text(self) -> io.TextIOWrapper:
         raw: Any = self._stream() if self._is_packed else self._seekable()
         return io.TextIOWrapper(raw, encoding="utf-8-sig" if self._encoding == "utf-8" else self._encoding)
 
     def start(self) -> bytes:
-        """The first 64 KB of its content, unpacked."""
-        with self._stream() as file:
-            return bytes(file.read(65_536))
+        """The first 64 KB of its content, unpacked.
+
+        Raises:
+            ContractError: it cannot be read.
+        """
+        try:
+            return self._start
+        except _BROKEN as error:
+            raise self._unreadable(error) from error
 
     @cached_property
     def _start(self) -> bytes:
-        return self.start()
+        with self._stream() as file:
+            return bytes(file.read(65_536))
 
     @cached_property
     def _encoding(self) -> str:
@@ -202,7 +216,7 @@ class FilePart:
     def _csv(self) -> CsvRows:
         if not self._is_packed and (other := self._other_content()):
             raise ContractError(f"{self.place} is {other}")
-        rows = CsvRows(self._stream, self._start, self._encoding, self.delimiter)
+        rows = CsvRows(self._stream, self._start, self.place, self._encoding, self.delimiter)
         if "\0" in rows.first_line:
             raise ContractError(
                 f"{self.place} has zero bytes, as UTF-16 and UTF-32 do: write it as UTF-8, or name its encoding in "

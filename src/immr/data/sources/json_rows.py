@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from io import TextIOBase
 from itertools import islice
 from typing import Any
@@ -22,10 +23,12 @@ def first_columns(file: TextIOBase, place: str) -> list[str]:
         ContractError: it is not an object.
     """
     first = next((line for line in file if line.strip()), "{}")
-    return list(record(first, f"the first line of {place}", frozenset()))
+    return list(record(first, f"the first line of {place}", frozenset(), frozenset()))
 
 
-def batches(file: TextIOBase, rows: int, place: str, flat: frozenset[str]) -> Iterator[pa.RecordBatch]:
+def batches(
+    file: TextIOBase, rows: int, place: str, flat: frozenset[str], read: frozenset[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """All rows, at most so many at a time.
 
     Args:
@@ -33,14 +36,16 @@ def batches(file: TextIOBase, rows: int, place: str, flat: frozenset[str]) -> It
         rows: at a time.
         place: of the file, for messages.
         flat: columns that must hold single values; others become JSON text.
+        read: columns that no object may have twice; None for all. Of others the last value stays.
 
     Raises:
-        ContractError: a line is not one object, or has a list or an object in one of these columns.
+        ContractError: a line is not one object, or has a list or an object in one of the flat columns, or one of the
+            columns to read twice.
     """
     number = 0
     while lines := list(islice(file, rows)):
         places = ((line, f"line {number + at} of {place}") for at, line in enumerate(lines, 1))
-        records = [record(line, where, flat) for line, where in places if line.strip()]
+        records = [record(line, where, flat, read) for line, where in places if line.strip()]
         names = list(dict.fromkeys(name for each in records for name in each))
         yield pa.RecordBatch.from_pydict(
             {name: _texts([each.get(name) for each in records]) for name in names}
@@ -48,7 +53,7 @@ def batches(file: TextIOBase, rows: int, place: str, flat: frozenset[str]) -> It
         number += len(lines)
 
 
-def record(line: str, place: str, flat: frozenset[str]) -> dict[str, str | None]:
+def record(line: str, place: str, flat: frozenset[str], read: frozenset[str] | None) -> dict[str, str | None]:
     """One object with its values as they are written: no digit of an id or a price is lost.
 
     Raises:
@@ -63,8 +68,9 @@ def record(line: str, place: str, flat: frozenset[str]) -> dict[str, str | None]
         raise ContractError(f"{place} is not JSON ({reason}): write one object per line") from error
     if not isinstance(values, dict):
         raise ContractError(f"{place} is not an object: write one object per line")
-    if isinstance(values, _Repeated):
-        raise ContractError(f"{place} has {values.key!r} more than once: keep one of each")
+    repeated = values.keys_twice if isinstance(values, _Repeated) else ()
+    if twice := [name for name in repeated if read is None or name in read]:
+        raise ContractError(f"{place} has {twice[0]!r} more than once: keep one of each")
     for name, value in values.items():
         if isinstance(value, list | dict) and name in flat:
             raise ContractError(
@@ -74,9 +80,9 @@ def record(line: str, place: str, flat: frozenset[str]) -> dict[str, str | None]
 
 
 class _Repeated(dict[str, Any]):
-    """An object that has a key more than once."""
+    """An object that has keys more than once."""
 
-    key = ""
+    keys_twice: Sequence[str] = ()
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -84,8 +90,8 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) == len(pairs):
         return found
     repeated = _Repeated(found)
-    names = [name for name, _ in pairs]
-    repeated.key = next(name for name in names if names.count(name) > 1)
+    counts = Counter(name for name, _ in pairs)
+    repeated.keys_twice = [name for name, count in counts.items() if count > 1]
     return repeated
 
 

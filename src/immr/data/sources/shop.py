@@ -251,8 +251,7 @@ def _parts_in(location: Location, mapping: TableMap, contract: TableContract) ->
     if is_table(location) and location.is_file():
         return [_file(location, location, mapping, contract)] if name == "items" else []
     whole = [path for suffix in SUFFIXES if (path := location / f"{name}{suffix}").is_file()]
-    if len(whole) > 1:  # a .json may be anything, such as a table's schema
-        whole = [path for path in whole if not path.name.endswith((".json", ".json.gz"))] or whole
+    whole = _without_other_json(whole)
     if len(whole) > 1:
         raise ContractError(
             f"{location.uri} has {' and '.join(path.name for path in whole)}: keep one of them"
@@ -270,13 +269,25 @@ def _files(
     locations: Sequence[Location], folder: Location, mapping: TableMap, contract: TableContract
 ) -> list[FilePart]:
     """Those that are tables. Of several, text files of no bytes are left out: Spark writes them for no rows."""
-    tables = [each for each in locations if is_table(each)]
+    tables = _without_other_json([each for each in locations if is_table(each)])
     filled = [each for each in tables if not each.is_empty or each.name.endswith(".parquet")]
     return [_file(each, folder, mapping, contract) for each in filled or tables]
 
 
+def _without_other_json(tables: list[Location]) -> list[Location]:
+    """Beside files of other kinds, a .json may be anything, such as a schema or a manifest."""
+    others = [each for each in tables if not each.name.lower().endswith((".json", ".json.gz"))]
+    return others or tables
+
+
 def _file(location: Location, folder: Location, mapping: TableMap, contract: TableContract) -> FilePart:
-    flat = frozenset(contract.columns.names) | contract.attributes.keys()
-    flat = flat - {further.COLUMN} - mapping.columns.keys()
-    partitions = folder.partitions(location)
-    return FilePart(location, mapping.delimiter, mapping.encoding, flat, partitions)
+    named = (frozenset(contract.columns.names) | contract.attributes.keys()) - mapping.columns.keys()
+    by_sql = any(rule.sql for rule in mapping.columns.values())  # which may read any column
+    return FilePart(
+        location,
+        mapping.delimiter,
+        mapping.encoding,
+        flat=named - {further.COLUMN},
+        read=None if by_sql else named | mapping.sources,
+        partitions=folder.partitions(location),
+    )

@@ -66,7 +66,7 @@ def calibrate(
     found = first_hits(photos, documents, begin)
     missing = first_hits(photos, documents, begin, without_own=True)
     right_Q = found.right_Q
-    enough = min(int(right_Q.sum()), len(training_photos.classes_N)) >= recipe.min_photos
+    enough = min(int(right_Q.sum()), len(training_photos.classes_N)) >= max(recipe.min_photos, 1)
     if not enough or len(np.unique(photos.classes_N)) < _GROUPS:
         return None
     by_learned = begin > 0 and _order(found.learned_Q, missing.learned_Q, right_Q) > _order(

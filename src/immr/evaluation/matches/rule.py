@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from immr.ranges import Count, ShareAboveZero
+from immr.ranges import CountOrZero, ShareAboveZero
 from immr.storage.atomic import write_atomically
 from immr.types import FloatArray, Match
 
@@ -37,7 +37,7 @@ class MatchRecipe:
     exact_recall: ShareAboveZero = 0.95
     similar_recall: ShareAboveZero = 0.95
     domain_recall: ShareAboveZero = 0.98
-    min_photos: Count = 50
+    min_photos: CountOrZero = 50
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,19 @@ from typing import Any
 import httpx
 import pytest
 
+from immr.search.searcher import Wanted
 from immr.settings import Settings
+from immr.types import AttributeKind, Filters
 from immr.wiring import connect
+from serving.wire.problems import ProblemError
+from serving.wire.search.filters import conditions
+from serving.wire.search.search_request import SearchFields, SearchRequest
 from tests.support import http_client, tiny_version
 
 RED = tiny_version.photo("red")
+KINDS: dict[str, AttributeKind] = {"brand": "keyword", "colour": "keyword", "size": "number"}
+FILTER = ["brand:A", "brand:B", "-colour:red", "size:40..44"]
+PAGE = Wanted(10, Filters(price_min=5.0, price_max=9.0, conditions=conditions(FILTER, KINDS)))
 
 
 @pytest.fixture(params=["bento", "gateway"])
@@ -172,6 +180,37 @@ def test_a_page_takes_no_other_values_than_its_search(url: str) -> None:
     for name, value in changes.items():
         refused = problem(http_client.post(url, json={"page": token, name: value}), 422)
         assert refused.startswith(f"{name}: The page continues a search with another value")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"price_min": 5, "price_max": None},
+        {"filter": FILTER[::-1], "text": None},
+        {"filter": ["size:40..44", *FILTER]},
+        {"filter": []},
+    ],
+)
+def test_a_page_takes_the_values_of_its_search_in_any_order(fields: dict[str, Any]) -> None:
+    SearchRequest((), SearchFields(**fields)).check_continues(PAGE, KINDS)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"price_min": 0},
+        {"price_min": 4},
+        {"price_max": 0},
+        {"filter": FILTER[1:]},
+        {"filter": ["brand:A", "brand:B", "colour:red", "size:40..44"]},
+        {"filter": [*FILTER[:3], "size:40.."]},
+        {"filter": [*FILTER, "size:41"]},
+    ],
+)
+def test_a_page_refuses_another_value_and_zero_is_one(fields: dict[str, Any]) -> None:
+    [name] = fields
+    with pytest.raises(ProblemError, match=f"{name}: The page continues a search with another value"):
+        SearchRequest((), SearchFields(**fields)).check_continues(PAGE, KINDS)
 
 
 def test_an_invalid_page_token_is_a_400(url: str, bento_url: str) -> None:
