@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCE_FOLDERS = ("src", "serving", "dashboards", "demo", "pipelines", "components", "benchmarks")
-LOOSE_MODULES = {"__init__", "types", "errors", "ranges", "settings", "recipes", "wiring"}
+LOOSE_MODULES = {"__init__", "types", "errors", "settings", "recipes", "wiring"}
 ROOMS = {
     "alerts",
     "charts",
@@ -116,7 +116,6 @@ TESTED_ELSEWHERE = {
     "src/immr/train/inputs/live.py": "tests/train/test_stages.py",
     "src/immr/train/inputs/sources.py": "tests/train/test_stages.py",
     "src/immr/train/optimization/adaptation.py": "tests/train/test_stages.py",
-    "src/immr/ranges.py": "tests/test_recipes.py",
     "src/immr/types.py": "tests/model/test_documents.py",
 }
 STYLE = re.compile(

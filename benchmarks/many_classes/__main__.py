@@ -3,6 +3,7 @@
     python -m benchmarks.many_classes --json many_classes.json
     python -m benchmarks.many_classes --choose               # on a split made inside train
     python -m benchmarks.many_classes --choose --only conflicts
+    python -m benchmarks.many_classes --choose --trained-classes 1500 --only fine-tuned --epochs 1 --processes 1
     python -m benchmarks.many_classes --only towers --classes 1500 --tower-epochs 20   # a few minutes
 
 Rows of the table, each with recall@1 and recall@10 of photos whose class was trained (seen) or not (unseen):
@@ -36,7 +37,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.fusion import training_set_of
-from benchmarks.many_classes.splits import held_out, mislabelled, some_classes
+from benchmarks.many_classes.splits import held_out, mislabelled, some_classes, trained_classes
 from immr.data import images
 from immr.datasets.labelled_set import LabelledSet
 from immr.datasets.named import load_dataset
@@ -87,6 +88,10 @@ def main(
     classes: Annotated[
         int, typer.Option(help="Only so many classes, drawn at random, photos and documents; 0: all.")
     ] = 0,
+    trained: Annotated[
+        int, typer.Option("--trained-classes", help="Train so many classes; documents stay. 0: all.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Of what --choose and --trained-classes draw.")] = 0,
     only: Annotated[
         str, typer.Option(help="frozen, towers, fine-tuned or conflicts; the first three if empty.")
     ] = "",
@@ -97,9 +102,11 @@ def main(
     settings, recipe = Settings(), by_name("many_classes")
     labelled = load_dataset("icons", settings.data_mirror, settings.cache_dir)
     if choose:
-        labelled, split = held_out(labelled), "val"
+        labelled, split = held_out(labelled, seed), "val"
     if classes:
         labelled = some_classes(labelled, classes)
+    if trained:
+        labelled = trained_classes(labelled, trained, seed)
     outcomes: dict[str, Outcome] = {}
     with TemporaryDirectory() as folder:
         bench = Bench(labelled, split, recipe, settings.cache_dir, Path(folder), tower_epochs)

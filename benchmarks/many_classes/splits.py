@@ -49,3 +49,12 @@ def mislabelled(labelled: LabelledSet, share: float, seed: int = 0) -> LabelledS
         if rng.random() < share:
             photos[row] = photos[row]._replace(item_id=labelled.photos[other].item_id)
     return replace(labelled, photos=photos)
+
+
+def trained_classes(labelled: LabelledSet, classes: int, seed: int = 0) -> LabelledSet:
+    """The same data with so many seen classes: a short training among all documents, with all unseen photos."""
+    known = sorted({photo.item_id for photo in labelled.split("train")})
+    kept = set(np.random.default_rng(seed).permutation(known)[:classes].tolist())
+    return replace(
+        labelled, photos=[photo for photo in labelled.photos if photo.unseen or photo.item_id in kept]
+    )

@@ -53,7 +53,7 @@ def latencies(
     ]
     noise_MD = np.random.default_rng(0).normal(size=(len(copies), documents_ND.shape[1]))
     rows_MD = np.tile(documents_ND, (COPIES, 1)) + NOISE * unit_rows(noise_MD.astype(np.float32))
-    documents = PictureEmbeddings(unit_rows(rows_MD), [1] * len(copies))
+    documents = PictureEmbeddings.one_each(unit_rows(rows_MD))
     with searcher_of(version, folder, copies, documents, RankingRecipe()) as searcher:
         p50 = _p50(searcher, photos[: PHOTOS + 1], labelled.items)
     return {

@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.ranking import worlds
 from benchmarks.ranking.worlds import Asked, Shop, World
 from immr.evaluation.bootstrap import mean_estimates
+from immr.model.documents import PictureEmbeddings
 from immr.ranking import click_log
 from immr.ranking.examples import Examples, examples, stats_columns
 from immr.ranking.first_stage import first_stage
@@ -57,7 +58,8 @@ def read_log(shop: Shop, asked: Asked, folder: Path) -> tuple[Examples, dict[str
     files = (folder / "impressions.parquet", folder / "queries.parquet")
     log = click_log.read(*files, shop.items, len(asked.user_Q))
     order = np.array([int(photo) for photo in log.photo_Q])
-    first = first_stage(asked.queries_QD[order], shop.items_ND, log.query_R, log.item_R)
+    items = PictureEmbeddings.one_each(shop.items_ND)
+    first = first_stage(asked.queries_QD[order], items, log.query_R, log.item_R)
     made = examples(log, shop.items, first, HAND)
     day = int(log.day_Q[-1]) + 1
     everything = [item.item_id for item in shop.items]

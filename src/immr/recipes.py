@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 import tomllib
@@ -195,12 +196,13 @@ def _from_file(path: Path, above: Sequence[Path]) -> Recipe:
         OSError,
         ValueError,
         RecursionError,
-    ) as error:  # TOMLDecodeError is a ValueError, and names the line
+    ) as error:  # a TOMLDecodeError, which is a ValueError, names the line
         raise RecipeError(f"the recipe {path} cannot be read: {error}") from error
     base = _base(values.pop("base", "concept"), (*above, path.resolve()))
     merged = _merged(_plain(base), {"name": path.stem, **values})
     try:
-        recipe = TypeAdapter(Recipe).validate_python(merged)
+        # strict, because true is no number and "10" is no count; as JSON, where a list may be a tuple
+        recipe = TypeAdapter(Recipe).validate_json(json.dumps(merged, default=str), strict=True)
     except ValidationError as error:
         fault = error.errors()[0]
         raise _wrong(path, text, [str(part) for part in fault["loc"]], fault["msg"]) from error

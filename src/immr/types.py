@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Interval
 
 FloatArray = npt.NDArray[np.float32]
-ByteArray = npt.NDArray[np.uint8]
 """float32 array; embeddings are (N, D) with unit rows."""
+ByteArray = npt.NDArray[np.uint8]
 
 EventType = Literal["click", "order"]
 AttributeKind = Literal["keyword", "number"]
@@ -22,6 +23,22 @@ Role: TypeAlias = str
 """What a version is in a test, one of `ALL_ROLES`: the champion, or one of up to nine challengers."""
 ALL_ROLES: tuple[Role, ...] = ("champion", "challenger", *(f"challenger-{number}" for number in range(2, 10)))
 CHALLENGER_ROLES = ALL_ROLES[1:]
+
+# numbers of recipes; the ranges are checked where a recipe is read from a file
+Count = Annotated[int, Interval(ge=1, le=1_000_000_000)]
+CountOrZero = Annotated[int, Interval(ge=0, le=1_000_000_000)]
+Pixels = Annotated[int, Interval(ge=1, le=4096)]
+"""The side of a picture that an encoder sees."""
+Seed = Annotated[int, Interval(ge=0, le=2**31 - 1)]
+Share = Annotated[float, Interval(ge=0, le=1)]
+ShareAboveZero = Annotated[float, Interval(gt=0, le=1)]
+ShareBelowOne = Annotated[float, Interval(ge=0, lt=1)]
+Confidence = Annotated[float, Interval(gt=0, lt=1)]
+Difference = Annotated[float, Interval(ge=-1, le=1)]
+"""Between two metrics or cosines."""
+Weight = Annotated[float, Interval(ge=0, le=1e9)]
+SignedWeight = Annotated[float, Interval(ge=-1e9, le=1e9)]
+Positive = Annotated[float, Interval(gt=0, le=1e9)]
 
 
 @dataclass(frozen=True, slots=True)

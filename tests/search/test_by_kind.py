@@ -25,7 +25,7 @@ def test_each_kind_has_metrics_with_intervals(tmp_path: Path, with_texts: bool) 
     items = tiny_version.items(tmp_path / "pictures")
     classes = list(range(len(items)))
     photos = [LabelledPhoto(f"q{row}", item.image, row, item.item_id) for row, item in enumerate(items)]
-    documents = PictureEmbeddings(tiny_version.embed(folder, items), [1] * len(items))
+    documents = PictureEmbeddings.one_each(tiny_version.embed(folder, items))
     with searcher_of(tiny_version.version(), folder, items, documents, RankingRecipe()) as searcher:
         found = evaluate_by_kind(searcher, KINDS, photos, items, classes, RECIPE)
         few = evaluate_by_kind(searcher, ["box"], photos[:3], items, classes, RECIPE)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from immr.data.contract import IMPRESSIONS, QUERIES
+from immr.model.documents import PictureEmbeddings
 from immr.ranking import click_log
 from immr.ranking.click_log import ClickLog
 from immr.ranking.examples import Examples, examples
@@ -107,5 +108,5 @@ def of(folder: Path, **shape: int | bool) -> Examples:
     queries_QD = write(folder, **shape)  # type: ignore[arg-type]
     log = read(folder)
     asked = queries_QD[[int(photo) for photo in log.photo_Q]]
-    first = first_stage(asked, embeddings(60, 2), log.query_R, log.item_R)
+    first = first_stage(asked, PictureEmbeddings.one_each(embeddings(60, 2)), log.query_R, log.item_R)
     return examples(log, items(), first, RankingRecipe())

@@ -288,9 +288,8 @@ def _show_metrics(
         plain = {name: asdict(interval) for name, interval in metrics.items()}
         print_json({"what": title, "metrics": plain, **by_kind})
         return
-    console.print(
-        title, markup=False, highlight=False, soft_wrap=True
-    )  # above a narrow table it would be cut
+    # a title of the table would be cut at its width
+    console.print(title, markup=False, highlight=False, soft_wrap=True)
     table = Table()
     for column in ("metric", "mean", "95 % interval"):
         table.add_column(column)

@@ -23,9 +23,8 @@ _CLICKED = "shown ANTI JOIN bots USING (user_id)"
 
 _PHOTOS = f"""CREATE TEMP TABLE newest_photos AS
     SELECT image, row_number() OVER (ORDER BY user_id) - 1 AS place FROM (
-        SELECT user_id, image FROM {_CLICKED}
-        JOIN (SELECT query_id, arg_max(image, number) AS image FROM read_parquet($photos) GROUP BY query_id)
-        USING (query_id) WHERE clicked AND image <> '' QUALIFY {_NEWEST})"""
+        SELECT user_id, image FROM {_CLICKED} JOIN read_parquet($photos) USING (query_id)
+        WHERE clicked QUALIFY {_NEWEST})"""
 
 _CATEGORIES = f"""SELECT coalesce(category, '{_NEW_ITEMS}') AS name, count(*) FROM (
         SELECT item_id FROM {_CLICKED} WHERE clicked QUALIFY {_NEWEST})

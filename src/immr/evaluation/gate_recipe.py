@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from immr.ranges import Confidence, Count, CountOrZero, Difference, Seed
+from immr.types import Confidence, Count, CountOrZero, Difference, Seed
 
 EXACT = "exact_"
 """Prefix of metrics that count only the judgement's own item as right."""

@@ -25,8 +25,7 @@ _ROWS_PER_BATCH = 50_000
 
 _EXPORTED = """CREATE TEMP TABLE exported AS
     SELECT query_id, image FROM asked ANTI JOIN bots USING (user_id)
-    JOIN (SELECT query_id, arg_max(image, number) AS image FROM read_parquet($photos) GROUP BY query_id)
-    USING (query_id) WHERE image <> ''"""
+    JOIN read_parquet($photos) USING (query_id)"""
 _ROWS = {
     QUERIES.name: "asked JOIN exported USING (query_id) ORDER BY ts, query_id",
     IMPRESSIONS.name: "shown SEMI JOIN exported USING (query_id) ORDER BY ts, query_id, position, item_id",

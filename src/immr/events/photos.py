@@ -22,11 +22,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from immr.storage.atomic import write_atomically
+from immr.storage.database import database, quoted
 
 _LOG = logging.getLogger(__name__)
 _KINDS = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp"}
 _SWEEP_INTERVAL_S = 3600.0
 _LINES_PER_BATCH = 10_000
+_LAST_OF_QUERY = """COPY (
+    SELECT query_id, arg_max(image, number) AS image FROM read_parquet({lines}) GROUP BY query_id HAVING image <> ''
+) TO {file} (FORMAT parquet)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,32 +74,27 @@ class PhotoStore:
                 write_atomically(path, content)
             handle = os.open(self._index, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
-                os.write(
-                    handle, _line(sent)
-                )  # one write, so that lines of several processes never interleave
+                # one write, so that lines of several processes never interleave
+                os.write(handle, _line(sent))
             finally:
                 os.close(handle)
         return path
 
-    def by_query(self) -> dict[str, Path]:
-        """The photo of each query, except those that were deleted."""
-        photos = {sent.query_id: self._folder / sent.photo for sent in self._sent()}
-        existing = {path for path in set(photos.values()) if path.is_file()}
-        return {query_id: path for query_id, path in photos.items() if path in existing}
-
     @contextmanager
     def on_disk(self) -> Iterator[Path]:
-        """Which query sent which photo, as a Parquet file that is deleted at the end; an index may be very long.
+        """The photo of each query, in a Parquet file that is deleted at the end; an index may be very long.
 
-        Columns: `query_id`; `image`, an absolute path, or empty if the photo was deleted; `number` of the line. Of a
-        query's rows the last one counts.
+        Columns: `query_id`, and `image`, an absolute path. Queries whose photo was deleted are left out.
         """
         with TemporaryDirectory(prefix="immr-photos-") as folder:
-            file = Path(folder) / "photos.parquet"
-            self._write_table(file)
+            lines, file = Path(folder) / "lines.parquet", Path(folder) / "photos.parquet"
+            self._write_lines(lines)
+            with database() as base:
+                base.execute(_LAST_OF_QUERY.format(lines=quoted(lines), file=quoted(file)))
             yield file
 
-    def _write_table(self, file: Path) -> None:
+    def _write_lines(self, file: Path) -> None:
+        """Every line of the index; the image is empty if it was deleted."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from immr.readout.bots import DEFAULT_BOT_POLICY, mark_bots
-from immr.readout.relations import database
+from immr.storage.database import database, quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -23,7 +23,7 @@ _QUERIES_OF_LOG = """COPY (
     FROM read_parquet($impressions) AS shown JOIN read_parquet($queries) AS queries USING (query_id)
     WHERE shown.ts > $since
     GROUP BY query_id, queries.user_id
-) TO '{file}' (FORMAT parquet)"""
+) TO {file} (FORMAT parquet)"""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class LoggedQueries:
         """
         values = {"impressions": str(impressions), "queries": str(queries), "since": since}
         with database() as base:
-            base.execute(_QUERIES_OF_LOG.format(file=_quoted(file)), values)
+            base.execute(_QUERIES_OF_LOG.format(file=quoted(file)), values)
         return cls(file)
 
     def bots(self) -> list[str]:
@@ -56,7 +56,7 @@ class LoggedQueries:
         """Write a file with the column `query_id`."""
         with self._marked() as base:
             found = "SELECT query_id FROM queries SEMI JOIN bots USING (user_id)"
-            base.execute(f"COPY ({found}) TO '{_quoted(file)}' (FORMAT parquet)")
+            base.execute(f"COPY ({found}) TO {quoted(file)} (FORMAT parquet)")
         return file
 
     def newest(self) -> datetime | None:
@@ -71,10 +71,6 @@ class LoggedQueries:
     @contextmanager
     def _marked(self) -> Iterator[duckdb.DuckDBPyConnection]:
         with database() as base:
-            base.execute(f"CREATE VIEW queries AS FROM read_parquet('{_quoted(self.file)}')")
+            base.execute(f"CREATE VIEW queries AS FROM read_parquet({quoted(self.file)})")
             mark_bots(base, DEFAULT_BOT_POLICY)
             yield base
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")

@@ -104,7 +104,7 @@ def _documents(parts: Parts, folder: Path, training_set: TrainingSet) -> FloatAr
     hashes = training_set.image_hashes()
     found = encode_pictures(folder, training_set.items, parts.settings.cache_dir, hashes=hashes)
     # recent photos may be class photos, which are as similar to themselves as no held-out photo is to anything
-    return found.rows_PD if found.photos_PD is None else found.rows_PD[~found.photos_PD.any(axis=1)]
+    return found.rows_PD if found.photo_P is None else found.rows_PD[found.photo_P < 0]
 
 
 def _best(photos_ND: FloatArray, documents_KD: FloatArray) -> FloatArray:

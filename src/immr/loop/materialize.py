@@ -23,7 +23,7 @@ from immr.events.query_ids import ANONYMOUS
 from immr.features.clicks import CLICKS_BY_USER, MAX_CLICKS, USER_CLICKS, USER_WINDOW, user_clicks
 from immr.features.logged_queries import LoggedQueries
 from immr.features.stats import COUNTS_SCHEMA, WINDOW, item_stats
-from immr.readout.relations import database
+from immr.storage.database import database
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -183,7 +183,6 @@ def _use(
     log: _ClickLog, training_set: TrainingSet, until: datetime, in_event_log: Path | None = None
 ) -> tuple[TableUse, ...]:
     """What became of the rows of each table of the click log."""
-    import duckdb
     import pyarrow as pa
 
     until = until.astimezone(UTC).replace(tzinfo=None)
@@ -194,7 +193,7 @@ def _use(
         "of_bots": str(log.queries_of_bots),
         **_REASONS,
     }
-    with duckdb.connect() as base:
+    with database() as base:
         base.register("items", pa.table({"item_id": pa.array(sorted(training_set.item_ids), pa.string())}))
         sql = _FATES.format(in_event_log=_ids_in(in_event_log, values))
         fates = dict(base.execute(sql, values).fetchall())

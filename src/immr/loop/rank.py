@@ -161,14 +161,7 @@ def _learn(
     )
     hashes = training_set.image_hashes()
     embedded = encode_pictures(folder, items, parts.settings.cache_dir, hashes=hashes)
-    first = first_stage(
-        queries_QD,
-        embedded.rows_PD,
-        clicks.query_R,
-        clicks.item_R,
-        embedded.pictures_N,
-        embedded.photos_PD,
-    )
+    first = first_stage(queries_QD, embedded, clicks.query_R, clicks.item_R)
     made = examples(clicks, items, first, recipe.ranking)
     earlier = histories(clicks, items, made.attributes) if recipe.ranker.personal else None
     return learn(made, recipe.ranking, recipe.ranker, earlier)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from immr.model.card import CLASS_PHOTOS
 from immr.types import FloatArray
@@ -62,7 +63,7 @@ class ClassPhotos:
 
     def added(
         self, item_ids: Sequence[str], rows_PD: FloatArray, pictures_N: Sequence[int]
-    ) -> tuple[FloatArray, list[int], FloatArray]:
+    ) -> tuple[FloatArray, list[int], npt.NDArray[np.int64]]:
         """Rows of items followed by those of their class's photos.
 
         Args:
@@ -71,23 +72,25 @@ class ClassPhotos:
             pictures_N: how many rows each item has.
 
         Returns:
-            The unit rows, how many each item has now, and the photo of each row, zeros for the given rows.
+            The unit rows, how many each item has now, and for each row (P,) its photo's place in `rows_PD`, −1 for a
+            given row.
         """
         end_C = np.cumsum(self.count_C)
-        parts, photos, counts_N = [rows_PD[:0]], [rows_PD[:0]], []
+        parts, photos, counts_N = [rows_PD[:0]], [np.zeros(0, dtype=np.int64)], []
         place = 0
         for item_id, pictures in zip(item_ids, pictures_N, strict=True):
             own_PD = rows_PD[place : place + pictures]
             place += pictures
             number = self.class_of.get(item_id)
             parts.append(own_PD)
-            photos.append(np.zeros_like(own_PD))
+            photos.append(np.full(pictures, -1))
             counts_N.append(pictures)
             if number is not None:
-                photos_PD = self.rows_PD[end_C[number] - self.count_C[number] : end_C[number]]
+                places = np.arange(end_C[number] - self.count_C[number], end_C[number])
+                photos_PD = self.rows_PD[places]
                 parts.append(_unit(photos_PD + _SHARE * _unit(_unit(photos_PD.sum(0)) + own_PD[0])))
-                photos.append(photos_PD)
-                counts_N[-1] += len(photos_PD)
+                photos.append(places)
+                counts_N[-1] += len(places)
         return np.concatenate(parts), counts_N, np.concatenate(photos)
 
 

@@ -28,12 +28,19 @@ class PictureEmbeddings:
         rows_PD: (P, D) unit rows; an item's pictures are one after the other, its main picture first, the
             photos of its class last.
         pictures_N: how many rows each item has, at least 1.
-        photos_PD: the class photo of each row, zeros for a row without one; None if no row has one.
+        photo_P: the place of each row's photo in `photos_KD`, −1 for a picture; None without class photos.
+        photos_KD: the class photos as searches embed them.
     """
 
     rows_PD: FloatArray
     pictures_N: list[int]
-    photos_PD: FloatArray | None = None
+    photo_P: npt.NDArray[np.int64] | None = None
+    photos_KD: FloatArray | None = None
+
+    @classmethod
+    def one_each(cls, rows_ND: FloatArray) -> PictureEmbeddings:
+        """Of items with one picture."""
+        return cls(rows_ND, [1] * len(rows_ND))
 
 
 def encode_pictures(
@@ -60,7 +67,8 @@ def encode_pictures(
     photos = (loading or FRESH).class_photos(folder)
     if photos is None:
         return found
-    return PictureEmbeddings(*photos.added([item.item_id for item in items], found.rows_PD, found.pictures_N))
+    added = photos.added([item.item_id for item in items], found.rows_PD, found.pictures_N)
+    return PictureEmbeddings(*added, photos.rows_PD)
 
 
 def load_encoders(folder: Path, cache_dir: Path, loading: Loading) -> None:

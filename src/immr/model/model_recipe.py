@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from immr.errors import RecipeError
-from immr.ranges import Count, CountOrZero, Pixels, ShareBelowOne
+from immr.types import Count, CountOrZero, Pixels, ShareBelowOne
 
 FusionName = Literal["image", "text", "concat", "gated", "concept", "concept_slots", "concept_patch"]
 FramingName = Literal["centre", "drawing"]
@@ -29,9 +29,7 @@ class ModelRecipe:
     fusion: FusionName = "concept_slots"
     concepts: Count = 32  # K, rows of the learned memory
     max_tokens: Count = 128
-    photos_per_class: CountOrZero = (
-        0  # at most so many training photos find their items, too; see `class_photos`
-    )
+    photos_per_class: CountOrZero = 0  # training photos that find their items, too; see `class_photos`
 
     @property
     def embedding_dim(self) -> int:

@@ -5,12 +5,12 @@ Shapes: R impressions, Q queries, N items, P pictures of all items, D embedding 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from immr.evaluation.exact_search import best_picture
+from immr.model.documents import PictureEmbeddings
 from immr.ranking.click_log import Ints
 from immr.search.signals import HEAD
 from immr.types import FloatArray
@@ -31,32 +31,32 @@ class FirstStage:
 
 def first_stage(
     queries_QD: FloatArray,
-    items_PD: FloatArray,
+    items: PictureEmbeddings,
     query_R: Ints,
     item_R: Ints,
-    pictures_N: Sequence[int] | None = None,
-    photos_PD: FloatArray | None = None,
     max_cells: int = _MAX_CELLS,
 ) -> FirstStage:
     """Cosine and rank of each impression, and the head of each query.
 
     Args:
         queries_QD: unit rows.
-        items_PD: unit rows.
+        items: of the catalogue; an item's best row counts. A class photo does not count for itself.
         query_R: sorted.
         item_R: what was shown.
-        pictures_N: how many rows each item has, one after the other; its best one counts. None: one each.
-        photos_PD: the class photo of each row, if there are any; the log's own photos do not count for themselves.
         max_cells: queries × items scored at a time, which limits memory.
     """
-    block = max(1, max_cells // len(items_PD))
+    block = max(1, max_cells // len(items.rows_PD))
     parts = []
     for start in range(0, len(queries_QD), block):
         low, high = np.searchsorted(query_R, [start, start + block])
-        cosine_BP = queries_QD[start : start + block] @ items_PD.T
-        if photos_PD is not None:
-            cosine_BP[queries_QD[start : start + block] @ photos_PD.T > _SAME] = -1
-        cosine_BN = best_picture(cosine_BP, pictures_N)
+        block_BD = queries_QD[start : start + block]
+        cosine_BP = block_BD @ items.rows_PD.T
+        if items.photo_P is not None and items.photos_KD is not None:
+            is_photo_P, same_BK = items.photo_P >= 0, block_BD @ items.photos_KD.T > _SAME
+            cosine_BP[:, is_photo_P] = np.where(
+                same_BK[:, items.photo_P[is_photo_P]], -1, cosine_BP[:, is_photo_P]
+            )
+        cosine_BN = best_picture(cosine_BP, items.pictures_N)
         parts.append(_of_block(cosine_BN, query_R[low:high] - start, item_R[low:high]))
     return FirstStage(
         cosine_R=np.concatenate([part.cosine_R for part in parts]),

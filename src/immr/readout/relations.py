@@ -5,12 +5,11 @@ A warehouse's events are copied to such files first, so that a readout has the s
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ import pyarrow as pa
 from immr.data.sources.warehouse import WarehousePart
 from immr.errors import ContractError, ExperimentError
 from immr.experiment.definition import Experiment
+from immr.storage.database import database
 
 if TYPE_CHECKING:
     import duckdb
@@ -57,21 +57,6 @@ ASKED_OPTIONAL = {"ts": "TIMESTAMPTZ", "took_ms": "DOUBLE", "results": "BIGINT",
 
 _OF_WAREHOUSE = {"impressions": (*SHOWN, *SHOWN_OPTIONAL), "searches": (*ASKED, *ASKED_OPTIONAL)}
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@contextmanager
-def database() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database in memory; beyond DuckDB's limit, 80 % of the machine's memory, it may spill to a temporary folder.
-
-    A limit of our own is not set: with a low one, the sum of a long log by query fails instead of spilling.
-    """
-    import duckdb
-
-    with (
-        TemporaryDirectory(prefix="immr-readout-") as folder,
-        duckdb.connect(config={"preserve_insertion_order": False, "temp_directory": folder}) as base,
-    ):
-        yield base
 
 
 def split_at_start(

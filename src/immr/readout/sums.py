@@ -19,8 +19,9 @@ from immr.errors import ExperimentError
 from immr.experiment.definition import CHALLENGER, ENDED, HOLDOUT, Experiment
 from immr.readout.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked, left_out, mark_bots
 from immr.readout.health import Health, health
-from immr.readout.relations import ASKED, ASKED_OPTIONAL, SHOWN, SHOWN_OPTIONAL, Relation, database, view
+from immr.readout.relations import ASKED, ASKED_OPTIONAL, SHOWN, SHOWN_OPTIONAL, Relation, view
 from immr.readout.users import MAX_CLICK_WEIGHT, POSITION_BIAS
+from immr.storage.database import database
 
 if TYPE_CHECKING:
     import duckdb

@@ -29,9 +29,7 @@ class Versions:
         self._store = store
         self._name = model_name
         self._models = LoggedModels(store)
-        self._folders: dict[
-            tuple[str, str], Path
-        ] = {}  # of versions that were fetched; a version's files stay
+        self._folders: dict[tuple[str, str], Path] = {}  # of fetched versions, whose files never change
 
     def register(
         self, folder: Path, key: str, run_id: str, properties: Mapping[str, str], origin: Origin

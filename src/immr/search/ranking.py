@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 
-from immr.ranges import Positive, Share, SignedWeight, Weight
-from immr.types import Candidate, Hit, ItemFeatures
+from immr.types import Candidate, Hit, ItemFeatures, Positive, Share, SignedWeight, Weight
 
 LEARNED = "learned"
 """The part of a score that a ranker adds."""

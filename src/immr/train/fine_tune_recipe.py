@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from immr.ranges import Count, CountOrZero, Pixels, Positive, Share, ShareBelowOne, Weight
+from immr.types import Count, CountOrZero, Pixels, Positive, Share, ShareBelowOne, Weight
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from immr.ranges import (
+from immr.train.fine_tune_recipe import FineTuneRecipe
+from immr.types import (
     Count,
     CountOrZero,
     Difference,
@@ -16,7 +17,6 @@ from immr.ranges import (
     ShareBelowOne,
     Weight,
 )
-from immr.train.fine_tune_recipe import FineTuneRecipe
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from immr.events.photos import PhotoStore
 from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.split import Gateway
+from tests.support.kept_photos import by_query
 
 DAY_S = 24 * 3600.0
 
@@ -34,6 +35,6 @@ def test_expired_photos_are_deleted_when_the_gateway_starts(tmp_path: Path, keep
         os.utime(photo, (then, then))
     gateway = Gateway(connect(settings))
     asyncio.run(gateway.recorder.close())
-    assert photos.by_query() == {"q2": recent}
+    assert by_query(photos) == {"q2": recent}
     assert not expired.exists()
     assert "q1" not in index.read_text()

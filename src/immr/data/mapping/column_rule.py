@@ -33,9 +33,7 @@ class ColumnRule:
     value: str | float | bool | None = None  # the same in every row
     sql: str = ""  # a DuckDB expression over the row
     default: str | float | bool | None = None  # where the value is missing or empty
-    decimal: DecimalMark | Literal[""] = (
-        ""  # the decimal mark of numbers with currency and thousands separators
-    )
+    decimal: DecimalMark | Literal[""] = ""  # of numbers with currency and thousands separators
     times: float = 1.0  # the number is multiplied by this: 0.01 for cents
     plus: float = 0.0  # this is added to the number: 1 for positions that count from 0
     format: str = ""  # of times, as in strptime: %d.%m.%Y %H:%M

@@ -101,10 +101,9 @@ class TableMap:
             return batch
         names = self.names(batch.schema.names, place)
         mapped = [rule.values(batch, name, place) for name, rule in self.columns.items()]
-        kept = zip(
-            batch.schema.names, batch.columns, strict=True
-        )  # a column that nobody reads may be there twice
-        columns = [*mapped, *(column for name, column in kept if name not in self.columns)]
+        # by place, because a column that nobody reads may be there twice
+        own = zip(batch.schema.names, batch.columns, strict=True)
+        columns = [*mapped, *(column for name, column in own if name not in self.columns)]
         return pa.RecordBatch.from_arrays(columns, names)
 
 

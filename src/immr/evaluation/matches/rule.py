@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from immr.ranges import CountOrZero, ShareAboveZero
 from immr.storage.atomic import write_atomically
-from immr.types import FloatArray, Match
+from immr.types import CountOrZero, FloatArray, Match, ShareAboveZero
 
 MATCH_RULE = "match_rule.npz"
 """File name of a rule, attached to a version's run and packaged with the version."""

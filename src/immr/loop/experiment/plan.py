@@ -172,13 +172,11 @@ def _moments(parts: Parts, champion: tuple[str, str]) -> tuple[Aggregates, int, 
 
 def _pace(searches: Parquet) -> tuple[int, float]:
     """Users, and the days since the first of them searched."""
-    from immr.readout.relations import database
+    from immr.storage.database import database
 
     with database() as base:
-        [(users, first_us)] = base.execute(
-            "SELECT count(DISTINCT user_id), epoch_us(min(ts)) FROM read_parquet($path)",
-            {"path": searches.path},
+        [(users, first_s)] = base.execute(
+            "SELECT count(DISTINCT user_id), epoch(min(ts)) FROM read_parquet($path)", {"path": searches.path}
         ).fetchall()
-    return int(users), 0.0 if first_us is None else datetime.now(
-        UTC
-    ).timestamp() / _DAY_S - first_us / 1e6 / _DAY_S
+    days = (datetime.now(UTC).timestamp() - first_s) / _DAY_S if users else 0.0
+    return int(users), days

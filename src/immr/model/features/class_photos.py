@@ -35,9 +35,7 @@ def class_photos_of(
     """
     by_class = _chosen(training_set, recipe.photos_per_class)
     photos = [photo for group in by_class.values() for photo in group]
-    known = training_set.image_hashes()
-    hashes = {photo.image: known[photo.image] for photo in photos if photo.image in known}
-    hashes |= image_hashes([photo.image for photo in photos if photo.image not in known])
+    hashes = image_hashes([photo.image for photo in photos], training_set.image_hashes())
     features = ImageFeatures(recipe, cache_dir, weights=tuned_weights(folder))
     features.compute(hashes, ["fit"], Share(threads=torch.get_num_threads()))
     rows_PD = np.zeros((len(photos), recipe.embedding_dim), dtype=np.float32)

@@ -185,10 +185,15 @@ class ImageFeatures:
             entries.clear()
 
 
-def image_hashes(uris: Sequence[str]) -> dict[str, str]:
+def image_hashes(uris: Sequence[str], known: Mapping[str, str] | None = None) -> dict[str, str]:
     """URI → SHA-256 of the picture's content.
+
+    Args:
+        uris: the pictures.
+        known: hashes by URI; these pictures are not read.
 
     Raises:
         DataError: a picture cannot be read.
     """
-    return {uri: fingerprint.of_bytes(images.read(uri)) for uri in dict.fromkeys(uris)}
+    known = known or {}
+    return {uri: known.get(uri) or fingerprint.of_bytes(images.read(uri)) for uri in dict.fromkeys(uris)}

@@ -1,0 +1,24 @@
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from immr.storage.database import database, quoted
+
+
+def test_it_spills_to_a_folder_that_is_deleted() -> None:
+    with database() as base:
+        [(folder,)] = base.execute("SELECT current_setting('temp_directory')").fetchall()
+        assert Path(folder).is_dir()
+        base.execute("SET memory_limit = '30MB'")
+        [(count,)] = base.execute(
+            "SELECT count(*) FROM (SELECT range % 1_000_000 AS id FROM range(2_000_000) GROUP BY id ORDER BY id)"
+        ).fetchall()
+    assert count == 1_000_000
+    assert not Path(folder).exists()
+
+
+def test_a_path_with_quotes_can_be_written(tmp_path: Path) -> None:
+    file = tmp_path / "it's.parquet"
+    with database() as base:
+        base.execute(f"COPY (SELECT 1 AS one) TO {quoted(file)} (FORMAT parquet)")
+    assert pq.read_table(file).to_pylist() == [{"one": 1}]
