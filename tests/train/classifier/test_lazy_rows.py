@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 
+from immr.train.classifier import lazy_rows, row_optimizers
 from immr.train.classifier.lazy_rows import LazyRows
 from immr.train.classifier.row_optimizers import HORIZON, AdamW, RowAdagrad, Sgd
 
@@ -83,17 +84,21 @@ def test_float32_stays_close(rule):
 
 
 @pytest.mark.parametrize("rule", [Sgd(0.9, 0.01), AdamW(epsilon=1e-30)])
-def test_the_tables_of_missed_steps_are_bounded(rule):
+def test_the_tables_of_missed_steps_are_bounded(rule, monkeypatch):
+    horizon = 128
+    for module in (lazy_rows, row_optimizers):
+        monkeypatch.setattr(module, "HORIZON", horizon)
     lazy = LazyRows(torch.randn(9, 2, dtype=torch.float64), rule)
     again = LazyRows(lazy.rows_RD.clone(), type(rule)(**_arguments(rule)))
     sampled_S = torch.tensor([4])
-    for step in range(HORIZON + 3):
+    for step in range(horizon + 3):
         gradient_SD = torch.full((1, 2), float(step % 3 - 1), dtype=torch.float64)
         for rows in (lazy, again):
             rows.step(sampled_S, rows.read(sampled_S), gradient_SD, 0.01)
-        if step % 1000 == 0:
+        if step % 30 == 0:
             again.settle()
-    assert lazy.done == HORIZON + 3
+    assert (lazy.done, lazy.since) == (horizon + 3, 3)
+    assert torch.iinfo(lazy.touched_R.dtype).max >= HORIZON
     for rows in (lazy, again):
         rows.settle()
     torch.testing.assert_close(lazy.rows_RD, again.rows_RD, rtol=1e-10, atol=1e-13)

@@ -43,22 +43,22 @@ def test_steps_too_small_for_bfloat16_add_up():
 
 @pytest.mark.parametrize("optimizer", ["adagrad", "sgd", "adamw"])
 def test_a_classifier_with_bfloat16_rows_learns_as_well_as_with_float32(optimizer):
-    """Noisy points around 300 centres; each step has 50 classes and samples 20 % of the others."""
+    """Noisy points around 100 centres; each step has 30 classes and samples 20 % of the others."""
     generator = _dice()
-    centres_CD = F.normalize(torch.randn(300, 16, generator=generator), dim=-1)
+    centres_CD = F.normalize(torch.randn(100, 16, generator=generator), dim=-1)
 
     def points(labels_B: torch.Tensor) -> torch.Tensor:
         noise_BD = 0.1 * torch.randn(len(labels_B), 16, generator=generator)
         return F.normalize(centres_CD[labels_B] + noise_BD, dim=-1)
 
-    batches = [(points(labels), labels) for labels in torch.randint(300, (600, 50), generator=generator)]
-    tested_B = torch.arange(300).repeat(10)
+    batches = [(points(labels), labels) for labels in torch.randint(100, (300, 30), generator=generator)]
+    tested_B = torch.arange(100).repeat(30)
     tested_BD = points(tested_B)
     right = {}
     for kind in ("float32", "bfloat16"):
         recipe = TrainRecipe(negative_rate=0.2, classifier_optimizer=optimizer, scale=16.0)
         recipe = dataclasses.replace(recipe, classifier_rows=kind)
-        classifier = make_classifier(recipe, Shard(300, 16, World()))
+        classifier = make_classifier(recipe, Shard(100, 16, World()))
         assert isinstance(classifier, SampledClassifier)
         for step, (points_BD, labels_B) in enumerate(batches):
             classifier(points_BD.clone().requires_grad_(), labels_B, step).mean().backward()
