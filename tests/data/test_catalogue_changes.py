@@ -64,3 +64,26 @@ def test_ids_of_invalid_rows_are_listed(tmp_path: Path) -> None:
         "008,A pear,,Fruit,pear.jpg,gratis,2025-01-01\n"
     )
     assert listed_ids(Shop.catalogue(tmp_path / "items.csv")) == {"007", "008"}
+
+
+def test_empty_values_and_further_pictures_are_compared(tmp_path: Path) -> None:
+    same = {"stock": None, "images": '["/side.jpg"]'}
+    before = written(
+        tmp_path / "before.parquet", rows("a", "b", **same) + rows("c", "d", stock=1.0, images="[]")
+    )
+    later = rows("a", **same) + rows("b", stock=None, images='["/sole.jpg"]')
+    later += rows("c", stock=None, images="[]") + rows("d", stock=1.0, images="[]")
+    changes = changes_between(before, written(tmp_path / "after.parquet", later), {"a", "b", "c", "d"})
+    assert [(item.item_id, item.images, item.stock) for item in changes.items] == [
+        ("b", ("/sole.jpg",), None),
+        ("c", (), None),
+    ]
+    assert changes.items[0].updated_at == later[1]["updated_at"]
+
+
+def test_every_item_is_a_change_if_the_earlier_file_lacks_a_column(tmp_path: Path) -> None:
+    before = written(tmp_path / "before.parquet", rows("a", "b"))  # of a release without stock
+    after = written(tmp_path / "after.parquet", rows("a", "c", stock=1.0))
+    changes = changes_between(before, after, {"a", "b", "c"})
+    assert [item.item_id for item in changes.items] == ["a", "c"]
+    assert changes.after.select(["item_id", "stock"]).to_pylist()[-1] == {"item_id": "b", "stock": None}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,10 +15,15 @@ from immr.data.attributes import item_of
 from immr.data.column_types import convert
 from immr.data.contract import ITEMS
 from immr.data.sources.shop import Shop
+from immr.storage.database import database, quoted
 from immr.types import Item
 
-_ADDED = ("class_id", "unseen")  # by governance; classes are numbered afresh in each training set
+if TYPE_CHECKING:
+    import duckdb
+
+_ADDED = {"class_id", "unseen"}  # by governance; classes are numbered afresh in each training set
 _SHA = "image_sha256"
+_BATCH = 10_000  # rows as Python objects at a time
 
 
 @dataclass(frozen=True)
@@ -38,19 +43,27 @@ def changes_between(before: Path, after: Path, listed: Set[str]) -> CatalogueCha
         after: the later file.
         listed: every item_id of the shop's table. An item whose row is listed but was rejected stays as it was.
     """
-    old_table, new_table = pq.read_table(before), pq.read_table(after)
-    old, new = _rows(old_table), _rows(new_table)
+    names, earlier_names = (sorted(set(pq.read_schema(file).names) - _ADDED) for file in (after, before))
+    columns = ", ".join(names)
+    same = f"EXCEPT SELECT {columns} FROM read_parquet({quoted(before)})" if names == earlier_names else ""
+    with database() as base:
+        changed = _ids(
+            base, f"SELECT item_id FROM (SELECT {columns} FROM read_parquet({quoted(after)}) {same})"
+        )
+        gone = _ids(
+            base,
+            f"SELECT item_id FROM read_parquet({quoted(before)}) AS earlier "
+            f"ANTI JOIN read_parquet({quoted(after)}) USING (item_id)",
+        )
+    kept = [item_id for item_id in gone if item_id in listed]
+    deleted = [item_id for item_id in gone if item_id not in listed]
     items = [
-        item_of({name: value for name, value in row.items() if name != _SHA})
-        for item_id, row in new.items()
-        if row != old.get(item_id)
+        item_of({name: row[name] for name in names if name != _SHA})
+        for batch in _rows(after, changed).to_batches(_BATCH)
+        for row in batch.to_pylist()
     ]
-    gone = old.keys() - new.keys() - listed
-    kept = pc.is_in(
-        old_table["item_id"], value_set=pa.array(sorted((old.keys() & listed) - new.keys()), pa.string())
-    )
-    rows = pa.concat_tables([new_table, old_table.filter(kept)], promote_options="default")
-    return CatalogueChanges(items, sorted(gone), rows)
+    rows = pa.concat_tables([pq.read_table(after), _rows(before, kept)], promote_options="default")
+    return CatalogueChanges(items, deleted, rows)
 
 
 def listed_ids(shop: Shop) -> set[str]:
@@ -67,6 +80,10 @@ def listed_ids(shop: Shop) -> set[str]:
     }
 
 
-def _rows(table: pa.Table) -> dict[str, dict[str, Any]]:
-    names = [name for name in table.column_names if name not in _ADDED]
-    return {row["item_id"]: row for row in table.select(names).to_pylist()}
+def _ids(base: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
+    return [item_id for (item_id,) in base.execute(f"{sql} ORDER BY item_id").fetchall()]
+
+
+def _rows(file: Path, item_ids: Sequence[str]) -> pa.Table:
+    """The rows of these items, in the order of the file."""
+    return pq.read_table(file, filters=pc.field("item_id").isin(pa.array(item_ids, pa.string())))
