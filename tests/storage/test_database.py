@@ -22,3 +22,11 @@ def test_a_path_with_quotes_can_be_written(tmp_path: Path) -> None:
     with database() as base:
         base.execute(f"COPY (SELECT 1 AS one) TO {quoted(file)} (FORMAT parquet)")
     assert pq.read_table(file).to_pylist() == [{"one": 1}]
+
+
+def test_its_memory_is_limited_by_its_threads() -> None:
+    with database() as base:
+        [(limit, threads)] = base.execute(
+            "SELECT parse_formatted_bytes(current_setting('memory_limit')), current_setting('threads')"
+        ).fetchall()
+    assert 0 < limit <= threads * 2**30

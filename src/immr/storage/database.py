@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import duckdb
 
+# DuckDB's manual advises 1 to 4 GB for each thread; with less than 125 MB, some queries fail instead of spilling
+_LIMIT = """SELECT least(parse_formatted_bytes(current_setting('memory_limit')),
+    current_setting('threads') * 1024 * 1024 * 1024)"""
+
 
 @contextmanager
 def database() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database in memory; beyond DuckDB's limit, 80 % of the machine's memory, it may spill to a temporary folder.
-
-    A limit of our own is not set: with a low one, the sum of a long log by query fails instead of spilling.
-    """
+    """A database in memory; beyond 1 GiB for each thread, and at most 80 % of the machine's memory, it spills to
+    a temporary folder."""
     import duckdb
 
     with (
         TemporaryDirectory(prefix="immr-duckdb-") as folder,
         duckdb.connect(config={"preserve_insertion_order": False, "temp_directory": folder}) as base,
     ):
+        [(limit,)] = base.execute(_LIMIT).fetchall()
+        base.execute(f"SET memory_limit = '{limit}B'")
         yield base
 
 
