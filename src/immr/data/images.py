@@ -193,6 +193,8 @@ def _loaded(image: Image.Image, content: bytes, min_side_px: int | None) -> tupl
         return image, None if frame == (0, 0, *image.size) else frame
     if min_side_px and not jpeg.is_lossless(content):
         image.draft("RGB", (min_side_px, min_side_px))
+    if (written := jpeg.without_filling(content)) is not None and not written.endswith(_END_OF_JPEG):
+        return _completed(written, min_side_px), None  # zeros are valid code words, so they decode to grey
     try:
         image.load()
     except OSError:

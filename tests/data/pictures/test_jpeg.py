@@ -51,3 +51,22 @@ def test_only_sequential_dct_is_streamed() -> None:
     assert not jpeg.is_streamed(encoded(left_red_right_blue(), "JPEG", progressive=True))
     assert not jpeg.is_streamed(lossless_jpeg(np.zeros((8, 8), dtype=np.uint8)))
     assert not jpeg.is_streamed(sequential[:20])
+
+
+@pytest.mark.parametrize("min_side_px", [None, 32])
+@pytest.mark.parametrize("part", [0.5, 0.9])
+@pytest.mark.parametrize("options", [*KINDS, {"quality": 98, "optimize": True}])
+def test_zeros_in_place_of_the_missing_lines_are_no_lines(
+    options: dict[str, object], part: float, min_side_px: int | None
+) -> None:
+    content = encoded(NOISE, "JPEG", **options)
+    written = round(len(content) * part)
+    with pytest.raises(ImageError, match="truncated"):
+        decode(content[:written] + bytes(len(content) - written), min_side_px)
+
+
+@pytest.mark.parametrize("picture", [NOISE, Image.new("RGB", (800, 800), "white")])
+@pytest.mark.parametrize("options", [*KINDS, {"optimize": True}])
+def test_zeros_behind_the_end_are_harmless(picture: Image.Image, options: dict[str, object]) -> None:
+    content = encoded(picture, "JPEG", **options)
+    assert decode(content + bytes(1000)).tobytes() == decode(content).tobytes()

@@ -7,6 +7,7 @@ _LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _END = b"\xff\xd9"
+_FEWEST_ZEROS = 64
 
 
 def is_lossless(content: bytes) -> bool:
@@ -28,6 +29,15 @@ def endings(content: bytes) -> tuple[bytes, bytes]:
     """
     content = content.rstrip(b"\xff")
     return content + _END, content + b"\xaa" * 512 + _END
+
+
+def without_filling(content: bytes) -> bytes | None:
+    """The content before the zeros at its end; None if there are fewer than 64.
+
+    Zeros stand where a copy or download reserved space and never filled it. They are valid code words, so a decoder
+    makes grey lines of them without an error.
+    """
+    return content.rstrip(b"\0") if content.endswith(bytes(_FEWEST_ZEROS)) else None
 
 
 def _frame_header(content: bytes) -> int | None:
