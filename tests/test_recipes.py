@@ -25,6 +25,27 @@ def test_variations_keep_everything_else() -> None:
     assert (varied.model, varied.governance) == (recipe.model, recipe.governance)
 
 
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("model.image_size_px = 60", "^image_size_px is 60, but .* needs a multiple of 32: take 64"),
+        ("train.fine_tune.image_size_px = 60", "in train.fine_tune, image_size_px is 60"),
+        ("model.image_encoder = 'resnet'", "the image encoder 'resnet' is unknown"),
+        ("model.text_encoder = 'bert'", "the text encoder 'bert' is unknown"),
+    ],
+)
+def test_encoders_are_checked_before_a_step(content: str, fault: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(content)
+    with pytest.raises(RecipeError, match=fault):
+        recipes.check_encoders(recipes.by_name(str(file)))
+
+
+def test_built_in_recipes_pass_the_check_of_encoders() -> None:
+    for name in recipes.RECIPES:
+        recipes.check_encoders(recipes.by_name(name))
+
+
 def test_training_needs_a_process() -> None:
     with pytest.raises(RecipeError, match="at least one process, not 0"):
         recipes.with_processes(recipes.concept(), 0)
@@ -89,6 +110,7 @@ def test_the_command_prints_a_recipe_to_start_from(tmp_path: Path) -> None:
         ("model.dim = 0", r"model\.dim: Input should be greater"),
         ("model.image_size_px = 100000", r"model\.image_size_px: Input should be less"),
         ("gate.confidence = 95", r"gate\.confidence: Input should be less than 1"),
+        ("gate.metric = 'recall@7'", r"line 1: gate\.metric: Input should be 'recall@1', 'recall@5', "),
         ("gate.margin = nan", r"gate\.margin: Input should be"),
         ("ranking.freshness_half_life_days = 0", r"freshness_half_life_days: Input should be greater than 0"),
         ("ranking.text_weight = 1.5", r"ranking\.text_weight: Input should be less"),

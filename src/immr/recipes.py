@@ -285,6 +285,18 @@ def _line_of(text: str, keys: Sequence[str]) -> str:
     return ""
 
 
+def check_encoders(recipe: Recipe) -> None:
+    """Check that the recipe's encoders exist and take pictures of its sizes. Imports torch.
+
+    Raises:
+        RecipeError: They do not; the message names the setting.
+    """
+    from immr.model.encoders import by_name as encoders
+
+    fine_tune = recipe.train.fine_tune
+    encoders.check_encoders(recipe.model, fine_tune.image_size_px if fine_tune else None)
+
+
 def with_processes(recipe: Recipe, processes: int) -> Recipe:
     """The same recipe with another number of training processes.
 

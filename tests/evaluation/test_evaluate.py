@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from immr.data.training_set import LabelledPhoto
 from immr.errors import DataError
 from immr.evaluation.clusters import Clusters
 from immr.evaluation.evaluate import evaluate
-from immr.evaluation.gate_recipe import GateRecipe
+from immr.evaluation.gate_recipe import GateRecipe, Metric
 from immr.evaluation.result import Evaluation
 from immr.types import Item
 
@@ -29,6 +30,10 @@ def test_a_perfect_model(model: Model) -> None:
     assert evaluation.top_right[:, 0].all()
     assert evaluation.top_scores.shape == (60, 5)
     assert evaluation.right_items[13] == "i01"
+
+
+def test_a_recipe_may_name_every_metric_and_no_other(model: Model) -> None:
+    assert set(get_args(Metric)) == set(model(0.0).per_query)
 
 
 def test_any_item_of_the_class_is_right_and_exact_metrics_ask_for_the_named_one(

@@ -204,8 +204,13 @@ def test_evaluations_that_cannot_be_compared_are_refused(model: Model) -> None:
         gate(candidate, dataclasses.replace(candidate, queries=(renamed, *candidate.queries[1:])), RECIPE)
     with pytest.raises(DataError, match="on different documents"):
         gate(candidate, dataclasses.replace(candidate, documents_hash="x"), RECIPE)
-    with pytest.raises(RecipeError, match="'recall@7' was not measured; choose one of: recall@1, "):
-        gate(candidate, None, dataclasses.replace(RECIPE, metric="recall@7"))
+    known = {name: value for name, value in candidate.intervals.items() if not name.startswith("exact_")}
+    with pytest.raises(RecipeError, match="'exact_recall@1' was not measured; choose one of: recall@1, "):
+        gate(
+            dataclasses.replace(candidate, intervals=known),
+            None,
+            dataclasses.replace(RECIPE, metric="exact_recall@1"),
+        )
 
 
 def test_the_verdict_is_reproducible(model: Model) -> None:

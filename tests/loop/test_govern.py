@@ -11,7 +11,7 @@ from immr import recipes
 from immr.datasets import synthetic
 from immr.datasets.simulation import simulate
 from immr.datasets.simulation_recipe import SimulationRecipe
-from immr.errors import CapacityError, ContractError, DataError
+from immr.errors import CapacityError, ContractError, DataError, RecipeError
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.loop.govern import govern
 from immr.machine import capacity
@@ -45,6 +45,12 @@ def test_the_same_data_and_recipe_are_governed_once(parts: Parts, data: Path) ->
     assert (again.folder / "manifest.json").stat().st_mtime_ns == made
     other = replace(RECIPE, governance=replace(RECIPE.governance, group_items=False))
     assert govern(parts, data, other).folder != first.folder
+
+
+def test_a_size_that_the_encoder_cannot_take_is_refused_before_the_work(parts: Parts, data: Path) -> None:
+    with pytest.raises(RecipeError, match="image_size_px is 60"):
+        govern(parts, data, replace(RECIPE, model=replace(RECIPE.model, image_size_px=60)))
+    assert not (parts.settings.work_dir / "training-sets").exists()
 
 
 def test_a_copy_replaces_an_earlier_training_set_and_nothing_else(

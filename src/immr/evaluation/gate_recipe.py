@@ -8,6 +8,20 @@ from typing import Literal
 
 from immr.types import Confidence, Count, CountOrZero, Difference, Seed
 
+Metric = Literal[
+    "recall@1",
+    "recall@5",
+    "recall@10",
+    "mrr@10",
+    "map@10",
+    "ndcg@10",
+    "exact_recall@1",
+    "exact_recall@5",
+    "exact_recall@10",
+    "exact_mrr@10",
+]
+"""What an evaluation measures; the exact metrics only if judgements name items."""
+
 EXACT = "exact_"
 """Prefix of metrics that count only the judgement's own item as right."""
 
@@ -21,7 +35,7 @@ class GateRecipe:
     `slice_clusters` clusters cannot fail.
     """
 
-    metric: str = "recall@1"
+    metric: Metric = "recall@1"
     right: Literal["item", "class"] = "item"  # "item": only the item that a judgement names, where it does
     margin: Difference = -0.05  # lowest acceptable lower bound; 0 asks for a proven gain
     slice_margin: Difference = -0.1  # lowest acceptable mean difference of a slice

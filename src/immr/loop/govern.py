@@ -43,9 +43,11 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
         CapacityError: It needs more memory or disk than is free.
         ContractError: The data violate the contract; the message names the file and column.
         DataError: `out` holds something other than a training set.
+        RecipeError: An encoder is unknown, or does not take pictures of the recipe's size.
     """
     from immr.governance.embedder import FrozenEmbedder
     from immr.governance.govern import govern as build
+    from immr.recipes import check_encoders
 
     settings = parts.settings
     if out is not None:
@@ -59,6 +61,7 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
     if kept.is_dir() and not misses_pictures(kept, settings.pictures_dir):
         log.info("govern: reusing %s, made from the same data and recipe", kept)
     else:
+        check_encoders(recipe)
         _check_capacity(parts, shop, recipe)
         downloads = Downloads(settings.pictures_dir, shop.mapping.pictures)
         build(shop, kept, recipe.governance, settings.engine_url, embedder, downloads)

@@ -93,8 +93,9 @@ def pretrained(parts: Parts, shop: Shop, recipe: Recipe) -> tuple[TrainingSet, M
         ContractError: The items violate the contract, or none has a usable picture.
         RecipeError: The recipe's model has to be trained.
     """
-    from immr.recipes import keep_with
+    from immr.recipes import check_encoders, keep_with
 
+    check_encoders(recipe)
     training_set = _catalogue(parts, shop, recipe)
     key = fingerprint.of_values("pretrained", __version__, READING, training_set.hash, recipe.model)
     if existing := parts.registry.find(key):

@@ -41,11 +41,12 @@ def train(parts: Parts, training_set: TrainingSet, recipe: Recipe, pipeline_run:
 
     Raises:
         CapacityError: It needs more memory or disk than is free.
+        RecipeError: An encoder is unknown, or does not take pictures of the recipe's size.
         TrainingError: A worker failed, or the loss became NaN.
         RegistryError: MLflow does not answer or refuses the version.
     """
     from immr.launch.job_lock import job_lock
-    from immr.recipes import keep_with
+    from immr.recipes import check_encoders, keep_with
 
     key = fingerprint.of_values("train", __version__, READING, training_set.hash, recipe.model, recipe.train)
     with job_lock(_job_folder(parts, key)):
@@ -53,6 +54,7 @@ def train(parts: Parts, training_set: TrainingSet, recipe: Recipe, pipeline_run:
             log.info("train: reusing %s, trained from the same data and recipe", existing.id)
             keep_with(parts.registry, existing, recipe)
             return existing
+        check_encoders(recipe)
         _check_capacity(parts, training_set, recipe)
         job = _job(parts, training_set, recipe, key, pipeline_run)
         try:

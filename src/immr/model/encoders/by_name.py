@@ -78,6 +78,26 @@ def preprocessing_of(recipe: ModelRecipe) -> Preprocessing:
     return replace(spec.preprocessing(recipe.image_size_px), framing=recipe.framing)
 
 
+def check_encoders(recipe: ModelRecipe, fine_tune_px: int | None = None) -> None:
+    """Check, before a step works for hours, that the recipe's encoders exist and take pictures of its size.
+
+    Args:
+        recipe: names the encoders.
+        fine_tune_px: the side of pictures in fine-tuning, if there is any.
+
+    Raises:
+        RecipeError: an encoder is unknown, or a size is not a multiple of its patch size.
+    """
+    preprocessing_of(recipe)
+    if recipe.fusion != "image":
+        text_encoder_spec(recipe.text_encoder)
+    if fine_tune_px is not None:
+        try:
+            preprocessing_of(replace(recipe, image_size_px=fine_tune_px))
+        except RecipeError as error:
+            raise RecipeError(f"in train.fine_tune, {error}") from error
+
+
 def load_image_encoder(name: str, image_size_px: int, weights: Path | None = None) -> nn.Module:
     """A frozen module from pixels (B, 3, S, S) to pooled (B, F) and patch features (B, P, F).
 
