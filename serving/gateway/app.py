@@ -170,7 +170,7 @@ def main() -> int:
                 )
             )
         except ImmrError as error:
-            print(error, file=sys.stderr)
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
             return 1
         config = uvicorn.Config(
             app,

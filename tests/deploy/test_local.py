@@ -133,6 +133,19 @@ def test_a_bento_that_cannot_start_is_explained(deployer: LocalDeployer, tmp_pat
     assert descendants(tmp_path / "deploy") == []
 
 
+def test_a_setting_that_keeps_a_bento_from_starting_is_one_sentence(
+    settings: Settings, tmp_path: Path
+) -> None:
+    environment = {**settings.environment(), "IMMR_THREADS": "many"}
+    deployer = LocalDeployer(tmp_path / "deploy", settings.bento_home, environment, {"champion": 0})
+    deployer.apply(tiny_version.version(), "immr-search:immr-1", "champion")
+    with pytest.raises(DeployError) as raised, deployer.running(ready_timeout_s=280):
+        pass
+    assert str(raised.value).startswith("immr-search:immr-1 cannot start: IMMR_THREADS='many': ")
+    assert str(raised.value).count("\n") == 0
+    assert descendants(tmp_path / "deploy") == []
+
+
 def test_processes_of_a_killed_run_are_found_and_stopped(tmp_path: Path) -> None:
     code = (
         "import os, subprocess, sys\n"

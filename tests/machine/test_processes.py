@@ -37,6 +37,27 @@ def test_a_server_that_exits_at_once_is_reported_with_its_last_lines(tmp_path: P
         pass
 
 
+def test_a_setting_that_keeps_a_server_from_starting_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("immr.errors.SettingsError: of an earlier run\n")
+    wrong = "from immr.errors import SettingsError; raise SettingsError('IMMR_X=1: too small. Unset it.')"
+    with (
+        pytest.raises(DeployError) as raised,
+        processes.serving(["-c", wrong], {}, tmp_path / "log", "http://127.0.0.1:9"),
+    ):
+        pass
+    assert str(raised.value) == f"`python -c {wrong}` cannot start: IMMR_X=1: too small. Unset it."
+
+
+def test_an_exit_is_not_called_a_timeout(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("line of an earlier run\n")
+    with (
+        pytest.raises(DeployError, match="ended with exit code 3 before") as raised,
+        processes.serving(["-c", "raise SystemExit(3)"], {}, tmp_path / "log", "http://127.0.0.1:9"),
+    ):
+        pass
+    assert "earlier run" not in str(raised.value)
+
+
 def test_a_run_reports_its_lines_and_its_failure(tmp_path: Path) -> None:
     lines: list[str] = []
     processes.run(["-c", "print('one'); print('two')"], {}, tmp_path / "log", lines.append)

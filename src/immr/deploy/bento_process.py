@@ -15,6 +15,7 @@ from immr.deploy import marked
 from immr.deploy.deployer import Deployment
 from immr.deploy.readiness import not_ready_because
 from immr.errors import DeployError
+from immr.machine.processes import wrong_setting
 
 log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
@@ -58,12 +59,16 @@ class BentoProcess:
         """Poll /health/ready until the process is ready, or until `deadline` (`time.monotonic`).
 
         Raises:
-            DeployError: The process exited or was not ready in time; the message quotes its last lines.
+            DeployError: A setting keeps it from starting; or it exited or was not ready in time, and the message
+                quotes its last lines.
         """
         while True:
             reason = not_ready_because(self.deployment.url, self.deployment.version_id)
             if reason is None:
                 return
+            # BentoML starts a worker that cannot start over and over, so the process does not exit
+            if wrong := wrong_setting(self.log_file.read_text(errors="replace")):
+                raise DeployError(f"{self.deployment.bento} cannot start: {wrong}")
             if self.popen.poll() is not None:
                 raise self._failure(f"exited with code {self.popen.returncode}")
             if time.monotonic() > deadline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from urllib.request import ProxyHandler, build_opener
 from immr.errors import DeployError
 
 STOP_TIMEOUT_S = 10.0
+_SHOWN_LINES = 20
+_WRONG_SETTING = re.compile(r"^(?:immr\.errors\.)?SettingsError: (.+)$", re.MULTILINE)
 
 
 def run(
@@ -64,12 +67,25 @@ def serving(
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as log:
+        begin = log.tell()
         process = _start(command, environment, log, folder)
     try:
-        _wait_until_ready(process, command, log_file, ready_url, time.monotonic() + timeout_s)
+        if failure := _failure(process, ready_url, time.monotonic() + timeout_s):
+            output = log_file.read_bytes()[begin:].decode(errors="replace")
+            called = f"`python {' '.join(command)}`"
+            if wrong := wrong_setting(output):
+                raise DeployError(f"{called} cannot start: {wrong}")
+            last = "\n".join(output.splitlines()[-_SHOWN_LINES:])
+            raise DeployError(f"{called} {failure}. {log_file} ends with:\n{last}")
         yield
     finally:
         stop(process)
+
+
+def wrong_setting(output: str) -> str:
+    """The sentence about the setting that kept a process from starting; empty if its output has none."""
+    found = _WRONG_SETTING.findall(output)
+    return str(found[-1]) if found else ""
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -103,15 +119,13 @@ def _start(
     )
 
 
-def _wait_until_ready(
-    process: subprocess.Popen[bytes], command: Sequence[str], log_file: Path, url: str, deadline: float
-) -> None:
+def _failure(process: subprocess.Popen[bytes], url: str, deadline: float) -> str:
+    """What kept a process from answering at its URL; empty once it answers."""
     opener = build_opener(ProxyHandler({}))  # no proxy between processes of one machine
     while process.poll() is None and time.monotonic() < deadline:
         with suppress(OSError), opener.open(url, timeout=2):  # HTTPError and URLError are OSErrors
-            return
+            return ""
         time.sleep(0.2)
-    last = "\n".join(log_file.read_text(errors="replace").splitlines()[-20:])
-    raise DeployError(
-        f"`python {' '.join(command)}` was not ready at {url} in time. {log_file} ends with:\n{last}"
-    )
+    if process.returncode is not None:
+        return f"ended with exit code {process.returncode} before it was ready at {url}"
+    return f"was not ready at {url} in time"
