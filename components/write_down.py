@@ -23,6 +23,8 @@ def write_down(changed_uri: str, deleted_uri: str, counts: dsl.Output[dsl.Metric
     counts.log_metric("changed", written.changed)
     counts.log_metric("deleted", written.deleted)
     print(f"{written.changed} items changed, {written.deleted} deleted")
+    if written.unknown:
+        print(f"{len(written.unknown)} deletes of items that no version has, such as {written.unknown[0]}")
     for reason, rows in written.rejected.items():
         print(f"rejected: {reason} ({rows} rows), such as {', '.join(written.examples.get(reason, ()))}")
         counts.log_metric(f"rejected: {reason}", rows)

@@ -18,5 +18,11 @@ def test_ids_and_errors_are_printed_whole(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(items, "ask", lambda *_: Answer((progress,), unknown=(item_id,)))
     done = CliRunner().invoke(app, ["items", "delete", item_id], env={"IMMR_HOME": str(tmp_path)})
     assert done.exit_code == 0
-    assert f"{item_id} is not in the catalogue, so there is nothing to delete\n" in done.stderr
+    assert f"{item_id} is not in the catalogue: nothing was deleted\n" in done.stderr
     assert error in done.stdout
+
+
+def test_an_empty_home_is_a_sentence_not_an_empty_table(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["items", "status"], env={"IMMR_HOME": str(tmp_path)})
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "no version has a collection yet" in done.stderr

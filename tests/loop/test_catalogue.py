@@ -271,9 +271,8 @@ class Governed:
         return {item.item_id: str(item.attributes[CLASS]) for item in self.items if item.item_id in item_ids}
 
 
-def test_an_unknown_item_is_named_when_it_is_deleted(settings: Settings) -> None:
-    parts = connect(settings)
-    assert catalogue.unknown(parts, ["nowhere"]) == []  # the training set is elsewhere: it may have the item
+def govern_here(settings: Settings) -> None:
+    """Write the versions' training set to this home."""
     folder = settings.work_dir / "training-sets" / "here"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text('{"hash": "m"}')
@@ -282,6 +281,12 @@ def test_an_unknown_item_is_named_when_it_is_deleted(settings: Settings) -> None
         {name: getattr(each, name) for name in columns} | {"class_id": 0} for each in items(settings.home)
     ]
     pq.write_table(pa.Table.from_pylist(rows), folder / "items.parquet")
+
+
+def test_an_unknown_item_is_named_when_it_is_deleted(settings: Settings) -> None:
+    parts = connect(settings)
+    assert catalogue.unknown(parts, ["nowhere"]) == []  # the training set is elsewhere: it may have the item
+    govern_here(settings)
     assert catalogue.unknown(parts, ["red", "nowhere"]) == ["nowhere"]
     for nothing in ("nowhere", "red"):  # red is deleted by then
         done = CliRunner(env=settings.environment()).invoke(
@@ -290,6 +295,15 @@ def test_an_unknown_item_is_named_when_it_is_deleted(settings: Settings) -> None
         assert done.exit_code == 0
         assert done.stderr.count("is not in the catalogue") == (1 if nothing == "nowhere" else 2)
         assert f"{nothing} is not in the catalogue" in done.stderr
+
+
+def test_deletes_of_unknown_items_do_not_count_as_deletes(settings: Settings, tmp_path: Path) -> None:
+    parts = connect(settings)
+    govern_here(settings)
+    (tmp_path / "gone.csv").write_text("item_id\nred\nnowhere\n")
+    written = catalogue.write_down(parts, None, tmp_path / "gone.csv")
+    assert (written.deleted, written.unknown) == (1, ["nowhere"])
+    assert catalogue.outbox(parts).last_of("nowhere") is not None  # a version in the making may have it
 
 
 def test_an_item_with_an_unusable_picture_is_rejected_by_name_and_its_document_stays(

@@ -75,7 +75,7 @@ def items_delete(
     """
     answer = _done(ctx, Request("delete", item_ids=tuple(item_ids)))
     for item_id in answer.unknown:
-        note(f"{item_id} is not in the catalogue, so there is nothing to delete")
+        note(f"{item_id} is not in the catalogue: nothing was deleted")
     _show(answer.progress, as_csv, parquet, as_json)
 
 
@@ -94,7 +94,7 @@ def items_deliver(
 def items_status(
     ctx: typer.Context, as_csv: AsCsv = False, parquet: ParquetFile = None, as_json: AsJson = False
 ) -> None:
-    """Show how many changes each version's collection has; exit 1 while changes wait for a live version.
+    """Show how far delivery to each version's collection is; exit 1 while changes wait for a live version.
 
     Example: immr items status --json
     """
@@ -117,11 +117,14 @@ def _show(progress: Sequence[Progress], as_csv: bool, parquet: Path | None, as_j
         pass
     elif as_json:
         print_json(rows)
+    elif not rows:
+        note("no version has a collection yet: run `immr index build` or `immr start` first")
     else:
-        table = Table("version", "live", "changes delivered", "in searches", "waiting", "error")
+        # numbers of changes, not of changed items: the delete of an item that no version has is a change too
+        table = Table("version", "live", "has changes up to", "in searches", "waiting", "error")
         for each in progress:
-            searched = "as delivered" if each.searched is None else f"{min(each.searched, each.latest):,}"
-            delivered = f"{each.delivered:,} of {each.latest:,}"
+            searched = "as delivered" if each.searched is None else f"no. {min(each.searched, each.latest):,}"
+            delivered = f"no. {each.delivered:,} of {each.latest:,}"
             live = "yes" if each.live else ""
             table.add_row(each.version_id, live, delivered, searched, f"{each.waiting:,}", escape(each.error))
         print_table(table)

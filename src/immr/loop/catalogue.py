@@ -44,7 +44,8 @@ class Written:
     """Durable changes: counts by kind, rejected rows by reason with examples, and the sequence of the last change."""
 
     changed: int
-    deleted: int
+    deleted: int  # of items that some version may have
+    unknown: Sequence[str]  # the others; recorded too, because a version that is being made may have them
     rejected: Mapping[str, int]
     examples: Mapping[str, Sequence[str]]
     sequence: int
@@ -118,9 +119,11 @@ def write_down(parts: Parts, changed: Path | None, deleted: Path | None) -> Writ
         raise ContractError(
             f"{both[0]} is both changed and deleted ({len(both)} such items): remove it from one of the files"
         )
+    nowhere = unknown(parts, gone)
     sequence = outbox(parts).append(items, gone)
     counts = admitted.counts if admitted else TableCounts(0, 0, {})
-    return Written(len(items), len(gone), counts.rejected, counts.examples, sequence)
+    deleted = len(gone) - len(nowhere)
+    return Written(len(items), deleted, nowhere, counts.rejected, counts.examples, sequence)
 
 
 def deliver(parts: Parts) -> list[Progress]:
