@@ -122,8 +122,8 @@ def write_down(parts: Parts, changed: Path | None, deleted: Path | None) -> Writ
     nowhere = unknown(parts, gone)
     sequence = outbox(parts).append(items, gone)
     counts = admitted.counts if admitted else TableCounts(0, 0, {})
-    deleted = len(gone) - len(nowhere)
-    return Written(len(items), deleted, nowhere, counts.rejected, counts.examples, sequence)
+    found = len(gone) - len(nowhere)
+    return Written(len(items), found, nowhere, counts.rejected, counts.examples, sequence)
 
 
 def deliver(parts: Parts) -> list[Progress]:
