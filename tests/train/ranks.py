@@ -67,6 +67,7 @@ def _rank(rank: int, module: str, arguments: list[str]) -> int:
 
 def _main(module: str, *arguments: str) -> None:
     importlib.import_module(module)
+    importlib.import_module("torch._dynamo")  # as torch's optimizers do at their first use: 2 s for each rank
     running = set()
     for rank in range(int(os.environ["WORLD_SIZE"])):
         if not (child := os.fork()):
