@@ -30,3 +30,10 @@ def test_a_value_without_content_is_refused() -> None:
 def test_a_file_counts_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"same")
     assert fingerprint.of_file(tmp_path / "a") == fingerprint.of_bytes(b"same")
+
+
+@pytest.mark.parametrize("after", [(), (3, [4.5])])
+@pytest.mark.parametrize("many", [[], [{"b": "ä", "a": 1}], [1, Box(1.0, Path("x"))]])
+def test_many_values_count_as_a_list_of_them(many: list[object], after: tuple[object, ...]) -> None:
+    expected = fingerprint.of_values("words", None, many, *after)
+    assert fingerprint.of_many(("words", None), iter(many), after) == expected

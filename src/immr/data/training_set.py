@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import compress
@@ -38,6 +38,7 @@ HELD_OUT = "held out for judgement"
 """The reason under which governance takes photos out of training to evaluate versions."""
 _REASONS = 4  # in a sentence
 _SHA = "image_sha256"
+_BATCH = 10_000  # rows
 _PICTURES = "../../../pictures"  # from IMMR_HOME/work/training-sets/KEY, where training sets are kept
 
 
@@ -126,7 +127,7 @@ class TrainingSet:
         may_lack = ("stock", "attributes", "images")
         columns = [name for name in Item.__dataclass_fields__ if name in there or name not in may_lack]
         pictures_dir = self._pictures_dir
-        items = [item_kept_here(item_of(row), pictures_dir) for row in self._rows("items", columns)]
+        items = (item_kept_here(item_of(row), pictures_dir) for row in self._rows("items", columns))
         return [
             replace(item, attributes={**item.attributes, CLASS: str(class_id)})
             for item, class_id in zip(items, self.item_classes, strict=True)
@@ -197,11 +198,10 @@ class TrainingSet:
         values: list[Any] = pq.read_table(self.folder / f"{table}.parquet", columns=[name])[name].to_pylist()
         return values
 
-    def _rows(self, table: str, columns: list[str]) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = pq.read_table(
-            self.folder / f"{table}.parquet", columns=columns
-        ).to_pylist()
-        return rows
+    def _rows(self, table: str, columns: list[str]) -> Iterator[dict[str, Any]]:
+        with pq.ParquetFile(self.folder / f"{table}.parquet") as file:
+            for batch in file.iter_batches(_BATCH, columns=columns):
+                yield from batch.to_pylist()
 
     @property
     def _pictures_dir(self) -> Path:

@@ -159,8 +159,8 @@ def _check(
             f"{side} embeddings of shape {embeddings.shape} do not match {len(rows)} {what}: "
             "encode each exactly once"
         )
-    lengths = np.linalg.norm(embeddings, axis=1)
-    bad = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
+    lengths_N = metrics.lengths(embeddings)
+    bad = np.flatnonzero(~np.isfinite(lengths_N) | (lengths_N == 0))
     if bad.size:
         raise DataError(
             f"{bad.size} {side} embeddings are zero or not finite, the first in row {bad[0]}: "

@@ -12,6 +12,7 @@ import numpy as np
 
 from immr.evaluation import metrics
 from immr.evaluation.metrics import BoolArray, IntArray
+from immr.storage.scratch import scratch
 from immr.types import FloatArray
 
 MAX_CELLS = 16_000_000  # queries × documents scored at a time: about 250 MB with temporaries
@@ -51,7 +52,8 @@ def exact_search(
         pictures_N: how many rows each document has, one after the other; its best one counts. None: one each.
         max_cells: limit on queries × documents scored at a time; one query is the smallest block.
     """
-    queries_QD, documents_PD = metrics.unit_rows(queries_QD), metrics.unit_rows(documents_PD)
+    queries_QD = metrics.unit_rows(queries_QD)
+    documents_PD = metrics.unit_rows(documents_PD, scratch(documents_PD.shape))
     block = max(1, max_cells // len(documents_PD))
     parts = [
         _search_block(

@@ -23,12 +23,21 @@ IntArray = npt.NDArray[np.int64]
 RECALL_CUTS = (1, 5, 10)
 RANK_CUT = 10
 NEVER = 2**31 - 1  # rank of a query without a relevant document: beyond every cut-off
+_BLOCK = 16_384  # rows
 _DECIMALS = 6  # twin documents differ by the matrix product's rounding, so closer scores count as a tie
 
 
-def unit_rows(rows_ND: FloatArray) -> FloatArray:
-    """(N, D) float32 rows of length one; no row may be zero."""
-    return np.asarray(rows_ND / np.linalg.norm(rows_ND, axis=1, keepdims=True), dtype=np.float32)
+def lengths(rows_ND: FloatArray) -> FloatArray:
+    """(N,) Euclidean; in blocks, because the norm makes an array of squares."""
+    parts = np.array_split(rows_ND, len(rows_ND) // _BLOCK + 1)
+    return np.concatenate([np.linalg.norm(part, axis=1) for part in parts])
+
+
+def unit_rows(rows_ND: FloatArray, out_ND: FloatArray | None = None) -> FloatArray:
+    """(N, D) float32 rows of length one, in `out_ND` if it is given; no row may be zero."""
+    unit_ND = np.empty(rows_ND.shape, np.float32) if out_ND is None else out_ND
+    np.divide(rows_ND, lengths(rows_ND)[:, None], out=unit_ND, casting="same_kind")
+    return unit_ND
 
 
 def cosine_scores(query_QD: FloatArray, document_ND: FloatArray) -> FloatArray:

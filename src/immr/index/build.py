@@ -7,7 +7,7 @@ import logging
 
 from immr.errors import IndexMismatchError
 from immr.index.binding import Binding
-from immr.index.documents import Documents
+from immr.index.documents import Documents, payload
 from immr.index.engines.engine import EXACT, Engine
 from immr.index.recall import recall_at_k, sample_rows
 from immr.index.vector_index import EVERYTHING
@@ -38,7 +38,7 @@ def fill(engine: Engine, documents: Documents, batch_points: int = BATCH_POINTS)
                 engine.put(
                     [documents.ids[row] for row in rows],
                     [documents.embeddings(row) for row in rows],
-                    [documents.payloads[row] for row in rows],
+                    [payload(documents.items[row]) for row in rows],
                 )
             progress.advance(len(ids))
 

@@ -31,14 +31,14 @@ class Documents:
 
     Attributes:
         ids: (N,) of the points.
-        payloads: (N,) of the points.
+        items: (N,) of the points, whose payloads are made from them in batches.
         embeddings_PD: (P, D) unit rows; those of a point are one after the other.
         first_N: (N + 1,) the first row of each point, then P.
         binding: of the content.
     """
 
     ids: list[str]
-    payloads: list[dict[str, Any]]
+    items: list[Item]
     embeddings_PD: FloatArray
     first_N: npt.NDArray[np.intp]
     binding: Binding
@@ -74,21 +74,23 @@ class Documents:
             raise ContractError(f"no items to index for {version.id}: check the items table")
         first_N = check(version, items, embeddings_PD, pictures_N)
         order = sorted(range(len(items)), key=lambda row: items[row].item_id)
-        payloads = [payload(items[row]) for row in order]
+        ordered = [items[row] for row in order]
         several = len(embeddings_PD) > len(items)
-        rows_P = [each for row in order for each in range(first_N[row], first_N[row + 1])]
-        ordered_PD = np.ascontiguousarray(embeddings_PD[rows_P], dtype=np.float32)
+        ordered_PD = np.ascontiguousarray(embeddings_PD, dtype=np.float32)
+        if order != list(range(len(items))):  # a training set is in order: no copy
+            rows_P = [each for row in order for each in range(first_N[row], first_N[row + 1])]
+            ordered_PD = ordered_PD[rows_P]
         ordered_first_N = np.concatenate([[0], np.cumsum(np.diff(first_N)[order])])
         # the sequence is part of the hash because a content absorbs later changes in place: one built from
         # the same items earlier may differ by now
-        content = fingerprint.of_values(
-            _FORMAT,
-            version.id,
-            version.preprocessing_hash,
-            payloads,
-            fingerprint.of_bytes(ordered_PD.tobytes()),
-            sequence,
-            *([ordered_first_N.tolist()] if several else []),
+        content = fingerprint.of_many(
+            (_FORMAT, version.id, version.preprocessing_hash),
+            map(payload, ordered),
+            (
+                fingerprint.of_bytes(ordered_PD.data),
+                sequence,
+                *([ordered_first_N.tolist()] if several else []),
+            ),
         )
         binding = Binding(
             version.id,
@@ -101,8 +103,8 @@ class Documents:
             words=True,
             several_pictures=several,
         )
-        ids = [point_id(items[row].item_id) for row in order]
-        return cls(ids, payloads, ordered_PD, ordered_first_N, binding)
+        ids = [point_id(item.item_id) for item in ordered]
+        return cls(ids, ordered, ordered_PD, ordered_first_N, binding)
 
 
 def payload_key(name: str) -> str:

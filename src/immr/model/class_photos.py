@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from immr.model.card import CLASS_PHOTOS
+from immr.storage.scratch import scratch
 from immr.types import FloatArray
 
 _SHARE = 0.25  # of class and document in the row of a photo
@@ -76,22 +77,24 @@ class ClassPhotos:
             given row.
         """
         end_C = np.cumsum(self.count_C)
-        parts, photos, counts_N = [rows_PD[:0]], [np.zeros(0, dtype=np.int64)], []
-        place = 0
+        found_PD = scratch((len(rows_PD) + self.number_of(item_ids), rows_PD.shape[1]))
+        photo_P, counts_N = np.full(len(found_PD), -1), []
+        read = written = 0
         for item_id, pictures in zip(item_ids, pictures_N, strict=True):
-            own_PD = rows_PD[place : place + pictures]
-            place += pictures
-            number = self.class_of.get(item_id)
-            parts.append(own_PD)
-            photos.append(np.full(pictures, -1))
+            own_PD = rows_PD[read : read + pictures]
+            read += pictures
+            found_PD[written : written + pictures] = own_PD
             counts_N.append(pictures)
+            number = self.class_of.get(item_id)
             if number is not None:
                 places = np.arange(end_C[number] - self.count_C[number], end_C[number])
                 photos_PD = self.rows_PD[places]
-                parts.append(_unit(photos_PD + _SHARE * _unit(_unit(photos_PD.sum(0)) + own_PD[0])))
-                photos.append(places)
+                added = slice(written + pictures, written + pictures + len(places))
+                found_PD[added] = _unit(photos_PD + _SHARE * _unit(_unit(photos_PD.sum(0)) + own_PD[0]))
+                photo_P[added] = places
                 counts_N[-1] += len(places)
-        return np.concatenate(parts), counts_N, np.concatenate(photos)
+            written += counts_N[-1]
+        return found_PD, counts_N, photo_P
 
 
 def _unit(rows_PD: FloatArray) -> FloatArray:

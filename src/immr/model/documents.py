@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from immr.machine.progress_bar import ProgressBar
 from immr.model.card import TOWERS, Card, tuned_weights
+from immr.storage.scratch import scratch
 from immr.types import FloatArray, Item
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ def encode_pictures(
     rows_PD, pictured_P = encode_each(folder, by_picture, cache_dir, loading=loading, hashes=hashes)
     kept_P = is_main_P | pictured_P
     number_P = np.cumsum(is_main_P)[kept_P] - 1  # of the item
-    found = PictureEmbeddings(rows_PD[kept_P], np.bincount(number_P, minlength=len(items)).tolist())
+    if not kept_P.all():
+        rows_PD = rows_PD[kept_P]
+    found = PictureEmbeddings(rows_PD, np.bincount(number_P, minlength=len(items)).tolist())
     photos = (loading or FRESH).class_photos(folder)
     if photos is None:
         return found
@@ -129,7 +132,8 @@ def encode_each(
         features.compute_replaced(items, ["fit"], share)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     towers = loading.towers(recipe, folder / TOWERS).to(device)
-    parts, pictured = [], []
+    rows_ND = scratch((len(items), recipe.embedding_dim))
+    pictured_N = np.zeros(len(items), dtype=bool)
     with torch.inference_mode(), ProgressBar("encoding", len(items), "documents") as progress:
         for start in range(0, len(items), _BATCH):
             batch = items[start : start + _BATCH]
@@ -139,7 +143,7 @@ def encode_each(
             if recipe.photos_per_class:
                 as_photos_BD = towers.query(found.pictures_BF) * found.has_picture_B[:, None]
                 rows_BD = torch.nn.functional.normalize(rows_BD + as_photos_BD, dim=-1)
-            parts.append(rows_BD.cpu())
-            pictured.append(found.has_picture_B.cpu().numpy())
+            rows_ND[start : start + len(batch)] = rows_BD.cpu()
+            pictured_N[start : start + len(batch)] = found.has_picture_B.cpu()
             progress.advance(len(batch))
-    return torch.cat(parts).numpy(), np.concatenate(pictured)
+    return rows_ND, pictured_N

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 
-def of_bytes(content: bytes) -> str:
+def of_bytes(content: bytes | memoryview) -> str:
     """SHA-256 of bytes, hex."""
     return hashlib.sha256(content).hexdigest()
 
@@ -26,7 +27,26 @@ def of_values(*values: Any) -> str:
     Raises:
         TypeError: a value of another type, whose hash would depend on its address.
     """
-    return of_bytes(json.dumps(values, sort_keys=True, default=_plain, ensure_ascii=False).encode())
+    return of_bytes(_json(values))
+
+
+def of_many(before: Sequence[Any], many: Iterable[Any], after: Sequence[Any]) -> str:
+    """`of_values(*before, [*many], *after)`, without holding all of them.
+
+    Raises:
+        TypeError: as `of_values`.
+    """
+    digest = hashlib.sha256()
+    for start, values, end in (("[", before, ", ["), ("", many, "]"), (", " if after else "", after, "]")):
+        digest.update(start.encode())
+        for number, value in enumerate(values):
+            digest.update((", " if number else "").encode() + _json(value))
+        digest.update(end.encode())
+    return digest.hexdigest()
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, default=_plain, ensure_ascii=False).encode()
 
 
 def _plain(value: Any) -> Any:
