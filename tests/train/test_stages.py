@@ -52,8 +52,15 @@ def _tuned(
     return trainer, trainer.fine_tune(checkpoints, None, cache_dir, pixels_url)
 
 
-def test_only_the_late_stages_learn_and_the_curves_continue(arrays, cache_dir, tmp_path):
-    trainer, encoder = _tuned(arrays, cache_dir, tmp_path)
+@pytest.fixture(scope="module")
+def unbroken(arrays, cache_dir, tmp_path_factory) -> tuple[Trainer, torch.nn.Module, Path]:
+    """A run with its checkpoints, to compare with and to copy."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    return *_tuned(arrays, cache_dir, folder), folder
+
+
+def test_only_the_late_stages_learn_and_the_curves_continue(unbroken):
+    trainer, encoder, _ = unbroken
     assert len(trainer.curves["loss"]) == 3
     pretrained = load_image_encoder(MODEL.image_encoder, 32)
     same = [
@@ -65,21 +72,23 @@ def test_only_the_late_stages_learn_and_the_curves_continue(arrays, cache_dir, t
     assert all(torch.equal(ours, theirs) for ours, theirs in buffers), "statistics of batch norm stay"
 
 
-def test_it_resumes_from_any_checkpoint_like_an_uninterrupted_run(arrays, cache_dir, tmp_path):
-    unbroken, encoder = _tuned(arrays, cache_dir, tmp_path)
+def test_it_resumes_from_any_checkpoint_like_an_uninterrupted_run(arrays, cache_dir, unbroken, tmp_path):
+    trainer, encoder, folder = unbroken
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     kept = sorted(path.name for path in (tmp_path / "tune").iterdir())
     assert len(kept) == 2
     resumed, again = _tuned(arrays, cache_dir, tmp_path)
-    assert resumed.curves == unbroken.curves
-    for ours, theirs in ((unbroken.towers, resumed.towers), (encoder, again)):
+    assert resumed.curves == trainer.curves
+    for ours, theirs in ((trainer.towers, resumed.towers), (encoder, again)):
         state = theirs.state_dict()
         assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
 
 
 def test_a_run_that_resumes_with_pictures_from_shards_ends_like_one_from_the_cache(
-    arrays, cache_dir, tmp_path
+    arrays, cache_dir, unbroken, tmp_path
 ):
-    from_cache, encoder = _tuned(arrays, cache_dir, tmp_path)
+    from_cache, encoder, folder = unbroken
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     shutil.rmtree(max((tmp_path / "tune").iterdir()))
     url = (tmp_path / "shards").as_uri()
     from_shards, again = _tuned(arrays, cache_dir, tmp_path, pixels_url=url)
