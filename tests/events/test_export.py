@@ -128,6 +128,11 @@ def test_an_export_without_photos_names_the_setting_to_keep_them(
     assert not (tmp_path / "log").exists()
 
 
+def test_an_empty_log_is_not_blamed_on_photos(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(EventLogError, match="no search was recorded"):
+        watch.export_events(connect(settings), tmp_path / "log")
+
+
 def test_other_files_are_not_overwritten(settings: Settings, log: EventLog, tmp_path: Path) -> None:
     record(log, "q")
     PhotoStore(settings.photos_dir).keep("q", JPEG)

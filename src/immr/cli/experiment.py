@@ -19,6 +19,7 @@ from immr.cli.options import (
     ByDimensions,
     ParquetFile,
     console,
+    describe,
     names_in,
     note,
     parts_of,
@@ -29,16 +30,24 @@ from immr.cli.options import (
     seconds,
 )
 from immr.errors import ImmrError
-from immr.experiment.definition import Experiment, Kind
+from immr.experiment.definition import Experiment, Kind, State
 from immr.loop import watch as watch_verb
 from immr.loop.experiment import ramp as share
 from immr.loop.experiment.decide import decide
 from immr.loop.experiment.history import history
+from immr.loop.experiment.queue import waiting
 from immr.loop.experiment.rollback import roll_back
+from immr.loop.experiment.running import running_test
 from immr.loop.experiment.start import shadow, start
 from immr.wiring import Parts
 
 log = logging.getLogger(__name__)
+
+_NOT_RUNNING: dict[State, str] = {
+    "stopped": "This test has been stopped: all users get the champion. `immr experiment start` starts another.",
+    "shadow": "In shadow, no user sees the challenger's items, so there is nothing to compare. How many hits both "
+    "have in common is in logs/gateway.log and in the gateway's metric `immr_shadow_overlap`.",
+}
 
 app = typer.Typer()
 experiment_app = typer.Typer(no_args_is_help=True, help="A/B tests: start, ramp, stop, read out, decide.")
@@ -89,6 +98,8 @@ def experiment_readout(
     parts = parts_of(ctx)
     watched = watch_verb.read_out(parts, exported, names_in(by))
     _show(watched, as_csv, parquet, as_json)
+    if watched.experiment.challengers and watched.experiment.state != "running":
+        note(_NOT_RUNNING[watched.experiment.state])
     if not watched.experiment.challengers and (tests := history(parts)):
         note(
             f"No test is running. `immr experiment report` writes the result of the last one, {tests[0].name}."
@@ -178,7 +189,16 @@ def experiment_stop(ctx: typer.Context, if_revision: IfRevision = "", as_json: A
 
     Example: immr experiment stop
     """
-    _print_experiment(share.stop(parts_of(ctx), if_revision), as_json)
+    parts = parts_of(ctx)
+    _print_experiment(share.stop(parts, if_revision), as_json)
+    if (next_test := running_test(parts)) is not None:
+        note(f"{next_test.name} has started, because its version waited in the queue.")
+    elif queue := waiting(parts):
+        next_up = queue[0].version.model_version
+        note(
+            f"{next_up} is tested next. It waits for this: {queue[0].reason}. To prevent the test, run `immr "
+            f"experiment queue --drop {next_up}`."
+        )
 
 
 @experiment_app.command("decide")
@@ -236,21 +256,6 @@ def _show(watched: watch_verb.Watched, as_csv: bool, parquet: Path | None, as_js
         print_json({"readout": watched.readout.to_json(), "decision": decision, "segments": segments})
     else:
         _print_readout(watched)
-
-
-def describe(experiment: Experiment) -> str:
-    """The name, the state, and each variant's version, share and address, for the console."""
-    champion = experiment.champion
-    held_out = "" if experiment.holdout is None else f"; holdout {experiment.holdout.share:.0%} of all users"
-    if not experiment.challengers:
-        return f"no test: the champion {champion.model_version} serves all users at {champion.url}{held_out}"
-    everyone = "" if experiment.state == "running" else f", all users get {champion.model_version}"
-    shares = ", ".join(
-        f"{side.name} {side.model_version} "
-        + ("has left the test" if side.ended else f"{side.weight:.0%} at {side.url}")
-        for side in experiment.variants
-    )
-    return f"[bold]{experiment.name}[/] ({experiment.state}{everyone}): {shares}{held_out}"
 
 
 def _print_experiment(experiment: Experiment, as_json: bool) -> None:

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from immr import recipes
-from immr.cli.experiment import describe
 from immr.cli.options import (
     AsCsv,
     AsJson,
@@ -26,6 +25,7 @@ from immr.cli.options import (
     RecipeName,
     SetFolder,
     console,
+    describe,
     note,
     parts_of,
     print_json,

@@ -16,6 +16,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from immr.experiment.definition import Experiment
     from immr.loop.experiment.queue import Deployed, Waiting
     from immr.wiring import Parts
 
@@ -112,6 +113,28 @@ def report(sentence: str, value: Any, as_json: bool) -> None:
         print_json(value)
     else:
         console.print(sentence, markup=False, highlight=False)
+
+
+def describe(experiment: Experiment) -> str:
+    """The name, the state, and each variant's version, share and address, for the console."""
+    champion = experiment.champion
+    held_out = "" if experiment.holdout is None else f"; holdout {experiment.holdout.share:.0%} of all users"
+    if not experiment.challengers:
+        return f"no test: the champion {champion.model_version} serves all users at {champion.url}{held_out}"
+    everyone = "" if experiment.state == "running" else f", all users get {champion.model_version}"
+    shares = ", ".join(
+        f"{side.name} {side.model_version} "
+        + ("has left the test" if side.ended else f"{_share(experiment, side.weight)}at {side.url}")
+        for side in experiment.variants
+    )
+    steps = ", ".join(f"{share:.0%}" for share in experiment.ramp) if experiment.state == "running" else ""
+    ramp = f"; next shares {steps}, each after {(experiment.ramp_every_s or 0) / 3600:g} h" if steps else ""
+    return f"[bold]{experiment.name}[/] ({experiment.state}{everyone}): {shares}{ramp}{held_out}"
+
+
+def _share(experiment: Experiment, weight: float) -> str:
+    """Nothing unless users are divided among the variants."""
+    return f"{weight:.0%} " if experiment.state == "running" else ""
 
 
 def report_deployed(parts: Parts, deployed: Deployed | Waiting, as_json: bool) -> None:

@@ -89,6 +89,8 @@ def forget(
 
     Example: immr forget user-17
     """
+    if not user_id.strip():  # an unset variable in a script would report a deletion that never took place
+        raise typer.BadParameter("is empty: give the `user_id` of the user's searches", param_hint="user_id")
     materialize_verb.forget(parts_of(ctx), user_id)
     report(
         "The user has no features, and will get none. The event log still has the user's searches and clicks.",

@@ -9,8 +9,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from immr.cli.experiment import describe
-from immr.cli.options import AsCsv, AsJson, ParquetFile, console, parts_of, print_json, print_table, saved
+from immr.cli.options import (
+    AsCsv,
+    AsJson,
+    ParquetFile,
+    console,
+    describe,
+    parts_of,
+    print_json,
+    print_table,
+    saved,
+)
 from immr.doctor.finding import Finding
 from immr.loop.status import Model, Status
 from immr.loop.status import models as models_of

@@ -69,6 +69,8 @@ def export(
         everyones = _count(base, "asked")
         shoppers = _count(base, "asked ANTI JOIN bots USING (user_id)")
         exported = _count(base, "exported")
+        if not everyones:
+            raise EventLogError("no search was recorded in that time: send searches to the gateway first")
         if not exported:
             raise EventLogError(
                 f"none of {everyones} queries ({shoppers} by shoppers) has a photo to train "

@@ -99,6 +99,6 @@ def _refuse_to_disturb(parts: Parts, version: ModelVersion, role: Role) -> None:
         return
     owned = " with ".join(sorted(variant.model_version for variant in owners))
     raise ExperimentRunningError(
-        f"test {running.name} is comparing {owned}, and {version.id} would replace or join them: deploy it after "
-        "the test has ended (`immr experiment decide`, or `immr experiment stop`)"
+        f"test {running.name} is comparing {owned}, and {version.id} would replace or join them: its turn comes when "
+        "that test has ended (`immr experiment decide --apply`, or `immr experiment stop`)"
     )

@@ -184,7 +184,8 @@ def readout_of_sums(
         for side in experiment.variants
     )
     ratio = _sample_ratio(experiment, variants)
-    withheld = _why_withheld(variants, ratio, experiment)
+    preferred = _preference(sums, whole)
+    withheld = _why_withheld(variants, ratio, experiment, preferred is not None)
     return Readout(
         experiment=experiment.name,
         confidence=confidence,
@@ -200,7 +201,7 @@ def readout_of_sums(
         health=sums.health,
         plan=_plan(sides, experiment, effect, look),
         days=sums.days,
-        preference=_preference(sums, whole),
+        preference=preferred,
         revenue=revenue,
     )
 
@@ -287,13 +288,16 @@ def _variant_readout(
 
 
 def _why_withheld(
-    variants: Sequence[VariantReadout], ratio: SampleRatio | None, experiment: Experiment
+    variants: Sequence[VariantReadout], ratio: SampleRatio | None, experiment: Experiment, preferred: bool
 ) -> str | None:
     champion, *challengers = variants
     if not challengers:
         return "there is no challenger to compare; deploy one"
     if experiment.kind == "interleave":
-        return "interleaved users see the items of both versions, so only their preference can be measured"
+        return (
+            "interleaved users see the items of both versions, so only their preference can be measured"
+            + ("" if preferred else ", and too few of them have clicked for that")
+        )
     if ratio is not None and not ratio.ok:
         return ratio.sentence
     reasons = [_why_incomparable(champion, side) for side in challengers]

@@ -73,6 +73,14 @@ def test_stop_ends_a_test_too(deployed: Settings, parts: Parts, third: ModelVers
     assert deployments(deployed)["challenger"] == "immr-3"
 
 
+def test_stop_says_what_is_tested_next(deployed: Settings, parts: Parts, third: ModelVersion) -> None:
+    start(parts)
+    deploy_third(parts, third)
+    run = CliRunner(env=deployed.environment()).invoke
+    assert "immr-3 is tested next. It waits for this: " in run(app, ["experiment", "stop"]).stderr
+    assert "This test has been stopped" in run(app, ["experiment", "readout"]).stderr
+
+
 def test_the_newest_version_starts_and_the_others_leave(
     deployed: Settings, parts: Parts, third: ModelVersion
 ) -> None:

@@ -1,0 +1,37 @@
+"""How commands print an experiment, and words that they refuse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from immr.cli import app
+from immr.cli.options import describe
+from immr.experiment import changes
+
+SIDES = ("immr-1", "http://a:1"), {"challenger": ("immr-2", "http://b:1")}
+
+
+def test_a_ramp_is_shown_with_its_next_shares() -> None:
+    begun = changes.begin(*SIDES, 0.01, datetime.now(UTC), ramp=(0.05, 0.25), ramp_every_s=6 * 3600)
+    assert describe(begun).endswith(
+        "champion immr-1 99% at http://a:1, challenger immr-2 1% at http://b:1; next shares 5%, 25%, each after 6 h"
+    )
+
+
+def test_a_stopped_test_shows_no_shares() -> None:
+    stopped = replace(changes.begin(*SIDES, 0.5, datetime.now(UTC)), state="stopped")
+    assert describe(stopped).endswith(
+        "(stopped, all users get immr-1): champion immr-1 at http://a:1, challenger immr-2 at http://b:1"
+    )
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_user_id_is_not_reported_as_forgotten(tmp_path: Path, empty: str) -> None:
+    done = CliRunner(env={"IMMR_HOME": str(tmp_path), "COLUMNS": "200"}).invoke(app, ["forget", empty])
+    assert done.exit_code == 2 and "is empty" in done.output
+    assert list(tmp_path.rglob("forgotten.json")) == []
