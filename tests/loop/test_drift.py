@@ -140,3 +140,12 @@ def test_the_command_reports_drift_by_its_exit_code(
     assert "Too few data: 80 held-out and 0" in table.output
     output = json.loads(CliRunner().invoke(app, [*arguments, "--json"], env=settings.environment()).stdout)
     assert [finding["found"] for finding in output["findings"]] == [None] * 4
+
+
+def test_the_best_cosine_is_that_of_all_blocks_of_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drifting, "_CELLS_AT_ONCE", 20)  # five photos and four documents
+    rng = np.random.default_rng(0)
+    photos_ND, documents_KD = (rng.normal(size=(rows, 3)).astype(np.float32) for rows in (5, 11))
+    best_N = drifting._best(photos_ND, documents_KD)
+    np.testing.assert_allclose(best_N, (photos_ND @ documents_KD.T).max(axis=1), rtol=1e-6)
+    assert drifting._best(photos_ND[:0], documents_KD).shape == (0,)

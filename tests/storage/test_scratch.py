@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from immr.storage.scratch import scratch
+from immr.storage.scratch import rows_at, scratch
 
 
 def test_the_file_is_deleted_with_the_array() -> None:
@@ -18,6 +18,13 @@ def test_the_file_is_deleted_with_the_array() -> None:
 
 def test_an_array_may_be_empty() -> None:
     assert scratch((0, 8)).shape == (0, 8)
+
+
+def test_rows_are_taken_in_the_order_of_their_places() -> None:
+    rows_ND = np.arange(12, dtype=np.float32).reshape(4, 3)
+    places_M = np.array([3, 0, 0])
+    np.testing.assert_array_equal(rows_at(rows_ND, places_M), rows_ND[places_M])
+    assert rows_at(rows_ND, places_M[:0]).shape == (0, 3)
 
 
 def _mapped() -> int:

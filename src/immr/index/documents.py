@@ -16,6 +16,7 @@ from immr.errors import ContractError, IndexMismatchError
 from immr.index.binding import Binding
 from immr.index.recall import are_unit_rows
 from immr.storage import fingerprint
+from immr.storage.scratch import rows_at
 from immr.types import AttributeKind, Candidate, FloatArray, Item, ModelVersion
 
 BUILT_IN: Mapping[str, AttributeKind] = {"category": "keyword", "price": "number"}
@@ -79,7 +80,7 @@ class Documents:
         ordered_PD = np.ascontiguousarray(embeddings_PD, dtype=np.float32)
         if order != list(range(len(items))):  # a training set is in order: no copy
             rows_P = [each for row in order for each in range(first_N[row], first_N[row + 1])]
-            ordered_PD = ordered_PD[rows_P]
+            ordered_PD = rows_at(ordered_PD, np.array(rows_P))
         ordered_first_N = np.concatenate([[0], np.cumsum(np.diff(first_N)[order])])
         # the sequence is part of the hash because a content absorbs later changes in place: one built from
         # the same items earlier may differ by now

@@ -12,6 +12,7 @@ import numpy as np
 
 from immr.alerts.alert import Alert
 from immr.loop.evaluate import embed_photos
+from immr.storage.scratch import rows_at
 
 if TYPE_CHECKING:
     from immr.data.training_set import TrainingSet
@@ -104,14 +105,15 @@ def _documents(parts: Parts, folder: Path, training_set: TrainingSet) -> FloatAr
     hashes = training_set.image_hashes()
     found = encode_pictures(folder, training_set.items, parts.settings.cache_dir, hashes=hashes)
     # recent photos may be class photos, which are as similar to themselves as no held-out photo is to anything
-    return found.rows_PD if found.photo_P is None else found.rows_PD[found.photo_P < 0]
+    return (
+        found.rows_PD if found.photo_P is None else rows_at(found.rows_PD, np.flatnonzero(found.photo_P < 0))
+    )
 
 
 def _best(photos_ND: FloatArray, documents_KD: FloatArray) -> FloatArray:
-    """(N,): each photo's highest cosine."""
-    size = max(_CELLS_AT_ONCE // max(len(documents_KD), 1), 1)
-    parts = [
-        (photos_ND[start : start + size] @ documents_KD.T).max(axis=1)
-        for start in range(0, len(photos_ND), size)
-    ]
-    return np.concatenate([np.zeros(0, dtype=np.float32), *parts])
+    """(N,): each photo's highest cosine; reads the documents, which may be in a file, once."""
+    best_N = np.full(len(photos_ND), -1, dtype=np.float32)
+    size = max(_CELLS_AT_ONCE // max(len(photos_ND), 1), 1)
+    for start in range(0, len(documents_KD) if len(photos_ND) else 0, size):
+        np.maximum(best_N, (photos_ND @ documents_KD[start : start + size].T).max(axis=1), out=best_N)
+    return best_N

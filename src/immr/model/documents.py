@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from immr.machine.progress_bar import ProgressBar
 from immr.model.card import TOWERS, Card, tuned_weights
-from immr.storage.scratch import scratch
+from immr.storage.scratch import rows_at, scratch
 from immr.types import FloatArray, Item
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def encode_pictures(
     kept_P = is_main_P | pictured_P
     number_P = np.cumsum(is_main_P)[kept_P] - 1  # of the item
     if not kept_P.all():
-        rows_PD = rows_PD[kept_P]
+        rows_PD = rows_at(rows_PD, np.flatnonzero(kept_P))
     found = PictureEmbeddings(rows_PD, np.bincount(number_P, minlength=len(items)).tolist())
     photos = (loading or FRESH).class_photos(folder)
     if photos is None:

@@ -15,3 +15,9 @@ def scratch(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """
     with TemporaryFile(prefix="immr-") as file:
         return np.memmap(file, np.float32, "w+", shape=shape).view(np.ndarray)
+
+
+def rows_at(rows_ND: npt.NDArray[np.float32], places_M: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+    """(M, D): these rows of a large array, kept as `scratch` does."""
+    out_MD = scratch((len(places_M), rows_ND.shape[1]))
+    return np.take(rows_ND, places_M, axis=0, out=out_MD, mode="clip")  # other modes make a copy first
