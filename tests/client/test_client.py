@@ -111,7 +111,12 @@ def test_a_refusal_has_the_reason_of_the_service(client: Client) -> None:
 
 @pytest.mark.parametrize(
     "response",
-    [httpx.Response(200, text="<html>"), httpx.Response(200, json=[]), httpx.Response(200, json={"a": 1})],
+    [
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, json=[]),
+        httpx.Response(200, json={"a": 1}),
+        httpx.Response(404, json={"detail": "Not Found"}),  # of another server
+    ],
 )
 def test_another_service_is_recognised(response: httpx.Response) -> None:
     with (
@@ -148,3 +153,10 @@ def test_a_proposed_region_is_a_box(client: Client) -> None:
     best = client.regions(content.getvalue())[0]
     assert 0 < best.score <= 1
     assert client.search(content.getvalue(), box=best.box, k=1).hits[0].item_id == "green"
+
+
+def test_a_url_without_its_scheme_is_refused_at_once() -> None:
+    with pytest.raises(
+        ServiceError, match=r"'127\.0\.0\.1:8080' is not the URL of a service: begin it with http://"
+    ):
+        Client("127.0.0.1:8080")

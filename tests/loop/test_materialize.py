@@ -97,6 +97,8 @@ def test_an_exported_query_counts_once(tmp_path: Path, data: Path) -> None:
         )
     made = push(parts, tiny_training_set.write(tmp_path), data)
     parts.close()
+    assert made.from_event_log == 2
+    assert "impressions of the event log that count: 2" in made.sentence.splitlines()[0]
     assert made.use[0].lost["counted from the event log instead"] == 1
     # a, b, c and e; the event log's row of c is newer than the click log's
     assert (store.rows[0]["impressions_7d"], store.rows[0]["clicks_7d"]) == (4, 1)

@@ -43,7 +43,12 @@ class Client:
             key: Bearer key, if the service needs one.
             timeout_s: How long a connection, or a wait for the answer, may take.
             transport: How requests are sent, for tests; by default over the network.
+
+        Raises:
+            ServiceError: The URL has no `http://` or `https://`.
         """
+        if not url.startswith(("http://", "https://")):
+            raise ServiceError(f"{url!r} is not the URL of a service: begin it with http:// or https://")
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self._url = url.rstrip("/")
         self._http = httpx.Client(timeout=timeout_s, headers=headers, transport=transport)
@@ -206,6 +211,8 @@ def _parsed(record: type[Parsed], response: httpx.Response) -> Parsed:
 
 def _refusal(response: httpx.Response) -> ServiceError:
     try:
+        if not response.headers.get("content-type", "").startswith("application/problem+json"):
+            raise ValueError  # another server's answer, such as FastAPI's "Not Found"
         detail = str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
         detail = f"{response.url} answered with status {response.status_code}: check the URL"

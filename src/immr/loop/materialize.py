@@ -70,6 +70,9 @@ class Materialized:
     use: tuple[TableUse, ...]
     users: int | None = None  # with features; None unless the ranking is personal
     deleted_users: bool = False  # whether users had features, which were deleted
+    from_event_log: int | None = (
+        None  # impressions that were counted from the event log; None if it was not read
+    )
 
     @property
     def sentence(self) -> str:
@@ -79,6 +82,8 @@ class Materialized:
         about_users = [] if self.users is None else [f"users with clicks in the last 30 days: {self.users:,}"]
         if self.deleted_users:
             about_users.append("those of users were deleted, because the recipe's ranking is not personal")
+        if self.from_event_log is not None:
+            about_users.append(f"impressions of the event log that count: {self.from_event_log:,}")
         return "\n".join(["; ".join([about_items, *about_users]), *(each.sentence for each in self.use)])
 
 
@@ -157,7 +162,8 @@ def push(
             clicked = _clicked_in_both(log, parts.events, now)
             users = user_clicks(training_set.items, clicked, now)
     count = parts.features.push(stats, users)
-    return Materialized(count, _without_impressions(stats), use, _rows(users), had_users and not personal)
+    deleted, logged = had_users and not personal, sum(live["impressions"].to_pylist())
+    return Materialized(count, _without_impressions(stats), use, _rows(users), deleted, logged)
 
 
 def forget(parts: Parts, user_id: str) -> None:

@@ -86,6 +86,15 @@ def test_a_json_file_is_a_table_unless_there_is_another(tmp_path: Path) -> None:
         admitted(tmp_path, tmp_path)
 
 
+@pytest.mark.parametrize("parts", ["items-1.parquet", "items/1.parquet", "items.parquet/1.parquet"])
+def test_a_schema_beside_parts_does_not_hide_them(tmp_path: Path, parts: str) -> None:
+    (tmp_path / "items.json").write_text('{"type": "object", "properties": {}}')
+    (tmp_path / parts).parent.mkdir(exist_ok=True)
+    write(tmp_path / parts)
+    (out := tmp_path / "out").mkdir()
+    assert [row["title"] for row in admitted(tmp_path, out)] == ["Tea"]
+
+
 @pytest.mark.parametrize("name", ["schema.json", "manifest.json.gz", "part-1.JSON"])
 def test_a_json_file_is_a_part_unless_there_are_others(tmp_path: Path, name: str) -> None:
     write(tmp_path / "items" / "part-0.parquet")

@@ -245,7 +245,7 @@ def _parts_in(location: Location, mapping: TableMap, contract: TableContract) ->
     """The files of a table in a folder, in the order of their names; a single file is a catalogue.
 
     `items.parquet` (or .csv, .jsonl, …), else parts `items-*.parquet`, else all files in and below a folder
-    `items` or `items.parquet`.
+    `items` or `items.parquet`. An `items.json` beside such parts may be anything, such as their schema.
     """
     name = contract.name
     if is_table(location) and location.is_file():
@@ -256,12 +256,14 @@ def _parts_in(location: Location, mapping: TableMap, contract: TableContract) ->
         raise ContractError(
             f"{location.uri} has {' and '.join(path.name for path in whole)}: keep one of them"
         )
-    if not whole:
+    if not whole or _is_json(whole[0]):
         beside = [each for each in location.files() if each.name.startswith((f"{name}-", f"{name}_"))]
         below = [
             each for place in (name, f"{name}.parquet") for each in (location / place).files(recursive=True)
         ]
-        whole = sorted(beside + below, key=lambda each: each.path)
+        parts = sorted(beside + below, key=lambda each: each.path)
+        if not whole or any(is_table(each) and not _is_json(each) for each in parts):
+            whole = parts
     return _files(whole, location, mapping, contract)
 
 
@@ -276,8 +278,11 @@ def _files(
 
 def _without_other_json(tables: list[Location]) -> list[Location]:
     """Beside files of other kinds, a .json may be anything, such as a schema or a manifest."""
-    others = [each for each in tables if not each.name.lower().endswith((".json", ".json.gz"))]
-    return others or tables
+    return [each for each in tables if not _is_json(each)] or tables
+
+
+def _is_json(location: Location) -> bool:
+    return location.name.lower().endswith((".json", ".json.gz"))
 
 
 def _file(location: Location, folder: Location, mapping: TableMap, contract: TableContract) -> FilePart:
