@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 STOP_TIMEOUT_S = 10.0
 _SHOWN_LINES = 15
+_REPORT_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class BentoProcess:
             DeployError: A setting keeps it from starting; or it exited or was not ready in time, and the message
                 quotes its last lines.
         """
+        begun = time.monotonic()
+        next_report = begun + _REPORT_EVERY_S
         while True:
             reason = not_ready_because(self.deployment.url, self.deployment.version_id)
             if reason is None:
@@ -73,6 +76,9 @@ class BentoProcess:
                 raise self._failure(f"exited with code {self.popen.returncode}")
             if time.monotonic() > deadline:
                 raise self._failure(f"was not ready in time ({reason})")
+            if (now := time.monotonic()) >= next_report:
+                next_report = now + _REPORT_EVERY_S
+                log.info("waiting for %s since %.0f s: %s", self.deployment.version_id, now - begun, reason)
             time.sleep(0.2)
 
     def stop(self) -> None:

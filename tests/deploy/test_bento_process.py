@@ -1,0 +1,31 @@
+"""What a start that takes long reports. Started and stopped processes: test_local.py."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from immr.deploy import bento_process
+from immr.deploy.bento_process import BentoProcess
+from immr.deploy.deployer import Deployment
+from immr.errors import DeployError
+
+
+def test_a_long_start_is_reported_while_it_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bento_process, "_REPORT_EVERY_S", 0.1)
+    caplog.set_level(logging.INFO)
+    (tmp_path / "log").touch()
+    deployment = Deployment("champion", "immr-1", "immr-search:immr-1", "http://127.0.0.1:9")
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as popen:
+        process = BentoProcess(deployment, popen, tmp_path / "log", "")
+        with pytest.raises(DeployError, match="was not ready in time"):
+            process.wait_until_ready(time.monotonic() + 1)
+        popen.kill()
+    assert "waiting for immr-1 since" in caplog.text and "no answer" in caplog.text
