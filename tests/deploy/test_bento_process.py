@@ -28,4 +28,4 @@ def test_a_long_start_is_reported_while_it_lasts(
         with pytest.raises(DeployError, match="was not ready in time"):
             process.wait_until_ready(time.monotonic() + 1)
         popen.kill()
-    assert "waiting for immr-1 since" in caplog.text and "no answer" in caplog.text
+    assert "immr-1 is not ready after" in caplog.text and "no answer" in caplog.text

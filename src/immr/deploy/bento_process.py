@@ -78,7 +78,12 @@ class BentoProcess:
                 raise self._failure(f"was not ready in time ({reason})")
             if (now := time.monotonic()) >= next_report:
                 next_report = now + _REPORT_EVERY_S
-                log.info("waiting for %s since %.0f s: %s", self.deployment.version_id, now - begun, reason)
+                log.info(
+                    "%s is not ready after %.0f s (%s), still waiting",
+                    self.deployment.version_id,
+                    now - begun,
+                    reason,
+                )
             time.sleep(0.2)
 
     def stop(self) -> None:
