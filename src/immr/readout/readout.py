@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from immr.errors import ExperimentError
-from immr.experiment.definition import CHAMPION, Experiment, Variant
+from immr.experiment.definition import CHALLENGER, CHAMPION, HOLDOUT, Experiment, Variant
 from immr.readout import users as user_sums
 from immr.readout.bots import DEFAULT_BOT_POLICY, BotPolicy, Marked
 from immr.readout.comparison import (
@@ -50,6 +51,7 @@ PRE_PERIOD = timedelta(days=14)
 """CUPED uses this much of the time before the experiment, and so does the plan at its start."""
 PLANNED_EFFECT = 0.05
 """The relative lift that an experiment is planned to find."""
+_GROUPS = {CHAMPION: "holdout", CHALLENGER: "group of all others"}  # in the readout of a holdout
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,15 +302,19 @@ def _why_withheld(
         )
     if ratio is not None and not ratio.ok:
         return ratio.sentence
-    reasons = [_why_incomparable(champion, side) for side in challengers]
+    called = _GROUPS if experiment.name == HOLDOUT else {}
+    reasons = [_why_incomparable(champion, side, called) for side in challengers]
     return reasons[0] if all(reasons) else None
 
 
-def _why_incomparable(champion: VariantReadout, challenger: VariantReadout) -> str | None:
+def _why_incomparable(
+    champion: VariantReadout, challenger: VariantReadout, called: Mapping[str, str] = MappingProxyType({})
+) -> str | None:
     sides = (champion, challenger)
     for side in sides:
         if side.users < 2 or side.impressions == 0:
-            return f"the {side.name} has only {side.users} users with {side.impressions} impressions so far"
+            name = called.get(side.name, side.name)
+            return f"the {name} has only {side.users} users with {side.impressions} impressions so far"
     if all(side.ctr is None or side.ctr.interval is None for side in sides):
         return "all users click alike so far, so no interval can be computed"
     return None

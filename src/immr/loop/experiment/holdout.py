@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from immr.errors import ExperimentError
@@ -68,17 +68,7 @@ def read_holdout(parts: Parts) -> HoldoutReadout:
     )
     with on_disk(parts.events, holdout.since, "queries", "searches", change=_by_group) as files:
         sums = sum_up_queries(files["queries"], groups, files["searches"], ranks=lambda bots: ())
-    found = readout_of_sums(sums, groups)
-    return HoldoutReadout(holdout, replace(found, withheld=_by_group_names(found.withheld)))
-
-
-def _by_group_names(reason: str | None) -> str | None:
-    """The readout's reason against a comparison, with the groups instead of the variants that stand for them."""
-    if reason is None:
-        return None
-    return reason.replace("the champion has", "the holdout has").replace(
-        "the challenger has", "the group of all others has"
-    )
+    return HoldoutReadout(holdout, readout_of_sums(sums, groups))
 
 
 def _by_group(events: pa.RecordBatch) -> pa.RecordBatch:
