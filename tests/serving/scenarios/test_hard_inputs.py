@@ -136,7 +136,7 @@ def png(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "send the file's content"),
+        (b"", "Choose a photo"),
         (RED[:-40], "export it again"),
         (RED[:300], "export it again"),
         (png(0, 0), "export it again"),
