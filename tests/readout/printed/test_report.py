@@ -53,6 +53,15 @@ def test_progress_never_says_zero_days(needed: int, days: float, sentence: str) 
     assert progress(replace(readout(joined, TEST, searches), plan=plan, days=days)) == sentence
 
 
+def test_a_report_with_a_decision_has_no_time_to_go() -> None:
+    joined, searches = shop()
+    found = replace(readout(joined, TEST, searches), plan=Plan(0.05, 0.8, 1, 10_196), days=1.0)
+    decision = decide(found, DecisionPolicy())
+    assert decision.action == "promote"
+    assert "more days" not in render(TEST, found, decision)
+    assert "about 2 more days" in render(TEST, found, replace(decision, action="wait"))
+
+
 def test_the_time_of_the_report_defaults_to_now() -> None:
     joined, searches = shop(users=10)
     found = readout(joined, TEST, searches)
