@@ -66,7 +66,7 @@ def _readout_context(sources: Sources) -> dict[str, Any]:
         "compared": [(metric_name(each, readout), each) for each in readout.comparisons],
         "wide": metrics_plot(readout, "lifts-wide", _WIDE_PX),
         "narrow": metrics_plot(readout, "lifts-narrow", _NARROW_PX),
-        "progress": progress(readout),
+        "progress": progress(readout, standing.decision),
         "actions": possible_actions(standing.experiment, standing.decision),
         "revision": revision_of(standing.experiment),
         "actions_enabled": sources.actions_enabled,

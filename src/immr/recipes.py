@@ -201,7 +201,7 @@ def _from_file(path: Path, above: Sequence[Path]) -> Recipe:
     base = _base(values.pop("base", "concept"), (*above, path.resolve()))
     merged = _merged(_plain(base), {"name": path.stem, **values})
     try:
-        # strict, because true is no number and "10" is no count; as JSON, where a list may be a tuple
+        # strict, so that true is not read as 1, nor "10" as 10; as JSON, because a TOML list may be a tuple
         recipe = TypeAdapter(Recipe).validate_json(json.dumps(merged, default=str), strict=True)
     except ValidationError as error:
         fault = error.errors()[0]

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from immr.types import Region
 from serving.wire.application import JSON
 from serving.wire.forms import PHOTO, SearchForm
-from serving.wire.problems import FieldProblem, ProblemError, invalid_fields, problem_responses
+from serving.wire.problems import FieldProblem, invalid_fields, problem_responses
 from serving.wire.search.search_request import ENCODED_PHOTO, PHOTO_SCHEMA, check_photo
 
 PATH = "/v1/regions"
@@ -51,8 +51,6 @@ def photo_of(form: SearchForm) -> memoryview:
         message = f"Send exactly one photo. The request has {len(form.photos)}"
         raise invalid_fields([FieldProblem(field=PHOTO, message=message)])
     [photo] = form.photos
-    if not photo:
-        raise ProblemError(422, "The image is empty. Send a photo.")
     check_photo(photo)
     return photo
 

@@ -239,8 +239,6 @@ def validate(form: SearchForm) -> SearchRequest:
     photos = form.photos if PHOTO in given else ()
     if len(photos) > MAX_PHOTOS:
         raise ProblemError(422, f"The search has {len(photos)} photos. Send at most {MAX_PHOTOS}.")
-    if not all(photos):  # also what a browser sends for a form without a chosen file
-        raise ProblemError(422, "The image is empty. Choose a photo, or send a text to search for.")
     for photo in photos:
         check_photo(photo)
     return SearchRequest(photos, fields, _region(fields.box, len(photos) + (fields.image_url is not None)))
@@ -278,11 +276,13 @@ def _fields(values: Any) -> SearchFields:
 
 
 def check_photo(photo: memoryview) -> None:
-    """Refuses text in place of a photo, before it reaches a decoder.
+    """Refuses nothing, or text, in place of a photo, before it reaches a decoder.
 
     Raises:
         ProblemError: 422.
     """
+    if not photo:  # a browser sends this for a form without a chosen file
+        raise ProblemError(422, "The image is empty. Choose a photo.")
     if _is_text(photo):
         raise ProblemError(
             422,

@@ -286,9 +286,9 @@ def _print_readout(watched: watch_verb.Watched) -> None:
             f"excluded from {marked.variant}: {marked.users} bots ({marked.rule}), {marked.queries} queries"
         )
     if readout.plan is not None:
-        so_far = f"{progress(readout)}; " if watched.decision.action == "wait" else ""
+        so_far = progress(readout, watched.decision)
         console.print(
-            f"{so_far}detecting a lift of {readout.plan.effect:.0%} needs "
+            f"{so_far + '; ' if so_far else ''}detecting a lift of {readout.plan.effect:.0%} needs "
             f"{readout.plan.users_always_valid:,} users with any number of looks, "
             f"{readout.plan.users_one_look:,} with one look",
             highlight=False,

@@ -70,21 +70,20 @@ class Materialized:
     use: tuple[TableUse, ...]
     users: int | None = None  # with features; None unless the ranking is personal
     deleted_users: bool = False  # whether users had features, which were deleted
-    from_event_log: int | None = (
-        None  # impressions that were counted from the event log; None if it was not read
-    )
+    from_event_log: int | None = None  # impressions that count; None if the event log was not read
 
     @property
     def sentence(self) -> str:
         """What the command prints: a sentence about the items, and one about each table."""
         unseen = f"; {self.without_impressions:,} were not shown in the last seven days"
-        about_items = f"{self.items:,} items have features online{unseen if self.without_impressions else ''}"
-        about_users = [] if self.users is None else [f"users with clicks in the last 30 days: {self.users:,}"]
+        about = [f"{self.items:,} items have features online{unseen if self.without_impressions else ''}"]
+        if self.users is not None:
+            about.append(f"users with clicks in the last 30 days: {self.users:,}")
         if self.deleted_users:
-            about_users.append("those of users were deleted, because the recipe's ranking is not personal")
+            about.append("those of users were deleted, because the recipe's ranking is not personal")
         if self.from_event_log is not None:
-            about_users.append(f"impressions of the event log that count: {self.from_event_log:,}")
-        return "\n".join(["; ".join([about_items, *about_users]), *(each.sentence for each in self.use)])
+            about.append(f"impressions of the event log that count: {self.from_event_log:,}")
+        return "\n".join(["; ".join(about), *(each.sentence for each in self.use)])
 
 
 @dataclass(frozen=True)
@@ -149,6 +148,8 @@ def push(
         FeaturesUnavailableError: The feature store does not answer.
         SettingsError: Users should get features, but the online store cannot delete a user.
     """
+    import pyarrow.compute as pc
+
     had_users = parts.features.has_users
     personal = had_users if personal is None else personal
     with _click_log(data) as log, _logged(parts.events, log.newest - WINDOW) as queries:
@@ -162,8 +163,14 @@ def push(
             clicked = _clicked_in_both(log, parts.events, now)
             users = user_clicks(training_set.items, clicked, now)
     count = parts.features.push(stats, users)
-    deleted, logged = had_users and not personal, sum(live["impressions"].to_pylist())
-    return Materialized(count, _without_impressions(stats), use, _rows(users), deleted, logged)
+    return Materialized(
+        count,
+        _without_impressions(stats),
+        use,
+        users=_rows(users),
+        deleted_users=had_users and not personal,
+        from_event_log=pc.sum(live["impressions"]).as_py() or 0,
+    )
 
 
 def forget(parts: Parts, user_id: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -219,7 +218,7 @@ def _arms(
     earlier than many of the champion's."""
     champion, *challengers = variants
     for side in challengers:
-        if _why_incomparable(champion, side) or (side.ended and experiment.state == "running"):
+        if _why_incomparable(experiment, champion, side) or (side.ended and experiment.state == "running"):
             continue
         yield compare_arm(side.name, side.model_version, sides[CHAMPION], sides[side.name], secondary, look)
 
@@ -302,18 +301,17 @@ def _why_withheld(
         )
     if ratio is not None and not ratio.ok:
         return ratio.sentence
-    called = _GROUPS if experiment.name == HOLDOUT else {}
-    reasons = [_why_incomparable(champion, side, called) for side in challengers]
+    reasons = [_why_incomparable(experiment, champion, side) for side in challengers]
     return reasons[0] if all(reasons) else None
 
 
 def _why_incomparable(
-    champion: VariantReadout, challenger: VariantReadout, called: Mapping[str, str] = MappingProxyType({})
+    experiment: Experiment, champion: VariantReadout, challenger: VariantReadout
 ) -> str | None:
     sides = (champion, challenger)
     for side in sides:
         if side.users < 2 or side.impressions == 0:
-            name = called.get(side.name, side.name)
+            name = _GROUPS[side.name] if experiment.name == HOLDOUT else side.name
             return f"the {name} has only {side.users} users with {side.impressions} impressions so far"
     if all(side.ctr is None or side.ctr.interval is None for side in sides):
         return "all users click alike so far, so no interval can be computed"

@@ -37,7 +37,7 @@ def render(
             made=datetime.now(UTC),
             metrics_chart=metrics_plot(readout, "metrics"),
             segments_chart=segments_plot(segments, "segments"),
-            progress=progress(readout),
+            progress=progress(readout, decision),
         )
     )
 
@@ -73,9 +73,9 @@ def segments_plot(segments: Sequence[Segment], name: str, width_px: int = 700) -
     return _plot(rows, name, "Difference in CTR by segment", _points, width_px)
 
 
-def progress(readout: Readout) -> str:
-    """Users so far of users needed, and when: "2,000 of 10,196 users; about 3 days". Empty without a plan."""
-    if readout.plan is None:
+def progress(readout: Readout, decision: Decision) -> str:
+    """How far a test is: "2,000 of 10,196 users; about 3 days". Empty once it is decided, or without a plan."""
+    if readout.plan is None or decision.action != "wait":
         return ""
     users, needed = readout.pair_users, readout.plan.users_always_valid
     of = "" if len(readout.variants) == 2 else " of the champion and the smallest challenger"

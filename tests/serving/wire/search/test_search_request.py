@@ -56,10 +56,10 @@ def test_an_unknown_item_is_404(url: str) -> None:
     assert "no item 'none'" in problem(http_client.post(url, json={"item_id": "none"}), 404)
 
 
-def test_a_form_without_a_chosen_file_asks_for_a_photo_or_a_text(url: str) -> None:
+def test_a_form_without_a_chosen_file_asks_for_a_photo(url: str) -> None:
     """As browsers send it."""
     answer = http_client.post(url, files={"image": ("", b"", "application/octet-stream"), "text": (None, "")})
-    assert "Choose a photo, or send a text" in problem(answer, 422)
+    assert "Choose a photo" in problem(answer, 422)
 
 
 def test_prices_filter(url: str) -> None:
