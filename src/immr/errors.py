@@ -18,7 +18,8 @@ ImmrError                    the message: what happened, with which input, and w
 │   ├── EventRefusedError    an event that the event log will never accept
 │   └── TokenError           a click token is forged, damaged or expired
 ├── ExperimentError          an experiment file is invalid, or a readout is impossible
-│   └── ExperimentRunningError  an experiment is running, and only one can
+│   ├── ExperimentRunningError  an experiment is running, and only one can
+│   └── ExperimentBusyError  another process is changing the experiment
 ├── DriftError               a drift report is invalid, or a check is impossible
 ├── PackagingError           a Bento could not be built
 ├── DeployError              a version could not be started, or was not ready in time
@@ -100,6 +101,10 @@ class ExperimentError(ImmrError):
 
 class ExperimentRunningError(ExperimentError):
     """An experiment is running, and only one can."""
+
+
+class ExperimentBusyError(ExperimentError):
+    """Another process is changing the experiment; a later call will work."""
 
 
 class DriftError(ImmrError):

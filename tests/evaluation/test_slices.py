@@ -1,8 +1,11 @@
 from datetime import UTC, datetime
 
 import numpy as np
+import pytest
 
-from immr.evaluation.slices import by_category, by_frequency
+from immr.data.training_set import TrainingSet
+from immr.errors import RecipeError
+from immr.evaluation.slices import by_category, by_frequency, check_names
 from immr.types import Item
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
@@ -36,3 +39,10 @@ def test_classes_with_equal_counts_stay_together() -> None:
     masks = by_frequency(np.arange(6), dict.fromkeys(range(6), 7))
     assert list(masks) == ["middle"]
     assert list(by_frequency(np.array([1, 2]), {})) == ["unseen"]
+
+
+def test_a_name_that_is_no_slice_is_refused_with_the_known_ones(training_set: TrainingSet) -> None:
+    check_names(["Things", "unseen"], training_set)
+    check_names([], training_set)
+    with pytest.raises(RecipeError, match=r"'Thing'.*mean 'Things'.*category \(Things\), or head, middle"):
+        check_names(["Thing"], training_set)

@@ -16,7 +16,7 @@ import pytest
 
 from immr import recipes
 from immr.data.training_set import TrainingSet
-from immr.errors import DataError
+from immr.errors import DataError, RecipeError
 from immr.evaluation.gate_recipe import GateRecipe
 from immr.evaluation.matches.rule import MATCH_RULE, MatchRecipe, MatchRule
 from immr.loop import evaluate as evaluating
@@ -159,3 +159,11 @@ def test_kinds_of_query_are_in_the_report_and_the_metrics(
     assert evaluated.kinds["photo"].queries == len(reported.judgements)
     page = html.unescape((tmp_path / "report.html").read_text())
     assert "Kinds of query" in page and evaluated.kinds["text"].clusters in page
+
+
+def test_a_misspelt_slice_of_the_gate_is_refused(
+    parts: Parts, versions: list[ModelVersion], reported: TrainingSet, tmp_path: Path
+) -> None:
+    recipe = dataclasses.replace(RECIPE, gate=GateRecipe(slice_margins={"Thing": -0.05}))
+    with pytest.raises(RecipeError, match="'Thing'"):
+        evaluate(parts, versions[0], reported, recipe, tmp_path / "report.html")

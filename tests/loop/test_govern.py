@@ -91,3 +91,11 @@ def test_data_that_do_not_fit_are_refused_before_anything_is_read(
     tolerant = connect(parts.settings.model_copy(update={"too_large": "warn"}))
     assert govern(tolerant, data, RECIPE).class_count
     assert "0.0 GiB are free" in caplog.text
+
+
+def test_a_misspelt_slice_of_the_gate_is_refused(parts: Parts, data: Path, tmp_path: Path) -> None:
+    """It was ignored, so the gate judged the slice by the margin for all slices."""
+    gate = replace(RECIPE.gate, slice_margins={"Drinsk": -0.05})
+    with pytest.raises(RecipeError, match=r"'Drinsk'.*head, middle, tail, unseen"):
+        govern(parts, data, replace(RECIPE, gate=gate), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

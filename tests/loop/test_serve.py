@@ -184,6 +184,24 @@ def test_the_experiment_file_is_written_under_its_lock(tmp_path: Path) -> None:
     assert serve_verb._experiment(parts, [champion]).champion.model_version == "immr-1"
 
 
+def test_a_command_that_is_changing_the_experiment_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once told the user to try again, although it tries again by itself."""
+    parts = connect(Settings(home=tmp_path))
+    deployer = parts.deployer
+    assert isinstance(deployer, LocalDeployer)
+    deployer.apply(tiny_version.version(), "immr-search:immr-1", "champion")
+    monkeypatch.setattr(deployer, "follow", deployer.current)
+    follow = serve_verb._Follower(parts, deployer)
+    with serve_verb.exclusive(parts):
+        follow()
+        follow()
+    assert caplog.messages == [
+        "another command is changing the experiment; its result is followed once it ends"
+    ]
+
+
 def test_a_taken_port_is_refused_by_its_number(tmp_path: Path) -> None:
     """Another home's gateway on this port once passed for our own."""
     with socket.socket() as held:

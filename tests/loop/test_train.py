@@ -203,3 +203,12 @@ def test_a_registry_that_is_down_does_not_hide_the_failure(parts: Parts, trainin
     parts.registry.runs.away = True  # type: ignore[attr-defined]
     with pytest.raises(TrainingError, match="a worker failed"):
         train(parts, training_set, RECIPE)
+
+
+def test_a_misspelt_slice_of_the_gate_is_refused_before_the_training(
+    parts: Parts, training_set: TrainingSet
+) -> None:
+    gate = dataclasses.replace(RECIPE.gate, slice_margins={"Thing": -0.05})
+    with pytest.raises(RecipeError, match="'Thing'"):
+        train(parts, training_set, dataclasses.replace(RECIPE, gate=gate))
+    assert not parts.launcher.jobs  # type: ignore[attr-defined]

@@ -29,7 +29,7 @@ from immr.cli.options import (
     saved,
     seconds,
 )
-from immr.errors import ImmrError
+from immr.errors import ExperimentBusyError, ImmrError
 from immr.experiment.definition import Experiment, Kind, State
 from immr.loop import watch as watch_verb
 from immr.loop.experiment import ramp as share
@@ -238,6 +238,8 @@ def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.
             watched = decide(parts, apply, record_wait=False)
             if watched.decision.action != "wait":
                 return watched
+        except ExperimentBusyError:
+            log.info("another command is changing the experiment; trying again in %g s", every_s)
         except (ImmrError, OSError) as error:
             if not parts.settings.experiment_file.is_file():
                 raise

@@ -1,23 +1,54 @@
-"""Slices: groups of queries, by category and by how often training saw their class. Pure.
+"""Slices: groups of queries, by category and by how often training saw their class.
 
 Shapes: Q queries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
 
 import numpy as np
 
+from immr.data.training_set import TrainingSet
+from immr.errors import RecipeError
 from immr.evaluation.metrics import BoolArray, IntArray
 from immr.types import Item
+
+FREQUENCIES = ("head", "middle", "tail", "unseen")
+_NAMED = 20  # categories in an error
+
+
+def check_names(names: Collection[str], training_set: TrainingSet) -> None:
+    """Refuse names that are no slice of the catalogue; a slice may be without held-out photos.
+
+    Raises:
+        RecipeError: There is no such slice; the message names the known ones.
+    """
+    if not names:
+        return
+    categories = sorted({_top(category) for category in training_set.categories.values()})
+    for name in names:
+        if name in (*categories, *FREQUENCIES):
+            continue
+        close = get_close_matches(name, (*categories, *FREQUENCIES), n=1)
+        perhaps = f" (perhaps you mean {close[0]!r})" if close else ""
+        more = ", …" if len(categories) > _NAMED else ""
+        raise RecipeError(
+            f"the recipe's gate.slice_margins names {name!r}, but the catalogue has no such slice{perhaps}: use a "
+            f"top category ({', '.join(categories[:_NAMED])}{more}), or {', '.join(FREQUENCIES)}"
+        )
 
 
 def by_category(right_items: Sequence[str], items: Sequence[Item]) -> dict[str, BoolArray]:
     """(Q,) masks by the top-level category of the right item."""
-    category = {item.item_id: item.category.split("/")[0] for item in items}
+    category = {item.item_id: _top(item.category) for item in items}
     tops_Q = np.array([category[item_id] for item_id in right_items])
     return {str(name): tops_Q == name for name in np.unique(tops_Q)}
+
+
+def _top(category: str) -> str:
+    return category.split("/")[0]
 
 
 def by_frequency(classes_Q: IntArray, training_counts: Mapping[int, int]) -> dict[str, BoolArray]:
@@ -33,10 +64,10 @@ def by_frequency(classes_Q: IntArray, training_counts: Mapping[int, int]) -> dic
     seen = [count for count in training_counts.values() if count > 0]
     counts_Q = np.array([training_counts.get(int(class_id), 0) for class_id in classes_Q])
     low, high = np.quantile(seen, [1 / 3, 2 / 3], method="inverted_cdf") if seen else (0, 0)
-    masks = {
-        "head": counts_Q > high,
-        "middle": (counts_Q >= low) & (counts_Q <= high) & (counts_Q > 0),
-        "tail": (counts_Q < low) & (counts_Q > 0),
-        "unseen": counts_Q == 0,
-    }
-    return {name: mask_Q for name, mask_Q in masks.items() if mask_Q.any()}
+    masks = (
+        counts_Q > high,
+        (counts_Q >= low) & (counts_Q <= high) & (counts_Q > 0),
+        (counts_Q < low) & (counts_Q > 0),
+        counts_Q == 0,
+    )
+    return {name: mask_Q for name, mask_Q in zip(FREQUENCIES, masks, strict=True) if mask_Q.any()}

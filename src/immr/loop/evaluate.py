@@ -66,10 +66,13 @@ def evaluate(
 
     Raises:
         DataError: The training set holds no photo with a known item.
+        RecipeError: A slice that the gate's settings name does not exist.
     """
+    from immr.evaluation import slices
     from immr.evaluation.gate import gate
     from immr.evaluation.report import write_report
 
+    slices.check_names(recipe.gate.slice_margins, training_set)
     registry = parts.registry
     evaluation = evaluation_of(parts, version, training_set, recipe)
     champion = registry.role("champion")
@@ -78,10 +81,8 @@ def evaluate(
         champion = None
     before = evaluation_of(parts, champion, training_set, recipe) if champion else None
     verdict = gate(evaluation, before, recipe.gate, is_champion)
-    by_kind: Mapping[str, KindResult] = {}
-    if kinds:
-        photos, items, classes = training_set.judgements, training_set.items, training_set.item_classes
-        by_kind = _by_kind(parts, version, kinds, photos, items, classes, recipe)
+    photos, items, classes = training_set.judgements, training_set.items, training_set.item_classes
+    by_kind = _by_kind(parts, version, kinds, photos, items, classes, recipe)
     write_report(
         evaluation,
         training_set.items,
@@ -94,8 +95,7 @@ def evaluate(
     registry.log_evaluation(version, _logged_metrics(evaluation, verdict) | _kind_metrics(by_kind))
     registry.runs.log_report(version.run_id, report, "evaluation.html")
     registry.runs.log_report(version.run_id, training_set.folder / "report.html", "governance.html")
-    rule_file = _rule_file(parts, version, training_set, recipe)
-    if rule_file.is_file():
+    if (rule_file := _rule_file(parts, version, training_set, recipe)).is_file():
         registry.attach(version, rule_file)
     if not is_champion:  # it serves by the verdict that promoted it, or was started without one
         registry.tag(version, "gate", verdict.sentence)
@@ -127,10 +127,9 @@ def evaluate_dataset(
         for number, photo in enumerate(labelled.split(split))
     ]
     classes = list(class_of.values())
-    evaluation = _judged(
-        _embedded(parts, version, photos, labelled.items), photos, labelled.items, classes, recipe
-    )
-    by_kind = _by_kind(parts, version, kinds, photos, labelled.items, classes, recipe) if kinds else {}
+    embedded = _embedded(parts, version, photos, labelled.items)
+    evaluation = _judged(embedded, photos, labelled.items, classes, recipe)
+    by_kind = _by_kind(parts, version, kinds, photos, labelled.items, classes, recipe)
     return evaluation, by_kind
 
 
@@ -147,8 +146,7 @@ def evaluation_of(
     embedded = _embedded(parts, version, photos, items, training_set.image_hashes())
     training_counts = Counter(photo.class_id for photo in training_set.queries)
     evaluation = _judged(embedded, photos, items, classes, recipe, training_counts)
-    rule = _match_rule(parts, version, training_set, embedded, recipe)
-    if rule is not None:
+    if (rule := _match_rule(parts, version, training_set, embedded, recipe)) is not None:
         rule.write(_rule_file(parts, version, training_set, recipe))
     evaluation.write(kept)
     return evaluation
@@ -289,6 +287,8 @@ def _by_kind(
     from immr.model.documents import encode_pictures
     from immr.search.by_kind import evaluate_by_kind, searcher_of
 
+    if not kinds:
+        return {}
     folder = parts.registry.fetch(version, parts.settings.cache_dir)
     documents = encode_pictures(folder, items, parts.settings.cache_dir)
     with searcher_of(version, folder, items, documents, recipe.ranking) as searcher:

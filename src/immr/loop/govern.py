@@ -36,15 +36,17 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
     Args:
         parts: The process's adapters.
         data: The shop, or the folder or URL of its tables.
-        recipe: Its governance settings are used.
+        recipe: Its governance settings are used; slices that its gate names must be in the catalogue.
         out: A folder to copy the training set to; the copy is returned. An earlier one in it is replaced.
 
     Raises:
         CapacityError: It needs more memory or disk than is free.
         ContractError: The data violate the contract; the message names the file and column.
         DataError: `out` holds something other than a training set.
-        RecipeError: An encoder is unknown, or does not take pictures of the recipe's size.
+        RecipeError: An encoder is unknown, or does not take pictures of the recipe's size; or a slice that the
+            gate's settings name does not exist.
     """
+    from immr.evaluation import slices
     from immr.governance.embedder import FrozenEmbedder
     from immr.governance.govern import govern as build
     from immr.recipes import check_encoders
@@ -65,6 +67,7 @@ def govern(parts: Parts, data: Shop | str | Path, recipe: Recipe, out: Path | No
         _check_capacity(parts, shop, recipe)
         downloads = Downloads(settings.pictures_dir, shop.mapping.pictures)
         build(shop, kept, recipe.governance, settings.engine_url, embedder, downloads)
+    slices.check_names(recipe.gate.slice_margins, TrainingSet(kept))
     if out is not None and out.absolute() != kept:
         with replace_folder_atomically(out, FILES) as aside:
             shutil.copytree(kept, aside, dirs_exist_ok=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from immr.errors import DeployError, ImmrError
+from immr.errors import DeployError, ExperimentBusyError, ImmrError
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, Variant, load, save
 from immr.loop.experiment.decide import decide
@@ -101,10 +101,15 @@ class _Follower:
             self._parts.alerts.resume()
             self._guard_ramp()
             self._failure = ""
+        except ExperimentBusyError:
+            self._log_once("another command is changing the experiment; its result is followed once it ends")
         except (ImmrError, OSError) as error:
-            if str(error) != self._failure:
-                log.warning("%s", error)
-            self._failure = str(error)
+            self._log_once(str(error))
+
+    def _log_once(self, failure: str) -> None:
+        if failure != self._failure:
+            log.warning("%s", failure)
+        self._failure = failure
 
     def _guard_ramp(self) -> None:
         """A ramp advances and ends by itself."""

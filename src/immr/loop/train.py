@@ -41,13 +41,16 @@ def train(parts: Parts, training_set: TrainingSet, recipe: Recipe, pipeline_run:
 
     Raises:
         CapacityError: It needs more memory or disk than is free.
-        RecipeError: An encoder is unknown, or does not take pictures of the recipe's size.
+        RecipeError: An encoder is unknown, or does not take pictures of the recipe's size; or a slice that the
+            gate's settings name does not exist.
         TrainingError: A worker failed, or the loss became NaN.
         RegistryError: MLflow does not answer or refuses the version.
     """
+    from immr.evaluation import slices
     from immr.launch.job_lock import job_lock
     from immr.recipes import check_encoders, keep_with
 
+    slices.check_names(recipe.gate.slice_margins, training_set)
     key = fingerprint.of_values("train", __version__, READING, training_set.hash, recipe.model, recipe.train)
     with job_lock(_job_folder(parts, key)):
         if existing := _trained_before(parts, key):

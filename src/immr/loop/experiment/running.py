@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from immr.errors import ExperimentError
+from immr.errors import ExperimentBusyError
 from immr.experiment.definition import Experiment, load
 from immr.experiment.revision import check_revision
 
@@ -42,7 +42,8 @@ def exclusive(parts: Parts, timeout_s: float = LOCK_TIMEOUT_S, revision: str = "
         revision: The experiment that the caller means (`immr.experiment.revision`); empty for any.
 
     Raises:
-        ExperimentError: Another process has held it for `timeout_s`, or the experiment has another revision.
+        ExperimentBusyError: Another process has held it for `timeout_s`.
+        ExperimentError: The experiment has another revision.
     """
     path = parts.settings.experiment_file.with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,7 @@ def exclusive(parts: Parts, timeout_s: float = LOCK_TIMEOUT_S, revision: str = "
                 break
             except BlockingIOError as error:
                 if time.monotonic() >= deadline:
-                    raise ExperimentError(
+                    raise ExperimentBusyError(
                         f"another process is changing the experiment ({path} is locked): try again in a moment"
                     ) from error
                 time.sleep(0.05)
