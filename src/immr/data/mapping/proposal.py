@@ -61,11 +61,12 @@ class Proposal:
     source: str = ""
     delimiter: str = ""
     encoding: str = ""
+    sql: str = ""
 
     @classmethod
     def of(cls, mapping: TableMap) -> Proposal:
         """A table's mapping as it is."""
-        return cls(mapping.columns, (), mapping.source, mapping.delimiter, mapping.encoding)
+        return cls(mapping.columns, (), mapping.source, mapping.delimiter, mapping.encoding, mapping.sql)
 
     def to_toml(self, table: str) -> str:
         """The part of a mapping file for this table: one line for each column."""

@@ -41,6 +41,7 @@ class TableMap:
     source: str = ""  # file, folder, glob, URL or warehouse table; by default as the contract names it
     delimiter: str = ""  # of CSV
     encoding: str = ""  # of CSV
+    sql: str = ""  # a DuckDB query over all its rows, `FROM rows`; `columns` are those of the result
     columns: Mapping[str, ColumnRule] = field(default_factory=dict)
 
     def check_known(self, contract: TableContract, place: str) -> None:

@@ -17,6 +17,7 @@ from immr.data.pictures import further
 from immr.data.sources.files import SUFFIXES, FilePart, is_table
 from immr.data.sources.locations import Location
 from immr.data.sources.parts import CHUNK_ROWS, TablePart
+from immr.data.sources.queried import QueriedPart
 from immr.data.sources.warehouse import WarehousePart, is_warehouse, tables_of
 from immr.errors import ContractError
 from immr.settings import without_credentials
@@ -190,12 +191,14 @@ class Shop:
             contract = contract.with_attributes(self.attributes())
             mapping.check_known(contract, "the mapping")
         if mapping.source and not (contract.name == ITEMS.name and self._is_one_file):
-            parts = _parts_at(self._beside_source(mapping.source), mapping, contract)
+            parts: Sequence[TablePart] = _parts_at(self._beside_source(mapping.source), mapping, contract)
         elif is_warehouse(self.uri):
             names = [name for name in tables_of(self.uri) if name == contract.name]
             parts = [WarehousePart(self.uri, name) for name in names]
         else:
             parts = _parts_in(Location.of(self.uri), mapping, contract)
+        if parts and mapping.sql:
+            parts = [QueriedPart(parts, mapping.sql, contract.name)]
         if not parts:
             if contract.optional if optional is None else optional:
                 return None
@@ -287,12 +290,12 @@ def _is_json(location: Location) -> bool:
 
 def _file(location: Location, folder: Location, mapping: TableMap, contract: TableContract) -> FilePart:
     named = (frozenset(contract.columns.names) | contract.attributes.keys()) - mapping.columns.keys()
-    by_sql = any(rule.sql for rule in mapping.columns.values())  # which may read any column
+    by_sql = bool(mapping.sql) or any(rule.sql for rule in mapping.columns.values())  # may read any column
     return FilePart(
         location,
         mapping.delimiter,
         mapping.encoding,
-        flat=named - {further.COLUMN},
+        flat=frozenset() if mapping.sql else named - {further.COLUMN},
         read=None if by_sql else named | mapping.sources,
         partitions=folder.partitions(location),
     )
