@@ -29,6 +29,7 @@ from immr.loop.evaluate import evaluation_of
 from immr.loop.materialize import push
 from immr.loop.watch import Watched, watch
 from immr.machine import processes
+from immr.machine.ctrl_c import ends_on_ctrl_c
 from immr.registry import reports
 from immr.settings import Settings
 from immr.storage.atomic import write_atomically
@@ -64,11 +65,11 @@ def demo(
     try:
         settings = Settings()
         os.environ.update(settings.environment())
-        with connect(settings) as parts:
+        with (
+            ends_on_ctrl_c("\nstopped; the next run resumes here", is_server=True),
+            connect(settings) as parts,
+        ):
             _tell_story(parts, options)
-    except KeyboardInterrupt:
-        print("\nstopped; the next run resumes here", file=sys.stderr)
-        raise typer.Exit(130) from None
     except ImmrError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -225,12 +226,5 @@ def _stay_open(story: Narration, parts: Parts, port: int, samples: Path, gateway
         signal.pause()
 
 
-def main() -> None:
-    """Entry point. Handle Ctrl-C even if the shell started us with it ignored."""
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, signal.default_int_handler)
-    app()
-
-
 if __name__ == "__main__":
-    main()
+    app()

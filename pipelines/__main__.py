@@ -11,6 +11,7 @@ import typer
 
 from immr import recipes
 from immr.errors import ImmrError, SettingsError
+from immr.machine.ctrl_c import ends_on_ctrl_c
 from immr.settings import Settings
 from pipelines import kubeflow
 from pipelines.kubeflow import PIPELINES
@@ -263,6 +264,7 @@ def _values(
 
 if __name__ == "__main__":
     try:
-        app()
+        with ends_on_ctrl_c():
+            app()
     except ImmrError as error:
         sys.exit(f"{type(error).__name__}: {error}")

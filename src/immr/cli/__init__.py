@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,12 +10,11 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Entry point. Ctrl-C ends it without a traceback, also while the commands are still being imported."""
-    try:
-        from immr.cli.application import run
+    from immr.machine.ctrl_c import ends_on_ctrl_c
 
-        run()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with ends_on_ctrl_c():
+        from immr.cli.application import run
+    run()
 
 
 def __getattr__(name: str) -> Any:

@@ -120,12 +120,14 @@ def root(
 
 def run() -> None:
     """Run the command. IMMR's errors, and files that cannot be read or written, print one sentence; exit code 1."""
+    from immr.machine.ctrl_c import ends_on_ctrl_c
     from immr.machine.library_log import show_own_messages, silence_the_end
 
     show_own_messages()
     atexit.register(silence_the_end)
     try:
-        app()
+        with ends_on_ctrl_c():  # within: what a stopped step raises is not worth an error message
+            app()
     except ImmrError as error:
         _fail(error, str(error))
     except OSError as error:

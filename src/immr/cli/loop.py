@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -45,6 +44,7 @@ from immr.loop import serve as serve_verb
 from immr.loop import start as start_verb
 from immr.loop import train as train_verb
 from immr.loop.experiment.queue import deploy_or_wait
+from immr.machine.ctrl_c import ends_on_ctrl_c
 from immr.storage.table_files import of_records
 
 app = typer.Typer()
@@ -241,20 +241,18 @@ def serve(ctx: typer.Context, port: Port = 8080, page_port: PagePort = 8081, as_
 
 def _serve(ctx: typer.Context, port: int, page_port: int, as_json: bool) -> None:
     out = Console(stderr=True) if as_json else console
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, signal.default_int_handler)
     out.print("starting the deployed versions …")
-    try:
-        with serve_verb.serve(parts_of(ctx), port, page_port) as served:
-            out.print(describe(served.experiment), highlight=False)
-            out.print(f"search {served.search_url}/v1/search, page {served.page_url}; Ctrl-C stops both")
-            if as_json:
-                print_json({"search": f"{served.search_url}/v1/search", "page": served.page_url})
-            while True:
-                served.follow()
-                time.sleep(_FOLLOW_EVERY_S)
-    except KeyboardInterrupt:
-        out.print("stopped")
+    with (
+        ends_on_ctrl_c("stopped", exit_code=0, is_server=True),
+        serve_verb.serve(parts_of(ctx), port, page_port) as served,
+    ):
+        out.print(describe(served.experiment), highlight=False)
+        out.print(f"search {served.search_url}/v1/search, page {served.page_url}; Ctrl-C stops both")
+        if as_json:
+            print_json({"search": f"{served.search_url}/v1/search", "page": served.page_url})
+        while True:
+            served.follow()
+            time.sleep(_FOLLOW_EVERY_S)
 
 
 def _kinds(queries: str) -> list[str]:
