@@ -20,7 +20,8 @@ _OLD_S = 10.0
 class CachedValue(Generic[T]):
     """A value with an expiry, computed by one thread at a time.
 
-    A value is kept for `keep_s`, and at least ten times as long as it took to compute. If a renewal in the background
+    A value is kept for `keep_s`, and at least ten times as long as it took to compute. The first is kept for `keep_s`
+    only, because its time includes the import of libraries. If a renewal in the background
     fails, the next reader computes the value itself and gets the error: a stale value never hides a failure.
     """
 
@@ -68,10 +69,11 @@ class CachedValue(Generic[T]):
             return self._values[0]
 
     def _renew(self) -> None:
-        started = time.monotonic()
+        started, is_first = time.monotonic(), not self._values
         self._values[:] = [self._compute()]
         self._took_s = time.monotonic() - started
-        self._expires = started + self._took_s + max(self._keep_s, 10 * self._took_s)
+        kept_s = self._keep_s if is_first else max(self._keep_s, 10 * self._took_s)
+        self._expires = started + self._took_s + kept_s
 
     def _renew_in_background(self) -> None:
         try:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
+from immr.experiment import changes
+from immr.experiment.definition import Variant, save
 from immr.loop.experiment import queue
 from immr.loop.experiment.start import start
 from immr.loop.pipeline_run import PipelineRun
@@ -85,3 +89,16 @@ def test_an_error_with_brackets_is_printed_as_it_is(tmp_path: Path) -> None:
 
 def test_models_of_an_empty_registry(tmp_path: Path) -> None:
     assert models(connect(Settings(home=tmp_path))) == []
+
+
+def test_status_shows_what_a_rollback_returns_to(tmp_path: Path) -> None:
+    """After a promotion, nothing told that the previous champion still served."""
+    settings = Settings(home=tmp_path)
+    alone = changes.begin(("immr-2", "http://127.0.0.1:1"), {}, 0.0, datetime.now(UTC))
+    with ready("immr-1") as url:
+        save(replace(alone, previous=Variant("champion", url, "immr-1", 0.0)), settings.experiment_file)
+        back = status(connect(settings)).rollback
+        assert back is not None
+        assert (back.version, back.problem) == ("immr-1", "")
+    done = CliRunner(env={"IMMR_HOME": str(tmp_path), "COLUMNS": "200"}).invoke(app, ["status"])
+    assert "`immr experiment rollback` returns to immr-1, but it does not answer" in done.stdout

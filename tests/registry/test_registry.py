@@ -61,6 +61,7 @@ def test_a_decision_is_logged_and_tagged_on_the_version(registry: Registry, home
         "champion": "immr-1",
         "challenger": "immr-2",
         "experiment": "immr-1-immr-2",
+        "applied": True,
     }
     registry.record_decision("wait", "Too early.", {}, first, None, ts)
     assert [decision["action"] for decision in open_registry(home).decisions()] == ["promote", "wait"]

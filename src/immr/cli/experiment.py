@@ -229,6 +229,8 @@ def experiment_decide(
     else:
         watched = _decide_until_done(parts, apply, every_s)
     _show(watched, as_csv, parquet, as_json)
+    if watched.decision.action != "wait" and not apply:
+        note("Nothing has changed: `immr experiment decide --apply` carries this out.")
 
 
 def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.Watched:

@@ -102,6 +102,14 @@ def seconds(text: str, option: str) -> int:
     raise typer.BadParameter(f"{text!r} is not a time such as 30m, 6h or 1d", param_hint=option)
 
 
+def in_words(length_s: int) -> str:
+    """A length of time in its largest whole unit, as `seconds` reads it: 30m, 6h or 1d."""
+    unit_s, unit = next(
+        each for each in ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s")) if length_s % each[0] == 0
+    )
+    return f"{length_s // unit_s}{unit}"
+
+
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON; times become text."""
     typer.echo(json.dumps(value, default=str))
@@ -128,7 +136,7 @@ def describe(experiment: Experiment) -> str:
         for side in experiment.variants
     )
     steps = ", ".join(f"{share:.0%}" for share in experiment.ramp) if experiment.state == "running" else ""
-    ramp = f"; next shares {steps}, each after {(experiment.ramp_every_s or 0) / 3600:g} h" if steps else ""
+    ramp = f"; next shares {steps}, each after {in_words(experiment.ramp_every_s or 0)}" if steps else ""
     return f"[bold]{experiment.name}[/] ({experiment.state}{everyone}): {shares}{ramp}{held_out}"
 
 

@@ -136,6 +136,9 @@ def _print(found: Status) -> None:
     if not found.serving:
         console.print("nothing is deployed")
     console.print(describe(found.experiment) if found.experiment else "no experiment yet", highlight=False)
+    if back := found.rollback:
+        but = f", but it does not answer ({escape(back.problem)})" if back.problem else ""
+        console.print(f"`immr experiment rollback` returns to {back.version}{but}", highlight=False)
     for waiting in found.waiting:
         console.print(f"{waiting.version.model_version} waits: {escape(waiting.reason)}", highlight=False)
     if found.last_run is None:
@@ -144,7 +147,7 @@ def _print(found: Status) -> None:
         run = found.last_run
         finding = f": {escape(run.finding)}" if run.finding else ""
         console.print(
-            f"last pipeline run {run.run}, {run.changed:%Y-%m-%d %H:%M} UTC: {run.step} {run.state}{finding}",
+            f"last pipeline run {run.run}, {run.changed:%Y-%m-%d %H:%M} UTC, step {run.step} {run.state}{finding}",
             highlight=False,
         )
     for problem in found.problems:

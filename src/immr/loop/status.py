@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from immr.deploy.deployer import Deployment
 from immr.errors import ImmrError
 from immr.experiment.definition import Experiment, load
 from immr.experiment.revision import revision_of
@@ -19,7 +20,6 @@ from immr.loop.rank import RANKER
 from immr.packaging import bento
 
 if TYPE_CHECKING:
-    from immr.deploy.deployer import Deployment
     from immr.settings import Settings
     from immr.types import ModelVersion
     from immr.wiring import Parts
@@ -74,6 +74,7 @@ class Status:
     roles: Mapping[str, str]  # version by role
     serving: tuple[Serving, ...]
     experiment: Experiment | None
+    rollback: Serving | None  # what `immr experiment rollback` returns to; None if nothing was promoted
     waiting: tuple[Waiting, ...]
     last_run: Run | None
     problems: tuple[str, ...]
@@ -147,6 +148,7 @@ def status(parts: Parts) -> Status:
         roles=roles,
         serving=tuple(_serving(parts, each) for each in deployments),
         experiment=experiment,
+        rollback=_rollback(parts, experiment),
         waiting=queue,
         last_run=_last_run(parts.settings),
         problems=tuple(problems),
@@ -170,6 +172,14 @@ def _serving(parts: Parts, deployed: Deployment) -> Serving:
         ranker=tags.get(RANKER, ""),
         copy_of=tags.get(COPY_OF, ""),
     )
+
+
+def _rollback(parts: Parts, experiment: Experiment | None) -> Serving | None:
+    """The previous champion, which keeps serving, as the champion that a rollback makes it."""
+    if experiment is None or experiment.previous is None:
+        return None
+    version, url = experiment.previous.model_version, experiment.previous.url
+    return _serving(parts, Deployment("champion", version, bento.tag_of(version), url))
 
 
 def _last_run(settings: Settings) -> Run | None:

@@ -44,22 +44,22 @@ def watch(parts: Parts) -> Watched:
         EventLogError: The event log does not answer.
     """
     watched = read_out(parts)
-    record(parts, watched)
+    record(parts, watched, applied=False)
     return watched
 
 
-def record(parts: Parts, watched: Watched) -> None:
+def record(parts: Parts, watched: Watched, applied: bool) -> None:
     """Write a decision to the promotion log: that on the winner, or one for each challenger."""
     from immr.readout.decision import Verdict
 
     decision = watched.decision
     about = (decision.winner,) if decision.winner else decision.verdicts
     for verdict in about or (Verdict("", decision.action, decision.reason),):
-        record_verdict(parts, watched.experiment, verdict, decision.numbers)
+        record_verdict(parts, watched.experiment, verdict, decision.numbers, applied)
 
 
 def record_verdict(
-    parts: Parts, experiment: Experiment, verdict: Verdict, numbers: Mapping[str, float]
+    parts: Parts, experiment: Experiment, verdict: Verdict, numbers: Mapping[str, float], applied: bool
 ) -> None:
     """Write the verdict on one challenger to the promotion log; without a challenger, it is about the champion."""
     registry = parts.registry
@@ -71,6 +71,7 @@ def record_verdict(
         champion=registry.get(experiment.champion.model_version),
         challenger=registry.get(tested.model_version) if tested else None,
         experiment=experiment.name,
+        applied=applied,
     )
 
 

@@ -188,6 +188,7 @@ class Registry:
         challenger: ModelVersion | None,
         ts: datetime | None = None,
         experiment: str = "",
+        applied: bool = True,
     ) -> dict[str, Any]:
         """Append a decision to the log, and store it as a tag of the version it is about.
 
@@ -199,6 +200,7 @@ class Registry:
             challenger: The version that the decision is about; if None, it is about the champion.
             ts: Time of the decision, now by default.
             experiment: The test that it decides; empty outside a test.
+            applied: Whether it is carried out, or only recommended.
 
         Returns:
             The decision as it was logged.
@@ -211,6 +213,7 @@ class Registry:
             "champion": champion.id if champion else None,
             "challenger": challenger.id if challenger else None,
             "experiment": experiment,
+            "applied": applied,
         }
         self._decisions.append(decision)
         if about := challenger or champion:

@@ -42,6 +42,7 @@ def test_a_better_challenger_is_promoted_everywhere(deployed: Settings) -> None:
     assert (now.champion.model_version, now.challenger) == ("immr-2", None)
     assert running.challenger is not None
     assert now.champion.url == running.challenger.url
+    assert [each["applied"] for each in connect(deployed).registry.decisions()] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,19 @@ def test_an_ended_experiment_gets_no_further_decision(deployed: Settings) -> Non
     again = decide(connect(deployed), apply=True).decision
     assert (again.action, "nothing to decide" in again.reason) == ("wait", True)
     assert len(connect(deployed).registry.decisions()) == 1
+
+
+def test_a_loss_is_logged_as_recommended_and_then_as_applied(deployed: Settings) -> None:
+    """Only the recommendation was logged, with the time of the first look."""
+    shop(deployed, start(connect(deployed)), {"champion": 8, "challenger": 2}, users=400)
+    run = CliRunner(env={**deployed.environment(), "COLUMNS": "200"}).invoke
+    assert "`immr experiment decide --apply` carries this out" in run(app, ["experiment", "decide"]).stderr
+    assert "carries this out" not in run(app, ["experiment", "decide", "--apply"]).stderr
+    entries = connect(deployed).registry.decisions()
+    assert [(each["action"], each["applied"]) for each in entries] == [
+        ("roll back", False),
+        ("roll back", True),
+    ]
 
 
 def test_waiting_is_logged_only_on_request(deployed: Settings) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from immr.alerts.alert import Alert
 from immr.experiment import changes
@@ -71,10 +71,10 @@ def _decide(parts: Parts, watched: Watched, apply: bool, record_wait: bool) -> N
         return
     if not apply:
         for verdict in (decision.winner, *decision.losers):
-            if verdict and not _is_recorded(parts, watched.experiment, verdict):
+            if verdict and not _records(parts, watched.experiment, verdict):
                 _announce(parts, watched.experiment, verdict, applied=False)
     if record_wait or decision.action != "wait" or decision.losers:
-        record(parts, watched)
+        record(parts, watched, apply)
     if apply and decision.winner:
         _promote(parts, watched, watched.experiment.variant(decision.winner.challenger))
     elif apply:
@@ -166,8 +166,8 @@ def _complete_take_off(parts: Parts) -> None:
     is_saved = experiment.salt == left["salt"] and (experiment.state == "stopped" or not tested & leaving)
     if is_saved:  # else the process ended in between, or another test has begun
         for verdict in (Verdict(**each) for each in left["verdicts"]):
-            if not _is_recorded(parts, experiment, verdict):
-                record_verdict(parts, experiment, verdict, left["numbers"])
+            if not any(each.get("applied", True) for each in _records(parts, experiment, verdict)):
+                record_verdict(parts, experiment, verdict, left["numbers"], applied=True)
         for role, version in sorted(leaving):
             _take_off(parts, role, version)
     marker.unlink()
@@ -184,11 +184,12 @@ def _announce(parts: Parts, experiment: Experiment, verdict: Verdict, applied: b
     )
 
 
-def _is_recorded(parts: Parts, experiment: Experiment, verdict: Verdict) -> bool:
+def _records(parts: Parts, experiment: Experiment, verdict: Verdict) -> list[dict[str, Any]]:
+    """The entries of the promotion log with this verdict on this challenger."""
     version = experiment.variant(verdict.challenger).model_version
     wanted = (experiment.name, version, verdict.action)
     entries = parts.registry.decisions()
-    return any(wanted == (each["experiment"], each["challenger"], each["action"]) for each in entries)
+    return [each for each in entries if wanted == (each["experiment"], each["challenger"], each["action"])]
 
 
 def _take_off(parts: Parts, role: Role, version: str) -> None:
