@@ -26,3 +26,18 @@ def test_text_features_are_cached_and_empty_texts_have_no_tokens(tmp_path):
     torch.testing.assert_close(tokens_BTE[0], tokens_BTE[2])
     torch.testing.assert_close(tokens_BTE[0, :3], tokens.values_RE[4:].float())
     assert not tokens_BTE[0, 3:].any()
+
+
+def test_texts_are_encoded_beside_texts_of_their_length(tmp_path, monkeypatch):
+    features = TextFeatures(MODEL, tmp_path)
+    encoder, padded = features.load(), list[int]()
+    encode = type(encoder).encode
+
+    def counted(self, texts, max_tokens):
+        tokens_BTE, mask_BT = encode(self, texts, max_tokens)
+        padded.append(int((~mask_BT).sum()))
+        return tokens_BTE, mask_BT
+
+    monkeypatch.setattr(type(encoder), "encode", counted)
+    features.compute([text for n in range(64) for text in (f"milk {n}", f"fresh organic whole milk {n}")])
+    assert padded == [0, 0]

@@ -6,7 +6,7 @@ Shapes: N texts, B texts of a batch, T tokens of the longest, R tokens of all te
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from immr.storage.array_store import ArrayStore
 from immr.types import Item
 
 _SHARD_TEXTS = 64
+_SORTED_SHARDS = 32  # the time left is estimated from shards of all lengths: do not sort all texts at once
 _READ_TEXTS = 4096
 _log = logging.getLogger(__name__)
 
@@ -83,8 +84,7 @@ class TextFeatures:
         _log.info("computing frozen features of %d texts", len(todo))
         encoder = self.load()
         with ProgressBar("text features", len(todo), "texts", share.rank == 0) as progress:
-            for start in range(0, len(todo), _SHARD_TEXTS):
-                part = todo[start : start + _SHARD_TEXTS]
+            for part in _of_similar_length(todo, by_key):
                 self._store.add(self._encode(encoder, {key: by_key[key] for key in part}))
                 progress.advance(len(part))
 
@@ -129,6 +129,14 @@ class TextFeatures:
             key: tokens_TE[mask_T].numpy().astype(np.float16)
             for key, tokens_TE, mask_T in zip(texts, tokens_BTE, mask_BT, strict=True)
         }
+
+
+def _of_similar_length(keys: Sequence[str], texts: Mapping[str, str]) -> Iterator[Sequence[str]]:
+    """The keys in shards whose texts are about equally long, because an encoder pads a batch to its longest text."""
+    window = _SORTED_SHARDS * _SHARD_TEXTS
+    for start in range(0, len(keys), window):
+        by_length = sorted(keys[start : start + window], key=lambda key: len(texts[key]))
+        yield from (by_length[at : at + _SHARD_TEXTS] for at in range(0, len(by_length), _SHARD_TEXTS))
 
 
 def _key(text: str) -> str:
