@@ -54,7 +54,6 @@ ROUNDED = "item_id is a rounded number, as spreadsheets write long ones: export 
         ({"title": None}, "title is missing"),
         ({"price": -1.0}, "price is negative"),
         ({"price": float("inf")}, "price is not finite"),
-        ({"stock": -1.0}, "stock is negative"),
         ({"updated_at": pd.Timestamp(NOW + timedelta(days=2))}, "updated_at is in the future"),
         ({"updated_at": pd.Timestamp(NOW + timedelta(hours=14))}, ""),  # a local time without a zone
         ({"title": None, "price": -1.0}, "title is missing"),  # the first column that is wrong

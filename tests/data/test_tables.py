@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,3 +31,14 @@ def test_equal_categories_and_places_of_pictures_are_written_alike(tmp_path: Pat
     found = typed(batch, ITEMS, "items.csv", str(tmp_path)).frame
     assert found["category"].tolist() == ["Äpfel/Rot"] * 3
     assert found["image"].tolist() == [f"{tmp_path}/a.jpg"] * 3
+
+
+def test_a_stock_below_zero_is_sold_out(tmp_path: Path) -> None:
+    """Shopify and Magento count on when they take orders beyond the stock."""
+    item = {"item_id": "a", "title": "Tea", "description": "", "category": "Drinks", "price": 1.0}
+    item |= {"image": "a.jpg", "updated_at": "2025-01-01"}
+    batch = pa.RecordBatch.from_pylist(
+        [item | {"stock": stock} for stock in (-3.0, 0.0, 2.5, -math.inf, None)]
+    )
+    found = typed(batch, ITEMS, "items.csv", str(tmp_path)).frame["stock"].tolist()
+    assert found[:4] == [0.0, 0.0, 2.5, -math.inf] and math.isnan(found[4])

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from immr.data import attributes
 from immr.data.contract import CONTRACT, ITEMS
+from immr.data.mapping.known_systems import known_system
 from immr.data.mapping.proposal import Proposal, propose
 from immr.data.mapping.shop_map import PictureRules, ShopMap
 from immr.data.rules import broken, rules_of
 from immr.data.sources.files import FilePart
 from immr.data.sources.parts import CHUNK_ROWS
+from immr.data.sources.queried import QueriedPart
 from immr.data.sources.recognized import decodable, files_like, with_recognized_tables
 from immr.data.sources.shop import Chunk, Shop, ShopTable
 from immr.data.tables import Typed, printed, typed
@@ -205,11 +207,16 @@ def _proposed(table: ShopTable) -> Proposal | None:
         if isinstance(part, FilePart):
             part = replace(decodable(part), flat=frozenset())
             mapping = replace(mapping, encoding=part.encoding)
-        there = part.columns()
+        there, notes = part.columns(), list[str]()
+        if table.contract.name == ITEMS.name and (system := known_system(there)):
+            mapping = replace(mapping, sql=system.sql(there))
+            part = QueriedPart([part], mapping.sql, table.contract.name)
+            there, notes = part.columns(), [f"an export of {system.name}: {system.note}"]
         sample = next(iter(part.batches(_PROPOSED_FROM)), None)
     except ContractError:
         return None
-    return propose(table.contract, there, sample, mapping)
+    proposed = propose(table.contract, there, sample, mapping)
+    return replace(proposed, notes=[*notes, *proposed.notes])
 
 
 def _ignored(table: ShopTable, there: Sequence[str]) -> tuple[str, ...]:

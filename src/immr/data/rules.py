@@ -41,10 +41,7 @@ def rules_of(contract: TableContract, now: datetime) -> Any:
             pandera.Check(np.isfinite, error="price is not finite"),
             pandera.Check.ge(0, error="price is negative"),
         ],
-        "stock": [
-            pandera.Check(np.isfinite, error="stock is not finite"),
-            pandera.Check.ge(0, error="stock is negative"),
-        ],
+        "stock": [pandera.Check(np.isfinite, error="stock is not finite")],
         "position": [
             pandera.Check.ge(1, error="position is below 1: does it count from 0?"),
             pandera.Check.le(_LAST_POSITION, error="position is beyond any list"),

@@ -54,7 +54,8 @@ def typed(batch: pa.RecordBatch, contract: TableContract, place: str, beside: st
             unreadable.update(not_of_kind)
             continue
         if name == further.COLUMN and name in batch.schema.names:
-            columns[name], no_pictures = further.pack(batch.column(name), beside, place)
+            main = columns["image"].str.strip().tolist()
+            columns[name], no_pictures = further.pack(batch.column(name), beside, place, main)
             unreadable.update(no_pictures)
             continue
         if name not in batch.schema.names:
@@ -78,6 +79,8 @@ def typed(batch: pa.RecordBatch, contract: TableContract, place: str, beside: st
         frame["category"] = _in_one_form(frame["category"])
     if "image" in frame:
         frame["image"] = _placed(frame["image"], beside)
+    if "stock" in frame:
+        frame["stock"] = _sold_out(frame["stock"])
     return Typed(frame, unreadable)
 
 
@@ -87,6 +90,11 @@ def _series(values: pa.Array) -> Any:
     if pa.types.is_string(values.type):
         return pd.Series(values, dtype=pd.ArrowDtype(pa.string()))
     return values.to_pandas()
+
+
+def _sold_out(stock: pd.Series[float]) -> pd.Series[float]:
+    """Shops that take orders beyond their stock count below zero."""
+    return stock.mask((stock < 0) & (stock > -np.inf), 0.0)
 
 
 def _in_one_form(categories: pd.Series[str]) -> pd.Series[str]:

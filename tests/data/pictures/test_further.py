@@ -53,6 +53,16 @@ def test_text_with_bars_in_csv(tmp_path: Path) -> None:
     assert pictures_of(tmp_path / "items.csv") == [(str(tmp_path / "b.jpg"), "/c.jpg"), ()]
 
 
+def test_the_main_picture_is_none_of_the_others(tmp_path: Path) -> None:
+    images = [f"{number}.jpg" for number in range(20)]
+    rows = [
+        {**ROW, "images": [" a.jpg", *images]},
+        {**ROW, "item_id": "b", "image": "", "images": ["", "b.jpg"]},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "items.parquet")
+    assert pictures_of(tmp_path / "items.parquet") == [tuple(str(tmp_path / image) for image in images)]
+
+
 def test_a_value_that_is_no_list_of_texts_and_one_of_too_many_reject_their_rows(tmp_path: Path) -> None:
     images = [["b.jpg"], [{"src": "b.jpg"}], [f"{number}.jpg" for number in range(21)]]
     rows = [{**ROW, "item_id": str(number), "images": each} for number, each in enumerate(images)]

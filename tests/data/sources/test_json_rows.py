@@ -27,7 +27,12 @@ def test_a_mark_at_the_beginning_is_skipped(tmp_path: Path, name: str, encoding:
     [
         ('{"id": 1, "price": 1, "price": 2}', "line 1 of .* has 'price' more than once"),
         ('{"id": ' + "[" * 100_000 + "}", "line 1 of .* is not JSON"),
-        ('[{"id": 1}]', "line 1 of .* is not an object: write one object per line"),
+        ("1", "line 1 of .* is not an object: write one object per line"),
+        (
+            '[{"id": 1}]',
+            r"line 1 of .* is an array: write one object per line, for example with `jq -c '\.\[\]'`",
+        ),
+        ("[\n  {", "line 1 of .* opens a document over several lines: write one object per line"),
         ('{"title": ["a"]}', "title is a list or an object"),
     ],
 )
@@ -61,3 +66,38 @@ def test_half_a_character_stays_in_its_row(tmp_path: Path) -> None:
     assert batch["id"].to_pylist() == ["1", "2"] and batch["title"][1].as_py() == "b"
     with pytest.raises(UnicodeDecodeError):
         batch["title"][0].as_py()
+
+
+def test_extended_json_of_mongodb_is_read_as_its_values(tmp_path: Path) -> None:
+    lines = [
+        {
+            "_id": {"$oid": "65a1b2c3d4e5f60718293a01"},
+            "price": {"$numberDecimal": "19.99"},
+            "stock": {"$numberInt": "3"},
+            "at": {"$date": "2025-11-28T10:05:00.000Z"},
+            "tags": [{"$numberLong": "9007199254740993"}],
+        },
+        {
+            "at": {"$date": {"$numberLong": "-1"}},
+            "price": {"$unknown": "1"},
+            "stock": {"$numberInt": ["1"]},
+            "tags": {"$oid": "a", "b": "c"},
+        },
+    ]
+    [batch] = part(tmp_path / "a.json", "\n".join(map(json.dumps, lines))).batches()
+    assert batch.to_pylist() == [
+        {
+            "_id": "65a1b2c3d4e5f60718293a01",
+            "price": "19.99",
+            "stock": "3",
+            "at": "2025-11-28T10:05:00.000Z",
+            "tags": '["9007199254740993"]',
+        },
+        {
+            "_id": None,
+            "at": "1969-12-31T23:59:59.999000+00:00",
+            "price": '{"$unknown": "1"}',
+            "stock": '{"$numberInt": ["1"]}',
+            "tags": '{"$oid": "a", "b": "c"}',
+        },
+    ]

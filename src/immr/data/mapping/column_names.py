@@ -15,19 +15,19 @@ _NAMES = {  # best names first: `query` may hold the words of a search, whose id
     "商品名 タイトル",
     "description": "desc beschreibung body bodyhtml text langtext artikeltext kurzbeschreibung productdescription "
     "descripcion descrizione 説明 商品説明",
-    "category": "categories productcategory googleproductcategory producttype kategorie kategoriepfad warengruppe "
+    "category": "categories productcategory producttype googleproductcategory kategorie kategoriepfad warengruppe "
     "breadcrumb categorie categoria type カテゴリ カテゴリー",
-    "image": "imageurl imagelink imagesrc img picture pictureurl photo photourl foto bild bildurl hauptbild "
-    "bilddatei 画像 画像url 写真",
-    "price": "listprice saleprice unitprice variantprice preis vk vkpreis verkaufspreis bruttopreis prix precio "
-    "prezzo 価格 販売価格",
+    "image": "imageurl imagelink imagesrc img baseimage mainimage picture pictureurl photo photourl foto "
+    "bild bildurl hauptbild bilddatei 画像 画像url 写真",
+    "price": "listprice regularprice normalprice variantprice unitprice saleprice preis vk vkpreis vkbrutto "
+    "bruttovk verkaufspreis bruttopreis preisbrutto prix precio prezzo 価格 販売価格",
     "updated_at": "updated modified lastmodified modifiedat changedat datemodified geandert geandertam "
     "anderungsdatum aktualisiert aktualisiertam zuletztgeandert letzteanderung lastchange lastchanged lastupdate "
     "lastupdated stand 更新日 更新日時",
     "stock": "quantity qty inventory inventoryquantity variantinventoryqty bestand lagerbestand menge instock "
     "available availability auflager lagernd verfugbar verfugbarkeit 在庫 在庫数",
-    "images": "additionalimages additionalimagelink moreimages morepictures pictures photos gallery bilder "
-    "weiterebilder zusatzbilder",
+    "images": "additionalimages additionalimagelink additionalimagelinks galleryimages moreimages morepictures "
+    "pictures photos gallery bilder weiterebilder zusatzbilder",
     "query_id": "searchid requestid sucheid suchid anfrageid anfragenummer id query search suche anfrage",
     "user_id": "userid customerid visitorid clientid sessionid kundennummer user customer visitor session kunde "
     "nutzer",
@@ -75,7 +75,10 @@ def _same(name: str, left: Sequence[str]) -> str | None:
 
 
 def _usual(name: str, left: Sequence[str]) -> str | None:
-    return next((other for other in _NAMES.get(name, "").split() if other in left), None)
+    others = [*_NAMES.get(name, "").split()]
+    if name == "image":  # the first of several
+        others += [f"{other}1" for other in (name, *others)]
+    return next((other for other in others if other in left), None)
 
 
 def _close(name: str, left: Sequence[str]) -> str | None:

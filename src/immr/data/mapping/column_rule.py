@@ -10,8 +10,10 @@ import pyarrow.compute as pc
 from pydantic import ConfigDict, with_config
 
 from immr.data.column_types import NO_VALUE, simplified
+from immr.data.mapping.html_text import read_html
 from immr.data.mapping.numbers import read_numbers
 from immr.data.mapping.paths import joined_paths, read_paths
+from immr.data.mapping.picture_lists import first_pictures, read_picture_lists
 from immr.data.mapping.times import read_times
 from immr.errors import ContractError
 
@@ -29,7 +31,7 @@ class ColumnRule:
     """
 
     column: str = ""
-    columns: tuple[str, ...] = ()  # levels of a path, joined with "/"
+    columns: tuple[str, ...] = ()  # levels of a path, joined with "/"; or one for each picture
     value: str | float | bool | None = None  # the same in every row
     sql: str = ""  # a DuckDB expression over the row
     default: str | float | bool | None = None  # where the value is missing or empty
@@ -39,8 +41,9 @@ class ColumnRule:
     format: str = ""  # of times, as in strptime: %d.%m.%Y %H:%M
     zone: str = ""  # of times without one: Europe/Berlin
     unit: TimeUnit | Literal[""] = ""  # of times that are numbers since 1970
-    separator: str = ""  # between the levels of a path
-    prefix: str = ""  # put before the text
+    separator: str = ""  # between the levels of a path, or between pictures
+    prefix: str = ""  # put before the text, or before each picture
+    html: bool = False  # of texts: tags are taken out
     true: tuple[str, ...] = ()  # words for true, in any case
     false: tuple[str, ...] = ()  # words for false; by default everything else
 
@@ -48,7 +51,7 @@ class ColumnRule:
         given = [self.column != "", self.columns != (), self.value is not None, self.sql != ""]
         if sum(given) != 1:
             raise ValueError(f"give one of column, columns, value and sql, not {sum(given)} of them")
-        readings = [name for name in ("decimal", "unit", "separator", "true") if getattr(self, name)]
+        readings = [name for name in ("decimal", "unit", "separator", "true", "html") if getattr(self, name)]
         if self.format or self.zone:
             readings.append("format or zone")
         if len(readings) > 1:
@@ -73,12 +76,24 @@ class ColumnRule:
         if self.value is not None:
             return pa.array([self.value] * len(batch))
         try:
-            found = self._read(self._raw(batch), name)
+            found = (
+                self._pictures(batch, name) if self._has_lists(name) else self._read(self._raw(batch), name)
+            )
         except (pa.ArrowException, ValueError, KeyError, TypeError, ImportError) as error:
             raise ContractError(
                 f"{place}: the mapping of {name} does not fit its values ({error}): correct it"
             ) from error
         return self._with_default(found)
+
+    def _has_lists(self, name: str) -> bool:
+        given = bool(self.columns or self.separator)
+        return (name == "image" and given) or (name == "images" and (given or bool(self.prefix)))
+
+    def _pictures(self, batch: pa.RecordBatch, name: str) -> pa.Array:
+        """All pictures; of `image` the first."""
+        columns = [simplified(batch.column(column)) for column in self.columns] or [self._raw(batch)]
+        lists = read_picture_lists(columns, self.separator, self.prefix)
+        return first_pictures(lists) if name == "image" else lists
 
     def _raw(self, batch: pa.RecordBatch) -> pa.Array:
         if self.sql:
@@ -94,10 +109,14 @@ class ColumnRule:
             return read_times(values, self.format, self.zone, self.unit)
         if self.separator:
             return read_paths(values, self.separator)
+        if self.html:
+            return read_html(values)
         if self.true:
             return self._truth(values, name)
         if self.prefix:
-            return pc.binary_join_element_wise(self.prefix, values.cast(pa.string()), "")
+            texts = values.cast(pa.string())
+            is_empty = pc.equal(pc.utf8_trim_whitespace(texts), "")
+            return pc.if_else(is_empty, texts, pc.binary_join_element_wise(self.prefix, texts, ""))
         return values
 
     def _truth(self, values: pa.Array, name: str) -> pa.Array:

@@ -28,7 +28,7 @@ _NO_LIST = f"{COLUMN} is not a list of texts"
 
 
 def pack(
-    values: pa.Array, beside: str, place: str
+    values: pa.Array, beside: str, place: str, main: Sequence[str | None] = ()
 ) -> tuple[pd.Series[str], dict[str, npt.NDArray[np.bool_]]]:
     """The column of a chunk, with relative paths made absolute.
 
@@ -36,6 +36,7 @@ def pack(
         values: as read from the file.
         beside: the folder or URL that relative paths start from.
         place: where the rows are, for messages.
+        main: each row's main picture, which many shops list among the others; it is left out.
 
     Returns:
         A JSON array for each row, null without pictures; and reason → rows that cannot be read, only reasons that
@@ -48,9 +49,10 @@ def pack(
 
     rows: list[str | None] = []
     unreadable: dict[str, npt.NDArray[np.bool_]] = {}
-    for row, uris in enumerate(_lists(values, place)):
+    lists = _lists(values, place)
+    for row, (uris, first) in enumerate(zip(lists, main or [None] * len(lists), strict=True)):
         texts = [] if uris is None else [text.strip() for text in uris if isinstance(text, str)]
-        texts = list(dict.fromkeys(text for text in texts if text))
+        texts = [text for text in dict.fromkeys(texts) if text and text != first]
         wrong = uris is not None and any(not isinstance(text, str | None) for text in uris)
         if wrong or len(texts) > MAX_PICTURES:
             reason = _NO_LIST if wrong else _TOO_MANY

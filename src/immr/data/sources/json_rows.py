@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from io import TextIOBase
 from itertools import islice
 from typing import Any
@@ -13,6 +14,8 @@ import pyarrow as pa
 
 from immr.errors import ContractError
 
+_ONE_PER_LINE = "write one object per line, for example with `jq -c '.[]'`"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHOWN_CHARS = 200  # of the library's message, which may quote the line
 
 
@@ -65,7 +68,11 @@ def record(line: str, place: str, flat: frozenset[str], read: frozenset[str] | N
         )
     except (ValueError, RecursionError) as error:
         reason = str(error)[:_SHOWN_CHARS]
+        if line.strip() in ("[", "{"):
+            raise ContractError(f"{place} opens a document over several lines: {_ONE_PER_LINE}") from error
         raise ContractError(f"{place} is not JSON ({reason}): write one object per line") from error
+    if isinstance(values, list):
+        raise ContractError(f"{place} is an array: {_ONE_PER_LINE}")
     if not isinstance(values, dict):
         raise ContractError(f"{place} is not an object: write one object per line")
     repeated = values.keys_twice if isinstance(values, _Repeated) else ()
@@ -85,10 +92,32 @@ class _Repeated(dict[str, Any]):
     keys_twice: Sequence[str] = ()
 
 
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _plain(member: dict[str, Any]) -> Any:
+    """The value of MongoDB's extended JSON: `{"$oid": "65a1"}`, `{"$numberDecimal": "19.99"}`, `{"$date": …}`."""
+    [(name, value)] = member.items()
+    if name in _EXTENDED and isinstance(value, str):
+        return _EXTENDED[name](value)
+    return member
+
+
+def _moment(text: str) -> str:
+    """ISO 8601 as it is, and milliseconds since 1970, which canonical extended JSON counts."""
+    try:
+        return (_EPOCH + timedelta(milliseconds=int(text))).isoformat()
+    except (ValueError, OverflowError):
+        return text
+
+
+_EXTENDED: Mapping[str, Callable[[str], str]] = {
+    **dict.fromkeys(("$oid", "$uuid", "$numberInt", "$numberLong", "$numberDouble", "$numberDecimal"), str),
+    "$date": _moment,
+}
+
+
+def _members(pairs: list[tuple[str, Any]]) -> Any:
     found = dict(pairs)
     if len(found) == len(pairs):
-        return found
+        return _plain(found) if len(found) == 1 else found
     repeated = _Repeated(found)
     counts = Counter(name for name, _ in pairs)
     repeated.keys_twice = [name for name, count in counts.items() if count > 1]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from immr.data.contract import CONTRACT, TableContract
+from immr.data.contract import CONTRACT, ITEMS, TableContract
 from immr.data.mapping.column_names import known_columns
+from immr.data.mapping.known_systems import known_system
 from immr.data.mapping.proposal import encoding_of
 from immr.data.sources.files import FilePart, is_table
 from immr.data.sources.locations import Location
@@ -75,4 +76,6 @@ def _columns(file: Location) -> Sequence[str]:
 
 
 def _share(contract: TableContract, there: Sequence[str]) -> float:
+    if contract.name == ITEMS.name and known_system(there):
+        return 1.0
     return len(known_columns(contract.needed, there)) / len(contract.needed)

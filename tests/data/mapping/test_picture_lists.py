@@ -1,0 +1,61 @@
+"""Pictures as lists, as JSON, as text with separators, and in a column each."""
+
+import pyarrow as pa
+import pytest
+
+from immr.data.mapping.column_rule import ColumnRule
+from immr.data.mapping.picture_lists import read_picture_lists
+from immr.errors import ContractError
+
+
+@pytest.mark.parametrize(
+    ("value", "separator", "pictures"),
+    [
+        (
+            "https://x.example/a.jpg,https://x.example/b.jpg",
+            ",",
+            ["https://x.example/a.jpg", "https://x.example/b.jpg"],
+        ),
+        (
+            "https://x.example/a.jpg , http://y.example/b.jpg",
+            ",",
+            ["https://x.example/a.jpg", "http://y.example/b.jpg"],
+        ),
+        ("https://x.example/w_3,h_4/a.jpg", ",", ["https://x.example/w_3,h_4/a.jpg"]),  # a comma within a URL
+        ("a.jpg; b.jpg;", ";", ["a.jpg", "b.jpg"]),
+        ("a.jpg|b.jpg", "", ["a.jpg", "b.jpg"]),
+        ('["a.jpg", null, "b,c.jpg"]', ",", ["a.jpg", "b,c.jpg"]),
+        (["a.jpg", None, " b.jpg "], ",", ["a.jpg", "b.jpg"]),
+        ("[1] a.jpg", ",", ["[1] a.jpg"]),
+        ("", ",", []),
+        (None, ",", []),
+    ],
+)
+def test_values_of_each_form(value: object, separator: str, pictures: list[str]) -> None:
+    assert read_picture_lists([pa.array([value])], separator).to_pylist() == [pictures]
+
+
+def test_image_takes_the_first_of_what_images_takes_all_of() -> None:
+    batch = pa.RecordBatch.from_pydict({"all": ["a.jpg,b.jpg", "", None], "more": ["c.jpg", "d.jpg", ""]})
+    for rule, lists in (
+        (ColumnRule(column="all", separator=",", prefix="p/"), [["p/a.jpg", "p/b.jpg"], [], []]),
+        (ColumnRule(columns=("more", "all"), separator=","), [["c.jpg", "a.jpg", "b.jpg"], ["d.jpg"], []]),
+    ):
+        assert rule.values(batch, "images", "items.csv").to_pylist() == lists
+        firsts = [next(iter(pictures), None) for pictures in lists]
+        assert rule.values(batch, "image", "items.csv").to_pylist() == firsts
+
+
+def test_a_prefix_is_put_before_a_picture_with_a_bar_and_before_each_further_one() -> None:
+    batch = pa.RecordBatch.from_pydict({"x": ["a|b.jpg"]})
+    rule = ColumnRule(column="x", prefix="p/")
+    assert rule.values(batch, "image", "items.csv").to_pylist() == ["p/a|b.jpg"]
+    assert rule.values(batch, "images", "items.csv").to_pylist() == [["p/a", "p/b.jpg"]]
+
+
+def test_a_list_of_objects_is_refused_with_the_remedy() -> None:
+    batch = pa.RecordBatch.from_pydict({"x": ['[{"src": "a.jpg"}]']})
+    with pytest.raises(
+        ContractError, match=r'a list has \{"src": "a.jpg"\} in place of a text: take it out with sql'
+    ):
+        ColumnRule(column="x", separator=",").values(batch, "images", "items.csv")
