@@ -88,6 +88,27 @@ def test_ignored_columns_and_missing_tables_are_named(tmp_path: Path) -> None:
     assert "is missing" in report_of(folder, "queries").error
 
 
+def test_files_that_cannot_be_tables_are_named(tmp_path: Path) -> None:
+    (tmp_path / "feed.xml").write_text("<rss/>")
+    (tmp_path / "products.json").write_text('[\n  {"id": 1}\n]\n')
+    (tmp_path / "readme.md").write_text("x")
+    items, queries, _ = check(tmp_path)
+    assert items.error.startswith(
+        "feed.xml is XML: export it as CSV or tab-separated text; products.json c be read"
+    )
+    assert "write one object per line, for example with `jq -c '.[]'`" in items.error
+    assert "items.parquet is missing" in items.error and "feed.xml" not in queries.error
+
+
+def test_pictures_at_unknown_places_are_mentioned(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", items=[item(name) for name in "ab"])
+    changed(folder, "items", "image", pa.array(["s3://bucket/a.jpg", "HTTPS://cdn.example/a.jpg"]))
+    assert report_of(folder, "items").missing_pictures == (
+        "1 of the first 2 pictures are neither files nor at http(s), such as s3://bucket/a.jpg: copy them to a "
+        "folder, or map them to their http(s) URLs"
+    )
+
+
 def test_pictures_without_a_file_are_mentioned(tmp_path: Path) -> None:
     (tmp_path / "there.jpg").touch()
     images = ("there.jpg", "away.jpg", "https://cdn.example/a.jpg")

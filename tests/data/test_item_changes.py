@@ -49,7 +49,9 @@ def test_stock_is_optional_and_may_be_unknown(tmp_path):
     ("name", "content", "message"),
     [
         ("none.csv", None, "there is no file"),
-        ("items.xlsx", "x", "neither .parquet nor .csv"),
+        ("items.xlsx", "x", r"items.xlsx is a spreadsheet: save it as CSV"),
+        ("feed.xml", "x", r"feed.xml is XML: export it as CSV or tab-separated text"),
+        ("items.md", "x", "neither .parquet nor .csv"),
         ("items.parquet", "x", "not a readable Parquet"),
         ("items.csv", "item_id,title\na,b\n", "no column"),
         ("items.csv", CSV.splitlines()[0] + "\na,,,,,,\n", "none of its 1 rows"),
@@ -83,7 +85,8 @@ def test_ids_are_text_and_distinct(tmp_path, suffix):
     ("name", "content", "message"),
     [
         ("none.csv", None, "there is no file"),
-        ("gone.txt", "x", "neither .parquet nor .csv"),
+        ("gone.md", "x", "neither .parquet nor .csv"),
+        ("gone.txt", "4711\n", "neither .parquet nor .csv"),
         ("gone.parquet", "x", "no readable column item_id"),
         ("gone.csv", "id\na\n", "no readable column item_id"),
         ("gone.csv", "item_id,why\na,x\n,y\n", "without an item_id"),

@@ -15,11 +15,12 @@ from immr.data.contract import CONTRACT, ITEMS
 from immr.data.mapping.known_systems import known_system
 from immr.data.mapping.proposal import Proposal, propose
 from immr.data.mapping.shop_map import PictureRules, ShopMap
+from immr.data.pictures.requests import is_url
 from immr.data.rules import broken, rules_of
 from immr.data.sources.files import FilePart
 from immr.data.sources.parts import CHUNK_ROWS
 from immr.data.sources.queried import QueriedPart
-from immr.data.sources.recognized import decodable, files_like, with_recognized_tables
+from immr.data.sources.recognized import decodable, files_like, unreadable_files, with_recognized_tables
 from immr.data.sources.shop import Chunk, Shop, ShopTable
 from immr.data.tables import Typed, printed, typed
 from immr.errors import ContractError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SAMPLE_ROWS = 100_000
 _PROPOSED_FROM = 2_000
+_FILES_NAMED = 3
 _PICTURES = 1_000  # whose files are looked for
 
 
@@ -81,7 +83,8 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
         try:
             table = shop.table(contract)
         except ContractError as error:
-            reports.append(TableReport(contract.name, error=str(error)))
+            unread = unreadable_files(shop)[:_FILES_NAMED] if contract is ITEMS else []
+            reports.append(TableReport(contract.name, error="; ".join([*unread, str(error)])))
             continue
         if table:
             by_its_columns = table.mapping.source != named.mapping.table(contract.name).source
@@ -174,7 +177,13 @@ def _fit(table: ShopTable, rows: int) -> TableReport:
 
 
 def _missing(pictures: Sequence[str]) -> str:
-    """A sentence about pictures on this machine whose file is missing; those behind URLs are not requested."""
+    """A sentence about pictures that cannot be read; those behind URLs are not requested."""
+    far = [uri for uri in pictures if "://" in uri and not is_url(uri) and not uri.startswith("file://")]
+    if far:
+        return (
+            f"{len(far):,} of the first {len(pictures):,} pictures are neither files nor at http(s), such as "
+            f"{far[0]}: copy them to a folder, or map them to their http(s) URLs"
+        )
     here = [picture for picture in pictures if "://" not in picture]
     lost = [picture for picture in here if not Path(picture).is_file()]
     return f"{len(lost):,} of the first {len(here):,} pictures are missing, such as {lost[0]}" if lost else ""

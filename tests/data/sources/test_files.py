@@ -23,7 +23,9 @@ def rows_of(path: Path) -> list[dict[str, object]]:
     return [row for batch in part(path).batches() for row in batch.to_pylist()]
 
 
-@pytest.mark.parametrize("name", ["queries.csv", "queries.csv.gz", "queries.jsonl", "queries.parquet"])
+@pytest.mark.parametrize(
+    "name", ["queries.csv", "queries.txt", "queries.csv.gz", "queries.jsonl", "queries.parquet"]
+)
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     if name.endswith(".parquet"):
@@ -43,7 +45,7 @@ def test_delimiter_and_encoding_are_found(tmp_path: Path, delimiter: str, encodi
 
 
 def test_hidden_files_and_markers_are_ignored(tmp_path: Path) -> None:
-    names = ("queries.csv", ".queries.csv", "_queries.csv", "_SUCCESS", "notes.txt")
+    names = ("queries.csv", ".queries.csv", "_queries.csv", "_SUCCESS", "notes.md")
     assert [name for name in names if is_table(Location.of(tmp_path / name))] == ["queries.csv"]
 
 
@@ -91,6 +93,12 @@ def test_rows_are_counted_without_reading_them_all(tmp_path: Path) -> None:
     [
         ("queries.csv", b"PAR1", "is a Parquet file: name it .parquet"),
         ("queries.csv", b"PK\x03\x04", "is an Excel or ZIP file: export it as CSV"),
+        (
+            "queries.csv",
+            b'\xef\xbb\xbf<?xml version="1.0"?><rss>',
+            "is XML: export it as CSV or tab-separated text",
+        ),
+        ("queries.jsonl", b"\n<!DOCTYPE html><html>", "is an HTML page: download the export itself"),
         ("queries.csv", gzip.compress(CSV.encode(), mtime=0), "is packed by gzip: add .gz to its name"),
         ("queries.jsonl", gzip.compress(b"{}", mtime=0), "is packed by gzip: add .gz to its name"),
         ("queries.csv.gz", CSV.encode(), "is not packed by gzip: take .gz off its name"),

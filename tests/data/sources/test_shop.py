@@ -95,12 +95,39 @@ def test_a_schema_beside_parts_does_not_hide_them(tmp_path: Path, parts: str) ->
     assert [row["title"] for row in admitted(tmp_path, out)] == ["Tea"]
 
 
-@pytest.mark.parametrize("name", ["schema.json", "manifest.json.gz", "part-1.JSON"])
-def test_a_json_file_is_a_part_unless_there_are_others(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["schema.json", "manifest.json.gz", "part-1.JSON", "readme.txt"])
+def test_a_json_or_text_file_is_a_part_unless_there_are_others(tmp_path: Path, name: str) -> None:
     write(tmp_path / "items" / "part-0.parquet")
     (tmp_path / "items" / name).write_text('{"fields": []}')
     for source in (tmp_path, f"{tmp_path}/items/*"):
         assert [row["title"] for row in admitted(source, tmp_path)] == ["Tea"]
+
+
+def test_a_text_file_may_be_a_table(tmp_path: Path) -> None:
+    row = ITEM | {"updated_at": "2025-06-01"}
+    lines = "\n".join("\t".join(map(str, line)) for line in (row, row.values()))
+    (tmp_path / "items.txt").write_text(lines)
+    for source in (tmp_path, tmp_path / "items.txt"):
+        assert [row["title"] for row in admitted(source, tmp_path)] == ["Tea"]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("feed.xml", "is XML: export it as CSV or tab-separated text"),
+        ("items.XLSX", "is a spreadsheet: save it as CSV"),
+        ("export.zip", "is packed: unpack it"),
+        ("items.bson", "is not read: export it as Parquet, CSV or JSON lines"),
+        ("items.doc", "is neither .parquet nor .csv nor .jsonl: write it as one of them"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_with_the_remedy(tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / name).write_text("x")
+    (tmp_path / "map.toml").write_text(f'source = "{tmp_path}/{name}"')
+    for of in (Shop.of, Shop.catalogue):
+        for source in (tmp_path / name, tmp_path / "map.toml"):
+            with pytest.raises(ContractError, match=f"{name} {why}"):
+                of(source)
 
 
 def test_parts_may_all_be_json(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from immr.storage import fingerprint
 
 _KINDS = {
     "Parquet": (".parquet",),
-    "CSV": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
+    "CSV": (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz"),
     "JSON-lines": (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz"),
 }
 SUFFIXES = tuple(suffix for suffixes in _KINDS.values() for suffix in suffixes)
@@ -31,7 +31,27 @@ _OTHER_CONTENT = {
     _GZIP: "packed by gzip: add .gz to its name",
     b"PK\x03\x04": "an Excel or ZIP file: export it as CSV",
     b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it",
+    b"<?xml": "XML: export it as CSV or tab-separated text",
+    b"<rss": "XML: export it as CSV or tab-separated text",
+    b"<!DOCTYPE": "an HTML page: download the export itself, which may need a login",
+    b"<!doctype": "an HTML page: download the export itself, which may need a login",
+    b"<html": "an HTML page: download the export itself, which may need a login",
 }
+_OTHER_FORMATS = {
+    (".xml", ".rss", ".atom", ".xml.gz"): "is XML: export it as CSV or tab-separated text",
+    (".xlsx", ".xlsm", ".xls", ".ods", ".numbers"): "is a spreadsheet: save it as CSV (UTF-8)",
+    (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar", ".zst", ".bz2", ".xz"): "is packed: unpack it",
+    (
+        ".bson",
+        ".sql",
+        ".avro",
+        ".orc",
+        ".feather",
+        ".arrow",
+        ".pkl",
+    ): "is not read: export it as Parquet, CSV or JSON lines",
+}
+_MAYBE = (".json", ".json.gz", ".txt", ".txt.gz")
 _BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 _SHOWN_CHARS = 300
 _BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError, LookupError, EOFError, python_csv.Error)
@@ -40,6 +60,17 @@ _BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError, LookupError, EOFError
 def is_table(location: Location) -> bool:
     """By its name. Names that begin with "." or "_" are skipped, as Spark's `_SUCCESS`."""
     return location.name.lower().endswith(SUFFIXES) and not location.name.startswith((".", "_"))
+
+
+def may_be_anything(location: Location) -> bool:
+    """Whether a file with such a name is a table only if no file of another kind is beside it."""
+    return location.name.lower().endswith(_MAYBE)
+
+
+def why_no_table(name: str) -> str:
+    """What a file is that is not read, and what to do, as the end of a sentence; empty if its name does not say."""
+    found = (what for suffixes, what in _OTHER_FORMATS.items() if name.lower().endswith(suffixes))
+    return next(found, "")
 
 
 @dataclass(frozen=True)
@@ -169,10 +200,15 @@ class FilePart:
             f"{self.place} is not a readable {self.kind} file ({_brief(text)}): write it again"
         )
 
+    def _check_content(self) -> None:
+        if not self._is_packed and (other := self._other_content()):
+            raise ContractError(f"{self.place} is {other}")
+
     def _other_content(self) -> str:
         """What the file is instead of text; empty if it may be text."""
         if not self._is_packed:
-            return next((what for mark, what in _OTHER_CONTENT.items() if self._start.startswith(mark)), "")
+            start = self._start.removeprefix(b"\xef\xbb\xbf").lstrip()
+            return next((what for mark, what in _OTHER_CONTENT.items() if start.startswith(mark)), "")
         with self.location.filesystem.open_input_stream(self.location.path, compression=None) as file:
             return "" if bytes(file.read(2)) == _GZIP else "not packed by gzip: take .gz off its name"
 
@@ -188,6 +224,7 @@ class FilePart:
         return self.location.filesystem.open_input_stream(self.location.path, compression=compression)
 
     def _text(self) -> io.TextIOWrapper:
+        self._check_content()
         raw: Any = self._stream() if self._is_packed else self._seekable()
         return io.TextIOWrapper(raw, encoding="utf-8-sig" if self._encoding == "utf-8" else self._encoding)
 
@@ -214,8 +251,7 @@ class FilePart:
 
     @cached_property
     def _csv(self) -> CsvRows:
-        if not self._is_packed and (other := self._other_content()):
-            raise ContractError(f"{self.place} is {other}")
+        self._check_content()
         rows = CsvRows(self._stream, self._start, self.place, self._encoding, self.delimiter)
         if "\0" in rows.first_line:
             raise ContractError(

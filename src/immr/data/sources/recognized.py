@@ -9,7 +9,7 @@ from immr.data.contract import CONTRACT, ITEMS, TableContract
 from immr.data.mapping.column_names import known_columns
 from immr.data.mapping.known_systems import known_system
 from immr.data.mapping.proposal import encoding_of
-from immr.data.sources.files import FilePart, is_table
+from immr.data.sources.files import FilePart, is_table, why_no_table
 from immr.data.sources.locations import Location
 from immr.data.sources.shop import Shop
 from immr.data.sources.warehouse import is_warehouse
@@ -50,6 +50,24 @@ def files_like(shop: Shop, name: str) -> list[str]:
     columns = _columns(folder / name)
     files = [file for file in folder.files() if is_table(file) and file.name != name]
     return [file.name for file in files if _columns(file) == columns]
+
+
+def unreadable_files(shop: Shop) -> list[str]:
+    """A sentence for each file in the shop's folder that is or may be a table, but cannot be read."""
+    if is_warehouse(shop.uri) or shop.is_catalogue:
+        return []
+    found = ((file, _why_unreadable(file)) for file in Location.of(shop.uri).files())
+    return [f"{file.name} {why}" for file, why in found if why]
+
+
+def _why_unreadable(file: Location) -> str:
+    if not is_table(file):
+        return why_no_table(file.name)
+    try:
+        decodable(FilePart(file)).columns()
+    except ContractError as error:
+        return f"cannot be read ({error})"
+    return ""
 
 
 def decodable(part: FilePart) -> FilePart:

@@ -14,7 +14,7 @@ from immr.data import attributes
 from immr.data.contract import CONTRACT, ITEMS, TableContract
 from immr.data.mapping.shop_map import ShopMap, TableMap
 from immr.data.pictures import further
-from immr.data.sources.files import SUFFIXES, FilePart, is_table
+from immr.data.sources.files import SUFFIXES, FilePart, is_table, may_be_anything, why_no_table
 from immr.data.sources.locations import Location
 from immr.data.sources.parts import CHUNK_ROWS, TablePart
 from immr.data.sources.queried import QueriedPart
@@ -116,7 +116,9 @@ class Shop:
                 raise ContractError(
                     f'{uri} does not name its source: add source = "path or URL of the tables"'
                 )
-            return cls(mapping.source, mapping)
+            uri = mapping.source
+        if "://" not in uri and Path(uri).is_file() and not is_table(Location.of(uri)):
+            raise ContractError(_no_table(uri))
         return cls(uri, mapping)
 
     @property
@@ -147,9 +149,7 @@ class Shop:
                 )
             return replace(shop, uri=uri)
         if not location.has_wildcards and not is_table(location):
-            raise ContractError(
-                f"{shop.name} is neither .parquet nor .csv nor .jsonl: write it as one of them"
-            )
+            raise ContractError(_no_table(shop.name))
         return replace(shop, uri=uri, mapping=shop.mapping.with_source("items", uri))
 
     @property
@@ -235,6 +235,11 @@ class Shop:
         return location.uri.rpartition("/")[0] if is_table(location) and location.is_file() else location.uri
 
 
+def _no_table(name: str) -> str:
+    why = why_no_table(name) or "is neither .parquet nor .csv nor .jsonl: write it as one of them"
+    return f"{name} {why}"
+
+
 def _parts_at(source: str, mapping: TableMap, contract: TableContract) -> Sequence[TablePart]:
     if is_warehouse(source):
         url, _, name = source.partition("#")
@@ -254,18 +259,18 @@ def _parts_in(location: Location, mapping: TableMap, contract: TableContract) ->
     if is_table(location) and location.is_file():
         return [_file(location, location, mapping, contract)] if name == "items" else []
     whole = [path for suffix in SUFFIXES if (path := location / f"{name}{suffix}").is_file()]
-    whole = _without_other_json(whole)
+    whole = _sure(whole)
     if len(whole) > 1:
         raise ContractError(
             f"{location.uri} has {' and '.join(path.name for path in whole)}: keep one of them"
         )
-    if not whole or _is_json(whole[0]):
+    if not whole or may_be_anything(whole[0]):
         beside = [each for each in location.files() if each.name.startswith((f"{name}-", f"{name}_"))]
         below = [
             each for place in (name, f"{name}.parquet") for each in (location / place).files(recursive=True)
         ]
         parts = sorted(beside + below, key=lambda each: each.path)
-        if not whole or any(is_table(each) and not _is_json(each) for each in parts):
+        if not whole or any(is_table(each) and not may_be_anything(each) for each in parts):
             whole = parts
     return _files(whole, location, mapping, contract)
 
@@ -274,18 +279,14 @@ def _files(
     locations: Sequence[Location], folder: Location, mapping: TableMap, contract: TableContract
 ) -> list[FilePart]:
     """Those that are tables. Of several, text files of no bytes are left out: Spark writes them for no rows."""
-    tables = _without_other_json([each for each in locations if is_table(each)])
+    tables = _sure([each for each in locations if is_table(each)])
     filled = [each for each in tables if not each.is_empty or each.name.endswith(".parquet")]
     return [_file(each, folder, mapping, contract) for each in filled or tables]
 
 
-def _without_other_json(tables: list[Location]) -> list[Location]:
-    """Beside files of other kinds, a .json may be anything, such as a schema or a manifest."""
-    return [each for each in tables if not _is_json(each)] or tables
-
-
-def _is_json(location: Location) -> bool:
-    return location.name.lower().endswith((".json", ".json.gz"))
+def _sure(tables: list[Location]) -> list[Location]:
+    """Beside files of other kinds, a .json or .txt may be anything, such as a schema or a note."""
+    return [each for each in tables if not may_be_anything(each)] or tables
 
 
 def _file(location: Location, folder: Location, mapping: TableMap, contract: TableContract) -> FilePart:
