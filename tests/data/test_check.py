@@ -94,7 +94,7 @@ def test_files_that_cannot_be_tables_are_named(tmp_path: Path) -> None:
     (tmp_path / "readme.md").write_text("x")
     items, queries, _ = check(tmp_path)
     assert items.error.startswith(
-        "feed.xml is XML: export it as CSV or tab-separated text; products.json c be read"
+        "feed.xml is XML: export it as CSV or tab-separated text; products.json cannot be"
     )
     assert "write one object per line, for example with `jq -c '.[]'`" in items.error
     assert "items.parquet is missing" in items.error and "feed.xml" not in queries.error

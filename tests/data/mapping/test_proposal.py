@@ -127,6 +127,16 @@ def test_words_of_a_search_are_no_id_of_it(tmp_path: Path, named: str, words: st
     assert (columns["query_id"], columns["user_id"]) == (named, "customer_id")
 
 
+def test_searches_with_the_users_of_google_analytics_and_photos_in_s3() -> None:
+    there = ["search_id", "user_pseudo_id", "time", "s3_key"]
+    assert similar_columns(["query_id", "user_id", "ts", "image"], there) == {
+        "query_id": "search_id",
+        "user_id": "user_pseudo_id",
+        "ts": "time",
+        "image": "s3_key",
+    }
+
+
 def test_the_id_of_a_row_is_no_id_of_its_search() -> None:
     there = ["id", "search_id", "product_id"]
     assert similar_columns(["query_id"], there) == {"query_id": "search_id"}

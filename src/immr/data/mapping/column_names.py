@@ -18,7 +18,7 @@ _NAMES = {  # best names first: `query` may hold the words of a search, whose id
     "category": "categories productcategory producttype googleproductcategory kategorie kategoriepfad warengruppe "
     "breadcrumb categorie categoria type カテゴリ カテゴリー",
     "image": "imageurl imagelink imagesrc img baseimage mainimage picture pictureurl photo photourl foto "
-    "bild bildurl hauptbild bilddatei 画像 画像url 写真",
+    "bild bildurl hauptbild bilddatei s3key objectkey 画像 画像url 写真",
     "price": "listprice regularprice normalprice variantprice unitprice saleprice preis vk vkpreis vkbrutto "
     "bruttovk verkaufspreis bruttopreis preisbrutto prix precio prezzo 価格 販売価格",
     "updated_at": "updated modified lastmodified modifiedat changedat datemodified geandert geandertam "
@@ -29,8 +29,8 @@ _NAMES = {  # best names first: `query` may hold the words of a search, whose id
     "images": "additionalimages additionalimagelink additionalimagelinks galleryimages moreimages morepictures "
     "pictures photos gallery bilder weiterebilder zusatzbilder",
     "query_id": "searchid requestid sucheid suchid anfrageid anfragenummer id query search suche anfrage",
-    "user_id": "userid customerid visitorid clientid sessionid kundennummer user customer visitor session kunde "
-    "nutzer",
+    "user_id": "userid customerid visitorid userpseudoid clientid sessionid kundennummer user customer visitor "
+    "session kunde nutzer",
     "ts": "time timestamp datetime date createdat zeit zeitpunkt zeitstempel datum 日時",
     "position": "rank pos rang platz 順位",
     "clicked": "click isclick klick geklickt angeklickt",
