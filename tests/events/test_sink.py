@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -23,12 +23,14 @@ from immr.events.sqlite import SqliteEventLog
 from immr.experiment import changes
 from immr.experiment.definition import save
 from immr.loop.watch import read_out
+from immr.readout.relations import Parquet
 from immr.settings import Settings
-from immr.types import Click, SearchRecord
+from immr.types import Click, Impression, SearchRecord
 from immr.wiring import connect
 from tests.support import postgres_server
 from tests.support.two_versions import shop
 
+SUNK = ("searches", "clicks", "impressions")
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
@@ -68,6 +70,37 @@ def test_totals_are_those_of_the_log(settings: Settings, tmp_path: Path) -> None
     ):
         file = tmp_path / "out" / table / "day=2026-05-01" / "data.parquet"
         assert pq.read_schema(file).remove_metadata().names == schema.names
+
+
+class BusyLog(SqliteEventLog):
+    """A search with a clicked impression arrives before each read."""
+
+    reads = 0
+
+    def batches(
+        self, table: EventTable, since: datetime | None = None
+    ) -> Generator[pa.RecordBatch, None, None]:
+        self.reads += 1
+        query = f"q{self.reads}"
+        search = SearchRecord(query, "ann", NOON, "champion", "immr-1", 9.0, 1)
+        shown = Impression(query, "item", 1, "ann", "champion", "immr-1", NOON)
+        self.record_all([(search, [shown])], [[Click(f"c-{query}", "click", query, "item", NOON)]])
+        yield from super().batches(table, since)
+
+
+def test_every_search_has_its_impressions_while_events_arrive(tmp_path: Path) -> None:
+    """The readout of a busy shop counted its newest searches as searches without results."""
+    log = BusyLog(tmp_path / "events.db")
+    with on_disk(log, None, "impressions", "searches") as files:
+        asked, shown = (set(ids(files[table])) for table in ("searches", "impressions"))
+    assert asked and asked <= shown
+    sink(log, tmp_path / "out")
+    asked, clicked, shown = (set(ids(Parquet(f"{tmp_path}/out/{table}/*/*.parquet"))) for table in SUNK)
+    assert asked <= clicked <= shown
+
+
+def ids(events: Parquet) -> list[str]:
+    return [query for (query,) in duckdb.sql(f"SELECT query_id FROM '{events.path}'").fetchall()]
 
 
 def test_a_context_is_json_or_null(settings: Settings, tmp_path: Path) -> None:

@@ -94,7 +94,10 @@ def without(record: dict[str, Any], name: str) -> dict[str, Any]:
         (GOOD | {"variants": [CHAMPION | {"ended": True}, CHALLENGER]}, "have no champion"),
         (GOOD | {"kind": "interleave", "variants": THREE}, "2 challengers cannot be interleaved"),
         (GOOD | {"ramp": "fast"}, "`ramp` is 'fast': give a list of shares"),
-        (GOOD | {"ramp": [0.4], "ramp_every_s": 60}, "the ramp is 0.5, 0.4: give growing shares"),
+        (
+            GOOD | {"ramp": [0.4], "ramp_every_s": 60},
+            "the ramp is 50 %, 40 % for each challenger: give growing",
+        ),
         (GOOD | {"ramp": [0.6]}, "the ramp's steps last None seconds"),
         (GOOD | {"salt": 123}, "an experiment's salt is 123: give text"),
         (GOOD | {"name": ["test"]}, "an experiment's name is ['test']: give text"),

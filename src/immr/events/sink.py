@@ -24,7 +24,9 @@ from immr.readout.relations import Parquet
 from immr.storage.atomic import writing_atomically
 
 FILE = "data.parquet"
-_TABLES: tuple[EventTable, ...] = ("searches", "impressions", "clicks")
+_TABLES: tuple[EventTable, ...] = ("searches", "clicks", "impressions", "queries")
+"""The order to read them in while events arrive. A search is written with its impressions, so all searches that were
+read have theirs; in the other order, the newest ones would look as if they had found nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def sink(log: EventLog, out: Path, since: datetime | None = None) -> Sunk:
         since = since.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     days: set[str] = set()
     rows = {}
-    for table in _TABLES:
+    for table in _TABLES[:3]:
         with closing(log.batches(table, since)) as batches:
             prepared = map(_with_null_context, batches) if table == "searches" else batches
             rows[table] = _write_days(prepared, out / table, days)
@@ -72,6 +74,8 @@ def on_disk(
 ) -> Iterator[Mapping[EventTable, Parquet]]:
     """Tables of the log in files, each in the order of the log, which are deleted at the end.
 
+    If events arrive meanwhile, every search still has its impressions; later impressions may lack their search.
+
     Args:
         log: The event log.
         since: Only events from this time on.
@@ -83,7 +87,7 @@ def on_disk(
     """
     with TemporaryDirectory(prefix="immr-events-") as folder:
         files: dict[EventTable, Parquet] = {}
-        for table in tables:
+        for table in sorted(tables, key=_TABLES.index):
             path = Path(folder) / f"{table}.parquet"
             with (
                 closing(log.batches(table, since)) as batches,

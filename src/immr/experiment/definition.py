@@ -131,11 +131,11 @@ class Experiment:
 
     def _check_ramp(self) -> None:
         shares = [float(max((each.weight for each in self.challengers), default=0.0)), *self.ramp]
-        too_large = any(not 0 < share * max(len(self.challengers), 1) < 1 for share in self.ramp)
-        if too_large or any(map(float.__ge__, shares, shares[1:])):
+        below = 1 / max(len(self.challengers), 1)
+        if any(not 0 < share < below for share in self.ramp) or any(map(float.__ge__, shares, shares[1:])):
             raise ExperimentError(
-                f"the ramp is {', '.join(f'{share:.4g}' for share in shares)}: give growing shares that leave the "
-                "champion some users"
+                f"the ramp is {', '.join(f'{share * 100:.4g} %' for share in shares)} for each challenger: give "
+                f"growing shares below {below * 100:.4g} %, so that the champion keeps some users"
             )
         if self.ramp and (self.ramp_every_s is None or self.ramp_every_s < 1):
             raise ExperimentError(

@@ -55,7 +55,10 @@ ASKED = dict.fromkeys(("query_id", "user_id", "variant", "model_version"), "VARC
 }
 ASKED_OPTIONAL = {"ts": "TIMESTAMPTZ", "took_ms": "DOUBLE", "results": "BIGINT", "context": "VARCHAR"}
 
-_OF_WAREHOUSE = {"impressions": (*SHOWN, *SHOWN_OPTIONAL), "searches": (*ASKED, *ASKED_OPTIONAL)}
+_OF_WAREHOUSE = {  # in the order of `immr.events.sink`
+    "searches": (*ASKED, *ASKED_OPTIONAL),
+    "impressions": (*SHOWN, *SHOWN_OPTIONAL),
+}
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
