@@ -24,6 +24,12 @@ Role: TypeAlias = str
 ALL_ROLES: tuple[Role, ...] = ("champion", "challenger", *(f"challenger-{number}" for number in range(2, 10)))
 CHALLENGER_ROLES = ALL_ROLES[1:]
 
+
+def in_a_sentence(role: Role) -> str:
+    """A role within a sentence: "the champion", but "challenger-2"."""
+    return role if role[-1:].isdigit() else f"the {role}"
+
+
 # numbers of recipes; the ranges are checked where a recipe is read from a file
 Count = Annotated[int, Interval(ge=1, le=1_000_000_000)]
 CountOrZero = Annotated[int, Interval(ge=0, le=1_000_000_000)]

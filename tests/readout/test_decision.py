@@ -136,7 +136,7 @@ def test_the_best_of_several_winners_is_promoted_and_no_other() -> None:
     assert decision.action == "promote" and decision.winner is not None
     assert (decision.winner.challenger, decision.losers) == ("challenger-2", ())
     assert [each.action for each in decision.verdicts].count("promote") == 1
-    assert "The challenger-2 is better" in decision.reason
+    assert "Challenger-2 is better" in decision.reason
     assert "95% interval for all 3 challengers, valid at every look" in decision.reason
     assert decision.numbers["always_valid_low_challenger-2"] == pytest.approx(0.02)
 

@@ -14,6 +14,7 @@ from immr.readout.guardrails import GuardrailPolicy, breaches
 from immr.readout.preference import Preference
 from immr.readout.readout import Readout, VariantReadout
 from immr.readout.sequential import log_likelihood_ratio
+from immr.types import in_a_sentence
 
 Action = Literal["promote", "keep", "wait", "roll back"]
 
@@ -134,9 +135,8 @@ def _verdict(
         return Verdict(name, "wait", f"There is no comparison: {readout.withheld}.")
     arm = readout.arm(name)
     if arm is None:
-        return Verdict(
-            name, "wait", f"There is no comparison of the {name} yet: it has too few users or clicks."
-        )
+        reason = f"There is no comparison of {in_a_sentence(name)} yet: it has too few users or clicks."
+        return Verdict(name, "wait", reason)
     if arm.ctr is None:
         return Verdict(name, "wait", "The CTR cannot be compared yet: all users click alike.")
     fewest = min(champion.users, challenger.users)
@@ -168,9 +168,10 @@ def must_brake(ctr_per_user: Comparison, policy: DecisionPolicy, challengers: in
 
 def _why_brake(ctr: Comparison, policy: DecisionPolicy, challengers: int) -> str:
     return (
-        f"The {ctr.variant} loses most of the clicks: its CTR per user is {ctr.challenger:.2%} against the "
-        f"champion's {ctr.champion:.2%}. A loss of {policy.brake_at_loss:.0%} explains this more than "
-        f"{challengers / policy.brake_alpha:,.0f} times better than none, which is enough at any look."
+        f"{in_a_sentence(ctr.variant).capitalize()} loses most of the clicks: its CTR per user is "
+        f"{ctr.challenger:.2%} against the champion's {ctr.champion:.2%}. A loss of {policy.brake_at_loss:.0%} "
+        f"explains this more than {challengers / policy.brake_alpha:,.0f} times better than none, which is enough at "
+        "any look."
     )
 
 
@@ -179,9 +180,9 @@ def _by_interval(ctr: Comparison, readout: Readout, policy: DecisionPolicy) -> V
     found = _difference(ctr, ctr.always_valid, readout)
     meaningful = policy.minimum_effect * ctr.champion
     if low > 0:
-        return Verdict(name, "promote", f"The {name} is better: {found}.")
+        return Verdict(name, "promote", f"{in_a_sentence(name).capitalize()} is better: {found}.")
     if high < 0:
-        return Verdict(name, "roll back", f"The {name} is worse: {found}.")
+        return Verdict(name, "roll back", f"{in_a_sentence(name).capitalize()} is worse: {found}.")
     if high < meaningful:
         return Verdict(
             name,
@@ -221,7 +222,7 @@ def _difference(ctr: Comparison, interval: Interval, readout: Readout) -> str:
     tested = len(readout.variants) - 1
     together = "" if tested == 1 else f" for all {tested} challengers"
     return (
-        f"the {ctr.variant}'s CTR is {ctr.challenger:.2%} against the champion's {ctr.champion:.2%}, a "
+        f"{in_a_sentence(ctr.variant)}'s CTR is {ctr.challenger:.2%} against the champion's {ctr.champion:.2%}, a "
         f"difference of {_points(interval.low)} to {_points(interval.high)} points ({readout.confidence:.0%} "
         f"interval{together}, valid at every look)"
     )

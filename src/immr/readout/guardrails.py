@@ -16,6 +16,7 @@ from immr.errors import ExperimentError
 from immr.readout.health import SLOW_MS, Health
 from immr.readout.sequential import always_valid_half_width, tuned_rho
 from immr.readout.users import RatioMoments, rate_difference
+from immr.types import in_a_sentence
 
 EARLY_USERS = 300
 """The bounds are narrowest here, in users of both variants: they find large differences soon."""
@@ -61,7 +62,7 @@ def breaches(
         found.append(
             Breach(
                 "error rate",
-                f"The {name} fails: another variant had to answer "
+                f"{in_a_sentence(name).capitalize()} fails: another variant had to answer "
                 f"{challenger.fallback_rate:.1%} of its {challenger.searches:,} searches, against "
                 f"{champion.fallback_rate:.1%} for the champion.",
             )
@@ -70,7 +71,7 @@ def breaches(
         found.append(
             Breach(
                 "zero results",
-                f"The {name} finds nothing in {challenger.zero_result_rate:.1%} of its "
+                f"{in_a_sentence(name).capitalize()} finds nothing in {challenger.zero_result_rate:.1%} of its "
                 f"{challenger.searches:,} searches, against {champion.zero_result_rate:.1%} for the "
                 "champion.",
             )
@@ -81,9 +82,10 @@ def breaches(
             found.append(
                 Breach(
                     "p99 latency",
-                    f"The {name} is slow: {float(slow[1].rate):.1%} of its {challenger.searches:,} "
-                    f"searches took longer than {SLOW_MS[at]} ms, against {float(slow[0].rate):.1%} for the "
-                    f"champion (p99 {challenger.p99_ms:.0f} ms against {champion.p99_ms:.0f} ms).",
+                    f"{in_a_sentence(name).capitalize()} is slow: {float(slow[1].rate):.1%} of its "
+                    f"{challenger.searches:,} searches took longer than {SLOW_MS[at]} ms, against "
+                    f"{float(slow[0].rate):.1%} for the champion (p99 {challenger.p99_ms:.0f} ms against "
+                    f"{champion.p99_ms:.0f} ms).",
                 )
             )
     return tuple(found)

@@ -42,6 +42,7 @@ from immr.readout.relations import Relation
 from immr.readout.revenue import ORDER_RATE, REVENUE_CUPED, REVENUE_PER_USER, Revenue, cap_revenue
 from immr.readout.sample_ratio import SampleRatio, sample_ratio
 from immr.readout.sums import Sums, sum_up
+from immr.types import in_a_sentence
 
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
@@ -312,7 +313,7 @@ def _why_incomparable(
     for side in sides:
         if side.users < 2 or side.impressions == 0:
             name = _GROUPS[side.name] if experiment.name == HOLDOUT else side.name
-            return f"the {name} has only {side.users} users with {side.impressions} impressions so far"
+            return f"{in_a_sentence(name)} has only {side.users} users with {side.impressions} impressions so far"
     if all(side.ctr is None or side.ctr.interval is None for side in sides):
         return "all users click alike so far, so no interval can be computed"
     return None

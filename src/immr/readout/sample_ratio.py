@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from immr.types import in_a_sentence
+
 ALPHA = 0.003  # probability of ever withholding a sound test; relevant mismatches are found anyway
 _CONCENTRATIONS = (300.0, 10_000.0, 300_000.0)
 
@@ -32,7 +34,7 @@ class SampleRatio:
     def sentence(self) -> str:
         """What does not match, and the likely causes."""
         counts = ", ".join(
-            f"the {name} has {self.observed[name]:,} users instead of {expected:,.0f}"
+            f"{in_a_sentence(name)} has {self.observed[name]:,} users instead of {expected:,.0f}"
             for name, expected in self.expected.items()
         )
         return (

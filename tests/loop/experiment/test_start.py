@@ -172,7 +172,7 @@ def test_three_challengers_start_with_equal_shares_and_one_silent_one_stops_all(
     with pytest.raises(ExperimentError, match="3 challengers are deployed, and a shadow needs one"):
         shadow(connect(three_challengers))
     move(three_challengers, {"immr-3": f"http://127.0.0.1:{free_port()}"})
-    with pytest.raises(ExperimentError, match="the challenger-2 immr-3 does not answer"):
+    with pytest.raises(ExperimentError, match="challenger-2 immr-3 does not answer"):
         start(connect(three_challengers))
 
 

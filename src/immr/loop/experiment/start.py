@@ -16,6 +16,7 @@ from immr.loop.experiment.history import note
 from immr.loop.experiment.plan import planned_users
 from immr.loop.experiment.rollback import rollback_incomplete
 from immr.loop.experiment.running import exclusive, running_test
+from immr.types import in_a_sentence
 
 if TYPE_CHECKING:
     from immr.deploy.deployer import Deployment
@@ -131,7 +132,7 @@ def _refuse_silent(parts: Parts, role: str, version: str, url: str) -> None:
         if parts.settings.deploys_here
         else "wait until it is ready, or read its log"
     )
-    raise ExperimentError(f"the {role} {version} does not answer at {url} ({reason}): {remedy}")
+    raise ExperimentError(f"{in_a_sentence(role)} {version} does not answer at {url} ({reason}): {remedy}")
 
 
 def _deployed(parts: Parts) -> tuple[tuple[str, str], dict[Role, tuple[str, str]]]:
@@ -161,7 +162,7 @@ def _serving(role: Role, version: ModelVersion, deployment: Deployment | None) -
     if deployment is None or deployment.version_id != version.id:
         deployed = deployment.version_id if deployment else "nothing"
         raise ExperimentError(
-            f"the {role} is {version.id}, but {deployed} is deployed as {role}: "
+            f"{in_a_sentence(role)} is {version.id}, but {deployed} is deployed as {role}: "
             f"run `immr deploy --model {version.id}`"
         )
     return version.id, deployment.url
