@@ -17,6 +17,7 @@ from immr.data.sources.queried import QueriedPart
 from immr.data.sources.shop import Shop
 from immr.types import Item
 
+DOCS = Path(__file__).parents[3] / "docs" / "your-data.md"
 SHOPIFY = """Handle,Title,Body (HTML),Vendor,Product Category,Type,Published,Option1 Name,Option1 Value,Variant SKU,Variant Inventory Tracker,Variant Inventory Qty,Variant Inventory Policy,Variant Price,Image Src,Image Position,Variant Image,Status
 apple,Red Apple,"<p>Crisp &amp; sweet.</p>
 <ul><li>Organic</li></ul>",Farm,"Food, Drinks > Fruit",Fruit,true,Size,1 kg,AP-1,shopify,12,deny,2.99,https://cdn.example/b.jpg?v=17,2,,active
@@ -30,7 +31,7 @@ secret,Secret,,,,,false,Title,Default Title,SE-1,shopify,1,deny,9,https://cdn.ex
 WOO = r"""ID,Type,SKU,Name,Published,"Short description",Description,"In stock?",Stock,"Sale price","Regular price",Categories,Images,Parent,Brands
 44,variable,tee,"V-Neck T-Shirt",1,,"A <strong>T-shirt</strong>.\nSoft",1,,,,"Sale, Clothing > Shirts, Clothing","https://x.example/1.jpg, https://x.example/w_3,h_4/2.jpg",,Ours
 45,simple,hoodie,Hoodie,1,Warm,,1,5,"42,5","45",Clothing,https://x.example/4.jpg,,
-46,"simple, virtual",,Card,1,,,0,,,20,"Food\, Drinks",https://x.example/5.jpg,,
+46,"simple, virtual",,Card,1,,,0,,,20,"Food\, Drinks &amp; more",https://x.example/5.jpg,,
 50,variable,,Cap,1,,,1,,,,Clothing,https://x.example/6.jpg,,
 73,variation,,"Cap - Red",1,,,1,,,7,,https://x.example/7.jpg,id:50,
 48,simple,draft,Draft,-1,,,1,,,18,Clothing,https://x.example/8.jpg,,
@@ -43,7 +44,7 @@ MAGENTO = """sku,store_view_code,attribute_set_code,product_type,categories,name
 24-MB01,de,,,,Reisetasche,,,,,,,,,,,,,
 24-MB04,,Bag,simple,Default Category/Gear,Pack,,Short,1,"Catalog, Search",32.000000,28,/m/b/mb04.jpg,"11/28/25, 10:05 AM",,0.0000,0,/m/b/mb04.jpg,
 WH09-XS,,Top,simple,Default Category/Women/Tops,Hoodie XS,,,1,Not Visible Individually,57.000000,,/w/h/xs.jpg,"11/28/25, 10:05 AM","color=Green,size=XS",5,1,/w/h/xs.jpg,
-WH09,,Top,configurable,Default Category/Women/Tops,Hoodie,,,1,"Catalog, Search",,,/w/h/wh09.jpg,"11/28/25, 10:05 AM",,0.0000,1,/w/h/wh09.jpg,"sku=WH09-XS,size=XS,color=Green|sku=WH09-S,size=S,color=Red"
+WH09,,Top,configurable,Default Category/Women/Tops,Hoodie,,,1,"Catalog, Search",0.000000,,/w/h/wh09.jpg,"11/28/25, 10:05 AM",,0.0000,1,/w/h/wh09.jpg,"sku=WH09-XS,size=XS,color=Green|sku=WH09-S,size=S,color=Red"
 OFF,,Top,simple,Default Category/Women/Tops,Off,,,2,"Catalog, Search",5,,/o.jpg,"11/28/25, 10:05 AM",,1,1,,
 """  # noqa: E501
 EXPORTS = {"Shopify": SHOPIFY, "WooCommerce": WOO, "Magento": MAGENTO}
@@ -85,11 +86,27 @@ def test_woocommerce(tmp_path: Path) -> None:
     assert seen == {
         "44": ("Clothing/Shirts", 15.0, 1.0),
         "45": ("Clothing", 42.5, 5.0),
-        "46": ("Food, Drinks", 20.0, 0.0),
+        "46": ("Food, Drinks & more", 20.0, 0.0),
         "50": ("Clothing", 7.0, 1.0),  # without a SKU, so that its variation names its ID
     }
     assert found["50"].images == ("https://x.example/7.jpg",)
     assert found["45"].description == "Warm"
+
+
+def test_attributes_of_magento_are_columns_by_an_expression(tmp_path: Path) -> None:
+    """The example of the docs."""
+    [rule] = [line for line in DOCS.read_text().splitlines() if line.startswith("colour = {")]
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "attributes.toml").write_text('colour = "keyword"\n')
+    (tmp_path / "shop" / "items.csv").write_text(MAGENTO)
+    mapping = proposed_mapping(check(tmp_path / "shop" / "items.csv"))
+    (tmp_path / "map.toml").write_text(f"{mapping}{rule}\n")
+    items = read_items(tmp_path / "shop" / "items.csv", tmp_path / "map.toml").items
+    assert {item.item_id: dict(item.attributes) for item in items} == {
+        "24-MB01": {"colour": "Black"},
+        "24-MB04": {},
+        "WH09": {},
+    }
 
 
 def test_magento(tmp_path: Path) -> None:

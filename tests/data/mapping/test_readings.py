@@ -43,6 +43,20 @@ def test_times_as_magento_writes_them(time: str, pattern: str) -> None:
     assert found.fits and found.rule.format == pattern and "no zone" in found.note
 
 
+def test_times_of_a_web_server() -> None:
+    found = reading("updated_at", ["29/Nov/2025:20:30:45 +0100"])
+    assert (found.rule.format, found.note) == ("%d/%b/%Y:%H:%M:%S %z", "")
+    read = found.rule.values(
+        pa.RecordBatch.from_pydict({"x": ["29/Nov/2025:20:30:45 +0100"]}), "ts", "log.csv"
+    )
+    assert read[0].as_py().startswith("2025-11-29 19:30:45")
+
+
+def test_several_currencies_are_mentioned() -> None:
+    assert "several currencies (EUR, USD)" in reading("price", ["19.99 EUR", "25 USD", "3 EUR"]).note
+    assert reading("price", ["19.99 EUR", "3 EUR", ""]).note == ""
+
+
 @pytest.mark.parametrize(
     ("values", "rule"),
     [

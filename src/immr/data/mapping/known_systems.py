@@ -48,7 +48,7 @@ FROM (
 """
 _WOO = r"""
 WITH products AS (
-    SELECT *, rowid AS line, string_split(replace("Categories", '\,', chr(1)), ',') AS paths,
+    SELECT *, rowid AS line, string_split(replace(replace("Categories", '&amp;', '&'), '\,', chr(1)), ',') AS paths,
         string_split("Images", ', ') AS pictures,
         TRY_CAST(replace(coalesce(nullif("Sale price", ''), "Regular price"), ',', '.') AS DOUBLE) AS price
     FROM rows
@@ -76,7 +76,8 @@ WITH products AS (
         FROM products) parent
     JOIN products child ON child."sku" = child_sku GROUP BY parent.line
 )
-SELECT "sku" AS item_id, "name" AS title, coalesce(own_price, v.price) AS price, "updated_at" AS updated_at,
+SELECT "sku" AS item_id, "name" AS title, coalesce(nullif(own_price, 0), v.price, own_price) AS price,
+    "updated_at" AS updated_at, "additional_attributes" AS additional_attributes,
     coalesce(nullif("description", ''), "short_description") AS description,
     regexp_replace(list_sort([{'n': -len(string_split(path, '/')), 'path': path} FOR path IN paths])[1].path,
         '^Default Category/', '') AS category,

@@ -36,6 +36,7 @@ _FORMATS = (
         "%Y/%m/%d %H:%M",
         "%Y/%m/%d",
     ),
+    "%d/%b/%Y:%H:%M:%S %z",  # of web servers' logs
     *("%Y年%m月%d日 %H:%M", "%Y年%m月%d日", "%Y%m%d"),
 )
 _TRUTH = (
@@ -216,9 +217,21 @@ def _question(rule: ColumnRule, name: str, kind: pa.DataType, values: pa.Array) 
         return f'{name}: its times have no zone and are read as UTC; if they are local, add zone = "Europe/Berlin"'
     if name == "price" and "cent" in rule.column.lower():
         return f"price: if {rule.column!r} counts cents, add times = 0.01"
+    if name == "price" and len(currencies := _currencies(values)) > 1:
+        return (
+            f"price: it has several currencies ({', '.join(currencies)}), of which only the numbers are read"
+        )
     if rule.format.startswith(("%d/%m", "%m/%d")):
         return f"{name}: {_first(values)!r} is read as {rule.format}; check day and month"
     return ""
+
+
+def _currencies(prices: pa.Array) -> list[str]:
+    """The codes and signs in prices that are text."""
+    if not _is_text(prices):
+        return []
+    found = pc.struct_field(pc.extract_regex(prices, r"(?P<currency>\b[A-Z]{3}\b|\p{Sc})"), "currency")
+    return sorted(found.drop_null().unique().to_pylist())
 
 
 def _is_naive(values: pa.Array) -> bool:
