@@ -17,7 +17,7 @@ import numpy as np
 
 from immr.experiment.definition import CHALLENGER
 from immr.readout.sequential import always_valid_half_width, tuned_rho
-from immr.readout.users import MAX_CLICK_WEIGHT, RatioMoments, rate_difference
+from immr.readout.users import MAX_CLICK_WEIGHT, RatioMoments, of_columns, rate_difference
 
 if TYPE_CHECKING:
     from tea_tasting.aggr import Aggregates
@@ -89,6 +89,11 @@ class Ratio:
     denominator: str | None  # None: per user
     highest: float = 1.0  # upper bound of the value
     covariates: tuple[str, str | None] | None = None  # numerator and denominator of the ratio before the test
+
+    def alone(self, users: Aggregates) -> Aggregates:
+        """The moments of this ratio's columns: tea-tasting converts and adds up all that it is given."""
+        columns = (self.numerator, self.denominator, *(self.covariates or ()))
+        return of_columns(users, sorted({name for name in columns if name is not None}))
 
 
 CTR = Ratio("CTR", "clicks", "impressions")
@@ -168,7 +173,7 @@ def compare(
     """
     from tea_tasting.metrics import RatioOfMeans
 
-    sides = (champion, challenger)
+    sides = champion, challenger = (ratio.alone(champion), ratio.alone(challenger))
     if not all(side.mean(ratio.denominator) for side in sides):
         return None
     if not any(standard_error(ratio, side) for side in sides):
@@ -247,7 +252,7 @@ def _is_explained_before(ratio: Ratio, champion: Aggregates, challenger: Aggrega
     ):
         return False
     names = (ratio.numerator, ratio.denominator)
-    pooled = champion + challenger
+    pooled = ratio.alone(champion) + ratio.alone(challenger)
     before = pooled.ratio_var(*ratio.covariates)
     if not before > 0:
         return False

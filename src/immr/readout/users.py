@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,4 +157,16 @@ def aggregates_of(sums: Mapping[str, npt.NDArray[Any]]) -> Aggregates:
             for j, right in enumerate(names)
             if left < right
         },
+    )
+
+
+def of_columns(users: Aggregates, names: Sequence[str]) -> Aggregates:
+    """The same users' count, and moments of these columns alone, whose names are sorted."""
+    from tea_tasting.aggr import Aggregates
+
+    return Aggregates(
+        count_=users.count_,
+        mean_={name: users.mean_[name] for name in names},
+        var_={name: users.var_[name] for name in names},
+        cov_={pair: users.cov_[pair] for pair in combinations(names, 2)},
     )
