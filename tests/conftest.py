@@ -10,9 +10,9 @@ from unittest import mock
 
 import pytest
 
-os.environ.setdefault(
-    "TRITON_INTERPRET", "1"
-)  # kernels run on the CPU; Triton reads this when it is imported
+# read when the libraries are imported: kernels run on the CPU, and waiting threads of several workers do not spin
+os.environ.setdefault("TRITON_INTERPRET", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from immr.data.training_set import TrainingSet
 from tests.support.postgres_server import PostgresServer
