@@ -7,6 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from immr.data.check import Problem, TableReport, check
+from immr.data.mapping.shop_map import PictureRules, ShopMap
+from immr.data.sources.shop import Shop
 from tests.data.test_admission import changed, item, write
 
 
@@ -105,8 +107,17 @@ def test_pictures_at_unknown_places_are_mentioned(tmp_path: Path) -> None:
     changed(folder, "items", "image", pa.array(["s3://bucket/a.jpg", "HTTPS://cdn.example/a.jpg"]))
     assert report_of(folder, "items").missing_pictures == (
         "1 of the first 2 pictures are neither files nor at http(s), such as s3://bucket/a.jpg: copy them to a "
-        "folder, or map them to their http(s) URLs"
+        "folder, map them to their http(s) URLs, or name their place at s3:// or gs:// in pictures.buckets of the "
+        "mapping"
     )
+
+
+def test_pictures_in_named_buckets_are_not_mentioned(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in")
+    changed(folder, "items", "image", pa.array(["s3://bucket/a.jpg"]))
+    mapping = ShopMap(pictures=PictureRules(buckets=("s3://bucket",)))
+    [items, *_] = check(Shop(str(folder), mapping))
+    assert items.fits and items.missing_pictures == ""
 
 
 def test_pictures_without_a_file_are_mentioned(tmp_path: Path) -> None:

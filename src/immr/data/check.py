@@ -15,6 +15,7 @@ from immr.data.contract import CONTRACT, ITEMS
 from immr.data.mapping.known_systems import known_system
 from immr.data.mapping.proposal import Proposal, propose
 from immr.data.mapping.shop_map import PictureRules, ShopMap
+from immr.data.pictures.buckets import is_in
 from immr.data.pictures.requests import is_url
 from immr.data.rules import broken, rules_of
 from immr.data.sources.files import FilePart
@@ -89,7 +90,7 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
         if table:
             by_its_columns = table.mapping.source != named.mapping.table(contract.name).source
             also = files_like(shop, table.mapping.source) if by_its_columns else []
-            reports.append(_report(table, rows, by_its_columns, also))
+            reports.append(_report(table, rows, shop.mapping.pictures.buckets, by_its_columns, also))
             tables[contract.name] = table
     sampled = {report.name: report.sampled for report in reports if not report.error}
     if 0 < sampled.get("items", 0) < rows and sampled.get("impressions"):
@@ -135,9 +136,11 @@ def _pictures(rules: PictureRules) -> list[str]:
     return [tomli_w.dumps({"pictures": changed})] if changed else []
 
 
-def _report(table: ShopTable, rows: int, by_its_columns: bool, also: Sequence[str]) -> TableReport:
+def _report(
+    table: ShopTable, rows: int, buckets: Sequence[str], by_its_columns: bool, also: Sequence[str]
+) -> TableReport:
     """`also`: files with the same columns, which the table may have been split into."""
-    report, left_out = _fit(table, rows), []
+    report, left_out = _fit(table, rows, buckets), []
     if by_its_columns:
         found = f"no file has the name of this table; {table.mapping.source} has its columns: use a mapping"
         has, is_left = ("has", "is") if len(also) == 1 else ("have", "are")
@@ -152,7 +155,7 @@ def _report(table: ShopTable, rows: int, by_its_columns: bool, also: Sequence[st
     return replace(report, proposal=proposal)
 
 
-def _fit(table: ShopTable, rows: int) -> TableReport:
+def _fit(table: ShopTable, rows: int, buckets: Sequence[str]) -> TableReport:
     contract = table.contract
     sampled = valid = 0
     counts, examples, pictures = Counter[str](), dict[str, str](), list[str]()
@@ -172,17 +175,19 @@ def _fit(table: ShopTable, rows: int) -> TableReport:
     except ContractError as error:
         return TableReport(contract.name, len(table.parts), error=str(error))
     problems = tuple(Problem(reason, count, examples[reason]) for reason, count in counts.most_common())
-    ignored, missing = _ignored(table, there), _missing(pictures[:_PICTURES])
+    ignored, missing = _ignored(table, there), _missing(pictures[:_PICTURES], buckets)
     return TableReport(contract.name, len(table.parts), sampled, valid, problems, ignored, missing)
 
 
-def _missing(pictures: Sequence[str]) -> str:
-    """A sentence about pictures that cannot be read; those behind URLs are not requested."""
-    far = [uri for uri in pictures if "://" in uri and not is_url(uri) and not uri.startswith("file://")]
+def _missing(pictures: Sequence[str], buckets: Sequence[str]) -> str:
+    """A sentence about pictures that cannot be read; those behind URLs and in buckets are not requested."""
+    elsewhere = [uri for uri in pictures if "://" in uri and not uri.startswith("file://")]
+    far = [uri for uri in elsewhere if not is_url(uri) and not is_in(uri, buckets)]
     if far:
         return (
             f"{len(far):,} of the first {len(pictures):,} pictures are neither files nor at http(s), such as "
-            f"{far[0]}: copy them to a folder, or map them to their http(s) URLs"
+            f"{far[0]}: copy them to a folder, map them to their http(s) URLs, or name their place at s3:// or "
+            "gs:// in pictures.buckets of the mapping"
         )
     here = [picture for picture in pictures if "://" not in picture]
     lost = [picture for picture in here if not Path(picture).is_file()]

@@ -17,9 +17,8 @@ import pyarrow.parquet as pq
 from immr.data.admission import EXAMPLES, TableCounts, admit_table
 from immr.data.attributes import item_of
 from immr.data.contract import ITEMS
-from immr.data.pictures.downloads import Downloads, Fetched
+from immr.data.pictures.downloads import Downloads, Fetched, is_fetched
 from immr.data.pictures.inspection import NOT_READ, SMALLEST_SIDE_PX, Inspection, inspect
-from immr.data.pictures.requests import is_url
 from immr.data.sources.shop import Shop
 from immr.errors import ContractError
 from immr.machine import cores
@@ -68,7 +67,7 @@ def read_items(
 
 def _with_pictures(read: ReadItems, downloads: Downloads) -> ReadItems:
     """The items whose main picture is here and usable, with its place; the others are rejected."""
-    fetched = downloads.fetch(uri for item in read.items for uri in item.pictures if is_url(uri))
+    fetched = downloads.fetch(uri for item in read.items for uri in item.pictures if is_fetched(uri))
     uris = [item.image for item in read.items]
     items, rejected = list[Item](), Counter(read.counts.rejected)
     examples = {reason: list(names) for reason, names in read.counts.examples.items()}

@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from immr.data.pictures import further
-from immr.data.pictures.downloads import Downloads
+from immr.data.pictures.downloads import Downloads, is_fetched
 from immr.data.pictures.inspection import Inspection, inspect
-from immr.data.pictures.requests import is_url
 from immr.governance.governance_recipe import GovernanceRecipe
 from immr.governance.workspace import Workspace
 from immr.machine import cores
@@ -141,7 +140,7 @@ def _inspections(
     min_side_px = recipe.min_image_side_px if recipe.check_images else None
     with ThreadPoolExecutor(cores.usable()) as pool:
         for chunk in _in_chunks(uris):
-            fetched = downloads.fetch(filter(is_url, chunk)) if downloads else {}
+            fetched = downloads.fetch(filter(is_fetched, chunk)) if downloads else {}
             for inspection in pool.map(inspect, chunk, repeat(min_side_px), map(fetched.get, chunk)):
                 progress.advance()
                 yield inspection

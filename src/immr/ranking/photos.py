@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from immr.data import images
-from immr.data.pictures.downloads import Downloads
-from immr.data.pictures.requests import is_url
+from immr.data.pictures.downloads import Downloads, is_fetched
 from immr.errors import DataError, RankingError
 from immr.machine import cores
 from immr.machine.progress_bar import ProgressBar
@@ -54,7 +53,7 @@ def _embedded(
     photos: Sequence[str], encoder: OnnxQueryEncoder, downloads: Downloads
 ) -> Mapping[str, FloatArray]:
     """(D,) of each photo that can be read."""
-    fetched = downloads.fetch(filter(is_url, photos))
+    fetched = downloads.fetch(filter(is_fetched, photos))
 
     def embed(photo: str) -> FloatArray | None:
         place = fetched[photo].path if photo in fetched else photo

@@ -21,7 +21,7 @@ _STRICT = ConfigDict(extra="forbid")
 @with_config(_STRICT)
 @dataclass(frozen=True)
 class PictureRules:
-    """How pictures are fetched whose URL is http(s)://."""
+    """How pictures are fetched that are no files."""
 
     base: str = ""  # relative paths of pictures start here; by default at the tables' folder
     headers: Mapping[str, str] = field(default_factory=dict)  # of every request
@@ -31,6 +31,7 @@ class PictureRules:
     tries: int = 5
     max_mb: float = 32.0  # of one picture
     allow_private: bool = False  # addresses of private networks and of this machine
+    buckets: tuple[str, ...] = ()  # places at s3:// and gs:// that may be read
 
 
 @with_config(_STRICT)

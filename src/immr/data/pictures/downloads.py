@@ -1,4 +1,4 @@
-"""Pictures behind http(s) URLs: fetched in parallel, once, and kept by content.
+"""Pictures behind http(s) URLs and in object stores: fetched in parallel, once, and kept by content.
 
 Pictures are requested from public addresses only (`immr.data.pictures.requests`): a table cannot make IMMR read a
 service of the private network.
@@ -17,7 +17,8 @@ from itertools import islice
 from pathlib import Path
 
 from immr.data.mapping.shop_map import PictureRules
-from immr.data.pictures.requests import PictureRequests, RequestFailedError
+from immr.data.pictures.buckets import Buckets, is_object
+from immr.data.pictures.requests import PictureRequests, RequestFailedError, is_url
 from immr.machine.progress_bar import ProgressBar
 from immr.storage import fingerprint
 from immr.storage.atomic import write_atomically
@@ -26,6 +27,11 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
 _AHEAD = 4  # requests that wait for each connection, so that a slow answer keeps no other connection idle
 _NOTED_AT_ONCE = 32  # pictures; a run that is killed fetches at most so many again, besides those in progress
 _TABLE = "CREATE TABLE IF NOT EXISTS fetched (url TEXT PRIMARY KEY, sha256 TEXT NOT NULL) WITHOUT ROWID"
+
+
+def is_fetched(uri: str) -> bool:
+    """Whether a picture is not a file, but has to be fetched."""
+    return is_url(uri) or is_object(uri)
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Downloads:
         self, folder: Path, rules: PictureRules | None = None, pause: Callable[[float], None] = time.sleep
     ) -> None:
         self._folder, self._rules, self._pause = folder, rules or PictureRules(), pause
+        self._buckets = Buckets(self._rules)
 
     def fetch(self, urls: Iterable[str]) -> dict[str, Fetched]:
         """The pictures of these URLs, from the folder or the network.
@@ -111,7 +118,7 @@ class Downloads:
     def _one(self, requests: PictureRequests, url: str) -> Fetched:
         for attempt in range(1, self._rules.tries + 1):
             try:
-                content = requests.read(url)
+                content = self._buckets.read(url) if is_object(url) else requests.read(url)
             except RequestFailedError as failed:
                 if not failed.retried or attempt == self._rules.tries:
                     tried = f" in {attempt} tries" if attempt > 1 else ""
