@@ -15,7 +15,7 @@ from immr.experiment import changes
 from immr.experiment.definition import Variant, save
 from immr.loop.experiment import queue
 from immr.loop.experiment.start import start
-from immr.loop.pipeline_run import PipelineRun
+from immr.loop.pipeline_run import PipelineRun, StepRecord
 from immr.loop.status import models, status
 from immr.settings import Settings
 from immr.wiring import connect
@@ -60,6 +60,8 @@ def test_status_and_models_of_a_running_test(tmp_path: Path) -> None:
     )
 
     run = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke
+    PipelineRun(tmp_path / "runs" / "killed")._record(StepRecord("train", "running"))
+    assert "step train is running, or was stopped" in run(app, ["status"]).stdout
     done = run(app, ["status", "--json"])
     assert done.exit_code == 1  # neither version answers any more
     printed = json.loads(done.stdout)

@@ -146,8 +146,9 @@ def _print(found: Status) -> None:
     else:
         run = found.last_run
         finding = f": {escape(run.finding)}" if run.finding else ""
+        state = "is running, or was stopped" if run.state == "running" else run.state
         console.print(
-            f"last pipeline run {run.run}, {run.changed:%Y-%m-%d %H:%M} UTC, step {run.step} {run.state}{finding}",
+            f"last pipeline run {run.run}, {run.changed:%Y-%m-%d %H:%M} UTC, step {run.step} {state}{finding}",
             highlight=False,
         )
     for problem in found.problems:

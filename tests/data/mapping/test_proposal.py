@@ -214,3 +214,14 @@ def test_numbers_of_a_mapping_are_kept_exactly(number: float) -> None:
     rule = ColumnRule(column="VK-Preis", default=number, times=number)
     written = tomllib.loads(Proposal({"price": rule}).to_toml("items"))["items"]["columns"]["price"]
     assert written == {"column": "VK-Preis", "default": number, "times": number}
+
+
+def test_a_department_is_a_category_and_a_photo_file_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "products.csv").write_text(
+        "sku,name,text,department,photo_file,price,last_change\n"
+        "A1,Milk,Fresh,Dairy > Milk,a.jpg,$2.94,12/04/2025 12:00 AM\n"
+        "A2,Pear,Ripe,Fruit > Pear,b.jpg,$1.20,12/05/2025 01:30 PM\n"
+    )
+    proposed = proposed_mapping(check(tmp_path / "products.csv"))
+    assert 'category = { column = "department", separator = ">" }' in proposed
+    assert 'image = "photo_file"' in proposed

@@ -209,6 +209,7 @@ def test_on_the_command_line(deployed: Settings, parts: Parts, third: ModelVersi
     assert run(app, ["experiment", "queue", "--drop", "immr-3"]).exit_code == 0
     refused = run(app, ["experiment", "queue", "--drop", "immr-3"])
     assert isinstance(refused.exception, ExperimentError)
+    assert str(refused.exception) == "immr-3 is not in the queue: nothing waits"
 
 
 def test_several_versions_start_together_once_all_answer(

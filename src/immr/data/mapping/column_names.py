@@ -16,9 +16,9 @@ _NAMES = {  # best names first: `query` may hold the words of a search, whose id
     "description": "desc beschreibung body bodyhtml text langtext artikeltext kurzbeschreibung productdescription "
     "descripcion descrizione 説明 商品説明",
     "category": "categories productcategory producttype googleproductcategory kategorie kategoriepfad warengruppe "
-    "breadcrumb categorie categoria type カテゴリ カテゴリー",
-    "image": "imageurl imagelink imagesrc img baseimage mainimage picture pictureurl photo photourl foto "
-    "bild bildurl hauptbild bilddatei s3key objectkey 画像 画像url 写真",
+    "breadcrumb department categorie categoria type カテゴリ カテゴリー",
+    "image": "imageurl imagelink imagesrc img baseimage mainimage picture pictureurl photo photourl photofile foto "
+    "upload bild bildurl hauptbild bilddatei s3key objectkey 画像 画像url 写真",
     "price": "listprice regularprice normalprice variantprice unitprice saleprice preis vk vkpreis vkbrutto "
     "bruttovk verkaufspreis bruttopreis preisbrutto prix precio prezzo 価格 販売価格",
     "updated_at": "updated modified lastmodified modifiedat changedat datemodified geandert geandertam "

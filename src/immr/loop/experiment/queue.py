@@ -266,8 +266,7 @@ def drop(parts: Parts, model_version: str) -> None:
         queue = load_queue(parts.settings.queue_file)
         kept = queue.without(model_version)
         if kept == queue:
-            known = ", ".join(each.model_version for each in queue.versions) or "nothing"
-            raise ExperimentError(
-                f"{model_version} is not in the queue, where {known} waits: name one of them"
-            )
+            known = ", ".join(each.model_version for each in queue.versions)
+            waits = f"choose from {known}" if known else "nothing waits"
+            raise ExperimentError(f"{model_version} is not in the queue: {waits}")
         save_queue(kept, parts.settings.queue_file)
