@@ -407,7 +407,12 @@ def test_a_table_in_two_formats_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("{", "line 2 .* is not JSON"), ("[1]", "is not an object"), ('{"title": ["a"]}', "title is a list")],
+    [
+        ("{", "line 2 .* opens a document"),
+        ("{]", "line 2 .* is not JSON"),
+        ("[1]", "is an array"),
+        ('{"title": ["a"]}', "title is a list"),
+    ],
 )
 def test_an_invalid_json_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     folder = write(tmp_path / "in")

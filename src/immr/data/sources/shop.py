@@ -258,14 +258,16 @@ def _parts_in(location: Location, mapping: TableMap, contract: TableContract) ->
     name = contract.name
     if is_table(location) and location.is_file():
         return [_file(location, location, mapping, contract)] if name == "items" else []
-    whole = [path for suffix in SUFFIXES if (path := location / f"{name}{suffix}").is_file()]
+    likely = [suffix for suffix in SUFFIXES if not suffix.startswith(".txt")]  # each is a request
+    whole = [path for suffix in likely if (path := location / f"{name}{suffix}").is_file()]
     whole = _sure(whole)
     if len(whole) > 1:
         raise ContractError(
             f"{location.uri} has {' and '.join(path.name for path in whole)}: keep one of them"
         )
     if not whole or may_be_anything(whole[0]):
-        beside = [each for each in location.files() if each.name.startswith((f"{name}-", f"{name}_"))]
+        named = (f"{name}-", f"{name}_", f"{name}.txt")
+        beside = [each for each in location.files() if each.name.startswith(named)]
         below = [
             each for place in (name, f"{name}.parquet") for each in (location / place).files(recursive=True)
         ]
