@@ -14,7 +14,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the YAML of every pipeline."""
 
     def compile_all(folder: Path) -> None:
-        # kfp walks through all loaded modules at each setting of a task, so a process with few of them is faster
+        # in a process of its own: tests of this one compile pipelines with other variables
         command = [sys.executable, "-m", "pipelines", "compile", "--out", str(folder)]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+from kfp import dsl
 
 from components.image import IMAGE
 from immr.errors import SettingsError
@@ -209,3 +210,13 @@ def test_every_step_has_the_shared_home_and_the_settings(spec: dict[str, Any]) -
         assert all(one["optional"] for one in volumes.values())
         docker_config = {"name": "DOCKER_CONFIG", "value": volumes["immr-registry"]["mountPath"]}
         assert docker_config in spec["deploymentSpec"]["executors"][name]["container"]["env"]
+
+
+def test_a_wrong_setting_is_named_without_reading_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inspect.stack", lambda: pytest.fail("it reads sources for seconds"))
+
+    def imports() -> None:
+        cluster.at_home(dsl.importer(artifact_uri="/shop", artifact_class=dsl.Dataset))
+
+    with pytest.raises(ValueError, match="set_env_variable can only be used on single-step components"):
+        dsl.pipeline(imports)
