@@ -130,6 +130,16 @@ def test_a_file_that_is_no_table_is_refused_with_the_remedy(tmp_path: Path, name
                 of(source)
 
 
+def test_a_relative_source_starts_at_the_folder_of_the_mapping(tmp_path: Path) -> None:
+    """It started at the working folder, and the error did not name the place."""
+    (tmp_path / "export").mkdir()
+    (tmp_path / "map.toml").write_text('source = "export"\n[items]\nsource = "products.csv"\n')
+    shop = Shop.of(tmp_path / "map.toml")
+    assert shop.uri == str(tmp_path / "export")
+    with pytest.raises(ContractError, match=f"{tmp_path}/export/products.csv has no table file"):
+        shop.table(ITEMS)
+
+
 def test_parts_may_all_be_json(tmp_path: Path) -> None:
     for item_id in "ab":
         row = ITEM | {"item_id": item_id, "updated_at": "2025-06-01T00:00:00Z"}

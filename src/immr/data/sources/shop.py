@@ -104,6 +104,8 @@ class Shop:
     def of(cls, source: Shop | str | Path, map_file: Path | None = None) -> Shop:
         """A shop by its path or URL; a path that ends in `.toml` is a mapping that names its own source.
 
+        A source that is a relative path starts at the mapping's folder.
+
         Raises:
             ContractError: the mapping cannot be read, or names no source.
         """
@@ -116,7 +118,7 @@ class Shop:
                 raise ContractError(
                     f'{uri} does not name its source: add source = "path or URL of the tables"'
                 )
-            uri = mapping.source
+            uri = mapping.source if "://" in mapping.source else str(Path(uri).parent / mapping.source)
         if "://" not in uri and Path(uri).is_file() and not is_table(Location.of(uri)):
             raise ContractError(_no_table(uri))
         return cls(uri, mapping)
@@ -208,7 +210,8 @@ class Shop:
     def _missing(self, contract: TableContract) -> str:
         columns = f"(columns {', '.join(contract.columns.names)})"
         if source := self.mapping.table(contract.name).source:
-            return f"{without_credentials(source)} has no table file: correct {contract.name}.source in the mapping"
+            place = without_credentials(self._beside_source(source))
+            return f"{place} has no table file: correct {contract.name}.source in the mapping"
         if is_warehouse(self.uri):
             return f"{self.name} has no table {contract.name} {columns}: name another in a mapping (--map)"
         if Location.of(self.uri).is_missing:
