@@ -189,15 +189,13 @@ class FilePart:
             return ContractError(f"{self.place} is {other}")
         if "Empty CSV file" in text:
             return ContractError(f"{self.place} is empty, or has only a header: it needs at least one row")
-        if (
-            "CSV parse error: Row #" in text
-        ):  # of other lines with too many or too few columns it says nothing
-            remedy = 'close it, or write "" for a quote within a value'
-            return ContractError(f"{self.place} has a quote that is not closed ({_brief(text)}): {remedy}")
         if TOO_LONG in text:
             return ContractError(
                 f"{self.place} has a row of over {BLOCKS[-1]:,} bytes: close its quotes, shorten it, or write Parquet"
             )
+        if "CSV parse" in text:  # other lines with a wrong number of columns are rejected rows
+            remedy = 'close it, or write "" for a quote within a value'
+            return ContractError(f"{self.place} has a quote that is not closed ({_brief(text)}): {remedy}")
         if isinstance(error, UnicodeError) or "UTF8" in text:
             remedy = 'name it in a mapping, such as encoding = "cp1252" (`immr data check` proposes one)'
             return ContractError(f"{self.place} has another encoding than UTF-8 ({_brief(text)}): {remedy}")
