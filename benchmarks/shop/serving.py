@@ -21,6 +21,7 @@ from benchmarks.shop.pictures import Thing, write_catalogue_picture
 
 WITHIN_S = 900  # for the server to start, and for a new item to appear
 PAUSE_S = 0.05  # between two looks
+IDLE_S, IDLE_CPU_S = 5.0, 0.5  # so little processor time in so long: nothing is still being loaded
 _STAGES = "immr_stage_seconds"
 
 
@@ -44,7 +45,7 @@ class Service:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Serve during the block, which starts when searches are answered and changes need load nothing more."""
+        """Serve during the block, which starts when searches are answered and nothing is still being loaded."""
         port = _free_port()
         command = ["-m", "immr.cli", "serve", "--port", str(port), "--page-port", str(_free_port())]
         with (
@@ -53,6 +54,7 @@ class Service:
         ):
             _until(self._is_ready, lambda: self._process.poll() is None)
             run(["-m", "immr.cli", "items", "status"], self._environment, self._logs / "status.log")
+            _until(self._is_idle, lambda: self._process.poll() is None)
             yield
 
     def search(self, count: int, seed: int) -> Searched:
@@ -108,6 +110,11 @@ class Service:
         families = (family for family in text_string_to_metric_families(text) if family.name == _STAGES)
         samples = (sample for family in families for sample in family.samples)
         return {each.labels["stage"]: each.value for each in samples if each.name == f"{_STAGES}_sum"}
+
+    def _is_idle(self) -> bool:
+        before_s = cpu_seconds_of(self._process.pid)
+        time.sleep(IDLE_S)
+        return cpu_seconds_of(self._process.pid) - before_s < IDLE_CPU_S
 
     def _is_ready(self) -> bool:
         try:
