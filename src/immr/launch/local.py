@@ -85,6 +85,9 @@ def _environment(processes: int) -> dict[str, str]:
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     own = {
         "OMP_NUM_THREADS": str(threads),
+        # a thread that waits for another spins for so long, then sleeps: by default it spins through its time slice,
+        # which the other may need
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000"),
         "GLOO_SOCKET_IFNAME": loopback,
         "PYTHONUNBUFFERED": "1",
         # a new store for each start: in torchrun's store, restarted processes find addresses of dead ones
