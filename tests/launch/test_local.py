@@ -13,7 +13,7 @@ import pytest
 
 from immr.errors import TrainingError
 from immr.launch.launcher import TrainingJob
-from immr.launch.local import LocalLauncher, _stream
+from immr.launch.local import LocalLauncher, _reason, _stream
 from immr.model.card import Card
 from immr.model.encoders.graph import encoder_graph
 from immr.train.job import TrainJob
@@ -70,6 +70,12 @@ def test_a_failure_reports_its_reason(tmp_path, cache_dir):
         LocalLauncher().run(TrainingJob("tiny", broken, processes=2))
     with pytest.raises(TrainingError, match=r"job file .* does not exist"):
         LocalLauncher().run(TrainingJob("tiny", tmp_path / "gone.json", processes=1))
+
+
+def test_a_reason_is_found_among_the_last_restarts():
+    torchrun = "E1129 torch/distributed/elastic/api.py:1002] failed (exitcode: 1)"
+    lines = deque([torchrun, torchrun, "Traceback", "KeyError: 'a'", torchrun, "train FAILED", "======"])
+    assert _reason(lines) == "its last lines were\nTraceback\nKeyError: 'a'"
 
 
 def test_an_unterminated_last_line_is_kept():

@@ -165,5 +165,6 @@ def _reason(lines: deque[str]) -> str:
     own = [line.removeprefix(_OWN_ERROR) for line in lines if line.startswith(_OWN_ERROR)]
     if own:
         return own[0]
-    before = list(itertools.takewhile(lambda line: _TORCHRUN not in line, lines)) or list(lines)
+    kept = itertools.dropwhile(lambda line: _TORCHRUN in line, lines)  # of a restart
+    before = list(itertools.takewhile(lambda line: _TORCHRUN not in line, kept)) or list(lines)
     return "its last lines were\n" + "\n".join(before[-_SHOWN_LINES:])
