@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
-from immr.cli import loop as commands
 from immr.loop import package, serve, start
 from immr.recipes import Recipe
 from immr.settings import Settings
@@ -51,11 +51,10 @@ def test_start_prints_nothing_but_json_to_stdout(tmp_path: Path, monkeypatch: py
     started = start.Started("immr-1", tmp_path, 2, 2, 0, 0, 0, "immr-search:immr-1", "immr-1")
 
     def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(start, "start", lambda *_: started)
     monkeypatch.setattr(serve, "serve", interrupted)
-    monkeypatch.setattr(commands.signal, "signal", lambda *_: None)
     (tmp_path / "items.csv").touch()
     (tmp_path / "manifest.json").write_text("{}")  # of the training set
     run = CliRunner(env={"IMMR_HOME": str(tmp_path)}).invoke

@@ -97,20 +97,20 @@ def test_only_the_events_of_the_time_are_copied(warehouse: str, tmp_path: Path) 
     copy_events(warehouse, since, tmp_path)
     copied = pq.read_table(tmp_path / "searches.parquet")
     assert copied.num_rows == sum(ts >= since for ts in searches["ts"].to_pylist())
-    with pytest.raises(ContractError, match="table impressions has no rows since"):
+    with pytest.raises(ContractError, match="table searches has no rows since"):
         copy_events(warehouse, since + timedelta(days=9), tmp_path)
 
 
 def test_a_table_without_times_is_refused(tmp_path: Path) -> None:
     with duckdb.connect(tmp_path / "other.duckdb") as base:
-        base.execute("CREATE TABLE impressions AS SELECT 1 AS query_id")
+        base.execute("CREATE TABLE searches AS SELECT 1 AS query_id")
     with pytest.raises(ContractError, match="has no column ts: load what `immr events sink` writes"):
         copy_events(f"duckdb://{tmp_path}/other.duckdb", None, tmp_path)
 
 
 def test_times_as_text_are_refused(tmp_path: Path) -> None:
     with duckdb.connect(tmp_path / "other.duckdb") as base:
-        base.execute("CREATE TABLE impressions AS SELECT '2026-05-01' AS ts")
+        base.execute("CREATE TABLE searches AS SELECT '2026-05-01' AS ts")
     with pytest.raises(ContractError, match="has string in ts: make it a timestamp"):
         copy_events(f"duckdb://{tmp_path}/other.duckdb", None, tmp_path)
 
