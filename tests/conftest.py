@@ -39,16 +39,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RoomsAndOneS
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
-    """Forks the workers if all tests run; some need few libraries, and coverage starts with a process."""
-    if config.args_source is config.ArgsSource.TESTPATHS and not config.pluginmanager.hasplugin("_cov"):
-        from tests.support import forked_workers
-
-        forked_workers.import_libraries()
-        forked_workers.fork(len(specs))
-
-
-@pytest.hookimpl(optionalhook=True)
 def pytest_handlecrashitem(crashitem: str, report: Any) -> None:
     report.longrepr = f"{report.longrepr} ({end_of(report.node.gateway._io.popen)})"
 

@@ -4,11 +4,7 @@ import sys
 from pathlib import Path
 
 CONFTEST = """
-from tests.support import forked_workers
 from tests.support.scheduling import RoomsAndOneSpark, end_of
-
-def pytest_xdist_setupnodes(config, specs):
-    forked_workers.fork(len(specs))
 
 def pytest_xdist_make_scheduler(config, log):
     return RoomsAndOneSpark(config, log)
