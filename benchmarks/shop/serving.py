@@ -83,14 +83,15 @@ class Service:
         picture = self._shop / "catalogue" / f"{item_id}.jpg"
         write_catalogue_picture(thing, picture)
         new = pq.read_table(self._shop / "items.parquet").slice(0, 1).to_pylist()[0]
-        new |= {"item_id": item_id, "title": "New thing", "image": str(picture)}
+        title = f"New thing {time.time_ns()}"  # a run that resumes has the item already
+        new |= {"item_id": item_id, "title": title, "image": str(picture)}
         changed = self._logs / f"{item_id}.jsonl"
         changed.write_text(json.dumps(new | {"updated_at": datetime.now(UTC).isoformat()}) + "\n")
         command, log = ["-m", "immr.cli", "items", "upsert", str(changed)], self._logs / "upsert.log"
         content, began = picture.read_bytes(), time.perf_counter()
         with running(command, self._environment, log) as (process, used):
             _until(
-                lambda: any(hit["item_id"] == item_id for hit in self._hits(content, "watcher")),
+                lambda: any(hit["title"] == title for hit in self._hits(content, "watcher")),
                 lambda: process.poll() in (None, 0),
             )
             took_s = time.perf_counter() - began

@@ -187,7 +187,7 @@ def test_the_experiment_file_is_written_under_its_lock(tmp_path: Path) -> None:
 def test_a_command_that_is_changing_the_experiment_is_waited_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It once told the user to try again, although it tries again by itself."""
+    """It asked the user to try again, although it tries again by itself."""
     parts = connect(Settings(home=tmp_path))
     deployer = parts.deployer
     assert isinstance(deployer, LocalDeployer)

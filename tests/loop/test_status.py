@@ -94,7 +94,7 @@ def test_models_of_an_empty_registry(tmp_path: Path) -> None:
 
 
 def test_status_shows_what_a_rollback_returns_to(tmp_path: Path) -> None:
-    """After a promotion, nothing told that the previous champion still served."""
+    """After a promotion, no command said that the previous champion still served."""
     settings = Settings(home=tmp_path)
     alone = changes.begin(("immr-2", "http://127.0.0.1:1"), {}, 0.0, datetime.now(UTC))
     with ready("immr-1") as url:

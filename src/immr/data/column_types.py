@@ -6,8 +6,10 @@ sensible reading (a list, a time as a bare number, an id as a float) raises `Uns
 
 from __future__ import annotations
 
+import json
 import uuid
 from contextlib import suppress
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -196,6 +198,15 @@ def moments_of(counts: pa.Array, per_day: int) -> pa.Array:
     else:
         counts = pc.divide(counts, per_day // microseconds)
     return counts.cast(pa.timestamp("us")).cast(TIMESTAMP)
+
+
+def json_list(text: str) -> list[Any] | None:
+    """The list that a text is in JSON, as CSV and databases write lists; None if it is something else."""
+    if text.lstrip().startswith("["):
+        with suppress(ValueError):
+            found = json.loads(text)
+            return found if isinstance(found, list) else None
+    return None
 
 
 def iso_times(texts: pa.Array) -> pa.Array:

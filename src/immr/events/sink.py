@@ -24,9 +24,10 @@ from immr.readout.relations import Parquet
 from immr.storage.atomic import writing_atomically
 
 FILE = "data.parquet"
-_TABLES: tuple[EventTable, ...] = ("searches", "clicks", "impressions", "queries")
-"""The order to read them in while events arrive. A search is written with its impressions, so all searches that were
-read have theirs; in the other order, the newest ones would look as if they had found nothing."""
+# searches first: each is written with its impressions, so those that were read have theirs. In another order, the
+# newest searches would look as if they had found nothing
+_SUNK: tuple[EventTable, ...] = ("searches", "clicks", "impressions")
+_IN_ORDER: tuple[EventTable, ...] = (*_SUNK, "queries")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def sink(log: EventLog, out: Path, since: datetime | None = None) -> Sunk:
         since = since.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     days: set[str] = set()
     rows = {}
-    for table in _TABLES[:3]:
+    for table in _SUNK:
         with closing(log.batches(table, since)) as batches:
             prepared = map(_with_null_context, batches) if table == "searches" else batches
             rows[table] = _write_days(prepared, out / table, days)
@@ -87,7 +88,7 @@ def on_disk(
     """
     with TemporaryDirectory(prefix="immr-events-") as folder:
         files: dict[EventTable, Parquet] = {}
-        for table in sorted(tables, key=_TABLES.index):
+        for table in sorted(tables, key=_IN_ORDER.index):
             path = Path(folder) / f"{table}.parquet"
             with (
                 closing(log.batches(table, since)) as batches,

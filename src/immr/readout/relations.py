@@ -55,7 +55,7 @@ ASKED = dict.fromkeys(("query_id", "user_id", "variant", "model_version"), "VARC
 }
 ASKED_OPTIONAL = {"ts": "TIMESTAMPTZ", "took_ms": "DOUBLE", "results": "BIGINT", "context": "VARCHAR"}
 
-_OF_WAREHOUSE = {  # in the order of `immr.events.sink`
+_OF_WAREHOUSE = {  # searches first, as in `immr.events.sink`
     "searches": (*ASKED, *ASKED_OPTIONAL),
     "impressions": (*SHOWN, *SHOWN_OPTIONAL),
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Sequence
 
 import pyarrow as pa
+
+from immr.data.column_types import json_list
 
 
 def read_paths(values: pa.Array, separator: str) -> pa.Array:
@@ -44,14 +45,8 @@ def joined_paths(levels: Sequence[pa.Array]) -> pa.Array:
 
 
 def _levels(text: str, separator: str) -> Sequence[object]:
-    if text.startswith("["):
-        try:
-            listed = json.loads(text)
-        except ValueError:
-            listed = None
-        if isinstance(listed, list):
-            return listed
-    return text.split(separator)
+    listed = json_list(text)
+    return text.split(separator) if listed is None else listed
 
 
 def _joined(levels: Sequence[object]) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from immr.data.column_types import json_list
+
 _BY_DEFAULT = "|"
 
 
@@ -35,7 +37,7 @@ def read_picture_lists(columns: Sequence[pa.Array], separator: str = "", prefix:
 
 
 def first_pictures(lists: pa.Array) -> pa.Array:
-    """The first picture of each row; missing where there is none."""
+    """The first picture of each row; null in a row without pictures."""
     return pa.array([next(iter(pictures), None) for pictures in lists.to_pylist()], pa.string())
 
 
@@ -50,13 +52,8 @@ def _pictures(value: Any, separator: str) -> list[str]:
 
 
 def _listed(text: str, separator: str) -> list[Any]:
-    if text.lstrip().startswith("["):
-        try:
-            found = json.loads(text)
-        except ValueError:
-            found = None
-        if isinstance(found, list):
-            return found
+    if (found := json_list(text)) is not None:
+        return found
     if "://" in text:
         return re.split(rf"{re.escape(separator)}\s*(?=\w+://)", text)
     return text.split(separator)

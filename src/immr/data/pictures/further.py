@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from immr.data import images
-from immr.data.column_types import UnsuitableTypeError, convert
+from immr.data.column_types import UnsuitableTypeError, convert, json_list
 from immr.errors import ContractError
 
 if TYPE_CHECKING:
@@ -87,11 +87,5 @@ def _lists(values: pa.Array, place: str) -> list[list[Any] | None]:
 
 
 def _split(text: str) -> list[Any]:
-    if text.lstrip().startswith("["):
-        try:
-            found = json.loads(text)
-        except ValueError:
-            found = None
-        if isinstance(found, list):
-            return found
-    return list(text.split(_SEPARATOR))
+    found = json_list(text)
+    return text.split(_SEPARATOR) if found is None else found
