@@ -81,7 +81,12 @@ def test_versions_replace_each_other_in_their_roles(fake: FakeApi) -> None:
     assert deployer(fake).current()[0] == promoted
     assert names(fake) == {"immr-1", "immr-2"}  # the previous one keeps running, without a role
     deploy(fake, 3, "challenger")
+    assert names(fake) == {"immr-1", "immr-2", "immr-3"}
+    deploy(fake, 3, "champion")
     assert names(fake) == {"immr-2", "immr-3"}
+    deployer(fake).remove("challenger")
+    deployer(fake).remove("champion")
+    assert names(fake) == set()
 
 
 def test_several_challengers_serve_beside_the_champion(fake: FakeApi) -> None:
@@ -94,7 +99,7 @@ def test_several_challengers_serve_beside_the_champion(fake: FakeApi) -> None:
     for role in ("challenger", "challenger-3"):
         deployer(fake).remove(role)
     assert [(one.role, one.version_id) for one in deployer(fake).current()] == [("champion", "immr-4")]
-    assert names(fake) == {"immr-1", "immr-4"}  # the champion before serves until the next change
+    assert names(fake) == {"immr-1", "immr-4"}  # a rollback needs the champion before
 
 
 def test_a_rollback_finds_the_previous_version_running(fake: FakeApi) -> None:
@@ -103,6 +108,17 @@ def test_a_rollback_finds_the_previous_version_running(fake: FakeApi) -> None:
     assert names(fake) == {"immr-1", "immr-2"}
     assert deploy(fake, 1, "champion").version_id == "immr-1"
     assert [one.version_id for one in deployer(fake).current()] == ["immr-1"]
+
+
+def test_a_previous_champion_that_loses_as_challenger_keeps_running(fake: FakeApi) -> None:
+    deploy(fake, 1, "champion")
+    deploy(fake, 2, "champion")
+    deploy(fake, 1, "challenger")
+    deployer(fake).remove("challenger")
+    assert names(fake) == {"immr-1", "immr-2"}
+    deploy(fake, 1, "challenger")
+    deploy(fake, 3, "challenger")
+    assert names(fake) == {"immr-1", "immr-2", "immr-3"}
 
 
 def test_an_image_that_is_not_found_creates_nothing(fake: FakeApi) -> None:
@@ -162,7 +178,11 @@ def test_a_change_of_roles_does_not_touch_the_services(fake: FakeApi) -> None:
     deploy(fake, 2, "challenger")
     deploy(fake, 2, "champion")
     assert fake.objects[KIND, "immr", "immr-1"] == before
-    assert fake.objects["configmaps", "immr", ROLES]["data"] == {"champion": "immr-2", "challenger": "immr-2"}
+    assert fake.objects["configmaps", "immr", ROLES]["data"] == {
+        "champion": "immr-2",
+        "challenger": "immr-2",
+        "previous": "immr-1",
+    }
 
 
 def test_a_headless_service_needs_the_port_of_its_pods(fake: FakeApi) -> None:

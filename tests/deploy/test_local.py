@@ -86,7 +86,11 @@ def test_the_previous_champion_keeps_its_address(deployer: LocalDeployer, tmp_pa
     assert deployer.apply(first, "immr-search:immr-1", "champion") == champion
     assert kept() == {"champion": ("immr-1", champion.url), "previous": ("immr-2", challenger.url)}
     assert deployer.apply(second, "immr-search:immr-2", "challenger") == challenger
-    assert kept() == {"champion": ("immr-1", champion.url), "challenger": ("immr-2", challenger.url)}
+    with_roles = {"champion": ("immr-1", champion.url), "challenger": ("immr-2", challenger.url)}
+    assert kept() == with_roles | {"previous": ("immr-2", challenger.url)}
+    deployer.remove("challenger")  # it has lost, and is what a rollback returns to
+    assert kept() == {"champion": ("immr-1", champion.url), "previous": ("immr-2", challenger.url)}
+    deployer.apply(second, "immr-search:immr-2", "challenger")
     deployer.apply(second, "immr-search:immr-2", "champion")
     deployer.remove("champion")
     assert set(kept()) == {"challenger"}

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from immr.cluster.api import Kind
 from immr.cluster.objects import MANAGED_BY, condition, is_ours
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 log = logging.getLogger(__name__)
-ROLES = "immr-roles"  # ConfigMap of k8s/base/serving: {champion: <InferenceService>, challenger: …}
+ROLES = "immr-roles"  # ConfigMap of k8s/base/serving: {<place>: <InferenceService>}
+_PREVIOUS = "previous"
+Place: TypeAlias = str
+"""A role, or "previous": the last champion, kept running for a rollback."""
 _VARIABLE = "IMMR_DEPLOY_URL"
 _POD_LABEL = "serving.kserve.io/inferenceservice"
 
@@ -38,8 +41,8 @@ _POD_LABEL = "serving.kserve.io/inferenceservice"
 class KserveDeployer:
     """A `Deployer` for KServe in Standard mode.
 
-    A version that loses its role keeps serving until the roles change again: a gateway that still routes
-    users to it still gets answers, and a rollback finds it running.
+    A version that loses its role keeps serving until the roles change again, because gateways may still route
+    users to it. The previous champion serves until another one takes its place, so that a rollback finds it running.
     """
 
     def __init__(self, api: ApiClient, namespace: str, shape: ServingShape, poll_s: float = 2.0) -> None:
@@ -66,12 +69,15 @@ class KserveDeployer:
         model = body["spec"]["predictor"]["model"]
         model["storageUri"] = pinned(model["storageUri"])
         with api_errors_as(DeployError, f"deploying {version.id} in {self._namespace}"):
-            before = self._roles()
+            before = self._places()
             applied = self._make(name, body)
             self._wait_until_ready(name, int(applied["metadata"].get("generation", 0)))
-            self._give({role: name})
+            change: dict[Place, str] = {role: name}
+            if role == "champion" and before.get(role, name) != name:
+                change[_PREVIOUS] = before[role]
+            self._give(change)
             for other in self._ours():
-                self._retire(other["metadata"]["name"], before, before | {role: name})
+                self._retire(other["metadata"]["name"], before, before | change)
             return self._deployment(applied, role)
 
     def current(self) -> Sequence[Deployment]:
@@ -81,24 +87,25 @@ class KserveDeployer:
             DeployError: The API refused.
         """
         with api_errors_as(DeployError, f"listing deployments in {self._namespace}"):
-            roles, ours = self._roles(), {service["metadata"]["name"]: service for service in self._ours()}
+            roles, ours = self._places(), {service["metadata"]["name"]: service for service in self._ours()}
             return [
                 self._deployment(ours[roles[role]], role) for role in ALL_ROLES if roles.get(role) in ours
             ]
 
     def remove(self, role: Role) -> None:
-        """See `Deployer.remove`; a version without another role is deleted.
+        """See `Deployer.remove`; a version without another place is deleted. With the champion goes the previous one.
 
         Raises:
             DeployError: The API refused.
         """
         with api_errors_as(DeployError, f"removing the {role} in {self._namespace}"):
-            roles = self._roles()
-            name = roles.pop(role, None)
-            if name is None:
+            places = self._places()
+            if role not in places:
                 return
-            self._give({role: None})
-            if name not in roles.values():
+            gone: set[Place] = {role, _PREVIOUS} if role == "champion" else {role}
+            left = {name for place, name in places.items() if place not in gone}
+            self._give(dict.fromkeys(gone))
+            for name in {places[place] for place in gone & places.keys()} - left:
                 self._services.delete(name)
 
     def _make(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -150,16 +157,16 @@ class KserveDeployer:
             events, pods, f"{name}-predictor", _VARIABLE
         )
 
-    def _retire(self, name: str, before: Mapping[Role, str], now: Mapping[Role, str]) -> None:
+    def _retire(self, name: str, before: Mapping[Place, str], now: Mapping[Place, str]) -> None:
         if name in now.values():
             return
-        if name in before.values():
+        if any(before.get(role) == name for role in ALL_ROLES):
             log.info("%s has lost its role; it keeps serving until the roles change again", name)
             return
         log.info("%s has had no role since the last change: deleting it", name)
         self._services.delete(name)
 
-    def _roles(self) -> dict[Role, str]:
+    def _places(self) -> dict[Place, str]:
         existing = self._maps.get(ROLES)
         if existing is None:
             raise DeployError(
@@ -167,10 +174,10 @@ class KserveDeployer:
                 "apply an overlay of k8s/ to it"
             )
         data = existing.get("data") or {}
-        return {role: data[role] for role in ALL_ROLES if data.get(role)}
+        return {place: data[place] for place in (*ALL_ROLES, _PREVIOUS) if data.get(place)}
 
-    def _give(self, roles: Mapping[Role, str | None]) -> None:
-        self._maps.patch(ROLES, {"data": dict(roles)})
+    def _give(self, places: Mapping[Place, str | None]) -> None:
+        self._maps.patch(ROLES, {"data": dict(places)})
 
     def _ours(self) -> list[dict[str, Any]]:
         return self._services.select(labelSelector="=".join(MANAGED_BY))

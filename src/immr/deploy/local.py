@@ -61,10 +61,11 @@ class LocalDeployer:
             return same[role]
         url = next(iter(same.values())).url if same else f"http://{HOST}:{self._ports[role]}"
         wanted = {**before, role: Deployment(role, version.id, bento, url)}
-        if role == "champion" and role in before and before[role].version_id != version.id:
-            wanted["previous"] = before[role]
-        elif "previous" in wanted and wanted["previous"].version_id == version.id:
-            del wanted["previous"]
+        if role == "champion":
+            if role in before and before[role].version_id != version.id:
+                wanted["previous"] = before[role]
+            elif "previous" in wanted and wanted["previous"].version_id == version.id:
+                del wanted["previous"]
         self._write(wanted)
         return wanted[role]
 
