@@ -161,8 +161,10 @@ def _fit(table: ShopTable, rows: int, buckets: Sequence[str]) -> TableReport:
     counts, examples, pictures = Counter[str](), dict[str, str](), list[str]()
     rules = rules_of(contract, datetime.now(UTC))
     try:
-        there = table.parts[0].columns()
+        first = table.parts[0]
+        there = [] if isinstance(first, QueriedPart) else first.columns()  # a query is run once
         for chunk in _sample(table, rows):
+            there = there or list(chunk.raw.schema.names)
             read = typed(chunk.mapped, contract, chunk.part.place, table.beside)
             reasons = _reasons(read, rules)
             bad = reasons[reasons != ""]
@@ -225,8 +227,10 @@ def _proposed(table: ShopTable) -> Proposal | None:
         if table.contract.name == ITEMS.name and (system := known_system(there)):
             mapping = replace(mapping, sql=system.sql(there))
             part = QueriedPart([part], mapping.sql, table.contract.name)
-            there, notes = part.columns(), [f"an export of {system.name}: {system.note}"]
+            notes = [f"an export of {system.name}: {system.note}"]
         sample = next(iter(part.batches(_PROPOSED_FROM)), None)
+        if isinstance(part, QueriedPart) and sample is not None:
+            there = list(sample.schema.names)
     except ContractError:
         return None
     proposed = propose(table.contract, there, sample, mapping)

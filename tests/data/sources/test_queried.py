@@ -11,6 +11,7 @@ import pytest
 from immr.data.admission import TableCounts, admit_table
 from immr.data.check import check
 from immr.data.contract import IMPRESSIONS, ITEMS
+from immr.data.sources.files import FilePart
 from immr.data.sources.shop import Shop
 from immr.errors import ContractError
 
@@ -147,3 +148,22 @@ def test_a_query_changes_the_data_and_reads_alike_each_time(tmp_path: Path) -> N
     others = [Shop.catalogue(tmp_path / "products.csv"), shop(tmp_path, BY_PRODUCT.replace("'All'", "'Tea'"))]
     assert len({json.dumps(each.mapping.fingerprint()) for each in (source, *others)}) == 3
     assert table.parts[0].stamp()
+
+
+def test_a_query_is_run_once_for_all_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = list[str]()
+    batches = FilePart.batches
+    monkeypatch.setattr(
+        FilePart, "batches", lambda part, *args: read.append(part.place) or batches(part, *args)
+    )
+    counts, _ = admitted(shop(tmp_path), tmp_path)
+    assert (counts.valid, len(read)) == (2, 1)
+    read.clear()
+    [report] = check(shop(tmp_path))
+    assert (report.valid, len(read)) == (2, 1)
+
+
+def test_a_query_without_a_needed_column_is_named_also_without_rows(tmp_path: Path) -> None:
+    nothing = shop(tmp_path, "SELECT Handle AS item_id FROM rows WHERE Status = 'none'")
+    with pytest.raises(ContractError, match="has no column title"):
+        admitted(nothing, tmp_path)

@@ -45,20 +45,27 @@ class QueriedPart:
         return self.parts[0].place
 
     def columns(self) -> list[str]:
-        """See the port."""
+        """See the port. It reads all rows, as `batches` does: only they have all columns and types."""
         return list(self._columns)
 
     def batches(
         self, rows: int = CHUNK_ROWS, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """See the port. Rows beyond DuckDB's memory limit are in a temporary folder."""
+        """See the port. Rows beyond DuckDB's memory limit are in a temporary folder.
+
+        A result without rows is one batch of none, because its columns cannot be had for less.
+        """
         malformed: list[pa.RecordBatch] = []
         with self._loaded(malformed) as base, self._explained():
-            result = base.sql(f"SELECT * FROM ({self._query}\n) ORDER BY ALL")
-            for batch in result.to_arrow_reader(rows):
-                yield batch.select(list(columns)) if columns is not None else batch
+            result = base.sql(f"SELECT * FROM ({self._query}\n) ORDER BY ALL").to_arrow_reader(rows)
+            names, empty = list(result.schema.names if columns is None else columns), True
+            for batch in result:
+                empty = False
+                yield batch.select(names)
+            if empty:
+                yield pa.RecordBatch.from_pylist([], schema=result.schema).select(names)
         for batch in malformed:
-            yield _with_columns(batch, columns if columns is not None else self._columns)
+            yield _with_columns(batch, names)
 
     def rows(self) -> int | None:
         """See the port."""

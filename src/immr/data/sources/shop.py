@@ -65,7 +65,10 @@ class ShopTable:
         needed = self.mapping.sources_of(columns) if columns else None
         mapping = self.mapping.only(columns) if columns else self.mapping
         for part in self.parts:
-            varies = isinstance(part, FilePart) and part.kind == "JSON-lines"  # columns differ by chunk
+            # columns that differ by chunk, or that it takes a whole query to know
+            varies = isinstance(part, QueriedPart) or (
+                isinstance(part, FilePart) and part.kind == "JSON-lines"
+            )
             if not varies:
                 self._check_columns(part.columns(), part)
             for batch in part.batches(rows, None if varies else needed):
