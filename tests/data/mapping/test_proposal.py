@@ -225,3 +225,15 @@ def test_a_department_is_a_category_and_a_photo_file_a_picture(tmp_path: Path) -
     proposed = proposed_mapping(check(tmp_path / "products.csv"))
     assert 'category = { column = "department", separator = ">" }' in proposed
     assert 'image = "photo_file"' in proposed
+
+
+@pytest.mark.parametrize(("pictures", "proposed"), [("", False), ("/img/1.jpg|/img/2.jpg", True)])
+def test_only_a_column_that_has_pictures_is_proposed_for_them(
+    tmp_path: Path, pictures: str, proposed: bool
+) -> None:
+    (tmp_path / "items.csv").write_text(
+        f"item_id,title,category,price,updated_at,images\n1,Tea,Drinks,2.5,2025-06-01,{pictures}\n"
+    )
+    proposal = check(tmp_path)[0].proposal
+    assert proposal is not None and ("image" in proposal.rules) is proposed
+    assert ("image: no such column was found; name one" in proposal.notes) is not proposed

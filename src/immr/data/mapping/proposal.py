@@ -16,7 +16,7 @@ from immr.data import attributes
 from immr.data.contract import TableContract
 from immr.data.mapping.column_names import known_columns, similar_columns
 from immr.data.mapping.column_rule import ColumnRule
-from immr.data.mapping.readings import picture_separators, reading_of
+from immr.data.mapping.readings import has_no_pictures, picture_separators, reading_of
 from immr.data.mapping.shop_map import TableMap
 
 _NEVER_SIMILAR = frozenset({"variant", "model_version"})  # any text fits them, and a default is fine
@@ -99,7 +99,10 @@ def _without_column(
 ) -> ColumnRule | None:
     """Pictures that share a column, or are in columns like the main one's with numbers."""
     if name == "image" and "images" in found:
-        read = sample is not None and picture_separators(sample.column(found["images"]))
+        values = None if sample is None else sample.column(found["images"])
+        if values is not None and has_no_pictures(values):
+            return None
+        read = values is not None and picture_separators(values)
         return ColumnRule(column=found["images"], separator=read[0] if read else "|")
     if name == "images" and "image" in rules and (shared := rules["image"]).separator:
         return shared

@@ -126,6 +126,13 @@ def _readings(name: str, kind: pa.DataType, column: str, values: pa.Array) -> li
     return []
 
 
+def has_no_pictures(values: pa.Array) -> bool:
+    """Whether every one of these values is missing, blank or an empty list."""
+    return not any(
+        each if isinstance(each, list) else str(each or "").strip(" []") for each in values.to_pylist()
+    )
+
+
 def picture_separators(values: pa.Array) -> list[str]:
     """What is between the pictures in these values, if IMMR does not read it by itself: at most one sign.
 
