@@ -150,14 +150,24 @@ def report_deployed(parts: Parts, deployed: Deployed | Waiting, as_json: bool) -
     from immr.loop.experiment.queue import Waiting
 
     if isinstance(deployed, Waiting):
-        sentence = f"{deployed.version.model_version} waits in the queue: {deployed.reason}"
-        report(sentence, {"state": "waiting", **deployed.to_json()}, as_json)
+        name, facts = _named(parts, deployed.version.model_version)
+        sentence = f"{name} waits in the queue: {deployed.reason}"
+        report(sentence, {"state": "waiting", **deployed.to_json(), **facts}, as_json)
         return
     to = deployed.deployment
-    serving = f"{to.version_id} serves as {to.role} at {to.url}"
-    here = f"{to.version_id} is deployed as {to.role}; `immr serve` runs it"
+    name, facts = _named(parts, to.version_id)
+    serving = f"{name} serves as {to.role} at {to.url}"
+    here = f"{name} is deployed as {to.role}; `immr serve` runs it"
     sentence = "; ".join([here if parts.settings.deploys_here else serving, *deployed.losses])
-    report(sentence, {"state": "deployed", **deployed.to_json()}, as_json)
+    report(sentence, {"state": "deployed", **deployed.to_json(), **facts}, as_json)
+
+
+def _named(parts: Parts, version_id: str) -> tuple[str, dict[str, str]]:
+    """A version in a sentence, and for JSON, of which version it is a copy for an A/A test."""
+    from immr.loop.experiment.aa import COPY_OF
+
+    original = parts.registry.tags(parts.registry.get(version_id)).get(COPY_OF, "")
+    return (f"{version_id}, a copy of {original}," if original else version_id), {"copy_of": original}
 
 
 def saved(rows: Callable[[], pa.Table], as_csv: bool, parquet: Path | None, as_json: bool) -> bool:

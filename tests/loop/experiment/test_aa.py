@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from immr.cli import app
+from immr.cli.options import report_deployed
 from immr.errors import ExperimentError, RegistryError
 from immr.evaluation.matches.rule import MATCH_RULE
 from immr.experiment.definition import load
@@ -52,7 +53,15 @@ def champion(
     return settings
 
 
-def test_a_copy_of_the_champion_becomes_challenger(champion: Settings) -> None:
+def _printed(parts: Parts, deployed: Deployed, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    report_deployed(parts, deployed, as_json=False)
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_copy_of_the_champion_becomes_challenger(
+    champion: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
     parts = Parts.of(champion, index=EveryCollection())
     deployed = deploy_copy(parts)
     assert isinstance(deployed, Deployed)
@@ -68,6 +77,9 @@ def test_a_copy_of_the_champion_becomes_challenger(champion: Settings) -> None:
     client = MlflowClient(tracking_uri=url, registry_uri=url)
     assert client.get_model_version("immr", "3").description.startswith("A copy of immr-1 for an A/A test")
     assert [each.copy_of for each in status(parts).serving] == ["", "immr-1"]
+    assert _printed(parts, deployed, capsys).startswith(
+        "immr-3, a copy of immr-1, is deployed as challenger;"
+    )
     again = deploy_copy(parts)
     assert isinstance(again, Deployed) and again.deployment == deployed.deployment
     assert len(parts.registry.versions()) == 3, "the copy is reused"
