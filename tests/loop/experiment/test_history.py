@@ -42,11 +42,18 @@ def test_a_promoted_test_and_its_rollback(deployed: Settings, tmp_path: Path) ->
     readout = run(app, ["experiment", "readout"])
     assert f"the result of the last one, {past.name}" in readout.stderr
 
+    roll_back(parts)
+    kept = history.report(parts, past.name)
+    assert kept.index("<strong>Undone on") < kept.index(
+        "immr-2 was rolled back by hand: all users get immr-1"
+    )
+    assert kept.index("all users get immr-1") < kept.index("<strong>Promote.</strong>")
+    assert kept.index("promoted: immr-2") < kept.index("undone: immr-2") < kept.index("</main>")
+
     history.kept_report(parts, past.name).unlink()
     with pytest.raises(ExperimentError, match="these have one: none"):
         history.report(parts)
 
-    roll_back(parts)
     [undone] = history.history(parts)
     assert undone.outcome == "promoted, undone later"
     [row] = json.loads(run(app, ["experiment", "history", "--json"]).stdout)

@@ -67,16 +67,27 @@ def note_end(parts: Parts, watched: Watched, what: Happening) -> None:
 
 
 def note_undone(parts: Parts, model_version: str) -> None:
-    """Note that the promotion of a version was rolled back by hand."""
+    """Note that the promotion of a version was rolled back by hand, also in the test's kept report."""
     for past in history(parts):
         if past.winner == model_version and past.outcome == "promoted":
             last = past.events[-1]
-            reason = f"{model_version} was rolled back by hand."
+            reason = f"{model_version} was rolled back by hand: all users get {last.champion} again."
             event = TestEvent(
                 datetime.now(UTC), past.name, "undone", _who(), last.champion, model_version, 0.0, reason
             )
             append(parts.settings.history_file, event)
+            _mark_undone(kept_report(parts, past.name), event)
             return
+
+
+def _mark_undone(kept: Path, event: TestEvent) -> None:
+    from immr.readout.printed.report import mark_undone
+
+    try:
+        if kept.is_file():
+            write_atomically(kept, mark_undone(kept.read_text(encoding="utf-8"), event))
+    except OSError as error:
+        log.warning("%s does not say that the promotion was undone: %s", kept, error)
 
 
 def report(parts: Parts, test: str = "", by: Sequence[str] = ()) -> str:

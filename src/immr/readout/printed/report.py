@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from immr.charts.forest import ForestRow, forest_plot
 from immr.readout.printed.text import metric_name
+
+_VERDICT = '<p class="verdict">'
 
 if TYPE_CHECKING:
     from immr.experiment.definition import Experiment
@@ -39,6 +42,21 @@ def render(
             segments_chart=segments_plot(segments, "segments"),
             progress=progress(readout, decision),
         )
+    )
+
+
+def mark_undone(page: str, event: TestEvent) -> str:
+    """A kept page of a test whose promotion was undone later: it says so above its verdict, and in its last table."""
+    when = f"{event.ts:%d %b %Y %H:%M}"
+    above = f"<strong>Undone on {when} UTC.</strong> {escape(event.reason)}"
+    row = (
+        f'<tr><td>{when}</td><th scope="row">{event.what}: {escape(event.challenger)}</th><td>{escape(event.by)}</td>'
+        '<td class="n">0 %</td></tr>\n'
+    )
+    before, verdict, after = page.partition(_VERDICT)
+    rows, end, rest = after.rpartition("</tbody>")
+    return (
+        f"{before}{_VERDICT}{above}</p>\n{verdict}{rows}{row if end else ''}{end}{rest}" if verdict else page
     )
 
 
