@@ -31,6 +31,9 @@ def start_test(run: str, role: str, share: float) -> NamedTuple("Outputs", [("ou
             return f"no new test for the {role}: {running}"
         if isinstance(begun, Waiting):
             return f"{begun.version.model_version} waits in the queue: {begun.reason}"
+        if not begun.challengers:
+            champion = begun.champion.model_version
+            return f"no test was started: {champion} became the champion, because there was none"
         return f"{begun.name} started with the new {role}"
 
     sentence = PipelineRun.of(parts.settings, run).step("start-test", body, finding=str)
