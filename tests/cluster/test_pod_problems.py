@@ -43,6 +43,12 @@ def test_the_first_crash_does_not_block() -> None:
     assert not found.blocks
 
 
+def test_old_restarts_of_a_container_that_is_ready_do_not_block() -> None:
+    recovered = pod({"lastState": ended(137, "OOMKilled"), "restartCount": 2, "ready": True})
+    (found,) = problems([recovered], VARIABLE, crash_loop_blocks=True)
+    assert not found.blocks
+
+
 def test_a_remedy_names_the_setting() -> None:
     (found,) = problems([pod({"state": ended(137, "OOMKilled")})], VARIABLE)
     assert str(found) == "pod a is OOMKilled: exit code 137; give it more memory (memory= in IMMR_LAUNCH_URL)"

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from immr.cluster.objects import CONTENT
 from immr.deploy.deployer import Deployment
-from immr.deploy.inference_service import ServingShape, inference_service
+from immr.deploy.inference_service import ServingShape, inference_service, mark_content
 from immr.deploy.kserve import ROLES, KserveDeployer
 from immr.errors import DeployError, SettingsError
 from tests.k8s import fake_api, schemas
@@ -24,12 +25,8 @@ def fake() -> Iterator[FakeApi]:
     """Every created service is ready at once."""
     with fake_api.serving() as api:
         api.put("configmaps", {"metadata": {"name": ROLES, "namespace": "immr"}})
-        api.on_create = lambda resource, body: ready(api, body["metadata"]["name"])
+        api.on_create = lambda resource, body: fake_api.kserve_starts(api, body)
         yield api
-
-
-def ready(fake: FakeApi, name: str) -> None:
-    fake.change(KIND, "immr", name, status={"conditions": [{"type": "Ready", "status": "True"}]})
 
 
 def deployer(fake: FakeApi, **shape: Any) -> KserveDeployer:
@@ -162,13 +159,57 @@ def test_a_version_that_is_not_ready_does_not_get_the_role(fake: FakeApi) -> Non
     assert deployer(fake).current() == [first]
 
 
-def test_readiness_of_an_older_generation_does_not_count(fake: FakeApi) -> None:
-    deploy(fake, 1, "champion")
-    there = fake.objects[KIND, "immr", "immr-1"]
-    there["metadata"]["generation"], there["status"]["observedGeneration"] = 2, 1
-    fake.put(KIND, there)
+def again(fake: FakeApi, **shape: Any) -> Deployment:
+    return deployer(fake, ready_timeout_s=0, **shape).apply(
+        tiny_version.version(1), "immr-search:immr-1", "champion"
+    )
+
+
+def test_a_new_setting_is_deployed_once_no_old_pod_is_left(fake: FakeApi) -> None:
+    """During a rollout KServe calls the service ready, and its generation is the Deployment's."""
+    first = deploy(fake, 1, "champion")
+    (old,) = (name for kind, _, name in fake.objects if kind == "pods")
+    fake.objects[KIND, "immr", "immr-1"]["status"]["observedGeneration"] = 9  # its replicas were scaled
+    with pytest.raises(DeployError, match=r"after 0 s \(1 pods have not been replaced\)"):
+        again(fake, memory="2Gi")
+    fake_api.kserve_starts(fake, fake.objects[KIND, "immr", "immr-1"])
+    with pytest.raises(DeployError, match="1 pods have not been replaced"):
+        again(fake, memory="2Gi")
+    deleted = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+    fake.objects["pods", "immr", old]["metadata"] |= deleted
+    assert again(fake, memory="2Gi") == first
+
+
+def test_an_update_waits_for_a_ready_pod(fake: FakeApi) -> None:
+    first = deploy(fake, 1, "champion")
+    (name,) = (name for kind, _, name in fake.objects if kind == "pods")
+    fake.remove("pods", "immr", name)
     with pytest.raises(DeployError, match="was not ready after"):
-        deployer(fake, ready_timeout_s=0).apply(tiny_version.version(1), "immr-search:immr-1", "champion")
+        again(fake)
+    assert again(fake, min_replicas=0) == first
+
+
+def test_a_change_of_scaling_alone_replaces_no_pod(fake: FakeApi) -> None:
+    """Then the Deployment stays at its generation, while the service gets a new one."""
+    first = deploy(fake, 1, "champion")
+    before = fake.objects[KIND, "immr", "immr-1"]["metadata"]["annotations"]
+    fake.objects[KIND, "immr", "immr-1"]["metadata"]["generation"] = 2
+    assert again(fake, max_replicas=4, cpu_target=50) == first
+    assert again(fake, max_replicas=4, in_flight_target=8) == first
+    after = fake.objects[KIND, "immr", "immr-1"]["metadata"]["annotations"]
+    assert after == before | {"serving.kserve.io/autoscalerClass": "keda"}
+
+
+def test_an_update_that_cannot_start_is_not_blamed_on_the_old_pods(fake: FakeApi) -> None:
+    deploy(fake, 1, "champion")
+    (old,) = (name for kind, _, name in fake.objects if kind == "pods")
+    containers = [{"name": "kserve-container", "ready": True, **OOM}]
+    fake.objects["pods", "immr", old]["status"]["containerStatuses"] = containers
+    event = {"reason": "FailedCreate", "message": "exceeded quota", "type": "Warning"}
+    about = {"involvedObject": {"name": "immr-1-predictor-77f"}}
+    fake.put("events", event | about | {"metadata": {"name": "a", "namespace": "immr"}})
+    with pytest.raises(DeployError, match=r"cannot start: pod of immr-1-predictor is FailedCreate: exceeded"):
+        again(fake, memory="2Gi", pending_grace_s=0)
 
 
 def test_a_change_of_roles_does_not_touch_the_services(fake: FakeApi) -> None:
@@ -216,8 +257,11 @@ def test_refusals_are_reported_and_server_errors_retried(fake: FakeApi, verb: st
 
 
 def starting(**status: Any) -> dict[str, Any]:
+    """A pod of the second version."""
     labels = {"serving.kserve.io/inferenceservice": "immr-2"}
-    metadata = {"name": "immr-2-predictor-abc", "namespace": "immr", "labels": labels}
+    body = inference_service(tiny_version.version(2), "immr-search:immr-2", "immr", ServingShape())
+    notes = {CONTENT: mark_content(body)}
+    metadata = {"name": "immr-2-predictor-abc", "namespace": "immr", "labels": labels, "annotations": notes}
     return {"metadata": metadata, "status": {"phase": "Pending", **status}}
 
 

@@ -285,6 +285,24 @@ def _merged(there: Any, patch: Any) -> Any:
     return merged
 
 
+def kserve_starts(fake: FakeApi, service: dict[str, Any]) -> None:
+    """What KServe does for an InferenceService: a pod with its annotations, and then the status.
+
+    As in KServe 0.20, `observedGeneration` is the Deployment's.
+    """
+    metadata = service["metadata"]
+    name, namespace = metadata["name"], metadata["namespace"]
+    pod = {
+        "name": f"{name}-predictor-{metadata['annotations']['immr.dev/content']}",
+        "namespace": namespace,
+        "labels": {"serving.kserve.io/inferenceservice": name},
+        "annotations": metadata["annotations"],
+    }
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    fake.put("pods", {"metadata": pod, "status": {"phase": "Running"} | ready})
+    fake.change("inferenceservices", namespace, name, status=ready | {"observedGeneration": 1})
+
+
 @contextmanager
 def serving(fake: Any = None) -> Iterator[Any]:
     """The server on a free port, in threads; `fake` may be a subclass of `FakeApi`."""

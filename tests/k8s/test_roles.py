@@ -52,9 +52,7 @@ def status(kind: str) -> dict[str, object]:
 
 def deploy(fake: FakeApi) -> None:
     fake.put("configmaps", {"metadata": {"name": ROLES, "namespace": "immr"}})
-    fake.on_create = lambda resource, body: fake.change(
-        "inferenceservices", "immr", body["metadata"]["name"], status=status("Ready")
-    )
+    fake.on_create = lambda resource, body: fake_api.kserve_starts(fake, body)
     deployer = KserveDeployer(fake_api.client_of(fake), "immr", ServingShape(), poll_s=0.05)
     for number in (1, 2, 2):
         deployer.apply(tiny_version.version(number), f"immr-search:immr-{number}", "champion")

@@ -12,6 +12,8 @@ Shape = TypeVar("Shape")
 
 MANAGED_BY = ("app.kubernetes.io/managed-by", "immr")
 """Label of the objects that IMMR creates; others are never changed or deleted."""
+CONTENT = "immr.dev/content"
+"""Annotation: a hash of what an object that IMMR created asks for."""
 OUTSIDE_MESH = {"sidecar.istio.io/inject": "false", "istio.io/dataplane-mode": "none"}
 """Labels of pods outside a service mesh, whose policy would refuse callers without a sidecar, such as steps."""
 _USER = 10001  # the user of IMMR's images
@@ -26,6 +28,12 @@ def condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     """The object's condition of this kind, or None if it is not true."""
     conditions: list[Mapping[str, Any]] = body.get("status", {}).get("conditions", [])
     return next((entry for entry in conditions if entry["type"] == kind and entry["status"] == "True"), None)
+
+
+def is_live(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod runs or is about to: it is not being deleted and has not ended."""
+    ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    return not ended and "deletionTimestamp" not in pod["metadata"]
 
 
 def restricted_pod() -> Any:

@@ -131,7 +131,8 @@ def _of_container(
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
     if reason in _NO_IMAGE + _NO_CONTAINER:
         yield PodProblem(pod, reason, message, True, variable)
-    crashing = crash_loop_blocks and (reason == CRASH_LOOP or int(container.get("restartCount", 0)) > 1)
+    restarts = int(container.get("restartCount", 0)) > 1 and not container.get("ready")
+    crashing = crash_loop_blocks and (reason == CRASH_LOOP or restarts)
     ended = False
     for state in ("state", "lastState"):
         last = container.get(state, {}).get("terminated")

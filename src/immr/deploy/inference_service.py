@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from immr.cluster.objects import MANAGED_BY, OUTSIDE_MESH, restricted_pod, shape_from_query
+from immr.cluster.objects import CONTENT, MANAGED_BY, OUTSIDE_MESH, restricted_pod, shape_from_query
 from immr.deploy.bento_storage import storage_uri
 from immr.errors import DeployError
+from immr.storage import fingerprint
 from immr.types import ModelVersion
 
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 VERSION_ID, BENTO = "immr.dev/model-version", "immr.dev/bento"
 MODEL_FORMAT = "immr-bento"
+_SCALING = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "autoScaling")
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 
 
@@ -148,6 +150,18 @@ def _scaling(name: str, namespace: str, shape: ServingShape) -> dict[str, Any]:
     return {
         "auto_scaling": V1beta1AutoScalingSpec(metrics=[V1beta1MetricsSpec(type="External", external=source)])
     }
+
+
+def mark_content(body: dict[str, Any]) -> str:
+    """Annotate the object with a hash of what it wants its pods to be; returns the hash.
+
+    KServe copies the annotation into the pods, which thus show whether they are up to date. The object's status
+    does not: its `observedGeneration` is that of the Deployment, and it stays ready during a rollout.
+    """
+    predictor = {name: value for name, value in body["spec"]["predictor"].items() if name not in _SCALING}
+    content = fingerprint.of_values(predictor)[:16]
+    body["metadata"]["annotations"][CONTENT] = content
+    return content
 
 
 def object_name(version_id: str) -> str:

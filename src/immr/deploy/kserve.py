@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from immr.cluster.api import Kind
-from immr.cluster.objects import MANAGED_BY, condition, is_ours
+from immr.cluster.objects import CONTENT, MANAGED_BY, condition, is_live, is_ours
 from immr.cluster.pod_problems import PodProblem, ProblemWatch, problems, problems_in_events
 from immr.cluster.retries import LONG_PATIENCE_S, api_errors_as
 from immr.deploy.bento_storage import pinned
@@ -22,6 +22,7 @@ from immr.deploy.inference_service import (
     VERSION_ID,
     ServingShape,
     inference_service,
+    mark_content,
 )
 from immr.errors import DeployError
 from immr.types import ALL_ROLES, ModelVersion, Role
@@ -69,9 +70,10 @@ class KserveDeployer:
         model = body["spec"]["predictor"]["model"]
         model["storageUri"] = pinned(model["storageUri"])
         with api_errors_as(DeployError, f"deploying {version.id} in {self._namespace}"):
+            content = mark_content(body)
             before = self._places()
             applied = self._make(name, body)
-            self._wait_until_ready(name, int(applied["metadata"].get("generation", 0)))
+            self._wait_until_ready(name, content)
             change: dict[Place, str] = {role: name}
             if role == "champion" and before.get(role, name) != name:
                 change[_PREVIOUS] = before[role]
@@ -109,7 +111,7 @@ class KserveDeployer:
                 self._services.delete(name)
 
     def _make(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Create or update the InferenceService; its status is valid from the returned generation on."""
+        """Create or update the InferenceService."""
         if applied := self._services.create(body):
             return applied
         if not is_ours(self._services.get(name) or {"metadata": {}}):
@@ -119,8 +121,8 @@ class KserveDeployer:
             )
         return self._services.patch(name, body)
 
-    def _wait_until_ready(self, name: str, generation: int) -> None:
-        """Return once this generation is ready.
+    def _wait_until_ready(self, name: str, content: str) -> None:
+        """Return once the version is ready and no pod with another content is left.
 
         Raises:
             DeployError: Its pods cannot start (detected within a minute), or it was not ready in time.
@@ -131,27 +133,26 @@ class KserveDeployer:
             existing = self._waited.get(name)
             if existing is None:
                 raise DeployError(f"{name} was deleted while it started: deploy it again")
-            status = existing.get("status", {})
-            if (
-                condition(existing, "Ready")
-                and int(status.get("observedGeneration", generation)) >= generation
-            ):
+            pods = [pod for pod in self._pods.select(labelSelector=f"{_POD_LABEL}={name}") if is_live(pod)]
+            wanted = [pod for pod in pods if _content(pod) == content]
+            ready = any(condition(pod, "Ready") for pod in wanted) or not self._shape.min_replicas
+            if condition(existing, "Ready") and ready and len(wanted) == len(pods):
                 return
-            if blocking := watch.update(self._problems(name)):
+            if blocking := watch.update(self._problems(name, wanted)):
                 raise DeployError(
                     f"{name} cannot start: {blocking} (waited {self._shape.pending_grace_s} s, "
                     f"pending_grace_s in {_VARIABLE}). The previous version keeps its role."
                 )
             if time.monotonic() > deadline:
+                reasons = _reasons(existing.get("status", {}), len(pods) - len(wanted))
                 raise DeployError(
-                    f"{name} was not ready after {self._shape.ready_timeout_s} s ({_reasons(status)}); the "
+                    f"{name} was not ready after {self._shape.ready_timeout_s} s ({reasons}); the "
                     f"previous version keeps its role. See kubectl -n {self._namespace} describe "
                     f"inferenceservice {name}"
                 )
             time.sleep(self._poll_s)
 
-    def _problems(self, name: str) -> list[PodProblem]:
-        pods = self._pods.select(labelSelector=f"{_POD_LABEL}={name}")
+    def _problems(self, name: str, pods: Sequence[Mapping[str, Any]]) -> list[PodProblem]:
         events = self._events.select(fieldSelector="type=Warning")
         return problems(pods, _VARIABLE, crash_loop_blocks=True) + problems_in_events(
             events, pods, f"{name}-predictor", _VARIABLE
@@ -197,7 +198,11 @@ class KserveDeployer:
         return f"http://{host}.{self._namespace}.svc.cluster.local{port}"
 
 
-def _reasons(status: Mapping[str, Any]) -> str:
+def _content(pod: Mapping[str, Any]) -> str:
+    return str(pod["metadata"].get("annotations", {}).get(CONTENT, ""))
+
+
+def _reasons(status: Mapping[str, Any], outdated: int) -> str:
     failure = status.get("modelStatus", {}).get("lastFailureInfo", {})
     messages = [
         f"{entry['type']}: {entry.get('message') or entry.get('reason')}"
@@ -206,5 +211,6 @@ def _reasons(status: Mapping[str, Any]) -> str:
     ]
     return (
         "; ".join(filter(None, [failure.get("message", ""), *messages]))
+        or (f"{outdated} pods have not been replaced" if outdated else "")
         or "KServe reports no reason; is its controller running?"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from immr.cluster.api import Kind
-from immr.cluster.objects import MANAGED_BY, condition, is_ours
+from immr.cluster.objects import CONTENT, MANAGED_BY, condition, is_ours
 from immr.cluster.pod_problems import PodProblem, ProblemWatch, problems, problems_in_events
 from immr.cluster.retries import CALL_TIMEOUT_S, LONG_PATIENCE_S, api_errors_as, retried
 from immr.errors import TrainingError
@@ -22,7 +22,7 @@ from immr.launch.job_status import ended, has_expired, not_created, reason_to_re
 from immr.launch.launcher import TrainingJob
 from immr.launch.operators import choose
 from immr.launch.pod_log import PodLog
-from immr.launch.pods import CONTENT, RUN
+from immr.launch.pods import RUN
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient

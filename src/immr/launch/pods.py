@@ -13,7 +13,6 @@ from immr.launch.job_shape import JobShape
 from immr.launch.launcher import TrainingJob
 
 RUN = "immr.dev/run"
-CONTENT = "immr.dev/content"
 S3_SECRET = "immr-s3"
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
 _SCRATCH = "/tmp"

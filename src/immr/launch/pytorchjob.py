@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from immr.cluster.objects import CONTENT
 from immr.launch import pods
 from immr.launch.job_kind import Object, started
 from immr.launch.job_shape import JobShape
@@ -58,7 +59,7 @@ class PyTorchJobs:
                 spec=spec,
             )
         )
-        body["metadata"]["annotations"] = {pods.CONTENT: fingerprint.of_values(body["spec"])[:16]}
+        body["metadata"]["annotations"] = {CONTENT: fingerprint.of_values(body["spec"])[:16]}
         return body
 
     def pods_wanted(self, existing: Object) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from immr.cluster.objects import CONTENT
 from immr.errors import TrainingError
 from immr.launch import pods
 from immr.launch.job_kind import Object, started
@@ -67,7 +68,7 @@ class TrainJobs:
                 "name": job.name,
                 "namespace": namespace,
                 "labels": pods.job_labels(job, shape),
-                "annotations": {pods.CONTENT: fingerprint.of_values(spec)[:16]},
+                "annotations": {CONTENT: fingerprint.of_values(spec)[:16]},
             },
             "spec": spec,
         }
