@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -30,3 +34,17 @@ def test_its_memory_is_limited_by_its_threads() -> None:
             "SELECT parse_formatted_bytes(current_setting('memory_limit')), current_setting('threads')"
         ).fetchall()
     assert 0 < limit <= threads * 2**30
+
+
+def test_a_time_without_a_zone_is_in_utc_in_any_zone_of_the_machine() -> None:
+    """A warehouse's export may lack the zone; the readout of its folder must not depend on who reads it."""
+    read = (
+        "from immr.storage.database import database\n"
+        "with database() as base:\n"
+        "    print(*base.execute(\"SELECT epoch('2026-01-01 00:00'::TIMESTAMP::TIMESTAMPTZ)::BIGINT\").fetchone())"
+    )
+    in_los_angeles = {**os.environ, "TZ": "America/Los_Angeles"}
+    ran = subprocess.run(
+        [sys.executable, "-c", read], env=in_los_angeles, capture_output=True, text=True, check=True
+    )
+    assert int(ran.stdout) == datetime(2026, 1, 1, tzinfo=UTC).timestamp()

@@ -18,7 +18,10 @@ _LIMIT = """SELECT least(parse_formatted_bytes(current_setting('memory_limit')),
 @contextmanager
 def database() -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in memory; beyond 1 GiB for each thread, and at most 80 % of the machine's memory, it spills to
-    a temporary folder."""
+    a temporary folder.
+
+    Times without a zone count as UTC, whatever the machine's time zone is.
+    """
     import duckdb
 
     with (
@@ -26,7 +29,7 @@ def database() -> Iterator[duckdb.DuckDBPyConnection]:
         duckdb.connect(config={"preserve_insertion_order": False, "temp_directory": folder}) as base,
     ):
         [(limit,)] = base.execute(_LIMIT).fetchall()
-        base.execute(f"SET memory_limit = '{limit}B'")
+        base.execute(f"SET memory_limit = '{limit}B'; SET TimeZone = 'UTC'")
         yield base
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import duckdb
 
 # one thread, so that first() and the like give the same value in each run
-_SETTINGS = "SET threads = 1; SET preserve_insertion_order = true; SET TimeZone = 'UTC'"
+_SETTINGS = "SET threads = 1; SET preserve_insertion_order = true"
 _NO_FILES = "SET enable_external_access = false; SET python_enable_replacements = false"
 _SHOWN_CHARS = 300
 
