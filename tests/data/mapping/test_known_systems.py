@@ -75,6 +75,17 @@ def test_shopify(tmp_path: Path) -> None:
     assert [found[name].stock for name in categories] == [12.0, None, 0.0, None]
 
 
+def test_a_shopify_shop_with_several_locations_has_an_unknown_stock(tmp_path: Path) -> None:
+    """Its export has no quantities, so nothing is sold out."""
+    rows = csv.DictReader(io.StringIO(SHOPIFY))
+    kept = [name for name in rows.fieldnames or () if name != "Variant Inventory Qty"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, kept, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    assert {item.stock for item in items_of(tmp_path, text.getvalue()).values()} == {None}
+
+
 def test_woocommerce(tmp_path: Path) -> None:
     found = items_of(tmp_path, WOO)
     shirt = found["44"]

@@ -39,7 +39,7 @@ FROM (
     SELECT "Handle" AS item_id, max("Title") AS title, max("Body (HTML)") AS description,
         coalesce(nullif(max("Product Category"), ''), nullif(max("Type"), ''), 'All') AS category,
         min(TRY_CAST("Variant Price" AS DOUBLE)) AS price, max("Vendor") AS brand,
-        CASE WHEN bool_or("Variant Price" <> ''
+        CASE WHEN bool_and("Variant Inventory Qty" = '') OR bool_or("Variant Price" <> ''
             AND ("Variant Inventory Tracker" = '' OR "Variant Inventory Policy" = 'continue')) THEN NULL
             ELSE sum(greatest(TRY_CAST("Variant Inventory Qty" AS INT), 0)) END AS stock,
         list("Image Src" ORDER BY TRY_CAST("Image Position" AS INT)) FILTER ("Image Src" <> '') AS pictures
@@ -91,7 +91,8 @@ KNOWN_SYSTEMS = (
         "Shopify",
         frozenset({"Handle", "Body (HTML)", "Variant Price", "Image Src"}),
         _SHOPIFY,
-        "a product's variants are one item, with the lowest price and the stock of all; drafts are left out",
+        "a product's variants are one item, with the lowest price and the stock of all; drafts are left out; "
+        "the stock is unknown without Variant Inventory Qty, as in the export of a shop with several locations",
     ),
     KnownSystem(
         "WooCommerce",
