@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 from immr.data.mapping.column_rule import ColumnRule
-from immr.data.mapping.picture_lists import read_picture_lists
+from immr.data.mapping.picture_lists import expression_for_objects, read_picture_lists
+from immr.data.mapping.readings import picture_rules
 from immr.errors import ContractError
 
 
@@ -59,3 +60,35 @@ def test_a_list_of_objects_is_refused_with_the_remedy() -> None:
         ContractError, match=r'a list has \{"src": "a.jpg"\} in place of a text: take it out with sql'
     ):
         ColumnRule(column="x", separator=",").values(batch, "images", "items.csv")
+
+
+@pytest.mark.parametrize(
+    ("values", "first"),
+    [
+        (
+            pa.array(
+                ['[{"alt": "front", "url": "https://a.example/1.jpg"}, {"url": "https://a.example/2.jpg"}]']
+            ),
+            True,
+        ),
+        (pa.array([None, [{"id": 7, "src": "1.jpg"}, {"id": 8, "src": "2.jpg"}]]), True),
+        (pa.array(['{"link": "https://a.example/9", "file": "1.webp"}']), False),
+        (pa.array([{"w": 3, "file name": "1.png", "href": "//cdn.example/1"}]), False),
+    ],
+)
+def test_pictures_within_objects_are_proposed_as_an_expression(values: pa.Array, first: bool) -> None:
+    """As MongoDB, Shopify's API and Parquet have them."""
+    [rule] = picture_rules('my "pictures"', values)
+    batch = pa.RecordBatch.from_arrays([values], ['my "pictures"'])
+    images, [image, *_] = (
+        rule.values(batch, "images", "here"),
+        rule.values(batch, "image", "here").drop_null().to_pylist(),
+    )
+    found = [each for each in images.to_pylist() if each]
+    assert image == found[0][0] and len(found[0]) == (2 if first else 1)
+    assert image.endswith(("1.jpg", "1.webp", "/cdn.example/1"))
+
+
+@pytest.mark.parametrize("value", ['["1.jpg"]', '[{"alt": "front"}]', "1.jpg, 2.jpg", "[{", ""])
+def test_other_values_have_no_expression(value: str) -> None:
+    assert expression_for_objects("pictures", pa.array([value])) == ""

@@ -12,6 +12,9 @@ import pyarrow as pa
 from immr.data.column_types import json_list
 
 _BY_DEFAULT = "|"
+_PICTURE = re.compile(r"(?i)\.(jpe?g|png|webp|gif|bmp|avif)\b")
+_ADDRESS = re.compile(r"(?i)^(\w+:)?//\S+$")
+_ENOUGH = 0.5  # of the objects in the sample
 
 
 def read_picture_lists(columns: Sequence[pa.Array], separator: str = "", prefix: str = "") -> pa.Array:
@@ -34,6 +37,49 @@ def read_picture_lists(columns: Sequence[pa.Array], separator: str = "", prefix:
         ],
         pa.list_(pa.string()),
     )
+
+
+def expression_for_objects(column: str, values: pa.Array) -> str:
+    """A DuckDB expression for pictures within objects, `[{"url": "1.jpg", "alt": "front"}]`; empty for other values.
+
+    The values are objects or lists of objects, as they are or as JSON.
+    """
+    found = [
+        value if isinstance(value, list | dict) else _parsed(str(value))
+        for value in values.to_pylist()
+        if value
+    ]
+    objects = [each for value in found for each in (value if isinstance(value, list) else [value])]
+    if not objects or not all(isinstance(each, dict) for each in objects):
+        return ""
+    name = _name_of_pictures(objects)
+    quoted = '"' + column.replace('"', '""') + '"'
+    if not name:
+        return ""
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        path = "$[*]" if any(isinstance(value, list) for value in found) else "$"
+        return f"json_extract_string({quoted}, '{path}.{name}')"
+    if pa.types.is_struct(values.type):
+        return f'{quoted}."{name}"'
+    return f'[each."{name}" FOR each IN {quoted}]'
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text) if text.lstrip().startswith(("[", "{")) else text
+    except ValueError:
+        return text
+
+
+def _name_of_pictures(objects: Sequence[dict[str, Any]]) -> str:
+    """The first name under which most objects have a picture's file, or at least a URL."""
+    names = dict.fromkeys(name for each in objects for name in each if re.fullmatch(r"\w+", name))
+    for pattern in (_PICTURE, _ADDRESS):
+        for name in names:
+            fitting = sum(pattern.search(str(each.get(name) or "")) is not None for each in objects)
+            if fitting >= _ENOUGH * len(objects):
+                return name
+    return ""
 
 
 def first_pictures(lists: pa.Array) -> pa.Array:

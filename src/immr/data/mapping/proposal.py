@@ -16,7 +16,7 @@ from immr.data import attributes
 from immr.data.contract import TableContract
 from immr.data.mapping.column_names import known_columns, similar_columns
 from immr.data.mapping.column_rule import ColumnRule
-from immr.data.mapping.readings import has_no_pictures, picture_separators, reading_of
+from immr.data.mapping.readings import has_no_pictures, picture_rules, reading_of
 from immr.data.mapping.shop_map import TableMap
 
 _NEVER_SIMILAR = frozenset({"variant", "model_version"})  # any text fits them, and a default is fine
@@ -102,8 +102,8 @@ def _without_column(
         values = None if sample is None else sample.column(found["images"])
         if values is not None and has_no_pictures(values):
             return None
-        read = values is not None and picture_separators(values)
-        return ColumnRule(column=found["images"], separator=read[0] if read else "|")
+        rules_found = picture_rules(found["images"], values) if values is not None else []
+        return rules_found[0] if rules_found else ColumnRule(column=found["images"], separator="|")
     if name == "images" and "image" in rules and (shared := rules["image"]).separator:
         return shared
     if name == "images" and "image" in found:

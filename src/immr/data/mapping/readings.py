@@ -12,6 +12,7 @@ from immr.data.column_types import UnsuitableTypeError, convert
 from immr.data.contract import TIMESTAMP
 from immr.data.mapping.column_rule import ColumnRule, DecimalMark
 from immr.data.mapping.html_text import HTML
+from immr.data.mapping.picture_lists import expression_for_objects
 from immr.errors import ContractError
 
 Words = tuple[str, ...]
@@ -120,7 +121,7 @@ def _readings(name: str, kind: pa.DataType, column: str, values: pa.Array) -> li
         used = [each for each in _SEPARATORS if _holds(values, each)]
         return [ColumnRule(column=column, separator=(each.strip())) for each in used[:1]]
     if name in ("image", "images"):
-        return [ColumnRule(column=column, separator=each) for each in picture_separators(values)]
+        return picture_rules(column, values)
     if name in ("title", "description") and _matches(values, HTML):
         return [ColumnRule(column=column, html=True)]
     return []
@@ -133,7 +134,14 @@ def has_no_pictures(values: pa.Array) -> bool:
     )
 
 
-def picture_separators(values: pa.Array) -> list[str]:
+def picture_rules(column: str, values: pa.Array) -> list[ColumnRule]:
+    """How IMMR finds the pictures in these values, if it does not by itself: at most one rule."""
+    if expression := expression_for_objects(column, values):
+        return [ColumnRule(sql=expression, separator=",")]
+    return [ColumnRule(column=column, separator=each) for each in _picture_separators(values)]
+
+
+def _picture_separators(values: pa.Array) -> list[str]:
     """What is between the pictures in these values, if IMMR does not read it by itself: at most one sign.
 
     It is a comma for lists, too: for them any separator will do.
