@@ -125,7 +125,13 @@ def test_a_folder_with_a_catalogue_alone_is_told_how_to_start(tmp_path: Path) ->
     (shop / "items.csv").write_text(f"{columns}\na,Tea,,Drinks,a.jpg,1.5,2025-01-01\n")
     done = immr(tmp_path / "home", "data", "check", str(shop))
     assert done.returncode == 1
-    assert "`immr start --items FILE`" in done.stderr
+    assert f"`immr start --items {shop}`" in done.stderr
+    named = shop.rename(tmp_path / "my shop") / "items.csv"
+    named.write_text(named.read_text().replace("title", "titel"))
+    done = immr(
+        tmp_path / "home", "data", "check", str(named.parent), "--propose", str(tmp_path / "map.toml")
+    )
+    assert f"`immr start --items '{named.parent}' --map {tmp_path}/map.toml`" in done.stderr
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:

@@ -130,6 +130,20 @@ def test_pictures_without_a_file_are_mentioned(tmp_path: Path) -> None:
     assert found.fits
 
 
+def test_paths_that_windows_wrote_get_a_remedy_that_works(tmp_path: Path) -> None:
+    (tmp_path / "in" / "img").mkdir(parents=True)
+    (tmp_path / "in" / "img" / "1.jpg").touch()
+    folder = write(tmp_path / "in")
+    changed(folder, "items", "image", pa.array([r"img\1.jpg"]))
+    found = report_of(folder, "items").missing_pictures
+    assert found.startswith(
+        f"1 of the first 1 pictures are missing, such as {folder}/img\\1.jpg; to read its \\ as /"
+    )
+    (tmp_path / "map.toml").write_text(f"[items.columns]\n{found.partition('map ')[2]}\n")
+    [items, *_] = check(Shop.of(str(folder), tmp_path / "map.toml"))
+    assert items.fits and items.missing_pictures == ""
+
+
 def test_ids_that_lost_their_zeros_are_noticed(tmp_path: Path) -> None:
     """Each row is valid by itself; governance would find no click on any item."""
     folder = write(tmp_path / "in", items=[item("0017"), item("a")])

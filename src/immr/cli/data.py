@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -73,7 +74,10 @@ def data_check(
     if wrote:
         note(wrote)
     if _is_catalogue_alone(reports):
-        note("without photos and clicks, `immr start --items FILE` makes the items searchable")
+        used = propose if wrote.startswith("wrote") else mapping
+        by_map = f" --map {shlex.quote(str(used))}" if used else ""
+        command = f"immr start --items {shlex.quote(source)}{by_map}"
+        note(f"without photos and clicks, `{command}` makes the items searchable")
     raise typer.Exit(0 if all(checked.fits for checked in reports) else 1)
 
 

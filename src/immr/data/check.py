@@ -177,12 +177,20 @@ def _fit(table: ShopTable, rows: int, buckets: Sequence[str]) -> TableReport:
     except ContractError as error:
         return TableReport(contract.name, len(table.parts), error=str(error))
     problems = tuple(Problem(reason, count, examples[reason]) for reason, count in counts.most_common())
-    ignored, missing = _ignored(table, there), _missing(pictures[:_PICTURES], buckets)
+    rule = table.mapping.columns.get("image")
+    missing = _missing(pictures[:_PICTURES], buckets, rule.column if rule and rule.column else "image")
+    ignored = _ignored(table, there)
     return TableReport(contract.name, len(table.parts), sampled, valid, problems, ignored, missing)
 
 
-def _missing(pictures: Sequence[str], buckets: Sequence[str]) -> str:
-    """A sentence about pictures that cannot be read; those behind URLs and in buckets are not requested."""
+def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> str:
+    """A sentence about pictures that cannot be read; those behind URLs and in buckets are not requested.
+
+    Args:
+        pictures: paths and URLs.
+        buckets: places in object stores that may be read.
+        column: the shop's, for a remedy.
+    """
     elsewhere = [uri for uri in pictures if "://" in uri and not uri.startswith("file://")]
     far = [uri for uri in elsewhere if not is_url(uri) and not is_in(uri, buckets)]
     if far:
@@ -193,7 +201,11 @@ def _missing(pictures: Sequence[str], buckets: Sequence[str]) -> str:
         )
     here = [picture for picture in pictures if "://" not in picture]
     lost = [picture for picture in here if not Path(picture).is_file()]
-    return f"{len(lost):,} of the first {len(here):,} pictures are missing, such as {lost[0]}" if lost else ""
+    if not lost:
+        return ""
+    by_windows = f"; to read its \\ as /, map image = {{ sql = '''replace(\"{column}\", chr(92), '/')''' }}"
+    hint = by_windows if "\\" in lost[0] else ""
+    return f"{len(lost):,} of the first {len(here):,} pictures are missing, such as {lost[0]}{hint}"
 
 
 def _unknown_items(items: ShopTable, impressions: ShopTable, rows: int) -> str:
