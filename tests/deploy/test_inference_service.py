@@ -19,6 +19,13 @@ def test_the_object_is_that_of_one_version() -> None:
     assert "champion" not in str(body)  # a role would restart the pods when it changes
 
 
+def test_kserves_webhook_takes_the_target_of_searches_in_progress() -> None:
+    """It wants `value`, and for the type AverageValue `averageValue` too, which the definition does not show."""
+    body = inference_service(VERSION, "immr-search:immr-3", "shop", ServingShape(in_flight_target=8))
+    (metric,) = body["spec"]["predictor"]["autoScaling"]["metrics"]
+    assert metric["external"]["target"] == {"type": "AverageValue", "value": "8", "averageValue": "8"}
+
+
 def test_names_that_kubernetes_does_not_accept_are_refused() -> None:
     assert object_name("Immr-3") == "immr-3"
     with pytest.raises(DeployError, match="choose an IMMR_MODEL_NAME"):

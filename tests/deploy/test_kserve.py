@@ -195,9 +195,25 @@ def test_a_change_of_scaling_alone_replaces_no_pod(fake: FakeApi) -> None:
     before = fake.objects[KIND, "immr", "immr-1"]["metadata"]["annotations"]
     fake.objects[KIND, "immr", "immr-1"]["metadata"]["generation"] = 2
     assert again(fake, max_replicas=4, cpu_target=50) == first
-    assert again(fake, max_replicas=4, in_flight_target=8) == first
-    after = fake.objects[KIND, "immr", "immr-1"]["metadata"]["annotations"]
-    assert after == before | {"serving.kserve.io/autoscalerClass": "keda"}
+    after = fake.objects[KIND, "immr", "immr-1"]
+    assert after["metadata"]["annotations"] == before
+    assert (after["spec"]["predictor"]["maxReplicas"], after["spec"]["predictor"]["scaleTarget"]) == (4, 50)
+
+
+@pytest.mark.parametrize(("before", "now"), [(0, 8), (8, 0)])
+def test_a_version_keeps_its_autoscaler(
+    fake: FakeApi, caplog: pytest.LogCaptureFixture, before: int, now: int
+) -> None:
+    """KServe 0.20 leaves the old autoscaler behind, and its webhook refuses `scaleMetric` for KEDA."""
+    first = deployer(fake, in_flight_target=before).apply(
+        tiny_version.version(1), "immr-search:immr-1", "champion"
+    )
+    created = fake.objects[KIND, "immr", "immr-1"]
+    assert again(fake, in_flight_target=now, max_replicas=4) == first
+    assert "keeps the autoscaler it was created with" in caplog.text
+    there = fake.objects[KIND, "immr", "immr-1"]
+    assert there["spec"]["predictor"] == created["spec"]["predictor"] | {"maxReplicas": 4}
+    assert there["metadata"]["annotations"] == created["metadata"]["annotations"]
 
 
 def test_an_update_that_cannot_start_is_not_blamed_on_the_old_pods(fake: FakeApi) -> None:

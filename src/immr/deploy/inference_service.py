@@ -16,7 +16,9 @@ from immr.types import ModelVersion
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 VERSION_ID, BENTO = "immr.dev/model-version", "immr.dev/bento"
 MODEL_FORMAT = "immr-bento"
-_SCALING = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "autoScaling")
+_AUTOSCALER = "serving.kserve.io/autoscalerClass"
+_METRICS = ("scaleMetric", "scaleTarget", "autoScaling")
+_SCALING = ("minReplicas", "maxReplicas", *_METRICS)
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 
 
@@ -78,7 +80,7 @@ def inference_service(
             "serving.kserve.io/deploymentMode": "Standard",
             VERSION_ID: version.id,
             BENTO: bento,
-            **({"serving.kserve.io/autoscalerClass": "keda"} if shape.in_flight_target else {}),
+            **({_AUTOSCALER: "keda"} if shape.in_flight_target else {}),
         },
     )
     body: dict[str, Any] = ApiClient().sanitize_for_serialization(
@@ -137,6 +139,7 @@ def _scaling(name: str, namespace: str, shape: ServingShape) -> dict[str, Any]:
 
     if not shape.in_flight_target:
         return {"scale_metric": "cpu", "scale_target": shape.cpu_target}
+    target = str(shape.in_flight_target)
     # PodMonitor `search` gives the series the version's name; averaged, because a scrape sees one moment
     series = f'immr_searches_in_progress{{namespace="{namespace}", app_kubernetes_io_instance="{name}"}}'
     source = V1beta1ExternalMetricSource(
@@ -145,11 +148,30 @@ def _scaling(name: str, namespace: str, shape: ServingShape) -> dict[str, Any]:
             server_address=shape.prometheus,
             query=f"sum(avg_over_time({series}[1m]))",
         ),
-        target=V1beta1MetricTarget(type="AverageValue", value=str(shape.in_flight_target)),
+        # KServe passes `value` to KEDA, and its webhook wants the field of the type as well
+        target=V1beta1MetricTarget(type="AverageValue", value=target, average_value=target),
     )
     return {
         "auto_scaling": V1beta1AutoScalingSpec(metrics=[V1beta1MetricsSpec(type="External", external=source)])
     }
+
+
+def keep_autoscaler(body: dict[str, Any], existing: Mapping[str, Any]) -> bool:
+    """Leave out of the object how it scales if the existing one is scaled by another autoscaler.
+
+    KServe creates the autoscaler of the new class without deleting that of the old one, and rejects an object with
+    the fields of both.
+
+    Returns:
+        Whether the autoscaler differs.
+    """
+    notes = body["metadata"]["annotations"]
+    if notes.get(_AUTOSCALER) == existing["metadata"].get("annotations", {}).get(_AUTOSCALER):
+        return False
+    notes.pop(_AUTOSCALER, None)
+    for name in _METRICS:
+        body["spec"]["predictor"].pop(name, None)
+    return True
 
 
 def mark_content(body: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from immr.deploy.inference_service import (
     VERSION_ID,
     ServingShape,
     inference_service,
+    keep_autoscaler,
     mark_content,
 )
 from immr.errors import DeployError
@@ -114,10 +115,17 @@ class KserveDeployer:
         """Create or update the InferenceService."""
         if applied := self._services.create(body):
             return applied
-        if not is_ours(self._services.get(name) or {"metadata": {}}):
+        existing = self._services.get(name) or {"metadata": {}}
+        if not is_ours(existing):
             raise DeployError(
                 f"namespace {self._namespace} has an InferenceService {name} that IMMR did not create: "
                 "delete it, or use another namespace"
+            )
+        if keep_autoscaler(body, existing):
+            log.warning(
+                "%s keeps the autoscaler it was created with, because KServe cannot change it; "
+                "in_flight_target holds for versions that are deployed for the first time",
+                name,
             )
         return self._services.patch(name, body)
 
