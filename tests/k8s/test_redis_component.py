@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -51,6 +52,16 @@ def test_the_script_and_the_probes_work_with_a_real_server(tmp_path: Path) -> No
                     asked, env=os.environ | variables, capture_output=True, text=True, check=False
                 )
                 assert answer in done.stdout + done.stderr
+                # a server that answers with an error lives, but is not ready: it is loading its data, for example
+                assert (done.returncode == 0) == (answer == "PONG" or probe == "livenessProbe")
+
+
+def test_a_full_store_refuses_writes_before_its_pod_is_killed_for_memory() -> None:
+    """`noeviction` takes effect only with a limit; a copy-on-write rewrite of the file needs room beside it."""
+    (script,) = container()["args"]
+    (most,) = re.findall(r"--maxmemory (\d+)mb", script)
+    assert container()["resources"]["limits"]["memory"] == "2Gi"
+    assert 0.5 * 2048 < int(most) < 0.75 * 2048
 
 
 def test_production_reads_features_over_tls_and_keeps_feasts_registry_in_postgresql() -> None:
