@@ -11,7 +11,7 @@ import pytest
 from immr.experiment.history import TestEvent
 from immr.readout.decision import DecisionPolicy, decide
 from immr.readout.power import Plan
-from immr.readout.printed.report import progress, render
+from immr.readout.printed.report import mark_undone, progress, render
 from immr.readout.readout import readout
 from immr.readout.segments import segments
 from tests.readout.test_segments import NOON, TEST, shop
@@ -28,6 +28,20 @@ def test_the_report_is_one_page_that_loads_nothing() -> None:
     assert html.count("<svg") == 2
     assert "&lt;ann&gt;" in html and "<ann>" not in html
     assert not re.search(r"https?://|<script|<link", html)
+
+
+def test_a_kept_report_is_marked_above_its_verdict_and_below_what_was_done() -> None:
+    joined, searches = shop()
+    found = readout(joined, TEST, searches)
+    undone = TestEvent(
+        NOON, "test", "undone", "<ann>", "immr-1", "immr-2", 0.0, "immr-2 & its text were wrong."
+    )
+    events = [TestEvent(NOON, "test", "promoted", "ann", "immr-1", "immr-2", 0.5)]
+    html = mark_undone(render(TEST, found, decide(found, DecisionPolicy()), (), events), undone)
+    places = [html.index(part) for part in ("immr-2 &amp; its text", "Promote.", "promoted: ", "undone: ")]
+    assert places == sorted(places)
+    assert html.index("undone: ") < html.rindex("</tbody>") < html.index("</main>")
+    assert html.count('<p class="verdict">') == 2 and "<ann>" not in html
 
 
 def test_a_report_without_a_comparison_gives_the_reason() -> None:

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 from immr.charts.forest import ForestRow, forest_plot
 from immr.readout.printed.text import metric_name
 
-_VERDICT = '<p class="verdict">'
-
 if TYPE_CHECKING:
     from immr.experiment.definition import Experiment
     from immr.experiment.history import TestEvent
     from immr.readout.decision import Decision
     from immr.readout.readout import Readout
     from immr.readout.segments import Segment
+
+# comments in the template, where something can be added to a finished page
+_ABOVE_VERDICT = "<!-- above the verdict -->"
+_LAST_ROW = "<!-- last row of what was done -->"
 
 
 def render(
@@ -48,16 +50,12 @@ def render(
 def mark_undone(page: str, event: TestEvent) -> str:
     """A kept page of a test whose promotion was undone later: it says so above its verdict, and in its last table."""
     when = f"{event.ts:%d %b %Y %H:%M}"
-    above = f"<strong>Undone on {when} UTC.</strong> {escape(event.reason)}"
+    above = f'<p class="verdict"><strong>Undone on {when} UTC.</strong> {escape(event.reason)}</p>\n'
     row = (
         f'<tr><td>{when}</td><th scope="row">{event.what}: {escape(event.challenger)}</th><td>{escape(event.by)}</td>'
         '<td class="n">0 %</td></tr>\n'
     )
-    before, verdict, after = page.partition(_VERDICT)
-    rows, end, rest = after.rpartition("</tbody>")
-    return (
-        f"{before}{_VERDICT}{above}</p>\n{verdict}{rows}{row if end else ''}{end}{rest}" if verdict else page
-    )
+    return page.replace(_ABOVE_VERDICT, above + _ABOVE_VERDICT).replace(_LAST_ROW, row + _LAST_ROW)
 
 
 def metrics_plot(readout: Readout, name: str, width_px: int = 700) -> str:
