@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -146,6 +147,37 @@ def test_an_alert_of_yesterday_is_dropped(
     opened.send(Alert("old", ""))
     until(lambda: waiting(tmp_path) == 0)
     assert receiver.texts == []
+
+
+def test_a_receiver_that_speaks_no_http_gets_the_alert_once_it_does(
+    opened: Webhook, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        monkeypatch.setattr(opened, "_url", f"http://127.0.0.1:{other.getsockname()[1]}")
+        opened.send(Alert("a", "b"))
+        connection, _ = other.accept()
+        with connection:
+            connection.recv(65_536)
+            connection.sendall(b"220 mail.example ESMTP\r\n")
+    opened._url = receiver.url
+    until(lambda: receiver.texts == ["*a*\nb"] and waiting(tmp_path) == 0)
+
+
+def test_a_folder_that_cannot_be_read_for_a_while_ends_no_delivery(
+    opened: Webhook, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    deliver = opened._deliver
+    results = iter([PermissionError("read-only"), None])
+
+    def sometimes() -> bool:
+        if error := next(results, None):
+            raise error
+        return deliver()
+
+    monkeypatch.setattr(opened, "_deliver", sometimes)
+    opened.send(Alert("a", "b"))
+    until(lambda: receiver.texts == ["*a*\nb"])
+    assert "cannot be delivered now: read-only" in caplog.text
 
 
 def test_an_alert_that_cannot_be_kept_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,6 +14,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -81,12 +82,20 @@ class Webhook:
         failures = 0
         while True:
             self._wake.clear()
-            failures = 0 if self._deliver() else failures + 1
+            failures = 0 if self._try_to_deliver() else failures + 1
             if self._closing.is_set():
                 return
             pause_s = min(self._first_pause_s * 2 ** (failures - 1), MAX_PAUSE_S) if failures else None
             # while the receiver is down, a new alert does not bring the next try forward
             (self._closing if failures else self._wake).wait(pause_s)
+
+    def _try_to_deliver(self) -> bool:
+        """Whether nothing is left."""
+        try:
+            return self._deliver()
+        except Exception as error:  # any error: without this thread no alert would be sent any more
+            log.error("alerts in %s cannot be delivered now: %s", self._folder, error)
+            return False
 
     def _deliver(self) -> bool:
         """Send what waits, oldest first; False if something is left."""
@@ -114,7 +123,7 @@ class Webhook:
             if not temporary:
                 log.error("%s refuses alerts: check IMMR_ALERT_URL", self._host)
             return not temporary
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             log.warning("an alert did not reach %s: %s", self._host, type(error).__name__)
             return False
 
