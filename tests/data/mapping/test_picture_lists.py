@@ -1,5 +1,7 @@
 """Pictures as lists, as JSON, as text with separators, and in a column each."""
 
+import re
+
 import pyarrow as pa
 import pytest
 
@@ -54,10 +56,11 @@ def test_a_prefix_is_put_before_a_picture_with_a_bar_and_before_each_further_one
     assert rule.values(batch, "images", "items.csv").to_pylist() == [["p/a", "p/b.jpg"]]
 
 
-def test_a_list_of_objects_is_refused_with_the_remedy() -> None:
-    batch = pa.RecordBatch.from_pydict({"x": ['[{"src": "a.jpg"}]']})
+@pytest.mark.parametrize("wrong", ['{"src": "a.jpg"}', "{}", "0", "false"])
+def test_a_list_of_other_things_than_texts_is_refused_with_the_remedy(wrong: str) -> None:
+    batch = pa.RecordBatch.from_pydict({"x": [f"[{wrong}]"]})
     with pytest.raises(
-        ContractError, match=r'a list has \{"src": "a.jpg"\} in place of a text: take it out with sql'
+        ContractError, match=f"a list has {re.escape(wrong)} in place of a text: take it out with sql"
     ):
         ColumnRule(column="x", separator=",").values(batch, "images", "items.csv")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,12 @@ from typer.testing import CliRunner
 
 from immr.cli import app
 from immr.data.check import check, proposed_mapping
+from immr.data.contract import ITEMS
 from immr.data.item_changes import read_items
 from immr.data.mapping.column_names import similar_columns
 from immr.data.mapping.column_rule import ColumnRule
-from immr.data.mapping.proposal import Proposal, encoding_of
+from immr.data.mapping.proposal import Proposal, encoding_of, propose
+from immr.data.mapping.shop_map import TableMap
 from immr.data.sources.shop import Shop
 
 GERMAN = """Artikelnummer;Bezeichnung;Beschreibung;Warengruppe;Bild-URL;VK-Preis;Geändert am;Lagerbestand
@@ -237,3 +241,17 @@ def test_only_a_column_that_has_pictures_is_proposed_for_them(
     proposal = check(tmp_path)[0].proposal
     assert proposal is not None and ("image" in proposal.rules) is proposed
     assert ("image: no such column was found; name one" in proposal.notes) is not proposed
+
+
+@pytest.mark.parametrize("zone", ["EAST-14", "WEST+12"])
+def test_a_catalogue_without_times_gets_todays_date_in_utc(
+    zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        rule = propose(ITEMS, ["item_id"], None, TableMap()).rules["updated_at"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert str(rule.value) == f"{datetime.now(UTC):%Y-%m-%d}T00:00:00+00:00"

@@ -90,9 +90,9 @@ def first_pictures(lists: pa.Array) -> pa.Array:
 def _pictures(value: Any, separator: str) -> list[str]:
     listed = value if isinstance(value, list) else _listed(str(value or ""), separator)
     texts = [text for text in listed if text is not None]
-    if wrong := next((text for text in texts if not isinstance(text, str)), None):
+    if wrong := [text for text in texts if not isinstance(text, str)]:
         raise ValueError(
-            f"a list has {json.dumps(wrong, default=str)[:100]} in place of a text: take it out with sql"
+            f"a list has {json.dumps(wrong[0], default=str)[:100]} in place of a text: take it out with sql"
         )
     return [text.strip() for text in texts if text.strip()]
 

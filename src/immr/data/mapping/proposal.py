@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -152,7 +152,7 @@ def encoding_of(content: bytes) -> str:
 
 
 def _default(name: str) -> ColumnRule | None:
-    today = datetime.combine(date.today(), datetime.min.time(), UTC)
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     values: dict[str, Any] = {
         "description": "",
         "category": "All",

@@ -50,7 +50,7 @@ class Location:
             raise ContractError(
                 f"{without_credentials(text)} cannot be reached ({reason}): {_HINTS.get(scheme, 'check it')}"
             ) from error
-        return cls(filesystem, path, path if scheme == "file" else without_credentials(text))
+        return cls(filesystem, path, path if scheme == "file" else without_credentials(text).rstrip("/"))
 
     @property
     def local(self) -> Path | None:
