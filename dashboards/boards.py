@@ -11,6 +11,7 @@ from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeser
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef
 
+from immr.readout.sample_ratio import ALPHA
 from immr.storage.atomic import write_atomically
 
 RULES = Path(__file__).parent / "prometheus" / "rules.yaml"
@@ -73,7 +74,7 @@ ROWS: dict[str, Sequence[Panel]] = {
         ),
         Panel(
             "Sample ratio, p",
-            "Below 0.001, users do not match the weights, and the readout is withheld.",
+            f"Below {ALPHA}, users do not match the weights, and the readout is withheld.",
             [Query("immr_experiment_sample_ratio_p_value")],
             number=True,
             width=4,

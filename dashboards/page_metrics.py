@@ -15,6 +15,7 @@ from dashboards.lineage import Lineage
 from dashboards.live import Live
 from immr.errors import ImmrError
 from immr.readout.readout import Readout
+from immr.readout.sample_ratio import ALPHA
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class PageMetrics(Collector):
             found.append(
                 GaugeMetricFamily(
                     "immr_experiment_sample_ratio_p_value",
-                    "Below 0.001 the users per variant do not match the weights",
+                    f"Below {ALPHA} the users per variant do not match the weights",
                     value=readout.sample_ratio.p_value,
                 )
             )

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from dashboards.boards import ROWS, write
+from immr.readout.sample_ratio import ALPHA
 from serving.process.metrics import Metrics
 
 HERE = Path(__file__).parent
@@ -45,6 +46,11 @@ def test_the_board_has_its_rows_and_numbered_panels() -> None:
     numbers = [panel["id"] for panel in board["panels"]]
     assert len(set(numbers)) == len(numbers)
     assert all(panel["description"] for panel in board["panels"] if panel["type"] != "row")
+
+
+def test_the_alert_fires_when_the_readout_is_withheld() -> None:
+    [rule] = [rule for rule in rules() if rule.get("alert") == "ImmrSampleRatioWrong"]
+    assert rule["expr"].endswith(f"< {ALPHA}")
 
 
 def test_queries_use_existing_metrics_only() -> None:
