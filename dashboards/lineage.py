@@ -83,7 +83,7 @@ class Lineage:
         known, categories = self._known
         if champion.manifest_hash == known:
             return categories
-        for manifest in self._training_sets.glob("*/manifest.json"):
+        for manifest in self._training_sets.glob("[!.]*/manifest.json"):  # others are being written
             training_set = TrainingSet(manifest.parent)
             if training_set.hash == champion.manifest_hash:
                 self._known = training_set.hash, training_set.categories

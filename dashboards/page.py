@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 SECTION_TIMEOUT_S = 20.0  # the page asks again after it
+_UNEXPECTED = "IMMR did not expect this error: the page's log has the traceback."
 FIRST_VIEW_S = 0.4  # slower sections load after the page, so that it appears at once
 
 _POLICY = (
@@ -138,6 +139,9 @@ class _Page:
             content = self.render(f"{name}.html", **SECTIONS[name](self.sources))
         except ImmrError as error:
             content = self.render("problem.html", sentence=str(error))
+        except Exception:  # without this, one section would take the whole page along
+            log.exception("the section %s failed", name)
+            content = self.render("problem.html", sentence=_UNEXPECTED)
         self.rendered[name] = Markup(content), hashlib.sha256(content.encode()).hexdigest()[:16]
         return self.rendered[name]
 

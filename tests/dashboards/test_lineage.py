@@ -52,3 +52,14 @@ def test_without_the_champions_training_set_there_are_no_categories(
         Registry("another"), lambda: None, tmp_path / "drift.json", training_set.folder.parent, keep_s=0
     )
     assert lineage.categories() == {}
+
+
+def test_a_training_set_that_is_being_written_is_not_read(training_set: TrainingSet, tmp_path: Path) -> None:
+    unfinished = tmp_path / "sets" / ".next.x1"
+    unfinished.mkdir(parents=True)
+    (unfinished / "manifest.json").write_text('{"hash": ')
+    (tmp_path / "sets" / "kept").symlink_to(training_set.folder)
+    lineage = Lineage(
+        Registry(training_set.hash), lambda: None, tmp_path / "drift.json", tmp_path / "sets", keep_s=0
+    )
+    assert lineage.categories() == training_set.categories

@@ -284,3 +284,14 @@ def test_a_section_that_takes_long_is_shown_as_it_was_and_marked(
         assert content == earlier
         assert 'aria-busy="true"' in marked and "aria-busy" not in unmarked
         assert 'history?seen="' in marked and 'hx-trigger="load, ' in marked, "the browser asks at once"
+
+
+def test_a_section_that_fails_unexpectedly_leaves_the_others(
+    tmp_path: Path, upstreams: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, upstreams, 20, STARTED)
+    monkeypatch.setitem(sections.SECTIONS, "history", lambda _: int("no number"))
+    with opened(tmp_path) as page:
+        shown = text(whole(page))
+    assert "IMMR did not expect this error" in shown and "searches" in shown
+    assert "the section history failed" in caplog.text
