@@ -74,3 +74,11 @@ def test_memory_is_the_machines_or_the_containers(tmp_path: Path) -> None:
 
 def test_disk_is_that_of_the_nearest_folder(tmp_path: Path) -> None:
     assert free_disk(tmp_path / "not" / "there") == pytest.approx(free_disk(tmp_path), rel=0.1)
+
+
+def test_a_containers_limit_counts_as_its_memory(tmp_path: Path) -> None:
+    machine = capacity.memory(tmp_path)
+    assert machine > GIB // 4
+    for limit, memory in ((f"{GIB // 8}\n", GIB // 8), ("max\n", machine), (f"{2**60}\n", machine)):
+        (tmp_path / "memory.max").write_text(limit)
+        assert capacity.memory(tmp_path) == memory

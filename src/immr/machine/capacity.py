@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,15 @@ def free_memory(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> int | None:
             return machine
         return min(machine, int(limit) - int(used) + int(statistics["inactive_file"]))
     except (OSError, KeyError, ValueError):  # no container, or cgroups v1
+        return machine
+
+
+def memory(cgroup: Path = _CGROUP) -> int:
+    """Bytes of memory: the container's limit, or the machine's if that is less."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(machine, int((cgroup / "memory.max").read_text()))
+    except (OSError, ValueError):  # no container, no limit ("max"), or cgroups v1
         return machine
 
 

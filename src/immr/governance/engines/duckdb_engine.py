@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from immr.errors import SettingsError
+from immr.machine import capacity
 
 _OPTIONS = {"threads", "memory_limit", "temp_directory"}
 _MOST_MEMORY_GB = 6.0
@@ -18,8 +18,8 @@ _SHARE_OF_MEMORY = 0.5  # leaves the rest to training and other users
 class DuckDBEngine:
     """A new database in memory, which spills to `temp_directory` beyond `memory_limit`.
 
-    By default it takes up to half of the machine's memory, at most 6 GB, and spills to the system's folder for
-    temporary files. If a `temp_directory` is given, a run's tables are stored there too.
+    By default it takes up to half of the memory of the machine or container, at most 6 GB, and spills to the
+    system's folder for temporary files. If a `temp_directory` is given, a run's tables are stored there too.
 
     Raises:
         SettingsError: an option is unknown, or DuckDB rejects its value.
@@ -87,5 +87,4 @@ class DuckDBEngine:
 
 
 def _default_memory() -> str:
-    machine_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    return f"{min(_SHARE_OF_MEMORY * machine_gb, _MOST_MEMORY_GB):.1f}GB"
+    return f"{min(_SHARE_OF_MEMORY * capacity.memory() / 1e9, _MOST_MEMORY_GB):.1f}GB"

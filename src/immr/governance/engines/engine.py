@@ -43,8 +43,8 @@ def connect(engine_url: str) -> Engine:
             `duckdb://?threads=2&memory_limit=4GB&temp_directory=/scratch`; `local[2]` for Spark in this
             process; `spark://host:7077?scratch=/shared` for a cluster, with settings of Spark as further
             options (`&spark.executor.memory=8g`); `k8s://[namespace]?scratch=/shared` in a pod, for executors in
-            pods; `spark://?scratch=/shared` in a process that `spark-
-            submit` has started: master and settings are those of the submission.
+            pods; `spark://?scratch=/shared` in a process that `spark-submit` has started: master and settings are
+            those of the submission.
 
     Raises:
         SettingsError: a URL that no engine understands, or an engine that cannot be had here.
