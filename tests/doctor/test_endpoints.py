@@ -110,3 +110,9 @@ def test_an_unknown_scheme_is_not_fine() -> None:
 
 def test_a_password_is_not_shown() -> None:
     assert "secret" not in check_url("IMMR_FEATURES_URL", "redis://:secret@127.0.0.1:9").found
+
+
+def test_a_service_of_another_protocol_is_not_fine() -> None:
+    with listening(b"220 mail.example ESMTP\r\n") as port:
+        found = check_url("IMMR_INDEX_URL", f"http://127.0.0.1:{port}")
+    assert not found.ok and "does not speak HTTP" in found.found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ def _http(url: str) -> str:
             return f"answers {error.code}"
     except URLError as error:
         raise _UnavailableError(str(error.reason)) from error
+    except HTTPException as error:
+        raise _UnavailableError(f"does not speak HTTP ({type(error).__name__})") from error
 
 
 def _kafka(url: str) -> str:
