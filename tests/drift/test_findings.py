@@ -78,3 +78,11 @@ def test_a_report_round_trips(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(DriftError, match="not a drift report"):
         DriftReport.read(path)
+
+
+def test_held_out_copies_of_one_photo_are_no_drift() -> None:
+    """Thinning leaves one row of them, from which no distance can be measured."""
+    rng = np.random.default_rng(8)
+    found = of_photos(np.tile(photos(rng, 1), (300, 1)), photos(rng, 300), POLICY)
+    assert found.found is None
+    assert "near copies of each other" in found.sentence

@@ -100,6 +100,13 @@ def of_photos(reference_ND: FloatArray, new_MD: FloatArray, policy: DriftPolicy)
     if few := _too_few(PHOTOS, len(reference_ND), len(new_MD), policy):
         return few
     reference_ND, new_MD = thinned(reference_ND, new_MD, policy)
+    if len(reference_ND) < 2:  # a sample's own distances are between its rows
+        return DriftFinding(
+            PHOTOS,
+            None,
+            "The held-out photos are near copies of each other, so no photo can be compared with them.",
+            "Train on a log with photos of more things.",
+        )
     found = two_sample.mmd(reference_ND, new_MD, round(2 / policy.alpha), policy.seed)
     drifted = found.p_value <= policy.alpha
     return DriftFinding(
