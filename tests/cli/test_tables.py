@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from immr.cli import app, drift, index, items, loop
+from immr.cli import app, drift, experiment, index, items, loop
 from immr.doctor import local
 from immr.doctor.finding import Finding
 from immr.drift.findings import DriftFinding, DriftReport
@@ -147,3 +147,8 @@ def test_a_title_longer_than_its_table_is_not_cut(capsys: pytest.CaptureFixture[
     title = "immr-2 on /srv/immr/work/training-sets/c6035bde13e658cd-with-a-long-name"
     loop._show_metrics(title, {"recall@1": Estimate(0.5, 0.4, 0.6)}, {}, False, None, False)
     assert title in capsys.readouterr().out
+
+
+def test_a_value_in_brackets_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    experiment._print_table("by category", [("by", "segment"), ("category", "Tops [/] [sale]")])
+    assert "Tops [/] [sale]" in capsys.readouterr().out

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from immr.cli.options import (
@@ -58,5 +59,5 @@ def _show(report: DriftReport, days: float, as_json: bool) -> None:
         return
     table = Table("what", "", "finding", "look at", title=f"{report.model_version}, the last {days:g} days")
     for finding in report.findings:
-        table.add_row(finding.what, _WORDS[finding.found], finding.sentence, finding.look_at)
+        table.add_row(finding.what, _WORDS[finding.found], escape(finding.sentence), finding.look_at)
     print_table(table)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from immr.cli import plan_and_history
@@ -306,5 +307,5 @@ def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
         return
     table = Table(*header, title=title)
     for row in body:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     print_table(table)
