@@ -11,6 +11,7 @@ import array
 import asyncio
 import json
 import logging
+import math
 import random
 import time
 from collections import Counter
@@ -291,7 +292,7 @@ def _photo_part(path: Path) -> bytes:
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
     """Nearest-rank quantile of ascending values; 0 without values."""
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+    return ordered[max(math.ceil(share * len(ordered)), 1) - 1] if ordered else 0.0
 
 
 def _silent(done: int, total: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.shoppers import Behaviour, ShopperPhoto, play, react, searches_of
+from demo.shoppers import Behaviour, ShopperPhoto, _quantile, play, react, searches_of
 from immr.errors import DeployError
 from tests.support.upstream_process import free_port, picture, seen_by, upstream
 
@@ -118,3 +118,9 @@ def test_a_search_costs_little_cpu(gateway: str, photos: list[ShopperPhoto]) -> 
     assert (
         cost_ms < 15
     )  # a bound against a blunder, far above what is measured, so that a loaded machine passes
+
+
+def test_percentiles_are_by_nearest_rank() -> None:
+    hundred = [float(number) for number in range(1, 101)]
+    assert [_quantile(hundred, share) for share in (0.0, 0.5, 0.99, 1.0)] == [1.0, 50.0, 99.0, 100.0]
+    assert (_quantile([7.0], 0.99), _quantile([], 0.5)) == (7.0, 0.0)

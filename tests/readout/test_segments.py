@@ -15,7 +15,7 @@ from immr.experiment.definition import Experiment, Variant
 from immr.readout.printed import tidy
 from immr.readout.printed.text import segment_rows
 from immr.readout.readout import readout
-from immr.readout.segments import MAX_SEGMENTS, OTHER, UNKNOWN, Segment, holm, segments
+from immr.readout.segments import MAX_SEGMENTS, OTHER, UNKNOWN, Segment, _order, holm, segments
 from immr.storage.table_files import to_csv
 from tests.readout.even_experiment import EXPERIMENT, NOON
 
@@ -60,6 +60,10 @@ def test_the_country_in_which_versions_differ_is_found() -> None:
     assert best.adjusted_p_value is not None and best.p_value is not None
     assert best.p_value <= best.adjusted_p_value < 0.01
     assert sum(sum(each.users.values()) for each in found.values()) == 4000
+
+
+def test_a_value_of_digits_that_are_no_decimals_is_a_word() -> None:
+    assert sorted(["²", "10", "9", OTHER, "a"], key=_order) == ["9", "10", "a", "²", OTHER]
 
 
 def test_sums_over_days_and_ranks_are_those_of_the_readout() -> None:

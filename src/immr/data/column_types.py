@@ -203,7 +203,7 @@ def moments_of(counts: pa.Array, per_day: int) -> pa.Array:
 def json_list(text: str) -> list[Any] | None:
     """The list that a text is in JSON, as CSV and databases write lists; None if it is something else."""
     if text.lstrip().startswith("["):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             found = json.loads(text)
             return found if isinstance(found, list) else None
     return None

@@ -233,7 +233,7 @@ def _sums_by(base: duckdb.DuckDBPyConnection, dimension: str, challenger: str) -
 
 def _order(value: str) -> tuple[int, int, str]:
     """Numbers by size, then words, then the rest that was put together."""
-    if value.isdigit():
+    if value.isdecimal():
         return 0, int(value), value
     return (2 if value in (OTHER, UNKNOWN) else 1), 0, value
 

@@ -38,6 +38,10 @@ def test_values_of_each_form(value: object, separator: str, pictures: list[str])
     assert read_picture_lists([pa.array([value])], separator).to_pylist() == [pictures]
 
 
+def test_more_brackets_than_json_can_nest_are_text() -> None:
+    assert read_picture_lists([pa.array(["[" * 100_000])]).to_pylist() == [["[" * 100_000]]
+
+
 def test_image_takes_the_first_of_what_images_takes_all_of() -> None:
     batch = pa.RecordBatch.from_pydict({"all": ["a.jpg,b.jpg", "", None], "more": ["c.jpg", "d.jpg", ""]})
     for rule, lists in (

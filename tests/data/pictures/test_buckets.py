@@ -55,6 +55,7 @@ def test_pictures_are_fetched_once_and_only_from_named_places(store: None, tmp_p
         ("s3://a/b.jpg", True),
         ("gs://c/d/e.jpg", True),
         ("gs://c/dd/e.jpg", False),
+        ("gs://c/d/../e.jpg", False),
         ("s3://ab/b.jpg", False),
         ("https://a/b.jpg", False),
         ("a/b.jpg", False),

@@ -21,6 +21,8 @@ def is_object(uri: str) -> bool:
 
 def is_in(uri: str, buckets: Sequence[str]) -> bool:
     """Whether a picture is below one of these places, such as `s3://bucket` or `s3://bucket/photos`."""
+    if ".." in uri.split("/"):  # some stores resolve it
+        return False
     return is_object(uri) and any(uri.startswith(f"{place.rstrip('/')}/") for place in buckets)
 
 
