@@ -26,7 +26,7 @@ def test_a_ramp_is_shown_with_its_next_shares() -> None:
 def test_a_stopped_test_shows_no_shares() -> None:
     stopped = replace(changes.begin(*SIDES, 0.5, datetime.now(UTC)), state="stopped")
     assert describe(stopped).endswith(
-        "(stopped, all users get immr-1): champion immr-1 at http://a:1, challenger immr-2 at http://b:1"
+        "(stopped, all users get immr-1): champion immr-1 at http://a:1, challenger immr-2"
     )
 
 

@@ -192,6 +192,11 @@ def experiment_stop(ctx: typer.Context, if_revision: IfRevision = "", as_json: A
     """
     parts = parts_of(ctx)
     _print_experiment(share.stop(parts, if_revision), as_json)
+    _note_next(parts)
+
+
+def _note_next(parts: Parts) -> None:
+    """Once a test has ended, say which one has started, or what it waits for."""
     if (next_test := running_test(parts)) is not None:
         note(f"{next_test.name} has started, because its version waited in the queue.")
     elif queue := waiting(parts):
@@ -232,6 +237,9 @@ def experiment_decide(
     _show(watched, as_csv, parquet, as_json)
     if watched.decision.action != "wait" and not apply:
         note("Nothing has changed: `immr experiment decide --apply` carries this out.")
+    running = running_test(parts)
+    if apply and (running is None or running.salt != watched.experiment.salt):
+        _note_next(parts)
 
 
 def _decide_until_done(parts: Parts, apply: bool, every_s: float) -> watch_verb.Watched:

@@ -14,6 +14,7 @@ from immr.cli.options import (
     ModelName,
     ParquetFile,
     SetFolder,
+    console,
     parts_of,
     print_json,
     print_table,
@@ -73,6 +74,9 @@ def index_gc(
         return
     if as_json:
         print_json(outcomes)
+        return
+    if not outcomes:
+        console.print("no version has a collection")
         return
     table = Table("version", "collection")
     for version_id, outcome in outcomes.items():

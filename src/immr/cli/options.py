@@ -16,7 +16,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from immr.experiment.definition import Experiment
+    from immr.experiment.definition import Experiment, Variant
     from immr.loop.experiment.queue import Deployed, Waiting
     from immr.wiring import Parts
 
@@ -131,18 +131,21 @@ def describe(experiment: Experiment) -> str:
         return f"no test: the champion {champion.model_version} serves all users at {champion.url}{held_out}"
     everyone = "" if experiment.state == "running" else f", all users get {champion.model_version}"
     shares = ", ".join(
-        f"{side.name} {side.model_version} "
-        + ("has left the test" if side.ended else f"{_share(experiment, side.weight)}at {side.url}")
-        for side in experiment.variants
+        f"{side.name} {side.model_version}" + _place(experiment, side) for side in experiment.variants
     )
     steps = ", ".join(f"{share:.0%}" for share in experiment.ramp) if experiment.state == "running" else ""
     ramp = f"; next shares {steps}, each after {in_words(experiment.ramp_every_s or 0)}" if steps else ""
     return f"[bold]{experiment.name}[/] ({experiment.state}{everyone}): {shares}{ramp}{held_out}"
 
 
-def _share(experiment: Experiment, weight: float) -> str:
-    """Nothing unless users are divided among the variants."""
-    return f"{weight:.0%} " if experiment.state == "running" else ""
+def _place(experiment: Experiment, side: Variant) -> str:
+    """A variant's share of users and its address. After the test, its challengers may have been removed."""
+    if side.ended:
+        return " has left the test"
+    if experiment.state == "stopped" and side != experiment.champion:
+        return ""
+    share = f" {side.weight:.0%}" if experiment.state == "running" else ""
+    return f"{share} at {side.url}"
 
 
 def report_deployed(parts: Parts, deployed: Deployed | Waiting, as_json: bool) -> None:
@@ -152,6 +155,12 @@ def report_deployed(parts: Parts, deployed: Deployed | Waiting, as_json: bool) -
     if isinstance(deployed, Waiting):
         name, facts = _named(parts, deployed.version.model_version)
         sentence = f"{name} waits in the queue: {deployed.reason}"
+        if deployed.overtakes:
+            others = " and ".join(deployed.overtakes)
+            sentence += (
+                f". It was deployed last, so it starts in place of {others} (`IMMR_CHALLENGERS` says how many "
+                "versions start together)"
+            )
         report(sentence, {"state": "waiting", **deployed.to_json(), **facts}, as_json)
         return
     to = deployed.deployment

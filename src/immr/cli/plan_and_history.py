@@ -16,6 +16,7 @@ from immr.cli.options import (
     ParquetFile,
     console,
     names_in,
+    note,
     parts_of,
     percents,
     print_json,
@@ -122,15 +123,17 @@ def experiment_queue(
     parquet: ParquetFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the versions that wait for the running test to end; the newest starts next.
+    """Show the versions that wait for the running test to end; the one deployed last starts next.
 
     Example: `immr experiment queue --drop immr-4`
     """
     parts = parts_of(ctx)
     if drop:
         queue.drop(parts, drop)
+        note(f"{drop} has left the queue")
     if resume:
         queue.resume(parts)
+        note("the queue is no longer paused")
     found = queue.waiting(parts)
     if saved(lambda: of_records([each.to_json() for each in found], _OF_THE_QUEUE), as_csv, parquet, as_json):
         return

@@ -25,7 +25,7 @@ class WaitingVersion:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Waiting versions, oldest first. The newest is next: it was trained on the newest data."""
+    """Waiting versions, in the order of their deployment. The last is next: most likely, its data are the newest."""
 
     versions: tuple[WaitingVersion, ...] = ()
     held: str = ""  # why nothing starts by itself; empty if it does

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from immr.cli import app
+from immr.cli.options import report_deployed
 from immr.errors import DeployError, ExperimentError
 from immr.experiment.definition import load
 from immr.experiment.waiting import hold, load_queue, save_queue
@@ -81,16 +82,35 @@ def test_stop_says_what_is_tested_next(deployed: Settings, parts: Parts, third: 
     assert "This test has been stopped" in run(app, ["experiment", "readout"]).stderr
 
 
-def test_the_newest_version_starts_and_the_others_leave(
+def test_a_decision_does_not_advise_a_start_that_the_queue_makes(
     deployed: Settings, parts: Parts, third: ModelVersion
+) -> None:
+    start(parts)
+    queue.deploy_or_wait(parts, third, force=True)  # the command finds no collection
+    stop(parts)
+    run = CliRunner(env=deployed.environment() | {"IMMR_HOME": str(deployed.home)}).invoke
+    waits = run(app, ["experiment", "decide", "--apply"])
+    assert "immr-3 is tested next. It waits for this: its first answer" in waits.stderr
+    assert "Start a test" not in waits.stdout
+    with ready("immr-3") as url:
+        move(deployed, {"immr-3": url})
+        assert "immr-3-against-immr-1" in run(app, ["experiment", "decide", "--apply"]).stderr
+        assert run(app, ["experiment", "decide", "--apply"]).stderr == ""
+
+
+def test_the_version_that_was_deployed_last_starts_and_the_others_leave(
+    deployed: Settings, parts: Parts, third: ModelVersion, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start(parts)
     fourth = version_of(parts.registry, deployed.home / "trained", "key-4")
     for version in (third, fourth, third, fourth):
-        assert isinstance(queue.deploy_or_wait(parts, version), queue.Waiting)
+        waiting = queue.deploy_or_wait(parts, version)
+        assert isinstance(waiting, queue.Waiting)
+    report_deployed(parts, waiting, as_json=False)
+    assert "it starts in place of immr-3 (" in " ".join(capsys.readouterr().out.split())
     newest, older = queue.waiting(parts)
     assert (newest.version.model_version, older.version.model_version) == ("immr-4", "immr-3")
-    assert older.reason == "immr-4 is newer and starts in its place"
+    assert older.reason == "immr-4 was deployed later and starts in its place"
     stop(parts)
     with ready("immr-4") as url:
         move(deployed, {"immr-4": url})
@@ -224,7 +244,7 @@ def test_several_versions_start_together_once_all_answer(
     ):
         waiting = queue.deploy_or_wait(several, version, share=0.4)
         assert isinstance(waiting, queue.Waiting)
-    assert ["newer" in each.reason for each in queue.waiting(several)] == [False, False, True]
+    assert ["deployed later" in each.reason for each in queue.waiting(several)] == [False, False, True]
     stop(several)
     assert running_test(several) is None
     with ready("immr-4") as fourth, ready("immr-5") as fifth:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from immr.alerts.alert import Alert
 from immr.experiment import changes
 from immr.experiment.definition import Experiment, Variant, load, save
+from immr.experiment.waiting import load_queue
 from immr.loop.experiment.history import note, note_end
 from immr.loop.experiment.queue import advance_locked
 from immr.loop.experiment.running import exclusive
@@ -100,9 +101,10 @@ def _move_on(parts: Parts, watched: Watched) -> None:
 
 def _nothing_to_decide(parts: Parts) -> Watched:
     watched = read_out(parts)
-    reason = (
-        "There is nothing to decide: no challenger gets users. Start a test with `immr experiment start`."
-    )
+    queue = load_queue(parts.settings.queue_file)
+    reason = "There is nothing to decide: no challenger gets users."
+    if not queue.versions or queue.held:
+        reason += " Start a test with `immr experiment start`."
     return replace(watched, decision=replace(watched.decision, action="wait", reason=reason))
 
 

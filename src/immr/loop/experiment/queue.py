@@ -31,10 +31,12 @@ class Waiting:
 
     version: WaitingVersion
     reason: str
+    overtakes: tuple[str, ...] = ()  # versions that waited already, and do not start because of this one
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""
-        return asdict(self.version) | {"since": self.version.since.isoformat(), "reason": self.reason}
+        facts = {"since": self.version.since.isoformat(), "reason": self.reason}
+        return asdict(self.version) | facts | {"overtakes": self.overtakes}
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def deploy_or_wait(
 ) -> Deployed | Waiting:
     """Deploy a version; if that would disturb the running test, put it into the queue instead.
 
-    A version that is deployed takes the place of all that waited: they were trained on older data.
+    A version that is deployed takes the place of all that waited: they were most likely trained on older data.
 
     Args:
         parts: The process's adapters.
@@ -89,8 +91,9 @@ def deploy_or_wait(
             deployment = deploy_locked(parts, version, bento, force)
         except ExperimentRunningError as running:
             entry = WaitingVersion(version.id, bento, share, datetime.now(UTC), force)
-            save_queue(queue.add(entry), parts.settings.queue_file)
-            return Waiting(entry, str(running))
+            queue = queue.add(entry)
+            save_queue(queue, parts.settings.queue_file)
+            return Waiting(entry, str(running), _overtaken(parts, queue))
         if deployment.role != CHAMPION and running_test(parts) is None and queue.versions:
             save_queue(Queue(), parts.settings.queue_file)
             dropped = tuple(each.model_version for each in queue.versions)
@@ -141,11 +144,17 @@ def waiting(parts: Parts) -> list[Waiting]:
     found = []
     for place, version in enumerate(reversed(queue.versions)):
         if place >= parts.settings.challengers:
-            reason = f"{queue.versions[-1].model_version} is newer and starts in its place"
+            reason = f"{queue.versions[-1].model_version} was deployed later and starts in its place"
         else:
             reason = queue.held or version.problem or _what_it_waits_for(parts)
         found.append(Waiting(version, reason))
     return found
+
+
+def _overtaken(parts: Parts, queue: Queue) -> tuple[str, ...]:
+    """The waiting versions that leave the queue when the next ones start."""
+    chosen = queue.newest(parts.settings.challengers)
+    return tuple(each.model_version for each in queue.versions if each not in chosen)
 
 
 def _what_it_waits_for(parts: Parts) -> str:
@@ -154,7 +163,7 @@ def _what_it_waits_for(parts: Parts) -> str:
 
 
 def advance(parts: Parts) -> Experiment | None:
-    """Start a test of the newest waiting versions, if none is running; safe to call at any time.
+    """Start a test of the versions that were deployed last, if none is running; safe to call at any time.
 
     It takes at most `IMMR_CHALLENGERS` of them and starts once they all answer. A version that cannot start
     stays in the queue with the reason; older ones leave it.
@@ -193,7 +202,9 @@ def advance_locked(parts: Parts) -> Experiment | None:
     failed = {each.model_version for each in chosen} - {each.model_version for each in ready}
     for older in left.versions:
         if older.model_version not in failed:
-            log.info("%s leaves the queue: %s is newer", older.model_version, ready[-1].model_version)
+            log.info(
+                "%s leaves the queue: %s was deployed later", older.model_version, ready[-1].model_version
+            )
             left = left.without(older.model_version)
     save_queue(left, parts.settings.queue_file)
     log.info("test %s has started", begun.name)
