@@ -210,6 +210,10 @@ def test_on_the_command_line(settings: Settings, tmp_path: Path) -> None:
     run = CliRunner(env={"IMMR_HOME": str(settings.home)}).invoke
     out = str(tmp_path / "out")
     assert json.loads(run(app, ["events", "sink", "--out", out, "--json"]).stdout)["searches"] == 700
+    wrong = run(app, ["experiment", "readout", "--from", f"{out}/searches"])
+    assert "there are no impressions in" in str(wrong.exception) and "events sink" in str(wrong.exception)
+    refused = run(app, ["events", "sink", "--out", out, "--since", "yesterday"], env={"COLUMNS": "200"})
+    assert refused.exit_code == 2 and "not a day or time such as 2026-05-01" in refused.output
     csv = run(app, ["experiment", "readout", "--from", out, "--by", "day", "--csv"]).stdout.splitlines()
     assert csv[0].startswith("experiment,dimension,segment") and any(
         ",day,2026-05-02," in line for line in csv

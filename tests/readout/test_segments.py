@@ -97,6 +97,8 @@ def test_more_segments_share_the_error_rate_and_small_ones_are_merged() -> None:
     assert len(alone) == MAX_SEGMENTS and OTHER in by_value(alone)
     small = by_value(alone)["c1"]
     assert small.difference is None and small.differs is None  # 45 users per variant are too few
+    assert small.lacks == "too few users" and by_value(alone)[OTHER].lacks == ""
+    assert replace(small, users={"champion": 200, "challenger": 200}).lacks == "too few clicks"
     [one] = [each for each in segments(joined, searches, TEST, ["day"]) if each.value == "2026-05-01"]
     together = segments(joined, searches, TEST, ["day", "rank", "country"])
     [wider] = [each for each in together if each.value == "2026-05-01"]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from immr.cli.options import AsJson, MapFile, parts_of, report
+from immr.cli.options import AsJson, MapFile, a_time, parts_of, report
 from immr.data.sources.shop import Shop
 from immr.loop.watch import export_events, sink_events
 
@@ -27,7 +27,10 @@ def events_export(
         typer.Option(help="The catalogue, to write into the folder as well: a file, folder, glob or URL."),
     ] = None,
     mapping: MapFile = None,
-    since: Annotated[datetime | None, typer.Option(help="Only events since this time (UTC).")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(parser=a_time, metavar="TIME", help="Only events since this time (UTC)."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Export what shoppers saw and clicked as a click log for the next training.
@@ -50,7 +53,8 @@ def events_sink(
     ctx: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder of the tables searches, impressions and clicks.")],
     since: Annotated[
-        datetime | None, typer.Option(help="First day to write (UTC); by default all days.")
+        datetime | None,
+        typer.Option(parser=a_time, metavar="DAY", help="First day to write (UTC); by default all days."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -88,6 +89,16 @@ def percents(text: str, option: str) -> list[float]:
     if not all(map(math.isfinite, shares)):
         raise typer.BadParameter(f"{text!r} is not a list of percents such as 1,5,25,50", param_hint=option)
     return shares
+
+
+def a_time(text: str) -> datetime:
+    """A day or a time such as 2026-05-01 or 2026-05-01T12:00, as `datetime` reads it."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is not a day or time such as 2026-05-01 or 2026-05-01T12:00"
+        ) from error
 
 
 def seconds(text: str, option: str) -> int:

@@ -207,6 +207,12 @@ def _events(parts: Parts, exported: Path | str | None, experiment: Experiment) -
             raise ExperimentError(
                 f"there is no folder {folder}: write it with `immr events sink --out {folder}`"
             )
+        if not any((folder / "impressions").glob("*/*.parquet")) and not any(
+            folder.glob("impressions*.parquet")
+        ):
+            raise ExperimentError(
+                f"there are no impressions in {folder}: give the folder that `immr events sink --out FOLDER` wrote"
+            )
         shown, asked = (
             f"{folder}/{table}/*/*.parquet" if (folder / table).is_dir() else f"{folder}/{table}*.parquet"
             for table in ("impressions", "searches")

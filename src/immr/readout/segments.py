@@ -81,6 +81,13 @@ class Segment:
     adjusted_p_value: float | None = None  # for one look at all segments
     differs: bool | None = None  # None without a comparison
 
+    @property
+    def lacks(self) -> str:
+        """Why there is no comparison; empty if there is one."""
+        if self.differs is not None:
+            return ""
+        return "too few users" if min(self.users.values()) < MIN_USERS else "too few clicks"
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""
         return asdict(self)

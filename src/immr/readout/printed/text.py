@@ -118,7 +118,7 @@ def segment_rows(segments: Sequence[Segment]) -> list[tuple[str, ...]]:
     for each in segments:
         users = f"{each.users[CHAMPION]:,} / {each.users[CHALLENGER]:,}"
         ctrs = ["–" if ctr is None else f"{ctr:.2%}" for ctr in (each.champion, each.challenger)]
-        found = ["too few users", "", ""]
+        found = [each.lacks, "", ""]
         if each.difference is not None and each.always_valid is not None:
             low, high = each.always_valid.low, each.always_valid.high
             points = f"{100 * each.difference:+.2f} points ({100 * low:+.2f} – {100 * high:+.2f})"
