@@ -128,6 +128,13 @@ def test_a_developer_follows_the_docs(page: Page, settings: Settings, tmp_path: 
 
 
 def test_words_alone_and_what_is_refused(page: Page, tmp_path: Path) -> None:
+    page.get_by_label("Words").fill("yellow")
+    page.get_by_label("Highest price").fill("0.01")
+    assert search(page)["hits"] == []
+    expect(page.get_by_role("status")).to_have_text("No items found.")
+    for label in ("Words", "Highest price"):
+        page.get_by_label(label).fill("")
+
     assert "image" in search(page)["detail"]
     expect(page.get_by_role("status")).to_contain_text("image")
     page.get_by_label("Words").fill("yellow")

@@ -103,7 +103,8 @@ def start(
 
     Example: immr start --items items.parquet
     """
-    started = start_verb.start(parts_of(ctx), Shop.catalogue(items, mapping), recipes.by_name(recipe))
+    parts = parts_of(ctx)
+    started = start_verb.start(parts, Shop.catalogue(items, mapping), recipes.by_name(recipe))
     use = TrainingSet(started.training_set).use()
     report(
         f"{started.items:,} items are searchable with {started.version_id}, the champion: "
@@ -117,6 +118,8 @@ def start(
         raise typer.Exit(1)
     if then_serve:
         _serve(ctx, port, page_port, as_json)
+    elif parts.settings.deploys_here:
+        note("unless `immr serve` runs already, start it to search")
 
 
 @app.command()
