@@ -307,6 +307,42 @@ def test_a_bento_that_cannot_start_is_explained(fake: FakeApi, pod: dict[str, An
     assert deployer(fake).current() == [first]
 
 
+NO_KEDA = 'no matches for kind "ScaledObject" in version "keda.sh/v1alpha1"'
+NO_RUNTIME = "No ServingRuntimes or ClusterServingRuntimes with the name: immr-bento"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (
+            {
+                "conditions": [
+                    {
+                        "type": "PredictorReady",
+                        "status": "False",
+                        "reason": "ReconcileFailed",
+                        "message": NO_KEDA,
+                    }
+                ]
+            },
+            f"ReconcileFailed: {NO_KEDA}",
+        ),
+        (
+            {"modelStatus": {"transitionStatus": "InvalidSpec", "lastFailureInfo": {"message": NO_RUNTIME}}},
+            f"InvalidSpec: {NO_RUNTIME}",
+        ),
+    ],
+)
+def test_kserve_says_at_once_why_it_creates_no_pods(
+    fake: FakeApi, status: dict[str, Any], reason: str
+) -> None:
+    fake.on_create = lambda resource, body: fake.change(KIND, "immr", "immr-1", status=status)
+    with pytest.raises(
+        DeployError, match=f"cannot start: pod of immr-1 is {reason}; .*immr doctor --cluster"
+    ):
+        deployer(fake, pending_grace_s=0).apply(tiny_version.version(1), "immr-search:immr-1", "champion")
+
+
 @pytest.mark.parametrize(
     ("reason", "about", "pods"),
     [("FailedMount", "immr-2-predictor-abc", [starting()]), ("FailedCreate", "immr-2-predictor-77f", [])],

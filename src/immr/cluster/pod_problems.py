@@ -15,6 +15,7 @@ _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunConta
 _NO_VOLUME = ("FailedMount", "FailedAttachVolume")
 CRASH_LOOP = "CrashLoopBackOff"
 NOT_CREATED = "NotCreated"
+RECONCILE_FAILED, INVALID_SPEC = "ReconcileFailed", "InvalidSpec"  # reasons in an InferenceService's status
 _NO_POD = ("FailedCreate", "FailedCreatePod")  # of a ReplicaSet; of the training operator
 _CREATED_WITHIN_S = 10.0  # operators take a moment, so a missing pod is worth a warning only after this
 _REMEDIES = {
@@ -23,6 +24,10 @@ _REMEDIES = {
     "OOMKilled": "give it more memory (memory= in {variable})",
     CRASH_LOOP: "read its log: kubectl logs {pod} [--previous]",
     "Error": "read its log: kubectl logs {pod} [--previous]",
+    **dict.fromkeys(
+        (RECONCILE_FAILED, INVALID_SPEC),
+        "correct or install what it names; `immr doctor --cluster` lists what is missing",
+    ),
     **dict.fromkeys(_NO_POD, "a restricted namespace, a quota or an admission webhook rejects it"),
     **dict.fromkeys(_NO_IMAGE, "push the image, or correct its name"),
     **dict.fromkeys(_NO_VOLUME, "is the claim or Secret that it names in this namespace?"),

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from immr.cluster.api import Kind
 from immr.cluster.objects import CONTENT, MANAGED_BY, condition, is_live, is_ours
-from immr.cluster.pod_problems import PodProblem, ProblemWatch, problems, problems_in_events
+from immr.cluster.pod_problems import (
+    INVALID_SPEC,
+    RECONCILE_FAILED,
+    PodProblem,
+    ProblemWatch,
+    problems,
+    problems_in_events,
+)
 from immr.cluster.retries import LONG_PATIENCE_S, api_errors_as
 from immr.deploy.bento_storage import pinned
 from immr.deploy.deployer import Deployment
@@ -146,13 +153,14 @@ class KserveDeployer:
             ready = any(condition(pod, "Ready") for pod in wanted) or not self._shape.min_replicas
             if condition(existing, "Ready") and ready and len(wanted) == len(pods):
                 return
-            if blocking := watch.update(self._problems(name, wanted)):
+            status = existing.get("status", {})
+            if blocking := watch.update(_refusals(name, status) + self._problems(name, wanted)):
                 raise DeployError(
                     f"{name} cannot start: {blocking} (waited {self._shape.pending_grace_s} s, "
                     f"pending_grace_s in {_VARIABLE}). The previous version keeps its role."
                 )
             if time.monotonic() > deadline:
-                reasons = _reasons(existing.get("status", {}), len(pods) - len(wanted))
+                reasons = _reasons(status, len(pods) - len(wanted))
                 raise DeployError(
                     f"{name} was not ready after {self._shape.ready_timeout_s} s ({reasons}); the "
                     f"previous version keeps its role. See kubectl -n {self._namespace} describe "
@@ -208,6 +216,20 @@ class KserveDeployer:
 
 def _content(pod: Mapping[str, Any]) -> str:
     return str(pod["metadata"].get("annotations", {}).get(CONTENT, ""))
+
+
+def _refusals(name: str, status: Mapping[str, Any]) -> list[PodProblem]:
+    """Why KServe creates no pods: it could not create an object, or does not accept the specification."""
+    found = [
+        PodProblem(f"of {name}", entry["reason"], entry.get("message", ""), True)
+        for entry in status.get("conditions", [])
+        if entry["status"] == "False" and entry.get("reason") == RECONCILE_FAILED
+    ]
+    model = status.get("modelStatus", {})
+    if model.get("transitionStatus") == INVALID_SPEC:
+        message = model.get("lastFailureInfo", {}).get("message", "")
+        found.append(PodProblem(f"of {name}", INVALID_SPEC, message, True))
+    return found
 
 
 def _reasons(status: Mapping[str, Any], outdated: int) -> str:
