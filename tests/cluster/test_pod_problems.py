@@ -61,6 +61,16 @@ def test_an_event_about_a_running_pod_is_old() -> None:
     assert found.blocks and found.message == "no secret"
 
 
+@pytest.mark.parametrize("reason", ["TrainJobResourcesCreationFailed", "JobCreationFailed"])
+def test_a_trainjob_without_pods_is_explained_by_trainer_and_jobset(reason: str) -> None:
+    event = {"reason": reason, "message": "no matches for kind JobSet", "involvedObject": {"name": "immr-a"}}
+    (found,) = problems_in_events([event], [], "immr-a", VARIABLE)
+    assert found.blocks and str(found).startswith(
+        f"pod of immr-a is {reason}: no matches for kind JobSet; is JobSet"
+    )
+    assert problems_in_events([event], [pod({}, phase="Running")], "immr-a", VARIABLE) == []
+
+
 def test_a_problem_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     watch = ProblemWatch(grace_s=60)
     with caplog.at_level(logging.WARNING):

@@ -16,7 +16,12 @@ _NO_VOLUME = ("FailedMount", "FailedAttachVolume")
 CRASH_LOOP = "CrashLoopBackOff"
 NOT_CREATED = "NotCreated"
 RECONCILE_FAILED, INVALID_SPEC = "ReconcileFailed", "InvalidSpec"  # reasons in an InferenceService's status
-_NO_POD = ("FailedCreate", "FailedCreatePod")  # of a ReplicaSet; of the training operator
+_NO_POD = ("FailedCreate", "FailedCreatePod")  # of a ReplicaSet or Job; of the training operator
+_NO_JOB = (  # of Kubeflow Trainer; of JobSet
+    "TrainJobResourcesCreationFailed",
+    "JobCreationFailed",
+    "HeadlessServiceCreationFailed",
+)
 _CREATED_WITHIN_S = 10.0  # operators take a moment, so a missing pod is worth a warning only after this
 _REMEDIES = {
     NOT_CREATED: "is the operator running, and does it watch this namespace?",
@@ -27,6 +32,9 @@ _REMEDIES = {
     **dict.fromkeys(
         (RECONCILE_FAILED, INVALID_SPEC),
         "correct or install what it names; `immr doctor --cluster` lists what is missing",
+    ),
+    **dict.fromkeys(
+        _NO_JOB, "is JobSet installed and running, and does a quota or an admission webhook reject it?"
     ),
     **dict.fromkeys(_NO_POD, "a restricted namespace, a quota or an admission webhook rejects it"),
     **dict.fromkeys(_NO_IMAGE, "push the image, or correct its name"),
@@ -111,7 +119,7 @@ def problems_in_events(
     reported = []
     for event in events:
         about, reason = str(event.get("involvedObject", {}).get("name", "")), str(event.get("reason", ""))
-        if reason in _NO_POD and about.startswith(owner) and not pods:
+        if reason in _NO_POD + _NO_JOB and about.startswith(owner) and not pods:
             reported.append(PodProblem(f"of {owner}", reason, event.get("message", ""), True, variable))
         if reason in _NO_VOLUME and about in pending:
             reported.append(PodProblem(about, reason, event.get("message", ""), True, variable))
