@@ -90,6 +90,17 @@ def test_a_missing_operator_and_an_old_one_are_named(fake: FakeApi) -> None:
     assert "has no httproutes" in findings["Gateway API (gateways, httproutes)"].found
 
 
+def test_operators_that_the_settings_use_are_needed(fake: FakeApi) -> None:
+    del fake.kinds["keda.sh/v1alpha1"], fake.kinds["jobset.x-k8s.io/v1alpha2"]
+    assert wrong(fake) == {}
+    scaled = Settings(launch_url="kubeflow://immr", deploy_url="kserve://immr?in_flight_target=8")
+    (keda,) = (one for one in examine_cluster(fake_api.client_of(fake), scaled) if not one.ok)
+    assert keda.what.startswith("KEDA") and "keda.sh/v1alpha1" in keda.remedy
+    fake.kinds["trainer.kubeflow.org/v1alpha1"] = fake.kinds.pop("kubeflow.org/v1") and ("trainjobs",)
+    fake.put("trainingruntimes", {"metadata": {"name": "immr-training", "namespace": "immr"}})
+    assert list(wrong(fake)) == ["JobSet, for TrainJobs (jobsets)"]
+
+
 def test_the_operator_of_training_is_named(fake: FakeApi) -> None:
     def training(url: str = "kubeflow://immr") -> dict[str, Finding]:
         findings = examine_cluster(fake_api.client_of(fake), Settings(launch_url=url))

@@ -51,13 +51,8 @@ OPERATORS = (
         "v1",
         ("servicemonitors", "podmonitors", "prometheusrules"),
     ),
-    Operator(
-        "KEDA, for autoscaling by searches in progress",
-        "keda.sh",
-        "v1alpha1",
-        ("scaledobjects",),
-        needed=False,
-    ),
+    Operator("KEDA, for in_flight_target", "keda.sh", "v1alpha1", ("scaledobjects",), needed=False),
+    Operator("JobSet, for TrainJobs", "jobset.x-k8s.io", "v1alpha2", ("jobsets",), needed=False),
     Operator("metrics-server, for autoscaling", "metrics.k8s.io", "v1beta1", ("pods",), needed=False),
     Operator("Strimzi", "kafka.strimzi.io", "v1", ("kafkas", "kafkanodepools"), needed=False),
     Operator("Spark operator", "sparkoperator.k8s.io", "v1beta2", ("sparkapplications",), needed=False),
@@ -92,7 +87,7 @@ def examine_cluster(api: ApiClient, settings: Settings) -> list[Finding]:
     return [
         server,
         training,
-        *(_operator(calls, operator) for operator in OPERATORS),
+        *(_operator(calls, _as_used(one, settings, training.found)) for one in OPERATORS),
         _retries(calls),
         *_permissions(calls, namespace, training.found),
         *_objects(calls, namespace, training.found),
@@ -168,6 +163,16 @@ def _training(calls: _ApiCalls, operator: str) -> Finding:
 
     remedy = f"install the training operator 1.9 or Kubeflow Trainer 2.3 ({_DOCS})"
     return calls.finding("operator of training", chosen, remedy)
+
+
+def _as_used(operator: Operator, settings: Settings, training: str) -> Operator:
+    """The operator, needed if the settings or the operator of training use it."""
+    deploying = dict(parse_qsl(urlsplit(settings.deploy_url).query))
+    used = {
+        "keda.sh": deploying.get("in_flight_target", "0") != "0",
+        "jobset.x-k8s.io": training.startswith(TrainJobs.name),
+    }
+    return replace(operator, needed=operator.needed or used.get(operator.group, False))
 
 
 def _operator(calls: _ApiCalls, operator: Operator) -> Finding:
