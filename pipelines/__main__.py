@@ -28,7 +28,7 @@ Namespace = Annotated[
     str, typer.Option(help="Namespace of the profile; empty if Kubeflow Pipelines has a single user.")
 ]
 Version = Annotated[str, typer.Option(help="Name of the pipeline's version; uploaded only if it is new.")]
-Recipe = Annotated[str, typer.Option(help="Name of the recipe.")]
+Recipe = Annotated[str, typer.Option(help="A recipe by name, or a TOML file that the steps can read.")]
 Workers = Annotated[int, typer.Option("--workers", "--processes", help="Training processes.")]
 Gpus = Annotated[int, typer.Option(help="GPUs reserved for each training process on a cluster.")]
 GateMargin = Annotated[float, typer.Option(help="Lowest acceptable lower bound of (candidate − champion).")]
