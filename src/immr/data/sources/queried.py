@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from immr.data.sources.parts import CHUNK_ROWS, MALFORMED, TablePart
 from immr.errors import ContractError
-from immr.storage.database import own_database
+from immr.storage.database import database
 
 if TYPE_CHECKING:
     import duckdb
@@ -91,7 +91,7 @@ class QueriedPart:
     @contextmanager
     def _loaded(self, malformed: list[pa.RecordBatch]) -> Iterator[duckdb.DuckDBPyConnection]:
         """A database with the table `rows`; lines that are not rows are added to `malformed`."""
-        with own_database() as base:
+        with database() as base:
             base.execute(_SETTINGS)
             there: list[str] = []
             for part in self.parts:
