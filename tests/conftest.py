@@ -120,6 +120,7 @@ def _made_once_for_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Iter
     template = folder / "mlflow-template" / "mlflow.db"
     with (
         mock.patch.object(store, "_create", mlflow_template.copier(template)),
+        mock.patch.object(store, "_silence_mlflow", mlflow_template.revision_kept(store._silence_mlflow)),
         mock.patch.object(graph, "_export", shared_by_workers.exported_once(folder / "encoders")),
     ):
         yield

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -25,9 +27,18 @@ from immr.wiring import Parts, connect
 from tests.support.two_versions import deployments, move, packaged_parts, ready, roles, shop, version_of
 
 
+@pytest.fixture(scope="module")
+def two_deployed(two_deployed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same home with a third version, which is not deployed."""
+    home = tmp_path_factory.mktemp("third") / "home"
+    shutil.copytree(two_deployed, home)
+    version_of(connect(Settings(home=home)).registry, home / "trained", "key-3")
+    return home
+
+
 @pytest.fixture
 def third(deployed: Settings) -> ModelVersion:
-    return version_of(connect(deployed).registry, deployed.home / "trained", "key-3")
+    return connect(deployed).registry.get("immr-3")
 
 
 @pytest.fixture
