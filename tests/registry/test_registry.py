@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from immr.errors import RegistryError
 from immr.registry.registry import Registry
+from immr.registry.roles import Roles
 from tests.registry.conftest import open_registry, register
 
 
@@ -27,6 +29,12 @@ def test_a_version_is_found_by_id_number_or_role(registry: Registry, home: Path,
     second = register(registry, home, "key-2")
     registry.set_role("challenger", second)
     assert registry.get(reference) == second
+
+
+def test_to_find_a_version_by_its_id_the_roles_are_not_requested(registry: Registry, home: Path) -> None:
+    first = register(registry, home, "key-1")
+    with mock.patch.object(Roles, "numbers", side_effect=AssertionError):
+        assert registry.get("immr-1") == first
 
 
 @pytest.mark.parametrize("reference", ["immr-9", "9", "best", "champion", "other-1", ""])

@@ -94,10 +94,13 @@ class Registry:
         Raises:
             RegistryError: There is no such version; the message lists those that exist.
         """
-        versions, roles = self.versions(), self._roles.numbers()
-        number = roles.get(reference, reference.removeprefix(f"{self._name}-"))
+        versions, number = self.versions(), reference.removeprefix(f"{self._name}-")
         for version in versions:
             if number == str(version.number):
+                return version
+        roles = self._roles.numbers()
+        for version in versions:
+            if roles.get(reference) == str(version.number):
                 return version
         known = ", ".join(_with_roles(version, roles) for version in versions)
         raise RegistryError(
