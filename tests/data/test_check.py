@@ -155,3 +155,20 @@ def test_ids_that_lost_their_zeros_are_noticed(tmp_path: Path) -> None:
         "export ids as text"
     )
     assert report_of(folder, "impressions", rows=2).unknown_items == ""  # items may be beyond the sample
+
+
+def test_local_times_in_one_of_two_tables_are_noticed(tmp_path: Path) -> None:
+    """Each row is valid by itself; the day of a click would be wrong around midnight."""
+    folder = write(tmp_path / "in")
+    for table, times in (("queries", "2025-06-01T01:30:00"), ("impressions", "2025-05-31T23:30:04Z")):
+        changed(folder, table, "ts", pa.array([times]))
+    found = report_of(folder, "impressions")
+    assert found.fits and found.shifted_times.startswith(
+        "100% of the rows are 2 hours before their searches: "
+    )
+    (tmp_path / "map.toml").write_text(
+        '[queries.columns]\nts = { column = "ts", zone = "Europe/Berlin" }\n[impressions]\n'
+    )
+    assert {each.shifted_times for each in check(Shop.of(str(folder), tmp_path / "map.toml"))} == {""}
+    changed(folder, "impressions", "ts", pa.array(["2025-06-01T01:51:00Z"]))  # a click some time later
+    assert report_of(folder, "impressions").shifted_times == ""

@@ -116,8 +116,8 @@ def _print(reports: Sequence[TableReport], proposed: str) -> None:
             console.print(f"{checked.name}: {escape(checked.error)}", highlight=False)
         if checked.missing_pictures:
             console.print(f"{checked.name}: {escape(checked.missing_pictures)}", highlight=False)
-        if checked.unknown_items:
-            console.print(f"{checked.name}: {escape(checked.unknown_items)}", highlight=False)
+        for sentence in filter(None, (checked.unknown_items, checked.shifted_times)):
+            console.print(f"{checked.name}: {escape(sentence)}", highlight=False)
         if checked.ignored_columns:
             ignored = f"{checked.name}: ignored columns {escape(', '.join(checked.ignored_columns))}"
             hint = " (declare what searches should filter by in attributes.toml)"

@@ -33,6 +33,7 @@ SAMPLE_ROWS = 100_000
 _PROPOSED_FROM = 2_000
 _FILES_NAMED = 3
 _PICTURES = 1_000  # whose files are looked for
+_SAME_TIME_H = 0.1
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class TableReport:
     ignored_columns: tuple[str, ...] = ()
     missing_pictures: str = ""  # a sentence, if files of the first pictures are missing
     unknown_items: str = ""  # a sentence, if rows name items that the catalogue does not have
+    shifted_times: str = ""  # a sentence, if rows are hours before or after their searches
     error: str = ""  # why the table cannot be read at all
     proposal: Proposal | None = None  # a mapping, if the table does not fit as it is
 
@@ -93,13 +95,17 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
             reports.append(_report(table, rows, shop.mapping.pictures.buckets, by_its_columns, also))
             tables[contract.name] = table
     sampled = {report.name: report.sampled for report in reports if not report.error}
+    unknown = shifted = ""
     if 0 < sampled.get("items", 0) < rows and sampled.get("impressions"):
         unknown = _unknown_items(tables["items"], tables["impressions"], rows)
-        reports = [
-            replace(report, unknown_items=unknown) if report.name == "impressions" else report
-            for report in reports
-        ]
-    return reports
+    if sampled.get("queries") and sampled.get("impressions"):
+        shifted = _shifted_times(tables["queries"], tables["impressions"], rows)
+    return [
+        replace(report, unknown_items=unknown, shifted_times=shifted)
+        if report.name == "impressions"
+        else report
+        for report in reports
+    ]
 
 
 def proposed_mapping(reports: Sequence[TableReport], shop: Shop | None = None) -> str:
@@ -218,6 +224,36 @@ def _unknown_items(items: ShopTable, impressions: ShopTable, rows: int) -> str:
     zeros = f"; {found:,} differ only in zeros at the start: export ids as text" if found else ""
     rows_named = f"{len(unknown):,} of {len(named):,} rows name items that are not in the catalogue"
     return f"{rows_named}, such as {unknown[0]!r}{zeros}"
+
+
+def _shifted_times(queries: ShopTable, impressions: ShopTable, rows: int) -> str:
+    """A sentence if most impressions are as far from their searches as time zones are from each other."""
+    asked, shown = _times(queries, rows), _times(impressions, rows)
+    apart_h = (
+        shown - asked[~asked.index.duplicated()].reindex(shown.index)
+    ).dropna().dt.total_seconds() / 3600
+    if apart_h.empty or abs(shift_h := round(float(apart_h.median()) * 4) / 4) < 1:
+        return ""
+    share = float(((apart_h - shift_h).abs() < _SAME_TIME_H).mean())
+    if share < 0.5:
+        return ""
+    order = "before" if shift_h < 0 else "after"
+    return (
+        f"{share:.0%} of the rows are {abs(shift_h):g} hours {order} their searches: if one of the tables has local "
+        'times, add its zone to the mapping, such as zone = "Europe/Berlin"'
+    )
+
+
+def _times(table: ShopTable, rows: int) -> pd.Series[pd.Timestamp]:
+    """`ts` by query_id."""
+    import pandas as pd
+
+    frames = [
+        typed(chunk.mapped, table.contract, chunk.part.place, table.beside).frame
+        for chunk in _sample(table, rows)
+    ]
+    frame = pd.concat([frame[["query_id", "ts"]] for frame in frames]).dropna()
+    return frame.set_index("query_id")["ts"]
 
 
 def _ids(table: ShopTable, rows: int) -> list[str]:
