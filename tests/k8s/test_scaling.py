@@ -73,6 +73,12 @@ def test_a_version_grows_before_its_pods_refuse_searches() -> None:
     assert production.in_flight_target <= IN_PROGRESS_PER_CORE * int(production.cpu) / 2
 
 
+def test_a_deploy_in_production_waits_for_a_new_node() -> None:
+    """A cluster autoscaler takes minutes to add one; until then the pods are unschedulable."""
+    production = shape("production")
+    assert 180 <= production.pending_grace_s < production.ready_timeout_s
+
+
 def test_without_keda_the_cpu_decides() -> None:
     with tempfile.TemporaryDirectory(prefix=".test-", dir=schemas.ROOT / "k8s" / "overlays") as folder:
         text = "resources: [../production]\ncomponents: [../../components/cpu-scaling]\nnamespace: immr\n"
@@ -82,7 +88,8 @@ def test_without_keda_the_cpu_decides() -> None:
     made = {titled(one): one for one in yaml.safe_load_all(done.stdout)}
     assert not [title for title in made if title.startswith("ScaledObject")]
     assert refused(made["HorizontalPodAutoscaler/gateway"]) == ""
-    assert "in_flight_target" not in made["ConfigMap/immr-settings"]["data"]["IMMR_DEPLOY_URL"]
+    url = made["ConfigMap/immr-settings"]["data"]["IMMR_DEPLOY_URL"]
+    assert url == settings_of("production")["IMMR_DEPLOY_URL"].replace("&in_flight_target=8", "")
 
 
 def test_the_database_has_a_connection_for_everyone() -> None:
