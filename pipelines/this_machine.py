@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import TextIO
+
+import psutil  # type: ignore[import-untyped]
 
 from immr.errors import ImmrError
 from immr.loop.pipeline_run import PipelineRun
@@ -24,7 +29,8 @@ _KEPT_RUNS = 5
 def on_this_machine(home: Path) -> Iterator[None]:
     """Run pipelines called in the block on this machine, and print a line per step.
 
-    `pipeline` and `logs` below the home keep the artifacts and all output of the newest runs.
+    `pipeline` and `logs` below the home keep the artifacts and all output of the newest runs. SIGTERM stops the step,
+    as Ctrl-C does.
 
     Raises:
         ImmrError: A step failed.
@@ -40,7 +46,7 @@ def on_this_machine(home: Path) -> Iterator[None]:
         began = time.time()
         lines = StepLines(sys.stdout, log, lambda step: _recorded(home, step, began))
         try:
-            with redirect_stdout(lines):
+            with redirect_stdout(lines), _steps_end_on_sigterm():
                 yield
         except RuntimeError as error:  # kfp.local's
             lines.end_step("failed")
@@ -50,6 +56,29 @@ def on_this_machine(home: Path) -> Iterator[None]:
     )
     for old in folders[:-_KEPT_RUNS]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _steps_end_on_sigterm() -> Iterator[None]:
+    """`kfp.local` leaves a step running, which would disturb the next run."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                process.terminate()
+        interrupt = signal.getsignal(signal.SIGINT)
+        if callable(interrupt):
+            interrupt(number, frame)
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _recorded(home: Path, step: str, since: float) -> str:

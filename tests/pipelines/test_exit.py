@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 from kfp import dsl
 
 import components
 from immr.loop.pipeline_run import PipelineRun
+from immr.machine.ctrl_c import INTERRUPTED
 from immr.settings import Settings
+from tests.support.patience import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,6 +60,27 @@ def test_a_failed_run_names_the_step_and_the_error(run: PipelineRun, tmp_path: P
     text = finish(tmp_path, "FAILED")
     assert text.startswith("# Refresh failed")
     assert "OSError: the shop is shut" in text and "start the run again" in text
+
+
+def test_sigterm_stops_the_step_too(tmp_path: Path) -> None:
+    """As Popen in `kfp.local` starts it: in the process group of the run, which only a terminal's Ctrl-C reaches."""
+    script = (
+        "import subprocess, sys\n"
+        "from pathlib import Path\n"
+        "from immr.machine.ctrl_c import ends_on_ctrl_c\n"
+        "from pipelines.this_machine import on_this_machine\n"
+        "step = [sys.executable, '-c', 'import time; time.sleep(300)']\n"
+        f"with ends_on_ctrl_c(), on_this_machine(Path({str(tmp_path)!r})), subprocess.Popen(step) as process:\n"
+        "    print(process.pid, file=sys.stderr, flush=True)\n"
+        "    process.wait()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        step = next(int(line) for line in run.stderr if line.strip().isdecimal())
+        run.terminate()
+        assert "run the same command again" in run.stderr.read()
+    assert run.returncode == INTERRUPTED
+    until(lambda: not psutil.pid_exists(step))
 
 
 def test_a_failed_run_on_this_machine_ends_with_a_sentence(tmp_path: Path) -> None:
