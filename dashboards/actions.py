@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from immr.errors import SettingsError
+from immr.experiment.changes import in_percent
 from immr.experiment.revision import revision_of
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def possible_actions(experiment: Experiment, decision: Decision | None = None) -
         weight = experiment.remaining[0].weight
         more = next((share for share in _SHARES if share > weight), None)
         if more is not None and more * len(experiment.challengers) < 1:
-            effect = f"Gives each challenger {more:.0%} of the users; the readout starts over."
+            effect = f"Gives each challenger {in_percent(more)} of the users; the readout starts over."
             found.append(Action("More users", f"immr experiment ramp --weight {more:g}", effect))
         stop = "All users get the champion; nothing is promoted."
         report = "Writes this readout as one HTML file."

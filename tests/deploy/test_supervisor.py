@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from tests.support.upstream_process import free_port
 STAND_IN = """
 import signal, sys
 if "broken" in sys.argv[2]:
+    print("the stand-in is broken", flush=True)
     sys.exit(3)
 signal.pause()
 """
@@ -105,6 +107,8 @@ def test_what_has_exited_is_started_again(
     with caplog.at_level(logging.WARNING):
         assert until(restarted)
     assert "immr-1 exited with code 3" in caplog.text
+    [named] = re.findall(r"its output is then in (\S+)", caplog.text)
+    assert "broken" in Path(named).read_text(), "the output that says why it exited"
     assert supervisor.process(broken).deployment.url == broken.url  # clients know this address
 
 

@@ -180,3 +180,8 @@ def test_a_holdout_outlives_tests_and_changes_only_between_them() -> None:
     assert changes.hold_out(changes.stop(running), 0.0, LATER).holdout is None
     with pytest.raises(ExperimentError, match=r"share is 5\.0"):
         changes.hold_out(changes.stop(running), 5.0, LATER)
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.5, "50%"), (1.0, "100%"), (0.005, "0.5%"), (1 / 3, "33.3%")])
+def test_small_shares_are_not_rounded_away(share: float, text: str) -> None:
+    assert changes.in_percent(share) == text

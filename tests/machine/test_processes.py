@@ -58,6 +58,19 @@ def test_an_exit_is_not_called_a_timeout(tmp_path: Path) -> None:
     assert "earlier run" not in str(raised.value)
 
 
+def test_a_port_that_speaks_no_http_is_not_ready(tmp_path: Path) -> None:
+    port = free_port()
+    server = (
+        f"import socket, time; server = socket.create_server(('127.0.0.1', {port}))\n"
+        "while True: connection = server.accept()[0]; connection.send(b'SSH-2.0\\r\\n'); connection.close()"
+    )
+    with (
+        pytest.raises(DeployError, match="was not ready"),
+        processes.serving(["-c", server], {}, tmp_path / "log", f"http://127.0.0.1:{port}", timeout_s=2.0),
+    ):
+        pass
+
+
 def test_a_run_reports_its_lines_and_its_failure(tmp_path: Path) -> None:
     lines: list[str] = []
     processes.run(["-c", "print('one'); print('two')"], {}, tmp_path / "log", lines.append)

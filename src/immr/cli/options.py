@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from immr.experiment.changes import in_percent
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -137,14 +139,16 @@ def report(sentence: str, value: Any, as_json: bool) -> None:
 def describe(experiment: Experiment) -> str:
     """The name, the state, and each variant's version, share and address, for the console."""
     champion = experiment.champion
-    held_out = "" if experiment.holdout is None else f"; holdout {experiment.holdout.share:.0%} of all users"
+    held_out = (
+        "" if experiment.holdout is None else f"; holdout {in_percent(experiment.holdout.share)} of all users"
+    )
     if not experiment.challengers:
         return f"no test: the champion {champion.model_version} serves all users at {champion.url}{held_out}"
     everyone = "" if experiment.state == "running" else f", all users get {champion.model_version}"
     shares = ", ".join(
         f"{side.name} {side.model_version}" + _place(experiment, side) for side in experiment.variants
     )
-    steps = ", ".join(f"{share:.0%}" for share in experiment.ramp) if experiment.state == "running" else ""
+    steps = ", ".join(in_percent(share) for share in experiment.ramp) if experiment.state == "running" else ""
     ramp = f"; next shares {steps}, each after {in_words(experiment.ramp_every_s or 0)}" if steps else ""
     return f"[bold]{experiment.name}[/] ({experiment.state}{everyone}): {shares}{ramp}{held_out}"
 
@@ -155,7 +159,7 @@ def _place(experiment: Experiment, side: Variant) -> str:
         return " has left the test"
     if experiment.state == "stopped" and side != experiment.champion:
         return ""
-    share = f" {side.weight:.0%}" if experiment.state == "running" else ""
+    share = f" {in_percent(side.weight)}" if experiment.state == "running" else ""
     return f"{share} at {side.url}"
 
 

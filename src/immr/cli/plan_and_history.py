@@ -25,6 +25,7 @@ from immr.cli.options import (
     report_deployed,
     saved,
 )
+from immr.experiment.changes import in_percent
 from immr.loop.experiment import history as history_verb
 from immr.loop.experiment import plan as plan_verb
 from immr.loop.experiment import queue
@@ -147,7 +148,7 @@ def experiment_queue(
             version = each.version
             table.add_row(
                 version.model_version,
-                f"{version.share:.0%}",
+                in_percent(version.share),
                 f"{version.since:%Y-%m-%d %H:%M}",
                 escape(each.reason),
             )
@@ -178,7 +179,7 @@ def experiment_history(
                 each.started_by,
                 f"{each.ended:%Y-%m-%d %H:%M}" if each.ended else "",
                 each.ended_by,
-                " → ".join(f"{share:.0%}" for share in each.shares),
+                " → ".join(in_percent(share) for share in each.shares),
                 f"{each.winner} {each.outcome}" if each.winner else each.outcome,
             )
         print_table(table)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -37,8 +38,10 @@ class BentoProcess:
     def start(
         cls, deployment: Deployment, environment: Mapping[str, str], folder: Path, name: str
     ) -> BentoProcess:
-        """Start the process; its output goes to `<folder>/<name>.log`."""
+        """Start the process; its output goes to `<folder>/<name>.log`, and that of an earlier one to `….log.1`."""
         log_file = folder / f"{name}.log"
+        with suppress(FileNotFoundError):
+            log_file.replace(earlier_log(log_file))
         mark = marked.mark(folder, name)
         port = urlsplit(deployment.url).port
         command = [sys.executable, "-m", "immr.packaging.serve", deployment.bento]
@@ -98,3 +101,8 @@ class BentoProcess:
             f"{self.deployment.bento} at {self.deployment.url} {what}; "
             f"the last lines of {self.log_file}:\n" + "\n".join(lines)
         )
+
+
+def earlier_log(log_file: Path) -> Path:
+    """Where a process's output is once another one has been started in its place."""
+    return log_file.with_name(f"{log_file.name}.1")

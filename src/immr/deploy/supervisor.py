@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from immr.deploy.bento_process import HOST, BentoProcess
+from immr.deploy.bento_process import HOST, BentoProcess, earlier_log
 from immr.deploy.deployer import Deployment
 from immr.errors import DeployError
 
@@ -108,11 +108,11 @@ class BentoSupervisor:
             pause_s = min(_FIRST_PAUSE_S * 2**kept.failures, _MAX_PAUSE_S)
             kept.failures, kept.restart_at = kept.failures + 1, now + pause_s
             log.warning(
-                "%s exited with code %s, see %s: it is started again in %g s",
+                "%s exited with code %s: it is started again in %g s, and its output is then in %s",
                 kept.process.deployment.version_id,
                 code,
-                kept.process.log_file,
                 pause_s,
+                earlier_log(kept.process.log_file),
             )
         elif now >= kept.restart_at:
             kept.process.stop()  # a worker may have outlived its supervisor

@@ -83,7 +83,7 @@ def ramp(experiment: Experiment, weight: float, now: datetime) -> Experiment:
     before = max(each.weight for each in challengers)
     if weight <= before:
         raise ExperimentError(
-            f"the challenger has {before:.0%} of the users, so {weight:.0%} would move some of "
+            f"the challenger has {in_percent(before)} of the users, so {in_percent(weight)} would move some of "
             "them back to the champion: ramp to a larger share, or stop the experiment and start another"
         )
     champion = replace(experiment.champion, weight=1 - weight * len(challengers))
@@ -195,3 +195,8 @@ def check_weight(weight: float, challengers: int = 1) -> None:
             f"{challengers} challengers with a weight of {weight} each leave the champion no users: give a share "
             f"above 0 and below {1 / challengers:.3g}"
         )
+
+
+def in_percent(share: float) -> str:
+    """A share of users as it was given: 0.5 → `50%`, 0.005 → `0.5%`."""
+    return f"{100 * share:.3g}%"

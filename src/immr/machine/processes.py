@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 from urllib.request import ProxyHandler, build_opener
@@ -123,7 +124,8 @@ def _failure(process: subprocess.Popen[bytes], url: str, deadline: float) -> str
     """What kept a process from answering at its URL; empty once it answers."""
     opener = build_opener(ProxyHandler({}))  # no proxy between processes of one machine
     while process.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError), opener.open(url, timeout=2):  # HTTPError and URLError are OSErrors
+        # HTTPError and URLError are OSErrors
+        with suppress(OSError, HTTPException), opener.open(url, timeout=2):
             return ""
         time.sleep(0.2)
     if process.returncode is not None:

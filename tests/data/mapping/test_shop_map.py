@@ -81,6 +81,10 @@ def test_a_mapped_column_must_exist(tmp_path: Path, reason: str) -> None:
             "[items.columns]\nprice = { column = 'a', decimal = ',', unit = 'ms' }",
             "decimal and unit contradict",
         ),
+        (
+            "[items.columns]\nprice = { column = 'a', decimal = ',', prefix = '1' }",
+            "prefix is put before texts and pictures",
+        ),
     ],
 )
 def test_an_invalid_file_is_reported_in_one_sentence(tmp_path: Path, mapping: str, fault: str) -> None:

@@ -56,6 +56,8 @@ class ColumnRule:
             readings.append("format or zone")
         if len(readings) > 1:
             raise ValueError(f"{' and '.join(readings)} contradict each other")
+        if self.prefix and (readings not in ([], ["separator"]) or self.times != 1.0 or self.plus):
+            raise ValueError("prefix is put before texts and pictures: take it out, or write the rule as sql")
 
     @property
     def sources(self) -> tuple[str, ...]:
