@@ -55,7 +55,7 @@ def test_without_a_start_everything_is_read(settings: Settings) -> None:
 
 
 def test_missing_files_and_columns_are_named(settings: Settings, tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match=r"impressions in .* cannot be read"):
+    with pytest.raises(ExperimentError, match=r"no impressions in .* `immr events sink"):
         watching.read_out(connect(settings), tmp_path)
     (tmp_path / "impressions.parquet").write_text("no Parquet")
     with pytest.raises(ExperimentError, match="cannot be read"):

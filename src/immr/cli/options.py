@@ -14,8 +14,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from immr.experiment.changes import in_percent
-
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -138,6 +136,8 @@ def report(sentence: str, value: Any, as_json: bool) -> None:
 
 def describe(experiment: Experiment) -> str:
     """The name, the state, and each variant's version, share and address, for the console."""
+    from immr.experiment.changes import in_percent
+
     champion = experiment.champion
     held_out = (
         "" if experiment.holdout is None else f"; holdout {in_percent(experiment.holdout.share)} of all users"
@@ -155,6 +155,8 @@ def describe(experiment: Experiment) -> str:
 
 def _place(experiment: Experiment, side: Variant) -> str:
     """A variant's share of users and its address. After the test, its challengers may have been removed."""
+    from immr.experiment.changes import in_percent
+
     if side.ended:
         return " has left the test"
     if experiment.state == "stopped" and side != experiment.champion:
