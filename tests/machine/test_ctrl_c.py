@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -28,12 +30,36 @@ def interrupt() -> None:
 def test_a_library_that_raises_its_own_error_is_stopped_like_any_other(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """DuckDB raises RuntimeError("Query interrupted"), and `immr govern` ended with a traceback and exit code 1."""
-    with pytest.raises(SystemExit) as stopped, ends_on_ctrl_c():
+    """DuckDB raises RuntimeError("Query interrupted"), and `immr govern` ended with a traceback and exit code 1.
+
+    With several threads DuckDB 2.0 sometimes hangs when it is interrupted.
+    """
+    with (
+        duckdb.connect(config={"threads": 1}) as base,
+        pytest.raises(SystemExit) as stopped,
+        ends_on_ctrl_c(),
+    ):
         threading.Timer(0.2, interrupt).start()
-        duckdb.sql("SELECT sum(a.range * b.range) FROM range(1_000_000) a, range(100_000) b").fetchall()
+        base.sql("SELECT sum(a.range * b.range) FROM range(1_000_000) a, range(100_000) b").fetchall()
     assert stopped.value.code == 130
     assert capsys.readouterr().err == "stopped: run the same command again to continue\n"
+
+
+def test_a_library_that_never_returns_does_not_keep_the_process() -> None:
+    hanging = """
+import os, signal, time
+from immr.machine import ctrl_c
+signal.signal(signal.SIGINT, signal.default_int_handler)
+ctrl_c._PATIENCE_S = 0.2
+with ctrl_c.ends_on_ctrl_c("stopped"):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        time.sleep(60)
+"""
+    ended = subprocess.run([sys.executable, "-c", hanging], capture_output=True, text=True, timeout=50)
+    assert (ended.returncode, ended.stderr) == (130, "stopped\n")
 
 
 def test_a_server_also_ends_with_sigterm_and_its_own_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 INTERRUPTED = 130
+_PATIENCE_S = 30.0  # more than it takes to stop child processes
 
 
 @contextmanager
@@ -19,7 +22,9 @@ def ends_on_ctrl_c(
 ) -> Iterator[None]:
     """On Ctrl-C, leave the block with KeyboardInterrupt, then print the sentence on stderr and exit.
 
-    Some libraries turn the KeyboardInterrupt into an error of their own; DuckDB's is a RuntimeError.
+    Some libraries turn the KeyboardInterrupt into an error of their own; DuckDB's is a RuntimeError. Some never
+    return: DuckDB 2.0 sometimes waits for ever for tasks that have ended. A process that has not left the block half
+    a minute later therefore exits, unless it is a server.
 
     Args:
         sentence: What to print.
@@ -28,9 +33,17 @@ def ends_on_ctrl_c(
             SIGINT ignored.
     """
     stopped = False
+    left = threading.Event()
+
+    def exit_unless_left() -> None:
+        if not left.wait(_PATIENCE_S):
+            print(sentence, file=sys.stderr, flush=True)
+            os._exit(exit_code)
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopped
+        if not (stopped or is_server):
+            threading.Thread(target=exit_unless_left, daemon=True).start()
         stopped = True
         raise KeyboardInterrupt
 
@@ -48,5 +61,6 @@ def ends_on_ctrl_c(
         print(sentence, file=sys.stderr)
         sys.exit(exit_code)
     finally:
+        left.set()
         for each, handler in before.items():
             signal.signal(each, handler)
