@@ -65,10 +65,11 @@ def test_a_failed_run_names_the_step_and_the_error(run: PipelineRun, tmp_path: P
 def test_sigterm_stops_the_step_too(tmp_path: Path) -> None:
     """As Popen in `kfp.local` starts it: in the process group of the run, which only a terminal's Ctrl-C reaches."""
     script = (
-        "import subprocess, sys\n"
+        "import signal, subprocess, sys\n"
         "from pathlib import Path\n"
         "from immr.machine.ctrl_c import ends_on_ctrl_c\n"
         "from pipelines.this_machine import on_this_machine\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored below a script's background job
         "step = [sys.executable, '-c', 'import time; time.sleep(300)']\n"
         f"with ends_on_ctrl_c(), on_this_machine(Path({str(tmp_path)!r})), subprocess.Popen(step) as process:\n"
         "    print(process.pid, file=sys.stderr, flush=True)\n"
