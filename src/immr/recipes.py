@@ -62,7 +62,7 @@ def grocery() -> Recipe:
     return Recipe(
         name="grocery",
         model=ModelRecipe(fusion="image", plain_share=0.0, shared_projection=False),
-        train=TrainRecipe(fine_tune=FineTuneRecipe(epochs=16)),
+        train=TrainRecipe(picture_weight=0.25, fine_tune=FineTuneRecipe(epochs=16)),
     )
 
 

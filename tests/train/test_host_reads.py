@@ -37,7 +37,7 @@ KINDS = [
     {"negative_rate": 0.3, "classifier_optimizer": "sgd"},
     {"negative_rate": 0.3, "classifier_optimizer": "adamw", "conflict_cosine": 0.5},
     {"negative_rate": 0.3, "classifier_optimizer": "adagrad", "classifier_rows": "bfloat16"},
-    {"negative_rate": 0.3, "margin_kind": "arcface", "pair_weight": 0.5},
+    {"negative_rate": 0.3, "margin_kind": "arcface", "pair_weight": 0.5, "picture_weight": 0.5},
     {"class_weight": 0.0, "pair_weight": 1.0, "pair_photo_weight": 0.5, "pair_memory": 8},
 ]
 

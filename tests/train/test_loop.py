@@ -154,6 +154,33 @@ def test_other_losses_learn_too(arrays, tmp_path, changes):
     assert loss[-1] < loss[0]
 
 
+def test_catalogue_pictures_learn_to_find_their_items(arrays, tmp_path):
+    batch = arrays.documents.batch(torch.arange(5), torch.zeros(5).long())
+    similarity = []
+    for weight in (0.0, 1.0):
+        model = dataclasses.replace(MODEL, shared_projection=False)
+        trainer = Trainer(
+            arrays, model, dataclasses.replace(TRAIN, epochs=12, picture_weight=weight), World()
+        )
+        towers = trainer.run(Checkpoints(tmp_path / str(weight), "key", World()), tracker=None)
+        with torch.inference_mode():
+            similarity.append((towers.query(batch.pictures_BF) * towers.document(batch)).sum(1).mean().item())
+    assert similarity[1] > similarity[0] + 0.05
+
+
+def test_an_item_without_a_picture_has_no_part_in_the_loss_of_pictures(arrays):
+    rows = Rows(torch.tensor([0]), torch.tensor([0]), torch.tensor([4, 5]), torch.tensor([0, 0]))
+    recipe = dataclasses.replace(TRAIN, dropout=0.0, hide_modality=0.0, picture_weight=1.0)
+    found = []
+    for noise in (0.0, 1.0):
+        pictures_NVF = arrays.documents.pictures_NVF.clone()
+        pictures_NVF[5] += noise
+        documents = dataclasses.replace(arrays.documents, pictures_NVF=pictures_NVF)
+        trainer = Trainer(dataclasses.replace(arrays, documents=documents), MODEL, recipe, World())
+        found.append(trainer.losses(rows, 0).total.item())
+    assert found[0] == found[1]
+
+
 def test_unseen_classes_leave_no_trace_in_training(cache_dir, tmp_path):
     training_set = tiny_training_set.write(tmp_path, unseen=frozenset({1, 4}))
     arrays = training_arrays(training_set, MODEL, TRAIN.views, cache_dir, World())

@@ -128,16 +128,19 @@ class Trainer:
         rows = rows.to(self.world.device)
         query_BD = self.towers.query(inputs.photos_BF)
         document_BD = self.towers.document(inputs.documents)
-        labels_B = torch.cat(
-            [arrays.photo_classes_N[rows.photos_B], arrays.document_classes_M[rows.documents_B]]
-        )
-        loss_A = self._class_losses(torch.cat([query_BD, document_BD]), labels_B, step)
-        weights_A = self._weights(rows)
-        both_A2 = loss_A[:, None] * weights_A
-        query, document = both_A2.sum(0) / weights_A.sum(0).clamp_min(1e-12)
-        total, pair = recipe.class_weight * (query + document), loss_A.new_zeros(())
+        photo_classes_B = arrays.photo_classes_N[rows.photos_B]
+        document_classes_B = arrays.document_classes_M[rows.documents_B]
+        embeddings, labels = [query_BD, document_BD], [photo_classes_B, document_classes_B]
+        if recipe.picture_weight:
+            embeddings.append(self.towers.query(inputs.documents.pictures_BF))
+            labels.append(document_classes_B)
+        loss_A = self._class_losses(torch.cat(embeddings), torch.cat(labels), step)
+        weights_A3 = self._weights(rows, inputs.documents.has_picture_B)
+        query, document, picture = (loss_A[:, None] * weights_A3).sum(0) / weights_A3.sum(0).clamp_min(1e-12)
+        total = recipe.class_weight * (query + document + recipe.picture_weight * picture)
+        pair = loss_A.new_zeros(())
         if recipe.pair_weight:
-            pair = self._pair_loss(query_BD, document_BD, labels_B, step)
+            pair = self._pair_loss(query_BD, document_BD, photo_classes_B, document_classes_B, step)
             total = total + recipe.pair_weight * pair
         return Losses(query, document, pair, total, loss_A.detach())
 
@@ -209,15 +212,21 @@ class Trainer:
             return self.classifier(embeddings_BD, labels_B, step)
         return 0.0 * gather_rows(embeddings_BD, self.world).sum(1)
 
-    def _pair_loss(self, query_BD: Tensor, document_BD: Tensor, labels_B: Tensor, step: int) -> Tensor:
-        photos, recipe = len(query_BD), self.recipe
+    def _pair_loss(
+        self,
+        query_BD: Tensor,
+        document_BD: Tensor,
+        photo_classes_B: Tensor,
+        document_classes_B: Tensor,
+        step: int,
+    ) -> Tensor:
         return pair_loss(
             query_BD,
             document_BD,
-            labels_B[:photos],
-            labels_B[photos:],
+            photo_classes_B,
+            document_classes_B,
             self.world,
-            recipe.pair_photo_weight,
+            self.recipe.pair_photo_weight,
             self.memory if self.stage.is_warm(step) else None,
         )
 
@@ -225,13 +234,16 @@ class Trainer:
         size = self.recipe.pair_memory
         self.memory = DocumentMemory(size, self.model.dim, self.world.device) if size else None
 
-    def _weights(self, rows: Rows) -> Tensor:
-        """(A, 2): each example's weight in the query loss and in the document loss."""
+    def _weights(self, rows: Rows, has_picture_B: Tensor) -> Tensor:
+        """(A, 3): each example's weight in the loss of photos, of documents, and of pictures as photos."""
         photos, documents = len(rows.photos_B), len(rows.documents_B)
-        weights_B2 = torch.zeros(photos + documents, 2, device=self.world.device)
-        weights_B2[:photos, 0] = self.arrays.photo_weights_N[rows.photos_B]
-        weights_B2[photos:, 1] = 1.0
-        return gather_rows(weights_B2, self.world)
+        pictures = documents if self.recipe.picture_weight else 0
+        weights_B3 = torch.zeros(photos + documents + pictures, 3, device=self.world.device)
+        weights_B3[:photos, 0] = self.arrays.photo_weights_N[rows.photos_B]
+        weights_B3[photos : photos + documents, 1] = 1.0
+        if pictures:
+            weights_B3[photos + documents :, 2] = has_picture_B.float()
+        return gather_rows(weights_B3, self.world)
 
     def _read_losses(self) -> float:
         """Record the losses of the steps since the last read, and return the last one.
