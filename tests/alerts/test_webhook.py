@@ -160,7 +160,8 @@ def test_a_receiver_that_speaks_no_http_gets_the_alert_once_it_does(
             connection.recv(65_536)
             connection.sendall(b"220 mail.example ESMTP\r\n")
     opened._url = receiver.url
-    until(lambda: receiver.texts == ["*a*\nb"] and waiting(tmp_path) == 0)
+    until(lambda: waiting(tmp_path) == 0)
+    assert receiver.texts == ["*a*\nb"]
 
 
 def test_a_folder_that_cannot_be_read_for_a_while_ends_no_delivery(

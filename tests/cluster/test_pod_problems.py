@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -61,6 +62,12 @@ def test_an_event_about_a_running_pod_is_old() -> None:
     assert found.blocks and found.message == "no secret"
 
 
+@dataclass(frozen=True)
+class Times:
+    pending_grace_s: int = 45
+    node_grace_s: int = 45
+
+
 @pytest.mark.parametrize("reason", ["TrainJobResourcesCreationFailed", "JobCreationFailed"])
 def test_a_trainjob_without_pods_is_explained_by_trainer_and_jobset(reason: str) -> None:
     event = {"reason": reason, "message": "no matches for kind JobSet", "involvedObject": {"name": "immr-a"}}
@@ -72,7 +79,7 @@ def test_a_trainjob_without_pods_is_explained_by_trainer_and_jobset(reason: str)
 
 
 def test_a_problem_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    watch = ProblemWatch(grace_s=60)
+    watch = ProblemWatch(Times(pending_grace_s=60))
     with caplog.at_level(logging.WARNING):
         for message in ("back-off 10s", "back-off 20s"):
             assert watch.update([PodProblem("a", "ImagePullBackOff", message, True)]) is None
@@ -82,7 +89,7 @@ def test_a_problem_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_problem_that_went_away_starts_its_grace_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(pod_problems.time, "monotonic", lambda: now[0])
-    problem, watch = PodProblem("a", "Unschedulable", "", True), ProblemWatch(grace_s=45)
+    problem, watch = PodProblem("a", "FailedMount", "", True), ProblemWatch(Times())
     for at, found, blocking in (
         (0.0, [problem], None),
         (40.0, [], None),
@@ -94,12 +101,26 @@ def test_a_problem_that_went_away_starts_its_grace_again(monkeypatch: pytest.Mon
         assert watch.update(found) == blocking, at
 
 
+def test_a_pod_may_wait_longer_for_a_node_than_for_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(pod_problems.time, "monotonic", lambda: now[0])
+    watch = ProblemWatch(Times(pending_grace_s=45, node_grace_s=300))
+    no_node, no_image = (PodProblem("a", why, "", True, "X") for why in ("Unschedulable", "ErrImagePull"))
+    assert watch.update([no_node]) is None
+    now[0] = 299.0
+    assert watch.update([no_node, no_image]) is None
+    now[0] = 344.0
+    assert watch.update([no_image]) == no_image
+    assert watch.waited(no_image) == "waited 45 s, pending_grace_s in X"
+    assert watch.waited(no_node) == "waited 300 s, node_grace_s in X"
+
+
 def test_a_missing_pod_is_only_worth_a_warning_after_a_while(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(pod_problems.time, "monotonic", lambda: now[0])
-    problem, watch = PodProblem("of job", NOT_CREATED, "0 of 2 pods exist", True), ProblemWatch(grace_s=45)
+    problem, watch = PodProblem("of job", NOT_CREATED, "0 of 2 pods exist", True), ProblemWatch(Times())
     for at, warnings in ((0.0, 0), (0.2, 0), (9.0, 0), (10.0, 1), (20.0, 1)):
         now[0] = at
         watch.update([problem])

@@ -145,7 +145,7 @@ def eventually(question: Callable[[], object]) -> None:
 
 def training(place: Place, home: Path, run: str = "") -> tuple[KubeflowLauncher, TrainingJob]:
     (home / "job.json").write_text("{}")
-    shape = JobShape(pending_grace_s=3, run=run)
+    shape = JobShape(pending_grace_s=3, node_grace_s=3, run=run)
     launcher = KubeflowLauncher(place.steps, place.namespace, shape, home, {}, poll_s=1)
     return launcher, TrainingJob(NAME, home / "job.json", 1)
 

@@ -426,7 +426,7 @@ def test_a_blocked_pod_ends_the_wait_after_the_grace_period(
     fake.put("pods", fake.pod(0, **STUCK[reason]))
     start = time.monotonic()
     with pytest.raises(TrainingError, match=f"cannot start: pod {fake.pod_name(0)} is {reason}"):
-        launcher(fake, tmp_path, pending_grace_s=1).run(job)
+        launcher(fake, tmp_path, pending_grace_s=1, node_grace_s=1).run(job)
     assert 1 <= time.monotonic() - start < 5
     assert fake.count("delete", fake.plural) == 1
 
@@ -435,7 +435,9 @@ def test_a_pod_scheduled_within_the_grace_period_is_fine(
     fake: Cluster, job: TrainingJob, tmp_path: Path
 ) -> None:
     fake.put("pods", fake.pod(0, **STUCK["Unschedulable"]))
-    thread = threading.Thread(target=launcher(fake, tmp_path, pending_grace_s=60).run, args=(job,))
+    thread = threading.Thread(
+        target=launcher(fake, tmp_path, pending_grace_s=60, node_grace_s=60).run, args=(job,)
+    )
     thread.start()
     fake.wait_for(lambda: fake.count("watch", fake.plural) >= 1)
     fake.put("pods", fake.pod(0))

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +15,7 @@ _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunConta
 _NO_VOLUME = ("FailedMount", "FailedAttachVolume")
 CRASH_LOOP = "CrashLoopBackOff"
 NOT_CREATED = "NotCreated"
+_NO_NODE = "Unschedulable"
 RECONCILE_FAILED, INVALID_SPEC = "ReconcileFailed", "InvalidSpec"  # reasons in an InferenceService's status
 _NO_POD = ("FailedCreate", "FailedCreatePod")  # of a ReplicaSet or Job; of the training operator
 _NO_JOB = (  # of Kubeflow Trainer; of JobSet
@@ -25,7 +26,7 @@ _NO_JOB = (  # of Kubeflow Trainer; of JobSet
 _CREATED_WITHIN_S = 10.0  # operators take a moment, so a missing pod is worth a warning only after this
 _REMEDIES = {
     NOT_CREATED: "is the operator running, and does it watch this namespace?",
-    "Unschedulable": "add nodes, or request less (cpu, memory, gpus in {variable})",
+    _NO_NODE: "add nodes, or request less (cpu, memory, gpus in {variable})",
     "OOMKilled": "give it more memory (memory= in {variable})",
     CRASH_LOOP: "read its log: kubectl logs {pod} [--previous]",
     "Error": "read its log: kubectl logs {pod} [--previous]",
@@ -63,11 +64,23 @@ class PodProblem:
         return f"pod {self.pod} is {self.reason}{message}" + (f"; {remedy}" if remedy else "")
 
 
-class ProblemWatch:
-    """Warns of each problem once, and reports a blocking one that has lasted longer than a grace period."""
+class Patience(Protocol):
+    """The settings of how long problems may last."""
 
-    def __init__(self, grace_s: float) -> None:
-        self._grace_s = grace_s
+    @property
+    def pending_grace_s(self) -> int:
+        """Of all problems but one."""
+
+    @property
+    def node_grace_s(self) -> int:
+        """Of a pod that no node has room for: an autoscaler may add one."""
+
+
+class ProblemWatch:
+    """Warns of each problem once, and reports a blocking one that has lasted longer than it may."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
         self._since: dict[tuple[str, str], float] = {}
         self._warned: set[tuple[str, str]] = set()
         self.known: dict[tuple[str, str], PodProblem] = {}
@@ -82,12 +95,22 @@ class ProblemWatch:
             if problem.key not in self._warned and not early:
                 self._warned.add(problem.key)
                 log.warning("%s", problem)
-            if problem.blocks and now - since >= self._grace_s:
+            if problem.blocks and now - since >= self._grace(problem)[1]:
                 return problem
         for key in set(self.known) - {problem.key for problem in current}:
             if self.known[key].blocks:
                 del self.known[key], self._since[key]
         return None
+
+    def waited(self, problem: PodProblem) -> str:
+        """How long a problem may last, with the setting, for messages."""
+        setting, seconds = self._grace(problem)
+        return f"waited {seconds} s, {setting} in {problem.variable}"
+
+    def _grace(self, problem: PodProblem) -> tuple[str, int]:
+        if problem.reason == _NO_NODE:
+            return "node_grace_s", self._patience.node_grace_s
+        return "pending_grace_s", self._patience.pending_grace_s
 
 
 def problems(
@@ -131,8 +154,8 @@ def _of_pod(pod: Mapping[str, Any], variable: str, crash_loop_blocks: bool) -> I
     if status.get("phase") == "Failed" and status.get("reason"):  # Evicted, NodeLost, …
         yield PodProblem(name, status["reason"], status.get("message", ""), False, variable)
     for condition in status.get("conditions", []):
-        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            yield PodProblem(name, "Unschedulable", condition.get("message", ""), True, variable)
+        if condition["type"] == "PodScheduled" and condition.get("reason") == _NO_NODE:
+            yield PodProblem(name, _NO_NODE, condition.get("message", ""), True, variable)
     for container in status.get("initContainerStatuses", []) + status.get("containerStatuses", []):
         yield from _of_container(name, container, variable, crash_loop_blocks)
 

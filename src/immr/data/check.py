@@ -33,6 +33,7 @@ SAMPLE_ROWS = 100_000
 _PROPOSED_FROM = 2_000
 _FILES_NAMED = 3
 _PICTURES = 1_000  # whose files are looked for
+_KEYS = ("item_id", "query_id", "ts")  # of the sample, which tables share
 _SAME_TIME_H = 0.1
 
 
@@ -80,7 +81,8 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
     Returns:
         A report per table; an optional table that is missing has none.
     """
-    named, reports, tables = Shop.of(source), list[TableReport](), dict[str, ShopTable]()
+    named, reports = Shop.of(source), list[TableReport]()
+    keys: dict[str, pd.DataFrame] = {}
     shop = with_recognized_tables(named)
     for contract in [ITEMS] if shop.is_catalogue else CONTRACT:
         try:
@@ -92,14 +94,16 @@ def check(source: Shop | str | Path, rows: int = SAMPLE_ROWS) -> list[TableRepor
         if table:
             by_its_columns = table.mapping.source != named.mapping.table(contract.name).source
             also = files_like(shop, table.mapping.source) if by_its_columns else []
-            reports.append(_report(table, rows, shop.mapping.pictures.buckets, by_its_columns, also))
-            tables[contract.name] = table
+            report, keys[contract.name] = _report(
+                table, rows, shop.mapping.pictures.buckets, by_its_columns, also
+            )
+            reports.append(report)
     sampled = {report.name: report.sampled for report in reports if not report.error}
     unknown = shifted = ""
     if 0 < sampled.get("items", 0) < rows and sampled.get("impressions"):
-        unknown = _unknown_items(tables["items"], tables["impressions"], rows)
+        unknown = _unknown_items(keys["items"], keys["impressions"])
     if sampled.get("queries") and sampled.get("impressions"):
-        shifted = _shifted_times(tables["queries"], tables["impressions"], rows)
+        shifted = _shifted_times(keys["queries"], keys["impressions"])
     return [
         replace(report, unknown_items=unknown, shifted_times=shifted)
         if report.name == "impressions"
@@ -144,27 +148,30 @@ def _pictures(rules: PictureRules) -> list[str]:
 
 def _report(
     table: ShopTable, rows: int, buckets: Sequence[str], by_its_columns: bool, also: Sequence[str]
-) -> TableReport:
-    """`also`: files with the same columns, which the table may have been split into."""
-    report, left_out = _fit(table, rows, buckets), []
+) -> tuple[TableReport, pd.DataFrame]:
+    """With the sample's keys. `also`: files with the same columns, which the table may have been split into."""
+    (report, keys), left_out = _fit(table, rows, buckets), []
     if by_its_columns:
         found = f"no file has the name of this table; {table.mapping.source} has its columns: use a mapping"
         has, is_left = ("has", "is") if len(also) == 1 else ("have", "are")
         left_out = [f"{', '.join(also)} {has} the same columns, and {is_left} left out"] if also else []
         report = replace(report, error="; ".join([found, *left_out]))
     if report.fits or table.mapping.columns:
-        return report
+        return report, keys
     proposal = _proposed(table)
     if proposal and left_out:
         note = f'source: {left_out[0]}; "*.csv" is a source of several files'
         proposal = replace(proposal, notes=[note, *proposal.notes])
-    return replace(report, proposal=proposal)
+    return replace(report, proposal=proposal), keys
 
 
-def _fit(table: ShopTable, rows: int, buckets: Sequence[str]) -> TableReport:
+def _fit(table: ShopTable, rows: int, buckets: Sequence[str]) -> tuple[TableReport, pd.DataFrame]:
+    import pandas as pd
+
     contract = table.contract
     sampled = valid = 0
     counts, examples, pictures = Counter[str](), dict[str, str](), list[str]()
+    keys = [pd.DataFrame()]
     rules = rules_of(contract, datetime.now(UTC))
     try:
         first = table.parts[0]
@@ -180,13 +187,15 @@ def _fit(table: ShopTable, rows: int, buckets: Sequence[str]) -> TableReport:
                 examples.setdefault(reason, _example(chunk, table, row, reason))
             if "image" in read.frame and len(pictures) < _PICTURES:
                 pictures += read.frame["image"][reasons == ""].tolist()
+            keys.append(read.frame[[name for name in _KEYS if name in read.frame]])
     except ContractError as error:
-        return TableReport(contract.name, len(table.parts), error=str(error))
+        return TableReport(contract.name, len(table.parts), error=str(error)), pd.DataFrame()
     problems = tuple(Problem(reason, count, examples[reason]) for reason, count in counts.most_common())
     rule = table.mapping.columns.get("image")
     missing = _missing(pictures[:_PICTURES], buckets, rule.column if rule and rule.column else "image")
     ignored = _ignored(table, there)
-    return TableReport(contract.name, len(table.parts), sampled, valid, problems, ignored, missing)
+    report = TableReport(contract.name, len(table.parts), sampled, valid, problems, ignored, missing)
+    return report, pd.concat(keys)
 
 
 def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> str:
@@ -214,9 +223,10 @@ def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> st
     return f"{len(lost):,} of the first {len(here):,} pictures are missing, such as {lost[0]}{hint}"
 
 
-def _unknown_items(items: ShopTable, impressions: ShopTable, rows: int) -> str:
+def _unknown_items(items: pd.DataFrame, impressions: pd.DataFrame) -> str:
     """A sentence about impressions of items that are not in the catalogue; zeros at the start are easily lost."""
-    known, named = set(_ids(items, rows)), _ids(impressions, rows)
+    known = {str(item_id) for item_id in items["item_id"].dropna()}
+    named = [str(item_id) for item_id in impressions["item_id"].dropna()]
     if not (unknown := [item_id for item_id in named if item_id not in known]):
         return ""
     without_zeros = {item_id.lstrip("0") for item_id in known}
@@ -226,12 +236,11 @@ def _unknown_items(items: ShopTable, impressions: ShopTable, rows: int) -> str:
     return f"{rows_named}, such as {unknown[0]!r}{zeros}"
 
 
-def _shifted_times(queries: ShopTable, impressions: ShopTable, rows: int) -> str:
+def _shifted_times(queries: pd.DataFrame, impressions: pd.DataFrame) -> str:
     """A sentence if most impressions are as far from their searches as time zones are from each other."""
-    asked, shown = _times(queries, rows), _times(impressions, rows)
-    apart_h = (
-        shown - asked[~asked.index.duplicated()].reindex(shown.index)
-    ).dropna().dt.total_seconds() / 3600
+    asked, shown = (table.dropna().set_index("query_id")["ts"] for table in (queries, impressions))
+    apart = (shown - asked[~asked.index.duplicated()].reindex(shown.index)).dropna()
+    apart_h = apart.dt.total_seconds() / 3600
     if apart_h.empty or abs(shift_h := round(float(apart_h.median()) * 4) / 4) < 1:
         return ""
     share = float(((apart_h - shift_h).abs() < _SAME_TIME_H).mean())
@@ -242,27 +251,6 @@ def _shifted_times(queries: ShopTable, impressions: ShopTable, rows: int) -> str
         f"{share:.0%} of the rows are {abs(shift_h):g} hours {order} their searches: if one of the tables has local "
         'times, add its zone to the mapping, such as zone = "Europe/Berlin"'
     )
-
-
-def _times(table: ShopTable, rows: int) -> pd.Series[pd.Timestamp]:
-    """`ts` by query_id."""
-    import pandas as pd
-
-    frames = [
-        typed(chunk.mapped, table.contract, chunk.part.place, table.beside).frame
-        for chunk in _sample(table, rows)
-    ]
-    frame = pd.concat([frame[["query_id", "ts"]] for frame in frames]).dropna()
-    return frame.set_index("query_id")["ts"]
-
-
-def _ids(table: ShopTable, rows: int) -> list[str]:
-    """The item_id of each row that has one."""
-    frames = (
-        typed(chunk.mapped, table.contract, chunk.part.place, table.beside).frame
-        for chunk in _sample(table, rows)
-    )
-    return [str(item_id) for frame in frames for item_id in frame["item_id"].dropna()]
 
 
 def _proposed(table: ShopTable) -> Proposal | None:

@@ -202,10 +202,16 @@ def moments_of(counts: pa.Array, per_day: int) -> pa.Array:
 
 def json_list(text: str) -> list[Any] | None:
     """The list that a text is in JSON, as CSV and databases write lists; None if it is something else."""
-    if text.lstrip().startswith("["):
+    found = json_nested(text)
+    return found if isinstance(found, list) else None
+
+
+def json_nested(text: str) -> list[Any] | dict[str, Any] | None:
+    """The list or object that a text is in JSON; None if it is something else."""
+    if text.lstrip().startswith(("[", "{")):
         with suppress(ValueError, RecursionError):
-            found = json.loads(text)
-            return found if isinstance(found, list) else None
+            found: list[Any] | dict[str, Any] = json.loads(text)
+            return found
     return None
 
 

@@ -37,7 +37,8 @@ class ServingShape:
     cpu: str = "500m"
     memory: str = "1Gi"
     ready_timeout_s: int = 600
-    pending_grace_s: int = 45  # how long a pod may be unschedulable, crashing, or without image or volume
+    pending_grace_s: int = 45  # how long a pod may be crashing, or without image or volume
+    node_grace_s: int = 45  # how long it may wait for a node with room
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> ServingShape:

@@ -143,7 +143,7 @@ class KserveDeployer:
             DeployError: Its pods cannot start (detected within a minute), or it was not ready in time.
         """
         deadline = time.monotonic() + self._shape.ready_timeout_s
-        watch = ProblemWatch(self._shape.pending_grace_s)
+        watch = ProblemWatch(self._shape)
         while True:
             existing = self._waited.get(name)
             if existing is None:
@@ -156,8 +156,8 @@ class KserveDeployer:
             status = existing.get("status", {})
             if blocking := watch.update(_refusals(name, status) + self._problems(name, wanted)):
                 raise DeployError(
-                    f"{name} cannot start: {blocking} (waited {self._shape.pending_grace_s} s, "
-                    f"pending_grace_s in {_VARIABLE}). The previous version keeps its role."
+                    f"{name} cannot start: {blocking} ({watch.waited(blocking)}). The previous version keeps its "
+                    "role."
                 )
             if time.monotonic() > deadline:
                 reasons = _reasons(status, len(pods) - len(wanted))

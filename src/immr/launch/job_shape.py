@@ -33,7 +33,8 @@ class JobShape:
     backoff_limit: int = 2  # restarts of the whole job before it counts as failed
     active_deadline_s: int = 24 * 3600
     keep_finished_s: int = 3600  # the cluster deletes a finished job and its pods after this
-    pending_grace_s: int = 45  # how long a pod may be missing, unschedulable or without image or volume
+    pending_grace_s: int = 45  # how long a pod may be missing, or without image or volume
+    node_grace_s: int = 45  # how long it may wait for a node with room
     output_grace_s: int = 60  # how long a network file system may take to show what the pods wrote
 
     @classmethod

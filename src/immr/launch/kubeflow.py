@@ -143,7 +143,7 @@ class KubeflowLauncher:
 
     def _wait(self, job: TrainingJob) -> None:
         name, pod_log = job.name, PodLog(self._core, self._namespace, self._kind.container)
-        watch = ProblemWatch(self._shape.pending_grace_s)
+        watch = ProblemWatch(self._shape)
         patient = dataclasses.replace(self._jobs, patience_s=LONG_PATIENCE_S)  # survives an outage of the API
         while True:
             existing = patient.get(name)
@@ -166,10 +166,7 @@ class KubeflowLauncher:
                 raise TrainingError(message)
             if blocking := watch.update(current + self._missing(existing, pods)):
                 self._delete(name)
-                raise TrainingError(
-                    f"training {name} cannot start: {blocking} (waited {self._shape.pending_grace_s} s, "
-                    f"pending_grace_s in {_VARIABLE})"
-                )
+                raise TrainingError(f"training {name} cannot start: {blocking} ({watch.waited(blocking)})")
             self._watch(name, existing["metadata"]["resourceVersion"])
 
     def _missing(self, existing: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> list[PodProblem]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from immr.data.column_types import json_list
+from immr.data.column_types import json_list, json_nested
 
 _BY_DEFAULT = "|"
 _PICTURE = re.compile(r"(?i)\.(jpe?g|png|webp|gif|bmp|avif)\b")
@@ -45,30 +45,22 @@ def expression_for_objects(column: str, values: pa.Array) -> str:
     The values are objects or lists of objects, as they are or as JSON.
     """
     found = [
-        value if isinstance(value, list | dict) else _parsed(str(value))
+        value if isinstance(value, list | dict) else json_nested(str(value))
         for value in values.to_pylist()
         if value
     ]
-    objects = [each for value in found for each in (value if isinstance(value, list) else [value])]
-    if not objects or not all(isinstance(each, dict) for each in objects):
-        return ""
-    name = _name_of_pictures(objects)
-    quoted = '"' + column.replace('"', '""') + '"'
+    each_one = [each for value in found for each in (value if isinstance(value, list) else [value])]
+    objects = [each for each in each_one if isinstance(each, dict)]
+    name = _name_of_pictures(objects) if len(objects) == len(each_one) else ""
     if not name:
         return ""
+    quoted = '"' + column.replace('"', '""') + '"'
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         path = "$[*]" if any(isinstance(value, list) for value in found) else "$"
         return f"json_extract_string({quoted}, '{path}.{name}')"
     if pa.types.is_struct(values.type):
         return f'{quoted}."{name}"'
     return f'[each."{name}" FOR each IN {quoted}]'
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text) if text.lstrip().startswith(("[", "{")) else text
-    except ValueError:
-        return text
 
 
 def _name_of_pictures(objects: Sequence[dict[str, Any]]) -> str:
