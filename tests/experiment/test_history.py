@@ -29,4 +29,6 @@ def test_tests_are_read_newest_first_with_their_end(tmp_path: Path) -> None:
     assert oldest.outcome == "promoted, undone later"
     assert (oldest.shares, oldest.ended, oldest.ended_by) == ((0.1, 0.5), NOON + timedelta(hours=2), "ben")
     assert oldest.reason == "promoted."
-    assert len(oldest.events) == 5
+    assert len(oldest.events) == 5 and oldest.undone
+    append(file, event("a", "restored", 5))
+    assert (read(file)[1].outcome, read(file)[1].undone) == ("promoted, undone, then restored", False)

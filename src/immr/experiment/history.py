@@ -10,10 +10,13 @@ from typing import Any, Literal
 
 from immr.storage.json_lines import JsonLines
 
-Happening = Literal["started", "ramped", "ended", "stopped", "promoted", "kept", "rolled back", "undone"]
+Happening = Literal[
+    "started", "ramped", "ended", "stopped", "promoted", "kept", "rolled back", "undone", "restored"
+]
 """`ended`: one of several challengers has left the test. `kept`: the champion stays. `undone`: the promoted
-challenger was rolled back later, by hand."""
+challenger was rolled back later, by hand. `restored`: that rollback was rolled back, so it is champion again."""
 _ENDS = ("stopped", "promoted", "kept", "rolled back")
+_LATER: dict[Happening, str] = {"undone": ", undone later", "restored": ", undone, then restored"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class PastTest:
     numbers: Mapping[str, float]
     events: tuple[TestEvent, ...]
     winner: str = ""  # the promoted version
+    undone: bool = False  # whether its promotion was rolled back, and not restored since
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, apart from times."""
@@ -74,7 +78,7 @@ def _test(events: Sequence[TestEvent]) -> PastTest:
     first = events[0]
     # a verb that was interrupted is carried out again, and then noted twice
     end = next((event for event in events if event.what in _ENDS), None)
-    undone = any(event.what == "undone" for event in events)
+    since = next((event.what for event in reversed(events) if event.what in _LATER), None)
     return PastTest(
         name=first.test,
         champion=first.champion,
@@ -84,9 +88,10 @@ def _test(events: Sequence[TestEvent]) -> PastTest:
         started_by=first.by,
         ended=end.ts if end else None,
         ended_by=end.by if end else "",
-        outcome=(f"{end.what}, undone later" if undone else end.what) if end else "running",
+        outcome=(end.what + (_LATER[since] if since else "")) if end else "running",
         reason=end.reason if end else "",
         numbers=end.numbers if end else {},
         events=tuple(events),
         winner=end.challenger if end and end.what == "promoted" else "",
+        undone=since == "undone",
     )

@@ -62,6 +62,23 @@ def test_a_promoted_test_and_its_rollback(deployed: Settings, tmp_path: Path) ->
     assert f"\n{past.name}: The challenger is better: " in listed
 
 
+def test_a_second_rollback_restores_what_the_first_one_undid(deployed: Settings) -> None:
+    parts = connect(deployed)
+    running = start(parts)
+    shop(deployed, running, {"champion": 4, "challenger": 12}, users=800)
+    assert decide(parts, apply=True).decision.action == "promote"
+    outcomes = []
+    for _ in range(4):
+        roll_back(parts)
+        [past] = history.history(parts)
+        outcomes.append(past.outcome)
+    assert outcomes == ["promoted, undone later", "promoted, undone, then restored"] * 2
+    assert [event.what for event in past.events[-4:]] == ["undone", "restored"] * 2
+    kept = history.report(parts, past.name)
+    assert kept.count("<strong>Undone on") == kept.count("<strong>Restored on") == 2
+    assert kept.rindex("<strong>Undone on") < kept.rindex("<strong>Restored on") < kept.index("Promote.")
+
+
 def test_a_stopped_test_is_kept_apart_from_the_next_one(deployed: Settings, tmp_path: Path) -> None:
     parts = connect(deployed)
     first = start(parts)

@@ -11,7 +11,7 @@ import pytest
 from immr.experiment.history import TestEvent
 from immr.readout.decision import DecisionPolicy, decide
 from immr.readout.power import Plan
-from immr.readout.printed.report import mark_undone, progress, render
+from immr.readout.printed.report import mark_rollback, progress, render
 from immr.readout.readout import readout
 from immr.readout.segments import segments
 from tests.readout.test_segments import NOON, TEST, shop
@@ -37,11 +37,15 @@ def test_a_kept_report_is_marked_above_its_verdict_and_below_what_was_done() -> 
         NOON, "test", "undone", "<ann>", "immr-1", "immr-2", 0.0, "immr-2 & its text were wrong."
     )
     events = [TestEvent(NOON, "test", "promoted", "ann", "immr-1", "immr-2", 0.5)]
-    html = mark_undone(render(TEST, found, decide(found, DecisionPolicy()), (), events), undone)
-    places = [html.index(part) for part in ("immr-2 &amp; its text", "Promote.", "promoted: ", "undone: ")]
+    restored = TestEvent(NOON, "test", "restored", "ben", "immr-1", "immr-2", 1.0, "immr-2 is back.")
+    html = mark_rollback(render(TEST, found, decide(found, DecisionPolicy()), (), events), undone)
+    html = mark_rollback(html, restored)
+    parts = ("immr-2 &amp; its text", "Restored on ", "Promote.", "promoted: ", "undone: ", "restored: ")
+    places = [html.index(part) for part in parts]
     assert places == sorted(places)
-    assert html.index("undone: ") < html.rindex("</tbody>") < html.index("</main>")
-    assert html.count('<p class="verdict">') == 2 and "<ann>" not in html
+    assert html.index("0 %</td>", html.index("undone: ")) < html.index("100 %</td>", html.index("restored: "))
+    assert html.index("restored: ") < html.rindex("</tbody>") < html.index("</main>")
+    assert html.count('<p class="verdict">') == 3 and "<ann>" not in html
 
 
 def test_a_report_without_a_comparison_gives_the_reason() -> None:

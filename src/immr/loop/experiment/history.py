@@ -66,28 +66,33 @@ def note_end(parts: Parts, watched: Watched, what: Happening) -> None:
         log.warning("there is no report of %s: %s", watched.experiment.name, error)
 
 
-def note_undone(parts: Parts, model_version: str) -> None:
-    """Note that the promotion of a version was rolled back by hand, also in the test's kept report."""
-    for past in history(parts):
-        if past.winner == model_version and past.outcome == "promoted":
-            last = past.events[-1]
-            reason = f"{model_version} was rolled back by hand: all users get {last.champion} again."
-            event = TestEvent(
-                datetime.now(UTC), past.name, "undone", _who(), last.champion, model_version, 0.0, reason
-            )
-            append(parts.settings.history_file, event)
-            _mark_undone(kept_report(parts, past.name), event)
-            return
+def note_rollback(parts: Parts, bad: str, back: str) -> None:
+    """Note a rollback from one version to another at the tests that promoted them, also in their kept reports.
+
+    A second rollback undoes the first, and so restores the promotion that the first one undid.
+    """
+    reason = f"{bad} was rolled back by hand: all users get {back} again."
+    happened: tuple[tuple[Happening, str, bool], ...] = (("undone", bad, False), ("restored", back, True))
+    for what, winner, undone in happened:
+        past = next((each for each in history(parts) if each.winner == winner), None)
+        if past is None or past.undone is not undone:
+            continue
+        share = 1.0 if what == "restored" else 0.0
+        event = TestEvent(
+            datetime.now(UTC), past.name, what, _who(), past.events[-1].champion, winner, share, reason
+        )
+        append(parts.settings.history_file, event)
+        _mark_rollback(kept_report(parts, past.name), event)
 
 
-def _mark_undone(kept: Path, event: TestEvent) -> None:
-    from immr.readout.printed.report import mark_undone
+def _mark_rollback(kept: Path, event: TestEvent) -> None:
+    from immr.readout.printed.report import mark_rollback
 
     try:
         if kept.is_file():
-            write_atomically(kept, mark_undone(kept.read_text(encoding="utf-8"), event))
+            write_atomically(kept, mark_rollback(kept.read_text(encoding="utf-8"), event))
     except OSError as error:
-        log.warning("%s does not say that the promotion was undone: %s", kept, error)
+        log.warning("%s does not say that the promotion was %s: %s", kept, event.what, error)
 
 
 def report(parts: Parts, test: str = "", by: Sequence[str] = ()) -> str:

@@ -12,7 +12,7 @@ from immr.errors import ExperimentError, ImmrError
 from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, Experiment, load, save
 from immr.experiment.waiting import hold
-from immr.loop.experiment.history import note, note_undone
+from immr.loop.experiment.history import note, note_rollback
 from immr.loop.experiment.running import exclusive
 from immr.packaging import bento
 from immr.storage.atomic import write_atomically
@@ -68,8 +68,8 @@ def _switch_back(parts: Parts, experiment: Experiment) -> Experiment:
     save(back, parts.settings.experiment_file)
     if experiment.state == "running":
         note(parts, experiment, "rolled back", f"All users get {version} again, by hand.")
-    note_undone(parts, experiment.champion.model_version)
     bad = experiment.champion.model_version
+    note_rollback(parts, bad, version)
     parts.alerts.send(
         Alert(f"{bad} was rolled back by hand", f"All users get {version} again.", parts.settings.page_link)
     )

@@ -47,13 +47,14 @@ def render(
     )
 
 
-def mark_undone(page: str, event: TestEvent) -> str:
-    """A kept page of a test whose promotion was undone later: it says so above its verdict, and in its last table."""
+def mark_rollback(page: str, event: TestEvent) -> str:
+    """A kept page whose promotion was undone or restored later: it says so above its verdict and at its end."""
     when = f"{event.ts:%d %b %Y %H:%M}"
-    above = f'<p class="verdict"><strong>Undone on {when} UTC.</strong> {escape(event.reason)}</p>\n'
+    said = f"{event.what.capitalize()} on {when} UTC."
+    above = f'<p class="verdict"><strong>{said}</strong> {escape(event.reason)}</p>\n'
     row = (
         f'<tr><td>{when}</td><th scope="row">{event.what}: {escape(event.challenger)}</th><td>{escape(event.by)}</td>'
-        '<td class="n">0 %</td></tr>\n'
+        f'<td class="n">{100 * event.share:.3g} %</td></tr>\n'
     )
     return page.replace(_ABOVE_VERDICT, above + _ABOVE_VERDICT).replace(_LAST_ROW, row + _LAST_ROW)
 
