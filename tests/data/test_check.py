@@ -127,7 +127,9 @@ def test_pictures_without_a_file_are_mentioned(tmp_path: Path) -> None:
     changed(folder, "items", "image", pa.array([f"{tmp_path}/{images[0]}", images[1], images[2]]))
     found = report_of(folder, "items")
     assert found.missing_pictures == f"1 of the first 2 pictures are missing, such as {folder}/away.jpg"
-    assert found.fits
+    assert found.fits and not found.all_pictures_missing
+    changed(folder, "items", "image", pa.array(["away.jpg", "far.jpg", "gone.jpg"]))
+    assert report_of(folder, "items").all_pictures_missing
 
 
 def test_paths_that_windows_wrote_get_a_remedy_that_works(tmp_path: Path) -> None:

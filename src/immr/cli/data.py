@@ -74,10 +74,7 @@ def data_check(
     if wrote:
         note(wrote)
     if _is_catalogue_alone(reports):
-        used = propose if wrote.startswith("wrote") else mapping
-        by_map = f" --map {shlex.quote(str(used))}" if used else ""
-        command = f"immr start --items {shlex.quote(source)}{by_map}"
-        note(f"without photos and clicks, `{command}` makes the items searchable")
+        note(_next_step(source, propose if wrote.startswith("wrote") else mapping, reports))
     raise typer.Exit(0 if all(checked.fits for checked in reports) else 1)
 
 
@@ -86,6 +83,17 @@ def _is_catalogue_alone(reports: Sequence[TableReport]) -> bool:
     others = [checked for checked in reports if checked.name != "items"]
     fits = all(checked.fits for checked in reports if checked.name == "items")
     return fits and bool(others) and not any(checked.files for checked in others)
+
+
+def _next_step(source: str, mapping: Path | None, reports: Sequence[TableReport]) -> str:
+    if any(checked.all_pictures_missing for checked in reports):
+        return (
+            "a search needs pictures, and none of the items' pictures can be read: relative paths start at the "
+            "folder of the tables, or at `base` under [pictures] of a mapping"
+        )
+    by_map = f" --map {shlex.quote(str(mapping))}" if mapping else ""
+    command = f"immr start --items {shlex.quote(source)}{by_map}"
+    return f"without photos and clicks, `{command}` makes the items searchable"
 
 
 def _rows(reports: Sequence[TableReport]) -> Iterator[dict[str, object]]:

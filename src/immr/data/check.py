@@ -57,6 +57,7 @@ class TableReport:
     problems: tuple[Problem, ...] = ()
     ignored_columns: tuple[str, ...] = ()
     missing_pictures: str = ""  # a sentence, if files of the first pictures are missing
+    all_pictures_missing: bool = False  # whether not one of them can be read
     unknown_items: str = ""  # a sentence, if rows name items that the catalogue does not have
     shifted_times: str = ""  # a sentence, if rows are hours before or after their searches
     error: str = ""  # why the table cannot be read at all
@@ -192,14 +193,20 @@ def _fit(table: ShopTable, rows: int, buckets: Sequence[str]) -> tuple[TableRepo
         return TableReport(contract.name, len(table.parts), error=str(error)), pd.DataFrame()
     problems = tuple(Problem(reason, count, examples[reason]) for reason, count in counts.most_common())
     rule = table.mapping.columns.get("image")
-    missing = _missing(pictures[:_PICTURES], buckets, rule.column if rule and rule.column else "image")
-    ignored = _ignored(table, there)
-    report = TableReport(contract.name, len(table.parts), sampled, valid, problems, ignored, missing)
+    report = TableReport(
+        contract.name,
+        len(table.parts),
+        sampled,
+        valid,
+        problems,
+        _ignored(table, there),
+        *_missing(pictures[:_PICTURES], buckets, rule.column if rule and rule.column else "image"),
+    )
     return report, pd.concat(keys)
 
 
-def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> str:
-    """A sentence about pictures that cannot be read; those behind URLs and in buckets are not requested.
+def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> tuple[str, bool]:
+    """A sentence about pictures that cannot be read, and whether these are all; those behind URLs are not requested.
 
     Args:
         pictures: paths and URLs.
@@ -212,15 +219,17 @@ def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> st
         return (
             f"{len(far):,} of the first {len(pictures):,} pictures are neither files nor at http(s), such as "
             f"{far[0]}: copy them to a folder, map them to their http(s) URLs, or name their place at s3:// or "
-            "gs:// in pictures.buckets of the mapping"
+            "gs:// in pictures.buckets of the mapping",
+            len(far) == len(pictures),
         )
     here = [picture for picture in pictures if "://" not in picture]
     lost = [picture for picture in here if not Path(picture).is_file()]
     if not lost:
-        return ""
+        return "", False
     by_windows = f"; to read its \\ as /, map image = {{ sql = '''replace(\"{column}\", chr(92), '/')''' }}"
     hint = by_windows if "\\" in lost[0] else ""
-    return f"{len(lost):,} of the first {len(here):,} pictures are missing, such as {lost[0]}{hint}"
+    sentence = f"{len(lost):,} of the first {len(here):,} pictures are missing, such as {lost[0]}{hint}"
+    return sentence, len(lost) == len(pictures)
 
 
 def _unknown_items(items: pd.DataFrame, impressions: pd.DataFrame) -> str:
