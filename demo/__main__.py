@@ -115,7 +115,8 @@ def _start_without_clicks(story: Narration, parts: Parts, shop: Path) -> None:
 
 def _refresh(story: Narration, parts: Parts, shop: Path, recipe: str) -> None:
     with story.chapter("refresh", f"Pipeline run: {recipe} learns from the clicks") as chapter:
-        _run(parts, chapter, ["-m", "pipelines", "run", str(shop), "--recipe", recipe], f"pipeline-{recipe}")
+        command = ["-m", "pipelines", "run", str(shop), "--recipe", recipe]
+        _run(parts, chapter, command, f"refresh-{Path(recipe).stem}")
     for report in reversed(reports.published(parts.settings.home)[:2]):
         story.say(report["sentence"])
     if parts.registry.role("challenger") is None:

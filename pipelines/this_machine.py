@@ -38,7 +38,8 @@ def on_this_machine(home: Path) -> Iterator[None]:
     root, logs = home / "pipeline", home / "logs"
     use_this_machine(root)
     logs.mkdir(parents=True, exist_ok=True)
-    for old in sorted(logs.glob("pipeline-*.log"))[: 1 - _KEPT_RUNS]:
+    earlier = logs.glob("pipeline-[0-9]*.log")  # other logs may begin with "pipeline-", too
+    for old in sorted(earlier, key=lambda path: path.stat().st_mtime)[: 1 - _KEPT_RUNS]:
         old.unlink()
     file = logs / f"pipeline-{datetime.now():%Y%m%dT%H%M%S}-{os.getpid()}.log"
     print(f"all output: {file}", flush=True)
