@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from tests.support import s3_process
 
 STORE = f"s3://{s3_process.BUCKET}/bentos"
 TAG = "immr-search:immr-3"
+MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,26 @@ def test_a_copy_that_was_interrupted_is_made_again(bento_home: Path) -> None:
     fill(bento_home, {"src/version/query_encoder.onnx": "weights 2"})
     upload(bento_home, TAG, STORE)
     assert stored()["src/version/query_encoder.onnx"] == "weights 2"
+
+
+def test_large_files_are_not_held_in_memory(bento_home: Path) -> None:
+    """In a process of its own, because peaks are those of a whole process."""
+    for number in range(4):
+        with (bento_home / "bentos/immr-search/immr-3" / f"{number}.bin").open("wb") as file:
+            file.truncate(64 * MIB)
+    script = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "import pyarrow.fs\n"
+        "from immr.packaging.upload import upload\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "before = peak()\n"
+        "upload(Path(sys.argv[1]), sys.argv[2], sys.argv[3])\n"
+        "print(peak() - before)\n"
+    )
+    command = [sys.executable, "-c", script, bento_home, TAG, STORE]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 128 * MIB  # a multipart upload holds 10 MB a file
 
 
 def test_a_store_that_is_away_is_named(bento_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

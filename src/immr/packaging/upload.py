@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _LAST = "bento.yaml"  # its presence proves that all other files are there
 _UPLOADS_AT_ONCE = 8
+_PIECE_BYTES = 1 << 20
 _IMAGES = "oci://"
 STORES = ("s3://", "gs://", _IMAGES)
 
@@ -40,13 +42,11 @@ def upload(bento_home: Path, tag: str, store: str) -> str:
     """
     if store.startswith(_IMAGES):
         return _push(bento_home, tag, store)
-    import pyarrow.fs as fs
-
     name, _, version = tag.partition(":")
     folder = bento_home / "bentos" / name / version
     address = f"{store.rstrip('/')}/{name}/{version}"
     try:
-        filesystem, path = fs.FileSystem.from_uri(address)
+        filesystem, path = _opened(address)
         if _read(filesystem, f"{path}/{_LAST}") == (folder / _LAST).read_bytes():
             log.info("%s already holds %s", without_credentials(address), tag)
             return address
@@ -54,8 +54,9 @@ def upload(bento_home: Path, tag: str, store: str) -> str:
         filesystem.delete_dir_contents(path, missing_dir_ok=True)  # files of an earlier build
 
         def copy(file: Path) -> None:
-            with filesystem.open_output_stream(f"{path}/{file.relative_to(folder).as_posix()}") as there:
-                there.write(file.read_bytes())
+            place = f"{path}/{file.relative_to(folder).as_posix()}"
+            with file.open("rb") as content, filesystem.open_output_stream(place) as there:
+                shutil.copyfileobj(content, there, _PIECE_BYTES)
 
         with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
             list(pool.map(copy, files))
@@ -82,6 +83,17 @@ def _push(bento_home: Path, tag: str, store: str) -> str:
         ) from error
     log.info("pushed %s to %s" if pushed else "%s is already in %s", tag, store)
     return address
+
+
+def _opened(address: str) -> tuple[fs.FileSystem, str]:
+    """A store whose writes wait for the network: in the background, S3's would queue whole files in memory."""
+    import pyarrow.fs as fs
+
+    filesystem, path = fs.FileSystem.from_uri(address)
+    if isinstance(filesystem, fs.S3FileSystem):
+        _, (options,) = filesystem.__reduce__()  # a URI cannot set this option
+        filesystem = fs.S3FileSystem(**options | {"background_writes": False})
+    return filesystem, path
 
 
 def _read(filesystem: fs.FileSystem, path: str) -> Any:
