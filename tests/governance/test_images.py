@@ -1,10 +1,14 @@
+import tracemalloc
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from immr.data.pictures import further
 from immr.governance.governance_recipe import GovernanceRecipe
-from immr.governance.images import SCHEMA, inspect_all
+from immr.governance.images import SCHEMA, inspect_all, inspected
+from immr.governance.workspace import Workspace
 from tests.support.odd_pictures import usable_and_not
 
 RECIPE = GovernanceRecipe(min_image_side_px=32)
@@ -31,3 +35,56 @@ def test_the_table_keeps_the_given_order(pictures: dict[str, str], tmp_path: Pat
     table = pq.read_table(tmp_path / "images.parquet")
     assert table.schema.equals(SCHEMA)
     assert table["image"].to_pylist() == uris
+
+
+def test_refused_pictures_of_each_table_are_listed_in_order(
+    pictures: dict[str, str], duckdb_workspace: Workspace, tmp_path: Path
+) -> None:
+    names = {"items": ("small", "good", "cut"), "queries": ("good",), "judgements": ("missing", "cut")}
+    tables = {}
+    for table, images in names.items():
+        key = "item_id" if table == "items" else "query_id"
+        rows = [{key: f"{number}", "image": pictures[name]} for number, name in enumerate(images)]
+        pq.write_table(pa.Table.from_pylist(rows[::-1]), tmp_path / f"{table}.parquet")
+        tables[table] = duckdb_workspace.read(tmp_path / f"{table}.parquet")
+    (tmp_path / "rejected").mkdir()
+    inspected(duckdb_workspace, tables, tmp_path, RECIPE)
+    refused = pq.read_table(tmp_path / "rejected" / "images.parquet").to_pylist()
+    assert [(row["table"], row["id"]) for row in refused] == [
+        ("items", "0"),
+        ("items", "2"),
+        ("judgements", "0"),
+        ("judgements", "1"),
+    ]
+    assert refused[0] == {
+        "table": "items",
+        "id": "0",
+        "image": pictures["small"],
+        "reason": "image has a side below 32 px",
+        "detail": "16×16 px",
+    }
+
+
+def test_pictures_that_are_left_out_are_counted_but_not_kept(
+    pictures: dict[str, str],
+    duckdb_workspace: Workspace,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    items = 12_000
+    ids = [f"{number:05}" for number in range(items)]
+    gone = [further.packed([f"{tmp_path}/{'gone' * 20}/{number}.png"]) for number in ids]
+    columns = {"item_id": ids, "image": [pictures["good"]] * items, "images": gone}
+    pq.write_table(pa.table(columns), tmp_path / "items.parquet")
+    (tmp_path / "rejected").mkdir()
+    del gone, columns
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    seen = inspected(
+        duckdb_workspace, {"items": duckdb_workspace.read(tmp_path / "items.parquet")}, tmp_path, RECIPE
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "left out 12000 further pictures of items, such as " in caplog.text
+    assert duckdb_workspace.rows(seen["items"].filter(seen["items"].images.isnull())) == items
+    assert peak - before < 12_000_000  # 9.2 MB; with an inspection of each picture 15.5 MB

@@ -29,6 +29,7 @@ SCHEMA = pa.schema(
         "place": pa.string(),
     }
 )
+_REFUSED = pa.schema({name: pa.string() for name in ("table", "id", "image", "reason", "detail")})
 _CHUNK = 4096
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -100,24 +101,24 @@ def _with_further(
     some = items.filter(items.images.notnull()).select("item_id", "images")
     path = workspace.scratch / "further.parquet"
     schema = pa.schema({"of": pa.string(), "usable": pa.string()})
-    left_out: list[Inspection] = []
+    left_out, example = 0, ""
     with (
         pq.ParquetWriter(path, schema) as writer,
         ProgressBar("checking further pictures", 0, "pictures") as progress,
     ):
-        for batch in workspace.batches(some, ["item_id"]):
+        for batch in _slices(workspace.batches(some, ["item_id"])):
             uris = [further.unpack(text) for text in batch["images"].to_pylist()]
             distinct = dict.fromkeys(uri for each in uris for uri in each)
-            found = {each.image: each for each in _inspections(distinct, recipe, downloads, progress)}
-            left_out += [each for each in found.values() if each.reason]
-            usable = [[found[uri].place for uri in each if not found[uri].reason] for each in uris]
-            columns = {"of": batch["item_id"], "usable": [further.packed(each) for each in usable]}
-            writer.write_table(pa.table(columns, schema=schema))
+            places: dict[str, str] = {}
+            for found in _inspections(distinct, recipe, downloads, progress):
+                if not found.reason:
+                    places[found.image] = found.place
+                    continue
+                left_out, example = left_out + 1, example or f"{found.image} ({found.reason})"
+            usable = [further.packed([places[uri] for uri in each if uri in places]) for each in uris]
+            writer.write_table(pa.table({"of": batch["item_id"], "usable": usable}, schema=schema))
     if left_out:
-        one = left_out[0]
-        _log.warning(
-            "left out %d further pictures of items, such as %s (%s)", len(left_out), one.image, one.reason
-        )
+        _log.warning("left out %d further pictures of items, such as %s", left_out, example)
     usable = workspace.read(path)
     joined = items.left_join(usable, items.item_id == usable.of)
     return workspace.keep(joined.mutate(images=joined.usable).drop("of", "usable"))
@@ -125,13 +126,16 @@ def _with_further(
 
 def _write_refused(workspace: Workspace, tables: Mapping[str, Any], folder: Path) -> None:
     keys = {"items": "item_id", "queries": "query_id", "judgements": "query_id"}
-    refused = [
-        {"table": name, "id": row[keys[name]], **{key: row[key] for key in ("image", "reason", "detail")}}
-        for name, table in tables.items()
-        for row in workspace.fetch(table.filter(table.reason != ""), [keys[name]])
-    ]
-    if refused:
-        pq.write_table(pa.Table.from_pylist(refused), folder / "rejected" / "images.parquet")
+    path, rows = folder / "rejected" / "images.parquet", 0
+    with pq.ParquetWriter(path, _REFUSED) as writer:
+        for name, table in tables.items():
+            refused = table.filter(table.reason != "").rename(id=keys[name])
+            for batch in workspace.batches(refused.select(*_REFUSED.names[1:]), ["id"]):
+                named = pa.Table.from_batches([batch]).add_column(0, "table", pa.repeat(name, len(batch)))
+                writer.write_table(named.cast(_REFUSED))
+                rows += len(batch)
+    if not rows:
+        path.unlink()
 
 
 def _inspections(
@@ -144,6 +148,12 @@ def _inspections(
             for inspection in pool.map(inspect, chunk, repeat(min_side_px), map(fetched.get, chunk)):
                 progress.advance()
                 yield inspection
+
+
+def _slices(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for start in range(0, len(batch), _CHUNK):
+            yield batch.slice(start, _CHUNK)
 
 
 def _in_chunks(values: Iterable[_T]) -> Iterator[list[_T]]:

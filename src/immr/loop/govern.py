@@ -119,7 +119,9 @@ def misses_pictures(training_set: Path, pictures_dir: Path) -> bool:
         if folders - {str(pictures_dir)}:
             return True
     rejected = training_set / "rejected" / "images.parquet"
-    return rejected.is_file() and NOT_FETCHED in pq.read_table(rejected)["reason"].to_pylist()
+    if not rejected.is_file():
+        return False
+    return NOT_FETCHED in pq.read_table(rejected, columns=["reason"])["reason"].unique().to_pylist()
 
 
 def training_set_of(parts: Parts, version: ModelVersion) -> TrainingSet:
