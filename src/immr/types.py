@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Literal, TypeAlias
+from types import MappingProxyType
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -156,16 +157,18 @@ class Filters:
     conditions: tuple[Condition, ...] = ()  # all must hold
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A result of the index: an item, its cosine similarity, and its payload."""
+class Candidate(NamedTuple):
+    """A result of the index: an item, its cosine similarity, and its payload.
+
+    A tuple, because a search may create hundreds and a dataclass takes three times as long.
+    """
 
     item_id: str
     cosine: float
     title: str
     category: str
     image: str
-    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    attributes: Mapping[str, AttributeValue] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,7 +232,7 @@ def test_documents_are_found_by_id_first_and_then_read(collection, embeddings_ND
     assert [read[id].item_id for id in cosines] == [each.item_id for each in whole]
     assert [read[id].cosine for id in cosines] == pytest.approx([each.cosine for each in whole])
     ids = collection.matching_ids("oat", ROWS, filters)
-    read = collection.candidates(dict.fromkeys([*ids, str(uuid.uuid4())], 0.0))
+    read = collection.candidates(dict.fromkeys([*ids, uuid.uuid4().int], 0.0))
     assert {read[id].item_id for id in ids} == {"i3", "i8"} and len(read) == 2
     assert collection.matching_ids("?!", 5) == [] and collection.candidates({}) == {}
 

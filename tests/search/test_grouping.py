@@ -3,9 +3,9 @@ from immr.search.grouping import (
     fingerprint,
     first_of_each,
     group_of,
+    members_of,
     of_groups,
     with_members,
-    without_all_members,
 )
 from immr.types import Candidate, Condition, Filters, Hit
 
@@ -36,7 +36,9 @@ def test_members_are_looked_up_in_the_groups_of_the_hits() -> None:
 
 def test_a_hit_gets_the_other_members_of_its_group() -> None:
     found = [candidate(f"m{n}", model="m") for n in range(MEMBERS + 5)] + [candidate("b"), candidate("x")]
-    first, alone = with_members([hit("m3", model="m"), hit("b")], [], found, "model")
+    first, alone = with_members(
+        [hit("m3", model="m"), hit("b")], members_of(found, "model", is_all=True), "model"
+    )
     assert first.group == "m" and len(first.members) == MEMBERS
     assert [member.item_id for member in first.members[:4]] == ["m0", "m1", "m2", "m4"]
     assert (alone.group, alone.members) == (None, ())
@@ -54,11 +56,7 @@ def test_the_first_of_each_group_without_those_of_earlier_pages() -> None:
     assert [each.item_id for each in first_of_each(found, "model", earlier).values()] == ["a", "b", "e"]
 
 
-def test_only_members_that_were_not_seen_are_looked_up() -> None:
+def test_a_group_needs_no_search_if_no_further_member_could_be_shown() -> None:
     seen = [candidate(f"m{n}", model="m") for n in range(MEMBERS + 1)] + [candidate("n0", model="n")]
-    hits = [hit("m0", model="m"), hit("n0", model="n")]
-    assert without_all_members(hits, seen, "model") == hits[1:]
-    found = [candidate("n0", model="n"), candidate("n1", model="n")]
-    first, second = with_members(hits, seen, found, "model")
-    assert [member.item_id for member in first.members] == [f"m{n}" for n in range(1, MEMBERS + 1)]
-    assert [member.item_id for member in second.members] == ["n1"]
+    assert members_of(seen, "model", is_all=False) == {"m": seen[:-1]}
+    assert members_of(seen, "model", is_all=True) == {"m": seen[:-1], "n": seen[-1:]}

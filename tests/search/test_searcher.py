@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +15,28 @@ from PIL import Image
 
 from immr.errors import FeaturesUnavailableError, ImageError
 from immr.evaluation.matches.rule import MatchRule, PhotoDomain
+from immr.index.qdrant import QdrantIndex
 from immr.index.vector_index import EVERYTHING, Collection
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.model.text_query_encoder import TextQueryEncoder
+from immr.search.grouping import MEMBERS
 from immr.search.personal import Personal, personal_names
 from immr.search.ranker import Ranker
 from immr.search.ranking import RankingRecipe
-from immr.search.searcher import Searcher, Wanted
+from immr.search.searcher import Cursor, Searcher, Wanted
 from immr.search.signals import names
 from immr.search.trees import Tree, Trees
 from immr.settings import Settings
-from immr.types import Condition, Filters, FloatArray, ItemFeatures, Region, UserFeatures
+from immr.types import (
+    Condition,
+    Filters,
+    FloatArray,
+    Item,
+    ItemFeatures,
+    ModelVersion,
+    Region,
+    UserFeatures,
+)
 from immr.wiring import connect
 from tests.support import tiny_version
 
@@ -230,6 +244,33 @@ def test_a_grouped_search_reads_the_user_once(encoder: OnnxQueryEncoder, collect
         pages.append(searcher.page(pages[-1].embedding_D, Wanted(1), following, "ann"))
     learned = {page.hits[0].item_id: page.hits[0].score_parts["learned"] for page in pages}
     assert learned == {name: 3.0 * (name == "blue") for name in tiny_version.COLOURS}
+
+
+def test_members_are_the_most_similar_of_their_group_however_many_were_seen(
+    encoder: OnnxQueryEncoder, tmp_path: Path
+) -> None:
+    sizes = {"Tea": 6, "Tea/Green": 13, "Oil": 30}
+    categories = [category for category, size in sizes.items() for _ in range(size)]
+    items = [
+        Item(f"i{n}", "", "", category, "", 1.0, datetime(2026, 1, 1, tzinfo=UTC))
+        for n, category in enumerate(categories)
+    ]
+    rows_ND = np.random.default_rng(0).normal(size=(len(items), 8)).astype(np.float32)
+    rows_ND /= np.linalg.norm(rows_ND, axis=1, keepdims=True)
+    version = ModelVersion("shop", 1, "key", "run", 8, "prep", "manifest", "concept")
+    index = QdrantIndex(f"edge://{tmp_path}/index")
+    index.build(version, items, rows_ND)
+    with closing(index.open(version.id, version.dim, version.preprocessing_hash)) as collection:
+        for overfetch, query_D in product((1, 3, 5, 20), rows_ND[::6]):
+            searcher = Searcher(encoder, collection, None, RankingRecipe(), overfetch)
+            answer = searcher.page(query_D, Wanted(3, group_by="category"), Cursor())
+            ranked = collection.search(query_D, len(items))
+            assert {hit.group for hit in answer.hits} == set(sizes)
+            for hit in answer.hits:
+                others = [each for each in ranked if each.category == hit.group]
+                assert [each.item_id for each in (*others[:1], *hit.members)] == [
+                    each.item_id for each in others[: MEMBERS + 1]
+                ]
 
 
 def test_members_pass_the_filters(encoder: OnnxQueryEncoder, collection: Collection) -> None:

@@ -83,7 +83,7 @@ def verify(engine: Engine, content: str, documents: Documents) -> Binding:
 
 
 def _neighbours(
-    engine: Engine, row_of: dict[str, int], queries_QD: FloatArray, hnsw_ef: int
+    engine: Engine, row_of: dict[int, int], queries_QD: FloatArray, hnsw_ef: int
 ) -> list[list[int]]:
     """Row numbers of the 10 nearest points of each query."""
     return [

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 
@@ -29,13 +30,13 @@ class PointChange:
 
     Attributes:
         sequence: A larger number is later.
-        point: Its id.
+        point: Its id, see `immr.index.documents.point_id`; a UUID as text in the file.
         payload: Of a point to insert.
         embeddings: Of a point to insert: unit rows, one after the other if there are several.
     """
 
     sequence: int
-    point: str
+    point: int
     payload: Mapping[str, Any] | None = None
     embeddings: FloatArray | None = None
 
@@ -51,7 +52,7 @@ class ChangeJournal:
         rows = [
             (
                 change.sequence,
-                change.point,
+                str(UUID(int=change.point)),
                 json.dumps(change.payload) if change.payload is not None else None,
                 change.embeddings.astype("<f4").tobytes() if change.embeddings is not None else None,
             )
@@ -71,7 +72,7 @@ class ChangeJournal:
         return [
             PointChange(
                 number,
-                point,
+                UUID(point).int,
                 json.loads(payload) if payload is not None else None,
                 np.frombuffer(embedding, dtype="<f4") if embedding is not None else None,
             )

@@ -91,7 +91,7 @@ class QdrantCollection:
         points = self._nearest(embedding_D, k, filters, offset, with_payload=True)
         return [candidate(point.payload, point.score) for point in points]
 
-    def similar_ids(self, embedding_D: FloatArray, k: int, filters: Filters = EVERYTHING) -> dict[str, float]:
+    def similar_ids(self, embedding_D: FloatArray, k: int, filters: Filters = EVERYTHING) -> dict[int, float]:
         """See `Collection.similar_ids`.
 
         Raises:
@@ -129,7 +129,7 @@ class QdrantCollection:
         points.sort(key=lambda point: (-round(point.score, SCORE_DIGITS), point.payload["item_id"]))
         return [candidate(point.payload, 0.0) for point in points[:k]]
 
-    def matching_ids(self, text: str, k: int, filters: Filters = EVERYTHING) -> list[str]:
+    def matching_ids(self, text: str, k: int, filters: Filters = EVERYTHING) -> list[int]:
         """See `Collection.matching_ids`; equal matches in order of their ids.
 
         Raises:
@@ -140,7 +140,7 @@ class QdrantCollection:
         points.sort(key=lambda point: (-round(point.score, SCORE_DIGITS), point.id))
         return [point.id for point in points[:k]]
 
-    def candidates(self, cosines: Mapping[str, float]) -> dict[str, Candidate]:
+    def candidates(self, cosines: Mapping[int, float]) -> dict[int, Candidate]:
         """See `Collection.candidates`.
 
         Raises:

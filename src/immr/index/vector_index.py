@@ -74,13 +74,13 @@ class Collection(Protocol):
             IndexMismatchError: The collection was built by a release without words.
         """
 
-    def similar_ids(self, embedding_D: FloatArray, k: int, filters: Filters = EVERYTHING) -> dict[str, float]:
+    def similar_ids(self, embedding_D: FloatArray, k: int, filters: Filters = EVERYTHING) -> dict[int, float]:
         """As `search`, but only the documents' ids, best first, and their cosines; reading documents takes longer."""
 
-    def matching_ids(self, text: str, k: int, filters: Filters = EVERYTHING) -> list[str]:
+    def matching_ids(self, text: str, k: int, filters: Filters = EVERYTHING) -> list[int]:
         """As `search_words`, but only the documents' ids."""
 
-    def candidates(self, cosines: Mapping[str, float]) -> dict[str, Candidate]:
+    def candidates(self, cosines: Mapping[int, float]) -> dict[int, Candidate]:
         """The documents with these ids that still exist, with these cosines."""
 
     @property

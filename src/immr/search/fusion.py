@@ -21,7 +21,7 @@ _FUSED_CANDIDATES = 200  # of each ranking, so that a search with photo and word
 class Fused:
     """A document with its share of each ranking; the shares add up to 1 for the first of every ranking."""
 
-    id: str
+    id: int
     shares: Mapping[str, float]
 
     @property
@@ -59,8 +59,8 @@ def search_fused(
     Raises:
         IndexUnavailableError: the vector database does not answer.
     """
-    rankings: dict[str, list[str]] = {}
-    cosines: dict[str, float] = {}
+    rankings: dict[str, list[int]] = {}
+    cosines: dict[int, float] = {}
     if embedding_D is not None:
         cosines = collection.similar_ids(embedding_D, _FUSED_CANDIDATES, filters)
         rankings["embedding"] = list(cosines)
@@ -76,7 +76,7 @@ def search_fused(
 
 
 def fuse(
-    rankings: Mapping[str, Sequence[str]],
+    rankings: Mapping[str, Sequence[int]],
     weights: Mapping[str, float],
     start: int = 0,
     end: int | None = None,
@@ -97,7 +97,7 @@ def fuse(
         }
         for name, ranking in rankings.items()
     }
-    relevance: dict[str, float] = {}
+    relevance: dict[int, float] = {}
     for of_ranking in shares.values():
         for id, share in of_ranking.items():
             relevance[id] = relevance.get(id, 0.0) + share

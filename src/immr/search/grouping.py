@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from immr.types import Candidate, Condition, Filters, Hit
 
 MEMBERS = 10
 FINGERPRINT_BYTES = 6  # of up to a thousand groups of a search, two coincide once in 10⁸ searches
+
+Members = Mapping[str | None, Sequence[Candidate]]
+"""Items by their group."""
 
 
 def group_of(found: Candidate | Hit, group_by: str) -> str | None:
@@ -52,25 +54,28 @@ def of_groups(filters: Filters, group_by: str, hits: Sequence[Hit]) -> Filters |
     return replace(filters, conditions=(*filters.conditions, Condition(group_by, tuple(groups))))
 
 
-def without_all_members(hits: Sequence[Hit], seen: Sequence[Candidate], group_by: str) -> list[Hit]:
-    """The hits of whose group fewer than `MEMBERS` others are among the most similar items that a search has seen."""
-    counts = Counter(group_of(candidate, group_by) for candidate in seen)
-    return [hit for hit in hits if counts[group_of(hit, group_by)] <= MEMBERS]
+def members_of(found: Sequence[Candidate], group_by: str, is_all: bool) -> Members:
+    """The groups of the most similar items, each with all the members that a hit can show.
+
+    Args:
+        found: the most similar items, best first.
+        group_by: a keyword attribute or `category`.
+        is_all: whether no other item is in any of their groups; else only groups with enough members are returned.
+    """
+    groups: dict[str | None, list[Candidate]] = {}
+    for candidate in found:
+        groups.setdefault(group_of(candidate, group_by), []).append(candidate)
+    return groups if is_all else {group: some for group, some in groups.items() if len(some) > MEMBERS}
 
 
-def with_members(
-    hits: Sequence[Hit], seen: Sequence[Candidate], found: Sequence[Candidate], group_by: str
-) -> list[Hit]:
-    """The hits with up to `MEMBERS` other items of their groups, most similar first.
+def with_members(hits: Sequence[Hit], members: Members, group_by: str) -> list[Hit]:
+    """The hits with up to `MEMBERS` other items of their groups.
 
     Args:
         hits: one of each group.
-        seen: the most similar items, best first; may be cut off, even in the middle of a group.
-        found: members of those groups that have fewer than `MEMBERS` others in `seen`.
+        members: most similar first; may contain the hits.
         group_by: a keyword attribute or `category`.
     """
-    members = _by_group(found, group_by)
-    members |= {group: some for group, some in _by_group(seen, group_by).items() if len(some) > MEMBERS}
     grouped = []
     for hit in hits:
         group = group_of(hit, group_by)
@@ -79,10 +84,3 @@ def with_members(
             replace(hit, group=group, members=tuple(others[:MEMBERS] if group is not None else ()))
         )
     return grouped
-
-
-def _by_group(found: Sequence[Candidate], group_by: str) -> dict[str | None, list[Candidate]]:
-    groups: dict[str | None, list[Candidate]] = {}
-    for candidate in found:
-        groups.setdefault(group_of(candidate, group_by), []).append(candidate)
-    return groups

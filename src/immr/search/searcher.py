@@ -235,8 +235,9 @@ class Searcher:
             start += size
             if not block.has_more or start >= _GROUPED_CANDIDATES:
                 break
-        most_similar = cursor.start == 0 and not wanted.text
-        return self._with_members(answer, wanted, group_by, hits, seen if most_similar else []), following
+        most_similar = seen if cursor.start == 0 and not wanted.text else []
+        members = grouping.members_of(most_similar, group_by, is_all=not block.has_more)
+        return self._with_members(answer, wanted, group_by, hits, members), following
 
     def _block(self, answer: Answer, wanted: Wanted, start: int, size: int) -> _Block:
         shares = None
@@ -298,12 +299,11 @@ class Searcher:
         return self._collection.search(embedding_D, k, filters, offset)
 
     def _with_members(
-        self, answer: Answer, wanted: Wanted, group_by: str, hits: list[Hit], seen: list[Candidate]
+        self, answer: Answer, wanted: Wanted, group_by: str, hits: list[Hit], members: grouping.Members
     ) -> list[Hit]:
-        """The hits with the most similar members of their groups; those that were seen are not searched for again."""
-        rest = grouping.without_all_members(hits, seen, group_by)
+        """The hits with the most similar members of their groups; groups in `members` are not searched for again."""
+        rest = [hit for hit in hits if grouping.group_of(hit, group_by) not in members]
         filters = grouping.of_groups(wanted.filters, group_by, rest)
-        found: list[Candidate] = []
         if filters is not None:
             with timed(answer.stage_ms, "retrieve"):
                 most = min(grouping.MEMBERS * 2 * len(rest), _GROUPED_CANDIDATES)
@@ -311,7 +311,8 @@ class Searcher:
                     found = self._collection.search_words(wanted.text, most, filters)
                 else:
                     found = self._similar(answer.embedding_D, most, filters)
-        return grouping.with_members(hits, seen, found, group_by)
+            members = {**grouping.members_of(found, group_by, is_all=True), **members}
+        return grouping.with_members(hits, members, group_by)
 
 
 def _is_photo_search(answer: Answer, wanted: Wanted) -> bool:

@@ -26,5 +26,5 @@ def test_one_or_several_embeddings_alone_or_beside_words(vector: Any) -> None:
 
 @pytest.mark.parametrize(("most", "left"), [(1, 1), (2, 4), (3, 4), (4, 4), (5, 5), (9, 5)])
 def test_a_cut_keeps_points_that_score_the_same_as_the_last(most: int, left: int) -> None:
-    points = [Found(str(score), score, {}) for score in (3.0, 2.00001, 2.0, 1.99999, 1.0)]
+    points = [Found(round(score), score, {}) for score in (3.0, 2.00001, 2.0, 1.99999, 1.0)]
     assert best_with_ties(points, most) == points[:left]

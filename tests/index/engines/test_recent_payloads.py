@@ -14,7 +14,7 @@ from immr.index.engines.recent_payloads import RecentPayloads
 from immr.index.vector_index import EVERYTHING
 from immr.index.words import of_query
 
-IDS = [f"00000000-0000-0000-0000-00000000000{number}" for number in range(4)]
+IDS = list(range(4))
 ROWS_ND = np.eye(4, dtype=np.float32)
 
 
@@ -23,13 +23,13 @@ class Recorded:
 
     def __init__(self, engine: ClientEngine) -> None:
         self._engine = engine
-        self.read: list[str] = []
+        self.read: list[int] = []
         self.meanwhile = lambda: None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    def payloads(self, ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
         self.read += ids
         found = self._engine.payloads(ids)
         self.meanwhile()
@@ -49,7 +49,7 @@ def payload(title: str) -> dict[str, str]:
     return {"title": title, "category": "Fruit"}
 
 
-def titles(recent: RecentPayloads, ids: Sequence[str] = IDS) -> list[str]:
+def titles(recent: RecentPayloads, ids: Sequence[int] = IDS) -> list[str]:
     return [payload["title"] for payload in recent.payloads(ids).values()]
 
 

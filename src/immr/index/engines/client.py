@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from immr.errors import IndexUnavailableError
 from immr.index.documents import BUILT_IN, number_at, payload_key
@@ -80,31 +81,33 @@ class ClientEngine:
                 for name, kind in {**BUILT_IN, **attributes}.items():
                     self._client.create_payload_index(self._name, payload_key(name), kinds[kind])
 
-    def missing(self, ids: Sequence[str]) -> set[str]:
+    def missing(self, ids: Sequence[int]) -> set[int]:
         """See `Engine.missing`."""
         with self._exclusive():
-            found = self._client.retrieve(self._name, list(ids), with_payload=False)
-        return set(ids) - {str(point.id) for point in found}
+            found = self._client.retrieve(self._name, _texts_of(ids), with_payload=False)
+        return set(ids) - set(map(_id, found))
 
     def put(
-        self, ids: Sequence[str], embeddings: Sequence[FloatArray], payloads: Sequence[Mapping[str, Any]]
+        self, ids: Sequence[int], embeddings: Sequence[FloatArray], payloads: Sequence[Mapping[str, Any]]
     ) -> None:
         """See `Engine.put`."""
         from qdrant_client import models
 
         points = [
-            models.PointStruct(id=id, vector=self._vectors(rows_PD, payload), payload=dict(payload))
+            models.PointStruct(
+                id=str(UUID(int=id)), vector=self._vectors(rows_PD, payload), payload=dict(payload)
+            )
             for id, rows_PD, payload in zip(ids, embeddings, payloads, strict=True)
         ]
         with self._exclusive():
             self._client.upsert(self._name, points, wait=True)
 
-    def remove(self, ids: Sequence[str]) -> None:
+    def remove(self, ids: Sequence[int]) -> None:
         """See `Engine.remove`."""
         from qdrant_client import models
 
         with self._exclusive():
-            self._client.delete(self._name, models.PointIdsList(points=list(ids)), wait=True)
+            self._client.delete(self._name, models.PointIdsList(points=_texts_of(ids)), wait=True)
 
     def settle(self, timeout_s: float) -> None:
         """See `Engine.settle`.
@@ -159,7 +162,7 @@ class ClientEngine:
                 else models.SearchParams(hnsw_ef=hnsw_ef or None, exact=hnsw_ef == EXACT),
                 with_payload=with_payload,
             ).points
-        return [Found(str(point.id), point.score, point.payload or {}) for point in points]
+        return [Found(_id(point), point.score, point.payload or {}) for point in points]
 
     def matching(
         self, terms: Terms, limit: int, most: int, filters: Filters, with_payload: bool = True
@@ -174,9 +177,7 @@ class ClientEngine:
                 query_filter=_condition(filters),
                 with_payload=with_payload,
             ).points
-        return [
-            Found(str(point.id), point.score, point.payload or {}) for point in best_with_ties(points, most)
-        ]
+        return [Found(_id(point), point.score, point.payload or {}) for point in best_with_ties(points, most)]
 
     def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:
         """See `Engine.counts`."""
@@ -203,17 +204,17 @@ class ClientEngine:
             ends += [number_at(record.payload or {}, name) for record in records]
         return (ends[0], ends[1]) if ends else None
 
-    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    def payloads(self, ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
         """See `Engine.payloads`."""
         with self._exclusive():
-            points = self._client.retrieve(self._name, list(ids))
-        return {str(point.id): point.payload or {} for point in points}
+            points = self._client.retrieve(self._name, _texts_of(ids))
+        return {_id(point): point.payload or {} for point in points}
 
-    def embeddings(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+    def embeddings(self, ids: Sequence[int]) -> dict[int, FloatArray]:
         """See `Engine.embeddings`."""
         with self._exclusive():
-            points = self._client.retrieve(self._name, list(ids), with_payload=False, with_vectors=True)
-        return {str(point.id): rows_of(point.vector) for point in points}
+            points = self._client.retrieve(self._name, _texts_of(ids), with_payload=False, with_vectors=True)
+        return {_id(point): rows_of(point.vector) for point in points}
 
     def count(self) -> int:
         """See `Engine.count`."""
@@ -262,6 +263,14 @@ def open_local(folder: Path, release: Callable[[], None]) -> ClientEngine:
     return ClientEngine(client, folder.name, is_local=True, release=release)
 
 
+def _texts_of(ids: Sequence[int]) -> list[Any]:
+    return [str(UUID(int=id)) for id in ids]
+
+
+def _id(point: models.Record | models.ScoredPoint) -> int:
+    return UUID(str(point.id)).int
+
+
 def _sparse(terms: Terms) -> models.SparseVector:
     from qdrant_client import models
 
@@ -281,7 +290,7 @@ def _dialect() -> Dialect:
         condition=models.FieldCondition,
         any_of=lambda values: models.MatchAny(any=values),
         between=lambda low, high: models.Range(gte=low, lte=high),
-        has_id=lambda id: models.HasIdCondition(has_id=[id]),
+        has_id=lambda id: models.HasIdCondition(has_id=_texts_of([id])),
         all_of=lambda must, must_not: models.Filter(must=must or None, must_not=must_not or None),
         one_of=lambda conditions: models.Filter(should=conditions),
     )

@@ -18,7 +18,7 @@ class Dialect:
     condition: Callable[..., Any]  # key, and match or range
     any_of: Callable[[list[str]], Any]
     between: Callable[[float | None, float | None], Any]
-    has_id: Callable[[str], Any]
+    has_id: Callable[[int], Any]
     all_of: Callable[[list[Any], list[Any]], Any]  # what must and what must not hold
     one_of: Callable[[list[Any]], Any]
 

@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from immr.index.documents import BUILT_IN, number_at, payload_key
 from immr.index.engines.conditions import Dialect, translate
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import qdrant_edge
 
 _CONFIG = "edge_config.json"
+_ID = attrgetter("id.int")
 _M = 16
 _EF_CONSTRUCT = 128
 OVERSAMPLING = 2.0
@@ -90,25 +93,25 @@ class EdgeEngine:
         for name, kind in {**BUILT_IN, **attributes}.items():
             self._update(edge.UpdateOperation.create_field_index(payload_key(name), kinds[kind]))
 
-    def missing(self, ids: Sequence[str]) -> set[str]:
+    def missing(self, ids: Sequence[int]) -> set[int]:
         """See `Engine.missing`."""
         with _translate_errors():
-            found = self._open().retrieve(list(ids), with_payload=False, with_vector=False)
-        return set(ids) - {str(record.id) for record in found}
+            found = self._open().retrieve(_uuids(ids), with_payload=False, with_vector=False)
+        return set(ids) - set(map(_ID, found))
 
     def put(
-        self, ids: Sequence[str], embeddings: Sequence[FloatArray], payloads: Sequence[Mapping[str, Any]]
+        self, ids: Sequence[int], embeddings: Sequence[FloatArray], payloads: Sequence[Mapping[str, Any]]
     ) -> None:
         """See `Engine.put`; points are durable because the shard has a write-ahead log."""
         points = [
-            self._edge.Point(id, self._vectors(rows_PD, payload), dict(payload))
+            self._edge.Point(UUID(int=id), self._vectors(rows_PD, payload), dict(payload))
             for id, rows_PD, payload in zip(ids, embeddings, payloads, strict=True)
         ]
         self._update(self._edge.UpdateOperation.upsert_points(points))
 
-    def remove(self, ids: Sequence[str]) -> None:
+    def remove(self, ids: Sequence[int]) -> None:
         """See `Engine.remove`."""
-        self._update(self._edge.UpdateOperation.delete_points(list(ids)))
+        self._update(self._edge.UpdateOperation.delete_points(_uuids(ids)))
 
     def settle(self, timeout_s: float) -> None:
         """See `Engine.settle`; the optimizers run in this thread, so `timeout_s` does not apply."""
@@ -144,7 +147,7 @@ class EdgeEngine:
         )
         with _translate_errors():
             points = self._open().query(request)
-        return [Found(str(point.id), point.score, point.payload or {}) for point in points]
+        return [Found(_ID(point), point.score, point.payload or {}) for point in points]
 
     def matching(
         self, terms: Terms, limit: int, most: int, filters: Filters, with_payload: bool = True
@@ -161,7 +164,7 @@ class EdgeEngine:
         )
         with _translate_errors():
             points = best_with_ties(self._open().query(request), most)
-        return [Found(str(point.id), point.score, point.payload or {}) for point in points]
+        return [Found(_ID(point), point.score, point.payload or {}) for point in points]
 
     def counts(self, name: str, filters: Filters, limit: int) -> dict[str, int]:
         """See `Engine.counts`."""
@@ -185,17 +188,17 @@ class EdgeEngine:
             ends += [number_at(record.payload or {}, name) for record in records]
         return (ends[0], ends[1]) if ends else None
 
-    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    def payloads(self, ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
         """See `Engine.payloads`."""
         with _translate_errors():
-            records = self._open().retrieve(list(ids), with_payload=True, with_vector=False)
-        return {str(record.id): record.payload or {} for record in records}
+            records = self._open().retrieve(_uuids(ids), with_payload=True, with_vector=False)
+        return {_ID(record): record.payload or {} for record in records}
 
-    def embeddings(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+    def embeddings(self, ids: Sequence[int]) -> dict[int, FloatArray]:
         """See `Engine.embeddings`."""
         with _translate_errors():
-            records = self._open().retrieve(list(ids), with_payload=False, with_vector=True)
-        return {str(record.id): rows_of(record.vector) for record in records}
+            records = self._open().retrieve(_uuids(ids), with_payload=False, with_vector=True)
+        return {_ID(record): rows_of(record.vector) for record in records}
 
     def count(self) -> int:
         """See `Engine.count`."""
@@ -258,10 +261,14 @@ class EdgeEngine:
             condition=edge.FieldCondition,
             any_of=edge.MatchAny,
             between=lambda low, high: edge.RangeFloat(gte=low, lte=high),
-            has_id=lambda id: edge.HasIdCondition({id}),
+            has_id=lambda id: edge.HasIdCondition({UUID(int=id)}),
             all_of=lambda must, must_not: edge.Filter(must=must, must_not=must_not),
             one_of=lambda conditions: edge.Filter(should=conditions),
         )
+
+
+def _uuids(ids: Sequence[int]) -> list[Any]:
+    return [UUID(int=id) for id in ids]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ SCORE_DIGITS = 4
 class Found(NamedTuple):
     """A point that a search returned."""
 
-    id: str
+    id: int  # see `immr.index.documents.point_id`
     score: float
     payload: Mapping[str, Any]
 
@@ -53,7 +53,7 @@ def rows_of(vector: Any) -> FloatArray:
 
 
 class Engine(Protocol):
-    """One open content; thread safe. Shapes: N points, D dimensions."""
+    """One open content; thread safe. Ids of points are the 128 bits of UUIDs. Shapes: N points, D dimensions."""
 
     def create(
         self, dim: int, attributes: Mapping[str, AttributeKind], several_pictures: bool = False
@@ -63,18 +63,18 @@ class Engine(Protocol):
         With `several_pictures`, points have one or more embeddings, and the most similar one counts (MaxSim).
         """
 
-    def missing(self, ids: Sequence[str]) -> set[str]:
+    def missing(self, ids: Sequence[int]) -> set[int]:
         """The ids that have no point."""
 
     def put(
-        self, ids: Sequence[str], embeddings: Sequence[FloatArray], payloads: Sequence[Mapping[str, Any]]
+        self, ids: Sequence[int], embeddings: Sequence[FloatArray], payloads: Sequence[Mapping[str, Any]]
     ) -> None:
         """Insert or replace points, with the words of their payloads; they are durable when this returns.
 
         Each point has (pictures, D) unit rows. A content without `several_pictures` keeps the first.
         """
 
-    def remove(self, ids: Sequence[str]) -> None:
+    def remove(self, ids: Sequence[int]) -> None:
         """Delete points; unknown ids are ignored."""
 
     def settle(self, timeout_s: float) -> None:
@@ -108,10 +108,10 @@ class Engine(Protocol):
     def ends(self, name: str, filters: Filters) -> tuple[float, float] | None:
         """The smallest and largest value of a number attribute among points that pass, or None."""
 
-    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    def payloads(self, ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
         """The payloads of those points that exist, by id."""
 
-    def embeddings(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+    def embeddings(self, ids: Sequence[int]) -> dict[int, FloatArray]:
         """(pictures, D) unit rows of those points that exist, by id; the main picture comes first."""
 
     def count(self) -> int:

@@ -21,8 +21,8 @@ class RecentPayloads:
         """Payloads are kept in two halves; when the younger one is full, it replaces the older one."""
         self._engine = engine
         self._half = max(1, most // 2)
-        self._younger: dict[str, Mapping[str, Any]] = {}
-        self._older: dict[str, Mapping[str, Any]] = {}
+        self._younger: dict[int, Mapping[str, Any]] = {}
+        self._older: dict[int, Mapping[str, Any]] = {}
         self._changes = 0
         self._lock = threading.Lock()
 
@@ -32,12 +32,12 @@ class RecentPayloads:
         """See `Engine.create`."""
         self._engine.create(dim, attributes, several_pictures)
 
-    def missing(self, ids: Sequence[str]) -> set[str]:
+    def missing(self, ids: Sequence[int]) -> set[int]:
         """See `Engine.missing`."""
         return self._engine.missing(ids)
 
     def put(
-        self, ids: Sequence[str], embeddings: Sequence[FloatArray], payloads: Sequence[Mapping[str, Any]]
+        self, ids: Sequence[int], embeddings: Sequence[FloatArray], payloads: Sequence[Mapping[str, Any]]
     ) -> None:
         """See `Engine.put`."""
         try:
@@ -45,7 +45,7 @@ class RecentPayloads:
         finally:
             self._forget(ids)
 
-    def remove(self, ids: Sequence[str]) -> None:
+    def remove(self, ids: Sequence[int]) -> None:
         """See `Engine.remove`."""
         try:
             self._engine.remove(ids)
@@ -84,10 +84,10 @@ class RecentPayloads:
         """See `Engine.ends`."""
         return self._engine.ends(name, filters)
 
-    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    def payloads(self, ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
         """See `Engine.payloads`."""
         younger, older = self._younger, self._older
-        known: dict[str, Mapping[str, Any]] = {}
+        known: dict[int, Mapping[str, Any]] = {}
         absent = []
         for id in ids:
             payload = younger.get(id) or older.get(id)
@@ -102,7 +102,7 @@ class RecentPayloads:
             known |= read
         return known
 
-    def embeddings(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+    def embeddings(self, ids: Sequence[int]) -> dict[int, FloatArray]:
         """See `Engine.embeddings`."""
         return self._engine.embeddings(ids)
 
@@ -120,7 +120,7 @@ class RecentPayloads:
         payloads = self.payloads([point.id for point in found])
         return [Found(point.id, point.score, payloads[point.id]) for point in found if point.id in payloads]
 
-    def _keep(self, read: Mapping[str, Mapping[str, Any]], changes: int) -> None:
+    def _keep(self, read: Mapping[int, Mapping[str, Any]], changes: int) -> None:
         """Unless points changed since `changes`, because what was read may be from before."""
         with self._lock:
             if changes != self._changes:
@@ -129,7 +129,7 @@ class RecentPayloads:
             if len(self._younger) >= self._half:
                 self._older, self._younger = self._younger, {}
 
-    def _forget(self, ids: Sequence[str]) -> None:
+    def _forget(self, ids: Sequence[int]) -> None:
         with self._lock:
             self._changes += 1
             for id in ids:
