@@ -63,6 +63,7 @@ TESTED_AS_A_WHOLE = (
     "tests/serving/scenarios/",  # several processes, some of which fail
     "tests/cli/",
     "tests/train/test_host_reads.py",  # of a whole step
+    "tests/train/test_on_a_gpu.py",  # the same
     "tests/test_architecture.py",
     "tests/test_docs.py",
     "tests/test_scheduling.py",  # how the tests themselves are distributed

@@ -9,75 +9,27 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
-from immr.model.encoders.by_name import image_encoder_spec, text_encoder_spec
-from immr.model.features.document_features import DocumentArrays
-from immr.model.features.image_features import image_hashes
-from immr.model.features.text_features import Tokens
-from immr.model.towers import Towers
 from immr.train.checkpoint import Checkpoints
 from immr.train.classifier.shard import Shard
 from immr.train.classifier.sharded import make_classifier
 from immr.train.fine_tune_recipe import FineTuneRecipe
 from immr.train.inputs.features import TrainingArrays
-from immr.train.inputs.sources import FrozenInputs
 from immr.train.loop import Trainer
 from immr.train.stages import fine_tuning
 from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 from tests.support.host_reads import counted
+from tests.support.random_arrays import KINDS, move_to, random_arrays
 from tests.support.tiny_training_set import MODEL, TRAIN
 
 META = World(device="meta")
-KINDS = [
-    {"negative_rate": 1.0, "classifier_optimizer": "sgd"},
-    {"negative_rate": 1.0, "classifier_optimizer": "adamw"},
-    {"negative_rate": 1.0, "classifier_optimizer": "adagrad"},
-    {"negative_rate": 0.3, "classifier_optimizer": "sgd"},
-    {"negative_rate": 0.3, "classifier_optimizer": "adamw", "conflict_cosine": 0.5},
-    {"negative_rate": 0.3, "classifier_optimizer": "adagrad", "classifier_rows": "bfloat16"},
-    {"negative_rate": 0.3, "margin_kind": "arcface", "pair_weight": 0.5, "picture_weight": 0.5},
-    {"class_weight": 0.0, "pair_weight": 1.0, "pair_photo_weight": 0.5, "pair_memory": 8},
-]
 
 
 @pytest.fixture(scope="module")
 def arrays(tmp_path_factory: pytest.TempPathFactory) -> TrainingArrays:
-    """Random features of six classes, each with six photos and a document."""
     torch.set_num_threads(1)
-    folder, generator = tmp_path_factory.mktemp("pictures"), torch.Generator().manual_seed(0)
-
-    def pictures(count: int, kind: str) -> list[str]:
-        paths = [folder / f"{kind}-{number}.png" for number in range(count)]
-        for number, path in enumerate(paths):
-            Image.new("RGB", (48, 56), (10 * number % 256, 90, 200)).save(path)
-        return [str(path) for path in paths]
-
-    image, text = image_encoder_spec(MODEL.image_encoder), text_encoder_spec(MODEL.text_encoder)
-    photos, documents = pictures(36, "photo"), pictures(6, "document")
-    return TrainingArrays(
-        query_ids=[f"q{number}" for number in range(36)],
-        photo_images=photos,
-        photos_NVF=torch.randn(36, TRAIN.views, image.dim, generator=generator).half(),
-        photo_classes_N=torch.arange(36) % 6,
-        photo_weights_N=torch.rand(36, generator=generator),
-        documents=DocumentArrays(
-            pictures_NVF=torch.randn(6, TRAIN.views, image.dim, generator=generator).half(),
-            patches_NVPF=None,
-            has_picture_N=torch.arange(6) < 6,
-            tokens=Tokens(
-                torch.randn(24, text.dim, generator=generator).half(),
-                torch.arange(0, 24, 4),
-                torch.full((6,), 4),
-                longest=4,
-            ),
-        ),
-        document_classes_M=torch.arange(6),
-        document_images=documents,
-        picture_hashes=image_hashes([*photos, *documents]),
-        class_count=6,
-    )
+    return random_arrays(tmp_path_factory.mktemp("pictures"))
 
 
 def _steps(trainer: Trainer):
@@ -151,7 +103,7 @@ def test_a_step_runs_on_a_device_without_values(arrays, changes):
     recipe = dataclasses.replace(TRAIN, **changes)
     trainer = Trainer(arrays, MODEL, recipe, World())
     steps = _steps(trainer)
-    _move_to_meta(trainer)
+    move_to(trainer, META)
     for step, rows in steps:
         losses = trainer._step(rows, step)
         assert losses.means_3.device.type == "meta"
@@ -167,18 +119,3 @@ def test_a_classifier_is_made_and_settled_on_a_device_without_values(optimizer, 
     classifier.update(0.1)
     assert classifier.state_dict()["rows"].device.type == "meta"
     assert embeddings_BD.grad is not None and embeddings_BD.grad.device.type == "meta"
-
-
-def _move_to_meta(trainer: Trainer) -> None:
-    """Move it as if `Trainer` had been created there, without the statistics, which need values."""
-    trainer.world, trainer.arrays = META, trainer.arrays.to("meta")
-    trainer.towers = Towers(MODEL, trainer.recipe.dropout, trainer.recipe.hide_modality).to("meta").train()
-    trainer.stage = dataclasses.replace(
-        trainer.stage,
-        network=trainer.towers,
-        inputs=FrozenInputs(trainer.arrays),
-        optimizer=torch.optim.AdamW(trainer.towers.parameters()),
-    )
-    shard = Shard(trainer.arrays.class_count, MODEL.dim, META, trainer.recipe.seed)
-    trainer.classifier = make_classifier(trainer.recipe, shard)
-    trainer._forget()

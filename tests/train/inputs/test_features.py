@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from immr.errors import ImageError
+from immr.train.inputs import features
 from immr.train.inputs.features import TrainingArrays, training_arrays
 from immr.train.world import World
 from tests.support import tiny_training_set
@@ -25,6 +26,14 @@ def test_pictures_whose_features_are_known_are_not_read_again(training_set, cach
     torch.testing.assert_close(again.photos_NVF, first.photos_NVF, rtol=0, atol=0)
     torch.testing.assert_close(again.documents.pictures_NVF, first.documents.pictures_NVF, rtol=0, atol=0)
     assert again.documents.has_picture_N.tolist() == [True] * 5 + [False]
+
+
+def test_on_a_gpu_the_encoder_is_not_exported_before_training(training_set, cache_dir, monkeypatch):
+    exported = []
+    monkeypatch.setattr(features, "encoder_graph", lambda *_: exported.append(1))
+    for device in ("cpu", "cuda:0"):
+        training_arrays(training_set, MODEL, 1, cache_dir, World(device=device))
+    assert exported == [1]
 
 
 def test_a_training_set_of_an_older_release_gives_the_same(training_set, cache_dir):
