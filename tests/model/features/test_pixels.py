@@ -3,8 +3,10 @@ import pytest
 from PIL import Image
 
 from immr.errors import ImageError
+from immr.model.features import pixels
 from immr.model.features.image_features import Share, image_hashes
 from immr.model.features.pixels import PixelCache
+from immr.storage.array_store import ArrayStore
 
 
 @pytest.fixture
@@ -27,14 +29,25 @@ def test_pictures_are_read_back_with_their_short_side(hashes, tmp_path):
     np.testing.assert_array_equal(pictures[0], whole)
 
 
-def test_threads_decode_the_same(hashes, tmp_path):
+def test_threads_and_processes_decode_the_same(hashes, tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "_GROUP", 2)
     found = []
-    for threads in (1, 3):
+    for threads, has_gpu in ((1, False), (3, False), (2, True)):
+        monkeypatch.setattr(pixels, "_has_gpu", lambda has_gpu=has_gpu: has_gpu)
         cache = PixelCache(tmp_path / f"{threads}", 20)
         cache.compute(hashes, Share(threads=threads))
         found.append(cache.read(list(hashes.values())))
-    for one, several in zip(*found, strict=True):
-        np.testing.assert_array_equal(one, several)
+    for one, *others in zip(*found, strict=True):
+        for other in others:
+            np.testing.assert_array_equal(one, other)
+
+
+def test_shards_hold_at_least_so_many_pictures(hashes, tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "_GROUP", 1)
+    monkeypatch.setattr(pixels, "_SHARD_PICTURES", 2)
+    monkeypatch.setattr(ArrayStore, "_merge_small", lambda _: None)
+    PixelCache(tmp_path / "cache", 20).compute(hashes)
+    assert len(list((tmp_path / "cache").rglob("*.arrow"))) == 2
 
 
 def test_shares_decode_everything_once(hashes, tmp_path):

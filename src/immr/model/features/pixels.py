@@ -9,7 +9,7 @@ kept as their frame, a square of side S (see `immr.model.framing`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from immr.data.sources.locations import Location
 from immr.errors import DataError, ImageError
 from immr.machine.ahead import ahead
 from immr.machine.progress_bar import ProgressBar
+from immr.machine.worker_processes import in_processes
 from immr.model.features.image_features import Share
 from immr.model.features.shards import ShardStore
 from immr.model.framing import WORKING_PX, framed
@@ -29,7 +30,7 @@ from immr.storage.array_store import ArrayStore
 from immr.types import ByteArray
 
 _LONGEST = 2.0  # long side over short side
-_SHARD_PICTURES = 256
+_SHARD_PICTURES, _GROUP = 256, 32
 _FITTING = {"centre": "bicubic-2", "drawing": "drawing-1"}  # part of the cache's name
 _log = logging.getLogger(__name__)
 
@@ -91,13 +92,34 @@ class PixelCache:
         mine = share.of(by_hash)
         known = self._store.has(mine)
         todo = [key for key in mine if key not in known]
+        groups = [todo[start : start + _GROUP] for start in range(0, len(todo), _GROUP)]
+        workers = share.threads if share.threads > 1 else 0
+        decoded: dict[str, ByteArray] = {}
         with ProgressBar("decoding", len(todo), "pictures", share.rank == 0) as progress:
-            workers = share.threads if share.threads > 1 else 0
-            pictures = ahead(lambda key: self._decoded(by_hash[key], key), todo, workers, _SHARD_PICTURES)
-            for start in range(0, len(todo), _SHARD_PICTURES):
-                part = dict(zip(todo[start : start + _SHARD_PICTURES], pictures, strict=False))
-                self._store.add({key: picture for key, picture in part.items() if picture is not None})
-                progress.advance(len(part))
+            for keys, pictures in zip(groups, self._in_groups(groups, by_hash, workers), strict=True):
+                decoded |= {
+                    key: picture for key, picture in zip(keys, pictures, strict=True) if picture is not None
+                }
+                if len(decoded) >= _SHARD_PICTURES:
+                    self._store.add(decoded)
+                    decoded = {}
+                progress.advance(len(keys))
+        self._store.add(decoded)
+
+    def _in_groups(
+        self, groups: Sequence[Sequence[str]], uris: Mapping[str, str], workers: int
+    ) -> Iterator[list[ByteArray | None]]:
+        """The pictures of each group, decoded ahead: in threads, next to a GPU in processes.
+
+        A machine with a GPU has more cores than threads can use, which wait for each other's Python.
+        """
+
+        def decode(keys: Sequence[str]) -> list[ByteArray | None]:
+            return [self._decoded(uris[key], key) for key in keys]
+
+        if _has_gpu():
+            return in_processes(decode, groups, workers)
+        return ahead(decode, groups, workers, _SHARD_PICTURES // _GROUP)
 
     def read(self, keys: Sequence[str]) -> Pixels:
         """A row for each key, in this order.
@@ -128,6 +150,12 @@ class PixelCache:
         if self._framing == "drawing":
             return np.asarray(framed(picture, self.side_px))
         return _resized(picture, self.side_px)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _missing(keys: Iterable[str]) -> ImageError:

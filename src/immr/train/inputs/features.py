@@ -120,7 +120,7 @@ def _features(
 ) -> tuple[Tensor, DocumentArrays]:
     """Features of photos, (N, V, F), and of documents. With a folder the leading rank writes what all ranks map."""
     photos, documents = ImageFeatures(recipe, cache_dir), DocumentFeatures(recipe, cache_dir, hashes=hashes)
-    if world.leads:
+    if world.leads and world.device == "cpu":  # a GPU runs the module, and fine-tuning exports it later
         encoder_graph(recipe, cache_dir)
     world.barrier()
     share = Share(world.rank, world.size, torch.get_num_threads())
