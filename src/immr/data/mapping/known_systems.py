@@ -40,12 +40,28 @@ FROM (
         coalesce(nullif(max("Product Category"), ''), nullif(max("Type"), ''), 'All') AS category,
         min(TRY_CAST("Variant Price" AS DOUBLE)) AS price, max("Vendor") AS brand,
         CASE WHEN bool_and("Variant Inventory Qty" = '') OR bool_or("Variant Price" <> ''
-            AND ("Variant Inventory Tracker" = '' OR "Variant Inventory Policy" = 'continue')) THEN NULL
+            AND ("Variant Inventory Tracker" = '' OR lower("Variant Inventory Policy") = 'continue')) THEN NULL
             ELSE sum(greatest(TRY_CAST("Variant Inventory Qty" AS INT), 0)) END AS stock,
         list("Image Src" ORDER BY TRY_CAST("Image Position" AS INT)) FILTER ("Image Src" <> '') AS pictures
-    FROM rows GROUP BY "Handle" HAVING max("Status") IN ('active', '')
+    FROM rows GROUP BY "Handle" HAVING lower(max("Status")) IN ('active', '')
 )
 """
+_SHOPIFY_TEMPLATE = {
+    "Handle": "URL handle",
+    "Body (HTML)": "Description",
+    "Product Category": "Product category",
+    "Variant Price": "Price",
+    "Variant Inventory Qty": "Inventory quantity",
+    "Variant Inventory Tracker": "Inventory tracker",
+    "Variant Inventory Policy": "Continue selling when out of stock",
+    "Image Src": "Product image URL",
+    "Image Position": "Image position",
+}
+"""Columns of Shopify's newer sample file, by their older names; both are in use."""
+_SHOPIFY_NOTE = (
+    "a product's variants are one item, with the lowest price and the stock of all; drafts are left out; "
+    "the stock is unknown without {}, as in the export of a shop with several locations"
+)
 _WOO = r"""
 WITH products AS (
     SELECT *, rowid AS line, string_split(replace(replace("Categories", '&amp;', '&'), '\,', chr(1)), ',') AS paths,
@@ -91,8 +107,13 @@ KNOWN_SYSTEMS = (
         "Shopify",
         frozenset({"Handle", "Body (HTML)", "Variant Price", "Image Src"}),
         _SHOPIFY,
-        "a product's variants are one item, with the lowest price and the stock of all; drafts are left out; "
-        "the stock is unknown without Variant Inventory Qty, as in the export of a shop with several locations",
+        _SHOPIFY_NOTE.format("Variant Inventory Qty"),
+    ),
+    KnownSystem(
+        "Shopify",
+        frozenset({"URL handle", "Price", "Product image URL", "Image position"}),
+        re.sub(r'"([^"]+)"', lambda found: f'"{_SHOPIFY_TEMPLATE.get(found[1], found[1])}"', _SHOPIFY),
+        _SHOPIFY_NOTE.format("Inventory quantity"),
     ),
     KnownSystem(
         "WooCommerce",
