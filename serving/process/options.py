@@ -13,7 +13,7 @@ from immr.errors import SettingsError
 from serving.process.logs import Format
 from serving.wire.admission import RECEIVE_TIMEOUT_S
 from serving.wire.bearer import BearerKeys, RequireBearer
-from serving.wire.origins import cors
+from serving.wire.origins import NameOtherOrigins, cors
 
 
 class ServingOptions(BaseSettings):
@@ -65,4 +65,5 @@ class ServingOptions(BaseSettings):
             protection.append(Middleware(RequireBearer, keys=BearerKeys(self.bearer_keys_file)))
         if self.cors_origins:  # outermost, because a browser's preflight request has no key
             protection.append(cors(self.cors_origins))
+        protection.append(Middleware(NameOtherOrigins, origins=self.cors_origins))
         return protection

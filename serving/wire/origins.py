@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Sequence
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from immr.errors import SettingsError
 from serving.wire.schemas import VARIANT_HEADER
@@ -15,6 +19,8 @@ EVERY_ORIGIN = "*"
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _PREFLIGHT_AGE_S = 3600
+_NAMED = 20
+log = logging.getLogger(__name__)
 
 
 def cors(origins: str) -> Middleware:
@@ -29,7 +35,7 @@ def cors(origins: str) -> Middleware:
     Raises:
         SettingsError: one of them is not an origin.
     """
-    listed = [_as_sent(origin.strip()) for origin in origins.split(",") if origin.strip()]
+    listed = _listed(origins)
     for origin in listed:
         if origin != EVERY_ORIGIN and not _ORIGIN.fullmatch(origin):
             raise SettingsError(
@@ -44,6 +50,44 @@ def cors(origins: str) -> Middleware:
         "max_age": _PREFLIGHT_AGE_S,
     }
     return Middleware(CORSMiddleware, **options)
+
+
+class NameOtherOrigins:
+    """Logs once which pages call without being allowed to: the browser's console is all that shows it otherwise.
+
+    Any caller can make up an origin, so that only the first ones are logged.
+    """
+
+    def __init__(self, app: ASGIApp, origins: str = "") -> None:
+        """Args: the application, and the origins that may call it, as for `cors`."""
+        self._app = app
+        self._listed = _listed(origins)
+        self._named: set[str] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if scope["type"] == "http" and (origin := Headers(scope=scope).get("origin")):
+            self._name(origin, Headers(scope=scope).get("host", ""))
+        await self._app(scope, receive, send)
+
+    def _name(self, origin: str, host: str) -> None:
+        if origin in self._named or len(self._named) >= _NAMED or not _ORIGIN.fullmatch(origin):
+            return
+        own = _as_sent(f"{origin.partition('://')[0]}://{host}")
+        if origin == own or {origin, EVERY_ORIGIN} & {*self._listed}:
+            return
+        self._named.add(origin)
+        log.warning(
+            "a page of %s calls %s, and browsers keep the answers from it (unless a proxy serves both at one "
+            "address): to allow it, start with IMMR_CORS_ORIGINS=%s",
+            origin,
+            own,
+            ",".join([*self._listed, origin]),
+        )
+
+
+def _listed(origins: str) -> Sequence[str]:
+    return [_as_sent(origin.strip()) for origin in origins.split(",") if origin.strip()]
 
 
 def _as_sent(origin: str) -> str:

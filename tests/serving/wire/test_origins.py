@@ -46,10 +46,31 @@ def test_a_page_of_a_listed_origin_may_search(gateway: httpx.Client) -> None:
     assert refused.status_code == 422 and refused.headers["access-control-allow-origin"] == SHOP
 
 
-def test_a_page_of_another_origin_may_not(gateway: httpx.Client) -> None:
-    preflight = gateway.options("/v1/search", headers={**PREFLIGHT, "origin": "https://other.example"})
-    assert preflight.status_code == 400
-    assert "access-control-allow-origin" not in preflight.headers
+def test_a_page_of_another_origin_may_not(gateway: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    other = {**PREFLIGHT, "origin": "https://other.example"}
+    for _ in range(2):
+        preflight = gateway.options("/v1/search", headers=other)
+        assert preflight.status_code == 400
+        assert "access-control-allow-origin" not in preflight.headers
+    assert caplog.text.count("a page of https://other.example calls") == 1
+    assert f"IMMR_CORS_ORIGINS={SHOP},http://localhost:5173,https://other.example" in caplog.text
+
+
+def test_pages_that_may_call_and_made_up_origins_are_not_logged(
+    bento_url: str, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(alone(bento_url), settings.experiment_file)
+    with served_gateway(settings) as client:
+        for origin in ("null", "https://x.example y", str(client.base_url)):
+            client.options("/v1/search", headers={**PREFLIGHT, "origin": origin})
+        assert "IMMR_CORS_ORIGINS" not in caplog.text
+        for number in range(30):
+            client.options("/v1/search", headers={**PREFLIGHT, "origin": f"https://{number}.example"})
+        assert caplog.text.count("to allow it, start with IMMR_CORS_ORIGINS=https://") == 20
+    caplog.clear()
+    with served_gateway(settings, options=ServingOptions(cors_origins="*")) as client:
+        client.options("/v1/search", headers=PREFLIGHT)
+    assert "IMMR_CORS_ORIGINS" not in caplog.text
 
 
 def test_a_preflight_needs_no_key(bento_url: str, settings: Settings, tmp_path: Path) -> None:
