@@ -81,7 +81,7 @@ class NameOtherOrigins:
             "a page of %s calls %s, and browsers keep the answers from it (unless a proxy serves both at one "
             "address): to allow it, start with IMMR_CORS_ORIGINS=%s",
             origin,
-            own,
+            host,
             ",".join([*self._listed, origin]),
         )
 

@@ -79,6 +79,9 @@ def test_a_rollback_restores_the_previous_champion_and_can_be_undone() -> None:
 def test_without_a_promotion_there_is_no_rollback() -> None:
     with pytest.raises(ExperimentError, match="the champion before immr-1 is unknown"):
         changes.roll_back(changes.begin(("immr-1", "http://a"), {}, 0.0, NOON), NOON)
+    running = changes.begin(("immr-1", "http://a"), {"challenger": ("immr-2", "http://b")}, 0.5, NOON)
+    with pytest.raises(ExperimentError, match="to take users off a challenger, run `immr experiment stop`"):
+        changes.roll_back(running, NOON)
 
 
 def test_a_challenger_in_shadow_mode_gets_no_users() -> None:

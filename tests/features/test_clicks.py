@@ -4,7 +4,14 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 
 from immr.data.attributes import CLASS
-from immr.features.clicks import CLICKS_BY_USER, USER_CLICKS, USER_WINDOW, USERS_SCHEMA, user_clicks
+from immr.features.clicks import (
+    CLICKS_BY_USER,
+    USER_CLICKS,
+    USER_WINDOW,
+    USERS_SCHEMA,
+    age_warning,
+    user_clicks,
+)
 from immr.types import Item
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -61,3 +68,10 @@ def test_the_newest_clicks_are_kept() -> None:
 
 def test_without_clicks_there_are_no_users() -> None:
     assert user_clicks(ITEMS, CLICKS_BY_USER.empty_table(), NOW).num_rows == 0
+
+
+def test_a_log_that_is_too_old_for_features_of_users_is_noticed() -> None:
+    assert age_warning(NOW, NOW + timedelta(days=7)) == ""
+    assert "the newest event is of 2026-03-01, more than 7 days ago" in age_warning(
+        NOW, NOW + timedelta(days=8)
+    )

@@ -22,6 +22,7 @@ from immr.data.attributes import CLASS
 from immr.errors import ContractError
 from immr.experiment import changes
 from immr.experiment.definition import CHAMPION, Experiment, Variant, save
+from immr.experiment.waiting import Queue, WaitingVersion, save_queue
 from immr.loop import catalogue
 from immr.loop.index import index
 from immr.model.card import TOWERS, Card
@@ -217,6 +218,13 @@ def test_gc_keeps_the_rollback_target(settings: Settings) -> None:
     begun = changes.begin(("immr-2", "http://a"), {"challenger": ("immr-1", "http://b")}, 0.5, NOON)
     save(changes.promote(begun, NOON), settings.experiment_file)
     assert catalogue.collect_garbage(connect(settings), keep=0, dry_run=True)["immr-2"] == "live, kept"
+
+
+def test_gc_keeps_a_version_that_waits(settings: Settings) -> None:
+    waiting = Queue().add(WaitingVersion("immr-2", "immr-search:immr-2", 0.5, NOON))
+    save_queue(waiting, settings.queue_file)
+    assert catalogue.collect_garbage(connect(settings), keep=0)["immr-2"] == "waits in the queue, kept"
+    assert "immr-2" in connect(settings).index.versions()
 
 
 def test_gc_keeps_live_versions_and_the_newest(settings: Settings) -> None:

@@ -181,6 +181,7 @@ def test_users_get_features_only_if_the_ranking_is_personal(tmp_path: Path, data
     assert store.users == {"ann": [ITEM], "cy": [ITEM]}  # ben did not click
     assert made.users == 2
     assert "users with clicks in the last 30 days: 2" in made.sentence
+    assert "searches ignore features of users, because the newest event is of 2025-" in made.sentence
     write_queries(data, a="ann", b="ben", c="anonymous-c")
     assert materialize(parts, training_set, data).users == 1, "as last time"
     made = materialize(parts, training_set, data, personal=False)

@@ -167,9 +167,12 @@ def roll_back(experiment: Experiment, now: datetime) -> Experiment:
         ExperimentError: the previous champion is unknown.
     """
     if experiment.previous is None:
+        stop = (
+            "; to take users off a challenger, run `immr experiment stop`" if experiment.challengers else ""
+        )
         raise ExperimentError(
             f"the champion before {experiment.champion.model_version} is unknown in experiment "
-            f"{experiment.name}: only a version that was promoted can be rolled back"
+            f"{experiment.name}: only a version that was promoted can be rolled back{stop}"
         )
     return _replace_champion(experiment, experiment.previous, now)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
@@ -77,6 +77,16 @@ def user_clicks(items: Sequence[Item], clicks: pa.Table, now: datetime, most: in
         base.register("clicks", clicks.cast(CLICKS_BY_USER))
         found: pa.Table = base.sql(_SQL, params=values).to_arrow_table()
     return found.cast(USERS_SCHEMA)
+
+
+def age_warning(newest: datetime, now: datetime | None = None) -> str:
+    """A sentence if the newest event is so old that searches ignore features of users; else empty."""
+    if (now or datetime.now(UTC)) - newest <= USER_TTL:
+        return ""
+    return (
+        f"searches ignore features of users, because the newest event is of {newest:%Y-%m-%d}, more than "
+        f"{USER_TTL.days} days ago"
+    )
 
 
 def _catalogue(items: Sequence[Item]) -> pa.Table:

@@ -215,13 +215,14 @@ def collect_garbage(parts: Parts, keep: int, dry_run: bool = False) -> dict[str,
     """
     index = parts.index
     live = live_versions(parts)
+    waiting = {each.model_version for each in load_queue(parts.settings.queue_file).versions}
     known = {version.id: version.number for version in parts.registry.versions()}
     ours = sorted((id for id in index.versions() if id in known), key=lambda id: -known[id])
     newest = [id for id in ours if id not in live][:keep]
     fate = {}
     for id in ours:
         if id in live:
-            fate[id] = "live, kept"
+            fate[id] = "waits in the queue, kept" if id in waiting else "live, kept"
         elif id in newest:
             fate[id] = f"one of the {keep} newest, kept"
         elif dry_run:

@@ -20,7 +20,14 @@ from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.data.sources.shop import Shop
 from immr.data.training_set import TableUse
 from immr.events.query_ids import ANONYMOUS
-from immr.features.clicks import CLICKS_BY_USER, MAX_CLICKS, USER_CLICKS, USER_WINDOW, user_clicks
+from immr.features.clicks import (
+    CLICKS_BY_USER,
+    MAX_CLICKS,
+    USER_CLICKS,
+    USER_WINDOW,
+    age_warning,
+    user_clicks,
+)
 from immr.features.logged_queries import LoggedQueries
 from immr.features.stats import COUNTS_SCHEMA, WINDOW, item_stats
 from immr.storage.database import database
@@ -69,6 +76,7 @@ class Materialized:
     without_impressions: int  # of them, not shown to anyone in the seven days
     use: tuple[TableUse, ...]
     users: int | None = None  # with features; None unless the ranking is personal
+    users_warning: str = ""  # a sentence, if searches ignore features of users
     deleted_users: bool = False  # whether users had features, which were deleted
     from_event_log: int | None = None  # impressions that count; None if the event log was not read
 
@@ -79,6 +87,8 @@ class Materialized:
         about = [f"{self.items:,} items have features online{unseen if self.without_impressions else ''}"]
         if self.users is not None:
             about.append(f"users with clicks in the last 30 days: {self.users:,}")
+        if self.users_warning:
+            about.append(self.users_warning)
         if self.deleted_users:
             about.append("those of users were deleted, because the recipe's ranking is not personal")
         if self.from_event_log is not None:
@@ -125,7 +135,8 @@ def materialize(
             user_clicks(training_set.items, _clicked_in(log, log.newest), log.newest) if personal else None
         )
     count = parts.features.materialize(stats, users)
-    return Materialized(count, _without_impressions(stats), use, _rows(users), had_users and not personal)
+    warning, unseen = age_warning(log.newest) if users else "", _without_impressions(stats)
+    return Materialized(count, unseen, use, _rows(users), warning, had_users and not personal)
 
 
 def push(
@@ -168,6 +179,7 @@ def push(
         _without_impressions(stats),
         use,
         users=_rows(users),
+        users_warning=age_warning(now) if users else "",
         deleted_users=had_users and not personal,
         from_event_log=pc.sum(live["impressions"]).as_py() or 0,
     )

@@ -41,11 +41,11 @@ class Learned:
     @property
     def sentence(self) -> str:
         """The verdicts, with their warnings."""
-        sentences = [self.verdict.sentence]
-        if self.personal is not None:
-            sentences.append(self.personal.sentence)
-            if self.personal.passed and not self.verdict.passed:
-                sentences.append("All other users keep the hand weights.")
+        first, personal = self.verdict.sentence, self.personal
+        sentences = [first, *([personal.sentence] if personal else [])]
+        if personal and personal.passed and not self.verdict.passed:
+            others = f"All other users keep the hand weights, because {first[0].lower()}{first[1:]}"
+            sentences = [personal.sentence, others]
         return " ".join([*sentences, *(f"Beware: {doubt}." for doubt in self.doubts)])
 
 

@@ -66,7 +66,8 @@ def public_addresses(host: str, port: int) -> list[str]:
     for address in addresses:
         if not _is_public(address):
             raise ForbiddenAddressError(
-                f"{host} is at {address}, which is not a public address: set pictures.allow_private if it may be read"
+                f"{host} is at {address}, which is not a public address: if it may be read, set allow_private = true "
+                "under [pictures] of the mapping"
             )
     return addresses
 
