@@ -90,11 +90,20 @@ def test_a_step_on_frozen_features(arrays, monkeypatch, changes):
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # by the copy for a checkpoint
-@pytest.mark.parametrize("augmentation", [pytest.param("photos", marks=pytest.mark.slow), "drawings"])
-def test_a_step_of_fine_tuning(arrays, monkeypatch, tmp_path, augmentation):
+@pytest.mark.parametrize(
+    ("augmentation", "is_compiled"),
+    [pytest.param("photos", True, marks=pytest.mark.slow), ("drawings", None)],
+)
+def test_a_step_of_fine_tuning(arrays, monkeypatch, tmp_path, augmentation, is_compiled):
     tune = FineTuneRecipe(
-        image_size_px=32, batch_size=4, document_batch_size=2, frozen_stages=6, augmentation=augmentation
+        image_size_px=32,
+        batch_size=4,
+        document_batch_size=2,
+        frozen_stages=6,
+        augmentation=augmentation,
+        compile=is_compiled,
     )
+    compiled = []
     recipe = dataclasses.replace(TRAIN, **KINDS[-2], pair_memory=8, fine_tune=tune)
     trainer = Trainer(arrays, MODEL, recipe, World())
     plan = stages._plan(arrays, tune, recipe, World())
@@ -103,9 +112,10 @@ def test_a_step_of_fine_tuning(arrays, monkeypatch, tmp_path, augmentation):
     with fake_gpu(monkeypatch):
         monkeypatch.setattr(stages, "_plan", lambda *_: plan)
         monkeypatch.setattr(stages, "_pictures", lambda *_: pictures)
-        monkeypatch.setattr(stages, "compiled", lambda encoder, *_: encoder)
+        monkeypatch.setattr(stages, "compiled", lambda encoder, *_: compiled.append(encoder) or encoder)
         move_to(trainer, WORLD)
         trainer.stage = stages.fine_tuning(trainer.arrays, trainer.towers, recipe, tmp_path, WORLD)
+        assert bool(compiled) is bool(is_compiled)
         for step, rows in steps:
             trainer._step(rows, step)
         state = {name: part.state_dict() for name, part in trainer.state().items()}

@@ -25,4 +25,5 @@ class FineTuneRecipe:
     warmup_share: Share = 0.1
     average_decay: ShareBelowOne = 0.98  # of the moving average that becomes the version
     autocast: bool | None = None  # bfloat16; by default on a GPU: CPUs lack fast depthwise convolutions in it
+    compile: bool | None = None  # the encoder, on a GPU, which takes a minute; None: if there are many steps
     encoder_parallel: Literal["replicated", "fsdp2"] = "replicated"  # fsdp2: for encoders larger than a rank
