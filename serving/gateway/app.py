@@ -9,9 +9,8 @@ import argparse
 import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
-from typing import Annotated
 
-from fastapi import Cookie, FastAPI, Header, Request, Response
+from fastapi import FastAPI, Request, Response
 from starlette.types import Scope
 
 from immr.errors import ImmrError
@@ -44,6 +43,20 @@ from serving.wire.search.search_request import request_body, validate
 FINISH_S = 10
 """How long requests in progress may take once the server has drained."""
 _MAX_PICTURES = 256  # more than the pool has connections, because a page of hits asks for many at once
+_SEARCH_PARAMETERS = [
+    {
+        "name": COOKIE,
+        "in": "cookie",
+        "description": "Identifies a visitor without user_id.",
+        "schema": {"type": "string", "default": ""},
+    },
+    {
+        "name": VARIANT_HEADER,
+        "in": "header",
+        "description": "A `preview` is not recorded; other values are ignored.",
+        "schema": {"type": "string", "default": ""},
+    },
+]
 _PICTURE_HEADERS = ("content-type", "cache-control", "etag", "last-modified", "location")
 
 
@@ -84,34 +97,25 @@ def _is_picture(scope: Scope) -> bool:
 
 
 def _add_search(app: FastAPI, gateway: Gateway, cookie_secure: bool) -> None:
+    # the hot path: without FastAPI's dependencies
     @app.post(
         "/v1/search",
         summary=SEARCH_SUMMARY,
         response_model=SearchBody,
         responses=SEARCH_PROBLEMS,
-        openapi_extra={"requestBody": request_body()},
+        openapi_extra={"requestBody": request_body(), "parameters": _SEARCH_PARAMETERS},
     )
-    async def search(
-        request: Request,
-        cookie: Annotated[
-            str, Cookie(alias=COOKIE, description="Identifies a visitor without user_id.")
-        ] = "",
-        variant: Annotated[
-            str,
-            Header(
-                alias=VARIANT_HEADER, description="A `preview` is not recorded; other values are ignored."
-            ),
-        ] = "",
-    ) -> Response:
+    async def search(request: Request) -> Response:
         form = SearchForm.read(await request.body(), request.headers, request.url.query)
         fields = validate(form).fields
         context = context_text(fields.context, gateway.dimensions)
         user, set_cookie = fields.user_id, ""
         if user is None:
-            user, is_newest = visitor_of(cookie, gateway.keys)
+            user, is_newest = visitor_of(request.cookies.get(COOKIE, ""), gateway.keys)
             user = user or new_visitor()
             set_cookie = "" if is_newest else signed(user, gateway.keys[0])
-        body = await gateway.search(form, user, variant == PREVIEW, context)
+        is_preview = request.headers.get(VARIANT_HEADER) == PREVIEW
+        body = await gateway.search(form, user, is_preview, context)
         response = Response(body.model_dump_json(), media_type=JSON)
         if set_cookie:
             response.set_cookie(

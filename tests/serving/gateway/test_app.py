@@ -221,7 +221,8 @@ def test_gateway_health_metrics_and_openapi(gateway: httpx.Client) -> None:
     ):
         assert expected in text
     assert "secret-user" not in text
-    assert "/v1/search" in gateway.get("/openapi.json").json()["paths"]
+    described = gateway.get("/openapi.json").json()["paths"]["/v1/search"]["post"]
+    assert {each["name"] for each in described["parameters"]} == {"immr_user", "x-immr-variant"}
 
 
 def test_the_champion_answers_for_a_variant_that_is_down(
