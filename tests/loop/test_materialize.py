@@ -10,6 +10,7 @@ import pytest
 
 from immr.data.contract import IMPRESSIONS, QUERIES
 from immr.errors import ContractError
+from immr.loop import rank
 from immr.loop.materialize import forget, materialize, push
 from immr.settings import Settings
 from immr.types import Click, Impression
@@ -188,6 +189,26 @@ def test_users_get_features_only_if_the_ranking_is_personal(tmp_path: Path, data
     assert (made.users, made.deleted_users, store.users) == (None, True, None)
     assert "those of users were deleted, because the recipe's ranking is not personal" in made.sentence
     assert not materialize(parts, training_set, data).deleted_users
+
+
+def test_users_keep_features_while_a_personal_version_is_in_use(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that is tested, or waits for a test, while another recipe is refreshed."""
+    write_queries(data, a="ann", b="ben", c="cy")
+    parts, store = parts_with(tmp_path / "home")
+    training_set = tiny_training_set.write(tmp_path)
+    in_use = ["immr-3"]
+    monkeypatch.setattr(rank, "personal_in_use", lambda parts: in_use)
+    assert materialize(parts, training_set, data, personal=False).users is None, "nobody had features"
+    materialize(parts, training_set, data, personal=True)
+    for verb in (materialize, push):
+        made = verb(parts, training_set, data, personal=False)
+        assert (made.users, made.deleted_users) == (2, False)
+        assert "users keep features, because immr-3 in use is personal" in made.sentence
+    in_use.clear()
+    assert materialize(parts, training_set, data, personal=False).deleted_users
+    assert store.users is None
 
 
 def test_a_click_log_without_users_gives_none(tmp_path: Path, data: Path) -> None:

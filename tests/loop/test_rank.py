@@ -22,13 +22,17 @@ from immr.data.training_set import TrainingSet
 from immr.errors import RankingError, RegistryError
 from immr.evaluation.matches.rule import MATCH_RULE
 from immr.events.photos import PhotoStore
+from immr.loop import catalogue
 from immr.loop.evaluate import GATE_PASSED
-from immr.loop.rank import RANKER, RANKER_OF, rank, rank_if_possible
+from immr.loop.rank import RANKER, RANKER_OF, personal_in_use, rank, rank_if_possible
 from immr.model import documents
 from immr.model.query_encoder import OnnxQueryEncoder
 from immr.ranking.ranker_recipe import RankerRecipe
 from immr.registry.logged_models import Origin
+from immr.search.personal import Personal
 from immr.search.ranker import Ranker
+from immr.search.ranking import RankingRecipe
+from immr.search.trees import Trees
 from immr.settings import Settings
 from immr.types import Click, FloatArray, Impression, Item, ModelVersion, SearchRecord
 from immr.wiring import Parts
@@ -94,6 +98,13 @@ class Registry:
 
     def tag(self, version: ModelVersion, name: str, value: str) -> None:
         self._tags[version.id][name] = value
+
+    def add(self, version: ModelVersion, folder: Path, tags: dict[str, str]) -> None:
+        self._known[version.id] = version
+        self._tags[version.id], self.files[version.id] = tags, folder
+
+    def versions(self) -> list[ModelVersion]:
+        return [*self._known.values()]
 
     def tags(self, version: ModelVersion) -> dict[str, str]:
         return self._tags[version.id]
@@ -191,6 +202,20 @@ def test_a_personal_recipe_adds_a_verdict_and_changes_nothing_for_strangers(
     rankers = [Ranker.read(registry.files[each.version.id]) for each in made]
     assert rankers[0] == rankers[1]
     assert "personal.difference.all" in registry.runs.metrics
+
+
+def test_a_personal_version_in_use_is_found(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In use: one that waits, for example."""
+    registry: Any = parts.registry
+    trees = Trees([])
+    rankers = {2: Personal(0.1, trees), 3: None, 4: Personal(0.1, trees)}
+    for number, personal in rankers.items():
+        folder = parts.settings.home / f"immr-{number}"
+        folder.mkdir(parents=True)
+        Ranker({}, RankingRecipe(), 1.0, trees, personal).write(folder)
+        registry.add(tiny_version.version(number), folder, {RANKER: "its sentence"})
+    monkeypatch.setattr(catalogue, "live_versions", lambda parts: {"immr-1", "immr-2", "immr-3"})
+    assert personal_in_use(parts) == ["immr-2"]
 
 
 def test_a_ranker_that_does_not_pass_leaves_the_version(

@@ -30,7 +30,8 @@ _ForPersonal = Annotated[
     str,
     typer.Option(
         "--recipe",
-        help="With `ranker.personal`, also write features of users; without it, delete them. Default: as last time.",
+        help="With `ranker.personal`, also write features of users; without it, delete them unless a version in use "
+        "needs them. Default: as last time.",
     ),
 ]
 

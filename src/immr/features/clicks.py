@@ -55,6 +55,17 @@ SELECT user_id, list(item_id ORDER BY place) AS items, list(category ORDER BY pl
 FROM newest GROUP BY user_id ORDER BY user_id
 """
 
+CLICKED_IN_LOG = """
+SELECT queries.user_id, query_id, item_id, make_timestamp(epoch_us(max(shown.ts))) AS ts
+FROM read_parquet($impressions) AS shown JOIN read_parquet($queries) AS queries USING (query_id)
+WHERE clicked AND shown.ts > $since AND query_id NOT IN ({without})
+    AND queries.user_id NOT IN (SELECT user_id FROM bots) AND queries.user_id <> $anonymous || query_id
+GROUP BY queries.user_id, query_id, item_id
+QUALIFY row_number() OVER (PARTITION BY queries.user_id ORDER BY max(shown.ts) DESC, query_id, item_id) <= $per_user
+ORDER BY max(shown.ts) DESC LIMIT $most
+"""
+"""`CLICKS_BY_USER` of a click log, without those of bots, anonymous visitors and the queries in `without`."""
+
 
 def user_clicks(items: Sequence[Item], clicks: pa.Table, now: datetime, most: int = MAX_CLICKS) -> pa.Table:
     """One row per user who clicked an item of the catalogue in the 30 days before `now`.

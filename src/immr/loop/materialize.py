@@ -7,7 +7,7 @@ readout's rules. Impressions of all variants count.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +21,7 @@ from immr.data.sources.shop import Shop
 from immr.data.training_set import TableUse
 from immr.events.query_ids import ANONYMOUS
 from immr.features.clicks import (
+    CLICKED_IN_LOG,
     CLICKS_BY_USER,
     MAX_CLICKS,
     USER_CLICKS,
@@ -47,16 +48,6 @@ _REASONS = {
     "unknown": "of items that are not in the training set",
 }
 
-_CLICKED_IN_LOG = """
-SELECT queries.user_id, query_id, item_id, make_timestamp(epoch_us(max(shown.ts))) AS ts
-FROM read_parquet($impressions) AS shown JOIN read_parquet($queries) AS queries USING (query_id)
-WHERE clicked AND shown.ts > $since AND query_id NOT IN ({without})
-    AND queries.user_id NOT IN (SELECT user_id FROM bots) AND queries.user_id <> $anonymous || query_id
-GROUP BY queries.user_id, query_id, item_id
-QUALIFY row_number() OVER (PARTITION BY queries.user_id ORDER BY max(shown.ts) DESC, query_id, item_id) <= $per_user
-ORDER BY max(shown.ts) DESC LIMIT $most
-"""
-
 _FATES = """
 SELECT CASE WHEN ts <= $since OR ts > $until THEN $older
             WHEN query_id IN (SELECT query_id FROM read_parquet($of_bots)) THEN $bots
@@ -76,6 +67,7 @@ class Materialized:
     without_impressions: int  # of them, not shown to anyone in the seven days
     use: tuple[TableUse, ...]
     users: int | None = None  # with features; None unless the ranking is personal
+    users_needed_by: Sequence[str] = ()  # versions in use, for which users keep features
     users_warning: str = ""  # a sentence, if searches ignore features of users
     deleted_users: bool = False  # whether users had features, which were deleted
     from_event_log: int | None = None  # impressions that count; None if the event log was not read
@@ -87,6 +79,8 @@ class Materialized:
         about = [f"{self.items:,} items have features online{unseen if self.without_impressions else ''}"]
         if self.users is not None:
             about.append(f"users with clicks in the last 30 days: {self.users:,}")
+        if self.users_needed_by:
+            about.append(f"users keep features, because {', '.join(self.users_needed_by)} in use is personal")
         if self.users_warning:
             about.append(self.users_warning)
         if self.deleted_users:
@@ -116,8 +110,8 @@ def materialize(
         parts: The process's adapters.
         training_set: Its items are the catalogue.
         data: Has the click log.
-        personal: Whether users get features too, from the last 30 days. Else all of theirs are deleted. None
-            decides as the last write did.
+        personal: Whether users get features too, from the last 30 days. Else all of theirs are deleted, unless a
+            version in use has a personal ranker. None decides as the last write did.
 
     Raises:
         ContractError: No impression meets the contract.
@@ -125,18 +119,16 @@ def materialize(
         SettingsError: Users should get features, but the online store cannot delete a user.
     """
     had_users = parts.features.has_users
-    personal = had_users if personal is None else personal
+    personal, needed_by = _with_users(parts, had_users, personal)
     with _click_log(data) as log:
-        stats = item_stats(
-            training_set.items, log.impressions, log.newest, without_queries=[log.queries_of_bots]
-        )
-        use = _use(log, training_set, log.newest)
-        users = (
-            user_clicks(training_set.items, _clicked_in(log, log.newest), log.newest) if personal else None
-        )
+        items, now = training_set.items, log.newest
+        stats = item_stats(items, log.impressions, now, without_queries=[log.queries_of_bots])
+        use = _use(log, training_set, now)
+        users = user_clicks(items, _clicked_in(log, now), now) if personal else None
     count = parts.features.materialize(stats, users)
-    warning, unseen = age_warning(log.newest) if users else "", _without_impressions(stats)
-    return Materialized(count, unseen, use, _rows(users), warning, had_users and not personal)
+    warning, unseen = age_warning(now) if users else "", _without_impressions(stats)
+    deleted = had_users and not personal
+    return Materialized(count, unseen, use, _rows(users), needed_by, warning, deleted)
 
 
 def push(
@@ -162,7 +154,7 @@ def push(
     import pyarrow.compute as pc
 
     had_users = parts.features.has_users
-    personal = had_users if personal is None else personal
+    personal, needed_by = _with_users(parts, had_users, personal)
     with _click_log(data) as log, _logged(parts.events, log.newest - WINDOW) as queries:
         now = max(log.newest, queries.newest() or log.newest)
         without = [log.queries_of_bots, queries.file]
@@ -179,6 +171,7 @@ def push(
         _without_impressions(stats),
         use,
         users=_rows(users),
+        users_needed_by=needed_by,
         users_warning=age_warning(now) if users else "",
         deleted_users=had_users and not personal,
         from_event_log=pc.sum(live["impressions"]).as_py() or 0,
@@ -192,6 +185,16 @@ def forget(parts: Parts, user_id: str) -> None:
         FeaturesUnavailableError: The feature store does not answer: call it again.
     """
     parts.features.forget(user_id)
+
+
+def _with_users(parts: Parts, had_users: bool, personal: bool | None) -> tuple[bool, list[str]]:
+    """Whether users get features, and the versions in use that need them although the recipe is not personal."""
+    if not had_users or personal is not False:
+        return had_users if personal is None else personal, []
+    from immr.loop.rank import personal_in_use
+
+    needed_by = personal_in_use(parts)
+    return bool(needed_by), needed_by
 
 
 def _rows(users: pa.Table | None) -> int | None:
@@ -304,7 +307,7 @@ def _clicked_in(log: _ClickLog, until: datetime, without: Path | None = None) ->
     values |= {"per_user": USER_CLICKS, "most": MAX_CLICKS, "anonymous": ANONYMOUS}
     with database() as base:
         base.register("bots", pa.table({"user_id": pa.array(bots, pa.string())}))
-        sql = _CLICKED_IN_LOG.format(without=_ids_in(without, values))
+        sql = CLICKED_IN_LOG.format(without=_ids_in(without, values))
         found: pa.Table = base.sql(sql, params=values).to_arrow_table()
     return found.cast(CLICKS_BY_USER)
 

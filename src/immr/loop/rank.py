@@ -179,6 +179,20 @@ def _click_log(shop: Shop, items: Sequence[Item], max_queries: int, scratch: Pat
     return click_log.read(scratch / "impressions.parquet", scratch / "queries.parquet", items, max_queries)
 
 
+def personal_in_use(parts: Parts) -> list[str]:
+    """Versions with a role, deployed, waiting or in the experiment whose rankers read features of users."""
+    from immr.loop.catalogue import live_versions
+    from immr.search.ranker import Ranker
+
+    registry, found = parts.registry, []
+    live = live_versions(parts)
+    for version in registry.versions():
+        if version.id in live and RANKER in registry.tags(version):
+            ranker = Ranker.read(registry.fetch(version, parts.settings.cache_dir))
+            found += [version.id] if ranker and ranker.personal else []
+    return found
+
+
 def _register(parts: Parts, version: ModelVersion, learned: Learned, key: str, run_id: str) -> ModelVersion:
     """The version's files with the ranker, as a new version."""
     folder = parts.settings.work_dir / "rankers" / key[:16]
