@@ -73,6 +73,10 @@ def run(report: Report, device: str, tiny: bool) -> None:
             f"encode lite0 at {pixels_px}, pixels on the device",
             lambda: encoded_pixels(device, pixels_px, batch),
         )
+        eager = replace(lite0, compile=False)  # first, so that there is a figure whatever compiling takes
+        report.add(
+            f"tune lite0 at {side}, not compiled", lambda: tuned(LITE0, eager, files, folder, device, 6000)
+        )
         report.add(f"tune lite0 at {side}", lambda: tuned(LITE0, lite0, files, folder, device, 6000))
         report.add(
             f"encode lite0 at {pixels_px}, from JPEG",
