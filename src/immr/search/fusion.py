@@ -90,16 +90,13 @@ def fuse(
         end: where to stop; None returns all that follow.
     """
     total = sum(weights[name] for name in rankings)
-    shares = {
-        name: {
-            id: weights[name] / total * (_RANK_OFFSET + 1) / (_RANK_OFFSET + 1 + rank)
-            for rank, id in enumerate(ranking)
-        }
-        for name, ranking in rankings.items()
-    }
+    shares: dict[str, dict[int, float]] = {}
     relevance: dict[int, float] = {}
-    for of_ranking in shares.values():
-        for id, share in of_ranking.items():
+    for name, ranking in rankings.items():
+        first = weights[name] / total * (_RANK_OFFSET + 1)
+        shares[name] = {id: first / rank for rank, id in enumerate(ranking, _RANK_OFFSET + 1)}
+        for id, share in shares[name].items():
             relevance[id] = relevance.get(id, 0.0) + share
-    best = sorted(relevance, key=lambda id: (-relevance[id], id))[start:end]
-    return [Fused(id, {name: shares[name].get(id, 0.0) for name in rankings}) for id in best]
+    best = sorted(relevance)
+    best.sort(key=relevance.__getitem__, reverse=True)  # stable: equal ones stay in order of their ids
+    return [Fused(id, {name: shares[name].get(id, 0.0) for name in rankings}) for id in best[start:end]]
