@@ -4,6 +4,7 @@ Kernels and graphs are not run, and autocast has no effect, see `tests/support/f
 """
 
 import dataclasses
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -127,6 +128,21 @@ def test_a_step_of_fine_tuning(arrays, monkeypatch, tmp_path, augmentation, is_c
             "cpu"
         }
         trainer.stage.settle()
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps", "expected"),
+    [
+        ({}, 2_499, False),
+        ({}, 2_500, True),
+        ({"compile": False}, 2_500, False),
+        ({"compile": True}, 1, True),
+        ({"compile": True, "encoder_parallel": "fsdp2"}, 1, False),
+    ],
+)
+def test_the_encoder_is_compiled_for_many_steps(changes, steps, expected):
+    recipe, plan = FineTuneRecipe(epochs=2, **changes), Mock(steps_per_epoch=steps)
+    assert stages._is_compiled(recipe, plan) is expected
 
 
 def _is_wide(value: object) -> bool:
