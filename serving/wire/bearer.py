@@ -54,17 +54,25 @@ class RequireBearer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
-        if scope["type"] != "http" or scope["path"].startswith(_PUBLIC) or self._is_known(scope):
+        if scope["type"] != "http" or scope["path"].startswith(_PUBLIC):
+            await self._app(scope, receive, send)
+            return
+        key = _key_of(scope)
+        if key and self._keys.knows(key):
             await self._app(scope, receive, send)
             return
         detail = "This service needs a key. Send it as `Authorization: Bearer <key>`."
+        if key:
+            detail = "This service does not know the key that was sent. Its operator can issue one."
         error = ProblemError(401, detail, headers={"WWW-Authenticate": 'Bearer realm="immr"'})
         await problem_response(error, scope["path"])(scope, receive, send)
 
-    def _is_known(self, scope: Scope) -> bool:
-        given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-        kind, _, key = given.partition(" ")
-        return kind.lower() == "bearer" and self._keys.knows(key.strip())
+
+def _key_of(scope: Scope) -> str:
+    """The key of a request; empty if it has none."""
+    given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+    kind, _, key = given.partition(" ")
+    return key.strip() if kind.lower() == "bearer" else ""
 
 
 def document_keys(app: FastAPI) -> None:

@@ -182,7 +182,7 @@ def assert_needs_a_key(service: str) -> None:
     refused = search(service)
     assert_problem(refused, 401, "Authorization: Bearer")
     assert refused.headers["www-authenticate"].startswith("Bearer")
-    assert_problem(search(service, authorization="Bearer wrong"), 401)
+    assert_problem(search(service, authorization="Bearer wrong"), 401, "does not know the key")
     assert_problem(http_client.get(service, headers=[(b"authorization", b"Bearer \xff\xfe")]), 401)
     assert_problem(search(service, authorization=f"Basic {KEY}"), 401)
     assert http_client.get(f"{service}/metrics").status_code == 401
