@@ -128,8 +128,11 @@ def test_pictures_without_a_file_are_mentioned(tmp_path: Path) -> None:
     found = report_of(folder, "items")
     assert found.missing_pictures == f"1 of the first 2 pictures are missing, such as {folder}/away.jpg"
     assert found.fits and not found.all_pictures_missing
-    changed(folder, "items", "image", pa.array(["away.jpg", "far.jpg", "gone.jpg"]))
+    changed(folder, "items", "image", pa.array(["away.jpg", "file:///far/away.jpg", "file://far/away.jpg"]))
     assert report_of(folder, "items").all_pictures_missing
+    (tmp_path / "a b.jpg").touch()
+    changed(folder, "items", "image", pa.array([f"file://{tmp_path}/a%20b.jpg"] * 3))
+    assert report_of(folder, "items").missing_pictures == ""
 
 
 def test_paths_that_windows_wrote_get_a_remedy_that_works(tmp_path: Path) -> None:

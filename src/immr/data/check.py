@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from immr.data import attributes
 from immr.data.contract import CONTRACT, ITEMS
+from immr.data.images import is_file
 from immr.data.mapping.known_systems import known_system
 from immr.data.mapping.proposal import Proposal, propose
 from immr.data.mapping.shop_map import PictureRules, ShopMap
@@ -222,8 +223,8 @@ def _missing(pictures: Sequence[str], buckets: Sequence[str], column: str) -> tu
             "gs:// in pictures.buckets of the mapping",
             len(far) == len(pictures),
         )
-    here = [picture for picture in pictures if "://" not in picture]
-    lost = [picture for picture in here if not Path(picture).is_file()]
+    here = [picture for picture in pictures if "://" not in picture or picture.startswith("file://")]
+    lost = [picture for picture in here if not is_file(picture)]
     if not lost:
         return "", False
     by_windows = f"; to read its \\ as /, map image = {{ sql = '''replace(\"{column}\", chr(92), '/')''' }}"

@@ -166,6 +166,14 @@ def path_of(uri: str) -> Path:
     return Path(unquote(parts.path))
 
 
+def is_file(uri: str) -> bool:
+    """Whether a path or file:// URI names a file that is there."""
+    try:
+        return path_of(uri).is_file()
+    except (DataError, OSError, ValueError):
+        return False
+
+
 def _open(content: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(content), formats=FORMATS)
