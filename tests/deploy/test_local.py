@@ -112,7 +112,7 @@ def test_a_damaged_state_file_is_named(deployer: LocalDeployer, tmp_path: Path) 
 def test_a_bento_runs_on_a_free_port_and_leaves_no_process(deployer: LocalDeployer, tmp_path: Path) -> None:
     wanted = deployer.apply(tiny_version.version(), "immr-search:immr-1", "champion")
     port = int(wanted.url.rsplit(":", 1)[1])
-    with socket.create_server(("127.0.0.1", port)), deployer.running(ready_timeout_s=60) as running:
+    with socket.create_server(("127.0.0.1", port)), deployer.running(ready_timeout_s=280) as running:
         assert running[0].url != wanted.url
         assert deployer.current() == running
         answer = httpx.post(
