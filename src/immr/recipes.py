@@ -61,7 +61,9 @@ def grocery() -> Recipe:
     """Pictures only, with the encoder fine-tuned: slower to train, and far better on shoppers' photos."""
     return Recipe(
         name="grocery",
-        model=ModelRecipe(fusion="image", plain_share=0.0, shared_projection=False),
+        model=ModelRecipe(
+            fusion="image", plain_share=0.0, shared_projection=False, picture_as_photo=0.5, document_views=2
+        ),
         train=TrainRecipe(picture_weight=0.25, fine_tune=FineTuneRecipe(epochs=16)),
     )
 
@@ -89,7 +91,13 @@ def many_classes() -> Recipe:
     return Recipe(
         name="many_classes",
         model=ModelRecipe(
-            image_size_px=64, framing="drawing", fusion="image", plain_share=0.0, photos_per_class=32
+            image_size_px=64,
+            framing="drawing",
+            fusion="image",
+            plain_share=0.0,
+            picture_as_photo=0.5,
+            document_views=3,
+            photos_per_class=32,
         ),
         train=TrainRecipe(
             epochs=0,

@@ -31,3 +31,12 @@ def test_a_version_with_mixed_documents_has_to_be_trained_again(tmp_path):
     (tmp_path / "card.json").write_text(json.dumps(fields))
     with pytest.raises(TrainingError, match="train it again"):
         Card.read(tmp_path)
+
+
+def test_an_earlier_version_with_class_photos_keeps_its_documents(tmp_path):
+    Card("many_classes", ModelRecipe(photos_per_class=32), Preprocessing(96), "m", "k").write(tmp_path)
+    assert Card.read(tmp_path).model.picture_as_photo == 0
+    fields = json.loads((tmp_path / "card.json").read_text())
+    del fields["model"]["picture_as_photo"]
+    (tmp_path / "card.json").write_text(json.dumps(fields))
+    assert Card.read(tmp_path).model.picture_as_photo == 0.5

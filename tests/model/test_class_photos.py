@@ -1,14 +1,10 @@
 import dataclasses
 
 import numpy as np
-from PIL import Image
 
-from immr.model.card import Card
 from immr.model.class_photos import ClassPhotos
-from immr.model.documents import encode_documents, encode_pictures
+from immr.model.documents import encode_pictures
 from immr.model.features.class_photos import class_photos_of
-from immr.model.query_encoder import OnnxQueryEncoder
-from immr.train.export import export_query_encoder
 from tests.support import tiny_training_set
 from tests.support.untrained_version import write_untrained
 
@@ -44,22 +40,3 @@ def test_a_version_with_class_photos_finds_its_items_by_them(training_set, cache
     assert sum(after.pictures_N) == sum(before.pictures_N) + len(training_set.queries)
     first_N = np.cumsum([0, *after.pictures_N[:-1]])
     np.testing.assert_array_equal(after.rows_PD[first_N], before.rows_PD)
-
-
-def test_documents_then_lean_towards_their_picture_as_a_photo(training_set, cache_dir, tmp_path):
-    towers = write_untrained(tmp_path, "image")
-    export_query_encoder(MODEL, towers.query, tmp_path, cache_dir)
-    items = [item for item in training_set.items if item.image]
-    as_photos_ND = OnnxQueryEncoder(tmp_path).encode(
-        [Image.open(item.image).convert("RGB") for item in items]
-    )
-    wordless = dataclasses.replace(items[0], image=str(tmp_path / "gone.png"))
-    before_ND = encode_documents(tmp_path, [*items, wordless], cache_dir)
-    card = Card.read(tmp_path)
-    model = dataclasses.replace(card.model, photos_per_class=32)
-    dataclasses.replace(card, model=model).write(tmp_path)
-    after_ND = encode_documents(tmp_path, [*items, wordless], cache_dir)
-    mean_ND = before_ND[:-1] + as_photos_ND
-    expected_ND = mean_ND / np.linalg.norm(mean_ND, axis=1, keepdims=True)
-    np.testing.assert_allclose(after_ND[:-1], expected_ND, atol=0.01)
-    np.testing.assert_allclose(after_ND[-1], before_ND[-1], atol=1e-6)

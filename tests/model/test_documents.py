@@ -4,9 +4,9 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
-from immr.model.card import IMAGE_ENCODER
+from immr.model.card import IMAGE_ENCODER, Card
 from immr.model.documents import encode_documents, encode_pictures
 from immr.model.encoders.by_name import load_image_encoder
 from immr.model.model_recipe import FusionName
@@ -88,3 +88,42 @@ def test_a_fine_tuned_encoder_is_used_on_both_sides(training_set, cache_dir, tmp
     (tmp_path / IMAGE_ENCODER).unlink()
     again_ND = encode_documents(tmp_path, training_set.items[:2], cache_dir)
     np.testing.assert_array_equal(again_ND, pretrained_ND)
+
+
+def test_a_document_leans_towards_its_picture_as_a_photo(training_set, cache_dir, tmp_path):
+    towers = write_untrained(tmp_path, "image")
+    export_query_encoder(MODEL, towers.query, tmp_path, cache_dir)
+    items = [item for item in training_set.items if item.image]
+    as_photos_ND = OnnxQueryEncoder(tmp_path).encode(
+        [Image.open(item.image).convert("RGB") for item in items]
+    )
+    wordless = dataclasses.replace(items[0], image=str(tmp_path / "gone.png"))
+    before_ND = encode_documents(tmp_path, [*items, wordless], cache_dir)
+    _change_card(tmp_path, picture_as_photo=0.25)
+    after_ND = encode_documents(tmp_path, [*items, wordless], cache_dir)
+    np.testing.assert_allclose(after_ND[:-1], _unit(0.75 * before_ND[:-1] + 0.25 * as_photos_ND), atol=0.01)
+    np.testing.assert_allclose(after_ND[-1], before_ND[-1], atol=1e-6)
+
+
+def test_a_document_is_the_mean_over_views_of_its_picture(training_set, cache_dir, tmp_path):
+    write_untrained(tmp_path, "image")
+    items = [item for item in training_set.items if item.image]
+    mirrored = []
+    for item in items:
+        file = tmp_path / f"{item.item_id}.png"
+        ImageOps.mirror(Image.open(item.image).convert("RGB")).save(file)
+        mirrored.append(dataclasses.replace(item, image=str(file)))
+    one_ND, other_ND = (encode_documents(tmp_path, each, cache_dir) for each in (items, mirrored))
+    _change_card(tmp_path, document_views=2)
+    np.testing.assert_allclose(
+        encode_documents(tmp_path, items, cache_dir), _unit(one_ND + other_ND), atol=0.01
+    )
+
+
+def _change_card(folder, **fields):
+    card = Card.read(folder)
+    dataclasses.replace(card, model=dataclasses.replace(card.model, **fields)).write(folder)
+
+
+def _unit(rows_ND):
+    return rows_ND / np.linalg.norm(rows_ND, axis=1, keepdims=True)

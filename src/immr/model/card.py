@@ -59,6 +59,8 @@ class Card:
             raise TrainingError(
                 f"{folder.name} was trained with photo_weight, which photos_per_class has replaced: train it again"
             )
+        if fields["model"].get("photos_per_class"):  # an earlier release always gave the picture this weight
+            fields["model"].setdefault("picture_as_photo", 0.5)
         fields["model"] = ModelRecipe(**fields["model"])
         fields["preprocessing"] = Preprocessing(**fields["preprocessing"])
         return cls(**fields)

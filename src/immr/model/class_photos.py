@@ -3,8 +3,8 @@
 An item is found by the most similar of its rows: its document, or a photo (nearest neighbours in place of the
 nearest class mean, Mensink et al. 2013). The row of a photo is norm(photo + 0.25 × norm(class mean + document)): it
 leans towards its class, because its label may be wrong, and towards its item, because other items of the class have
-the same photos. Photos resemble photos more than catalogue pictures, so items without photos would be found too
-rarely. Therefore each document is norm(document + its picture encoded as a photo). Both formulas are ours.
+the same photos (ours). Photos resemble photos more than catalogue pictures, so items without photos would be found
+too rarely: use it with `picture_as_photo`.
 
 Shapes: N items, P rows or photos, C classes with photos, D embedding.
 """

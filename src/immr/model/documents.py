@@ -16,7 +16,11 @@ from immr.storage.scratch import rows_at, scratch
 from immr.types import FloatArray, Item
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from immr.model.encoders.loading import Loading
+    from immr.model.model_recipe import ModelRecipe
+    from immr.model.towers import DocumentBatch, Towers
 
 _BATCH = 256
 
@@ -93,7 +97,9 @@ def encode_documents(
 ) -> FloatArray:
     """Embed items by their main picture and text, with the document tower of the version in `folder`.
 
-    Where the version has class photos, the document is the mean with its picture as a photo, see `class_photos`.
+    With `picture_as_photo` w, a document is norm((1 − w) · document + w · its picture embedded as a photo) (ours).
+    Photos are trained on more pictures than documents are, so new items are found better. With several
+    `document_views`, it is the mean over them (test-time augmentation).
 
     Args:
         folder: a version's folder.
@@ -116,10 +122,12 @@ def encode_each(
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """`encode_documents`, and for each item whether its picture is part of its embedding (N,)."""
     import torch
+    from torch.nn.functional import normalize
 
     from immr.model.encoders.loading import FRESH
     from immr.model.features.document_features import DocumentFeatures
     from immr.model.features.image_features import Share
+    from immr.model.features.views import document_view_names
 
     recipe = Card.read(folder).model
     if not items:
@@ -127,9 +135,10 @@ def encode_each(
     loading = loading or FRESH
     features = DocumentFeatures(recipe, cache_dir, tuned_weights(folder), loading, hashes)
     share = Share(threads=torch.get_num_threads())
-    features.compute(items, ["fit"], share)
+    views = document_view_names(recipe.document_views, recipe.framing)
+    features.compute(items, views, share)
     if hashes:
-        features.compute_replaced(items, ["fit"], share)
+        features.compute_replaced(items, views, share)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     towers = loading.towers(recipe, folder / TOWERS).to(device)
     rows_ND = scratch((len(items), recipe.embedding_dim))
@@ -137,13 +146,21 @@ def encode_each(
     with torch.inference_mode(), ProgressBar("encoding", len(items), "documents") as progress:
         for start in range(0, len(items), _BATCH):
             batch = items[start : start + _BATCH]
-            rows_B = torch.arange(len(batch))
-            found = features.read(batch, ["fit"]).batch(rows_B, torch.zeros_like(rows_B)).to(device)
-            rows_BD = towers.document(found)
-            if recipe.photos_per_class:
-                as_photos_BD = towers.query(found.pictures_BF) * found.has_picture_B[:, None]
-                rows_BD = torch.nn.functional.normalize(rows_BD + as_photos_BD, dim=-1)
-            rows_ND[start : start + len(batch)] = rows_BD.cpu()
-            pictured_N[start : start + len(batch)] = found.has_picture_B.cpu()
+            arrays, rows_B = features.read(batch, views), torch.arange(len(batch))
+            seen = (arrays.batch(rows_B, torch.full_like(rows_B, view)) for view in range(len(views)))
+            rows_BD = torch.stack([_embedded(towers, each.to(device), recipe) for each in seen]).mean(0)
+            rows_ND[start : start + len(batch)] = normalize(rows_BD, dim=-1).cpu()
+            pictured_N[start : start + len(batch)] = arrays.has_picture_N
             progress.advance(len(batch))
     return rows_ND, pictured_N
+
+
+def _embedded(towers: Towers, batch: DocumentBatch, recipe: ModelRecipe) -> Tensor:
+    """(B, D) unit rows of one view."""
+    from torch.nn.functional import normalize
+
+    rows_BD: Tensor = towers.document(batch)
+    if weight := recipe.picture_as_photo:
+        as_photos_BD = towers.query(batch.pictures_BF) * batch.has_picture_B[:, None]
+        rows_BD = normalize((1 - weight) * rows_BD + weight * as_photos_BD, dim=-1)
+    return rows_BD

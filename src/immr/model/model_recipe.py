@@ -29,6 +29,8 @@ class ModelRecipe:
     fusion: FusionName = "concept_slots"
     concepts: Count = 32  # K, rows of the learned memory
     max_tokens: Count = 128
+    picture_as_photo: ShareBelowOne = 0.0  # weight of an item's picture, embedded as a photo, in its document
+    document_views: Count = 1  # views of a catalogue picture whose embeddings are averaged; see `views`
     photos_per_class: CountOrZero = 0  # training photos that find their items, too; see `class_photos`
 
     @property

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from immr.errors import RecipeError
-from immr.model.features.views import take_view, view_names
+from immr.model.features.views import document_view_names, take_view, view_names
+from immr.model.framing import framed
 
 
 @pytest.fixture
@@ -32,3 +33,25 @@ def test_fit_is_the_picture_and_flip_its_mirror_image(image):
 
 def test_crops_of_a_single_pixel_work():
     assert take_view(Image.new("RGB", (1, 1)), "crop-3", "c" * 64, 8).size == (8, 8)
+
+
+def test_a_drawing_has_three_views_for_its_document():
+    assert document_view_names(2, "centre") == view_names(2)
+    assert document_view_names(3, "drawing") == ["fit", "turn+8", "turn-8"]
+    for count in (0, 4):
+        with pytest.raises(RecipeError, match="a drawing has 1 to 3 views"):
+            document_view_names(count, "drawing")
+
+
+def test_a_drawing_is_turned_without_losing_ink():
+    drawing = Image.new("RGB", (100, 100), "white")
+    ImageDraw.Draw(drawing).rectangle((10, 45, 90, 55), fill="navy")
+    straight = np.asarray(framed(drawing, 64))[..., 0]
+    turned = {name: take_view(drawing, name, "a" * 64, 64) for name in ("turn+8", "turn-8")}
+    for name, left_end in (("turn+8", "lower"), ("turn-8", "upper")):
+        ink_HW = np.asarray(framed(turned[name], 64))[..., 0] > 128
+        left, right = (
+            np.flatnonzero(ink_HW[:, half].any(1)).mean() for half in (slice(0, 12), slice(52, 64))
+        )
+        assert (left > right) == (left_end == "lower"), "turned around its centre"
+        assert ink_HW.sum() == pytest.approx((straight > 128).sum(), rel=0.25)

@@ -1,4 +1,4 @@
-"""Augmented views of a picture, each with its own frozen features. Deterministic for each picture."""
+"""Changed views of a picture, each with its own features. Deterministic for each picture."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from immr.errors import RecipeError
+from immr.model.framing import framed
+from immr.model.model_recipe import FramingName
 
 _FIXED = ("fit", "flip")
+_OF_DRAWINGS = ("fit", "turn+8", "turn-8")
 _CROP_AREA = (0.4, 1.0)  # share of the picture
 _CROP_ASPECT = (3 / 4, 4 / 3)
 
@@ -27,12 +30,28 @@ def view_names(count: int) -> list[str]:
     return [*_FIXED, *(f"crop-{number}" for number in range(1, count - len(_FIXED) + 1))][:count]
 
 
+def document_view_names(count: int, framing: FramingName) -> list[str]:
+    """The views of a catalogue picture that a document averages: of a drawing, turned by 8° to either side.
+
+    Raises:
+        RecipeError: `count` is below 1, or a drawing does not have so many.
+    """
+    if framing != "drawing":
+        return view_names(count)
+    if not 1 <= count <= len(_OF_DRAWINGS):
+        raise RecipeError(f"document_views is {count}, but a drawing has 1 to {len(_OF_DRAWINGS)} views")
+    return list(_OF_DRAWINGS[:count])
+
+
 def take_view(image: Image.Image, name: str, image_hash: str, size_px: int) -> Image.Image:
     """One view of the picture; `image_hash` (hex) seeds the crops, `size_px` is their side."""
     if name == "fit":
         return image
     if name == "flip":
         return ImageOps.mirror(image)
+    if name.startswith("turn"):
+        degrees = float(name.removeprefix("turn"))
+        return framed(image, 2 * size_px).rotate(degrees, Image.Resampling.BICUBIC, expand=True)
     generator = np.random.default_rng([int(image_hash[:16], 16), int(name.removeprefix("crop-"))])
     box = _crop_box(image.width, image.height, generator)
     square = image.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box)
