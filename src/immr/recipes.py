@@ -200,11 +200,7 @@ def _from_file(path: Path, above: Sequence[Path]) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8-sig")
         values = tomllib.loads(text)
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-    ) as error:  # a TOMLDecodeError, which is a ValueError, names the line
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: TOML's, which names the line
         raise RecipeError(f"the recipe {path} cannot be read: {error}") from error
     base = _base(values.pop("base", "concept"), (*above, path.resolve()))
     merged = _merged(_plain(base), {"name": path.stem, **values})
