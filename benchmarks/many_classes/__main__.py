@@ -13,6 +13,7 @@ framed      the same with the recipe's framing
 towers      towers on frozen features; the full softmax, and sampled softmaxes at two rates
 fine-tuned  the recipe `many_classes`, as its version serves: ONNX query encoder and embedded documents
 without photos  the same version, whose items are found by their documents alone
+one view    both again, with documents from one view of their picture
 conflicts   towers trained on 0, 20 and 40 % wrong labels, with and without the filter of conflicting negatives
 
 Items marked unseen take no part in training, neither their photos nor their documents. `--choose` is for
@@ -36,6 +37,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.fine_tuning import with_documents
 from benchmarks.fusion import training_set_of
 from benchmarks.many_classes.splits import held_out, mislabelled, some_classes, trained_classes
 from immr.data import images
@@ -226,13 +228,15 @@ class Bench:
             LocalLauncher().run(TrainingJob("benchmark", self.folder / "job.json", train.processes, job.out))
         seconds = time.perf_counter() - began
         photos_ND = self._encoded(job.out)
-        found = encode_pictures(job.out, self.items, self.cache_dir)
-        documents_MD = encode_documents(job.out, self.items, self.cache_dir)
-        yield (
-            "fine-tuned",
-            self._outcome(photos_ND, torch.from_numpy(found.rows_PD), seconds, found.pictures_N),
-        )
-        yield "without photos", self._outcome(photos_ND, torch.from_numpy(documents_MD), seconds)
+        one_view = with_documents(job.out, self.folder / "one-view", document_views=1)
+        for version, views in ((job.out, ""), (one_view, ", one view")):
+            found = encode_pictures(version, self.items, self.cache_dir)
+            documents_MD = encode_documents(version, self.items, self.cache_dir)
+            yield (
+                f"fine-tuned{views}",
+                self._outcome(photos_ND, torch.from_numpy(found.rows_PD), seconds, found.pictures_N),
+            )
+            yield f"without photos{views}", self._outcome(photos_ND, torch.from_numpy(documents_MD), seconds)
 
     def _encoded(self, version: Path) -> Tensor:
         encoder = OnnxQueryEncoder(version, threads=torch.get_num_threads())

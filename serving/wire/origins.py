@@ -53,9 +53,9 @@ def cors(origins: str) -> Middleware:
 
 
 class NameOtherOrigins:
-    """Logs once which pages call without being allowed to: the browser's console is all that shows it otherwise.
+    """Logs each origin that calls without being listed, once: otherwise only the browser's console shows it.
 
-    Any caller can make up an origin, so that only the first ones are logged.
+    Anyone can make up origins, so only the first ones are logged.
     """
 
     def __init__(self, app: ASGIApp, origins: str = "") -> None:

@@ -205,7 +205,7 @@ def test_users_keep_features_while_a_personal_version_is_in_use(
     for verb in (materialize, push):
         made = verb(parts, training_set, data, personal=False)
         assert (made.users, made.deleted_users) == (2, False)
-        assert "users keep features, because immr-3 needs them" in made.sentence
+        assert "users keep features for the ranking of immr-3" in made.sentence
     in_use.clear()
     assert materialize(parts, training_set, data, personal=False).deleted_users
     assert store.users is None

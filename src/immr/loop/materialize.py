@@ -80,7 +80,7 @@ class Materialized:
         if self.users is not None:
             about.append(f"users with clicks in the last 30 days: {self.users:,}")
         if self.users_needed_by:
-            about.append(f"users keep features, because {', '.join(self.users_needed_by)} needs them")
+            about.append(f"users keep features for the ranking of {', '.join(self.users_needed_by)}")
         if self.users_warning:
             about.append(self.users_warning)
         if self.deleted_users:

@@ -97,8 +97,8 @@ def encode_documents(
 ) -> FloatArray:
     """Embed items by their main picture and text, with the document tower of the version in `folder`.
 
-    With `picture_as_photo` w, a document is norm((1 − w) · document + w · its picture embedded as a photo) (ours).
-    Photos are trained on more pictures than documents are, so new items are found better. With several
+    With `picture_as_photo` w, it is norm((1 − w) · document + w · its picture embedded as a photo) (ours): the
+    projection of photos has learned from more pictures, so new items are found more often. With several
     `document_views`, it is the mean over them (test-time augmentation).
 
     Args:
@@ -135,7 +135,7 @@ def encode_each(
     loading = loading or FRESH
     features = DocumentFeatures(recipe, cache_dir, tuned_weights(folder), loading, hashes)
     share = Share(threads=torch.get_num_threads())
-    views = document_view_names(recipe.document_views, recipe.framing)
+    views = document_view_names(recipe)
     features.compute(items, views, share)
     if hashes:
         features.compute_replaced(items, views, share)

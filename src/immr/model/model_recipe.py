@@ -10,6 +10,7 @@ from immr.types import Count, CountOrZero, Pixels, ShareBelowOne
 
 FusionName = Literal["image", "text", "concat", "gated", "concept", "concept_slots", "concept_patch"]
 FramingName = Literal["centre", "drawing"]
+VIEWS_OF_DRAWINGS = 3
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ class ModelRecipe:
     picture_as_photo: ShareBelowOne = 0.0  # weight of an item's picture, embedded as a photo, in its document
     document_views: Count = 1  # views of a catalogue picture whose embeddings are averaged; see `views`
     photos_per_class: CountOrZero = 0  # training photos that find their items, too; see `class_photos`
+
+    def __post_init__(self) -> None:
+        if self.framing == "drawing" and self.document_views > VIEWS_OF_DRAWINGS:
+            raise RecipeError(
+                f"ModelRecipe: document_views is {self.document_views}, but a drawing has {VIEWS_OF_DRAWINGS} views"
+            )
 
     @property
     def embedding_dim(self) -> int:

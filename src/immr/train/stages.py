@@ -37,9 +37,8 @@ from immr.train.train_recipe import TrainRecipe
 from immr.train.world import World
 
 _STORED_OVER_TRAINED = 1.4  # ratio of sides: most crops then need no upscaling
-_COMPILED_STEPS = (
-    5_000  # estimated: torch.compile takes up to a minute, and saves 3 to 10 ms of a step of lite0
-)
+_COMPILED_STEPS = 5_000
+"""An estimate: torch.compile takes up to a minute, and saves 3 to 10 ms of a step of lite0."""
 
 
 @dataclass(frozen=True)

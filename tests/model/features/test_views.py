@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
@@ -5,6 +7,7 @@ from PIL import Image, ImageDraw, ImageOps
 from immr.errors import RecipeError
 from immr.model.features.views import document_view_names, take_view, view_names
 from immr.model.framing import framed
+from immr.model.model_recipe import ModelRecipe
 
 
 @pytest.fixture
@@ -36,11 +39,11 @@ def test_crops_of_a_single_pixel_work():
 
 
 def test_a_drawing_has_three_views_for_its_document():
-    assert document_view_names(2, "centre") == view_names(2)
-    assert document_view_names(3, "drawing") == ["fit", "turn+8", "turn-8"]
-    for count in (0, 4):
-        with pytest.raises(RecipeError, match="a drawing has 1 to 3 views"):
-            document_view_names(count, "drawing")
+    assert document_view_names(ModelRecipe(document_views=3)) == view_names(3)
+    drawings = ModelRecipe(framing="drawing", document_views=3)
+    assert document_view_names(drawings) == ["fit", "turn+8", "turn-8"]
+    with pytest.raises(RecipeError, match="a drawing has 3 views"):
+        replace(drawings, document_views=4)
 
 
 def test_a_drawing_is_turned_without_losing_ink():

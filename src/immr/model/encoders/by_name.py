@@ -20,7 +20,6 @@ from immr.model.encoders import (
     transformers_text,
 )
 from immr.model.encoders.specs import ImageEncoderSpec, TextEncoderSpec
-from immr.model.features.views import document_view_names
 from immr.model.model_recipe import ModelRecipe
 from immr.model.preprocessing import Preprocessing
 
@@ -87,10 +86,9 @@ def check_encoders(recipe: ModelRecipe, fine_tune_px: int | None = None) -> None
         fine_tune_px: the side of pictures in fine-tuning, if there is any.
 
     Raises:
-        RecipeError: an encoder is unknown, a size is not a multiple of its patch size, or pictures have fewer views.
+        RecipeError: an encoder is unknown, or a size is not a multiple of its patch size.
     """
     preprocessing_of(recipe)
-    document_view_names(recipe.document_views, recipe.framing)
     if recipe.fusion != "image":
         text_encoder_spec(recipe.text_encoder)
     if fine_tune_px is not None:

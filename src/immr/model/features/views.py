@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from immr.errors import RecipeError
 from immr.model.framing import framed
-from immr.model.model_recipe import FramingName
+from immr.model.model_recipe import ModelRecipe
 
 _FIXED = ("fit", "flip")
 _OF_DRAWINGS = ("fit", "turn+8", "turn-8")
@@ -30,17 +30,11 @@ def view_names(count: int) -> list[str]:
     return [*_FIXED, *(f"crop-{number}" for number in range(1, count - len(_FIXED) + 1))][:count]
 
 
-def document_view_names(count: int, framing: FramingName) -> list[str]:
-    """The views of a catalogue picture that a document averages: of a drawing, turned by 8° to either side.
-
-    Raises:
-        RecipeError: `count` is below 1, or a drawing does not have so many.
-    """
-    if framing != "drawing":
-        return view_names(count)
-    if not 1 <= count <= len(_OF_DRAWINGS):
-        raise RecipeError(f"document_views is {count}, but a drawing has 1 to {len(_OF_DRAWINGS)} views")
-    return list(_OF_DRAWINGS[:count])
+def document_view_names(recipe: ModelRecipe) -> list[str]:
+    """The views of a catalogue picture that a document averages: of a drawing, turned by 8° to either side."""
+    if recipe.framing == "drawing":
+        return list(_OF_DRAWINGS[: recipe.document_views])
+    return view_names(recipe.document_views)
 
 
 def take_view(image: Image.Image, name: str, image_hash: str, size_px: int) -> Image.Image:
