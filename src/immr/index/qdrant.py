@@ -17,6 +17,7 @@ from immr.index.build import BATCH_POINTS, fill, verify
 from immr.index.change_journal import PointChange
 from immr.index.collection import QdrantCollection, apply_changes
 from immr.index.documents import Documents, check, payload, point_id
+from immr.index.engines.connection import REQUEST_TIMEOUT_S
 from immr.index.engines.errors import translate_errors
 from immr.index.folder_storage import EDGE, EDGE_INT8, LOCAL_MODE, FolderStorage
 from immr.index.names import collection_name, content_name, version_of
@@ -38,7 +39,7 @@ class QdrantIndex:
 
     Args:
         url: Where the collections are.
-        timeout_s: Timeout of a request to a server.
+        timeout_s: Timeout of a request to a server; searches in an open collection have 2 s at most.
         batch_points: Points that a build inserts at once.
         api_key: API key of a server.
 
@@ -47,7 +48,11 @@ class QdrantIndex:
     """
 
     def __init__(
-        self, url: str, timeout_s: int = 10, batch_points: int = BATCH_POINTS, api_key: str | None = None
+        self,
+        url: str,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+        batch_points: int = BATCH_POINTS,
+        api_key: str | None = None,
     ) -> None:
         self._batch_points = batch_points
         self._is_local_mode = url.startswith("file:")
@@ -211,7 +216,7 @@ class QdrantIndex:
         return binding
 
 
-def _storage(url: str, timeout_s: int, api_key: str | None) -> Storage:
+def _storage(url: str, timeout_s: float, api_key: str | None) -> Storage:
     parts = urlsplit(url)
     if "@" in parts.netloc:  # error messages quote the URL
         raise SettingsError(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from immr.index.binding import Binding
+from immr.index.engines import connection
 from immr.index.engines.client import ClientEngine
 from immr.index.names import collection_of, is_content
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class ServerStorage:
     """A `Storage` on a Qdrant server, which any number of processes may use at once."""
 
-    def __init__(self, url: str, timeout_s: int, api_key: str | None = None) -> None:
+    def __init__(self, url: str, timeout_s: float, api_key: str | None = None) -> None:
         self._url = url
         self._timeout_s = timeout_s
         # not as `api_key`: the client would warn about http, which is common within a cluster
@@ -31,7 +32,7 @@ class ServerStorage:
 
     def serving(self, collection: str, content: str) -> ClientEngine:
         """Use the alias, so that a new content is searched as soon as it is published."""
-        return ClientEngine(self._connect(), collection)
+        return ClientEngine(self._connect(searches=True), collection)
 
     def published(self, collection: str) -> str | None:
         """The content that the alias points to."""
@@ -93,12 +94,8 @@ class ServerStorage:
     def note_applied(self, content: str, sequence: int) -> None:
         """See `Storage.note_applied`: does nothing."""
 
-    def _connect(self) -> QdrantClient:
-        from qdrant_client import QdrantClient
-
-        return QdrantClient(
-            url=self._url, timeout=self._timeout_s, headers=self._headers, check_compatibility=False
-        )
+    def _connect(self, searches: bool = False) -> QdrantClient:
+        return connection.connect(self._url, self._timeout_s, self._headers, searches)
 
     @contextmanager
     def _client(self) -> Iterator[QdrantClient]:
