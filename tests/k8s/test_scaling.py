@@ -45,6 +45,16 @@ def test_gateways_are_scaled_by_a_metric_that_is_served() -> None:
     assert 'job="gateway"' in trigger()["query"], "the ServiceMonitor names the job after the Service"
 
 
+def test_gateways_that_prometheus_has_lost_are_not_removed() -> None:
+    """KEDA 2.20 takes an empty answer for 0 unless told otherwise; only an error leads to the fallback."""
+    spec = named("production", "ScaledObject", "gateway")["spec"]
+    assert trigger()["ignoreNullValues"] == "false"
+    assert spec["fallback"]["behavior"] == "currentReplicasIfHigher"
+    assert spec["fallback"]["replicas"] >= spec["minReplicaCount"]
+    # relevant only for scaling to zero: KEDA's webhook warns of both
+    assert not {"pollingInterval", "cooldownPeriod"} & set(spec)
+
+
 def test_versions_are_scaled_by_keda_through_kserve(tmp_path: Path) -> None:
     schemas.needed()
     _, service = objects_of("production", tmp_path)
