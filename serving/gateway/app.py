@@ -19,7 +19,7 @@ from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.split import MAX_IN_PROGRESS, TIMEOUT_S, Gateway
 from serving.gateway.visitor import COOKIE, COOKIE_AGE_S, new_visitor, signed, visitor_of
-from serving.process.draining import DrainingServer
+from serving.process.draining import KEEP_ALIVE_S, DrainingServer
 from serving.process.options import ServingOptions
 from serving.process.startup import create_service_app, instrumented, read_options
 from serving.wire.admission import posts_to
@@ -183,6 +183,7 @@ def main() -> int:
             http=bounded(options.receive_timeout_s),
             access_log=False,
             log_config=None,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=FINISH_S,
         )
         with suppress(KeyboardInterrupt):

@@ -1,9 +1,9 @@
 """Graceful shutdown: after SIGTERM the server keeps serving for a while, and closes connections one by one.
 
 A client that writes to a kept connection just as it is closed loses its request. So the server closes each
-connection together with its next answer, and announces that (RFC 9112, section 9.6); uvicorn closes idle ones
-after its keep-alive time. The server still accepts new connections, because a load balancer may send some
-until it has noticed.
+connection together with its next answer, and announces that (RFC 9112, section 9.6), and closes those that have
+been idle for a while. The server still accepts new connections, because a load balancer may send some until it
+has noticed.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ import time
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+KEEP_ALIVE_S = 75
+"""How long an idle connection is kept. Longer than proxies keep one (nginx and AWS: 60 s), or they would send a
+request just as it is closed; they do not repeat a POST."""
 DRAIN_S = 6.0
-"""One second longer than an idle connection is kept."""
+_IDLE_S = 5.0  # while draining
 _QUIET_S = 0.5
 _CLOSE = (b"connection", b"close")
 
@@ -45,9 +49,17 @@ class DrainingServer(uvicorn.Server):
             return stops
         if _CLOSE not in self.server_state.default_headers:  # uvicorn rebuilds them every second
             self.server_state.default_headers.append(_CLOSE)
+        self._close_idle()
         if self._is_drained(self._drain_until_s):
             super().handle_exit(signal.SIGTERM, None)
         return self.should_exit
+
+    def _close_idle(self) -> None:
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, HttpToolsProtocol) and (end := connection.timeout_keep_alive_task):
+                idle_s = self.config.timeout_keep_alive - (end.when() - connection.loop.time())
+                if idle_s >= min(_IDLE_S, self.config.timeout_keep_alive):
+                    connection.timeout_keep_alive_handler()
 
     def _is_drained(self, drain_until_s: float) -> bool:
         now_s, answered = time.monotonic(), self.server_state.total_requests

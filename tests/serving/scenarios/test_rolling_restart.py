@@ -30,7 +30,7 @@ from immr.settings import Settings
 from immr.wiring import connect
 from serving.gateway.app import create_gateway_app
 from serving.gateway.split import Gateway
-from serving.process.draining import DrainingServer
+from serving.process.draining import KEEP_ALIVE_S, DrainingServer
 from tests.support import tiny_version
 from tests.support.in_process import Server, in_threads, serve
 from tests.support.patience import until
@@ -221,6 +221,28 @@ def test_a_kept_connection_is_closed_with_an_answer_that_announces_it(draining: 
         start = time.monotonic()
         draining.thread.join(timeout=20)
         assert time.monotonic() - start < 4, "there was no connection left to wait for"
+
+
+def test_connections_that_a_proxy_keeps_do_not_hold_up_a_drain(
+    draining: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy in front may keep them for an hour; one that it has just used may be used again."""
+    monkeypatch.setattr("serving.process.draining._IDLE_S", 1.0)
+    monkeypatch.setattr(draining.uvicorn.config, "timeout_keep_alive", KEEP_ALIVE_S)
+    with open_connection(draining.url) as kept:
+        kept.sendall(HEALTH)
+        assert answer_on(kept).status_code == 200
+        time.sleep(0.5)
+        receive(draining, signal.SIGTERM)
+        start = time.monotonic()
+        assert kept.recv(1) == b"", "closed"
+        assert 0.2 < time.monotonic() - start < 3
+        draining.thread.join(timeout=20)
+        assert time.monotonic() - start < 5
+
+
+def test_a_gateway_keeps_connections_longer_than_proxies() -> None:
+    assert KEEP_ALIVE_S > 60
 
 
 def closes_new_connections(server: Server) -> bool:
