@@ -9,6 +9,7 @@ import pytest
 from immr.cluster.container_registry import MANIFEST, Blob, ImageName, Repository
 from immr.deploy.bento_storage import pinned, storage_uri
 from immr.errors import DeployError
+from immr.packaging.application import application_folder
 
 BENTO = "immr-search:immr-3"
 
@@ -17,12 +18,27 @@ BENTO = "immr-search:immr-3"
     ("storage", "uri"),
     [
         ("pvc://immr-home/bentoml/bentos", "pvc://immr-home/bentoml/bentos/immr-search/immr-3"),
-        ("s3://bucket/bentos/", "s3://bucket/bentos/immr-search/immr-3"),
+        ("s3://bucket/bentos/", "s3://bucket/bentos/immr-search/immr-3/"),
+        ("gs://bucket", "gs://bucket/immr-search/immr-3/"),
         ("oci://registry.example/immr/", "oci+native://registry.example/immr/immr-search:immr-3"),
     ],
 )
 def test_the_address_follows_the_kind_of_storage(storage: str, uri: str) -> None:
     assert storage_uri(storage, BENTO) == uri
+
+
+def test_kserve_fetches_one_version_from_an_object_store() -> None:
+    """Its storage initializer 0.20 lists objects by prefix, and strips the prefix from their names."""
+    keys = [f"bentos/immr-search/{version}/bento.yaml" for version in ("immr-7", "immr-70", "immr-71")]
+    prefix = storage_uri("s3://bucket/bentos", "immr-search:immr-7").removeprefix("s3://bucket/")
+    found = [key.removeprefix(prefix).lstrip("/") for key in keys if key.startswith(prefix)]
+    assert found == ["bento.yaml"]
+
+
+def test_a_bento_has_no_empty_file() -> None:
+    """KServe's storage initializer 0.20 skips them in an object store, so a package would lack its `__init__.py`."""
+    files = [file for file in (application_folder() / "serving").rglob("*") if file.is_file()]
+    assert [file for file in files if file.stat().st_size == 0 and "__pycache__" not in file.parts] == []
 
 
 def test_an_image_is_named_by_its_digest(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from immr.cluster.container_registry import ImageName, Repository
 from immr.errors import DeployError
 
+_CLAIM = "pvc://"
 _IMAGES = "oci://"
 _MOUNTED = "oci+native://"
 """Has KServe mount an image instead of starting it as a container, which would need a shell in it."""
@@ -22,7 +23,8 @@ def storage_uri(storage: str, bento: str) -> str:
     folder = storage.rstrip("/")
     if folder.startswith(_IMAGES):
         return f"{_MOUNTED}{folder.removeprefix(_IMAGES)}/{bento}"
-    return f"{folder}/{name}/{tag}"
+    # KServe fetches everything in an object store whose name begins so: without the slash, immr-70 for immr-7, too
+    return f"{folder}/{name}/{tag}" + ("" if folder.startswith(_CLAIM) else "/")
 
 
 def pinned(uri: str) -> str:
