@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -29,6 +30,8 @@ from tests.k8s.test_manifests import (
     settings_of,
     titled,
 )
+
+PROMTOOL = shutil.which("promtool")
 
 
 def trigger() -> dict[str, str]:
@@ -70,6 +73,29 @@ def test_versions_are_scaled_by_keda_through_kserve(tmp_path: Path) -> None:
     assert f'{re.sub("[./]", "_", label)}="{service["metadata"]["name"]}"' in source["metric"]["query"]
     assert service["metadata"]["labels"][label] == service["metadata"]["name"]
     assert int(source["target"]["value"]) == shape("production").in_flight_target
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="no promtool: apt-get install prometheus (make prometheus)")
+def test_a_version_that_prometheus_has_lost_keeps_its_pods(tmp_path: Path) -> None:
+    """Two pods with 6 searches each are scraped for twenty minutes, and then no longer."""
+    assert PROMTOOL is not None
+    _, service = objects_of("production", tmp_path)
+    (metric,) = service["spec"]["predictor"]["autoScaling"]["metrics"]
+    query = metric["external"]["metric"]["query"]
+    labels = re.findall(r"immr_searches_in_progress\{(.*?)\}", query)[0]
+    load = [
+        {"series": f'immr_searches_in_progress{{{labels}, pod="{pod}"}}', "values": "6x80"}
+        for pod in ("a", "b")
+    ]
+    kept = [{"labels": "{}", "value": 12}]
+    expected = {"10m": kept, "40m": kept, "75m": kept, "90m": []}
+    tests = [{"expr": query, "eval_time": at, "exp_samples": found} for at, found in expected.items()]
+    file = tmp_path / "query.yaml"
+    file.write_text(
+        yaml.safe_dump({"tests": [{"interval": "15s", "input_series": load, "promql_expr_test": tests}]})
+    )
+    done = subprocess.run([PROMTOOL, "test", "rules", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def shape(overlay: str) -> ServingShape:

@@ -143,11 +143,13 @@ def _scaling(name: str, namespace: str, shape: ServingShape) -> dict[str, Any]:
     target = str(shape.in_flight_target)
     # PodMonitor `search` gives the series the version's name; averaged, because a scrape sees one moment
     series = f'immr_searches_in_progress{{namespace="{namespace}", app_kubernetes_io_instance="{name}"}}'
+    load = f"sum(avg_over_time({series}[1m]))"
     source = V1beta1ExternalMetricSource(
         metric=V1beta1ExternalMetrics(
             backend="prometheus",
             server_address=shape.prometheus,
-            query=f"sum(avg_over_time({series}[1m]))",
+            # KEDA takes an empty answer for 0, and KServe cannot tell it otherwise: the last one of the hour instead
+            query=f"{load} or last_over_time({load}[1h:1m])",
         ),
         # KServe passes `value` to KEDA, and its webhook wants the field of the type as well
         target=V1beta1MetricTarget(type="AverageValue", value=target, average_value=target),
