@@ -15,6 +15,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from immr.index.engines import connection
+from immr.index.engines.connection import RepeatBudget
 
 FOUND = {"result": {"points": []}, "status": "ok", "time": 0.0}
 DONE = {"result": {"operation_id": 0, "status": "completed"}, "status": "ok", "time": 0.0}
@@ -97,6 +98,27 @@ def test_a_shopper_does_not_wait_for_a_peer_whose_node_is_lost(
         search(client)
         assert time.monotonic() - started < 4
     assert len(service.requests) == 2
+
+
+def test_an_overloaded_server_does_not_get_every_search_twice(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_SEARCH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(connection, "_TRIES", 2)
+    service.plan = ["hang"] * 100
+    with closing(connection.connect(service.url, 30, None, searches=True)) as client:
+        for _ in range(15):
+            with pytest.raises(ResponseHandlingException):
+                search(client)
+    assert len(service.requests) == 15 + 10
+
+
+def test_answers_earn_repeats() -> None:
+    budget = RepeatBudget()
+    assert [budget.take() for _ in range(11)] == [True] * 10 + [False]
+    for _ in range(11):
+        budget.answered()
+    assert budget.take() and not budget.take()
 
 
 def test_exact_searches_of_a_build_have_the_whole_time(
