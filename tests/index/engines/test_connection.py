@@ -32,6 +32,9 @@ class Service(ThreadingHTTPServer):
         self.requests: list[str] = []
         self.stopped = threading.Event()
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that has given up is expected."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
@@ -46,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.requests.append(f"{self.command} {self.path.split('?')[0]}")
         what = self.server.plan.pop(0) if self.server.plan else "answer"
         if what == "hang":
-            self.server.stopped.wait(5)
+            self.server.stopped.wait(8)
         if what in ("drop", "hang"):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -91,12 +94,12 @@ def test_a_search_is_repeated_on_another_connection(service: Service, searches: 
 def test_a_shopper_does_not_wait_for_a_peer_whose_node_is_lost(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "_SEARCH_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(connection, "_SEARCH_TIMEOUT_S", 1.5)
     service.plan = ["hang"]
     with closing(connection.connect(service.url, 30, None, searches=True)) as client:
         started = time.monotonic()
         search(client)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 5
     assert len(service.requests) == 2
 
 
